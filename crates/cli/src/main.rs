@@ -1,0 +1,9 @@
+//! The `sottovoce` command: parses, calls the engine or the memory tools, prints.
+
+mod commands;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    commands::run(commands::Arguments::parse())
+}

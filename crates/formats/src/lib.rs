@@ -1,0 +1,1 @@
+//! Safe readers and writers: pickle, torch archives, safetensors, audio.

@@ -1,0 +1,1 @@
+//! Drivers, caching pool, planner, pages, budgets, policy and traces.

@@ -1,0 +1,1 @@
+//! A streaming Chatterbox text-to-speech engine that keeps a memory promise.

@@ -1,1 +1,3 @@
 //! The networks of the Chatterbox family.
+
+pub mod config;

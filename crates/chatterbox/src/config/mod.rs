@@ -1,0 +1,213 @@
+//! The sizes of every network, in one value that stands as `config.json` beside the weights.
+//!
+//! Official model folders carry no such file; they are recognised by the names of their weight files and answered with
+//! [`ModelConfig::base`], [`ModelConfig::turbo`] or [`ModelConfig::nano`]. Converted and small models carry their own. Nothing else
+//! in this crate holds a size.
+
+mod mel;
+mod s3gen;
+mod t3;
+mod text;
+mod tiny;
+mod validate;
+mod vocoder;
+mod voice;
+
+pub use mel::MelConfig;
+pub use s3gen::{FlowConfig, FlowDecoderConfig, FlowEncoderConfig, FlowSolver};
+pub use t3::{
+    BackboneConfig, BackboneKind, PerceiverConfig, PositionTables, RopeConfig, RopeScaling,
+    SamplingConfig, SamplingOrder, T3Config,
+};
+pub use text::{Normalisation, TextConfig, TokenizerKind};
+pub use validate::ConfigError;
+pub use vocoder::{SourceConfig, VocoderConfig};
+pub use voice::{
+    PromptConfig, SpeakerVectorConfig, SpeechTokenizerConfig, VoiceConfig, VoiceEncoderConfig,
+};
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Which member of the family a folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// Llama backbone with guidance, emotion and perceiver; ten flow steps.
+    Base,
+    /// GPT-2 medium backbone; two mean-flow steps.
+    Turbo,
+    /// GPT-2 small backbone; two mean-flow steps.
+    Nano,
+    /// The embedded voice: nano's architecture at a fraction of its size.
+    Pico,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Variant::Base => "base",
+            Variant::Turbo => "turbo",
+            Variant::Nano => "nano",
+            Variant::Pico => "pico",
+        })
+    }
+}
+
+/// Everything that must be known about a model before its first weight is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Which member of the family this is.
+    pub variant: Variant,
+    /// From characters to text tokens.
+    pub text: TextConfig,
+    /// From text tokens to speech tokens.
+    pub t3: T3Config,
+    /// From speech tokens to mel frames.
+    pub flow: FlowConfig,
+    /// From mel frames to samples.
+    pub vocoder: VocoderConfig,
+    /// From a reference clip to a voice.
+    pub voice: VoiceConfig,
+}
+
+impl ModelConfig {
+    /// Chatterbox, English.
+    pub fn base() -> ModelConfig {
+        ModelConfig {
+            variant: Variant::Base,
+            text: TextConfig::base(),
+            t3: T3Config::base(),
+            flow: FlowConfig::base(),
+            vocoder: VocoderConfig::official(),
+            voice: VoiceConfig::base(),
+        }
+    }
+
+    /// Chatterbox turbo.
+    pub fn turbo() -> ModelConfig {
+        ModelConfig {
+            variant: Variant::Turbo,
+            text: TextConfig::turbo(),
+            t3: T3Config::turbo(),
+            flow: FlowConfig::mean_flow(),
+            vocoder: VocoderConfig::official(),
+            voice: VoiceConfig::turbo(),
+        }
+    }
+
+    /// Chatterbox nano: turbo with a smaller T3.
+    pub fn nano() -> ModelConfig {
+        ModelConfig {
+            variant: Variant::Nano,
+            t3: T3Config::nano(),
+            ..ModelConfig::turbo()
+        }
+    }
+
+    /// The official model of a variant; the embedded voice brings its own file, so [`Variant::Pico`] answers with the sizes of
+    /// [`ModelConfig::tiny_turbo`], which are its architecture's smallest.
+    pub fn preset(variant: Variant) -> ModelConfig {
+        match variant {
+            Variant::Base => ModelConfig::base(),
+            Variant::Turbo => ModelConfig::turbo(),
+            Variant::Nano => ModelConfig::nano(),
+            Variant::Pico => ModelConfig {
+                variant: Variant::Pico,
+                ..ModelConfig::tiny_turbo()
+            },
+        }
+    }
+
+    /// Reads a config and checks every size in it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field that is missing, unknown or out of range.
+    pub fn from_json(json: &str) -> Result<ModelConfig, ConfigError> {
+        let config: ModelConfig =
+            serde_json::from_str(json).map_err(|error| ConfigError::Syntax {
+                reason: error.to_string(),
+            })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The config as it stands in `config.json`.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a config holds only numbers, strings and lists")
+    }
+
+    /// Output samples a second.
+    pub fn sample_rate(&self) -> u32 {
+        self.vocoder.sample_rate
+    }
+
+    /// Output samples for one speech token.
+    pub fn samples_per_token(&self) -> usize {
+        self.flow.upsampling * self.vocoder.samples_per_frame()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid_and_survive_json() {
+        for config in [
+            ModelConfig::base(),
+            ModelConfig::turbo(),
+            ModelConfig::nano(),
+            ModelConfig::tiny_base(),
+            ModelConfig::tiny_turbo(),
+            ModelConfig::preset(Variant::Pico),
+        ] {
+            let again = ModelConfig::from_json(&config.to_json()).expect("a preset is valid");
+            assert_eq!(again, config);
+        }
+    }
+
+    #[test]
+    fn official_rates_are_960_samples_a_token() {
+        assert_eq!(ModelConfig::base().samples_per_token(), 960);
+        assert_eq!(ModelConfig::nano().samples_per_token(), 960);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let json = ModelConfig::base().to_json().replacen(
+            "\"variant\"",
+            "\"volume\": 3,\n  \"variant\"",
+            1,
+        );
+        let error = ModelConfig::from_json(&json).expect_err("an unknown key must not be ignored");
+        assert!(
+            error.to_string().contains("volume"),
+            "the message names the key: {error}"
+        );
+    }
+
+    #[test]
+    fn a_size_out_of_range_is_refused_by_name() {
+        for (from, to, field) in [
+            ("\"hidden\": 1024", "\"hidden\": 0", "t3.backbone.hidden"),
+            (
+                "\"hidden\": 1024",
+                "\"hidden\": 1000000000000",
+                "t3.backbone.hidden",
+            ),
+            ("\"upsampling\": 2", "\"upsampling\": 0", "flow.upsampling"),
+            ("\"hop\": 480", "\"hop\": 0", "flow.prompt_mel.hop"),
+        ] {
+            let json = ModelConfig::base().to_json();
+            assert!(json.contains(from), "{from} stands in the config");
+            let error = ModelConfig::from_json(&json.replace(from, to))
+                .expect_err("a size out of range must be refused");
+            assert!(
+                error.to_string().contains(field),
+                "{error} must name {field}"
+            );
+        }
+    }
+}

@@ -1,1 +1,43 @@
-//! Drivers, caching pool, planner, pages, budgets, policy and traces.
+//! Memory with a promise: drivers, a caching pool, and an owner for every byte.
+//!
+//! ```
+//! use sottovoce_memory::{Memory, Owner, Region};
+//!
+//! let memory = Memory::host(64 << 20);
+//! let mut block = memory.allocate(1000, Owner::new(Region::Workspace, "example"))?;
+//! block.bytes_mut().fill(7);
+//! assert_eq!(memory.statistics().requested_bytes.all.current, 1000);
+//! drop(block);
+//! assert_eq!(memory.statistics().allocated_bytes.all.current, 0);
+//! # Ok::<(), sottovoce_memory::OutOfMemory>(())
+//! ```
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | driver | where bytes come from: host, simulated, CUDA |
+//! | segment | one piece of memory got from the driver |
+//! | block | a part of a segment, handed out or free |
+//! | reserved | bytes held from the driver |
+//! | allocated | bytes handed out, rounded as the pool rounds them |
+//! | requested | bytes handed out, before rounding |
+//! | fragmentation | (reserved − allocated) ÷ reserved |
+//! | queue | an order of execution on a device; blocks are cached for each queue |
+//! | stream | one utterance under way: an owner of bytes |
+//! | owner | region, tag and stream of a block |
+
+mod block;
+pub mod driver;
+mod memory;
+mod out_of_memory;
+mod owner;
+pub mod pool;
+pub mod stats;
+
+pub use block::{Arena, ArenaSlice, Block, SharedBlock};
+pub use memory::Memory;
+pub use out_of_memory::{OutOfMemory, OutOfMemoryKind};
+pub use owner::{Owner, OwnerUsage, Region, StreamId};
+pub use pool::PoolConfiguration;
+pub use stats::MemoryStatistics;

@@ -1,0 +1,278 @@
+//! Blocks: the only way to bytes. A block gives its memory back when it is dropped.
+
+use crate::driver::Address;
+use crate::memory::{Handle, Memory};
+use crate::owner::Owner;
+use std::fmt;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Memory handed out, exclusively held, given back on drop.
+///
+/// Its contents are whatever the last user left there; fresh memory is zero.
+pub struct Block {
+    memory: Memory,
+    handle: Handle,
+    address: Address,
+    len: usize,
+    owner: Owner,
+}
+
+impl Block {
+    /// `address` must be what `memory` handed out under `handle` with room for `len` bytes.
+    pub(crate) fn new(
+        memory: Memory,
+        handle: Handle,
+        address: Address,
+        len: usize,
+        owner: Owner,
+    ) -> Block {
+        Block {
+            memory,
+            handle,
+            address,
+            len,
+            owner,
+        }
+    }
+
+    /// Bytes asked for.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where it lies on its device.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Who asked for it.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The memory that it came from.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Its bytes.
+    ///
+    /// # Panics
+    /// If its device's memory cannot be reached by this process.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: see `pointer`; `&self` keeps the block alive and lets nobody write.
+        unsafe { std::slice::from_raw_parts(self.pointer().as_ptr(), self.len) }
+    }
+
+    /// Its bytes, to write.
+    ///
+    /// # Panics
+    /// If its device's memory cannot be reached by this process.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: see `pointer`; `&mut self` is the only way in.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.len) }
+    }
+
+    /// Turns it into shared, read-only bytes.
+    pub fn into_shared(self) -> SharedBlock {
+        let len = self.len;
+        SharedBlock {
+            block: Arc::new(self),
+            offset: 0,
+            len,
+        }
+    }
+
+    /// The first byte. The driver's contract makes `len` bytes from here valid and initialised while the block lives, and the
+    /// pool hands no byte out twice.
+    fn pointer(&self) -> NonNull<u8> {
+        assert!(
+            self.memory.host_accessible(),
+            "block of {} bytes on device {:?} cannot be read by the host: copy it through the device",
+            self.len,
+            self.memory.driver_name()
+        );
+        let pointer = std::ptr::with_exposed_provenance_mut(self.address.0 as usize);
+        NonNull::new(pointer).expect("a driver never gives the null address")
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.memory.give_back(self.handle, self.len, self.owner);
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Block({} bytes at {}, {})",
+            self.len, self.address, self.owner
+        )
+    }
+}
+
+/// Read-only bytes of a block that many hold; the block goes back when the last holder is gone.
+#[derive(Clone)]
+pub struct SharedBlock {
+    block: Arc<Block>,
+    offset: usize,
+    len: usize,
+}
+
+impl SharedBlock {
+    /// Number of bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The bytes.
+    ///
+    /// # Panics
+    /// If the device's memory cannot be reached by this process.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: offset and length were checked against the block when this part was made, and no exclusive part overlaps
+        // a shared one.
+        unsafe {
+            std::slice::from_raw_parts(self.block.pointer().add(self.offset).as_ptr(), self.len)
+        }
+    }
+
+    /// Where it lies on its device.
+    pub fn address(&self) -> Address {
+        self.block.address.offset(self.offset as u64)
+    }
+
+    /// A part of it, or `None` if the range reaches past its end.
+    pub fn slice(&self, range: Range<usize>) -> Option<SharedBlock> {
+        let len = range.end.checked_sub(range.start)?;
+        if range.end > self.len {
+            return None;
+        }
+        Some(SharedBlock {
+            block: Arc::clone(&self.block),
+            offset: self.offset + range.start,
+            len,
+        })
+    }
+
+    /// The owner of the whole block.
+    pub fn owner(&self) -> Owner {
+        self.block.owner
+    }
+}
+
+impl fmt::Debug for SharedBlock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "SharedBlock({} bytes at {})",
+            self.len,
+            self.address()
+        )
+    }
+}
+
+/// A block cut into exclusive parts, one after the other: weights are loaded part by part and then shared.
+#[derive(Debug)]
+pub struct Arena {
+    block: Arc<Block>,
+    used: usize,
+}
+
+impl Arena {
+    /// An arena over the whole block.
+    pub fn new(block: Block) -> Arena {
+        Arena {
+            block: Arc::new(block),
+            used: 0,
+        }
+    }
+
+    /// The next `len` bytes from an offset that is a multiple of `align` (a power of two), or `None` if too few are left.
+    pub fn take(&mut self, len: usize, align: usize) -> Option<ArenaSlice> {
+        let offset = self.used.checked_next_multiple_of(align.max(1))?;
+        let end = offset.checked_add(len)?;
+        if end > self.block.len {
+            return None;
+        }
+        self.used = end;
+        Some(ArenaSlice {
+            block: Arc::clone(&self.block),
+            offset,
+            len,
+        })
+    }
+
+    /// Bytes not yet cut off.
+    pub fn remaining(&self) -> usize {
+        self.block.len - self.used
+    }
+}
+
+/// An exclusive part of an [`Arena`]'s block; no other part overlaps it.
+pub struct ArenaSlice {
+    block: Arc<Block>,
+    offset: usize,
+    len: usize,
+}
+
+impl ArenaSlice {
+    /// Number of bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where it lies on its device.
+    pub fn address(&self) -> Address {
+        self.block.address.offset(self.offset as u64)
+    }
+
+    /// Its bytes.
+    ///
+    /// # Panics
+    /// If the device's memory cannot be reached by this process.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the arena cut this part within the block's bounds and gave it to nobody else.
+        unsafe {
+            std::slice::from_raw_parts(self.block.pointer().add(self.offset).as_ptr(), self.len)
+        }
+    }
+
+    /// Its bytes, to write.
+    ///
+    /// # Panics
+    /// If the device's memory cannot be reached by this process.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` is the only way to this part.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.block.pointer().add(self.offset).as_ptr(), self.len)
+        }
+    }
+
+    /// Gives up writing; the part can then be shared.
+    pub fn into_shared(self) -> SharedBlock {
+        SharedBlock {
+            block: self.block,
+            offset: self.offset,
+            len: self.len,
+        }
+    }
+}
+
+impl fmt::Debug for ArenaSlice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "ArenaSlice({} bytes at {})",
+            self.len,
+            self.address()
+        )
+    }
+}

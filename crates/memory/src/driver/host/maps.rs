@@ -1,0 +1,129 @@
+//! Pages by `mmap`: a reserved range is a map without access, mapped parts of it become readable and writable in place.
+
+use std::io;
+
+/// Large pieces start on this boundary, so that the kernel may back them with huge pages.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
+pub(super) const RANGES: Result<(), &str> = Ok(());
+
+pub(super) fn page_bytes() -> u64 {
+    // SAFETY: `sysconf` reads no memory of ours.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096).max(512)
+}
+
+pub(super) fn allocate(bytes: u64) -> io::Result<u64> {
+    if bytes < HUGE_PAGE_BYTES {
+        return fresh(bytes, libc::PROT_READ | libc::PROT_WRITE, 0);
+    }
+    let wide = bytes
+        .checked_add(HUGE_PAGE_BYTES)
+        .ok_or(io::ErrorKind::OutOfMemory)?;
+    let found = fresh(wide, libc::PROT_READ | libc::PROT_WRITE, 0)?;
+    let start = found.next_multiple_of(HUGE_PAGE_BYTES);
+    // SAFETY: head and tail are the parts of the fresh map outside the piece; nothing refers to them.
+    unsafe {
+        give_back(found, start - found)?;
+        give_back(start + bytes, found + wide - (start + bytes))?;
+    }
+    Ok(start)
+}
+
+pub(super) fn reserve(bytes: u64) -> io::Result<u64> {
+    fresh(bytes, libc::PROT_NONE, libc::MAP_NORESERVE)
+}
+
+/// # Safety
+/// The piece came from [`allocate`] with this size, and nothing uses it any longer.
+pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
+    // SAFETY: as the caller promises.
+    unsafe { give_back(address, bytes) }
+}
+
+/// # Safety
+/// The range came from [`reserve`] with this size, and nothing uses it any longer.
+pub(super) unsafe fn release(address: u64, bytes: u64) -> io::Result<()> {
+    // SAFETY: as the caller promises.
+    unsafe { give_back(address, bytes) }
+}
+
+/// # Safety
+/// The whole pages lie in a range from [`reserve`], and nothing uses them.
+pub(super) unsafe fn map(address: u64, bytes: u64) -> io::Result<()> {
+    // SAFETY: as the caller promises; changing access to pages that nobody uses harms nobody.
+    match unsafe {
+        libc::mprotect(
+            pointer(address),
+            length(bytes)?,
+            libc::PROT_READ | libc::PROT_WRITE,
+        )
+    } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// # Safety
+/// The whole pages were mapped by [`map`], and nothing uses them any longer.
+pub(super) unsafe fn unmap(address: u64, bytes: u64) -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // A fresh map over the old one gives the pages back in every accounting of the system; advice alone would not.
+    // SAFETY: the pages are ours and unused, so they may be replaced.
+    let replaced = unsafe {
+        libc::mmap(
+            pointer(address),
+            length(bytes)?,
+            libc::PROT_NONE,
+            flags,
+            -1,
+            0,
+        )
+    };
+    if replaced == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+fn fresh(bytes: u64, protection: i32, extra_flags: i32) -> io::Result<u64> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | extra_flags;
+    // SAFETY: a new anonymous map at an address of the kernel's choice touches no memory in use.
+    let found = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length(bytes)?,
+            protection,
+            flags,
+            -1,
+            0,
+        )
+    };
+    if found == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(found.expose_provenance() as u64)
+    }
+}
+
+/// # Safety
+/// The pages are ours and nothing uses them.
+unsafe fn give_back(address: u64, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    // SAFETY: as the caller promises.
+    match unsafe { libc::munmap(pointer(address), length(bytes)?) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn pointer(address: u64) -> *mut libc::c_void {
+    std::ptr::with_exposed_provenance_mut(address as usize)
+}
+
+fn length(bytes: u64) -> io::Result<usize> {
+    usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}

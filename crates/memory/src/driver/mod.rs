@@ -1,0 +1,149 @@
+//! Where bytes come from: one small trait, and one driver for each kind of device.
+//!
+//! A driver gives whole pieces (`allocate`, `free`) and, where it can, address ranges whose parts are mapped and unmapped
+//! one by one (`reserve`, `map`, `unmap`, `release`). It knows nothing of blocks, streams or policy.
+
+mod host;
+
+pub use host::HostDriver;
+
+use std::fmt;
+
+/// An address on a device. Never null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(pub u64);
+
+impl Address {
+    /// The address `bytes` further on.
+    pub fn offset(self, bytes: u64) -> Address {
+        Address(self.0 + bytes)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#x}", self.0)
+    }
+}
+
+/// An event recorded on a queue of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId(pub u64);
+
+/// A device's memory, as its driver sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Bytes that an allocation could still get.
+    pub free: u64,
+    /// All bytes of the device, or the capacity that was set.
+    pub total: u64,
+}
+
+/// What a driver can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Unit of `map` and `unmap`, in bytes; a power of two.
+    pub granularity: u64,
+    /// Whether address ranges can be reserved and mapped piece by piece. If not, the reason why.
+    pub ranges: Result<(), &'static str>,
+    /// Whether an address can be read and written by this process.
+    pub host_accessible: bool,
+}
+
+/// Why a driver refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The device has too little memory left.
+    #[error("{requested} bytes were asked for and {free} of {total} bytes are free")]
+    OutOfMemory {
+        /// Bytes asked for.
+        requested: u64,
+        /// Bytes free on the device.
+        free: u64,
+        /// Bytes of the device.
+        total: u64,
+    },
+    /// The driver is sealed: steady state must not call it.
+    #[error("the driver is sealed and {call} was called: this state must work without the driver")]
+    Sealed {
+        /// The refused call.
+        call: &'static str,
+    },
+    /// The device or the platform cannot do this.
+    #[error("{call} is not supported here: {reason}")]
+    Unsupported {
+        /// The refused call.
+        call: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The call does not fit what was allocated, reserved or mapped before.
+    #[error("{call} of {address} ({bytes} bytes) does not fit what is held: {reason}")]
+    Misuse {
+        /// The refused call.
+        call: &'static str,
+        /// Where.
+        address: Address,
+        /// How many bytes.
+        bytes: u64,
+        /// What was wrong.
+        reason: &'static str,
+    },
+    /// The device's own library reported an error.
+    #[error("{call} failed: {message}")]
+    Failed {
+        /// The call that failed.
+        call: &'static str,
+        /// What the library said.
+        message: String,
+    },
+}
+
+/// A source of device memory.
+///
+/// # Safety
+///
+/// Where [`Capabilities::host_accessible`] is true, every byte of an allocated piece or a mapped part must be initialised
+/// and valid for reads and writes until it is freed or unmapped through this driver, and pieces must not overlap.
+pub unsafe trait Driver: Send + Sync {
+    /// The driver's name: `host`, `simulated`, `cuda`.
+    fn name(&self) -> &str;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Free and total bytes.
+    fn memory(&self) -> DeviceMemory;
+
+    /// A piece of at least `bytes` bytes, aligned to 512 or more.
+    fn allocate(&self, bytes: u64) -> Result<Address, DriverError>;
+
+    /// Gives back a piece got from [`Driver::allocate`].
+    fn free(&self, address: Address) -> Result<(), DriverError>;
+
+    /// A range of addresses with nothing behind it yet.
+    fn reserve(&self, bytes: u64) -> Result<Address, DriverError>;
+
+    /// Gives back a range in which nothing is mapped.
+    fn release(&self, address: Address) -> Result<(), DriverError>;
+
+    /// Puts memory behind a part of a reserved range. `address` and `bytes` are multiples of the granularity.
+    fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
+
+    /// Takes the memory behind a part of a reserved range away; all of the part must be mapped.
+    fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
+
+    /// Marks the present end of the work on a queue. Devices that work in order with the caller need not override it.
+    fn record_event(&self, _queue: u64) -> EventId {
+        EventId(0)
+    }
+
+    /// Whether all work before the event is done.
+    fn event_done(&self, _event: EventId) -> bool {
+        true
+    }
+
+    /// Waits until all work before the event is done.
+    fn wait_event(&self, _event: EventId) {}
+}

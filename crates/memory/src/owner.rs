@@ -1,0 +1,106 @@
+//! Who owns bytes: a region, a tag, and the stream (utterance) they serve.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a block of memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Region {
+    /// Model weights, shared by all streams.
+    Weights,
+    /// Keys and values of attention.
+    KeyValue,
+    /// Activations and scratch.
+    Workspace,
+    /// Prepared voices and the networks that prepare them.
+    Voice,
+    /// Bytes on their way in or out.
+    Staging,
+}
+
+impl Region {
+    /// All regions, in the order of their discriminants.
+    pub const ALL: [Region; 5] = [
+        Region::Weights,
+        Region::KeyValue,
+        Region::Workspace,
+        Region::Voice,
+        Region::Staging,
+    ];
+
+    /// The name used in reports and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Region::Weights => "weights",
+            Region::KeyValue => "key_value",
+            Region::Workspace => "workspace",
+            Region::Voice => "voice",
+            Region::Staging => "staging",
+        }
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+/// One utterance under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StreamId(pub u64);
+
+/// The owner of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Owner {
+    /// What the bytes are for.
+    pub region: Region,
+    /// The part of the program that asked, such as `"t3.prefill"`.
+    pub tag: &'static str,
+    /// The utterance served, or `None` for bytes that all share.
+    pub stream: Option<StreamId>,
+}
+
+impl Owner {
+    /// An owner that serves no stream in particular.
+    pub const fn new(region: Region, tag: &'static str) -> Owner {
+        Owner {
+            region,
+            tag,
+            stream: None,
+        }
+    }
+
+    /// The same owner on behalf of `stream`.
+    pub const fn for_stream(self, stream: StreamId) -> Owner {
+        Owner {
+            stream: Some(stream),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.region, self.tag)?;
+        match self.stream {
+            Some(StreamId(stream)) => write!(formatter, " (stream {stream})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What one owner holds and has held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OwnerUsage {
+    /// Whose bytes.
+    pub owner: Owner,
+    /// Bytes held now, before rounding.
+    pub live_bytes: u64,
+    /// The most bytes held at once.
+    pub peak_bytes: u64,
+    /// Blocks held now.
+    pub live_blocks: u64,
+}

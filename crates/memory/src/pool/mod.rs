@@ -1,0 +1,5 @@
+//! The caching pool.
+
+mod configuration;
+
+pub use configuration::PoolConfiguration;

@@ -1,0 +1,132 @@
+//! Counters: what is reserved, allocated and requested, now and at most, and for whom.
+
+use crate::owner::{OwnerUsage, Region, StreamId};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A number of bytes, shown in MiB and the like as PyTorch shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Bytes(bytes) = *self;
+        let text = match bytes {
+            0..=1024 => format!("{bytes} bytes"),
+            1025..=1_048_576 => format!("{:.2} KiB", bytes as f64 / 1024.0),
+            1_048_577..=1_073_741_824 => format!("{:.2} MiB", bytes as f64 / 1_048_576.0),
+            _ => format!("{:.2} GiB", bytes as f64 / 1_073_741_824.0),
+        };
+        formatter.pad(&text)
+    }
+}
+
+/// One quantity over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Gauge {
+    /// Its value now.
+    pub current: u64,
+    /// Its largest value.
+    pub peak: u64,
+    /// Everything ever added.
+    pub allocated: u64,
+    /// Everything ever taken away.
+    pub freed: u64,
+}
+
+impl Gauge {
+    /// Adds `amount`.
+    pub fn increase(&mut self, amount: u64) {
+        self.current += amount;
+        self.peak = self.peak.max(self.current);
+        self.allocated += amount;
+    }
+
+    /// Takes `amount` away.
+    pub fn decrease(&mut self, amount: u64) {
+        self.current -= amount;
+        self.freed += amount;
+    }
+}
+
+/// A quantity for the whole pool and for its two halves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GaugeByPool {
+    /// Both pools together.
+    pub all: Gauge,
+    /// Requests up to 1 MiB.
+    pub small_pool: Gauge,
+    /// Larger requests.
+    pub large_pool: Gauge,
+}
+
+/// What a group of owners holds and has held, before rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Bytes held now.
+    pub live_bytes: u64,
+    /// The most bytes held at once.
+    pub peak_bytes: u64,
+    /// Blocks held now.
+    pub live_blocks: u64,
+}
+
+impl Usage {
+    /// Counts a block of `bytes`.
+    pub fn add(&mut self, bytes: u64) {
+        self.live_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.live_bytes);
+        self.live_blocks += 1;
+    }
+
+    /// Counts a block of `bytes` given back.
+    pub fn remove(&mut self, bytes: u64) {
+        self.live_bytes -= bytes;
+        self.live_blocks -= 1;
+    }
+}
+
+/// The figures of one memory, with PyTorch's names where PyTorch has them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryStatistics {
+    /// Bytes of blocks handed out, as rounded by the pool.
+    pub allocated_bytes: GaugeByPool,
+    /// Bytes of blocks handed out, before rounding.
+    pub requested_bytes: GaugeByPool,
+    /// Bytes held from the driver by the pool.
+    pub reserved_bytes: GaugeByPool,
+    /// Bytes held from the driver directly, outside the pool.
+    pub exact_bytes: Gauge,
+    /// Allocations that needed the whole cache given back first.
+    pub num_alloc_retries: u64,
+    /// Allocations that failed.
+    pub num_ooms: u64,
+    /// Pieces got from the driver.
+    pub num_device_alloc: u64,
+    /// Pieces given back to the driver.
+    pub num_device_free: u64,
+    /// By region.
+    pub regions: BTreeMap<Region, Usage>,
+    /// By tag.
+    pub tags: BTreeMap<&'static str, Usage>,
+    /// By stream; blocks that serve no stream are not in here.
+    pub streams: BTreeMap<StreamId, Usage>,
+    /// Every owner that holds or held something, largest first.
+    pub owners: Vec<OwnerUsage>,
+}
+
+impl MemoryStatistics {
+    /// (reserved − allocated) ÷ reserved, of the pool; 0 if nothing is reserved.
+    pub fn fragmentation(&self) -> f64 {
+        match self.reserved_bytes.all.current {
+            0 => 0.0,
+            reserved => (reserved - self.allocated_bytes.all.current) as f64 / reserved as f64,
+        }
+    }
+
+    /// Bytes held from the driver, by the pool and directly.
+    pub fn held_bytes(&self) -> u64 {
+        self.reserved_bytes.all.current + self.exact_bytes.current
+    }
+}

@@ -79,7 +79,7 @@ impl Memory {
         let address = match state.cached.get_mut(&rounded).and_then(Vec::pop) {
             Some(address) => address,
             None => {
-                let address = self.from_driver(&mut state, rounded, bytes)?;
+                let address = self.ask_driver(&mut state, rounded, bytes)?;
                 state.statistics.reserved_bytes.all.increase(rounded);
                 address
             }
@@ -110,7 +110,7 @@ impl Memory {
             ));
         }
         let mut state = self.state();
-        let address = self.from_driver(&mut state, bytes as u64, bytes)?;
+        let address = self.ask_driver(&mut state, bytes as u64, bytes)?;
         state.statistics.exact_bytes.increase(bytes as u64);
         self.own(&mut state, bytes, owner);
         Ok(Block::new(
@@ -204,7 +204,7 @@ impl Memory {
         }
     }
 
-    fn from_driver(
+    fn ask_driver(
         &self,
         state: &mut State,
         bytes: u64,

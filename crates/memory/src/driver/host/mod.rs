@@ -69,17 +69,6 @@ impl HostDriver {
         Ok(())
     }
 
-    fn from_system<T>(
-        &self,
-        call: &'static str,
-        result: std::io::Result<T>,
-    ) -> Result<T, DriverError> {
-        result.map_err(|error| DriverError::Failed {
-            call,
-            message: error.to_string(),
-        })
-    }
-
     /// The range that holds the part, with the part checked against the pages and the range's bounds.
     fn part<'a>(
         &self,
@@ -94,7 +83,10 @@ impl HostDriver {
             bytes,
             reason,
         };
-        if bytes == 0 || bytes % self.page_bytes != 0 || address.0 % self.page_bytes != 0 {
+        if bytes == 0
+            || !bytes.is_multiple_of(self.page_bytes)
+            || !address.0.is_multiple_of(self.page_bytes)
+        {
             return Err(misuse(
                 "address and size must be multiples of the page size",
             ));
@@ -109,6 +101,13 @@ impl HostDriver {
             _ => Err(misuse("it reaches past the reserved range")),
         }
     }
+}
+
+fn from_system<T>(call: &'static str, result: std::io::Result<T>) -> Result<T, DriverError> {
+    result.map_err(|error| DriverError::Failed {
+        call,
+        message: error.to_string(),
+    })
 }
 
 impl Range {
@@ -189,7 +188,7 @@ unsafe impl Driver for HostDriver {
             }
             Err(error) => {
                 books.used_bytes -= bytes;
-                self.from_system("allocate", Err(error))
+                from_system("allocate", Err(error))
             }
         }
     }
@@ -206,12 +205,12 @@ unsafe impl Driver for HostDriver {
         };
         books.used_bytes -= bytes;
         // SAFETY: the books held this piece, so it came from `pages::allocate` with this size, and it is in them no longer.
-        self.from_system("free", unsafe { pages::free(address.0, bytes) })
+        from_system("free", unsafe { pages::free(address.0, bytes) })
     }
 
     fn reserve(&self, bytes: u64) -> Result<Address, DriverError> {
         let bytes = self.whole_pages("reserve", bytes)?;
-        let address = self.from_system("reserve", pages::reserve(bytes))?;
+        let address = from_system("reserve", pages::reserve(bytes))?;
         self.books().ranges.insert(
             address,
             Range {
@@ -240,7 +239,7 @@ unsafe impl Driver for HostDriver {
         let bytes = range.bytes;
         books.ranges.remove(&address.0);
         // SAFETY: the books held this range, so it came from `pages::reserve` with this size, and nothing is mapped in it.
-        self.from_system("release", unsafe { pages::release(address.0, bytes) })
+        from_system("release", unsafe { pages::release(address.0, bytes) })
     }
 
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
@@ -258,7 +257,7 @@ unsafe impl Driver for HostDriver {
         // SAFETY: `part` has shown that these whole pages lie in a range of ours, and none of them is mapped.
         if let Err(error) = unsafe { pages::map(address.0, bytes) } {
             books.used_bytes -= bytes;
-            return self.from_system("map", Err(error));
+            return from_system("map", Err(error));
         }
         self.part(&mut books, "map", address, bytes)?
             .insert(address.0, address.0 + bytes);
@@ -280,7 +279,7 @@ unsafe impl Driver for HostDriver {
         }
         books.used_bytes -= bytes;
         // SAFETY: these whole pages lie in a range of ours and were all mapped; the books hold them no longer.
-        self.from_system("unmap", unsafe { pages::unmap(address.0, bytes) })
+        from_system("unmap", unsafe { pages::unmap(address.0, bytes) })
     }
 }
 

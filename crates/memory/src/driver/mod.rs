@@ -122,16 +122,17 @@ pub unsafe trait Driver: Send + Sync {
     /// Gives back a piece got from [`Driver::allocate`].
     fn free(&self, address: Address) -> Result<(), DriverError>;
 
-    /// A range of addresses with nothing behind it yet.
-    fn reserve(&self, bytes: u64) -> Result<Address, DriverError>;
+    /// A range of addresses with nothing behind it yet, to be mapped and unmapped in whole units of `unit` bytes from its
+    /// start. `bytes` is a multiple of `unit`, and `unit` of the granularity.
+    fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError>;
 
     /// Gives back a range in which nothing is mapped.
     fn release(&self, address: Address) -> Result<(), DriverError>;
 
-    /// Puts memory behind a part of a reserved range. `address` and `bytes` are multiples of the granularity.
+    /// Puts memory behind a part of a reserved range. It consists of whole units, none of them mapped.
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
 
-    /// Takes the memory behind a part of a reserved range away; all of the part must be mapped.
+    /// Takes the memory behind a part of a reserved range away. It consists of whole units, all of them mapped.
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
 
     /// Marks the present end of the work on a queue. Devices that work in order with the caller need not override it.

@@ -29,6 +29,7 @@ struct Books {
 
 struct Range {
     bytes: u64,
+    unit: u64,
     mapped: BTreeMap<u64, u64>,
 }
 
@@ -69,7 +70,7 @@ impl HostDriver {
         Ok(())
     }
 
-    /// The range that holds the part, with the part checked against the pages and the range's bounds.
+    /// The range that holds the part, with the part checked against the range's unit and bounds.
     fn part<'a>(
         &self,
         books: &'a mut Books,
@@ -96,6 +97,12 @@ impl HostDriver {
             .range_mut(..=address.0)
             .next_back()
             .ok_or_else(|| misuse("no range was reserved there"))?;
+        if bytes == 0
+            || !bytes.is_multiple_of(range.unit)
+            || !(address.0 - start).is_multiple_of(range.unit)
+        {
+            return Err(misuse("the part does not consist of whole units"));
+        }
         match address.0.checked_add(bytes) {
             Some(end) if end <= start + range.bytes => Ok(range),
             _ => Err(misuse("it reaches past the reserved range")),
@@ -208,13 +215,23 @@ unsafe impl Driver for HostDriver {
         from_system("free", unsafe { pages::free(address.0, bytes) })
     }
 
-    fn reserve(&self, bytes: u64) -> Result<Address, DriverError> {
+    fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
+        if unit == 0 || !unit.is_multiple_of(self.page_bytes) || !bytes.is_multiple_of(unit) {
+            let reason = "the unit is not a multiple of the page size, or the size not a multiple of the unit";
+            return Err(DriverError::Misuse {
+                call: "reserve",
+                address: Address(0),
+                bytes,
+                reason,
+            });
+        }
         let bytes = self.whole_pages("reserve", bytes)?;
         let address = from_system("reserve", pages::reserve(bytes))?;
         self.books().ranges.insert(
             address,
             Range {
                 bytes,
+                unit,
                 mapped: BTreeMap::new(),
             },
         );

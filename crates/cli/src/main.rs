@@ -1,6 +1,7 @@
 //! The `sottovoce` command: parses, calls the engine or the memory tools, prints.
 
 mod commands;
+mod output;
 
 use clap::Parser;
 

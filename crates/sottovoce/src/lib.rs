@@ -1,1 +1,32 @@
-//! A streaming Chatterbox text-to-speech engine that keeps a memory promise.
+//! A streaming Chatterbox text-to-speech engine that keeps a memory promise: say how much memory it may use; it speaks within that.
+//!
+//! ```no_run
+//! use sottovoce::{Engine, EngineOptions, Source, StreamOptions, VoiceSource};
+//!
+//! let engine = Engine::load(Source::Embedded, EngineOptions { memory: Some(256 << 20), ..Default::default() })?;
+//! let voice = engine.voice(VoiceSource::Default)?;
+//! for chunk in engine.stream("Every byte has an owner.", &voice, StreamOptions::default())? {
+//!     let chunk = chunk?;
+//!     println!("{} samples, RTF {:.2}", chunk.samples.len(), chunk.metrics.rtf);
+//! }
+//! # Ok::<(), sottovoce::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod settings;
+pub mod sink;
+mod stream;
+mod voice;
+mod worker;
+
+pub use engine::Engine;
+pub use error::Error;
+pub use settings::{
+    EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
+    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, Variant, WhenFull,
+};
+pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
+pub use voice::{Voice, VoiceSource};

@@ -1,5 +1,7 @@
 //! One file a command.
 
+mod speak;
+
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -12,9 +14,21 @@ pub struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Speak a text: into a file, a pipe or the loudspeaker, while it is being made.
+    Speak(speak::Arguments),
+}
+
+/// What a command ends with: an exit code, or an error to print.
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 /// Runs what was asked for; the exit code says whether it held.
 pub fn run(arguments: Arguments) -> ExitCode {
-    match arguments.command {}
+    let outcome = match arguments.command {
+        Command::Speak(arguments) => speak::run(arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
 }

@@ -1,0 +1,240 @@
+//! `sottovoce speak`: text in, sound out while it is being made.
+
+use super::Outcome;
+use crate::output::player::Player;
+use crate::output::progress::Progress;
+use crate::output::size::parse_bytes;
+use sottovoce::sink::{AudioFormat, Encoder, FileSink};
+use sottovoce::{
+    Chunk, Engine, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
+    VoiceSource,
+};
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to say; without it and without --file, standard input.
+    text: Option<String>,
+    /// Read the text from this file.
+    #[arg(long, conflicts_with = "text")]
+    file: Option<PathBuf>,
+    /// Write here; the name says the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is standard output.
+    #[arg(short, long = "out", value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The format for standard output.
+    #[arg(long, default_value = "wav")]
+    format: AudioFormat,
+    /// Play while speaking.
+    #[arg(long)]
+    play: bool,
+    /// A prepared voice's name or file, or a recording to take the voice from.
+    #[arg(long)]
+    voice: Option<String>,
+    /// `pico` (in this program) or a model's folder.
+    #[arg(long, default_value = "pico")]
+    model: String,
+    /// Most memory to use, such as 512MiB or 1GiB.
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    memory: Option<u64>,
+    /// How eagerly memory goes back: aggressive, balanced, performance, automatic, none.
+    #[arg(long, default_value = "automatic")]
+    profile: Profile,
+    /// How weights are kept: auto, f32, f16, int8, q4.
+    #[arg(long, default_value = "auto")]
+    precision: PrecisionChoice,
+    /// Starts the random numbers: the same seed gives the same samples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads for arithmetic.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Speech tokens (1/25 s) in a chunk.
+    #[arg(long, default_value_t = 25)]
+    chunk_size: usize,
+    /// Write figures of the run here, as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    stats: Option<PathBuf>,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let text = read_text(&arguments)?;
+    let output = Output::open(&arguments)?;
+    let options = EngineOptions {
+        memory: arguments.memory,
+        precision: arguments.precision,
+        profile: arguments.profile,
+        threads: arguments.threads,
+        streams_max: 1,
+        ..EngineOptions::default()
+    };
+    let source = match arguments.model.as_str() {
+        "pico" => Source::Embedded,
+        folder => Source::Directory(PathBuf::from(folder)),
+    };
+    let engine = Engine::load(source, options)?;
+    let voice = engine.voice(match &arguments.voice {
+        None => VoiceSource::Default,
+        Some(name) => voice_source(name),
+    })?;
+    let options = StreamOptions {
+        seed: arguments.seed,
+        chunk_size: arguments.chunk_size,
+        ..StreamOptions::default()
+    };
+    let stream = engine.stream(&text, &voice, options)?;
+    let canceller = stream.canceller();
+    // Without a handler the system ends the process, and the file is still whole up to its last chunk.
+    let _ = ctrlc::set_handler(move || canceller.cancel());
+    speak(stream, output, arguments.stats.as_deref())
+}
+
+fn speak(stream: sottovoce::Stream, mut output: Output, stats: Option<&Path>) -> Outcome {
+    let mut progress = Progress::new();
+    let mut last = None;
+    let mut failure = None;
+    for chunk in stream {
+        match chunk {
+            Ok(chunk) => {
+                if let Err(error) = output.write(&chunk) {
+                    failure = Some(error);
+                    break;
+                }
+                progress.show(&chunk.metrics);
+                last = Some(chunk.metrics);
+            }
+            Err(error) => {
+                failure = Some(error.into());
+                break;
+            }
+        }
+    }
+    progress.clear();
+    // What was spoken before a failure stays, as a whole recording.
+    let finished = output.finish();
+    if let Some(metrics) = &last {
+        progress.summary(metrics);
+        if let Some(path) = stats {
+            let json = serde_json::to_string_pretty(metrics)?;
+            std::fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => finished.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn read_text(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
+    if let Some(text) = &arguments.text {
+        return Ok(text.clone());
+    }
+    // A little over the longest text in four-byte characters: more cannot be spoken in one go.
+    let bytes_max = 4 * sottovoce::TEXT_CHARACTERS_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    match &arguments.file {
+        Some(path) => {
+            let file = std::fs::File::open(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            file.take(bytes_max)
+                .read_to_end(&mut bytes)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        None if std::io::stdin().is_terminal() => {
+            return Err("nothing to say: give a text, --file, or text on standard input".into());
+        }
+        None => {
+            std::io::stdin().take(bytes_max).read_to_end(&mut bytes)?;
+        }
+    }
+    if bytes.len() as u64 == bytes_max {
+        return Err(format!(
+            "the text is longer than {} characters; split it",
+            sottovoce::TEXT_CHARACTERS_MAX
+        )
+        .into());
+    }
+    String::from_utf8(bytes).map_err(|error| format!("the text is not UTF-8: {error}").into())
+}
+
+/// A name that is no file is a prepared voice's; a file's ending says whether it is one or a recording.
+fn voice_source(name: &str) -> VoiceSource {
+    let path = Path::new(name);
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or("");
+    match extension.to_ascii_lowercase().as_str() {
+        "safetensors" | "pt" => VoiceSource::Prepared(path.to_owned()),
+        "wav" | "flac" | "mp3" | "ogg" => VoiceSource::Clip(path.to_owned()),
+        _ if path.is_file() => VoiceSource::Clip(path.to_owned()),
+        _ => VoiceSource::Name(name.to_owned()),
+    }
+}
+
+/// Where the sound goes; file and player may both be there.
+struct Output {
+    file: Option<FileSink>,
+    pipe: Option<(Encoder, Vec<u8>)>,
+    player: Option<Player>,
+}
+
+impl Output {
+    fn open(arguments: &Arguments) -> Result<Output, Box<dyn std::error::Error>> {
+        let mut output = Output {
+            file: None,
+            pipe: None,
+            player: None,
+        };
+        match &arguments.out {
+            Some(path) if path.as_os_str() == "-" => {
+                output.pipe = Some((Encoder::new(arguments.format, SAMPLE_RATE)?, Vec::new()))
+            }
+            Some(path) => output.file = Some(FileSink::create(path, SAMPLE_RATE)?),
+            None => {}
+        }
+        if arguments.play {
+            output.player = Some(Player::start(SAMPLE_RATE)?);
+        }
+        if output.file.is_none() && output.pipe.is_none() && output.player.is_none() {
+            return Err("nowhere to speak: give --out FILE, --out - or --play".into());
+        }
+        Ok(output)
+    }
+
+    fn write(&mut self, chunk: &Chunk) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(file) = &mut self.file {
+            file.write(&chunk.samples)?;
+        }
+        if let Some((encoder, buffer)) = &mut self.pipe {
+            encoder.encode(&chunk.samples, buffer)?;
+            write_to_pipe(buffer)?;
+        }
+        if let Some(player) = &mut self.player {
+            player.play(&chunk.samples)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(file) = self.file {
+            file.finish()?;
+        }
+        if let Some((mut encoder, mut buffer)) = self.pipe {
+            encoder.finish(&mut buffer)?;
+            write_to_pipe(&mut buffer)?;
+        }
+        if let Some(player) = self.player {
+            player.finish()?;
+        }
+        Ok(())
+    }
+}
+
+fn write_to_pipe(buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut pipe = std::io::stdout().lock();
+    pipe.write_all(buffer)?;
+    buffer.clear();
+    pipe.flush()
+}

@@ -1,0 +1,5 @@
+//! What commands show to people and programs.
+
+pub mod player;
+pub mod progress;
+pub mod size;

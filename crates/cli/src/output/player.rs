@@ -1,0 +1,102 @@
+//! Plays through whichever player the system has, so that building needs no sound library.
+
+use sottovoce::sink::{AudioFormat, Encoder};
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+
+/// Players that take raw 16-bit samples on standard input, best first, with the arguments for a sample rate.
+const PLAYERS: [(&str, &[&str]); 5] = [
+    (
+        "pw-play",
+        &["--format=s16", "--channels=1", "--rate={rate}", "-"],
+    ),
+    (
+        "paplay",
+        &["--raw", "--format=s16le", "--channels=1", "--rate={rate}"],
+    ),
+    (
+        "aplay",
+        &[
+            "-q", "-t", "raw", "-f", "S16_LE", "-c", "1", "-r", "{rate}", "-",
+        ],
+    ),
+    (
+        "ffplay",
+        &[
+            "-loglevel",
+            "error",
+            "-nodisp",
+            "-autoexit",
+            "-f",
+            "s16le",
+            "-ar",
+            "{rate}",
+            "-",
+        ],
+    ),
+    (
+        "play",
+        &[
+            "-q", "-t", "raw", "-e", "signed", "-b", "16", "-c", "1", "-r", "{rate}", "-",
+        ],
+    ),
+];
+
+/// A player under way.
+pub struct Player {
+    process: Child,
+    encoder: Encoder,
+    buffer: Vec<u8>,
+}
+
+impl Player {
+    /// Starts the first player that the system has.
+    pub fn start(sample_rate: u32) -> Result<Player, Box<dyn std::error::Error>> {
+        let encoder = Encoder::new(AudioFormat::Pcm, sample_rate)?;
+        for (program, arguments) in PLAYERS {
+            let arguments = arguments
+                .iter()
+                .map(|argument| argument.replace("{rate}", &sample_rate.to_string()));
+            let started = Command::new(program)
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn();
+            if let Ok(process) = started {
+                return Ok(Player {
+                    process,
+                    encoder,
+                    buffer: Vec::new(),
+                });
+            }
+        }
+        let names: Vec<&str> = PLAYERS.iter().map(|(program, _)| *program).collect();
+        Err(format!(
+            "no player found: install one of {}, or write to a file with --out",
+            names.join(", ")
+        )
+        .into())
+    }
+
+    /// Hands samples over; waits while the player is behind.
+    pub fn play(&mut self, samples: &[f32]) -> Result<(), Box<dyn std::error::Error>> {
+        self.encoder.encode(samples, &mut self.buffer)?;
+        if let Some(pipe) = &mut self.process.stdin {
+            pipe.write_all(&self.buffer)
+                .map_err(|error| format!("the player stopped: {error}"))?;
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Waits until everything was heard.
+    pub fn finish(mut self) -> Result<(), Box<dyn std::error::Error>> {
+        drop(self.process.stdin.take());
+        let status = self.process.wait()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the player ended with {status}").into())
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What can go wrong, each with what to do about it.
+
+use crate::sink::AudioFormat;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything that the engine refuses or fails at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option has a value that it cannot have.
+    #[error("option {option}: {value:?} cannot be used: {reason}")]
+    Option {
+        /// The option's name, as typed.
+        option: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What would be right.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A voice is not known or cannot be used with this model.
+    #[error("voice {name:?}: {reason}")]
+    Voice {
+        /// The voice's name or file.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A model cannot be used.
+    #[error("model {name}: {reason}")]
+    Model {
+        /// The model's folder or name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The text holds nothing that can be spoken, or too much.
+    #[error("text: {reason}")]
+    Text {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// All streams that fit are under way, and so many wait that no further one may.
+    #[error("{waiting} streams wait already, {waiting_max} may; try again in {} s", retry_after.as_secs())]
+    Busy {
+        /// Streams waiting now.
+        waiting: usize,
+        /// Streams that may wait.
+        waiting_max: usize,
+        /// When a place is likely to be free.
+        retry_after: Duration,
+    },
+    /// An encoder refused its input.
+    #[error("{format}: {reason}")]
+    Encoding {
+        /// The format being written.
+        format: AudioFormat,
+        /// The encoder's reason.
+        reason: String,
+    },
+    /// The engine was shut down while the stream was under way.
+    #[error("the engine was shut down")]
+    Stopped,
+}
+
+impl Error {
+    /// An option's refusal.
+    pub(crate) fn option(
+        option: &'static str,
+        value: impl std::fmt::Display,
+        reason: impl Into<String>,
+    ) -> Error {
+        Error::Option {
+            option,
+            value: value.to_string(),
+            reason: reason.into(),
+        }
+    }
+
+    /// A file's failure.
+    pub(crate) fn file(path: &Path, source: std::io::Error) -> Error {
+        Error::File {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// An encoder's failure.
+    pub(crate) fn encoding(format: AudioFormat, error: impl std::fmt::Display) -> Error {
+        Error::Encoding {
+            format,
+            reason: error.to_string(),
+        }
+    }
+
+    /// When to try again, where that can help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Busy { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// Whether the caller's input is at fault (and not the engine's state or the machine).
+    pub fn is_input(&self) -> bool {
+        matches!(
+            self,
+            Error::Option { .. } | Error::Voice { .. } | Error::Text { .. }
+        )
+    }
+}

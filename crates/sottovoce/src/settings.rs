@@ -1,0 +1,323 @@
+//! What a caller may choose, with the reference's names where it has them.
+
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Samples a second of everything that is spoken.
+pub const SAMPLE_RATE: u32 = 24_000;
+/// Speech tokens a second.
+pub const TOKENS_PER_SECOND: u32 = 25;
+/// The longest text of one stream, in characters: more than an hour of speech.
+pub const TEXT_CHARACTERS_MAX: usize = 100_000;
+
+/// Members of the Chatterbox family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// Llama backbone with guidance, ten-step flow.
+    Base,
+    /// GPT-2 medium backbone, two-step flow.
+    Turbo,
+    /// GPT-2 small backbone, two-step flow.
+    Nano,
+}
+
+impl FromStr for Variant {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Variant, Error> {
+        match text {
+            "base" => Ok(Variant::Base),
+            "turbo" => Ok(Variant::Turbo),
+            "nano" => Ok(Variant::Nano),
+            _ => Err(Error::option("synthetic", text, "use base, turbo or nano")),
+        }
+    }
+}
+
+/// Where a model's weights come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The small voice inside the program.
+    Embedded,
+    /// A folder laid out as the official ones, or written by `convert`.
+    Directory(PathBuf),
+    /// Full-size random weights, for measuring memory and time.
+    Synthetic(Variant),
+}
+
+/// How weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// The finest that fits the budget.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 8 bits, one scale a row.
+    Int8,
+    /// 4 bits in groups of 32 for T3's matrices, 8 bits elsewhere.
+    Q4,
+}
+
+impl FromStr for PrecisionChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<PrecisionChoice, Error> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "int8" => Ok(Self::Int8),
+            "q4" => Ok(Self::Q4),
+            _ => Err(Error::option(
+                "precision",
+                text,
+                "use auto, f32, f16, int8 or q4",
+            )),
+        }
+    }
+}
+
+/// How eagerly memory that is not in use goes back to the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Often: every 5 chunks.
+    Aggressive,
+    /// Every 10 chunks.
+    Balanced,
+    /// Rarely: every 20 chunks.
+    Performance,
+    /// By the size of the device's memory.
+    #[default]
+    Automatic,
+    /// Never.
+    None,
+}
+
+impl FromStr for Profile {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Profile, Error> {
+        match text {
+            "aggressive" => Ok(Self::Aggressive),
+            "balanced" => Ok(Self::Balanced),
+            "performance" => Ok(Self::Performance),
+            "auto" | "automatic" => Ok(Self::Automatic),
+            "none" => Ok(Self::None),
+            _ => Err(Error::option(
+                "profile",
+                text,
+                "use aggressive, balanced, performance, automatic or none",
+            )),
+        }
+    }
+}
+
+/// Choices for a whole engine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Bytes that the engine may use in all; without it, what the system has.
+    pub memory: Option<u64>,
+    /// How weights are kept.
+    pub precision: PrecisionChoice,
+    /// How eagerly memory goes back.
+    pub profile: Profile,
+    /// Threads for arithmetic; without it, one a core.
+    pub threads: Option<usize>,
+    /// Streams that may be under way together; fewer where the budget holds fewer.
+    pub streams_max: usize,
+    /// Streams that may wait for a place.
+    pub waiting_max: usize,
+    /// Chunks between two looks at the cache, in place of the profile's own number.
+    pub cache_interval: Option<u32>,
+    /// Whether the memory timeline is kept.
+    pub enable_monitoring: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions {
+            memory: None,
+            precision: PrecisionChoice::Auto,
+            profile: Profile::Automatic,
+            threads: None,
+            streams_max: 8,
+            waiting_max: 64,
+            cache_interval: None,
+            enable_monitoring: true,
+        }
+    }
+}
+
+/// What a stream does when all places are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Wait in line; refused only when the line is full.
+    #[default]
+    Wait,
+    /// Be refused at once, with the time after which to try again.
+    Refuse,
+}
+
+/// Choices for one stream. `None` takes the model's own default, which is the reference's for that variant.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// Emotion, 0 to 2 (base only).
+    pub exaggeration: f32,
+    /// Weight of classifier-free guidance (base only).
+    pub cfg_weight: f32,
+    /// Sampling temperature, above 0.
+    pub temperature: f32,
+    /// Nucleus: least probability mass kept.
+    pub top_p: Option<f32>,
+    /// Most tokens kept (turbo, nano).
+    pub top_k: Option<usize>,
+    /// Least probability kept, relative to the best.
+    pub min_p: Option<f32>,
+    /// Above 1 makes repeats rarer.
+    pub repetition_penalty: Option<f32>,
+    /// Speech tokens (1/25 s) in a chunk once the stream runs.
+    pub chunk_size: usize,
+    /// Speech tokens before a chunk that its synthesis sees again.
+    pub context_window: usize,
+    /// Seconds of fade at the very start.
+    pub fade_duration: f32,
+    /// Whether the memory policy looks at this stream's chunks.
+    pub memory_management: bool,
+    /// Starts the random numbers; the same seed, text, voice and precision give the same samples.
+    pub seed: u64,
+    /// Whether the Perth watermark is put in, where its weights are at hand.
+    pub watermark: bool,
+    /// What to do when all places are taken.
+    pub when_full: WhenFull,
+    /// Chunks that may wait for the reader before the stream pauses.
+    pub buffered_chunks_max: usize,
+}
+
+impl Default for StreamOptions {
+    fn default() -> StreamOptions {
+        StreamOptions {
+            exaggeration: 0.5,
+            cfg_weight: 0.5,
+            temperature: 0.8,
+            top_p: None,
+            top_k: None,
+            min_p: None,
+            repetition_penalty: None,
+            chunk_size: 25,
+            context_window: 50,
+            fade_duration: 0.02,
+            memory_management: true,
+            seed: 0,
+            watermark: false,
+            when_full: WhenFull::Wait,
+            buffered_chunks_max: 4,
+        }
+    }
+}
+
+impl StreamOptions {
+    /// Refuses values outside their range, naming the option.
+    pub fn check(&self) -> Result<(), Error> {
+        in_range("exaggeration", self.exaggeration, 0.0, 2.0)?;
+        in_range("cfg_weight", self.cfg_weight, 0.0, 5.0)?;
+        in_range("temperature", self.temperature, 0.01, 5.0)?;
+        in_range("fade_duration", self.fade_duration, 0.0, 1.0)?;
+        for (option, value, least, most) in [
+            ("top_p", self.top_p, 0.0, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+            ("repetition_penalty", self.repetition_penalty, 1.0, 10.0),
+        ] {
+            if let Some(value) = value {
+                in_range(option, value, least, most)?;
+            }
+        }
+        for (option, value, least, most) in [
+            ("chunk_size", self.chunk_size, 1, 250),
+            ("context_window", self.context_window, 0, 500),
+            ("buffered_chunks_max", self.buffered_chunks_max, 1, 1000),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err(Error::option(
+                    option,
+                    value,
+                    format!("use {least} to {most}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_range(option: &'static str, value: f32, least: f32, most: f32) -> Result<(), Error> {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::option(
+            option,
+            value,
+            format!("use {least} to {most}"),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_pass_their_own_check() {
+        StreamOptions::default().check().unwrap();
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        let cases: [(&str, StreamOptions); 5] = [
+            (
+                "temperature",
+                StreamOptions {
+                    temperature: 0.0,
+                    ..Default::default()
+                },
+            ),
+            (
+                "exaggeration",
+                StreamOptions {
+                    exaggeration: f32::NAN,
+                    ..Default::default()
+                },
+            ),
+            (
+                "top_p",
+                StreamOptions {
+                    top_p: Some(1.5),
+                    ..Default::default()
+                },
+            ),
+            (
+                "chunk_size",
+                StreamOptions {
+                    chunk_size: 0,
+                    ..Default::default()
+                },
+            ),
+            (
+                "buffered_chunks_max",
+                StreamOptions {
+                    buffered_chunks_max: 0,
+                    ..Default::default()
+                },
+            ),
+        ];
+        for (option, options) in cases {
+            let message = options.check().unwrap_err().to_string();
+            assert!(message.contains(option), "{message} must name {option}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! AAC-LC in ADTS frames.
+
+use super::{AudioFormat, Codec};
+use crate::error::Error;
+use syom::{EncodeOptions, Encoder};
+
+const BITRATE_BPS: u32 = 64_000;
+
+pub(super) struct Aac {
+    encoder: Encoder,
+    clipped: Vec<f32>,
+}
+
+impl Aac {
+    pub(super) fn new(sample_rate: u32) -> Result<Aac, Error> {
+        let options = EncodeOptions::adts().with_bitrate_bps(BITRATE_BPS);
+        let encoder = Encoder::new(sample_rate, 1, &options).map_err(failed)?;
+        Ok(Aac {
+            encoder,
+            clipped: Vec::new(),
+        })
+    }
+}
+
+impl Codec for Aac {
+    fn encode(&mut self, samples: &[f32], output: &mut Vec<u8>) -> Result<(), Error> {
+        // The encoder refuses what lies beyond full scale.
+        self.clipped.clear();
+        self.clipped.extend(samples.iter().map(|sample| {
+            if sample.is_nan() {
+                0.0
+            } else {
+                sample.clamp(-1.0, 1.0)
+            }
+        }));
+        self.encoder
+            .feed(&[&self.clipped[..]], |frame| {
+                output.extend(frame.au);
+                Ok(())
+            })
+            .map(|_| ())
+            .map_err(failed)
+    }
+
+    fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error> {
+        self.encoder
+            .finish(|frame| {
+                output.extend(frame.au);
+                Ok(())
+            })
+            .map(|_| ())
+            .map_err(failed)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::encoding(AudioFormat::Aac, error)
+}

@@ -1,0 +1,41 @@
+//! Who speaks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where a voice comes from.
+#[derive(Clone, Debug)]
+pub enum VoiceSource {
+    /// The voice that comes with the model.
+    Default,
+    /// A voice prepared under a name.
+    Name(String),
+    /// A prepared voice's file (`.safetensors`, or the reference's `conds.pt`).
+    Prepared(PathBuf),
+    /// A recording to take the voice from: wav, flac, mp3 or ogg.
+    Clip(PathBuf),
+    /// The same, already in memory; the name is for messages.
+    ClipBytes {
+        /// What to call it in messages.
+        name: String,
+        /// The file's bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+/// Everything derived from a reference recording; cheap to clone.
+#[derive(Clone)]
+pub struct Voice {
+    pub(crate) inner: Arc<VoiceInner>,
+}
+
+pub(crate) struct VoiceInner {
+    pub(crate) name: String,
+}
+
+impl Voice {
+    /// The voice's name or file, for people.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+}

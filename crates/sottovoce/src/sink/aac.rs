@@ -9,6 +9,7 @@ const BITRATE_BPS: u32 = 64_000;
 pub(super) struct Aac {
     encoder: Encoder,
     clipped: Vec<f32>,
+    started: bool,
 }
 
 impl Aac {
@@ -18,6 +19,7 @@ impl Aac {
         Ok(Aac {
             encoder,
             clipped: Vec::new(),
+            started: false,
         })
     }
 }
@@ -26,6 +28,7 @@ impl Codec for Aac {
     fn encode(&mut self, samples: &[f32], output: &mut Vec<u8>) -> Result<(), Error> {
         // The encoder refuses what lies beyond full scale.
         self.clipped.clear();
+        self.started |= !samples.is_empty();
         self.clipped.extend(samples.iter().map(|sample| {
             if sample.is_nan() {
                 0.0
@@ -43,6 +46,10 @@ impl Codec for Aac {
     }
 
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error> {
+        // A recording of nothing is an empty stream of frames, which the encoder calls an error.
+        if !self.started {
+            return Ok(());
+        }
         self.encoder
             .finish(|frame| {
                 output.extend(frame.au);

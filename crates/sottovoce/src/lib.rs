@@ -16,6 +16,7 @@
 
 mod engine;
 mod error;
+mod report;
 mod settings;
 pub mod sink;
 mod stream;
@@ -24,6 +25,7 @@ mod worker;
 
 pub use engine::Engine;
 pub use error::Error;
+pub use report::{MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
     EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
     TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, Variant, WhenFull,

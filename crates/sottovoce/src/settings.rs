@@ -168,6 +168,8 @@ pub enum WhenFull {
 /// Choices for one stream. `None` takes the model's own default, which is the reference's for that variant.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
+    /// How fast: 1 as the voice speaks, 2 twice as fast at the same pitch; 0.25 to 4.
+    pub speed: f32,
     /// Emotion, 0 to 2 (base only).
     pub exaggeration: f32,
     /// Weight of classifier-free guidance (base only).
@@ -203,6 +205,7 @@ pub struct StreamOptions {
 impl Default for StreamOptions {
     fn default() -> StreamOptions {
         StreamOptions {
+            speed: 1.0,
             exaggeration: 0.5,
             cfg_weight: 0.5,
             temperature: 0.8,
@@ -225,6 +228,7 @@ impl Default for StreamOptions {
 impl StreamOptions {
     /// Refuses values outside their range, naming the option.
     pub fn check(&self) -> Result<(), Error> {
+        in_range("speed", self.speed, 0.25, 4.0)?;
         in_range("exaggeration", self.exaggeration, 0.0, 2.0)?;
         in_range("cfg_weight", self.cfg_weight, 0.0, 5.0)?;
         in_range("temperature", self.temperature, 0.01, 5.0)?;

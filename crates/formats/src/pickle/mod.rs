@@ -1,0 +1,30 @@
+//! Python's pickle format, read as data: nothing that a file names is ever looked up or called.
+//!
+//! The reader is the format's stack machine over an arena of nodes. What the format can only express as code (classes, calls,
+//! persistent ids) becomes an inert node that says what was asked for, or an error, as [`Globals`] chooses. Memory grows with the
+//! bytes that were really read and ends at [`Limits`]; a length that the file merely claims allocates nothing.
+//!
+//! ```
+//! use sottovoce_formats::pickle::{self, Limits};
+//!
+//! // What Python writes for {'bytes': 512}.
+//! let file = b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x05bytes\x94M\x00\x02s.";
+//! let document = pickle::read(&file[..], &Limits::default())?;
+//! assert_eq!(document.root().entry("bytes").and_then(|value| value.integer()), Some(512));
+//! # Ok::<(), pickle::PickleError>(())
+//! ```
+
+mod document;
+mod error;
+mod input;
+mod machine;
+mod opcode;
+mod text;
+mod writer;
+
+pub use document::{Call, Document, Node, NodeId, Value, View};
+pub use error::{PickleError, PickleErrorKind};
+pub use machine::{
+    Disposition, Globals, LISTEN_DEPTH_MAX, Limits, Listener, Step, read, read_with,
+};
+pub use writer::Writer;

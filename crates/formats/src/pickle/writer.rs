@@ -1,0 +1,208 @@
+//! Writes plain data as a pickle of protocol 4, piece by piece.
+
+use super::opcode as op;
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+/// Strings up to this length are written once and referred to afterwards.
+const REMEMBERED_LENGTH_MAX: usize = 256;
+/// How many strings are remembered, so that the writer's memory stays small.
+const REMEMBERED_COUNT_MAX: usize = 1 << 16;
+/// Python's reader takes items from the stack in batches of this size.
+const BATCH_ITEMS: u32 = 1000;
+
+/// Writes lists, dictionaries, strings and numbers; memory use does not grow with what is written.
+///
+/// ```
+/// use sottovoce_formats::pickle::{self, Limits, Writer};
+///
+/// let mut file = Vec::new();
+/// let mut writer = Writer::new(&mut file)?;
+/// writer.begin_dictionary()?;
+/// writer.text("sizes")?;
+/// writer.begin_list()?;
+/// writer.integer(512)?;
+/// writer.end()?;
+/// writer.end()?;
+/// writer.finish()?;
+/// let document = pickle::read(&file[..], &Limits::default())?;
+/// assert_eq!(document.root().entry("sizes").and_then(|sizes| sizes.items()).map(|items| items.len()), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Writer<W: Write> {
+    sink: W,
+    open: Vec<Open>,
+    remembered: HashMap<Box<str>, u32>,
+}
+
+/// A container that is being written.
+struct Open {
+    dictionary: bool,
+    /// Values since the last batch was closed.
+    pending: u32,
+}
+
+impl<W: Write> Writer<W> {
+    /// A writer to `sink`; give it a buffered one.
+    ///
+    /// # Errors
+    /// Whatever the sink says, as for all methods.
+    pub fn new(mut sink: W) -> io::Result<Writer<W>> {
+        sink.write_all(&[op::PROTO, 4])?;
+        Ok(Writer {
+            sink,
+            open: Vec::new(),
+            remembered: HashMap::new(),
+        })
+    }
+
+    /// Starts a value: closes a full batch of the container first.
+    fn value(&mut self) -> io::Result<()> {
+        if let Some(open) = self.open.last_mut() {
+            if open.pending == BATCH_ITEMS {
+                let close = if open.dictionary {
+                    op::SETITEMS
+                } else {
+                    op::APPENDS
+                };
+                self.sink.write_all(&[close, op::MARK])?;
+                open.pending = 0;
+            }
+            open.pending += 1;
+        }
+        Ok(())
+    }
+
+    /// Opens a list; what follows are its items, until [`Writer::end`].
+    pub fn begin_list(&mut self) -> io::Result<()> {
+        self.value()?;
+        self.open.push(Open {
+            dictionary: false,
+            pending: 0,
+        });
+        self.sink.write_all(&[op::EMPTY_LIST, op::MARK])
+    }
+
+    /// Opens a dictionary; what follows are its keys and values in turn, until [`Writer::end`].
+    pub fn begin_dictionary(&mut self) -> io::Result<()> {
+        self.value()?;
+        self.open.push(Open {
+            dictionary: true,
+            pending: 0,
+        });
+        self.sink.write_all(&[op::EMPTY_DICT, op::MARK])
+    }
+
+    /// Closes the innermost list or dictionary.
+    ///
+    /// # Errors
+    /// Also if none is open, or a dictionary lacks the value of its last key.
+    pub fn end(&mut self) -> io::Result<()> {
+        match self.open.pop() {
+            Some(open) if open.dictionary && open.pending % 2 == 1 => {
+                Err(io::Error::other("a dictionary key without a value"))
+            }
+            Some(open) if open.dictionary => self.sink.write_all(&[op::SETITEMS]),
+            Some(_) => self.sink.write_all(&[op::APPENDS]),
+            None => Err(io::Error::other("no list or dictionary is open")),
+        }
+    }
+
+    /// A string.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        self.value()?;
+        if let Some(&index) = self.remembered.get(text) {
+            return match u8::try_from(index) {
+                Ok(index) => self.sink.write_all(&[op::BINGET, index]),
+                Err(_) => {
+                    self.sink.write_all(&[op::LONG_BINGET])?;
+                    self.sink.write_all(&index.to_le_bytes())
+                }
+            };
+        }
+        match u8::try_from(text.len()) {
+            Ok(length) => self.sink.write_all(&[op::SHORT_BINUNICODE, length])?,
+            Err(_) => match u32::try_from(text.len()) {
+                Ok(length) => {
+                    self.sink.write_all(&[op::BINUNICODE])?;
+                    self.sink.write_all(&length.to_le_bytes())?;
+                }
+                Err(_) => {
+                    self.sink.write_all(&[op::BINUNICODE8])?;
+                    self.sink.write_all(&(text.len() as u64).to_le_bytes())?;
+                }
+            },
+        }
+        self.sink.write_all(text.as_bytes())?;
+        let index = self.remembered.len();
+        if text.len() <= REMEMBERED_LENGTH_MAX && index < REMEMBERED_COUNT_MAX {
+            self.remembered.insert(text.into(), index as u32);
+            self.sink.write_all(&[op::MEMOIZE])?;
+        }
+        Ok(())
+    }
+
+    /// An integer from 0 to 2^64 − 1.
+    pub fn unsigned(&mut self, value: u64) -> io::Result<()> {
+        match i64::try_from(value) {
+            Ok(value) => self.integer(value),
+            Err(_) => {
+                self.value()?;
+                self.sink.write_all(&[op::LONG1, 9])?;
+                self.sink.write_all(&value.to_le_bytes())?;
+                self.sink.write_all(&[0])
+            }
+        }
+    }
+
+    /// An integer.
+    pub fn integer(&mut self, value: i64) -> io::Result<()> {
+        self.value()?;
+        if let Ok(value) = u8::try_from(value) {
+            return self.sink.write_all(&[op::BININT1, value]);
+        }
+        if let Ok(value) = u16::try_from(value) {
+            self.sink.write_all(&[op::BININT2])?;
+            return self.sink.write_all(&value.to_le_bytes());
+        }
+        if let Ok(value) = i32::try_from(value) {
+            self.sink.write_all(&[op::BININT])?;
+            return self.sink.write_all(&value.to_le_bytes());
+        }
+        self.sink.write_all(&[op::LONG1, 8])?;
+        self.sink.write_all(&value.to_le_bytes())
+    }
+
+    /// A float.
+    pub fn float(&mut self, value: f64) -> io::Result<()> {
+        self.value()?;
+        self.sink.write_all(&[op::BINFLOAT])?;
+        self.sink.write_all(&value.to_be_bytes())
+    }
+
+    /// A boolean.
+    pub fn boolean(&mut self, value: bool) -> io::Result<()> {
+        self.value()?;
+        self.sink
+            .write_all(&[if value { op::NEWTRUE } else { op::NEWFALSE }])
+    }
+
+    /// `None`.
+    pub fn none(&mut self) -> io::Result<()> {
+        self.value()?;
+        self.sink.write_all(&[op::NONE])
+    }
+
+    /// Ends the pickle and gives the sink back.
+    ///
+    /// # Errors
+    /// Also if a list or dictionary is still open.
+    pub fn finish(mut self) -> io::Result<W> {
+        if !self.open.is_empty() {
+            return Err(io::Error::other("a list or dictionary is still open"));
+        }
+        self.sink.write_all(&[op::STOP])?;
+        self.sink.flush()?;
+        Ok(self.sink)
+    }
+}

@@ -32,8 +32,10 @@ pub mod driver;
 mod memory;
 mod out_of_memory;
 mod owner;
+pub mod plan;
 pub mod pool;
 pub mod stats;
+pub mod trace;
 
 pub use block::{Arena, ArenaSlice, Block, SharedBlock};
 pub use memory::Memory;

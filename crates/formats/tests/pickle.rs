@@ -1,0 +1,299 @@
+//! What the pickle reader takes, refuses and never does.
+
+use sottovoce_formats::pickle::{
+    self, Disposition, Globals, Limits, Listener, Node, PickleErrorKind, Step, Value, View, Writer,
+};
+
+fn inert() -> Limits {
+    Limits {
+        globals: Globals::Inert,
+        ..Limits::default()
+    }
+}
+
+/// `os.system('true')` as protocol 0 and as protocol 4.
+const CODE: [&[u8]; 2] = [
+    b"cos\nsystem\n(S'true'\ntR.",
+    b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
+];
+
+#[test]
+fn code_is_refused_by_default_and_named() {
+    for file in CODE {
+        let error = pickle::read(file, &Limits::default()).unwrap_err();
+        assert!(
+            matches!(&error.kind, PickleErrorKind::GlobalRefused(name) if name == "os.system"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn code_can_be_read_as_inert_values() {
+    for file in CODE {
+        let document = pickle::read(file, &inert()).unwrap();
+        let call = document.root().call().expect("a call");
+        assert_eq!(
+            document.root().at(call.callable).global(),
+            Some(("os", "system"))
+        );
+        let mut arguments = document.root().at(call.arguments).items().unwrap();
+        assert_eq!(arguments.next().and_then(View::text), Some("true"));
+    }
+}
+
+#[test]
+fn an_ordered_dictionary_keeps_its_entries_and_persistent_ids_their_value() {
+    // OrderedDict([('w', <persistent id ('storage', 3)>)]) as torch.save writes it.
+    let file = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01X\x01\x00\x00\x00wq\x02\
+        (X\x07\x00\x00\x00storageq\x03K\x03tq\x04Qs.";
+    let document = pickle::read(&file[..], &inert()).unwrap();
+    let id = document.root().entry("w").unwrap().persistent_id().unwrap();
+    let parts: Vec<_> = id.items().unwrap().collect();
+    assert_eq!(parts[0].text(), Some("storage"));
+    assert_eq!(parts[1].integer(), Some(3));
+    assert!(pickle::read(&file[..], &Limits::default()).is_err());
+}
+
+#[test]
+fn integers_of_every_width_are_exact() {
+    let rows: [(&[u8], Option<i64>, Option<u64>); 9] = [
+        (b"K\xff.", Some(255), Some(255)),
+        (b"M\x00\x80.", Some(32768), Some(32768)),
+        (b"J\xff\xff\xff\xff.", Some(-1), None),
+        (b"\x8a\x00.", Some(0), Some(0)),
+        (b"\x8a\x01\x80.", Some(-128), None),
+        (
+            b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x80\x00.",
+            None,
+            Some(1 << 63),
+        ),
+        (b"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x01.", None, None),
+        (b"L123L\n.", Some(123), Some(123)),
+        (b"I01\n.", Some(1), Some(1)),
+    ];
+    for (file, signed, unsigned) in rows {
+        let document = pickle::read(file, &Limits::default()).unwrap();
+        assert_eq!(document.root().integer(), signed, "{file:?}");
+        assert_eq!(document.root().unsigned(), unsigned, "{file:?}");
+    }
+}
+
+#[test]
+fn malformed_pickles_say_what_and_where() {
+    let rows: [(&[u8], &str); 16] = [
+        (b"", "the file ends early (byte 0)"),
+        (b"\x80\x04K", "the file ends early (byte 3)"),
+        (
+            b"\x80\x09.",
+            "protocol 9 is unknown, 5 is the newest (byte 0)",
+        ),
+        (b"\xff", "0xff is no opcode (byte 0)"),
+        (b"].", ""),
+        (b"N]", "the file ends early (byte 2)"),
+        (b".", "an opcode takes more than the stack holds (byte 1)"),
+        (b"a", "an opcode takes more than the stack holds (byte 0)"),
+        (b"(a", "an opcode takes more than the stack holds (byte 1)"),
+        (b"NNa", "an opcode needs a list to append to (byte 2)"),
+        (b"e", "an opcode needs a mark that is not there (byte 0)"),
+        (b"}(Nu", "an opcode needs a value for each key (byte 3)"),
+        (b"h\x07", "memo entry 7 holds nothing (byte 0)"),
+        (b"\x8b\xff\xff\xff\x7f", "malformed integer length (byte 0)"),
+        (b"Inine\n", "malformed number (byte 0)"),
+        (b"S'open\n", "malformed string (byte 0)"),
+    ];
+    for (file, expected) in rows {
+        match pickle::read(file, &Limits::default()) {
+            Ok(_) => assert_eq!(expected, "", "{file:?} was read"),
+            Err(error) => assert_eq!(error.to_string(), format!("pickle: {expected}")),
+        }
+    }
+}
+
+#[test]
+fn a_claimed_length_allocates_nothing() {
+    // 2^62 bytes, 2 GiB and 4 GiB are claimed, none are there.
+    let rows: [&[u8]; 4] = [
+        b"\x8e\x00\x00\x00\x00\x00\x00\x00\x40",
+        b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"B\xff\xff\xff\xff",
+        b"X\x00\x00\x00\x70",
+    ];
+    for file in rows {
+        let error = pickle::read(file, &Limits::default()).unwrap_err();
+        assert!(
+            matches!(
+                error.kind,
+                PickleErrorKind::MemoryLimit { .. } | PickleErrorKind::Truncated
+            ),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn memory_ends_at_the_limit() {
+    let limits = Limits {
+        memory_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let mut rows = Vec::new();
+    for opcode in [
+        &b"("[..],
+        b"]",
+        b"N",
+        b"]\x94",
+        b"K\x01\x94",
+        b"N2",
+        b"}",
+        b")",
+    ] {
+        rows.push(opcode.repeat(1 << 20));
+    }
+    // Memo entries far apart, and a list that grows.
+    rows.push((0..100_000_u32).fold(b"N".to_vec(), |mut file, index| {
+        file.push(b'r');
+        file.extend((index * 7 + 1).to_le_bytes());
+        file
+    }));
+    rows.push([b"]", &b"Na".repeat(1 << 20)[..]].concat());
+    for file in rows {
+        let error = pickle::read(&file[..], &limits).unwrap_err();
+        assert!(
+            matches!(error.kind, PickleErrorKind::MemoryLimit { .. }),
+            "{error} for {:?}…",
+            &file[..4]
+        );
+    }
+}
+
+#[test]
+fn deep_nesting_and_shared_doubling_cost_no_stack_and_no_copies() {
+    let depth = 100_000;
+    let deep = [&b"]".repeat(depth)[..], &b"a".repeat(depth - 1), b"."].concat();
+    let document = pickle::read(&deep[..], &Limits::default()).unwrap();
+    assert_eq!(document.root().items().unwrap().len(), 1);
+    drop(document);
+    // Each list holds the one before twice: 2^60 items if anything copied.
+    let mut doubling = b"]\x94".to_vec();
+    for level in 0..60_u8 {
+        doubling.extend([b']', 0x94, b'(', b'h', level, b'h', level, b'e']);
+    }
+    doubling.push(b'.');
+    let document = pickle::read(&doubling[..], &Limits::default()).unwrap();
+    assert_eq!(document.root().items().unwrap().len(), 2);
+}
+
+#[test]
+fn a_list_may_hold_itself() {
+    let document = pickle::read(&b"]\x94h\x00a."[..], &Limits::default()).unwrap();
+    let inner = document.root().items().unwrap().next().unwrap();
+    assert_eq!(inner.value(), document.root().value());
+}
+
+struct Sum {
+    total: i64,
+    paths: Vec<String>,
+}
+
+impl Listener for Sum {
+    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+        self.paths.push(format!("{path:?}"));
+        self.total += item.entry("n").and_then(View::integer).ok_or("no n")?;
+        Ok(Disposition::HandOver)
+    }
+}
+
+#[test]
+fn a_listener_sees_items_in_order_and_frees_them() {
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file).unwrap();
+    writer.begin_dictionary().unwrap();
+    writer.text("first").unwrap();
+    writer.unsigned(1 << 63).unwrap();
+    writer.text("events").unwrap();
+    writer.begin_list().unwrap();
+    for n in 0..50_000 {
+        writer.begin_dictionary().unwrap();
+        writer.text("n").unwrap();
+        writer.integer(n).unwrap();
+        writer.end().unwrap();
+    }
+    writer.end().unwrap();
+    writer.end().unwrap();
+    writer.finish().unwrap();
+    let mut sum = Sum {
+        total: 0,
+        paths: Vec::new(),
+    };
+    // All 50,000 dictionaries at once would need more than twice this.
+    let limits = Limits {
+        memory_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let document = pickle::read_with(&file[..], &limits, &mut sum).unwrap();
+    assert_eq!(sum.total, 50_000 * 49_999 / 2);
+    sum.paths.dedup();
+    assert_eq!(sum.paths, [r#"[Key("events")]"#]);
+    assert_eq!(
+        document.root().entry("first").unwrap().unsigned(),
+        Some(1 << 63)
+    );
+    assert_eq!(
+        document
+            .root()
+            .entry("events")
+            .unwrap()
+            .items()
+            .unwrap()
+            .len(),
+        0
+    );
+}
+
+#[test]
+fn an_item_that_was_handed_over_cannot_be_fetched_again() {
+    // [{'n': 1}] under a listener, then the dictionary's memo entry.
+    let file = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01ueh\x01.";
+    let mut sum = Sum {
+        total: 0,
+        paths: Vec::new(),
+    };
+    let error = pickle::read_with(&file[..], &Limits::default(), &mut sum).unwrap_err();
+    assert!(
+        matches!(error.kind, PickleErrorKind::UnknownMemo(1)),
+        "{error}"
+    );
+    // If it was fetched before the hand-over, it stays.
+    let file = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01uh\x01e.";
+    let mut sum = Sum {
+        total: 0,
+        paths: Vec::new(),
+    };
+    pickle::read_with(&file[..], &Limits::default(), &mut sum).unwrap();
+    assert_eq!(sum.total, 2);
+}
+
+#[test]
+fn several_pickles_in_a_row_are_read_one_by_one() {
+    let file = b"K\x01.\x80\x02K\x02.";
+    let first = pickle::read(&file[..], &Limits::default()).unwrap();
+    assert_eq!(first.root().value(), Value::Integer(1));
+    let rest = &file[first.encoded_bytes() as usize..];
+    let second = pickle::read(rest, &Limits::default()).unwrap();
+    assert_eq!(second.root().value(), Value::Integer(2));
+}
+
+#[test]
+fn strings_of_old_protocols_are_decoded() {
+    let rows: [(&[u8], Node); 4] = [
+        (b"S'a\\n\\x41\\''\n.", Node::Text("a\nA'".into())),
+        (b"V\\u00e9\\U0001f600 \xe9\n.", Node::Text("é😀 é".into())),
+        (b"U\x02\xff\xfe.", Node::Bytes([0xff, 0xfe].into())),
+        (b"\x8c\x03a\xff\x62.", Node::Text("a\u{fffd}b".into())),
+    ];
+    for (file, expected) in rows {
+        let document = pickle::read(file, &Limits::default()).unwrap();
+        assert_eq!(document.root().node(), Some(&expected));
+    }
+}

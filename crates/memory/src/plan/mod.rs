@@ -1,0 +1,27 @@
+//! Memory whose future is known: lifetimes in, offsets and a peak out.
+//!
+//! ```
+//! use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
+//!
+//! // Three tensors; the first is gone when the third is born.
+//! let lifetimes = [
+//!     Lifetime { first: 0, last: 2, bytes: 1024 },
+//!     Lifetime { first: 1, last: 4, bytes: 512 },
+//!     Lifetime { first: 2, last: 4, bytes: 1024 },
+//! ];
+//! let plan = plan::solve(&lifetimes, &SolveOptions::default());
+//! plan::validate(&lifetimes, &plan)?;
+//! assert_eq!(plan.peak, 1536);
+//! assert_eq!(plan.lower_bound, 1536);
+//! # Ok::<(), plan::Violation>(())
+//! ```
+
+mod heuristic;
+mod lifetime;
+mod overlaps;
+mod solver;
+mod validate;
+
+pub use lifetime::{Lifetime, lower_bound};
+pub use solver::{Plan, SolveOptions, solve};
+pub use validate::{Violation, validate};

@@ -1,54 +1,104 @@
 //! The engine as callers see it.
 
+use crate::admission::{Admission, Limits, Refusal, Ticket};
 use crate::error::Error;
+use crate::metrics::{EngineMetrics, MemoryPlan};
+use crate::pipeline::Pipeline;
 use crate::report::MemoryReport;
 use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
-use crate::stream::Stream;
+use crate::stream::{Delivery, Stream};
 use crate::voice::{Voice, VoiceInner, VoiceSource};
-use crate::worker::{self, Job};
-use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::sync_channel;
+use crate::worker::{Job, Worker};
+use sottovoce_memory::Memory;
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A loaded model that speaks. Cloning shares it; the last clone's drop ends it and gives its memory back.
+/// What the address space can hold: without a budget only the system says no.
+const NO_BUDGET_BYTES: u64 = 1 << 46;
+
+/// A loaded model that speaks. Cloning shares it; when the last clone and the last stream are gone, all its memory is given back.
 #[derive(Clone)]
 pub struct Engine {
     handle: Arc<Handle>,
 }
 
-/// What the callers and the worker share.
+/// What callers and the worker share.
 pub(crate) struct Shared {
+    memory: Memory,
+    budget_bytes: Option<u64>,
+    plan: MemoryPlan,
     desk: Mutex<Desk>,
     changed: Condvar,
+    metrics: Mutex<EngineMetrics>,
 }
 
-/// Requests on their way to the worker, and what it tells about itself.
-#[derive(Default)]
-pub(crate) struct Desk {
-    pub(crate) waiting: VecDeque<Job>,
-    pub(crate) live: usize,
-    pub(crate) closing: bool,
-    pub(crate) options: EngineOptions,
+/// Requests on their way to the worker.
+struct Desk {
+    admission: Admission,
+    jobs: HashMap<Ticket, Job>,
+    next_ticket: Ticket,
+    options: EngineOptions,
+    closing: bool,
     awake: bool,
 }
 
 impl Shared {
-    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub fn metrics(&self) -> MutexGuard<'_, EngineMetrics> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn closing(&self) -> bool {
+        self.desk().closing
+    }
+
+    /// No further request is taken, and those in line end.
+    pub fn close(&self) {
+        let mut desk = self.desk();
+        desk.closing = true;
+        desk.awake = true;
+        for (_, job) in desk.jobs.drain() {
+            job.delivery.fail(Error::Stopped);
+        }
+        self.changed.notify_all();
+    }
+
+    /// The next request whose turn it is.
+    pub fn next_admitted(&self) -> Option<Job> {
+        let mut desk = self.desk();
+        let ticket = desk.admission.admit()?;
+        desk.jobs.remove(&ticket)
+    }
+
+    /// Memory is short: a request goes back to the head of the line, and nobody enters before a stream has ended.
+    pub fn put_back(&self, job: Job) {
+        let mut desk = self.desk();
+        desk.admission.put_back(job.ticket);
+        desk.admission.hold(true);
+        desk.jobs.insert(job.ticket, job);
+    }
+
+    /// A request's place is free.
+    pub fn left(&self, ticket: Ticket, stay: Duration) {
+        let mut desk = self.desk();
+        desk.admission.leave(ticket, stay);
+        desk.admission.hold(false);
     }
 
     /// Makes the worker look at its streams again.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         self.desk().awake = true;
         self.changed.notify_all();
     }
 
     /// Sleeps until someone called [`wake`](Self::wake) since the last time.
-    pub(crate) fn sleep(&self) {
+    pub fn sleep(&self) {
         let mut desk = self.desk();
         while !desk.awake {
             desk = self
@@ -58,17 +108,21 @@ impl Shared {
         }
         desk.awake = false;
     }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-struct Handle {
-    shared: Arc<Shared>,
+/// Keeps the worker alive as long as an engine or a stream is there.
+pub(crate) struct Handle {
+    pub shared: Arc<Shared>,
     worker: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.desk().closing = true;
-        self.shared.wake();
+        self.shared.close();
         let worker = self
             .worker
             .lock()
@@ -82,25 +136,42 @@ impl Drop for Handle {
 }
 
 impl Engine {
-    /// Loads a model. Refuses a budget in which not even one stream fits.
+    /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers.
     pub fn load(_source: Source, options: EngineOptions) -> Result<Engine, Error> {
+        let budget_bytes = options.memory;
+        let memory = Memory::host(budget_bytes.unwrap_or(NO_BUDGET_BYTES));
+        let plan = MemoryPlan {
+            streams_fit: options.streams_max,
+            ..MemoryPlan::default()
+        };
+        let pipeline = Pipeline;
+        let limits = Limits {
+            bytes_max: budget_bytes.unwrap_or(NO_BUDGET_BYTES),
+            streams_max: plan.streams_fit,
+            waiting_max: options.waiting_max,
+        };
         let desk = Desk {
+            admission: Admission::new(limits),
+            jobs: HashMap::new(),
+            next_ticket: 1,
             options,
-            ..Desk::default()
+            closing: false,
+            awake: false,
         };
         let shared = Arc::new(Shared {
+            memory,
+            budget_bytes,
+            plan,
             desk: Mutex::new(desk),
             changed: Condvar::new(),
+            metrics: Mutex::default(),
         });
+        let worker = Worker::new(shared.clone(), pipeline);
         let worker = std::thread::Builder::new()
             .name("sottovoce-worker".into())
-            .spawn({
-                let shared = shared.clone();
-                move || worker::run(&shared)
-            })
-            .map_err(|error| Error::Model {
-                name: "worker".into(),
-                reason: error.to_string(),
+            .spawn(move || worker.run())
+            .map_err(|error| Error::Synthesis {
+                reason: format!("no thread for the worker: {error}"),
             })?;
         Ok(Engine {
             handle: Arc::new(Handle {
@@ -123,6 +194,10 @@ impl Engine {
     }
 
     /// Starts to speak `text`; chunks come from the returned iterator as they are made.
+    ///
+    /// # Errors
+    /// An option out of range, a text without anything to speak or longer than [`TEXT_CHARACTERS_MAX`], or [`Error::Busy`] when the
+    /// line is full.
     pub fn stream(
         &self,
         text: &str,
@@ -145,60 +220,102 @@ impl Engine {
             });
         }
         let shared = &self.handle.shared;
-        let (sender, chunks) = sync_channel(options.buffered_chunks_max);
-        let cancelled = Arc::new(AtomicBool::new(false));
+        let delivery = Arc::new(Delivery::new(options.buffered_chunks_max));
+        let mut desk = shared.desk();
+        if desk.closing {
+            return Err(Error::Stopped);
+        }
+        let ticket = desk.next_ticket;
+        let waits = options.when_full == WhenFull::Wait;
+        if let Err(refusal) = desk
+            .admission
+            .request(ticket, shared.plan.stream_bytes, waits)
         {
-            let mut desk = shared.desk();
-            let full = desk.live + desk.waiting.len() >= desk.options.streams_max;
-            let waiting_max = if options.when_full == WhenFull::Refuse {
-                0
-            } else {
-                desk.options.waiting_max
-            };
-            let waiting = (desk.live + desk.waiting.len()).saturating_sub(desk.options.streams_max);
-            if full && waiting >= waiting_max {
-                return Err(Error::Busy {
+            let waiting_max = desk.options.waiting_max;
+            drop(desk);
+            shared.metrics().streams_refused += 1;
+            return Err(match refusal {
+                Refusal::Full {
+                    waiting,
+                    retry_after,
+                } => Error::Busy {
                     waiting,
                     waiting_max,
-                    retry_after: Duration::from_secs(1),
-                });
-            }
-            desk.waiting.push_back(Job {
+                    retry_after,
+                },
+                Refusal::NeverFits { bytes, bytes_max } => Error::Synthesis {
+                    reason: format!(
+                        "a stream needs {bytes} bytes and the budget leaves {bytes_max}"
+                    ),
+                },
+            });
+        }
+        desk.next_ticket += 1;
+        desk.jobs.insert(
+            ticket,
+            Job {
+                ticket,
                 text: text.to_owned(),
                 voice: voice.clone(),
                 options,
-                sender,
-                cancelled: cancelled.clone(),
+                delivery: delivery.clone(),
                 started,
-            });
-        }
-        shared.wake();
+            },
+        );
+        desk.awake = true;
+        drop(desk);
+        shared.changed.notify_all();
         Ok(Stream {
-            chunks,
-            cancelled,
-            shared: shared.clone(),
+            delivery,
+            handle: self.handle.clone(),
         })
     }
 
     /// Streams that may be under way together.
     pub fn streams_max(&self) -> usize {
-        self.handle.shared.desk().options.streams_max
+        self.handle.shared.plan.streams_fit
+    }
+
+    /// What was reckoned with at load.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.handle.shared.plan
     }
 
     /// Ends every stream, also those of other clones, and refuses new ones.
     pub fn stop(&self) {
-        self.handle.shared.desk().closing = true;
-        self.handle.shared.wake();
+        self.handle.shared.close();
     }
 
     /// Where every byte is.
     pub fn memory_report(&self) -> MemoryReport {
-        MemoryReport::default()
+        let shared = &self.handle.shared;
+        MemoryReport::of(
+            &shared.memory.statistics(),
+            shared.budget_bytes,
+            &shared.metrics(),
+        )
     }
 
-    /// Gives back what is cached and not in use; the bytes given back.
+    /// How the work goes.
+    pub fn metrics(&self) -> EngineMetrics {
+        let mut metrics = self.handle.shared.metrics().clone();
+        let desk = self.handle.shared.desk();
+        metrics.streams_live = desk.admission.live();
+        metrics.streams_waiting = desk.admission.waiting();
+        metrics
+    }
+
+    /// Gives memory that is kept but not used back to the system; the bytes given back.
     pub fn trim(&self) -> u64 {
-        0
+        let returned = self.handle.shared.memory.trim();
+        *self
+            .handle
+            .shared
+            .metrics()
+            .clears
+            .entry("asked".into())
+            .or_insert(0) += 1;
+        returned
     }
 
     /// Changes how eagerly memory goes back, while running.
@@ -217,5 +334,10 @@ impl Engine {
         desk.options.profile = profile;
         desk.options.enable_monitoring = enable_monitoring;
         desk.options.cache_interval = cache_interval;
+    }
+
+    /// What the engine was loaded with, as changed since.
+    pub fn options(&self) -> EngineOptions {
+        self.handle.shared.desk().options.clone()
     }
 }

@@ -66,6 +66,15 @@ pub enum Error {
         /// The encoder's reason.
         reason: String,
     },
+    /// Memory ran out, after everything that could be given back was.
+    #[error("out of memory: {0}")]
+    OutOfMemory(#[from] sottovoce_memory::OutOfMemory),
+    /// The model failed at a stream.
+    #[error("{reason}")]
+    Synthesis {
+        /// What failed.
+        reason: String,
+    },
     /// The engine was shut down while the stream was under way.
     #[error("the engine was shut down")]
     Stopped,
@@ -107,6 +116,11 @@ impl Error {
             Error::Busy { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
+    }
+
+    /// Whether waiting for others to end could help.
+    pub(crate) fn is_memory_short(&self) -> bool {
+        matches!(self, Error::OutOfMemory(error) if error.kind == sottovoce_memory::OutOfMemoryKind::NotNow)
     }
 
     /// Whether the caller's input is at fault (and not the engine's state or the machine).

@@ -14,21 +14,28 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod engine;
 mod error;
+mod metrics;
+mod pipeline;
 mod report;
+mod scheduler;
 mod settings;
 pub mod sink;
+mod stitch;
 mod stream;
 mod voice;
 mod worker;
 
 pub use engine::Engine;
 pub use error::Error;
+pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident_peak_bytes};
 pub use report::{MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
     EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
-    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, Variant, WhenFull,
+    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_variant,
 };
+pub use sottovoce_chatterbox::config::Variant;
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use voice::{Voice, VoiceSource};

@@ -1,6 +1,9 @@
 //! Where every byte is, for people and programs: what `GET /memory`, `--stats` and the page show.
 
+use crate::metrics::{EngineMetrics, MemoryNow, resident_bytes};
 use serde::Serialize;
+use sottovoce_memory::MemoryStatistics;
+use std::collections::BTreeMap;
 
 /// The engine's memory at one moment. Sizes are bytes.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -35,6 +38,65 @@ pub struct MemoryReport {
     pub driver_calls: u64,
     /// How it went, oldest first; empty without monitoring.
     pub timeline: Vec<TimelineEntry>,
+}
+
+impl MemoryReport {
+    /// Puts together the ledger, the engine's counts and the system's own figure.
+    pub(crate) fn of(
+        statistics: &MemoryStatistics,
+        budget_bytes: Option<u64>,
+        metrics: &EngineMetrics,
+    ) -> MemoryReport {
+        let now = MemoryNow::of(statistics);
+        let resident_bytes = resident_bytes().unwrap_or(0);
+        let mut owners: BTreeMap<_, OwnerBytes> = BTreeMap::new();
+        let mut streams = BTreeMap::new();
+        for usage in &statistics.owners {
+            let region = usage.owner.region.to_string();
+            let tag = usage.owner.tag.to_owned();
+            let entry = owners
+                .entry((region.clone(), tag.clone()))
+                .or_insert(OwnerBytes {
+                    region,
+                    tag,
+                    ..Default::default()
+                });
+            entry.bytes += usage.live_bytes;
+            entry.peak_bytes += usage.peak_bytes;
+            if let (Some(stream), 1..) = (usage.owner.stream, usage.live_bytes) {
+                *streams.entry(stream.0).or_insert(0) += usage.live_bytes;
+            }
+        }
+        let mut owners: Vec<OwnerBytes> = owners.into_values().collect();
+        owners.sort_by_key(|owner| std::cmp::Reverse(owner.bytes));
+        MemoryReport {
+            budget_bytes,
+            allocated_bytes: now.allocated_bytes,
+            reserved_bytes: now.reserved_bytes,
+            allocated_peak_bytes: statistics.allocated_bytes.all.peak + statistics.exact_bytes.peak,
+            reserved_peak_bytes: now.reserved_peak_bytes,
+            fragmentation: now.fragmentation(),
+            resident_bytes,
+            other_bytes: resident_bytes.saturating_sub(now.reserved_bytes),
+            owners,
+            streams: streams
+                .into_iter()
+                .map(|(stream, bytes)| StreamBytes { stream, bytes })
+                .collect(),
+            clears: metrics
+                .clears
+                .iter()
+                .map(|(reason, &count)| ReasonCount {
+                    reason: reason.clone(),
+                    count,
+                })
+                .collect(),
+            out_of_memory_count: metrics.out_of_memory,
+            retry_count: statistics.num_alloc_retries,
+            driver_calls: now.driver_calls,
+            timeline: Vec::new(),
+        }
+    }
 }
 
 /// What one owner has.

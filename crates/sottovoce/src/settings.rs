@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
+use sottovoce_chatterbox::config::Variant;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,28 +13,13 @@ pub const TOKENS_PER_SECOND: u32 = 25;
 /// The longest text of one stream, in characters: more than an hour of speech.
 pub const TEXT_CHARACTERS_MAX: usize = 100_000;
 
-/// Members of the Chatterbox family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// Llama backbone with guidance, ten-step flow.
-    Base,
-    /// GPT-2 medium backbone, two-step flow.
-    Turbo,
-    /// GPT-2 small backbone, two-step flow.
-    Nano,
-}
-
-impl FromStr for Variant {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Variant, Error> {
-        match text {
-            "base" => Ok(Variant::Base),
-            "turbo" => Ok(Variant::Turbo),
-            "nano" => Ok(Variant::Nano),
-            _ => Err(Error::option("synthetic", text, "use base, turbo or nano")),
-        }
+/// Reads the name of a full-size member of the family.
+pub fn parse_variant(text: &str) -> Result<Variant, Error> {
+    match text {
+        "base" => Ok(Variant::Base),
+        "turbo" => Ok(Variant::Turbo),
+        "nano" => Ok(Variant::Nano),
+        _ => Err(Error::option("synthetic", text, "use base, turbo or nano")),
     }
 }
 

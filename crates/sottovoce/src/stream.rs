@@ -1,11 +1,10 @@
 //! One utterance under way, as its reader sees it.
 
-use crate::engine::Shared;
+use crate::engine::Handle;
 use crate::error::Error;
 use serde::Serialize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A piece of speech.
 #[derive(Clone, Debug)]
@@ -43,19 +42,103 @@ pub struct ChunkMetrics {
     pub actions: Vec<String>,
 }
 
+/// Where the worker leaves chunks for a reader, at most `room` of them.
+pub(crate) struct Delivery {
+    room: usize,
+    state: Mutex<DeliveryState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DeliveryState {
+    chunks: VecDeque<Chunk>,
+    /// The worker is done; with its error, if it has one.
+    ended: Option<Option<Error>>,
+    cancelled: bool,
+}
+
+impl Delivery {
+    pub fn new(room: usize) -> Delivery {
+        Delivery {
+            room,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.state().chunks.len() < self.room
+    }
+
+    pub fn cancelled(&self) -> bool {
+        self.state().cancelled
+    }
+
+    pub fn send(&self, chunk: Chunk) {
+        self.state().chunks.push_back(chunk);
+        self.changed.notify_all();
+    }
+
+    pub fn finish(&self) {
+        self.end(None);
+    }
+
+    pub fn fail(&self, error: Error) {
+        self.end(Some(error));
+    }
+
+    fn end(&self, error: Option<Error>) {
+        let mut state = self.state();
+        if state.ended.is_none() {
+            state.ended = Some(error);
+        }
+        self.changed.notify_all();
+    }
+
+    fn cancel(&self) {
+        let mut state = self.state();
+        state.cancelled = true;
+        state.chunks.clear();
+        self.changed.notify_all();
+    }
+
+    /// The next chunk, then the error if there is one, then nothing.
+    fn receive(&self) -> Option<Result<Chunk, Error>> {
+        let mut state = self.state();
+        loop {
+            if let Some(chunk) = state.chunks.pop_front() {
+                return Some(Ok(chunk));
+            }
+            if state.cancelled {
+                return None;
+            }
+            if let Some(error) = &mut state.ended {
+                return error.take().map(Err);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, DeliveryState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// An utterance under way: an iterator of chunks. Dropping it ends the utterance and gives back what it holds.
 pub struct Stream {
-    pub(crate) chunks: Receiver<Result<Chunk, Error>>,
-    pub(crate) cancelled: Arc<AtomicBool>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) handle: Arc<Handle>,
 }
 
 impl Stream {
     /// A handle with which another thread can end the utterance.
     pub fn canceller(&self) -> Canceller {
         Canceller {
-            cancelled: self.cancelled.clone(),
-            shared: self.shared.clone(),
+            delivery: self.delivery.clone(),
+            handle: Arc::downgrade(&self.handle),
         }
     }
 }
@@ -63,33 +146,35 @@ impl Stream {
 impl Iterator for Stream {
     type Item = Result<Chunk, Error>;
 
-    /// Waits for the next chunk; `None` after the last. After an error there is nothing more.
+    /// Waits for the next chunk; `None` after the last one, after an error, and after a cancellation.
     fn next(&mut self) -> Option<Self::Item> {
-        let item = self.chunks.recv().ok();
-        // A place in the buffer is free again, for which the worker may be waiting.
-        self.shared.wake();
+        let item = self.delivery.receive();
+        // The worker may have been waiting for room.
+        self.handle.shared.wake();
         item
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.cancelled.store(true, Ordering::Release);
-        self.shared.wake();
+        self.delivery.cancel();
+        self.handle.shared.wake();
     }
 }
 
-/// Ends a stream from outside: no further chunk comes after at most one more.
+/// Ends a stream from outside: its iterator ends at once, and the worker stops after the work it is at.
 #[derive(Clone)]
 pub struct Canceller {
-    cancelled: Arc<AtomicBool>,
-    shared: Arc<Shared>,
+    delivery: Arc<Delivery>,
+    handle: std::sync::Weak<Handle>,
 }
 
 impl Canceller {
     /// Ends the stream.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
-        self.shared.wake();
+        self.delivery.cancel();
+        if let Some(handle) = self.handle.upgrade() {
+            handle.shared.wake();
+        }
     }
 }

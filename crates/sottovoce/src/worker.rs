@@ -1,133 +1,288 @@
 //! The one thread that owns the model and moves every live stream on.
 
+use crate::admission::Ticket;
 use crate::engine::Shared;
 use crate::error::Error;
-use crate::settings::{SAMPLE_RATE, StreamOptions, TOKENS_PER_SECOND};
-use crate::stream::{Chunk, ChunkMetrics};
+use crate::metrics::MemoryNow;
+use crate::pipeline::{Pipeline, Utterance};
+use crate::scheduler::{self, View, Work};
+use crate::settings::{SAMPLE_RATE, StreamOptions};
+use crate::stitch::Stitch;
+use crate::stream::{Chunk, ChunkMetrics, Delivery};
 use crate::voice::Voice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Instant;
 
 /// A request to speak.
 pub(crate) struct Job {
-    pub(crate) text: String,
-    pub(crate) voice: Voice,
-    pub(crate) options: StreamOptions,
-    pub(crate) sender: SyncSender<Result<Chunk, Error>>,
-    pub(crate) cancelled: Arc<AtomicBool>,
-    pub(crate) started: Instant,
+    pub ticket: Ticket,
+    pub text: String,
+    pub voice: Voice,
+    pub options: StreamOptions,
+    pub delivery: Arc<Delivery>,
+    pub started: Instant,
 }
 
+/// A stream under way.
 struct Live {
     job: Job,
-    characters: Vec<char>,
-    position: usize,
-    phase: f32,
+    utterance: Utterance,
+    stitch: Stitch,
+    admitted: Instant,
+    last_turn: u64,
     metrics: ChunkMetrics,
-    ready: Option<Chunk>,
 }
 
-/// Runs until the engine closes.
-pub(crate) fn run(shared: &Shared) {
-    let mut live: Vec<Live> = Vec::new();
-    loop {
-        {
-            let mut desk = shared.desk();
-            if desk.closing {
-                return;
-            }
-            live.retain(|stream| !stream.job.cancelled.load(Ordering::Acquire));
-            while live.len() < desk.options.streams_max {
-                let Some(job) = desk.waiting.pop_front() else {
-                    break;
-                };
-                live.push(Live::new(job));
-            }
-            desk.live = live.len();
+/// How a stream ended.
+enum End {
+    Finished,
+    Cancelled,
+    Failed(Error),
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    pipeline: Pipeline,
+    live: Vec<Live>,
+    turn: u64,
+    hurried_steps: u32,
+}
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>, pipeline: Pipeline) -> Worker {
+        Worker {
+            shared,
+            pipeline,
+            live: Vec::new(),
+            turn: 0,
+            hurried_steps: 0,
         }
-        let mut moved = false;
-        live.retain_mut(|stream| {
-            let (progress, keep) = stream.advance();
-            moved |= progress;
-            keep
-        });
-        if !moved {
-            shared.sleep();
+    }
+
+    /// Runs until the engine closes.
+    pub fn run(mut self) {
+        let shared = self.shared.clone();
+        let _closing = CloseOnExit(&shared);
+        while !shared.closing() {
+            self.remove_cancelled();
+            self.admit();
+            let views: Vec<View> = self.live.iter().map(Live::view).collect();
+            let started = Instant::now();
+            match scheduler::choose(&views, self.hurried_steps) {
+                Work::Wait => {
+                    shared.sleep();
+                    continue;
+                }
+                Work::Step(batch) => self.step(&batch),
+                Work::Synthesise(index) => self.synthesise(index),
+            }
+            shared.metrics().busy_seconds += started.elapsed().as_secs_f64();
         }
+        for live in std::mem::take(&mut self.live) {
+            self.end(live, End::Failed(Error::Stopped));
+        }
+    }
+
+    fn admit(&mut self) {
+        while let Some(job) = self.shared.next_admitted() {
+            if job.delivery.cancelled() {
+                self.shared.left(job.ticket, job.started.elapsed());
+                self.shared.metrics().streams_cancelled += 1;
+                continue;
+            }
+            match self.pipeline.begin(&job.text, &job.voice, &job.options) {
+                Ok(utterance) => {
+                    let fade_in = (job.options.fade_duration * SAMPLE_RATE as f32).round() as usize;
+                    let stitch = Stitch::new(fade_in);
+                    let metrics = ChunkMetrics::default();
+                    self.live.push(Live {
+                        job,
+                        utterance,
+                        stitch,
+                        admitted: Instant::now(),
+                        last_turn: self.turn,
+                        metrics,
+                    });
+                }
+                Err(error) if error.is_memory_short() && !self.live.is_empty() => {
+                    self.shared.put_back(job);
+                    return;
+                }
+                Err(error) => {
+                    self.shared.left(job.ticket, job.started.elapsed());
+                    self.shared.metrics().streams_failed += 1;
+                    job.delivery.fail(error);
+                }
+            }
+        }
+    }
+
+    fn remove_cancelled(&mut self) {
+        let mut index = 0;
+        while index < self.live.len() {
+            if self.live[index].job.delivery.cancelled() {
+                let live = self.live.remove(index);
+                self.end(live, End::Cancelled);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn step(&mut self, batch: &[usize]) {
+        self.hurried_steps += 1;
+        let mut failed = Vec::new();
+        let mut members: Vec<&mut Utterance> = Vec::with_capacity(batch.len());
+        for (index, live) in self.live.iter_mut().enumerate() {
+            if batch.contains(&index) {
+                match self.pipeline.reserve_step(&mut live.utterance) {
+                    Ok(()) => members.push(&mut live.utterance),
+                    Err(error) => failed.push((index, error)),
+                }
+            }
+        }
+        if let Err(error) = self.pipeline.step(&mut members) {
+            // What fails for the whole batch is no stream's own fault, yet none of them can go on.
+            let reason = error.to_string();
+            failed = batch
+                .iter()
+                .map(|&index| {
+                    (
+                        index,
+                        Error::Synthesis {
+                            reason: reason.clone(),
+                        },
+                    )
+                })
+                .collect();
+        }
+        failed.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+        for (index, error) in failed {
+            let live = self.live.remove(index);
+            self.end(live, End::Failed(error));
+        }
+    }
+
+    fn synthesise(&mut self, index: usize) {
+        self.turn += 1;
+        self.hurried_steps = 0;
+        let started = Instant::now();
+        let live = &mut self.live[index];
+        live.last_turn = self.turn;
+        let tokens = live
+            .next_chunk_tokens()
+            .min(live.utterance.tokens_waiting());
+        match self.pipeline.synthesise(&mut live.utterance, tokens) {
+            Ok(samples) => {
+                let last = live.done();
+                let mut samples = live.stitch.push(samples, 0);
+                if last {
+                    samples.extend(live.stitch.finish());
+                }
+                let memory = MemoryNow::of(&self.shared.memory().statistics());
+                let first_audio = live.count(&samples, memory);
+                let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
+                live.job.delivery.send(Chunk {
+                    samples,
+                    metrics: live.metrics.clone(),
+                });
+                let mut metrics = self.shared.metrics();
+                metrics.chunks += 1;
+                metrics.audio_seconds += seconds;
+                metrics.chunk_latency.record(started.elapsed());
+                if first_audio {
+                    metrics
+                        .first_audio
+                        .record(self.live[index].job.started.elapsed());
+                }
+                drop(metrics);
+                if last {
+                    let live = self.live.remove(index);
+                    self.end(live, End::Finished);
+                }
+            }
+            Err(error) => {
+                let live = self.live.remove(index);
+                self.end(live, End::Failed(error));
+            }
+        }
+    }
+
+    /// Gives back all that a stream holds, then tells its reader.
+    fn end(&self, live: Live, end: End) {
+        let Live {
+            job,
+            utterance,
+            admitted,
+            ..
+        } = live;
+        drop(utterance);
+        self.shared.left(job.ticket, admitted.elapsed());
+        let mut metrics = self.shared.metrics();
+        match end {
+            End::Finished => {
+                metrics.streams_finished += 1;
+                job.delivery.finish();
+            }
+            End::Cancelled => {
+                metrics.streams_cancelled += 1;
+                job.delivery.finish();
+            }
+            End::Failed(error) => {
+                metrics.streams_failed += 1;
+                job.delivery.fail(error);
+            }
+        }
+    }
+}
+
+/// However the worker ends, nobody waits for it any longer.
+struct CloseOnExit<'a>(&'a Shared);
+
+impl Drop for CloseOnExit<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
 impl Live {
-    fn new(job: Job) -> Live {
-        let characters = job.text.chars().collect();
-        Live {
-            job,
-            characters,
-            position: 0,
-            phase: 0.0,
-            metrics: ChunkMetrics::default(),
-            ready: None,
+    fn next_chunk_tokens(&self) -> usize {
+        scheduler::chunk_tokens(self.metrics.chunk_count, self.job.options.chunk_size)
+    }
+
+    fn done(&self) -> bool {
+        !self.utterance.generating() && self.utterance.tokens_waiting() == 0
+    }
+
+    fn view(&self) -> View {
+        let waiting = self.utterance.tokens_waiting();
+        let generating = self.utterance.generating();
+        View {
+            generating,
+            chunk_ready: !generating
+                || waiting >= self.next_chunk_tokens() + self.utterance.look_ahead(),
+            reader_ready: self.job.delivery.has_room(),
+            heard: self.metrics.chunk_count > 0,
+            last_turn: self.last_turn,
         }
     }
 
-    /// Makes or delivers one chunk: (something happened, the stream goes on).
-    fn advance(&mut self) -> (bool, bool) {
-        let chunk = match self.ready.take() {
-            Some(chunk) => chunk,
-            None if self.position == self.characters.len() => return (true, false),
-            None => self.make_chunk(),
-        };
-        match self.job.sender.try_send(Ok(chunk)) {
-            Ok(()) => (true, true),
-            Err(TrySendError::Full(Ok(chunk))) => {
-                self.ready = Some(chunk);
-                (false, true)
-            }
-            Err(_) => (true, false),
-        }
-    }
-
-    /// A tone whose pitch follows the letters: sound of the right length while no network is loaded.
-    fn make_chunk(&mut self) -> Chunk {
-        const TOKENS_PER_CHARACTER: usize = 2;
-        let samples_per_character =
-            TOKENS_PER_CHARACTER * (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
-        let count = (self.job.options.chunk_size / TOKENS_PER_CHARACTER)
-            .clamp(1, self.characters.len() - self.position);
-        let pitch = 100.0 + (self.job.voice.name().len() % 8) as f32 * 10.0;
-        let mut samples = Vec::with_capacity(count * samples_per_character);
-        for &character in &self.characters[self.position..self.position + count] {
-            let voiced = character.is_alphanumeric();
-            let frequency = pitch + (character as u32 % 32) as f32 * 6.0;
-            for _ in 0..samples_per_character {
-                self.phase = (self.phase + frequency / SAMPLE_RATE as f32).fract();
-                samples.push(if voiced {
-                    0.2 * (self.phase * std::f32::consts::TAU).sin()
-                } else {
-                    0.0
-                });
-            }
-        }
-        self.position += count;
-        self.count(&samples, count * TOKENS_PER_CHARACTER);
-        Chunk {
-            samples,
-            metrics: self.metrics.clone(),
-        }
-    }
-
-    fn count(&mut self, samples: &[f32], tokens: usize) {
+    /// Brings the figures up to date; whether this was the first sound.
+    fn count(&mut self, samples: &[f32], memory: MemoryNow) -> bool {
         let elapsed = self.job.started.elapsed().as_secs_f64();
         let metrics = &mut self.metrics;
         metrics.chunk_count += 1;
-        metrics.tokens += tokens as u64;
+        metrics.tokens = self.utterance.tokens_generated();
         if metrics.chunk_count == 1 {
             metrics.latency_to_first_chunk = elapsed;
         }
         metrics.total_generation_time = elapsed;
         metrics.total_audio_duration += samples.len() as f64 / f64::from(SAMPLE_RATE);
         metrics.rtf = elapsed / metrics.total_audio_duration.max(f64::MIN_POSITIVE);
+        metrics.memory_allocated = memory.allocated_bytes;
+        metrics.memory_reserved = memory.reserved_bytes;
+        metrics.memory_reserved_peak = memory.reserved_peak_bytes;
+        metrics.fragmentation = memory.fragmentation();
+        metrics.chunk_count == 1
     }
 }

@@ -1,0 +1,211 @@
+//! What the engine tells about its work, and what it reckoned with.
+
+use serde::Serialize;
+use sottovoce_memory::MemoryStatistics;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What the engine reckoned with at load, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// Precision of the weights.
+    pub precision: String,
+    /// Weights.
+    pub weights_bytes: u64,
+    /// The one workspace of the worker.
+    pub workspace_bytes: u64,
+    /// One prepared voice.
+    pub voice_bytes: u64,
+    /// The worst case of one stream.
+    pub stream_bytes: u64,
+    /// Streams that fit together.
+    pub streams_fit: usize,
+}
+
+impl MemoryPlan {
+    /// What must be there for `streams` streams.
+    pub fn total_bytes(&self, streams: usize) -> u64 {
+        let per_stream = self.stream_bytes.saturating_mul(streams as u64);
+        [
+            self.weights_bytes,
+            self.workspace_bytes,
+            self.voice_bytes,
+            per_stream,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+}
+
+/// The few figures that every chunk carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryNow {
+    pub allocated_bytes: u64,
+    pub reserved_bytes: u64,
+    pub reserved_peak_bytes: u64,
+    pub driver_calls: u64,
+}
+
+impl MemoryNow {
+    pub fn of(statistics: &MemoryStatistics) -> MemoryNow {
+        MemoryNow {
+            allocated_bytes: statistics.allocated_bytes.all.current
+                + statistics.exact_bytes.current,
+            reserved_bytes: statistics.held_bytes(),
+            reserved_peak_bytes: statistics.reserved_bytes.all.peak + statistics.exact_bytes.peak,
+            driver_calls: statistics.num_device_alloc + statistics.num_device_free,
+        }
+    }
+
+    pub fn fragmentation(&self) -> f64 {
+        match self.reserved_bytes {
+            0 => 0.0,
+            reserved => reserved.saturating_sub(self.allocated_bytes) as f64 / reserved as f64,
+        }
+    }
+}
+
+/// The process's resident size, where the system tells.
+pub fn resident_bytes() -> Option<u64> {
+    status_field("VmRSS:")
+}
+
+/// The most that the process ever had resident, where the system tells.
+pub fn resident_peak_bytes() -> Option<u64> {
+    status_field("VmHWM:")
+}
+
+fn status_field(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    let kibibytes: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// How the work goes, since the engine was loaded.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct EngineMetrics {
+    /// Streams under way.
+    pub streams_live: usize,
+    /// Streams in line.
+    pub streams_waiting: usize,
+    /// Streams that spoke to their end.
+    pub streams_finished: u64,
+    /// Streams that were dropped or cancelled.
+    pub streams_cancelled: u64,
+    /// Streams that ended with an error.
+    pub streams_failed: u64,
+    /// Requests that were turned away.
+    pub streams_refused: u64,
+    /// Chunks spoken.
+    pub chunks: u64,
+    /// Seconds of speech.
+    pub audio_seconds: f64,
+    /// Seconds that the worker worked.
+    pub busy_seconds: f64,
+    /// Times that memory ran short.
+    pub out_of_memory: u64,
+    /// Times that kept memory was given back, by reason.
+    pub clears: BTreeMap<String, u64>,
+    /// Seconds from call to first sound.
+    pub first_audio: Histogram,
+    /// Seconds of work for a chunk.
+    pub chunk_latency: Histogram,
+}
+
+impl EngineMetrics {
+    /// Seconds of work a second of speech.
+    pub fn rtf(&self) -> f64 {
+        if self.audio_seconds > 0.0 {
+            self.busy_seconds / self.audio_seconds
+        } else {
+            0.0
+        }
+    }
+}
+
+/// Counts of durations in buckets that double from 1 ms.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Histogram {
+    /// Count in each bucket; bucket `k` ends at `2^k` ms, the last one is open.
+    pub buckets: [u64; Histogram::BUCKETS],
+    /// Sum of all, in seconds.
+    pub sum_seconds: f64,
+}
+
+impl Histogram {
+    /// Up to 2^16 ms, about a minute, and what is longer.
+    pub const BUCKETS: usize = 18;
+
+    /// Where bucket `index` ends, in seconds.
+    pub fn upper_bound(index: usize) -> f64 {
+        if index + 1 >= Self::BUCKETS {
+            f64::INFINITY
+        } else {
+            (1u64 << index) as f64 / 1000.0
+        }
+    }
+
+    /// Everything counted.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Counts one duration.
+    pub fn record(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = (0..Self::BUCKETS).find(|&index| seconds <= Self::upper_bound(index));
+        self.buckets[bucket.unwrap_or(Self::BUCKETS - 1)] += 1;
+        self.sum_seconds += seconds;
+    }
+
+    /// The end of the bucket below which a `share` (0 to 1) of all lies, in seconds; 0 when nothing was counted.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let wanted = (self.count() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= wanted && seen > 0 {
+                return Self::upper_bound(index);
+            }
+        }
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_each_duration_once_and_finds_quantiles() {
+        let mut histogram = Histogram::default();
+        for milliseconds in [0, 1, 2, 3, 100, 1_000_000] {
+            histogram.record(Duration::from_millis(milliseconds));
+        }
+        assert_eq!(histogram.count(), 6);
+        assert_eq!(
+            histogram.buckets[0], 2,
+            "0 and 1 ms end in the first bucket"
+        );
+        assert_eq!(histogram.quantile(0.5), 0.002);
+        assert_eq!(histogram.quantile(1.0), f64::INFINITY);
+        assert_eq!(Histogram::default().quantile(0.5), 0.0);
+    }
+
+    #[test]
+    fn a_plan_too_large_to_count_stays_too_large() {
+        let plan = MemoryPlan {
+            stream_bytes: u64::MAX,
+            ..Default::default()
+        };
+        assert_eq!(plan.total_bytes(2), u64::MAX);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_tells_the_resident_size() {
+        assert!(resident_bytes().unwrap() > 0);
+        assert!(resident_peak_bytes().unwrap() >= resident_bytes().unwrap() / 2);
+    }
+}

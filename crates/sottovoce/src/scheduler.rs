@@ -1,0 +1,208 @@
+//! What the worker does next: a pure choice over the live streams. Chunk sizes are decided here and nowhere else.
+//!
+//! A chunk's size depends only on its number and the stream's own options, so that a stream's samples do not depend on who else
+//! is speaking or how fast anybody reads.
+
+/// Speech tokens in the first chunk: 0.4 s, so that the first sound comes soon.
+const FIRST_CHUNK_TOKENS: usize = 10;
+
+/// Speech tokens in chunk `index` (from 0): small at first, doubling up to `chunk_size`.
+pub(crate) fn chunk_tokens(index: u64, chunk_size: usize) -> usize {
+    let doubled = FIRST_CHUNK_TOKENS.saturating_mul(1 << index.min(16));
+    doubled.min(chunk_size)
+}
+
+/// A live stream as the choice sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    /// T3 has more to say.
+    pub generating: bool,
+    /// Enough tokens wait for the next chunk, or the last ones do.
+    pub chunk_ready: bool,
+    /// The reader has room for a chunk.
+    pub reader_ready: bool,
+    /// Something was heard already.
+    pub heard: bool,
+    /// The turn in which it was last synthesised; smaller is longer ago.
+    pub last_turn: u64,
+}
+
+/// The next piece of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Turn this stream's tokens into a chunk.
+    Synthesise(usize),
+    /// One T3 step of these streams together.
+    Step(Vec<usize>),
+    /// Nothing until somebody reads, asks or leaves.
+    Wait,
+}
+
+/// Steps in a row that streams without sound yet may take while others have a chunk ready.
+pub(crate) const HURRIED_STEPS_MAX: u32 = 16;
+
+/// Chooses: first sound first, then whoever waited longest for a chunk, then tokens for all in one batch. `hurried_steps` counts the
+/// steps taken since the last chunk.
+pub(crate) fn choose(streams: &[View], hurried_steps: u32) -> Work {
+    let ready = |stream: &View| stream.chunk_ready && stream.reader_ready;
+    let needs_tokens = |stream: &View| stream.generating && !stream.chunk_ready;
+    let longest_waiting = |heard: bool| {
+        let candidates = streams
+            .iter()
+            .enumerate()
+            .filter(|(_, stream)| ready(stream) && stream.heard == heard);
+        candidates
+            .min_by_key(|(_, stream)| stream.last_turn)
+            .map(|(index, _)| index)
+    };
+    if let Some(index) = longest_waiting(false) {
+        return Work::Synthesise(index);
+    }
+    let hurried = streams
+        .iter()
+        .any(|stream| needs_tokens(stream) && !stream.heard);
+    let sound_first = !hurried || hurried_steps >= HURRIED_STEPS_MAX;
+    if let Some(index) = longest_waiting(true).filter(|_| sound_first) {
+        return Work::Synthesise(index);
+    }
+    let batch: Vec<usize> = streams
+        .iter()
+        .enumerate()
+        .filter(|(_, stream)| needs_tokens(stream))
+        .map(|(index, _)| index)
+        .collect();
+    if batch.is_empty() {
+        Work::Wait
+    } else {
+        Work::Step(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: View = View {
+        generating: true,
+        chunk_ready: false,
+        reader_ready: true,
+        heard: false,
+        last_turn: 0,
+    };
+    const READY: View = View {
+        chunk_ready: true,
+        heard: true,
+        ..FRESH
+    };
+
+    #[test]
+    fn chunks_grow_to_the_size_asked_for() {
+        let sizes: Vec<usize> = (0..5).map(|index| chunk_tokens(index, 25)).collect();
+        assert_eq!(sizes, [10, 20, 25, 25, 25]);
+        assert_eq!(
+            chunk_tokens(0, 4),
+            4,
+            "a chunk is never larger than asked for"
+        );
+        assert_eq!(chunk_tokens(u64::MAX, 250), 250);
+    }
+
+    #[test]
+    fn choices() {
+        let cases = [
+            ("nobody there", vec![], 0, Work::Wait),
+            (
+                "all that need tokens step together",
+                vec![FRESH, FRESH],
+                0,
+                Work::Step(vec![0, 1]),
+            ),
+            (
+                "first sound goes before further sound",
+                vec![
+                    READY,
+                    View {
+                        heard: false,
+                        ..READY
+                    },
+                ],
+                0,
+                Work::Synthesise(1),
+            ),
+            (
+                "longest waiting first",
+                vec![
+                    View {
+                        last_turn: 9,
+                        ..READY
+                    },
+                    View {
+                        last_turn: 3,
+                        ..READY
+                    },
+                ],
+                0,
+                Work::Synthesise(1),
+            ),
+            (
+                "a newcomer's tokens go before further sound",
+                vec![READY, FRESH],
+                0,
+                Work::Step(vec![1]),
+            ),
+            (
+                "but not for ever",
+                vec![READY, FRESH],
+                HURRIED_STEPS_MAX,
+                Work::Synthesise(0),
+            ),
+            (
+                "a slow reader's stream rests",
+                vec![View {
+                    reader_ready: false,
+                    ..READY
+                }],
+                0,
+                Work::Wait,
+            ),
+            (
+                "and does not hold up the others",
+                vec![
+                    View {
+                        reader_ready: false,
+                        ..READY
+                    },
+                    FRESH,
+                ],
+                0,
+                Work::Step(vec![1]),
+            ),
+            (
+                "a stream that is done generating does not step",
+                vec![View {
+                    generating: false,
+                    ..FRESH
+                }],
+                0,
+                Work::Wait,
+            ),
+        ];
+        for (name, streams, steps, expected) in cases {
+            assert_eq!(choose(&streams, steps), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_stream_starves_among_many() {
+        let mut streams = vec![READY; 8];
+        let mut served = [0u32; 8];
+        for turn in 1..=800u64 {
+            let Work::Synthesise(index) = choose(&streams, 0) else {
+                panic!("all are ready")
+            };
+            served[index] += 1;
+            streams[index].last_turn = turn;
+        }
+        assert_eq!(served, [100; 8], "ready streams take turns");
+    }
+}

@@ -17,6 +17,7 @@ pub struct Block {
     address: Address,
     len: usize,
     owner: Owner,
+    queue: u64,
 }
 
 impl Block {
@@ -27,6 +28,7 @@ impl Block {
         address: Address,
         len: usize,
         owner: Owner,
+        queue: u64,
     ) -> Block {
         Block {
             memory,
@@ -34,6 +36,7 @@ impl Block {
             address,
             len,
             owner,
+            queue,
         }
     }
 
@@ -95,14 +98,16 @@ impl Block {
             self.len,
             self.memory.driver_name()
         );
-        let pointer = std::ptr::with_exposed_provenance_mut(self.address.0 as usize);
-        NonNull::new(pointer).expect("a driver never gives the null address")
+        let address = self.address.0 as usize;
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.memory.give_back(self.handle, self.len, self.owner);
+        let handle = std::mem::replace(&mut self.handle, Handle::Empty);
+        self.memory
+            .give_back(handle, self.len, self.owner, self.queue);
     }
 }
 

@@ -39,7 +39,7 @@ pub mod trace;
 
 pub use block::{Arena, ArenaSlice, Block, SharedBlock};
 pub use memory::Memory;
-pub use out_of_memory::{OutOfMemory, OutOfMemoryKind};
+pub use out_of_memory::{OutOfMemory, OutOfMemoryKind, OutOfMemoryReport};
 pub use owner::{Owner, OwnerUsage, Region, StreamId};
 pub use pool::PoolConfiguration;
 pub use stats::MemoryStatistics;

@@ -1,44 +1,49 @@
 //! One device's memory: a driver, a pool over it, and who owns what.
 
 use crate::block::Block;
-use crate::driver::{Address, Driver, DriverError, HostDriver};
-use crate::out_of_memory::{OutOfMemory, OutOfMemoryKind, OutOfMemoryReport};
-use crate::owner::{Owner, OwnerUsage};
-use crate::pool::PoolConfiguration;
-use crate::stats::{Bytes, GaugeByPool, MemoryStatistics, Usage};
-use std::collections::HashMap;
+use crate::driver::{Address, Driver, DriverError, HostDriver, Seal, Sealed};
+use crate::out_of_memory::OutOfMemory;
+use crate::owner::Owner;
+use crate::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, Refusal, Violation};
+use crate::stats::{Gauge, Ledger, MemoryStatistics};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Every block starts at a multiple of this.
-const ALIGNMENT: u64 = 512;
+/// Queues are spread over so many shards of the pool and ledgers of owners.
+const SHARDS: usize = 16;
+/// An address for blocks without bytes: aligned, never used.
+const NOWHERE: Address = Address(512);
 
 /// One device's memory. Cheap to clone; all clones are the same memory.
 #[derive(Clone)]
 pub struct Memory(Arc<Inner>);
 
 struct Inner {
-    driver: Box<dyn Driver>,
+    pool: Pool,
+    seal: Seal,
     host_accessible: bool,
-    state: Mutex<State>,
+    ledgers: [Mutex<Ledger>; SHARDS],
+    exact: Mutex<Exact>,
+}
+
+/// Pieces held from the driver directly.
+#[derive(Default)]
+struct Exact {
+    bytes: Gauge,
+    blocks: Gauge,
+    /// Pieces dropped while the driver was sealed, with their bytes.
+    waiting: Vec<(Address, u64)>,
 }
 
 /// What a block gives back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Handle {
-    /// No bytes were asked for.
+    /// No bytes were asked for, or they were given back.
     Empty,
     /// A block of the pool.
-    Pooled { address: Address, rounded: u64 },
-    /// A piece straight from the driver.
-    Exact { address: Address },
-}
-
-#[derive(Default)]
-struct State {
-    sealed: bool,
-    cached: HashMap<u64, Vec<Address>>,
-    statistics: MemoryStatistics,
-    owners: HashMap<Owner, Usage>,
+    Pooled(PoolBlock),
+    /// A piece straight from the driver, and its bytes.
+    Exact(Address, u64),
 }
 
 impl Memory {
@@ -51,131 +56,166 @@ impl Memory {
     }
 
     /// Memory of any driver, with any options.
-    pub fn with_driver(driver: Box<dyn Driver>, _configuration: PoolConfiguration) -> Memory {
+    pub fn with_driver(driver: Box<dyn Driver>, configuration: PoolConfiguration) -> Memory {
         let host_accessible = driver.capabilities().host_accessible;
+        let driver = Sealed::new(driver);
+        let seal = driver.seal();
+        let pool = Pool::with_shards(Box::new(driver), configuration, SHARDS);
         Memory(Arc::new(Inner {
-            driver,
+            pool,
+            seal,
             host_accessible,
-            state: Mutex::default(),
+            ledgers: Default::default(),
+            exact: Mutex::default(),
         }))
     }
 
     /// A block of `bytes` bytes through the caching pool, aligned to 512.
     ///
     /// # Errors
-    /// If the driver has no more to give and the cache cannot serve it.
+    /// If neither the cache nor the driver has enough, also after everything cached was given back.
     pub fn allocate(&self, bytes: usize, owner: Owner) -> Result<Block, OutOfMemory> {
+        self.allocate_on(bytes, owner, 0)
+    }
+
+    /// The same for use on a queue of the device: freed blocks serve their own queue only, and threads that use a queue
+    /// each do not wait for each other.
+    ///
+    /// # Errors
+    /// As [`Memory::allocate`].
+    pub fn allocate_on(
+        &self,
+        bytes: usize,
+        owner: Owner,
+        queue: u64,
+    ) -> Result<Block, OutOfMemory> {
         if bytes == 0 {
             return Ok(Block::new(
                 self.clone(),
                 Handle::Empty,
-                Address(ALIGNMENT),
+                NOWHERE,
                 0,
                 owner,
+                queue,
             ));
         }
-        let mut state = self.state();
-        let rounded = (bytes as u64).next_multiple_of(ALIGNMENT);
-        let address = match state.cached.get_mut(&rounded).and_then(Vec::pop) {
-            Some(address) => address,
-            None => {
-                let address = self.ask_driver(&mut state, rounded, bytes)?;
-                state.statistics.reserved_bytes.all.increase(rounded);
-                address
-            }
-        };
-        count(&mut state.statistics.allocated_bytes, rounded);
-        self.own(&mut state, bytes, owner);
+        let block = (self.0.pool.allocate(bytes as u64, queue))
+            .map_err(|refusal| self.refused(bytes as u64, &refusal))?;
+        self.ledger(queue).add(owner, bytes as u64);
+        let address = block.address;
         Ok(Block::new(
             self.clone(),
-            Handle::Pooled { address, rounded },
+            Handle::Pooled(block),
             address,
             bytes,
             owner,
+            queue,
         ))
     }
 
-    /// A piece of its own straight from the driver, in whole pages: for arenas, slabs and planned workspaces.
+    /// A piece of its own straight from the driver, in whole pages: for arenas, slabs and planned workspaces. If the driver
+    /// has too little, what the pool has cached is given back first.
     ///
     /// # Errors
-    /// If the driver has too little left.
+    /// If the driver has too little left even so.
     pub fn reserve_exact(&self, bytes: usize, owner: Owner) -> Result<Block, OutOfMemory> {
         if bytes == 0 {
             return Ok(Block::new(
                 self.clone(),
                 Handle::Empty,
-                Address(ALIGNMENT),
+                NOWHERE,
                 0,
                 owner,
+                0,
             ));
         }
-        let mut state = self.state();
-        let address = self.ask_driver(&mut state, bytes as u64, bytes)?;
-        state.statistics.exact_bytes.increase(bytes as u64);
-        self.own(&mut state, bytes, owner);
+        let driver = self.0.pool.driver();
+        let whole = (bytes as u64)
+            .checked_next_multiple_of(driver.capabilities().granularity)
+            .unwrap_or(u64::MAX);
+        let mut result = driver.allocate(whole);
+        if matches!(result, Err(DriverError::OutOfMemory { .. })) {
+            self.0.pool.empty_cache();
+            result = driver.allocate(whole);
+        }
+        let address = result.map_err(|error| {
+            let refusal = PoolRefusal {
+                segment_bytes: whole,
+                refusal: Refusal::Driver(error),
+            };
+            self.refused(bytes as u64, &refusal)
+        })?;
+        let mut exact = self.exact();
+        exact.bytes.increase(whole);
+        exact.blocks.increase(1);
+        drop(exact);
+        self.ledger(0).add(owner, bytes as u64);
         Ok(Block::new(
             self.clone(),
-            Handle::Exact { address },
+            Handle::Exact(address, whole),
             address,
             bytes,
             owner,
+            0,
         ))
     }
 
     /// The figures now.
     pub fn statistics(&self) -> MemoryStatistics {
-        let state = self.state();
-        let mut statistics = state.statistics.clone();
-        for (owner, usage) in &state.owners {
-            let groups = [
-                Some(statistics.regions.entry(owner.region).or_default()),
-                Some(statistics.tags.entry(owner.tag).or_default()),
-                owner
-                    .stream
-                    .map(|stream| statistics.streams.entry(stream).or_default()),
-            ];
-            for group in groups.into_iter().flatten() {
-                group.live_bytes += usage.live_bytes;
-                group.peak_bytes += usage.peak_bytes;
-                group.live_blocks += usage.live_blocks;
-            }
+        let mut statistics = MemoryStatistics {
+            pool: self.0.pool.statistics(),
+            ..Default::default()
+        };
+        let exact = self.exact();
+        statistics.exact_bytes = exact.bytes;
+        statistics.exact_blocks = exact.blocks;
+        drop(exact);
+        for queue in 0..SHARDS as u64 {
+            self.ledger(queue).add_to(&mut statistics);
         }
-        statistics.owners = largest_owners(&state, usize::MAX);
         statistics
     }
 
     /// Gives cached memory back to the driver; the bytes given back.
     pub fn trim(&self) -> u64 {
-        let mut state = self.state();
-        if state.sealed {
-            return 0;
-        }
-        let mut returned = 0;
-        for (bytes, addresses) in std::mem::take(&mut state.cached) {
-            for address in addresses {
-                if self.0.driver.free(address).is_ok() {
-                    returned += bytes;
-                    state.statistics.num_device_free += 1;
-                    state.statistics.reserved_bytes.all.decrease(bytes);
-                }
-            }
-        }
-        returned
+        self.0.pool.empty_cache()
     }
 
-    /// From now on the driver is not called: what would need it fails.
+    /// From now on the driver is not called: what would need it fails, and what is given back to it waits.
     pub fn seal(&self) {
-        self.state().sealed = true;
+        self.0.seal.close();
     }
 
     /// Lets the driver be called again.
     pub fn unseal(&self) {
-        self.state().sealed = false;
+        self.0.seal.open();
+        let waiting = std::mem::take(&mut self.exact().waiting);
+        for (address, bytes) in waiting {
+            self.free_exact(address, bytes);
+        }
+    }
+
+    /// Whether the driver is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.0.seal.is_closed()
+    }
+
+    /// Verifies the pool's invariants.
+    ///
+    /// # Errors
+    /// With the statement that does not hold.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.0.pool.check()
+    }
+
+    /// The caching pool.
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
     }
 
     /// The driver's name.
     pub fn driver_name(&self) -> &str {
-        self.0.driver.name()
+        self.0.pool.driver().name()
     }
 
     /// Whether blocks can be read and written by this process.
@@ -183,90 +223,46 @@ impl Memory {
         self.0.host_accessible
     }
 
-    pub(crate) fn give_back(&self, handle: Handle, len: usize, owner: Owner) {
-        let mut state = self.state();
+    pub(crate) fn give_back(&self, handle: Handle, len: usize, owner: Owner, queue: u64) {
         match handle {
             Handle::Empty => return,
-            Handle::Pooled { address, rounded } => {
-                state.cached.entry(rounded).or_default().push(address);
-                state.statistics.allocated_bytes.all.decrease(rounded);
-            }
-            Handle::Exact { address } => {
-                // A failure leaves the piece with the driver; there is nobody to tell in a drop.
-                let _ = self.0.driver.free(address);
-                state.statistics.num_device_free += 1;
-                state.statistics.exact_bytes.decrease(len as u64);
-            }
+            Handle::Pooled(block) => self.0.pool.free(block),
+            Handle::Exact(address, bytes) => self.free_exact(address, bytes),
         }
-        state.statistics.requested_bytes.all.decrease(len as u64);
-        if let Some(usage) = state.owners.get_mut(&owner) {
-            usage.remove(len as u64);
-        }
+        self.ledger(queue).remove(owner, len as u64);
     }
 
-    fn ask_driver(
-        &self,
-        state: &mut State,
-        bytes: u64,
-        requested: usize,
-    ) -> Result<Address, OutOfMemory> {
-        let result = if state.sealed {
-            Err(DriverError::Sealed { call: "allocate" })
-        } else {
-            self.0.driver.allocate(bytes)
-        };
-        match result {
-            Ok(address) => {
-                state.statistics.num_device_alloc += 1;
-                Ok(address)
-            }
-            Err(error) => {
-                state.statistics.num_ooms += 1;
-                let memory = self.0.driver.memory();
-                let kind = if bytes > memory.total {
-                    OutOfMemoryKind::NeverFits
-                } else {
-                    OutOfMemoryKind::NotNow
-                };
-                let message = format!("Tried to allocate {}: {error}", Bytes(requested as u64));
-                let report = OutOfMemoryReport {
-                    message,
-                    owners: largest_owners(state, 5),
-                };
-                Err(OutOfMemory {
-                    kind,
-                    requested: requested as u64,
-                    available: memory.free,
-                    report: Box::new(report),
-                })
+    fn free_exact(&self, address: Address, bytes: u64) {
+        match self.0.pool.driver().free(address) {
+            Err(DriverError::Sealed { .. }) => self.exact().waiting.push((address, bytes)),
+            // A driver that refuses keeps the piece: it stays counted as held.
+            Err(_) => {}
+            Ok(()) => {
+                let mut exact = self.exact();
+                exact.bytes.decrease(bytes);
+                exact.blocks.decrease(1);
             }
         }
     }
 
-    fn own(&self, state: &mut State, bytes: usize, owner: Owner) {
-        count(&mut state.statistics.requested_bytes, bytes as u64);
-        state.owners.entry(owner).or_default().add(bytes as u64);
+    fn refused(&self, requested: u64, refusal: &PoolRefusal) -> OutOfMemory {
+        OutOfMemory::from_refusal(requested, refusal, &self.0.pool)
+            .with_owners(self.statistics().owners)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self, queue: u64) -> MutexGuard<'_, Ledger> {
+        self.0.ledgers[queue as usize % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exact(&self) -> MutexGuard<'_, Exact> {
+        self.0.exact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn count(gauges: &mut GaugeByPool, bytes: u64) {
-    gauges.all.increase(bytes);
-}
-
-fn largest_owners(state: &State, limit: usize) -> Vec<OwnerUsage> {
-    let mut owners: Vec<_> = (state.owners.iter())
-        .map(|(&owner, usage)| OwnerUsage {
-            owner,
-            live_bytes: usage.live_bytes,
-            peak_bytes: usage.peak_bytes,
-            live_blocks: usage.live_blocks,
-        })
-        .collect();
-    owners.sort_by_key(|usage| (std::cmp::Reverse(usage.live_bytes), usage.owner));
-    owners.truncate(limit);
-    owners
+impl fmt::Debug for Memory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Memory({})", self.driver_name())
+    }
 }

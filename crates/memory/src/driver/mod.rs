@@ -3,9 +3,14 @@
 //! A driver gives whole pieces (`allocate`, `free`) and, where it can, address ranges whose parts are mapped and unmapped
 //! one by one (`reserve`, `map`, `unmap`, `release`). It knows nothing of blocks, streams or policy.
 
+mod books;
 mod host;
+mod sealed;
+mod simulated;
 
 pub use host::HostDriver;
+pub use sealed::{Seal, Sealed};
+pub use simulated::{Call, SimulatedControl, SimulatedDriver};
 
 use std::fmt;
 
@@ -98,6 +103,57 @@ pub enum DriverError {
         /// What the library said.
         message: String,
     },
+}
+
+// SAFETY: every call is the boxed driver's own.
+unsafe impl Driver for Box<dyn Driver> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn memory(&self) -> DeviceMemory {
+        (**self).memory()
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
+        (**self).allocate(bytes)
+    }
+
+    fn free(&self, address: Address) -> Result<(), DriverError> {
+        (**self).free(address)
+    }
+
+    fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
+        (**self).reserve(bytes, unit)
+    }
+
+    fn release(&self, address: Address) -> Result<(), DriverError> {
+        (**self).release(address)
+    }
+
+    fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        (**self).map(address, bytes)
+    }
+
+    fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        (**self).unmap(address, bytes)
+    }
+
+    fn record_event(&self, queue: u64) -> EventId {
+        (**self).record_event(queue)
+    }
+
+    fn event_done(&self, event: EventId) -> bool {
+        (**self).event_done(event)
+    }
+
+    fn wait_event(&self, event: EventId) {
+        (**self).wait_event(event);
+    }
 }
 
 /// A source of device memory.

@@ -1,5 +1,23 @@
-//! The caching pool.
+//! The caching pool: PyTorch's rules for what is kept, split, merged and given back.
+//!
+//! An allocation is rounded ([`sizes`]), sought among the free blocks of its queue, and only then asked of the driver; what
+//! is freed stays cached. A request served from the cache concerns one shard ([`Pool`]) and takes no other lock.
 
+mod block_table;
+mod caching_pool;
 mod configuration;
+mod counters;
+mod exclusive;
+mod free_blocks;
+mod invariants;
+mod parse;
+mod shard;
+pub mod sizes;
+mod statistics;
 
-pub use configuration::PoolConfiguration;
+pub use caching_pool::{Pool, PoolBlock, PoolRefusal};
+pub use configuration::{Backend, PoolConfiguration, ROUNDUP_INTERVALS, VARIABLES};
+pub use exclusive::Refusal;
+pub use invariants::Violation;
+pub use parse::{ConfigurationError, Setting};
+pub use statistics::PoolStatistics;

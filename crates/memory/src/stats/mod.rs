@@ -1,9 +1,15 @@
 //! Counters: what is reserved, allocated and requested, now and at most, and for whom.
 
+mod ledger;
+
+pub(crate) use ledger::Ledger;
+
 use crate::owner::{OwnerUsage, Region, StreamId};
+use crate::pool::PoolStatistics;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 
 /// A number of bytes, shown in MiB and the like as PyTorch shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,33 +93,32 @@ impl Usage {
     }
 }
 
-/// The figures of one memory, with PyTorch's names where PyTorch has them.
+/// The figures of one memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryStatistics {
-    /// Bytes of blocks handed out, as rounded by the pool.
-    pub allocated_bytes: GaugeByPool,
-    /// Bytes of blocks handed out, before rounding.
-    pub requested_bytes: GaugeByPool,
-    /// Bytes held from the driver by the pool.
-    pub reserved_bytes: GaugeByPool,
+    /// The pool's figures, with PyTorch's names.
+    #[serde(flatten)]
+    pub pool: PoolStatistics,
     /// Bytes held from the driver directly, outside the pool.
     pub exact_bytes: Gauge,
-    /// Allocations that needed the whole cache given back first.
-    pub num_alloc_retries: u64,
-    /// Allocations that failed.
-    pub num_ooms: u64,
-    /// Pieces got from the driver.
-    pub num_device_alloc: u64,
-    /// Pieces given back to the driver.
-    pub num_device_free: u64,
+    /// Pieces held from the driver directly.
+    pub exact_blocks: Gauge,
     /// By region.
     pub regions: BTreeMap<Region, Usage>,
     /// By tag.
     pub tags: BTreeMap<&'static str, Usage>,
-    /// By stream; blocks that serve no stream are not in here.
+    /// By stream that holds something.
     pub streams: BTreeMap<StreamId, Usage>,
     /// Every owner that holds or held something, largest first.
     pub owners: Vec<OwnerUsage>,
+}
+
+impl Deref for MemoryStatistics {
+    type Target = PoolStatistics;
+
+    fn deref(&self) -> &PoolStatistics {
+        &self.pool
+    }
 }
 
 impl MemoryStatistics {

@@ -28,6 +28,7 @@
 mod error;
 mod event;
 mod reader;
+pub mod replay;
 mod text;
 
 pub use error::{TraceError, TraceErrorKind, TracePosition};

@@ -1,0 +1,113 @@
+//! The pool's figures under PyTorch's names.
+
+use super::counters::{BOTH, Figure};
+use super::exclusive::Exclusive;
+use crate::stats::{Gauge, GaugeByPool};
+use serde::Serialize;
+
+/// The figures of a pool, with PyTorch's names and meanings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PoolStatistics {
+    /// Blocks handed out.
+    pub allocation: GaugeByPool,
+    /// Segments held (expandable ranges are not counted).
+    pub segment: GaugeByPool,
+    /// Blocks handed out or waiting for events of other queues.
+    pub active: GaugeByPool,
+    /// Free blocks that are parts of segments.
+    pub inactive_split: GaugeByPool,
+    /// Bytes of blocks handed out, rounded.
+    pub allocated_bytes: GaugeByPool,
+    /// Bytes held from the driver.
+    pub reserved_bytes: GaugeByPool,
+    /// Bytes of blocks handed out or waiting.
+    pub active_bytes: GaugeByPool,
+    /// Bytes of free blocks that are parts of segments.
+    pub inactive_split_bytes: GaugeByPool,
+    /// Bytes of blocks handed out or waiting, before rounding.
+    pub requested_bytes: GaugeByPool,
+    /// Blocks handed out that are larger than may be split.
+    pub oversize_allocations: Gauge,
+    /// Segments that are larger than may be split.
+    pub oversize_segments: Gauge,
+    /// Allocations that had the whole cache given back first.
+    pub num_alloc_retries: u64,
+    /// Allocations that failed.
+    pub num_ooms: u64,
+    /// Waits for all queues.
+    pub num_sync_all_streams: u64,
+    /// Segments got and parts of ranges mapped.
+    pub num_device_alloc: u64,
+    /// Segments given back and parts of ranges unmapped.
+    pub num_device_free: u64,
+    /// The largest size that may be split; `u64::MAX` without a limit.
+    pub max_split_size: u64,
+}
+
+/// Adds up the shards, whose peaks must be settled.
+pub(super) fn collect(exclusive: &Exclusive<'_>) -> PoolStatistics {
+    let gauge = |figure: Figure, column: usize| {
+        let sum = |value: &dyn Fn(&super::counters::Counters) -> u64| {
+            exclusive
+                .shards
+                .iter()
+                .map(|shard| value(&shard.counters))
+                .sum()
+        };
+        let current: u64 = sum(&|counters| counters.current[figure as usize][column]);
+        let allocated: u64 = sum(&|counters| match column {
+            BOTH => counters.added[figure as usize][0] + counters.added[figure as usize][1],
+            half => counters.added[figure as usize][half],
+        });
+        let peak = exclusive.global.peak[figure as usize][column];
+        Gauge {
+            current,
+            peak,
+            allocated,
+            freed: allocated - current,
+        }
+    };
+    let by_pool = |figure| GaugeByPool {
+        all: gauge(figure, BOTH),
+        small_pool: gauge(figure, 0),
+        large_pool: gauge(figure, 1),
+    };
+    // Active is what is allocated plus what waits; while nothing waits both have the same peak.
+    let active = |allocated: GaugeByPool, kind: usize| {
+        let waiting = exclusive.global.awaiting[kind];
+        let peak = exclusive.global.active_peak[kind];
+        let with = |gauge: Gauge, waiting: u64, peak: u64| Gauge {
+            current: gauge.current + waiting,
+            peak: gauge.peak.max(peak),
+            allocated: gauge.allocated,
+            freed: gauge.freed - waiting,
+        };
+        GaugeByPool {
+            all: with(allocated.all, waiting[0] + waiting[1], peak[BOTH]),
+            small_pool: with(allocated.small_pool, waiting[0], peak[0]),
+            large_pool: with(allocated.large_pool, waiting[1], peak[1]),
+        }
+    };
+    let allocation = by_pool(Figure::Allocation);
+    let allocated_bytes = by_pool(Figure::AllocatedBytes);
+    let global = &*exclusive.global;
+    PoolStatistics {
+        allocation,
+        segment: by_pool(Figure::Segment),
+        active: active(allocation, 0),
+        inactive_split: by_pool(Figure::InactiveSplit),
+        allocated_bytes,
+        reserved_bytes: by_pool(Figure::ReservedBytes),
+        active_bytes: active(allocated_bytes, 1),
+        inactive_split_bytes: by_pool(Figure::InactiveSplitBytes),
+        requested_bytes: by_pool(Figure::RequestedBytes),
+        oversize_allocations: gauge(Figure::OversizeAllocation, BOTH),
+        oversize_segments: gauge(Figure::OversizeSegment, BOTH),
+        num_alloc_retries: global.alloc_retries,
+        num_ooms: global.ooms,
+        num_sync_all_streams: global.syncs,
+        num_device_alloc: global.device_allocs,
+        num_device_free: global.device_frees,
+        max_split_size: exclusive.configuration.max_split_size,
+    }
+}

@@ -1,0 +1,173 @@
+//! Runs a trace's events through a pool and reports what it took.
+
+use crate::driver::Driver;
+use crate::pool::{Pool, PoolBlock, PoolConfiguration};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// One step of a replay. Blocks are known by slots: small numbers, used again once their block is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A block of so many bytes on a queue.
+    Allocate {
+        /// Where to keep it.
+        slot: u32,
+        /// Bytes asked for; nothing happens for 0.
+        bytes: u64,
+        /// The device queue it is for.
+        queue: u64,
+    },
+    /// The block in a slot is given back; nothing happens if its allocation had failed.
+    Free {
+        /// Where it is kept.
+        slot: u32,
+    },
+    /// A chunk of output begins: fragmentation is sampled, and the cache emptied if it is due.
+    Chunk,
+    /// The cache is emptied.
+    Clear,
+}
+
+/// What a replay found. Bytes throughout; the names are those of the JSON output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ReplayReport {
+    /// Steps, markers included.
+    pub events: u64,
+    /// Most bytes asked for at once.
+    pub peak_requested: u64,
+    /// Most bytes handed out at once, rounded.
+    pub peak_allocated: u64,
+    /// Most bytes held from the driver at once.
+    pub peak_reserved: u64,
+    /// Bytes handed out at the end.
+    pub end_allocated: u64,
+    /// Bytes held from the driver at the end.
+    pub end_reserved: u64,
+    /// Largest fragmentation at the trace's chunk marks; without any, the fragmentation at the peak of reserved bytes.
+    pub fragmentation_peak: f64,
+    /// Allocations that had the whole cache given back first.
+    pub retries: u64,
+    /// Allocations that failed.
+    pub ooms: u64,
+    /// Segments got from the driver and parts of ranges mapped.
+    pub driver_allocs: u64,
+    /// Segments given back and parts of ranges unmapped.
+    pub driver_frees: u64,
+    /// Mean time of a step in the pool, driver calls included.
+    pub ns_per_event: f64,
+}
+
+/// A replay under way.
+pub struct Replay {
+    pool: Pool,
+    clear_every_chunk: Option<u32>,
+    slots: Vec<Option<PoolBlock>>,
+    events: u64,
+    chunks: u32,
+    fragmentation_at_chunks: Option<f64>,
+    fragmentation_at_peak: f64,
+    time: Duration,
+}
+
+impl Replay {
+    /// A replay over a fresh pool; with `clear_every_chunk` the cache is emptied at every n-th chunk mark.
+    pub fn new(
+        driver: Box<dyn Driver>,
+        configuration: PoolConfiguration,
+        clear_every_chunk: Option<u32>,
+    ) -> Replay {
+        Replay {
+            pool: Pool::new(driver, configuration),
+            clear_every_chunk,
+            slots: Vec::new(),
+            events: 0,
+            chunks: 0,
+            fragmentation_at_chunks: None,
+            fragmentation_at_peak: 0.0,
+            time: Duration::ZERO,
+        }
+    }
+
+    /// The pool, for its statistics.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Runs some steps.
+    pub fn run(&mut self, steps: &[Step]) {
+        let slots = steps.iter().map(|step| match *step {
+            Step::Allocate { slot, .. } | Step::Free { slot } => slot as usize + 1,
+            Step::Chunk | Step::Clear => 0,
+        });
+        let slot_count = slots.max().unwrap_or(0);
+        if slot_count > self.slots.len() {
+            self.slots.resize_with(slot_count, || None);
+        }
+        let start = Instant::now();
+        for step in steps {
+            match *step {
+                Step::Allocate { bytes: 0, .. } => {}
+                Step::Allocate { slot, bytes, queue } => {
+                    self.slots[slot as usize] = self.pool.allocate(bytes, queue).ok();
+                }
+                Step::Free { slot } => {
+                    if let Some(block) = self.slots[slot as usize].take() {
+                        self.pool.free(block);
+                    }
+                }
+                Step::Chunk => self.chunk(),
+                Step::Clear => {
+                    self.pool.empty_cache();
+                }
+            }
+        }
+        self.time += start.elapsed();
+        self.events += steps.len() as u64;
+    }
+
+    fn chunk(&mut self) {
+        self.chunks += 1;
+        if self
+            .clear_every_chunk
+            .is_some_and(|every| every > 0 && self.chunks.is_multiple_of(every))
+        {
+            self.pool.empty_cache();
+        }
+        let (allocated, reserved) = self.pool.allocated_and_reserved();
+        let fragmentation = if reserved == 0 {
+            0.0
+        } else {
+            (reserved - allocated) as f64 / reserved as f64
+        };
+        self.fragmentation_at_chunks = Some(
+            self.fragmentation_at_chunks
+                .unwrap_or(0.0)
+                .max(fragmentation),
+        );
+    }
+
+    /// What was found so far.
+    pub fn report(&self) -> ReplayReport {
+        let statistics = self.pool.statistics();
+        ReplayReport {
+            events: self.events,
+            peak_requested: statistics.requested_bytes.all.peak,
+            peak_allocated: statistics.allocated_bytes.all.peak,
+            peak_reserved: statistics.reserved_bytes.all.peak,
+            end_allocated: statistics.allocated_bytes.all.current,
+            end_reserved: statistics.reserved_bytes.all.current,
+            fragmentation_peak: self
+                .fragmentation_at_chunks
+                .unwrap_or(self.fragmentation_at_peak),
+            retries: statistics.num_alloc_retries,
+            ooms: statistics.num_ooms,
+            driver_allocs: statistics.num_device_alloc,
+            driver_frees: statistics.num_device_free,
+            ns_per_event: if self.events == 0 {
+                0.0
+            } else {
+                self.time.as_nanos() as f64 / self.events as f64
+            },
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! Who owns bytes: a region, a tag, and the stream (utterance) they serve.
 
-use crate::stats::Usage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -98,7 +97,10 @@ impl fmt::Display for Owner {
 pub struct OwnerUsage {
     /// Whose bytes.
     pub owner: Owner,
-    /// How many, before rounding.
-    #[serde(flatten)]
-    pub usage: Usage,
+    /// Bytes held now, before rounding.
+    pub live_bytes: u64,
+    /// The most bytes held at once.
+    pub peak_bytes: u64,
+    /// Blocks held now.
+    pub live_blocks: u64,
 }

@@ -64,7 +64,7 @@ impl OutOfMemory {
 
     /// The same error with the largest of `owners`.
     pub fn with_owners(mut self, mut owners: Vec<OwnerUsage>) -> OutOfMemory {
-        owners.retain(|known| known.usage.live_bytes > 0);
+        owners.retain(|known| known.live_bytes > 0);
         owners.truncate(OWNERS_SHOWN);
         self.report.owners = owners;
         self
@@ -152,7 +152,7 @@ impl fmt::Display for OutOfMemory {
                 formatter,
                 "{lead}{} {}",
                 known.owner,
-                Bytes(known.usage.live_bytes)
+                Bytes(known.live_bytes)
             )?;
         }
         Ok(())

@@ -65,22 +65,33 @@ impl Ledger {
         for (stream, usage) in &self.streams {
             merge(statistics.streams.entry(*stream).or_default(), usage);
         }
-        for (&owner, usage) in &self.owners {
+        for (&owner, &usage) in &self.owners {
+            let Usage {
+                live_bytes,
+                peak_bytes,
+                live_blocks,
+            } = usage;
             match statistics
                 .owners
                 .iter_mut()
                 .find(|known| known.owner == owner)
             {
-                Some(known) => merge(&mut known.usage, usage),
+                Some(known) => {
+                    known.live_bytes += live_bytes;
+                    known.peak_bytes += peak_bytes;
+                    known.live_blocks += live_blocks;
+                }
                 None => statistics.owners.push(OwnerUsage {
                     owner,
-                    usage: *usage,
+                    live_bytes,
+                    peak_bytes,
+                    live_blocks,
                 }),
             }
         }
         statistics
             .owners
-            .sort_by_key(|known| (Reverse(known.usage.live_bytes), known.owner));
+            .sort_by_key(|known| (Reverse(known.live_bytes), known.owner));
     }
 }
 

@@ -17,6 +17,7 @@
 mod admission;
 mod engine;
 mod error;
+pub mod hub;
 mod metrics;
 mod pipeline;
 mod report;

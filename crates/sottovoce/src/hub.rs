@@ -1,0 +1,435 @@
+//! Fetches the official models from the Hugging Face hub into its usual cache: resumable, checked, and not at all when offline.
+//!
+//! The cache is laid out as the hub's own clients lay it out (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that what another
+//! program fetched need not be fetched again.
+
+use crate::error::Error;
+use sha2::{Digest, Sha256};
+use sottovoce_chatterbox::config::Variant;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest wait for a connection or for the next bytes.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Attempts at one file; each goes on where the one before broke off.
+const ATTEMPTS: u32 = 5;
+const REVISION: &str = "main";
+
+/// Where the hub is and where its files are kept.
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    /// The hub's address (`HF_ENDPOINT`).
+    pub endpoint: String,
+    /// The cache folder (`HF_HUB_CACHE`, or `hub` in `HF_HOME`).
+    pub cache: PathBuf,
+    /// Only what is in the cache may be used (`HF_HUB_OFFLINE`).
+    pub offline: bool,
+    /// Sent as a bearer token where a repository asks for it (`HF_TOKEN`).
+    pub token: Option<String>,
+}
+
+/// An official model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfficialModel {
+    /// Which member of the family.
+    pub variant: Variant,
+    /// Its name in commands.
+    pub name: &'static str,
+    /// Owner and name on the hub.
+    pub repository: &'static str,
+    /// The files that speaking needs.
+    pub files: &'static [&'static str],
+}
+
+const BYTE_PAIR_FILES: [&str; 5] = [
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+];
+
+/// What can be fetched.
+pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
+    OfficialModel {
+        variant: Variant::Base,
+        name: "base",
+        repository: "ResembleAI/chatterbox",
+        files: &[
+            "ve.safetensors",
+            "t3_cfg.safetensors",
+            "s3gen.safetensors",
+            "tokenizer.json",
+            "conds.pt",
+        ],
+    },
+    OfficialModel {
+        variant: Variant::Turbo,
+        name: "turbo",
+        repository: "ResembleAI/chatterbox-turbo",
+        files: &[
+            "ve.safetensors",
+            "t3_turbo_v1.safetensors",
+            "s3gen_meanflow.safetensors",
+            "conds.pt",
+            BYTE_PAIR_FILES[0],
+            BYTE_PAIR_FILES[1],
+            BYTE_PAIR_FILES[2],
+            BYTE_PAIR_FILES[3],
+            BYTE_PAIR_FILES[4],
+        ],
+    },
+    OfficialModel {
+        variant: Variant::Nano,
+        name: "nano",
+        repository: "ResembleAI/chatterbox-nano",
+        files: &[
+            "ve.safetensors",
+            "t3_nano_v1.safetensors",
+            "s3gen_meanflow.safetensors",
+            "conds.pt",
+            BYTE_PAIR_FILES[0],
+            BYTE_PAIR_FILES[1],
+            BYTE_PAIR_FILES[2],
+            BYTE_PAIR_FILES[3],
+            BYTE_PAIR_FILES[4],
+        ],
+    },
+];
+
+impl OfficialModel {
+    /// The model of that name.
+    pub fn named(name: &str) -> Option<&'static OfficialModel> {
+        OFFICIAL_MODELS
+            .iter()
+            .find(|model| model.name == name || model.repository == name)
+    }
+
+    /// The folder in the cache with all its files, if they are there.
+    pub fn cached(&self, settings: &HubSettings) -> Option<PathBuf> {
+        let folder = repository_folder(settings, self.repository);
+        let commit = std::fs::read_to_string(folder.join("refs").join(REVISION)).ok()?;
+        let commit = safe_name(commit.trim())?;
+        let snapshot = folder.join("snapshots").join(commit);
+        self.files
+            .iter()
+            .all(|file| snapshot.join(file).is_file())
+            .then_some(snapshot)
+    }
+
+    /// Fetches what is missing and tells its folder. `progress` hears (file, bytes there, bytes in all).
+    ///
+    /// # Errors
+    /// [`Error::Hub`] says which file failed, and at what; what was fetched stays and is gone on with next time.
+    pub fn download(
+        &self,
+        settings: &HubSettings,
+        progress: &mut dyn FnMut(&str, u64, u64),
+    ) -> Result<PathBuf, Error> {
+        if let Some(folder) = self.cached(settings) {
+            return Ok(folder);
+        }
+        if settings.offline {
+            return Err(hub_error(
+                self.repository,
+                "not in the cache, and offline mode (HF_HUB_OFFLINE) forbids fetching it",
+            ));
+        }
+        let folder = repository_folder(settings, self.repository);
+        let mut first_commit = None;
+        for &file in self.files {
+            let commit = Fetch::new(settings, self.repository, file)?.run(&folder, progress)?;
+            // All files must be of one state of the repository.
+            let expected = first_commit.get_or_insert_with(|| commit.clone());
+            if *expected != commit {
+                return Err(hub_error(
+                    file,
+                    "the repository changed while its files were being fetched: start again",
+                ));
+            }
+        }
+        let commit = first_commit.unwrap_or_default();
+        write_file(&folder.join("refs").join(REVISION), commit.as_bytes())?;
+        Ok(folder.join("snapshots").join(commit))
+    }
+}
+
+/// One file on its way.
+struct Fetch<'a> {
+    agent: ureq::Agent,
+    settings: &'a HubSettings,
+    file: &'a str,
+    url: String,
+}
+
+/// What the hub says about a file before it is fetched.
+struct FileFacts {
+    commit: String,
+    tag: String,
+    size: u64,
+    location: Option<String>,
+}
+
+impl<'a> Fetch<'a> {
+    fn new(settings: &'a HubSettings, repository: &str, file: &'a str) -> Result<Fetch<'a>, Error> {
+        let agent = ureq::Agent::config_builder()
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_connect(Some(TIMEOUT))
+            .timeout_recv_response(Some(TIMEOUT))
+            .user_agent(concat!("sottovoce/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        let endpoint = settings.endpoint.trim_end_matches('/');
+        let url = format!("{endpoint}/{repository}/resolve/{REVISION}/{file}");
+        Ok(Fetch {
+            agent,
+            settings,
+            file,
+            url,
+        })
+    }
+
+    /// Fetches the file into the cache; the commit that it belongs to.
+    fn run(
+        &self,
+        folder: &Path,
+        progress: &mut dyn FnMut(&str, u64, u64),
+    ) -> Result<String, Error> {
+        let facts = self.facts()?;
+        let blob = folder.join("blobs").join(&facts.tag);
+        if !blob.is_file() {
+            let partial = folder
+                .join("blobs")
+                .join(format!("{}.incomplete", facts.tag));
+            create_parent(&partial)?;
+            self.fetch_blob(&facts, &partial, progress)?;
+            self.verify(&facts, &partial)?;
+            std::fs::rename(&partial, &blob).map_err(|source| Error::file(&blob, source))?;
+        }
+        let entry = folder.join("snapshots").join(&facts.commit).join(self.file);
+        link(&blob, &entry, &facts.tag)?;
+        Ok(facts.commit)
+    }
+
+    fn facts(&self) -> Result<FileFacts, Error> {
+        let mut request = self.agent.head(&self.url);
+        if let Some(token) = &self.settings.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.call().map_err(|error| self.error(error))?;
+        let status = response.status();
+        if status.as_u16() == 401 || status.as_u16() == 403 {
+            return Err(self.error(format!(
+                "{status}: the hub asks for a token (HF_TOKEN) that may read it"
+            )));
+        }
+        if !status.is_success() && !status.is_redirection() {
+            return Err(self.error(format!("{status} from {}", self.url)));
+        }
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let commit = header("x-repo-commit")
+            .as_deref()
+            .and_then(safe_name)
+            .map(str::to_owned);
+        let tag = header("x-linked-etag").or_else(|| header("etag"));
+        let tag = tag
+            .as_deref()
+            .map(|tag| tag.trim_start_matches("W/").trim_matches('"'))
+            .and_then(safe_name)
+            .map(str::to_owned);
+        let size = header("x-linked-size")
+            .or_else(|| header("content-length"))
+            .and_then(|size| size.parse().ok());
+        match (commit, tag, size) {
+            (Some(commit), Some(tag), Some(size)) => Ok(FileFacts {
+                commit,
+                tag,
+                size,
+                location: header("location"),
+            }),
+            _ => Err(self.error(format!(
+                "{} did not say commit, tag and size: is it a hub?",
+                self.settings.endpoint
+            ))),
+        }
+    }
+
+    fn fetch_blob(
+        &self,
+        facts: &FileFacts,
+        partial: &Path,
+        progress: &mut dyn FnMut(&str, u64, u64),
+    ) -> Result<(), Error> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match self.fetch_rest(facts, partial, progress) {
+                Ok(()) => return Ok(()),
+                Err(error @ Error::File { .. }) => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| self.error("nothing came")))
+    }
+
+    /// Appends what is missing to `partial`.
+    fn fetch_rest(
+        &self,
+        facts: &FileFacts,
+        partial: &Path,
+        progress: &mut dyn FnMut(&str, u64, u64),
+    ) -> Result<(), Error> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(partial)
+            .map_err(|source| Error::file(partial, source))?;
+        let mut there = file
+            .metadata()
+            .map_err(|source| Error::file(partial, source))?
+            .len();
+        if there >= facts.size {
+            return Ok(());
+        }
+        let url = match &facts.location {
+            Some(location) if location.starts_with("http") => location.clone(),
+            Some(location) => format!("{}{location}", self.settings.endpoint.trim_end_matches('/')),
+            None => self.url.clone(),
+        };
+        // The token goes to the hub only, not to whatever store it redirects to.
+        let mut request = self
+            .agent
+            .get(&url)
+            .header("range", format!("bytes={there}-"));
+        if let (Some(token), None) = (&self.settings.token, &facts.location) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.call().map_err(|error| self.error(error))?;
+        match response.status().as_u16() {
+            206 => {}
+            200 => {
+                // A server without ranges starts from the beginning.
+                file.set_len(0)
+                    .map_err(|source| Error::file(partial, source))?;
+                there = 0;
+            }
+            status => return Err(self.error(format!("status {status} from {url}"))),
+        }
+        // One byte over the stated size is enough to see that the statement was wrong.
+        let mut body = response
+            .into_body()
+            .into_reader()
+            .take(facts.size - there + 1);
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let count = body.read(&mut buffer).map_err(|error| self.error(error))?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&buffer[..count])
+                .map_err(|source| Error::file(partial, source))?;
+            there += count as u64;
+            progress(self.file, there, facts.size);
+        }
+        if there < facts.size {
+            Err(self.error(format!("broke off after {there} of {} bytes", facts.size)))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Size always; the SHA-256 where the tag is one, as it is for every large file.
+    fn verify(&self, facts: &FileFacts, partial: &Path) -> Result<(), Error> {
+        let mut file = File::open(partial).map_err(|source| Error::file(partial, source))?;
+        let size = file
+            .metadata()
+            .map_err(|source| Error::file(partial, source))?
+            .len();
+        let mut problem = (size != facts.size)
+            .then(|| format!("{size} bytes came, {} were announced", facts.size));
+        let is_digest =
+            facts.tag.len() == 64 && facts.tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if problem.is_none() && is_digest {
+            let mut digest = Sha256::new();
+            std::io::copy(&mut file, &mut digest).map_err(|source| Error::file(partial, source))?;
+            let found: String = digest
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            problem = (found != facts.tag.to_ascii_lowercase())
+                .then(|| format!("its SHA-256 is {found}, not {}", facts.tag));
+        }
+        match problem {
+            None => Ok(()),
+            Some(problem) => {
+                // Going on from wrong bytes could never come right.
+                std::fs::remove_file(partial).map_err(|source| Error::file(partial, source))?;
+                Err(self.error(problem))
+            }
+        }
+    }
+
+    fn error(&self, reason: impl std::fmt::Display) -> Error {
+        hub_error(self.file, reason)
+    }
+}
+
+fn repository_folder(settings: &HubSettings, repository: &str) -> PathBuf {
+    settings
+        .cache
+        .join(format!("models--{}", repository.replace('/', "--")))
+}
+
+/// A commit or tag as a file's name: what a server sends must not lead out of the cache.
+fn safe_name(name: &str) -> Option<&str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    ((1..=128).contains(&name.len()) && name.bytes().all(allowed)).then_some(name)
+}
+
+fn link(blob: &Path, entry: &Path, tag: &str) -> Result<(), Error> {
+    if entry.is_file() {
+        return Ok(());
+    }
+    create_parent(entry)?;
+    #[cfg(unix)]
+    let linked = {
+        let _ = blob;
+        std::os::unix::fs::symlink(Path::new("../../blobs").join(tag), entry)
+    };
+    #[cfg(not(unix))]
+    let linked = {
+        let _ = tag;
+        std::fs::hard_link(blob, entry)
+    };
+    linked.map_err(|source| Error::file(entry, source))
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    create_parent(path)?;
+    std::fs::write(path, bytes).map_err(|source| Error::file(path, source))
+}
+
+fn create_parent(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|source| Error::file(parent, source))
+}
+
+fn hub_error(what: &str, reason: impl std::fmt::Display) -> Error {
+    Error::Hub {
+        what: what.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

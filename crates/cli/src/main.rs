@@ -1,7 +1,9 @@
 //! The `sottovoce` command: parses, calls the engine or the memory tools, prints.
 
 mod commands;
+mod environment;
 mod output;
+mod source;
 
 use clap::Parser;
 

@@ -27,6 +27,7 @@ pub mod sink;
 mod stitch;
 mod stream;
 mod voice;
+mod voice_store;
 mod worker;
 
 pub use engine::Engine;
@@ -40,3 +41,4 @@ pub use settings::{
 pub use sottovoce_chatterbox::config::Variant;
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use voice::{Voice, VoiceSource};
+pub use voice_store::VoiceStore;

@@ -122,6 +122,8 @@ pub struct EngineOptions {
     pub waiting_max: usize,
     /// Chunks between two looks at the cache, in place of the profile's own number.
     pub cache_interval: Option<u32>,
+    /// The folder of named voices, for [`VoiceSource::Name`](crate::VoiceSource::Name).
+    pub voices: Option<PathBuf>,
     /// Whether the memory timeline is kept.
     pub enable_monitoring: bool,
 }
@@ -136,6 +138,7 @@ impl Default for EngineOptions {
             streams_max: 8,
             waiting_max: 64,
             cache_interval: None,
+            voices: None,
             enable_monitoring: true,
         }
     }

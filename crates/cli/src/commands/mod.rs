@@ -1,6 +1,8 @@
 //! One file a command.
 
+mod model;
 mod speak;
+mod voice;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -17,6 +19,10 @@ pub struct Arguments {
 enum Command {
     /// Speak a text: into a file, a pipe or the loudspeaker, while it is being made.
     Speak(speak::Arguments),
+    /// Voices taken from recordings: prepare, list, remove.
+    Voice(voice::Arguments),
+    /// Models: list, download, inspect.
+    Model(model::Arguments),
 }
 
 /// What a command ends with: an exit code, or an error to print.
@@ -26,6 +32,8 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Speak(arguments) => speak::run(arguments),
+        Command::Voice(arguments) => voice::run(arguments),
+        Command::Model(arguments) => model::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

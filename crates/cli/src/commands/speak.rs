@@ -1,13 +1,14 @@
 //! `sottovoce speak`: text in, sound out while it is being made.
 
 use super::Outcome;
+use crate::environment;
 use crate::output::player::Player;
 use crate::output::progress::Progress;
 use crate::output::size::parse_bytes;
+use crate::source::{model_source, voice_source};
 use sottovoce::sink::{AudioFormat, Encoder, FileSink};
 use sottovoce::{
-    Chunk, Engine, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
-    VoiceSource,
+    Chunk, Engine, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, StreamOptions,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub struct Arguments {
     /// A prepared voice's name or file, or a recording to take the voice from.
     #[arg(long)]
     voice: Option<String>,
-    /// `pico` (in this program) or a model's folder.
+    /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
     #[arg(long, default_value = "pico")]
     model: String,
     /// Most memory to use, such as 512MiB or 1GiB.
@@ -67,17 +68,11 @@ pub fn run(arguments: Arguments) -> Outcome {
         profile: arguments.profile,
         threads: arguments.threads,
         streams_max: 1,
+        voices: Some(environment::voices_folder()),
         ..EngineOptions::default()
     };
-    let source = match arguments.model.as_str() {
-        "pico" => Source::Embedded,
-        folder => Source::Directory(PathBuf::from(folder)),
-    };
-    let engine = Engine::load(source, options)?;
-    let voice = engine.voice(match &arguments.voice {
-        None => VoiceSource::Default,
-        Some(name) => voice_source(name),
-    })?;
+    let engine = Engine::load(model_source(&arguments.model)?, options)?;
+    let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let options = StreamOptions {
         seed: arguments.seed,
         chunk_size: arguments.chunk_size,
@@ -156,21 +151,6 @@ fn read_text(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>
         .into());
     }
     String::from_utf8(bytes).map_err(|error| format!("the text is not UTF-8: {error}").into())
-}
-
-/// A name that is no file is a prepared voice's; a file's ending says whether it is one or a recording.
-fn voice_source(name: &str) -> VoiceSource {
-    let path = Path::new(name);
-    let extension = path
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or("");
-    match extension.to_ascii_lowercase().as_str() {
-        "safetensors" | "pt" => VoiceSource::Prepared(path.to_owned()),
-        "wav" | "flac" | "mp3" | "ogg" => VoiceSource::Clip(path.to_owned()),
-        _ if path.is_file() => VoiceSource::Clip(path.to_owned()),
-        _ => VoiceSource::Name(name.to_owned()),
-    }
 }
 
 /// Where the sound goes; file and player may both be there.

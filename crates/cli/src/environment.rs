@@ -1,0 +1,48 @@
+//! Every environment variable that the program reads, in one place.
+
+use sottovoce::hub::HubSettings;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the hub's own clients read: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.
+pub fn hub_settings() -> HubSettings {
+    let cache = path("HF_HUB_CACHE").or_else(|| Some(path("HF_HOME")?.join("hub")));
+    HubSettings {
+        endpoint: text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
+        cache: cache.unwrap_or_else(|| home().join(".cache/huggingface/hub")),
+        offline: text("HF_HUB_OFFLINE").is_some_and(|value| {
+            !matches!(
+                value.to_ascii_lowercase().as_str(),
+                "0" | "false" | "no" | "off"
+            )
+        }),
+        token: text("HF_TOKEN"),
+    }
+}
+
+/// The folder of named voices: SOTTOVOCE_VOICES, or `sottovoce/voices` in XDG_DATA_HOME or in the home folder.
+pub fn voices_folder() -> PathBuf {
+    path("SOTTOVOCE_VOICES").unwrap_or_else(|| {
+        let data = path("XDG_DATA_HOME").unwrap_or_else(|| home().join(".local/share"));
+        data.join("sottovoce/voices")
+    })
+}
+
+fn home() -> PathBuf {
+    path("HOME")
+        .or_else(|| path("USERPROFILE"))
+        .unwrap_or_default()
+}
+
+fn text(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok()
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    variable(name).map(PathBuf::from)
+}
+
+/// An empty variable counts as none.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}

@@ -1,0 +1,45 @@
+//! What a person may give as a model or a voice, made into what the engine takes.
+
+use crate::environment;
+use sottovoce::hub::OfficialModel;
+use sottovoce::{Source, VoiceSource};
+use std::path::{Path, PathBuf};
+
+/// `pico`, the name of a fetched official model, or a folder.
+pub fn model_source(model: &str) -> Result<Source, String> {
+    if model == "pico" {
+        return Ok(Source::Embedded);
+    }
+    if let Some(official) = OfficialModel::named(model).filter(|_| !Path::new(model).is_dir()) {
+        let folder = official.cached(&environment::hub_settings());
+        let name = official.name;
+        return folder.map(Source::Directory).ok_or_else(|| {
+            format!("model {name} is not here yet: run `sottovoce model download {name}`")
+        });
+    }
+    if Path::new(model).is_dir() {
+        Ok(Source::Directory(PathBuf::from(model)))
+    } else {
+        Err(format!(
+            "model {model:?} is neither pico, base, turbo or nano nor a folder"
+        ))
+    }
+}
+
+/// A name that is no file is a prepared voice's; a file's ending says whether it is one or a recording.
+pub fn voice_source(name: Option<&str>) -> VoiceSource {
+    let Some(name) = name else {
+        return VoiceSource::Default;
+    };
+    let path = Path::new(name);
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or("");
+    match extension.to_ascii_lowercase().as_str() {
+        "safetensors" | "pt" => VoiceSource::Prepared(path.to_owned()),
+        "wav" | "flac" | "mp3" | "ogg" => VoiceSource::Clip(path.to_owned()),
+        _ if path.is_file() => VoiceSource::Clip(path.to_owned()),
+        _ => VoiceSource::Name(name.to_owned()),
+    }
+}

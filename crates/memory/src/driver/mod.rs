@@ -5,10 +5,12 @@
 
 mod books;
 mod host;
+mod scripted;
 mod sealed;
 mod simulated;
 
 pub use host::HostDriver;
+pub use scripted::{Script, Scripted};
 pub use sealed::{Seal, Sealed};
 pub use simulated::{Call, SimulatedControl, SimulatedDriver};
 

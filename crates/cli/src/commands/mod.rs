@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod memory;
 mod model;
 mod speak;
 mod voice;
@@ -17,6 +18,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Replay allocation traces, and explain allocator settings.
+    Memory(memory::Arguments),
     /// Speak a text: into a file, a pipe or the loudspeaker, while it is being made.
     Speak(speak::Arguments),
     /// Voices taken from recordings: prepare, list, remove.
@@ -31,6 +34,7 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 /// Runs what was asked for; the exit code says whether it held.
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
+        Command::Memory(arguments) => memory::run(arguments),
         Command::Speak(arguments) => speak::run(arguments),
         Command::Voice(arguments) => voice::run(arguments),
         Command::Model(arguments) => model::run(arguments),

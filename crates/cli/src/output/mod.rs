@@ -2,4 +2,6 @@
 
 pub mod player;
 pub mod progress;
+pub mod reading;
 pub mod size;
+pub mod table;

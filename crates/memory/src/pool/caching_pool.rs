@@ -112,6 +112,7 @@ impl Pool {
     /// If neither the cache nor the driver has enough, also after everything cached was given back.
     pub fn allocate(&self, bytes: u64, queue: u64) -> Result<PoolBlock, PoolRefusal> {
         if bytes > sizes::REQUEST_MAX {
+            self.exclusively(0, |exclusive| exclusive.global.ooms += 1);
             return Err(PoolRefusal {
                 segment_bytes: bytes,
                 refusal: Refusal::OverAllowed,
@@ -213,11 +214,17 @@ impl Pool {
         )
     }
 
+    /// Most bytes held from the driver at once, and bytes handed out when that was reached.
+    pub fn reserved_peak(&self) -> (u64, u64) {
+        self.exclusively(0, |exclusive| exclusive.global.reserved_peak)
+    }
+
     /// Peaks count from now on.
     pub fn reset_peaks(&self) {
         self.exclusively(0, |exclusive| {
             exclusive.settle();
             exclusive.global.active_peak = Default::default();
+            exclusive.global.reserved_peak = (0, 0);
             for figure in 0..FIGURES {
                 for column in 0..=BOTH {
                     let total: u64 = exclusive

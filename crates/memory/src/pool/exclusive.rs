@@ -33,6 +33,8 @@ pub struct Global {
     pub awaiting: [[u64; 2]; 2],
     /// Largest active counts and bytes while some block waited: small, large, both.
     pub active_peak: [[u64; 3]; 2],
+    /// Reserved bytes at their peak, and what was handed out of them when it was reached.
+    pub reserved_peak: (u64, u64),
     ranges: Vec<Option<ExpandableRange>>,
     /// For each queue, the events recorded on it and the blocks (shard, place) that wait for them.
     events: BTreeMap<u64, VecDeque<(EventId, usize, u32)>>,
@@ -69,6 +71,7 @@ impl Global {
             peak: [[0; 3]; FIGURES],
             awaiting: [[0; 2]; 2],
             active_peak: [[0; 3]; 2],
+            reserved_peak: (0, 0),
             ranges: Vec::new(),
             events: BTreeMap::new(),
             uses: BTreeMap::new(),
@@ -132,7 +135,21 @@ impl Exclusive<'_> {
     fn hand_out(&mut self, home: usize, index: u32, request: Request) -> Allocated {
         let allocated = self.shards[home].hand_out_found(index, request, self.configuration);
         self.note_active();
+        if self.global.reserved_bytes > self.global.reserved_peak.0 {
+            self.global.reserved_peak = (
+                self.global.reserved_bytes,
+                self.total(Figure::AllocatedBytes, BOTH),
+            );
+        }
         allocated
+    }
+
+    /// A figure of all shards together.
+    fn total(&self, figure: Figure, column: usize) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| shard.counters.current[figure as usize][column])
+            .sum()
     }
 
     /// A block in no free list, from new memory of the driver.
@@ -604,11 +621,7 @@ impl Exclusive<'_> {
             .enumerate()
         {
             for column in 0..=BOTH {
-                let allocated: u64 = self
-                    .shards
-                    .iter()
-                    .map(|shard| shard.counters.current[figure as usize][column])
-                    .sum();
+                let allocated = self.total(figure, column);
                 let awaiting = self.global.awaiting[kind];
                 let waiting = if column == BOTH {
                     awaiting[0] + awaiting[1]

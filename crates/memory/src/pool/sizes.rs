@@ -17,7 +17,7 @@ pub const OWN_SEGMENT_MIN: u64 = 10 * MIB;
 /// Segments of their own size are rounded up to this.
 pub const OWN_SEGMENT_UNIT: u64 = 2 * MIB;
 /// No request may be larger: what is rounded up from it still counts in 64 bits.
-pub const REQUEST_MAX: u64 = 1 << 62;
+pub const REQUEST_MAX: u64 = 1 << 63;
 
 /// Which half of the pool serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

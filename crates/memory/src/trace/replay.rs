@@ -2,7 +2,9 @@
 
 use crate::driver::Driver;
 use crate::pool::{Pool, PoolBlock, PoolConfiguration};
+use crate::trace::{Event, TraceError};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// One step of a replay. Blocks are known by slots: small numbers, used again once their block is freed.
@@ -26,6 +28,8 @@ pub enum Step {
     Chunk,
     /// The cache is emptied.
     Clear,
+    /// Nothing that concerns the pool.
+    Other,
 }
 
 /// What a replay found. Bytes throughout; the names are those of the JSON output.
@@ -65,7 +69,6 @@ pub struct Replay {
     events: u64,
     chunks: u32,
     fragmentation_at_chunks: Option<f64>,
-    fragmentation_at_peak: f64,
     time: Duration,
 }
 
@@ -83,7 +86,6 @@ impl Replay {
             events: 0,
             chunks: 0,
             fragmentation_at_chunks: None,
-            fragmentation_at_peak: 0.0,
             time: Duration::ZERO,
         }
     }
@@ -97,7 +99,7 @@ impl Replay {
     pub fn run(&mut self, steps: &[Step]) {
         let slots = steps.iter().map(|step| match *step {
             Step::Allocate { slot, .. } | Step::Free { slot } => slot as usize + 1,
-            Step::Chunk | Step::Clear => 0,
+            Step::Chunk | Step::Clear | Step::Other => 0,
         });
         let slot_count = slots.max().unwrap_or(0);
         if slot_count > self.slots.len() {
@@ -119,6 +121,7 @@ impl Replay {
                 Step::Clear => {
                     self.pool.empty_cache();
                 }
+                Step::Other => {}
             }
         }
         self.time += start.elapsed();
@@ -134,16 +137,8 @@ impl Replay {
             self.pool.empty_cache();
         }
         let (allocated, reserved) = self.pool.allocated_and_reserved();
-        let fragmentation = if reserved == 0 {
-            0.0
-        } else {
-            (reserved - allocated) as f64 / reserved as f64
-        };
-        self.fragmentation_at_chunks = Some(
-            self.fragmentation_at_chunks
-                .unwrap_or(0.0)
-                .max(fragmentation),
-        );
+        let now = fragmentation((reserved, allocated));
+        self.fragmentation_at_chunks = Some(self.fragmentation_at_chunks.unwrap_or(0.0).max(now));
     }
 
     /// What was found so far.
@@ -158,7 +153,7 @@ impl Replay {
             end_reserved: statistics.reserved_bytes.all.current,
             fragmentation_peak: self
                 .fragmentation_at_chunks
-                .unwrap_or(self.fragmentation_at_peak),
+                .unwrap_or_else(|| fragmentation(self.pool.reserved_peak())),
             retries: statistics.num_alloc_retries,
             ooms: statistics.num_ooms,
             driver_allocs: statistics.num_device_alloc,
@@ -167,6 +162,89 @@ impl Replay {
                 0.0
             } else {
                 self.time.as_nanos() as f64 / self.events as f64
+            },
+        }
+    }
+}
+
+/// (reserved − allocated) ÷ reserved, of (reserved, allocated).
+fn fragmentation((reserved, allocated): (u64, u64)) -> f64 {
+    if reserved == 0 {
+        0.0
+    } else {
+        (reserved - allocated) as f64 / reserved as f64
+    }
+}
+
+/// Steps that are run, and timed, at a time.
+const BATCH: usize = 1 << 14;
+
+impl Replay {
+    /// Runs all events of a trace, batch by batch.
+    ///
+    /// # Errors
+    /// The first error of the trace; the events before it were run.
+    pub fn run_events(
+        &mut self,
+        events: impl IntoIterator<Item = Result<Event, TraceError>>,
+    ) -> Result<(), TraceError> {
+        let mut slots = Slots::default();
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut outcome = Ok(());
+        for event in events {
+            match event {
+                Ok(event) => batch.push(slots.step(&event)),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+            if batch.len() == BATCH {
+                self.run(&batch);
+                batch.clear();
+            }
+        }
+        self.run(&batch);
+        outcome
+    }
+}
+
+/// Gives ids of a trace the slots of a replay.
+#[derive(Default)]
+struct Slots {
+    by_id: HashMap<u64, u32>,
+    vacant: Vec<u32>,
+    count: u32,
+}
+
+impl Slots {
+    fn step(&mut self, event: &Event) -> Step {
+        match event {
+            Event::Allocate {
+                id, bytes, stream, ..
+            } => {
+                let slot = self.vacant.pop().unwrap_or_else(|| {
+                    self.count += 1;
+                    self.count - 1
+                });
+                self.by_id.insert(*id, slot);
+                Step::Allocate {
+                    slot,
+                    bytes: *bytes,
+                    queue: *stream,
+                }
+            }
+            Event::Free { id } => match self.by_id.remove(id) {
+                Some(slot) => {
+                    self.vacant.push(slot);
+                    Step::Free { slot }
+                }
+                None => Step::Other,
+            },
+            Event::Marker(text) => match text.split_whitespace().next() {
+                Some("chunk") => Step::Chunk,
+                Some("clear") => Step::Clear,
+                _ => Step::Other,
             },
         }
     }

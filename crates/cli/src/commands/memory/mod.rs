@@ -1,0 +1,30 @@
+//! Tools for anyone with an out-of-memory error: traces of allocations in, answers out.
+
+mod replay;
+
+use super::Outcome;
+use clap::{Args, Subcommand};
+
+/// What PyTorch sees of a card sold with 24 GB: the device of the documented measurements.
+const DEVICE_BYTES: u64 = 24_564 << 20;
+
+/// Replay allocation traces, and explain allocator settings.
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a trace through the caching allocator under any configuration.
+    Replay(replay::Arguments),
+}
+
+/// Runs one of the tools.
+pub fn run(arguments: Arguments) -> Outcome {
+    match arguments.command {
+        Command::Replay(arguments) => replay::run(&arguments),
+    }
+}

@@ -1,0 +1,130 @@
+//! `sottovoce memory replay`: a trace through the pool.
+
+use super::{DEVICE_BYTES, Outcome};
+use crate::output::reading::Reading;
+use crate::output::size::{mebibytes, parse_bytes};
+use crate::output::table::Table;
+use clap::{Args, ValueEnum};
+use sottovoce_memory::driver::{Driver, HostDriver, SimulatedDriver};
+use sottovoce_memory::pool::{Backend, PoolConfiguration};
+use sottovoce_memory::trace::Reader;
+use sottovoce_memory::trace::replay::{Replay, ReplayReport};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce memory replay run.trace.gz
+  sottovoce memory replay run.trace.gz --conf expandable_segments:True,max_split_size_mb:128 --json
+  sottovoce memory replay run.trace.gz --device-memory 8GiB --clear-every-chunk 1
+
+A trace is text, plain or gzip: `a ID BYTES TAG [stream=N]` allocates, `f ID` frees, `m TEXT` marks a phase; `m chunk ...`
+marks a chunk and `m clear` empties the cache. An allocation that fails is counted and skipped, its free too.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The trace.
+    trace: PathBuf,
+    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF. Without it the variables SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF
+    /// and PYTORCH_CUDA_ALLOC_CONF are looked up.
+    #[arg(long, value_name = "CONF")]
+    conf: Option<String>,
+    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    device_memory: Option<u64>,
+    /// Empty the cache at every N-th `m chunk` marker.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    clear_every_chunk: Option<u32>,
+    /// Where memory comes from.
+    #[arg(long, value_enum, default_value_t = DriverKind::Simulated)]
+    driver: DriverKind,
+    /// Print one JSON object, bytes throughout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where memory comes from.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DriverKind {
+    /// This machine's memory: address space is really taken and given back.
+    Host,
+    /// A device without bytes.
+    Simulated,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let configuration = configuration(arguments.conf.as_deref())?;
+    let bytes = arguments.device_memory.unwrap_or(DEVICE_BYTES);
+    let driver: Box<dyn Driver> = match arguments.driver {
+        DriverKind::Host => Box::new(HostDriver::new(bytes)),
+        DriverKind::Simulated => Box::new(SimulatedDriver::new(bytes)),
+    };
+    let mut replay = Replay::new(driver, configuration, arguments.clear_every_chunk);
+    let reader = Reader::open(&arguments.trace)?;
+    let reading = Reading::begin(reader.progress());
+    let outcome = replay.run_events(reader);
+    drop(reading);
+    outcome?;
+    let report = replay.report();
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configuration(text: Option<&str>) -> Result<PoolConfiguration, Box<dyn std::error::Error>> {
+    let configuration = match text {
+        Some(text) => PoolConfiguration::parse(text)?,
+        None => {
+            let lookup = |name: &str| std::env::var(name).ok();
+            let (configuration, variable) = PoolConfiguration::from_variables(lookup)?;
+            if let Some(variable) = variable {
+                eprintln!("configuration from {variable}");
+            }
+            configuration
+        }
+    };
+    if configuration.backend == Backend::CudaMallocAsync {
+        return Err("backend:cudaMallocAsync hands allocation to the driver, whose rules a replay does not know: \
+                    use backend:native"
+            .into());
+    }
+    Ok(configuration)
+}
+
+fn print(report: &ReplayReport) {
+    let mut table = Table::new(&["", "at most", "at the end"]);
+    table.row(&["requested", &mebibytes(report.peak_requested), ""]);
+    table.row(&[
+        "allocated",
+        &mebibytes(report.peak_allocated),
+        &mebibytes(report.end_allocated),
+    ]);
+    table.row(&[
+        "reserved",
+        &mebibytes(report.peak_reserved),
+        &mebibytes(report.end_reserved),
+    ]);
+    table.row(&[
+        "fragmentation",
+        &format!("{:.1} %", report.fragmentation_peak * 100.0),
+        "",
+    ]);
+    print!("{table}");
+    println!();
+    println!(
+        "{} events, {:.0} ns each",
+        report.events, report.ns_per_event
+    );
+    println!(
+        "{} driver allocations, {} given back",
+        report.driver_allocs, report.driver_frees
+    );
+    println!(
+        "{} retries after emptying the cache, {} out of memory",
+        report.retries, report.ooms
+    );
+}

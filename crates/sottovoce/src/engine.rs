@@ -137,9 +137,18 @@ impl Drop for Handle {
 
 impl Engine {
     /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers.
-    pub fn load(_source: Source, options: EngineOptions) -> Result<Engine, Error> {
+    pub fn load(source: Source, options: EngineOptions) -> Result<Engine, Error> {
+        let memory = Memory::host(options.memory.unwrap_or(NO_BUDGET_BYTES));
+        Engine::load_in(memory, source, options)
+    }
+
+    /// The same over memory of the caller's choice, such as one whose driver fails by script.
+    pub fn load_in(
+        memory: Memory,
+        _source: Source,
+        options: EngineOptions,
+    ) -> Result<Engine, Error> {
         let budget_bytes = options.memory;
-        let memory = Memory::host(budget_bytes.unwrap_or(NO_BUDGET_BYTES));
         let plan = MemoryPlan {
             streams_fit: options.streams_max,
             ..MemoryPlan::default()

@@ -1,6 +1,7 @@
 //! What can go wrong, each with what to do about it.
 
 use crate::sink::AudioFormat;
+use sottovoce_memory::stats::Bytes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,6 +74,21 @@ pub enum Error {
         format: AudioFormat,
         /// The encoder's reason.
         reason: String,
+    },
+    /// The budget cannot hold what was asked for.
+    #[error(
+        "the budget of {} cannot hold it: {} are needed ({plan}){}",
+        Bytes(*budget_bytes), Bytes(*needed_bytes), hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
+    )]
+    Budget {
+        /// The budget.
+        budget_bytes: u64,
+        /// What must be there.
+        needed_bytes: u64,
+        /// The parts of it, in words.
+        plan: String,
+        /// What would fit, in words.
+        hint: Option<String>,
     },
     /// Memory ran out, after everything that could be given back was.
     #[error("out of memory: {0}")]

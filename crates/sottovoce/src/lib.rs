@@ -26,6 +26,7 @@ mod settings;
 pub mod sink;
 mod stitch;
 mod stream;
+pub mod validate;
 mod voice;
 mod voice_store;
 mod worker;

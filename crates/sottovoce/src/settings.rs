@@ -183,6 +183,8 @@ pub struct StreamOptions {
     pub memory_management: bool,
     /// Starts the random numbers; the same seed, text, voice and precision give the same samples.
     pub seed: u64,
+    /// Most speech tokens of one sentence, in place of the model's own limit.
+    pub sentence_tokens_max: Option<usize>,
     /// Whether the Perth watermark is put in, where its weights are at hand.
     pub watermark: bool,
     /// What to do when all places are taken.
@@ -207,6 +209,7 @@ impl Default for StreamOptions {
             fade_duration: 0.02,
             memory_management: true,
             seed: 0,
+            sentence_tokens_max: None,
             watermark: false,
             when_full: WhenFull::Wait,
             buffered_chunks_max: 4,

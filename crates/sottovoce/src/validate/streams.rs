@@ -1,0 +1,114 @@
+//! Many streams under a budget for few: the others wait, all finish, and each sounds as it does alone.
+
+use super::{ValidateOptions, sentence, speak, stream_options};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::settings::EngineOptions;
+use crate::voice::VoiceSource;
+use serde::Serialize;
+
+/// How the streams went. Sizes are bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamsReport {
+    /// Streams at once.
+    pub streams: usize,
+    /// The budget.
+    pub budget_bytes: u64,
+    /// Streams that fit it.
+    pub streams_fit: usize,
+    /// The most that was held.
+    pub reserved_peak_bytes: u64,
+    /// Streams that spoke to their end.
+    pub finished: usize,
+    /// Streams whose samples equal those of the same stream alone.
+    pub equal: usize,
+    /// What went wrong, in words.
+    pub errors: Vec<String>,
+    /// Whether all finished, equal and within the budget.
+    pub held: bool,
+}
+
+pub(super) fn run(
+    options: &ValidateOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<StreamsReport, Error> {
+    let alone_engine = Engine::load(
+        options.source.clone(),
+        EngineOptions {
+            streams_max: options.streams_in_budget,
+            ..options.engine.clone()
+        },
+    )?;
+    let budget_bytes = alone_engine.plan().total_bytes(options.streams_in_budget);
+    let voice = alone_engine.voice(VoiceSource::Default)?;
+    let mut alone = Vec::with_capacity(options.streams);
+    for index in 0..options.streams {
+        alone.push(speak(
+            &alone_engine,
+            &voice,
+            sentence(index),
+            stream_options(options, index as u64),
+            |_| {},
+        )?);
+    }
+    drop((voice, alone_engine));
+    progress(&format!(
+        "streams: {} at once under {budget_bytes} bytes",
+        options.streams
+    ));
+    let engine = Engine::load(
+        options.source.clone(),
+        EngineOptions {
+            memory: Some(budget_bytes),
+            streams_max: options.streams,
+            waiting_max: options.streams,
+            ..options.engine.clone()
+        },
+    )?;
+    let voice = engine.voice(VoiceSource::Default)?;
+    let together: Vec<Result<Vec<f32>, Error>> = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..options.streams)
+            .map(|index| {
+                let (engine, voice) = (&engine, &voice);
+                scope.spawn(move || {
+                    speak(
+                        engine,
+                        voice,
+                        sentence(index),
+                        stream_options(options, index as u64),
+                        |_| {},
+                    )
+                })
+            })
+            .collect();
+        let join = |reader: std::thread::ScopedJoinHandle<'_, _>| {
+            reader.join().unwrap_or(Err(Error::Stopped))
+        };
+        readers.into_iter().map(join).collect()
+    });
+    let reserved_peak_bytes = engine.memory_report().reserved_peak_bytes;
+    let streams_fit = engine.plan().streams_fit;
+    let finished = together.iter().filter(|result| result.is_ok()).count();
+    let equal = together
+        .iter()
+        .zip(&alone)
+        .filter(|(result, alone)| result.as_ref().is_ok_and(|samples| samples == *alone))
+        .count();
+    let errors = together
+        .iter()
+        .filter_map(|result| result.as_ref().err().map(ToString::to_string))
+        .collect();
+    let held = equal == options.streams
+        && reserved_peak_bytes <= budget_bytes
+        && streams_fit == options.streams_in_budget.min(options.streams);
+    Ok(StreamsReport {
+        streams: options.streams,
+        budget_bytes,
+        streams_fit,
+        reserved_peak_bytes,
+        finished,
+        equal,
+        errors,
+        held,
+    })
+}

@@ -1,0 +1,90 @@
+//! Hundreds of voice switches must leave nothing behind.
+
+use super::{ValidateOptions, sentence, speak, stream_options};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::voice::VoiceSource;
+use serde::Serialize;
+
+/// How the switches went. Sizes are bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct VoicesReport {
+    /// Voices in turn.
+    pub voices: usize,
+    /// Switches.
+    pub switches: usize,
+    /// In use before the first voice.
+    pub allocated_before_bytes: u64,
+    /// In use after the last one was dropped.
+    pub allocated_after_bytes: u64,
+    /// Held once every voice had spoken.
+    pub reserved_before_bytes: u64,
+    /// Held at the end.
+    pub reserved_after_bytes: u64,
+    /// What a voice takes while it is there.
+    pub voice_bytes: u64,
+    /// Whether nothing was left behind.
+    pub held: bool,
+}
+
+/// A voice may take this much.
+const VOICE_BYTES_MAX: u64 = 1_000_000;
+
+pub(super) fn run(
+    options: &ValidateOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<VoicesReport, Error> {
+    let engine = Engine::load(options.source.clone(), options.engine.clone())?;
+    let first = engine.voice(VoiceSource::Default)?;
+    speak(
+        &engine,
+        &first,
+        sentence(0),
+        stream_options(options, 0),
+        |_| {},
+    )?;
+    let before = engine.memory_report();
+    let mut voices = Vec::with_capacity(options.voices);
+    for seed in 0..options.voices {
+        voices.push(first.varied(seed as u64)?);
+    }
+    let mut reserved_before_bytes = 0;
+    let mut in_use_bytes = 0;
+    for switch in 0..options.switches {
+        let voice = &voices[switch % voices.len().max(1)];
+        speak(
+            &engine,
+            voice,
+            "Next, please.",
+            stream_options(options, switch as u64),
+            |_| {},
+        )?;
+        if switch + 1 == options.voices.min(options.switches) {
+            let report = engine.memory_report();
+            reserved_before_bytes = report.reserved_bytes;
+            in_use_bytes = report.allocated_bytes;
+        }
+        if (switch + 1) % 100 == 0 {
+            progress(&format!("voices: {} switches", switch + 1));
+        }
+    }
+    let reserved_after_bytes = engine.memory_report().reserved_bytes;
+    drop(voices);
+    engine.trim();
+    let after = engine.memory_report();
+    let voice_bytes =
+        in_use_bytes.saturating_sub(before.allocated_bytes) / options.voices.max(1) as u64;
+    let held = after.allocated_bytes == before.allocated_bytes
+        && reserved_after_bytes == reserved_before_bytes
+        && voice_bytes <= VOICE_BYTES_MAX;
+    Ok(VoicesReport {
+        voices: options.voices,
+        switches: options.switches,
+        allocated_before_bytes: before.allocated_bytes,
+        allocated_after_bytes: after.allocated_bytes,
+        reserved_before_bytes,
+        reserved_after_bytes,
+        voice_bytes,
+        held,
+    })
+}

@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod bench;
+pub mod doctor;
 mod engine;
 mod error;
 pub mod hub;

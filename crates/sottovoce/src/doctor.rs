@@ -1,0 +1,110 @@
+//! What this machine has, what limits the engine here, and what fits.
+
+use crate::metrics::resident_bytes;
+use serde::Serialize;
+
+/// The machine as the engine sees it. Sizes are bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Operating system and architecture.
+    pub platform: String,
+    /// Cores that threads can run on.
+    pub cores: usize,
+    /// All memory; absent where the system does not tell.
+    pub memory_total_bytes: Option<u64>,
+    /// Memory that can be had without swapping.
+    pub memory_available_bytes: Option<u64>,
+    /// A limit set on this process's group (cgroup), if there is one.
+    pub memory_limit_bytes: Option<u64>,
+    /// This process now.
+    pub resident_bytes: Option<u64>,
+    /// Instruction sets that kernels use here.
+    pub instruction_sets: Vec<&'static str>,
+    /// What is switched off or limited, and why.
+    pub notes: Vec<String>,
+}
+
+/// Looks at the machine.
+pub fn machine() -> Machine {
+    let memory_total_bytes = meminfo("MemTotal:");
+    let memory_available_bytes = meminfo("MemAvailable:");
+    let memory_limit_bytes = control_group_limit();
+    let instruction_sets = instruction_sets();
+    let mut notes = Vec::new();
+    if memory_total_bytes.is_none() {
+        notes.push("the system does not tell its memory: set --memory".into());
+    }
+    let limited = memory_limit_bytes.zip(memory_total_bytes);
+    if let Some((limit, _)) = limited.filter(|(limit, total)| limit < total) {
+            notes.push(format!("a control group limits this process to {limit} bytes: a budget above that cannot be kept"));
+    }
+    if instruction_sets.is_empty() {
+        notes.push(
+            "no vector instructions that kernels know: portable code, many times slower".into(),
+        );
+    }
+    Machine {
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_total_bytes,
+        memory_available_bytes,
+        memory_limit_bytes,
+        resident_bytes: resident_bytes(),
+        instruction_sets,
+        notes,
+    }
+}
+
+impl Machine {
+    /// What a budget may be here at most.
+    pub fn budget_max_bytes(&self) -> Option<u64> {
+        let available = self.memory_available_bytes?;
+        Some(
+            self.memory_limit_bytes
+                .map_or(available, |limit| limit.min(available)),
+        )
+    }
+}
+
+fn meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kibibytes: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn control_group_limit() -> Option<u64> {
+    let files = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    files
+        .iter()
+        .find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+fn instruction_sets() -> Vec<&'static str> {
+    let known = [
+        ("avx2", std::is_x86_feature_detected!("avx2")),
+        ("fma", std::is_x86_feature_detected!("fma")),
+        ("f16c", std::is_x86_feature_detected!("f16c")),
+        ("avx512f", std::is_x86_feature_detected!("avx512f")),
+        ("avx512vnni", std::is_x86_feature_detected!("avx512vnni")),
+    ];
+    known
+        .into_iter()
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn instruction_sets() -> Vec<&'static str> {
+    vec!["neon"]
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]
+fn instruction_sets() -> Vec<&'static str> {
+    Vec::new()
+}

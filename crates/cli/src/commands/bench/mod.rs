@@ -1,0 +1,104 @@
+//! `sottovoce bench`: what speaking costs, for each precision and profile.
+
+use super::Outcome;
+use crate::output::size::{mebibytes, parse_bytes};
+use crate::source::model_source;
+use sottovoce::bench::{self, BenchOptions};
+use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source, parse_variant};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// pico, base, turbo, nano (once fetched) or a model's folder.
+    #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
+    model: String,
+    /// Full-size random weights of this variant instead: base, turbo or nano.
+    #[arg(long, value_parser = parse_variant)]
+    synthetic: Option<sottovoce::Variant>,
+    /// Precisions to try.
+    #[arg(long, value_delimiter = ',', default_value = "f16,int8,q4")]
+    precisions: Vec<PrecisionChoice>,
+    /// Profiles to try.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "aggressive,balanced,performance,none"
+    )]
+    profiles: Vec<Profile>,
+    /// Most seconds of speech in a run.
+    #[arg(long, default_value_t = 40.0)]
+    audio_seconds: f64,
+    /// What to speak.
+    #[arg(long, default_value = DEFAULT_TEXT)]
+    text: String,
+    /// Most memory to use.
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    memory: Option<u64>,
+    /// Threads for arithmetic.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Write a page with plots here.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+const DEFAULT_TEXT: &str = "The harbour was quiet that morning, and the first boats were coming home with the tide. \
+    Nobody on the quay spoke above a whisper. A woman in a yellow coat counted the boxes as they came ashore, and wrote every number down. \
+    When the last one stood in its place, she closed the book and smiled: nothing was missing, and nothing was left over.";
+
+pub fn run(arguments: Arguments) -> Outcome {
+    if !(arguments.audio_seconds > 0.0 && arguments.audio_seconds <= 36_000.0) {
+        return Err("--audio-seconds must be above 0 and at most 36000".into());
+    }
+    let options = BenchOptions {
+        source: match arguments.synthetic {
+            Some(variant) => Source::Synthetic(variant),
+            None => model_source(&arguments.model)?,
+        },
+        precisions: arguments.precisions,
+        profiles: arguments.profiles,
+        engine: EngineOptions {
+            memory: arguments.memory,
+            threads: arguments.threads,
+            streams_max: 1,
+            ..EngineOptions::default()
+        },
+        text: arguments.text,
+        audio_seconds_max: arguments.audio_seconds,
+    };
+    let report = bench::bench(&options, &mut |step| eprintln!("{step}"))?;
+    if let Some(path) = &arguments.html {
+        std::fs::write(path, bench::html(&report))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{:<24} {:>14} {:>12} {:>12} {:>6} {:>6} {:>6}",
+        "", "peak reserved", "of reference", "first audio", "RTF", "frag.", "calls"
+    );
+    for run in &report.runs {
+        println!(
+            "{:<24} {:>14} {:>10.1} % {:>10.2} s {:>6.2} {:>4.1} % {:>6.1}",
+            format!("{:?}, {:?}", run.precision, run.profile).to_lowercase(),
+            mebibytes(run.peak_reserved_bytes),
+            run.peak_reserved_share * 100.0,
+            run.first_audio_seconds,
+            run.rtf,
+            run.fragmentation_max * 100.0,
+            run.driver_calls_per_chunk
+        );
+    }
+    println!(
+        "{:<24} {:>14}",
+        "reference, f32 base",
+        mebibytes(report.reference_peak_reserved_bytes)
+    );
+    Ok(ExitCode::SUCCESS)
+}

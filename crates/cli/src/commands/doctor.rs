@@ -1,0 +1,124 @@
+//! `sottovoce doctor`: what this machine has, what is limited and why, what fits.
+
+use super::Outcome;
+use crate::environment;
+use crate::output::size::{mebibytes, parse_bytes};
+use serde_json::{Value, json};
+use sottovoce::hub::OFFICIAL_MODELS;
+use sottovoce::{Engine, EngineOptions, PrecisionChoice, Source, Variant, doctor};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Say what fits this much memory, in place of what is free.
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    memory: Option<u64>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+const PRECISIONS: [PrecisionChoice; 4] = [
+    PrecisionChoice::F32,
+    PrecisionChoice::F16,
+    PrecisionChoice::Int8,
+    PrecisionChoice::Q4,
+];
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let machine = doctor::machine();
+    let budget = arguments.memory.or(machine.budget_max_bytes());
+    let hub = environment::hub_settings();
+    let fits = what_fits(budget);
+    let settings = json!({
+        "voices": environment::voices_folder(),
+        "hub_cache": hub.cache,
+        "hub_endpoint": hub.endpoint,
+        "hub_offline": hub.offline,
+        "hub_token": hub.token.is_some(),
+    });
+    if arguments.json {
+        let report = json!({ "machine": machine, "budget_bytes": budget, "fits": fits, "settings": settings });
+        println!("{report:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "platform      {}, {} cores, {}",
+        machine.platform,
+        machine.cores,
+        machine.instruction_sets.join(" ")
+    );
+    let shown = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
+    println!(
+        "memory        {} in all, {} free",
+        shown(machine.memory_total_bytes),
+        shown(machine.memory_available_bytes)
+    );
+    if let Some(limit) = machine.memory_limit_bytes {
+        println!("limit         {}", mebibytes(limit));
+    }
+    println!("voices        {}", environment::voices_folder().display());
+    println!(
+        "hub cache     {}{}",
+        hub.cache.display(),
+        if hub.offline { " (offline)" } else { "" }
+    );
+    for model in &OFFICIAL_MODELS {
+        let folder = model.cached(&hub);
+        println!(
+            "model {:<7} {}",
+            model.name,
+            folder.map_or_else(
+                || "not here".to_owned(),
+                |folder| folder.display().to_string()
+            )
+        );
+    }
+    for note in &machine.notes {
+        println!("note          {note}");
+    }
+    println!("fits in {}:", shown(budget));
+    for fit in &fits {
+        let streams = fit["streams_fit"].as_u64().unwrap_or(0);
+        let one = fit["one_stream_bytes"]
+            .as_u64()
+            .map_or_else(|| "unknown".to_owned(), mebibytes);
+        println!(
+            "  {:<6} {:<5} {:>4} streams (one takes {one})",
+            fit["model"].as_str().unwrap_or(""),
+            fit["precision"].as_str().unwrap_or(""),
+            streams
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// For each model and precision, the streams that fit a budget; nothing is loaded for it.
+fn what_fits(budget: Option<u64>) -> Vec<Value> {
+    let models = [
+        ("pico", Source::Embedded),
+        ("nano", Source::Synthetic(Variant::Nano)),
+        ("turbo", Source::Synthetic(Variant::Turbo)),
+        ("base", Source::Synthetic(Variant::Base)),
+    ];
+    let mut fits = Vec::new();
+    for (name, source) in &models {
+        for precision in PRECISIONS {
+            let options = EngineOptions {
+                precision,
+                memory: budget,
+                ..EngineOptions::default()
+            };
+            if let Ok(plan) = Engine::plan_for(source, &options) {
+                fits.push(json!({
+                    "model": name,
+                    "precision": precision,
+                    "one_stream_bytes": plan.total_bytes(1),
+                    "further_stream_bytes": plan.stream_bytes,
+                    "streams_fit": plan.streams_fit,
+                }));
+            }
+        }
+    }
+    fits
+}

@@ -1,0 +1,157 @@
+//! `sottovoce validate`: tries the memory promise out; the exit status says whether it held.
+
+use super::Outcome;
+use crate::output::size::parse_bytes;
+use crate::source::model_source;
+use sottovoce::validate::{ValidateOptions, validate};
+use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source, parse_variant};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// pico, base, turbo, nano (once fetched) or a model's folder.
+    #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
+    model: String,
+    /// Full-size random weights of this variant instead: base, turbo or nano.
+    #[arg(long, value_parser = parse_variant)]
+    synthetic: Option<sottovoce::Variant>,
+    /// How weights are kept: auto, f32, f16, int8, q4.
+    #[arg(long, default_value = "auto")]
+    precision: PrecisionChoice,
+    /// How eagerly memory goes back.
+    #[arg(long, default_value = "balanced")]
+    profile: Profile,
+    /// Most memory for the tests that have no budget of their own.
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    memory: Option<u64>,
+    /// Threads for arithmetic.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Minutes of speech in the endurance test, once in one stream and once in short utterances.
+    #[arg(long, default_value_t = 60.0)]
+    audio_minutes: f64,
+    /// Voices in turn.
+    #[arg(long, default_value_t = 50)]
+    voices: usize,
+    /// Switches between them.
+    #[arg(long, default_value_t = 500)]
+    switches: usize,
+    /// Streams at once.
+    #[arg(long, default_value_t = 32)]
+    streams: usize,
+    /// Streams for which the budget is made.
+    #[arg(long, default_value_t = 8)]
+    streams_in_budget: usize,
+    /// Driver calls that fail in turn, at most.
+    #[arg(long, default_value_t = 1000)]
+    faults_max: usize,
+    /// Most speech tokens of a sentence.
+    #[arg(long)]
+    sentence_tokens_max: Option<usize>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    if !(arguments.audio_minutes > 0.0 && arguments.audio_minutes <= 100_000.0) {
+        return Err("--audio-minutes must be above 0 and at most 100000".into());
+    }
+    let options = ValidateOptions {
+        source: match arguments.synthetic {
+            Some(variant) => Source::Synthetic(variant),
+            None => model_source(&arguments.model)?,
+        },
+        engine: EngineOptions {
+            memory: arguments.memory,
+            precision: arguments.precision,
+            profile: arguments.profile,
+            threads: arguments.threads,
+            ..EngineOptions::default()
+        },
+        audio_seconds: arguments.audio_minutes * 60.0,
+        voices: arguments.voices.max(1),
+        switches: arguments.switches.max(1),
+        streams: arguments.streams.max(1),
+        streams_in_budget: arguments.streams_in_budget.max(1),
+        faults_max: arguments.faults_max.max(1),
+        sentence_tokens_max: arguments.sentence_tokens_max,
+    };
+    let report = validate(&options, &mut |step| eprintln!("{step}"))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        let verdict = |held: bool| if held { "held" } else { "DID NOT HOLD" };
+        for (name, run) in [
+            ("one stream", &report.endurance.one_stream),
+            ("short utterances", &report.endurance.short_utterances),
+        ] {
+            println!(
+                "endurance, {name}: {:.0} s of speech, {} bytes held when settled, {} at the end, resident {:+} bytes, fragmentation {:.1} %, {} driver calls, RTF {:.2}: {}",
+                run.audio_seconds,
+                run.reserved_settled_bytes,
+                run.reserved_end_bytes,
+                run.resident_end_bytes as i64 - run.resident_settled_bytes as i64,
+                run.fragmentation_max * 100.0,
+                run.driver_calls,
+                run.rtf,
+                verdict(run.held)
+            );
+        }
+        let voices = &report.voices;
+        println!(
+            "voices: {} switches over {}, {} bytes before, {} after, {} a voice: {}",
+            voices.switches,
+            voices.voices,
+            voices.allocated_before_bytes,
+            voices.allocated_after_bytes,
+            voices.voice_bytes,
+            verdict(voices.held)
+        );
+        let streams = &report.streams;
+        println!(
+            "streams: {} at once, {} fit {} bytes, {} finished, {} equal to themselves alone, {} bytes at the peak: {}",
+            streams.streams,
+            streams.streams_fit,
+            streams.budget_bytes,
+            streams.finished,
+            streams.equal,
+            streams.reserved_peak_bytes,
+            verdict(streams.held)
+        );
+        for error in &streams.errors {
+            println!("  {error}");
+        }
+        let pressure = &report.pressure;
+        let faults = &pressure.faults;
+        println!(
+            "pressure: minimum {} bytes {}; one page less: {}",
+            pressure.minimum_bytes,
+            if pressure.minimum_works {
+                "works"
+            } else {
+                "FAILS"
+            },
+            pressure.one_page_less
+        );
+        println!(
+            "pressure: memory taken in mid-sentence: {}",
+            pressure.taken_in_mid_sentence
+        );
+        println!(
+            "pressure: {} faults over {} driver calls: {} spoke on, {} ended with an error, {} differed, {} leaked: {}",
+            faults.runs,
+            faults.calls,
+            faults.equal,
+            faults.refused,
+            faults.different,
+            faults.leaked,
+            verdict(pressure.held)
+        );
+    }
+    Ok(if report.held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,3 @@
+//! Suites that several test files share.
+
+pub mod driver_conformance;

@@ -10,9 +10,11 @@ use crate::settings::{
 };
 use crate::stream::{Delivery, Stream};
 use crate::voice::{Voice, VoiceInner, VoiceSource};
+use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_memory::Memory;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -202,12 +204,22 @@ impl Engine {
     pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
         let name = match source {
             VoiceSource::Default => "default".to_owned(),
-            VoiceSource::Name(name) | VoiceSource::ClipBytes { name, .. } => name,
+            VoiceSource::Name(name) => self.voice_file(&name)?.display().to_string(),
+            VoiceSource::ClipBytes { name, .. } => name,
             VoiceSource::Prepared(path) | VoiceSource::Clip(path) => path.display().to_string(),
         };
         Ok(Voice {
             inner: Arc::new(VoiceInner { name }),
         })
+    }
+
+    fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.handle.shared.desk().options.voices.clone();
+        let folder = folder.ok_or_else(|| Error::Voice {
+            name: name.to_owned(),
+            reason: "no folder of voices was set".into(),
+        })?;
+        VoiceStore::new(folder).find(name)
     }
 
     /// Starts to speak `text`; chunks come from the returned iterator as they are made.

@@ -28,6 +28,7 @@ mod settings;
 pub mod sink;
 mod stitch;
 mod stream;
+mod tempo;
 pub mod validate;
 mod voice;
 mod voice_store;

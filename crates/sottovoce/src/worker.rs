@@ -9,6 +9,7 @@ use crate::scheduler::{self, View, Work};
 use crate::settings::{SAMPLE_RATE, StreamOptions};
 use crate::stitch::Stitch;
 use crate::stream::{Chunk, ChunkMetrics, Delivery};
+use crate::tempo::Tempo;
 use crate::voice::Voice;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +29,7 @@ struct Live {
     job: Job,
     utterance: Utterance,
     stitch: Stitch,
+    tempo: Tempo,
     admitted: Instant,
     last_turn: u64,
     metrics: ChunkMetrics,
@@ -94,11 +96,13 @@ impl Worker {
                 Ok(utterance) => {
                     let fade_in = (job.options.fade_duration * SAMPLE_RATE as f32).round() as usize;
                     let stitch = Stitch::new(fade_in);
+                    let tempo = Tempo::new(job.options.speed);
                     let metrics = ChunkMetrics::default();
                     self.live.push(Live {
                         job,
                         utterance,
                         stitch,
+                        tempo,
                         admitted: Instant::now(),
                         last_turn: self.turn,
                         metrics,
@@ -178,6 +182,10 @@ impl Worker {
                 let mut samples = live.stitch.push(samples, 0);
                 if last {
                     samples.extend(live.stitch.finish());
+                }
+                samples = live.tempo.push(samples);
+                if last {
+                    samples.extend(live.tempo.finish());
                 }
                 let memory = MemoryNow::of(&self.shared.memory().statistics());
                 let first_audio = live.count(&samples, memory);

@@ -48,6 +48,9 @@ pub struct Arguments {
     /// Starts the random numbers: the same seed gives the same samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How fast: 1 as the voice speaks, 2 twice as fast at the same pitch.
+    #[arg(long, default_value_t = 1.0)]
+    speed: f32,
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
@@ -75,6 +78,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let options = StreamOptions {
         seed: arguments.seed,
+        speed: arguments.speed,
         chunk_size: arguments.chunk_size,
         ..StreamOptions::default()
     };

@@ -1,0 +1,311 @@
+//! `sottovoce speak` as a person runs it.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn sottovoce() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sottovoce"));
+    // What the machine's owner has set must not change a test.
+    command
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", "/nonexistent")
+        .env("SOTTOVOCE_VOICES", "/nonexistent");
+    command
+}
+
+fn speak(arguments: &[&str]) -> Output {
+    sottovoce()
+        .arg("speak")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Checks a WAV file's header against its length; its samples.
+fn wav_samples(bytes: &[u8]) -> Vec<i16> {
+    assert_eq!(
+        (&bytes[..4], &bytes[8..16], &bytes[36..40]),
+        (&b"RIFF"[..], &b"WAVEfmt "[..], &b"data"[..])
+    );
+    assert_eq!(
+        u32::from_le_bytes(bytes[24..28].try_into().unwrap()),
+        24_000,
+        "the sample rate"
+    );
+    bytes[44..]
+        .chunks_exact(2)
+        .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+        .collect()
+}
+
+fn stated_data_bytes(bytes: &[u8]) -> usize {
+    u32::from_le_bytes(bytes[40..44].try_into().unwrap()) as usize
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_text_becomes_a_wav_file_with_sound_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.wav");
+    let stats = folder.path().join("stats.json");
+    let output = speak(&[
+        "Hello there.",
+        "--out",
+        path_text(&file),
+        "--stats",
+        path_text(&stats),
+    ]);
+    assert!(output.status.success(), "{}", words(&output));
+    let bytes = std::fs::read(&file).unwrap();
+    assert_eq!(
+        stated_data_bytes(&bytes),
+        bytes.len() - 44,
+        "the header must state the true length"
+    );
+    assert!(
+        wav_samples(&bytes)
+            .iter()
+            .any(|sample| sample.unsigned_abs() > 1000),
+        "there must be sound"
+    );
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(&stats).unwrap()).unwrap();
+    let seconds = stats["total_audio_duration"].as_f64().unwrap();
+    assert!(
+        (seconds - (bytes.len() - 44) as f64 / 48_000.0).abs() < 1e-6,
+        "the figures must tell the file's length"
+    );
+    assert!(
+        words(&output).contains("RTF") && words(&output).contains("first audio"),
+        "{}",
+        words(&output)
+    );
+}
+
+#[test]
+fn standard_output_gets_a_stream_with_open_length_and_nothing_else() {
+    let output = speak(&["Hello there.", "--out", "-"]);
+    assert!(output.status.success(), "{}", words(&output));
+    assert_eq!(stated_data_bytes(&output.stdout), u32::MAX as usize);
+    let samples = wav_samples(&output.stdout);
+    let raw = speak(&["Hello there.", "--out", "-", "--format", "pcm"]);
+    assert_eq!(
+        raw.stdout.len(),
+        samples.len() * 2,
+        "raw samples have no header"
+    );
+}
+
+#[test]
+fn text_comes_from_standard_input_or_a_file_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("text.txt");
+    std::fs::write(&file, "Good morning.").unwrap();
+    let from_argument = speak(&["Good morning.", "--out", "-"]).stdout;
+    let from_file = speak(&["--file", path_text(&file), "--out", "-"]).stdout;
+    let mut child = sottovoce()
+        .args(["speak", "--out", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"Good morning.")
+        .unwrap();
+    let from_input = child.wait_with_output().unwrap().stdout;
+    assert!(
+        from_argument == from_file && from_argument == from_input,
+        "the same text must sound the same wherever it comes from"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_samples_whatever_profile_and_threads() {
+    let run = |extra: &[&str]| {
+        speak(
+            &[
+                &["The same again, please.", "--out", "-", "--seed", "7"],
+                extra,
+            ]
+            .concat(),
+        )
+        .stdout
+    };
+    let first = run(&["--profile", "none", "--threads", "1"]);
+    for extra in [
+        &["--profile", "aggressive", "--threads", "2"][..],
+        &["--profile", "performance"],
+        &["--memory", "2GiB"],
+    ] {
+        assert!(run(extra) == first, "{extra:?} must not change the samples");
+    }
+}
+
+#[test]
+fn every_format_is_written_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "a.wav", "a.flac", "a.mp3", "a.opus", "a.ogg", "a.aac", "a.pcm",
+    ] {
+        let file = folder.path().join(name);
+        let output = speak(&["Hello.", "--out", path_text(&file)]);
+        assert!(output.status.success(), "{name}: {}", words(&output));
+        assert!(
+            std::fs::metadata(&file).unwrap().len() > 500,
+            "{name} must hold something"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_a_sentence_that_names_it() {
+    let cases: [(&[&str], &str); 9] = [
+        (&["Hello."], "--out"),
+        (&["Hello.", "--out", "a.txt"], "format"),
+        (&["", "--out", "-"], "nothing"),
+        (&["?!", "--out", "-"], "nothing"),
+        (&["Hello.", "--out", "-", "--chunk-size", "0"], "chunk_size"),
+        (
+            &["Hello.", "--out", "-", "--model", "/no/such/model"],
+            "/no/such/model",
+        ),
+        (&["Hello.", "--out", "-", "--model", "nano"], "download"),
+        (&["Hello.", "--out", "-", "--voice", "../x"], "name"),
+        (&["--file", "/no/such/file", "--out", "-"], "/no/such/file"),
+    ];
+    for (arguments, named) in cases {
+        let output = speak(arguments);
+        assert!(!output.status.success(), "{arguments:?} must fail");
+        let words = words(&output);
+        assert!(
+            words.contains(named) && !words.contains("panicked"),
+            "{arguments:?} must name {named}: {words}"
+        );
+        assert!(
+            output.stdout.is_empty(),
+            "{arguments:?} must write no sound"
+        );
+    }
+}
+
+#[test]
+fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
+    for text in [
+        "Größe 5 µm — ça va?",
+        "你好，世界",
+        "مرحبا",
+        "a\u{0}b\u{7}c\u{1b}[31m",
+        "🙂 hello",
+        "....a",
+        "A. B. C. D.",
+    ] {
+        let output = sottovoce()
+            .args(["speak", "--out", "-", "--file", "/dev/stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = output.unwrap();
+        // A refusal may come before all of it was read.
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            !words(&output).contains("panicked"),
+            "{text:?}: {}",
+            words(&output)
+        );
+    }
+    let too_long = "a ".repeat(60_000);
+    let mut child = sottovoce()
+        .args(["speak", "--out", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(too_long.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        !output.status.success() && words(&output).contains("100000"),
+        "{}",
+        words(&output)
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_the_speech_and_not_the_program() {
+    let text =
+        "This goes on and on, sentence after sentence, until somebody stops it. ".repeat(1000);
+    let mut child = sottovoce()
+        .args(["speak", "--out", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    // Once sound has come the stream is under way, and it waits for its reader.
+    let mut start = [0; 1044];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut start)
+        .unwrap();
+    let interrupted = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupted.success());
+    let mut rest = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+    assert_eq!(rest.len() % 2, 0, "whole samples only");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program() {
+    let text = "On and on. ".repeat(5000);
+    let mut child = sottovoce()
+        .args(["speak", "--out", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let mut start = [0; 1000];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut start)
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!words(&output).contains("panicked"), "{}", words(&output));
+}

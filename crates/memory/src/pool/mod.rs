@@ -8,6 +8,7 @@ mod caching_pool;
 mod configuration;
 mod counters;
 mod exclusive;
+pub mod explain;
 mod free_blocks;
 mod invariants;
 mod parse;

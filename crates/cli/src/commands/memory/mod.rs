@@ -1,5 +1,6 @@
 //! Tools for anyone with an out-of-memory error: traces of allocations in, answers out.
 
+mod check;
 mod replay;
 
 use super::Outcome;
@@ -18,6 +19,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Explain each option of an allocator configuration: does nothing, harms, unsupported, misspelt.
+    Check(check::Arguments),
     /// Run a trace through the caching allocator under any configuration.
     Replay(replay::Arguments),
 }
@@ -25,6 +28,7 @@ enum Command {
 /// Runs one of the tools.
 pub fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
+        Command::Check(arguments) => check::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
     }
 }

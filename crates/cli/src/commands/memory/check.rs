@@ -1,0 +1,147 @@
+//! `sottovoce memory check`: what each option of an allocator configuration does.
+
+use super::Outcome;
+use crate::output::size::mebibytes;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use sottovoce_memory::pool::explain::{self, Explanation, Measured, Verdict};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce memory check expandable_segments:True,max_split_size_mb:128
+  sottovoce memory check \"$PYTORCH_CUDA_ALLOC_CONF\" --platform windows
+  sottovoce memory check garbage_collection_threshold:0.8 --json
+
+The exit status is 1 if PyTorch would stop with an error.";
+
+/// Columns that explanations are wrapped to.
+const WIDTH: usize = 100;
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF.
+    #[arg(allow_hyphen_values = true)]
+    conf: String,
+    /// Where PyTorch runs.
+    #[arg(long, value_enum, default_value_t = Platform::Linux)]
+    platform: Platform,
+    /// Print one JSON object, bytes throughout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where PyTorch runs.
+#[derive(Clone, Copy, ValueEnum)]
+enum Platform {
+    /// Linux with a card of one's own.
+    Linux,
+    /// Windows.
+    Windows,
+    /// Linux inside Windows.
+    Wsl,
+    /// A part of a card, shared out by a hypervisor.
+    Vgpu,
+    /// A Jetson board.
+    Jetson,
+    /// No device.
+    Cpu,
+}
+
+impl From<Platform> for explain::Platform {
+    fn from(platform: Platform) -> explain::Platform {
+        match platform {
+            Platform::Linux => explain::Platform::Linux,
+            Platform::Windows => explain::Platform::Windows,
+            Platform::Wsl => explain::Platform::Wsl,
+            Platform::Vgpu => explain::Platform::Vgpu,
+            Platform::Jetson => explain::Platform::Jetson,
+            Platform::Cpu => explain::Platform::Cpu,
+        }
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let platform = explain::Platform::from(arguments.platform);
+    let explanations = explain::explain(&arguments.conf, platform);
+    let error = sottovoce_memory::PoolConfiguration::parse(&arguments.conf).err();
+    if arguments.json {
+        let error = error
+            .as_ref()
+            .map(|error| json!({ "text": error.to_string(), "offset": error.offset }));
+        println!(
+            "{}",
+            json!({ "conf": arguments.conf, "platform": platform, "valid": error.is_none(), "error": error, "options": explanations })
+        );
+    } else {
+        for explanation in &explanations {
+            print(explanation);
+        }
+        match &error {
+            Some(error) => println!("PyTorch would stop: {error} (byte {})", error.offset),
+            None if explanations.is_empty() => println!("no options: everything is as by default"),
+            None => {}
+        }
+    }
+    Ok(if error.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(explanation: &Explanation) {
+    let setting = match explanation.value.as_str() {
+        "" => explanation.option.clone(),
+        value => format!("{}:{value}", explanation.option),
+    };
+    println!("{setting}  —  {}", verdict(explanation.verdict));
+    for line in wrap(&explanation.explanation, WIDTH - 4) {
+        println!("    {line}");
+    }
+    if let Some(measured) = &explanation.measured {
+        println!("    measured: {}", figures(measured));
+    }
+    if let Some(suggestion) = &explanation.suggestion {
+        println!("    instead: {suggestion}");
+    }
+    println!();
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Works => "works",
+        Verdict::DoesNothing => "does nothing",
+        Verdict::Harms => "harms",
+        Verdict::Unsupported => "unsupported",
+        Verdict::Misspelt => "misspelt",
+        Verdict::Rejected => "rejected",
+    }
+}
+
+fn figures(measured: &Measured) -> String {
+    let change = measured.with_option_bytes as f64 / measured.default_bytes as f64 - 1.0;
+    format!(
+        "a streaming speech engine, four voices: {} reserved by default, {} ({:+.1} %) with {}",
+        mebibytes(measured.default_bytes),
+        mebibytes(measured.with_option_bytes),
+        change * 100.0,
+        measured.configuration
+    )
+}
+
+/// Breaks a text into lines at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

@@ -1,0 +1,195 @@
+//! The memory tools through the binary.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn memory(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sottovoce"))
+        .arg("memory")
+        .args(arguments)
+        .env_remove("SOTTOVOCE_ALLOC_CONF")
+        .env_remove("PYTORCH_ALLOC_CONF")
+        .env_remove("PYTORCH_CUDA_ALLOC_CONF")
+        .output()
+        .unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = memory(arguments);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn write(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// 40 MiB and 60 MiB come and go, then 60 MiB again.
+const TRACE: &str =
+    "a 0 41943040 t\na 1 2097152 t\na 2 62914560 t\nf 0\nf 2\nm chunk 1\na 3 62914560 t\n";
+
+#[test]
+fn replay_prints_one_object_with_the_documented_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "run.trace", TRACE.as_bytes());
+    let report = json(&["replay", path.to_str().unwrap(), "--json"]);
+    let mut keys: Vec<&str> = report
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let mut documented = vec![
+        "events",
+        "peak_requested",
+        "peak_allocated",
+        "peak_reserved",
+        "end_allocated",
+        "end_reserved",
+        "fragmentation_peak",
+        "retries",
+        "ooms",
+        "driver_allocs",
+        "driver_frees",
+        "ns_per_event",
+    ];
+    keys.sort_unstable();
+    documented.sort_unstable();
+    assert_eq!(keys, documented);
+    assert_eq!(
+        (&report["events"], &report["peak_reserved"]),
+        (&7.into(), &125_829_120.into())
+    );
+    assert_eq!(report["driver_allocs"], 3);
+}
+
+#[test]
+fn replay_obeys_device_memory_clearing_and_driver() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "run.trace", TRACE.as_bytes());
+    let path = path.to_str().unwrap();
+    let cleared = json(&["replay", path, "--json", "--clear-every-chunk", "1"]);
+    assert_eq!(
+        (&cleared["driver_frees"], &cleared["end_reserved"]),
+        (&2.into(), &83_886_080.into())
+    );
+    let small = json(&["replay", path, "--json", "--device-memory", "100MiB"]);
+    assert_eq!((&small["ooms"], &small["retries"]), (&1.into(), &1.into()));
+    let host = json(&[
+        "replay",
+        path,
+        "--json",
+        "--driver",
+        "host",
+        "--conf",
+        "expandable_segments:True",
+    ]);
+    assert_eq!(host["peak_reserved"], 125_829_120);
+}
+
+#[test]
+fn replay_without_json_prints_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "run.trace", TRACE.as_bytes());
+    let output = memory(&["replay", path.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("reserved") && text.contains("120.0 MiB"),
+        "{text}"
+    );
+}
+
+#[test]
+fn malformed_traces_end_with_an_error_that_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("free.trace", b"a 0 100 t\nf 1\n", "line 2"),
+        ("double.trace", b"a 0 100 t\na 0 100 t\n", "line 2"),
+        ("negative.trace", b"a 0 -5 t\n", "line 1"),
+        ("huge.trace", b"a 0 9223372036854775808 t\n", "line 1"),
+        ("noise.trace", b"hello\n", "line 1"),
+        (
+            "truncated.gz",
+            &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b],
+            "gzip",
+        ),
+    ];
+    for (name, content, place) in cases {
+        let path = write(folder.path(), name, content);
+        let output = memory(&["replay", path.to_str().unwrap(), "--json"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{name}: {error}");
+        assert!(
+            error.contains(place) && !error.contains("panicked"),
+            "{name}: {error}"
+        );
+        assert!(
+            output.stdout.is_empty(),
+            "{name}: no report of half a trace"
+        );
+    }
+    let output = memory(&["replay", "/nonexistent/run.trace"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_configuration_that_pytorch_rejects_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "run.trace", TRACE.as_bytes());
+    let output = memory(&[
+        "replay",
+        path.to_str().unwrap(),
+        "--conf",
+        "max_split_size_mb:20",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        error.contains("CachingAllocator option max_split_size_mb too small, must be > 20"),
+        "{error}"
+    );
+}
+
+#[test]
+fn check_explains_each_option_and_fails_where_pytorch_would() {
+    let report = json(&[
+        "check",
+        "expandable_segments:True,max_split_size_mb:128",
+        "--json",
+    ]);
+    let options = report["options"].as_array().unwrap();
+    let verdicts: Vec<&str> = options
+        .iter()
+        .map(|option| option["verdict"].as_str().unwrap())
+        .collect();
+    assert_eq!(verdicts, ["harms", "harms"]);
+    assert_eq!(report["valid"], true);
+    let report = json(&[
+        "check",
+        "expandable_segments:True",
+        "--platform",
+        "wsl",
+        "--json",
+    ]);
+    assert_eq!(report["options"][0]["verdict"], "unsupported");
+    let output = memory(&["check", "expandable_segment:True"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("misspelt") && text.contains("instead: expandable_segments:True"),
+        "{text}"
+    );
+}
+
+#[test]
+fn help_has_examples() {
+    for command in ["replay", "check"] {
+        let text = String::from_utf8(memory(&[command, "--help"]).stdout).unwrap();
+        assert!(
+            text.contains("Examples:") && text.contains(&format!("sottovoce memory {command}")),
+            "{text}"
+        );
+    }
+}

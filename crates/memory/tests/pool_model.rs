@@ -1,8 +1,8 @@
 //! The pool against a naive allocator that only remembers what is live, under random operations, configurations and faults.
 
 use proptest::prelude::*;
-use sottovoce_memory::driver::{DriverError, SimulatedControl, SimulatedDriver};
-use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, Refusal, sizes};
+use sottovoce_memory::driver::{SimulatedControl, SimulatedDriver};
+use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, sizes};
 use sottovoce_memory::{Memory, Owner, Region};
 use std::collections::BTreeMap;
 
@@ -93,6 +93,8 @@ struct Model {
     pool: Pool,
     control: SimulatedControl,
     live: BTreeMap<u64, (u64, PoolBlock)>,
+    /// A call fails by script, so that an allocation may fail for no other reason.
+    faulty: bool,
 }
 
 impl Model {
@@ -103,6 +105,7 @@ impl Model {
             pool: Pool::with_shards(Box::new(driver), configuration, shards),
             control,
             live: BTreeMap::new(),
+            faulty: false,
         }
     }
 
@@ -153,7 +156,7 @@ impl Model {
 
     /// An allocation may fail only if the driver, or the share allowed, has too little although the cache was given back.
     fn failed_for_a_reason(&self, refusal: &PoolRefusal) {
-        if let Refusal::Driver(DriverError::Failed { .. }) = refusal.refusal {
+        if self.faulty {
             return;
         }
         let segment_bytes = refusal.segment_bytes;
@@ -241,6 +244,7 @@ fn run_with_faults(configuration: &str, failing: Option<u64>) -> u64 {
     let mut model = Model::new(PoolConfiguration::parse(configuration).unwrap(), 1);
     if let Some(call) = failing {
         model.control.fail_call(call);
+        model.faulty = true;
     }
     let sizes = [
         600 << 10,

@@ -1,4 +1,6 @@
 //! Safe readers and writers: pickle, torch archives, safetensors, audio.
 
 pub mod content;
+pub mod dtype;
 pub mod pickle;
+pub mod safetensors;

@@ -1,0 +1,317 @@
+//! The safetensors format: a JSON header that says what lies where, then the bytes.
+//!
+//! Reading looks at the header only; nothing is allocated by a size that the header claims. The bytes of a tensor are a range of the
+//! file, so a mapped file is read where it lies.
+//!
+//! ```
+//! use sottovoce_formats::{dtype::Dtype, safetensors};
+//!
+//! let mut file = Vec::new();
+//! let scale = 0.5f32.to_le_bytes();
+//! safetensors::write(&mut file, &[safetensors::Entry::new("scale", Dtype::F32, &[1])], &[], |_, sink| sink.write_all(&scale))?;
+//! let header = safetensors::read_header(&file)?;
+//! let tensor = &header.tensors["scale"];
+//! assert_eq!((tensor.dtype, &file[tensor.bytes.clone()]), (Dtype::F32, &scale[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::dtype::{Dtype, element_count};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::ops::Range;
+
+/// The longest header that is read.
+pub const HEADER_BYTES_MAX: u64 = 32 << 20;
+
+const METADATA: &str = "__metadata__";
+const LENGTH_BYTES: usize = 8;
+/// The header is padded so that the data begins aligned.
+const HEADER_ALIGNMENT: usize = 8;
+
+/// Where a tensor lies in its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// Its bytes, counted from the start of the file.
+    pub bytes: Range<usize>,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Header {
+    /// All tensors by name.
+    pub tensors: BTreeMap<String, TensorInfo>,
+    /// Free text by key.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Why a file is not safetensors.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SafetensorsError {
+    /// It ends within its header.
+    #[error("the file is too short: {available} bytes, the header alone should take {needed}")]
+    TooShort {
+        /// Bytes that are there.
+        available: u64,
+        /// Bytes that should be.
+        needed: u64,
+    },
+    /// The header claims more than [`HEADER_BYTES_MAX`].
+    #[error(
+        "the header claims {claimed} bytes, at most {HEADER_BYTES_MAX} are read; perhaps this is no safetensors file"
+    )]
+    HeaderTooLong {
+        /// Claimed length.
+        claimed: u64,
+    },
+    /// Not the JSON that a header is.
+    #[error("the header is not readable: {reason}")]
+    Header {
+        /// What the JSON reader met.
+        reason: String,
+    },
+    /// A tensor that cannot be where the header says.
+    #[error("tensor {tensor}: {reason}")]
+    Tensor {
+        /// Its name.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTensor {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
+/// The header's entries in file order; a name that stands twice is an error instead of silently the last.
+struct RawHeader {
+    tensors: BTreeMap<String, RawTensor>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawHeader, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = RawHeader;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+                let mut header = RawHeader {
+                    tensors: BTreeMap::new(),
+                    metadata: BTreeMap::new(),
+                };
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == METADATA {
+                        header.metadata = map.next_value()?;
+                        continue;
+                    }
+                    let tensor = map.next_value()?;
+                    if header.tensors.contains_key(&name) {
+                        return Err(serde::de::Error::custom(format!("{name} stands twice")));
+                    }
+                    header.tensors.insert(name, tensor);
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Reads the header of a whole file and checks that every tensor lies within the file, has the bytes of its shape, and overlaps no other.
+pub fn read_header(file: &[u8]) -> Result<Header, SafetensorsError> {
+    let too_short = |needed: u64| SafetensorsError::TooShort {
+        available: file.len() as u64,
+        needed,
+    };
+    let (length, rest) = file
+        .split_first_chunk::<LENGTH_BYTES>()
+        .ok_or_else(|| too_short(LENGTH_BYTES as u64))?;
+    let claimed = u64::from_le_bytes(*length);
+    if claimed > HEADER_BYTES_MAX {
+        return Err(SafetensorsError::HeaderTooLong { claimed });
+    }
+    let header_bytes = claimed as usize;
+    let json = rest
+        .get(..header_bytes)
+        .ok_or_else(|| too_short(claimed + LENGTH_BYTES as u64))?;
+    let raw: RawHeader =
+        serde_json::from_slice(json).map_err(|error| SafetensorsError::Header {
+            reason: error.to_string(),
+        })?;
+    let data_start = LENGTH_BYTES + header_bytes;
+    let data_bytes = file.len() - data_start;
+    let mut tensors = BTreeMap::new();
+    for (name, raw) in raw.tensors {
+        let refuse = |reason: String| SafetensorsError::Tensor {
+            tensor: name.clone(),
+            reason,
+        };
+        let dtype = Dtype::from_name(&raw.dtype)
+            .ok_or_else(|| refuse(format!("element type {} is not known", raw.dtype)))?;
+        let (begin, end) = raw.data_offsets;
+        if begin > end || end > data_bytes {
+            return Err(refuse(format!(
+                "it claims bytes {begin} to {end} of {data_bytes}; is the file cut short?"
+            )));
+        }
+        let needed = element_count(&raw.shape).and_then(|count| count.checked_mul(dtype.size()));
+        if needed != Some(end - begin) {
+            return Err(refuse(format!(
+                "its {} bytes are not those of {dtype} {:?}",
+                end - begin,
+                raw.shape
+            )));
+        }
+        tensors.insert(
+            name,
+            TensorInfo {
+                dtype,
+                shape: raw.shape,
+                bytes: data_start + begin..data_start + end,
+            },
+        );
+    }
+    refuse_overlaps(&tensors)?;
+    Ok(Header {
+        tensors,
+        metadata: raw.metadata,
+    })
+}
+
+fn refuse_overlaps(tensors: &BTreeMap<String, TensorInfo>) -> Result<(), SafetensorsError> {
+    let mut ranges: Vec<(&Range<usize>, &String)> = tensors
+        .iter()
+        .filter(|(_, info)| !info.bytes.is_empty())
+        .map(|(name, info)| (&info.bytes, name))
+        .collect();
+    ranges.sort_by_key(|(range, _)| range.start);
+    for pair in ranges.windows(2) {
+        if pair[0].0.end > pair[1].0.start {
+            return Err(SafetensorsError::Tensor {
+                tensor: pair[1].1.clone(),
+                reason: format!("its bytes overlap those of {}", pair[0].1),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A tensor to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+}
+
+impl Entry {
+    /// A tensor called `name`.
+    pub fn new(name: impl Into<String>, dtype: Dtype, shape: &[usize]) -> Entry {
+        Entry {
+            name: name.into(),
+            dtype,
+            shape: shape.to_vec(),
+        }
+    }
+
+    /// Bytes of its elements.
+    ///
+    /// # Panics
+    /// If they do not fit 64 bits.
+    pub fn byte_count(&self) -> usize {
+        element_count(&self.shape)
+            .and_then(|count| count.checked_mul(self.dtype.size()))
+            .expect("a tensor that exists fits memory")
+    }
+}
+
+/// A sink that counts.
+struct Counted<'a> {
+    sink: &'a mut dyn Write,
+    written: usize,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.written += count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+/// Writes a file tensor by tensor, in the order of `entries`: `payload` is asked for the bytes of each, so that only one need be in
+/// memory.
+///
+/// # Errors
+/// What `sink` or `payload` return, or [`io::ErrorKind::InvalidInput`] if a payload has another length than its entry.
+pub fn write(
+    sink: &mut dyn Write,
+    entries: &[Entry],
+    metadata: &[(&str, &str)],
+    mut payload: impl FnMut(&Entry, &mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        dtype: &'a str,
+        shape: &'a [usize],
+        data_offsets: (usize, usize),
+    }
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        let pairs: BTreeMap<&str, &str> = metadata.iter().copied().collect();
+        header.insert(METADATA.into(), serde_json::to_value(pairs)?);
+    }
+    let mut offset = 0;
+    for entry in entries {
+        let end = offset + entry.byte_count();
+        let written = Written {
+            dtype: entry.dtype.name(),
+            shape: &entry.shape,
+            data_offsets: (offset, end),
+        };
+        header.insert(entry.name.clone(), serde_json::to_value(written)?);
+        offset = end;
+    }
+    let mut json = serde_json::to_vec(&header)?;
+    json.resize(json.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
+    sink.write_all(&(json.len() as u64).to_le_bytes())?;
+    sink.write_all(&json)?;
+    for entry in entries {
+        let mut counted = Counted { sink, written: 0 };
+        payload(entry, &mut counted)?;
+        if counted.written != entry.byte_count() {
+            let message = format!(
+                "{}: {} bytes given, {} announced",
+                entry.name,
+                counted.written,
+                entry.byte_count()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+    }
+    sink.flush()
+}

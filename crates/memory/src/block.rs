@@ -103,6 +103,15 @@ impl Block {
     }
 }
 
+impl Block {
+    /// Hands the block to another owner, in place of freeing it and allocating again.
+    pub fn set_owner(&mut self, owner: Owner) {
+        self.memory
+            .change_owner(self.len, self.owner, owner, self.queue);
+        self.owner = owner;
+    }
+}
+
 impl Drop for Block {
     fn drop(&mut self) {
         let handle = std::mem::replace(&mut self.handle, Handle::Empty);

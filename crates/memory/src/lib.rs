@@ -32,6 +32,7 @@ pub mod driver;
 mod memory;
 mod out_of_memory;
 mod owner;
+pub mod pages;
 pub mod plan;
 pub mod pool;
 pub mod stats;

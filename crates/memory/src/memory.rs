@@ -232,6 +232,12 @@ impl Memory {
         self.ledger(queue).remove(owner, len as u64);
     }
 
+    pub(crate) fn change_owner(&self, len: usize, from: Owner, to: Owner, queue: u64) {
+        let mut ledger = self.ledger(queue);
+        ledger.remove(from, len as u64);
+        ledger.add(to, len as u64);
+    }
+
     fn free_exact(&self, address: Address, bytes: u64) {
         match self.0.pool.driver().free(address) {
             Err(DriverError::Sealed { .. }) => self.exact().waiting.push((address, bytes)),

@@ -1,90 +1,207 @@
-//! Placing lifetimes one by one, each as low as it fits.
+//! Quick placement: lifetimes one by one, each as low as it fits, and once more with those first that stuck out.
 
 use super::Lifetime;
 use super::overlaps::Overlaps;
+use super::sweep::{self, lowest_gap};
 
-/// The ways to order lifetimes before placing them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+/// Sets up to this size are placed with care as a whole.
+const CAREFUL_COUNT_MAX: usize = 12_000;
+/// How often those that did not fit are moved to the front, for each order to begin with.
+const ROUNDS_MAX: u32 = 24;
+/// How many neighbours may be looked at in all rounds together: a second or so.
+const WORK_MAX: u64 = 100_000_000;
+
+/// The orders to begin with.
+#[derive(Clone, Copy)]
+enum Order {
     /// The largest first.
     Bytes,
-    /// The largest product of bytes and steps first.
+    /// The largest product of bytes and moments first.
     Area,
     /// The longest first.
-    Steps,
+    Moments,
 }
 
 impl Order {
-    pub(super) const ALL: [Order; 3] = [Order::Bytes, Order::Area, Order::Steps];
+    const ALL: [Order; 3] = [Order::Bytes, Order::Area, Order::Moments];
 
     fn sort(self, lifetimes: &[Lifetime], items: &mut [u32]) {
         items.sort_by_key(|&item| {
             let lifetime = &lifetimes[item as usize];
-            let steps = u128::from(lifetime.last - lifetime.first);
+            let moments = u128::from(lifetime.last - lifetime.first);
             let bytes = u128::from(lifetime.bytes);
             std::cmp::Reverse(match self {
-                Order::Bytes => (bytes, steps),
-                Order::Area => (bytes * steps, bytes),
-                Order::Steps => (steps, bytes),
+                Order::Bytes => (bytes, moments),
+                Order::Area => (bytes * moments, bytes),
+                Order::Moments => (moments, bytes),
             })
         });
     }
 }
 
-/// Offsets for all lifetimes, and the peak. Empty lifetimes lie at 0.
+/// Offsets for all lifetimes (compressed to `moments`), and the peak, aiming at `goal`, the largest live sum.
 ///
-/// What lives to the end is stacked from the bottom in the order of birth: at every step exactly its live bytes are taken, so
-/// nothing is lost, and the search need not look at it again.
-pub(super) fn place(lifetimes: &[Lifetime], order: Order) -> (Vec<u64>, u64) {
-    let horizon = lifetimes.iter().map(|item| item.last).max().unwrap_or(0);
+/// In a large set only a few thousand lifetimes decide the peak: they are placed with care, the others around them in the order of
+/// birth. What lives to the end of a large set is stacked from the ground in the order of birth: at every moment exactly its live
+/// bytes are taken, so nothing is lost.
+pub(super) fn place(
+    lifetimes: &[Lifetime],
+    moments: usize,
+    profile: &[u64],
+    goal: u64,
+) -> (Vec<u64>, u64) {
     let mut offsets = vec![0; lifetimes.len()];
-    let (mut lasting, mut passing): (Vec<u32>, Vec<u32>) = (0..lifetimes.len() as u32)
+    let mut floor = vec![0; moments];
+    let mut peak = 0;
+    let mut careful: Vec<u32> = (0..lifetimes.len() as u32)
         .filter(|&item| !lifetimes[item as usize].is_empty())
-        .partition(|&item| lifetimes[item as usize].last == horizon);
-    lasting.sort_by_key(|&item| lifetimes[item as usize].first);
-    // (step, height from this step on), both ascending.
-    let mut floor: Vec<(u32, u64)> = vec![(0, 0)];
-    let mut height = 0_u64;
-    for &item in &lasting {
+        .collect();
+    let mut others = Vec::new();
+    if careful.len() > CAREFUL_COUNT_MAX {
+        let lasting: Vec<u32>;
+        (lasting, others) = careful
+            .into_iter()
+            .partition(|&item| lifetimes[item as usize].last as usize == moments);
+        peak = stack(lifetimes, lasting, &mut floor, &mut offsets);
+        (careful, others) = split_decisive(lifetimes, others, profile, &floor);
+    }
+    let aim = peak.max(goal);
+    peak = peak.max(place_with_care(
+        lifetimes,
+        moments,
+        &floor,
+        &mut careful,
+        aim,
+        &mut offsets,
+    ));
+    others.sort_by_key(|&item| {
         let lifetime = &lifetimes[item as usize];
+        (lifetime.first, std::cmp::Reverse(lifetime.bytes))
+    });
+    let rest = sweep::place(lifetimes, &floor, careful, &others, &mut offsets);
+    (offsets, peak.max(rest))
+}
+
+/// Stacks what lives to the end, and says how high the stack is at each moment and in the end.
+fn stack(
+    lifetimes: &[Lifetime],
+    mut lasting: Vec<u32>,
+    floor: &mut [u64],
+    offsets: &mut [u64],
+) -> u64 {
+    lasting.sort_by_key(|&item| lifetimes[item as usize].first);
+    let mut height = 0_u64;
+    let mut moment = 0;
+    for item in lasting {
+        let lifetime = &lifetimes[item as usize];
+        floor[moment..lifetime.first as usize].fill(height);
+        moment = lifetime.first as usize;
         offsets[item as usize] = height;
         height = height.saturating_add(lifetime.bytes);
-        floor.push((lifetime.first, height));
     }
-    order.sort(lifetimes, &mut passing);
-    let mut peak = height;
-    let mut placed = Overlaps::new(horizon as usize, lifetimes.len());
+    floor[moment..].fill(height);
+    height
+}
+
+/// Splits `items` into those that decide the peak (not tiny, and live when nearly all of the peak is) and the others.
+fn split_decisive(
+    lifetimes: &[Lifetime],
+    items: Vec<u32>,
+    profile: &[u64],
+    floor: &[u64],
+) -> (Vec<u32>, Vec<u32>) {
+    let above_floor = |moment: usize| profile[moment].saturating_sub(floor[moment]);
+    let passing = (0..profile.len()).map(above_floor).max().unwrap_or(0);
+    let goal = profile.iter().copied().max().unwrap_or(0);
+    let mut split = (Vec::new(), items.clone());
+    for percent in (5..=50).step_by(5) {
+        let threshold = goal.saturating_sub(passing / 100 * percent);
+        // How many full moments there are before each.
+        let mut before = Vec::with_capacity(profile.len() + 1);
+        before.push(0_u32);
+        for &live in profile {
+            before.push(before[before.len() - 1] + u32::from(live >= threshold));
+        }
+        let next: (Vec<u32>, Vec<u32>) = items.iter().partition(|&&item| {
+            let lifetime = &lifetimes[item as usize];
+            lifetime.bytes >= passing / 1000
+                && before[lifetime.last as usize] > before[lifetime.first as usize]
+        });
+        if next.0.len() > CAREFUL_COUNT_MAX {
+            break;
+        }
+        split = next;
+    }
+    split
+}
+
+/// Places `items` in several orders, each time again with those first that stuck out above `aim`; keeps the best.
+fn place_with_care(
+    lifetimes: &[Lifetime],
+    moments: usize,
+    floor: &[u64],
+    items: &mut Vec<u32>,
+    aim: u64,
+    offsets: &mut Vec<u64>,
+) -> u64 {
+    if items.is_empty() {
+        return 0;
+    }
+    // A thousandth above the lowest possible is near enough to stop.
+    let near_enough = aim.saturating_add(aim / 1000);
+    let mut work = 0;
+    let mut best_offsets = offsets.clone();
+    let mut best = u64::MAX;
+    for order in Order::ALL {
+        order.sort(lifetimes, items);
+        for _ in 0..ROUNDS_MAX {
+            if best <= near_enough || (best < u64::MAX && work > WORK_MAX) {
+                break;
+            }
+            let peak = place_in_turn(lifetimes, moments, floor, items, offsets, &mut work);
+            if peak < best {
+                best = peak;
+                best_offsets.clone_from(offsets);
+            }
+            let (mut stuck_out, fitted): (Vec<u32>, Vec<u32>) = items.iter().partition(|&&item| {
+                offsets[item as usize].saturating_add(lifetimes[item as usize].bytes) > aim
+            });
+            stuck_out.extend(fitted);
+            *items = stuck_out;
+        }
+    }
+    *offsets = best_offsets;
+    best
+}
+
+/// Places `items` in turn, each at the lowest offset where it is clear of those before. Returns the highest end.
+fn place_in_turn(
+    lifetimes: &[Lifetime],
+    moments: usize,
+    floor: &[u64],
+    items: &[u32],
+    offsets: &mut [u64],
+    work: &mut u64,
+) -> u64 {
+    let mut placed = Overlaps::new(moments, lifetimes.len());
     let mut found = Vec::new();
     let mut taken = Vec::new();
-    for &item in &passing {
+    let mut peak = 0;
+    for &item in items {
         let lifetime = &lifetimes[item as usize];
-        let bottom = floor[floor.partition_point(|&(step, _)| step < lifetime.last) - 1].1;
-        placed.query(lifetime.first as usize, lifetime.last as usize, &mut found);
+        let (first, last) = (lifetime.first as usize, lifetime.last as usize);
+        placed.query(first, last, &mut found);
+        *work += found.len() as u64;
         taken.clear();
         taken.extend(found.iter().map(|&other| {
             let offset = offsets[other as usize];
-            (
-                offset,
-                offset.saturating_add(lifetimes[other as usize].bytes),
-            )
+            (offset, offset.saturating_add(lifetimes[other as usize].bytes))
         }));
-        let offset = lowest_gap(&mut taken, bottom, lifetime.bytes);
+        taken.sort_unstable();
+        let offset = lowest_gap(floor[last - 1], lifetime.bytes, taken.iter().copied());
         offsets[item as usize] = offset;
         peak = peak.max(offset.saturating_add(lifetime.bytes));
-        placed.insert(item, lifetime.first as usize, lifetime.last as usize);
+        placed.insert(item, first, last);
     }
-    (offsets, peak)
-}
-
-/// The lowest offset from `bottom` on at which `bytes` lie clear of the ranges taken.
-fn lowest_gap(taken: &mut [(u64, u64)], bottom: u64, bytes: u64) -> u64 {
-    taken.sort_unstable();
-    let mut offset = bottom;
-    for &mut (start, end) in taken {
-        if start >= offset.saturating_add(bytes) {
-            break;
-        }
-        offset = offset.max(end);
-    }
-    offset
+    peak
 }

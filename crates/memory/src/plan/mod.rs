@@ -18,10 +18,13 @@
 
 mod heuristic;
 mod lifetime;
+mod moments;
 mod overlaps;
+mod search;
 mod solver;
+mod sweep;
 mod validate;
 
 pub use lifetime::{Lifetime, lower_bound};
-pub use solver::{Plan, SolveOptions, solve};
+pub use solver::{DoesNotFit, Plan, SolveOptions, fit, solve};
 pub use validate::{Violation, validate};

@@ -1,19 +1,26 @@
-//! Finds offsets.
+//! Finds offsets: quick placement for any set, exact search for small ones.
 
-use super::heuristic::{self, Order};
 use super::lifetime::{Lifetime, lower_bound};
+use super::search::{self, Outcome, Problem};
+use super::{heuristic, moments};
 
 /// How to plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SolveOptions {
-    /// Offsets are multiples of this many bytes; a power of two.
+    /// Offsets are multiples of this many bytes.
     pub alignment: u64,
+    /// How much work the exact search of a small set may take: a count of elementary steps, roughly 10^9 of them a second. A count
+    /// and not a time, so that a plan is the same on every machine.
+    pub effort: u64,
 }
 
 impl Default for SolveOptions {
-    /// 64 bytes: a cache line.
+    /// Aligned to cache lines (64 bytes); a fraction of a second for sets that need the search.
     fn default() -> SolveOptions {
-        SolveOptions { alignment: 64 }
+        SolveOptions {
+            alignment: 64,
+            effort: 200_000_000,
+        }
     }
 }
 
@@ -24,38 +31,251 @@ pub struct Plan {
     pub offsets: Vec<u64>,
     /// The arena's size in bytes.
     pub peak: u64,
-    /// The largest live sum in bytes: no plan needs less.
+    /// The largest live sum in bytes, without alignment: no plan needs less.
     pub lower_bound: u64,
 }
 
-/// Places all lifetimes. Always the same for the same input.
+/// Sets up to this size are searched exactly: the search is as deep as the set is large.
+const SEARCH_COUNT_MAX: usize = 1000;
+
+/// How many of the moments that are too full are looked at for the shortest explanation.
+const MOMENTS_EXPLAINED_MAX: usize = 100;
+
+/// Places all lifetimes with a peak as low as the effort allows. Always the same for the same input.
 pub fn solve(lifetimes: &[Lifetime], options: &SolveOptions) -> Plan {
-    let alignment = options.alignment.max(1);
-    let rounded: Vec<Lifetime> = lifetimes
-        .iter()
-        .map(|lifetime| Lifetime {
-            bytes: lifetime
-                .bytes
-                .checked_next_multiple_of(alignment)
-                .unwrap_or(u64::MAX),
-            ..*lifetime
-        })
-        .collect();
-    let goal = lower_bound(&rounded);
-    let mut best: Option<(Vec<u64>, u64)> = None;
-    for order in Order::ALL {
-        let candidate = heuristic::place(&rounded, order);
-        if best.as_ref().is_none_or(|best| candidate.1 < best.1) {
-            best = Some(candidate);
-        }
-        if best.as_ref().is_some_and(|best| best.1 <= goal) {
-            break;
-        }
-    }
-    let (offsets, peak) = best.unwrap_or_default();
-    Plan {
+    let mut set = CompressedSet::new(lifetimes, options.alignment);
+    let (offsets, peak) = set.place();
+    let mut plan = Plan {
         offsets,
         peak,
         lower_bound: lower_bound(lifetimes),
+    };
+    if !set.searchable() {
+        return plan;
+    }
+    // First the best that can be, then halving what is left between the known and the impossible.
+    let mut effort = options.effort;
+    let mut low = set.goal;
+    let mut capacity = set.goal;
+    while plan.peak > low && effort > 0 {
+        let mut share = (effort / 4).max(1 << 20).min(effort);
+        effort -= share;
+        match search::search(&set.problem(), capacity, &mut share) {
+            Outcome::Found(offsets) => {
+                plan.peak = set.peak(&offsets);
+                plan.offsets = offsets;
+            }
+            // Not proven to be impossible, but there is no more time for it.
+            Outcome::Impossible | Outcome::Undecided => low = capacity + 1,
+        }
+        effort += share;
+        capacity = low.midpoint(plan.peak - 1).max(low);
+        if plan.peak - low < set.goal / 4096 {
+            break;
+        }
+    }
+    plan
+}
+
+/// Looks for a plan within `capacity` bytes: `Ok` if there is one, otherwise why not.
+///
+/// # Errors
+/// [`DoesNotFit`] with the best peak found, and with a smallest set of lifetimes that cannot fit if that could be shown.
+pub fn fit(
+    lifetimes: &[Lifetime],
+    capacity: u64,
+    options: &SolveOptions,
+) -> Result<Plan, DoesNotFit> {
+    let mut set = CompressedSet::new(lifetimes, options.alignment);
+    let (offsets, peak) = set.place();
+    let mut plan = Plan {
+        offsets,
+        peak,
+        lower_bound: lower_bound(lifetimes),
+    };
+    if plan.peak <= capacity {
+        return Ok(plan);
+    }
+    let mut proven_impossible = set.goal > capacity;
+    if !proven_impossible && set.searchable() {
+        let mut effort = options.effort;
+        match search::search(&set.problem(), capacity, &mut effort) {
+            Outcome::Found(offsets) => {
+                plan.peak = set.peak(&offsets);
+                plan.offsets = offsets;
+                return Ok(plan);
+            }
+            Outcome::Impossible => proven_impossible = true,
+            Outcome::Undecided => {}
+        }
+    }
+    Err(DoesNotFit {
+        capacity,
+        smallest: if proven_impossible {
+            set.smallest_subset(capacity, options.effort)
+        } else {
+            Vec::new()
+        },
+        plan,
+    })
+}
+
+/// Lifetimes that found no room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} (the best plan found needs {} bytes)", self.reason(), plan.peak)]
+pub struct DoesNotFit {
+    /// The bytes that there were.
+    pub capacity: u64,
+    /// The best plan found, which needs more.
+    pub plan: Plan,
+    /// Indices of lifetimes that together cannot fit and of which none can be left out. Empty if that is not known: then there may
+    /// be a plan that was not found.
+    pub smallest: Vec<usize>,
+}
+
+impl DoesNotFit {
+    fn reason(&self) -> String {
+        let capacity = self.capacity;
+        match self.smallest.len() {
+            0 => format!("no plan within {capacity} bytes was found"),
+            count => format!(
+                "no plan within {capacity} bytes exists: {count} of the lifetimes alone cannot fit"
+            ),
+        }
+    }
+}
+
+/// A set made ready: sizes rounded up, time compressed.
+struct CompressedSet {
+    lifetimes: Vec<Lifetime>,
+    steps: Vec<u32>,
+    moments: usize,
+    profile: Vec<u64>,
+    /// The largest live sum of the rounded sizes.
+    goal: u64,
+}
+
+impl CompressedSet {
+    fn new(lifetimes: &[Lifetime], alignment: u64) -> CompressedSet {
+        let alignment = alignment.max(1);
+        let steps = lifetimes
+            .iter()
+            .map(|lifetime| lifetime.last.saturating_sub(lifetime.first))
+            .collect();
+        let mut lifetimes: Vec<Lifetime> = lifetimes
+            .iter()
+            .map(|lifetime| Lifetime {
+                bytes: lifetime
+                    .bytes
+                    .checked_next_multiple_of(alignment)
+                    .unwrap_or(u64::MAX),
+                ..*lifetime
+            })
+            .collect();
+        let moments = moments::compress(&mut lifetimes);
+        let profile = moments::profile(&lifetimes, moments);
+        let goal = profile.iter().copied().max().unwrap_or(0);
+        CompressedSet {
+            lifetimes,
+            steps,
+            moments,
+            profile,
+            goal,
+        }
+    }
+
+    fn place(&mut self) -> (Vec<u64>, u64) {
+        heuristic::place(&self.lifetimes, self.moments, &self.profile, self.goal)
+    }
+
+    fn searchable(&self) -> bool {
+        // Sums of a search must not wrap.
+        self.lifetimes.len() <= SEARCH_COUNT_MAX && self.goal < 1 << 62
+    }
+
+    fn problem(&self) -> Problem<'_> {
+        Problem {
+            lifetimes: &self.lifetimes,
+            moments: self.moments,
+            steps: &self.steps,
+        }
+    }
+
+    fn peak(&self, offsets: &[u64]) -> u64 {
+        self.lifetimes
+            .iter()
+            .zip(offsets)
+            .filter(|(lifetime, _)| !lifetime.is_empty())
+            .map(|(lifetime, offset)| offset + lifetime.bytes)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Lifetimes that cannot fit together, and of which none can be left out.
+    fn smallest_subset(&self, capacity: u64, effort: u64) -> Vec<usize> {
+        if self.goal > capacity {
+            return self.fullest_moment(capacity);
+        }
+        // Leave out one after another for as long as what remains is proven not to fit.
+        let mut kept: Vec<usize> = (0..self.lifetimes.len())
+            .filter(|&index| !self.lifetimes[index].is_empty())
+            .collect();
+        kept.sort_by_key(|&index| self.lifetimes[index].bytes);
+        let mut total = effort;
+        let mut at = 0;
+        while at < kept.len() {
+            let mut fewer = kept.clone();
+            fewer.remove(at);
+            let lifetimes: Vec<Lifetime> =
+                fewer.iter().map(|&index| self.lifetimes[index]).collect();
+            let smaller = CompressedSet::new(&lifetimes, 1);
+            let mut share = (effort / 16).min(total);
+            total -= share;
+            let outcome = search::search(&smaller.problem(), capacity, &mut share);
+            total += share;
+            match outcome {
+                Outcome::Impossible => kept = fewer,
+                Outcome::Found(_) | Outcome::Undecided => at += 1,
+            }
+        }
+        kept.sort_unstable();
+        kept
+    }
+
+    /// The fewest lifetimes whose sum at one moment passes the capacity.
+    fn fullest_moment(&self, capacity: u64) -> Vec<usize> {
+        let mut best: Vec<usize> = Vec::new();
+        let mut over: Vec<(u64, usize)> = self
+            .profile
+            .iter()
+            .enumerate()
+            .filter(|&(_, &live)| live > capacity)
+            .map(|(moment, &live)| (live, moment))
+            .collect();
+        over.sort_unstable_by(|one, other| other.cmp(one));
+        for &(_, moment) in over.iter().take(MOMENTS_EXPLAINED_MAX) {
+            let mut live: Vec<usize> = (0..self.lifetimes.len())
+                .filter(|&index| {
+                    let lifetime = &self.lifetimes[index];
+                    lifetime.first as usize <= moment && moment < lifetime.last as usize
+                })
+                .collect();
+            live.sort_by_key(|&index| std::cmp::Reverse(self.lifetimes[index].bytes));
+            let mut sum = 0_u64;
+            let count = live
+                .iter()
+                .take_while(|&&index| {
+                    let before = sum;
+                    sum = sum.saturating_add(self.lifetimes[index].bytes);
+                    before <= capacity
+                })
+                .count();
+            if best.is_empty() || count < best.len() {
+                live.truncate(count);
+                best = live;
+            }
+        }
+        best.sort_unstable();
+        best
     }
 }

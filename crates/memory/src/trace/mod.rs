@@ -27,10 +27,12 @@
 
 mod error;
 mod event;
+mod lifetimes;
 mod reader;
 pub mod replay;
 mod text;
 
 pub use error::{TraceError, TraceErrorKind, TracePosition};
 pub use event::{Event, TagId, Tags};
+pub use lifetimes::Lifetimes;
 pub use reader::{Progress, Reader};

@@ -1,0 +1,356 @@
+//! An exact search for plans of small sets: branch and bound over placements from the bottom up.
+//!
+//! Any plan can be pushed down until every lifetime rests on another or on the ground, and its lifetimes placed in the order of
+//! their offsets. Only such placements are searched, which leaves few choices:
+//! - the next lifetime lies where those below let it rest, never lower than the one before (of equals, by index);
+//! - none is placed above a room that another could still fill: that one would have come before;
+//! - at each moment, the lowest place that anything left can take plus all that is left must stay within the capacity;
+//! - parts of the timeline that nothing left connects are searched one by one, and the first that fails ends the branch.
+//!
+//! The method is that of MiniMalloc (Moffitt, ASPLOS 2023), with its own order of choices.
+
+use super::{Lifetime, moments};
+
+/// How the search ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Offsets within the capacity.
+    Found(Vec<u64>),
+    /// There are none.
+    Impossible,
+    /// Not known within the allowed effort.
+    Undecided,
+}
+
+/// Which lifetime to try first among those that rest equally low. No single one is best for all sets: the search is started
+/// again and again, with each in turn and a limit that grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preference {
+    /// The one that lives at the moment where most branches have failed, then the longest.
+    MostFailures,
+    /// The one that lives through most failures, then the longest.
+    SumOfFailures,
+    /// The one that lives at the fullest moment, then that with most bytes × steps.
+    FullestLarge,
+    /// The one that lives at the fullest moment, then the longest.
+    FullestLong,
+    /// The one with most bytes × steps.
+    Area,
+    /// The longest.
+    Steps,
+}
+
+impl Preference {
+    const ALL: [Preference; 6] = [
+        Preference::MostFailures,
+        Preference::SumOfFailures,
+        Preference::FullestLarge,
+        Preference::FullestLong,
+        Preference::Area,
+        Preference::Steps,
+    ];
+}
+
+/// A set to search.
+pub(super) struct Problem<'a> {
+    /// The lifetimes, compressed.
+    pub(super) lifetimes: &'a [Lifetime],
+    /// How many moments there are.
+    pub(super) moments: usize,
+    /// How many steps each lifetime had before it was compressed.
+    pub(super) steps: &'a [u32],
+}
+
+/// Looks for offsets within `capacity`, by at most about `effort` elementary steps of work, which are taken off it.
+pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> Outcome {
+    let mut search = Search::new(problem, capacity);
+    let mut limit = (*effort / 4096).max(1 << 16);
+    while *effort > 0 {
+        for preference in Preference::ALL {
+            let allowed = limit.min(*effort);
+            search.effort = allowed;
+            search.rank_by(preference);
+            let items = search.by_birth.clone();
+            let verdict = search.solve(&items, Last::GROUND);
+            *effort -= allowed - search.effort;
+            match verdict {
+                Verdict::Solved => return Outcome::Found(search.offsets),
+                Verdict::Failed => return Outcome::Impossible,
+                Verdict::OutOfEffort => {}
+            }
+        }
+        limit *= 2;
+    }
+    Outcome::Undecided
+}
+
+enum Verdict {
+    Solved,
+    Failed,
+    OutOfEffort,
+}
+
+/// The placement before, in the order of offsets and, of equals, of indices.
+#[derive(Clone, Copy)]
+struct Last {
+    offset: u64,
+    rank: Option<u32>,
+}
+
+impl Last {
+    const GROUND: Last = Last {
+        offset: 0,
+        rank: None,
+    };
+
+    fn allows(self, offset: u64, rank: u32) -> bool {
+        offset > self.offset
+            || offset == self.offset && self.rank.is_none_or(|last| last < rank)
+    }
+}
+
+struct Search<'a> {
+    problem: &'a Problem<'a>,
+    capacity: u64,
+    effort: u64,
+    by_birth: Vec<u32>,
+    /// Lower is tried first.
+    rank: Vec<u32>,
+    neighbours: Vec<Vec<u32>>,
+    /// Where a placed lifetime lies; where one that is not placed would rest now.
+    offsets: Vec<u64>,
+    placed: Vec<bool>,
+    trail: Vec<Change>,
+    /// Bytes at each moment that are not placed.
+    left: Vec<u64>,
+    /// How many branches failed at each moment, over all starts: hard moments are filled first.
+    failures: Vec<u64>,
+    /// Scratch: the lowest place that anything left can take, at each moment.
+    lowest: Vec<u64>,
+}
+
+/// What to take back when a branch fails.
+enum Change {
+    Placed(u32),
+    /// An item and where it rested before.
+    Raised(u32, u64),
+}
+
+impl<'a> Search<'a> {
+    fn new(problem: &'a Problem<'a>, capacity: u64) -> Search<'a> {
+        let lifetimes = problem.lifetimes;
+        let mut by_birth: Vec<u32> = (0..lifetimes.len() as u32)
+            .filter(|&item| !lifetimes[item as usize].is_empty())
+            .collect();
+        by_birth.sort_by_key(|&item| lifetimes[item as usize].first);
+        let mut neighbours = vec![Vec::new(); lifetimes.len()];
+        for (at, &item) in by_birth.iter().enumerate() {
+            let lifetime = &lifetimes[item as usize];
+            for &other in by_birth[at + 1..]
+                .iter()
+                .take_while(|&&other| lifetimes[other as usize].first < lifetime.last)
+            {
+                neighbours[item as usize].push(other);
+                neighbours[other as usize].push(item);
+            }
+        }
+        Search {
+            problem,
+            capacity,
+            effort: 0,
+            by_birth,
+            rank: vec![0; lifetimes.len()],
+            neighbours,
+            offsets: vec![0; lifetimes.len()],
+            placed: vec![false; lifetimes.len()],
+            trail: Vec::new(),
+            left: moments::profile(lifetimes, problem.moments),
+            failures: vec![0; problem.moments],
+            lowest: vec![0; problem.moments],
+        }
+    }
+
+    fn rank_by(&mut self, preference: Preference) {
+        let mut order = self.by_birth.clone();
+        order.sort_by_key(|&item| {
+            let lifetime = &self.problem.lifetimes[item as usize];
+            let span = lifetime.first as usize..lifetime.last as usize;
+            let steps = u128::from(self.problem.steps[item as usize]);
+            let area = u128::from(lifetime.bytes) * steps;
+            let failures = &self.failures[span.clone()];
+            let most = |values: &[u64]| u128::from(values.iter().copied().max().unwrap_or(0));
+            std::cmp::Reverse(match preference {
+                Preference::MostFailures => (most(failures), steps, area),
+                Preference::SumOfFailures => {
+                    let sum = failures.iter().map(|&count| u128::from(count)).sum();
+                    (sum, steps, area)
+                }
+                Preference::FullestLarge => (most(&self.left[span]), area, 0),
+                Preference::FullestLong => (most(&self.left[span]), steps, area),
+                Preference::Area => (area, most(&self.left[span]), 0),
+                Preference::Steps => (steps, area, most(&self.left[span])),
+            })
+        });
+        for (place, &item) in order.iter().enumerate() {
+            self.rank[item as usize] = place as u32;
+        }
+    }
+
+    /// Places all `items` (by birth), or leaves everything as it was.
+    fn solve(&mut self, items: &[u32], last: Last) -> Verdict {
+        // Parts that nothing connects in time.
+        let mut start = 0;
+        let mut end_of_part = 0;
+        let mut parts = Vec::new();
+        for (at, &item) in items.iter().enumerate() {
+            let lifetime = &self.problem.lifetimes[item as usize];
+            if at > start && lifetime.first >= end_of_part {
+                parts.push(start..at);
+                start = at;
+            }
+            end_of_part = end_of_part.max(lifetime.last);
+        }
+        if start < items.len() {
+            parts.push(start..items.len());
+        }
+        // The smallest part fails soonest, if it fails.
+        parts.sort_by_key(|part| part.len());
+        let before = self.trail.len();
+        for part in parts {
+            let verdict = self.solve_part(&items[part], last);
+            if !matches!(verdict, Verdict::Solved) {
+                self.undo(before);
+                return verdict;
+            }
+        }
+        Verdict::Solved
+    }
+
+    /// Places all `items`, which time connects, or leaves everything as it was.
+    fn solve_part(&mut self, items: &[u32], last: Last) -> Verdict {
+        if self.effort == 0 {
+            return Verdict::OutOfEffort;
+        }
+        let Some(mut candidates) = self.candidates(items, last) else {
+            return Verdict::Failed;
+        };
+        candidates.sort_by_key(|&item| (self.offsets[item as usize], self.rank[item as usize]));
+        let mut rest = Vec::with_capacity(items.len());
+        for item in candidates {
+            let offset = self.offsets[item as usize];
+            let before = self.trail.len();
+            self.place(item);
+            let raised_none = self.trail.len() == before + 1;
+            rest.clear();
+            rest.extend(items.iter().copied().filter(|&other| other != item));
+            let next = Last {
+                offset,
+                rank: Some(self.rank[item as usize]),
+            };
+            let verdict = self.solve(&rest, next);
+            if matches!(verdict, Verdict::Solved) {
+                return verdict;
+            }
+            self.undo(before);
+            // If it stood in nobody's way, the others fail without it as well.
+            if raised_none || matches!(verdict, Verdict::OutOfEffort) {
+                return verdict;
+            }
+        }
+        Verdict::Failed
+    }
+
+    /// The lifetimes that may come next, or `None` if no plan is left.
+    fn candidates(&mut self, items: &[u32], last: Last) -> Option<Vec<u32>> {
+        let mut limit = u64::MAX;
+        let mut work = items.len() as u64;
+        let (first, end) = items.iter().fold((u32::MAX, 0), |(first, end), &item| {
+            let lifetime = &self.problem.lifetimes[item as usize];
+            (first.min(lifetime.first), end.max(lifetime.last))
+        });
+        let span = first as usize..end as usize;
+        self.lowest[span.clone()].fill(u64::MAX);
+        for &item in items {
+            let lifetime = &self.problem.lifetimes[item as usize];
+            let offset = self.offsets[item as usize];
+            limit = limit.min(offset + lifetime.bytes);
+            let lowest = if last.allows(offset, self.rank[item as usize]) {
+                offset
+            } else {
+                // Too late for the place where it rests: something else must come under it first.
+                self.neighbours[item as usize]
+                    .iter()
+                    .filter(|&&other| !self.placed[other as usize])
+                    .map(|&other| {
+                        self.offsets[other as usize].max(last.offset)
+                            + self.problem.lifetimes[other as usize].bytes
+                    })
+                    .min()?
+            };
+            if lowest + lifetime.bytes > self.capacity {
+                return None;
+            }
+            work += u64::from(lifetime.last - lifetime.first);
+            for place in &mut self.lowest[lifetime.first as usize..lifetime.last as usize] {
+                *place = (*place).min(lowest);
+            }
+        }
+        self.effort = self.effort.saturating_sub(work);
+        // Something would still fit below the last placement: it would have come before.
+        if limit <= last.offset {
+            return None;
+        }
+        for moment in span {
+            let left = self.left[moment];
+            if left > 0 && self.lowest[moment].saturating_add(left) > self.capacity {
+                self.failures[moment] += 1;
+                return None;
+            }
+        }
+        Some(
+            items
+                .iter()
+                .copied()
+                .filter(|&item| {
+                    let offset = self.offsets[item as usize];
+                    offset < limit && last.allows(offset, self.rank[item as usize])
+                })
+                .collect(),
+        )
+    }
+
+    /// Places an item where it rests, and raises what must lie above.
+    fn place(&mut self, item: u32) {
+        let lifetime = self.problem.lifetimes[item as usize];
+        let end = self.offsets[item as usize] + lifetime.bytes;
+        self.placed[item as usize] = true;
+        self.trail.push(Change::Placed(item));
+        for left in &mut self.left[lifetime.first as usize..lifetime.last as usize] {
+            *left -= lifetime.bytes;
+        }
+        for &other in &self.neighbours[item as usize] {
+            let offset = &mut self.offsets[other as usize];
+            if !self.placed[other as usize] && *offset < end {
+                self.trail.push(Change::Raised(other, *offset));
+                *offset = end;
+            }
+        }
+    }
+
+    /// Takes back all changes since the trail had this length.
+    fn undo(&mut self, length: usize) {
+        while self.trail.len() > length {
+            match self.trail.pop() {
+                Some(Change::Raised(item, offset)) => self.offsets[item as usize] = offset,
+                Some(Change::Placed(item)) => {
+                    let lifetime = self.problem.lifetimes[item as usize];
+                    for left in &mut self.left[lifetime.first as usize..lifetime.last as usize] {
+                        *left += lifetime.bytes;
+                    }
+                    self.placed[item as usize] = false;
+                }
+                None => {}
+            }
+        }
+    }
+}

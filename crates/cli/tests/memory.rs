@@ -193,3 +193,46 @@ fn help_has_examples() {
         );
     }
 }
+
+#[test]
+fn plan_finds_the_bound_and_explains_what_does_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "run.trace", TRACE.as_bytes());
+    let path = path.to_str().unwrap();
+    let report = json(&["plan", path, "--json"]);
+    assert_eq!(report["lower_bound"], 106_954_752);
+    assert_eq!(report["planned_peak"], 106_954_752);
+    assert!(report["seconds"].is_number());
+    let report = json(&["plan", path, "--from", "chunk", "--json"]);
+    assert_eq!(report["lower_bound"], 62_914_560);
+    let report = json(&["plan", path, "--capacity", "100MiB", "--json"]);
+    assert_eq!(report["fits"], false);
+    assert_eq!(report["smallest_subset"].as_array().unwrap().len(), 3);
+    assert!(
+        !memory(&["plan", path, "--capacity", "100MiB"])
+            .status
+            .success()
+    );
+    assert!(
+        !memory(&["plan", path, "--from", "nothing"])
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn plan_takes_a_list_of_buffers() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n";
+    let path = write(folder.path(), "buffers.csv", list.as_bytes());
+    let report = json(&["plan", path.to_str().unwrap(), "--capacity", "12", "--json"]);
+    assert_eq!(report["planned_peak"], 12);
+    assert_eq!(report["fits"], true);
+    let path = write(folder.path(), "bad.csv", b"id,lower,upper,size\nb1,0,x,4\n");
+    let output = memory(&["plan", path.to_str().unwrap()]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("line 2: `upper` is missing or no number"),
+        "{message}"
+    );
+}

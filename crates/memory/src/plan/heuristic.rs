@@ -195,7 +195,10 @@ fn place_in_turn(
         taken.clear();
         taken.extend(found.iter().map(|&other| {
             let offset = offsets[other as usize];
-            (offset, offset.saturating_add(lifetimes[other as usize].bytes))
+            (
+                offset,
+                offset.saturating_add(lifetimes[other as usize].bytes),
+            )
         }));
         taken.sort_unstable();
         let offset = lowest_gap(floor[last - 1], lifetime.bytes, taken.iter().copied());

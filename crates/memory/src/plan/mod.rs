@@ -16,6 +16,8 @@
 //! # Ok::<(), plan::Violation>(())
 //! ```
 
+mod arena;
+mod csv;
 mod heuristic;
 mod lifetime;
 mod moments;
@@ -25,6 +27,8 @@ mod solver;
 mod sweep;
 mod validate;
 
+pub use arena::Arena;
+pub use csv::{CSV_HEADER, CsvError, read_csv};
 pub use lifetime::{Lifetime, lower_bound};
 pub use solver::{DoesNotFit, Plan, SolveOptions, fit, solve};
 pub use validate::{Violation, validate};

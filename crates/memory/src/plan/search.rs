@@ -104,8 +104,7 @@ impl Last {
     };
 
     fn allows(self, offset: u64, rank: u32) -> bool {
-        offset > self.offset
-            || offset == self.offset && self.rank.is_none_or(|last| last < rank)
+        offset > self.offset || offset == self.offset && self.rank.is_none_or(|last| last < rank)
     }
 }
 

@@ -14,7 +14,10 @@ pub(super) fn place(
     fixed.sort_unstable_by_key(|&item| lifetimes[item as usize].first);
     let range = |offsets: &[u64], item: u32| {
         let offset = offsets[item as usize];
-        (offset, offset.saturating_add(lifetimes[item as usize].bytes))
+        (
+            offset,
+            offset.saturating_add(lifetimes[item as usize].bytes),
+        )
     };
     let mut upcoming = 0;
     // What is live, ascending by offset and never overlapping, each with its last moment.

@@ -1,6 +1,7 @@
 //! Tools for anyone with an out-of-memory error: traces of allocations in, answers out.
 
 mod check;
+mod plan;
 mod replay;
 
 use super::Outcome;
@@ -21,6 +22,8 @@ pub struct Arguments {
 enum Command {
     /// Explain each option of an allocator configuration: does nothing, harms, unsupported, misspelt.
     Check(check::Arguments),
+    /// Find how small an arena the allocations of a trace fit into.
+    Plan(plan::Arguments),
     /// Run a trace through the caching allocator under any configuration.
     Replay(replay::Arguments),
 }
@@ -29,6 +32,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
     }
 }

@@ -1,0 +1,210 @@
+//! `sottovoce memory plan`: how small an arena a trace's allocations fit into when their future is known.
+
+use super::Outcome;
+use crate::output::reading::Reading;
+use crate::output::size::{mebibytes, parse_bytes};
+use clap::Args;
+use serde_json::json;
+use sottovoce_memory::plan::{self, Lifetime, Plan, SolveOptions};
+use sottovoce_memory::trace::{Lifetimes, Reader};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce memory plan run.trace.gz
+  sottovoce memory plan run.trace.gz --from stream --json
+  sottovoce memory plan A.1048576.csv --capacity 1048576
+
+A trace is what `sottovoce memory replay` takes; a list of buffers (`id,lower,upper,size`) will do as well. The exit status is 1
+if a capacity was given and no plan fits it.";
+
+/// Work that a capacity is worth: some ten seconds.
+const CAPACITY_EFFORT: u64 = 20_000_000_000;
+/// How many lifetimes of an explanation are printed.
+const SHOWN_MAX: usize = 20;
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The trace, or a list of buffers.
+    trace: PathBuf,
+    /// Plan only what is allocated after the first marker that begins with this text.
+    #[arg(long, value_name = "MARKER")]
+    from: Option<String>,
+    /// Look for a plan that fits this size, such as 512MiB, and explain if none does.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    capacity: Option<u64>,
+    /// Offsets are multiples of this many bytes. Default: 64 for a trace, 1 for a list of buffers.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    alignment: Option<u64>,
+    /// Print one JSON object, bytes throughout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is to be planned.
+struct Input {
+    lifetimes: Vec<Lifetime>,
+    /// What to call each, for an explanation.
+    names: Vec<String>,
+    events: u64,
+    alignment: u64,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let start = Instant::now();
+    let input = read(arguments)?;
+    let mut options = SolveOptions {
+        alignment: arguments.alignment.unwrap_or(input.alignment),
+        ..SolveOptions::default()
+    };
+    let (plan, refusal) = match arguments.capacity {
+        None => (plan::solve(&input.lifetimes, &options), None),
+        Some(capacity) => {
+            options.effort = CAPACITY_EFFORT;
+            match plan::fit(&input.lifetimes, capacity, &options) {
+                Ok(plan) => (plan, None),
+                Err(refusal) => (refusal.plan.clone(), Some(refusal)),
+            }
+        }
+    };
+    plan::validate(&input.lifetimes, &plan)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let smallest: Vec<&str> = refusal
+        .iter()
+        .flat_map(|refusal| &refusal.smallest)
+        .map(|&index| input.names[index].as_str())
+        .collect();
+    if arguments.json {
+        let mut object = json!({
+            "lower_bound": plan.lower_bound,
+            "planned_peak": plan.peak,
+            "seconds": seconds,
+            "events": input.events,
+            "lifetimes": input.lifetimes.len(),
+            "alignment": options.alignment,
+        });
+        if let Some(capacity) = arguments.capacity {
+            object["capacity"] = json!(capacity);
+            object["fits"] = json!(refusal.is_none());
+            object["smallest_subset"] = json!(smallest);
+        }
+        println!("{object}");
+    } else {
+        print(&input, &plan, seconds);
+        match (&refusal, arguments.capacity) {
+            (Some(refusal), _) => explain(refusal, &smallest),
+            (None, Some(capacity)) => println!("it fits {capacity} bytes"),
+            (None, None) => {}
+        }
+    }
+    Ok(if refusal.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn read(arguments: &Arguments) -> Result<Input, Box<dyn std::error::Error>> {
+    if let Some(lifetimes) = buffer_list(&arguments.trace)? {
+        if arguments.from.is_some() {
+            return Err("--from needs a trace: a list of buffers has no markers".into());
+        }
+        return Ok(Input {
+            names: (0..lifetimes.len())
+                .map(|row| format!("buffer {row}"))
+                .collect(),
+            events: lifetimes.len() as u64,
+            alignment: 1,
+            lifetimes,
+        });
+    }
+    let mut reader = Reader::open(&arguments.trace)?;
+    let reading = Reading::begin(reader.progress());
+    let collected = Lifetimes::collect(reader.by_ref());
+    drop(reading);
+    let collected = collected?;
+    let begin = match &arguments.from {
+        None => 0,
+        Some(text) => collected
+            .phases
+            .iter()
+            .find(|(_, marker)| marker.starts_with(text.as_str()))
+            .map(|(step, _)| *step)
+            .ok_or_else(|| format!("no marker begins with {text:?}"))?,
+    };
+    let mut input = Input {
+        lifetimes: Vec::new(),
+        names: Vec::new(),
+        events: collected.events,
+        alignment: SolveOptions::default().alignment,
+    };
+    let wanted = arguments.capacity.is_some();
+    for (lifetime, tag) in collected.lifetimes.iter().zip(&collected.tags) {
+        if lifetime.first >= begin {
+            input.lifetimes.push(*lifetime);
+            if wanted {
+                let tag = reader.tags().name(*tag);
+                input.names.push(format!(
+                    "{} bytes of `{tag}`, step {} to {}",
+                    lifetime.bytes, lifetime.first, lifetime.last
+                ));
+            }
+        }
+    }
+    Ok(input)
+}
+
+/// The buffers, if the file begins as a list of them.
+fn buffer_list(path: &Path) -> Result<Option<Vec<Lifetime>>, Box<dyn std::error::Error>> {
+    let with_path = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let file = std::fs::File::open(path).map_err(|error| with_path(&error))?;
+    let mut text = String::new();
+    let header_bytes = plan::CSV_HEADER.len() as u64;
+    // What is not text is no list.
+    let _ = (&file).take(header_bytes).read_to_string(&mut text);
+    if text != plan::CSV_HEADER {
+        return Ok(None);
+    }
+    let mut file = file;
+    file.read_to_string(&mut text)
+        .map_err(|error| with_path(&error))?;
+    Ok(Some(
+        plan::read_csv(&text).map_err(|error| with_path(&error))?,
+    ))
+}
+
+fn print(input: &Input, plan: &Plan, seconds: f64) {
+    let above = if plan.lower_bound == 0 {
+        0.0
+    } else {
+        (plan.peak as f64 / plan.lower_bound as f64 - 1.0) * 100.0
+    };
+    println!(
+        "lower bound   {:>14}   {} bytes: the most that is live at once",
+        mebibytes(plan.lower_bound),
+        plan.lower_bound
+    );
+    println!(
+        "planned peak  {:>14}   {} bytes: {above:.2} % above",
+        mebibytes(plan.peak),
+        plan.peak
+    );
+    println!(
+        "{} allocations placed and checked in {seconds:.2} s",
+        input.lifetimes.len()
+    );
+}
+
+fn explain(refusal: &plan::DoesNotFit, smallest: &[&str]) {
+    println!("{refusal}");
+    for name in smallest.iter().take(SHOWN_MAX) {
+        println!("    {name}");
+    }
+    if smallest.len() > SHOWN_MAX {
+        println!("    and {} more", smallest.len() - SHOWN_MAX);
+    }
+}

@@ -34,6 +34,7 @@ mod out_of_memory;
 mod owner;
 pub mod pages;
 pub mod plan;
+pub mod policy;
 pub mod pool;
 pub mod stats;
 pub mod trace;

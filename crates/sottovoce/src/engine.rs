@@ -2,6 +2,7 @@
 
 use crate::admission::{Admission, Limits, Refusal, Ticket};
 use crate::error::Error;
+use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::pipeline::Pipeline;
 use crate::report::MemoryReport;
@@ -84,6 +85,17 @@ impl Shared {
         desk.admission.put_back(job.ticket);
         desk.admission.hold(true);
         desk.jobs.insert(job.ticket, job);
+    }
+
+    /// Memory is short for those who are there: nobody enters before one has ended.
+    pub fn hold_admissions(&self) {
+        self.desk().admission.hold(true);
+    }
+
+    /// How eagerly memory goes back, as set last.
+    pub fn profile(&self) -> (Profile, Option<u32>) {
+        let desk = self.desk();
+        (desk.options.profile, desk.options.cache_interval)
     }
 
     /// A request's place is free.
@@ -177,7 +189,14 @@ impl Engine {
             changed: Condvar::new(),
             metrics: Mutex::default(),
         });
-        let worker = Worker::new(shared.clone(), pipeline);
+        let (profile, cache_interval) = shared.profile();
+        let manager = StreamingMemoryManager::new(
+            shared.memory.clone(),
+            budget_bytes,
+            profile,
+            cache_interval,
+        );
+        let worker = Worker::new(shared.clone(), pipeline, manager);
         let worker = std::thread::Builder::new()
             .name("sottovoce-worker".into())
             .spawn(move || worker.run())

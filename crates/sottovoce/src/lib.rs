@@ -20,6 +20,7 @@ pub mod doctor;
 mod engine;
 mod error;
 pub mod hub;
+mod manager;
 mod metrics;
 mod pipeline;
 mod report;

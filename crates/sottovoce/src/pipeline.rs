@@ -59,6 +59,12 @@ impl Pipeline {
         })
     }
 
+    /// Gives kept memory back.
+    pub fn trim(&mut self) {}
+
+    /// Drops what can be made again.
+    pub fn drop_caches(&mut self) {}
+
     /// Makes sure that the next token of a stream has the memory that it needs.
     pub fn reserve_step(&self, _utterance: &mut Utterance) -> Result<(), Error> {
         Ok(())

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use sottovoce_chatterbox::config::Variant;
+pub use sottovoce_memory::policy::MemoryProfile as Profile;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -64,42 +65,6 @@ impl FromStr for PrecisionChoice {
                 "precision",
                 text,
                 "use auto, f32, f16, int8 or q4",
-            )),
-        }
-    }
-}
-
-/// How eagerly memory that is not in use goes back to the system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// Often: every 5 chunks.
-    Aggressive,
-    /// Every 10 chunks.
-    Balanced,
-    /// Rarely: every 20 chunks.
-    Performance,
-    /// By the size of the device's memory.
-    #[default]
-    Automatic,
-    /// Never.
-    None,
-}
-
-impl FromStr for Profile {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Profile, Error> {
-        match text {
-            "aggressive" => Ok(Self::Aggressive),
-            "balanced" => Ok(Self::Balanced),
-            "performance" => Ok(Self::Performance),
-            "auto" | "automatic" => Ok(Self::Automatic),
-            "none" => Ok(Self::None),
-            _ => Err(Error::option(
-                "profile",
-                text,
-                "use aggressive, balanced, performance, automatic or none",
             )),
         }
     }

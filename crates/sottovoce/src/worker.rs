@@ -3,6 +3,7 @@
 use crate::admission::Ticket;
 use crate::engine::Shared;
 use crate::error::Error;
+use crate::manager::{Reclaim, StreamingMemoryManager};
 use crate::metrics::MemoryNow;
 use crate::pipeline::{Pipeline, Utterance};
 use crate::scheduler::{self, View, Work};
@@ -11,6 +12,7 @@ use crate::stitch::Stitch;
 use crate::stream::{Chunk, ChunkMetrics, Delivery};
 use crate::tempo::Tempo;
 use crate::voice::Voice;
+use sottovoce_memory::policy::Event;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +35,8 @@ struct Live {
     admitted: Instant,
     last_turn: u64,
     metrics: ChunkMetrics,
+    /// What the manager did since the chunk before.
+    actions: Vec<String>,
 }
 
 /// How a stream ended.
@@ -45,16 +49,20 @@ enum End {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     pipeline: Pipeline,
+    manager: StreamingMemoryManager,
+    last_voice: Option<Voice>,
     live: Vec<Live>,
     turn: u64,
     hurried_steps: u32,
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, pipeline: Pipeline) -> Worker {
+    pub fn new(shared: Arc<Shared>, pipeline: Pipeline, manager: StreamingMemoryManager) -> Worker {
         Worker {
             shared,
             pipeline,
+            manager,
+            last_voice: None,
             live: Vec::new(),
             turn: 0,
             hurried_steps: 0,
@@ -65,6 +73,7 @@ impl Worker {
     pub fn run(mut self) {
         let shared = self.shared.clone();
         let _closing = CloseOnExit(&shared);
+        self.event(Event::ComponentLoaded);
         while !shared.closing() {
             self.remove_cancelled();
             self.admit();
@@ -106,6 +115,7 @@ impl Worker {
                         admitted: Instant::now(),
                         last_turn: self.turn,
                         metrics,
+                        actions: Vec::new(),
                     });
                 }
                 Err(error) if error.is_memory_short() && !self.live.is_empty() => {
@@ -139,9 +149,22 @@ impl Worker {
         let mut members: Vec<&mut Utterance> = Vec::with_capacity(batch.len());
         for (index, live) in self.live.iter_mut().enumerate() {
             if batch.contains(&index) {
-                match self.pipeline.reserve_step(&mut live.utterance) {
-                    Ok(()) => members.push(&mut live.utterance),
-                    Err(error) => failed.push((index, error)),
+                let mut attempt = 0;
+                loop {
+                    match self.pipeline.reserve_step(&mut live.utterance) {
+                        Ok(()) => break members.push(&mut live.utterance),
+                        Err(error) => {
+                            let reclaimer = &mut Reclaimer {
+                                pipeline: &mut self.pipeline,
+                                shared: &self.shared,
+                            };
+                            match climb(&mut self.manager, reclaimer, &error, attempt) {
+                                Some(action) => live.actions.push(action),
+                                None => break failed.push((index, error)),
+                            }
+                            attempt += 1;
+                        }
+                    }
                 }
             }
         }
@@ -171,6 +194,7 @@ impl Worker {
         self.turn += 1;
         self.hurried_steps = 0;
         let started = Instant::now();
+        self.notice_voice(index);
         let live = &mut self.live[index];
         live.last_turn = self.turn;
         let tokens = live
@@ -187,6 +211,14 @@ impl Worker {
                 if last {
                     samples.extend(live.tempo.finish());
                 }
+                let managed = live.job.options.memory_management;
+                let done = if managed {
+                    self.event(Event::ChunkDone)
+                } else {
+                    Vec::new()
+                };
+                let live = &mut self.live[index];
+                live.actions.extend(done);
                 let memory = MemoryNow::of(&self.shared.memory().statistics());
                 let first_audio = live.count(&samples, memory);
                 let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
@@ -216,6 +248,34 @@ impl Worker {
         }
     }
 
+    /// Tells the manager when another voice speaks than before.
+    fn notice_voice(&mut self, index: usize) {
+        let voice = &self.live[index].job.voice;
+        if self
+            .last_voice
+            .as_ref()
+            .is_some_and(|last| last.is_same(voice))
+        {
+            return;
+        }
+        let switched = self.last_voice.replace(voice.clone()).is_some();
+        if switched {
+            let done = self.event(Event::VoiceSwitched);
+            self.live[index].actions.extend(done);
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Vec<String> {
+        let (profile, cache_interval) = self.shared.profile();
+        self.manager.configure(profile, cache_interval);
+        let mut reclaimer = Reclaimer {
+            pipeline: &mut self.pipeline,
+            shared: &self.shared,
+        };
+        self.manager
+            .event(event, &mut reclaimer, &mut self.shared.metrics())
+    }
+
     /// Gives back all that a stream holds, then tells its reader.
     fn end(&self, live: Live, end: End) {
         let Live {
@@ -242,6 +302,40 @@ impl Worker {
             }
         }
     }
+}
+
+/// What the manager reaches of the engine.
+struct Reclaimer<'a> {
+    pipeline: &'a mut Pipeline,
+    shared: &'a Shared,
+}
+
+impl Reclaim for Reclaimer<'_> {
+    fn trim(&mut self) {
+        self.pipeline.trim();
+    }
+
+    fn drop_caches(&mut self) {
+        self.pipeline.drop_caches();
+    }
+
+    fn hold_admissions(&mut self) {
+        self.shared.hold_admissions();
+    }
+}
+
+/// One rung of the ladder for an error that it can help with; what was done.
+fn climb(
+    manager: &mut StreamingMemoryManager,
+    reclaimer: &mut Reclaimer<'_>,
+    error: &Error,
+    attempt: usize,
+) -> Option<String> {
+    let Error::OutOfMemory(error) = error else {
+        return None;
+    };
+    let shared = reclaimer.shared;
+    manager.climb(error, attempt, reclaimer, &mut shared.metrics())
 }
 
 /// However the worker ends, nobody waits for it any longer.
@@ -279,6 +373,7 @@ impl Live {
     fn count(&mut self, samples: &[f32], memory: MemoryNow) -> bool {
         let elapsed = self.job.started.elapsed().as_secs_f64();
         let metrics = &mut self.metrics;
+        metrics.actions = std::mem::take(&mut self.actions);
         metrics.chunk_count += 1;
         metrics.tokens = self.utterance.tokens_generated();
         if metrics.chunk_count == 1 {

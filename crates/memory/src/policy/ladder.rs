@@ -1,0 +1,37 @@
+//! What to try, in order, when memory is short now. After each rung the request that failed is tried again.
+
+use super::Action;
+use crate::out_of_memory::OutOfMemoryKind;
+
+/// The rungs, least harm first.
+pub const RUNGS: [Action; 4] = [
+    Action::TrimPool,
+    Action::RunReclaimHooks,
+    Action::ShrinkWorkspace,
+    Action::HoldAdmissions,
+];
+
+/// What to do after `attempts` rungs did not help; `None` where nothing can. Only "not now" climbs: what can never fit, or is over its
+/// own account, is not helped by taking from others.
+pub fn rung(kind: OutOfMemoryKind, attempts: usize) -> Option<Action> {
+    match kind {
+        OutOfMemoryKind::NotNow => RUNGS.get(attempts).copied(),
+        OutOfMemoryKind::NeverFits | OutOfMemoryKind::OverAccount => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_not_now_climbs_and_the_ladder_ends() {
+        for (attempt, action) in RUNGS.iter().enumerate() {
+            assert_eq!(rung(OutOfMemoryKind::NotNow, attempt), Some(*action));
+        }
+        assert_eq!(rung(OutOfMemoryKind::NotNow, RUNGS.len()), None);
+        for kind in [OutOfMemoryKind::NeverFits, OutOfMemoryKind::OverAccount] {
+            assert_eq!(rung(kind, 0), None, "{kind:?}");
+        }
+    }
+}

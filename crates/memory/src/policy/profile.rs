@@ -1,0 +1,101 @@
+//! Profiles: how eagerly kept memory goes back.
+
+use serde::{Deserialize, Serialize};
+
+const MEGABYTE: u64 = 1 << 20;
+const GIBIBYTE: u64 = 1 << 30;
+
+/// A named choice of [`ProfileSettings`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryProfile {
+    /// Every 5 chunks.
+    Aggressive,
+    /// Every 10 chunks.
+    Balanced,
+    /// Every 20 chunks, without dropping what can be made again.
+    Performance,
+    /// By the device: aggressive under 8 GiB, balanced under 16 GiB, else performance, and performance without a device.
+    #[default]
+    Automatic,
+    /// Never.
+    None,
+}
+
+/// What a policy goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ProfileSettings {
+    /// Chunks between two clears; never without it.
+    pub cache_interval: Option<u32>,
+    /// Whether what can be made again is dropped with a clear.
+    pub collect: bool,
+    /// Fragmentation (0 to 1) above which a clear comes before its time.
+    pub fragmentation_threshold: f64,
+    /// Kept bytes below which a clear is not worth its driver calls.
+    pub worthwhile_bytes: u64,
+}
+
+impl MemoryProfile {
+    /// The settings on a device with so much memory.
+    pub fn settings(self, device_bytes: Option<u64>) -> ProfileSettings {
+        let settings = |interval, collect, threshold, megabytes| ProfileSettings {
+            cache_interval: interval,
+            collect,
+            fragmentation_threshold: threshold,
+            worthwhile_bytes: megabytes * MEGABYTE,
+        };
+        match self {
+            MemoryProfile::Aggressive => settings(Some(5), true, 0.2, 50),
+            MemoryProfile::Balanced => settings(Some(10), true, 0.3, 100),
+            MemoryProfile::Performance => settings(Some(20), false, 0.5, 200),
+            MemoryProfile::None => settings(None, false, 1.0, 0),
+            MemoryProfile::Automatic => match device_bytes {
+                Some(bytes) if bytes < 8 * GIBIBYTE => MemoryProfile::Aggressive.settings(None),
+                Some(bytes) if bytes < 16 * GIBIBYTE => MemoryProfile::Balanced.settings(None),
+                _ => MemoryProfile::Performance.settings(None),
+            },
+        }
+    }
+}
+
+/// A word that names no profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no profile: use aggressive, balanced, performance, automatic or none")]
+pub struct UnknownProfile(String);
+
+impl std::str::FromStr for MemoryProfile {
+    type Err = UnknownProfile;
+
+    fn from_str(text: &str) -> Result<MemoryProfile, UnknownProfile> {
+        match text {
+            "aggressive" => Ok(MemoryProfile::Aggressive),
+            "balanced" => Ok(MemoryProfile::Balanced),
+            "performance" => Ok(MemoryProfile::Performance),
+            "auto" | "automatic" => Ok(MemoryProfile::Automatic),
+            "none" => Ok(MemoryProfile::None),
+            _ => Err(UnknownProfile(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn automatic_goes_by_the_devices_memory() {
+        let cases = [
+            (Some(6 * GIBIBYTE), MemoryProfile::Aggressive),
+            (Some(8 * GIBIBYTE), MemoryProfile::Balanced),
+            (Some(16 * GIBIBYTE), MemoryProfile::Performance),
+            (None, MemoryProfile::Performance),
+        ];
+        for (bytes, profile) in cases {
+            assert_eq!(
+                MemoryProfile::Automatic.settings(bytes),
+                profile.settings(None),
+                "{bytes:?}"
+            );
+        }
+    }
+}

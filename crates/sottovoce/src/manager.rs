@@ -1,0 +1,147 @@
+//! Carries out the memory policy: at each of its events, and rung by rung when memory is short.
+
+use crate::metrics::{EngineMetrics, MemoryNow};
+use crate::settings::Profile;
+use sottovoce_memory::policy::{Action, Event, Observation, Policy, ProfileSettings, rung};
+use sottovoce_memory::{Memory, OutOfMemory};
+
+/// What the manager can give back beyond the pool's own cache.
+pub(crate) trait Reclaim {
+    /// Gives back kept pages and the like.
+    fn trim(&mut self);
+    /// Drops what can be made again.
+    fn drop_caches(&mut self);
+    /// Lets no further stream in before one has ended.
+    fn hold_admissions(&mut self);
+}
+
+/// Decides with the policy, acts on the engine, and keeps count.
+pub(crate) struct StreamingMemoryManager {
+    memory: Memory,
+    device_bytes: Option<u64>,
+    profile: Profile,
+    cache_interval: Option<u32>,
+    policy: Policy,
+}
+
+impl StreamingMemoryManager {
+    pub fn new(
+        memory: Memory,
+        device_bytes: Option<u64>,
+        profile: Profile,
+        cache_interval: Option<u32>,
+    ) -> StreamingMemoryManager {
+        let policy = Policy::new(settings(profile, device_bytes, cache_interval));
+        StreamingMemoryManager {
+            memory,
+            device_bytes,
+            profile,
+            cache_interval,
+            policy,
+        }
+    }
+
+    /// Goes by another profile from now on; the same one changes nothing.
+    pub fn configure(&mut self, profile: Profile, cache_interval: Option<u32>) {
+        if (profile, cache_interval) != (self.profile, self.cache_interval) {
+            *self = StreamingMemoryManager::new(
+                self.memory.clone(),
+                self.device_bytes,
+                profile,
+                cache_interval,
+            );
+        }
+    }
+
+    /// Something happened: does what the policy says, and tells what was done.
+    pub fn event(
+        &mut self,
+        event: Event,
+        reclaim: &mut dyn Reclaim,
+        metrics: &mut EngineMetrics,
+    ) -> Vec<String> {
+        let now = MemoryNow::of(&self.memory.statistics());
+        let books = Observation {
+            allocated_bytes: now.allocated_bytes,
+            reserved_bytes: now.reserved_bytes,
+        };
+        let decision = self.policy.decide(event, books);
+        if decision.actions.is_empty() {
+            return Vec::new();
+        }
+        for action in &decision.actions {
+            self.act(*action, reclaim);
+        }
+        let after = MemoryNow::of(&self.memory.statistics());
+        self.policy
+            .learn(now.reserved_bytes.saturating_sub(after.reserved_bytes));
+        *metrics
+            .clears
+            .entry(decision.reason.name().to_owned())
+            .or_insert(0) += 1;
+        decision
+            .actions
+            .iter()
+            .map(|action| describe(*action, decision.reason.name()))
+            .collect()
+    }
+
+    /// Memory is short: climbs to rung `attempt`. `None` when there is none left; what was done otherwise.
+    pub fn climb(
+        &mut self,
+        error: &OutOfMemory,
+        attempt: usize,
+        reclaim: &mut dyn Reclaim,
+        metrics: &mut EngineMetrics,
+    ) -> Option<String> {
+        if attempt == 0 {
+            metrics.out_of_memory += 1;
+        }
+        let action = rung(error.kind, attempt)?;
+        self.act(action, reclaim);
+        *metrics
+            .clears
+            .entry("out of memory".to_owned())
+            .or_insert(0) += 1;
+        Some(describe(action, "out of memory"))
+    }
+
+    fn act(&self, action: Action, reclaim: &mut dyn Reclaim) {
+        match action {
+            Action::TrimPool => {
+                reclaim.trim();
+                self.memory.trim();
+            }
+            Action::RunReclaimHooks => {
+                reclaim.drop_caches();
+                reclaim.trim();
+                self.memory.trim();
+            }
+            // The workspace is one planned arena that running streams need as it is: a smaller one would change their sound.
+            Action::ShrinkWorkspace => {}
+            Action::HoldAdmissions => reclaim.hold_admissions(),
+        }
+    }
+}
+
+fn settings(
+    profile: Profile,
+    device_bytes: Option<u64>,
+    cache_interval: Option<u32>,
+) -> ProfileSettings {
+    let mut settings = profile.settings(device_bytes);
+    if cache_interval.is_some() && settings.cache_interval.is_some() {
+        settings.cache_interval = cache_interval;
+    }
+    settings
+}
+
+fn describe(action: Action, reason: &str) -> String {
+    let what = match action {
+        Action::TrimPool => "gave kept memory back",
+        Action::RunReclaimHooks => "dropped caches",
+        Action::ShrinkWorkspace => "kept the workspace, which running streams need",
+        Action::HoldAdmissions => "held newcomers",
+    };
+    format!("{what} ({reason})")
+}

@@ -1,1 +1,37 @@
 //! Tensor operations over memory's blocks.
+//!
+//! A network's `forward` takes a [`Context`]: where activations live (its [`Workspace`]) and what computes them (its
+//! [`Operations`], today the CPU). Run once with [`Workspace::measuring`], a forward computes nothing and records what it
+//! allocates; [`Workspace::planned`] then serves every later run from one arena of exactly the size it needs.
+//!
+//! Sequences are time-major everywhere, `[time, channels]`: a convolution is then a product over overlapping rows and nothing is
+//! copied for it. Shape errors are programming errors and panic with the shapes; running out of memory is reported once, by
+//! [`Context::finish`].
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | tensor | f32 activations, row-major, contiguous, at most four dimensions |
+//! | view | rows of a tensor, perhaps only some of their columns |
+//! | matrix | weights `[outputs, inputs]` at a [`Precision`], packed for the kernels |
+//! | panel | the weights of 32 (16) neighbouring outputs, stored together |
+//! | workspace | where activations live: pooled, planned, or measuring only |
+//! | dry | running without bytes: shapes and lifetimes only |
+
+mod context;
+pub mod cpu;
+mod layers;
+mod matrix;
+mod operations;
+mod tensor;
+mod threads;
+mod workspace;
+
+pub use context::Context;
+pub use layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Padding};
+pub use matrix::{Matrix, MatrixError, Precision, Vector};
+pub use operations::{Activation, Attention, Operations, RelativePositions, Store};
+pub use tensor::{Tensor, View, ViewMut};
+pub use threads::Threads;
+pub use workspace::{Recording, Workspace};

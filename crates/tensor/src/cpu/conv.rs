@@ -1,0 +1,134 @@
+//! Convolutions as products over overlapping rows.
+
+use super::gemm::{self, Product, Rows};
+use super::rows;
+use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
+use crate::matrix::Vector;
+use crate::operations::Activation;
+use crate::tensor::{View, ViewMut};
+use crate::threads::Threads;
+
+/// The input with its zeros around it, if it has any.
+pub(crate) fn conv1d_scratch(time: usize, layer: &Conv1d) -> usize {
+    let padding = layer.padding.left + layer.padding.right;
+    match padding {
+        0 => 0,
+        _ => (time + padding) * layer.inputs(),
+    }
+}
+
+pub(crate) fn conv1d(
+    threads: &Threads,
+    x: View<'_>,
+    layer: &Conv1d,
+    activation: Activation,
+    out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    let inputs = layer.inputs();
+    let padded = if scratch.is_empty() {
+        x
+    } else {
+        let (before, rest) = scratch.split_at_mut(layer.padding.left * inputs);
+        let (middle, after) = rest.split_at_mut(x.row_count() * inputs);
+        before.fill(0.0);
+        after.fill(0.0);
+        for (index, row) in middle.chunks_exact_mut(inputs).enumerate() {
+            row.copy_from_slice(x.row(index));
+        }
+        View::new(scratch, scratch.len() / inputs, inputs)
+    };
+    let windows = Rows::windows(
+        padded,
+        out.row_count(),
+        layer.kernel,
+        layer.dilation,
+        layer.stride,
+    );
+    let product = Product {
+        bias: layer.bias.as_ref().map(Vector::data),
+        activation,
+        ..Product::of(windows, &layer.weight)
+    };
+    gemm::multiply(threads, &product, out);
+}
+
+/// Every tap's product for every input row.
+pub(crate) fn conv_transpose1d_scratch(time: usize, layer: &ConvTranspose1d) -> usize {
+    time * layer.weight.rows()
+}
+
+pub(crate) fn conv_transpose1d(
+    threads: &Threads,
+    x: View<'_>,
+    layer: &ConvTranspose1d,
+    mut out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    let (time, outputs, width) = (x.row_count(), layer.outputs(), layer.weight.rows());
+    if time == 0 {
+        return;
+    }
+    let product = Product::of(Rows::of(x), &layer.weight);
+    gemm::multiply(threads, &product, ViewMut::new(scratch, time, width));
+    let products = View::new(scratch, time, width);
+    rows::for_each(threads, &mut out, |index, out| {
+        match &layer.bias {
+            Some(bias) => out.copy_from_slice(bias.data()),
+            None => out.fill(0.0),
+        }
+        // Output row `index` gets tap k of input row t wherever t · stride + k = index + padding.
+        let place = index + layer.padding;
+        let first = (place + 1)
+            .saturating_sub(layer.kernel)
+            .div_ceil(layer.stride);
+        for row in first..=(place / layer.stride).min(time - 1) {
+            let tap = place - row * layer.stride;
+            let values = &products.row(row)[tap * outputs..][..outputs];
+            (out.iter_mut().zip(values)).for_each(|(out, &value)| *out += value);
+        }
+    });
+}
+
+/// The windows of one output row.
+pub(crate) fn conv2d_scratch(size: [usize; 2], layer: &Conv2d) -> usize {
+    layer.output_size(size)[1] * layer.weight.columns()
+}
+
+pub(crate) fn conv2d(
+    threads: &Threads,
+    x: View<'_>,
+    size: [usize; 2],
+    layer: &Conv2d,
+    activation: Activation,
+    mut out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    let [out_height, out_width] = layer.output_size(size);
+    let (inputs, window) = (x.column_count(), layer.weight.columns());
+    for out_row in 0..out_height {
+        for (index, taps) in scratch.chunks_exact_mut(window).enumerate() {
+            for (tap, values) in taps.chunks_exact_mut(inputs).enumerate() {
+                let [down, across] = [tap / layer.kernel[1], tap % layer.kernel[1]];
+                let y = (out_row * layer.stride[0] + down).checked_sub(layer.padding[0]);
+                let x_place = (index * layer.stride[1] + across).checked_sub(layer.padding[1]);
+                match (y, x_place) {
+                    (Some(y), Some(place)) if y < size[0] && place < size[1] => {
+                        values.copy_from_slice(x.row(y * size[1] + place));
+                    }
+                    _ => values.fill(0.0),
+                }
+            }
+        }
+        let product = Product {
+            bias: layer.bias.as_ref().map(Vector::data),
+            activation,
+            ..Product::of(
+                Rows::of(View::new(scratch, out_width, window)),
+                &layer.weight,
+            )
+        };
+        let range = out_row * out_width..(out_row + 1) * out_width;
+        gemm::multiply(threads, &product, out.reborrow().rows(range));
+    }
+}

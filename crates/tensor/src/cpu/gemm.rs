@@ -1,0 +1,344 @@
+//! Products of rows with packed weights: the basis of linear layers, convolutions and attention.
+
+use super::kernel::{self, Left};
+use super::maths;
+use super::unpack::unpack;
+use crate::matrix::{GROUP, Matrix, PANEL, Precision};
+use crate::operations::{Activation, Store};
+use crate::tensor::{View, ViewMut};
+use crate::threads::Threads;
+use std::marker::PhantomData;
+
+/// Rows that a kernel takes at once: with two vectors of 16 they fill 24 of AVX-512's 32 registers.
+pub(crate) const TILE_ROWS: usize = 12;
+/// Rows of one task; its tiles (12 KiB) stay in the first cache beside the weights.
+const CHUNK_ROWS: usize = 8 * TILE_ROWS;
+/// Inputs of one stretch: 24 KiB of f32 weights of a panel. Fixed, because it is part of the order of summation.
+const STRETCH: usize = 192;
+
+/// The left operand: `count` rows of `segments` stretches of inputs. Row i's input (s, c) is
+/// `data[i · stride + s · segment_stride + c]`. Rows may overlap: a convolution's windows are rows whose segments are its taps.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Number of rows.
+    pub count: usize,
+    /// Elements from row to row.
+    pub stride: usize,
+    /// Stretches in a row.
+    pub segments: usize,
+    /// Inputs in a stretch.
+    pub segment_len: usize,
+    /// Elements from stretch to stretch.
+    pub segment_stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of a view.
+    pub fn of(x: View<'a>) -> Rows<'a> {
+        Rows {
+            data: x.data(),
+            count: x.row_count(),
+            stride: x.stride(),
+            segments: 1,
+            segment_len: x.column_count(),
+            segment_stride: 0,
+        }
+    }
+
+    /// Windows of `taps` rows, `dilation` apart, one window every `step` rows, over a view whose rows lie close together.
+    pub fn windows(x: View<'a>, count: usize, taps: usize, dilation: usize, step: usize) -> Self {
+        let contiguous = dilation == 1 && x.stride() == x.column_count();
+        let (segments, segment_len) = match contiguous {
+            true => (1, taps * x.column_count()),
+            false => (taps, x.column_count()),
+        };
+        Rows {
+            data: x.data(),
+            count,
+            stride: step * x.stride(),
+            segments,
+            segment_len,
+            segment_stride: dilation * x.stride(),
+        }
+    }
+
+    fn inputs(&self) -> usize {
+        self.segments * self.segment_len
+    }
+}
+
+/// The right operand.
+#[derive(Clone, Copy)]
+pub enum Panels<'a> {
+    /// Packed weights.
+    Matrix(&'a Matrix),
+    /// f32 panels as a matrix has them: `[panel][input][32]`, the last 16 or 32 wide.
+    Packed {
+        /// The panels.
+        data: &'a [f32],
+        /// Outputs.
+        outputs: usize,
+    },
+    /// Row-major f32 `[inputs, outputs]`, in place; rows at least as long as the outputs rounded up to 16, also the last.
+    Plain {
+        /// The elements.
+        data: &'a [f32],
+        /// Elements from input to input.
+        stride: usize,
+        /// Outputs.
+        outputs: usize,
+    },
+}
+
+impl Panels<'_> {
+    fn outputs(&self) -> usize {
+        match self {
+            Panels::Matrix(matrix) => matrix.rows(),
+            Panels::Packed { outputs, .. } | Panels::Plain { outputs, .. } => *outputs,
+        }
+    }
+}
+
+/// `out = activation(factor · rows · panels + bias)`, or added to what `out` held.
+#[derive(Clone, Copy)]
+pub struct Product<'a> {
+    /// Left operand.
+    pub left: Rows<'a>,
+    /// Right operand.
+    pub right: Panels<'a>,
+    /// Added to each row.
+    pub bias: Option<&'a [f32]>,
+    /// The function of each element.
+    pub activation: Activation,
+    /// What happens to what the output held; `Add` comes after the activation.
+    pub store: Store,
+}
+
+impl<'a> Product<'a> {
+    /// A plain product with weights.
+    pub fn of(left: Rows<'a>, right: &'a Matrix) -> Product<'a> {
+        Product {
+            left,
+            right: Panels::Matrix(right),
+            bias: None,
+            activation: Activation::Identity,
+            store: Store::Overwrite,
+        }
+    }
+}
+
+/// Floats that panels of `outputs` × `inputs` take.
+pub fn packed_len(outputs: usize, inputs: usize) -> usize {
+    outputs.next_multiple_of(16) * inputs
+}
+
+/// Packs the rows of a view, as outputs, into f32 panels.
+pub fn pack(x: View<'_>, out: &mut [f32]) {
+    let (outputs, inputs) = (x.row_count(), x.column_count());
+    let padded = outputs.next_multiple_of(16);
+    for (panel, out) in out[..padded * inputs]
+        .chunks_mut(PANEL * inputs)
+        .enumerate()
+    {
+        let width = out.len() / inputs.max(1);
+        for lane in 0..width {
+            let row = panel * PANEL + lane;
+            if row < outputs {
+                let values = x.row(row).iter();
+                (values.enumerate()).for_each(|(k, &value)| out[k * width + lane] = value);
+            } else {
+                (0..inputs).for_each(|k| out[k * width + lane] = 0.0);
+            }
+        }
+    }
+}
+
+/// Output rows that tasks write at once, each its own rows or columns.
+pub(crate) struct SharedOutput<'a> {
+    start: *mut f32,
+    len: usize,
+    stride: usize,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: only `row` reaches the elements, and its contract keeps tasks apart.
+unsafe impl Sync for SharedOutput<'_> {}
+
+impl<'a> SharedOutput<'a> {
+    pub(crate) fn of(mut out: ViewMut<'a>) -> SharedOutput<'a> {
+        let stride = out.stride();
+        let data = out.data_mut();
+        SharedOutput {
+            start: data.as_mut_ptr(),
+            len: data.len(),
+            stride,
+            lifetime: PhantomData,
+        }
+    }
+
+    /// The part that begins at `row` and `column`.
+    fn from(&self, row: usize, column: usize) -> SharedOutput<'a> {
+        let start = row * self.stride + column;
+        assert!(start <= self.len, "row {row} of the output");
+        SharedOutput {
+            start: self.start.wrapping_add(start),
+            len: self.len - start,
+            ..*self
+        }
+    }
+
+    /// Columns `first..first + count` of row `index`.
+    ///
+    /// # Safety
+    /// No other task may hold any of these elements.
+    #[allow(clippy::mut_from_ref, reason = "the contract keeps the parts apart")]
+    pub(crate) unsafe fn row(&self, index: usize, first: usize, count: usize) -> &mut [f32] {
+        let start = index * self.stride + first;
+        assert!(start + count <= self.len, "row {index} of the output");
+        // SAFETY: inside the output's elements, and exclusive by the contract.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), count) }
+    }
+}
+
+/// Computes a product on all threads.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn multiply(threads: &Threads, product: &Product<'_>, out: ViewMut<'_>) {
+    let outputs = product.right.outputs();
+    assert_eq!(
+        (out.row_count(), out.column_count()),
+        (product.left.count, outputs),
+        "shape of a product's output"
+    );
+    if let Panels::Matrix(matrix) = product.right {
+        assert_eq!(
+            matrix.columns(),
+            product.left.inputs(),
+            "inputs of a product"
+        );
+    }
+    let panels = outputs.div_ceil(PANEL);
+    let chunks = product.left.count.div_ceil(CHUNK_ROWS);
+    // Few tasks, but enough that threads finish together.
+    let groups = (4 * threads.count())
+        .div_ceil(chunks.max(1))
+        .clamp(1, panels.max(1));
+    let out = SharedOutput::of(out);
+    threads.for_each(chunks * groups, |task| {
+        let (chunk, group) = (task / groups, task % groups);
+        let range = panels * group / groups..panels * (group + 1) / groups;
+        multiply_part(product, chunk, range, &out);
+    });
+}
+
+/// A product on the calling thread, for operations that share work out themselves.
+pub(crate) fn multiply_here(product: &Product<'_>, out: ViewMut<'_>) {
+    multiply_into(product, &SharedOutput::of(out), 0, 0);
+}
+
+/// As [`multiply_here`], into the part of a shared output that begins at `row` and `column` and is the caller's alone.
+pub(crate) fn multiply_into(
+    product: &Product<'_>,
+    out: &SharedOutput<'_>,
+    row: usize,
+    column: usize,
+) {
+    let panels = product.right.outputs().div_ceil(PANEL);
+    let out = out.from(row, column);
+    for chunk in 0..product.left.count.div_ceil(CHUNK_ROWS) {
+        multiply_part(product, chunk, 0..panels, &out);
+    }
+}
+
+fn multiply_part(
+    product: &Product<'_>,
+    chunk: usize,
+    panels: std::ops::Range<usize>,
+    out: &SharedOutput<'_>,
+) {
+    let set = kernel::instruction_set();
+    let left = product.left;
+    let outputs = product.right.outputs();
+    let rows = chunk * CHUNK_ROWS..((chunk + 1) * CHUNK_ROWS).min(left.count);
+    let mut buffer = [0.0_f32; STRETCH * PANEL];
+    let mut tiles = [0.0_f32; CHUNK_ROWS * PANEL];
+    for panel in panels {
+        let first_output = panel * PANEL;
+        let width = PANEL.min(outputs.next_multiple_of(16) - first_output);
+        tiles[..rows.len() * PANEL].fill(0.0);
+        for segment in 0..left.segments {
+            for first in (0..left.segment_len).step_by(STRETCH) {
+                let depth = STRETCH.min(left.segment_len - first);
+                let input = segment * left.segment_len + first;
+                let (weights, stride) =
+                    stretch(set, product, panel, width, input, depth, &mut buffer);
+                for (tile, row) in rows.clone().step_by(TILE_ROWS).enumerate() {
+                    let start = row * left.stride + segment * left.segment_stride + first;
+                    let left = Left {
+                        data: &left.data[start..],
+                        stride: left.stride,
+                        rows: TILE_ROWS.min(rows.end - row),
+                        depth,
+                    };
+                    let tile = &mut tiles[tile * TILE_ROWS * PANEL..];
+                    kernel::accumulate(set, left, weights, stride, width, tile);
+                }
+            }
+        }
+        let valid = width.min(outputs - first_output);
+        let bias = product
+            .bias
+            .map(|bias| &bias[first_output..first_output + valid]);
+        for (tile, row) in tiles.chunks_exact_mut(PANEL).zip(rows.clone()) {
+            let tile = &mut tile[..valid];
+            if let Some(bias) = bias {
+                (tile.iter_mut().zip(bias)).for_each(|(value, &bias)| *value += bias);
+            }
+            maths::activate(tile, product.activation);
+            // SAFETY: each task has its own rows and panels.
+            let out = unsafe { out.row(row, first_output, valid) };
+            match product.store {
+                Store::Overwrite => out.copy_from_slice(tile),
+                Store::Add => (out.iter_mut().zip(&*tile)).for_each(|(out, &value)| *out += value),
+            }
+        }
+    }
+}
+
+/// One panel's weights of one stretch of inputs: in place if they are f32, else unpacked into `buffer`. With their row stride.
+fn stretch<'b>(
+    set: kernel::InstructionSet,
+    product: &Product<'b>,
+    panel: usize,
+    width: usize,
+    input: usize,
+    depth: usize,
+    buffer: &'b mut [f32],
+) -> (&'b [f32], usize) {
+    let inputs = product.left.inputs();
+    match product.right {
+        Panels::Matrix(matrix) if matrix.precision() == Precision::F32 => {
+            let data: &[f32] = bytemuck::cast_slice(matrix.packed_bytes());
+            (&data[panel * PANEL * inputs + input * width..], width)
+        }
+        Panels::Matrix(matrix) => {
+            let unit = match matrix.precision() {
+                Precision::F32 | Precision::F16 => 1,
+                Precision::Int8 => 4,
+                Precision::Q4 => GROUP,
+            };
+            assert!(
+                input.is_multiple_of(unit),
+                "a matrix in {} needs segments of a multiple of {unit} inputs",
+                matrix.precision()
+            );
+            unpack(set, matrix, panel, input, depth, buffer);
+            (buffer, width)
+        }
+        Panels::Packed { data, .. } => (&data[panel * PANEL * inputs + input * width..], width),
+        Panels::Plain { data, stride, .. } => (&data[input * stride + panel * PANEL..], stride),
+    }
+}

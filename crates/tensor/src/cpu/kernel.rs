@@ -1,0 +1,253 @@
+//! The inner product of a few rows with one panel, once per instruction set.
+//!
+//! Every instruction set adds the same products in the same order; those with fused multiply-add round once instead of twice.
+
+use super::gemm::TILE_ROWS;
+use crate::matrix::PANEL;
+use std::sync::OnceLock;
+
+/// What the kernels were compiled for; the machine is asked once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InstructionSet {
+    /// 512-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 256-bit registers with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Whatever the compiler may assume (on AArch64 that includes NEON).
+    Portable,
+}
+
+impl InstructionSet {
+    /// For logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => "avx2",
+            InstructionSet::Portable if cfg!(target_arch = "aarch64") => "neon",
+            InstructionSet::Portable => "portable",
+        }
+    }
+}
+
+/// The best that this machine has.
+pub(crate) fn instruction_set() -> InstructionSet {
+    static BEST: OnceLock<InstructionSet> = OnceLock::new();
+    *BEST.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> InstructionSet {
+    let has_avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+    if has_avx512 {
+        InstructionSet::Avx512
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        InstructionSet::Avx2
+    } else {
+        InstructionSet::Portable
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> InstructionSet {
+    InstructionSet::Portable
+}
+
+/// A few rows of the left operand over one stretch of inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    /// From the first element of the first row on.
+    pub(crate) data: &'a [f32],
+    /// Elements from row to row.
+    pub(crate) stride: usize,
+    /// Rows, at most [`TILE_ROWS`].
+    pub(crate) rows: usize,
+    /// Inputs.
+    pub(crate) depth: usize,
+}
+
+/// `tile[r][j] += Σₖ left[r][k] · panel[k · panel_stride + j]` for j below `width`, a multiple of 16 up to 32. Rows of `tile` are 32 long.
+pub(crate) fn accumulate(
+    set: InstructionSet,
+    left: Left<'_>,
+    panel: &[f32],
+    panel_stride: usize,
+    width: usize,
+    tile: &mut [f32],
+) {
+    let Left { rows, depth, .. } = left;
+    if rows == 0 || depth == 0 {
+        return;
+    }
+    assert!(rows <= TILE_ROWS && (width == 16 || width == PANEL) && panel_stride >= width);
+    assert!(left.data.len() >= (rows - 1) * left.stride + depth);
+    assert!(panel.len() >= (depth - 1) * panel_stride + width);
+    assert!(tile.len() >= rows * PANEL);
+    match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => {
+            // SAFETY: the instruction set comes from detection; the lengths were checked above.
+            unsafe { avx512(left, panel, panel_stride, width, tile) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => {
+            // SAFETY: the instruction set comes from detection; the body is safe code.
+            unsafe { avx2(left, panel, panel_stride, width, tile) }
+        }
+        InstructionSet::Portable => {
+            let fused = cfg!(target_arch = "aarch64");
+            if fused {
+                portable::<true, 4>(left, panel, panel_stride, width, tile);
+            } else {
+                portable::<false, 4>(left, panel, panel_stride, width, tile);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(left: Left<'_>, panel: &[f32], panel_stride: usize, width: usize, tile: &mut [f32]) {
+    portable::<true, 6>(left, panel, panel_stride, width, tile);
+}
+
+/// 16 columns of `BLOCK` rows at a time, in code that the compiler vectorises for the caller's instruction set.
+#[inline(always)]
+fn portable<const FUSED: bool, const BLOCK: usize>(
+    left: Left<'_>,
+    panel: &[f32],
+    panel_stride: usize,
+    width: usize,
+    tile: &mut [f32],
+) {
+    for first in (0..left.rows).step_by(BLOCK) {
+        let block = Left {
+            data: &left.data[first * left.stride..],
+            rows: BLOCK.min(left.rows - first),
+            ..left
+        };
+        for column in (0..width).step_by(16) {
+            let tile = &mut tile[first * PANEL + column..];
+            let panel = &panel[column..];
+            if block.rows == BLOCK {
+                portable_block::<FUSED, BLOCK>(block, panel, panel_stride, tile);
+            } else {
+                for row in 0..block.rows {
+                    let one = Left {
+                        data: &block.data[row * left.stride..],
+                        rows: 1,
+                        ..left
+                    };
+                    portable_block::<FUSED, 1>(one, panel, panel_stride, &mut tile[row * PANEL..]);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn portable_block<const FUSED: bool, const ROWS: usize>(
+    left: Left<'_>,
+    panel: &[f32],
+    panel_stride: usize,
+    tile: &mut [f32],
+) {
+    let mut sums = [[0.0_f32; 16]; ROWS];
+    for (row, sums) in sums.iter_mut().enumerate() {
+        sums.copy_from_slice(&tile[row * PANEL..][..16]);
+    }
+    for k in 0..left.depth {
+        let weights: &[f32; 16] = panel[k * panel_stride..]
+            .first_chunk()
+            .expect("checked length");
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let value = left.data[row * left.stride + k];
+            for (sum, &weight) in sums.iter_mut().zip(weights) {
+                *sum = if FUSED {
+                    value.mul_add(weight, *sum)
+                } else {
+                    value * weight + *sum
+                };
+            }
+        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        tile[row * PANEL..][..16].copy_from_slice(sums);
+    }
+}
+
+/// # Safety
+/// The lengths must be as [`accumulate`] checks them.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512(
+    left: Left<'_>,
+    panel: &[f32],
+    panel_stride: usize,
+    width: usize,
+    tile: &mut [f32],
+) {
+    macro_rules! rows {
+        ($vectors:literal, $($rows:literal)*) => {
+            match left.rows {
+                // SAFETY: passed on from the caller.
+                $($rows => unsafe { avx512_tile::<$rows, $vectors>(left, panel, panel_stride, tile) },)*
+                _ => unreachable!("at most {TILE_ROWS} rows"),
+            }
+        };
+    }
+    if width == PANEL {
+        rows!(2, 1 2 3 4 5 6 7 8 9 10 11 12);
+    } else {
+        rows!(1, 1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+}
+
+/// # Safety
+/// The lengths must be as [`accumulate`] checks them, for `ROWS` rows and 16 · `VECTORS` columns.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize>(
+    left: Left<'_>,
+    panel: &[f32],
+    panel_stride: usize,
+    tile: &mut [f32],
+) {
+    use std::arch::x86_64::{
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+    let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
+    let rows = left.data.as_ptr();
+    let mut weights = panel.as_ptr();
+    // SAFETY: every row of the tile is 32 long and there are `ROWS`; `left` reaches (ROWS − 1) · stride + depth; `panel` reaches
+    // (depth − 1) · panel_stride + 16 · VECTORS.
+    unsafe {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            for (vector, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_loadu_ps(tile.as_ptr().add(row * PANEL + 16 * vector));
+            }
+        }
+        for k in 0..left.depth {
+            let mut loaded = [_mm512_setzero_ps(); VECTORS];
+            for (vector, loaded) in loaded.iter_mut().enumerate() {
+                *loaded = _mm512_loadu_ps(weights.add(16 * vector));
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let value = _mm512_set1_ps(*rows.add(row * left.stride + k));
+                for (sum, &weight) in sums.iter_mut().zip(&loaded) {
+                    *sum = _mm512_fmadd_ps(value, weight, *sum);
+                }
+            }
+            weights = weights.wrapping_add(panel_stride);
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (vector, &sum) in sums.iter().enumerate() {
+                _mm512_storeu_ps(tile.as_mut_ptr().add(row * PANEL + 16 * vector), sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Operations on the CPU.
+//!
+//! Every product (linear layers, convolutions, attention) goes through [`gemm`], which splits outputs between threads and never a sum,
+//! in one fixed order of summation: a row's result depends on neither the number of threads nor the other rows.
+
+mod attention;
+mod conv;
+pub mod gemm;
+mod kernel;
+mod maths;
+mod rows;
+mod unpack;
+
+use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
+use crate::matrix::{Matrix, Vector};
+use crate::operations::{Activation, Attention, Operations, Store};
+use crate::tensor::{View, ViewMut};
+use crate::threads::Threads;
+use gemm::{Product, Rows};
+
+/// The CPU with its threads.
+#[derive(Clone)]
+pub struct Cpu {
+    threads: Threads,
+    name: String,
+}
+
+impl Cpu {
+    /// Operations that share their work between `threads`.
+    pub fn new(threads: Threads) -> Cpu {
+        let name = format!("cpu-{}", kernel::instruction_set().name());
+        Cpu { threads, name }
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
+    }
+}
+
+impl Operations for Cpu {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn linear_scratch(&self, _rows: usize, _weight: &Matrix) -> usize {
+        0
+    }
+
+    fn linear(
+        &self,
+        x: View<'_>,
+        weight: &Matrix,
+        bias: Option<&Vector>,
+        activation: Activation,
+        store: Store,
+        out: ViewMut<'_>,
+        _scratch: &mut [f32],
+    ) {
+        let product = Product {
+            bias: bias.map(Vector::data),
+            activation,
+            store,
+            ..Product::of(Rows::of(x), weight)
+        };
+        gemm::multiply(&self.threads, &product, out);
+    }
+
+    fn conv1d_scratch(&self, time: usize, layer: &Conv1d) -> usize {
+        conv::conv1d_scratch(time, layer)
+    }
+
+    fn conv1d(
+        &self,
+        x: View<'_>,
+        layer: &Conv1d,
+        activation: Activation,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    ) {
+        conv::conv1d(&self.threads, x, layer, activation, out, scratch);
+    }
+
+    fn conv_transpose1d_scratch(&self, time: usize, layer: &ConvTranspose1d) -> usize {
+        conv::conv_transpose1d_scratch(time, layer)
+    }
+
+    fn conv_transpose1d(
+        &self,
+        x: View<'_>,
+        layer: &ConvTranspose1d,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    ) {
+        conv::conv_transpose1d(&self.threads, x, layer, out, scratch);
+    }
+
+    fn conv2d_scratch(&self, size: [usize; 2], layer: &Conv2d) -> usize {
+        conv::conv2d_scratch(size, layer)
+    }
+
+    fn conv2d(
+        &self,
+        x: View<'_>,
+        size: [usize; 2],
+        layer: &Conv2d,
+        activation: Activation,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    ) {
+        conv::conv2d(&self.threads, x, size, layer, activation, out, scratch);
+    }
+
+    fn layer_norm(
+        &self,
+        x: View<'_>,
+        scale: Option<&Vector>,
+        shift: Option<&Vector>,
+        epsilon: f32,
+        mut out: ViewMut<'_>,
+    ) {
+        for row in 0..x.row_count() {
+            rows::layer_norm(
+                x.row(row),
+                scale.map(Vector::data),
+                shift.map(Vector::data),
+                epsilon,
+                out.row_mut(row),
+            );
+        }
+    }
+
+    fn rms_norm(&self, x: View<'_>, scale: &Vector, epsilon: f32, mut out: ViewMut<'_>) {
+        for row in 0..x.row_count() {
+            rows::rms_norm(x.row(row), scale.data(), epsilon, out.row_mut(row));
+        }
+    }
+
+    fn activate(&self, mut x: ViewMut<'_>, activation: Activation) {
+        rows::for_each(&self.threads, &mut x, |_, row| {
+            maths::activate(row, activation);
+        });
+    }
+
+    fn snake(&self, mut x: ViewMut<'_>, alpha: &Vector) {
+        let alpha = alpha.data();
+        rows::for_each(&self.threads, &mut x, |_, row| maths::snake(row, alpha));
+    }
+
+    fn gated_silu(&self, x: View<'_>, mut out: ViewMut<'_>) {
+        rows::for_each(&self.threads, &mut out, |index, row| {
+            let (gate, up) = x.row(index).split_at(row.len());
+            row.copy_from_slice(gate);
+            maths::activate(row, Activation::Silu);
+            row.iter_mut().zip(up).for_each(|(value, &up)| *value *= up);
+        });
+    }
+
+    fn add_scaled(&self, mut x: ViewMut<'_>, scale: f32, y: View<'_>, factor: f32) {
+        for index in 0..x.row_count() {
+            let y = y.row(if y.row_count() == 1 { 0 } else { index });
+            for (x, &y) in x.row_mut(index).iter_mut().zip(y) {
+                *x = *x * scale + y * factor;
+            }
+        }
+    }
+
+    fn multiply(&self, mut x: ViewMut<'_>, y: View<'_>) {
+        for index in 0..x.row_count() {
+            let y = y.row(if y.row_count() == 1 { 0 } else { index });
+            (x.row_mut(index).iter_mut().zip(y)).for_each(|(x, &y)| *x *= y);
+        }
+    }
+
+    fn copy(&self, x: View<'_>, mut out: ViewMut<'_>) {
+        for index in 0..x.row_count() {
+            out.row_mut(index).copy_from_slice(x.row(index));
+        }
+    }
+
+    fn softmax(&self, mut x: ViewMut<'_>) {
+        rows::for_each(&self.threads, &mut x, |_, row| maths::softmax(row));
+    }
+
+    fn attention_scratch(
+        &self,
+        queries: usize,
+        keys: usize,
+        columns: usize,
+        heads: usize,
+    ) -> usize {
+        attention::scratch(&self.threads, queries, keys, columns, heads)
+    }
+
+    fn attention(
+        &self,
+        q: View<'_>,
+        k: View<'_>,
+        v: View<'_>,
+        options: &Attention<'_>,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    ) {
+        attention::attention(&self.threads, q, k, v, options, out, scratch);
+    }
+
+    fn lstm_cell(&self, gates: View<'_>, mut cell: ViewMut<'_>, mut hidden: ViewMut<'_>) {
+        for row in 0..gates.row_count() {
+            rows::lstm_cell(gates.row(row), cell.row_mut(row), hidden.row_mut(row));
+        }
+    }
+
+    fn embedding(&self, table: &Matrix, ids: &[u32], mut out: ViewMut<'_>) {
+        for (row, &id) in ids.iter().enumerate() {
+            table.copy_row(id as usize, out.row_mut(row));
+        }
+    }
+}

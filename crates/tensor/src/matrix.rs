@@ -1,0 +1,481 @@
+//! Weights, packed for the kernels, in shared blocks.
+
+use half::f16;
+use serde::{Deserialize, Serialize};
+use sottovoce_memory::{ArenaSlice, SharedBlock};
+use std::fmt;
+use std::str::FromStr;
+
+/// How a matrix's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit floating point; arithmetic in 32 bits.
+    F16,
+    /// 8 bits with one scale an output.
+    Int8,
+    /// 4 bits with one 16-bit scale for 32 neighbouring inputs of an output.
+    Q4,
+}
+
+impl Precision {
+    /// All precisions, widest first.
+    pub const ALL: [Precision; 4] = [
+        Precision::F32,
+        Precision::F16,
+        Precision::Int8,
+        Precision::Q4,
+    ];
+
+    /// The name used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Int8 => "int8",
+            Precision::Q4 => "q4",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = MatrixError;
+
+    fn from_str(text: &str) -> Result<Precision, MatrixError> {
+        (Precision::ALL.into_iter())
+            .find(|precision| precision.name() == text)
+            .ok_or_else(|| MatrixError::UnknownPrecision(text.to_owned()))
+    }
+}
+
+/// Why weights could not be taken.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum MatrixError {
+    /// A weight that the precision cannot hold.
+    #[error("weight {value} at [{row}, {column}] cannot be stored as {precision}")]
+    NotRepresentable {
+        /// The weight.
+        value: f32,
+        /// Its output.
+        row: usize,
+        /// Its input.
+        column: usize,
+        /// The precision asked for.
+        precision: Precision,
+    },
+    /// The block is not of the size that the shape needs.
+    #[error("a {precision} matrix of {rows} × {columns} takes {expected} bytes, not {found}")]
+    WrongSize {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        columns: usize,
+        /// The precision.
+        precision: Precision,
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// No precision has this name.
+    #[error("no precision is called {0:?}: use f32, f16, int8 or q4")]
+    UnknownPrecision(String),
+}
+
+/// Outputs in a panel of `F32` and `F16`.
+pub(crate) const PANEL: usize = 32;
+/// Outputs in a panel of `Int8` and `Q4`; outputs are padded to a multiple of it at every precision.
+pub(crate) const NARROW_PANEL: usize = 16;
+/// Inputs that share a scale in `Q4`.
+pub(crate) const GROUP: usize = 32;
+/// Bytes of 16 outputs × 32 inputs in `Q4`: 256 of weights, 32 of scales.
+pub(crate) const Q4_BLOCK: usize = NARROW_PANEL * GROUP / 2 + NARROW_PANEL * size_of::<f16>();
+
+/// Weights `[outputs, inputs]`, read-only and shared, packed at a precision.
+///
+/// `F32` and `F16`: panels of 32 outputs, `[panel][input][output]`; the last panel is 16 wide if that is enough.
+/// `Int8`: scales (f32) of all outputs, then panels of 16 outputs, `[panel][input / 4][output][input % 4]`, bytes of level + 128.
+/// `Q4`: panels of 16 outputs, in them blocks of 32 inputs: four lines of 64 bytes `[output][input % 4]`, where line `i` holds inputs
+/// `8i..8i + 4` in its low and `8i + 4..8i + 8` in its high half-bytes (plus 8), then 16 scales (f16).
+/// What padding adds is zero.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    rows: usize,
+    columns: usize,
+    precision: Precision,
+    data: SharedBlock,
+}
+
+impl Matrix {
+    /// Bytes that a matrix of `rows` outputs and `columns` inputs takes.
+    pub fn bytes_for(rows: usize, columns: usize, precision: Precision) -> usize {
+        let rows = rows.next_multiple_of(NARROW_PANEL);
+        match precision {
+            Precision::F32 => rows * columns * size_of::<f32>(),
+            Precision::F16 => rows * columns * size_of::<f16>(),
+            Precision::Int8 => rows * (4 + columns.next_multiple_of(4)),
+            Precision::Q4 => rows / NARROW_PANEL * columns.div_ceil(GROUP) * Q4_BLOCK,
+        }
+    }
+
+    /// Packs row-major weights.
+    ///
+    /// # Errors
+    /// If a weight is not finite or too large for the precision, or `block` has the wrong size.
+    ///
+    /// # Panics
+    /// If `weights` is not `rows` × `columns` long.
+    pub fn from_f32(
+        block: ArenaSlice,
+        rows: usize,
+        columns: usize,
+        weights: &[f32],
+        precision: Precision,
+    ) -> Result<Matrix, MatrixError> {
+        assert_eq!(
+            weights.len(),
+            rows * columns,
+            "weights of a {rows} × {columns} matrix"
+        );
+        Matrix::from_rows(block, rows, columns, precision, |row, out| {
+            out.copy_from_slice(&weights[row * columns..][..columns]);
+        })
+    }
+
+    /// Packs weights that `read_row` writes one output at a time, so that no second copy of the whole is needed.
+    ///
+    /// # Errors
+    /// As [`Matrix::from_f32`].
+    pub fn from_rows(
+        mut block: ArenaSlice,
+        rows: usize,
+        columns: usize,
+        precision: Precision,
+        mut read_row: impl FnMut(usize, &mut [f32]),
+    ) -> Result<Matrix, MatrixError> {
+        Matrix::check_size(rows, columns, precision, block.len())?;
+        let data = block.bytes_mut();
+        data.fill(0);
+        let mut weights = vec![0.0; columns];
+        for row in 0..rows {
+            read_row(row, &mut weights);
+            let largest = match precision {
+                Precision::F16 => f32::from(f16::MAX),
+                _ => f32::MAX,
+            };
+            let unfit = |value: &f32| value.is_nan() || value.abs() > largest;
+            if let Some(column) = weights.iter().position(unfit) {
+                return Err(MatrixError::NotRepresentable {
+                    value: weights[column],
+                    row,
+                    column,
+                    precision,
+                });
+            }
+            let padded = rows.next_multiple_of(NARROW_PANEL);
+            match precision {
+                Precision::F32 => {
+                    let out: &mut [f32] = bytemuck::cast_slice_mut(data);
+                    let place = WidePlace::of(row, padded, columns);
+                    for (column, &value) in weights.iter().enumerate() {
+                        out[place.index(column)] = value;
+                    }
+                }
+                Precision::F16 => {
+                    let out: &mut [f16] = bytemuck::cast_slice_mut(data);
+                    let place = WidePlace::of(row, padded, columns);
+                    for (column, &value) in weights.iter().enumerate() {
+                        out[place.index(column)] = f16::from_f32(value);
+                    }
+                }
+                Precision::Int8 => pack_int8(data, row, padded, &weights),
+                Precision::Q4 => pack_q4(data, row, &weights),
+            }
+        }
+        Ok(Matrix {
+            rows,
+            columns,
+            precision,
+            data: block.into_shared(),
+        })
+    }
+
+    /// Takes bytes that [`Matrix::packed_bytes`] gave out before.
+    ///
+    /// # Errors
+    /// If `data` has the wrong size.
+    pub fn from_packed(
+        data: SharedBlock,
+        rows: usize,
+        columns: usize,
+        precision: Precision,
+    ) -> Result<Matrix, MatrixError> {
+        Matrix::check_size(rows, columns, precision, data.len())?;
+        Ok(Matrix {
+            rows,
+            columns,
+            precision,
+            data,
+        })
+    }
+
+    fn check_size(
+        rows: usize,
+        columns: usize,
+        precision: Precision,
+        found: usize,
+    ) -> Result<(), MatrixError> {
+        let expected = Matrix::bytes_for(rows, columns, precision);
+        if found != expected {
+            return Err(MatrixError::WrongSize {
+                rows,
+                columns,
+                precision,
+                expected,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    /// Outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How the weights are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The packed weights.
+    pub fn packed_bytes(&self) -> &[u8] {
+        self.data.bytes()
+    }
+
+    /// Outputs with padding.
+    pub(crate) fn padded_rows(&self) -> usize {
+        self.rows.next_multiple_of(NARROW_PANEL)
+    }
+
+    /// Writes the weights of output `row` to `out`.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is not one row long.
+    pub fn copy_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(out.len(), self.columns, "length of a row");
+        let data = self.packed_bytes();
+        let place = WidePlace::of(row, self.padded_rows(), self.columns);
+        match self.precision {
+            Precision::F32 => {
+                let packed: &[f32] = bytemuck::cast_slice(data);
+                for (column, value) in out.iter_mut().enumerate() {
+                    *value = packed[place.index(column)];
+                }
+            }
+            Precision::F16 => {
+                let packed: &[f16] = bytemuck::cast_slice(data);
+                for (column, value) in out.iter_mut().enumerate() {
+                    *value = packed[place.index(column)].to_f32();
+                }
+            }
+            Precision::Int8 => {
+                let parts = Int8Parts::of(data, self.padded_rows());
+                for (column, value) in out.iter_mut().enumerate() {
+                    let index = int8_index(row, column, self.columns);
+                    *value = (f32::from(parts.weights[index]) - 128.0) * parts.scales[row];
+                }
+            }
+            Precision::Q4 => {
+                for (column, value) in out.iter_mut().enumerate() {
+                    let block = q4_block_start(row, column, self.columns);
+                    let (byte, shift) = q4_nibble(row, column);
+                    let level = i32::from(data[block + byte] >> shift & 15) - 8;
+                    let scale = block + Q4_BLOCK - 32 + 2 * (row % NARROW_PANEL);
+                    let scale = f16::from_le_bytes([data[scale], data[scale + 1]]);
+                    *value = level as f32 * scale.to_f32();
+                }
+            }
+        }
+    }
+}
+
+/// Where an output's weights are in the wide panels.
+struct WidePlace {
+    start: usize,
+    width: usize,
+}
+
+impl WidePlace {
+    fn of(row: usize, padded_rows: usize, columns: usize) -> WidePlace {
+        let panel = row / PANEL;
+        WidePlace {
+            start: panel * PANEL * columns + row % PANEL,
+            width: PANEL.min(padded_rows - panel * PANEL),
+        }
+    }
+
+    fn index(&self, column: usize) -> usize {
+        self.start + column * self.width
+    }
+}
+
+/// The parts of an `Int8` matrix.
+pub(crate) struct Int8Parts<'a> {
+    /// One factor an output.
+    pub(crate) scales: &'a [f32],
+    /// The panels.
+    pub(crate) weights: &'a [u8],
+}
+
+impl<'a> Int8Parts<'a> {
+    pub(crate) fn of(data: &'a [u8], padded_rows: usize) -> Int8Parts<'a> {
+        let (scales, weights) = data.split_at(padded_rows * 4);
+        Int8Parts {
+            scales: bytemuck::cast_slice(scales),
+            weights,
+        }
+    }
+}
+
+fn int8_index(row: usize, column: usize, columns: usize) -> usize {
+    let panel = row / NARROW_PANEL * NARROW_PANEL * columns.next_multiple_of(4);
+    panel + column / 4 * 4 * NARROW_PANEL + row % NARROW_PANEL * 4 + column % 4
+}
+
+fn pack_int8(data: &mut [u8], row: usize, padded_rows: usize, weights: &[f32]) {
+    let largest = weights.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
+    let scale = largest / 127.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let (scales, packed) = data.split_at_mut(padded_rows * 4);
+    for (column, &weight) in weights.iter().enumerate() {
+        let level = (weight * inverse).round().clamp(-127.0, 127.0) as i32;
+        packed[int8_index(row, column, weights.len())] = (level + 128) as u8;
+    }
+    bytemuck::cast_slice_mut::<u8, f32>(scales)[row] = scale;
+}
+
+fn q4_block_start(row: usize, column: usize, columns: usize) -> usize {
+    (row / NARROW_PANEL * columns.div_ceil(GROUP) + column / GROUP) * Q4_BLOCK
+}
+
+/// The byte within a block, and how far right its half must be shifted.
+fn q4_nibble(row: usize, column: usize) -> (usize, u32) {
+    let within = column % GROUP;
+    let byte = within / 8 * 64 + row % NARROW_PANEL * 4 + within % 4;
+    (byte, if within % 8 < 4 { 0 } else { 4 })
+}
+
+fn pack_q4(data: &mut [u8], row: usize, weights: &[f32]) {
+    for (group, values) in weights.chunks(GROUP).enumerate() {
+        let first = group * GROUP;
+        let scale = f16::from_f32(q4_scale(values));
+        let inverse = match scale.to_f32() {
+            0.0 => 0.0,
+            scale => 1.0 / scale,
+        };
+        let block = q4_block_start(row, first, weights.len());
+        for within in 0..GROUP {
+            let value = values.get(within).copied().unwrap_or(0.0);
+            let level = (value * inverse).round().clamp(-8.0, 7.0) as i32 + 8;
+            let (byte, shift) = q4_nibble(row, first + within);
+            data[block + byte] |= (level as u8) << shift;
+        }
+        let place = block + Q4_BLOCK - 32 + 2 * (row % NARROW_PANEL);
+        data[place..place + 2].copy_from_slice(&scale.to_le_bytes());
+    }
+}
+
+/// The scale with the least squared error among a few: the largest magnitude may be clipped a little or use the eighth negative level.
+fn q4_scale(values: &[f32]) -> f32 {
+    let extreme = (values.iter()).fold(
+        0.0_f32,
+        |most, &v| if v.abs() > most.abs() { v } else { most },
+    );
+    if extreme == 0.0 {
+        return 0.0;
+    }
+    let mut best = (f32::INFINITY, 0.0);
+    for step in 0..12 {
+        let scale = extreme / -(8.0 - 0.25 * step as f32);
+        let inverse = 1.0 / scale;
+        let error: f32 = (values.iter())
+            .map(|&value| {
+                let difference = value - (value * inverse).round().clamp(-8.0, 7.0) * scale;
+                difference * difference
+            })
+            .sum();
+        if error < best.0 {
+            best = (error, scale);
+        }
+    }
+    best.1
+}
+
+/// f32 weights that are not packed: biases, norms, Snake's α.
+#[derive(Clone, Debug)]
+pub struct Vector {
+    data: SharedBlock,
+}
+
+impl Vector {
+    /// Bytes that `len` values take.
+    pub fn bytes_for(len: usize) -> usize {
+        len * size_of::<f32>()
+    }
+
+    /// Copies values into a block of exactly their size.
+    ///
+    /// # Errors
+    /// If the block has another size or a value is not finite.
+    pub fn from_f32(mut block: ArenaSlice, values: &[f32]) -> Result<Vector, MatrixError> {
+        let expected = Vector::bytes_for(values.len());
+        if block.len() != expected {
+            return Err(MatrixError::WrongSize {
+                rows: 1,
+                columns: values.len(),
+                precision: Precision::F32,
+                expected,
+                found: block.len(),
+            });
+        }
+        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+            return Err(MatrixError::NotRepresentable {
+                value: values[column],
+                row: 0,
+                column,
+                precision: Precision::F32,
+            });
+        }
+        bytemuck::cast_slice_mut(block.bytes_mut()).copy_from_slice(values);
+        Ok(Vector {
+            data: block.into_shared(),
+        })
+    }
+
+    /// The values.
+    pub fn data(&self) -> &[f32] {
+        bytemuck::cast_slice(self.data.bytes())
+    }
+
+    /// How many values.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.data.len() / size_of::<f32>()
+    }
+}

@@ -1,0 +1,178 @@
+//! The one list of operations that a device provides.
+
+use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
+use crate::matrix::{Matrix, Vector};
+use crate::tensor::{View, ViewMut};
+
+/// A function of one element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// x.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// x, or `slope` · x below zero.
+    LeakyRelu(f32),
+    /// x, or eˣ − 1 below zero.
+    Elu,
+    /// x Φ(x) with the exact error function.
+    GeluErf,
+    /// GELU's tanh form, GPT-2's `gelu_new`.
+    GeluTanh,
+    /// x σ(x).
+    Silu,
+    /// x tanh(ln(1 + eˣ)).
+    Mish,
+    /// tanh x.
+    Tanh,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+    /// eˣ.
+    Exp,
+    /// sin x.
+    Sin,
+    /// cos x.
+    Cos,
+    /// |x|.
+    Abs,
+}
+
+/// What happens to what the output held before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// It is lost.
+    Overwrite,
+    /// The result is added to it.
+    Add,
+}
+
+/// Scaled dot-product attention over rows; heads lie side by side in the columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// Number of heads.
+    pub heads: usize,
+    /// Scores are multiplied by it; 1/√(head size) in most networks.
+    pub scale: f32,
+    /// Whether query i sees only keys up to i + (keys − queries).
+    pub causal: bool,
+    /// Scores by relative position, added before scaling (conformer).
+    pub relative: Option<RelativePositions<'a>>,
+}
+
+/// Transformer-XL's position term: query row i and key row j add `queries[i] · positions[keys − 1 − i + j]`, so that the first row of
+/// `positions` belongs to the key that lies furthest after its query... in the order that the encoding table lists them.
+#[derive(Clone, Copy, Debug)]
+pub struct RelativePositions<'a> {
+    /// The queries with the position bias added, `[queries, heads · size]`.
+    pub queries: View<'a>,
+    /// The projected encodings, `[2 · keys − 1, heads · size]`.
+    pub positions: View<'a>,
+}
+
+/// What computes on a device. [`crate::Context`] checks shapes, takes outputs and scratch from the workspace, and calls these; every
+/// shape is right here, and the workspace is not dry.
+pub trait Operations: Send + Sync {
+    /// A name for reports, with the instruction set.
+    fn name(&self) -> &str;
+
+    /// f32 elements of scratch that [`Operations::linear`] needs.
+    fn linear_scratch(&self, rows: usize, weight: &Matrix) -> usize;
+    /// `out = activation(x Wᵀ + bias)`, or added to what `out` held.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one fused product: operands, epilogue, output, scratch"
+    )]
+    fn linear(
+        &self,
+        x: View<'_>,
+        weight: &Matrix,
+        bias: Option<&Vector>,
+        activation: Activation,
+        store: Store,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    );
+
+    /// f32 elements of scratch that [`Operations::conv1d`] needs for `time` input rows.
+    fn conv1d_scratch(&self, time: usize, layer: &Conv1d) -> usize;
+    /// A convolution over time.
+    fn conv1d(
+        &self,
+        x: View<'_>,
+        layer: &Conv1d,
+        activation: Activation,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    );
+
+    /// f32 elements of scratch that [`Operations::conv_transpose1d`] needs for `time` input rows.
+    fn conv_transpose1d_scratch(&self, time: usize, layer: &ConvTranspose1d) -> usize;
+    /// A transposed convolution over time.
+    fn conv_transpose1d(
+        &self,
+        x: View<'_>,
+        layer: &ConvTranspose1d,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    );
+
+    /// f32 elements of scratch that [`Operations::conv2d`] needs for an input of `size`.
+    fn conv2d_scratch(&self, size: [usize; 2], layer: &Conv2d) -> usize;
+    /// A convolution over a plane of `size`, `[height · width, channels]`.
+    fn conv2d(
+        &self,
+        x: View<'_>,
+        size: [usize; 2],
+        layer: &Conv2d,
+        activation: Activation,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    );
+
+    /// Normalises each row to mean 0 and variance 1, then scales and shifts.
+    fn layer_norm(
+        &self,
+        x: View<'_>,
+        scale: Option<&Vector>,
+        shift: Option<&Vector>,
+        epsilon: f32,
+        out: ViewMut<'_>,
+    );
+    /// Divides each row by its root mean square, then scales.
+    fn rms_norm(&self, x: View<'_>, scale: &Vector, epsilon: f32, out: ViewMut<'_>);
+
+    /// Applies a function to each element.
+    fn activate(&self, x: ViewMut<'_>, activation: Activation);
+    /// x + sin²(α x) / (α + 1e-9), α by column.
+    fn snake(&self, x: ViewMut<'_>, alpha: &Vector);
+    /// silu(gate) · up, where the first half of the columns is the gate.
+    fn gated_silu(&self, x: View<'_>, out: ViewMut<'_>);
+
+    /// x = x · `scale` + y · `factor`, where y has as many rows as x, or one row for all.
+    fn add_scaled(&self, x: ViewMut<'_>, scale: f32, y: View<'_>, factor: f32);
+    /// x = x · y, where y has as many rows as x, or one row for all.
+    fn multiply(&self, x: ViewMut<'_>, y: View<'_>);
+    /// Copies rows.
+    fn copy(&self, x: View<'_>, out: ViewMut<'_>);
+
+    /// Softmax of each row.
+    fn softmax(&self, x: ViewMut<'_>);
+    /// f32 elements of scratch that [`Operations::attention`] needs.
+    fn attention_scratch(&self, queries: usize, keys: usize, columns: usize, heads: usize)
+    -> usize;
+    /// Attention of `q` over `k` and `v`.
+    fn attention(
+        &self,
+        q: View<'_>,
+        k: View<'_>,
+        v: View<'_>,
+        options: &Attention<'_>,
+        out: ViewMut<'_>,
+        scratch: &mut [f32],
+    );
+
+    /// One step of an LSTM layer for a batch: `gates` `[n, 4 · hidden]` (input, forget, cell, output) into `cell` and `hidden` `[n, hidden]`.
+    fn lstm_cell(&self, gates: View<'_>, cell: ViewMut<'_>, hidden: ViewMut<'_>);
+    /// Rows of a table.
+    fn embedding(&self, table: &Matrix, ids: &[u32], out: ViewMut<'_>);
+}

@@ -1,0 +1,61 @@
+//! The threads that share an operation's work.
+
+use std::sync::Arc;
+
+/// A pool of threads, made once per engine; clones share it.
+///
+/// Operations split their output between threads, never a sum: results do not depend on the number of threads.
+#[derive(Clone)]
+pub struct Threads(Option<Arc<rayon::ThreadPool>>);
+
+impl Threads {
+    /// `count` threads; 0 takes as many as the machine can run at once. If the system refuses to start them, work is done on
+    /// the calling thread.
+    pub fn new(count: usize) -> Threads {
+        let count = match count {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        if count == 1 {
+            return Threads(None);
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(count)
+            .thread_name(|index| format!("tensor-{index}"))
+            .build();
+        Threads(pool.ok().map(Arc::new))
+    }
+
+    /// How many threads share the work.
+    pub fn count(&self) -> usize {
+        self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
+    }
+
+    /// Runs `work` on a thread of the pool. Many operations in a row start faster inside.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.0 {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    /// Calls `task` for 0 to `count`, in any order, on all threads.
+    pub fn for_each(&self, count: usize, task: impl Fn(usize) + Sync) {
+        match &self.0 {
+            Some(pool) if count > 1 => pool.install(|| halve(0, count, &task)),
+            _ => (0..count).for_each(task),
+        }
+    }
+}
+
+/// Halving on the stack: no allocation, and idle threads steal the larger part first.
+fn halve(start: usize, end: usize, task: &(impl Fn(usize) + Sync)) {
+    match end - start {
+        0 => {}
+        1 => task(start),
+        count => {
+            let middle = start + count / 2;
+            rayon::join(|| halve(start, middle, task), || halve(middle, end, task));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Naive versions of operations, in f64 and as their formulas say, and what tests need to make weights.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use sottovoce_memory::{Arena, Memory, Owner, Region};
+use sottovoce_tensor::{Matrix, Precision, Vector};
+
+/// Numbers between −1 and 1 from a seed.
+pub fn random(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+pub fn memory() -> Memory {
+    Memory::host(1 << 30)
+}
+
+pub fn matrix(rows: usize, columns: usize, weights: &[f32], precision: Precision) -> Matrix {
+    let bytes = Matrix::bytes_for(rows, columns, precision);
+    let block = memory()
+        .reserve_exact(bytes, Owner::new(Region::Weights, "test"))
+        .expect("room");
+    let slice = Arena::new(block).take(bytes, 64).expect("room");
+    Matrix::from_f32(slice, rows, columns, weights, precision).expect("finite weights")
+}
+
+pub fn vector(values: &[f32]) -> Vector {
+    let bytes = Vector::bytes_for(values.len());
+    let block = memory()
+        .reserve_exact(bytes, Owner::new(Region::Weights, "test"))
+        .expect("room");
+    let slice = Arena::new(block).take(bytes, 64).expect("room");
+    Vector::from_f32(slice, values).expect("finite values")
+}
+
+/// The weights as the matrix holds them.
+pub fn unpacked(matrix: &Matrix) -> Vec<f32> {
+    let mut all = vec![0.0; matrix.rows() * matrix.columns()];
+    for (row, out) in all.chunks_exact_mut(matrix.columns().max(1)).enumerate() {
+        matrix.copy_row(row, out);
+    }
+    all
+}
+
+/// x Wᵀ.
+pub fn product(x: &[f32], weights: &[f32], inputs: usize) -> Vec<f32> {
+    let outputs = weights.chunks_exact(inputs);
+    x.chunks_exact(inputs)
+        .flat_map(|row| outputs.clone().map(move |weights| dot(row, weights) as f32))
+        .collect()
+}
+
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter()
+        .zip(b)
+        .map(|(&a, &b)| f64::from(a) * f64::from(b))
+        .sum()
+}
+
+/// ‖a − b‖ / ‖b‖.
+pub fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "lengths");
+    let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    (dot(&difference, &difference) / dot(b, b).max(1e-30)).sqrt()
+}

@@ -1,0 +1,218 @@
+//! Linear layers, convolutions and attention against their formulas; results independent of threads and batch.
+
+mod common;
+
+use common::{dot, matrix, memory, product, random, relative_l2, unpacked, vector};
+use proptest::prelude::*;
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{
+    Activation, Attention, Context, Conv1d, Conv2d, ConvTranspose1d, Linear, Padding, Precision,
+    RelativePositions, Threads, View, Workspace,
+};
+
+fn with_context<R>(threads: usize, test: impl FnOnce(Context<'_>) -> R) -> R {
+    let workspace = Workspace::pooled(&memory(), "test");
+    let cpu = Cpu::new(Threads::new(threads));
+    let result = test(Context::new(&workspace, &cpu));
+    assert!(workspace.take_failure().is_none(), "memory ran out");
+    result
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_linear_layer_equals_its_formula_at_every_precision(
+        rows in 0_usize..40, inputs in 1_usize..400, outputs in 1_usize..130, seed: u64,
+        precision in prop::sample::select(Precision::ALL.to_vec()),
+    ) {
+        let weight = matrix(outputs, inputs, &random(seed, outputs * inputs), precision);
+        let weights = unpacked(&weight);
+        let bias = random(seed + 1, outputs);
+        let x = random(seed + 2, rows * inputs);
+        let layer = Linear { weight, bias: Some(vector(&bias)) };
+        let got = with_context(2, |ctx| {
+            ctx.linear(View::new(&x, rows, inputs), &layer).data().to_vec()
+        });
+        let mut expected = product(&x, &weights, inputs);
+        for row in expected.chunks_exact_mut(outputs) {
+            row.iter_mut().zip(&bias).for_each(|(value, bias)| *value += bias);
+        }
+        prop_assert!(rows == 0 || relative_l2(&got, &expected) < 1e-5);
+    }
+
+    #[test]
+    fn a_convolution_equals_its_formula(
+        time in 0_usize..30, inputs in 1_usize..40, outputs in 1_usize..40, kernel in 1_usize..8,
+        stride in 1_usize..3, dilation in 1_usize..6, left in 0_usize..6, right in 0_usize..6, seed: u64,
+    ) {
+        let weights = random(seed, outputs * kernel * inputs);
+        let layer = Conv1d {
+            weight: matrix(outputs, kernel * inputs, &weights, Precision::F32),
+            bias: None, kernel, stride, dilation, padding: Padding { left, right },
+        };
+        let x = random(seed + 1, time * inputs);
+        let got = with_context(2, |ctx| {
+            ctx.conv1d(View::new(&x, time, inputs), &layer).data().to_vec()
+        });
+        let mut expected = Vec::new();
+        for row in 0..layer.output_time(time) {
+            for output in 0..outputs {
+                let mut sum = 0.0;
+                for tap in 0..kernel {
+                    let place = (row * stride + tap * dilation).checked_sub(left);
+                    if let Some(place) = place.filter(|&place| place < time) {
+                        let weights = &weights[(output * kernel + tap) * inputs..][..inputs];
+                        sum += dot(&x[place * inputs..][..inputs], weights);
+                    }
+                }
+                expected.push(sum as f32);
+            }
+        }
+        prop_assert!(expected.is_empty() && got.is_empty() || relative_l2(&got, &expected) < 1e-5);
+    }
+
+    #[test]
+    fn a_transposed_convolution_equals_its_formula(
+        time in 1_usize..20, inputs in 1_usize..30, outputs in 1_usize..30, stride in 1_usize..6,
+        extra in 0_usize..8, seed: u64,
+    ) {
+        let kernel = stride + extra;
+        let padding = extra / 2;
+        let weights = random(seed, kernel * outputs * inputs);
+        let layer = ConvTranspose1d {
+            weight: matrix(kernel * outputs, inputs, &weights, Precision::F32),
+            bias: None, kernel, stride, padding,
+        };
+        let x = random(seed + 1, time * inputs);
+        let got = with_context(2, |ctx| {
+            ctx.conv_transpose1d(View::new(&x, time, inputs), &layer).data().to_vec()
+        });
+        let mut expected = vec![0.0; layer.output_time(time) * outputs];
+        for row in 0..time {
+            for tap in 0..kernel {
+                let place = (row * stride + tap).wrapping_sub(padding);
+                for output in 0..outputs {
+                    if place < layer.output_time(time) {
+                        let weights = &weights[(tap * outputs + output) * inputs..][..inputs];
+                        expected[place * outputs + output] += dot(&x[row * inputs..][..inputs], weights) as f32;
+                    }
+                }
+            }
+        }
+        prop_assert!(relative_l2(&got, &expected) < 1e-5);
+    }
+
+    #[test]
+    fn attention_equals_its_formula(
+        queries in 1_usize..230, keys in 1_usize..230, heads in 1_usize..4, size in 1_usize..40,
+        causal: bool, relative: bool, seed: u64,
+    ) {
+        let keys = if relative || causal { queries } else { keys };
+        let columns = heads * size;
+        let [q, k, v] = [(0, queries), (1, keys), (2, keys)].map(|(n, rows)| random(seed + n, rows * columns));
+        let biased = random(seed + 3, queries * columns);
+        let positions = random(seed + 4, (2 * keys - 1) * columns);
+        let scale = 1.0 / (size as f32).sqrt();
+        let got = with_context(2, |ctx| {
+            let relative = relative.then(|| RelativePositions {
+                queries: View::new(&biased, queries, columns),
+                positions: View::new(&positions, 2 * keys - 1, columns),
+            });
+            let options = Attention { heads, scale, causal, relative };
+            let [q, k, v] = [(&q, queries), (&k, keys), (&v, keys)].map(|(x, rows)| View::new(x, rows, columns));
+            ctx.attention(q, k, v, &options).data().to_vec()
+        });
+        let mut expected = vec![0.0; queries * columns];
+        for head in 0..heads {
+            let part = |x: &[f32], row: usize| x[row * columns + head * size..][..size].to_vec();
+            for i in 0..queries {
+                let visible = if causal { i + 1 + keys - queries } else { keys };
+                let scores: Vec<f64> = (0..visible).map(|j| {
+                    let mut score = dot(&part(&q, i), &part(&k, j));
+                    if relative {
+                        score += dot(&part(&biased, i), &part(&positions, keys - 1 - i + j));
+                    }
+                    (score * f64::from(scale)).exp()
+                }).collect();
+                let total: f64 = scores.iter().sum();
+                for (j, score) in scores.iter().enumerate() {
+                    for (c, value) in part(&v, j).into_iter().enumerate() {
+                        expected[i * columns + head * size + c] += (score / total) as f32 * value;
+                    }
+                }
+            }
+        }
+        prop_assert!(relative_l2(&got, &expected) < 1e-5);
+    }
+}
+
+#[test]
+fn a_plane_convolution_equals_its_formula() {
+    let (size, inputs, outputs) = ([7, 9], 5, 6);
+    let weights = random(1, outputs * 9 * inputs);
+    let layer = Conv2d {
+        weight: matrix(outputs, 9 * inputs, &weights, Precision::F32),
+        bias: None,
+        kernel: [3, 3],
+        stride: [2, 1],
+        padding: [1, 1],
+    };
+    let x = random(2, size[0] * size[1] * inputs);
+    let got = with_context(2, |ctx| {
+        let x = ctx.upload(&[size[0], size[1], inputs], &x);
+        let out = ctx.conv2d(&x, &layer, Activation::Relu);
+        assert_eq!(out.shape(), [4, 9, outputs]);
+        out.data().to_vec()
+    });
+    let mut expected = Vec::new();
+    for row in 0..4_usize {
+        for column in 0..9_usize {
+            for output in 0..outputs {
+                let mut sum = 0.0;
+                for tap in 0..9 {
+                    let y = (row * 2 + tap / 3).wrapping_sub(1);
+                    let place = (column + tap % 3).wrapping_sub(1);
+                    if y < size[0] && place < size[1] {
+                        let x = &x[(y * size[1] + place) * inputs..][..inputs];
+                        sum += dot(x, &weights[(output * 9 + tap) * inputs..][..inputs]);
+                    }
+                }
+                expected.push(sum.max(0.0) as f32);
+            }
+        }
+    }
+    assert!(relative_l2(&got, &expected) < 1e-5);
+}
+
+#[test]
+fn a_row_has_the_same_bits_whatever_the_threads_and_the_other_rows() {
+    let (rows, inputs, outputs) = (100, 300, 170);
+    let x = random(3, rows * inputs);
+    for precision in Precision::ALL {
+        let weight = matrix(outputs, inputs, &random(4, outputs * inputs), precision);
+        let layer = Linear { weight, bias: None };
+        let run = |threads: usize, x: &[f32]| {
+            with_context(threads, |ctx| {
+                ctx.linear(View::new(x, x.len() / inputs, inputs), &layer)
+                    .data()
+                    .to_vec()
+            })
+        };
+        let all = run(2, &x);
+        assert_eq!(all, run(1, &x), "one thread against two at {precision}");
+        let eight = run(2, &x[..8 * inputs]);
+        let alone: Vec<f32> = (x.chunks_exact(inputs).take(8))
+            .flat_map(|row| run(2, row))
+            .collect();
+        assert_eq!(
+            eight, alone,
+            "eight rows together against each alone at {precision}"
+        );
+        assert_eq!(
+            all[..8 * outputs],
+            alone,
+            "a hundred rows against one at {precision}"
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! Measuring, planning and running give the same result from an arena of the planned size.
+
+mod common;
+
+use common::{matrix, memory, random};
+use sottovoce_memory::{Memory, Region};
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{Activation, Context, Linear, Precision, Tensor, Threads, Workspace};
+
+fn network(ctx: &Context<'_>, layers: &[Linear], input: &[f32]) -> Tensor {
+    let mut x = ctx.upload(&[5, 20], input);
+    for layer in layers {
+        x = ctx.linear_activated(&x, layer, Activation::Tanh);
+    }
+    x
+}
+
+fn layers() -> Vec<Linear> {
+    (0..4)
+        .map(|seed| Linear {
+            weight: matrix(20, 20, &random(seed, 400), Precision::F32),
+            bias: None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_planned_run_equals_a_pooled_one_and_stays_in_its_arena() {
+    let cpu = Cpu::new(Threads::new(1));
+    let (layers, input) = (layers(), random(9, 100));
+    let measuring = Workspace::measuring();
+    let out = network(&Context::new(&measuring, &cpu), &layers, &input);
+    assert!(out.data().is_empty(), "a dry run has no bytes");
+    drop(out);
+    let recording = measuring.recording().expect("it measured");
+    assert!(recording.peak_bytes() >= recording.lower_bound_bytes());
+
+    let memory = memory();
+    let pooled = Workspace::pooled(&memory, "pooled");
+    let expected = network(&Context::new(&pooled, &cpu), &layers, &input);
+    let planned = Workspace::planned(&memory, &recording, "planned").expect("room");
+    let reserved = memory.statistics().regions[&Region::Workspace].live_bytes;
+    for _ in 0..3 {
+        planned.restart();
+        let out = network(&Context::new(&planned, &cpu), &layers, &input);
+        assert_eq!(out.data(), expected.data());
+        let now = memory.statistics().regions[&Region::Workspace].live_bytes;
+        assert_eq!(now, reserved, "a planned run takes no new memory");
+    }
+}
+
+#[test]
+fn running_out_of_memory_is_reported_once_and_computes_nothing_more() {
+    let cpu = Cpu::new(Threads::new(1));
+    let workspace = Workspace::pooled(&Memory::host(4 << 20), "small");
+    let ctx = Context::new(&workspace, &cpu);
+    let large = ctx.tensor(&[1 << 22]);
+    assert!(large.data().is_empty());
+    let after = ctx.zeros(&[4]);
+    assert!(after.data().is_empty(), "after a failure everything is dry");
+    assert!(ctx.finish().is_err());
+    assert!(ctx.finish().is_ok(), "the failure is reported once");
+    assert_eq!(ctx.zeros(&[4]).data(), [0.0; 4]);
+}
+
+#[test]
+#[should_panic(expected = "bytes, 64 were recorded")]
+fn a_larger_tensor_than_recorded_is_refused() {
+    let measuring = Workspace::measuring();
+    drop(measuring.tensor(&[16]));
+    let recording = measuring.recording().expect("it measured");
+    let planned = Workspace::planned(&memory(), &recording, "test").expect("room");
+    let _ = planned.tensor(&[17]);
+}
+
+#[test]
+#[should_panic(expected = "lives longer than in the recorded run")]
+fn a_tensor_that_outlives_its_recorded_lifetime_is_caught() {
+    let measuring = Workspace::measuring();
+    drop(measuring.tensor(&[16]));
+    drop(measuring.tensor(&[16]));
+    let recording = measuring.recording().expect("it measured");
+    let planned = Workspace::planned(&memory(), &recording, "test").expect("room");
+    let _first = planned.tensor(&[16]);
+    let _second = planned.tensor(&[16]);
+}

@@ -1,0 +1,220 @@
+//! Many streams through one engine.
+
+use sottovoce::{
+    Engine, EngineOptions, Error, Source, Stream, StreamOptions, Voice, VoiceSource, WhenFull,
+};
+
+const TEXT: &str = "We counted forty two boats before it got dark.";
+
+fn engine(options: EngineOptions) -> (Engine, Voice) {
+    let engine = Engine::load(Source::Embedded, options).unwrap();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    (engine, voice)
+}
+
+fn options(seed: u64) -> StreamOptions {
+    StreamOptions {
+        seed,
+        ..StreamOptions::default()
+    }
+}
+
+fn samples(stream: Stream) -> Vec<f32> {
+    stream.flat_map(|chunk| chunk.unwrap().samples).collect()
+}
+
+/// A text long enough that its stream cannot be over before it is looked at.
+fn long_text() -> String {
+    format!("{TEXT} ").repeat(200)
+}
+
+#[test]
+fn streams_beyond_the_places_wait_and_sound_as_they_do_alone() {
+    let (engine, voice) = engine(EngineOptions {
+        streams_max: 2,
+        ..EngineOptions::default()
+    });
+    let alone: Vec<_> = (0..6)
+        .map(|seed| samples(engine.stream(TEXT, &voice, options(seed)).unwrap()))
+        .collect();
+    let together: Vec<_> = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..6)
+            .map(|seed| {
+                let stream = engine.stream(TEXT, &voice, options(seed)).unwrap();
+                scope.spawn(move || samples(stream))
+            })
+            .collect();
+        readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .collect()
+    });
+    assert!(
+        together == alone,
+        "no stream may sound different because of the others"
+    );
+    assert_eq!(engine.metrics().streams_finished, 12);
+}
+
+#[test]
+fn who_will_not_wait_is_refused_with_a_time_and_the_line_has_an_end() {
+    let (engine, voice) = engine(EngineOptions {
+        streams_max: 1,
+        waiting_max: 1,
+        ..EngineOptions::default()
+    });
+    let text = long_text();
+    let mut first = engine.stream(&text, &voice, options(1)).unwrap();
+    first.next().unwrap().unwrap();
+    let unwilling = StreamOptions {
+        when_full: WhenFull::Refuse,
+        ..options(2)
+    };
+    let refusal = engine.stream(TEXT, &voice, unwilling).err().unwrap();
+    assert!(refusal.retry_after().is_some(), "{refusal}");
+    let second = engine.stream(TEXT, &voice, options(3)).unwrap();
+    assert!(matches!(
+        engine.stream(TEXT, &voice, options(4)),
+        Err(Error::Busy { waiting: 1, .. })
+    ));
+    drop(first);
+    assert!(
+        !samples(second).is_empty(),
+        "the one in line speaks once the place is free"
+    );
+}
+
+#[test]
+fn a_reader_that_stands_still_does_not_hold_up_the_others() {
+    let (engine, voice) = engine(EngineOptions {
+        streams_max: 2,
+        ..EngineOptions::default()
+    });
+    let text = long_text();
+    let still = engine
+        .stream(
+            &text,
+            &voice,
+            StreamOptions {
+                buffered_chunks_max: 1,
+                ..options(1)
+            },
+        )
+        .unwrap();
+    for seed in 2..5 {
+        assert!(!samples(engine.stream(TEXT, &voice, options(seed)).unwrap()).is_empty());
+    }
+    drop(still);
+}
+
+#[test]
+fn dropping_streams_anywhere_gives_everything_back() {
+    let (engine, voice) = engine(EngineOptions::default());
+    samples(engine.stream(TEXT, &voice, options(0)).unwrap());
+    let before = engine.memory_report().allocated_bytes;
+    let text = long_text();
+    for chunks in 0..4 {
+        let mut stream = engine.stream(&text, &voice, options(chunks)).unwrap();
+        for _ in 0..chunks {
+            stream.next().unwrap().unwrap();
+        }
+        drop(stream);
+    }
+    // A stream in line behind them starts only once their places are free.
+    samples(engine.stream(TEXT, &voice, options(9)).unwrap());
+    while engine.metrics().streams_live > 0 {
+        std::thread::yield_now();
+    }
+    let report = engine.memory_report();
+    assert_eq!(
+        report.allocated_bytes, before,
+        "in use: {:?}",
+        report.owners
+    );
+    assert!(
+        report.streams.is_empty(),
+        "no stream may hold anything: {:?}",
+        report.streams
+    );
+}
+
+#[test]
+fn a_stream_outlives_the_engine_it_came_from_and_stopping_ends_it_with_an_error() {
+    let (first, voice) = engine(EngineOptions::default());
+    let stream = first.stream(TEXT, &voice, options(1)).unwrap();
+    drop(first);
+    assert!(!samples(stream).is_empty());
+    let (second, voice) = engine(EngineOptions::default());
+    let text = long_text();
+    let mut stream = second.stream(&text, &voice, options(1)).unwrap();
+    stream.next().unwrap().unwrap();
+    second.stop();
+    let last = stream.by_ref().find_map(Result::err);
+    assert!(
+        matches!(last, Some(Error::Stopped)),
+        "the reader must learn that it was not the end: {last:?}"
+    );
+    assert!(matches!(
+        second.stream(TEXT, &voice, options(2)),
+        Err(Error::Stopped)
+    ));
+}
+
+#[test]
+fn cancelling_from_another_thread_ends_the_iterator() {
+    let (engine, voice) = engine(EngineOptions::default());
+    let text = long_text();
+    let mut stream = engine.stream(&text, &voice, options(1)).unwrap();
+    stream.next().unwrap().unwrap();
+    let canceller = stream.canceller();
+    std::thread::spawn(move || canceller.cancel())
+        .join()
+        .unwrap();
+    assert!(stream.next().is_none());
+}
+
+#[test]
+fn two_engines_in_one_process_know_nothing_of_each_other() {
+    let (first, voice) = engine(EngineOptions::default());
+    let (second, _) = engine(EngineOptions::default());
+    samples(first.stream(TEXT, &voice, options(1)).unwrap());
+    assert_eq!(
+        (
+            first.metrics().streams_finished,
+            second.metrics().streams_finished
+        ),
+        (1, 0)
+    );
+}
+
+#[test]
+fn the_speed_changes_the_length_and_chunks_grow() {
+    let (engine, voice) = engine(EngineOptions::default());
+    let plain = samples(engine.stream(TEXT, &voice, options(1)).unwrap());
+    let fast = samples(
+        engine
+            .stream(
+                TEXT,
+                &voice,
+                StreamOptions {
+                    speed: 2.0,
+                    ..options(1)
+                },
+            )
+            .unwrap(),
+    );
+    assert_eq!(fast.len(), plain.len().div_ceil(2));
+    let chunks: Vec<_> = engine
+        .stream(TEXT, &voice, options(1))
+        .unwrap()
+        .map(|chunk| chunk.unwrap())
+        .collect();
+    assert!(
+        chunks[0].samples.len() < chunks[1].samples.len(),
+        "the first chunk is small so that sound comes soon"
+    );
+    assert_eq!(
+        chunks.last().unwrap().metrics.chunk_count,
+        chunks.len() as u64
+    );
+}

@@ -1,0 +1,117 @@
+"""Writes the trained networks as a model folder in the reference's layout, ready for `sottovoce convert`.
+
+config.json, tokenizer.json, t3_pico.safetensors, s3gen_pico.safetensors and the voice, voice.safetensors.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from . import networks, t3
+from .phones import Codes
+
+
+def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
+    """The averaged weights of a stage's last checkpoint."""
+    return torch.load(work / f"{name}.checkpoint", weights_only=True)["average"]
+
+
+def load(work: Path, data: Path) -> tuple[t3.T3, networks.Flow, torch.nn.Module, Codes]:
+    """All three networks with the weights of the last checkpoints, ready to run. A stage without a checkpoint keeps its random weights."""
+    speech, codes = t3.make(work, data)
+    flow, vocoder = networks.Flow(len(codes.list)), networks.vocoder()
+    for name, model in (("t3", speech), ("flow", flow), ("vocoder", vocoder)):
+        if (work / f"{name}.checkpoint").exists():
+            model.load_state_dict(averaged(work, name))
+        model.eval()
+    return speech, flow, vocoder, codes
+
+
+def t3_tensors(model: t3.T3) -> dict[str, torch.Tensor]:
+    out = {k: v for k, v in model.state_dict().items() if k.startswith(("tfmr.", "cond_enc.", "speech_head."))}
+    out["text_emb.weight"] = model.text_table()
+    out["speech_emb.weight"] = model.speech_table()
+    return out
+
+
+def s3gen_tensors(flow: networks.Flow, vocoder: torch.nn.Module) -> dict[str, torch.Tensor]:
+    out = {"flow." + k: v for k, v in flow.state_dict().items()}
+    out |= {"mel2wav." + k: v for k, v in vocoder.state_dict().items()}
+    for part in ("weight", "bias"):
+        out["mel2wav.f0_predictor.classifier." + part] = out["mel2wav.f0_predictor.classifier." + part] * networks.F0_UNIT
+    return out
+
+
+def config(codes: Codes, text_vocabulary: int) -> dict:
+    """The engine's config of this model."""
+    mel_16k = {"sample_rate": 16000, "fft": 400, "hop": 160, "frequency_min": 0.0, "frequency_max": 8000.0}
+    return {
+        "variant": "pico",
+        "text": {"normalisation": "turbo", "tokenizer": "byte_pairs", "spell_out": True, "token_count_max": 60, "languages": []},
+        "t3": {
+            "backbone": {"kind": "gpt2", "hidden": t3.HIDDEN, "layers": t3.LAYERS, "heads": t3.HEADS, "head_size": t3.HIDDEN // t3.HEADS,
+                         "feed_forward": t3.FEED_FORWARD, "norm_epsilon": 1e-5, "position_count_max": t3.POSITIONS, "rope": None},
+            "text_vocabulary": text_vocabulary, "speech_vocabulary": len(codes.list) + 2, "text_start_stop": None, "speech_start": codes.start,
+            "speech_stop": codes.stop, "speech_start_twice": False, "positions": None, "speaker_embedding": 256, "prompt_token_count_max": 0, "perceiver": None,
+            "emotion": False, "speech_head_bias": True, "classifier_free_guidance": False,
+            "sampling": {"order": "penalty_last", "temperature": 0.3, "top_k": 5, "top_p": 0.9, "min_p": 0.0, "repetition_penalty": 1.0, "guidance": 0.0,
+                         "exaggeration": 0.0, "token_count_max": 600},
+        },
+        "flow": {
+            "vocabulary": len(codes.list), "token_rate": 25, "upsampling": 2,
+            "prompt_mel": {"sample_rate": 24000, "fft": 1920, "hop": 480, "bands": 80, "frequency_min": 0.0, "frequency_max": 8000.0},
+            "speaker_vector": networks.SPEAKER_VECTOR, "silence_token": codes.silence, "silence_token_count": 0,
+            "encoder": {"hidden": networks.ENCODER_HIDDEN, "heads": networks.ENCODER_HEADS, "feed_forward": networks.ENCODER_FEED_FORWARD,
+                        "layers": networks.ENCODER_LAYERS, "layers_upsampled": networks.ENCODER_LAYERS_UPSAMPLED, "look_ahead": networks.LOOK_AHEAD},
+            "decoder": {"channels": networks.DECODER_CHANNELS, "middle_stages": networks.DECODER_MIDDLE, "blocks": networks.DECODER_BLOCKS,
+                        "heads": networks.DECODER_HEADS, "head_size": networks.DECODER_HEAD_SIZE},
+            "solver": {"mean_flow": {"steps": 2}},
+        },
+        "vocoder": {
+            "sample_rate": 24000, "channels": networks.VOCODER_CHANNELS, "upsampling": [8, 5, 3], "upsampling_kernels": [16, 11, 7],
+            "residual_kernels": networks.RESIDUAL_KERNELS, "residual_dilations": networks.RESIDUAL_DILATIONS,
+            "source_residual_kernels": networks.SOURCE_RESIDUAL_KERNELS, "fft": 16, "hop": 4, "leaky_slope": 0.1, "sample_max": 0.99,
+            "f0_channels": networks.F0_CHANNELS, "f0_layers": 5,
+            "source": {"harmonics": 8, "sine_amplitude": 0.1, "noise_deviation": 0.003, "voiced_threshold": 10.0},
+        },
+        # Sizes of networks that prepare a voice from a clip; pico has none of them and only its own voice.
+        "voice": {
+            "prompt": {"t3_seconds_max": 15.0, "flow_seconds_max": 10.0, "seconds_min": 5.0, "loudness": -27.0},
+            "encoder": {"mel": mel_16k | {"bands": 40}, "hidden": 256, "layers": 3, "embedding": 256, "window": 160, "rate": 1.3, "coverage_min": 0.8,
+                        "trim_decibels": 20.0},
+            "tokenizer": {"mel": mel_16k | {"bands": 128}, "hidden": 1280, "heads": 20, "layers": 6, "memory_kernel": 31, "code_digits": 8, "window": 3000,
+                          "overlap": 400},
+            "speaker_vector": {"bands": 80, "head_channels": 32, "channels": 128, "block_layers": [12, 24, 16], "block_dilations": [1, 2, 2], "kernel": 3,
+                               "growth": 32, "bottleneck": 128, "segment": 100, "embedding": networks.SPEAKER_VECTOR},
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    speech, flow, vocoder, codes = load(args.work, args.data)
+    with torch.no_grad():
+        for name, tensors in (("t3_pico", t3_tensors(speech)), ("s3gen_pico", s3gen_tensors(flow, vocoder))):
+            save_file({k: v.detach().float().contiguous().clone() for k, v in tensors.items() if v.is_floating_point()}, args.out / f"{name}.safetensors")
+    save_file(
+        {
+            "speaker_embedding": networks.speaker_embedding(), "x_vector": networks.speaker_vector(),
+            "t3_prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_mel": torch.zeros(0, 80),
+        },
+        args.out / "voice.safetensors",
+    )
+    (args.out / "config.json").write_text(json.dumps(config(codes, speech.own.num_embeddings), indent=2) + "\n")
+    shutil.copy(args.work / "tokenizer.json", args.out / "tokenizer.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Trains the vocoder: log-mel to sound, with multi-resolution STFT and mel losses."""
+
+import argparse
+import pickle
+import random
+from pathlib import Path
+
+import torch
+
+from . import networks
+from .loop import optimisers, train
+from .mel import mel_torch
+
+FRAMES = 32
+WINDOWS = {size: torch.hann_window(size) for size in (256, 512, 1024, 2048)}
+
+
+def magnitudes(sound: torch.Tensor, size: int) -> torch.Tensor:
+    spectrum = torch.stft(sound, size, size // 4, size, WINDOWS[size], return_complex=True)
+    return torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-7)
+
+
+def spectral_loss(made: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Spectral convergence and log-magnitude distance over four resolutions."""
+    total = 0.0
+    for size in WINDOWS:
+        a, b = magnitudes(made, size), magnitudes(true, size)
+        total = total + torch.linalg.norm(b - a) / torch.linalg.norm(b) + (torch.log(a + 1e-3) - torch.log(b + 1e-3)).abs().mean()
+    return total / len(WINDOWS)
+
+
+def batches(work: Path, size: int, key: str = "mel"):
+    """Random pieces of (mel [n, 80, frames], pitch [n, frames], sound [n, samples]) from all shards there are."""
+    items: list[dict] = []
+    seen: set[Path] = set()
+    count = 0
+    while True:
+        if count % 200 == 0:
+            for file in sorted(work.glob("audio_*.pickle")):
+                if file not in seen:
+                    items += [{k: item[k] for k in ("mel", "pitch", "sound")} for item in pickle.loads(file.read_bytes()) if len(item["mel"]) > FRAMES]
+                    seen.add(file)
+        count += 1
+        mels, pitches, sounds = [], [], []
+        for item in random.sample(items, size):
+            at = random.randrange(len(item["mel"]) - FRAMES)
+            mels.append(torch.from_numpy(item["mel"][at : at + FRAMES].T.astype("float32")))
+            pitches.append(torch.from_numpy(item["pitch"][at : at + FRAMES].astype("float32")))
+            sounds.append(torch.from_numpy(item["sound"][at * 480 : (at + FRAMES) * 480].astype("float32") / 32768))
+        yield torch.stack(mels), torch.stack(pitches), torch.stack(sounds)
+
+
+def loss_of(model, batch, progress):
+    mel, pitch, sound = batch
+    guess = model.f0_predictor(mel)
+    pitch_loss = (guess - pitch / networks.F0_UNIT).abs().mean()
+    # The source is driven by the true pitch at first and by the predictor's own in the last part, as it will be in use.
+    f0 = pitch if progress < 0.6 else networks.F0_UNIT * guess.detach()
+    source, _, _ = model.m_source(model.f0_upsamp(f0[:, None]).transpose(1, 2))
+    made = model.decode(x=mel, s=source.transpose(1, 2))
+    # The edges of a piece lack the context that the vocoder has in use.
+    inner = slice(960, -960)
+    spectral = spectral_loss(made[:, inner], sound[:, inner])
+    mel_loss = (mel_torch(made) - mel_torch(sound))[:, :, 3:-3].abs().mean()
+    return spectral + mel_loss + pitch_loss, {"spectral": spectral, "mel": mel_loss, "pitch": pitch_loss}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument("--batch", type=int, default=8)
+    args = parser.parse_args()
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    model = networks.vocoder()
+    makers = optimisers(model, 2e-3, lambda name: False)
+    train("vocoder", args.work, model, makers, batches(args.work, args.batch), loss_of, args.minutes)
+
+
+if __name__ == "__main__":
+    main()

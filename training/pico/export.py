@@ -1,10 +1,13 @@
-"""Writes the trained networks as a model folder in the reference's layout, ready for `sottovoce convert`.
+"""Writes the trained networks as a model folder with the reference's tensor names.
 
-config.json, tokenizer.json, t3_pico.safetensors, s3gen_pico.safetensors and the voice, voice.safetensors.
+config.json, tokenizer.json, t3_pico.safetensors, s3gen_pico.safetensors and the voice, voice.safetensors. Large tensors are stored as
+8-bit whole numbers `q` beside a tensor `<name>.scale` that is 1 long in all dimensions but the one it varies along (the output channel): the weight is
+`q * scale`. Everything else is float32.
 """
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +16,9 @@ from safetensors.torch import save_file
 
 from . import networks, t3
 from .phones import Codes
+
+# Buffers of the reference's classes that are computed, never stored.
+UNUSED = ("stft_window", "pos_enc.pe")
 
 
 def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
@@ -43,6 +49,28 @@ def s3gen_tensors(flow: networks.Flow, vocoder: torch.nn.Module) -> dict[str, to
     out |= {"mel2wav." + k: v for k, v in vocoder.state_dict().items()}
     for part in ("weight", "bias"):
         out["mel2wav.f0_predictor.classifier." + part] = out["mel2wav.f0_predictor.classifier." + part] * networks.F0_UNIT
+    return out
+
+
+def whole_numbers(name: str, weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight as 8-bit numbers of `bits` bits and its scale, one for each output channel."""
+    # GPT-2's linear layers are stored [in, out].
+    output = 1 if re.search(r"\.h\.\d+\.", name) else 0
+    others = [d for d in range(weight.ndim) if d != output]
+    top = 2 ** (bits - 1) - 1
+    scale = (weight.abs().amax(others, keepdim=True) / top).clamp(min=1e-12)
+    return torch.round(weight / scale).clamp(-top, top).to(torch.int8), scale
+
+
+def packed(tensors: dict[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
+    """What is written: float32 throughout, or large tensors as whole numbers with their scales."""
+    out = {}
+    for name, weight in tensors.items():
+        weight = weight.detach().float().contiguous().clone()
+        if bits and weight.ndim >= 2 and weight.numel() >= 2048:
+            out[name], out[name + ".scale"] = whole_numbers(name, weight, bits)
+        else:
+            out[name] = weight
     return out
 
 
@@ -96,12 +124,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--bits", type=int, default=8, help="of the whole numbers; 0 writes float32. Fewer than 8 make a smaller repository, not a smaller file")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     speech, flow, vocoder, codes = load(args.work, args.data)
     with torch.no_grad():
         for name, tensors in (("t3_pico", t3_tensors(speech)), ("s3gen_pico", s3gen_tensors(flow, vocoder))):
-            save_file({k: v.detach().float().contiguous().clone() for k, v in tensors.items() if v.is_floating_point()}, args.out / f"{name}.safetensors")
+            floats = {k: v for k, v in tensors.items() if v.is_floating_point() and not k.endswith(UNUSED)}
+            save_file(packed(floats, args.bits), args.out / f"{name}.safetensors")
     save_file(
         {
             "speaker_embedding": networks.speaker_embedding(), "x_vector": networks.speaker_vector(),

@@ -29,8 +29,32 @@ def spectral_loss(made: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     return total / len(WINDOWS)
 
 
-def batches(work: Path, size: int, key: str = "mel"):
-    """Random pieces of (mel [n, 80, frames], pitch [n, frames], sound [n, samples]) from all shards there are."""
+def through_flow(work: Path, count: int) -> list[dict]:
+    """Sentences with the mel that the trained flow makes of them in place of the true one, so that the vocoder learns to mend its faults."""
+    from .export import averaged
+    from .phones import Codes
+
+    codes = Codes(work)
+    flow = networks.Flow(len(codes.list))
+    flow.load_state_dict(averaged(work, "flow"))
+    flow.eval()
+    items = []
+    for file in sorted(work.glob("audio_*.pickle")):
+        for item in pickle.loads(file.read_bytes()):
+            tokens = codes.encode(item["parts"])
+            if tokens is None or len(item["mel"]) != 2 * len(tokens) or len(item["mel"]) <= FRAMES:
+                continue
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                mean, mask = flow.encode(torch.tensor([tokens]), torch.tensor([len(tokens)]))
+                mel = flow.mel(mean, mask, torch.randn(1, 80, 2 * len(tokens)))[1]
+            items.append({"mel": mel[0].T.float().numpy(), "pitch": item["pitch"], "sound": item["sound"]})
+            if len(items) == count:
+                return items
+    return items
+
+
+def batches(work: Path, size: int, made: list[dict]):
+    """Random pieces of (mel [n, 80, frames], pitch [n, frames], sound [n, samples]) from all shards there are; half from `made`, if any."""
     items: list[dict] = []
     seen: set[Path] = set()
     count = 0
@@ -42,7 +66,7 @@ def batches(work: Path, size: int, key: str = "mel"):
                     seen.add(file)
         count += 1
         mels, pitches, sounds = [], [], []
-        for item in random.sample(items, size):
+        for item in random.sample(items, size // 2) + random.sample(made, size - size // 2) if made else random.sample(items, size):
             at = random.randrange(len(item["mel"]) - FRAMES)
             mels.append(torch.from_numpy(item["mel"][at : at + FRAMES].T.astype("float32")))
             pitches.append(torch.from_numpy(item["pitch"][at : at + FRAMES].astype("float32")))
@@ -70,12 +94,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=35)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--flow", type=int, default=0, help="pass this many sentences through the trained flow and learn from its mels too")
     args = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(1)
     model = networks.vocoder()
+    made = through_flow(args.work, args.flow) if args.flow else []
     makers = optimisers(model, 2e-3, lambda name: False)
-    train("vocoder", args.work, model, makers, batches(args.work, args.batch), loss_of, args.minutes)
+    train("vocoder", args.work, model, makers, batches(args.work, args.batch, made), loss_of, args.minutes)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ pub struct Workspace {
 enum Kind {
     Pooled { memory: Memory, owner: Owner },
     Measuring(Arc<Mutex<Recorder>>),
-    Planned(Arc<PlannedArena>),
+    Planned(PlannedArena),
 }
 
 impl Workspace {
@@ -51,11 +51,32 @@ impl Workspace {
         recording: &Recording,
         tag: &'static str,
     ) -> Result<Workspace, OutOfMemory> {
+        let mut one = Workspace::planned_together(memory, &[recording], tag)?;
+        Ok(one.remove(0))
+    }
+
+    /// A workspace for each recording, all in one arena as large as the largest needs. Runs of different ones must not overlap: a
+    /// tensor of one that is still alive when another needs its place is an error like one kept too long.
+    ///
+    /// # Errors
+    /// If the memory has no room for the largest peak.
+    pub fn planned_together(
+        memory: &Memory,
+        recordings: &[&Recording],
+        tag: &'static str,
+    ) -> Result<Vec<Workspace>, OutOfMemory> {
+        let peak = recordings
+            .iter()
+            .map(|recording| recording.peak_bytes)
+            .max();
         let owner = Owner::new(Region::Workspace, tag);
-        let block = memory.reserve_exact(recording.peak_bytes as usize, owner)?;
-        Ok(Workspace::of(Kind::Planned(Arc::new(PlannedArena::new(
-            block, recording,
-        )))))
+        let block = memory.reserve_exact(peak.unwrap_or(0) as usize, owner)?;
+        let bytes = Arc::new(PlannedBytes::new(block));
+        let arena = |recording: &&Recording| PlannedArena::new(Arc::clone(&bytes), recording);
+        Ok(recordings
+            .iter()
+            .map(|recording| Workspace::of(Kind::Planned(arena(recording))))
+            .collect())
     }
 
     fn of(kind: Kind) -> Workspace {
@@ -105,7 +126,7 @@ impl Workspace {
     /// Begins the next run of a planned workspace; others have nothing to begin.
     pub fn restart(&self) {
         if let Kind::Planned(arena) = &self.kind {
-            lock(&arena.state).next = 0;
+            *lock(&arena.next) = 0;
         }
     }
 
@@ -247,44 +268,55 @@ fn largest_live_sum(lifetimes: &[Lifetime]) -> u64 {
     most as u64
 }
 
-/// The arena of a planned workspace.
-struct PlannedArena {
+/// The bytes of planned workspaces, perhaps of several that run one after the other.
+struct PlannedBytes {
     /// Keeps the bytes; they are reached only through `base`.
     _block: Block,
     base: NonNull<u8>,
-    offsets: Vec<u64>,
-    bytes: Vec<u64>,
-    state: Mutex<PlannedState>,
-}
-
-#[derive(Default)]
-struct PlannedState {
-    next: usize,
+    len: usize,
     /// Byte ranges handed out now; few, so a list is the quickest.
-    live: Vec<(usize, usize)>,
+    live: Mutex<Vec<(usize, usize)>>,
 }
 
-// SAFETY: the pointer reaches bytes that the arena owns; pieces handed out never overlap (checked in `take`), so threads that hold
+// SAFETY: the pointer reaches bytes that the block owns; pieces handed out never overlap (checked in `take`), so threads that hold
 // different pieces touch different bytes.
-unsafe impl Send for PlannedArena {}
+unsafe impl Send for PlannedBytes {}
 // SAFETY: as above; all other state is behind the mutex or never changes.
-unsafe impl Sync for PlannedArena {}
+unsafe impl Sync for PlannedBytes {}
 
-impl PlannedArena {
-    fn new(mut block: Block, recording: &Recording) -> PlannedArena {
+impl PlannedBytes {
+    fn new(mut block: Block) -> PlannedBytes {
         let base = NonNull::from(block.bytes_mut()).cast::<u8>();
-        PlannedArena {
+        PlannedBytes {
+            len: block.len(),
             _block: block,
             base,
+            live: Mutex::default(),
+        }
+    }
+}
+
+/// One plan over shared bytes.
+struct PlannedArena {
+    bytes: Arc<PlannedBytes>,
+    offsets: Vec<u64>,
+    sizes: Vec<u64>,
+    next: Mutex<usize>,
+}
+
+impl PlannedArena {
+    fn new(bytes: Arc<PlannedBytes>, recording: &Recording) -> PlannedArena {
+        PlannedArena {
+            bytes,
             offsets: recording.offsets.clone(),
-            bytes: recording.bytes.clone(),
-            state: Mutex::default(),
+            sizes: recording.bytes.clone(),
+            next: Mutex::default(),
         }
     }
 
-    fn take(arena: &Arc<PlannedArena>, elements: usize) -> PlannedPiece {
-        let mut state = lock(&arena.state);
-        let index = state.next;
+    fn take(arena: &PlannedArena, elements: usize) -> PlannedPiece {
+        let mut next = lock(&arena.next);
+        let index = *next;
         assert!(
             index < arena.offsets.len(),
             "the run takes more tensors than the {} that were recorded",
@@ -292,20 +324,27 @@ impl PlannedArena {
         );
         let bytes = elements * size_of::<f32>();
         assert!(
-            bytes as u64 <= arena.bytes[index],
+            bytes as u64 <= arena.sizes[index],
             "tensor {index} takes {bytes} bytes, {} were recorded",
-            arena.bytes[index]
+            arena.sizes[index]
         );
         let start = arena.offsets[index] as usize;
-        // Soundness must not hang on the plan or on drop order, so overlap is checked here, not trusted.
+        let end = start + bytes;
+        // Soundness must not hang on the plan or on drop order, so bounds and overlap are checked here, not trusted.
         assert!(
-            (state.live.iter()).all(|&(first, end)| start + bytes <= first || end <= start),
+            end <= arena.bytes.len,
+            "tensor {index} lies beyond the arena"
+        );
+        let mut live = lock(&arena.bytes.live);
+        assert!(
+            live.iter()
+                .all(|&(first, last)| end <= first || last <= start),
             "tensor {index} overlaps one that lives longer than in the recorded run"
         );
-        state.live.push((start, start + bytes));
-        state.next += 1;
+        live.push((start, end));
+        *next += 1;
         PlannedPiece {
-            arena: Arc::clone(arena),
+            bytes: Arc::clone(&arena.bytes),
             start,
             elements,
         }
@@ -314,17 +353,17 @@ impl PlannedArena {
 
 /// A tensor's exclusive part of a planned arena.
 pub(crate) struct PlannedPiece {
-    arena: Arc<PlannedArena>,
+    bytes: Arc<PlannedBytes>,
     start: usize,
     elements: usize,
 }
 
 impl PlannedPiece {
     pub(crate) fn data(&self) -> &[f32] {
-        // SAFETY: the part lies inside the arena (the plan's peak covers every recorded size), starts at a multiple of 64, is
+        // SAFETY: the part lies inside the arena (checked when it was taken), starts at a multiple of 64, is
         // initialised (drivers hand out initialised bytes), and belongs to this piece alone until it is dropped.
         unsafe {
-            let pointer = self.arena.base.add(self.start).cast::<f32>();
+            let pointer = self.bytes.base.add(self.start).cast::<f32>();
             std::slice::from_raw_parts(pointer.as_ptr(), self.elements)
         }
     }
@@ -332,7 +371,7 @@ impl PlannedPiece {
     pub(crate) fn data_mut(&mut self) -> &mut [f32] {
         // SAFETY: as in `data`, and `&mut self` is the only way to this part.
         unsafe {
-            let pointer = self.arena.base.add(self.start).cast::<f32>();
+            let pointer = self.bytes.base.add(self.start).cast::<f32>();
             std::slice::from_raw_parts_mut(pointer.as_ptr(), self.elements)
         }
     }
@@ -340,10 +379,10 @@ impl PlannedPiece {
 
 impl Drop for PlannedPiece {
     fn drop(&mut self) {
-        let mut state = lock(&self.arena.state);
+        let mut live = lock(&self.bytes.live);
         let range = (self.start, self.start + self.elements * size_of::<f32>());
-        if let Some(place) = state.live.iter().position(|&live| live == range) {
-            state.live.swap_remove(place);
+        if let Some(place) = live.iter().position(|&other| other == range) {
+            live.swap_remove(place);
         }
     }
 }

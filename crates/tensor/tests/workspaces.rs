@@ -84,3 +84,39 @@ fn a_tensor_that_outlives_its_recorded_lifetime_is_caught() {
     let _first = planned.tensor(&[16]);
     let _second = planned.tensor(&[16]);
 }
+
+#[test]
+fn plans_that_run_in_turn_share_the_room_of_the_largest() {
+    let recording = |rows: usize| {
+        let dry = Workspace::measuring();
+        drop(dry.tensor(&[rows, 16]));
+        dry.recording().expect("measuring")
+    };
+    let (small, large) = (recording(1), recording(8));
+    let memory = memory();
+    let workspaces = Workspace::planned_together(&memory, &[&small, &large], "test").expect("room");
+    let held = memory.statistics().held_bytes();
+    for _ in 0..2 {
+        for (workspace, rows) in workspaces.iter().zip([1, 8]) {
+            workspace.restart();
+            workspace.tensor(&[rows, 16]).data_mut().fill(1.0);
+        }
+    }
+    assert_eq!(
+        memory.statistics().held_bytes(),
+        held,
+        "both run in the arena that was reserved at first"
+    );
+}
+
+#[test]
+#[should_panic(expected = "overlaps")]
+fn plans_that_share_room_must_not_run_at_once() {
+    let dry = Workspace::measuring();
+    drop(dry.tensor(&[16]));
+    let recording = dry.recording().expect("measuring");
+    let workspaces =
+        Workspace::planned_together(&memory(), &[&recording, &recording], "test").expect("room");
+    let _first = workspaces[0].tensor(&[16]);
+    let _second = workspaces[1].tensor(&[16]);
+}

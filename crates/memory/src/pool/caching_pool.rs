@@ -2,7 +2,7 @@
 
 use super::counters::{BOTH, FIGURES, Figure};
 use super::exclusive::{Exclusive, Global, Refusal};
-use super::shard::{Request, Shard};
+use super::shard::{Allocated, Request, Shard};
 use super::sizes::{self, PoolHalf};
 use super::{PoolConfiguration, PoolStatistics, Violation, invariants, statistics};
 use crate::driver::{Address, Driver};
@@ -48,6 +48,71 @@ pub struct PoolRefusal {
     pub segment_bytes: u64,
     /// Why it was not to be had.
     pub refusal: Refusal,
+}
+
+impl PoolBlock {
+    #[inline]
+    fn new(home: usize, block: Allocated) -> PoolBlock {
+        PoolBlock {
+            shard: home as u16,
+            index: block.index,
+            address: Address(block.address),
+            size: block.size,
+        }
+    }
+}
+
+/// What is asked of the pool, and how it is rounded.
+struct Ask {
+    bytes: u64,
+    rounded: u64,
+    queue: u64,
+}
+
+impl Ask {
+    #[inline]
+    fn new(bytes: u64, queue: u64, configuration: &PoolConfiguration) -> Ask {
+        let rounded = sizes::round_request(bytes.min(sizes::REQUEST_MAX), configuration);
+        Ask {
+            bytes,
+            rounded,
+            queue,
+        }
+    }
+
+    #[inline]
+    fn request(&self, shard: &mut Shard) -> Request {
+        Request {
+            bytes: self.bytes,
+            rounded: self.rounded,
+            half: PoolHalf::of(self.rounded),
+            queue: shard.queue(self.queue),
+        }
+    }
+
+    /// A free block of the shard, if one fits and the limits allow it.
+    #[inline]
+    fn serve_from_cache(
+        &self,
+        shard: &mut Shard,
+        home: usize,
+        configuration: &PoolConfiguration,
+    ) -> Option<PoolBlock> {
+        let request = self.request(shard);
+        let block = shard.allocate_cached(request, configuration).ok()??;
+        invariants::after_operation(shard);
+        Some(PoolBlock::new(home, block))
+    }
+}
+
+/// Gives a block back to its shard; false, and nothing changed, if that takes the whole pool.
+#[inline]
+fn give_back(shard: &mut Shard, index: u32, configuration: &PoolConfiguration) -> bool {
+    let done = !shard.blocks[index].used_elsewhere && shard.give_back(index, configuration).is_ok();
+    if done {
+        invariants::after_operation(shard);
+    }
+    done
 }
 
 impl Pool {
@@ -110,53 +175,61 @@ impl Pool {
     ///
     /// # Errors
     /// If neither the cache nor the driver has enough, also after everything cached was given back.
-    pub fn allocate(&self, bytes: u64, queue: u64) -> Result<PoolBlock, PoolRefusal> {
-        if bytes > sizes::REQUEST_MAX {
-            self.exclusively(0, |exclusive| exclusive.global.ooms += 1);
-            return Err(PoolRefusal {
-                segment_bytes: bytes,
-                refusal: Refusal::OverAllowed,
-            });
-        }
-        let rounded = sizes::round_request(bytes, &self.configuration);
-        let half = PoolHalf::of(rounded);
+    pub fn allocate(&self, bytes: u64, queue: u64) -> Result<PoolBlock, Box<PoolRefusal>> {
         let home = self.home(queue);
-        if !self.collects && !self.events_pending.load(Ordering::Acquire) {
-            let mut shard = self.lock(home);
-            let request = Request {
-                bytes,
-                rounded,
-                half,
-                queue: shard.queue(queue),
-            };
-            if let Ok(Some(block)) = shard.allocate_cached(request, &self.configuration) {
-                invariants::after_operation(&shard);
-                return Ok(PoolBlock {
-                    shard: home as u16,
-                    index: block.index,
-                    address: Address(block.address),
-                    size: block.size,
-                });
+        let ask = Ask::new(bytes, queue, &self.configuration);
+        if self.one_shard_suffices(&ask)
+            && let Some(block) =
+                ask.serve_from_cache(&mut self.lock(home), home, &self.configuration)
+        {
+            return Ok(block);
+        }
+        self.allocate_exclusively(home, &ask)
+    }
+
+    /// [`Pool::allocate`] for a sole user, without a lock.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`].
+    pub fn allocate_mut(&mut self, bytes: u64, queue: u64) -> Result<PoolBlock, Box<PoolRefusal>> {
+        let home = self.home(queue);
+        let ask = Ask::new(bytes, queue, &self.configuration);
+        if self.one_shard_suffices(&ask) {
+            let shard = self.shards[home]
+                .0
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(block) = ask.serve_from_cache(shard, home, &self.configuration) {
+                return Ok(block);
             }
         }
+        self.allocate_exclusively(home, &ask)
+    }
+
+    #[inline]
+    fn one_shard_suffices(&self, ask: &Ask) -> bool {
+        !self.collects
+            && !self.events_pending.load(Ordering::Acquire)
+            && ask.bytes <= sizes::REQUEST_MAX
+    }
+
+    #[cold]
+    fn allocate_exclusively(&self, home: usize, ask: &Ask) -> Result<PoolBlock, Box<PoolRefusal>> {
         self.exclusively(home, |exclusive| {
-            let request = Request {
-                bytes,
-                rounded,
-                half,
-                queue: exclusive.shards[home].queue(queue),
-            };
+            if ask.bytes > sizes::REQUEST_MAX {
+                exclusive.global.ooms += 1;
+                return Err(Box::new(PoolRefusal {
+                    segment_bytes: ask.bytes,
+                    refusal: Refusal::OverAllowed,
+                }));
+            }
+            let request = ask.request(exclusive.shards[home]);
             match exclusive.allocate(home, request) {
-                Ok(block) => Ok(PoolBlock {
-                    shard: home as u16,
-                    index: block.index,
-                    address: Address(block.address),
-                    size: block.size,
-                }),
-                Err(refusal) => Err(PoolRefusal {
-                    segment_bytes: sizes::segment_size(rounded),
+                Ok(block) => Ok(PoolBlock::new(home, block)),
+                Err(refusal) => Err(Box::new(PoolRefusal {
+                    segment_bytes: sizes::segment_size(ask.rounded),
                     refusal,
-                }),
+                })),
             }
         })
     }
@@ -164,15 +237,21 @@ impl Pool {
     /// Takes a block back.
     pub fn free(&self, block: PoolBlock) {
         let home = block.shard as usize;
-        let mut shard = self.lock(home);
-        if !shard.blocks[block.index].used_elsewhere
-            && shard.give_back(block.index, &self.configuration).is_ok()
-        {
-            invariants::after_operation(&shard);
-            return;
+        if !give_back(&mut self.lock(home), block.index, &self.configuration) {
+            self.exclusively(home, |exclusive| exclusive.give_back(home, block.index));
         }
-        drop(shard);
-        self.exclusively(home, |exclusive| exclusive.give_back(home, block.index));
+    }
+
+    /// [`Pool::free`] for a sole user, without a lock.
+    pub fn free_mut(&mut self, block: PoolBlock) {
+        let home = block.shard as usize;
+        let shard = self.shards[home]
+            .0
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !give_back(shard, block.index, &self.configuration) {
+            self.exclusively(home, |exclusive| exclusive.give_back(home, block.index));
+        }
     }
 
     /// Notes that work on `queue` uses the block: once given back, it is free only when that work is done.
@@ -205,10 +284,9 @@ impl Pool {
         (0..self.shards.len()).map(|place| self.lock(place)).fold(
             (0, 0),
             |(allocated, reserved), shard| {
-                let current = &shard.counters.current;
                 (
-                    allocated + current[Figure::AllocatedBytes as usize][BOTH],
-                    reserved + current[Figure::ReservedBytes as usize][BOTH],
+                    allocated + shard.counters.current(Figure::AllocatedBytes, BOTH),
+                    reserved + shard.counters.current(Figure::ReservedBytes, BOTH),
                 )
             },
         )
@@ -230,12 +308,11 @@ impl Pool {
                     let total: u64 = exclusive
                         .shards
                         .iter()
-                        .map(|shard| shard.counters.current[figure][column])
+                        .map(|shard| shard.counters.value(figure, column))
                         .sum();
                     exclusive.global.peak[figure][column] = total;
                     for shard in &mut exclusive.shards {
-                        shard.counters.limit[figure][column] =
-                            shard.counters.current[figure][column];
+                        shard.counters.limit[figure][column] = shard.counters.value(figure, column);
                     }
                 }
             }

@@ -42,12 +42,12 @@ pub type Table = [[u64; COLUMNS]; FIGURES];
 /// Current values, limits and sums of increases.
 #[derive(Clone, Debug)]
 pub struct Counters {
-    /// Values now.
-    pub current: Table,
+    /// Values now, by half.
+    current: [[u64; 2]; FIGURES],
+    /// Sums of all increases, by half.
+    added: [[u64; 2]; FIGURES],
     /// Largest values that need no word from the other shards.
     pub limit: Table,
-    /// All increases so far; only the columns of the halves.
-    pub added: Table,
     /// What the other shards hold, while all are locked.
     pub others: Table,
 }
@@ -56,45 +56,63 @@ impl Counters {
     /// All zero.
     pub fn new() -> Counters {
         Counters {
-            current: [[0; 3]; 9],
-            limit: [[0; 3]; 9],
-            added: [[0; 3]; 9],
-            others: [[0; 3]; 9],
+            current: [[0; 2]; FIGURES],
+            added: [[0; 2]; FIGURES],
+            limit: [[0; COLUMNS]; FIGURES],
+            others: [[0; COLUMNS]; FIGURES],
+        }
+    }
+
+    /// A value now.
+    #[inline]
+    pub fn current(&self, figure: Figure, column: usize) -> u64 {
+        self.value(figure as usize, column)
+    }
+
+    /// A value now, the figure by its number.
+    #[inline]
+    pub fn value(&self, figure: usize, column: usize) -> u64 {
+        match column {
+            BOTH => self.current[figure][0] + self.current[figure][1],
+            half => self.current[figure][half],
+        }
+    }
+
+    /// The sum of all increases.
+    pub fn added(&self, figure: Figure, column: usize) -> u64 {
+        let added = self.added[figure as usize];
+        if column == BOTH {
+            added[0] + added[1]
+        } else {
+            added[column]
         }
     }
 
     /// Whether an increase stays within the limits.
     #[inline]
     pub fn allows(&self, figure: Figure, half: PoolHalf, amount: u64) -> bool {
-        let (current, limit) = (&self.current[figure as usize], &self.limit[figure as usize]);
-        current[half as usize] + amount <= limit[half as usize]
-            && current[BOTH] + amount <= limit[BOTH]
+        let limit = &self.limit[figure as usize];
+        self.current(figure, half as usize) + amount <= limit[half as usize]
+            && self.current(figure, BOTH) + amount <= limit[BOTH]
     }
 
     /// Adds; a value past its limit moves the limit along.
     #[inline]
     pub fn increase(&mut self, figure: Figure, half: PoolHalf, amount: u64) {
-        let (current, limit) = (
-            &mut self.current[figure as usize],
-            &mut self.limit[figure as usize],
-        );
-        let half = half as usize;
-        current[half] += amount;
-        current[BOTH] += amount;
-        limit[half] = limit[half].max(current[half]);
-        limit[BOTH] = limit[BOTH].max(current[BOTH]);
-        self.added[figure as usize][half] += amount;
+        let (figure, half) = (figure as usize, half as usize);
+        self.current[figure][half] += amount;
+        self.added[figure][half] += amount;
+        let (value, both) = (self.current[figure][half], self.value(figure, BOTH));
+        let limit = &mut self.limit[figure];
+        limit[half] = limit[half].max(value);
+        limit[BOTH] = limit[BOTH].max(both);
     }
 
     /// Takes away.
     #[inline]
     pub fn decrease(&mut self, figure: Figure, half: PoolHalf, amount: u64) {
-        let current = &mut self.current[figure as usize];
-        debug_assert!(
-            current[half as usize] >= amount,
-            "{figure:?} never goes below zero"
-        );
-        current[half as usize] -= amount;
-        current[BOTH] -= amount;
+        let current = &mut self.current[figure as usize][half as usize];
+        debug_assert!(*current >= amount, "{figure:?} never goes below zero");
+        *current -= amount;
     }
 }

@@ -148,7 +148,7 @@ impl Exclusive<'_> {
     fn total(&self, figure: Figure, column: usize) -> u64 {
         self.shards
             .iter()
-            .map(|shard| shard.counters.current[figure as usize][column])
+            .map(|shard| shard.counters.current(figure, column))
             .sum()
     }
 
@@ -644,10 +644,10 @@ impl Exclusive<'_> {
                     let counters = &shard.counters;
                     *peak = (*peak)
                         .max(counters.limit[figure][column] + counters.others[figure][column]);
-                    total += counters.current[figure][column];
+                    total += counters.value(figure, column);
                 }
                 for shard in &mut self.shards {
-                    let others = total - shard.counters.current[figure][column];
+                    let others = total - shard.counters.value(figure, column);
                     shard.counters.others[figure][column] = others;
                     shard.counters.limit[figure][column] = *peak - others;
                 }
@@ -669,7 +669,7 @@ impl Exclusive<'_> {
                 let total: u64 = self
                     .shards
                     .iter()
-                    .map(|shard| shard.counters.current[figure][column])
+                    .map(|shard| shard.counters.value(figure, column))
                     .sum();
                 let slack = self.global.peak[figure][column] - total;
                 for (place, shard) in self.shards.iter_mut().enumerate() {
@@ -679,7 +679,7 @@ impl Exclusive<'_> {
                         (false, false) => slack / 2 / (users - 1),
                     };
                     shard.counters.limit[figure][column] =
-                        shard.counters.current[figure][column] + share;
+                        shard.counters.value(figure, column) + share;
                     // Unlocked, a shard moves within its limit only, which no peak can come from.
                     shard.counters.others[figure][column] = 0;
                 }

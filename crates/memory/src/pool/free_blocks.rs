@@ -172,6 +172,8 @@ impl Bin {
     fn remove(&mut self, block: FreeBlock) -> bool {
         match self {
             Bin::Sorted(blocks) => match blocks.iter().position(|&other| other == block) {
+                // Most bins hold one block: that is taken without moving any.
+                Some(place) if place + 1 == blocks.len() => blocks.pop().is_some(),
                 Some(place) => {
                     blocks.remove(place);
                     true

@@ -41,7 +41,7 @@ pub fn check(exclusive: &Exclusive<'_>) -> Result<(), Violation> {
     for shard in &exclusive.shards {
         check_totals(shard)?;
         check_blocks(shard)?;
-        reserved += shard.counters.current[Figure::ReservedBytes as usize][BOTH];
+        reserved += shard.counters.current(Figure::ReservedBytes, BOTH);
     }
     hold!(
         reserved == exclusive.global.reserved_bytes,
@@ -52,19 +52,12 @@ pub fn check(exclusive: &Exclusive<'_>) -> Result<(), Violation> {
 }
 
 fn check_totals(shard: &Shard) -> Result<(), Violation> {
-    let current = &shard.counters.current;
-    for (figure, [small, large, both]) in current.iter().enumerate() {
-        hold!(
-            small + large == *both,
-            "figure {figure}: {small} and {large} do not add up to {both}"
-        );
-    }
     let [allocated, requested, reserved] = [
         Figure::AllocatedBytes,
         Figure::RequestedBytes,
         Figure::ReservedBytes,
     ]
-    .map(|figure| current[figure as usize][BOTH]);
+    .map(|figure| shard.counters.current(figure, BOTH));
     hold!(
         allocated <= reserved,
         "{allocated} bytes are handed out of {reserved} bytes reserved"
@@ -106,7 +99,7 @@ fn check_blocks(shard: &Shard) -> Result<(), Violation> {
         Figure::InactiveSplit,
     ];
     for (figure, sum) in figures.into_iter().zip(sums) {
-        let counted = &shard.counters.current[figure as usize][..2];
+        let counted = [0, 1].map(|half| shard.counters.current(figure, half));
         hold!(
             counted == sum,
             "{figure:?}: counted {counted:?}, the blocks sum up to {sum:?}"

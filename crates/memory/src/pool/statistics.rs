@@ -54,11 +54,8 @@ pub(super) fn collect(exclusive: &Exclusive<'_>) -> PoolStatistics {
                 .map(|shard| value(&shard.counters))
                 .sum()
         };
-        let current: u64 = sum(&|counters| counters.current[figure as usize][column]);
-        let allocated: u64 = sum(&|counters| match column {
-            BOTH => counters.added[figure as usize][0] + counters.added[figure as usize][1],
-            half => counters.added[figure as usize][half],
-        });
+        let current: u64 = sum(&|counters| counters.current(figure, column));
+        let allocated: u64 = sum(&|counters| counters.added(figure, column));
         let peak = exclusive.global.peak[figure as usize][column];
         Gauge {
             current,

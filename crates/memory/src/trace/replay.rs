@@ -110,11 +110,11 @@ impl Replay {
             match *step {
                 Step::Allocate { bytes: 0, .. } => {}
                 Step::Allocate { slot, bytes, queue } => {
-                    self.slots[slot as usize] = self.pool.allocate(bytes, queue).ok();
+                    self.slots[slot as usize] = self.pool.allocate_mut(bytes, queue).ok();
                 }
                 Step::Free { slot } => {
                     if let Some(block) = self.slots[slot as usize].take() {
-                        self.pool.free(block);
+                        self.pool.free_mut(block);
                     }
                 }
                 Step::Chunk => self.chunk(),
@@ -207,6 +207,20 @@ impl Replay {
         self.run(&batch);
         outcome
     }
+}
+
+/// All steps of a trace.
+///
+/// # Errors
+/// The first error of the trace.
+pub fn steps(
+    events: impl IntoIterator<Item = Result<Event, TraceError>>,
+) -> Result<Vec<Step>, TraceError> {
+    let mut slots = Slots::default();
+    events
+        .into_iter()
+        .map(|event| event.map(|event| slots.step(&event)))
+        .collect()
 }
 
 /// Gives ids of a trace the slots of a replay.

@@ -1,5 +1,6 @@
 //! What a forward runs in: a workspace, a device, threads.
 
+use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm};
 use crate::matrix::{Matrix, Vector};
 use crate::operations::{Activation, Attention, Operations, Store};
@@ -375,6 +376,55 @@ impl<'a> Context<'a> {
                 .attention(q, k, v, options, out.view_mut(), scratch);
         }
         out
+    }
+
+    /// Attention of each row of `q` over its own cached past (its own position included), `[rows, heads · size]`. In a dry run
+    /// `sequences` is not looked at.
+    pub fn attention_cached<'q>(
+        &self,
+        q: impl Into<View<'q>>,
+        sequences: &[&[CachedPart<'_>]],
+        layout: CacheLayout,
+        scale: f32,
+    ) -> Tensor {
+        let q = q.into();
+        assert_eq!(
+            q.column_count(),
+            layout.heads * layout.size,
+            "attention_cached: columns of the queries"
+        );
+        let mut out = self.tensor(&[q.row_count(), q.column_count()]);
+        if !self.is_dry() {
+            assert_eq!(
+                sequences.len(),
+                q.row_count(),
+                "attention_cached: sequences"
+            );
+            let out = out.view_mut();
+            self.operations
+                .attention_cached(q, sequences, layout, scale, out);
+        }
+        out
+    }
+
+    /// Rotary positions, in halves; `cosines` and `sines` are `[rows, size / 2]`.
+    pub fn rotate<'o>(
+        &self,
+        x: impl Into<ViewMut<'o>>,
+        heads: usize,
+        cosines: &Tensor,
+        sines: &Tensor,
+    ) {
+        let x = x.into();
+        assert_eq!(
+            x.column_count(),
+            2 * heads * cosines.columns(),
+            "rotate: columns"
+        );
+        if !self.is_dry() {
+            self.operations
+                .rotate(x, heads, cosines.view(), sines.view());
+        }
     }
 
     /// All layers of an LSTM over `batch` sequences of one length, from zero states: `[batch · time, inputs]` → `[batch · time, hidden]`.

@@ -19,6 +19,7 @@
 //! | workspace | where activations live: pooled, planned, or measuring only |
 //! | dry | running without bytes: shapes and lifetimes only |
 
+mod cache;
 mod context;
 pub mod cpu;
 mod layers;
@@ -28,6 +29,7 @@ mod tensor;
 mod threads;
 mod workspace;
 
+pub use cache::{CacheLayout, CachePrecision, CachedPart};
 pub use context::Context;
 pub use layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Padding};
 pub use matrix::{Matrix, MatrixError, Precision, Vector};

@@ -1,5 +1,6 @@
 //! The one list of operations that a device provides.
 
+use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Vector};
 use crate::tensor::{View, ViewMut};
@@ -170,6 +171,20 @@ pub trait Operations: Send + Sync {
         out: ViewMut<'_>,
         scratch: &mut [f32],
     );
+
+    /// Attention of each row of `q` over its own cached past, one list of parts a row.
+    fn attention_cached(
+        &self,
+        q: View<'_>,
+        sequences: &[&[CachedPart<'_>]],
+        layout: CacheLayout,
+        scale: f32,
+        out: ViewMut<'_>,
+    );
+    /// Stores one position's keys or values.
+    fn cache_row(&self, row: &[f32], layout: CacheLayout, out: &mut [u8]);
+    /// Rotary positions: turns channels c and c + size / 2 of every head by the angle c of the row.
+    fn rotate(&self, x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>);
 
     /// One step of an LSTM layer for a batch: `gates` `[n, 4 · hidden]` (input, forget, cell, output) into `cell` and `hidden` `[n, hidden]`.
     fn lstm_cell(&self, gates: View<'_>, cell: ViewMut<'_>, hidden: ViewMut<'_>);

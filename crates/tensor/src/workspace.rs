@@ -1,6 +1,7 @@
 //! Where activations live: a pool block each, a planned arena, or nowhere while measuring.
 
 use crate::tensor::{Shape, Storage, Tensor};
+use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
 use sottovoce_memory::{Block, Memory, OutOfMemory, Owner, Region};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,20 +150,13 @@ struct Recorder {
     lifetimes: Vec<Lifetime>,
 }
 
-#[derive(Clone, Copy)]
-struct Lifetime {
-    first: u32,
-    /// Exclusive; `u32::MAX` while alive.
-    last: u32,
-    bytes: u64,
-}
-
 impl Recorder {
     fn begin(recorder: &Arc<Mutex<Recorder>>, bytes: usize) -> RecordedPiece {
         let mut state = lock(recorder);
         let index = state.lifetimes.len();
         let lifetime = Lifetime {
             first: state.clock,
+            // Until it is dropped, it lives for ever.
             last: u32::MAX,
             bytes: bytes.next_multiple_of(ALIGNMENT) as u64,
         };
@@ -202,12 +196,12 @@ pub struct Recording {
 impl Recording {
     fn of(recorder: &Recorder) -> Recording {
         let lifetimes = &recorder.lifetimes;
-        let (offsets, peak_bytes) = place_largest_first(lifetimes);
+        let plan = plan::solve(lifetimes, &SolveOptions::default());
         Recording {
-            offsets,
+            offsets: plan.offsets,
             bytes: lifetimes.iter().map(|lifetime| lifetime.bytes).collect(),
-            peak_bytes,
-            lower_bound_bytes: largest_live_sum(lifetimes),
+            peak_bytes: plan.peak,
+            lower_bound_bytes: plan.lower_bound,
         }
     }
 
@@ -225,47 +219,6 @@ impl Recording {
     pub fn tensor_count(&self) -> usize {
         self.offsets.len()
     }
-}
-
-fn place_largest_first(lifetimes: &[Lifetime]) -> (Vec<u64>, u64) {
-    let mut order: Vec<usize> = (0..lifetimes.len()).collect();
-    order.sort_by_key(|&index| (std::cmp::Reverse(lifetimes[index].bytes), index));
-    let mut offsets = vec![0; lifetimes.len()];
-    let mut placed: Vec<usize> = Vec::new();
-    let mut peak = 0;
-    for index in order {
-        let lifetime = lifetimes[index];
-        let mut offset = 0;
-        // `placed` is kept in the order of offsets, so the first gap that fits is the lowest.
-        for &other in &placed {
-            let theirs = lifetimes[other];
-            let together = theirs.first < lifetime.last && lifetime.first < theirs.last;
-            if together && offsets[other] < offset + lifetime.bytes {
-                offset = offset.max(offsets[other] + theirs.bytes);
-            }
-        }
-        offsets[index] = offset;
-        peak = peak.max(offset + lifetime.bytes);
-        let place = placed.partition_point(|&other| offsets[other] <= offset);
-        placed.insert(place, index);
-    }
-    (offsets, peak)
-}
-
-fn largest_live_sum(lifetimes: &[Lifetime]) -> u64 {
-    let mut events: Vec<(u32, i64)> = Vec::with_capacity(2 * lifetimes.len());
-    for lifetime in lifetimes {
-        events.push((lifetime.first, lifetime.bytes as i64));
-        events.push((lifetime.last, -(lifetime.bytes as i64)));
-    }
-    events.sort_unstable();
-    let mut live = 0;
-    let mut most = 0;
-    for (_, change) in events {
-        live += change;
-        most = most.max(live);
-    }
-    most as u64
 }
 
 /// The bytes of planned workspaces, perhaps of several that run one after the other.

@@ -4,6 +4,7 @@
 //! in one fixed order of summation: a row's result depends on neither the number of threads nor the other rows.
 
 mod attention;
+mod cached;
 mod conv;
 pub mod gemm;
 mod kernel;
@@ -11,6 +12,7 @@ mod maths;
 mod rows;
 mod unpack;
 
+use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Vector};
 use crate::operations::{Activation, Attention, Operations, Store};
@@ -202,6 +204,25 @@ impl Operations for Cpu {
         scratch: &mut [f32],
     ) {
         attention::attention(&self.threads, q, k, v, options, out, scratch);
+    }
+
+    fn attention_cached(
+        &self,
+        q: View<'_>,
+        sequences: &[&[CachedPart<'_>]],
+        layout: CacheLayout,
+        scale: f32,
+        out: ViewMut<'_>,
+    ) {
+        cached::attention_cached(&self.threads, q, sequences, layout, scale, out);
+    }
+
+    fn cache_row(&self, row: &[f32], layout: CacheLayout, out: &mut [u8]) {
+        layout.precision.encode(row, layout.heads, out);
+    }
+
+    fn rotate(&self, x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>) {
+        cached::rotate(x, heads, cosines, sines);
     }
 
     fn lstm_cell(&self, gates: View<'_>, mut cell: ViewMut<'_>, mut hidden: ViewMut<'_>) {

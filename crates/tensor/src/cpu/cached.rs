@@ -1,0 +1,159 @@
+//! Attention of single positions over their cached past, in one pass with a running maximum: no scratch grows with the length.
+
+use super::gemm::SharedOutput;
+use super::kernel::{InstructionSet, instruction_set};
+use super::maths::{exp, sum};
+use crate::cache::{CacheLayout, CachedPart};
+use crate::tensor::{View, ViewMut};
+use crate::threads::Threads;
+
+/// Channels of the heads that one task takes.
+const COLUMNS: usize = 512;
+/// Heads of one task.
+const HEADS: usize = 64;
+/// Positions between two looks at the running maximum; parts are cut at multiples of it from their own start.
+const BLOCK: usize = 16;
+
+/// `sequences` yields for each row of `q` the parts of its past, the row's own position included.
+pub(crate) fn attention_cached(
+    threads: &Threads,
+    q: View<'_>,
+    sequences: &[&[CachedPart<'_>]],
+    layout: CacheLayout,
+    scale: f32,
+    out: ViewMut<'_>,
+) {
+    let CacheLayout { heads, size, .. } = layout;
+    assert!(
+        size <= COLUMNS,
+        "heads of {size} channels, at most {COLUMNS}"
+    );
+    let heads_a_task = (COLUMNS / size).min(heads.div_ceil(2)).min(HEADS);
+    let groups = heads.div_ceil(heads_a_task);
+    let output = SharedOutput::of(out);
+    let set = instruction_set();
+    threads.for_each(q.row_count() * groups, |task| {
+        let (row, group) = (task / groups, task % groups);
+        let first = group * heads_a_task;
+        let count = heads_a_task.min(heads - first);
+        let q = &q.row(row)[first * size..][..count * size];
+        // SAFETY: each task has its own row and heads.
+        let out = unsafe { output.row(row, first * size, count * size) };
+        let task = Task {
+            q,
+            parts: sequences[row],
+            layout,
+            scale,
+            first,
+        };
+        match set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => {
+                // SAFETY: the instruction set comes from detection; the body is safe code.
+                unsafe { avx512(&task, out) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => {
+                // SAFETY: as above.
+                unsafe { avx2(&task, out) }
+            }
+            InstructionSet::Portable => attend(&task, out),
+        }
+    });
+}
+
+struct Task<'a> {
+    q: &'a [f32],
+    parts: &'a [CachedPart<'a>],
+    layout: CacheLayout,
+    scale: f32,
+    /// The first head.
+    first: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
+fn avx512(task: &Task<'_>, out: &mut [f32]) {
+    attend(task, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2(task: &Task<'_>, out: &mut [f32]) {
+    attend(task, out);
+}
+
+#[inline(always)]
+fn attend(task: &Task<'_>, out: &mut [f32]) {
+    let CacheLayout {
+        heads,
+        size,
+        precision,
+    } = task.layout;
+    let row_bytes = task.layout.row_bytes();
+    let columns = out.len();
+    let mut rows = [0.0_f32; BLOCK * COLUMNS];
+    let mut largest = [f32::NEG_INFINITY; HEADS];
+    let mut totals = [0.0_f32; HEADS];
+    out.fill(0.0);
+    for part in task.parts {
+        for start in (0..part.positions).step_by(BLOCK) {
+            let count = BLOCK.min(part.positions - start);
+            let read = |bytes: &[u8], rows: &mut [f32]| {
+                for (index, row) in rows.chunks_exact_mut(columns).take(count).enumerate() {
+                    let bytes = &bytes[(start + index) * row_bytes..][..row_bytes];
+                    precision.decode(bytes, heads, size, task.first, row);
+                }
+            };
+            let mut weights = [0.0_f32; BLOCK * HEADS];
+            read(part.keys, &mut rows);
+            for (head, q) in task.q.chunks_exact(size).enumerate() {
+                let weights = &mut weights[head * BLOCK..][..count];
+                for (index, weight) in weights.iter_mut().enumerate() {
+                    let key = &rows[index * columns + head * size..][..size];
+                    *weight = task.scale * sum(q.iter().zip(key).map(|(q, k)| q * k));
+                }
+                let most = weights.iter().fold(largest[head], |most, &w| most.max(w));
+                let shrink = exp(largest[head] - most);
+                largest[head] = most;
+                weights
+                    .iter_mut()
+                    .for_each(|weight| *weight = exp(*weight - most));
+                totals[head] = totals[head] * shrink + weights.iter().sum::<f32>();
+                let out = &mut out[head * size..][..size];
+                out.iter_mut().for_each(|out| *out *= shrink);
+            }
+            read(part.values, &mut rows);
+            for (head, out) in out.chunks_exact_mut(size).enumerate() {
+                for index in 0..count {
+                    let weight = weights[head * BLOCK + index];
+                    let value = &rows[index * columns + head * size..][..size];
+                    (out.iter_mut().zip(value)).for_each(|(out, value)| *out += weight * value);
+                }
+            }
+        }
+    }
+    for (head, out) in out.chunks_exact_mut(size).enumerate() {
+        let factor = 1.0 / totals[head];
+        out.iter_mut().for_each(|out| *out *= factor);
+    }
+}
+
+/// Turns pairs (c, c + size / 2) of every head by a row's angles.
+pub(crate) fn rotate(mut x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>) {
+    let size = x.column_count() / heads;
+    for index in 0..x.row_count() {
+        let (cosines, sines) = (cosines.row(index), sines.row(index));
+        for head in x.row_mut(index).chunks_exact_mut(size) {
+            let (left, right) = head.split_at_mut(size / 2);
+            for (((left, right), &cosine), &sine) in
+                left.iter_mut().zip(right).zip(cosines).zip(sines)
+            {
+                (*left, *right) = (
+                    *left * cosine - *right * sine,
+                    *right * cosine + *left * sine,
+                );
+            }
+        }
+    }
+}

@@ -37,6 +37,7 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod stats;
+mod sync;
 pub mod trace;
 
 pub use block::{Arena, ArenaSlice, Block, SharedBlock};

@@ -6,8 +6,9 @@ use crate::out_of_memory::OutOfMemory;
 use crate::owner::Owner;
 use crate::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, Refusal, Violation};
 use crate::stats::{Gauge, Ledger, MemoryStatistics};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Queues are spread over so many shards of the pool and ledgers of owners.
 const SHARDS: usize = 16;

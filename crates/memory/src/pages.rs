@@ -21,7 +21,8 @@ use crate::block::Block;
 use crate::memory::Memory;
 use crate::out_of_memory::{OutOfMemory, OutOfMemoryKind, OutOfMemoryReport};
 use crate::owner::{Owner, Region};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Who has the pages that no stream has.
 const FREE: Owner = Owner::new(Region::KeyValue, "free pages");

@@ -6,8 +6,7 @@ use super::shard::{Allocated, Request, Shard};
 use super::sizes::{self, PoolHalf};
 use super::{PoolConfiguration, PoolStatistics, Violation, invariants, statistics};
 use crate::driver::{Address, Driver};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// A caching pool over a driver, with PyTorch's rules.
 ///

@@ -1,7 +1,8 @@
 //! What the pickle reader takes, refuses and never does.
 
 use sottovoce_formats::pickle::{
-    self, Disposition, Globals, Limits, Listener, Node, PickleErrorKind, Step, Value, View, Writer,
+    self, Disposition, Globals, Limits, Listener, Node, Parser, PickleErrorKind, Step, Value, View,
+    Writer,
 };
 
 fn inert() -> Limits {
@@ -196,7 +197,7 @@ struct Sum {
     paths: Vec<String>,
 }
 
-impl Listener for Sum {
+impl Listener for &mut Sum {
     fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
         self.paths.push(format!("{path:?}"));
         self.total += item.entry("n").and_then(View::integer).ok_or("no n")?;
@@ -231,7 +232,7 @@ fn a_listener_sees_items_in_order_and_frees_them() {
         memory_bytes: 1 << 20,
         ..Limits::default()
     };
-    let document = pickle::read_with(&file[..], &limits, &mut sum).unwrap();
+    let document = Parser::new(&file[..], &limits, &mut sum).finish().unwrap();
     assert_eq!(sum.total, 50_000 * 49_999 / 2);
     sum.paths.dedup();
     assert_eq!(sum.paths, [r#"[Key("events")]"#]);
@@ -259,7 +260,9 @@ fn an_item_that_was_handed_over_cannot_be_fetched_again() {
         total: 0,
         paths: Vec::new(),
     };
-    let error = pickle::read_with(&file[..], &Limits::default(), &mut sum).unwrap_err();
+    let error = Parser::new(&file[..], &Limits::default(), &mut sum)
+        .finish()
+        .unwrap_err();
     assert!(
         matches!(error.kind, PickleErrorKind::UnknownMemo(1)),
         "{error}"
@@ -270,7 +273,9 @@ fn an_item_that_was_handed_over_cannot_be_fetched_again() {
         total: 0,
         paths: Vec::new(),
     };
-    pickle::read_with(&file[..], &Limits::default(), &mut sum).unwrap();
+    Parser::new(&file[..], &Limits::default(), &mut sum)
+        .finish()
+        .unwrap();
     assert_eq!(sum.total, 2);
 }
 

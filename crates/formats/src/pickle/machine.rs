@@ -3,6 +3,7 @@
 use super::document::{Call, Document, Node, NodeId, Value, View};
 use super::error::{PickleError, PickleErrorKind as Kind};
 use super::input::Input;
+use super::listener::{Disposition, KeepAll, LISTEN_DEPTH_MAX, Listener, Step, path};
 use super::opcode as op;
 use super::text;
 use std::collections::HashMap;
@@ -37,64 +38,12 @@ pub enum Globals {
     Inert,
 }
 
-/// A step from a container to what it holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step<'a> {
-    /// The value under a string key.
-    Key(&'a str),
-    /// The item at an index.
-    Index(usize),
-    /// Under a key that is no string.
-    Other,
-}
-
-/// What becomes of an item that a listener has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disposition {
-    /// It becomes part of the document.
-    Keep,
-    /// The listener has taken what it needs: the item is given up, and its memory with it.
-    HandOver,
-}
-
-/// Sees the items of lists while the pickle is read, so that a long list need not be held.
-///
-/// Only lists at most [`LISTEN_DEPTH_MAX`] containers deep are announced, and only where the writer filled each container in
-/// batches, as Python does for more than one entry; other items are found in the finished document.
-pub trait Listener {
-    /// An item about to be appended to the list at `path`. An error ends the reading.
-    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String>;
-}
-
-/// How deep lists are announced to a [`Listener`].
-pub const LISTEN_DEPTH_MAX: usize = 6;
-
-struct KeepAll;
-
-impl Listener for KeepAll {
-    fn item(&mut self, _: &[Step<'_>], _: View<'_>) -> Result<Disposition, String> {
-        Ok(Disposition::Keep)
-    }
-}
-
 /// Reads one pickle.
 ///
 /// # Errors
 /// Whatever is not a well-formed pickle, or beyond the limits, with its byte offset.
 pub fn read(source: impl Read, limits: &Limits) -> Result<Document, PickleError> {
-    Machine::new(source, limits, None::<&mut KeepAll>).run()
-}
-
-/// Reads one pickle and tells `listener` of list items as they come.
-///
-/// # Errors
-/// As [`read`], and whatever the listener refuses.
-pub fn read_with(
-    source: impl Read,
-    limits: &Limits,
-    listener: &mut impl Listener,
-) -> Result<Document, PickleError> {
-    Machine::new(source, limits, Some(listener)).run()
+    Parser::silent(source, limits, KeepAll).finish()
 }
 
 /// What the memo keeps for an index: the value, and whether it has been fetched since.
@@ -104,7 +53,8 @@ struct Memo {
     present: bool,
 }
 
-struct Machine<'l, R, L> {
+/// A pickle being read, opcode by opcode, with a listener for list items.
+pub struct Parser<R, L> {
     input: Input<R>,
     nodes: Vec<Node>,
     /// For each node: the memo index it was stored under + 1, [`SHARED`] once there may be another reference.
@@ -117,16 +67,25 @@ struct Machine<'l, R, L> {
     memo_sparse: HashMap<u64, Value>,
     held_bytes: u64,
     limits: Limits,
-    listener: Option<&'l mut L>,
+    listener: L,
+    listening: bool,
+    ended: bool,
 }
 
 const SHARED: u32 = u32::MAX;
 const VALUE_BYTES: usize = size_of::<Value>();
 const NODE_BYTES: usize = size_of::<Node>() + size_of::<u32>();
 
-impl<'l, R: Read, L: Listener> Machine<'l, R, L> {
-    fn new(source: R, limits: &Limits, listener: Option<&'l mut L>) -> Self {
-        Machine {
+impl<R: Read, L: Listener> Parser<R, L> {
+    /// A parser at the start of a pickle.
+    pub fn new(source: R, limits: &Limits, listener: L) -> Parser<R, L> {
+        let mut parser = Parser::silent(source, limits, listener);
+        parser.listening = true;
+        parser
+    }
+
+    fn silent(source: R, limits: &Limits, listener: L) -> Parser<R, L> {
+        Parser {
             input: Input::new(source),
             nodes: Vec::new(),
             memo_of_node: Vec::new(),
@@ -138,22 +97,41 @@ impl<'l, R: Read, L: Listener> Machine<'l, R, L> {
             held_bytes: 0,
             limits: limits.clone(),
             listener,
+            listening: false,
+            ended: false,
         }
     }
 
-    fn run(mut self) -> Result<Document, PickleError> {
-        loop {
-            let offset = self.input.offset();
-            match self.step() {
-                Ok(true) => {}
-                Ok(false) => break,
-                // The opcode's own offset, unless the error is about where the bytes end.
-                Err(error) if matches!(error.kind, Kind::Truncated | Kind::Io(_)) => {
-                    return Err(error);
-                }
-                Err(error) => return Err(PickleError { offset, ..error }),
-            }
+    /// The listener.
+    pub fn listener(&mut self) -> &mut L {
+        &mut self.listener
+    }
+
+    /// Reads on by one opcode; `false` once the pickle has ended.
+    ///
+    /// # Errors
+    /// Whatever is not a well-formed pickle, or beyond the limits, with its byte offset; and what the listener refuses. A parser
+    /// that has failed has nothing more to say.
+    pub fn advance(&mut self) -> Result<bool, PickleError> {
+        if self.ended {
+            return Ok(false);
         }
+        let offset = self.input.offset();
+        let step = self.step();
+        self.ended = !matches!(step, Ok(true));
+        step.map_err(|error| match error.kind {
+            // Where the bytes end is more telling than where the opcode began.
+            Kind::Truncated | Kind::Io(_) => error,
+            _ => PickleError { offset, ..error },
+        })
+    }
+
+    /// Reads on to the end.
+    ///
+    /// # Errors
+    /// As [`Parser::advance`].
+    pub fn finish(mut self) -> Result<Document, PickleError> {
+        while self.advance()? {}
         let root = self.pop()?;
         Ok(Document {
             root,
@@ -536,7 +514,7 @@ impl<'l, R: Read, L: Listener> Machine<'l, R, L> {
         position: usize,
         items: &[Value],
     ) -> Result<Option<Vec<Value>>, PickleError> {
-        if self.listener.is_none() {
+        if !self.listening {
             return Ok(None);
         }
         let mut steps = [Step::Other; LISTEN_DEPTH_MAX];
@@ -547,11 +525,7 @@ impl<'l, R: Read, L: Listener> Machine<'l, R, L> {
         let mut given_up = Vec::new();
         for (index, &item) in items.iter().enumerate() {
             let view = View::new(&self.nodes, item);
-            let disposition = match self.listener.as_deref_mut() {
-                Some(listener) => listener.item(&steps[first..], view),
-                None => Ok(Disposition::Keep),
-            };
-            match disposition {
+            match self.listener.item(&steps[first..], view) {
                 Ok(Disposition::Keep) => {
                     if let Some(kept) = &mut kept {
                         Vec::push(kept, item);
@@ -758,35 +732,4 @@ fn appended_bytes(node: &Node) -> usize {
         Node::Dictionary(entries) => 2 * VALUE_BYTES * entries.len(),
         _ => 0,
     }
-}
-
-/// Fills the end of `steps` with the way from the root to the container at `position` on the stack, and returns where it starts.
-/// `None` for containers that lie too deep.
-fn path<'a>(
-    nodes: &'a [Node],
-    stack: &[Value],
-    marks: &[usize],
-    mut position: usize,
-    steps: &mut [Step<'a>; LISTEN_DEPTH_MAX],
-) -> Option<usize> {
-    let mut first = LISTEN_DEPTH_MAX;
-    for &mark in marks.iter().rev() {
-        let container = View::new(nodes, *stack.get(mark.checked_sub(1)?)?);
-        let pending = position.checked_sub(mark)?;
-        first = first.checked_sub(1)?;
-        steps[first] = match container.node()? {
-            Node::Dictionary(_) => {
-                match pending.checked_sub(1).map(|before| stack[mark + before]) {
-                    Some(key) if pending % 2 == 1 => {
-                        container.at(key).text().map_or(Step::Other, Step::Key)
-                    }
-                    _ => Step::Other,
-                }
-            }
-            Node::List(items) => Step::Index(items.len() + pending),
-            _ => Step::Other,
-        };
-        position = mark - 1;
-    }
-    Some(first)
 }

@@ -17,6 +17,7 @@
 mod document;
 mod error;
 mod input;
+mod listener;
 mod machine;
 mod opcode;
 mod text;
@@ -24,7 +25,6 @@ mod writer;
 
 pub use document::{Call, Document, Node, NodeId, Value, View};
 pub use error::{PickleError, PickleErrorKind};
-pub use machine::{
-    Disposition, Globals, LISTEN_DEPTH_MAX, Limits, Listener, Step, read, read_with,
-};
+pub use listener::{Disposition, LISTEN_DEPTH_MAX, Listener, Step};
+pub use machine::{Globals, Limits, Parser, read};
 pub use writer::Writer;

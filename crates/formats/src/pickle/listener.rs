@@ -1,0 +1,75 @@
+//! Seeing list items while a pickle is read.
+
+use super::document::{Node, Value, View};
+
+/// A step from a container to what it holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step<'a> {
+    /// The value under a string key.
+    Key(&'a str),
+    /// The item at an index.
+    Index(usize),
+    /// Under a key that is no string.
+    Other,
+}
+
+/// What becomes of an item that a listener has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It becomes part of the document.
+    Keep,
+    /// The listener has taken what it needs: the item is given up, and its memory with it.
+    HandOver,
+}
+
+/// Sees the items of lists while the pickle is read, so that a long list need not be held.
+///
+/// Only lists at most [`LISTEN_DEPTH_MAX`] containers deep are announced, and only where the writer filled each container in
+/// batches, as Python does for more than one entry; other items are found in the finished document.
+pub trait Listener {
+    /// An item about to be appended to the list at `path`. An error ends the reading.
+    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String>;
+}
+
+/// How deep lists are announced to a [`Listener`].
+pub const LISTEN_DEPTH_MAX: usize = 6;
+
+/// Lets everything become part of the document.
+pub(super) struct KeepAll;
+
+impl Listener for KeepAll {
+    fn item(&mut self, _: &[Step<'_>], _: View<'_>) -> Result<Disposition, String> {
+        Ok(Disposition::Keep)
+    }
+}
+
+/// Fills the end of `steps` with the way from the root to the container at `position` on the stack, and returns where it starts.
+/// `None` for containers that lie too deep.
+pub(super) fn path<'a>(
+    nodes: &'a [Node],
+    stack: &[Value],
+    marks: &[usize],
+    mut position: usize,
+    steps: &mut [Step<'a>; LISTEN_DEPTH_MAX],
+) -> Option<usize> {
+    let mut first = LISTEN_DEPTH_MAX;
+    for &mark in marks.iter().rev() {
+        let container = View::new(nodes, *stack.get(mark.checked_sub(1)?)?);
+        let pending = position.checked_sub(mark)?;
+        first = first.checked_sub(1)?;
+        steps[first] = match container.node()? {
+            Node::Dictionary(_) => {
+                match pending.checked_sub(1).map(|before| stack[mark + before]) {
+                    Some(key) if pending % 2 == 1 => {
+                        container.at(key).text().map_or(Step::Other, Step::Key)
+                    }
+                    _ => Step::Other,
+                }
+            }
+            Node::List(items) => Step::Index(items.len() + pending),
+            _ => Step::Other,
+        };
+        position = mark - 1;
+    }
+    Some(first)
+}

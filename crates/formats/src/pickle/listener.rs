@@ -56,19 +56,28 @@ pub(super) fn path<'a>(
     for &mark in marks.iter().rev() {
         let container = View::new(nodes, *stack.get(mark.checked_sub(1)?)?);
         let pending = position.checked_sub(mark)?;
-        first = first.checked_sub(1)?;
-        steps[first] = match container.node()? {
-            Node::Dictionary(_) => {
-                match pending.checked_sub(1).map(|before| stack[mark + before]) {
-                    Some(key) if pending % 2 == 1 => {
-                        container.at(key).text().map_or(Step::Other, Step::Key)
-                    }
-                    _ => Step::Other,
-                }
-            }
-            Node::List(items) => Step::Index(items.len() + pending),
-            _ => Step::Other,
+        let below = |distance: usize| container.at(stack[position - distance]);
+        let mut step = |step| {
+            first = first.checked_sub(1)?;
+            steps[first] = step;
+            Some(())
         };
+        match container.node()? {
+            Node::Dictionary(_) if pending % 2 == 1 => {
+                step(below(1).text().map_or(Step::Other, Step::Key))?;
+            }
+            // A list with a single item is filled without a mark: it lies between the key and the list in question.
+            Node::Dictionary(_) if pending >= 2 => {
+                step(
+                    below(1)
+                        .items()
+                        .map_or(Step::Other, |items| Step::Index(items.len())),
+                )?;
+                step(below(2).text().map_or(Step::Other, Step::Key))?;
+            }
+            Node::List(items) => step(Step::Index(items.len() + pending))?,
+            _ => step(Step::Other)?,
+        }
         position = mark - 1;
     }
     Some(first)

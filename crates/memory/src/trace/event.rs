@@ -26,7 +26,7 @@ pub enum Event {
 }
 
 /// A tag by its number in [`Tags`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TagId(pub(super) u32);
 
 impl TagId {

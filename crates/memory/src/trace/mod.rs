@@ -30,9 +30,11 @@ mod event;
 mod lifetimes;
 mod reader;
 pub mod replay;
+mod snapshot;
 mod text;
 
 pub use error::{TraceError, TraceErrorKind, TracePosition};
 pub use event::{Event, TagId, Tags};
 pub use lifetimes::Lifetimes;
 pub use reader::{Progress, Reader};
+pub use snapshot::SnapshotSummary;

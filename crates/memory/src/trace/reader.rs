@@ -2,7 +2,9 @@
 
 use super::error::{TraceError, TraceErrorKind as Kind};
 use super::event::{Event, Tags};
+use super::snapshot::{SnapshotReader, SnapshotSummary};
 use super::text::TextReader;
+use crate::pool::PoolConfiguration;
 use sottovoce_formats::content::{self, Content};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,9 +17,14 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// The events of a trace, in order, each checked against those before. After an error there are no more.
 pub struct Reader {
     file: Option<PathBuf>,
-    text: TextReader,
+    source: Source,
     progress: Progress,
     ended: bool,
+}
+
+enum Source {
+    Text(TextReader),
+    Snapshot(SnapshotReader),
 }
 
 /// How far a trace has been read; may be asked from another thread.
@@ -58,80 +65,136 @@ impl Reader {
     /// # Errors
     /// If the file cannot be opened, or holds something else.
     pub fn open(path: &Path) -> Result<Reader, TraceError> {
-        let with_file = |error: TraceError| TraceError {
+        Reader::open_file(path).map_err(|error| TraceError {
             file: Some(path.to_owned()),
             ..error
-        };
-        let open = || -> io::Result<(File, Option<u64>)> {
-            let file = File::open(path)?;
-            let metadata = file.metadata()?;
-            if metadata.is_dir() {
-                return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        })
+    }
+
+    fn open_file(path: &Path) -> Result<Reader, TraceError> {
+        let io_error = |error| TraceError::whole(Kind::Io(error));
+        let metadata = std::fs::metadata(path).map_err(io_error)?;
+        if metadata.is_dir() {
+            return Err(io_error(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        let read_bytes = Arc::default();
+        let (content, source, compressed) = identify(open_counted(path, &read_bytes)?)?;
+        // A snapshot is read twice.
+        let passes = if content == Content::Pickle { 2 } else { 1 };
+        let source = match content {
+            Content::Other => Source::Text(TextReader::new(source, compressed)),
+            Content::Pickle if !metadata.is_file() => {
+                return Err(TraceError::whole(Kind::UnknownContent(
+                    "a snapshot is read twice: give it as a file, not through a pipe",
+                )));
             }
-            Ok((file, metadata.is_file().then_some(metadata.len())))
+            Content::Pickle => {
+                drop(source);
+                read_bytes.store(0, Ordering::Relaxed);
+                let (path, read_bytes) = (path.to_owned(), Arc::clone(&read_bytes));
+                Source::Snapshot(SnapshotReader::new(Box::new(move || {
+                    let (_, source, _) = open_counted(&path, &read_bytes)
+                        .and_then(identify)
+                        .map_err(io::Error::other)?;
+                    Ok(Box::new(source))
+                })))
+            }
+            Content::Zip => {
+                return Err(TraceError::whole(Kind::UnknownContent(
+                    "this is a zip archive, not a trace; unpack it first",
+                )));
+            }
+            Content::Gzip => {
+                return Err(TraceError::whole(Kind::UnknownContent(
+                    "this is gzip within gzip; unpack it once",
+                )));
+            }
         };
-        let (file, total_bytes) =
-            open().map_err(|error| with_file(TraceError::whole(Kind::Io(error))))?;
-        let progress = Progress {
-            read_bytes: Arc::default(),
-            total_bytes,
-        };
-        let counted = Counted {
-            source: file,
-            read_bytes: Arc::clone(&progress.read_bytes),
-        };
-        let mut reader = Reader::new(Box::new(BufReader::with_capacity(BUFFER_BYTES, counted)))
-            .map_err(with_file)?;
-        reader.file = Some(path.to_owned());
-        reader.progress = progress;
-        Ok(reader)
+        Ok(Reader {
+            file: Some(path.to_owned()),
+            source,
+            progress: Progress {
+                read_bytes,
+                total_bytes: metadata.is_file().then(|| metadata.len() * passes),
+            },
+            ended: false,
+        })
     }
 
     /// Reads text, whatever it begins with.
     pub fn text(source: impl Read + Send + 'static) -> Reader {
-        Reader::from_text(
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, source)),
-            false,
-        )
-    }
-
-    fn from_text(source: Box<dyn BufRead + Send>, compressed: bool) -> Reader {
+        let source = Box::new(BufReader::with_capacity(BUFFER_BYTES, source));
         Reader {
             file: None,
-            text: TextReader::new(source, compressed),
+            source: Source::Text(TextReader::new(source, false)),
             progress: Progress::default(),
             ended: false,
         }
     }
 
-    fn new(source: Box<dyn BufRead + Send>) -> Result<Reader, TraceError> {
-        let (content, source) = peek(source)?;
-        let (content, source, compressed): (_, Box<dyn BufRead + Send>, _) = match content {
-            Content::Gzip => {
-                let inner = content::decompress(source);
-                let inner = Box::new(BufReader::with_capacity(BUFFER_BYTES, inner));
-                let (content, source) = peek(inner)?;
-                (content, source, true)
-            }
-            content => (content, source, false),
+    /// Reads a snapshot, plain or gzip, that `open` opens from the start as often as it is called.
+    pub fn snapshot_from<S: Read + Send + 'static>(
+        open: impl Fn() -> io::Result<S> + Send + 'static,
+    ) -> Reader {
+        let open = move || {
+            let source = Box::new(BufReader::with_capacity(BUFFER_BYTES, open()?));
+            let (_, source, _) = identify(source).map_err(io::Error::other)?;
+            Ok(Box::new(source) as Box<dyn Read + Send>)
         };
-        match content {
-            Content::Other => Ok(Reader::from_text(source, compressed)),
-            Content::Pickle => Err(TraceError::whole(Kind::UnknownContent(
-                "snapshots are not read yet",
-            ))),
-            Content::Zip => Err(TraceError::whole(Kind::UnknownContent(
-                "this is a zip archive, not a trace; unpack it first",
-            ))),
-            Content::Gzip => Err(TraceError::whole(Kind::UnknownContent(
-                "this is gzip within gzip; unpack it once",
-            ))),
+        Reader {
+            file: None,
+            source: Source::Snapshot(SnapshotReader::new(Box::new(open))),
+            progress: Progress::default(),
+            ended: false,
+        }
+    }
+
+    /// What a snapshot says beside its events, or `None` for a text trace. The first call reads the snapshot once through.
+    ///
+    /// # Errors
+    /// What is wrong with the snapshot.
+    pub fn snapshot(&mut self) -> Result<Option<&SnapshotSummary>, TraceError> {
+        match &mut self.source {
+            Source::Text(_) => Ok(None),
+            Source::Snapshot(snapshot) => match snapshot.summary() {
+                Ok(summary) => Ok(Some(summary)),
+                Err(error) => Err(TraceError {
+                    file: self.file.clone(),
+                    ..error
+                }),
+            },
+        }
+    }
+
+    /// For a snapshot: the events that bring a fresh pool of this configuration into the state in which the recording began, with the
+    /// segments that it had. They take the place of the allocations that the reader would otherwise begin with. `None` for a text
+    /// trace, and once reading has begun.
+    ///
+    /// # Errors
+    /// What is wrong with the snapshot.
+    pub fn take_prelude(
+        &mut self,
+        configuration: &PoolConfiguration,
+    ) -> Result<Option<Vec<Event>>, TraceError> {
+        match &mut self.source {
+            Source::Text(_) => Ok(None),
+            Source::Snapshot(snapshot) => {
+                snapshot
+                    .take_prelude(configuration)
+                    .map_err(|error| TraceError {
+                        file: self.file.clone(),
+                        ..error
+                    })
+            }
         }
     }
 
     /// The names behind the tags of the events so far.
     pub fn tags(&self) -> &Tags {
-        &self.text.tags
+        match &self.source {
+            Source::Text(text) => &text.tags,
+            Source::Snapshot(snapshot) => &snapshot.tags,
+        }
     }
 
     /// How far the file has been read.
@@ -147,13 +210,43 @@ impl Iterator for Reader {
         if self.ended {
             return None;
         }
-        let event = self.text.next_event().map_err(|error| TraceError {
-            file: self.file.clone(),
-            ..error
-        });
+        let event = match &mut self.source {
+            Source::Text(text) => text.next_event(),
+            Source::Snapshot(snapshot) => snapshot.next_event(),
+        };
         self.ended = !matches!(event, Ok(Some(_)));
-        event.transpose()
+        event
+            .map_err(|error| TraceError {
+                file: self.file.clone(),
+                ..error
+            })
+            .transpose()
     }
+}
+
+fn open_counted(
+    path: &Path,
+    read_bytes: &Arc<AtomicU64>,
+) -> Result<Box<dyn BufRead + Send>, TraceError> {
+    let file = File::open(path).map_err(|error| TraceError::whole(Kind::Io(error)))?;
+    let counted = Counted {
+        source: file,
+        read_bytes: Arc::clone(read_bytes),
+    };
+    Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, counted)))
+}
+
+/// What the source holds once decompressed, the decompressed bytes, and whether they were compressed.
+fn identify(
+    source: Box<dyn BufRead + Send>,
+) -> Result<(Content, Box<dyn BufRead + Send>, bool), TraceError> {
+    let (content, source) = peek(source)?;
+    if content != Content::Gzip {
+        return Ok((content, source, false));
+    }
+    let inner = content::decompress(source);
+    let (content, source) = peek(Box::new(BufReader::with_capacity(BUFFER_BYTES, inner)))?;
+    Ok((content, source, true))
 }
 
 /// Looks at the first bytes without taking them.

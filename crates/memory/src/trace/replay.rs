@@ -66,6 +66,9 @@ pub struct Replay {
     pool: Pool,
     clear_every_chunk: Option<u32>,
     slots: Vec<Option<PoolBlock>>,
+    slot_of_id: Slots,
+    /// What the pool had counted before the trace began.
+    before: Counts,
     events: u64,
     chunks: u32,
     fragmentation_at_chunks: Option<f64>,
@@ -83,6 +86,8 @@ impl Replay {
             pool: Pool::new(driver, configuration),
             clear_every_chunk,
             slots: Vec::new(),
+            slot_of_id: Slots::default(),
+            before: Counts::default(),
             events: 0,
             chunks: 0,
             fragmentation_at_chunks: None,
@@ -141,6 +146,27 @@ impl Replay {
         self.fragmentation_at_chunks = Some(self.fragmentation_at_chunks.unwrap_or(0.0).max(now));
     }
 
+    /// Runs events that only prepare the pool, such as a snapshot's
+    /// [prelude](crate::trace::Reader::take_prelude): nothing of it is reported, and peaks count from here on.
+    pub fn prime(&mut self, events: Vec<Event>) {
+        let steps: Vec<Step> = events
+            .iter()
+            .map(|event| self.slot_of_id.step(event))
+            .collect();
+        self.run(&steps);
+        self.pool.reset_peaks();
+        let statistics = self.pool.statistics();
+        self.before = Counts {
+            retries: statistics.num_alloc_retries,
+            ooms: statistics.num_ooms,
+            driver_allocs: statistics.num_device_alloc,
+            driver_frees: statistics.num_device_free,
+        };
+        self.events = 0;
+        self.time = Duration::ZERO;
+        self.fragmentation_at_chunks = None;
+    }
+
     /// What was found so far.
     pub fn report(&self) -> ReplayReport {
         let statistics = self.pool.statistics();
@@ -154,10 +180,10 @@ impl Replay {
             fragmentation_peak: self
                 .fragmentation_at_chunks
                 .unwrap_or_else(|| fragmentation(self.pool.reserved_peak())),
-            retries: statistics.num_alloc_retries,
-            ooms: statistics.num_ooms,
-            driver_allocs: statistics.num_device_alloc,
-            driver_frees: statistics.num_device_free,
+            retries: statistics.num_alloc_retries - self.before.retries,
+            ooms: statistics.num_ooms - self.before.ooms,
+            driver_allocs: statistics.num_device_alloc - self.before.driver_allocs,
+            driver_frees: statistics.num_device_free - self.before.driver_frees,
             ns_per_event: if self.events == 0 {
                 0.0
             } else {
@@ -188,12 +214,11 @@ impl Replay {
         &mut self,
         events: impl IntoIterator<Item = Result<Event, TraceError>>,
     ) -> Result<(), TraceError> {
-        let mut slots = Slots::default();
         let mut batch = Vec::with_capacity(BATCH);
         let mut outcome = Ok(());
         for event in events {
             match event {
-                Ok(event) => batch.push(slots.step(&event)),
+                Ok(event) => batch.push(self.slot_of_id.step(&event)),
                 Err(error) => {
                     outcome = Err(error);
                     break;
@@ -221,6 +246,15 @@ pub fn steps(
         .into_iter()
         .map(|event| event.map(|event| slots.step(&event)))
         .collect()
+}
+
+/// What a pool has counted.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    retries: u64,
+    ooms: u64,
+    driver_allocs: u64,
+    driver_frees: u64,
 }
 
 /// Gives ids of a trace the slots of a replay.

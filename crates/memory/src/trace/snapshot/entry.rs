@@ -1,0 +1,135 @@
+//! One entry of a snapshot's ring of events.
+
+use sottovoce_formats::pickle::View;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Allocate,
+    FreeRequested,
+    FreeCompleted,
+    /// A segment, or a part of an expandable one, was got from the driver.
+    SegmentTaken,
+    /// And given back.
+    SegmentGivenBack,
+    OutOfMemory,
+    /// Nothing that concerns memory.
+    Other,
+}
+
+/// An entry without its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) action: Action,
+    pub(super) address: u64,
+    /// Bytes; for an allocation as requested.
+    pub(super) bytes: u64,
+    pub(super) stream: u64,
+    /// For segments: a part of an expandable one was mapped or unmapped.
+    pub(super) mapped: bool,
+}
+
+impl Entry {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// Says what is missing or out of range.
+    pub(super) fn read(view: View<'_>) -> Result<Entry, String> {
+        let action = view
+            .entry("action")
+            .and_then(View::text)
+            .ok_or("an event has no `action`")?;
+        let mapped = matches!(action, "segment_map" | "segment_unmap");
+        let action = match action {
+            "alloc" => Action::Allocate,
+            "free_requested" => Action::FreeRequested,
+            "free_completed" => Action::FreeCompleted,
+            "segment_alloc" | "segment_map" => Action::SegmentTaken,
+            "segment_free" | "segment_unmap" => Action::SegmentGivenBack,
+            "oom" => Action::OutOfMemory,
+            _ => Action::Other,
+        };
+        if action == Action::Other {
+            return Ok(Entry {
+                action,
+                address: 0,
+                bytes: 0,
+                stream: 0,
+                mapped,
+            });
+        }
+        let address = match action {
+            // It has the device's free bytes in place of an address.
+            Action::OutOfMemory => 0,
+            _ => number(view, "addr")?,
+        };
+        let bytes = number(view, "size")?;
+        if bytes > i64::MAX as u64 {
+            return Err(format!("an event has a `size` of {bytes}"));
+        }
+        Ok(Entry {
+            action,
+            address,
+            bytes,
+            stream: number(view, "stream").unwrap_or(0),
+            mapped,
+        })
+    }
+}
+
+/// A number from 0 on under a key.
+pub(super) fn number(view: View<'_>, key: &str) -> Result<u64, String> {
+    match view.entry(key) {
+        None => Err(format!("`{key}` is missing")),
+        Some(value) => value.unsigned().ok_or_else(|| match value.integer() {
+            Some(negative) => format!("`{key}` is {negative}"),
+            None => format!("`{key}` is {}", value.kind()),
+        }),
+    }
+}
+
+/// Who asked, in a few words: the innermost Python function outside of PyTorch, or the innermost function there is. Empty if no
+/// stack was recorded.
+pub(super) fn tag(view: View<'_>) -> String {
+    let Some(frames) = view.entry("frames").and_then(View::items) else {
+        return String::new();
+    };
+    let mut fallback = None;
+    // Deeper stacks say no more about who asked.
+    for frame in frames.take(256) {
+        let name = frame.entry("name").and_then(View::text).unwrap_or("");
+        let file = frame.entry("filename").and_then(View::text).unwrap_or("");
+        if !file.ends_with(".py") {
+            // An operator's public name says more than what lies beneath it.
+            if fallback.is_none_or(|(_, known): (&str, &str)| known.is_empty())
+                && name.starts_with("at::_ops::")
+            {
+                fallback = Some((name, "operator"));
+            }
+            fallback = fallback.or(Some((name, "")));
+            continue;
+        }
+        let short = file.rsplit(['/', '\\']).next().unwrap_or(file);
+        if file.contains("/torch/") || file.contains("\\torch\\") {
+            if fallback.is_none_or(|(_, known)| known.is_empty() || known == "operator") {
+                fallback = Some((name, short));
+            }
+            continue;
+        }
+        let line = frame.entry("line").and_then(View::integer).unwrap_or(0);
+        return format!("{name} ({short}:{line})");
+    }
+    match fallback {
+        Some((name, "operator")) => name.split("::").nth(2).unwrap_or(name).to_owned(),
+        Some((name, "")) => name.chars().take(80).collect(),
+        Some((name, file)) => format!("{name} ({file})"),
+        None => String::new(),
+    }
+}
+
+/// What the program had set with `torch.cuda.memory._set_memory_metadata`: a phase's name.
+pub(super) fn metadata<'a>(view: View<'a>) -> &'a str {
+    view.entry("user_metadata")
+        .and_then(View::text)
+        .unwrap_or("")
+}

@@ -1,0 +1,334 @@
+//! The second pass: the events, one after another.
+
+use super::entry::{Action, Entry, metadata, tag};
+use super::prelude::prelude;
+use super::survey::{SnapshotSummary, Survey, Surveyor, device_of, rest_of_events};
+use crate::pool::PoolConfiguration;
+use crate::trace::error::{TraceError, TraceErrorKind as Kind, TracePosition};
+use crate::trace::event::{Event, TagId, Tags};
+use sottovoce_formats::pickle::{
+    Disposition, Limits, Listener, Parser, PickleError, PickleErrorKind, Step, View,
+};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind, Read};
+
+type Source = Box<dyn Read + Send>;
+
+/// Reads a snapshot: opens it twice, each time from the start.
+pub(in crate::trace) struct SnapshotReader {
+    open: Box<dyn Fn() -> io::Result<Source> + Send>,
+    stage: Stage,
+    survey: Option<Survey>,
+    /// The tags of what was live before the ring began.
+    early_tags: Vec<TagId>,
+    ring: Ring,
+    pub(in crate::trace) tags: Tags,
+}
+
+enum Stage {
+    Fresh,
+    /// What was live before the ring began: the next such block.
+    Early(usize),
+    Ring(Box<Parser<Source, Queue>>),
+    Ended,
+}
+
+/// The tag of what was allocated before the ring began and freed within it.
+const EARLY_TAG: &str = "(before the recording)";
+/// Where the ring begins.
+const RING_MARKER: &str = "recording";
+
+impl SnapshotReader {
+    pub(in crate::trace) fn new(
+        open: Box<dyn Fn() -> io::Result<Source> + Send>,
+    ) -> SnapshotReader {
+        let mut tags = Tags::default();
+        tags.intern("");
+        SnapshotReader {
+            open,
+            stage: Stage::Fresh,
+            survey: None,
+            early_tags: Vec::new(),
+            ring: Ring::default(),
+            tags,
+        }
+    }
+
+    /// What the snapshot says beside its events; reads it once through.
+    pub(in crate::trace) fn summary(&mut self) -> Result<&SnapshotSummary, TraceError> {
+        Ok(&self.survey()?.summary)
+    }
+
+    fn survey(&mut self) -> Result<&Survey, TraceError> {
+        let survey = match self.survey.take() {
+            Some(survey) => survey,
+            None => {
+                let survey = self.make_survey()?;
+                for block in &survey.early {
+                    let tag = match block.tag.as_str() {
+                        "" => EARLY_TAG,
+                        tag => tag,
+                    };
+                    self.early_tags.push(self.tags.intern(tag));
+                }
+                survey
+            }
+        };
+        Ok(self.survey.insert(survey))
+    }
+
+    fn make_survey(&self) -> Result<Survey, TraceError> {
+        let mut parser = Parser::new(self.source()?, &Limits::default(), Surveyor::default());
+        while parser.advance().map_err(pickle_error)? {}
+        let surveyor = std::mem::take(parser.listener());
+        let document = parser.finish().map_err(pickle_error)?;
+        Survey::conclude(surveyor, &document)
+            .map_err(|problem| TraceError::whole(Kind::Snapshot(problem)))
+    }
+
+    fn source(&self) -> Result<Source, TraceError> {
+        (self.open)().map_err(|error| TraceError::whole(Kind::Io(error)))
+    }
+
+    /// The events that bring a pool of this configuration into the state in which the ring began. They take the place of the
+    /// allocations that the reader would otherwise begin with; `None` once reading has begun.
+    pub(in crate::trace) fn take_prelude(
+        &mut self,
+        configuration: &PoolConfiguration,
+    ) -> Result<Option<Vec<Event>>, TraceError> {
+        if !matches!(self.stage, Stage::Fresh) {
+            return Ok(None);
+        }
+        let survey = self.survey()?;
+        let (ranges, early) = (survey.start_ranges.clone(), survey.early.clone());
+        self.stage = Stage::Early(early.len());
+        Ok(Some(prelude(
+            &ranges,
+            &early,
+            &self.early_tags,
+            configuration,
+        )))
+    }
+
+    /// The next event, or `None` at the end.
+    pub(in crate::trace) fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
+        loop {
+            if let Some(event) = self.ring.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            match &mut self.stage {
+                Stage::Fresh => {
+                    if self.survey()?.early.is_empty() {
+                        self.stage = Stage::Early(0);
+                    } else {
+                        self.stage = Stage::Early(0);
+                        return Ok(Some(Event::Marker(EARLY_TAG.into())));
+                    }
+                }
+                Stage::Early(next) => {
+                    let index = *next;
+                    *next += 1;
+                    let survey = self.survey()?;
+                    match survey.early.get(index) {
+                        Some(block) => {
+                            return Ok(Some(Event::Allocate {
+                                id: index as u64,
+                                bytes: block.requested_bytes,
+                                stream: block.stream,
+                                tag: self.early_tags[index],
+                            }));
+                        }
+                        None => {
+                            let ring = Ring::new(survey);
+                            let queue = Queue {
+                                device: survey.summary.device as usize,
+                                entries: VecDeque::new(),
+                            };
+                            let parser = Parser::new(self.source()?, &Limits::default(), queue);
+                            self.ring = ring;
+                            self.stage = Stage::Ring(Box::new(parser));
+                            return Ok(Some(Event::Marker(RING_MARKER.into())));
+                        }
+                    }
+                }
+                Stage::Ring(parser) => {
+                    while let Some(entry) = parser.listener().entries.pop_front() {
+                        self.ring.translate(&entry, &mut self.tags);
+                    }
+                    if self.ring.ready.is_empty() && !parser.advance().map_err(pickle_error)? {
+                        self.end_ring()?;
+                    }
+                }
+                Stage::Ended => return Ok(None),
+            }
+        }
+    }
+
+    /// Events that the listener was not told of, and frees that were only requested.
+    fn end_ring(&mut self) -> Result<(), TraceError> {
+        if let Stage::Ring(mut parser) = std::mem::replace(&mut self.stage, Stage::Ended) {
+            let wanted = parser.listener().device;
+            let document = parser.finish().map_err(pickle_error)?;
+            for (device, view) in rest_of_events(&document) {
+                if device == wanted {
+                    let entry = QueuedEntry::read(view)
+                        .map_err(|problem| TraceError::whole(Kind::Snapshot(problem)))?;
+                    self.ring.translate(&entry, &mut self.tags);
+                }
+            }
+            self.ring.end();
+        }
+        Ok(())
+    }
+}
+
+/// Entries as the parser meets them.
+struct Queue {
+    device: usize,
+    entries: VecDeque<QueuedEntry>,
+}
+
+struct QueuedEntry {
+    entry: Entry,
+    tag: String,
+    metadata: String,
+}
+
+impl QueuedEntry {
+    fn read(view: View<'_>) -> Result<QueuedEntry, String> {
+        let entry = Entry::read(view)?;
+        let allocates = entry.action == Action::Allocate;
+        Ok(QueuedEntry {
+            tag: if allocates { tag(view) } else { String::new() },
+            metadata: if allocates {
+                metadata(view).to_owned()
+            } else {
+                String::new()
+            },
+            entry,
+        })
+    }
+}
+
+impl Listener for Queue {
+    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+        match device_of(path) {
+            None => Ok(Disposition::Keep),
+            Some(device) => {
+                if device == self.device {
+                    self.entries.push_back(QueuedEntry::read(item)?);
+                }
+                Ok(Disposition::HandOver)
+            }
+        }
+    }
+}
+
+/// Turns entries into events with ids.
+#[derive(Default)]
+struct Ring {
+    ready: VecDeque<Event>,
+    /// Address → id, and whether the free was requested.
+    live: HashMap<u64, (u64, bool)>,
+    next_id: u64,
+    /// Frees are recorded when they are completed, and not only when they are requested.
+    frees_complete: bool,
+    /// Blocks that in the end still waited for other streams.
+    waiting_in_the_end: Vec<u64>,
+    giving_back: bool,
+    metadata: String,
+}
+
+impl Ring {
+    fn new(survey: &Survey) -> Ring {
+        let early = survey.early.iter().enumerate();
+        Ring {
+            live: early
+                .map(|(id, block)| (block.address, (id as u64, false)))
+                .collect(),
+            next_id: survey.early.len() as u64,
+            frees_complete: survey.frees_complete,
+            waiting_in_the_end: survey.waiting_in_the_end.clone(),
+            ..Ring::default()
+        }
+    }
+
+    fn translate(&mut self, queued: &QueuedEntry, tags: &mut Tags) {
+        let entry = queued.entry;
+        if entry.action == Action::SegmentGivenBack {
+            // Segments go back when the cache is emptied, by the program or before a request fails.
+            if !std::mem::replace(&mut self.giving_back, true) {
+                self.ready.push_back(Event::Marker("clear".into()));
+            }
+            return;
+        }
+        self.giving_back = false;
+        match entry.action {
+            Action::Allocate => {
+                if queued.metadata != self.metadata {
+                    self.metadata.clone_from(&queued.metadata);
+                    if !self.metadata.is_empty() {
+                        let text = self.metadata.as_str().into();
+                        self.ready.push_back(Event::Marker(text));
+                    }
+                }
+                let id = self.next_id;
+                self.next_id += 1;
+                // An address that is handed out again was free, whether or not that was recorded.
+                if let Some((id, _)) = self.live.insert(entry.address, (id, false)) {
+                    self.ready.push_back(Event::Free { id });
+                }
+                self.ready.push_back(Event::Allocate {
+                    id,
+                    bytes: entry.bytes,
+                    tag: tags.intern(&queued.tag),
+                    stream: entry.stream,
+                });
+            }
+            Action::FreeRequested if self.frees_complete => {
+                if let Some((_, requested)) = self.live.get_mut(&entry.address) {
+                    *requested = true;
+                }
+            }
+            Action::FreeRequested | Action::FreeCompleted => {
+                if let Some((id, _)) = self.live.remove(&entry.address) {
+                    self.ready.push_back(Event::Free { id });
+                }
+            }
+            Action::OutOfMemory => {
+                let text = format!("out of memory: {} bytes refused", entry.bytes);
+                self.ready.push_back(Event::Marker(text.into()));
+            }
+            Action::SegmentTaken | Action::SegmentGivenBack | Action::Other => {}
+        }
+    }
+
+    fn end(&mut self) {
+        let mut freed: Vec<u64> = self
+            .live
+            .iter()
+            .filter(|&(address, &(_, requested))| {
+                requested && !self.waiting_in_the_end.contains(address)
+            })
+            .map(|(_, &(id, _))| id)
+            .collect();
+        freed.sort_unstable();
+        self.ready
+            .extend(freed.into_iter().map(|id| Event::Free { id }));
+    }
+}
+
+fn pickle_error(error: PickleError) -> TraceError {
+    let kind = match error.kind {
+        PickleErrorKind::Io(error) if error.kind() == ErrorKind::InvalidInput => {
+            Kind::DamagedGzip(error)
+        }
+        PickleErrorKind::Io(error) => Kind::Io(error),
+        kind => Kind::Snapshot(kind.to_string()),
+    };
+    TraceError {
+        file: None,
+        position: TracePosition::Byte(error.offset),
+        kind,
+    }
+}

@@ -1,0 +1,15 @@
+//! PyTorch's memory snapshots (`torch.cuda.memory._dump_snapshot`).
+//!
+//! A snapshot holds the allocator's segments as they were in the end, and a ring of its last events. What was allocated before the
+//! ring began shows only in the segments and in later frees, so a file is read twice: first for the segments and for what must have
+//! been live at the ring's start, then for the events. Neither pass holds the events.
+
+mod entry;
+mod events;
+mod prelude;
+mod ranges;
+mod segments;
+mod survey;
+
+pub(super) use events::SnapshotReader;
+pub use survey::SnapshotSummary;

@@ -1,0 +1,180 @@
+//! Brings a fresh pool into the state that an allocator was in when the ring began.
+//!
+//! What a pool can serve from its cache decides what it takes from the driver, so a replay that knows only the live blocks ends with
+//! other segments than the recording. Here every segment is got in the order of addresses and filled from its start, live blocks and
+//! gaps alike, while no other free block could serve a request; then the gaps are freed.
+
+use super::ranges::Range;
+use super::survey::EarlyBlock;
+use crate::pool::PoolConfiguration;
+use crate::pool::sizes::{BLOCK_UNIT, SMALL_REQUEST_MAX, round_request};
+use crate::trace::event::{Event, TagId};
+
+/// The events that build the state; `tags` are those of the blocks, and block `i` gets the id `i`.
+pub(super) fn prelude(
+    ranges: &[Range],
+    blocks: &[EarlyBlock],
+    tags: &[TagId],
+    configuration: &PoolConfiguration,
+) -> Vec<Event> {
+    let mut prelude = Prelude {
+        blocks,
+        tags,
+        configuration,
+        events: Vec::new(),
+        gaps: Vec::new(),
+        holes: Vec::new(),
+        next_gap: u64::MAX,
+    };
+    let (expandable, whole): (Vec<Range>, Vec<Range>) =
+        ranges.iter().partition(|range| range.expandable);
+    for range in whole {
+        prelude.segment(range);
+    }
+    let mut grouped = expandable;
+    grouped.sort_by_key(|range| (range.stream, range.small, range.address));
+    for group in
+        grouped.chunk_by(|one, other| (one.stream, one.small) == (other.stream, other.small))
+    {
+        prelude.expandable(group);
+    }
+    prelude.finish()
+}
+
+struct Prelude<'a> {
+    blocks: &'a [EarlyBlock],
+    tags: &'a [TagId],
+    configuration: &'a PoolConfiguration,
+    events: Vec<Event>,
+    /// Ids of allocations that stand for free blocks.
+    gaps: Vec<u64>,
+    /// Ids of allocations that stand for what an expandable segment had unmapped.
+    holes: Vec<u64>,
+    next_gap: u64,
+}
+
+impl Prelude<'_> {
+    fn finish(mut self) -> Vec<Event> {
+        let holes = std::mem::take(&mut self.holes);
+        if !holes.is_empty() {
+            self.events
+                .extend(holes.into_iter().map(|id| Event::Free { id }));
+            self.events.push(Event::Marker("clear".into()));
+        }
+        let gaps = std::mem::take(&mut self.gaps);
+        self.events
+            .extend(gaps.into_iter().map(|id| Event::Free { id }));
+        self.events
+    }
+
+    /// A segment of its own: got whole, then filled.
+    fn segment(&mut self, range: Range) {
+        let opener = if range.small { BLOCK_UNIT } else { range.bytes };
+        let id = self.allocate_gap(opener, range.stream);
+        self.events.push(Event::Free { id });
+        self.fill(range);
+    }
+
+    /// The parts of an expandable segment, and the holes between them.
+    fn expandable(&mut self, parts: &[Range]) {
+        let mut end = None;
+        for &part in parts {
+            if let Some(end) = end
+                && end < part.address
+            {
+                for bytes in pieces(part.address - end, part.small) {
+                    let id = self.allocate_gap(bytes, part.stream);
+                    self.holes.push(id);
+                }
+            }
+            self.fill(part);
+            end = Some(part.end());
+        }
+    }
+
+    /// Fills a range from its start with its blocks and gaps.
+    fn fill(&mut self, range: Range) {
+        let first = self
+            .blocks
+            .partition_point(|block| block.address < range.address);
+        let mut address = range.address;
+        for index in first..self.blocks.len() {
+            let block = &self.blocks[index];
+            if block.address >= range.end() {
+                break;
+            }
+            if block.address < address {
+                // It lies under the one before: what is known of it cannot be true.
+                continue;
+            }
+            self.gap(block.address - address, range);
+            let next = self
+                .blocks
+                .get(index + 1)
+                .map_or(range.end(), |next| next.address.min(range.end()));
+            let rounded = round_request(block.requested_bytes, self.configuration);
+            let mut bytes = block.block_bytes.unwrap_or(rounded);
+            let rest = next.saturating_sub(block.address.saturating_add(bytes));
+            if rest > 0 && !splits(rest, range) {
+                // What was left was too little to be split off, or too little to be had as a block of this pool.
+                bytes += rest;
+            }
+            let asked = if bytes > rounded {
+                bytes
+            } else {
+                block.requested_bytes
+            };
+            self.events.push(Event::Allocate {
+                id: index as u64,
+                bytes: asked,
+                tag: self.tags[index],
+                stream: range.stream,
+            });
+            address = block.address.saturating_add(bytes);
+        }
+        self.gap(range.end().saturating_sub(address), range);
+    }
+
+    fn gap(&mut self, bytes: u64, range: Range) {
+        for bytes in pieces(bytes, range.small) {
+            let id = self.allocate_gap(bytes, range.stream);
+            self.gaps.push(id);
+        }
+    }
+
+    fn allocate_gap(&mut self, bytes: u64, stream: u64) -> u64 {
+        let id = self.next_gap;
+        self.next_gap -= 1;
+        self.events.push(Event::Allocate {
+            id,
+            bytes,
+            tag: TagId::default(),
+            stream,
+        });
+        id
+    }
+}
+
+/// Whether so many bytes can be a free block of their own.
+fn splits(rest: u64, range: Range) -> bool {
+    if range.small {
+        rest >= BLOCK_UNIT
+    } else {
+        rest > SMALL_REQUEST_MAX
+    }
+}
+
+/// Requests that fill so many bytes of a segment of the small or the large pool.
+fn pieces(bytes: u64, small: bool) -> impl Iterator<Item = u64> {
+    let piece_max = if small { SMALL_REQUEST_MAX } else { u64::MAX };
+    let mut left = if small || bytes > SMALL_REQUEST_MAX {
+        bytes
+    } else {
+        0
+    };
+    std::iter::from_fn(move || {
+        let piece = left.min(piece_max);
+        left -= piece;
+        (piece > 0).then_some(piece)
+    })
+}

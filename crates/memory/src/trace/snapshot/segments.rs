@@ -1,0 +1,145 @@
+//! The segments and blocks of a snapshot, and its settings.
+
+use super::entry::{number, tag};
+use sottovoce_formats::pickle::View;
+
+/// A segment as it was in the end.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) device: u64,
+    pub(super) address: u64,
+    pub(super) bytes: u64,
+    pub(super) stream: u64,
+    pub(super) small: bool,
+    pub(super) expandable: bool,
+    pub(super) blocks: Vec<Block>,
+}
+
+/// A block in use, or waiting to be free.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub(super) address: u64,
+    pub(super) bytes: u64,
+    pub(super) requested_bytes: u64,
+    /// Handed out, and not merely waiting for another stream.
+    pub(super) allocated: bool,
+    pub(super) tag: String,
+}
+
+/// Reads all segments. Free blocks are left out: they are what lies between the others.
+///
+/// # Errors
+/// Says what is missing or makes no sense.
+pub(super) fn read(root: View<'_>) -> Result<Vec<Segment>, String> {
+    // `torch.cuda.memory_snapshot()` is the list of segments alone.
+    let list = match root.entry("segments") {
+        Some(list) => list,
+        None => root,
+    };
+    let segments = list
+        .items()
+        .ok_or("this pickle is no memory snapshot: it has no list of `segments`")?;
+    segments.map(segment).collect()
+}
+
+fn segment(view: View<'_>) -> Result<Segment, String> {
+    let problem = |problem: String| format!("a segment is malformed: {problem}");
+    let address = number(view, "address").map_err(problem)?;
+    let bytes = number(view, "total_size").map_err(problem)?;
+    let end = address
+        .checked_add(bytes)
+        .filter(|_| bytes <= i64::MAX as u64)
+        .ok_or_else(|| problem(format!("`total_size` is {bytes}")))?;
+    let mut blocks = Vec::new();
+    let mut next_address = address;
+    for block in view
+        .entry("blocks")
+        .and_then(View::items)
+        .into_iter()
+        .flatten()
+    {
+        let bytes = number(block, "size").map_err(problem)?;
+        // Older versions left the address to be counted.
+        let block_address = number(block, "address").unwrap_or(next_address);
+        next_address = block_address.saturating_add(bytes);
+        if block_address < address || next_address > end {
+            return Err(problem(format!(
+                "its block at {block_address} lies outside of it"
+            )));
+        }
+        let state = block.entry("state").and_then(View::text).unwrap_or("");
+        if state.starts_with("active") {
+            let requested = number(block, "requested_size").unwrap_or(bytes);
+            blocks.push(Block {
+                address: block_address,
+                bytes,
+                requested_bytes: requested.min(bytes),
+                allocated: state == "active_allocated",
+                tag: tag(block),
+            });
+        }
+    }
+    blocks.sort_by_key(|block| block.address);
+    Ok(Segment {
+        device: number(view, "device").unwrap_or(0),
+        address,
+        bytes,
+        stream: number(view, "stream").unwrap_or(0),
+        small: view.entry("segment_type").and_then(View::text) == Some("small"),
+        expandable: view
+            .entry("is_expandable")
+            .and_then(View::boolean)
+            .unwrap_or(false),
+        blocks,
+    })
+}
+
+/// The allocator's settings in PyTorch's syntax; empty for the defaults.
+pub(super) fn configuration(root: View<'_>) -> String {
+    let Some(settings) = root.entry("allocator_settings") else {
+        return String::new();
+    };
+    for name in ["PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"] {
+        if let Some(text) = settings.entry(name).and_then(View::text)
+            && !text.is_empty()
+        {
+            return text.to_owned();
+        }
+    }
+    // Options set from within the program.
+    let mut options = Vec::new();
+    if settings
+        .entry("expandable_segments")
+        .and_then(View::boolean)
+        == Some(true)
+    {
+        options.push("expandable_segments:True".to_owned());
+    }
+    if let Some(bytes) = settings.entry("max_split_size").and_then(View::integer)
+        && bytes > 0
+    {
+        options.push(format!("max_split_size_mb:{}", bytes >> 20));
+    }
+    if let Some(threshold) = settings
+        .entry("garbage_collection_threshold")
+        .and_then(View::float)
+        && threshold > 0.0
+    {
+        options.push(format!("garbage_collection_threshold:{threshold}"));
+    }
+    let divisions: Vec<(u64, u64)> = settings
+        .entry("roundup_power2_divisions")
+        .and_then(View::entries)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.text()?.parse().ok()?, value.unsigned()?)))
+        .collect();
+    if divisions.iter().any(|&(_, count)| count > 1) {
+        let list: Vec<String> = divisions
+            .iter()
+            .map(|(mebibytes, count)| format!("{mebibytes}:{}", count.max(&1)))
+            .collect();
+        options.push(format!("roundup_power2_divisions:[{}]", list.join(",")));
+    }
+    options.join(",")
+}

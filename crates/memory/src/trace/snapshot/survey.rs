@@ -1,0 +1,315 @@
+//! The first pass: what was live and reserved when the ring began.
+
+use super::entry::{Action, Entry};
+use super::ranges::{Range, RangeSet};
+use super::segments::{self, Segment};
+use serde::Serialize;
+use sottovoce_formats::pickle::{Disposition, Document, Listener, Step, View};
+use std::collections::{HashMap, HashSet};
+
+/// What a snapshot says beside its events. Bytes throughout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SnapshotSummary {
+    /// The device whose events are read: that with most of them.
+    pub device: u64,
+    /// How many devices the snapshot covers.
+    pub devices: u64,
+    /// The allocator's settings, in PyTorch's syntax.
+    pub configuration: String,
+    /// Entries in the ring.
+    pub entries: u64,
+    /// Bytes held from the driver in the end.
+    pub end_reserved: u64,
+    /// Bytes handed out in the end, rounded as the allocator did.
+    pub end_allocated: u64,
+    /// Bytes held from the driver when the ring began.
+    pub start_reserved: u64,
+    /// Most bytes held from the driver while the ring was written.
+    pub peak_reserved: u64,
+    /// Bytes that were live before the ring began, as requested.
+    pub start_live: u64,
+    /// Allocations that were live before the ring began.
+    pub start_live_count: u64,
+    /// Requests that failed.
+    pub ooms: u64,
+}
+
+/// An allocation that was live before the ring began.
+#[derive(Clone, Debug)]
+pub(super) struct EarlyBlock {
+    pub(super) address: u64,
+    pub(super) requested_bytes: u64,
+    /// The block's own size, if it was still live in the end.
+    pub(super) block_bytes: Option<u64>,
+    pub(super) stream: u64,
+    pub(super) tag: String,
+}
+
+/// Everything that the first pass finds.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) summary: SnapshotSummary,
+    /// Ascending by address.
+    pub(super) early: Vec<EarlyBlock>,
+    /// What was reserved when the ring began, ascending by address.
+    pub(super) start_ranges: Vec<Range>,
+    /// Whether the completion of frees was recorded.
+    pub(super) frees_complete: bool,
+    /// Addresses of blocks that in the end still waited for other streams.
+    pub(super) waiting_in_the_end: Vec<u64>,
+}
+
+/// Follows the events of all devices.
+#[derive(Debug, Default)]
+pub(super) struct Surveyor {
+    devices: Vec<DeviceSurvey>,
+}
+
+#[derive(Debug, Default)]
+struct DeviceSurvey {
+    entries: u64,
+    ooms: u64,
+    frees_complete: bool,
+    /// What was allocated within the ring and not yet freed.
+    live: HashSet<u64>,
+    /// What was freed and never allocated within the ring: address → (bytes, stream).
+    freed_early: HashMap<u64, (u64, u64)>,
+    /// What was got from the driver (`true`) and given back.
+    segment_changes: Vec<(bool, Range)>,
+}
+
+impl DeviceSurvey {
+    fn follow(&mut self, entry: Entry) {
+        self.entries += 1;
+        match entry.action {
+            Action::Allocate => {
+                self.live.insert(entry.address);
+            }
+            Action::FreeRequested => {
+                if self.live.insert(entry.address) {
+                    self.note_early(entry);
+                }
+            }
+            Action::FreeCompleted => {
+                self.frees_complete = true;
+                if !self.live.remove(&entry.address) {
+                    self.note_early(entry);
+                }
+            }
+            Action::SegmentTaken | Action::SegmentGivenBack => {
+                let range = Range {
+                    address: entry.address,
+                    bytes: entry.bytes,
+                    stream: entry.stream,
+                    // The only segments of this size are those of the small pool.
+                    small: entry.bytes <= SMALL_SEGMENT_BYTES,
+                    expandable: entry.mapped,
+                };
+                self.segment_changes
+                    .push((entry.action == Action::SegmentTaken, range));
+            }
+            Action::OutOfMemory => self.ooms += 1,
+            Action::Other => {}
+        }
+    }
+
+    /// Notes a block that is freed and was not allocated within the ring.
+    fn note_early(&mut self, entry: Entry) {
+        self.freed_early
+            .entry(entry.address)
+            .or_insert((entry.bytes, entry.stream));
+    }
+}
+
+/// The size of a small segment, and the unit of small expandable ones.
+const SMALL_SEGMENT_BYTES: u64 = 2 << 20;
+
+/// The device that a list of events belongs to, if `path` leads to one.
+pub(super) fn device_of(path: &[Step<'_>]) -> Option<usize> {
+    match path {
+        [Step::Key("device_traces"), Step::Index(device)] => Some(*device),
+        _ => None,
+    }
+}
+
+/// More devices than this in one process are no snapshot.
+const DEVICE_COUNT_MAX: usize = 1024;
+
+impl Surveyor {
+    fn device(&mut self, device: usize) -> Result<&mut DeviceSurvey, String> {
+        if device >= DEVICE_COUNT_MAX {
+            return Err(format!("there are more than {DEVICE_COUNT_MAX} devices"));
+        }
+        if device >= self.devices.len() {
+            self.devices.resize_with(device + 1, DeviceSurvey::default);
+        }
+        Ok(&mut self.devices[device])
+    }
+}
+
+impl Listener for Surveyor {
+    fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+        let Some(device) = device_of(path) else {
+            return Ok(Disposition::Keep);
+        };
+        let entry = Entry::read(item)?;
+        self.device(device)?.follow(entry);
+        Ok(Disposition::HandOver)
+    }
+}
+
+/// The events that a listener was not told of, by device.
+pub(super) fn rest_of_events(document: &Document) -> impl Iterator<Item = (usize, View<'_>)> {
+    let devices = document
+        .root()
+        .entry("device_traces")
+        .and_then(View::items)
+        .into_iter()
+        .flatten()
+        .enumerate();
+    devices.flat_map(|(device, events)| {
+        let events = events.items().into_iter().flatten();
+        events.map(move |event| (device, event))
+    })
+}
+
+impl Survey {
+    /// Concludes from all events and from the segments in the end.
+    ///
+    /// # Errors
+    /// Says what is malformed.
+    pub(super) fn conclude(mut surveyor: Surveyor, document: &Document) -> Result<Survey, String> {
+        for (device, view) in rest_of_events(document) {
+            let entry = Entry::read(view)?;
+            surveyor.device(device)?.follow(entry);
+        }
+        let segments = segments::read(document.root())?;
+        let device = busiest(&surveyor, &segments);
+        let devices = surveyor
+            .devices
+            .iter()
+            .filter(|survey| survey.entries > 0)
+            .count()
+            .max(1);
+        let survey = surveyor
+            .devices
+            .into_iter()
+            .nth(device as usize)
+            .unwrap_or_default();
+        let segments: Vec<Segment> = segments
+            .into_iter()
+            .filter(|segment| segment.device == device)
+            .collect();
+        let early = early_blocks(&survey, &segments);
+        let (start_ranges, peak_reserved) = start_ranges(&survey, &segments)?;
+        let blocks = segments.iter().flat_map(|segment| &segment.blocks);
+        Ok(Survey {
+            summary: SnapshotSummary {
+                device,
+                devices: devices as u64,
+                configuration: segments::configuration(document.root()),
+                entries: survey.entries,
+                end_reserved: sum(segments.iter().map(|segment| segment.bytes)),
+                end_allocated: sum(blocks
+                    .filter(|block| block.allocated)
+                    .map(|block| block.bytes)),
+                start_reserved: sum(start_ranges.iter().map(|range| range.bytes)),
+                peak_reserved,
+                start_live: sum(early.iter().map(|block| block.requested_bytes)),
+                start_live_count: early.len() as u64,
+                ooms: survey.ooms,
+            },
+            frees_complete: survey.frees_complete,
+            waiting_in_the_end: segments
+                .iter()
+                .flat_map(|segment| &segment.blocks)
+                .filter(|block| !block.allocated)
+                .map(|block| block.address)
+                .collect(),
+            early,
+            start_ranges,
+        })
+    }
+}
+
+fn sum(values: impl Iterator<Item = u64>) -> u64 {
+    values.fold(0, u64::saturating_add)
+}
+
+fn busiest(surveyor: &Surveyor, segments: &[Segment]) -> u64 {
+    let most = surveyor
+        .devices
+        .iter()
+        .enumerate()
+        .max_by_key(|(device, survey)| (survey.entries, std::cmp::Reverse(*device)));
+    match most {
+        Some((device, survey)) if survey.entries > 0 => device as u64,
+        // Without events: the device that holds most.
+        _ => segments
+            .iter()
+            .max_by_key(|segment| segment.bytes)
+            .map_or(0, |segment| segment.device),
+    }
+}
+
+/// What was live before the ring began: freed within it without having been allocated within it, or still there in the end.
+fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> {
+    let mut early: Vec<EarlyBlock> = survey
+        .freed_early
+        .iter()
+        .map(|(&address, &(requested_bytes, stream))| EarlyBlock {
+            address,
+            requested_bytes,
+            block_bytes: None,
+            stream,
+            tag: String::new(),
+        })
+        .collect();
+    for segment in segments {
+        for block in &segment.blocks {
+            let known = survey.live.contains(&block.address)
+                || survey.freed_early.contains_key(&block.address);
+            if !known {
+                early.push(EarlyBlock {
+                    address: block.address,
+                    requested_bytes: block.requested_bytes,
+                    block_bytes: Some(block.bytes),
+                    stream: segment.stream,
+                    tag: block.tag.clone(),
+                });
+            }
+        }
+    }
+    early.sort_by_key(|block| block.address);
+    early
+}
+
+/// What was reserved when the ring began, by taking its segment events back one by one, and the most that was on the way.
+fn start_ranges(survey: &DeviceSurvey, segments: &[Segment]) -> Result<(Vec<Range>, u64), String> {
+    let mut reserved: u64 = sum(segments.iter().map(|segment| segment.bytes));
+    let mut peak = reserved;
+    let mut ranges = RangeSet::default();
+    for segment in segments {
+        ranges.add(Range {
+            address: segment.address,
+            bytes: segment.bytes,
+            stream: segment.stream,
+            small: segment.small,
+            expandable: segment.expandable,
+        });
+    }
+    for &(taken, range) in survey.segment_changes.iter().rev() {
+        if taken {
+            ranges.remove(range);
+            reserved = reserved.saturating_sub(range.bytes);
+        } else {
+            ranges.add(range);
+            reserved = reserved.saturating_add(range.bytes);
+            if reserved > i64::MAX as u64 {
+                return Err("the segments given back pass 2^63 bytes".to_owned());
+            }
+        }
+        peak = peak.max(reserved);
+    }
+    Ok((ranges.into_vec(), peak))
+}

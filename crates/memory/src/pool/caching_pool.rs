@@ -4,7 +4,9 @@ use super::counters::{BOTH, FIGURES, Figure};
 use super::exclusive::{Exclusive, Global, Refusal};
 use super::shard::{Allocated, Request, Shard};
 use super::sizes::{self, PoolHalf};
-use super::{PoolConfiguration, PoolStatistics, Violation, invariants, statistics};
+use super::{
+    PoolConfiguration, PoolStatistics, ROUNDUP_INTERVALS, Violation, invariants, statistics,
+};
 use crate::driver::{Address, Driver};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -294,6 +296,11 @@ impl Pool {
     /// Most bytes held from the driver at once, and bytes handed out when that was reached.
     pub fn reserved_peak(&self) -> (u64, u64) {
         self.exclusively(0, |exclusive| exclusive.global.reserved_peak)
+    }
+
+    /// Rounds requests by other divisions from now on; returns those before. PyTorch allows this too while a program runs.
+    pub fn set_roundup(&mut self, divisions: [u64; ROUNDUP_INTERVALS]) -> [u64; ROUNDUP_INTERVALS] {
+        std::mem::replace(&mut self.configuration.roundup_power2_divisions, divisions)
     }
 
     /// Peaks count from now on.

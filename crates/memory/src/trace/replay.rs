@@ -153,7 +153,10 @@ impl Replay {
             .iter()
             .map(|event| self.slot_of_id.step(event))
             .collect();
+        // The state is made of exact sizes.
+        let divisions = self.pool.set_roundup(Default::default());
         self.run(&steps);
+        self.pool.set_roundup(divisions);
         self.pool.reset_peaks();
         let statistics = self.pool.statistics();
         self.before = Counts {

@@ -119,10 +119,12 @@ impl Prelude<'_> {
                 // What was left was too little to be split off, or too little to be had as a block of this pool.
                 bytes += rest;
             }
-            let asked = if bytes > rounded {
-                bytes
-            } else {
+            // What the block would be without rounding to divisions, which is off meanwhile.
+            let plain = block.requested_bytes.max(1).next_multiple_of(BLOCK_UNIT);
+            let asked = if bytes == plain {
                 block.requested_bytes
+            } else {
+                bytes
             };
             self.events.push(Event::Allocate {
                 id: index as u64,

@@ -41,16 +41,28 @@ impl<R: Read> Input<R> {
         }
     }
 
+    /// Whether nothing follows. Compressed data that ends early is an error here too.
+    pub(super) fn at_end(&mut self) -> Result<bool, PickleError> {
+        Ok(self.start == self.end && self.fetch()? == 0)
+    }
+
     fn refill(&mut self) -> Result<(), PickleError> {
+        match self.fetch()? {
+            0 => Err(self.fail(PickleErrorKind::Truncated)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the next bytes into the buffer, which has been used up; 0 at the end.
+    fn fetch(&mut self) -> Result<usize, PickleError> {
         self.passed += self.end as u64;
         self.start = 0;
         self.end = 0;
         loop {
             match self.source.read(&mut self.buffer) {
-                Ok(0) => return Err(self.fail(PickleErrorKind::Truncated)),
                 Ok(count) => {
                     self.end = count;
-                    return Ok(());
+                    return Ok(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {

@@ -126,7 +126,19 @@ impl<R: Read, L: Listener> Parser<R, L> {
         })
     }
 
-    /// Reads on to the end.
+    /// Reads on to the end of the pickle, which must be the end of the source.
+    ///
+    /// # Errors
+    /// As [`Parser::advance`], and if anything follows or compressed data lacks its end.
+    pub fn finish_source(mut self) -> Result<Document, PickleError> {
+        while self.advance()? {}
+        if !self.input.at_end()? {
+            return self.fail(Kind::Malformed("end: more data follows"));
+        }
+        self.finish()
+    }
+
+    /// Reads on to the end of the pickle.
     ///
     /// # Errors
     /// As [`Parser::advance`].

@@ -7,8 +7,8 @@ use crate::output::table::Table;
 use clap::{Args, ValueEnum};
 use sottovoce_memory::driver::{Driver, HostDriver, SimulatedDriver};
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
-use sottovoce_memory::trace::Reader;
 use sottovoce_memory::trace::replay::{Replay, ReplayReport};
+use sottovoce_memory::trace::{Reader, SnapshotSummary};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,16 +17,19 @@ Examples:
   sottovoce memory replay run.trace.gz
   sottovoce memory replay run.trace.gz --conf expandable_segments:True,max_split_size_mb:128 --json
   sottovoce memory replay run.trace.gz --device-memory 8GiB --clear-every-chunk 1
+  sottovoce memory replay snapshot.pickle
 
 A trace is text, plain or gzip: `a ID BYTES TAG [stream=N]` allocates, `f ID` frees, `m TEXT` marks a phase; `m chunk ...`
-marks a chunk and `m clear` empties the cache. An allocation that fails is counted and skipped, its free too.";
+marks a chunk and `m clear` empties the cache. An allocation that fails is counted and skipped, its free too.
+A snapshot of PyTorch (torch.cuda.memory._dump_snapshot) will do as well: without --conf it is replayed under its own settings,
+from the state in which its recording began, and compared with what it recorded in the end.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The trace.
     trace: PathBuf,
-    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF. Without it the variables SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF
+    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF. Without it a snapshot's own; else the variables SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF
     /// and PYTORCH_CUDA_ALLOC_CONF are looked up.
     #[arg(long, value_name = "CONF")]
     conf: Option<String>,
@@ -54,25 +57,75 @@ enum DriverKind {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let configuration = configuration(arguments.conf.as_deref())?;
+    let mut reader = Reader::open(&arguments.trace)?;
+    let reading = Reading::begin(reader.progress());
+    let recorded = reader.snapshot()?.cloned();
+    let own = recorded
+        .as_ref()
+        .map(|snapshot| snapshot.configuration.as_str());
+    let configuration = configuration(arguments.conf.as_deref().or(own))?;
+    // A snapshot under its own settings begins with the segments that it had; other settings would have led to others.
+    let prelude = if arguments.conf.is_none() {
+        reader.take_prelude(&configuration)?
+    } else {
+        None
+    };
     let bytes = arguments.device_memory.unwrap_or(DEVICE_BYTES);
     let driver: Box<dyn Driver> = match arguments.driver {
         DriverKind::Host => Box::new(HostDriver::new(bytes)),
         DriverKind::Simulated => Box::new(SimulatedDriver::new(bytes)),
     };
     let mut replay = Replay::new(driver, configuration, arguments.clear_every_chunk);
-    let reader = Reader::open(&arguments.trace)?;
-    let reading = Reading::begin(reader.progress());
+    if let Some(prelude) = prelude {
+        replay.prime(prelude);
+    }
     let outcome = replay.run_events(reader);
     drop(reading);
     outcome?;
     let report = replay.report();
     if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
+        let mut object = serde_json::to_value(report)?;
+        if let Some(recorded) = &recorded {
+            object["recorded"] = serde_json::to_value(recorded)?;
+        }
+        println!("{object}");
     } else {
         print(&report);
+        if let Some(recorded) = &recorded {
+            compare(&report, recorded);
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sets the end of a snapshot's replay against what was recorded.
+fn compare(report: &ReplayReport, recorded: &SnapshotSummary) {
+    println!();
+    println!(
+        "recorded on device {} under {}: {} reserved at most, {} in the end",
+        recorded.device,
+        match recorded.configuration.as_str() {
+            "" => "the default settings",
+            settings => settings,
+        },
+        mebibytes(recorded.peak_reserved),
+        mebibytes(recorded.end_reserved)
+    );
+    let difference = i128::from(report.end_reserved) - i128::from(recorded.end_reserved);
+    match difference {
+        0 => println!("the replay ends with the same bytes reserved"),
+        _ => println!(
+            "the replay ends with {} {} reserved ({:+.2} %)",
+            mebibytes(difference.unsigned_abs() as u64),
+            if difference > 0 { "more" } else { "less" },
+            difference as f64 / recorded.end_reserved.max(1) as f64 * 100.0
+        ),
+    }
+    println!(
+        "{} allocations of {} were live before the recording began",
+        recorded.start_live_count,
+        mebibytes(recorded.start_live)
+    );
 }
 
 fn configuration(text: Option<&str>) -> Result<PoolConfiguration, Box<dyn std::error::Error>> {

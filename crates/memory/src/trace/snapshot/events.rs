@@ -81,7 +81,7 @@ impl SnapshotReader {
         let mut parser = Parser::new(self.source()?, &Limits::default(), Surveyor::default());
         while parser.advance().map_err(pickle_error)? {}
         let surveyor = std::mem::take(parser.listener());
-        let document = parser.finish().map_err(pickle_error)?;
+        let document = parser.finish_source().map_err(pickle_error)?;
         Survey::conclude(surveyor, &document)
             .map_err(|problem| TraceError::whole(Kind::Snapshot(problem)))
     }

@@ -1,0 +1,257 @@
+//! PyTorch's snapshots: what is read from them, and what a replay makes of them.
+
+use sottovoce_formats::content;
+use sottovoce_formats::pickle::Writer;
+use sottovoce_memory::driver::SimulatedDriver;
+use sottovoce_memory::pool::PoolConfiguration;
+use sottovoce_memory::trace::replay::Replay;
+use sottovoce_memory::trace::{Event, Reader, SnapshotSummary, TraceError};
+use std::io::{Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+
+const DEVICE_BYTES: u64 = 24 << 30;
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/snapshots")
+        .join(format!("{name}.pickle.gz"))
+}
+
+fn summary(name: &str) -> SnapshotSummary {
+    let mut reader = Reader::open(&file(name)).unwrap();
+    reader.snapshot().unwrap().unwrap().clone()
+}
+
+/// Replays under the snapshot's own settings, from the state in which the recording began.
+fn replay(name: &str) -> Replay {
+    let mut reader = Reader::open(&file(name)).unwrap();
+    let settings = reader.snapshot().unwrap().unwrap().configuration.clone();
+    let configuration = PoolConfiguration::parse(&settings).unwrap();
+    let prelude = reader.take_prelude(&configuration).unwrap().unwrap();
+    let driver = Box::new(SimulatedDriver::new(DEVICE_BYTES));
+    let mut replay = Replay::new(driver, configuration, None);
+    replay.prime(prelude);
+    let reserved = replay.pool().statistics().reserved_bytes.all.current;
+    assert_eq!(reserved, summary(name).start_reserved, "{name} begins with");
+    replay.run_events(reader).unwrap();
+    replay
+}
+
+#[test]
+fn a_replay_ends_with_the_reserved_bytes_that_were_recorded() {
+    for name in [
+        "medium_512_inference",
+        "medium_512_training",
+        "expandable",
+        "expandable_wrapped",
+        "streams",
+        "streams_wrapped",
+        "wrapped",
+    ] {
+        let recorded = summary(name);
+        let report = replay(name).report();
+        assert_eq!(
+            report.end_reserved, recorded.end_reserved,
+            "{name} in the end"
+        );
+        assert_eq!(
+            report.peak_reserved, recorded.peak_reserved,
+            "{name} at most"
+        );
+    }
+}
+
+#[test]
+fn options_that_leave_blocks_unsplit_are_replayed_within_a_few_percent() {
+    // What a block took beyond its request is not recorded for blocks that were gone in the end.
+    let recorded = summary("settings");
+    let report = replay("settings").report();
+    let difference = report.end_reserved.abs_diff(recorded.end_reserved);
+    assert!(
+        difference * 20 < recorded.end_reserved,
+        "{report:?} {recorded:?}"
+    );
+    assert_eq!(recorded.ooms, 3);
+}
+
+#[test]
+fn what_was_live_before_the_ring_is_reconstructed() {
+    let recorded = summary("medium_512_training");
+    assert_eq!(recorded.entries, 22332);
+    assert_eq!(recorded.start_live_count, 664);
+    let events: Vec<Event> = Reader::open(&file("medium_512_training"))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let begins = events
+        .iter()
+        .position(|event| matches!(event, Event::Marker(text) if &**text == "recording"))
+        .unwrap();
+    let early: u64 = events[..begins]
+        .iter()
+        .map(|event| match event {
+            Event::Allocate { bytes, .. } => *bytes,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(early, recorded.start_live);
+}
+
+#[test]
+fn tags_name_who_asked() {
+    let mut reader = Reader::open(&file("medium_512_training")).unwrap();
+    reader.by_ref().for_each(|event| drop(event.unwrap()));
+    let tags: Vec<&str> = reader.tags().names().collect();
+    assert!(tags.contains(&"forward (model.py:54)"), "{tags:?}");
+    assert!(tags.iter().all(|tag| tag.chars().count() < 120), "{tags:?}");
+}
+
+/// A snapshot of one device, by hand.
+fn snapshot(events: &[(&str, i64, i64)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file).unwrap();
+    writer.begin_dictionary().unwrap();
+    for key in ["segments", "device_traces"] {
+        writer.text(key).unwrap();
+        writer.begin_list().unwrap();
+        if key == "device_traces" {
+            writer.begin_list().unwrap();
+            for &(action, address, bytes) in events {
+                writer.begin_dictionary().unwrap();
+                writer.text("action").unwrap();
+                writer.text(action).unwrap();
+                for (key, value) in [("addr", address), ("size", bytes), ("stream", 0)] {
+                    writer.text(key).unwrap();
+                    writer.integer(value).unwrap();
+                }
+                writer.end().unwrap();
+            }
+            writer.end().unwrap();
+        }
+        writer.end().unwrap();
+    }
+    writer.end().unwrap();
+    writer.finish().unwrap();
+    file
+}
+
+fn read(bytes: Vec<u8>) -> Result<Vec<Event>, TraceError> {
+    Reader::snapshot_from(move || Ok(Cursor::new(bytes.clone()))).collect()
+}
+
+fn shown(events: &[Event]) -> Vec<String> {
+    events
+        .iter()
+        .map(|event| match event {
+            Event::Allocate { id, bytes, .. } => format!("a {id} {bytes}"),
+            Event::Free { id } => format!("f {id}"),
+            Event::Marker(text) => format!("m {text}"),
+        })
+        .collect()
+}
+
+#[test]
+fn frees_take_effect_when_they_are_completed() {
+    let events = read(snapshot(&[
+        ("alloc", 100, 7),
+        ("free_requested", 100, 7),
+        ("alloc", 200, 8),
+        ("free_completed", 100, 7),
+        ("free_requested", 300, 9),
+        ("free_completed", 300, 9),
+        ("segment_free", 1000, 10),
+        ("segment_free", 2000, 10),
+        ("oom", 5, 11),
+        ("alloc", 300, 12),
+        ("something_new", 0, 0),
+    ]))
+    .unwrap();
+    assert_eq!(
+        shown(&events),
+        [
+            "m (before the recording)",
+            "a 0 9",
+            "m recording",
+            "a 1 7",
+            "a 2 8",
+            "f 1",
+            "f 0",
+            "m clear",
+            "m out of memory: 11 bytes refused",
+            "a 3 12"
+        ]
+    );
+}
+
+#[test]
+fn requested_frees_count_where_completions_were_not_recorded() {
+    let events = read(snapshot(&[
+        ("alloc", 100, 7),
+        ("free_requested", 100, 7),
+        ("alloc", 100, 8),
+    ]))
+    .unwrap();
+    assert_eq!(shown(&events), ["m recording", "a 0 7", "f 0", "a 1 8"]);
+}
+
+#[test]
+fn malformed_snapshots_say_what_and_where() {
+    let rows: [(Vec<u8>, &str); 6] = [
+        (snapshot(&[("alloc", 1, -5)]), "`size` is -5"),
+        (snapshot(&[("alloc", -1, 5)]), "`addr` is -1"),
+        (b"\x80\x04K\x01.".to_vec(), "it has no list of `segments`"),
+        (b"\x80\x04".to_vec(), "byte 2: the file ends early"),
+        (
+            b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93.".to_vec(),
+            "it names the code `os.system`",
+        ),
+        (
+            b"\x80\x04}\x94(\x8c\x08segments](}\x94(\x8c\x07addressK\x01ueu.".to_vec(),
+            "a segment is malformed: `total_size` is missing",
+        ),
+    ];
+    for (bytes, expected) in rows {
+        let error = read(bytes).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_truncated_snapshot_is_an_error_and_not_a_shorter_one() {
+    let mut whole = Vec::new();
+    std::fs::File::open(file("wrapped"))
+        .unwrap()
+        .read_to_end(&mut whole)
+        .unwrap();
+    for cut in [30, whole.len() / 2, whole.len() - 9] {
+        let bytes = whole[..cut].to_vec();
+        assert!(read(bytes).is_err(), "cut at {cut}");
+    }
+    let mut plain = Vec::new();
+    content::decompress(&whole[..])
+        .read_to_end(&mut plain)
+        .unwrap();
+    let cut = plain.len() / 2;
+    assert!(read(plain[..cut].to_vec()).is_err());
+    // Compressed or not is the same trace.
+    let compressed = read(whole).unwrap();
+    assert_eq!(compressed, read(plain).unwrap());
+}
+
+#[test]
+fn a_long_snapshot_is_read_without_being_held() {
+    // 200,000 events in memory would take far more than the document that is left of them.
+    let mut events = Vec::new();
+    for round in 0..100_000 {
+        events.push(("alloc", 1000 + round % 7, 512 + round));
+        events.push(("free_completed", 1000 + round % 7, 512 + round));
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&snapshot(&events)).unwrap();
+    let mut count = 0;
+    for event in Reader::open(file.path()).unwrap() {
+        event.unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 200_001);
+}

@@ -24,7 +24,7 @@ pub struct Reader {
 
 enum Source {
     Text(TextReader),
-    Snapshot(SnapshotReader),
+    Snapshot(Box<SnapshotReader>),
 }
 
 /// How far a trace has been read; may be asked from another thread.
@@ -92,12 +92,12 @@ impl Reader {
                 drop(source);
                 read_bytes.store(0, Ordering::Relaxed);
                 let (path, read_bytes) = (path.to_owned(), Arc::clone(&read_bytes));
-                Source::Snapshot(SnapshotReader::new(Box::new(move || {
+                Source::Snapshot(Box::new(SnapshotReader::new(Box::new(move || {
                     let (_, source, _) = open_counted(&path, &read_bytes)
                         .and_then(identify)
                         .map_err(io::Error::other)?;
                     Ok(Box::new(source))
-                })))
+                }))))
             }
             Content::Zip => {
                 return Err(TraceError::whole(Kind::UnknownContent(
@@ -143,7 +143,7 @@ impl Reader {
         };
         Reader {
             file: None,
-            source: Source::Snapshot(SnapshotReader::new(Box::new(open))),
+            source: Source::Snapshot(Box::new(SnapshotReader::new(Box::new(open)))),
             progress: Progress::default(),
             ended: false,
         }

@@ -38,7 +38,8 @@ proptest! {
         for row in expected.chunks_exact_mut(outputs) {
             row.iter_mut().zip(&bias).for_each(|(value, bias)| *value += bias);
         }
-        prop_assert!(rows == 0 || relative_l2(&got, &expected) < 1e-5);
+        // Rows in 16-bit integers are rounded to one part in 65,024 of their largest value.
+        prop_assert!(rows == 0 || relative_l2(&got, &expected) < 4e-5);
     }
 
     #[test]

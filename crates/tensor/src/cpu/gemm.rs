@@ -1,18 +1,21 @@
 //! Products of rows with packed weights: the basis of linear layers, convolutions and attention.
 
-use super::kernel::{self, Left};
+use super::kernel::{self, Left, Weights};
 use super::maths;
 use super::unpack::unpack;
 use crate::matrix::{GROUP, Matrix, PANEL, Precision};
 use crate::operations::{Activation, Store};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use half::f16;
 use std::marker::PhantomData;
 
 /// Rows that a kernel takes at once: with two vectors of 16 they fill 24 of AVX-512's 32 registers.
 pub(crate) const TILE_ROWS: usize = 12;
 /// Rows of one task; its tiles (12 KiB) stay in the first cache beside the weights.
 const CHUNK_ROWS: usize = 8 * TILE_ROWS;
+/// Up to this many rows, converting weights anew for each tile costs less than going through a buffer.
+const FEW_ROWS: usize = 2 * TILE_ROWS;
 /// Inputs of one stretch: 24 KiB of f32 weights of a panel. Fixed, because it is part of the order of summation.
 const STRETCH: usize = 192;
 
@@ -260,11 +263,41 @@ fn multiply_part(
     out: &SharedOutput<'_>,
 ) {
     let set = kernel::instruction_set();
+    let rows = chunk * CHUNK_ROWS..((chunk + 1) * CHUNK_ROWS).min(product.left.count);
+    let in_place = match product.right {
+        Panels::Matrix(matrix) => match matrix.precision() {
+            Precision::F32 => true,
+            Precision::F16 => rows.len() <= FEW_ROWS && kernel::reads_halves(set),
+            Precision::Int8 | Precision::Q4 => false,
+        },
+        Panels::Packed { .. } | Panels::Plain { .. } => true,
+    };
+    // What a decoding step does not need is not cleared in vain.
+    match (in_place, rows.len() <= FEW_ROWS) {
+        (true, true) => {
+            let mut tiles = [0.0; FEW_ROWS * PANEL];
+            multiply_rows(set, product, rows, panels, &mut [], &mut tiles, out);
+        }
+        (in_place, _) => {
+            let mut tiles = [0.0; CHUNK_ROWS * PANEL];
+            let mut buffer = [0.0; STRETCH * PANEL];
+            let buffer = if in_place { &mut [][..] } else { &mut buffer };
+            multiply_rows(set, product, rows, panels, buffer, &mut tiles, out);
+        }
+    }
+}
+
+fn multiply_rows(
+    set: kernel::InstructionSet,
+    product: &Product<'_>,
+    rows: std::ops::Range<usize>,
+    panels: std::ops::Range<usize>,
+    buffer: &mut [f32],
+    tiles: &mut [f32],
+    out: &SharedOutput<'_>,
+) {
     let left = product.left;
     let outputs = product.right.outputs();
-    let rows = chunk * CHUNK_ROWS..((chunk + 1) * CHUNK_ROWS).min(left.count);
-    let mut buffer = [0.0_f32; STRETCH * PANEL];
-    let mut tiles = [0.0_f32; CHUNK_ROWS * PANEL];
     for panel in panels {
         let first_output = panel * PANEL;
         let width = PANEL.min(outputs.next_multiple_of(16) - first_output);
@@ -273,8 +306,7 @@ fn multiply_part(
             for first in (0..left.segment_len).step_by(STRETCH) {
                 let depth = STRETCH.min(left.segment_len - first);
                 let input = segment * left.segment_len + first;
-                let (weights, stride) =
-                    stretch(set, product, panel, width, input, depth, &mut buffer);
+                let (weights, stride) = stretch(set, product, panel, width, input, depth, buffer);
                 for (tile, row) in rows.clone().step_by(TILE_ROWS).enumerate() {
                     let start = row * left.stride + segment * left.segment_stride + first;
                     let left = Left {
@@ -294,21 +326,32 @@ fn multiply_part(
             .map(|bias| &bias[first_output..first_output + valid]);
         for (tile, row) in tiles.chunks_exact_mut(PANEL).zip(rows.clone()) {
             let tile = &mut tile[..valid];
-            if let Some(bias) = bias {
-                (tile.iter_mut().zip(bias)).for_each(|(value, &bias)| *value += bias);
-            }
-            maths::activate(tile, product.activation);
             // SAFETY: each task has its own rows and panels.
             let out = unsafe { out.row(row, first_output, valid) };
-            match product.store {
-                Store::Overwrite => out.copy_from_slice(tile),
-                Store::Add => (out.iter_mut().zip(&*tile)).for_each(|(out, &value)| *out += value),
-            }
+            finish(tile, bias, product.activation, product.store, out);
         }
     }
 }
 
-/// One panel's weights of one stretch of inputs: in place if they are f32, else unpacked into `buffer`. With their row stride.
+/// Bias, activation, and into the output.
+pub(crate) fn finish(
+    tile: &mut [f32],
+    bias: Option<&[f32]>,
+    activation: Activation,
+    store: Store,
+    out: &mut [f32],
+) {
+    if let Some(bias) = bias {
+        (tile.iter_mut().zip(bias)).for_each(|(value, &bias)| *value += bias);
+    }
+    maths::activate(tile, activation);
+    match store {
+        Store::Overwrite => out.copy_from_slice(tile),
+        Store::Add => (out.iter_mut().zip(&*tile)).for_each(|(out, &value)| *out += value),
+    }
+}
+
+/// One panel's weights of one stretch of inputs: in place if the kernel can read them, else unpacked into `buffer`. With their row stride.
 fn stretch<'b>(
     set: kernel::InstructionSet,
     product: &Product<'b>,
@@ -317,12 +360,22 @@ fn stretch<'b>(
     input: usize,
     depth: usize,
     buffer: &'b mut [f32],
-) -> (&'b [f32], usize) {
+) -> (Weights<'b>, usize) {
     let inputs = product.left.inputs();
     match product.right {
         Panels::Matrix(matrix) if matrix.precision() == Precision::F32 => {
             let data: &[f32] = bytemuck::cast_slice(matrix.packed_bytes());
-            (&data[panel * PANEL * inputs + input * width..], width)
+            (
+                Weights::F32(&data[panel * PANEL * inputs + input * width..]),
+                width,
+            )
+        }
+        Panels::Matrix(matrix) if buffer.is_empty() => {
+            let data: &[f16] = bytemuck::cast_slice(matrix.packed_bytes());
+            (
+                Weights::F16(&data[panel * PANEL * inputs + input * width..]),
+                width,
+            )
         }
         Panels::Matrix(matrix) => {
             let unit = match matrix.precision() {
@@ -336,9 +389,15 @@ fn stretch<'b>(
                 matrix.precision()
             );
             unpack(set, matrix, panel, input, depth, buffer);
-            (buffer, width)
+            (Weights::F32(buffer), width)
         }
-        Panels::Packed { data, .. } => (&data[panel * PANEL * inputs + input * width..], width),
-        Panels::Plain { data, stride, .. } => (&data[input * stride + panel * PANEL..], stride),
+        Panels::Packed { data, .. } => (
+            Weights::F32(&data[panel * PANEL * inputs + input * width..]),
+            width,
+        ),
+        Panels::Plain { data, stride, .. } => (
+            Weights::F32(&data[input * stride + panel * PANEL..]),
+            stride,
+        ),
     }
 }

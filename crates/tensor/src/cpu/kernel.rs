@@ -4,6 +4,7 @@
 
 use super::gemm::TILE_ROWS;
 use crate::matrix::PANEL;
+use half::f16;
 use std::sync::OnceLock;
 
 /// What the kernels were compiled for; the machine is asked once.
@@ -69,11 +70,29 @@ pub(crate) struct Left<'a> {
     pub(crate) depth: usize,
 }
 
+/// Weights that a kernel reads in place.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    /// 32-bit.
+    F32(&'a [f32]),
+    /// 16-bit, converted while they are read; only where [`reads_halves`] says so.
+    F16(&'a [f16]),
+}
+
+/// Whether kernels of this instruction set read 16-bit weights.
+pub(crate) fn reads_halves(set: InstructionSet) -> bool {
+    match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => true,
+        _ => false,
+    }
+}
+
 /// `tile[r][j] += Σₖ left[r][k] · panel[k · panel_stride + j]` for j below `width`, a multiple of 16 up to 32. Rows of `tile` are 32 long.
 pub(crate) fn accumulate(
     set: InstructionSet,
     left: Left<'_>,
-    panel: &[f32],
+    weights: Weights<'_>,
     panel_stride: usize,
     width: usize,
     tile: &mut [f32],
@@ -84,13 +103,24 @@ pub(crate) fn accumulate(
     }
     assert!(rows <= TILE_ROWS && (width == 16 || width == PANEL) && panel_stride >= width);
     assert!(left.data.len() >= (rows - 1) * left.stride + depth);
-    assert!(panel.len() >= (depth - 1) * panel_stride + width);
+    let needed = (depth - 1) * panel_stride + width;
     assert!(tile.len() >= rows * PANEL);
+    let panel = match weights {
+        Weights::F32(panel) => panel,
+        #[cfg(target_arch = "x86_64")]
+        Weights::F16(panel) if set == InstructionSet::Avx512 => {
+            assert!(panel.len() >= needed);
+            // SAFETY: the instruction set comes from detection; the lengths were checked above.
+            return unsafe { avx512(left, panel.as_ptr(), panel_stride, width, tile) };
+        }
+        Weights::F16(_) => unreachable!("{} reads no 16-bit weights", set.name()),
+    };
+    assert!(panel.len() >= needed);
     match set {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => {
             // SAFETY: the instruction set comes from detection; the lengths were checked above.
-            unsafe { avx512(left, panel, panel_stride, width, tile) }
+            unsafe { avx512(left, panel.as_ptr(), panel_stride, width, tile) }
         }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => {
@@ -179,13 +209,42 @@ fn portable_block<const FUSED: bool, const ROWS: usize>(
     }
 }
 
+/// Elements of a panel, sixteen at a time as f32.
+#[cfg(target_arch = "x86_64")]
+trait Element: Copy {
+    /// # Safety
+    /// Sixteen elements must lie at `from`.
+    unsafe fn load(from: *const Self) -> std::arch::x86_64::__m512;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Element for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(from: *const f32) -> std::arch::x86_64::__m512 {
+        // SAFETY: passed on from the caller.
+        unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Element for f16 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(from: *const f16) -> std::arch::x86_64::__m512 {
+        use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
+        // SAFETY: passed on from the caller.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+}
+
 /// # Safety
 /// The lengths must be as [`accumulate`] checks them.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512(
+unsafe fn avx512<E: Element>(
     left: Left<'_>,
-    panel: &[f32],
+    panel: *const E,
     panel_stride: usize,
     width: usize,
     tile: &mut [f32],
@@ -194,7 +253,7 @@ unsafe fn avx512(
         ($vectors:literal, $($rows:literal)*) => {
             match left.rows {
                 // SAFETY: passed on from the caller.
-                $($rows => unsafe { avx512_tile::<$rows, $vectors>(left, panel, panel_stride, tile) },)*
+                $($rows => unsafe { avx512_tile::<$rows, $vectors, E>(left, panel, panel_stride, tile) },)*
                 _ => unreachable!("at most {TILE_ROWS} rows"),
             }
         };
@@ -211,9 +270,9 @@ unsafe fn avx512(
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize>(
+unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
     left: Left<'_>,
-    panel: &[f32],
+    panel: *const E,
     panel_stride: usize,
     tile: &mut [f32],
 ) {
@@ -222,7 +281,7 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize>(
     };
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
     let rows = left.data.as_ptr();
-    let mut weights = panel.as_ptr();
+    let mut weights = panel;
     // SAFETY: every row of the tile is 32 long and there are `ROWS`; `left` reaches (ROWS − 1) · stride + depth; `panel` reaches
     // (depth − 1) · panel_stride + 16 · VECTORS.
     unsafe {
@@ -234,7 +293,7 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize>(
         for k in 0..left.depth {
             let mut loaded = [_mm512_setzero_ps(); VECTORS];
             for (vector, loaded) in loaded.iter_mut().enumerate() {
-                *loaded = _mm512_loadu_ps(weights.add(16 * vector));
+                *loaded = E::load(weights.add(16 * vector));
             }
             for (row, sums) in sums.iter_mut().enumerate() {
                 let value = _mm512_set1_ps(*rows.add(row * left.stride + k));

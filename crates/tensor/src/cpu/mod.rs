@@ -7,6 +7,7 @@ mod attention;
 mod cached;
 mod conv;
 pub mod gemm;
+mod integer;
 mod kernel;
 mod maths;
 mod rows;
@@ -14,7 +15,7 @@ mod unpack;
 
 use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
-use crate::matrix::{Matrix, Vector};
+use crate::matrix::{Matrix, Precision, Vector};
 use crate::operations::{Activation, Attention, Operations, Store};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
@@ -40,13 +41,20 @@ impl Cpu {
     }
 }
 
+fn has_integer_product(weight: &Matrix) -> bool {
+    matches!(weight.precision(), Precision::Int8 | Precision::Q4) && integer::available()
+}
+
 impl Operations for Cpu {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn linear_scratch(&self, _rows: usize, _weight: &Matrix) -> usize {
-        0
+    fn linear_scratch(&self, rows: usize, weight: &Matrix) -> usize {
+        match has_integer_product(weight) {
+            true => integer::scratch(rows, weight.columns()),
+            false => 0,
+        }
     }
 
     fn linear(
@@ -57,8 +65,13 @@ impl Operations for Cpu {
         activation: Activation,
         store: Store,
         out: ViewMut<'_>,
-        _scratch: &mut [f32],
+        scratch: &mut [f32],
     ) {
+        if has_integer_product(weight) {
+            let bias = bias.map(Vector::data);
+            let threads = &self.threads;
+            return integer::multiply(threads, x, weight, bias, activation, store, out, scratch);
+        }
         let product = Product {
             bias: bias.map(Vector::data),
             activation,

@@ -1,0 +1,345 @@
+//! Products of `Int8` and `Q4` weights with rows in 16-bit integers, on AVX-512 with VNNI.
+//!
+//! Each row is scaled so that its largest magnitude is 127 · 256 + 127 and split into two signed bytes, high and low: the products are
+//! exact, and what rounding a row costs is far below what the weights' own rounding costs. A row's result does not depend on the others.
+
+use super::gemm::{SharedOutput, finish};
+use crate::matrix::Matrix;
+#[cfg(target_arch = "x86_64")]
+use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Precision, Q4_BLOCK};
+use crate::operations::{Activation, Store};
+use crate::tensor::{View, ViewMut};
+use crate::threads::Threads;
+
+/// Rows that one pass over a panel serves: two sums a row leave half the registers for weights.
+const ROWS: usize = 8;
+/// Rows of one task.
+const CHUNK_ROWS: usize = 64;
+/// The largest 16-bit level: its high byte is 127 after rounding.
+const LEVEL_MAX: f32 = 32_512.0;
+
+/// Whether this machine has the instructions.
+pub(crate) fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::sync::OnceLock;
+        static AVAILABLE: OnceLock<bool> = OnceLock::new();
+        *AVAILABLE.get_or_init(|| {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("f16c")
+        })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// How a quantised row lies in scratch, in f32 units: high bytes, low bytes, sums of levels by 32, then scale and total.
+#[derive(Clone, Copy)]
+struct RowLayout {
+    /// Inputs, padded with zeros to a multiple of 64.
+    inputs: usize,
+}
+
+impl RowLayout {
+    fn of(inputs: usize) -> RowLayout {
+        RowLayout {
+            inputs: inputs.next_multiple_of(64),
+        }
+    }
+
+    fn len(self) -> usize {
+        // A whole number of cache lines.
+        (self.inputs / 2 + self.inputs / 32 + 2).next_multiple_of(16)
+    }
+}
+
+/// f32 elements of scratch for `rows` rows of `inputs`.
+pub(crate) fn scratch(rows: usize, inputs: usize) -> usize {
+    rows * RowLayout::of(inputs).len()
+}
+
+/// A quantised row.
+struct Quantised<'a> {
+    high: &'a [i8],
+    low: &'a [i8],
+    /// Sums of levels of 32 inputs each.
+    sums: &'a [i32],
+    scale: f32,
+    /// Sums of the high and low bytes.
+    totals: [i32; 2],
+}
+
+impl<'a> Quantised<'a> {
+    fn of(row: &'a [f32], layout: RowLayout) -> Quantised<'a> {
+        let bytes: &[i8] = bytemuck::cast_slice(&row[..layout.inputs / 2]);
+        let (high, low) = bytes.split_at(layout.inputs);
+        let rest = &row[layout.inputs / 2..];
+        let (sums, last) = rest.split_at(layout.inputs / 32);
+        let sums: &[i32] = bytemuck::cast_slice(sums);
+        let total: i32 = sums.iter().sum();
+        let high_total = last[1].to_bits() as i32;
+        Quantised {
+            high,
+            low,
+            sums,
+            scale: last[0],
+            totals: [high_total, total.wrapping_sub(high_total.wrapping_mul(256))],
+        }
+    }
+}
+
+fn quantise(row: &[f32], layout: RowLayout, out: &mut [f32]) {
+    let largest = row
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
+    let scale = largest / LEVEL_MAX;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let (bytes, rest) = out.split_at_mut(layout.inputs / 2);
+    let (high, low) = bytemuck::cast_slice_mut::<f32, i8>(bytes).split_at_mut(layout.inputs);
+    let (sums, last) = rest.split_at_mut(layout.inputs / 32);
+    let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
+    let mut high_total = 0;
+    for (group, sum) in sums.iter_mut().enumerate() {
+        let range = group * 32..(group + 1) * 32;
+        let mut levels = [0_i32; 32];
+        let values = &row[range.start.min(row.len())..range.end.min(row.len())];
+        for (level, &value) in levels.iter_mut().zip(values) {
+            // NaN becomes 0, as no weight can turn it into a number.
+            *level = (value * inverse).round_ties_even() as i32;
+        }
+        let (high, low) = (&mut high[range.clone()], &mut low[range]);
+        for ((high, low), &level) in high.iter_mut().zip(low).zip(&levels) {
+            let upper = (level + 128) >> 8;
+            *high = upper as i8;
+            *low = (level - (upper << 8)) as i8;
+            high_total += upper;
+        }
+        *sum = levels.iter().sum();
+    }
+    last[0] = scale;
+    last[1] = f32::from_bits(high_total as u32);
+}
+
+/// `out = activation(x Wᵀ + bias)` or added to what it held, for an `Int8` or `Q4` matrix.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one fused product: operands, epilogue, output, scratch"
+)]
+pub(crate) fn multiply(
+    threads: &Threads,
+    x: View<'_>,
+    weight: &Matrix,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    store: Store,
+    out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    let layout = RowLayout::of(weight.columns());
+    let rows = x.row_count();
+    let quantised = SharedOutput::of(ViewMut::new(scratch, rows, layout.len()));
+    let a_task = (16_384 / weight.columns().max(1)).max(1);
+    threads.for_each(rows.div_ceil(a_task), |task| {
+        for row in task * a_task..((task + 1) * a_task).min(rows) {
+            // SAFETY: each row belongs to one task.
+            quantise(x.row(row), layout, unsafe {
+                quantised.row(row, 0, layout.len())
+            });
+        }
+    });
+    let quantised = &*scratch;
+    let panels = weight.rows().div_ceil(16);
+    let chunks = rows.div_ceil(CHUNK_ROWS);
+    let groups = (4 * threads.count())
+        .div_ceil(chunks.max(1))
+        .clamp(1, panels.max(1));
+    let out = SharedOutput::of(out);
+    threads.for_each(chunks * groups, |task| {
+        let (chunk, group) = (task / groups, task % groups);
+        let end = ((chunk + 1) * CHUNK_ROWS).min(rows);
+        for panel in panels * group / groups..panels * (group + 1) / groups {
+            for first in (chunk * CHUNK_ROWS..end).step_by(ROWS) {
+                let count = ROWS.min(end - first);
+                let mut tile = [[0.0; 16]; ROWS];
+                let rows: [Quantised<'_>; ROWS] = std::array::from_fn(|index| {
+                    let row = first + index.min(count - 1);
+                    Quantised::of(&quantised[row * layout.len()..][..layout.len()], layout)
+                });
+                panel_product(weight, panel, &rows[..count], &mut tile);
+                let valid = 16.min(weight.rows() - 16 * panel);
+                for (index, tile) in tile.iter_mut().take(count).enumerate() {
+                    // SAFETY: each task has its own rows and panels.
+                    let out = unsafe { out.row(first + index, 16 * panel, valid) };
+                    let bias = bias.map(|bias| &bias[16 * panel..16 * panel + valid]);
+                    finish(&mut tile[..valid], bias, activation, store, out);
+                }
+            }
+        }
+    });
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn panel_product(_: &Matrix, _: usize, _: &[Quantised<'_>], _: &mut [[f32; 16]; ROWS]) {
+    unreachable!("asked for only where it is available")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn panel_product(
+    weight: &Matrix,
+    panel: usize,
+    rows: &[Quantised<'_>],
+    tile: &mut [[f32; 16]; ROWS],
+) {
+    let data = weight.packed_bytes();
+    match weight.precision() {
+        Precision::Int8 => {
+            let parts = Int8Parts::of(data, weight.padded_rows());
+            let scales = &parts.scales[panel * NARROW_PANEL..][..NARROW_PANEL];
+            let bytes = weight.columns().next_multiple_of(4) * NARROW_PANEL;
+            let weights = &parts.weights[panel * bytes..][..bytes];
+            macro_rules! dispatch {
+                ($($rows:literal)*) => {
+                    match rows.len() {
+                        // SAFETY: `available` was asked; the panel is whole and rows are at least as long as it is deep.
+                        $($rows => unsafe { x86::int8_panel::<$rows>(weights, scales, rows, tile) },)*
+                        _ => unreachable!("at most {ROWS} rows"),
+                    }
+                };
+            }
+            dispatch!(1 2 3 4 5 6 7 8);
+        }
+        Precision::Q4 => {
+            let bytes = weight.columns().div_ceil(GROUP) * Q4_BLOCK;
+            let blocks = &data[panel * bytes..][..bytes];
+            macro_rules! dispatch {
+                ($($rows:literal)*) => {
+                    match rows.len() {
+                        // SAFETY: as above.
+                        $($rows => unsafe { x86::q4_panel::<$rows>(blocks, rows, tile) },)*
+                        _ => unreachable!("at most {ROWS} rows"),
+                    }
+                };
+            }
+            dispatch!(1 2 3 4 5 6 7 8);
+        }
+        other => unreachable!("{other} has no integer product"),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Q4_BLOCK, Quantised, ROWS};
+    use std::arch::x86_64::{
+        __m256i, __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+        _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32,
+        _mm512_storeu_ps, _mm512_sub_epi32,
+    };
+
+    /// Four neighbouring bytes of a row in every lane.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn quad(bytes: &[i8], step: usize) -> __m512i {
+        debug_assert!(4 * step + 4 <= bytes.len());
+        // SAFETY: the caller keeps `step` inside the row.
+        let word = unsafe { bytes.as_ptr().add(4 * step).cast::<i32>().read_unaligned() };
+        _mm512_set1_epi32(word)
+    }
+
+    /// # Safety
+    /// `weights` is whole steps of 64 bytes, `scales` 16 long, and every row has as many steps.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) unsafe fn int8_panel<const N: usize>(
+        weights: &[u8],
+        scales: &[f32],
+        rows: &[Quantised<'_>],
+        tile: &mut [[f32; 16]; ROWS],
+    ) {
+        let mut sums = [[_mm512_setzero_si512(); 2]; N];
+        let steps = weights.len() / 64;
+        assert!(rows.len() >= N && rows.iter().all(|row| row.high.len() >= 4 * steps));
+        for step in 0..steps {
+            // SAFETY: inside the panel, and inside the rows by the assertion.
+            unsafe {
+                let levels = _mm512_loadu_si512(weights.as_ptr().add(64 * step).cast());
+                for (row, [high, low]) in sums.iter_mut().enumerate() {
+                    let row = rows.get_unchecked(row);
+                    *high = _mm512_dpbusd_epi32(*high, levels, quad(row.high, step));
+                    *low = _mm512_dpbusd_epi32(*low, levels, quad(row.low, step));
+                }
+            }
+        }
+        // SAFETY: 16 scales; a row of the tile is 16 long.
+        unsafe {
+            let scales = _mm512_loadu_ps(scales.as_ptr());
+            for (index, [high, low]) in sums.into_iter().enumerate() {
+                let row = &rows[index];
+                // Levels were stored with 128 added.
+                let [high, low] =
+                    [(high, row.totals[0]), (low, row.totals[1])].map(|(sum, total)| {
+                        let extra = _mm512_set1_epi32(total.wrapping_mul(128));
+                        _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, extra))
+                    });
+                let sum = _mm512_fmadd_ps(high, _mm512_set1_ps(256.0), low);
+                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(row.scale));
+                _mm512_storeu_ps(tile[index].as_mut_ptr(), _mm512_mul_ps(sum, scale));
+            }
+        }
+    }
+
+    /// # Safety
+    /// `blocks` is whole blocks, and every row has 32 inputs for each.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni,f16c")]
+    pub(super) unsafe fn q4_panel<const N: usize>(
+        blocks: &[u8],
+        rows: &[Quantised<'_>],
+        tile: &mut [[f32; 16]; ROWS],
+    ) {
+        let mask = _mm512_set1_epi8(15);
+        let mut sums = [_mm512_setzero_ps(); N];
+        let groups = blocks.len() / Q4_BLOCK;
+        assert!(rows.len() >= N && rows.iter().all(|row| row.sums.len() >= groups));
+        for (group, block) in blocks.chunks_exact(Q4_BLOCK).enumerate() {
+            // SAFETY: four lines of 64 bytes and 16 half-precision scales are a block; rows reach this group by the assertion.
+            unsafe {
+                let mut levels = [_mm512_setzero_si512(); 8];
+                for line in 0..4 {
+                    let packed = _mm512_loadu_si512(block.as_ptr().add(64 * line).cast());
+                    levels[2 * line] = _mm512_and_si512(packed, mask);
+                    let upper = _mm512_srli_epi32::<4>(packed);
+                    levels[2 * line + 1] = _mm512_and_si512(upper, mask);
+                }
+                let halves: __m256i = _mm256_loadu_si256(block.as_ptr().add(256).cast());
+                let scales = _mm512_cvtph_ps(halves);
+                for (index, sum) in sums.iter_mut().enumerate() {
+                    let row = rows.get_unchecked(index);
+                    let mut parts = [[_mm512_setzero_si512(); 2]; 2];
+                    for (step, &levels) in levels.iter().enumerate() {
+                        // Two sums each, because the next product must wait for the last.
+                        let [high, low] = &mut parts[step % 2];
+                        let step = 8 * group + step;
+                        *high = _mm512_dpbusd_epi32(*high, levels, quad(row.high, step));
+                        *low = _mm512_dpbusd_epi32(*low, levels, quad(row.low, step));
+                    }
+                    let high = _mm512_add_epi32(parts[0][0], parts[1][0]);
+                    let low = _mm512_add_epi32(parts[0][1], parts[1][1]);
+                    // Levels were stored with 8 added.
+                    let extra = _mm512_set1_epi32(8 * row.sums[group]);
+                    let both = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
+                    let value = _mm512_cvtepi32_ps(_mm512_sub_epi32(both, extra));
+                    *sum = _mm512_add_ps(*sum, _mm512_mul_ps(value, scales));
+                }
+            }
+        }
+        for (index, sum) in sums.into_iter().enumerate() {
+            let scaled = _mm512_mul_ps(sum, _mm512_set1_ps(rows[index].scale));
+            // SAFETY: a row of the tile is 16 long.
+            unsafe { _mm512_storeu_ps(tile[index].as_mut_ptr(), scaled) };
+        }
+    }
+}

@@ -4,3 +4,4 @@ pub mod content;
 pub mod dtype;
 pub mod pickle;
 pub mod safetensors;
+pub mod torch_archive;

@@ -6,9 +6,11 @@
 //! ```
 //! use sottovoce_formats::{dtype::Dtype, safetensors};
 //!
-//! let mut file = Vec::new();
 //! let scale = 0.5f32.to_le_bytes();
-//! safetensors::write(&mut file, &[safetensors::Entry::new("scale", Dtype::F32, &[1])], &[], |_, sink| sink.write_all(&scale))?;
+//! let entries = [safetensors::Entry::new("scale", Dtype::F32, &[1])];
+//! let mut writer = safetensors::Writer::begin(Vec::new(), &entries, &[])?;
+//! writer.tensor("scale", &scale)?;
+//! let file = writer.finish()?;
 //! let header = safetensors::read_header(&file)?;
 //! let tensor = &header.tensors["scale"];
 //! assert_eq!((tensor.dtype, &file[tensor.bytes.clone()]), (Dtype::F32, &scale[..]));
@@ -245,73 +247,80 @@ impl Entry {
     }
 }
 
-/// A sink that counts.
-struct Counted<'a> {
-    sink: &'a mut dyn Write,
-    written: usize,
+/// Writes a file tensor by tensor, so that only one need be in memory.
+pub struct Writer<'e, W: Write> {
+    sink: W,
+    remaining: std::slice::Iter<'e, Entry>,
 }
 
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.sink.write(bytes)?;
-        self.written += count;
-        Ok(count)
+impl<'e, W: Write> Writer<'e, W> {
+    /// Writes the header of a file that will hold `entries` in their order.
+    pub fn begin(
+        mut sink: W,
+        entries: &'e [Entry],
+        metadata: &[(&str, &str)],
+    ) -> io::Result<Writer<'e, W>> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            dtype: &'a str,
+            shape: &'a [usize],
+            data_offsets: (usize, usize),
+        }
+        let mut header = serde_json::Map::new();
+        if !metadata.is_empty() {
+            let pairs: BTreeMap<&str, &str> = metadata.iter().copied().collect();
+            header.insert(METADATA.into(), serde_json::to_value(pairs)?);
+        }
+        let mut offset = 0;
+        for entry in entries {
+            let end = offset + entry.byte_count();
+            let written = Written {
+                dtype: entry.dtype.name(),
+                shape: &entry.shape,
+                data_offsets: (offset, end),
+            };
+            header.insert(entry.name.clone(), serde_json::to_value(written)?);
+            offset = end;
+        }
+        let mut json = serde_json::to_vec(&header)?;
+        json.resize(json.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
+        sink.write_all(&(json.len() as u64).to_le_bytes())?;
+        sink.write_all(&json)?;
+        Ok(Writer {
+            sink,
+            remaining: entries.iter(),
+        })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
-}
-
-/// Writes a file tensor by tensor, in the order of `entries`: `payload` is asked for the bytes of each, so that only one need be in
-/// memory.
-///
-/// # Errors
-/// What `sink` or `payload` return, or [`io::ErrorKind::InvalidInput`] if a payload has another length than its entry.
-pub fn write(
-    sink: &mut dyn Write,
-    entries: &[Entry],
-    metadata: &[(&str, &str)],
-    mut payload: impl FnMut(&Entry, &mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct Written<'a> {
-        dtype: &'a str,
-        shape: &'a [usize],
-        data_offsets: (usize, usize),
-    }
-    let mut header = serde_json::Map::new();
-    if !metadata.is_empty() {
-        let pairs: BTreeMap<&str, &str> = metadata.iter().copied().collect();
-        header.insert(METADATA.into(), serde_json::to_value(pairs)?);
-    }
-    let mut offset = 0;
-    for entry in entries {
-        let end = offset + entry.byte_count();
-        let written = Written {
-            dtype: entry.dtype.name(),
-            shape: &entry.shape,
-            data_offsets: (offset, end),
-        };
-        header.insert(entry.name.clone(), serde_json::to_value(written)?);
-        offset = end;
-    }
-    let mut json = serde_json::to_vec(&header)?;
-    json.resize(json.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
-    sink.write_all(&(json.len() as u64).to_le_bytes())?;
-    sink.write_all(&json)?;
-    for entry in entries {
-        let mut counted = Counted { sink, written: 0 };
-        payload(entry, &mut counted)?;
-        if counted.written != entry.byte_count() {
-            let message = format!(
-                "{}: {} bytes given, {} announced",
-                entry.name,
-                counted.written,
-                entry.byte_count()
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    /// Writes the next tensor, which must be `name`.
+    ///
+    /// # Errors
+    /// What the sink returns, or [`io::ErrorKind::InvalidInput`] if another tensor or another length was announced.
+    pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        match self.remaining.next() {
+            Some(entry) if entry.name == name && entry.byte_count() == bytes.len() => {
+                self.sink.write_all(bytes)
+            }
+            other => {
+                let message = format!(
+                    "{name} of {} bytes was given where {other:?} was announced",
+                    bytes.len()
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            }
         }
     }
-    sink.flush()
+
+    /// Ends the file and gives the sink back.
+    ///
+    /// # Errors
+    /// What the sink returns, or [`io::ErrorKind::InvalidInput`] if a tensor was announced and not given.
+    pub fn finish(mut self) -> io::Result<W> {
+        if let Some(entry) = self.remaining.next() {
+            let message = format!("{} was announced and not given", entry.name);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        self.sink.flush()?;
+        Ok(self.sink)
+    }
 }

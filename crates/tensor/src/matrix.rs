@@ -468,6 +468,19 @@ impl Vector {
         })
     }
 
+    /// Takes the bytes of f32 values, such as another vector's.
+    ///
+    /// # Panics
+    /// If they are not whole, aligned values.
+    pub fn from_packed(data: SharedBlock) -> Vector {
+        assert!(
+            data.len().is_multiple_of(size_of::<f32>())
+                && data.address().0.is_multiple_of(align_of::<f32>() as u64),
+            "{data:?} holds no aligned f32 values"
+        );
+        Vector { data }
+    }
+
     /// The values.
     pub fn data(&self) -> &[f32] {
         bytemuck::cast_slice(self.data.bytes())

@@ -1,0 +1,37 @@
+//! What can go wrong between characters and tokens.
+
+/// Why a text cannot be tokenised.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// The model has no tokenizer.
+    #[error("the model has no {file}; it belongs beside the weights")]
+    Missing {
+        /// The file looked for.
+        file: String,
+    },
+    /// A tokenizer file that cannot be used.
+    #[error("{file} is not usable as a tokenizer: {reason}")]
+    Unusable {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The tokenizer refused a text.
+    #[error("the tokenizer refused the text: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// Tokenizer and model do not belong together.
+    #[error(
+        "the tokenizer gave id {id}, but the model's text vocabulary has {vocabulary}; do they belong together?"
+    )]
+    IdOutOfRange {
+        /// The id.
+        id: u32,
+        /// Rows of the text embedding.
+        vocabulary: usize,
+    },
+}

@@ -1,0 +1,189 @@
+//! The two tokenizers of the family, through the `tokenizers` crate.
+
+use super::TextError;
+use crate::config::{TextConfig, TokenizerKind};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as Pipeline};
+
+const SPACE: &str = "[SPACE]";
+const START: &str = "[START]";
+const STOP: &str = "[STOP]";
+
+/// Where a tokenizer's files come from: a folder, or the text kept inside a single weight file.
+pub trait TokenizerFiles {
+    /// The text of the file called `name`, if there is one.
+    ///
+    /// # Errors
+    /// [`TextError::Unusable`] if it is there but is not text.
+    fn text(&self, name: &str) -> Result<Option<String>, TextError>;
+}
+
+impl TokenizerFiles for HashMap<String, String> {
+    fn text(&self, name: &str) -> Result<Option<String>, TextError> {
+        Ok(self.get(name).cloned())
+    }
+}
+
+/// Text to ids.
+pub struct Tokenizer {
+    pipeline: Pipeline,
+    spaced: bool,
+}
+
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    #[serde(default)]
+    added_tokens_decoder: BTreeMap<u32, AddedEntry>,
+}
+
+#[derive(Deserialize)]
+struct AddedEntry {
+    content: String,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    normalized: bool,
+    #[serde(default)]
+    special: bool,
+}
+
+fn unusable(file: &str, reason: impl ToString) -> TextError {
+    TextError::Unusable {
+        file: file.into(),
+        reason: reason.to_string(),
+    }
+}
+
+fn required(files: &dyn TokenizerFiles, file: &str) -> Result<String, TextError> {
+    files
+        .text(file)?
+        .ok_or_else(|| TextError::Missing { file: file.into() })
+}
+
+impl Tokenizer {
+    /// The tokenizer that a model's config asks for.
+    pub fn load(config: &TextConfig, files: &dyn TokenizerFiles) -> Result<Tokenizer, TextError> {
+        let spaced = config.tokenizer == TokenizerKind::Spaced;
+        let whole = files.text("tokenizer.json")?;
+        let pipeline = match whole {
+            Some(json) => json
+                .parse::<Pipeline>()
+                .map_err(|error| unusable("tokenizer.json", error))?,
+            None if spaced => {
+                return Err(TextError::Missing {
+                    file: "tokenizer.json".into(),
+                });
+            }
+            None => byte_pairs(files)?,
+        };
+        if spaced {
+            for token in [START, STOP] {
+                if pipeline.token_to_id(token).is_none() {
+                    return Err(unusable(
+                        "tokenizer.json",
+                        format!("it has no token {token}"),
+                    ));
+                }
+            }
+        }
+        Ok(Tokenizer { pipeline, spaced })
+    }
+
+    /// Ids of a normalised text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoded = if self.spaced {
+            self.pipeline.encode_fast(text.replace(' ', SPACE), true)
+        } else {
+            self.pipeline.encode_fast(text, true)
+        };
+        encoded
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| TextError::Refused {
+                reason: error.to_string(),
+            })
+    }
+}
+
+/// GPT-2's tokenizer from its separate files.
+fn byte_pairs(files: &dyn TokenizerFiles) -> Result<Pipeline, TextError> {
+    let vocabulary: HashMap<String, u32> = serde_json::from_str(&required(files, "vocab.json")?)
+        .map_err(|error| unusable("vocab.json", error))?;
+    let merges: Vec<(String, String)> = required(files, "merges.txt")?
+        .lines()
+        .filter(|line| !line.starts_with("#version") && !line.is_empty())
+        .enumerate()
+        .map(|(index, line)| {
+            let pair = line.split_once(' ').ok_or_else(|| {
+                unusable(
+                    "merges.txt",
+                    format!("merge {} is not two parts", index + 1),
+                )
+            })?;
+            Ok((pair.0.to_owned(), pair.1.trim_end().to_owned()))
+        })
+        .collect::<Result<_, TextError>>()?;
+    let model = BPE::builder()
+        .vocab_and_merges(
+            vocabulary
+                .into_iter()
+                .collect::<tokenizers::models::bpe::Vocab>(),
+            merges,
+        )
+        .build()
+        .map_err(|error| unusable("merges.txt", error))?;
+    let mut pipeline = Pipeline::new(model);
+    pipeline.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    pipeline.with_decoder(Some(ByteLevel::default()));
+    add_tokens(&mut pipeline, files)?;
+    Ok(pipeline)
+}
+
+/// Tokens beyond the vocabulary, such as `[laugh]`, in the order of their ids so that each gets its own.
+fn add_tokens(pipeline: &mut Pipeline, files: &dyn TokenizerFiles) -> Result<(), TextError> {
+    const FILES: [&str; 2] = ["tokenizer_config.json", "added_tokens.json"];
+    let mut added: BTreeMap<u32, AddedToken> = BTreeMap::new();
+    if let Some(json) = files.text(FILES[1])? {
+        let ids: BTreeMap<String, u32> =
+            serde_json::from_str(&json).map_err(|error| unusable(FILES[1], error))?;
+        added.extend(
+            ids.into_iter()
+                .map(|(content, id)| (id, AddedToken::from(content, false))),
+        );
+    }
+    if let Some(json) = files.text(FILES[0])? {
+        let config: TokenizerConfig =
+            serde_json::from_str(&json).map_err(|error| unusable(FILES[0], error))?;
+        for (id, entry) in config.added_tokens_decoder {
+            let token = AddedToken::from(entry.content, entry.special)
+                .lstrip(entry.lstrip)
+                .rstrip(entry.rstrip)
+                .single_word(entry.single_word)
+                .normalized(entry.normalized);
+            added.insert(id, token);
+        }
+    }
+    for (id, token) in added {
+        let content = token.content.clone();
+        if token.special {
+            pipeline.add_special_tokens(&[token]);
+        } else {
+            pipeline.add_tokens(&[token]);
+        }
+        let given = pipeline.token_to_id(&content);
+        if given != Some(id) {
+            let given = given.map_or("none".to_owned(), |given| given.to_string());
+            return Err(unusable(
+                FILES[1],
+                format!("{content} should have id {id} and gets {given}"),
+            ));
+        }
+    }
+    Ok(())
+}

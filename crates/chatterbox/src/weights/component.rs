@@ -1,0 +1,103 @@
+//! Which names belong to which network.
+
+use std::fmt;
+
+/// A network with weights of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Component {
+    /// Text tokens to speech tokens.
+    T3,
+    /// Speech tokens to mel frames.
+    Flow,
+    /// Mel frames to samples.
+    Vocoder,
+    /// Clip to speaker embedding.
+    VoiceEncoder,
+    /// Clip to speech tokens.
+    SpeechTokenizer,
+    /// Clip to x-vector.
+    SpeakerVector,
+    /// The mark in the sound.
+    Watermark,
+}
+
+/// Stored in official checkpoints and used by no inference.
+const NEVER_USED: [&str; 8] = [
+    "tfmr.embed_tokens.weight",
+    "tfmr.wte.weight",
+    "text_head.weight",
+    "similarity_weight",
+    "similarity_bias",
+    "tokenizer._mel_filters",
+    "tokenizer.window",
+    "tfmr.rotary_emb.inv_freq",
+];
+
+impl Component {
+    /// All of them, in the order in which a voice is spoken and prepared.
+    pub const ALL: [Component; 7] = [
+        Component::T3,
+        Component::Flow,
+        Component::Vocoder,
+        Component::VoiceEncoder,
+        Component::SpeechTokenizer,
+        Component::SpeakerVector,
+        Component::Watermark,
+    ];
+
+    /// How its tensors' names begin.
+    pub fn prefixes(self) -> &'static [&'static str] {
+        match self {
+            Component::T3 => &[
+                "tfmr.",
+                "cond_enc.",
+                "text_emb.",
+                "speech_emb.",
+                "text_pos_emb.",
+                "speech_pos_emb.",
+                "text_head.",
+                "speech_head.",
+            ],
+            Component::Flow => &["flow."],
+            Component::Vocoder => &["mel2wav."],
+            Component::VoiceEncoder => &["lstm.", "proj.", "similarity_"],
+            Component::SpeechTokenizer => &["tokenizer."],
+            Component::SpeakerVector => &["speaker_encoder."],
+            Component::Watermark => &["perth."],
+        }
+    }
+
+    /// The tag under which its weights stand in memory reports.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Component::T3 => "t3",
+            Component::Flow => "flow",
+            Component::Vocoder => "vocoder",
+            Component::VoiceEncoder => "voice encoder",
+            Component::SpeechTokenizer => "speech tokenizer",
+            Component::SpeakerVector => "speaker vector",
+            Component::Watermark => "watermark",
+        }
+    }
+
+    /// Whether a tensor belongs to it.
+    pub(super) fn owns(self, name: &str) -> bool {
+        self.prefixes()
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    }
+
+    /// Whether a tensor may stand in a checkpoint though nothing uses it: batch counts, causal masks, heads for training.
+    pub(super) fn is_never_used(name: &str) -> bool {
+        NEVER_USED.contains(&name)
+            || name.ends_with(".num_batches_tracked")
+            || (name.starts_with("tfmr.h.")
+                && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")))
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.tag())
+    }
+}

@@ -1,0 +1,137 @@
+//! A model at another precision, packed as it is used, in one file with its config.
+
+use super::loader::Loader;
+use super::source::CONVERTED_FILE;
+use super::{Component, Source, WeightsError};
+use serde::{Deserialize, Serialize};
+use sottovoce_formats::dtype::Dtype;
+use sottovoce_formats::safetensors::{self, Entry};
+use sottovoce_tensor::{Matrix, Precision, Vector};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+
+/// Metadata key of a single file's config.
+pub(super) const CONFIG_KEY: &str = "config.json";
+/// Metadata key of the list of packed tensors.
+pub(super) const PACKED_KEY: &str = "packed";
+
+/// How a packed tensor is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackedKind {
+    /// f32 values.
+    Vector,
+    /// A matrix as the kernels want it.
+    Matrix(Precision),
+}
+
+/// One entry of the list of packed tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackedTensor {
+    /// Vector or matrix.
+    pub kind: PackedKind,
+    /// Outputs; 1 for a vector.
+    pub rows: usize,
+    /// Inputs; the length of a vector.
+    pub columns: usize,
+}
+
+impl PackedTensor {
+    fn bytes(&self) -> usize {
+        match self.kind {
+            PackedKind::Vector => Vector::bytes_for(self.columns),
+            PackedKind::Matrix(precision) => Matrix::bytes_for(self.rows, self.columns, precision),
+        }
+    }
+}
+
+/// What a conversion wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Converted {
+    /// Tensors.
+    pub tensors: usize,
+    /// Bytes of their weights.
+    pub bytes: u64,
+}
+
+/// A component and the function that loads it; what it returns is dropped.
+pub type ComponentLoader<'f> = (
+    Component,
+    Precision,
+    &'f dyn Fn(&mut Loader<'_>) -> Result<(), WeightsError>,
+);
+
+/// Writes `model.safetensors` to a folder: every tensor that the components load, packed at their precisions. The file carries the config
+/// and `texts` (such as the tokenizer) in its metadata, so that it is a model on its own. One tensor is in memory at a time.
+///
+/// # Errors
+/// As for loading; and what the operating system says about the file.
+pub fn convert(
+    source: &Source,
+    folder: &Path,
+    components: &[ComponentLoader<'_>],
+    texts: &[(&str, &str)],
+) -> Result<Converted, WeightsError> {
+    let mut packed: BTreeMap<String, PackedTensor> = BTreeMap::new();
+    let mut entries = Vec::new();
+    for &(component, precision, load) in components {
+        let mut loader = Loader::measuring(source, component, precision);
+        load(&mut loader)?;
+        for (name, tensor) in loader.list() {
+            entries.push(Entry::new(name, Dtype::U8, &[tensor.bytes()]));
+            packed.insert(name.clone(), *tensor);
+        }
+    }
+    let path = folder.join(CONVERTED_FILE);
+    let refuse = |source| WeightsError::File {
+        path: path.clone(),
+        source,
+    };
+    let partial = path.with_extension("partial");
+    let list = serde_json::to_string(&packed).map_err(|error| refuse(error.into()))?;
+    let config = source.config().to_json();
+    let mut metadata = vec![(CONFIG_KEY, config.as_str()), (PACKED_KEY, list.as_str())];
+    metadata.extend_from_slice(texts);
+
+    // The writer asks for tensor after tensor, the networks hand over tensor after tensor: a channel of one joins them.
+    let result = write_through(source, components, &entries, &metadata, &partial, &refuse);
+    match result {
+        Ok(()) => std::fs::rename(&partial, &path).map_err(&refuse)?,
+        Err(error) => {
+            // The error that stopped the conversion matters more than a leftover that the next one overwrites.
+            let _ = std::fs::remove_file(&partial);
+            return Err(error);
+        }
+    }
+    Ok(Converted {
+        tensors: entries.len(),
+        bytes: entries.iter().map(|entry| entry.byte_count() as u64).sum(),
+    })
+}
+
+fn write_through(
+    source: &Source,
+    components: &[ComponentLoader<'_>],
+    entries: &[Entry],
+    metadata: &[(&str, &str)],
+    path: &Path,
+    refuse: &dyn Fn(io::Error) -> WeightsError,
+) -> Result<(), WeightsError> {
+    let file = File::create(path).map_err(refuse)?;
+    let mut writer =
+        safetensors::Writer::begin(BufWriter::new(file), entries, metadata).map_err(refuse)?;
+    for &(component, precision, load) in components {
+        let mut deliver = |name: &str, bytes: &[u8]| writer.tensor(name, bytes).map_err(refuse);
+        load(&mut Loader::converting(
+            source,
+            component,
+            precision,
+            &mut deliver,
+        ))?;
+    }
+    writer.finish().map_err(refuse)?;
+    Ok(())
+}

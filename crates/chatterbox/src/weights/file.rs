@@ -1,0 +1,103 @@
+//! One weight file: safetensors or torch archive, told by its content.
+
+use super::WeightsError;
+use super::convert::PackedTensor;
+use super::mapped::Bytes;
+use super::source::packed_list;
+use sottovoce_formats::content::Content;
+use sottovoce_formats::dtype::Dtype;
+use sottovoce_formats::safetensors;
+use sottovoce_formats::torch_archive::TorchArchive;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// Where a tensor's elements lie, row-major.
+#[derive(Debug, Clone)]
+pub(super) struct StoredTensor {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Range<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct WeightFile {
+    pub(super) name: String,
+    pub(super) bytes: Bytes,
+    pub(super) tensors: BTreeMap<String, StoredTensor>,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) packed: BTreeMap<String, PackedTensor>,
+}
+
+impl WeightFile {
+    pub(super) fn open(path: &Path) -> Result<WeightFile, WeightsError> {
+        let bytes = Bytes::map(path).map_err(|source| WeightsError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        WeightFile::read(path.display().to_string(), bytes)
+    }
+
+    pub(super) fn read(name: String, bytes: Bytes) -> Result<WeightFile, WeightsError> {
+        if Content::of(&bytes) == Content::Zip {
+            return WeightFile::torch(name, bytes);
+        }
+        let header =
+            safetensors::read_header(&bytes).map_err(|source| WeightsError::Safetensors {
+                file: name.clone(),
+                source,
+            })?;
+        let tensors = (header.tensors.into_iter())
+            .map(|(tensor, info)| {
+                (
+                    tensor,
+                    StoredTensor {
+                        dtype: info.dtype,
+                        shape: info.shape,
+                        bytes: info.bytes,
+                    },
+                )
+            })
+            .collect();
+        let packed = packed_list(&name, &header.metadata)?;
+        Ok(WeightFile {
+            name,
+            bytes,
+            tensors,
+            metadata: header.metadata,
+            packed,
+        })
+    }
+
+    fn torch(name: String, bytes: Bytes) -> Result<WeightFile, WeightsError> {
+        let refuse = |source| WeightsError::TorchArchive {
+            file: name.clone(),
+            source,
+        };
+        let archive = TorchArchive::read(&bytes).map_err(refuse)?;
+        let mut tensors = BTreeMap::new();
+        for (tensor, info) in archive.state_dict().map_err(refuse)? {
+            let range = info
+                .contiguous_bytes()
+                .map_err(|source| WeightsError::TorchArchive {
+                    file: name.clone(),
+                    source: source.within(&tensor),
+                })?;
+            tensors.insert(
+                tensor,
+                StoredTensor {
+                    dtype: info.dtype,
+                    shape: info.shape.clone(),
+                    bytes: range,
+                },
+            );
+        }
+        Ok(WeightFile {
+            name,
+            bytes,
+            tensors,
+            metadata: BTreeMap::new(),
+            packed: BTreeMap::new(),
+        })
+    }
+}

@@ -1,0 +1,921 @@
+//! Tensors by their checkpoint names, checked, converted while they are copied into one arena.
+
+use super::convert::{PackedKind, PackedTensor};
+use super::file::{StoredTensor, WeightFile};
+use super::synthetic::Synthetic;
+use super::{Component, Source, WeightsError};
+use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
+use sottovoce_tensor::{
+    Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Matrix, MatrixError,
+    Padding, Precision, Vector,
+};
+use std::collections::BTreeSet;
+
+/// Where each part of the arena begins: a cache line, which is also the widest vector.
+const ALIGNMENT: usize = 64;
+/// Address space taken at once while counting; none of it is ever touched.
+const MEASURING_CHUNK: usize = 64 << 20;
+/// Epsilon of every batch norm in the family.
+const BATCH_NORM_EPSILON: f32 = 1e-5;
+
+/// A network with its weights, and what loading found.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// The network.
+    pub network: T,
+    /// Bytes of its arena.
+    pub bytes: usize,
+    /// Tensors of the network that the files hold and nothing uses.
+    pub surplus: Vec<String>,
+}
+
+/// Sizes of a convolution over time.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv1dSizes {
+    /// Output channels.
+    pub outputs: usize,
+    /// Input channels.
+    pub inputs: usize,
+    /// Taps.
+    pub kernel: usize,
+    /// Rows from one window to the next.
+    pub stride: usize,
+    /// Rows from one tap to the next.
+    pub dilation: usize,
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Whether it has a bias.
+    pub bias: bool,
+}
+
+impl Conv1dSizes {
+    /// Stride and dilation one, no padding, with bias.
+    pub fn new(outputs: usize, inputs: usize, kernel: usize) -> Conv1dSizes {
+        Conv1dSizes {
+            outputs,
+            inputs,
+            kernel,
+            stride: 1,
+            dilation: 1,
+            padding: Padding::default(),
+            bias: true,
+        }
+    }
+
+    /// The same with zeros on both sides so that as many rows come out as go in (odd kernels).
+    pub fn same(self) -> Conv1dSizes {
+        let side = (self.kernel - 1) / 2 * self.dilation;
+        Conv1dSizes {
+            padding: Padding {
+                left: side,
+                right: side,
+            },
+            ..self
+        }
+    }
+
+    /// The same with all zeros before the input.
+    pub fn causal(self) -> Conv1dSizes {
+        Conv1dSizes {
+            padding: Padding {
+                left: (self.kernel - 1) * self.dilation,
+                right: 0,
+            },
+            ..self
+        }
+    }
+}
+
+/// What happens to each tensor.
+pub(super) enum Mode<'a> {
+    /// Sizes are counted; tensors lie on address space that nobody touches.
+    Measure {
+        memory: Memory,
+        arena: Option<Arena>,
+        bytes: usize,
+        list: Vec<(String, PackedTensor)>,
+    },
+    /// Tensors are copied.
+    Fill(Arena),
+    /// Tensors are converted one at a time and handed over, in the order in which they were counted.
+    Convert {
+        memory: Memory,
+        arena: Option<Arena>,
+        deliver: &'a mut dyn FnMut(&str, &[u8]) -> Result<(), WeightsError>,
+    },
+}
+
+/// Hands tensors to a network's loading function.
+pub struct Loader<'a> {
+    source: &'a Source,
+    component: Component,
+    precision: Precision,
+    mode: Mode<'a>,
+    used: BTreeSet<String>,
+}
+
+/// Bytes that a component's weights take at a precision, and the tensors that nothing uses. Nothing is read but names and shapes.
+pub fn measure<'a, T>(
+    source: &'a Source,
+    component: Component,
+    precision: Precision,
+    load: impl FnOnce(&mut Loader<'a>) -> Result<T, WeightsError>,
+) -> Result<(usize, Vec<String>), WeightsError> {
+    let mut loader = Loader::measuring(source, component, precision);
+    load(&mut loader)?;
+    Ok((loader.measured(), loader.surplus()))
+}
+
+/// Loads a component: counted first, then copied into one arena of that size.
+///
+/// # Errors
+/// [`WeightsError`] names the tensor that is missing, of another shape or not finite; or the memory that is not there.
+pub fn load<T>(
+    source: &Source,
+    component: Component,
+    precision: Precision,
+    memory: &Memory,
+    mut load: impl FnMut(&mut Loader<'_>) -> Result<T, WeightsError>,
+) -> Result<Loaded<T>, WeightsError> {
+    let (bytes, surplus) = measure(source, component, precision, &mut load)?;
+    let owner = Owner {
+        region: Region::Weights,
+        tag: component.tag(),
+        stream: None,
+    };
+    let block = memory
+        .reserve_exact(bytes, owner)
+        .map_err(|source| WeightsError::Memory { component, source })?;
+    let mut loader = Loader {
+        source,
+        component,
+        precision,
+        mode: Mode::Fill(Arena::new(block)),
+        used: BTreeSet::new(),
+    };
+    let network = load(&mut loader)?;
+    Ok(Loaded {
+        network,
+        bytes,
+        surplus,
+    })
+}
+
+/// A stored or a synthetic tensor's elements.
+enum Elements<'a> {
+    Stored(&'a WeightFile, &'a StoredTensor),
+    Synthetic(Synthetic),
+}
+
+impl Elements<'_> {
+    fn read(&self, first: usize, target: &mut [f32]) {
+        match self {
+            Elements::Stored(file, tensor) => {
+                let size = tensor.dtype.size();
+                let start = tensor.bytes.start + first * size;
+                tensor
+                    .dtype
+                    .read_f32(&file.bytes[start..start + target.len() * size], target);
+            }
+            Elements::Synthetic(synthetic) => {
+                for (place, value) in target.iter_mut().enumerate() {
+                    *value = synthetic.at(first + place);
+                }
+            }
+        }
+    }
+
+    fn at(&self, index: usize) -> f32 {
+        let mut value = [0.0];
+        self.read(index, &mut value);
+        value[0]
+    }
+}
+
+impl Drop for Elements<'_> {
+    fn drop(&mut self) {
+        if let Elements::Stored(file, tensor) = self {
+            file.bytes.release(tensor.bytes.clone());
+        }
+    }
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn measuring(
+        source: &'a Source,
+        component: Component,
+        precision: Precision,
+    ) -> Loader<'a> {
+        let mode = Mode::Measure {
+            memory: unbounded(),
+            arena: None,
+            bytes: 0,
+            list: Vec::new(),
+        };
+        Loader {
+            source,
+            component,
+            precision,
+            mode,
+            used: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn converting(
+        source: &'a Source,
+        component: Component,
+        precision: Precision,
+        deliver: &'a mut dyn FnMut(&str, &[u8]) -> Result<(), WeightsError>,
+    ) -> Loader<'a> {
+        let mode = Mode::Convert {
+            memory: unbounded(),
+            arena: None,
+            deliver,
+        };
+        Loader {
+            source,
+            component,
+            precision,
+            mode,
+            used: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn measured(&self) -> usize {
+        match &self.mode {
+            Mode::Measure { bytes, .. } => *bytes,
+            Mode::Fill(_) | Mode::Convert { .. } => 0,
+        }
+    }
+
+    pub(super) fn list(&self) -> &[(String, PackedTensor)] {
+        match &self.mode {
+            Mode::Measure { list, .. } => list,
+            Mode::Fill(_) | Mode::Convert { .. } => &[],
+        }
+    }
+
+    /// Tensors of the component that nothing asked for.
+    pub(super) fn surplus(&self) -> Vec<String> {
+        (self.source.tensor_names())
+            .filter(|name| {
+                self.component.owns(name)
+                    && !self.used.contains(*name)
+                    && !Component::is_never_used(name)
+            })
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The precision that the caller asked for; a network keeps what suffers from it at a higher one.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Changes the precision of the matrices that follow.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// Whether the source has a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.source.has(name)
+    }
+
+    /// A bias, a norm's scale, or anything else that stays at 32 bits.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
+        if self.is_packed(name) {
+            return self.packed_vector(name, len);
+        }
+        let elements = self.find(name, &[len])?;
+        self.build_vector(name, len, |values| elements.read(0, values))
+    }
+
+    /// A tensor of any shape as one vector, row-major.
+    pub fn flat(&mut self, name: &str, shape: &[usize]) -> Result<Vector, WeightsError> {
+        let len = shape.iter().product();
+        if self.is_packed(name) {
+            return self.packed_vector(name, len);
+        }
+        let elements = self.find(name, shape)?;
+        self.build_vector(name, len, |values| elements.read(0, values))
+    }
+
+    /// A matrix or table stored `[outputs, inputs]`.
+    pub fn matrix(
+        &mut self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Matrix, WeightsError> {
+        if self.is_packed(name) {
+            return self.packed_matrix(name, outputs, inputs);
+        }
+        let elements = self.find(name, &[outputs, inputs])?;
+        self.build_matrix(name, outputs, inputs, |row, values| {
+            elements.read(row * inputs, values)
+        })
+    }
+
+    /// A matrix `[outputs, inputs]` that the checkpoint stores as `[inputs, outputs]`, as GPT-2's are.
+    pub fn matrix_transposed(
+        &mut self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Matrix, WeightsError> {
+        if self.is_packed(name) {
+            return self.packed_matrix(name, outputs, inputs);
+        }
+        let elements = self.find(name, &[inputs, outputs])?;
+        self.build_matrix(name, outputs, inputs, |row, values| {
+            for (input, value) in values.iter_mut().enumerate() {
+                *value = elements.at(input * outputs + row);
+            }
+        })
+    }
+
+    /// Several matrices of one input on top of each other, such as query, key and value; `label` names the whole in converted files.
+    pub fn matrix_joined(
+        &mut self,
+        label: &str,
+        names: &[String],
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Matrix, WeightsError> {
+        if self.is_packed(label) {
+            return self.packed_matrix(label, outputs * names.len(), inputs);
+        }
+        let parts = names
+            .iter()
+            .map(|name| self.find(name, &[outputs, inputs]))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.build_matrix(label, outputs * names.len(), inputs, |row, values| {
+            parts[row / outputs].read(row % outputs * inputs, values);
+        })
+    }
+
+    /// `name.weight` and, if asked for, `name.bias`.
+    pub fn linear(
+        &mut self,
+        name: &str,
+        sizes: [usize; 2],
+        bias: bool,
+    ) -> Result<Linear, WeightsError> {
+        let weight = self.matrix(&format!("{name}.weight"), sizes)?;
+        let bias = self.optional_bias(name, sizes[0], bias)?;
+        Ok(Linear { weight, bias })
+    }
+
+    /// As [`Loader::linear`], stored transposed.
+    pub fn linear_transposed(
+        &mut self,
+        name: &str,
+        sizes: [usize; 2],
+        bias: bool,
+    ) -> Result<Linear, WeightsError> {
+        let weight = self.matrix_transposed(&format!("{name}.weight"), sizes)?;
+        let bias = self.optional_bias(name, sizes[0], bias)?;
+        Ok(Linear { weight, bias })
+    }
+
+    /// `name.weight` and `name.bias` of a layer norm.
+    pub fn layer_norm(
+        &mut self,
+        name: &str,
+        channels: usize,
+        epsilon: f32,
+    ) -> Result<LayerNorm, WeightsError> {
+        let weight = self.vector(&format!("{name}.weight"), channels)?;
+        let bias = self.vector(&format!("{name}.bias"), channels)?;
+        Ok(LayerNorm {
+            weight,
+            bias,
+            epsilon,
+        })
+    }
+
+    /// A convolution over time, with its weight norm folded in if it is stored with one.
+    pub fn conv1d(&mut self, name: &str, sizes: Conv1dSizes) -> Result<Conv1d, WeightsError> {
+        let Conv1dSizes {
+            outputs,
+            inputs,
+            kernel,
+            ..
+        } = sizes;
+        let label = format!("{name}.weight");
+        let weight = if self.is_packed(&label) {
+            self.packed_matrix(&label, outputs, kernel * inputs)?
+        } else {
+            let (elements, gains) = self.find_normed(name, [outputs, inputs, kernel])?;
+            let mut stored = vec![0.0; inputs * kernel];
+            self.build_matrix(&label, outputs, kernel * inputs, |row, values| {
+                elements.read(row * inputs * kernel, &mut stored);
+                let gain = gains.as_ref().map_or(1.0, |gains| gains[row]);
+                for (input, taps) in stored.chunks_exact(kernel).enumerate() {
+                    for (tap, &value) in taps.iter().enumerate() {
+                        values[tap * inputs + input] = value * gain;
+                    }
+                }
+            })?
+        };
+        let bias = self.optional_bias(name, outputs, sizes.bias)?;
+        Ok(Conv1d {
+            weight,
+            bias,
+            kernel,
+            stride: sizes.stride,
+            dilation: sizes.dilation,
+            padding: sizes.padding,
+        })
+    }
+
+    /// A transposed convolution over time, stored `[inputs, outputs, kernel]`; its weight norm belongs to the *input* channel.
+    /// `padding` rows are cut from both ends.
+    pub fn conv_transpose1d(
+        &mut self,
+        name: &str,
+        [outputs, inputs, kernel]: [usize; 3],
+        stride: usize,
+        padding: usize,
+    ) -> Result<ConvTranspose1d, WeightsError> {
+        let label = format!("{name}.weight");
+        let weight = if self.is_packed(&label) {
+            self.packed_matrix(&label, kernel * outputs, inputs)?
+        } else {
+            let (elements, gains) = self.find_normed(name, [inputs, outputs, kernel])?;
+            self.build_matrix(&label, kernel * outputs, inputs, |row, values| {
+                let (tap, output) = (row / outputs, row % outputs);
+                for (input, value) in values.iter_mut().enumerate() {
+                    let gain = gains.as_ref().map_or(1.0, |gains| gains[input]);
+                    *value = gain * elements.at((input * outputs + output) * kernel + tap);
+                }
+            })?
+        };
+        let bias = Some(self.vector(&format!("{name}.bias"), outputs)?);
+        Ok(ConvTranspose1d {
+            weight,
+            bias,
+            kernel,
+            stride,
+            padding,
+        })
+    }
+
+    /// A square convolution over a plane without bias, followed by the batch norm `norm`, folded into one.
+    pub fn conv2d_normed(
+        &mut self,
+        name: &str,
+        norm: &str,
+        [outputs, inputs, kernel]: [usize; 3],
+        stride: [usize; 2],
+    ) -> Result<Conv2d, WeightsError> {
+        let label = format!("{name}.weight");
+        let (bias_label, taps) = (format!("{name}.bias"), kernel * kernel);
+        let (weight, bias) = if self.is_packed(&label) {
+            (
+                self.packed_matrix(&label, outputs, taps * inputs)?,
+                self.packed_vector(&bias_label, outputs)?,
+            )
+        } else {
+            let elements = self.find(&label, &[outputs, inputs, kernel, kernel])?;
+            let (scales, shifts) = self.batch_norm_values(norm, outputs, true)?;
+            let mut stored = vec![0.0; inputs * taps];
+            let weight = self.build_matrix(&label, outputs, taps * inputs, |row, values| {
+                elements.read(row * inputs * taps, &mut stored);
+                for (input, plane) in stored.chunks_exact(taps).enumerate() {
+                    for (tap, &value) in plane.iter().enumerate() {
+                        values[tap * inputs + input] = value * scales[row];
+                    }
+                }
+            })?;
+            (
+                weight,
+                self.build_vector(&bias_label, outputs, |values| {
+                    values.copy_from_slice(&shifts)
+                })?,
+            )
+        };
+        let side = (kernel - 1) / 2;
+        Ok(Conv2d {
+            weight,
+            bias: Some(bias),
+            kernel: [kernel; 2],
+            stride,
+            padding: [side; 2],
+        })
+    }
+
+    /// A batch norm as it is used after training: a scale and a shift for each channel. Without `affine` it has no weights of its own.
+    pub fn batch_norm(
+        &mut self,
+        name: &str,
+        channels: usize,
+        affine: bool,
+    ) -> Result<(Vector, Vector), WeightsError> {
+        let (scale, shift) = (format!("{name}.scale"), format!("{name}.shift"));
+        if self.is_packed(&scale) {
+            return Ok((
+                self.packed_vector(&scale, channels)?,
+                self.packed_vector(&shift, channels)?,
+            ));
+        }
+        let (scales, shifts) = self.batch_norm_values(name, channels, affine)?;
+        let scales =
+            self.build_vector(&scale, channels, |values| values.copy_from_slice(&scales))?;
+        let shifts =
+            self.build_vector(&shift, channels, |values| values.copy_from_slice(&shifts))?;
+        Ok((scales, shifts))
+    }
+
+    /// PyTorch's LSTM: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0` and so on.
+    pub fn lstm(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        hidden: usize,
+        layers: usize,
+    ) -> Result<Lstm, WeightsError> {
+        let layers = (0..layers)
+            .map(|layer| {
+                let inputs = if layer == 0 { inputs } else { hidden };
+                let weight =
+                    self.matrix(&format!("{name}.weight_ih_l{layer}"), [4 * hidden, inputs])?;
+                let recurrent =
+                    self.matrix(&format!("{name}.weight_hh_l{layer}"), [4 * hidden, hidden])?;
+                let label = format!("{name}.bias_l{layer}");
+                let bias = if self.is_packed(&label) {
+                    self.packed_vector(&label, 4 * hidden)?
+                } else {
+                    let parts = [
+                        self.find(&format!("{name}.bias_ih_l{layer}"), &[4 * hidden])?,
+                        self.find(&format!("{name}.bias_hh_l{layer}"), &[4 * hidden])?,
+                    ];
+                    self.build_vector(&label, 4 * hidden, |values| {
+                        for (index, value) in values.iter_mut().enumerate() {
+                            *value = parts[0].at(index) + parts[1].at(index);
+                        }
+                    })?
+                };
+                Ok(LstmLayer {
+                    input: Linear {
+                        weight,
+                        bias: Some(bias),
+                    },
+                    recurrent: Linear {
+                        weight: recurrent,
+                        bias: None,
+                    },
+                })
+            })
+            .collect::<Result<Vec<_>, WeightsError>>()?;
+        Ok(Lstm { layers })
+    }
+
+    fn optional_bias(
+        &mut self,
+        name: &str,
+        outputs: usize,
+        bias: bool,
+    ) -> Result<Option<Vector>, WeightsError> {
+        bias.then(|| self.vector(&format!("{name}.bias"), outputs))
+            .transpose()
+    }
+
+    fn batch_norm_values(
+        &mut self,
+        name: &str,
+        channels: usize,
+        affine: bool,
+    ) -> Result<(Vec<f32>, Vec<f32>), WeightsError> {
+        let mean = self.find(&format!("{name}.running_mean"), &[channels])?;
+        let variance = self.find(&format!("{name}.running_var"), &[channels])?;
+        let affine = match affine {
+            true => Some((
+                self.find(&format!("{name}.weight"), &[channels])?,
+                self.find(&format!("{name}.bias"), &[channels])?,
+            )),
+            false => None,
+        };
+        let parts = (0..channels).map(|channel| {
+            let (weight, bias) = affine.as_ref().map_or((1.0, 0.0), |(weight, bias)| {
+                (weight.at(channel), bias.at(channel))
+            });
+            let scale = weight / (variance.at(channel) + BATCH_NORM_EPSILON).sqrt();
+            (scale, bias - mean.at(channel) * scale)
+        });
+        Ok(parts.unzip())
+    }
+
+    /// A convolution's elements with dimension 0 outermost, and the factor of each of its slices if it is stored with weight norm.
+    fn find_normed(
+        &mut self,
+        name: &str,
+        shape: [usize; 3],
+    ) -> Result<(Elements<'a>, Option<Vec<f32>>), WeightsError> {
+        let forms = [
+            (
+                format!("{name}.parametrizations.weight.original0"),
+                format!("{name}.parametrizations.weight.original1"),
+            ),
+            (format!("{name}.weight_g"), format!("{name}.weight_v")),
+        ];
+        let form = forms
+            .into_iter()
+            .find(|(_, direction)| self.source.seed().is_none() && self.source.has(direction));
+        let Some((gain, direction)) = form else {
+            return Ok((self.find(&format!("{name}.weight"), &shape)?, None));
+        };
+        let gain = self.find(&gain, &[shape[0], 1, 1])?;
+        let elements = self.find(&direction, &shape)?;
+        let mut gains = vec![0.0; shape[0]];
+        if !matches!(self.mode, Mode::Measure { .. }) {
+            let mut slice = vec![0.0; shape[1] * shape[2]];
+            for (index, factor) in gains.iter_mut().enumerate() {
+                elements.read(index * slice.len(), &mut slice);
+                let norm = slice
+                    .iter()
+                    .map(|&value| f64::from(value).powi(2))
+                    .sum::<f64>()
+                    .sqrt();
+                *factor = (f64::from(gain.at(index)) / norm) as f32;
+            }
+        }
+        Ok((elements, Some(gains)))
+    }
+
+    fn find(&mut self, name: &str, shape: &[usize]) -> Result<Elements<'a>, WeightsError> {
+        if let Some(seed) = self.source.seed() {
+            let inputs = shape.iter().skip(1).product();
+            return Ok(Elements::Synthetic(Synthetic::new(
+                seed,
+                name,
+                shape.len(),
+                inputs,
+            )));
+        }
+        let Some((file, tensor)) = self.source.tensor(name) else {
+            return Err(WeightsError::MissingTensor {
+                source_name: self.source.name().into(),
+                component: self.component,
+                tensor: name.into(),
+                shape: shape.to_vec(),
+            });
+        };
+        if tensor.shape != shape {
+            return Err(WeightsError::Shape {
+                file: file.name.clone(),
+                tensor: name.into(),
+                found: tensor.shape.clone(),
+                expected: shape.to_vec(),
+            });
+        }
+        if !tensor.dtype.is_float() {
+            return Err(WeightsError::NotFloat {
+                file: file.name.clone(),
+                tensor: name.into(),
+                dtype: tensor.dtype.to_string(),
+            });
+        }
+        self.used.insert(name.to_owned());
+        Ok(Elements::Stored(file, tensor))
+    }
+
+    fn is_packed(&self, name: &str) -> bool {
+        self.source
+            .tensor(name)
+            .is_some_and(|(file, _)| file.packed.contains_key(name))
+    }
+
+    fn value_error(&self, tensor: &str, source: MatrixError) -> WeightsError {
+        let file = self.source.tensor(tensor).map_or_else(
+            || self.source.name().to_owned(),
+            |(file, _)| file.name.clone(),
+        );
+        WeightsError::Value {
+            file,
+            tensor: tensor.into(),
+            source,
+        }
+    }
+
+    /// The next part of the arena, or of address space while counting.
+    fn take(&mut self, len: usize) -> Result<ArenaSlice, WeightsError> {
+        let component = self.component;
+        match &mut self.mode {
+            Mode::Fill(arena) => {
+                let expected = arena.remaining();
+                arena.take(len, ALIGNMENT).ok_or(WeightsError::Recount {
+                    component,
+                    expected,
+                })
+            }
+            Mode::Measure {
+                memory,
+                arena,
+                bytes,
+                ..
+            } => {
+                *bytes = bytes.next_multiple_of(ALIGNMENT) + len;
+                take_untouched(memory, arena, len, component)
+            }
+            Mode::Convert { memory, arena, .. } => take_untouched(memory, arena, len, component),
+        }
+    }
+
+    fn build_vector(
+        &mut self,
+        label: &str,
+        len: usize,
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Result<Vector, WeightsError> {
+        let slice = self.take(Vector::bytes_for(len))?;
+        match &mut self.mode {
+            Mode::Measure { list, .. } => {
+                list.push((
+                    label.to_owned(),
+                    PackedTensor {
+                        kind: PackedKind::Vector,
+                        rows: 1,
+                        columns: len,
+                    },
+                ));
+                return Ok(Vector::from_packed(slice.into_shared()));
+            }
+            Mode::Convert { deliver, .. } => {
+                let mut values = vec![0.0; len];
+                fill(&mut values);
+                let bytes: Vec<u8> = values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                deliver(label, &bytes)?;
+                return Ok(Vector::from_packed(slice.into_shared()));
+            }
+            Mode::Fill(_) => {}
+        }
+        let mut values = vec![0.0; len];
+        fill(&mut values);
+        Vector::from_f32(slice, &values).map_err(|source| self.value_error(label, source))
+    }
+
+    fn build_matrix(
+        &mut self,
+        label: &str,
+        rows: usize,
+        columns: usize,
+        fill: impl FnMut(usize, &mut [f32]),
+    ) -> Result<Matrix, WeightsError> {
+        let precision = self.precision;
+        let bytes = Matrix::bytes_for(rows, columns, precision);
+        let slice = self.take(bytes)?;
+        match &mut self.mode {
+            Mode::Measure { list, .. } => {
+                list.push((
+                    label.to_owned(),
+                    PackedTensor {
+                        kind: PackedKind::Matrix(precision),
+                        rows,
+                        columns,
+                    },
+                ));
+                Matrix::from_packed(slice.into_shared(), rows, columns, precision)
+            }
+            Mode::Fill(_) => Matrix::from_rows(slice, rows, columns, precision, fill),
+            Mode::Convert {
+                memory, deliver, ..
+            } => {
+                let component = self.component;
+                let owner = Owner {
+                    region: Region::Staging,
+                    tag: component.tag(),
+                    stream: None,
+                };
+                let block = memory
+                    .reserve_exact(bytes, owner)
+                    .map_err(|source| WeightsError::Memory { component, source })?;
+                let one =
+                    Arena::new(block)
+                        .take(bytes, ALIGNMENT)
+                        .ok_or(WeightsError::Recount {
+                            component,
+                            expected: bytes,
+                        })?;
+                match Matrix::from_rows(one, rows, columns, precision, fill) {
+                    Ok(matrix) => {
+                        deliver(label, matrix.packed_bytes())?;
+                        Matrix::from_packed(slice.into_shared(), rows, columns, precision)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+        .map_err(|source| self.value_error(label, source))
+    }
+
+    /// The bytes of a packed tensor, copied to where they stay.
+    fn packed_bytes(
+        &mut self,
+        name: &str,
+        kind: PackedKind,
+        rows: usize,
+        columns: usize,
+    ) -> Result<ArenaSlice, WeightsError> {
+        let (file, tensor) = self.source.tensor(name).expect("it was found packed");
+        self.used.insert(name.to_owned());
+        let mut slice = self.take(tensor.bytes.len())?;
+        match &mut self.mode {
+            Mode::Measure { list, .. } => list.push((
+                name.to_owned(),
+                PackedTensor {
+                    kind,
+                    rows,
+                    columns,
+                },
+            )),
+            Mode::Fill(_) => {
+                slice
+                    .bytes_mut()
+                    .copy_from_slice(&file.bytes[tensor.bytes.clone()]);
+                file.bytes.release(tensor.bytes.clone());
+            }
+            Mode::Convert { deliver, .. } => deliver(name, &file.bytes[tensor.bytes.clone()])?,
+        }
+        Ok(slice)
+    }
+
+    fn packed(&self, name: &str, rows: usize, columns: usize) -> Result<PackedKind, WeightsError> {
+        let (file, _) = self.source.tensor(name).expect("it was found packed");
+        let packed = &file.packed[name];
+        if (packed.rows, packed.columns) == (rows, columns) {
+            return Ok(packed.kind);
+        }
+        Err(WeightsError::Shape {
+            file: file.name.clone(),
+            tensor: name.into(),
+            found: vec![packed.rows, packed.columns],
+            expected: vec![rows, columns],
+        })
+    }
+
+    fn packed_matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Matrix, WeightsError> {
+        let kind = self.packed(name, rows, columns)?;
+        let PackedKind::Matrix(precision) = kind else {
+            return Err(self.value_error(name, MatrixError::UnknownPrecision("vector".into())));
+        };
+        let slice = self.packed_bytes(name, kind, rows, columns)?;
+        Matrix::from_packed(slice.into_shared(), rows, columns, precision)
+            .map_err(|source| self.value_error(name, source))
+    }
+
+    fn packed_vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
+        let kind = self.packed(name, 1, len)?;
+        let slice = self.packed_bytes(name, kind, 1, len)?;
+        if slice.len() != Vector::bytes_for(len) {
+            let (expected, found) = (Vector::bytes_for(len), slice.len());
+            let source = MatrixError::WrongSize {
+                rows: 1,
+                columns: len,
+                precision: Precision::F32,
+                expected,
+                found,
+            };
+            return Err(self.value_error(name, source));
+        }
+        Ok(Vector::from_packed(slice.into_shared()))
+    }
+}
+
+/// Address space to lay tensors out on that nobody touches; apart from the engine's memory, because no byte of it comes to exist.
+fn unbounded() -> Memory {
+    Memory::host(1 << 46)
+}
+
+fn take_untouched(
+    memory: &Memory,
+    arena: &mut Option<Arena>,
+    len: usize,
+    component: Component,
+) -> Result<ArenaSlice, WeightsError> {
+    if let Some(slice) = arena.as_mut().and_then(|arena| arena.take(len, ALIGNMENT)) {
+        return Ok(slice);
+    }
+    let chunk = len.next_multiple_of(ALIGNMENT).max(MEASURING_CHUNK);
+    let owner = Owner {
+        region: Region::Weights,
+        tag: component.tag(),
+        stream: None,
+    };
+    let block = memory
+        .reserve_exact(chunk, owner)
+        .map_err(|source| WeightsError::Memory { component, source })?;
+    let mut fresh = Arena::new(block);
+    let slice = fresh.take(len, ALIGNMENT).ok_or(WeightsError::Recount {
+        component,
+        expected: chunk,
+    })?;
+    *arena = Some(fresh);
+    Ok(slice)
+}

@@ -1,0 +1,49 @@
+//! Files mapped into memory, and their pages given back as soon as they were read.
+
+use memmap2::{Mmap, UncheckedAdvice};
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::path::Path;
+
+/// The bytes of a weight file.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Mapped(Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl Bytes {
+    /// Maps a whole file, read-only.
+    pub(super) fn map(path: &Path) -> io::Result<Bytes> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(Bytes::Embedded(&[]));
+        }
+        // SAFETY: the map is read-only and only ever read as plain bytes, for which every pattern is valid. A file that another
+        // process shortens meanwhile ends this process with a bus error, as it does every program that maps files; weight files are
+        // written once and renamed into place.
+        Ok(Bytes::Mapped(unsafe { Mmap::map(&file)? }))
+    }
+
+    /// Lets the operating system take the pages of a range back; they are read from the file again if needed.
+    pub(super) fn release(&self, range: Range<usize>) {
+        let Bytes::Mapped(map) = self else { return };
+        // SAFETY: the map is a read-only view of a file, so a dropped page is read again with the same contents. A refusal changes
+        // nothing but memory use.
+        let _ = unsafe {
+            map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+        };
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Embedded(bytes) => bytes,
+        }
+    }
+}

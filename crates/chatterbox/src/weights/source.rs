@@ -1,0 +1,302 @@
+//! Where weights come from.
+
+use super::WeightsError;
+use super::convert::{CONFIG_KEY, PACKED_KEY, PackedTensor};
+use super::file::{StoredTensor, WeightFile};
+use super::mapped::Bytes;
+use crate::config::{ModelConfig, Variant};
+use crate::text::{TextError, TokenizerFiles};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Small files that are read whole, such as a tokenizer, may not be longer.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+const CONFIG_FILE: &str = "config.json";
+/// The one weight file of a converted folder.
+pub(super) const CONVERTED_FILE: &str = "model.safetensors";
+
+/// T3's file in an official folder, and which variant it gives away.
+const OFFICIAL: [(&str, Variant); 3] = [
+    ("t3_nano_v1", Variant::Nano),
+    ("t3_turbo_v1", Variant::Turbo),
+    ("t3_cfg", Variant::Base),
+];
+
+/// A model's weights and config, opened but not loaded.
+#[derive(Debug)]
+pub struct Source {
+    config: ModelConfig,
+    name: String,
+    folder: Option<PathBuf>,
+    files: Vec<WeightFile>,
+    /// Which file holds a tensor.
+    index: BTreeMap<String, usize>,
+    seed: Option<u64>,
+}
+
+impl Source {
+    /// Opens a folder (official or converted) or a single weight file that carries its config.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names the file that is missing, damaged or foreign.
+    pub fn open(path: &Path) -> Result<Source, WeightsError> {
+        let metadata = std::fs::metadata(path).map_err(|source| WeightsError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        if metadata.is_dir() {
+            return Source::open_folder(path);
+        }
+        let file = WeightFile::open(path)?;
+        Source::single(file, path.parent().map(Path::to_owned))
+    }
+
+    /// Opens a weight file that is part of the program.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Source, WeightsError> {
+        Source::single(
+            WeightFile::read(name.to_owned(), Bytes::Embedded(bytes))?,
+            None,
+        )
+    }
+
+    /// Random weights of a model: every tensor that is asked for exists.
+    pub fn synthetic(config: ModelConfig, seed: u64) -> Source {
+        let name = format!("synthetic {}", config.variant);
+        Source {
+            config,
+            name,
+            folder: None,
+            files: Vec::new(),
+            index: BTreeMap::new(),
+            seed: Some(seed),
+        }
+    }
+
+    fn single(file: WeightFile, folder: Option<PathBuf>) -> Result<Source, WeightsError> {
+        let name = file.name.clone();
+        let config = match file.metadata.get(CONFIG_KEY) {
+            Some(json) => json.clone(),
+            None => match folder
+                .as_deref()
+                .map(|folder| read_text(&folder.join(CONFIG_FILE)))
+                .transpose()?
+                .flatten()
+            {
+                Some(json) => json,
+                None => {
+                    return Err(WeightsError::NoModel {
+                        path: name.into(),
+                        expected: vec![format!("{CONFIG_KEY} in the file's metadata")],
+                    });
+                }
+            },
+        };
+        let config = parse_config(&name, &config)?;
+        Source::assemble(config, name, folder, vec![file])
+    }
+
+    fn open_folder(folder: &Path) -> Result<Source, WeightsError> {
+        let official = OFFICIAL
+            .into_iter()
+            .find_map(|(stem, variant)| Some((find_weights(folder, stem)?, variant)));
+        let converted = folder.join(CONVERTED_FILE);
+        let own_config = folder.join(CONFIG_FILE);
+        let config = match read_text(&own_config)? {
+            Some(json) => match (
+                parse_config(&own_config.display().to_string(), &json),
+                &official,
+            ) {
+                (Ok(config), _) => Some(config),
+                // Hub folders may hold another library's config.json.
+                (Err(_), Some(_)) if !json.contains("\"variant\"") => None,
+                (Err(error), _) => return Err(error),
+            },
+            None => None,
+        };
+        let config = match (config, &official) {
+            (Some(config), _) => config,
+            (None, Some((_, variant))) => ModelConfig::preset(*variant),
+            (None, None) if converted.is_file() => {
+                return Source::single(WeightFile::open(&converted)?, Some(folder.to_owned()));
+            }
+            (None, None) => {
+                let expected = OFFICIAL
+                    .iter()
+                    .map(|(stem, _)| format!("{stem}.safetensors"))
+                    .collect();
+                return Err(WeightsError::NoModel {
+                    path: folder.to_owned(),
+                    expected,
+                });
+            }
+        };
+        let paths = match official {
+            None => vec![converted],
+            Some((t3, _)) => {
+                let decoder = if config.variant == Variant::Base {
+                    "s3gen"
+                } else {
+                    "s3gen_meanflow"
+                };
+                let missing = |file: &str| WeightsError::MissingFile {
+                    path: folder.to_owned(),
+                    variant: config.variant.to_string(),
+                    file: format!("{file}.safetensors"),
+                };
+                let decoder = find_weights(folder, decoder).ok_or_else(|| missing(decoder))?;
+                let encoder = find_weights(folder, "ve").ok_or_else(|| missing("ve"))?;
+                vec![t3, decoder, encoder]
+            }
+        };
+        let files = paths
+            .iter()
+            .map(|path| WeightFile::open(path))
+            .collect::<Result<_, _>>()?;
+        Source::assemble(
+            config,
+            folder.display().to_string(),
+            Some(folder.to_owned()),
+            files,
+        )
+    }
+
+    fn assemble(
+        config: ModelConfig,
+        name: String,
+        folder: Option<PathBuf>,
+        files: Vec<WeightFile>,
+    ) -> Result<Source, WeightsError> {
+        let mut index: BTreeMap<String, usize> = BTreeMap::new();
+        for (number, file) in files.iter().enumerate() {
+            for tensor in file.tensors.keys() {
+                if let Some(other) = index.insert(tensor.clone(), number) {
+                    return Err(WeightsError::Twice {
+                        file: file.name.clone(),
+                        other: files[other].name.clone(),
+                        tensor: tensor.clone(),
+                    });
+                }
+            }
+        }
+        Ok(Source {
+            config,
+            name,
+            folder,
+            files,
+            index,
+            seed: None,
+        })
+    }
+
+    /// The model's config.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder that its files lie in, if any.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Names of all tensors; a synthetic source has none until it is asked.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.index.keys().map(String::as_str)
+    }
+
+    /// The text of a small file beside the weights or within them, such as a tokenizer.
+    ///
+    /// # Errors
+    /// If it is there but cannot be read, is too long or is not text.
+    pub fn text_file(&self, name: &str) -> Result<Option<String>, WeightsError> {
+        if let Some(text) = self.files.iter().find_map(|file| file.metadata.get(name)) {
+            return Ok(Some(text.clone()));
+        }
+        self.folder
+            .as_deref()
+            .map_or(Ok(None), |folder| read_text(&folder.join(name)))
+    }
+
+    pub(super) fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    pub(super) fn tensor(&self, name: &str) -> Option<(&WeightFile, &StoredTensor)> {
+        let file = &self.files[*self.index.get(name)?];
+        Some((file, file.tensors.get(name)?))
+    }
+
+    /// Whether a tensor is there; a synthetic source has every tensor that is not in another form than the plain one.
+    pub fn has(&self, name: &str) -> bool {
+        match self.seed {
+            Some(_) => !name.contains("parametrizations"),
+            None => self.index.contains_key(name),
+        }
+    }
+}
+
+impl TokenizerFiles for Source {
+    fn text(&self, name: &str) -> Result<Option<String>, TextError> {
+        self.text_file(name).map_err(|error| TextError::Unusable {
+            file: name.into(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn parse_config(file: &str, json: &str) -> Result<ModelConfig, WeightsError> {
+    ModelConfig::from_json(json).map_err(|source| WeightsError::Config {
+        file: file.into(),
+        source,
+    })
+}
+
+/// `stem.safetensors`, or else `stem.pt`.
+fn find_weights(folder: &Path, stem: &str) -> Option<PathBuf> {
+    ["safetensors", "pt"]
+        .iter()
+        .map(|extension| folder.join(format!("{stem}.{extension}")))
+        .find(|path| path.is_file())
+}
+
+fn read_text(path: &Path) -> Result<Option<String>, WeightsError> {
+    let refuse = |source| WeightsError::File {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > TEXT_BYTES_MAX => {
+            let message = format!(
+                "{} bytes, at most {TEXT_BYTES_MAX} are read",
+                metadata.len()
+            );
+            Err(refuse(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                message,
+            )))
+        }
+        Ok(_) => std::fs::read_to_string(path).map(Some).map_err(refuse),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(refuse(error)),
+    }
+}
+
+/// The list of tensors that a converted file holds packed.
+pub(super) fn packed_list(
+    file: &str,
+    metadata: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, PackedTensor>, WeightsError> {
+    metadata.get(PACKED_KEY).map_or_else(
+        || Ok(BTreeMap::new()),
+        |json| {
+            serde_json::from_str(json).map_err(|error| WeightsError::PackedList {
+                file: file.into(),
+                reason: error.to_string(),
+            })
+        },
+    )
+}

@@ -1,0 +1,86 @@
+//! Weights out of a seed: any tensor that is asked for exists, each element a function of seed, name and place.
+
+/// splitmix64's output function: every bit of the result depends on every bit of the input.
+fn mix(mut state: u64) -> u64 {
+    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
+
+/// The weights of one tensor.
+pub(super) struct Synthetic {
+    state: u64,
+    middle: f32,
+    half_width: f32,
+}
+
+impl Synthetic {
+    /// The tensor called `name`, with `inputs` values summed for an output: 1 for anything with a single dimension.
+    pub(super) fn new(seed: u64, name: &str, dimensions: usize, inputs: usize) -> Synthetic {
+        let state = name.bytes().fold(
+            mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)),
+            |state, byte| mix(state ^ u64::from(byte)).wrapping_add(1),
+        );
+        // Gains and variances lie around one, all else around zero; matrices keep the size of what they are given.
+        let is_gain = dimensions == 1
+            && ["weight", "alpha", "running_var"]
+                .iter()
+                .any(|end| name.ends_with(end));
+        let half_width = match dimensions {
+            1 => 0.05,
+            // A uniform distribution of half width √3 has deviation 1.
+            _ => (3.0 / inputs.max(1) as f32).sqrt(),
+        };
+        Synthetic {
+            state,
+            middle: if is_gain { 1.0 } else { 0.0 },
+            half_width,
+        }
+    }
+
+    /// The element at a place.
+    pub(super) fn at(&self, index: usize) -> f32 {
+        let bits = mix(self
+            .state
+            .wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let unit = (bits >> 40) as f32 * (2.0 / (1u32 << 24) as f32) - 1.0;
+        self.middle + unit * self.half_width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_depend_on_seed_name_and_place_and_have_unit_gain() {
+        let tensor = Synthetic::new(1, "a.weight", 2, 64);
+        let again = Synthetic::new(1, "a.weight", 2, 64);
+        let other = Synthetic::new(2, "a.weight", 2, 64);
+        let named = Synthetic::new(1, "b.weight", 2, 64);
+        let values: Vec<f32> = (0..4096).map(|index| tensor.at(index)).collect();
+        assert!(
+            (0..4096).all(|index| again.at(index) == values[index]),
+            "the same seed gives the same weights"
+        );
+        assert!(
+            (0..64)
+                .filter(|&index| other.at(index) == values[index])
+                .count()
+                < 4
+        );
+        assert!(
+            (0..64)
+                .filter(|&index| named.at(index) == values[index])
+                .count()
+                < 4
+        );
+        let variance = values.iter().map(|value| value * value).sum::<f32>() / 4096.0;
+        assert!(
+            (variance * 64.0 - 1.0).abs() < 0.1,
+            "variance times inputs is one, not {}",
+            variance * 64.0
+        );
+        assert!((Synthetic::new(1, "norm.weight", 1, 1).at(3) - 1.0).abs() <= 0.05);
+    }
+}

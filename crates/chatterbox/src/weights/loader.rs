@@ -86,6 +86,9 @@ impl Conv1dSizes {
     }
 }
 
+/// Takes a converted tensor's name and bytes.
+pub(super) type Deliver = dyn FnMut(&str, &[u8]) -> Result<(), WeightsError>;
+
 /// What happens to each tensor.
 pub(super) enum Mode<'a> {
     /// Sizes are counted; tensors lie on address space that nobody touches.
@@ -101,7 +104,7 @@ pub(super) enum Mode<'a> {
     Convert {
         memory: Memory,
         arena: Option<Arena>,
-        deliver: &'a mut dyn FnMut(&str, &[u8]) -> Result<(), WeightsError>,
+        deliver: &'a mut Deliver,
     },
 }
 
@@ -225,7 +228,7 @@ impl<'a> Loader<'a> {
         source: &'a Source,
         component: Component,
         precision: Precision,
-        deliver: &'a mut dyn FnMut(&str, &[u8]) -> Result<(), WeightsError>,
+        deliver: &'a mut Deliver,
     ) -> Loader<'a> {
         let mode = Mode::Convert {
             memory: unbounded(),

@@ -119,3 +119,28 @@ fn tiny_voice(official: VoiceConfig) -> VoiceConfig {
         ..official
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_models_of_the_reference_scripts_have_these_sizes() {
+        for (json, preset) in [
+            (
+                include_str!("../../tests/fixtures/tiny-base.json"),
+                ModelConfig::tiny_base(),
+            ),
+            (
+                include_str!("../../tests/fixtures/tiny-turbo.json"),
+                ModelConfig::tiny_turbo(),
+            ),
+        ] {
+            assert_eq!(
+                json.trim_end(),
+                preset.to_json(),
+                "the file must be what the preset writes"
+            );
+        }
+    }
+}

@@ -1,0 +1,210 @@
+"""Models of the reference's own classes, at the sizes of a config, with seeded weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from chatterbox.models.s3gen.configs import CFM_PARAMS
+from chatterbox.models.s3gen.decoder import ConditionalDecoder
+from chatterbox.models.s3gen.f0_predictor import ConvRNNF0Predictor
+from chatterbox.models.s3gen.flow import CausalMaskedDiffWithXvec
+from chatterbox.models.s3gen.flow_matching import CausalConditionalCFM
+from chatterbox.models.s3gen.hifigan import HiFTGenerator
+from chatterbox.models.s3gen.s3gen import S3Token2Wav
+from chatterbox.models.s3gen.transformer.upsample_encoder import PreLookaheadLayer, Upsample1D, UpsampleConformerEncoder
+from chatterbox.models.s3gen.xvector import CAMPPlus, FCM
+from chatterbox.models.s3tokenizer import S3Tokenizer
+from chatterbox.models.t3 import T3, llama_configs
+from chatterbox.models.t3.modules.learned_pos_emb import LearnedPositionEmbeddings
+from chatterbox.models.t3.modules.perceiver import Perceiver
+from chatterbox.models.t3.modules.t3_config import T3Config
+from chatterbox.models.voice_encoder import VoiceEncoder
+from chatterbox.models.voice_encoder.config import VoiceEncConfig
+from s3tokenizer.model_v2 import AudioEncoderV2, FSQVectorQuantization
+
+FIXTURES = Path(__file__).parent.parent / "crates/chatterbox/tests/fixtures"
+T3_FILES = {"t3_nano_v1": "nano", "t3_turbo_v1": "turbo", "t3_cfg": "base"}
+
+# PyPI's release has no nano; its sizes are those of GPT-2 small.
+GPT2_SMALL = {"n_embd": 768, "hidden_size": 768, "n_head": 12, "n_layer": 12}
+
+# The sizes of the product's small presets, where they differ from the official ones.
+TINY = {
+    "t3": {
+        "base": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32},
+        "turbo": {"n_embd": 64, "hidden_size": 64, "n_head": 2, "n_layer": 2, "n_positions": 1024, "n_ctx": 1024},
+    },
+    "text_vocabulary": {"base": 704, "turbo": 512},
+    "speaker_embedding": 32,
+    "positions": {"text": 258, "speech": 516},
+    "queries": 8,
+    "speaker_vector": 24,
+    "encoder": {"hidden": 32, "heads": 2, "feed_forward": 64, "layers": 2},
+    "decoder": {"channels": 32, "middle_stages": 2, "blocks": 1, "heads": 2, "head_size": 16},
+    "vocoder": {"channels": 32, "f0_channels": 16},
+    "voice_encoder": {"hidden": 32},
+    "tokenizer": {"hidden": 128, "heads": 2, "layers": 2},
+    "x_vector": {"head_channels": 4, "channels": 16, "growth": 4},
+}
+
+
+def build_t3(variant: str, tiny: bool) -> T3:
+    """T3 of `base`, `turbo` or `nano`, configured as the reference's `from_local` does."""
+    name = "Llama_520M" if variant == "base" else "GPT2_medium"
+    sizes = dict(llama_configs.LLAMA_CONFIGS[name])
+    if variant == "nano":
+        sizes |= GPT2_SMALL
+    if tiny:
+        sizes |= TINY["t3"][variant]
+        if variant == "turbo":
+            sizes["vocab_size"] = TINY["text_vocabulary"][variant]
+    llama_configs.LLAMA_CONFIGS["built"] = sizes
+    config = T3Config(text_tokens_dict_size=704 if variant == "base" else 50276)
+    config.llama_config_name = "built"
+    if variant != "base":
+        config.speech_tokens_dict_size = 6563
+        config.input_pos_emb = None
+        config.speech_cond_prompt_len = 375
+        config.use_perceiver_resampler = False
+        config.emotion_adv = False
+    if tiny:
+        config.text_tokens_dict_size = TINY["text_vocabulary"][variant]
+        config.speech_tokens_dict_size = 6563
+        config.speaker_embed_size = TINY["speaker_embedding"]
+    t3 = T3(config)
+    if tiny and variant == "base":
+        t3.cond_enc.perceiver = Perceiver(TINY["queries"], t3.dim, t3.dim, 4)
+        t3.text_pos_emb = LearnedPositionEmbeddings(TINY["positions"]["text"], t3.dim)
+        t3.speech_pos_emb = LearnedPositionEmbeddings(TINY["positions"]["speech"], t3.dim)
+    return t3.eval()
+
+
+def build_voice_encoder(tiny: bool) -> VoiceEncoder:
+    config = VoiceEncConfig()
+    if tiny:
+        config.ve_hidden_size = TINY["voice_encoder"]["hidden"]
+        config.speaker_embed_size = TINY["speaker_embedding"]
+    return VoiceEncoder(config).eval()
+
+
+def build_s3gen(mean_flow: bool, tiny: bool) -> S3Token2Wav:
+    """S3Gen; the small one is the reference's with its parts replaced by smaller ones of the same classes."""
+    s3gen = S3Token2Wav(meanflow=mean_flow)
+    if not tiny:
+        return s3gen.eval()
+    sizes = TINY["encoder"]
+    encoder = UpsampleConformerEncoder(
+        input_size=sizes["hidden"],
+        output_size=sizes["hidden"],
+        attention_heads=sizes["heads"],
+        linear_units=sizes["feed_forward"],
+        num_blocks=sizes["layers"],
+        input_layer="linear",
+        pos_enc_layer_type="rel_pos_espnet",
+        selfattention_layer_type="rel_selfattn",
+        use_cnn_module=False,
+        macaron_style=False,
+    )
+    encoder.pre_lookahead_layer = PreLookaheadLayer(channels=sizes["hidden"], pre_lookahead_len=3)
+    encoder.up_layer = Upsample1D(channels=sizes["hidden"], out_channels=sizes["hidden"], stride=2)
+    sizes = TINY["decoder"]
+    estimator = ConditionalDecoder(
+        in_channels=320,
+        out_channels=80,
+        causal=True,
+        channels=[sizes["channels"]],
+        dropout=0.0,
+        attention_head_dim=sizes["head_size"],
+        n_blocks=sizes["blocks"],
+        num_mid_blocks=sizes["middle_stages"],
+        num_heads=sizes["heads"],
+        act_fn="gelu",
+        meanflow=mean_flow,
+    )
+    s3gen.flow = CausalMaskedDiffWithXvec(
+        input_size=TINY["encoder"]["hidden"],
+        spk_embed_dim=TINY["speaker_vector"],
+        encoder=encoder,
+        decoder=CausalConditionalCFM(spk_emb_dim=80, cfm_params=CFM_PARAMS, estimator=estimator),
+    )
+    s3gen.mel2wav = HiFTGenerator(
+        base_channels=TINY["vocoder"]["channels"],
+        sampling_rate=24000,
+        upsample_rates=[8, 5, 3],
+        upsample_kernel_sizes=[16, 11, 7],
+        source_resblock_kernel_sizes=[7, 7, 11],
+        source_resblock_dilation_sizes=[[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+        f0_predictor=ConvRNNF0Predictor(cond_channels=TINY["vocoder"]["f0_channels"]),
+    )
+    s3gen.tokenizer = tiny_tokenizer()
+    s3gen.speaker_encoder = tiny_speaker_encoder()
+    return s3gen.eval()
+
+
+def tiny_tokenizer() -> S3Tokenizer:
+    sizes = TINY["tokenizer"]
+    tokenizer = S3Tokenizer("speech_tokenizer_v2_25hz")
+    tokenizer.encoder = AudioEncoderV2(128, sizes["hidden"], sizes["heads"], sizes["layers"], 2, False)
+    tokenizer.quantizer = FSQVectorQuantization(sizes["hidden"], 3**8)
+    return tokenizer
+
+
+def tiny_speaker_encoder() -> CAMPPlus:
+    sizes = TINY["x_vector"]
+    network = CAMPPlus(
+        embedding_size=TINY["speaker_vector"],
+        growth_rate=sizes["growth"],
+        init_channels=sizes["channels"],
+        memory_efficient=False,
+    )
+    network.head = FCM(m_channels=sizes["head_channels"])
+    smaller = CAMPPlus(
+        feat_dim=80 * sizes["head_channels"] // 32,
+        embedding_size=TINY["speaker_vector"],
+        growth_rate=sizes["growth"],
+        init_channels=sizes["channels"],
+        memory_efficient=False,
+    )
+    network.xvector.tdnn = smaller.xvector.tdnn
+    return network
+
+
+def scatter(network: torch.nn.Module, generator: torch.Generator) -> None:
+    """Seeded weights under which signals keep their size: matrices scaled by what they sum over, gains around one, biases small."""
+    with torch.no_grad():
+        for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+            if not tensor.is_floating_point() or name.endswith(("_mel_filters", "window")):
+                continue
+            noise = torch.randn(tensor.shape, generator=generator)
+            last = name.rsplit(".", 1)[-1]
+            if last in ("running_var", "alpha") or (last == "weight" and tensor.dim() == 1):
+                tensor.copy_(1 + 0.1 * noise)
+            elif last == "original0":
+                tensor.copy_(0.8 + 0.1 * noise)
+            elif tensor.dim() == 1 or last == "similarity_weight":
+                tensor.copy_(0.05 * noise)
+            elif "emb" in name and last == "weight" and tensor.dim() == 2:
+                # Embeddings are looked up, not summed over.
+                tensor.copy_(0.5 * noise)
+            elif name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+                # GPT-2 stores [inputs, outputs].
+                tensor.copy_(noise * tensor.shape[0] ** -0.5)
+            else:
+                tensor.copy_(noise * tensor[0].numel() ** -0.5)
+
+
+def scatter_vocoder(vocoder: HiFTGenerator) -> None:
+    """Keeps a random vocoder's sound unclipped and its frequencies on both sides of the voiced threshold."""
+    with torch.no_grad():
+        vocoder.conv_post.parametrizations.weight.original0.mul_(0.3)
+        vocoder.f0_predictor.classifier.weight.mul_(300)
+
+
+def variant_of(folder: Path) -> tuple[str, bool]:
+    """Which variant a folder holds, and whether it is a small one."""
+    name = next(name for name in T3_FILES if (folder / f"{name}.safetensors").exists())
+    described = folder / "config.json"
+    tiny = described.exists() and json.loads(described.read_text())["t3"]["backbone"]["hidden"] == 64
+    return T3_FILES[name], tiny

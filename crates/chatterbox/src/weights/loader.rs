@@ -87,7 +87,7 @@ impl Conv1dSizes {
 }
 
 /// Takes a converted tensor's name and bytes.
-pub(super) type Deliver = dyn FnMut(&str, &[u8]) -> Result<(), WeightsError>;
+pub(super) type Deliver<'d> = dyn FnMut(&str, &[u8]) -> Result<(), WeightsError> + 'd;
 
 /// What happens to each tensor.
 pub(super) enum Mode<'a> {
@@ -104,7 +104,7 @@ pub(super) enum Mode<'a> {
     Convert {
         memory: Memory,
         arena: Option<Arena>,
-        deliver: &'a mut Deliver,
+        deliver: &'a mut Deliver<'a>,
     },
 }
 
@@ -228,7 +228,7 @@ impl<'a> Loader<'a> {
         source: &'a Source,
         component: Component,
         precision: Precision,
-        deliver: &'a mut Deliver,
+        deliver: &'a mut Deliver<'a>,
     ) -> Loader<'a> {
         let mode = Mode::Convert {
             memory: unbounded(),

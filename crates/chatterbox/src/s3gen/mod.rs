@@ -1,0 +1,123 @@
+//! S3Gen's flow: speech tokens to mel frames, by a conformer encoder that looks ahead a little and a decoder that turns noise into mel
+//! along a learned flow (Lipman et al., "Flow Matching", 2022; Du et al., "CosyVoice 2", 2024).
+
+mod decoder;
+mod encoder;
+mod stream;
+
+pub use stream::{FlowState, FlowVoice};
+
+use crate::config::{FlowConfig, FlowSolver};
+use crate::noise::Noise;
+use crate::weights::{Loader, WeightsError};
+use decoder::{Condition, FlowDecoder};
+use encoder::FlowEncoder;
+use sottovoce_tensor::{Context, Linear, Matrix, Tensor};
+use std::f32::consts::FRAC_PI_2;
+
+/// The flow's weights.
+pub struct Flow {
+    config: FlowConfig,
+    embedding: Matrix,
+    speaker: Linear,
+    encoder: FlowEncoder,
+    encoder_out: Linear,
+    decoder: FlowDecoder,
+}
+
+impl Flow {
+    /// Takes the flow's tensors.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn load(loader: &mut Loader<'_>, config: &FlowConfig) -> Result<Flow, WeightsError> {
+        let hidden = config.encoder.hidden;
+        Ok(Flow {
+            config: config.clone(),
+            embedding: loader.matrix("flow.input_embedding.weight", [config.vocabulary, hidden])?,
+            speaker: loader.linear("flow.spk_embed_affine_layer", [config.mel_bands(), config.speaker_vector], true)?,
+            encoder: FlowEncoder::load(loader, config)?,
+            encoder_out: loader.linear("flow.encoder_proj", [config.mel_bands(), hidden], true)?,
+            decoder: FlowDecoder::load(loader, config)?,
+        })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &FlowConfig {
+        &self.config
+    }
+
+    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. The first frames are known as `prompt_mel` `[frames][bands]`; frame
+    /// `f` starts from noise row `noise_rows(f)`. The x-vector is normalised here.
+    pub fn mel(
+        &self,
+        ctx: &Context<'_>,
+        tokens: &[u32],
+        prompt_mel: &[f32],
+        speaker_vector: &[f32],
+        noise: Noise,
+        noise_row: impl Fn(usize) -> u64,
+    ) -> Tensor {
+        let bands = self.config.mel_bands();
+        let frames = tokens.len() * self.config.upsampling;
+        let mut start = ctx.tensor(&[frames, bands]);
+        for (frame, row) in start.data_mut().chunks_exact_mut(bands).enumerate() {
+            for (band, value) in row.iter_mut().enumerate() {
+                *value = noise.normal(noise_row(frame), band as u64);
+            }
+        }
+        self.mel_from(ctx, tokens, prompt_mel, speaker_vector, start)
+    }
+
+    /// As [`Flow::mel`], from a given start `[2 · tokens, bands]`.
+    pub fn mel_from(&self, ctx: &Context<'_>, tokens: &[u32], prompt_mel: &[f32], speaker_vector: &[f32], start: Tensor) -> Tensor {
+        let bands = self.config.mel_bands();
+        let frames = tokens.len() * self.config.upsampling;
+        let speaker = {
+            let length = speaker_vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
+            let mut vector = ctx.upload(&[1, speaker_vector.len()], speaker_vector);
+            ctx.scale(&mut vector, 1.0 / length);
+            ctx.linear(&vector, &self.speaker)
+        };
+        let mu = {
+            let embedded = ctx.embedding(&self.embedding, tokens);
+            let encoded = self.encoder.forward(ctx, embedded);
+            ctx.linear(&encoded, &self.encoder_out)
+        };
+        let mut known = ctx.zeros(&[frames, bands]);
+        if !ctx.is_dry() {
+            known.data_mut()[..prompt_mel.len()].copy_from_slice(prompt_mel);
+        }
+        let condition = Condition { mu: &mu, speaker: &speaker, known: &known };
+        self.solve(ctx, start, &condition)
+    }
+
+    /// Follows the flow from noise to mel.
+    fn solve(&self, ctx: &Context<'_>, mut x: Tensor, condition: &Condition<'_>) -> Tensor {
+        let steps = self.config.solver.steps();
+        let time = |step: usize| {
+            let linear = step as f32 / steps as f32;
+            match self.config.solver {
+                FlowSolver::Euler { .. } => 1.0 - (linear * FRAC_PI_2).cos(),
+                FlowSolver::MeanFlow { .. } => linear,
+            }
+        };
+        for step in 0..steps {
+            let (from, to) = (time(step), time(step + 1));
+            let length = to - from;
+            match self.config.solver {
+                FlowSolver::MeanFlow { .. } => {
+                    let velocity = self.decoder.velocity(ctx, &x, Some(condition), from, Some(to));
+                    ctx.add_scaled(&mut x, 1.0, &velocity, length);
+                }
+                FlowSolver::Euler { guidance, .. } => {
+                    let with = self.decoder.velocity(ctx, &x, Some(condition), from, None);
+                    let without = self.decoder.velocity(ctx, &x, None, from, None);
+                    ctx.add_scaled(&mut x, 1.0, &with, length * (1.0 + guidance));
+                    ctx.add_scaled(&mut x, 1.0, &without, -length * guidance);
+                }
+            }
+        }
+        x
+    }
+}

@@ -1,0 +1,91 @@
+//! The flow chunk by chunk: a chunk's tokens with some before them and the look-ahead after them, and noise by absolute frame.
+
+use super::Flow;
+use crate::noise::Noise;
+use sottovoce_tensor::Context;
+use std::sync::Arc;
+
+/// What the flow takes from a voice.
+#[derive(Clone, Debug, Default)]
+pub struct FlowVoice {
+    /// Speech tokens of the clip.
+    pub prompt_tokens: Vec<u32>,
+    /// Its mel, `[frames][bands]`, as many frames as the tokens give.
+    pub prompt_mel: Vec<f32>,
+    /// Its x-vector.
+    pub speaker_vector: Vec<f32>,
+}
+
+/// A stream's flow.
+#[derive(Clone, Debug)]
+pub struct FlowState {
+    voice: Arc<FlowVoice>,
+    noise: Noise,
+    context_tokens: usize,
+    /// Tokens from number `first` on: context, and what is not mel yet.
+    tokens: Vec<u32>,
+    /// Number of the first of `tokens` in the stream.
+    first: usize,
+    /// Of `tokens`, how many are mel already.
+    done: usize,
+}
+
+impl FlowState {
+    /// The start of a stream: noise from `seed`, and up to `context_tokens` tokens seen again with each chunk.
+    pub fn new(voice: Arc<FlowVoice>, seed: u64, context_tokens: usize) -> FlowState {
+        FlowState { voice, noise: Noise::new(seed ^ 0x666c_6f77), context_tokens, tokens: Vec::new(), first: 0, done: 0 }
+    }
+
+    /// Tokens given and not mel yet.
+    pub fn waiting(&self) -> usize {
+        self.tokens.len() - self.done
+    }
+
+    /// Adds tokens.
+    pub fn push(&mut self, tokens: &[u32]) {
+        self.tokens.extend_from_slice(tokens);
+    }
+}
+
+impl Flow {
+    /// Tokens that must be there beyond those made into mel, until the last ones.
+    pub fn look_ahead(&self) -> usize {
+        self.config.encoder.look_ahead
+    }
+
+    /// Most tokens that one call for `chunk` tokens sees: what a workspace must be planned for.
+    pub fn window_tokens(&self, prompt: usize, context: usize, chunk: usize) -> usize {
+        prompt + context + chunk + self.look_ahead()
+    }
+
+    /// Mel frames `[frames][bands]` of the next `count` waiting tokens.
+    ///
+    /// # Panics
+    /// If fewer are waiting.
+    pub fn stream(&self, ctx: &Context<'_>, state: &mut FlowState, count: usize) -> Vec<f32> {
+        assert!(count <= state.waiting(), "{count} tokens of {} that wait", state.waiting());
+        let voice = state.voice.clone();
+        let prompt = voice.prompt_tokens.len();
+        let end = (state.done + count + self.look_ahead()).min(state.tokens.len());
+        let mut window = Vec::with_capacity(prompt + end);
+        window.extend_from_slice(&voice.prompt_tokens);
+        window.extend_from_slice(&state.tokens[..end]);
+        let factor = self.config.upsampling;
+        let bands = self.config.mel_bands();
+        let prompt_frames = prompt * factor;
+        let first_frame = state.first * factor;
+        // Prompt frames come first, whatever part of the stream is in the window.
+        let noise_row = |frame: usize| if frame < prompt_frames { frame as u64 } else { (frame + first_frame) as u64 };
+        let prompt_mel = &voice.prompt_mel[..voice.prompt_mel.len().min(prompt_frames * bands)];
+        let mel = self.mel(ctx, &window, prompt_mel, &voice.speaker_vector, state.noise, noise_row);
+        let start = (prompt + state.done) * factor * bands;
+        let frames = if ctx.is_dry() { Vec::new() } else { mel.data()[start..start + count * factor * bands].to_vec() };
+        drop(mel);
+        state.done += count;
+        let drop_count = state.done.saturating_sub(state.context_tokens);
+        state.tokens.drain(..drop_count);
+        state.first += drop_count;
+        state.done -= drop_count;
+        frames
+    }
+}

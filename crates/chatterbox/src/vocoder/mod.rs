@@ -1,0 +1,179 @@
+//! HiFT: mel frames to samples, driven by a harmonic source (Li, Han, Jiang and Mesgarani, "HiFTNet", 2023).
+//!
+//! The fundamental frequency is predicted from the mel; sines at its multiples, and noise where there is none, become a source signal; its
+//! short-time spectrum joins the upsampled mel at every stage; the last stage is the spectrum of the sound itself.
+
+mod source;
+mod spectrum;
+mod stream;
+
+pub use source::SourceState;
+pub use stream::VocoderState;
+
+use crate::config::VocoderConfig;
+use crate::weights::{Conv1dSizes, Loader, WeightsError};
+use sottovoce_tensor::{Activation, Context, Conv1d, ConvTranspose1d, Linear, Padding, Tensor, Vector, View};
+use spectrum::Spectrum;
+
+/// The slope of PyTorch's leaky rectifier where none is given.
+const DEFAULT_SLOPE: f32 = 0.01;
+/// exp of the log magnitude is cut here.
+const MAGNITUDE_MAX: f32 = 100.0;
+const PREFIX: &str = "mel2wav";
+
+/// The vocoder's weights.
+pub struct Vocoder {
+    config: VocoderConfig,
+    f0_layers: Vec<Conv1d>,
+    f0_out: Linear,
+    merge: Linear,
+    first: Conv1d,
+    stages: Vec<Stage>,
+    last: Conv1d,
+    spectrum: Spectrum,
+}
+
+/// One upsampling and what follows it.
+struct Stage {
+    up: ConvTranspose1d,
+    source_down: Conv1d,
+    source_block: ResidualBlock,
+    blocks: Vec<ResidualBlock>,
+}
+
+/// Pairs of dilated and plain convolutions, each behind a Snake.
+struct ResidualBlock {
+    layers: Vec<ResidualLayer>,
+}
+
+struct ResidualLayer {
+    alpha1: Vector,
+    conv1: Conv1d,
+    alpha2: Vector,
+    conv2: Conv1d,
+}
+
+impl ResidualBlock {
+    fn load(loader: &mut Loader<'_>, name: &str, channels: usize, kernel: usize, dilations: &[usize]) -> Result<ResidualBlock, WeightsError> {
+        let mut layers = Vec::with_capacity(dilations.len());
+        for (index, &dilation) in dilations.iter().enumerate() {
+            let sizes = Conv1dSizes::new(channels, channels, kernel);
+            layers.push(ResidualLayer {
+                alpha1: loader.vector(&format!("{name}.activations1.{index}.alpha"), channels)?,
+                conv1: loader.conv1d(&format!("{name}.convs1.{index}"), Conv1dSizes { dilation, ..sizes }.same())?,
+                alpha2: loader.vector(&format!("{name}.activations2.{index}.alpha"), channels)?,
+                conv2: loader.conv1d(&format!("{name}.convs2.{index}"), sizes.same())?,
+            });
+        }
+        Ok(ResidualBlock { layers })
+    }
+
+    /// `[time, channels]` → the same shape.
+    fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
+        let mut sum = ctx.copy(x);
+        for layer in &self.layers {
+            let mut inner = ctx.copy(&sum);
+            ctx.snake(&mut inner, &layer.alpha1);
+            let mut inner = ctx.conv1d(&inner, &layer.conv1);
+            ctx.snake(&mut inner, &layer.alpha2);
+            let inner = ctx.conv1d(&inner, &layer.conv2);
+            ctx.add(&mut sum, &inner);
+        }
+        sum
+    }
+}
+
+impl Vocoder {
+    /// Takes the vocoder's tensors; `mel_bands` is the number of mel bands.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn load(loader: &mut Loader<'_>, config: &VocoderConfig, mel_bands: usize) -> Result<Vocoder, WeightsError> {
+        let mut f0_layers = Vec::with_capacity(config.f0_layers);
+        for layer in 0..config.f0_layers {
+            let inputs = if layer == 0 { mel_bands } else { config.f0_channels };
+            // Activations stand between the convolutions, so that those have the even numbers.
+            let name = format!("{PREFIX}.f0_predictor.condnet.{}", 2 * layer);
+            f0_layers.push(loader.conv1d(&name, Conv1dSizes::new(config.f0_channels, inputs, 3).same())?);
+        }
+        let f0_out = loader.linear(&format!("{PREFIX}.f0_predictor.classifier"), [1, config.f0_channels], true)?;
+        let merge = loader.linear(&format!("{PREFIX}.m_source.l_linear"), [1, config.source.harmonics + 1], true)?;
+        let first = loader.conv1d(&format!("{PREFIX}.conv_pre"), Conv1dSizes::new(config.channels, mel_bands, 7).same())?;
+        let bins = config.fft + 2;
+        let mut stages = Vec::with_capacity(config.upsampling.len());
+        for (index, (&factor, &kernel)) in config.upsampling.iter().zip(&config.upsampling_kernels).enumerate() {
+            let channels = config.channels >> (index + 1);
+            let up = loader.conv_transpose1d(&format!("{PREFIX}.ups.{index}"), [channels, channels * 2, kernel], factor, (kernel - factor) / 2)?;
+            let down: usize = config.upsampling[index + 1..].iter().product();
+            let sizes = match down {
+                1 => Conv1dSizes::new(channels, bins, 1),
+                _ => Conv1dSizes {
+                    stride: down,
+                    padding: Padding { left: down / 2, right: down / 2 },
+                    ..Conv1dSizes::new(channels, bins, 2 * down)
+                },
+            };
+            let source_down = loader.conv1d(&format!("{PREFIX}.source_downs.{index}"), sizes)?;
+            let source_name = format!("{PREFIX}.source_resblocks.{index}");
+            let source_block = ResidualBlock::load(loader, &source_name, channels, config.source_residual_kernels[index], &config.residual_dilations)?;
+            let mut blocks = Vec::with_capacity(config.residual_kernels.len());
+            for (block, &kernel) in config.residual_kernels.iter().enumerate() {
+                let name = format!("{PREFIX}.resblocks.{}", index * config.residual_kernels.len() + block);
+                blocks.push(ResidualBlock::load(loader, &name, channels, kernel, &config.residual_dilations)?);
+            }
+            stages.push(Stage { up, source_down, source_block, blocks });
+        }
+        let channels = config.channels >> config.upsampling.len();
+        let last = loader.conv1d(&format!("{PREFIX}.conv_post"), Conv1dSizes::new(bins, channels, 7).same())?;
+        Ok(Vocoder { config: config.clone(), f0_layers, f0_out, merge, first, stages, last, spectrum: Spectrum::new(config.fft, config.hop) })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &VocoderConfig {
+        &self.config
+    }
+
+    /// Fundamental frequency of each mel frame, Hz: `[frames, bands]` → `[frames, 1]`.
+    pub fn f0<'v>(&self, ctx: &Context<'_>, mel: impl Into<View<'v>>) -> Tensor {
+        let mut x = ctx.copy(mel);
+        for layer in &self.f0_layers {
+            x = ctx.conv1d_activated(&x, layer, Activation::Elu);
+        }
+        ctx.linear_activated(&x, &self.f0_out, Activation::Abs)
+    }
+
+    /// The source of harmonics `[samples, harmonics + 1]`: merged into one signal `[samples, 1]`.
+    pub fn merge_source(&self, ctx: &Context<'_>, harmonics: &Tensor) -> Tensor {
+        ctx.linear_activated(harmonics, &self.merge, Activation::Tanh)
+    }
+
+    /// Mel `[frames, bands]` and source `[samples, 1]` → samples `[samples, 1]`.
+    pub fn decode<'v>(&self, ctx: &Context<'_>, mel: impl Into<View<'v>>, source: &Tensor) -> Tensor {
+        let source_spectrum = self.spectrum.forward(ctx, source);
+        let mut x = ctx.conv1d(mel, &self.first);
+        for (index, stage) in self.stages.iter().enumerate() {
+            ctx.activate(&mut x, Activation::LeakyRelu(self.config.leaky_slope));
+            x = ctx.conv_transpose1d(&x, &stage.up);
+            if index + 1 == self.stages.len() {
+                // The spectrum has one frame more than there are hops: the second row is mirrored before the first.
+                x = ctx.concat_rows(&[x.view().rows(1..2), x.view()]);
+            }
+            let down = ctx.conv1d(&source_spectrum, &stage.source_down);
+            let from_source = stage.source_block.forward(ctx, &down);
+            drop(down);
+            ctx.add(&mut x, &from_source);
+            drop(from_source);
+            let mut sum = ctx.zeros(&[x.rows(), x.columns()]);
+            let share = 1.0 / stage.blocks.len() as f32;
+            for block in &stage.blocks {
+                let part = block.forward(ctx, &x);
+                ctx.add_scaled(&mut sum, 1.0, &part, share);
+            }
+            x = sum;
+        }
+        ctx.activate(&mut x, Activation::LeakyRelu(DEFAULT_SLOPE));
+        let spectrum = ctx.conv1d(&x, &self.last);
+        drop(x);
+        self.spectrum.inverse(ctx, &spectrum, MAGNITUDE_MAX, self.config.sample_max)
+    }
+}

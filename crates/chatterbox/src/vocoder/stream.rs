@@ -1,0 +1,90 @@
+//! The vocoder chunk by chunk.
+//!
+//! A chunk is decoded with frames around it, as far as the convolutions reach; the last frames of what is there wait for those after
+//! them. What comes out is, but for rounding, what the whole mel at once would give.
+
+use super::{SourceState, Vocoder};
+use sottovoce_tensor::{Context, Tensor, View};
+
+/// Frames before and after a frame that its samples depend on: 5 of the frequency predictor, 3 of the first convolution, 7 and 2 of
+/// the residual blocks at the first two rates, and what is left of the later ones.
+const REACH_FRAMES: usize = 18;
+
+/// A stream's vocoder.
+#[derive(Clone, Debug)]
+pub struct VocoderState {
+    source: SourceState,
+    bands: usize,
+    /// Mel frames from `first` on, `[frames][bands]`.
+    mel: Vec<f32>,
+    /// Source samples of those of the frames whose samples are out.
+    source_samples: Vec<f32>,
+    /// Frames in `mel` whose samples are out.
+    emitted: usize,
+}
+
+impl VocoderState {
+    /// The start of a stream.
+    pub fn new(vocoder: &Vocoder, bands: usize, seed: u64) -> VocoderState {
+        VocoderState { source: SourceState::new(vocoder.config(), seed), bands, mel: Vec::new(), source_samples: Vec::new(), emitted: 0 }
+    }
+
+    /// Most frames that one decoding of `frames` new frames sees: what a workspace must be planned for.
+    pub fn frames_max(frames: usize) -> usize {
+        frames + 3 * REACH_FRAMES
+    }
+}
+
+impl Vocoder {
+    /// Takes mel frames `[frames][bands]` and gives the samples that can be known now; with `last`, all of them.
+    pub fn stream(&self, ctx: &Context<'_>, state: &mut VocoderState, mel: &[f32], last: bool) -> Vec<f32> {
+        state.mel.extend_from_slice(mel);
+        let frames = state.mel.len() / state.bands;
+        let known = if last { frames } else { frames.saturating_sub(REACH_FRAMES) };
+        if known <= state.emitted {
+            return Vec::new();
+        }
+        let per_frame = self.config().samples_per_frame();
+        let samples = self.decode_window(ctx, state, frames, known);
+        if ctx.is_dry() {
+            return Vec::new();
+        }
+        let out = samples.data()[state.emitted * per_frame..known * per_frame].to_vec();
+        drop(samples);
+        state.emitted = known;
+        let keep_from = known.saturating_sub(REACH_FRAMES);
+        state.mel.drain(..keep_from * state.bands);
+        state.source_samples.drain(..keep_from * per_frame);
+        state.emitted -= keep_from;
+        out
+    }
+
+    /// Decodes everything that `state` holds; the source of frames up to `known` is final and kept.
+    fn decode_window(&self, ctx: &Context<'_>, state: &mut VocoderState, frames: usize, known: usize) -> Tensor {
+        let config = self.config();
+        let per_frame = config.samples_per_frame();
+        let harmonics = config.source.harmonics + 1;
+        let mel = ctx.upload(&[frames, state.bands], &state.mel);
+        let f0 = self.f0(ctx, &mel);
+        let mut sines = ctx.tensor(&[(frames - state.emitted) * per_frame, harmonics]);
+        if !ctx.is_dry() {
+            let f0 = f0.data();
+            let (now, later) = sines.data_mut().split_at_mut((known - state.emitted) * per_frame * harmonics);
+            state.source.advance(config, &f0[state.emitted..known], now);
+            // What follows is not final: it is made from here again next time.
+            state.source.clone().advance(config, &f0[known..], later);
+        }
+        drop(f0);
+        let merged = self.merge_source(ctx, &sines);
+        drop(sines);
+        let mut source = ctx.tensor(&[frames * per_frame, 1]);
+        if !ctx.is_dry() {
+            let (before, after) = source.data_mut().split_at_mut(state.emitted * per_frame);
+            before.copy_from_slice(&state.source_samples);
+            after.copy_from_slice(merged.data());
+            state.source_samples.extend_from_slice(&merged.data()[..(known - state.emitted) * per_frame]);
+        }
+        drop(merged);
+        self.decode(ctx, View::from(&mel), &source)
+    }
+}

@@ -1,5 +1,8 @@
 //! The networks of the Chatterbox family.
 
 pub mod config;
+pub mod noise;
+pub mod s3gen;
 pub mod text;
+pub mod vocoder;
 pub mod weights;

@@ -11,7 +11,9 @@ pub struct Noise {
 impl Noise {
     /// Numbers of `seed`.
     pub fn new(seed: u64) -> Noise {
-        Noise { seed: mix(seed ^ 0x736f_7474_6f76_6f63) }
+        Noise {
+            seed: mix(seed ^ 0x736f_7474_6f76_6f63),
+        }
     }
 
     /// A number in 0..1.
@@ -47,10 +49,19 @@ mod tests {
     #[test]
     fn normal_numbers_have_mean_zero_and_deviation_one() {
         let noise = Noise::new(1);
-        let values: Vec<f32> = (0..20_000).map(|place| noise.normal(place / 80, place % 80)).collect();
+        let values: Vec<f32> = (0..20_000)
+            .map(|place| noise.normal(place / 80, place % 80))
+            .collect();
         let mean = values.iter().sum::<f32>() / values.len() as f32;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / values.len() as f32;
-        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "mean {mean}, variance {variance}");
+        let variance = values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f32>()
+            / values.len() as f32;
+        assert!(
+            mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05,
+            "mean {mean}, variance {variance}"
+        );
     }
 
     #[test]

@@ -74,34 +74,70 @@ impl FlowDecoder {
         let mean_flow = matches!(config.solver, crate::config::FlowSolver::MeanFlow { .. });
         let causal3 = Conv1dSizes::new(channels, channels, 3).causal();
         let middle = (0..config.decoder.middle_stages)
-            .map(|index| Stage::load(loader, &format!("{PREFIX}.mid_blocks.{index}"), channels, config))
+            .map(|index| {
+                Stage::load(
+                    loader,
+                    &format!("{PREFIX}.mid_blocks.{index}"),
+                    channels,
+                    config,
+                )
+            })
             .collect::<Result<_, _>>()?;
         Ok(FlowDecoder {
             time_in: loader.linear(&format!("{PREFIX}.time_mlp.linear_1"), [time, inputs], true)?,
             time_out: loader.linear(&format!("{PREFIX}.time_mlp.linear_2"), [time, time], true)?,
-            time_mixer: mean_flow.then(|| loader.linear(&format!("{PREFIX}.time_embed_mixer"), [time, 2 * time], false)).transpose()?,
+            time_mixer: mean_flow
+                .then(|| {
+                    loader.linear(
+                        &format!("{PREFIX}.time_embed_mixer"),
+                        [time, 2 * time],
+                        false,
+                    )
+                })
+                .transpose()?,
             inputs,
             down: Stage::load(loader, &format!("{PREFIX}.down_blocks.0"), inputs, config)?,
             down_out: loader.conv1d(&format!("{PREFIX}.down_blocks.0.2"), causal3)?,
             middle,
-            up: Stage::load(loader, &format!("{PREFIX}.up_blocks.0"), 2 * channels, config)?,
+            up: Stage::load(
+                loader,
+                &format!("{PREFIX}.up_blocks.0"),
+                2 * channels,
+                config,
+            )?,
             up_out: loader.conv1d(&format!("{PREFIX}.up_blocks.0.2"), causal3)?,
             last: CausalBlock::load(loader, &format!("{PREFIX}.final_block"), channels, channels)?,
-            out: loader.conv1d(&format!("{PREFIX}.final_proj"), Conv1dSizes::new(bands, channels, 1))?,
+            out: loader.conv1d(
+                &format!("{PREFIX}.final_proj"),
+                Conv1dSizes::new(bands, channels, 1),
+            )?,
         })
     }
 
     /// The velocity of `x` `[frames, bands]` at time `from` (and, of a mean flow, towards `to`); without a condition, what guidance leads
     /// away from.
-    pub fn velocity(&self, ctx: &Context<'_>, x: &Tensor, condition: Option<&Condition<'_>>, from: f32, to: Option<f32>) -> Tensor {
+    pub fn velocity(
+        &self,
+        ctx: &Context<'_>,
+        x: &Tensor,
+        condition: Option<&Condition<'_>>,
+        from: f32,
+        to: Option<f32>,
+    ) -> Tensor {
         let time = self.time(ctx, from, to);
         let mut joined = ctx.zeros(&[x.rows(), self.inputs]);
         let bands = x.columns();
         ctx.copy_into(x, joined.view_mut().columns(0..bands));
         if let Some(condition) = condition {
             ctx.copy_into(condition.mu, joined.view_mut().columns(bands..2 * bands));
-            ctx.add(joined.view_mut().columns(2 * bands..3 * bands), condition.speaker);
-            ctx.copy_into(condition.known, joined.view_mut().columns(3 * bands..4 * bands));
+            ctx.add(
+                joined.view_mut().columns(2 * bands..3 * bands),
+                condition.speaker,
+            );
+            ctx.copy_into(
+                condition.known,
+                joined.view_mut().columns(3 * bands..4 * bands),
+            );
         }
         let skip = self.down.forward(ctx, &joined, &time);
         drop(joined);
@@ -145,16 +181,28 @@ impl FlowDecoder {
 }
 
 impl Stage {
-    fn load(loader: &mut Loader<'_>, name: &str, inputs: usize, config: &FlowConfig) -> Result<Stage, WeightsError> {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        inputs: usize,
+        config: &FlowConfig,
+    ) -> Result<Stage, WeightsError> {
         let channels = config.decoder.channels;
         let transformers = (0..config.decoder.blocks)
             .map(|index| Transformer::load(loader, &format!("{name}.1.{index}"), config))
             .collect::<Result<_, _>>()?;
         Ok(Stage {
             block1: CausalBlock::load(loader, &format!("{name}.0.block1"), inputs, channels)?,
-            time: loader.linear(&format!("{name}.0.mlp.1"), [channels, channels * WIDENING], true)?,
+            time: loader.linear(
+                &format!("{name}.0.mlp.1"),
+                [channels, channels * WIDENING],
+                true,
+            )?,
             block2: CausalBlock::load(loader, &format!("{name}.0.block2"), channels, channels)?,
-            skip: loader.conv1d(&format!("{name}.0.res_conv"), Conv1dSizes::new(channels, inputs, 1))?,
+            skip: loader.conv1d(
+                &format!("{name}.0.res_conv"),
+                Conv1dSizes::new(channels, inputs, 1),
+            )?,
             transformers,
         })
     }
@@ -176,9 +224,17 @@ impl Stage {
 }
 
 impl CausalBlock {
-    fn load(loader: &mut Loader<'_>, name: &str, inputs: usize, channels: usize) -> Result<CausalBlock, WeightsError> {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        inputs: usize,
+        channels: usize,
+    ) -> Result<CausalBlock, WeightsError> {
         Ok(CausalBlock {
-            conv: loader.conv1d(&format!("{name}.block.0"), Conv1dSizes::new(channels, inputs, 3).causal())?,
+            conv: loader.conv1d(
+                &format!("{name}.block.0"),
+                Conv1dSizes::new(channels, inputs, 3).causal(),
+            )?,
             norm: loader.layer_norm(&format!("{name}.block.2"), channels, EPSILON)?,
         })
     }
@@ -192,7 +248,11 @@ impl CausalBlock {
 }
 
 impl Transformer {
-    fn load(loader: &mut Loader<'_>, name: &str, config: &FlowConfig) -> Result<Transformer, WeightsError> {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        config: &FlowConfig,
+    ) -> Result<Transformer, WeightsError> {
         let sizes = &config.decoder;
         let (channels, inner) = (sizes.channels, sizes.heads * sizes.head_size);
         let attention = format!("{name}.attn1");
@@ -205,8 +265,16 @@ impl Transformer {
             heads: sizes.heads,
             head_size: sizes.head_size,
             feed_norm: loader.layer_norm(&format!("{name}.norm3"), channels, EPSILON)?,
-            feed_in: loader.linear(&format!("{name}.ff.net.0.proj"), [channels * WIDENING, channels], true)?,
-            feed_out: loader.linear(&format!("{name}.ff.net.2"), [channels, channels * WIDENING], true)?,
+            feed_in: loader.linear(
+                &format!("{name}.ff.net.0.proj"),
+                [channels * WIDENING, channels],
+                true,
+            )?,
+            feed_out: loader.linear(
+                &format!("{name}.ff.net.2"),
+                [channels, channels * WIDENING],
+                true,
+            )?,
         })
     }
 
@@ -217,7 +285,12 @@ impl Transformer {
             let key = ctx.linear(&normed, &self.key);
             let value = ctx.linear(&normed, &self.value);
             drop(normed);
-            let options = Attention { heads: self.heads, scale: 1.0 / (self.head_size as f32).sqrt(), causal: false, relative: None };
+            let options = Attention {
+                heads: self.heads,
+                scale: 1.0 / (self.head_size as f32).sqrt(),
+                causal: false,
+                relative: None,
+            };
             let mixed = ctx.attention(&query, &key, &value, &options);
             ctx.linear_add(&mixed, &self.out, x);
         }

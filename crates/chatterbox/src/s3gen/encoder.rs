@@ -2,7 +2,10 @@
 
 use crate::config::FlowConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
-use sottovoce_tensor::{Activation, Attention, Context, Conv1d, LayerNorm, Linear, Padding, RelativePositions, Tensor, Vector, View};
+use sottovoce_tensor::{
+    Activation, Attention, Context, Conv1d, LayerNorm, Linear, Padding, RelativePositions, Tensor,
+    Vector, View,
+};
 
 /// Of the layers' norms and of those around them, as trained.
 const LAYER_EPSILON: f32 = 1e-12;
@@ -52,11 +55,23 @@ impl FlowEncoder {
         let hidden = sizes.hidden;
         let prefix = "flow.encoder";
         let embed = Embed::load(loader, &format!("{prefix}.embed"), hidden)?;
-        let ahead = Conv1dSizes { padding: Padding { left: 0, right: sizes.look_ahead }, ..Conv1dSizes::new(hidden, hidden, sizes.look_ahead + 1) };
+        let ahead = Conv1dSizes {
+            padding: Padding {
+                left: 0,
+                right: sizes.look_ahead,
+            },
+            ..Conv1dSizes::new(hidden, hidden, sizes.look_ahead + 1)
+        };
         let ahead = loader.conv1d(&format!("{prefix}.pre_lookahead_layer.conv1"), ahead)?;
-        let behind = loader.conv1d(&format!("{prefix}.pre_lookahead_layer.conv2"), Conv1dSizes::new(hidden, hidden, 3).causal())?;
+        let behind = loader.conv1d(
+            &format!("{prefix}.pre_lookahead_layer.conv2"),
+            Conv1dSizes::new(hidden, hidden, 3).causal(),
+        )?;
         let layers = Layer::load_all(loader, &format!("{prefix}.encoders"), sizes.layers, config)?;
-        let up = loader.conv1d(&format!("{prefix}.up_layer.conv"), Conv1dSizes::new(hidden, hidden, 2 * config.upsampling + 1).causal())?;
+        let up = loader.conv1d(
+            &format!("{prefix}.up_layer.conv"),
+            Conv1dSizes::new(hidden, hidden, 2 * config.upsampling + 1).causal(),
+        )?;
         Ok(FlowEncoder {
             upsampling: config.upsampling,
             hidden,
@@ -66,7 +81,12 @@ impl FlowEncoder {
             layers,
             up,
             up_embed: Embed::load(loader, &format!("{prefix}.up_embed"), hidden)?,
-            up_layers: Layer::load_all(loader, &format!("{prefix}.up_encoders"), sizes.layers_upsampled, config)?,
+            up_layers: Layer::load_all(
+                loader,
+                &format!("{prefix}.up_encoders"),
+                sizes.layers_upsampled,
+                config,
+            )?,
             out_norm: loader.layer_norm(&format!("{prefix}.after_norm"), hidden, OUTER_EPSILON)?,
         })
     }
@@ -86,9 +106,13 @@ impl FlowEncoder {
         }
         drop(positions);
         let mut repeated = ctx.tensor(&[x.rows() * self.upsampling, self.hidden]);
-        let rows = repeated.data_mut().chunks_exact_mut(self.upsampling * self.hidden);
+        let rows = repeated
+            .data_mut()
+            .chunks_exact_mut(self.upsampling * self.hidden);
         for (copies, row) in rows.zip(x.data().chunks_exact(self.hidden)) {
-            copies.chunks_exact_mut(self.hidden).for_each(|copy| copy.copy_from_slice(row));
+            copies
+                .chunks_exact_mut(self.hidden)
+                .for_each(|copy| copy.copy_from_slice(row));
         }
         drop(x);
         let up = ctx.conv1d(&repeated, &self.up);
@@ -134,18 +158,33 @@ impl Embed {
 }
 
 impl Layer {
-    fn load_all(loader: &mut Loader<'_>, prefix: &str, count: usize, config: &FlowConfig) -> Result<Vec<Layer>, WeightsError> {
-        (0..count).map(|index| Layer::load(loader, &format!("{prefix}.{index}"), config)).collect()
+    fn load_all(
+        loader: &mut Loader<'_>,
+        prefix: &str,
+        count: usize,
+        config: &FlowConfig,
+    ) -> Result<Vec<Layer>, WeightsError> {
+        (0..count)
+            .map(|index| Layer::load(loader, &format!("{prefix}.{index}"), config))
+            .collect()
     }
 
-    fn load(loader: &mut Loader<'_>, name: &str, config: &FlowConfig) -> Result<Layer, WeightsError> {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        config: &FlowConfig,
+    ) -> Result<Layer, WeightsError> {
         let sizes = &config.encoder;
         let hidden = sizes.hidden;
         let attention = format!("{name}.self_attn");
         let square = [hidden, hidden];
         let by_head = [sizes.heads, hidden / sizes.heads];
         Ok(Layer {
-            attention_norm: loader.layer_norm(&format!("{name}.norm_mha"), hidden, LAYER_EPSILON)?,
+            attention_norm: loader.layer_norm(
+                &format!("{name}.norm_mha"),
+                hidden,
+                LAYER_EPSILON,
+            )?,
             query: loader.linear(&format!("{attention}.linear_q"), square, true)?,
             key: loader.linear(&format!("{attention}.linear_k"), square, true)?,
             value: loader.linear(&format!("{attention}.linear_v"), square, true)?,
@@ -155,8 +194,16 @@ impl Layer {
             out: loader.linear(&format!("{attention}.linear_out"), square, true)?,
             heads: sizes.heads,
             feed_norm: loader.layer_norm(&format!("{name}.norm_ff"), hidden, LAYER_EPSILON)?,
-            feed_in: loader.linear(&format!("{name}.feed_forward.w_1"), [sizes.feed_forward, hidden], true)?,
-            feed_out: loader.linear(&format!("{name}.feed_forward.w_2"), [hidden, sizes.feed_forward], true)?,
+            feed_in: loader.linear(
+                &format!("{name}.feed_forward.w_1"),
+                [sizes.feed_forward, hidden],
+                true,
+            )?,
+            feed_out: loader.linear(
+                &format!("{name}.feed_forward.w_2"),
+                [hidden, sizes.feed_forward],
+                true,
+            )?,
         })
     }
 
@@ -168,13 +215,27 @@ impl Layer {
             let value = ctx.linear(&normed, &self.value);
             drop(normed);
             let mut content_query = ctx.copy(&query);
-            ctx.add(&mut content_query, View::new(self.content_bias.data(), 1, self.content_bias.len()));
+            ctx.add(
+                &mut content_query,
+                View::new(self.content_bias.data(), 1, self.content_bias.len()),
+            );
             let mut position_query = query;
-            ctx.add(&mut position_query, View::new(self.position_bias.data(), 1, self.position_bias.len()));
+            ctx.add(
+                &mut position_query,
+                View::new(self.position_bias.data(), 1, self.position_bias.len()),
+            );
             let encodings = ctx.linear(positions, &self.position);
-            let relative = RelativePositions { queries: position_query.view(), positions: encodings.view() };
+            let relative = RelativePositions {
+                queries: position_query.view(),
+                positions: encodings.view(),
+            };
             let size = x.columns() / self.heads;
-            let options = Attention { heads: self.heads, scale: 1.0 / (size as f32).sqrt(), causal: false, relative: Some(relative) };
+            let options = Attention {
+                heads: self.heads,
+                scale: 1.0 / (size as f32).sqrt(),
+                causal: false,
+                relative: Some(relative),
+            };
             let mixed = ctx.attention(&content_query, &key, &value, &options);
             ctx.linear_add(&mixed, &self.out, x);
         }

@@ -35,7 +35,11 @@ impl Flow {
         Ok(Flow {
             config: config.clone(),
             embedding: loader.matrix("flow.input_embedding.weight", [config.vocabulary, hidden])?,
-            speaker: loader.linear("flow.spk_embed_affine_layer", [config.mel_bands(), config.speaker_vector], true)?,
+            speaker: loader.linear(
+                "flow.spk_embed_affine_layer",
+                [config.mel_bands(), config.speaker_vector],
+                true,
+            )?,
             encoder: FlowEncoder::load(loader, config)?,
             encoder_out: loader.linear("flow.encoder_proj", [config.mel_bands(), hidden], true)?,
             decoder: FlowDecoder::load(loader, config)?,
@@ -70,11 +74,23 @@ impl Flow {
     }
 
     /// As [`Flow::mel`], from a given start `[2 · tokens, bands]`.
-    pub fn mel_from(&self, ctx: &Context<'_>, tokens: &[u32], prompt_mel: &[f32], speaker_vector: &[f32], start: Tensor) -> Tensor {
+    pub fn mel_from(
+        &self,
+        ctx: &Context<'_>,
+        tokens: &[u32],
+        prompt_mel: &[f32],
+        speaker_vector: &[f32],
+        start: Tensor,
+    ) -> Tensor {
         let bands = self.config.mel_bands();
         let frames = tokens.len() * self.config.upsampling;
         let speaker = {
-            let length = speaker_vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
+            let length = speaker_vector
+                .iter()
+                .map(|value| value * value)
+                .sum::<f32>()
+                .sqrt()
+                .max(1e-12);
             let mut vector = ctx.upload(&[1, speaker_vector.len()], speaker_vector);
             ctx.scale(&mut vector, 1.0 / length);
             ctx.linear(&vector, &self.speaker)
@@ -88,7 +104,11 @@ impl Flow {
         if !ctx.is_dry() {
             known.data_mut()[..prompt_mel.len()].copy_from_slice(prompt_mel);
         }
-        let condition = Condition { mu: &mu, speaker: &speaker, known: &known };
+        let condition = Condition {
+            mu: &mu,
+            speaker: &speaker,
+            known: &known,
+        };
         self.solve(ctx, start, &condition)
     }
 
@@ -107,7 +127,9 @@ impl Flow {
             let length = to - from;
             match self.config.solver {
                 FlowSolver::MeanFlow { .. } => {
-                    let velocity = self.decoder.velocity(ctx, &x, Some(condition), from, Some(to));
+                    let velocity = self
+                        .decoder
+                        .velocity(ctx, &x, Some(condition), from, Some(to));
                     ctx.add_scaled(&mut x, 1.0, &velocity, length);
                 }
                 FlowSolver::Euler { guidance, .. } => {

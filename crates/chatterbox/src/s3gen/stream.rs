@@ -33,7 +33,14 @@ pub struct FlowState {
 impl FlowState {
     /// The start of a stream: noise from `seed`, and up to `context_tokens` tokens seen again with each chunk.
     pub fn new(voice: Arc<FlowVoice>, seed: u64, context_tokens: usize) -> FlowState {
-        FlowState { voice, noise: Noise::new(seed ^ 0x666c_6f77), context_tokens, tokens: Vec::new(), first: 0, done: 0 }
+        FlowState {
+            voice,
+            noise: Noise::new(seed ^ 0x666c_6f77),
+            context_tokens,
+            tokens: Vec::new(),
+            first: 0,
+            done: 0,
+        }
     }
 
     /// Tokens given and not mel yet.
@@ -63,7 +70,11 @@ impl Flow {
     /// # Panics
     /// If fewer are waiting.
     pub fn stream(&self, ctx: &Context<'_>, state: &mut FlowState, count: usize) -> Vec<f32> {
-        assert!(count <= state.waiting(), "{count} tokens of {} that wait", state.waiting());
+        assert!(
+            count <= state.waiting(),
+            "{count} tokens of {} that wait",
+            state.waiting()
+        );
         let voice = state.voice.clone();
         let prompt = voice.prompt_tokens.len();
         let end = (state.done + count + self.look_ahead()).min(state.tokens.len());
@@ -75,11 +86,28 @@ impl Flow {
         let prompt_frames = prompt * factor;
         let first_frame = state.first * factor;
         // Prompt frames come first, whatever part of the stream is in the window.
-        let noise_row = |frame: usize| if frame < prompt_frames { frame as u64 } else { (frame + first_frame) as u64 };
+        let noise_row = |frame: usize| {
+            if frame < prompt_frames {
+                frame as u64
+            } else {
+                (frame + first_frame) as u64
+            }
+        };
         let prompt_mel = &voice.prompt_mel[..voice.prompt_mel.len().min(prompt_frames * bands)];
-        let mel = self.mel(ctx, &window, prompt_mel, &voice.speaker_vector, state.noise, noise_row);
+        let mel = self.mel(
+            ctx,
+            &window,
+            prompt_mel,
+            &voice.speaker_vector,
+            state.noise,
+            noise_row,
+        );
         let start = (prompt + state.done) * factor * bands;
-        let frames = if ctx.is_dry() { Vec::new() } else { mel.data()[start..start + count * factor * bands].to_vec() };
+        let frames = if ctx.is_dry() {
+            Vec::new()
+        } else {
+            mel.data()[start..start + count * factor * bands].to_vec()
+        };
         drop(mel);
         state.done += count;
         let drop_count = state.done.saturating_sub(state.context_tokens);

@@ -12,7 +12,9 @@ pub use stream::VocoderState;
 
 use crate::config::VocoderConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
-use sottovoce_tensor::{Activation, Context, Conv1d, ConvTranspose1d, Linear, Padding, Tensor, Vector, View};
+use sottovoce_tensor::{
+    Activation, Context, Conv1d, ConvTranspose1d, Linear, Padding, Tensor, Vector, View,
+};
 use spectrum::Spectrum;
 
 /// The slope of PyTorch's leaky rectifier where none is given.
@@ -54,13 +56,22 @@ struct ResidualLayer {
 }
 
 impl ResidualBlock {
-    fn load(loader: &mut Loader<'_>, name: &str, channels: usize, kernel: usize, dilations: &[usize]) -> Result<ResidualBlock, WeightsError> {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        channels: usize,
+        kernel: usize,
+        dilations: &[usize],
+    ) -> Result<ResidualBlock, WeightsError> {
         let mut layers = Vec::with_capacity(dilations.len());
         for (index, &dilation) in dilations.iter().enumerate() {
             let sizes = Conv1dSizes::new(channels, channels, kernel);
             layers.push(ResidualLayer {
                 alpha1: loader.vector(&format!("{name}.activations1.{index}.alpha"), channels)?,
-                conv1: loader.conv1d(&format!("{name}.convs1.{index}"), Conv1dSizes { dilation, ..sizes }.same())?,
+                conv1: loader.conv1d(
+                    &format!("{name}.convs1.{index}"),
+                    Conv1dSizes { dilation, ..sizes }.same(),
+                )?,
                 alpha2: loader.vector(&format!("{name}.activations2.{index}.alpha"), channels)?,
                 conv2: loader.conv1d(&format!("{name}.convs2.{index}"), sizes.same())?,
             });
@@ -88,44 +99,111 @@ impl Vocoder {
     ///
     /// # Errors
     /// If a tensor is missing or of another shape.
-    pub fn load(loader: &mut Loader<'_>, config: &VocoderConfig, mel_bands: usize) -> Result<Vocoder, WeightsError> {
+    pub fn load(
+        loader: &mut Loader<'_>,
+        config: &VocoderConfig,
+        mel_bands: usize,
+    ) -> Result<Vocoder, WeightsError> {
         let mut f0_layers = Vec::with_capacity(config.f0_layers);
         for layer in 0..config.f0_layers {
-            let inputs = if layer == 0 { mel_bands } else { config.f0_channels };
+            let inputs = if layer == 0 {
+                mel_bands
+            } else {
+                config.f0_channels
+            };
             // Activations stand between the convolutions, so that those have the even numbers.
             let name = format!("{PREFIX}.f0_predictor.condnet.{}", 2 * layer);
-            f0_layers.push(loader.conv1d(&name, Conv1dSizes::new(config.f0_channels, inputs, 3).same())?);
+            f0_layers.push(loader.conv1d(
+                &name,
+                Conv1dSizes::new(config.f0_channels, inputs, 3).same(),
+            )?);
         }
-        let f0_out = loader.linear(&format!("{PREFIX}.f0_predictor.classifier"), [1, config.f0_channels], true)?;
-        let merge = loader.linear(&format!("{PREFIX}.m_source.l_linear"), [1, config.source.harmonics + 1], true)?;
-        let first = loader.conv1d(&format!("{PREFIX}.conv_pre"), Conv1dSizes::new(config.channels, mel_bands, 7).same())?;
+        let f0_out = loader.linear(
+            &format!("{PREFIX}.f0_predictor.classifier"),
+            [1, config.f0_channels],
+            true,
+        )?;
+        let merge = loader.linear(
+            &format!("{PREFIX}.m_source.l_linear"),
+            [1, config.source.harmonics + 1],
+            true,
+        )?;
+        let first = loader.conv1d(
+            &format!("{PREFIX}.conv_pre"),
+            Conv1dSizes::new(config.channels, mel_bands, 7).same(),
+        )?;
         let bins = config.fft + 2;
         let mut stages = Vec::with_capacity(config.upsampling.len());
-        for (index, (&factor, &kernel)) in config.upsampling.iter().zip(&config.upsampling_kernels).enumerate() {
+        for (index, (&factor, &kernel)) in config
+            .upsampling
+            .iter()
+            .zip(&config.upsampling_kernels)
+            .enumerate()
+        {
             let channels = config.channels >> (index + 1);
-            let up = loader.conv_transpose1d(&format!("{PREFIX}.ups.{index}"), [channels, channels * 2, kernel], factor, (kernel - factor) / 2)?;
+            let up = loader.conv_transpose1d(
+                &format!("{PREFIX}.ups.{index}"),
+                [channels, channels * 2, kernel],
+                factor,
+                (kernel - factor) / 2,
+            )?;
             let down: usize = config.upsampling[index + 1..].iter().product();
             let sizes = match down {
                 1 => Conv1dSizes::new(channels, bins, 1),
                 _ => Conv1dSizes {
                     stride: down,
-                    padding: Padding { left: down / 2, right: down / 2 },
+                    padding: Padding {
+                        left: down / 2,
+                        right: down / 2,
+                    },
                     ..Conv1dSizes::new(channels, bins, 2 * down)
                 },
             };
             let source_down = loader.conv1d(&format!("{PREFIX}.source_downs.{index}"), sizes)?;
             let source_name = format!("{PREFIX}.source_resblocks.{index}");
-            let source_block = ResidualBlock::load(loader, &source_name, channels, config.source_residual_kernels[index], &config.residual_dilations)?;
+            let source_block = ResidualBlock::load(
+                loader,
+                &source_name,
+                channels,
+                config.source_residual_kernels[index],
+                &config.residual_dilations,
+            )?;
             let mut blocks = Vec::with_capacity(config.residual_kernels.len());
             for (block, &kernel) in config.residual_kernels.iter().enumerate() {
-                let name = format!("{PREFIX}.resblocks.{}", index * config.residual_kernels.len() + block);
-                blocks.push(ResidualBlock::load(loader, &name, channels, kernel, &config.residual_dilations)?);
+                let name = format!(
+                    "{PREFIX}.resblocks.{}",
+                    index * config.residual_kernels.len() + block
+                );
+                blocks.push(ResidualBlock::load(
+                    loader,
+                    &name,
+                    channels,
+                    kernel,
+                    &config.residual_dilations,
+                )?);
             }
-            stages.push(Stage { up, source_down, source_block, blocks });
+            stages.push(Stage {
+                up,
+                source_down,
+                source_block,
+                blocks,
+            });
         }
         let channels = config.channels >> config.upsampling.len();
-        let last = loader.conv1d(&format!("{PREFIX}.conv_post"), Conv1dSizes::new(bins, channels, 7).same())?;
-        Ok(Vocoder { config: config.clone(), f0_layers, f0_out, merge, first, stages, last, spectrum: Spectrum::new(config.fft, config.hop) })
+        let last = loader.conv1d(
+            &format!("{PREFIX}.conv_post"),
+            Conv1dSizes::new(bins, channels, 7).same(),
+        )?;
+        Ok(Vocoder {
+            config: config.clone(),
+            f0_layers,
+            f0_out,
+            merge,
+            first,
+            stages,
+            last,
+            spectrum: Spectrum::new(config.fft, config.hop),
+        })
     }
 
     /// The sizes.
@@ -148,7 +226,12 @@ impl Vocoder {
     }
 
     /// Mel `[frames, bands]` and source `[samples, 1]` → samples `[samples, 1]`.
-    pub fn decode<'v>(&self, ctx: &Context<'_>, mel: impl Into<View<'v>>, source: &Tensor) -> Tensor {
+    pub fn decode<'v>(
+        &self,
+        ctx: &Context<'_>,
+        mel: impl Into<View<'v>>,
+        source: &Tensor,
+    ) -> Tensor {
         let source_spectrum = self.spectrum.forward(ctx, source);
         let mut x = ctx.conv1d(mel, &self.first);
         for (index, stage) in self.stages.iter().enumerate() {
@@ -174,6 +257,7 @@ impl Vocoder {
         ctx.activate(&mut x, Activation::LeakyRelu(DEFAULT_SLOPE));
         let spectrum = ctx.conv1d(&x, &self.last);
         drop(x);
-        self.spectrum.inverse(ctx, &spectrum, MAGNITUDE_MAX, self.config.sample_max)
+        self.spectrum
+            .inverse(ctx, &spectrum, MAGNITUDE_MAX, self.config.sample_max)
     }
 }

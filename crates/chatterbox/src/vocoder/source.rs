@@ -24,8 +24,19 @@ impl SourceState {
     pub fn new(config: &VocoderConfig, seed: u64) -> SourceState {
         let count = config.source.harmonics + 1;
         let noise = Noise::new(seed);
-        let offsets = (0..count as u64).map(|harmonic| if harmonic == 0 { 0.0 } else { f64::from(noise.uniform(u64::MAX, harmonic)) - 0.5 });
-        SourceState { turns: vec![0.0; count], offsets: offsets.collect(), noise, position: 0 }
+        let offsets = (0..count as u64).map(|harmonic| {
+            if harmonic == 0 {
+                0.0
+            } else {
+                f64::from(noise.uniform(u64::MAX, harmonic)) - 0.5
+            }
+        });
+        SourceState {
+            turns: vec![0.0; count],
+            offsets: offsets.collect(),
+            noise,
+            position: 0,
+        }
     }
 
     /// The harmonics of frames with these fundamental frequencies, `[samples][harmonics + 1]`.
@@ -37,12 +48,21 @@ impl SourceState {
         let mut rows = out.chunks_exact_mut(count);
         for &f0 in f0 {
             let voiced = f0 > source.voiced_threshold;
-            let deviation = if voiced { source.noise_deviation } else { source.sine_amplitude / 3.0 };
+            let deviation = if voiced {
+                source.noise_deviation
+            } else {
+                source.sine_amplitude / 3.0
+            };
             for row in rows.by_ref().take(per_frame) {
                 for (harmonic, value) in row.iter_mut().enumerate() {
                     let turns = &mut self.turns[harmonic];
                     *turns = (*turns + f64::from(f0) * (harmonic + 1) as f64 / rate).fract();
-                    let sine = if voiced { ((*turns + self.offsets[harmonic]) * TAU).sin() as f32 * source.sine_amplitude } else { 0.0 };
+                    let sine = if voiced {
+                        ((*turns + self.offsets[harmonic]) * TAU).sin() as f32
+                            * source.sine_amplitude
+                    } else {
+                        0.0
+                    };
                     *value = sine + deviation * self.noise.normal(self.position, harmonic as u64);
                 }
                 self.position += 1;

@@ -15,12 +15,22 @@ pub(super) struct Spectrum {
 
 impl Spectrum {
     pub fn new(fft: usize, hop: usize) -> Spectrum {
-        let window = (0..fft).map(|sample| (0.5 - 0.5 * (TAU * sample as f64 / fft as f64).cos()) as f32).collect();
+        let window = (0..fft)
+            .map(|sample| (0.5 - 0.5 * (TAU * sample as f64 / fft as f64).cos()) as f32)
+            .collect();
         let table = |function: fn(f64) -> f64| -> Vec<f32> {
-            let angles = (0..fft / 2 + 1).flat_map(|bin| (0..fft).map(move |sample| TAU * (bin * sample % fft) as f64 / fft as f64));
+            let angles = (0..fft / 2 + 1).flat_map(|bin| {
+                (0..fft).map(move |sample| TAU * (bin * sample % fft) as f64 / fft as f64)
+            });
             angles.map(|angle| function(angle) as f32).collect()
         };
-        Spectrum { fft, hop, window, cosines: table(f64::cos), sines: table(f64::sin) }
+        Spectrum {
+            fft,
+            hop,
+            window,
+            cosines: table(f64::cos),
+            sines: table(f64::sin),
+        }
     }
 
     fn bins(&self) -> usize {
@@ -52,7 +62,13 @@ impl Spectrum {
     }
 
     /// Log magnitudes and phases before their sine, `[frames, 2 bins]`, → samples `[(frames − 1) · hop, 1]` within ± `sample_max`.
-    pub fn inverse(&self, ctx: &Context<'_>, spectrum: &Tensor, magnitude_max: f32, sample_max: f32) -> Tensor {
+    pub fn inverse(
+        &self,
+        ctx: &Context<'_>,
+        spectrum: &Tensor,
+        magnitude_max: f32,
+        sample_max: f32,
+    ) -> Tensor {
         let (frames, bins) = (spectrum.rows(), self.bins());
         let count = (frames - 1) * self.hop;
         let mut samples = ctx.zeros(&[count.max(1), 1]);
@@ -64,12 +80,21 @@ impl Spectrum {
                 let magnitude = row[bin].exp().min(magnitude_max);
                 let phase = row[bins + bin].sin();
                 // All but the first and the last bin stand for a mirrored one too.
-                let share = if bin == 0 || bin + 1 == bins { 1.0 } else { 2.0 } / self.fft as f32;
+                let share = if bin == 0 || bin + 1 == bins {
+                    1.0
+                } else {
+                    2.0
+                } / self.fft as f32;
                 real[bin] = magnitude * phase.cos() * share;
                 imaginary[bin] = magnitude * phase.sin() * share;
             }
             for index in 0..self.fft {
-                let Some(position) = (frame * self.hop + index).checked_sub(half).filter(|&position| position < count) else { continue };
+                let Some(position) = (frame * self.hop + index)
+                    .checked_sub(half)
+                    .filter(|&position| position < count)
+                else {
+                    continue;
+                };
                 let mut value = 0.0;
                 for bin in 0..bins {
                     let place = bin * self.fft + index;
@@ -89,7 +114,10 @@ impl Spectrum {
     fn overlap(&self, position: usize, frames: usize) -> f32 {
         let last = (position / self.hop).min(frames - 1);
         let first = (position + 1).saturating_sub(self.fft).div_ceil(self.hop);
-        (first..=last).map(|frame| self.window[position - frame * self.hop].powi(2)).sum::<f32>().max(1e-11)
+        (first..=last)
+            .map(|frame| self.window[position - frame * self.hop].powi(2))
+            .sum::<f32>()
+            .max(1e-11)
     }
 }
 

@@ -26,7 +26,13 @@ pub struct VocoderState {
 impl VocoderState {
     /// The start of a stream.
     pub fn new(vocoder: &Vocoder, bands: usize, seed: u64) -> VocoderState {
-        VocoderState { source: SourceState::new(vocoder.config(), seed), bands, mel: Vec::new(), source_samples: Vec::new(), emitted: 0 }
+        VocoderState {
+            source: SourceState::new(vocoder.config(), seed),
+            bands,
+            mel: Vec::new(),
+            source_samples: Vec::new(),
+            emitted: 0,
+        }
     }
 
     /// Most frames that one decoding of `frames` new frames sees: what a workspace must be planned for.
@@ -37,10 +43,20 @@ impl VocoderState {
 
 impl Vocoder {
     /// Takes mel frames `[frames][bands]` and gives the samples that can be known now; with `last`, all of them.
-    pub fn stream(&self, ctx: &Context<'_>, state: &mut VocoderState, mel: &[f32], last: bool) -> Vec<f32> {
+    pub fn stream(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut VocoderState,
+        mel: &[f32],
+        last: bool,
+    ) -> Vec<f32> {
         state.mel.extend_from_slice(mel);
         let frames = state.mel.len() / state.bands;
-        let known = if last { frames } else { frames.saturating_sub(REACH_FRAMES) };
+        let known = if last {
+            frames
+        } else {
+            frames.saturating_sub(REACH_FRAMES)
+        };
         if known <= state.emitted {
             return Vec::new();
         }
@@ -60,7 +76,13 @@ impl Vocoder {
     }
 
     /// Decodes everything that `state` holds; the source of frames up to `known` is final and kept.
-    fn decode_window(&self, ctx: &Context<'_>, state: &mut VocoderState, frames: usize, known: usize) -> Tensor {
+    fn decode_window(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut VocoderState,
+        frames: usize,
+        known: usize,
+    ) -> Tensor {
         let config = self.config();
         let per_frame = config.samples_per_frame();
         let harmonics = config.source.harmonics + 1;
@@ -69,7 +91,9 @@ impl Vocoder {
         let mut sines = ctx.tensor(&[(frames - state.emitted) * per_frame, harmonics]);
         if !ctx.is_dry() {
             let f0 = f0.data();
-            let (now, later) = sines.data_mut().split_at_mut((known - state.emitted) * per_frame * harmonics);
+            let (now, later) = sines
+                .data_mut()
+                .split_at_mut((known - state.emitted) * per_frame * harmonics);
             state.source.advance(config, &f0[state.emitted..known], now);
             // What follows is not final: it is made from here again next time.
             state.source.clone().advance(config, &f0[known..], later);
@@ -82,7 +106,9 @@ impl Vocoder {
             let (before, after) = source.data_mut().split_at_mut(state.emitted * per_frame);
             before.copy_from_slice(&state.source_samples);
             after.copy_from_slice(merged.data());
-            state.source_samples.extend_from_slice(&merged.data()[..(known - state.emitted) * per_frame]);
+            state
+                .source_samples
+                .extend_from_slice(&merged.data()[..(known - state.emitted) * per_frame]);
         }
         drop(merged);
         self.decode(ctx, View::from(&mel), &source)

@@ -33,7 +33,7 @@ impl Flow {
     pub fn load(loader: &mut Loader<'_>, config: &FlowConfig) -> Result<Flow, WeightsError> {
         let hidden = config.encoder.hidden;
         Ok(Flow {
-            config: config.clone(),
+            config: *config,
             embedding: loader.matrix("flow.input_embedding.weight", [config.vocabulary, hidden])?,
             speaker: loader.linear(
                 "flow.spk_embed_affine_layer",

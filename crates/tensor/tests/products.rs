@@ -4,10 +4,12 @@ mod common;
 
 use common::{dot, matrix, memory, product, random, relative_l2, unpacked, vector};
 use proptest::prelude::*;
+use sottovoce_memory::{Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{
-    Activation, Attention, Context, Conv1d, Conv2d, ConvTranspose1d, Linear, Padding, Precision,
-    RelativePositions, Threads, View, Workspace,
+    Activation, Attention, CacheLayout, CachePrecision, CachedPart, Context, Conv1d, Conv2d,
+    ConvTranspose1d, Linear, Operations, Padding, Precision, RelativePositions, Threads, View,
+    Workspace,
 };
 
 fn with_context<R>(threads: usize, test: impl FnOnce(Context<'_>) -> R) -> R {
@@ -215,5 +217,64 @@ fn a_row_has_the_same_bits_whatever_the_threads_and_the_other_rows() {
             alone,
             "a hundred rows against one at {precision}"
         );
+    }
+}
+
+#[test]
+fn attention_over_cached_positions_equals_attention_whatever_their_parts() {
+    for (heads, size) in [(3, 20), (4, 64)] {
+        let (positions, columns) = (150, heads * size);
+        let [q, k, v] = [(0, 2), (1, positions), (2, positions)]
+            .map(|(seed, rows)| random(seed, rows * columns));
+        for (precision, tolerance) in [
+            (CachePrecision::F32, 1e-5),
+            (CachePrecision::F16, 1e-3),
+            (CachePrecision::Int8, 1e-2),
+        ] {
+            let layout = CacheLayout {
+                heads,
+                size,
+                precision,
+            };
+            let row_bytes = layout.row_bytes();
+            let cpu = Cpu::new(Threads::new(2));
+            let stored = |x: &[f32]| {
+                // Blocks are aligned as pages are.
+                let owner = Owner::new(Region::KeyValue, "test");
+                let mut block = memory()
+                    .allocate(positions * row_bytes, owner)
+                    .expect("room");
+                let rows = x.chunks_exact(columns);
+                for (row, out) in rows.zip(block.bytes_mut().chunks_exact_mut(row_bytes)) {
+                    cpu.cache_row(row, layout, out);
+                }
+                block
+            };
+            let (keys, values) = (stored(&k), stored(&v));
+            let part = |start: usize, end: usize| CachedPart {
+                keys: &keys.bytes()[start * row_bytes..end * row_bytes],
+                values: &values.bytes()[start * row_bytes..end * row_bytes],
+                positions: end - start,
+            };
+            let [q, k, v] = [(&q, 2), (&k, positions), (&v, positions)]
+                .map(|(x, rows)| View::new(x, rows, columns));
+            let (got, expected) = with_context(2, |ctx| {
+                let parts = [part(0, 37), part(37, 40), part(40, 150)];
+                let got = ctx.attention_cached(q, &[&parts, &parts], layout, 0.3);
+                let options = Attention {
+                    heads,
+                    scale: 0.3,
+                    causal: false,
+                    relative: None,
+                };
+                let expected = ctx.attention(q, k, v, &options);
+                (got.data().to_vec(), expected.data().to_vec())
+            });
+            let error = relative_l2(&got, &expected);
+            assert!(
+                error < tolerance,
+                "{precision:?} in heads of {size}: {error}"
+            );
+        }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn attention_cached(
         match set {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 => {
-                // SAFETY: the instruction set comes from detection; the body is safe code.
+                // SAFETY: the instruction set comes from detection; what is read is sliced with its bounds checked.
                 unsafe { avx512(&task, out) }
             }
             #[cfg(target_arch = "x86_64")]
@@ -74,7 +74,121 @@ struct Task<'a> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
 fn avx512(task: &Task<'_>, out: &mut [f32]) {
-    attend(task, out);
+    use crate::cache::CachePrecision;
+    if !task.layout.size.is_multiple_of(16) {
+        return attend(task, out);
+    }
+    match task.layout.precision {
+        CachePrecision::F32 => x86::attend::<f32>(task, out),
+        CachePrecision::F16 => x86::attend::<half::f16>(task, out),
+        CachePrecision::Int8 => x86::attend::<i8>(task, out),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{BLOCK, HEADS, Task};
+    use crate::cpu::kernel::Element;
+    use crate::cpu::maths::exp;
+    use half::f16;
+    use std::arch::x86_64::{
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
+
+    /// A stored row's part of one head, and the factor of its elements.
+    pub(super) trait Stored: Element + bytemuck::AnyBitPattern {
+        fn head(row: &[u8], heads: usize, head: usize, size: usize) -> (&[Self], f32) {
+            let _ = heads;
+            let values: &[Self] = bytemuck::cast_slice(row);
+            (&values[head * size..][..size], 1.0)
+        }
+    }
+
+    impl Stored for f32 {}
+    impl Stored for f16 {}
+    impl Stored for i8 {
+        fn head(row: &[u8], heads: usize, head: usize, size: usize) -> (&[i8], f32) {
+            let (scales, levels) = row.split_at(heads * 4);
+            let scale = &scales[head * 4..][..4];
+            let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
+            (bytemuck::cast_slice(&levels[head * size..][..size]), scale)
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn dot<E: Element>(q: &[f32], row: &[E]) -> f32 {
+        assert_eq!(q.len(), row.len());
+        let mut sum = _mm512_setzero_ps();
+        for place in (0..q.len() / 16 * 16).step_by(16) {
+            // SAFETY: sixteen elements from `place` are inside both.
+            unsafe {
+                let values = E::load(row.as_ptr().add(place));
+                sum = _mm512_fmadd_ps(values, _mm512_loadu_ps(q.as_ptr().add(place)), sum);
+            }
+        }
+        _mm512_reduce_add_ps(sum)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn add<E: Element>(weight: f32, row: &[E], out: &mut [f32]) {
+        assert_eq!(out.len(), row.len());
+        let weight = _mm512_set1_ps(weight);
+        for place in (0..out.len() / 16 * 16).step_by(16) {
+            // SAFETY: sixteen elements from `place` are inside both.
+            unsafe {
+                let values = E::load(row.as_ptr().add(place));
+                let out = out.as_mut_ptr().add(place);
+                _mm512_storeu_ps(out, _mm512_fmadd_ps(values, weight, _mm512_loadu_ps(out)));
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
+    pub(super) fn attend<E: Stored>(task: &Task<'_>, out: &mut [f32]) {
+        let (heads, size) = (task.layout.heads, task.layout.size);
+        let row_bytes = task.layout.row_bytes();
+        let mut largest = [f32::NEG_INFINITY; HEADS];
+        let mut totals = [0.0_f32; HEADS];
+        out.fill(0.0);
+        for part in task.parts {
+            for start in (0..part.positions).step_by(BLOCK) {
+                let count = BLOCK.min(part.positions - start);
+                let range = start * row_bytes..(start + count) * row_bytes;
+                let keys = &part.keys[range.clone()];
+                let values = &part.values[range];
+                for (index, (q, out)) in
+                    (task.q.chunks_exact(size).zip(out.chunks_exact_mut(size))).enumerate()
+                {
+                    let head = task.first + index;
+                    let mut weights = [f32::NEG_INFINITY; BLOCK];
+                    for (weight, row) in weights.iter_mut().zip(keys.chunks_exact(row_bytes)) {
+                        let (row, factor) = E::head(row, heads, head, size);
+                        *weight = task.scale * factor * dot(q, row);
+                    }
+                    let most = weights.iter().fold(largest[index], |most, &w| most.max(w));
+                    let shrink = exp(largest[index] - most);
+                    largest[index] = most;
+                    // What is past `count` becomes 0.
+                    weights
+                        .iter_mut()
+                        .for_each(|weight| *weight = exp(*weight - most));
+                    totals[index] = totals[index] * shrink + weights.iter().sum::<f32>();
+                    out.iter_mut().for_each(|out| *out *= shrink);
+                    for (&weight, row) in weights.iter().zip(values.chunks_exact(row_bytes)) {
+                        let (row, factor) = E::head(row, heads, head, size);
+                        add(weight * factor, row, out);
+                    }
+                }
+            }
+        }
+        for (index, out) in out.chunks_exact_mut(size).enumerate() {
+            let factor = 1.0 / totals[index];
+            out.iter_mut().for_each(|out| *out *= factor);
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -298,6 +298,11 @@ fn multiply_rows(
 ) {
     let left = product.left;
     let outputs = product.right.outputs();
+    // Tiles of equal height: a last one of few rows would wait for its weights.
+    let tile_rows = rows
+        .len()
+        .div_ceil(rows.len().div_ceil(TILE_ROWS).max(1))
+        .max(1);
     for panel in panels {
         let first_output = panel * PANEL;
         let width = PANEL.min(outputs.next_multiple_of(16) - first_output);
@@ -307,15 +312,15 @@ fn multiply_rows(
                 let depth = STRETCH.min(left.segment_len - first);
                 let input = segment * left.segment_len + first;
                 let (weights, stride) = stretch(set, product, panel, width, input, depth, buffer);
-                for (tile, row) in rows.clone().step_by(TILE_ROWS).enumerate() {
+                for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                     let start = row * left.stride + segment * left.segment_stride + first;
                     let left = Left {
                         data: &left.data[start..],
                         stride: left.stride,
-                        rows: TILE_ROWS.min(rows.end - row),
+                        rows: tile_rows.min(rows.end - row),
                         depth,
                     };
-                    let tile = &mut tiles[tile * TILE_ROWS * PANEL..];
+                    let tile = &mut tiles[tile * tile_rows * PANEL..];
                     kernel::accumulate(set, left, weights, stride, width, tile);
                 }
             }

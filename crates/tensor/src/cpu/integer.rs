@@ -37,7 +37,8 @@ pub(crate) fn available() -> bool {
     }
 }
 
-/// How a quantised row lies in scratch, in f32 units: high bytes, low bytes, sums of levels by 32, then scale and total.
+/// How a quantised row lies in scratch, in f32 units: bytes (four high ones, then the four low ones of the same inputs, and so on), sums of
+/// levels by 32, then scale and the sum of the high bytes.
 #[derive(Clone, Copy)]
 struct RowLayout {
     /// Inputs, padded with zeros to a multiple of 64.
@@ -62,33 +63,34 @@ pub(crate) fn scratch(rows: usize, inputs: usize) -> usize {
     rows * RowLayout::of(inputs).len()
 }
 
-/// A quantised row.
+/// Quantised rows, one after the other.
+#[derive(Clone, Copy)]
 struct Quantised<'a> {
-    high: &'a [i8],
-    low: &'a [i8],
-    /// Sums of levels of 32 inputs each.
-    sums: &'a [i32],
-    scale: f32,
-    /// Sums of the high and low bytes.
-    totals: [i32; 2],
+    data: &'a [f32],
+    layout: RowLayout,
 }
 
 impl<'a> Quantised<'a> {
-    fn of(row: &'a [f32], layout: RowLayout) -> Quantised<'a> {
-        let bytes: &[i8] = bytemuck::cast_slice(&row[..layout.inputs / 2]);
-        let (high, low) = bytes.split_at(layout.inputs);
-        let rest = &row[layout.inputs / 2..];
-        let (sums, last) = rest.split_at(layout.inputs / 32);
-        let sums: &[i32] = bytemuck::cast_slice(sums);
-        let total: i32 = sums.iter().sum();
-        let high_total = last[1].to_bits() as i32;
-        Quantised {
-            high,
-            low,
-            sums,
-            scale: last[0],
-            totals: [high_total, total.wrapping_sub(high_total.wrapping_mul(256))],
-        }
+    fn row(&self, index: usize) -> &'a [f32] {
+        &self.data[index * self.layout.len()..][..self.layout.len()]
+    }
+
+    /// Sums of levels of 32 inputs each.
+    fn sums(&self, index: usize) -> &'a [i32] {
+        let sums = &self.row(index)[self.layout.inputs / 2..][..self.layout.inputs / 32];
+        bytemuck::cast_slice(sums)
+    }
+
+    fn scale(&self, index: usize) -> f32 {
+        self.row(index)[self.layout.inputs / 2 + self.layout.inputs / 32]
+    }
+
+    /// Sums of the high and low bytes.
+    fn totals(&self, index: usize) -> [i32; 2] {
+        let total: i32 = self.sums(index).iter().sum();
+        let high = self.row(index)[self.layout.inputs / 2 + self.layout.inputs / 32 + 1];
+        let high = high.to_bits() as i32;
+        [high, total.wrapping_sub(high.wrapping_mul(256))]
     }
 }
 
@@ -99,7 +101,7 @@ fn quantise(row: &[f32], layout: RowLayout, out: &mut [f32]) {
     let scale = largest / LEVEL_MAX;
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     let (bytes, rest) = out.split_at_mut(layout.inputs / 2);
-    let (high, low) = bytemuck::cast_slice_mut::<f32, i8>(bytes).split_at_mut(layout.inputs);
+    let bytes: &mut [i8] = bytemuck::cast_slice_mut(bytes);
     let (sums, last) = rest.split_at_mut(layout.inputs / 32);
     let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
     let mut high_total = 0;
@@ -111,12 +113,15 @@ fn quantise(row: &[f32], layout: RowLayout, out: &mut [f32]) {
             // NaN becomes 0, as no weight can turn it into a number.
             *level = (value * inverse).round_ties_even() as i32;
         }
-        let (high, low) = (&mut high[range.clone()], &mut low[range]);
-        for ((high, low), &level) in high.iter_mut().zip(low).zip(&levels) {
-            let upper = (level + 128) >> 8;
-            *high = upper as i8;
-            *low = (level - (upper << 8)) as i8;
-            high_total += upper;
+        let quads = bytes[group * 64..][..64].chunks_exact_mut(8);
+        for (quad, levels) in quads.zip(levels.chunks_exact(4)) {
+            let (high, low) = quad.split_at_mut(4);
+            for ((high, low), &level) in high.iter_mut().zip(low).zip(levels) {
+                let upper = (level + 128) >> 8;
+                *high = upper as i8;
+                *low = (level - (upper << 8)) as i8;
+                high_total += upper;
+            }
         }
         *sum = levels.iter().sum();
     }
@@ -151,7 +156,7 @@ pub(crate) fn multiply(
             });
         }
     });
-    let quantised = &*scratch;
+    let scratch = &*scratch;
     let panels = weight.rows().div_ceil(16);
     let chunks = rows.div_ceil(CHUNK_ROWS);
     let groups = (4 * threads.count())
@@ -165,11 +170,11 @@ pub(crate) fn multiply(
             for first in (chunk * CHUNK_ROWS..end).step_by(ROWS) {
                 let count = ROWS.min(end - first);
                 let mut tile = [[0.0; 16]; ROWS];
-                let rows: [Quantised<'_>; ROWS] = std::array::from_fn(|index| {
-                    let row = first + index.min(count - 1);
-                    Quantised::of(&quantised[row * layout.len()..][..layout.len()], layout)
-                });
-                panel_product(weight, panel, &rows[..count], &mut tile);
+                let rows = Quantised {
+                    data: &scratch[first * layout.len()..(first + count) * layout.len()],
+                    layout,
+                };
+                panel_product(weight, panel, rows, count, &mut tile);
                 let valid = 16.min(weight.rows() - 16 * panel);
                 for (index, tile) in tile.iter_mut().take(count).enumerate() {
                     // SAFETY: each task has its own rows and panels.
@@ -183,7 +188,7 @@ pub(crate) fn multiply(
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn panel_product(_: &Matrix, _: usize, _: &[Quantised<'_>], _: &mut [[f32; 16]; ROWS]) {
+fn panel_product(_: &Matrix, _: usize, _: Quantised<'_>, _: usize, _: &mut [[f32; 16]; ROWS]) {
     unreachable!("asked for only where it is available")
 }
 
@@ -191,7 +196,8 @@ fn panel_product(_: &Matrix, _: usize, _: &[Quantised<'_>], _: &mut [[f32; 16]; 
 fn panel_product(
     weight: &Matrix,
     panel: usize,
-    rows: &[Quantised<'_>],
+    rows: Quantised<'_>,
+    count: usize,
     tile: &mut [[f32; 16]; ROWS],
 ) {
     let data = weight.packed_bytes();
@@ -203,7 +209,7 @@ fn panel_product(
             let weights = &parts.weights[panel * bytes..][..bytes];
             macro_rules! dispatch {
                 ($($rows:literal)*) => {
-                    match rows.len() {
+                    match count {
                         // SAFETY: `available` was asked; the panel is whole and rows are at least as long as it is deep.
                         $($rows => unsafe { x86::int8_panel::<$rows>(weights, scales, rows, tile) },)*
                         _ => unreachable!("at most {ROWS} rows"),
@@ -217,7 +223,7 @@ fn panel_product(
             let blocks = &data[panel * bytes..][..bytes];
             macro_rules! dispatch {
                 ($($rows:literal)*) => {
-                    match rows.len() {
+                    match count {
                         // SAFETY: as above.
                         $($rows => unsafe { x86::q4_panel::<$rows>(blocks, rows, tile) },)*
                         _ => unreachable!("at most {ROWS} rows"),
@@ -241,14 +247,21 @@ mod x86 {
         _mm512_storeu_ps, _mm512_sub_epi32,
     };
 
-    /// Four neighbouring bytes of a row in every lane.
+    /// The high and the low bytes of four neighbouring inputs in every lane.
+    ///
+    /// # Safety
+    /// Eight bytes must lie at `from`.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn quad(bytes: &[i8], step: usize) -> __m512i {
-        debug_assert!(4 * step + 4 <= bytes.len());
-        // SAFETY: the caller keeps `step` inside the row.
-        let word = unsafe { bytes.as_ptr().add(4 * step).cast::<i32>().read_unaligned() };
-        _mm512_set1_epi32(word)
+    unsafe fn quads(from: *const u8) -> [__m512i; 2] {
+        // SAFETY: passed on from the caller.
+        let [high, low] = unsafe {
+            [
+                from.cast::<i32>().read_unaligned(),
+                from.add(4).cast::<i32>().read_unaligned(),
+            ]
+        };
+        [_mm512_set1_epi32(high), _mm512_set1_epi32(low)]
     }
 
     /// # Safety
@@ -257,20 +270,22 @@ mod x86 {
     pub(super) unsafe fn int8_panel<const N: usize>(
         weights: &[u8],
         scales: &[f32],
-        rows: &[Quantised<'_>],
+        rows: Quantised<'_>,
         tile: &mut [[f32; 16]; ROWS],
     ) {
         let mut sums = [[_mm512_setzero_si512(); 2]; N];
         let steps = weights.len() / 64;
-        assert!(rows.len() >= N && rows.iter().all(|row| row.high.len() >= 4 * steps));
+        let stride = rows.layout.len() * 4;
+        assert!(rows.data.len() * 4 >= N * stride && rows.layout.inputs >= 4 * steps);
+        let bytes: *const u8 = rows.data.as_ptr().cast();
         for step in 0..steps {
             // SAFETY: inside the panel, and inside the rows by the assertion.
             unsafe {
                 let levels = _mm512_loadu_si512(weights.as_ptr().add(64 * step).cast());
                 for (row, [high, low]) in sums.iter_mut().enumerate() {
-                    let row = rows.get_unchecked(row);
-                    *high = _mm512_dpbusd_epi32(*high, levels, quad(row.high, step));
-                    *low = _mm512_dpbusd_epi32(*low, levels, quad(row.low, step));
+                    let [upper, lower] = quads(bytes.add(row * stride + 8 * step));
+                    *high = _mm512_dpbusd_epi32(*high, levels, upper);
+                    *low = _mm512_dpbusd_epi32(*low, levels, lower);
                 }
             }
         }
@@ -278,15 +293,14 @@ mod x86 {
         unsafe {
             let scales = _mm512_loadu_ps(scales.as_ptr());
             for (index, [high, low]) in sums.into_iter().enumerate() {
-                let row = &rows[index];
+                let totals = rows.totals(index);
                 // Levels were stored with 128 added.
-                let [high, low] =
-                    [(high, row.totals[0]), (low, row.totals[1])].map(|(sum, total)| {
-                        let extra = _mm512_set1_epi32(total.wrapping_mul(128));
-                        _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, extra))
-                    });
+                let [high, low] = [(high, totals[0]), (low, totals[1])].map(|(sum, total)| {
+                    let extra = _mm512_set1_epi32(total.wrapping_mul(128));
+                    _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, extra))
+                });
                 let sum = _mm512_fmadd_ps(high, _mm512_set1_ps(256.0), low);
-                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(row.scale));
+                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(rows.scale(index)));
                 _mm512_storeu_ps(tile[index].as_mut_ptr(), _mm512_mul_ps(sum, scale));
             }
         }
@@ -297,13 +311,16 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni,f16c")]
     pub(super) unsafe fn q4_panel<const N: usize>(
         blocks: &[u8],
-        rows: &[Quantised<'_>],
+        rows: Quantised<'_>,
         tile: &mut [[f32; 16]; ROWS],
     ) {
         let mask = _mm512_set1_epi8(15);
         let mut sums = [_mm512_setzero_ps(); N];
         let groups = blocks.len() / Q4_BLOCK;
-        assert!(rows.len() >= N && rows.iter().all(|row| row.sums.len() >= groups));
+        let stride = rows.layout.len() * 4;
+        assert!(rows.data.len() * 4 >= N * stride && rows.layout.inputs >= 32 * groups);
+        let bytes: *const u8 = rows.data.as_ptr().cast();
+        let group_sums: [&[i32]; N] = std::array::from_fn(|index| rows.sums(index));
         for (group, block) in blocks.chunks_exact(Q4_BLOCK).enumerate() {
             // SAFETY: four lines of 64 bytes and 16 half-precision scales are a block; rows reach this group by the assertion.
             unsafe {
@@ -317,19 +334,19 @@ mod x86 {
                 let halves: __m256i = _mm256_loadu_si256(block.as_ptr().add(256).cast());
                 let scales = _mm512_cvtph_ps(halves);
                 for (index, sum) in sums.iter_mut().enumerate() {
-                    let row = rows.get_unchecked(index);
                     let mut parts = [[_mm512_setzero_si512(); 2]; 2];
                     for (step, &levels) in levels.iter().enumerate() {
                         // Two sums each, because the next product must wait for the last.
                         let [high, low] = &mut parts[step % 2];
                         let step = 8 * group + step;
-                        *high = _mm512_dpbusd_epi32(*high, levels, quad(row.high, step));
-                        *low = _mm512_dpbusd_epi32(*low, levels, quad(row.low, step));
+                        let [upper, lower] = quads(bytes.add(index * stride + 8 * step));
+                        *high = _mm512_dpbusd_epi32(*high, levels, upper);
+                        *low = _mm512_dpbusd_epi32(*low, levels, lower);
                     }
                     let high = _mm512_add_epi32(parts[0][0], parts[1][0]);
                     let low = _mm512_add_epi32(parts[0][1], parts[1][1]);
                     // Levels were stored with 8 added.
-                    let extra = _mm512_set1_epi32(8 * row.sums[group]);
+                    let extra = _mm512_set1_epi32(8 * group_sums[index][group]);
                     let both = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
                     let value = _mm512_cvtepi32_ps(_mm512_sub_epi32(both, extra));
                     *sum = _mm512_add_ps(*sum, _mm512_mul_ps(value, scales));
@@ -337,7 +354,7 @@ mod x86 {
             }
         }
         for (index, sum) in sums.into_iter().enumerate() {
-            let scaled = _mm512_mul_ps(sum, _mm512_set1_ps(rows[index].scale));
+            let scaled = _mm512_mul_ps(sum, _mm512_set1_ps(rows.scale(index)));
             // SAFETY: a row of the tile is 16 long.
             unsafe { _mm512_storeu_ps(tile[index].as_mut_ptr(), scaled) };
         }

@@ -209,11 +209,11 @@ fn portable_block<const FUSED: bool, const ROWS: usize>(
     }
 }
 
-/// Elements of a panel, sixteen at a time as f32.
+/// Stored numbers, sixteen at a time as f32.
 #[cfg(target_arch = "x86_64")]
-trait Element: Copy {
+pub(crate) trait Element: Copy {
     /// # Safety
-    /// Sixteen elements must lie at `from`.
+    /// Sixteen elements must lie at `from`, and the machine must have AVX-512F.
     unsafe fn load(from: *const Self) -> std::arch::x86_64::__m512;
 }
 
@@ -235,6 +235,17 @@ impl Element for f16 {
         use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
         // SAFETY: passed on from the caller.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Element for i8 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(from: *const i8) -> std::arch::x86_64::__m512 {
+        use std::arch::x86_64::{_mm_loadu_si128, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps};
+        // SAFETY: passed on from the caller.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod noise;
 pub mod s3gen;
+pub mod t3;
 pub mod text;
 pub mod vocoder;
 pub mod weights;

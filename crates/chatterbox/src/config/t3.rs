@@ -88,6 +88,8 @@ pub enum SamplingOrder {
     PenaltyFirst,
     /// Temperature, top-k, top-p, then repetition penalty (the start token counts in the first step only).
     PenaltyLast,
+    /// Guidance, temperature, repetition penalty (the start token counts), top-p: the streaming fork's.
+    TemperatureFirst,
 }
 
 /// The reference's sampling defaults for a model.

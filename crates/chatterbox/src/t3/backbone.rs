@@ -1,0 +1,262 @@
+//! The decoder stack, Llama or GPT-2: the same skeleton with other norms, positions and feed-forward parts.
+
+use super::cache::Caches;
+use super::rope;
+use crate::config::{BackboneConfig, BackboneKind};
+use crate::weights::{Loader, WeightsError};
+use sottovoce_tensor::{Activation, Context, LayerNorm, Linear, Matrix, Precision, Tensor, Vector};
+
+/// Where an input row stands: which state, which of its rows, which position.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) state: usize,
+    pub(super) row: usize,
+    pub(super) position: usize,
+}
+
+impl Place {
+    /// A position of the first state's first row.
+    pub(super) fn first(position: usize) -> Place {
+        Place {
+            state: 0,
+            row: 0,
+            position,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Backbone {
+    heads: usize,
+    head_size: usize,
+    blocks: Vec<Block>,
+    norm: Norm,
+    /// GPT-2's learned positions.
+    positions: Option<Matrix>,
+    /// Llama's angles a position.
+    frequencies: Option<Vec<f32>>,
+}
+
+#[derive(Debug)]
+struct Block {
+    attention_norm: Norm,
+    /// Query, key and value on top of each other.
+    query_key_value: Linear,
+    output: Linear,
+    feed_forward_norm: Norm,
+    feed_forward: FeedForward,
+}
+
+#[derive(Debug)]
+enum Norm {
+    RootMeanSquare { scale: Vector, epsilon: f32 },
+    Layer(LayerNorm),
+}
+
+impl Norm {
+    fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
+        match self {
+            Norm::RootMeanSquare { scale, epsilon } => ctx.rms_norm(x, scale, *epsilon),
+            Norm::Layer(norm) => ctx.layer_norm(x, norm),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum FeedForward {
+    /// SiLU-gated; gate and up on top of each other.
+    Gated { gate_up: Linear, down: Linear },
+    /// GELU in its tanh form.
+    Gelu { up: Linear, down: Linear },
+}
+
+impl Backbone {
+    pub(super) fn load(
+        loader: &mut Loader<'_>,
+        config: &BackboneConfig,
+    ) -> Result<Backbone, WeightsError> {
+        let blocks = (0..config.layers)
+            .map(|index| match config.kind {
+                BackboneKind::Llama => Block::load_llama(loader, config, index),
+                BackboneKind::Gpt2 => Block::load_gpt2(loader, config, index),
+            })
+            .collect::<Result<_, _>>()?;
+        let norm = match config.kind {
+            BackboneKind::Llama => root_mean_square(loader, "tfmr.norm", config)?,
+            BackboneKind::Gpt2 => layer(loader, "tfmr.ln_f", config)?,
+        };
+        let positions = match config.kind {
+            BackboneKind::Llama => None,
+            BackboneKind::Gpt2 => {
+                let precision = loader.precision();
+                loader.set_precision(match precision {
+                    Precision::F32 => Precision::F32,
+                    _ => Precision::F16,
+                });
+                let shape = [config.position_count_max, config.hidden];
+                let table = loader.matrix("tfmr.wpe.weight", shape)?;
+                loader.set_precision(precision);
+                Some(table)
+            }
+        };
+        Ok(Backbone {
+            heads: config.heads,
+            head_size: config.head_size,
+            blocks,
+            norm,
+            positions,
+            frequencies: (config.rope.as_ref())
+                .map(|rope| rope::frequencies(rope, config.head_size)),
+        })
+    }
+
+    /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all places, whose caches must have room;
+    /// a place sees its state's positions up to its own.
+    pub(super) fn forward(
+        &self,
+        ctx: &Context<'_>,
+        mut x: Tensor,
+        places: &[Place],
+        caches: &mut Caches<'_, '_>,
+    ) -> Tensor {
+        let positions: Vec<usize> = places.iter().map(|place| place.position).collect();
+        if let Some(table) = &self.positions {
+            let positions: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
+            ctx.add(&mut x, &ctx.embedding(table, &positions));
+        }
+        let angles = (self.frequencies.as_ref())
+            .map(|frequencies| rope::angles(ctx, frequencies, &positions));
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let normed = block.attention_norm.forward(ctx, &x);
+            let mut joined = ctx.linear(&normed, &block.query_key_value);
+            drop(normed);
+            if let Some([cosines, sines]) = &angles {
+                let columns = self.heads * self.head_size;
+                // Queries and keys lie side by side and turn alike.
+                let turned = joined.view_mut().columns(0..2 * columns);
+                ctx.rotate(turned, 2 * self.heads, cosines, sines);
+            }
+            let seen = self.attend(ctx, layer, &joined, places, caches);
+            drop(joined);
+            ctx.linear_add(&seen, &block.output, &mut x);
+            drop(seen);
+            let normed = block.feed_forward_norm.forward(ctx, &x);
+            let (inner, down) = match &block.feed_forward {
+                FeedForward::Gated { gate_up, down } => {
+                    (ctx.gated_silu(&ctx.linear(&normed, gate_up)), down)
+                }
+                FeedForward::Gelu { up, down } => (
+                    ctx.linear_activated(&normed, up, Activation::GeluTanh),
+                    down,
+                ),
+            };
+            ctx.linear_add(&inner, down, &mut x);
+        }
+        self.norm.forward(ctx, &x)
+    }
+
+    fn attend(
+        &self,
+        ctx: &Context<'_>,
+        layer: usize,
+        joined: &Tensor,
+        places: &[Place],
+        caches: &mut Caches<'_, '_>,
+    ) -> Tensor {
+        let columns = self.heads * self.head_size;
+        let joined = joined.view();
+        let (keys, values) = (
+            joined.columns(columns..2 * columns),
+            joined.columns(2 * columns..3 * columns),
+        );
+        if !ctx.is_dry() {
+            for (index, place) in places.iter().enumerate() {
+                caches.store(ctx, layer, *place, keys.row(index), values.row(index));
+            }
+        }
+        let scale = 1.0 / (self.head_size as f32).sqrt();
+        let (parts, layout) = caches.read(layer, places, self.heads, self.head_size);
+        let sequences: Vec<&[_]> = parts.iter().map(Vec::as_slice).collect();
+        ctx.attention_cached(joined.columns(0..columns), &sequences, layout, scale)
+    }
+}
+
+impl Block {
+    fn load_llama(
+        loader: &mut Loader<'_>,
+        config: &BackboneConfig,
+        index: usize,
+    ) -> Result<Block, WeightsError> {
+        let name = |part: &str| format!("tfmr.layers.{index}.{part}");
+        let (hidden, inner) = (config.hidden, config.feed_forward);
+        let columns = config.heads * config.head_size;
+        let joined = |loader: &mut Loader<'_>, label: &str, parts: &[&str], shape| {
+            let names: Vec<String> = (parts.iter())
+                .map(|part| name(&format!("{part}.weight")))
+                .collect();
+            let weight = loader.matrix_joined(&name(label), &names, shape)?;
+            Ok(Linear { weight, bias: None })
+        };
+        Ok(Block {
+            attention_norm: root_mean_square(loader, &name("input_layernorm"), config)?,
+            query_key_value: joined(
+                loader,
+                "self_attn.qkv_proj.weight",
+                &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+                [columns, hidden],
+            )?,
+            output: loader.linear(&name("self_attn.o_proj"), [hidden, columns], false)?,
+            feed_forward_norm: root_mean_square(loader, &name("post_attention_layernorm"), config)?,
+            feed_forward: FeedForward::Gated {
+                gate_up: joined(
+                    loader,
+                    "mlp.gate_up_proj.weight",
+                    &["mlp.gate_proj", "mlp.up_proj"],
+                    [inner, hidden],
+                )?,
+                down: loader.linear(&name("mlp.down_proj"), [hidden, inner], false)?,
+            },
+        })
+    }
+
+    fn load_gpt2(
+        loader: &mut Loader<'_>,
+        config: &BackboneConfig,
+        index: usize,
+    ) -> Result<Block, WeightsError> {
+        let name = |part: &str| format!("tfmr.h.{index}.{part}");
+        let (hidden, inner) = (config.hidden, config.feed_forward);
+        let columns = config.heads * config.head_size;
+        let joined = [3 * columns, hidden];
+        Ok(Block {
+            attention_norm: layer(loader, &name("ln_1"), config)?,
+            query_key_value: loader.linear_transposed(&name("attn.c_attn"), joined, true)?,
+            output: loader.linear_transposed(&name("attn.c_proj"), [hidden, columns], true)?,
+            feed_forward_norm: layer(loader, &name("ln_2"), config)?,
+            feed_forward: FeedForward::Gelu {
+                up: loader.linear_transposed(&name("mlp.c_fc"), [inner, hidden], true)?,
+                down: loader.linear_transposed(&name("mlp.c_proj"), [hidden, inner], true)?,
+            },
+        })
+    }
+}
+
+fn root_mean_square(
+    loader: &mut Loader<'_>,
+    name: &str,
+    config: &BackboneConfig,
+) -> Result<Norm, WeightsError> {
+    Ok(Norm::RootMeanSquare {
+        scale: loader.vector(&format!("{name}.weight"), config.hidden)?,
+        epsilon: config.norm_epsilon,
+    })
+}
+
+fn layer(
+    loader: &mut Loader<'_>,
+    name: &str,
+    config: &BackboneConfig,
+) -> Result<Norm, WeightsError> {
+    let norm = loader.layer_norm(name, config.hidden, config.norm_epsilon)?;
+    Ok(Norm::Layer(norm))
+}

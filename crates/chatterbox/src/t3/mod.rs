@@ -1,0 +1,423 @@
+//! T3: text tokens and a voice to speech tokens.
+//!
+//! The conditioning of a voice is run once ([`T3::prefix`]); its keys and values serve every utterance in that voice. An utterance then
+//! has a [`T3State`]: [`T3::prefill`] takes the text, and [`T3::step`] one token a call for many states together, each at its own
+//! position, reading the weights once. Both return logits, which a [`sampler::Sampler`] turns into the next token.
+//!
+//! With classifier-free guidance every state has two rows: the first sees the text, the second a text of zeros. All rows share the
+//! prefix, whose inputs are the same.
+
+mod backbone;
+mod cache;
+mod conditioning;
+mod rope;
+pub mod sampler;
+
+pub use cache::{KeyValueStore, Prefix, T3State};
+
+use crate::config::T3Config;
+use crate::weights::{Loader, WeightsError};
+use backbone::{Backbone, Place};
+use conditioning::Conditioning;
+use sottovoce_memory::{OutOfMemory, Owner};
+use sottovoce_tensor::{CachePrecision, Context, Linear, Matrix, Precision, Tensor};
+use std::sync::Arc;
+
+/// Why T3 could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum T3Error {
+    /// No memory for keys and values or for activations.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    /// A token that the vocabulary does not have.
+    #[error("{kind} token {token} is not below the vocabulary's {vocabulary}")]
+    TokenOutOfRange {
+        /// `text` or `speech`.
+        kind: &'static str,
+        /// The token.
+        token: u32,
+        /// Rows of the table.
+        vocabulary: usize,
+    },
+    /// More tokens or positions than the model has places for.
+    #[error("{count} {kind} are more than the {limit} that the model takes: shorten the text")]
+    TooLong {
+        /// What there are too many of.
+        kind: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A speaker embedding of another length.
+    #[error("the speaker embedding has {found} values, the model takes {expected}")]
+    SpeakerEmbedding {
+        /// What the model takes.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+}
+
+/// What T3 knows of a voice.
+#[derive(Clone, Copy, Debug)]
+pub struct VoiceConditioning<'a> {
+    /// The voice encoder's embedding.
+    pub speaker_embedding: &'a [f32],
+    /// Speech tokens of the reference clip; may be empty. Those past the config's most are not used.
+    pub prompt_tokens: &'a [u32],
+}
+
+/// The network. Immutable; what changes is in [`T3State`].
+#[derive(Debug)]
+pub struct T3 {
+    config: T3Config,
+    backbone: Backbone,
+    conditioning: Conditioning,
+    text_embedding: Matrix,
+    speech_embedding: Matrix,
+    /// Learned positions of text and speech (base).
+    positions: Option<[Matrix; 2]>,
+    speech_head: Linear,
+}
+
+impl T3 {
+    /// Takes the network's weights.
+    ///
+    /// # Errors
+    /// If one is missing, has another shape or is not finite.
+    pub fn load(loader: &mut Loader<'_>, config: &T3Config) -> Result<T3, WeightsError> {
+        let hidden = config.backbone.hidden;
+        let precision = loader.precision();
+        let backbone = Backbone::load(loader, &config.backbone)?;
+        let conditioning = Conditioning::load(loader, config)?;
+        // Tables and the head are read row by row or once a step: 4 bits would save little and cost accuracy.
+        loader.set_precision(match precision {
+            Precision::Q4 => Precision::Int8,
+            other => other,
+        });
+        let text_embedding = loader.matrix("text_emb.weight", [config.text_vocabulary, hidden])?;
+        let speech = [config.speech_vocabulary, hidden];
+        let speech_embedding = loader.matrix("speech_emb.weight", speech)?;
+        let speech_head = loader.linear("speech_head", speech, config.speech_head_bias)?;
+        let positions = match config.positions {
+            Some(tables) => Some([
+                loader.matrix("text_pos_emb.emb.weight", [tables.text, hidden])?,
+                loader.matrix("speech_pos_emb.emb.weight", [tables.speech, hidden])?,
+            ]),
+            None => None,
+        };
+        loader.set_precision(precision);
+        Ok(T3 {
+            config: *config,
+            backbone,
+            conditioning,
+            text_embedding,
+            speech_embedding,
+            positions,
+            speech_head,
+        })
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &T3Config {
+        &self.config
+    }
+
+    /// Rows of logits a state has: 2 with classifier-free guidance.
+    pub fn rows(&self) -> usize {
+        if self.config.classifier_free_guidance {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// A store of keys and values for this network, at most `page_count_max` pages.
+    pub fn store(
+        &self,
+        memory: &sottovoce_memory::Memory,
+        precision: CachePrecision,
+        page_count_max: usize,
+    ) -> KeyValueStore {
+        KeyValueStore::new(memory, &self.config, precision, page_count_max)
+    }
+
+    /// Runs a voice's conditioning and keeps its keys and values, to be shared by all utterances in that voice.
+    ///
+    /// # Errors
+    /// If memory runs out, or the voice was not made for this model.
+    pub fn prefix(
+        &self,
+        ctx: &Context<'_>,
+        store: &KeyValueStore,
+        owner: Owner,
+        voice: &VoiceConditioning<'_>,
+        exaggeration: f32,
+    ) -> Result<Prefix, T3Error> {
+        let x = self.condition(ctx, voice, exaggeration)?;
+        let mut prefix = store.prefix(owner);
+        prefix.grow(x.rows())?;
+        let places: Vec<Place> = (0..x.rows()).map(Place::first).collect();
+        self.backbone
+            .forward(ctx, x, &places, &mut cache::Caches::Prefix(&mut prefix));
+        ctx.finish()?;
+        Ok(prefix)
+    }
+
+    /// `[speaker | prompt | emotion]` as inputs of the backbone.
+    fn condition(
+        &self,
+        ctx: &Context<'_>,
+        voice: &VoiceConditioning<'_>,
+        exaggeration: f32,
+    ) -> Result<Tensor, T3Error> {
+        let expected = self.config.speaker_embedding;
+        let found = voice.speaker_embedding.len();
+        if found != expected {
+            return Err(T3Error::SpeakerEmbedding { expected, found });
+        }
+        let count = (voice.prompt_tokens.len()).min(self.config.prompt_token_count_max);
+        let prompt = &voice.prompt_tokens[..count];
+        self.check_tokens("speech", prompt)?;
+        let prompt_embedding = (!prompt.is_empty()).then(|| {
+            let mut x = ctx.embedding(&self.speech_embedding, prompt);
+            if let Some([_, speech]) = &self.positions {
+                let positions: Vec<u32> = (0..prompt.len() as u32).collect();
+                ctx.add(&mut x, &ctx.embedding(speech, &positions));
+            }
+            x
+        });
+        let speaker = ctx.upload(&[1, expected], voice.speaker_embedding);
+        Ok(self
+            .conditioning
+            .forward(ctx, &speaker, prompt_embedding, exaggeration))
+    }
+
+    fn check_tokens(&self, kind: &'static str, tokens: &[u32]) -> Result<(), T3Error> {
+        let vocabulary = match kind {
+            "text" => self.text_embedding.rows(),
+            _ => self.speech_embedding.rows(),
+        };
+        match tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(&token) => Err(T3Error::TokenOutOfRange {
+                kind,
+                token,
+                vocabulary,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A state that has taken nothing but the prefix.
+    pub fn state(&self, store: &KeyValueStore, owner: Owner, prefix: Arc<Prefix>) -> T3State {
+        store.state(owner, prefix, self.rows())
+    }
+
+    /// Takes the text (with its start and stop where the model has them) and the start of speech; logits `[rows, vocabulary]` of the first
+    /// token.
+    ///
+    /// # Errors
+    /// If memory runs out, a token is not in the vocabulary, or there are too many.
+    pub fn prefill(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut T3State,
+        text: &[u32],
+    ) -> Result<Tensor, T3Error> {
+        self.start(ctx, state, text, &[])
+    }
+
+    /// Teacher-forced logits `[rows, speech.len(), vocabulary]`: place k predicts `speech[k]` from the text and all before it.
+    ///
+    /// # Errors
+    /// As [`T3::prefill`].
+    pub fn teacher_forced(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut T3State,
+        text: &[u32],
+        speech: &[u32],
+    ) -> Result<Tensor, T3Error> {
+        let given = &speech[..speech.len().saturating_sub(1)];
+        let logits = self.start(ctx, state, text, given)?;
+        Ok(logits.reshape(&[self.rows(), given.len() + 1, self.config.speech_vocabulary]))
+    }
+
+    /// Text, start tokens, then `speech`; logits of the last start token and of each of `speech`, row by row.
+    fn start(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut T3State,
+        text: &[u32],
+        speech: &[u32],
+    ) -> Result<Tensor, T3Error> {
+        self.check_tokens("text", text)?;
+        self.check_tokens("speech", speech)?;
+        let starts = if self.config.speech_start_twice { 2 } else { 1 };
+        let length = text.len() + starts + speech.len();
+        self.check_length(state.position() + length, text.len(), speech.len() + 1)?;
+
+        let mut tokens = vec![self.config.speech_start; starts];
+        tokens.extend_from_slice(speech);
+        // Both start tokens stand at speech position 0.
+        let positions: Vec<u32> = (0..tokens.len())
+            .map(|index| (index + 1).saturating_sub(starts) as u32)
+            .collect();
+        let speech_part = self.embed_speech(ctx, &tokens, &positions);
+        let mut text_parts = Vec::new();
+        for row in 0..self.rows() {
+            text_parts.push(self.embed_text(ctx, text, row));
+        }
+        let mut parts = Vec::new();
+        for text_part in &text_parts {
+            parts.push(text_part.view());
+            parts.push(speech_part.view());
+        }
+        let x = ctx.concat_rows(&parts);
+        drop((text_parts, speech_part));
+
+        let first = state.position();
+        state.grow(length)?;
+        let places: Vec<Place> = (0..self.rows())
+            .flat_map(|row| {
+                (0..length).map(move |index| Place {
+                    state: 0,
+                    row,
+                    position: first + index,
+                })
+            })
+            .collect();
+        let mut states = [state];
+        let x = self
+            .backbone
+            .forward(ctx, x, &places, &mut cache::Caches::States(&mut states));
+        states[0].speech_position = speech.len();
+        let wanted = speech.len() + 1;
+        let last: Vec<_> = (0..self.rows())
+            .map(|row| {
+                x.view()
+                    .rows((row + 1) * length - wanted..(row + 1) * length)
+            })
+            .collect();
+        let logits = ctx.linear(&ctx.concat_rows(&last), &self.speech_head);
+        ctx.finish()?;
+        Ok(logits)
+    }
+
+    /// Takes one token for each state; logits `[states · rows, vocabulary]` of the next, a state's rows together.
+    ///
+    /// # Errors
+    /// If memory runs out (then no state has moved), a token is not in the vocabulary, or a state is at the end of what the model takes.
+    pub fn step(
+        &self,
+        ctx: &Context<'_>,
+        states: &mut [&mut T3State],
+        tokens: &[u32],
+    ) -> Result<Tensor, T3Error> {
+        assert_eq!(states.len(), tokens.len(), "a token for each state");
+        self.check_tokens("speech", tokens)?;
+        for state in states.iter() {
+            self.check_length(state.position() + 1, 0, state.speech_position + 2)?;
+        }
+        let mut positions = Vec::with_capacity(states.len());
+        let mut places = Vec::with_capacity(states.len() * self.rows());
+        for index in 0..states.len() {
+            if let Err(error) = states[index].grow(1) {
+                (states[..index].iter_mut()).for_each(|state| state.shrink(1));
+                return Err(error.into());
+            }
+            let state = &mut states[index];
+            state.speech_position += 1;
+            positions.push(state.speech_position as u32);
+            for row in 0..self.rows() {
+                places.push(Place {
+                    state: index,
+                    row,
+                    position: state.position() - 1,
+                });
+            }
+        }
+        let x = self.embed_speech(ctx, tokens, &positions);
+        let logits = self.decode(ctx, x, &places, &mut cache::Caches::States(states));
+        if let Err(error) = ctx.finish() {
+            states.iter_mut().for_each(|state| state.shrink(1));
+            return Err(error.into());
+        }
+        Ok(logits)
+    }
+
+    /// Repeats each state's input for its rows, runs the backbone and the head.
+    fn decode(
+        &self,
+        ctx: &Context<'_>,
+        x: Tensor,
+        places: &[Place],
+        caches: &mut cache::Caches<'_, '_>,
+    ) -> Tensor {
+        let x = match self.rows() {
+            1 => x,
+            rows => {
+                let parts: Vec<_> = (0..x.rows() * rows)
+                    .map(|index| x.view().rows(index / rows..index / rows + 1))
+                    .collect();
+                ctx.concat_rows(&parts)
+            }
+        };
+        let x = self.backbone.forward(ctx, x, places, caches);
+        ctx.linear(&x, &self.speech_head)
+    }
+
+    /// Runs a step's operations in a measuring context, so that its workspace can be planned.
+    pub fn measure_step(&self, ctx: &Context<'_>, states: usize) {
+        let tokens = vec![0; states];
+        let places: Vec<Place> = (0..states * self.rows()).map(|_| Place::first(0)).collect();
+        let x = self.embed_speech(ctx, &tokens, &tokens);
+        self.decode(ctx, x, &places, &mut cache::Caches::None);
+    }
+
+    fn check_length(&self, length: usize, text: usize, speech: usize) -> Result<(), T3Error> {
+        let mut limits = vec![("positions", length, self.config.backbone.position_count_max)];
+        if let Some(tables) = &self.config.positions {
+            limits.push(("text tokens", text, tables.text));
+            limits.push(("speech tokens", speech, tables.speech));
+        }
+        match limits.into_iter().find(|(_, count, limit)| count > limit) {
+            Some((kind, count, limit)) => Err(T3Error::TooLong { kind, count, limit }),
+            None => Ok(()),
+        }
+    }
+
+    fn embed_speech(&self, ctx: &Context<'_>, tokens: &[u32], positions: &[u32]) -> Tensor {
+        let mut x = ctx.embedding(&self.speech_embedding, tokens);
+        if let Some([_, table]) = &self.positions {
+            ctx.add(&mut x, &ctx.embedding(table, positions));
+        }
+        x
+    }
+
+    /// Row 1's text is zeros, with positions all the same.
+    fn embed_text(&self, ctx: &Context<'_>, text: &[u32], row: usize) -> Tensor {
+        let mut x = match row {
+            0 => ctx.embedding(&self.text_embedding, text),
+            _ => ctx.zeros(&[text.len(), self.config.backbone.hidden]),
+        };
+        if let Some([table, _]) = &self.positions {
+            let positions: Vec<u32> = (0..text.len() as u32).collect();
+            ctx.add(&mut x, &ctx.embedding(table, &positions));
+        }
+        x
+    }
+
+    /// The most speech tokens that fit after `text_len` text tokens and a prefix of `prefix_len`.
+    pub fn speech_tokens_max(&self, prefix_len: usize, text_len: usize) -> usize {
+        let starts = if self.config.speech_start_twice { 2 } else { 1 };
+        let positions = self.config.backbone.position_count_max;
+        let after_text = positions.saturating_sub(prefix_len + text_len + starts);
+        match self.config.positions {
+            Some(tables) => after_text.min(tables.speech - 1),
+            None => after_text,
+        }
+    }
+}

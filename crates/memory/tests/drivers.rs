@@ -148,7 +148,7 @@ fn simulated_addresses_grow_downwards_and_fill_gaps_from_above() {
     );
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod linux {
     use super::*;
 

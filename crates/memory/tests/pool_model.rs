@@ -368,14 +368,20 @@ fn threads_with_a_queue_each_never_share_a_byte() {
                 let owner = Owner::new(Region::Workspace, "test");
                 let mut held = Vec::new();
                 let mut state = u64::from(thread) + 1;
-                for _ in 0..2000 {
+                // An interpreter is a thousand times slower.
+                let (rounds, size_max) = if cfg!(miri) {
+                    (20, 500)
+                } else {
+                    (2000, 100_000)
+                };
+                for _ in 0..rounds {
                     state = state
                         .wrapping_mul(6364136223846793005)
                         .wrapping_add(1442695040888963407);
                     let random = (state >> 33) as usize;
                     if held.len() < 20 && !random.is_multiple_of(3) {
                         let mut block = memory
-                            .allocate_on(1 + random % 100_000, owner, u64::from(thread))
+                            .allocate_on(1 + random % size_max, owner, u64::from(thread))
                             .unwrap();
                         block.bytes_mut().fill(thread);
                         held.push(block);

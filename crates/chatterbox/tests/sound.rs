@@ -1,0 +1,278 @@
+//! The flow and the vocoder against the reference's own classes, and chunk by chunk against the whole.
+
+use sottovoce_chatterbox::config::{
+    FlowConfig, FlowDecoderConfig, FlowEncoderConfig, ModelConfig, VocoderConfig,
+};
+use sottovoce_chatterbox::noise::Noise;
+use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
+use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
+use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_formats::safetensors::{Header, read_header};
+use sottovoce_memory::Memory;
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{Context, Precision, Threads, Workspace};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Largest relative L2 error against the reference, in f32.
+const TOLERANCE: f32 = 1e-4;
+const BANDS: usize = 80;
+
+struct Fixture {
+    bytes: Vec<u8>,
+    header: Header,
+    model: Source,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// The fixture's tensors, and its weights as a model of these sizes.
+    fn open(name: &str, config: &ModelConfig) -> Fixture {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
+        let bytes = std::fs::read(&path).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.safetensors"), &bytes).unwrap();
+        std::fs::write(folder.path().join("config.json"), config.to_json()).unwrap();
+        Fixture {
+            header: read_header(&bytes).unwrap(),
+            model: Source::open(folder.path()).unwrap(),
+            bytes,
+            _folder: folder,
+        }
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let info = &self.header.tensors[name];
+        let mut values = vec![0.0; info.shape.iter().product()];
+        info.dtype
+            .read_f32(&self.bytes[info.bytes.clone()], &mut values);
+        values
+    }
+
+    /// A tensor stored `[channels, time]`, as `[time][channels]`.
+    fn sequence(&self, name: &str) -> Vec<f32> {
+        let (channels, values) = (self.header.tensors[name].shape[0], self.floats(name));
+        let time = values.len() / channels;
+        (0..time)
+            .flat_map(|frame| (0..channels).map(move |channel| (frame, channel)))
+            .map(|(frame, channel)| values[channel * time + frame])
+            .collect()
+    }
+
+    fn tokens(&self, name: &str) -> Vec<u32> {
+        let info = &self.header.tensors[name];
+        let values = info
+            .dtype
+            .read_i64(&self.bytes[info.bytes.clone()])
+            .unwrap();
+        values.into_iter().map(|value| value as u32).collect()
+    }
+}
+
+fn small_flow(official: FlowConfig) -> FlowConfig {
+    FlowConfig {
+        vocabulary: 40,
+        silence_token: 0,
+        speaker_vector: 24,
+        encoder: FlowEncoderConfig {
+            hidden: 16,
+            heads: 2,
+            feed_forward: 24,
+            layers: 1,
+            ..official.encoder
+        },
+        decoder: FlowDecoderConfig {
+            channels: 16,
+            middle_stages: 1,
+            blocks: 2,
+            heads: 2,
+            head_size: 8,
+        },
+        ..official
+    }
+}
+
+fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let difference: f32 = found
+        .iter()
+        .zip(expected)
+        .map(|(found, expected)| (found - expected).powi(2))
+        .sum();
+    let size: f32 = expected.iter().map(|value| value * value).sum();
+    let error = (difference / size).sqrt();
+    assert!(
+        error <= tolerance,
+        "{what}: relative L2 error {error:e} must be at most {tolerance:e}"
+    );
+}
+
+fn with_context<R>(work: impl FnOnce(&Context<'_>) -> R) -> R {
+    let memory = Memory::host(1 << 30);
+    let workspace = Workspace::pooled(&memory, "test");
+    let cpu = Cpu::new(Threads::new(2));
+    work(&Context::new(&workspace, &cpu))
+}
+
+#[test]
+fn the_flow_gives_the_references_mel() {
+    let cases = [
+        ("flow_euler.safetensors", ModelConfig::tiny_base()),
+        ("flow_mean_flow.safetensors", ModelConfig::tiny_turbo()),
+    ];
+    for (file, config) in cases {
+        let config = ModelConfig {
+            flow: small_flow(config.flow),
+            ..config
+        };
+        let fixture = Fixture::open(file, &config);
+        let memory = Memory::host(1 << 28);
+        let flow = load(
+            &fixture.model,
+            Component::Flow,
+            Precision::F32,
+            &memory,
+            |loader| Flow::load(loader, &config.flow),
+        )
+        .unwrap()
+        .network;
+        for case in ["bare", "prompted"] {
+            let mut tokens = fixture.tokens(&format!("{case}.flow_prompt_tokens"));
+            let prompt_frames = 2 * tokens.len();
+            tokens.extend(fixture.tokens(&format!("{case}.flow_tokens")));
+            let prompt_mel = fixture.floats(&format!("{case}.flow_prompt_mel"));
+            let speaker = fixture.floats(&format!("{case}.flow_x_vector"));
+            let noise = fixture.sequence(&format!("{case}.flow_noise"));
+            let mel = with_context(|ctx| {
+                let start = ctx.upload(&[2 * tokens.len(), BANDS], &noise);
+                flow.mel_from(ctx, &tokens, &prompt_mel, &speaker, start)
+                    .data()[prompt_frames * BANDS..]
+                    .to_vec()
+            });
+            assert_close(
+                &mel,
+                &fixture.sequence(&format!("{case}.mel")),
+                TOLERANCE,
+                &format!("{file}, {case}"),
+            );
+        }
+    }
+}
+
+fn vocoder_model() -> (Fixture, Vocoder, Memory) {
+    let tiny = ModelConfig::tiny_turbo();
+    let vocoder = VocoderConfig {
+        channels: 32,
+        f0_channels: 16,
+        ..ModelConfig::turbo().vocoder
+    };
+    let config = ModelConfig { vocoder, ..tiny };
+    let fixture = Fixture::open("vocoder.safetensors", &config);
+    let memory = Memory::host(1 << 28);
+    let vocoder = load(
+        &fixture.model,
+        Component::Vocoder,
+        Precision::F32,
+        &memory,
+        |loader| Vocoder::load(loader, &config.vocoder, BANDS),
+    );
+    (fixture, vocoder.unwrap().network, memory)
+}
+
+#[test]
+fn the_vocoder_gives_the_references_frequencies_and_samples() {
+    let (fixture, vocoder, _memory) = vocoder_model();
+    let mel = fixture.sequence("vocoder_mel");
+    let source = fixture.floats("vocoder_source");
+    let frames = mel.len() / BANDS;
+    let (f0, wav) = with_context(|ctx| {
+        let mel = ctx.upload(&[frames, BANDS], &mel);
+        let source = ctx.upload(&[source.len(), 1], &source);
+        (
+            vocoder.f0(ctx, &mel).data().to_vec(),
+            vocoder.decode(ctx, &mel, &source).data().to_vec(),
+        )
+    });
+    assert_close(&f0, &fixture.floats("f0"), TOLERANCE, "f0");
+    assert_close(&wav, &fixture.floats("wav"), TOLERANCE, "wav");
+}
+
+#[test]
+fn the_vocoder_chunk_by_chunk_gives_what_the_whole_gives() {
+    let (_, vocoder, _memory) = vocoder_model();
+    const FRAMES: usize = 120;
+    let noise = Noise::new(3);
+    let mel: Vec<f32> = (0..FRAMES * BANDS)
+        .map(|place| 0.3 * noise.normal((place / BANDS) as u64, (place % BANDS) as u64) - 4.0)
+        .collect();
+    let speak = |chunk: usize| {
+        let mut state = VocoderState::new(&vocoder, BANDS, 5);
+        with_context(|ctx| {
+            let mut samples = Vec::new();
+            for piece in mel.chunks(chunk * BANDS) {
+                samples.extend(vocoder.stream(ctx, &mut state, piece, false));
+            }
+            samples.extend(vocoder.stream(ctx, &mut state, &[], true));
+            samples
+        })
+    };
+    let whole = speak(FRAMES);
+    assert_eq!(whole.len(), FRAMES * 480);
+    for chunk in [7, 20, 50] {
+        assert_close(
+            &speak(chunk),
+            &whole,
+            1e-3,
+            &format!("chunks of {chunk} frames"),
+        );
+    }
+}
+
+#[test]
+fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks_before_the_window()
+{
+    let config = ModelConfig::tiny_turbo();
+    let config = ModelConfig {
+        flow: small_flow(config.flow),
+        ..config
+    };
+    let fixture = Fixture::open("flow_mean_flow.safetensors", &config);
+    let memory = Memory::host(1 << 28);
+    let flow = load(
+        &fixture.model,
+        Component::Flow,
+        Precision::F32,
+        &memory,
+        |loader| Flow::load(loader, &config.flow),
+    )
+    .unwrap()
+    .network;
+    let voice = Arc::new(FlowVoice {
+        speaker_vector: fixture.floats("bare.flow_x_vector"),
+        ..FlowVoice::default()
+    });
+    let tokens: Vec<u32> = (0..60).map(|place| place * 7 % 40).collect();
+    let speak = |chunk: usize, context: usize| {
+        let mut state = FlowState::new(voice.clone(), 9, context);
+        state.push(&tokens);
+        with_context(|ctx| {
+            let mut mel = Vec::new();
+            while state.waiting() > 0 {
+                let count = chunk.min(state.waiting());
+                mel.extend(flow.stream(ctx, &mut state, count));
+            }
+            mel
+        })
+    };
+    let whole = speak(60, 0);
+    assert_eq!(whole.len(), 60 * 2 * BANDS);
+    assert_close(&speak(60, 50), &whole, 1e-6, "one chunk is the whole");
+    assert_close(
+        &speak(20, 60),
+        &whole,
+        0.2,
+        "attention sees later frames in the whole only",
+    );
+}

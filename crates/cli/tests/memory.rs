@@ -236,3 +236,34 @@ fn plan_takes_a_list_of_buffers() {
         "{message}"
     );
 }
+
+#[test]
+fn convert_goes_to_a_snapshot_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = write(folder.path(), "run.trace", TRACE.as_bytes());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (pickle, text) = (path("run.pickle.gz"), path("back.trace"));
+    let report = json(&["convert", trace.to_str().unwrap(), &pickle, "--json"]);
+    assert_eq!(report["format"], "snapshot");
+    assert_eq!(report["compressed"], true);
+    assert!(memory(&["convert", &pickle, &text]).status.success());
+    assert_eq!(std::fs::read_to_string(&text).unwrap(), TRACE);
+    let report = json(&["replay", &pickle, "--json"]);
+    assert_eq!(report["end_reserved"], report["recorded"]["end_reserved"]);
+}
+
+#[test]
+fn a_conversion_that_fails_leaves_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = write(folder.path(), "bad.trace", b"a 1 5 x\nf 2\n");
+    let out = write(folder.path(), "out.trace", b"precious");
+    let output = memory(&["convert", trace.to_str().unwrap(), out.to_str().unwrap()]);
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("line 2: id 2 is freed but not live"),
+        "{message}"
+    );
+    assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}

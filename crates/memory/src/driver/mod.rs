@@ -5,11 +5,13 @@
 
 mod books;
 mod host;
+mod noted;
 mod scripted;
 mod sealed;
 mod simulated;
 
 pub use host::HostDriver;
+pub use noted::{Note, Noted, Notes};
 pub use scripted::{Script, Scripted};
 pub use sealed::{Seal, Sealed};
 pub use simulated::{Call, SimulatedControl, SimulatedDriver};

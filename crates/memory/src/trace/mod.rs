@@ -32,9 +32,11 @@ mod reader;
 pub mod replay;
 mod snapshot;
 mod text;
+mod write;
 
 pub use error::{TraceError, TraceErrorKind, TracePosition};
 pub use event::{Event, TagId, Tags};
 pub use lifetimes::Lifetimes;
 pub use reader::{Progress, Reader};
 pub use snapshot::SnapshotSummary;
+pub use write::{TraceFormat, WriteError, write};

@@ -1,6 +1,7 @@
 //! Tools for anyone with an out-of-memory error: traces of allocations in, answers out.
 
 mod check;
+mod convert;
 mod plan;
 mod replay;
 
@@ -22,6 +23,8 @@ pub struct Arguments {
 enum Command {
     /// Explain each option of an allocator configuration: does nothing, harms, unsupported, misspelt.
     Check(check::Arguments),
+    /// Write a trace in another format: text, gzip or a PyTorch snapshot.
+    Convert(convert::Arguments),
     /// Find how small an arena the allocations of a trace fit into.
     Plan(plan::Arguments),
     /// Run a trace through the caching allocator under any configuration.
@@ -32,6 +35,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
     }

@@ -35,7 +35,7 @@ enum Stage {
 
 /// The tag of what was allocated before the ring began and freed within it.
 const EARLY_TAG: &str = "(before the recording)";
-/// Where the ring begins.
+/// Where the ring begins, if anything was live before.
 const RING_MARKER: &str = "recording";
 
 impl SnapshotReader {
@@ -147,7 +147,9 @@ impl SnapshotReader {
                             let parser = Parser::new(self.source()?, &Limits::default(), queue);
                             self.ring = ring;
                             self.stage = Stage::Ring(Box::new(parser));
-                            return Ok(Some(Event::Marker(RING_MARKER.into())));
+                            if index > 0 {
+                                return Ok(Some(Event::Marker(RING_MARKER.into())));
+                            }
                         }
                     }
                 }

@@ -1,0 +1,115 @@
+//! `sottovoce memory convert`: a trace in another format.
+
+use super::Outcome;
+use crate::output::reading::Reading;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use sottovoce_memory::trace::{self, Reader, TraceFormat, WriteError};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce memory convert snapshot.pickle run.trace.gz
+  sottovoce memory convert run.trace.gz run.pickle
+  python -m torch.cuda._memory_viz trace_plot run.pickle -o run.html
+
+The name of OUT says the format: .pickle and .pkl are PyTorch's snapshot, anything else is text; .gz behind it compresses. A trace
+has no addresses: a snapshot made of one shows those that PyTorch's allocator would give by default.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// A trace (text, plain or gzip) or a PyTorch snapshot, told apart by content.
+    trace: PathBuf,
+    /// Where to write.
+    out: PathBuf,
+    /// The format, whatever OUT is called.
+    #[arg(long, value_enum)]
+    to: Option<Format>,
+    /// Print one JSON object when done.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A format of traces.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One event a line.
+    Text,
+    /// PyTorch's memory snapshot.
+    Snapshot,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let name = arguments.out.to_string_lossy().to_ascii_lowercase();
+    let (name, compressed) = match name.strip_suffix(".gz") {
+        Some(name) => (name, true),
+        None => (name.as_str(), false),
+    };
+    let format = arguments
+        .to
+        .unwrap_or(if name.ends_with(".pickle") || name.ends_with(".pkl") {
+            Format::Snapshot
+        } else {
+            Format::Text
+        });
+    let mut reader = Reader::open(&arguments.trace)?;
+    let reading = Reading::begin(reader.progress());
+    // Under another name until it is whole: a failure leaves what was there.
+    let partial = partial_name(&arguments.out);
+    let outcome = write(&mut reader, format, compressed, &partial);
+    drop(reading);
+    let events = match outcome {
+        Ok(events) => events,
+        Err(error) => {
+            // What cannot be removed was perhaps never made.
+            let _ = std::fs::remove_file(&partial);
+            return Err(match error {
+                WriteError::Io(error) => format!("{}: {error}", arguments.out.display()).into(),
+                other => other.into(),
+            });
+        }
+    };
+    std::fs::rename(&partial, &arguments.out)
+        .map_err(|error| format!("{}: {error}", arguments.out.display()))?;
+    let bytes = std::fs::metadata(&arguments.out)?.len();
+    let format = match format {
+        Format::Text => "text",
+        Format::Snapshot => "snapshot",
+    };
+    if arguments.json {
+        println!(
+            "{}",
+            json!({ "events": events, "format": format, "compressed": compressed, "bytes": bytes })
+        );
+    } else {
+        println!(
+            "{events} events, {bytes} bytes of {format} in {}",
+            arguments.out.display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn partial_name(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+fn write(
+    reader: &mut Reader,
+    format: Format,
+    compressed: bool,
+    path: &Path,
+) -> Result<u64, WriteError> {
+    let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
+    let format = match format {
+        Format::Text => TraceFormat::Text,
+        Format::Snapshot => TraceFormat::Snapshot,
+    };
+    trace::write(reader, format, compressed, file)
+}

@@ -1,0 +1,41 @@
+//! Pickles: any bytes are read or refused within the memory allowed, and what was read can be walked.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sottovoce_formats::pickle::{self, Globals, Limits, View};
+
+fuzz_target!(|bytes: &[u8]| {
+    for globals in [Globals::Refuse, Globals::Inert] {
+        let limits = Limits {
+            memory_bytes: 1 << 20,
+            globals,
+        };
+        match pickle::read(bytes, &limits) {
+            Ok(document) => {
+                assert!(document.encoded_bytes() <= bytes.len() as u64);
+                walk(document.root());
+            }
+            Err(error) => assert!(error.offset <= bytes.len() as u64, "{error}"),
+        }
+    }
+});
+
+/// Looks at some thousand values, from any of which others can be reached in circles.
+fn walk(root: View<'_>) {
+    let mut pending = vec![root];
+    for _ in 0..4096 {
+        let Some(view) = pending.pop() else {
+            return;
+        };
+        let _ = (view.integer(), view.unsigned(), view.float(), view.text());
+        let _ = (view.kind(), view.global(), view.entry("segments").is_some());
+        pending.extend(view.items().into_iter().flatten().take(16));
+        pending.extend(view.persistent_id());
+        for (key, value) in view.entries().into_iter().flatten().take(16) {
+            pending.extend([key, value]);
+        }
+        if let Some(call) = view.call() {
+            pending.extend([view.at(call.callable), view.at(call.arguments)]);
+        }
+    }
+}

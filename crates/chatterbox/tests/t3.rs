@@ -184,8 +184,8 @@ fn steps_give_what_teacher_forcing_gives_alone_and_in_a_batch() {
                     }
                 }
                 // The states go different ways; the first stays on the teacher's.
-                for place in 0..speech.len() - 1 {
-                    let tokens = [speech[place], 17 + place as u32, 5000];
+                for (place, &token) in speech[..speech.len() - 1].iter().enumerate() {
+                    let tokens = [token, 17 + place as u32, 5000];
                     let mut all: Vec<&mut T3State> = states.iter_mut().collect();
                     let logits = model.t3.step(ctx, &mut all, &tokens).expect("room");
                     for index in 0..rows {

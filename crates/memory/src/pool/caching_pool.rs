@@ -308,7 +308,8 @@ impl Pool {
         self.exclusively(0, |exclusive| {
             exclusive.settle();
             exclusive.global.active_peak = Default::default();
-            exclusive.global.reserved_peak = (0, 0);
+            let allocated = exclusive.total(Figure::AllocatedBytes, BOTH);
+            exclusive.global.reserved_peak = (exclusive.global.reserved_bytes, allocated);
             for figure in 0..FIGURES {
                 for column in 0..=BOTH {
                     let total: u64 = exclusive

@@ -145,7 +145,7 @@ impl Exclusive<'_> {
     }
 
     /// A figure of all shards together.
-    fn total(&self, figure: Figure, column: usize) -> u64 {
+    pub fn total(&self, figure: Figure, column: usize) -> u64 {
         self.shards
             .iter()
             .map(|shard| shard.counters.current(figure, column))

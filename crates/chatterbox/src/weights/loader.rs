@@ -46,6 +46,8 @@ pub struct Conv1dSizes {
     pub padding: Padding,
     /// Whether it has a bias.
     pub bias: bool,
+    /// Into how many groups the input channels are stored interleaved: stored channel c · groups + g is read as g · (inputs ÷ groups) + c.
+    pub input_groups: usize,
 }
 
 impl Conv1dSizes {
@@ -59,6 +61,7 @@ impl Conv1dSizes {
             dilation: 1,
             padding: Padding::default(),
             bias: true,
+            input_groups: 1,
         }
     }
 
@@ -413,6 +416,8 @@ impl<'a> Loader<'a> {
                 elements.read(row * inputs * kernel, &mut stored);
                 let gain = gains.as_ref().map_or(1.0, |gains| gains[row]);
                 for (input, taps) in stored.chunks_exact(kernel).enumerate() {
+                    let groups = sizes.input_groups;
+                    let input = input % groups * (inputs / groups) + input / groups;
                     for (tap, &value) in taps.iter().enumerate() {
                         values[tap * inputs + input] = value * gain;
                     }
@@ -427,6 +432,44 @@ impl<'a> Loader<'a> {
             stride: sizes.stride,
             dilation: sizes.dilation,
             padding: sizes.padding,
+        })
+    }
+
+    /// A convolution of one tap, stored as one, used as a linear layer.
+    pub fn pointwise(
+        &mut self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        bias: bool,
+    ) -> Result<Linear, WeightsError> {
+        let label = format!("{name}.weight");
+        let weight = if self.is_packed(&label) {
+            self.packed_matrix(&label, outputs, inputs)?
+        } else {
+            let elements = self.find(&label, &[outputs, inputs, 1])?;
+            self.build_matrix(&label, outputs, inputs, |row, values| {
+                elements.read(row * inputs, values);
+            })?
+        };
+        let bias = self.optional_bias(name, outputs, bias)?;
+        Ok(Linear { weight, bias })
+    }
+
+    /// A filter over time for each channel, stored `[channels, 1, taps]`, as rows of taps: `[taps, channels]`.
+    pub fn depthwise(
+        &mut self,
+        name: &str,
+        channels: usize,
+        taps: usize,
+    ) -> Result<Matrix, WeightsError> {
+        if self.is_packed(name) {
+            return self.packed_matrix(name, taps, channels);
+        }
+        let elements = self.find(name, &[channels, 1, taps])?;
+        self.build_matrix(name, taps, channels, |tap, values| {
+            for (channel, value) in values.iter_mut().enumerate() {
+                *value = elements.at(channel * taps + tap);
+            }
         })
     }
 

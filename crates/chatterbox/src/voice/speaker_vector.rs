@@ -1,0 +1,369 @@
+//! CAMPPlus: Kaldi filter banks to an x-vector, through a two-dimensional head and densely connected time-delay layers whose outputs
+//! are masked by their context.
+
+use super::front_end::kaldi_banks;
+use crate::config::SpeakerVectorConfig;
+use crate::weights::{Conv1dSizes, Loader, WeightsError};
+use sottovoce_tensor::{
+    Activation, Context, Conv1d, Conv2d, Linear, Padding, Tensor, Vector, View,
+};
+
+/// How often the head halves the bands.
+const HEAD_HALVINGS: usize = 3;
+
+/// A batch norm after training, followed by a rectifier.
+#[derive(Debug)]
+struct NormRectified {
+    scale: Vector,
+    shift: Vector,
+}
+
+#[derive(Debug)]
+struct ResidualBlock {
+    first: Conv2d,
+    second: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+#[derive(Debug)]
+struct DenseLayer {
+    norm: NormRectified,
+    bottleneck: Linear,
+    bottleneck_norm: NormRectified,
+    local: Conv1d,
+    context_in: Linear,
+    context_out: Linear,
+}
+
+#[derive(Debug)]
+struct DenseBlock {
+    layers: Vec<DenseLayer>,
+    norm: NormRectified,
+    transit: Linear,
+}
+
+/// x-vectors from recordings.
+#[derive(Debug)]
+pub struct SpeakerVector {
+    config: SpeakerVectorConfig,
+    head_in: Conv2d,
+    head_blocks: Vec<ResidualBlock>,
+    head_out: Conv2d,
+    delay: Conv1d,
+    delay_norm: NormRectified,
+    blocks: Vec<DenseBlock>,
+    norm: NormRectified,
+    dense: Linear,
+    dense_scale: Vector,
+    dense_shift: Vector,
+}
+
+impl NormRectified {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        channels: usize,
+    ) -> Result<NormRectified, WeightsError> {
+        let (scale, shift) = loader.batch_norm(name, channels, true)?;
+        Ok(NormRectified { scale, shift })
+    }
+
+    fn apply(&self, context: &Context<'_>, x: &mut Tensor) {
+        context.multiply(&mut *x, row(&self.scale));
+        context.add(&mut *x, row(&self.shift));
+        context.activate(x, Activation::Relu);
+    }
+}
+
+fn row(vector: &Vector) -> View<'_> {
+    View::new(vector.data(), 1, vector.len())
+}
+
+impl ResidualBlock {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        channels: usize,
+        stride: usize,
+    ) -> Result<ResidualBlock, WeightsError> {
+        let part = |part: &str| format!("{name}.{part}");
+        let sizes = [channels, channels, 3];
+        Ok(ResidualBlock {
+            first: loader.conv2d_normed(&part("conv1"), &part("bn1"), sizes, [stride, 1])?,
+            second: loader.conv2d_normed(&part("conv2"), &part("bn2"), sizes, [1, 1])?,
+            shortcut: match stride {
+                1 => None,
+                _ => Some(loader.conv2d_normed(
+                    &part("shortcut.0"),
+                    &part("shortcut.1"),
+                    [channels, channels, 1],
+                    [stride, 1],
+                )?),
+            },
+        })
+    }
+
+    fn forward(&self, context: &Context<'_>, x: Tensor) -> Tensor {
+        let inner = context.conv2d(&x, &self.first, Activation::Relu);
+        let mut out = context.conv2d(&inner, &self.second, Activation::Identity);
+        match &self.shortcut {
+            Some(shortcut) => context.add(
+                &mut out,
+                &context.conv2d(&x, shortcut, Activation::Identity),
+            ),
+            None => context.add(&mut out, &x),
+        }
+        context.activate(&mut out, Activation::Relu);
+        out
+    }
+}
+
+impl SpeakerVector {
+    /// Takes its weights.
+    pub fn load(
+        loader: &mut Loader<'_>,
+        config: &SpeakerVectorConfig,
+    ) -> Result<SpeakerVector, WeightsError> {
+        let root = |part: &str| format!("speaker_encoder.{part}");
+        let head = config.head_channels;
+        let head_in =
+            loader.conv2d_normed(&root("head.conv1"), &root("head.bn1"), [head, 1, 3], [1, 1])?;
+        let mut head_blocks = Vec::new();
+        for layer in 1..=2 {
+            for block in 0..2 {
+                head_blocks.push(ResidualBlock::load(
+                    loader,
+                    &root(&format!("head.layer{layer}.{block}")),
+                    head,
+                    if block == 0 { 2 } else { 1 },
+                )?);
+            }
+        }
+        let head_out = loader.conv2d_normed(
+            &root("head.conv2"),
+            &root("head.bn2"),
+            [head, head, 3],
+            [2, 1],
+        )?;
+        let rows = config.bands >> HEAD_HALVINGS;
+        let delay_sizes = Conv1dSizes {
+            stride: 2,
+            padding: Padding { left: 2, right: 2 },
+            bias: false,
+            // The head's planes lie channel by channel in the checkpoint and row by row here.
+            input_groups: rows,
+            ..Conv1dSizes::new(config.channels, head * rows, 5)
+        };
+        let delay = loader.conv1d(&root("xvector.tdnn.linear"), delay_sizes)?;
+        let delay_norm = NormRectified::load(
+            loader,
+            &root("xvector.tdnn.nonlinear.batchnorm"),
+            config.channels,
+        )?;
+        let mut channels = config.channels;
+        let mut blocks = Vec::new();
+        for (index, (&count, &dilation)) in config
+            .block_layers
+            .iter()
+            .zip(&config.block_dilations)
+            .enumerate()
+        {
+            let layers = (0..count)
+                .map(|layer| {
+                    let name = root(&format!("xvector.block{}.tdnnd{}", index + 1, layer + 1));
+                    DenseLayer::load(
+                        loader,
+                        &name,
+                        channels + layer * config.growth,
+                        dilation,
+                        config,
+                    )
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            channels += count * config.growth;
+            let transit = root(&format!("xvector.transit{}", index + 1));
+            blocks.push(DenseBlock {
+                layers,
+                norm: NormRectified::load(
+                    loader,
+                    &format!("{transit}.nonlinear.batchnorm"),
+                    channels,
+                )?,
+                transit: loader.pointwise(
+                    &format!("{transit}.linear"),
+                    [channels / 2, channels],
+                    false,
+                )?,
+            });
+            channels /= 2;
+        }
+        let norm = NormRectified::load(loader, &root("xvector.out_nonlinear.batchnorm"), channels)?;
+        let dense = loader.pointwise(
+            &root("xvector.dense.linear"),
+            [config.embedding, 2 * channels],
+            false,
+        )?;
+        let (dense_scale, dense_shift) = loader.batch_norm(
+            &root("xvector.dense.nonlinear.batchnorm"),
+            config.embedding,
+            false,
+        )?;
+        let config = config.clone();
+        Ok(SpeakerVector {
+            config,
+            head_in,
+            head_blocks,
+            head_out,
+            delay,
+            delay_norm,
+            blocks,
+            norm,
+            dense,
+            dense_scale,
+            dense_shift,
+        })
+    }
+
+    /// The x-vector `[embedding]` of samples at 16 kHz.
+    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+        let bands = self.config.bands;
+        let banks = kaldi_banks(samples, bands);
+        let time = banks.len() / bands;
+        // The head sees a plane of bands by time.
+        let plane: Vec<f32> = (0..bands)
+            .flat_map(|band| banks.iter().skip(band).step_by(bands).copied())
+            .collect();
+        let x = context.upload(&[bands, time, 1], &plane);
+        let mut x = context.conv2d(&x, &self.head_in, Activation::Relu);
+        for block in &self.head_blocks {
+            x = block.forward(context, x);
+        }
+        let x = context.conv2d(&x, &self.head_out, Activation::Relu);
+        let planes: Vec<View<'_>> = (0..x.dim(0))
+            .map(|row| x.view().rows(row * time..(row + 1) * time))
+            .collect();
+        let x = context.concat_columns(&planes);
+        let mut x = context.conv1d(&x, &self.delay);
+        self.delay_norm.apply(context, &mut x);
+        for block in &self.blocks {
+            for layer in &block.layers {
+                let new = layer.forward(context, &x, self.config.segment);
+                x = context.concat_columns(&[x.view(), new.view()]);
+            }
+            block.norm.apply(context, &mut x);
+            x = context.linear(&x, &block.transit);
+        }
+        self.norm.apply(context, &mut x);
+        let statistics = statistics(x.view());
+        let pooled = context.upload(&[1, statistics.len()], &statistics);
+        let mut embedding = context.linear(&pooled, &self.dense);
+        context.multiply(&mut embedding, row(&self.dense_scale));
+        context.add(&mut embedding, row(&self.dense_shift));
+        embedding.data().to_vec()
+    }
+}
+
+impl DenseLayer {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        inputs: usize,
+        dilation: usize,
+        config: &SpeakerVectorConfig,
+    ) -> Result<DenseLayer, WeightsError> {
+        let part = |part: &str| format!("{name}.{part}");
+        let inner = config.bottleneck;
+        let local = Conv1dSizes {
+            dilation,
+            bias: false,
+            ..Conv1dSizes::new(config.growth, inner, config.kernel)
+        }
+        .same();
+        Ok(DenseLayer {
+            norm: NormRectified::load(loader, &part("nonlinear1.batchnorm"), inputs)?,
+            bottleneck: loader.pointwise(&part("linear1"), [inner, inputs], false)?,
+            bottleneck_norm: NormRectified::load(loader, &part("nonlinear2.batchnorm"), inner)?,
+            local: loader.conv1d(&part("cam_layer.linear_local"), local)?,
+            context_in: loader.pointwise(&part("cam_layer.linear1"), [inner / 2, inner], true)?,
+            context_out: loader.pointwise(
+                &part("cam_layer.linear2"),
+                [config.growth, inner / 2],
+                true,
+            )?,
+        })
+    }
+
+    fn forward(&self, context: &Context<'_>, x: &Tensor, segment: usize) -> Tensor {
+        let mut x = context.copy(x);
+        self.norm.apply(context, &mut x);
+        let mut x = context.linear(&x, &self.bottleneck);
+        self.bottleneck_norm.apply(context, &mut x);
+        let mut out = context.conv1d(&x, &self.local);
+        // One mask for each segment: the clip's mean and the segment's own.
+        let pooled = segment_context(x.view(), segment);
+        let segments = x.rows().div_ceil(segment);
+        let pooled = context.upload(&[segments, x.columns()], &pooled);
+        let inner = context.linear_activated(&pooled, &self.context_in, Activation::Relu);
+        let masks = context.linear_activated(&inner, &self.context_out, Activation::Sigmoid);
+        for index in 0..segments {
+            let range = index * segment..((index + 1) * segment).min(x.rows());
+            context.multiply(
+                out.view_mut().rows(range),
+                masks.view().rows(index..index + 1),
+            );
+        }
+        out
+    }
+}
+
+/// Mean of rows by column.
+fn mean(x: View<'_>) -> Vec<f64> {
+    let mut sums = vec![0.0; x.column_count()];
+    // Memory has run out and the result will not be read.
+    if x.data().is_empty() {
+        return sums;
+    }
+    for index in 0..x.row_count() {
+        for (sum, &value) in sums.iter_mut().zip(x.row(index)) {
+            *sum += f64::from(value);
+        }
+    }
+    sums.iter().map(|sum| sum / x.row_count() as f64).collect()
+}
+
+/// The mean over all rows plus the mean over each segment, `[segments × columns]`; the last segment counts only its own rows.
+fn segment_context(x: View<'_>, segment: usize) -> Vec<f32> {
+    let whole = mean(x);
+    (0..x.row_count().div_ceil(segment))
+        .flat_map(|index| {
+            let own = mean(x.rows(index * segment..((index + 1) * segment).min(x.row_count())));
+            whole
+                .iter()
+                .zip(own)
+                .map(|(whole, own)| (whole + own) as f32)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Mean and unbiased deviation over time, `[2 × columns]`.
+fn statistics(x: View<'_>) -> Vec<f32> {
+    let means = mean(x);
+    let mut squares = vec![0.0; means.len()];
+    let rows = if x.data().is_empty() {
+        0
+    } else {
+        x.row_count()
+    };
+    for index in 0..rows {
+        for ((square, mean), &value) in squares.iter_mut().zip(&means).zip(x.row(index)) {
+            *square += (f64::from(value) - mean).powi(2);
+        }
+    }
+    let others = x.row_count().saturating_sub(1).max(1) as f64;
+    means
+        .iter()
+        .map(|&mean| mean as f32)
+        .chain(squares.iter().map(|square| (square / others).sqrt() as f32))
+        .collect()
+}

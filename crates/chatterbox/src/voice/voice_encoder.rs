@@ -1,0 +1,90 @@
+//! The voice encoder: windows of power mel through an LSTM, one embedding of length 1 for the clip.
+
+use super::front_end::{power_mel, trim};
+use crate::config::VoiceEncoderConfig;
+use crate::weights::{Loader, WeightsError};
+use sottovoce_tensor::{Activation, Context, Linear, Lstm};
+
+/// Windows that go through the LSTM at once; bounds its activations however long the clip.
+const BATCH: usize = 32;
+
+/// Speaker embeddings from recordings.
+#[derive(Debug)]
+pub struct VoiceEncoder {
+    config: VoiceEncoderConfig,
+    lstm: Lstm,
+    projection: Linear,
+}
+
+impl VoiceEncoder {
+    /// Takes its weights.
+    pub fn load(
+        loader: &mut Loader<'_>,
+        config: &VoiceEncoderConfig,
+    ) -> Result<VoiceEncoder, WeightsError> {
+        Ok(VoiceEncoder {
+            config: *config,
+            lstm: loader.lstm("lstm", config.mel.bands, config.hidden, config.layers)?,
+            projection: loader.linear("proj", [config.embedding, config.hidden], true)?,
+        })
+    }
+
+    /// The speaker embedding `[embedding]` of samples at the encoder's rate, quiet ends cut off first.
+    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+        let config = &self.config;
+        let bands = config.mel.bands;
+        let mut mel = power_mel(trim(samples, config.trim_decibels), &config.mel);
+        let starts = self.windows(mel.len() / bands);
+        let frames = (starts.len() - 1) * config.step() + config.window;
+        mel.resize(frames * bands, 0.0);
+        let mut sum = vec![0.0f64; config.embedding];
+        for group in (0..starts.len()).collect::<Vec<_>>().chunks(BATCH) {
+            let input: Vec<f32> = (group.iter())
+                .flat_map(|&index| {
+                    mel[starts[index] * bands..][..config.window * bands]
+                        .iter()
+                        .copied()
+                })
+                .collect();
+            let input = context.upload(&[group.len() * config.window, bands], &input);
+            let states = context.lstm(&input, group.len(), &self.lstm);
+            let last: Vec<_> = (1..=group.len())
+                .map(|count| {
+                    states
+                        .view()
+                        .rows(count * config.window - 1..count * config.window)
+                })
+                .collect();
+            let last = context.concat_rows(&last);
+            let embeddings = context.linear_activated(&last, &self.projection, Activation::Relu);
+            for embedding in embeddings.data().chunks_exact(config.embedding) {
+                let length = length(embedding.iter().map(|&value| f64::from(value)));
+                for (sum, &value) in sum.iter_mut().zip(embedding) {
+                    *sum += f64::from(value) / length;
+                }
+            }
+        }
+        let length = length(sum.iter().copied());
+        sum.iter().map(|value| (value / length) as f32).collect()
+    }
+
+    /// Where windows start. A last one counts if it is covered well enough; there is always one.
+    fn windows(&self, frames: usize) -> Vec<usize> {
+        let (window, step) = (self.config.window, self.config.step());
+        let reach = (frames + step).saturating_sub(window);
+        let mut count = reach / step;
+        let coverage = (reach % step + window - step) as f32 / window as f32;
+        if count == 0 || coverage >= self.config.coverage_min {
+            count += 1;
+        }
+        (0..count).map(|index| index * step).collect()
+    }
+}
+
+/// Euclidean length; 1 for the zero vector, which then stays zero.
+fn length(values: impl Iterator<Item = f64>) -> f64 {
+    match values.map(|value| value * value).sum::<f64>().sqrt() {
+        0.0 => 1.0,
+        length => length,
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod noise;
+pub mod parity;
 pub mod s3gen;
 pub mod t3;
 pub mod text;

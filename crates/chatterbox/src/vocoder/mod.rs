@@ -3,6 +3,7 @@
 //! The fundamental frequency is predicted from the mel; sines at its multiples, and noise where there is none, become a source signal; its
 //! short-time spectrum joins the upsampled mel at every stage; the last stage is the spectrum of the sound itself.
 
+pub mod exact;
 mod source;
 mod spectrum;
 mod stream;

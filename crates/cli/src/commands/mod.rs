@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod memory;
 mod model;
+mod parity;
 mod speak;
 mod validate;
 mod voice;
@@ -29,6 +30,8 @@ enum Command {
     Voice(voice::Arguments),
     /// Models: list, download, inspect.
     Model(model::Arguments),
+    /// Compute every network's outputs from given inputs, to hold against the reference.
+    Parity(parity::Arguments),
     /// What this machine has, what is limited and why, what fits.
     Doctor(doctor::Arguments),
     /// What speaking costs, for each precision and profile.
@@ -47,6 +50,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Speak(arguments) => speak::run(arguments),
         Command::Voice(arguments) => voice::run(arguments),
         Command::Model(arguments) => model::run(arguments),
+        Command::Parity(arguments) => parity::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),

@@ -1,0 +1,358 @@
+//! Every network's outputs from given inputs, to hold against the reference's.
+//!
+//! A file of inputs goes in, and every output whose inputs are all there comes out. Random draws are inputs too, so that both sides see
+//! the same. Names and shapes:
+//!
+//! | inputs | outputs |
+//! |---|---|
+//! | `wav_16k` `[n]` | `speaker_embedding`, `speech_tokens`, `x_vector` |
+//! | `wav_24k` `[n]` | `prompt_mel` `[frames, bands]` |
+//! | `tokens_text` (UTF-8 bytes) | `text_ids` |
+//! | `text_tokens`, `speech_in` `[m]`, `cond_speaker_embedding`, `cond_prompt_tokens`, `emotion` `[1]` | `t3_logits` `[rows, m, vocabulary]` |
+//! | `flow_tokens` `[t]`, `flow_prompt_tokens` `[p]`, `flow_prompt_mel` `[2 p, bands]`, `flow_x_vector`, `flow_noise` `[bands, 2 (p + t)]` | `mel` `[bands, 2 t]` |
+//! | `vocoder_mel` `[bands, frames]` | `f0` `[frames]` |
+//! | `vocoder_f0` `[frames]`, `vocoder_phase`, `vocoder_noise` `[harmonics + 1, samples]` | `source` `[samples]` |
+//! | `vocoder_mel`, `vocoder_source` `[samples]` | `wav` `[samples]` |
+
+mod inputs;
+
+use crate::config::ModelConfig;
+use crate::s3gen::Flow;
+use crate::t3::{T3, T3Error, VoiceConditioning};
+use crate::text::{TextError, TextFrontEnd};
+use crate::vocoder::{Vocoder, exact};
+use crate::voice::{Preparer, VoiceError, prompt_mel};
+use crate::weights::{Component, Source, WeightsError, load};
+use inputs::Inputs;
+use sottovoce_formats::dtype::Dtype;
+use sottovoce_formats::safetensors::{Entry, SafetensorsError, Writer};
+use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
+use sottovoce_tensor::{CachePrecision, Context, Operations, Precision, Workspace};
+use std::io;
+use std::sync::Arc;
+
+/// Why outputs could not be computed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParityError {
+    /// The inputs are no safetensors file.
+    #[error("the inputs: {0}")]
+    Inputs(#[from] SafetensorsError),
+    /// An input of another shape or type.
+    #[error("input {input} {reason}")]
+    Input {
+        /// Its name.
+        input: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The text could not be tokenised.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// T3 refused its inputs.
+    #[error(transparent)]
+    T3(#[from] T3Error),
+    /// The voice networks failed.
+    #[error(transparent)]
+    Voice(#[from] VoiceError),
+    /// No memory for activations.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+    /// The outputs could not be written.
+    #[error("the outputs: {0}")]
+    Write(#[from] io::Error),
+}
+
+enum Values {
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+}
+
+struct Output {
+    name: &'static str,
+    shape: Vec<usize>,
+    values: Values,
+}
+
+fn floats(name: &'static str, shape: &[usize], values: Vec<f32>) -> Output {
+    Output {
+        name,
+        shape: shape.to_vec(),
+        values: Values::Floats(values),
+    }
+}
+
+fn integers(name: &'static str, values: impl Iterator<Item = u32>) -> Output {
+    let values: Vec<i64> = values.map(i64::from).collect();
+    Output {
+        name,
+        shape: vec![values.len()],
+        values: Values::Integers(values),
+    }
+}
+
+/// A model to compute outputs with. Networks are loaded when an output needs them and given back afterwards.
+pub struct Parity<'a> {
+    /// The weights.
+    pub source: &'a Source,
+    /// What computes.
+    pub operations: &'a dyn Operations,
+    /// Where everything lives.
+    pub memory: &'a Memory,
+    /// T3's precision; the flow and the vocoder go no lower than 16 bits, the voice networks stay at 32.
+    pub precision: Precision,
+}
+
+impl Parity<'_> {
+    /// The outputs as a safetensors file, from the inputs as one.
+    ///
+    /// # Errors
+    /// [`ParityError`] names the input, file or tensor that is wrong.
+    pub fn compute(&self, file: &[u8]) -> Result<Vec<u8>, ParityError> {
+        let inputs = Inputs::read(file)?;
+        let mut outputs = Vec::new();
+        self.voice(&inputs, &mut outputs)?;
+        self.text(&inputs, &mut outputs)?;
+        self.t3(&inputs, &mut outputs)?;
+        self.flow(&inputs, &mut outputs)?;
+        self.vocoder(&inputs, &mut outputs)?;
+        write(&outputs)
+    }
+
+    fn config(&self) -> &ModelConfig {
+        self.source.config()
+    }
+
+    fn sound_precision(&self) -> Precision {
+        match self.precision {
+            Precision::F32 => Precision::F32,
+            Precision::F16 | Precision::Int8 | Precision::Q4 => Precision::F16,
+        }
+    }
+
+    fn voice(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
+        if let Some(samples) = inputs.floats("wav_24k", &[None])? {
+            let mel = &self.config().flow.prompt_mel;
+            let frames = prompt_mel(&samples, mel);
+            outputs.push(floats(
+                "prompt_mel",
+                &[frames.len() / mel.bands, mel.bands],
+                frames,
+            ));
+        }
+        let Some(samples) = inputs.floats("wav_16k", &[None])? else {
+            return Ok(());
+        };
+        // A tenth of a second: a window of every front end.
+        if samples.len() < 1600 {
+            return Err(inputs::wrong(
+                "wav_16k",
+                format!("has {} samples; at least 1600 are needed", samples.len()),
+            ));
+        }
+        let preparer = Preparer::load(self.source, self.memory)?;
+        let embedding = preparer.speaker_embedding(self.operations, &samples)?;
+        outputs.push(floats("speaker_embedding", &[embedding.len()], embedding));
+        outputs.push(integers(
+            "speech_tokens",
+            preparer
+                .speech_tokens(self.operations, &samples, None)?
+                .into_iter(),
+        ));
+        let vector = preparer.x_vector(self.operations, &samples)?;
+        outputs.push(floats("x_vector", &[vector.len()], vector));
+        Ok(())
+    }
+
+    fn text(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
+        if let Some(text) = inputs.text("tokens_text")? {
+            let front_end = TextFrontEnd::new(self.config(), self.source)?;
+            outputs.push(integers("text_ids", front_end.ids(text)?.into_iter()));
+        }
+        Ok(())
+    }
+
+    fn t3(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
+        let config = &self.config().t3;
+        let (Some(text), Some(speech), Some(speaker), Some(prompt), Some(emotion)) = (
+            inputs.tokens("text_tokens")?,
+            inputs.tokens("speech_in")?,
+            inputs.floats("cond_speaker_embedding", &[Some(config.speaker_embedding)])?,
+            inputs.tokens("cond_prompt_tokens")?,
+            inputs.floats("emotion", &[Some(1)])?,
+        ) else {
+            return Ok(());
+        };
+        let t3 = load(
+            self.source,
+            Component::T3,
+            self.precision,
+            self.memory,
+            |loader| T3::load(loader, config),
+        )?
+        .network;
+        let cache = match self.precision {
+            Precision::F32 => CachePrecision::F32,
+            Precision::F16 | Precision::Int8 | Precision::Q4 => CachePrecision::F16,
+        };
+        let store = t3.store(self.memory, cache, usize::MAX);
+        let owner = Owner {
+            region: Region::KeyValue,
+            tag: "t3",
+            stream: None,
+        };
+        let workspace = Workspace::pooled(self.memory, "t3");
+        let context = Context::new(&workspace, self.operations);
+        let voice = VoiceConditioning {
+            speaker_embedding: &speaker,
+            prompt_tokens: &prompt,
+        };
+        let prefix = t3.prefix(&context, &store, owner, &voice, emotion[0])?;
+        let mut state = t3.state(&store, owner, Arc::new(prefix));
+        let logits = t3.teacher_forced(&context, &mut state, &text, &speech)?;
+        outputs.push(floats("t3_logits", logits.shape(), logits.data().to_vec()));
+        Ok(())
+    }
+
+    fn flow(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
+        let config = &self.config().flow;
+        let (bands, upsampling) = (config.mel_bands(), config.upsampling);
+        let (Some(tokens), Some(prompt)) = (
+            inputs.tokens("flow_tokens")?,
+            inputs.tokens("flow_prompt_tokens")?,
+        ) else {
+            return Ok(());
+        };
+        let frames = (prompt.len() + tokens.len()) * upsampling;
+        let known_frames = prompt.len() * upsampling;
+        let (Some(known), Some(speaker), Some(noise)) = (
+            inputs.floats("flow_prompt_mel", &[Some(known_frames), Some(bands)])?,
+            inputs.floats("flow_x_vector", &[Some(config.speaker_vector)])?,
+            inputs.floats("flow_noise", &[Some(bands), Some(frames)])?,
+        ) else {
+            return Ok(());
+        };
+        for (name, tokens) in [("flow_tokens", &tokens), ("flow_prompt_tokens", &prompt)] {
+            if let Some(token) = tokens
+                .iter()
+                .find(|&&token| token as usize >= config.vocabulary)
+            {
+                return Err(inputs::wrong(
+                    name,
+                    format!(
+                        "holds {token}, but the vocabulary has {}",
+                        config.vocabulary
+                    ),
+                ));
+            }
+        }
+        if tokens.is_empty() {
+            return Err(inputs::wrong("flow_tokens", "is empty".into()));
+        }
+        let flow = load(
+            self.source,
+            Component::Flow,
+            self.sound_precision(),
+            self.memory,
+            |loader| Flow::load(loader, config),
+        )?
+        .network;
+        let workspace = Workspace::pooled(self.memory, "flow");
+        let context = Context::new(&workspace, self.operations);
+        let start = context.upload(&[frames, bands], &inputs::transposed(&noise, bands));
+        let all: Vec<u32> = prompt.iter().chain(&tokens).copied().collect();
+        let mel = flow.mel_from(&context, &all, &known, &speaker, start);
+        context.finish()?;
+        let spoken = &mel.data()[known_frames * bands..];
+        outputs.push(floats(
+            "mel",
+            &[bands, frames - known_frames],
+            inputs::transposed(spoken, frames - known_frames),
+        ));
+        Ok(())
+    }
+
+    fn vocoder(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
+        let config = &self.config().vocoder;
+        let bands = self.config().flow.mel_bands();
+        let (per_frame, count) = (config.samples_per_frame(), config.source.harmonics + 1);
+        let mel = inputs.floats("vocoder_mel", &[Some(bands), None])?;
+        let f0 = inputs.floats("vocoder_f0", &[None])?;
+        if mel.is_none() && f0.is_none() {
+            return Ok(());
+        }
+        let vocoder = load(
+            self.source,
+            Component::Vocoder,
+            self.sound_precision(),
+            self.memory,
+            |loader| Vocoder::load(loader, config, bands),
+        )?
+        .network;
+        let workspace = Workspace::pooled(self.memory, "vocoder");
+        let context = Context::new(&workspace, self.operations);
+        if let Some(mel) = mel {
+            let frames = mel.len() / bands;
+            if frames == 0 {
+                return Err(inputs::wrong("vocoder_mel", "has no frame".into()));
+            }
+            let mel = context.upload(&[frames, bands], &inputs::transposed(&mel, bands));
+            let f0 = vocoder.f0(&context, &mel);
+            context.finish()?;
+            outputs.push(floats("f0", &[frames], f0.data().to_vec()));
+            if let Some(source) = inputs.floats("vocoder_source", &[Some(frames * per_frame)])? {
+                let source = context.upload(&[frames * per_frame, 1], &source);
+                let wav = vocoder.decode(&context, &mel, &source);
+                context.finish()?;
+                outputs.push(floats("wav", &[wav.data().len()], wav.data().to_vec()));
+            }
+        }
+        if let Some(f0) = f0 {
+            let samples = f0.len() * per_frame;
+            let (Some(phase), Some(noise)) = (
+                inputs.floats("vocoder_phase", &[Some(count)])?,
+                inputs.floats("vocoder_noise", &[Some(count), Some(samples)])?,
+            ) else {
+                return Ok(());
+            };
+            let harmonics = context.upload(
+                &[samples, count],
+                &exact::harmonics(config, &f0, &phase, &noise),
+            );
+            let source = vocoder.merge_source(&context, &harmonics);
+            context.finish()?;
+            outputs.push(floats("source", &[samples], source.data().to_vec()));
+        }
+        Ok(())
+    }
+}
+
+fn write(outputs: &[Output]) -> Result<Vec<u8>, ParityError> {
+    let entries: Vec<Entry> = (outputs.iter())
+        .map(|output| {
+            let dtype = match output.values {
+                Values::Floats(_) => Dtype::F32,
+                Values::Integers(_) => Dtype::I64,
+            };
+            Entry::new(output.name, dtype, &output.shape)
+        })
+        .collect();
+    let mut writer = Writer::begin(Vec::new(), &entries, &[])?;
+    for output in outputs {
+        let bytes: Vec<u8> = match &output.values {
+            Values::Floats(values) => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+            Values::Integers(values) => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        };
+        writer.tensor(output.name, &bytes)?;
+    }
+    Ok(writer.finish()?)
+}

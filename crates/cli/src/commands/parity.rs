@@ -1,0 +1,48 @@
+//! `sottovoce parity`: outputs of every network from given inputs, to hold against the reference's.
+
+use super::Outcome;
+use sottovoce_chatterbox::parity::Parity;
+use sottovoce_chatterbox::weights::Source;
+use sottovoce_memory::Memory;
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{Precision, Threads};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Address space for a comparison, which is not meant to be frugal.
+const CAPACITY_BYTES: u64 = 1 << 40;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The model's folder.
+    model: PathBuf,
+    /// Inputs; every output whose inputs are all there is computed.
+    inputs: PathBuf,
+    /// Where the outputs go.
+    outputs: PathBuf,
+    /// f32, f16, int8 or q4.
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
+    /// Threads; as many as the machine has unless given.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let path = |path: &PathBuf, error: std::io::Error| format!("{}: {error}", path.display());
+    let inputs =
+        std::fs::read(&arguments.inputs).map_err(|error| path(&arguments.inputs, error))?;
+    let source = Source::open(&arguments.model)?;
+    let threads = arguments
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let parity = Parity {
+        source: &source,
+        operations: &Cpu::new(Threads::new(threads)),
+        memory: &Memory::host(CAPACITY_BYTES),
+        precision: arguments.precision,
+    };
+    let outputs = parity.compute(&inputs)?;
+    std::fs::write(&arguments.outputs, outputs).map_err(|error| path(&arguments.outputs, error))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -14,7 +14,7 @@ from chatterbox.models.s3gen.flow_matching import CausalConditionalCFM
 from chatterbox.models.s3gen.hifigan import HiFTGenerator
 from chatterbox.models.s3gen.s3gen import S3Token2Wav
 from chatterbox.models.s3gen.transformer.upsample_encoder import PreLookaheadLayer, Upsample1D, UpsampleConformerEncoder
-from chatterbox.models.s3gen.xvector import CAMPPlus, FCM
+from chatterbox.models.s3gen.xvector import CAMPPlus, FCM, TDNNLayer
 from chatterbox.models.s3tokenizer import S3Tokenizer
 from chatterbox.models.t3 import T3, llama_configs
 from chatterbox.models.t3.modules.learned_pos_emb import LearnedPositionEmbeddings
@@ -160,14 +160,7 @@ def tiny_speaker_encoder() -> CAMPPlus:
         memory_efficient=False,
     )
     network.head = FCM(m_channels=sizes["head_channels"])
-    smaller = CAMPPlus(
-        feat_dim=80 * sizes["head_channels"] // 32,
-        embedding_size=TINY["speaker_vector"],
-        growth_rate=sizes["growth"],
-        init_channels=sizes["channels"],
-        memory_efficient=False,
-    )
-    network.xvector.tdnn = smaller.xvector.tdnn
+    network.xvector.tdnn = TDNNLayer(network.head.out_channels, sizes["channels"], 5, stride=2, padding=-1)
     return network
 
 

@@ -1,6 +1,7 @@
 //! The networks of the Chatterbox family.
 
 pub mod config;
+pub mod convert;
 pub mod noise;
 pub mod parity;
 pub mod s3gen;

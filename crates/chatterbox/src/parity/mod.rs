@@ -17,6 +17,7 @@
 mod inputs;
 
 use crate::config::ModelConfig;
+use crate::convert::sound_precision;
 use crate::s3gen::Flow;
 use crate::t3::{T3, T3Error, VoiceConditioning};
 use crate::text::{TextError, TextFrontEnd};
@@ -124,13 +125,6 @@ impl Parity<'_> {
 
     fn config(&self) -> &ModelConfig {
         self.source.config()
-    }
-
-    fn sound_precision(&self) -> Precision {
-        match self.precision {
-            Precision::F32 => Precision::F32,
-            Precision::F16 | Precision::Int8 | Precision::Q4 => Precision::F16,
-        }
     }
 
     fn voice(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
@@ -255,7 +249,7 @@ impl Parity<'_> {
         let flow = load(
             self.source,
             Component::Flow,
-            self.sound_precision(),
+            sound_precision(self.precision),
             self.memory,
             |loader| Flow::load(loader, config),
         )?
@@ -287,7 +281,7 @@ impl Parity<'_> {
         let vocoder = load(
             self.source,
             Component::Vocoder,
-            self.sound_precision(),
+            sound_precision(self.precision),
             self.memory,
             |loader| Vocoder::load(loader, config, bands),
         )?

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod bench;
+mod convert;
 mod doctor;
 mod memory;
 mod model;
@@ -30,6 +31,8 @@ enum Command {
     Voice(voice::Arguments),
     /// Models: list, download, inspect.
     Model(model::Arguments),
+    /// Write a model folder at another precision.
+    Convert(convert::Arguments),
     /// Compute every network's outputs from given inputs, to hold against the reference.
     Parity(parity::Arguments),
     /// What this machine has, what is limited and why, what fits.
@@ -50,6 +53,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Speak(arguments) => speak::run(arguments),
         Command::Voice(arguments) => voice::run(arguments),
         Command::Model(arguments) => model::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
         Command::Parity(arguments) => parity::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),

@@ -1,0 +1,126 @@
+//! Whole models without weights of their own: conversion, and voices from recordings that are not there, too short, silent or foreign.
+
+use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::convert::convert_model;
+use sottovoce_chatterbox::parity::Parity;
+use sottovoce_chatterbox::voice::Preparer;
+use sottovoce_chatterbox::weights::Source;
+use sottovoce_formats::audio::Recording;
+use sottovoce_formats::dtype::Dtype;
+use sottovoce_formats::safetensors::{Entry, Writer};
+use sottovoce_memory::Memory;
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{Precision, Threads};
+
+fn cpu() -> Cpu {
+    Cpu::new(Threads::new(2))
+}
+
+fn noise(seconds: usize, rate: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    (0..seconds * rate)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1u32 << 24) as f32 * 0.4 - 0.2
+        })
+        .collect()
+}
+
+#[test]
+fn a_converted_model_computes_what_the_original_does() {
+    let samples = noise(1, 16_000);
+    let entries = [Entry::new("wav_16k", Dtype::F32, &[samples.len()])];
+    let mut writer = Writer::begin(Vec::new(), &entries, &[]).unwrap();
+    writer
+        .tensor(
+            "wav_16k",
+            &samples
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect::<Vec<u8>>(),
+        )
+        .unwrap();
+    let inputs = writer.finish().unwrap();
+    let memory = Memory::host(1 << 32);
+    for config in [ModelConfig::tiny_base(), ModelConfig::tiny_turbo()] {
+        let original = Source::synthetic(config, 3);
+        let folder = tempfile::tempdir().unwrap();
+        convert_model(&original, folder.path(), Precision::Int8).unwrap();
+        let converted = Source::open(folder.path()).unwrap();
+        let compute = |source: &Source| {
+            Parity {
+                source,
+                operations: &cpu(),
+                memory: &memory,
+                precision: Precision::Int8,
+            }
+            .compute(&inputs)
+            .unwrap()
+        };
+        assert!(
+            compute(&original) == compute(&converted),
+            "the outputs must be the same to the bit"
+        );
+    }
+}
+
+#[test]
+fn recordings_without_a_voice_are_refused_with_the_reason() {
+    let source = Source::synthetic(ModelConfig::tiny_turbo(), 3);
+    let memory = Memory::host(1 << 32);
+    let preparer = Preparer::load(&source, &memory).unwrap();
+    let refused = |samples: Vec<f32>| {
+        preparer
+            .prepare(
+                &cpu(),
+                &Recording {
+                    samples,
+                    sample_rate: 24_000,
+                },
+            )
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused(vec![0.0; 24_000 * 6]).contains("silent"));
+    assert!(refused(noise(5, 24_000)).contains("more than 5 s"));
+    assert!(refused(Vec::new()).contains("0.0 s"));
+    let foreign = preparer
+        .prepare_file(&cpu(), b"no recording at all".to_vec())
+        .unwrap_err()
+        .to_string();
+    assert!(foreign.contains("wav, flac, mp3"), "{foreign}");
+    assert!(
+        preparer
+            .prepare_file(&cpu(), Vec::new())
+            .unwrap_err()
+            .to_string()
+            .contains("empty")
+    );
+}
+
+#[test]
+fn a_prepared_voice_has_the_models_sizes_and_its_networks_are_given_back() {
+    let config = ModelConfig::tiny_turbo();
+    let source = Source::synthetic(config.clone(), 3);
+    let memory = Memory::host(1 << 32);
+    let preparer = Preparer::load(&source, &memory).unwrap();
+    let voice = preparer
+        .prepare(
+            &cpu(),
+            &Recording {
+                samples: noise(16, 8_000),
+                sample_rate: 8_000,
+            },
+        )
+        .unwrap();
+    assert_eq!(voice.t3_prompt_tokens.len(), 375);
+    assert_eq!(voice.flow_prompt_tokens.len(), 250);
+    assert_eq!(voice.prompt_mel.len(), 500 * config.flow.mel_bands());
+    drop(preparer);
+    memory.trim();
+    assert_eq!(
+        memory.statistics().held_bytes(),
+        0,
+        "what preparation took must be given back"
+    );
+}

@@ -267,3 +267,85 @@ fn a_conversion_that_fails_leaves_what_was_there() {
     assert_eq!(std::fs::read(&out).unwrap(), b"precious");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
+
+/// Sizes that differ a little each time: segments of their own for each, unless they can grow.
+fn growing() -> String {
+    let mut text = String::from("m load\na 0 104857600 weight\nm run\n");
+    for step in 1..40_u64 {
+        text += &format!(
+            "m chunk {step}\na {step} {} cache\n",
+            12_000_000 + step * 3_000_000
+        );
+        if step > 1 {
+            text += &format!("f {}\n", step - 1);
+        }
+    }
+    text
+}
+
+#[test]
+fn advise_recommends_one_line_and_names_the_owners() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "run.trace", growing().as_bytes());
+    let report = json(&["advise", path.to_str().unwrap(), "--json"]);
+    let line = report["recommendation"]["line"].as_str().unwrap();
+    assert_eq!(
+        line,
+        "export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
+    );
+    let tried = report["tried"].as_array().unwrap();
+    let peak = |row: &Value| row["peak_reserved"].as_u64().unwrap();
+    assert!(
+        tried
+            .windows(2)
+            .all(|pair| peak(&pair[0]) <= peak(&pair[1])),
+        "best first"
+    );
+    assert_eq!(tried.iter().filter(|row| row["today"] == true).count(), 1);
+    assert_eq!(report["lower_bound"], report["at_peak"]["bytes"]);
+    assert_eq!(
+        report["lower_bound"],
+        104_857_600_u64 + 126_000_000 + 129_000_000
+    );
+    assert_eq!(report["at_peak"]["by_tag"][0]["name"], "cache");
+    assert_eq!(report["at_peak"]["by_phase"][1]["name"], "chunk 38");
+    assert_eq!(report["at_peak"]["phase"], "chunk 39");
+}
+
+#[test]
+fn advise_leaves_the_defaults_where_nothing_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(
+        folder.path(),
+        "run.trace",
+        b"a 0 104857600 weight\na 1 52428800 x\nf 1\n",
+    );
+    let report = json(&["advise", path.to_str().unwrap(), "--json"]);
+    assert!(report["recommendation"]["line"].is_null(), "{report}");
+}
+
+#[test]
+fn advise_draws_a_plot_that_needs_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = growing().replace("weight", "<script>&");
+    let path = write(folder.path(), "run.trace", trace.as_bytes());
+    for name in ["plot.svg", "plot.html"] {
+        let plot = folder.path().join(name);
+        let arguments = [
+            "advise",
+            path.to_str().unwrap(),
+            "--plot",
+            plot.to_str().unwrap(),
+        ];
+        assert!(memory(&arguments).status.success());
+        let drawn = std::fs::read_to_string(&plot).unwrap();
+        assert!(drawn.contains("<path class=\"today\"") && drawn.contains("prefers-color-scheme"));
+        let outside = drawn.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+        assert!(
+            !outside.contains("http") && !outside.contains("<script"),
+            "{name}"
+        );
+    }
+    let refused = memory(&["advise", path.to_str().unwrap(), "--plot", "plot.png"]);
+    assert!(!refused.status.success());
+}

@@ -1,5 +1,6 @@
 //! What commands show to people and programs.
 
+pub mod memory_plot;
 pub mod player;
 pub mod progress;
 pub mod reading;

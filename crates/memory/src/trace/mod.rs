@@ -25,6 +25,7 @@
 //! # Ok::<(), sottovoce_memory::trace::TraceError>(())
 //! ```
 
+pub mod advise;
 mod error;
 mod event;
 mod lifetimes;

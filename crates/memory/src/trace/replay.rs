@@ -262,14 +262,14 @@ struct Counts {
 
 /// Gives ids of a trace the slots of a replay.
 #[derive(Default)]
-struct Slots {
+pub(super) struct Slots {
     by_id: HashMap<u64, u32>,
     vacant: Vec<u32>,
     count: u32,
 }
 
 impl Slots {
-    fn step(&mut self, event: &Event) -> Step {
+    pub(super) fn step(&mut self, event: &Event) -> Step {
         match event {
             Event::Allocate {
                 id, bytes, stream, ..

@@ -1,5 +1,6 @@
 //! Tools for anyone with an out-of-memory error: traces of allocations in, answers out.
 
+mod advise;
 mod check;
 mod convert;
 mod plan;
@@ -21,6 +22,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Find which allocator settings would help a trace, and what none can save.
+    Advise(advise::Arguments),
     /// Explain each option of an allocator configuration: does nothing, harms, unsupported, misspelt.
     Check(check::Arguments),
     /// Write a trace in another format: text, gzip or a PyTorch snapshot.
@@ -34,6 +37,7 @@ enum Command {
 /// Runs one of the tools.
 pub fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
+        Command::Advise(arguments) => advise::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),

@@ -1,0 +1,183 @@
+//! `sottovoce memory advise`: which allocator settings would help, and what none can.
+
+use super::{DEVICE_BYTES, Outcome};
+use crate::output::memory_plot;
+use crate::output::reading::Reading;
+use crate::output::size::{mebibytes, parse_bytes};
+use crate::output::table::Table;
+use clap::Args;
+use sottovoce_memory::pool::{Backend, PoolConfiguration};
+use sottovoce_memory::trace::advise::{Advice, AdviseOptions, Share, Tried, advise};
+use sottovoce_memory::trace::{Reader, TraceError};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce memory advise run.trace.gz
+  sottovoce memory advise snapshot.pickle --device-memory 8GiB --plot advice.html
+  sottovoce memory advise run.trace.gz --json
+
+Each setting is compared with today's: a snapshot's own, else those in the environment (SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF,
+PYTORCH_CUDA_ALLOC_CONF), else the defaults; and with the lower bound, the most bytes that are live at once.";
+
+/// Owners that are printed.
+const OWNERS_SHOWN: usize = 8;
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// A trace (text, plain or gzip) or a PyTorch snapshot.
+    trace: PathBuf,
+    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    device_memory: Option<u64>,
+    /// Draw live and reserved bytes over the trace into this .svg or .html file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Print one JSON object, bytes throughout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let plot_format = match &arguments.plot {
+        None => None,
+        Some(path) => Some(
+            memory_plot::Format::of(path)
+                .ok_or_else(|| format!("{}: a plot is an .svg or an .html file", path.display()))?,
+        ),
+    };
+    let mut reader = Reader::open(&arguments.trace)?;
+    let reading = Reading::begin(reader.progress());
+    let (today, origin) = match reader.snapshot()? {
+        Some(snapshot) => (snapshot.configuration.clone(), "the snapshot"),
+        None => from_environment(),
+    };
+    drop(reading);
+    let configuration = PoolConfiguration::parse(&today)
+        .map_err(|error| format!("the settings from {origin} are refused: {error}"))?;
+    if configuration.backend == Backend::CudaMallocAsync {
+        return Err(format!(
+            "the settings from {origin} hand allocation to the driver (backend:cudaMallocAsync), where these options do nothing"
+        )
+        .into());
+    }
+    let options = AdviseOptions {
+        device_bytes: arguments.device_memory.unwrap_or(DEVICE_BYTES),
+        today,
+        timeline: plot_format.is_some(),
+    };
+    let mut reading = None;
+    let open = || -> Result<Reader, TraceError> {
+        let reader = Reader::open(&arguments.trace)?;
+        reading = None;
+        reading = Some(Reading::begin(reader.progress()));
+        Ok(reader)
+    };
+    let advice = advise(open, &options);
+    drop(reading);
+    let mut advice = advice?;
+    let timeline = advice.timeline.take();
+    if let (Some(path), Some(format), Some(timeline)) = (&arguments.plot, plot_format, &timeline) {
+        std::fs::write(path, memory_plot::draw(&advice, timeline, format))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string(&advice)?);
+    } else {
+        print(&advice, options.device_bytes, origin);
+        if let Some(path) = &arguments.plot {
+            println!("\nplot: {}", path.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_environment() -> (String, &'static str) {
+    for name in sottovoce_memory::pool::VARIABLES {
+        if let Ok(text) = std::env::var(name) {
+            return (text, name);
+        }
+    }
+    (String::new(), "the defaults")
+}
+
+fn print(advice: &Advice, device_bytes: u64, origin: &str) {
+    println!(
+        "{} events on a device of {}; today's settings are from {origin}",
+        advice.events,
+        mebibytes(device_bytes)
+    );
+    if let Some(recorded) = &advice.recorded {
+        println!(
+            "recorded: {} reserved at most, {} in the end",
+            mebibytes(recorded.peak_reserved),
+            mebibytes(recorded.end_reserved)
+        );
+    }
+    println!();
+    let mut table = Table::new(&[
+        "settings, best first",
+        "peak reserved",
+        "to today",
+        "to live",
+        "driver calls",
+        "retries",
+        "failed",
+    ]);
+    for tried in &advice.tried {
+        table.row(&[
+            &row_name(tried),
+            &mebibytes(tried.peak_reserved),
+            &format!("{:+.1} MiB", tried.versus_today as f64 / f64::from(1 << 20)),
+            &format!("{:+.1} %", (tried.versus_lower_bound - 1.0) * 100.0),
+            &tried.driver_calls.to_string(),
+            &tried.retries.to_string(),
+            &tried.ooms.to_string(),
+        ]);
+    }
+    print!("{table}");
+    println!();
+    let peak = &advice.at_peak;
+    println!(
+        "most is live at event {}{}: {}",
+        peak.event,
+        match peak.phase.as_str() {
+            "" => String::new(),
+            phase => format!(" (phase `{phase}`)"),
+        },
+        mebibytes(peak.bytes)
+    );
+    print_shares("allocated by", &peak.by_tag, peak.bytes);
+    print_shares("allocated in phase", &peak.by_phase, peak.bytes);
+    println!();
+    println!(
+        "no option can save {}: these bytes are live at once; only the program can free or shrink them",
+        mebibytes(advice.beyond_options)
+    );
+    println!();
+    println!("{}", advice.recommendation.reason);
+    if let Some(line) = &advice.recommendation.line {
+        println!("    {line}");
+    }
+}
+
+fn row_name(tried: &Tried) -> String {
+    let mark = if tried.today { "  (today)" } else { "" };
+    tried.name() + mark
+}
+
+fn print_shares(title: &str, shares: &[Share], total: u64) {
+    let mut table = Table::new(&[title, "bytes", "share", "allocations"]);
+    for share in shares.iter().take(OWNERS_SHOWN) {
+        let percent = share.bytes as f64 / total.max(1) as f64 * 100.0;
+        table.row(&[
+            &format!("  {}", share.name),
+            &mebibytes(share.bytes),
+            &format!("{percent:.1} %"),
+            &share.count.to_string(),
+        ]);
+    }
+    print!("{table}");
+}

@@ -1,0 +1,368 @@
+//! Tries settings and says what to do.
+
+use super::candidates::{CLEAR_EVERY_CHUNK, CONFIGURATIONS};
+use super::owners::{self, OwnersAtPeak};
+use super::timeline::{Collector, Timeline};
+use crate::driver::SimulatedDriver;
+use crate::pool::PoolConfiguration;
+use crate::trace::replay::{Replay, Slots, Step};
+use crate::trace::{Event, Reader, SnapshotSummary, TraceError};
+use serde::Serialize;
+
+/// What advice is asked for.
+#[derive(Clone, Debug)]
+pub struct AdviseOptions {
+    /// Bytes of the device.
+    pub device_bytes: u64,
+    /// Today's settings, in PyTorch's syntax and valid.
+    pub today: String,
+    /// Whether to collect curves for a plot.
+    pub timeline: bool,
+}
+
+/// A setting that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tried {
+    /// The settings, in PyTorch's syntax; empty for the defaults.
+    pub configuration: String,
+    /// The program empties the cache at every so many chunk marks.
+    pub clear_every_chunk: Option<u32>,
+    /// Whether these are today's settings.
+    pub today: bool,
+    /// Most bytes held from the driver.
+    pub peak_reserved: u64,
+    /// Bytes held in the end.
+    pub end_reserved: u64,
+    /// Largest fragmentation.
+    pub fragmentation_peak: f64,
+    /// Allocations that had the whole cache given back first.
+    pub retries: u64,
+    /// Allocations that failed.
+    pub ooms: u64,
+    /// Calls to the driver, each of which stalls the device.
+    pub driver_calls: u64,
+    /// Peak less today's, in bytes; negative is better.
+    pub versus_today: i64,
+    /// Peak divided by the live bytes that no allocator can do without.
+    pub versus_lower_bound: f64,
+}
+
+impl Tried {
+    /// What to call it: `default`, or its options, and what the program does beside.
+    pub fn name(&self) -> String {
+        name(&self.configuration, self.clear_every_chunk)
+    }
+}
+
+fn name(configuration: &str, clear_every_chunk: Option<u32>) -> String {
+    let settings = match configuration {
+        "" => "default",
+        settings => settings,
+    };
+    match clear_every_chunk {
+        None => settings.to_owned(),
+        Some(1) => format!("{settings}, cache emptied at every chunk"),
+        Some(every) => format!("{settings}, cache emptied every {every} chunks"),
+    }
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Recommendation {
+    /// The line for a shell, or `None` to leave things as they are.
+    pub line: Option<String>,
+    /// Bytes less at the peak than today.
+    pub saves: u64,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// What a trace would take under other settings, and what no setting can change.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Advice {
+    /// Events in the trace.
+    pub events: u64,
+    /// Most bytes live at once, as requested: no allocator needs less.
+    pub lower_bound: u64,
+    /// The settings tried, best first.
+    pub tried: Vec<Tried>,
+    /// Who owns the bytes at the peak.
+    pub at_peak: OwnersAtPeak,
+    /// Bytes of today's peak that no option can save.
+    pub beyond_options: u64,
+    /// What to do.
+    pub recommendation: Recommendation,
+    /// What a snapshot had recorded.
+    pub recorded: Option<SnapshotSummary>,
+    /// Curves, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
+}
+
+/// Events that all pools run at a time.
+const BATCH: usize = 256;
+/// A saving below this share of the peak is not worth a setting.
+const WORTH_SHARE: f64 = 0.02;
+
+/// Tries settings on the trace that `open` opens, which is done twice.
+///
+/// # Errors
+/// The trace's first error.
+pub fn advise(
+    mut open: impl FnMut() -> Result<Reader, TraceError>,
+    options: &AdviseOptions,
+) -> Result<Advice, TraceError> {
+    let mut candidates = Candidate::all(options);
+    let mut reader = open()?;
+    let recorded = reader.snapshot()?.cloned();
+    let mut run = Run::new(&mut candidates, options.timeline);
+    for event in reader.by_ref() {
+        run.take(&event?);
+    }
+    run.flush();
+    let (events, live, timeline) = (run.events, run.live, run.timeline);
+    let at_peak = owners::at_peak(&mut open()?, live.peak_event)?;
+    let lower_bound = live.peak;
+    let timeline = timeline.map(|collector| {
+        let names = std::iter::once("live".to_owned());
+        collector.finish(
+            names
+                .chain(candidates.iter().map(Candidate::name))
+                .collect(),
+        )
+    });
+    let chunks = candidates.iter().any(|candidate| candidate.cleared);
+    let today_peak = candidates
+        .iter()
+        .find(|candidate| candidate.today)
+        .map_or(0, |candidate| candidate.replay.report().peak_reserved);
+    let mut tried: Vec<Tried> = candidates
+        .iter()
+        .filter(|candidate| chunks || candidate.clear_every_chunk.is_none())
+        .map(|candidate| candidate.result(today_peak, lower_bound))
+        .collect();
+    // Of equals, the fewer options the better.
+    tried.sort_by_key(|tried| {
+        (
+            tried.ooms,
+            tried.peak_reserved,
+            tried.configuration.len(),
+            tried.driver_calls,
+        )
+    });
+    Ok(Advice {
+        events,
+        lower_bound,
+        recommendation: recommend(&tried),
+        tried,
+        at_peak,
+        beyond_options: lower_bound.min(today_peak),
+        recorded,
+        timeline,
+    })
+}
+
+/// A pool under settings to try.
+struct Candidate {
+    configuration: String,
+    clear_every_chunk: Option<u32>,
+    today: bool,
+    /// The cache was really emptied at a chunk mark.
+    cleared: bool,
+    replay: Replay,
+}
+
+impl Candidate {
+    fn all(options: &AdviseOptions) -> Vec<Candidate> {
+        let today = PoolConfiguration::parse(&options.today).unwrap_or_default();
+        let new = |text: &str, configuration: PoolConfiguration, clear_every_chunk| Candidate {
+            configuration: text.to_owned(),
+            clear_every_chunk,
+            today: false,
+            cleared: false,
+            replay: Replay::new(
+                Box::new(SimulatedDriver::new(options.device_bytes)),
+                configuration,
+                clear_every_chunk,
+            ),
+        };
+        let mut candidates = Vec::new();
+        for text in CONFIGURATIONS {
+            let Ok(configuration) = PoolConfiguration::parse(text) else {
+                continue;
+            };
+            let mut candidate = new(text, configuration.clone(), None);
+            candidate.today = configuration == today;
+            candidates.push(candidate);
+        }
+        if !candidates.iter().any(|candidate| candidate.today) {
+            let mut candidate = new(&options.today, today.clone(), None);
+            candidate.today = true;
+            candidates.push(candidate);
+        }
+        candidates.push(new(&options.today, today, Some(CLEAR_EVERY_CHUNK)));
+        candidates
+    }
+
+    fn name(&self) -> String {
+        name(&self.configuration, self.clear_every_chunk)
+    }
+
+    fn result(&self, today_peak: u64, lower_bound: u64) -> Tried {
+        let report = self.replay.report();
+        Tried {
+            configuration: self.configuration.clone(),
+            clear_every_chunk: self.clear_every_chunk,
+            today: self.today,
+            peak_reserved: report.peak_reserved,
+            end_reserved: report.end_reserved,
+            fragmentation_peak: report.fragmentation_peak,
+            retries: report.retries,
+            ooms: report.ooms,
+            driver_calls: report.driver_allocs + report.driver_frees,
+            // Both below 2^63: they are reserved on a device of that size at most.
+            versus_today: report.peak_reserved as i64 - today_peak as i64,
+            versus_lower_bound: report.peak_reserved as f64 / lower_bound.max(1) as f64,
+        }
+    }
+}
+
+/// The live bytes on the way through the trace.
+#[derive(Default)]
+struct Live {
+    by_id: std::collections::HashMap<u64, u64>,
+    bytes: u64,
+    peak: u64,
+    /// Events up to and with the one that reached the peak.
+    peak_event: u64,
+    batch_peak: u64,
+}
+
+/// A pass through the trace with all candidates side by side.
+struct Run<'a> {
+    candidates: &'a mut [Candidate],
+    slots: Slots,
+    batch: Vec<Step>,
+    live: Live,
+    events: u64,
+    timeline: Option<Collector>,
+}
+
+impl<'a> Run<'a> {
+    fn new(candidates: &'a mut [Candidate], timeline: bool) -> Run<'a> {
+        Run {
+            timeline: timeline.then(|| Collector::new(candidates.len() + 1)),
+            candidates,
+            slots: Slots::default(),
+            batch: Vec::with_capacity(BATCH),
+            live: Live::default(),
+            events: 0,
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        self.events += 1;
+        match event {
+            Event::Allocate { id, bytes, .. } => {
+                self.live.by_id.insert(*id, *bytes);
+                self.live.bytes += bytes;
+                self.live.batch_peak = self.live.batch_peak.max(self.live.bytes);
+                if self.live.bytes > self.live.peak {
+                    self.live.peak = self.live.bytes;
+                    self.live.peak_event = self.events;
+                }
+            }
+            Event::Free { id } => {
+                self.live.bytes -= self.live.by_id.remove(id).unwrap_or(0);
+            }
+            Event::Marker(text) => {
+                if let Some(timeline) = &mut self.timeline {
+                    timeline.mark(self.events, text);
+                }
+            }
+        }
+        self.batch.push(self.slots.step(event));
+        if self.batch.len() == BATCH {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        for candidate in self.candidates.iter_mut() {
+            candidate.replay.run(&self.batch);
+            candidate.cleared |=
+                candidate.clear_every_chunk.is_some() && self.batch.contains(&Step::Chunk);
+        }
+        if let Some(timeline) = &mut self.timeline {
+            let reserved = self
+                .candidates
+                .iter()
+                .map(|candidate| candidate.replay.pool().allocated_and_reserved().1);
+            let values = std::iter::once(self.live.batch_peak).chain(reserved);
+            timeline.note(self.batch.len() as u64, values);
+        }
+        self.live.batch_peak = self.live.bytes;
+        self.batch.clear();
+    }
+}
+
+/// The variable that every version of PyTorch with these options reads.
+const VARIABLE: &str = "PYTORCH_CUDA_ALLOC_CONF";
+
+fn recommend(tried: &[Tried]) -> Recommendation {
+    let stay = |reason: String| Recommendation {
+        line: None,
+        saves: 0,
+        reason,
+    };
+    let options_only = || {
+        tried
+            .iter()
+            .filter(|tried| tried.clear_every_chunk.is_none())
+    };
+    let (Some(best), Some(today)) = (
+        options_only().next(),
+        tried.iter().find(|tried| tried.today),
+    ) else {
+        return stay("Nothing was tried.".to_owned());
+    };
+    let worth = |more: u64, less: u64| (more - less.min(more)) as f64 >= more as f64 * WORTH_SHARE;
+    // The simplest setting that is as good as the best, near enough.
+    let as_good =
+        |tried: &&Tried| tried.ooms == best.ooms && !worth(tried.peak_reserved, best.peak_reserved);
+    let chosen = options_only()
+        .filter(as_good)
+        .min_by_key(|tried| tried.configuration.len())
+        .unwrap_or(best);
+    let fewer_refused = today.ooms.saturating_sub(chosen.ooms);
+    let saves = today.peak_reserved.saturating_sub(chosen.peak_reserved);
+    let needless = chosen.configuration.is_empty() && !today.configuration.is_empty();
+    if fewer_refused == 0 && !needless && !worth(today.peak_reserved, chosen.peak_reserved) {
+        let what = if today.configuration.is_empty() {
+            "Leave the defaults"
+        } else {
+            "Leave the settings as they are"
+        };
+        return stay(format!(
+            "{what}: no option saves {} % of the peak.",
+            WORTH_SHARE * 100.0
+        ));
+    }
+    let percent = saves as f64 / today.peak_reserved.max(1) as f64 * 100.0;
+    let reason = if fewer_refused > 0 {
+        format!("{fewer_refused} of the allocations that fail today succeed.")
+    } else if saves == 0 {
+        "The defaults are as good as today's settings.".to_owned()
+    } else {
+        format!("The peak is {percent:.1} % lower than today.")
+    };
+    Recommendation {
+        line: Some(if chosen.configuration.is_empty() {
+            format!("unset {VARIABLE}")
+        } else {
+            format!("export {VARIABLE}={}", chosen.configuration)
+        }),
+        saves,
+        reason,
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::metrics::resident_bytes;
 use serde::Serialize;
+use sottovoce_memory::driver::cuda::{self, CudaDevice};
 
 /// The machine as the engine sees it. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +21,8 @@ pub struct Machine {
     pub resident_bytes: Option<u64>,
     /// Instruction sets that kernels use here.
     pub instruction_sets: Vec<&'static str>,
+    /// CUDA devices, for the memory tools.
+    pub cuda_devices: Vec<CudaDevice>,
     /// What is switched off or limited, and why.
     pub notes: Vec<String>,
 }
@@ -43,6 +46,18 @@ pub fn machine() -> Machine {
             "no vector instructions that kernels know: portable code, many times slower".into(),
         );
     }
+    let cuda_devices = cuda::devices().unwrap_or_else(|error| {
+        notes.push(error.to_string());
+        Vec::new()
+    });
+    for device in &cuda_devices {
+        if let Some(reason) = device.ranges_off {
+            let ordinal = device.ordinal;
+            notes.push(format!(
+                "expandable segments are off on CUDA device {ordinal}: {reason}"
+            ));
+        }
+    }
     Machine {
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -51,6 +66,7 @@ pub fn machine() -> Machine {
         memory_limit_bytes,
         resident_bytes: resident_bytes(),
         instruction_sets,
+        cuda_devices,
         notes,
     }
 }

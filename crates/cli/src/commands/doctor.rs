@@ -57,6 +57,17 @@ pub fn run(arguments: Arguments) -> Outcome {
     if let Some(limit) = machine.memory_limit_bytes {
         println!("limit         {}", mebibytes(limit));
     }
+    for device in &machine.cuda_devices {
+        println!(
+            "cuda {:<8} {}, {} in all, {} free, driver for CUDA {}.{}",
+            device.ordinal,
+            device.name,
+            mebibytes(device.total_bytes),
+            mebibytes(device.free_bytes),
+            device.driver_version / 1000,
+            device.driver_version % 1000 / 10
+        );
+    }
     println!("voices        {}", environment::voices_folder().display());
     println!(
         "hub cache     {}{}",

@@ -1,5 +1,5 @@
-//! What a driver has given out: capacity, pieces, ranges and their mapped parts. Both the host and the simulated driver keep
-//! such books, and refuse by them whatever does not fit.
+//! What a driver has given out: capacity, pieces, ranges and their mapped parts. All drivers keep such books, and refuse by
+//! them whatever does not fit.
 
 use super::{Address, DeviceMemory, DriverError};
 use std::collections::BTreeMap;
@@ -148,6 +148,25 @@ impl Books {
         }
         self.used_bytes -= bytes;
         Ok(())
+    }
+
+    /// The unit of the range that an address lies in.
+    pub(super) fn unit(&self, address: Address) -> Option<u64> {
+        let (_, range) = self.ranges.range(..=address.0).next_back()?;
+        Some(range.unit)
+    }
+
+    /// Every mapped unit: its address and bytes.
+    pub(super) fn mapped_units(&self) -> Vec<(u64, u64)> {
+        let parts = self.ranges.values().flat_map(|range| {
+            let unit = range.unit;
+            (range.mapped.iter()).flat_map(move |(&start, &bytes)| {
+                (start..start + bytes)
+                    .step_by(unit as usize)
+                    .map(move |address| (address, unit))
+            })
+        });
+        parts.collect()
     }
 
     /// Every piece, then every range, with its bytes.

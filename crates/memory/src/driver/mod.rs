@@ -4,6 +4,7 @@
 //! one by one (`reserve`, `map`, `unmap`, `release`). It knows nothing of blocks, streams or policy.
 
 mod books;
+pub mod cuda;
 mod host;
 mod noted;
 mod scripted;

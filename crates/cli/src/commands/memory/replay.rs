@@ -5,6 +5,7 @@ use crate::output::reading::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::output::table::Table;
 use clap::{Args, ValueEnum};
+use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::driver::{Driver, HostDriver, SimulatedDriver};
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
 use sottovoce_memory::trace::replay::{Replay, ReplayReport};
@@ -33,7 +34,7 @@ pub struct Arguments {
     /// and PYTORCH_CUDA_ALLOC_CONF are looked up.
     #[arg(long, value_name = "CONF")]
     conf: Option<String>,
-    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers.
+    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers; for cuda all that the device has.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     device_memory: Option<u64>,
     /// Empty the cache at every N-th `m chunk` marker.
@@ -54,6 +55,8 @@ enum DriverKind {
     Host,
     /// A device without bytes.
     Simulated,
+    /// The first CUDA device: its memory is really taken and given back.
+    Cuda,
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -74,6 +77,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let driver: Box<dyn Driver> = match arguments.driver {
         DriverKind::Host => Box::new(HostDriver::new(bytes)),
         DriverKind::Simulated => Box::new(SimulatedDriver::new(bytes)),
+        DriverKind::Cuda => Box::new(CudaDriver::open(0, arguments.device_memory)?),
     };
     let mut replay = Replay::new(driver, configuration, arguments.clear_every_chunk);
     if let Some(prelude) = prelude {

@@ -28,6 +28,7 @@
 //! | owner | region, tag and stream of a block |
 
 mod block;
+pub mod budget;
 pub mod driver;
 mod memory;
 mod out_of_memory;

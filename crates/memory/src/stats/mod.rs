@@ -1,8 +1,12 @@
 //! Counters: what is reserved, allocated and requested, now and at most, and for whom.
 
 mod ledger;
+mod metrics;
+mod timeline;
 
 pub(crate) use ledger::Ledger;
+pub use metrics::{MemoryMetrics, MetricsRecorder};
+pub use timeline::{Sample, Timeline};
 
 use crate::owner::{OwnerUsage, Region, StreamId};
 use crate::pool::PoolStatistics;

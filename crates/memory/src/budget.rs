@@ -1,0 +1,477 @@
+//! Accounts for a device's bytes: device → region → stream. What is reserved is promised; only what is promised is committed.
+//!
+//! A reservation that cannot be kept is refused at once, with the numbers, and one that was granted stays good until it is dropped:
+//! a stream that has its worst case reserved cannot run out because of others.
+//!
+//! ```
+//! use sottovoce_memory::budget::{Account, Budget};
+//! use sottovoce_memory::{Region, StreamId};
+//!
+//! let budget = Budget::new(100 << 20);
+//! let account = Account::of_stream(Region::KeyValue, StreamId(1));
+//! let mut promised = budget.reserve(account, 60 << 20)?;
+//! promised.commit(40 << 20)?;
+//! assert!(budget.reserve(account, 60 << 20).is_err());
+//! drop(promised);
+//! assert_eq!(budget.available_bytes(), 100 << 20);
+//! # Ok::<(), sottovoce_memory::OutOfMemory>(())
+//! ```
+
+use crate::out_of_memory::{OutOfMemory, OutOfMemoryKind};
+use crate::owner::{Region, StreamId};
+use crate::stats::Bytes;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Whose bytes: a region, and the stream in it if they serve one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Account {
+    /// What the bytes are for.
+    pub region: Region,
+    /// The utterance served, or `None` for what all share.
+    pub stream: Option<StreamId>,
+}
+
+impl Account {
+    /// What all streams share in a region.
+    pub const fn shared(region: Region) -> Account {
+        Account {
+            region,
+            stream: None,
+        }
+    }
+
+    /// One stream's part of a region.
+    pub const fn of_stream(region: Region, stream: StreamId) -> Account {
+        Account {
+            region,
+            stream: Some(stream),
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stream {
+            Some(StreamId(stream)) => write!(formatter, "{} of stream {stream}", self.region),
+            None => write!(formatter, "{}", self.region),
+        }
+    }
+}
+
+/// What an account, a region or the device has promised and uses, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Promised.
+    pub reserved: u64,
+    /// In use, out of what is promised.
+    pub committed: u64,
+}
+
+impl Balance {
+    fn is_zero(self) -> bool {
+        self == Balance::default()
+    }
+}
+
+/// One device's accounts. Cheap to clone; all clones are the same budget.
+#[derive(Clone)]
+pub struct Budget(Arc<Mutex<Books>>);
+
+struct Books {
+    capacity: u64,
+    region_limits: BTreeMap<Region, u64>,
+    device: Balance,
+    regions: BTreeMap<Region, Balance>,
+    accounts: BTreeMap<Account, Balance>,
+}
+
+/// A statement about the books that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the budget's books are wrong: {0}")]
+pub struct BooksViolation(String);
+
+impl Budget {
+    /// A budget of `capacity` bytes, nothing of it promised.
+    pub fn new(capacity: u64) -> Budget {
+        Budget(Arc::new(Mutex::new(Books {
+            capacity,
+            region_limits: BTreeMap::new(),
+            device: Balance::default(),
+            regions: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+        })))
+    }
+
+    /// Changes the capacity. Promises stay good, even beyond it; new ones have to fit.
+    pub fn set_capacity(&self, capacity: u64) {
+        self.books().capacity = capacity;
+    }
+
+    /// Limits what a region may promise; `None` leaves only the device's capacity.
+    pub fn set_region_limit(&self, region: Region, limit: Option<u64>) {
+        let mut books = self.books();
+        match limit {
+            Some(limit) => books.region_limits.insert(region, limit),
+            None => books.region_limits.remove(&region),
+        };
+    }
+
+    /// Promises `bytes` to an account.
+    ///
+    /// # Errors
+    /// [`OutOfMemoryKind::NeverFits`] if it is more than the device's or the region's limit, [`OutOfMemoryKind::NotNow`] if it is
+    /// more than what the promises to others leave.
+    pub fn reserve(&self, account: Account, bytes: u64) -> Result<Reservation, OutOfMemory> {
+        self.books().promise(account, bytes)?;
+        Ok(Reservation {
+            budget: self.clone(),
+            account,
+            balance: Balance {
+                reserved: bytes,
+                committed: 0,
+            },
+        })
+    }
+
+    /// Bytes that are promised to nobody.
+    pub fn available_bytes(&self) -> u64 {
+        let books = self.books();
+        books.capacity.saturating_sub(books.device.reserved)
+    }
+
+    /// The device's balance.
+    pub fn device(&self) -> Balance {
+        self.books().device
+    }
+
+    /// A region's balance.
+    pub fn region(&self, region: Region) -> Balance {
+        self.books()
+            .regions
+            .get(&region)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Every account that holds something.
+    pub fn accounts(&self) -> BTreeMap<Account, Balance> {
+        self.books().accounts.clone()
+    }
+
+    /// Verifies that accounts add up to regions, regions to the device, and that nothing is used that was not promised.
+    ///
+    /// # Errors
+    /// With the statement that does not hold.
+    pub fn check(&self) -> Result<(), BooksViolation> {
+        self.books().check()
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let books = self.books();
+        write!(
+            formatter,
+            "Budget({} of {} bytes promised)",
+            books.device.reserved, books.capacity
+        )
+    }
+}
+
+impl Books {
+    fn promise(&mut self, account: Account, bytes: u64) -> Result<(), OutOfMemory> {
+        let region = self
+            .regions
+            .get(&account.region)
+            .copied()
+            .unwrap_or_default();
+        let region_limit = self.region_limits.get(&account.region).copied();
+        let levels = [
+            ("the device", self.capacity, self.device.reserved),
+            (
+                account.region.name(),
+                region_limit.unwrap_or(u64::MAX),
+                region.reserved,
+            ),
+        ];
+        for (level, limit, reserved) in levels {
+            let available = limit.saturating_sub(reserved);
+            if bytes > available {
+                let kind = if bytes > limit {
+                    OutOfMemoryKind::NeverFits
+                } else {
+                    OutOfMemoryKind::NotNow
+                };
+                return Err(OutOfMemory::new(
+                    kind,
+                    bytes,
+                    available,
+                    format!(
+                        "{} for {account} cannot be promised: {level} has {}, of which {} is promised and {} is left",
+                        Bytes(bytes),
+                        Bytes(limit),
+                        Bytes(reserved),
+                        Bytes(available)
+                    ),
+                ));
+            }
+        }
+        self.change(account, |balance| balance.reserved += bytes);
+        Ok(())
+    }
+
+    /// Applies a change to an account, its region and the device.
+    fn change(&mut self, account: Account, change: impl Fn(&mut Balance)) {
+        change(&mut self.device);
+        change(self.regions.entry(account.region).or_default());
+        let balance = self.accounts.entry(account).or_default();
+        change(balance);
+        // Streams come and go without end.
+        if balance.is_zero() {
+            self.accounts.remove(&account);
+        }
+        debug_assert_eq!(self.check(), Ok(()));
+    }
+
+    fn check(&self) -> Result<(), BooksViolation> {
+        let mut regions: BTreeMap<Region, Balance> = BTreeMap::new();
+        let mut device = Balance::default();
+        for (account, balance) in &self.accounts {
+            if balance.committed > balance.reserved {
+                return Err(BooksViolation(format!(
+                    "{account} uses {} of {} promised bytes",
+                    balance.committed, balance.reserved
+                )));
+            }
+            for sum in [regions.entry(account.region).or_default(), &mut device] {
+                sum.reserved += balance.reserved;
+                sum.committed += balance.committed;
+            }
+        }
+        for region in Region::ALL {
+            let [kept, summed] =
+                [&self.regions, &regions].map(|map| map.get(&region).copied().unwrap_or_default());
+            if kept != summed {
+                return Err(BooksViolation(format!(
+                    "{region} says {kept:?} and its accounts add up to {summed:?}"
+                )));
+            }
+        }
+        if device != self.device {
+            return Err(BooksViolation(format!(
+                "the device says {:?} and its accounts add up to {device:?}",
+                self.device
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A promise of bytes; dropping it gives all of them back.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Budget,
+    account: Account,
+    balance: Balance,
+}
+
+impl Reservation {
+    /// What is promised and used.
+    pub fn balance(&self) -> Balance {
+        self.balance
+    }
+
+    /// Whose it is.
+    pub fn account(&self) -> Account {
+        self.account
+    }
+
+    /// Takes `bytes` of the promise into use.
+    ///
+    /// # Errors
+    /// [`OutOfMemoryKind::OverAccount`] if less of the promise is left.
+    pub fn commit(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
+        let left = self.balance.reserved - self.balance.committed;
+        if bytes > left {
+            return Err(OutOfMemory::new(
+                OutOfMemoryKind::OverAccount,
+                bytes,
+                left,
+                format!(
+                    "{} for {} are more than the {} left of its {}",
+                    Bytes(bytes),
+                    self.account,
+                    Bytes(left),
+                    Bytes(self.balance.reserved)
+                ),
+            ));
+        }
+        self.balance.committed += bytes;
+        self.budget
+            .books()
+            .change(self.account, |balance| balance.committed += bytes);
+        Ok(())
+    }
+
+    /// Gives up to `bytes` out of use; they stay promised.
+    pub fn release(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.balance.committed);
+        self.balance.committed -= bytes;
+        self.budget
+            .books()
+            .change(self.account, |balance| balance.committed -= bytes);
+    }
+
+    /// Adds `bytes` to the promise.
+    ///
+    /// # Errors
+    /// As [`Budget::reserve`]; what was promised before stays.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
+        self.budget.books().promise(self.account, bytes)?;
+        self.balance.reserved += bytes;
+        Ok(())
+    }
+
+    /// Gives back up to `bytes` of the promise that are not in use; how many.
+    pub fn shrink(&mut self, bytes: u64) -> u64 {
+        let bytes = bytes.min(self.balance.reserved - self.balance.committed);
+        self.balance.reserved -= bytes;
+        self.budget
+            .books()
+            .change(self.account, |balance| balance.reserved -= bytes);
+        bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let Balance {
+            reserved,
+            committed,
+        } = self.balance;
+        self.budget.books().change(self.account, |balance| {
+            balance.reserved -= reserved;
+            balance.committed -= committed;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: Account = Account::of_stream(Region::KeyValue, StreamId(1));
+    const OTHER: Account = Account::of_stream(Region::KeyValue, StreamId(2));
+    const WEIGHTS: Account = Account::shared(Region::Weights);
+
+    #[test]
+    fn a_promise_that_cannot_be_kept_is_refused_at_once_with_the_numbers() {
+        let budget = Budget::new(1000);
+        budget.set_region_limit(Region::KeyValue, Some(600));
+        let _weights = budget.reserve(WEIGHTS, 300).unwrap();
+        let _stream = budget.reserve(STREAM, 500).unwrap();
+        let cases = [
+            (WEIGHTS, 200, None),
+            (WEIGHTS, 201, Some((OutOfMemoryKind::NotNow, 200))),
+            (WEIGHTS, 1001, Some((OutOfMemoryKind::NeverFits, 200))),
+            (OTHER, 100, None),
+            (OTHER, 101, Some((OutOfMemoryKind::NotNow, 100))),
+            (OTHER, 601, Some((OutOfMemoryKind::NeverFits, 200))),
+            (OTHER, u64::MAX, Some((OutOfMemoryKind::NeverFits, 200))),
+        ];
+        for (account, bytes, expected) in cases {
+            let before = budget.accounts();
+            let refused = budget
+                .reserve(account, bytes)
+                .err()
+                .map(|error| (error.kind, error.available));
+            // The device is asked first: 601 is refused by it with what it has left.
+            let expected = match expected {
+                Some((_, left)) if account == OTHER && bytes == 601 => {
+                    Some((OutOfMemoryKind::NotNow, left))
+                }
+                other => other,
+            };
+            assert_eq!(refused, expected, "{bytes} for {account}");
+            assert_eq!(budget.accounts(), before, "a trial leaves nothing behind");
+        }
+    }
+
+    #[test]
+    fn only_what_is_promised_can_be_used() {
+        let budget = Budget::new(1000);
+        let mut promised = budget.reserve(STREAM, 400).unwrap();
+        promised.commit(300).unwrap();
+        let error = promised.commit(101).unwrap_err();
+        assert_eq!(
+            (error.kind, error.requested, error.available),
+            (OutOfMemoryKind::OverAccount, 101, 100)
+        );
+        promised.release(200);
+        promised.commit(300).expect("released bytes stay promised");
+        assert_eq!(promised.shrink(1000), 0, "what is in use stays promised");
+        promised.release(400);
+        assert_eq!(promised.shrink(150), 150);
+        assert_eq!(budget.available_bytes(), 750);
+    }
+
+    #[test]
+    fn a_dropped_promise_gives_everything_back_also_what_is_in_use() {
+        let budget = Budget::new(1000);
+        let _weights = budget.reserve(WEIGHTS, 100).unwrap();
+        let mut promised = budget.reserve(STREAM, 400).unwrap();
+        promised.commit(300).unwrap();
+        assert_eq!(
+            budget.device(),
+            Balance {
+                reserved: 500,
+                committed: 300
+            }
+        );
+        drop(promised);
+        assert_eq!(budget.region(Region::KeyValue), Balance::default());
+        assert_eq!(budget.accounts().len(), 1, "an ended stream takes no room");
+    }
+
+    #[test]
+    fn a_promise_outlives_a_smaller_capacity_and_can_not_grow_beyond_it() {
+        let budget = Budget::new(1000);
+        let mut promised = budget.reserve(STREAM, 800).unwrap();
+        budget.set_capacity(500);
+        promised.commit(800).expect("a promise is kept");
+        let error = promised.grow(1).unwrap_err();
+        assert_eq!((error.kind, error.available), (OutOfMemoryKind::NotNow, 0));
+        budget.set_capacity(2000);
+        promised.grow(1200).expect("it fits now");
+        assert_eq!(budget.available_bytes(), 0);
+    }
+
+    #[test]
+    fn threads_together_are_never_promised_more_than_there_is() {
+        let budget = Budget::new(1000);
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let budget = &budget;
+                scope.spawn(move || {
+                    for round in 0..500 {
+                        let account = Account::of_stream(Region::Workspace, StreamId(thread));
+                        if let Ok(mut promised) = budget.reserve(account, 100 + round % 200) {
+                            promised.commit(100).expect("it was promised");
+                            assert!(budget.device().reserved <= 1000);
+                        }
+                    }
+                });
+            }
+        });
+        budget.check().unwrap();
+        assert_eq!(budget.device(), Balance::default());
+    }
+}

@@ -1,0 +1,168 @@
+//! The few figures that a person asks for first, gathered while streams run.
+
+use super::MemoryStatistics;
+use super::timeline::{Sample, Timeline};
+use crate::policy::Action;
+use serde::Serialize;
+
+const MEGABYTE: f64 = 1_048_576.0;
+/// Samples of the timeline: an hour of chunks at one a second.
+const TIMELINE_SAMPLES: usize = 3600;
+
+/// Memory in figures. Megabytes are 1,048,576 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryMetrics {
+    /// The most that was handed out.
+    pub peak_allocated_mb: f64,
+    /// The most that was held from the driver.
+    pub peak_reserved_mb: f64,
+    /// (reserved − allocated) ÷ reserved, now.
+    pub fragmentation_ratio: f64,
+    /// Times that kept memory was given back.
+    pub cache_clear_count: u64,
+    /// Times that what can be made again was dropped.
+    pub gc_collect_count: u64,
+    /// Mean of what was handed out when a chunk was done.
+    pub avg_chunk_memory_mb: f64,
+    /// Allocations that failed for good.
+    pub oom_count: u64,
+    /// Allocations that were tried again after the cache was emptied.
+    pub retry_count: u64,
+}
+
+/// Gathers [`MemoryMetrics`] and a timeline.
+#[derive(Clone, Debug)]
+pub struct MetricsRecorder {
+    timeline: Timeline,
+    peak_allocated_bytes: u64,
+    peak_reserved_bytes: u64,
+    cache_clear_count: u64,
+    gc_collect_count: u64,
+    chunk_count: u64,
+    chunk_bytes_sum: u128,
+    latest: Sample,
+    oom_count: u64,
+    retry_count: u64,
+}
+
+impl Default for MetricsRecorder {
+    fn default() -> MetricsRecorder {
+        MetricsRecorder {
+            timeline: Timeline::new(TIMELINE_SAMPLES),
+            peak_allocated_bytes: 0,
+            peak_reserved_bytes: 0,
+            cache_clear_count: 0,
+            gc_collect_count: 0,
+            chunk_count: 0,
+            chunk_bytes_sum: 0,
+            latest: Sample::default(),
+            oom_count: 0,
+            retry_count: 0,
+        }
+    }
+}
+
+impl MetricsRecorder {
+    /// Takes the books down at a time of the caller's clock.
+    pub fn observe(&mut self, statistics: &MemoryStatistics, microseconds: u64) {
+        let exact = statistics.exact_bytes;
+        let sample = Sample {
+            microseconds,
+            allocated_bytes: statistics.allocated_bytes.all.current + exact.current,
+            reserved_bytes: statistics.held_bytes(),
+        };
+        self.timeline.record(sample);
+        self.latest = sample;
+        // The pool's peak and that of exact pieces need not be of one moment: only what was seen together is counted.
+        let peak = |recorded: u64, now: u64, own: u64| recorded.max(now).max(own);
+        self.peak_allocated_bytes = peak(
+            self.peak_allocated_bytes,
+            sample.allocated_bytes,
+            statistics.allocated_bytes.all.peak.max(exact.peak),
+        );
+        self.peak_reserved_bytes = peak(
+            self.peak_reserved_bytes,
+            sample.reserved_bytes,
+            statistics.reserved_bytes.all.peak.max(exact.peak),
+        );
+        self.oom_count = statistics.num_ooms;
+        self.retry_count = statistics.num_alloc_retries;
+    }
+
+    /// Takes the books down at the end of a chunk.
+    pub fn chunk_done(&mut self, statistics: &MemoryStatistics, microseconds: u64) {
+        self.observe(statistics, microseconds);
+        self.chunk_count += 1;
+        self.chunk_bytes_sum += u128::from(self.latest.allocated_bytes);
+    }
+
+    /// Counts an action that was carried out.
+    pub fn acted(&mut self, action: Action) {
+        match action {
+            Action::TrimPool => self.cache_clear_count += 1,
+            Action::RunReclaimHooks => self.gc_collect_count += 1,
+            Action::ShrinkWorkspace | Action::HoldAdmissions => {}
+        }
+    }
+
+    /// The figures now.
+    pub fn metrics(&self) -> MemoryMetrics {
+        let average = match self.chunk_count {
+            0 => 0.0,
+            count => self.chunk_bytes_sum as f64 / count as f64 / MEGABYTE,
+        };
+        MemoryMetrics {
+            peak_allocated_mb: self.peak_allocated_bytes as f64 / MEGABYTE,
+            peak_reserved_mb: self.peak_reserved_bytes as f64 / MEGABYTE,
+            fragmentation_ratio: self.latest.fragmentation(),
+            cache_clear_count: self.cache_clear_count,
+            gc_collect_count: self.gc_collect_count,
+            avg_chunk_memory_mb: average,
+            oom_count: self.oom_count,
+            retry_count: self.retry_count,
+        }
+    }
+
+    /// Memory over time.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Memory, Owner, Region};
+
+    #[test]
+    fn the_figures_are_those_of_the_books() {
+        let memory = Memory::host(64 << 20);
+        let owner = Owner::new(Region::Workspace, "test");
+        let mut recorder = MetricsRecorder::default();
+        let large = memory.allocate(20 << 20, owner).unwrap();
+        recorder.chunk_done(&memory.statistics(), 1);
+        drop(large);
+        let _small = memory.allocate(10 << 20, owner).unwrap();
+        recorder.chunk_done(&memory.statistics(), 2);
+        recorder.acted(Action::TrimPool);
+        recorder.acted(Action::RunReclaimHooks);
+        recorder.acted(Action::HoldAdmissions);
+        assert!(memory.allocate(1 << 40, owner).is_err());
+        recorder.observe(&memory.statistics(), 3);
+        let metrics = recorder.metrics();
+        assert_eq!(
+            metrics,
+            MemoryMetrics {
+                peak_allocated_mb: 20.0,
+                peak_reserved_mb: 20.0,
+                fragmentation_ratio: 0.5,
+                cache_clear_count: 1,
+                gc_collect_count: 1,
+                avg_chunk_memory_mb: 15.0,
+                oom_count: 1,
+                retry_count: 1,
+            }
+        );
+        assert_eq!(recorder.timeline().samples().count(), 3);
+    }
+}

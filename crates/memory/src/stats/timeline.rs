@@ -1,0 +1,101 @@
+//! Memory over time: a ring of samples that never grows.
+
+use serde::Serialize;
+
+/// One look at the books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Sample {
+    /// When, in microseconds of the caller's clock.
+    pub microseconds: u64,
+    /// Bytes handed out.
+    pub allocated_bytes: u64,
+    /// Bytes held from the driver.
+    pub reserved_bytes: u64,
+}
+
+impl Sample {
+    /// (reserved − allocated) ÷ reserved.
+    pub fn fragmentation(&self) -> f64 {
+        match self.reserved_bytes {
+            0 => 0.0,
+            reserved => reserved.saturating_sub(self.allocated_bytes) as f64 / reserved as f64,
+        }
+    }
+}
+
+/// The latest samples, as many as it was made for; all of its memory is taken at the start.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    samples: Vec<Sample>,
+    capacity: usize,
+    /// Place of the oldest sample once the ring is full.
+    oldest: usize,
+    dropped: u64,
+}
+
+impl Timeline {
+    /// An empty ring for `capacity` samples, at least one.
+    pub fn new(capacity: usize) -> Timeline {
+        let capacity = capacity.max(1);
+        Timeline {
+            samples: Vec::with_capacity(capacity),
+            capacity,
+            oldest: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Adds a sample; the oldest one goes if the ring is full.
+    #[inline]
+    pub fn record(&mut self, sample: Sample) {
+        if self.samples.len() < self.capacity {
+            self.samples.push(sample);
+            return;
+        }
+        self.samples[self.oldest] = sample;
+        self.oldest = (self.oldest + 1) % self.capacity;
+        self.dropped += 1;
+    }
+
+    /// The samples, oldest first.
+    pub fn samples(&self) -> impl Iterator<Item = &Sample> {
+        let (newer, older) = self.samples.split_at(self.oldest);
+        older.iter().chain(newer)
+    }
+
+    /// Samples that are gone.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_ring_keeps_the_latest_samples_in_order() {
+        let mut timeline = Timeline::new(3);
+        for microseconds in 0..8 {
+            timeline.record(Sample {
+                microseconds,
+                ..Sample::default()
+            });
+        }
+        let times: Vec<u64> = (timeline.samples())
+            .map(|sample| sample.microseconds)
+            .collect();
+        assert_eq!((times, timeline.dropped()), (vec![5, 6, 7], 5));
+    }
+
+    #[test]
+    fn fragmentation_is_the_share_that_is_held_and_not_handed_out() {
+        let sample = Sample {
+            microseconds: 0,
+            allocated_bytes: 60,
+            reserved_bytes: 80,
+        };
+        assert_eq!(sample.fragmentation(), 0.25);
+        assert_eq!(Sample::default().fragmentation(), 0.0);
+    }
+}

@@ -202,27 +202,30 @@ impl Books {
                 region.reserved,
             ),
         ];
-        for (level, limit, reserved) in levels {
+        let never = levels.iter().find(|(_, limit, _)| bytes > *limit);
+        let not_now = || {
+            let short =
+                |(_, limit, reserved): &&(_, u64, u64)| bytes > limit.saturating_sub(*reserved);
+            levels.iter().find(short)
+        };
+        if let Some(&(level, limit, reserved)) = never.or_else(not_now) {
+            let kind = match never {
+                Some(_) => OutOfMemoryKind::NeverFits,
+                None => OutOfMemoryKind::NotNow,
+            };
             let available = limit.saturating_sub(reserved);
-            if bytes > available {
-                let kind = if bytes > limit {
-                    OutOfMemoryKind::NeverFits
-                } else {
-                    OutOfMemoryKind::NotNow
-                };
-                return Err(OutOfMemory::new(
-                    kind,
-                    bytes,
-                    available,
-                    format!(
-                        "{} for {account} cannot be promised: {level} has {}, of which {} is promised and {} is left",
-                        Bytes(bytes),
-                        Bytes(limit),
-                        Bytes(reserved),
-                        Bytes(available)
-                    ),
-                ));
-            }
+            return Err(OutOfMemory::new(
+                kind,
+                bytes,
+                available,
+                format!(
+                    "{} for {account} cannot be promised: {level} has {}, of which {} is promised and {} is left",
+                    Bytes(bytes),
+                    Bytes(limit),
+                    Bytes(reserved),
+                    Bytes(available)
+                ),
+            ));
         }
         self.change(account, |balance| balance.reserved += bytes);
         Ok(())
@@ -384,7 +387,7 @@ mod tests {
             (WEIGHTS, 1001, Some((OutOfMemoryKind::NeverFits, 200))),
             (OTHER, 100, None),
             (OTHER, 101, Some((OutOfMemoryKind::NotNow, 100))),
-            (OTHER, 601, Some((OutOfMemoryKind::NeverFits, 200))),
+            (OTHER, 601, Some((OutOfMemoryKind::NeverFits, 100))),
             (OTHER, u64::MAX, Some((OutOfMemoryKind::NeverFits, 200))),
         ];
         for (account, bytes, expected) in cases {
@@ -393,13 +396,6 @@ mod tests {
                 .reserve(account, bytes)
                 .err()
                 .map(|error| (error.kind, error.available));
-            // The device is asked first: 601 is refused by it with what it has left.
-            let expected = match expected {
-                Some((_, left)) if account == OTHER && bytes == 601 => {
-                    Some((OutOfMemoryKind::NotNow, left))
-                }
-                other => other,
-            };
             assert_eq!(refused, expected, "{bytes} for {account}");
             assert_eq!(budget.accounts(), before, "a trial leaves nothing behind");
         }

@@ -32,7 +32,7 @@ struct Inner {
 struct Exact {
     bytes: Gauge,
     blocks: Gauge,
-    /// Pieces dropped while the driver was sealed, with their bytes.
+    /// Dropped pieces that the driver did not take back (it was sealed, or refused), with their bytes.
     waiting: Vec<(Address, u64)>,
 }
 
@@ -179,7 +179,7 @@ impl Memory {
 
     /// Gives cached memory back to the driver; the bytes given back.
     pub fn trim(&self) -> u64 {
-        self.0.pool.empty_cache()
+        self.0.pool.empty_cache() + self.free_waiting()
     }
 
     /// From now on the driver is not called: what would need it fails, and what is given back to it waits.
@@ -190,10 +190,7 @@ impl Memory {
     /// Lets the driver be called again.
     pub fn unseal(&self) {
         self.0.seal.open();
-        let waiting = std::mem::take(&mut self.exact().waiting);
-        for (address, bytes) in waiting {
-            self.free_exact(address, bytes);
-        }
+        self.free_waiting();
     }
 
     /// Whether the driver is sealed.
@@ -240,16 +237,27 @@ impl Memory {
     }
 
     fn free_exact(&self, address: Address, bytes: u64) {
-        match self.0.pool.driver().free(address) {
-            Err(DriverError::Sealed { .. }) => self.exact().waiting.push((address, bytes)),
-            // A driver that refuses keeps the piece: it stays counted as held.
-            Err(_) => {}
+        let freed = self.0.pool.driver().free(address);
+        let mut exact = self.exact();
+        match freed {
             Ok(()) => {
-                let mut exact = self.exact();
                 exact.bytes.decrease(bytes);
                 exact.blocks.decrease(1);
             }
+            // It stays counted as held until the driver takes it.
+            Err(_) => exact.waiting.push((address, bytes)),
         }
+    }
+
+    /// Tries again to give dropped pieces back; the bytes given back.
+    fn free_waiting(&self) -> u64 {
+        let waiting = std::mem::take(&mut self.exact().waiting);
+        let before: u64 = waiting.iter().map(|(_, bytes)| bytes).sum();
+        for (address, bytes) in waiting {
+            self.free_exact(address, bytes);
+        }
+        let left: u64 = self.exact().waiting.iter().map(|(_, bytes)| bytes).sum();
+        before.saturating_sub(left)
     }
 
     fn refused(&self, requested: u64, refusal: &PoolRefusal) -> OutOfMemory {

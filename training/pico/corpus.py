@@ -76,6 +76,36 @@ SLOTS = {
         by the way|unfortunately|fortunately|in fact|for example|however|anyway|first of all|to be honest|in my opinion|as you know|of course not|not at all|never mind|all right""",
 }
 
+# Words in 's that are no possessives.
+SHORTENED = "it's he's she's that's there's what's who's where's here's how's when's why's let's everyone's somebody's nobody's something's nothing's".split()
+
+# Words of today that old lists lack.
+MODERN = """
+american british canadian mexican italian french spanish german dutch swiss swedish norwegian polish turkish greek russian ukrainian chinese japanese korean indian brazilian
+african european asian australian irish scottish welsh english texas florida boston seattle dallas denver houston philadelphia phoenix detroit miami atlanta toronto vancouver
+montreal sydney melbourne dublin edinburgh manchester oxford cambridge amsterdam brussels vienna rome venice florence milan madrid barcelona lisbon athens moscow warsaw prague
+budapest stockholm oslo copenhagen helsinki zurich geneva munich hamburg frankfurt istanbul cairo nairobi delhi mumbai tokyo kyoto beijing shanghai seoul singapore bangkok mexico
+brazil argentina chile peru colombia egypt kenya nigeria morocco israel iran iraq turkey greece russia ukraine poland austria switzerland sweden norway denmark finland belgium
+netherlands holland portugal ireland scotland wales korea vietnam thailand indonesia pakistan iceland alaska hawaii internet website online email emails laptop smartphone
+tablet software hardware app apps download downloads upload video videos selfie blog podcast wifi router google amazon apple microsoft facebook twitter youtube netflix computer
+computers keyboard robot robots drone battery charger headphones microphone speaker speakers camera printer scanner password username login database server streaming pizza pasta
+spaghetti lasagna hamburger burger fries sushi taco tacos burrito salad sandwich pancake pancakes waffle waffles muffin cookie cookies brownie donut yogurt smoothie espresso
+cappuccino latte chocolate vanilla cinnamon broccoli spinach avocado zucchini cucumber tomato tomatoes potato potatoes mango pineapple watermelon raspberry blueberry strawberry
+elephant giraffe penguin dolphin kangaroo hippopotamus rhinoceros crocodile squirrel hamster puppy kitten butterfly mosquito dinosaur football basketball baseball volleyball
+tennis hockey soccer yoga gym marathon bicycle motorcycle scooter helicopter airplane airport subway taxi suitcase passport luggage hotel receptionist apartment elevator
+escalator sofa couch fridge refrigerator microwave dishwasher vacuum toothbrush toothpaste shampoo towel umbrella sunglasses sneakers jeans hoodie sweater pajamas neighbor
+neighbors neighborhood favorite color colors flavor theater center gray mom dad grandma grandpa kid kids guy guys okay yeah wow oops hello hi bye goodbye thanks smith johnson
+williams brown jones miller davis wilson anderson taylor thompson white harris clark lewis walker hall allen young king wright scott green baker adams nelson carter mitchell
+roberts turner phillips campbell parker evans edwards collins stewart morris rogers cook morgan cooper peterson bailey reed kelly howard cox ward richardson watson brooks
+jacob ethan noah liam mason lucas logan aiden elijah jackson benjamin samuel nathan isaac luke jason justin brandon tyler zachary nicholas jonathan christopher anthony patrick
+timothy richard donald kenneth ronald gary larry jeffrey scott frank gregory raymond dennis jerry walter peter harold douglas carl arthur roger keith jeremy sean ava mia isabella
+madison abigail elizabeth victoria grace chloe zoe lily natalie samantha ashley brittany amber stephanie nicole melissa michelle kimberly lisa angela heather amy rebecca sharon
+cynthia kathleen shirley dorothy debra patricia deborah margaret marie diana alexandra caroline katherine catherine valerie monica veronica christine christina andrea erica
+allison vanessa gabriel sebastian diego carlos miguel jose antonio fernando pedro pablo luis jorge maria sofia lucia shakespeare einstein newton darwin mozart beethoven picasso
+napoleon lincoln kennedy obama photosynthesis algorithm electricity vaccine virus pandemic climate solar carbon dioxide oxygen hydrogen satellite astronaut telescope galaxy
+smartwatch sustainable renewable recycling mindfulness entrepreneur startup investor salary mortgage invoice spreadsheet deadline feedback teamwork colleague colleagues
+""".split()
+
 TEMPLATES = """
 {who} {past} {thing} {time}.
 {name} {past} {thing} in {place}.

@@ -1,14 +1,10 @@
-"""Writes the trained networks as a model folder with the reference's tensor names.
-
-config.json, tokenizer.json, t3_pico.safetensors, s3gen_pico.safetensors and the voice, voice.safetensors. Large tensors are stored as
-8-bit whole numbers `q` beside a tensor `<name>.scale` that is 1 long in all dimensions but the one it varies along (the output channel): the weight is
-`q * scale`. Everything else is float32.
+"""Writes the trained networks as `model.safetensors`, with the reference's tensor names, config and tokenizer in its metadata, ready for
+`sottovoce convert`; and the voice, `voice.safetensors`.
 """
 
 import argparse
 import json
 import re
-import shutil
 from pathlib import Path
 
 import torch
@@ -52,26 +48,14 @@ def s3gen_tensors(flow: networks.Flow, vocoder: torch.nn.Module) -> dict[str, to
     return out
 
 
-def whole_numbers(name: str, weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weight as 8-bit numbers of `bits` bits and its scale, one for each output channel."""
+def rounded(name: str, weight: torch.Tensor, bits: int) -> torch.Tensor:
+    """The weight in steps of its output channel's maximum: 8 bits store it all the same, but a compressed repository is smaller."""
+    if weight.ndim < 2 or weight.numel() < 2048:
+        return weight
     # GPT-2's linear layers are stored [in, out].
     output = 1 if re.search(r"\.h\.\d+\.", name) else 0
-    others = [d for d in range(weight.ndim) if d != output]
-    top = 2 ** (bits - 1) - 1
-    scale = (weight.abs().amax(others, keepdim=True) / top).clamp(min=1e-12)
-    return torch.round(weight / scale).clamp(-top, top).to(torch.int8), scale
-
-
-def packed(tensors: dict[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
-    """What is written: float32 throughout, or large tensors as whole numbers with their scales."""
-    out = {}
-    for name, weight in tensors.items():
-        weight = weight.detach().float().contiguous().clone()
-        if bits and weight.ndim >= 2 and weight.numel() >= 2048:
-            out[name], out[name + ".scale"] = whole_numbers(name, weight, bits)
-        else:
-            out[name] = weight
-    return out
+    step = weight.abs().amax([d for d in range(weight.ndim) if d != output], keepdim=True) / (2 ** (bits - 1) - 1)
+    return torch.round(weight / step.clamp(min=1e-12)) * step
 
 
 def config(codes: Codes, text_vocabulary: int) -> dict:
@@ -124,14 +108,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--bits", type=int, default=8, help="of the whole numbers; 0 writes float32. Fewer than 8 make a smaller repository, not a smaller file")
+    parser.add_argument("--bits", type=int, default=8, help="round large tensors to so many bits")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     speech, flow, vocoder, codes = load(args.work, args.data)
     with torch.no_grad():
-        for name, tensors in (("t3_pico", t3_tensors(speech)), ("s3gen_pico", s3gen_tensors(flow, vocoder))):
-            floats = {k: v for k, v in tensors.items() if v.is_floating_point() and not k.endswith(UNUSED)}
-            save_file(packed(floats, args.bits), args.out / f"{name}.safetensors")
+        tensors = t3_tensors(speech) | s3gen_tensors(flow, vocoder)
+    kept = {k: rounded(k, v.detach().float(), args.bits).contiguous().clone() for k, v in tensors.items() if v.is_floating_point() and not k.endswith(UNUSED)}
+    texts = {"config.json": json.dumps(config(codes, speech.own.num_embeddings), indent=2), "tokenizer.json": (args.work / "tokenizer.json").read_text()}
+    save_file(kept, args.out / "model.safetensors", texts)
     save_file(
         {
             "speaker_embedding": networks.speaker_embedding(), "x_vector": networks.speaker_vector(),
@@ -139,8 +124,6 @@ def main() -> None:
         },
         args.out / "voice.safetensors",
     )
-    (args.out / "config.json").write_text(json.dumps(config(codes, speech.own.num_embeddings), indent=2) + "\n")
-    shutil.copy(args.work / "tokenizer.json", args.out / "tokenizer.json")
 
 
 if __name__ == "__main__":

@@ -221,6 +221,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=70)
     parser.add_argument("--tokens", type=int, default=3000)
+    parser.add_argument("--pieces", type=float, default=0.12, help="the share of whole words that are cut into pieces while training")
     args = parser.parse_args()
     torch.manual_seed(2)
     torch.set_num_threads(1)
@@ -239,7 +240,7 @@ def main() -> None:
         print(f"held out: loss {loss:.4f} right {shown['right']:.4f}", flush=True)
 
     makers = optimisers(model, 3e-3, lambda name: ".h." in name)
-    train("t3", args.work, model, makers, sentences.batches(args.tokens), loss_of, args.minutes, report=report)
+    train("t3", args.work, model, makers, sentences.batches(args.tokens, args.pieces), loss_of, args.minutes, report=report)
 
 
 if __name__ == "__main__":

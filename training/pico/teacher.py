@@ -12,6 +12,7 @@ import argparse
 import json
 import pickle
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -173,21 +174,26 @@ def pitch(sound: np.ndarray, frames: int) -> np.ndarray:
 
 
 def vocabulary_words(data: Path, limit: int) -> list[str]:
-    """The words that get a text token of their own: SCOWL's small lists and the templates, then the most frequent words of WordNet's examples."""
+    """The words that get a text token of their own: SCOWL's small lists, the templates, words of today, then what WordNet uses most."""
     lists = data / "usr/share/dict/scowl"
     small = corpus.scowl(lists, ["english-contractions.10", "english-contractions.35", "english-contractions.40", "english-words.10", "english-upper.10",
                                  "english-words.20", "american-words.10", "american-words.20"])
-    seen: dict[str, int] = {}
-    for text in corpus.everyday(20000, 5):
-        for word in corpus.WORD.findall(text):
-            seen[word] = seen.get(word, 0) + 50
+    medium = set(corpus.scowl(lists, ["english-words.35", "english-upper.35", "english-upper.40", "american-words.35"]))
+    keep = dict.fromkeys("abcdefghijklmnopqrstuvwxyz")
+    keep |= dict.fromkeys(corpus.SHORTENED)
+    keep |= dict.fromkeys(w for w in small if not w.endswith("'s"))
+    keep |= dict.fromkeys(w for text in corpus.everyday(20000, 5) for w in corpus.WORD.findall(text) if not w.endswith("'s"))
+    keep |= dict.fromkeys(corpus.MODERN)
+    uses: Counter = Counter({w: 2 for w in medium})
     for text in corpus.wordnet(data / "usr/share/wordnet"):
-        for word in corpus.WORD.findall(text):
-            seen[word] = seen.get(word, 0) + 1
-    keep = {w for w in small if not w.endswith("'s")} | {w for w, n in seen.items() if n >= 50}
-    more = sorted((w for w in seen if w not in keep and not w.endswith("'s")), key=lambda w: -seen[w])
-    keep |= set(list("abcdefghijklmnopqrstuvwxyz"))
-    return sorted(keep) + more[: max(0, limit - len(keep))]
+        uses.update(2 * corpus.WORD.findall(text))
+    senses: Counter = Counter()
+    for line in (data / "usr/share/wordnet/cntlist.rev").read_text(encoding="latin-1").splitlines():
+        key, _, count = line.split()
+        senses[key.split("%")[0]] += int(count)
+    more = [w for w in uses if w not in keep and not w.endswith("'s")]
+    more.sort(key=lambda w: (-uses[w] - min(senses[w], 6), w))
+    return list(keep) + more[: max(0, limit - len(keep))]
 
 
 def texts(data: Path, words: list[str], held_out: set[str]) -> list[str]:
@@ -202,9 +208,26 @@ def texts(data: Path, words: list[str], held_out: set[str]) -> list[str]:
     return out
 
 
+def rare_texts(data: Path) -> list[str]:
+    """Lists of rare words and names, half of them within a template: what the pieces of the tokenizer are learnt from."""
+    lists = data / "usr/share/dict/scowl"
+    words = corpus.scowl(lists, ["english-words.35", "english-upper.35", "english-upper.40", "american-words.35", "english-words.40", "english-words.50",
+                                 "english-upper.50", "english-proper-names.50", "american-proper-names.50"])
+    words = [w for w in words if not w.endswith("'s")]
+    out = corpus.word_lists(words, 1, 21)
+    rng = random.Random(22)
+    random.seed(23)
+    for word in rng.sample(words, 12000):
+        template = corpus.fill(rng.choice(corpus.TEMPLATES)).split()
+        template[rng.randrange(len(template))] = word
+        out.append(" ".join(template).rstrip(".?!") + ".")
+    rng.shuffle(out)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tokens", "audio"])
+    parser.add_argument("what", choices=["tokens", "rare", "audio"])
     parser.add_argument("--data", type=Path, required=True, help="where the Debian packages wordnet-base and scowl are unpacked")
     parser.add_argument("--work", type=Path, required=True, help="where everything made goes")
     parser.add_argument("--sentences", type=int, default=100000)
@@ -214,13 +237,15 @@ def main() -> None:
     held_out = {t for t in (corpus.clean(line) for line in (Path(__file__).parent.parent / "sentences.txt").read_text().splitlines()) if t}
     words_file = args.work / "words.json"
     if not words_file.exists():
-        words_file.write_text(json.dumps(vocabulary_words(args.data, 10500)))
+        words_file.write_text(json.dumps(vocabulary_words(args.data, 15300)))
     lines = texts(args.data, json.loads(words_file.read_text()), held_out)
     print(len(lines), "sentences", flush=True)
     teacher = Teacher(args.work)
-    if args.what == "tokens":
+    if args.what in ("tokens", "rare"):
+        first = 0 if args.what == "tokens" else 100
+        lines = lines if args.what == "tokens" else rare_texts(args.data)
         for start in range(0, min(args.sentences, len(lines)), args.shard):
-            file = args.work / f"tokens_{start // args.shard:03}.pickle"
+            file = args.work / f"tokens_{first + start // args.shard:03}.pickle"
             if file.exists():
                 continue
             made = []

@@ -33,16 +33,24 @@ def load(work: Path, data: Path) -> tuple[t3.T3, networks.Flow, torch.nn.Module,
     return speech, flow, vocoder, codes
 
 
+def one_voice(tensors: dict[str, torch.Tensor], layer: str, vector: torch.Tensor) -> None:
+    """Folds the only vector that a speaker layer has ever seen into its bias, so that no other can lead it astray."""
+    tensors[layer + ".bias"] = tensors[layer + ".bias"] + tensors[layer + ".weight"] @ vector
+    tensors[layer + ".weight"] = torch.zeros_like(tensors[layer + ".weight"])
+
+
 def t3_tensors(model: t3.T3) -> dict[str, torch.Tensor]:
     out = {k: v for k, v in model.state_dict().items() if k.startswith(("tfmr.", "cond_enc.", "speech_head."))}
     out["text_emb.weight"] = model.text_table()
     out["speech_emb.weight"] = model.speech_table()
+    one_voice(out, "cond_enc.spkr_enc", networks.speaker_embedding())
     return out
 
 
 def s3gen_tensors(flow: networks.Flow, vocoder: torch.nn.Module) -> dict[str, torch.Tensor]:
     out = {"flow." + k: v for k, v in flow.state_dict().items()}
     out |= {"mel2wav." + k: v for k, v in vocoder.state_dict().items()}
+    one_voice(out, "flow.spk_embed_affine_layer", networks.speaker_vector())
     for part in ("weight", "bias"):
         out["mel2wav.f0_predictor.classifier." + part] = out["mel2wav.f0_predictor.classifier." + part] * networks.F0_UNIT
     return out
@@ -70,7 +78,7 @@ def config(codes: Codes, text_vocabulary: int) -> dict:
             "text_vocabulary": text_vocabulary, "speech_vocabulary": len(codes.list) + 2, "text_start_stop": None, "speech_start": codes.start,
             "speech_stop": codes.stop, "speech_start_twice": False, "positions": None, "speaker_embedding": 256, "prompt_token_count_max": 0, "perceiver": None,
             "emotion": False, "speech_head_bias": True, "classifier_free_guidance": False,
-            "sampling": {"order": "penalty_last", "temperature": 0.3, "top_k": 5, "top_p": 0.9, "min_p": 0.0, "repetition_penalty": 1.0, "guidance": 0.0,
+            "sampling": {"order": "penalty_last", "temperature": 0.8, "top_k": 1, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "guidance": 0.0,
                          "exaggeration": 0.0, "token_count_max": 600},
         },
         "flow": {

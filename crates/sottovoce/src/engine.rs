@@ -2,6 +2,7 @@
 
 use crate::admission::{Admission, Limits, Refusal, Ticket};
 use crate::error::Error;
+use crate::loading::{Choice, choose, default_voice, has_prompts, model};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::pipeline::Pipeline;
@@ -10,10 +11,12 @@ use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
 use crate::stream::{Delivery, Stream};
-use crate::voice::{Voice, VoiceInner, VoiceSource};
+use crate::voice::{Voice, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_memory::Memory;
+use sottovoce_tensor::Threads;
+use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,6 +36,7 @@ pub(crate) struct Shared {
     memory: Memory,
     budget_bytes: Option<u64>,
     plan: MemoryPlan,
+    default_voice: Voice,
     desk: Mutex<Desk>,
     changed: Condvar,
     metrics: Mutex<EngineMetrics>,
@@ -159,17 +163,24 @@ impl Engine {
     /// The same over memory of the caller's choice, such as one whose driver fails by script.
     pub fn load_in(
         memory: Memory,
-        _source: Source,
+        source: Source,
         options: EngineOptions,
     ) -> Result<Engine, Error> {
         let budget_bytes = options.memory;
-        let plan = MemoryPlan {
-            streams_fit: options.streams_max,
-            ..MemoryPlan::default()
-        };
-        let pipeline = Pipeline;
+        let model = model(&source)?;
+        let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
+        let prompts = has_prompts(&source);
+        let Choice {
+            plan,
+            recordings,
+            precision,
+            extent,
+        } = choose(&model, &options, prompts, &cpu)?;
+        let cache = options.key_value_precision;
+        let pipeline = Pipeline::load(&model, &memory, precision, cache, extent, &recordings, cpu)?;
+        let default_voice = default_voice(&model, prompts)?;
         let limits = Limits {
-            bytes_max: budget_bytes.unwrap_or(NO_BUDGET_BYTES),
+            bytes_max: plan.stream_bytes.saturating_mul(plan.streams_fit as u64),
             streams_max: plan.streams_fit,
             waiting_max: options.waiting_max,
         };
@@ -185,6 +196,7 @@ impl Engine {
             memory,
             budget_bytes,
             plan,
+            default_voice,
             desk: Mutex::new(desk),
             changed: Condvar::new(),
             metrics: Mutex::default(),
@@ -212,24 +224,26 @@ impl Engine {
     }
 
     /// What a model would need, without loading it: the plan, and how many streams would fit the budget.
-    pub fn plan_for(_source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
-        Ok(MemoryPlan {
-            streams_fit: options.streams_max,
-            ..MemoryPlan::default()
-        })
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn plan_for(source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
+        let cpu = Cpu::new(Threads::new(1));
+        Ok(choose(&model(source)?, options, has_prompts(source), &cpu)?.plan)
     }
 
     /// Makes a voice ready.
+    ///
+    /// # Errors
+    /// If it is not known, or its file or recording cannot be used with this model.
     pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
         let name = match source {
-            VoiceSource::Default => "default".to_owned(),
+            VoiceSource::Default => return Ok(self.handle.shared.default_voice.clone()),
             VoiceSource::Name(name) => self.voice_file(&name)?.display().to_string(),
             VoiceSource::ClipBytes { name, .. } => name,
             VoiceSource::Prepared(path) | VoiceSource::Clip(path) => path.display().to_string(),
         };
-        Ok(Voice {
-            inner: Arc::new(VoiceInner { name }),
-        })
+        Err(Error::Voice { name, reason: "this model speaks with its own voice only; voices of recordings need base, turbo or nano".into() })
     }
 
     fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {
@@ -272,6 +286,26 @@ impl Engine {
         let mut desk = shared.desk();
         if desk.closing {
             return Err(Error::Stopped);
+        }
+        for (option, value, most) in [
+            (
+                "chunk_size",
+                options.chunk_size,
+                desk.options.chunk_tokens_max,
+            ),
+            (
+                "context_window",
+                options.context_window,
+                desk.options.context_tokens_max,
+            ),
+        ] {
+            if value > most {
+                return Err(Error::option(
+                    option,
+                    value,
+                    format!("this engine's workspace was made for at most {most}"),
+                ));
+            }
         }
         let ticket = desk.next_ticket;
         let waits = options.when_full == WhenFull::Wait;

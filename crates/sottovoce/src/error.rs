@@ -1,6 +1,8 @@
 //! What can go wrong, each with what to do about it.
 
 use crate::sink::AudioFormat;
+use sottovoce_chatterbox::t3::T3Error;
+use sottovoce_chatterbox::weights::WeightsError;
 use sottovoce_memory::stats::Bytes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,6 +128,22 @@ impl Error {
         }
     }
 
+    /// A model that cannot be used.
+    pub(crate) fn model(name: &str, error: impl std::fmt::Display) -> Error {
+        Error::Model {
+            name: name.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+
+    /// Weights that could not be loaded; running out of memory stays that.
+    pub(crate) fn weights(name: &str, error: WeightsError) -> Error {
+        match error {
+            WeightsError::Memory { source, .. } => Error::OutOfMemory(source),
+            other => Error::model(name, other),
+        }
+    }
+
     /// An encoder's failure.
     pub(crate) fn encoding(format: AudioFormat, error: impl std::fmt::Display) -> Error {
         Error::Encoding {
@@ -153,5 +171,16 @@ impl Error {
             self,
             Error::Option { .. } | Error::Voice { .. } | Error::Text { .. }
         )
+    }
+}
+
+impl From<T3Error> for Error {
+    fn from(error: T3Error) -> Error {
+        match error {
+            T3Error::OutOfMemory(error) => Error::OutOfMemory(error),
+            other => Error::Synthesis {
+                reason: other.to_string(),
+            },
+        }
     }
 }

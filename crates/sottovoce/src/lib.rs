@@ -20,9 +20,11 @@ pub mod doctor;
 mod engine;
 mod error;
 pub mod hub;
+mod loading;
 mod manager;
 mod metrics;
 mod pipeline;
+mod plan;
 mod report;
 mod scheduler;
 mod settings;
@@ -30,6 +32,7 @@ pub mod sink;
 mod stitch;
 mod stream;
 mod tempo;
+mod text_stage;
 pub mod validate;
 mod voice;
 mod voice_store;
@@ -40,10 +43,10 @@ pub use error::Error;
 pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident_peak_bytes};
 pub use report::{MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
-    EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
+    CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
     TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_variant,
 };
-pub use sottovoce_chatterbox::config::Variant;
+pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use voice::{Voice, VoiceSource};
 pub use voice_store::VoiceStore;

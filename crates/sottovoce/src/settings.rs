@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
-use sottovoce_chatterbox::config::Variant;
+use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_memory::policy::MemoryProfile as Profile;
+pub use sottovoce_tensor::CachePrecision;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -25,7 +26,7 @@ pub fn parse_variant(text: &str) -> Result<Variant, Error> {
 }
 
 /// Where a model's weights come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// The small voice inside the program.
     Embedded,
@@ -33,6 +34,8 @@ pub enum Source {
     Directory(PathBuf),
     /// Full-size random weights, for measuring memory and time.
     Synthetic(Variant),
+    /// Random weights of any sizes.
+    Random(Box<ModelConfig>),
 }
 
 /// How weights are kept.
@@ -85,6 +88,12 @@ pub struct EngineOptions {
     pub streams_max: usize,
     /// Streams that may wait for a place.
     pub waiting_max: usize,
+    /// Most speech tokens in a chunk of any stream: the workspace is made for it.
+    pub chunk_tokens_max: usize,
+    /// Most speech tokens before a chunk that any stream sees again.
+    pub context_tokens_max: usize,
+    /// How T3's keys and values are kept.
+    pub key_value_precision: CachePrecision,
     /// Chunks between two looks at the cache, in place of the profile's own number.
     pub cache_interval: Option<u32>,
     /// The folder of named voices, for [`VoiceSource::Name`](crate::VoiceSource::Name).
@@ -102,6 +111,9 @@ impl Default for EngineOptions {
             threads: None,
             streams_max: 8,
             waiting_max: 64,
+            chunk_tokens_max: 25,
+            context_tokens_max: 50,
+            key_value_precision: CachePrecision::F16,
             cache_interval: None,
             voices: None,
             enable_monitoring: true,

@@ -37,6 +37,8 @@ struct Live {
     metrics: ChunkMetrics,
     /// What the manager did since the chunk before.
     actions: Vec<String>,
+    /// Chunks synthesised, those held back whole included.
+    chunk: u64,
 }
 
 /// How a stream ended.
@@ -101,7 +103,7 @@ impl Worker {
                 self.shared.metrics().streams_cancelled += 1;
                 continue;
             }
-            match self.pipeline.begin(&job.text, &job.voice, &job.options) {
+            match self.begin(&job) {
                 Ok(utterance) => {
                     let fade_in = (job.options.fade_duration * SAMPLE_RATE as f32).round() as usize;
                     let stitch = Stitch::new(fade_in);
@@ -116,6 +118,7 @@ impl Worker {
                         last_turn: self.turn,
                         metrics,
                         actions: Vec::new(),
+                        chunk: 0,
                     });
                 }
                 Err(error) if error.is_memory_short() && !self.live.is_empty() => {
@@ -143,51 +146,71 @@ impl Worker {
         }
     }
 
-    fn step(&mut self, batch: &[usize]) {
-        self.hurried_steps += 1;
-        let mut failed = Vec::new();
-        let mut members: Vec<&mut Utterance> = Vec::with_capacity(batch.len());
-        for (index, live) in self.live.iter_mut().enumerate() {
-            if batch.contains(&index) {
-                let mut attempt = 0;
-                loop {
-                    match self.pipeline.reserve_step(&mut live.utterance) {
-                        Ok(()) => break members.push(&mut live.utterance),
-                        Err(error) => {
-                            let reclaimer = &mut Reclaimer {
-                                pipeline: &mut self.pipeline,
-                                shared: &self.shared,
-                            };
-                            match climb(&mut self.manager, reclaimer, &error, attempt) {
-                                Some(action) => live.actions.push(action),
-                                None => break failed.push((index, error)),
-                            }
-                            attempt += 1;
-                        }
-                    }
-                }
+    /// Starts a job's utterance, climbing the ladder while memory is short.
+    fn begin(&mut self, job: &Job) -> Result<Utterance, Error> {
+        let mut attempt = 0;
+        loop {
+            match self
+                .pipeline
+                .begin(job.ticket, &job.text, &job.voice, &job.options)
+            {
+                Err(error) if self.climb(&error, attempt).is_some() => attempt += 1,
+                outcome => return outcome,
             }
         }
-        if let Err(error) = self.pipeline.step(&mut members) {
-            // What fails for the whole batch is no stream's own fault, yet none of them can go on.
-            let reason = error.to_string();
-            failed = batch
-                .iter()
-                .map(|&index| {
-                    (
-                        index,
-                        Error::Synthesis {
-                            reason: reason.clone(),
-                        },
-                    )
-                })
-                .collect();
-        }
-        failed.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
-        for (index, error) in failed {
-            let live = self.live.remove(index);
+    }
+
+    /// One more token for each of `batch`. When memory is short and nothing can be given back, the youngest stream ends so that the
+    /// others go on.
+    fn step(&mut self, batch: &[usize]) {
+        self.hurried_steps += 1;
+        let mut batch = batch.to_vec();
+        let mut attempt = 0;
+        while !batch.is_empty() {
+            let live = self
+                .live
+                .iter_mut()
+                .enumerate()
+                .filter(|(index, _)| batch.contains(index));
+            let mut members: Vec<&mut Utterance> =
+                live.map(|(_, live)| &mut live.utterance).collect();
+            let Err(error) = self.pipeline.step(&mut members) else {
+                break;
+            };
+            if let Some(action) = self.climb(&error, attempt) {
+                attempt += 1;
+                for &index in &batch {
+                    self.live[index].actions.push(action.clone());
+                }
+                continue;
+            }
+            // Streams stand in the order in which they came. What is not a matter of memory is found by leaving out one after the other.
+            let Some(youngest) = batch.pop() else { break };
+            let live = self.live.remove(youngest);
             self.end(live, End::Failed(error));
+            attempt = 0;
         }
+        let crossed = self
+            .live
+            .iter_mut()
+            .map(|live| usize::from(live.utterance.take_crossed()))
+            .sum::<usize>();
+        if crossed > 0 {
+            self.event(Event::ContextOverflowed);
+        }
+    }
+
+    /// One rung of the ladder for an error that it can help with; what was done.
+    fn climb(&mut self, error: &Error, attempt: usize) -> Option<String> {
+        let Error::OutOfMemory(error) = error else {
+            return None;
+        };
+        let mut reclaimer = Reclaimer {
+            pipeline: &mut self.pipeline,
+            shared: &self.shared,
+        };
+        self.manager
+            .climb(error, attempt, &mut reclaimer, &mut self.shared.metrics())
     }
 
     fn synthesise(&mut self, index: usize) {
@@ -200,9 +223,9 @@ impl Worker {
         let tokens = live
             .next_chunk_tokens()
             .min(live.utterance.tokens_waiting());
-        match self.pipeline.synthesise(&mut live.utterance, tokens) {
+        let last = !live.utterance.generating() && tokens == live.utterance.tokens_waiting();
+        match self.pipeline.synthesise(&mut live.utterance, tokens, last) {
             Ok(samples) => {
-                let last = live.done();
                 let mut samples = live.stitch.push(samples, 0);
                 if last {
                     samples.extend(live.stitch.finish());
@@ -210,6 +233,11 @@ impl Worker {
                 samples = live.tempo.push(samples);
                 if last {
                     samples.extend(live.tempo.finish());
+                }
+                if samples.is_empty() && !last {
+                    // All of it is still held back; the next chunk brings it.
+                    live.chunk += 1;
+                    return;
                 }
                 let managed = live.job.options.memory_management;
                 let done = if managed {
@@ -324,20 +352,6 @@ impl Reclaim for Reclaimer<'_> {
     }
 }
 
-/// One rung of the ladder for an error that it can help with; what was done.
-fn climb(
-    manager: &mut StreamingMemoryManager,
-    reclaimer: &mut Reclaimer<'_>,
-    error: &Error,
-    attempt: usize,
-) -> Option<String> {
-    let Error::OutOfMemory(error) = error else {
-        return None;
-    };
-    let shared = reclaimer.shared;
-    manager.climb(error, attempt, reclaimer, &mut shared.metrics())
-}
-
 /// However the worker ends, nobody waits for it any longer.
 struct CloseOnExit<'a>(&'a Shared);
 
@@ -349,11 +363,7 @@ impl Drop for CloseOnExit<'_> {
 
 impl Live {
     fn next_chunk_tokens(&self) -> usize {
-        scheduler::chunk_tokens(self.metrics.chunk_count, self.job.options.chunk_size)
-    }
-
-    fn done(&self) -> bool {
-        !self.utterance.generating() && self.utterance.tokens_waiting() == 0
+        scheduler::chunk_tokens(self.chunk, self.job.options.chunk_size)
     }
 
     fn view(&self) -> View {
@@ -374,6 +384,7 @@ impl Live {
         let elapsed = self.job.started.elapsed().as_secs_f64();
         let metrics = &mut self.metrics;
         metrics.actions = std::mem::take(&mut self.actions);
+        self.chunk += 1;
         metrics.chunk_count += 1;
         metrics.tokens = self.utterance.tokens_generated();
         if metrics.chunk_count == 1 {

@@ -215,15 +215,9 @@ impl Layer {
             let value = ctx.linear(&normed, &self.value);
             drop(normed);
             let mut content_query = ctx.copy(&query);
-            ctx.add(
-                &mut content_query,
-                View::new(self.content_bias.data(), 1, self.content_bias.len()),
-            );
+            add_to_rows(ctx, &mut content_query, &self.content_bias);
             let mut position_query = query;
-            ctx.add(
-                &mut position_query,
-                View::new(self.position_bias.data(), 1, self.position_bias.len()),
-            );
+            add_to_rows(ctx, &mut position_query, &self.position_bias);
             let encodings = ctx.linear(positions, &self.position);
             let relative = RelativePositions {
                 queries: position_query.view(),
@@ -242,5 +236,12 @@ impl Layer {
         let normed = ctx.layer_norm(&*x, &self.feed_norm);
         let inner = ctx.linear_activated(&normed, &self.feed_in, Activation::Silu);
         ctx.linear_add(&inner, &self.feed_out, x);
+    }
+}
+
+/// Adds a vector to each row. In a dry run there may be no values behind it.
+fn add_to_rows(ctx: &Context<'_>, x: &mut Tensor, vector: &Vector) {
+    if !ctx.is_dry() {
+        ctx.add(x, View::new(vector.data(), 1, vector.len()));
     }
 }

@@ -46,7 +46,7 @@ impl Conditioning {
             (_, prompt) => prompt,
         };
         let emotion = self.emotion.as_ref().map(|weight| {
-            let mut x = ctx.upload(&[1, weight.len()], weight.data());
+            let mut x = upload_weights(ctx, &[1, weight.len()], weight);
             ctx.scale(&mut x, exaggeration);
             x
         });
@@ -105,7 +105,7 @@ impl Perceiver {
     fn forward(&self, ctx: &Context<'_>, prompt: &Tensor) -> Tensor {
         let columns = prompt.columns();
         let shape = [self.queries.len() / columns, columns];
-        let queries = ctx.upload(&shape, self.queries.data());
+        let queries = upload_weights(ctx, &shape, &self.queries);
         let seen = self.attend(ctx, queries, Some(prompt));
         self.attend(ctx, seen, None)
     }
@@ -127,5 +127,14 @@ impl Perceiver {
         let seen = ctx.attention(&q, &k, &v, &options);
         ctx.linear_add(&seen, &self.project, &mut x);
         x
+    }
+}
+
+/// A copy of weights. In a dry run there may be no values behind them.
+fn upload_weights(ctx: &Context<'_>, dimensions: &[usize], weights: &Vector) -> Tensor {
+    if ctx.is_dry() {
+        ctx.tensor(dimensions)
+    } else {
+        ctx.upload(dimensions, weights.data())
     }
 }

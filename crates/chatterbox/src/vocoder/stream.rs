@@ -6,6 +6,9 @@
 use super::{SourceState, Vocoder};
 use sottovoce_tensor::{Context, Tensor, View};
 
+/// Frames after a frame that wait until they are there: enough for the frequency predictor and for nearly all that the residual blocks
+/// see. The rest of what comes later is far below what can be heard, and waiting for it would cost a third of a second.
+const AHEAD_FRAMES: usize = 8;
 /// Frames before and after a frame that its samples depend on: 5 of the frequency predictor, 3 of the first convolution, 7 and 2 of
 /// the residual blocks at the first two rates, and what is left of the later ones.
 const REACH_FRAMES: usize = 18;
@@ -55,7 +58,7 @@ impl Vocoder {
         let known = if last {
             frames
         } else {
-            frames.saturating_sub(REACH_FRAMES)
+            frames.saturating_sub(AHEAD_FRAMES)
         };
         if known <= state.emitted {
             return Vec::new();

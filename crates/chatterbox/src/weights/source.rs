@@ -193,6 +193,11 @@ impl Source {
         &self.config
     }
 
+    /// Whether its weights are random numbers.
+    pub fn is_synthetic(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// What it is called in messages.
     pub fn name(&self) -> &str {
         &self.name

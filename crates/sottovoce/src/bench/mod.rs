@@ -118,6 +118,7 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
         model: match &options.source {
             Source::Embedded => "pico".into(),
             Source::Synthetic(variant) => format!("synthetic {variant}"),
+            Source::Random(config) => format!("random {}", config.variant),
             Source::Directory(folder) => folder.display().to_string(),
         },
         threads: options.engine.threads,

@@ -1,0 +1,176 @@
+//! From what was asked for to what is loaded: the model's files, the precision, and the number of streams that the budget holds.
+
+use crate::error::Error;
+use crate::metrics::MemoryPlan;
+use crate::plan::{Extent, Recordings, reckon};
+use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
+use crate::voice::Voice;
+use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_memory::stats::Bytes;
+use sottovoce_tensor::Precision;
+use sottovoce_tensor::cpu::Cpu;
+
+/// Random weights are the same for everybody.
+const SYNTHETIC_SEED: u64 = 1;
+
+/// What `auto` tries, finest first.
+const AUTO: [Precision; 3] = [Precision::F16, Precision::Int8, Precision::Q4];
+/// What a refusal looks for, finest first.
+const ALL: [Precision; 4] = [
+    Precision::F32,
+    Precision::F16,
+    Precision::Int8,
+    Precision::Q4,
+];
+
+/// Opens a model's files.
+pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
+    let weights = match source {
+        Source::Embedded => Weights::synthetic(ModelConfig::preset(Variant::Pico), SYNTHETIC_SEED),
+        Source::Directory(folder) => {
+            let name = folder.display().to_string();
+            Weights::open(folder).map_err(|error| Error::model(&name, error))?
+        }
+        Source::Synthetic(variant) => {
+            Weights::synthetic(ModelConfig::preset(*variant), SYNTHETIC_SEED)
+        }
+        Source::Random(config) => Weights::synthetic((**config).clone(), SYNTHETIC_SEED),
+    };
+    let rate = weights.config().sample_rate();
+    if rate != SAMPLE_RATE {
+        return Err(Error::model(
+            weights.name(),
+            format!("it speaks at {rate} Hz; {SAMPLE_RATE} Hz are supported"),
+        ));
+    }
+    Ok(weights)
+}
+
+/// Random weights never end a sentence by themselves, so this one ends after three seconds.
+fn embedded_config() -> ModelConfig {
+    let mut config = ModelConfig::preset(Variant::Pico);
+    config.t3.sampling.token_count_max = 75;
+    config
+}
+
+/// Whether voices of this model carry a prompt: the embedded one has only its speaker.
+pub(crate) fn has_prompts(source: &Source) -> bool {
+    *source != Source::Embedded
+}
+
+/// The voice that comes with a model.
+pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Voice, Error> {
+    Ok(Voice::random(weights.config(), prompts))
+}
+
+/// What will be loaded.
+pub(crate) struct Choice {
+    pub plan: MemoryPlan,
+    pub recordings: Recordings,
+    pub precision: Precision,
+    pub extent: Extent,
+}
+
+/// Finds the precision and the number of streams that fit the budget.
+///
+/// # Errors
+/// [`Error::Budget`] with the numbers and with what would fit.
+pub(crate) fn choose(
+    weights: &Weights,
+    options: &EngineOptions,
+    prompts: bool,
+    cpu: &Cpu,
+) -> Result<Choice, Error> {
+    let precisions: &[Precision] = match options.precision {
+        PrecisionChoice::Auto => &AUTO,
+        PrecisionChoice::F32 => &[Precision::F32],
+        PrecisionChoice::F16 => &[Precision::F16],
+        PrecisionChoice::Int8 => &[Precision::Int8],
+        PrecisionChoice::Q4 => &[Precision::Q4],
+    };
+    let attempt = |precision: Precision| -> Result<(Choice, bool), Error> {
+        let budget = options.memory.unwrap_or(u64::MAX);
+        let mut streams = options.streams_max.max(1);
+        loop {
+            let extent = Extent::of(
+                weights.config(),
+                streams,
+                prompts,
+                options.chunk_tokens_max,
+                options.context_tokens_max,
+            );
+            let (mut plan, recordings) = reckon(
+                weights,
+                precision,
+                options.key_value_precision,
+                &extent,
+                cpu,
+            )?;
+            let left = budget.saturating_sub(plan.total_bytes(0));
+            let fit = (left / plan.stream_bytes.max(1)).min(streams as u64) as usize;
+            plan.streams_fit = fit;
+            // The workspace grows with the streams, so fewer streams may leave room for one more than this says; never for fewer.
+            if fit == streams || streams == 1 {
+                let fits = fit > 0;
+                return Ok((
+                    Choice {
+                        plan,
+                        recordings,
+                        precision,
+                        extent,
+                    },
+                    fits,
+                ));
+            }
+            streams = fit.max(1);
+        }
+    };
+    let mut last = None;
+    for &precision in precisions {
+        let (choice, fits) = attempt(precision)?;
+        if fits {
+            return Ok(choice);
+        }
+        last = Some(choice);
+    }
+    let Some(choice) = last else {
+        return Err(Error::option("precision", "", "none was named"));
+    };
+    let plan = choice.plan;
+    let smaller = ALL
+        .into_iter()
+        .filter(|precision| !precisions.contains(precision));
+    let hint = smaller
+        .filter_map(|precision| attempt(precision).ok())
+        .find(|(_, fits)| *fits);
+    let hint = match hint {
+        Some((choice, _)) => format!(
+            "--precision {} fits, with {} at a time",
+            choice.precision,
+            streams_text(choice.plan.streams_fit)
+        ),
+        None => format!("give at least {} bytes", plan.total_bytes(1)),
+    };
+    Err(Error::Budget {
+        budget_bytes: options.memory.unwrap_or(u64::MAX),
+        needed_bytes: plan.total_bytes(1),
+        plan: format!(
+            "at {}: weights {}, workspace {}, voice {}, one stream {}",
+            plan.precision,
+            Bytes(plan.weights_bytes),
+            Bytes(plan.workspace_bytes),
+            Bytes(plan.voice_bytes),
+            Bytes(plan.stream_bytes)
+        ),
+        hint: Some(hint),
+    })
+}
+
+fn streams_text(count: usize) -> String {
+    if count == 1 {
+        "one stream".to_owned()
+    } else {
+        format!("{count} streams")
+    }
+}

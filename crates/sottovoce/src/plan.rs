@@ -1,0 +1,279 @@
+//! What a model will need, reckoned before anything of it is mapped: weights by name and shape, workspaces by dry runs.
+
+use crate::error::Error;
+use crate::metrics::MemoryPlan;
+use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
+use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
+use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
+use sottovoce_chatterbox::weights::{Component, Source, measure};
+use sottovoce_memory::{Memory, Owner, Region};
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{CachePrecision, Context, Precision, Recording, Workspace};
+use std::sync::Arc;
+
+/// What is reserved is rounded up to whole pages of the system.
+pub(crate) const PAGE_BYTES: u64 = 4096;
+/// Addresses for dry runs; nothing is behind them.
+const DRY_BYTES: u64 = 1 << 46;
+
+/// The largest of everything that a run may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Streams in one step.
+    pub streams: usize,
+    /// Tokens of a sentence, with start and stop.
+    pub text_tokens: usize,
+    /// Speech tokens of a sentence.
+    pub speech_tokens: usize,
+    /// Prompt tokens of a voice for T3 and for the flow.
+    pub voice_tokens: usize,
+    pub flow_prompt_tokens: usize,
+    /// Speech tokens of a chunk and before it.
+    pub chunk_tokens: usize,
+    pub context_tokens: usize,
+}
+
+impl Extent {
+    /// The model's own limits; a voice without prompt needs no room for one.
+    pub fn of(
+        config: &ModelConfig,
+        streams: usize,
+        prompts: bool,
+        chunk_tokens: usize,
+        context_tokens: usize,
+    ) -> Extent {
+        let rate = config.flow.token_rate as f32;
+        let prompt = |tokens: usize| if prompts { tokens } else { 0 };
+        Extent {
+            streams,
+            // Start and stop.
+            text_tokens: config.text.token_count_max + 2,
+            speech_tokens: config.t3.sampling.token_count_max,
+            voice_tokens: prompt(config.t3.prompt_token_count_max),
+            flow_prompt_tokens: prompt(
+                (config.voice.prompt.flow_seconds_max * rate).ceil() as usize
+            ),
+            chunk_tokens,
+            context_tokens,
+        }
+    }
+}
+
+/// Networks without weights behind them, for dry runs.
+struct DryNetworks {
+    t3: T3,
+    flow: Flow,
+    vocoder: Vocoder,
+    weights_bytes: u64,
+}
+
+/// What each kind of run allocates.
+pub(crate) struct Recordings {
+    pub prefix: Recording,
+    pub prefill: Recording,
+    pub step: Recording,
+    pub flow: Recording,
+    pub vocoder: Recording,
+}
+
+impl Recordings {
+    pub fn all(&self) -> [&Recording; 5] {
+        [
+            &self.prefix,
+            &self.prefill,
+            &self.step,
+            &self.flow,
+            &self.vocoder,
+        ]
+    }
+}
+
+/// Weights below T3's at 4 bits keep 8: what they save is little, what they lose is heard.
+pub(crate) fn sound_precision(precision: Precision) -> Precision {
+    if precision == Precision::Q4 {
+        Precision::Int8
+    } else {
+        precision
+    }
+}
+
+/// Reckons a model at a precision: the plan for `extent.streams` streams, and the recordings for its workspaces.
+pub(crate) fn reckon(
+    source: &Source,
+    precision: Precision,
+    cache: CachePrecision,
+    extent: &Extent,
+    cpu: &Cpu,
+) -> Result<(MemoryPlan, Recordings), Error> {
+    let networks = dry_networks(source, precision)?;
+    let config = source.config();
+    let recordings = record(&networks, config, extent, cpu)?;
+    let workspace = recordings
+        .all()
+        .iter()
+        .map(|recording| recording.peak_bytes())
+        .max()
+        .unwrap_or(0);
+    let page = whole_pages(KeyValueStore::page_bytes_for(&config.t3, cache) as u64);
+    let dry = dry_memory();
+    let store = networks.t3.store(&dry, cache, usize::MAX);
+    let prefix_positions = prefix_positions(config, extent);
+    // Speech starts with one or two start tokens.
+    let positions = extent.text_tokens + extent.speech_tokens + 2;
+    let stream_pages = KeyValueStore::pages_for_state(positions);
+    let voice_pages = store.pages_for_prefix(prefix_positions);
+    let plan = MemoryPlan {
+        precision: precision.to_string(),
+        weights_bytes: networks.weights_bytes,
+        workspace_bytes: whole_pages(workspace),
+        voice_bytes: voice_pages as u64 * page,
+        // Each stream may have a voice of its own.
+        stream_bytes: (stream_pages + voice_pages) as u64 * page,
+        streams_fit: extent.streams,
+    };
+    Ok((plan, recordings))
+}
+
+/// Bytes rounded up to whole pages.
+pub(crate) fn whole_pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PAGE_BYTES)
+}
+
+fn prefix_positions(config: &ModelConfig, extent: &Extent) -> usize {
+    let prompt = match (&config.t3.perceiver, extent.voice_tokens) {
+        (_, 0) => 0,
+        (Some(perceiver), _) => perceiver.queries,
+        (None, tokens) => tokens,
+    };
+    // Speaker, prompt, emotion.
+    1 + prompt + usize::from(config.t3.emotion)
+}
+
+/// Pages of dry runs are handed around as slices, so they have addresses; nobody writes to them, and so the system puts nothing behind.
+fn dry_memory() -> Memory {
+    Memory::host(DRY_BYTES)
+}
+
+fn dry_networks(source: &Source, precision: Precision) -> Result<DryNetworks, Error> {
+    let config = source.config();
+    let failed = |error| Error::model(source.name(), error);
+    let (mut t3, mut flow, mut vocoder) = (None, None, None);
+    let mut bytes = 0;
+    let (part, _) = measure(source, Component::T3, precision, |loader| {
+        t3 = Some(T3::load(loader, &config.t3)?);
+        Ok(())
+    })
+    .map_err(failed)?;
+    bytes += whole_pages(part as u64);
+    let (part, _) = measure(
+        source,
+        Component::Flow,
+        sound_precision(precision),
+        |loader| {
+            flow = Some(Flow::load(loader, &config.flow)?);
+            Ok(())
+        },
+    )
+    .map_err(failed)?;
+    bytes += whole_pages(part as u64);
+    let (part, _) = measure(
+        source,
+        Component::Vocoder,
+        sound_precision(precision),
+        |loader| {
+            vocoder = Some(Vocoder::load(
+                loader,
+                &config.vocoder,
+                config.flow.mel_bands(),
+            )?);
+            Ok(())
+        },
+    )
+    .map_err(failed)?;
+    bytes += whole_pages(part as u64);
+    match (t3, flow, vocoder) {
+        (Some(t3), Some(flow), Some(vocoder)) => Ok(DryNetworks {
+            t3,
+            flow,
+            vocoder,
+            weights_bytes: bytes,
+        }),
+        _ => Err(Error::Synthesis {
+            reason: "a network was not measured".into(),
+        }),
+    }
+}
+
+fn record(
+    networks: &DryNetworks,
+    config: &ModelConfig,
+    extent: &Extent,
+    cpu: &Cpu,
+) -> Result<Recordings, Error> {
+    let recorded =
+        |run: &mut dyn FnMut(&Context<'_>) -> Result<(), Error>| -> Result<Recording, Error> {
+            let workspace = Workspace::measuring();
+            run(&Context::new(&workspace, cpu))?;
+            workspace.recording().ok_or_else(|| Error::Synthesis {
+                reason: "a dry run left no recording".into(),
+            })
+        };
+    let memory = dry_memory();
+    let store = networks.t3.store(&memory, CachePrecision::F16, usize::MAX);
+    let owner = Owner::new(Region::KeyValue, "dry");
+    let embedding = vec![0.0; config.t3.speaker_embedding];
+    let prompt = vec![0; extent.voice_tokens];
+    let voice = VoiceConditioning {
+        speaker_embedding: &embedding,
+        prompt_tokens: &prompt,
+    };
+    let mut made = None;
+    let prefix = recorded(&mut |ctx| {
+        made = Some(Arc::new(
+            networks.t3.prefix(ctx, &store, owner, &voice, 0.5)?,
+        ));
+        Ok(())
+    })?;
+    let made = made.ok_or_else(|| Error::Synthesis {
+        reason: "a dry run made no prefix".into(),
+    })?;
+    let text = vec![0; extent.text_tokens];
+    let prefill = recorded(&mut |ctx| {
+        let mut state = networks.t3.state(&store, owner, made.clone());
+        networks.t3.prefill(ctx, &mut state, &text)?;
+        Ok(())
+    })?;
+    let step = recorded(&mut |ctx| {
+        networks.t3.measure_step(ctx, extent.streams);
+        Ok(())
+    })?;
+    let bands = config.flow.mel_bands();
+    let flow_voice = Arc::new(FlowVoice {
+        prompt_tokens: vec![0; extent.flow_prompt_tokens],
+        prompt_mel: vec![0.0; extent.flow_prompt_tokens * config.flow.upsampling * bands],
+        speaker_vector: vec![0.0; config.flow.speaker_vector],
+    });
+    let window = extent.context_tokens + extent.chunk_tokens + networks.flow.look_ahead();
+    let flow = recorded(&mut |ctx| {
+        let mut state = FlowState::new(flow_voice.clone(), 0, extent.context_tokens);
+        state.push(&vec![0; window]);
+        networks.flow.stream(ctx, &mut state, window);
+        Ok(())
+    })?;
+    let frames = VocoderState::frames_max(extent.chunk_tokens * config.flow.upsampling);
+    let vocoder = recorded(&mut |ctx| {
+        let mut state = VocoderState::new(&networks.vocoder, bands, 0);
+        networks
+            .vocoder
+            .stream(ctx, &mut state, &vec![0.0; frames * bands], true);
+        Ok(())
+    })?;
+    Ok(Recordings {
+        prefix,
+        prefill,
+        step,
+        flow,
+        vocoder,
+    })
+}

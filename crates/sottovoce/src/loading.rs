@@ -27,7 +27,7 @@ const ALL: [Precision; 4] = [
 /// Opens a model's files.
 pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
     let weights = match source {
-        Source::Embedded => Weights::synthetic(ModelConfig::preset(Variant::Pico), SYNTHETIC_SEED),
+        Source::Embedded => Weights::synthetic(embedded_config(), SYNTHETIC_SEED),
         Source::Directory(folder) => {
             let name = folder.display().to_string();
             Weights::open(folder).map_err(|error| Error::model(&name, error))?

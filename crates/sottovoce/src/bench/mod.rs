@@ -1,8 +1,10 @@
 //! What the engine costs, for each precision and profile, beside the reference's measured figures.
 
 mod page;
+mod speed;
 
 pub use page::html;
+pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};
 
 use crate::engine::Engine;
 use crate::error::Error;

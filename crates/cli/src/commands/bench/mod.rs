@@ -1,5 +1,7 @@
 //! `sottovoce bench`: what speaking costs, for each precision and profile.
 
+mod speed;
+
 use super::Outcome;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::source::model_source;
@@ -9,7 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// pico, base, turbo, nano (once fetched) or a model's folder.
     #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
     model: String,
@@ -46,11 +51,20 @@ pub struct Arguments {
     html: Option<PathBuf>,
 }
 
+#[derive(clap::Subcommand)]
+enum Command {
+    /// The time of each stage with full-size random weights.
+    Speed(speed::Arguments),
+}
+
 const DEFAULT_TEXT: &str = "The harbour was quiet that morning, and the first boats were coming home with the tide. \
     Nobody on the quay spoke above a whisper. A woman in a yellow coat counted the boxes as they came ashore, and wrote every number down. \
     When the last one stood in its place, she closed the book and smiled: nothing was missing, and nothing was left over.";
 
 pub fn run(arguments: Arguments) -> Outcome {
+    if let Some(Command::Speed(arguments)) = &arguments.command {
+        return speed::run(arguments);
+    }
     if !(arguments.audio_seconds > 0.0 && arguments.audio_seconds <= 36_000.0) {
         return Err("--audio-seconds must be above 0 and at most 36000".into());
     }

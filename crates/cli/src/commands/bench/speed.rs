@@ -1,0 +1,61 @@
+//! `sottovoce bench speed`: the time of each stage with full-size random weights.
+
+use crate::commands::Outcome;
+use sottovoce::bench::{SpeedOptions, speed};
+use sottovoce::{Variant, parse_variant};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Sizes of base, turbo or nano.
+    #[arg(long, value_parser = parse_variant)]
+    synthetic: Variant,
+    /// f32, f16, int8 or q4.
+    #[arg(long, default_value = "int8")]
+    precision: String,
+    /// Threads for arithmetic; 0 takes all.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Time T3 alone.
+    #[arg(long)]
+    t3_only: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let report = speed(&SpeedOptions {
+        variant: arguments.synthetic,
+        precision: arguments.precision.parse()?,
+        threads: arguments.threads,
+        sound: !arguments.t3_only,
+    })?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{} with {} threads", report.device, report.threads);
+    println!(
+        "{:<34} {:>10.1} MiB",
+        "weights",
+        report.weights_bytes as f64 / 1048576.0
+    );
+    println!("{:<34} {:>10.2} s", "loading", report.load_s);
+    println!("{:<34} {:>10.2} ms", "T3, one token", report.t3_token_ms);
+    println!(
+        "{:<34} {:>10.2} ms",
+        "T3, one token of eight streams", report.t3_step8_ms
+    );
+    for (name, seconds) in [
+        ("S3Gen, 75 tokens", report.s3gen_75_s),
+        ("S3Gen, 150 tokens", report.s3gen_150_s),
+        ("S3Gen, 75 tokens of a stream", report.s3gen_75_cached_s),
+        ("vocoder, 6 s", report.hift_6s_s),
+    ] {
+        if let Some(seconds) = seconds {
+            println!("{name:<34} {seconds:>10.2} s");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,272 @@
+//! What each stage costs with full-size random weights.
+
+use serde::Serialize;
+use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::noise::Noise;
+use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
+use sottovoce_chatterbox::t3::{T3, T3Error, T3State, VoiceConditioning};
+use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
+use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
+use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{CachePrecision, Context, Operations, Precision, Threads, Workspace};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Tokens of the voice's prompt for S3Gen.
+const PROMPT_TOKENS: usize = 250;
+/// Text tokens before the timed steps, and speech tokens to be in the middle of an utterance.
+const TEXT_TOKENS: usize = 60;
+const SPEECH_TOKENS: usize = 20;
+/// The best of so many is taken.
+const STEPS: usize = 15;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct SpeedOptions {
+    /// Whose sizes.
+    pub variant: Variant,
+    /// Of all weights; what has no 4 bits takes 8.
+    pub precision: Precision,
+    /// Threads for arithmetic; 0 takes all.
+    pub threads: usize,
+    /// Whether S3Gen and the vocoder are timed too.
+    pub sound: bool,
+}
+
+/// The times. Keys as the names say: milliseconds and seconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpeedReport {
+    /// `base`, `turbo` or `nano`.
+    pub variant: Variant,
+    /// Of the weights.
+    pub precision: Precision,
+    /// Threads for arithmetic.
+    pub threads: usize,
+    /// What computed.
+    pub device: String,
+    /// Making and packing all weights.
+    pub load_s: f64,
+    /// Bytes of all weights.
+    pub weights_bytes: usize,
+    /// A T3 step of one stream.
+    pub t3_token_ms: f64,
+    /// A T3 step of eight streams.
+    pub t3_step8_ms: f64,
+    /// S3Gen's flow over a 250-token prompt and 75 tokens.
+    pub s3gen_75_s: Option<f64>,
+    /// The same with 150 tokens.
+    pub s3gen_150_s: Option<f64>,
+    /// As `s3gen_75_s`, as a stream's chunk with all that is kept for a voice.
+    pub s3gen_75_cached_s: Option<f64>,
+    /// The vocoder on 6 s of sound.
+    pub hift_6s_s: Option<f64>,
+}
+
+/// Why a stage could not be timed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpeedError {
+    /// The weights do not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A step failed.
+    #[error(transparent)]
+    T3(#[from] T3Error),
+    /// The activations do not fit.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+struct Bench {
+    config: ModelConfig,
+    source: Source,
+    memory: Memory,
+    cpu: Cpu,
+    report: SpeedReport,
+}
+
+/// Makes the weights and times the stages.
+///
+/// # Errors
+/// If memory runs out.
+pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
+    let config = match options.variant {
+        Variant::Base => ModelConfig::base(),
+        Variant::Turbo => ModelConfig::turbo(),
+        _ => ModelConfig::nano(),
+    };
+    let cpu = Cpu::new(Threads::new(options.threads));
+    let mut bench = Bench {
+        source: Source::synthetic(config.clone(), 1),
+        memory: Memory::host(u64::MAX),
+        report: SpeedReport {
+            variant: options.variant,
+            precision: options.precision,
+            threads: cpu.threads().count(),
+            device: cpu.name().to_owned(),
+            load_s: 0.0,
+            weights_bytes: 0,
+            t3_token_ms: 0.0,
+            t3_step8_ms: 0.0,
+            s3gen_75_s: None,
+            s3gen_150_s: None,
+            s3gen_75_cached_s: None,
+            hift_6s_s: None,
+        },
+        cpu,
+        config,
+    };
+    bench.t3()?;
+    if options.sound {
+        bench.flow()?;
+        bench.vocoder()?;
+    }
+    Ok(bench.report)
+}
+
+impl Bench {
+    fn load<T>(
+        &mut self,
+        component: Component,
+        precision: Precision,
+        network: impl FnMut(&mut Loader<'_>) -> Result<T, WeightsError>,
+    ) -> Result<T, SpeedError> {
+        let start = Instant::now();
+        let Loaded { network, bytes, .. } =
+            load(&self.source, component, precision, &self.memory, network)?;
+        self.report.load_s += start.elapsed().as_secs_f64();
+        self.report.weights_bytes += bytes;
+        Ok(network)
+    }
+
+    /// All work runs on the pool's threads, as the engine's does.
+    fn run<R: Send>(
+        &self,
+        work: impl FnOnce(&Context<'_>) -> Result<R, SpeedError> + Send,
+    ) -> Result<R, SpeedError> {
+        let workspace = Workspace::pooled(&self.memory, "bench");
+        self.cpu.threads().run(|| {
+            let ctx = Context::new(&workspace, &self.cpu);
+            let result = work(&ctx)?;
+            ctx.finish()?;
+            Ok(result)
+        })
+    }
+
+    fn t3(&mut self) -> Result<(), SpeedError> {
+        let config = self.config.t3;
+        let precision = self.report.precision;
+        let t3 = self.load(Component::T3, precision, |loader| T3::load(loader, &config))?;
+        let cache = match precision {
+            Precision::F32 => CachePrecision::F32,
+            _ => CachePrecision::F16,
+        };
+        let store = t3.store(&self.memory, cache, usize::MAX);
+        let times = self.run(|ctx| {
+            let speaker_embedding = vec![0.06; config.speaker_embedding];
+            let prompt_tokens = tokens(config.prompt_token_count_max);
+            let voice = VoiceConditioning {
+                speaker_embedding: &speaker_embedding,
+                prompt_tokens: &prompt_tokens,
+            };
+            let owner = Owner::new(Region::KeyValue, "bench");
+            let prefix = Arc::new(t3.prefix(ctx, &store, owner, &voice, 0.5)?);
+            let text: Vec<u32> = (0..TEXT_TOKENS as u32)
+                .map(|token| 1 + token % 200)
+                .collect();
+            let mut states = Vec::new();
+            for _ in 0..8 {
+                let mut state = t3.state(&store, owner, Arc::clone(&prefix));
+                t3.prefill(ctx, &mut state, &text)?;
+                for token in tokens(SPEECH_TOKENS) {
+                    t3.step(ctx, &mut [&mut state], &[token])?;
+                }
+                states.push(state);
+            }
+            let mut time = |streams: usize| -> Result<f64, SpeedError> {
+                let mut best = f64::INFINITY;
+                for token in tokens(STEPS) {
+                    let mut batch: Vec<&mut T3State> = states.iter_mut().take(streams).collect();
+                    let start = Instant::now();
+                    t3.step(ctx, &mut batch, &vec![token; streams])?;
+                    best = best.min(start.elapsed().as_secs_f64());
+                }
+                Ok(best * 1e3)
+            };
+            Ok((time(1)?, time(8)?))
+        })?;
+        (self.report.t3_token_ms, self.report.t3_step8_ms) = times;
+        Ok(())
+    }
+
+    /// What has no 4-bit form.
+    fn sound_precision(&self) -> Precision {
+        match self.report.precision {
+            Precision::Q4 => Precision::Int8,
+            other => other,
+        }
+    }
+
+    fn flow(&mut self) -> Result<(), SpeedError> {
+        let config = self.config.flow;
+        let precision = self.sound_precision();
+        let flow = self.load(Component::Flow, precision, |loader| {
+            Flow::load(loader, &config)
+        })?;
+        let bands = config.mel_bands();
+        let voice = Arc::new(FlowVoice {
+            prompt_tokens: tokens(PROMPT_TOKENS),
+            prompt_mel: vec![-4.0; 2 * PROMPT_TOKENS * bands],
+            speaker_vector: vec![0.1; config.speaker_vector],
+        });
+        let times = self.run(|ctx| {
+            let whole = |count: usize| {
+                let all: Vec<u32> = tokens(PROMPT_TOKENS + count);
+                let start = Instant::now();
+                let noise = Noise::new(1);
+                let (mel, vector) = (&voice.prompt_mel, &voice.speaker_vector);
+                flow.mel(ctx, &all, mel, vector, noise, |frame| frame as u64);
+                start.elapsed().as_secs_f64()
+            };
+            let times = (whole(75), whole(150));
+            let mut state = FlowState::new(Arc::clone(&voice), 1, 0);
+            state.push(&tokens(75));
+            let start = Instant::now();
+            flow.stream(ctx, &mut state, 75);
+            Ok((times, start.elapsed().as_secs_f64()))
+        })?;
+        let ((short, long), cached) = times;
+        self.report.s3gen_75_s = Some(short);
+        self.report.s3gen_150_s = Some(long);
+        self.report.s3gen_75_cached_s = Some(cached);
+        Ok(())
+    }
+
+    fn vocoder(&mut self) -> Result<(), SpeedError> {
+        let config = self.config.vocoder.clone();
+        let bands = self.config.flow.mel_bands();
+        let precision = self.sound_precision();
+        let vocoder = self.load(Component::Vocoder, precision, |loader| {
+            Vocoder::load(loader, &config, bands)
+        })?;
+        let time = self.run(|ctx| {
+            let frames = 300;
+            let mel = ctx.upload(&[frames, bands], &vec![-4.0; frames * bands]);
+            let samples = frames * config.samples_per_frame();
+            let start = Instant::now();
+            let f0 = vocoder.f0(ctx, &mel);
+            let mut harmonics = ctx.tensor(&[samples, config.source.harmonics + 1]);
+            SourceState::new(&config, 1).advance(&config, f0.data(), harmonics.data_mut());
+            let source = vocoder.merge_source(ctx, &harmonics);
+            vocoder.decode(ctx, &mel, &source);
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+        self.report.hift_6s_s = Some(time);
+        Ok(())
+    }
+}
+
+fn tokens(count: usize) -> Vec<u32> {
+    (0..count as u32).map(|index| (index * 37) % 6561).collect()
+}

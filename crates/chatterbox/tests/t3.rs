@@ -319,7 +319,7 @@ fn full_size_logits_equal_the_references() {
         // Each layer of these weights adds as much as it is given, where initial values would add a tenth: the 4-bit bound is lower.
         (ModelConfig::nano(), 0.9999, 0.98),
         (ModelConfig::turbo(), 0.9998, 0.96),
-        (ModelConfig::base(), 0.998, 0.9),
+        (ModelConfig::base(), 0.998, 0.93),
     ] {
         let file = folder.join(format!("{}.safetensors", config.variant));
         if !file.exists() {

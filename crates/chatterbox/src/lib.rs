@@ -9,4 +9,5 @@ pub mod t3;
 pub mod text;
 pub mod vocoder;
 pub mod voice;
+pub mod watermark;
 pub mod weights;

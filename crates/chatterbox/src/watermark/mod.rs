@@ -1,0 +1,277 @@
+//! Perth's implicit watermark: a small network adds a residual to the lower bands of the magnitude spectrum, another one tells from the
+//! spectrum whether it is there. Works on samples at [`PerthConfig::sample_rate`].
+//!
+//! The trained weights ship inside the package `resemble-perth`; `reference/watermark.py convert` writes them as safetensors.
+
+mod spectrum;
+
+use crate::weights::{Conv1dSizes, Loader, WeightsError};
+use realfft::num_complex::Complex32;
+use sottovoce_tensor::{Activation, Context, Conv1d, Tensor};
+use spectrum::Spectrum;
+
+/// Slope below zero of every activation.
+const SLOPE: f32 = 0.01;
+/// Convolutions of the middle of each stack.
+const MIDDLE_LAYERS: usize = 5;
+const MIDDLE_KERNEL: usize = 7;
+/// Decibels above full scale that the normalised spectrum leaves room for.
+const HEADROOM: f32 = 15.0;
+/// Frames quieter than this part of the loudest one carry no mark.
+const AUDIBLE_PART: f32 = 0.05;
+
+/// Perth's sizes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PerthConfig {
+    /// Samples a second.
+    pub sample_rate: u32,
+    /// Samples in a transform.
+    pub fft: usize,
+    /// Samples between two frames.
+    pub hop: usize,
+    /// Highest frequency that is marked, Hz.
+    pub frequency_max: f32,
+    /// Quietest magnitude that is told from silence.
+    pub magnitude_min: f32,
+    /// Channels of the networks.
+    pub hidden: usize,
+}
+
+impl Default for PerthConfig {
+    fn default() -> PerthConfig {
+        PerthConfig {
+            sample_rate: 32_000,
+            fft: 2048,
+            hop: 320,
+            frequency_max: 2000.0,
+            magnitude_min: 1e-9,
+            hidden: 256,
+        }
+    }
+}
+
+impl PerthConfig {
+    /// Lower bins of the spectrum that are marked.
+    pub fn marked_bins(&self) -> usize {
+        let bins = (self.fft / 2 + 1) as f32;
+        (bins * self.frequency_max / (self.sample_rate as f32 / 2.0)).round() as usize
+    }
+
+    /// Decibels from the quietest magnitude to the headroom's top.
+    fn range(&self) -> (f32, f32) {
+        let lowest = 20.0 * self.magnitude_min.log10();
+        (lowest, HEADROOM - lowest)
+    }
+}
+
+/// One convolution at each end, some in the middle, a leaky rectifier after all but the last.
+struct Stack {
+    layers: Vec<Conv1d>,
+}
+
+impl Stack {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        inputs: usize,
+        hidden: usize,
+        outputs: usize,
+    ) -> Result<Stack, WeightsError> {
+        let last = MIDDLE_LAYERS + 1;
+        let layers = (0..=last)
+            .map(|layer| {
+                let sizes = match layer {
+                    0 => Conv1dSizes::new(hidden, inputs, 1),
+                    layer if layer == last => Conv1dSizes::new(outputs, hidden, 1),
+                    _ => Conv1dSizes::new(hidden, hidden, MIDDLE_KERNEL).same(),
+                };
+                loader.conv1d(&format!("{name}.{layer}.conv"), sizes)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Stack { layers })
+    }
+
+    fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
+        let mut hidden = ctx.copy(x);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let activation = if index + 1 < self.layers.len() {
+                Activation::LeakyRelu(SLOPE)
+            } else {
+                Activation::Identity
+            };
+            hidden = ctx.conv1d_activated(&hidden, layer, activation);
+        }
+        hidden
+    }
+}
+
+/// The watermark's networks.
+pub struct Perth {
+    config: PerthConfig,
+    encoder: Stack,
+    /// For sound that was slowed down, left alone, sped up.
+    decoders: [Stack; 3],
+    spectrum: Spectrum,
+}
+
+/// Lengths at which the decoders listen, as parts of the clip's.
+const SPEEDS: [f64; 3] = [1.25, 1.0, 0.75];
+
+impl Perth {
+    /// Takes the weights.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names what is missing or of another shape.
+    pub fn load(loader: &mut Loader<'_>, config: &PerthConfig) -> Result<Perth, WeightsError> {
+        let (marked, hidden) = (config.marked_bins(), config.hidden);
+        let mut decoder = |speed: &str| {
+            Stack::load(
+                loader,
+                &format!("perth.decoder.{speed}_layers"),
+                marked,
+                hidden,
+                2,
+            )
+        };
+        let decoders = [decoder("slow")?, decoder("normal")?, decoder("fast")?];
+        Ok(Perth {
+            config: *config,
+            encoder: Stack::load(loader, "perth.encoder.layers", marked, hidden, marked)?,
+            decoders,
+            spectrum: Spectrum::new(config.fft, config.hop),
+        })
+    }
+
+    /// Samples that it expects a second.
+    pub fn sample_rate(&self) -> u32 {
+        self.config.sample_rate
+    }
+
+    /// The marked samples; the last, incomplete hop is cut off. Empty in a dry run.
+    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+        if samples.is_empty() {
+            return Vec::new();
+        }
+        let frames = self.spectrum.frames(samples.len());
+        let (levels, audible) = self.levels(ctx, samples);
+        let residual = self.encoder.forward(ctx, &levels);
+        if ctx.is_dry() {
+            return Vec::new();
+        }
+        // A residual on the decibels is a factor on the bins; their phases stay.
+        let (lowest, range) = self.config.range();
+        let mut bins = Vec::with_capacity(frames * self.spectrum.bins());
+        self.spectrum
+            .each_frame(samples, |_, frame| bins.extend_from_slice(frame));
+        let width = self.spectrum.bins();
+        self.spectrum.signal(frames, |frame, out| {
+            for (bin, out) in out.iter_mut().enumerate() {
+                let value = bins[frame * width + bin];
+                let mut level = decibels(value, self.config.magnitude_min);
+                if bin < residual.columns() && audible[frame] {
+                    let added = residual.data()[frame * residual.columns() + bin];
+                    level = ((level - lowest) / range + added) * range + lowest;
+                }
+                let magnitude = 10.0f32.powf((level / 20.0).min(10.0));
+                *out = Complex32::from_polar(magnitude, value.arg());
+            }
+        })
+    }
+
+    /// How sure it is that samples carry the mark, from 0 to 1. 0 for an empty clip and in a dry run.
+    pub fn detect(&self, ctx: &Context<'_>, samples: &[f32]) -> f32 {
+        self.confidence(ctx, samples).clamp(0.0, 1.0)
+    }
+
+    /// As [`Perth::detect`], as the network puts it.
+    pub fn confidence(&self, ctx: &Context<'_>, samples: &[f32]) -> f32 {
+        if samples.is_empty() {
+            return 0.0;
+        }
+        let (levels, audible) = self.levels(ctx, samples);
+        let frames = levels.rows();
+        let mut verdicts = [(0.0f32, 0.0f32); 3];
+        for ((decoder, speed), verdict) in self.decoders.iter().zip(SPEEDS).zip(&mut verdicts) {
+            let length = ((frames as f64 * speed) as usize).max(1);
+            let stretched = stretch(ctx, &levels, length);
+            let out = decoder.forward(ctx, &stretched);
+            if ctx.is_dry() {
+                continue;
+            }
+            let heard: Vec<&[f32]> = (out.data().chunks_exact(2).enumerate())
+                .filter(|&(place, _)| audible[place * frames / length])
+                .map(|(_, pair)| pair)
+                .collect();
+            let mean =
+                |part: usize| heard.iter().map(|pair| pair[part]).sum::<f32>() / heard.len() as f32;
+            *verdict = (mean(0), mean(1));
+        }
+        let most = verdicts
+            .iter()
+            .map(|verdict| verdict.0)
+            .fold(f32::NEG_INFINITY, f32::max);
+        let weights = verdicts.map(|verdict| (verdict.0 - most).exp());
+        let sum: f32 = weights.iter().sum();
+        weights
+            .iter()
+            .zip(&verdicts)
+            .map(|(weight, verdict)| weight / sum * verdict.1)
+            .sum()
+    }
+
+    /// The normalised levels of the marked bins, `[frames, marked bins]`, and which frames are loud enough.
+    fn levels(&self, ctx: &Context<'_>, samples: &[f32]) -> (Tensor, Vec<bool>) {
+        let marked = self.config.marked_bins();
+        let frames = self.spectrum.frames(samples.len());
+        let mut levels = ctx.tensor(&[frames, marked]);
+        if ctx.is_dry() {
+            return (levels, Vec::new());
+        }
+        let (lowest, range) = self.config.range();
+        let mut loudness = vec![0.0f32; frames];
+        let data = levels.data_mut();
+        self.spectrum.each_frame(samples, |frame, bins| {
+            for (bin, &value) in bins.iter().enumerate() {
+                let level = (decibels(value, self.config.magnitude_min) - lowest) / range;
+                loudness[frame] += level;
+                if bin < marked {
+                    data[frame * marked + bin] = level;
+                }
+            }
+        });
+        let threshold = loudness.iter().copied().fold(f32::NEG_INFINITY, f32::max) * AUDIBLE_PART;
+        (
+            levels,
+            loudness.into_iter().map(|sum| sum > threshold).collect(),
+        )
+    }
+}
+
+fn decibels(value: Complex32, least: f32) -> f32 {
+    20.0 * value.norm().max(least).log10()
+}
+
+/// Rows interpolated to `length`, first and last kept.
+fn stretch(ctx: &Context<'_>, x: &Tensor, length: usize) -> Tensor {
+    let (rows, columns) = (x.rows(), x.columns());
+    let mut out = ctx.tensor(&[length, columns]);
+    if ctx.is_dry() {
+        return out;
+    }
+    let step = if length > 1 {
+        (rows - 1) as f32 / (length - 1) as f32
+    } else {
+        0.0
+    };
+    for (index, row) in out.data_mut().chunks_exact_mut(columns).enumerate() {
+        let place = index as f32 * step;
+        let before = (place as usize).min(rows - 1);
+        let after = (before + 1).min(rows - 1);
+        let weight = place - before as f32;
+        let (before, after) = (&x.data()[before * columns..], &x.data()[after * columns..]);
+        for ((value, &before), &after) in row.iter_mut().zip(before).zip(after) {
+            *value = (1.0 - weight) * before + weight * after;
+        }
+    }
+    out
+}

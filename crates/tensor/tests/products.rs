@@ -20,6 +20,36 @@ fn with_context<R>(threads: usize, test: impl FnOnce(Context<'_>) -> R) -> R {
     result
 }
 
+/// The convolution equals its formula, and one thread gives what three give, bit by bit.
+fn assert_convolves(layer: &Conv1d, x: &[f32], time: usize) {
+    let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
+    let weights = unpacked(&layer.weight);
+    let mut expected = Vec::new();
+    for row in 0..layer.output_time(time) {
+        for output in 0..outputs {
+            let mut sum = (layer.bias.as_ref()).map_or(0.0, |bias| f64::from(bias.data()[output]));
+            for tap in 0..layer.kernel {
+                let place = row * layer.stride + tap * layer.dilation;
+                let place = place.checked_sub(layer.padding.left);
+                if let Some(place) = place.filter(|&place| place < time) {
+                    let weights = &weights[(output * layer.kernel + tap) * inputs..][..inputs];
+                    sum += dot(&x[place * inputs..][..inputs], weights);
+                }
+            }
+            expected.push(sum as f32);
+        }
+    }
+    let [got, again] = [1, 3].map(|threads| {
+        with_context(threads, |ctx| {
+            ctx.conv1d(View::new(x, time, inputs), layer)
+                .data()
+                .to_vec()
+        })
+    });
+    assert!(expected.is_empty() && got.is_empty() || relative_l2(&got, &expected) < 1e-5);
+    assert_eq!(got, again, "threads");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -55,24 +85,24 @@ proptest! {
             bias: None, kernel, stride, dilation, padding: Padding { left, right },
         };
         let x = random(seed + 1, time * inputs);
-        let got = with_context(2, |ctx| {
-            ctx.conv1d(View::new(&x, time, inputs), &layer).data().to_vec()
-        });
-        let mut expected = Vec::new();
-        for row in 0..layer.output_time(time) {
-            for output in 0..outputs {
-                let mut sum = 0.0;
-                for tap in 0..kernel {
-                    let place = (row * stride + tap * dilation).checked_sub(left);
-                    if let Some(place) = place.filter(|&place| place < time) {
-                        let weights = &weights[(output * kernel + tap) * inputs..][..inputs];
-                        sum += dot(&x[place * inputs..][..inputs], weights);
-                    }
-                }
-                expected.push(sum as f32);
-            }
-        }
-        prop_assert!(expected.is_empty() && got.is_empty() || relative_l2(&got, &expected) < 1e-5);
+        assert_convolves(&layer, &x, time);
+    }
+
+    #[test]
+    fn a_wide_and_long_convolution_equals_its_formula(
+        time in 48_usize..330, inputs in 32_usize..70, outputs in 32_usize..70,
+        kernel in prop::sample::select(vec![3_usize, 7, 8, 11, 12]), dilation in 1_usize..6,
+        left in 0_usize..30, right in 0_usize..30, seed: u64,
+        precision in prop::sample::select(Precision::ALL.to_vec()),
+    ) {
+        let weights = random(seed, outputs * kernel * inputs);
+        let layer = Conv1d {
+            weight: matrix(outputs, kernel * inputs, &weights, precision),
+            bias: Some(vector(&random(seed + 2, outputs))),
+            kernel, stride: 1, dilation, padding: Padding { left, right },
+        };
+        let x = random(seed + 1, time * inputs);
+        assert_convolves(&layer, &x, time);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod integer;
 mod kernel;
 mod maths;
 mod rows;
+mod toom_cook;
 mod unpack;
 
 use crate::cache::{CacheLayout, CachedPart};
@@ -82,7 +83,10 @@ impl Operations for Cpu {
     }
 
     fn conv1d_scratch(&self, time: usize, layer: &Conv1d) -> usize {
-        conv::conv1d_scratch(time, layer)
+        match toom_cook::applies(time, layer) {
+            true => toom_cook::scratch(&self.threads, time, layer),
+            false => conv::conv1d_scratch(time, layer),
+        }
     }
 
     fn conv1d(
@@ -93,7 +97,10 @@ impl Operations for Cpu {
         out: ViewMut<'_>,
         scratch: &mut [f32],
     ) {
-        conv::conv1d(&self.threads, x, layer, activation, out, scratch);
+        match toom_cook::applies(x.row_count(), layer) {
+            true => toom_cook::conv1d(&self.threads, x, layer, activation, out, scratch),
+            false => conv::conv1d(&self.threads, x, layer, activation, out, scratch),
+        }
     }
 
     fn conv_transpose1d_scratch(&self, time: usize, layer: &ConvTranspose1d) -> usize {
@@ -134,15 +141,10 @@ impl Operations for Cpu {
         epsilon: f32,
         mut out: ViewMut<'_>,
     ) {
-        for row in 0..x.row_count() {
-            rows::layer_norm(
-                x.row(row),
-                scale.map(Vector::data),
-                shift.map(Vector::data),
-                epsilon,
-                out.row_mut(row),
-            );
-        }
+        let (scale, shift) = (scale.map(Vector::data), shift.map(Vector::data));
+        rows::for_each(&self.threads, &mut out, |index, row| {
+            rows::layer_norm(x.row(index), scale, shift, epsilon, row);
+        });
     }
 
     fn rms_norm(&self, x: View<'_>, scale: &Vector, epsilon: f32, mut out: ViewMut<'_>) {
@@ -172,12 +174,12 @@ impl Operations for Cpu {
     }
 
     fn add_scaled(&self, mut x: ViewMut<'_>, scale: f32, y: View<'_>, factor: f32) {
-        for index in 0..x.row_count() {
+        rows::for_each(&self.threads, &mut x, |index, row| {
             let y = y.row(if y.row_count() == 1 { 0 } else { index });
-            for (x, &y) in x.row_mut(index).iter_mut().zip(y) {
+            for (x, &y) in row.iter_mut().zip(y) {
                 *x = *x * scale + y * factor;
             }
-        }
+        });
     }
 
     fn multiply(&self, mut x: ViewMut<'_>, y: View<'_>) {
@@ -188,9 +190,9 @@ impl Operations for Cpu {
     }
 
     fn copy(&self, x: View<'_>, mut out: ViewMut<'_>) {
-        for index in 0..x.row_count() {
-            out.row_mut(index).copy_from_slice(x.row(index));
-        }
+        rows::for_each(&self.threads, &mut out, |index, row| {
+            row.copy_from_slice(x.row(index));
+        });
     }
 
     fn softmax(&self, mut x: ViewMut<'_>) {

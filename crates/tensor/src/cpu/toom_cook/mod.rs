@@ -1,0 +1,351 @@
+//! Convolutions at the points of a transform, with about half the multiplications.
+//!
+//! The input is copied once, with its zeros, dealt out into one sequence for each step of the dilation, so that taps are neighbours.
+//! Tiles of outputs are then products at some points; a longer filter is cut into parts, and the window of a later part is the
+//! window of a later tile, so that the parts are one product over overlapping rows. Tiles count from the start of the input:
+//! results do not depend on the number of threads.
+
+mod transform;
+
+use super::gemm::{self, Panels, Product, Rows, SharedOutput};
+use super::kernel::{self, InstructionSet};
+use super::unpack::unpack;
+use crate::layers::Conv1d;
+use crate::matrix::{PANEL, Vector};
+use crate::operations::{Activation, Store};
+use crate::tensor::{View, ViewMut};
+use crate::threads::Threads;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use transform::{FOUR_BY_FOUR, SIX_BY_THREE, Transform};
+
+/// Tiles of one task: with 256 channels its buffers take about a megabyte, half of them a core's second cache.
+const TILES: usize = 48;
+/// Fewer channels make the transforms dearer than what they save.
+const CHANNELS_MIN: usize = 32;
+/// Shorter inputs leave most of the last tile unused, and the weights' transform unpaid.
+const TIME_MIN: usize = 48;
+/// Values transformed together: one wide vector.
+const LANES: usize = 16;
+
+/// Whether a convolution over `time` rows goes this way.
+pub(crate) fn applies(time: usize, layer: &Conv1d) -> bool {
+    let known = matches!(layer.kernel, 3 | 7 | 8 | 11 | 12);
+    let channels = layer.inputs().min(layer.weight.rows());
+    known && layer.stride == 1 && channels >= CHANNELS_MIN && time >= TIME_MIN
+}
+
+/// Floats of scratch.
+pub(crate) fn scratch(threads: &Threads, time: usize, layer: &Conv1d) -> usize {
+    match layer.kernel {
+        3 => Layout::of(threads, time, layer, &SIX_BY_THREE).total(),
+        _ => Layout::of(threads, time, layer, &FOUR_BY_FOUR).total(),
+    }
+}
+
+/// A convolution over time.
+pub(crate) fn conv1d(
+    threads: &Threads,
+    x: View<'_>,
+    layer: &Conv1d,
+    activation: Activation,
+    out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    match layer.kernel {
+        3 => convolve(threads, &SIX_BY_THREE, x, layer, activation, out, scratch),
+        _ => convolve(threads, &FOUR_BY_FOUR, x, layer, activation, out, scratch),
+    }
+}
+
+struct Layout {
+    workers: usize,
+    /// Parts that the filter is cut into.
+    parts: usize,
+    /// Rows of each dealt-out sequence.
+    sequence: usize,
+    /// Floats of all sequences.
+    padded: usize,
+    /// Floats of the weights at one point.
+    point: usize,
+    points: usize,
+    /// Floats of one task.
+    task: usize,
+}
+
+impl Layout {
+    fn of<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+        threads: &Threads,
+        time: usize,
+        layer: &Conv1d,
+        _: &Transform<OUTPUTS, TAPS, POINTS>,
+    ) -> Layout {
+        let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
+        let wide = outputs.next_multiple_of(LANES);
+        let parts = layer.kernel.div_ceil(TAPS);
+        // A later part's window is a later tile's only where a part is as long as a tile.
+        assert!(
+            parts == 1 || OUTPUTS == TAPS,
+            "parts of {TAPS} taps, tiles of {OUTPUTS}"
+        );
+        let padded = time + layer.padding.left + layer.padding.right;
+        // The last tile may reach past the input, and the last part past the filter.
+        let sequence =
+            padded.div_ceil(layer.dilation).next_multiple_of(OUTPUTS) + parts * TAPS + POINTS;
+        let tiles = POINTS * ((TILES + parts - 1) * inputs + TILES * wide);
+        Layout {
+            workers: threads.count(),
+            parts,
+            sequence,
+            padded: sequence * layer.dilation * inputs,
+            point: gemm::packed_len(outputs, parts * inputs),
+            points: POINTS,
+            task: tiles.max(layer.weight.columns() * PANEL),
+        }
+    }
+
+    fn total(&self) -> usize {
+        self.padded + self.points * self.point + self.workers * self.task
+    }
+}
+
+fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+    threads: &Threads,
+    transform: &Transform<OUTPUTS, TAPS, POINTS>,
+    x: View<'_>,
+    layer: &Conv1d,
+    activation: Activation,
+    out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    let set = kernel::instruction_set();
+    let layout = Layout::of(threads, x.row_count(), layer, transform);
+    let (padded, rest) = scratch[..layout.total()].split_at_mut(layout.padded);
+    let (weights, tasks) = rest.split_at_mut(layout.points * layout.point);
+    deal_out(threads, x, layer, layout.sequence, padded);
+    let buffers = SharedOutput::of(ViewMut::new(tasks, layout.workers, layout.task));
+
+    let panels = layer.weight.rows().div_ceil(PANEL);
+    let points = SharedOutput::of(ViewMut::new(weights, POINTS, layout.point));
+    share(threads, layout.workers, panels, |worker, panel| {
+        // SAFETY: each worker has its own row.
+        let buffer = unsafe { buffers.row(worker, 0, layout.task) };
+        transform_panel(set, transform, layer, layout.parts, panel, buffer, &points);
+    });
+    let weights = &*weights;
+
+    let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
+    let wide = outputs.next_multiple_of(LANES);
+    let (time, dilation) = (out.row_count(), layer.dilation);
+    let bias = layer.bias.as_ref().map(Vector::data);
+    let blocks = time.div_ceil(dilation).div_ceil(TILES * OUTPUTS);
+    let output = SharedOutput::of(out);
+    share(
+        threads,
+        layout.workers,
+        blocks * dilation,
+        |worker, block| {
+            let (phase, first) = (block / blocks, block % blocks * TILES * OUTPUTS);
+            // Output rows of this sequence: those at phase, phase + dilation, …
+            let rows = (time + dilation - 1 - phase) / dilation;
+            let Some(rows @ 1..) = rows
+                .checked_sub(first)
+                .map(|rest| rest.min(TILES * OUTPUTS))
+            else {
+                return;
+            };
+            // SAFETY: each worker has its own row.
+            let buffer = unsafe { buffers.row(worker, 0, layout.task) };
+            let tiles = rows.div_ceil(OUTPUTS);
+            let windows = tiles + layout.parts - 1;
+            let (values, sums) = buffer.split_at_mut(POINTS * windows * inputs);
+            let start = (phase * layout.sequence + first) * inputs;
+            vectorised(set, || {
+                for window in 0..windows {
+                    let rows = &padded[start + window * OUTPUTS * inputs..][..POINTS * inputs];
+                    transform_window(transform, rows, inputs, window, windows, values);
+                }
+            });
+            for point in 0..POINTS {
+                let product = Product {
+                    left: Rows {
+                        data: &values[point * windows * inputs..][..windows * inputs],
+                        count: tiles,
+                        stride: inputs,
+                        segments: 1,
+                        segment_len: layout.parts * inputs,
+                        segment_stride: 0,
+                    },
+                    right: Panels::Packed {
+                        data: &weights[point * layout.point..][..layout.point],
+                        outputs: wide,
+                    },
+                    bias: None,
+                    activation: Activation::Identity,
+                    store: Store::Overwrite,
+                };
+                let sums = &mut sums[point * tiles * wide..][..tiles * wide];
+                gemm::multiply_here(&product, ViewMut::new(sums, tiles, wide));
+            }
+            for row in 0..rows {
+                let (tile, place) = (row / OUTPUTS, row % OUTPUTS);
+                // SAFETY: a row belongs to one phase and, in it, to one block.
+                let out = unsafe { output.row((first + row) * dilation + phase, 0, outputs) };
+                let sums = &sums[tile * wide..];
+                vectorised(set, || {
+                    combine(&transform.output[place], sums, tiles * wide, out);
+                    if let Some(bias) = bias {
+                        (out.iter_mut().zip(bias)).for_each(|(out, &bias)| *out += bias);
+                    }
+                });
+                super::maths::activate(out, activation);
+            }
+        },
+    );
+}
+
+/// Calls `work` with a worker's number for each of `count` pieces; a worker has one piece at a time.
+fn share(threads: &Threads, workers: usize, count: usize, work: impl Fn(usize, usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    threads.for_each(workers, |worker| {
+        loop {
+            let piece = next.fetch_add(1, Ordering::Relaxed);
+            if piece >= count {
+                return;
+            }
+            work(worker, piece);
+        }
+    });
+}
+
+/// Runs `work`, which the compiler inlines, with the vectors of an instruction set.
+#[inline(always)]
+fn vectorised(set: InstructionSet, work: impl FnOnce()) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+    fn avx512(work: impl FnOnce()) {
+        work();
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2(work: impl FnOnce()) {
+        work();
+    }
+    match set {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction set comes from detection; the work is safe code.
+        InstructionSet::Avx512 => unsafe { avx512(work) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        InstructionSet::Avx2 => unsafe { avx2(work) },
+        InstructionSet::Portable => work(),
+    }
+}
+
+/// Copies rows with their zeros into one sequence for each step of the dilation.
+fn deal_out(threads: &Threads, x: View<'_>, layer: &Conv1d, sequence: usize, padded: &mut [f32]) {
+    let inputs = layer.inputs();
+    let mut rows = ViewMut::new(padded, sequence * layer.dilation, inputs);
+    super::rows::for_each(threads, &mut rows, |index, out| {
+        let (phase, place) = (index / sequence, index % sequence);
+        let row = (place * layer.dilation + phase).checked_sub(layer.padding.left);
+        match row {
+            Some(row) if row < x.row_count() => out.copy_from_slice(x.row(row)),
+            _ => out.fill(0.0),
+        }
+    });
+}
+
+/// Brings one panel of weights to the points: `[point][panel][part · inputs + input][width]`.
+fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+    set: InstructionSet,
+    transform: &Transform<OUTPUTS, TAPS, POINTS>,
+    layer: &Conv1d,
+    parts: usize,
+    panel: usize,
+    buffer: &mut [f32],
+    points: &SharedOutput<'_>,
+) {
+    let (inputs, depth) = (layer.inputs(), layer.weight.columns());
+    let width = PANEL.min(layer.weight.rows().next_multiple_of(LANES) - panel * PANEL);
+    unpack(set, &layer.weight, panel, 0, depth, buffer);
+    let buffer = &*buffer;
+    let first = panel * PANEL * parts * inputs;
+    for (point, factors) in transform.kernel.iter().enumerate() {
+        // SAFETY: each panel is one piece of work and has its own columns.
+        let out = unsafe { points.row(point, first, parts * inputs * width) };
+        vectorised(set, || {
+            for (index, out) in out.chunks_exact_mut(LANES).enumerate() {
+                let (row, column) = (index * LANES / width, index * LANES % width);
+                let (part, input) = (row / inputs, row % inputs);
+                let mut sums = [0.0f32; LANES];
+                for (tap, &factor) in factors.iter().enumerate() {
+                    let tap = part * TAPS + tap;
+                    if tap < layer.kernel && factor != 0.0 {
+                        let start = (tap * inputs + input) * width + column;
+                        let weights = &buffer[start..start + LANES];
+                        (sums.iter_mut().zip(weights)).for_each(|(sum, w)| *sum += factor * w);
+                    }
+                }
+                out.copy_from_slice(&sums);
+            }
+        });
+    }
+}
+
+/// One window of `POINTS` rows to its points; point p of all windows begins at `p · windows · inputs`.
+#[inline(always)]
+fn transform_window<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+    transform: &Transform<OUTPUTS, TAPS, POINTS>,
+    rows: &[f32],
+    inputs: usize,
+    window: usize,
+    windows: usize,
+    values: &mut [f32],
+) {
+    let mut channel = 0;
+    while channel < inputs {
+        let lanes = LANES.min(inputs - channel);
+        let mut samples = [[0.0f32; LANES]; POINTS];
+        for (row, samples) in samples.iter_mut().enumerate() {
+            let from = &rows[row * inputs + channel..][..lanes];
+            match lanes {
+                LANES => samples.copy_from_slice(&from[..LANES]),
+                _ => samples[..lanes].copy_from_slice(from),
+            }
+        }
+        for (point, factors) in transform.input.iter().enumerate() {
+            let mut sums = [0.0f32; LANES];
+            for (&factor, samples) in factors.iter().zip(&samples) {
+                if factor != 0.0 {
+                    (sums.iter_mut().zip(samples)).for_each(|(sum, x)| *sum += factor * x);
+                }
+            }
+            let out = &mut values[(point * windows + window) * inputs + channel..][..lanes];
+            match lanes {
+                LANES => out[..LANES].copy_from_slice(&sums),
+                _ => out.copy_from_slice(&sums[..lanes]),
+            }
+        }
+        channel += lanes;
+    }
+}
+
+/// One output row from the points of its tile, which lie `stride` apart in `sums`.
+#[inline(always)]
+fn combine<const POINTS: usize>(
+    factors: &[f32; POINTS],
+    sums: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
+    for (index, out) in out.chunks_mut(LANES).enumerate() {
+        let mut totals = [0.0f32; LANES];
+        for (point, &factor) in factors.iter().enumerate() {
+            if factor != 0.0 {
+                let sums = &sums[point * stride + index * LANES..][..LANES];
+                (totals.iter_mut().zip(sums)).for_each(|(total, sum)| *total += factor * sum);
+            }
+        }
+        out.copy_from_slice(&totals[..out.len()]);
+    }
+}

@@ -1,1 +1,28 @@
-//! HTTP and WebSocket server over the engine.
+//! HTTP and WebSocket server over the engine: OpenAI's speech calls, text that arrives in pieces, the memory in view, and a page.
+//!
+//! Everything hangs on [`App`]; [`App::router`] can be called without a socket, [`serve`] adds the socket, its limits and an orderly end.
+//!
+//! Glossary: *place*: the right to have one stream under way. *queue*: requests that wait for a place. *caller*: who sent a request,
+//! known by API key or address.
+
+#![forbid(unsafe_code)]
+
+mod admission;
+mod app;
+mod error;
+mod guard;
+mod host;
+mod listener;
+mod measures;
+mod openai;
+mod openapi;
+mod options;
+mod routes;
+mod speaking;
+mod voices;
+
+pub use app::App;
+pub use error::ServerError;
+pub use listener::serve;
+pub use openapi::document as openapi_document;
+pub use options::{Limits, ServerOptions};

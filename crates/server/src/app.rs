@@ -1,0 +1,235 @@
+//! All that a server is, short of its socket.
+
+use crate::admission::Place;
+use crate::error::ServerError;
+use crate::guard::{Keys, Rates, guard};
+use crate::host::{Host, Loaded};
+use crate::measures::Measures;
+use crate::openapi;
+use crate::options::ServerOptions;
+use crate::routes::{health, memory, models, page, speech, stream, voices};
+use crate::speaking::LiveStreams;
+use crate::voices::Voices;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use metrics::Label;
+use sottovoce::Voice;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+/// A server's state: the model, the voices, the queue and the figures. Two apps in one process share nothing.
+pub struct App {
+    pub(crate) options: ServerOptions,
+    pub(crate) host: Host,
+    pub(crate) voices: Voices,
+    pub(crate) keys: Keys,
+    pub(crate) rates: Rates,
+    pub(crate) measures: Measures,
+    pub(crate) streams: LiveStreams,
+    pub(crate) started_unix_seconds: u64,
+    audio_seconds: Mutex<f64>,
+}
+
+impl App {
+    /// An app for these options; the model is loaded by the first request, or by [`App::load`].
+    pub fn new(options: ServerOptions) -> Arc<App> {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH);
+        Arc::new(App {
+            host: Host::new(&options),
+            voices: Voices::new(options.voices_directory.clone(), options.limits.voices),
+            keys: Keys::new(&options.api_keys),
+            rates: Rates::new(options.limits.requests_per_minute),
+            measures: Measures::new(),
+            streams: LiveStreams::default(),
+            started_unix_seconds: started.map_or(0, |since| since.as_secs()),
+            audio_seconds: Mutex::new(0.0),
+            options,
+        })
+    }
+
+    /// Loads the model now, so that the first request need not wait.
+    pub async fn load(&self) -> Result<(), ServerError> {
+        self.host.load().await.map(|_| ())
+    }
+
+    /// Streams that may be under way together; none while the model is not loaded.
+    pub fn streams_max(&self) -> Option<usize> {
+        self.host
+            .loaded()
+            .map(|loaded| loaded.admission.place_count())
+    }
+
+    /// Refuses new work from now on; what is under way goes on.
+    pub fn stop(&self) {
+        self.host.stop();
+    }
+
+    /// Every path, with its limits and guards.
+    pub fn router(self: &Arc<App>) -> Router {
+        let limits = &self.options.limits;
+        let upload =
+            post(voices::upload).layer(DefaultBodyLimit::max(limits.clip_bytes + (64 << 10)));
+        let mut router = Router::new()
+            .route("/v1/audio/speech", post(speech::speak))
+            .route("/v1/audio/voices", get(voices::list).merge(upload))
+            .route("/v1/audio/voices/{id}", delete(voices::delete))
+            .route("/v1/models", get(models::list))
+            .route("/v1/models/{id}", get(models::show))
+            .route("/v1/stream", get(stream::connect))
+            .route("/models/load", post(models::load))
+            .route("/models/unload", post(models::unload))
+            .route("/memory", get(memory::report))
+            .route("/memory/trim", post(memory::trim))
+            .route("/memory/profile", post(memory::profile))
+            .route("/metrics", get(health::metrics))
+            .route("/health", get(health::health))
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
+            .route("/openapi.json", get(|| async { Json(openapi::document()) }))
+            .route("/", get(page::index))
+            .route("/page/{file}", get(page::file))
+            .fallback(|| async {
+                ServerError::NotFound {
+                    what: "this path".into(),
+                }
+            })
+            .method_not_allowed_fallback(|| async { ServerError::Method })
+            .layer(DefaultBodyLimit::max(limits.body_bytes))
+            .layer(RequestBodyTimeoutLayer::new(limits.receive))
+            .layer(middleware::from_fn_with_state(self.clone(), guard))
+            .layer(middleware::from_fn_with_state(self.clone(), count));
+        if !self.options.allowed_origins.is_empty() {
+            router = router.layer(cors(&self.options.allowed_origins));
+        }
+        router.with_state(self.clone())
+    }
+
+    /// A place for one stream, waited for in line.
+    pub(crate) async fn place(&self) -> Result<(Arc<Loaded>, Place), ServerError> {
+        let asked = Instant::now();
+        let place = self.host.place().await?;
+        self.measures.queue_wait(asked.elapsed().as_secs_f64());
+        Ok(place)
+    }
+
+    /// The voice of that name, made ready off the asynchronous threads.
+    pub(crate) async fn voice(
+        self: &Arc<App>,
+        loaded: &Arc<Loaded>,
+        name: &str,
+    ) -> Result<Voice, ServerError> {
+        let (app, loaded, name) = (self.clone(), loaded.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || app.voices.voice(&loaded.engine, &name))
+            .await
+            .map_err(|_| ServerError::Task)?
+    }
+
+    /// Counts seconds of speech. The counter takes whole numbers, so parts of a second are kept until they make one.
+    pub(crate) fn audio_made(&self, seconds: f64) {
+        let mut kept = self
+            .audio_seconds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept += seconds;
+        let whole = kept.trunc();
+        *kept -= whole;
+        self.measures
+            .counter("sottovoce_audio_seconds_total", Vec::new())
+            .increment(whole as u64);
+    }
+
+    /// Takes the figures that are looked up and not counted.
+    pub(crate) fn sample_gauges(&self) {
+        let set = |name, value: f64| self.measures.gauge(name, Vec::new()).set(value);
+        let loaded = self.host.loaded();
+        set(
+            "sottovoce_model_loaded",
+            f64::from(u8::from(loaded.is_some())),
+        );
+        let admission = loaded.as_ref().map(|loaded| &loaded.admission);
+        set(
+            "sottovoce_streams_live",
+            admission.map_or(0.0, |a| a.live() as f64),
+        );
+        set(
+            "sottovoce_streams_max",
+            admission.map_or(0.0, |a| a.place_count() as f64),
+        );
+        set(
+            "sottovoce_queue_length",
+            admission.map_or(0.0, |a| a.waiting() as f64),
+        );
+        let report = loaded
+            .as_ref()
+            .map(|loaded| loaded.engine.memory_report())
+            .unwrap_or_default();
+        set(
+            "sottovoce_memory_reserved_bytes",
+            report.reserved_bytes as f64,
+        );
+        set(
+            "sottovoce_memory_reserved_peak_bytes",
+            report.reserved_peak_bytes as f64,
+        );
+        set(
+            "sottovoce_memory_resident_bytes",
+            report.resident_bytes as f64,
+        );
+        set("sottovoce_fragmentation", report.fragmentation);
+        for owner in &report.owners {
+            let labels = vec![
+                Label::new("region", owner.region.clone()),
+                Label::new("tag", owner.tag.clone()),
+            ];
+            self.measures
+                .gauge("sottovoce_memory_bytes", labels)
+                .set(owner.bytes as f64);
+        }
+        for clear in &report.clears {
+            let labels = vec![Label::new("reason", clear.reason.clone())];
+            self.measures
+                .counter("sottovoce_cache_clears_total", labels)
+                .absolute(clear.count);
+        }
+        self.measures
+            .counter("sottovoce_out_of_memory_total", Vec::new())
+            .absolute(report.out_of_memory_count);
+    }
+}
+
+/// Counts answers by route, not by path: a path is the caller's choice and would make figures without end.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    app.measures.request(&route, response.status().as_u16());
+    response
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let allow = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )
+    };
+    CorsLayer::new()
+        .allow_origin(allow)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([
+            HeaderName::from_static("x-sottovoce-ignored"),
+            HeaderName::from_static("x-sample-rate"),
+        ])
+}

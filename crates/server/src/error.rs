@@ -1,0 +1,188 @@
+//! One table from what went wrong to a status and OpenAI's error shape.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// What a request, or the server's start, can fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] sottovoce::Error),
+    /// A field of the request cannot be used.
+    #[error("{parameter}: {reason}")]
+    Parameter {
+        /// The field's name.
+        parameter: &'static str,
+        /// What would be right.
+        reason: String,
+    },
+    /// The body is not what the call takes.
+    #[error("{reason}")]
+    Body {
+        /// The status that fits: 400, 413, 415 or 422.
+        status: StatusCode,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No valid API key came with the request.
+    #[error("this server needs an API key: send it as 'Authorization: Bearer KEY'")]
+    Unauthorized,
+    /// A foreign page asked.
+    #[error("pages of {origin} may not call this server; start it with --allow-origin {origin}")]
+    ForeignOrigin {
+        /// The page's origin.
+        origin: String,
+    },
+    /// The thing asked for is not there.
+    #[error("{what} is not known here")]
+    NotFound {
+        /// The thing.
+        what: String,
+    },
+    /// The path exists, the method does not.
+    #[error("this path does not take that method")]
+    Method,
+    /// The queue is full, or a place did not come free in time, or the caller asks too often.
+    #[error("{reason}; try again in {} s", retry_after.as_secs().max(1))]
+    TooMany {
+        /// What is exhausted.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Streams are under way that the call would end.
+    #[error("{live} streams are under way; wait for them or send \"force\": true")]
+    InUse {
+        /// How many.
+        live: usize,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another with --address")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A background task ended without an answer.
+    #[error("a task of the server ended early; the request was not carried out")]
+    Task,
+}
+
+/// OpenAI's error shape.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// What happened, in OpenAI's words.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ErrorDetail {
+    /// For people.
+    message: String,
+    /// A class of errors, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The field at fault.
+    param: Option<String>,
+    /// A word for programs.
+    code: Option<&'static str>,
+}
+
+impl ServerError {
+    /// Status, OpenAI's type and code.
+    fn row(&self) -> (StatusCode, &'static str, Option<&'static str>) {
+        const INVALID: &str = "invalid_request_error";
+        match self {
+            Self::Engine(error) if error.retry_after().is_some() => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                Some("streams_full"),
+            ),
+            Self::Engine(error) if error.is_input() => (StatusCode::BAD_REQUEST, INVALID, None),
+            Self::Engine(sottovoce::Error::Stopped) | Self::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                Some("stopping"),
+            ),
+            Self::Parameter { .. } => (StatusCode::BAD_REQUEST, INVALID, None),
+            Self::Body { status, .. } => (*status, INVALID, None),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key")),
+            Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, INVALID, Some("foreign_origin")),
+            Self::NotFound { .. } => (StatusCode::NOT_FOUND, INVALID, Some("not_found")),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, INVALID, None),
+            Self::TooMany { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                Some("rate_limit_exceeded"),
+            ),
+            Self::InUse { .. } => (StatusCode::CONFLICT, INVALID, Some("in_use")),
+            Self::Engine(_) | Self::Listen { .. } | Self::Task => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None)
+            }
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooMany { retry_after, .. } => Some(*retry_after),
+            Self::Engine(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
+    fn parameter(&self) -> Option<String> {
+        match self {
+            Self::Parameter { parameter, .. } => Some((*parameter).to_owned()),
+            Self::Engine(sottovoce::Error::Option { option, .. }) => Some((*option).to_owned()),
+            Self::Engine(sottovoce::Error::Text { .. }) => Some("input".into()),
+            Self::Engine(sottovoce::Error::Voice { .. }) => Some("voice".into()),
+            _ => None,
+        }
+    }
+
+    /// The error as OpenAI's clients expect it.
+    pub(crate) fn body(&self) -> ErrorBody {
+        let (_, kind, code) = self.row();
+        ErrorBody {
+            error: ErrorDetail {
+                message: self.to_string(),
+                kind,
+                param: self.parameter(),
+                code,
+            },
+        }
+    }
+}
+
+impl IntoResponse for ServerError {
+    fn into_response(self) -> Response {
+        let (status, _, _) = self.row();
+        let retry_after = self.retry_after();
+        if status.is_server_error() {
+            tracing::warn!(%status, error = %self, "a request failed");
+        }
+        let mut response = (status, Json(self.body())).into_response();
+        if let Some(wait) = retry_after {
+            let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

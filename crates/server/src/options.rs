@@ -1,0 +1,90 @@
+//! What whoever starts the server may choose.
+
+use sottovoce::{EngineOptions, Source};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Choices for a whole server.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where to listen; loopback unless told otherwise.
+    pub address: SocketAddr,
+    /// The model that speaks.
+    pub source: Source,
+    /// The name that `/v1/models` lists.
+    pub model_name: String,
+    /// How the model is loaded.
+    pub engine: EngineOptions,
+    /// Where uploaded voices are kept; without it, none can be uploaded.
+    pub voices_directory: Option<PathBuf>,
+    /// Keys of which a request must carry one; none: every request is let in.
+    pub api_keys: Vec<String>,
+    /// Origins of foreign pages that may call; none unless told otherwise.
+    pub allowed_origins: Vec<String>,
+    /// Unload the model after so long without a request.
+    pub idle_unload: Option<Duration>,
+    /// Bounds on what callers may take.
+    pub limits: Limits,
+}
+
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            source: Source::Embedded,
+            model_name: "pico".into(),
+            engine: EngineOptions::default(),
+            voices_directory: None,
+            api_keys: Vec::new(),
+            allowed_origins: Vec::new(),
+            idle_unload: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds on what callers may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes in a request's body, uploads aside.
+    pub body_bytes: usize,
+    /// Bytes in an uploaded recording.
+    pub clip_bytes: usize,
+    /// Characters in one text. OpenAI's own limit is 4,096; long reading needs more.
+    pub text_characters: usize,
+    /// Voices that may be kept.
+    pub voices: usize,
+    /// Connections open together.
+    pub connections: usize,
+    /// Requests a minute from one caller.
+    pub requests_per_minute: u32,
+    /// Requests that may wait for a place.
+    pub queue: usize,
+    /// How long one may wait.
+    pub queue_wait: Duration,
+    /// How long a caller may take to send its head, and again its body.
+    pub receive: Duration,
+    /// How long a reader may leave a chunk untaken before its stream ends.
+    pub slow_reader: Duration,
+    /// How long streams under way may go on after the server was told to stop.
+    pub shutdown: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body_bytes: 1 << 20,
+            clip_bytes: 25 << 20,
+            text_characters: 20_000,
+            voices: 1_000,
+            connections: 512,
+            requests_per_minute: 6_000,
+            queue: 128,
+            queue_wait: Duration::from_secs(60),
+            receive: Duration::from_secs(10),
+            slow_reader: Duration::from_secs(30),
+            shutdown: Duration::from_secs(20),
+        }
+    }
+}

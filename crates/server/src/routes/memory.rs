@@ -1,0 +1,162 @@
+//! The memory over HTTP: what is where, give back, and how eagerly.
+
+use crate::app::App;
+use crate::error::{ErrorBody, ServerError};
+use crate::measures::LatencySummary;
+use crate::routes::JsonBody;
+use crate::speaking::LiveStream;
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use sottovoce::{MemoryReport, Profile};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What `GET /memory` answers.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Memory {
+    /// Whether the model is in memory.
+    model_loaded: bool,
+    /// Times the model was loaded.
+    loads: u64,
+    /// Times the model was unloaded.
+    unloads: u64,
+    /// The engine's ledger, figures and timeline; none while the model is not loaded.
+    #[schema(value_type = Option<Object>)]
+    engine: Option<MemoryReport>,
+    /// The precision asked for.
+    precision: String,
+    /// The budget asked for, in bytes; none: what the system has.
+    memory_bytes: Option<u64>,
+    /// The profile in force.
+    profile: String,
+    /// Chunks between two looks at the cache, where the profile's own number is not used.
+    cache_interval: Option<u32>,
+    /// Whether the timeline is kept.
+    enable_monitoring: bool,
+    /// Streams that fit.
+    streams_max: usize,
+    /// Streams under way.
+    streams_live: usize,
+    /// Requests waiting for a place.
+    queue_length: usize,
+    /// Each stream under way.
+    streams: Vec<LiveStream>,
+    /// How long callers waited for the first sound.
+    first_audio: LatencySummary,
+}
+
+/// What a trim gave back.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Trimmed {
+    /// Bytes given back to the system or device.
+    freed_bytes: u64,
+}
+
+/// The body of `POST /memory/profile`; what is left out stays as it is.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ProfileRequest {
+    /// `aggressive`, `balanced`, `performance`, `automatic` or `none`.
+    profile: Option<String>,
+    /// Chunks between two looks at the cache, 1 to 100,000; 0 for the profile's own number.
+    #[schema(minimum = 0, maximum = 100_000)]
+    cache_interval: Option<u32>,
+    /// Whether the timeline is kept.
+    enable_monitoring: Option<bool>,
+}
+
+/// How memory is managed now.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProfileState {
+    profile: String,
+    cache_interval: Option<u32>,
+    enable_monitoring: bool,
+}
+
+/// The word that an enumeration's value is written as.
+fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// Where every byte is.
+#[utoipa::path(get, path = "/memory", tag = "memory", responses((status = 200, description = "The memory", body = Memory)))]
+pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
+    let loaded = app.host.loaded();
+    let options = app.host.change_options(|_| {});
+    let (loads, unloads) = app.host.load_counts();
+    let admission = loaded.as_ref().map(|loaded| &loaded.admission);
+    Json(Memory {
+        model_loaded: loaded.is_some(),
+        loads,
+        unloads,
+        engine: loaded.as_ref().map(|loaded| loaded.engine.memory_report()),
+        precision: word(options.precision),
+        memory_bytes: options.memory,
+        profile: word(options.profile),
+        cache_interval: options.cache_interval,
+        enable_monitoring: options.enable_monitoring,
+        streams_max: admission.map_or(0, |admission| admission.place_count()),
+        streams_live: admission.map_or(0, |admission| admission.live()),
+        queue_length: admission.map_or(0, |admission| admission.waiting()),
+        streams: app.streams.list(),
+        first_audio: app.measures.latency(),
+    })
+}
+
+/// Gives back what is cached and not in use.
+#[utoipa::path(post, path = "/memory/trim", tag = "memory", responses((status = 200, description = "What it gave back", body = Trimmed)))]
+pub(crate) async fn trim(State(app): State<Arc<App>>) -> Result<Json<Trimmed>, ServerError> {
+    let Some(loaded) = app.host.loaded() else {
+        return Ok(Json(Trimmed { freed_bytes: 0 }));
+    };
+    let freed_bytes = tokio::task::spawn_blocking(move || loaded.engine.trim())
+        .await
+        .map_err(|_| ServerError::Task)?;
+    Ok(Json(Trimmed { freed_bytes }))
+}
+
+/// Changes how eagerly memory goes back, while running.
+#[utoipa::path(post, path = "/memory/profile", tag = "memory", request_body = ProfileRequest,
+    responses((status = 200, description = "How it stands now", body = ProfileState),
+        (status = 400, description = "A field cannot be used", body = ErrorBody),
+        (status = 415, description = "The body is not JSON", body = ErrorBody)))]
+pub(crate) async fn profile(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<ProfileRequest>,
+) -> Result<Json<ProfileState>, ServerError> {
+    let profile: Option<Profile> = request.profile.as_deref().map(str::parse).transpose()?;
+    if request
+        .cache_interval
+        .is_some_and(|interval| interval > 100_000)
+    {
+        return Err(ServerError::Parameter {
+            parameter: "cache_interval",
+            reason: "use 0 to 100,000".into(),
+        });
+    }
+    let options = app.host.change_options(|options| {
+        options.profile = profile.unwrap_or(options.profile);
+        options.enable_monitoring = request
+            .enable_monitoring
+            .unwrap_or(options.enable_monitoring);
+        if let Some(interval) = request.cache_interval {
+            options.cache_interval = Some(interval).filter(|interval| *interval > 0);
+        }
+    });
+    if let Some(loaded) = app.host.loaded() {
+        loaded.engine.configure_memory_management(
+            options.profile,
+            options.enable_monitoring,
+            options.cache_interval,
+        );
+    }
+    Ok(Json(ProfileState {
+        profile: word(options.profile),
+        cache_interval: options.cache_interval,
+        enable_monitoring: options.enable_monitoring,
+    }))
+}

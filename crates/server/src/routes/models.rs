@@ -1,0 +1,154 @@
+//! `/v1/models` and the model's coming and going.
+
+use crate::app::App;
+use crate::error::{ErrorBody, ServerError};
+use crate::routes::JsonBody;
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use sottovoce::PrecisionChoice;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A model as OpenAI lists it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Model {
+    id: String,
+    /// Always `model`.
+    object: &'static str,
+    /// Seconds since 1970 at which the server started.
+    created: u64,
+    owned_by: &'static str,
+    /// Whether it is in memory now.
+    loaded: bool,
+}
+
+/// OpenAI's list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelList {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+/// What `/models/load` and `/models/unload` answer.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelState {
+    /// Whether the model is in memory now.
+    loaded: bool,
+    /// Whether this call changed that.
+    changed: bool,
+}
+
+/// The body of `/models/unload`; may be left out.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default)]
+pub(crate) struct UnloadRequest {
+    /// End the streams under way.
+    force: bool,
+}
+
+fn model(app: &App) -> Model {
+    Model {
+        id: app.options.model_name.clone(),
+        object: "model",
+        created: app.started_unix_seconds,
+        owned_by: "sottovoce",
+        loaded: app.host.loaded().is_some(),
+    }
+}
+
+/// Lists the one model.
+#[utoipa::path(get, path = "/v1/models", tag = "models",
+    responses((status = 200, description = "The models", body = ModelList)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
+    Json(ModelList {
+        object: "list",
+        data: vec![model(&app)],
+    })
+}
+
+/// Shows a model.
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "models", params(("id" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The model", body = Model), (status = 404, description = "Unknown", body = ErrorBody)))]
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Model>, ServerError> {
+    if id == app.options.model_name {
+        Ok(Json(model(&app)))
+    } else {
+        Err(ServerError::NotFound {
+            what: format!("a model {id:?}"),
+        })
+    }
+}
+
+/// Gives the model's memory back; the next request loads it again.
+#[utoipa::path(post, path = "/models/unload", tag = "models", request_body = Option<UnloadRequest>,
+    responses((status = 200, description = "How it stands now", body = ModelState),
+        (status = 400, description = "The body cannot be read", body = ErrorBody),
+        (status = 409, description = "Streams are under way", body = ErrorBody),
+        (status = 415, description = "The body is not JSON", body = ErrorBody)))]
+pub(crate) async fn unload(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<UnloadRequest>,
+) -> Result<Json<ModelState>, ServerError> {
+    app.voices.forget();
+    let changed = app.host.unload(request.force).await?;
+    Ok(Json(ModelState {
+        loaded: app.host.loaded().is_some(),
+        changed,
+    }))
+}
+
+/// The body of `/models/load`; may be left out.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LoadRequest {
+    /// `auto`, `f32`, `f16`, `int8` or `q4`.
+    precision: Option<String>,
+    /// Bytes that the engine may use in all; 0 for what the system has.
+    memory_bytes: Option<u64>,
+}
+
+/// Loads the model if it is not; with other options than before, loads it anew.
+#[utoipa::path(post, path = "/models/load", tag = "models", request_body = Option<LoadRequest>,
+    responses((status = 200, description = "How it stands now", body = ModelState),
+        (status = 400, description = "An option cannot be used", body = ErrorBody),
+        (status = 409, description = "Streams are under way", body = ErrorBody),
+        (status = 415, description = "The body is not JSON", body = ErrorBody),
+        (status = 500, description = "It cannot be loaded", body = ErrorBody),
+        (status = 503, description = "The server is stopping", body = ErrorBody)))]
+pub(crate) async fn load(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<LoadRequest>,
+) -> Result<Json<ModelState>, ServerError> {
+    let precision: Option<PrecisionChoice> =
+        request.precision.as_deref().map(str::parse).transpose()?;
+    let before = app.host.change_options(|_| {});
+    let other = precision.is_some_and(|precision| precision != before.precision)
+        || request
+            .memory_bytes
+            .is_some_and(|bytes| bytes != before.memory.unwrap_or(0));
+    if other {
+        app.voices.forget();
+        app.host.unload(false).await?;
+        app.host.change_options(|options| {
+            options.precision = precision.unwrap_or(options.precision);
+            if let Some(bytes) = request.memory_bytes {
+                options.memory = Some(bytes).filter(|bytes| *bytes > 0);
+            }
+        });
+    }
+    let changed = app.host.loaded().is_none();
+    if let Err(error) = app.host.load().await {
+        // Options that do not fit must not stay in force for the next request.
+        app.host.change_options(|options| *options = before);
+        return Err(error);
+    }
+    Ok(Json(ModelState {
+        loaded: true,
+        changed,
+    }))
+}

@@ -1,0 +1,175 @@
+//! `POST /v1/audio/speech`: text in, sound out as it is made.
+
+use crate::app::App;
+use crate::error::{ErrorBody, ServerError};
+use crate::openai::{SpeechRequest, StreamFormat, check_text};
+use crate::routes::JsonBody;
+use crate::speaking::{Request, Speaking};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::stream;
+use serde_json::json;
+use sottovoce::sink::{AudioFormat, Encoder};
+use sottovoce::{Chunk, ChunkMetrics, Error, SAMPLE_RATE, TOKENS_PER_SECOND};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Speaks `input`. The first bytes leave when the first chunk is ready.
+#[utoipa::path(
+    post, path = "/v1/audio/speech", tag = "speech",
+    request_body = SpeechRequest,
+    responses(
+        (status = 200, description = "The sound, as it is made", content(
+            (Vec<u8> = "audio/mpeg"), (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (Vec<u8> = "audio/flac"),
+            (Vec<u8> = "audio/aac"), (Vec<u8> = "audio/pcm"), (String = "text/event-stream"))),
+        (status = 400, description = "A field cannot be used", body = ErrorBody),
+        (status = 401, description = "No valid API key", body = ErrorBody),
+        (status = 403, description = "A foreign page asked", body = ErrorBody),
+        (status = 413, description = "The body is too large", body = ErrorBody),
+        (status = 415, description = "The body is not JSON", body = ErrorBody),
+        (status = 429, description = "The queue is full; `Retry-After` says when to try again", body = ErrorBody),
+        (status = 500, description = "The engine failed", body = ErrorBody),
+        (status = 503, description = "The server is stopping", body = ErrorBody),
+    )
+)]
+pub(crate) async fn speak(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<SpeechRequest>,
+) -> Result<Response, ServerError> {
+    let asked = Instant::now();
+    check_text(&request.input, &app.options.limits)?;
+    let format = request.format()?;
+    let travel = request.stream_format()?;
+    let options = request.knobs.options()?;
+    let (loaded, place) = app.place().await?;
+    let voice = app.voice(&loaded, request.voice_name()).await?;
+    let ignored = request.ignored();
+    let work = Request {
+        text: request.input,
+        voice,
+        options,
+        asked,
+    };
+    let mut speaking = Speaking::start(&app, loaded, place, work)?;
+    // Until here an error can still be told by the status; so the answer waits for the first chunk.
+    let first = speaking.next().await.ok_or(ServerError::Task)??;
+    let sound = Sound::new(speaking, first, format, travel)?;
+    let mut response = Response::new(Body::from_stream(stream::unfold(sound, Sound::piece)));
+    let headers = response.headers_mut();
+    let kind = match travel {
+        StreamFormat::Audio => format.media_type(),
+        StreamFormat::Events => "text/event-stream",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if format == AudioFormat::Pcm {
+        headers.insert("x-sample-rate", HeaderValue::from(SAMPLE_RATE));
+    }
+    if let Some(ignored) = ignored {
+        headers.insert("x-sottovoce-ignored", HeaderValue::from_static(ignored));
+    }
+    Ok(response.into_response())
+}
+
+/// A response under way.
+struct Sound {
+    speaking: Speaking,
+    next: Option<Result<Chunk, Error>>,
+    encoder: Encoder,
+    travel: StreamFormat,
+    last: ChunkMetrics,
+    ended: bool,
+}
+
+impl Sound {
+    fn new(
+        speaking: Speaking,
+        first: Chunk,
+        format: AudioFormat,
+        travel: StreamFormat,
+    ) -> Result<Sound, ServerError> {
+        Ok(Sound {
+            speaking,
+            next: Some(Ok(first)),
+            encoder: Encoder::new(format, SAMPLE_RATE)?,
+            travel,
+            last: ChunkMetrics::default(),
+            ended: false,
+        })
+    }
+
+    /// The next bytes of the response, or its end.
+    async fn piece(mut self) -> Option<(Result<Bytes, std::io::Error>, Sound)> {
+        while !self.ended {
+            let item = match self.next.take() {
+                Some(item) => Some(item),
+                None => self.speaking.next().await,
+            };
+            let mut bytes = Vec::new();
+            let done = match item {
+                Some(Ok(chunk)) => {
+                    self.last = chunk.metrics;
+                    self.encoder.encode(&chunk.samples, &mut bytes)
+                }
+                Some(Err(error)) => Err(error),
+                None => {
+                    self.ended = true;
+                    self.encoder.finish(&mut bytes)
+                }
+            };
+            let piece = match done {
+                Ok(()) => self.wrap(bytes),
+                Err(error) => {
+                    self.ended = true;
+                    tracing::warn!(%error, "a stream ended early");
+                    match self.travel {
+                        StreamFormat::Events => event(&json!({
+                            "type": "error", "error": ServerError::from(error).body()
+                        })),
+                        // The status has left already: a broken transfer is how HTTP says that something is missing.
+                        StreamFormat::Audio => {
+                            return Some((Err(std::io::Error::other(error)), self));
+                        }
+                    }
+                }
+            };
+            if !piece.is_empty() {
+                return Some((Ok(piece.into()), self));
+            }
+        }
+        None
+    }
+
+    fn wrap(&self, bytes: Vec<u8>) -> Vec<u8> {
+        match self.travel {
+            StreamFormat::Audio => bytes,
+            StreamFormat::Events => {
+                let mut text = Vec::new();
+                if !bytes.is_empty() {
+                    text = event(
+                        &json!({"type": "speech.audio.delta", "audio": BASE64.encode(bytes)}),
+                    );
+                }
+                if self.ended {
+                    let tokens = (self.last.total_audio_duration * f64::from(TOKENS_PER_SECOND))
+                        .round() as u64;
+                    text.extend(event(&json!({
+                        "type": "speech.audio.done",
+                        "usage": {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens},
+                        "metrics": self.last,
+                    })));
+                }
+                text
+            }
+        }
+    }
+}
+
+/// One server-sent event.
+fn event(value: &serde_json::Value) -> Vec<u8> {
+    format!("data: {value}\n\n").into_bytes()
+}

@@ -1,0 +1,113 @@
+//! `/v1/audio/voices`: list, upload a clip, delete.
+
+use crate::app::App;
+use crate::error::{ErrorBody, ServerError};
+use crate::voices::VoiceEntry;
+use axum::Json;
+use axum::extract::multipart::MultipartError;
+use axum::extract::{Multipart, Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// The voices there are.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct VoiceList {
+    /// The model's own first.
+    voices: Vec<VoiceEntry>,
+}
+
+/// A form with a recording.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes the form in the OpenAPI document")]
+pub(crate) struct VoiceForm {
+    /// What to call the voice.
+    name: String,
+    /// wav, flac, mp3 or ogg.
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    file: String,
+}
+
+/// What a deletion answers.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Deleted {
+    id: String,
+    deleted: bool,
+}
+
+/// Lists the voices.
+#[utoipa::path(get, path = "/v1/audio/voices", tag = "voices",
+    responses((status = 200, description = "The voices", body = VoiceList)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<VoiceList>, ServerError> {
+    let voices = tokio::task::spawn_blocking(move || app.voices.list())
+        .await
+        .map_err(|_| ServerError::Task)?;
+    Ok(Json(VoiceList { voices }))
+}
+
+/// Prepares a voice from a recording and keeps it.
+#[utoipa::path(post, path = "/v1/audio/voices", tag = "voices",
+    request_body(content = VoiceForm, content_type = "multipart/form-data"),
+    responses((status = 201, description = "The voice", body = VoiceEntry),
+        (status = 400, description = "The recording or the name cannot be used", body = ErrorBody),
+        (status = 413, description = "The recording is too large", body = ErrorBody)))]
+pub(crate) async fn upload(
+    State(app): State<Arc<App>>,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> Result<(StatusCode, Json<VoiceEntry>), ServerError> {
+    let mut form = form.map_err(|refusal| ServerError::Body {
+        status: StatusCode::BAD_REQUEST,
+        reason: format!("send a form with 'name' and 'file': {refusal}"),
+    })?;
+    let (mut name, mut clip) = (None, None);
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        match field.name().unwrap_or_default() {
+            "name" => name = Some(field.text().await.map_err(broken)?),
+            "file" => clip = Some(field.bytes().await.map_err(broken)?),
+            _ => {}
+        }
+    }
+    let missing = |parameter| ServerError::Parameter {
+        parameter,
+        reason: "the form lacks it".into(),
+    };
+    let name = name.ok_or_else(|| missing("name"))?;
+    let clip = clip.ok_or_else(|| missing("file"))?;
+    crate::voices::check_name(&name)?;
+    // Preparing a voice takes memory like a stream does, so it takes a place.
+    let (loaded, place) = app.place().await?;
+    let entry = tokio::task::spawn_blocking(move || {
+        let entry = app.voices.add(&loaded.engine, &name, clip.into());
+        drop(place);
+        entry
+    })
+    .await
+    .map_err(|_| ServerError::Task)??;
+    Ok((StatusCode::CREATED, Json(entry)))
+}
+
+fn broken(error: MultipartError) -> ServerError {
+    let status = error.status();
+    let reason = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            "the recording is larger than this server takes".to_owned()
+        }
+        _ => format!("the form cannot be read: {error}"),
+    };
+    ServerError::Body { status, reason }
+}
+
+/// Deletes an uploaded voice.
+#[utoipa::path(delete, path = "/v1/audio/voices/{id}", tag = "voices", params(("id" = String, Path, description = "Its name")),
+    responses((status = 200, description = "It is gone", body = Deleted), (status = 404, description = "Unknown", body = ErrorBody)))]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Deleted>, ServerError> {
+    let name = id.clone();
+    tokio::task::spawn_blocking(move || app.voices.remove(&name))
+        .await
+        .map_err(|_| ServerError::Task)??;
+    Ok(Json(Deleted { id, deleted: true }))
+}

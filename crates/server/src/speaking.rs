@@ -1,0 +1,185 @@
+//! A stream of the engine, read by a thread and handed to asynchronous code chunk by chunk.
+
+use crate::admission::Place;
+use crate::app::App;
+use crate::error::ServerError;
+use crate::host::Loaded;
+use serde::Serialize;
+use sottovoce::{Canceller, Chunk, ChunkMetrics, Error, StreamOptions, Voice, WhenFull};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
+
+/// Chunks between the reading thread and the network: with the engine's own bound, all that a slow reader can pile up.
+const CHUNKS_AHEAD: usize = 1;
+
+/// What is known about a stream under way.
+#[derive(Clone, Serialize, ToSchema)]
+pub(crate) struct LiveStream {
+    /// Counts up from 1.
+    id: u64,
+    /// Who speaks.
+    voice: String,
+    /// Characters to speak.
+    characters: usize,
+    /// Chunks made so far.
+    chunks: u64,
+    /// Seconds of speech made so far.
+    audio_seconds: f64,
+    /// Seconds since it got its place.
+    age_seconds: f64,
+    /// Seconds of work a second of speech.
+    rtf: f64,
+    #[serde(skip)]
+    since: Option<Instant>,
+}
+
+/// The streams under way.
+#[derive(Default)]
+pub(crate) struct LiveStreams {
+    next: AtomicU64,
+    streams: Mutex<BTreeMap<u64, LiveStream>>,
+}
+
+impl LiveStreams {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, LiveStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, voice: &str, characters: usize) -> u64 {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let stream = LiveStream {
+            id,
+            voice: voice.to_owned(),
+            characters,
+            chunks: 0,
+            audio_seconds: 0.0,
+            age_seconds: 0.0,
+            rtf: 0.0,
+            since: Some(Instant::now()),
+        };
+        self.table().insert(id, stream);
+        id
+    }
+
+    fn update(&self, id: u64, metrics: &ChunkMetrics) {
+        if let Some(stream) = self.table().get_mut(&id) {
+            stream.chunks = metrics.chunk_count;
+            stream.audio_seconds = metrics.total_audio_duration;
+            stream.rtf = metrics.rtf;
+        }
+    }
+
+    fn end(&self, id: u64) {
+        self.table().remove(&id);
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn list(&self) -> Vec<LiveStream> {
+        let mut list: Vec<LiveStream> = self.table().values().cloned().collect();
+        for stream in &mut list {
+            stream.age_seconds = stream
+                .since
+                .map_or(0.0, |since| since.elapsed().as_secs_f64());
+        }
+        list
+    }
+}
+
+/// What to speak.
+pub(crate) struct Request {
+    pub(crate) text: String,
+    pub(crate) voice: Voice,
+    pub(crate) options: StreamOptions,
+    /// When the caller asked: first audio counts from here.
+    pub(crate) asked: Instant,
+}
+
+/// A stream under way. Dropping it ends the stream and frees its place within a chunk.
+pub(crate) struct Speaking {
+    chunks: mpsc::Receiver<Result<Chunk, Error>>,
+    canceller: Canceller,
+}
+
+impl Speaking {
+    /// Starts to speak in a place that was handed out.
+    pub(crate) fn start(
+        app: &Arc<App>,
+        loaded: Arc<Loaded>,
+        place: Place,
+        request: Request,
+    ) -> Result<Speaking, ServerError> {
+        let Request {
+            text,
+            voice,
+            options,
+            asked,
+        } = request;
+        let options = StreamOptions {
+            when_full: WhenFull::Refuse,
+            ..options
+        };
+        let mut stream = loaded.engine.stream(&text, &voice, options)?;
+        let canceller = stream.canceller();
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let id = app.streams.begin(voice.name(), text.chars().count());
+        let app = app.clone();
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            let mut last = ChunkMetrics::default();
+            let mut outcome = "finished";
+            for item in &mut stream {
+                match &item {
+                    Ok(chunk) => {
+                        if last.chunk_count == 0 {
+                            app.measures.first_audio(asked.elapsed().as_secs_f64());
+                        }
+                        last = chunk.metrics.clone();
+                        app.streams.update(id, &last);
+                        let seconds =
+                            chunk.samples.len() as f64 / f64::from(sottovoce::SAMPLE_RATE);
+                        app.audio_made(seconds);
+                    }
+                    Err(_) => outcome = "failed",
+                }
+                // A reader that leaves chunks untaken must not hold its place for ever.
+                let sent = runtime.block_on(tokio::time::timeout(
+                    app.options.limits.slow_reader,
+                    sender.send(item),
+                ));
+                match sent {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => outcome = "cancelled",
+                    Err(_) => outcome = "reader_too_slow",
+                }
+                if outcome != "finished" {
+                    break;
+                }
+            }
+            if outcome == "finished" && sender.is_closed() {
+                outcome = "cancelled";
+            }
+            drop(stream);
+            drop(place);
+            drop(loaded);
+            app.streams.end(id);
+            app.host.touch();
+            app.measures.stream_ended(outcome, &last);
+        });
+        Ok(Speaking { chunks, canceller })
+    }
+
+    /// The next chunk; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Option<Result<Chunk, Error>> {
+        self.chunks.recv().await
+    }
+}
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        self.canceller.cancel();
+    }
+}

@@ -6,6 +6,7 @@ mod doctor;
 mod memory;
 mod model;
 mod parity;
+mod serve;
 mod speak;
 mod validate;
 mod voice;
@@ -25,6 +26,8 @@ pub struct Arguments {
 enum Command {
     /// Replay allocation traces, and explain allocator settings.
     Memory(memory::Arguments),
+    /// Serve speech over HTTP and WebSocket, with a page that shows the memory.
+    Serve(serve::Arguments),
     /// Speak a text: into a file, a pipe or the loudspeaker, while it is being made.
     Speak(speak::Arguments),
     /// Voices taken from recordings: prepare, list, remove.
@@ -50,6 +53,7 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Memory(arguments) => memory::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
         Command::Speak(arguments) => speak::run(arguments),
         Command::Voice(arguments) => voice::run(arguments),
         Command::Model(arguments) => model::run(arguments),

@@ -1,0 +1,218 @@
+//! `sottovoce serve`: the HTTP and WebSocket server with its page.
+
+use super::Outcome;
+use crate::output::size::parse_bytes;
+use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
+use sottovoce_server::{App, Limits, ServerOptions, openapi_document, serve};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Examples:
+///   sottovoce serve
+///   sottovoce serve --port 8880 --memory 1GiB --streams 8 --voices /srv/voices
+///   sottovoce serve --address 0.0.0.0 --api-key-file /run/secrets/key
+///   curl localhost:8000/v1/audio/speech -H 'Content-Type: application/json' -d '{"input":"Hello."}' -o hello.mp3
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Arguments {
+    /// Address to listen on; everything but loopback can be reached by others.
+    #[arg(long, default_value = "127.0.0.1")]
+    address: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// `pico` (in this program) or a model's folder.
+    #[arg(long, default_value = "pico")]
+    model: String,
+    /// Most memory to use, such as 512MiB or 1GiB.
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    memory: Option<u64>,
+    /// How eagerly memory goes back: aggressive, balanced, performance, automatic, none.
+    #[arg(long, default_value = "automatic")]
+    profile: Profile,
+    /// How weights are kept: auto, f32, f16, int8, q4.
+    #[arg(long, default_value = "auto")]
+    precision: PrecisionChoice,
+    /// Threads for arithmetic.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Streams that may be under way together; fewer where the budget holds fewer.
+    #[arg(long, default_value_t = 8)]
+    streams: usize,
+    /// Requests that may wait for a place.
+    #[arg(long, default_value_t = Limits::default().queue)]
+    queue: usize,
+    /// Seconds that a request may wait for a place.
+    #[arg(long, default_value_t = Limits::default().queue_wait.as_secs())]
+    queue_seconds: u64,
+    /// Folder for uploaded voices; replicas may share it.
+    #[arg(long, value_name = "FOLDER")]
+    voices: Option<PathBuf>,
+    /// File with one API key a line; requests must then carry one.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Origin of a foreign page that may call, such as https://app.example; may be repeated.
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    allowed_origins: Vec<String>,
+    /// Unload the model after so many minutes without a request.
+    #[arg(long, value_name = "MINUTES")]
+    idle_unload: Option<f64>,
+    /// Longest text of a request, in characters.
+    #[arg(long, default_value_t = Limits::default().text_characters)]
+    text_characters: usize,
+    /// Requests a minute from one address.
+    #[arg(long, default_value_t = Limits::default().requests_per_minute)]
+    requests_per_minute: u32,
+    /// Connections open together.
+    #[arg(long, default_value_t = Limits::default().connections)]
+    connections: usize,
+    /// Load the model with the first request instead of at the start.
+    #[arg(long)]
+    lazy: bool,
+    /// Print one JSON object with the address once the server listens.
+    #[arg(long)]
+    json: bool,
+    /// Print the OpenAPI document and end.
+    #[arg(long)]
+    openapi: bool,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    if arguments.openapi {
+        println!("{}", openapi_document().to_pretty_json()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let json = arguments.json;
+    let lazy = arguments.lazy;
+    let app = App::new(options(arguments)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(async {
+        if !lazy {
+            app.load().await?;
+        }
+        let streams = app.streams_max();
+        serve(
+            app.clone(),
+            |address| announce(address, streams, json),
+            stopped(),
+        )
+        .await
+    });
+    // A reading thread that hangs in the system must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Error>> {
+    let api_keys = match &arguments.api_key_file {
+        None => Vec::new(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            let keys: Vec<String> = text
+                .lines()
+                .map(|line| line.trim().to_owned())
+                .filter(|line| !line.is_empty())
+                .collect();
+            if keys.is_empty() {
+                return Err(format!(
+                    "{}: there is no key in it; write one a line",
+                    path.display()
+                )
+                .into());
+            }
+            keys
+        }
+    };
+    if let Some(folder) = &arguments.voices {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    let idle_unload = match arguments.idle_unload {
+        None => None,
+        Some(minutes) => Some(
+            Duration::try_from_secs_f64(minutes * 60.0)
+                .ok()
+                .filter(|idle| !idle.is_zero())
+                .ok_or("--idle-unload: give a number of minutes above 0")?,
+        ),
+    };
+    let source = match arguments.model.as_str() {
+        "pico" => Source::Embedded,
+        folder => Source::Directory(PathBuf::from(folder)),
+    };
+    let model_name = match &source {
+        Source::Directory(folder) => folder
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    Ok(ServerOptions {
+        address: SocketAddr::new(arguments.address, arguments.port),
+        source,
+        model_name: model_name.unwrap_or(arguments.model),
+        engine: EngineOptions {
+            memory: arguments.memory,
+            precision: arguments.precision,
+            profile: arguments.profile,
+            threads: arguments.threads,
+            streams_max: arguments.streams,
+            ..EngineOptions::default()
+        },
+        voices_directory: arguments.voices,
+        api_keys,
+        allowed_origins: arguments.allowed_origins,
+        idle_unload,
+        limits: Limits {
+            queue: arguments.queue,
+            queue_wait: Duration::from_secs(arguments.queue_seconds),
+            text_characters: arguments.text_characters,
+            requests_per_minute: arguments.requests_per_minute,
+            connections: arguments.connections,
+            ..Limits::default()
+        },
+    })
+}
+
+fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({"address": address.to_string(), "streams_max": streams})
+        );
+        return;
+    }
+    let fit = streams.map_or_else(
+        || "the model loads with the first request".to_owned(),
+        |streams| format!("{streams} streams fit"),
+    );
+    eprintln!("listening on http://{address}; {fit}");
+    if !address.ip().is_loopback() {
+        eprintln!(
+            "others can reach this address: give --api-key-file where not everyone may speak"
+        );
+    }
+}
+
+/// Completes on Ctrl-C or a request to terminate.
+async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}

@@ -128,7 +128,17 @@ pub(crate) async fn profile(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<ProfileRequest>,
 ) -> Result<Json<ProfileState>, ServerError> {
-    let profile: Option<Profile> = request.profile.as_deref().map(str::parse).transpose()?;
+    let profile: Option<Profile> = request
+        .profile
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(
+            |error: <Profile as std::str::FromStr>::Err| ServerError::Parameter {
+                parameter: "profile",
+                reason: error.to_string(),
+            },
+        )?;
     if request
         .cache_interval
         .is_some_and(|interval| interval > 100_000)

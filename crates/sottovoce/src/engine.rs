@@ -14,11 +14,15 @@ use crate::stream::{Delivery, Stream};
 use crate::voice::{Voice, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
+use sottovoce_chatterbox::config::Variant;
+use sottovoce_chatterbox::voice::{PreparedVoice, Preparer};
+use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_memory::Memory;
 use sottovoce_tensor::Threads;
 use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,7 @@ pub(crate) struct Shared {
     budget_bytes: Option<u64>,
     plan: MemoryPlan,
     default_voice: Voice,
+    model: Weights,
     desk: Mutex<Desk>,
     changed: Condvar,
     metrics: Mutex<EngineMetrics>,
@@ -197,6 +202,7 @@ impl Engine {
             budget_bytes,
             plan,
             default_voice,
+            model,
             desk: Mutex::new(desk),
             changed: Condvar::new(),
             metrics: Mutex::default(),
@@ -237,13 +243,47 @@ impl Engine {
     /// # Errors
     /// If it is not known, or its file or recording cannot be used with this model.
     pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
-        let name = match source {
-            VoiceSource::Default => return Ok(self.handle.shared.default_voice.clone()),
-            VoiceSource::Name(name) => self.voice_file(&name)?.display().to_string(),
-            VoiceSource::ClipBytes { name, .. } => name,
-            VoiceSource::Prepared(path) | VoiceSource::Clip(path) => path.display().to_string(),
+        let shared = &self.handle.shared;
+        match source {
+            VoiceSource::Default => Ok(shared.default_voice.clone()),
+            VoiceSource::Name(name) => self.prepared_voice(&self.voice_file(&name)?),
+            VoiceSource::Prepared(path) => self.prepared_voice(&path),
+            VoiceSource::Clip(path) => {
+                self.voice_of_clip(path.display().to_string(), read_limited(&path)?)
+            }
+            VoiceSource::ClipBytes { name, bytes } => self.voice_of_clip(name, bytes),
+        }
+    }
+
+    fn prepared_voice(&self, path: &Path) -> Result<Voice, Error> {
+        let name = path.display().to_string();
+        let config = self.handle.shared.model.config();
+        let prepared = PreparedVoice::read(&read_limited(path)?, config);
+        let prepared = prepared.map_err(|error| Error::Voice {
+            name: name.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Voice::prepared(name, prepared, config))
+    }
+
+    /// The networks for this are loaded now and given back at the end.
+    fn voice_of_clip(&self, name: String, bytes: Vec<u8>) -> Result<Voice, Error> {
+        let shared = &self.handle.shared;
+        let config = shared.model.config();
+        let failed = |reason: String| Error::Voice {
+            name: name.clone(),
+            reason,
         };
-        Err(Error::Voice { name, reason: "this model speaks with its own voice only; voices of recordings need base, turbo or nano".into() })
+        if config.variant == Variant::Pico {
+            return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
+        }
+        let cpu = Cpu::new(Threads::new(self.options().threads.unwrap_or(0)));
+        let preparer = Preparer::load(&shared.model, &shared.memory)
+            .map_err(|error| Error::weights(shared.model.name(), error))?;
+        let prepared = preparer
+            .prepare_file(&cpu, bytes)
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Voice::prepared(name.clone(), prepared, config))
     }
 
     fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {
@@ -422,4 +462,23 @@ impl Engine {
     pub fn options(&self) -> EngineOptions {
         self.handle.shared.desk().options.clone()
     }
+}
+
+/// Longest file of a voice or a recording.
+const VOICE_FILE_BYTES_MAX: u64 = 256 << 20;
+
+fn read_limited(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::file(path, source);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(VOICE_FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > VOICE_FILE_BYTES_MAX {
+        return Err(Error::Voice {
+            name: path.display().to_string(),
+            reason: format!("the file is longer than {VOICE_FILE_BYTES_MAX} bytes"),
+        });
+    }
+    Ok(bytes)
 }

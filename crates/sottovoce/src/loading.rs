@@ -6,6 +6,7 @@ use crate::plan::{Extent, Recordings, reckon};
 use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
 use crate::voice::Voice;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::Precision;
@@ -59,9 +60,28 @@ pub(crate) fn has_prompts(source: &Source) -> bool {
     *source != Source::Embedded
 }
 
-/// The voice that comes with a model.
+/// Files that hold a folder's own voice: the engine's format, then the reference's.
+const DEFAULT_VOICE_FILES: [&str; 2] = ["voice.safetensors", "conds.pt"];
+
+/// The voice that comes with a model; random weights get a random one.
 pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Voice, Error> {
-    Ok(Voice::random(weights.config(), prompts))
+    let config = weights.config();
+    let found = weights.folder().and_then(|folder| {
+        DEFAULT_VOICE_FILES
+            .iter()
+            .map(|file| folder.join(file))
+            .find(|path| path.is_file())
+    });
+    let Some(path) = found else {
+        return Ok(Voice::random(config, prompts));
+    };
+    let bytes = std::fs::read(&path).map_err(|source| Error::file(&path, source))?;
+    let name = path.display().to_string();
+    let prepared = PreparedVoice::read(&bytes, config).map_err(|error| Error::Voice {
+        name,
+        reason: error.to_string(),
+    })?;
+    Ok(Voice::prepared("default".into(), prepared, config))
 }
 
 /// What will be loaded.

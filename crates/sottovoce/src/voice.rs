@@ -5,6 +5,7 @@ use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::noise::Noise;
 use sottovoce_chatterbox::s3gen::FlowVoice;
 use sottovoce_chatterbox::t3::Prefix;
+use sottovoce_chatterbox::voice::PreparedVoice;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +42,8 @@ pub(crate) struct VoiceInner {
     /// Speech tokens for T3.
     pub prompt_tokens: Vec<u32>,
     pub flow: Arc<FlowVoice>,
+    /// The model for which it was prepared from a recording.
+    config: Option<Arc<ModelConfig>>,
     /// T3's keys and values of the conditioning, by exaggeration: a cache.
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
 }
@@ -57,6 +60,7 @@ impl VoiceInner {
             speaker_embedding,
             prompt_tokens,
             flow: Arc::new(flow),
+            config: None,
             prefixes: Mutex::default(),
         }
     }
@@ -152,12 +156,47 @@ impl Voice {
         ))
     }
 
+    /// What was prepared from a recording, as a voice.
+    pub(crate) fn prepared(name: String, prepared: PreparedVoice, config: &ModelConfig) -> Voice {
+        let flow = FlowVoice {
+            prompt_tokens: prepared.flow_prompt_tokens,
+            prompt_mel: prepared.prompt_mel,
+            speaker_vector: prepared.x_vector,
+        };
+        let mut inner = VoiceInner::new(
+            name,
+            prepared.speaker_embedding,
+            prepared.t3_prompt_tokens,
+            flow,
+        );
+        inner.config = Some(Arc::new(config.clone()));
+        Voice::new(inner)
+    }
+
     /// Writes the voice to a file from which [`VoiceSource::Prepared`] takes it again.
-    pub fn save(&self, _path: &Path) -> Result<(), Error> {
-        Err(Error::Voice {
-            name: self.inner.name.clone(),
-            reason: "it belongs to the model and has no recording behind it".into(),
-        })
+    ///
+    /// # Errors
+    /// If the voice has no recording behind it, or the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let inner = &self.inner;
+        let failed = |reason: String| Error::Voice {
+            name: inner.name.clone(),
+            reason,
+        };
+        let config = inner.config.as_ref().ok_or_else(|| {
+            failed("it belongs to the model and has no recording behind it".into())
+        })?;
+        let prepared = PreparedVoice {
+            speaker_embedding: inner.speaker_embedding.clone(),
+            t3_prompt_tokens: inner.prompt_tokens.clone(),
+            flow_prompt_tokens: inner.flow.prompt_tokens.clone(),
+            prompt_mel: inner.flow.prompt_mel.clone(),
+            x_vector: inner.flow.speaker_vector.clone(),
+        };
+        let bytes = prepared
+            .write(config)
+            .map_err(|error| failed(error.to_string()))?;
+        std::fs::write(path, bytes).map_err(|source| Error::file(path, source))
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `vocoder_mel` `[bands, frames]` | `f0` `[frames]` |
 //! | `vocoder_f0` `[frames]`, `vocoder_phase`, `vocoder_noise` `[harmonics + 1, samples]` | `source` `[samples]` |
 //! | `vocoder_mel`, `vocoder_source` `[samples]` | `wav` `[samples]` |
+//! | `watermark_in_32k` `[n]`; the weights in `perth.safetensors` of the model's folder | `watermarked_32k` `[n]`, whole hops |
 
 mod inputs;
 
@@ -23,6 +24,7 @@ use crate::t3::{T3, T3Error, VoiceConditioning};
 use crate::text::{TextError, TextFrontEnd};
 use crate::vocoder::{Vocoder, exact};
 use crate::voice::{Preparer, VoiceError, prompt_mel};
+use crate::watermark::{Perth, PerthConfig};
 use crate::weights::{Component, Source, WeightsError, load};
 use inputs::Inputs;
 use sottovoce_formats::dtype::Dtype;
@@ -120,6 +122,7 @@ impl Parity<'_> {
         self.t3(&inputs, &mut outputs)?;
         self.flow(&inputs, &mut outputs)?;
         self.vocoder(&inputs, &mut outputs)?;
+        self.watermark(&inputs, &mut outputs)?;
         write(&outputs)
     }
 
@@ -266,6 +269,26 @@ impl Parity<'_> {
             &[bands, frames - known_frames],
             inputs::transposed(spoken, frames - known_frames),
         ));
+        Ok(())
+    }
+
+    fn watermark(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
+        let Some(samples) = inputs.floats("watermark_in_32k", &[None])? else {
+            return Ok(());
+        };
+        let perth = load(
+            self.source,
+            Component::Watermark,
+            Precision::F32,
+            self.memory,
+            |loader| Perth::load(loader, &PerthConfig::default()),
+        )?
+        .network;
+        let workspace = Workspace::pooled(self.memory, "watermark");
+        let context = Context::new(&workspace, self.operations);
+        let marked = perth.embed(&context, &samples);
+        context.finish()?;
+        outputs.push(floats("watermarked_32k", &[marked.len()], marked));
         Ok(())
     }
 

@@ -15,6 +15,9 @@ const CONFIG_FILE: &str = "config.json";
 /// The one weight file of a converted folder.
 pub(super) const CONVERTED_FILE: &str = "model.safetensors";
 
+/// The watermark's weights, which no hub folder brings: they may be laid beside a model's.
+const WATERMARK: &str = "perth";
+
 /// T3's file in an official folder, and which variant it gives away.
 const OFFICIAL: [(&str, Variant); 3] = [
     ("t3_nano_v1", Variant::Nano),
@@ -130,7 +133,7 @@ impl Source {
                 });
             }
         };
-        let paths = match official {
+        let mut paths = match official {
             None => vec![converted],
             Some((t3, _)) => {
                 let decoder = if config.variant == Variant::Base {
@@ -148,6 +151,7 @@ impl Source {
                 vec![t3, decoder, encoder]
             }
         };
+        paths.extend(find_weights(folder, WATERMARK));
         let files = paths
             .iter()
             .map(|path| WeightFile::open(path))

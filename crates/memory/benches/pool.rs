@@ -6,9 +6,10 @@
 
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration};
+use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_memory::trace::replay::{Step, steps};
 use sottovoce_memory::trace::{Reader, TraceError};
-use sottovoce_memory::{Memory, Owner, Region};
+use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,32 @@ fn main() -> Result<(), TraceError> {
         percentiles(&steps, &configuration);
     }
     with_owners(&steps);
+    metrics();
     threads();
     Ok(())
+}
+
+/// What taking the books down costs: once a chunk, which takes a tenth of a second and more.
+fn metrics() {
+    const CHUNKS: u64 = 10_000;
+    let memory = Memory::with_driver(
+        Box::new(SimulatedDriver::new(DEVICE_BYTES)),
+        PoolConfiguration::default(),
+    );
+    let owner = Owner::new(Region::Workspace, "bench");
+    let blocks: Vec<_> = (0..64)
+        .map(|stream| memory.allocate(1 << 16, owner.for_stream(StreamId(stream))))
+        .collect();
+    let mut recorder = MetricsRecorder::default();
+    let start = Instant::now();
+    for chunk in 0..CHUNKS {
+        recorder.chunk_done(&memory.statistics(), chunk);
+    }
+    let each = start.elapsed() / CHUNKS as u32;
+    println!(
+        "metrics and timeline with {} streams: {each:?} a chunk",
+        blocks.len()
+    );
 }
 
 /// Sizes and orders from a fixed seed.

@@ -3,7 +3,9 @@
 use crate::metrics::{EngineMetrics, MemoryNow};
 use crate::settings::Profile;
 use sottovoce_memory::policy::{Action, Event, Observation, Policy, ProfileSettings, rung};
+use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_memory::{Memory, OutOfMemory};
+use std::time::Instant;
 
 /// What the manager can give back beyond the pool's own cache.
 pub(crate) trait Reclaim {
@@ -22,6 +24,8 @@ pub(crate) struct StreamingMemoryManager {
     profile: Profile,
     cache_interval: Option<u32>,
     policy: Policy,
+    recorder: MetricsRecorder,
+    started: Instant,
 }
 
 impl StreamingMemoryManager {
@@ -38,18 +42,17 @@ impl StreamingMemoryManager {
             profile,
             cache_interval,
             policy,
+            recorder: MetricsRecorder::default(),
+            started: Instant::now(),
         }
     }
 
     /// Goes by another profile from now on; the same one changes nothing.
     pub fn configure(&mut self, profile: Profile, cache_interval: Option<u32>) {
         if (profile, cache_interval) != (self.profile, self.cache_interval) {
-            *self = StreamingMemoryManager::new(
-                self.memory.clone(),
-                self.device_bytes,
-                profile,
-                cache_interval,
-            );
+            self.profile = profile;
+            self.cache_interval = cache_interval;
+            self.policy = Policy::new(settings(profile, self.device_bytes, cache_interval));
         }
     }
 
@@ -60,7 +63,14 @@ impl StreamingMemoryManager {
         reclaim: &mut dyn Reclaim,
         metrics: &mut EngineMetrics,
     ) -> Vec<String> {
-        let now = MemoryNow::of(&self.memory.statistics());
+        let statistics = self.memory.statistics();
+        let microseconds = self.started.elapsed().as_micros() as u64;
+        match event {
+            Event::ChunkDone => self.recorder.chunk_done(&statistics, microseconds),
+            _ => self.recorder.observe(&statistics, microseconds),
+        }
+        metrics.memory = self.recorder.metrics();
+        let now = MemoryNow::of(&statistics);
         let books = Observation {
             allocated_bytes: now.allocated_bytes,
             reserved_bytes: now.reserved_bytes,
@@ -72,6 +82,7 @@ impl StreamingMemoryManager {
         for action in &decision.actions {
             self.act(*action, reclaim);
         }
+        metrics.memory = self.recorder.metrics();
         let after = MemoryNow::of(&self.memory.statistics());
         self.policy
             .learn(now.reserved_bytes.saturating_sub(after.reserved_bytes));
@@ -99,6 +110,7 @@ impl StreamingMemoryManager {
         }
         let action = rung(error.kind, attempt)?;
         self.act(action, reclaim);
+        metrics.memory = self.recorder.metrics();
         *metrics
             .clears
             .entry("out of memory".to_owned())
@@ -106,7 +118,8 @@ impl StreamingMemoryManager {
         Some(describe(action, "out of memory"))
     }
 
-    fn act(&self, action: Action, reclaim: &mut dyn Reclaim) {
+    fn act(&mut self, action: Action, reclaim: &mut dyn Reclaim) {
+        self.recorder.acted(action);
         match action {
             Action::TrimPool => {
                 reclaim.trim();

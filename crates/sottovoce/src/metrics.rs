@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sottovoce_memory::MemoryStatistics;
+use sottovoce_memory::stats::MemoryMetrics;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -107,6 +108,8 @@ pub struct EngineMetrics {
     pub out_of_memory: u64,
     /// Times that kept memory was given back, by reason.
     pub clears: BTreeMap<String, u64>,
+    /// Memory in the figures that people ask for first.
+    pub memory: MemoryMetrics,
     /// Seconds from call to first sound.
     pub first_audio: Histogram,
     /// Seconds of work for a chunk.

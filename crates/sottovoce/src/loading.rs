@@ -5,12 +5,15 @@ use crate::metrics::MemoryPlan;
 use crate::plan::{Extent, Recordings, reckon};
 use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
 use crate::voice::Voice;
-use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::Precision;
 use sottovoce_tensor::cpu::Cpu;
+
+/// The voice inside the program: config, tokenizer and weights in one file, made by `training/`.
+const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
 
 /// Random weights are the same for everybody.
 const SYNTHETIC_SEED: u64 = 1;
@@ -28,7 +31,9 @@ const ALL: [Precision; 4] = [
 /// Opens a model's files.
 pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
     let weights = match source {
-        Source::Embedded => Weights::synthetic(embedded_config(), SYNTHETIC_SEED),
+        Source::Embedded => {
+            Weights::embedded("pico", PICO).map_err(|error| Error::model("pico", error))?
+        }
         Source::Directory(folder) => {
             let name = folder.display().to_string();
             Weights::open(folder).map_err(|error| Error::model(&name, error))?
@@ -46,13 +51,6 @@ pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
         ));
     }
     Ok(weights)
-}
-
-/// Random weights never end a sentence by themselves, so this one ends after three seconds.
-fn embedded_config() -> ModelConfig {
-    let mut config = ModelConfig::preset(Variant::Pico);
-    config.t3.sampling.token_count_max = 75;
-    config
 }
 
 /// Whether voices of this model carry a prompt: the embedded one has only its speaker.

@@ -7,7 +7,7 @@ use sottovoce_chatterbox::voice::Preparer;
 use sottovoce_chatterbox::weights::Source;
 use sottovoce_formats::audio::Recording;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{Entry, Writer};
+use sottovoce_formats::safetensors::{Entry, TensorInfo, Writer, read_header};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{Precision, Threads};
@@ -122,5 +122,63 @@ fn a_prepared_voice_has_the_models_sizes_and_its_networks_are_given_back() {
         memory.statistics().held_bytes(),
         0,
         "what preparation took must be given back"
+    );
+}
+
+#[test]
+fn the_voice_networks_give_the_references_outputs() {
+    let file = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/voice.safetensors"
+    ))
+    .unwrap();
+    let header = read_header(&file).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), &file).unwrap();
+    std::fs::write(
+        folder.path().join("config.json"),
+        ModelConfig::tiny_base().to_json(),
+    )
+    .unwrap();
+    let source = Source::open(folder.path()).unwrap();
+    let memory = Memory::host(1 << 32);
+    let parity = Parity {
+        source: &source,
+        operations: &cpu(),
+        memory: &memory,
+        precision: Precision::F32,
+    };
+    let outputs = parity.compute(&file).unwrap();
+    let computed = read_header(&outputs).unwrap();
+    for name in ["speaker_embedding", "x_vector"] {
+        let values = |file: &[u8], info: &TensorInfo| {
+            let mut values = vec![0.0; info.shape.iter().product()];
+            info.dtype.read_f32(&file[info.bytes.clone()], &mut values);
+            values
+        };
+        let expected = values(&file, &header.tensors[&format!("expected.{name}")]);
+        let found = values(&outputs, &computed.tensors[name]);
+        let difference: f32 = found
+            .iter()
+            .zip(&expected)
+            .map(|(found, expected)| (found - expected).powi(2))
+            .sum();
+        let size: f32 = expected.iter().map(|value| value * value).sum();
+        assert!(
+            (difference / size).sqrt() <= 1e-4,
+            "{name}: relative L2 error {:e}",
+            (difference / size).sqrt()
+        );
+    }
+    let tokens =
+        |file: &[u8], info: &TensorInfo| info.dtype.read_i64(&file[info.bytes.clone()]).unwrap();
+    let expected = tokens(&file, &header.tensors["expected.speech_tokens"]);
+    assert_eq!(
+        tokens(&outputs, &computed.tensors["speech_tokens"]),
+        expected
+    );
+    assert!(
+        expected.len() > 30 && expected.windows(2).any(|pair| pair[0] != pair[1]),
+        "the tokens say something"
     );
 }

@@ -4,10 +4,14 @@ use super::Outcome;
 use crate::output::size::parse_bytes;
 use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
 use sottovoce_server::{App, Limits, ServerOptions, openapi_document, serve};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// How long a probe waits for its answer.
+const PROBE_MAX: Duration = Duration::from_secs(3);
 
 /// Examples:
 ///   sottovoce serve
@@ -74,6 +78,9 @@ pub struct Arguments {
     /// Print one JSON object with the address once the server listens.
     #[arg(long)]
     json: bool,
+    /// Ask a running server at this address, such as http://127.0.0.1:8000/health/ready, whether it is well; for images without curl.
+    #[arg(long, value_name = "URL")]
+    probe: Option<String>,
     /// Print the OpenAPI document and end.
     #[arg(long)]
     openapi: bool,
@@ -83,6 +90,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     if arguments.openapi {
         println!("{}", openapi_document().to_pretty_json()?);
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(url) = &arguments.probe {
+        return probe(url);
     }
     let json = arguments.json;
     let lazy = arguments.lazy;
@@ -198,6 +208,31 @@ fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
             "others can reach this address: give --api-key-file where not everyone may speak"
         );
     }
+}
+
+/// Succeeds if the server answers with status 200.
+fn probe(url: &str) -> Outcome {
+    let authority_and_path = url
+        .strip_prefix("http://")
+        .ok_or("--probe: give an http:// address")?;
+    let (authority, path) = authority_and_path
+        .split_once('/')
+        .unwrap_or((authority_and_path, ""));
+    let mut socket =
+        TcpStream::connect(authority).map_err(|error| format!("{authority}: {error}"))?;
+    socket.set_read_timeout(Some(PROBE_MAX))?;
+    write!(
+        socket,
+        "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut head = [0; 12];
+    socket.read_exact(&mut head)?;
+    let well = &head[..] == b"HTTP/1.1 200";
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Completes on Ctrl-C or a request to terminate.

@@ -1,0 +1,369 @@
+//! The server's paths as callers use them, with the embedded voice and without a socket.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use sottovoce::EngineOptions;
+use sottovoce_server::{App, Limits, ServerOptions};
+use std::sync::Arc;
+use std::time::Duration;
+use tower::ServiceExt;
+
+fn options() -> ServerOptions {
+    ServerOptions {
+        engine: EngineOptions {
+            streams_max: 2,
+            ..EngineOptions::default()
+        },
+        ..ServerOptions::default()
+    }
+}
+
+fn post(path: &str, body: &Value) -> Request<Body> {
+    Request::post(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap()
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+async fn answer(router: &Router, request: Request<Body>) -> Response<Body> {
+    router.clone().oneshot(request).await.unwrap()
+}
+
+async fn bytes(response: Response<Body>) -> Vec<u8> {
+    response
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes()
+        .to_vec()
+}
+
+async fn json_of(response: Response<Body>) -> Value {
+    serde_json::from_slice(&bytes(response).await).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn speech_arrives_in_the_format_that_was_asked_for() {
+    let router = App::new(options()).router();
+    for (format, kind, start) in [
+        ("wav", "audio/wav", b"RIFF".as_slice()),
+        ("flac", "audio/flac", b"fLaC"),
+        ("opus", "audio/ogg; codecs=opus", b"OggS"),
+    ] {
+        let body = json!({"model": "tts-1", "voice": "alloy", "input": "Good day.", "response_format": format});
+        let response = answer(&router, post("/v1/audio/speech", &body)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{format}");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], kind);
+        let sound = bytes(response).await;
+        assert!(
+            sound.starts_with(start) && sound.len() > 1000,
+            "{format}: {} bytes",
+            sound.len()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_seed_gives_the_same_sound_and_instructions_are_said_to_be_ignored() {
+    let router = App::new(options()).router();
+    let body = json!({"input": "Good day.", "response_format": "pcm", "seed": 3, "instructions": "whisper"});
+    let first = answer(&router, post("/v1/audio/speech", &body)).await;
+    assert_eq!(first.headers()["x-sottovoce-ignored"], "instructions");
+    let second = answer(&router, post("/v1/audio/speech", &body)).await;
+    assert_eq!(bytes(first).await, bytes(second).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_carry_the_sound_and_end_with_done() {
+    let router = App::new(options()).router();
+    let body = json!({"input": "Good day.", "response_format": "pcm", "stream_format": "sse"});
+    let response = answer(&router, post("/v1/audio/speech", &body)).await;
+    assert_eq!(
+        response.headers()[header::CONTENT_TYPE],
+        "text/event-stream"
+    );
+    let text = String::from_utf8(bytes(response).await).unwrap();
+    let events: Vec<Value> = text
+        .split("\n\n")
+        .filter_map(|event| event.strip_prefix("data: "))
+        .map(|event| serde_json::from_str(event).unwrap())
+        .collect();
+    assert_eq!(events[0]["type"], "speech.audio.delta");
+    assert_eq!(events.last().unwrap()["type"], "speech.audio.done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_used_is_refused_in_openai_s_shape() {
+    let router = App::new(options()).router();
+    let long = "word ".repeat(10_000);
+    for (body, parameter) in [
+        (json!({"input": ""}), "input"),
+        (json!({"input": long}), "input"),
+        (json!({"input": "x", "voice": "nobody"}), "voice"),
+        (json!({"input": "x", "voice": "../../etc/passwd"}), "voice"),
+        (
+            json!({"input": "x", "response_format": "midi"}),
+            "response_format",
+        ),
+        (
+            json!({"input": "x", "stream_format": "pigeon"}),
+            "stream_format",
+        ),
+        (json!({"input": "x", "speed": 9}), "speed"),
+        (json!({"input": "x", "temperature": -1}), "temperature"),
+    ] {
+        let response = answer(&router, post("/v1/audio/speech", &body)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{parameter}");
+        let error = json_of(response).await;
+        assert_eq!(error["error"]["type"], "invalid_request_error");
+        assert_eq!(error["error"]["param"], parameter);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_not_what_a_call_takes_are_refused() {
+    let router = App::new(options()).router();
+    let request = |kind: &str, body: String| {
+        Request::post("/v1/audio/speech")
+            .header(header::CONTENT_TYPE, kind)
+            .body(Body::from(body))
+            .unwrap()
+    };
+    for (kind, body, status) in [
+        ("application/json", "{".into(), StatusCode::BAD_REQUEST),
+        ("application/json", "[]".into(), StatusCode::BAD_REQUEST),
+        ("application/json", "\u{0}".into(), StatusCode::BAD_REQUEST),
+        (
+            "text/plain",
+            "{\"input\":\"x\"}".into(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+        (
+            "application/json",
+            "x".repeat(2 << 20),
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+    ] {
+        let response = answer(&router, request(kind, body)).await;
+        assert_eq!(response.status(), status, "{kind}");
+        assert!(json_of(response).await["error"]["message"].is_string());
+    }
+    assert_eq!(
+        answer(&router, get("/nowhere")).await.status(),
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        answer(&router, get("/v1/audio/speech")).await.status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_keys_only_the_page_and_the_health_are_open() {
+    let router = App::new(ServerOptions {
+        api_keys: vec!["secret".into()],
+        ..options()
+    })
+    .router();
+    for (path, status) in [
+        ("/", StatusCode::OK),
+        ("/page/app.js", StatusCode::OK),
+        ("/health/live", StatusCode::OK),
+        ("/v1/models", StatusCode::UNAUTHORIZED),
+        ("/memory", StatusCode::UNAUTHORIZED),
+        ("/metrics", StatusCode::UNAUTHORIZED),
+    ] {
+        assert_eq!(answer(&router, get(path)).await.status(), status, "{path}");
+    }
+    let mut request = get("/v1/models");
+    request
+        .headers_mut()
+        .insert(header::AUTHORIZATION, "Bearer secret".parse().unwrap());
+    assert_eq!(answer(&router, request).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_origins_are_refused_and_get_no_cors_headers() {
+    let router = App::new(options()).router();
+    let mut request = post("/memory/trim", &json!({}));
+    request
+        .headers_mut()
+        .insert(header::ORIGIN, "https://evil.example".parse().unwrap());
+    let response = answer(&router, request).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert!(
+        !response
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
+    let app = App::new(options());
+    let router = app.router();
+    assert_eq!(
+        json_of(answer(&router, get("/memory")).await).await["model_loaded"],
+        false
+    );
+    app.load().await.unwrap();
+    let memory = json_of(answer(&router, get("/memory")).await).await;
+    assert!(memory["engine"]["reserved_bytes"].as_u64().unwrap() > 0);
+    let state = answer(
+        &router,
+        post(
+            "/memory/profile",
+            &json!({"profile": "aggressive", "cache_interval": 3}),
+        ),
+    )
+    .await;
+    assert_eq!(
+        json_of(state).await,
+        json!({"profile": "aggressive", "cache_interval": 3, "enable_monitoring": true})
+    );
+    let wrong = answer(
+        &router,
+        post("/memory/profile", &json!({"profile": "lazy"})),
+    )
+    .await;
+    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    assert!(
+        json_of(answer(&router, post("/memory/trim", &json!({}))).await).await["freed_bytes"]
+            .is_u64()
+    );
+    let gone = answer(&router, post("/models/unload", &json!({}))).await;
+    assert_eq!(
+        json_of(gone).await,
+        json!({"loaded": false, "changed": true})
+    );
+    let back = answer(&router, post("/models/load", &json!({}))).await;
+    assert_eq!(
+        json_of(back).await,
+        json!({"loaded": true, "changed": true})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_are_no_recordings_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = App::new(ServerOptions {
+        voices_directory: Some(folder.path().to_owned()),
+        ..options()
+    })
+    .router();
+    for (name, clip) in [("ann", "not a sound"), ("../ann", "x"), ("default", "x")] {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n{name}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"../../x.wav\"\r\n\r\n{clip}\r\n--b--\r\n"
+        );
+        let request = Request::post("/v1/audio/voices")
+            .header(header::CONTENT_TYPE, "multipart/form-data; boundary=b")
+            .body(Body::from(body))
+            .unwrap();
+        let response = answer(&router, request).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let list = json_of(answer(&router, get("/v1/audio/voices")).await).await;
+    assert_eq!(list["voices"][0]["id"], "default");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_answers_429_and_a_caller_who_leaves_frees_the_place() {
+    let app = App::new(ServerOptions {
+        engine: EngineOptions {
+            streams_max: 1,
+            ..EngineOptions::default()
+        },
+        limits: Limits {
+            queue: 0,
+            ..Limits::default()
+        },
+        ..ServerOptions::default()
+    });
+    let router = app.router();
+    let text = "This is a long story about nothing at all. ".repeat(20);
+    let body = json!({"input": text, "response_format": "pcm"});
+    let first = answer(&router, post("/v1/audio/speech", &body)).await;
+    assert_eq!(first.status(), StatusCode::OK);
+    let second = answer(&router, post("/v1/audio/speech", &body)).await;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(second.headers().contains_key(header::RETRY_AFTER));
+    drop(first);
+    let mut freed = false;
+    for _ in 0..500 {
+        let memory = json_of(answer(&router, get("/memory")).await).await;
+        freed = memory["streams_live"] == 0 && memory["streams"] == json!([]);
+        if freed {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(freed, "the place of a caller who left must come free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_is_not_ready_and_refuses_work() {
+    let app: Arc<App> = App::new(options());
+    let router = app.router();
+    assert_eq!(
+        answer(&router, get("/health/ready")).await.status(),
+        StatusCode::OK
+    );
+    app.stop();
+    assert_eq!(
+        answer(&router, get("/health/ready")).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    let refused = answer(
+        &router,
+        post("/v1/audio/speech", &json!({"input": "Hi there."})),
+    )
+    .await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_document_names_every_call() {
+    let router = App::new(options()).router();
+    let document = json_of(answer(&router, get("/openapi.json")).await).await;
+    for path in [
+        "/v1/audio/speech",
+        "/v1/audio/voices",
+        "/v1/audio/voices/{id}",
+        "/v1/models",
+        "/models/unload",
+        "/models/load",
+        "/memory",
+        "/memory/trim",
+        "/memory/profile",
+        "/metrics",
+        "/health",
+    ] {
+        assert!(document["paths"][path].is_object(), "{path} is missing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_figures_name_owners_streams_and_latencies() {
+    let router = App::new(options()).router();
+    let body = json!({"input": "Good day.", "response_format": "pcm"});
+    bytes(answer(&router, post("/v1/audio/speech", &body)).await).await;
+    let text = String::from_utf8(bytes(answer(&router, get("/metrics")).await).await).unwrap();
+    for figure in [
+        "sottovoce_memory_bytes{region=",
+        "sottovoce_first_audio_seconds_count 1",
+        "sottovoce_fragmentation",
+        "sottovoce_queue_length 0",
+        "sottovoce_requests_total{route=\"/v1/audio/speech\",status=\"200\"} 1",
+    ] {
+        assert!(text.contains(figure), "{figure} is missing from\n{text}");
+    }
+}

@@ -6,11 +6,13 @@
 mod cut;
 mod error;
 mod normalise;
+mod spell;
 mod tokenizer;
 
 pub use cut::{cut, sentences};
 pub use error::TextError;
 pub use normalise::normalise;
+pub use spell::spell_out;
 pub use tokenizer::{Tokenizer, TokenizerFiles};
 
 use crate::config::ModelConfig;
@@ -58,6 +60,13 @@ impl TextFrontEnd {
     /// [`TextError`] if the tokenizer cannot encode, or gives an id that the model has no embedding for.
     pub fn sentences(&self, text: &str) -> Result<Vec<Sentence>, TextError> {
         let normalisation = self.config.text.normalisation;
+        let spelt;
+        let text = if self.config.text.spell_out {
+            spelt = spell_out(text);
+            &spelt
+        } else {
+            text
+        };
         // A piece that the tokenizer refuses counts as nothing here and is reported below.
         let count = |piece: &str| {
             self.tokenizer

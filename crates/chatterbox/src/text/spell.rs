@@ -246,7 +246,7 @@ fn quantity(number: &Number, after: &[char]) -> (String, usize) {
             return (words, used);
         }
         let year = !number.commas && number.whole.len() == 4 && (1100..2100).contains(&value);
-        if follows.starts_with('s') && ends(1) && value % 10 == 0 && value >= 20 {
+        if follows.starts_with('s') && ends(1) && value.is_multiple_of(10) && value >= 20 {
             return (
                 plural(&if year {
                     year_words(value)
@@ -386,7 +386,7 @@ fn cardinal(value: u64) -> String {
         0..20 => ONES[value as usize].to_owned(),
         20..100 => {
             let tens = TENS[(value / 10) as usize];
-            if value % 10 == 0 {
+            if value.is_multiple_of(10) {
                 tens.to_owned()
             } else {
                 format!("{tens} {}", ONES[(value % 10) as usize])
@@ -394,7 +394,7 @@ fn cardinal(value: u64) -> String {
         }
         _ => {
             let head = format!("{} hundred", ONES[(value / 100) as usize]);
-            if value % 100 == 0 {
+            if value.is_multiple_of(100) {
                 head
             } else {
                 format!("{head} {}", cardinal(value % 100))

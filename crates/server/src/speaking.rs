@@ -118,8 +118,9 @@ impl Speaking {
             options,
             asked,
         } = request;
+        // The place is ours; the engine may need a moment to see the one before us go.
         let options = StreamOptions {
-            when_full: WhenFull::Refuse,
+            when_full: WhenFull::Wait,
             ..options
         };
         let mut stream = loaded.engine.stream(&text, &voice, options)?;

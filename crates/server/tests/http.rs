@@ -310,6 +310,22 @@ async fn a_full_queue_answers_429_and_a_caller_who_leaves_frees_the_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_many_requests_as_there_are_places_are_served_together_and_the_rest_wait() {
+    let router = App::new(options()).router();
+    let body = json!({"input": "Good day.", "response_format": "pcm", "seed": 5});
+    let requests = (0..6).map(|_| async {
+        let response = answer(&router, post("/v1/audio/speech", &body)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        bytes(response).await
+    });
+    let sounds = futures_util::future::join_all(requests).await;
+    assert!(
+        sounds.iter().all(|sound| *sound == sounds[0]),
+        "the same words sound the same whoever speaks beside them"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_server_is_not_ready_and_refuses_work() {
     let app: Arc<App> = App::new(options());
     let router = app.router();

@@ -1,7 +1,7 @@
 //! Blocks: the only way to bytes. A block gives its memory back when it is dropped.
 
 use crate::driver::Address;
-use crate::memory::{Handle, Memory};
+use crate::memory::{Handle, Memory, Whole};
 use crate::owner::Owner;
 use std::fmt;
 use std::ops::Range;
@@ -104,6 +104,25 @@ impl Block {
 }
 
 impl Block {
+    /// Cuts the block into blocks of `part` bytes (at least 1), the last one perhaps shorter. The memory goes back with the last of them.
+    pub fn split(mut self, part: usize) -> Vec<Block> {
+        let part = part.max(1);
+        let handle = std::mem::replace(&mut self.handle, Handle::Empty);
+        (self.memory).count_parts(self.len, part, self.owner, self.queue);
+        let whole = Arc::new(Whole::new(self.memory.clone(), handle));
+        (0..self.len)
+            .step_by(part)
+            .map(|start| Block {
+                memory: self.memory.clone(),
+                handle: Handle::Part(Arc::clone(&whole)),
+                address: self.address.offset(start as u64),
+                len: part.min(self.len - start),
+                owner: self.owner,
+                queue: self.queue,
+            })
+            .collect()
+    }
+
     /// Hands the block to another owner, in place of freeing it and allocating again.
     pub fn set_owner(&mut self, owner: Owner) {
         self.memory

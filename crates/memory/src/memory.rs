@@ -45,6 +45,28 @@ pub(crate) enum Handle {
     Pooled(PoolBlock),
     /// A piece straight from the driver, and its bytes.
     Exact(Address, u64),
+    /// A part of something larger, which goes back with its last part.
+    Part(Arc<Whole>),
+}
+
+/// What several blocks are parts of.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    memory: Memory,
+    handle: Handle,
+}
+
+impl Whole {
+    pub(crate) fn new(memory: Memory, handle: Handle) -> Whole {
+        Whole { memory, handle }
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        let handle = std::mem::replace(&mut self.handle, Handle::Empty);
+        self.memory.free(handle);
+    }
 }
 
 impl Memory {
@@ -222,12 +244,29 @@ impl Memory {
     }
 
     pub(crate) fn give_back(&self, handle: Handle, len: usize, owner: Owner, queue: u64) {
+        if matches!(handle, Handle::Empty) {
+            return;
+        }
+        self.free(handle);
+        self.ledger(queue).remove(owner, len as u64);
+    }
+
+    /// Counts a block of `len` bytes as blocks of `part` bytes each, the last one perhaps shorter.
+    pub(crate) fn count_parts(&self, len: usize, part: usize, owner: Owner, queue: u64) {
+        let mut ledger = self.ledger(queue);
+        ledger.remove(owner, len as u64);
+        for start in (0..len).step_by(part) {
+            ledger.add(owner, part.min(len - start) as u64);
+        }
+    }
+
+    fn free(&self, handle: Handle) {
         match handle {
-            Handle::Empty => return,
+            Handle::Empty => {}
             Handle::Pooled(block) => self.0.pool.free(block),
             Handle::Exact(address, bytes) => self.free_exact(address, bytes),
+            Handle::Part(whole) => drop(whole),
         }
-        self.ledger(queue).remove(owner, len as u64);
     }
 
     pub(crate) fn change_owner(&self, len: usize, from: Owner, to: Owner, queue: u64) {

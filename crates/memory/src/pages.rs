@@ -1,7 +1,8 @@
 //! Pages of one size, for what grows position by position: keys and values.
 //!
 //! A stream holds a [`PageTable`]. Dropping it gives back exactly its pages, which the pool keeps for the next stream until it is
-//! trimmed: in steady state a page costs no driver call.
+//! trimmed. A table that has [reserved](PageTable::reserve) its worst case, when its stream was let in, has all its pages in one piece
+//! of the driver: from then on a page is a look-up, cannot fail, and needs no driver call, which may be sealed.
 //!
 //! ```
 //! use sottovoce_memory::{Memory, Owner, Region, StreamId, pages::PagePool};
@@ -9,23 +10,28 @@
 //! let memory = Memory::host(1 << 20);
 //! let pages = PagePool::new(&memory, 4096, 16);
 //! let mut table = pages.table(Owner::new(Region::KeyValue, "example").for_stream(StreamId(1)));
+//! table.reserve(3)?;
+//! memory.seal();
 //! table.push_page()?;
 //! table.page_mut(0)[..5].copy_from_slice(b"hello");
 //! drop(table);
-//! assert_eq!((pages.used_count(), pages.free_count()), (0, 1));
-//! assert_eq!(pages.trim(), 4096);
+//! assert_eq!((pages.used_count(), pages.free_count()), (0, 3));
+//! memory.unseal();
+//! assert_eq!(pages.trim(), 3 * 4096);
 //! # Ok::<(), sottovoce_memory::OutOfMemory>(())
 //! ```
 
 use crate::block::Block;
 use crate::memory::Memory;
-use crate::out_of_memory::{OutOfMemory, OutOfMemoryKind, OutOfMemoryReport};
+use crate::out_of_memory::{OutOfMemory, OutOfMemoryKind};
 use crate::owner::{Owner, Region};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::Arc;
 
 /// Who has the pages that no stream has.
 const FREE: Owner = Owner::new(Region::KeyValue, "free pages");
+/// Pages lie side by side in a slab, each on cache lines of its own.
+const ALIGNMENT: usize = 64;
 
 /// Pages of one size. Cheap to clone; all clones are the same pool.
 #[derive(Clone)]
@@ -40,12 +46,28 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    free: Vec<Block>,
+    /// Slabs in the order in which they are used; `None` where one was given back.
+    slabs: Vec<Option<Slab>>,
+    free: usize,
     used: usize,
+    /// Free pages that tables have reserved.
+    promised: usize,
+}
+
+/// Pages got with one call to the driver.
+struct Slab {
+    free: Vec<Block>,
+    page_count: usize,
+}
+
+/// A page in use and the slab it goes back to.
+struct Page {
+    block: Block,
+    slab: usize,
 }
 
 impl PagePool {
-    /// A pool without pages yet, which may have up to `page_count_max` of `page_bytes` bytes in use.
+    /// A pool without pages yet, which may have up to `page_count_max` of `page_bytes` bytes in use or reserved.
     pub fn new(memory: &Memory, page_bytes: usize, page_count_max: usize) -> PagePool {
         PagePool(Arc::new(Inner {
             memory: memory.clone(),
@@ -65,9 +87,14 @@ impl PagePool {
         self.state().used
     }
 
-    /// Pages kept for the next table.
+    /// Pages that the pool holds and no table does, those reserved among them.
     pub fn free_count(&self) -> usize {
-        self.state().free.len()
+        self.state().free
+    }
+
+    /// Free pages that tables have reserved.
+    pub fn reserved_count(&self) -> usize {
+        self.state().promised
     }
 
     /// An empty table; its pages will be `owner`'s.
@@ -76,50 +103,99 @@ impl PagePool {
             pool: self.clone(),
             owner,
             pages: Vec::new(),
+            reserved: 0,
         }
     }
 
-    /// Gives the kept pages back to the driver; their bytes.
+    /// Gives back to the driver every slab without a page in use, as far as reservations allow; the bytes of its pages.
     pub fn trim(&self) -> u64 {
-        let free = std::mem::take(&mut self.state().free);
-        (free.len() * self.0.page_bytes) as u64
-    }
-
-    fn take(&self, owner: Owner) -> Result<Block, OutOfMemory> {
         let mut state = self.state();
-        if state.used >= self.0.page_count_max {
-            return Err(self.over_account(state.used));
-        }
-        let page = match state.free.pop() {
-            Some(mut page) => {
-                page.set_owner(owner);
-                page
+        let mut gone = Vec::new();
+        // The latest first: pages are taken from the earliest.
+        for place in (0..state.slabs.len()).rev() {
+            let spare = state.free - state.promised;
+            if let Some(slab) = &state.slabs[place]
+                && slab.free.len() == slab.page_count
+                && slab.page_count <= spare
+            {
+                state.free -= slab.page_count;
+                gone.extend(state.slabs[place].take());
             }
-            None => self.0.memory.reserve_exact(self.0.page_bytes, owner)?,
-        };
-        state.used += 1;
-        Ok(page)
+        }
+        while state.slabs.last().is_some_and(Option::is_none) {
+            state.slabs.pop();
+        }
+        drop(state);
+        let pages: usize = gone.iter().map(|slab| slab.page_count).sum();
+        (pages * self.0.page_bytes) as u64
     }
 
-    fn give_back(&self, pages: impl Iterator<Item = Block>) {
+    /// Sees to it that `count` more pages are promised.
+    fn promise(&self, count: usize) -> Result<(), OutOfMemory> {
         let mut state = self.state();
-        for mut page in pages {
-            page.set_owner(FREE);
-            state.used -= 1;
-            state.free.push(page);
-        }
+        self.grow(&mut state, count)?;
+        state.promised += count;
+        Ok(())
     }
 
-    fn over_account(&self, used: usize) -> OutOfMemory {
-        OutOfMemory {
-            kind: OutOfMemoryKind::OverAccount,
-            requested: self.0.page_bytes as u64,
-            available: 0,
-            report: Box::new(OutOfMemoryReport {
-                message: format!("all {used} pages of {} bytes are in use", self.0.page_bytes),
-                owners: self.0.memory.statistics().owners,
-            }),
+    /// One page, out of the promises or beside them.
+    fn take(&self, owner: Owner, promised: bool) -> Result<Page, OutOfMemory> {
+        let mut state = self.state();
+        if promised {
+            state.promised -= 1;
+        } else {
+            self.grow(&mut state, 1)?;
         }
+        let (slab, mut block) = state.pop();
+        state.used += 1;
+        drop(state);
+        block.set_owner(owner);
+        Ok(Page { block, slab })
+    }
+
+    /// Gets what `count` pages beside the promised ones are short of, in one piece.
+    fn grow(&self, state: &mut State, count: usize) -> Result<(), OutOfMemory> {
+        let taken = state.used + state.promised;
+        if count > self.0.page_count_max - taken.min(self.0.page_count_max) {
+            return Err(self.over_account(taken, count));
+        }
+        let missing = (state.promised + count).saturating_sub(state.free);
+        if missing == 0 {
+            return Ok(());
+        }
+        let stride = self.0.page_bytes.max(1).next_multiple_of(ALIGNMENT);
+        let bytes = stride.saturating_mul(missing);
+        let pages = self.0.memory.reserve_exact(bytes, FREE)?.split(stride);
+        state.add(pages);
+        Ok(())
+    }
+
+    fn give_back(&self, pages: impl Iterator<Item = Page>, promised: usize) {
+        let mut state = self.state();
+        for Page { mut block, slab } in pages {
+            block.set_owner(FREE);
+            state.used -= 1;
+            state.free += 1;
+            if let Some(slab) = &mut state.slabs[slab] {
+                slab.free.push(block);
+            }
+        }
+        state.promised += promised;
+    }
+
+    fn over_account(&self, taken: usize, count: usize) -> OutOfMemory {
+        let left = self.0.page_count_max.saturating_sub(taken);
+        let page = self.0.page_bytes as u64;
+        OutOfMemory::new(
+            OutOfMemoryKind::OverAccount,
+            page.saturating_mul(count as u64),
+            page.saturating_mul(left as u64),
+            format!(
+                "{count} more pages of {page} bytes are too many: {taken} of {} are in use or reserved",
+                self.0.page_count_max
+            ),
+        )
+        .with_owners(self.0.memory.statistics().owners)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -127,28 +203,77 @@ impl PagePool {
     }
 }
 
+impl State {
+    fn add(&mut self, pages: Vec<Block>) {
+        self.free += pages.len();
+        let slab = Some(Slab {
+            page_count: pages.len(),
+            free: pages,
+        });
+        match self.slabs.iter().position(Option::is_none) {
+            Some(place) => self.slabs[place] = slab,
+            None => self.slabs.push(slab),
+        }
+    }
+
+    /// A free page of the earliest slab that has one, so that the later ones run empty and can be given back.
+    fn pop(&mut self) -> (usize, Block) {
+        self.free -= 1;
+        self.slabs
+            .iter_mut()
+            .enumerate()
+            .find_map(|(place, slab)| Some((place, slab.as_mut()?.free.pop()?)))
+            .expect("a page that is counted as free lies in a slab")
+    }
+}
+
 /// One stream's pages, in the order of its positions.
 pub struct PageTable {
     pool: PagePool,
     owner: Owner,
-    pages: Vec<Block>,
+    pages: Vec<Page>,
+    /// Pages that it may have without asking, those it has included.
+    reserved: usize,
 }
 
 impl PageTable {
+    /// From now on the table can have `count` pages in all, those it has included, without a call to the driver and without an error.
+    /// A smaller count than before gives up the difference.
+    ///
+    /// # Errors
+    /// If the pool may not have so many pages, or the driver has too little; what was reserved before stays.
+    pub fn reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
+        let (before, after) = (self.promised(), count.saturating_sub(self.pages.len()));
+        if after > before {
+            self.pool.promise(after - before)?;
+        } else {
+            self.pool.state().promised -= before - after;
+        }
+        self.reserved = count;
+        Ok(())
+    }
+
     /// Adds a page; its contents are whatever was there.
     ///
     /// # Errors
-    /// If the pool is used up or the driver has no more.
+    /// Beyond what was reserved, if the pool is used up or the driver has no more.
     pub fn push_page(&mut self) -> Result<(), OutOfMemory> {
-        let page = self.pool.take(self.owner)?;
+        let page = self.pool.take(self.owner, self.promised() > 0)?;
         self.pages.push(page);
         Ok(())
     }
 
-    /// Gives back all pages from `count` on.
+    /// Gives back all pages from `count` on; what was reserved stays reserved.
     pub fn truncate(&mut self, count: usize) {
         let count = count.min(self.pages.len());
-        self.pool.give_back(self.pages.drain(count..));
+        let before = self.promised();
+        let after = self.reserved.saturating_sub(count);
+        (self.pool).give_back(self.pages.drain(count..), after - before);
+    }
+
+    /// Pages that were reserved and are not in use.
+    fn promised(&self) -> usize {
+        self.reserved.saturating_sub(self.pages.len())
     }
 
     /// Number of pages.
@@ -166,7 +291,7 @@ impl PageTable {
     /// # Panics
     /// If there is no such page.
     pub fn page(&self, index: usize) -> &[u8] {
-        self.pages[index].bytes()
+        &self.pages[index].block.bytes()[..self.page_bytes()]
     }
 
     /// Page `index`, to write.
@@ -174,13 +299,15 @@ impl PageTable {
     /// # Panics
     /// If there is no such page.
     pub fn page_mut(&mut self, index: usize) -> &mut [u8] {
-        self.pages[index].bytes_mut()
+        let bytes = self.page_bytes();
+        &mut self.pages[index].block.bytes_mut()[..bytes]
     }
 }
 
 impl Drop for PageTable {
     fn drop(&mut self) {
         self.truncate(0);
+        self.pool.state().promised -= self.promised();
     }
 }
 
@@ -228,6 +355,88 @@ mod tests {
         assert!(again.push_page().is_err(), "a fifth would need the driver");
         memory.unseal();
         again.push_page().expect("room");
+    }
+
+    #[test]
+    fn a_reserved_table_has_its_worst_case_without_the_driver_and_whatever_others_do() {
+        let memory = Memory::host(64 << 10);
+        let pool = PagePool::new(&memory, PAGE, 16);
+        let mut first = pool.table(owner(1));
+        first.reserve(6).expect("room");
+        assert_eq!(memory.statistics().exact_blocks.current, 1, "one piece");
+        let mut second = pool.table(owner(2));
+        let error = second.reserve(11).expect_err("sixteen in all");
+        assert_eq!(
+            (error.kind, error.requested, error.available),
+            (
+                OutOfMemoryKind::OverAccount,
+                11 * PAGE as u64,
+                10 * PAGE as u64
+            )
+        );
+        second.reserve(10).expect("the rest");
+        memory.seal();
+        for table in [&mut first, &mut second] {
+            while table.page_count() < table.reserved {
+                table.push_page().expect("reserved");
+            }
+            assert!(table.push_page().is_err(), "one more than was reserved");
+        }
+        first.truncate(2);
+        assert!(
+            second.push_page().is_err(),
+            "given back, and still reserved"
+        );
+        for _ in 0..4 {
+            first.push_page().expect("still reserved");
+        }
+        memory.unseal();
+        first.truncate(0);
+        assert_eq!(pool.trim(), 0, "reserved pages are kept");
+        drop((first, second));
+        assert_eq!((pool.used_count(), pool.reserved_count()), (0, 0));
+        assert_eq!(pool.trim(), 16 * PAGE as u64);
+        assert_eq!(memory.statistics().held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_refused_reservation_changes_nothing_and_a_smaller_one_gives_up_the_rest() {
+        let memory = Memory::host(8 * PAGE as u64);
+        let pool = PagePool::new(&memory, PAGE, 100);
+        let mut first = pool.table(owner(1));
+        first.reserve(5).expect("room");
+        let mut second = pool.table(owner(2));
+        let error = second.reserve(4).expect_err("eight in all");
+        assert_eq!(error.kind, OutOfMemoryKind::NotNow);
+        assert_eq!(pool.reserved_count(), 5);
+        first.reserve(3).expect("fewer");
+        second
+            .reserve(4)
+            .expect("two that were given up and two more");
+        assert_eq!((pool.free_count(), pool.reserved_count()), (7, 7));
+    }
+
+    #[test]
+    fn slabs_go_back_whole_once_none_of_their_pages_is_in_use() {
+        let memory = Memory::host(1 << 20);
+        let pool = PagePool::new(&memory, PAGE, 100);
+        let mut first = pool.table(owner(1));
+        first.reserve(4).expect("room");
+        let mut second = pool.table(owner(2));
+        second.reserve(4).expect("room");
+        for table in [&mut first, &mut second] {
+            table.push_page().expect("reserved");
+        }
+        let mut third = table(&pool, 3, 8);
+        drop((first, second));
+        // The two pages in use lie in the first slab now that pages are taken from the earliest.
+        third.truncate(0);
+        drop(third);
+        let fourth = table(&pool, 4, 2);
+        assert_eq!(pool.trim(), 12 * PAGE as u64);
+        drop(fourth);
+        assert_eq!(pool.trim(), 4 * PAGE as u64);
+        assert_eq!(memory.statistics().held_bytes(), 0);
     }
 
     #[test]

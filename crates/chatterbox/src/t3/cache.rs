@@ -214,6 +214,16 @@ impl T3State {
         self.own.table.page_count() * self.own.table.page_bytes()
     }
 
+    /// Sees to it that the utterance can go on to `positions` of its own (the prefix not counted) without a call to the driver and
+    /// without running out: for the worst case, when a stream is let in.
+    ///
+    /// # Errors
+    /// If there is too little left for that many.
+    pub fn reserve(&mut self, positions: usize) -> Result<(), OutOfMemory> {
+        let pages = positions.div_ceil(self.own.positions_a_page);
+        self.own.table.reserve(pages)
+    }
+
     /// Takes the pages for `count` more positions ahead of time.
     pub(super) fn grow(&mut self, count: usize) -> Result<(), OutOfMemory> {
         self.own.grow(count)

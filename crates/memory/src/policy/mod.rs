@@ -7,17 +7,28 @@
 //! let kept = Observation { allocated_bytes: 100 << 20, reserved_bytes: 400 << 20 };
 //! assert!(policy.decide(Event::ComponentLoaded, kept).actions.contains(&Action::TrimPool));
 //! ```
+//!
+//! # How an engine uses it
+//!
+//! At each [`Event`] it asks [`Policy::decide`], carries the decision's actions out in their order, on a [`Reclaim`] of its own
+//! ([`Decision::carry_out`]), and tells the policy what that gave back ([`Policy::learn`]). When an allocation fails it does the
+//! same with [`Event::OutOfMemory`], `attempt` counting from 0, and tries the allocation again after each decision, until it
+//! succeeds or a decision without actions says that nothing is left to try. [`ActionLog`] counts and keeps what was done.
 
+mod action_log;
 mod ladder;
 mod profile;
 
+pub use action_log::{ActionLog, Done};
 pub use ladder::{RUNGS, rung};
 pub use profile::{MemoryProfile, ProfileSettings, UnknownProfile};
 
+use crate::out_of_memory::OutOfMemoryKind;
 use serde::Serialize;
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A network was loaded.
     ComponentLoaded,
@@ -27,6 +38,15 @@ pub enum Event {
     ChunkDone,
     /// A text went beyond the window and goes on in a fresh one.
     ContextOverflowed,
+    /// An allocation failed.
+    OutOfMemory {
+        /// Why.
+        kind: OutOfMemoryKind,
+        /// Decisions about this allocation so far.
+        attempt: usize,
+    },
+    /// Somebody asks for memory back now, whatever the thresholds say.
+    Asked,
 }
 
 /// What the books say.
@@ -54,7 +74,7 @@ impl Observation {
 }
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Give what the pool and the pages keep back to the driver.
@@ -68,7 +88,7 @@ pub enum Action {
 }
 
 /// Why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Nothing is to be done.
@@ -79,6 +99,10 @@ pub enum Reason {
     Cadence,
     /// Fragmentation is above the profile's threshold.
     Fragmentation,
+    /// An allocation failed and may succeed afterwards.
+    OutOfMemory,
+    /// It was asked for.
+    Forced,
 }
 
 impl Reason {
@@ -89,8 +113,37 @@ impl Reason {
             Reason::Event => "event",
             Reason::Cadence => "cadence",
             Reason::Fragmentation => "fragmentation",
+            Reason::OutOfMemory => "out of memory",
+            Reason::Forced => "forced",
         }
     }
+}
+
+impl Action {
+    /// The action's name in counts and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::TrimPool => "trim_pool",
+            Action::RunReclaimHooks => "run_reclaim_hooks",
+            Action::ShrinkWorkspace => "shrink_workspace",
+            Action::HoldAdmissions => "hold_admissions",
+        }
+    }
+}
+
+/// What the actions mean to whoever holds the memory. Each tells the bytes that it gave back, 0 if it had none to give.
+pub trait Reclaim {
+    /// Gives back what the pool and the pages keep: [`crate::Memory::trim`], [`crate::pages::PagePool::trim`].
+    fn trim_pool(&mut self) -> u64;
+
+    /// Drops what can be made again.
+    fn run_reclaim_hooks(&mut self) -> u64;
+
+    /// Makes do with a smaller workspace, as far as what runs now can: for fewer streams together, or for shorter texts.
+    fn shrink_workspace(&mut self) -> u64;
+
+    /// Lets no further stream in before one has ended.
+    fn hold_admissions(&mut self);
 }
 
 /// Actions with their reason.
@@ -102,15 +155,52 @@ pub struct Decision {
     pub reason: Reason,
 }
 
+impl Decision {
+    fn nothing() -> Decision {
+        Decision {
+            actions: Vec::new(),
+            reason: Reason::None,
+        }
+    }
+
+    /// Does it; each action with its reason and the bytes that it gave back.
+    pub fn carry_out(&self, holder: &mut dyn Reclaim) -> Vec<Done> {
+        let mut act = |action| match action {
+            Action::TrimPool => holder.trim_pool(),
+            Action::RunReclaimHooks => holder.run_reclaim_hooks(),
+            Action::ShrinkWorkspace => holder.shrink_workspace(),
+            Action::HoldAdmissions => {
+                holder.hold_admissions();
+                0
+            }
+        };
+        (self.actions.iter())
+            .map(|&action| Done {
+                action,
+                reason: self.reason,
+                freed_bytes: act(action),
+            })
+            .collect()
+    }
+}
+
 /// A clear that freed nothing doubles the time to the next one, up to this factor.
 const BACK_OFF_MAX: u32 = 64;
 
 /// Settings and what happened so far.
+///
+/// Thresholds that are seen to do nothing adapt. After a clear that freed nothing the next one by cadence comes after twice as many
+/// chunks, and what is kept then counts as the ground: events and fragmentation ask for a clear again once a worthwhile amount has
+/// come on top of it. The first clear that frees something restores the profile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     settings: ProfileSettings,
     chunks_since_clear: u32,
     back_off: u32,
+    /// Kept bytes when the latest clear was decided.
+    kept_at_clear: u64,
+    /// Kept bytes that a clear could not give back.
+    ground_bytes: u64,
 }
 
 impl Policy {
@@ -120,6 +210,8 @@ impl Policy {
             settings,
             chunks_since_clear: 0,
             back_off: 1,
+            kept_at_clear: 0,
+            ground_bytes: 0,
         }
     }
 
@@ -128,53 +220,75 @@ impl Policy {
         &self.settings
     }
 
+    /// Chunks between two clears as things are, longer than the profile's where clears freed nothing.
+    pub fn interval_now(&self) -> Option<u32> {
+        let interval = self.settings.cache_interval?;
+        Some(interval.saturating_mul(self.back_off))
+    }
+
     /// What to do about an event. Clearing is worth it only where the books show as much kept as the profile asks for, so that a
     /// steady state costs no driver call.
     pub fn decide(&mut self, event: Event, books: Observation) -> Decision {
+        let kept = books.kept_bytes();
+        let reason = match event {
+            Event::OutOfMemory { kind, attempt } => {
+                return match rung(kind, attempt) {
+                    Some(action) => Decision {
+                        actions: vec![action],
+                        reason: Reason::OutOfMemory,
+                    },
+                    None => Decision::nothing(),
+                };
+            }
+            Event::Asked => Reason::Forced,
+            _ => self.reason(event, books),
+        };
+        if reason == Reason::None {
+            return Decision::nothing();
+        }
+        self.chunks_since_clear = 0;
+        self.kept_at_clear = kept;
+        let collects = match reason {
+            Reason::Forced => true,
+            Reason::Fragmentation => false,
+            _ => self.settings.collect,
+        };
+        let hooks = collects.then_some(Action::RunReclaimHooks);
+        Decision {
+            actions: hooks.into_iter().chain([Action::TrimPool]).collect(),
+            reason,
+        }
+    }
+
+    /// What the latest decision gave back: a clear that freed nothing is not repeated on the same schedule.
+    pub fn learn(&mut self, freed_bytes: u64) {
+        if freed_bytes == 0 {
+            self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+            self.ground_bytes = self.kept_at_clear;
+        } else {
+            self.back_off = 1;
+            self.ground_bytes = 0;
+        }
+    }
+
+    fn reason(&mut self, event: Event, books: Observation) -> Reason {
         if event == Event::ChunkDone {
             self.chunks_since_clear = self.chunks_since_clear.saturating_add(1);
         }
-        let reason = self.reason(event, books);
-        if reason == Reason::None || books.kept_bytes() < self.settings.worthwhile_bytes {
-            return Decision {
-                actions: Vec::new(),
-                reason: Reason::None,
-            };
-        }
-        self.chunks_since_clear = 0;
-        let mut actions = vec![Action::TrimPool];
-        if self.settings.collect && reason != Reason::Fragmentation {
-            actions.insert(0, Action::RunReclaimHooks);
-        }
-        Decision { actions, reason }
-    }
-
-    /// What a clear gave back: one that freed nothing is not repeated on the same schedule.
-    pub fn learn(&mut self, freed_bytes: u64) {
-        self.back_off = if freed_bytes == 0 {
-            (self.back_off * 2).min(BACK_OFF_MAX)
-        } else {
-            1
-        };
-    }
-
-    fn reason(&self, event: Event, books: Observation) -> Reason {
-        let Some(interval) = self.settings.cache_interval else {
+        let (Some(interval), kept) = (self.interval_now(), books.kept_bytes()) else {
             return Reason::None;
         };
-        let due = self.chunks_since_clear >= interval.saturating_mul(self.back_off);
+        // What was given back otherwise is no longer ground.
+        self.ground_bytes = self.ground_bytes.min(kept);
+        let worthwhile = |bytes: u64| bytes >= self.settings.worthwhile_bytes;
+        let due = self.chunks_since_clear >= interval;
+        let fragmented = books.fragmentation() > self.settings.fragmentation_threshold;
         match event {
-            Event::ComponentLoaded | Event::VoiceSwitched | Event::ContextOverflowed => {
-                Reason::Event
-            }
-            Event::ChunkDone if due => Reason::Cadence,
-            Event::ChunkDone
-                if self.back_off == 1
-                    && books.fragmentation() > self.settings.fragmentation_threshold =>
-            {
-                Reason::Fragmentation
-            }
+            Event::ChunkDone if due && worthwhile(kept) => Reason::Cadence,
+            _ if !worthwhile(kept - self.ground_bytes) => Reason::None,
+            Event::ChunkDone if fragmented => Reason::Fragmentation,
             Event::ChunkDone => Reason::None,
+            _ => Reason::Event,
         }
     }
 }
@@ -274,5 +388,102 @@ mod tests {
         );
         let mut none = Policy::new(MemoryProfile::None.settings(None));
         assert!(none.decide(Event::VoiceSwitched, books).actions.is_empty());
+    }
+
+    #[test]
+    fn where_an_event_or_fragmentation_clears_nothing_only_what_comes_on_top_counts() {
+        for event in [
+            Event::VoiceSwitched,
+            Event::ComponentLoaded,
+            Event::ContextOverflowed,
+            Event::ChunkDone,
+        ] {
+            let mut policy = Policy::new(MemoryProfile::Balanced.settings(None));
+            let mut decide = |kept| {
+                let decided = policy.decide(event, books(100, kept)).reason;
+                if decided != Reason::None {
+                    policy.learn(if kept == 400 { 1 } else { 0 });
+                }
+                decided != Reason::None
+            };
+            assert!(decide(200), "{event:?}: the first time");
+            assert!(!decide(200), "{event:?}: that cannot be given back");
+            assert!(!decide(299), "{event:?}: too little on top of it");
+            assert!(decide(300), "{event:?}: a worthwhile amount on top");
+            assert!(decide(400), "{event:?}: and again, which frees something");
+            assert!(decide(200), "{event:?}: the profile holds again");
+            assert!(
+                !decide(150),
+                "{event:?}: the ground sinks with what is kept"
+            );
+            assert!(decide(250), "{event:?}: and counts from there");
+        }
+    }
+
+    #[test]
+    fn out_of_memory_climbs_one_rung_an_attempt_whatever_the_thresholds() {
+        let mut policy = Policy::new(MemoryProfile::None.settings(None));
+        let mut attempts = |kind| {
+            let attempt =
+                |attempt| policy.decide(Event::OutOfMemory { kind, attempt }, books(1, 0));
+            (0..RUNGS.len() + 2).map(attempt).collect::<Vec<_>>()
+        };
+        for (attempt, decision) in attempts(OutOfMemoryKind::NotNow).into_iter().enumerate() {
+            let expected: Vec<_> = RUNGS.get(attempt).copied().into_iter().collect();
+            assert_eq!(decision.actions, expected);
+            let reason = match expected.is_empty() {
+                false => Reason::OutOfMemory,
+                true => Reason::None,
+            };
+            assert_eq!(decision.reason, reason);
+        }
+        for kind in [OutOfMemoryKind::NeverFits, OutOfMemoryKind::OverAccount] {
+            let nothing = Decision::nothing();
+            assert!(attempts(kind).iter().all(|decision| *decision == nothing));
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_done_whatever_the_thresholds_and_each_action_tells_what_it_freed() {
+        struct Holder(Vec<&'static str>);
+        impl Reclaim for Holder {
+            fn trim_pool(&mut self) -> u64 {
+                self.0.push("trim");
+                7
+            }
+            fn run_reclaim_hooks(&mut self) -> u64 {
+                self.0.push("hooks");
+                5
+            }
+            fn shrink_workspace(&mut self) -> u64 {
+                self.0.push("shrink");
+                3
+            }
+            fn hold_admissions(&mut self) {
+                self.0.push("hold");
+            }
+        }
+        let mut policy = Policy::new(MemoryProfile::None.settings(None));
+        let mut holder = Holder(Vec::new());
+        let mut decisions = vec![policy.decide(Event::Asked, books(1, 0))];
+        decisions.extend((0..RUNGS.len()).map(|attempt| {
+            let kind = OutOfMemoryKind::NotNow;
+            policy.decide(Event::OutOfMemory { kind, attempt }, books(1, 0))
+        }));
+        let mut log = ActionLog::new(4);
+        for (microseconds, decision) in decisions.iter().enumerate() {
+            for done in decision.carry_out(&mut holder) {
+                log.record(microseconds as u64, done);
+            }
+        }
+        assert_eq!(
+            holder.0,
+            ["hooks", "trim", "trim", "hooks", "shrink", "hold"]
+        );
+        assert_eq!(log.count(Action::TrimPool, Reason::Forced), 1);
+        assert_eq!(log.count(Action::TrimPool, Reason::OutOfMemory), 1);
+        let latest: Vec<_> = log.latest().map(|(_, done)| done.freed_bytes).collect();
+        assert_eq!(latest, [7, 5, 3, 0], "the latest four of six");
+        assert_eq!(log.counts().len(), 6);
     }
 }

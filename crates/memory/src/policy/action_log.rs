@@ -1,0 +1,64 @@
+//! What was done for memory's sake: every action counted, the latest kept.
+
+use super::{Action, Reason};
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+
+/// An action that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// What.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// Bytes that it gave back.
+    pub freed_bytes: u64,
+}
+
+/// Counts of all actions by reason, and the latest of them with their times.
+#[derive(Clone, Debug)]
+pub struct ActionLog {
+    counts: BTreeMap<(Action, Reason), u64>,
+    latest: VecDeque<(u64, Done)>,
+    latest_max: usize,
+}
+
+impl ActionLog {
+    /// An empty log that keeps the latest `latest_max` actions.
+    pub fn new(latest_max: usize) -> ActionLog {
+        ActionLog {
+            counts: BTreeMap::new(),
+            latest: VecDeque::with_capacity(latest_max),
+            latest_max,
+        }
+    }
+
+    /// Notes an action at a time of the caller's clock.
+    pub fn record(&mut self, microseconds: u64, done: Done) {
+        *self.counts.entry((done.action, done.reason)).or_default() += 1;
+        if self.latest.len() >= self.latest_max {
+            self.latest.pop_front();
+        }
+        if self.latest_max > 0 {
+            self.latest.push_back((microseconds, done));
+        }
+    }
+
+    /// How often an action was carried out for a reason.
+    pub fn count(&self, action: Action, reason: Reason) -> u64 {
+        self.counts
+            .get(&(action, reason))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// All counts.
+    pub fn counts(&self) -> &BTreeMap<(Action, Reason), u64> {
+        &self.counts
+    }
+
+    /// The latest actions with their times, oldest first.
+    pub fn latest(&self) -> impl Iterator<Item = &(u64, Done)> {
+        self.latest.iter()
+    }
+}

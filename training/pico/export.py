@@ -15,6 +15,12 @@ from .phones import Codes
 
 # Buffers of the reference's classes that are computed, never stored.
 UNUSED = ("stft_window", "pos_enc.pe")
+# Places that a sentence of the most text and speech tokens needs.
+POSITIONS = 672
+# Numbers in the exported speaker vectors: there is one voice, which they need not describe.
+SPEAKER = 8
+# Words that the embedded file must do without to stay below 16 MB.
+WORDS_LEFT_OUT = 650
 
 
 def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
@@ -34,14 +40,23 @@ def load(work: Path, data: Path) -> tuple[t3.T3, networks.Flow, torch.nn.Module,
 
 
 def one_voice(tensors: dict[str, torch.Tensor], layer: str, vector: torch.Tensor) -> None:
-    """Folds the only vector that a speaker layer has ever seen into its bias, so that no other can lead it astray."""
+    """Folds the only vector that a speaker layer has ever seen into its bias, so that no other can lead it astray; what is left of it is `SPEAKER` zeros a row."""
     tensors[layer + ".bias"] = tensors[layer + ".bias"] + tensors[layer + ".weight"] @ vector
-    tensors[layer + ".weight"] = torch.zeros_like(tensors[layer + ".weight"])
+    tensors[layer + ".weight"] = torch.zeros(len(tensors[layer + ".weight"]), SPEAKER)
 
 
-def t3_tensors(model: t3.T3) -> dict[str, torch.Tensor]:
+def kept_tokens(vocabulary: dict[str, int]) -> list[int]:
+    """Ids of the text tokens that are exported: all but `WORDS_LEFT_OUT` long words that are another word and one known ending."""
+    endings = ("##s", "##ed", "##ing", "##ly", "##ness", "##er")
+    made = [w for w in vocabulary if any(w.endswith(e[2:]) and e in vocabulary and w[: 2 - len(e)] in vocabulary and len(w) - len(e) > 2 for e in endings)]
+    left_out = set(sorted(made, key=lambda w: (-len(w), w))[:WORDS_LEFT_OUT])
+    return [i for w, i in sorted(vocabulary.items(), key=lambda entry: entry[1]) if w not in left_out]
+
+
+def t3_tensors(model: t3.T3, kept: list[int]) -> dict[str, torch.Tensor]:
     out = {k: v for k, v in model.state_dict().items() if k.startswith(("tfmr.", "cond_enc.", "speech_head."))}
-    out["text_emb.weight"] = model.text_table()
+    out["tfmr.wpe.weight"] = out["tfmr.wpe.weight"][:POSITIONS]
+    out["text_emb.weight"] = model.text_table()[kept]
     out["speech_emb.weight"] = model.speech_table()
     one_voice(out, "cond_enc.spkr_enc", networks.speaker_embedding())
     return out
@@ -74,9 +89,9 @@ def config(codes: Codes, text_vocabulary: int) -> dict:
         "text": {"normalisation": "turbo", "tokenizer": "byte_pairs", "spell_out": True, "token_count_max": 60, "languages": []},
         "t3": {
             "backbone": {"kind": "gpt2", "hidden": t3.HIDDEN, "layers": t3.LAYERS, "heads": t3.HEADS, "head_size": t3.HIDDEN // t3.HEADS,
-                         "feed_forward": t3.FEED_FORWARD, "norm_epsilon": 1e-5, "position_count_max": t3.POSITIONS, "rope": None},
+                         "feed_forward": t3.FEED_FORWARD, "norm_epsilon": 1e-5, "position_count_max": POSITIONS, "rope": None},
             "text_vocabulary": text_vocabulary, "speech_vocabulary": len(codes.list) + 2, "text_start_stop": None, "speech_start": codes.start,
-            "speech_stop": codes.stop, "speech_start_twice": False, "positions": None, "speaker_embedding": 256, "prompt_token_count_max": 0, "perceiver": None,
+            "speech_stop": codes.stop, "speech_start_twice": False, "positions": None, "speaker_embedding": SPEAKER, "prompt_token_count_max": 0, "perceiver": None,
             "emotion": False, "speech_head_bias": True, "classifier_free_guidance": False,
             "sampling": {"order": "penalty_last", "temperature": 0.8, "top_k": 1, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "guidance": 0.0,
                          "exaggeration": 0.0, "token_count_max": 600},
@@ -84,7 +99,7 @@ def config(codes: Codes, text_vocabulary: int) -> dict:
         "flow": {
             "vocabulary": len(codes.list), "token_rate": 25, "upsampling": 2,
             "prompt_mel": {"sample_rate": 24000, "fft": 1920, "hop": 480, "bands": 80, "frequency_min": 0.0, "frequency_max": 8000.0},
-            "speaker_vector": networks.SPEAKER_VECTOR, "silence_token": codes.silence, "silence_token_count": 0,
+            "speaker_vector": SPEAKER, "silence_token": codes.silence, "silence_token_count": 0,
             "encoder": {"hidden": networks.ENCODER_HIDDEN, "heads": networks.ENCODER_HEADS, "feed_forward": networks.ENCODER_FEED_FORWARD,
                         "layers": networks.ENCODER_LAYERS, "layers_upsampled": networks.ENCODER_LAYERS_UPSAMPLED, "look_ahead": networks.LOOK_AHEAD},
             "decoder": {"channels": networks.DECODER_CHANNELS, "middle_stages": networks.DECODER_MIDDLE, "blocks": networks.DECODER_BLOCKS,
@@ -101,12 +116,12 @@ def config(codes: Codes, text_vocabulary: int) -> dict:
         # Sizes of networks that prepare a voice from a clip; pico has none of them and only its own voice.
         "voice": {
             "prompt": {"t3_seconds_max": 15.0, "flow_seconds_max": 10.0, "seconds_min": 5.0, "loudness": -27.0},
-            "encoder": {"mel": mel_16k | {"bands": 40}, "hidden": 256, "layers": 3, "embedding": 256, "window": 160, "rate": 1.3, "coverage_min": 0.8,
+            "encoder": {"mel": mel_16k | {"bands": 40}, "hidden": 256, "layers": 3, "embedding": SPEAKER, "window": 160, "rate": 1.3, "coverage_min": 0.8,
                         "trim_decibels": 20.0},
             "tokenizer": {"mel": mel_16k | {"bands": 128}, "hidden": 1280, "heads": 20, "layers": 6, "memory_kernel": 31, "code_digits": 8, "window": 3000,
                           "overlap": 400},
             "speaker_vector": {"bands": 80, "head_channels": 32, "channels": 128, "block_layers": [12, 24, 16], "block_dilations": [1, 2, 2], "kernel": 3,
-                               "growth": 32, "bottleneck": 128, "segment": 100, "embedding": networks.SPEAKER_VECTOR},
+                               "growth": 32, "bottleneck": 128, "segment": 100, "embedding": SPEAKER},
         },
     }
 
@@ -120,14 +135,18 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     speech, flow, vocoder, codes = load(args.work, args.data)
+    tokenizer = json.loads((args.work / "tokenizer.json").read_text())
+    words = kept_tokens(tokenizer["model"]["vocab"])
+    names = {i: word for word, i in tokenizer["model"]["vocab"].items()}
+    tokenizer["model"]["vocab"] = {names[i]: new for new, i in enumerate(words)}
     with torch.no_grad():
-        tensors = t3_tensors(speech) | s3gen_tensors(flow, vocoder)
+        tensors = t3_tensors(speech, words) | s3gen_tensors(flow, vocoder)
     kept = {k: rounded(k, v.detach().float(), args.bits).contiguous().clone() for k, v in tensors.items() if v.is_floating_point() and not k.endswith(UNUSED)}
-    texts = {"config.json": json.dumps(config(codes, speech.own.num_embeddings), indent=2), "tokenizer.json": (args.work / "tokenizer.json").read_text()}
+    texts = {"config.json": json.dumps(config(codes, len(words))), "tokenizer.json": json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))}
     save_file(kept, args.out / "model.safetensors", texts)
     save_file(
         {
-            "speaker_embedding": networks.speaker_embedding(), "x_vector": networks.speaker_vector(),
+            "speaker_embedding": torch.zeros(SPEAKER), "x_vector": torch.zeros(SPEAKER),
             "t3_prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_mel": torch.zeros(0, 80),
         },
         args.out / "voice.safetensors",

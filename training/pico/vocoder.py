@@ -54,7 +54,10 @@ def through_flow(work: Path, count: int) -> list[dict]:
 
 
 def batches(work: Path, size: int, made: list[dict]):
-    """Random pieces of (mel [n, 80, frames], pitch [n, frames], sound [n, samples]) from all shards there are; half from `made`, if any."""
+    """Random pieces of (mel [n, 80, frames], pitch [n, frames], sound and its weight [n, samples]) from all shards there are; half from `made`, if any.
+
+    The edges of a piece lack the context that the vocoder has in use, so they do not count, but for those where a sentence starts or ends.
+    """
     items: list[dict] = []
     seen: set[Path] = set()
     count = 0
@@ -65,27 +68,34 @@ def batches(work: Path, size: int, made: list[dict]):
                     items += [{k: item[k] for k in ("mel", "pitch", "sound")} for item in pickle.loads(file.read_bytes()) if len(item["mel"]) > FRAMES]
                     seen.add(file)
         count += 1
-        mels, pitches, sounds = [], [], []
+        mels, pitches, sounds, kept = [], [], [], []
         for item in random.sample(items, size // 2) + random.sample(made, size - size // 2) if made else random.sample(items, size):
-            at = random.randrange(len(item["mel"]) - FRAMES)
+            last = len(item["mel"]) - FRAMES
+            at = random.choice((0, last)) if random.random() < 0.3 else random.randrange(last)
+            keep = torch.ones(FRAMES * 480)
+            if at > 0:
+                keep[:1200] = (torch.arange(1200) / 240 - 4).clamp(min=0)
+            if at < last:
+                keep[-1200:] = keep.new_tensor(range(1199, -1, -1)).div(240).sub(4).clamp(min=0)
             mels.append(torch.from_numpy(item["mel"][at : at + FRAMES].T.astype("float32")))
             pitches.append(torch.from_numpy(item["pitch"][at : at + FRAMES].astype("float32")))
             sounds.append(torch.from_numpy(item["sound"][at * 480 : (at + FRAMES) * 480].astype("float32") / 32768))
-        yield torch.stack(mels), torch.stack(pitches), torch.stack(sounds)
+            kept.append(keep)
+        yield torch.stack(mels), torch.stack(pitches), torch.stack(sounds), torch.stack(kept)
 
 
 def loss_of(model, batch, progress):
-    mel, pitch, sound = batch
+    mel, pitch, sound, keep = batch
     guess = model.f0_predictor(mel)
     pitch_loss = (guess - pitch / networks.F0_UNIT).abs().mean()
     # The source is driven by the true pitch at first and by the predictor's own in the last part, as it will be in use.
     f0 = pitch if progress < 0.6 else networks.F0_UNIT * guess.detach()
     source, _, _ = model.m_source(model.f0_upsamp(f0[:, None]).transpose(1, 2))
     made = model.decode(x=mel, s=source.transpose(1, 2))
-    # The edges of a piece lack the context that the vocoder has in use.
-    inner = slice(960, -960)
-    spectral = spectral_loss(made[:, inner], sound[:, inner])
-    mel_loss = (mel_torch(made) - mel_torch(sound))[:, :, 3:-3].abs().mean()
+    # Silence around, so that a click at the start or the end of a sentence is heard.
+    made, sound = (torch.nn.functional.pad(s * keep, (1440, 1440)) for s in (made, sound))
+    spectral = spectral_loss(made, sound)
+    mel_loss = (mel_torch(made) - mel_torch(sound)).abs().mean()
     return spectral + mel_loss + pitch_loss, {"spectral": spectral, "mel": mel_loss, "pitch": pitch_loss}
 
 

@@ -19,16 +19,17 @@ const TEXTS: [&str; 5] = [
 /// The voice that comes with a model.
 const VOICE: &str = "conds.pt";
 
-/// The precision of the flow and the vocoder in a model at `precision`: their convolutions gain nothing from fewer than 16 bits.
+/// The precision of the flow and the vocoder in a model at `precision`. Below T3's at 4 bits they keep 8: what they would save is
+/// little, what they would lose is heard.
 pub fn sound_precision(precision: Precision) -> Precision {
     match precision {
-        Precision::F32 => Precision::F32,
-        Precision::F16 | Precision::Int8 | Precision::Q4 => Precision::F16,
+        Precision::Q4 => Precision::Int8,
+        other => other,
     }
 }
 
 /// Writes `model.safetensors` and `config.json` to `folder`, which may be new: T3 at `precision`, flow and vocoder at
-/// [`sound_precision`], the voice networks at 32 bits, the tokenizer within the file and the model's voice beside it.
+/// [`sound_precision`], the voice networks that it has at 32 bits, the tokenizer within the file and the model's voice beside it.
 ///
 /// # Errors
 /// As for loading; and what the operating system says about the files.
@@ -54,7 +55,7 @@ pub fn convert_model(
         |loader: &mut Loader<'_>| SpeechTokenizer::load(loader, &voice.tokenizer).map(drop);
     let vector =
         |loader: &mut Loader<'_>| SpeakerVector::load(loader, &voice.speaker_vector).map(drop);
-    let components: [ComponentLoader<'_>; 6] = [
+    let mut components: Vec<ComponentLoader<'_>> = vec![
         (Component::T3, precision, &t3),
         (Component::Flow, sound, &flow),
         (Component::Vocoder, sound, &vocoder),
@@ -62,6 +63,8 @@ pub fn convert_model(
         (Component::SpeechTokenizer, Precision::F32, &tokenizer),
         (Component::SpeakerVector, Precision::F32, &vector),
     ];
+    // A model with a voice of its own may have no networks that prepare others.
+    components.retain(|(component, ..)| source.holds(*component));
     let mut texts = Vec::new();
     for name in TEXTS {
         if let Some(text) = source.text_file(name)? {

@@ -182,3 +182,16 @@ fn the_voice_networks_give_the_references_outputs() {
         "the tokens say something"
     );
 }
+
+#[test]
+fn a_model_without_networks_for_voices_is_converted_without_them() {
+    let pico = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../sottovoce/assets/pico/model.safetensors"
+    );
+    let source = Source::open(pico.as_ref()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let converted = convert_model(&source, folder.path(), Precision::Int8).unwrap();
+    assert_eq!(converted.tensors, source.tensor_names().count());
+    Source::open(folder.path()).unwrap();
+}

@@ -1,11 +1,12 @@
 //! The model as the worker sees it: sentences in, speech tokens, sound out. All state of a stream is in its [`Utterance`].
 
 use crate::error::Error;
-use crate::plan::{Extent, Recordings, sound_precision};
+use crate::plan::{Extent, Recordings};
 use crate::settings::StreamOptions;
 use crate::text_stage::TextStage;
 use crate::voice::{Voice, VoiceInner};
 use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
+use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowState};
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3State, VoiceConditioning};

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
@@ -86,15 +87,6 @@ impl Recordings {
             &self.flow,
             &self.vocoder,
         ]
-    }
-}
-
-/// Weights below T3's at 4 bits keep 8: what they save is little, what they lose is heard.
-pub(crate) fn sound_precision(precision: Precision) -> Precision {
-    if precision == Precision::Q4 {
-        Precision::Int8
-    } else {
-        precision
     }
 }
 

@@ -1,9 +1,9 @@
 //! Where weights come from.
 
-use super::WeightsError;
 use super::convert::{CONFIG_KEY, PACKED_KEY, PackedTensor};
 use super::file::{StoredTensor, WeightFile};
 use super::mapped::Bytes;
+use super::{Component, WeightsError};
 use crate::config::{ModelConfig, Variant};
 use crate::text::{TextError, TokenizerFiles};
 use std::collections::BTreeMap;
@@ -215,6 +215,11 @@ impl Source {
     /// Names of all tensors; a synthetic source has none until it is asked.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.index.keys().map(String::as_str)
+    }
+
+    /// Whether it has weights of a network.
+    pub fn holds(&self, component: Component) -> bool {
+        self.is_synthetic() || self.tensor_names().any(|name| component.owns(name))
     }
 
     /// The text of a small file beside the weights or within them, such as a tokenizer.

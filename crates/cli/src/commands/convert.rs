@@ -14,7 +14,7 @@ pub struct Arguments {
     model: PathBuf,
     /// The folder to write; made if it is not there.
     out: PathBuf,
-    /// T3's precision: f32, f16, int8 or q4. Flow and vocoder go no lower than 16 bits, the voice networks stay at 32.
+    /// T3's precision: f32, f16, int8 or q4. With q4, flow and vocoder keep 8 bits; the voice networks stay at 32.
     #[arg(long)]
     precision: Precision,
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::noise::Noise;
 use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
 use sottovoce_chatterbox::t3::{T3, T3Error, T3State, VoiceConditioning};
@@ -200,17 +201,9 @@ impl Bench {
         Ok(())
     }
 
-    /// What has no 4-bit form.
-    fn sound_precision(&self) -> Precision {
-        match self.report.precision {
-            Precision::Q4 => Precision::Int8,
-            other => other,
-        }
-    }
-
     fn flow(&mut self) -> Result<(), SpeedError> {
         let config = self.config.flow;
-        let precision = self.sound_precision();
+        let precision = sound_precision(self.report.precision);
         let flow = self.load(Component::Flow, precision, |loader| {
             Flow::load(loader, &config)
         })?;
@@ -246,7 +239,7 @@ impl Bench {
     fn vocoder(&mut self) -> Result<(), SpeedError> {
         let config = self.config.vocoder.clone();
         let bands = self.config.flow.mel_bands();
-        let precision = self.sound_precision();
+        let precision = sound_precision(self.report.precision);
         let vocoder = self.load(Component::Vocoder, precision, |loader| {
             Vocoder::load(loader, &config, bands)
         })?;

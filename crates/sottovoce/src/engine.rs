@@ -15,8 +15,9 @@ use crate::voice::{Voice, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_chatterbox::config::Variant;
-use sottovoce_chatterbox::voice::{PreparedVoice, Preparer};
+use sottovoce_chatterbox::voice::{PreparedVoice, Preparer, check_recording};
 use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::Threads;
 use sottovoce_tensor::cpu::Cpu;
@@ -249,9 +250,15 @@ impl Engine {
             VoiceSource::Name(name) => self.prepared_voice(&self.voice_file(&name)?),
             VoiceSource::Prepared(path) => self.prepared_voice(&path),
             VoiceSource::Clip(path) => {
-                self.voice_of_clip(path.display().to_string(), read_limited(&path)?)
+                let file =
+                    std::fs::File::open(&path).map_err(|source| Error::file(&path, source))?;
+                let recording = decode_file(file, &AudioLimits::default());
+                self.voice_of_clip(path.display().to_string(), recording)
             }
-            VoiceSource::ClipBytes { name, bytes } => self.voice_of_clip(name, bytes),
+            VoiceSource::ClipBytes { name, bytes } => {
+                let recording = decode(&bytes, &AudioLimits::default());
+                self.voice_of_clip(name, recording)
+            }
         }
     }
 
@@ -267,7 +274,11 @@ impl Engine {
     }
 
     /// The networks for this are loaded now and given back at the end.
-    fn voice_of_clip(&self, name: String, bytes: Vec<u8>) -> Result<Voice, Error> {
+    fn voice_of_clip(
+        &self,
+        name: String,
+        recording: Result<Recording, AudioError>,
+    ) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         let config = shared.model.config();
         let failed = |reason: String| Error::Voice {
@@ -277,11 +288,13 @@ impl Engine {
         if config.variant == Variant::Pico {
             return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
         }
+        let recording = recording.map_err(|error| failed(error.to_string()))?;
+        check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         let cpu = Cpu::new(Threads::new(self.options().threads.unwrap_or(0)));
         let preparer = Preparer::load(&shared.model, &shared.memory)
             .map_err(|error| Error::weights(shared.model.name(), error))?;
         let prepared = preparer
-            .prepare_file(&cpu, bytes)
+            .prepare(&cpu, &recording)
             .map_err(|error| failed(error.to_string()))?;
         Ok(Voice::prepared(name.clone(), prepared, config))
     }

@@ -171,11 +171,12 @@ fn add_tokens(pipeline: &mut Pipeline, files: &dyn TokenizerFiles) -> Result<(),
     }
     for (id, token) in added {
         let content = token.content.clone();
-        if token.special {
-            pipeline.add_special_tokens(&[token]);
+        let result = if token.special {
+            pipeline.add_special_tokens([token])
         } else {
-            pipeline.add_tokens(&[token]);
-        }
+            pipeline.add_tokens([token])
+        };
+        result.map_err(|error| unusable(FILES[1], error))?;
         let given = pipeline.token_to_id(&content);
         if given != Some(id) {
             let given = given.map_or("none".to_owned(), |given| given.to_string());

@@ -18,7 +18,7 @@ mod voice_encoder;
 
 pub use error::VoiceError;
 pub use prepared::PreparedVoice;
-pub use preparer::Preparer;
+pub use preparer::{Preparer, check_recording};
 pub use speaker_vector::SpeakerVector;
 pub use speech_tokenizer::SpeechTokenizer;
 pub use voice_encoder::VoiceEncoder;

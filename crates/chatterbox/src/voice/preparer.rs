@@ -5,7 +5,7 @@ use super::{
 };
 use crate::config::ModelConfig;
 use crate::weights::{Component, Source, WeightsError, load};
-use sottovoce_formats::audio::{AudioLimits, Recording, decode};
+use sottovoce_formats::audio::Recording;
 use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Operations, Precision, Workspace};
@@ -114,43 +114,17 @@ impl Preparer {
         })
     }
 
-    /// A voice from a recording's file.
-    ///
-    /// # Errors
-    /// [`VoiceError`] says what is wrong with the recording, or that memory ran out.
-    pub fn prepare_file(
-        &self,
-        operations: &dyn Operations,
-        file: Vec<u8>,
-    ) -> Result<PreparedVoice, VoiceError> {
-        self.prepare(operations, &decode(file, &AudioLimits::default())?)
-    }
-
     /// A voice from a recording.
     ///
     /// # Errors
-    /// As [`Preparer::prepare_file`].
+    /// [`VoiceError`] says what is wrong with the recording, or that memory ran out.
     pub fn prepare(
         &self,
         operations: &dyn Operations,
         recording: &Recording,
     ) -> Result<PreparedVoice, VoiceError> {
+        check_recording(recording, &self.config)?;
         let prompt = &self.config.voice.prompt;
-        let seconds = recording.samples.len() as f64 / f64::from(recording.sample_rate);
-        let seconds_min = prompt.seconds_min.max(SECONDS_MIN);
-        if seconds <= f64::from(seconds_min) {
-            return Err(VoiceError::TooShort {
-                seconds,
-                seconds_min,
-            });
-        }
-        let peak = recording
-            .samples
-            .iter()
-            .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
-        if peak < PEAK_MIN {
-            return Err(VoiceError::Silent { peak });
-        }
         let decoder_rate = self.config.flow.prompt_mel.sample_rate;
         let mut whole = resample(
             &recording.samples,
@@ -190,6 +164,29 @@ impl Preparer {
         context.finish()?;
         Ok(result)
     }
+}
+
+/// Whether a model can take a voice from a recording, as far as can be told without its networks.
+///
+/// # Errors
+/// If the recording is too short or silent.
+pub fn check_recording(recording: &Recording, config: &ModelConfig) -> Result<(), VoiceError> {
+    let seconds = recording.samples.len() as f64 / f64::from(recording.sample_rate.max(1));
+    let seconds_min = config.voice.prompt.seconds_min.max(SECONDS_MIN);
+    if seconds <= f64::from(seconds_min) {
+        return Err(VoiceError::TooShort {
+            seconds,
+            seconds_min,
+        });
+    }
+    let peak = recording
+        .samples
+        .iter()
+        .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+    if peak < PEAK_MIN {
+        return Err(VoiceError::Silent { peak });
+    }
+    Ok(())
 }
 
 fn first_seconds(samples: &[f32], rate: u32, seconds: f32) -> &[f32] {

@@ -97,6 +97,12 @@ impl PagePool {
         self.state().promised
     }
 
+    /// Bytes of free pages that no table has reserved.
+    pub fn spare_bytes(&self) -> u64 {
+        let state = self.state();
+        (state.free - state.promised) as u64 * self.stride() as u64
+    }
+
     /// An empty table; its pages will be `owner`'s.
     pub fn table(&self, owner: Owner) -> PageTable {
         PageTable {
@@ -163,7 +169,7 @@ impl PagePool {
         if missing == 0 {
             return Ok(());
         }
-        let stride = self.0.page_bytes.max(1).next_multiple_of(ALIGNMENT);
+        let stride = self.stride();
         let bytes = stride.saturating_mul(missing);
         let pages = self.0.memory.reserve_exact(bytes, FREE)?.split(stride);
         state.add(pages);
@@ -181,6 +187,11 @@ impl PagePool {
             }
         }
         state.promised += promised;
+    }
+
+    /// Bytes from one page of a slab to the next.
+    fn stride(&self) -> usize {
+        self.0.page_bytes.max(1).next_multiple_of(ALIGNMENT)
     }
 
     fn over_account(&self, taken: usize, count: usize) -> OutOfMemory {
@@ -274,6 +285,11 @@ impl PageTable {
     /// Pages that were reserved and are not in use.
     fn promised(&self) -> usize {
         self.reserved.saturating_sub(self.pages.len())
+    }
+
+    /// Pages that it may have without asking, those it has included.
+    pub fn reserved_count(&self) -> usize {
+        self.reserved.max(self.pages.len())
     }
 
     /// Number of pages.

@@ -2,11 +2,12 @@
 
 use crate::admission::{Admission, Limits, Refusal, Ticket};
 use crate::error::Error;
+use crate::holdings::Holdings;
 use crate::loading::{Choice, choose, default_voice, has_prompts, model};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::pipeline::Pipeline;
-use crate::report::MemoryReport;
+use crate::report::{MemoryReport, timeline};
 use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
@@ -19,6 +20,7 @@ use sottovoce_chatterbox::voice::{PreparedVoice, Preparer, check_recording};
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 use sottovoce_memory::Memory;
+use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_tensor::Threads;
 use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashMap;
@@ -38,7 +40,8 @@ pub struct Engine {
 
 /// What callers and the worker share.
 pub(crate) struct Shared {
-    memory: Memory,
+    holdings: Arc<Holdings>,
+    recorder: Arc<Mutex<MetricsRecorder>>,
     budget_bytes: Option<u64>,
     plan: MemoryPlan,
     default_voice: Voice,
@@ -59,8 +62,8 @@ struct Desk {
 }
 
 impl Shared {
-    pub fn memory(&self) -> &Memory {
-        &self.memory
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     pub fn metrics(&self) -> MutexGuard<'_, EngineMetrics> {
@@ -113,6 +116,11 @@ impl Shared {
         let mut desk = self.desk();
         desk.admission.leave(ticket, stay);
         desk.admission.hold(false);
+    }
+
+    fn set_monitoring(&self, monitoring: bool) {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        recorder.set_monitoring(monitoring);
     }
 
     /// Makes the worker look at its streams again.
@@ -184,6 +192,8 @@ impl Engine {
         } = choose(&model, &options, prompts, &cpu)?;
         let cache = options.key_value_precision;
         let pipeline = Pipeline::load(&model, &memory, precision, cache, extent, &recordings, cpu)?;
+        let holdings = Arc::new(Holdings::new(memory, pipeline.pages().clone()));
+        let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
         let default_voice = default_voice(&model, prompts)?;
         let limits = Limits {
             bytes_max: plan.stream_bytes.saturating_mul(plan.streams_fit as u64),
@@ -199,7 +209,8 @@ impl Engine {
             awake: false,
         };
         let shared = Arc::new(Shared {
-            memory,
+            holdings,
+            recorder,
             budget_bytes,
             plan,
             default_voice,
@@ -208,9 +219,11 @@ impl Engine {
             changed: Condvar::new(),
             metrics: Mutex::default(),
         });
+        shared.set_monitoring(shared.desk().options.enable_monitoring);
         let (profile, cache_interval) = shared.profile();
         let manager = StreamingMemoryManager::new(
-            shared.memory.clone(),
+            shared.holdings.clone(),
+            shared.recorder.clone(),
             budget_bytes,
             profile,
             cache_interval,
@@ -291,11 +304,14 @@ impl Engine {
         let recording = recording.map_err(|error| failed(error.to_string()))?;
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         let cpu = Cpu::new(Threads::new(self.options().threads.unwrap_or(0)));
-        let preparer = Preparer::load(&shared.model, &shared.memory)
+        let opening = shared.holdings.open();
+        let preparer = Preparer::load(&shared.model, shared.holdings.memory())
             .map_err(|error| Error::weights(shared.model.name(), error))?;
         let prepared = preparer
             .prepare(&cpu, &recording)
             .map_err(|error| failed(error.to_string()))?;
+        // The networks go back while the driver takes them.
+        drop((preparer, opening));
         Ok(Voice::prepared(name.clone(), prepared, config))
     }
 
@@ -424,11 +440,11 @@ impl Engine {
     /// Where every byte is.
     pub fn memory_report(&self) -> MemoryReport {
         let shared = &self.handle.shared;
-        MemoryReport::of(
-            &shared.memory.statistics(),
-            shared.budget_bytes,
-            &shared.metrics(),
-        )
+        let (statistics, now) = shared.holdings.look();
+        let mut report = MemoryReport::of(&statistics, now, shared.budget_bytes, &shared.metrics());
+        let recorder = (shared.recorder.lock()).unwrap_or_else(PoisonError::into_inner);
+        report.timeline = timeline(recorder.timeline());
+        report
     }
 
     /// How the work goes.
@@ -442,7 +458,7 @@ impl Engine {
 
     /// Gives memory that is kept but not used back to the system; the bytes given back.
     pub fn trim(&self) -> u64 {
-        let returned = self.handle.shared.memory.trim();
+        let returned = self.handle.shared.holdings.trim();
         *self
             .handle
             .shared
@@ -469,6 +485,8 @@ impl Engine {
         desk.options.profile = profile;
         desk.options.enable_monitoring = enable_monitoring;
         desk.options.cache_interval = cache_interval;
+        drop(desk);
+        self.handle.shared.set_monitoring(enable_monitoring);
     }
 
     /// What the engine was loaded with, as changed since.

@@ -19,6 +19,7 @@ pub mod bench;
 pub mod doctor;
 mod engine;
 mod error;
+mod holdings;
 pub mod hub;
 mod loading;
 mod manager;

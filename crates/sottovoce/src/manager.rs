@@ -1,16 +1,16 @@
 //! Carries out the memory policy: at each of its events, and rung by rung when memory is short.
 
-use crate::metrics::{EngineMetrics, MemoryNow};
+use crate::holdings::Holdings;
+use crate::metrics::EngineMetrics;
 use crate::settings::Profile;
+use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{Action, Event, Observation, Policy, ProfileSettings, rung};
 use sottovoce_memory::stats::MetricsRecorder;
-use sottovoce_memory::{Memory, OutOfMemory};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// What the manager can give back beyond the pool's own cache.
 pub(crate) trait Reclaim {
-    /// Gives back kept pages and the like.
-    fn trim(&mut self);
     /// Drops what can be made again.
     fn drop_caches(&mut self);
     /// Lets no further stream in before one has ended.
@@ -19,30 +19,31 @@ pub(crate) trait Reclaim {
 
 /// Decides with the policy, acts on the engine, and keeps count.
 pub(crate) struct StreamingMemoryManager {
-    memory: Memory,
+    holdings: Arc<Holdings>,
     device_bytes: Option<u64>,
     profile: Profile,
     cache_interval: Option<u32>,
     policy: Policy,
-    recorder: MetricsRecorder,
+    recorder: Arc<Mutex<MetricsRecorder>>,
     started: Instant,
 }
 
 impl StreamingMemoryManager {
     pub fn new(
-        memory: Memory,
+        holdings: Arc<Holdings>,
+        recorder: Arc<Mutex<MetricsRecorder>>,
         device_bytes: Option<u64>,
         profile: Profile,
         cache_interval: Option<u32>,
     ) -> StreamingMemoryManager {
         let policy = Policy::new(settings(profile, device_bytes, cache_interval));
         StreamingMemoryManager {
-            memory,
+            holdings,
             device_bytes,
             profile,
             cache_interval,
             policy,
-            recorder: MetricsRecorder::default(),
+            recorder,
             started: Instant::now(),
         }
     }
@@ -63,14 +64,15 @@ impl StreamingMemoryManager {
         reclaim: &mut dyn Reclaim,
         metrics: &mut EngineMetrics,
     ) -> Vec<String> {
-        let statistics = self.memory.statistics();
+        let (statistics, now) = self.holdings.look();
         let microseconds = self.started.elapsed().as_micros() as u64;
+        let mut recorder = self.recorder();
         match event {
-            Event::ChunkDone => self.recorder.chunk_done(&statistics, microseconds),
-            _ => self.recorder.observe(&statistics, microseconds),
+            Event::ChunkDone => recorder.chunk_done(&statistics, microseconds),
+            _ => recorder.observe(&statistics, microseconds),
         }
-        metrics.memory = self.recorder.metrics();
-        let now = MemoryNow::of(&statistics);
+        metrics.memory = recorder.metrics();
+        drop(recorder);
         let books = Observation {
             allocated_bytes: now.allocated_bytes,
             reserved_bytes: now.reserved_bytes,
@@ -82,8 +84,8 @@ impl StreamingMemoryManager {
         for action in &decision.actions {
             self.act(*action, reclaim);
         }
-        metrics.memory = self.recorder.metrics();
-        let after = MemoryNow::of(&self.memory.statistics());
+        metrics.memory = self.recorder().metrics();
+        let (_, after) = self.holdings.look();
         self.policy
             .learn(now.reserved_bytes.saturating_sub(after.reserved_bytes));
         *metrics
@@ -110,7 +112,7 @@ impl StreamingMemoryManager {
         }
         let action = rung(error.kind, attempt)?;
         self.act(action, reclaim);
-        metrics.memory = self.recorder.metrics();
+        metrics.memory = self.recorder().metrics();
         *metrics
             .clears
             .entry("out of memory".to_owned())
@@ -119,21 +121,24 @@ impl StreamingMemoryManager {
     }
 
     fn act(&mut self, action: Action, reclaim: &mut dyn Reclaim) {
-        self.recorder.acted(action);
+        self.recorder().acted(action);
         match action {
             Action::TrimPool => {
-                reclaim.trim();
-                self.memory.trim();
+                self.holdings.trim();
             }
             Action::RunReclaimHooks => {
                 reclaim.drop_caches();
-                reclaim.trim();
-                self.memory.trim();
+                self.holdings.trim();
             }
             // The workspace is one planned arena that running streams need as it is: a smaller one would change their sound.
             Action::ShrinkWorkspace => {}
             Action::HoldAdmissions => reclaim.hold_admissions(),
         }
+    }
+
+    fn recorder(&self) -> MutexGuard<'_, MetricsRecorder> {
+        // Figures of a thread that panicked are still figures.
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

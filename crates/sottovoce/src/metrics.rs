@@ -48,13 +48,19 @@ pub(crate) struct MemoryNow {
 }
 
 impl MemoryNow {
-    pub fn of(statistics: &MemoryStatistics) -> MemoryNow {
+    /// From the ledger, and the bytes of pages that nobody has or may count on: they are kept, not in use.
+    pub fn of(statistics: &MemoryStatistics, spare_bytes: u64) -> MemoryNow {
+        let exact = statistics.exact_blocks;
         MemoryNow {
-            allocated_bytes: statistics.allocated_bytes.all.current
-                + statistics.exact_bytes.current,
+            allocated_bytes: (statistics.allocated_bytes.all.current
+                + statistics.exact_bytes.current)
+                .saturating_sub(spare_bytes),
             reserved_bytes: statistics.held_bytes(),
             reserved_peak_bytes: statistics.reserved_bytes.all.peak + statistics.exact_bytes.peak,
-            driver_calls: statistics.num_device_alloc + statistics.num_device_free,
+            driver_calls: statistics.num_device_alloc
+                + statistics.num_device_free
+                + exact.allocated
+                + exact.freed,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The model as the worker sees it: sentences in, speech tokens, sound out. All state of a stream is in its [`Utterance`].
 
 use crate::error::Error;
+use crate::holdings::Holdings;
 use crate::plan::{Extent, Recordings};
 use crate::settings::StreamOptions;
 use crate::text_stage::TextStage;
@@ -13,6 +14,7 @@ use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3State, VoiceConditio
 use sottovoce_chatterbox::text::Sentence;
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{CachePrecision, Context, Precision, Workspace};
@@ -21,6 +23,22 @@ use std::sync::{Arc, Weak};
 
 /// Sets the random numbers of one sentence apart from those of the next.
 const SENTENCE_SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Speech starts with one or two.
+pub(crate) const START_TOKENS: usize = 2;
+/// Positions reserved beyond what is needed when a sentence goes on longer than was likely.
+const FURTHER_POSITIONS: usize = 64;
+/// Seldom does speech take longer than this: slow speakers need 2 tokens a letter.
+const TOKENS_A_LETTER: usize = 2;
+const TOKENS_AT_LEAST: usize = 50;
+
+/// How long a sentence may well be, in speech tokens.
+fn likely_tokens(sentence: &str) -> usize {
+    TOKENS_AT_LEAST + TOKENS_A_LETTER * sentence.chars().count()
+}
+
+/// Prefixes kept of voices with which nobody speaks now, as reckoned.
+const IDLE_PREFIXES_MAX: usize = 1;
 
 /// A loaded model.
 pub(crate) struct Pipeline {
@@ -33,7 +51,7 @@ pub(crate) struct Pipeline {
     store: KeyValueStore,
     workspaces: Workspaces,
     extent: Extent,
-    /// Voices that may have a prefix cached.
+    /// Voices that may have a prefix cached, the one that spoke last at the end.
     voices: Vec<Weak<VoiceInner>>,
 }
 
@@ -48,8 +66,9 @@ struct Workspaces {
 
 /// One stream's way through the model.
 pub(crate) struct Utterance {
-    owner: Owner,
-    prefix: Arc<Prefix>,
+    state: T3State,
+    /// What was reckoned with for a stream's own positions.
+    positions_max: usize,
     sampling: SamplingConfig,
     seed: u64,
     sentences: VecDeque<Sentence>,
@@ -66,7 +85,6 @@ pub(crate) struct Utterance {
 
 /// A sentence under way in T3.
 struct Speaking {
-    state: T3State,
     sampler: Sampler,
     last: u32,
     tokens: usize,
@@ -92,6 +110,17 @@ impl Utterance {
     /// Tokens so far.
     pub fn tokens_generated(&self) -> u64 {
         self.generated
+    }
+
+    /// Sees to it that there are pages for `count` more positions.
+    fn make_room(&mut self, count: usize, holdings: &Holdings) -> Result<(), Error> {
+        let needed = self.state.own_positions() + count;
+        if needed > self.state.reserved_positions() {
+            let _open = holdings.open();
+            let generous = (needed + FURTHER_POSITIONS).min(self.positions_max);
+            self.state.reserve(generous.max(needed))?;
+        }
+        Ok(())
     }
 
     /// Whether T3 went on in a fresh window since this was last asked.
@@ -155,7 +184,12 @@ impl Pipeline {
         })
     }
 
-    /// Starts on a text; `id` owns what the stream will hold.
+    /// The pages of all streams and voices.
+    pub fn pages(&self) -> &PagePool {
+        self.store.pages()
+    }
+
+    /// Starts on a text; `id` owns what the stream will hold. All that it is likely to need is reserved now: the driver must be open.
     pub fn begin(
         &mut self,
         id: u64,
@@ -179,9 +213,19 @@ impl Pipeline {
         };
         let bands = self.config.flow.mel_bands();
         let context = options.context_window.min(self.extent.context_tokens);
+        let owner = Owner::new(Region::KeyValue, "stream").for_stream(StreamId(id));
+        let mut state = self.t3.state(&self.store, owner, prefix);
+        let longest = sentences.iter().map(|sentence| {
+            let speech = match options.sentence_tokens_max {
+                Some(most) => most,
+                None => likely_tokens(&sentence.text),
+            };
+            sentence.tokens.len() + START_TOKENS + speech.min(self.extent.speech_tokens)
+        });
+        state.reserve(longest.max().unwrap_or(0))?;
         Ok(Utterance {
-            owner: Owner::new(Region::KeyValue, "stream").for_stream(StreamId(id)),
-            prefix,
+            state,
+            positions_max: self.extent.positions(),
             sampling,
             seed: options.seed,
             sentences: sentences.into(),
@@ -199,25 +243,19 @@ impl Pipeline {
         })
     }
 
-    /// Gives kept pages back.
-    pub fn trim(&mut self) {
-        self.store.pages().trim();
-    }
-
-    /// Drops the prefixes of voices; they are made again when they are needed.
+    /// Drops what can be made again: prefixes of voices with which nobody speaks.
     pub fn drop_caches(&mut self) {
-        for voice in self.voices.drain(..).filter_map(|voice| voice.upgrade()) {
-            voice.prefixes().clear();
-        }
+        self.drop_idle_prefixes(0);
     }
 
-    /// One more token for each. If memory runs out, those that have theirs keep it, and the call can be repeated.
-    pub fn step(&mut self, batch: &mut [&mut Utterance]) -> Result<(), Error> {
+    /// One more token for each. If memory runs out, those that have theirs keep it, and the call can be repeated. The driver is opened only
+    /// for a sentence that goes on longer than was likely.
+    pub fn step(&mut self, batch: &mut [&mut Utterance], holdings: &Holdings) -> Result<(), Error> {
         let (fresh, under_way): (Vec<_>, Vec<_>) = batch
             .iter_mut()
             .partition(|utterance| utterance.speaking.is_none());
         for utterance in fresh {
-            self.begin_sentence(utterance)?;
+            self.begin_sentence(utterance, holdings)?;
         }
         let mut under_way: Vec<&mut Utterance> = under_way
             .into_iter()
@@ -226,17 +264,17 @@ impl Pipeline {
         if under_way.is_empty() {
             return Ok(());
         }
+        for utterance in &mut under_way {
+            utterance.make_room(1, holdings)?;
+        }
         let workspace = &self.workspaces.step;
         workspace.restart();
         let ctx = Context::new(workspace, &self.cpu);
         let mut tokens = Vec::with_capacity(under_way.len());
         let mut states = Vec::with_capacity(under_way.len());
-        for speaking in under_way
-            .iter_mut()
-            .filter_map(|utterance| utterance.speaking.as_mut())
-        {
-            tokens.push(speaking.last);
-            states.push(&mut speaking.state);
+        for utterance in &mut under_way {
+            tokens.extend(utterance.speaking.as_ref().map(|speaking| speaking.last));
+            states.push(&mut utterance.state);
         }
         let logits = self.t3.step(&ctx, &mut states, &tokens)?;
         let rows = self.t3.rows();
@@ -275,30 +313,33 @@ impl Pipeline {
     }
 
     /// Takes the next sentence's text and draws its first token.
-    fn begin_sentence(&self, utterance: &mut Utterance) -> Result<(), Error> {
+    fn begin_sentence(&self, utterance: &mut Utterance, holdings: &Holdings) -> Result<(), Error> {
+        // An attempt before that failed may have left something.
+        utterance.state.clear();
+        let text_tokens = utterance.sentences.front().map(|next| next.tokens.len());
+        utterance.make_room(text_tokens.unwrap_or(0) + START_TOKENS, holdings)?;
         let Some(sentence) = utterance.sentences.front() else {
             return Ok(());
         };
         let workspace = &self.workspaces.prefill;
         workspace.restart();
         let ctx = Context::new(workspace, &self.cpu);
-        let mut state = self
+        let prefix_positions = utterance.state.position();
+        let logits = self
             .t3
-            .state(&self.store, utterance.owner, utterance.prefix.clone());
-        let logits = self.t3.prefill(&ctx, &mut state, &sentence.tokens)?;
+            .prefill(&ctx, &mut utterance.state, &sentence.tokens)?;
         let seed = utterance
             .seed
             .wrapping_add(utterance.sentence_count.wrapping_mul(SENTENCE_SEED_STEP));
         let start = self.config.t3.speech_start;
         let room = self
             .t3
-            .speech_tokens_max(utterance.prefix.positions(), sentence.tokens.len());
+            .speech_tokens_max(prefix_positions, sentence.tokens.len());
         let tokens_max = utterance.sentence_tokens_max.min(room);
         utterance.sentences.pop_front();
         utterance.crossed = utterance.sentence_count > 0;
         utterance.sentence_count += 1;
         utterance.speaking = Some(Speaking {
-            state,
             sampler: Sampler::new(utterance.sampling, seed, start),
             last: start,
             tokens: 0,
@@ -333,21 +374,27 @@ impl Pipeline {
                 config.flow.silence_token_count
             ]);
             utterance.speaking = None;
+            utterance.state.clear();
         }
     }
 
     /// A voice's conditioning, run once and shared by its streams.
     fn prefix(&mut self, voice: &Voice, exaggeration: f32) -> Result<Arc<Prefix>, Error> {
-        let mut cached = voice.inner.prefixes();
-        if let Some((_, prefix)) = cached
-            .iter()
+        let inner = &voice.inner;
+        self.voices
+            .retain(|known| known.strong_count() > 0 && known.as_ptr() != Arc::as_ptr(inner));
+        self.voices.push(Arc::downgrade(inner));
+        let known = (inner.prefixes().iter())
             .find(|(of, _)| of.to_bits() == exaggeration.to_bits())
-        {
-            return Ok(prefix.clone());
+            .map(|(_, prefix)| prefix.clone());
+        if let Some(prefix) = known {
+            return Ok(prefix);
         }
+        // One at a time: a slider that is moved must not fill the memory with prefixes.
+        inner.prefixes().clear();
+        self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
         self.workspaces.prefix.restart();
         let ctx = Context::new(&self.workspaces.prefix, &self.cpu);
-        let inner = &voice.inner;
         let conditioning = VoiceConditioning {
             speaker_embedding: &inner.speaker_embedding,
             prompt_tokens: &inner.prompt_tokens,
@@ -358,18 +405,23 @@ impl Pipeline {
                 self.t3
                     .prefix(&ctx, &self.store, owner, &conditioning, exaggeration)?,
             );
-        // One at a time: a slider that is moved must not fill the memory with prefixes.
-        cached.clear();
-        cached.push((exaggeration, prefix.clone()));
-        drop(cached);
-        self.voices.retain(|voice| voice.strong_count() > 0);
-        if !self
-            .voices
-            .iter()
-            .any(|known| known.as_ptr() == Arc::as_ptr(inner))
-        {
-            self.voices.push(Arc::downgrade(inner));
-        }
+        inner.prefixes().push((exaggeration, prefix.clone()));
         Ok(prefix)
+    }
+
+    /// Drops the prefixes of voices with which nobody speaks now, but for the `kept` that spoke last.
+    fn drop_idle_prefixes(&self, kept: usize) {
+        let mut idle = 0;
+        for voice in self.voices.iter().rev().filter_map(Weak::upgrade) {
+            let mut prefixes = voice.prefixes();
+            let spoken = |(_, prefix): &(f32, Arc<Prefix>)| Arc::strong_count(prefix) > 1;
+            if prefixes.is_empty() || prefixes.iter().any(spoken) {
+                continue;
+            }
+            idle += 1;
+            if idle > kept {
+                prefixes.clear();
+            }
+        }
     }
 }

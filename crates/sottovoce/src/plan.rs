@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
+use crate::pipeline::START_TOKENS;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
@@ -61,6 +62,13 @@ impl Extent {
     }
 }
 
+impl Extent {
+    /// Positions of a stream in T3, the voice's not counted.
+    pub fn positions(&self) -> usize {
+        self.text_tokens + START_TOKENS + self.speech_tokens
+    }
+}
+
 /// Networks without weights behind them, for dry runs.
 struct DryNetworks {
     t3: T3,
@@ -111,9 +119,7 @@ pub(crate) fn reckon(
     let dry = dry_memory();
     let store = networks.t3.store(&dry, cache, usize::MAX);
     let prefix_positions = prefix_positions(config, extent);
-    // Speech starts with one or two start tokens.
-    let positions = extent.text_tokens + extent.speech_tokens + 2;
-    let stream_pages = KeyValueStore::pages_for_state(positions);
+    let stream_pages = KeyValueStore::pages_for_state(extent.positions());
     let voice_pages = store.pages_for_prefix(prefix_positions);
     let plan = MemoryPlan {
         precision: precision.to_string(),

@@ -2,8 +2,12 @@
 
 use crate::metrics::{EngineMetrics, MemoryNow, resident_bytes};
 use serde::Serialize;
-use sottovoce_memory::MemoryStatistics;
+use sottovoce_memory::stats::{Sample, Timeline};
+use sottovoce_memory::{MemoryStatistics, Region};
 use std::collections::BTreeMap;
+
+/// Entries of a report's timeline, at most: enough for a plot.
+const TIMELINE_ENTRIES_MAX: usize = 600;
 
 /// The engine's memory at one moment. Sizes are bytes.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,7 +40,7 @@ pub struct MemoryReport {
     pub retry_count: u64,
     /// Calls to the system or driver for memory.
     pub driver_calls: u64,
-    /// How it went, oldest first; empty without monitoring.
+    /// How it went, oldest first, thinned where it is long; empty without monitoring.
     pub timeline: Vec<TimelineEntry>,
 }
 
@@ -44,10 +48,10 @@ impl MemoryReport {
     /// Puts together the ledger, the engine's counts and the system's own figure.
     pub(crate) fn of(
         statistics: &MemoryStatistics,
+        now: MemoryNow,
         budget_bytes: Option<u64>,
         metrics: &EngineMetrics,
     ) -> MemoryReport {
-        let now = MemoryNow::of(statistics);
         let resident_bytes = resident_bytes().unwrap_or(0);
         let mut owners: BTreeMap<_, OwnerBytes> = BTreeMap::new();
         let mut streams = BTreeMap::new();
@@ -141,4 +145,72 @@ pub struct TimelineEntry {
     pub reserved_bytes: u64,
     /// (reserved − allocated) ÷ reserved.
     pub fragmentation: f64,
+    /// Bytes in use by region.
+    pub regions: RegionBytes,
+}
+
+/// Bytes in use by region.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RegionBytes {
+    /// Weights.
+    pub weights: u64,
+    /// Keys and values of T3.
+    pub key_value: u64,
+    /// Activations and scratch.
+    pub workspace: u64,
+    /// Voices, and the networks that prepare them.
+    pub voice: u64,
+    /// On its way in or out.
+    pub staging: u64,
+}
+
+/// The timeline, thinned to [`TIMELINE_ENTRIES_MAX`]: of moments that share an entry, the one that held most.
+pub(crate) fn timeline(timeline: &Timeline) -> Vec<TimelineEntry> {
+    let samples: Vec<&Sample> = timeline.samples().collect();
+    let together = samples.len().div_ceil(TIMELINE_ENTRIES_MAX).max(1);
+    let highest = |samples: &[&Sample]| {
+        let highest = samples.iter().max_by_key(|sample| sample.reserved_bytes);
+        highest.map(|sample| TimelineEntry::from(**sample))
+    };
+    samples.chunks(together).filter_map(highest).collect()
+}
+
+impl From<Sample> for TimelineEntry {
+    fn from(sample: Sample) -> TimelineEntry {
+        let of = |region: Region| sample.region_bytes[region as usize];
+        TimelineEntry {
+            seconds: sample.microseconds as f64 / 1e6,
+            allocated_bytes: sample.allocated_bytes,
+            reserved_bytes: sample.reserved_bytes,
+            fragmentation: sample.fragmentation(),
+            regions: RegionBytes {
+                weights: of(Region::Weights),
+                key_value: of(Region::KeyValue),
+                workspace: of(Region::Workspace),
+                voice: of(Region::Voice),
+                staging: of(Region::Staging),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_timeline_is_thinned_and_keeps_its_peak() {
+        let mut long = Timeline::new(3000);
+        for moment in 0..2500 {
+            long.record(Sample {
+                microseconds: moment,
+                reserved_bytes: if moment == 1234 { 9 } else { 1 },
+                ..Sample::default()
+            });
+        }
+        let entries = timeline(&long);
+        assert!(entries.len() <= TIMELINE_ENTRIES_MAX);
+        assert!(entries.iter().any(|entry| entry.reserved_bytes == 9));
+        assert!(entries.is_sorted_by_key(|entry| entry.seconds));
+    }
 }

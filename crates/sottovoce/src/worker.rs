@@ -148,6 +148,8 @@ impl Worker {
 
     /// Starts a job's utterance, climbing the ladder while memory is short.
     fn begin(&mut self, job: &Job) -> Result<Utterance, Error> {
+        let shared = self.shared.clone();
+        let _open = shared.holdings().open();
         let mut attempt = 0;
         loop {
             match self
@@ -174,7 +176,7 @@ impl Worker {
                 .filter(|(index, _)| batch.contains(index));
             let mut members: Vec<&mut Utterance> =
                 live.map(|(_, live)| &mut live.utterance).collect();
-            let Err(error) = self.pipeline.step(&mut members) else {
+            let Err(error) = (self.pipeline).step(&mut members, self.shared.holdings()) else {
                 break;
             };
             if let Some(action) = self.climb(&error, attempt) {
@@ -247,7 +249,7 @@ impl Worker {
                 };
                 let live = &mut self.live[index];
                 live.actions.extend(done);
-                let memory = MemoryNow::of(&self.shared.memory().statistics());
+                let (_, memory) = self.shared.holdings().look();
                 let first_audio = live.count(&samples, memory);
                 let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
                 live.job.delivery.send(Chunk {
@@ -339,10 +341,6 @@ struct Reclaimer<'a> {
 }
 
 impl Reclaim for Reclaimer<'_> {
-    fn trim(&mut self) {
-        self.pipeline.trim();
-    }
-
     fn drop_caches(&mut self) {
         self.pipeline.drop_caches();
     }

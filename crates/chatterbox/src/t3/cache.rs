@@ -209,6 +209,11 @@ impl T3State {
         self.prefix.positions() + self.own.positions
     }
 
+    /// Positions taken, the prefix not counted.
+    pub fn own_positions(&self) -> usize {
+        self.own.positions
+    }
+
     /// Bytes of its own pages.
     pub fn bytes(&self) -> usize {
         self.own.table.page_count() * self.own.table.page_bytes()
@@ -222,6 +227,18 @@ impl T3State {
     pub fn reserve(&mut self, positions: usize) -> Result<(), OutOfMemory> {
         let pages = positions.div_ceil(self.own.positions_a_page);
         self.own.table.reserve(pages)
+    }
+
+    /// Positions of its own (the prefix not counted) for which it has reserved pages.
+    pub fn reserved_positions(&self) -> usize {
+        self.own.table.reserved_count() * self.own.positions_a_page
+    }
+
+    /// Forgets what it took, for another text in the same voice; what was reserved stays reserved.
+    pub fn clear(&mut self) {
+        self.own.positions = 0;
+        self.own.table.truncate(0);
+        self.speech_position = 0;
     }
 
     /// Takes the pages for `count` more positions ahead of time.

@@ -138,6 +138,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             "pressure: memory taken in mid-sentence: {}",
             pressure.taken_in_mid_sentence
         );
+        println!("pressure: {}", pressure.newcomer);
         println!(
             "pressure: {} faults over {} driver calls: {} spoke on, {} ended with an error, {} differed, {} leaked: {}",
             faults.runs,

@@ -2,6 +2,7 @@
 
 use super::MemoryStatistics;
 use super::timeline::{Sample, Timeline};
+use crate::owner::Region;
 use crate::policy::Action;
 use serde::Serialize;
 
@@ -33,6 +34,7 @@ pub struct MemoryMetrics {
 /// Gathers [`MemoryMetrics`] and a timeline.
 #[derive(Clone, Debug)]
 pub struct MetricsRecorder {
+    monitoring: bool,
     timeline: Timeline,
     peak_allocated_bytes: u64,
     peak_reserved_bytes: u64,
@@ -48,6 +50,7 @@ pub struct MetricsRecorder {
 impl Default for MetricsRecorder {
     fn default() -> MetricsRecorder {
         MetricsRecorder {
+            monitoring: true,
             timeline: Timeline::new(TIMELINE_SAMPLES),
             peak_allocated_bytes: 0,
             peak_reserved_bytes: 0,
@@ -63,6 +66,14 @@ impl Default for MetricsRecorder {
 }
 
 impl MetricsRecorder {
+    /// Whether the timeline is kept; turning it off forgets what it holds.
+    pub fn set_monitoring(&mut self, monitoring: bool) {
+        if self.monitoring && !monitoring {
+            self.timeline.clear();
+        }
+        self.monitoring = monitoring;
+    }
+
     /// Takes the books down at a time of the caller's clock.
     pub fn observe(&mut self, statistics: &MemoryStatistics, microseconds: u64) {
         let exact = statistics.exact_bytes;
@@ -70,8 +81,14 @@ impl MetricsRecorder {
             microseconds,
             allocated_bytes: statistics.allocated_bytes.all.current + exact.current,
             reserved_bytes: statistics.held_bytes(),
+            region_bytes: Region::ALL.map(|region| {
+                let usage = statistics.regions.get(&region);
+                usage.map_or(0, |usage| usage.live_bytes)
+            }),
         };
-        self.timeline.record(sample);
+        if self.monitoring {
+            self.timeline.record(sample);
+        }
         self.latest = sample;
         // The pool's peak and that of exact pieces need not be of one moment: only what was seen together is counted.
         let peak = |recorded: u64, now: u64, own: u64| recorded.max(now).max(own);
@@ -132,7 +149,7 @@ impl MetricsRecorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Memory, Owner, Region};
+    use crate::{Memory, Owner};
 
     #[test]
     fn the_figures_are_those_of_the_books() {
@@ -164,5 +181,10 @@ mod tests {
             }
         );
         assert_eq!(recorder.timeline().samples().count(), 3);
+        let last = recorder.timeline().samples().last().unwrap();
+        assert_eq!(last.region_bytes, [0, 0, 10 << 20, 0, 0]);
+        recorder.set_monitoring(false);
+        recorder.observe(&memory.statistics(), 4);
+        assert_eq!(recorder.timeline().samples().count(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Memory over time: a ring of samples that never grows.
 
+use crate::owner::Region;
 use serde::Serialize;
 
 /// One look at the books.
@@ -11,6 +12,8 @@ pub struct Sample {
     pub allocated_bytes: u64,
     /// Bytes held from the driver.
     pub reserved_bytes: u64,
+    /// Bytes handed out by region, in the order of [`Region::ALL`].
+    pub region_bytes: [u64; Region::ALL.len()],
 }
 
 impl Sample {
@@ -57,6 +60,13 @@ impl Timeline {
         self.dropped += 1;
     }
 
+    /// Forgets all samples.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.oldest = 0;
+        self.dropped = 0;
+    }
+
     /// The samples, oldest first.
     pub fn samples(&self) -> impl Iterator<Item = &Sample> {
         let (newer, older) = self.samples.split_at(self.oldest);
@@ -94,6 +104,7 @@ mod tests {
             microseconds: 0,
             allocated_bytes: 60,
             reserved_bytes: 80,
+            ..Sample::default()
         };
         assert_eq!(sample.fragmentation(), 0.25);
         assert_eq!(Sample::default().fragmentation(), 0.0);

@@ -275,12 +275,14 @@ impl<'a> Context<'a> {
     }
 
     /// x + sin²(α x) / (α + 1e-9), α by channel.
-    pub fn snake<'o>(&self, x: impl Into<ViewMut<'o>>, alpha: &Vector) {
+    pub fn snake<'v>(&self, x: impl Into<View<'v>>, alpha: &Vector) -> Tensor {
         let x = x.into();
         assert_eq!(x.column_count(), alpha.len(), "snake: channels");
+        let mut out = self.tensor(&[x.row_count(), x.column_count()]);
         if !self.is_dry() {
-            self.operations.snake(x, alpha);
+            self.operations.snake(x, alpha, out.view_mut());
         }
+        out
     }
 
     /// silu(gate) · up, where the first half of the columns is the gate: `[n, 2 f]` → `[n, f]`.

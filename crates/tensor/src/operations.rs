@@ -145,7 +145,7 @@ pub trait Operations: Send + Sync {
     /// Applies a function to each element.
     fn activate(&self, x: ViewMut<'_>, activation: Activation);
     /// x + sin²(α x) / (α + 1e-9), α by column.
-    fn snake(&self, x: ViewMut<'_>, alpha: &Vector);
+    fn snake(&self, x: View<'_>, alpha: &Vector, out: ViewMut<'_>);
     /// silu(gate) · up, where the first half of the columns is the gate.
     fn gated_silu(&self, x: View<'_>, out: ViewMut<'_>);
 

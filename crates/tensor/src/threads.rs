@@ -1,6 +1,7 @@
 //! The threads that share an operation's work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A pool of threads, made once per engine; clones share it.
 ///
@@ -45,6 +46,21 @@ impl Threads {
             Some(pool) if count > 1 => pool.install(|| halve(0, count, &task)),
             _ => (0..count).for_each(task),
         }
+    }
+
+    /// Calls `work` with a worker's number, below [`Threads::count`], for each of `count` pieces. A worker has one piece at a time, so
+    /// that what belongs to it by number is its own; whoever is free takes the next piece.
+    pub fn share(&self, count: usize, work: impl Fn(usize, usize) + Sync) {
+        let next = AtomicUsize::new(0);
+        self.for_each(self.count().min(count), |worker| {
+            loop {
+                let piece = next.fetch_add(1, Ordering::Relaxed);
+                if piece >= count {
+                    return;
+                }
+                work(worker, piece);
+            }
+        });
     }
 }
 

@@ -84,10 +84,9 @@ impl ResidualBlock {
     fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
         let mut sum = ctx.copy(x);
         for layer in &self.layers {
-            let mut inner = ctx.copy(&sum);
-            ctx.snake(&mut inner, &layer.alpha1);
-            let mut inner = ctx.conv1d(&inner, &layer.conv1);
-            ctx.snake(&mut inner, &layer.alpha2);
+            let inner = ctx.snake(&sum, &layer.alpha1);
+            let inner = ctx.conv1d(&inner, &layer.conv1);
+            let inner = ctx.snake(&inner, &layer.alpha2);
             let inner = ctx.conv1d(&inner, &layer.conv2);
             ctx.add(&mut sum, &inner);
         }

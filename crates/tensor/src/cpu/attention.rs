@@ -1,7 +1,7 @@
 //! Attention without a score matrix for the whole sequence: one head and a few queries at a time.
 
 use super::gemm::{self, Panels, Product, Rows, SharedOutput};
-use super::maths::softmax;
+use super::maths;
 use crate::matrix::PANEL;
 use crate::operations::{Activation, Attention, Store};
 use crate::tensor::{View, ViewMut};
@@ -111,46 +111,49 @@ pub(crate) fn attention(
         task_len,
     ));
     let output = SharedOutput::of(out);
-    threads.for_each(layout.workers, |worker| {
+    threads.share(tasks, |worker, task| {
         // SAFETY: each worker has its own row.
         let scratch = unsafe { task_scores.row(worker, 0, task_len) };
         let (scores, shifted) = scratch.split_at_mut(layout.scores);
-        for task in (worker..tasks).step_by(layout.workers) {
-            let (head, block) = (task / blocks, task % blocks);
-            let rows = block * QUERIES..((block + 1) * QUERIES).min(queries);
-            let columns = head * size..(head + 1) * size;
-            let packed = &packed[head * head_len..][..head_len];
-            let (packed_keys, rest) = packed.split_at(layout.keys);
-            let (values, positions) = rest.split_at(layout.values);
-            let count = rows.len();
-            let scores = &mut scores[..count * keys];
+        let (head, block) = (task / blocks, task % blocks);
+        let rows = block * QUERIES..((block + 1) * QUERIES).min(queries);
+        let columns = head * size..(head + 1) * size;
+        let packed = &packed[head * head_len..][..head_len];
+        let (packed_keys, rest) = packed.split_at(layout.keys);
+        let (values, positions) = rest.split_at(layout.values);
+        let count = rows.len();
+        let scores = &mut scores[..count * keys];
 
-            let left = Rows::of(q.columns(columns.clone()).rows(rows.clone()));
-            let right = Panels::Packed {
-                data: packed_keys,
-                outputs: keys,
-            };
-            gemm::multiply_here(&plain(left, right), ViewMut::new(scores, count, keys));
-            if let Some(relative) = &options.relative {
-                let part = relative.queries.columns(columns.clone()).rows(rows.clone());
-                add_positions(part, positions, keys, rows.start, scores, shifted);
+        let left = Rows::of(q.columns(columns.clone()).rows(rows.clone()));
+        let right = Panels::Packed {
+            data: packed_keys,
+            outputs: keys,
+        };
+        gemm::multiply_here(&plain(left, right), ViewMut::new(scores, count, keys));
+        if let Some(relative) = &options.relative {
+            let part = relative.queries.columns(columns.clone()).rows(rows.clone());
+            add_positions(part, positions, keys, rows.start, scores, shifted);
+        }
+        let mut factors = [0.0; QUERIES];
+        for (index, row) in scores.chunks_exact_mut(keys).enumerate() {
+            maths::scale(row, options.scale);
+            if options.causal {
+                let visible = (rows.start + index + 1 + keys).saturating_sub(queries);
+                row[visible.min(keys)..].fill(f32::NEG_INFINITY);
             }
-            for (index, row) in scores.chunks_exact_mut(keys).enumerate() {
-                row.iter_mut().for_each(|score| *score *= options.scale);
-                if options.causal {
-                    let visible = (rows.start + index + 1 + keys).saturating_sub(queries);
-                    row[visible.min(keys)..].fill(f32::NEG_INFINITY);
-                }
-                softmax(row);
-            }
-            let left = Rows::of(View::new(scores, count, keys));
-            let right = Panels::Plain {
-                data: values,
-                stride: size.next_multiple_of(16),
-                outputs: size,
-            };
-            // Each task has its own rows and columns of the output.
-            gemm::multiply_into(&plain(left, right), &output, rows.start, columns.start);
+            factors[index] = maths::exponentials(row);
+        }
+        let left = Rows::of(View::new(scores, count, keys));
+        let right = Panels::Plain {
+            data: values,
+            stride: size.next_multiple_of(16),
+            outputs: size,
+        };
+        // Each task has its own rows and columns of the output.
+        gemm::multiply_into(&plain(left, right), &output, rows.start, columns.start);
+        for (row, &factor) in rows.zip(&factors) {
+            // SAFETY: as above.
+            maths::scale(unsafe { output.row(row, columns.start, size) }, factor);
         }
     });
 }
@@ -193,6 +196,6 @@ fn add_positions(
     for (index, row) in scores.chunks_exact_mut(keys).enumerate() {
         let start = keys - 1 - (first_query + index) - first;
         let shifted = &shifted[index * width + start..][..keys];
-        (row.iter_mut().zip(shifted)).for_each(|(score, &value)| *score += value);
+        maths::add(row, shifted);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::gemm::SharedOutput;
 use super::kernel::{InstructionSet, instruction_set};
-use super::maths::{exp, sum};
+use super::maths::{dot, exp};
 use crate::cache::{CacheLayout, CachedPart};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
@@ -225,7 +225,7 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
                 let weights = &mut weights[head * BLOCK..][..count];
                 for (index, weight) in weights.iter_mut().enumerate() {
                     let key = &rows[index * columns + head * size..][..size];
-                    *weight = task.scale * sum(q.iter().zip(key).map(|(q, k)| q * k));
+                    *weight = task.scale * dot(q, key);
                 }
                 let most = weights.iter().fold(largest[head], |most, &w| most.max(w));
                 let shrink = exp(largest[head] - most);

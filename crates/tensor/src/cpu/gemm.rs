@@ -3,6 +3,7 @@
 use super::kernel::{self, Left, Weights};
 use super::maths;
 use super::unpack::unpack;
+use super::vectorised::vectorised;
 use crate::matrix::{GROUP, Matrix, PANEL, Precision};
 use crate::operations::{Activation, Store};
 use crate::tensor::{View, ViewMut};
@@ -329,17 +330,52 @@ fn multiply_rows(
         let bias = product
             .bias
             .map(|bias| &bias[first_output..first_output + valid]);
-        for (tile, row) in tiles.chunks_exact_mut(PANEL).zip(rows.clone()) {
-            let tile = &mut tile[..valid];
+        let place = Place {
+            rows: rows.clone(),
+            column: first_output,
+            columns: valid,
+        };
+        finish_rows(tiles, bias, product.activation, product.store, out, place);
+    }
+}
+
+/// A part of the output that belongs to one task.
+struct Place {
+    rows: std::ops::Range<usize>,
+    column: usize,
+    columns: usize,
+}
+
+vectorised! {
+    /// Bias, activation, and into the output.
+    pub(crate) fn finish(
+        tile: &mut [f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        store: Store,
+        out: &mut [f32],
+    ) {
+        finish_here(tile, bias, activation, store, out);
+    }
+
+    fn finish_rows(
+        tiles: &mut [f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        store: Store,
+        out: &SharedOutput<'_>,
+        place: Place,
+    ) {
+        for (tile, row) in tiles.chunks_exact_mut(PANEL).zip(place.rows) {
             // SAFETY: each task has its own rows and panels.
-            let out = unsafe { out.row(row, first_output, valid) };
-            finish(tile, bias, product.activation, product.store, out);
+            let out = unsafe { out.row(row, place.column, place.columns) };
+            finish_here(&mut tile[..place.columns], bias, activation, store, out);
         }
     }
 }
 
-/// Bias, activation, and into the output.
-pub(crate) fn finish(
+#[inline(always)]
+fn finish_here(
     tile: &mut [f32],
     bias: Option<&[f32]>,
     activation: Activation,
@@ -349,7 +385,7 @@ pub(crate) fn finish(
     if let Some(bias) = bias {
         (tile.iter_mut().zip(bias)).for_each(|(value, &bias)| *value += bias);
     }
-    maths::activate(tile, activation);
+    maths::activate_here(tile, activation);
     match store {
         Store::Overwrite => out.copy_from_slice(tile),
         Store::Add => (out.iter_mut().zip(&*tile)).for_each(|(out, &value)| *out += value),

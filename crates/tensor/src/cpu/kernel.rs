@@ -42,10 +42,14 @@ pub(crate) fn instruction_set() -> InstructionSet {
 
 #[cfg(target_arch = "x86_64")]
 fn detect() -> InstructionSet {
-    let has_avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-    if has_avx512 {
+    let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let has_avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq");
+    if has_avx512 && has_avx2 {
         InstructionSet::Avx512
-    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    } else if has_avx2 {
         InstructionSet::Avx2
     } else {
         InstructionSet::Portable

@@ -1,5 +1,6 @@
 //! Functions of elements and of rows, written so that the compiler turns them into vector code.
 
+use super::vectorised::vectorised;
 use crate::operations::Activation;
 
 /// eˣ within 2 ULP; 0 below −87.3, largest finite power above 88.
@@ -96,48 +97,77 @@ pub(crate) fn sin(x: f32) -> f32 {
     f32::from_bits(value.to_bits() ^ (shifted.to_bits() << 31))
 }
 
-/// Applies a function to each element.
-pub(crate) fn activate(x: &mut [f32], activation: Activation) {
-    fn map(x: &mut [f32], function: impl Fn(f32) -> f32) {
-        x.iter_mut().for_each(|value| *value = function(*value));
+#[inline(always)]
+fn gelu_erf(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    const ROOT: f32 = 0.797_884_6;
+    0.5 * x * (1.0 + tanh(ROOT * (x + 0.044_715 * x * x * x)))
+}
+
+/// Applies a function to each element, for callers that are compiled for an instruction set themselves.
+#[inline(always)]
+pub(crate) fn activate_here(x: &mut [f32], activation: Activation) {
+    macro_rules! each {
+        ($value:ident => $result:expr) => {
+            for element in x.iter_mut() {
+                let $value = *element;
+                *element = $result;
+            }
+        };
     }
     match activation {
         Activation::Identity => {}
-        Activation::Relu => map(x, |x| x.max(0.0)),
-        Activation::LeakyRelu(slope) => map(x, |x| if x < 0.0 { x * slope } else { x }),
-        Activation::Elu => map(x, |x| if x < 0.0 { exp(x) - 1.0 } else { x }),
-        Activation::GeluErf => map(x, |x| {
-            0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
-        }),
-        Activation::GeluTanh => map(x, |x| {
-            const ROOT: f32 = 0.797_884_6;
-            0.5 * x * (1.0 + tanh(ROOT * (x + 0.044_715 * x * x * x)))
-        }),
-        Activation::Silu => map(x, |x| x * sigmoid(x)),
-        Activation::Mish => map(x, mish),
-        Activation::Tanh => map(x, tanh),
-        Activation::Sigmoid => map(x, sigmoid),
-        Activation::Exp => map(x, exp),
-        Activation::Sin => map(x, f32::sin),
-        Activation::Cos => map(x, f32::cos),
-        Activation::Abs => map(x, f32::abs),
+        Activation::Relu => each!(x => x.max(0.0)),
+        Activation::LeakyRelu(slope) => each!(x => if x < 0.0 { x * slope } else { x }),
+        Activation::Elu => each!(x => if x < 0.0 { exp(x) - 1.0 } else { x }),
+        Activation::GeluErf => each!(x => gelu_erf(x)),
+        Activation::GeluTanh => each!(x => gelu_tanh(x)),
+        Activation::Silu => each!(x => x * sigmoid(x)),
+        Activation::Mish => each!(x => mish(x)),
+        Activation::Tanh => each!(x => tanh(x)),
+        Activation::Sigmoid => each!(x => sigmoid(x)),
+        Activation::Exp => each!(x => exp(x)),
+        Activation::Sin => each!(x => x.sin()),
+        Activation::Cos => each!(x => x.cos()),
+        Activation::Abs => each!(x => x.abs()),
     }
 }
 
-/// x + sin²(α x) / (α + 1e-9).
-pub(crate) fn snake(x: &mut [f32], alpha: &[f32]) {
-    for (value, &alpha) in x.iter_mut().zip(alpha) {
-        let wave = sin(alpha * *value);
-        *value += wave * wave / (alpha + 1e-9);
-    }
-}
-
-/// The sum in sixteen lanes, then the lanes in pairs: one fixed order that vectorises.
-pub(crate) fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+/// The sum of a function of each element, in sixteen lanes, then the lanes in pairs: one fixed order that vectorises.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; 16];
-    for (index, value) in values.enumerate() {
-        lanes[index % 16] += value;
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane += term(value);
+        }
     }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane += term(value);
+    }
+    total(lanes)
+}
+
+/// The sum of products, in the order of [`sum`].
+#[inline(always)]
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    for (x, y) in x.chunks(16).zip(y.chunks(16)) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * y;
+        }
+    }
+    total(lanes)
+}
+
+/// Lanes in pairs.
+#[inline(always)]
+fn total(mut lanes: [f32; 16]) -> f32 {
     let mut width = 8;
     while width > 0 {
         for lane in 0..width {
@@ -148,17 +178,121 @@ pub(crate) fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     lanes[0]
 }
 
+#[inline(always)]
+fn largest(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
+}
+
+vectorised! {
+    /// Applies a function to each element.
+    pub(crate) fn activate(x: &mut [f32], activation: Activation) {
+        activate_here(x, activation);
+    }
+
+    /// x + sin²(α x) / (α + 1e-9).
+    pub(crate) fn snake(x: &[f32], alpha: &[f32], out: &mut [f32]) {
+        for ((out, &value), &alpha) in out.iter_mut().zip(x).zip(alpha) {
+            let wave = sin(alpha * value);
+            *out = value + wave * wave / (alpha + 1e-9);
+        }
+    }
+
+    /// silu(gate) · up.
+    pub(crate) fn gated_silu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+            *out = gate * sigmoid(gate) * up;
+        }
+    }
+
+    /// Softmax of one row, but for its last step: returns what the row is still to be multiplied by. A row of −∞ alone becomes zeros.
+    pub(crate) fn exponentials(x: &mut [f32]) -> f32 {
+        let largest = largest(x);
+        if largest == f32::NEG_INFINITY {
+            x.fill(0.0);
+            return 0.0;
+        }
+        x.iter_mut()
+            .for_each(|value| *value = exp(*value - largest));
+        1.0 / sum(x, |value| value)
+    }
+
+    /// x · factor.
+    pub(crate) fn scale(x: &mut [f32], factor: f32) {
+        x.iter_mut().for_each(|value| *value *= factor);
+    }
+
+    /// x + y.
+    pub(crate) fn add(x: &mut [f32], y: &[f32]) {
+        x.iter_mut().zip(y).for_each(|(x, &y)| *x += y);
+    }
+
+    /// x · scale + y · factor.
+    pub(crate) fn add_scaled(x: &mut [f32], scale: f32, y: &[f32], factor: f32) {
+        for (x, &y) in x.iter_mut().zip(y) {
+            *x = *x * scale + y * factor;
+        }
+    }
+
+    /// x · y.
+    pub(crate) fn multiply(x: &mut [f32], y: &[f32]) {
+        x.iter_mut().zip(y).for_each(|(x, &y)| *x *= y);
+    }
+
+    /// Mean 0 and variance 1, then scale and shift.
+    pub(crate) fn layer_norm(
+        x: &[f32],
+        weight: Option<&[f32]>,
+        bias: Option<&[f32]>,
+        epsilon: f32,
+        out: &mut [f32],
+    ) {
+        let mean = sum(x, |value| value) / x.len() as f32;
+        let variance = sum(x, |value| (value - mean) * (value - mean)) / x.len() as f32;
+        let factor = 1.0 / (variance + epsilon).sqrt();
+        (out.iter_mut().zip(x)).for_each(|(out, &value)| *out = (value - mean) * factor);
+        if let Some(weight) = weight {
+            (out.iter_mut().zip(weight)).for_each(|(out, &weight)| *out *= weight);
+        }
+        if let Some(bias) = bias {
+            (out.iter_mut().zip(bias)).for_each(|(out, &bias)| *out += bias);
+        }
+    }
+
+    /// Divided by the root mean square, then scaled.
+    pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        let mean_square = sum(x, |value| value * value) / x.len() as f32;
+        let factor = 1.0 / (mean_square + epsilon).sqrt();
+        for ((out, &value), &weight) in out.iter_mut().zip(x).zip(weight) {
+            *out = value * factor * weight;
+        }
+    }
+
+    /// One step of an LSTM layer; gates in the order input, forget, cell, output.
+    pub(crate) fn lstm_cell(gates: &[f32], cell: &mut [f32], hidden: &mut [f32]) {
+        let size = cell.len();
+        let (input, rest) = gates.split_at(size);
+        let (forget, rest) = rest.split_at(size);
+        let (candidate, output) = rest.split_at(size);
+        for (index, (cell, hidden)) in cell.iter_mut().zip(hidden).enumerate() {
+            *cell = sigmoid(forget[index]) * *cell + sigmoid(input[index]) * tanh(candidate[index]);
+            *hidden = sigmoid(output[index]) * tanh(*cell);
+        }
+    }
+}
+
 /// Softmax of one row; a row of −∞ alone becomes zeros.
 pub(crate) fn softmax(x: &mut [f32]) {
-    let largest = x
-        .iter()
-        .fold(f32::NEG_INFINITY, |most, &value| most.max(value));
-    if largest == f32::NEG_INFINITY {
-        x.fill(0.0);
-        return;
-    }
-    x.iter_mut()
-        .for_each(|value| *value = exp(*value - largest));
-    let factor = 1.0 / sum(x.iter().copied());
-    x.iter_mut().for_each(|value| *value *= factor);
+    let factor = exponentials(x);
+    scale(x, factor);
 }

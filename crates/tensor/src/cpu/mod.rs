@@ -13,6 +13,7 @@ mod maths;
 mod rows;
 mod toom_cook;
 mod unpack;
+mod vectorised;
 
 use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
@@ -143,14 +144,14 @@ impl Operations for Cpu {
     ) {
         let (scale, shift) = (scale.map(Vector::data), shift.map(Vector::data));
         rows::for_each(&self.threads, &mut out, |index, row| {
-            rows::layer_norm(x.row(index), scale, shift, epsilon, row);
+            maths::layer_norm(x.row(index), scale, shift, epsilon, row);
         });
     }
 
     fn rms_norm(&self, x: View<'_>, scale: &Vector, epsilon: f32, mut out: ViewMut<'_>) {
-        for row in 0..x.row_count() {
-            rows::rms_norm(x.row(row), scale.data(), epsilon, out.row_mut(row));
-        }
+        rows::for_each(&self.threads, &mut out, |index, row| {
+            maths::rms_norm(x.row(index), scale.data(), epsilon, row);
+        });
     }
 
     fn activate(&self, mut x: ViewMut<'_>, activation: Activation) {
@@ -159,34 +160,30 @@ impl Operations for Cpu {
         });
     }
 
-    fn snake(&self, mut x: ViewMut<'_>, alpha: &Vector) {
-        let alpha = alpha.data();
-        rows::for_each(&self.threads, &mut x, |_, row| maths::snake(row, alpha));
+    fn snake(&self, x: View<'_>, alpha: &Vector, mut out: ViewMut<'_>) {
+        rows::for_each(&self.threads, &mut out, |index, row| {
+            maths::snake(x.row(index), alpha.data(), row);
+        });
     }
 
     fn gated_silu(&self, x: View<'_>, mut out: ViewMut<'_>) {
         rows::for_each(&self.threads, &mut out, |index, row| {
             let (gate, up) = x.row(index).split_at(row.len());
-            row.copy_from_slice(gate);
-            maths::activate(row, Activation::Silu);
-            row.iter_mut().zip(up).for_each(|(value, &up)| *value *= up);
+            maths::gated_silu(gate, up, row);
         });
     }
 
     fn add_scaled(&self, mut x: ViewMut<'_>, scale: f32, y: View<'_>, factor: f32) {
         rows::for_each(&self.threads, &mut x, |index, row| {
             let y = y.row(if y.row_count() == 1 { 0 } else { index });
-            for (x, &y) in row.iter_mut().zip(y) {
-                *x = *x * scale + y * factor;
-            }
+            maths::add_scaled(row, scale, y, factor);
         });
     }
 
     fn multiply(&self, mut x: ViewMut<'_>, y: View<'_>) {
-        for index in 0..x.row_count() {
-            let y = y.row(if y.row_count() == 1 { 0 } else { index });
-            (x.row_mut(index).iter_mut().zip(y)).for_each(|(x, &y)| *x *= y);
-        }
+        rows::for_each(&self.threads, &mut x, |index, row| {
+            maths::multiply(row, y.row(if y.row_count() == 1 { 0 } else { index }));
+        });
     }
 
     fn copy(&self, x: View<'_>, mut out: ViewMut<'_>) {
@@ -242,7 +239,7 @@ impl Operations for Cpu {
 
     fn lstm_cell(&self, gates: View<'_>, mut cell: ViewMut<'_>, mut hidden: ViewMut<'_>) {
         for row in 0..gates.row_count() {
-            rows::lstm_cell(gates.row(row), cell.row_mut(row), hidden.row_mut(row));
+            maths::lstm_cell(gates.row(row), cell.row_mut(row), hidden.row_mut(row));
         }
     }
 

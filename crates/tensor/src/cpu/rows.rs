@@ -1,8 +1,6 @@
 //! Work on one row at a time.
 
 use super::gemm::SharedOutput;
-use super::maths::{activate, sum};
-use crate::operations::Activation;
 use crate::tensor::ViewMut;
 use crate::threads::Threads;
 
@@ -24,48 +22,4 @@ pub(crate) fn for_each(
             work(row, unsafe { output.row(row, 0, columns) });
         }
     });
-}
-
-/// Mean 0 and variance 1, then scale and shift.
-pub(crate) fn layer_norm(
-    x: &[f32],
-    scale: Option<&[f32]>,
-    shift: Option<&[f32]>,
-    epsilon: f32,
-    out: &mut [f32],
-) {
-    let mean = sum(x.iter().copied()) / x.len() as f32;
-    let variance = sum(x.iter().map(|&value| (value - mean) * (value - mean))) / x.len() as f32;
-    let factor = 1.0 / (variance + epsilon).sqrt();
-    (out.iter_mut().zip(x)).for_each(|(out, &value)| *out = (value - mean) * factor);
-    if let Some(scale) = scale {
-        (out.iter_mut().zip(scale)).for_each(|(out, &scale)| *out *= scale);
-    }
-    if let Some(shift) = shift {
-        (out.iter_mut().zip(shift)).for_each(|(out, &shift)| *out += shift);
-    }
-}
-
-/// Divided by the root mean square, then scaled.
-pub(crate) fn rms_norm(x: &[f32], scale: &[f32], epsilon: f32, out: &mut [f32]) {
-    let mean_square = sum(x.iter().map(|&value| value * value)) / x.len() as f32;
-    let factor = 1.0 / (mean_square + epsilon).sqrt();
-    for ((out, &value), &scale) in out.iter_mut().zip(x).zip(scale) {
-        *out = value * factor * scale;
-    }
-}
-
-/// Gates in the order input, forget, cell, output.
-pub(crate) fn lstm_cell(gates: &[f32], cell: &mut [f32], hidden: &mut [f32]) {
-    let size = cell.len();
-    for index in 0..size {
-        let mut sigmoids = [gates[index], gates[size + index], gates[3 * size + index]];
-        let mut candidate = [gates[2 * size + index]];
-        activate(&mut sigmoids, Activation::Sigmoid);
-        activate(&mut candidate, Activation::Tanh);
-        cell[index] = sigmoids[1] * cell[index] + sigmoids[0] * candidate[0];
-        let mut squashed = [cell[index]];
-        activate(&mut squashed, Activation::Tanh);
-        hidden[index] = sigmoids[2] * squashed[0];
-    }
 }

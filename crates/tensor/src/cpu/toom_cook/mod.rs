@@ -9,13 +9,14 @@ mod transform;
 
 use super::gemm::{self, Panels, Product, Rows, SharedOutput};
 use super::kernel::{self, InstructionSet};
+use super::maths::activate_here;
 use super::unpack::unpack;
+use super::vectorised::vectorised;
 use crate::layers::Conv1d;
 use crate::matrix::{PANEL, Vector};
 use crate::operations::{Activation, Store};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use transform::{FOUR_BY_FOUR, SIX_BY_THREE, Transform};
 
 /// Tiles of one task: with 256 channels its buffers take about a megabyte, half of them a core's second cache.
@@ -126,7 +127,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
 
     let panels = layer.weight.rows().div_ceil(PANEL);
     let points = SharedOutput::of(ViewMut::new(weights, POINTS, layout.point));
-    share(threads, layout.workers, panels, |worker, panel| {
+    threads.share(panels, |worker, panel| {
         // SAFETY: each worker has its own row.
         let buffer = unsafe { buffers.row(worker, 0, layout.task) };
         transform_panel(set, transform, layer, layout.parts, panel, buffer, &points);
@@ -139,106 +140,52 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     let bias = layer.bias.as_ref().map(Vector::data);
     let blocks = time.div_ceil(dilation).div_ceil(TILES * OUTPUTS);
     let output = SharedOutput::of(out);
-    share(
-        threads,
-        layout.workers,
-        blocks * dilation,
-        |worker, block| {
-            let (phase, first) = (block / blocks, block % blocks * TILES * OUTPUTS);
-            // Output rows of this sequence: those at phase, phase + dilation, …
-            let rows = (time + dilation - 1 - phase) / dilation;
-            let Some(rows @ 1..) = rows
-                .checked_sub(first)
-                .map(|rest| rest.min(TILES * OUTPUTS))
-            else {
-                return;
+    threads.share(blocks * dilation, |worker, block| {
+        let (phase, first) = (block / blocks, block % blocks * TILES * OUTPUTS);
+        // Output rows of this sequence: those at phase, phase + dilation, …
+        let rows = (time + dilation - 1 - phase) / dilation;
+        let Some(rows @ 1..) = rows
+            .checked_sub(first)
+            .map(|rest| rest.min(TILES * OUTPUTS))
+        else {
+            return;
+        };
+        // SAFETY: each worker has its own row.
+        let buffer = unsafe { buffers.row(worker, 0, layout.task) };
+        let tiles = rows.div_ceil(OUTPUTS);
+        let windows = tiles + layout.parts - 1;
+        let (values, sums) = buffer.split_at_mut(POINTS * windows * inputs);
+        let start = (phase * layout.sequence + first) * inputs;
+        transform_windows(transform, &padded[start..], inputs, windows, values);
+        for point in 0..POINTS {
+            let product = Product {
+                left: Rows {
+                    data: &values[point * windows * inputs..][..windows * inputs],
+                    count: tiles,
+                    stride: inputs,
+                    segments: 1,
+                    segment_len: layout.parts * inputs,
+                    segment_stride: 0,
+                },
+                right: Panels::Packed {
+                    data: &weights[point * layout.point..][..layout.point],
+                    outputs: wide,
+                },
+                bias: None,
+                activation: Activation::Identity,
+                store: Store::Overwrite,
             };
-            // SAFETY: each worker has its own row.
-            let buffer = unsafe { buffers.row(worker, 0, layout.task) };
-            let tiles = rows.div_ceil(OUTPUTS);
-            let windows = tiles + layout.parts - 1;
-            let (values, sums) = buffer.split_at_mut(POINTS * windows * inputs);
-            let start = (phase * layout.sequence + first) * inputs;
-            vectorised(set, || {
-                for window in 0..windows {
-                    let rows = &padded[start + window * OUTPUTS * inputs..][..POINTS * inputs];
-                    transform_window(transform, rows, inputs, window, windows, values);
-                }
-            });
-            for point in 0..POINTS {
-                let product = Product {
-                    left: Rows {
-                        data: &values[point * windows * inputs..][..windows * inputs],
-                        count: tiles,
-                        stride: inputs,
-                        segments: 1,
-                        segment_len: layout.parts * inputs,
-                        segment_stride: 0,
-                    },
-                    right: Panels::Packed {
-                        data: &weights[point * layout.point..][..layout.point],
-                        outputs: wide,
-                    },
-                    bias: None,
-                    activation: Activation::Identity,
-                    store: Store::Overwrite,
-                };
-                let sums = &mut sums[point * tiles * wide..][..tiles * wide];
-                gemm::multiply_here(&product, ViewMut::new(sums, tiles, wide));
-            }
-            for row in 0..rows {
-                let (tile, place) = (row / OUTPUTS, row % OUTPUTS);
-                // SAFETY: a row belongs to one phase and, in it, to one block.
-                let out = unsafe { output.row((first + row) * dilation + phase, 0, outputs) };
-                let sums = &sums[tile * wide..];
-                vectorised(set, || {
-                    combine(&transform.output[place], sums, tiles * wide, out);
-                    if let Some(bias) = bias {
-                        (out.iter_mut().zip(bias)).for_each(|(out, &bias)| *out += bias);
-                    }
-                });
-                super::maths::activate(out, activation);
-            }
-        },
-    );
-}
-
-/// Calls `work` with a worker's number for each of `count` pieces; a worker has one piece at a time.
-fn share(threads: &Threads, workers: usize, count: usize, work: impl Fn(usize, usize) + Sync) {
-    let next = AtomicUsize::new(0);
-    threads.for_each(workers, |worker| {
-        loop {
-            let piece = next.fetch_add(1, Ordering::Relaxed);
-            if piece >= count {
-                return;
-            }
-            work(worker, piece);
+            let sums = &mut sums[point * tiles * wide..][..tiles * wide];
+            gemm::multiply_here(&product, ViewMut::new(sums, tiles, wide));
+        }
+        for row in 0..rows {
+            let (tile, place) = (row / OUTPUTS, row % OUTPUTS);
+            // SAFETY: a row belongs to one phase and, in it, to one block.
+            let out = unsafe { output.row((first + row) * dilation + phase, 0, outputs) };
+            let (factors, sums) = (&transform.output[place], &sums[tile * wide..]);
+            combine(factors, sums, tiles * wide, bias, activation, out);
         }
     });
-}
-
-/// Runs `work`, which the compiler inlines, with the vectors of an instruction set.
-#[inline(always)]
-fn vectorised(set: InstructionSet, work: impl FnOnce()) {
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-    fn avx512(work: impl FnOnce()) {
-        work();
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn avx2(work: impl FnOnce()) {
-        work();
-    }
-    match set {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the instruction set comes from detection; the work is safe code.
-        InstructionSet::Avx512 => unsafe { avx512(work) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        InstructionSet::Avx2 => unsafe { avx2(work) },
-        InstructionSet::Portable => work(),
-    }
 }
 
 /// Copies rows with their zeros into one sequence for each step of the dilation.
@@ -271,24 +218,64 @@ fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
     let buffer = &*buffer;
     let first = panel * PANEL * parts * inputs;
     for (point, factors) in transform.kernel.iter().enumerate() {
-        // SAFETY: each panel is one piece of work and has its own columns.
-        let out = unsafe { points.row(point, first, parts * inputs * width) };
-        vectorised(set, || {
-            for (index, out) in out.chunks_exact_mut(LANES).enumerate() {
-                let (row, column) = (index * LANES / width, index * LANES % width);
-                let (part, input) = (row / inputs, row % inputs);
-                let mut sums = [0.0f32; LANES];
-                for (tap, &factor) in factors.iter().enumerate() {
-                    let tap = part * TAPS + tap;
-                    if tap < layer.kernel && factor != 0.0 {
-                        let start = (tap * inputs + input) * width + column;
-                        let weights = &buffer[start..start + LANES];
-                        (sums.iter_mut().zip(weights)).for_each(|(sum, w)| *sum += factor * w);
-                    }
-                }
-                out.copy_from_slice(&sums);
+        for part in 0..parts {
+            let (first, len) = (first + part * inputs * width, inputs * width);
+            // SAFETY: each panel is one piece of work and has its own columns.
+            let out = unsafe { points.row(point, first, len) };
+            let taps = &buffer[part * TAPS * len..layer.kernel.min((part + 1) * TAPS) * len];
+            weigh_taps(factors, taps, out);
+        }
+    }
+}
+
+vectorised! {
+    /// The sum of taps, each as long as `out`, by their factors.
+    fn weigh_taps(factors: &[f32], taps: &[f32], out: &mut [f32]) {
+        out.fill(0.0);
+        for (&factor, tap) in factors.iter().zip(taps.chunks_exact(out.len())) {
+            if factor != 0.0 {
+                (out.iter_mut().zip(tap)).for_each(|(sum, weight)| *sum += factor * weight);
             }
-        });
+        }
+    }
+
+    /// Windows of `POINTS` rows, one every `OUTPUTS` rows, to their points; point p of all windows begins at `p · windows · inputs`.
+    fn transform_windows<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+        transform: &Transform<OUTPUTS, TAPS, POINTS>,
+        rows: &[f32],
+        inputs: usize,
+        windows: usize,
+        values: &mut [f32],
+    ) {
+        for window in 0..windows {
+            let rows = &rows[window * OUTPUTS * inputs..][..POINTS * inputs];
+            transform_window(transform, rows, inputs, window, windows, values);
+        }
+    }
+
+    /// One output row from the points of its tile, which lie `stride` apart in `sums`.
+    fn combine<const POINTS: usize>(
+        factors: &[f32; POINTS],
+        sums: &[f32],
+        stride: usize,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        out: &mut [f32],
+    ) {
+        for (index, out) in out.chunks_mut(LANES).enumerate() {
+            let mut totals = [0.0f32; LANES];
+            for (point, &factor) in factors.iter().enumerate() {
+                if factor != 0.0 {
+                    let sums = &sums[point * stride + index * LANES..][..LANES];
+                    (totals.iter_mut().zip(sums)).for_each(|(total, sum)| *total += factor * sum);
+                }
+            }
+            out.copy_from_slice(&totals[..out.len()]);
+        }
+        if let Some(bias) = bias {
+            (out.iter_mut().zip(bias)).for_each(|(out, &bias)| *out += bias);
+        }
+        activate_here(out, activation);
     }
 }
 
@@ -327,25 +314,5 @@ fn transform_window<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize
             }
         }
         channel += lanes;
-    }
-}
-
-/// One output row from the points of its tile, which lie `stride` apart in `sums`.
-#[inline(always)]
-fn combine<const POINTS: usize>(
-    factors: &[f32; POINTS],
-    sums: &[f32],
-    stride: usize,
-    out: &mut [f32],
-) {
-    for (index, out) in out.chunks_mut(LANES).enumerate() {
-        let mut totals = [0.0f32; LANES];
-        for (point, &factor) in factors.iter().enumerate() {
-            if factor != 0.0 {
-                let sums = &sums[point * stride + index * LANES..][..LANES];
-                (totals.iter_mut().zip(sums)).for_each(|(total, sum)| *total += factor * sum);
-            }
-        }
-        out.copy_from_slice(&totals[..out.len()]);
     }
 }

@@ -1,0 +1,40 @@
+//! Code that the compiler turns into vectors, compiled once per instruction set and chosen at run time.
+
+/// Defines functions whose bodies are compiled for each instruction set. What a body calls must be `#[inline(always)]`: code that is not
+/// inlined keeps the narrow vectors that every machine has.
+macro_rules! vectorised {
+    ($(
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident $(<$(const $constant:ident: $kind:ty),+>)? (
+            $($argument:ident: $type:ty),* $(,)?
+        ) $(-> $result:ty)? $body:block
+    )+) => {$(
+        $(#[$attribute])*
+        $visibility fn $name $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
+            use $crate::cpu::kernel::{InstructionSet, instruction_set};
+            #[inline(always)]
+            fn portable $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+            fn avx512 $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
+                portable $(::<$($constant),+>)? ($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
+                portable $(::<$($constant),+>)? ($($argument),*)
+            }
+            match instruction_set() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the instruction set comes from detection; the body is safe code.
+                InstructionSet::Avx512 => unsafe { avx512 $(::<$($constant),+>)? ($($argument),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                InstructionSet::Avx2 => unsafe { avx2 $(::<$($constant),+>)? ($($argument),*) },
+                InstructionSet::Portable => portable $(::<$($constant),+>)? ($($argument),*),
+            }
+        }
+    )+};
+}
+
+pub(crate) use vectorised;

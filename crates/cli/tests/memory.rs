@@ -349,3 +349,31 @@ fn advise_draws_a_plot_that_needs_nothing_else() {
     let refused = memory(&["advise", path.to_str().unwrap(), "--plot", "plot.png"]);
     assert!(!refused.status.success());
 }
+
+#[test]
+fn output_that_nobody_reads_ends_a_command_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "run.trace", TRACE.as_bytes());
+    let path = path.to_str().unwrap();
+    for arguments in [
+        &["replay", path][..],
+        &["plan", path, "--capacity", "100MiB"],
+        &["advise", path, "--json"],
+        &["check", "expandable_segments:True"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
+            .arg("memory")
+            .args(arguments)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            (output.status.code(), error.as_str()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}

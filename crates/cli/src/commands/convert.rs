@@ -1,10 +1,12 @@
 //! `sottovoce convert`: a model folder at another precision, which loads faster and takes less room.
 
 use super::Outcome;
+use crate::output::print::output;
 use crate::output::size::mebibytes;
 use sottovoce_chatterbox::convert::convert_model;
 use sottovoce_chatterbox::weights::Source;
 use sottovoce_tensor::Precision;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,11 +24,12 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Outcome {
     let source = Source::open(&arguments.model)?;
     let converted = convert_model(&source, &arguments.out, arguments.precision)?;
-    println!(
+    writeln!(
+        output(),
         "{}: {} tensors, {}",
         arguments.out.display(),
         converted.tensors,
         mebibytes(converted.bytes)
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }

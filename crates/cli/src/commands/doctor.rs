@@ -2,10 +2,12 @@
 
 use super::Outcome;
 use crate::environment;
+use crate::output::print::output;
 use crate::output::size::{mebibytes, parse_bytes};
 use serde_json::{Value, json};
 use sottovoce::hub::OFFICIAL_MODELS;
 use sottovoce::{Engine, EngineOptions, PrecisionChoice, Source, Variant, doctor};
+use std::io::Write;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -37,28 +39,32 @@ pub fn run(arguments: Arguments) -> Outcome {
         "hub_offline": hub.offline,
         "hub_token": hub.token.is_some(),
     });
+    let mut out = output();
     if arguments.json {
         let report = json!({ "machine": machine, "budget_bytes": budget, "fits": fits, "settings": settings });
-        println!("{report:#}");
+        writeln!(out, "{report:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    writeln!(
+        out,
         "platform      {}, {} cores, {}",
         machine.platform,
         machine.cores,
         machine.instruction_sets.join(" ")
-    );
+    )?;
     let shown = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
-    println!(
+    writeln!(
+        out,
         "memory        {} in all, {} free",
         shown(machine.memory_total_bytes),
         shown(machine.memory_available_bytes)
-    );
+    )?;
     if let Some(limit) = machine.memory_limit_bytes {
-        println!("limit         {}", mebibytes(limit));
+        writeln!(out, "limit         {}", mebibytes(limit))?;
     }
     for device in &machine.cuda_devices {
-        println!(
+        writeln!(
+            out,
             "cuda {:<8} {}, {} in all, {} free, driver for CUDA {}.{}",
             device.ordinal,
             device.name,
@@ -66,40 +72,47 @@ pub fn run(arguments: Arguments) -> Outcome {
             mebibytes(device.free_bytes),
             device.driver_version / 1000,
             device.driver_version % 1000 / 10
-        );
+        )?;
     }
-    println!("voices        {}", environment::voices_folder().display());
-    println!(
+    writeln!(
+        out,
+        "voices        {}",
+        environment::voices_folder().display()
+    )?;
+    writeln!(
+        out,
         "hub cache     {}{}",
         hub.cache.display(),
         if hub.offline { " (offline)" } else { "" }
-    );
+    )?;
     for model in &OFFICIAL_MODELS {
         let folder = model.cached(&hub);
-        println!(
+        writeln!(
+            out,
             "model {:<7} {}",
             model.name,
             folder.map_or_else(
                 || "not here".to_owned(),
                 |folder| folder.display().to_string()
             )
-        );
+        )?;
     }
     for note in &machine.notes {
-        println!("note          {note}");
+        writeln!(out, "note          {note}")?;
     }
-    println!("fits in {}:", shown(budget));
+    writeln!(out, "fits in {}:", shown(budget))?;
     for fit in &fits {
         let streams = fit["streams_fit"].as_u64().unwrap_or(0);
         let one = fit["one_stream_bytes"]
             .as_u64()
             .map_or_else(|| "unknown".to_owned(), mebibytes);
-        println!(
+        writeln!(
+            out,
             "  {:<6} {:<5} {:>4} streams (one takes {one})",
             fit["model"].as_str().unwrap_or(""),
             fit["precision"].as_str().unwrap_or(""),
             streams
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

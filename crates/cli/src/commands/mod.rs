@@ -11,6 +11,7 @@ mod speak;
 mod validate;
 mod voice;
 
+use crate::output::print::{is_reader_gone, note};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -63,8 +64,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        ExitCode::FAILURE
-    })
+    match outcome {
+        Ok(code) => code,
+        Err(error) if is_reader_gone(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            note!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

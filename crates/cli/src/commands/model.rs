@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use crate::environment;
+use crate::output::print::output;
 use crate::output::size::mebibytes;
 use serde_json::json;
 use sottovoce::hub::{OFFICIAL_MODELS, OfficialModel};
@@ -37,6 +38,7 @@ pub fn run(arguments: Arguments) -> Outcome {
 }
 
 fn list(as_json: bool) -> Outcome {
+    let mut out = output();
     let settings = environment::hub_settings();
     let models: Vec<_> = OFFICIAL_MODELS
         .iter()
@@ -47,20 +49,22 @@ fn list(as_json: bool) -> Outcome {
             .iter()
             .map(|(model, folder)| json!({ "name": model.name, "repository": model.repository, "folder": folder }))
             .collect();
-        println!(
+        writeln!(
+            out,
             "{:#}",
             json!({ "embedded": "pico", "models": models, "cache": settings.cache })
-        );
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<7} in this program", "pico");
+    writeln!(out, "{:<7} in this program", "pico")?;
     for (model, folder) in models {
         match folder {
-            Some(folder) => println!("{:<7} {}", model.name, folder.display()),
-            None => println!(
+            Some(folder) => writeln!(out, "{:<7} {}", model.name, folder.display())?,
+            None => writeln!(
+                out,
                 "{:<7} not here; `sottovoce model download {}` fetches {}",
                 model.name, model.name, model.repository
-            ),
+            )?,
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -84,6 +88,6 @@ fn download(name: &str) -> Outcome {
     if terminal {
         eprint!("\r\x1b[2K");
     }
-    println!("{}", folder.display());
+    writeln!(output(), "{}", folder.display())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! `sottovoce serve`: the HTTP and WebSocket server with its page.
 
 use super::Outcome;
+use crate::output::print::{note, output};
 use crate::output::size::parse_bytes;
 use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
 use sottovoce_server::{App, Limits, ServerOptions, openapi_document, serve};
@@ -88,7 +89,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     if arguments.openapi {
-        println!("{}", openapi_document().to_pretty_json()?);
+        writeln!(output(), "{}", openapi_document().to_pretty_json()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(url) = &arguments.probe {
@@ -192,21 +193,20 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
 
 fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
     if json {
-        println!(
+        writeln!(
+            out,
             "{}",
             serde_json::json!({"address": address.to_string(), "streams_max": streams})
-        );
+        )?;
         return;
     }
     let fit = streams.map_or_else(
         || "the model loads with the first request".to_owned(),
         |streams| format!("{streams} streams fit"),
     );
-    eprintln!("listening on http://{address}; {fit}");
+    note!("listening on http://{address}; {fit}");
     if !address.ip().is_loopback() {
-        eprintln!(
-            "others can reach this address: give --api-key-file where not everyone may speak"
-        );
+        note!("others can reach this address: give --api-key-file where not everyone may speak");
     }
 }
 

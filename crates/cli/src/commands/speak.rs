@@ -3,6 +3,7 @@
 use super::Outcome;
 use crate::environment;
 use crate::output::player::Player;
+use crate::output::print;
 use crate::output::progress::Progress;
 use crate::output::size::parse_bytes;
 use crate::source::{model_source, voice_source};
@@ -217,7 +218,7 @@ impl Output {
 }
 
 fn write_to_pipe(buffer: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut pipe = std::io::stdout().lock();
+    let mut pipe = print::output();
     pipe.write_all(buffer)?;
     buffer.clear();
     pipe.flush()

@@ -1,10 +1,12 @@
 //! `sottovoce validate`: tries the memory promise out; the exit status says whether it held.
 
 use super::Outcome;
+use crate::output::print::{note, output};
 use crate::output::size::parse_bytes;
 use crate::source::model_source;
 use sottovoce::validate::{ValidateOptions, validate};
 use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source, parse_variant};
+use std::io::Write;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -77,16 +79,18 @@ pub fn run(arguments: Arguments) -> Outcome {
         faults_max: arguments.faults_max.max(1),
         sentence_tokens_max: arguments.sentence_tokens_max,
     };
-    let report = validate(&options, &mut |step| eprintln!("{step}"))?;
+    let report = validate(&options, &mut |step| note!("{step}"))?;
+    let mut out = output();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         let verdict = |held: bool| if held { "held" } else { "DID NOT HOLD" };
         for (name, run) in [
             ("one stream", &report.endurance.one_stream),
             ("short utterances", &report.endurance.short_utterances),
         ] {
-            println!(
+            writeln!(
+                out,
                 "endurance, {name}: {:.0} s of speech, {} bytes held when settled, {} at the end, resident {:+} bytes, fragmentation {:.1} %, {} driver calls, RTF {:.2}: {}",
                 run.audio_seconds,
                 run.reserved_settled_bytes,
@@ -96,10 +100,11 @@ pub fn run(arguments: Arguments) -> Outcome {
                 run.driver_calls,
                 run.rtf,
                 verdict(run.held)
-            );
+            )?;
         }
         let voices = &report.voices;
-        println!(
+        writeln!(
+            out,
             "voices: {} switches over {}, {} bytes before, {} after, {} a voice: {}",
             voices.switches,
             voices.voices,
@@ -107,9 +112,10 @@ pub fn run(arguments: Arguments) -> Outcome {
             voices.allocated_after_bytes,
             voices.voice_bytes,
             verdict(voices.held)
-        );
+        )?;
         let streams = &report.streams;
-        println!(
+        writeln!(
+            out,
             "streams: {} at once, {} fit {} bytes, {} finished, {} equal to themselves alone, {} bytes at the peak: {}",
             streams.streams,
             streams.streams_fit,
@@ -118,13 +124,14 @@ pub fn run(arguments: Arguments) -> Outcome {
             streams.equal,
             streams.reserved_peak_bytes,
             verdict(streams.held)
-        );
+        )?;
         for error in &streams.errors {
-            println!("  {error}");
+            writeln!(out, "  {error}")?;
         }
         let pressure = &report.pressure;
         let faults = &pressure.faults;
-        println!(
+        writeln!(
+            out,
             "pressure: minimum {} bytes {}; one page less: {}",
             pressure.minimum_bytes,
             if pressure.minimum_works {
@@ -133,13 +140,15 @@ pub fn run(arguments: Arguments) -> Outcome {
                 "FAILS"
             },
             pressure.one_page_less
-        );
-        println!(
+        )?;
+        writeln!(
+            out,
             "pressure: memory taken in mid-sentence: {}",
             pressure.taken_in_mid_sentence
-        );
-        println!("pressure: {}", pressure.newcomer);
-        println!(
+        )?;
+        writeln!(out, "pressure: {}", pressure.newcomer)?;
+        writeln!(
+            out,
             "pressure: {} faults over {} driver calls: {} spoke on, {} ended with an error, {} differed, {} leaked: {}",
             faults.runs,
             faults.calls,
@@ -148,7 +157,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             faults.different,
             faults.leaked,
             verdict(pressure.held)
-        );
+        )?;
     }
     Ok(if report.held {
         ExitCode::SUCCESS

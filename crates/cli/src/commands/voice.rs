@@ -2,10 +2,12 @@
 
 use super::Outcome;
 use crate::environment;
+use crate::output::print::output;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::source::model_source;
 use serde_json::json;
 use sottovoce::{Engine, EngineOptions, VoiceSource, VoiceStore};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,6 +48,7 @@ enum Command {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
+    let mut out = output();
     let store = VoiceStore::new(environment::voices_folder());
     match arguments.command {
         Command::Prepare {
@@ -71,19 +74,24 @@ pub fn run(arguments: Arguments) -> Outcome {
             let voice = engine.voice(VoiceSource::Clip(clip))?;
             voice.save(&path)?;
             let report = engine.memory_report();
-            println!(
+            writeln!(
+                out,
                 "{} (peak memory {})",
                 path.display(),
                 mebibytes(report.reserved_peak_bytes)
-            );
+            )?;
         }
         Command::List { json: as_json } => {
             let names = store.names()?;
             if as_json {
-                println!("{:#}", json!({ "folder": store.folder(), "voices": names }));
+                writeln!(
+                    out,
+                    "{:#}",
+                    json!({ "folder": store.folder(), "voices": names })
+                )?;
             } else {
                 for name in names {
-                    println!("{name}");
+                    writeln!(out, "{name}")?;
                 }
             }
         }

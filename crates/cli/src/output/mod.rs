@@ -2,6 +2,7 @@
 
 pub mod memory_plot;
 pub mod player;
+pub mod print;
 pub mod progress;
 pub mod reading;
 pub mod size;

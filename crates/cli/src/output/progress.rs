@@ -1,5 +1,6 @@
 //! The line that follows a stream on a terminal; nothing in a pipe.
 
+use super::print::note;
 use super::size::mebibytes;
 use sottovoce::ChunkMetrics;
 use std::io::{IsTerminal, Write};
@@ -40,7 +41,7 @@ impl Progress {
 
     /// The run's figures, in one line.
     pub fn summary(&self, metrics: &ChunkMetrics) {
-        eprintln!(
+        note!(
             "{:.1} s of speech, first audio after {:.0} ms, RTF {:.2}, peak memory {}",
             metrics.total_audio_duration,
             metrics.latency_to_first_chunk * 1000.0,

@@ -3,10 +3,12 @@
 mod speed;
 
 use super::Outcome;
+use crate::output::print::{note, output};
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::source::model_source;
 use sottovoce::bench::{self, BenchOptions};
 use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source, parse_variant};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -84,21 +86,24 @@ pub fn run(arguments: Arguments) -> Outcome {
         text: arguments.text,
         audio_seconds_max: arguments.audio_seconds,
     };
-    let report = bench::bench(&options, &mut |step| eprintln!("{step}"))?;
+    let report = bench::bench(&options, &mut |step| note!("{step}"))?;
     if let Some(path) = &arguments.html {
         std::fs::write(path, bench::html(&report))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
+    let mut out = output();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    writeln!(
+        out,
         "{:<24} {:>14} {:>12} {:>12} {:>6} {:>6} {:>6}",
         "", "peak reserved", "of reference", "first audio", "RTF", "frag.", "calls"
-    );
+    )?;
     for run in &report.runs {
-        println!(
+        writeln!(
+            out,
             "{:<24} {:>14} {:>10.1} % {:>10.2} s {:>6.2} {:>4.1} % {:>6.1}",
             format!("{:?}, {:?}", run.precision, run.profile).to_lowercase(),
             mebibytes(run.peak_reserved_bytes),
@@ -107,12 +112,13 @@ pub fn run(arguments: Arguments) -> Outcome {
             run.rtf,
             run.fragmentation_max * 100.0,
             run.driver_calls_per_chunk
-        );
+        )?;
     }
-    println!(
+    writeln!(
+        out,
         "{:<24} {:>14}",
         "reference, f32 base",
         mebibytes(report.reference_peak_reserved_bytes)
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,10 @@
 //! `sottovoce bench speed`: the time of each stage with full-size random weights.
 
 use crate::commands::Outcome;
+use crate::output::print::output;
 use sottovoce::bench::{SpeedOptions, speed};
 use sottovoce::{Variant, parse_variant};
+use std::io::Write;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -31,22 +33,29 @@ pub fn run(arguments: &Arguments) -> Outcome {
         threads: arguments.threads,
         sound: !arguments.t3_only,
     })?;
+    let mut out = output();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} with {} threads", report.device, report.threads);
-    println!(
+    writeln!(out, "{} with {} threads", report.device, report.threads)?;
+    writeln!(
+        out,
         "{:<34} {:>10.1} MiB",
         "weights",
         report.weights_bytes as f64 / 1048576.0
-    );
-    println!("{:<34} {:>10.2} s", "loading", report.load_s);
-    println!("{:<34} {:>10.2} ms", "T3, one token", report.t3_token_ms);
-    println!(
+    )?;
+    writeln!(out, "{:<34} {:>10.2} s", "loading", report.load_s)?;
+    writeln!(
+        out,
+        "{:<34} {:>10.2} ms",
+        "T3, one token", report.t3_token_ms
+    )?;
+    writeln!(
+        out,
         "{:<34} {:>10.2} ms",
         "T3, one token of eight streams", report.t3_step8_ms
-    );
+    )?;
     for (name, seconds) in [
         ("S3Gen, 75 tokens", report.s3gen_75_s),
         ("S3Gen, 150 tokens", report.s3gen_150_s),
@@ -54,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ("vocoder, 6 s", report.hift_6s_s),
     ] {
         if let Some(seconds) = seconds {
-            println!("{name:<34} {seconds:>10.2} s");
+            writeln!(out, "{name:<34} {seconds:>10.2} s")?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 use super::{DEVICE_BYTES, Outcome};
 use crate::output::memory_plot;
+use crate::output::print::{Output, output};
 use crate::output::reading::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::output::table::Table;
@@ -9,6 +10,7 @@ use clap::Args;
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
 use sottovoce_memory::trace::advise::{Advice, AdviseOptions, Share, Tried, advise};
 use sottovoce_memory::trace::{Reader, TraceError};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -83,12 +85,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
         std::fs::write(path, memory_plot::draw(&advice, timeline, format))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
+    let mut out = output();
     if arguments.json {
-        println!("{}", serde_json::to_string(&advice)?);
+        writeln!(out, "{}", serde_json::to_string(&advice)?)?;
     } else {
-        print(&advice, options.device_bytes, origin);
+        print(&mut out, &advice, options.device_bytes, origin)?;
         if let Some(path) = &arguments.plot {
-            println!("\nplot: {}", path.display());
+            writeln!(out, "\nplot: {}", path.display())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -103,20 +106,22 @@ fn from_environment() -> (String, &'static str) {
     (String::new(), "the defaults")
 }
 
-fn print(advice: &Advice, device_bytes: u64, origin: &str) {
-    println!(
+fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> io::Result<()> {
+    writeln!(
+        out,
         "{} events on a device of {}; today's settings are from {origin}",
         advice.events,
         mebibytes(device_bytes)
-    );
+    )?;
     if let Some(recorded) = &advice.recorded {
-        println!(
+        writeln!(
+            out,
             "recorded: {} reserved at most, {} in the end",
             mebibytes(recorded.peak_reserved),
             mebibytes(recorded.end_reserved)
-        );
+        )?;
     }
-    println!();
+    writeln!(out)?;
     let mut table = Table::new(&[
         "settings, best first",
         "peak reserved",
@@ -137,10 +142,11 @@ fn print(advice: &Advice, device_bytes: u64, origin: &str) {
             &tried.ooms.to_string(),
         ]);
     }
-    print!("{table}");
-    println!();
+    write!(out, "{table}")?;
+    writeln!(out)?;
     let peak = &advice.at_peak;
-    println!(
+    writeln!(
+        out,
         "most is live at event {}{}: {}",
         peak.event,
         match peak.phase.as_str() {
@@ -148,19 +154,21 @@ fn print(advice: &Advice, device_bytes: u64, origin: &str) {
             phase => format!(" (phase `{phase}`)"),
         },
         mebibytes(peak.bytes)
-    );
-    print_shares("allocated by", &peak.by_tag, peak.bytes);
-    print_shares("allocated in phase", &peak.by_phase, peak.bytes);
-    println!();
-    println!(
+    )?;
+    print_shares(out, "allocated by", &peak.by_tag, peak.bytes)?;
+    print_shares(out, "allocated in phase", &peak.by_phase, peak.bytes)?;
+    writeln!(out)?;
+    writeln!(
+        out,
         "no option can save {}: these bytes are live at once; only the program can free or shrink them",
         mebibytes(advice.beyond_options)
-    );
-    println!();
-    println!("{}", advice.recommendation.reason);
+    )?;
+    writeln!(out)?;
+    writeln!(out, "{}", advice.recommendation.reason)?;
     if let Some(line) = &advice.recommendation.line {
-        println!("    {line}");
+        writeln!(out, "    {line}")?;
     }
+    Ok(())
 }
 
 fn row_name(tried: &Tried) -> String {
@@ -168,7 +176,7 @@ fn row_name(tried: &Tried) -> String {
     tried.name() + mark
 }
 
-fn print_shares(title: &str, shares: &[Share], total: u64) {
+fn print_shares(out: &mut Output, title: &str, shares: &[Share], total: u64) -> io::Result<()> {
     let mut table = Table::new(&[title, "bytes", "share", "allocations"]);
     for share in shares.iter().take(OWNERS_SHOWN) {
         let percent = share.bytes as f64 / total.max(1) as f64 * 100.0;
@@ -179,5 +187,6 @@ fn print_shares(title: &str, shares: &[Share], total: u64) {
             &share.count.to_string(),
         ]);
     }
-    print!("{table}");
+    write!(out, "{table}")?;
+    Ok(())
 }

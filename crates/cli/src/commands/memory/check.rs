@@ -1,10 +1,12 @@
 //! `sottovoce memory check`: what each option of an allocator configuration does.
 
 use super::Outcome;
+use crate::output::print::{Output, output};
 use crate::output::size::mebibytes;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use sottovoce_memory::pool::explain::{self, Explanation, Measured, Verdict};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -66,21 +68,25 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let platform = explain::Platform::from(arguments.platform);
     let explanations = explain::explain(&arguments.conf, platform);
     let error = sottovoce_memory::PoolConfiguration::parse(&arguments.conf).err();
+    let mut out = output();
     if arguments.json {
         let error = error
             .as_ref()
             .map(|error| json!({ "text": error.to_string(), "offset": error.offset }));
-        println!(
+        writeln!(
+            out,
             "{}",
             json!({ "conf": arguments.conf, "platform": platform, "valid": error.is_none(), "error": error, "options": explanations })
-        );
+        )?;
     } else {
         for explanation in &explanations {
-            print(explanation);
+            print(&mut out, explanation)?;
         }
         match &error {
-            Some(error) => println!("PyTorch would stop: {error} (byte {})", error.offset),
-            None if explanations.is_empty() => println!("no options: everything is as by default"),
+            Some(error) => writeln!(out, "PyTorch would stop: {error} (byte {})", error.offset)?,
+            None if explanations.is_empty() => {
+                writeln!(out, "no options: everything is as by default")?
+            }
             None => {}
         }
     }
@@ -91,22 +97,23 @@ pub fn run(arguments: &Arguments) -> Outcome {
     })
 }
 
-fn print(explanation: &Explanation) {
+fn print(out: &mut Output, explanation: &Explanation) -> io::Result<()> {
     let setting = match explanation.value.as_str() {
         "" => explanation.option.clone(),
         value => format!("{}:{value}", explanation.option),
     };
-    println!("{setting}  —  {}", verdict(explanation.verdict));
+    writeln!(out, "{setting}  —  {}", verdict(explanation.verdict))?;
     for line in wrap(&explanation.explanation, WIDTH - 4) {
-        println!("    {line}");
+        writeln!(out, "    {line}")?;
     }
     if let Some(measured) = &explanation.measured {
-        println!("    measured: {}", figures(measured));
+        writeln!(out, "    measured: {}", figures(measured))?;
     }
     if let Some(suggestion) = &explanation.suggestion {
-        println!("    instead: {suggestion}");
+        writeln!(out, "    instead: {suggestion}")?;
     }
-    println!();
+    writeln!(out)?;
+    Ok(())
 }
 
 fn verdict(verdict: Verdict) -> &'static str {

@@ -1,12 +1,13 @@
 //! `sottovoce memory convert`: a trace in another format.
 
 use super::Outcome;
+use crate::output::print::output;
 use crate::output::reading::Reading;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use sottovoce_memory::trace::{self, Reader, TraceFormat, WriteError};
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -80,16 +81,19 @@ pub fn run(arguments: &Arguments) -> Outcome {
         Format::Text => "text",
         Format::Snapshot => "snapshot",
     };
+    let mut out = output();
     if arguments.json {
-        println!(
+        writeln!(
+            out,
             "{}",
             json!({ "events": events, "format": format, "compressed": compressed, "bytes": bytes })
-        );
+        )?;
     } else {
-        println!(
+        writeln!(
+            out,
             "{events} events, {bytes} bytes of {format} in {}",
             arguments.out.display()
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,14 @@
 //! `sottovoce memory plan`: how small an arena a trace's allocations fit into when their future is known.
 
 use super::Outcome;
+use crate::output::print::{Output, output};
 use crate::output::reading::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use clap::Args;
 use serde_json::json;
 use sottovoce_memory::plan::{self, Lifetime, Plan, SolveOptions};
 use sottovoce_memory::trace::{Lifetimes, Reader};
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -78,6 +79,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         .flat_map(|refusal| &refusal.smallest)
         .map(|&index| input.names[index].as_str())
         .collect();
+    let mut out = output();
     if arguments.json {
         let mut object = json!({
             "lower_bound": plan.lower_bound,
@@ -92,12 +94,12 @@ pub fn run(arguments: &Arguments) -> Outcome {
             object["fits"] = json!(refusal.is_none());
             object["smallest_subset"] = json!(smallest);
         }
-        println!("{object}");
+        writeln!(out, "{object}")?;
     } else {
-        print(&input, &plan, seconds);
+        print(&mut out, &input, &plan, seconds)?;
         match (&refusal, arguments.capacity) {
-            (Some(refusal), _) => explain(refusal, &smallest),
-            (None, Some(capacity)) => println!("it fits {capacity} bytes"),
+            (Some(refusal), _) => explain(&mut out, refusal, &smallest)?,
+            (None, Some(capacity)) => writeln!(out, "it fits {capacity} bytes")?,
             (None, None) => {}
         }
     }
@@ -177,34 +179,39 @@ fn buffer_list(path: &Path) -> Result<Option<Vec<Lifetime>>, Box<dyn std::error:
     ))
 }
 
-fn print(input: &Input, plan: &Plan, seconds: f64) {
+fn print(out: &mut Output, input: &Input, plan: &Plan, seconds: f64) -> io::Result<()> {
     let above = if plan.lower_bound == 0 {
         0.0
     } else {
         (plan.peak as f64 / plan.lower_bound as f64 - 1.0) * 100.0
     };
-    println!(
+    writeln!(
+        out,
         "lower bound   {:>14}   {} bytes: the most that is live at once",
         mebibytes(plan.lower_bound),
         plan.lower_bound
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "planned peak  {:>14}   {} bytes: {above:.2} % above",
         mebibytes(plan.peak),
         plan.peak
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{} allocations placed and checked in {seconds:.2} s",
         input.lifetimes.len()
-    );
+    )?;
+    Ok(())
 }
 
-fn explain(refusal: &plan::DoesNotFit, smallest: &[&str]) {
-    println!("{refusal}");
+fn explain(out: &mut Output, refusal: &plan::DoesNotFit, smallest: &[&str]) -> io::Result<()> {
+    writeln!(out, "{refusal}")?;
     for name in smallest.iter().take(SHOWN_MAX) {
-        println!("    {name}");
+        writeln!(out, "    {name}")?;
     }
     if smallest.len() > SHOWN_MAX {
-        println!("    and {} more", smallest.len() - SHOWN_MAX);
+        writeln!(out, "    and {} more", smallest.len() - SHOWN_MAX)?;
     }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! `sottovoce memory replay`: a trace through the pool.
 
 use super::{DEVICE_BYTES, Outcome};
+use crate::output::print::{Output, note, output};
 use crate::output::reading::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::output::table::Table;
@@ -10,6 +11,7 @@ use sottovoce_memory::driver::{Driver, HostDriver, SimulatedDriver};
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
 use sottovoce_memory::trace::replay::{Replay, ReplayReport};
 use sottovoce_memory::trace::{Reader, SnapshotSummary};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -87,25 +89,27 @@ pub fn run(arguments: &Arguments) -> Outcome {
     drop(reading);
     outcome?;
     let report = replay.report();
+    let mut out = output();
     if arguments.json {
         let mut object = serde_json::to_value(report)?;
         if let Some(recorded) = &recorded {
             object["recorded"] = serde_json::to_value(recorded)?;
         }
-        println!("{object}");
+        writeln!(out, "{object}")?;
     } else {
-        print(&report);
+        print(&mut out, &report)?;
         if let Some(recorded) = &recorded {
-            compare(&report, recorded);
+            compare(&mut out, &report, recorded)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Sets the end of a snapshot's replay against what was recorded.
-fn compare(report: &ReplayReport, recorded: &SnapshotSummary) {
-    println!();
-    println!(
+fn compare(out: &mut Output, report: &ReplayReport, recorded: &SnapshotSummary) -> io::Result<()> {
+    writeln!(out)?;
+    writeln!(
+        out,
         "recorded on device {} under {}: {} reserved at most, {} in the end",
         recorded.device,
         match recorded.configuration.as_str() {
@@ -114,22 +118,25 @@ fn compare(report: &ReplayReport, recorded: &SnapshotSummary) {
         },
         mebibytes(recorded.peak_reserved),
         mebibytes(recorded.end_reserved)
-    );
+    )?;
     let difference = i128::from(report.end_reserved) - i128::from(recorded.end_reserved);
     match difference {
-        0 => println!("the replay ends with the same bytes reserved"),
-        _ => println!(
+        0 => writeln!(out, "the replay ends with the same bytes reserved")?,
+        _ => writeln!(
+            out,
             "the replay ends with {} {} reserved ({:+.2} %)",
             mebibytes(difference.unsigned_abs() as u64),
             if difference > 0 { "more" } else { "less" },
             difference as f64 / recorded.end_reserved.max(1) as f64 * 100.0
-        ),
+        )?,
     }
-    println!(
+    writeln!(
+        out,
         "{} allocations of {} were live before the recording began",
         recorded.start_live_count,
         mebibytes(recorded.start_live)
-    );
+    )?;
+    Ok(())
 }
 
 fn configuration(text: Option<&str>) -> Result<PoolConfiguration, Box<dyn std::error::Error>> {
@@ -139,7 +146,7 @@ fn configuration(text: Option<&str>) -> Result<PoolConfiguration, Box<dyn std::e
             let lookup = |name: &str| std::env::var(name).ok();
             let (configuration, variable) = PoolConfiguration::from_variables(lookup)?;
             if let Some(variable) = variable {
-                eprintln!("configuration from {variable}");
+                note!("configuration from {variable}");
             }
             configuration
         }
@@ -152,7 +159,7 @@ fn configuration(text: Option<&str>) -> Result<PoolConfiguration, Box<dyn std::e
     Ok(configuration)
 }
 
-fn print(report: &ReplayReport) {
+fn print(out: &mut Output, report: &ReplayReport) -> io::Result<()> {
     let mut table = Table::new(&["", "at most", "at the end"]);
     table.row(&["requested", &mebibytes(report.peak_requested), ""]);
     table.row(&[
@@ -170,18 +177,22 @@ fn print(report: &ReplayReport) {
         &format!("{:.1} %", report.fragmentation_peak * 100.0),
         "",
     ]);
-    print!("{table}");
-    println!();
-    println!(
+    write!(out, "{table}")?;
+    writeln!(out)?;
+    writeln!(
+        out,
         "{} events, {:.0} ns each",
         report.events, report.ns_per_event
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{} driver allocations, {} given back",
         report.driver_allocs, report.driver_frees
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{} retries after emptying the cache, {} out of memory",
         report.retries, report.ooms
-    );
+    )?;
+    Ok(())
 }

@@ -1,0 +1,73 @@
+//! Text for standard output and standard error, either of which may be gone.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind, Stdout, Write};
+
+/// Standard output. Where its reader has left, as `head` does, writing fails with an error that [`is_reader_gone`] knows.
+pub struct Output(Stdout);
+
+/// Standard output, for `writeln!`.
+pub fn output() -> Output {
+    Output(io::stdout())
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(mark)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(mark)
+    }
+}
+
+fn mark(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::BrokenPipe => io::Error::new(ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
+    }
+}
+
+/// Whoever read standard output has left.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("nobody reads standard output any more")
+    }
+}
+
+impl Error for ReaderGone {}
+
+/// Whether a command ended because nobody reads its output any more: nothing went wrong then.
+pub fn is_reader_gone(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .is_some_and(|inner| inner.is::<ReaderGone>())
+}
+
+/// A line on standard error; that nobody reads it is no reason to stop.
+macro_rules! note {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($part)*);
+    }};
+}
+pub(crate) use note;
+
+#[cfg(test)]
+mod tests {
+    use super::{is_reader_gone, mark};
+    use std::io::{self, ErrorKind};
+
+    #[test]
+    fn only_a_broken_pipe_of_standard_output_counts_as_a_reader_gone() {
+        assert!(is_reader_gone(&mark(ErrorKind::BrokenPipe.into())));
+        assert!(!is_reader_gone(&mark(ErrorKind::StorageFull.into())));
+        let elsewhere = io::Error::from(ErrorKind::BrokenPipe);
+        assert!(!is_reader_gone(&elsewhere), "a socket, for example");
+    }
+}

@@ -1,9 +1,10 @@
 //! What the pickle reader takes, refuses and never does.
 
 use sottovoce_formats::pickle::{
-    self, Disposition, Globals, Limits, Listener, Node, Parser, PickleErrorKind, Step, Value, View,
-    Writer,
+    self, Disposition, Globals, Limits, Listener, MemoUse, Node, Parser, PickleErrorKind, Step,
+    Value, View, Writer,
 };
+use std::sync::Arc;
 
 fn inert() -> Limits {
     Limits {
@@ -232,7 +233,10 @@ fn a_listener_sees_items_in_order_and_frees_them() {
         memory_bytes: 1 << 20,
         ..Limits::default()
     };
-    let document = Parser::new(&file[..], &limits, &mut sum).finish().unwrap();
+    let uses = MemoUse::scan(&file[..]).map(Arc::new);
+    let document = Parser::new(&file[..], &limits, &mut sum, uses)
+        .finish()
+        .unwrap();
     assert_eq!(sum.total, 50_000 * 49_999 / 2);
     sum.paths.dedup();
     assert_eq!(sum.paths, [r#"[Key("events")]"#]);
@@ -253,30 +257,87 @@ fn a_listener_sees_items_in_order_and_frees_them() {
 }
 
 #[test]
-fn an_item_that_was_handed_over_cannot_be_fetched_again() {
-    // [{'n': 1}] under a listener, then the dictionary's memo entry.
-    let file = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01ueh\x01.";
+fn what_is_fetched_again_outlives_its_hand_over() {
+    // [{'n': 1}] under a listener, then the dictionary's memo entry, as the root or again as an item.
+    let later = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01ueh\x01.";
+    let before = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01uh\x01e.";
+    for (file, total, is_list) in [(&later[..], 1, false), (&before[..], 2, true)] {
+        for uses in [None, MemoUse::scan(file).map(Arc::new)] {
+            let mut sum = Sum {
+                total: 0,
+                paths: Vec::new(),
+            };
+            let document = Parser::new(file, &Limits::default(), &mut sum, uses)
+                .finish()
+                .unwrap();
+            assert_eq!(sum.total, total);
+            let root = document.root();
+            if is_list {
+                assert_eq!(root.items().unwrap().len(), 0);
+            } else {
+                assert_eq!(root.entry("n").and_then(View::integer), Some(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pickle_that_numbers_its_entries_out_of_order_is_read_all_the_same() {
+    // ['a', 'b', 'a']: stored as 7 and 3.
+    let file = b"(X\x01\0\0\0aq\x07X\x01\0\0\0bq\x03h\x07l.";
+    assert!(MemoUse::scan(&file[..]).is_none());
+    let document = pickle::read(&file[..], &Limits::default()).unwrap();
+    let texts: Vec<_> = document
+        .root()
+        .items()
+        .unwrap()
+        .filter_map(View::text)
+        .collect();
+    assert_eq!(texts, ["a", "b", "a"]);
+}
+
+#[test]
+fn objects_that_items_share_are_freed_after_the_last() {
+    // Each item refers to the long text of the one before.
+    let item = |text_index: u32| {
+        let mut item = b"}\x94(\x8c\x01n\x94K\x01\x8c\x01t\x94j".to_vec();
+        item.extend(text_index.to_le_bytes());
+        item.extend(b"\x8c\x01u\x94\x8c\xff");
+        item.extend([b'x'; 255]);
+        item.extend(b"\x94u");
+        item
+    };
+    // The list, and a text that goes at once; then items in batches, as Python writes them.
+    let mut file = b"\x80\x04]\x94\x8c\x01x\x940".to_vec();
+    for index in 0..20_000_u32 {
+        if index.is_multiple_of(100) {
+            file.extend(if index == 0 { &b"("[..] } else { b"e(" });
+        }
+        file.extend(item(1 + 5 * index));
+    }
+    file.extend(b"e.");
+    let limits = Limits {
+        memory_bytes: 256 << 10,
+        ..Limits::default()
+    };
     let mut sum = Sum {
         total: 0,
         paths: Vec::new(),
     };
-    let error = Parser::new(&file[..], &Limits::default(), &mut sum)
-        .finish()
-        .unwrap_err();
-    assert!(
-        matches!(error.kind, PickleErrorKind::UnknownMemo(1)),
-        "{error}"
-    );
-    // If it was fetched before the hand-over, it stays.
-    let file = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01uh\x01e.";
-    let mut sum = Sum {
-        total: 0,
-        paths: Vec::new(),
-    };
-    Parser::new(&file[..], &Limits::default(), &mut sum)
+    let uses = MemoUse::scan(&file[..]).map(Arc::new);
+    assert!(uses.is_some());
+    Parser::new(&file[..], &limits, &mut sum, uses)
         .finish()
         .unwrap();
-    assert_eq!(sum.total, 2);
+    assert_eq!(sum.total, 20_000);
+    let refused = Parser::new(&file[..], &limits, &mut sum, None).finish();
+    assert!(
+        matches!(
+            refused.unwrap_err().kind,
+            PickleErrorKind::MemoryLimit { .. }
+        ),
+        "without knowing what is fetched, all is kept"
+    );
 }
 
 #[test]

@@ -193,11 +193,9 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
 
 fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
     if json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::json!({"address": address.to_string(), "streams_max": streams})
-        )?;
+        let line = serde_json::json!({"address": address.to_string(), "streams_max": streams});
+        // A server whose starter has left serves on.
+        let _ = writeln!(output(), "{line}");
         return;
     }
     let fit = streams.map_or_else(

@@ -46,8 +46,8 @@ pub enum Node {
     Call(Box<Call>),
     /// A reference to something outside of the pickle, such as a tensor's storage. Inert.
     PersistentId(Value),
-    /// A node that was handed to a listener and given up.
-    HandedOver,
+    /// A node that nothing refers to any more.
+    Released,
 }
 
 /// A call that the pickle asks for and that nobody makes.
@@ -243,7 +243,7 @@ impl<'a> View<'a> {
                 Some(Node::Global { .. }) => "a name of code",
                 Some(Node::Call(_)) => "an object",
                 Some(Node::PersistentId(_)) => "an outside reference",
-                Some(Node::HandedOver) | None => "a value given up",
+                Some(Node::Released) | None => "a value given up",
             },
         }
     }

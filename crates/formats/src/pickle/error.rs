@@ -31,7 +31,7 @@ pub enum PickleErrorKind {
     NoMark,
     /// An opcode met a value of the wrong kind, such as an append to a number.
     WrongKind(&'static str),
-    /// A memo entry that was never stored, or whose value was already handed over.
+    /// A memo entry that was never stored.
     UnknownMemo(u64),
     /// A number, string or length that is not well formed.
     Malformed(&'static str),

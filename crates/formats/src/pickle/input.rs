@@ -107,6 +107,20 @@ impl<R: Read> Input<R> {
         Ok(bytes)
     }
 
+    /// Passes over `count` bytes.
+    pub(super) fn skip(&mut self, count: u64) -> Result<(), PickleError> {
+        let mut missing = count;
+        while missing > 0 {
+            if self.start == self.end {
+                self.refill()?;
+            }
+            let here = ((self.end - self.start) as u64).min(missing);
+            self.start += here as usize;
+            missing -= here;
+        }
+        Ok(())
+    }
+
     /// Bytes up to a newline, which is taken and dropped.
     pub(super) fn line(&mut self) -> Result<Vec<u8>, PickleError> {
         let mut line = Vec::new();

@@ -4,11 +4,12 @@ use super::document::{Call, Document, Node, NodeId, Value, View};
 use super::error::{PickleError, PickleErrorKind as Kind};
 use super::input::Input;
 use super::listener::{Disposition, KeepAll, LISTEN_DEPTH_MAX, Listener, Step, path};
+use super::memo::{self, Memo, MemoUse, Stored};
 use super::opcode as op;
 use super::text;
-use std::collections::HashMap;
 use std::io::Read;
 use std::mem::size_of;
+use std::sync::Arc;
 
 /// What a reader may use and accept.
 #[derive(Clone, Debug)]
@@ -46,25 +47,21 @@ pub fn read(source: impl Read, limits: &Limits) -> Result<Document, PickleError>
     Parser::silent(source, limits, KeepAll).finish()
 }
 
-/// What the memo keeps for an index: the value, and whether it has been fetched since.
-#[derive(Clone, Copy)]
-struct Memo {
-    value: Value,
-    present: bool,
-}
-
 /// A pickle being read, opcode by opcode, with a listener for list items.
+///
+/// Nodes are counted references, as Python's objects are: what the stack, the memo and all containers have let go of is freed, and
+/// its place taken by the next. What refers to itself in a circle stays to the end.
 pub struct Parser<R, L> {
     input: Input<R>,
     nodes: Vec<Node>,
-    /// For each node: the memo index it was stored under + 1, [`SHARED`] once there may be another reference.
-    memo_of_node: Vec<u32>,
+    /// For each node: references to it. One that reaches the largest count stays there.
+    references: Vec<u32>,
     vacant: Vec<u32>,
+    /// Empty between uses.
+    releasing: Vec<Value>,
     stack: Vec<Value>,
     marks: Vec<usize>,
-    memo: Vec<Memo>,
-    /// Memo indices that do not follow on each other, which Python never writes.
-    memo_sparse: HashMap<u64, Value>,
+    memo: Memo,
     held_bytes: u64,
     limits: Limits,
     listener: L,
@@ -72,14 +69,19 @@ pub struct Parser<R, L> {
     ended: bool,
 }
 
-const SHARED: u32 = u32::MAX;
 const VALUE_BYTES: usize = size_of::<Value>();
 const NODE_BYTES: usize = size_of::<Node>() + size_of::<u32>();
 
 impl<R: Read, L: Listener> Parser<R, L> {
-    /// A parser at the start of a pickle.
-    pub fn new(source: R, limits: &Limits, listener: L) -> Parser<R, L> {
+    /// A parser at the start of a pickle. Without `uses`, all that the memo was given is kept to the end.
+    pub fn new(
+        source: R,
+        limits: &Limits,
+        listener: L,
+        uses: Option<Arc<MemoUse>>,
+    ) -> Parser<R, L> {
         let mut parser = Parser::silent(source, limits, listener);
+        parser.memo = Memo::new(uses);
         parser.listening = true;
         parser
     }
@@ -88,12 +90,12 @@ impl<R: Read, L: Listener> Parser<R, L> {
         Parser {
             input: Input::new(source),
             nodes: Vec::new(),
-            memo_of_node: Vec::new(),
+            references: Vec::new(),
             vacant: Vec::new(),
+            releasing: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
-            memo: Vec::new(),
-            memo_sparse: HashMap::new(),
+            memo: Memo::default(),
             held_bytes: 0,
             limits: limits.clone(),
             listener,
@@ -175,16 +177,18 @@ impl<R: Read, L: Listener> Parser<R, L> {
                 if self.marks.last() == Some(&self.stack.len()) {
                     self.marks.pop();
                 } else {
-                    self.pop()?;
+                    let value = self.pop()?;
+                    self.release(value);
                 }
             }
             op::POP_MARK => {
-                let mark = self.pop_mark()?;
-                self.stack.truncate(mark);
+                for value in self.take_marked()? {
+                    self.release(value);
+                }
             }
             op::DUP => {
                 let top = self.top()?;
-                self.share(top);
+                self.hold(top);
                 self.push(top)?;
             }
             op::NONE => self.push(Value::None)?,
@@ -264,18 +268,13 @@ impl<R: Read, L: Listener> Parser<R, L> {
                 self.set_entries(&entries)?;
             }
             op::PUT | op::BINPUT | op::LONG_BINPUT => {
-                let index = self.memo_index(opcode)?;
+                let index = memo::memo_index(&mut self.input, opcode)?;
                 self.memoize(index)?;
             }
-            op::MEMOIZE => {
-                let index = self.memo.len() + self.memo_sparse.len();
-                self.memoize(index as u64)?;
-            }
+            op::MEMOIZE => self.memoize(self.memo.next())?,
             op::GET | op::BINGET | op::LONG_BINGET => {
-                let index = self.memo_index(opcode)?;
-                let value = self.recall(index)?;
-                self.share(value);
-                self.push(value)?;
+                let index = memo::memo_index(&mut self.input, opcode)?;
+                self.recall(index)?;
             }
             op::GLOBAL
             | op::STACK_GLOBAL
@@ -339,13 +338,14 @@ impl<R: Read, L: Listener> Parser<R, L> {
             op::BUILD => {
                 let state = self.pop()?;
                 let target = self.top()?;
-                match self.node_mut(target) {
-                    Some(Node::Call(call)) => {
-                        call.state = Some(state);
-                        Ok(())
-                    }
-                    _ => self.fail(Kind::WrongKind("an object whose state to set")),
+                let before = match self.node_mut(target) {
+                    Some(Node::Call(call)) => call.state.replace(state),
+                    _ => return self.fail(Kind::WrongKind("an object whose state to set")),
+                };
+                if let Some(before) = before {
+                    self.release(before);
                 }
+                Ok(())
             }
             _ => {
                 if self.limits.globals == Globals::Refuse {
@@ -380,7 +380,6 @@ impl<R: Read, L: Listener> Parser<R, L> {
         }
         let arguments = self.pop()?;
         let callable = self.pop()?;
-        self.charge(size_of::<Call>())?;
         self.push_node(Node::Call(Box::new(Call {
             callable,
             arguments,
@@ -404,6 +403,10 @@ impl<R: Read, L: Listener> Parser<R, L> {
         Ok(())
     }
 
+    fn uncharge(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes as u64);
+    }
+
     #[inline]
     fn push(&mut self, value: Value) -> Result<(), PickleError> {
         if self.stack.len() == self.stack.capacity() {
@@ -414,11 +417,11 @@ impl<R: Read, L: Listener> Parser<R, L> {
     }
 
     fn push_node(&mut self, node: Node) -> Result<(), PickleError> {
-        self.charge(NODE_BYTES + payload_bytes(&node))?;
+        self.charge(node_bytes(&node))?;
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.nodes[id as usize] = node;
-                self.memo_of_node[id as usize] = 0;
+                self.references[id as usize] = 1;
                 id
             }
             None => {
@@ -428,7 +431,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
                     });
                 };
                 self.nodes.push(node);
-                self.memo_of_node.push(0);
+                self.references.push(1);
                 id
             }
         };
@@ -458,16 +461,18 @@ impl<R: Read, L: Listener> Parser<R, L> {
 
     fn pop_text(&mut self) -> Result<Box<str>, PickleError> {
         let value = self.pop()?;
-        match self.node_mut(value) {
-            Some(Node::Text(text)) => Ok(text.clone()),
-            _ => self.fail(Kind::WrongKind("a string as a name")),
-        }
+        let text = match self.node_mut(value) {
+            Some(Node::Text(text)) => text.clone(),
+            _ => return self.fail(Kind::WrongKind("a string as a name")),
+        };
+        self.release(value);
+        Ok(text)
     }
 
     fn pop_mark(&mut self) -> Result<usize, PickleError> {
         match self.marks.pop() {
             Some(mark) => {
-                self.held_bytes = self.held_bytes.saturating_sub(size_of::<usize>() as u64);
+                self.uncharge(size_of::<usize>());
                 Ok(mark)
             }
             None => self.fail(Kind::NoMark),
@@ -551,33 +556,60 @@ impl<R: Read, L: Listener> Parser<R, L> {
             }
         }
         for value in given_up {
-            self.give_up(value);
+            self.release(value);
         }
         Ok(kept)
     }
 
-    /// Frees a node that was handed over, unless something else may refer to it.
-    fn give_up(&mut self, value: Value) {
-        let Value::Node(NodeId(id)) = value else {
-            return;
-        };
-        let index = id as usize;
-        let memo = self.memo_of_node[index];
-        if memo == SHARED {
-            return;
+    /// Notes one more reference.
+    #[inline]
+    fn hold(&mut self, value: Value) {
+        if let Value::Node(NodeId(id)) = value {
+            let count = &mut self.references[id as usize];
+            *count = count.saturating_add(1);
         }
-        if let Some(entry) = memo
-            .checked_sub(1)
-            .and_then(|memo| self.memo.get_mut(memo as usize))
-        {
-            entry.present = false;
+    }
+
+    /// Notes one reference less, and frees what nothing refers to any more.
+    fn release(&mut self, value: Value) {
+        let mut pending = std::mem::take(&mut self.releasing);
+        pending.push(value);
+        while let Some(value) = pending.pop() {
+            let Value::Node(NodeId(id)) = value else {
+                continue;
+            };
+            let count = &mut self.references[id as usize];
+            if *count == u32::MAX {
+                continue;
+            }
+            *count -= 1;
+            if *count > 0 {
+                continue;
+            }
+            let node = std::mem::replace(&mut self.nodes[id as usize], Node::Released);
+            self.uncharge(node_bytes(&node));
+            self.vacant.push(id);
+            match node {
+                Node::List(items) => pending.extend(items),
+                Node::Tuple(items) => pending.extend(items),
+                Node::Dictionary(entries) => {
+                    pending.extend(entries.into_iter().flat_map(<[Value; 2]>::from));
+                }
+                Node::Call(call) => {
+                    pending.extend([call.callable, call.arguments]);
+                    pending.extend(call.state);
+                    pending.extend(call.items);
+                    pending.extend(call.entries.into_iter().flat_map(<[Value; 2]>::from));
+                }
+                Node::PersistentId(id) => pending.push(id),
+                Node::Text(_)
+                | Node::Bytes(_)
+                | Node::BigInteger(_)
+                | Node::Global { .. }
+                | Node::Released => {}
+            }
         }
-        let node = std::mem::replace(&mut self.nodes[index], Node::HandedOver);
-        let bytes = NODE_BYTES + payload_bytes(&node) + appended_bytes(&node);
-        self.held_bytes = self.held_bytes.saturating_sub(bytes as u64);
-        // A second hand-over of the same node must not free it twice.
-        self.memo_of_node[index] = SHARED;
-        self.vacant.push(id);
+        self.releasing = pending;
     }
 
     fn set_entries(&mut self, entries: &[(Value, Value)]) -> Result<(), PickleError> {
@@ -591,89 +623,39 @@ impl<R: Read, L: Listener> Parser<R, L> {
         Ok(())
     }
 
-    fn memo_index(&mut self, opcode: u8) -> Result<u64, PickleError> {
-        Ok(match opcode {
-            op::BINPUT | op::BINGET => self.input.byte()?.into(),
-            op::LONG_BINPUT | op::LONG_BINGET => u32::from_le_bytes(self.input.array()?).into(),
-            _ => {
-                let line = self.input.line()?;
-                match std::str::from_utf8(&line)
-                    .ok()
-                    .and_then(|text| text.trim().parse().ok())
-                {
-                    Some(index) => index,
-                    None => return self.fail(Kind::Malformed("memo index")),
-                }
-            }
-        })
-    }
-
     fn memoize(&mut self, index: u64) -> Result<(), PickleError> {
         let value = self.top()?;
-        if let Value::Node(NodeId(id)) = value {
-            let slot = &mut self.memo_of_node[id as usize];
-            *slot = match u32::try_from(index + 1) {
-                // Stored once, in the dense part: it can be taken out again.
-                Ok(memo) if *slot == 0 && index <= self.memo.len() as u64 => memo,
-                _ => SHARED,
-            };
-        }
-        let entry = Memo {
-            value,
-            present: true,
-        };
-        if let Some(slot) = self.memo.get_mut(index as usize) {
-            *slot = entry;
-        } else if index == self.memo.len() as u64 {
-            self.charge(size_of::<Memo>())?;
-            self.memo_sparse.remove(&index);
-            self.memo.push(entry);
-        } else {
-            self.charge(4 * VALUE_BYTES)?;
-            self.memo_sparse.insert(index, value);
+        match self.memo.store(index, value) {
+            Stored::Passed => {}
+            Stored::Kept => {
+                self.charge(memo::ENTRY_BYTES)?;
+                self.hold(value);
+            }
+            Stored::Replaced(before) => {
+                self.hold(value);
+                self.release(before);
+            }
         }
         Ok(())
     }
 
-    fn recall(&self, index: u64) -> Result<Value, PickleError> {
-        match usize::try_from(index)
-            .ok()
-            .and_then(|index| self.memo.get(index))
-        {
-            Some(entry) if entry.present => Ok(entry.value),
-            Some(_) => self.fail(Kind::UnknownMemo(index)),
-            None => match self.memo_sparse.get(&index) {
-                Some(&value) => Ok(value),
-                None => self.fail(Kind::UnknownMemo(index)),
-            },
+    fn recall(&mut self, index: u64) -> Result<(), PickleError> {
+        let Some(fetched) = self.memo.fetch(index) else {
+            return self.fail(Kind::UnknownMemo(index));
+        };
+        if fetched.last {
+            // The memo's reference becomes the stack's.
+            self.uncharge(memo::ENTRY_BYTES);
+        } else {
+            self.hold(fetched.value);
         }
-    }
-
-    /// Notes that a node may from now on be referred to from elsewhere.
-    #[inline]
-    fn share(&mut self, value: Value) {
-        if let Value::Node(NodeId(id)) = value {
-            self.memo_of_node[id as usize] = SHARED;
-        }
+        self.push(fetched.value)
     }
 
     /// The bytes of an opcode that is followed by a count and as many bytes.
     fn counted(&mut self, opcode: u8) -> Result<Vec<u8>, PickleError> {
-        let count = match opcode {
-            op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::SHORT_BINBYTES => {
-                self.input.byte()?.into()
-            }
-            op::BINUNICODE8 | op::BINBYTES8 | op::BYTEARRAY8 => {
-                u64::from_le_bytes(self.input.array()?)
-            }
-            op::BINSTRING => {
-                let count = i32::from_le_bytes(self.input.array()?);
-                match u64::try_from(count) {
-                    Ok(count) => count,
-                    Err(_) => return self.fail(Kind::Malformed("length: negative")),
-                }
-            }
-            _ => u32::from_le_bytes(self.input.array()?).into(),
+        let Some(count) = memo::length(&mut self.input, opcode)? else {
+            return self.fail(Kind::Malformed("length: negative"));
         };
         let room = self.limits.memory_bytes.saturating_sub(self.held_bytes);
         if count > room {
@@ -684,13 +666,9 @@ impl<R: Read, L: Listener> Parser<R, L> {
     }
 
     fn long(&mut self, opcode: u8) -> Result<(), PickleError> {
-        let count = if opcode == op::LONG1 {
-            self.input.byte()?.into()
-        } else {
-            match u64::try_from(i32::from_le_bytes(self.input.array()?)) {
-                Ok(count) if count <= text::INTEGER_BYTES_MAX as u64 => count,
-                _ => return self.fail(Kind::Malformed("integer length")),
-            }
+        let count = match memo::length(&mut self.input, opcode)? {
+            Some(count) if count <= text::INTEGER_BYTES_MAX as u64 => count,
+            _ => return self.fail(Kind::Malformed("integer length")),
         };
         let bytes = self.input.bytes(count)?;
         match text::integer(&bytes) {
@@ -722,26 +700,19 @@ impl<R: Read, L: Listener> Parser<R, L> {
     }
 }
 
-/// The bytes that a node holds beside itself when it is pushed.
-fn payload_bytes(node: &Node) -> usize {
-    match node {
+/// The bytes that a node takes, near enough.
+fn node_bytes(node: &Node) -> usize {
+    let held = match node {
         Node::Text(text) => text.len(),
         Node::Bytes(bytes) | Node::BigInteger(bytes) => bytes.len(),
         Node::Global { module, name } => module.len() + name.len(),
         Node::Tuple(items) => VALUE_BYTES * items.len(),
-        Node::List(_)
-        | Node::Dictionary(_)
-        | Node::Call(_)
-        | Node::PersistentId(_)
-        | Node::HandedOver => 0,
-    }
-}
-
-/// The bytes that were charged for what a container took in after it was pushed.
-fn appended_bytes(node: &Node) -> usize {
-    match node {
         Node::List(items) => VALUE_BYTES * items.len(),
         Node::Dictionary(entries) => 2 * VALUE_BYTES * entries.len(),
-        _ => 0,
-    }
+        Node::Call(call) => {
+            size_of::<Call>() + VALUE_BYTES * (call.items.len() + 2 * call.entries.len())
+        }
+        Node::PersistentId(_) | Node::Released => 0,
+    };
+    NODE_BYTES + held
 }

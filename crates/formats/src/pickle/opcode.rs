@@ -74,3 +74,33 @@ opcodes! {
     NEXT_BUFFER = 0x97,
     READONLY_BUFFER = 0x98,
 }
+
+/// What follows an opcode.
+pub(super) enum Argument {
+    /// So many bytes.
+    Bytes(u64),
+    /// A length and as many bytes.
+    Counted,
+    /// Lines of text.
+    Lines(u32),
+}
+
+/// What follows an opcode; `None` for a byte that is none.
+pub(super) fn argument(opcode: u8) -> Option<Argument> {
+    Some(match opcode {
+        MARK | STOP | POP | POP_MARK | DUP | NONE | BINPERSID | REDUCE | APPEND | BUILD | DICT
+        | EMPTY_DICT | APPENDS | LIST | EMPTY_LIST | OBJ | SETITEM | TUPLE | EMPTY_TUPLE
+        | SETITEMS | NEWOBJ | TUPLE1 | TUPLE2 | TUPLE3 | NEWTRUE | NEWFALSE | EMPTY_SET
+        | ADDITEMS | FROZENSET | NEWOBJ_EX | STACK_GLOBAL | MEMOIZE | NEXT_BUFFER
+        | READONLY_BUFFER => Argument::Bytes(0),
+        BININT1 | PROTO | EXT1 | BINPUT | BINGET => Argument::Bytes(1),
+        BININT2 | EXT2 => Argument::Bytes(2),
+        BININT | EXT4 | LONG_BINPUT | LONG_BINGET => Argument::Bytes(4),
+        BINFLOAT | FRAME => Argument::Bytes(8),
+        BINSTRING | SHORT_BINSTRING | BINUNICODE | SHORT_BINUNICODE | BINUNICODE8 | BINBYTES
+        | SHORT_BINBYTES | BINBYTES8 | BYTEARRAY8 | LONG1 | LONG4 => Argument::Counted,
+        FLOAT | INT | LONG | STRING | UNICODE | PERSID | PUT | GET => Argument::Lines(1),
+        GLOBAL | INST => Argument::Lines(2),
+        _ => return None,
+    })
+}

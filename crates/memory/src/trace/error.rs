@@ -65,6 +65,9 @@ pub enum TraceErrorKind {
     /// The sum of live bytes passes 2^63.
     #[error("the live bytes pass 2^63 − 1")]
     TooManyBytes,
+    /// A device was asked for, and the trace knows none.
+    #[error("only snapshots tell devices apart, and this is a text trace")]
+    NoDevices,
     /// A snapshot that is not well formed.
     #[error("{0}")]
     Snapshot(String),

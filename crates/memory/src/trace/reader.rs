@@ -79,13 +79,12 @@ impl Reader {
         }
         let read_bytes = Arc::default();
         let (content, source, compressed) = identify(open_counted(path, &read_bytes)?)?;
-        // A snapshot is read twice.
-        let passes = if content == Content::Pickle { 2 } else { 1 };
+        let passes = if content == Content::Pickle { 3 } else { 1 };
         let source = match content {
             Content::Other => Source::Text(TextReader::new(source, compressed)),
             Content::Pickle if !metadata.is_file() => {
                 return Err(TraceError::whole(Kind::UnknownContent(
-                    "a snapshot is read twice: give it as a file, not through a pipe",
+                    "a snapshot is read several times: give it as a file, not through a pipe",
                 )));
             }
             Content::Pickle => {
@@ -149,7 +148,25 @@ impl Reader {
         }
     }
 
-    /// What a snapshot says beside its events, or `None` for a text trace. The first call reads the snapshot once through.
+    /// Of a snapshot that covers several devices, reads this one's events, not those of the device that held most. To be said before
+    /// anything else is asked.
+    ///
+    /// # Errors
+    /// For a text trace, which has no devices.
+    pub fn choose_device(&mut self, device: u64) -> Result<(), TraceError> {
+        match &mut self.source {
+            Source::Snapshot(snapshot) => {
+                snapshot.choose_device(device);
+                Ok(())
+            }
+            Source::Text(_) => Err(TraceError {
+                file: self.file.clone(),
+                ..TraceError::whole(Kind::NoDevices)
+            }),
+        }
+    }
+
+    /// What a snapshot says beside its events, or `None` for a text trace. The first call reads the snapshot through.
     ///
     /// # Errors
     /// What is wrong with the snapshot.

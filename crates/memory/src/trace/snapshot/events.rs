@@ -2,22 +2,29 @@
 
 use super::entry::{Action, Entry, metadata, tag};
 use super::prelude::prelude;
-use super::survey::{SnapshotSummary, Survey, Surveyor, device_of, rest_of_events};
+use super::survey::{Part, SnapshotSummary, Survey, Surveyor, part_of, rest_of_events};
 use crate::pool::PoolConfiguration;
 use crate::trace::error::{TraceError, TraceErrorKind as Kind, TracePosition};
 use crate::trace::event::{Event, TagId, Tags};
 use sottovoce_formats::pickle::{
-    Disposition, Limits, Listener, Parser, PickleError, PickleErrorKind, Step, View,
+    Disposition, Limits, Listener, MemoUse, Parser, PickleError, PickleErrorKind, Step, View,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
 
 type Source = Box<dyn Read + Send>;
 
-/// Reads a snapshot: opens it twice, each time from the start.
+/// What the values of a snapshot may take while it is read. Events, segments and annotations are let go of as they pass, so this is
+/// for the stack frames, of which each is kept once, and for what was live.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads a snapshot: opens it three times, each time from the start.
 pub(in crate::trace) struct SnapshotReader {
     open: Box<dyn Fn() -> io::Result<Source> + Send>,
     stage: Stage,
+    device: Option<u64>,
+    uses: Option<Arc<MemoUse>>,
     survey: Option<Survey>,
     /// The tags of what was live before the ring began.
     early_tags: Vec<TagId>,
@@ -47,6 +54,8 @@ impl SnapshotReader {
         SnapshotReader {
             open,
             stage: Stage::Fresh,
+            device: None,
+            uses: None,
             survey: None,
             early_tags: Vec::new(),
             ring: Ring::default(),
@@ -54,7 +63,12 @@ impl SnapshotReader {
         }
     }
 
-    /// What the snapshot says beside its events; reads it once through.
+    /// Asks for the events of this device; in time before anything was read.
+    pub(in crate::trace) fn choose_device(&mut self, device: u64) {
+        self.device = Some(device);
+    }
+
+    /// What the snapshot says beside its events; reads it twice through.
     pub(in crate::trace) fn summary(&mut self) -> Result<&SnapshotSummary, TraceError> {
         Ok(&self.survey()?.summary)
     }
@@ -77,13 +91,27 @@ impl SnapshotReader {
         Ok(self.survey.insert(survey))
     }
 
-    fn make_survey(&self) -> Result<Survey, TraceError> {
-        let mut parser = Parser::new(self.source()?, &Limits::default(), Surveyor::default());
+    fn make_survey(&mut self) -> Result<Survey, TraceError> {
+        self.uses = MemoUse::scan(self.source()?).map(Arc::new);
+        let mut parser = self.parser(Surveyor::default())?;
         while parser.advance().map_err(pickle_error)? {}
         let surveyor = std::mem::take(parser.listener());
         let document = parser.finish_source().map_err(pickle_error)?;
-        Survey::conclude(surveyor, &document)
+        Survey::conclude(surveyor, &document, self.device)
             .map_err(|problem| TraceError::whole(Kind::Snapshot(problem)))
+    }
+
+    fn parser<L: Listener>(&self, listener: L) -> Result<Parser<Source, L>, TraceError> {
+        let limits = Limits {
+            memory_bytes: MEMORY_BYTES_MAX,
+            ..Limits::default()
+        };
+        Ok(Parser::new(
+            self.source()?,
+            &limits,
+            listener,
+            self.uses.clone(),
+        ))
     }
 
     fn source(&self) -> Result<Source, TraceError> {
@@ -144,7 +172,7 @@ impl SnapshotReader {
                                 device: survey.summary.device as usize,
                                 entries: VecDeque::new(),
                             };
-                            let parser = Parser::new(self.source()?, &Limits::default(), queue);
+                            let parser = self.parser(queue)?;
                             self.ring = ring;
                             self.stage = Stage::Ring(Box::new(parser));
                             if index > 0 {
@@ -214,15 +242,14 @@ impl QueuedEntry {
 
 impl Listener for Queue {
     fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
-        match device_of(path) {
-            None => Ok(Disposition::Keep),
-            Some(device) => {
-                if device == self.device {
-                    self.entries.push_back(QueuedEntry::read(item)?);
-                }
-                Ok(Disposition::HandOver)
+        match part_of(path) {
+            Part::Event(device) if device == self.device => {
+                self.entries.push_back(QueuedEntry::read(item)?);
             }
+            Part::Structure => return Ok(Disposition::Keep),
+            Part::Event(_) | Part::Segment | Part::Unused => {}
         }
+        Ok(Disposition::HandOver)
     }
 }
 

@@ -26,23 +26,22 @@ pub(super) struct Block {
     pub(super) tag: String,
 }
 
-/// Reads all segments. Free blocks are left out: they are what lies between the others.
+/// The segments that the document still holds.
+///
+/// # Errors
+/// If there is no list of them.
+pub(super) fn list(root: View<'_>) -> Result<impl Iterator<Item = View<'_>>, String> {
+    // `torch.cuda.memory_snapshot()` is the list of segments alone.
+    let list = root.entry("segments").unwrap_or(root);
+    list.items()
+        .ok_or_else(|| "this pickle is no memory snapshot: it has no list of `segments`".to_owned())
+}
+
+/// Reads a segment. Free blocks are left out: they are what lies between the others.
 ///
 /// # Errors
 /// Says what is missing or makes no sense.
-pub(super) fn read(root: View<'_>) -> Result<Vec<Segment>, String> {
-    // `torch.cuda.memory_snapshot()` is the list of segments alone.
-    let list = match root.entry("segments") {
-        Some(list) => list,
-        None => root,
-    };
-    let segments = list
-        .items()
-        .ok_or("this pickle is no memory snapshot: it has no list of `segments`")?;
-    segments.map(segment).collect()
-}
-
-fn segment(view: View<'_>) -> Result<Segment, String> {
+pub(super) fn segment(view: View<'_>) -> Result<Segment, String> {
     let problem = |problem: String| format!("a segment is malformed: {problem}");
     let address = number(view, "address").map_err(problem)?;
     let bytes = number(view, "total_size").map_err(problem)?;

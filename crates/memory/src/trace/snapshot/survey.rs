@@ -2,7 +2,7 @@
 
 use super::entry::{Action, Entry};
 use super::ranges::{Range, RangeSet};
-use super::segments::{self, Segment};
+use super::segments::{self, Segment, segment};
 use serde::Serialize;
 use sottovoce_formats::pickle::{Disposition, Document, Listener, Step, View};
 use std::collections::{HashMap, HashSet};
@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet};
 /// What a snapshot says beside its events. Bytes throughout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SnapshotSummary {
-    /// The device whose events are read: that with most of them.
+    /// The device whose events are read: the one asked for, or that which held most.
     pub device: u64,
-    /// How many devices the snapshot covers.
-    pub devices: u64,
+    /// The devices that have segments or events, ascending.
+    pub devices: Vec<u64>,
     /// The allocator's settings, in PyTorch's syntax.
     pub configuration: String,
     /// Entries in the ring.
@@ -59,10 +59,11 @@ pub(super) struct Survey {
     pub(super) waiting_in_the_end: Vec<u64>,
 }
 
-/// Follows the events of all devices.
+/// Follows the events of all devices, and takes the segments as they come.
 #[derive(Debug, Default)]
 pub(super) struct Surveyor {
     devices: Vec<DeviceSurvey>,
+    segments: Vec<Segment>,
 }
 
 #[derive(Debug, Default)]
@@ -124,11 +125,26 @@ impl DeviceSurvey {
 /// The size of a small segment, and the unit of small expandable ones.
 const SMALL_SEGMENT_BYTES: u64 = 2 << 20;
 
-/// The device that a list of events belongs to, if `path` leads to one.
-pub(super) fn device_of(path: &[Step<'_>]) -> Option<usize> {
+/// What an item of a list is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// An event of this device.
+    Event(usize),
+    Segment,
+    /// Part of something that is looked at as a whole.
+    Structure,
+    /// Of no concern here, such as annotations.
+    Unused,
+}
+
+/// What the items of the list at `path` are.
+pub(super) fn part_of(path: &[Step<'_>]) -> Part {
     match path {
-        [Step::Key("device_traces"), Step::Index(device)] => Some(*device),
-        _ => None,
+        [Step::Key("device_traces"), Step::Index(device)] => Part::Event(*device),
+        [] | [Step::Key("segments")] => Part::Segment,
+        [Step::Key("device_traces")] => Part::Structure,
+        [Step::Key(_)] => Part::Unused,
+        _ => Part::Structure,
     }
 }
 
@@ -149,11 +165,15 @@ impl Surveyor {
 
 impl Listener for Surveyor {
     fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
-        let Some(device) = device_of(path) else {
-            return Ok(Disposition::Keep);
-        };
-        let entry = Entry::read(item)?;
-        self.device(device)?.follow(entry);
+        match part_of(path) {
+            Part::Event(device) => {
+                let entry = Entry::read(item)?;
+                self.device(device)?.follow(entry);
+            }
+            Part::Segment => self.segments.push(segment(item)?),
+            Part::Unused => {}
+            Part::Structure => return Ok(Disposition::Keep),
+        }
         Ok(Disposition::HandOver)
     }
 }
@@ -174,23 +194,42 @@ pub(super) fn rest_of_events(document: &Document) -> impl Iterator<Item = (usize
 }
 
 impl Survey {
-    /// Concludes from all events and from the segments in the end.
+    /// Concludes from all events and from the segments in the end, for the device `wanted` or for that which held most.
     ///
     /// # Errors
-    /// Says what is malformed.
-    pub(super) fn conclude(mut surveyor: Surveyor, document: &Document) -> Result<Survey, String> {
+    /// Says what is malformed, or that there is no such device.
+    pub(super) fn conclude(
+        mut surveyor: Surveyor,
+        document: &Document,
+        wanted: Option<u64>,
+    ) -> Result<Survey, String> {
         for (device, view) in rest_of_events(document) {
             let entry = Entry::read(view)?;
             surveyor.device(device)?.follow(entry);
         }
-        let segments = segments::read(document.root())?;
-        let device = busiest(&surveyor, &segments);
-        let devices = surveyor
-            .devices
-            .iter()
-            .filter(|survey| survey.entries > 0)
-            .count()
-            .max(1);
+        for view in segments::list(document.root())? {
+            surveyor.segments.push(segment(view)?);
+        }
+        let segments = std::mem::take(&mut surveyor.segments);
+        let mut devices: Vec<u64> = segments.iter().map(|segment| segment.device).collect();
+        let with_events = (0_u64..).zip(&surveyor.devices);
+        devices.extend(
+            with_events
+                .filter(|(_, survey)| survey.entries > 0)
+                .map(|(device, _)| device),
+        );
+        devices.sort_unstable();
+        devices.dedup();
+        let device = match wanted {
+            Some(wanted) if devices.contains(&wanted) => wanted,
+            Some(wanted) => {
+                return Err(format!(
+                    "it says nothing of device {wanted}, only of {}",
+                    listed(&devices)
+                ));
+            }
+            None => largest(&surveyor, &segments, &devices)?,
+        };
         let survey = surveyor
             .devices
             .into_iter()
@@ -201,12 +240,12 @@ impl Survey {
             .filter(|segment| segment.device == device)
             .collect();
         let early = early_blocks(&survey, &segments);
-        let (start_ranges, peak_reserved) = start_ranges(&survey, &segments)?;
+        let (start_ranges, peak_reserved) = start_ranges(&survey, segments.iter())?;
         let blocks = segments.iter().flat_map(|segment| &segment.blocks);
         Ok(Survey {
             summary: SnapshotSummary {
                 device,
-                devices: devices as u64,
+                devices,
                 configuration: segments::configuration(document.root()),
                 entries: survey.entries,
                 end_reserved: sum(segments.iter().map(|segment| segment.bytes)),
@@ -236,19 +275,31 @@ fn sum(values: impl Iterator<Item = u64>) -> u64 {
     values.fold(0, u64::saturating_add)
 }
 
-fn busiest(surveyor: &Surveyor, segments: &[Segment]) -> u64 {
-    let most = surveyor
-        .devices
-        .iter()
-        .enumerate()
-        .max_by_key(|(device, survey)| (survey.entries, std::cmp::Reverse(*device)));
-    match most {
-        Some((device, survey)) if survey.entries > 0 => device as u64,
-        // Without events: the device that holds most.
-        _ => segments
-            .iter()
-            .max_by_key(|segment| segment.bytes)
-            .map_or(0, |segment| segment.device),
+/// The device that held most at some time; of equals that with most events, then the first.
+fn largest(surveyor: &Surveyor, segments: &[Segment], devices: &[u64]) -> Result<u64, String> {
+    let none = DeviceSurvey::default();
+    let mut largest = (0, 0, 0);
+    for &device in devices.iter().rev() {
+        let survey = surveyor.devices.get(device as usize).unwrap_or(&none);
+        let own = segments.iter().filter(|segment| segment.device == device);
+        let (_, peak) = start_ranges(survey, own)?;
+        largest = largest.max((peak, survey.entries, u64::MAX - device));
+    }
+    Ok(if devices.is_empty() {
+        0
+    } else {
+        u64::MAX - largest.2
+    })
+}
+
+fn listed(devices: &[u64]) -> String {
+    match devices {
+        [] => "none at all".to_owned(),
+        [one] => format!("device {one}"),
+        several => {
+            let several: Vec<String> = several.iter().map(u64::to_string).collect();
+            format!("devices {}", several.join(", "))
+        }
     }
 }
 
@@ -285,8 +336,11 @@ fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> 
 }
 
 /// What was reserved when the ring began, by taking its segment events back one by one, and the most that was on the way.
-fn start_ranges(survey: &DeviceSurvey, segments: &[Segment]) -> Result<(Vec<Range>, u64), String> {
-    let mut reserved: u64 = sum(segments.iter().map(|segment| segment.bytes));
+fn start_ranges<'a>(
+    survey: &DeviceSurvey,
+    segments: impl Iterator<Item = &'a Segment> + Clone,
+) -> Result<(Vec<Range>, u64), String> {
+    let mut reserved: u64 = sum(segments.clone().map(|segment| segment.bytes));
     let mut peak = reserved;
     let mut ranges = RangeSet::default();
     for segment in segments {

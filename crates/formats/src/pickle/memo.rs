@@ -1,0 +1,244 @@
+//! The memo: values that a pickle fetches again, and how often.
+
+use super::document::Value;
+use super::error::{PickleError, PickleErrorKind as Kind};
+use super::input::Input;
+use super::opcode::{self as op, Argument};
+use rustc_hash::FxHashMap;
+use std::collections::HashMap;
+use std::io::Read;
+use std::mem::size_of;
+use std::sync::Arc;
+
+/// How often a pickle fetches each entry of its memo, found by reading its opcodes once and building nothing.
+///
+/// Python stores nearly every object in the memo and fetches few. A [`Parser`](super::Parser) that knows which can let go of all the
+/// others, and of these after the last time. Costs two bits for each entry.
+#[derive(Debug, Default)]
+pub struct MemoUse {
+    /// Two bits an entry: 0, 1, 2 fetches, or [`MANY`].
+    fetches: Vec<u64>,
+}
+
+/// More than two fetches: such an entry is kept to the end.
+const MANY: u8 = 3;
+const ENTRIES_IN_WORD: u64 = 32;
+/// Pickles with more entries than this, 256 MiB here, are read without such knowledge.
+const ENTRY_COUNT_MAX: u64 = 1 << 30;
+
+impl MemoUse {
+    /// Counts the fetches of the pickle at the start of `source`. `None` if that cannot be told: what is wrong with a pickle is for
+    /// the parser to say, and one that does not number its entries in order, as Python does, is not known beforehand.
+    pub fn scan(source: impl Read) -> Option<MemoUse> {
+        let mut scan = Scan {
+            input: Input::new(source),
+            uses: MemoUse::default(),
+            stored: 0,
+        };
+        while scan.step().ok()?? {}
+        Some(scan.uses)
+    }
+
+    fn of(&self, index: u64) -> u8 {
+        let word = self.fetches.get((index / ENTRIES_IN_WORD) as usize);
+        word.map_or(0, |word| (word >> shift(index)) as u8 & MANY)
+    }
+
+    fn count(&mut self, index: u64) {
+        let word = (index / ENTRIES_IN_WORD) as usize;
+        if word >= self.fetches.len() {
+            self.fetches.resize(word + 1, 0);
+        }
+        if self.of(index) < MANY {
+            self.fetches[word] += 1 << shift(index);
+        }
+    }
+}
+
+fn shift(index: u64) -> u64 {
+    index % ENTRIES_IN_WORD * 2
+}
+
+struct Scan<R> {
+    input: Input<R>,
+    uses: MemoUse,
+    /// Entries stored so far.
+    stored: u64,
+}
+
+impl<R: Read> Scan<R> {
+    /// Passes one opcode; `Some(false)` after the last, `None` if the use of the memo cannot be told.
+    fn step(&mut self) -> Result<Option<bool>, PickleError> {
+        let opcode = self.input.byte()?;
+        match opcode {
+            op::STOP => return Ok(Some(false)),
+            op::MEMOIZE => self.stored += 1,
+            op::PUT | op::BINPUT | op::LONG_BINPUT => {
+                if memo_index(&mut self.input, opcode)? != self.stored {
+                    return Ok(None);
+                }
+                self.stored += 1;
+            }
+            op::GET | op::BINGET | op::LONG_BINGET => {
+                let index = memo_index(&mut self.input, opcode)?;
+                if index >= self.stored {
+                    return Ok(None);
+                }
+                self.uses.count(index);
+            }
+            _ => {
+                let bytes = match op::argument(opcode) {
+                    None => return Ok(None),
+                    Some(Argument::Bytes(count)) => count,
+                    Some(Argument::Counted) => match length(&mut self.input, opcode)? {
+                        Some(count) => count,
+                        None => return Ok(None),
+                    },
+                    Some(Argument::Lines(count)) => {
+                        for _ in 0..count {
+                            self.input.line()?;
+                        }
+                        0
+                    }
+                };
+                self.input.skip(bytes)?;
+            }
+        }
+        Ok((self.stored < ENTRY_COUNT_MAX).then_some(true))
+    }
+}
+
+/// The length before an opcode's bytes; `None` if it is negative.
+pub(super) fn length<R: Read>(
+    input: &mut Input<R>,
+    opcode: u8,
+) -> Result<Option<u64>, PickleError> {
+    Ok(Some(match opcode {
+        op::SHORT_BINUNICODE | op::SHORT_BINSTRING | op::SHORT_BINBYTES | op::LONG1 => {
+            input.byte()?.into()
+        }
+        op::BINUNICODE8 | op::BINBYTES8 | op::BYTEARRAY8 => u64::from_le_bytes(input.array()?),
+        op::BINSTRING | op::LONG4 => {
+            return Ok(u64::try_from(i32::from_le_bytes(input.array()?)).ok());
+        }
+        _ => u32::from_le_bytes(input.array()?).into(),
+    }))
+}
+
+/// The memo index that an opcode names.
+pub(super) fn memo_index<R: Read>(input: &mut Input<R>, opcode: u8) -> Result<u64, PickleError> {
+    Ok(match opcode {
+        op::BINPUT | op::BINGET => input.byte()?.into(),
+        op::LONG_BINPUT | op::LONG_BINGET => u32::from_le_bytes(input.array()?).into(),
+        _ => {
+            let line = input.line()?;
+            let text = std::str::from_utf8(&line).ok();
+            text.and_then(|text| text.trim().parse().ok())
+                .ok_or_else(|| input.fail(Kind::Malformed("memo index")))?
+        }
+    })
+}
+
+/// What was stored and may be fetched.
+#[derive(Default)]
+pub(super) struct Memo {
+    /// If known: how often each entry is fetched.
+    uses: Option<Arc<MemoUse>>,
+    /// Entries so far, which is also the number that Python gives the next.
+    count: u64,
+    /// Entries that follow on each other, if their use is not known.
+    dense: Vec<Value>,
+    /// The others, which Python never writes.
+    sparse: HashMap<u64, Value>,
+    /// If their use is known: the entries that are still to be fetched. Their numbers follow on each other, so no file can choose
+    /// them to clash in a fast hash.
+    awaited: FxHashMap<u64, Awaited>,
+}
+
+struct Awaited {
+    value: Value,
+    fetches: u8,
+}
+
+/// Near enough what an entry takes.
+pub(super) const ENTRY_BYTES: usize = 2 * size_of::<Awaited>();
+
+/// What became of a value to be stored.
+pub(super) enum Stored {
+    /// Nothing will fetch it.
+    Passed,
+    /// It is in the memo, where there was nothing.
+    Kept,
+    /// It is in the memo in place of another.
+    Replaced(Value),
+}
+
+/// A value fetched.
+pub(super) struct Fetched {
+    pub(super) value: Value,
+    /// It is in the memo no longer.
+    pub(super) last: bool,
+}
+
+impl Memo {
+    pub(super) fn new(uses: Option<Arc<MemoUse>>) -> Memo {
+        Memo {
+            uses,
+            ..Memo::default()
+        }
+    }
+
+    /// The index that follows.
+    pub(super) fn next(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn store(&mut self, index: u64, value: Value) -> Stored {
+        if index == self.count {
+            self.count += 1;
+            if let Some(uses) = &self.uses {
+                let fetches = uses.of(index);
+                if fetches == 0 {
+                    return Stored::Passed;
+                }
+                self.awaited.insert(index, Awaited { value, fetches });
+                return Stored::Kept;
+            }
+            if index == self.dense.len() as u64 {
+                self.dense.push(value);
+                return Stored::Kept;
+            }
+        }
+        let slot = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.dense.get_mut(index));
+        if let Some(slot) = slot {
+            return Stored::Replaced(std::mem::replace(slot, value));
+        }
+        match self.sparse.insert(index, value) {
+            Some(old) => Stored::Replaced(old),
+            None => {
+                self.count = (self.dense.len() + self.sparse.len()) as u64;
+                Stored::Kept
+            }
+        }
+    }
+
+    pub(super) fn fetch(&mut self, index: u64) -> Option<Fetched> {
+        if let Some(awaited) = self.awaited.get_mut(&index) {
+            let value = awaited.value;
+            let last = awaited.fetches == 1;
+            if last {
+                self.awaited.remove(&index);
+            } else if awaited.fetches < MANY {
+                awaited.fetches -= 1;
+            }
+            return Some(Fetched { value, last });
+        }
+        let dense = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.dense.get(index));
+        let value = *dense.or_else(|| self.sparse.get(&index))?;
+        Some(Fetched { value, last: false })
+    }
+}

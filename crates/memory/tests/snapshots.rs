@@ -108,15 +108,20 @@ fn tags_name_who_asked() {
 
 /// A snapshot of one device, by hand.
 fn snapshot(events: &[(&str, i64, i64)]) -> Vec<u8> {
+    snapshot_of_devices(&[events])
+}
+
+/// A snapshot by hand, without segments.
+fn snapshot_of_devices(devices: &[&[(&str, i64, i64)]]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file).unwrap();
     writer.begin_dictionary().unwrap();
     for key in ["segments", "device_traces"] {
         writer.text(key).unwrap();
         writer.begin_list().unwrap();
-        if key == "device_traces" {
+        for events in devices.iter().filter(|_| key == "device_traces") {
             writer.begin_list().unwrap();
-            for &(action, address, bytes) in events {
+            for &(action, address, bytes) in *events {
                 writer.begin_dictionary().unwrap();
                 writer.text("action").unwrap();
                 writer.text(action).unwrap();
@@ -192,6 +197,33 @@ fn requested_frees_count_where_completions_were_not_recorded() {
     ]))
     .unwrap();
     assert_eq!(shown(&events), ["a 0 7", "f 0", "a 1 8"]);
+}
+
+#[test]
+fn of_several_devices_the_largest_is_read_unless_another_is_chosen() {
+    let file = snapshot_of_devices(&[
+        &[("alloc", 1, 1), ("alloc", 2, 1), ("alloc", 3, 1)],
+        &[],
+        &[("alloc", 4, 2), ("segment_free", 8, 1 << 21)],
+    ]);
+    let reader = || {
+        let file = file.clone();
+        Reader::snapshot_from(move || Ok(Cursor::new(file.clone())))
+    };
+    let mut largest = reader();
+    let summary = largest.snapshot().unwrap().unwrap().clone();
+    assert_eq!((summary.device, summary.devices), (2, vec![0, 2]));
+    let events: Vec<Event> = largest.collect::<Result<_, _>>().unwrap();
+    assert_eq!(shown(&events), ["a 0 2", "m clear"]);
+    let mut chosen = reader();
+    chosen.choose_device(0).unwrap();
+    assert_eq!(chosen.count(), 3);
+    let mut missing = reader();
+    missing.choose_device(1).unwrap();
+    let error = missing.next().unwrap().unwrap_err().to_string();
+    assert_eq!(error, "it says nothing of device 1, only of devices 0, 2");
+    let text = Reader::text(&b"a 1 1 x\n"[..]).choose_device(0);
+    assert!(text.is_err());
 }
 
 #[test]

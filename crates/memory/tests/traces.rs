@@ -67,6 +67,10 @@ fn malformed_lines_are_named_by_number() {
             "a 18446744073709551616 5 x\n",
             "line 1: `18446744073709551616` is no id (a number from 0 to 2^64 − 1)",
         ),
+        (
+            "a 1 5 x stream=side\n",
+            "line 1: `stream=side` is no stream (stream= and a number from 0 to 2^64 − 1)",
+        ),
         ("f\n", "line 1: `` is no id (a number from 0 to 2^64 − 1)"),
         (
             "a 1 9223372036854775807 x\na 2 1 x\n",

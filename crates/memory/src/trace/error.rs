@@ -56,6 +56,9 @@ pub enum TraceErrorKind {
     /// A size that is no number below 2^63.
     #[error("`{0}` is no size (bytes from 0 to 2^63 − 1)")]
     BadSize(String),
+    /// A stream that is no number from 0 to 2^64 − 1.
+    #[error("`{0}` is no stream (stream= and a number from 0 to 2^64 − 1)")]
+    BadStream(String),
     /// An id that is live is allocated again.
     #[error("id {0} is allocated again while it is live")]
     DoubledId(u64),

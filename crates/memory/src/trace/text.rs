@@ -119,6 +119,11 @@ impl TextReader {
             _ => return self.fail(Kind::BadSize(shown(bytes))),
         };
         let (tag, stream) = split_stream(rest);
+        let stream = match stream.map(number) {
+            None => 0,
+            Some(Some(stream)) => stream,
+            Some(None) => return self.fail(Kind::BadStream(shown(&rest[tag.len()..]))),
+        };
         if self.live.insert(id, bytes).is_some() {
             return self.fail(Kind::DoubledId(id));
         }
@@ -156,15 +161,15 @@ fn word(line: &[u8]) -> (&[u8], &[u8]) {
     line.split_at(end)
 }
 
-/// Splits ` stream=N` off the end of a tag.
-fn split_stream(rest: &[u8]) -> (&[u8], u64) {
+/// Splits ` stream=N` off the end of a tag, and gives what stands for N.
+fn split_stream(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
     let start = rest
         .iter()
         .rposition(|byte| byte.is_ascii_whitespace())
         .map_or(0, |space| space + 1);
-    match rest[start..].strip_prefix(b"stream=").and_then(number) {
-        Some(stream) => (rest[..start].trim_ascii_end(), stream),
-        None => (rest, 0),
+    match rest[start..].strip_prefix(b"stream=") {
+        Some(stream) => (rest[..start].trim_ascii_end(), Some(stream)),
+        None => (rest, None),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `sottovoce memory advise`: which allocator settings would help, and what none can.
 
-use super::{DEVICE_BYTES, Outcome};
+use super::{DEVICE_BYTES, Outcome, Trace};
 use crate::output::memory_plot;
 use crate::output::print::{Output, output};
 use crate::output::reading::Reading;
@@ -29,8 +29,8 @@ const OWNERS_SHOWN: usize = 8;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// A trace (text, plain or gzip) or a PyTorch snapshot.
-    trace: PathBuf,
+    #[command(flatten)]
+    trace: Trace,
     /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     device_memory: Option<u64>,
@@ -50,8 +50,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 .ok_or_else(|| format!("{}: a plot is an .svg or an .html file", path.display()))?,
         ),
     };
-    let mut reader = Reader::open(&arguments.trace)?;
+    let mut reader = arguments.trace.open()?;
     let reading = Reading::begin(reader.progress());
+    arguments.trace.note_device(&mut reader)?;
     let (today, origin) = match reader.snapshot()? {
         Some(snapshot) => (snapshot.configuration.clone(), "the snapshot"),
         None => from_environment(),
@@ -72,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     let mut reading = None;
     let open = || -> Result<Reader, TraceError> {
-        let reader = Reader::open(&arguments.trace)?;
+        let reader = arguments.trace.open()?;
         reading = None;
         reading = Some(Reading::begin(reader.progress()));
         Ok(reader)

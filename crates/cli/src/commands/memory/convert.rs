@@ -1,6 +1,6 @@
 //! `sottovoce memory convert`: a trace in another format.
 
-use super::Outcome;
+use super::{Outcome, Trace};
 use crate::output::print::output;
 use crate::output::reading::Reading;
 use clap::{Args, ValueEnum};
@@ -23,8 +23,8 @@ has no addresses: a snapshot made of one shows those that PyTorch's allocator wo
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// A trace (text, plain or gzip) or a PyTorch snapshot, told apart by content.
-    trace: PathBuf,
+    #[command(flatten)]
+    trace: Trace,
     /// Where to write.
     out: PathBuf,
     /// The format, whatever OUT is called.
@@ -57,8 +57,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         } else {
             Format::Text
         });
-    let mut reader = Reader::open(&arguments.trace)?;
+    let mut reader = arguments.trace.open()?;
     let reading = Reading::begin(reader.progress());
+    arguments.trace.note_device(&mut reader)?;
     // Under another name until it is whole: a failure leaves what was there.
     let partial = partial_name(&arguments.out);
     let outcome = write(&mut reader, format, compressed, &partial);

@@ -7,7 +7,10 @@ mod plan;
 mod replay;
 
 use super::Outcome;
+use crate::output::print::note;
 use clap::{Args, Subcommand};
+use sottovoce_memory::trace::{Reader, TraceError};
+use std::path::PathBuf;
 
 /// What PyTorch sees of a card sold with 24 GB: the device of the documented measurements.
 const DEVICE_BYTES: u64 = 24_564 << 20;
@@ -32,6 +35,43 @@ enum Command {
     Plan(plan::Arguments),
     /// Run a trace through the caching allocator under any configuration.
     Replay(replay::Arguments),
+}
+
+/// A trace, and which part of it.
+#[derive(Args)]
+struct Trace {
+    /// A trace (text, plain or gzip) or a PyTorch snapshot, told apart by content.
+    #[arg(value_name = "TRACE")]
+    path: PathBuf,
+    /// Of a snapshot of several devices, the one to look at. Default: that which held most.
+    #[arg(long, value_name = "N")]
+    device: Option<u64>,
+}
+
+impl Trace {
+    fn open(&self) -> Result<Reader, TraceError> {
+        let mut reader = Reader::open(&self.path)?;
+        if let Some(device) = self.device {
+            reader.choose_device(device)?;
+        }
+        Ok(reader)
+    }
+
+    /// Says which device is looked at, where there are several and none was chosen. Reads a snapshot through.
+    fn note_device(&self, reader: &mut Reader) -> Result<(), TraceError> {
+        if let Some(summary) = reader.snapshot()?
+            && self.device.is_none()
+            && summary.devices.len() > 1
+        {
+            let devices: Vec<String> = summary.devices.iter().map(u64::to_string).collect();
+            note!(
+                "device {} of {}, which held most; --device chooses another",
+                summary.device,
+                devices.join(", ")
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Runs one of the tools.

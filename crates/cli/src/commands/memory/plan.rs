@@ -1,15 +1,15 @@
 //! `sottovoce memory plan`: how small an arena a trace's allocations fit into when their future is known.
 
-use super::Outcome;
+use super::{Outcome, Trace};
 use crate::output::print::{Output, output};
 use crate::output::reading::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use clap::Args;
 use serde_json::json;
 use sottovoce_memory::plan::{self, Lifetime, Plan, SolveOptions};
-use sottovoce_memory::trace::{Lifetimes, Reader};
+use sottovoce_memory::trace::Lifetimes;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -30,8 +30,8 @@ const SHOWN_MAX: usize = 20;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The trace, or a list of buffers.
-    trace: PathBuf,
+    #[command(flatten)]
+    trace: Trace,
     /// Plan only what is allocated after the first marker that begins with this text.
     #[arg(long, value_name = "MARKER")]
     from: Option<String>,
@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn read(arguments: &Arguments) -> Result<Input, Box<dyn std::error::Error>> {
-    if let Some(lifetimes) = buffer_list(&arguments.trace)? {
+    if let Some(lifetimes) = buffer_list(&arguments.trace.path)? {
         if arguments.from.is_some() {
             return Err("--from needs a trace: a list of buffers has no markers".into());
         }
@@ -124,8 +124,9 @@ fn read(arguments: &Arguments) -> Result<Input, Box<dyn std::error::Error>> {
             lifetimes,
         });
     }
-    let mut reader = Reader::open(&arguments.trace)?;
+    let mut reader = arguments.trace.open()?;
     let reading = Reading::begin(reader.progress());
+    arguments.trace.note_device(&mut reader)?;
     let collected = Lifetimes::collect(reader.by_ref());
     drop(reading);
     let collected = collected?;

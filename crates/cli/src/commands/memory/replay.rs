@@ -1,6 +1,6 @@
 //! `sottovoce memory replay`: a trace through the pool.
 
-use super::{DEVICE_BYTES, Outcome};
+use super::{DEVICE_BYTES, Outcome, Trace};
 use crate::output::print::{Output, note, output};
 use crate::output::reading::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
@@ -9,10 +9,9 @@ use clap::{Args, ValueEnum};
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::driver::{Driver, HostDriver, SimulatedDriver};
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
+use sottovoce_memory::trace::SnapshotSummary;
 use sottovoce_memory::trace::replay::{Replay, ReplayReport};
-use sottovoce_memory::trace::{Reader, SnapshotSummary};
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -30,8 +29,8 @@ from the state in which its recording began, and compared with what it recorded 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The trace.
-    trace: PathBuf,
+    #[command(flatten)]
+    trace: Trace,
     /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF. Without it a snapshot's own; else the variables SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF
     /// and PYTORCH_CUDA_ALLOC_CONF are looked up.
     #[arg(long, value_name = "CONF")]
@@ -62,8 +61,9 @@ enum DriverKind {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let mut reader = Reader::open(&arguments.trace)?;
+    let mut reader = arguments.trace.open()?;
     let reading = Reading::begin(reader.progress());
+    arguments.trace.note_device(&mut reader)?;
     let recorded = reader.snapshot()?.cloned();
     let own = recorded
         .as_ref()
@@ -121,6 +121,10 @@ fn compare(out: &mut Output, report: &ReplayReport, recorded: &SnapshotSummary) 
     )?;
     let difference = i128::from(report.end_reserved) - i128::from(recorded.end_reserved);
     match difference {
+        _ if recorded.end_reserved == 0 => writeln!(
+            out,
+            "it has no segments: there is nothing to compare the replay's end with"
+        )?,
         0 => writeln!(out, "the replay ends with the same bytes reserved")?,
         _ => writeln!(
             out,

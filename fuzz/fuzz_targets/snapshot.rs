@@ -14,15 +14,15 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let configuration = PoolConfiguration::parse(&summary.configuration).unwrap_or_default();
-    let Ok(Some(prelude)) = reader.take_prelude(&configuration) else {
+    let Ok(Some(beginning)) = reader.take_beginning(&configuration) else {
         return;
     };
     let mut replay = Replay::new(
-        Box::new(SimulatedDriver::new(1 << 34)),
+        Box::new(SimulatedDriver::new(1 << 34).with_places(&beginning.places)),
         configuration,
         None,
     );
-    replay.prime(prelude);
+    replay.prime(beginning.events);
     if replay.run_events(reader).is_ok() {
         replay.pool().check().expect("the pool's books agree");
     }

@@ -27,10 +27,10 @@ fn replay(name: &str) -> Replay {
     let mut reader = Reader::open(&file(name)).unwrap();
     let settings = reader.snapshot().unwrap().unwrap().configuration.clone();
     let configuration = PoolConfiguration::parse(&settings).unwrap();
-    let prelude = reader.take_prelude(&configuration).unwrap().unwrap();
-    let driver = Box::new(SimulatedDriver::new(DEVICE_BYTES));
-    let mut replay = Replay::new(driver, configuration, None);
-    replay.prime(prelude);
+    let beginning = reader.take_beginning(&configuration).unwrap().unwrap();
+    let driver = SimulatedDriver::new(DEVICE_BYTES).with_places(&beginning.places);
+    let mut replay = Replay::new(Box::new(driver), configuration, None);
+    replay.prime(beginning.events);
     let reserved = replay.pool().statistics().reserved_bytes.all.current;
     assert_eq!(reserved, summary(name).start_reserved, "{name} begins with");
     replay.run_events(reader).unwrap();

@@ -6,11 +6,13 @@
 
 use super::books::{Books, bad_unit};
 use super::{Address, Capabilities, DeviceMemory, Driver, DriverError, EventId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const GRANULARITY: u64 = 2 << 20;
+/// Pieces that are meant to be somewhere begin at multiples of this.
+const PLACE_UNIT: u64 = 512;
 /// Addresses end below this.
 const TOP: u64 = 0x7f00_0000_0000;
 
@@ -64,6 +66,8 @@ struct State {
     taken: u64,
     /// Occupied addresses: start → end.
     occupied: BTreeMap<u64, u64>,
+    /// Bytes → where pieces of this size go first.
+    places: HashMap<u64, VecDeque<u64>>,
     ranges_supported: Result<(), &'static str>,
     calls: BTreeMap<Call, u64>,
     call_count: u64,
@@ -85,6 +89,7 @@ impl SimulatedDriver {
                 books: Books::new(capacity),
                 taken: 0,
                 occupied: BTreeMap::new(),
+                places: HashMap::new(),
                 ranges_supported: Ok(()),
                 calls: BTreeMap::new(),
                 call_count: 0,
@@ -107,6 +112,17 @@ impl SimulatedDriver {
     /// The same device without virtual memory management, for this reason.
     pub fn without_ranges(self, reason: &'static str) -> SimulatedDriver {
         lock(&self.state).ranges_supported = Err(reason);
+        self
+    }
+
+    /// The same device that gives out pieces of these sizes at these addresses first, in this order, as far as they are free; as
+    /// another device did whose run is repeated.
+    pub fn with_places(self, places: &[(Address, u64)]) -> SimulatedDriver {
+        let mut state = lock(&self.state);
+        for &(Address(address), bytes) in places {
+            state.places.entry(bytes).or_default().push_back(address);
+        }
+        drop(state);
         self
     }
 
@@ -212,16 +228,30 @@ impl State {
         }
     }
 
+    /// Occupies the next place meant for a piece of `bytes`, if there is one and it can be had.
+    fn place_as_meant(&mut self, bytes: u64) -> Option<u64> {
+        let address = self.places.get_mut(&bytes)?.pop_front()?;
+        let end = address.checked_add(bytes)?;
+        let below = self.occupied.range(..end).next_back();
+        let free = below.is_none_or(|(_, &occupied_end)| occupied_end <= address);
+        if address == 0 || !address.is_multiple_of(PLACE_UNIT) || !free {
+            return None;
+        }
+        self.occupied.insert(address, end);
+        Some(address)
+    }
+
     /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that would take a huge page besides.
     fn place(&mut self, call: Call, bytes: u64, headroom: u64) -> Result<u64, DriverError> {
         let placed = bytes.saturating_add(headroom);
         let wanted = placed.saturating_add(GRANULARITY);
         let mut gap_end = TOP;
         for (&start, &end) in self.occupied.iter().rev() {
-            if gap_end - end >= wanted {
+            // What was meant to be elsewhere may lie above the top.
+            if gap_end.saturating_sub(end) >= wanted {
                 break;
             }
-            gap_end = start;
+            gap_end = start.min(TOP);
         }
         match gap_end.checked_sub(wanted) {
             Some(low) if low > 0 => {
@@ -262,7 +292,10 @@ unsafe impl Driver for SimulatedDriver {
             .checked_next_multiple_of(GRANULARITY)
             .unwrap_or(u64::MAX);
         state.room_for(whole)?;
-        let address = state.place(Call::Allocate, whole, GRANULARITY)?;
+        let address = match state.place_as_meant(whole) {
+            Some(address) => address,
+            None => state.place(Call::Allocate, whole, GRANULARITY)?,
+        };
         state.books.add_piece(address, whole);
         Ok(Address(address))
     }

@@ -39,5 +39,5 @@ pub use error::{TraceError, TraceErrorKind, TracePosition};
 pub use event::{Event, TagId, Tags};
 pub use lifetimes::Lifetimes;
 pub use reader::{Progress, Reader};
-pub use snapshot::SnapshotSummary;
+pub use snapshot::{Beginning, SnapshotSummary};
 pub use write::{TraceFormat, WriteError, write};

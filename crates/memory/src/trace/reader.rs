@@ -2,7 +2,7 @@
 
 use super::error::{TraceError, TraceErrorKind as Kind};
 use super::event::{Event, Tags};
-use super::snapshot::{SnapshotReader, SnapshotSummary};
+use super::snapshot::{Beginning, SnapshotReader, SnapshotSummary};
 use super::text::TextReader;
 use crate::pool::PoolConfiguration;
 use sottovoce_formats::content::{self, Content};
@@ -189,15 +189,15 @@ impl Reader {
     ///
     /// # Errors
     /// What is wrong with the snapshot.
-    pub fn take_prelude(
+    pub fn take_beginning(
         &mut self,
         configuration: &PoolConfiguration,
-    ) -> Result<Option<Vec<Event>>, TraceError> {
+    ) -> Result<Option<Beginning>, TraceError> {
         match &mut self.source {
             Source::Text(_) => Ok(None),
             Source::Snapshot(snapshot) => {
                 snapshot
-                    .take_prelude(configuration)
+                    .take_beginning(configuration)
                     .map_err(|error| TraceError {
                         file: self.file.clone(),
                         ..error

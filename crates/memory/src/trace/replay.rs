@@ -147,7 +147,7 @@ impl Replay {
     }
 
     /// Runs events that only prepare the pool, such as a snapshot's
-    /// [prelude](crate::trace::Reader::take_prelude): nothing of it is reported, and peaks count from here on.
+    /// [beginning](crate::trace::Reader::take_beginning): nothing of it is reported, and peaks count from here on.
     pub fn prime(&mut self, events: Vec<Event>) {
         let steps: Vec<Step> = events
             .iter()

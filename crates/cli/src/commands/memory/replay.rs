@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::driver::{Driver, HostDriver, SimulatedDriver};
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
-use sottovoce_memory::trace::SnapshotSummary;
 use sottovoce_memory::trace::replay::{Replay, ReplayReport};
+use sottovoce_memory::trace::{Beginning, SnapshotSummary};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -70,21 +70,21 @@ pub fn run(arguments: &Arguments) -> Outcome {
         .map(|snapshot| snapshot.configuration.as_str());
     let configuration = configuration(arguments.conf.as_deref().or(own))?;
     // A snapshot under its own settings begins with the segments that it had; other settings would have led to others.
-    let prelude = if arguments.conf.is_none() {
-        reader.take_prelude(&configuration)?
+    let beginning = if arguments.conf.is_none() {
+        reader.take_beginning(&configuration)?.unwrap_or_default()
     } else {
-        None
+        Beginning::default()
     };
     let bytes = arguments.device_memory.unwrap_or(DEVICE_BYTES);
     let driver: Box<dyn Driver> = match arguments.driver {
         DriverKind::Host => Box::new(HostDriver::new(bytes)),
-        DriverKind::Simulated => Box::new(SimulatedDriver::new(bytes)),
+        DriverKind::Simulated => {
+            Box::new(SimulatedDriver::new(bytes).with_places(&beginning.places))
+        }
         DriverKind::Cuda => Box::new(CudaDriver::open(0, arguments.device_memory)?),
     };
     let mut replay = Replay::new(driver, configuration, arguments.clear_every_chunk);
-    if let Some(prelude) = prelude {
-        replay.prime(prelude);
-    }
+    replay.prime(beginning.events);
     let outcome = replay.run_events(reader);
     drop(reading);
     outcome?;

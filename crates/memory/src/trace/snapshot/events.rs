@@ -1,7 +1,7 @@
 //! The second pass: the events, one after another.
 
 use super::entry::{Action, Entry, metadata, tag};
-use super::prelude::prelude;
+use super::prelude::{Beginning, beginning};
 use super::survey::{Part, SnapshotSummary, Survey, Surveyor, part_of, rest_of_events};
 use crate::pool::PoolConfiguration;
 use crate::trace::error::{TraceError, TraceErrorKind as Kind, TracePosition};
@@ -118,24 +118,21 @@ impl SnapshotReader {
         (self.open)().map_err(|error| TraceError::whole(Kind::Io(error)))
     }
 
-    /// The events that bring a pool of this configuration into the state in which the ring began. They take the place of the
-    /// allocations that the reader would otherwise begin with; `None` once reading has begun.
-    pub(in crate::trace) fn take_prelude(
+    /// What brings a pool of this configuration into the state in which the ring began. It takes the place of the allocations that
+    /// the reader would otherwise begin with; `None` once reading has begun.
+    pub(in crate::trace) fn take_beginning(
         &mut self,
         configuration: &PoolConfiguration,
-    ) -> Result<Option<Vec<Event>>, TraceError> {
+    ) -> Result<Option<Beginning>, TraceError> {
         if !matches!(self.stage, Stage::Fresh) {
             return Ok(None);
         }
-        let survey = self.survey()?;
-        let (ranges, early) = (survey.start_ranges.clone(), survey.early.clone());
-        self.stage = Stage::Early(early.len());
-        Ok(Some(prelude(
-            &ranges,
-            &early,
-            &self.early_tags,
-            configuration,
-        )))
+        self.survey()?;
+        let Some(survey) = &self.survey else {
+            return Ok(None);
+        };
+        self.stage = Stage::Early(survey.early.len());
+        Ok(Some(beginning(survey, &self.early_tags, configuration)))
     }
 
     /// The next event, or `None` at the end.

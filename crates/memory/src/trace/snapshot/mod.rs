@@ -12,4 +12,5 @@ mod segments;
 mod survey;
 
 pub(super) use events::SnapshotReader;
+pub use prelude::Beginning;
 pub use survey::SnapshotSummary;

@@ -5,13 +5,39 @@
 //! gaps alike, while no other free block could serve a request; then the gaps are freed.
 
 use super::ranges::Range;
-use super::survey::EarlyBlock;
+use super::survey::{EarlyBlock, Survey};
+use crate::driver::Address;
 use crate::pool::PoolConfiguration;
 use crate::pool::sizes::{BLOCK_UNIT, SMALL_REQUEST_MAX, round_request};
 use crate::trace::event::{Event, TagId};
 
-/// The events that build the state; `tags` are those of the blocks, and block `i` gets the id `i`.
-pub(super) fn prelude(
+/// How a replay of a snapshot begins.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// What brings a fresh pool into the state in which the recording began.
+    pub events: Vec<Event>,
+    /// Where the recorded segments were, in the order in which a replay gets them: of blocks of equal size the pool takes the one at
+    /// the lowest address. For [`SimulatedDriver::with_places`](crate::driver::SimulatedDriver::with_places).
+    pub places: Vec<(Address, u64)>,
+}
+
+/// The beginning; `tags` are those of the blocks that were live, and block `i` gets the id `i`.
+pub(super) fn beginning(
+    survey: &Survey,
+    tags: &[TagId],
+    configuration: &PoolConfiguration,
+) -> Beginning {
+    let whole = survey.start_ranges.iter().filter(|range| !range.expandable);
+    Beginning {
+        events: prelude(&survey.start_ranges, &survey.early, tags, configuration),
+        places: whole
+            .chain(&survey.taken)
+            .map(|range| (Address(range.address), range.bytes))
+            .collect(),
+    }
+}
+
+fn prelude(
     ranges: &[Range],
     blocks: &[EarlyBlock],
     tags: &[TagId],

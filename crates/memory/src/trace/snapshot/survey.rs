@@ -53,6 +53,8 @@ pub(super) struct Survey {
     pub(super) early: Vec<EarlyBlock>,
     /// What was reserved when the ring began, ascending by address.
     pub(super) start_ranges: Vec<Range>,
+    /// Segments got from the driver while the ring was written, in this order; expandable ones aside.
+    pub(super) taken: Vec<Range>,
     /// Whether the completion of frees was recorded.
     pub(super) frees_complete: bool,
     /// Addresses of blocks that in the end still waited for other streams.
@@ -259,6 +261,12 @@ impl Survey {
                 ooms: survey.ooms,
             },
             frees_complete: survey.frees_complete,
+            taken: survey
+                .segment_changes
+                .iter()
+                .filter(|(taken, range)| *taken && !range.expandable)
+                .map(|&(_, range)| range)
+                .collect(),
             waiting_in_the_end: segments
                 .iter()
                 .flat_map(|segment| &segment.blocks)

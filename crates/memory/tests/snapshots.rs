@@ -44,6 +44,7 @@ fn a_replay_ends_with_the_reserved_bytes_that_were_recorded() {
         "medium_512_training",
         "expandable",
         "expandable_wrapped",
+        "settings",
         "streams",
         "streams_wrapped",
         "wrapped",
@@ -62,16 +63,8 @@ fn a_replay_ends_with_the_reserved_bytes_that_were_recorded() {
 }
 
 #[test]
-fn options_that_leave_blocks_unsplit_are_replayed_within_a_few_percent() {
-    // What a block took beyond its request is not recorded for blocks that were gone in the end.
-    let recorded = summary("settings");
-    let report = replay("settings").report();
-    let difference = report.end_reserved.abs_diff(recorded.end_reserved);
-    assert!(
-        difference * 20 < recorded.end_reserved,
-        "{report:?} {recorded:?}"
-    );
-    assert_eq!(recorded.ooms, 3);
+fn refused_requests_are_counted() {
+    assert_eq!(summary("settings").ooms, 3);
 }
 
 #[test]

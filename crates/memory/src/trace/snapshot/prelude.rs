@@ -134,14 +134,19 @@ impl Prelude<'_> {
                 continue;
             }
             self.gap(block.address - address, range);
-            let next = self
-                .blocks
-                .get(index + 1)
-                .map_or(range.end(), |next| next.address.min(range.end()));
+            let known = [
+                self.blocks.get(index + 1).map(|next| next.address),
+                block.next_address,
+            ];
+            let next = known.into_iter().flatten().fold(range.end(), u64::min);
             let rounded = round_request(block.requested_bytes, self.configuration);
             let mut bytes = block.block_bytes.unwrap_or(rounded);
             let rest = next.saturating_sub(block.address.saturating_add(bytes));
-            if rest > 0 && !splits(rest, range) {
+            let splits = match block.block_bytes {
+                Some(_) => is_block(rest, range),
+                None => is_block(rest, range) && bytes < self.configuration.max_split_size,
+            };
+            if rest > 0 && !splits {
                 // What was left was too little to be split off, or too little to be had as a block of this pool.
                 bytes += rest;
             }
@@ -184,11 +189,11 @@ impl Prelude<'_> {
 }
 
 /// Whether so many bytes can be a free block of their own.
-fn splits(rest: u64, range: Range) -> bool {
+fn is_block(bytes: u64, range: Range) -> bool {
     if range.small {
-        rest >= BLOCK_UNIT
+        bytes >= BLOCK_UNIT
     } else {
-        rest > SMALL_REQUEST_MAX
+        bytes > SMALL_REQUEST_MAX
     }
 }
 

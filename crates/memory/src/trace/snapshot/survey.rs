@@ -5,7 +5,7 @@ use super::ranges::{Range, RangeSet};
 use super::segments::{self, Segment, segment};
 use serde::Serialize;
 use sottovoce_formats::pickle::{Disposition, Document, Listener, Step, View};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What a snapshot says beside its events. Bytes throughout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -41,6 +41,8 @@ pub(super) struct EarlyBlock {
     pub(super) requested_bytes: u64,
     /// The block's own size, if it was still live in the end.
     pub(super) block_bytes: Option<u64>,
+    /// The lowest address beyond it at which another block began while it was live, as far as is known.
+    pub(super) next_address: Option<u64>,
     pub(super) stream: u64,
     pub(super) tag: String,
 }
@@ -75,11 +77,23 @@ struct DeviceSurvey {
     frees_complete: bool,
     /// What was allocated within the ring and not yet freed.
     live: HashSet<u64>,
-    /// What was freed and never allocated within the ring: address → (bytes, stream).
-    freed_early: HashMap<u64, (u64, u64)>,
+    /// Where blocks began that were allocated within the ring, the first [`STARTS_MAX`] of them.
+    starts: BTreeSet<u64>,
+    /// What was freed and never allocated within the ring, by address.
+    freed_early: HashMap<u64, FreedEarly>,
     /// What was got from the driver (`true`) and given back.
     segment_changes: Vec<(bool, Range)>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct FreedEarly {
+    bytes: u64,
+    stream: u64,
+    next_address: Option<u64>,
+}
+
+/// Enough for the blocks around those that were live at first, and no more than some megabytes.
+const STARTS_MAX: usize = 1 << 17;
 
 impl DeviceSurvey {
     fn follow(&mut self, entry: Entry) {
@@ -87,6 +101,9 @@ impl DeviceSurvey {
         match entry.action {
             Action::Allocate => {
                 self.live.insert(entry.address);
+                if self.starts.len() < STARTS_MAX {
+                    self.starts.insert(entry.address);
+                }
             }
             Action::FreeRequested => {
                 if self.live.insert(entry.address) {
@@ -118,9 +135,13 @@ impl DeviceSurvey {
 
     /// Notes a block that is freed and was not allocated within the ring.
     fn note_early(&mut self, entry: Entry) {
-        self.freed_early
-            .entry(entry.address)
-            .or_insert((entry.bytes, entry.stream));
+        let beyond = entry.address.saturating_add(entry.bytes.max(1));
+        let next_address = self.starts.range(beyond..).next().copied();
+        self.freed_early.entry(entry.address).or_insert(FreedEarly {
+            bytes: entry.bytes,
+            stream: entry.stream,
+            next_address,
+        });
     }
 }
 
@@ -316,11 +337,12 @@ fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> 
     let mut early: Vec<EarlyBlock> = survey
         .freed_early
         .iter()
-        .map(|(&address, &(requested_bytes, stream))| EarlyBlock {
+        .map(|(&address, freed)| EarlyBlock {
             address,
-            requested_bytes,
+            requested_bytes: freed.bytes,
             block_bytes: None,
-            stream,
+            next_address: freed.next_address,
+            stream: freed.stream,
             tag: String::new(),
         })
         .collect();
@@ -333,6 +355,7 @@ fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> 
                     address: block.address,
                     requested_bytes: block.requested_bytes,
                     block_bytes: Some(block.bytes),
+                    next_address: None,
                     stream: segment.stream,
                     tag: block.tag.clone(),
                 });

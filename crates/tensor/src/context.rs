@@ -3,7 +3,7 @@
 use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm};
 use crate::matrix::{Matrix, Vector};
-use crate::operations::{Activation, Attention, Operations, Store};
+use crate::operations::{Activation, Attention, Convolving, Operations, Store};
 use crate::tensor::{Tensor, View, ViewMut};
 use crate::workspace::Workspace;
 use sottovoce_memory::OutOfMemory;
@@ -184,7 +184,35 @@ impl<'a> Context<'a> {
         layer: &Conv1d,
         activation: Activation,
     ) -> Tensor {
+        let options = Convolving {
+            activation,
+            ..Convolving::default()
+        };
+        self.conv1d_with(x, layer, &options)
+    }
+
+    /// A convolution with what comes before and after it.
+    pub fn conv1d_with<'v>(
+        &self,
+        x: impl Into<View<'v>>,
+        layer: &Conv1d,
+        options: &Convolving<'_>,
+    ) -> Tensor {
         let x = x.into();
+        let mut out = self.tensor(&[layer.output_time(x.row_count()), layer.weight.rows()]);
+        self.conv1d_into(x, layer, options, &mut out);
+        out
+    }
+
+    /// A convolution into given rows.
+    pub fn conv1d_into<'v, 'o>(
+        &self,
+        x: impl Into<View<'v>>,
+        layer: &Conv1d,
+        options: &Convolving<'_>,
+        out: impl Into<ViewMut<'o>>,
+    ) {
+        let (x, out) = (x.into(), out.into());
         assert_eq!(
             x.column_count(),
             layer.inputs(),
@@ -192,14 +220,16 @@ impl<'a> Context<'a> {
             layer.kernel
         );
         let time = x.row_count();
-        let mut out = self.tensor(&[layer.output_time(time), layer.weight.rows()]);
-        let mut scratch = self.tensor(&[self.operations.conv1d_scratch(time, layer)]);
+        assert_eq!(
+            (out.row_count(), out.column_count()),
+            (layer.output_time(time), layer.weight.rows()),
+            "conv1d: shape of the output"
+        );
+        let operations = self.operations;
+        let mut scratch = self.tensor(&[operations.conv1d_scratch(time, layer, options)]);
         if !self.is_dry() {
-            let scratch = scratch.data_mut();
-            self.operations
-                .conv1d(x, layer, activation, out.view_mut(), scratch);
+            operations.conv1d(x, layer, options, out, scratch.data_mut());
         }
-        out
     }
 
     /// `[time, inputs]` → `[time · stride …, outputs]`.
@@ -272,17 +302,6 @@ impl<'a> Context<'a> {
         if !self.is_dry() {
             self.operations.activate(x, activation);
         }
-    }
-
-    /// x + sin²(α x) / (α + 1e-9), α by channel.
-    pub fn snake<'v>(&self, x: impl Into<View<'v>>, alpha: &Vector) -> Tensor {
-        let x = x.into();
-        assert_eq!(x.column_count(), alpha.len(), "snake: channels");
-        let mut out = self.tensor(&[x.row_count(), x.column_count()]);
-        if !self.is_dry() {
-            self.operations.snake(x, alpha, out.view_mut());
-        }
-        out
     }
 
     /// silu(gate) · up, where the first half of the columns is the gate: `[n, 2 f]` → `[n, f]`.

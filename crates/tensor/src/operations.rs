@@ -47,6 +47,27 @@ pub enum Store {
     Add,
 }
 
+/// What happens before and after a convolution, in the same pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolving<'a> {
+    /// α by channel of a Snake over the input: x + sin²(α x) / (α + 1e-9).
+    pub snake: Option<&'a Vector>,
+    /// The function of each element of the result.
+    pub activation: Activation,
+    /// What happens to what the output held; `Add` comes after the activation.
+    pub store: Store,
+}
+
+impl Default for Convolving<'_> {
+    fn default() -> Self {
+        Convolving {
+            snake: None,
+            activation: Activation::Identity,
+            store: Store::Overwrite,
+        }
+    }
+}
+
 /// Scaled dot-product attention over rows; heads lie side by side in the columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
@@ -95,13 +116,13 @@ pub trait Operations: Send + Sync {
     );
 
     /// f32 elements of scratch that [`Operations::conv1d`] needs for `time` input rows.
-    fn conv1d_scratch(&self, time: usize, layer: &Conv1d) -> usize;
+    fn conv1d_scratch(&self, time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize;
     /// A convolution over time.
     fn conv1d(
         &self,
         x: View<'_>,
         layer: &Conv1d,
-        activation: Activation,
+        options: &Convolving<'_>,
         out: ViewMut<'_>,
         scratch: &mut [f32],
     );
@@ -144,8 +165,6 @@ pub trait Operations: Send + Sync {
 
     /// Applies a function to each element.
     fn activate(&self, x: ViewMut<'_>, activation: Activation);
-    /// x + sin²(α x) / (α + 1e-9), α by column.
-    fn snake(&self, x: View<'_>, alpha: &Vector, out: ViewMut<'_>);
     /// silu(gate) · up, where the first half of the columns is the gate.
     fn gated_silu(&self, x: View<'_>, out: ViewMut<'_>);
 

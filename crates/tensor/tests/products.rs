@@ -8,8 +8,8 @@ use sottovoce_memory::{Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{
     Activation, Attention, CacheLayout, CachePrecision, CachedPart, Context, Conv1d, Conv2d,
-    ConvTranspose1d, Linear, Operations, Padding, Precision, RelativePositions, Threads, View,
-    Workspace,
+    ConvTranspose1d, Convolving, Linear, Operations, Padding, Precision, RelativePositions, Store,
+    Threads, View, Workspace,
 };
 
 fn with_context<R>(threads: usize, test: impl FnOnce(Context<'_>) -> R) -> R {
@@ -103,6 +103,36 @@ proptest! {
         };
         let x = random(seed + 1, time * inputs);
         assert_convolves(&layer, &x, time);
+    }
+
+    #[test]
+    fn a_convolution_behind_a_snake_is_added_to_what_was_there(
+        time in prop::sample::select(vec![10_usize, 100]), channels in 32_usize..50, kernel in 1_usize..8,
+        dilation in 1_usize..4, seed: u64,
+    ) {
+        let weights = random(seed, channels * kernel * channels);
+        let bias = random(seed + 1, channels);
+        let reach = (kernel - 1) * dilation;
+        let layer = Conv1d {
+            weight: matrix(channels, kernel * channels, &weights, Precision::F32),
+            bias: Some(vector(&bias)), kernel, stride: 1, dilation,
+            padding: Padding { left: reach, right: 0 },
+        };
+        let (x, before) = (random(seed + 2, time * channels), random(seed + 3, time * channels));
+        let alpha: Vec<f32> = random(seed + 4, channels).iter().map(|a| 0.5 + a.abs()).collect();
+        let waves: Vec<f32> = x.iter().zip(alpha.iter().cycle())
+            .map(|(x, a)| (f64::from(*x) + (f64::from(*x) * f64::from(*a)).sin().powi(2) / f64::from(*a)) as f32)
+            .collect();
+        let alpha = vector(&alpha);
+        let [got, plain] = with_context(2, |ctx| {
+            let mut out = ctx.upload(&[time, channels], &before);
+            let options = Convolving { snake: Some(&alpha), store: Store::Add, ..Convolving::default() };
+            ctx.conv1d_into(View::new(&x, time, channels), &layer, &options, &mut out);
+            let plain = ctx.conv1d(View::new(&waves, time, channels), &layer);
+            [out.data().to_vec(), plain.data().to_vec()]
+        });
+        let expected: Vec<f32> = plain.iter().zip(&before).map(|(a, b)| a + b).collect();
+        prop_assert!(relative_l2(&got, &expected) < 1e-6);
     }
 
     #[test]

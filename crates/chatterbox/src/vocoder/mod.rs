@@ -14,7 +14,8 @@ pub use stream::VocoderState;
 use crate::config::VocoderConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
-    Activation, Context, Conv1d, ConvTranspose1d, Linear, Padding, Tensor, Vector, View,
+    Activation, Context, Conv1d, ConvTranspose1d, Convolving, Linear, Padding, Store, Tensor,
+    Vector, View,
 };
 use spectrum::Spectrum;
 
@@ -84,11 +85,17 @@ impl ResidualBlock {
     fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
         let mut sum = ctx.copy(x);
         for layer in &self.layers {
-            let inner = ctx.snake(&sum, &layer.alpha1);
-            let inner = ctx.conv1d(&inner, &layer.conv1);
-            let inner = ctx.snake(&inner, &layer.alpha2);
-            let inner = ctx.conv1d(&inner, &layer.conv2);
-            ctx.add(&mut sum, &inner);
+            let inside = Convolving {
+                snake: Some(&layer.alpha1),
+                ..Convolving::default()
+            };
+            let inner = ctx.conv1d_with(&sum, &layer.conv1, &inside);
+            let onto_sum = Convolving {
+                snake: Some(&layer.alpha2),
+                store: Store::Add,
+                ..Convolving::default()
+            };
+            ctx.conv1d_into(&inner, &layer.conv2, &onto_sum, &mut sum);
         }
         sum
     }
@@ -246,13 +253,21 @@ impl Vocoder {
             drop(down);
             ctx.add(&mut x, &from_source);
             drop(from_source);
-            let mut sum = ctx.zeros(&[x.rows(), x.columns()]);
             let share = 1.0 / stage.blocks.len() as f32;
-            for block in &stage.blocks {
+            let mut sum: Option<Tensor> = None;
+            for (index, block) in stage.blocks.iter().enumerate() {
                 let part = block.forward(ctx, &x);
-                ctx.add_scaled(&mut sum, 1.0, &part, share);
+                let factor = if index + 1 == stage.blocks.len() {
+                    share
+                } else {
+                    1.0
+                };
+                match &mut sum {
+                    Some(sum) => ctx.add_scaled(sum, factor, &part, factor),
+                    None => sum = Some(part),
+                }
             }
-            x = sum;
+            x = sum.unwrap_or(x);
         }
         ctx.activate(&mut x, Activation::LeakyRelu(DEFAULT_SLOPE));
         let spectrum = ctx.conv1d(&x, &self.last);

@@ -169,12 +169,12 @@ mod x86 {
                         *weight = task.scale * factor * dot(q, row);
                     }
                     let most = weights.iter().fold(largest[index], |most, &w| most.max(w));
-                    let shrink = exp(largest[index] - most);
+                    let shrink = exp::<false>(largest[index] - most);
                     largest[index] = most;
                     // What is past `count` becomes 0.
                     weights
                         .iter_mut()
-                        .for_each(|weight| *weight = exp(*weight - most));
+                        .for_each(|weight| *weight = exp::<false>(*weight - most));
                     totals[index] = totals[index] * shrink + weights.iter().sum::<f32>();
                     out.iter_mut().for_each(|out| *out *= shrink);
                     for (&weight, row) in weights.iter().zip(values.chunks_exact(row_bytes)) {
@@ -228,11 +228,11 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
                     *weight = task.scale * dot(q, key);
                 }
                 let most = weights.iter().fold(largest[head], |most, &w| most.max(w));
-                let shrink = exp(largest[head] - most);
+                let shrink = exp::<false>(largest[head] - most);
                 largest[head] = most;
                 weights
                     .iter_mut()
-                    .for_each(|weight| *weight = exp(*weight - most));
+                    .for_each(|weight| *weight = exp::<false>(*weight - most));
                 totals[head] = totals[head] * shrink + weights.iter().sum::<f32>();
                 let out = &mut out[head * size..][..size];
                 out.iter_mut().for_each(|out| *out *= shrink);

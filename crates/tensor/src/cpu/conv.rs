@@ -1,18 +1,18 @@
 //! Convolutions as products over overlapping rows.
 
 use super::gemm::{self, Product, Rows};
-use super::rows;
+use super::{maths, rows};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::Vector;
-use crate::operations::Activation;
+use crate::operations::{Activation, Convolving};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
 
-/// The input with its zeros around it, if it has any.
-pub(crate) fn conv1d_scratch(time: usize, layer: &Conv1d) -> usize {
+/// The input with its zeros around it, if it has any or is changed before.
+pub(crate) fn conv1d_scratch(time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize {
     let padding = layer.padding.left + layer.padding.right;
-    match padding {
-        0 => 0,
+    match (padding, options.snake) {
+        (0, None) => 0,
         _ => (time + padding) * layer.inputs(),
     }
 }
@@ -21,7 +21,7 @@ pub(crate) fn conv1d(
     threads: &Threads,
     x: View<'_>,
     layer: &Conv1d,
-    activation: Activation,
+    options: &Convolving<'_>,
     out: ViewMut<'_>,
     scratch: &mut [f32],
 ) {
@@ -34,7 +34,10 @@ pub(crate) fn conv1d(
         before.fill(0.0);
         after.fill(0.0);
         for (index, row) in middle.chunks_exact_mut(inputs).enumerate() {
-            row.copy_from_slice(x.row(index));
+            match options.snake {
+                Some(alpha) => maths::snake(x.row(index), alpha.data(), row),
+                None => row.copy_from_slice(x.row(index)),
+            }
         }
         View::new(scratch, scratch.len() / inputs, inputs)
     };
@@ -47,7 +50,8 @@ pub(crate) fn conv1d(
     );
     let product = Product {
         bias: layer.bias.as_ref().map(Vector::data),
-        activation,
+        activation: options.activation,
+        store: options.store,
         ..Product::of(windows, &layer.weight)
     };
     gemm::multiply(threads, &product, out);

@@ -279,11 +279,14 @@ fn multiply_part(
             let mut tiles = [0.0; FEW_ROWS * PANEL];
             multiply_rows(set, product, rows, panels, &mut [], &mut tiles, out);
         }
-        (in_place, _) => {
+        (true, false) => {
+            let mut tiles = [0.0; CHUNK_ROWS * PANEL];
+            multiply_rows(set, product, rows, panels, &mut [], &mut tiles, out);
+        }
+        (false, _) => {
             let mut tiles = [0.0; CHUNK_ROWS * PANEL];
             let mut buffer = [0.0; STRETCH * PANEL];
-            let buffer = if in_place { &mut [][..] } else { &mut buffer };
-            multiply_rows(set, product, rows, panels, buffer, &mut tiles, out);
+            multiply_rows(set, product, rows, panels, &mut buffer, &mut tiles, out);
         }
     }
 }
@@ -355,7 +358,7 @@ vectorised! {
         store: Store,
         out: &mut [f32],
     ) {
-        finish_here(tile, bias, activation, store, out);
+        finish_here::<FUSED>(tile, bias, activation, store, out);
     }
 
     fn finish_rows(
@@ -369,13 +372,14 @@ vectorised! {
         for (tile, row) in tiles.chunks_exact_mut(PANEL).zip(place.rows) {
             // SAFETY: each task has its own rows and panels.
             let out = unsafe { out.row(row, place.column, place.columns) };
-            finish_here(&mut tile[..place.columns], bias, activation, store, out);
+            finish_here::<FUSED>(&mut tile[..place.columns], bias, activation, store, out);
         }
     }
 }
 
+/// As [`finish`], for callers that are compiled for an instruction set themselves.
 #[inline(always)]
-fn finish_here(
+pub(crate) fn finish_here<const FUSED: bool>(
     tile: &mut [f32],
     bias: Option<&[f32]>,
     activation: Activation,
@@ -385,7 +389,7 @@ fn finish_here(
     if let Some(bias) = bias {
         (tile.iter_mut().zip(bias)).for_each(|(value, &bias)| *value += bias);
     }
-    maths::activate_here(tile, activation);
+    maths::activate_here::<FUSED>(tile, activation);
     match store {
         Store::Overwrite => out.copy_from_slice(tile),
         Store::Add => (out.iter_mut().zip(&*tile)).for_each(|(out, &value)| *out += value),

@@ -1,11 +1,11 @@
 //! Functions of elements and of rows, written so that the compiler turns them into vector code.
 
-use super::vectorised::vectorised;
+use super::vectorised::{multiply_add, vectorised};
 use crate::operations::Activation;
 
 /// eˣ within 2 ULP; 0 below −87.3, largest finite power above 88.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 in two parts, the first with few enough bits that its product with the exponent is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -13,9 +13,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     // Adding and taking away 1.5 · 2²³ rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.3, 88.0);
-    let shifted = clamped * LOG2_E + ROUND;
+    let shifted = multiply_add::<FUSED>(clamped, LOG2_E, ROUND);
     let whole = shifted - ROUND;
-    let r = clamped - whole * LN2_HIGH - whole * LN2_LOW;
+    let r = multiply_add::<FUSED>(whole, -LN2_HIGH, clamped);
+    let r = multiply_add::<FUSED>(whole, -LN2_LOW, r);
     let mut p = 1.987_569_1e-4;
     for coefficient in [
         1.398_2e-3,
@@ -24,25 +25,25 @@ pub(crate) fn exp(x: f32) -> f32 {
         1.666_666_5e-1,
         0.5,
     ] {
-        p = p * r + coefficient;
+        p = multiply_add::<FUSED>(p, r, coefficient);
     }
-    let value = p * r * r + r + 1.0;
+    let value = multiply_add::<FUSED>(p * r, r, r) + 1.0;
     let exponent = (shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits());
     let power = f32::from_bits(exponent);
     if x < -87.3 { 0.0 } else { value * power }
 }
 
 #[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+fn sigmoid<const FUSED: bool>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<FUSED>(-x))
 }
 
 #[inline(always)]
-fn tanh(x: f32) -> f32 {
+fn tanh<const FUSED: bool>(x: f32) -> f32 {
     let square = x * x;
     // Near zero 1 − 2 / (e²ˣ + 1) would lose its leading digits.
     let near = x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * (17.0 / 315.0))));
-    let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    let far = 1.0 - 2.0 / (exp::<FUSED>(2.0 * x.abs()) + 1.0);
     if x.abs() < 0.15 {
         near
     } else {
@@ -52,9 +53,9 @@ fn tanh(x: f32) -> f32 {
 
 /// The error function within 1.2e-7 (Numerical Recipes' Chebyshev fit of erfc).
 #[inline(always)]
-fn erf(x: f32) -> f32 {
+fn erf<const FUSED: bool>(x: f32) -> f32 {
     let z = x.abs();
-    let t = 1.0 / (1.0 + 0.5 * z);
+    let t = 1.0 / multiply_add::<FUSED>(0.5, z, 1.0);
     let mut p = 0.170_872_77_f32;
     for coefficient in [
         -0.822_152_2,
@@ -67,50 +68,53 @@ fn erf(x: f32) -> f32 {
         1.000_023_7,
         -1.265_512_2,
     ] {
-        p = p * t + coefficient;
+        p = multiply_add::<FUSED>(p, t, coefficient);
     }
-    let complement = t * exp(p - z * z);
+    let complement = t * exp::<FUSED>(p - z * z);
     (1.0 - complement).copysign(x)
 }
 
 #[inline(always)]
-fn mish(x: f32) -> f32 {
-    // tanh(ln(1 + e)) = (e² + 2e) / (e² + 2e + 2); above 20 it is 1 in f32.
-    let e = exp(x.min(20.0));
+fn mish<const FUSED: bool>(x: f32) -> f32 {
+    // tanh::<FUSED>(ln(1 + e)) = (e² + 2e) / (e² + 2e + 2); above 20 it is 1 in f32.
+    let e = exp::<FUSED>(x.min(20.0));
     let n = e * (e + 2.0);
     x * (n / (n + 2.0))
 }
 
 /// sin x for moderate x: reduction by π in three parts, then a polynomial.
 #[inline(always)]
-pub(crate) fn sin(x: f32) -> f32 {
+fn sin<const FUSED: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
-    let shifted = x * std::f32::consts::FRAC_1_PI + ROUND;
+    let shifted = multiply_add::<FUSED>(x, std::f32::consts::FRAC_1_PI, ROUND);
     let whole = shifted - ROUND;
-    let r = x - whole * 3.140_625 - whole * 9.670_257_6e-4 - whole * 6.277_114e-7;
+    let mut r = x;
+    for part in [3.140_625, 9.670_257_6e-4, 6.277_114e-7] {
+        r = multiply_add::<FUSED>(whole, -part, r);
+    }
     let square = r * r;
     let mut p = 2.608_313_e-6_f32;
     for coefficient in [-1.981_078_1e-4, 8.333_075e-3, -1.666_665_8e-1] {
-        p = p * square + coefficient;
+        p = multiply_add::<FUSED>(p, square, coefficient);
     }
-    let value = p * square * r + r;
+    let value = multiply_add::<FUSED>(p * square, r, r);
     f32::from_bits(value.to_bits() ^ (shifted.to_bits() << 31))
 }
 
 #[inline(always)]
-fn gelu_erf(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+fn gelu_erf<const FUSED: bool>(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf::<FUSED>(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
 #[inline(always)]
-fn gelu_tanh(x: f32) -> f32 {
+fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
     const ROOT: f32 = 0.797_884_6;
-    0.5 * x * (1.0 + tanh(ROOT * (x + 0.044_715 * x * x * x)))
+    0.5 * x * (1.0 + tanh::<FUSED>(ROOT * (x + 0.044_715 * x * x * x)))
 }
 
 /// Applies a function to each element, for callers that are compiled for an instruction set themselves.
 #[inline(always)]
-pub(crate) fn activate_here(x: &mut [f32], activation: Activation) {
+pub(crate) fn activate_here<const FUSED: bool>(x: &mut [f32], activation: Activation) {
     macro_rules! each {
         ($value:ident => $result:expr) => {
             for element in x.iter_mut() {
@@ -123,14 +127,14 @@ pub(crate) fn activate_here(x: &mut [f32], activation: Activation) {
         Activation::Identity => {}
         Activation::Relu => each!(x => x.max(0.0)),
         Activation::LeakyRelu(slope) => each!(x => if x < 0.0 { x * slope } else { x }),
-        Activation::Elu => each!(x => if x < 0.0 { exp(x) - 1.0 } else { x }),
-        Activation::GeluErf => each!(x => gelu_erf(x)),
-        Activation::GeluTanh => each!(x => gelu_tanh(x)),
-        Activation::Silu => each!(x => x * sigmoid(x)),
-        Activation::Mish => each!(x => mish(x)),
-        Activation::Tanh => each!(x => tanh(x)),
-        Activation::Sigmoid => each!(x => sigmoid(x)),
-        Activation::Exp => each!(x => exp(x)),
+        Activation::Elu => each!(x => if x < 0.0 { exp::<FUSED>(x) - 1.0 } else { x }),
+        Activation::GeluErf => each!(x => gelu_erf::<FUSED>(x)),
+        Activation::GeluTanh => each!(x => gelu_tanh::<FUSED>(x)),
+        Activation::Silu => each!(x => x * sigmoid::<FUSED>(x)),
+        Activation::Mish => each!(x => mish::<FUSED>(x)),
+        Activation::Tanh => each!(x => tanh::<FUSED>(x)),
+        Activation::Sigmoid => each!(x => sigmoid::<FUSED>(x)),
+        Activation::Exp => each!(x => exp::<FUSED>(x)),
         Activation::Sin => each!(x => x.sin()),
         Activation::Cos => each!(x => x.cos()),
         Activation::Abs => each!(x => x.abs()),
@@ -197,13 +201,13 @@ fn largest(x: &[f32]) -> f32 {
 vectorised! {
     /// Applies a function to each element.
     pub(crate) fn activate(x: &mut [f32], activation: Activation) {
-        activate_here(x, activation);
+        activate_here::<FUSED>(x, activation);
     }
 
     /// x + sin²(α x) / (α + 1e-9).
     pub(crate) fn snake(x: &[f32], alpha: &[f32], out: &mut [f32]) {
         for ((out, &value), &alpha) in out.iter_mut().zip(x).zip(alpha) {
-            let wave = sin(alpha * value);
+            let wave = sin::<FUSED>(alpha * value);
             *out = value + wave * wave / (alpha + 1e-9);
         }
     }
@@ -211,7 +215,7 @@ vectorised! {
     /// silu(gate) · up.
     pub(crate) fn gated_silu(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-            *out = gate * sigmoid(gate) * up;
+            *out = gate * sigmoid::<FUSED>(gate) * up;
         }
     }
 
@@ -223,7 +227,7 @@ vectorised! {
             return 0.0;
         }
         x.iter_mut()
-            .for_each(|value| *value = exp(*value - largest));
+            .for_each(|value| *value = exp::<FUSED>(*value - largest));
         1.0 / sum(x, |value| value)
     }
 
@@ -285,8 +289,8 @@ vectorised! {
         let (forget, rest) = rest.split_at(size);
         let (candidate, output) = rest.split_at(size);
         for (index, (cell, hidden)) in cell.iter_mut().zip(hidden).enumerate() {
-            *cell = sigmoid(forget[index]) * *cell + sigmoid(input[index]) * tanh(candidate[index]);
-            *hidden = sigmoid(output[index]) * tanh(*cell);
+            *cell = sigmoid::<FUSED>(forget[index]) * *cell + sigmoid::<FUSED>(input[index]) * tanh::<FUSED>(candidate[index]);
+            *hidden = sigmoid::<FUSED>(output[index]) * tanh::<FUSED>(*cell);
         }
     }
 }

@@ -18,7 +18,7 @@ mod vectorised;
 use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Precision, Vector};
-use crate::operations::{Activation, Attention, Operations, Store};
+use crate::operations::{Activation, Attention, Convolving, Operations, Store};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
 use gemm::{Product, Rows};
@@ -83,10 +83,10 @@ impl Operations for Cpu {
         gemm::multiply(&self.threads, &product, out);
     }
 
-    fn conv1d_scratch(&self, time: usize, layer: &Conv1d) -> usize {
+    fn conv1d_scratch(&self, time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize {
         match toom_cook::applies(time, layer) {
             true => toom_cook::scratch(&self.threads, time, layer),
-            false => conv::conv1d_scratch(time, layer),
+            false => conv::conv1d_scratch(time, layer, options),
         }
     }
 
@@ -94,13 +94,13 @@ impl Operations for Cpu {
         &self,
         x: View<'_>,
         layer: &Conv1d,
-        activation: Activation,
+        options: &Convolving<'_>,
         out: ViewMut<'_>,
         scratch: &mut [f32],
     ) {
         match toom_cook::applies(x.row_count(), layer) {
-            true => toom_cook::conv1d(&self.threads, x, layer, activation, out, scratch),
-            false => conv::conv1d(&self.threads, x, layer, activation, out, scratch),
+            true => toom_cook::conv1d(&self.threads, x, layer, options, out, scratch),
+            false => conv::conv1d(&self.threads, x, layer, options, out, scratch),
         }
     }
 
@@ -157,12 +157,6 @@ impl Operations for Cpu {
     fn activate(&self, mut x: ViewMut<'_>, activation: Activation) {
         rows::for_each(&self.threads, &mut x, |_, row| {
             maths::activate(row, activation);
-        });
-    }
-
-    fn snake(&self, x: View<'_>, alpha: &Vector, mut out: ViewMut<'_>) {
-        rows::for_each(&self.threads, &mut out, |index, row| {
-            maths::snake(x.row(index), alpha.data(), row);
         });
     }
 

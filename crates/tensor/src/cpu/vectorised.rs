@@ -1,7 +1,7 @@
 //! Code that the compiler turns into vectors, compiled once per instruction set and chosen at run time.
 
 /// Defines functions whose bodies are compiled for each instruction set. What a body calls must be `#[inline(always)]`: code that is not
-/// inlined keeps the narrow vectors that every machine has.
+/// inlined keeps the narrow vectors that every machine has. Bodies may ask `FUSED`: whether [`multiply_add`] is one instruction.
 macro_rules! vectorised {
     ($(
         $(#[$attribute:meta])*
@@ -13,28 +13,36 @@ macro_rules! vectorised {
         $visibility fn $name $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
             use $crate::cpu::kernel::{InstructionSet, instruction_set};
             #[inline(always)]
-            fn portable $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? $body
+            fn body<const FUSED: bool $($(, const $constant: $kind)+)?>($($argument: $type),*) $(-> $result)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
             fn avx512 $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
-                portable $(::<$($constant),+>)? ($($argument),*)
+                body::<true $($(, $constant)+)?>($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2 $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
-                portable $(::<$($constant),+>)? ($($argument),*)
+                body::<true $($(, $constant)+)?>($($argument),*)
             }
             match instruction_set() {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: the instruction set comes from detection; the body is safe code.
+                // SAFETY: the instruction set comes from detection, and the body asks nothing of it.
                 InstructionSet::Avx512 => unsafe { avx512 $(::<$($constant),+>)? ($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 InstructionSet::Avx2 => unsafe { avx2 $(::<$($constant),+>)? ($($argument),*) },
-                InstructionSet::Portable => portable $(::<$($constant),+>)? ($($argument),*),
+                InstructionSet::Portable => {
+                    body::<{ cfg!(target_arch = "aarch64") } $($(, $constant)+)?>($($argument),*)
+                }
             }
         }
     )+};
 }
 
 pub(crate) use vectorised;
+
+/// x · y + z, rounded once where that is one instruction.
+#[inline(always)]
+pub(crate) fn multiply_add<const FUSED: bool>(x: f32, y: f32, z: f32) -> f32 {
+    if FUSED { x.mul_add(y, z) } else { x * y + z }
+}

@@ -9,12 +9,12 @@ mod transform;
 
 use super::gemm::{self, Panels, Product, Rows, SharedOutput};
 use super::kernel::{self, InstructionSet};
-use super::maths::activate_here;
+use super::maths;
 use super::unpack::unpack;
-use super::vectorised::vectorised;
+use super::vectorised::{multiply_add, vectorised};
 use crate::layers::Conv1d;
 use crate::matrix::{PANEL, Vector};
-use crate::operations::{Activation, Store};
+use crate::operations::{Activation, Convolving, Store};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
 use transform::{FOUR_BY_FOUR, SIX_BY_THREE, Transform};
@@ -48,13 +48,13 @@ pub(crate) fn conv1d(
     threads: &Threads,
     x: View<'_>,
     layer: &Conv1d,
-    activation: Activation,
+    options: &Convolving<'_>,
     out: ViewMut<'_>,
     scratch: &mut [f32],
 ) {
     match layer.kernel {
-        3 => convolve(threads, &SIX_BY_THREE, x, layer, activation, out, scratch),
-        _ => convolve(threads, &FOUR_BY_FOUR, x, layer, activation, out, scratch),
+        3 => convolve(threads, &SIX_BY_THREE, x, layer, options, out, scratch),
+        _ => convolve(threads, &FOUR_BY_FOUR, x, layer, options, out, scratch),
     }
 }
 
@@ -114,7 +114,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     transform: &Transform<OUTPUTS, TAPS, POINTS>,
     x: View<'_>,
     layer: &Conv1d,
-    activation: Activation,
+    options: &Convolving<'_>,
     out: ViewMut<'_>,
     scratch: &mut [f32],
 ) {
@@ -122,7 +122,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     let layout = Layout::of(threads, x.row_count(), layer, transform);
     let (padded, rest) = scratch[..layout.total()].split_at_mut(layout.padded);
     let (weights, tasks) = rest.split_at_mut(layout.points * layout.point);
-    deal_out(threads, x, layer, layout.sequence, padded);
+    deal_out(threads, x, layer, options.snake, layout.sequence, padded);
     let buffers = SharedOutput::of(ViewMut::new(tasks, layout.workers, layout.task));
 
     let panels = layer.weight.rows().div_ceil(PANEL);
@@ -183,20 +183,38 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
             // SAFETY: a row belongs to one phase and, in it, to one block.
             let out = unsafe { output.row((first + row) * dilation + phase, 0, outputs) };
             let (factors, sums) = (&transform.output[place], &sums[tile * wide..]);
-            combine(factors, sums, tiles * wide, bias, activation, out);
+            combine(
+                factors,
+                sums,
+                tiles * wide,
+                bias,
+                options.activation,
+                options.store,
+                out,
+            );
         }
     });
 }
 
-/// Copies rows with their zeros into one sequence for each step of the dilation.
-fn deal_out(threads: &Threads, x: View<'_>, layer: &Conv1d, sequence: usize, padded: &mut [f32]) {
+/// Copies rows, through the Snake if there is one, with their zeros into one sequence for each step of the dilation.
+fn deal_out(
+    threads: &Threads,
+    x: View<'_>,
+    layer: &Conv1d,
+    snake: Option<&Vector>,
+    sequence: usize,
+    padded: &mut [f32],
+) {
     let inputs = layer.inputs();
     let mut rows = ViewMut::new(padded, sequence * layer.dilation, inputs);
     super::rows::for_each(threads, &mut rows, |index, out| {
         let (phase, place) = (index / sequence, index % sequence);
         let row = (place * layer.dilation + phase).checked_sub(layer.padding.left);
         match row {
-            Some(row) if row < x.row_count() => out.copy_from_slice(x.row(row)),
+            Some(row) if row < x.row_count() => match snake {
+                Some(alpha) => maths::snake(x.row(row), alpha.data(), out),
+                None => out.copy_from_slice(x.row(row)),
+            },
             _ => out.fill(0.0),
         }
     });
@@ -234,7 +252,9 @@ vectorised! {
         out.fill(0.0);
         for (&factor, tap) in factors.iter().zip(taps.chunks_exact(out.len())) {
             if factor != 0.0 {
-                (out.iter_mut().zip(tap)).for_each(|(sum, weight)| *sum += factor * weight);
+                for (sum, &weight) in out.iter_mut().zip(tap) {
+                    *sum = multiply_add::<FUSED>(factor, weight, *sum);
+                }
             }
         }
     }
@@ -249,7 +269,9 @@ vectorised! {
     ) {
         for window in 0..windows {
             let rows = &rows[window * OUTPUTS * inputs..][..POINTS * inputs];
-            transform_window(transform, rows, inputs, window, windows, values);
+            transform_window::<FUSED, OUTPUTS, TAPS, POINTS>(
+                transform, rows, inputs, window, windows, values,
+            );
         }
     }
 
@@ -260,28 +282,39 @@ vectorised! {
         stride: usize,
         bias: Option<&[f32]>,
         activation: Activation,
+        store: Store,
         out: &mut [f32],
     ) {
-        for (index, out) in out.chunks_mut(LANES).enumerate() {
-            let mut totals = [0.0f32; LANES];
-            for (point, &factor) in factors.iter().enumerate() {
-                if factor != 0.0 {
-                    let sums = &sums[point * stride + index * LANES..][..LANES];
-                    (totals.iter_mut().zip(sums)).for_each(|(total, sum)| *total += factor * sum);
+        const BLOCK: usize = 16 * LANES;
+        let mut totals = [0.0f32; BLOCK];
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            let first = block * BLOCK;
+            for (index, totals) in totals.chunks_exact_mut(LANES).enumerate().take(out.len().div_ceil(LANES)) {
+                let mut lanes = [0.0f32; LANES];
+                for (point, &factor) in factors.iter().enumerate() {
+                    if factor != 0.0 {
+                        let sums = &sums[point * stride + first + index * LANES..][..LANES];
+                        for (lane, &sum) in lanes.iter_mut().zip(sums) {
+                            *lane = multiply_add::<FUSED>(factor, sum, *lane);
+                        }
+                    }
                 }
+                totals.copy_from_slice(&lanes);
             }
-            out.copy_from_slice(&totals[..out.len()]);
+            let bias = bias.map(|bias| &bias[first..first + out.len()]);
+            gemm::finish_here::<FUSED>(&mut totals[..out.len()], bias, activation, store, out);
         }
-        if let Some(bias) = bias {
-            (out.iter_mut().zip(bias)).for_each(|(out, &bias)| *out += bias);
-        }
-        activate_here(out, activation);
     }
 }
 
 /// One window of `POINTS` rows to its points; point p of all windows begins at `p · windows · inputs`.
 #[inline(always)]
-fn transform_window<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+fn transform_window<
+    const FUSED: bool,
+    const OUTPUTS: usize,
+    const TAPS: usize,
+    const POINTS: usize,
+>(
     transform: &Transform<OUTPUTS, TAPS, POINTS>,
     rows: &[f32],
     inputs: usize,
@@ -304,7 +337,9 @@ fn transform_window<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize
             let mut sums = [0.0f32; LANES];
             for (&factor, samples) in factors.iter().zip(&samples) {
                 if factor != 0.0 {
-                    (sums.iter_mut().zip(samples)).for_each(|(sum, x)| *sum += factor * x);
+                    for (sum, &x) in sums.iter_mut().zip(samples) {
+                        *sum = multiply_add::<FUSED>(factor, x, *sum);
+                    }
                 }
             }
             let out = &mut values[(point * windows + window) * inputs + channel..][..lanes];

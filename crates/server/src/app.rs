@@ -7,21 +7,19 @@ use crate::host::{Host, Loaded};
 use crate::measures::Measures;
 use crate::openapi;
 use crate::options::ServerOptions;
-use crate::routes::{health, memory, models, page, speech, stream, voices};
 use crate::speaking::LiveStreams;
 use crate::voices::Voices;
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use metrics::Label;
 use sottovoce::Voice;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
 /// A server's state: the model, the voices, the queue and the figures. Two apps in one process share nothing.
 pub struct App {
@@ -32,6 +30,10 @@ pub struct App {
     pub(crate) rates: Rates,
     pub(crate) measures: Measures,
     pub(crate) streams: LiveStreams,
+    /// Recordings that may still be taken in together.
+    pub(crate) uploads: Semaphore,
+    /// Whether the server stops; each connection holds a receiver as long as it is open.
+    stopping: watch::Sender<bool>,
     pub(crate) started_unix_seconds: u64,
     audio_seconds: Mutex<f64>,
 }
@@ -47,6 +49,8 @@ impl App {
             rates: Rates::new(options.limits.requests_per_minute),
             measures: Measures::new(),
             streams: LiveStreams::default(),
+            uploads: Semaphore::new(options.limits.uploads),
+            stopping: watch::Sender::new(false),
             started_unix_seconds: started.map_or(0, |since| since.as_secs()),
             audio_seconds: Mutex::new(0.0),
             options,
@@ -68,32 +72,39 @@ impl App {
     /// Refuses new work from now on; what is under way goes on.
     pub fn stop(&self) {
         self.host.stop();
+        self.stopping.send_replace(true);
+    }
+
+    /// Tells a connection when the server stops, and the server that the connection is open.
+    pub(crate) fn connection(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Completes when no connection is open.
+    pub(crate) async fn connections_ended(&self) {
+        self.stopping.closed().await;
+    }
+
+    /// Gives the model's memory back. Refused while streams are under way, unless forced.
+    pub(crate) async fn unload(&self, force: bool) -> Result<bool, ServerError> {
+        // Voices hold memory of the model that goes.
+        self.voices.forget();
+        self.host.unload(force).await
+    }
+
+    /// Unloads a model that nobody has used for `idle`.
+    pub(crate) async fn unload_when_idle(&self, idle: Duration) {
+        // A stream that began since is no failure: the model simply stays.
+        if self.host.rests(idle) && self.unload(false).await.unwrap_or(false) {
+            tracing::info!(idle_seconds = idle.as_secs(), "the model was unloaded");
+        }
     }
 
     /// Every path, with its limits and guards.
     pub fn router(self: &Arc<App>) -> Router {
         let limits = &self.options.limits;
-        let upload =
-            post(voices::upload).layer(DefaultBodyLimit::max(limits.clip_bytes + (64 << 10)));
-        let mut router = Router::new()
-            .route("/v1/audio/speech", post(speech::speak))
-            .route("/v1/audio/voices", get(voices::list).merge(upload))
-            .route("/v1/audio/voices/{id}", delete(voices::delete))
-            .route("/v1/models", get(models::list))
-            .route("/v1/models/{id}", get(models::show))
-            .route("/v1/stream", get(stream::connect))
-            .route("/models/load", post(models::load))
-            .route("/models/unload", post(models::unload))
-            .route("/memory", get(memory::report))
-            .route("/memory/trim", post(memory::trim))
-            .route("/memory/profile", post(memory::profile))
-            .route("/metrics", get(health::metrics))
-            .route("/health", get(health::health))
-            .route("/health/live", get(health::live))
-            .route("/health/ready", get(health::ready))
-            .route("/openapi.json", get(|| async { Json(openapi::document()) }))
-            .route("/", get(page::index))
-            .route("/page/{file}", get(page::file))
+        let (routes, _) = openapi::routes(limits).split_for_parts();
+        let mut router = routes
             .fallback(|| async {
                 ServerError::NotFound {
                     what: "this path".into(),
@@ -101,7 +112,6 @@ impl App {
             })
             .method_not_allowed_fallback(|| async { ServerError::Method })
             .layer(DefaultBodyLimit::max(limits.body_bytes))
-            .layer(RequestBodyTimeoutLayer::new(limits.receive))
             .layer(middleware::from_fn_with_state(self.clone(), guard))
             .layer(middleware::from_fn_with_state(self.clone(), count));
         if !self.options.allowed_origins.is_empty() {

@@ -25,7 +25,7 @@ pub enum ServerError {
     /// The body is not what the call takes.
     #[error("{reason}")]
     Body {
-        /// The status that fits: 400, 413, 415 or 422.
+        /// The status that fits: 400, 408, 413, 415 or 426.
         status: StatusCode,
         /// What is wrong with it.
         reason: String,
@@ -38,6 +38,14 @@ pub enum ServerError {
     ForeignOrigin {
         /// The page's origin.
         origin: String,
+    },
+    /// The request names this server by a name that it was not told of, as a page does that had its own name changed to this address.
+    #[error(
+        "this server is not known as {host}; start it with --allow-host {host}, or with API keys"
+    )]
+    ForeignHost {
+        /// The name.
+        host: String,
     },
     /// The thing asked for is not there.
     #[error("{what} is not known here")]
@@ -62,6 +70,9 @@ pub enum ServerError {
         /// How many.
         live: usize,
     },
+    /// The reader took too long for a piece of sound.
+    #[error("the sound was not read in time; its stream was ended")]
+    SlowReader,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -81,7 +92,7 @@ pub enum ServerError {
 /// OpenAI's error shape.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
-    error: ErrorDetail,
+    pub(crate) error: ErrorDetail,
 }
 
 /// What happened, in OpenAI's words.
@@ -118,6 +129,8 @@ impl ServerError {
             Self::Body { status, .. } => (*status, INVALID, None),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key")),
             Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, INVALID, Some("foreign_origin")),
+            Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, INVALID, Some("foreign_host")),
+            Self::SlowReader => (StatusCode::REQUEST_TIMEOUT, INVALID, Some("slow_reader")),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, INVALID, Some("not_found")),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, INVALID, None),
             Self::TooMany { .. } => (

@@ -41,8 +41,12 @@ impl Keys {
         found.into()
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn check(&self, headers: &HeaderMap) -> Result<(), ServerError> {
-        if self.0.is_empty() || carried_key(headers).is_some_and(|key| self.accept(key)) {
+        if self.is_empty() || carried_key(headers).is_some_and(|key| self.accept(key)) {
             Ok(())
         } else {
             Err(ServerError::Unauthorized)
@@ -66,25 +70,63 @@ fn carried_key(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses pages of other origins. Without this any page in the user's browser could call a server on loopback.
-fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), ServerError> {
+fn check_origin(
+    headers: &HeaderMap,
+    host: Option<&str>,
+    allowed: &[String],
+) -> Result<(), ServerError> {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return Ok(());
     };
     let origin = String::from_utf8_lossy(origin.as_bytes());
-    let own = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .is_some_and(|host| {
-            origin
-                .split_once("://")
-                .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
-        });
+    let own = host.is_some_and(|host| {
+        origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+    });
     if own || allowed.iter().any(|known| known == "*" || *known == origin) {
         Ok(())
     } else {
         Err(ServerError::ForeignOrigin {
             origin: origin.into_owned(),
         })
+    }
+}
+
+/// The name or address, with its port, by which the request calls this server.
+fn host(request: &Request) -> Option<&str> {
+    let header = request.headers().get(header::HOST);
+    header.and_then(|host| host.to_str().ok()).or_else(|| {
+        request
+            .uri()
+            .authority()
+            .map(|authority| authority.as_str())
+    })
+}
+
+/// Refuses names that nobody gave this server. A foreign page can have its own name changed to this address, and is then of the same
+/// origin for its browser; it cannot have itself called by an address or localhost.
+fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError> {
+    // Browsers always send it.
+    let Some(host) = host else {
+        return Ok(());
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let literal = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name);
+    let local = name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || literal.parse::<IpAddr>().is_ok();
+    let known = |known: &String| known == "*" || known.eq_ignore_ascii_case(name);
+    if local || allowed.iter().any(known) {
+        Ok(())
+    } else {
+        Err(ServerError::ForeignHost { host: name.into() })
     }
 }
 
@@ -122,10 +164,14 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |info| info.0.ip());
     let path = request.uri().path();
     let open = matches!(path, "/" | "/health" | "/health/live" | "/health/ready")
-        || path.starts_with("/page/");
+        || path.starts_with("/page/")
+        || (path == "/metrics" && app.options.open_metrics);
     let verdict = app.rates.check(caller).and_then(|()| {
-        check_origin(request.headers(), &app.options.allowed_origins)?;
-        if open {
+        let host = host(&request);
+        check_origin(request.headers(), host, &app.options.allowed_origins)?;
+        if app.keys.is_empty() {
+            check_host(host, &app.options.allowed_hosts)
+        } else if open {
             Ok(())
         } else {
             app.keys.check(request.headers())
@@ -184,17 +230,41 @@ mod tests {
             ("https://evil.example", false),
             ("null", false),
         ] {
-            let headers = headers(&[(header::HOST, "localhost:8000"), (header::ORIGIN, origin)]);
+            let headers = headers(&[(header::ORIGIN, origin)]);
             assert_eq!(
-                check_origin(&headers, &allowed).is_ok(),
+                check_origin(&headers, Some("localhost:8000"), &allowed).is_ok(),
                 accepted,
                 "{origin}"
             );
         }
         assert!(
-            check_origin(&HeaderMap::new(), &allowed).is_ok(),
+            check_origin(&HeaderMap::new(), None, &allowed).is_ok(),
             "programs send no origin"
         );
+    }
+
+    #[test]
+    fn only_addresses_localhost_and_given_names_reach_a_server_without_keys() {
+        let allowed = vec!["speech.example".to_owned()];
+        for (host, accepted) in [
+            ("127.0.0.1:8000", true),
+            ("192.168.1.7", true),
+            ("[::1]:8000", true),
+            ("localhost", true),
+            ("LOCALHOST:80", true),
+            ("page.localhost:8000", true),
+            ("speech.example:8000", true),
+            ("evil.example", false),
+            ("evil.example:8000", false),
+            ("localhost.evil.example", false),
+            ("evillocalhost", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(check_host(Some(host), &allowed).is_ok(), accepted, "{host}");
+        }
+        assert!(check_host(Some("any.example"), &["*".to_owned()]).is_ok());
+        assert!(check_host(None, &[]).is_ok(), "old programs send no host");
     }
 
     #[test]

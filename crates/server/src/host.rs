@@ -117,21 +117,17 @@ impl Host {
         Ok(true)
     }
 
-    /// Unloads a model that nobody has used for `idle`.
-    pub(crate) async fn unload_when_idle(&self, idle: Duration) {
-        let resting = self
-            .loaded()
-            .is_some_and(|loaded| loaded.admission.live() == 0)
+    /// Whether the model is loaded and nobody has used it for `idle`.
+    pub(crate) fn rests(&self, idle: Duration) -> bool {
+        let unused = self
+            .last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed();
+        unused >= idle
             && self
-                .last_used
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .elapsed()
-                >= idle;
-        // A stream that began since is no failure: the model simply stays.
-        if resting && self.unload(false).await.unwrap_or(false) {
-            tracing::info!(idle_seconds = idle.as_secs(), "the model was unloaded");
-        }
+                .loaded()
+                .is_some_and(|loaded| loaded.admission.live() == 0)
     }
 
     /// Changes options for this model and for later loads.

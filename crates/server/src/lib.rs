@@ -18,6 +18,7 @@ mod openai;
 mod openapi;
 mod options;
 mod routes;
+mod socket;
 mod speaking;
 mod voices;
 

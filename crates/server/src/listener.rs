@@ -1,23 +1,39 @@
-//! The socket: bounded connections, deadlines for slow senders, and an end that lets streams finish.
+//! The socket: bounded connections, deadlines for slow peers, and an end that lets streams finish.
 
 use crate::app::App;
 use crate::error::ServerError;
-use axum::extract::ConnectInfo;
-use axum::extract::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use crate::socket::ImpatientSocket;
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 /// Between two looks at whether the model rests.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// After a failed accept, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long what is ended may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Connections that the system may hold until they are taken.
+const BACKLOG: u32 = 1024;
+/// Bytes of a request's head, and of what is read ahead.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes that the system may hold for a reader: left to itself it would take in minutes of speech.
+const SEND_BUFFER_BYTES: u32 = 256 << 10;
+
+/// A connection's share of the connections that may be open. A WebSocket outlives the HTTP exchange that it began as and keeps it.
+#[derive(Clone)]
+pub(crate) struct ConnectionShare {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
 
 /// Serves until `stop` completes, then refuses new work, lets streams finish within the limit, and ends the rest.
 /// `listening` is called with the address once connections are taken.
@@ -28,10 +44,10 @@ pub async fn serve(
 ) -> Result<(), ServerError> {
     let address = app.options.address;
     let failed = |source| ServerError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listen(address).map_err(failed)?;
     listening(listener.local_addr().map_err(failed)?);
     let connections = Arc::new(Semaphore::new(app.options.limits.connections));
-    let graceful = GracefulShutdown::new();
+    let router = app.router();
     let idle = app
         .options
         .idle_unload
@@ -53,7 +69,7 @@ pub async fn serve(
             },
             () = &mut stop => break,
         };
-        connection(&app, &graceful, socket, peer, permit);
+        connection(&app, &router, socket, peer, permit);
     }
     drop(listener);
     app.stop();
@@ -61,53 +77,75 @@ pub async fn serve(
         idle.abort();
     }
     let grace = app.options.limits.shutdown;
-    let ended = graceful.shutdown();
+    let ended = app.connections_ended();
     tokio::pin!(ended);
     if tokio::time::timeout(grace, &mut ended).await.is_err() {
         tracing::warn!(seconds = grace.as_secs(), "streams under way are ended");
         app.host.end_streams();
-        let _ = tokio::time::timeout(Duration::from_secs(5), &mut ended).await;
+        let _ = tokio::time::timeout(LAST_WORDS, &mut ended).await;
     }
     Ok(())
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A server that starts again takes its port at once; elsewhere the option means that two may share it.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn connection(
     app: &Arc<App>,
-    graceful: &GracefulShutdown,
+    router: &Router,
     socket: TcpStream,
     peer: SocketAddr,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     // Sound leaves in small pieces that must not wait for each other.
     let _ = socket.set_nodelay(true);
-    let router = app.router();
-    let service = hyper_util::service::TowerToHyperService::new(tower::service_fn(
+    let limits = &app.options.limits;
+    let socket = ImpatientSocket::new(socket, limits.slow_reader);
+    let share = ConnectionShare {
+        _permit: Arc::new(permit),
+    };
+    let router = router.clone();
+    let service = TowerToHyperService::new(tower::service_fn(
         move |request: Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(share.clone());
             router.clone().oneshot(request)
         },
     ));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(app.options.limits.receive)
-        .max_buf_size(64 << 10);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(64)
-        .keep_alive_interval(Some(Duration::from_secs(20)));
-    let served = builder
-        .serve_connection_with_upgrades(TokioIo::new(socket), service)
-        .into_owned();
-    let served = graceful.watch(served);
+        .header_read_timeout(limits.receive)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let mut stopping = app.connection();
     tokio::spawn(async move {
-        if let Err(error) = served.await {
+        tokio::pin!(served);
+        let stopped = async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = stopped => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, %peer, "a connection ended early");
         }
-        drop(permit);
     });
 }
 
@@ -115,6 +153,6 @@ async fn unload_when_idle(app: Arc<App>, idle: Duration) {
     let mut look = tokio::time::interval(IDLE_LOOK.min(idle));
     loop {
         look.tick().await;
-        app.host.unload_when_idle(idle).await;
+        app.unload_when_idle(idle).await;
     }
 }

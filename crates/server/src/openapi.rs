@@ -1,38 +1,111 @@
-//! The OpenAPI document, made from the handlers' own descriptions.
+//! The OpenAPI document, made from the handlers' own descriptions together with the routes: what is served is described.
 
-use crate::routes::{health, memory, models, speech, voices};
+use crate::app::App;
+use crate::options::Limits;
+use crate::routes::{health, memory, models, page, speech, stream, voices};
+use axum::Json;
+use axum::extract::DefaultBodyLimit;
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{
+    ContentBuilder, OpenApi as Document, Ref, ResponseBuilder, SecurityRequirement,
+};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
+
+/// Room for a form around its recording.
+const FORM_BYTES: usize = 64 << 10;
 
 #[derive(OpenApi)]
-#[openapi(
-    info(title = "sottovoce", description = "Streaming text-to-speech within the memory that you allow"),
-    paths(
-        speech::speak, voices::list, voices::upload, voices::delete, models::list, models::show, models::load, models::unload,
-        memory::report, memory::trim, memory::profile, health::health, health::live, health::ready, health::metrics
-    ),
-    modifiers(&BearerKey)
-)]
+#[openapi(info(
+    title = "sottovoce",
+    description = "Streaming text-to-speech within the memory that you allow"
+))]
 struct Description;
 
-/// Keys are asked for only where the server was started with some.
-struct BearerKey;
+/// Every path with its description.
+pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
+    let form = DefaultBodyLimit::max(limits.clip_bytes.saturating_add(FORM_BYTES));
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(speech::speak))
+        .routes(routes!(voices::list, voices::upload).layer(form))
+        .routes(routes!(voices::delete))
+        .routes(routes!(models::list))
+        .routes(routes!(models::show))
+        .routes(routes!(models::load))
+        .routes(routes!(models::unload))
+        .routes(routes!(stream::connect))
+        .routes(routes!(memory::report))
+        .routes(routes!(memory::trim))
+        .routes(routes!(memory::profile))
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(show))
+        .routes(routes!(page::index))
+        .routes(routes!(page::file))
+}
 
-impl Modify for BearerKey {
-    fn modify(&self, document: &mut Document) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("key", scheme);
-        let optional = SecurityRequirement::default();
-        let key = SecurityRequirement::new("key", Vec::<String>::new());
-        document.security = Some(vec![optional, key]);
-    }
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "page",
+    responses((status = 200, description = "The document", body = serde_json::Value)))]
+async fn show() -> Json<Document> {
+    Json(document())
 }
 
 /// The document that `/openapi.json` serves.
 pub fn document() -> Document {
-    Description::openapi()
+    let mut document = routes(&Limits::default()).into_openapi();
+    // Keys are asked for only where the server was started with some.
+    document
+        .components
+        .get_or_insert_default()
+        .add_security_scheme(
+            "key",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
+    let key = SecurityRequirement::new("key", Vec::<String>::new());
+    document.security = Some(vec![SecurityRequirement::default(), key]);
+    for path in document.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.post, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            add_refusals(operation);
+        }
+    }
+    document
+}
+
+/// What every path may answer before its own handler is asked.
+fn add_refusals(operation: &mut Operation) {
+    let every = [
+        ("401", "No valid API key"),
+        ("403", "A foreign page asked, or by a foreign name"),
+        ("429", "Too often; `Retry-After` says when to try again"),
+    ];
+    let with_body = [
+        ("400", "The body cannot be used"),
+        ("408", "The body did not arrive in time"),
+        ("413", "The body is too large"),
+        ("415", "The body is of another kind"),
+    ];
+    let with_body = with_body
+        .into_iter()
+        .filter(|_| operation.request_body.is_some());
+    for (status, description) in every.into_iter().chain(with_body.collect::<Vec<_>>()) {
+        let body = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("ErrorBody")))
+            .build();
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content("application/json", body)
+            .build();
+        operation
+            .responses
+            .responses
+            .entry(status.into())
+            .or_insert(response.into());
+    }
 }

@@ -22,6 +22,10 @@ pub struct ServerOptions {
     pub api_keys: Vec<String>,
     /// Origins of foreign pages that may call; none unless told otherwise.
     pub allowed_origins: Vec<String>,
+    /// Names by which this server may be called, beside addresses and localhost; looked at only where no key is asked for.
+    pub allowed_hosts: Vec<String>,
+    /// Whether the figures for Prometheus can be read without a key.
+    pub open_metrics: bool,
     /// Unload the model after so long without a request.
     pub idle_unload: Option<Duration>,
     /// Bounds on what callers may take.
@@ -38,6 +42,8 @@ impl Default for ServerOptions {
             voices_directory: None,
             api_keys: Vec::new(),
             allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            open_metrics: false,
             idle_unload: None,
             limits: Limits::default(),
         }
@@ -51,6 +57,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes in an uploaded recording.
     pub clip_bytes: usize,
+    /// Recordings that may be on their way together.
+    pub uploads: usize,
     /// Characters in one text. OpenAI's own limit is 4,096; long reading needs more.
     pub text_characters: usize,
     /// Voices that may be kept.
@@ -65,6 +73,8 @@ pub struct Limits {
     pub queue_wait: Duration,
     /// How long a caller may take to send its head, and again its body.
     pub receive: Duration,
+    /// How long it may take to send a recording.
+    pub upload: Duration,
     /// How long a reader may leave a chunk untaken before its stream ends.
     pub slow_reader: Duration,
     /// How long streams under way may go on after the server was told to stop.
@@ -74,8 +84,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            body_bytes: 1 << 20,
+            body_bytes: 256 << 10,
             clip_bytes: 25 << 20,
+            uploads: 2,
             text_characters: 20_000,
             voices: 1_000,
             connections: 512,
@@ -83,6 +94,7 @@ impl Default for Limits {
             queue: 128,
             queue_wait: Duration::from_secs(60),
             receive: Duration::from_secs(10),
+            upload: Duration::from_secs(60),
             slow_reader: Duration::from_secs(30),
             shutdown: Duration::from_secs(20),
         }

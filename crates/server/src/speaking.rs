@@ -5,9 +5,11 @@ use crate::app::App;
 use crate::error::ServerError;
 use crate::host::Loaded;
 use serde::Serialize;
-use sottovoce::{Canceller, Chunk, ChunkMetrics, Error, StreamOptions, Voice, WhenFull};
+use sottovoce::{
+    Canceller, Chunk, ChunkMetrics, Error, StreamBytes, StreamOptions, Voice, WhenFull,
+};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -33,6 +35,11 @@ pub(crate) struct LiveStream {
     age_seconds: f64,
     /// Seconds of work a second of speech.
     rtf: f64,
+    /// Bytes that it holds, beside what all streams share.
+    held_bytes: u64,
+    /// The engine's number for it.
+    #[serde(skip)]
+    engine_stream: u64,
     #[serde(skip)]
     since: Option<Instant>,
 }
@@ -49,7 +56,7 @@ impl LiveStreams {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, voice: &str, characters: usize) -> u64 {
+    fn begin(&self, engine_stream: u64, voice: &str, characters: usize) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let stream = LiveStream {
             id,
@@ -59,6 +66,8 @@ impl LiveStreams {
             audio_seconds: 0.0,
             age_seconds: 0.0,
             rtf: 0.0,
+            held_bytes: 0,
+            engine_stream,
             since: Some(Instant::now()),
         };
         self.table().insert(id, stream);
@@ -77,13 +86,17 @@ impl LiveStreams {
         self.table().remove(&id);
     }
 
-    /// All of them, oldest first.
-    pub(crate) fn list(&self) -> Vec<LiveStream> {
+    /// All of them, oldest first, with what the engine says each holds.
+    pub(crate) fn list(&self, held: &[StreamBytes]) -> Vec<LiveStream> {
         let mut list: Vec<LiveStream> = self.table().values().cloned().collect();
         for stream in &mut list {
             stream.age_seconds = stream
                 .since
                 .map_or(0.0, |since| since.elapsed().as_secs_f64());
+            stream.held_bytes = held
+                .iter()
+                .find(|held| held.stream == stream.engine_stream)
+                .map_or(0, |held| held.bytes);
         }
         list
     }
@@ -102,6 +115,8 @@ pub(crate) struct Request {
 pub(crate) struct Speaking {
     chunks: mpsc::Receiver<Result<Chunk, Error>>,
     canceller: Canceller,
+    /// Whether the reading thread gave up on the reader; what was sent is not all then.
+    too_slow: Arc<AtomicBool>,
 }
 
 impl Speaking {
@@ -126,7 +141,11 @@ impl Speaking {
         let mut stream = loaded.engine.stream(&text, &voice, options)?;
         let canceller = stream.canceller();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let id = app.streams.begin(voice.name(), text.chars().count());
+        let id = app
+            .streams
+            .begin(stream.id(), voice.name(), text.chars().count());
+        let too_slow = Arc::new(AtomicBool::new(false));
+        let gave_up = too_slow.clone();
         let app = app.clone();
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
@@ -154,7 +173,10 @@ impl Speaking {
                 match sent {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => outcome = "cancelled",
-                    Err(_) => outcome = "reader_too_slow",
+                    Err(_) => {
+                        gave_up.store(true, Ordering::Release);
+                        outcome = "reader_too_slow";
+                    }
                 }
                 if outcome != "finished" {
                     break;
@@ -170,12 +192,22 @@ impl Speaking {
             app.host.touch();
             app.measures.stream_ended(outcome, &last);
         });
-        Ok(Speaking { chunks, canceller })
+        Ok(Speaking {
+            chunks,
+            canceller,
+            too_slow,
+        })
     }
 
-    /// The next chunk; `None` after the last.
-    pub(crate) async fn next(&mut self) -> Option<Result<Chunk, Error>> {
-        self.chunks.recv().await
+    /// The next chunk; `None` after the last, and after an error.
+    pub(crate) async fn next(&mut self) -> Option<Result<Chunk, ServerError>> {
+        match self.chunks.recv().await {
+            Some(item) => Some(item.map_err(ServerError::from)),
+            None if self.too_slow.swap(false, Ordering::AcqRel) => {
+                Some(Err(ServerError::SlowReader))
+            }
+            None => None,
+        }
     }
 }
 

@@ -20,6 +20,8 @@ const OPENAI_VOICES: [&str; 13] = [
     "marin", "cedar",
 ];
 const NAME_CHARACTERS_MAX: usize = 64;
+/// Voices kept ready together. Each may hold what it conditions the model with; the others are read again when they are asked for.
+const READY_MAX: usize = 16;
 const EXTENSION: &str = "safetensors";
 
 /// A voice as `/v1/audio/voices` lists it.
@@ -163,8 +165,11 @@ impl Voices {
             _ => VoiceSource::Default,
         };
         let voice = engine.voice(source)?;
-        self.table()
-            .insert(key.to_owned(), (changed, voice.clone()));
+        let mut ready = self.table();
+        if ready.len() >= READY_MAX {
+            ready.clear();
+        }
+        ready.insert(key.to_owned(), (changed, voice.clone()));
         Ok(voice)
     }
 

@@ -417,6 +417,7 @@ impl Engine {
         drop(desk);
         shared.changed.notify_all();
         Ok(Stream {
+            id: ticket,
             delivery,
             handle: self.handle.clone(),
         })

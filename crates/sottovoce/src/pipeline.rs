@@ -74,6 +74,7 @@ pub(crate) struct Utterance {
     sentences: VecDeque<Sentence>,
     sentence_count: u64,
     sentence_tokens_max: usize,
+    text_tokens: u64,
     speaking: Option<Speaking>,
     flow: FlowState,
     vocoder: VocoderState,
@@ -105,6 +106,11 @@ impl Utterance {
     /// Tokens that a chunk needs beyond its own while more will come.
     pub fn look_ahead(&self) -> usize {
         self.look_ahead
+    }
+
+    /// Tokens of the whole text.
+    pub fn text_tokens(&self) -> u64 {
+        self.text_tokens
     }
 
     /// Tokens so far.
@@ -198,6 +204,7 @@ impl Pipeline {
         options: &StreamOptions,
     ) -> Result<Utterance, Error> {
         let sentences = self.text.sentences(text)?;
+        let text_tokens = sentences.iter().map(|s| s.tokens.len() as u64).sum();
         let prefix = self.prefix(voice, options.exaggeration)?;
         let defaults = self.config.t3.sampling;
         let sampling = SamplingConfig {
@@ -234,6 +241,7 @@ impl Pipeline {
                 .sentence_tokens_max
                 .unwrap_or(usize::MAX)
                 .min(self.extent.speech_tokens),
+            text_tokens,
             speaking: None,
             flow: FlowState::new(voice.inner.flow.clone(), options.seed, context),
             vocoder: VocoderState::new(&self.vocoder, bands, options.seed),

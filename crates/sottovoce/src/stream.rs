@@ -28,6 +28,8 @@ pub struct ChunkMetrics {
     pub total_audio_duration: f64,
     /// Seconds of work a second of speech.
     pub rtf: f64,
+    /// Tokens of the text, all sentences together.
+    pub text_tokens: u64,
     /// Speech tokens so far.
     pub tokens: u64,
     /// Bytes in use now.
@@ -129,11 +131,17 @@ impl Delivery {
 
 /// An utterance under way: an iterator of chunks. Dropping it ends the utterance and gives back what it holds.
 pub struct Stream {
+    pub(crate) id: u64,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) handle: Arc<Handle>,
 }
 
 impl Stream {
+    /// The stream's number, as [`StreamBytes::stream`](crate::StreamBytes) has it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// A handle with which another thread can end the utterance.
     pub fn canceller(&self) -> Canceller {
         Canceller {

@@ -384,6 +384,7 @@ impl Live {
         metrics.actions = std::mem::take(&mut self.actions);
         self.chunk += 1;
         metrics.chunk_count += 1;
+        metrics.text_tokens = self.utterance.text_tokens();
         metrics.tokens = self.utterance.tokens_generated();
         if metrics.chunk_count == 1 {
             metrics.latency_to_first_chunk = elapsed;

@@ -61,6 +61,12 @@ pub struct Arguments {
     /// Origin of a foreign page that may call, such as https://app.example; may be repeated.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
+    /// Name by which this server may be called, beside addresses and localhost; needed only without keys; may be repeated.
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// Let the figures for Prometheus be read without a key.
+    #[arg(long)]
+    open_metrics: bool,
     /// Unload the model after so many minutes without a request.
     #[arg(long, value_name = "MINUTES")]
     idle_unload: Option<f64>,
@@ -179,6 +185,8 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
         voices_directory: arguments.voices,
         api_keys,
         allowed_origins: arguments.allowed_origins,
+        allowed_hosts: arguments.allowed_hosts,
+        open_metrics: arguments.open_metrics,
         idle_unload,
         limits: Limits {
             queue: arguments.queue,

@@ -88,12 +88,15 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     let loaded = app.host.loaded();
     let options = app.host.change_options(|_| {});
     let (loads, unloads) = app.host.load_counts();
+    let engine = loaded.as_ref().map(|loaded| loaded.engine.memory_report());
+    let held = engine.as_ref().map(|report| report.streams.as_slice());
+    let streams = app.streams.list(held.unwrap_or_default());
     let admission = loaded.as_ref().map(|loaded| &loaded.admission);
     Json(Memory {
         model_loaded: loaded.is_some(),
         loads,
         unloads,
-        engine: loaded.as_ref().map(|loaded| loaded.engine.memory_report()),
+        engine,
         precision: word(options.precision),
         memory_bytes: options.memory,
         profile: word(options.profile),
@@ -102,7 +105,7 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
         streams_max: admission.map_or(0, |admission| admission.place_count()),
         streams_live: admission.map_or(0, |admission| admission.live()),
         queue_length: admission.map_or(0, |admission| admission.waiting()),
-        streams: app.streams.list(),
+        streams,
         first_audio: app.measures.latency(),
     })
 }
@@ -122,8 +125,7 @@ pub(crate) async fn trim(State(app): State<Arc<App>>) -> Result<Json<Trimmed>, S
 /// Changes how eagerly memory goes back, while running.
 #[utoipa::path(post, path = "/memory/profile", tag = "memory", request_body = ProfileRequest,
     responses((status = 200, description = "How it stands now", body = ProfileState),
-        (status = 400, description = "A field cannot be used", body = ErrorBody),
-        (status = 415, description = "The body is not JSON", body = ErrorBody)))]
+        (status = 400, description = "A field cannot be used", body = ErrorBody)))]
 pub(crate) async fn profile(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<ProfileRequest>,

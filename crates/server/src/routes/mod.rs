@@ -8,19 +8,39 @@ pub(crate) mod speech;
 pub(crate) mod stream;
 pub(crate) mod voices;
 
+use crate::app::App;
 use crate::error::ServerError;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The one variable part of a path. What is no text names nothing.
+pub(crate) struct PathName(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathName {
+    type Rejection = ServerError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ServerError> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(PathName(name)),
+            Err(_) => Err(ServerError::NotFound {
+                what: "this path".into(),
+            }),
+        }
+    }
+}
 
 /// A JSON body whose refusal has OpenAI's shape. An empty body counts as `{}` where every field may be left out.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = ServerError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ServerError> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ServerError> {
         let json = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -30,7 +50,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                     .to_ascii_lowercase()
                     .starts_with("application/json")
             });
-        let bytes = body(request, state).await?;
+        let bytes = within(app.options.limits.receive, body(request, app)).await?;
         if !json && !bytes.is_empty() {
             return Err(ServerError::Body {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -48,20 +68,31 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 }
 
 /// The whole body, within the limit that the path has.
-pub(crate) async fn body<S: Send + Sync>(
-    request: Request,
-    state: &S,
-) -> Result<Bytes, ServerError> {
-    Bytes::from_request(request, state)
+async fn body(request: Request, app: &Arc<App>) -> Result<Bytes, ServerError> {
+    Bytes::from_request(request, app).await.map_err(|refusal| {
+        let status = refusal.status();
+        let reason = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than this server takes",
+            _ => "the body did not arrive whole",
+        };
+        ServerError::Body {
+            status,
+            reason: reason.into(),
+        }
+    })
+}
+
+/// What `receive` brings, if it brings it in time: each piece alone may come soon, and the whole never.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    receive: impl Future<Output = Result<T, ServerError>>,
+) -> Result<T, ServerError> {
+    tokio::time::timeout(limit, receive)
         .await
-        .map_err(|refusal| {
-            let status = refusal.status();
-            let reason = match status {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    "the body is larger than this server takes".to_owned()
-                }
-                _ => "the body did not arrive whole".to_owned(),
-            };
-            ServerError::Body { status, reason }
+        .unwrap_or_else(|_| {
+            Err(ServerError::Body {
+                status: StatusCode::REQUEST_TIMEOUT,
+                reason: format!("the body did not arrive within {} s", limit.as_secs()),
+            })
         })
 }

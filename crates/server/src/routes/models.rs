@@ -2,9 +2,9 @@
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
-use crate::routes::JsonBody;
+use crate::routes::{JsonBody, PathName};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sottovoce::PrecisionChoice;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
     responses((status = 200, description = "The model", body = Model), (status = 404, description = "Unknown", body = ErrorBody)))]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    PathName(id): PathName,
 ) -> Result<Json<Model>, ServerError> {
     if id == app.options.model_name {
         Ok(Json(model(&app)))
@@ -87,15 +87,12 @@ pub(crate) async fn show(
 /// Gives the model's memory back; the next request loads it again.
 #[utoipa::path(post, path = "/models/unload", tag = "models", request_body = Option<UnloadRequest>,
     responses((status = 200, description = "How it stands now", body = ModelState),
-        (status = 400, description = "The body cannot be read", body = ErrorBody),
-        (status = 409, description = "Streams are under way", body = ErrorBody),
-        (status = 415, description = "The body is not JSON", body = ErrorBody)))]
+        (status = 409, description = "Streams are under way", body = ErrorBody)))]
 pub(crate) async fn unload(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<UnloadRequest>,
 ) -> Result<Json<ModelState>, ServerError> {
-    app.voices.forget();
-    let changed = app.host.unload(request.force).await?;
+    let changed = app.unload(request.force).await?;
     Ok(Json(ModelState {
         loaded: app.host.loaded().is_some(),
         changed,
@@ -117,7 +114,6 @@ pub(crate) struct LoadRequest {
     responses((status = 200, description = "How it stands now", body = ModelState),
         (status = 400, description = "An option cannot be used", body = ErrorBody),
         (status = 409, description = "Streams are under way", body = ErrorBody),
-        (status = 415, description = "The body is not JSON", body = ErrorBody),
         (status = 500, description = "It cannot be loaded", body = ErrorBody),
         (status = 503, description = "The server is stopping", body = ErrorBody)))]
 pub(crate) async fn load(
@@ -132,8 +128,7 @@ pub(crate) async fn load(
             .memory_bytes
             .is_some_and(|bytes| bytes != before.memory.unwrap_or(0));
     if other {
-        app.voices.forget();
-        app.host.unload(false).await?;
+        app.unload(false).await?;
         app.host.change_options(|options| {
             options.precision = precision.unwrap_or(options.precision);
             if let Some(bytes) = request.memory_bytes {

@@ -1,7 +1,7 @@
 //! The page, from the program itself: nothing is fetched from elsewhere.
 
-use crate::error::ServerError;
-use axum::extract::Path;
+use crate::error::{ErrorBody, ServerError};
+use crate::routes::PathName;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 
@@ -44,6 +44,8 @@ fn answer(kind: &'static str, text: &'static str) -> Response {
 }
 
 /// The page itself.
+#[utoipa::path(get, path = "/", tag = "page",
+    responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 pub(crate) async fn index() -> Response {
     answer(
         "text/html; charset=utf-8",
@@ -52,7 +54,10 @@ pub(crate) async fn index() -> Response {
 }
 
 /// A file of the page, by a name in the list above; never a path.
-pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, ServerError> {
+#[utoipa::path(get, path = "/page/{file}", tag = "page", params(("file" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The file", content((String = "text/css"), (String = "text/javascript"))),
+        (status = 404, description = "Unknown", body = ErrorBody)))]
+pub(crate) async fn file(PathName(name): PathName) -> Result<Response, ServerError> {
     FILES
         .iter()
         .find(|(known, _, _)| *known == name)

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::stream;
 use serde_json::json;
 use sottovoce::sink::{AudioFormat, Encoder};
-use sottovoce::{Chunk, ChunkMetrics, Error, SAMPLE_RATE, TOKENS_PER_SECOND};
+use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,10 +27,6 @@ use std::time::Instant;
             (Vec<u8> = "audio/mpeg"), (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (Vec<u8> = "audio/flac"),
             (Vec<u8> = "audio/aac"), (Vec<u8> = "audio/pcm"), (String = "text/event-stream"))),
         (status = 400, description = "A field cannot be used", body = ErrorBody),
-        (status = 401, description = "No valid API key", body = ErrorBody),
-        (status = 403, description = "A foreign page asked", body = ErrorBody),
-        (status = 413, description = "The body is too large", body = ErrorBody),
-        (status = 415, description = "The body is not JSON", body = ErrorBody),
         (status = 429, description = "The queue is full; `Retry-After` says when to try again", body = ErrorBody),
         (status = 500, description = "The engine failed", body = ErrorBody),
         (status = 503, description = "The server is stopping", body = ErrorBody),
@@ -78,7 +74,7 @@ pub(crate) async fn speak(
 /// A response under way.
 struct Sound {
     speaking: Speaking,
-    next: Option<Result<Chunk, Error>>,
+    first: Option<Chunk>,
     encoder: Encoder,
     travel: StreamFormat,
     last: ChunkMetrics,
@@ -94,7 +90,7 @@ impl Sound {
     ) -> Result<Sound, ServerError> {
         Ok(Sound {
             speaking,
-            next: Some(Ok(first)),
+            first: Some(first),
             encoder: Encoder::new(format, SAMPLE_RATE)?,
             travel,
             last: ChunkMetrics::default(),
@@ -105,20 +101,22 @@ impl Sound {
     /// The next bytes of the response, or its end.
     async fn piece(mut self) -> Option<(Result<Bytes, std::io::Error>, Sound)> {
         while !self.ended {
-            let item = match self.next.take() {
-                Some(item) => Some(item),
+            let item = match self.first.take() {
+                Some(first) => Some(Ok(first)),
                 None => self.speaking.next().await,
             };
             let mut bytes = Vec::new();
             let done = match item {
                 Some(Ok(chunk)) => {
                     self.last = chunk.metrics;
-                    self.encoder.encode(&chunk.samples, &mut bytes)
+                    self.encoder
+                        .encode(&chunk.samples, &mut bytes)
+                        .map_err(ServerError::from)
                 }
                 Some(Err(error)) => Err(error),
                 None => {
                     self.ended = true;
-                    self.encoder.finish(&mut bytes)
+                    self.encoder.finish(&mut bytes).map_err(ServerError::from)
                 }
             };
             let piece = match done {
@@ -128,7 +126,7 @@ impl Sound {
                     tracing::warn!(%error, "a stream ended early");
                     match self.travel {
                         StreamFormat::Events => event(&json!({
-                            "type": "error", "error": ServerError::from(error).body()
+                            "type": "error", "error": error.body().error
                         })),
                         // The status has left already: a broken transfer is how HTTP says that something is missing.
                         StreamFormat::Audio => {
@@ -155,11 +153,10 @@ impl Sound {
                     );
                 }
                 if self.ended {
-                    let tokens = (self.last.total_audio_duration * f64::from(TOKENS_PER_SECOND))
-                        .round() as u64;
+                    let (read, spoken) = (self.last.text_tokens, self.last.tokens);
                     text.extend(event(&json!({
                         "type": "speech.audio.done",
-                        "usage": {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens},
+                        "usage": {"input_tokens": read, "output_tokens": spoken, "total_tokens": read + spoken},
                         "metrics": self.last,
                     })));
                 }

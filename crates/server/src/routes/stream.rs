@@ -5,23 +5,25 @@
 //! sound with a `chunk` message after each piece, `idle` when all text so far was spoken, `cancelled`, `done`, and `error`.
 
 use crate::app::App;
-use crate::error::ServerError;
+use crate::error::{ErrorBody, ServerError};
+use crate::listener::ConnectionShare;
 use crate::openai::Knobs;
 use crate::speaking::{Request, Speaking};
 use crate::voices::DEFAULT_VOICE;
-use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sottovoce::sink::{AudioFormat, Encoder};
-use sottovoce::{Chunk, Error, SAMPLE_RATE};
+use sottovoce::{Chunk, SAMPLE_RATE};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Bytes of one message: far more than a language model's piece.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -33,6 +35,8 @@ const IDLE_MAX: Duration = Duration::from_secs(600);
 const SENTENCE_CHARACTERS_MIN: usize = 12;
 /// Text without an end of sentence is spoken from here on, cut at a space.
 const SENTENCE_CHARACTERS_MAX: usize = 300;
+/// Messages that may wait for the writer before no further command is read.
+const UNSENT_MAX: usize = 16;
 /// What the page and other browser clients name as the protocol beside the one that carries the key.
 const PROTOCOL: &str = "sottovoce";
 
@@ -112,20 +116,40 @@ fn speakable(text: String) -> Option<String> {
         .then(|| text.trim().to_owned())
 }
 
-/// Opens the WebSocket.
-pub(crate) async fn connect(State(app): State<Arc<App>>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
+/// Opens a WebSocket: text in JSON messages, sound in binary ones.
+#[utoipa::path(get, path = "/v1/stream", tag = "speech",
+    responses((status = 101, description = "The WebSocket is open"),
+        (status = 400, description = "The request asks for no WebSocket", body = ErrorBody),
+        (status = 426, description = "The connection cannot become a WebSocket", body = ErrorBody),
+        (status = 503, description = "The server is stopping", body = ErrorBody)))]
+pub(crate) async fn connect(
+    State(app): State<Arc<App>>,
+    share: Option<Extension<ConnectionShare>>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ServerError> {
+    let upgrade = upgrade.map_err(|refusal| ServerError::Body {
+        status: refusal.status(),
+        reason: format!("open a WebSocket here: {refusal}"),
+    })?;
+    if app.host.is_stopping() {
+        return Err(ServerError::Stopping);
+    }
+    Ok(upgrade
         .protocols([PROTOCOL])
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
         .on_upgrade(move |socket| async move {
             let (sink, source) = socket.split();
             let (outgoing, messages) = mpsc::channel(1);
+            let stopping = app.connection();
             let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader));
-            Conversation::new(app, outgoing).run(source).await;
+            Conversation::new(app, outgoing)
+                .run(source, stopping.clone())
+                .await;
             // The conversation dropped its sender; what was sent before still leaves.
             let _ = writer.await;
-        })
+            drop((share, stopping));
+        }))
 }
 
 /// Sends messages until the conversation ends or the reader is too slow.
@@ -181,7 +205,11 @@ impl Conversation {
         conversation
     }
 
-    async fn run(mut self, mut source: futures_util::stream::SplitStream<WebSocket>) {
+    async fn run(
+        mut self,
+        mut source: futures_util::stream::SplitStream<WebSocket>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut heard = Instant::now();
         let mut busy_at = Instant::now();
@@ -192,7 +220,8 @@ impl Conversation {
                 return;
             }
             tokio::select! {
-                message = source.next() => {
+                // Commands that bring only errors must not pile up answers that nobody reads.
+                message = source.next(), if self.unsent.len() < UNSENT_MAX => {
                     heard = Instant::now();
                     match message {
                         Some(Ok(Message::Text(text))) => { busy_at = heard; self.command(&text); }
@@ -203,6 +232,7 @@ impl Conversation {
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                     }
                 }
+                _ = stopping.wait_for(|stopping| *stopping), if !self.ending => self.stop(),
                 permit = self.outgoing.clone().reserve_owned(), if !self.unsent.is_empty() => match permit {
                     Ok(permit) => if let Some(message) = self.unsent.pop_front() { let _ = permit.send(message); },
                     // The writer gave up: the reader is gone or too slow.
@@ -233,6 +263,14 @@ impl Conversation {
 
     fn is_idle(&self) -> bool {
         self.starting.is_none() && self.speaking.is_none() && self.sentences.is_empty()
+    }
+
+    /// The server stops: what is being said is said to its end, and nothing more.
+    fn stop(&mut self) {
+        self.ending = true;
+        self.sentences.clear();
+        self.buffer = SentenceBuffer::default();
+        self.complain(&ServerError::Stopping);
     }
 
     fn tell(&mut self, value: Value) {
@@ -325,7 +363,7 @@ impl Conversation {
         }
     }
 
-    fn chunk(&mut self, item: Option<Result<Chunk, Error>>) {
+    fn chunk(&mut self, item: Option<Result<Chunk, ServerError>>) {
         let Some((_, encoder)) = &mut self.speaking else {
             return;
         };
@@ -343,7 +381,7 @@ impl Conversation {
             },
             Some(Err(error)) => {
                 self.speaking = None;
-                self.complain(&error.into());
+                self.complain(&error);
             }
             None => self.speaking = None,
         }
@@ -361,7 +399,9 @@ async fn started(starting: &mut Option<Starting>) -> Result<Speaking, ServerErro
     }
 }
 
-async fn next_chunk(speaking: &mut Option<(Speaking, Encoder)>) -> Option<Result<Chunk, Error>> {
+async fn next_chunk(
+    speaking: &mut Option<(Speaking, Encoder)>,
+) -> Option<Result<Chunk, ServerError>> {
     match speaking {
         Some((speaking, _)) => speaking.next().await,
         None => std::future::pending().await,

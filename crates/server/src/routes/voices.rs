@@ -2,13 +2,15 @@
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
+use crate::routes::{PathName, within};
 use crate::voices::VoiceEntry;
 use axum::Json;
 use axum::extract::multipart::MultipartError;
-use axum::extract::{Multipart, Path, State};
+use axum::extract::{Multipart, State};
 use axum::http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// The voices there are.
@@ -51,15 +53,41 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<VoiceList>,
     request_body(content = VoiceForm, content_type = "multipart/form-data"),
     responses((status = 201, description = "The voice", body = VoiceEntry),
         (status = 400, description = "The recording or the name cannot be used", body = ErrorBody),
-        (status = 413, description = "The recording is too large", body = ErrorBody)))]
+        (status = 500, description = "The voice could not be prepared or kept", body = ErrorBody),
+        (status = 503, description = "The server is stopping", body = ErrorBody)))]
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Result<(StatusCode, Json<VoiceEntry>), ServerError> {
-    let mut form = form.map_err(|refusal| ServerError::Body {
-        status: StatusCode::BAD_REQUEST,
+    let form = form.map_err(|refusal| ServerError::Body {
+        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         reason: format!("send a form with 'name' and 'file': {refusal}"),
     })?;
+    // Recordings are large: only few may be on their way, so that they cannot fill the memory.
+    let _upload = app
+        .uploads
+        .try_acquire()
+        .map_err(|_| ServerError::TooMany {
+            reason: "as many recordings as may are on their way".into(),
+            retry_after: Duration::from_secs(5),
+        })?;
+    let (name, clip) = within(app.options.limits.upload, read(form)).await?;
+    crate::voices::check_name(&name)?;
+    // Preparing a voice takes memory like a stream does, so it takes a place.
+    let (loaded, place) = app.place().await?;
+    let voices = app.clone();
+    let entry = tokio::task::spawn_blocking(move || {
+        let entry = voices.voices.add(&loaded.engine, &name, clip);
+        drop(place);
+        entry
+    })
+    .await
+    .map_err(|_| ServerError::Task)??;
+    Ok((StatusCode::CREATED, Json(entry)))
+}
+
+/// The form's name and recording.
+async fn read(mut form: Multipart) -> Result<(String, Vec<u8>), ServerError> {
     let (mut name, mut clip) = (None, None);
     while let Some(field) = form.next_field().await.map_err(broken)? {
         match field.name().unwrap_or_default() {
@@ -74,17 +102,7 @@ pub(crate) async fn upload(
     };
     let name = name.ok_or_else(|| missing("name"))?;
     let clip = clip.ok_or_else(|| missing("file"))?;
-    crate::voices::check_name(&name)?;
-    // Preparing a voice takes memory like a stream does, so it takes a place.
-    let (loaded, place) = app.place().await?;
-    let entry = tokio::task::spawn_blocking(move || {
-        let entry = app.voices.add(&loaded.engine, &name, clip.into());
-        drop(place);
-        entry
-    })
-    .await
-    .map_err(|_| ServerError::Task)??;
-    Ok((StatusCode::CREATED, Json(entry)))
+    Ok((name, clip.into()))
 }
 
 fn broken(error: MultipartError) -> ServerError {
@@ -103,7 +121,7 @@ fn broken(error: MultipartError) -> ServerError {
     responses((status = 200, description = "It is gone", body = Deleted), (status = 404, description = "Unknown", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    PathName(id): PathName,
 ) -> Result<Json<Deleted>, ServerError> {
     let name = id.clone();
     tokio::task::spawn_blocking(move || app.voices.remove(&name))

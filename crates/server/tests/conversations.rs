@@ -1,0 +1,338 @@
+//! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and everything that can go wrong on the way.
+
+mod common;
+
+use common::{Client, Server, long_story, options, within};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use sottovoce::EngineOptions;
+use sottovoce_server::{Limits, ServerOptions};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// One WebSocket as a client has it.
+struct Conversation(WebSocketStream<TcpStream>);
+
+impl Conversation {
+    async fn open(server: &Server) -> Conversation {
+        Conversation::open_as(server, None).await.unwrap()
+    }
+
+    async fn open_as(server: &Server, key: Option<&str>) -> Result<Conversation, Error> {
+        let socket = TcpStream::connect(server.address).await.unwrap();
+        let mut request = format!("ws://{}/v1/stream", server.address)
+            .into_client_request()
+            .unwrap();
+        if let Some(key) = key {
+            let protocols = format!("sottovoce, sottovoce-key.{key}");
+            request
+                .headers_mut()
+                .insert("sec-websocket-protocol", protocols.parse().unwrap());
+        }
+        let (socket, _) = within(tokio_tungstenite::client_async(request, socket)).await?;
+        let mut conversation = Conversation(socket);
+        assert_eq!(conversation.words().await["type"], "ready");
+        Ok(conversation)
+    }
+
+    async fn say(&mut self, command: Value) {
+        self.0
+            .send(Message::text(command.to_string()))
+            .await
+            .unwrap();
+    }
+
+    /// The next message that is not a ping.
+    async fn message(&mut self) -> Option<Message> {
+        within(async {
+            loop {
+                match self.0.next().await? {
+                    Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                    Ok(message) => return Some(message),
+                    Err(_) => return None,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next message in words; sound before it is passed over.
+    async fn words(&mut self) -> Value {
+        loop {
+            match self.message().await.expect("there must be words") {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Binary(_) => {}
+                other => panic!("{other:?} is neither words nor sound"),
+            }
+        }
+    }
+
+    /// Waits for words of this type; the bytes of sound before them.
+    async fn until(&mut self, kind: &str) -> usize {
+        let mut sound = 0;
+        loop {
+            match self.message().await.expect("there must be words") {
+                Message::Binary(bytes) => sound += bytes.len(),
+                Message::Text(text) => {
+                    let words: Value = serde_json::from_str(&text).unwrap();
+                    match words["type"].as_str() {
+                        Some(found) if found == kind => return sound,
+                        Some("chunk" | "idle") => {}
+                        _ => panic!("{words} before {kind}"),
+                    }
+                }
+                other => panic!("{other:?} is neither words nor sound"),
+            }
+        }
+    }
+}
+
+fn one_stream() -> ServerOptions {
+    ServerOptions {
+        engine: EngineOptions {
+            streams_max: 1,
+            ..EngineOptions::default()
+        },
+        ..options()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_in_pieces_becomes_sound_sentence_by_sentence() {
+    let server = Server::start(options()).await;
+    let mut conversation = Conversation::open(&server).await;
+    conversation
+        .say(json!({"type": "start", "voice": "default", "seed": 4}))
+        .await;
+    for piece in ["Good", " day to ", "you. ", "How do y", "ou do?"] {
+        conversation
+            .say(json!({"type": "text", "text": piece}))
+            .await;
+    }
+    let first = conversation.until("idle").await;
+    assert!(first > 10_000, "the first sentence is whole and is spoken");
+    conversation.say(json!({"type": "end"})).await;
+    let second = conversation.until("done").await;
+    assert!(second > 10_000, "the second is spoken at the end");
+    assert_eq!((first + second) % 2, 0, "samples have two bytes");
+    assert!(matches!(
+        conversation.message().await,
+        Some(Message::Close(_)) | None
+    ));
+    server.at_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interruption_ends_the_sound_and_frees_the_stream_for_the_next_words() {
+    let server = Server::start(one_stream()).await;
+    let mut conversation = Conversation::open(&server).await;
+    conversation
+        .say(json!({"type": "text", "text": "Good day. "}))
+        .await;
+    conversation.say(json!({"type": "flush"})).await;
+    conversation.until("idle").await;
+    let before = server.at_rest().await;
+    conversation
+        .say(json!({"type": "text", "text": long_story()}))
+        .await;
+    loop {
+        if let Some(Message::Binary(_)) = conversation.message().await {
+            break;
+        }
+    }
+    conversation.say(json!({"type": "cancel"})).await;
+    conversation.until("cancelled").await;
+    assert_eq!(server.at_rest().await, before);
+    conversation
+        .say(json!({"type": "text", "text": "Good day. "}))
+        .await;
+    conversation.say(json!({"type": "end"})).await;
+    assert!(conversation.until("done").await > 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_make_no_sense_are_answered_and_the_conversation_goes_on() {
+    let server = Server::start(options()).await;
+    let mut conversation = Conversation::open(&server).await;
+    for nonsense in [
+        Message::text("no JSON"),
+        Message::text(r#"{"type":"dance"}"#),
+        Message::text(r#"{"type":"text"}"#),
+        Message::text(r#"{"type":"text","text":7}"#),
+        Message::text(r#"{"type":"start","speed":"fast"}"#),
+        Message::binary(vec![1, 2, 3]),
+    ] {
+        conversation.0.send(nonsense.clone()).await.unwrap();
+        let words = conversation.words().await;
+        assert_eq!(words["type"], "error", "{nonsense:?}");
+        assert!(words["error"]["message"].is_string());
+    }
+    for wrong in [
+        json!({"type": "start", "speed": 40}),
+        json!({"type": "start", "voice": "../../etc/passwd"}),
+    ] {
+        conversation.say(wrong).await;
+        conversation
+            .say(json!({"type": "text", "text": "Good day."}))
+            .await;
+        conversation.say(json!({"type": "flush"})).await;
+        assert_eq!(conversation.words().await["type"], "error");
+        assert_eq!(conversation.words().await["type"], "idle");
+    }
+    let words = "word ".repeat(10_000);
+    conversation
+        .say(json!({"type": "text", "text": words}))
+        .await;
+    let refused = conversation.words().await;
+    assert_eq!(refused["type"], "error", "more than may wait");
+    conversation.say(json!({"type": "start"})).await;
+    conversation
+        .say(json!({"type": "text", "text": "Good day."}))
+        .await;
+    conversation.say(json!({"type": "end"})).await;
+    assert!(conversation.until("done").await > 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_senseless_words_from_one_who_does_not_read_are_not_piled_up() {
+    let server = Server::start(ServerOptions {
+        limits: Limits {
+            slow_reader: Duration::from_secs(1),
+            connections: 2,
+            ..Limits::default()
+        },
+        ..options()
+    })
+    .await;
+    let mut conversation = Conversation::open(&server).await;
+    // The server stops reading when its answers are not read, and hangs up.
+    within(async {
+        while conversation
+            .0
+            .send(Message::text("x".repeat(1000)))
+            .await
+            .is_ok()
+        {}
+    })
+    .await;
+    assert_eq!(server.get("/health/live").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_break_the_protocol_end_the_conversation_alone() {
+    let server = Server::start(options()).await;
+    let head = "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    for frame in [
+        // Reserved bits, an unmasked text, a length of 2^63, a control frame that is too long, text that is no UTF-8.
+        vec![0xff, 0x80, 0, 0, 0, 0],
+        vec![0x81, 0x02, b'h', b'i'],
+        [vec![0x82, 0xff, 0x7f], vec![0xff; 7], vec![0; 4]].concat(),
+        [vec![0x89, 0xfe, 0x01, 0x00], vec![0; 260]].concat(),
+        vec![0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28],
+    ] {
+        let mut client: Client = server.connect().await;
+        client.send(head).await.unwrap();
+        let (status, _) = client.head().await.unwrap();
+        assert_eq!(status, 101);
+        client.send(&frame).await.unwrap();
+        client.closed().await;
+    }
+    let mut conversation = Conversation::open(&server).await;
+    // Longer than a message may be.
+    let _ = conversation
+        .0
+        .send(Message::text("x".repeat(1 << 20)))
+        .await;
+    while conversation.message().await.is_some() {}
+    assert_eq!(server.get("/health/live").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_frees_its_stream_to_the_last_byte() {
+    let server = Server::start(options()).await;
+    let mut before = None;
+    for _ in 0..4 {
+        let mut conversation = Conversation::open(&server).await;
+        conversation
+            .say(json!({"type": "text", "text": long_story()}))
+            .await;
+        conversation.until("chunk").await;
+        drop(conversation);
+        let after = server.at_rest().await;
+        assert_eq!(*before.get_or_insert(after), after);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_conversation_counts_as_a_connection() {
+    let server = Server::start(ServerOptions {
+        limits: Limits {
+            connections: 1,
+            ..Limits::default()
+        },
+        ..options()
+    })
+    .await;
+    let mut conversation = Conversation::open(&server).await;
+    let mut other = server.connect().await;
+    other
+        .send("GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(300), other.head()).await;
+    assert!(early.is_err(), "the one connection is taken");
+    conversation.say(json!({"type": "end"})).await;
+    conversation.until("done").await;
+    drop(conversation);
+    assert_eq!(other.answer().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_can_come_as_a_subprotocol() {
+    let server = Server::start(ServerOptions {
+        api_keys: vec!["secret".into()],
+        ..options()
+    })
+    .await;
+    assert!(Conversation::open_as(&server, Some("secret")).await.is_ok());
+    for key in [None, Some("wrong")] {
+        match Conversation::open_as(&server, key).await {
+            Err(Error::Http(answer)) => assert_eq!(answer.status(), 401),
+            _ => panic!("{key:?} must be refused"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_says_its_sentence_to_the_end_and_closes() {
+    let mut server = Server::start(options()).await;
+    let mut conversation = Conversation::open(&server).await;
+    conversation
+        .say(json!({"type": "text", "text": "This sentence is said to its end. This one is not said any more. "}))
+        .await;
+    conversation.until("chunk").await;
+    server.stop();
+    let mut stopping = false;
+    loop {
+        let words = conversation.words().await;
+        match words["type"].as_str() {
+            Some("error") => stopping = words["error"]["code"] == "stopping",
+            Some("done") => break,
+            Some("chunk" | "idle") => {}
+            _ => panic!("{words}"),
+        }
+    }
+    assert!(stopping, "the client is told why");
+    server.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_websocket_is_told_so_in_openai_s_shape() {
+    let server = Server::start(options()).await;
+    let answer = server.get("/v1/stream").await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.json()["error"]["message"].is_string());
+}

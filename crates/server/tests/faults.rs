@@ -1,0 +1,347 @@
+//! What clients do wrong, over real sockets: nothing is lost, and the memory comes back to the same byte.
+
+mod common;
+
+use common::{Client, Server, long_story, options, within};
+use serde_json::{Value, json};
+use sottovoce::EngineOptions;
+use sottovoce_server::{Limits, ServerOptions};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+
+fn limits(limits: Limits) -> ServerOptions {
+    ServerOptions {
+        limits,
+        ..options()
+    }
+}
+
+fn story() -> Value {
+    json!({"input": long_story(), "response_format": "pcm"})
+}
+
+/// Speaks once, so that what is made once is there; the bytes in use afterwards.
+async fn warmed_up(server: &Server) -> u64 {
+    let body = json!({"input": "Good day.", "response_format": "pcm"});
+    let answer = server.post("/v1/audio/speech", &body).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.whole && answer.body.len() > 10_000);
+    server.at_rest().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_bytes_leave_while_the_stream_goes_on() {
+    let server = Server::start(options()).await;
+    let mut client = server.connect().await;
+    client.send_post("/v1/audio/speech", &story()).await;
+    let (status, _) = client.head().await.unwrap();
+    assert_eq!(status, 200);
+    assert!(!client.piece().await.unwrap().is_empty());
+    let memory = server.memory().await;
+    assert_eq!(memory["streams_live"], 1, "the rest is still to come");
+    assert!(memory["streams"][0]["held_bytes"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_who_leave_free_their_streams_to_the_last_byte() {
+    let server = Server::start(options()).await;
+    let before = warmed_up(&server).await;
+    for pieces in [0, 0, 1, 2, 3] {
+        let mut client = server.connect().await;
+        client.send_post("/v1/audio/speech", &story()).await;
+        if pieces > 0 {
+            client.head().await.unwrap();
+        }
+        for _ in 0..pieces {
+            client.piece().await.unwrap();
+        }
+        drop(client);
+    }
+    assert_eq!(server.at_rest().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_leaves_the_queue_is_not_served() {
+    let server = Server::start(ServerOptions {
+        engine: EngineOptions {
+            streams_max: 1,
+            ..EngineOptions::default()
+        },
+        ..options()
+    })
+    .await;
+    let mut first = server.connect().await;
+    first.send_post("/v1/audio/speech", &story()).await;
+    first.head().await.unwrap();
+    let mut second = server.connect().await;
+    second.send_post("/v1/audio/speech", &story()).await;
+    within(async {
+        while server.memory().await["queue_length"] != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    drop(second);
+    within(async {
+        while server.memory().await["queue_length"] != 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(server.memory().await["streams_live"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_does_not_read_is_bounded_and_ended() {
+    let server = Server::start(limits(Limits {
+        slow_reader: Duration::from_secs(1),
+        ..Limits::default()
+    }))
+    .await;
+    let before = warmed_up(&server).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    let mut client = Client::over(socket.connect(server.address).await.unwrap());
+    client.send_post("/v1/audio/speech", &story()).await;
+    client.head().await.unwrap();
+    // Nothing more is read: the stream ends although the client stays.
+    assert_eq!(server.at_rest().await, before);
+    let mut sound = 0;
+    while let Some(piece) = client.piece().await {
+        assert!(!piece.is_empty(), "what was cut off must not look whole");
+        sound += piece.len();
+    }
+    assert!(
+        sound < 2 << 20,
+        "{sound} bytes were kept for who does not read"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_its_head_too_slowly_or_nothing_at_all_is_cut_off() {
+    let server = Server::start(limits(Limits {
+        receive: Duration::from_millis(300),
+        ..Limits::default()
+    }))
+    .await;
+    for beginning in [
+        "",
+        "G",
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nX-A: ",
+    ] {
+        let mut client = server.connect().await;
+        client.send(beginning).await.unwrap();
+        client.closed().await;
+    }
+    // One byte after the other gains no time.
+    let mut client = server.connect().await;
+    let trickle = async {
+        while client.send("G").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within(trickle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_its_body_too_slowly_is_told_so() {
+    let server = Server::start(limits(Limits {
+        receive: Duration::from_millis(300),
+        upload: Duration::from_millis(300),
+        ..Limits::default()
+    }))
+    .await;
+    for (path, kind) in [
+        ("/v1/audio/speech", "application/json"),
+        ("/memory/profile", "application/json"),
+        ("/v1/audio/voices", "multipart/form-data; boundary=b"),
+    ] {
+        let mut client = server.connect().await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n"
+        );
+        client.send(head).await.unwrap();
+        let (mut reader, mut writer) = {
+            let socket = client.socket.into_inner();
+            let (reader, writer) = socket.into_split();
+            (reader, writer)
+        };
+        let trickle = tokio::spawn(async move {
+            while writer.write_all(b"-").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let mut answer = Vec::new();
+        let _ = within(tokio::io::AsyncReadExt::read_to_end(
+            &mut reader,
+            &mut answer,
+        ))
+        .await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 408"), "{path}: {answer}");
+        assert!(answer.contains("\"error\""), "{path}: {answer}");
+        within(trickle).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_connections_are_served_than_may_be_open() {
+    let server = Server::start(limits(Limits {
+        connections: 2,
+        ..Limits::default()
+    }))
+    .await;
+    let first = server.connect().await;
+    let mut second = server.connect().await;
+    assert_eq!(second.get("/health/live").await.status, 200);
+    let mut third = server.connect().await;
+    third
+        .send("GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(300), third.head()).await;
+    assert!(early.is_err(), "two are open, so the third must wait");
+    drop(first);
+    assert_eq!(third.answer().await.status, 200);
+}
+
+/// Requests that no sound client sends, from a generator of numbers that gives the same ones each time.
+fn malformed(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let heads = [
+        "GET / HTTP/9.9\r\n\r\n",
+        "BREW /coffee HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900000000\r\n\r\n{",
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n",
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\nFFFFFFFFFFFFFFFF\r\n{",
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n{\"input\":\"\\ud800\"}     ",
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]",
+        "POST /v1/audio/voices HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=\r\nContent-Length: 4\r\n\r\n----",
+        "DELETE /v1/audio/voices/..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /v1/models/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}",
+    ];
+    (0..count).map(move |_| {
+        let mut request = heads[next(heads.len())].as_bytes().to_vec();
+        for _ in 0..next(4) {
+            let at = next(request.len());
+            request[at] = next(256) as u8;
+        }
+        let end = request.len() - next(3) * next(request.len()) / 3;
+        request.truncate(end);
+        request
+    })
+}
+
+async fn send_malformed(server: &Server, count: usize) {
+    for request in malformed(count) {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        // The server may have hung up already.
+        let _ = socket.write_all(&request).await;
+        let _ = socket.shutdown().await;
+        let answer = Client::over(socket).closed().await;
+        let text = String::from_utf8_lossy(&answer);
+        assert!(
+            !text.starts_with("HTTP/1.1 5") || text.starts_with("HTTP/1.1 505"),
+            "{:?} was answered with {text}",
+            String::from_utf8_lossy(&request)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_requests_are_refused_and_leave_nothing_behind() {
+    let server = Server::start(options()).await;
+    let before = warmed_up(&server).await;
+    send_malformed(&server, 400).await;
+    assert_eq!(warmed_up(&server).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute; run with --ignored"]
+async fn ten_thousand_malformed_requests_leave_nothing_behind() {
+    let server = Server::start(limits(Limits {
+        requests_per_minute: 1_000_000,
+        ..Limits::default()
+    }))
+    .await;
+    let before = warmed_up(&server).await;
+    send_malformed(&server, 10_000).await;
+    assert_eq!(warmed_up(&server).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_finishes_what_is_under_way() {
+    let mut server = Server::start(options()).await;
+    let body = json!({"input": "Good day. How do you do?", "response_format": "pcm"});
+    let whole = server.post("/v1/audio/speech", &body).await.body;
+    let mut client = server.connect().await;
+    client.send_post("/v1/audio/speech", &body).await;
+    let (_, _) = client.head().await.unwrap();
+    server.stop();
+    let mut sound = Vec::new();
+    loop {
+        let piece = client
+            .piece()
+            .await
+            .expect("the sound must come to its end");
+        if piece.is_empty() {
+            break;
+        }
+        sound.extend(piece);
+    }
+    assert_eq!(sound, whole);
+    let address = server.address;
+    server.ended().await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_ends_what_takes_too_long() {
+    let mut server = Server::start(limits(Limits {
+        shutdown: Duration::from_millis(100),
+        ..Limits::default()
+    }))
+    .await;
+    let mut client = server.connect().await;
+    client.send_post("/v1/audio/speech", &story()).await;
+    client.head().await.unwrap();
+    server.stop();
+    let reading = async {
+        while let Some(piece) = client.piece().await {
+            assert!(!piece.is_empty(), "what was cut off must not look whole");
+        }
+    };
+    let ((), ended) = tokio::join!(reading, server.ended());
+    ended.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_name_was_changed_to_this_address_is_refused() {
+    let server = Server::start(options()).await;
+    for (headers, status) in [
+        ("Host: localhost:1\r\n", 200),
+        ("Host: evil.example\r\n", 403),
+        (
+            "Host: evil.example:80\r\nOrigin: http://evil.example:80\r\n",
+            403,
+        ),
+        ("Host: localhost:1\r\nOrigin: http://localhost:1\r\n", 200),
+        ("Host: localhost:1\r\nOrigin: null\r\n", 403),
+    ] {
+        let mut client = server.connect().await;
+        client
+            .send(format!("GET /memory HTTP/1.1\r\n{headers}\r\n"))
+            .await
+            .unwrap();
+        assert_eq!(client.answer().await.status, status, "{headers}");
+    }
+}

@@ -19,16 +19,18 @@ pub(crate) struct SpeechRequest {
     )]
     pub(crate) model: Option<String>,
     /// The text to speak.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 20_000, pattern = "[\\p{L}\\p{N}]")]
     pub(crate) input: String,
     /// Who speaks: a name, or an object with `id`.
     #[serde(default)]
     pub(crate) voice: Option<VoiceField>,
     /// `mp3` (unless told otherwise), `wav`, `opus`, `flac`, `aac` or `pcm`.
     #[serde(default)]
+    #[schema(pattern = "^(mp3|wav|opus|flac|aac|pcm)$")]
     pub(crate) response_format: Option<String>,
     /// `audio` (unless told otherwise) or `sse`.
     #[serde(default)]
+    #[schema(pattern = "^(audio|sse)$")]
     pub(crate) stream_format: Option<String>,
     /// Accepted and not used; the answer's header `x-sottovoce-ignored` says so.
     #[serde(default)]

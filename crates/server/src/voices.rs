@@ -43,9 +43,10 @@ pub(crate) struct Voices {
     ready: Mutex<HashMap<String, (Option<SystemTime>, Voice)>>,
 }
 
-/// Refuses names that are empty, long, or hold anything but letters, digits, `-`, `_`, `.` and spaces.
+/// Refuses names that are long, have no letter or digit, or hold anything but letters, digits, `-`, `_`, `.` and spaces.
 pub(crate) fn check_name(name: &str) -> Result<(), ServerError> {
-    let fits = !name.trim().is_empty() && name.chars().count() <= NAME_CHARACTERS_MAX;
+    let fits =
+        name.chars().any(char::is_alphanumeric) && name.chars().count() <= NAME_CHARACTERS_MAX;
     let plain = name
         .chars()
         .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' '));
@@ -55,7 +56,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), ServerError> {
         Err(ServerError::Parameter {
             parameter: "name",
             reason: format!(
-                "a voice's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_', '.' or spaces"
+                "a voice's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_', '.' or spaces, and not only signs"
             ),
         })
     }
@@ -238,6 +239,7 @@ mod tests {
         for name in [
             "",
             "  ",
+            "..",
             "../x",
             "a/b",
             "a\\b",

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use sottovoce::EngineOptions;
+use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{App, Limits, ServerOptions};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,14 @@ async fn events_carry_the_sound_and_end_with_done() {
         .map(|event| serde_json::from_str(event).unwrap())
         .collect();
     assert_eq!(events[0]["type"], "speech.audio.delta");
-    assert_eq!(events.last().unwrap()["type"], "speech.audio.done");
+    let done = events.last().unwrap();
+    assert_eq!(done["type"], "speech.audio.done");
+    let (read, spoken) = (
+        done["usage"]["input_tokens"].as_u64().unwrap(),
+        done["usage"]["output_tokens"].as_u64().unwrap(),
+    );
+    assert!(read > 2 && spoken > 5, "{done}");
+    assert_eq!(done["usage"]["total_tokens"], read + spoken);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,28 +258,127 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
     );
 }
 
+fn form(name: &str, clip: &[u8]) -> Request<Body> {
+    let head = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n{name}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"../../x.wav\"\r\n\r\n"
+    );
+    let body = [head.as_bytes(), clip, b"\r\n--b--\r\n"].concat();
+    Request::post("/v1/audio/voices")
+        .header(header::CONTENT_TYPE, "multipart/form-data; boundary=b")
+        .body(Body::from(body))
+        .unwrap()
+}
+
+/// Two seconds of a hum, as 16-bit WAV at 24 kHz.
+fn recording() -> Vec<u8> {
+    let samples = (0..48_000).flat_map(|moment| {
+        let hum = (moment as f32 * 0.05).sin() + (moment as f32 * 0.11).sin();
+        ((hum * 8_000.0) as i16).to_le_bytes()
+    });
+    let mut wav = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    wav.extend(24_000_u32.to_le_bytes());
+    wav.extend(48_000_u32.to_le_bytes());
+    wav.extend(b"\x02\0\x10\0data");
+    wav.extend(96_000_u32.to_le_bytes());
+    wav.extend(samples);
+    let size = wav.len() as u32 - 8;
+    wav[4..8].copy_from_slice(&size.to_le_bytes());
+    wav
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_are_no_recordings_leave_nothing_behind() {
+async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || ServerOptions {
+        source: Source::Random(Box::new(ModelConfig::tiny_base())),
+        voices_directory: Some(folder.path().to_owned()),
+        ..options()
+    };
+    let first = App::new(options()).router();
+    let made = answer(&first, form("Ann é 日本", &recording())).await;
+    let status = made.status();
+    assert_eq!(status, StatusCode::CREATED, "{}", json_of(made).await);
+    // Another replica over the same folder.
+    let second = App::new(options()).router();
+    let list = json_of(answer(&second, get("/v1/audio/voices")).await).await;
+    assert_eq!(list["voices"][1]["id"], "Ann é 日本");
+    let body = json!({"input": "Good day.", "voice": "Ann é 日本", "response_format": "pcm"});
+    let sound = answer(&second, post("/v1/audio/speech", &body)).await;
+    assert_eq!(sound.status(), StatusCode::OK);
+    assert!(!bytes(sound).await.is_empty());
+    let delete = || {
+        Request::delete("/v1/audio/voices/Ann%20%C3%A9%20%E6%97%A5%E6%9C%AC")
+            .body(Body::empty())
+            .unwrap()
+    };
+    assert_eq!(answer(&second, delete()).await.status(), StatusCode::OK);
+    let gone = answer(&first, delete()).await;
+    assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+    let unknown = answer(&first, post("/v1/audio/speech", &body)).await;
+    assert_eq!(unknown.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_takes_no_voices_says_which_do() {
     let folder = tempfile::tempdir().unwrap();
     let router = App::new(ServerOptions {
         voices_directory: Some(folder.path().to_owned()),
         ..options()
     })
     .router();
-    for (name, clip) in [("ann", "not a sound"), ("../ann", "x"), ("default", "x")] {
-        let body = format!(
-            "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n{name}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"../../x.wav\"\r\n\r\n{clip}\r\n--b--\r\n"
-        );
-        let request = Request::post("/v1/audio/voices")
-            .header(header::CONTENT_TYPE, "multipart/form-data; boundary=b")
-            .body(Body::from(body))
+    let refused = answer(&router, form("ann", &recording())).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let error = json_of(refused).await;
+    assert_eq!(error["error"]["param"], "voice");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("base, turbo and nano"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_never_reach_the_file_system_and_what_is_no_recording_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let voices = folder.path().join("voices");
+    std::fs::create_dir(&voices).unwrap();
+    let router = App::new(ServerOptions {
+        source: Source::Random(Box::new(ModelConfig::tiny_base())),
+        voices_directory: Some(voices.clone()),
+        ..options()
+    })
+    .router();
+    let long = "x".repeat(10_000);
+    for name in [
+        "..",
+        "../ann",
+        "/tmp/ann",
+        "a/b",
+        "a\\b",
+        "..\\ann",
+        "a\0b",
+        "%2e%2e%2fann",
+        "C:ann",
+        "a\u{202e}b",
+        "default",
+        "alloy",
+        "",
+        &long,
+    ] {
+        let response = answer(&router, form(name, &recording())).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name:?}");
+    }
+    for clip in [b"not a sound".as_slice(), b"", &recording()[..44]] {
+        let response = answer(&router, form("ann", clip)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{clip:?}");
+    }
+    for path in ["..%2f..%2fetc%2fpasswd", "%2e%2e%2fx", "%00", "%ff"] {
+        let request = Request::delete(format!("/v1/audio/voices/{path}"))
+            .body(Body::empty())
             .unwrap();
         let response = answer(&router, request).await;
-        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name}");
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    let list = json_of(answer(&router, get("/v1/audio/voices")).await).await;
-    assert_eq!(list["voices"][0]["id"], "default");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(&voices).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,23 +453,34 @@ async fn a_stopping_server_is_not_ready_and_refuses_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_openapi_document_names_every_call() {
+async fn the_openapi_document_describes_what_is_served() {
     let router = App::new(options()).router();
     let document = json_of(answer(&router, get("/openapi.json")).await).await;
     for path in [
+        "/",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/memory",
+        "/memory/profile",
+        "/memory/trim",
+        "/metrics",
+        "/models/load",
+        "/models/unload",
+        "/openapi.json",
+        "/page/{file}",
         "/v1/audio/speech",
         "/v1/audio/voices",
         "/v1/audio/voices/{id}",
         "/v1/models",
-        "/models/unload",
-        "/models/load",
-        "/memory",
-        "/memory/trim",
-        "/memory/profile",
-        "/metrics",
-        "/health",
+        "/v1/models/{id}",
+        "/v1/stream",
     ] {
-        assert!(document["paths"][path].is_object(), "{path} is missing");
+        let item = &document["paths"][path];
+        assert!(item.is_object(), "{path} is missing");
+        for operation in item.as_object().unwrap().values() {
+            assert!(operation["responses"]["429"].is_object(), "{path}");
+        }
     }
 }
 

@@ -15,7 +15,10 @@ const headers = () => {
 
 // Calls the server; what is wrong comes back in words.
 async function call(path, options = {}) {
-  const response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
+  const response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } }).catch((error) => {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer.");
+  });
   if (response.ok) return response;
   let words = `${response.status} ${response.statusText}`;
   try {
@@ -89,6 +92,7 @@ async function speak() {
     say(`${player.seconds.toFixed(1)} s spoken.`, true);
   } catch (error) {
     if (error.name === "AbortError") say("Stopped.", true);
+    else if (error instanceof TypeError) say("The sound broke off: the server ended it or is gone.");
     else say(error.message);
   } finally {
     speaking = null;
@@ -155,6 +159,7 @@ let settingsShown = false;
 async function refresh() {
   try {
     const memory = await (await call("/memory")).json();
+    byId("status").classList.remove("wrong");
     byId("status").textContent = memory.model_loaded ? "ready" : "the model is not loaded; speaking loads it";
     if (!settingsShown) {
       settingsShown = true;
@@ -168,7 +173,8 @@ async function refresh() {
     }
     dashboard.update(memory);
   } catch (error) {
-    byId("status").textContent = error instanceof TypeError ? "the server does not answer" : error.message;
+    byId("status").classList.add("wrong");
+    byId("status").textContent = error.message;
   } finally {
     setTimeout(refresh, 1000);
   }

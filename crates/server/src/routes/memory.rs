@@ -58,6 +58,7 @@ pub(crate) struct Trimmed {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProfileRequest {
     /// `aggressive`, `balanced`, `performance`, `automatic` or `none`.
+    #[schema(pattern = "^(aggressive|balanced|performance|automatic|none)$")]
     profile: Option<String>,
     /// Chunks between two looks at the cache, 1 to 100,000; 0 for the profile's own number.
     #[schema(minimum = 0, maximum = 100_000)]

@@ -104,6 +104,7 @@ pub(crate) async fn unload(
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LoadRequest {
     /// `auto`, `f32`, `f16`, `int8` or `q4`.
+    #[schema(pattern = "^(auto|f32|f16|int8|q4)$")]
     precision: Option<String>,
     /// Bytes that the engine may use in all; 0 for what the system has.
     memory_bytes: Option<u64>,

@@ -64,6 +64,9 @@ pub enum ServerError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The model does not fit the budget that the call asks for.
+    #[error(transparent)]
+    DoesNotFit(sottovoce::Error),
     /// Streams are under way that the call would end.
     #[error("{live} streams are under way; wait for them or send \"force\": true")]
     InUse {
@@ -138,6 +141,7 @@ impl ServerError {
                 "rate_limit_error",
                 Some("rate_limit_exceeded"),
             ),
+            Self::DoesNotFit(_) => (StatusCode::CONFLICT, INVALID, Some("does_not_fit")),
             Self::InUse { .. } => (StatusCode::CONFLICT, INVALID, Some("in_use")),
             Self::Engine(_) | Self::Listen { .. } | Self::Task => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None)

@@ -246,6 +246,16 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
         json_of(answer(&router, post("/memory/trim", &json!({}))).await).await["freed_bytes"]
             .is_u64()
     );
+    let tight = answer(
+        &router,
+        post("/models/load", &json!({"memory_bytes": 1 << 20})),
+    )
+    .await;
+    assert_eq!(tight.status(), StatusCode::CONFLICT);
+    let words = json_of(tight).await["error"]["message"].to_string();
+    assert!(words.contains("budget"), "{words}");
+    let again = answer(&router, post("/models/load", &Value::Null)).await;
+    assert_eq!(again.status(), StatusCode::OK);
     let gone = answer(&router, post("/models/unload", &json!({}))).await;
     assert_eq!(
         json_of(gone).await,

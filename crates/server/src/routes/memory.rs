@@ -124,7 +124,7 @@ pub(crate) async fn trim(State(app): State<Arc<App>>) -> Result<Json<Trimmed>, S
 }
 
 /// Changes how eagerly memory goes back, while running.
-#[utoipa::path(post, path = "/memory/profile", tag = "memory", request_body = ProfileRequest,
+#[utoipa::path(post, path = "/memory/profile", tag = "memory", request_body = Option<ProfileRequest>,
     responses((status = 200, description = "How it stands now", body = ProfileState),
         (status = 400, description = "A field cannot be used", body = ErrorBody)))]
 pub(crate) async fn profile(

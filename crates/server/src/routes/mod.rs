@@ -34,7 +34,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathName {
     }
 }
 
-/// A JSON body whose refusal has OpenAI's shape. An empty body counts as `{}` where every field may be left out.
+/// A JSON body whose refusal has OpenAI's shape. An empty body and `null` count as `{}`, for calls whose fields may all be left out.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
@@ -57,7 +57,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
                 reason: "send the request as JSON, with 'Content-Type: application/json'".into(),
             });
         }
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let text: &[u8] = match bytes.trim_ascii() {
+            b"" | b"null" => b"{}",
+            text => text,
+        };
         serde_json::from_slice(text)
             .map(JsonBody)
             .map_err(|error| ServerError::Body {

@@ -107,14 +107,18 @@ pub(crate) struct LoadRequest {
     #[schema(pattern = "^(auto|f32|f16|int8|q4)$")]
     precision: Option<String>,
     /// Bytes that the engine may use in all; 0 for what the system has.
+    #[schema(maximum = 281_474_976_710_656_u64)]
     memory_bytes: Option<u64>,
 }
+
+/// More than processors can address.
+const MEMORY_BYTES_MAX: u64 = 1 << 48;
 
 /// Loads the model if it is not; with other options than before, loads it anew.
 #[utoipa::path(post, path = "/models/load", tag = "models", request_body = Option<LoadRequest>,
     responses((status = 200, description = "How it stands now", body = ModelState),
         (status = 400, description = "An option cannot be used", body = ErrorBody),
-        (status = 409, description = "Streams are under way", body = ErrorBody),
+        (status = 409, description = "Streams are under way, or the model does not fit", body = ErrorBody),
         (status = 500, description = "It cannot be loaded", body = ErrorBody),
         (status = 503, description = "The server is stopping", body = ErrorBody)))]
 pub(crate) async fn load(
@@ -123,6 +127,15 @@ pub(crate) async fn load(
 ) -> Result<Json<ModelState>, ServerError> {
     let precision: Option<PrecisionChoice> =
         request.precision.as_deref().map(str::parse).transpose()?;
+    if request
+        .memory_bytes
+        .is_some_and(|bytes| bytes > MEMORY_BYTES_MAX)
+    {
+        return Err(ServerError::Parameter {
+            parameter: "memory_bytes",
+            reason: format!("use 0 to {MEMORY_BYTES_MAX}"),
+        });
+    }
     let before = app.host.change_options(|_| {});
     let other = precision.is_some_and(|precision| precision != before.precision)
         || request
@@ -141,7 +154,12 @@ pub(crate) async fn load(
     if let Err(error) = app.host.load().await {
         // Options that do not fit must not stay in force for the next request.
         app.host.change_options(|options| *options = before);
-        return Err(error);
+        return Err(match error {
+            ServerError::Engine(error @ sottovoce::Error::Budget { .. }) => {
+                ServerError::DoesNotFit(error)
+            }
+            error => error,
+        });
     }
     Ok(Json(ModelState {
         loaded: true,

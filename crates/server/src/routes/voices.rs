@@ -25,6 +25,11 @@ pub(crate) struct VoiceList {
 #[allow(dead_code, reason = "describes the form in the OpenAPI document")]
 pub(crate) struct VoiceForm {
     /// What to call the voice.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = "^[\\p{L}\\p{N}._ -]*[\\p{L}\\p{N}][\\p{L}\\p{N}._ -]*$"
+    )]
     name: String,
     /// wav, flac, mp3 or ogg.
     #[schema(format = Binary, content_media_type = "application/octet-stream")]

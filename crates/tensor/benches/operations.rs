@@ -49,7 +49,12 @@ fn main() -> Result<(), OutOfMemory> {
             });
         }
     }
-    for (time_rows, channels, kernel, dilation) in [(800, 256, 3, 1), (16_000, 64, 11, 5)] {
+    for (time_rows, channels, kernel, dilation) in [
+        (800, 256, 3, 1),
+        (6_000, 64, 3, 1),
+        (6_000, 128, 7, 3),
+        (6_000, 64, 11, 5),
+    ] {
         let layer = Conv1d {
             weight: linear(&memory, channels, kernel * channels, Precision::F32)?.weight,
             bias: None,

@@ -369,10 +369,21 @@ vectorised! {
         out: &SharedOutput<'_>,
         place: Place,
     ) {
+        let tiles = &mut tiles[..place.rows.len() * PANEL];
+        if let Some(bias) = bias {
+            for tile in tiles.chunks_exact_mut(PANEL) {
+                (tile.iter_mut().zip(bias)).for_each(|(value, &bias)| *value += bias);
+            }
+        }
+        // What fills up the last panel goes through it as well: one long loop is quicker than many short ones.
+        maths::activate_here::<FUSED>(tiles, activation);
         for (tile, row) in tiles.chunks_exact_mut(PANEL).zip(place.rows) {
             // SAFETY: each task has its own rows and panels.
             let out = unsafe { out.row(row, place.column, place.columns) };
-            finish_here::<FUSED>(&mut tile[..place.columns], bias, activation, store, out);
+            match store {
+                Store::Overwrite => out.copy_from_slice(&tile[..place.columns]),
+                Store::Add => (out.iter_mut().zip(tile)).for_each(|(out, value)| *out += *value),
+            }
         }
     }
 }

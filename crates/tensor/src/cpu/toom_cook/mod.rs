@@ -92,7 +92,7 @@ impl Layout {
         // The last tile may reach past the input, and the last part past the filter.
         let sequence =
             padded.div_ceil(layer.dilation).next_multiple_of(OUTPUTS) + parts * TAPS + POINTS;
-        let tiles = POINTS * ((TILES + parts - 1) * inputs + TILES * wide);
+        let tiles = POINTS * ((TILES + parts - 1) * inputs + TILES * wide) + OUTPUTS * wide;
         Layout {
             workers: threads.count(),
             parts,
@@ -154,7 +154,8 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         let buffer = unsafe { buffers.row(worker, 0, layout.task) };
         let tiles = rows.div_ceil(OUTPUTS);
         let windows = tiles + layout.parts - 1;
-        let (values, sums) = buffer.split_at_mut(POINTS * windows * inputs);
+        let (values, rest) = buffer.split_at_mut(POINTS * windows * inputs);
+        let (sums, tile_rows) = rest.split_at_mut(POINTS * tiles * wide);
         let start = (phase * layout.sequence + first) * inputs;
         transform_windows(transform, &padded[start..], inputs, windows, values);
         for point in 0..POINTS {
@@ -178,20 +179,22 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
             let sums = &mut sums[point * tiles * wide..][..tiles * wide];
             gemm::multiply_here(&product, ViewMut::new(sums, tiles, wide));
         }
-        for row in 0..rows {
-            let (tile, place) = (row / OUTPUTS, row % OUTPUTS);
-            // SAFETY: a row belongs to one phase and, in it, to one block.
-            let out = unsafe { output.row((first + row) * dilation + phase, 0, outputs) };
-            let (factors, sums) = (&transform.output[place], &sums[tile * wide..]);
-            combine(
-                factors,
-                sums,
+        for tile in 0..tiles {
+            combine_tile(
+                transform,
+                &sums[tile * wide..],
                 tiles * wide,
-                bias,
-                options.activation,
-                options.store,
-                out,
+                wide,
+                tile_rows,
             );
+            let (activation, store) = (options.activation, options.store);
+            let valid = OUTPUTS.min(rows - tile * OUTPUTS);
+            for (place, row) in tile_rows.chunks_exact_mut(wide).take(valid).enumerate() {
+                let index = (first + tile * OUTPUTS + place) * dilation + phase;
+                // SAFETY: a row belongs to one phase and, in it, to one block.
+                let out = unsafe { output.row(index, 0, outputs) };
+                gemm::finish(&mut row[..outputs], bias, activation, store, out);
+            }
         }
     });
 }
@@ -268,86 +271,61 @@ vectorised! {
         values: &mut [f32],
     ) {
         for window in 0..windows {
-            let rows = &rows[window * OUTPUTS * inputs..][..POINTS * inputs];
-            transform_window::<FUSED, OUTPUTS, TAPS, POINTS>(
-                transform, rows, inputs, window, windows, values,
+            let (rows, values) = (&rows[window * OUTPUTS * inputs..], &mut values[window * inputs..]);
+            transform_rows::<FUSED, POINTS, POINTS>(
+                &transform.input,
+                (rows, inputs),
+                inputs,
+                (values, windows * inputs),
             );
         }
     }
 
-    /// One output row from the points of its tile, which lie `stride` apart in `sums`.
-    fn combine<const POINTS: usize>(
-        factors: &[f32; POINTS],
+    /// The output rows of one tile from its points, which lie `stride` apart in `sums`.
+    fn combine_tile<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+        transform: &Transform<OUTPUTS, TAPS, POINTS>,
         sums: &[f32],
         stride: usize,
-        bias: Option<&[f32]>,
-        activation: Activation,
-        store: Store,
+        columns: usize,
         out: &mut [f32],
     ) {
-        const BLOCK: usize = 16 * LANES;
-        let mut totals = [0.0f32; BLOCK];
-        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-            let first = block * BLOCK;
-            for (index, totals) in totals.chunks_exact_mut(LANES).enumerate().take(out.len().div_ceil(LANES)) {
-                let mut lanes = [0.0f32; LANES];
-                for (point, &factor) in factors.iter().enumerate() {
-                    if factor != 0.0 {
-                        let sums = &sums[point * stride + first + index * LANES..][..LANES];
-                        for (lane, &sum) in lanes.iter_mut().zip(sums) {
-                            *lane = multiply_add::<FUSED>(factor, sum, *lane);
-                        }
-                    }
-                }
-                totals.copy_from_slice(&lanes);
-            }
-            let bias = bias.map(|bias| &bias[first..first + out.len()]);
-            gemm::finish_here::<FUSED>(&mut totals[..out.len()], bias, activation, store, out);
-        }
+        transform_rows::<FUSED, POINTS, OUTPUTS>(&transform.output, (sums, stride), columns, (out, columns));
     }
 }
 
-/// One window of `POINTS` rows to its points; point p of all windows begins at `p · windows · inputs`.
+/// Each row of `out` is a sum of the rows of `x` by a row of `factors`. Beside the elements stands the distance from row to row.
 #[inline(always)]
-fn transform_window<
-    const FUSED: bool,
-    const OUTPUTS: usize,
-    const TAPS: usize,
-    const POINTS: usize,
->(
-    transform: &Transform<OUTPUTS, TAPS, POINTS>,
-    rows: &[f32],
-    inputs: usize,
-    window: usize,
-    windows: usize,
-    values: &mut [f32],
+fn transform_rows<const FUSED: bool, const INPUTS: usize, const OUTPUTS: usize>(
+    factors: &[[f32; INPUTS]; OUTPUTS],
+    (x, stride): (&[f32], usize),
+    columns: usize,
+    (out, out_stride): (&mut [f32], usize),
 ) {
-    let mut channel = 0;
-    while channel < inputs {
-        let lanes = LANES.min(inputs - channel);
-        let mut samples = [[0.0f32; LANES]; POINTS];
-        for (row, samples) in samples.iter_mut().enumerate() {
-            let from = &rows[row * inputs + channel..][..lanes];
-            match lanes {
-                LANES => samples.copy_from_slice(&from[..LANES]),
-                _ => samples[..lanes].copy_from_slice(from),
-            }
-        }
-        for (point, factors) in transform.input.iter().enumerate() {
+    let whole = columns / LANES * LANES;
+    for first in (0..whole).step_by(LANES) {
+        // All rows' lanes stay in registers for all sums.
+        let rows: [[f32; LANES]; INPUTS] = std::array::from_fn(|row| {
+            *x[row * stride + first..]
+                .first_chunk()
+                .expect("whole lanes")
+        });
+        for (index, factors) in factors.iter().enumerate() {
             let mut sums = [0.0f32; LANES];
-            for (&factor, samples) in factors.iter().zip(&samples) {
-                if factor != 0.0 {
-                    for (sum, &x) in sums.iter_mut().zip(samples) {
-                        *sum = multiply_add::<FUSED>(factor, x, *sum);
-                    }
+            for (row, &factor) in rows.iter().zip(factors) {
+                for (sum, &value) in sums.iter_mut().zip(row) {
+                    *sum = multiply_add::<FUSED>(factor, value, *sum);
                 }
             }
-            let out = &mut values[(point * windows + window) * inputs + channel..][..lanes];
-            match lanes {
-                LANES => out[..LANES].copy_from_slice(&sums),
-                _ => out.copy_from_slice(&sums[..lanes]),
-            }
+            out[index * out_stride + first..][..LANES].copy_from_slice(&sums);
         }
-        channel += lanes;
+    }
+    for column in whole..columns {
+        for (index, factors) in factors.iter().enumerate() {
+            let mut sum = 0.0;
+            for (row, &factor) in factors.iter().enumerate() {
+                sum = multiply_add::<FUSED>(factor, x[row * stride + column], sum);
+            }
+            out[index * out_stride + column] = sum;
+        }
     }
 }

@@ -699,7 +699,7 @@ impl<'a> Loader<'a> {
         }
         let Some((file, tensor)) = self.source.tensor(name) else {
             return Err(WeightsError::MissingTensor {
-                source_name: self.source.name().into(),
+                source_name: self.source.home_of(self.component).into(),
                 component: self.component,
                 tensor: name.into(),
                 shape: shape.to_vec(),
@@ -930,7 +930,20 @@ impl<'a> Loader<'a> {
             };
             return Err(self.value_error(name, source));
         }
-        Ok(Vector::from_packed(slice.into_shared()))
+        let vector = Vector::from_packed(slice.into_shared());
+        if let Mode::Fill(_) = self.mode
+            && let Some(column) = (vector.data().iter()).position(|value| !value.is_finite())
+        {
+            let value = vector.data()[column];
+            let source = MatrixError::NotRepresentable {
+                value,
+                row: 0,
+                column,
+                precision: Precision::F32,
+            };
+            return Err(self.value_error(name, source));
+        }
+        Ok(vector)
     }
 }
 

@@ -24,6 +24,7 @@ mod file;
 mod loader;
 mod mapped;
 mod source;
+mod summary;
 mod synthetic;
 
 pub use component::Component;
@@ -31,3 +32,4 @@ pub use convert::{ComponentLoader, Converted, PackedKind, PackedTensor, convert}
 pub use error::WeightsError;
 pub use loader::{Conv1dSizes, Loaded, Loader, load, measure};
 pub use source::Source;
+pub use summary::{StoredSummary, Summaries, summarise_file};

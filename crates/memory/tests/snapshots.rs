@@ -44,6 +44,8 @@ fn a_replay_ends_with_the_reserved_bytes_that_were_recorded() {
         "medium_512_training",
         "expandable",
         "expandable_wrapped",
+        "newer",
+        "protocol_0",
         "settings",
         "streams",
         "streams_wrapped",
@@ -221,10 +223,14 @@ fn of_several_devices_the_largest_is_read_unless_another_is_chosen() {
 
 #[test]
 fn malformed_snapshots_say_what_and_where() {
-    let rows: [(Vec<u8>, &str); 6] = [
+    let rows: [(Vec<u8>, &str); 7] = [
         (snapshot(&[("alloc", 1, -5)]), "`size` is -5"),
         (snapshot(&[("alloc", -1, 5)]), "`addr` is -1"),
         (b"\x80\x04K\x01.".to_vec(), "it has no list of `segments`"),
+        (
+            b"\x80\x04}\x8c\x05model](K\x01K\x02es.".to_vec(),
+            "it has no list of `segments`",
+        ),
         (b"\x80\x04".to_vec(), "byte 2: the file ends early"),
         (
             b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93.".to_vec(),

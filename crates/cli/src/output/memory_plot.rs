@@ -49,7 +49,7 @@ svg.plot{background:var(--paper);font:13px system-ui,sans-serif}
 const PAGE_STYLE: &str = "\
 body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem}
 svg{width:100%;height:auto}table{border-collapse:collapse;margin:1rem 0;width:100%}
-td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--grid)}td:first-child,th:first-child{text-align:left;word-break:break-word}
+td,th{padding:.25rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}td:first-child,th:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
 tr.today{font-weight:600}code{background:var(--grid);padding:.1rem .4rem;border-radius:4px;word-break:break-all}
 ";
 
@@ -197,13 +197,20 @@ fn axes(out: &mut String, scale: &Scale, step: f64, top: f64, timeline: &Timelin
         if x < free_from || x > WIDTH - RIGHT {
             continue;
         }
+        // At the right edge the label stands before its line, if there is room.
+        let (anchor, label_x) = if x + LABEL_GAP <= WIDTH {
+            ("start", x + 3.0)
+        } else if x - LABEL_GAP >= free_from {
+            ("end", x - 3.0)
+        } else {
+            continue;
+        };
         free_from = x + LABEL_GAP;
         push(
             out,
             format_args!(
-                "<line class=\"phase\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{}\"/><text class=\"faint\" x=\"{:.1}\" y=\"{}\">{}</text>\n",
+                "<line class=\"phase\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{}\"/><text class=\"faint\" text-anchor=\"{anchor}\" x=\"{label_x:.1}\" y=\"{}\">{}</text>\n",
                 HEIGHT - BOTTOM,
-                x + 3.0,
                 HEIGHT - BOTTOM + 16.0,
                 escape(&shortened(text, 14))
             ),
@@ -223,13 +230,19 @@ fn axes(out: &mut String, scale: &Scale, step: f64, top: f64, timeline: &Timelin
 fn points(curve: &Curve, scale: &Scale) -> String {
     let count = curve.bytes.len().max(1) as f64;
     let mut path = String::new();
-    for (index, &bytes) in curve.bytes.iter().enumerate() {
-        let x = scale.x((index as f64 + 0.5) / count * scale.events);
+    let mut point = |share: f64, bytes: u64| {
+        let x = scale.x(share * scale.events);
         push(
             &mut path,
             format_args!("L{x:.1} {:.1}", scale.y(bytes as f64)),
         );
+    };
+    // A value stands in the middle of its stretch; the first and the last reach to the edges.
+    point(0.0, curve.bytes.first().copied().unwrap_or(0));
+    for (index, &bytes) in curve.bytes.iter().enumerate() {
+        point((index as f64 + 0.5) / count, bytes);
     }
+    point(1.0, curve.bytes.last().copied().unwrap_or(0));
     path
 }
 
@@ -259,6 +272,9 @@ fn page(advice: &Advice, timeline: &Timeline) -> String {
             &mut out,
             format_args!("<p><code>{}</code></p>\n", escape(line)),
         );
+    }
+    if let Some(program) = &advice.recommendation.program {
+        push(&mut out, format_args!("<p>{}</p>\n", escape(program)));
     }
     out.push_str(&svg(advice, timeline, false));
     out.push_str("<table><tr><th>settings, best first</th><th>peak reserved</th><th>to today</th><th>to live</th><th>driver calls</th><th>failed</th></tr>\n");

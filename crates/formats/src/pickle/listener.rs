@@ -80,5 +80,6 @@ pub(super) fn path<'a>(
         }
         position = mark - 1;
     }
-    Some(first)
+    // Below the outermost mark only the root: under a container without one, the way is not known.
+    (position == 0).then_some(first)
 }

@@ -121,6 +121,13 @@ fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> 
             mebibytes(recorded.peak_reserved),
             mebibytes(recorded.end_reserved)
         )?;
+        if recorded.start_live_count > 0 {
+            writeln!(
+                out,
+                "each setting begins with the {} that were live before the recording, allocated anew",
+                mebibytes(recorded.start_live)
+            )?;
+        }
     }
     writeln!(out)?;
     let mut table = Table::new(&[
@@ -168,6 +175,9 @@ fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> 
     writeln!(out, "{}", advice.recommendation.reason)?;
     if let Some(line) = &advice.recommendation.line {
         writeln!(out, "    {line}")?;
+    }
+    if let Some(program) = &advice.recommendation.program {
+        writeln!(out, "{program}")?;
     }
     Ok(())
 }

@@ -24,7 +24,8 @@ Examples:
 A trace is text, plain or gzip: `a ID BYTES TAG [stream=N]` allocates, `f ID` frees, `m TEXT` marks a phase; `m chunk ...`
 marks a chunk and `m clear` empties the cache. An allocation that fails is counted and skipped, its free too.
 A snapshot of PyTorch (torch.cuda.memory._dump_snapshot) will do as well: without --conf it is replayed under its own settings,
-from the state in which its recording began, and compared with what it recorded in the end.";
+from the state in which its recording began, and compared with what it recorded in the end. Traces and snapshots of any size take
+some megabytes; only the distinct stack frames of a snapshot are kept, 1 GiB at most.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -68,7 +69,12 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let own = recorded
         .as_ref()
         .map(|snapshot| snapshot.configuration.as_str());
-    let configuration = configuration(arguments.conf.as_deref().or(own))?;
+    let configuration = match (&arguments.conf, own) {
+        (None, Some(own)) => configuration(Some(own)).map_err(|error| {
+            format!("the snapshot's own settings: {error}; --conf gives others")
+        })?,
+        (conf, _) => configuration(conf.as_deref())?,
+    };
     // A snapshot under its own settings begins with the segments that it had; other settings would have led to others.
     let beginning = if arguments.conf.is_none() {
         reader.take_beginning(&configuration)?.unwrap_or_default()
@@ -133,6 +139,13 @@ fn compare(out: &mut Output, report: &ReplayReport, recorded: &SnapshotSummary) 
             if difference > 0 { "more" } else { "less" },
             difference as f64 / recorded.end_reserved.max(1) as f64 * 100.0
         )?,
+    }
+    if recorded.entries == 0 {
+        writeln!(
+            out,
+            "it has no history of events (torch.cuda.memory._record_memory_history was off): this is what was live in the end"
+        )?;
+        return Ok(());
     }
     writeln!(
         out,

@@ -75,6 +75,8 @@ pub struct Recommendation {
     pub saves: u64,
     /// Why, in a sentence.
     pub reason: String,
+    /// What no option does and a change of the program would, in a sentence.
+    pub program: Option<String>,
 }
 
 /// What a trace would take under other settings, and what no setting can change.
@@ -153,7 +155,10 @@ pub fn advise(
     Ok(Advice {
         events,
         lower_bound,
-        recommendation: recommend(&tried),
+        recommendation: Recommendation {
+            program: change_of_program(&tried),
+            ..recommend(&tried)
+        },
         tried,
         at_peak,
         beyond_options: lower_bound.min(today_peak),
@@ -314,6 +319,7 @@ fn recommend(tried: &[Tried]) -> Recommendation {
         line: None,
         saves: 0,
         reason,
+        program: None,
     };
     let options_only = || {
         tried
@@ -364,5 +370,29 @@ fn recommend(tried: &[Tried]) -> Recommendation {
         }),
         saves,
         reason,
+        program: None,
     }
+}
+
+/// Whether a change of the program would save something beside all options.
+fn change_of_program(tried: &[Tried]) -> Option<String> {
+    let cleared = tried
+        .iter()
+        .find(|tried| tried.clear_every_chunk.is_some())?;
+    let today = tried.iter().find(|tried| tried.today)?;
+    let saves = today.peak_reserved.saturating_sub(cleared.peak_reserved);
+    let share = saves as f64 / today.peak_reserved.max(1) as f64;
+    let fewer_refused = cleared.ooms < today.ooms;
+    (fewer_refused || share >= WORTH_SHARE).then(|| {
+        format!(
+            "Not an option but a change of the program: torch.cuda.empty_cache() at every chunk {} {} driver calls in place of {}.",
+            if fewer_refused {
+                "lets more allocations succeed, with".to_owned()
+            } else {
+                format!("lowers the peak by {:.1} %, with", share * 100.0)
+            },
+            cleared.driver_calls,
+            today.driver_calls
+        )
+    })
 }

@@ -160,7 +160,9 @@ fn what_is_no_trace_is_named() {
     assert!(error.to_string().contains("zip archive"), "{error}");
     let error = open(&compressed(&compressed(b"a 1 1 x\n"))).unwrap_err();
     assert!(error.to_string().contains("gzip within gzip"), "{error}");
-    assert_eq!(open(b"").unwrap(), []);
+    let error = open(b"").unwrap_err();
+    assert!(error.to_string().contains("the file is empty"), "{error}");
+    assert_eq!(open(b"# nothing happened\n").unwrap(), []);
     assert!(Reader::open(Path::new("/nonexistent/trace")).is_err());
     assert!(Reader::open(Path::new("/")).is_err());
 }

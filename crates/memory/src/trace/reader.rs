@@ -77,6 +77,9 @@ impl Reader {
         if metadata.is_dir() {
             return Err(io_error(io::Error::from(io::ErrorKind::IsADirectory)));
         }
+        if metadata.is_file() && metadata.len() == 0 {
+            return Err(TraceError::whole(Kind::UnknownContent("the file is empty")));
+        }
         let read_bytes = Arc::default();
         let (content, source, compressed) = identify(open_counted(path, &read_bytes)?)?;
         let passes = if content == Content::Pickle { 3 } else { 1 };

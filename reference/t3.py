@@ -34,6 +34,10 @@ def synthetic(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     unit = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2 / (1 << 24)) - np.float32(1)
     inputs = int(np.prod(shape[1:]))
     half_width = np.float32(0.05) if len(shape) == 1 else np.sqrt(np.float32(3) / np.float32(inputs))
+    if name in ("text_emb.weight", "speech_emb.weight"):
+        half_width = np.sqrt(np.float32(3))
+    if name.endswith("c_proj.weight"):
+        half_width = np.sqrt(np.float32(3) / np.float32(inputs) / np.float32(48))
     gain = len(shape) == 1 and name.endswith("weight")
     return torch.from_numpy((np.float32(gain) + unit * half_width).reshape(shape))
 

@@ -1,9 +1,7 @@
 //! The networks of the Chatterbox family.
 
-pub mod components;
 pub mod config;
 pub mod convert;
-pub mod inspect;
 pub mod noise;
 pub mod parity;
 pub mod s3gen;

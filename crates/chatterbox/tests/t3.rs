@@ -56,8 +56,17 @@ struct Model {
 
 impl Model {
     fn load(config: ModelConfig, precision: Precision, cache: CachePrecision) -> Model {
+        Model::seeded(1, config, precision, cache)
+    }
+
+    fn seeded(
+        seed: u64,
+        config: ModelConfig,
+        precision: Precision,
+        cache: CachePrecision,
+    ) -> Model {
         let memory = Memory::host(6 << 30);
-        let source = Source::synthetic(config.clone(), 1);
+        let source = Source::synthetic(config.clone(), seed);
         let loaded = load(&source, Component::T3, precision, &memory, |loader| {
             T3::load(loader, &config.t3)
         });
@@ -309,41 +318,46 @@ fn a_voice_without_prompt_tokens_speaks() {
     }
 }
 
-/// Full-size logits made by `reference/t3.py VARIANT FILE`, which this repository has no room for: `T3_EXPECTED` names their folder.
+/// Full-size logits made by `reference/t3.py VARIANT VARIANT-SEED.safetensors --seed SEED`, which this repository has no room for:
+/// `T3_EXPECTED` names their folder. Plain rounding of such weights, 8 bits a row and 4 bits by 32, gives 0.9991 and 0.936 for base,
+/// 0.99998 and 0.997 for turbo and nano.
 #[test]
 #[ignore = "needs files of reference/t3.py"]
 fn full_size_logits_equal_the_references() {
     let folder =
         PathBuf::from(std::env::var_os("T3_EXPECTED").expect("T3_EXPECTED names a folder"));
+    let mut count = 0;
     for (config, int8, q4) in [
-        // Each layer of these weights adds as much as it is given, where initial values would add a tenth: the 4-bit bound is lower.
-        (ModelConfig::nano(), 0.9999, 0.98),
-        (ModelConfig::turbo(), 0.9998, 0.96),
+        (ModelConfig::nano(), 0.9999, 0.995),
+        (ModelConfig::turbo(), 0.9999, 0.995),
         (ModelConfig::base(), 0.998, 0.93),
     ] {
-        let file = folder.join(format!("{}.safetensors", config.variant));
-        if !file.exists() {
-            continue;
-        }
-        let expected = Expected::read(&file);
-        let wanted = expected.floats("t3_logits");
-        for precision in Precision::ALL {
-            let cache = match precision {
-                Precision::F32 => CachePrecision::F32,
-                _ => CachePrecision::F16,
-            };
-            let logits = Model::load(config.clone(), precision, cache).logits(&expected);
-            let (error, cosine) = (relative_l2(&logits, &wanted), cosine(&logits, &wanted));
-            println!(
-                "{} {precision}: relative L2 {error:.2e}, cosine {cosine:.6}",
-                config.variant
-            );
-            match precision {
-                Precision::F32 => assert!(error <= 1e-4),
-                Precision::F16 => assert!(error <= 5e-3),
-                Precision::Int8 => assert!(cosine >= int8),
-                Precision::Q4 => assert!(cosine >= q4),
+        for seed in [1, 2] {
+            let file = folder.join(format!("{}-{seed}.safetensors", config.variant));
+            if !file.exists() {
+                continue;
+            }
+            count += 1;
+            let expected = Expected::read(&file);
+            let wanted = expected.floats("t3_logits");
+            for (precision, cache, error_max, cosine_min) in [
+                (Precision::F32, CachePrecision::F32, 1e-4, 1.0 - 1e-8),
+                (Precision::F16, CachePrecision::F16, 5e-3, 0.9999),
+                (Precision::Int8, CachePrecision::F16, 1.0, int8),
+                (Precision::Int8, CachePrecision::Int8, 1.0, int8),
+                (Precision::Q4, CachePrecision::F16, 1.0, q4),
+            ] {
+                let model = Model::seeded(seed, config.clone(), precision, cache);
+                let logits = model.logits(&expected);
+                let (error, cosine) = (relative_l2(&logits, &wanted), cosine(&logits, &wanted));
+                let what = format!(
+                    "{} {seed} {precision}, cache {cache:?}: relative L2 {error:.2e}, cosine {cosine:.6}",
+                    config.variant
+                );
+                println!("{what}");
+                assert!(error <= error_max && cosine >= cosine_min, "{what}");
             }
         }
     }
+    assert!(count > 0, "no expected logits in {}", folder.display());
 }

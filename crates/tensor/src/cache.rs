@@ -33,8 +33,12 @@ impl CachePrecision {
             CachePrecision::F16 => {
                 let largest = f32::from(f16::MAX);
                 let out: &mut [f16] = bytemuck::cast_slice_mut(out);
-                for (out, &value) in out.iter_mut().zip(row) {
-                    *out = f16::from_f32(value.clamp(-largest, largest));
+                let mut clamped = [0.0; 64];
+                for (out, values) in out.chunks_mut(64).zip(row.chunks(64)) {
+                    for (clamped, value) in clamped.iter_mut().zip(values) {
+                        *clamped = value.clamp(-largest, largest);
+                    }
+                    out.convert_from_f32_slice(&clamped[..values.len()]);
                 }
             }
             CachePrecision::Int8 => {

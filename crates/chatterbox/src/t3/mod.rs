@@ -92,15 +92,22 @@ impl T3 {
         let precision = loader.precision();
         let backbone = Backbone::load(loader, &config.backbone)?;
         let conditioning = Conditioning::load(loader, config)?;
-        // Tables and the head are read row by row or once a step: 4 bits would save little and cost accuracy.
-        loader.set_precision(match precision {
+        // The head is read once a step: 4 bits would save little and cost accuracy. Of the tables a step reads single rows: 16 bits cost
+        // no time; only the text's, which is the largest by far and adds the least to the speech that follows, is as small as the head.
+        let narrow = match precision {
             Precision::Q4 => Precision::Int8,
             other => other,
-        });
+        };
+        let table = match precision {
+            Precision::F32 => Precision::F32,
+            _ => Precision::F16,
+        };
+        loader.set_precision(narrow);
         let text_embedding = loader.matrix("text_emb.weight", [config.text_vocabulary, hidden])?;
         let speech = [config.speech_vocabulary, hidden];
-        let speech_embedding = loader.matrix("speech_emb.weight", speech)?;
         let speech_head = loader.linear("speech_head", speech, config.speech_head_bias)?;
+        loader.set_precision(table);
+        let speech_embedding = loader.matrix("speech_emb.weight", speech)?;
         let positions = match config.positions {
             Some(tables) => Some([
                 loader.matrix("text_pos_emb.emb.weight", [tables.text, hidden])?,

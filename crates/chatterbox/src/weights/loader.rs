@@ -1,20 +1,17 @@
 //! Tensors by their checkpoint names, checked, converted while they are copied into one arena.
 
-use super::convert::{PackedKind, PackedTensor};
+use super::convert::PackedTensor;
 use super::file::{StoredTensor, WeightFile};
+use super::place::{Deliver, Mode, unbounded};
 use super::synthetic::Synthetic;
 use super::{Component, Source, WeightsError};
-use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
+use sottovoce_memory::{Arena, Memory, Owner, Region};
 use sottovoce_tensor::{
-    Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Matrix, MatrixError,
-    Padding, Precision, Vector,
+    Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Matrix, Padding,
+    Precision, Vector,
 };
 use std::collections::BTreeSet;
 
-/// Where each part of the arena begins: a cache line, which is also the widest vector.
-const ALIGNMENT: usize = 64;
-/// Address space taken at once while counting; none of it is ever touched.
-const MEASURING_CHUNK: usize = 64 << 20;
 /// Epsilon of every batch norm in the family.
 const BATCH_NORM_EPSILON: f32 = 1e-5;
 
@@ -89,35 +86,14 @@ impl Conv1dSizes {
     }
 }
 
-/// Takes a converted tensor's name and bytes.
-pub(super) type Deliver<'d> = dyn FnMut(&str, &[u8]) -> Result<(), WeightsError> + 'd;
-
-/// What happens to each tensor.
-pub(super) enum Mode<'a> {
-    /// Sizes are counted; tensors lie on address space that nobody touches.
-    Measure {
-        memory: Memory,
-        arena: Option<Arena>,
-        bytes: usize,
-        list: Vec<(String, PackedTensor)>,
-    },
-    /// Tensors are copied.
-    Fill(Arena),
-    /// Tensors are converted one at a time and handed over, in the order in which they were counted.
-    Convert {
-        memory: Memory,
-        arena: Option<Arena>,
-        deliver: &'a mut Deliver<'a>,
-    },
-}
-
 /// Hands tensors to a network's loading function.
 pub struct Loader<'a> {
-    source: &'a Source,
-    component: Component,
-    precision: Precision,
-    mode: Mode<'a>,
-    used: BTreeSet<String>,
+    pub(super) source: &'a Source,
+    pub(super) component: Component,
+    pub(super) precision: Precision,
+    pub(super) mode: Mode<'a>,
+    /// Stored tensors that were asked for.
+    pub(super) used: BTreeSet<String>,
 }
 
 /// Bytes that a component's weights take at a precision, and the tensors that nothing uses. Nothing is read but names and shapes.
@@ -699,7 +675,7 @@ impl<'a> Loader<'a> {
         }
         let Some((file, tensor)) = self.source.tensor(name) else {
             return Err(WeightsError::MissingTensor {
-                source_name: self.source.home_of(self.component).into(),
+                source_name: self.source.name().into(),
                 component: self.component,
                 tensor: name.into(),
                 shape: shape.to_vec(),
@@ -723,258 +699,4 @@ impl<'a> Loader<'a> {
         self.used.insert(name.to_owned());
         Ok(Elements::Stored(file, tensor))
     }
-
-    fn is_packed(&self, name: &str) -> bool {
-        self.source
-            .tensor(name)
-            .is_some_and(|(file, _)| file.packed.contains_key(name))
-    }
-
-    fn value_error(&self, tensor: &str, source: MatrixError) -> WeightsError {
-        let file = self.source.tensor(tensor).map_or_else(
-            || self.source.name().to_owned(),
-            |(file, _)| file.name.clone(),
-        );
-        WeightsError::Value {
-            file,
-            tensor: tensor.into(),
-            source,
-        }
-    }
-
-    /// The next part of the arena, or of address space while counting.
-    fn take(&mut self, len: usize) -> Result<ArenaSlice, WeightsError> {
-        let component = self.component;
-        match &mut self.mode {
-            Mode::Fill(arena) => {
-                let expected = arena.remaining();
-                arena.take(len, ALIGNMENT).ok_or(WeightsError::Recount {
-                    component,
-                    expected,
-                })
-            }
-            Mode::Measure {
-                memory,
-                arena,
-                bytes,
-                ..
-            } => {
-                *bytes = bytes.next_multiple_of(ALIGNMENT) + len;
-                take_untouched(memory, arena, len, component)
-            }
-            Mode::Convert { memory, arena, .. } => take_untouched(memory, arena, len, component),
-        }
-    }
-
-    fn build_vector(
-        &mut self,
-        label: &str,
-        len: usize,
-        fill: impl FnOnce(&mut [f32]),
-    ) -> Result<Vector, WeightsError> {
-        let slice = self.take(Vector::bytes_for(len))?;
-        match &mut self.mode {
-            Mode::Measure { list, .. } => {
-                list.push((
-                    label.to_owned(),
-                    PackedTensor {
-                        kind: PackedKind::Vector,
-                        rows: 1,
-                        columns: len,
-                    },
-                ));
-                return Ok(Vector::from_packed(slice.into_shared()));
-            }
-            Mode::Convert { deliver, .. } => {
-                let mut values = vec![0.0; len];
-                fill(&mut values);
-                let bytes: Vec<u8> = values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
-                deliver(label, &bytes)?;
-                return Ok(Vector::from_packed(slice.into_shared()));
-            }
-            Mode::Fill(_) => {}
-        }
-        let mut values = vec![0.0; len];
-        fill(&mut values);
-        Vector::from_f32(slice, &values).map_err(|source| self.value_error(label, source))
-    }
-
-    fn build_matrix(
-        &mut self,
-        label: &str,
-        rows: usize,
-        columns: usize,
-        fill: impl FnMut(usize, &mut [f32]),
-    ) -> Result<Matrix, WeightsError> {
-        let precision = self.precision;
-        let bytes = Matrix::bytes_for(rows, columns, precision);
-        let slice = self.take(bytes)?;
-        match &mut self.mode {
-            Mode::Measure { list, .. } => {
-                list.push((
-                    label.to_owned(),
-                    PackedTensor {
-                        kind: PackedKind::Matrix(precision),
-                        rows,
-                        columns,
-                    },
-                ));
-                Matrix::from_packed(slice.into_shared(), rows, columns, precision)
-            }
-            Mode::Fill(_) => Matrix::from_rows(slice, rows, columns, precision, fill),
-            Mode::Convert {
-                memory, deliver, ..
-            } => {
-                let component = self.component;
-                let owner = Owner {
-                    region: Region::Staging,
-                    tag: component.tag(),
-                    stream: None,
-                };
-                let block = memory
-                    .reserve_exact(bytes, owner)
-                    .map_err(|source| WeightsError::Memory { component, source })?;
-                let one =
-                    Arena::new(block)
-                        .take(bytes, ALIGNMENT)
-                        .ok_or(WeightsError::Recount {
-                            component,
-                            expected: bytes,
-                        })?;
-                match Matrix::from_rows(one, rows, columns, precision, fill) {
-                    Ok(matrix) => {
-                        deliver(label, matrix.packed_bytes())?;
-                        Matrix::from_packed(slice.into_shared(), rows, columns, precision)
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-        }
-        .map_err(|source| self.value_error(label, source))
-    }
-
-    /// The bytes of a packed tensor, copied to where they stay.
-    fn packed_bytes(
-        &mut self,
-        name: &str,
-        kind: PackedKind,
-        rows: usize,
-        columns: usize,
-    ) -> Result<ArenaSlice, WeightsError> {
-        let (file, tensor) = self.source.tensor(name).expect("it was found packed");
-        self.used.insert(name.to_owned());
-        let mut slice = self.take(tensor.bytes.len())?;
-        match &mut self.mode {
-            Mode::Measure { list, .. } => list.push((
-                name.to_owned(),
-                PackedTensor {
-                    kind,
-                    rows,
-                    columns,
-                },
-            )),
-            Mode::Fill(_) => {
-                slice
-                    .bytes_mut()
-                    .copy_from_slice(&file.bytes[tensor.bytes.clone()]);
-                file.bytes.release(tensor.bytes.clone());
-            }
-            Mode::Convert { deliver, .. } => deliver(name, &file.bytes[tensor.bytes.clone()])?,
-        }
-        Ok(slice)
-    }
-
-    fn packed(&self, name: &str, rows: usize, columns: usize) -> Result<PackedKind, WeightsError> {
-        let (file, _) = self.source.tensor(name).expect("it was found packed");
-        let packed = &file.packed[name];
-        if (packed.rows, packed.columns) == (rows, columns) {
-            return Ok(packed.kind);
-        }
-        Err(WeightsError::Shape {
-            file: file.name.clone(),
-            tensor: name.into(),
-            found: vec![packed.rows, packed.columns],
-            expected: vec![rows, columns],
-        })
-    }
-
-    fn packed_matrix(
-        &mut self,
-        name: &str,
-        rows: usize,
-        columns: usize,
-    ) -> Result<Matrix, WeightsError> {
-        let kind = self.packed(name, rows, columns)?;
-        let PackedKind::Matrix(precision) = kind else {
-            return Err(self.value_error(name, MatrixError::UnknownPrecision("vector".into())));
-        };
-        let slice = self.packed_bytes(name, kind, rows, columns)?;
-        Matrix::from_packed(slice.into_shared(), rows, columns, precision)
-            .map_err(|source| self.value_error(name, source))
-    }
-
-    fn packed_vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
-        let kind = self.packed(name, 1, len)?;
-        let slice = self.packed_bytes(name, kind, 1, len)?;
-        if slice.len() != Vector::bytes_for(len) {
-            let (expected, found) = (Vector::bytes_for(len), slice.len());
-            let source = MatrixError::WrongSize {
-                rows: 1,
-                columns: len,
-                precision: Precision::F32,
-                expected,
-                found,
-            };
-            return Err(self.value_error(name, source));
-        }
-        let vector = Vector::from_packed(slice.into_shared());
-        if let Mode::Fill(_) = self.mode
-            && let Some(column) = (vector.data().iter()).position(|value| !value.is_finite())
-        {
-            let value = vector.data()[column];
-            let source = MatrixError::NotRepresentable {
-                value,
-                row: 0,
-                column,
-                precision: Precision::F32,
-            };
-            return Err(self.value_error(name, source));
-        }
-        Ok(vector)
-    }
-}
-
-/// Address space to lay tensors out on that nobody touches; apart from the engine's memory, because no byte of it comes to exist.
-fn unbounded() -> Memory {
-    Memory::host(1 << 46)
-}
-
-fn take_untouched(
-    memory: &Memory,
-    arena: &mut Option<Arena>,
-    len: usize,
-    component: Component,
-) -> Result<ArenaSlice, WeightsError> {
-    if let Some(slice) = arena.as_mut().and_then(|arena| arena.take(len, ALIGNMENT)) {
-        return Ok(slice);
-    }
-    let chunk = len.next_multiple_of(ALIGNMENT).max(MEASURING_CHUNK);
-    let owner = Owner {
-        region: Region::Weights,
-        tag: component.tag(),
-        stream: None,
-    };
-    let block = memory
-        .reserve_exact(chunk, owner)
-        .map_err(|source| WeightsError::Memory { component, source })?;
-    let mut fresh = Arena::new(block);
-    let slice = fresh.take(len, ALIGNMENT).ok_or(WeightsError::Recount {
-        component,
-        expected: chunk,
-    })?;
-    *arena = Some(fresh);
-    Ok(slice)
 }

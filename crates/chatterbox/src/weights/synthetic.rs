@@ -28,6 +28,10 @@ impl Synthetic {
                 .any(|end| name.ends_with(end));
         let half_width = match dimensions {
             1 => 0.05,
+            // Tokens are looked up, not summed over.
+            _ if name == "text_emb.weight" || name == "speech_emb.weight" => 3.0_f32.sqrt(),
+            // GPT-2 begins with branches that add little each: its 24 layers' output projections are smaller by the root of their number.
+            _ if name.ends_with("c_proj.weight") => (3.0 / inputs.max(1) as f32 / 48.0).sqrt(),
             // A uniform distribution of half width √3 has deviation 1.
             _ => (3.0 / inputs.max(1) as f32).sqrt(),
         };

@@ -94,39 +94,16 @@ impl<'a> Quantised<'a> {
     }
 }
 
+/// Scales a row and splits its levels into bytes.
 fn quantise(row: &[f32], layout: RowLayout, out: &mut [f32]) {
-    let largest = row
-        .iter()
-        .fold(0.0_f32, |most, value| most.max(value.abs()));
-    let scale = largest / LEVEL_MAX;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    let (bytes, rest) = out.split_at_mut(layout.inputs / 2);
-    let bytes: &mut [i8] = bytemuck::cast_slice_mut(bytes);
-    let (sums, last) = rest.split_at_mut(layout.inputs / 32);
-    let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
-    let mut high_total = 0;
-    for (group, sum) in sums.iter_mut().enumerate() {
-        let range = group * 32..(group + 1) * 32;
-        let mut levels = [0_i32; 32];
-        let values = &row[range.start.min(row.len())..range.end.min(row.len())];
-        for (level, &value) in levels.iter_mut().zip(values) {
-            // NaN becomes 0, as no weight can turn it into a number.
-            *level = (value * inverse).round_ties_even() as i32;
-        }
-        let quads = bytes[group * 64..][..64].chunks_exact_mut(8);
-        for (quad, levels) in quads.zip(levels.chunks_exact(4)) {
-            let (high, low) = quad.split_at_mut(4);
-            for ((high, low), &level) in high.iter_mut().zip(low).zip(levels) {
-                let upper = (level + 128) >> 8;
-                *high = upper as i8;
-                *low = (level - (upper << 8)) as i8;
-                high_total += upper;
-            }
-        }
-        *sum = levels.iter().sum();
+    assert!(row.len() <= layout.inputs && out.len() == layout.len());
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: `available` was asked; the lengths were checked.
+    unsafe {
+        x86::quantise(row, layout, out);
     }
-    last[0] = scale;
-    last[1] = f32::from_bits(high_total as u32);
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("asked for only where it is available")
 }
 
 /// `out = activation(x Wᵀ + bias)` or added to what it held, for an `Int8` or `Q4` matrix.
@@ -238,14 +215,65 @@ fn panel_product(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Q4_BLOCK, Quantised, ROWS};
+    use super::{LEVEL_MAX, Q4_BLOCK, Quantised, ROWS, RowLayout};
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
-        _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32,
-        _mm512_storeu_ps, _mm512_sub_epi32,
+        __m256i, __m512, __m512i, _CMP_ORD_Q, _MM_HINT_T0, _mm_prefetch, _mm_storeu_si128,
+        _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm256_loadu_si256, _mm512_abs_ps,
+        _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_cmp_ps_mask,
+        _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_cvtps_epi32,
+        _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_epi32,
+        _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32,
+        _mm512_srli_epi32, _mm512_storeu_ps, _mm512_sub_epi32,
     };
+
+    /// # Safety
+    /// `row` is at most as long as the layout's inputs, and `out` as long as its rows.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) unsafe fn quantise(row: &[f32], layout: RowLayout, out: &mut [f32]) {
+        // The part of 16 values that the row has.
+        let part = |first: usize| -> __m512 {
+            let count = row.len().saturating_sub(first).min(16) as u32;
+            let mask = ((1_u32 << count) - 1) as u16;
+            // SAFETY: the mask keeps to the row.
+            unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr().wrapping_add(first)) }
+        };
+        let mut largest = _mm512_setzero_ps();
+        for first in (0..layout.inputs).step_by(16) {
+            // The second operand is taken where the first is not a number.
+            largest = _mm512_max_ps(_mm512_abs_ps(part(first)), largest);
+        }
+        let scale = _mm512_reduce_max_ps(largest) / LEVEL_MAX;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        let (bytes, rest) = out.split_at_mut(layout.inputs / 2);
+        let (sums, last) = rest.split_at_mut(layout.inputs / 32);
+        let mut high_total = _mm512_setzero_si512();
+        for (group, sum) in sums.iter_mut().enumerate() {
+            let mut total = _mm512_setzero_si512();
+            for first in [32 * group, 32 * group + 16] {
+                let scaled = _mm512_mul_ps(part(first), _mm512_set1_ps(inverse));
+                // Not a number becomes 0, as no weight can turn it into one.
+                let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(scaled, scaled);
+                let levels = _mm512_maskz_cvtps_epi32(number, scaled);
+                let upper =
+                    _mm512_srai_epi32::<8>(_mm512_add_epi32(levels, _mm512_set1_epi32(128)));
+                let lower = _mm512_sub_epi32(levels, _mm512_slli_epi32::<8>(upper));
+                total = _mm512_add_epi32(total, levels);
+                high_total = _mm512_add_epi32(high_total, upper);
+                let (upper, lower) = (_mm512_cvtepi32_epi8(upper), _mm512_cvtepi32_epi8(lower));
+                let place = bytes[first / 2..first / 2 + 8].as_mut_ptr();
+                // SAFETY: 32 bytes from `place` are inside the slice.
+                unsafe {
+                    _mm_storeu_si128(place.cast(), _mm_unpacklo_epi32(upper, lower));
+                    _mm_storeu_si128(place.add(4).cast(), _mm_unpackhi_epi32(upper, lower));
+                }
+            }
+            *sum = f32::from_bits(_mm512_reduce_add_epi32(total) as u32);
+        }
+        last[0] = scale;
+        last[1] = f32::from_bits(_mm512_reduce_add_epi32(high_total) as u32);
+    }
 
     /// The high and the low bytes of four neighbouring inputs in every lane.
     ///
@@ -281,7 +309,12 @@ mod x86 {
         for step in 0..steps {
             // SAFETY: inside the panel, and inside the rows by the assertion.
             unsafe {
-                let levels = _mm512_loadu_si512(weights.as_ptr().add(64 * step).cast());
+                let place = weights.as_ptr().add(64 * step);
+                if N == ROWS {
+                    // Arithmetic holds this panel up: the next one comes meanwhile, wherever it ends.
+                    _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(weights.len()).cast());
+                }
+                let levels = _mm512_loadu_si512(place.cast());
                 for (row, [high, low]) in sums.iter_mut().enumerate() {
                     let [upper, lower] = quads(bytes.add(row * stride + 8 * step));
                     *high = _mm512_dpbusd_epi32(*high, levels, upper);
@@ -324,6 +357,13 @@ mod x86 {
         for (group, block) in blocks.chunks_exact(Q4_BLOCK).enumerate() {
             // SAFETY: four lines of 64 bytes and 16 half-precision scales are a block; rows reach this group by the assertion.
             unsafe {
+                if N == ROWS {
+                    // As above.
+                    for line in 0..5 {
+                        let place = block.as_ptr().wrapping_add(blocks.len() + 64 * line);
+                        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+                    }
+                }
                 let mut levels = [_mm512_setzero_si512(); 8];
                 for line in 0..4 {
                     let packed = _mm512_loadu_si512(block.as_ptr().add(64 * line).cast());

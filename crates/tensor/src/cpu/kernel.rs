@@ -280,6 +280,13 @@ unsafe fn avx512<E: Element>(
     }
 }
 
+/// From so many rows on arithmetic holds the reading of weights up, so that they are asked for in advance.
+#[cfg(target_arch = "x86_64")]
+const ROWS_AHEAD: usize = 4;
+/// How many inputs in advance.
+#[cfg(target_arch = "x86_64")]
+const INPUTS_AHEAD: usize = 64;
+
 /// # Safety
 /// The lengths must be as [`accumulate`] checks them, for `ROWS` rows and 16 · `VECTORS` columns.
 #[cfg(target_arch = "x86_64")]
@@ -292,7 +299,8 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
     tile: &mut [f32],
 ) {
     use std::arch::x86_64::{
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_storeu_ps,
     };
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
     let rows = left.data.as_ptr();
@@ -306,6 +314,12 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
             }
         }
         for k in 0..left.depth {
+            if ROWS >= ROWS_AHEAD {
+                let ahead = weights.wrapping_add(INPUTS_AHEAD * panel_stride);
+                for line in (0..16 * VECTORS * size_of::<E>()).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast::<i8>().wrapping_add(line));
+                }
+            }
             let mut loaded = [_mm512_setzero_ps(); VECTORS];
             for (vector, loaded) in loaded.iter_mut().enumerate() {
                 *loaded = E::load(weights.add(16 * vector));

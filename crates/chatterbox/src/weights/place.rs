@@ -1,0 +1,194 @@
+//! Where tensors go while they are loaded: counted, copied into an arena, or handed over one at a time.
+
+use super::convert::{PackedKind, PackedTensor};
+use super::loader::Loader;
+use super::{Component, WeightsError};
+use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
+use sottovoce_tensor::{Matrix, MatrixError, Vector};
+
+/// Where each part of the arena begins: a cache line, which is also the widest vector.
+const ALIGNMENT: usize = 64;
+/// Address space taken at once while counting; none of it is ever touched.
+const MEASURING_CHUNK: usize = 64 << 20;
+
+/// Takes a converted tensor's name and bytes.
+pub(super) type Deliver<'d> = dyn FnMut(&str, &[u8]) -> Result<(), WeightsError> + 'd;
+
+/// What happens to each tensor.
+pub(super) enum Mode<'a> {
+    /// Sizes are counted; tensors lie on address space that nobody touches.
+    Measure {
+        memory: Memory,
+        arena: Option<Arena>,
+        bytes: usize,
+        list: Vec<(String, PackedTensor)>,
+    },
+    /// Tensors are copied.
+    Fill(Arena),
+    /// Tensors are converted one at a time and handed over, in the order in which they were counted.
+    Convert {
+        memory: Memory,
+        arena: Option<Arena>,
+        deliver: &'a mut Deliver<'a>,
+    },
+}
+
+impl Loader<'_> {
+    pub(super) fn value_error(&self, tensor: &str, source: MatrixError) -> WeightsError {
+        let file = self.source.tensor(tensor).map_or_else(
+            || self.source.name().to_owned(),
+            |(file, _)| file.name.clone(),
+        );
+        WeightsError::Value {
+            file,
+            tensor: tensor.into(),
+            source,
+        }
+    }
+
+    /// The next part of the arena, or of address space while counting.
+    pub(super) fn take(&mut self, len: usize) -> Result<ArenaSlice, WeightsError> {
+        let component = self.component;
+        match &mut self.mode {
+            Mode::Fill(arena) => {
+                let expected = arena.remaining();
+                arena.take(len, ALIGNMENT).ok_or(WeightsError::Recount {
+                    component,
+                    expected,
+                })
+            }
+            Mode::Measure {
+                memory,
+                arena,
+                bytes,
+                ..
+            } => {
+                *bytes = bytes.next_multiple_of(ALIGNMENT) + len;
+                take_untouched(memory, arena, len, component)
+            }
+            Mode::Convert { memory, arena, .. } => take_untouched(memory, arena, len, component),
+        }
+    }
+
+    pub(super) fn build_vector(
+        &mut self,
+        label: &str,
+        len: usize,
+        fill: impl FnOnce(&mut [f32]),
+    ) -> Result<Vector, WeightsError> {
+        let slice = self.take(Vector::bytes_for(len))?;
+        match &mut self.mode {
+            Mode::Measure { list, .. } => {
+                list.push((
+                    label.to_owned(),
+                    PackedTensor {
+                        kind: PackedKind::Vector,
+                        rows: 1,
+                        columns: len,
+                    },
+                ));
+                return Ok(Vector::from_packed(slice.into_shared()));
+            }
+            Mode::Convert { deliver, .. } => {
+                let mut values = vec![0.0; len];
+                fill(&mut values);
+                let bytes: Vec<u8> = values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                deliver(label, &bytes)?;
+                return Ok(Vector::from_packed(slice.into_shared()));
+            }
+            Mode::Fill(_) => {}
+        }
+        let mut values = vec![0.0; len];
+        fill(&mut values);
+        Vector::from_f32(slice, &values).map_err(|source| self.value_error(label, source))
+    }
+
+    pub(super) fn build_matrix(
+        &mut self,
+        label: &str,
+        rows: usize,
+        columns: usize,
+        fill: impl FnMut(usize, &mut [f32]),
+    ) -> Result<Matrix, WeightsError> {
+        let precision = self.precision;
+        let bytes = Matrix::bytes_for(rows, columns, precision);
+        let slice = self.take(bytes)?;
+        match &mut self.mode {
+            Mode::Measure { list, .. } => {
+                list.push((
+                    label.to_owned(),
+                    PackedTensor {
+                        kind: PackedKind::Matrix(precision),
+                        rows,
+                        columns,
+                    },
+                ));
+                Matrix::from_packed(slice.into_shared(), rows, columns, precision)
+            }
+            Mode::Fill(_) => Matrix::from_rows(slice, rows, columns, precision, fill),
+            Mode::Convert {
+                memory, deliver, ..
+            } => {
+                let component = self.component;
+                let owner = Owner {
+                    region: Region::Staging,
+                    tag: component.tag(),
+                    stream: None,
+                };
+                let block = memory
+                    .reserve_exact(bytes, owner)
+                    .map_err(|source| WeightsError::Memory { component, source })?;
+                let one =
+                    Arena::new(block)
+                        .take(bytes, ALIGNMENT)
+                        .ok_or(WeightsError::Recount {
+                            component,
+                            expected: bytes,
+                        })?;
+                match Matrix::from_rows(one, rows, columns, precision, fill) {
+                    Ok(matrix) => {
+                        deliver(label, matrix.packed_bytes())?;
+                        Matrix::from_packed(slice.into_shared(), rows, columns, precision)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+        .map_err(|source| self.value_error(label, source))
+    }
+}
+
+/// Address space to lay tensors out on that nobody touches; apart from the engine's memory, because no byte of it comes to exist.
+pub(super) fn unbounded() -> Memory {
+    Memory::host(1 << 46)
+}
+
+fn take_untouched(
+    memory: &Memory,
+    arena: &mut Option<Arena>,
+    len: usize,
+    component: Component,
+) -> Result<ArenaSlice, WeightsError> {
+    if let Some(slice) = arena.as_mut().and_then(|arena| arena.take(len, ALIGNMENT)) {
+        return Ok(slice);
+    }
+    let chunk = len.next_multiple_of(ALIGNMENT).max(MEASURING_CHUNK);
+    let owner = Owner {
+        region: Region::Weights,
+        tag: component.tag(),
+        stream: None,
+    };
+    let block = memory
+        .reserve_exact(chunk, owner)
+        .map_err(|source| WeightsError::Memory { component, source })?;
+    let mut fresh = Arena::new(block);
+    let slice = fresh.take(len, ALIGNMENT).ok_or(WeightsError::Recount {
+        component,
+        expected: chunk,
+    })?;
+    *arena = Some(fresh);
+    Ok(slice)
+}

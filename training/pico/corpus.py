@@ -290,6 +290,34 @@ happy birthday, {name}!
 merry christmas and a happy new year!
 """.strip().splitlines()
 
+# Several numbers in one sentence, which a small model confuses with each other.
+NUMBERS = """
+{who} walked from number {number} to number {number}.
+it rose from {number} {unit} to {number} {unit} {time}.
+the rent fell from {number} dollars to {number} dollars.
+between {number} and {number} {plural} were {adj}.
+{number} or {number} {unit} is {how} {adj}.
+either {number} or {number}, but not {number}.
+{number}, {number}, {number}, {number}.
+not {number} dollars, {number} dollars.
+{who} sold {number} {plural} for {number} dollars.
+{thing} costs {number} euros, {thing} costs {number}.
+from {clock} to {clock}, {who} is {ing}.
+bus {number} to {place} leaves at {clock}.
+open from {day} to {day}, from {clock} to {clock}.
+on {month} {ordinal}, {year}, {name} {past} {thing}.
+from {year} to {year}, {who} lived in {place}.
+{name} is {number}, and {name} is {number}.
+chapters {number} to {number} are {how} {adj}.
+the score was {number} to {number}.
+mix {number} eggs with {number} cups of {food}.
+{number} times {number} is {number}.
+that is {number} percent of {number} {unit}.
+every {number} {unit}, {who} will {intr}.
+you get {number} {plural} for every {number} {plural}.
+gate {number}, row {number}, seat {number}.
+""".strip().splitlines()
+
 
 def cardinal(n: int) -> str:
     """Spells out a whole number below a billion."""
@@ -350,12 +378,12 @@ def fill(template: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda m: MAKERS[m[1]]() if m[1] in MAKERS else random.choice(CHOICES[m[1]]), template)
 
 
-def everyday(count: int, seed: int) -> list[str]:
-    """Distinct sentences from the templates."""
+def everyday(count: int, seed: int, templates: list[str] = TEMPLATES) -> list[str]:
+    """Distinct sentences from templates."""
     random.seed(seed)
     made: dict[str, None] = {}
     while len(made) < count:
-        made[fill(random.choice(TEMPLATES))] = None
+        made[fill(random.choice(templates))] = None
     return list(made)
 
 

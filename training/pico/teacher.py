@@ -227,7 +227,7 @@ def rare_texts(data: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tokens", "rare", "audio"])
+    parser.add_argument("what", choices=["tokens", "rare", "numbers", "audio"])
     parser.add_argument("--data", type=Path, required=True, help="where the Debian packages wordnet-base and scowl are unpacked")
     parser.add_argument("--work", type=Path, required=True, help="where everything made goes")
     parser.add_argument("--sentences", type=int, default=100000)
@@ -241,9 +241,12 @@ def main() -> None:
     lines = texts(args.data, json.loads(words_file.read_text()), held_out)
     print(len(lines), "sentences", flush=True)
     teacher = Teacher(args.work)
-    if args.what in ("tokens", "rare"):
-        first = 0 if args.what == "tokens" else 100
-        lines = lines if args.what == "tokens" else rare_texts(args.data)
+    if args.what != "audio":
+        first = {"tokens": 0, "rare": 100, "numbers": 200}[args.what]
+        if args.what == "rare":
+            lines = rare_texts(args.data)
+        elif args.what == "numbers":
+            lines = [t for t in corpus.everyday(5000, 31, corpus.NUMBERS) if t not in held_out]
         for start in range(0, min(args.sentences, len(lines)), args.shard):
             file = args.work / f"tokens_{first + start // args.shard:03}.pickle"
             if file.exists():

@@ -1,11 +1,9 @@
 //! A whole model at another precision.
 
-use crate::s3gen::Flow;
-use crate::t3::T3;
-use crate::vocoder::Vocoder;
-use crate::voice::{SpeakerVector, SpeechTokenizer, VoiceEncoder};
-use crate::weights::{self, Component, ComponentLoader, Converted, Loader, Source, WeightsError};
+use crate::components::{precision_within, visit};
+use crate::weights::{self, Component, Converted, Source, WeightsError};
 use sottovoce_tensor::Precision;
+use std::io;
 use std::path::Path;
 
 /// Small files that belong to a model beside its weights.
@@ -16,8 +14,22 @@ const TEXTS: [&str; 5] = [
     "added_tokens.json",
     "tokenizer_config.json",
 ];
-/// The voice that comes with a model.
-const VOICE: &str = "conds.pt";
+/// Files that stand beside a model's weights: its own voice, and the watermark's weights, which are never converted.
+const BESIDE: [&str; 4] = [
+    "voice.safetensors",
+    "conds.pt",
+    "perth.safetensors",
+    "perth.pt",
+];
+/// What is converted.
+const COMPONENTS: [Component; 6] = [
+    Component::T3,
+    Component::Flow,
+    Component::Vocoder,
+    Component::VoiceEncoder,
+    Component::SpeechTokenizer,
+    Component::SpeakerVector,
+];
 
 /// The precision of the flow and the vocoder in a model at `precision`. Below T3's at 4 bits they keep 8: what they would save is
 /// little, what they would lose is heard.
@@ -44,27 +56,20 @@ pub fn convert_model(
         source,
     };
     std::fs::create_dir_all(folder).map_err(|error| refuse(folder, error))?;
-    let sound = sound_precision(precision);
-    let bands = config.flow.mel_bands();
-    let voice = &config.voice;
-    let t3 = |loader: &mut Loader<'_>| T3::load(loader, &config.t3).map(drop);
-    let flow = |loader: &mut Loader<'_>| Flow::load(loader, &config.flow).map(drop);
-    let vocoder = |loader: &mut Loader<'_>| Vocoder::load(loader, &config.vocoder, bands).map(drop);
-    let encoder = |loader: &mut Loader<'_>| VoiceEncoder::load(loader, &voice.encoder).map(drop);
-    let tokenizer =
-        |loader: &mut Loader<'_>| SpeechTokenizer::load(loader, &voice.tokenizer).map(drop);
-    let vector =
-        |loader: &mut Loader<'_>| SpeakerVector::load(loader, &voice.speaker_vector).map(drop);
-    let mut components: Vec<ComponentLoader<'_>> = vec![
-        (Component::T3, precision, &t3),
-        (Component::Flow, sound, &flow),
-        (Component::Vocoder, sound, &vocoder),
-        (Component::VoiceEncoder, Precision::F32, &encoder),
-        (Component::SpeechTokenizer, Precision::F32, &tokenizer),
-        (Component::SpeakerVector, Precision::F32, &vector),
-    ];
+    if let Some(from) = source.folder()
+        && is_same_folder(from, folder)
+    {
+        let reason = "this is the model's own folder: convert into another one";
+        return Err(refuse(
+            folder,
+            io::Error::new(io::ErrorKind::AlreadyExists, reason),
+        ));
+    }
     // A model with a voice of its own may have no networks that prepare others.
-    components.retain(|(component, ..)| source.holds(*component));
+    let components: Vec<(Component, Precision)> = (COMPONENTS.into_iter())
+        .filter(|component| source.holds(*component))
+        .map(|component| (component, precision_within(component, precision)))
+        .collect();
     let mut texts = Vec::new();
     for name in TEXTS {
         if let Some(text) = source.text_file(name)? {
@@ -75,15 +80,23 @@ pub fn convert_model(
         .iter()
         .map(|(name, text)| (*name, text.as_str()))
         .collect();
-    let converted = weights::convert(source, folder, &components, &texts)?;
+    let load = |component, loader: &mut weights::Loader<'_>| visit(component, config, loader);
+    let converted = weights::convert(source, folder, &components, &load, &texts)?;
     let path = folder.join("config.json");
     std::fs::write(&path, config.to_json()).map_err(|error| refuse(&path, error))?;
-    if let Some(from) = source
-        .folder()
-        .map(|folder| folder.join(VOICE))
-        .filter(|path| path.is_file())
-    {
-        std::fs::copy(&from, folder.join(VOICE)).map_err(|error| refuse(&from, error))?;
+    for name in BESIDE {
+        if let Some(from) =
+            (source.folder().map(|from| from.join(name))).filter(|path| path.is_file())
+        {
+            std::fs::copy(&from, folder.join(name)).map_err(|error| refuse(&from, error))?;
+        }
     }
     Ok(converted)
+}
+
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
 }

@@ -1,7 +1,9 @@
 //! The networks of the Chatterbox family.
 
+pub mod components;
 pub mod config;
 pub mod convert;
+pub mod inspect;
 pub mod noise;
 pub mod parity;
 pub mod s3gen;

@@ -68,7 +68,7 @@ fn a_converted_model_computes_what_the_original_does() {
 fn recordings_without_a_voice_are_refused_with_the_reason() {
     let source = Source::synthetic(ModelConfig::tiny_turbo(), 3);
     let memory = Memory::host(1 << 32);
-    let preparer = Preparer::load(&source, &memory).unwrap();
+    let preparer = Preparer::new(&source, &memory).unwrap();
     let refused = |samples: Vec<f32>| {
         preparer
             .prepare(
@@ -91,7 +91,7 @@ fn a_prepared_voice_has_the_models_sizes_and_its_networks_are_given_back() {
     let config = ModelConfig::tiny_turbo();
     let source = Source::synthetic(config.clone(), 3);
     let memory = Memory::host(1 << 32);
-    let preparer = Preparer::load(&source, &memory).unwrap();
+    let preparer = Preparer::new(&source, &memory).unwrap();
     let voice = preparer
         .prepare(
             &cpu(),
@@ -104,7 +104,6 @@ fn a_prepared_voice_has_the_models_sizes_and_its_networks_are_given_back() {
     assert_eq!(voice.t3_prompt_tokens.len(), 375);
     assert_eq!(voice.flow_prompt_tokens.len(), 250);
     assert_eq!(voice.prompt_mel.len(), 500 * config.flow.mel_bands());
-    drop(preparer);
     memory.trim();
     assert_eq!(
         memory.statistics().held_bytes(),

@@ -2,7 +2,7 @@
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::weights::{
-    Component, ComponentLoader, Conv1dSizes, Loader, Source, WeightsError, convert, load, measure,
+    Component, Conv1dSizes, Loader, Source, WeightsError, convert, load, measure,
 };
 use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::safetensors::{Entry, Writer};
@@ -200,11 +200,11 @@ fn a_converted_model_loads_as_the_original_does() {
         let original = load(&source, Component::Flow, precision, &memory, network).unwrap();
         let target = tempfile::tempdir().unwrap();
         let drop_network = |loader: &mut Loader<'_>| network(loader).map(drop);
-        let components: [ComponentLoader<'_>; 1] = [(Component::Flow, precision, &drop_network)];
         let converted = convert(
             &source,
             target.path(),
-            &components,
+            &[(Component::Flow, precision)],
+            &|_, loader| drop_network(loader),
             &[("tokenizer.json", "{}")],
         )
         .unwrap();

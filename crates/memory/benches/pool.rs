@@ -1,15 +1,18 @@
 //! Times the pool: `cargo bench -p sottovoce-memory --bench pool [-- TRACE]`.
 //!
 //! Without a trace a made-up one is used: 400,000 events of many sizes with a cache that grows step by step. Printed are the mean
-//! time of an event in several rounds over the same pool, percentiles of single events, and the events a second of several
-//! threads with a queue each.
+//! time of an event in several rounds over the same pool, percentiles of single events, the same run from a planned arena, what
+//! the timeline costs, and the events a second of several threads with a queue each. Means are of the thread's own time where the
+//! system tells it, so that neighbours count less; what threads do together is on the clock.
 
 use sottovoce_memory::driver::SimulatedDriver;
+use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
 use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration};
 use sottovoce_memory::stats::MetricsRecorder;
 use sottovoce_memory::trace::replay::{Step, steps};
 use sottovoce_memory::trace::{Reader, TraceError};
-use sottovoce_memory::{Memory, Owner, Region, StreamId};
+use sottovoce_memory::{Memory, Owner, PlannedArena, Region};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -37,31 +40,143 @@ fn main() -> Result<(), TraceError> {
         percentiles(&steps, &configuration);
     }
     with_owners(&steps);
-    metrics();
+    // The whole trace as one plan, and as many events as one stage of an engine has, again and again.
+    planned(&steps);
+    planned(&steps[steps.len() / 2..][..(steps.len() / 2).min(4000)]);
+    timeline(&steps);
     threads();
     Ok(())
 }
 
-/// What taking the books down costs: once a chunk, which takes a tenth of a second and more.
-fn metrics() {
-    const CHUNKS: u64 = 10_000;
+/// The steps as a run from a planned arena, and with the bytes of small pieces touched.
+fn planned(steps: &[Step]) {
+    let (lifetimes, count) = lifetimes(steps);
+    let plan = plan::solve(&lifetimes, &SolveOptions::default());
     let memory = Memory::with_driver(
         Box::new(SimulatedDriver::new(DEVICE_BYTES)),
         PoolConfiguration::default(),
     );
     let owner = Owner::new(Region::Workspace, "bench");
-    let blocks: Vec<_> = (0..64)
-        .map(|stream| memory.allocate(1 << 16, owner.for_stream(StreamId(stream))))
+    let mut arenas = PlannedArena::together(&memory, &[(&lifetimes, &plan)], owner);
+    let Some(arena) = arenas.as_mut().ok().and_then(Vec::pop) else {
+        println!("planned arena: no room");
+        return;
+    };
+    memory.seal();
+    let mut slots: Vec<_> = slots(steps).iter().map(|_| None).collect();
+    let repeats = 400_000 / count.max(1) + 1;
+    let times: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            let start = Stopwatch::start();
+            for _ in 0..repeats {
+                arena.restart();
+                for step in steps {
+                    match *step {
+                        Step::Allocate { slot, bytes, .. } => {
+                            slots[slot as usize] = arena.allocate(bytes as usize).ok()
+                        }
+                        Step::Free { slot } => slots[slot as usize] = None,
+                        _ => {}
+                    }
+                }
+                slots.iter_mut().for_each(|piece| *piece = None);
+            }
+            format!("{:.1}", nanoseconds(start.elapsed(), count * repeats))
+        })
         .collect();
-    let mut recorder = MetricsRecorder::default();
-    let start = Instant::now();
-    for chunk in 0..CHUNKS {
-        recorder.chunk_done(&memory.statistics(), chunk);
-    }
-    let each = start.elapsed() / CHUNKS as u32;
     println!(
-        "metrics and timeline with {} streams: {each:?} a chunk",
-        blocks.len()
+        "planned arena, {count} events, {} bytes: {} ns an event, round by round",
+        arena.len(),
+        times.join(", ")
+    );
+    let mut singles: Vec<u32> = Vec::with_capacity(steps.len());
+    arena.restart();
+    for step in steps {
+        let start = Instant::now();
+        match *step {
+            Step::Allocate { slot, bytes, .. } => {
+                slots[slot as usize] = arena.allocate(bytes as usize).ok()
+            }
+            Step::Free { slot } => slots[slot as usize] = None,
+            _ => continue,
+        }
+        singles.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
+    }
+    print_percentiles(singles);
+}
+
+/// The steps' allocations as lifetimes, one step of time an event; and the number of events.
+fn lifetimes(steps: &[Step]) -> (Vec<Lifetime>, usize) {
+    let mut lifetimes: Vec<Lifetime> = Vec::new();
+    let mut live: HashMap<u32, usize> = HashMap::new();
+    let mut now = 0;
+    for step in steps {
+        match *step {
+            Step::Allocate { slot, bytes, .. } => {
+                live.insert(slot, lifetimes.len());
+                lifetimes.push(Lifetime {
+                    first: now,
+                    last: u32::MAX,
+                    bytes,
+                });
+                now += 1;
+            }
+            Step::Free { slot } => {
+                if let Some(index) = live.remove(&slot) {
+                    lifetimes[index].last = now;
+                }
+                now += 1;
+            }
+            _ => {}
+        }
+    }
+    (lifetimes, now as usize)
+}
+
+/// What watching costs: a run with a sample of the timeline at every n-th event against the same run without, in turn. The program
+/// itself takes one a chunk, that is one in some thousand allocations and a tenth of a second.
+fn timeline(steps: &[Step]) {
+    const EVENTS_A_SAMPLE: usize = 1000;
+    let run = |recorder: Option<&mut MetricsRecorder>| {
+        let memory = Memory::with_driver(
+            Box::new(SimulatedDriver::new(DEVICE_BYTES)),
+            PoolConfiguration::default(),
+        );
+        let owner = Owner::new(Region::Workspace, "bench");
+        let mut slots: Vec<_> = slots(steps).iter().map(|_| None).collect();
+        let mut recorder = recorder;
+        let start = Stopwatch::start();
+        for (position, step) in steps.iter().enumerate() {
+            match *step {
+                Step::Allocate { slot, bytes, .. } => {
+                    slots[slot as usize] = memory.allocate(bytes as usize, owner).ok()
+                }
+                Step::Free { slot } => slots[slot as usize] = None,
+                _ => {}
+            }
+            if position % EVENTS_A_SAMPLE == 0
+                && let Some(recorder) = recorder.as_deref_mut()
+            {
+                recorder.chunk_done(&memory.statistics(), position as u64);
+            }
+        }
+        start.elapsed().as_secs_f64()
+    };
+    let mut recorder = MetricsRecorder::default();
+    let (mut with, mut without) = (f64::MAX, f64::MAX);
+    for _ in 0..2 * ROUNDS {
+        without = without.min(run(None));
+        with = with.min(run(Some(&mut recorder)));
+    }
+    let samples = steps.len().div_ceil(EVENTS_A_SAMPLE);
+    let each = (with - without) / samples as f64;
+    println!(
+        "timeline: {:+.2} % of the allocator's own time with a sample in {EVENTS_A_SAMPLE} events, best of {} runs each; {:.1} us a \
+         sample, {:.4} % of a chunk's tenth of a second",
+        (with / without - 1.0) * 100.0,
+        2 * ROUNDS,
+        each * 1e6,
+        each * 1e3
     );
 }
 
@@ -157,7 +272,7 @@ fn rounds(steps: &[Step], configuration: &PoolConfiguration, how: Use) {
     let mut slots = slots(steps);
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for step in steps {
             apply(&mut pool, step, &mut slots, how);
         }
@@ -188,6 +303,10 @@ fn percentiles(steps: &[Step], configuration: &PoolConfiguration) {
         apply(&mut pool, step, &mut slots, Use::Sole);
         times.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
     }
+    print_percentiles(times);
+}
+
+fn print_percentiles(mut times: Vec<u32>) {
     times.sort_unstable();
     let mut clock: Vec<u32> = (0..10_000)
         .map(|_| Instant::now().elapsed().as_nanos() as u32)
@@ -211,7 +330,7 @@ fn with_owners(steps: &[Step]) {
     let owner = Owner::new(Region::Workspace, "bench");
     let mut slots: Vec<_> = slots(steps).iter().map(|_| None).collect();
     for round in 0..2 {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for step in steps {
             match *step {
                 Step::Allocate { slot, bytes, .. } => {
@@ -229,39 +348,54 @@ fn with_owners(steps: &[Step]) {
     }
 }
 
-/// Threads with a queue each on one pool of sixteen shards.
+/// Threads with a queue each on one pool of sixteen shards, on the clock; beside it threads that share nothing, which is what the
+/// machine itself gives.
 fn threads() {
-    const EVENTS: usize = 1_000_000;
-    let mut single = 0.0;
-    for count in [1, 2, 4, 8] {
-        let pool = Pool::with_shards(
-            Box::new(SimulatedDriver::new(DEVICE_BYTES)),
-            PoolConfiguration::default(),
-            16,
-        );
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for queue in 0..count {
-                let pool = &pool;
-                scope.spawn(move || churn(pool, queue, EVENTS));
-            }
-        });
-        let rate = (EVENTS as u64 * count) as f64 / start.elapsed().as_secs_f64();
-        if count == 1 {
-            single = rate;
+    for count in [1, 2, 4] {
+        let (mut shared, mut alone) = (Duration::MAX, Duration::MAX);
+        for _ in 0..ROUNDS {
+            let pool = pool_of(16);
+            shared = shared.min(together(count, |queue| churn(&pool, queue)));
+            let pools: Vec<_> = (0..count).map(|_| pool_of(16)).collect();
+            alone = alone.min(together(count, |queue| {
+                churn(&pools[queue as usize], queue)
+            }));
         }
+        let rate = |time: Duration| (CHURN_EVENTS as u64 * count) as f64 / time.as_secs_f64() / 1e6;
         println!(
-            "{count} threads: {:.1} million events a second, {:.2} of one thread's",
-            rate / 1e6,
-            rate / single
+            "{count} threads: {:.1} million events a second on one pool, {:.1} on one each: {:.2}",
+            rate(shared),
+            rate(alone),
+            rate(shared) / rate(alone)
         );
     }
 }
 
-fn churn(pool: &Pool, queue: u64, events: usize) {
+const CHURN_EVENTS: usize = 500_000;
+
+fn pool_of(shards: usize) -> Pool {
+    Pool::with_shards(
+        Box::new(SimulatedDriver::new(DEVICE_BYTES)),
+        PoolConfiguration::default(),
+        shards,
+    )
+}
+
+fn together(count: u64, work: impl Fn(u64) + Sync) -> Duration {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for queue in 0..count {
+            let work = &work;
+            scope.spawn(move || work(queue));
+        }
+    });
+    start.elapsed()
+}
+
+fn churn(pool: &Pool, queue: u64) {
     let mut random = random_numbers(queue);
     let mut held: Vec<PoolBlock> = Vec::new();
-    for _ in 0..events {
+    for _ in 0..CHURN_EVENTS {
         if held.len() < 4 || (held.len() < 64 && random().is_multiple_of(2)) {
             held.extend(pool.allocate(1 + random() % 200_000, queue).ok());
         } else {
@@ -274,4 +408,34 @@ fn churn(pool: &Pool, queue: u64, events: usize) {
 
 fn nanoseconds(time: Duration, events: usize) -> f64 {
     time.as_nanos() as f64 / events.max(1) as f64
+}
+
+/// Measures this thread's own time.
+struct Stopwatch(Duration);
+
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch(thread_time())
+    }
+
+    fn elapsed(&self) -> Duration {
+        thread_time().saturating_sub(self.0)
+    }
+}
+
+#[cfg(unix)]
+fn thread_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(not(unix))]
+fn thread_time() -> Duration {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }

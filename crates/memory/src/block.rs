@@ -1,5 +1,9 @@
 //! Blocks: the only way to bytes. A block gives its memory back when it is dropped.
 
+mod planned;
+
+pub use planned::{PlanMismatch, PlannedArena, PlannedPiece};
+
 use crate::driver::Address;
 use crate::memory::{Handle, Memory, Whole};
 use crate::owner::Owner;

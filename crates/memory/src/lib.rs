@@ -41,7 +41,7 @@ pub mod stats;
 mod sync;
 pub mod trace;
 
-pub use block::{Arena, ArenaSlice, Block, SharedBlock};
+pub use block::{Arena, ArenaSlice, Block, PlanMismatch, PlannedArena, PlannedPiece, SharedBlock};
 pub use memory::Memory;
 pub use out_of_memory::{OutOfMemory, OutOfMemoryKind, OutOfMemoryReport};
 pub use owner::{Owner, OwnerUsage, Region, StreamId};

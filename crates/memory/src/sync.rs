@@ -1,8 +1,12 @@
 //! The locks of what threads share: the standard library's, or those of a model checker that tries out their orders.
 
 #[cfg(feature = "shuttle")]
-pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicBool, atomic::Ordering};
+pub(crate) use shuttle::sync::{
+    Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64, atomic::Ordering,
+};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool, atomic::Ordering};
+pub(crate) use std::sync::{
+    Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64, atomic::Ordering,
+};
 
 pub(crate) use std::sync::PoisonError;

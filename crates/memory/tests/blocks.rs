@@ -1,6 +1,9 @@
 //! Blocks through the public interface.
 
-use sottovoce_memory::{Arena, Memory, OutOfMemoryKind, Owner, Region, StreamId};
+use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
+use sottovoce_memory::{
+    Arena, Memory, OutOfMemoryKind, Owner, PlanMismatch, PlannedArena, Region, StreamId,
+};
 
 const OWNER: Owner = Owner::new(Region::Workspace, "test");
 
@@ -76,4 +79,121 @@ fn arena_parts_are_aligned_disjoint_and_shareable() {
     );
     drop((first, second));
     assert_eq!(memory.statistics().exact_bytes.current, 0);
+}
+
+fn planned(memory: &Memory, runs: &[&[(u32, u32, u64)]]) -> Vec<PlannedArena> {
+    let lifetimes: Vec<Vec<Lifetime>> = (runs.iter())
+        .map(|run| {
+            let lifetime = |&(first, last, bytes)| Lifetime { first, last, bytes };
+            run.iter().map(lifetime).collect()
+        })
+        .collect();
+    let plans: Vec<_> = (lifetimes.iter())
+        .map(|lifetimes| plan::solve(lifetimes, &SolveOptions::default()))
+        .collect();
+    let both: Vec<_> = (lifetimes.iter().zip(&plans))
+        .map(|(lifetimes, plan)| (lifetimes.as_slice(), plan))
+        .collect();
+    PlannedArena::together(memory, &both, OWNER).unwrap()
+}
+
+#[test]
+fn a_planned_arena_serves_every_run_from_the_same_bytes() {
+    let memory = Memory::host(1 << 20);
+    let arena = &planned(&memory, &[&[(0, 2, 128), (1, 4, 64), (2, 4, 128)]])[0];
+    assert_eq!(arena.len(), 192);
+    memory.seal();
+    let mut places = Vec::new();
+    for run in 0..3 {
+        arena.restart();
+        let mut first = arena.allocate(128).unwrap();
+        first.bytes_mut().fill(run);
+        let mut second = arena.allocate(20).expect("less than planned fits");
+        second.bytes_mut().fill(run + 100);
+        assert_eq!(first.bytes(), [run; 128]);
+        drop(first);
+        let third = arena.allocate(128).unwrap();
+        assert_eq!(second.bytes(), [run + 100; 20]);
+        places.push((second.address(), third.address()));
+    }
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+    assert_eq!(memory.statistics().exact_blocks.current, 1);
+}
+
+#[test]
+fn a_run_that_differs_from_its_plan_is_refused_and_may_go_on_as_planned() {
+    let memory = Memory::host(1 << 20);
+    let arena = &planned(&memory, &[&[(0, 2, 100), (1, 4, 50), (2, 4, 100)]])[0];
+    let first = arena.allocate(100).unwrap();
+    let too_large = PlanMismatch::TooLarge {
+        index: 1,
+        bytes: 51,
+        planned: 50,
+    };
+    assert_eq!(arena.allocate(51).unwrap_err(), too_large);
+    let second = arena.allocate(50).expect("as planned");
+    let overlaps = PlanMismatch::Overlaps { index: 2, other: 0 };
+    assert_eq!(arena.allocate(100).unwrap_err(), overlaps);
+    drop(first);
+    let third = arena.allocate(100).expect("its place is free");
+    let too_many = PlanMismatch::TooMany { planned: 3 };
+    assert_eq!(arena.allocate(1).unwrap_err(), too_many);
+    drop(second);
+    arena.restart();
+    let still_running = PlanMismatch::StillRunning { other: 2 };
+    assert_eq!(arena.allocate(100).unwrap_err(), still_running);
+    drop(third);
+    arena.allocate(100).expect("a run begins");
+}
+
+#[test]
+fn plans_share_bytes_in_turn_and_never_at_once() {
+    let memory = Memory::host(1 << 20);
+    let arenas = planned(&memory, &[&[(0, 1, 64), (0, 1, 64)], &[(0, 1, 4096)]]);
+    assert_eq!(memory.statistics().exact_bytes.current, 4096, "the largest");
+    let first = arenas[0].allocate(64).unwrap();
+    let still_running = PlanMismatch::StillRunning { other: 0 };
+    assert_eq!(arenas[1].allocate(4096).unwrap_err(), still_running);
+    let second = arenas[0].allocate(64).expect("the first goes on");
+    drop((first, second));
+    let whole = arenas[1].allocate(4096).expect("it is the second's turn");
+    assert_eq!(arenas[0].allocate(64).unwrap_err(), still_running);
+    drop(whole);
+    arenas[0].allocate(64).expect("the first begins anew");
+}
+
+#[test]
+fn pieces_may_be_dropped_by_other_threads_than_took_them() {
+    let memory = Memory::host(1 << 20);
+    let arena = &planned(&memory, &[&[(0, 1, 64), (1, 2, 64), (2, 3, 64)]])[0];
+    for _ in 0..50 {
+        arena.restart();
+        for value in 0..3 {
+            let mut piece = arena.allocate(64).expect("the one before is gone");
+            std::thread::scope(|scope| {
+                scope.spawn(move || piece.bytes_mut().fill(value));
+            });
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "what it shows is a leak")]
+fn bytes_outlive_their_arena_while_a_piece_is_in_use_and_go_back_otherwise() {
+    let memory = Memory::host(1 << 20);
+    let arenas = planned(&memory, &[&[(0, 1, 4096)]]);
+    let mut piece = arenas[0].allocate(4096).unwrap();
+    drop(arenas);
+    piece.bytes_mut().fill(1);
+    assert_eq!(piece.bytes(), [1; 4096]);
+    drop(piece);
+    assert_eq!(
+        memory.statistics().exact_bytes.current,
+        4096,
+        "never given back"
+    );
+    let arenas = planned(&memory, &[&[(0, 1, 8192)]]);
+    drop(arenas[0].allocate(8192).unwrap());
+    drop(arenas);
+    assert_eq!(memory.statistics().exact_bytes.current, 4096);
 }

@@ -288,25 +288,3 @@ fn buffer_lists_are_read_with_the_line_of_an_error() {
         assert!(error.starts_with(line), "{error}");
     }
 }
-
-#[test]
-fn an_arena_hands_out_the_planned_offsets_again_and_again() {
-    let lifetimes = [lifetime(0, 2, 100), lifetime(1, 4, 50), lifetime(2, 4, 100)];
-    let plan = solve(&lifetimes, &SolveOptions::default());
-    let mut arena = plan::Arena::new(&lifetimes, &plan);
-    for _ in 0..3 {
-        assert_eq!(arena.allocate(100), Some(plan.offsets[0]));
-        assert_eq!(
-            arena.allocate(20),
-            Some(plan.offsets[1]),
-            "less than planned fits"
-        );
-        assert_eq!(arena.allocate(101), None, "more than planned does not");
-        assert_eq!(
-            arena.allocate(1),
-            None,
-            "nothing was planned after the last"
-        );
-        arena.restart();
-    }
-}

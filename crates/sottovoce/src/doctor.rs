@@ -1,6 +1,8 @@
 //! What this machine has, what limits the engine here, and what fits.
 
+use crate::engine::Engine;
 use crate::metrics::resident_bytes;
+use crate::settings::{EngineOptions, PrecisionChoice, Source};
 use serde::Serialize;
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
 
@@ -25,6 +27,52 @@ pub struct Machine {
     pub cuda_devices: Vec<CudaDevice>,
     /// What is switched off or limited, and why.
     pub notes: Vec<String>,
+}
+
+/// What a model needs at a precision, and how much of it a budget holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fit {
+    /// Precision of T3's weights.
+    pub precision: PrecisionChoice,
+    /// What must be there for one stream.
+    pub one_stream_bytes: u64,
+    /// What each further stream adds at most.
+    pub further_stream_bytes: u64,
+    /// Streams that the budget holds, up to the default most.
+    pub streams_fit: usize,
+}
+
+/// For each precision, the streams of a model that fit a budget; nothing is loaded for it.
+pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
+    let precisions = [
+        PrecisionChoice::F32,
+        PrecisionChoice::F16,
+        PrecisionChoice::Int8,
+        PrecisionChoice::Q4,
+    ];
+    let fit = |precision| {
+        let options = EngineOptions {
+            precision,
+            ..EngineOptions::default()
+        };
+        let one = EngineOptions {
+            streams_max: 1,
+            ..options.clone()
+        };
+        // Without a budget everything fits, and the needs are known even where the budget is too small.
+        let need = Engine::plan_for(source, &one).ok()?;
+        let within = EngineOptions {
+            memory: budget_bytes,
+            ..options
+        };
+        Some(Fit {
+            precision,
+            one_stream_bytes: need.total_bytes(1),
+            further_stream_bytes: need.stream_bytes,
+            streams_fit: Engine::plan_for(source, &within).map_or(0, |plan| plan.streams_fit),
+        })
+    };
+    precisions.into_iter().filter_map(fit).collect()
 }
 
 /// Looks at the machine.

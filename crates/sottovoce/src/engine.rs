@@ -16,7 +16,7 @@ use crate::voice::{Voice, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_chatterbox::config::Variant;
-use sottovoce_chatterbox::voice::{PreparedVoice, Preparer, check_recording};
+use sottovoce_chatterbox::voice::{PreparedVoice, Preparer, VoiceError, check_recording};
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 use sottovoce_memory::Memory;
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     recorder: Arc<Mutex<MetricsRecorder>>,
     budget_bytes: Option<u64>,
     plan: MemoryPlan,
-    default_voice: Voice,
+    default_voice: Option<Voice>,
     model: Weights,
     desk: Mutex<Desk>,
     changed: Condvar,
@@ -183,7 +183,7 @@ impl Engine {
         let budget_bytes = options.memory;
         let model = model(&source)?;
         let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
-        let prompts = has_prompts(&source);
+        let prompts = has_prompts(&model);
         let Choice {
             plan,
             recordings,
@@ -249,7 +249,8 @@ impl Engine {
     /// As [`Engine::load`].
     pub fn plan_for(source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
         let cpu = Cpu::new(Threads::new(1));
-        Ok(choose(&model(source)?, options, has_prompts(source), &cpu)?.plan)
+        let model = model(source)?;
+        Ok(choose(&model, options, has_prompts(&model), &cpu)?.plan)
     }
 
     /// Makes a voice ready.
@@ -259,7 +260,10 @@ impl Engine {
     pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         match source {
-            VoiceSource::Default => Ok(shared.default_voice.clone()),
+            VoiceSource::Default => shared.default_voice.clone().ok_or_else(|| Error::Voice {
+                name: "default".into(),
+                reason: "the model's folder has none (voice.safetensors or conds.pt): give a recording or a prepared voice".into(),
+            }),
             VoiceSource::Name(name) => self.prepared_voice(&self.voice_file(&name)?),
             VoiceSource::Prepared(path) => self.prepared_voice(&path),
             VoiceSource::Clip(path) => {
@@ -305,13 +309,18 @@ impl Engine {
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         let cpu = Cpu::new(Threads::new(self.options().threads.unwrap_or(0)));
         let opening = shared.holdings.open();
-        let preparer = Preparer::load(&shared.model, shared.holdings.memory())
-            .map_err(|error| Error::weights(shared.model.name(), error))?;
-        let prepared = preparer
-            .prepare(&cpu, &recording)
-            .map_err(|error| failed(error.to_string()))?;
-        // The networks go back while the driver takes them.
-        drop((preparer, opening));
+        let memory = shared.holdings.memory();
+        let prepared = Preparer::new(&shared.model, memory)
+            .map_err(VoiceError::from)
+            .and_then(|preparer| preparer.prepare(&cpu, &recording));
+        // What preparation leaves in the pool serves nobody before the next voice; it goes back while the driver takes it.
+        memory.trim();
+        drop(opening);
+        let prepared = prepared.map_err(|error| match error {
+            VoiceError::Memory(error) => Error::OutOfMemory(error),
+            VoiceError::Weights(error) => Error::weights(shared.model.name(), error),
+            error => failed(error.to_string()),
+        })?;
         Ok(Voice::prepared(name.clone(), prepared, config))
     }
 

@@ -41,6 +41,7 @@ mod worker;
 
 pub use engine::Engine;
 pub use error::Error;
+pub use loading::inspect;
 pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident_peak_bytes};
 pub use report::{MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
@@ -48,6 +49,7 @@ pub use settings::{
     TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_variant,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
+pub use sottovoce_chatterbox::inspect::{Inspection, Part};
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use voice::{Voice, VoiceSource};
 pub use voice_store::VoiceStore;

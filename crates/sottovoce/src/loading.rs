@@ -5,9 +5,10 @@ use crate::metrics::MemoryPlan;
 use crate::plan::{Extent, Recordings, reckon};
 use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
 use crate::voice::Voice;
-use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::voice::PreparedVoice;
-use sottovoce_chatterbox::weights::Source as Weights;
+use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::Precision;
 use sottovoce_tensor::cpu::Cpu;
@@ -53,16 +54,33 @@ pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-/// Whether voices of this model carry a prompt: the embedded one has only its speaker.
-pub(crate) fn has_prompts(source: &Source) -> bool {
-    *source != Source::Embedded
+/// Whether voices of a model carry a prompt: pico's have only their speaker.
+pub(crate) fn has_prompts(weights: &Weights) -> bool {
+    weights.config().variant != Variant::Pico
+}
+
+/// What a model's folder or a weight file holds. A file that is only a part of a model is described without the sizes that its parts take
+/// in memory.
+///
+/// # Errors
+/// If it is no model and no weight file, or a damaged one.
+pub fn inspect(source: &Source) -> Result<Inspection, Error> {
+    let Source::Directory(path) = source else {
+        return Ok(Inspection::of(&model(source)?));
+    };
+    match Weights::open(path) {
+        Ok(weights) => Ok(Inspection::of(&weights)),
+        Err(WeightsError::NoModel { .. }) if path.is_file() => Inspection::of_file(path)
+            .map_err(|error| Error::model(&path.display().to_string(), error)),
+        Err(error) => Err(Error::model(&path.display().to_string(), error)),
+    }
 }
 
 /// Files that hold a folder's own voice: the engine's format, then the reference's.
 const DEFAULT_VOICE_FILES: [&str; 2] = ["voice.safetensors", "conds.pt"];
 
-/// The voice that comes with a model; random weights get a random one.
-pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Voice, Error> {
+/// The voice that comes with a model, if one does; random weights get a random one, and pico's speaker lies in its weights.
+pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<Voice>, Error> {
     let config = weights.config();
     let found = weights.folder().and_then(|folder| {
         DEFAULT_VOICE_FILES
@@ -71,7 +89,8 @@ pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Voice, E
             .find(|path| path.is_file())
     });
     let Some(path) = found else {
-        return Ok(Voice::random(config, prompts));
+        let invented = weights.is_synthetic() || !prompts;
+        return Ok(invented.then(|| Voice::random(config, prompts)));
     };
     let bytes = std::fs::read(&path).map_err(|source| Error::file(&path, source))?;
     let name = path.display().to_string();
@@ -79,7 +98,7 @@ pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Voice, E
         name,
         reason: error.to_string(),
     })?;
-    Ok(Voice::prepared("default".into(), prepared, config))
+    Ok(Some(Voice::prepared("default".into(), prepared, config)))
 }
 
 /// What will be loaded.

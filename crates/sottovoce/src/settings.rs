@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_memory::policy::MemoryProfile as Profile;
 pub use sottovoce_tensor::CachePrecision;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -52,6 +53,18 @@ pub enum PrecisionChoice {
     Int8,
     /// 4 bits in groups of 32 for T3's matrices, 8 bits elsewhere.
     Q4,
+}
+
+impl fmt::Display for PrecisionChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+            Self::Q4 => "q4",
+        })
+    }
 }
 
 impl FromStr for PrecisionChoice {

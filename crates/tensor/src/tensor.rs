@@ -1,7 +1,7 @@
 //! Activations.
 
-use crate::workspace::{PlannedPiece, RecordedPiece};
-use sottovoce_memory::Block;
+use crate::workspace::RecordedPiece;
+use sottovoce_memory::{Block, PlannedPiece};
 use std::fmt;
 use std::ops::Range;
 
@@ -87,7 +87,7 @@ impl Tensor {
         match &self.storage {
             Storage::Dry | Storage::Recorded(_) => &[],
             Storage::Pooled(block) => bytemuck::cast_slice(block.bytes()),
-            Storage::Planned(piece) => piece.data(),
+            Storage::Planned(piece) => bytemuck::cast_slice(piece.bytes()),
         }
     }
 
@@ -96,7 +96,7 @@ impl Tensor {
         match &mut self.storage {
             Storage::Dry | Storage::Recorded(_) => &mut [],
             Storage::Pooled(block) => bytemuck::cast_slice_mut(block.bytes_mut()),
-            Storage::Planned(piece) => piece.data_mut(),
+            Storage::Planned(piece) => bytemuck::cast_slice_mut(piece.bytes_mut()),
         }
     }
 

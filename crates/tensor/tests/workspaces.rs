@@ -64,7 +64,7 @@ fn running_out_of_memory_is_reported_once_and_computes_nothing_more() {
 }
 
 #[test]
-#[should_panic(expected = "bytes, 64 were recorded")]
+#[should_panic(expected = "bytes, 64 were planned")]
 fn a_larger_tensor_than_recorded_is_refused() {
     let measuring = Workspace::measuring();
     drop(measuring.tensor(&[16]));
@@ -74,7 +74,7 @@ fn a_larger_tensor_than_recorded_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "lives longer than in the recorded run")]
+#[should_panic(expected = "lives longer than planned")]
 fn a_tensor_that_outlives_its_recorded_lifetime_is_caught() {
     let measuring = Workspace::measuring();
     drop(measuring.tensor(&[16]));

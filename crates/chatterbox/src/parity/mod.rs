@@ -150,15 +150,11 @@ impl Parity<'_> {
                 format!("has {} samples; at least 1600 are needed", samples.len()),
             ));
         }
-        let preparer = Preparer::load(self.source, self.memory)?;
+        let preparer = Preparer::new(self.source, self.memory)?;
         let embedding = preparer.speaker_embedding(self.operations, &samples)?;
         outputs.push(floats("speaker_embedding", &[embedding.len()], embedding));
-        outputs.push(integers(
-            "speech_tokens",
-            preparer
-                .speech_tokens(self.operations, &samples, None)?
-                .into_iter(),
-        ));
+        let tokens = preparer.speech_tokens(self.operations, &[(&samples, None)])?;
+        outputs.push(integers("speech_tokens", tokens.into_iter().flatten()));
         let vector = preparer.x_vector(self.operations, &samples)?;
         outputs.push(floats("x_vector", &[vector.len()], vector));
         Ok(())

@@ -1,5 +1,6 @@
 //! What can be wrong with a voice.
 
+use crate::weights::WeightsError;
 use sottovoce_formats::audio::AudioError;
 use sottovoce_formats::safetensors::SafetensorsError;
 use sottovoce_formats::torch_archive::TorchArchiveError;
@@ -28,6 +29,9 @@ pub enum VoiceError {
         /// The largest magnitude.
         peak: f32,
     },
+    /// A network whose weights cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// No memory to prepare in.
     #[error("no memory to prepare the voice: {0}")]
     Memory(#[from] OutOfMemory),

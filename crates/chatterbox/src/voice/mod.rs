@@ -1,7 +1,7 @@
 //! From a reference recording to a voice.
 //!
-//! [`Preparer`] holds the three networks that only this needs (132 M parameters in the official models); drop it when the voice is made
-//! and their memory goes back. What stays is a [`PreparedVoice`] of about 165 KB.
+//! [`Preparer`] runs the three networks that only this needs (132 M parameters in the official models) without holding them. What stays
+//! is a [`PreparedVoice`] of about 165 KB.
 //!
 //! The recording takes two ways, as in the reference: resampled sharply to 24 kHz and from there to 16 kHz for T3's prompt and the speaker
 //! embedding; and from 24 kHz softly (torchaudio's filter) to 16 kHz for the decoder's prompt and the x-vector.
@@ -18,9 +18,9 @@ mod voice_encoder;
 
 pub use error::VoiceError;
 pub use prepared::PreparedVoice;
-pub use preparer::{Preparer, check_recording};
+pub use preparer::{Preparer, check_recording, load_speech_tokenizer};
 pub use speaker_vector::SpeakerVector;
-pub use speech_tokenizer::SpeechTokenizer;
+pub use speech_tokenizer::{SpeechTokenizer, TokenizerBlock, TokenizerClip};
 pub use voice_encoder::VoiceEncoder;
 
 use crate::config::MelConfig;

@@ -1,15 +1,18 @@
-//! The networks that make a voice, for as long as they are needed.
+//! The networks that make a voice, each for as long as it is needed.
 
+use super::speech_tokenizer::{TokenizerBlock, TokenizerClip};
 use super::{
     PreparedVoice, SpeakerVector, SpeechTokenizer, VoiceEncoder, VoiceError, front_end, loudness,
 };
-use crate::config::ModelConfig;
-use crate::weights::{Component, Source, WeightsError, load};
+use crate::config::{ModelConfig, SpeechTokenizerConfig};
+use crate::weights::{Component, Loader, Source, WeightsError, load, measure};
 use sottovoce_formats::audio::Recording;
 use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Operations, Precision, Workspace};
 
+/// Full precision: a token flips on small differences.
+const PRECISION: Precision = Precision::F32;
 /// Shorter recordings give no voice to any model, seconds.
 const SECONDS_MIN: f32 = 0.5;
 /// Recordings whose loudest sample is quieter are silent.
@@ -17,101 +20,85 @@ const PEAK_MIN: f32 = 1e-4;
 /// The rate that the three networks hear at.
 const NETWORK_RATE: u32 = 16_000;
 
-/// The three networks of voice preparation.
-#[derive(Debug)]
-pub struct Preparer {
-    config: ModelConfig,
-    encoder: VoiceEncoder,
-    tokenizer: SpeechTokenizer,
-    speaker_vector: SpeakerVector,
-    memory: Memory,
-    weights_bytes: usize,
+/// Makes voices from recordings. Each network is loaded when it is needed and given back at once, the speech tokenizer even block by
+/// block: at no time is more than a fifth of their weights in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Preparer<'a> {
+    source: &'a Source,
+    memory: &'a Memory,
 }
 
-impl Preparer {
-    /// Loads the networks at full precision: a token flips on small differences.
+impl<'a> Preparer<'a> {
+    /// Checks that the model has the three networks; loads nothing.
     ///
     /// # Errors
-    /// As [`load`].
-    pub fn load(source: &Source, memory: &Memory) -> Result<Preparer, WeightsError> {
-        let config = source.config();
-        let voice = &config.voice;
-        let precision = Precision::F32;
-        let encoder = load(
-            source,
-            Component::VoiceEncoder,
-            precision,
-            memory,
-            |loader| VoiceEncoder::load(loader, &voice.encoder),
-        )?;
-        let tokenizer = load(
-            source,
-            Component::SpeechTokenizer,
-            precision,
-            memory,
-            |loader| SpeechTokenizer::load(loader, &voice.tokenizer),
-        )?;
-        let speaker_vector = load(
-            source,
-            Component::SpeakerVector,
-            precision,
-            memory,
-            |loader| SpeakerVector::load(loader, &voice.speaker_vector),
-        )?;
-        Ok(Preparer {
-            config: config.clone(),
-            weights_bytes: encoder.bytes + tokenizer.bytes + speaker_vector.bytes,
-            encoder: encoder.network,
-            tokenizer: tokenizer.network,
-            speaker_vector: speaker_vector.network,
-            memory: memory.clone(),
-        })
-    }
-
-    /// Bytes of the networks' weights.
-    pub fn weights_bytes(&self) -> usize {
-        self.weights_bytes
+    /// [`WeightsError`] names the tensor that is missing or of another shape.
+    pub fn new(source: &'a Source, memory: &'a Memory) -> Result<Preparer<'a>, WeightsError> {
+        let voice = &source.config().voice;
+        measure(source, Component::VoiceEncoder, PRECISION, |loader| {
+            VoiceEncoder::load(loader, &voice.encoder)
+        })?;
+        measure(source, Component::SpeechTokenizer, PRECISION, |loader| {
+            load_speech_tokenizer(loader, &voice.tokenizer)
+        })?;
+        measure(source, Component::SpeakerVector, PRECISION, |loader| {
+            SpeakerVector::load(loader, &voice.speaker_vector)
+        })?;
+        Ok(Preparer { source, memory })
     }
 
     /// The speaker embedding of samples at 16 kHz.
     ///
     /// # Errors
-    /// If memory runs out.
+    /// If a weight cannot be used or memory runs out.
     pub fn speaker_embedding(
         &self,
         operations: &dyn Operations,
         samples: &[f32],
     ) -> Result<Vec<f32>, VoiceError> {
-        self.within(operations, |context| self.encoder.embed(context, samples))
+        let config = &self.config().voice.encoder;
+        let network = self.load(Component::VoiceEncoder, |loader| {
+            VoiceEncoder::load(loader, config)
+        })?;
+        self.within(operations, |context| Ok(network.embed(context, samples)))
     }
 
-    /// Speech tokens of samples at 16 kHz, at most `count_max` of them if given.
+    /// Speech tokens of clips at 16 kHz.
     ///
     /// # Errors
-    /// If memory runs out.
+    /// As [`Preparer::speaker_embedding`].
     pub fn speech_tokens(
         &self,
         operations: &dyn Operations,
-        samples: &[f32],
-        count_max: Option<usize>,
-    ) -> Result<Vec<u32>, VoiceError> {
+        clips: &[TokenizerClip<'_>],
+    ) -> Result<Vec<Vec<u32>>, VoiceError> {
+        let config = &self.config().voice.tokenizer;
+        let network = self.load(Component::SpeechTokenizer, |loader| {
+            SpeechTokenizer::load(loader, config)
+        })?;
         self.within(operations, |context| {
-            self.tokenizer.tokens(context, samples, count_max)
+            network.tokens(context, clips, |index| {
+                self.load(Component::SpeechTokenizer, |loader| {
+                    TokenizerBlock::load(loader, config, index)
+                })
+            })
         })
     }
 
     /// The x-vector of samples at 16 kHz.
     ///
     /// # Errors
-    /// If memory runs out.
+    /// As [`Preparer::speaker_embedding`].
     pub fn x_vector(
         &self,
         operations: &dyn Operations,
         samples: &[f32],
     ) -> Result<Vec<f32>, VoiceError> {
-        self.within(operations, |context| {
-            self.speaker_vector.embed(context, samples)
-        })
+        let config = &self.config().voice.speaker_vector;
+        let network = self.load(Component::SpeakerVector, |loader| {
+            SpeakerVector::load(loader, config)
+        })?;
+        self.within(operations, |context| Ok(network.embed(context, samples)))
     }
 
     /// A voice from a recording.
@@ -123,9 +110,10 @@ impl Preparer {
         operations: &dyn Operations,
         recording: &Recording,
     ) -> Result<PreparedVoice, VoiceError> {
-        check_recording(recording, &self.config)?;
-        let prompt = &self.config.voice.prompt;
-        let decoder_rate = self.config.flow.prompt_mel.sample_rate;
+        let config = self.config();
+        check_recording(recording, config)?;
+        let prompt = &config.voice.prompt;
+        let decoder_rate = config.flow.prompt_mel.sample_rate;
         let mut whole = resample(
             &recording.samples,
             recording.sample_rate,
@@ -139,31 +127,62 @@ impl Preparer {
         let flow_part = first_seconds(&whole, decoder_rate, prompt.flow_seconds_max);
         let soft = resample(flow_part, decoder_rate, NETWORK_RATE, Filter::Hann6);
         let t3_part = first_seconds(&sharp, NETWORK_RATE, prompt.t3_seconds_max);
+        let mut tokens = self.speech_tokens(
+            operations,
+            &[
+                (t3_part, Some(config.t3.prompt_token_count_max)),
+                (&soft, None),
+            ],
+        )?;
         let voice = PreparedVoice {
             speaker_embedding: self.speaker_embedding(operations, &sharp)?,
-            t3_prompt_tokens: self.speech_tokens(
-                operations,
-                t3_part,
-                Some(self.config.t3.prompt_token_count_max),
-            )?,
-            flow_prompt_tokens: self.speech_tokens(operations, &soft, None)?,
-            prompt_mel: front_end::prompt_mel(flow_part, &self.config.flow.prompt_mel),
+            flow_prompt_tokens: tokens.pop().unwrap_or_default(),
+            t3_prompt_tokens: tokens.pop().unwrap_or_default(),
+            prompt_mel: front_end::prompt_mel(flow_part, &config.flow.prompt_mel),
             x_vector: self.x_vector(operations, &soft)?,
         };
-        voice.check(&self.config)
+        voice.check(config)
+    }
+
+    fn config(&self) -> &'a ModelConfig {
+        self.source.config()
+    }
+
+    fn load<T>(
+        &self,
+        component: Component,
+        network: impl FnMut(&mut Loader<'_>) -> Result<T, WeightsError>,
+    ) -> Result<T, VoiceError> {
+        let loaded = load(self.source, component, PRECISION, self.memory, network)?;
+        Ok(loaded.network)
     }
 
     fn within<R>(
         &self,
         operations: &dyn Operations,
-        run: impl FnOnce(&Context<'_>) -> R,
+        run: impl FnOnce(&Context<'_>) -> Result<R, VoiceError>,
     ) -> Result<R, VoiceError> {
-        let workspace = Workspace::pooled(&self.memory, "voice");
+        let workspace = Workspace::pooled(self.memory, "voice");
         let context = Context::new(&workspace, operations);
-        let result = run(&context);
+        let result = run(&context)?;
         context.finish()?;
         Ok(result)
     }
+}
+
+/// The whole speech tokenizer, for counting and converting its weights.
+///
+/// # Errors
+/// As for any loading.
+pub fn load_speech_tokenizer(
+    loader: &mut Loader<'_>,
+    config: &SpeechTokenizerConfig,
+) -> Result<(), WeightsError> {
+    SpeechTokenizer::load(loader, config)?;
+    for index in 0..config.layers {
+        TokenizerBlock::load(loader, config, index)?;
+    }
+    Ok(())
 }
 
 /// Whether a model can take a voice from a recording, as far as can be told without its networks.

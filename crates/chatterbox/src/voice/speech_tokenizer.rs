@@ -6,6 +6,7 @@ use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
     Activation, Attention, Context, Conv1d, LayerNorm, Linear, Matrix, Padding, Tensor,
 };
+use std::ops::Range;
 
 const ROTARY_BASE: f32 = 10_000.0;
 const NORM_EPSILON: f32 = 1e-5;
@@ -14,8 +15,9 @@ const DIGIT_RANGE: f32 = 0.999;
 /// Frames for one token: two convolutions of stride 2.
 const FRAMES_PER_TOKEN: usize = 4;
 
+/// One of the tokenizer's transformer blocks, nearly all of its weights lie in these.
 #[derive(Debug)]
-struct Block {
+pub struct TokenizerBlock {
     attention_norm: LayerNorm,
     query: Linear,
     key: Linear,
@@ -28,17 +30,53 @@ struct Block {
     contract: Linear,
 }
 
-/// Speech tokens from recordings.
+impl TokenizerBlock {
+    /// Takes the weights of block `index`.
+    pub fn load(
+        loader: &mut Loader<'_>,
+        config: &SpeechTokenizerConfig,
+        index: usize,
+    ) -> Result<TokenizerBlock, WeightsError> {
+        let hidden = config.hidden;
+        let name = |part: &str| format!("tokenizer.encoder.blocks.{index}.{part}");
+        Ok(TokenizerBlock {
+            attention_norm: loader.layer_norm(&name("attn_ln"), hidden, NORM_EPSILON)?,
+            query: loader.linear(&name("attn.query"), [hidden; 2], true)?,
+            key: loader.linear(&name("attn.key"), [hidden; 2], false)?,
+            value: loader.linear(&name("attn.value"), [hidden; 2], true)?,
+            output: loader.linear(&name("attn.out"), [hidden; 2], true)?,
+            memory: loader.depthwise(
+                &name("attn.fsmn_block.weight"),
+                hidden,
+                config.memory_kernel,
+            )?,
+            feed_forward_norm: loader.layer_norm(&name("mlp_ln"), hidden, NORM_EPSILON)?,
+            expand: loader.linear(&name("mlp.0"), [4 * hidden, hidden], true)?,
+            contract: loader.linear(&name("mlp.2"), [hidden, 4 * hidden], true)?,
+        })
+    }
+}
+
+/// A window on its way through the blocks.
+struct State {
+    x: Tensor,
+    cosines: Tensor,
+    sines: Tensor,
+}
+
+/// Samples at the tokenizer's rate, and the most tokens that are wanted of them, if not all.
+pub type TokenizerClip<'a> = (&'a [f32], Option<usize>);
+
+/// Speech tokens from recordings. Its transformer blocks are asked for one by one, so that not all of them need be in memory together.
 #[derive(Debug)]
 pub struct SpeechTokenizer {
     config: SpeechTokenizerConfig,
     convolutions: [Conv1d; 2],
-    blocks: Vec<Block>,
     digits: Linear,
 }
 
 impl SpeechTokenizer {
-    /// Takes its weights.
+    /// Takes its weights but for those of the blocks.
     pub fn load(
         loader: &mut Loader<'_>,
         config: &SpeechTokenizerConfig,
@@ -53,26 +91,6 @@ impl SpeechTokenizer {
             loader.conv1d("tokenizer.encoder.conv1", halving(config.mel.bands))?,
             loader.conv1d("tokenizer.encoder.conv2", halving(hidden))?,
         ];
-        let blocks = (0..config.layers)
-            .map(|index| {
-                let name = |part: &str| format!("tokenizer.encoder.blocks.{index}.{part}");
-                Ok(Block {
-                    attention_norm: loader.layer_norm(&name("attn_ln"), hidden, NORM_EPSILON)?,
-                    query: loader.linear(&name("attn.query"), [hidden; 2], true)?,
-                    key: loader.linear(&name("attn.key"), [hidden; 2], false)?,
-                    value: loader.linear(&name("attn.value"), [hidden; 2], true)?,
-                    output: loader.linear(&name("attn.out"), [hidden; 2], true)?,
-                    memory: loader.depthwise(
-                        &name("attn.fsmn_block.weight"),
-                        hidden,
-                        config.memory_kernel,
-                    )?,
-                    feed_forward_norm: loader.layer_norm(&name("mlp_ln"), hidden, NORM_EPSILON)?,
-                    expand: loader.linear(&name("mlp.0"), [4 * hidden, hidden], true)?,
-                    contract: loader.linear(&name("mlp.2"), [hidden, 4 * hidden], true)?,
-                })
-            })
-            .collect::<Result<Vec<_>, WeightsError>>()?;
         let digits = loader.linear(
             "tokenizer.quantizer._codebook.project_down",
             [config.code_digits, hidden],
@@ -81,42 +99,85 @@ impl SpeechTokenizer {
         Ok(SpeechTokenizer {
             config: *config,
             convolutions,
-            blocks,
             digits,
         })
     }
 
-    /// Tokens of samples at the tokenizer's rate; at most `count_max` if given.
-    pub fn tokens(
+    /// Tokens of each clip. `block` gives the transformer block of an index; each is asked for once and dropped before the next.
+    ///
+    /// # Errors
+    /// What `block` returns.
+    pub fn tokens<E>(
         &self,
         context: &Context<'_>,
-        samples: &[f32],
-        count_max: Option<usize>,
-    ) -> Vec<u32> {
+        clips: &[TokenizerClip<'_>],
+        mut block: impl FnMut(usize) -> Result<TokenizerBlock, E>,
+    ) -> Result<Vec<Vec<u32>>, E> {
         let config = &self.config;
         let bands = config.mel.bands;
-        let mut mel = token_mel(samples, &config.mel);
-        if let Some(count_max) = count_max {
-            mel.truncate(count_max * FRAMES_PER_TOKEN * bands);
+        let mels: Vec<Vec<f32>> = (clips.iter())
+            .map(|&(samples, count_max)| {
+                let mut mel = token_mel(samples, &config.mel);
+                if let Some(count_max) = count_max {
+                    mel.truncate(count_max * FRAMES_PER_TOKEN * bands);
+                }
+                mel
+            })
+            .collect();
+        let windows: Vec<Vec<Range<usize>>> = mels
+            .iter()
+            .map(|mel| self.windows(mel.len() / bands))
+            .collect();
+        let mut states: Vec<State> = (mels.iter().zip(&windows))
+            .flat_map(|(mel, windows)| {
+                windows.iter().map(|window| {
+                    let mel = &mel[window.start * bands..window.end * bands];
+                    self.begin(context, mel)
+                })
+            })
+            .collect();
+        for index in 0..config.layers {
+            let block = block(index)?;
+            for state in &mut states {
+                self.block(context, &block, state);
+            }
         }
-        let frames = mel.len() / bands;
+        let mut pieces = states
+            .into_iter()
+            .map(|state| self.finish(context, &state.x));
+        let joined = (windows.iter())
+            .map(|windows| self.join(pieces.by_ref().take(windows.len())))
+            .collect();
+        Ok(joined)
+    }
+
+    /// The frames of each window: one, or several that share frames with their neighbours.
+    fn windows(&self, frames: usize) -> Vec<Range<usize>> {
+        let config = &self.config;
+        if frames == 0 {
+            return Vec::new();
+        }
         if frames <= config.window {
-            return self.window_tokens(context, &mel);
+            return std::iter::once(0..frames).collect();
         }
-        // Neighbouring windows each give up half of what they share.
-        let stride = config.window - config.overlap;
-        let starts: Vec<usize> = (0..frames).step_by(stride).collect();
-        let shared = config.overlap / 2 / FRAMES_PER_TOKEN;
+        (0..frames)
+            .step_by(config.window - config.overlap)
+            .map(|start| start..(start + config.window).min(frames))
+            .collect()
+    }
+
+    /// Neighbouring windows each give up half of what they share.
+    fn join(&self, windows: impl ExactSizeIterator<Item = Vec<u32>>) -> Vec<u32> {
+        let shared = self.config.overlap / 2 / FRAMES_PER_TOKEN;
+        let count = windows.len();
         let mut tokens = Vec::new();
-        for (index, &start) in starts.iter().enumerate() {
-            let end = (start + config.window).min(frames);
-            let window = self.window_tokens(context, &mel[start * bands..end * bands]);
+        for (index, window) in windows.enumerate() {
             let first = if index == 0 {
                 0
             } else {
                 shared.min(window.len())
             };
-            let last = if index + 1 == starts.len() {
+            let last = if index + 1 == count {
                 window.len()
             } else {
                 window.len().saturating_sub(shared)
@@ -126,20 +187,18 @@ impl SpeechTokenizer {
         tokens
     }
 
-    fn window_tokens(&self, context: &Context<'_>, mel: &[f32]) -> Vec<u32> {
+    fn begin(&self, context: &Context<'_>, mel: &[f32]) -> State {
         let bands = self.config.mel.bands;
-        if mel.is_empty() {
-            return Vec::new();
-        }
         let mut x = context.upload(&[mel.len() / bands, bands], mel);
         for convolution in &self.convolutions {
             x = context.conv1d_activated(&x, convolution, Activation::GeluErf);
         }
         let (cosines, sines) = self.rotary(context, x.rows());
-        for block in &self.blocks {
-            self.block(context, block, &mut x, &cosines, &sines);
-        }
-        let digits = context.linear(&x, &self.digits);
+        State { x, cosines, sines }
+    }
+
+    fn finish(&self, context: &Context<'_>, x: &Tensor) -> Vec<u32> {
+        let digits = context.linear(x, &self.digits);
         digits
             .data()
             .chunks_exact(self.config.code_digits)
@@ -147,14 +206,8 @@ impl SpeechTokenizer {
             .collect()
     }
 
-    fn block(
-        &self,
-        context: &Context<'_>,
-        block: &Block,
-        x: &mut Tensor,
-        cosines: &Tensor,
-        sines: &Tensor,
-    ) {
+    fn block(&self, context: &Context<'_>, block: &TokenizerBlock, state: &mut State) {
+        let State { x, cosines, sines } = state;
         let heads = self.config.heads;
         let normed = context.layer_norm(&*x, &block.attention_norm);
         let mut query = context.linear(&normed, &block.query);
@@ -179,7 +232,13 @@ impl SpeechTokenizer {
     }
 
     /// Adds the filtered values, tap by tap: each tap is a shifted copy, scaled by channel.
-    fn add_memory(&self, context: &Context<'_>, block: &Block, value: &Tensor, x: &mut Tensor) {
+    fn add_memory(
+        &self,
+        context: &Context<'_>,
+        block: &TokenizerBlock,
+        value: &Tensor,
+        x: &mut Tensor,
+    ) {
         let taps = self.config.memory_kernel;
         let before = (taps - 1) / 2;
         let time = value.rows();

@@ -9,7 +9,7 @@ use sottovoce_formats::safetensors::{self, Entry};
 use sottovoce_tensor::{Matrix, Precision, Vector};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::BufWriter;
 use std::path::Path;
 
 /// Metadata key of a single file's config.
@@ -57,12 +57,8 @@ pub struct Converted {
     pub bytes: u64,
 }
 
-/// A component and the function that loads it; what it returns is dropped.
-pub type ComponentLoader<'f> = (
-    Component,
-    Precision,
-    &'f dyn Fn(&mut Loader<'_>) -> Result<(), WeightsError>,
-);
+/// Loads a component; what it returns is dropped.
+pub type ComponentLoader<'f> = dyn Fn(Component, &mut Loader<'_>) -> Result<(), WeightsError> + 'f;
 
 /// Writes `model.safetensors` to a folder: every tensor that the components load, packed at their precisions. The file carries the config
 /// and `texts` (such as the tokenizer) in its metadata, so that it is a model on its own. One tensor is in memory at a time.
@@ -72,14 +68,15 @@ pub type ComponentLoader<'f> = (
 pub fn convert(
     source: &Source,
     folder: &Path,
-    components: &[ComponentLoader<'_>],
+    components: &[(Component, Precision)],
+    load: &ComponentLoader<'_>,
     texts: &[(&str, &str)],
 ) -> Result<Converted, WeightsError> {
     let mut packed: BTreeMap<String, PackedTensor> = BTreeMap::new();
     let mut entries = Vec::new();
-    for &(component, precision, load) in components {
+    for &(component, precision) in components {
         let mut loader = Loader::measuring(source, component, precision);
-        load(&mut loader)?;
+        load(component, &mut loader)?;
         for (name, tensor) in loader.list() {
             entries.push(Entry::new(name, Dtype::U8, &[tensor.bytes()]));
             packed.insert(name.clone(), *tensor);
@@ -96,8 +93,21 @@ pub fn convert(
     let mut metadata = vec![(CONFIG_KEY, config.as_str()), (PACKED_KEY, list.as_str())];
     metadata.extend_from_slice(texts);
 
-    // The writer asks for tensor after tensor, the networks hand over tensor after tensor: a channel of one joins them.
-    let result = write_through(source, components, &entries, &metadata, &partial, &refuse);
+    // The networks are loaded a second time, in the same order, and hand over tensor after tensor.
+    let write = || -> Result<(), WeightsError> {
+        let file = File::create(&partial).map_err(&refuse)?;
+        let mut writer = safetensors::Writer::begin(BufWriter::new(file), &entries, &metadata)
+            .map_err(&refuse)?;
+        for &(component, precision) in components {
+            let mut deliver =
+                |name: &str, bytes: &[u8]| writer.tensor(name, bytes).map_err(&refuse);
+            let mut loader = Loader::converting(source, component, precision, &mut deliver);
+            load(component, &mut loader)?;
+        }
+        writer.finish().map_err(&refuse)?;
+        Ok(())
+    };
+    let result = write();
     match result {
         Ok(()) => std::fs::rename(&partial, &path).map_err(&refuse)?,
         Err(error) => {
@@ -110,28 +120,4 @@ pub fn convert(
         tensors: entries.len(),
         bytes: entries.iter().map(|entry| entry.byte_count() as u64).sum(),
     })
-}
-
-fn write_through(
-    source: &Source,
-    components: &[ComponentLoader<'_>],
-    entries: &[Entry],
-    metadata: &[(&str, &str)],
-    path: &Path,
-    refuse: &dyn Fn(io::Error) -> WeightsError,
-) -> Result<(), WeightsError> {
-    let file = File::create(path).map_err(refuse)?;
-    let mut writer =
-        safetensors::Writer::begin(BufWriter::new(file), entries, metadata).map_err(refuse)?;
-    for &(component, precision, load) in components {
-        let mut deliver = |name: &str, bytes: &[u8]| writer.tensor(name, bytes).map_err(refuse);
-        load(&mut Loader::converting(
-            source,
-            component,
-            precision,
-            &mut deliver,
-        ))?;
-    }
-    writer.finish().map_err(refuse)?;
-    Ok(())
 }

@@ -675,7 +675,7 @@ impl<'a> Loader<'a> {
         }
         let Some((file, tensor)) = self.source.tensor(name) else {
             return Err(WeightsError::MissingTensor {
-                source_name: self.source.name().into(),
+                source_name: self.source.home_of(self.component).into(),
                 component: self.component,
                 tensor: name.into(),
                 shape: shape.to_vec(),

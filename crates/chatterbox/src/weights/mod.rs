@@ -26,6 +26,7 @@ mod mapped;
 mod packed;
 mod place;
 mod source;
+mod summary;
 mod synthetic;
 
 pub use component::Component;
@@ -33,3 +34,4 @@ pub use convert::{ComponentLoader, Converted, PackedKind, PackedTensor, convert}
 pub use error::WeightsError;
 pub use loader::{Conv1dSizes, Loaded, Loader, load, measure};
 pub use source::Source;
+pub use summary::{StoredSummary, Summaries, summarise_file};

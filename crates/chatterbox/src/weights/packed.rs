@@ -88,6 +88,19 @@ impl Loader<'_> {
             };
             return Err(self.value_error(name, source));
         }
-        Ok(Vector::from_packed(slice.into_shared()))
+        let vector = Vector::from_packed(slice.into_shared());
+        if let Mode::Fill(_) = self.mode
+            && let Some(column) = (vector.data().iter()).position(|value| !value.is_finite())
+        {
+            let value = vector.data()[column];
+            let source = MatrixError::NotRepresentable {
+                value,
+                row: 0,
+                column,
+                precision: Precision::F32,
+            };
+            return Err(self.value_error(name, source));
+        }
+        Ok(vector)
     }
 }

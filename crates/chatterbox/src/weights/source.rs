@@ -217,6 +217,13 @@ impl Source {
         self.index.keys().map(String::as_str)
     }
 
+    /// The file that holds a network's tensors, or the source's name if none does.
+    pub(super) fn home_of(&self, component: Component) -> &str {
+        (self.files.iter())
+            .find(|file| file.tensors.keys().any(|name| component.owns(name)))
+            .map_or(&self.name, |file| &file.name)
+    }
+
     /// Whether it has weights of a network.
     pub fn holds(&self, component: Component) -> bool {
         self.is_synthetic() || self.tensor_names().any(|name| component.owns(name))
@@ -233,6 +240,10 @@ impl Source {
         self.folder
             .as_deref()
             .map_or(Ok(None), |folder| read_text(&folder.join(name)))
+    }
+
+    pub(super) fn files(&self) -> &[WeightFile] {
+        &self.files
     }
 
     pub(super) fn seed(&self) -> Option<u64> {

@@ -3,10 +3,11 @@
 use super::Outcome;
 use crate::environment;
 use crate::output::print::output;
-use crate::output::size::{mebibytes, parse_bytes};
+use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use serde_json::{Value, json};
+use sottovoce::doctor::{self, Fit};
 use sottovoce::hub::OFFICIAL_MODELS;
-use sottovoce::{Engine, EngineOptions, PrecisionChoice, Source, Variant, doctor};
+use sottovoce::{Source, Variant};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,18 +21,22 @@ pub struct Arguments {
     json: bool,
 }
 
-const PRECISIONS: [PrecisionChoice; 4] = [
-    PrecisionChoice::F32,
-    PrecisionChoice::F16,
-    PrecisionChoice::Int8,
-    PrecisionChoice::Q4,
-];
-
 pub fn run(arguments: Arguments) -> Outcome {
     let machine = doctor::machine();
     let budget = arguments.memory.or(machine.budget_max_bytes());
     let hub = environment::hub_settings();
     let fits = what_fits(budget);
+    let listed: Vec<Value> = (fits.iter())
+        .map(|(model, fit)| {
+            json!({
+                "model": model,
+                "precision": fit.precision,
+                "one_stream_bytes": fit.one_stream_bytes,
+                "further_stream_bytes": fit.further_stream_bytes,
+                "streams_fit": fit.streams_fit,
+            })
+        })
+        .collect();
     let settings = json!({
         "voices": environment::voices_folder(),
         "hub_cache": hub.cache,
@@ -41,7 +46,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     });
     let mut out = output();
     if arguments.json {
-        let report = json!({ "machine": machine, "budget_bytes": budget, "fits": fits, "settings": settings });
+        let report = json!({ "machine": machine, "budget_bytes": budget, "fits": listed, "settings": settings });
         writeln!(out, "{report:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -101,48 +106,25 @@ pub fn run(arguments: Arguments) -> Outcome {
         writeln!(out, "note          {note}")?;
     }
     writeln!(out, "fits in {}:", shown(budget))?;
-    for fit in &fits {
-        let streams = fit["streams_fit"].as_u64().unwrap_or(0);
-        let one = fit["one_stream_bytes"]
-            .as_u64()
-            .map_or_else(|| "unknown".to_owned(), mebibytes);
-        writeln!(
-            out,
-            "  {:<6} {:<5} {:>4} streams (one takes {one})",
-            fit["model"].as_str().unwrap_or(""),
-            fit["precision"].as_str().unwrap_or(""),
-            streams
-        )?;
+    for (model, fit) in &fits {
+        writeln!(out, "  {model:<6} {}", fit_text(fit))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// For each model and precision, the streams that fit a budget; nothing is loaded for it.
-fn what_fits(budget: Option<u64>) -> Vec<Value> {
+fn what_fits(budget: Option<u64>) -> Vec<(&'static str, Fit)> {
     let models = [
         ("pico", Source::Embedded),
         ("nano", Source::Synthetic(Variant::Nano)),
         ("turbo", Source::Synthetic(Variant::Turbo)),
         ("base", Source::Synthetic(Variant::Base)),
     ];
-    let mut fits = Vec::new();
-    for (name, source) in &models {
-        for precision in PRECISIONS {
-            let options = EngineOptions {
-                precision,
-                memory: budget,
-                ..EngineOptions::default()
-            };
-            if let Ok(plan) = Engine::plan_for(source, &options) {
-                fits.push(json!({
-                    "model": name,
-                    "precision": precision,
-                    "one_stream_bytes": plan.total_bytes(1),
-                    "further_stream_bytes": plan.stream_bytes,
-                    "streams_fit": plan.streams_fit,
-                }));
-            }
-        }
-    }
-    fits
+    (models.iter())
+        .flat_map(|(name, source)| {
+            doctor::fits(source, budget)
+                .into_iter()
+                .map(|fit| (*name, fit))
+        })
+        .collect()
 }

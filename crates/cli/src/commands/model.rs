@@ -3,10 +3,14 @@
 use super::Outcome;
 use crate::environment;
 use crate::output::print::output;
-use crate::output::size::mebibytes;
+use crate::output::size::{fit_text, mebibytes, parse_bytes};
+use crate::output::table::Table;
+use crate::source::model_source;
 use serde_json::json;
 use sottovoce::hub::{OFFICIAL_MODELS, OfficialModel};
+use sottovoce::{Inspection, Part, Source, doctor};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -23,6 +27,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What a model's folder or a weight file holds: tensors by part, their sizes and precision, what they take in memory.
+    Inspect {
+        /// A folder, a weight file, or pico, base, turbo or nano.
+        model: String,
+        /// Say what fits this much memory.
+        #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+        memory: Option<u64>,
+        /// One JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch an official model from the Hugging Face hub into its cache. Goes on where it broke off; checks what came.
     Download {
         /// base, turbo or nano.
@@ -33,6 +48,11 @@ enum Command {
 pub fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::List { json } => list(json),
+        Command::Inspect {
+            model,
+            memory,
+            json,
+        } => inspect(&model, memory, json),
         Command::Download { name } => download(&name),
     }
 }
@@ -68,6 +88,87 @@ fn list(as_json: bool) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
+    let source = if Path::new(model).is_file() {
+        Source::Directory(model.into())
+    } else {
+        model_source(model)?
+    };
+    let inspection = sottovoce::inspect(&source)?;
+    let whole = inspection.variant.is_some()
+        && (inspection.parts.iter()).all(|part| part.problem.is_none());
+    let fits = if whole {
+        doctor::fits(&source, memory)
+    } else {
+        Vec::new()
+    };
+    let mut out = output();
+    if as_json {
+        writeln!(
+            out,
+            "{:#}",
+            json!({ "model": inspection, "budget_bytes": memory, "fits": fits })
+        )?;
+        return Ok(exit_code(&inspection));
+    }
+    match inspection.variant {
+        Some(variant) => writeln!(out, "{}: {variant}", inspection.name)?,
+        None => writeln!(out, "{}: part of a model", inspection.name)?,
+    }
+    writeln!(out, "{}", parts_table(&inspection))?;
+    for part in &inspection.parts {
+        if !part.surplus.is_empty() {
+            writeln!(out, "{}: not used: {}", part.part, part.surplus.join(", "))?;
+        }
+        if let Some(problem) = &part.problem {
+            writeln!(out, "{}: cannot be loaded: {problem}", part.part)?;
+        }
+    }
+    if let Some(budget) = memory {
+        writeln!(out, "fits in {}:", mebibytes(budget))?;
+        for fit in &fits {
+            writeln!(out, "  {}", fit_text(fit))?;
+        }
+    }
+    Ok(exit_code(&inspection))
+}
+
+fn exit_code(inspection: &Inspection) -> ExitCode {
+    match inspection.parts.iter().any(|part| part.problem.is_some()) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// A row for each part: what is stored, and what it takes in memory at each precision.
+fn parts_table(inspection: &Inspection) -> Table {
+    const PRECISIONS: [&str; 4] = ["f32", "f16", "int8", "q4"];
+    let mut headings = vec!["part", "tensors", "parameters", "stored", "as"];
+    headings.extend(PRECISIONS);
+    let mut table = Table::new(&headings);
+    for Part {
+        part,
+        stored,
+        loaded_bytes,
+        ..
+    } in &inspection.parts
+    {
+        let types: Vec<&str> = stored.types.keys().map(String::as_str).collect();
+        let mut cells = vec![
+            part.clone(),
+            stored.tensors.to_string(),
+            stored.parameters.to_string(),
+            mebibytes(stored.stored_bytes),
+            types.join("+"),
+        ];
+        cells.extend(PRECISIONS.map(|precision| {
+            (loaded_bytes.get(precision)).map_or_else(String::new, |&bytes| mebibytes(bytes))
+        }));
+        table.row(&cells.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    table
 }
 
 fn download(name: &str) -> Outcome {

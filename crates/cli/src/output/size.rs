@@ -1,5 +1,7 @@
 //! Sizes in bytes as people write them.
 
+use sottovoce::doctor::Fit;
+
 /// Reads `512MiB`, `1GiB`, `64KiB`, `1.5GiB` or a plain number of bytes. `K`, `M`, `G` alone mean the same powers of 1024.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
@@ -29,6 +31,17 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 /// Bytes for people, in MiB.
 pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
+}
+
+/// One line about what fits.
+pub fn fit_text(fit: &Fit) -> String {
+    format!(
+        "{:<5} {:>4} streams (one takes {}, each further one {})",
+        fit.precision,
+        fit.streams_fit,
+        mebibytes(fit.one_stream_bytes),
+        mebibytes(fit.further_stream_bytes)
+    )
 }
 
 #[cfg(test)]

@@ -40,11 +40,6 @@ impl Books {
         }
     }
 
-    /// Changes the capacity; what is used stays used, even beyond it.
-    pub(super) fn set_capacity(&mut self, capacity: u64) {
-        self.capacity = capacity;
-    }
-
     /// Whether `bytes` more fit.
     pub(super) fn room_for(&self, bytes: u64) -> Result<(), DriverError> {
         let DeviceMemory { free, total } = self.memory();

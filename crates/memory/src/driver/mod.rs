@@ -6,16 +6,18 @@
 mod books;
 pub mod cuda;
 mod host;
+mod layer;
 mod noted;
 mod scripted;
 mod sealed;
 mod simulated;
 
 pub use host::HostDriver;
+pub use layer::{Layer, Layered};
 pub use noted::{Note, Noted, Notes};
 pub use scripted::{Script, Scripted};
 pub use sealed::{Seal, Sealed};
-pub use simulated::{Call, SimulatedControl, SimulatedDriver};
+pub use simulated::{SimulatedControl, SimulatedDriver};
 
 use std::fmt;
 
@@ -58,6 +60,42 @@ pub struct Capabilities {
     pub ranges: Result<(), &'static str>,
     /// Whether an address can be read and written by this process.
     pub host_accessible: bool,
+}
+
+/// A kind of driver call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// [`Driver::allocate`]
+    Allocate,
+    /// [`Driver::free`]
+    Free,
+    /// [`Driver::reserve`]
+    Reserve,
+    /// [`Driver::release`]
+    Release,
+    /// [`Driver::map`]
+    Map,
+    /// [`Driver::unmap`]
+    Unmap,
+}
+
+impl Call {
+    /// The method's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Call::Allocate => "allocate",
+            Call::Free => "free",
+            Call::Reserve => "reserve",
+            Call::Release => "release",
+            Call::Map => "map",
+            Call::Unmap => "unmap",
+        }
+    }
+
+    /// Whether it asks for memory, or for addresses.
+    pub fn acquires(self) -> bool {
+        matches!(self, Call::Allocate | Call::Reserve | Call::Map)
+    }
 }
 
 /// Why a driver refused.

@@ -1,40 +1,64 @@
-//! Any driver with faults by script: calls that fail, and bytes that another process takes while it runs.
+//! Faults by script, over any driver: calls that fail, a device that shrinks, bytes that another process takes while it runs. Every
+//! call is counted.
 
-use super::{Address, Capabilities, DeviceMemory, Driver, DriverError, EventId};
-use std::collections::BTreeSet;
+use super::{Call, DeviceMemory, Driver, DriverError, Layer, Layered};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A driver that follows a [`Script`].
-pub struct Scripted<D> {
-    inner: D,
-    script: Script,
-}
+pub type Scripted<D> = Layered<Script, D>;
 
-/// The other end of a [`Scripted`] driver; cheap to clone.
+/// The other end of a [`Scripted`] or simulated driver: what a test does to the device while a pool uses it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Script(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    taken: u64,
-    acquiring_calls: u64,
+    calls: BTreeMap<Call, u64>,
+    /// Numbers of the calls, counted from the first, that fail.
     failing: BTreeSet<u64>,
+    /// Numbers among the calls that ask for memory, likewise.
+    failing_acquiring: BTreeSet<u64>,
+    capacity: Option<u64>,
+    taken: u64,
 }
 
 impl Script {
+    /// Lets a coming call of any kind fail: 0 is the next one.
+    pub fn fail_call(&self, calls_ahead: u64) {
+        let mut state = self.state();
+        let number = state.call_count() + calls_ahead;
+        state.failing.insert(number);
+    }
+
+    /// Lets the `number`-th call that asks for memory fail, counted from 0 at the start.
+    pub fn fail_acquiring_call(&self, number: u64) {
+        self.state().failing_acquiring.insert(number);
+    }
+
+    /// Limits the device's total bytes, below what it has; what is used stays used.
+    pub fn set_capacity(&self, capacity: u64) {
+        self.state().capacity = Some(capacity);
+    }
+
     /// Takes `bytes` for another process, in place of what it had taken before.
     pub fn take(&self, bytes: u64) {
         self.state().taken = bytes;
     }
 
-    /// Calls so far that ask for memory: `allocate`, `reserve`, `map`.
-    pub fn acquiring_calls(&self) -> u64 {
-        self.state().acquiring_calls
+    /// Calls so far, of one kind.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.state().calls.get(&call).copied().unwrap_or_default()
     }
 
-    /// Lets the `number`-th call that asks for memory fail, counted from 0 at the start.
-    pub fn fail_acquiring_call(&self, number: u64) {
-        self.state().failing.insert(number);
+    /// Calls so far, of all kinds.
+    pub fn call_count(&self) -> u64 {
+        self.state().call_count()
+    }
+
+    /// Calls so far that ask for memory.
+    pub fn acquiring_calls(&self) -> u64 {
+        self.state().acquiring_calls()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -42,133 +66,61 @@ impl Script {
     }
 }
 
-impl<D: Driver> Scripted<D> {
-    /// `inner`, with an empty script.
-    pub fn new(inner: D) -> Scripted<D> {
-        Scripted {
-            inner,
-            script: Script::default(),
-        }
+impl State {
+    fn call_count(&self) -> u64 {
+        self.calls.values().sum()
     }
 
-    /// The handle that writes the script.
-    pub fn script(&self) -> Script {
-        self.script.clone()
+    fn acquiring_calls(&self) -> u64 {
+        let acquiring = self.calls.iter().filter(|(call, _)| call.acquires());
+        acquiring.map(|(_, count)| count).sum()
     }
 
-    /// Counts a call that asks for `bytes` bytes, and refuses it if the script says so.
-    fn acquire(&self, bytes: u64) -> Result<(), DriverError> {
-        let mut state = self.script.state();
-        let number = state.acquiring_calls;
-        state.acquiring_calls += 1;
-        let DeviceMemory { free, total } = self.inner.memory();
-        let free = free.saturating_sub(state.taken);
-        if state.failing.remove(&number) {
-            return Err(DriverError::OutOfMemory {
-                requested: bytes,
-                free: 0,
-                total,
-            });
-        }
-        if bytes > free {
-            return Err(DriverError::OutOfMemory {
-                requested: bytes,
-                free,
-                total,
-            });
-        }
-        Ok(())
-    }
-}
-
-// SAFETY: every call is the inner driver's or refused.
-unsafe impl<D: Driver> Driver for Scripted<D> {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn memory(&self) -> DeviceMemory {
-        let DeviceMemory { free, total } = self.inner.memory();
-        let taken = self.script.state().taken;
+    fn memory(&self, DeviceMemory { free, total }: DeviceMemory) -> DeviceMemory {
+        let used = total - free;
+        let total = self.capacity.map_or(total, |capacity| capacity.min(total));
         DeviceMemory {
-            free: free.saturating_sub(taken),
+            free: total.saturating_sub(used).saturating_sub(self.taken),
             total,
         }
     }
+}
 
-    fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
-        self.acquire(bytes)?;
-        self.inner.allocate(bytes)
+impl Layer for Script {
+    fn before(
+        &self,
+        call: Call,
+        bytes: u64,
+        memory: &dyn Fn() -> DeviceMemory,
+    ) -> Result<(), DriverError> {
+        let mut state = self.state();
+        let (number, acquiring) = (state.call_count(), state.acquiring_calls());
+        *state.calls.entry(call).or_default() += 1;
+        let fails = state.failing.remove(&number)
+            || (call.acquires() && state.failing_acquiring.remove(&acquiring));
+        let DeviceMemory { free, total } = state.memory(memory());
+        match call {
+            Call::Allocate | Call::Map if fails || bytes > free => Err(DriverError::OutOfMemory {
+                requested: bytes,
+                free: if fails { 0 } else { free },
+                total,
+            }),
+            other if fails => Err(DriverError::Failed {
+                call: other.name(),
+                message: format!("call {number} fails by script"),
+            }),
+            _ => Ok(()),
+        }
     }
 
-    fn free(&self, address: Address) -> Result<(), DriverError> {
-        self.inner.free(address)
-    }
-
-    fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
-        // A range has nothing behind it: it takes addresses, not bytes.
-        self.acquire(0)?;
-        self.inner.reserve(bytes, unit)
-    }
-
-    fn release(&self, address: Address) -> Result<(), DriverError> {
-        self.inner.release(address)
-    }
-
-    fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
-        self.acquire(bytes)?;
-        self.inner.map(address, bytes)
-    }
-
-    fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
-        self.inner.unmap(address, bytes)
-    }
-
-    fn record_event(&self, queue: u64) -> EventId {
-        self.inner.record_event(queue)
-    }
-
-    fn event_done(&self, event: EventId) -> bool {
-        self.inner.event_done(event)
-    }
-
-    fn wait_event(&self, event: EventId) {
-        self.inner.wait_event(event);
+    fn memory(&self, below: DeviceMemory) -> DeviceMemory {
+        self.state().memory(below)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::driver::HostDriver;
-
-    #[test]
-    fn the_call_named_in_the_script_fails_once() {
-        let driver = Scripted::new(HostDriver::new(1 << 20));
-        driver.script().fail_acquiring_call(1);
-        let first = driver.allocate(4096).expect("the first call is good");
-        assert!(
-            driver.allocate(4096).is_err(),
-            "the second fails by the script"
-        );
-        let third = driver.allocate(4096).expect("the third is good again");
-        driver.free(first).expect("held");
-        driver.free(third).expect("held");
-        assert_eq!(driver.script().acquiring_calls(), 3);
-    }
-
-    #[test]
-    fn what_another_process_takes_cannot_be_allocated() {
-        let driver = Scripted::new(HostDriver::new(1 << 20));
-        driver.script().take((1 << 20) - 4096);
-        assert_eq!(driver.memory().free, 4096);
-        assert!(driver.allocate(8192).is_err());
-        driver.script().take(0);
-        let address = driver.allocate(8192).expect("given back");
-        driver.free(address).expect("held");
+impl<D: Driver> Scripted<D> {
+    /// The handle that writes the script.
+    pub fn script(&self) -> Script {
+        self.layer.clone()
     }
 }

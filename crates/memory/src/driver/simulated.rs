@@ -5,8 +5,11 @@
 //! maps can therefore be compared to the byte, also where equal sizes are told apart by address.
 
 use super::books::{Books, bad_unit};
-use super::{Address, Capabilities, DeviceMemory, Driver, DriverError, EventId};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use super::{
+    Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId, Layer, Script,
+};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,63 +19,36 @@ const PLACE_UNIT: u64 = 512;
 /// Addresses end below this.
 const TOP: u64 = 0x7f00_0000_0000;
 
-/// A kind of driver call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
-    /// [`Driver::allocate`]
-    Allocate,
-    /// [`Driver::free`]
-    Free,
-    /// [`Driver::reserve`]
-    Reserve,
-    /// [`Driver::release`]
-    Release,
-    /// [`Driver::map`]
-    Map,
-    /// [`Driver::unmap`]
-    Unmap,
-}
-
-impl Call {
-    /// The method's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Call::Allocate => "allocate",
-            Call::Free => "free",
-            Call::Reserve => "reserve",
-            Call::Release => "release",
-            Call::Map => "map",
-            Call::Unmap => "unmap",
-        }
-    }
-}
-
 /// A simulated device.
 #[derive(Clone, Debug)]
 pub struct SimulatedDriver {
     state: Arc<Mutex<State>>,
+    script: Script,
 }
 
-/// The other end of a [`SimulatedDriver`]: what a test or a script does to the device while a pool uses it.
+/// The other end of a [`SimulatedDriver`]: its script, its clock and its events.
 #[derive(Clone, Debug)]
 pub struct SimulatedControl {
     state: Arc<Mutex<State>>,
+    script: Script,
+}
+
+impl Deref for SimulatedControl {
+    type Target = Script;
+
+    fn deref(&self) -> &Script {
+        &self.script
+    }
 }
 
 #[derive(Debug)]
 struct State {
     books: Books,
-    /// Bytes that another process took: they are neither free nor ours.
-    taken: u64,
     /// Occupied addresses: start → end.
     occupied: BTreeMap<u64, u64>,
     /// Bytes → where pieces of this size go first.
     places: HashMap<u64, VecDeque<u64>>,
     ranges_supported: Result<(), &'static str>,
-    calls: BTreeMap<Call, u64>,
-    call_count: u64,
-    /// Numbers of the calls, counted from the first, that fail.
-    failing: BTreeSet<u64>,
     latencies: BTreeMap<Call, Duration>,
     time: Duration,
     /// Events stay undone while held.
@@ -87,19 +63,16 @@ impl SimulatedDriver {
         SimulatedDriver {
             state: Arc::new(Mutex::new(State {
                 books: Books::new(capacity),
-                taken: 0,
                 occupied: BTreeMap::new(),
                 places: HashMap::new(),
                 ranges_supported: Ok(()),
-                calls: BTreeMap::new(),
-                call_count: 0,
-                failing: BTreeSet::new(),
                 latencies: BTreeMap::new(),
                 time: Duration::ZERO,
                 events_held: false,
                 next_event: 0,
                 done_before: 0,
             })),
+            script: Script::default(),
         }
     }
 
@@ -130,74 +103,26 @@ impl SimulatedDriver {
     pub fn control(&self) -> SimulatedControl {
         SimulatedControl {
             state: Arc::clone(&self.state),
+            script: self.script.clone(),
         }
     }
 
-    /// Counts a call and its time; fails it if the script says so.
+    /// Counts a call for `bytes` bytes and its time; fails it if the script says so.
     fn begin(&self, call: Call, bytes: u64) -> Result<MutexGuard<'_, State>, DriverError> {
         let mut state = lock(&self.state);
-        *state.calls.entry(call).or_default() += 1;
         let latency = state.latencies.get(&call).copied().unwrap_or_default();
         state.time += latency;
-        let number = state.call_count;
-        state.call_count += 1;
-        if !state.failing.remove(&number) {
-            return Ok(state);
-        }
-        match call {
-            Call::Allocate | Call::Map => {
-                let DeviceMemory { total, .. } = state.books.memory();
-                Err(DriverError::OutOfMemory {
-                    requested: bytes,
-                    free: 0,
-                    total,
-                })
-            }
-            other => Err(DriverError::Failed {
-                call: other.name(),
-                message: format!("call {number} fails by script"),
-            }),
-        }
+        (self.script).before(call, bytes, &|| state.books.memory())?;
+        Ok(state)
     }
 }
 
 impl SimulatedControl {
-    /// Sets the device's total bytes; what is used stays used.
-    pub fn set_capacity(&self, capacity: u64) {
-        lock(&self.state).books.set_capacity(capacity);
-    }
-
-    /// Takes `bytes` of the device for another process, replacing what it had taken before.
-    pub fn take(&self, bytes: u64) {
-        lock(&self.state).taken = bytes;
-    }
-
-    /// Lets a coming call fail: 0 is the next one.
-    pub fn fail_call(&self, calls_ahead: u64) {
-        let mut state = lock(&self.state);
-        let number = state.call_count + calls_ahead;
-        state.failing.insert(number);
-    }
-
     /// Holds events back (they stay undone), or lets those recorded so far and all later ones be done.
     pub fn hold_events(&self, held: bool) {
         let mut state = lock(&self.state);
         state.events_held = held;
         state.done_before = state.next_event;
-    }
-
-    /// Calls so far, of one kind.
-    pub fn calls(&self, call: Call) -> u64 {
-        lock(&self.state)
-            .calls
-            .get(&call)
-            .copied()
-            .unwrap_or_default()
-    }
-
-    /// Calls so far, of all kinds.
-    pub fn call_count(&self) -> u64 {
-        lock(&self.state).call_count
     }
 
     /// The sum of all calls' latencies.
@@ -207,27 +132,6 @@ impl SimulatedControl {
 }
 
 impl State {
-    fn memory(&self) -> DeviceMemory {
-        let DeviceMemory { free, total } = self.books.memory();
-        DeviceMemory {
-            free: free.saturating_sub(self.taken),
-            total,
-        }
-    }
-
-    fn room_for(&self, bytes: u64) -> Result<(), DriverError> {
-        let DeviceMemory { free, total } = self.memory();
-        if bytes > free {
-            Err(DriverError::OutOfMemory {
-                requested: bytes,
-                free,
-                total,
-            })
-        } else {
-            Ok(())
-        }
-    }
-
     /// Occupies the next place meant for a piece of `bytes`, if there is one and it can be had.
     fn place_as_meant(&mut self, bytes: u64) -> Option<u64> {
         let address = self.places.get_mut(&bytes)?.pop_front()?;
@@ -282,16 +186,15 @@ unsafe impl Driver for SimulatedDriver {
     }
 
     fn memory(&self) -> DeviceMemory {
-        lock(&self.state).memory()
+        self.script.memory(lock(&self.state).books.memory())
     }
 
     fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
-        let mut state = self.begin(Call::Allocate, bytes)?;
         let whole = bytes
             .max(1)
             .checked_next_multiple_of(GRANULARITY)
             .unwrap_or(u64::MAX);
-        state.room_for(whole)?;
+        let mut state = self.begin(Call::Allocate, whole)?;
         let address = match state.place_as_meant(whole) {
             Some(address) => address,
             None => state.place(Call::Allocate, whole, GRANULARITY)?,
@@ -308,7 +211,7 @@ unsafe impl Driver for SimulatedDriver {
     }
 
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
-        let mut state = self.begin(Call::Reserve, bytes)?;
+        let mut state = self.begin(Call::Reserve, 0)?;
         if let Err(reason) = state.ranges_supported {
             return Err(DriverError::Unsupported {
                 call: "reserve",
@@ -336,13 +239,12 @@ unsafe impl Driver for SimulatedDriver {
 
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let mut state = self.begin(Call::Map, bytes)?;
-        state.room_for(bytes)?;
         state.books.may_map(address, bytes)?;
         state.books.add_mapped(address, bytes)
     }
 
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
-        let mut state = self.begin(Call::Unmap, bytes)?;
+        let mut state = self.begin(Call::Unmap, 0)?;
         state.books.remove_mapped(address, bytes)
     }
 

@@ -15,8 +15,9 @@
 //! assert_eq!(plan.lower_bound, 1536);
 //! # Ok::<(), plan::Violation>(())
 //! ```
+//!
+//! A [`crate::PlannedArena`] serves runs by plans.
 
-mod arena;
 mod csv;
 mod heuristic;
 mod lifetime;
@@ -27,7 +28,6 @@ mod solver;
 mod sweep;
 mod validate;
 
-pub use arena::Arena;
 pub use csv::{CSV_HEADER, CsvError, read_csv};
 pub use lifetime::{Lifetime, lower_bound};
 pub use solver::{DoesNotFit, Plan, SolveOptions, fit, solve};

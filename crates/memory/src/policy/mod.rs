@@ -197,8 +197,8 @@ pub struct Policy {
     settings: ProfileSettings,
     chunks_since_clear: u32,
     back_off: u32,
-    /// Kept bytes when the latest clear was decided.
-    kept_at_clear: u64,
+    /// Kept bytes when the latest clear was decided, until it is known what that freed.
+    kept_at_clear: Option<u64>,
     /// Kept bytes that a clear could not give back.
     ground_bytes: u64,
 }
@@ -210,7 +210,7 @@ impl Policy {
             settings,
             chunks_since_clear: 0,
             back_off: 1,
-            kept_at_clear: 0,
+            kept_at_clear: None,
             ground_bytes: 0,
         }
     }
@@ -247,7 +247,7 @@ impl Policy {
             return Decision::nothing();
         }
         self.chunks_since_clear = 0;
-        self.kept_at_clear = kept;
+        self.kept_at_clear = Some(kept);
         let collects = match reason {
             Reason::Forced => true,
             Reason::Fragmentation => false,
@@ -260,14 +260,19 @@ impl Policy {
         }
     }
 
-    /// What the latest decision gave back: a clear that freed nothing is not repeated on the same schedule.
+    /// What the latest decision gave back: a clear that freed nothing is not repeated on the same schedule. Rungs of the ladder
+    /// have no schedule, and nothing to learn.
     pub fn learn(&mut self, freed_bytes: u64) {
-        if freed_bytes == 0 {
-            self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
-            self.ground_bytes = self.kept_at_clear;
-        } else {
-            self.back_off = 1;
-            self.ground_bytes = 0;
+        match self.kept_at_clear.take() {
+            Some(kept) if freed_bytes == 0 => {
+                self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+                self.ground_bytes = kept;
+            }
+            Some(_) => {
+                self.back_off = 1;
+                self.ground_bytes = 0;
+            }
+            None => {}
         }
     }
 
@@ -369,12 +374,15 @@ mod tests {
             }
         }
         assert_eq!(clears, [5, 15, 35], "the time between doubles");
+        policy.decide(Event::Asked, books);
         policy.learn(1);
-        let decision = policy.decide(Event::ChunkDone, books);
+        let reasons: Vec<_> = (0..5)
+            .map(|_| policy.decide(Event::ChunkDone, books).reason)
+            .collect();
         assert_eq!(
-            decision.reason,
-            Reason::Cadence,
-            "five chunks have gone by, and a clear that freed something resets the schedule"
+            reasons.iter().position(|reason| *reason == Reason::Cadence),
+            Some(4),
+            "a clear that freed something resets the schedule"
         );
     }
 

@@ -10,8 +10,9 @@ use super::sizes::{self, PoolHalf};
 use crate::driver::{Address, Driver, DriverError, EventId};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Ranges beyond which a request too large for any range reserves no more.
-const RANGES_MAX: usize = 256;
+/// Ranges, and bytes of addresses in them, beyond which a request too large for any range reserves no more.
+const RANGES_MAX: u64 = 4096;
+const RANGES_BYTES_MAX: u64 = 1 << 46;
 
 /// The state that no shard owns.
 pub struct Global {
@@ -236,7 +237,9 @@ impl Exclusive<'_> {
             .saturating_mul(unit);
         // A request larger than any range leaves an empty one behind each time, which later requests use first: so PyTorch
         // does, and so it is done here as long as addresses last.
-        if request.rounded > bytes && self.global.ranges.len() >= RANGES_MAX {
+        let count = self.global.ranges.len() as u64;
+        let full = count >= RANGES_MAX || count.saturating_mul(bytes) >= RANGES_BYTES_MAX;
+        if request.rounded > bytes && full {
             let free = self.driver.memory().free;
             return Err(DriverError::OutOfMemory {
                 requested: request.rounded,

@@ -3,7 +3,7 @@
 use super::counters::{BOTH, Figure};
 use super::exclusive::Exclusive;
 use crate::stats::{Gauge, GaugeByPool};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The figures of a pool, with PyTorch's names and meanings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -40,8 +40,16 @@ pub struct PoolStatistics {
     pub num_device_alloc: u64,
     /// Segments given back and parts of ranges unmapped.
     pub num_device_free: u64,
-    /// The largest size that may be split; `u64::MAX` without a limit.
+    /// The largest size that may be split; `u64::MAX` without a limit, which PyTorch writes as −1.
+    #[serde(serialize_with = "limit_or_minus_one")]
     pub max_split_size: u64,
+}
+
+fn limit_or_minus_one<S: Serializer>(limit: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    match *limit {
+        u64::MAX => serializer.serialize_i64(-1),
+        limit => serializer.serialize_u64(limit),
+    }
 }
 
 /// Adds up the shards, whose peaks must be settled.

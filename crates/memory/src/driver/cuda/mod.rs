@@ -2,6 +2,11 @@
 //!
 //! A range is mapped unit by unit, each unit a physical allocation of its own, because the driver unmaps only what one map
 //! covered. A call that fails in the middle undoes what it did, so that a refusal changes nothing.
+//!
+//! Nothing in this program launches work on a CUDA queue, so queues are mere numbers here and their events count as done at once: a
+//! block that was used on several queues is free again when it is given back. Whoever launches work must record events of the queues
+//! behind those numbers in [`Driver::record_event`] first. What does not hang on that: before memory is unmapped the driver waits for
+//! all work in the context, and the library's own free waits likewise.
 
 mod error;
 mod platform;

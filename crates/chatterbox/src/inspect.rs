@@ -1,0 +1,94 @@
+//! What a model folder or a weight file holds, by part, without reading a weight.
+
+use crate::components::visit;
+use crate::config::Variant;
+use crate::weights::{Component, Source, StoredSummary, WeightsError, measure, summarise_file};
+use serde::Serialize;
+use sottovoce_tensor::Precision;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A description of stored weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// The folder or file.
+    pub name: String,
+    /// Which member of the family; absent for a lone file that does not say.
+    pub variant: Option<Variant>,
+    /// Its parts, in the order in which they speak.
+    pub parts: Vec<Part>,
+}
+
+/// One network's weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// The network; `other` for tensors that belong to none.
+    pub part: String,
+    /// What is stored.
+    #[serde(flatten)]
+    pub stored: StoredSummary,
+    /// Bytes in memory at each precision of its matrices. Weights converted before stay as they are.
+    pub loaded_bytes: BTreeMap<&'static str, u64>,
+    /// Tensors that inference has no use for and does not know.
+    pub surplus: Vec<String>,
+    /// Why it cannot be loaded: the tensor that is missing or of another shape.
+    pub problem: Option<String>,
+}
+
+impl Inspection {
+    /// Describes a model.
+    pub fn of(source: &Source) -> Inspection {
+        let mut parts: Vec<Part> = (source.summaries().into_iter())
+            .map(|(component, stored)| Part {
+                part: component.map_or("other", Component::tag).to_owned(),
+                stored,
+                loaded_bytes: BTreeMap::new(),
+                surplus: Vec::new(),
+                problem: None,
+            })
+            .collect();
+        for component in Component::ALL {
+            let Some(part) = parts.iter_mut().find(|part| part.part == component.tag()) else {
+                continue;
+            };
+            for precision in Precision::ALL {
+                let measured = measure(source, component, precision, |loader| {
+                    visit(component, source.config(), loader)
+                });
+                match measured {
+                    Ok((bytes, surplus)) => {
+                        part.loaded_bytes.insert(precision.name(), bytes as u64);
+                        part.surplus = surplus;
+                    }
+                    Err(error) => part.problem = Some(error.to_string()),
+                }
+            }
+        }
+        Inspection {
+            name: source.name().to_owned(),
+            variant: Some(source.config().variant),
+            parts,
+        }
+    }
+
+    /// Describes a weight file that may be only a part of a model.
+    ///
+    /// # Errors
+    /// If it is no weight file, or a damaged one.
+    pub fn of_file(path: &Path) -> Result<Inspection, WeightsError> {
+        let parts = (summarise_file(path)?.into_iter())
+            .map(|(component, stored)| Part {
+                part: component.map_or("other", Component::tag).to_owned(),
+                stored,
+                loaded_bytes: BTreeMap::new(),
+                surplus: Vec::new(),
+                problem: None,
+            })
+            .collect();
+        Ok(Inspection {
+            name: path.display().to_string(),
+            variant: None,
+            parts,
+        })
+    }
+}

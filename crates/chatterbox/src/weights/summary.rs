@@ -1,0 +1,81 @@
+//! What files hold, counted by network.
+
+use super::convert::{PackedKind, PackedTensor};
+use super::file::{StoredTensor, WeightFile};
+use super::{Component, Source, WeightsError};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Counts of stored tensors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StoredSummary {
+    /// Tensors.
+    pub tensors: u64,
+    /// Their elements.
+    pub parameters: u64,
+    /// Their bytes in the file.
+    pub stored_bytes: u64,
+    /// Bytes by element type; converted tensors by precision.
+    pub types: BTreeMap<String, u64>,
+}
+
+impl StoredSummary {
+    fn add(&mut self, stored: &StoredTensor, packed: Option<&PackedTensor>) {
+        let bytes = stored.bytes.len() as u64;
+        let (kind, elements) = match packed {
+            Some(tensor) => {
+                let kind = match tensor.kind {
+                    PackedKind::Vector => "f32".to_owned(),
+                    PackedKind::Matrix(precision) => precision.to_string(),
+                };
+                // What a list claims need not fit.
+                (kind, tensor.rows.saturating_mul(tensor.columns))
+            }
+            None => (
+                stored.dtype.to_string().to_lowercase(),
+                stored.shape.iter().product(),
+            ),
+        };
+        self.tensors += 1;
+        self.parameters = self.parameters.saturating_add(elements as u64);
+        self.stored_bytes += bytes;
+        *self.types.entry(kind).or_default() += bytes;
+    }
+}
+
+/// Counts by network, in their order; `None` are tensors of no network.
+pub type Summaries = Vec<(Option<Component>, StoredSummary)>;
+
+fn summarise<'f>(files: impl Iterator<Item = &'f WeightFile>) -> Summaries {
+    let order = |name: &str| {
+        (Component::ALL.iter())
+            .position(|component| component.owns(name))
+            .unwrap_or(Component::ALL.len())
+    };
+    let mut summaries: BTreeMap<usize, StoredSummary> = BTreeMap::new();
+    for file in files {
+        for (name, stored) in &file.tensors {
+            let summary = summaries.entry(order(name)).or_default();
+            summary.add(stored, file.packed.get(name));
+        }
+    }
+    (summaries.into_iter())
+        .map(|(place, summary)| (Component::ALL.get(place).copied(), summary))
+        .collect()
+}
+
+impl Source {
+    /// What its files hold; nothing for a synthetic source.
+    pub fn summaries(&self) -> Summaries {
+        summarise(self.files().iter())
+    }
+}
+
+/// What one weight file holds, whether it is a whole model or not.
+///
+/// # Errors
+/// If it is no weight file, or a damaged one.
+pub fn summarise_file(path: &Path) -> Result<Summaries, WeightsError> {
+    Ok(summarise(std::iter::once(&WeightFile::open(path)?)))
+}

@@ -1,0 +1,108 @@
+//! Drivers over drivers: each layer adds one thing, and what it does not touch is the driver's below.
+
+use super::{Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId};
+
+/// What a layer adds: checks before calls, notes after them. It is also the handle to itself: its clones share its state.
+pub trait Layer: Clone + Default + Send + Sync {
+    /// Lets a call that asks for `bytes` bytes pass, or refuses it; `memory` is what the driver below has.
+    ///
+    /// # Errors
+    /// If the layer refuses the call, which then does not reach the driver.
+    fn before(
+        &self,
+        _call: Call,
+        _bytes: u64,
+        _memory: &dyn Fn() -> DeviceMemory,
+    ) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    /// A piece was got.
+    fn allocated(&self, _address: Address, _bytes: u64) {}
+
+    /// A piece was given back.
+    fn freed(&self, _address: Address) {}
+
+    /// What the device's memory looks like through the layer.
+    fn memory(&self, below: DeviceMemory) -> DeviceMemory {
+        below
+    }
+}
+
+/// A driver with a layer over it.
+pub struct Layered<L, D> {
+    pub(super) layer: L,
+    below: D,
+}
+
+impl<L: Layer, D: Driver> Layered<L, D> {
+    /// `below` with a fresh layer.
+    pub fn new(below: D) -> Layered<L, D> {
+        Layered {
+            layer: L::default(),
+            below,
+        }
+    }
+
+    fn pass(&self, call: Call, bytes: u64) -> Result<&D, DriverError> {
+        self.layer
+            .before(call, bytes, &|| self.below.memory())
+            .map(|()| &self.below)
+    }
+}
+
+// SAFETY: every call is the driver's below, or refused.
+unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
+    fn name(&self) -> &str {
+        self.below.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.below.capabilities()
+    }
+
+    fn memory(&self) -> DeviceMemory {
+        self.layer.memory(self.below.memory())
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
+        let address = self.pass(Call::Allocate, bytes)?.allocate(bytes)?;
+        self.layer.allocated(address, bytes);
+        Ok(address)
+    }
+
+    fn free(&self, address: Address) -> Result<(), DriverError> {
+        self.pass(Call::Free, 0)?.free(address)?;
+        self.layer.freed(address);
+        Ok(())
+    }
+
+    fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
+        // A range has nothing behind it: it takes addresses, not bytes.
+        self.pass(Call::Reserve, 0)?.reserve(bytes, unit)
+    }
+
+    fn release(&self, address: Address) -> Result<(), DriverError> {
+        self.pass(Call::Release, 0)?.release(address)
+    }
+
+    fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        self.pass(Call::Map, bytes)?.map(address, bytes)
+    }
+
+    fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        self.pass(Call::Unmap, 0)?.unmap(address, bytes)
+    }
+
+    fn record_event(&self, queue: u64) -> EventId {
+        self.below.record_event(queue)
+    }
+
+    fn event_done(&self, event: EventId) -> bool {
+        self.below.event_done(event)
+    }
+
+    fn wait_event(&self, event: EventId) {
+        self.below.wait_event(event);
+    }
+}

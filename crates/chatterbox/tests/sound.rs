@@ -8,9 +8,9 @@ use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_formats::safetensors::{Header, read_header};
-use sottovoce_memory::Memory;
+use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{Context, Precision, Threads, Workspace};
+use sottovoce_tensor::{Context, Precision, Threads, Vector, Workspace};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -249,9 +249,13 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
     )
     .unwrap()
     .network;
+    let owner = Owner::new(Region::Voice, "test");
+    let x_vector = fixture.floats("bare.flow_x_vector");
+    let numbers = Vector::together(&memory, owner, &[&[], &x_vector]).unwrap();
     let voice = Arc::new(FlowVoice {
-        speaker_vector: fixture.floats("bare.flow_x_vector"),
-        ..FlowVoice::default()
+        prompt_tokens: Vec::new(),
+        prompt_mel: numbers[0].clone(),
+        speaker_vector: numbers[1].clone(),
     });
     let tokens: Vec<u32> = (0..60).map(|place| place * 7 % 40).collect();
     let speak = |chunk: usize, context: usize| {

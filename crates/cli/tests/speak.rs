@@ -83,11 +83,7 @@ fn a_text_becomes_a_wav_file_with_sound_in_it() {
         (seconds - (bytes.len() - 44) as f64 / 48_000.0).abs() < 1e-6,
         "the figures must tell the file's length"
     );
-    assert!(
-        words(&output).contains("RTF") && words(&output).contains("first audio"),
-        "{}",
-        words(&output)
-    );
+    assert_eq!(words(&output), "", "nothing is said where nobody sees it");
 }
 
 #[test]
@@ -307,5 +303,9 @@ fn a_reader_that_goes_away_ends_the_program() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert!(!words(&output).contains("panicked"), "{}", words(&output));
+    assert!(
+        output.status.success() && words(&output).is_empty(),
+        "{}",
+        words(&output)
+    );
 }

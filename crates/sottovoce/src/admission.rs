@@ -38,6 +38,8 @@ pub(crate) struct Admission {
     limits: Limits,
     live: BTreeMap<Ticket, u64>,
     waiting: VecDeque<(Ticket, u64)>,
+    /// Bytes that others than streams have taken of the limit.
+    taken: u64,
     held: bool,
     /// Mean time that a stream keeps its place.
     typical_stay: Duration,
@@ -52,6 +54,7 @@ impl Admission {
             limits,
             live: BTreeMap::new(),
             waiting: VecDeque::new(),
+            taken: 0,
             held: false,
             typical_stay: STAY_AT_FIRST,
         }
@@ -107,6 +110,17 @@ impl Admission {
         self.held = held;
     }
 
+    /// From now on `bytes` of the limit are taken by others than streams.
+    pub fn set_taken(&mut self, bytes: u64) {
+        self.taken = bytes;
+    }
+
+    /// Whether the streams under way, and at least one of `stream_bytes`, fit beside `bytes` taken by others.
+    pub fn leaves_room(&self, bytes: u64, stream_bytes: u64) -> bool {
+        let streams = self.live_bytes().max(stream_bytes);
+        streams.saturating_add(bytes) <= self.limits.bytes_max
+    }
+
     pub fn live(&self) -> usize {
         self.live.len()
     }
@@ -130,7 +144,11 @@ impl Admission {
         let held = self.held && !self.live.is_empty();
         !held
             && self.live.len() < self.limits.streams_max
-            && self.live_bytes().saturating_add(bytes) <= self.limits.bytes_max
+            && self
+                .live_bytes()
+                .saturating_add(bytes)
+                .saturating_add(self.taken)
+                <= self.limits.bytes_max
     }
 }
 
@@ -239,6 +257,21 @@ mod tests {
         admission.hold(true);
         assert_eq!(admitted(&mut admission), [1]);
         admission.leave(1, STAY);
+        assert_eq!(admitted(&mut admission), [2]);
+    }
+
+    #[test]
+    fn what_voices_take_leaves_fewer_places_but_never_none() {
+        let mut admission = admission(30, 3, 8);
+        assert!(admission.leaves_room(20, 10));
+        assert!(!admission.leaves_room(21, 10), "not even one would fit");
+        admission.set_taken(11);
+        for ticket in 1..=2 {
+            admission.request(ticket, 10, true).unwrap();
+        }
+        assert_eq!(admitted(&mut admission), [1]);
+        assert!(!admission.leaves_room(21, 10));
+        admission.set_taken(0);
         assert_eq!(admitted(&mut admission), [2]);
     }
 

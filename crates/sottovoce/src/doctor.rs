@@ -142,9 +142,11 @@ fn control_group_limit() -> Option<u64> {
         "/sys/fs/cgroup/memory.max",
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",
     ];
-    files
+    let limit = files
         .iter()
-        .find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
+        .find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
+    // The older interface spells "no limit" as a number that no machine has.
+    limit.filter(|&bytes: &u64| bytes < 1 << 60)
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]

@@ -12,7 +12,7 @@ use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
 use crate::stream::{Delivery, Stream};
-use crate::voice::{Voice, VoiceSource};
+use crate::voice::{Voice, VoiceParts, VoicePlace, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_chatterbox::config::Variant;
@@ -20,12 +20,13 @@ use sottovoce_chatterbox::voice::{PreparedVoice, Preparer, VoiceError, check_rec
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 use sottovoce_memory::Memory;
-use sottovoce_memory::stats::MetricsRecorder;
+use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use sottovoce_tensor::Threads;
 use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     budget_bytes: Option<u64>,
     plan: MemoryPlan,
     default_voice: Option<Voice>,
+    /// Bytes of all voices but the default one.
+    voices_bytes: Arc<AtomicU64>,
     model: Weights,
     desk: Mutex<Desk>,
     changed: Condvar,
@@ -88,6 +91,8 @@ impl Shared {
     /// The next request whose turn it is.
     pub fn next_admitted(&self) -> Option<Job> {
         let mut desk = self.desk();
+        let taken = self.voices_taken(0);
+        desk.admission.set_taken(taken);
         let ticket = desk.admission.admit()?;
         desk.jobs.remove(&ticket)
     }
@@ -121,6 +126,14 @@ impl Shared {
     fn set_monitoring(&self, monitoring: bool) {
         let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
         recorder.set_monitoring(monitoring);
+    }
+
+    /// Bytes of voices, `further` ones included, beyond those that were reckoned with: one for each stream.
+    fn voices_taken(&self, further: u64) -> u64 {
+        let reckoned =
+            (self.plan.prepared_voice_bytes).saturating_mul(self.plan.streams_fit as u64);
+        let there = self.voices_bytes.load(Ordering::Relaxed);
+        there.saturating_add(further).saturating_sub(reckoned)
     }
 
     /// Makes the worker look at its streams again.
@@ -194,9 +207,16 @@ impl Engine {
         let pipeline = Pipeline::load(&model, &memory, precision, cache, extent, &recordings, cpu)?;
         let holdings = Arc::new(Holdings::new(memory, pipeline.pages().clone()));
         let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
-        let default_voice = default_voice(&model, prompts)?;
+        let default_voice = {
+            let _open = holdings.open();
+            default_voice(&model, prompts)?
+                .map(|parts| parts.keep(holdings.memory(), None))
+                .transpose()?
+        };
         let limits = Limits {
-            bytes_max: plan.stream_bytes.saturating_mul(plan.streams_fit as u64),
+            bytes_max: options.memory.map_or(u64::MAX, |budget| {
+                budget.saturating_sub(plan.total_bytes(0))
+            }),
             streams_max: plan.streams_fit,
             waiting_max: options.waiting_max,
         };
@@ -214,6 +234,7 @@ impl Engine {
             budget_bytes,
             plan,
             default_voice,
+            voices_bytes: Arc::default(),
             model,
             desk: Mutex::new(desk),
             changed: Condvar::new(),
@@ -287,7 +308,42 @@ impl Engine {
             name: name.clone(),
             reason: error.to_string(),
         })?;
-        Ok(Voice::prepared(name, prepared, config))
+        self.keep_voice(VoiceParts {
+            name,
+            prepared,
+            config: Some(Arc::new(config.clone())),
+        })
+    }
+
+    /// Puts a voice where the budget has room for it beside the streams.
+    fn keep_voice(&self, parts: VoiceParts) -> Result<Voice, Error> {
+        let shared = &self.handle.shared;
+        let bytes = parts.bytes();
+        let desk = shared.desk();
+        let taken = shared.voices_taken(bytes);
+        if !(desk.admission).leaves_room(taken, shared.plan.stream_bytes) {
+            let live = desk.admission.live();
+            drop(desk);
+            let needed = shared.plan.total_bytes(live.max(1)).saturating_add(taken);
+            return Err(Error::Budget {
+                budget_bytes: shared.budget_bytes.unwrap_or(u64::MAX),
+                needed_bytes: needed,
+                plan: format!("voice {:?} takes {}", parts.name, Bytes(bytes)),
+                hint: Some("let go of voices that nobody speaks with".into()),
+            });
+        }
+        let place = VoicePlace::new(&shared.voices_bytes, bytes);
+        drop(desk);
+        let _open = shared.holdings.open();
+        Ok(parts.keep(shared.holdings.memory(), Some(place))?)
+    }
+
+    /// A voice like `voice` with its speaker changed a little, the same for the same seed: for trying many voices.
+    ///
+    /// # Errors
+    /// If the budget has no room for a further voice.
+    pub fn varied_voice(&self, voice: &Voice, seed: u64) -> Result<Voice, Error> {
+        self.keep_voice(VoiceParts::varied(voice, seed))
     }
 
     /// The networks for this are loaded now and given back at the end.
@@ -321,7 +377,11 @@ impl Engine {
             VoiceError::Weights(error) => Error::weights(shared.model.name(), error),
             error => failed(error.to_string()),
         })?;
-        Ok(Voice::prepared(name.clone(), prepared, config))
+        self.keep_voice(VoiceParts {
+            name: name.clone(),
+            prepared,
+            config: Some(Arc::new(config.clone())),
+        })
     }
 
     fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {
@@ -386,6 +446,7 @@ impl Engine {
             }
         }
         let ticket = desk.next_ticket;
+        desk.admission.set_taken(shared.voices_taken(0));
         let waits = options.when_full == WhenFull::Wait;
         if let Err(refusal) = desk
             .admission

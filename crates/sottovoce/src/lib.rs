@@ -16,6 +16,8 @@
 
 mod admission;
 pub mod bench;
+#[cfg(test)]
+mod borders;
 pub mod doctor;
 mod engine;
 mod error;
@@ -38,6 +40,7 @@ pub mod validate;
 mod voice;
 mod voice_store;
 mod worker;
+mod workspaces;
 
 pub use engine::Engine;
 pub use error::Error;

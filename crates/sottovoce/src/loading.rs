@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use crate::plan::{Extent, Recordings, reckon};
 use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
-use crate::voice::Voice;
+use crate::voice::VoiceParts;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::voice::PreparedVoice;
@@ -12,6 +12,7 @@ use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::Precision;
 use sottovoce_tensor::cpu::Cpu;
+use std::sync::Arc;
 
 /// The voice inside the program: config, tokenizer and weights in one file, made by `training/`.
 const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
@@ -80,7 +81,7 @@ pub fn inspect(source: &Source) -> Result<Inspection, Error> {
 const DEFAULT_VOICE_FILES: [&str; 2] = ["voice.safetensors", "conds.pt"];
 
 /// The voice that comes with a model, if one does; random weights get a random one, and pico's speaker lies in its weights.
-pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<Voice>, Error> {
+pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<VoiceParts>, Error> {
     let config = weights.config();
     let found = weights.folder().and_then(|folder| {
         DEFAULT_VOICE_FILES
@@ -90,7 +91,7 @@ pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<V
     });
     let Some(path) = found else {
         let invented = weights.is_synthetic() || !prompts;
-        return Ok(invented.then(|| Voice::random(config, prompts)));
+        return Ok(invented.then(|| VoiceParts::random(config, prompts)));
     };
     let bytes = std::fs::read(&path).map_err(|source| Error::file(&path, source))?;
     let name = path.display().to_string();
@@ -98,7 +99,11 @@ pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<V
         name,
         reason: error.to_string(),
     })?;
-    Ok(Some(Voice::prepared("default".into(), prepared, config)))
+    Ok(Some(VoiceParts {
+        name: "default".into(),
+        prepared,
+        config: Some(Arc::new(config.clone())),
+    }))
 }
 
 /// What will be loaded.

@@ -4,18 +4,12 @@ use crate::holdings::Holdings;
 use crate::metrics::EngineMetrics;
 use crate::settings::Profile;
 use sottovoce_memory::OutOfMemory;
-use sottovoce_memory::policy::{Action, Event, Observation, Policy, ProfileSettings, rung};
-use sottovoce_memory::stats::MetricsRecorder;
+use sottovoce_memory::policy::{
+    Action, Decision, Done, Event, Observation, Policy, ProfileSettings, Reclaim,
+};
+use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-/// What the manager can give back beyond the pool's own cache.
-pub(crate) trait Reclaim {
-    /// Drops what can be made again.
-    fn drop_caches(&mut self);
-    /// Lets no further stream in before one has ended.
-    fn hold_admissions(&mut self);
-}
 
 /// Decides with the policy, acts on the engine, and keeps count.
 pub(crate) struct StreamingMemoryManager {
@@ -78,25 +72,7 @@ impl StreamingMemoryManager {
             reserved_bytes: now.reserved_bytes,
         };
         let decision = self.policy.decide(event, books);
-        if decision.actions.is_empty() {
-            return Vec::new();
-        }
-        for action in &decision.actions {
-            self.act(*action, reclaim);
-        }
-        metrics.memory = self.recorder().metrics();
-        let (_, after) = self.holdings.look();
-        self.policy
-            .learn(now.reserved_bytes.saturating_sub(after.reserved_bytes));
-        *metrics
-            .clears
-            .entry(decision.reason.name().to_owned())
-            .or_insert(0) += 1;
-        decision
-            .actions
-            .iter()
-            .map(|action| describe(*action, decision.reason.name()))
-            .collect()
+        self.carry_out(&decision, reclaim, metrics)
     }
 
     /// Memory is short: climbs to rung `attempt`. `None` when there is none left; what was done otherwise.
@@ -110,30 +86,36 @@ impl StreamingMemoryManager {
         if attempt == 0 {
             metrics.out_of_memory += 1;
         }
-        let action = rung(error.kind, attempt)?;
-        self.act(action, reclaim);
-        metrics.memory = self.recorder().metrics();
-        *metrics
-            .clears
-            .entry("out of memory".to_owned())
-            .or_insert(0) += 1;
-        Some(describe(action, "out of memory"))
+        let event = Event::OutOfMemory {
+            kind: error.kind,
+            attempt,
+        };
+        let decision = self.policy.decide(event, Observation::default());
+        let done = self.carry_out(&decision, reclaim, metrics);
+        (!done.is_empty()).then(|| done.join(", "))
     }
 
-    fn act(&mut self, action: Action, reclaim: &mut dyn Reclaim) {
-        self.recorder().acted(action);
-        match action {
-            Action::TrimPool => {
-                self.holdings.trim();
-            }
-            Action::RunReclaimHooks => {
-                reclaim.drop_caches();
-                self.holdings.trim();
-            }
-            // The workspace is one planned arena that running streams need as it is: a smaller one would change their sound.
-            Action::ShrinkWorkspace => {}
-            Action::HoldAdmissions => reclaim.hold_admissions(),
+    fn carry_out(
+        &mut self,
+        decision: &Decision,
+        reclaim: &mut dyn Reclaim,
+        metrics: &mut EngineMetrics,
+    ) -> Vec<String> {
+        if decision.actions.is_empty() {
+            return Vec::new();
         }
+        let done = decision.carry_out(reclaim);
+        self.policy
+            .learn(done.iter().map(|done| done.freed_bytes).sum());
+        let mut recorder = self.recorder();
+        for done in &done {
+            recorder.acted(done.action);
+        }
+        metrics.memory = recorder.metrics();
+        drop(recorder);
+        let reason = decision.reason.name().to_owned();
+        *metrics.clears.entry(reason).or_insert(0) += 1;
+        done.iter().map(describe).collect()
     }
 
     fn recorder(&self) -> MutexGuard<'_, MetricsRecorder> {
@@ -154,12 +136,16 @@ fn settings(
     settings
 }
 
-fn describe(action: Action, reason: &str) -> String {
-    let what = match action {
+fn describe(done: &Done) -> String {
+    let what = match done.action {
         Action::TrimPool => "gave kept memory back",
         Action::RunReclaimHooks => "dropped caches",
-        Action::ShrinkWorkspace => "kept the workspace, which running streams need",
+        Action::ShrinkWorkspace => "made the workspace as small as those under way need",
         Action::HoldAdmissions => "held newcomers",
     };
-    format!("{what} ({reason})")
+    format!(
+        "{what}, {} ({})",
+        Bytes(done.freed_bytes),
+        done.reason.name()
+    )
 }

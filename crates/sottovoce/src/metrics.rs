@@ -15,8 +15,10 @@ pub struct MemoryPlan {
     pub weights_bytes: u64,
     /// The one workspace of the worker.
     pub workspace_bytes: u64,
-    /// One prepared voice.
+    /// One prepared voice, with T3's keys and values of it.
     pub voice_bytes: u64,
+    /// Of that, what a voice takes as long as it is there; the rest can be made again.
+    pub prepared_voice_bytes: u64,
     /// The worst case of one stream.
     pub stream_bytes: u64,
     /// Streams that fit together.

@@ -2,10 +2,11 @@
 
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::plan::{Extent, Recordings};
+use crate::plan::{Extent, Networks, Recordings, record};
 use crate::settings::StreamOptions;
 use crate::text_stage::TextStage;
 use crate::voice::{Voice, VoiceInner};
+use crate::workspaces::Workspaces;
 use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowState};
@@ -17,7 +18,7 @@ use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{CachePrecision, Context, Precision, Workspace};
+use sottovoce_tensor::{CachePrecision, Context, Precision};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
@@ -55,18 +56,11 @@ pub(crate) struct Pipeline {
     voices: Vec<Weak<VoiceInner>>,
 }
 
-/// One for each kind of run, all in one arena.
-struct Workspaces {
-    prefix: Workspace,
-    prefill: Workspace,
-    step: Workspace,
-    flow: Workspace,
-    vocoder: Workspace,
-}
-
 /// One stream's way through the model.
 pub(crate) struct Utterance {
     state: T3State,
+    /// What its runs need of the workspaces.
+    extent: Extent,
     /// What was reckoned with for a stream's own positions.
     positions_max: usize,
     sampling: SamplingConfig,
@@ -118,6 +112,16 @@ impl Utterance {
         self.generated
     }
 
+    /// What runs of several need of the workspaces.
+    pub fn extent_together<'a>(utterances: impl Iterator<Item = &'a Utterance>) -> Extent {
+        let mut together = Extent::default();
+        for (index, utterance) in utterances.enumerate() {
+            together = together.union(&utterance.extent);
+            together.streams = index + 1;
+        }
+        together
+    }
+
     /// Sees to it that there are pages for `count` more positions.
     fn make_room(&mut self, count: usize, holdings: &Holdings) -> Result<(), Error> {
         let needed = self.state.own_positions() + count;
@@ -165,21 +169,10 @@ impl Pipeline {
         })
         .map_err(failed)?
         .network;
-        let planned = Workspace::planned_together(memory, &recordings.all(), "workspace")?;
-        let [prefix, prefill, step, flow_workspace, vocoder_workspace] =
-            <[Workspace; 5]>::try_from(planned).map_err(|_| Error::Synthesis {
-                reason: "a workspace is missing".into(),
-            })?;
         Ok(Pipeline {
             text: TextStage::open(source)?,
             store: t3.store(memory, cache, usize::MAX),
-            workspaces: Workspaces {
-                prefix,
-                prefill,
-                step,
-                flow: flow_workspace,
-                vocoder: vocoder_workspace,
-            },
+            workspaces: Workspaces::reserve(memory, recordings, extent)?,
             config,
             cpu,
             t3,
@@ -202,9 +195,12 @@ impl Pipeline {
         text: &str,
         voice: &Voice,
         options: &StreamOptions,
+        holdings: &Holdings,
     ) -> Result<Utterance, Error> {
         let sentences = self.text.sentences(text)?;
         let text_tokens = sentences.iter().map(|s| s.tokens.len() as u64).sum();
+        let extent = self.extent_of(&sentences, voice, options);
+        self.fit(&extent, holdings)?;
         let prefix = self.prefix(voice, options.exaggeration)?;
         let defaults = self.config.t3.sampling;
         let sampling = SamplingConfig {
@@ -232,6 +228,7 @@ impl Pipeline {
         state.reserve(longest.max().unwrap_or(0))?;
         Ok(Utterance {
             state,
+            extent,
             positions_max: self.extent.positions(),
             sampling,
             seed: options.seed,
@@ -249,6 +246,56 @@ impl Pipeline {
             generated: 0,
             crossed: false,
         })
+    }
+
+    /// What the runs of one stream need of the workspaces.
+    fn extent_of(&self, sentences: &[Sentence], voice: &Voice, options: &StreamOptions) -> Extent {
+        let inner = &voice.inner;
+        Extent {
+            streams: 1,
+            text_tokens: (sentences.iter().map(|sentence| sentence.tokens.len()))
+                .max()
+                .unwrap_or(0),
+            speech_tokens: self.extent.speech_tokens,
+            voice_tokens: (inner.prompt_tokens.len()).min(self.config.t3.prompt_token_count_max),
+            flow_prompt_tokens: inner.flow.prompt_tokens.len(),
+            chunk_tokens: options.chunk_size,
+            context_tokens: options.context_window,
+        }
+    }
+
+    /// Sees to it that the workspaces hold a run of `extent`: after they were shrunk they may have to grow again.
+    fn fit(&mut self, extent: &Extent, holdings: &Holdings) -> Result<(), Error> {
+        if self.workspaces.hold(extent) {
+            return Ok(());
+        }
+        self.exchange(self.workspaces.extent().union(extent), holdings)
+    }
+
+    /// Makes the workspaces as small as those under way, who need `extent`, allow; the bytes that this gave back. What they say stays
+    /// the same.
+    pub fn shrink(&mut self, extent: &Extent, holdings: &Holdings) -> u64 {
+        if extent == self.workspaces.extent() {
+            return 0;
+        }
+        let before = holdings.memory().statistics().held_bytes();
+        // Without room for the smaller ones beside the larger ones, these stay.
+        let exchanged = self.exchange(*extent, holdings);
+        let after = holdings.memory().statistics().held_bytes();
+        exchanged.map_or(0, |()| before.saturating_sub(after))
+    }
+
+    /// Reserves workspaces for runs of `extent`, then gives back those that were there.
+    fn exchange(&mut self, extent: Extent, holdings: &Holdings) -> Result<(), Error> {
+        let networks = Networks {
+            t3: &self.t3,
+            flow: &self.flow,
+            vocoder: &self.vocoder,
+        };
+        let recordings = record(networks, &self.config, &extent, &self.cpu)?;
+        let _open = holdings.open();
+        self.workspaces = Workspaces::reserve(holdings.memory(), &recordings, extent)?;
+        Ok(())
     }
 
     /// Drops what can be made again: prefixes of voices with which nobody speaks.
@@ -272,6 +319,8 @@ impl Pipeline {
         if under_way.is_empty() {
             return Ok(());
         }
+        let together = Utterance::extent_together(under_way.iter().map(|utterance| &**utterance));
+        self.fit(&together, holdings)?;
         for utterance in &mut under_way {
             utterance.make_room(1, holdings)?;
         }
@@ -404,7 +453,7 @@ impl Pipeline {
         self.workspaces.prefix.restart();
         let ctx = Context::new(&self.workspaces.prefix, &self.cpu);
         let conditioning = VoiceConditioning {
-            speaker_embedding: &inner.speaker_embedding,
+            speaker_embedding: inner.speaker_embedding.data(),
             prompt_tokens: &inner.prompt_tokens,
         };
         let owner = Owner::new(Region::Voice, "prefix");

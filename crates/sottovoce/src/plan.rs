@@ -11,7 +11,7 @@ use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, measure};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{CachePrecision, Context, Precision, Recording, Workspace};
+use sottovoce_tensor::{CachePrecision, Context, Precision, Recording, Vector, Workspace};
 use std::sync::Arc;
 
 /// What is reserved is rounded up to whole pages of the system.
@@ -20,7 +20,7 @@ pub(crate) const PAGE_BYTES: u64 = 4096;
 const DRY_BYTES: u64 = 1 << 46;
 
 /// The largest of everything that a run may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Streams in one step.
     pub streams: usize,
@@ -63,13 +63,34 @@ impl Extent {
 }
 
 impl Extent {
+    /// What holds a run of either.
+    pub fn union(&self, other: &Extent) -> Extent {
+        Extent {
+            streams: self.streams.max(other.streams),
+            text_tokens: self.text_tokens.max(other.text_tokens),
+            speech_tokens: self.speech_tokens.max(other.speech_tokens),
+            voice_tokens: self.voice_tokens.max(other.voice_tokens),
+            flow_prompt_tokens: self.flow_prompt_tokens.max(other.flow_prompt_tokens),
+            chunk_tokens: self.chunk_tokens.max(other.chunk_tokens),
+            context_tokens: self.context_tokens.max(other.context_tokens),
+        }
+    }
+
     /// Positions of a stream in T3, the voice's not counted.
     pub fn positions(&self) -> usize {
         self.text_tokens + START_TOKENS + self.speech_tokens
     }
 }
 
-/// Networks without weights behind them, for dry runs.
+/// The networks of a model, for dry runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Networks<'a> {
+    pub t3: &'a T3,
+    pub flow: &'a Flow,
+    pub vocoder: &'a Vocoder,
+}
+
+/// Networks without weights behind them.
 struct DryNetworks {
     t3: T3,
     flow: Flow,
@@ -108,7 +129,12 @@ pub(crate) fn reckon(
 ) -> Result<(MemoryPlan, Recordings), Error> {
     let networks = dry_networks(source, precision)?;
     let config = source.config();
-    let recordings = record(&networks, config, extent, cpu)?;
+    let shapes = Networks {
+        t3: &networks.t3,
+        flow: &networks.flow,
+        vocoder: &networks.vocoder,
+    };
+    let recordings = record(shapes, config, extent, cpu)?;
     let workspace = recordings
         .all()
         .iter()
@@ -121,13 +147,18 @@ pub(crate) fn reckon(
     let prefix_positions = prefix_positions(config, extent);
     let stream_pages = KeyValueStore::pages_for_state(extent.positions());
     let voice_pages = store.pages_for_prefix(prefix_positions);
+    let numbers = config.t3.speaker_embedding
+        + config.flow.speaker_vector
+        + extent.flow_prompt_tokens * config.flow.upsampling * config.flow.mel_bands();
+    let prepared_voice_bytes = whole_pages(Vector::bytes_for(numbers) as u64);
     let plan = MemoryPlan {
         precision: precision.to_string(),
         weights_bytes: networks.weights_bytes,
         workspace_bytes: whole_pages(workspace),
-        voice_bytes: voice_pages as u64 * page,
+        voice_bytes: voice_pages as u64 * page + prepared_voice_bytes,
+        prepared_voice_bytes,
         // Each stream may have a voice of its own.
-        stream_bytes: (stream_pages + voice_pages) as u64 * page,
+        stream_bytes: (stream_pages + voice_pages) as u64 * page + prepared_voice_bytes,
         streams_fit: extent.streams,
     };
     Ok((plan, recordings))
@@ -203,8 +234,9 @@ fn dry_networks(source: &Source, precision: Precision) -> Result<DryNetworks, Er
     }
 }
 
-fn record(
-    networks: &DryNetworks,
+/// Runs each stage once with shapes only, at its largest within `extent`.
+pub(crate) fn record(
+    networks: Networks<'_>,
     config: &ModelConfig,
     extent: &Extent,
     cpu: &Cpu,
@@ -247,10 +279,13 @@ fn record(
         Ok(())
     })?;
     let bands = config.flow.mel_bands();
+    let prompt_mel = vec![0.0; extent.flow_prompt_tokens * config.flow.upsampling * bands];
+    let speaker_vector = vec![0.0; config.flow.speaker_vector];
+    let mut numbers = Vector::together(&memory, owner, &[&prompt_mel, &speaker_vector])?;
     let flow_voice = Arc::new(FlowVoice {
         prompt_tokens: vec![0; extent.flow_prompt_tokens],
-        prompt_mel: vec![0.0; extent.flow_prompt_tokens * config.flow.upsampling * bands],
-        speaker_vector: vec![0.0; config.flow.speaker_vector],
+        prompt_mel: numbers.swap_remove(0),
+        speaker_vector: numbers.swap_remove(0),
     });
     let window = extent.context_tokens + extent.chunk_tokens + networks.flow.look_ahead();
     let flow = recorded(&mut |ctx| {
@@ -261,7 +296,7 @@ fn record(
     })?;
     let frames = VocoderState::frames_max(extent.chunk_tokens * config.flow.upsampling);
     let vocoder = recorded(&mut |ctx| {
-        let mut state = VocoderState::new(&networks.vocoder, bands, 0);
+        let mut state = VocoderState::new(networks.vocoder, bands, 0);
         networks
             .vocoder
             .stream(ctx, &mut state, &vec![0.0; frames * bands], true);

@@ -175,8 +175,6 @@ pub struct StreamOptions {
     pub seed: u64,
     /// Most speech tokens of one sentence, in place of the model's own limit.
     pub sentence_tokens_max: Option<usize>,
-    /// Whether the Perth watermark is put in, where its weights are at hand.
-    pub watermark: bool,
     /// What to do when all places are taken.
     pub when_full: WhenFull,
     /// Chunks that may wait for the reader before the stream pauses.
@@ -200,7 +198,6 @@ impl Default for StreamOptions {
             memory_management: true,
             seed: 0,
             sentence_tokens_max: None,
-            watermark: false,
             when_full: WhenFull::Wait,
             buffered_chunks_max: 4,
         }

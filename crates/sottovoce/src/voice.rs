@@ -1,12 +1,16 @@
 //! Who speaks.
 
 use crate::error::Error;
+use crate::plan::whole_pages;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::noise::Noise;
 use sottovoce_chatterbox::s3gen::FlowVoice;
 use sottovoce_chatterbox::t3::Prefix;
 use sottovoce_chatterbox::voice::PreparedVoice;
+use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
+use sottovoce_tensor::Vector;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a voice comes from.
@@ -38,7 +42,7 @@ pub struct Voice {
 pub(crate) struct VoiceInner {
     pub name: String,
     /// The voice encoder's embedding.
-    pub speaker_embedding: Vec<f32>,
+    pub speaker_embedding: Vector,
     /// Speech tokens for T3.
     pub prompt_tokens: Vec<u32>,
     pub flow: Arc<FlowVoice>,
@@ -46,22 +50,96 @@ pub(crate) struct VoiceInner {
     config: Option<Arc<ModelConfig>>,
     /// T3's keys and values of the conditioning, by exaggeration: a cache.
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
+    /// Its share of the budget, where it was not reckoned with from the start.
+    _place: Option<VoicePlace>,
+}
+
+/// Counts a voice's bytes as taken while it lives.
+pub(crate) struct VoicePlace {
+    taken: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl VoicePlace {
+    pub fn new(taken: &Arc<AtomicU64>, bytes: u64) -> VoicePlace {
+        taken.fetch_add(bytes, Ordering::Relaxed);
+        VoicePlace {
+            taken: taken.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for VoicePlace {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A voice on its way into the engine's memory.
+pub(crate) struct VoiceParts {
+    pub name: String,
+    pub prepared: PreparedVoice,
+    /// The model for which it was prepared from a recording.
+    pub config: Option<Arc<ModelConfig>>,
+}
+
+impl VoiceParts {
+    /// Bytes that it will take.
+    pub fn bytes(&self) -> u64 {
+        let prepared = &self.prepared;
+        let numbers = [
+            &prepared.speaker_embedding,
+            &prepared.prompt_mel,
+            &prepared.x_vector,
+        ];
+        whole_pages(
+            numbers
+                .map(|part| Vector::bytes_for(part.len()) as u64)
+                .iter()
+                .sum(),
+        )
+    }
+
+    /// Puts it into `memory`, whose driver must be open.
+    pub fn keep(self, memory: &Memory, place: Option<VoicePlace>) -> Result<Voice, OutOfMemory> {
+        let prepared = self.prepared;
+        let parts: [&[f32]; 3] = [
+            &prepared.speaker_embedding,
+            &prepared.prompt_mel,
+            &prepared.x_vector,
+        ];
+        let owner = Owner::new(Region::Voice, "voice");
+        let mut numbers = Vector::together(memory, owner, &parts)?;
+        let [speaker_embedding, prompt_mel, speaker_vector] =
+            [0; 3].map(|first| numbers.remove(first));
+        Ok(Voice {
+            inner: Arc::new(VoiceInner {
+                name: self.name,
+                speaker_embedding,
+                prompt_tokens: prepared.t3_prompt_tokens,
+                flow: Arc::new(FlowVoice {
+                    prompt_tokens: prepared.flow_prompt_tokens,
+                    prompt_mel,
+                    speaker_vector,
+                }),
+                config: self.config,
+                prefixes: Mutex::default(),
+                _place: place,
+            }),
+        })
+    }
 }
 
 impl VoiceInner {
-    pub fn new(
-        name: String,
-        speaker_embedding: Vec<f32>,
-        prompt_tokens: Vec<u32>,
-        flow: FlowVoice,
-    ) -> VoiceInner {
-        VoiceInner {
-            name,
-            speaker_embedding,
-            prompt_tokens,
-            flow: Arc::new(flow),
-            config: None,
-            prefixes: Mutex::default(),
+    /// A copy of everything derived from the recording.
+    fn prepared(&self) -> PreparedVoice {
+        PreparedVoice {
+            speaker_embedding: self.speaker_embedding.data().to_vec(),
+            t3_prompt_tokens: self.prompt_tokens.clone(),
+            flow_prompt_tokens: self.flow.prompt_tokens.clone(),
+            prompt_mel: self.flow.prompt_mel.data().to_vec(),
+            x_vector: self.flow.speaker_vector.data().to_vec(),
         }
     }
 
@@ -70,15 +148,9 @@ impl VoiceInner {
     }
 }
 
-impl Voice {
-    pub(crate) fn new(inner: VoiceInner) -> Voice {
-        Voice {
-            inner: Arc::new(inner),
-        }
-    }
-
+impl VoiceParts {
     /// A made-up voice with prompts as long as the model takes them, for random weights.
-    pub(crate) fn random(config: &ModelConfig, prompts: bool) -> Voice {
+    pub fn random(config: &ModelConfig, prompts: bool) -> VoiceParts {
         let noise = Noise::new(1);
         let numbers = |row: u64, count: usize| -> Vec<f32> {
             (0..count as u64)
@@ -96,43 +168,30 @@ impl Voice {
         } else {
             0
         };
-        let flow = FlowVoice {
-            prompt_tokens: tokens(1, flow_tokens),
-            prompt_mel: numbers(
-                2,
-                flow_tokens * config.flow.upsampling * config.flow.mel_bands(),
-            ),
-            speaker_vector: numbers(3, config.flow.speaker_vector),
+        let t3_tokens = if prompts {
+            config.t3.prompt_token_count_max
+        } else {
+            0
         };
-        let prompt_tokens = tokens(
-            4,
-            if prompts {
-                config.t3.prompt_token_count_max
-            } else {
-                0
+        VoiceParts {
+            name: "default".into(),
+            prepared: PreparedVoice {
+                speaker_embedding: unit(numbers(0, config.t3.speaker_embedding)),
+                t3_prompt_tokens: tokens(4, t3_tokens),
+                flow_prompt_tokens: tokens(1, flow_tokens),
+                prompt_mel: numbers(
+                    2,
+                    flow_tokens * config.flow.upsampling * config.flow.mel_bands(),
+                ),
+                x_vector: numbers(3, config.flow.speaker_vector),
             },
-        );
-        Voice::new(VoiceInner::new(
-            "default".into(),
-            unit(numbers(0, config.t3.speaker_embedding)),
-            prompt_tokens,
-            flow,
-        ))
+            config: None,
+        }
     }
 
-    pub(crate) fn is_same(&self, other: &Voice) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
-    /// The voice's name or file, for people.
-    pub fn name(&self) -> &str {
-        &self.inner.name
-    }
-
-    /// A voice like this one with its speaker changed a little, the same for the same seed: for trying many voices.
-    pub fn varied(&self, seed: u64) -> Voice {
+    /// A voice like `voice` with its speaker changed a little, the same for the same seed.
+    pub fn varied(voice: &Voice, seed: u64) -> VoiceParts {
         let noise = Noise::new(seed);
-        let inner = &self.inner;
         let vary = |values: &[f32], row: u64| -> Vec<f32> {
             let size = (values.iter().map(|value| value * value).sum::<f32>()
                 / values.len().max(1) as f32)
@@ -143,34 +202,28 @@ impl Voice {
                 .map(|(value, column)| value + 0.1 * size * noise.normal(row, column))
                 .collect()
         };
-        let flow = FlowVoice {
-            speaker_vector: vary(&inner.flow.speaker_vector, 1),
-            ..(*inner.flow).clone()
-        };
-        let name = format!("{} ({seed})", inner.name);
-        Voice::new(VoiceInner::new(
-            name,
-            unit(vary(&inner.speaker_embedding, 0)),
-            inner.prompt_tokens.clone(),
-            flow,
-        ))
+        let inner = &voice.inner;
+        let prepared = inner.prepared();
+        VoiceParts {
+            name: format!("{} ({seed})", inner.name),
+            prepared: PreparedVoice {
+                speaker_embedding: unit(vary(&prepared.speaker_embedding, 0)),
+                x_vector: vary(&prepared.x_vector, 1),
+                ..prepared
+            },
+            config: None,
+        }
+    }
+}
+
+impl Voice {
+    pub(crate) fn is_same(&self, other: &Voice) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// What was prepared from a recording, as a voice.
-    pub(crate) fn prepared(name: String, prepared: PreparedVoice, config: &ModelConfig) -> Voice {
-        let flow = FlowVoice {
-            prompt_tokens: prepared.flow_prompt_tokens,
-            prompt_mel: prepared.prompt_mel,
-            speaker_vector: prepared.x_vector,
-        };
-        let mut inner = VoiceInner::new(
-            name,
-            prepared.speaker_embedding,
-            prepared.t3_prompt_tokens,
-            flow,
-        );
-        inner.config = Some(Arc::new(config.clone()));
-        Voice::new(inner)
+    /// The voice's name or file, for people.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// Writes the voice to a file from which [`VoiceSource::Prepared`] takes it again.
@@ -186,14 +239,8 @@ impl Voice {
         let config = inner.config.as_ref().ok_or_else(|| {
             failed("it belongs to the model and has no recording behind it".into())
         })?;
-        let prepared = PreparedVoice {
-            speaker_embedding: inner.speaker_embedding.clone(),
-            t3_prompt_tokens: inner.prompt_tokens.clone(),
-            flow_prompt_tokens: inner.flow.prompt_tokens.clone(),
-            prompt_mel: inner.flow.prompt_mel.clone(),
-            x_vector: inner.flow.speaker_vector.clone(),
-        };
-        let bytes = prepared
+        let bytes = inner
+            .prepared()
             .write(config)
             .map_err(|error| failed(error.to_string()))?;
         std::fs::write(path, bytes).map_err(|source| Error::file(path, source))

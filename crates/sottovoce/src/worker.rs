@@ -3,16 +3,17 @@
 use crate::admission::Ticket;
 use crate::engine::Shared;
 use crate::error::Error;
-use crate::manager::{Reclaim, StreamingMemoryManager};
+use crate::manager::StreamingMemoryManager;
 use crate::metrics::MemoryNow;
 use crate::pipeline::{Pipeline, Utterance};
+use crate::plan::Extent;
 use crate::scheduler::{self, View, Work};
 use crate::settings::{SAMPLE_RATE, StreamOptions};
 use crate::stitch::Stitch;
 use crate::stream::{Chunk, ChunkMetrics, Delivery};
 use crate::tempo::Tempo;
 use crate::voice::Voice;
-use sottovoce_memory::policy::Event;
+use sottovoce_memory::policy::{Event, Reclaim};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -152,10 +153,9 @@ impl Worker {
         let _open = shared.holdings().open();
         let mut attempt = 0;
         loop {
-            match self
-                .pipeline
-                .begin(job.ticket, &job.text, &job.voice, &job.options)
-            {
+            let (id, text) = (job.ticket, &job.text);
+            let (voice, options) = (&job.voice, &job.options);
+            match (self.pipeline).begin(id, text, voice, options, shared.holdings()) {
                 Err(error) if self.climb(&error, attempt).is_some() => attempt += 1,
                 outcome => return outcome,
             }
@@ -207,10 +207,7 @@ impl Worker {
         let Error::OutOfMemory(error) = error else {
             return None;
         };
-        let mut reclaimer = Reclaimer {
-            pipeline: &mut self.pipeline,
-            shared: &self.shared,
-        };
+        let mut reclaimer = Reclaimer::of(&mut self.pipeline, &self.shared, &self.live);
         self.manager
             .climb(error, attempt, &mut reclaimer, &mut self.shared.metrics())
     }
@@ -298,10 +295,7 @@ impl Worker {
     fn event(&mut self, event: Event) -> Vec<String> {
         let (profile, cache_interval) = self.shared.profile();
         self.manager.configure(profile, cache_interval);
-        let mut reclaimer = Reclaimer {
-            pipeline: &mut self.pipeline,
-            shared: &self.shared,
-        };
+        let mut reclaimer = Reclaimer::of(&mut self.pipeline, &self.shared, &self.live);
         self.manager
             .event(event, &mut reclaimer, &mut self.shared.metrics())
     }
@@ -338,11 +332,35 @@ impl Worker {
 struct Reclaimer<'a> {
     pipeline: &'a mut Pipeline,
     shared: &'a Shared,
+    /// What those under way need of the workspaces; `None` where nobody is.
+    needed: Option<Extent>,
+}
+
+impl<'a> Reclaimer<'a> {
+    fn of(pipeline: &'a mut Pipeline, shared: &'a Shared, live: &[Live]) -> Reclaimer<'a> {
+        let utterances = live.iter().map(|live| &live.utterance);
+        Reclaimer {
+            pipeline,
+            shared,
+            needed: (!live.is_empty()).then(|| Utterance::extent_together(utterances)),
+        }
+    }
 }
 
 impl Reclaim for Reclaimer<'_> {
-    fn drop_caches(&mut self) {
+    fn trim_pool(&mut self) -> u64 {
+        self.shared.holdings().trim()
+    }
+
+    fn run_reclaim_hooks(&mut self) -> u64 {
         self.pipeline.drop_caches();
+        self.shared.holdings().trim()
+    }
+
+    fn shrink_workspace(&mut self) -> u64 {
+        let holdings = self.shared.holdings();
+        self.needed
+            .map_or(0, |needed| self.pipeline.shrink(&needed, holdings))
     }
 
     fn hold_admissions(&mut self) {

@@ -218,3 +218,65 @@ fn the_speed_changes_the_length_and_chunks_grow() {
         chunks.len() as u64
     );
 }
+
+#[test]
+fn a_stream_under_way_calls_the_driver_not_once() {
+    let (engine, voice) = engine(EngineOptions::default());
+    let text = format!("{TEXT} ").repeat(8);
+    let mut stream = engine.stream(&text, &voice, options(1)).unwrap();
+    stream.next().unwrap().unwrap();
+    let before = engine.memory_report();
+    let chunks = stream
+        .inspect(|chunk| {
+            assert!(chunk.is_ok());
+            let now = engine.memory_report();
+            assert_eq!(now.driver_calls, before.driver_calls);
+            assert_eq!(now.reserved_bytes, before.reserved_bytes);
+        })
+        .count();
+    assert!(chunks > 8, "only {chunks} chunks were looked at");
+}
+
+#[test]
+fn the_timeline_shows_memory_by_region_while_it_is_kept() {
+    let (engine, voice) = engine(EngineOptions::default());
+    samples(engine.stream(TEXT, &voice, options(1)).unwrap());
+    let timeline = engine.memory_report().timeline;
+    let last = timeline.last().unwrap();
+    assert!(last.regions.weights > 0 && last.regions.workspace > 0 && last.reserved_bytes > 0);
+    engine.configure_memory_management(sottovoce::Profile::Balanced, false, None);
+    samples(engine.stream(TEXT, &voice, options(1)).unwrap());
+    assert!(engine.memory_report().timeline.is_empty());
+}
+
+#[test]
+fn voices_stand_in_the_ledger_and_a_budget_has_an_end() {
+    let options = EngineOptions {
+        streams_max: 1,
+        ..EngineOptions::default()
+    };
+    let plan = Engine::plan_for(&Source::Embedded, &options).unwrap();
+    let (engine, voice) = engine(EngineOptions {
+        memory: Some(plan.total_bytes(1)),
+        ..options
+    });
+    let before = engine.memory_report().allocated_bytes;
+    let mut voices = vec![engine.varied_voice(&voice, 0).unwrap()];
+    let taken = engine.memory_report().allocated_bytes - before;
+    assert_eq!(taken, plan.prepared_voice_bytes);
+    let refusal = loop {
+        match engine.varied_voice(&voice, voices.len() as u64) {
+            Ok(further) => voices.push(further),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(matches!(refusal, Error::Budget { .. }), "{refusal}");
+    let spoken = samples(
+        engine
+            .stream(TEXT, &voices[0], StreamOptions::default())
+            .unwrap(),
+    );
+    assert!(!spoken.is_empty(), "voices never take a stream's place");
+    drop(voices);
+    engine.varied_voice(&voice, 9).unwrap();
+}

@@ -2,7 +2,7 @@
 
 use half::f16;
 use serde::{Deserialize, Serialize};
-use sottovoce_memory::{ArenaSlice, SharedBlock};
+use sottovoce_memory::{ArenaSlice, Memory, OutOfMemory, Owner, SharedBlock};
 use std::fmt;
 use std::str::FromStr;
 
@@ -466,6 +466,34 @@ impl Vector {
         Ok(Vector {
             data: block.into_shared(),
         })
+    }
+
+    /// Several vectors in one piece of their own, straight from the driver.
+    ///
+    /// # Errors
+    /// If the memory has too little for them.
+    pub fn together(
+        memory: &Memory,
+        owner: Owner,
+        parts: &[&[f32]],
+    ) -> Result<Vec<Vector>, OutOfMemory> {
+        let bytes: usize = parts.iter().map(|part| Vector::bytes_for(part.len())).sum();
+        let mut block = memory.reserve_exact(bytes, owner)?;
+        let mut rest = block.bytes_mut();
+        for part in parts {
+            let (place, after) = rest.split_at_mut(Vector::bytes_for(part.len()));
+            bytemuck::cast_slice_mut(place).copy_from_slice(part);
+            rest = after;
+        }
+        let block = block.into_shared();
+        let mut start = 0;
+        let slices = parts.iter().filter_map(|part| {
+            let end = start + Vector::bytes_for(part.len());
+            let slice = block.slice(start..end);
+            start = end;
+            slice
+        });
+        Ok(slices.map(Vector::from_packed).collect())
     }
 
     /// Takes the bytes of f32 values, such as another vector's.

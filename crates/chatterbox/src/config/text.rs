@@ -44,9 +44,9 @@ impl TextConfig {
             normalisation: Normalisation::Base,
             tokenizer: TokenizerKind::Spaced,
             spell_out: false,
-            // A token of base's vocabulary is about two letters and half as many speech tokens as letters follow: 240 keep a
-            // run under 700 of the 1,000 speech tokens that the reference allows.
-            token_count_max: 240,
+            // A token of base's vocabulary is about two letters and half as many speech tokens as letters follow: 180 keep a
+            // run well under the 1,000 speech tokens that the reference allows, and a stream under 300 MB of keys and values.
+            token_count_max: 180,
             languages: Vec::new(),
         }
     }

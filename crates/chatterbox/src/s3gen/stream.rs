@@ -2,18 +2,18 @@
 
 use super::Flow;
 use crate::noise::Noise;
-use sottovoce_tensor::Context;
+use sottovoce_tensor::{Context, Vector};
 use std::sync::Arc;
 
 /// What the flow takes from a voice.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct FlowVoice {
     /// Speech tokens of the clip.
     pub prompt_tokens: Vec<u32>,
     /// Its mel, `[frames][bands]`, as many frames as the tokens give.
-    pub prompt_mel: Vec<f32>,
+    pub prompt_mel: Vector,
     /// Its x-vector.
-    pub speaker_vector: Vec<f32>,
+    pub speaker_vector: Vector,
 }
 
 /// A stream's flow.
@@ -93,12 +93,13 @@ impl Flow {
                 (frame + first_frame) as u64
             }
         };
-        let prompt_mel = &voice.prompt_mel[..voice.prompt_mel.len().min(prompt_frames * bands)];
+        let prompt_mel = voice.prompt_mel.data();
+        let prompt_mel = &prompt_mel[..prompt_mel.len().min(prompt_frames * bands)];
         let mel = self.mel(
             ctx,
             &window,
             prompt_mel,
-            &voice.speaker_vector,
+            voice.speaker_vector.data(),
             state.noise,
             noise_row,
         );

@@ -87,17 +87,26 @@ pub fn run(arguments: Arguments) -> Outcome {
     let canceller = stream.canceller();
     // Without a handler the system ends the process, and the file is still whole up to its last chunk.
     let _ = ctrlc::set_handler(move || canceller.cancel());
-    speak(stream, output, arguments.stats.as_deref())
+    let progress = Progress::new(arguments.memory);
+    speak(stream, output, progress, arguments.stats.as_deref())
 }
 
-fn speak(stream: sottovoce::Stream, mut output: Output, stats: Option<&Path>) -> Outcome {
-    let mut progress = Progress::new();
+fn speak(
+    stream: sottovoce::Stream,
+    mut output: Output,
+    mut progress: Progress,
+    stats: Option<&Path>,
+) -> Outcome {
     let mut last = None;
     let mut failure = None;
     for chunk in stream {
         match chunk {
             Ok(chunk) => {
                 if let Err(error) = output.write(&chunk) {
+                    if is_closed_pipe(&*error) {
+                        // Whoever listened has heard enough.
+                        return Ok(ExitCode::SUCCESS);
+                    }
                     failure = Some(error);
                     break;
                 }
@@ -215,6 +224,12 @@ impl Output {
         }
         Ok(())
     }
+}
+
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn write_to_pipe(buffer: &mut Vec<u8>) -> std::io::Result<()> {

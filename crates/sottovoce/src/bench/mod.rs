@@ -1,8 +1,10 @@
 //! What the engine costs, for each precision and profile, beside the reference's measured figures.
 
+mod further;
 mod page;
 mod speed;
 
+pub use further::Further;
 pub use page::html;
 pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};
 
@@ -10,7 +12,8 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::metrics::{MemoryPlan, resident_bytes, resident_peak_bytes};
 use crate::settings::{
-    EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions, TOKENS_PER_SECOND,
+    CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
+    TOKENS_PER_SECOND,
 };
 use crate::voice::VoiceSource;
 use serde::Serialize;
@@ -37,6 +40,8 @@ pub struct BenchOptions {
     pub text: String,
     /// Most seconds of speech in a run.
     pub audio_seconds_max: f64,
+    /// Whether further streams and voices are measured too.
+    pub further: bool,
 }
 
 /// All runs.
@@ -52,6 +57,8 @@ pub struct BenchReport {
     pub reference_peak_reserved_four_voices_bytes: u64,
     /// One for each precision and profile.
     pub runs: Vec<BenchRun>,
+    /// What one more stream and voice take, with 16-bit and with 8-bit keys and values.
+    pub further: Vec<Further>,
 }
 
 /// One run. Sizes are bytes, times seconds.
@@ -116,6 +123,19 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
             runs.push(run(options, precision, profile)?);
         }
     }
+    let mut further = Vec::new();
+    if options.further {
+        let engine = EngineOptions {
+            precision: (options.precisions.last().copied()).unwrap_or(PrecisionChoice::Auto),
+            ..options.engine.clone()
+        };
+        for cache in [CachePrecision::F16, CachePrecision::Int8] {
+            progress(&format!(
+                "further streams and voices, {cache:?} keys and values"
+            ));
+            further.push(further::further(&options.source, &engine, cache)?);
+        }
+    }
     Ok(BenchReport {
         model: match &options.source {
             Source::Embedded => "pico".into(),
@@ -127,6 +147,7 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
         reference_peak_reserved_bytes: REFERENCE_PEAK_RESERVED_BYTES,
         reference_peak_reserved_four_voices_bytes: REFERENCE_PEAK_RESERVED_FOUR_VOICES_BYTES,
         runs,
+        further,
     })
 }
 
@@ -185,7 +206,9 @@ fn run(
         let seconds = chunk.metrics.total_generation_time;
         run.audio_seconds += chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
         run.rtf = seconds / run.audio_seconds.max(f64::MIN_POSITIVE);
-        run.fragmentation_max = run.fragmentation_max.max(report.fragmentation);
+        // As it stood when the chunk was done: the worker may be far ahead of its reader.
+        let metrics = &chunk.metrics;
+        run.fragmentation_max = run.fragmentation_max.max(metrics.fragmentation);
         run.other_bytes_max = run.other_bytes_max.max(
             resident_bytes()
                 .unwrap_or(0)
@@ -194,9 +217,9 @@ fn run(
         run.chunks.push(BenchChunk {
             seconds,
             latency_seconds: seconds - before,
-            allocated_bytes: report.allocated_bytes,
-            reserved_bytes: report.reserved_bytes,
-            fragmentation: report.fragmentation,
+            allocated_bytes: metrics.memory_allocated,
+            reserved_bytes: metrics.memory_reserved,
+            fragmentation: metrics.fragmentation,
             regions,
         });
         before = seconds;

@@ -26,6 +26,7 @@ pub fn html(report: &BenchReport) -> String {
          <title>sottovoce bench: {model}</title><style>{STYLE}</style><h1>sottovoce bench: {model}</h1>"
     );
     table(&mut page, report);
+    further_table(&mut page, report);
     for run in &report.runs {
         let _ = write!(
             page,
@@ -69,6 +70,25 @@ fn table(page: &mut String, report: &BenchReport) {
         "<tr><td>reference, f32 base<td>{:.0} MiB<td>100 %<td><td><td><td><td></table>",
         report.reference_peak_reserved_bytes as f64 / MEBIBYTE
     );
+}
+
+/// What one more takes.
+fn further_table(page: &mut String, report: &BenchReport) {
+    if report.further.is_empty() {
+        return;
+    }
+    page.push_str("<h2>One more</h2><table><tr><th>keys and values<th>stream of 40 s<th>stream of 6 s<th>voice");
+    for further in &report.further {
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{:.1} MB<td>{:.1} MB<td>{:.3} MB",
+            further.key_value_precision,
+            further.stream_of_40_seconds_bytes as f64 / 1e6,
+            further.stream_of_6_seconds_bytes as f64 / 1e6,
+            further.voice_bytes as f64 / 1e6,
+        );
+    }
+    page.push_str("</table>");
 }
 
 /// Memory over time, stacked by region, with what is held above it.
@@ -219,6 +239,7 @@ mod tests {
             profiles: vec![Profile::Balanced, Profile::None],
             engine: EngineOptions::default(),
             text: "One two three.".into(),
+            further: true,
             audio_seconds_max: 1.0,
         };
         let mut report = bench(&options, &mut |_| {}).unwrap();

@@ -10,7 +10,9 @@ use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
 use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{CachePrecision, Context, Operations, Precision, Threads, Workspace};
+use sottovoce_tensor::{
+    CachePrecision, Context, Operations, Precision, Threads, Vector, Workspace,
+};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -208,17 +210,21 @@ impl Bench {
             Flow::load(loader, &config)
         })?;
         let bands = config.mel_bands();
+        let prompt_mel = vec![-4.0; 2 * PROMPT_TOKENS * bands];
+        let speaker_vector = vec![0.1; config.speaker_vector];
+        let owner = Owner::new(Region::Voice, "bench");
+        let mut numbers = Vector::together(&self.memory, owner, &[&prompt_mel, &speaker_vector])?;
         let voice = Arc::new(FlowVoice {
             prompt_tokens: tokens(PROMPT_TOKENS),
-            prompt_mel: vec![-4.0; 2 * PROMPT_TOKENS * bands],
-            speaker_vector: vec![0.1; config.speaker_vector],
+            prompt_mel: numbers.swap_remove(0),
+            speaker_vector: numbers.swap_remove(0),
         });
         let times = self.run(|ctx| {
             let whole = |count: usize| {
                 let all: Vec<u32> = tokens(PROMPT_TOKENS + count);
                 let start = Instant::now();
                 let noise = Noise::new(1);
-                let (mel, vector) = (&voice.prompt_mel, &voice.speaker_vector);
+                let (mel, vector) = (voice.prompt_mel.data(), voice.speaker_vector.data());
                 flow.mel(ctx, &all, mel, vector, noise, |frame| frame as u64);
                 start.elapsed().as_secs_f64()
             };

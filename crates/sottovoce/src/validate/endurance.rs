@@ -133,7 +133,7 @@ impl<'a> Meter<'a> {
         run.reserved_end_bytes = report.reserved_bytes;
         run.resident_end_bytes = resident_bytes().unwrap_or(0);
         if self.settled {
-            run.fragmentation_max = run.fragmentation_max.max(report.fragmentation);
+            run.fragmentation_max = run.fragmentation_max.max(chunk.metrics.fragmentation);
             run.driver_calls = report.driver_calls - self.driver_calls_settled;
         } else if run.audio_seconds >= self.settled_seconds {
             self.settled = true;

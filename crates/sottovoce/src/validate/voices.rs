@@ -47,7 +47,7 @@ pub(super) fn run(
     let before = engine.memory_report();
     let mut voices = Vec::with_capacity(options.voices);
     for seed in 0..options.voices {
-        voices.push(first.varied(seed as u64));
+        voices.push(engine.varied_voice(&first, seed as u64)?);
     }
     let mut reserved_before_bytes = 0;
     let mut in_use_bytes = 0;

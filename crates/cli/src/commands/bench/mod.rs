@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
+    /// Leave out what further streams and voices take.
+    #[arg(long)]
+    no_further: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -85,6 +88,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         },
         text: arguments.text,
         audio_seconds_max: arguments.audio_seconds,
+        further: !arguments.no_further,
     };
     let report = bench::bench(&options, &mut |step| note!("{step}"))?;
     if let Some(path) = &arguments.html {
@@ -120,5 +124,15 @@ pub fn run(arguments: Arguments) -> Outcome {
         "reference, f32 base",
         mebibytes(report.reference_peak_reserved_bytes)
     )?;
+    for further in &report.further {
+        writeln!(
+            out,
+            "one more, {:<5} keys and values: stream of 40 s {}, of 6 s {}, voice {}",
+            further.key_value_precision,
+            mebibytes(further.stream_of_40_seconds_bytes),
+            mebibytes(further.stream_of_6_seconds_bytes),
+            mebibytes(further.voice_bytes)
+        )?;
+    }
     Ok(ExitCode::SUCCESS)
 }

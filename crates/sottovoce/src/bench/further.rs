@@ -1,0 +1,91 @@
+//! What one more stream and one more voice take.
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::settings::{CachePrecision, EngineOptions, Source, StreamOptions, TOKENS_PER_SECOND};
+use crate::stream::Stream;
+use crate::voice::VoiceSource;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Letters that a second of speech has.
+const LETTERS_A_SECOND: usize = 15;
+/// Streams are let in within milliseconds; a large model's worker may be in the middle of a chunk.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a further one takes beside those that are there, in bytes held from the system.
+#[derive(Clone, Debug, Serialize)]
+pub struct Further {
+    /// How T3's keys and values are kept.
+    pub key_value_precision: String,
+    /// A further stream of up to 40 s of speech in the same voice.
+    pub stream_of_40_seconds_bytes: u64,
+    /// The same of 6 s.
+    pub stream_of_6_seconds_bytes: u64,
+    /// A further voice that nobody speaks with.
+    pub voice_bytes: u64,
+}
+
+/// Measures with two streams that are let in one after the other.
+pub(super) fn further(
+    source: &Source,
+    options: &EngineOptions,
+    cache: CachePrecision,
+) -> Result<Further, Error> {
+    let engine = Engine::load(
+        source.clone(),
+        EngineOptions {
+            key_value_precision: cache,
+            streams_max: 2,
+            ..options.clone()
+        },
+    )?;
+    let voice = engine.voice(VoiceSource::Default)?;
+    let stream_bytes = |seconds: usize| -> Result<u64, Error> {
+        let options = StreamOptions {
+            sentence_tokens_max: Some(seconds * TOKENS_PER_SECOND as usize),
+            buffered_chunks_max: 1,
+            ..StreamOptions::default()
+        };
+        let text = "speaking ".repeat(seconds * LETTERS_A_SECOND / 9);
+        let first = engine.stream(&text, &voice, options.clone())?;
+        let one = reserved_with(&engine, 1)?;
+        let second = engine.stream(&text, &voice, options)?;
+        let two = reserved_with(&engine, 2)?;
+        let streams: [Stream; 2] = [first, second];
+        drop(streams);
+        reserved_with(&engine, 0)?;
+        engine.trim();
+        Ok(two.saturating_sub(one))
+    };
+    let stream_of_40_seconds_bytes = stream_bytes(40)?;
+    let stream_of_6_seconds_bytes = stream_bytes(6)?;
+    let before = engine.memory_report().reserved_bytes;
+    let further = engine.varied_voice(&voice, 1)?;
+    let voice_bytes = engine.memory_report().reserved_bytes - before;
+    drop(further);
+    Ok(Further {
+        key_value_precision: format!("{cache:?}").to_lowercase(),
+        stream_of_40_seconds_bytes,
+        stream_of_6_seconds_bytes,
+        voice_bytes,
+    })
+}
+
+/// Bytes held once so many streams have taken their first pages.
+fn reserved_with(engine: &Engine, streams: usize) -> Result<u64, Error> {
+    let started = Instant::now();
+    loop {
+        let report = engine.memory_report();
+        let settled = report.streams.len() == streams && engine.metrics().streams_live == streams;
+        if settled {
+            return Ok(report.reserved_bytes);
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(Error::Synthesis {
+                reason: format!("{streams} streams were not under way after {PATIENCE:?}"),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

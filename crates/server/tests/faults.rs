@@ -294,6 +294,43 @@ async fn a_stopping_server_ends_what_takes_too_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unloading_is_refused_while_someone_speaks_unless_it_is_forced() {
+    let server = Server::start(options()).await;
+    let mut client = server.connect().await;
+    client.send_post("/v1/audio/speech", &story()).await;
+    client.head().await.unwrap();
+    let refused = server.post("/models/unload", &json!({})).await;
+    assert_eq!(refused.status, 409);
+    let forced = server.post("/models/unload", &json!({"force": true})).await;
+    assert_eq!(forced.json(), json!({"loaded": false, "changed": true}));
+    while let Some(piece) = client.piece().await {
+        assert!(!piece.is_empty(), "what was cut off must not look whole");
+    }
+    assert_eq!(server.memory().await["engine"], Value::Null);
+    warmed_up(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_nobody_uses_goes_and_comes_back_with_the_next_words() {
+    let server = Server::start(ServerOptions {
+        idle_unload: Some(Duration::from_millis(100)),
+        ..options()
+    })
+    .await;
+    for _ in 0..2 {
+        let body = json!({"input": "Good day.", "response_format": "pcm"});
+        assert!(server.post("/v1/audio/speech", &body).await.whole);
+        within(async {
+            while server.memory().await["model_loaded"] == true {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        assert_eq!(server.get("/health/ready").await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_whose_name_was_changed_to_this_address_is_refused() {
     let server = Server::start(options()).await;
     for (headers, status) in [

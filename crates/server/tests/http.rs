@@ -392,6 +392,35 @@ async fn names_never_reach_the_file_system_and_what_is_no_recording_leaves_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn forms_that_break_off_are_the_caller_s_fault() {
+    let router = App::new(options()).router();
+    for (boundary, body) in [
+        ("", ""),
+        ("", "----"),
+        ("b", ""),
+        ("b", "--b\r\nContent-Disposition: form-data; name=\"na"),
+        (
+            "b",
+            "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nann",
+        ),
+    ] {
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        let broken = futures_util::stream::iter([
+            Ok(body.to_owned()),
+            Err(std::io::Error::other("the connection broke")),
+        ]);
+        for body in [Body::from(body), Body::from_stream(broken)] {
+            let request = Request::post("/v1/audio/voices")
+                .header(header::CONTENT_TYPE, &kind)
+                .body(body)
+                .unwrap();
+            let status = answer(&router, request).await.status();
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{boundary:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_answers_429_and_a_caller_who_leaves_frees_the_place() {
     let app = App::new(ServerOptions {
         engine: EngineOptions {

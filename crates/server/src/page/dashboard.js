@@ -207,12 +207,14 @@ export class Dashboard {
     const board = surface(byId("latency"));
     const most = Math.max(1, ...latency.counts);
     const width = board.width / latency.counts.length;
+    // Where bins are narrow, only some can be named.
+    const named = Math.ceil(48 / width);
     latency.counts.forEach((count, index) => {
       const height = (count / most) * (board.height - 30);
       board.paint.fillStyle = board.colour("--accent");
       board.paint.fillRect(index * width + 2, board.height - 16 - height, width - 4, height);
       const bound = latency.bounds[index];
-      label(board, bound === undefined ? "more" : seconds(bound).replace(".0", ""), (index + 0.5) * width, board.height - 4, "center");
+      if (index % named === 0) label(board, bound === undefined ? "more" : seconds(bound).replace(".0", ""), (index + 0.5) * width, board.height - 4, "center");
       if (count) label(board, String(count), (index + 0.5) * width, board.height - 20 - height, "center");
     });
   }

@@ -1,8 +1,4 @@
-//! `/v1/stream`: text arrives in pieces over a WebSocket, sound leaves as binary 16-bit PCM at 24 kHz.
-//!
-//! The caller sends JSON: `start` (voice and knobs; may be left out), `text` (a piece, cut anywhere), `flush` (speak what is there),
-//! `cancel` (stop speaking and forget what waits: barge-in), `end` (speak what is there, then close). The server sends `ready`, binary
-//! sound with a `chunk` message after each piece, `idle` when all text so far was spoken, `cancelled`, `done`, and `error`.
+//! `/v1/stream`: text arrives in pieces over a WebSocket, sound leaves as it is made.
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
@@ -116,7 +112,16 @@ fn speakable(text: String) -> Option<String> {
         .then(|| text.trim().to_owned())
 }
 
-/// Opens a WebSocket: text in JSON messages, sound in binary ones.
+/// Opens a WebSocket: text arrives in pieces, sound leaves as it is made.
+///
+/// Send JSON messages: `{"type":"start","voice":"default","speed":1}` with a voice and the knobs of the speech call (may be left out),
+/// `{"type":"text","text":"a piece, cut anywhere"}`, `{"type":"flush"}` to speak what is there, `{"type":"cancel"}` to stop at once and
+/// forget what waits, `{"type":"end"}` to speak what is there and close. Each sentence is spoken as soon as it is whole.
+///
+/// Binary messages are sound: 16-bit little-endian PCM, mono, 24 kHz. JSON messages are `ready`, `chunk` after each binary one (with
+/// `metrics`), `idle` when all text so far was spoken, `cancelled`, `done` before the end, and `error` (with OpenAI's `error` object).
+///
+/// Browsers, which cannot set headers, send a key as the subprotocol `sottovoce-key.KEY` beside `sottovoce`.
 #[utoipa::path(get, path = "/v1/stream", tag = "speech",
     responses((status = 101, description = "The WebSocket is open"),
         (status = 400, description = "The request asks for no WebSocket", body = ErrorBody),

@@ -111,14 +111,17 @@ async fn read(mut form: Multipart) -> Result<(String, Vec<u8>), ServerError> {
 }
 
 fn broken(error: MultipartError) -> ServerError {
-    let status = error.status();
-    let reason = match status {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            "the recording is larger than this server takes".to_owned()
-        }
-        _ => format!("the form cannot be read: {error}"),
-    };
-    ServerError::Body { status, reason }
+    match error.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => ServerError::Body {
+            status,
+            reason: "the recording is larger than this server takes".into(),
+        },
+        // Whatever else is wrong with a form is wrong with what was sent.
+        _ => ServerError::Body {
+            status: StatusCode::BAD_REQUEST,
+            reason: format!("the form cannot be read: {error}"),
+        },
+    }
 }
 
 /// Deletes an uploaded voice.

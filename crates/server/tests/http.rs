@@ -301,6 +301,10 @@ async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
     let folder = tempfile::tempdir().unwrap();
     let options = || ServerOptions {
         source: Source::Random(Box::new(ModelConfig::tiny_base())),
+        engine: EngineOptions {
+            threads: Some(1),
+            ..EngineOptions::default()
+        },
         voices_directory: Some(folder.path().to_owned()),
         ..options()
     };
@@ -315,7 +319,9 @@ async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
     let body = json!({"input": "Good day.", "voice": "Ann é 日本", "response_format": "pcm"});
     let sound = answer(&second, post("/v1/audio/speech", &body)).await;
     assert_eq!(sound.status(), StatusCode::OK);
-    assert!(!bytes(sound).await.is_empty());
+    // Random weights do not know when to stop: the beginning is enough.
+    let beginning = sound.into_body().frame().await.unwrap().unwrap();
+    assert!(!beginning.into_data().unwrap().is_empty());
     let delete = || {
         Request::delete("/v1/audio/voices/Ann%20%C3%A9%20%E6%97%A5%E6%9C%AC")
             .body(Body::empty())

@@ -2,7 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sottovoce_formats::pickle::{self, Globals, Limits, View};
+use sottovoce_formats::pickle::{
+    self, Disposition, Globals, Limits, Listener, MemoUse, Parser, Step, View,
+};
+use std::sync::Arc;
 
 fuzz_target!(|bytes: &[u8]| {
     for globals in [Globals::Refuse, Globals::Inert] {
@@ -14,11 +17,27 @@ fuzz_target!(|bytes: &[u8]| {
             Ok(document) => {
                 assert!(document.encoded_bytes() <= bytes.len() as u64);
                 walk(document.root());
+                // What goes early must not be missed later.
+                for keep in [Disposition::Keep, Disposition::HandOver] {
+                    let uses = MemoUse::scan(bytes).map(Arc::new);
+                    let parser = Parser::new(bytes, &limits, Each(keep), uses);
+                    walk(parser.finish().expect("what can be read whole").root());
+                }
             }
             Err(error) => assert!(error.offset <= bytes.len() as u64, "{error}"),
         }
     }
 });
+
+/// Says the same of each item.
+struct Each(Disposition);
+
+impl Listener for Each {
+    fn item(&mut self, _: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
+        walk(item);
+        Ok(self.0)
+    }
+}
 
 /// Looks at some thousand values, from any of which others can be reached in circles.
 fn walk(root: View<'_>) {

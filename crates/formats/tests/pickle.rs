@@ -1,5 +1,6 @@
 //! What the pickle reader takes, refuses and never does.
 
+use proptest::prelude::*;
 use sottovoce_formats::pickle::{
     self, Disposition, Globals, Limits, Listener, MemoUse, Node, Parser, PickleErrorKind, Step,
     Value, View, Writer,
@@ -361,5 +362,68 @@ fn strings_of_old_protocols_are_decoded() {
     for (file, expected) in rows {
         let document = pickle::read(file, &Limits::default()).unwrap();
         assert_eq!(document.root().node(), Some(&expected));
+    }
+}
+
+/// A value as plain text, to compare documents whose nodes are numbered otherwise.
+fn told(view: View<'_>) -> String {
+    if let Some(items) = view.items() {
+        let items: Vec<String> = items.map(told).collect();
+        return format!("[{}]", items.join(" "));
+    }
+    match view.entries() {
+        Some(entries) => entries
+            .map(|(key, value)| format!("{{{}: {}}}", told(key), told(value)))
+            .collect(),
+        None => format!("{:?} {:?}", view.text(), view.integer()),
+    }
+}
+
+/// Nothing is handed over.
+struct Keep;
+
+impl Listener for Keep {
+    fn item(&mut self, _: &[Step<'_>], _: View<'_>) -> Result<Disposition, String> {
+        Ok(Disposition::Keep)
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_document_is_the_same_whether_or_not_the_use_of_its_memo_is_known(
+        steps in prop::collection::vec((0_u8..6, any::<u8>()), 0..200)
+    ) {
+        // A list to which texts, numbers, lists, and objects stored before are appended.
+        let mut file = b"\x80\x04]\x94".to_vec();
+        let mut stored = 1;
+        for (kind, number) in steps {
+            match kind {
+                0 => file.extend([b'K', number, b'a']),
+                1 => {
+                    file.extend([0x8c, 1, b'a' + number % 26, 0x94, b'a']);
+                    stored += 1;
+                }
+                2 => {
+                    file.extend([b']', 0x94, b'K', number, b'a', b'a']);
+                    stored += 1;
+                }
+                // Stored, and thrown away at once.
+                3 => {
+                    file.extend([b']', 0x94, b'0']);
+                    stored += 1;
+                }
+                _ if stored > 1 => {
+                    // Not the first, which would hold itself.
+                    file.extend([b'h', 1 + number % (stored - 1).min(255) as u8, b'a']);
+                }
+                _ => {}
+            }
+        }
+        file.push(b'.');
+        let plain = pickle::read(&file[..], &Limits::default()).unwrap();
+        let uses = MemoUse::scan(&file[..]).map(Arc::new);
+        prop_assert!(uses.is_some());
+        let knowing = Parser::new(&file[..], &Limits::default(), Keep, uses).finish().unwrap();
+        prop_assert_eq!(told(plain.root()), told(knowing.root()));
     }
 }

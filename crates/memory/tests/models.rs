@@ -3,10 +3,12 @@
 
 use shuttle::sync::Mutex;
 use shuttle::thread;
+use sottovoce_memory::budget::{Account, Balance, Budget};
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::pages::PagePool;
+use sottovoce_memory::plan::{Lifetime, Plan};
 use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration};
-use sottovoce_memory::{Memory, Owner, Region, StreamId};
+use sottovoce_memory::{Memory, Owner, PlanMismatch, PlannedArena, Region, StreamId};
 use std::sync::Arc;
 
 const ORDERS: usize = 2000;
@@ -193,6 +195,129 @@ fn owners_and_pages_add_up_whoever_comes_first() {
                 "streams that hold nothing are forgotten"
             );
             assert_eq!(statistics.regions[&Region::KeyValue].live_blocks, 0);
+        },
+        ORDERS,
+    );
+}
+
+#[test]
+fn reserved_pages_are_there_whoever_grows_trims_or_leaves_meanwhile() {
+    shuttle::check_random(
+        || {
+            let driver = Box::new(SimulatedDriver::new(64 * MIB));
+            let memory = Memory::with_driver(driver, PoolConfiguration::default());
+            let pages = PagePool::new(&memory, 2 << 20, 5);
+            let threads: Vec<_> = (0..2)
+                .map(|stream| {
+                    let pages = pages.clone();
+                    thread::spawn(move || {
+                        let owner = Owner::new(Region::KeyValue, "model");
+                        let mut table = pages.table(owner.for_stream(StreamId(stream)));
+                        table.reserve(2).expect("two tables of two fit");
+                        for _ in 0..2 {
+                            table.push_page().expect("reserved");
+                        }
+                        table.truncate(1);
+                        table.push_page().expect("still reserved");
+                    })
+                })
+                .collect();
+            let other = {
+                let pages = pages.clone();
+                thread::spawn(move || {
+                    let mut table = pages.table(Owner::new(Region::KeyValue, "other"));
+                    // It may be refused, but takes nothing from those who reserved.
+                    let _ = table.push_page();
+                    pages.trim();
+                })
+            };
+            for thread in threads.into_iter().chain([other]) {
+                thread.join().unwrap();
+            }
+            assert_eq!((pages.used_count(), pages.reserved_count()), (0, 0));
+            pages.trim();
+            assert_eq!(memory.statistics().held_bytes(), 0);
+        },
+        ORDERS,
+    );
+}
+
+#[test]
+fn a_budget_promises_no_more_than_it_has_in_any_order() {
+    shuttle::check_random(
+        || {
+            let budget = Budget::new(100);
+            let threads: Vec<_> = (0..3)
+                .map(|stream| {
+                    let budget = budget.clone();
+                    thread::spawn(move || {
+                        let account = Account::of_stream(Region::KeyValue, StreamId(stream));
+                        let Ok(mut promised) = budget.reserve(account, 40) else {
+                            return;
+                        };
+                        promised.commit(40).expect("it was promised");
+                        let grown = promised.grow(20).is_ok();
+                        let Balance { reserved, .. } = budget.device();
+                        assert!((40..=100).contains(&reserved), "{reserved} are promised");
+                        promised.release(40);
+                        assert_eq!(promised.shrink(100), if grown { 60 } else { 40 });
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            budget.check().unwrap();
+            assert_eq!(budget.device(), Balance::default());
+        },
+        ORDERS,
+    );
+}
+
+#[test]
+fn a_planned_place_is_one_pieces_alone_whoever_drops_it() {
+    shuttle::check_random(
+        || {
+            let driver = Box::new(SimulatedDriver::new(64 * MIB));
+            let memory = Memory::with_driver(driver, PoolConfiguration::default());
+            let lifetimes = [0, 1, 2].map(|first| Lifetime {
+                first,
+                last: first + 1,
+                bytes: 64,
+            });
+            let plan = Plan {
+                offsets: vec![0; 3],
+                peak: 64,
+                lower_bound: 64,
+            };
+            let owner = Owner::new(Region::Workspace, "model");
+            let arenas = PlannedArena::together(&memory, &[(&lifetimes, &plan)], owner);
+            let arena = arenas.unwrap().remove(0);
+            let holders = Arc::new(Mutex::new(0));
+            let mut droppers = Vec::new();
+            for index in 0..3 {
+                let piece = loop {
+                    match arena.allocate(64) {
+                        Ok(piece) => break piece,
+                        Err(mismatch) => {
+                            let other = index - 1;
+                            assert_eq!(mismatch, PlanMismatch::Overlaps { index, other });
+                            thread::yield_now();
+                        }
+                    }
+                };
+                *holders.lock().unwrap() += 1;
+                assert_eq!(*holders.lock().unwrap(), 1, "one piece lives in the place");
+                let holders = Arc::clone(&holders);
+                droppers.push(thread::spawn(move || {
+                    *holders.lock().unwrap() -= 1;
+                    drop(piece);
+                }));
+            }
+            drop(arena);
+            for dropper in droppers {
+                dropper.join().unwrap();
+            }
         },
         ORDERS,
     );

@@ -1,6 +1,7 @@
 //! Every environment variable that the program reads, in one place.
 
 use sottovoce::hub::HubSettings;
+use sottovoce_memory::pool::VARIABLES;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -26,6 +27,12 @@ pub fn voices_folder() -> PathBuf {
         let data = path("XDG_DATA_HOME").unwrap_or_else(|| home().join(".local/share"));
         data.join("sottovoce/voices")
     })
+}
+
+/// The allocator's options as written and the variable that holds them: the first that is set of SOTTOVOCE_ALLOC_CONF,
+/// PYTORCH_ALLOC_CONF and PYTORCH_CUDA_ALLOC_CONF.
+pub fn allocator_options() -> Option<(&'static str, String)> {
+    (VARIABLES.into_iter()).find_map(|name| Some((name, text(name)?)))
 }
 
 fn home() -> PathBuf {

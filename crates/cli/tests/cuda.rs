@@ -126,4 +126,5 @@ fn without_a_driver_the_program_says_so_and_goes_on() {
     }
     let report = json(&sottovoce(folder.path(), &["doctor", "--json"]));
     assert!(report["machine"]["cuda_devices"].is_array());
+    assert_eq!(report["settings"]["allocator"]["origin"], "default");
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sottovoce::doctor::{self, Fit};
 use sottovoce::hub::OFFICIAL_MODELS;
 use sottovoce::{Source, Variant};
+use sottovoce_memory::PoolConfiguration;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -37,7 +38,17 @@ pub fn run(arguments: Arguments) -> Outcome {
             })
         })
         .collect();
+    let (origin, options) = match environment::allocator_options() {
+        Some((variable, text)) => (variable, text),
+        None => ("default", String::new()),
+    };
+    let refused = PoolConfiguration::parse(&options).err();
     let settings = json!({
+        "allocator": {
+            "options": options,
+            "origin": origin,
+            "error": refused.as_ref().map(ToString::to_string),
+        },
         "voices": environment::voices_folder(),
         "hub_cache": hub.cache,
         "hub_endpoint": hub.endpoint,
@@ -101,6 +112,16 @@ pub fn run(arguments: Arguments) -> Outcome {
                 |folder| folder.display().to_string()
             )
         )?;
+    }
+    match (origin, &refused) {
+        ("default", _) => writeln!(out, "allocator     PyTorch's defaults (default)")?,
+        (variable, None) => writeln!(out, "allocator     {options} ({variable})")?,
+        (variable, Some(error)) => {
+            writeln!(
+                out,
+                "allocator     {options} ({variable}), refused: {error}"
+            )?;
+        }
     }
     for note in &machine.notes {
         writeln!(out, "note          {note}")?;

@@ -26,10 +26,10 @@ const FILES: [(&str, &[Component]); 3] = [
     (ENCODER_FILE, &[Component::VoiceEncoder]),
 ];
 
-/// Base's architecture, with utterances of at most two seconds.
+/// Base's architecture, with utterances of at most a second.
 pub fn config() -> ModelConfig {
     let mut config = ModelConfig::tiny_base();
-    config.t3.sampling.token_count_max = 50;
+    config.t3.sampling.token_count_max = 25;
     config
 }
 

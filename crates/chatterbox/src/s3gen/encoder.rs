@@ -129,11 +129,11 @@ impl FlowEncoder {
     /// Encodings of relative positions `[2 · rows − 1, hidden]`, from the key furthest before its query to the one furthest after it.
     fn positions(&self, ctx: &Context<'_>, rows: usize) -> Tensor {
         let mut table = ctx.tensor(&[2 * rows - 1, self.hidden]);
-        for (index, row) in table.data_mut().chunks_exact_mut(self.hidden).enumerate() {
-            let distance = (rows - 1) as f32 - index as f32;
-            for (pair, values) in row.chunks_exact_mut(2).enumerate() {
-                let rate = (-(WAVELENGTH_MAX.ln()) * (2 * pair) as f32 / self.hidden as f32).exp();
-                (values[0], values[1]) = (distance * rate).sin_cos();
+        for pair in (0..self.hidden).step_by(2) {
+            let rate = (-(WAVELENGTH_MAX.ln()) * pair as f32 / self.hidden as f32).exp();
+            for (index, row) in table.data_mut().chunks_exact_mut(self.hidden).enumerate() {
+                let distance = (rows - 1) as f32 - index as f32;
+                (row[pair], row[pair + 1]) = (distance * rate).sin_cos();
             }
         }
         table

@@ -21,8 +21,9 @@ const PROMPT_TOKENS: usize = 250;
 /// Text tokens before the timed steps, and speech tokens to be in the middle of an utterance.
 const TEXT_TOKENS: usize = 60;
 const SPEECH_TOKENS: usize = 20;
-/// The best of so many is taken.
+/// The best of so many is taken, as of the reference.
 const STEPS: usize = 15;
+const VOCODER_RUNS: usize = 2;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -253,13 +254,17 @@ impl Bench {
             let frames = 300;
             let mel = ctx.upload(&[frames, bands], &vec![-4.0; frames * bands]);
             let samples = frames * config.samples_per_frame();
-            let start = Instant::now();
-            let f0 = vocoder.f0(ctx, &mel);
-            let mut harmonics = ctx.tensor(&[samples, config.source.harmonics + 1]);
-            SourceState::new(&config, 1).advance(&config, f0.data(), harmonics.data_mut());
-            let source = vocoder.merge_source(ctx, &harmonics);
-            vocoder.decode(ctx, &mel, &source);
-            Ok(start.elapsed().as_secs_f64())
+            let mut best = f64::INFINITY;
+            for _ in 0..VOCODER_RUNS {
+                let start = Instant::now();
+                let f0 = vocoder.f0(ctx, &mel);
+                let mut harmonics = ctx.tensor(&[samples, config.source.harmonics + 1]);
+                SourceState::new(&config, 1).advance(&config, f0.data(), harmonics.data_mut());
+                let source = vocoder.merge_source(ctx, &harmonics);
+                vocoder.decode(ctx, &mel, &source);
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            Ok(best)
         })?;
         self.report.hift_6s_s = Some(time);
         Ok(())

@@ -1,6 +1,6 @@
 //! Products of rows with packed weights: the basis of linear layers, convolutions and attention.
 
-use super::kernel::{self, Left, Weights};
+use super::kernel::{self, Left, Start, Weights};
 use super::maths;
 use super::unpack::unpack;
 use super::vectorised::vectorised;
@@ -310,7 +310,7 @@ fn multiply_rows(
     for panel in panels {
         let first_output = panel * PANEL;
         let width = PANEL.min(outputs.next_multiple_of(16) - first_output);
-        tiles[..rows.len() * PANEL].fill(0.0);
+        let mut sums_from = Start::Zero;
         for segment in 0..left.segments {
             for first in (0..left.segment_len).step_by(STRETCH) {
                 let depth = STRETCH.min(left.segment_len - first);
@@ -325,9 +325,13 @@ fn multiply_rows(
                         depth,
                     };
                     let tile = &mut tiles[tile * tile_rows * PANEL..];
-                    kernel::accumulate(set, left, weights, stride, width, tile);
+                    kernel::accumulate(set, left, weights, stride, width, sums_from, tile);
                 }
+                sums_from = Start::Tile;
             }
+        }
+        if sums_from == Start::Zero {
+            tiles[..rows.len() * PANEL].fill(0.0);
         }
         let valid = width.min(outputs - first_output);
         let bias = product
@@ -381,6 +385,14 @@ vectorised! {
             // SAFETY: each task has its own rows and panels.
             let out = unsafe { out.row(row, place.column, place.columns) };
             match store {
+                Store::Overwrite if place.columns == PANEL => {
+                    let out: Option<&mut [f32; PANEL]> = out.first_chunk_mut();
+                    let tile: Option<&[f32; PANEL]> = tile.first_chunk();
+                    // Of known length, it is two moves and no call.
+                    if let (Some(out), Some(tile)) = (out, tile) {
+                        *out = *tile;
+                    }
+                }
                 Store::Overwrite => out.copy_from_slice(&tile[..place.columns]),
                 Store::Add => (out.iter_mut().zip(tile)).for_each(|(out, value)| *out += *value),
             }

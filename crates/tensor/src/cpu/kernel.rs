@@ -83,6 +83,15 @@ pub(crate) enum Weights<'a> {
     F16(&'a [f16]),
 }
 
+/// What sums begin with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nothing; what the tile held is lost.
+    Zero,
+    /// What the tile holds.
+    Tile,
+}
+
 /// Whether kernels of this instruction set read 16-bit weights.
 pub(crate) fn reads_halves(set: InstructionSet) -> bool {
     match set {
@@ -92,13 +101,14 @@ pub(crate) fn reads_halves(set: InstructionSet) -> bool {
     }
 }
 
-/// `tile[r][j] += Σₖ left[r][k] · panel[k · panel_stride + j]` for j below `width`, a multiple of 16 up to 32. Rows of `tile` are 32 long.
+/// `tile[r][j] = start + Σₖ left[r][k] · panel[k · panel_stride + j]` for j below `width`, a multiple of 16 up to 32. Rows of `tile` are 32 long.
 pub(crate) fn accumulate(
     set: InstructionSet,
     left: Left<'_>,
     weights: Weights<'_>,
     panel_stride: usize,
     width: usize,
+    start: Start,
     tile: &mut [f32],
 ) {
     let Left { rows, depth, .. } = left;
@@ -115,7 +125,7 @@ pub(crate) fn accumulate(
         Weights::F16(panel) if set == InstructionSet::Avx512 => {
             assert!(panel.len() >= needed);
             // SAFETY: the instruction set comes from detection; the lengths were checked above.
-            return unsafe { avx512(left, panel.as_ptr(), panel_stride, width, tile) };
+            return unsafe { avx512(left, panel.as_ptr(), panel_stride, width, start, tile) };
         }
         Weights::F16(_) => unreachable!("{} reads no 16-bit weights", set.name()),
     };
@@ -124,19 +134,19 @@ pub(crate) fn accumulate(
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => {
             // SAFETY: the instruction set comes from detection; the lengths were checked above.
-            unsafe { avx512(left, panel.as_ptr(), panel_stride, width, tile) }
+            unsafe { avx512(left, panel.as_ptr(), panel_stride, width, start, tile) }
         }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => {
             // SAFETY: the instruction set comes from detection; the body is safe code.
-            unsafe { avx2(left, panel, panel_stride, width, tile) }
+            unsafe { avx2(left, panel, panel_stride, width, start, tile) }
         }
         InstructionSet::Portable => {
             let fused = cfg!(target_arch = "aarch64");
             if fused {
-                portable::<true, 4>(left, panel, panel_stride, width, tile);
+                portable::<true, 4>(left, panel, panel_stride, width, start, tile);
             } else {
-                portable::<false, 4>(left, panel, panel_stride, width, tile);
+                portable::<false, 4>(left, panel, panel_stride, width, start, tile);
             }
         }
     }
@@ -144,8 +154,15 @@ pub(crate) fn accumulate(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2(left: Left<'_>, panel: &[f32], panel_stride: usize, width: usize, tile: &mut [f32]) {
-    portable::<true, 6>(left, panel, panel_stride, width, tile);
+fn avx2(
+    left: Left<'_>,
+    panel: &[f32],
+    panel_stride: usize,
+    width: usize,
+    start: Start,
+    tile: &mut [f32],
+) {
+    portable::<true, 6>(left, panel, panel_stride, width, start, tile);
 }
 
 /// 16 columns of `BLOCK` rows at a time, in code that the compiler vectorises for the caller's instruction set.
@@ -155,6 +172,7 @@ fn portable<const FUSED: bool, const BLOCK: usize>(
     panel: &[f32],
     panel_stride: usize,
     width: usize,
+    start: Start,
     tile: &mut [f32],
 ) {
     for first in (0..left.rows).step_by(BLOCK) {
@@ -167,7 +185,7 @@ fn portable<const FUSED: bool, const BLOCK: usize>(
             let tile = &mut tile[first * PANEL + column..];
             let panel = &panel[column..];
             if block.rows == BLOCK {
-                portable_block::<FUSED, BLOCK>(block, panel, panel_stride, tile);
+                portable_block::<FUSED, BLOCK>(block, panel, panel_stride, start, tile);
             } else {
                 for row in 0..block.rows {
                     let one = Left {
@@ -175,7 +193,13 @@ fn portable<const FUSED: bool, const BLOCK: usize>(
                         rows: 1,
                         ..left
                     };
-                    portable_block::<FUSED, 1>(one, panel, panel_stride, &mut tile[row * PANEL..]);
+                    portable_block::<FUSED, 1>(
+                        one,
+                        panel,
+                        panel_stride,
+                        start,
+                        &mut tile[row * PANEL..],
+                    );
                 }
             }
         }
@@ -187,11 +211,14 @@ fn portable_block<const FUSED: bool, const ROWS: usize>(
     left: Left<'_>,
     panel: &[f32],
     panel_stride: usize,
+    start: Start,
     tile: &mut [f32],
 ) {
     let mut sums = [[0.0_f32; 16]; ROWS];
-    for (row, sums) in sums.iter_mut().enumerate() {
-        sums.copy_from_slice(&tile[row * PANEL..][..16]);
+    if start == Start::Tile {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            sums.copy_from_slice(&tile[row * PANEL..][..16]);
+        }
     }
     for k in 0..left.depth {
         let weights: &[f32; 16] = panel[k * panel_stride..]
@@ -262,13 +289,14 @@ unsafe fn avx512<E: Element>(
     panel: *const E,
     panel_stride: usize,
     width: usize,
+    start: Start,
     tile: &mut [f32],
 ) {
     macro_rules! rows {
         ($vectors:literal, $($rows:literal)*) => {
             match left.rows {
                 // SAFETY: passed on from the caller.
-                $($rows => unsafe { avx512_tile::<$rows, $vectors, E>(left, panel, panel_stride, tile) },)*
+                $($rows => unsafe { avx512_tile::<$rows, $vectors, E>(left, panel, panel_stride, start, tile) },)*
                 _ => unreachable!("at most {TILE_ROWS} rows"),
             }
         };
@@ -296,6 +324,7 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
     left: Left<'_>,
     panel: *const E,
     panel_stride: usize,
+    start: Start,
     tile: &mut [f32],
 ) {
     use std::arch::x86_64::{
@@ -308,9 +337,11 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
     // SAFETY: every row of the tile is 32 long and there are `ROWS`; `left` reaches (ROWS − 1) · stride + depth; `panel` reaches
     // (depth − 1) · panel_stride + 16 · VECTORS.
     unsafe {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            for (vector, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm512_loadu_ps(tile.as_ptr().add(row * PANEL + 16 * vector));
+        if start == Start::Tile {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(tile.as_ptr().add(row * PANEL + 16 * vector));
+                }
             }
         }
         for k in 0..left.depth {

@@ -370,3 +370,70 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that this machine has.
+    fn available() -> Vec<InstructionSet> {
+        #[allow(unused_mut, reason = "other machines have only one")]
+        let mut sets = vec![InstructionSet::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                sets.push(InstructionSet::Avx2);
+            }
+            if detect() == InstructionSet::Avx512 {
+                sets.push(InstructionSet::Avx512);
+            }
+        }
+        sets
+    }
+
+    fn numbers(count: usize, factor: usize) -> Vec<f32> {
+        (0..count)
+            .map(|place| ((place * factor) % 257) as f32 / 128.0 - 1.0)
+            .collect()
+    }
+
+    #[test]
+    fn every_instruction_set_multiplies_as_the_formula_says() {
+        let (stride, depth) = (83, 77);
+        let x = numbers(TILE_ROWS * stride, 31);
+        for set in available() {
+            for (rows, width) in (1..=TILE_ROWS).flat_map(|rows| [(rows, 16), (rows, PANEL)]) {
+                let weights = numbers(depth * width, 101);
+                let halves: Vec<f16> = weights.iter().map(|&w| f16::from_f32(w)).collect();
+                let mut kinds = vec![Weights::F32(&weights)];
+                if reads_halves(set) {
+                    kinds.push(Weights::F16(&halves));
+                }
+                for kind in kinds {
+                    let left = Left {
+                        data: &x,
+                        stride,
+                        rows,
+                        depth,
+                    };
+                    let mut tile = vec![0.5; rows * PANEL];
+                    accumulate(set, left, kind, width, width, Start::Tile, &mut tile);
+                    for (row, tile) in tile.chunks_exact(PANEL).enumerate() {
+                        for (column, &got) in tile.iter().enumerate().take(width) {
+                            let terms = (0..depth).map(|k| {
+                                f64::from(x[row * stride + k])
+                                    * f64::from(weights[k * width + column])
+                            });
+                            let expected = 0.5 + terms.sum::<f64>();
+                            assert!(
+                                (f64::from(got) - expected).abs() < 1e-4,
+                                "{}, {rows} rows of {width}: {got}, not {expected}",
+                                set.name()
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

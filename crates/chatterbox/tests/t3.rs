@@ -319,8 +319,8 @@ fn a_voice_without_prompt_tokens_speaks() {
 }
 
 /// Full-size logits made by `reference/t3.py VARIANT VARIANT-SEED.safetensors --seed SEED`, which this repository has no room for:
-/// `T3_EXPECTED` names their folder. Plain rounding of such weights, 8 bits a row and 4 bits by 32, gives 0.9991 and 0.936 for base,
-/// 0.99998 and 0.997 for turbo and nano.
+/// `T3_EXPECTED` names their folder. The bounds are for weights like these, whose layers add little in turbo and nano; where each layer
+/// adds as much as it is given, rounding costs more (`docs/measurements/parity.md`).
 #[test]
 #[ignore = "needs files of reference/t3.py"]
 fn full_size_logits_equal_the_references() {

@@ -16,8 +16,6 @@
 
 mod admission;
 pub mod bench;
-#[cfg(test)]
-mod borders;
 pub mod doctor;
 mod engine;
 mod error;

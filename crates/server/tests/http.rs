@@ -242,6 +242,11 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
     )
     .await;
     assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    let array = post("/memory/profile", &json!([null, null]));
+    assert_eq!(
+        answer(&router, array).await.status(),
+        StatusCode::BAD_REQUEST
+    );
     assert!(
         json_of(answer(&router, post("/memory/trim", &json!({}))).await).await["freed_bytes"]
             .is_u64()

@@ -61,6 +61,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
             b"" | b"null" => b"{}",
             text => text,
         };
+        // An array would be taken for the fields in their order.
+        if text.starts_with(b"[") {
+            return Err(ServerError::Body {
+                status: StatusCode::BAD_REQUEST,
+                reason: "the body is an array; send an object".into(),
+            });
+        }
         serde_json::from_slice(text)
             .map(JsonBody)
             .map_err(|error| ServerError::Body {

@@ -217,10 +217,6 @@ impl VoiceParts {
 }
 
 impl Voice {
-    pub(crate) fn is_same(&self, other: &Voice) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
     /// The voice's name or file, for people.
     pub fn name(&self) -> &str {
         &self.inner.name

@@ -12,9 +12,9 @@ use crate::settings::{SAMPLE_RATE, StreamOptions};
 use crate::stitch::Stitch;
 use crate::stream::{Chunk, ChunkMetrics, Delivery};
 use crate::tempo::Tempo;
-use crate::voice::Voice;
+use crate::voice::{Voice, VoiceInner};
 use sottovoce_memory::policy::{Event, Reclaim};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// A request to speak.
@@ -53,7 +53,8 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     pipeline: Pipeline,
     manager: StreamingMemoryManager,
-    last_voice: Option<Voice>,
+    /// Who spoke last; it must not keep a voice that nobody has any more.
+    last_voice: Option<Weak<VoiceInner>>,
     live: Vec<Live>,
     turn: u64,
     hurried_steps: u32,
@@ -277,15 +278,12 @@ impl Worker {
 
     /// Tells the manager when another voice speaks than before.
     fn notice_voice(&mut self, index: usize) {
-        let voice = &self.live[index].job.voice;
-        if self
-            .last_voice
-            .as_ref()
-            .is_some_and(|last| last.is_same(voice))
-        {
+        let voice = &self.live[index].job.voice.inner;
+        let same = |last: &Weak<VoiceInner>| last.as_ptr() == Arc::as_ptr(voice);
+        if self.last_voice.as_ref().is_some_and(same) {
             return;
         }
-        let switched = self.last_voice.replace(voice.clone()).is_some();
+        let switched = self.last_voice.replace(Arc::downgrade(voice)).is_some();
         if switched {
             let done = self.event(Event::VoiceSwitched);
             self.live[index].actions.extend(done);
@@ -308,21 +306,23 @@ impl Worker {
             admitted,
             ..
         } = live;
-        drop(utterance);
-        self.shared.left(job.ticket, admitted.elapsed());
+        let (ticket, delivery) = (job.ticket, job.delivery.clone());
+        // The voice goes with the job.
+        drop((utterance, job));
+        self.shared.left(ticket, admitted.elapsed());
         let mut metrics = self.shared.metrics();
         match end {
             End::Finished => {
                 metrics.streams_finished += 1;
-                job.delivery.finish();
+                delivery.finish();
             }
             End::Cancelled => {
                 metrics.streams_cancelled += 1;
-                job.delivery.finish();
+                delivery.finish();
             }
             End::Failed(error) => {
                 metrics.streams_failed += 1;
-                job.delivery.fail(error);
+                delivery.fail(error);
             }
         }
     }

@@ -147,7 +147,7 @@ def main() -> None:
     save_file(
         {
             "speaker_embedding": torch.zeros(SPEAKER), "x_vector": torch.zeros(SPEAKER),
-            "t3_prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_mel": torch.zeros(0, 80),
+            "t3_prompt_tokens": torch.zeros(0, dtype=torch.int32), "flow_prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_mel": torch.zeros(0, 80),
         },
         args.out / "voice.safetensors",
     )

@@ -12,10 +12,13 @@ use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::Precision;
 use sottovoce_tensor::cpu::Cpu;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The voice inside the program: config, tokenizer and weights in one file, made by `training/`.
 const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
+/// Its voice.
+const PICO_VOICE: &[u8] = include_bytes!("../assets/pico/voice.safetensors");
 
 /// Random weights are the same for everybody.
 const SYNTHETIC_SEED: u64 = 1;
@@ -80,7 +83,7 @@ pub fn inspect(source: &Source) -> Result<Inspection, Error> {
 /// Files that hold a folder's own voice: the engine's format, then the reference's.
 const DEFAULT_VOICE_FILES: [&str; 2] = ["voice.safetensors", "conds.pt"];
 
-/// The voice that comes with a model, if one does; random weights get a random one, and pico's speaker lies in its weights.
+/// The voice that comes with a model, if one does; random weights get a random one.
 pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<VoiceParts>, Error> {
     let config = weights.config();
     let found = weights.folder().and_then(|folder| {
@@ -89,12 +92,15 @@ pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<V
             .map(|file| folder.join(file))
             .find(|path| path.is_file())
     });
-    let Some(path) = found else {
-        let invented = weights.is_synthetic() || !prompts;
-        return Ok(invented.then(|| VoiceParts::random(config, prompts)));
+    let (name, bytes) = match found {
+        Some(path) => {
+            let bytes = std::fs::read(&path).map_err(|source| Error::file(&path, source))?;
+            (path.display().to_string(), Cow::Owned(bytes))
+        }
+        None if weights.is_synthetic() => return Ok(Some(VoiceParts::random(config, prompts))),
+        None if weights.folder().is_none() => ("default".into(), Cow::Borrowed(PICO_VOICE)),
+        None => return Ok(None),
     };
-    let bytes = std::fs::read(&path).map_err(|source| Error::file(&path, source))?;
-    let name = path.display().to_string();
     let prepared = PreparedVoice::read(&bytes, config).map_err(|error| Error::Voice {
         name,
         reason: error.to_string(),

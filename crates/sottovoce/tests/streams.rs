@@ -280,3 +280,12 @@ fn voices_stand_in_the_ledger_and_a_budget_has_an_end() {
     drop(voices);
     engine.varied_voice(&voice, 9).unwrap();
 }
+
+#[test]
+fn the_programs_own_voice_is_a_prepared_voice_like_any_other() {
+    let (engine, voice) = engine(EngineOptions::default());
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/pico/voice.safetensors");
+    let prepared = engine.voice(VoiceSource::Prepared(file.into())).unwrap();
+    let by_default = samples(engine.stream(TEXT, &voice, options(1)).unwrap());
+    assert!(by_default == samples(engine.stream(TEXT, &prepared, options(1)).unwrap()));
+}

@@ -228,7 +228,7 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
         &router,
         post(
             "/memory/profile",
-            &json!({"profile": "aggressive", "cache_interval": 3}),
+            &json!({"profile": "aggressive", "cache_interval": 3.0}),
         ),
     )
     .await;
@@ -242,11 +242,14 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
     )
     .await;
     assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
-    let array = post("/memory/profile", &json!([null, null]));
-    assert_eq!(
-        answer(&router, array).await.status(),
-        StatusCode::BAD_REQUEST
-    );
+    for senseless in ["[null, null]", " ", "3", "{"] {
+        let request = Request::post("/memory/profile")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(senseless))
+            .unwrap();
+        let status = answer(&router, request).await.status();
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{senseless:?}");
+    }
     assert!(
         json_of(answer(&router, post("/memory/trim", &json!({}))).await).await["freed_bytes"]
             .is_u64()

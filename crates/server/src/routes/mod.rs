@@ -15,6 +15,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathName {
     }
 }
 
-/// A JSON body whose refusal has OpenAI's shape. An empty body and `null` count as `{}`, for calls whose fields may all be left out.
+/// A JSON object whose refusal has OpenAI's shape. No body and `null` count as `{}`, for calls whose fields may all be left out.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
@@ -57,23 +58,38 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
                 reason: "send the request as JSON, with 'Content-Type: application/json'".into(),
             });
         }
-        let text: &[u8] = match bytes.trim_ascii() {
-            b"" | b"null" => b"{}",
-            text => text,
+        let refuse = |reason| ServerError::Body {
+            status: StatusCode::BAD_REQUEST,
+            reason,
         };
-        // An array would be taken for the fields in their order.
-        if text.starts_with(b"[") {
-            return Err(ServerError::Body {
-                status: StatusCode::BAD_REQUEST,
-                reason: "the body is an array; send an object".into(),
-            });
-        }
-        serde_json::from_slice(text)
+        let foreign = |error| refuse(format!("the body is not what this call takes: {error}"));
+        let fields = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).map_err(foreign)?
+        };
+        let mut fields = match fields {
+            Value::Null => Map::new(),
+            Value::Object(fields) => fields,
+            // An array would be taken for the fields in their order.
+            _ => return Err(refuse("the body is no JSON object".into())),
+        };
+        fields.values_mut().for_each(whole_number);
+        T::deserialize(Value::Object(fields))
             .map(JsonBody)
-            .map_err(|error| ServerError::Body {
-                status: StatusCode::BAD_REQUEST,
-                reason: format!("the body is not what this call takes: {error}"),
-            })
+            .map_err(foreign)
+    }
+}
+
+/// JSON knows one kind of number: `2.0` is as whole as `2`.
+fn whole_number(value: &mut Value) {
+    const EXACT_MAX: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    if let Some(number) = value.as_f64()
+        && !(value.is_i64() || value.is_u64())
+        && number.fract() == 0.0
+        && number.abs() <= EXACT_MAX
+    {
+        *value = Value::from(number as i64);
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn quoted(line: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The argument of `UNICODE`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`.
+/// The argument of `UNICODE`: Latin-1 with `\u` and four, or `\U` and eight, hexadecimal digits.
 pub(super) fn raw_unicode(line: &[u8]) -> Option<String> {
     let mut text = String::with_capacity(line.len());
     let mut rest = line;

@@ -166,3 +166,14 @@ fn what_is_no_trace_is_named() {
     assert!(Reader::open(Path::new("/nonexistent/trace")).is_err());
     assert!(Reader::open(Path::new("/")).is_err());
 }
+
+#[test]
+fn a_trace_of_more_streams_than_a_pool_keeps_apart_is_refused() {
+    let text: String = (0..70_000)
+        .map(|stream| format!("a {stream} 512 t stream={stream}\n"))
+        .collect();
+    let error = Reader::text(std::io::Cursor::new(text))
+        .find_map(Result::err)
+        .unwrap();
+    assert!(matches!(error.kind, TraceErrorKind::TooManyStreams(4096)));
+}

@@ -68,6 +68,9 @@ pub enum TraceErrorKind {
     /// The sum of live bytes passes 2^63.
     #[error("the live bytes pass 2^63 − 1")]
     TooManyBytes,
+    /// More streams than a pool keeps apart.
+    #[error("allocations on more than {0} streams: no program has so many")]
+    TooManyStreams(usize),
     /// A device was asked for, and the trace knows none.
     #[error("only snapshots tell devices apart, and this is a text trace")]
     NoDevices,

@@ -6,6 +6,7 @@ use super::snapshot::{Beginning, SnapshotReader, SnapshotSummary};
 use super::text::TextReader;
 use crate::pool::PoolConfiguration;
 use sottovoce_formats::content::{self, Content};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -13,12 +14,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// PyTorch makes 32 streams a priority on a device; a pool searches the streams that it has seen one by one.
+const STREAMS_MAX: usize = 4096;
 
 /// The events of a trace, in order, each checked against those before. After an error there are no more.
 pub struct Reader {
     file: Option<PathBuf>,
     source: Source,
     progress: Progress,
+    streams: HashSet<u64>,
     ended: bool,
 }
 
@@ -119,6 +123,7 @@ impl Reader {
                 read_bytes,
                 total_bytes: metadata.is_file().then(|| metadata.len() * passes),
             },
+            streams: HashSet::new(),
             ended: false,
         })
     }
@@ -130,6 +135,7 @@ impl Reader {
             file: None,
             source: Source::Text(TextReader::new(source, false)),
             progress: Progress::default(),
+            streams: HashSet::new(),
             ended: false,
         }
     }
@@ -147,6 +153,7 @@ impl Reader {
             file: None,
             source: Source::Snapshot(Box::new(SnapshotReader::new(Box::new(open)))),
             progress: Progress::default(),
+            streams: HashSet::new(),
             ended: false,
         }
     }
@@ -199,14 +206,20 @@ impl Reader {
         match &mut self.source {
             Source::Text(_) => Ok(None),
             Source::Snapshot(snapshot) => {
-                snapshot
-                    .take_beginning(configuration)
-                    .map_err(|error| TraceError {
-                        file: self.file.clone(),
-                        ..error
-                    })
+                let beginning = snapshot.take_beginning(configuration);
+                beginning.and_then(|beginning| {
+                    let events = beginning.iter().flat_map(|beginning| &beginning.events);
+                    for event in events {
+                        notice_stream(&mut self.streams, event)?;
+                    }
+                    Ok(beginning)
+                })
             }
         }
+        .map_err(|error| TraceError {
+            file: self.file.clone(),
+            ..error
+        })
     }
 
     /// The names behind the tags of the events so far.
@@ -234,6 +247,12 @@ impl Iterator for Reader {
             Source::Text(text) => text.next_event(),
             Source::Snapshot(snapshot) => snapshot.next_event(),
         };
+        let event = event.and_then(|event| {
+            if let Some(event) = &event {
+                notice_stream(&mut self.streams, event)?;
+            }
+            Ok(event)
+        });
         self.ended = !matches!(event, Ok(Some(_)));
         event
             .map_err(|error| TraceError {
@@ -242,6 +261,16 @@ impl Iterator for Reader {
             })
             .transpose()
     }
+}
+
+fn notice_stream(streams: &mut HashSet<u64>, event: &Event) -> Result<(), TraceError> {
+    if let Event::Allocate { stream, .. } = event
+        && streams.insert(*stream)
+        && streams.len() > STREAMS_MAX
+    {
+        return Err(TraceError::whole(Kind::TooManyStreams(STREAMS_MAX)));
+    }
+    Ok(())
 }
 
 fn open_counted(

@@ -35,18 +35,23 @@ pub struct Part {
     pub problem: Option<String>,
 }
 
+impl Part {
+    /// What a file holds of a component, not yet measured.
+    fn stored((component, stored): (Option<Component>, StoredSummary)) -> Part {
+        Part {
+            part: component.map_or("other", Component::tag).to_owned(),
+            stored,
+            loaded_bytes: BTreeMap::new(),
+            surplus: Vec::new(),
+            problem: None,
+        }
+    }
+}
+
 impl Inspection {
     /// Describes a model.
     pub fn of(source: &Source) -> Inspection {
-        let mut parts: Vec<Part> = (source.summaries().into_iter())
-            .map(|(component, stored)| Part {
-                part: component.map_or("other", Component::tag).to_owned(),
-                stored,
-                loaded_bytes: BTreeMap::new(),
-                surplus: Vec::new(),
-                problem: None,
-            })
-            .collect();
+        let mut parts: Vec<Part> = (source.summaries().into_iter()).map(Part::stored).collect();
         for component in Component::ALL {
             let Some(part) = parts.iter_mut().find(|part| part.part == component.tag()) else {
                 continue;
@@ -77,13 +82,7 @@ impl Inspection {
     /// If it is no weight file, or a damaged one.
     pub fn of_file(path: &Path) -> Result<Inspection, WeightsError> {
         let parts = (summarise_file(path)?.into_iter())
-            .map(|(component, stored)| Part {
-                part: component.map_or("other", Component::tag).to_owned(),
-                stored,
-                loaded_bytes: BTreeMap::new(),
-                surplus: Vec::new(),
-                problem: None,
-            })
+            .map(Part::stored)
             .collect();
         Ok(Inspection {
             name: path.display().to_string(),

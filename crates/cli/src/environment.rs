@@ -41,7 +41,8 @@ fn home() -> PathBuf {
         .unwrap_or_default()
 }
 
-fn text(name: &str) -> Option<String> {
+/// A variable's text, if it is set and not empty.
+pub fn text(name: &str) -> Option<String> {
     variable(name)?.into_string().ok()
 }
 

@@ -120,11 +120,7 @@ pub fn load<T>(
     mut load: impl FnMut(&mut Loader<'_>) -> Result<T, WeightsError>,
 ) -> Result<Loaded<T>, WeightsError> {
     let (bytes, surplus) = measure(source, component, precision, &mut load)?;
-    let owner = Owner {
-        region: Region::Weights,
-        tag: component.tag(),
-        stream: None,
-    };
+    let owner = Owner::new(Region::Weights, component.tag());
     let block = memory
         .reserve_exact(bytes, owner)
         .map_err(|source| WeightsError::Memory { component, source })?;

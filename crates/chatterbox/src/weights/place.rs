@@ -133,11 +133,7 @@ impl Loader<'_> {
                 memory, deliver, ..
             } => {
                 let component = self.component;
-                let owner = Owner {
-                    region: Region::Staging,
-                    tag: component.tag(),
-                    stream: None,
-                };
+                let owner = Owner::new(Region::Staging, component.tag());
                 let block = memory
                     .reserve_exact(bytes, owner)
                     .map_err(|source| WeightsError::Memory { component, source })?;
@@ -176,11 +172,7 @@ fn take_untouched(
         return Ok(slice);
     }
     let chunk = len.next_multiple_of(ALIGNMENT).max(MEASURING_CHUNK);
-    let owner = Owner {
-        region: Region::Weights,
-        tag: component.tag(),
-        stream: None,
-    };
+    let owner = Owner::new(Region::Weights, component.tag());
     let block = memory
         .reserve_exact(chunk, owner)
         .map_err(|source| WeightsError::Memory { component, source })?;

@@ -1,6 +1,7 @@
 //! `sottovoce memory advise`: which allocator settings would help, and what none can.
 
 use super::{DEVICE_BYTES, Outcome, Trace};
+use crate::environment;
 use crate::output::memory_plot;
 use crate::output::print::{Output, output};
 use crate::output::reading::Reading;
@@ -99,12 +100,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn from_environment() -> (String, &'static str) {
-    for name in sottovoce_memory::pool::VARIABLES {
-        if let Ok(text) = std::env::var(name) {
-            return (text, name);
-        }
+    match environment::allocator_options() {
+        Some((name, text)) => (text, name),
+        None => (String::new(), "the defaults"),
     }
-    (String::new(), "the defaults")
 }
 
 fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! `sottovoce memory replay`: a trace through the pool.
 
 use super::{DEVICE_BYTES, Outcome, Trace};
+use crate::environment;
 use crate::output::print::{Output, note, output};
 use crate::output::reading::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
@@ -160,7 +161,7 @@ fn configuration(text: Option<&str>) -> Result<PoolConfiguration, Box<dyn std::e
     let configuration = match text {
         Some(text) => PoolConfiguration::parse(text)?,
         None => {
-            let lookup = |name: &str| std::env::var(name).ok();
+            let lookup = |name: &str| environment::text(name);
             let (configuration, variable) = PoolConfiguration::from_variables(lookup)?;
             if let Some(variable) = variable {
                 note!("configuration from {variable}");

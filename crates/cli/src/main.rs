@@ -2,6 +2,7 @@
 
 mod commands;
 mod environment;
+mod generation;
 mod output;
 mod source;
 

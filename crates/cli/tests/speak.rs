@@ -150,6 +150,52 @@ fn the_same_seed_gives_the_same_samples_whatever_profile_and_threads() {
 }
 
 #[test]
+fn without_a_place_named_the_speech_goes_to_a_wav_file_and_the_figures_can_be_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = sottovoce();
+        command.current_dir(folder.path()).arg("speak");
+        command.args(arguments).stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    let output = run(&["Hello there.", "--json", "--chunk-size", "120"]);
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(words(&output).contains("speech.wav"), "{}", words(&output));
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bytes = std::fs::read(folder.path().join("speech.wav")).unwrap();
+    assert_eq!(
+        figures["total_audio_duration"].as_f64().unwrap(),
+        wav_samples(&bytes).len() as f64 / 24_000.0
+    );
+    let refused = run(&["?!"]);
+    assert!(!refused.status.success());
+    assert_eq!(
+        std::fs::read(folder.path().join("speech.wav")).unwrap(),
+        bytes,
+        "what cannot be spoken leaves an older file alone"
+    );
+}
+
+#[test]
+fn options_of_generation_change_what_is_heard() {
+    let spoken = |extra: &[&str]| {
+        let output = speak(&[&["One more time.", "--out", "-"], extra].concat());
+        assert!(output.status.success(), "{extra:?}: {}", words(&output));
+        output.stdout
+    };
+    let plain = spoken(&[]);
+    for extra in [
+        &["--seed", "3"][..],
+        &["--top-k", "500", "--temperature", "5"],
+        &["--speed", "1.5"],
+        &["--fade-duration", "0.5"],
+        &["--sentence-tokens-max", "6"],
+    ] {
+        assert!(spoken(extra) != plain, "{extra:?} must be heard");
+    }
+}
+
+#[test]
 fn every_format_is_written_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
@@ -167,8 +213,12 @@ fn every_format_is_written_by_its_name() {
 
 #[test]
 fn what_cannot_be_done_is_said_in_a_sentence_that_names_it() {
-    let cases: [(&[&str], &str); 9] = [
-        (&["Hello."], "--out"),
+    let cases: [(&[&str], &str); 10] = [
+        (&["Hello.", "--out", "-", "--json"], "--stats"),
+        (
+            &["Hello.", "--out", "-", "--temperature", "0"],
+            "temperature",
+        ),
         (&["Hello.", "--out", "a.txt"], "format"),
         (&["", "--out", "-"], "nothing"),
         (&["?!", "--out", "-"], "nothing"),

@@ -12,7 +12,14 @@ use sottovoce_memory::PoolConfiguration;
 use std::io::Write;
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce doctor
+  sottovoce doctor --memory 1GiB
+  sottovoce doctor --json";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Say what fits this much memory, in place of what is free.
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]

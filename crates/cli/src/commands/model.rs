@@ -13,7 +13,15 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce model list
+  sottovoce model download nano
+  HF_ENDPOINT=https://mirror.example sottovoce model download base --json
+  sottovoce model inspect nano --memory 512MiB";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -22,12 +30,14 @@ pub struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     /// The models that this program knows, and which of them are here.
+    #[command(after_help = EXAMPLES)]
     List {
         /// One JSON object instead of a table.
         #[arg(long)]
         json: bool,
     },
     /// What a model's folder or a weight file holds: tensors by part, their sizes and precision, what they take in memory.
+    #[command(after_help = EXAMPLES)]
     Inspect {
         /// A folder, a weight file, or pico, base, turbo or nano.
         model: String,
@@ -39,9 +49,13 @@ enum Command {
         json: bool,
     },
     /// Fetch an official model from the Hugging Face hub into its cache. Goes on where it broke off; checks what came.
+    #[command(after_help = EXAMPLES)]
     Download {
         /// base, turbo or nano.
         name: String,
+        /// One JSON object instead of a line.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -53,7 +67,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             memory,
             json,
         } => inspect(&model, memory, json),
-        Command::Download { name } => download(&name),
+        Command::Download { name, json } => download(&name, json),
     }
 }
 
@@ -171,7 +185,7 @@ fn parts_table(inspection: &Inspection) -> Table {
     table
 }
 
-fn download(name: &str) -> Outcome {
+fn download(name: &str, as_json: bool) -> Outcome {
     let model = OfficialModel::named(name)
         .ok_or_else(|| format!("unknown model {name:?}: use base, turbo or nano"))?;
     let terminal = std::io::stderr().is_terminal();
@@ -189,6 +203,10 @@ fn download(name: &str) -> Outcome {
     if terminal {
         eprint!("\r\x1b[2K");
     }
-    writeln!(output(), "{}", folder.display())?;
+    if as_json {
+        writeln!(output(), "{:#}", json!({ "name": name, "folder": folder }))?;
+    } else {
+        writeln!(output(), "{}", folder.display())?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,13 @@ use std::process::ExitCode;
 /// Address space for a comparison, which is not meant to be frugal.
 const CAPACITY_BYTES: u64 = 1 << 40;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce parity ./models/base inputs.safetensors outputs.safetensors
+  sottovoce parity ./models/nano inputs.safetensors outputs.safetensors --precision int8";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The model's folder.
     model: PathBuf,

@@ -3,24 +3,27 @@
 use super::Outcome;
 use crate::output::print::{note, output};
 use crate::output::size::parse_bytes;
+use crate::source::model_source;
 use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
 use sottovoce_server::{App, Limits, ServerOptions, openapi_document, serve};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// How long a probe waits for its answer.
 const PROBE_MAX: Duration = Duration::from_secs(3);
 
-/// Examples:
-///   sottovoce serve
-///   sottovoce serve --port 8880 --memory 1GiB --streams 8 --voices /srv/voices
-///   sottovoce serve --address 0.0.0.0 --api-key-file /run/secrets/key
-///   curl localhost:8000/v1/audio/speech -H 'Content-Type: application/json' -d '{"input":"Hello."}' -o hello.mp3
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce serve
+  sottovoce serve --port 8880 --memory 1GiB --streams 8 --voices /srv/voices
+  sottovoce serve --model nano --address 0.0.0.0 --api-key-file /run/secrets/key
+  curl localhost:8000/v1/audio/speech -H 'Content-Type: application/json' -d '{\"input\":\"Hello.\"}' -o hello.mp3";
+
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Address to listen on; everything but loopback can be reached by others.
     #[arg(long, default_value = "127.0.0.1")]
@@ -28,7 +31,7 @@ pub struct Arguments {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8000)]
     port: u16,
-    /// `pico` (in this program) or a model's folder.
+    /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
     #[arg(long, default_value = "pico")]
     model: String,
     /// Most memory to use, such as 512MiB or 1GiB.
@@ -160,16 +163,12 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
                 .ok_or("--idle-unload: give a number of minutes above 0")?,
         ),
     };
-    let source = match arguments.model.as_str() {
-        "pico" => Source::Embedded,
-        folder => Source::Directory(PathBuf::from(folder)),
-    };
-    let model_name = match &source {
-        Source::Directory(folder) => folder
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned()),
+    let source = model_source(&arguments.model)?;
+    let named_folder = match &source {
+        Source::Directory(folder) if folder == Path::new(&arguments.model) => folder.file_name(),
         _ => None,
     };
+    let model_name = named_folder.map(|name| name.to_string_lossy().into_owned());
     Ok(ServerOptions {
         address: SocketAddr::new(arguments.address, arguments.port),
         source,

@@ -2,27 +2,41 @@
 
 use super::Outcome;
 use crate::environment;
+use crate::generation::Generation;
 use crate::output::player::Player;
-use crate::output::print;
+use crate::output::print::{self, note};
 use crate::output::progress::Progress;
 use crate::output::size::parse_bytes;
 use crate::source::{model_source, voice_source};
 use sottovoce::sink::{AudioFormat, Encoder, FileSink};
 use sottovoce::{
-    Chunk, Engine, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, StreamOptions,
+    Chunk, ChunkMetrics, Engine, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce speak \"Every byte has an owner.\"
+  sottovoce speak --file chapter.txt --out chapter.flac --memory 1GiB
+  sottovoce speak \"Hello.\" --out - --format pcm | aplay -f S16_LE -r 24000
+  sottovoce speak \"In my own words.\" --model nano --voice me.wav --play
+  sottovoce speak \"What did it cost?\" --out cost.wav --json";
+
+/// Where speech goes when nobody says where.
+const DEFAULT_OUT: &str = "speech.wav";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// What to say; without it and without --file, standard input.
     text: Option<String>,
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// Write here; the name says the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is standard output.
+    /// Write here; the name says the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is standard output. Without it and
+    /// without --play, speech.wav.
     #[arg(short, long = "out", value_name = "FILE")]
     out: Option<PathBuf>,
     /// The format for standard output.
@@ -46,56 +60,75 @@ pub struct Arguments {
     /// How weights are kept: auto, f32, f16, int8, q4.
     #[arg(long, default_value = "auto")]
     precision: PrecisionChoice,
-    /// Starts the random numbers: the same seed gives the same samples.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// How fast: 1 as the voice speaks, 2 twice as fast at the same pitch.
-    #[arg(long, default_value_t = 1.0)]
-    speed: f32,
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
-    /// Speech tokens (1/25 s) in a chunk.
-    #[arg(long, default_value_t = 25)]
-    chunk_size: usize,
     /// Write figures of the run here, as JSON.
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
+    /// Print the figures of the run as one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    generation: Generation,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
     let text = read_text(&arguments)?;
-    let output = Output::open(&arguments)?;
+    let spoken = arguments.generation.stream_options();
+    spoken.check()?;
+    let defaults = EngineOptions::default();
     let options = EngineOptions {
+        chunk_tokens_max: defaults.chunk_tokens_max.max(spoken.chunk_size),
+        context_tokens_max: defaults.context_tokens_max.max(spoken.context_window),
         memory: arguments.memory,
         precision: arguments.precision,
         profile: arguments.profile,
         threads: arguments.threads,
         streams_max: 1,
         voices: Some(environment::voices_folder()),
-        ..EngineOptions::default()
+        ..defaults
     };
     let engine = Engine::load(model_source(&arguments.model)?, options)?;
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
-    let options = StreamOptions {
-        seed: arguments.seed,
-        speed: arguments.speed,
-        chunk_size: arguments.chunk_size,
-        ..StreamOptions::default()
-    };
-    let stream = engine.stream(&text, &voice, options)?;
+    let stream = engine.stream(&text, &voice, spoken)?;
+    // Only now: a file that is there already must not go for a text that cannot be spoken.
+    let output = Output::open(&arguments)?;
     let canceller = stream.canceller();
     // Without a handler the system ends the process, and the file is still whole up to its last chunk.
     let _ = ctrlc::set_handler(move || canceller.cancel());
     let progress = Progress::new(arguments.memory);
-    speak(stream, output, progress, arguments.stats.as_deref())
+    let figures = Figures {
+        file: arguments.stats,
+        print: arguments.json,
+    };
+    speak(stream, output, progress, &figures)
+}
+
+/// Where the figures of the run go besides the terminal.
+struct Figures {
+    file: Option<PathBuf>,
+    print: bool,
+}
+
+impl Figures {
+    fn write(&self, metrics: &ChunkMetrics) -> Result<(), Box<dyn std::error::Error>> {
+        let json = serde_json::to_string_pretty(metrics)?;
+        if let Some(path) = &self.file {
+            std::fs::write(path, &json).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        if self.print {
+            writeln!(print::output(), "{json}")?;
+        }
+        Ok(())
+    }
 }
 
 fn speak(
     stream: sottovoce::Stream,
     mut output: Output,
     mut progress: Progress,
-    stats: Option<&Path>,
+    figures: &Figures,
 ) -> Outcome {
     let mut last = None;
     let mut failure = None;
@@ -124,10 +157,7 @@ fn speak(
     let finished = output.finish();
     if let Some(metrics) = &last {
         progress.summary(metrics);
-        if let Some(path) = stats {
-            let json = serde_json::to_string_pretty(metrics)?;
-            std::fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;
-        }
+        figures.write(metrics)?;
     }
     match failure {
         Some(error) => Err(error),
@@ -183,16 +213,23 @@ impl Output {
         };
         match &arguments.out {
             Some(path) if path.as_os_str() == "-" => {
+                if arguments.json {
+                    return Err(
+                        "--json and --out - both want standard output: use --stats FILE.json"
+                            .into(),
+                    );
+                }
                 output.pipe = Some((Encoder::new(arguments.format, SAMPLE_RATE)?, Vec::new()))
             }
             Some(path) => output.file = Some(FileSink::create(path, SAMPLE_RATE)?),
+            None if !arguments.play => {
+                output.file = Some(FileSink::create(Path::new(DEFAULT_OUT), SAMPLE_RATE)?);
+                note!("writing {DEFAULT_OUT}");
+            }
             None => {}
         }
         if arguments.play {
             output.player = Some(Player::start(SAMPLE_RATE)?);
-        }
-        if output.file.is_none() && output.pipe.is_none() && output.player.is_none() {
-            return Err("nowhere to speak: give --out FILE, --out - or --play".into());
         }
         Ok(output)
     }

@@ -9,7 +9,15 @@ use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source, parse_variant};
 use std::io::Write;
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce validate
+  sottovoce validate --audio-minutes 2 --json
+  sottovoce validate --synthetic nano --precision int8 --audio-minutes 1
+  sottovoce validate --model ./models/nano-int8 --memory 512MiB";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// pico, base, turbo, nano (once fetched) or a model's folder.
     #[arg(long, default_value = "pico", conflicts_with = "synthetic")]

@@ -11,7 +11,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce voice prepare me.wav --name me --model nano
+  sottovoce voice prepare me.flac --model ./models/base --memory 2GiB --json
+  sottovoce voice list --json
+  sottovoce voice remove me";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -20,6 +28,7 @@ pub struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Take a voice from a recording (wav, flac, mp3, ogg) and keep it under a name.
+    #[command(after_help = EXAMPLES)]
     Prepare {
         /// The recording; some ten seconds of one speaker.
         clip: PathBuf,
@@ -32,18 +41,26 @@ enum Command {
         /// Most memory to use.
         #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
         memory: Option<u64>,
+        /// One JSON object instead of a line.
+        #[arg(long)]
+        json: bool,
     },
     /// The voices that are kept.
+    #[command(after_help = EXAMPLES)]
     List {
         /// One JSON object instead of lines.
         #[arg(long)]
         json: bool,
     },
     /// Take voices away.
+    #[command(after_help = EXAMPLES)]
     Remove {
         /// Their names.
         #[arg(required = true)]
         names: Vec<String>,
+        /// One JSON object with what was removed.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -56,6 +73,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             name,
             model,
             memory,
+            json: as_json,
         } => {
             let stem = clip
                 .file_stem()
@@ -74,12 +92,13 @@ pub fn run(arguments: Arguments) -> Outcome {
             let voice = engine.voice(VoiceSource::Clip(clip))?;
             voice.save(&path)?;
             let report = engine.memory_report();
-            writeln!(
-                out,
-                "{} (peak memory {})",
-                path.display(),
-                mebibytes(report.reserved_peak_bytes)
-            )?;
+            let peak = report.reserved_peak_bytes;
+            if as_json {
+                let figures = json!({ "voice": path, "reserved_peak_bytes": peak });
+                writeln!(out, "{figures:#}")?;
+            } else {
+                writeln!(out, "{} (peak memory {})", path.display(), mebibytes(peak))?;
+            }
         }
         Command::List { json: as_json } => {
             let names = store.names()?;
@@ -95,9 +114,15 @@ pub fn run(arguments: Arguments) -> Outcome {
                 }
             }
         }
-        Command::Remove { names } => {
-            for name in names {
-                store.remove(&name)?;
+        Command::Remove {
+            names,
+            json: as_json,
+        } => {
+            for name in &names {
+                store.remove(name)?;
+            }
+            if as_json {
+                writeln!(out, "{:#}", json!({ "removed": names }))?;
             }
         }
     }

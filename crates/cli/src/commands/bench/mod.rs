@@ -12,8 +12,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce bench
+  sottovoce bench --synthetic nano --precisions int8 --profiles balanced,none --audio-seconds 10 --threads 2
+  sottovoce bench --synthetic base --json --html base.html
+  sottovoce bench speed --synthetic nano --precision int8";
+
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -7,7 +7,13 @@ use sottovoce::{Variant, parse_variant};
 use std::io::Write;
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce bench speed --synthetic nano
+  sottovoce bench speed --synthetic base --precision f16 --threads 2 --t3-only --json";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Sizes of base, turbo or nano.
     #[arg(long, value_parser = parse_variant)]

@@ -1,9 +1,11 @@
 //! What the engine costs, for each precision and profile, beside the reference's measured figures.
 
+mod cost;
 mod further;
 mod page;
 mod speed;
 
+pub use cost::ProfileCost;
 pub use further::Further;
 pub use page::html;
 pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};
@@ -42,6 +44,19 @@ pub struct BenchOptions {
     pub audio_seconds_max: f64,
     /// Whether further streams and voices are measured too.
     pub further: bool,
+    /// Rounds in which every profile speaks in turn, to tell what it costs in time; 0 leaves that out.
+    pub rounds: usize,
+}
+
+impl BenchOptions {
+    /// How each run speaks.
+    fn stream_options(&self) -> StreamOptions {
+        let tokens_max = (self.audio_seconds_max * f64::from(TOKENS_PER_SECOND)).ceil() as usize;
+        StreamOptions {
+            sentence_tokens_max: Some(tokens_max),
+            ..StreamOptions::default()
+        }
+    }
 }
 
 /// All runs.
@@ -57,6 +72,8 @@ pub struct BenchReport {
     pub reference_peak_reserved_four_voices_bytes: u64,
     /// One for each precision and profile.
     pub runs: Vec<BenchRun>,
+    /// What each profile costs in time, where rounds were asked for.
+    pub costs: Vec<ProfileCost>,
     /// What one more stream and voice take, with 16-bit and with 8-bit keys and values.
     pub further: Vec<Further>,
 }
@@ -123,6 +140,13 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
             runs.push(run(options, precision, profile)?);
         }
     }
+    let mut costs = Vec::new();
+    if options.rounds > 0 {
+        for &precision in &options.precisions {
+            progress(&format!("{}, profiles in turn", name(&precision)));
+            costs.extend(cost::costs(options, precision)?);
+        }
+    }
     let mut further = Vec::new();
     if options.further {
         let engine = EngineOptions {
@@ -147,6 +171,7 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
         reference_peak_reserved_bytes: REFERENCE_PEAK_RESERVED_BYTES,
         reference_peak_reserved_four_voices_bytes: REFERENCE_PEAK_RESERVED_FOUR_VOICES_BYTES,
         runs,
+        costs,
         further,
     })
 }
@@ -167,11 +192,6 @@ fn run(
     )?;
     let load_seconds = started.elapsed().as_secs_f64();
     let voice = engine.voice(VoiceSource::Default)?;
-    let tokens_max = (options.audio_seconds_max * f64::from(TOKENS_PER_SECOND)).ceil() as usize;
-    let stream_options = StreamOptions {
-        sentence_tokens_max: Some(tokens_max),
-        ..StreamOptions::default()
-    };
     let mut run = BenchRun {
         precision,
         profile,
@@ -191,7 +211,7 @@ fn run(
     let mut calls_after_first = 0;
     let mut calls = 0;
     let mut before = 0.0;
-    for chunk in engine.stream(&options.text, &voice, stream_options)? {
+    for chunk in engine.stream(&options.text, &voice, options.stream_options())? {
         let chunk = chunk?;
         let report = engine.memory_report();
         calls = report.driver_calls;

@@ -240,6 +240,7 @@ mod tests {
             engine: EngineOptions::default(),
             text: "One two three.".into(),
             further: true,
+            rounds: 0,
             audio_seconds_max: 1.0,
         };
         let mut report = bench(&options, &mut |_| {}).unwrap();

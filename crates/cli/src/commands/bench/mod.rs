@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   sottovoce bench
   sottovoce bench --synthetic nano --precisions int8 --profiles balanced,none --audio-seconds 10 --threads 2
+  sottovoce bench --profiles balanced,none --rounds 21
   sottovoce bench --synthetic base --json --html base.html
   sottovoce bench speed --synthetic nano --precision int8";
 
@@ -55,6 +56,9 @@ pub struct Arguments {
     /// Leave out what further streams and voices take.
     #[arg(long)]
     no_further: bool,
+    /// Let every profile speak in turn so many times, and say what it costs in time beside none.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    rounds: usize,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -96,6 +100,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         text: arguments.text,
         audio_seconds_max: arguments.audio_seconds,
         further: !arguments.no_further,
+        rounds: arguments.rounds,
     };
     let report = bench::bench(&options, &mut |step| note!("{step}"))?;
     if let Some(path) = &arguments.html {
@@ -131,6 +136,17 @@ pub fn run(arguments: Arguments) -> Outcome {
         "reference, f32 base",
         mebibytes(report.reference_peak_reserved_bytes)
     )?;
+    for cost in &report.costs {
+        writeln!(
+            out,
+            "{:<24} RTF {:.3}, {:.3} with none: {:+.2} % of time, the median of {} rounds",
+            format!("{:?}, {:?}", cost.precision, cost.profile).to_lowercase(),
+            cost.rtf,
+            cost.rtf_none,
+            cost.cost * 100.0,
+            cost.rounds
+        )?;
+    }
     for further in &report.further {
         writeln!(
             out,

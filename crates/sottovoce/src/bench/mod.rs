@@ -124,8 +124,8 @@ pub struct BenchChunk {
     pub reserved_bytes: u64,
     /// (reserved − allocated) ÷ reserved.
     pub fragmentation: f64,
-    /// In use by region.
-    pub regions: BTreeMap<String, u64>,
+    /// In use by owner: region and tag.
+    pub owners: BTreeMap<String, u64>,
 }
 
 /// Measures; `progress` hears what is going on.
@@ -219,10 +219,9 @@ fn run(
             calls_after_first = calls;
             run.first_audio_seconds = chunk.metrics.latency_to_first_chunk;
         }
-        let mut regions = BTreeMap::new();
-        for owner in &report.owners {
-            *regions.entry(owner.region.clone()).or_insert(0) += owner.bytes;
-        }
+        let owners = (report.owners.iter())
+            .filter(|owner| owner.bytes > 0)
+            .map(|owner| (format!("{} {}", owner.region, owner.tag), owner.bytes));
         let seconds = chunk.metrics.total_generation_time;
         run.audio_seconds += chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
         run.rtf = seconds / run.audio_seconds.max(f64::MIN_POSITIVE);
@@ -240,7 +239,7 @@ fn run(
             allocated_bytes: metrics.memory_allocated,
             reserved_bytes: metrics.memory_reserved,
             fragmentation: metrics.fragmentation,
-            regions,
+            owners: owners.collect(),
         });
         before = seconds;
         if run.audio_seconds >= options.audio_seconds_max {

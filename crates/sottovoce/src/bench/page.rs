@@ -6,8 +6,8 @@ use std::fmt::Write;
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 220.0;
 const MARGIN: f64 = 56.0;
-const COLOURS: [&str; 6] = [
-    "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#9c6b4e",
+const COLOURS: [&str; 8] = [
+    "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#9c6b4e", "#97bbf5", "#9498a0",
 ];
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
@@ -91,15 +91,15 @@ fn further_table(page: &mut String, report: &BenchReport) {
     page.push_str("</table>");
 }
 
-/// Memory over time, stacked by region, with what is held above it.
+/// Memory over time, stacked by owner, with what is held above it.
 fn memory_plot(page: &mut String, run: &BenchRun) {
-    let mut regions: Vec<&String> = run
+    let mut owners: Vec<&String> = run
         .chunks
         .iter()
-        .flat_map(|chunk| chunk.regions.keys())
+        .flat_map(|chunk| chunk.owners.keys())
         .collect();
-    regions.sort();
-    regions.dedup();
+    owners.sort();
+    owners.dedup();
     let top = run
         .chunks
         .iter()
@@ -113,13 +113,14 @@ fn memory_plot(page: &mut String, run: &BenchRun) {
     };
     axes.open(page, "Memory by owner, MiB");
     let mut below = vec![0.0; run.chunks.len()];
-    for (index, region) in regions.iter().enumerate() {
+    let mut legend = Vec::new();
+    for (index, owner) in owners.iter().enumerate() {
         let above: Vec<f64> = run
             .chunks
             .iter()
             .zip(&below)
             .map(|(chunk, below)| {
-                below + chunk.regions.get(*region).copied().unwrap_or(0) as f64 / MEBIBYTE
+                below + chunk.owners.get(*owner).copied().unwrap_or(0) as f64 / MEBIBYTE
             })
             .collect();
         let mut points = String::new();
@@ -134,7 +135,7 @@ fn memory_plot(page: &mut String, run: &BenchRun) {
             page,
             "<polygon points=\"{points}\" fill=\"{colour}\" opacity=\"0.8\"/>"
         );
-        legend(page, index, region, colour);
+        legend.push((owner.as_str(), colour));
         below = above;
     }
     let mut points = String::new();
@@ -149,8 +150,16 @@ fn memory_plot(page: &mut String, run: &BenchRun) {
         page,
         "<polyline points=\"{points}\" fill=\"none\" stroke=\"currentColor\"/>"
     );
-    legend(page, regions.len(), "reserved", "currentColor");
-    page.push_str("</svg>");
+    legend.push(("reserved", "currentColor"));
+    page.push_str("</svg><p>");
+    for (owner, colour) in legend {
+        let _ = write!(
+            page,
+            "<span style=\"color:{colour}\">■</span> {} &nbsp; ",
+            escape(owner)
+        );
+    }
+    page.push_str("</p>");
 }
 
 fn line_plot(
@@ -192,9 +201,10 @@ impl Axes {
             page,
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\"><text x=\"{MARGIN}\" y=\"14\">{title}</text>\
              <path d=\"M{MARGIN} 24V{bottom}H{right}\" fill=\"none\" stroke=\"currentColor\"/>\
-             <text x=\"4\" y=\"34\">{:.2}</text><text x=\"4\" y=\"{bottom}\">0</text><text x=\"{}\" y=\"{HEIGHT}\">{:.1} s</text>",
+             <text x=\"4\" y=\"34\">{:.2}</text><text x=\"4\" y=\"{bottom}\">0</text><text x=\"{}\" y=\"{}\">{:.1} s</text>",
             self.y_max,
             right - 40.0,
+            HEIGHT - 6.0,
             self.x_max
         );
     }
@@ -206,16 +216,6 @@ impl Axes {
             - y / self.y_max.max(f64::MIN_POSITIVE) * (HEIGHT - MARGIN / 2.0 - 24.0);
         let _ = write!(points, "{across:.1},{up:.1} ");
     }
-}
-
-fn legend(page: &mut String, index: usize, text: &str, colour: &str) {
-    let x = MARGIN + 130.0 + index as f64 * 90.0;
-    let _ = write!(
-        page,
-        "<rect x=\"{x}\" y=\"5\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{}\" y=\"14\">{}</text>",
-        x + 14.0,
-        escape(text)
-    );
 }
 
 fn escape(text: &str) -> String {
@@ -251,6 +251,9 @@ mod tests {
             "names are escaped"
         );
         assert_eq!(page.matches("<svg").count(), 6, "three plots a run");
+        for owner in ["weights t3", "key_value stream"] {
+            assert!(page.contains(owner), "{owner} has a colour");
+        }
         assert!(
             !page.contains("src=") && !page.contains("href="),
             "nothing is fetched"

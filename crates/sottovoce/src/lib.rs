@@ -46,8 +46,8 @@ pub use loading::inspect;
 pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident_peak_bytes};
 pub use report::{MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
-    CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
-    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_variant,
+    CHUNK_SIZE, CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source,
+    StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_variant,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};

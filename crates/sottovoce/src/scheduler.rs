@@ -6,7 +6,8 @@
 /// Speech tokens in the first chunk: 0.4 s, so that the first sound comes soon.
 const FIRST_CHUNK_TOKENS: usize = 10;
 
-/// Speech tokens in chunk `index` (from 0): small at first, doubling up to `chunk_size`.
+/// Speech tokens in chunk `index` (from 0): small at first, doubling up to `chunk_size`. While it is made the listener has at least half
+/// as much to hear, so an engine that takes half a second for a second of sound never keeps anybody waiting.
 pub(crate) fn chunk_tokens(index: u64, chunk_size: usize) -> usize {
     let doubled = FIRST_CHUNK_TOKENS.saturating_mul(1 << index.min(16));
     doubled.min(chunk_size)
@@ -99,6 +100,8 @@ mod tests {
     fn chunks_grow_to_the_size_asked_for() {
         let sizes: Vec<usize> = (0..5).map(|index| chunk_tokens(index, 25)).collect();
         assert_eq!(sizes, [10, 20, 25, 25, 25]);
+        let sizes: Vec<usize> = (0..6).map(|index| chunk_tokens(index, 75)).collect();
+        assert_eq!(sizes, [10, 20, 40, 75, 75, 75]);
         assert_eq!(
             chunk_tokens(0, 4),
             4,

@@ -16,6 +16,10 @@ pub const TOKENS_PER_SECOND: u32 = 25;
 /// The longest text of one stream, in characters: more than an hour of speech.
 pub const TEXT_CHARACTERS_MAX: usize = 100_000;
 
+/// Speech tokens in a chunk once a stream runs: 3 s. Each chunk's synthesis sees the voice's prompt and some context again, so a large
+/// one costs less a second of sound; beyond this little is gained, and the workspace grows.
+pub const CHUNK_SIZE: usize = 75;
+
 /// Reads the name of a full-size member of the family.
 pub fn parse_variant(text: &str) -> Result<Variant, Error> {
     match text {
@@ -124,7 +128,7 @@ impl Default for EngineOptions {
             threads: None,
             streams_max: 8,
             waiting_max: 64,
-            chunk_tokens_max: 25,
+            chunk_tokens_max: CHUNK_SIZE,
             context_tokens_max: 50,
             key_value_precision: CachePrecision::F16,
             cache_interval: None,
@@ -192,7 +196,7 @@ impl Default for StreamOptions {
             top_k: None,
             min_p: None,
             repetition_penalty: None,
-            chunk_size: 25,
+            chunk_size: CHUNK_SIZE,
             context_window: 50,
             fade_duration: 0.02,
             memory_management: true,

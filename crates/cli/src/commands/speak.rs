@@ -79,8 +79,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     spoken.check()?;
     let defaults = EngineOptions::default();
     let options = EngineOptions {
-        chunk_tokens_max: defaults.chunk_tokens_max.max(spoken.chunk_size),
-        context_tokens_max: defaults.context_tokens_max.max(spoken.context_window),
+        chunk_tokens_max: spoken.chunk_size,
+        context_tokens_max: spoken.context_window,
         memory: arguments.memory,
         precision: arguments.precision,
         profile: arguments.profile,

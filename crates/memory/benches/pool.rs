@@ -157,7 +157,7 @@ fn timeline(steps: &[Step]) {
             if position % EVENTS_A_SAMPLE == 0
                 && let Some(recorder) = recorder.as_deref_mut()
             {
-                recorder.chunk_done(&memory.statistics(), position as u64);
+                recorder.chunk_done(&memory.statistics(), 0, position as u64);
             }
         }
         start.elapsed().as_secs_f64()

@@ -1,8 +1,9 @@
 //! Pages of one size, for what grows position by position: keys and values.
 //!
 //! A stream holds a [`PageTable`]. Dropping it gives back exactly its pages, which the pool keeps for the next stream until it is
-//! trimmed. A table that has [reserved](PageTable::reserve) its worst case, when its stream was let in, has all its pages in one piece
-//! of the driver: from then on a page is a look-up, cannot fail, and needs no driver call, which may be sealed.
+//! trimmed. A table that has [reserved](PageTable::reserve) its worst case, when its stream was let in, holds its pages already: from then
+//! on a page is a look-up, cannot fail, and needs no driver call, which may be sealed. Pages that come in one piece from the driver stay
+//! with one table as far as possible, so that the piece can go back when that table's stream ends, whoever else is speaking.
 //!
 //! ```
 //! use sottovoce_memory::{Memory, Owner, Region, StreamId, pages::PagePool};
@@ -46,7 +47,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// Slabs in the order in which they are used; `None` where one was given back.
+    /// Slabs by their places; `None` where one was given back.
     slabs: Vec<Option<Slab>>,
     free: usize,
     used: usize,
@@ -109,20 +110,18 @@ impl PagePool {
             pool: self.clone(),
             owner,
             pages: Vec::new(),
+            held: Vec::new(),
             reserved: 0,
         }
     }
 
-    /// Gives back to the driver every slab without a page in use, as far as reservations allow; the bytes of its pages.
+    /// Gives back to the driver every slab of which no page is in use or reserved; the bytes of its pages.
     pub fn trim(&self) -> u64 {
         let mut state = self.state();
         let mut gone = Vec::new();
-        // The latest first: pages are taken from the earliest.
-        for place in (0..state.slabs.len()).rev() {
-            let spare = state.free - state.promised;
+        for place in 0..state.slabs.len() {
             if let Some(slab) = &state.slabs[place]
                 && slab.free.len() == slab.page_count
-                && slab.page_count <= spare
             {
                 state.free -= slab.page_count;
                 gone.extend(state.slabs[place].take());
@@ -136,27 +135,41 @@ impl PagePool {
         (pages * self.0.page_bytes) as u64
     }
 
-    /// Sees to it that `count` more pages are promised.
-    fn promise(&self, count: usize) -> Result<(), OutOfMemory> {
+    /// `count` pages for a table to hold: reserved, and nobody's yet.
+    fn promise(&self, count: usize) -> Result<Vec<Page>, OutOfMemory> {
         let mut state = self.state();
         self.grow(&mut state, count)?;
         state.promised += count;
-        Ok(())
+        Ok(state.take(count))
     }
 
-    /// One page, out of the promises or beside them.
-    fn take(&self, owner: Owner, promised: bool) -> Result<Page, OutOfMemory> {
+    /// A held page, or one beside the promises, comes into use.
+    fn take(&self, owner: Owner, held: Option<Page>) -> Result<Page, OutOfMemory> {
         let mut state = self.state();
-        if promised {
-            state.promised -= 1;
-        } else {
-            self.grow(&mut state, 1)?;
-        }
-        let (slab, mut block) = state.pop();
+        let mut page = match held {
+            Some(page) => {
+                state.promised -= 1;
+                page
+            }
+            None => {
+                self.grow(&mut state, 1)?;
+                state.take(1).pop().expect("one page was asked for")
+            }
+        };
+        state.free -= 1;
         state.used += 1;
         drop(state);
-        block.set_owner(owner);
-        Ok(Page { block, slab })
+        page.block.set_owner(owner);
+        Ok(page)
+    }
+
+    /// Held pages that nobody will use are nobody's again.
+    fn give_up(&self, held: impl Iterator<Item = Page>) {
+        let mut state = self.state();
+        for page in held {
+            state.promised -= 1;
+            state.put(page);
+        }
     }
 
     /// Gets what `count` pages beside the promised ones are short of, in one piece.
@@ -165,7 +178,7 @@ impl PagePool {
         if count > self.0.page_count_max - taken.min(self.0.page_count_max) {
             return Err(self.over_account(taken, count));
         }
-        let missing = (state.promised + count).saturating_sub(state.free);
+        let missing = count.saturating_sub(state.free - state.promised);
         if missing == 0 {
             return Ok(());
         }
@@ -176,17 +189,22 @@ impl PagePool {
         Ok(())
     }
 
-    fn give_back(&self, pages: impl Iterator<Item = Page>, promised: usize) {
+    /// Pages go out of use: the first `keep` of them to be held, the others to whoever wants them.
+    fn give_back(&self, pages: impl Iterator<Item = Page>, keep: usize) -> Vec<Page> {
         let mut state = self.state();
-        for Page { mut block, slab } in pages {
-            block.set_owner(FREE);
+        let mut kept = Vec::with_capacity(keep);
+        for mut page in pages {
+            page.block.set_owner(FREE);
             state.used -= 1;
             state.free += 1;
-            if let Some(slab) = &mut state.slabs[slab] {
-                slab.free.push(block);
+            if kept.len() < keep {
+                state.promised += 1;
+                kept.push(page);
+            } else {
+                state.put(page);
             }
         }
-        state.promised += promised;
+        kept
     }
 
     /// Bytes from one page of a slab to the next.
@@ -227,14 +245,42 @@ impl State {
         }
     }
 
-    /// A free page of the earliest slab that has one, so that the later ones run empty and can be given back.
-    fn pop(&mut self) -> (usize, Block) {
-        self.free -= 1;
-        self.slabs
-            .iter_mut()
-            .enumerate()
-            .find_map(|(place, slab)| Some((place, slab.as_mut()?.free.pop()?)))
-            .expect("a page that is counted as free lies in a slab")
+    /// `count` pages that nobody has reserved and that are there. Rests of slabs come first, then whole slabs, the largest that is used up,
+    /// so that few slabs are shared.
+    fn take(&mut self, count: usize) -> Vec<Page> {
+        let mut pages = Vec::with_capacity(count);
+        while pages.len() < count {
+            let missing = count - pages.len();
+            let candidates = self.slabs.iter().enumerate().filter_map(|(place, slab)| {
+                let slab = slab.as_ref()?;
+                let (free, whole) = (slab.free.len(), slab.free.len() == slab.page_count);
+                let fits = free <= missing;
+                // A whole slab that is too large is cut only if nothing else is there, and then the smallest.
+                let rank = if whole && !fits {
+                    usize::MAX - free
+                } else {
+                    free.min(missing)
+                };
+                (free > 0).then_some(((!whole, fits, rank), place))
+            });
+            let (_, place) = candidates
+                .max()
+                .expect("a page that is counted as free lies in a slab");
+            let slab = self.slabs[place].as_mut().expect("the slab was seen");
+            let start = slab.free.len().saturating_sub(missing);
+            pages.extend(
+                slab.free
+                    .drain(start..)
+                    .map(|block| Page { block, slab: place }),
+            );
+        }
+        pages
+    }
+
+    fn put(&mut self, page: Page) {
+        if let Some(slab) = &mut self.slabs[page.slab] {
+            slab.free.push(page.block);
+        }
     }
 }
 
@@ -243,6 +289,8 @@ pub struct PageTable {
     pool: PagePool,
     owner: Owner,
     pages: Vec<Page>,
+    /// Pages that it has reserved and does not use.
+    held: Vec<Page>,
     /// Pages that it may have without asking, those it has included.
     reserved: usize,
 }
@@ -254,11 +302,11 @@ impl PageTable {
     /// # Errors
     /// If the pool may not have so many pages, or the driver has too little; what was reserved before stays.
     pub fn reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
-        let (before, after) = (self.promised(), count.saturating_sub(self.pages.len()));
+        let (before, after) = (self.held.len(), count.saturating_sub(self.pages.len()));
         if after > before {
-            self.pool.promise(after - before)?;
+            self.held.extend(self.pool.promise(after - before)?);
         } else {
-            self.pool.state().promised -= before - after;
+            self.pool.give_up(self.held.drain(after..));
         }
         self.reserved = count;
         Ok(())
@@ -269,7 +317,7 @@ impl PageTable {
     /// # Errors
     /// Beyond what was reserved, if the pool is used up or the driver has no more.
     pub fn push_page(&mut self) -> Result<(), OutOfMemory> {
-        let page = self.pool.take(self.owner, self.promised() > 0)?;
+        let page = self.pool.take(self.owner, self.held.pop())?;
         self.pages.push(page);
         Ok(())
     }
@@ -277,14 +325,9 @@ impl PageTable {
     /// Gives back all pages from `count` on; what was reserved stays reserved.
     pub fn truncate(&mut self, count: usize) {
         let count = count.min(self.pages.len());
-        let before = self.promised();
-        let after = self.reserved.saturating_sub(count);
-        (self.pool).give_back(self.pages.drain(count..), after - before);
-    }
-
-    /// Pages that were reserved and are not in use.
-    fn promised(&self) -> usize {
-        self.reserved.saturating_sub(self.pages.len())
+        let keep = self.reserved.saturating_sub(count) - self.held.len();
+        let kept = (self.pool).give_back(self.pages.drain(count..), keep);
+        self.held.extend(kept);
     }
 
     /// Pages that it may have without asking, those it has included.
@@ -323,7 +366,7 @@ impl PageTable {
 impl Drop for PageTable {
     fn drop(&mut self) {
         self.truncate(0);
-        self.pool.state().promised -= self.promised();
+        self.pool.give_up(self.held.drain(..));
     }
 }
 
@@ -433,26 +476,51 @@ mod tests {
     }
 
     #[test]
-    fn slabs_go_back_whole_once_none_of_their_pages_is_in_use() {
+    fn a_streams_pages_go_back_to_the_driver_when_it_ends_whoever_else_speaks() {
         let memory = Memory::host(1 << 20);
         let pool = PagePool::new(&memory, PAGE, 100);
-        let mut first = pool.table(owner(1));
-        first.reserve(4).expect("room");
-        let mut second = pool.table(owner(2));
-        second.reserve(4).expect("room");
-        for table in [&mut first, &mut second] {
-            table.push_page().expect("reserved");
+        let mut tables = [1, 2, 3].map(|stream| pool.table(owner(stream)));
+        for table in &mut tables {
+            table.reserve(4).expect("room");
         }
-        let mut third = table(&pool, 3, 8);
+        for _ in 0..4 {
+            for table in &mut tables {
+                table.push_page().expect("reserved");
+            }
+        }
+        for (ended, table) in tables.into_iter().enumerate() {
+            drop(table);
+            assert_eq!(pool.trim(), 4 * PAGE as u64);
+            let left = (2 - ended) * 4 * PAGE;
+            assert_eq!(memory.statistics().held_bytes(), left as u64);
+        }
+    }
+
+    #[test]
+    fn slabs_are_shared_only_where_nothing_else_is_there() {
+        let memory = Memory::host(1 << 20);
+        let pool = PagePool::new(&memory, PAGE, 100);
+        let slabs = |pool: &PagePool, sizes: &[usize]| {
+            let reserve = |&size: &usize| {
+                let mut table = pool.table(owner(9));
+                table.reserve(size).expect("room");
+                table
+            };
+            sizes.iter().map(reserve).collect::<Vec<_>>()
+        };
+        drop(slabs(&pool, &[6, 2, 5]));
+        memory.seal();
+        let mut first = pool.table(owner(1));
+        first.reserve(8).expect("six and two");
+        let mut second = pool.table(owner(2));
+        second.reserve(3).expect("a part of the five");
+        let mut third = pool.table(owner(3));
+        third.reserve(2).expect("the rest");
+        memory.unseal();
         drop((first, second));
-        // The two pages in use lie in the first slab now that pages are taken from the earliest.
-        third.truncate(0);
+        assert_eq!(pool.trim(), 8 * PAGE as u64);
         drop(third);
-        let fourth = table(&pool, 4, 2);
-        assert_eq!(pool.trim(), 12 * PAGE as u64);
-        drop(fourth);
-        assert_eq!(pool.trim(), 4 * PAGE as u64);
-        assert_eq!(memory.statistics().held_bytes(), 0);
+        assert_eq!(pool.trim(), 5 * PAGE as u64);
     }
 
     #[test]

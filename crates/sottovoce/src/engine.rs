@@ -1,5 +1,6 @@
 //! The engine as callers see it.
 
+use crate::accounts::Accounts;
 use crate::admission::{Admission, Limits, Refusal, Ticket};
 use crate::error::Error;
 use crate::holdings::Holdings;
@@ -7,12 +8,12 @@ use crate::loading::{Choice, choose, default_voice, has_prompts, model};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::pipeline::Pipeline;
-use crate::report::{MemoryReport, timeline};
+use crate::report::MemoryReport;
 use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
 use crate::stream::{Delivery, Stream};
-use crate::voice::{Voice, VoiceParts, VoicePlace, VoiceSource};
+use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_chatterbox::config::Variant;
@@ -20,13 +21,14 @@ use sottovoce_chatterbox::voice::{PreparedVoice, Preparer, VoiceError, check_rec
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 use sottovoce_memory::Memory;
+use sottovoce_memory::budget::Reservation;
+use sottovoce_memory::policy::{Action, Done, Reason};
 use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use sottovoce_tensor::Threads;
 use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,11 +45,12 @@ pub struct Engine {
 pub(crate) struct Shared {
     holdings: Arc<Holdings>,
     recorder: Arc<Mutex<MetricsRecorder>>,
+    /// Where its times count from.
+    started: Instant,
     budget_bytes: Option<u64>,
     plan: MemoryPlan,
     default_voice: Option<Voice>,
-    /// Bytes of all voices but the default one.
-    voices_bytes: Arc<AtomicU64>,
+    accounts: Accounts,
     model: Weights,
     desk: Mutex<Desk>,
     changed: Condvar,
@@ -88,19 +91,22 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// The next request whose turn it is.
-    pub fn next_admitted(&self) -> Option<Job> {
+    /// The next request whose turn it is, and what it is promised.
+    pub fn next_admitted(&self) -> Option<(Job, Reservation)> {
         let mut desk = self.desk();
-        let taken = self.voices_taken(0);
-        desk.admission.set_taken(taken);
-        let ticket = desk.admission.admit()?;
-        desk.jobs.remove(&ticket)
+        let (ticket, promise) = desk.admission.admit()?;
+        Some((desk.jobs.remove(&ticket)?, promise))
+    }
+
+    /// Whether somebody stands in line.
+    pub fn somebody_waits(&self) -> bool {
+        self.desk().admission.waiting() > 0
     }
 
     /// Memory is short: a request goes back to the head of the line, and nobody enters before a stream has ended.
-    pub fn put_back(&self, job: Job) {
+    pub fn put_back(&self, job: Job, promise: Reservation) {
         let mut desk = self.desk();
-        desk.admission.put_back(job.ticket);
+        desk.admission.put_back(job.ticket, promise);
         desk.admission.hold(true);
         desk.jobs.insert(job.ticket, job);
     }
@@ -124,16 +130,12 @@ impl Shared {
     }
 
     fn set_monitoring(&self, monitoring: bool) {
-        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        recorder.set_monitoring(monitoring);
+        self.recorder().set_monitoring(monitoring);
     }
 
-    /// Bytes of voices, `further` ones included, beyond those that were reckoned with: one for each stream.
-    fn voices_taken(&self, further: u64) -> u64 {
-        let reckoned =
-            (self.plan.prepared_voice_bytes).saturating_mul(self.plan.streams_fit as u64);
-        let there = self.voices_bytes.load(Ordering::Relaxed);
-        there.saturating_add(further).saturating_sub(reckoned)
+    fn recorder(&self) -> MutexGuard<'_, MetricsRecorder> {
+        // Figures of a thread that panicked are still figures.
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the worker look at its streams again.
@@ -194,6 +196,7 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Engine, Error> {
         let budget_bytes = options.memory;
+        let started = Instant::now();
         let model = model(&source)?;
         let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
         let prompts = has_prompts(&model);
@@ -213,15 +216,13 @@ impl Engine {
                 .map(|parts| parts.keep(holdings.memory(), None))
                 .transpose()?
         };
+        let accounts = Accounts::open(&plan, budget_bytes)?;
         let limits = Limits {
-            bytes_max: options.memory.map_or(u64::MAX, |budget| {
-                budget.saturating_sub(plan.total_bytes(0))
-            }),
             streams_max: plan.streams_fit,
             waiting_max: options.waiting_max,
         };
         let desk = Desk {
-            admission: Admission::new(limits),
+            admission: Admission::new(limits, accounts.budget().clone()),
             jobs: HashMap::new(),
             next_ticket: 1,
             options,
@@ -231,10 +232,11 @@ impl Engine {
         let shared = Arc::new(Shared {
             holdings,
             recorder,
+            started,
             budget_bytes,
             plan,
             default_voice,
-            voices_bytes: Arc::default(),
+            accounts,
             model,
             desk: Mutex::new(desk),
             changed: Condvar::new(),
@@ -245,6 +247,7 @@ impl Engine {
         let manager = StreamingMemoryManager::new(
             shared.holdings.clone(),
             shared.recorder.clone(),
+            started,
             budget_bytes,
             profile,
             cache_interval,
@@ -319,21 +322,16 @@ impl Engine {
     fn keep_voice(&self, parts: VoiceParts) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         let bytes = parts.bytes();
-        let desk = shared.desk();
-        let taken = shared.voices_taken(bytes);
-        if !(desk.admission).leaves_room(taken, shared.plan.stream_bytes) {
-            let live = desk.admission.live();
-            drop(desk);
-            let needed = shared.plan.total_bytes(live.max(1)).saturating_add(taken);
-            return Err(Error::Budget {
-                budget_bytes: shared.budget_bytes.unwrap_or(u64::MAX),
-                needed_bytes: needed,
+        let place = shared.accounts.voice(bytes).map_err(|error| {
+            let budget_bytes = shared.budget_bytes.unwrap_or(u64::MAX);
+            let missing = error.requested.saturating_sub(error.available);
+            Error::Budget {
+                budget_bytes,
+                needed_bytes: budget_bytes.saturating_add(missing),
                 plan: format!("voice {:?} takes {}", parts.name, Bytes(bytes)),
                 hint: Some("let go of voices that nobody speaks with".into()),
-            });
-        }
-        let place = VoicePlace::new(&shared.voices_bytes, bytes);
-        drop(desk);
+            }
+        })?;
         let _open = shared.holdings.open();
         Ok(parts.keep(shared.holdings.memory(), Some(place))?)
     }
@@ -446,11 +444,10 @@ impl Engine {
             }
         }
         let ticket = desk.next_ticket;
-        desk.admission.set_taken(shared.voices_taken(0));
         let waits = options.when_full == WhenFull::Wait;
-        if let Err(refusal) = desk
-            .admission
-            .request(ticket, shared.plan.stream_bytes, waits)
+        if let Err(refusal) =
+            desk.admission
+                .request(ticket, shared.plan.stream_promise_bytes(), waits)
         {
             let waiting_max = desk.options.waiting_max;
             drop(desk);
@@ -464,11 +461,7 @@ impl Engine {
                     waiting_max,
                     retry_after,
                 },
-                Refusal::NeverFits { bytes, bytes_max } => Error::Synthesis {
-                    reason: format!(
-                        "a stream needs {bytes} bytes and the budget leaves {bytes_max}"
-                    ),
-                },
+                Refusal::NeverFits(error) => Error::OutOfMemory(error),
             });
         }
         desk.next_ticket += 1;
@@ -512,9 +505,10 @@ impl Engine {
     pub fn memory_report(&self) -> MemoryReport {
         let shared = &self.handle.shared;
         let (statistics, now) = shared.holdings.look();
-        let mut report = MemoryReport::of(&statistics, now, shared.budget_bytes, &shared.metrics());
-        let recorder = (shared.recorder.lock()).unwrap_or_else(PoisonError::into_inner);
-        report.timeline = timeline(recorder.timeline());
+        let mut report = MemoryReport::of(&statistics, now, shared.accounts.budget());
+        report.budget_bytes = shared.budget_bytes;
+        report.out_of_memory_count = shared.metrics().out_of_memory;
+        report.add_history(&shared.recorder());
         report
     }
 
@@ -529,15 +523,16 @@ impl Engine {
 
     /// Gives memory that is kept but not used back to the system; the bytes given back.
     pub fn trim(&self) -> u64 {
-        let returned = self.handle.shared.holdings.trim();
-        *self
-            .handle
-            .shared
-            .metrics()
-            .clears
-            .entry("asked".into())
-            .or_insert(0) += 1;
-        returned
+        let shared = &self.handle.shared;
+        let freed_bytes = shared.holdings.trim();
+        let asked = Done {
+            action: Action::TrimPool,
+            reason: Reason::Forced,
+            freed_bytes,
+        };
+        let microseconds = shared.started.elapsed().as_micros() as u64;
+        shared.recorder().acted(microseconds, asked);
+        freed_bytes
     }
 
     /// Changes how eagerly memory goes back, while running.

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod admission;
 pub mod bench;
 pub mod doctor;
@@ -44,7 +45,7 @@ pub use engine::Engine;
 pub use error::Error;
 pub use loading::inspect;
 pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident_peak_bytes};
-pub use report::{MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
+pub use report::{ActionCount, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
     CHUNK_SIZE, CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source,
     StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_variant,

@@ -26,6 +26,7 @@ impl StreamingMemoryManager {
     pub fn new(
         holdings: Arc<Holdings>,
         recorder: Arc<Mutex<MetricsRecorder>>,
+        started: Instant,
         device_bytes: Option<u64>,
         profile: Profile,
         cache_interval: Option<u32>,
@@ -38,7 +39,7 @@ impl StreamingMemoryManager {
             cache_interval,
             policy,
             recorder,
-            started: Instant::now(),
+            started,
         }
     }
 
@@ -62,8 +63,8 @@ impl StreamingMemoryManager {
         let microseconds = self.started.elapsed().as_micros() as u64;
         let mut recorder = self.recorder();
         match event {
-            Event::ChunkDone => recorder.chunk_done(&statistics, microseconds),
-            _ => recorder.observe(&statistics, microseconds),
+            Event::ChunkDone => recorder.chunk_done(&statistics, now.spare_bytes, microseconds),
+            _ => recorder.observe(&statistics, now.spare_bytes, microseconds),
         }
         metrics.memory = recorder.metrics();
         drop(recorder);
@@ -107,14 +108,13 @@ impl StreamingMemoryManager {
         let done = decision.carry_out(reclaim);
         self.policy
             .learn(done.iter().map(|done| done.freed_bytes).sum());
+        let microseconds = self.started.elapsed().as_micros() as u64;
         let mut recorder = self.recorder();
         for done in &done {
-            recorder.acted(done.action);
+            recorder.acted(microseconds, *done);
         }
         metrics.memory = recorder.metrics();
         drop(recorder);
-        let reason = decision.reason.name().to_owned();
-        *metrics.clears.entry(reason).or_insert(0) += 1;
         done.iter().map(describe).collect()
     }
 

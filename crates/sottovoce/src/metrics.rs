@@ -3,7 +3,6 @@
 use serde::Serialize;
 use sottovoce_memory::MemoryStatistics;
 use sottovoce_memory::stats::MemoryMetrics;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What the engine reckoned with at load, in bytes.
@@ -26,6 +25,11 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
+    /// What a stream is promised when it is let in. Room for a voice of its own is promised to the voices.
+    pub(crate) fn stream_promise_bytes(&self) -> u64 {
+        self.stream_bytes.saturating_sub(self.prepared_voice_bytes)
+    }
+
     /// What must be there for `streams` streams.
     pub fn total_bytes(&self, streams: usize) -> u64 {
         let per_stream = self.stream_bytes.saturating_mul(streams as u64);
@@ -47,6 +51,8 @@ pub(crate) struct MemoryNow {
     pub reserved_bytes: u64,
     pub reserved_peak_bytes: u64,
     pub driver_calls: u64,
+    /// Of the reserved bytes, pages that nobody has or may count on.
+    pub spare_bytes: u64,
 }
 
 impl MemoryNow {
@@ -63,6 +69,7 @@ impl MemoryNow {
                 + statistics.num_device_free
                 + exact.allocated
                 + exact.freed,
+            spare_bytes,
         }
     }
 
@@ -114,8 +121,6 @@ pub struct EngineMetrics {
     pub busy_seconds: f64,
     /// Times that memory ran short.
     pub out_of_memory: u64,
-    /// Times that kept memory was given back, by reason.
-    pub clears: BTreeMap<String, u64>,
     /// Memory in the figures that people ask for first.
     pub memory: MemoryMetrics,
     /// Seconds from call to first sound.

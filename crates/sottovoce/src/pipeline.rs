@@ -50,7 +50,8 @@ pub(crate) struct Pipeline {
     flow: Flow,
     vocoder: Vocoder,
     store: KeyValueStore,
-    workspaces: Workspaces,
+    /// None only where memory was too short for a smaller set after the larger one was given back.
+    workspaces: Option<Workspaces>,
     extent: Extent,
     /// Voices that may have a prefix cached, the one that spoke last at the end.
     voices: Vec<Weak<VoiceInner>>,
@@ -110,6 +111,11 @@ impl Utterance {
     /// Tokens so far.
     pub fn tokens_generated(&self) -> u64 {
         self.generated
+    }
+
+    /// Bytes that it has, in use or reserved.
+    pub fn bytes(&self) -> u64 {
+        self.state.reserved_bytes() as u64
     }
 
     /// What runs of several need of the workspaces.
@@ -172,7 +178,7 @@ impl Pipeline {
         Ok(Pipeline {
             text: TextStage::open(source)?,
             store: t3.store(memory, cache, usize::MAX),
-            workspaces: Workspaces::reserve(memory, recordings, extent)?,
+            workspaces: Some(Workspaces::reserve(memory, recordings, extent)?),
             config,
             cpu,
             t3,
@@ -266,36 +272,68 @@ impl Pipeline {
 
     /// Sees to it that the workspaces hold a run of `extent`: after they were shrunk they may have to grow again.
     fn fit(&mut self, extent: &Extent, holdings: &Holdings) -> Result<(), Error> {
-        if self.workspaces.hold(extent) {
-            return Ok(());
+        let before = match &self.workspaces {
+            Some(workspaces) if workspaces.hold(extent) => return Ok(()),
+            Some(workspaces) => *workspaces.extent(),
+            None => Extent::default(),
+        };
+        let together = before.union(extent);
+        let recordings = self.record(&together)?;
+        let _open = holdings.open();
+        let memory = holdings.memory();
+        match Workspaces::reserve(memory, &recordings, together) {
+            Ok(larger) => self.workspaces = Some(larger),
+            // Without room for the larger ones beside those that are there, in place of them; those come back if even that fails.
+            Err(_) => {
+                self.workspaces = None;
+                match Workspaces::reserve(memory, &recordings, together) {
+                    Ok(larger) => self.workspaces = Some(larger),
+                    Err(error) => {
+                        let recordings = self.record(&before)?;
+                        self.workspaces = Workspaces::reserve(memory, &recordings, before).ok();
+                        return Err(error);
+                    }
+                }
+            }
         }
-        self.exchange(self.workspaces.extent().union(extent), holdings)
+        Ok(())
     }
 
     /// Makes the workspaces as small as those under way, who need `extent`, allow; the bytes that this gave back. What they say stays
     /// the same.
     pub fn shrink(&mut self, extent: &Extent, holdings: &Holdings) -> u64 {
-        if extent == self.workspaces.extent() {
+        let Some(workspaces) = &self.workspaces else {
+            return 0;
+        };
+        if extent == workspaces.extent() {
             return 0;
         }
+        let Ok(recordings) = self.record(extent) else {
+            return 0;
+        };
         let before = holdings.memory().statistics().held_bytes();
-        // Without room for the smaller ones beside the larger ones, these stay.
-        let exchanged = self.exchange(*extent, holdings);
-        let after = holdings.memory().statistics().held_bytes();
-        exchanged.map_or(0, |()| before.saturating_sub(after))
+        let opening = holdings.open();
+        // Between runs nothing is in them, and memory is short: the larger ones make room for the smaller. Should others be faster, the next
+        // run asks again.
+        self.workspaces = None;
+        self.workspaces = Workspaces::reserve(holdings.memory(), &recordings, *extent).ok();
+        drop(opening);
+        before.saturating_sub(holdings.memory().statistics().held_bytes())
     }
 
-    /// Reserves workspaces for runs of `extent`, then gives back those that were there.
-    fn exchange(&mut self, extent: Extent, holdings: &Holdings) -> Result<(), Error> {
+    fn record(&self, extent: &Extent) -> Result<Recordings, Error> {
         let networks = Networks {
             t3: &self.t3,
             flow: &self.flow,
             vocoder: &self.vocoder,
         };
-        let recordings = record(networks, &self.config, &extent, &self.cpu)?;
-        let _open = holdings.open();
-        self.workspaces = Workspaces::reserve(holdings.memory(), &recordings, extent)?;
-        Ok(())
+        record(networks, &self.config, extent, &self.cpu)
+    }
+
+    fn workspaces(&self) -> Result<&Workspaces, Error> {
+        self.workspaces.as_ref().ok_or_else(|| Error::Synthesis {
+            reason: "a run began without a workspace".into(),
+        })
     }
 
     /// Drops what can be made again: prefixes of voices with which nobody speaks.
@@ -306,6 +344,8 @@ impl Pipeline {
     /// One more token for each. If memory runs out, those that have theirs keep it, and the call can be repeated. The driver is opened only
     /// for a sentence that goes on longer than was likely.
     pub fn step(&mut self, batch: &mut [&mut Utterance], holdings: &Holdings) -> Result<(), Error> {
+        let together = Utterance::extent_together(batch.iter().map(|utterance| &**utterance));
+        self.fit(&together, holdings)?;
         let (fresh, under_way): (Vec<_>, Vec<_>) = batch
             .iter_mut()
             .partition(|utterance| utterance.speaking.is_none());
@@ -319,12 +359,10 @@ impl Pipeline {
         if under_way.is_empty() {
             return Ok(());
         }
-        let together = Utterance::extent_together(under_way.iter().map(|utterance| &**utterance));
-        self.fit(&together, holdings)?;
         for utterance in &mut under_way {
             utterance.make_room(1, holdings)?;
         }
-        let workspace = &self.workspaces.step;
+        let workspace = &self.workspaces()?.step;
         workspace.restart();
         let ctx = Context::new(workspace, &self.cpu);
         let mut tokens = Vec::with_capacity(under_way.len());
@@ -348,10 +386,13 @@ impl Pipeline {
         utterance: &mut Utterance,
         count: usize,
         last: bool,
+        holdings: &Holdings,
     ) -> Result<Vec<f32>, Error> {
+        self.fit(&utterance.extent, holdings)?;
+        let workspaces = self.workspaces()?;
         let mel = {
-            self.workspaces.flow.restart();
-            let ctx = Context::new(&self.workspaces.flow, &self.cpu);
+            workspaces.flow.restart();
+            let ctx = Context::new(&workspaces.flow, &self.cpu);
             let mel = if count > 0 {
                 self.flow.stream(&ctx, &mut utterance.flow, count)
             } else {
@@ -360,8 +401,8 @@ impl Pipeline {
             ctx.finish()?;
             mel
         };
-        self.workspaces.vocoder.restart();
-        let ctx = Context::new(&self.workspaces.vocoder, &self.cpu);
+        workspaces.vocoder.restart();
+        let ctx = Context::new(&workspaces.vocoder, &self.cpu);
         let samples = self
             .vocoder
             .stream(&ctx, &mut utterance.vocoder, &mel, last);
@@ -378,7 +419,7 @@ impl Pipeline {
         let Some(sentence) = utterance.sentences.front() else {
             return Ok(());
         };
-        let workspace = &self.workspaces.prefill;
+        let workspace = &self.workspaces()?.prefill;
         workspace.restart();
         let ctx = Context::new(workspace, &self.cpu);
         let prefix_positions = utterance.state.position();
@@ -450,8 +491,9 @@ impl Pipeline {
         // One at a time: a slider that is moved must not fill the memory with prefixes.
         inner.prefixes().clear();
         self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
-        self.workspaces.prefix.restart();
-        let ctx = Context::new(&self.workspaces.prefix, &self.cpu);
+        let workspace = &self.workspaces()?.prefix;
+        workspace.restart();
+        let ctx = Context::new(workspace, &self.cpu);
         let conditioning = VoiceConditioning {
             speaker_embedding: inner.speaker_embedding.data(),
             prompt_tokens: &inner.prompt_tokens,

@@ -1,8 +1,10 @@
 //! Where every byte is, for people and programs: what `GET /memory`, `--stats` and the page show.
 
-use crate::metrics::{EngineMetrics, MemoryNow, resident_bytes};
+use crate::metrics::{MemoryNow, resident_bytes};
 use serde::Serialize;
-use sottovoce_memory::stats::{Sample, Timeline};
+use sottovoce_memory::budget::Budget;
+use sottovoce_memory::policy::Action;
+use sottovoce_memory::stats::{MetricsRecorder, Sample, Timeline};
 use sottovoce_memory::{MemoryStatistics, Region};
 use std::collections::BTreeMap;
 
@@ -30,9 +32,13 @@ pub struct MemoryReport {
     pub other_bytes: u64,
     /// Bytes in use by region and tag, largest first.
     pub owners: Vec<OwnerBytes>,
-    /// Bytes in use by stream.
+    /// Bytes that the budget has promised, to what is loaded, to voices and to streams.
+    pub promised_bytes: u64,
+    /// What each stream has and was promised.
     pub streams: Vec<StreamBytes>,
-    /// Times memory was given back, by reason.
+    /// What was done for memory's sake, and how often.
+    pub actions: Vec<ActionCount>,
+    /// Times kept memory was given back, by reason.
     pub clears: Vec<ReasonCount>,
     /// Allocations that failed at first.
     pub out_of_memory_count: u64,
@@ -45,16 +51,15 @@ pub struct MemoryReport {
 }
 
 impl MemoryReport {
-    /// Puts together the ledger, the engine's counts and the system's own figure.
+    /// Puts together the ledger, the budget's promises and the system's own figure.
     pub(crate) fn of(
         statistics: &MemoryStatistics,
         now: MemoryNow,
-        budget_bytes: Option<u64>,
-        metrics: &EngineMetrics,
+        budget: &Budget,
     ) -> MemoryReport {
         let resident_bytes = resident_bytes().unwrap_or(0);
         let mut owners: BTreeMap<_, OwnerBytes> = BTreeMap::new();
-        let mut streams = BTreeMap::new();
+        let mut streams: BTreeMap<u64, StreamBytes> = BTreeMap::new();
         for usage in &statistics.owners {
             let region = usage.owner.region.to_string();
             let tag = usage.owner.tag.to_owned();
@@ -68,13 +73,17 @@ impl MemoryReport {
             entry.bytes += usage.live_bytes;
             entry.peak_bytes += usage.peak_bytes;
             if let (Some(stream), 1..) = (usage.owner.stream, usage.live_bytes) {
-                *streams.entry(stream.0).or_insert(0) += usage.live_bytes;
+                streams.entry(stream.0).or_default().bytes += usage.live_bytes;
+            }
+        }
+        for (account, balance) in budget.accounts() {
+            if let Some(stream) = account.stream {
+                streams.entry(stream.0).or_default().promised_bytes += balance.reserved;
             }
         }
         let mut owners: Vec<OwnerBytes> = owners.into_values().collect();
         owners.sort_by_key(|owner| std::cmp::Reverse(owner.bytes));
         MemoryReport {
-            budget_bytes,
             allocated_bytes: now.allocated_bytes,
             reserved_bytes: now.reserved_bytes,
             allocated_peak_bytes: statistics.allocated_bytes.all.peak + statistics.exact_bytes.peak,
@@ -83,23 +92,38 @@ impl MemoryReport {
             resident_bytes,
             other_bytes: resident_bytes.saturating_sub(now.reserved_bytes),
             owners,
+            promised_bytes: budget.device().reserved,
             streams: streams
                 .into_iter()
-                .map(|(stream, bytes)| StreamBytes { stream, bytes })
+                .map(|(stream, entry)| StreamBytes { stream, ..entry })
                 .collect(),
-            clears: metrics
-                .clears
-                .iter()
-                .map(|(reason, &count)| ReasonCount {
-                    reason: reason.clone(),
-                    count,
-                })
-                .collect(),
-            out_of_memory_count: metrics.out_of_memory,
             retry_count: statistics.num_alloc_retries,
             driver_calls: now.driver_calls,
-            timeline: Vec::new(),
+            ..MemoryReport::default()
         }
+    }
+
+    /// Adds what was done, and how it went.
+    pub(crate) fn add_history(&mut self, recorder: &MetricsRecorder) {
+        let counts = recorder.actions().counts();
+        let mut clears: BTreeMap<&str, u64> = BTreeMap::new();
+        for (&(action, reason), &count) in counts {
+            self.actions.push(ActionCount {
+                action: action.name().into(),
+                reason: reason.name().into(),
+                count,
+            });
+            if action == Action::TrimPool {
+                *clears.entry(reason.name()).or_default() += count;
+            }
+        }
+        self.clears = (clears.into_iter())
+            .map(|(reason, count)| ReasonCount {
+                reason: reason.into(),
+                count,
+            })
+            .collect();
+        self.timeline = timeline(recorder.timeline());
     }
 }
 
@@ -123,6 +147,19 @@ pub struct StreamBytes {
     pub stream: u64,
     /// Bytes in use.
     pub bytes: u64,
+    /// Its worst case, promised when it was let in.
+    pub promised_bytes: u64,
+}
+
+/// How often an action was carried out for a reason.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ActionCount {
+    /// The action: trim_pool, run_reclaim_hooks, shrink_workspace or hold_admissions.
+    pub action: String,
+    /// The reason, in words.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// How often something was done for a reason.
@@ -165,7 +202,7 @@ pub struct RegionBytes {
 }
 
 /// The timeline, thinned to [`TIMELINE_ENTRIES_MAX`]: of moments that share an entry, the one that held most.
-pub(crate) fn timeline(timeline: &Timeline) -> Vec<TimelineEntry> {
+fn timeline(timeline: &Timeline) -> Vec<TimelineEntry> {
     let samples: Vec<&Sample> = timeline.samples().collect();
     let together = samples.len().div_ceil(TIMELINE_ENTRIES_MAX).max(1);
     let highest = |samples: &[&Sample]| {

@@ -1,5 +1,6 @@
 //! Who speaks.
 
+use crate::accounts::VoicePlace;
 use crate::error::Error;
 use crate::plan::whole_pages;
 use sottovoce_chatterbox::config::ModelConfig;
@@ -10,7 +11,6 @@ use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::Vector;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a voice comes from.
@@ -52,28 +52,6 @@ pub(crate) struct VoiceInner {
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
     /// Its share of the budget, where it was not reckoned with from the start.
     _place: Option<VoicePlace>,
-}
-
-/// Counts a voice's bytes as taken while it lives.
-pub(crate) struct VoicePlace {
-    taken: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-impl VoicePlace {
-    pub fn new(taken: &Arc<AtomicU64>, bytes: u64) -> VoicePlace {
-        taken.fetch_add(bytes, Ordering::Relaxed);
-        VoicePlace {
-            taken: taken.clone(),
-            bytes,
-        }
-    }
-}
-
-impl Drop for VoicePlace {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// A voice on its way into the engine's memory.

@@ -13,6 +13,8 @@ use crate::stitch::Stitch;
 use crate::stream::{Chunk, ChunkMetrics, Delivery};
 use crate::tempo::Tempo;
 use crate::voice::{Voice, VoiceInner};
+use sottovoce_memory::OutOfMemory;
+use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Event, Reclaim};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -30,6 +32,8 @@ pub(crate) struct Job {
 /// A stream under way.
 struct Live {
     job: Job,
+    /// Its worst case; what the utterance has of it is in use.
+    promise: Reservation,
     utterance: Utterance,
     stitch: Stitch,
     tempo: Tempo,
@@ -99,7 +103,7 @@ impl Worker {
     }
 
     fn admit(&mut self) {
-        while let Some(job) = self.shared.next_admitted() {
+        while let Some((job, promise)) = self.shared.next_admitted() {
             if job.delivery.cancelled() {
                 self.shared.left(job.ticket, job.started.elapsed());
                 self.shared.metrics().streams_cancelled += 1;
@@ -113,6 +117,7 @@ impl Worker {
                     let metrics = ChunkMetrics::default();
                     self.live.push(Live {
                         job,
+                        promise,
                         utterance,
                         stitch,
                         tempo,
@@ -122,15 +127,31 @@ impl Worker {
                         actions: Vec::new(),
                         chunk: 0,
                     });
+                    self.settle();
                 }
                 Err(error) if error.is_memory_short() && !self.live.is_empty() => {
-                    self.shared.put_back(job);
+                    self.shared.put_back(job, promise);
                     return;
                 }
                 Err(error) => {
+                    drop(promise);
                     self.shared.left(job.ticket, job.started.elapsed());
                     self.shared.metrics().streams_failed += 1;
                     job.delivery.fail(error);
+                }
+            }
+        }
+    }
+
+    /// Enters what each stream has now in its account. Whoever has more than was promised ends: others count on the rest.
+    fn settle(&mut self) {
+        let mut index = 0;
+        while index < self.live.len() {
+            match self.live[index].settle() {
+                Ok(()) => index += 1,
+                Err(error) => {
+                    let live = self.live.remove(index);
+                    self.end(live, End::Failed(Error::OutOfMemory(error)));
                 }
             }
         }
@@ -193,6 +214,7 @@ impl Worker {
             self.end(live, End::Failed(error));
             attempt = 0;
         }
+        self.settle();
         let crossed = self
             .live
             .iter_mut()
@@ -224,7 +246,21 @@ impl Worker {
             .next_chunk_tokens()
             .min(live.utterance.tokens_waiting());
         let last = !live.utterance.generating() && tokens == live.utterance.tokens_waiting();
-        match self.pipeline.synthesise(&mut live.utterance, tokens, last) {
+        let shared = self.shared.clone();
+        let mut attempt = 0;
+        let spoken = loop {
+            let utterance = &mut self.live[index].utterance;
+            match (self.pipeline).synthesise(utterance, tokens, last, shared.holdings()) {
+                Err(error) => match self.climb(&error, attempt) {
+                    Some(action) => self.live[index].actions.push(action),
+                    None => break Err(error),
+                },
+                spoken => break spoken,
+            }
+            attempt += 1;
+        };
+        let live = &mut self.live[index];
+        match spoken {
             Ok(samples) => {
                 let mut samples = live.stitch.push(samples, 0);
                 if last {
@@ -299,17 +335,28 @@ impl Worker {
     }
 
     /// Gives back all that a stream holds, then tells its reader.
-    fn end(&self, live: Live, end: End) {
+    fn end(&mut self, live: Live, end: End) {
         let Live {
             job,
+            promise,
             utterance,
             admitted,
             ..
         } = live;
         let (ticket, delivery) = (job.ticket, job.delivery.clone());
+        let opening = self.shared.holdings().open();
         // The voice goes with the job.
-        drop((utterance, job));
+        drop((utterance, promise, job));
+        drop(opening);
         self.shared.left(ticket, admitted.elapsed());
+        if matches!(&end, End::Failed(error) if error.is_memory_short()) {
+            // What it gave back is for those who are left.
+            self.shared.hold_admissions();
+        }
+        // Whoever is next in line takes over what this one had.
+        if !self.shared.somebody_waits() {
+            self.event(Event::StreamEnded);
+        }
         let mut metrics = self.shared.metrics();
         match end {
             End::Finished => {
@@ -378,6 +425,12 @@ impl Drop for CloseOnExit<'_> {
 }
 
 impl Live {
+    fn settle(&mut self) -> Result<(), OutOfMemory> {
+        let (has, entered) = (self.utterance.bytes(), self.promise.balance().committed);
+        self.promise.release(entered.saturating_sub(has));
+        self.promise.commit(has.saturating_sub(entered))
+    }
+
     fn next_chunk_tokens(&self) -> usize {
         scheduler::chunk_tokens(self.chunk, self.job.options.chunk_size)
     }

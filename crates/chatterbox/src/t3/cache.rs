@@ -219,6 +219,11 @@ impl T3State {
         self.own.table.page_count() * self.own.table.page_bytes()
     }
 
+    /// Bytes of the pages that it has or has reserved.
+    pub fn reserved_bytes(&self) -> usize {
+        self.own.table.reserved_count() * self.own.table.page_bytes()
+    }
+
     /// Sees to it that the utterance can go on to `positions` of its own (the prefix not counted) without a call to the driver and
     /// without running out: for the worst case, when a stream is let in.
     ///

@@ -52,6 +52,12 @@ impl ActionLog {
             .unwrap_or_default()
     }
 
+    /// How often an action was carried out, for whatever reason.
+    pub fn count_of(&self, action: Action) -> u64 {
+        let same = self.counts.iter().filter(|((of, _), _)| *of == action);
+        same.map(|(_, count)| count).sum()
+    }
+
     /// All counts.
     pub fn counts(&self) -> &BTreeMap<(Action, Reason), u64> {
         &self.counts

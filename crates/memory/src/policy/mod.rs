@@ -36,6 +36,8 @@ pub enum Event {
     VoiceSwitched,
     /// A chunk is done.
     ChunkDone,
+    /// A stream ended, and nobody waits to take over what it had.
+    StreamEnded,
     /// A text went beyond the window and goes on in a fresh one.
     ContextOverflowed,
     /// An allocation failed.
@@ -184,6 +186,8 @@ impl Decision {
     }
 }
 
+/// Share of what is held that may lie idle after a stream's end. Giving it back costs driver calls where nobody is kept waiting.
+const IDLE_SHARE_MAX: f64 = 0.02;
 /// A clear that freed nothing doubles the time to the next one, up to this factor.
 const BACK_OFF_MAX: u32 = 64;
 
@@ -289,6 +293,8 @@ impl Policy {
         let due = self.chunks_since_clear >= interval;
         let fragmented = books.fragmentation() > self.settings.fragmentation_threshold;
         match event {
+            Event::StreamEnded if books.fragmentation() > IDLE_SHARE_MAX => Reason::Fragmentation,
+            Event::StreamEnded => Reason::None,
             Event::ChunkDone if due && worthwhile(kept) => Reason::Cadence,
             _ if !worthwhile(kept - self.ground_bytes) => Reason::None,
             Event::ChunkDone if fragmented => Reason::Fragmentation,
@@ -330,6 +336,20 @@ mod tests {
                 };
                 assert_eq!(decision.reason, expected, "{profile:?}, chunk {chunk}");
             }
+        }
+    }
+
+    #[test]
+    fn what_an_ended_stream_leaves_idle_goes_back_but_not_where_nothing_ever_does() {
+        for (profile, allocated, kept, expected) in [
+            (MemoryProfile::Balanced, 97, 3, Reason::Fragmentation),
+            (MemoryProfile::Balanced, 98, 2, Reason::None),
+            (MemoryProfile::Performance, 90, 10, Reason::Fragmentation),
+            (MemoryProfile::None, 50, 50, Reason::None),
+        ] {
+            let mut policy = Policy::new(profile.settings(None));
+            let decision = policy.decide(Event::StreamEnded, books(allocated, kept));
+            assert_eq!(decision.reason, expected, "{profile:?}, {kept} kept");
         }
     }
 

@@ -3,12 +3,14 @@
 use super::MemoryStatistics;
 use super::timeline::{Sample, Timeline};
 use crate::owner::Region;
-use crate::policy::Action;
+use crate::policy::{Action, ActionLog, Done};
 use serde::Serialize;
 
 const MEGABYTE: f64 = 1_048_576.0;
 /// Samples of the timeline: an hour of chunks at one a second.
 const TIMELINE_SAMPLES: usize = 3600;
+/// Actions kept with their times.
+const ACTIONS_KEPT: usize = 64;
 
 /// Memory in figures. Megabytes are 1,048,576 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -38,8 +40,7 @@ pub struct MetricsRecorder {
     timeline: Timeline,
     peak_allocated_bytes: u64,
     peak_reserved_bytes: u64,
-    cache_clear_count: u64,
-    gc_collect_count: u64,
+    actions: ActionLog,
     chunk_count: u64,
     chunk_bytes_sum: u128,
     latest: Sample,
@@ -54,8 +55,7 @@ impl Default for MetricsRecorder {
             timeline: Timeline::new(TIMELINE_SAMPLES),
             peak_allocated_bytes: 0,
             peak_reserved_bytes: 0,
-            cache_clear_count: 0,
-            gc_collect_count: 0,
+            actions: ActionLog::new(ACTIONS_KEPT),
             chunk_count: 0,
             chunk_bytes_sum: 0,
             latest: Sample::default(),
@@ -74,12 +74,14 @@ impl MetricsRecorder {
         self.monitoring = monitoring;
     }
 
-    /// Takes the books down at a time of the caller's clock.
-    pub fn observe(&mut self, statistics: &MemoryStatistics, microseconds: u64) {
+    /// Takes the books down at a time of the caller's clock. `spare_bytes` are handed out to a keeper of pages
+    /// ([`PagePool::spare_bytes`](crate::pages::PagePool::spare_bytes)) that has no use for them: kept, not in use.
+    pub fn observe(&mut self, statistics: &MemoryStatistics, spare_bytes: u64, microseconds: u64) {
         let exact = statistics.exact_bytes;
         let sample = Sample {
             microseconds,
-            allocated_bytes: statistics.allocated_bytes.all.current + exact.current,
+            allocated_bytes: (statistics.allocated_bytes.all.current + exact.current)
+                .saturating_sub(spare_bytes),
             reserved_bytes: statistics.held_bytes(),
             region_bytes: Region::ALL.map(|region| {
                 let usage = statistics.regions.get(&region);
@@ -107,19 +109,25 @@ impl MetricsRecorder {
     }
 
     /// Takes the books down at the end of a chunk.
-    pub fn chunk_done(&mut self, statistics: &MemoryStatistics, microseconds: u64) {
-        self.observe(statistics, microseconds);
+    pub fn chunk_done(
+        &mut self,
+        statistics: &MemoryStatistics,
+        spare_bytes: u64,
+        microseconds: u64,
+    ) {
+        self.observe(statistics, spare_bytes, microseconds);
         self.chunk_count += 1;
         self.chunk_bytes_sum += u128::from(self.latest.allocated_bytes);
     }
 
-    /// Counts an action that was carried out.
-    pub fn acted(&mut self, action: Action) {
-        match action {
-            Action::TrimPool => self.cache_clear_count += 1,
-            Action::RunReclaimHooks => self.gc_collect_count += 1,
-            Action::ShrinkWorkspace | Action::HoldAdmissions => {}
-        }
+    /// Notes an action that was carried out at a time of the caller's clock.
+    pub fn acted(&mut self, microseconds: u64, done: Done) {
+        self.actions.record(microseconds, done);
+    }
+
+    /// What was done for memory's sake.
+    pub fn actions(&self) -> &ActionLog {
+        &self.actions
     }
 
     /// The figures now.
@@ -132,8 +140,8 @@ impl MetricsRecorder {
             peak_allocated_mb: self.peak_allocated_bytes as f64 / MEGABYTE,
             peak_reserved_mb: self.peak_reserved_bytes as f64 / MEGABYTE,
             fragmentation_ratio: self.latest.fragmentation(),
-            cache_clear_count: self.cache_clear_count,
-            gc_collect_count: self.gc_collect_count,
+            cache_clear_count: self.actions.count_of(Action::TrimPool),
+            gc_collect_count: self.actions.count_of(Action::RunReclaimHooks),
             avg_chunk_memory_mb: average,
             oom_count: self.oom_count,
             retry_count: self.retry_count,
@@ -149,6 +157,7 @@ impl MetricsRecorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Reason;
     use crate::{Memory, Owner};
 
     #[test]
@@ -157,15 +166,26 @@ mod tests {
         let owner = Owner::new(Region::Workspace, "test");
         let mut recorder = MetricsRecorder::default();
         let large = memory.allocate(20 << 20, owner).unwrap();
-        recorder.chunk_done(&memory.statistics(), 1);
+        recorder.chunk_done(&memory.statistics(), 0, 1);
         drop(large);
         let _small = memory.allocate(10 << 20, owner).unwrap();
-        recorder.chunk_done(&memory.statistics(), 2);
-        recorder.acted(Action::TrimPool);
-        recorder.acted(Action::RunReclaimHooks);
-        recorder.acted(Action::HoldAdmissions);
+        recorder.chunk_done(&memory.statistics(), 0, 2);
+        for action in [
+            Action::TrimPool,
+            Action::RunReclaimHooks,
+            Action::HoldAdmissions,
+        ] {
+            recorder.acted(
+                2,
+                Done {
+                    action,
+                    reason: Reason::Event,
+                    freed_bytes: 0,
+                },
+            );
+        }
         assert!(memory.allocate(1 << 40, owner).is_err());
-        recorder.observe(&memory.statistics(), 3);
+        recorder.observe(&memory.statistics(), 0, 3);
         let metrics = recorder.metrics();
         assert_eq!(
             metrics,
@@ -184,7 +204,7 @@ mod tests {
         let last = recorder.timeline().samples().last().unwrap();
         assert_eq!(last.region_bytes, [0, 0, 10 << 20, 0, 0]);
         recorder.set_monitoring(false);
-        recorder.observe(&memory.statistics(), 4);
+        recorder.observe(&memory.statistics(), 0, 4);
         assert_eq!(recorder.timeline().samples().count(), 0);
     }
 }

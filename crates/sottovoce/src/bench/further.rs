@@ -77,7 +77,8 @@ fn reserved_with(engine: &Engine, streams: usize) -> Result<u64, Error> {
     let started = Instant::now();
     loop {
         let report = engine.memory_report();
-        let settled = report.streams.len() == streams && engine.metrics().streams_live == streams;
+        let speaking = report.streams.iter().filter(|stream| stream.bytes > 0);
+        let settled = speaking.count() == streams && engine.metrics().streams_live == streams;
         if settled {
             return Ok(report.reserved_bytes);
         }

@@ -85,7 +85,7 @@ impl Operations for Cpu {
 
     fn conv1d_scratch(&self, time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize {
         match toom_cook::applies(time, layer) {
-            true => toom_cook::scratch(&self.threads, time, layer),
+            true => toom_cook::scratch(&self.threads, layer),
             false => conv::conv1d_scratch(time, layer, options),
         }
     }

@@ -1,9 +1,9 @@
-//! Convolutions at the points of a transform, with about half the multiplications.
+//! Convolutions at the points of a transform, with a third to two thirds of the multiplications.
 //!
-//! The input is copied once, with its zeros, dealt out into one sequence for each step of the dilation, so that taps are neighbours.
-//! Tiles of outputs are then products at some points; a longer filter is cut into parts, and the window of a later part is the
-//! window of a later tile, so that the parts are one product over overlapping rows. Tiles count from the start of the input:
-//! results do not depend on the number of threads.
+//! A task takes a block of output rows of one step of the dilation, so that taps are neighbours. Its input rows, through the Snake if
+//! there is one and with their zeros, are brought to the points; tiles of outputs are then products there. A longer filter is cut
+//! into parts, and the window of a later part is the window of a later tile, so that the parts are one product over overlapping
+//! rows. A tile's result depends on its own rows alone, and so not on the number of threads.
 
 mod transform;
 
@@ -17,29 +17,30 @@ use crate::matrix::{PANEL, Vector};
 use crate::operations::{Activation, Convolving, Store};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
-use transform::{FOUR_BY_FOUR, SIX_BY_THREE, Transform};
+use transform::{LANES, SIX_BY_SEVEN, SIX_BY_SIX, SIX_BY_THREE, Transform};
 
-/// Tiles of one task: with 256 channels its buffers take about a megabyte, half of them a core's second cache.
-const TILES: usize = 48;
+/// Floats of a task's points and products: three quarters of a megabyte, which a core's second cache holds.
+const TASK_FLOATS: usize = 192 * 1024;
+/// Tiles of a task are a multiple of what the product's kernel takes at once; fewer would read the weights too often.
+const TILES: [usize; 2] = [2 * gemm::TILE_ROWS, 8 * gemm::TILE_ROWS];
 /// Fewer channels make the transforms dearer than what they save.
 const CHANNELS_MIN: usize = 32;
 /// Shorter inputs leave most of the last tile unused, and the weights' transform unpaid.
 const TIME_MIN: usize = 48;
-/// Values transformed together: one wide vector.
-const LANES: usize = 16;
 
 /// Whether a convolution over `time` rows goes this way.
 pub(crate) fn applies(time: usize, layer: &Conv1d) -> bool {
-    let known = matches!(layer.kernel, 3 | 7 | 8 | 11 | 12);
+    let known = matches!(layer.kernel, 3 | 7 | 11 | 12);
     let channels = layer.inputs().min(layer.weight.rows());
     known && layer.stride == 1 && channels >= CHANNELS_MIN && time >= TIME_MIN
 }
 
 /// Floats of scratch.
-pub(crate) fn scratch(threads: &Threads, time: usize, layer: &Conv1d) -> usize {
+pub(crate) fn scratch(threads: &Threads, layer: &Conv1d) -> usize {
     match layer.kernel {
-        3 => Layout::of(threads, time, layer, &SIX_BY_THREE).total(),
-        _ => Layout::of(threads, time, layer, &FOUR_BY_FOUR).total(),
+        3 => Layout::of(threads, layer, &SIX_BY_THREE).total(),
+        7 => Layout::of(threads, layer, &SIX_BY_SEVEN).total(),
+        _ => Layout::of(threads, layer, &SIX_BY_SIX).total(),
     }
 }
 
@@ -54,7 +55,8 @@ pub(crate) fn conv1d(
 ) {
     match layer.kernel {
         3 => convolve(threads, &SIX_BY_THREE, x, layer, options, out, scratch),
-        _ => convolve(threads, &FOUR_BY_FOUR, x, layer, options, out, scratch),
+        7 => convolve(threads, &SIX_BY_SEVEN, x, layer, options, out, scratch),
+        _ => convolve(threads, &SIX_BY_SIX, x, layer, options, out, scratch),
     }
 }
 
@@ -62,10 +64,10 @@ struct Layout {
     workers: usize,
     /// Parts that the filter is cut into.
     parts: usize,
-    /// Rows of each dealt-out sequence.
-    sequence: usize,
-    /// Floats of all sequences.
-    padded: usize,
+    /// Tiles of a task.
+    tiles: usize,
+    /// Input rows of a task.
+    rows: usize,
     /// Floats of the weights at one point.
     point: usize,
     points: usize,
@@ -76,7 +78,6 @@ struct Layout {
 impl Layout {
     fn of<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         threads: &Threads,
-        time: usize,
         layer: &Conv1d,
         _: &Transform<OUTPUTS, TAPS, POINTS>,
     ) -> Layout {
@@ -88,25 +89,33 @@ impl Layout {
             parts == 1 || OUTPUTS == TAPS,
             "parts of {TAPS} taps, tiles of {OUTPUTS}"
         );
-        let padded = time + layer.padding.left + layer.padding.right;
-        // The last tile may reach past the input, and the last part past the filter.
-        let sequence =
-            padded.div_ceil(layer.dilation).next_multiple_of(OUTPUTS) + parts * TAPS + POINTS;
-        let tiles = POINTS * ((TILES + parts - 1) * inputs + TILES * wide) + OUTPUTS * wide;
+        let tiles = TASK_FLOATS / (POINTS * (inputs + wide)) / gemm::TILE_ROWS * gemm::TILE_ROWS;
+        let tiles = tiles.clamp(TILES[0], TILES[1]);
+        let windows = tiles + parts - 1;
+        let rows = (windows - 1) * OUTPUTS + POINTS;
+        let values = POINTS * apart(windows, inputs);
+        let sums = POINTS * apart(tiles, wide);
+        let task = apart(rows, inputs) + values + sums + OUTPUTS * wide;
         Layout {
             workers: threads.count(),
             parts,
-            sequence,
-            padded: sequence * layer.dilation * inputs,
+            tiles,
+            rows,
             point: gemm::packed_len(outputs, parts * inputs),
             points: POINTS,
-            task: tiles.max(layer.weight.columns() * PANEL),
+            task: task.max(layer.weight.columns() * PANEL),
         }
     }
 
     fn total(&self) -> usize {
-        self.padded + self.points * self.point + self.workers * self.task
+        self.points * self.point + self.workers * self.task
     }
+}
+
+/// Floats from one point's rows to the next's. One vector more than there are: a power of two would put all points into the same few
+/// lines of the cache, and where channels do not fill whole vectors the last row's vector reaches past its end.
+fn apart(rows: usize, columns: usize) -> usize {
+    rows * columns + LANES
 }
 
 fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
@@ -119,10 +128,8 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     scratch: &mut [f32],
 ) {
     let set = kernel::instruction_set();
-    let layout = Layout::of(threads, x.row_count(), layer, transform);
-    let (padded, rest) = scratch[..layout.total()].split_at_mut(layout.padded);
-    let (weights, tasks) = rest.split_at_mut(layout.points * layout.point);
-    deal_out(threads, x, layer, options.snake, layout.sequence, padded);
+    let layout = Layout::of(threads, layer, transform);
+    let (weights, tasks) = scratch[..layout.total()].split_at_mut(layout.points * layout.point);
     let buffers = SharedOutput::of(ViewMut::new(tasks, layout.workers, layout.task));
 
     let panels = layer.weight.rows().div_ceil(PANEL);
@@ -138,30 +145,33 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     let wide = outputs.next_multiple_of(LANES);
     let (time, dilation) = (out.row_count(), layer.dilation);
     let bias = layer.bias.as_ref().map(Vector::data);
-    let blocks = time.div_ceil(dilation).div_ceil(TILES * OUTPUTS);
+    let blocks = time.div_ceil(dilation).div_ceil(layout.tiles * OUTPUTS);
     let output = SharedOutput::of(out);
     threads.share(blocks * dilation, |worker, block| {
-        let (phase, first) = (block / blocks, block % blocks * TILES * OUTPUTS);
+        let (phase, first) = (block / blocks, block % blocks * layout.tiles * OUTPUTS);
         // Output rows of this sequence: those at phase, phase + dilation, …
         let rows = (time + dilation - 1 - phase) / dilation;
-        let Some(rows @ 1..) = rows
+        let Some(count @ 1..) = rows
             .checked_sub(first)
-            .map(|rest| rest.min(TILES * OUTPUTS))
+            .map(|rest| rest.min(layout.tiles * OUTPUTS))
         else {
             return;
         };
         // SAFETY: each worker has its own row.
         let buffer = unsafe { buffers.row(worker, 0, layout.task) };
-        let tiles = rows.div_ceil(OUTPUTS);
+        let tiles = count.div_ceil(OUTPUTS);
         let windows = tiles + layout.parts - 1;
-        let (values, rest) = buffer.split_at_mut(POINTS * windows * inputs);
-        let (sums, tile_rows) = rest.split_at_mut(POINTS * tiles * wide);
-        let start = (phase * layout.sequence + first) * inputs;
-        transform_windows(transform, &padded[start..], inputs, windows, values);
+        let (gathered, rest) = buffer.split_at_mut(apart(layout.rows, inputs));
+        let (values, rest) = rest.split_at_mut(POINTS * apart(windows, inputs));
+        let (sums, tile_rows) = rest.split_at_mut(POINTS * apart(tiles, wide));
+        let needed = (windows - 1) * OUTPUTS + POINTS;
+        let start = first * dilation + phase;
+        let (rows, stride) = gather(x, layer, options.snake, start, needed, gathered);
+        transform_windows(transform, rows, stride, inputs, windows, values);
         for point in 0..POINTS {
             let product = Product {
                 left: Rows {
-                    data: &values[point * windows * inputs..][..windows * inputs],
+                    data: &values[point * apart(windows, inputs)..][..windows * inputs],
                     count: tiles,
                     stride: inputs,
                     segments: 1,
@@ -176,43 +186,41 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
                 activation: Activation::Identity,
                 store: Store::Overwrite,
             };
-            let sums = &mut sums[point * tiles * wide..][..tiles * wide];
+            let sums = &mut sums[point * apart(tiles, wide)..][..tiles * wide];
             gemm::multiply_here(&product, ViewMut::new(sums, tiles, wide));
         }
-        for tile in 0..tiles {
-            combine_tile(
-                transform,
-                &sums[tile * wide..],
-                tiles * wide,
-                wide,
-                tile_rows,
-            );
-            let (activation, store) = (options.activation, options.store);
-            let valid = OUTPUTS.min(rows - tile * OUTPUTS);
-            for (place, row) in tile_rows.chunks_exact_mut(wide).take(valid).enumerate() {
-                let index = (first + tile * OUTPUTS + place) * dilation + phase;
-                // SAFETY: a row belongs to one phase and, in it, to one block.
-                let out = unsafe { output.row(index, 0, outputs) };
-                gemm::finish(&mut row[..outputs], bias, activation, store, out);
-            }
-        }
+        let target = Target {
+            first: start,
+            step: dilation,
+            count,
+            columns: outputs,
+        };
+        let finishing = (bias, options.activation, options.store);
+        combine_tiles(transform, sums, tile_rows, finishing, &output, target);
     });
 }
 
-/// Copies rows, through the Snake if there is one, with their zeros into one sequence for each step of the dilation.
-fn deal_out(
-    threads: &Threads,
-    x: View<'_>,
+/// `count` input rows, `dilation` apart, from the one that output row `start` begins with: in place where that is possible, else with
+/// the Snake and the zeros around the input in `out`. With the distance from row to row.
+fn gather<'b>(
+    x: View<'b>,
     layer: &Conv1d,
     snake: Option<&Vector>,
-    sequence: usize,
-    padded: &mut [f32],
-) {
-    let inputs = layer.inputs();
-    let mut rows = ViewMut::new(padded, sequence * layer.dilation, inputs);
-    super::rows::for_each(threads, &mut rows, |index, out| {
-        let (phase, place) = (index / sequence, index % sequence);
-        let row = (place * layer.dilation + phase).checked_sub(layer.padding.left);
+    start: usize,
+    count: usize,
+    out: &'b mut [f32],
+) -> (&'b [f32], usize) {
+    let (inputs, dilation) = (layer.inputs(), layer.dilation);
+    let first = start.checked_sub(layer.padding.left);
+    let last = start + (count - 1) * dilation;
+    if let (Some(first), None) = (first, snake)
+        && last - layer.padding.left < x.row_count()
+        && inputs.is_multiple_of(LANES)
+    {
+        return (&x.data()[first * x.stride()..], dilation * x.stride());
+    }
+    for (index, out) in out.chunks_exact_mut(inputs).take(count).enumerate() {
+        let row = (start + index * dilation).checked_sub(layer.padding.left);
         match row {
             Some(row) if row < x.row_count() => match snake {
                 Some(alpha) => maths::snake(x.row(row), alpha.data(), out),
@@ -220,7 +228,8 @@ fn deal_out(
             },
             _ => out.fill(0.0),
         }
-    });
+    }
+    (out, inputs)
 }
 
 /// Brings one panel of weights to the points: `[point][panel][part · inputs + input][width]`.
@@ -249,6 +258,17 @@ fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
     }
 }
 
+/// The output rows of a task: `count` of them, `step` apart from `first` on.
+struct Target {
+    first: usize,
+    step: usize,
+    count: usize,
+    columns: usize,
+}
+
+/// Bias, activation, and what happens to what the output held.
+type Finishing<'a> = (Option<&'a [f32]>, Activation, Store);
+
 vectorised! {
     /// The sum of taps, each as long as `out`, by their factors.
     fn weigh_taps(factors: &[f32], taps: &[f32], out: &mut [f32]) {
@@ -262,70 +282,52 @@ vectorised! {
         }
     }
 
-    /// Windows of `POINTS` rows, one every `OUTPUTS` rows, to their points; point p of all windows begins at `p · windows · inputs`.
+    /// Windows of `POINTS` rows, `stride` apart, one every `OUTPUTS` rows, to their points; all windows' rows at a point lie together.
+    /// What a row's last vector writes past the row is overwritten by the next row.
     fn transform_windows<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         transform: &Transform<OUTPUTS, TAPS, POINTS>,
         rows: &[f32],
+        stride: usize,
         inputs: usize,
         windows: usize,
         values: &mut [f32],
     ) {
+        let point_stride = apart(windows, inputs);
         for window in 0..windows {
-            let (rows, values) = (&rows[window * OUTPUTS * inputs..], &mut values[window * inputs..]);
-            transform_rows::<FUSED, POINTS, POINTS>(
-                &transform.input,
-                (rows, inputs),
-                inputs,
-                (values, windows * inputs),
-            );
+            for first in (0..inputs).step_by(LANES) {
+                let from = (&rows[window * OUTPUTS * stride + first..], stride);
+                let to = (&mut values[window * inputs + first..], point_stride);
+                transform.to_points::<FUSED>(from, to);
+            }
         }
     }
 
-    /// The output rows of one tile from its points, which lie `stride` apart in `sums`.
-    fn combine_tile<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
+    /// The output rows of a task from the products at the points.
+    fn combine_tiles<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         transform: &Transform<OUTPUTS, TAPS, POINTS>,
         sums: &[f32],
-        stride: usize,
-        columns: usize,
-        out: &mut [f32],
+        tile_rows: &mut [f32],
+        finishing: Finishing<'_>,
+        output: &SharedOutput<'_>,
+        target: Target,
     ) {
-        transform_rows::<FUSED, POINTS, OUTPUTS>(&transform.output, (sums, stride), columns, (out, columns));
-    }
-}
-
-/// Each row of `out` is a sum of the rows of `x` by a row of `factors`. Beside the elements stands the distance from row to row.
-#[inline(always)]
-fn transform_rows<const FUSED: bool, const INPUTS: usize, const OUTPUTS: usize>(
-    factors: &[[f32; INPUTS]; OUTPUTS],
-    (x, stride): (&[f32], usize),
-    columns: usize,
-    (out, out_stride): (&mut [f32], usize),
-) {
-    let whole = columns / LANES * LANES;
-    for first in (0..whole).step_by(LANES) {
-        // All rows' lanes stay in registers for all sums.
-        let rows: [[f32; LANES]; INPUTS] = std::array::from_fn(|row| {
-            *x[row * stride + first..]
-                .first_chunk()
-                .expect("whole lanes")
-        });
-        for (index, factors) in factors.iter().enumerate() {
-            let mut sums = [0.0f32; LANES];
-            for (row, &factor) in rows.iter().zip(factors) {
-                for (sum, &value) in sums.iter_mut().zip(row) {
-                    *sum = multiply_add::<FUSED>(factor, value, *sum);
-                }
+        let (bias, activation, store_as) = finishing;
+        let columns = target.columns;
+        let wide = columns.next_multiple_of(LANES);
+        let tiles = target.count.div_ceil(OUTPUTS);
+        let point_stride = apart(tiles, wide);
+        for tile in 0..tiles {
+            for first in (0..wide).step_by(LANES) {
+                let from = (&sums[tile * wide + first..], point_stride);
+                transform.to_outputs::<FUSED>(from, (&mut tile_rows[first..], wide));
             }
-            out[index * out_stride + first..][..LANES].copy_from_slice(&sums);
-        }
-    }
-    for column in whole..columns {
-        for (index, factors) in factors.iter().enumerate() {
-            let mut sum = 0.0;
-            for (row, &factor) in factors.iter().enumerate() {
-                sum = multiply_add::<FUSED>(factor, x[row * stride + column], sum);
+            let valid = OUTPUTS.min(target.count - tile * OUTPUTS);
+            for (place, row) in tile_rows.chunks_exact_mut(wide).take(valid).enumerate() {
+                let index = target.first + (tile * OUTPUTS + place) * target.step;
+                // SAFETY: a row belongs to one step of the dilation and, in it, to one task.
+                let out = unsafe { output.row(index, 0, columns) };
+                gemm::finish_here::<FUSED>(&mut row[..columns], bias, activation, store_as, out);
             }
-            out[index * out_stride + column] = sum;
         }
     }
 }

@@ -4,7 +4,7 @@ use sottovoce_chatterbox::config::{
     FlowConfig, FlowDecoderConfig, FlowEncoderConfig, ModelConfig, VocoderConfig,
 };
 use sottovoce_chatterbox::noise::Noise;
-use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
+use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice, Rendering};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_formats::safetensors::{Header, read_header};
@@ -207,26 +207,37 @@ fn the_vocoder_chunk_by_chunk_gives_what_the_whole_gives() {
     let mel: Vec<f32> = (0..FRAMES * BANDS)
         .map(|place| 0.3 * noise.normal((place / BANDS) as u64, (place % BANDS) as u64) - 4.0)
         .collect();
-    let speak = |chunk: usize| {
+    let speak = |chunk: usize, ahead: Option<usize>| {
         let mut state = VocoderState::new(&vocoder, BANDS, 5);
+        if let Some(frames) = ahead {
+            state = state.waiting_for(frames);
+        }
         with_context(|ctx| {
             let mut samples = Vec::new();
             for piece in mel.chunks(chunk * BANDS) {
-                samples.extend(vocoder.stream(ctx, &mut state, piece, false));
+                let piece = Rendering {
+                    mel: piece.to_vec(),
+                    again: 0,
+                };
+                samples.extend(vocoder.stream(ctx, &mut state, &piece, false));
             }
-            samples.extend(vocoder.stream(ctx, &mut state, &[], true));
+            samples.extend(vocoder.stream(ctx, &mut state, &Rendering::default(), true));
             samples
         })
     };
-    let whole = speak(FRAMES);
+    let whole = speak(FRAMES, None);
     assert_eq!(whole.len(), FRAMES * 480);
-    for chunk in [7, 20, 50] {
-        assert_close(
-            &speak(chunk),
-            &whole,
-            2e-2,
-            &format!("chunks of {chunk} frames"),
-        );
+    // Random weights see as far as the convolutions reach. With that many frames held back the difference is rounding (7e-7 measured); with
+    // the usual number it is up to 1.5e-2, where a trained voice has only rounding.
+    for (ahead, tolerance) in [(Some(16), 5e-6), (None, 2e-2)] {
+        for chunk in [7, 20, 50] {
+            assert_close(
+                &speak(chunk, ahead),
+                &whole,
+                tolerance,
+                &format!("chunks of {chunk} frames, {ahead:?} held back"),
+            );
+        }
     }
 }
 
@@ -265,7 +276,8 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
             let mut mel = Vec::new();
             while state.waiting() > 0 {
                 let count = chunk.min(state.waiting());
-                mel.extend(flow.stream(ctx, &mut state, count));
+                let rendering = flow.stream(ctx, &mut state, count);
+                mel.extend_from_slice(&rendering.mel[rendering.again * BANDS..]);
             }
             mel
         })

@@ -9,7 +9,7 @@ use crate::voice::{Voice, VoiceInner};
 use crate::workspaces::Workspaces;
 use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::convert::sound_precision;
-use sottovoce_chatterbox::s3gen::{Flow, FlowState};
+use sottovoce_chatterbox::s3gen::{Flow, FlowState, Rendering};
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3State, VoiceConditioning};
 use sottovoce_chatterbox::text::Sentence;
@@ -388,24 +388,42 @@ impl Pipeline {
         last: bool,
         holdings: &Holdings,
     ) -> Result<Vec<f32>, Error> {
+        let mel = self.mel(utterance, count, holdings)?;
+        self.samples(utterance, &mel, last, holdings)
+    }
+
+    /// Mel frames of the first `count` waiting tokens.
+    pub fn mel(
+        &mut self,
+        utterance: &mut Utterance,
+        count: usize,
+        holdings: &Holdings,
+    ) -> Result<Rendering, Error> {
+        if count == 0 {
+            return Ok(Rendering::default());
+        }
         self.fit(&utterance.extent, holdings)?;
         let workspaces = self.workspaces()?;
-        let mel = {
-            workspaces.flow.restart();
-            let ctx = Context::new(&workspaces.flow, &self.cpu);
-            let mel = if count > 0 {
-                self.flow.stream(&ctx, &mut utterance.flow, count)
-            } else {
-                Vec::new()
-            };
-            ctx.finish()?;
-            mel
-        };
+        workspaces.flow.restart();
+        let ctx = Context::new(&workspaces.flow, &self.cpu);
+        let mel = self.flow.stream(&ctx, &mut utterance.flow, count);
+        ctx.finish()?;
+        Ok(mel)
+    }
+
+    /// The samples that can be known once these mel frames are there; with `last`, all.
+    pub fn samples(
+        &mut self,
+        utterance: &mut Utterance,
+        mel: &Rendering,
+        last: bool,
+        holdings: &Holdings,
+    ) -> Result<Vec<f32>, Error> {
+        self.fit(&utterance.extent, holdings)?;
+        let workspaces = self.workspaces()?;
         workspaces.vocoder.restart();
         let ctx = Context::new(&workspaces.vocoder, &self.cpu);
-        let samples = self
-            .vocoder
-            .stream(&ctx, &mut utterance.vocoder, &mel, last);
+        let samples = self.vocoder.stream(&ctx, &mut utterance.vocoder, mel, last);
         ctx.finish()?;
         Ok(samples)
     }

@@ -5,7 +5,7 @@ use crate::metrics::MemoryPlan;
 use crate::pipeline::START_TOKENS;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
-use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
+use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice, Rendering};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, measure};
@@ -295,11 +295,15 @@ pub(crate) fn record(
         Ok(())
     })?;
     let frames = VocoderState::frames_max(extent.chunk_tokens * config.flow.upsampling);
+    let frames_of_silence = Rendering {
+        mel: vec![0.0; frames * bands],
+        again: 0,
+    };
     let vocoder = recorded(&mut |ctx| {
         let mut state = VocoderState::new(networks.vocoder, bands, 0);
         networks
             .vocoder
-            .stream(ctx, &mut state, &vec![0.0; frames * bands], true);
+            .stream(ctx, &mut state, &frames_of_silence, true);
         Ok(())
     })?;
     Ok(Recordings {

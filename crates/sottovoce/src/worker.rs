@@ -3,13 +3,13 @@
 use crate::admission::Ticket;
 use crate::engine::Shared;
 use crate::error::Error;
+use crate::fade::FadeIn;
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::MemoryNow;
 use crate::pipeline::{Pipeline, Utterance};
 use crate::plan::Extent;
 use crate::scheduler::{self, View, Work};
 use crate::settings::{SAMPLE_RATE, StreamOptions};
-use crate::stitch::Stitch;
 use crate::stream::{Chunk, ChunkMetrics, Delivery};
 use crate::tempo::Tempo;
 use crate::voice::{Voice, VoiceInner};
@@ -35,7 +35,7 @@ struct Live {
     /// Its worst case; what the utterance has of it is in use.
     promise: Reservation,
     utterance: Utterance,
-    stitch: Stitch,
+    fade: FadeIn,
     tempo: Tempo,
     admitted: Instant,
     last_turn: u64,
@@ -112,14 +112,14 @@ impl Worker {
             match self.begin(&job) {
                 Ok(utterance) => {
                     let fade_in = (job.options.fade_duration * SAMPLE_RATE as f32).round() as usize;
-                    let stitch = Stitch::new(fade_in);
+                    let fade = FadeIn::new(fade_in);
                     let tempo = Tempo::new(job.options.speed);
                     let metrics = ChunkMetrics::default();
                     self.live.push(Live {
                         job,
                         promise,
                         utterance,
-                        stitch,
+                        fade,
                         tempo,
                         admitted: Instant::now(),
                         last_turn: self.turn,
@@ -261,11 +261,8 @@ impl Worker {
         };
         let live = &mut self.live[index];
         match spoken {
-            Ok(samples) => {
-                let mut samples = live.stitch.push(samples, 0);
-                if last {
-                    samples.extend(live.stitch.finish());
-                }
+            Ok(mut samples) => {
+                live.fade.apply(&mut samples);
                 samples = live.tempo.push(samples);
                 if last {
                     samples.extend(live.tempo.finish());

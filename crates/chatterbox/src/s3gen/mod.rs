@@ -5,7 +5,7 @@ mod decoder;
 mod encoder;
 mod stream;
 
-pub use stream::{FlowState, FlowVoice};
+pub use stream::{FlowState, FlowVoice, Rendering};
 
 use crate::config::{FlowConfig, FlowSolver};
 use crate::noise::Noise;

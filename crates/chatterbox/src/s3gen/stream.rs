@@ -3,7 +3,42 @@
 use super::Flow;
 use crate::noise::Noise;
 use sottovoce_tensor::{Context, Vector};
+use std::f32::consts::FRAC_PI_2;
 use std::sync::Arc;
+
+/// Tokens before a chunk whose frames come out again with it: now that what follows them is known they are nearer to the whole, and a
+/// border between two renderings can be spread over them.
+const AGAIN_TOKENS: usize = 4;
+
+/// Mel frames of a chunk.
+#[derive(Clone, Debug, Default)]
+pub struct Rendering {
+    /// `[frames][bands]`.
+    pub mel: Vec<f32>,
+    /// Frames at the start that came out before, with the chunk before.
+    pub again: usize,
+}
+
+impl Rendering {
+    /// Adds the new frames to `mel` `[frames][bands]`. Those at its end that are there again, of `waiting` that may still change, pass from
+    /// their old rendering to the new one.
+    pub fn join(&self, mel: &mut Vec<f32>, waiting: usize, bands: usize) {
+        let (again, new) = self.mel.split_at(self.again * bands);
+        let crossing = waiting.min(self.again);
+        let start = mel.len() - crossing * bands;
+        let old = mel[start..].chunks_exact_mut(bands);
+        let again = again[again.len() - crossing * bands..].chunks_exact(bands);
+        for (place, (old, again)) in old.zip(again).enumerate() {
+            let weight = ((place as f32 + 0.5) / crossing as f32 * FRAC_PI_2)
+                .sin()
+                .powi(2);
+            for (old, again) in old.iter_mut().zip(again) {
+                *old += weight * (again - *old);
+            }
+        }
+        mel.extend_from_slice(new);
+    }
+}
 
 /// What the flow takes from a voice.
 #[derive(Clone, Debug)]
@@ -65,11 +100,11 @@ impl Flow {
         prompt + context + chunk + self.look_ahead()
     }
 
-    /// Mel frames `[frames][bands]` of the next `count` waiting tokens.
+    /// Mel frames of the next `count` waiting tokens, after those of the last few tokens before them once more.
     ///
     /// # Panics
     /// If fewer are waiting.
-    pub fn stream(&self, ctx: &Context<'_>, state: &mut FlowState, count: usize) -> Vec<f32> {
+    pub fn stream(&self, ctx: &Context<'_>, state: &mut FlowState, count: usize) -> Rendering {
         assert!(
             count <= state.waiting(),
             "{count} tokens of {} that wait",
@@ -103,11 +138,12 @@ impl Flow {
             state.noise,
             noise_row,
         );
-        let start = (prompt + state.done) * factor * bands;
+        let again = state.done.min(AGAIN_TOKENS);
+        let start = (prompt + state.done - again) * factor * bands;
         let frames = if ctx.is_dry() {
             Vec::new()
         } else {
-            mel.data()[start..start + count * factor * bands].to_vec()
+            mel.data()[start..start + (again + count) * factor * bands].to_vec()
         };
         drop(mel);
         state.done += count;
@@ -115,6 +151,9 @@ impl Flow {
         state.tokens.drain(..drop_count);
         state.first += drop_count;
         state.done -= drop_count;
-        frames
+        Rendering {
+            mel: frames,
+            again: again * factor,
+        }
     }
 }

@@ -4,14 +4,15 @@
 //! them. What comes out is, but for rounding, what the whole mel at once would give.
 
 use super::{SourceState, Vocoder};
+use crate::s3gen::Rendering;
 use sottovoce_tensor::{Context, Tensor, View};
 
-/// Frames after a frame that wait until they are there: enough for the frequency predictor and for nearly all that the residual blocks
-/// see. The rest of what comes later is far below what can be heard, and waiting for it would cost a third of a second.
+/// Frames after a frame that wait until they are there. A trained voice sees no further than 6; the most that any weights can see is 16,
+/// and waiting for them would bring the first sound later by a sixth of a second.
 const AHEAD_FRAMES: usize = 8;
-/// Frames before and after a frame that its samples depend on: 5 of the frequency predictor, 3 of the first convolution, 7 and 2 of
-/// the residual blocks at the first two rates, and what is left of the later ones.
-const REACH_FRAMES: usize = 18;
+/// Frames before a frame that its samples depend on: 3 of the first convolution, 7.5 and 1.5 of the residual blocks at the first two rates,
+/// and what is left of the later ones.
+const REACH_FRAMES: usize = 14;
 
 /// A stream's vocoder.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct VocoderState {
     source_samples: Vec<f32>,
     /// Frames in `mel` whose samples are out.
     emitted: usize,
+    /// Frames that wait for those after them.
+    ahead: usize,
 }
 
 impl VocoderState {
@@ -35,30 +38,42 @@ impl VocoderState {
             mel: Vec::new(),
             source_samples: Vec::new(),
             emitted: 0,
+            ahead: AHEAD_FRAMES,
+        }
+    }
+
+    /// Lets `frames` frames wait for those after them in place of the usual number.
+    #[must_use]
+    pub fn waiting_for(self, frames: usize) -> VocoderState {
+        VocoderState {
+            ahead: frames,
+            ..self
         }
     }
 
     /// Most frames that one decoding of `frames` new frames sees: what a workspace must be planned for.
     pub fn frames_max(frames: usize) -> usize {
-        frames + 3 * REACH_FRAMES
+        REACH_FRAMES + AHEAD_FRAMES + frames
     }
 }
 
 impl Vocoder {
-    /// Takes mel frames `[frames][bands]` and gives the samples that can be known now; with `last`, all of them.
+    /// Takes mel frames and gives the samples that can be known now; with `last`, all of them. Frames that come again and still wait pass
+    /// from their old rendering to the new one by and by.
     pub fn stream(
         &self,
         ctx: &Context<'_>,
         state: &mut VocoderState,
-        mel: &[f32],
+        rendering: &Rendering,
         last: bool,
     ) -> Vec<f32> {
-        state.mel.extend_from_slice(mel);
+        let waiting = state.mel.len() / state.bands - state.emitted;
+        rendering.join(&mut state.mel, waiting, state.bands);
         let frames = state.mel.len() / state.bands;
         let known = if last {
             frames
         } else {
-            frames.saturating_sub(AHEAD_FRAMES)
+            frames.saturating_sub(state.ahead)
         };
         if known <= state.emitted {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! `sottovoce validate`: tries the memory promise out; the exit status says whether it held.
+//! `sottovoce validate`: tries the memory promise and the joins of chunks out; the exit status says whether they held.
 
 use super::Outcome;
 use crate::output::print::{note, output};
@@ -165,6 +165,24 @@ pub fn run(arguments: Arguments) -> Outcome {
             faults.different,
             faults.leaked,
             verdict(pressure.held)
+        )?;
+        let borders = &report.borders;
+        writeln!(
+            out,
+            "borders: {} of chunks and {} of sentences in {} utterances; mel {:.3} from the whole, step {:.3} there and {:.3} elsewhere; slope {:.2} and {:.2}, bend {:.2} and {:.2}; level {:+.2} dB there, {:+.2} dB in all: {}",
+            borders.borders,
+            borders.sentence_joins,
+            borders.utterances,
+            borders.mel_difference,
+            borders.mel_step_border,
+            borders.mel_step_elsewhere,
+            borders.slope_border.max(borders.slope_join),
+            borders.slope_elsewhere,
+            borders.bend_border,
+            borders.bend_elsewhere,
+            borders.level_border_db,
+            borders.level_db,
+            verdict(borders.held)
         )?;
     }
     Ok(if report.held {

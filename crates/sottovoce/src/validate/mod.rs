@@ -1,10 +1,13 @@
-//! Tries the memory promise out, at any length: endurance, voices, streams, pressure. The product's own long test.
+//! Tries the memory promise out, at any length: endurance, voices, streams, pressure; and that chunks join without a border. The product's own
+//! long test.
 
+mod borders;
 mod endurance;
 mod pressure;
 mod streams;
 mod voices;
 
+pub use borders::BordersReport;
 pub use endurance::{Endurance, EnduranceRun};
 pub use pressure::{FaultOutcomes, Pressure};
 pub use streams::StreamsReport;
@@ -51,11 +54,13 @@ pub struct Validation {
     pub streams: StreamsReport,
     /// Too little memory.
     pub pressure: Pressure,
-    /// Whether all four held.
+    /// Chunks against the whole.
+    pub borders: BordersReport,
+    /// Whether all five held.
     pub held: bool,
 }
 
-/// Runs the four tests; `progress` hears what is going on.
+/// Runs the five tests; `progress` hears what is going on.
 ///
 /// # Errors
 /// Only what keeps a test from running at all; what a test finds is in the report.
@@ -67,12 +72,14 @@ pub fn validate(
     let voices = voices::run(options, progress)?;
     let streams = streams::run(options, progress)?;
     let pressure = pressure::run(options, progress)?;
-    let held = endurance.held && voices.held && streams.held && pressure.held;
+    let borders = borders::run(options, progress)?;
+    let held = endurance.held && voices.held && streams.held && pressure.held && borders.held;
     Ok(Validation {
         endurance,
         voices,
         streams,
         pressure,
+        borders,
         held,
     })
 }

@@ -1,0 +1,44 @@
+//! The fade at the very start of a stream. Borders between chunks need none: what is to either side of them is one rendering.
+
+/// Raises the first samples of a stream from silence.
+pub(crate) struct FadeIn {
+    length: usize,
+    position: usize,
+}
+
+impl FadeIn {
+    /// Fades the first `length` samples in.
+    pub fn new(length: usize) -> FadeIn {
+        FadeIn {
+            length,
+            position: 0,
+        }
+    }
+
+    /// The next samples, faded as far as the fade reaches into them.
+    pub fn apply(&mut self, samples: &mut [f32]) {
+        let fading = self.length.saturating_sub(self.position).min(samples.len());
+        for (index, sample) in samples[..fading].iter_mut().enumerate() {
+            *sample *= (self.position + index) as f32 / self.length as f32;
+        }
+        self.position += samples.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fade_in_happens_once_and_across_small_pieces() {
+        let mut fade = FadeIn::new(100);
+        let mut joined = vec![1.0; 300];
+        for piece in joined.chunks_mut(30) {
+            fade.apply(piece);
+        }
+        let expected: Vec<f32> = (0..300)
+            .map(|index| (index as f32 / 100.0).min(1.0))
+            .collect();
+        assert_eq!(joined, expected);
+    }
+}

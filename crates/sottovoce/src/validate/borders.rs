@@ -1,0 +1,557 @@
+//! A streamed utterance against the whole, of the same tokens and noise: where chunks meet there must be nothing to hear.
+
+use super::{SENTENCES, ValidateOptions, sentence, stream_options};
+use crate::error::Error;
+use crate::holdings::Holdings;
+use crate::loading::{choose, default_voice, has_prompts, model};
+use crate::pipeline::{Pipeline, Utterance};
+use crate::scheduler;
+use crate::settings::{EngineOptions, Source, StreamOptions};
+use crate::voice::Voice;
+use serde::Serialize;
+use sottovoce_chatterbox::s3gen::Rendering;
+use sottovoce_memory::Memory;
+use sottovoce_tensor::Threads;
+use sottovoce_tensor::cpu::Cpu;
+use std::collections::HashSet;
+
+/// Speech tokens of two sentences, with the silence at their ends: the whole is made in one piece.
+const WHOLE_TOKENS_MAX: usize = 256;
+const SENTENCE_TOKENS_MAX: usize = 120;
+/// Addresses for the model and for workspaces that hold the whole; what is not touched costs nothing.
+const MEMORY_BYTES: u64 = 64 << 30;
+/// Samples to either side with which slopes are compared: a period or two of a deep voice.
+const NEIGHBOURHOOD: usize = 240;
+/// Samples to either side of a border in which its level is taken: 25 ms.
+const LEVEL_SAMPLES: usize = 600;
+/// Slopes in silence are compared with this instead.
+const SLOPE_MIN: f64 = 1e-4;
+/// Samples are compared where the whole is not quieter than this, frames where its magnitudes are not smaller.
+const AUDIBLE: f64 = 3e-3;
+const AUDIBLE_MAGNITUDE: f64 = 1e-2;
+/// The part of all frames, and of all samples, that counts as usual.
+const USUAL_FRAMES: f64 = 0.5;
+const USUAL_SAMPLES: f64 = 0.999;
+/// How much larger the usual step of a mel may be where chunks meet than elsewhere. It is up to 1.9 times as large; where frames do not pass
+/// from one rendering to the next, 3.4 times.
+const MEL_STEP_RATIO_MAX: f64 = 2.5;
+/// By how much levels may differ, dB.
+const LEVEL_DB_MAX: f64 = 0.5;
+
+/// What the borders look like. "Elsewhere" are all other places of the same utterances; a mel is the natural logarithm of magnitudes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BordersReport {
+    /// Utterances of two sentences.
+    pub utterances: usize,
+    /// Borders between chunks.
+    pub borders: usize,
+    /// Borders between sentences.
+    pub sentence_joins: usize,
+    /// Most speech tokens of a chunk.
+    pub chunk_tokens: usize,
+    /// Speech tokens before a chunk that it sees again.
+    pub context_tokens: usize,
+    /// Root mean square of the difference between the streamed mel and the whole.
+    pub mel_difference: f64,
+    /// How much that difference changes from frame to frame where chunks meet: the median.
+    pub mel_step_border: f64,
+    /// The most of it there.
+    pub mel_step_border_max: f64,
+    /// How much it changes elsewhere: the median.
+    pub mel_step_elsewhere: f64,
+    /// Change from a sample to the next, of the root mean square around it: the most at borders of chunks.
+    pub slope_border: f64,
+    /// The same at the borders of sentences.
+    pub slope_join: f64,
+    /// The same elsewhere, but for one sample in a thousand.
+    pub slope_elsewhere: f64,
+    /// Change of that change: the most at borders of chunks and sentences.
+    pub bend_border: f64,
+    /// The same elsewhere, but for one sample in a thousand.
+    pub bend_elsewhere: f64,
+    /// Level against the whole, dB: the mean over 50 ms around each border.
+    pub level_border_db: f64,
+    /// Level against the whole, dB: over everything.
+    pub level_db: f64,
+    /// Whether the mel's step is at most 2.5 times as large where chunks meet, no slope or bend is larger, and levels are within 0.5 dB.
+    pub held: bool,
+}
+
+pub(super) fn run(
+    options: &ValidateOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<BordersReport, Error> {
+    let count = SENTENCES.len();
+    progress(&format!("borders: {count} utterances against the whole"));
+    let most = (options.sentence_tokens_max).unwrap_or(SENTENCE_TOKENS_MAX);
+    let stream = StreamOptions {
+        sentence_tokens_max: Some(most.min(SENTENCE_TOKENS_MAX)),
+        ..stream_options(options, 0)
+    };
+    let mut speaker = Speaker::load(&options.source, &options.engine)?;
+    measure(&mut speaker, count, &stream)
+}
+
+/// Speaks `utterances` pairs of sentences as `options` say, and whole.
+fn measure(
+    speaker: &mut Speaker,
+    utterances: usize,
+    options: &StreamOptions,
+) -> Result<BordersReport, Error> {
+    let mut figures = Figures::default();
+    for index in 0..utterances {
+        let (text, options) = utterance(index, options);
+        let whole = speaker.speak(&text, &options, |_| WHOLE_TOKENS_MAX)?;
+        let streamed = speaker.speak(&text, &options, |chunk| {
+            scheduler::chunk_tokens(chunk, options.chunk_size)
+        })?;
+        figures.take(&streamed, &whole);
+    }
+    Ok(figures.report(options))
+}
+
+/// Text `index` of many, and its options.
+fn utterance(index: usize, options: &StreamOptions) -> (String, StreamOptions) {
+    let text = format!("{} {}", sentence(index), sentence(3 * index + 1));
+    let options = StreamOptions {
+        seed: index as u64,
+        ..options.clone()
+    };
+    (text, options)
+}
+
+/// A model that speaks at a pace that is told to it.
+struct Speaker {
+    pipeline: Pipeline,
+    holdings: Holdings,
+    voice: Voice,
+    bands: usize,
+}
+
+/// An utterance and the places where its parts meet.
+#[derive(Default)]
+struct Spoken {
+    bands: usize,
+    /// `[frames][bands]`, as the vocoder takes it.
+    mel: Vec<f32>,
+    samples: Vec<f32>,
+    /// Frames, each the first of a rendering.
+    mel_borders: Vec<usize>,
+    /// Frames before such a one that passed from one rendering to the next.
+    crossing: usize,
+    /// Samples, each the first of a chunk.
+    borders: Vec<usize>,
+    /// Samples, each the first of a sentence.
+    joins: Vec<usize>,
+}
+
+impl Speaker {
+    fn load(source: &Source, options: &EngineOptions) -> Result<Speaker, Error> {
+        let weights = model(source)?;
+        let options = EngineOptions {
+            memory: None,
+            streams_max: 1,
+            chunk_tokens_max: WHOLE_TOKENS_MAX,
+            ..options.clone()
+        };
+        let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
+        let prompts = has_prompts(&weights);
+        let choice = choose(&weights, &options, prompts, &cpu)?;
+        let memory = Memory::host(MEMORY_BYTES);
+        let pipeline = Pipeline::load(
+            &weights,
+            &memory,
+            choice.precision,
+            options.key_value_precision,
+            choice.extent,
+            &choice.recordings,
+            cpu,
+        )?;
+        let voice = default_voice(&weights, prompts)?.ok_or_else(|| Error::Voice {
+            name: "default".into(),
+            reason: "the model's folder has none".into(),
+        })?;
+        Ok(Speaker {
+            bands: weights.config().flow.mel_bands(),
+            voice: voice.keep(&memory, None)?,
+            holdings: Holdings::new(memory, pipeline.pages().clone()),
+            pipeline,
+        })
+    }
+
+    /// All tokens of a text, and at which of them sentences begin.
+    fn tokens(
+        &mut self,
+        text: &str,
+        options: &StreamOptions,
+    ) -> Result<(Utterance, Vec<usize>), Error> {
+        let _open = self.holdings.open();
+        let mut utterance = (self.pipeline).begin(1, text, &self.voice, options, &self.holdings)?;
+        let mut joins = Vec::new();
+        while utterance.generating() {
+            let before = utterance.tokens_waiting();
+            (self.pipeline).step(&mut [&mut utterance], &self.holdings)?;
+            if utterance.take_crossed() {
+                joins.push(before);
+            }
+        }
+        Ok((utterance, joins))
+    }
+
+    /// Speaks in chunks of the sizes that `size` gives by number, as a stream does while tokens come.
+    fn speak(
+        &mut self,
+        text: &str,
+        options: &StreamOptions,
+        size: impl Fn(u64) -> usize,
+    ) -> Result<Spoken, Error> {
+        let (mut utterance, joins) = self.tokens(text, options)?;
+        let tokens = utterance.tokens_waiting();
+        let mut spoken = Spoken {
+            bands: self.bands,
+            ..Spoken::default()
+        };
+        for chunk in 0.. {
+            let (waiting, size) = (utterance.tokens_waiting(), size(chunk));
+            let last = waiting <= size;
+            let mel = (self.pipeline).mel(&mut utterance, size.min(waiting), &self.holdings)?;
+            let samples = (self.pipeline).samples(&mut utterance, &mel, last, &self.holdings)?;
+            spoken.add(&mel, &samples);
+            if last {
+                break;
+            }
+        }
+        let per_token = spoken.samples.len() / tokens.max(1);
+        spoken.joins = joins.into_iter().map(|token| token * per_token).collect();
+        Ok(spoken)
+    }
+}
+
+impl Spoken {
+    fn add(&mut self, mel: &Rendering, samples: &[f32]) {
+        if !self.mel.is_empty() {
+            self.mel_borders.push(self.frames());
+        }
+        self.crossing = self.crossing.max(mel.again);
+        mel.join(&mut self.mel, mel.again, self.bands);
+        if !self.samples.is_empty() && !samples.is_empty() {
+            self.borders.push(self.samples.len());
+        }
+        self.samples.extend_from_slice(samples);
+    }
+
+    fn frames(&self) -> usize {
+        self.mel.len() / self.bands
+    }
+
+    fn frame(&self, index: usize) -> &[f32] {
+        &self.mel[index * self.bands..][..self.bands]
+    }
+
+    /// Whether a frame is the first of a rendering or one of those that passed over to it.
+    fn crosses(&self, frame: usize) -> bool {
+        (self.mel_borders.iter()).any(|&border| frame <= border && frame + self.crossing >= border)
+    }
+
+    /// Change from the sample before to this one, of the root mean square around it.
+    fn slope(&self, at: usize) -> f64 {
+        self.relative(at, |samples, at| samples[at] - samples[at - 1])
+    }
+
+    /// The larger change of slope at the two samples of a border.
+    fn bend(&self, at: usize) -> f64 {
+        let bend =
+            |samples: &[f32], at: usize| samples[at] - 2.0 * samples[at - 1] + samples[at - 2];
+        self.relative(at, bend).max(self.relative(at + 1, bend))
+    }
+
+    fn relative(&self, at: usize, change: impl Fn(&[f32], usize) -> f32) -> f64 {
+        let around = (at - NEIGHBOURHOOD..at + NEIGHBOURHOOD).map(|at| change(&self.samples, at));
+        f64::from(change(&self.samples, at).abs()) / root_mean_square(around).max(SLOPE_MIN)
+    }
+
+    /// Whether a place has the neighbours that it is compared with.
+    fn inside(&self, at: usize) -> bool {
+        at > LEVEL_SAMPLES && at + LEVEL_SAMPLES < self.samples.len()
+    }
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Figures {
+    utterances: usize,
+    borders: usize,
+    joins: usize,
+    mel_difference: Vec<f64>,
+    mel_step_border: Vec<f64>,
+    mel_step_elsewhere: Vec<f64>,
+    slope_border: Vec<f64>,
+    slope_join: Vec<f64>,
+    slope_elsewhere: Vec<f64>,
+    bend_border: Vec<f64>,
+    bend_elsewhere: Vec<f64>,
+    level_border: Vec<f64>,
+    level: Vec<f64>,
+}
+
+impl Figures {
+    fn take(&mut self, streamed: &Spoken, whole: &Spoken) {
+        self.utterances += 1;
+        self.borders += streamed.borders.len();
+        self.joins += streamed.joins.len();
+        self.take_mel(streamed, whole);
+        let meeting: HashSet<usize> =
+            (streamed.borders.iter().chain(&streamed.joins).copied()).collect();
+        for at in (0..streamed.samples.len()).filter(|&at| streamed.inside(at)) {
+            // Every place of a border, and some of the many others.
+            if !meeting.contains(&at) {
+                if at % 31 == 0 {
+                    self.slope_elsewhere.push(streamed.slope(at));
+                    self.bend_elsewhere.push(streamed.bend(at));
+                }
+                continue;
+            }
+            self.bend_border.push(streamed.bend(at));
+            if !streamed.borders.contains(&at) {
+                self.slope_join.push(streamed.slope(at));
+                continue;
+            }
+            self.slope_border.push(streamed.slope(at));
+            let around = at - LEVEL_SAMPLES..at + LEVEL_SAMPLES;
+            let level =
+                |spoken: &Spoken| root_mean_square(spoken.samples[around.clone()].iter().copied());
+            if level(whole) > AUDIBLE {
+                (self.level_border).push(decibels(level(streamed), level(whole)));
+            }
+        }
+        let level = |spoken: &Spoken| root_mean_square(spoken.samples.iter().copied());
+        self.level.push(decibels(level(streamed), level(whole)));
+    }
+
+    fn take_mel(&mut self, streamed: &Spoken, whole: &Spoken) {
+        let difference = |frame: usize| {
+            let pairs = streamed.frame(frame).iter().zip(whole.frame(frame));
+            pairs.map(|(streamed, whole)| streamed - whole)
+        };
+        for frame in 0..streamed.frames() {
+            self.mel_difference
+                .push(root_mean_square(difference(frame)));
+            let Some(before) = frame.checked_sub(1) else {
+                continue;
+            };
+            let magnitudes = whole.frame(frame).iter().map(|value| value.exp());
+            if root_mean_square(magnitudes) < AUDIBLE_MAGNITUDE {
+                continue;
+            }
+            let changes = difference(frame).zip(difference(before));
+            let step = root_mean_square(changes.map(|(now, before)| now - before));
+            if streamed.crosses(frame) {
+                self.mel_step_border.push(step);
+            } else {
+                self.mel_step_elsewhere.push(step);
+            }
+        }
+    }
+
+    fn report(mut self, options: &StreamOptions) -> BordersReport {
+        let squares = self.mel_difference.iter().map(|value| *value as f32);
+        let mut report = BordersReport {
+            utterances: self.utterances,
+            borders: self.borders,
+            sentence_joins: self.joins,
+            chunk_tokens: options.chunk_size,
+            context_tokens: options.context_window,
+            mel_difference: root_mean_square(squares),
+            mel_step_border: usual(&mut self.mel_step_border, USUAL_FRAMES),
+            mel_step_border_max: largest(&self.mel_step_border),
+            mel_step_elsewhere: usual(&mut self.mel_step_elsewhere, USUAL_FRAMES),
+            slope_border: largest(&self.slope_border),
+            slope_join: largest(&self.slope_join),
+            slope_elsewhere: usual(&mut self.slope_elsewhere, USUAL_SAMPLES),
+            bend_border: largest(&self.bend_border),
+            bend_elsewhere: usual(&mut self.bend_elsewhere, USUAL_SAMPLES),
+            level_border_db: mean(&self.level_border),
+            level_db: mean(&self.level),
+            held: false,
+        };
+        let mel_step_max = MEL_STEP_RATIO_MAX * report.mel_step_elsewhere;
+        report.held = report.mel_step_border <= mel_step_max
+            && report.slope_border.max(report.slope_join) <= report.slope_elsewhere
+            && report.bend_border <= report.bend_elsewhere
+            && report.level_border_db.abs() <= LEVEL_DB_MAX
+            && report.level_db.abs() <= LEVEL_DB_MAX;
+        report
+    }
+}
+
+fn root_mean_square(values: impl Iterator<Item = f32>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0usize);
+    for value in values {
+        sum += f64::from(value).powi(2);
+        count += 1;
+    }
+    (sum / count.max(1) as f64).sqrt()
+}
+
+fn decibels(of: f64, against: f64) -> f64 {
+    20.0 * (of.max(f64::MIN_POSITIVE) / against.max(f64::MIN_POSITIVE)).log10()
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
+}
+
+/// The most in this part of all values.
+fn usual(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values
+        .get((last as f64 * part) as usize)
+        .copied()
+        .unwrap_or(0.0)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sottovoce_chatterbox::config::ModelConfig;
+
+    fn speaker(source: Source) -> Speaker {
+        let options = EngineOptions {
+            threads: Some(1),
+            ..EngineOptions::default()
+        };
+        Speaker::load(&source, &options).unwrap()
+    }
+
+    fn chunks_of(tokens: usize) -> StreamOptions {
+        StreamOptions {
+            chunk_size: tokens,
+            sentence_tokens_max: Some(SENTENCE_TOKENS_MAX),
+            ..StreamOptions::default()
+        }
+    }
+
+    /// How chunks are joined that go wrong.
+    enum Fault {
+        /// Each mel frame stays as it was made first.
+        FramesStay,
+        /// The vocoder begins anew with each chunk, as the reference's streaming does.
+        VocoderBeginsAnew,
+    }
+
+    fn measure_with(
+        fault: &Fault,
+        speaker: &mut Speaker,
+        options: &StreamOptions,
+    ) -> BordersReport {
+        let mut figures = Figures::default();
+        for index in 0..3 {
+            let (text, options) = utterance(index, options);
+            let whole = speaker
+                .speak(&text, &options, |_| WHOLE_TOKENS_MAX)
+                .unwrap();
+            let (mut utterance, _) = speaker.tokens(&text, &options).unwrap();
+            let mut spoken = Spoken {
+                bands: speaker.bands,
+                ..Spoken::default()
+            };
+            while utterance.tokens_waiting() > 0 {
+                let count = utterance.tokens_waiting().min(options.chunk_size);
+                let mut mel = (speaker.pipeline)
+                    .mel(&mut utterance, count, &speaker.holdings)
+                    .unwrap();
+                mel.mel.drain(..mel.again * speaker.bands);
+                mel.again = 0;
+                let ends = utterance.tokens_waiting() == 0;
+                let samples = match fault {
+                    Fault::FramesStay => {
+                        (speaker.pipeline).samples(&mut utterance, &mel, ends, &speaker.holdings)
+                    }
+                    Fault::VocoderBeginsAnew => {
+                        let (mut fresh, _) = speaker.tokens("Yes.", &options).unwrap();
+                        (speaker.pipeline).samples(&mut fresh, &mel, true, &speaker.holdings)
+                    }
+                };
+                spoken.add(&mel, &samples.unwrap());
+            }
+            figures.take(&spoken, &whole);
+        }
+        figures.report(options)
+    }
+
+    #[test]
+    fn where_chunks_of_the_trained_voice_meet_nothing_is_to_be_heard() {
+        let mut speaker = speaker(Source::Embedded);
+        for tokens in [10, 25, StreamOptions::default().chunk_size] {
+            let report = measure(&mut speaker, 8, &chunks_of(tokens)).unwrap();
+            assert!(report.held, "{report:#?}");
+            assert!(report.borders > 2 * report.utterances);
+            assert_eq!(report.sentence_joins, report.utterances);
+        }
+    }
+
+    #[test]
+    fn nor_is_there_with_random_weights_and_a_prompt() {
+        for config in [ModelConfig::tiny_base(), ModelConfig::tiny_turbo()] {
+            let mut speaker = speaker(Source::Random(Box::new(config)));
+            let report = measure(&mut speaker, 2, &chunks_of(25)).unwrap();
+            assert!(report.held, "{report:#?}");
+        }
+    }
+
+    #[test]
+    fn chunks_joined_in_other_ways_show_their_borders() {
+        let mut speaker = speaker(Source::Embedded);
+        let options = chunks_of(25);
+        let frames_stay = measure_with(&Fault::FramesStay, &mut speaker, &options);
+        let step_max = MEL_STEP_RATIO_MAX * frames_stay.mel_step_elsewhere;
+        assert!(frames_stay.mel_step_border > step_max, "{frames_stay:#?}");
+        let anew = measure_with(&Fault::VocoderBeginsAnew, &mut speaker, &options);
+        assert!(
+            anew.slope_border > 2.0 * anew.slope_elsewhere
+                && anew.bend_border > 2.0 * anew.bend_elsewhere,
+            "{anew:#?}"
+        );
+    }
+
+    #[test]
+    fn a_trained_voice_is_decoded_chunk_by_chunk_as_in_one_piece_but_for_rounding() {
+        let mut speaker = speaker(Source::Embedded);
+        let (text, options) = utterance(0, &chunks_of(25));
+        let (mut utterance, _) = speaker.tokens(&text, &options).unwrap();
+        let tokens = utterance.tokens_waiting();
+        let mel = (speaker.pipeline)
+            .mel(&mut utterance, tokens, &speaker.holdings)
+            .unwrap();
+        let mut decode = |frames: usize| {
+            let (mut utterance, _) = speaker.tokens(&text, &options).unwrap();
+            let count = mel.mel.len().div_ceil(frames * speaker.bands);
+            let pieces = mel.mel.chunks(frames * speaker.bands).enumerate();
+            let samples = pieces.flat_map(|(index, piece)| {
+                let piece = Rendering {
+                    mel: piece.to_vec(),
+                    again: 0,
+                };
+                let last = index + 1 == count;
+                (speaker.pipeline)
+                    .samples(&mut utterance, &piece, last, &speaker.holdings)
+                    .unwrap()
+            });
+            samples.collect::<Vec<_>>()
+        };
+        let whole = decode(2 * WHOLE_TOKENS_MAX);
+        let size = root_mean_square(whole.iter().copied());
+        // What rounding makes of the fundamental adds up in the phase of its harmonics: 3e-4 with any number of frames held back.
+        for frames in [20, 50] {
+            let streamed = decode(frames);
+            let difference = streamed.iter().zip(&whole).map(|(a, b)| a - b);
+            let error = root_mean_square(difference) / size;
+            assert!(error <= 1e-3, "pieces of {frames} frames: {error:e}");
+        }
+    }
+}

@@ -243,6 +243,22 @@ fn a_stream_under_way_calls_the_driver_not_once() {
 }
 
 #[test]
+fn memory_does_not_grow_with_the_length_of_a_text() {
+    let peak = |repeats: usize| {
+        let (engine, voice) = engine(EngineOptions {
+            streams_max: 1,
+            ..EngineOptions::default()
+        });
+        let text = format!("{TEXT} ").repeat(repeats);
+        assert!(!samples(engine.stream(&text, &voice, options(1)).unwrap()).is_empty());
+        let report = engine.memory_report();
+        (report.reserved_peak_bytes, report.allocated_peak_bytes)
+    };
+    let (once, often) = (peak(2), peak(12));
+    assert_eq!(often, once);
+}
+
+#[test]
 fn the_timeline_shows_memory_by_region_while_it_is_kept() {
     let (engine, voice) = engine(EngineOptions::default());
     samples(engine.stream(TEXT, &voice, options(1)).unwrap());

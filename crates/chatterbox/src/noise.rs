@@ -1,6 +1,6 @@
 //! Random numbers that belong to a place and not to an order: the same seed, row and column give the same number.
 
-use std::f32::consts::TAU;
+use sottovoce_tensor::functions;
 
 /// Numbers by place (SplitMix64 over seed, row and column).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,34 @@ impl Noise {
         (self.bits(row, column) >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// A number of the standard normal distribution (Box and Muller, 1958).
+    /// A number of the standard normal distribution.
     pub fn normal(&self, row: u64, column: u64) -> f32 {
-        let bits = self.bits(row, column);
-        // Both halves in steps of 2⁻²⁴, the first one never 0.
-        let first = ((bits >> 40) + 1) as f32 / (1 << 24) as f32;
-        let second = (bits & 0xff_ffff) as f32 / (1 << 24) as f32;
-        (-2.0 * first.ln()).sqrt() * (TAU * second).cos()
+        let mut number = [0.0];
+        self.normals_from(row, column, u64::MAX, &mut number);
+        number[0]
+    }
+
+    /// The normal numbers of rows from `first_row` on, `[rows][columns]`: those that [`Noise::normal`] gives.
+    pub fn normals(&self, first_row: u64, columns: usize, out: &mut [f32]) {
+        self.normals_from(first_row, 0, columns as u64, out);
+    }
+
+    fn normals_from(&self, mut row: u64, mut column: u64, columns: u64, out: &mut [f32]) {
+        const PIECE: usize = 128;
+        let (mut first, mut second) = ([0.0; PIECE], [0.0; PIECE]);
+        for out in out.chunks_mut(PIECE) {
+            for (first, second) in first.iter_mut().zip(&mut second).take(out.len()) {
+                let bits = self.bits(row, column);
+                // Both in steps of 2⁻²⁴, the first one never 0.
+                *first = ((bits >> 40) + 1) as f32 / (1 << 24) as f32;
+                *second = (bits & 0xff_ffff) as f32 / (1 << 24) as f32;
+                column += 1;
+                if column == columns {
+                    (row, column) = (row.wrapping_add(1), 0);
+                }
+            }
+            functions::normals(&first[..out.len()], &second[..out.len()], out);
+        }
     }
 
     fn bits(&self, row: u64, column: u64) -> u64 {
@@ -70,5 +91,16 @@ mod tests {
         assert_eq!(noise.normal(3, 4), Noise::new(1).normal(3, 4));
         assert_ne!(noise.normal(3, 4), noise.normal(4, 3));
         assert_ne!(noise.normal(3, 4), Noise::new(2).normal(3, 4));
+    }
+
+    #[test]
+    fn many_normal_numbers_are_those_of_their_places() {
+        let noise = Noise::new(1);
+        let mut rows = [0.0; 40 * 9];
+        noise.normals(7, 9, &mut rows);
+        for (place, &number) in rows.iter().enumerate() {
+            let (row, column) = (7 + place / 9, place % 9);
+            assert_eq!(number, noise.normal(row as u64, column as u64));
+        }
     }
 }

@@ -67,6 +67,22 @@ impl<'a> Context<'a> {
         tensor
     }
 
+    /// A tensor `[rows, columns]` with what `work` computes on the host, given the first row and the elements of a piece of
+    /// `rows_a_piece` rows (the last one perhaps shorter). Pieces come in any order, several at once: a piece must not depend on another.
+    pub fn filled(
+        &self,
+        [rows, columns]: [usize; 2],
+        rows_a_piece: usize,
+        work: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Tensor {
+        let mut out = self.tensor(&[rows, columns]);
+        if !self.is_dry() {
+            self.operations
+                .fill_rows(out.view_mut(), rows_a_piece, &work);
+        }
+        out
+    }
+
     /// A copy of rows.
     pub fn copy<'v>(&self, x: impl Into<View<'v>>) -> Tensor {
         self.concat_rows(&[x.into()])

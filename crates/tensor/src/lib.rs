@@ -22,6 +22,7 @@
 mod cache;
 mod context;
 pub mod cpu;
+pub mod functions;
 mod layers;
 mod matrix;
 mod operations;

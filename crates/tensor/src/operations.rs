@@ -30,10 +30,6 @@ pub enum Activation {
     Sigmoid,
     /// eˣ.
     Exp,
-    /// sin x.
-    Sin,
-    /// cos x.
-    Cos,
     /// |x|.
     Abs,
 }
@@ -174,6 +170,15 @@ pub trait Operations: Send + Sync {
     fn multiply(&self, x: ViewMut<'_>, y: View<'_>);
     /// Copies rows.
     fn copy(&self, x: View<'_>, out: ViewMut<'_>);
+
+    /// Fills a tensor with what `work` computes on the host, given the first row and the elements of a piece of `rows_a_piece` rows
+    /// (the last one perhaps shorter). Pieces come in any order, several at once.
+    fn fill_rows(
+        &self,
+        out: ViewMut<'_>,
+        rows_a_piece: usize,
+        work: &(dyn Fn(usize, &mut [f32]) + Sync),
+    );
 
     /// Softmax of each row.
     fn softmax(&self, x: ViewMut<'_>);

@@ -66,9 +66,7 @@ impl Flow {
         let frames = tokens.len() * self.config.upsampling;
         let mut start = ctx.tensor(&[frames, bands]);
         for (frame, row) in start.data_mut().chunks_exact_mut(bands).enumerate() {
-            for (band, value) in row.iter_mut().enumerate() {
-                *value = noise.normal(noise_row(frame), band as u64);
-            }
+            noise.normals(noise_row(frame), bands, row);
         }
         self.mel_from(ctx, tokens, prompt_mel, speaker_vector, start)
     }

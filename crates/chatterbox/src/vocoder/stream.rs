@@ -103,18 +103,16 @@ impl Vocoder {
     ) -> Tensor {
         let config = self.config();
         let per_frame = config.samples_per_frame();
-        let harmonics = config.source.harmonics + 1;
         let mel = ctx.upload(&[frames, state.bands], &state.mel);
         let f0 = self.f0(ctx, &mel);
-        let mut sines = ctx.tensor(&[(frames - state.emitted) * per_frame, harmonics]);
+        // Those of frames after `known` are not final: they are made again next time.
+        let sines = state
+            .source
+            .harmonics(ctx, config, f0.view().rows(state.emitted..frames));
         if !ctx.is_dry() {
-            let f0 = f0.data();
-            let (now, later) = sines
-                .data_mut()
-                .split_at_mut((known - state.emitted) * per_frame * harmonics);
-            state.source.advance(config, &f0[state.emitted..known], now);
-            // What follows is not final: it is made from here again next time.
-            state.source.clone().advance(config, &f0[known..], later);
+            state
+                .source
+                .advance(config, &f0.data()[state.emitted..known]);
         }
         drop(f0);
         let merged = self.merge_source(ctx, &sines);

@@ -253,13 +253,12 @@ impl Bench {
         let time = self.run(|ctx| {
             let frames = 300;
             let mel = ctx.upload(&[frames, bands], &vec![-4.0; frames * bands]);
-            let samples = frames * config.samples_per_frame();
             let mut best = f64::INFINITY;
             for _ in 0..VOCODER_RUNS {
                 let start = Instant::now();
                 let f0 = vocoder.f0(ctx, &mel);
-                let mut harmonics = ctx.tensor(&[samples, config.source.harmonics + 1]);
-                SourceState::new(&config, 1).advance(&config, f0.data(), harmonics.data_mut());
+                let state = SourceState::new(&config, 1);
+                let harmonics = state.harmonics(ctx, &config, f0.view());
                 let source = vocoder.merge_source(ctx, &harmonics);
                 vocoder.decode(ctx, &mel, &source);
                 best = best.min(start.elapsed().as_secs_f64());

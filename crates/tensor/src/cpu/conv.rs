@@ -13,7 +13,9 @@ pub(crate) fn conv1d_scratch(time: usize, layer: &Conv1d, options: &Convolving<'
     let padding = layer.padding.left + layer.padding.right;
     match (padding, options.snake) {
         (0, None) => 0,
-        _ => (time + padding) * layer.inputs(),
+        (_, None) => (time + padding) * layer.inputs(),
+        // One row more, of the Snake's shares.
+        (_, Some(_)) => (time + padding + 1) * layer.inputs(),
     }
 }
 
@@ -25,21 +27,28 @@ pub(crate) fn conv1d(
     out: ViewMut<'_>,
     scratch: &mut [f32],
 ) {
-    let inputs = layer.inputs();
+    let (inputs, time) = (layer.inputs(), x.row_count());
     let padded = if scratch.is_empty() {
         x
     } else {
-        let (before, rest) = scratch.split_at_mut(layer.padding.left * inputs);
-        let (middle, after) = rest.split_at_mut(x.row_count() * inputs);
-        before.fill(0.0);
-        after.fill(0.0);
-        for (index, row) in middle.chunks_exact_mut(inputs).enumerate() {
-            match options.snake {
-                Some(alpha) => maths::snake(x.row(index), alpha.data(), row),
-                None => row.copy_from_slice(x.row(index)),
-            }
+        let rows = time + layer.padding.left + layer.padding.right;
+        let (padded, shares) = scratch.split_at_mut(rows * inputs);
+        if let Some(alpha) = options.snake {
+            maths::snake_shares(alpha.data(), shares);
         }
-        View::new(scratch, scratch.len() / inputs, inputs)
+        let shares = &*shares;
+        let mut all = ViewMut::new(padded, rows, inputs);
+        rows::for_each(threads, &mut all, |index, row| {
+            let source = index.checked_sub(layer.padding.left);
+            match (source.filter(|&source| source < time), options.snake) {
+                (Some(source), Some(alpha)) => {
+                    maths::snake(x.row(source), alpha.data(), shares, row);
+                }
+                (Some(source), None) => row.copy_from_slice(x.row(source)),
+                (None, _) => row.fill(0.0),
+            }
+        });
+        View::new(padded, rows, inputs)
     };
     let windows = Rows::windows(
         padded,

@@ -101,6 +101,34 @@ fn sin<const FUSED: bool>(x: f32) -> f32 {
     f32::from_bits(value.to_bits() ^ (shifted.to_bits() << 31))
 }
 
+/// The natural logarithm of a positive normal number, within 3 units of the last place (Cephes' polynomial).
+#[inline(always)]
+fn ln<const FUSED: bool>(x: f32) -> f32 {
+    // x = m · 2ᵉ with m from √½ to √2.
+    let shifted = x
+        .to_bits()
+        .wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
+    let exponent = (shifted.cast_signed() >> 23) as f32;
+    let m = f32::from_bits((shifted & 0x7f_ffff) + std::f32::consts::FRAC_1_SQRT_2.to_bits());
+    let r = m - 1.0;
+    let square = r * r;
+    let mut p = 7.037_683_6e-2;
+    for coefficient in [
+        -0.115_146_1,
+        0.116_769_98,
+        -0.124_201_41,
+        0.142_493_23,
+        -0.166_680_57,
+        0.200_007_15,
+        -0.249_999_94,
+        0.333_333_3,
+    ] {
+        p = multiply_add::<FUSED>(p, r, coefficient);
+    }
+    let correction = multiply_add::<FUSED>(p * r, square, -0.5 * square);
+    multiply_add::<FUSED>(exponent, std::f32::consts::LN_2, r + correction)
+}
+
 #[inline(always)]
 fn gelu_erf<const FUSED: bool>(x: f32) -> f32 {
     0.5 * x * (1.0 + erf::<FUSED>(x * std::f32::consts::FRAC_1_SQRT_2))
@@ -135,8 +163,6 @@ pub(crate) fn activate_here<const FUSED: bool>(x: &mut [f32], activation: Activa
         Activation::Tanh => each!(x => tanh::<FUSED>(x)),
         Activation::Sigmoid => each!(x => sigmoid::<FUSED>(x)),
         Activation::Exp => each!(x => exp::<FUSED>(x)),
-        Activation::Sin => each!(x => x.sin()),
-        Activation::Cos => each!(x => x.cos()),
         Activation::Abs => each!(x => x.abs()),
     }
 }
@@ -204,11 +230,29 @@ vectorised! {
         activate_here::<FUSED>(x, activation);
     }
 
-    /// x + sin²(α x) / (α + 1e-9).
-    pub(crate) fn snake(x: &[f32], alpha: &[f32], out: &mut [f32]) {
-        for ((out, &value), &alpha) in out.iter_mut().zip(x).zip(alpha) {
+    /// x + sin²(α x) · share, with the shares of [`snake_shares`].
+    pub(crate) fn snake(x: &[f32], alpha: &[f32], shares: &[f32], out: &mut [f32]) {
+        for (((out, &value), &alpha), &share) in out.iter_mut().zip(x).zip(alpha).zip(shares) {
             let wave = sin::<FUSED>(alpha * value);
-            *out = value + wave * wave / (alpha + 1e-9);
+            *out = multiply_add::<FUSED>(wave * wave, share, value);
+        }
+    }
+
+    /// 1 / (α + 1e-9).
+    pub(crate) fn snake_shares(alpha: &[f32], out: &mut [f32]) {
+        (out.iter_mut().zip(alpha)).for_each(|(out, alpha)| *out = 1.0 / (alpha + 1e-9));
+    }
+
+    /// sin x.
+    pub(crate) fn sines(x: &mut [f32]) {
+        x.iter_mut().for_each(|x| *x = sin::<FUSED>(*x));
+    }
+
+    /// √(−2 ln u) · cos(2π v).
+    pub(crate) fn normals(first: &[f32], second: &[f32], out: &mut [f32]) {
+        for ((out, &u), &v) in out.iter_mut().zip(first).zip(second) {
+            let angle = std::f32::consts::TAU * (v + 0.25);
+            *out = (-2.0 * ln::<FUSED>(u)).sqrt() * sin::<FUSED>(angle);
         }
     }
 

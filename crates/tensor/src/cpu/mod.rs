@@ -9,7 +9,7 @@ mod conv;
 pub mod gemm;
 mod integer;
 mod kernel;
-mod maths;
+pub(crate) mod maths;
 mod rows;
 mod toom_cook;
 mod unpack;
@@ -184,6 +184,15 @@ impl Operations for Cpu {
         rows::for_each(&self.threads, &mut out, |index, row| {
             row.copy_from_slice(x.row(index));
         });
+    }
+
+    fn fill_rows(
+        &self,
+        mut out: ViewMut<'_>,
+        rows_a_piece: usize,
+        work: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        rows::fill(&self.threads, &mut out, rows_a_piece, work);
     }
 
     fn softmax(&self, mut x: ViewMut<'_>) {

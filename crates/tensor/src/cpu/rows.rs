@@ -23,3 +23,21 @@ pub(crate) fn for_each(
         }
     });
 }
+
+/// Calls `work` with the first row and the elements of each piece of rows that lie close together, on all threads.
+pub(crate) fn fill(
+    threads: &Threads,
+    x: &mut ViewMut<'_>,
+    rows_a_piece: usize,
+    work: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    let (count, columns) = (x.row_count(), x.column_count());
+    assert_eq!(x.stride(), columns, "rows to fill lie close together");
+    let output = SharedOutput::of(x.reborrow());
+    threads.share(count.div_ceil(rows_a_piece), |_, piece| {
+        let first = piece * rows_a_piece;
+        let rows = rows_a_piece.min(count - first);
+        // SAFETY: each row belongs to one piece.
+        work(first, unsafe { output.row(first, 0, rows * columns) });
+    });
+}

@@ -95,7 +95,7 @@ impl Layout {
         let rows = (windows - 1) * OUTPUTS + POINTS;
         let values = POINTS * apart(windows, inputs);
         let sums = POINTS * apart(tiles, wide);
-        let task = apart(rows, inputs) + values + sums + OUTPUTS * wide;
+        let task = inputs + apart(rows, inputs) + values + sums + OUTPUTS * wide;
         Layout {
             workers: threads.count(),
             parts,
@@ -161,7 +161,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         let buffer = unsafe { buffers.row(worker, 0, layout.task) };
         let tiles = count.div_ceil(OUTPUTS);
         let windows = tiles + layout.parts - 1;
-        let (gathered, rest) = buffer.split_at_mut(apart(layout.rows, inputs));
+        let (gathered, rest) = buffer.split_at_mut(inputs + apart(layout.rows, inputs));
         let (values, rest) = rest.split_at_mut(POINTS * apart(windows, inputs));
         let (sums, tile_rows) = rest.split_at_mut(POINTS * apart(tiles, wide));
         let needed = (windows - 1) * OUTPUTS + POINTS;
@@ -219,11 +219,15 @@ fn gather<'b>(
     {
         return (&x.data()[first * x.stride()..], dilation * x.stride());
     }
+    let (shares, out) = out.split_at_mut(inputs);
+    if let Some(alpha) = snake {
+        maths::snake_shares(alpha.data(), shares);
+    }
     for (index, out) in out.chunks_exact_mut(inputs).take(count).enumerate() {
         let row = (start + index * dilation).checked_sub(layer.padding.left);
         match row {
             Some(row) if row < x.row_count() => match snake {
-                Some(alpha) => maths::snake(x.row(row), alpha.data(), out),
+                Some(alpha) => maths::snake(x.row(row), alpha.data(), shares, out),
                 None => out.copy_from_slice(x.row(row)),
             },
             _ => out.fill(0.0),

@@ -3,7 +3,7 @@
 use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm};
 use crate::matrix::{Matrix, Vector};
-use crate::operations::{Activation, Attention, Convolving, Operations, Store};
+use crate::operations::{Activation, Attention, Convolving, Operations, Rounding, Store};
 use crate::tensor::{Tensor, View, ViewMut};
 use crate::workspace::Workspace;
 use sottovoce_memory::OutOfMemory;
@@ -15,6 +15,8 @@ pub struct Context<'a> {
     pub workspace: &'a Workspace,
     /// What computes.
     pub operations: &'a dyn Operations,
+    /// How finely rows are rounded where weights are in integers.
+    pub rounding: Rounding,
 }
 
 impl<'a> Context<'a> {
@@ -23,7 +25,13 @@ impl<'a> Context<'a> {
         Context {
             workspace,
             operations,
+            rounding: Rounding::Fine,
         }
+    }
+
+    /// The same with rows rounded otherwise.
+    pub fn rounding(self, rounding: Rounding) -> Context<'a> {
+        Context { rounding, ..self }
     }
 
     /// Whether nothing is computed.
@@ -180,11 +188,13 @@ impl<'a> Context<'a> {
             "linear: shape of the output"
         );
         let operations = self.operations;
-        let needed = operations.linear_scratch(x.row_count(), weight);
+        let rounding = self.rounding;
+        let needed = operations.linear_scratch(x.row_count(), weight, rounding);
         let mut scratch = self.tensor(&[needed]);
         if !self.is_dry() {
             let bias = layer.bias.as_ref();
-            operations.linear(x, weight, bias, activation, store, out, scratch.data_mut());
+            let scratch = scratch.data_mut();
+            operations.linear(x, weight, bias, activation, store, rounding, out, scratch);
         }
     }
 
@@ -404,13 +414,13 @@ impl<'a> Context<'a> {
             );
         }
         let mut out = self.tensor(&[queries, columns]);
-        let heads = options.heads;
-        let needed = (self.operations).attention_scratch(queries, keys, columns, heads);
+        let rounding = self.rounding;
+        let needed = (self.operations).attention_scratch(queries, keys, columns, options, rounding);
         let mut scratch = self.tensor(&[needed]);
         if !self.is_dry() && queries > 0 {
             let scratch = scratch.data_mut();
             self.operations
-                .attention(q, k, v, options, out.view_mut(), scratch);
+                .attention(q, k, v, options, rounding, out.view_mut(), scratch);
         }
         out
     }

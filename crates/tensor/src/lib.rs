@@ -34,7 +34,9 @@ pub use cache::{CacheLayout, CachePrecision, CachedPart};
 pub use context::Context;
 pub use layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Padding};
 pub use matrix::{Matrix, MatrixError, Precision, Vector};
-pub use operations::{Activation, Attention, Convolving, Operations, RelativePositions, Store};
+pub use operations::{
+    Activation, Attention, Convolving, Operations, RelativePositions, Rounding, Store,
+};
 pub use tensor::{Tensor, View, ViewMut};
 pub use threads::Threads;
 pub use workspace::{Recording, Workspace};

@@ -43,6 +43,16 @@ pub enum Store {
     Add,
 }
 
+/// How finely rows are rounded where weights are in integers; elsewhere it changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rounding {
+    /// To 16 bits: what the weights' own rounding costs is not made worse.
+    #[default]
+    Fine,
+    /// To 8 bits, attention too: many rows take a third of the time.
+    Coarse,
+}
+
 /// What happens before and after a convolution, in the same pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolving<'a> {
@@ -94,7 +104,7 @@ pub trait Operations: Send + Sync {
     fn name(&self) -> &str;
 
     /// f32 elements of scratch that [`Operations::linear`] needs.
-    fn linear_scratch(&self, rows: usize, weight: &Matrix) -> usize;
+    fn linear_scratch(&self, rows: usize, weight: &Matrix, rounding: Rounding) -> usize;
     /// `out = activation(x Wᵀ + bias)`, or added to what `out` held.
     #[allow(
         clippy::too_many_arguments,
@@ -107,6 +117,7 @@ pub trait Operations: Send + Sync {
         bias: Option<&Vector>,
         activation: Activation,
         store: Store,
+        rounding: Rounding,
         out: ViewMut<'_>,
         scratch: &mut [f32],
     );
@@ -183,15 +194,26 @@ pub trait Operations: Send + Sync {
     /// Softmax of each row.
     fn softmax(&self, x: ViewMut<'_>);
     /// f32 elements of scratch that [`Operations::attention`] needs.
-    fn attention_scratch(&self, queries: usize, keys: usize, columns: usize, heads: usize)
-    -> usize;
+    fn attention_scratch(
+        &self,
+        queries: usize,
+        keys: usize,
+        columns: usize,
+        options: &Attention<'_>,
+        rounding: Rounding,
+    ) -> usize;
     /// Attention of `q` over `k` and `v`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "three operands, choices, output, scratch"
+    )]
     fn attention(
         &self,
         q: View<'_>,
         k: View<'_>,
         v: View<'_>,
         options: &Attention<'_>,
+        rounding: Rounding,
         out: ViewMut<'_>,
         scratch: &mut [f32],
     );

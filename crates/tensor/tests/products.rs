@@ -8,8 +8,8 @@ use sottovoce_memory::{Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{
     Activation, Attention, CacheLayout, CachePrecision, CachedPart, Context, Conv1d, Conv2d,
-    ConvTranspose1d, Convolving, Linear, Operations, Padding, Precision, RelativePositions, Store,
-    Threads, View, Workspace,
+    ConvTranspose1d, Convolving, Linear, Operations, Padding, Precision, RelativePositions,
+    Rounding, Store, Threads, View, Workspace,
 };
 
 fn with_context<R>(threads: usize, test: impl FnOnce(Context<'_>) -> R) -> R {
@@ -277,6 +277,77 @@ fn a_row_has_the_same_bits_whatever_the_threads_and_the_other_rows() {
             alone,
             "a hundred rows against one at {precision}"
         );
+    }
+}
+
+#[test]
+fn a_coarse_linear_layer_is_near_its_formula_and_each_row_its_own() {
+    for (rows, inputs, outputs) in [(1, 4, 16), (13, 77, 33), (100, 300, 170), (30, 1100, 40)] {
+        let weight = matrix(
+            outputs,
+            inputs,
+            &random(4, outputs * inputs),
+            Precision::Int8,
+        );
+        let weights = unpacked(&weight);
+        let bias = random(5, outputs);
+        let layer = Linear {
+            weight,
+            bias: Some(vector(&bias)),
+        };
+        let x = random(3, rows * inputs);
+        let run = |threads: usize, x: &[f32]| {
+            with_context(threads, |ctx| {
+                let ctx = ctx.rounding(Rounding::Coarse);
+                let mut out = ctx.zeros(&[x.len() / inputs, outputs]);
+                ctx.linear_add(View::new(x, x.len() / inputs, inputs), &layer, &mut out);
+                out.data().to_vec()
+            })
+        };
+        let mut expected = product(&x, &weights, inputs);
+        for row in expected.chunks_exact_mut(outputs) {
+            row.iter_mut().zip(&bias).for_each(|(y, b)| *y += b);
+        }
+        let all = run(2, &x);
+        let error = relative_l2(&all, &expected);
+        assert!(error < 1e-2, "{rows} rows of {inputs}: {error}");
+        assert_eq!(all, run(1, &x), "one thread against two");
+        let alone: Vec<f32> = x.chunks_exact(inputs).flat_map(|row| run(2, row)).collect();
+        assert_eq!(all, alone, "together against each alone");
+    }
+}
+
+#[test]
+fn coarse_attention_is_near_attention() {
+    for (queries, keys, heads, size, causal) in [
+        (1, 1, 1, 4, false),
+        (50, 33, 2, 20, false),
+        (200, 230, 3, 64, false),
+        (97, 97, 2, 40, true),
+    ] {
+        let columns = heads * size;
+        let [q, mut k, v] =
+            [(0, queries), (1, keys), (2, keys)].map(|(seed, rows)| random(seed, rows * columns));
+        // What all keys have in common would coarsen them; no weight depends on it.
+        k.iter_mut().for_each(|value| *value += 20.0);
+        let run = |threads: usize, rounding: Rounding| {
+            let [q, k, v] = [(&q, queries), (&k, keys), (&v, keys)]
+                .map(|(x, rows)| View::new(x, rows, columns));
+            let options = Attention {
+                heads,
+                scale: 0.5,
+                causal,
+                relative: None,
+            };
+            with_context(threads, |ctx| {
+                let ctx = ctx.rounding(rounding);
+                ctx.attention(q, k, v, &options).data().to_vec()
+            })
+        };
+        let coarse = run(2, Rounding::Coarse);
+        let error = relative_l2(&coarse, &run(2, Rounding::Fine));
+        assert!(error < 2e-2, "{queries} queries of {size}: {error}");
+        assert_eq!(coarse, run(1, Rounding::Coarse), "one thread against two");
     }
 }
 

@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 /// Rows that a kernel takes at once: with two vectors of 16 they fill 24 of AVX-512's 32 registers.
 pub(crate) const TILE_ROWS: usize = 12;
 /// Rows of one task; its tiles (12 KiB) stay in the first cache beside the weights.
-const CHUNK_ROWS: usize = 8 * TILE_ROWS;
+pub(crate) const CHUNK_ROWS: usize = 8 * TILE_ROWS;
 /// Up to this many rows, converting weights anew for each tile costs less than going through a buffer.
 const FEW_ROWS: usize = 2 * TILE_ROWS;
 /// Inputs of one stretch: 24 KiB of f32 weights of a panel. Fixed, because it is part of the order of summation.
@@ -347,10 +347,10 @@ fn multiply_rows(
 }
 
 /// A part of the output that belongs to one task.
-struct Place {
-    rows: std::ops::Range<usize>,
-    column: usize,
-    columns: usize,
+pub(crate) struct Place {
+    pub(crate) rows: std::ops::Range<usize>,
+    pub(crate) column: usize,
+    pub(crate) columns: usize,
 }
 
 vectorised! {
@@ -365,7 +365,8 @@ vectorised! {
         finish_here::<FUSED>(tile, bias, activation, store, out);
     }
 
-    fn finish_rows(
+    /// As [`finish`], for tiles as wide as a panel.
+    pub(crate) fn finish_rows(
         tiles: &mut [f32],
         bias: Option<&[f32]>,
         activation: Activation,

@@ -275,6 +275,13 @@ vectorised! {
         1.0 / sum(x, |value| value)
     }
 
+    /// The larger of `most` and |x|, element by element.
+    pub(crate) fn largest_magnitudes(most: &mut [f32], x: &[f32]) {
+        for (most, &value) in most.iter_mut().zip(x) {
+            *most = if value.abs() > *most { value.abs() } else { *most };
+        }
+    }
+
     /// x · factor.
     pub(crate) fn scale(x: &mut [f32], factor: f32) {
         x.iter_mut().for_each(|value| *value *= factor);

@@ -4,6 +4,8 @@
 //! in one fixed order of summation: a row's result depends on neither the number of threads nor the other rows.
 
 mod attention;
+mod attention_bytes;
+mod bytes;
 mod cached;
 mod conv;
 pub mod gemm;
@@ -18,7 +20,7 @@ mod vectorised;
 use crate::cache::{CacheLayout, CachedPart};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Precision, Vector};
-use crate::operations::{Activation, Attention, Convolving, Operations, Store};
+use crate::operations::{Activation, Attention, Convolving, Operations, Rounding, Store};
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
 use gemm::{Product, Rows};
@@ -43,8 +45,23 @@ impl Cpu {
     }
 }
 
-fn has_integer_product(weight: &Matrix) -> bool {
-    matches!(weight.precision(), Precision::Int8 | Precision::Q4) && integer::available()
+/// How a linear layer is computed.
+enum Arithmetic {
+    /// In 32-bit floating point.
+    Float,
+    /// With rows in 16-bit integers.
+    Integer,
+    /// With rows in bytes.
+    Bytes,
+}
+
+fn arithmetic(weight: &Matrix, rounding: Rounding) -> Arithmetic {
+    match (weight.precision(), rounding) {
+        (Precision::F32 | Precision::F16, _) => Arithmetic::Float,
+        _ if !integer::available() => Arithmetic::Float,
+        (Precision::Int8, Rounding::Coarse) => Arithmetic::Bytes,
+        (Precision::Int8 | Precision::Q4, _) => Arithmetic::Integer,
+    }
 }
 
 impl Operations for Cpu {
@@ -52,10 +69,11 @@ impl Operations for Cpu {
         &self.name
     }
 
-    fn linear_scratch(&self, rows: usize, weight: &Matrix) -> usize {
-        match has_integer_product(weight) {
-            true => integer::scratch(rows, weight.columns()),
-            false => 0,
+    fn linear_scratch(&self, rows: usize, weight: &Matrix, rounding: Rounding) -> usize {
+        match arithmetic(weight, rounding) {
+            Arithmetic::Float => 0,
+            Arithmetic::Integer => integer::scratch(rows, weight.columns()),
+            Arithmetic::Bytes => bytes::scratch(rows, weight.columns()),
         }
     }
 
@@ -66,21 +84,28 @@ impl Operations for Cpu {
         bias: Option<&Vector>,
         activation: Activation,
         store: Store,
+        rounding: Rounding,
         out: ViewMut<'_>,
         scratch: &mut [f32],
     ) {
-        if has_integer_product(weight) {
-            let bias = bias.map(Vector::data);
-            let threads = &self.threads;
-            return integer::multiply(threads, x, weight, bias, activation, store, out, scratch);
+        let (threads, bias) = (&self.threads, bias.map(Vector::data));
+        match arithmetic(weight, rounding) {
+            Arithmetic::Float => {
+                let product = Product {
+                    bias,
+                    activation,
+                    store,
+                    ..Product::of(Rows::of(x), weight)
+                };
+                gemm::multiply(threads, &product, out);
+            }
+            Arithmetic::Integer => {
+                integer::multiply(threads, x, weight, bias, activation, store, out, scratch);
+            }
+            Arithmetic::Bytes => {
+                bytes::multiply(threads, x, weight, bias, activation, store, out, scratch);
+            }
         }
-        let product = Product {
-            bias: bias.map(Vector::data),
-            activation,
-            store,
-            ..Product::of(Rows::of(x), weight)
-        };
-        gemm::multiply(&self.threads, &product, out);
     }
 
     fn conv1d_scratch(&self, time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize {
@@ -204,9 +229,14 @@ impl Operations for Cpu {
         queries: usize,
         keys: usize,
         columns: usize,
-        heads: usize,
+        options: &Attention<'_>,
+        rounding: Rounding,
     ) -> usize {
-        attention::scratch(&self.threads, queries, keys, columns, heads)
+        let (threads, heads) = (&self.threads, options.heads);
+        match rounding == Rounding::Coarse && attention_bytes::applies(keys, columns, options) {
+            true => attention_bytes::scratch(threads, keys, columns, heads),
+            false => attention::scratch(threads, queries, keys, columns, heads),
+        }
     }
 
     fn attention(
@@ -215,10 +245,15 @@ impl Operations for Cpu {
         k: View<'_>,
         v: View<'_>,
         options: &Attention<'_>,
+        rounding: Rounding,
         out: ViewMut<'_>,
         scratch: &mut [f32],
     ) {
-        attention::attention(&self.threads, q, k, v, options, out, scratch);
+        let (threads, keys, columns) = (&self.threads, k.row_count(), q.column_count());
+        match rounding == Rounding::Coarse && attention_bytes::applies(keys, columns, options) {
+            true => attention_bytes::attention(threads, q, k, v, options, out, scratch),
+            false => attention::attention(threads, q, k, v, options, out, scratch),
+        }
     }
 
     fn attention_cached(

@@ -1,0 +1,422 @@
+//! Attention in integers: queries and keys in 8 bits, one scale a row of a head; what the softmax gives in 16 bits, as two bytes; values in
+//! 8 bits, one scale a channel. On AVX-512 with VNNI.
+//!
+//! The keys' mean is taken from each of them first: it adds the same to all scores of a query, which the softmax does not see, and what is
+//! left is rounded more finely. (Zhang et al., "SageAttention", 2024.)
+
+use super::bytes::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, round_row};
+use super::gemm::{SharedOutput, TILE_ROWS};
+use super::vectorised::vectorised;
+use super::{integer, maths};
+use crate::matrix::{NARROW_PANEL, PANEL};
+use crate::operations::Attention;
+use crate::tensor::{View, ViewMut};
+use crate::threads::Threads;
+
+/// Queries of one task: whole tiles, few enough that scores of a long sequence stay in the second cache.
+const QUERIES: usize = 4 * TILE_ROWS;
+/// Queries that meet the values together: with two sums each and two vectors they fill 24 registers.
+const MIX_ROWS: usize = 6;
+/// The largest level of a weight of the softmax.
+const WEIGHT_MAX: f32 = 65_535.0;
+/// So many products of a byte with a signed byte fit 32 bits.
+const KEYS_MAX: usize = 1 << 16;
+
+/// Whether attention over `keys` keys can go this way.
+pub(crate) fn applies(keys: usize, columns: usize, options: &Attention<'_>) -> bool {
+    let size = columns / options.heads;
+    integer::available()
+        && options.relative.is_none()
+        && size <= GROUP_INPUTS
+        && (1..=KEYS_MAX).contains(&keys)
+}
+
+/// Floats of scratch.
+pub(crate) fn scratch(threads: &Threads, keys: usize, columns: usize, heads: usize) -> usize {
+    let layout = Layout::of(keys, columns / heads);
+    heads * layout.head() + threads.count() * layout.task()
+}
+
+/// Parts of scratch, in f32 units.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Channels of a head.
+    size: usize,
+    /// The same by fours, and in whole vectors.
+    quads: usize,
+    wide: usize,
+    /// Keys in whole panels, and by fours.
+    keys: usize,
+    key_quads: usize,
+    /// One rounded row.
+    row: RowLayout,
+}
+
+impl Layout {
+    fn of(keys: usize, size: usize) -> Layout {
+        Layout {
+            size,
+            quads: size.div_ceil(4),
+            wide: size.next_multiple_of(NARROW_PANEL),
+            keys: keys.next_multiple_of(NARROW_PANEL),
+            key_quads: keys.next_multiple_of(NARROW_PANEL) / 4,
+            row: RowLayout::of(size),
+        }
+    }
+
+    /// A head: keys and their scales, values and their scales, a row and a rounded row to work with.
+    fn head(self) -> usize {
+        self.keys * (self.quads + 1) + self.wide * (self.key_quads + 2) + self.row.len()
+    }
+
+    /// A task: rounded queries, and scores.
+    fn task(self) -> usize {
+        QUERIES * (self.row.len() + self.keys)
+    }
+}
+
+/// Keys and values of one head.
+struct Head<'a> {
+    /// Panels of 16 keys, `[panel][channel / 4][key][channel % 4]`.
+    keys: &'a [f32],
+    key_scales: &'a [f32],
+    /// Panels of 16 channels, `[panel][key / 4][channel][key % 4]`.
+    values: &'a [f32],
+    value_scales: &'a [f32],
+}
+
+pub(crate) fn attention(
+    threads: &Threads,
+    q: View<'_>,
+    k: View<'_>,
+    v: View<'_>,
+    options: &Attention<'_>,
+    out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    let (queries, keys) = (q.row_count(), k.row_count());
+    let heads = options.heads;
+    let layout = Layout::of(keys, q.column_count() / heads);
+    let (size, head_len, task_len) = (layout.size, layout.head(), layout.task());
+    let (packed, tasks) = scratch.split_at_mut(heads * head_len);
+
+    let packed_heads = SharedOutput::of(ViewMut::new(packed, heads, head_len));
+    threads.for_each(heads, |head| {
+        let columns = head * size..(head + 1) * size;
+        // SAFETY: each head has its own row.
+        let packed = unsafe { packed_heads.row(head, 0, head_len) };
+        pack_head(
+            k.columns(columns.clone()),
+            v.columns(columns),
+            options.scale,
+            layout,
+            packed,
+        );
+    });
+    let packed = &*packed;
+
+    let workers = threads.count();
+    let task_buffers = SharedOutput::of(ViewMut::new(
+        &mut tasks[..workers * task_len],
+        workers,
+        task_len,
+    ));
+    let output = SharedOutput::of(out);
+    let blocks = queries.div_ceil(QUERIES);
+    threads.share(heads * blocks, |worker, task| {
+        // SAFETY: each worker has its own row.
+        let buffer = unsafe { task_buffers.row(worker, 0, task_len) };
+        let (rounded, scores) = buffer.split_at_mut(QUERIES * layout.row.len());
+        let (head, block) = (task / blocks, task % blocks);
+        let rows = block * QUERIES..((block + 1) * QUERIES).min(queries);
+        let first_column = head * size;
+        let head = head_parts(&packed[head * head_len..][..head_len], layout);
+        let part = q.columns(first_column..first_column + size);
+        for (row, out) in rows.clone().zip(rounded.chunks_exact_mut(layout.row.len())) {
+            round_row(part.row(row), layout.row, out);
+        }
+        score(rounded, rows.len(), &head, layout, scores);
+        let mut factors = [0.0; QUERIES];
+        for (index, row) in scores
+            .chunks_exact_mut(layout.keys)
+            .take(rows.len())
+            .enumerate()
+        {
+            let visible = match options.causal {
+                true => (rows.start + index + 1 + keys)
+                    .saturating_sub(queries)
+                    .min(keys),
+                false => keys,
+            };
+            row[visible..].fill(f32::NEG_INFINITY);
+            factors[index] = maths::exponentials(row) / WEIGHT_MAX;
+            split_weights(row);
+        }
+        for first in (0..rows.len()).step_by(MIX_ROWS) {
+            let count = MIX_ROWS.min(rows.len() - first);
+            for column in (0..size).step_by(PANEL) {
+                let mut tile = [[0.0; PANEL]; MIX_ROWS];
+                let weights = &scores[first * layout.keys..(first + count) * layout.keys];
+                mix(
+                    weights,
+                    &factors[first..first + count],
+                    &head,
+                    column,
+                    layout,
+                    &mut tile,
+                );
+                let width = PANEL.min(size - column);
+                for (index, tile) in tile.iter().take(count).enumerate() {
+                    let row = rows.start + first + index;
+                    // SAFETY: each task has its own rows and columns.
+                    let out = unsafe { output.row(row, first_column + column, width) };
+                    out.copy_from_slice(&tile[..width]);
+                }
+            }
+        }
+    });
+}
+
+fn head_parts(packed: &[f32], layout: Layout) -> Head<'_> {
+    let (keys, rest) = packed.split_at(layout.keys * layout.quads);
+    let (key_scales, rest) = rest.split_at(layout.keys);
+    let (values, rest) = rest.split_at(layout.wide * layout.key_quads);
+    Head {
+        keys,
+        key_scales,
+        values,
+        value_scales: &rest[..layout.wide],
+    }
+}
+
+/// Rounds a head's keys, with `scale` in their scales, and its values.
+fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut [f32]) {
+    let count = k.row_count();
+    let (keys, rest) = packed.split_at_mut(layout.keys * layout.quads);
+    let (key_scales, rest) = rest.split_at_mut(layout.keys);
+    let (values, rest) = rest.split_at_mut(layout.wide * layout.key_quads);
+    let (value_scales, rest) = rest.split_at_mut(layout.wide);
+    let (centred, rounded) = rest.split_at_mut(layout.wide);
+    let centred = &mut centred[..layout.size];
+
+    // The mean waits among the values' scales.
+    let mean = &mut value_scales[..layout.size];
+    mean.fill(0.0);
+    for row in 0..count {
+        maths::add(mean, k.row(row));
+    }
+    maths::scale(mean, -1.0 / count.max(1) as f32);
+    let levels: &mut [u32] = bytemuck::cast_slice_mut(keys);
+    levels.fill(0);
+    key_scales.fill(0.0);
+    for row in 0..count {
+        centred.copy_from_slice(k.row(row));
+        maths::add(centred, mean);
+        round_row(centred, layout.row, rounded);
+        let panel = row / NARROW_PANEL * NARROW_PANEL * layout.quads + row % NARROW_PANEL;
+        let (row_scale, row_levels) = bytes::parts(rounded, layout.row);
+        for (quad, &four) in row_levels.iter().take(layout.quads).enumerate() {
+            // 128 is added to each of the four.
+            levels[panel + quad * NARROW_PANEL] = four ^ 0x8080_8080;
+        }
+        key_scales[row] = row_scale * scale;
+    }
+
+    value_scales.fill(0.0);
+    for row in 0..count {
+        maths::largest_magnitudes(value_scales, v.row(row));
+    }
+    let levels: &mut [u32] = bytemuck::cast_slice_mut(values);
+    levels.fill(0);
+    maths::scale(value_scales, 1.0 / 127.0);
+    for row in 0..count {
+        let place = row / 4 * NARROW_PANEL;
+        let shift = row % 4 * 8;
+        let panels = v
+            .row(row)
+            .chunks(NARROW_PANEL)
+            .zip(value_scales.chunks(NARROW_PANEL));
+        for (panel, (values, scales)) in panels.enumerate() {
+            let words =
+                &mut levels[panel * layout.key_quads * NARROW_PANEL + place..][..NARROW_PANEL];
+            put_levels(values, scales, shift as u32, words);
+        }
+    }
+}
+
+vectorised! {
+    /// Rounds values to signed bytes and puts them at a place within words.
+    fn put_levels(values: &[f32], scales: &[f32], shift: u32, words: &mut [u32]) {
+        for ((word, &value), &scale) in words.iter_mut().zip(values).zip(scales) {
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let level = (value * inverse).round_ties_even() as i32;
+            *word |= (level as u32 & 255) << shift;
+        }
+    }
+}
+
+/// Scores of rounded queries with all keys.
+fn score(rounded: &[f32], count: usize, head: &Head<'_>, layout: Layout, scores: &mut [f32]) {
+    let weights: &[u8] = bytemuck::cast_slice(head.keys);
+    let panel_bytes = layout.quads * 4 * NARROW_PANEL;
+    for first_key in (0..layout.keys).step_by(PANEL) {
+        let width = PANEL.min(layout.keys - first_key);
+        let panels = Panels {
+            weights: &weights[first_key / NARROW_PANEL * panel_bytes..],
+            panel_bytes,
+            scales: &head.key_scales[first_key..first_key + width],
+        };
+        for first in (0..count).step_by(TILE_ROWS) {
+            let rows = Rows {
+                data: &rounded[first * layout.row.len()..],
+                layout: layout.row,
+                count: TILE_ROWS.min(count - first),
+                first_input: 0,
+                quads: layout.quads,
+            };
+            let sums = Sums {
+                data: &mut scores[first * layout.keys + first_key..],
+                stride: layout.keys,
+                add: false,
+            };
+            bytes::accumulate(rows, panels, sums);
+        }
+    }
+}
+
+/// Weights from 0 to 1 to 16 bits, in place: in the first half of the row the high bytes of four, then the low ones of the same, and so on.
+fn split_weights(row: &mut [f32]) {
+    assert!(row.len().is_multiple_of(NARROW_PANEL) && integer::available());
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instructions are there; the row is whole vectors.
+    unsafe {
+        x86::split_weights(row);
+    }
+}
+
+/// Means of values by weights, `factors` applied, of channels `first..first + 32` (or 16 at the end).
+fn mix(
+    weights: &[f32],
+    factors: &[f32],
+    head: &Head<'_>,
+    first: usize,
+    layout: Layout,
+    tile: &mut [[f32; PANEL]; MIX_ROWS],
+) {
+    let width = PANEL.min(layout.wide - first);
+    let values = &head.values[first * layout.key_quads..];
+    let scales = &head.value_scales[first..first + width];
+    assert!(factors.len() <= MIX_ROWS && weights.len() >= factors.len() * layout.keys);
+    assert!(values.len() >= width * layout.key_quads && integer::available());
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instructions are there, and the lengths were checked.
+    unsafe {
+        x86::mix(weights, factors, values, scales, layout.key_quads, tile);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{MIX_ROWS, PANEL, WEIGHT_MAX};
+    use std::arch::x86_64::{
+        _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm512_cvtepi32_epi8,
+        _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_ps,
+    };
+
+    /// # Safety
+    /// The row must be whole vectors of 16.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) unsafe fn split_weights(row: &mut [f32]) {
+        let start = row.as_mut_ptr();
+        for first in (0..row.len()).step_by(16) {
+            // SAFETY: 16 values lie at `first`; what is written lies before what is still to be read.
+            unsafe {
+                let values = _mm512_loadu_ps(start.add(first));
+                let levels = _mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(WEIGHT_MAX)));
+                let upper = _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(levels));
+                let lower = _mm512_cvtepi32_epi8(levels);
+                let place = start.add(first / 2);
+                _mm_storeu_si128(place.cast(), _mm_unpacklo_epi32(upper, lower));
+                _mm_storeu_si128(place.add(4).cast(), _mm_unpackhi_epi32(upper, lower));
+            }
+        }
+    }
+
+    /// # Safety
+    /// Rows of `weights` are four times as long as `quads` and as many as factors; `values` is as many panels as `scales` has vectors.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) unsafe fn mix(
+        weights: &[f32],
+        factors: &[f32],
+        values: &[f32],
+        scales: &[f32],
+        quads: usize,
+        tile: &mut [[f32; PANEL]; MIX_ROWS],
+    ) {
+        macro_rules! dispatch {
+            ($vectors:literal, $($rows:literal)*) => {
+                match factors.len() {
+                    0 => {}
+                    // SAFETY: passed on from the caller.
+                    $($rows => unsafe { mix_rows::<$rows, $vectors>(weights, factors, values, scales, quads, tile) },)*
+                    _ => unreachable!("at most {MIX_ROWS} rows"),
+                }
+            };
+        }
+        if scales.len() > 16 {
+            dispatch!(2, 1 2 3 4 5 6);
+        } else {
+            dispatch!(1, 1 2 3 4 5 6);
+        }
+    }
+
+    /// # Safety
+    /// As [`mix`], for `ROWS` factors and 16 · `VECTORS` scales.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
+    unsafe fn mix_rows<const ROWS: usize, const VECTORS: usize>(
+        weights: &[f32],
+        factors: &[f32],
+        values: &[f32],
+        scales: &[f32],
+        quads: usize,
+        tile: &mut [[f32; PANEL]; MIX_ROWS],
+    ) {
+        let mut totals = [[[_mm512_setzero_si512(); 2]; VECTORS]; ROWS];
+        // A row is as long as its scores were.
+        let (weights, stride) = (weights.as_ptr().cast::<i32>(), 4 * quads);
+        for quad in 0..quads {
+            // SAFETY: inside the panels, and inside the first half of each row.
+            unsafe {
+                let mut levels = [_mm512_setzero_si512(); VECTORS];
+                for (vector, levels) in levels.iter_mut().enumerate() {
+                    let place = values.as_ptr().add((vector * quads + quad) * 16);
+                    *levels = _mm512_loadu_si512(place.cast());
+                }
+                for (row, totals) in totals.iter_mut().enumerate() {
+                    let place = weights.add(row * stride + 2 * quad);
+                    let [upper, lower] =
+                        [place.read(), place.add(1).read()].map(|w| _mm512_set1_epi32(w));
+                    for ([high, low], &levels) in totals.iter_mut().zip(&levels) {
+                        *high = _mm512_dpbusd_epi32(*high, upper, levels);
+                        *low = _mm512_dpbusd_epi32(*low, lower, levels);
+                    }
+                }
+            }
+        }
+        for ((totals, &factor), tile) in totals.iter().zip(factors).zip(tile) {
+            for (vector, &[high, low]) in totals.iter().enumerate() {
+                let [high, low] = [_mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low)];
+                let sum = _mm512_fmadd_ps(high, _mm512_set1_ps(256.0), low);
+                // SAFETY: 16 scales for each vector; a row of the tile is two vectors.
+                unsafe {
+                    let scales = _mm512_loadu_ps(scales.as_ptr().add(16 * vector));
+                    let value = _mm512_mul_ps(sum, _mm512_mul_ps(scales, _mm512_set1_ps(factor)));
+                    _mm512_storeu_ps(tile.as_mut_ptr().add(16 * vector), value);
+                }
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ use sottovoce_chatterbox::config::{
     FlowConfig, FlowDecoderConfig, FlowEncoderConfig, ModelConfig, VocoderConfig,
 };
 use sottovoce_chatterbox::noise::Noise;
-use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice, Rendering};
+use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_formats::safetensors::{Header, read_header};
@@ -147,8 +147,15 @@ fn the_flow_gives_the_references_mel() {
             let noise = fixture.sequence(&format!("{case}.flow_noise"));
             let mel = with_context(|ctx| {
                 let start = ctx.upload(&[2 * tokens.len(), BANDS], &noise);
-                flow.mel_from(ctx, &tokens, &prompt_mel, &speaker, start)
-                    .data()[prompt_frames * BANDS..]
+                flow.mel_from(
+                    ctx,
+                    &tokens,
+                    &prompt_mel,
+                    &speaker,
+                    start,
+                    FlowOptions::of(flow.config()),
+                )
+                .data()[prompt_frames * BANDS..]
                     .to_vec()
             });
             assert_close(
@@ -270,7 +277,12 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
     });
     let tokens: Vec<u32> = (0..60).map(|place| place * 7 % 40).collect();
     let speak = |chunk: usize, context: usize| {
-        let mut state = FlowState::new(voice.clone(), 9, context);
+        let window = FlowWindow {
+            prompt_tokens: usize::MAX,
+            context_tokens: context,
+        };
+        let options = FlowOptions::of(&config.flow);
+        let mut state = FlowState::new(voice.clone(), 9, window, options);
         state.push(&tokens);
         with_context(|ctx| {
             let mut mel = Vec::new();
@@ -290,5 +302,71 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
         &whole,
         0.2,
         "attention sees later frames in the whole only",
+    );
+}
+
+#[test]
+fn a_chunk_sees_as_much_of_the_prompt_and_takes_as_many_steps_as_it_is_told() {
+    let config = ModelConfig::tiny_base();
+    let source = Source::synthetic(config.clone(), 5);
+    let memory = Memory::host(1 << 30);
+    let flow = load(
+        &source,
+        Component::Flow,
+        Precision::F32,
+        &memory,
+        |loader| Flow::load(loader, &config.flow),
+    )
+    .unwrap()
+    .network;
+    let bands = config.flow.mel_bands();
+    let owner = Owner::new(Region::Voice, "test");
+    let noise = Noise::new(3);
+    let prompt_mel: Vec<f32> = (0..40 * bands as u64)
+        .map(|place| noise.normal(1, place))
+        .collect();
+    let x_vector: Vec<f32> = (0..config.flow.speaker_vector as u64)
+        .map(|place| noise.normal(2, place))
+        .collect();
+    let numbers = Vector::together(&memory, owner, &[&prompt_mel, &x_vector]).unwrap();
+    let voice = Arc::new(FlowVoice {
+        prompt_tokens: (0..20).collect(),
+        prompt_mel: numbers[0].clone(),
+        speaker_vector: numbers[1].clone(),
+    });
+    let speak = |prompt_tokens: usize, options: FlowOptions| {
+        let window = FlowWindow {
+            prompt_tokens,
+            context_tokens: 10,
+        };
+        let mut state = FlowState::new(voice.clone(), 9, window, options);
+        state.push(&[1, 2, 3, 4, 5, 6]);
+        with_context(|ctx| flow.stream(ctx, &mut state, 6).mel)
+    };
+    let all = FlowOptions::of(&config.flow);
+    let whole = speak(usize::MAX, all);
+    assert_eq!(speak(20, all), whole, "a limit that nothing reaches");
+    let shorter = speak(8, all);
+    assert_eq!(shorter.len(), whole.len());
+    assert_ne!(shorter, whole, "less of the prompt is another mel");
+    assert_ne!(speak(0, all), shorter, "no prompt at all");
+    let unguided = FlowOptions {
+        guided_steps: 0,
+        ..all
+    };
+    assert_ne!(speak(20, unguided), whole, "guidance changes the mel");
+    let one_less = FlowOptions {
+        guided_steps: all.steps - 1,
+        ..all
+    };
+    let (near, far) = (speak(20, one_less), speak(20, unguided));
+    let apart = |mel: &[f32]| -> f32 {
+        (mel.iter().zip(&whole))
+            .map(|(x, y)| (x - y) * (x - y))
+            .sum()
+    };
+    assert!(
+        apart(&near) < apart(&far),
+        "guidance in all steps but one is nearer than in none"
     );
 }

@@ -39,6 +39,15 @@ pub struct Generation {
     /// Speech tokens before a chunk that its synthesis sees again
     #[arg(long)]
     context_window: Option<usize>,
+    /// Most tokens of the voice's prompt that each chunk's synthesis sees [default: all]
+    #[arg(long)]
+    prompt_tokens: Option<usize>,
+    /// Steps from noise to mel: fewer are faster and rougher [default: the model's]
+    #[arg(long)]
+    flow_steps: Option<usize>,
+    /// How many of these steps, from the first on, are guided (base only) [default: all]
+    #[arg(long)]
+    flow_guided_steps: Option<usize>,
     /// Seconds of fade at the very start
     #[arg(long)]
     fade_duration: Option<f32>,
@@ -63,6 +72,9 @@ impl Generation {
             repetition_penalty: self.repetition_penalty.or(defaults.repetition_penalty),
             chunk_size: self.chunk_size.unwrap_or(defaults.chunk_size),
             context_window: self.context_window.unwrap_or(defaults.context_window),
+            prompt_tokens: self.prompt_tokens.or(defaults.prompt_tokens),
+            flow_steps: self.flow_steps.or(defaults.flow_steps),
+            flow_guided_steps: self.flow_guided_steps.or(defaults.flow_guided_steps),
             fade_duration: self.fade_duration.unwrap_or(defaults.fade_duration),
             sentence_tokens_max: self.sentence_tokens_max.or(defaults.sentence_tokens_max),
             ..defaults

@@ -434,6 +434,11 @@ impl Engine {
                 options.context_window,
                 desk.options.context_tokens_max,
             ),
+            (
+                "flow_steps",
+                options.flow_steps.unwrap_or(0),
+                shared.model.config().flow.solver.steps(),
+            ),
         ] {
             if value > most {
                 return Err(Error::option(

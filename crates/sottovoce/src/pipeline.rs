@@ -9,7 +9,7 @@ use crate::voice::{Voice, VoiceInner};
 use crate::workspaces::Workspaces;
 use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::convert::sound_precision;
-use sottovoce_chatterbox::s3gen::{Flow, FlowState, Rendering};
+use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rendering};
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3State, VoiceConditioning};
 use sottovoce_chatterbox::text::Sentence;
@@ -221,7 +221,15 @@ impl Pipeline {
             ..defaults
         };
         let bands = self.config.flow.mel_bands();
-        let context = options.context_window.min(self.extent.context_tokens);
+        let window = FlowWindow {
+            prompt_tokens: options.prompt_tokens.unwrap_or(usize::MAX),
+            context_tokens: options.context_window.min(self.extent.context_tokens),
+        };
+        let steps = (options.flow_steps).unwrap_or(self.config.flow.solver.steps());
+        let flow_options = FlowOptions {
+            steps,
+            guided_steps: options.flow_guided_steps.unwrap_or(steps).min(steps),
+        };
         let owner = Owner::new(Region::KeyValue, "stream").for_stream(StreamId(id));
         let mut state = self.t3.state(&self.store, owner, prefix);
         let longest = sentences.iter().map(|sentence| {
@@ -246,7 +254,7 @@ impl Pipeline {
                 .min(self.extent.speech_tokens),
             text_tokens,
             speaking: None,
-            flow: FlowState::new(voice.inner.flow.clone(), options.seed, context),
+            flow: FlowState::new(voice.inner.flow.clone(), options.seed, window, flow_options),
             vocoder: VocoderState::new(&self.vocoder, bands, options.seed),
             look_ahead: self.flow.look_ahead(),
             generated: 0,
@@ -264,7 +272,8 @@ impl Pipeline {
                 .unwrap_or(0),
             speech_tokens: self.extent.speech_tokens,
             voice_tokens: (inner.prompt_tokens.len()).min(self.config.t3.prompt_token_count_max),
-            flow_prompt_tokens: inner.flow.prompt_tokens.len(),
+            flow_prompt_tokens: (inner.flow.prompt_tokens.len())
+                .min(options.prompt_tokens.unwrap_or(usize::MAX)),
             chunk_tokens: options.chunk_size,
             context_tokens: options.context_window,
         }

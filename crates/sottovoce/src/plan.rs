@@ -5,7 +5,7 @@ use crate::metrics::MemoryPlan;
 use crate::pipeline::START_TOKENS;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
-use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice, Rendering};
+use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, measure};
@@ -288,8 +288,13 @@ pub(crate) fn record(
         speaker_vector: numbers.swap_remove(0),
     });
     let window = extent.context_tokens + extent.chunk_tokens + networks.flow.look_ahead();
+    let flow_window = FlowWindow {
+        prompt_tokens: extent.flow_prompt_tokens,
+        context_tokens: extent.context_tokens,
+    };
     let flow = recorded(&mut |ctx| {
-        let mut state = FlowState::new(flow_voice.clone(), 0, extent.context_tokens);
+        let options = FlowOptions::of(&config.flow);
+        let mut state = FlowState::new(flow_voice.clone(), 0, flow_window, options);
         state.push(&vec![0; window]);
         networks.flow.stream(ctx, &mut state, window);
         Ok(())

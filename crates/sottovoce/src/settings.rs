@@ -172,6 +172,12 @@ pub struct StreamOptions {
     /// Speech tokens before a chunk that its synthesis sees again. With 50 the mel is a third nearer to the whole's than with 10; 100 bring a
     /// tenth more.
     pub context_window: usize,
+    /// Most tokens of the voice's prompt that a chunk's synthesis sees, the last ones; all of them without it.
+    pub prompt_tokens: Option<usize>,
+    /// Steps from noise to mel, at most the model's own. Fewer are faster and rougher.
+    pub flow_steps: Option<usize>,
+    /// How many of the steps, from the first on, are guided (base only): one that is not takes half the time.
+    pub flow_guided_steps: Option<usize>,
     /// Seconds of fade at the very start.
     pub fade_duration: f32,
     /// Whether the memory policy looks at this stream's chunks.
@@ -199,6 +205,9 @@ impl Default for StreamOptions {
             repetition_penalty: None,
             chunk_size: CHUNK_SIZE,
             context_window: 50,
+            prompt_tokens: None,
+            flow_steps: None,
+            flow_guided_steps: None,
             fade_duration: 0.02,
             memory_management: true,
             seed: 0,
@@ -229,6 +238,14 @@ impl StreamOptions {
         for (option, value, least, most) in [
             ("chunk_size", self.chunk_size, 1, 250),
             ("context_window", self.context_window, 0, 500),
+            ("prompt_tokens", self.prompt_tokens.unwrap_or(0), 0, 1000),
+            ("flow_steps", self.flow_steps.unwrap_or(1), 1, 100),
+            (
+                "flow_guided_steps",
+                self.flow_guided_steps.unwrap_or(0),
+                0,
+                100,
+            ),
             ("buffered_chunks_max", self.buffered_chunks_max, 1, 1000),
         ] {
             if !(least..=most).contains(&value) {
@@ -266,7 +283,7 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_refused_by_name() {
-        let cases: [(&str, StreamOptions); 5] = [
+        let cases: [(&str, StreamOptions); 8] = [
             (
                 "temperature",
                 StreamOptions {
@@ -292,6 +309,27 @@ mod tests {
                 "chunk_size",
                 StreamOptions {
                     chunk_size: 0,
+                    ..Default::default()
+                },
+            ),
+            (
+                "prompt_tokens",
+                StreamOptions {
+                    prompt_tokens: Some(1001),
+                    ..Default::default()
+                },
+            ),
+            (
+                "flow_steps",
+                StreamOptions {
+                    flow_steps: Some(0),
+                    ..Default::default()
+                },
+            ),
+            (
+                "flow_guided_steps",
+                StreamOptions {
+                    flow_guided_steps: Some(101),
                     ..Default::default()
                 },
             ),

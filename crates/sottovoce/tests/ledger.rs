@@ -219,6 +219,8 @@ fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
                     let seed = (reader * rounds + round) as u64;
                     let options = StreamOptions {
                         seed,
+                        // Many, so that a call for each would stand out.
+                        chunk_size: 25,
                         ..StreamOptions::default()
                     };
                     for chunk in engine.stream(text, voice, options).unwrap() {

@@ -1,7 +1,8 @@
 //! Many streams through one engine.
 
 use sottovoce::{
-    Engine, EngineOptions, Error, Source, Stream, StreamOptions, Voice, VoiceSource, WhenFull,
+    Engine, EngineOptions, Error, ModelConfig, Source, Stream, StreamOptions, Voice, VoiceSource,
+    WhenFull,
 };
 
 const TEXT: &str = "We counted forty two boats before it got dark.";
@@ -309,4 +310,42 @@ fn the_programs_own_voice_is_a_prepared_voice_like_any_other() {
     let prepared = engine.voice(VoiceSource::Prepared(file.into())).unwrap();
     let by_default = samples(engine.stream(TEXT, &voice, options(1)).unwrap());
     assert!(by_default == samples(engine.stream(TEXT, &prepared, options(1)).unwrap()));
+}
+
+#[test]
+fn a_stream_may_take_fewer_steps_and_less_of_the_prompt_but_not_more_than_was_planned() {
+    let mut config = ModelConfig::tiny_base();
+    config.t3.sampling.token_count_max = 40;
+    let engine = Engine::load(Source::Random(Box::new(config)), EngineOptions::default()).unwrap();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    let speak = |options: StreamOptions| samples(engine.stream(TEXT, &voice, options).unwrap());
+    let whole = speak(options(1));
+    for choice in [
+        StreamOptions {
+            flow_steps: Some(3),
+            ..options(1)
+        },
+        StreamOptions {
+            flow_guided_steps: Some(2),
+            ..options(1)
+        },
+        StreamOptions {
+            prompt_tokens: Some(5),
+            ..options(1)
+        },
+    ] {
+        let other = speak(choice);
+        assert_eq!(other.len(), whole.len(), "the tokens are the same");
+        assert!(other != whole, "the sound is another");
+    }
+    let more = StreamOptions {
+        flow_steps: Some(11),
+        ..options(1)
+    };
+    let refused = engine.stream(TEXT, &voice, more).err();
+    let message = refused.map(|error| error.to_string()).unwrap_or_default();
+    assert!(
+        message.contains("flow_steps") && message.contains("10"),
+        "{message} must name the option and the most"
+    );
 }

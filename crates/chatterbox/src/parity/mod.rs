@@ -19,7 +19,7 @@ mod inputs;
 
 use crate::config::ModelConfig;
 use crate::convert::sound_precision;
-use crate::s3gen::Flow;
+use crate::s3gen::{Flow, FlowOptions};
 use crate::t3::{T3, T3Error, VoiceConditioning};
 use crate::text::{TextError, TextFrontEnd};
 use crate::vocoder::{Vocoder, exact};
@@ -257,7 +257,8 @@ impl Parity<'_> {
         let context = Context::new(&workspace, self.operations);
         let start = context.upload(&[frames, bands], &inputs::transposed(&noise, bands));
         let all: Vec<u32> = prompt.iter().chain(&tokens).copied().collect();
-        let mel = flow.mel_from(&context, &all, &known, &speaker, start);
+        let options = FlowOptions::of(config);
+        let mel = flow.mel_from(&context, &all, &known, &speaker, start, options);
         context.finish()?;
         let spoken = &mel.data()[known_frames * bands..];
         outputs.push(floats(

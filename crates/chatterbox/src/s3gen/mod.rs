@@ -5,19 +5,40 @@ mod decoder;
 mod encoder;
 mod stream;
 
-pub use stream::{FlowState, FlowVoice, Rendering};
+pub use stream::{FlowState, FlowVoice, FlowWindow, Rendering};
 
 use crate::config::{FlowConfig, FlowSolver};
 use crate::noise::Noise;
 use crate::weights::{Loader, WeightsError};
 use decoder::{Condition, FlowDecoder};
 use encoder::FlowEncoder;
-use sottovoce_tensor::{Context, Linear, Matrix, Tensor};
+use sottovoce_tensor::{Context, Linear, Matrix, Precision, Rounding, Tensor};
 use std::f32::consts::FRAC_PI_2;
+
+/// How the flow is followed from noise to mel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowOptions {
+    /// Steps, at least one.
+    pub steps: usize,
+    /// Of these, how many from the first on are guided (base): a guided step takes twice the time of another.
+    pub guided_steps: usize,
+}
+
+impl FlowOptions {
+    /// As the model was meant: its own steps, all of them guided.
+    pub fn of(config: &FlowConfig) -> FlowOptions {
+        let steps = config.solver.steps();
+        FlowOptions {
+            steps,
+            guided_steps: steps,
+        }
+    }
+}
 
 /// The flow's weights.
 pub struct Flow {
     config: FlowConfig,
+    rounding: Rounding,
     embedding: Matrix,
     speaker: Linear,
     encoder: FlowEncoder,
@@ -32,9 +53,15 @@ impl Flow {
     /// If a tensor is missing or of another shape.
     pub fn load(loader: &mut Loader<'_>, config: &FlowConfig) -> Result<Flow, WeightsError> {
         let hidden = config.encoder.hidden;
+        let embedding =
+            loader.matrix("flow.input_embedding.weight", [config.vocabulary, hidden])?;
         Ok(Flow {
             config: *config,
-            embedding: loader.matrix("flow.input_embedding.weight", [config.vocabulary, hidden])?,
+            rounding: match embedding.precision() {
+                Precision::F32 | Precision::F16 => Rounding::Fine,
+                Precision::Int8 | Precision::Q4 => Rounding::Coarse,
+            },
+            embedding,
             speaker: loader.linear(
                 "flow.spk_embed_affine_layer",
                 [config.mel_bands(), config.speaker_vector],
@@ -46,6 +73,11 @@ impl Flow {
         })
     }
 
+    /// Rounds rows otherwise than the weights' precision suggests: coarsely for 8-bit weights.
+    pub fn set_rounding(&mut self, rounding: Rounding) {
+        self.rounding = rounding;
+    }
+
     /// The sizes.
     pub fn config(&self) -> &FlowConfig {
         &self.config
@@ -53,6 +85,10 @@ impl Flow {
 
     /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. The first frames are known as `prompt_mel` `[frames][bands]`; frame
     /// `f` starts from noise row `noise_rows(f)`. The x-vector is normalised here.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what is said, by whom, from which noise, and how"
+    )]
     pub fn mel(
         &self,
         ctx: &Context<'_>,
@@ -61,6 +97,7 @@ impl Flow {
         speaker_vector: &[f32],
         noise: Noise,
         noise_row: impl Fn(usize) -> u64,
+        options: FlowOptions,
     ) -> Tensor {
         let bands = self.config.mel_bands();
         let frames = tokens.len() * self.config.upsampling;
@@ -68,7 +105,7 @@ impl Flow {
         for (frame, row) in start.data_mut().chunks_exact_mut(bands).enumerate() {
             noise.normals(noise_row(frame), bands, row);
         }
-        self.mel_from(ctx, tokens, prompt_mel, speaker_vector, start)
+        self.mel_from(ctx, tokens, prompt_mel, speaker_vector, start, options)
     }
 
     /// As [`Flow::mel`], from a given start `[2 · tokens, bands]`.
@@ -79,7 +116,9 @@ impl Flow {
         prompt_mel: &[f32],
         speaker_vector: &[f32],
         start: Tensor,
+        options: FlowOptions,
     ) -> Tensor {
+        let ctx = &ctx.rounding(self.rounding);
         let bands = self.config.mel_bands();
         let frames = tokens.len() * self.config.upsampling;
         let speaker = {
@@ -107,12 +146,18 @@ impl Flow {
             speaker: &speaker,
             known: &known,
         };
-        self.solve(ctx, start, &condition)
+        self.solve(ctx, start, &condition, options)
     }
 
     /// Follows the flow from noise to mel.
-    fn solve(&self, ctx: &Context<'_>, mut x: Tensor, condition: &Condition<'_>) -> Tensor {
-        let steps = self.config.solver.steps();
+    fn solve(
+        &self,
+        ctx: &Context<'_>,
+        mut x: Tensor,
+        condition: &Condition<'_>,
+        options: FlowOptions,
+    ) -> Tensor {
+        let steps = options.steps;
         let time = |step: usize| {
             let linear = step as f32 / steps as f32;
             match self.config.solver {
@@ -132,6 +177,10 @@ impl Flow {
                 }
                 FlowSolver::Euler { guidance, .. } => {
                     let with = self.decoder.velocity(ctx, &x, Some(condition), from, None);
+                    if step >= options.guided_steps {
+                        ctx.add_scaled(&mut x, 1.0, &with, length);
+                        continue;
+                    }
                     let without = self.decoder.velocity(ctx, &x, None, from, None);
                     ctx.add_scaled(&mut x, 1.0, &with, length * (1.0 + guidance));
                     ctx.add_scaled(&mut x, 1.0, &without, -length * guidance);

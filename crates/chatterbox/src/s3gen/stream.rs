@@ -1,6 +1,6 @@
 //! The flow chunk by chunk: a chunk's tokens with some before them and the look-ahead after them, and noise by absolute frame.
 
-use super::Flow;
+use super::{Flow, FlowOptions};
 use crate::noise::Noise;
 use sottovoce_tensor::{Context, Vector};
 use std::f32::consts::FRAC_PI_2;
@@ -51,12 +51,22 @@ pub struct FlowVoice {
     pub speaker_vector: Vector,
 }
 
+/// What is seen again with each chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowWindow {
+    /// Most tokens of the voice's prompt, its last ones.
+    pub prompt_tokens: usize,
+    /// Most tokens of the stream before the chunk.
+    pub context_tokens: usize,
+}
+
 /// A stream's flow.
 #[derive(Clone, Debug)]
 pub struct FlowState {
     voice: Arc<FlowVoice>,
     noise: Noise,
-    context_tokens: usize,
+    window: FlowWindow,
+    options: FlowOptions,
     /// Tokens from number `first` on: context, and what is not mel yet.
     tokens: Vec<u32>,
     /// Number of the first of `tokens` in the stream.
@@ -66,12 +76,18 @@ pub struct FlowState {
 }
 
 impl FlowState {
-    /// The start of a stream: noise from `seed`, and up to `context_tokens` tokens seen again with each chunk.
-    pub fn new(voice: Arc<FlowVoice>, seed: u64, context_tokens: usize) -> FlowState {
+    /// The start of a stream, with noise from `seed`.
+    pub fn new(
+        voice: Arc<FlowVoice>,
+        seed: u64,
+        window: FlowWindow,
+        options: FlowOptions,
+    ) -> FlowState {
         FlowState {
             voice,
             noise: Noise::new(seed ^ 0x666c_6f77),
-            context_tokens,
+            window,
+            options,
             tokens: Vec::new(),
             first: 0,
             done: 0,
@@ -95,11 +111,6 @@ impl Flow {
         self.config.encoder.look_ahead
     }
 
-    /// Most tokens that one call for `chunk` tokens sees: what a workspace must be planned for.
-    pub fn window_tokens(&self, prompt: usize, context: usize, chunk: usize) -> usize {
-        prompt + context + chunk + self.look_ahead()
-    }
-
     /// Mel frames of the next `count` waiting tokens, after those of the last few tokens before them once more.
     ///
     /// # Panics
@@ -111,25 +122,28 @@ impl Flow {
             state.waiting()
         );
         let voice = state.voice.clone();
-        let prompt = voice.prompt_tokens.len();
+        let prompt = (voice.prompt_tokens.len()).min(state.window.prompt_tokens);
+        let cut = voice.prompt_tokens.len() - prompt;
         let end = (state.done + count + self.look_ahead()).min(state.tokens.len());
         let mut window = Vec::with_capacity(prompt + end);
-        window.extend_from_slice(&voice.prompt_tokens);
+        window.extend_from_slice(&voice.prompt_tokens[cut..]);
         window.extend_from_slice(&state.tokens[..end]);
         let factor = self.config.upsampling;
         let bands = self.config.mel_bands();
         let prompt_frames = prompt * factor;
-        let first_frame = state.first * factor;
-        // Prompt frames come first, whatever part of the stream is in the window.
+        let (cut_frames, first_frame) = (cut * factor, state.first * factor);
+        // Prompt frames come first, whatever part of the prompt and of the stream is in the window.
         let noise_row = |frame: usize| {
             if frame < prompt_frames {
-                frame as u64
+                (frame + cut_frames) as u64
             } else {
-                (frame + first_frame) as u64
+                (frame + cut_frames + first_frame) as u64
             }
         };
         let prompt_mel = voice.prompt_mel.data();
-        let prompt_mel = &prompt_mel[..prompt_mel.len().min(prompt_frames * bands)];
+        let known = cut_frames * bands..(cut_frames + prompt_frames) * bands;
+        let prompt_mel =
+            &prompt_mel[known.start.min(prompt_mel.len())..known.end.min(prompt_mel.len())];
         let mel = self.mel(
             ctx,
             &window,
@@ -137,6 +151,7 @@ impl Flow {
             voice.speaker_vector.data(),
             state.noise,
             noise_row,
+            state.options,
         );
         let again = state.done.min(AGAIN_TOKENS);
         let start = (prompt + state.done - again) * factor * bands;
@@ -147,7 +162,7 @@ impl Flow {
         };
         drop(mel);
         state.done += count;
-        let drop_count = state.done.saturating_sub(state.context_tokens);
+        let drop_count = state.done.saturating_sub(state.window.context_tokens);
         state.tokens.drain(..drop_count);
         state.first += drop_count;
         state.done -= drop_count;

@@ -1,11 +1,13 @@
 //! What the engine costs, for each precision and profile, beside the reference's measured figures.
 
 mod cost;
+mod flow;
 mod further;
 mod page;
 mod speed;
 
 pub use cost::ProfileCost;
+pub use flow::{FlowBenchOptions, FlowChoice, FlowFigures, flow};
 pub use further::Further;
 pub use page::html;
 pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};

@@ -4,7 +4,7 @@ use serde::Serialize;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::noise::Noise;
-use sottovoce_chatterbox::s3gen::{Flow, FlowState, FlowVoice};
+use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
 use sottovoce_chatterbox::t3::{T3, T3Error, T3State, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
 use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
@@ -220,17 +220,22 @@ impl Bench {
             prompt_mel: numbers.swap_remove(0),
             speaker_vector: numbers.swap_remove(0),
         });
+        let options = FlowOptions::of(&config);
         let times = self.run(|ctx| {
             let whole = |count: usize| {
                 let all: Vec<u32> = tokens(PROMPT_TOKENS + count);
                 let start = Instant::now();
                 let noise = Noise::new(1);
                 let (mel, vector) = (voice.prompt_mel.data(), voice.speaker_vector.data());
-                flow.mel(ctx, &all, mel, vector, noise, |frame| frame as u64);
+                flow.mel(ctx, &all, mel, vector, noise, |frame| frame as u64, options);
                 start.elapsed().as_secs_f64()
             };
             let times = (whole(75), whole(150));
-            let mut state = FlowState::new(Arc::clone(&voice), 1, 0);
+            let window = FlowWindow {
+                prompt_tokens: PROMPT_TOKENS,
+                context_tokens: 0,
+            };
+            let mut state = FlowState::new(Arc::clone(&voice), 1, window, options);
             state.push(&tokens(75));
             let start = Instant::now();
             flow.stream(ctx, &mut state, 75);

@@ -1,5 +1,6 @@
 //! `sottovoce bench`: what speaking costs, for each precision and profile.
 
+mod flow;
 mod speed;
 
 use super::Outcome;
@@ -71,6 +72,8 @@ pub struct Arguments {
 enum Command {
     /// The time of each stage with full-size random weights.
     Speed(speed::Arguments),
+    /// The time and the difference of each choice of the flow.
+    Flow(flow::Arguments),
 }
 
 const DEFAULT_TEXT: &str = "The harbour was quiet that morning, and the first boats were coming home with the tide. \
@@ -78,8 +81,10 @@ const DEFAULT_TEXT: &str = "The harbour was quiet that morning, and the first bo
     When the last one stood in its place, she closed the book and smiled: nothing was missing, and nothing was left over.";
 
 pub fn run(arguments: Arguments) -> Outcome {
-    if let Some(Command::Speed(arguments)) = &arguments.command {
-        return speed::run(arguments);
+    match &arguments.command {
+        Some(Command::Speed(arguments)) => return speed::run(arguments),
+        Some(Command::Flow(arguments)) => return flow::run(arguments),
+        None => {}
     }
     if !(arguments.audio_seconds > 0.0 && arguments.audio_seconds <= 36_000.0) {
         return Err("--audio-seconds must be above 0 and at most 36000".into());

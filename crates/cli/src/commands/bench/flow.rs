@@ -1,0 +1,127 @@
+//! `sottovoce bench flow`: what each choice of the flow costs in time and in difference from the whole.
+
+use crate::commands::Outcome;
+use crate::output::print::output;
+use crate::source::model_source;
+use sottovoce::bench::{FlowBenchOptions, FlowChoice, flow};
+use sottovoce::{Source, Variant, parse_variant};
+use std::io::Write;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sottovoce bench flow --synthetic nano --chunk-sizes 25,75
+  sottovoce bench flow --synthetic base --flow-steps 10,6 --threads 2 --json";
+
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// pico, base, turbo, nano (once fetched) or a model's folder.
+    #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
+    model: String,
+    /// Full-size random weights of this variant instead: base, turbo or nano.
+    #[arg(long, value_parser = parse_variant)]
+    synthetic: Option<Variant>,
+    /// f32, f16 or int8.
+    #[arg(long, default_value = "int8")]
+    precision: String,
+    /// Threads for arithmetic; 0 takes all.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Speech tokens of the utterance.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    tokens: u16,
+    /// Tokens in a chunk, each in turn.
+    #[arg(long, value_delimiter = ',', default_value = "75", value_parser = clap::value_parser!(u16).range(1..=250))]
+    chunk_sizes: Vec<u16>,
+    /// Tokens before a chunk, each in turn.
+    #[arg(long, value_delimiter = ',', default_value = "50", value_parser = clap::value_parser!(u16).range(0..=500))]
+    context_windows: Vec<u16>,
+    /// Tokens of the voice's prompt, each in turn.
+    #[arg(long, value_delimiter = ',', default_value = "250", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    prompt_tokens: Vec<u16>,
+    /// Steps from noise to mel, each in turn [default: the model's]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=100))]
+    flow_steps: Vec<u16>,
+    /// Guided steps, each in turn [default: all]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(0..=100))]
+    flow_guided_steps: Vec<u16>,
+    /// Print one JSON list.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Every combination of what was listed.
+fn choices(arguments: &Arguments) -> Vec<FlowChoice> {
+    let optional = |list: &[u16]| -> Vec<Option<usize>> {
+        match list {
+            [] => vec![None],
+            list => list.iter().map(|&value| Some(usize::from(value))).collect(),
+        }
+    };
+    let mut choices = Vec::new();
+    for &chunk_size in &arguments.chunk_sizes {
+        for &context_window in &arguments.context_windows {
+            for &prompt_tokens in &arguments.prompt_tokens {
+                for &flow_steps in &optional(&arguments.flow_steps) {
+                    for &flow_guided_steps in &optional(&arguments.flow_guided_steps) {
+                        choices.push(FlowChoice {
+                            chunk_size: chunk_size.into(),
+                            context_window: context_window.into(),
+                            prompt_tokens: prompt_tokens.into(),
+                            flow_steps,
+                            flow_guided_steps,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    choices
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let options = FlowBenchOptions {
+        source: match arguments.synthetic {
+            Some(variant) => Source::Synthetic(variant),
+            None => model_source(&arguments.model)?,
+        },
+        precision: arguments.precision.parse()?,
+        threads: arguments.threads,
+        tokens: arguments.tokens.into(),
+        choices: choices(arguments),
+    };
+    let mut out = output();
+    if arguments.json {
+        let figures = flow(&options, &mut |_| {})?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&figures)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(
+        out,
+        "{:>6} {:>8} {:>7} {:>6} {:>7} {:>10} {:>14} {:>11}",
+        "chunk", "context", "prompt", "steps", "guided", "a chunk", "for a second", "difference"
+    )?;
+    let named = |value: Option<usize>| value.map_or("all".to_owned(), |value| value.to_string());
+    let mut written = Ok(());
+    flow(&options, &mut |figures| {
+        let choice = figures.choice;
+        let line = writeln!(
+            out,
+            "{:>6} {:>8} {:>7} {:>6} {:>7} {:>8.3} s {:>12.3} s {:>11.5}",
+            choice.chunk_size,
+            choice.context_window,
+            choice.prompt_tokens,
+            named(choice.flow_steps),
+            named(choice.flow_guided_steps),
+            figures.chunk_seconds,
+            figures.seconds_a_second,
+            figures.difference
+        );
+        if let Err(error) = line {
+            written = Err(error);
+        }
+    })?;
+    written?;
+    Ok(ExitCode::SUCCESS)
+}

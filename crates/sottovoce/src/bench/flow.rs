@@ -1,0 +1,215 @@
+//! What each choice of the flow costs in time and in difference from the whole, so that its defaults can be measured.
+
+use crate::error::Error;
+use crate::loading;
+use crate::settings::Source;
+use serde::Serialize;
+use sottovoce_chatterbox::noise::Noise;
+use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
+use sottovoce_chatterbox::weights::{Component, Source as Weights, load};
+use sottovoce_memory::Memory;
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{Context, Precision, Rounding, Threads, Workspace};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Starts the noise.
+const SEED: u64 = 1;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct FlowBenchOptions {
+    /// The model.
+    pub source: Source,
+    /// Of the flow's weights.
+    pub precision: Precision,
+    /// Threads for arithmetic; 0 takes all.
+    pub threads: usize,
+    /// Speech tokens of the utterance.
+    pub tokens: usize,
+    /// What to try.
+    pub choices: Vec<FlowChoice>,
+}
+
+/// One way to go.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FlowChoice {
+    /// Tokens of a chunk, before it, and of the voice's prompt.
+    pub chunk_size: usize,
+    /// See `chunk_size`.
+    pub context_window: usize,
+    /// See `chunk_size`.
+    pub prompt_tokens: usize,
+    /// Steps from noise to mel; the model's own without it.
+    pub flow_steps: Option<usize>,
+    /// Of them, how many are guided; all without it.
+    pub flow_guided_steps: Option<usize>,
+}
+
+/// What came of a choice.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FlowFigures {
+    /// The choice.
+    pub choice: FlowChoice,
+    /// Seconds of a whole chunk that sees the most context.
+    pub chunk_seconds: f64,
+    /// The same for a second of sound.
+    pub seconds_a_second: f64,
+    /// ‖mel − whole‖ ÷ ‖whole − its mean‖, where the whole is the utterance at once, in f32, as the model is meant.
+    pub difference: f64,
+}
+
+/// Tries all choices on one utterance of random tokens.
+///
+/// # Errors
+/// If the model cannot be opened or memory runs out.
+pub fn flow(
+    options: &FlowBenchOptions,
+    progress: &mut dyn FnMut(&FlowFigures),
+) -> Result<Vec<FlowFigures>, Error> {
+    let weights = loading::model(&options.source)?;
+    let memory = Memory::host(u64::MAX);
+    let cpu = Cpu::new(Threads::new(options.threads));
+    let voice = loading::default_voice(&weights, loading::has_prompts(&weights))?
+        .ok_or_else(|| Error::model(weights.name(), "it has no voice of its own"))?
+        .keep(&memory, None)?;
+    let bench = Bench {
+        voice: voice.inner.flow.clone(),
+        tokens: tokens(weights.config().flow.vocabulary, options.tokens),
+        memory: &memory,
+        cpu: &cpu,
+    };
+    let bands = weights.config().flow.mel_bands();
+    let whole = {
+        let mut flow = bench.load(&weights, Precision::F32)?;
+        // A converted model has no finer weights, but rows need not be rounded.
+        flow.set_rounding(Rounding::Fine);
+        let options = FlowOptions::of(flow.config());
+        bench
+            .speak(&flow, bench.tokens.len(), whole_window(), options)?
+            .mel
+    };
+    let flow = bench.load(&weights, options.precision)?;
+    let mut all = Vec::new();
+    for &choice in &options.choices {
+        let window = FlowWindow {
+            prompt_tokens: choice.prompt_tokens,
+            context_tokens: choice.context_window,
+        };
+        let steps = (choice.flow_steps).unwrap_or(flow.config().solver.steps());
+        let way = FlowOptions {
+            steps,
+            guided_steps: choice.flow_guided_steps.unwrap_or(steps),
+        };
+        let spoken = bench.speak(&flow, choice.chunk_size, window, way)?;
+        let rate = f64::from(weights.config().flow.token_rate);
+        let figures = FlowFigures {
+            choice,
+            chunk_seconds: spoken.chunk_seconds,
+            seconds_a_second: spoken.chunk_seconds * rate / choice.chunk_size as f64,
+            difference: difference(&spoken.mel, &whole, bands),
+        };
+        progress(&figures);
+        all.push(figures);
+    }
+    Ok(all)
+}
+
+fn whole_window() -> FlowWindow {
+    FlowWindow {
+        prompt_tokens: usize::MAX,
+        context_tokens: 0,
+    }
+}
+
+fn tokens(vocabulary: usize, count: usize) -> Vec<u32> {
+    let noise = Noise::new(SEED);
+    (0..count as u64)
+        .map(|index| (noise.uniform(0, index) * vocabulary as f32) as u32)
+        .map(|token| token.min(vocabulary.saturating_sub(1) as u32))
+        .collect()
+}
+
+/// Relative to how much the whole varies within each band.
+fn difference(mel: &[f32], whole: &[f32], bands: usize) -> f64 {
+    let frames = (whole.len() / bands).max(1) as f64;
+    let (mut apart, mut spread) = (0.0, 0.0);
+    for band in 0..bands {
+        let column = |mel: &[f32]| -> Vec<f64> {
+            mel.iter()
+                .skip(band)
+                .step_by(bands)
+                .map(|&value| f64::from(value))
+                .collect()
+        };
+        let (mel, whole) = (column(mel), column(whole));
+        let mean = whole.iter().sum::<f64>() / frames;
+        for (value, whole) in mel.iter().zip(&whole) {
+            apart += (value - whole).powi(2);
+            spread += (whole - mean).powi(2);
+        }
+    }
+    (apart / spread.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+struct Bench<'a> {
+    voice: Arc<FlowVoice>,
+    tokens: Vec<u32>,
+    memory: &'a Memory,
+    cpu: &'a Cpu,
+}
+
+struct Spoken {
+    mel: Vec<f32>,
+    /// The quickest of the whole chunks that see the most context.
+    chunk_seconds: f64,
+}
+
+impl Bench<'_> {
+    fn load(&self, weights: &Weights, precision: Precision) -> Result<Flow, Error> {
+        let config = weights.config().flow;
+        let loaded = load(weights, Component::Flow, precision, self.memory, |loader| {
+            Flow::load(loader, &config)
+        });
+        loaded
+            .map(|loaded| loaded.network)
+            .map_err(|error| Error::weights(weights.name(), error))
+    }
+
+    fn speak(
+        &self,
+        flow: &Flow,
+        chunk: usize,
+        window: FlowWindow,
+        options: FlowOptions,
+    ) -> Result<Spoken, Error> {
+        let workspace = Workspace::pooled(self.memory, "bench");
+        let bands = flow.config().mel_bands();
+        let spoken = self.cpu.threads().run(|| {
+            let ctx = Context::new(&workspace, self.cpu);
+            let mut state = FlowState::new(self.voice.clone(), SEED, window, options);
+            state.push(&self.tokens);
+            let mut spoken = Spoken {
+                mel: Vec::new(),
+                chunk_seconds: f64::INFINITY,
+            };
+            let (mut done, mut seen) = (0, 0);
+            while state.waiting() > 0 {
+                let count = chunk.min(state.waiting());
+                let started = Instant::now();
+                let rendering = flow.stream(&ctx, &mut state, count);
+                let seconds = started.elapsed().as_secs_f64();
+                let sees = window.context_tokens.min(done);
+                if count == chunk && sees > seen {
+                    (seen, spoken.chunk_seconds) = (sees, seconds);
+                } else if count == chunk {
+                    spoken.chunk_seconds = spoken.chunk_seconds.min(seconds);
+                }
+                rendering.join(&mut spoken.mel, rendering.again, bands);
+                done += count;
+            }
+            ctx.finish().map(|()| spoken)
+        })?;
+        Ok(spoken)
+    }
+}

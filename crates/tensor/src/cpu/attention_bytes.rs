@@ -209,7 +209,7 @@ fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut 
     let levels: &mut [u32] = bytemuck::cast_slice_mut(keys);
     levels.fill(0);
     key_scales.fill(0.0);
-    for row in 0..count {
+    for (row, key_scale) in key_scales.iter_mut().enumerate().take(count) {
         centred.copy_from_slice(k.row(row));
         maths::add(centred, mean);
         round_row(centred, layout.row, rounded);
@@ -219,7 +219,7 @@ fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut 
             // 128 is added to each of the four.
             levels[panel + quad * NARROW_PANEL] = four ^ 0x8080_8080;
         }
-        key_scales[row] = row_scale * scale;
+        *key_scale = row_scale * scale;
     }
 
     value_scales.fill(0.0);

@@ -228,6 +228,42 @@ impl Matrix {
         })
     }
 
+    /// Looks for weights that no product can use, in what [`Matrix::from_packed`] took: all of a matrix of floating-point numbers, the
+    /// scales alone of one of levels.
+    ///
+    /// # Errors
+    /// If a weight is infinite or not a number.
+    pub fn check_finite(&self) -> Result<(), MatrixError> {
+        let data = self.packed_bytes();
+        let padded = self.padded_rows();
+        let finite = match self.precision {
+            Precision::F32 => are_finite(bytemuck::cast_slice(data)),
+            Precision::F16 => are_finite_halves(bytemuck::cast_slice(data)),
+            Precision::Int8 => are_finite(Int8Parts::of(data, padded).scales),
+            Precision::Q4 => data.chunks_exact(Q4_BLOCK).all(|block| {
+                let scales = block[Q4_BLOCK - 32..].as_chunks::<2>().0;
+                (scales.iter()).all(|scale| f16::from_le_bytes(*scale).is_finite())
+            }),
+        };
+        if finite {
+            return Ok(());
+        }
+        // The weight itself is looked for only now. None is found if padding held it, which nothing reads.
+        let mut weights = vec![0.0; self.columns];
+        for row in 0..self.rows {
+            self.copy_row(row, &mut weights);
+            if let Some(column) = weights.iter().position(|value| !value.is_finite()) {
+                return Err(MatrixError::NotRepresentable {
+                    value: weights[column],
+                    row,
+                    column,
+                    precision: self.precision,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn check_size(
         rows: usize,
         columns: usize,
@@ -313,6 +349,24 @@ impl Matrix {
             }
         }
     }
+}
+
+/// Whether all are finite, without leaving early: so it is one pass of vectors.
+fn are_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    values.chunks(4096).all(|piece| {
+        let worst = piece.iter().map(|value| value.to_bits() & EXPONENT).max();
+        worst != Some(EXPONENT)
+    })
+}
+
+/// As [`are_finite`].
+fn are_finite_halves(values: &[f16]) -> bool {
+    const EXPONENT: u16 = 0x7c00;
+    values.chunks(4096).all(|piece| {
+        let worst = piece.iter().map(|value| value.to_bits() & EXPONENT).max();
+        worst != Some(EXPONENT)
+    })
 }
 
 /// Where an output's weights are in the wide panels.
@@ -454,17 +508,27 @@ impl Vector {
                 found: block.len(),
             });
         }
-        if let Some(column) = values.iter().position(|value| !value.is_finite()) {
-            return Err(MatrixError::NotRepresentable {
+        bytemuck::cast_slice_mut(block.bytes_mut()).copy_from_slice(values);
+        let vector = Vector {
+            data: block.into_shared(),
+        };
+        vector.check_finite()?;
+        Ok(vector)
+    }
+
+    /// Looks for values that nothing can use.
+    ///
+    /// # Errors
+    /// If a value is infinite or not a number.
+    pub fn check_finite(&self) -> Result<(), MatrixError> {
+        let values = self.data();
+        (values.iter().position(|value| !value.is_finite())).map_or(Ok(()), |column| {
+            Err(MatrixError::NotRepresentable {
                 value: values[column],
                 row: 0,
                 column,
                 precision: Precision::F32,
-            });
-        }
-        bytemuck::cast_slice_mut(block.bytes_mut()).copy_from_slice(values);
-        Ok(Vector {
-            data: block.into_shared(),
+            })
         })
     }
 

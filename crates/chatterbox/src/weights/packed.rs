@@ -70,8 +70,13 @@ impl Loader<'_> {
             return Err(self.value_error(name, MatrixError::UnknownPrecision("vector".into())));
         };
         let slice = self.packed_bytes(name, kind, rows, columns)?;
-        Matrix::from_packed(slice.into_shared(), rows, columns, precision)
-            .map_err(|source| self.value_error(name, source))
+        let matrix = Matrix::from_packed(slice.into_shared(), rows, columns, precision)
+            .map_err(|source| self.value_error(name, source))?;
+        if let Mode::Fill(_) = self.mode {
+            let checked = matrix.check_finite();
+            checked.map_err(|source| self.value_error(name, source))?;
+        }
+        Ok(matrix)
     }
 
     pub(super) fn packed_vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
@@ -89,17 +94,9 @@ impl Loader<'_> {
             return Err(self.value_error(name, source));
         }
         let vector = Vector::from_packed(slice.into_shared());
-        if let Mode::Fill(_) = self.mode
-            && let Some(column) = (vector.data().iter()).position(|value| !value.is_finite())
-        {
-            let value = vector.data()[column];
-            let source = MatrixError::NotRepresentable {
-                value,
-                row: 0,
-                column,
-                precision: Precision::F32,
-            };
-            return Err(self.value_error(name, source));
+        if let Mode::Fill(_) = self.mode {
+            let checked = vector.check_finite();
+            checked.map_err(|source| self.value_error(name, source))?;
         }
         Ok(vector)
     }

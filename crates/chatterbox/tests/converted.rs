@@ -1,0 +1,155 @@
+//! Converted files that are damaged, mixed up or made by somebody else: an error that names the file and the tensor.
+
+use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::weights::{Component, Loader, Source, WeightsError, convert, load};
+use sottovoce_formats::dtype::Dtype;
+use sottovoce_formats::safetensors::{Entry, Writer};
+use sottovoce_memory::Memory;
+use sottovoce_tensor::{Matrix, Precision};
+use std::path::{Path, PathBuf};
+
+const SHAPE: [usize; 2] = [16, 64];
+
+fn network(loader: &mut Loader<'_>) -> Result<Matrix, WeightsError> {
+    loader.matrix("flow.a.weight", SHAPE)
+}
+
+/// A folder with one converted matrix, and its file.
+fn converted(precision: Precision) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    convert(
+        &Source::synthetic(ModelConfig::tiny_turbo(), 3),
+        folder.path(),
+        &[(Component::Flow, precision)],
+        &|_, loader| network(loader).map(drop),
+        &[],
+    )
+    .unwrap();
+    let path = folder.path().join("model.safetensors");
+    (folder, path)
+}
+
+/// What loading the folder says.
+fn refusal(folder: &Path) -> String {
+    let memory = Memory::host(1 << 20);
+    let result = Source::open(folder)
+        .and_then(|source| load(&source, Component::Flow, Precision::F32, &memory, network));
+    let message = result.map(drop).unwrap_err().to_string();
+    assert_eq!(
+        memory.statistics().exact_bytes.current,
+        0,
+        "a failed load gives everything back"
+    );
+    message
+}
+
+/// A file that says what `packed` says of one tensor of `bytes` zeros.
+fn file_of(packed: &str, bytes: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("model.safetensors")).unwrap();
+    let config = ModelConfig::tiny_turbo().to_json();
+    let metadata = [("config.json", config.as_str()), ("packed", packed)];
+    let entries = [Entry::new("flow.a.weight", Dtype::U8, &[bytes])];
+    let mut writer = Writer::begin(file, &entries, &metadata).unwrap();
+    writer.tensor("flow.a.weight", &vec![0; bytes]).unwrap();
+    writer.finish().unwrap();
+    folder
+}
+
+#[test]
+fn a_weight_or_scale_that_is_no_number_is_refused_by_name() {
+    // Where the matrix's bytes hold a number that all of an output, or of a group of it, hang on.
+    let places = [
+        (Precision::F32, 0),
+        (Precision::F16, 0),
+        (Precision::Int8, 0),
+        (Precision::Q4, 256),
+    ];
+    let (nan, infinity) = (f32::NAN.to_le_bytes(), f32::INFINITY.to_le_bytes());
+    let halves = [[0x00, 0x7e], [0x00, 0xfc]];
+    for (precision, place) in places {
+        let numbers: [&[u8]; 2] = match precision {
+            Precision::F32 | Precision::Int8 => [&nan, &infinity],
+            Precision::F16 | Precision::Q4 => [&halves[0], &halves[1]],
+        };
+        for number in numbers {
+            let (folder, path) = converted(precision);
+            let mut bytes = std::fs::read(&path).unwrap();
+            // The only tensor ends the file.
+            let start = bytes.len() - Matrix::bytes_for(SHAPE[0], SHAPE[1], precision) + place;
+            bytes[start..start + number.len()].copy_from_slice(number);
+            std::fs::write(&path, bytes).unwrap();
+            let message = refusal(folder.path());
+            for part in [
+                "model.safetensors",
+                "flow.a.weight",
+                "[0, 0]",
+                precision.name(),
+            ] {
+                assert!(message.contains(part), "{precision}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused_by_name() {
+    let (folder, path) = converted(Precision::Int8);
+    let whole = std::fs::read(&path).unwrap();
+    for length in (0..whole.len()).step_by(37) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let message = refusal(folder.path());
+        assert!(
+            message.contains("model.safetensors"),
+            "{length} of {}: {message}",
+            whole.len()
+        );
+    }
+}
+
+#[test]
+fn another_models_file_is_refused_with_both_shapes() {
+    let (folder, _) = converted(Precision::Q4);
+    let other = tempfile::tempdir().unwrap();
+    convert(
+        &Source::synthetic(ModelConfig::tiny_turbo(), 3),
+        other.path(),
+        &[(Component::Flow, Precision::Q4)],
+        &|_, loader| loader.matrix("flow.a.weight", [32, 32]).map(drop),
+        &[],
+    )
+    .unwrap();
+    let name = "model.safetensors";
+    std::fs::copy(other.path().join(name), folder.path().join(name)).unwrap();
+    let message = refusal(folder.path());
+    assert!(
+        message.contains("flow.a.weight")
+            && message.contains("[32, 32]")
+            && message.contains("[16, 64]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_list_that_does_not_fit_its_tensors_is_refused() {
+    let entry = |kind: &str, rows: usize, columns: usize| {
+        format!(r#"{{"flow.a.weight": {{"kind": {kind}, "rows": {rows}, "columns": {columns}}}}}"#)
+    };
+    let int8 = r#"{"matrix": "int8"}"#;
+    let size = Matrix::bytes_for(SHAPE[0], SHAPE[1], Precision::Int8);
+    for (packed, bytes, part) in [
+        ("[]".to_owned(), size, "list of packed tensors"),
+        (entry(r#"{"matrix": "int3"}"#, 16, 64), size, "int3"),
+        (entry(int8, 16, usize::MAX), size, "flow.a.weight"),
+        (entry(int8, 16, 64), size - 4, "flow.a.weight"),
+        (entry(int8, 16, 64), 0, "flow.a.weight"),
+        (entry(r#""vector""#, 16, 64), size, "flow.a.weight"),
+    ] {
+        let folder = file_of(&packed, bytes);
+        let message = refusal(folder.path());
+        assert!(
+            message.contains("model.safetensors") && message.contains(part),
+            "{packed}: {message}"
+        );
+    }
+}

@@ -4,7 +4,7 @@
 //! `PERTH_WEIGHTS=perth.safetensors PERTH_CLIP=clip.safetensors cargo test --release --test watermark`.
 
 use sottovoce_chatterbox::config::ModelConfig;
-use sottovoce_chatterbox::watermark::{Perth, PerthConfig};
+use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_formats::safetensors::{Header, read_header};
 use sottovoce_memory::Memory;
@@ -57,20 +57,17 @@ struct Outputs {
     after: f32,
 }
 
+/// The weights, beside a model that does not matter.
+fn source(weights: &Path) -> Source {
+    let model = Source::synthetic(ModelConfig::tiny_turbo(), 1);
+    model.beside(weights).unwrap()
+}
+
 fn run(weights: &Path, hidden: usize, file: &Tensors) -> Outputs {
     let memory = Memory::host(1 << 30);
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(weights, folder.path().join("model.safetensors")).unwrap();
-    std::fs::write(
-        folder.path().join("config.json"),
-        ModelConfig::tiny_turbo().to_json(),
-    )
-    .unwrap();
-    let source = Source::open(folder.path()).unwrap();
-    let config = PerthConfig {
-        hidden,
-        ..PerthConfig::default()
-    };
+    let source = source(weights);
+    let config = PerthConfig::of(&source);
+    assert_eq!(config.hidden, hidden);
     let loaded = load(
         &source,
         Component::Watermark,
@@ -130,10 +127,76 @@ fn the_trained_network_hears_its_own_mark_and_no_other() {
     let file = Tensors::open(clip.as_ref());
     let outputs = run(weights.as_ref(), 256, &file);
     check(&outputs, &file);
+    let error = streamed_error(weights.as_ref(), &[9_600, 72_000]);
+    assert!(error <= 1e-4, "{error:e}");
     assert!(
         outputs.before < 0.5 && outputs.after > 0.5,
         "{} before, {} after",
         outputs.before,
         outputs.after
     );
+}
+
+/// Voice-like sound with a pause, at 24 kHz.
+fn sound(samples: usize) -> Vec<f32> {
+    (0..samples)
+        .map(|place| {
+            let time = place as f32 / 24_000.0;
+            let envelope = ((time * 9.0).sin() + 0.3).max(0.0);
+            let tone: f32 = (1..12)
+                .map(|k| (time * 820.0 * k as f32 + k as f32).sin() / k as f32)
+                .sum();
+            0.2 * envelope * tone + 1e-4 * (time * 54_321.0).sin()
+        })
+        .collect()
+}
+
+/// The largest difference between a stream's mark and the whole's, relative to the largest that the mark adds.
+fn streamed_error(weights: &Path, pieces: &[usize]) -> f32 {
+    let memory = Memory::host(1 << 30);
+    let source = source(weights);
+    let config = PerthConfig::of(&source);
+    let marker = load(
+        &source,
+        Component::Watermark,
+        Precision::F32,
+        &memory,
+        |loader| Marker::load(loader, &config),
+    )
+    .unwrap()
+    .network;
+    let workspace = Workspace::pooled(&memory, "test");
+    let cpu = Cpu::new(Threads::new(1));
+    let ctx = Context::new(&workspace, &cpu);
+    let samples = sound(72_345);
+    let whole = marker.mark(&ctx, &samples, 24_000);
+    assert_eq!(whole.len(), samples.len());
+    let most = |a: &[f32], b: &[f32]| {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let added = most(&whole, &samples);
+    let mut worst = 0.0f32;
+    for &piece in pieces {
+        let mut state = MarkState::new(24_000);
+        let mut streamed = Vec::new();
+        for piece in samples.chunks(piece) {
+            state.push(piece);
+            while let Some(marked) = marker.mark_next(&ctx, &mut state, false) {
+                streamed.extend(marked);
+            }
+        }
+        while let Some(marked) = marker.mark_next(&ctx, &mut state, true) {
+            streamed.extend(marked);
+        }
+        assert_eq!(streamed.len(), samples.len(), "pieces of {piece}");
+        worst = worst.max(most(&streamed, &whole));
+    }
+    worst / added
+}
+
+#[test]
+fn a_stream_is_marked_piece_by_piece_as_in_one_go() {
+    let error = streamed_error(&fixture(), &[480, 9_600, 72_000]);
+    assert!(error <= 1e-4, "{error:e}");
 }

@@ -4,8 +4,11 @@
 //! The trained weights ship inside the package `resemble-perth`; `reference/watermark.py convert` writes them as safetensors.
 
 mod spectrum;
+mod stream;
 
-use crate::weights::{Conv1dSizes, Loader, WeightsError};
+pub use stream::MarkState;
+
+use crate::weights::{Conv1dSizes, Loader, Source, WeightsError};
 use realfft::num_complex::Complex32;
 use sottovoce_tensor::{Activation, Context, Conv1d, Tensor};
 use spectrum::Spectrum;
@@ -17,6 +20,7 @@ const MIDDLE_LAYERS: usize = 5;
 const MIDDLE_KERNEL: usize = 7;
 /// Decibels above full scale that the normalised spectrum leaves room for.
 const HEADROOM: f32 = 15.0;
+const ENCODER: &str = "perth.encoder.layers";
 /// Frames quieter than this part of the loudest one carry no mark.
 const AUDIBLE_PART: f32 = 0.05;
 
@@ -51,6 +55,18 @@ impl Default for PerthConfig {
 }
 
 impl PerthConfig {
+    /// The sizes of the weights in `source`.
+    pub fn of(source: &Source) -> PerthConfig {
+        let official = PerthConfig::default();
+        let channels = source.shape(&format!("{ENCODER}.0.conv.weight"));
+        PerthConfig {
+            hidden: channels
+                .and_then(|shape| shape.first().copied())
+                .unwrap_or(official.hidden),
+            ..official
+        }
+    }
+
     /// Lower bins of the spectrum that are marked.
     pub fn marked_bins(&self) -> usize {
         let bins = (self.fft / 2 + 1) as f32;
@@ -105,13 +121,67 @@ impl Stack {
     }
 }
 
-/// The watermark's networks.
-pub struct Perth {
+/// The network that marks.
+pub struct Marker {
     config: PerthConfig,
     encoder: Stack,
+    spectrum: Spectrum,
+}
+
+impl Marker {
+    /// Takes the weights.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names what is missing or of another shape.
+    pub fn load(loader: &mut Loader<'_>, config: &PerthConfig) -> Result<Marker, WeightsError> {
+        let (marked, hidden) = (config.marked_bins(), config.hidden);
+        Ok(Marker {
+            config: *config,
+            encoder: Stack::load(loader, ENCODER, marked, hidden, marked)?,
+            spectrum: Spectrum::new(config.fft, config.hop),
+        })
+    }
+
+    /// The marked samples; the last, incomplete hop is cut off. Empty in a dry run.
+    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+        let mut loudest = f32::NEG_INFINITY;
+        self.embed_after(ctx, samples, &mut loudest)
+    }
+
+    /// As [`Marker::embed`]; `loudest` is the loudest frame so far, these samples' included afterwards.
+    fn embed_after(&self, ctx: &Context<'_>, samples: &[f32], loudest: &mut f32) -> Vec<f32> {
+        if samples.is_empty() {
+            return Vec::new();
+        }
+        let (config, spectrum) = (&self.config, &self.spectrum);
+        let frames = spectrum.frames(samples.len());
+        let (levels, audible) = levels(ctx, config, spectrum, samples, loudest);
+        let residual = self.encoder.forward(ctx, &levels);
+        drop(levels);
+        if ctx.is_dry() {
+            return Vec::new();
+        }
+        // A residual on the decibels is a factor on the bins; their phases stay.
+        let (lowest, range) = config.range();
+        spectrum.signal(samples, frames, |frame, bins| {
+            for (bin, value) in bins.iter_mut().enumerate() {
+                let mut level = decibels(*value, config.magnitude_min);
+                if bin < residual.columns() && audible[frame] {
+                    let added = residual.data()[frame * residual.columns() + bin];
+                    level = ((level - lowest) / range + added) * range + lowest;
+                }
+                let magnitude = 10.0f32.powf((level / 20.0).min(10.0));
+                *value = Complex32::from_polar(magnitude, value.arg());
+            }
+        })
+    }
+}
+
+/// The watermark's networks.
+pub struct Perth {
+    marker: Marker,
     /// For sound that was slowed down, left alone, sped up.
     decoders: [Stack; 3],
-    spectrum: Spectrum,
 }
 
 /// Lengths at which the decoders listen, as parts of the clip's.
@@ -135,47 +205,19 @@ impl Perth {
         };
         let decoders = [decoder("slow")?, decoder("normal")?, decoder("fast")?];
         Ok(Perth {
-            config: *config,
-            encoder: Stack::load(loader, "perth.encoder.layers", marked, hidden, marked)?,
+            marker: Marker::load(loader, config)?,
             decoders,
-            spectrum: Spectrum::new(config.fft, config.hop),
         })
     }
 
     /// Samples that it expects a second.
     pub fn sample_rate(&self) -> u32 {
-        self.config.sample_rate
+        self.marker.config.sample_rate
     }
 
     /// The marked samples; the last, incomplete hop is cut off. Empty in a dry run.
     pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Vec<f32> {
-        if samples.is_empty() {
-            return Vec::new();
-        }
-        let frames = self.spectrum.frames(samples.len());
-        let (levels, audible) = self.levels(ctx, samples);
-        let residual = self.encoder.forward(ctx, &levels);
-        if ctx.is_dry() {
-            return Vec::new();
-        }
-        // A residual on the decibels is a factor on the bins; their phases stay.
-        let (lowest, range) = self.config.range();
-        let mut bins = Vec::with_capacity(frames * self.spectrum.bins());
-        self.spectrum
-            .each_frame(samples, |_, frame| bins.extend_from_slice(frame));
-        let width = self.spectrum.bins();
-        self.spectrum.signal(frames, |frame, out| {
-            for (bin, out) in out.iter_mut().enumerate() {
-                let value = bins[frame * width + bin];
-                let mut level = decibels(value, self.config.magnitude_min);
-                if bin < residual.columns() && audible[frame] {
-                    let added = residual.data()[frame * residual.columns() + bin];
-                    level = ((level - lowest) / range + added) * range + lowest;
-                }
-                let magnitude = 10.0f32.powf((level / 20.0).min(10.0));
-                *out = Complex32::from_polar(magnitude, value.arg());
-            }
-        })
+        self.marker.embed(ctx, samples)
     }
 
     /// How sure it is that samples carry the mark, from 0 to 1. 0 for an empty clip and in a dry run.
@@ -188,7 +230,9 @@ impl Perth {
         if samples.is_empty() {
             return 0.0;
         }
-        let (levels, audible) = self.levels(ctx, samples);
+        let (config, spectrum) = (&self.marker.config, &self.marker.spectrum);
+        let mut loudest = f32::NEG_INFINITY;
+        let (levels, audible) = levels(ctx, config, spectrum, samples, &mut loudest);
         let frames = levels.rows();
         let mut verdicts = [(0.0f32, 0.0f32); 3];
         for ((decoder, speed), verdict) in self.decoders.iter().zip(SPEEDS).zip(&mut verdicts) {
@@ -218,33 +262,41 @@ impl Perth {
             .map(|(weight, verdict)| weight / sum * verdict.1)
             .sum()
     }
+}
 
-    /// The normalised levels of the marked bins, `[frames, marked bins]`, and which frames are loud enough.
-    fn levels(&self, ctx: &Context<'_>, samples: &[f32]) -> (Tensor, Vec<bool>) {
-        let marked = self.config.marked_bins();
-        let frames = self.spectrum.frames(samples.len());
-        let mut levels = ctx.tensor(&[frames, marked]);
-        if ctx.is_dry() {
-            return (levels, Vec::new());
-        }
-        let (lowest, range) = self.config.range();
-        let mut loudness = vec![0.0f32; frames];
-        let data = levels.data_mut();
-        self.spectrum.each_frame(samples, |frame, bins| {
-            for (bin, &value) in bins.iter().enumerate() {
-                let level = (decibels(value, self.config.magnitude_min) - lowest) / range;
-                loudness[frame] += level;
-                if bin < marked {
-                    data[frame * marked + bin] = level;
-                }
-            }
-        });
-        let threshold = loudness.iter().copied().fold(f32::NEG_INFINITY, f32::max) * AUDIBLE_PART;
-        (
-            levels,
-            loudness.into_iter().map(|sum| sum > threshold).collect(),
-        )
+/// The normalised levels of the marked bins, `[frames, marked bins]`, and which frames are loud enough beside the loudest, of those before
+/// and of these.
+fn levels(
+    ctx: &Context<'_>,
+    config: &PerthConfig,
+    spectrum: &Spectrum,
+    samples: &[f32],
+    loudest: &mut f32,
+) -> (Tensor, Vec<bool>) {
+    let marked = config.marked_bins();
+    let frames = spectrum.frames(samples.len());
+    let mut levels = ctx.tensor(&[frames, marked]);
+    if ctx.is_dry() {
+        return (levels, Vec::new());
     }
+    let (lowest, range) = config.range();
+    let mut loudness = vec![0.0f32; frames];
+    let data = levels.data_mut();
+    spectrum.each_frame(samples, |frame, bins| {
+        for (bin, &value) in bins.iter().enumerate() {
+            let level = (decibels(value, config.magnitude_min) - lowest) / range;
+            loudness[frame] += level;
+            if bin < marked {
+                data[frame * marked + bin] = level;
+            }
+        }
+    });
+    *loudest = loudness.iter().copied().fold(*loudest, f32::max);
+    let threshold = *loudest * AUDIBLE_PART;
+    (
+        levels,
+        loudness.into_iter().map(|sum| sum > threshold).collect(),
+    )
 }
 
 fn decibels(value: Complex32, least: f32) -> f32 {

@@ -34,16 +34,16 @@ impl Spectrum {
         }
     }
 
-    pub(super) fn bins(&self) -> usize {
-        self.size / 2 + 1
-    }
-
     pub(super) fn frames(&self, samples: usize) -> usize {
         samples / self.hop + 1
     }
 
     /// Calls `visit` with each frame's index and its bins.
-    pub(super) fn each_frame(&self, samples: &[f32], mut visit: impl FnMut(usize, &[Complex32])) {
+    pub(super) fn each_frame(
+        &self,
+        samples: &[f32],
+        mut visit: impl FnMut(usize, &mut [Complex32]),
+    ) {
         let last = samples.len().saturating_sub(1) as isize;
         let mut buffer = self.forward.make_input_vec();
         let mut bins = self.forward.make_output_vec();
@@ -62,28 +62,28 @@ impl Spectrum {
             (self.forward)
                 .process_with_scratch(&mut buffer, &mut bins, &mut scratch)
                 .expect(LENGTHS);
-            visit(frame, &bins);
+            visit(frame, &mut bins);
         }
     }
 
-    /// Overlaps and adds `frames` frames whose bins `fill` writes: `hop × (frames − 1)` samples.
+    /// The samples again, from bins that `change` changed frame by frame: `hop × (frames − 1)` of them.
     pub(super) fn signal(
         &self,
+        samples: &[f32],
         frames: usize,
-        mut fill: impl FnMut(usize, &mut [Complex32]),
+        mut change: impl FnMut(usize, &mut [Complex32]),
     ) -> Vec<f32> {
         let padded = self.size + self.hop * frames.saturating_sub(1);
         let (mut signal, mut weight) = (vec![0.0f32; padded], vec![0.0f32; padded]);
         let mut buffer = self.inverse.make_output_vec();
-        let mut bins = self.inverse.make_input_vec();
         let mut scratch = self.inverse.make_scratch_vec();
-        for frame in 0..frames {
-            fill(frame, &mut bins);
+        self.each_frame(samples, |frame, bins| {
+            change(frame, bins);
             // The signal is real: the first and the last bin have no imaginary part.
             bins[0].im = 0.0;
             bins[self.size / 2].im = 0.0;
             (self.inverse)
-                .process_with_scratch(&mut bins, &mut buffer, &mut scratch)
+                .process_with_scratch(bins, &mut buffer, &mut scratch)
                 .expect(LENGTHS);
             let start = frame * self.hop;
             for (offset, value) in buffer.iter().enumerate() {
@@ -91,7 +91,7 @@ impl Spectrum {
                 signal[start + offset] += value / self.size as f32 * window;
                 weight[start + offset] += window * window;
             }
-        }
+        });
         let half = self.size / 2;
         (signal[half..padded - half].iter())
             .zip(&weight[half..padded - half])

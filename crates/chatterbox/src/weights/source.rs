@@ -192,6 +192,20 @@ impl Source {
         })
     }
 
+    /// The weights of a network that lies in a file of its own, such as the watermark's, beside this model.
+    ///
+    /// # Errors
+    /// [`WeightsError`] if the file is missing, damaged or foreign.
+    pub fn beside(&self, path: &Path) -> Result<Source, WeightsError> {
+        let file = WeightFile::open(path)?;
+        Source::assemble(self.config.clone(), file.name.clone(), None, vec![file])
+    }
+
+    /// The shape of a stored tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(&self.tensor(name)?.1.shape)
+    }
+
     /// The model's config.
     pub fn config(&self) -> &ModelConfig {
         &self.config

@@ -1,0 +1,123 @@
+//! The mark piece by piece, at any rate that hops fall on: what it adds depends on a quarter of a second to either side, which waits.
+
+use super::Marker;
+use sottovoce_formats::resample::{Filter, resample};
+use sottovoce_tensor::Context;
+
+/// Hops to either side of a hop that its mark depends on: 15 of the convolutions, 3.2 of a frame for each of the transforms, and the filters.
+const REACH_HOPS: usize = 24;
+/// Hops marked in one run.
+const RUN_HOPS: usize = 100;
+/// The mark lies where this one is exact, and what is above it does not pass through it.
+const FILTER: Filter = Filter::Hann6;
+
+/// A stream's mark.
+#[derive(Clone, Debug)]
+pub struct MarkState {
+    sample_rate: u32,
+    /// Samples from a hop's first on.
+    samples: Vec<f32>,
+    /// Of them, how many are out.
+    emitted: usize,
+    loudest: f32,
+}
+
+impl MarkState {
+    /// The start of a stream with this many samples a second.
+    pub fn new(sample_rate: u32) -> MarkState {
+        MarkState {
+            sample_rate,
+            samples: Vec::new(),
+            emitted: 0,
+            loudest: f32::NEG_INFINITY,
+        }
+    }
+
+    /// Adds samples.
+    pub fn push(&mut self, samples: &[f32]) {
+        self.samples.extend_from_slice(samples);
+    }
+}
+
+impl Marker {
+    /// Samples at `sample_rate` with the mark, as many. Only what it adds is brought to that rate and back.
+    pub fn mark(&self, ctx: &Context<'_>, samples: &[f32], sample_rate: u32) -> Vec<f32> {
+        let mut loudest = f32::NEG_INFINITY;
+        self.mark_after(ctx, samples, sample_rate, &mut loudest)
+    }
+
+    fn mark_after(
+        &self,
+        ctx: &Context<'_>,
+        samples: &[f32],
+        sample_rate: u32,
+        loudest: &mut f32,
+    ) -> Vec<f32> {
+        let mut there = resample(samples, sample_rate, self.config.sample_rate, FILTER);
+        // A last hop that is not whole would be cut off.
+        there.resize(there.len().next_multiple_of(self.config.hop), 0.0);
+        let marked = self.embed_after(ctx, &there, loudest);
+        for (added, marked) in there.iter_mut().zip(&marked) {
+            *added = marked - *added;
+        }
+        let added = resample(&there, self.config.sample_rate, sample_rate, FILTER);
+        let pairs = samples.iter().zip(&added);
+        pairs.map(|(sample, added)| sample + added).collect()
+    }
+
+    /// The next marked samples of a stream, `None` if they cannot be known yet; with `last`, until all are out. What comes is, but for rounding,
+    /// what [`Marker::mark`] makes of the whole.
+    ///
+    /// # Panics
+    /// If a hop is not a whole number of samples at the stream's rate.
+    pub fn mark_next(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut MarkState,
+        last: bool,
+    ) -> Option<Vec<f32>> {
+        let hop = self.hop_at(state.sample_rate);
+        let there = state.samples.len();
+        let known = if last {
+            there
+        } else {
+            (there / hop).saturating_sub(REACH_HOPS) * hop
+        };
+        let known = known.min(state.emitted + RUN_HOPS * hop);
+        if known <= state.emitted {
+            return None;
+        }
+        let seen = there.min(known + REACH_HOPS * hop);
+        let rate = state.sample_rate;
+        let marked = self.mark_after(ctx, &state.samples[..seen], rate, &mut state.loudest);
+        let out = marked
+            .get(state.emitted..known)
+            .unwrap_or_default()
+            .to_vec();
+        let keep_from = (known / hop).saturating_sub(REACH_HOPS) * hop;
+        state.samples.drain(..keep_from);
+        state.emitted = known - keep_from;
+        Some(out)
+    }
+
+    /// Runs once as [`Marker::mark_next`] does at its longest: what a workspace must be planned for.
+    pub fn mark_longest(&self, ctx: &Context<'_>, sample_rate: u32) {
+        let hops = 2 * REACH_HOPS + RUN_HOPS + 1;
+        self.mark(
+            ctx,
+            &vec![0.0; hops * self.hop_at(sample_rate)],
+            sample_rate,
+        );
+    }
+
+    fn hop_at(&self, sample_rate: u32) -> usize {
+        let product = self.config.hop * sample_rate as usize;
+        let of = self.config.sample_rate as usize;
+        assert!(
+            product.is_multiple_of(of) && product > 0,
+            "a hop of {} samples at {of} Hz is no whole number at {sample_rate} Hz",
+            self.config.hop
+        );
+        product / of
+    }
+}

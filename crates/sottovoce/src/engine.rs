@@ -205,8 +205,12 @@ impl Engine {
             recordings,
             precision,
             extent,
+            watermark,
         } = choose(&model, &options, prompts, &cpu)?;
         let cache = options.key_value_precision;
+        let watermark = watermark
+            .map(|plan| plan.load(&memory, cpu.clone()))
+            .transpose()?;
         let pipeline = Pipeline::load(&model, &memory, precision, cache, extent, &recordings, cpu)?;
         let holdings = Arc::new(Holdings::new(memory, pipeline.pages().clone()));
         let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
@@ -252,7 +256,7 @@ impl Engine {
             profile,
             cache_interval,
         );
-        let worker = Worker::new(shared.clone(), pipeline, manager);
+        let worker = Worker::new(shared.clone(), pipeline, watermark, manager);
         let worker = std::thread::Builder::new()
             .name("sottovoce-worker".into())
             .spawn(move || worker.run())

@@ -29,6 +29,14 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A recording could not be decoded.
+    #[error("{}: {reason}", path.display())]
+    Recording {
+        /// The recording's file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A voice is not known or cannot be used with this model.
     #[error("voice {name:?}: {reason}")]
     Voice {

@@ -38,6 +38,7 @@ mod text_stage;
 pub mod validate;
 mod voice;
 mod voice_store;
+pub mod watermark;
 mod worker;
 mod workspaces;
 

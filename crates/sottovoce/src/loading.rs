@@ -5,6 +5,7 @@ use crate::metrics::MemoryPlan;
 use crate::plan::{Extent, Recordings, reckon};
 use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
 use crate::voice::VoiceParts;
+use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::voice::PreparedVoice;
@@ -118,6 +119,7 @@ pub(crate) struct Choice {
     pub recordings: Recordings,
     pub precision: Precision,
     pub extent: Extent,
+    pub watermark: Option<WatermarkPlan>,
 }
 
 /// Finds the precision and the number of streams that fit the budget.
@@ -137,6 +139,9 @@ pub(crate) fn choose(
         PrecisionChoice::Int8 => &[Precision::Int8],
         PrecisionChoice::Q4 => &[Precision::Q4],
     };
+    let watermark = (options.watermark.as_deref())
+        .map(|path| WatermarkPlan::of(weights, path, cpu))
+        .transpose()?;
     let attempt = |precision: Precision| -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
         let mut streams = options.streams_max.max(1);
@@ -155,6 +160,10 @@ pub(crate) fn choose(
                 &extent,
                 cpu,
             )?;
+            if let Some(watermark) = &watermark {
+                plan.weights_bytes += watermark.weights_bytes;
+                plan.workspace_bytes += watermark.workspace_bytes;
+            }
             let left = budget.saturating_sub(plan.total_bytes(0));
             let fit = (left / plan.stream_bytes.max(1)).min(streams as u64) as usize;
             plan.streams_fit = fit;
@@ -167,6 +176,7 @@ pub(crate) fn choose(
                         recordings,
                         precision,
                         extent,
+                        watermark: None,
                     },
                     fits,
                 ));
@@ -178,7 +188,10 @@ pub(crate) fn choose(
     for &precision in precisions {
         let (choice, fits) = attempt(precision)?;
         if fits {
-            return Ok(choice);
+            return Ok(Choice {
+                watermark,
+                ..choice
+            });
         }
         last = Some(choice);
     }

@@ -117,6 +117,8 @@ pub struct EngineOptions {
     pub voices: Option<PathBuf>,
     /// Whether the memory timeline is kept.
     pub enable_monitoring: bool,
+    /// The watermark's weights; with them every stream is marked, a quarter of a second later.
+    pub watermark: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
@@ -134,6 +136,7 @@ impl Default for EngineOptions {
             cache_interval: None,
             voices: None,
             enable_monitoring: true,
+            watermark: None,
         }
     }
 }

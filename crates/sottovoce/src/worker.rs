@@ -13,6 +13,8 @@ use crate::settings::{SAMPLE_RATE, StreamOptions};
 use crate::stream::{Chunk, ChunkMetrics, Delivery};
 use crate::tempo::Tempo;
 use crate::voice::{Voice, VoiceInner};
+use crate::watermark::Watermark;
+use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Event, Reclaim};
@@ -37,6 +39,7 @@ struct Live {
     utterance: Utterance,
     fade: FadeIn,
     tempo: Tempo,
+    mark: MarkState,
     admitted: Instant,
     last_turn: u64,
     metrics: ChunkMetrics,
@@ -56,6 +59,7 @@ enum End {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     pipeline: Pipeline,
+    watermark: Option<Watermark>,
     manager: StreamingMemoryManager,
     /// Who spoke last; it must not keep a voice that nobody has any more.
     last_voice: Option<Weak<VoiceInner>>,
@@ -65,10 +69,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, pipeline: Pipeline, manager: StreamingMemoryManager) -> Worker {
+    pub fn new(
+        shared: Arc<Shared>,
+        pipeline: Pipeline,
+        watermark: Option<Watermark>,
+        manager: StreamingMemoryManager,
+    ) -> Worker {
         Worker {
             shared,
             pipeline,
+            watermark,
             manager,
             last_voice: None,
             live: Vec::new(),
@@ -121,6 +131,7 @@ impl Worker {
                         utterance,
                         fade,
                         tempo,
+                        mark: MarkState::new(SAMPLE_RATE),
                         admitted: Instant::now(),
                         last_turn: self.turn,
                         metrics,
@@ -259,14 +270,10 @@ impl Worker {
             }
             attempt += 1;
         };
+        let dressed = spoken.and_then(|samples| self.dress(index, samples, last));
         let live = &mut self.live[index];
-        match spoken {
-            Ok(mut samples) => {
-                live.fade.apply(&mut samples);
-                samples = live.tempo.push(samples);
-                if last {
-                    samples.extend(live.tempo.finish());
-                }
+        match dressed {
+            Ok(samples) => {
                 if samples.is_empty() && !last {
                     // All of it is still held back; the next chunk brings it.
                     live.chunk += 1;
@@ -306,6 +313,25 @@ impl Worker {
                 let live = self.live.remove(index);
                 self.end(live, End::Failed(error));
             }
+        }
+    }
+
+    /// What is done to samples after they were made: the fade, the speed, the mark.
+    fn dress(
+        &mut self,
+        index: usize,
+        mut samples: Vec<f32>,
+        last: bool,
+    ) -> Result<Vec<f32>, Error> {
+        let live = &mut self.live[index];
+        live.fade.apply(&mut samples);
+        samples = live.tempo.push(samples);
+        if last {
+            samples.extend(live.tempo.finish());
+        }
+        match &self.watermark {
+            Some(watermark) => watermark.mark(&mut live.mark, &samples, last),
+            None => Ok(samples),
         }
     }
 

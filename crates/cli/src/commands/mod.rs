@@ -10,6 +10,7 @@ mod serve;
 mod speak;
 mod validate;
 mod voice;
+mod watermark;
 
 use crate::output::print::{is_reader_gone, note};
 use clap::{Parser, Subcommand};
@@ -45,6 +46,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Try the memory promise out: endurance, voices, streams, pressure.
     Validate(validate::Arguments),
+    /// Find Perth's watermark in a recording.
+    Watermark(watermark::Arguments),
 }
 
 /// What a command ends with: an exit code, or an error to print.
@@ -63,6 +66,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),
+        Command::Watermark(arguments) => watermark::run(arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -46,6 +46,9 @@ pub struct Arguments {
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
+    /// Mark all sound with Perth's watermark, whose weights are here.
+    #[arg(long, value_name = "FILE.safetensors")]
+    watermark: Option<PathBuf>,
     /// Streams that may be under way together; fewer where the budget holds fewer.
     #[arg(long, default_value_t = 8)]
     streams: usize,
@@ -179,6 +182,7 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
             profile: arguments.profile,
             threads: arguments.threads,
             streams_max: arguments.streams,
+            watermark: arguments.watermark,
             ..EngineOptions::default()
         },
         voices_directory: arguments.voices,

@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
+    /// Mark the sound with Perth's watermark, whose weights are here.
+    #[arg(long, value_name = "FILE.safetensors")]
+    watermark: Option<PathBuf>,
     /// Write figures of the run here, as JSON.
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
@@ -87,6 +90,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         threads: arguments.threads,
         streams_max: 1,
         voices: Some(environment::voices_folder()),
+        watermark: arguments.watermark.clone(),
         ..defaults
     };
     let engine = Engine::load(model_source(&arguments.model)?, options)?;

@@ -1,0 +1,141 @@
+//! The mark in the sound: put into every stream of an engine that was given its weights, and looked for in recordings.
+
+use crate::error::Error;
+use crate::loading::model;
+use crate::plan::whole_pages;
+use crate::settings::{SAMPLE_RATE, Source};
+use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
+use sottovoce_chatterbox::weights::{Component, Source as Weights, load, measure};
+use sottovoce_formats::audio::{AudioLimits, decode_file};
+use sottovoce_formats::resample::{Filter, resample};
+use sottovoce_memory::Memory;
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{Context, Precision, Recording, Threads, Workspace};
+use std::path::Path;
+
+const TAG: &str = "watermark";
+/// Most memory for looking at one recording of ten minutes.
+const DETECTION_BYTES_MAX: u64 = 2 << 30;
+
+/// What marking needs, reckoned before anything of it is mapped.
+pub(crate) struct WatermarkPlan {
+    weights: Weights,
+    config: PerthConfig,
+    recording: Recording,
+    /// Bytes of the weights.
+    pub weights_bytes: u64,
+    /// Bytes of its workspace.
+    pub workspace_bytes: u64,
+}
+
+/// A loaded network that marks.
+pub(crate) struct Watermark {
+    marker: Marker,
+    workspace: Workspace,
+    cpu: Cpu,
+}
+
+impl WatermarkPlan {
+    /// Measures the network in `path`.
+    pub fn of(model: &Weights, path: &Path, cpu: &Cpu) -> Result<WatermarkPlan, Error> {
+        let failed = |error| Error::weights(&path.display().to_string(), error);
+        let weights = model.beside(path).map_err(failed)?;
+        let config = PerthConfig::of(&weights);
+        let mut marker = None;
+        let (bytes, _) = measure(&weights, Component::Watermark, Precision::F32, |loader| {
+            marker = Some(Marker::load(loader, &config)?);
+            Ok(())
+        })
+        .map_err(failed)?;
+        let workspace = Workspace::measuring();
+        if let Some(marker) = &marker {
+            marker.mark_longest(&Context::new(&workspace, cpu), SAMPLE_RATE);
+        }
+        let recording = workspace.recording().ok_or_else(|| Error::Synthesis {
+            reason: "a dry run left no recording".into(),
+        })?;
+        Ok(WatermarkPlan {
+            weights,
+            config,
+            weights_bytes: whole_pages(bytes as u64),
+            workspace_bytes: whole_pages(recording.peak_bytes()),
+            recording,
+        })
+    }
+
+    /// Loads it.
+    pub fn load(&self, memory: &Memory, cpu: Cpu) -> Result<Watermark, Error> {
+        let loaded = load(
+            &self.weights,
+            Component::Watermark,
+            Precision::F32,
+            memory,
+            |loader| Marker::load(loader, &self.config),
+        );
+        let loaded = loaded.map_err(|error| Error::weights(self.weights.name(), error))?;
+        Ok(Watermark {
+            marker: loaded.network,
+            workspace: Workspace::planned(memory, &self.recording, TAG)?,
+            cpu,
+        })
+    }
+}
+
+impl Watermark {
+    /// Takes a stream's samples and gives marked ones, a quarter of a second later; with `last`, all.
+    pub fn mark(
+        &self,
+        state: &mut MarkState,
+        samples: &[f32],
+        last: bool,
+    ) -> Result<Vec<f32>, Error> {
+        state.push(samples);
+        let mut marked = Vec::new();
+        loop {
+            self.workspace.restart();
+            let ctx = Context::new(&self.workspace, &self.cpu);
+            let next = self.marker.mark_next(&ctx, state, last);
+            ctx.finish()?;
+            match next {
+                Some(samples) => marked.extend(samples),
+                None => return Ok(marked),
+            }
+        }
+    }
+}
+
+/// How sure the network in `weights` is that a recording carries the mark, from 0 to 1.
+///
+/// # Errors
+/// If either file cannot be read or used, or the recording is too long.
+pub fn detect(weights: &Path, recording: &Path, threads: Option<usize>) -> Result<f32, Error> {
+    let failed = |error| Error::weights(&weights.display().to_string(), error);
+    let source = model(&Source::Embedded)?.beside(weights).map_err(failed)?;
+    let config = PerthConfig::of(&source);
+    let memory = Memory::host(DETECTION_BYTES_MAX);
+    let loaded = load(
+        &source,
+        Component::Watermark,
+        Precision::F32,
+        &memory,
+        |loader| Perth::load(loader, &config),
+    );
+    let perth = loaded.map_err(failed)?.network;
+    let file = std::fs::File::open(recording).map_err(|source| Error::file(recording, source))?;
+    let heard = decode_file(file, &AudioLimits::default()).map_err(|error| Error::Recording {
+        path: recording.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let samples = resample(
+        &heard.samples,
+        heard.sample_rate,
+        perth.sample_rate(),
+        Filter::Kaiser64,
+    );
+    let workspace = Workspace::pooled(&memory, TAG);
+    let cpu = Cpu::new(Threads::new(threads.unwrap_or(0)));
+    let ctx = Context::new(&workspace, &cpu);
+    let confidence = perth.detect(&ctx, &samples);
+    ctx.finish()?;
+    Ok(confidence)
+}

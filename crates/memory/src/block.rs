@@ -4,7 +4,7 @@ mod planned;
 
 pub use planned::{PlanMismatch, PlannedArena, PlannedPiece};
 
-use crate::driver::Address;
+use crate::driver::{Address, DriverError};
 use crate::memory::{Handle, Memory, Whole};
 use crate::owner::Owner;
 use std::fmt;
@@ -125,6 +125,26 @@ impl Block {
                 queue: self.queue,
             })
             .collect()
+    }
+
+    /// Gives back the end of a block got from [`Memory::reserve_exact`]; its first `bytes` bytes stay as they are.
+    ///
+    /// # Errors
+    /// If it has fewer, or its driver is sealed or takes pieces back whole only; the block stays as it was.
+    pub fn shrink(&mut self, bytes: usize) -> Result<(), DriverError> {
+        if bytes > self.len {
+            return Err(DriverError::Misuse {
+                call: "shrink",
+                address: self.address,
+                bytes: bytes as u64,
+                reason: "the block is shorter than that",
+            });
+        }
+        if bytes < self.len {
+            (self.memory).shrink(&mut self.handle, bytes, self.len, self.owner)?;
+            self.len = bytes;
+        }
+        Ok(())
     }
 
     /// Hands the block to another owner, in place of freeing it and allocating again.

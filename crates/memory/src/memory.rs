@@ -275,6 +275,34 @@ impl Memory {
         ledger.add(to, len as u64);
     }
 
+    /// Gives the end of a piece straight from the driver back: it keeps `bytes`. What the handle holds afterwards.
+    pub(crate) fn shrink(
+        &self,
+        handle: &mut Handle,
+        bytes: usize,
+        len: usize,
+        owner: Owner,
+    ) -> Result<(), DriverError> {
+        let Handle::Exact(address, before) = handle else {
+            return Err(DriverError::Unsupported {
+                call: "shrink",
+                reason: "only pieces straight from the driver can shrink",
+            });
+        };
+        let driver = self.0.pool.driver();
+        let granularity = driver.capabilities().granularity;
+        let after = (bytes as u64).max(1).next_multiple_of(granularity);
+        if after < *before {
+            driver.shrink(*address, after)?;
+            self.exact().bytes.decrease(*before - after);
+            *before = after;
+        }
+        let mut ledger = self.ledger(0);
+        ledger.remove(owner, len as u64);
+        ledger.add(owner, bytes as u64);
+        Ok(())
+    }
+
     fn free_exact(&self, address: Address, bytes: u64) {
         let freed = self.0.pool.driver().free(address);
         let mut exact = self.exact();

@@ -163,6 +163,40 @@ fn plans_share_bytes_in_turn_and_never_at_once() {
 }
 
 #[test]
+fn other_plans_take_over_the_bytes_and_the_rest_goes_back() {
+    let memory = Memory::host(64 << 20);
+    let large = [(0, 2, 40 << 10), (1, 3, 24 << 10)];
+    let small = [(0, 2, 8 << 10), (1, 3, 4 << 10)];
+    let solved = |run: &[(u32, u32, u64)]| {
+        let lifetimes: Vec<_> = (run.iter())
+            .map(|&(first, last, bytes)| Lifetime { first, last, bytes })
+            .collect();
+        let plan = plan::solve(&lifetimes, &SolveOptions::default());
+        (lifetimes, plan)
+    };
+    let (lifetimes, plan) = solved(&small);
+    let arenas = planned(&memory, &[&large, &large]);
+    assert_eq!(memory.statistics().held_bytes(), 64 << 10);
+    memory.seal();
+    let arenas = PlannedArena::replan(arenas, &[(&lifetimes, &plan)]).unwrap();
+    assert_eq!(arenas[0].len(), 64 << 10, "a sealed driver takes nothing");
+    memory.unseal();
+    let arenas = PlannedArena::replan(arenas, &[(&lifetimes, &plan)]).unwrap();
+    assert_eq!((arenas.len(), arenas[0].len()), (1, 12 << 10));
+    assert_eq!(memory.statistics().held_bytes(), 12 << 10);
+    let mut piece = arenas[0].allocate(8 << 10).unwrap();
+    piece.bytes_mut().fill(1);
+    drop(piece);
+    let (lifetimes, plan) = solved(&large);
+    assert!(PlannedArena::replan(arenas, &[(&lifetimes, &plan)]).is_none());
+    assert_eq!(
+        memory.statistics().held_bytes(),
+        0,
+        "too small a block goes back whole"
+    );
+}
+
+#[test]
 fn pieces_may_be_dropped_by_other_threads_than_took_them() {
     let memory = Memory::host(1 << 20);
     let arena = &planned(&memory, &[&[(0, 1, 64), (1, 2, 64), (2, 3, 64)]])[0];

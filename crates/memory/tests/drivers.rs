@@ -20,6 +20,11 @@ fn the_simulated_driver_conforms() {
 }
 
 #[test]
+fn a_simulated_device_with_bytes_conforms() {
+    driver_conformance::run(&|| Box::new(SimulatedDriver::new(CAPACITY).with_bytes()));
+}
+
+#[test]
 fn a_simulated_device_without_ranges_conforms() {
     driver_conformance::run(&|| {
         Box::new(SimulatedDriver::new(CAPACITY).without_ranges("the test says so"))
@@ -119,6 +124,44 @@ fn a_scripted_call_fails_once_on_any_driver() {
         assert!(driver.allocate(1 << 20).is_err(), "the fourth that asks");
         assert_eq!(script.calls(Call::Allocate), 4);
     });
+}
+
+#[test]
+fn asking_fails_from_a_call_on_until_the_script_says_otherwise() {
+    scripted(|driver, script| {
+        let before = script.acquiring_calls();
+        script.fail_acquiring_calls_from(Some(before + 1));
+        let piece = driver.allocate(4096).unwrap();
+        for _ in 0..3 {
+            assert!(driver.allocate(4096).is_err());
+        }
+        driver.free(piece).unwrap();
+        script.fail_acquiring_calls_from(None);
+        driver.allocate(4096).unwrap();
+    });
+}
+
+#[test]
+fn the_end_of_a_piece_goes_back_and_its_start_stays() {
+    let host = HostDriver::new(CAPACITY);
+    let simulated = SimulatedDriver::new(CAPACITY);
+    let with_bytes = SimulatedDriver::new(CAPACITY).with_bytes();
+    let drivers: [&dyn Driver; 3] = [&host, &simulated, &with_bytes];
+    for driver in drivers {
+        let unit = driver.capabilities().granularity;
+        let piece = driver.allocate(4 * unit).unwrap();
+        driver.shrink(piece, unit).unwrap();
+        assert_eq!(driver.memory().free, CAPACITY - unit, "{}", driver.name());
+        for (address, bytes) in [(piece, 2 * unit), (piece, 0), (piece.offset(unit), unit)] {
+            let refused = driver.shrink(address, bytes);
+            assert!(
+                matches!(refused, Err(DriverError::Misuse { .. })),
+                "{bytes} at {address}: {refused:?}"
+            );
+        }
+        driver.free(piece).unwrap();
+        assert_eq!(driver.memory().free, CAPACITY);
+    }
 }
 
 #[test]

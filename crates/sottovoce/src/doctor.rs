@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::metrics::resident_bytes;
-use crate::settings::{EngineOptions, PrecisionChoice, Source};
+use crate::settings::{CachePrecision, EngineOptions, PrecisionChoice, Source};
 use serde::Serialize;
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
 
@@ -36,8 +36,10 @@ pub struct Fit {
     pub precision: PrecisionChoice,
     /// What must be there for one stream.
     pub one_stream_bytes: u64,
-    /// What each further stream adds at most.
+    /// What each further stream adds at most, a voice of its own included, with 16-bit keys and values.
     pub further_stream_bytes: u64,
+    /// The same with 8-bit keys and values.
+    pub further_stream_8_bit_bytes: u64,
     /// Streams that the budget holds, up to the default most.
     pub streams_fit: usize,
 }
@@ -59,8 +61,13 @@ pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
             streams_max: 1,
             ..options.clone()
         };
+        let one_8_bit = EngineOptions {
+            key_value_precision: CachePrecision::Int8,
+            ..one.clone()
+        };
         // Without a budget everything fits, and the needs are known even where the budget is too small.
         let need = Engine::plan_for(source, &one).ok()?;
+        let need_8_bit = Engine::plan_for(source, &one_8_bit).ok()?;
         let within = EngineOptions {
             memory: budget_bytes,
             ..options
@@ -69,6 +76,7 @@ pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
             precision,
             one_stream_bytes: need.total_bytes(1),
             further_stream_bytes: need.stream_bytes,
+            further_stream_8_bit_bytes: need_8_bit.stream_bytes,
             streams_fit: Engine::plan_for(source, &within).map_or(0, |plan| plan.streams_fit),
         })
     };

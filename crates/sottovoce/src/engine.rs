@@ -85,9 +85,8 @@ impl Shared {
         let mut desk = self.desk();
         desk.closing = true;
         desk.awake = true;
-        for (_, job) in desk.jobs.drain() {
-            job.delivery.fail(Error::Stopped);
-        }
+        // Their readers are told as they go.
+        desk.jobs.clear();
         self.changed.notify_all();
     }
 

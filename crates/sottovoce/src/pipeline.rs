@@ -50,7 +50,7 @@ pub(crate) struct Pipeline {
     flow: Flow,
     vocoder: Vocoder,
     store: KeyValueStore,
-    /// None only where memory was too short for a smaller set after the larger one was given back.
+    /// None only where memory was too short for a larger set after the smaller one was given back.
     workspaces: Option<Workspaces>,
     extent: Extent,
     /// Voices that may have a prefix cached, the one that spoke last at the end.
@@ -194,10 +194,12 @@ impl Pipeline {
         self.store.pages()
     }
 
-    /// Starts on a text; `id` owns what the stream will hold. All that it is likely to need is reserved now: the driver must be open.
+    /// Starts on a text beside `others` that are under way; `id` owns what the stream will hold. All that it is likely to need is reserved now:
+    /// the driver must be open.
     pub fn begin(
         &mut self,
         id: u64,
+        others: usize,
         text: &str,
         voice: &Voice,
         options: &StreamOptions,
@@ -206,7 +208,11 @@ impl Pipeline {
         let sentences = self.text.sentences(text)?;
         let text_tokens = sentences.iter().map(|s| s.tokens.len() as u64).sum();
         let extent = self.extent_of(&sentences, voice, options);
-        self.fit(&extent, holdings)?;
+        let together = Extent {
+            streams: others + 1,
+            ..extent
+        };
+        self.fit(&together, others == 0, holdings)?;
         let prefix = self.prefix(voice, options.exaggeration)?;
         let defaults = self.config.t3.sampling;
         let sampling = SamplingConfig {
@@ -279,53 +285,41 @@ impl Pipeline {
         }
     }
 
-    /// Sees to it that the workspaces hold a run of `extent`: after they were shrunk they may have to grow again.
-    fn fit(&mut self, extent: &Extent, holdings: &Holdings) -> Result<(), Error> {
-        let before = match &self.workspaces {
+    /// Sees to it that the workspaces hold a run of `extent`: after they were shrunk they may have to grow again. Those that are there go
+    /// only if nobody needs them meanwhile: if the caller is `alone`.
+    fn fit(&mut self, extent: &Extent, alone: bool, holdings: &Holdings) -> Result<(), Error> {
+        let together = match &self.workspaces {
             Some(workspaces) if workspaces.hold(extent) => return Ok(()),
-            Some(workspaces) => *workspaces.extent(),
-            None => Extent::default(),
+            Some(workspaces) => workspaces.extent().union(extent),
+            None => *extent,
         };
-        let together = before.union(extent);
         let recordings = self.record(&together)?;
         let _open = holdings.open();
-        let memory = holdings.memory();
-        match Workspaces::reserve(memory, &recordings, together) {
-            Ok(larger) => self.workspaces = Some(larger),
-            // Without room for the larger ones beside those that are there, in place of them; those come back if even that fails.
-            Err(_) => {
-                self.workspaces = None;
-                match Workspaces::reserve(memory, &recordings, together) {
-                    Ok(larger) => self.workspaces = Some(larger),
-                    Err(error) => {
-                        let recordings = self.record(&before)?;
-                        self.workspaces = Workspaces::reserve(memory, &recordings, before).ok();
-                        return Err(error);
-                    }
-                }
-            }
+        let mut larger = Workspaces::reserve(holdings.memory(), &recordings, together);
+        if larger.is_err() && alone {
+            self.workspaces = None;
+            larger = Workspaces::reserve(holdings.memory(), &recordings, together);
         }
+        self.workspaces = Some(larger?);
         Ok(())
     }
 
     /// Makes the workspaces as small as those under way, who need `extent`, allow; the bytes that this gave back. What they say stays
     /// the same.
     pub fn shrink(&mut self, extent: &Extent, holdings: &Holdings) -> u64 {
-        let Some(workspaces) = &self.workspaces else {
+        let Some(workspaces) = self.workspaces.take() else {
             return 0;
         };
-        if extent == workspaces.extent() {
-            return 0;
-        }
-        let Ok(recordings) = self.record(extent) else {
-            return 0;
+        let recordings = match self.record(extent) {
+            Ok(recordings) if recordings.peak_bytes() < workspaces.bytes() => recordings,
+            _ => {
+                self.workspaces = Some(workspaces);
+                return 0;
+            }
         };
         let before = holdings.memory().statistics().held_bytes();
         let opening = holdings.open();
-        // Between runs nothing is in them, and memory is short: the larger ones make room for the smaller. Should others be faster, the next
-        // run asks again.
-        self.workspaces = None;
-        self.workspaces = Workspaces::reserve(holdings.memory(), &recordings, *extent).ok();
+        self.workspaces = workspaces.shrunk(&recordings, *extent);
         drop(opening);
         before.saturating_sub(holdings.memory().statistics().held_bytes())
     }
@@ -354,7 +348,7 @@ impl Pipeline {
     /// for a sentence that goes on longer than was likely.
     pub fn step(&mut self, batch: &mut [&mut Utterance], holdings: &Holdings) -> Result<(), Error> {
         let together = Utterance::extent_together(batch.iter().map(|utterance| &**utterance));
-        self.fit(&together, holdings)?;
+        self.fit(&together, false, holdings)?;
         let (fresh, under_way): (Vec<_>, Vec<_>) = batch
             .iter_mut()
             .partition(|utterance| utterance.speaking.is_none());
@@ -411,7 +405,7 @@ impl Pipeline {
         if count == 0 {
             return Ok(Rendering::default());
         }
-        self.fit(&utterance.extent, holdings)?;
+        self.fit(&utterance.extent, false, holdings)?;
         let workspaces = self.workspaces()?;
         workspaces.flow.restart();
         let ctx = Context::new(&workspaces.flow, &self.cpu);
@@ -428,7 +422,7 @@ impl Pipeline {
         last: bool,
         holdings: &Holdings,
     ) -> Result<Vec<f32>, Error> {
-        self.fit(&utterance.extent, holdings)?;
+        self.fit(&utterance.extent, false, holdings)?;
         let workspaces = self.workspaces()?;
         workspaces.vocoder.restart();
         let ctx = Context::new(&workspaces.vocoder, &self.cpu);

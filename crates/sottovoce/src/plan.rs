@@ -108,6 +108,12 @@ pub(crate) struct Recordings {
 }
 
 impl Recordings {
+    /// What the runs need, one after the other.
+    pub fn peak_bytes(&self) -> u64 {
+        let peaks = self.all().map(Recording::peak_bytes);
+        peaks.into_iter().max().unwrap_or(0)
+    }
+
     pub fn all(&self) -> [&Recording; 5] {
         [
             &self.prefix,
@@ -135,12 +141,6 @@ pub(crate) fn reckon(
         vocoder: &networks.vocoder,
     };
     let recordings = record(shapes, config, extent, cpu)?;
-    let workspace = recordings
-        .all()
-        .iter()
-        .map(|recording| recording.peak_bytes())
-        .max()
-        .unwrap_or(0);
     let page = whole_pages(KeyValueStore::page_bytes_for(&config.t3, cache) as u64);
     let dry = dry_memory();
     let store = networks.t3.store(&dry, cache, usize::MAX);
@@ -154,7 +154,7 @@ pub(crate) fn reckon(
     let plan = MemoryPlan {
         precision: precision.to_string(),
         weights_bytes: networks.weights_bytes,
-        workspace_bytes: whole_pages(workspace),
+        workspace_bytes: whole_pages(recordings.peak_bytes()),
         voice_bytes: voice_pages as u64 * page + prepared_voice_bytes,
         prepared_voice_bytes,
         // Each stream may have a voice of its own.

@@ -31,6 +31,20 @@ pub(crate) struct Job {
     pub started: Instant,
 }
 
+impl Job {
+    /// Takes over to tell the reader how it ended.
+    fn take_delivery(&mut self) -> Arc<Delivery> {
+        std::mem::replace(&mut self.delivery, Arc::new(Delivery::new(0)))
+    }
+}
+
+impl Drop for Job {
+    /// Whatever becomes of the worker, nobody waits for a chunk that will never come.
+    fn drop(&mut self) {
+        self.delivery.fail(Error::Stopped);
+    }
+}
+
 /// A stream under way.
 struct Live {
     job: Job,
@@ -188,7 +202,8 @@ impl Worker {
         loop {
             let (id, text) = (job.ticket, &job.text);
             let (voice, options) = (&job.voice, &job.options);
-            match (self.pipeline).begin(id, text, voice, options, shared.holdings()) {
+            let others = self.live.len();
+            match (self.pipeline).begin(id, others, text, voice, options, shared.holdings()) {
                 Err(error) if self.climb(&error, attempt).is_some() => attempt += 1,
                 outcome => return outcome,
             }
@@ -360,13 +375,13 @@ impl Worker {
     /// Gives back all that a stream holds, then tells its reader.
     fn end(&mut self, live: Live, end: End) {
         let Live {
-            job,
+            mut job,
             promise,
             utterance,
             admitted,
             ..
         } = live;
-        let (ticket, delivery) = (job.ticket, job.delivery.clone());
+        let (ticket, delivery) = (job.ticket, job.take_delivery());
         let opening = self.shared.holdings().open();
         // The voice goes with the job.
         drop((utterance, promise, job));

@@ -13,6 +13,7 @@ pub(crate) struct Workspaces {
     pub flow: Workspace,
     pub vocoder: Workspace,
     extent: Extent,
+    bytes: u64,
 }
 
 impl Workspaces {
@@ -23,23 +24,48 @@ impl Workspaces {
         extent: Extent,
     ) -> Result<Workspaces, Error> {
         let planned = Workspace::planned_together(memory, &recordings.all(), "workspace")?;
-        let [prefix, prefill, step, flow, vocoder] =
-            <[Workspace; 5]>::try_from(planned).map_err(|_| Error::Synthesis {
-                reason: "a workspace is missing".into(),
-            })?;
-        Ok(Workspaces {
+        Workspaces::of(planned, extent, recordings.peak_bytes()).ok_or_else(|| Error::Synthesis {
+            reason: "a workspace is missing".into(),
+        })
+    }
+
+    /// Makes do with less of the same memory, for what was recorded of a smaller `extent`; the rest goes back. No memory beside it is
+    /// needed. `None`, and all of it given back, if something in it is still in use.
+    pub fn shrunk(self, recordings: &Recordings, extent: Extent) -> Option<Workspaces> {
+        let Workspaces {
+            prefix,
+            prefill,
+            step,
+            flow,
+            vocoder,
+            ..
+        } = self;
+        let together = vec![prefix, prefill, step, flow, vocoder];
+        let planned = Workspace::replanned(together, &recordings.all())?;
+        Workspaces::of(planned, extent, recordings.peak_bytes())
+    }
+
+    fn of(planned: Vec<Workspace>, extent: Extent, bytes: u64) -> Option<Workspaces> {
+        let [prefix, prefill, step, flow, vocoder] = <[Workspace; 5]>::try_from(planned).ok()?;
+        Some(Workspaces {
             prefix,
             prefill,
             step,
             flow,
             vocoder,
             extent,
+            bytes,
         })
     }
 
     /// The largest run that they hold.
     pub fn extent(&self) -> &Extent {
         &self.extent
+    }
+
+    /// What they take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether they hold a run of `extent`.

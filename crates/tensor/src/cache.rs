@@ -1,7 +1,7 @@
 //! Keys and values of earlier positions, as rows of bytes in memory that belongs to a stream.
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 /// How cached keys and values are stored.
@@ -12,7 +12,7 @@ pub enum CachePrecision {
     F32,
     /// 16-bit floating point; what does not fit is clamped to the largest value.
     F16,
-    /// 8 bits with one f32 scale for each head.
+    /// 8 bits with one bf16 scale for each head.
     Int8,
 }
 
@@ -22,7 +22,7 @@ impl CachePrecision {
         match self {
             CachePrecision::F32 => columns * 4,
             CachePrecision::F16 => columns * 2,
-            CachePrecision::Int8 => heads * 4 + columns.next_multiple_of(4),
+            CachePrecision::Int8 => scales_bytes(heads) + columns.next_multiple_of(4),
         }
     }
 
@@ -42,14 +42,16 @@ impl CachePrecision {
                 }
             }
             CachePrecision::Int8 => {
-                let (scales, levels) = out.split_at_mut(heads * 4);
+                let (scales, levels) = out.split_at_mut(scales_bytes(heads));
                 let size = row.len() / heads;
                 let heads = row.chunks_exact(size).zip(levels.chunks_exact_mut(size));
-                for ((values, levels), scale) in heads.zip(scales.chunks_exact_mut(4)) {
+                for ((values, levels), scale) in heads.zip(scales.chunks_exact_mut(2)) {
                     let largest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
-                    let step = largest / 127.0;
+                    // Rounded up, so that no level is beyond 127.
+                    let stored = (largest / 127.0).to_bits().div_ceil(1 << 16) as u16;
+                    let step = bf16::from_bits(stored).to_f32();
                     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
-                    scale.copy_from_slice(&step.to_le_bytes());
+                    scale.copy_from_slice(&stored.to_le_bytes());
                     for (level, &value) in levels.iter_mut().zip(values) {
                         *level = (value * inverse).round() as i8 as u8;
                     }
@@ -78,11 +80,8 @@ impl CachePrecision {
                 values[start..start + out.len()].convert_to_f32_slice(out);
             }
             CachePrecision::Int8 => {
-                let (scales, levels) = row.split_at(heads * 4);
                 for (index, out) in out.chunks_exact_mut(size).enumerate() {
-                    let scale = &scales[(first + index) * 4..][..4];
-                    let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
-                    let levels = &levels[start + index * size..][..size];
+                    let (scale, levels) = head_of_int8(row, heads, first + index, size);
                     for (out, &level) in out.iter_mut().zip(levels) {
                         *out = f32::from(level as i8) * scale;
                     }
@@ -90,6 +89,18 @@ impl CachePrecision {
             }
         }
     }
+}
+
+/// Bytes of the scales before a row of 8-bit levels.
+fn scales_bytes(heads: usize) -> usize {
+    (heads * 2).next_multiple_of(4)
+}
+
+/// The scale and the levels of one head in an 8-bit row.
+pub(crate) fn head_of_int8(row: &[u8], heads: usize, head: usize, size: usize) -> (f32, &[u8]) {
+    let (scales, levels) = row.split_at(scales_bytes(heads));
+    let scale = bf16::from_le_bytes([scales[head * 2], scales[head * 2 + 1]]);
+    (scale.to_f32(), &levels[head * size..][..size])
 }
 
 /// Keys and values of some positions, one after the other.
@@ -118,5 +129,46 @@ impl CacheLayout {
     /// Bytes of one position's keys (or values).
     pub fn row_bytes(&self) -> usize {
         self.precision.row_bytes(self.heads * self.size, self.heads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bits_keep_every_value_to_half_a_step_of_its_head() {
+        let (heads, size) = (3, 5);
+        let row: Vec<f32> = (0..heads * size)
+            .map(|index| {
+                ((index * 7919 % 101) as f32 - 50.0) * 10_f32.powi(index as i32 / 5 * 9 - 9)
+            })
+            .collect();
+        let mut stored = vec![0; CachePrecision::Int8.row_bytes(heads * size, heads)];
+        CachePrecision::Int8.encode(&row, heads, &mut stored);
+        let mut read = vec![0.0; row.len()];
+        CachePrecision::Int8.decode(&stored, heads, size, 0, &mut read);
+        for (row, read) in row.chunks_exact(size).zip(read.chunks_exact(size)) {
+            let largest = row
+                .iter()
+                .fold(0.0_f32, |most, value| most.max(value.abs()));
+            // A bf16 scale is at most 1/128 larger than it has to be.
+            let half_a_step = largest / 127.0 * (1.0 + 1.0 / 128.0) / 2.0;
+            for (value, read) in row.iter().zip(read) {
+                assert!(
+                    (value - read).abs() <= half_a_step * 1.0001,
+                    "{read} for {value} of {row:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_of_zeros_stays_zero() {
+        let mut stored = vec![1; CachePrecision::Int8.row_bytes(8, 2)];
+        CachePrecision::Int8.encode(&[0.0; 8], 2, &mut stored);
+        let mut read = [1.0; 8];
+        CachePrecision::Int8.decode(&stored, 2, 4, 0, &mut read);
+        assert_eq!(read, [0.0; 8]);
     }
 }

@@ -65,16 +65,28 @@ impl Workspace {
         recordings: &[&Recording],
         tag: &'static str,
     ) -> Result<Vec<Workspace>, OutOfMemory> {
-        let plans: Vec<_> = recordings
-            .iter()
-            .map(|recording| (recording.lifetimes.as_slice(), &recording.plan))
-            .collect();
         let owner = Owner::new(Region::Workspace, tag);
-        let arenas = PlannedArena::together(memory, &plans, owner)?;
-        Ok(arenas
-            .into_iter()
-            .map(|arena| Workspace::of(Kind::Planned(arena)))
-            .collect())
+        let arenas = PlannedArena::together(memory, &plans(recordings), owner)?;
+        Ok(arenas.into_iter().map(Workspace::of_arena).collect())
+    }
+
+    /// Planned workspaces for other recordings, in the memory of those made together before; what is too much goes back where the driver
+    /// takes a part. `None`, and all of it given back, if that is too little, or something in it is still in use.
+    pub fn replanned(
+        together: Vec<Workspace>,
+        recordings: &[&Recording],
+    ) -> Option<Vec<Workspace>> {
+        let arena = |workspace: Workspace| match workspace.kind {
+            Kind::Planned(arena) => Some(arena),
+            Kind::Pooled { .. } | Kind::Measuring(_) => None,
+        };
+        let arenas = together.into_iter().map(arena).collect::<Option<_>>()?;
+        let arenas = PlannedArena::replan(arenas, &plans(recordings))?;
+        Some(arenas.into_iter().map(Workspace::of_arena).collect())
+    }
+
+    fn of_arena(arena: PlannedArena) -> Workspace {
+        Workspace::of(Kind::Planned(arena))
     }
 
     fn of(kind: Kind) -> Workspace {
@@ -140,6 +152,12 @@ impl Workspace {
             _ => None,
         }
     }
+}
+
+fn plans<'a>(recordings: &[&'a Recording]) -> Vec<(&'a [Lifetime], &'a Plan)> {
+    (recordings.iter())
+        .map(|recording| (recording.lifetimes.as_slice(), &recording.plan))
+        .collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

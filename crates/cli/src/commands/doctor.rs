@@ -41,6 +41,7 @@ pub fn run(arguments: Arguments) -> Outcome {
                 "precision": fit.precision,
                 "one_stream_bytes": fit.one_stream_bytes,
                 "further_stream_bytes": fit.further_stream_bytes,
+                "further_stream_8_bit_bytes": fit.further_stream_8_bit_bytes,
                 "streams_fit": fit.streams_fit,
             })
         })

@@ -137,7 +137,6 @@ pub fn run(arguments: Arguments) -> Outcome {
             writeln!(out, "  {error}")?;
         }
         let pressure = &report.pressure;
-        let faults = &pressure.faults;
         writeln!(
             out,
             "pressure: minimum {} bytes {}; one page less: {}",
@@ -149,23 +148,29 @@ pub fn run(arguments: Arguments) -> Outcome {
             },
             pressure.one_page_less
         )?;
-        writeln!(
-            out,
-            "pressure: memory taken in mid-sentence: {}",
-            pressure.taken_in_mid_sentence
-        )?;
-        writeln!(out, "pressure: {}", pressure.newcomer)?;
-        writeln!(
-            out,
-            "pressure: {} faults over {} driver calls: {} spoke on, {} ended with an error, {} differed, {} leaked: {}",
-            faults.runs,
-            faults.calls,
-            faults.equal,
-            faults.refused,
-            faults.different,
-            faults.leaked,
-            verdict(pressure.held)
-        )?;
+        for device in &pressure.devices {
+            let name = &device.device;
+            writeln!(
+                out,
+                "pressure, {name}: memory taken in mid-sentence: {}; {}",
+                device.taken_in_mid_sentence, device.newcomer
+            )?;
+            for faults in &device.faults {
+                writeln!(
+                    out,
+                    "pressure, {name}, {}: {} runs over {} driver calls, {} spoke on, {} ended with an error, {} differed, {} leaked: {}",
+                    faults.kind,
+                    faults.runs,
+                    faults.calls,
+                    faults.equal,
+                    faults.refused,
+                    faults.different,
+                    faults.leaked,
+                    verdict(faults.held)
+                )?;
+            }
+        }
+        writeln!(out, "pressure: {}", verdict(pressure.held))?;
         let borders = &report.borders;
         writeln!(
             out,

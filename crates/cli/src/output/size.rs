@@ -36,11 +36,12 @@ pub fn mebibytes(bytes: u64) -> String {
 /// One line about what fits.
 pub fn fit_text(fit: &Fit) -> String {
     format!(
-        "{:<5} {:>4} streams (one takes {}, each further one {})",
+        "{:<5} {:>4} streams (one takes {}, each further one {}, {} with 8-bit keys and values)",
         fit.precision,
         fit.streams_fit,
         mebibytes(fit.one_stream_bytes),
-        mebibytes(fit.further_stream_bytes)
+        mebibytes(fit.further_stream_bytes),
+        mebibytes(fit.further_stream_8_bit_bytes)
     )
 }
 

@@ -42,6 +42,18 @@ impl Holder {
     }
 }
 
+impl Holder {
+    /// What it owns, unless a piece of it is still in use: then that is never given back.
+    fn into_bytes(self) -> Option<PlannedBytes> {
+        let idle = !self.live.iter().any(|live| live.load(Ordering::Acquire));
+        let bytes = self.0;
+        // Its drop would free the box, or leave it to the piece that lives.
+        std::mem::forget(self);
+        // SAFETY: it came from a box in `new`; this was the last holder, and no piece is left, so nobody has its address.
+        idle.then(|| *unsafe { Box::from_raw(bytes.as_ptr()) })
+    }
+}
+
 impl Deref for Holder {
     type Target = PlannedBytes;
 
@@ -138,6 +150,32 @@ impl PlannedArena {
         plans: &[(&[Lifetime], &Plan)],
         owner: Owner,
     ) -> Result<Vec<PlannedArena>, OutOfMemory> {
+        let block = memory.reserve_exact(peak_bytes(plans), owner)?;
+        Ok(PlannedArena::over(block, plans))
+    }
+
+    /// Other plans in the same bytes. A block that is larger than their peaks gives its end back, where its driver can do that. Without a
+    /// piece of memory more than there was, this cannot fail for want of it.
+    ///
+    /// `None`, and all bytes given back, if the block is smaller than a peak, if these are not all its arenas, or a piece is still in use.
+    pub fn replan(
+        mut arenas: Vec<PlannedArena>,
+        plans: &[(&[Lifetime], &Plan)],
+    ) -> Option<Vec<PlannedArena>> {
+        let bytes = arenas.pop()?.bytes;
+        drop(arenas);
+        let mut block = Arc::into_inner(bytes)?.into_bytes()?.block;
+        let peak = peak_bytes(plans);
+        if peak > block.len() {
+            return None;
+        }
+        // What the driver does not take back stays at the end.
+        let _ = block.shrink(peak);
+        Some(PlannedArena::over(block, plans))
+    }
+
+    /// An arena for each plan, over a block that is as large as the largest of their peaks.
+    fn over(block: Block, plans: &[(&[Lifetime], &Plan)]) -> Vec<PlannedArena> {
         let slots: Vec<_> = plans
             .iter()
             .scan(0, |first, (lifetimes, plan)| {
@@ -146,12 +184,9 @@ impl PlannedArena {
                 Some(slots)
             })
             .collect();
-        let peak = (slots.iter())
-            .flat_map(|plan| plan.slots.iter().map(|slot| slot.offset + slot.bytes))
-            .max();
         let count = slots.iter().map(|plan| plan.slots.len()).sum();
         let bytes = Arc::new(Holder::new(PlannedBytes {
-            block: memory.reserve_exact(peak.unwrap_or(0), owner)?,
+            block,
             plans: slots.into(),
             live: (0..count).map(|_| AtomicBool::new(false)).collect(),
             turn: AtomicU64::new(turn(0, 0)),
@@ -160,7 +195,7 @@ impl PlannedArena {
             bytes: Arc::clone(&bytes),
             plan,
         };
-        Ok((0..plans.len()).map(arena).collect())
+        (0..plans.len()).map(arena).collect()
     }
 
     /// The next piece of the run, `bytes` long, with whatever the last one there left in it. A run begins after
@@ -221,6 +256,15 @@ impl PlannedArena {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The end of the furthest piece of any plan.
+fn peak_bytes(plans: &[(&[Lifetime], &Plan)]) -> usize {
+    let ends = plans.iter().flat_map(|(lifetimes, plan)| {
+        let pieces = lifetimes.iter().zip(&plan.offsets);
+        pieces.map(|(lifetime, offset)| offset.saturating_add(lifetime.bytes) as usize)
+    });
+    ends.max().unwrap_or(0)
 }
 
 fn turn(plan: usize, taken: usize) -> u64 {

@@ -59,6 +59,28 @@ impl Books {
         self.pieces.insert(address, bytes);
     }
 
+    /// Cuts a piece down to `bytes`; what it had.
+    pub(super) fn shrink_piece(
+        &mut self,
+        address: Address,
+        bytes: u64,
+    ) -> Result<u64, DriverError> {
+        let misuse = |reason| DriverError::Misuse {
+            call: "shrink",
+            address,
+            bytes,
+            reason,
+        };
+        let piece = (self.pieces.get_mut(&address.0))
+            .ok_or_else(|| misuse("no piece was allocated there"))?;
+        if bytes == 0 || bytes > *piece {
+            return Err(misuse("a piece shrinks to a part of itself"));
+        }
+        let before = std::mem::replace(piece, bytes);
+        self.used_bytes -= before - bytes;
+        Ok(before)
+    }
+
     /// Strikes a piece off; its bytes.
     pub(super) fn remove_piece(&mut self, address: Address) -> Result<u64, DriverError> {
         let bytes = self.pieces.remove(&address.0).ok_or(DriverError::Misuse {

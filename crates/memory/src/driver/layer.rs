@@ -77,6 +77,10 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
         Ok(())
     }
 
+    fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        self.pass(Call::Free, 0)?.shrink(address, bytes)
+    }
+
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
         // A range has nothing behind it: it takes addresses, not bytes.
         self.pass(Call::Reserve, 0)?.reserve(bytes, unit)

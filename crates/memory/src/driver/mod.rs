@@ -170,6 +170,10 @@ unsafe impl Driver for Box<dyn Driver> {
         (**self).free(address)
     }
 
+    fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        (**self).shrink(address, bytes)
+    }
+
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
         (**self).reserve(bytes, unit)
     }
@@ -220,6 +224,18 @@ pub unsafe trait Driver: Send + Sync {
 
     /// Gives back a piece got from [`Driver::allocate`].
     fn free(&self, address: Address) -> Result<(), DriverError>;
+
+    /// Gives back the end of a piece got from [`Driver::allocate`], of which at least the first `bytes` bytes stay: a whole number of units
+    /// of the granularity, at least one. Counted as [`Call::Free`]. Drivers that cannot give back a part need not override it.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] where pieces are given back whole only; the piece stays as it was.
+    fn shrink(&self, _address: Address, _bytes: u64) -> Result<(), DriverError> {
+        Err(DriverError::Unsupported {
+            call: "shrink",
+            reason: "this driver takes pieces back whole only",
+        })
+    }
 
     /// A range of addresses with nothing behind it yet, to be mapped and unmapped in whole units of `unit` bytes from its
     /// start. `bytes` is a multiple of `unit`, and `unit` of the granularity.

@@ -19,6 +19,8 @@ struct State {
     failing: BTreeSet<u64>,
     /// Numbers among the calls that ask for memory, likewise.
     failing_acquiring: BTreeSet<u64>,
+    /// From this number on every call that asks for memory fails.
+    failing_from: Option<u64>,
     capacity: Option<u64>,
     taken: u64,
 }
@@ -34,6 +36,11 @@ impl Script {
     /// Lets the `number`-th call that asks for memory fail, counted from 0 at the start.
     pub fn fail_acquiring_call(&self, number: u64) {
         self.state().failing_acquiring.insert(number);
+    }
+
+    /// Lets every call that asks for memory fail from the `number`-th on, counted from 0 at the start; `None` ends that.
+    pub fn fail_acquiring_calls_from(&self, number: Option<u64>) {
+        self.state().failing_from = number;
     }
 
     /// Limits the device's total bytes, below what it has; what is used stays used.
@@ -97,7 +104,8 @@ impl Layer for Script {
         let (number, acquiring) = (state.call_count(), state.acquiring_calls());
         *state.calls.entry(call).or_default() += 1;
         let fails = state.failing.remove(&number)
-            || (call.acquires() && state.failing_acquiring.remove(&acquiring));
+            || (call.acquires() && state.failing_acquiring.remove(&acquiring))
+            || (call.acquires() && state.failing_from.is_some_and(|from| acquiring >= from));
         let DeviceMemory { free, total } = state.memory(memory());
         match call {
             Call::Allocate | Call::Map if fails || bytes > free => Err(DriverError::OutOfMemory {

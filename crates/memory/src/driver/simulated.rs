@@ -1,12 +1,14 @@
-//! A device without bytes: capacity, latencies and faults by script, every call counted.
+//! A device without bytes: capacity, latencies and faults by script, every call counted. With bytes of the host behind it
+//! ([`SimulatedDriver::with_bytes`]) arithmetic can run over it too.
 //!
-//! Addresses are given out as Linux gives them out to anonymous maps of whole 2 MiB: from the top down, in the highest gap
+//! Without bytes, addresses are given out as Linux gives them out to anonymous maps of whole 2 MiB: from the top down, in the highest gap
 //! with room for alignment to a huge page; pieces keep 2 MiB free above them. Results that PyTorch's allocator gave over such
 //! maps can therefore be compared to the byte, also where equal sizes are told apart by address.
 
 use super::books::{Books, bad_unit};
 use super::{
-    Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId, Layer, Script,
+    Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId, HostDriver, Layer,
+    Script,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Deref;
@@ -24,6 +26,8 @@ const TOP: u64 = 0x7f00_0000_0000;
 pub struct SimulatedDriver {
     state: Arc<Mutex<State>>,
     script: Script,
+    /// Where bytes come from, if there are any.
+    bytes: Option<Arc<HostDriver>>,
 }
 
 /// The other end of a [`SimulatedDriver`]: its script, its clock and its events.
@@ -73,6 +77,16 @@ impl SimulatedDriver {
                 done_before: 0,
             })),
             script: Script::default(),
+            bytes: None,
+        }
+    }
+
+    /// The same device with memory of this process behind it, in the units of this process: its bytes can be read and written, and places
+    /// that were meant ([`SimulatedDriver::with_places`]) count for nothing.
+    pub fn with_bytes(self) -> SimulatedDriver {
+        SimulatedDriver {
+            bytes: Some(Arc::new(HostDriver::new(u64::MAX))),
+            ..self
         }
     }
 
@@ -105,6 +119,16 @@ impl SimulatedDriver {
             state: Arc::clone(&self.state),
             script: self.script.clone(),
         }
+    }
+
+    fn granularity(&self) -> u64 {
+        let of_bytes = |bytes: &Arc<HostDriver>| bytes.capabilities().granularity;
+        self.bytes.as_ref().map_or(GRANULARITY, of_bytes)
+    }
+
+    fn ranges(&self, state: &State) -> Result<(), &'static str> {
+        state.ranges_supported?;
+        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.capabilities().ranges)
     }
 
     /// Counts a call for `bytes` bytes and its time; fails it if the script says so.
@@ -171,7 +195,8 @@ impl State {
     }
 }
 
-// SAFETY: the device's memory is not accessible to the host, so there are no bytes to be valid.
+// SAFETY: either the device's memory is not accessible to the host, and there are no bytes to be valid; or every piece and every mapped
+// part is the host driver's, and no call goes to it that the books here do not allow.
 unsafe impl Driver for SimulatedDriver {
     fn name(&self) -> &str {
         "simulated"
@@ -179,9 +204,9 @@ unsafe impl Driver for SimulatedDriver {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            granularity: GRANULARITY,
-            ranges: lock(&self.state).ranges_supported,
-            host_accessible: false,
+            granularity: self.granularity(),
+            ranges: self.ranges(&lock(&self.state)),
+            host_accessible: self.bytes.is_some(),
         }
     }
 
@@ -192,12 +217,15 @@ unsafe impl Driver for SimulatedDriver {
     fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
         let whole = bytes
             .max(1)
-            .checked_next_multiple_of(GRANULARITY)
+            .checked_next_multiple_of(self.granularity())
             .unwrap_or(u64::MAX);
         let mut state = self.begin(Call::Allocate, whole)?;
-        let address = match state.place_as_meant(whole) {
-            Some(address) => address,
-            None => state.place(Call::Allocate, whole, GRANULARITY)?,
+        let address = if let Some(bytes) = &self.bytes {
+            bytes.allocate(whole)?.0
+        } else if let Some(address) = state.place_as_meant(whole) {
+            address
+        } else {
+            state.place(Call::Allocate, whole, GRANULARITY)?
         };
         state.books.add_piece(address, whole);
         Ok(Address(address))
@@ -207,25 +235,41 @@ unsafe impl Driver for SimulatedDriver {
         let mut state = self.begin(Call::Free, 0)?;
         state.books.remove_piece(address)?;
         state.occupied.remove(&address.0);
+        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.free(address))
+    }
+
+    fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        let whole = (bytes.checked_next_multiple_of(self.granularity())).unwrap_or(u64::MAX);
+        let mut state = self.begin(Call::Free, 0)?;
+        state.books.shrink_piece(address, whole)?;
+        if let Some(backing) = &self.bytes {
+            backing.shrink(address, whole)?;
+        }
+        if let Some(end) = state.occupied.get_mut(&address.0) {
+            *end = address.0 + whole;
+        }
         Ok(())
     }
 
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
         let mut state = self.begin(Call::Reserve, 0)?;
-        if let Err(reason) = state.ranges_supported {
+        if let Err(reason) = self.ranges(&state) {
             return Err(DriverError::Unsupported {
                 call: "reserve",
                 reason,
             });
         }
         if unit == 0
-            || !unit.is_multiple_of(GRANULARITY)
+            || !unit.is_multiple_of(self.granularity())
             || bytes == 0
             || !bytes.is_multiple_of(unit)
         {
             return Err(bad_unit(bytes));
         }
-        let address = state.place(Call::Reserve, bytes, 0)?;
+        let address = match &self.bytes {
+            Some(backing) => backing.reserve(bytes, unit)?.0,
+            None => state.place(Call::Reserve, bytes, 0)?,
+        };
         state.books.add_range(address, bytes, unit);
         Ok(Address(address))
     }
@@ -234,18 +278,22 @@ unsafe impl Driver for SimulatedDriver {
         let mut state = self.begin(Call::Release, 0)?;
         state.books.remove_range(address)?;
         state.occupied.remove(&address.0);
-        Ok(())
+        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.release(address))
     }
 
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let mut state = self.begin(Call::Map, bytes)?;
         state.books.may_map(address, bytes)?;
+        if let Some(backing) = &self.bytes {
+            backing.map(address, bytes)?;
+        }
         state.books.add_mapped(address, bytes)
     }
 
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let mut state = self.begin(Call::Unmap, 0)?;
-        state.books.remove_mapped(address, bytes)
+        state.books.remove_mapped(address, bytes)?;
+        (self.bytes.as_ref()).map_or(Ok(()), |backing| backing.unmap(address, bytes))
     }
 
     fn record_event(&self, _queue: u64) -> EventId {

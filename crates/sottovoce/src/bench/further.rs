@@ -20,6 +20,8 @@ pub struct Further {
     pub key_value_precision: String,
     /// A further stream of up to 40 s of speech in the same voice.
     pub stream_of_40_seconds_bytes: u64,
+    /// The same with a voice of its own, the voice included.
+    pub stream_of_40_seconds_own_voice_bytes: u64,
     /// The same of 6 s.
     pub stream_of_6_seconds_bytes: u64,
     /// A further voice that nobody speaks with.
@@ -41,7 +43,7 @@ pub(super) fn further(
         },
     )?;
     let voice = engine.voice(VoiceSource::Default)?;
-    let stream_bytes = |seconds: usize| -> Result<u64, Error> {
+    let stream_bytes = |seconds: usize, own_voice: bool| -> Result<u64, Error> {
         let options = StreamOptions {
             sentence_tokens_max: Some(seconds * TOKENS_PER_SECOND as usize),
             buffered_chunks_max: 1,
@@ -50,7 +52,11 @@ pub(super) fn further(
         let text = "speaking ".repeat(seconds * LETTERS_A_SECOND / 9);
         let first = engine.stream(&text, &voice, options.clone())?;
         let one = reserved_with(&engine, 1)?;
-        let second = engine.stream(&text, &voice, options)?;
+        let second_voice = match own_voice {
+            true => engine.varied_voice(&voice, 1)?,
+            false => voice.clone(),
+        };
+        let second = engine.stream(&text, &second_voice, options)?;
         let two = reserved_with(&engine, 2)?;
         let streams: [Stream; 2] = [first, second];
         drop(streams);
@@ -58,8 +64,9 @@ pub(super) fn further(
         engine.trim();
         Ok(two.saturating_sub(one))
     };
-    let stream_of_40_seconds_bytes = stream_bytes(40)?;
-    let stream_of_6_seconds_bytes = stream_bytes(6)?;
+    let stream_of_40_seconds_bytes = stream_bytes(40, false)?;
+    let stream_of_40_seconds_own_voice_bytes = stream_bytes(40, true)?;
+    let stream_of_6_seconds_bytes = stream_bytes(6, false)?;
     let before = engine.memory_report().reserved_bytes;
     let further = engine.varied_voice(&voice, 1)?;
     let voice_bytes = engine.memory_report().reserved_bytes - before;
@@ -67,6 +74,7 @@ pub(super) fn further(
     Ok(Further {
         key_value_precision: format!("{cache:?}").to_lowercase(),
         stream_of_40_seconds_bytes,
+        stream_of_40_seconds_own_voice_bytes,
         stream_of_6_seconds_bytes,
         voice_bytes,
     })

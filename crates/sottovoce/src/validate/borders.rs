@@ -185,7 +185,8 @@ impl Speaker {
         options: &StreamOptions,
     ) -> Result<(Utterance, Vec<usize>), Error> {
         let _open = self.holdings.open();
-        let mut utterance = (self.pipeline).begin(1, text, &self.voice, options, &self.holdings)?;
+        let mut utterance =
+            (self.pipeline).begin(1, 0, text, &self.voice, options, &self.holdings)?;
         let mut joins = Vec::new();
         while utterance.generating() {
             let before = utterance.tokens_waiting();

@@ -9,7 +9,7 @@ mod voices;
 
 pub use borders::BordersReport;
 pub use endurance::{Endurance, EnduranceRun};
-pub use pressure::{FaultOutcomes, Pressure};
+pub use pressure::{DevicePressure, FaultOutcomes, Pressure, pressure};
 pub use streams::StreamsReport;
 pub use voices::VoicesReport;
 
@@ -37,7 +37,7 @@ pub struct ValidateOptions {
     pub streams: usize,
     /// Streams for which the budget is made.
     pub streams_in_budget: usize,
-    /// Driver calls of a run that fail in turn, at most; spread evenly where there are more.
+    /// Runs with a fault for each kind of fault and device, at most; spread evenly over the driver calls where there are more.
     pub faults_max: usize,
     /// Most speech tokens of a sentence, to keep models without an end of their own short.
     pub sentence_tokens_max: Option<usize>,
@@ -71,7 +71,7 @@ pub fn validate(
     let endurance = endurance::run(options, progress)?;
     let voices = voices::run(options, progress)?;
     let streams = streams::run(options, progress)?;
-    let pressure = pressure::run(options, progress)?;
+    let pressure = pressure(options, progress)?;
     let borders = borders::run(options, progress)?;
     let held = endurance.held && voices.held && streams.held && pressure.held && borders.held;
     Ok(Validation {

@@ -1,13 +1,18 @@
-//! Too little memory, at every moment of a run: nothing may be lost, leak or panic.
+//! Too little memory, at every moment of a run and on every kind of device: nothing may be lost, leak or panic.
+
+mod faults;
+mod scene;
+
+pub use faults::FaultOutcomes;
 
 use super::{ValidateOptions, speak, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::settings::EngineOptions;
+use crate::stream::Stream;
 use crate::voice::VoiceSource;
+use scene::{Device, Scene};
 use serde::Serialize;
-use sottovoce_memory::driver::{HostDriver, Script, Scripted};
-use sottovoce_memory::{Memory, PoolConfiguration};
 
 /// What a budget is rounded to.
 const PAGE_BYTES: u64 = 4096;
@@ -25,54 +30,37 @@ pub struct Pressure {
     pub one_page_less: String,
     /// Whether that was a refusal with the numbers.
     pub one_page_less_refused: bool,
-    /// Memory taken by "another process" in the middle of a sentence.
-    pub taken_in_mid_sentence: String,
-    /// A second stream that asks to be let in after that.
-    pub newcomer: String,
-    /// A fault at each driver call of a run in turn.
-    pub faults: FaultOutcomes,
+    /// What happened on each kind of device.
+    pub devices: Vec<DevicePressure>,
     /// Whether everything was as it should be.
     pub held: bool,
 }
 
-impl Pressure {
-    /// Where not even the minimum works, nothing further is tried.
-    fn without_minimum(minimum_bytes: u64, error: &Error) -> Pressure {
-        Pressure {
-            minimum_bytes,
-            minimum_works: false,
-            one_page_less: format!("not tried, for the minimum failed: {error}"),
-            one_page_less_refused: false,
-            taken_in_mid_sentence: String::new(),
-            newcomer: String::new(),
-            faults: FaultOutcomes::default(),
-            held: false,
-        }
-    }
+/// Pressure on one kind of device.
+#[derive(Clone, Debug, Serialize)]
+pub struct DevicePressure {
+    /// Its driver: host or simulated.
+    pub device: String,
+    /// Memory taken by "another process" in the middle of a sentence.
+    pub taken_in_mid_sentence: String,
+    /// A second stream that asks to be let in after that.
+    pub newcomer: String,
+    /// A fault at each driver call of a run in turn, by kind of fault.
+    pub faults: Vec<FaultOutcomes>,
+    /// Whether everything was as it should be.
+    pub held: bool,
 }
 
-/// How the runs with a fault ended.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct FaultOutcomes {
-    /// Driver calls of a run without a fault.
-    pub calls: u64,
-    /// Runs with a fault.
-    pub runs: usize,
-    /// Runs that spoke as if nothing had been.
-    pub equal: usize,
-    /// Runs that ended with an error of their own.
-    pub refused: usize,
-    /// Runs that spoke something else, or lost a part.
-    pub different: usize,
-    /// Runs that left something behind.
-    pub leaked: usize,
-}
-
-pub(super) fn run(
+/// Tries too little memory out; `progress` hears what is going on.
+///
+/// # Errors
+/// Only what keeps the test from running at all.
+pub fn pressure(
     options: &ValidateOptions,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Pressure, Error> {
     let single = EngineOptions {
+        memory: None,
         streams_max: 1,
         ..options.engine.clone()
     };
@@ -82,179 +70,119 @@ pub(super) fn run(
             memory: Some(bytes),
             ..single.clone()
         };
-        scripted_run(options, &engine, bytes, |_| {}, |_, _| {})
+        let (memory, _) = Device::Host.open(bytes);
+        let engine = Engine::load_in(memory, options.source.clone(), engine)?;
+        let voice = engine.voice(VoiceSource::Default)?;
+        speak(&engine, &voice, TEXT, stream_options(options, 0), |_| {})
     };
     progress("pressure: the exact minimum, and one page less");
-    let (expected, calls) = match with_budget(minimum_bytes) {
-        Ok(run) => run,
-        Err(run) => return Ok(Pressure::without_minimum(minimum_bytes, &run.into())),
-    };
-    let less = with_budget(minimum_bytes.saturating_sub(PAGE_BYTES)).map_err(Error::from);
+    let minimum = with_budget(minimum_bytes);
+    let less = with_budget(minimum_bytes.saturating_sub(PAGE_BYTES));
     let one_page_less_refused = matches!(less, Err(Error::Budget { .. }));
-    let one_page_less = less
-        .err()
-        .map_or_else(|| "it worked".to_owned(), |error| error.to_string());
-    progress("pressure: memory taken in mid-sentence");
-    let taken = scripted_run(
-        options,
-        &single,
+    let mut report = Pressure {
         minimum_bytes,
-        |_| {},
-        |script, chunk| {
-            // All of it is gone after the first chunk.
-            if chunk == 1 {
-                script.take(minimum_bytes);
-            }
-        },
-    );
-    let (taken_held, taken_in_mid_sentence) = verdict(&taken, &expected);
-    let (newcomer_held, newcomer) = newcomer(options, &expected)?;
-    let mut faults = FaultOutcomes {
-        calls,
-        ..Default::default()
-    };
-    let step = (calls as usize).div_ceil(options.faults_max.max(1)).max(1);
-    for call in (0..calls).step_by(step) {
-        progress(&format!(
-            "pressure: fault at driver call {} of {calls}",
-            call + 1
-        ));
-        faults.runs += 1;
-        match scripted_run(
-            options,
-            &single,
-            minimum_bytes,
-            |script| script.fail_acquiring_call(call),
-            |_, _| {},
-        ) {
-            Ok((samples, _)) if samples == expected => faults.equal += 1,
-            Ok(_) => faults.different += 1,
-            Err(Run::Failed(_)) => faults.refused += 1,
-            Err(Run::Leaked(_)) => faults.leaked += 1,
-        }
-    }
-    let held = one_page_less_refused
-        && taken_held
-        && newcomer_held
-        && faults.different == 0
-        && faults.leaked == 0;
-    Ok(Pressure {
-        minimum_bytes,
-        minimum_works: true,
-        one_page_less,
+        minimum_works: minimum.is_ok(),
+        one_page_less: less.map_or_else(|error| error.to_string(), |_| "it worked".to_owned()),
         one_page_less_refused,
-        taken_in_mid_sentence,
-        newcomer,
-        faults,
-        held,
-    })
+        devices: Vec::new(),
+        held: false,
+    };
+    let Ok(expected) = minimum else {
+        // Where not even the minimum works, nothing further is tried.
+        return Ok(report);
+    };
+    let scene = Scene::prepare(options)?;
+    for device in [Device::Host, Device::Simulated] {
+        let name = device.name();
+        progress(&format!("pressure, {name}: memory taken in mid-sentence"));
+        let (taken_held, taken_in_mid_sentence) =
+            taken(options, &single, device, minimum_bytes, &expected)?;
+        let (newcomer_held, newcomer) = newcomer(options, device, &expected)?;
+        let faults = faults::run(&scene, device, options.faults_max, progress);
+        let held = taken_held && newcomer_held && faults.iter().all(|faults| faults.held);
+        report.devices.push(DevicePressure {
+            device: name.to_owned(),
+            taken_in_mid_sentence,
+            newcomer,
+            faults,
+            held,
+        });
+    }
+    report.held = one_page_less_refused && report.devices.iter().all(|device| device.held);
+    Ok(report)
 }
 
-/// Whether a run went as it may, and in words.
-fn verdict(run: &Result<(Vec<f32>, u64), Run>, expected: &[f32]) -> (bool, String) {
-    match run {
-        Ok((samples, _)) if samples == expected => (true, "finished with the same audio".into()),
-        Ok(_) => (false, "spoke something else".into()),
-        Err(Run::Failed(error)) => (true, format!("ended with its error: {error}")),
-        Err(Run::Leaked(bytes)) => (false, format!("left {bytes} bytes behind")),
-    }
+/// One stream within the least budget, of which all that is free is taken after the first chunk.
+fn taken(
+    options: &ValidateOptions,
+    single: &EngineOptions,
+    device: Device,
+    capacity: u64,
+    expected: &[f32],
+) -> Result<(bool, String), Error> {
+    let (memory, script) = device.open(capacity);
+    let engine = Engine::load_in(memory.clone(), options.source.clone(), single.clone())?;
+    let voice = engine.voice(VoiceSource::Default)?;
+    let mut stream = engine.stream(TEXT, &voice, stream_options(options, 0))?;
+    let mut heard = match stream.next() {
+        Some(chunk) => chunk?.samples,
+        None => Vec::new(),
+    };
+    script.take(capacity.saturating_sub(memory.statistics().held_bytes()));
+    let ending = hear(stream, &mut heard);
+    Ok(verdict(&heard, &ending, expected))
 }
 
 /// Two places, one stream under way, and all free memory taken by another process: a second stream may have to wait, but the first one
 /// does not notice, and the second one speaks once the first one's pages are free.
-fn newcomer(options: &ValidateOptions, expected: &[f32]) -> Result<(bool, String), Error> {
+fn newcomer(
+    options: &ValidateOptions,
+    device: Device,
+    expected: &[f32],
+) -> Result<(bool, String), Error> {
     let two = EngineOptions {
+        memory: None,
         streams_max: 2,
         ..options.engine.clone()
     };
     let capacity = Engine::plan_for(&options.source, &two)?.total_bytes(2);
-    let driver = Scripted::new(HostDriver::new(capacity));
-    let script = driver.script();
-    let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());
-    let engine = Engine::load_in(memory, options.source.clone(), two)?;
+    let (memory, script) = device.open(capacity);
+    let engine = Engine::load_in(memory.clone(), options.source.clone(), two)?;
     let voice = engine.voice(VoiceSource::Default)?;
     let mut first = engine.stream(TEXT, &voice, stream_options(options, 0))?;
     let mut heard = match first.next() {
         Some(chunk) => chunk?.samples,
         None => Vec::new(),
     };
-    script.take(capacity);
+    script.take(capacity.saturating_sub(memory.statistics().held_bytes()));
     let second = engine.stream(TEXT, &voice, stream_options(options, 0))?;
-    for chunk in first {
-        heard.extend(chunk?.samples);
-    }
-    let second: Result<Vec<_>, Error> = second.collect();
-    let first_held = heard == expected;
-    let (second_held, second) = match second {
-        Ok(chunks) => {
-            let samples: Vec<f32> = chunks.into_iter().flat_map(|chunk| chunk.samples).collect();
-            (samples == expected, "spoke after it".to_owned())
-        }
-        Err(error) => (true, format!("ended with its error: {error}")),
-    };
-    let first = if first_held {
-        "same audio"
-    } else {
-        "OTHER AUDIO"
-    };
+    let ending = hear(first, &mut heard);
+    let (first_held, first) = verdict(&heard, &ending, expected);
+    let mut heard = Vec::new();
+    let ending = hear(second, &mut heard);
+    let (second_held, second) = verdict(&heard, &ending, expected);
     Ok((
         first_held && second_held,
-        format!("the stream under way: {first}; the newcomer {second}"),
+        format!("the stream under way {first}; the newcomer {second}"),
     ))
 }
 
-/// How a run ended that did not speak to its end.
-enum Run {
-    Failed(Error),
-    Leaked(u64),
-}
-
-impl From<Error> for Run {
-    fn from(error: Error) -> Run {
-        Run::Failed(error)
+/// Adds what a stream says from here on.
+fn hear(stream: Stream, heard: &mut Vec<f32>) -> Result<(), Error> {
+    for chunk in stream {
+        heard.extend(chunk?.samples);
     }
+    Ok(())
 }
 
-impl From<Run> for Error {
-    fn from(run: Run) -> Error {
-        match run {
-            Run::Failed(error) => error,
-            Run::Leaked(bytes) => Error::Synthesis {
-                reason: format!("{bytes} bytes were left behind"),
-            },
+/// Whether a stream ended as it may, and in words.
+fn verdict(heard: &[f32], ending: &Result<(), Error>, expected: &[f32]) -> (bool, String) {
+    match ending {
+        Ok(()) if heard == expected => (true, "finished with the same audio".into()),
+        Err(error) if expected.starts_with(heard) => {
+            (true, format!("ended with its error: {error}"))
         }
+        Ok(()) => (false, "SPOKE SOMETHING ELSE".into()),
+        Err(error) => (false, format!("SPOKE SOMETHING ELSE, then: {error}")),
     }
-}
-
-/// Loads, speaks and closes over a driver with faults; the samples and the driver calls that asked for memory.
-fn scripted_run(
-    options: &ValidateOptions,
-    engine_options: &EngineOptions,
-    capacity: u64,
-    before: impl Fn(&Script),
-    mut at_chunk: impl FnMut(&Script, u64),
-) -> Result<(Vec<f32>, u64), Run> {
-    let driver = Scripted::new(HostDriver::new(capacity));
-    let script = driver.script();
-    before(&script);
-    let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());
-    let outcome = Engine::load_in(
-        memory.clone(),
-        options.source.clone(),
-        engine_options.clone(),
-    )
-    .and_then(|engine| {
-        let voice = engine.voice(VoiceSource::Default)?;
-        speak(&engine, &voice, TEXT, stream_options(options, 0), |chunk| {
-            at_chunk(&script, chunk.metrics.chunk_count)
-        })
-    });
-    script.take(0);
-    memory.unseal();
-    memory.trim();
-    let left = memory.statistics().held_bytes();
-    if left > 0 {
-        return Err(Run::Leaked(left));
-    }
-    Ok((outcome?, script.acquiring_calls()))
 }

@@ -109,10 +109,8 @@ mod x86 {
     impl Stored for f16 {}
     impl Stored for i8 {
         fn head(row: &[u8], heads: usize, head: usize, size: usize) -> (&[i8], f32) {
-            let (scales, levels) = row.split_at(heads * 4);
-            let scale = &scales[head * 4..][..4];
-            let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
-            (bytemuck::cast_slice(&levels[head * size..][..size]), scale)
+            let (scale, levels) = crate::cache::head_of_int8(row, heads, head, size);
+            (bytemuck::cast_slice(levels), scale)
         }
     }
 

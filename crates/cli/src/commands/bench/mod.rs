@@ -155,9 +155,10 @@ pub fn run(arguments: Arguments) -> Outcome {
     for further in &report.further {
         writeln!(
             out,
-            "one more, {:<5} keys and values: stream of 40 s {}, of 6 s {}, voice {}",
+            "one more, {:<5} keys and values: stream of 40 s {}, with a voice of its own {}, of 6 s {}, voice {}",
             further.key_value_precision,
             mebibytes(further.stream_of_40_seconds_bytes),
+            mebibytes(further.stream_of_40_seconds_own_voice_bytes),
             mebibytes(further.stream_of_6_seconds_bytes),
             mebibytes(further.voice_bytes)
         )?;

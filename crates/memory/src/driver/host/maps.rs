@@ -6,6 +6,7 @@ use std::io;
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 pub(super) const RANGES: Result<(), &str> = Ok(());
+pub(super) const SHRINKS: Result<(), &str> = Ok(());
 
 pub(super) fn page_bytes() -> u64 {
     // SAFETY: `sysconf` reads no memory of ours.
@@ -39,6 +40,13 @@ pub(super) fn reserve(bytes: u64) -> io::Result<u64> {
 pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
     // SAFETY: as the caller promises.
     unsafe { give_back(address, bytes) }
+}
+
+/// # Safety
+/// The piece came from [`allocate`] and has `before` bytes, and nothing uses those from `after` on any longer.
+pub(super) unsafe fn shrink(address: u64, before: u64, after: u64) -> io::Result<()> {
+    // SAFETY: as the caller promises; an end of whole pages can be given back by itself.
+    unsafe { give_back(address + after, before - after) }
 }
 
 /// # Safety

@@ -99,6 +99,19 @@ unsafe impl Driver for HostDriver {
             .map_err(|error| system_error("free", bytes, books.memory(), &error))
     }
 
+    fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        pages::SHRINKS.map_err(|reason| DriverError::Unsupported {
+            call: "shrink",
+            reason,
+        })?;
+        let bytes = (bytes.checked_next_multiple_of(self.page_bytes)).unwrap_or(u64::MAX);
+        let mut books = self.books();
+        let before = books.shrink_piece(address, bytes)?;
+        // SAFETY: the books held this piece with the larger size, and hold only the first part of it now.
+        unsafe { pages::shrink(address.0, before, bytes) }
+            .map_err(|error| system_error("shrink", bytes, books.memory(), &error))
+    }
+
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
         if let Err(reason) = pages::RANGES {
             return Err(DriverError::Unsupported {

@@ -8,6 +8,8 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) const RANGES: Result<(), &str> =
     Err("this system has no call to reserve addresses without memory");
 
+pub(super) const SHRINKS: Result<(), &str> = Err("the standard allocator takes pieces back whole");
+
 pub(super) fn page_bytes() -> u64 {
     PAGE_BYTES
 }
@@ -34,6 +36,12 @@ pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
         )
     };
     Ok(())
+}
+
+/// # Safety
+/// None: it always refuses.
+pub(super) unsafe fn shrink(_address: u64, _before: u64, _after: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(super) fn reserve(_bytes: u64) -> io::Result<u64> {

@@ -1,0 +1,97 @@
+//! A fault at each driver call of a scene in turn.
+
+use super::scene::{Device, Ending, Scene};
+use serde::Serialize;
+use sottovoce_memory::driver::Script;
+
+/// How the runs with one kind of fault ended.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FaultOutcomes {
+    /// What failed, in words.
+    pub kind: String,
+    /// Driver calls of a run without a fault that it could strike.
+    pub calls: u64,
+    /// Runs with a fault.
+    pub runs: usize,
+    /// Runs that spoke as if nothing had been.
+    pub equal: usize,
+    /// Runs in which a stream, or loading, ended with an error of its own.
+    pub refused: usize,
+    /// Runs that spoke something else, or lost a part.
+    pub different: usize,
+    /// Runs that left something behind.
+    pub leaked: usize,
+    /// Whether every stream finished with the same audio or ended with its error, and nothing was left.
+    pub held: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// One call for memory is refused; the next one is not.
+    Once,
+    /// From one call on all are refused.
+    ForGood,
+    /// Any one call fails, also one that gives back.
+    AnyCall,
+}
+
+impl Fault {
+    const ALL: [Fault; 3] = [Fault::Once, Fault::ForGood, Fault::AnyCall];
+
+    fn describe(self) -> &'static str {
+        match self {
+            Fault::Once => "out of memory once",
+            Fault::ForGood => "out of memory from a call on",
+            Fault::AnyCall => "any call fails once",
+        }
+    }
+
+    fn strike(self, script: &Script, call: u64) {
+        match self {
+            Fault::Once => script.fail_acquiring_call(call),
+            Fault::ForGood => script.fail_acquiring_calls_from(Some(call)),
+            Fault::AnyCall => script.fail_call(call),
+        }
+    }
+}
+
+/// Plays the scene once for each call and kind of fault, at most `runs_max` times a kind: spread evenly where there are more calls.
+pub(super) fn run(
+    scene: &Scene,
+    device: Device,
+    runs_max: usize,
+    progress: &mut dyn FnMut(&str),
+) -> Vec<FaultOutcomes> {
+    let quiet = scene.play(device, |_| {});
+    let outcomes = Fault::ALL.map(|fault| {
+        let calls = match fault {
+            Fault::AnyCall => quiet.calls,
+            Fault::Once | Fault::ForGood => quiet.acquiring_calls,
+        };
+        let mut outcomes = FaultOutcomes {
+            kind: fault.describe().into(),
+            calls,
+            ..FaultOutcomes::default()
+        };
+        let step = (calls as usize).div_ceil(runs_max.max(1)).max(1);
+        for call in (0..calls).step_by(step) {
+            progress(&format!(
+                "pressure, {}: {} ({} of {calls})",
+                device.name(),
+                fault.describe(),
+                call + 1
+            ));
+            outcomes.runs += 1;
+            let played = scene.play(device, |script| fault.strike(script, call));
+            *match played.ending {
+                Ending::Equal => &mut outcomes.equal,
+                Ending::Refused => &mut outcomes.refused,
+                Ending::Different => &mut outcomes.different,
+                Ending::Leaked => &mut outcomes.leaked,
+            } += 1;
+        }
+        outcomes.held = outcomes.runs > 0 && outcomes.different + outcomes.leaked == 0;
+        outcomes
+    });
+    outcomes.into()
+}

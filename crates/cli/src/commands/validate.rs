@@ -174,7 +174,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         let borders = &report.borders;
         writeln!(
             out,
-            "borders: {} of chunks and {} of sentences in {} utterances; mel {:.3} from the whole, step {:.3} there and {:.3} elsewhere; slope {:.2} and {:.2}, bend {:.2} and {:.2}; level {:+.2} dB there, {:+.2} dB in all: {}",
+            "borders: {} of chunks and {} of sentences in {} utterances; mel {:.3} from the whole, step {:.3} there and {:.3} elsewhere; slope {:.2} and {:.2}, bend {:.2} and {:.2}; level {:+.2} dB before, {:+.2} dB after, {:+.2} dB in all: {}",
             borders.borders,
             borders.sentence_joins,
             borders.utterances,
@@ -185,7 +185,8 @@ pub fn run(arguments: Arguments) -> Outcome {
             borders.slope_elsewhere,
             borders.bend_border,
             borders.bend_elsewhere,
-            borders.level_border_db,
+            borders.level_before_db,
+            borders.level_after_db,
             borders.level_db,
             verdict(borders.held)
         )?;

@@ -26,15 +26,14 @@ const NEIGHBOURHOOD: usize = 240;
 const LEVEL_SAMPLES: usize = 600;
 /// Slopes in silence are compared with this instead.
 const SLOPE_MIN: f64 = 1e-4;
-/// Samples are compared where the whole is not quieter than this, frames where its magnitudes are not smaller.
-const AUDIBLE: f64 = 3e-3;
+/// Frames are compared where the whole's magnitudes are not smaller than this.
 const AUDIBLE_MAGNITUDE: f64 = 1e-2;
 /// The part of all frames, and of all samples, that counts as usual.
 const USUAL_FRAMES: f64 = 0.5;
 const USUAL_SAMPLES: f64 = 0.999;
 /// How much larger the usual step of a mel may be where chunks meet than elsewhere. It is up to 1.6 times as large; 22 times without context.
 const MEL_STEP_RATIO_MAX: f64 = 2.0;
-/// By how much levels may differ, dB.
+/// By how much the level may change at borders, and in all, dB.
 const LEVEL_DB_MAX: f64 = 0.5;
 
 /// What the borders look like. "Elsewhere" are all other places of the same utterances; a mel is the natural logarithm of magnitudes.
@@ -68,11 +67,14 @@ pub struct BordersReport {
     pub bend_border: f64,
     /// The same elsewhere, but for one sample in a thousand.
     pub bend_elsewhere: f64,
-    /// Level against the whole, dB: the mean over 50 ms around each border.
-    pub level_border_db: f64,
+    /// Level against the whole, dB: of 25 ms before each border, together.
+    pub level_before_db: f64,
+    /// The same of 25 ms after it.
+    pub level_after_db: f64,
     /// Level against the whole, dB: over everything.
     pub level_db: f64,
-    /// Whether the mel's step is at most twice as large where chunks meet, no slope or bend is larger, and levels are within 0.5 dB.
+    /// Whether the mel's step is at most twice as large where chunks meet, no slope or bend is larger, and the level
+    /// changes by at most 0.5 dB at a border and in all.
     pub held: bool,
 }
 
@@ -290,8 +292,32 @@ struct Figures {
     slope_elsewhere: Vec<f64>,
     bend_border: Vec<f64>,
     bend_elsewhere: Vec<f64>,
-    level_border: Vec<f64>,
-    level: Vec<f64>,
+    level_before: Energies,
+    level_after: Energies,
+    level: Energies,
+}
+
+/// Energies of what was streamed and of the whole.
+#[derive(Default)]
+struct Energies {
+    streamed: f64,
+    whole: f64,
+}
+
+impl Energies {
+    fn add(&mut self, streamed: &[f32], whole: &[f32]) {
+        let energy = |samples: &[f32]| -> f64 {
+            let squares = samples.iter().map(|&sample| f64::from(sample).powi(2));
+            squares.sum()
+        };
+        self.streamed += energy(streamed);
+        self.whole += energy(whole);
+    }
+
+    fn decibels(&self) -> f64 {
+        let floor = f64::MIN_POSITIVE;
+        10.0 * (self.streamed.max(floor) / self.whole.max(floor)).log10()
+    }
 }
 
 impl Figures {
@@ -317,15 +343,14 @@ impl Figures {
                 continue;
             }
             self.slope_border.push(streamed.slope(at));
-            let around = at - LEVEL_SAMPLES..at + LEVEL_SAMPLES;
-            let level =
-                |spoken: &Spoken| root_mean_square(spoken.samples[around.clone()].iter().copied());
-            if level(whole) > AUDIBLE {
-                (self.level_border).push(decibels(level(streamed), level(whole)));
+            for (level, range) in [
+                (&mut self.level_before, at - LEVEL_SAMPLES..at),
+                (&mut self.level_after, at..at + LEVEL_SAMPLES),
+            ] {
+                level.add(&streamed.samples[range.clone()], &whole.samples[range]);
             }
         }
-        let level = |spoken: &Spoken| root_mean_square(spoken.samples.iter().copied());
-        self.level.push(decibels(level(streamed), level(whole)));
+        self.level.add(&streamed.samples, &whole.samples);
     }
 
     fn take_mel(&mut self, streamed: &Spoken, whole: &Spoken) {
@@ -370,15 +395,16 @@ impl Figures {
             slope_elsewhere: usual(&mut self.slope_elsewhere, USUAL_SAMPLES),
             bend_border: largest(&self.bend_border),
             bend_elsewhere: usual(&mut self.bend_elsewhere, USUAL_SAMPLES),
-            level_border_db: mean(&self.level_border),
-            level_db: mean(&self.level),
+            level_before_db: self.level_before.decibels(),
+            level_after_db: self.level_after.decibels(),
+            level_db: self.level.decibels(),
             held: false,
         };
         let mel_step_max = MEL_STEP_RATIO_MAX * report.mel_step_elsewhere;
         report.held = report.mel_step_border <= mel_step_max
             && report.slope_border.max(report.slope_join) <= report.slope_elsewhere
             && report.bend_border <= report.bend_elsewhere
-            && report.level_border_db.abs() <= LEVEL_DB_MAX
+            && (report.level_after_db - report.level_before_db).abs() <= LEVEL_DB_MAX
             && report.level_db.abs() <= LEVEL_DB_MAX;
         report
     }
@@ -393,10 +419,6 @@ fn root_mean_square(values: impl Iterator<Item = f32>) -> f64 {
     (sum / count.max(1) as f64).sqrt()
 }
 
-fn decibels(of: f64, against: f64) -> f64 {
-    20.0 * (of.max(f64::MIN_POSITIVE) / against.max(f64::MIN_POSITIVE)).log10()
-}
-
 fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
@@ -409,10 +431,6 @@ fn usual(values: &mut [f64], part: f64) -> f64 {
         .get((last as f64 * part) as usize)
         .copied()
         .unwrap_or(0.0)
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]

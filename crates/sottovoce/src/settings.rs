@@ -172,8 +172,8 @@ pub struct StreamOptions {
     pub repetition_penalty: Option<f32>,
     /// Speech tokens (1/25 s) in a chunk once the stream runs.
     pub chunk_size: usize,
-    /// Speech tokens before a chunk that its synthesis sees again. With 50 the mel is a third nearer to the whole's than with 10; 100 bring a
-    /// tenth more.
+    /// Speech tokens before a chunk that its synthesis sees again. With 50 the mel is a third nearer to the whole's than with 10; 100 bring an
+    /// eighth more.
     pub context_window: usize,
     /// Most tokens of the voice's prompt that a chunk's synthesis sees, the last ones; all of them without it.
     pub prompt_tokens: Option<usize>,

@@ -19,6 +19,9 @@
 //! | workspace | where activations live: pooled, planned, or measuring only |
 //! | dry | running without bytes: shapes and lifetimes only |
 
+#[cfg(test)]
+extern crate self as sottovoce_tensor;
+
 mod cache;
 mod context;
 pub mod cpu;

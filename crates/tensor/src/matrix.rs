@@ -170,7 +170,9 @@ impl Matrix {
             read_row(row, &mut weights);
             let largest = match precision {
                 Precision::F16 => f32::from(f16::MAX),
-                _ => f32::MAX,
+                // Its scales are 16-bit numbers, and a scale is at most a fifth of the largest weight.
+                Precision::Q4 => 5.0 * f32::from(f16::MAX),
+                Precision::F32 | Precision::Int8 => f32::MAX,
             };
             let unfit = |value: &f32| value.is_nan() || value.abs() > largest;
             if let Some(column) = weights.iter().position(unfit) {

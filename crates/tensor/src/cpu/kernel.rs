@@ -36,6 +36,10 @@ impl InstructionSet {
 
 /// The best that this machine has.
 pub(crate) fn instruction_set() -> InstructionSet {
+    #[cfg(test)]
+    if let Some(set) = forced::current() {
+        return set;
+    }
     static BEST: OnceLock<InstructionSet> = OnceLock::new();
     *BEST.get_or_init(detect)
 }
@@ -371,12 +375,35 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
     }
 }
 
+/// Another instruction set than the machine's best, for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod forced {
+    use super::InstructionSet;
+    use std::cell::Cell;
+
+    thread_local! {
+        static FORCED: Cell<Option<InstructionSet>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn current() -> Option<InstructionSet> {
+        FORCED.get()
+    }
+
+    /// Runs `work` with what `set` has; for work on this thread alone.
+    pub(crate) fn with<R>(set: InstructionSet, work: impl FnOnce() -> R) -> R {
+        FORCED.set(Some(set));
+        let result = work();
+        FORCED.set(None);
+        result
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
     use super::*;
 
-    /// All that this machine has.
-    fn available() -> Vec<InstructionSet> {
+    /// All that this machine has, the portable one first.
+    pub(crate) fn available() -> Vec<InstructionSet> {
         #[allow(unused_mut, reason = "other machines have only one")]
         let mut sets = vec![InstructionSet::Portable];
         #[cfg(target_arch = "x86_64")]

@@ -3,6 +3,8 @@
 //! Every product (linear layers, convolutions, attention) goes through [`gemm`], which splits outputs between threads and never a sum,
 //! in one fixed order of summation: a row's result depends on neither the number of threads nor the other rows.
 
+#[cfg(test)]
+mod agreement;
 mod attention;
 mod attention_bytes;
 mod bytes;

@@ -1,0 +1,193 @@
+//! What each instruction set of this machine computes, against what every machine computes.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use super::Cpu;
+use super::kernel::tests::available;
+use super::kernel::{InstructionSet, forced};
+use super::unpack::unpack;
+use crate::matrix::PANEL;
+use crate::{
+    Activation, Attention, CacheLayout, CachePrecision, CachedPart, Context, Conv1d, Convolving,
+    Linear, Padding, Precision, Store, Threads, View, Workspace,
+};
+use common::{matrix, memory, random, relative_l2, vector};
+
+/// Runs `work` with each instruction set on one thread, and compares it with the portable result.
+fn agree(what: &str, tolerance: f64, work: impl Fn(&Context<'_>) -> Vec<f32>) {
+    let run = |set: InstructionSet| {
+        forced::with(set, || {
+            let (memory, cpu) = (memory(), Cpu::new(Threads::new(1)));
+            let workspace = Workspace::pooled(&memory, "test");
+            work(&Context::new(&workspace, &cpu))
+        })
+    };
+    let expected = run(InstructionSet::Portable);
+    assert!(expected.iter().all(|value| value.is_finite()), "{what}");
+    for set in available() {
+        let difference = relative_l2(&run(set), &expected);
+        assert!(
+            difference <= tolerance,
+            "{what} on {}: {difference:.1e} from the portable result",
+            set.name()
+        );
+    }
+}
+
+#[test]
+fn convolutions_at_points_agree() {
+    let (time, inputs, outputs) = (150, 48, 40);
+    for (kernel, dilation) in [(3, 1), (3, 3), (7, 1), (7, 5), (11, 1), (11, 3), (12, 2)] {
+        let layer = Conv1d {
+            weight: matrix(
+                outputs,
+                kernel * inputs,
+                &random(1, outputs * kernel * inputs),
+                Precision::F32,
+            ),
+            bias: Some(vector(&random(2, outputs))),
+            kernel,
+            stride: 1,
+            dilation,
+            padding: Padding {
+                left: (kernel - 1) * dilation,
+                right: 0,
+            },
+        };
+        let alpha = vector(&vec![1.5; inputs]);
+        let (x, before) = (random(3, time * inputs), random(4, time * outputs));
+        agree(&format!("{kernel} taps"), 2e-5, |ctx| {
+            let mut out = ctx.upload(&[time, outputs], &before);
+            let options = Convolving {
+                snake: Some(&alpha),
+                store: Store::Add,
+                ..Convolving::default()
+            };
+            ctx.conv1d_into(View::new(&x, time, inputs), &layer, &options, &mut out);
+            out.data().to_vec()
+        });
+    }
+}
+
+#[test]
+fn products_agree_at_every_precision() {
+    let (inputs, outputs) = (200, 72);
+    for precision in Precision::ALL {
+        let layer = Linear {
+            weight: matrix(outputs, inputs, &random(5, outputs * inputs), precision),
+            bias: Some(vector(&random(6, outputs))),
+        };
+        // Rows in 16-bit integers are rounded to one part in 65,024 of their largest value.
+        let tolerance = match precision {
+            Precision::F32 | Precision::F16 => 1e-6,
+            Precision::Int8 | Precision::Q4 => 4e-5,
+        };
+        for rows in [1, 3, 8, 30] {
+            let x = random(7, rows * inputs);
+            agree(&format!("{rows} rows by {precision}"), tolerance, |ctx| {
+                let x = View::new(&x, rows, inputs);
+                ctx.linear_activated(x, &layer, Activation::Silu)
+                    .data()
+                    .to_vec()
+            });
+        }
+    }
+}
+
+#[test]
+fn unpacked_weights_agree_to_the_bit() {
+    let (outputs, inputs) = (50, 100);
+    for precision in Precision::ALL {
+        let weight = matrix(outputs, inputs, &random(8, outputs * inputs), precision);
+        for (panel, first, depth) in [(0, 0, 100), (0, 32, 40), (1, 64, 36)] {
+            let width = PANEL.min(outputs.next_multiple_of(16) - panel * PANEL);
+            let unpacked = |set| {
+                let mut out = vec![0.0; depth * width];
+                unpack(set, &weight, panel, first, depth, &mut out);
+                out
+            };
+            let expected = unpacked(InstructionSet::Portable);
+            for set in available() {
+                assert_eq!(unpacked(set), expected, "{precision} on {}", set.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_over_a_cached_past_agrees() {
+    for (heads, size) in [(3, 64), (5, 12)] {
+        let columns = heads * size;
+        for precision in [
+            CachePrecision::F32,
+            CachePrecision::F16,
+            CachePrecision::Int8,
+        ] {
+            let layout = CacheLayout {
+                heads,
+                size,
+                precision,
+            };
+            let stored = |seed: u64, positions: usize| {
+                let mut bytes = vec![0; positions * layout.row_bytes()];
+                let rows = random(seed, positions * columns);
+                for (row, out) in
+                    (rows.chunks_exact(columns)).zip(bytes.chunks_exact_mut(layout.row_bytes()))
+                {
+                    precision.encode(row, heads, out);
+                }
+                bytes
+            };
+            let parts: Vec<[Vec<u8>; 2]> = [40, 7]
+                .map(|positions| [stored(9, positions), stored(10, positions)])
+                .into();
+            let parts: Vec<CachedPart<'_>> = (parts.iter().zip([40, 7]))
+                .map(|([keys, values], positions)| CachedPart {
+                    keys,
+                    values,
+                    positions,
+                })
+                .collect();
+            let q = random(11, 2 * columns);
+            agree(&format!("{heads} heads of {size}"), 1e-6, |ctx| {
+                let q = View::new(&q, 2, columns);
+                let sequences: [&[CachedPart<'_>]; 2] = [&parts, &parts[..1]];
+                ctx.attention_cached(q, &sequences, layout, 0.2)
+                    .data()
+                    .to_vec()
+            });
+        }
+    }
+}
+
+#[test]
+fn attention_and_norms_agree() {
+    let (time, heads, size) = (70, 4, 24);
+    let columns = heads * size;
+    let [q, k, v] = [12, 13, 14].map(|seed| random(seed, time * columns));
+    agree("attention", 1e-6, |ctx| {
+        let [q, k, v] = [&q, &k, &v].map(|x| View::new(x, time, columns));
+        let options = Attention {
+            heads,
+            scale: 0.2,
+            causal: true,
+            relative: None,
+        };
+        ctx.attention(q, k, v, &options).data().to_vec()
+    });
+    for activation in [
+        Activation::Elu,
+        Activation::GeluErf,
+        Activation::GeluTanh,
+        Activation::Mish,
+        Activation::Tanh,
+        Activation::Exp,
+    ] {
+        agree(&format!("{activation:?}"), 1e-6, |ctx| {
+            let mut x = ctx.upload(&[time, columns], &q);
+            ctx.activate(&mut x, activation);
+            x.data().to_vec()
+        });
+    }
+}

@@ -149,8 +149,7 @@ pub(crate) fn attention(
                 false => keys,
             };
             row[visible..].fill(f32::NEG_INFINITY);
-            factors[index] = maths::exponentials(row) / WEIGHT_MAX;
-            split_weights(row);
+            factors[index] = weigh(row);
         }
         for first in (0..rows.len()).step_by(MIX_ROWS) {
             let count = MIX_ROWS.min(rows.len() - first);
@@ -196,8 +195,8 @@ fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut 
     let (key_scales, rest) = rest.split_at_mut(layout.keys);
     let (values, rest) = rest.split_at_mut(layout.wide * layout.key_quads);
     let (value_scales, rest) = rest.split_at_mut(layout.wide);
-    let (centred, rounded) = rest.split_at_mut(layout.wide);
-    let centred = &mut centred[..layout.size];
+    let (inverses, rounded) = rest.split_at_mut(layout.wide);
+    let centred = &mut inverses[..layout.size];
 
     // The mean waits among the values' scales.
     let mean = &mut value_scales[..layout.size];
@@ -229,26 +228,29 @@ fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut 
     let levels: &mut [u32] = bytemuck::cast_slice_mut(values);
     levels.fill(0);
     maths::scale(value_scales, 1.0 / 127.0);
+    // The row to work with is free now.
+    for (inverse, &scale) in inverses.iter_mut().zip(&*value_scales) {
+        *inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    }
     for row in 0..count {
         let place = row / 4 * NARROW_PANEL;
         let shift = row % 4 * 8;
         let panels = v
             .row(row)
             .chunks(NARROW_PANEL)
-            .zip(value_scales.chunks(NARROW_PANEL));
-        for (panel, (values, scales)) in panels.enumerate() {
+            .zip(inverses.chunks(NARROW_PANEL));
+        for (panel, (values, inverses)) in panels.enumerate() {
             let words =
                 &mut levels[panel * layout.key_quads * NARROW_PANEL + place..][..NARROW_PANEL];
-            put_levels(values, scales, shift as u32, words);
+            put_levels(values, inverses, shift as u32, words);
         }
     }
 }
 
 vectorised! {
     /// Rounds values to signed bytes and puts them at a place within words.
-    fn put_levels(values: &[f32], scales: &[f32], shift: u32, words: &mut [u32]) {
-        for ((word, &value), &scale) in words.iter_mut().zip(values).zip(scales) {
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    fn put_levels(values: &[f32], inverses: &[f32], shift: u32, words: &mut [u32]) {
+        for ((word, &value), &inverse) in words.iter_mut().zip(values).zip(inverses) {
             let level = (value * inverse).round_ties_even() as i32;
             *word |= (level as u32 & 255) << shift;
         }
@@ -284,14 +286,16 @@ fn score(rounded: &[f32], count: usize, head: &Head<'_>, layout: Layout, scores:
     }
 }
 
-/// Weights from 0 to 1 to 16 bits, in place: in the first half of the row the high bytes of four, then the low ones of the same, and so on.
-fn split_weights(row: &mut [f32]) {
+/// Softmax of a row of scores, in place, as levels of 16 bits: in the first half of the row the high bytes of four, then the low ones of the
+/// same, and so on. Returns what levels are still to be multiplied by; a row of −∞ alone becomes zeros.
+fn weigh(row: &mut [f32]) -> f32 {
     assert!(row.len().is_multiple_of(NARROW_PANEL) && integer::available());
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instructions are there; the row is whole vectors.
-    unsafe {
-        x86::split_weights(row);
-    }
+    let total = unsafe { x86::weigh(row) };
+    #[cfg(not(target_arch = "x86_64"))]
+    let total = 0.0;
+    if total > 0.0 { 1.0 / total } else { 0.0 }
 }
 
 /// Means of values by weights, `factors` applied, of channels `first..first + 32` (or 16 at the end).
@@ -319,22 +323,52 @@ fn mix(
 mod x86 {
     use super::{MIX_ROWS, PANEL, WEIGHT_MAX};
     use std::arch::x86_64::{
-        _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm512_cvtepi32_epi8,
-        _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
-        _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_ps,
+        _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm512_add_epi32,
+        _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps,
+        _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps,
+        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_srli_epi32,
+        _mm512_storeu_ps, _mm512_sub_ps,
     };
+
+    /// 2ˣ for x within ±½, times the largest level: the polynomial of fourth degree that is nowhere more than 3e-6 away.
+    const POWERS: [f32; 5] = [
+        WEIGHT_MAX,
+        WEIGHT_MAX * 0.693_124_2,
+        WEIGHT_MAX * 0.240_241,
+        WEIGHT_MAX * 0.055_906_43,
+        WEIGHT_MAX * 0.009_582_85,
+    ];
+    /// Below this power of two a level is zero.
+    const POWER_MIN: f32 = -40.0;
 
     /// # Safety
     /// The row must be whole vectors of 16.
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) unsafe fn split_weights(row: &mut [f32]) {
+    pub(super) unsafe fn weigh(row: &mut [f32]) -> f32 {
         let start = row.as_mut_ptr();
+        let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
+        for first in (0..row.len()).step_by(16) {
+            // SAFETY: 16 values lie at `first`. The second operand is taken where the first is not a number.
+            largest = unsafe { _mm512_max_ps(_mm512_loadu_ps(start.add(first)), largest) };
+        }
+        let largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+        let scale = _mm512_set1_ps(std::f32::consts::LOG2_E);
+        let mut total = _mm512_setzero_si512();
         for first in (0..row.len()).step_by(16) {
             // SAFETY: 16 values lie at `first`; what is written lies before what is still to be read.
             unsafe {
-                let values = _mm512_loadu_ps(start.add(first));
-                let levels = _mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(WEIGHT_MAX)));
+                let below = _mm512_sub_ps(_mm512_loadu_ps(start.add(first)), largest);
+                // Here too, so that what is no number weighs nothing.
+                let power = _mm512_max_ps(_mm512_mul_ps(below, scale), _mm512_set1_ps(POWER_MIN));
+                let whole = _mm512_roundscale_ps::<0>(power);
+                let part = _mm512_sub_ps(power, whole);
+                let mut value = _mm512_set1_ps(POWERS[4]);
+                for &coefficient in POWERS[..4].iter().rev() {
+                    value = _mm512_fmadd_ps(value, part, _mm512_set1_ps(coefficient));
+                }
+                let levels = _mm512_cvtps_epi32(_mm512_scalef_ps(value, whole));
+                total = _mm512_add_epi32(total, levels);
                 let upper = _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(levels));
                 let lower = _mm512_cvtepi32_epi8(levels);
                 let place = start.add(first / 2);
@@ -342,6 +376,8 @@ mod x86 {
                 _mm_storeu_si128(place.add(4).cast(), _mm_unpackhi_epi32(upper, lower));
             }
         }
+        // No lane's total reaches 2³¹: its keys are at most a sixteenth of all.
+        _mm512_reduce_add_ps(_mm512_cvtepi32_ps(total))
     }
 
     /// # Safety

@@ -234,16 +234,18 @@ mod x86 {
         let (bytes, groups) = out.split_at_mut(layout.inputs / 4);
         for group in 0..layout.groups() {
             let places = group * GROUP_INPUTS..((group + 1) * GROUP_INPUTS).min(layout.inputs);
+            let mut values = [_mm512_setzero_ps(); GROUP_INPUTS / 16];
             let mut largest = _mm512_setzero_ps();
-            for first in places.clone().step_by(16) {
+            for (values, first) in values.iter_mut().zip(places.clone().step_by(16)) {
+                *values = part(first);
                 // The second operand is taken where the first is not a number.
-                largest = _mm512_max_ps(_mm512_abs_ps(part(first)), largest);
+                largest = _mm512_max_ps(_mm512_abs_ps(*values), largest);
             }
             let scale = _mm512_reduce_max_ps(largest) / LEVEL_MAX;
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             let mut total = _mm512_setzero_si512();
-            for first in places.step_by(16) {
-                let scaled = _mm512_mul_ps(part(first), _mm512_set1_ps(inverse));
+            for (&values, first) in values.iter().zip(places.step_by(16)) {
+                let scaled = _mm512_mul_ps(values, _mm512_set1_ps(inverse));
                 // Not a number becomes 0, as no weight can turn it into one.
                 let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(scaled, scaled);
                 let levels = _mm512_maskz_cvtps_epi32(number, scaled);

@@ -232,27 +232,31 @@ fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut 
     for (inverse, &scale) in inverses.iter_mut().zip(&*value_scales) {
         *inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     }
-    for row in 0..count {
-        let place = row / 4 * NARROW_PANEL;
-        let shift = row % 4 * 8;
-        let panels = v
-            .row(row)
-            .chunks(NARROW_PANEL)
-            .zip(inverses.chunks(NARROW_PANEL));
-        for (panel, (values, inverses)) in panels.enumerate() {
-            let words =
-                &mut levels[panel * layout.key_quads * NARROW_PANEL + place..][..NARROW_PANEL];
-            put_levels(values, inverses, shift as u32, words);
-        }
+    for quad in 0..count.div_ceil(4) {
+        let rows = [0, 1, 2, 3].map(|row| match 4 * quad + row {
+            row if row < count => v.row(row),
+            _ => &NO_VALUES[..layout.size],
+        });
+        put_levels(rows, inverses, quad, layout.key_quads, levels);
     }
 }
 
+/// In place of keys that fill up the last four.
+const NO_VALUES: [f32; GROUP_INPUTS] = [0.0; GROUP_INPUTS];
+
 vectorised! {
-    /// Rounds values to signed bytes and puts them at a place within words.
-    fn put_levels(values: &[f32], inverses: &[f32], shift: u32, words: &mut [u32]) {
-        for ((word, &value), &inverse) in words.iter_mut().zip(values).zip(inverses) {
-            let level = (value * inverse).round_ties_even() as i32;
-            *word |= (level as u32 & 255) << shift;
+    /// Rounds the values of four keys to signed bytes, and puts those of a channel side by side.
+    fn put_levels(rows: [&[f32]; 4], inverses: &[f32], quad: usize, quads: usize, levels: &mut [u32]) {
+        for (panel, inverses) in inverses.chunks_exact(NARROW_PANEL).enumerate() {
+            let first = panel * NARROW_PANEL;
+            let words = &mut levels[(panel * quads + quad) * NARROW_PANEL..][..NARROW_PANEL];
+            for (place, row) in rows.iter().enumerate() {
+                let values = &row[first..row.len().min(first + NARROW_PANEL)];
+                for ((word, &value), &inverse) in words.iter_mut().zip(values).zip(inverses) {
+                    let level = (value * inverse).round_ties_even() as i32;
+                    *word |= (level as u32 & 255) << (8 * place);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 """Times the reference's streaming and the engine's in one run, and prints the ratio of their real-time factors.
 
-    streaming.py [base|turbo|nano] [--precision int8] [--binary PATH] [--threads 2] [--audio-seconds 12]
+    streaming.py [base|turbo|nano] [--precision int8] [--binary PATH] [--threads 2] [--audio-seconds 40]
 
 `chatterbox-streaming`'s `generate_stream` makes 25 speech tokens with T3, then runs the whole of S3Gen and the vocoder over the voice's
 prompt, 50 tokens of context and the 25 new ones, and keeps the sound of the new ones: a second. One such chunk in the middle of an utterance is
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--binary", default="sottovoce")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--audio-seconds", type=float, default=12.0)
+    parser.add_argument("--audio-seconds", type=float, default=40.0)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     ours = engine(arguments)

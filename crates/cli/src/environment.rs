@@ -35,6 +35,12 @@ pub fn allocator_options() -> Option<(&'static str, String)> {
     (VARIABLES.into_iter()).find_map(|name| Some((name, text(name)?)))
 }
 
+/// The first of these variables that is set, or "default".
+pub fn origin(variables: &[&'static str]) -> &'static str {
+    let set = |name: &&&'static str| variable(name).is_some();
+    variables.iter().find(set).copied().unwrap_or("default")
+}
+
 fn home() -> PathBuf {
     path("HOME")
         .or_else(|| path("USERPROFILE"))

@@ -49,7 +49,8 @@ pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident
 pub use report::{ActionCount, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
     CHUNK_SIZE, CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source,
-    StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_variant,
+    StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_cache_precision,
+    parse_variant,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};

@@ -11,8 +11,8 @@ use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
 use sottovoce_memory::stats::Bytes;
-use sottovoce_tensor::Precision;
 use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{CachePrecision, Precision};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ pub(crate) fn choose(
     let watermark = (options.watermark.as_deref())
         .map(|path| WatermarkPlan::of(weights, path, cpu))
         .transpose()?;
-    let attempt = |precision: Precision| -> Result<(Choice, bool), Error> {
+    let attempt = |precision: Precision, cache: CachePrecision| -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
         let mut streams = options.streams_max.max(1);
         loop {
@@ -153,13 +153,7 @@ pub(crate) fn choose(
                 options.chunk_tokens_max,
                 options.context_tokens_max,
             );
-            let (mut plan, recordings) = reckon(
-                weights,
-                precision,
-                options.key_value_precision,
-                &extent,
-                cpu,
-            )?;
+            let (mut plan, recordings) = reckon(weights, precision, cache, &extent, cpu)?;
             if let Some(watermark) = &watermark {
                 plan.weights_bytes += watermark.weights_bytes;
                 plan.workspace_bytes += watermark.workspace_bytes;
@@ -186,7 +180,7 @@ pub(crate) fn choose(
     };
     let mut last = None;
     for &precision in precisions {
-        let (choice, fits) = attempt(precision)?;
+        let (choice, fits) = attempt(precision, options.key_value_precision)?;
         if fits {
             return Ok(Choice {
                 watermark,
@@ -202,15 +196,25 @@ pub(crate) fn choose(
     let smaller = ALL
         .into_iter()
         .filter(|precision| !precisions.contains(precision));
-    let hint = smaller
-        .filter_map(|precision| attempt(precision).ok())
-        .find(|(_, fits)| *fits);
+    let cache = options.key_value_precision;
+    // Other weights first, then the same and others with shorter keys and values.
+    let others = (smaller.map(|precision| (precision, cache)))
+        .chain(ALL.map(|precision| (precision, CachePrecision::Int8)));
+    let hint = others
+        .filter_map(|(precision, cache)| Some((attempt(precision, cache).ok()?, cache)))
+        .find(|((_, fits), _)| *fits);
     let hint = match hint {
-        Some((choice, _)) => format!(
-            "--precision {} fits, with {} at a time",
-            choice.precision,
-            streams_text(choice.plan.streams_fit)
-        ),
+        Some(((choice, _), used)) => {
+            let with_cache = match used == cache {
+                true => "",
+                false => " --cache-precision int8",
+            };
+            format!(
+                "--precision {}{with_cache} fits, with {} at a time",
+                choice.precision,
+                streams_text(choice.plan.streams_fit)
+            )
+        }
         None => format!("give at least {} bytes", plan.total_bytes(1)),
     };
     Err(Error::Budget {

@@ -30,6 +30,20 @@ pub fn parse_variant(text: &str) -> Result<Variant, Error> {
     }
 }
 
+/// Reads how T3's keys and values are kept.
+pub fn parse_cache_precision(text: &str) -> Result<CachePrecision, Error> {
+    match text {
+        "f32" => Ok(CachePrecision::F32),
+        "f16" => Ok(CachePrecision::F16),
+        "int8" => Ok(CachePrecision::Int8),
+        _ => Err(Error::option(
+            "cache_precision",
+            text,
+            "use f32, f16 or int8",
+        )),
+    }
+}
+
 /// Where a model's weights come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {

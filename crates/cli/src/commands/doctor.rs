@@ -4,10 +4,10 @@ use super::Outcome;
 use crate::environment;
 use crate::output::print::output;
 use crate::output::size::{fit_text, mebibytes, parse_bytes};
-use serde_json::{Value, json};
-use sottovoce::doctor::{self, Fit};
-use sottovoce::hub::OFFICIAL_MODELS;
-use sottovoce::{Source, Variant};
+use serde_json::json;
+use sottovoce::doctor::{self, Fit, Machine};
+use sottovoce::hub::{HubSettings, OFFICIAL_MODELS};
+use sottovoce::{EngineOptions, Profile, Source, Variant};
 use sottovoce_memory::PoolConfiguration;
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +24,9 @@ pub struct Arguments {
     /// Say what fits this much memory, in place of what is free.
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
     memory: Option<u64>,
+    /// Say what this profile means here.
+    #[arg(long, value_name = "PROFILE")]
+    profile: Option<Profile>,
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -34,7 +37,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let budget = arguments.memory.or(machine.budget_max_bytes());
     let hub = environment::hub_settings();
     let fits = what_fits(budget);
-    let listed: Vec<Value> = (fits.iter())
+    let listed: Vec<_> = (fits.iter())
         .map(|(model, fit)| {
             json!({
                 "model": model,
@@ -51,7 +54,24 @@ pub fn run(arguments: Arguments) -> Outcome {
         None => ("default", String::new()),
     };
     let refused = PoolConfiguration::parse(&options).err();
+    let shown_budget = shown(budget);
+    let mut values = vec![
+        Value::new(
+            "budget",
+            shown_budget.clone(),
+            budget_origin(&arguments, &machine),
+        ),
+        Value::new(
+            "allocator",
+            allocator_text(&options, refused.as_ref()),
+            origin,
+        ),
+    ];
+    values.extend(profile_values(&arguments));
+    values.extend(engine_values(&machine));
+    values.extend(environment_values(&hub));
     let settings = json!({
+        "values": values.iter().map(Value::json).collect::<Vec<_>>(),
         "allocator": {
             "options": options,
             "origin": origin,
@@ -76,7 +96,6 @@ pub fn run(arguments: Arguments) -> Outcome {
         machine.cores,
         machine.instruction_sets.join(" ")
     )?;
-    let shown = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
     writeln!(
         out,
         "memory        {} in all, {} free",
@@ -98,17 +117,6 @@ pub fn run(arguments: Arguments) -> Outcome {
             device.driver_version % 1000 / 10
         )?;
     }
-    writeln!(
-        out,
-        "voices        {}",
-        environment::voices_folder().display()
-    )?;
-    writeln!(
-        out,
-        "hub cache     {}{}",
-        hub.cache.display(),
-        if hub.offline { " (offline)" } else { "" }
-    )?;
     for model in &OFFICIAL_MODELS {
         let folder = model.cached(&hub);
         writeln!(
@@ -121,20 +129,18 @@ pub fn run(arguments: Arguments) -> Outcome {
             )
         )?;
     }
-    match (origin, &refused) {
-        ("default", _) => writeln!(out, "allocator     PyTorch's defaults (default)")?,
-        (variable, None) => writeln!(out, "allocator     {options} ({variable})")?,
-        (variable, Some(error)) => {
-            writeln!(
-                out,
-                "allocator     {options} ({variable}), refused: {error}"
-            )?;
-        }
+    for Value {
+        name,
+        value,
+        origin,
+    } in &values
+    {
+        writeln!(out, "{name:<22} {value} ({origin})")?;
     }
     for note in &machine.notes {
         writeln!(out, "note          {note}")?;
     }
-    writeln!(out, "fits in {}:", shown(budget))?;
+    writeln!(out, "fits in {shown_budget}:")?;
     for (model, fit) in &fits {
         writeln!(out, "  {model:<6} {}", fit_text(fit))?;
     }
@@ -156,4 +162,108 @@ fn what_fits(budget: Option<u64>) -> Vec<(&'static str, Fit)> {
                 .map(|fit| (*name, fit))
         })
         .collect()
+}
+
+/// A configured value and where it comes from: an option, a variable, a profile, the machine, or the program's own default.
+struct Value {
+    name: &'static str,
+    value: String,
+    origin: &'static str,
+}
+
+impl Value {
+    fn new(name: &'static str, value: impl ToString, origin: &'static str) -> Value {
+        Value {
+            name,
+            value: value.to_string(),
+            origin,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "name": self.name, "value": self.value, "origin": self.origin })
+    }
+}
+
+fn shown(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "unknown".to_owned(), mebibytes)
+}
+
+fn budget_origin(arguments: &Arguments, machine: &Machine) -> &'static str {
+    let free = machine.memory_available_bytes;
+    match (arguments.memory, machine.memory_limit_bytes) {
+        (Some(_), _) => "--memory",
+        (None, Some(limit)) if free.is_none_or(|free| limit < free) => "the control group's limit",
+        (None, _) => "what is free",
+    }
+}
+
+fn allocator_text(options: &str, refused: Option<&impl ToString>) -> String {
+    match refused {
+        Some(error) => format!("{options}, refused: {}", error.to_string()),
+        None if options.is_empty() => "PyTorch's defaults".to_owned(),
+        None => options.to_owned(),
+    }
+}
+
+/// What the profile says within the budget that was given; without one an engine knows of none.
+fn profile_values(arguments: &Arguments) -> Vec<Value> {
+    let (profile, origin) = match arguments.profile {
+        Some(profile) => (profile, "--profile"),
+        None => (EngineOptions::default().profile, "default"),
+    };
+    let settings = profile.settings(arguments.memory);
+    let interval = settings.cache_interval.map_or_else(
+        || "never".to_owned(),
+        |interval| format!("every {interval} chunks"),
+    );
+    vec![
+        Value::new("profile", format!("{profile:?}").to_lowercase(), origin),
+        Value::new("cache interval", interval, "profile"),
+        Value::new("drops caches", settings.collect, "profile"),
+        Value::new(
+            "fragmentation",
+            format!("at most {:.0} %", settings.fragmentation_threshold * 100.0),
+            "profile",
+        ),
+        Value::new(
+            "worthwhile",
+            mebibytes(settings.worthwhile_bytes),
+            "profile",
+        ),
+    ]
+}
+
+/// What an engine takes where nothing else is asked for.
+fn engine_values(machine: &Machine) -> Vec<Value> {
+    let options = EngineOptions::default();
+    let cache = format!("{:?}", options.key_value_precision).to_lowercase();
+    vec![
+        Value::new("precision", options.precision, "default"),
+        Value::new("keys and values", cache, "default"),
+        Value::new("threads", machine.cores, "the machine's cores"),
+        Value::new("streams", options.streams_max, "default"),
+        Value::new("waiting", options.waiting_max, "default"),
+    ]
+}
+
+fn environment_values(hub: &HubSettings) -> Vec<Value> {
+    let origin = environment::origin;
+    let voices = environment::voices_folder();
+    let token = if hub.token.is_some() { "set" } else { "none" };
+    vec![
+        Value::new(
+            "voices",
+            voices.display(),
+            origin(&["SOTTOVOCE_VOICES", "XDG_DATA_HOME"]),
+        ),
+        Value::new(
+            "hub cache",
+            hub.cache.display(),
+            origin(&["HF_HUB_CACHE", "HF_HOME"]),
+        ),
+        Value::new("hub endpoint", &hub.endpoint, origin(&["HF_ENDPOINT"])),
+        Value::new("hub offline", hub.offline, origin(&["HF_HUB_OFFLINE"])),
+        Value::new("hub token", token, origin(&["HF_TOKEN"])),
+    ]
 }

@@ -4,7 +4,9 @@ use super::Outcome;
 use crate::output::print::{note, output};
 use crate::output::size::parse_bytes;
 use crate::source::model_source;
-use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
+use sottovoce::{
+    CachePrecision, EngineOptions, PrecisionChoice, Profile, Source, parse_cache_precision,
+};
 use sottovoce_server::{App, Limits, ServerOptions, openapi_document, serve};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -43,6 +45,9 @@ pub struct Arguments {
     /// How weights are kept: auto, f32, f16, int8, q4.
     #[arg(long, default_value = "auto")]
     precision: PrecisionChoice,
+    /// How T3's keys and values are kept: f32, f16, int8; with int8 a stream takes half of what it takes with f16.
+    #[arg(long, default_value = "f16", value_parser = parse_cache_precision)]
+    cache_precision: CachePrecision,
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
@@ -179,6 +184,7 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
         engine: EngineOptions {
             memory: arguments.memory,
             precision: arguments.precision,
+            key_value_precision: arguments.cache_precision,
             profile: arguments.profile,
             threads: arguments.threads,
             streams_max: arguments.streams,

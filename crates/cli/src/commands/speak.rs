@@ -10,7 +10,8 @@ use crate::output::size::parse_bytes;
 use crate::source::{model_source, voice_source};
 use sottovoce::sink::{AudioFormat, Encoder, FileSink};
 use sottovoce::{
-    Chunk, ChunkMetrics, Engine, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE,
+    CachePrecision, Chunk, ChunkMetrics, Engine, EngineOptions, PrecisionChoice, Profile,
+    SAMPLE_RATE, parse_cache_precision,
 };
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -60,6 +61,9 @@ pub struct Arguments {
     /// How weights are kept: auto, f32, f16, int8, q4.
     #[arg(long, default_value = "auto")]
     precision: PrecisionChoice,
+    /// How T3's keys and values are kept: f32, f16, int8; with int8 a stream takes half of what it takes with f16.
+    #[arg(long, default_value = "f16", value_parser = parse_cache_precision)]
+    cache_precision: CachePrecision,
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
@@ -86,6 +90,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         context_tokens_max: spoken.context_window,
         memory: arguments.memory,
         precision: arguments.precision,
+        key_value_precision: arguments.cache_precision,
         profile: arguments.profile,
         threads: arguments.threads,
         streams_max: 1,
@@ -96,6 +101,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let engine = Engine::load(model_source(&arguments.model)?, options)?;
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let stream = engine.stream(&text, &voice, spoken)?;
+    drop(voice);
     // Only now: a file that is there already must not go for a text that cannot be spoken.
     let output = Output::open(&arguments)?;
     let canceller = stream.canceller();
@@ -103,6 +109,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let _ = ctrlc::set_handler(move || canceller.cancel());
     let progress = Progress::new(arguments.memory);
     let figures = Figures {
+        engine,
         file: arguments.stats,
         print: arguments.json,
     };
@@ -111,13 +118,16 @@ pub fn run(arguments: Arguments) -> Outcome {
 
 /// Where the figures of the run go besides the terminal.
 struct Figures {
+    engine: Engine,
     file: Option<PathBuf>,
     print: bool,
 }
 
 impl Figures {
     fn write(&self, metrics: &ChunkMetrics) -> Result<(), Box<dyn std::error::Error>> {
-        let json = serde_json::to_string_pretty(metrics)?;
+        let mut json = serde_json::to_value(metrics)?;
+        json["memory"] = serde_json::to_value(self.engine.memory_report())?;
+        let json = serde_json::to_string_pretty(&json)?;
         if let Some(path) = &self.file {
             std::fs::write(path, &json).map_err(|error| format!("{}: {error}", path.display()))?;
         }

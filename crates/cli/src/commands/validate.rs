@@ -16,6 +16,13 @@ Examples:
   sottovoce validate --synthetic nano --precision int8 --audio-minutes 1
   sottovoce validate --model ./models/nano-int8 --memory 512MiB";
 
+/// Runs with a fault, as many as there are driver calls.
+const FAULTS_MAX: usize = 1000;
+/// A model of full size takes seconds to load, and each run loads it.
+const FAULTS_MAX_LARGE: usize = 3;
+/// Random weights speak to the limit: a second is enough.
+const RANDOM_SENTENCE_TOKENS: usize = 25;
+
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -52,10 +59,10 @@ pub struct Arguments {
     /// Streams for which the budget is made.
     #[arg(long, default_value_t = 8)]
     streams_in_budget: usize,
-    /// Driver calls that fail in turn, at most.
-    #[arg(long, default_value_t = 1000)]
-    faults_max: usize,
-    /// Most speech tokens of a sentence.
+    /// Runs with a failing driver call for each kind of fault and device, at most [default: 1000; 3 for models other than pico].
+    #[arg(long)]
+    faults_max: Option<usize>,
+    /// Most speech tokens of a sentence, 25 a second [default: the model's own limit; 25 with random weights, which end no sentence].
     #[arg(long)]
     sentence_tokens_max: Option<usize>,
     /// One JSON object instead of a table.
@@ -67,6 +74,12 @@ pub fn run(arguments: Arguments) -> Outcome {
     if !(arguments.audio_minutes > 0.0 && arguments.audio_minutes <= 100_000.0) {
         return Err("--audio-minutes must be above 0 and at most 100000".into());
     }
+    let random = arguments.synthetic.is_some();
+    let faults_max = match arguments.faults_max {
+        Some(most) => most.max(1),
+        None if !random && arguments.model == "pico" => FAULTS_MAX,
+        None => FAULTS_MAX_LARGE,
+    };
     let options = ValidateOptions {
         source: match arguments.synthetic {
             Some(variant) => Source::Synthetic(variant),
@@ -84,8 +97,9 @@ pub fn run(arguments: Arguments) -> Outcome {
         switches: arguments.switches.max(1),
         streams: arguments.streams.max(1),
         streams_in_budget: arguments.streams_in_budget.max(1),
-        faults_max: arguments.faults_max.max(1),
-        sentence_tokens_max: arguments.sentence_tokens_max,
+        faults_max,
+        sentence_tokens_max: (arguments.sentence_tokens_max)
+            .or(random.then_some(RANDOM_SENTENCE_TOKENS)),
     };
     let report = validate(&options, &mut |step| note!("{step}"))?;
     let mut out = output();

@@ -3,6 +3,7 @@
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::settings::StreamOptions;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 
@@ -29,6 +30,19 @@ pub struct VoicesReport {
 
 /// A voice may take this much.
 const VOICE_BYTES_MAX: u64 = 1_000_000;
+
+/// Where sentences are kept short, a switch takes no more than the first chunk.
+const BRIEF_TOKENS: usize = 10;
+
+fn brief(options: &ValidateOptions, seed: u64) -> StreamOptions {
+    let options = stream_options(options, seed);
+    StreamOptions {
+        sentence_tokens_max: options
+            .sentence_tokens_max
+            .map(|most| most.min(BRIEF_TOKENS)),
+        ..options
+    }
+}
 
 pub(super) fn run(
     options: &ValidateOptions,
@@ -57,7 +71,7 @@ pub(super) fn run(
             &engine,
             voice,
             "Next, please.",
-            stream_options(options, switch as u64),
+            brief(options, switch as u64),
             |_| {},
         )?;
         if switch + 1 == options.voices.min(options.switches) {

@@ -89,6 +89,9 @@ impl Vocoder {
         let keep_from = known.saturating_sub(REACH_FRAMES);
         state.mel.drain(..keep_from * state.bands);
         state.source_samples.drain(..keep_from * per_frame);
+        // What a chunk needed beside is ten times what is carried on.
+        state.mel.shrink_to_fit();
+        state.source_samples.shrink_to_fit();
         state.emitted -= keep_from;
         out
     }

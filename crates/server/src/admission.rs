@@ -50,7 +50,7 @@ impl Admission {
         if before >= self.waiting_max {
             return Err(ServerError::TooMany {
                 reason: format!(
-                    "{} streams are under way and {before} requests wait, as many as may",
+                    "as many as may are under way ({}) and wait ({before})",
                     self.place_count
                 ),
                 retry_after: Duration::from_secs(2),

@@ -87,7 +87,7 @@ pub enum Error {
     },
     /// The budget cannot hold what was asked for.
     #[error(
-        "the budget of {} cannot hold it: {} are needed ({plan}){}",
+        "the budget of {} ({budget_bytes} bytes) cannot hold it: {} ({needed_bytes} bytes) are needed ({plan}){}",
         Bytes(*budget_bytes), Bytes(*needed_bytes), hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
     )]
     Budget {

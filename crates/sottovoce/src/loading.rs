@@ -197,8 +197,9 @@ pub(crate) fn choose(
         .into_iter()
         .filter(|precision| !precisions.contains(precision));
     let cache = options.key_value_precision;
-    // Other weights first, then the same and others with shorter keys and values.
+    // Other weights first, then the same ones and others with shorter keys and values.
     let others = (smaller.map(|precision| (precision, cache)))
+        .chain(precisions.iter().map(|&same| (same, CachePrecision::Int8)))
         .chain(ALL.map(|precision| (precision, CachePrecision::Int8)));
     let hint = others
         .filter_map(|(precision, cache)| Some((attempt(precision, cache).ok()?, cache)))

@@ -217,7 +217,7 @@ fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
     }
     let fit = streams.map_or_else(
         || "the model loads with the first request".to_owned(),
-        |streams| format!("{streams} streams fit"),
+        |streams| format!("streams that fit: {streams}"),
     );
     note!("listening on http://{address}; {fit}");
     if !address.ip().is_loopback() {

@@ -14,7 +14,11 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "kb" => 1e3,
         "mb" => 1e6,
         "gb" => 1e9,
-        unit => return Err(format!("unknown unit {unit:?}: use KiB, MiB or GiB")),
+        unit => {
+            return Err(format!(
+                "unknown unit {unit:?}: use KiB, MiB or GiB, or kB, MB or GB"
+            ));
+        }
     };
     let number: f64 = digits
         .trim()

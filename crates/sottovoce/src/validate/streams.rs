@@ -43,6 +43,11 @@ pub(super) fn run(
     let voice = alone_engine.voice(VoiceSource::Default)?;
     let mut alone = Vec::with_capacity(options.streams);
     for index in 0..options.streams {
+        progress(&format!(
+            "streams: {} of {} alone",
+            index + 1,
+            options.streams
+        ));
         alone.push(speak(
             &alone_engine,
             &voice,

@@ -1,7 +1,8 @@
 //! Operations on the CPU.
 //!
-//! Every product (linear layers, convolutions, attention) goes through [`gemm`], which splits outputs between threads and never a sum,
-//! in one fixed order of summation: a row's result depends on neither the number of threads nor the other rows.
+//! Products in floating point (linear layers, convolutions, attention) go through [`gemm`]; those with weights in integers through `integer`,
+//! where rows are rounded to 16 bits, or `bytes` and `attention_bytes`, where they are rounded to 8. All split outputs between threads and
+//! never a sum, in one fixed order of summation: a row's result depends on neither the number of threads nor the other rows.
 
 #[cfg(test)]
 mod agreement;

@@ -15,6 +15,8 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts at one file; each goes on where the one before broke off.
 const ATTEMPTS: u32 = 5;
+/// Addresses within the hub that one file may be sent on to.
+const REDIRECTS_MAX: usize = 5;
 const REVISION: &str = "main";
 
 /// Where the hub is and where its files are kept.
@@ -169,7 +171,10 @@ struct FileFacts {
     commit: String,
     tag: String,
     size: u64,
-    location: Option<String>,
+    /// Where the hub serves it.
+    url: String,
+    /// The store on another host that the hub names for it.
+    store: Option<String>,
 }
 
 impl<'a> Fetch<'a> {
@@ -216,52 +221,69 @@ impl<'a> Fetch<'a> {
     }
 
     fn facts(&self) -> Result<FileFacts, Error> {
-        let mut request = self.agent.head(&self.url);
-        if let Some(token) = &self.settings.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let response = request.call().map_err(|error| self.error(error))?;
-        let status = response.status();
-        if status.as_u16() == 401 || status.as_u16() == 403 {
-            return Err(self.error(format!(
-                "{status}: the hub asks for a token (HF_TOKEN) that may read it"
-            )));
-        }
-        if !status.is_success() && !status.is_redirection() {
-            return Err(self.error(format!("{status} from {}", self.url)));
-        }
-        let header = |name: &str| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
+        let mut url = self.url.clone();
+        let mut commit = None;
+        for _ in 0..REDIRECTS_MAX {
+            let mut request = self.agent.head(&url);
+            if let Some(token) = &self.settings.token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let response = request.call().map_err(|error| self.error(error))?;
+            let status = response.status();
+            if status.as_u16() == 401 || status.as_u16() == 403 {
+                return Err(self.error(format!(
+                    "{status}: the hub asks for a token (HF_TOKEN) that may read it"
+                )));
+            }
+            if !status.is_success() && !status.is_redirection() {
+                return Err(self.error(format!("{status} from {url}")));
+            }
+            let header = |name: &str| {
+                response
+                    .headers()
+                    .get(name)
+                    .and_then(|value| value.to_str().ok())
+                    .map(str::to_owned)
+            };
+            let says = header("x-repo-commit");
+            commit = says
+                .as_deref()
+                .and_then(safe_name)
                 .map(str::to_owned)
-        };
-        let commit = header("x-repo-commit")
-            .as_deref()
-            .and_then(safe_name)
-            .map(str::to_owned);
-        let tag = header("x-linked-etag").or_else(|| header("etag"));
-        let tag = tag
-            .as_deref()
-            .map(|tag| tag.trim_start_matches("W/").trim_matches('"'))
-            .and_then(safe_name)
-            .map(str::to_owned);
-        let size = header("x-linked-size")
-            .or_else(|| header("content-length"))
-            .and_then(|size| size.parse().ok());
-        match (commit, tag, size) {
-            (Some(commit), Some(tag), Some(size)) => Ok(FileFacts {
-                commit,
-                tag,
-                size,
-                location: header("location"),
-            }),
-            _ => Err(self.error(format!(
-                "{} did not say commit, tag and size: is it a hub?",
-                self.settings.endpoint
-            ))),
+                .or(commit);
+            let location = header("location").filter(|_| status.is_redirection());
+            // Within the hub a file only has another address, and the facts are there; another host is where large files are stored.
+            if let Some(path) = location.as_deref().filter(|place| place.starts_with('/')) {
+                url = format!("{}{path}", self.settings.endpoint.trim_end_matches('/'));
+                continue;
+            }
+            let tag = header("x-linked-etag").or_else(|| header("etag"));
+            let tag = tag
+                .as_deref()
+                .map(|tag| tag.trim_start_matches("W/").trim_matches('"'))
+                .and_then(safe_name)
+                .map(str::to_owned);
+            // A redirection's own length is that of its message.
+            let size = match &location {
+                Some(_) => header("x-linked-size"),
+                None => header("x-linked-size").or_else(|| header("content-length")),
+            };
+            let size = size.and_then(|size| size.parse().ok());
+            return match (commit, tag, size) {
+                (Some(commit), Some(tag), Some(size)) => Ok(FileFacts {
+                    commit,
+                    tag,
+                    size,
+                    url,
+                    store: location,
+                }),
+                _ => Err(self.error(format!(
+                    "{} did not say commit, tag and size: is it a hub?",
+                    self.settings.endpoint
+                ))),
+            };
         }
+        Err(self.error(format!("more than {REDIRECTS_MAX} redirections")))
     }
 
     fn fetch_blob(
@@ -300,17 +322,13 @@ impl<'a> Fetch<'a> {
         if there >= facts.size {
             return Ok(());
         }
-        let url = match &facts.location {
-            Some(location) if location.starts_with("http") => location.clone(),
-            Some(location) => format!("{}{location}", self.settings.endpoint.trim_end_matches('/')),
-            None => self.url.clone(),
-        };
+        let url = facts.store.as_ref().unwrap_or(&facts.url);
         // The token goes to the hub only, not to whatever store it redirects to.
         let mut request = self
             .agent
-            .get(&url)
+            .get(url)
             .header("range", format!("bytes={there}-"));
-        if let (Some(token), None) = (&self.settings.token, &facts.location) {
+        if let (Some(token), None) = (&self.settings.token, &facts.store) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let response = request.call().map_err(|error| self.error(error))?;
@@ -331,7 +349,12 @@ impl<'a> Fetch<'a> {
             .take(facts.size - there + 1);
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let count = body.read(&mut buffer).map_err(|error| self.error(error))?;
+            let count = (body.read(&mut buffer)).map_err(|error| {
+                self.error(format!(
+                    "broke off after {there} of {} bytes: {error}",
+                    facts.size
+                ))
+            })?;
             if count == 0 {
                 break;
             }

@@ -1,0 +1,42 @@
+//! `bench flow` from the outside, on the program's own voice.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn bench_flow(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sottovoce"))
+        .args(["bench", "flow", "--tokens", "40"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn each_choice_of_the_flow_is_tried_and_less_of_it_is_further_from_the_whole() {
+    let output = bench_flow(&["--chunk-sizes", "40,10", "--flow-steps", "2,1", "--json"]);
+    assert!(output.status.success());
+    let figures: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let difference = |chunk: u64, steps: u64| {
+        let of = |figures: &&Value| {
+            figures["choice"]["chunk_size"] == chunk && figures["choice"]["flow_steps"] == steps
+        };
+        figures.iter().find(of).unwrap()["difference"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(
+        difference(40, 2) < 0.03,
+        "the whole in 8 bits is nearly the whole: {}",
+        difference(40, 2)
+    );
+    assert!(difference(40, 1) > difference(40, 2), "one step is rougher");
+    assert!(difference(10, 2) > difference(40, 2), "so are small chunks");
+}
+
+#[test]
+fn a_choice_out_of_range_is_refused_by_name() {
+    let output = bench_flow(&["--chunk-sizes", "0"]);
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("--chunk-sizes"), "{message}");
+}

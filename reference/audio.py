@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-RATES = {"vorbis.ogg": 44100, "opus.ogg": 48000, "stereo.flac": 44100, "mpeg.mp3": 22050}
+RATES = {"vorbis.ogg": 44100, "opus.ogg": 48000, "stereo.flac": 44100, "mpeg.mp3": 22050, "ima.wav": 16000, "microsoft.wav": 16000}
 KINDS = {
     "vorbis.ogg": ("OGG", "VORBIS"),
     "opus.ogg": ("OGG", "OPUS"),
     "stereo.flac": ("FLAC", "PCM_16"),
     "mpeg.mp3": ("MP3", "MPEG_LAYER_III"),
+    "ima.wav": ("WAV", "IMA_ADPCM"),
+    "microsoft.wav": ("WAV", "MS_ADPCM"),
 }
 
 

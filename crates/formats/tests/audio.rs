@@ -3,7 +3,7 @@
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 
 /// Half a second of 440 Hz, amplitude ¼, written by `reference/audio.py`.
-const FILES: [(&str, &[u8], u32, f32); 4] = [
+const FILES: [(&str, &[u8], u32, f32); 6] = [
     (
         "vorbis.ogg",
         include_bytes!("data/audio/vorbis.ogg"),
@@ -27,6 +27,18 @@ const FILES: [(&str, &[u8], u32, f32); 4] = [
         "mpeg.mp3",
         include_bytes!("data/audio/mpeg.mp3"),
         22_050,
+        0.25,
+    ),
+    (
+        "ima.wav",
+        include_bytes!("data/audio/ima.wav"),
+        16_000,
+        0.25,
+    ),
+    (
+        "microsoft.wav",
+        include_bytes!("data/audio/microsoft.wav"),
+        16_000,
         0.25,
     ),
 ];

@@ -275,7 +275,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn plan_for(source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
-        let cpu = Cpu::new(Threads::new(1));
+        // Scratch is for each thread: as many as will run.
+        let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
         let model = model(source)?;
         Ok(choose(&model, options, has_prompts(&model), &cpu)?.plan)
     }

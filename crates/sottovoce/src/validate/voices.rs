@@ -63,8 +63,8 @@ pub(super) fn run(
     for seed in 0..options.voices {
         voices.push(engine.varied_voice(&first, seed as u64)?);
     }
+    let in_use_bytes = engine.memory_report().allocated_bytes;
     let mut reserved_before_bytes = 0;
-    let mut in_use_bytes = 0;
     for switch in 0..options.switches {
         let voice = &voices[switch % voices.len().max(1)];
         speak(
@@ -75,9 +75,7 @@ pub(super) fn run(
             |_| {},
         )?;
         if switch + 1 == options.voices.min(options.switches) {
-            let report = engine.memory_report();
-            reserved_before_bytes = report.reserved_bytes;
-            in_use_bytes = report.allocated_bytes;
+            reserved_before_bytes = engine.memory_report().reserved_bytes;
         }
         if (switch + 1) % 100 == 0 {
             progress(&format!("voices: {} switches", switch + 1));

@@ -18,7 +18,7 @@ use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{CachePrecision, Context, Precision};
+use sottovoce_tensor::{CachePrecision, Context, Precision, Threads};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
@@ -187,6 +187,11 @@ impl Pipeline {
             extent,
             voices: Vec::new(),
         })
+    }
+
+    /// The threads that share each operation's work.
+    pub fn threads(&self) -> &Threads {
+        self.cpu.threads()
     }
 
     /// The pages of all streams and voices.

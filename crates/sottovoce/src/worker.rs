@@ -104,6 +104,7 @@ impl Worker {
     /// Runs until the engine closes.
     pub fn run(mut self) {
         let shared = self.shared.clone();
+        let threads = self.pipeline.threads().clone();
         let _closing = CloseOnExit(&shared);
         self.event(Event::ComponentLoaded);
         while !shared.closing() {
@@ -116,8 +117,9 @@ impl Worker {
                     shared.sleep();
                     continue;
                 }
-                Work::Step(batch) => self.step(&batch),
-                Work::Synthesise(index) => self.synthesise(index),
+                // Inside the pool: a stage is thousands of operations, and each would wake a thread of it otherwise.
+                Work::Step(batch) => threads.run(|| self.step(&batch)),
+                Work::Synthesise(index) => threads.run(|| self.synthesise(index)),
             }
             shared.metrics().busy_seconds += started.elapsed().as_secs_f64();
         }

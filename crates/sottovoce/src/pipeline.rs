@@ -273,6 +273,11 @@ impl Pipeline {
         })
     }
 
+    /// Tokens of a voice's prompt that T3 takes.
+    fn voice_tokens(&self, voice: &VoiceInner) -> usize {
+        (voice.prompt_tokens.len()).min(self.config.t3.prompt_token_count_max)
+    }
+
     /// What the runs of one stream need of the workspaces.
     fn extent_of(&self, sentences: &[Sentence], voice: &Voice, options: &StreamOptions) -> Extent {
         let inner = &voice.inner;
@@ -282,7 +287,7 @@ impl Pipeline {
                 .max()
                 .unwrap_or(0),
             speech_tokens: self.extent.speech_tokens,
-            voice_tokens: (inner.prompt_tokens.len()).min(self.config.t3.prompt_token_count_max),
+            voice_tokens: self.voice_tokens(inner),
             flow_prompt_tokens: (inner.flow.prompt_tokens.len())
                 .min(options.prompt_tokens.unwrap_or(usize::MAX)),
             chunk_tokens: options.chunk_size,
@@ -517,7 +522,11 @@ impl Pipeline {
         // One at a time: a slider that is moved must not fill the memory with prefixes.
         inner.prefixes().clear();
         self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
-        let workspace = &self.workspaces()?.prefix;
+        let workspaces = self.workspaces()?;
+        let workspace = match self.voice_tokens(inner) {
+            0 => &workspaces.promptless_prefix,
+            _ => &workspaces.prefix,
+        };
         workspace.restart();
         let ctx = Context::new(workspace, &self.cpu);
         let conditioning = VoiceConditioning {

@@ -101,6 +101,8 @@ struct DryNetworks {
 /// What each kind of run allocates.
 pub(crate) struct Recordings {
     pub prefix: Recording,
+    /// A voice without prompt takes another way: its run is no smaller one of the same kind.
+    pub promptless_prefix: Recording,
     pub prefill: Recording,
     pub step: Recording,
     pub flow: Recording,
@@ -114,9 +116,10 @@ impl Recordings {
         peaks.into_iter().max().unwrap_or(0)
     }
 
-    pub fn all(&self) -> [&Recording; 5] {
+    pub fn all(&self) -> [&Recording; 6] {
         [
             &self.prefix,
+            &self.promptless_prefix,
             &self.prefill,
             &self.step,
             &self.flow,
@@ -253,13 +256,18 @@ pub(crate) fn record(
     let store = networks.t3.store(&memory, CachePrecision::F16, usize::MAX);
     let owner = Owner::new(Region::KeyValue, "dry");
     let embedding = vec![0.0; config.t3.speaker_embedding];
-    let prompt = vec![0; extent.voice_tokens];
-    let voice = VoiceConditioning {
+    let voice_of = |prompt_tokens| VoiceConditioning {
         speaker_embedding: &embedding,
-        prompt_tokens: &prompt,
+        prompt_tokens,
     };
+    let promptless_prefix = recorded(&mut |ctx| {
+        (networks.t3).prefix(ctx, &store, owner, &voice_of(&[]), 0.5)?;
+        Ok(())
+    })?;
+    let prompt = vec![0; extent.voice_tokens];
     let mut made = None;
     let prefix = recorded(&mut |ctx| {
+        let voice = voice_of(&prompt);
         made = Some(Arc::new(
             networks.t3.prefix(ctx, &store, owner, &voice, 0.5)?,
         ));
@@ -313,6 +321,7 @@ pub(crate) fn record(
     })?;
     Ok(Recordings {
         prefix,
+        promptless_prefix,
         prefill,
         step,
         flow,

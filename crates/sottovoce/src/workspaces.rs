@@ -8,6 +8,7 @@ use sottovoce_tensor::Workspace;
 /// One workspace for each kind of run, for runs up to an extent.
 pub(crate) struct Workspaces {
     pub prefix: Workspace,
+    pub promptless_prefix: Workspace,
     pub prefill: Workspace,
     pub step: Workspace,
     pub flow: Workspace,
@@ -34,21 +35,24 @@ impl Workspaces {
     pub fn shrunk(self, recordings: &Recordings, extent: Extent) -> Option<Workspaces> {
         let Workspaces {
             prefix,
+            promptless_prefix,
             prefill,
             step,
             flow,
             vocoder,
             ..
         } = self;
-        let together = vec![prefix, prefill, step, flow, vocoder];
+        let together = vec![prefix, promptless_prefix, prefill, step, flow, vocoder];
         let planned = Workspace::replanned(together, &recordings.all())?;
         Workspaces::of(planned, extent, recordings.peak_bytes())
     }
 
     fn of(planned: Vec<Workspace>, extent: Extent, bytes: u64) -> Option<Workspaces> {
-        let [prefix, prefill, step, flow, vocoder] = <[Workspace; 5]>::try_from(planned).ok()?;
+        let [prefix, promptless_prefix, prefill, step, flow, vocoder] =
+            <[Workspace; 6]>::try_from(planned).ok()?;
         Some(Workspaces {
             prefix,
+            promptless_prefix,
             prefill,
             step,
             flow,

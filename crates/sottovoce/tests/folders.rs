@@ -7,7 +7,9 @@ use sottovoce::{
     Engine, EngineOptions, Error, MemoryReport, PrecisionChoice, Source, StreamOptions, Voice,
     VoiceSource, VoiceStore, inspect,
 };
+use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::convert_model;
+use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::safetensors::read_header;
 use sottovoce_tensor::Precision;
@@ -376,6 +378,40 @@ fn a_voice_of_another_model_is_refused() {
         .unwrap()
         .to_string();
     assert!(message.contains("another model"), "{message}");
+}
+
+#[test]
+fn prepared_voices_with_prompts_of_any_length_speak_in_any_order() {
+    let folder = tempfile::tempdir().unwrap();
+    for config in [ModelConfig::tiny_base(), ModelConfig::tiny_turbo()] {
+        let (bands, upsampling) = (config.flow.mel_bands(), config.flow.upsampling);
+        let (embedding, vector) = (config.t3.speaker_embedding, config.flow.speaker_vector);
+        let most = config.t3.prompt_token_count_max;
+        let engine = Engine::load(
+            Source::Random(Box::new(config.clone())),
+            options(PrecisionChoice::F32),
+        )
+        .unwrap();
+        for (t3, flow) in [(0, 0), (1, 0), (0, 1), (most + 9, 400), (0, 0), (20, 20)] {
+            let prepared = PreparedVoice {
+                speaker_embedding: vec![0.1; embedding],
+                t3_prompt_tokens: vec![3; t3],
+                flow_prompt_tokens: vec![3; flow],
+                prompt_mel: vec![-1.0; flow * upsampling * bands],
+                x_vector: vec![0.1; vector],
+            };
+            let path = folder.path().join(format!("{t3}-{flow}.safetensors"));
+            std::fs::write(&path, prepared.write(&config).unwrap()).unwrap();
+            let voice = engine.voice(VoiceSource::Prepared(path)).unwrap();
+            let short = StreamOptions {
+                sentence_tokens_max: Some(12),
+                ..StreamOptions::default()
+            };
+            for chunk in engine.stream("Hello there.", &voice, short).unwrap() {
+                chunk.unwrap_or_else(|error| panic!("{t3} and {flow} tokens: {error}"));
+            }
+        }
+    }
 }
 
 #[test]

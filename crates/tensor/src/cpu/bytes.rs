@@ -4,7 +4,7 @@
 //! Each row is scaled by groups of inputs, so that a large value coarsens only its neighbours. A row's result depends on no other row.
 
 use super::gemm::{self, CHUNK_ROWS, Place, SharedOutput, TILE_ROWS};
-use super::integer;
+use super::{integer, rows};
 use crate::matrix::{Int8Parts, Matrix, NARROW_PANEL, PANEL};
 use crate::operations::{Activation, Store};
 use crate::tensor::{View, ViewMut};
@@ -130,28 +130,16 @@ pub(crate) fn multiply(
 ) {
     let layout = RowLayout::of(weight.columns());
     let count = x.row_count();
-    let rounded = SharedOutput::of(ViewMut::new(scratch, count, layout.len()));
-    let a_task = (16_384 / weight.columns().max(1)).max(1);
-    threads.for_each(count.div_ceil(a_task), |task| {
-        for row in task * a_task..((task + 1) * a_task).min(count) {
-            // SAFETY: each row belongs to one task.
-            round_row(x.row(row), layout, unsafe {
-                rounded.row(row, 0, layout.len())
-            });
-        }
+    let mut rounded = ViewMut::new(scratch, count, layout.len());
+    rows::for_each(threads, &mut rounded, |row, out| {
+        round_row(x.row(row), layout, out);
     });
     let scratch = &*scratch;
     let panels = weight.rows().div_ceil(PANEL);
-    let chunks = count.div_ceil(CHUNK_ROWS);
-    let groups = (4 * threads.count())
-        .div_ceil(chunks.max(1))
-        .clamp(1, panels.max(1));
     let out = SharedOutput::of(out);
-    threads.for_each(chunks * groups, |task| {
-        let (chunk, group) = (task / groups, task % groups);
-        let rows = chunk * CHUNK_ROWS..((chunk + 1) * CHUNK_ROWS).min(count);
+    gemm::for_each_part(threads, count, CHUNK_ROWS, panels, |rows, panels| {
         let mut tiles = [0.0; CHUNK_ROWS * PANEL];
-        for panel in panels * group / groups..panels * (group + 1) / groups {
+        for panel in panels {
             multiply_panel(weight, panel, scratch, layout, rows.clone(), &mut tiles);
             let column = panel * PANEL;
             let columns = PANEL.min(weight.rows() - column);

@@ -10,6 +10,7 @@ use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
 use half::f16;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Rows that a kernel takes at once: with two vectors of 16 they fill 24 of AVX-512's 32 registers.
 pub(crate) const TILE_ROWS: usize = 12;
@@ -224,17 +225,30 @@ pub fn multiply(threads: &Threads, product: &Product<'_>, out: ViewMut<'_>) {
             "inputs of a product"
         );
     }
-    let panels = outputs.div_ceil(PANEL);
-    let chunks = product.left.count.div_ceil(CHUNK_ROWS);
-    // Few tasks, but enough that threads finish together.
+    let (rows, panels) = (product.left.count, outputs.div_ceil(PANEL));
+    let out = SharedOutput::of(out);
+    for_each_part(threads, rows, CHUNK_ROWS, panels, |rows, panels| {
+        multiply_part(product, rows, panels, &out);
+    });
+}
+
+/// Calls `work` with the rows and the panels of each part of a product: few parts, but enough that threads finish together.
+pub(super) fn for_each_part(
+    threads: &Threads,
+    rows: usize,
+    rows_a_part: usize,
+    panels: usize,
+    work: impl Fn(Range<usize>, Range<usize>) + Sync,
+) {
+    let chunks = rows.div_ceil(rows_a_part);
     let groups = (4 * threads.count())
         .div_ceil(chunks.max(1))
         .clamp(1, panels.max(1));
-    let out = SharedOutput::of(out);
     threads.for_each(chunks * groups, |task| {
         let (chunk, group) = (task / groups, task % groups);
-        let range = panels * group / groups..panels * (group + 1) / groups;
-        multiply_part(product, chunk, range, &out);
+        let rows = chunk * rows_a_part..((chunk + 1) * rows_a_part).min(rows);
+        let panels = panels * group / groups..panels * (group + 1) / groups;
+        work(rows, panels);
     });
 }
 
@@ -252,19 +266,20 @@ pub(crate) fn multiply_into(
 ) {
     let panels = product.right.outputs().div_ceil(PANEL);
     let out = out.from(row, column);
-    for chunk in 0..product.left.count.div_ceil(CHUNK_ROWS) {
-        multiply_part(product, chunk, 0..panels, &out);
+    let count = product.left.count;
+    for first in (0..count).step_by(CHUNK_ROWS) {
+        let rows = first..(first + CHUNK_ROWS).min(count);
+        multiply_part(product, rows, 0..panels, &out);
     }
 }
 
 fn multiply_part(
     product: &Product<'_>,
-    chunk: usize,
-    panels: std::ops::Range<usize>,
+    rows: Range<usize>,
+    panels: Range<usize>,
     out: &SharedOutput<'_>,
 ) {
     let set = kernel::instruction_set();
-    let rows = chunk * CHUNK_ROWS..((chunk + 1) * CHUNK_ROWS).min(product.left.count);
     let in_place = match product.right {
         Panels::Matrix(matrix) => match matrix.precision() {
             Precision::F32 => true,
@@ -294,8 +309,8 @@ fn multiply_part(
 fn multiply_rows(
     set: kernel::InstructionSet,
     product: &Product<'_>,
-    rows: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    rows: Range<usize>,
+    panels: Range<usize>,
     buffer: &mut [f32],
     tiles: &mut [f32],
     out: &SharedOutput<'_>,
@@ -348,7 +363,7 @@ fn multiply_rows(
 
 /// A part of the output that belongs to one task.
 pub(crate) struct Place {
-    pub(crate) rows: std::ops::Range<usize>,
+    pub(crate) rows: Range<usize>,
     pub(crate) column: usize,
     pub(crate) columns: usize,
 }

@@ -3,7 +3,8 @@
 //! Each row is scaled so that its largest magnitude is 127 · 256 + 127 and split into two signed bytes, high and low: the products are
 //! exact, and what rounding a row costs is far below what the weights' own rounding costs. A row's result does not depend on the others.
 
-use super::gemm::{SharedOutput, finish};
+use super::gemm::{self, SharedOutput, finish};
+use super::rows;
 use crate::matrix::Matrix;
 #[cfg(target_arch = "x86_64")]
 use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Precision, Q4_BLOCK};
@@ -126,30 +127,18 @@ pub(crate) fn multiply(
     scratch: &mut [f32],
 ) {
     let layout = RowLayout::of(weight.columns());
-    let rows = x.row_count();
-    let quantised = SharedOutput::of(ViewMut::new(scratch, rows, layout.len()));
-    let a_task = (16_384 / weight.columns().max(1)).max(1);
-    threads.for_each(rows.div_ceil(a_task), |task| {
-        for row in task * a_task..((task + 1) * a_task).min(rows) {
-            // SAFETY: each row belongs to one task.
-            quantise(x.row(row), layout, unsafe {
-                quantised.row(row, 0, layout.len())
-            });
-        }
+    let count = x.row_count();
+    let mut quantised = ViewMut::new(scratch, count, layout.len());
+    rows::for_each(threads, &mut quantised, |row, out| {
+        quantise(x.row(row), layout, out);
     });
     let scratch = &*scratch;
     let panels = weight.rows().div_ceil(16);
-    let chunks = rows.div_ceil(CHUNK_ROWS);
-    let groups = (4 * threads.count())
-        .div_ceil(chunks.max(1))
-        .clamp(1, panels.max(1));
     let out = SharedOutput::of(out);
-    threads.for_each(chunks * groups, |task| {
-        let (chunk, group) = (task / groups, task % groups);
-        let end = ((chunk + 1) * CHUNK_ROWS).min(rows);
-        for panel in panels * group / groups..panels * (group + 1) / groups {
-            for first in (chunk * CHUNK_ROWS..end).step_by(ROWS) {
-                let count = ROWS.min(end - first);
+    gemm::for_each_part(threads, count, CHUNK_ROWS, panels, |rows, panels| {
+        for panel in panels {
+            for first in rows.clone().step_by(ROWS) {
+                let count = ROWS.min(rows.end - first);
                 let mut tile = [[0.0; 16]; ROWS];
                 let rows = Quantised {
                     data: &scratch[first * layout.len()..(first + count) * layout.len()],

@@ -2,8 +2,29 @@
 
 use crate::environment;
 use sottovoce::hub::OfficialModel;
-use sottovoce::{Source, VoiceSource};
+use sottovoce::{Source, Variant, VoiceSource, parse_variant};
 use std::path::{Path, PathBuf};
+
+/// The model of a command that also takes random weights.
+#[derive(clap::Args)]
+pub struct ModelChoice {
+    /// pico, base, turbo, nano (once fetched) or a model's folder.
+    #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
+    model: String,
+    /// Full-size random weights of this variant instead: base, turbo or nano.
+    #[arg(long, value_parser = parse_variant)]
+    synthetic: Option<Variant>,
+}
+
+impl ModelChoice {
+    /// Where its weights come from.
+    pub fn source(&self) -> Result<Source, String> {
+        match self.synthetic {
+            Some(variant) => Ok(Source::Synthetic(variant)),
+            None => model_source(&self.model),
+        }
+    }
+}
 
 /// `pico`, the name of a fetched official model, or a folder.
 pub fn model_source(model: &str) -> Result<Source, String> {

@@ -3,9 +3,9 @@
 use super::Outcome;
 use crate::output::print::{note, output};
 use crate::output::size::parse_bytes;
-use crate::source::model_source;
+use crate::source::ModelChoice;
 use sottovoce::validate::{ValidateOptions, validate};
-use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source, parse_variant};
+use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -26,12 +26,8 @@ const RANDOM_SENTENCE_TOKENS: usize = 25;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// pico, base, turbo, nano (once fetched) or a model's folder.
-    #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
-    model: String,
-    /// Full-size random weights of this variant instead: base, turbo or nano.
-    #[arg(long, value_parser = parse_variant)]
-    synthetic: Option<sottovoce::Variant>,
+    #[command(flatten)]
+    model: ModelChoice,
     /// How weights are kept: auto, f32, f16, int8, q4.
     #[arg(long, default_value = "auto")]
     precision: PrecisionChoice,
@@ -74,17 +70,15 @@ pub fn run(arguments: Arguments) -> Outcome {
     if !(arguments.audio_minutes > 0.0 && arguments.audio_minutes <= 100_000.0) {
         return Err("--audio-minutes must be above 0 and at most 100000".into());
     }
-    let random = arguments.synthetic.is_some();
+    let source = arguments.model.source()?;
+    let random = matches!(source, Source::Synthetic(_));
     let faults_max = match arguments.faults_max {
         Some(most) => most.max(1),
-        None if !random && arguments.model == "pico" => FAULTS_MAX,
+        None if source == Source::Embedded => FAULTS_MAX,
         None => FAULTS_MAX_LARGE,
     };
     let options = ValidateOptions {
-        source: match arguments.synthetic {
-            Some(variant) => Source::Synthetic(variant),
-            None => model_source(&arguments.model)?,
-        },
+        source,
         engine: EngineOptions {
             memory: arguments.memory,
             precision: arguments.precision,

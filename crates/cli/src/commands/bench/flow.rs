@@ -2,9 +2,8 @@
 
 use crate::commands::Outcome;
 use crate::output::print::output;
-use crate::source::model_source;
+use crate::source::ModelChoice;
 use sottovoce::bench::{FlowBenchOptions, FlowChoice, flow};
-use sottovoce::{Source, Variant, parse_variant};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -16,12 +15,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// pico, base, turbo, nano (once fetched) or a model's folder.
-    #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
-    model: String,
-    /// Full-size random weights of this variant instead: base, turbo or nano.
-    #[arg(long, value_parser = parse_variant)]
-    synthetic: Option<Variant>,
+    #[command(flatten)]
+    model: ModelChoice,
     /// f32, f16 or int8.
     #[arg(long, default_value = "int8")]
     precision: String,
@@ -82,10 +77,7 @@ fn choices(arguments: &Arguments) -> Vec<FlowChoice> {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let options = FlowBenchOptions {
-        source: match arguments.synthetic {
-            Some(variant) => Source::Synthetic(variant),
-            None => model_source(&arguments.model)?,
-        },
+        source: arguments.model.source()?,
         precision: arguments.precision.parse()?,
         threads: arguments.threads,
         tokens: arguments.tokens.into(),

@@ -6,9 +6,9 @@ mod speed;
 use super::Outcome;
 use crate::output::print::{note, output};
 use crate::output::size::{mebibytes, parse_bytes};
-use crate::source::model_source;
+use crate::source::ModelChoice;
 use sottovoce::bench::{self, BenchOptions};
-use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source, parse_variant};
+use sottovoce::{EngineOptions, PrecisionChoice, Profile};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,12 +26,8 @@ Examples:
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// pico, base, turbo, nano (once fetched) or a model's folder.
-    #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
-    model: String,
-    /// Full-size random weights of this variant instead: base, turbo or nano.
-    #[arg(long, value_parser = parse_variant)]
-    synthetic: Option<sottovoce::Variant>,
+    #[command(flatten)]
+    model: ModelChoice,
     /// Precisions to try.
     #[arg(long, value_delimiter = ',', default_value = "f16,int8,q4")]
     precisions: Vec<PrecisionChoice>,
@@ -90,10 +86,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         return Err("--audio-seconds must be above 0 and at most 36000".into());
     }
     let options = BenchOptions {
-        source: match arguments.synthetic {
-            Some(variant) => Source::Synthetic(variant),
-            None => model_source(&arguments.model)?,
-        },
+        source: arguments.model.source()?,
         precisions: arguments.precisions,
         profiles: arguments.profiles,
         engine: EngineOptions {

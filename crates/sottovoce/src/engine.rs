@@ -12,7 +12,7 @@ use crate::report::MemoryReport;
 use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
-use crate::stream::{Delivery, Stream};
+use crate::stream::{Delivery, Sender, Stream};
 use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
@@ -481,7 +481,7 @@ impl Engine {
                 text: text.to_owned(),
                 voice: voice.clone(),
                 options,
-                delivery: delivery.clone(),
+                delivery: Sender(delivery.clone()),
                 started,
             },
         );

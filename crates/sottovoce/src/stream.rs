@@ -4,6 +4,7 @@ use crate::engine::Handle;
 use crate::error::Error;
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A piece of speech.
@@ -129,6 +130,23 @@ impl Delivery {
     }
 }
 
+/// The worker's end of a delivery. Whatever becomes of the worker, nobody waits for a chunk that will never come.
+pub(crate) struct Sender(pub Arc<Delivery>);
+
+impl Deref for Sender {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.0
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.fail(Error::Stopped);
+    }
+}
+
 /// An utterance under way: an iterator of chunks. Dropping it ends the utterance and gives back what it holds.
 pub struct Stream {
     pub(crate) id: u64,
@@ -183,6 +201,34 @@ impl Canceller {
         self.delivery.cancel();
         if let Some(handle) = self.handle.upgrade() {
             handle.shared.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_whose_sender_is_lost_ends_with_an_error_and_one_that_finished_does_not() {
+        for finished in [false, true] {
+            let delivery = Arc::new(Delivery::new(2));
+            let sender = Sender(delivery.clone());
+            sender.send(Chunk {
+                samples: vec![0.0],
+                metrics: ChunkMetrics::default(),
+            });
+            if finished {
+                sender.finish();
+            }
+            drop(sender);
+            assert!(matches!(delivery.receive(), Some(Ok(_))), "what was sent");
+            match delivery.receive() {
+                Some(Err(Error::Stopped)) => assert!(!finished),
+                None => assert!(finished),
+                _ => panic!("neither lost nor finished"),
+            }
+            assert!(delivery.receive().is_none());
         }
     }
 }

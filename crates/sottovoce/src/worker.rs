@@ -10,7 +10,7 @@ use crate::pipeline::{Pipeline, Utterance};
 use crate::plan::Extent;
 use crate::scheduler::{self, View, Work};
 use crate::settings::{SAMPLE_RATE, StreamOptions};
-use crate::stream::{Chunk, ChunkMetrics, Delivery};
+use crate::stream::{Chunk, ChunkMetrics, Sender};
 use crate::tempo::Tempo;
 use crate::voice::{Voice, VoiceInner};
 use crate::watermark::Watermark;
@@ -27,22 +27,8 @@ pub(crate) struct Job {
     pub text: String,
     pub voice: Voice,
     pub options: StreamOptions,
-    pub delivery: Arc<Delivery>,
+    pub delivery: Sender,
     pub started: Instant,
-}
-
-impl Job {
-    /// Takes over to tell the reader how it ended.
-    fn take_delivery(&mut self) -> Arc<Delivery> {
-        std::mem::replace(&mut self.delivery, Arc::new(Delivery::new(0)))
-    }
-}
-
-impl Drop for Job {
-    /// Whatever becomes of the worker, nobody waits for a chunk that will never come.
-    fn drop(&mut self) {
-        self.delivery.fail(Error::Stopped);
-    }
 }
 
 /// A stream under way.
@@ -377,16 +363,20 @@ impl Worker {
     /// Gives back all that a stream holds, then tells its reader.
     fn end(&mut self, live: Live, end: End) {
         let Live {
-            mut job,
+            job,
             promise,
             utterance,
             admitted,
             ..
         } = live;
-        let (ticket, delivery) = (job.ticket, job.take_delivery());
+        let Job {
+            ticket,
+            voice,
+            delivery,
+            ..
+        } = job;
         let opening = self.shared.holdings().open();
-        // The voice goes with the job.
-        drop((utterance, promise, job));
+        drop((utterance, promise, voice));
         drop(opening);
         self.shared.left(ticket, admitted.elapsed());
         if matches!(&end, End::Failed(error) if error.is_memory_short()) {

@@ -116,6 +116,14 @@ fn with_context<R>(work: impl FnOnce(&Context<'_>) -> R) -> R {
     work(&Context::new(&workspace, &cpu))
 }
 
+fn load_flow(source: &Source, memory: &Memory) -> Flow {
+    let config = source.config().flow;
+    let loaded = load(source, Component::Flow, Precision::F32, memory, |loader| {
+        Flow::load(loader, &config)
+    });
+    loaded.unwrap().network
+}
+
 #[test]
 fn the_flow_gives_the_references_mel() {
     let cases = [
@@ -129,15 +137,7 @@ fn the_flow_gives_the_references_mel() {
         };
         let fixture = Fixture::open(file, &config);
         let memory = Memory::host(1 << 28);
-        let flow = load(
-            &fixture.model,
-            Component::Flow,
-            Precision::F32,
-            &memory,
-            |loader| Flow::load(loader, &config.flow),
-        )
-        .unwrap()
-        .network;
+        let flow = load_flow(&fixture.model, &memory);
         for case in ["bare", "prompted"] {
             let mut tokens = fixture.tokens(&format!("{case}.flow_prompt_tokens"));
             let prompt_frames = 2 * tokens.len();
@@ -258,15 +258,7 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
     };
     let fixture = Fixture::open("flow_mean_flow.safetensors", &config);
     let memory = Memory::host(1 << 28);
-    let flow = load(
-        &fixture.model,
-        Component::Flow,
-        Precision::F32,
-        &memory,
-        |loader| Flow::load(loader, &config.flow),
-    )
-    .unwrap()
-    .network;
+    let flow = load_flow(&fixture.model, &memory);
     let owner = Owner::new(Region::Voice, "test");
     let x_vector = fixture.floats("bare.flow_x_vector");
     let numbers = Vector::together(&memory, owner, &[&[], &x_vector]).unwrap();
@@ -310,15 +302,7 @@ fn a_chunk_sees_as_much_of_the_prompt_and_takes_as_many_steps_as_it_is_told() {
     let config = ModelConfig::tiny_base();
     let source = Source::synthetic(config.clone(), 5);
     let memory = Memory::host(1 << 30);
-    let flow = load(
-        &source,
-        Component::Flow,
-        Precision::F32,
-        &memory,
-        |loader| Flow::load(loader, &config.flow),
-    )
-    .unwrap()
-    .network;
+    let flow = load_flow(&source, &memory);
     let bands = config.flow.mel_bands();
     let owner = Owner::new(Region::Voice, "test");
     let noise = Noise::new(3);

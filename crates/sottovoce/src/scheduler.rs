@@ -3,8 +3,9 @@
 //! A chunk's size depends only on its number and the stream's own options, so that a stream's samples do not depend on who else
 //! is speaking or how fast anybody reads.
 
-/// Speech tokens in the first chunk: 0.4 s, so that the first sound comes soon.
-const FIRST_CHUNK_TOKENS: usize = 10;
+/// Speech tokens in the first chunk: 0.6 s, so that the first sound comes soon. With 10 the flow sees so little of the sentence that what it
+/// makes just there is 1 dB quieter than in one piece; with 15, 0.4 dB.
+const FIRST_CHUNK_TOKENS: usize = 15;
 
 /// Speech tokens in chunk `index` (from 0): small at first, doubling up to `chunk_size`. While it is made the listener has at least half
 /// as much to hear, so an engine that takes half a second for a second of sound never keeps anybody waiting.
@@ -99,9 +100,9 @@ mod tests {
     #[test]
     fn chunks_grow_to_the_size_asked_for() {
         let sizes: Vec<usize> = (0..5).map(|index| chunk_tokens(index, 25)).collect();
-        assert_eq!(sizes, [10, 20, 25, 25, 25]);
+        assert_eq!(sizes, [15, 25, 25, 25, 25]);
         let sizes: Vec<usize> = (0..6).map(|index| chunk_tokens(index, 75)).collect();
-        assert_eq!(sizes, [10, 20, 40, 75, 75, 75]);
+        assert_eq!(sizes, [15, 30, 60, 75, 75, 75]);
         assert_eq!(
             chunk_tokens(0, 4),
             4,

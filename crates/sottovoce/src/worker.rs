@@ -43,6 +43,8 @@ struct Live {
     admitted: Instant,
     last_turn: u64,
     metrics: ChunkMetrics,
+    /// Samples so far.
+    samples: u64,
     /// What the manager did since the chunk before.
     actions: Vec<String>,
     /// Chunks synthesised, those held back whole included.
@@ -137,6 +139,7 @@ impl Worker {
                         admitted: Instant::now(),
                         last_turn: self.turn,
                         metrics,
+                        samples: 0,
                         actions: Vec::new(),
                         chunk: 0,
                     });
@@ -491,7 +494,8 @@ impl Live {
             metrics.latency_to_first_chunk = elapsed;
         }
         metrics.total_generation_time = elapsed;
-        metrics.total_audio_duration += samples.len() as f64 / f64::from(SAMPLE_RATE);
+        self.samples += samples.len() as u64;
+        metrics.total_audio_duration = self.samples as f64 / f64::from(SAMPLE_RATE);
         metrics.rtf = elapsed / metrics.total_audio_duration.max(f64::MIN_POSITIVE);
         metrics.memory_allocated = memory.allocated_bytes;
         metrics.memory_reserved = memory.reserved_bytes;

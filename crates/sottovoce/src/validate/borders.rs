@@ -33,7 +33,7 @@ const USUAL_FRAMES: f64 = 0.5;
 const USUAL_SAMPLES: f64 = 0.999;
 /// How much larger the usual step of a mel may be where chunks meet than elsewhere. It is up to 1.6 times as large; 22 times without context.
 const MEL_STEP_RATIO_MAX: f64 = 2.0;
-/// By how much the level may change at borders, and in all, dB.
+/// By how much the level may differ from the whole's before borders, after them, and in all, dB.
 const LEVEL_DB_MAX: f64 = 0.5;
 
 /// What the borders look like. "Elsewhere" are all other places of the same utterances; a mel is the natural logarithm of magnitudes.
@@ -73,8 +73,8 @@ pub struct BordersReport {
     pub level_after_db: f64,
     /// Level against the whole, dB: over everything.
     pub level_db: f64,
-    /// Whether the mel's step is at most twice as large where chunks meet, no slope or bend is larger, and the level
-    /// changes by at most 0.5 dB at a border and in all.
+    /// Whether the mel's step is at most twice as large where chunks meet, no slope or bend is larger, and each level
+    /// is within 0.5 dB of the whole's.
     pub held: bool,
 }
 
@@ -401,11 +401,15 @@ impl Figures {
             held: false,
         };
         let mel_step_max = MEL_STEP_RATIO_MAX * report.mel_step_elsewhere;
+        let levels = [
+            report.level_before_db,
+            report.level_after_db,
+            report.level_db,
+        ];
         report.held = report.mel_step_border <= mel_step_max
             && report.slope_border.max(report.slope_join) <= report.slope_elsewhere
             && report.bend_border <= report.bend_elsewhere
-            && (report.level_after_db - report.level_before_db).abs() <= LEVEL_DB_MAX
-            && report.level_db.abs() <= LEVEL_DB_MAX;
+            && levels.iter().all(|level| level.abs() <= LEVEL_DB_MAX);
         report
     }
 }

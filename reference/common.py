@@ -188,6 +188,15 @@ def scatter(network: torch.nn.Module, generator: torch.Generator) -> None:
                 tensor.copy_(noise * tensor[0].numel() ** -0.5)
 
 
+def shrink_projections(t3: T3) -> None:
+    """GPT-2 begins with projections that are smaller the more layers add them up; Transformers 5.2 leaves that out, 4 did it."""
+    if t3.is_gpt:
+        with torch.no_grad():
+            for name, tensor in t3.tfmr.named_parameters():
+                if name.endswith("c_proj.weight"):
+                    tensor.mul_((2 * len(t3.tfmr.h)) ** -0.5)
+
+
 def scatter_vocoder(vocoder: HiFTGenerator) -> None:
     """Keeps a random vocoder's sound unclipped and its frequencies on both sides of the voiced threshold."""
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """A model folder laid out as the official ones, with seeded random weights.
 
-    make_model.py base|turbo|nano|tiny-base|tiny-turbo DIR [--seed N]
+    make_model.py base|turbo|nano|tiny-base|tiny-turbo DIR [--seed N] [--initial]
 
-The weights come from the reference's own classes. The tokenizer is trained on Python's own documentation: of the right kind and
+The weights come from the reference's own classes, T3's with --initial as training would begin with them. The tokenizer is trained on Python's own documentation: of the right kind and
 size, not the official vocabulary. `conds.pt` holds a random voice. Small models carry a `config.json`.
 """
 
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("model", choices=["base", "turbo", "nano", "tiny-base", "tiny-turbo"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--initial", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     tiny, variant = arguments.model.startswith("tiny-"), arguments.model.removeprefix("tiny-")
@@ -110,8 +111,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(arguments.seed)
 
+    torch.manual_seed(arguments.seed)
     t3 = common.build_t3(variant, tiny)
-    common.scatter(t3, generator)
+    if arguments.initial:
+        common.shrink_projections(t3)
+    else:
+        common.scatter(t3, generator)
     t3_file = next(name for name, of in common.T3_FILES.items() if of == variant)
     save_file({name: tensor.contiguous() for name, tensor in t3.state_dict().items()}, folder / f"{t3_file}.safetensors")
     speaker_vector = common.TINY["speaker_vector"] if tiny else 192

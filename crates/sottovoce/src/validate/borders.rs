@@ -33,6 +33,8 @@ const USUAL_FRAMES: f64 = 0.5;
 const USUAL_SAMPLES: f64 = 0.999;
 /// How much larger the usual step of a mel may be where chunks meet than elsewhere. It is up to 1.6 times as large; 22 times without context.
 const MEL_STEP_RATIO_MAX: f64 = 2.0;
+/// Steps this small, a sixth of a decibel, are no matter where the streamed frames are otherwise those of the whole.
+const MEL_STEP_SMALL: f64 = 0.02;
 /// By how much the level may differ from the whole's before borders, after them, and in all, dB.
 const LEVEL_DB_MAX: f64 = 0.5;
 
@@ -73,7 +75,7 @@ pub struct BordersReport {
     pub level_after_db: f64,
     /// Level against the whole, dB: over everything.
     pub level_db: f64,
-    /// Whether the mel's step is at most twice as large where chunks meet, no slope or bend is larger, and each level
+    /// Whether the mel's step is at most twice as large where chunks meet, or below 0.02, no slope or bend is larger, and each level
     /// is within 0.5 dB of the whole's.
     pub held: bool,
 }
@@ -400,7 +402,7 @@ impl Figures {
             level_db: self.level.decibels(),
             held: false,
         };
-        let mel_step_max = MEL_STEP_RATIO_MAX * report.mel_step_elsewhere;
+        let mel_step_max = (MEL_STEP_RATIO_MAX * report.mel_step_elsewhere).max(MEL_STEP_SMALL);
         let levels = [
             report.level_before_db,
             report.level_after_db,

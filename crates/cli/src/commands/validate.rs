@@ -182,13 +182,14 @@ pub fn run(arguments: Arguments) -> Outcome {
         let borders = &report.borders;
         writeln!(
             out,
-            "borders: {} of chunks and {} of sentences in {} utterances; mel {:.3} from the whole, step {:.3} there and {:.3} elsewhere; slope {:.2} and {:.2}, bend {:.2} and {:.2}; level {:+.2} dB before, {:+.2} dB after, {:+.2} dB in all: {}",
+            "borders: {} of chunks and {} of sentences in {} utterances; mel {:.3} from the whole, step {:.3} there and {:.3} elsewhere, {:.2} by itself; slope {:.2} and {:.2}, bend {:.2} and {:.2}; level {:+.2} dB before, {:+.2} dB after, {:+.2} dB in all: {}",
             borders.borders,
             borders.sentence_joins,
             borders.utterances,
             borders.mel_difference,
             borders.mel_step_border,
             borders.mel_step_elsewhere,
+            borders.mel_change,
             borders.slope_border.max(borders.slope_join),
             borders.slope_elsewhere,
             borders.bend_border,

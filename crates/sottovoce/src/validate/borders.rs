@@ -31,10 +31,9 @@ const AUDIBLE_MAGNITUDE: f64 = 1e-2;
 /// The part of all frames, and of all samples, that counts as usual.
 const USUAL_FRAMES: f64 = 0.5;
 const USUAL_SAMPLES: f64 = 0.999;
-/// How much larger the usual step of a mel may be where chunks meet than elsewhere. It is up to 1.6 times as large; 22 times without context.
-const MEL_STEP_RATIO_MAX: f64 = 2.0;
-/// Steps this small, a sixth of a decibel, are no matter where the streamed frames are otherwise those of the whole.
-const MEL_STEP_SMALL: f64 = 0.02;
+/// How large the usual step of a mel's difference may be where chunks meet, of what a mel changes by itself from frame to frame. It is up to a
+/// twelfth; 2.7 times as much without context.
+const MEL_STEP_PART_MAX: f64 = 0.1;
 /// By how much the level may differ from the whole's before borders, after them, and in all, dB.
 const LEVEL_DB_MAX: f64 = 0.5;
 
@@ -59,6 +58,8 @@ pub struct BordersReport {
     pub mel_step_border_max: f64,
     /// How much it changes elsewhere: the median.
     pub mel_step_elsewhere: f64,
+    /// How much the whole itself changes from frame to frame: the median.
+    pub mel_change: f64,
     /// Change from a sample to the next, of the root mean square around it: the most at borders of chunks.
     pub slope_border: f64,
     /// The same at the borders of sentences.
@@ -75,7 +76,7 @@ pub struct BordersReport {
     pub level_after_db: f64,
     /// Level against the whole, dB: over everything.
     pub level_db: f64,
-    /// Whether the mel's step is at most twice as large where chunks meet, or below 0.02, no slope or bend is larger, and each level
+    /// Whether the mel's step where chunks meet is at most a tenth of what a mel changes by itself, no slope or bend is larger, and each level
     /// is within 0.5 dB of the whole's.
     pub held: bool,
 }
@@ -289,6 +290,7 @@ struct Figures {
     mel_difference: Vec<f64>,
     mel_step_border: Vec<f64>,
     mel_step_elsewhere: Vec<f64>,
+    mel_change: Vec<f64>,
     slope_border: Vec<f64>,
     slope_join: Vec<f64>,
     slope_elsewhere: Vec<f64>,
@@ -370,8 +372,11 @@ impl Figures {
             if root_mean_square(magnitudes) < AUDIBLE_MAGNITUDE {
                 continue;
             }
-            let changes = difference(frame).zip(difference(before));
-            let step = root_mean_square(changes.map(|(now, before)| now - before));
+            let steps = difference(frame).zip(difference(before));
+            let step = root_mean_square(steps.map(|(now, earlier)| now - earlier));
+            let itself = whole.frame(frame).iter().zip(whole.frame(before));
+            let itself = root_mean_square(itself.map(|(now, earlier)| now - earlier));
+            self.mel_change.push(itself);
             if streamed.crosses(frame) {
                 self.mel_step_border.push(step);
             } else {
@@ -392,6 +397,7 @@ impl Figures {
             mel_step_border: usual(&mut self.mel_step_border, USUAL_FRAMES),
             mel_step_border_max: largest(&self.mel_step_border),
             mel_step_elsewhere: usual(&mut self.mel_step_elsewhere, USUAL_FRAMES),
+            mel_change: usual(&mut self.mel_change, USUAL_FRAMES),
             slope_border: largest(&self.slope_border),
             slope_join: largest(&self.slope_join),
             slope_elsewhere: usual(&mut self.slope_elsewhere, USUAL_SAMPLES),
@@ -402,13 +408,12 @@ impl Figures {
             level_db: self.level.decibels(),
             held: false,
         };
-        let mel_step_max = (MEL_STEP_RATIO_MAX * report.mel_step_elsewhere).max(MEL_STEP_SMALL);
         let levels = [
             report.level_before_db,
             report.level_after_db,
             report.level_db,
         ];
-        report.held = report.mel_step_border <= mel_step_max
+        report.held = report.mel_step_border <= MEL_STEP_PART_MAX * report.mel_change
             && report.slope_border.max(report.slope_join) <= report.slope_elsewhere
             && report.bend_border <= report.bend_elsewhere
             && levels.iter().all(|level| level.abs() <= LEVEL_DB_MAX);
@@ -535,6 +540,7 @@ mod tests {
         let ratio = |report: &BordersReport| report.mel_step_border / report.mel_step_elsewhere;
         let as_built = measure(&mut speaker, 3, &options).unwrap();
         let frames_stay = measure_with(&Fault::FramesStay, &mut speaker, &options);
+        assert!(!frames_stay.held, "{frames_stay:#?}");
         assert!(
             ratio(&frames_stay) > 1.4 * ratio(&as_built),
             "{frames_stay:#?}, {as_built:#?}"

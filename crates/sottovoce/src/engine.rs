@@ -104,10 +104,15 @@ impl Shared {
 
     /// Memory is short: a request goes back to the head of the line, and nobody enters before a stream has ended.
     pub fn put_back(&self, job: Job, promise: Reservation) {
+        let (ticket, delivery) = (job.ticket, job.delivery.0.clone());
         let mut desk = self.desk();
-        desk.admission.put_back(job.ticket, promise);
+        desk.admission.put_back(ticket, promise);
         desk.admission.hold(true);
-        desk.jobs.insert(job.ticket, job);
+        desk.jobs.insert(ticket, job);
+        drop(desk);
+        if delivery.cancelled() {
+            self.withdraw(ticket);
+        }
     }
 
     /// Memory is short for those who are there: nobody enters before one has ended.
@@ -126,6 +131,23 @@ impl Shared {
         let mut desk = self.desk();
         desk.admission.leave(ticket, stay);
         desk.admission.hold(false);
+    }
+
+    /// A request is wanted no longer. If it still stands in line, its place there and its voice are given back now; the worker sees to one
+    /// that has begun.
+    pub fn withdraw(&self, ticket: Ticket) {
+        let mut desk = self.desk();
+        let job = desk.jobs.remove(&ticket);
+        if job.is_some() {
+            desk.admission.leave(ticket, Duration::ZERO);
+        }
+        drop(desk);
+        if let Some(job) = job {
+            let _open = self.holdings.open();
+            drop(job);
+            self.metrics().streams_cancelled += 1;
+        }
+        self.wake();
     }
 
     fn set_monitoring(&self, monitoring: bool) {
@@ -194,6 +216,7 @@ impl Engine {
         source: Source,
         options: EngineOptions,
     ) -> Result<Engine, Error> {
+        options.check()?;
         let budget_bytes = options.memory;
         let started = Instant::now();
         let model = model(&source)?;
@@ -216,7 +239,7 @@ impl Engine {
         let default_voice = {
             let _open = holdings.open();
             default_voice(&model, prompts)?
-                .map(|parts| parts.keep(holdings.memory(), None))
+                .map(|parts| parts.keep(holdings.memory(), None, Arc::downgrade(&holdings)))
                 .transpose()?
         };
         let accounts = Accounts::open(&plan, budget_bytes)?;
@@ -275,6 +298,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn plan_for(source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
+        options.check()?;
         // Scratch is for each thread: as many as will run.
         let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
         let model = model(source)?;
@@ -337,7 +361,8 @@ impl Engine {
             }
         })?;
         let _open = shared.holdings.open();
-        Ok(parts.keep(shared.holdings.memory(), Some(place))?)
+        let home = Arc::downgrade(&shared.holdings);
+        Ok(parts.keep(shared.holdings.memory(), Some(place), home)?)
     }
 
     /// A voice like `voice` with its speaker changed a little, the same for the same seed: for trying many voices.
@@ -398,8 +423,8 @@ impl Engine {
     /// Starts to speak `text`; chunks come from the returned iterator as they are made.
     ///
     /// # Errors
-    /// An option out of range, a text without anything to speak or longer than [`TEXT_CHARACTERS_MAX`], or [`Error::Busy`] when the
-    /// line is full.
+    /// An option out of range, a text without anything to speak or longer than [`TEXT_CHARACTERS_MAX`], a voice that another engine
+    /// made ready, or [`Error::Busy`] when the line is full.
     pub fn stream(
         &self,
         text: &str,
@@ -422,6 +447,12 @@ impl Engine {
             });
         }
         let shared = &self.handle.shared;
+        if !voice.is_at(&shared.holdings) {
+            return Err(Error::Voice {
+                name: voice.name().to_owned(),
+                reason: "another engine made it ready: a voice speaks only through the engine whose memory it is in".into(),
+            });
+        }
         let delivery = Arc::new(Delivery::new(options.buffered_chunks_max));
         let mut desk = shared.desk();
         if desk.closing {

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_memory::policy::MemoryProfile as Profile;
 pub use sottovoce_tensor::CachePrecision;
+use sottovoce_tensor::Threads;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -19,6 +21,11 @@ pub const TEXT_CHARACTERS_MAX: usize = 100_000;
 /// Speech tokens in a chunk once a stream runs: 3 s. Each chunk's synthesis sees the voice's prompt and some context again, so a large
 /// one costs less a second of sound; beyond this little is gained, and the workspace grows.
 pub const CHUNK_SIZE: usize = 75;
+
+const CHUNK_SIZES: RangeInclusive<usize> = 1..=250;
+const CONTEXT_WINDOWS: RangeInclusive<usize> = 0..=500;
+/// A step's workspace is planned for all streams together.
+const STREAMS_MAX: usize = 4096;
 
 /// Reads the name of a full-size member of the family.
 pub fn parse_variant(text: &str) -> Result<Variant, Error> {
@@ -115,7 +122,7 @@ pub struct EngineOptions {
     pub profile: Profile,
     /// Threads for arithmetic; without it, one a core.
     pub threads: Option<usize>,
-    /// Streams that may be under way together; fewer where the budget holds fewer.
+    /// Streams that may be under way together, at most 4096; fewer where the budget holds fewer.
     pub streams_max: usize,
     /// Streams that may wait for a place.
     pub waiting_max: usize,
@@ -152,6 +159,20 @@ impl Default for EngineOptions {
             enable_monitoring: true,
             watermark: None,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Refuses values outside their range, naming the option.
+    pub fn check(&self) -> Result<(), Error> {
+        count_in_range("threads", self.threads.unwrap_or(0), 0..=Threads::COUNT_MAX)?;
+        count_in_range("streams_max", self.streams_max, 0..=STREAMS_MAX)?;
+        count_in_range("chunk_tokens_max", self.chunk_tokens_max, CHUNK_SIZES)?;
+        count_in_range(
+            "context_tokens_max",
+            self.context_tokens_max,
+            CONTEXT_WINDOWS,
+        )
     }
 }
 
@@ -252,29 +273,34 @@ impl StreamOptions {
                 in_range(option, value, least, most)?;
             }
         }
-        for (option, value, least, most) in [
-            ("chunk_size", self.chunk_size, 1, 250),
-            ("context_window", self.context_window, 0, 500),
-            ("prompt_tokens", self.prompt_tokens.unwrap_or(0), 0, 1000),
-            ("flow_steps", self.flow_steps.unwrap_or(1), 1, 100),
+        for (option, value, range) in [
+            ("chunk_size", self.chunk_size, CHUNK_SIZES),
+            ("context_window", self.context_window, CONTEXT_WINDOWS),
+            ("prompt_tokens", self.prompt_tokens.unwrap_or(0), 0..=1000),
+            ("flow_steps", self.flow_steps.unwrap_or(1), 1..=100),
             (
                 "flow_guided_steps",
                 self.flow_guided_steps.unwrap_or(0),
-                0,
-                100,
+                0..=100,
             ),
-            ("buffered_chunks_max", self.buffered_chunks_max, 1, 1000),
+            ("buffered_chunks_max", self.buffered_chunks_max, 1..=1000),
         ] {
-            if !(least..=most).contains(&value) {
-                return Err(Error::option(
-                    option,
-                    value,
-                    format!("use {least} to {most}"),
-                ));
-            }
+            count_in_range(option, value, range)?;
         }
         Ok(())
     }
+}
+
+fn count_in_range(
+    option: &'static str,
+    value: usize,
+    range: RangeInclusive<usize>,
+) -> Result<(), Error> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("use {} to {}", range.start(), range.end());
+    Err(Error::option(option, value, reason))
 }
 
 fn in_range(option: &'static str, value: f32, least: f32, most: f32) -> Result<(), Error> {
@@ -296,6 +322,46 @@ mod tests {
     #[test]
     fn the_defaults_pass_their_own_check() {
         StreamOptions::default().check().unwrap();
+        EngineOptions::default().check().unwrap();
+    }
+
+    #[test]
+    fn an_engine_refuses_absurd_sizes_by_name() {
+        let default = EngineOptions::default;
+        for (option, options) in [
+            (
+                "threads",
+                EngineOptions {
+                    threads: Some(100_000),
+                    ..default()
+                },
+            ),
+            (
+                "streams_max",
+                EngineOptions {
+                    streams_max: usize::MAX,
+                    ..default()
+                },
+            ),
+            (
+                "chunk_tokens_max",
+                EngineOptions {
+                    chunk_tokens_max: usize::MAX,
+                    ..default()
+                },
+            ),
+            (
+                "context_tokens_max",
+                EngineOptions {
+                    context_tokens_max: 501,
+                    ..default()
+                },
+            ),
+        ] {
+            let refusal = crate::Engine::load(Source::Embedded, options).err();
+            let message = refusal.map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains(option), "{message:?} must name {option}");
+        }
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl Stream {
     /// A handle with which another thread can end the utterance.
     pub fn canceller(&self) -> Canceller {
         Canceller {
+            id: self.id,
             delivery: self.delivery.clone(),
             handle: Arc::downgrade(&self.handle),
         }
@@ -184,13 +185,14 @@ impl Iterator for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.delivery.cancel();
-        self.handle.shared.wake();
+        self.handle.shared.withdraw(self.id);
     }
 }
 
 /// Ends a stream from outside: its iterator ends at once, and the worker stops after the work it is at.
 #[derive(Clone)]
 pub struct Canceller {
+    id: u64,
     delivery: Arc<Delivery>,
     handle: std::sync::Weak<Handle>,
 }
@@ -200,7 +202,7 @@ impl Canceller {
     pub fn cancel(&self) {
         self.delivery.cancel();
         if let Some(handle) = self.handle.upgrade() {
-            handle.shared.wake();
+            handle.shared.withdraw(self.id);
         }
     }
 }

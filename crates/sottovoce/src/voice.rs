@@ -2,6 +2,7 @@
 
 use crate::accounts::VoicePlace;
 use crate::error::Error;
+use crate::holdings::Holdings;
 use crate::plan::whole_pages;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::noise::Noise;
@@ -11,7 +12,7 @@ use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::Vector;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Where a voice comes from.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct VoiceInner {
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
     /// Its share of the budget, where it was not reckoned with from the start.
     _place: Option<VoicePlace>,
+    /// What holds its memory: that of the engine through which it speaks.
+    home: Weak<Holdings>,
 }
 
 /// A voice on its way into the engine's memory.
@@ -79,8 +82,13 @@ impl VoiceParts {
         )
     }
 
-    /// Puts it into `memory`, whose driver must be open.
-    pub fn keep(self, memory: &Memory, place: Option<VoicePlace>) -> Result<Voice, OutOfMemory> {
+    /// Puts it into `memory`, whose driver must be open; `home` is the engine's that has the memory, if one has.
+    pub fn keep(
+        self,
+        memory: &Memory,
+        place: Option<VoicePlace>,
+        home: Weak<Holdings>,
+    ) -> Result<Voice, OutOfMemory> {
         let prepared = self.prepared;
         let parts: [&[f32]; 3] = [
             &prepared.speaker_embedding,
@@ -104,6 +112,7 @@ impl VoiceParts {
                 config: self.config,
                 prefixes: Mutex::default(),
                 _place: place,
+                home,
             }),
         })
     }
@@ -198,6 +207,11 @@ impl Voice {
     /// The voice's name or file, for people.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Whether it was made ready by the engine that has `holdings`: only that one's ledger and weights go with it.
+    pub(crate) fn is_at(&self, holdings: &Arc<Holdings>) -> bool {
+        self.inner.home.as_ptr() == Arc::as_ptr(holdings)
     }
 
     /// Writes the voice to a file from which [`VoiceSource::Prepared`] takes it again.

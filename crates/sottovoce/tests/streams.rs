@@ -86,6 +86,46 @@ fn who_will_not_wait_is_refused_with_a_time_and_the_line_has_an_end() {
 }
 
 #[test]
+fn who_leaves_the_line_gives_the_place_in_it_and_the_voice_back() {
+    let (engine, voice) = engine(EngineOptions {
+        streams_max: 1,
+        waiting_max: 1,
+        ..EngineOptions::default()
+    });
+    let text = long_text();
+    let mut first = engine.stream(&text, &voice, options(1)).unwrap();
+    first.next().unwrap().unwrap();
+    let before = engine.memory_report().allocated_bytes;
+    for seed in 0..4 {
+        let own = engine.varied_voice(&voice, seed).unwrap();
+        let waiting = engine.stream(TEXT, &own, options(seed));
+        let waiting = waiting.expect("those before it left the line");
+        drop(own);
+        match seed % 2 {
+            0 => drop(waiting),
+            _ => waiting.canceller().cancel(),
+        }
+        assert_eq!(engine.metrics().streams_waiting, 0);
+        assert_eq!(engine.memory_report().allocated_bytes, before);
+    }
+    assert_eq!(engine.metrics().streams_cancelled, 4);
+    assert!(first.next().unwrap().is_ok(), "who speaks speaks on");
+}
+
+#[test]
+fn a_voice_of_another_engine_is_refused_and_ends_nobody() {
+    let (pico, voice) = engine(EngineOptions::default());
+    let (same_model, _) = engine(EngineOptions::default());
+    let config = Box::new(ModelConfig::tiny_turbo());
+    let other_model = Engine::load(Source::Random(config), EngineOptions::default()).unwrap();
+    for other in [same_model, other_model] {
+        let refusal = other.stream(TEXT, &voice, options(1)).err();
+        assert!(matches!(refusal, Some(Error::Voice { .. })), "{refusal:?}");
+    }
+    assert!(!samples(pico.stream(TEXT, &voice, options(1)).unwrap()).is_empty());
+}
+
+#[test]
 fn a_reader_that_stands_still_does_not_hold_up_the_others() {
     let (engine, voice) = engine(EngineOptions {
         streams_max: 2,

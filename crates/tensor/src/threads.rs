@@ -10,13 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Threads(Option<Arc<rayon::ThreadPool>>);
 
 impl Threads {
-    /// `count` threads; 0 takes as many as the machine can run at once. If the system refuses to start them, work is done on
-    /// the calling thread.
+    /// More than the processors of any one machine: each has scratch of its own, and a stage waits for the last of them.
+    pub const COUNT_MAX: usize = 512;
+
+    /// `count` threads, at most [`Threads::COUNT_MAX`]; 0 takes as many as the machine can run at once. If the system refuses to
+    /// start them, work is done on the calling thread.
     pub fn new(count: usize) -> Threads {
         let count = match count {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
+        let count = count.min(Threads::COUNT_MAX);
         if count == 1 {
             return Threads(None);
         }

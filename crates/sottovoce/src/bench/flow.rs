@@ -10,7 +10,7 @@ use sottovoce_chatterbox::weights::{Component, Source as Weights, load};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{Context, Precision, Rounding, Threads, Workspace};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// Starts the noise.
@@ -72,7 +72,7 @@ pub fn flow(
     let cpu = Cpu::new(Threads::new(options.threads));
     let voice = loading::default_voice(&weights, loading::has_prompts(&weights))?
         .ok_or_else(|| Error::model(weights.name(), "it has no voice of its own"))?
-        .keep(&memory, None)?;
+        .keep(&memory, None, Weak::new())?;
     let bench = Bench {
         voice: voice.inner.flow.clone(),
         tokens: tokens(weights.config().flow.vocabulary, options.tokens),

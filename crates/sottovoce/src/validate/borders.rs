@@ -14,6 +14,7 @@ use sottovoce_memory::Memory;
 use sottovoce_tensor::Threads;
 use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashSet;
+use std::sync::Weak;
 
 /// Speech tokens of two sentences, with the silence at their ends: the whole is made in one piece.
 const WHOLE_TOKENS_MAX: usize = 256;
@@ -177,7 +178,7 @@ impl Speaker {
         })?;
         Ok(Speaker {
             bands: weights.config().flow.mel_bands(),
-            voice: voice.keep(&memory, None)?,
+            voice: voice.keep(&memory, None, Weak::new())?,
             holdings: Holdings::new(memory, pipeline.pages().clone()),
             pipeline,
         })

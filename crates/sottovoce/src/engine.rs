@@ -321,12 +321,12 @@ impl Engine {
             VoiceSource::Clip(path) => {
                 let file =
                     std::fs::File::open(&path).map_err(|source| Error::file(&path, source))?;
-                let recording = decode_file(file, &AudioLimits::default());
-                self.voice_of_clip(path.display().to_string(), recording)
+                self.voice_of_clip(path.display().to_string(), || {
+                    decode_file(file, &AudioLimits::default())
+                })
             }
             VoiceSource::ClipBytes { name, bytes } => {
-                let recording = decode(&bytes, &AudioLimits::default());
-                self.voice_of_clip(name, recording)
+                self.voice_of_clip(name, || decode(&bytes, &AudioLimits::default()))
             }
         }
     }
@@ -377,7 +377,7 @@ impl Engine {
     fn voice_of_clip(
         &self,
         name: String,
-        recording: Result<Recording, AudioError>,
+        decode: impl FnOnce() -> Result<Recording, AudioError>,
     ) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         let config = shared.model.config();
@@ -388,7 +388,7 @@ impl Engine {
         if config.variant == Variant::Pico {
             return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
         }
-        let recording = recording.map_err(|error| failed(error.to_string()))?;
+        let recording = decode().map_err(|error| failed(error.to_string()))?;
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         let cpu = Cpu::new(Threads::new(self.options().threads.unwrap_or(0)));
         let opening = shared.holdings.open();

@@ -1,6 +1,7 @@
 //! Voices kept under a name, one file each.
 
 use crate::error::Error;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const EXTENSION: &str = "safetensors";
@@ -56,7 +57,7 @@ impl VoiceStore {
         ))
     }
 
-    /// All names, in order.
+    /// The names of all voices that [`find`](Self::find) finds, in order.
     pub fn names(&self) -> Result<Vec<String>, Error> {
         let entries = match std::fs::read_dir(&self.folder) {
             Ok(entries) => entries,
@@ -66,8 +67,9 @@ impl VoiceStore {
         let mut names: Vec<String> = entries
             .filter_map(|entry| {
                 let path = entry.ok()?.path();
-                let named = path.extension()?.to_str()? == EXTENSION;
-                named.then(|| path.file_stem()?.to_str().map(str::to_owned))?
+                let name = path.file_stem()?.to_str()?;
+                let findable = self.path(name).is_ok_and(|named| named == path);
+                (findable && path.is_file()).then(|| name.to_owned())
             })
             .collect();
         names.sort();
@@ -82,10 +84,19 @@ impl VoiceStore {
         Ok(path)
     }
 
-    /// Takes a voice away.
-    pub fn remove(&self, name: &str) -> Result<(), Error> {
-        let path = self.find(name)?;
-        std::fs::remove_file(&path).map_err(|source| Error::file(&path, source))
+    /// Takes voices away, a name given twice only once; those that were taken away, in order.
+    ///
+    /// # Errors
+    /// If one is not there: then none is taken away. If a file cannot be removed: those before it are gone.
+    pub fn remove(&self, names: &[impl AsRef<str>]) -> Result<Vec<String>, Error> {
+        let mut found = BTreeMap::new();
+        for name in names {
+            found.insert(name.as_ref().to_owned(), self.find(name.as_ref())?);
+        }
+        for path in found.values() {
+            std::fs::remove_file(path).map_err(|source| Error::file(path, source))?;
+        }
+        Ok(found.into_keys().collect())
     }
 }
 
@@ -130,9 +141,18 @@ mod tests {
         for name in ["b", "a"] {
             std::fs::write(store.prepare(name).unwrap(), b"voice").unwrap();
         }
-        std::fs::write(store.folder().join("notes.txt"), b"").unwrap();
-        assert_eq!(store.names().unwrap(), ["a", "b"]);
-        store.remove("a").unwrap();
+        for other in ["notes.txt", "my voice.safetensors", "c.SAFETENSORS"] {
+            std::fs::write(store.folder().join(other), b"").unwrap();
+        }
+        std::fs::create_dir(store.folder().join("d.safetensors")).unwrap();
+        assert_eq!(
+            store.names().unwrap(),
+            ["a", "b"],
+            "only what can be found is listed"
+        );
+        assert!(store.remove(&["a", "c"]).is_err());
+        assert_eq!(store.names().unwrap(), ["a", "b"], "all or none");
+        assert_eq!(store.remove(&["a", "a"]).unwrap(), ["a"]);
         let error = store.find("a").unwrap_err().to_string();
         assert!(
             error.contains('b'),

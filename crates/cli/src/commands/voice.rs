@@ -36,7 +36,7 @@ enum Command {
         #[arg(long)]
         name: Option<String>,
         /// The model that will speak with it: base, turbo, nano or a folder.
-        #[arg(long, default_value = "pico")]
+        #[arg(long)]
         model: String,
         /// Most memory to use.
         #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
@@ -118,11 +118,9 @@ pub fn run(arguments: Arguments) -> Outcome {
             names,
             json: as_json,
         } => {
-            for name in &names {
-                store.remove(name)?;
-            }
+            let removed = store.remove(&names)?;
             if as_json {
-                writeln!(out, "{:#}", json!({ "removed": names }))?;
+                writeln!(out, "{:#}", json!({ "removed": removed }))?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The `sottovoce` command: parses, calls the engine or the memory tools, prints.
 
 mod commands;
+mod engine;
 mod environment;
 mod generation;
 mod output;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 fn sottovoce() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sottovoce"));
@@ -290,32 +290,29 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
     );
 }
 
-#[cfg(unix)]
-#[test]
-fn an_interrupt_ends_the_speech_and_not_the_program() {
-    let text =
-        "This goes on and on, sentence after sentence, until somebody stops it. ".repeat(1000);
+/// Starts to speak a long text into a pipe, and reads the first `bytes` of it: then the stream is under way and waits for its reader.
+fn speaking(text: &str, extra: &[&str], bytes: usize) -> Child {
     let mut child = sottovoce()
         .args(["speak", "--out", "-"])
+        .args(extra)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    let output = child.stdout.as_mut().unwrap();
+    output.read_exact(&mut vec![0; bytes]).unwrap();
     child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    // Once sound has come the stream is under way, and it waits for its reader.
-    let mut start = [0; 1044];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut start)
-        .unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_the_speech_and_not_the_program() {
+    let text = "This goes on and on, sentence after sentence, until somebody stops it. ";
+    let mut child = speaking(&text.repeat(1000), &[], 1044);
     let interrupted = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status()
@@ -329,28 +326,11 @@ fn an_interrupt_ends_the_speech_and_not_the_program() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_program() {
+fn a_reader_that_goes_away_ends_the_program_with_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let stats = folder.path().join("stats.json");
     let text = "On and on. ".repeat(5000);
-    let mut child = sottovoce()
-        .args(["speak", "--out", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let mut start = [0; 1000];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut start)
-        .unwrap();
+    let mut child = speaking(&text, &["--stats", path_text(&stats)], 1000);
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(
@@ -358,4 +338,6 @@ fn a_reader_that_goes_away_ends_the_program() {
         "{}",
         words(&output)
     );
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(&stats).unwrap()).unwrap();
+    assert!(stats["total_audio_duration"].as_f64().unwrap() > 0.0);
 }

@@ -1,12 +1,9 @@
 //! `sottovoce serve`: the HTTP and WebSocket server with its page.
 
 use super::Outcome;
+use crate::engine::EngineChoice;
 use crate::output::print::{note, output};
-use crate::output::size::parse_bytes;
-use crate::source::model_source;
-use sottovoce::{
-    CachePrecision, EngineOptions, PrecisionChoice, Profile, Source, parse_cache_precision,
-};
+use sottovoce::{EngineOptions, Source};
 use sottovoce_server::{App, Limits, ServerOptions, openapi_document, serve};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -33,27 +30,8 @@ pub struct Arguments {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8000)]
     port: u16,
-    /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
-    #[arg(long, default_value = "pico")]
-    model: String,
-    /// Most memory to use, such as 512MiB or 1GiB.
-    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
-    memory: Option<u64>,
-    /// How eagerly memory goes back: aggressive, balanced, performance, automatic, none.
-    #[arg(long, default_value = "automatic")]
-    profile: Profile,
-    /// How weights are kept: auto, f32, f16, int8, q4.
-    #[arg(long, default_value = "auto")]
-    precision: PrecisionChoice,
-    /// How T3's keys and values are kept: f32, f16, int8; with int8 a stream takes half of what it takes with f16.
-    #[arg(long, default_value = "f16", value_parser = parse_cache_precision)]
-    cache_precision: CachePrecision,
-    /// Threads for arithmetic.
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Mark all sound with Perth's watermark, whose weights are here.
-    #[arg(long, value_name = "FILE.safetensors")]
-    watermark: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineChoice,
     /// Streams that may be under way together; fewer where the budget holds fewer.
     #[arg(long, default_value_t = 8)]
     streams: usize,
@@ -171,25 +149,21 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
                 .ok_or("--idle-unload: give a number of minutes above 0")?,
         ),
     };
-    let source = model_source(&arguments.model)?;
+    let source = arguments.engine.source()?;
     let named_folder = match &source {
-        Source::Directory(folder) if folder == Path::new(&arguments.model) => folder.file_name(),
+        Source::Directory(folder) if folder == Path::new(&arguments.engine.model) => {
+            folder.file_name()
+        }
         _ => None,
     };
     let model_name = named_folder.map(|name| name.to_string_lossy().into_owned());
     Ok(ServerOptions {
         address: SocketAddr::new(arguments.address, arguments.port),
         source,
-        model_name: model_name.unwrap_or(arguments.model),
+        model_name: model_name.unwrap_or_else(|| arguments.engine.model.clone()),
         engine: EngineOptions {
-            memory: arguments.memory,
-            precision: arguments.precision,
-            key_value_precision: arguments.cache_precision,
-            profile: arguments.profile,
-            threads: arguments.threads,
             streams_max: arguments.streams,
-            watermark: arguments.watermark,
-            ..EngineOptions::default()
+            ..arguments.engine.options()
         },
         voices_directory: arguments.voices,
         api_keys,

@@ -1,18 +1,15 @@
 //! `sottovoce speak`: text in, sound out while it is being made.
 
 use super::Outcome;
+use crate::engine::EngineChoice;
 use crate::environment;
 use crate::generation::Generation;
 use crate::output::player::Player;
 use crate::output::print::{self, note};
 use crate::output::progress::Progress;
-use crate::output::size::parse_bytes;
-use crate::source::{model_source, voice_source};
+use crate::source::voice_source;
 use sottovoce::sink::{AudioFormat, Encoder, FileSink};
-use sottovoce::{
-    CachePrecision, Chunk, ChunkMetrics, Engine, EngineOptions, PrecisionChoice, Profile,
-    SAMPLE_RATE, parse_cache_precision,
-};
+use sottovoce::{Chunk, ChunkMetrics, Engine, EngineOptions, SAMPLE_RATE};
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,33 +46,14 @@ pub struct Arguments {
     /// A prepared voice's name or file, or a recording to take the voice from.
     #[arg(long)]
     voice: Option<String>,
-    /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
-    #[arg(long, default_value = "pico")]
-    model: String,
-    /// Most memory to use, such as 512MiB or 1GiB.
-    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
-    memory: Option<u64>,
-    /// How eagerly memory goes back: aggressive, balanced, performance, automatic, none.
-    #[arg(long, default_value = "automatic")]
-    profile: Profile,
-    /// How weights are kept: auto, f32, f16, int8, q4.
-    #[arg(long, default_value = "auto")]
-    precision: PrecisionChoice,
-    /// How T3's keys and values are kept: f32, f16, int8; with int8 a stream takes half of what it takes with f16.
-    #[arg(long, default_value = "f16", value_parser = parse_cache_precision)]
-    cache_precision: CachePrecision,
-    /// Threads for arithmetic.
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Mark the sound with Perth's watermark, whose weights are here.
-    #[arg(long, value_name = "FILE.safetensors")]
-    watermark: Option<PathBuf>,
     /// Write figures of the run here, as JSON.
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
     /// Print the figures of the run as one JSON object on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineChoice,
     #[command(flatten)]
     generation: Generation,
 }
@@ -84,21 +62,14 @@ pub fn run(arguments: Arguments) -> Outcome {
     let text = read_text(&arguments)?;
     let spoken = arguments.generation.stream_options();
     spoken.check()?;
-    let defaults = EngineOptions::default();
     let options = EngineOptions {
         chunk_tokens_max: spoken.chunk_size,
         context_tokens_max: spoken.context_window,
-        memory: arguments.memory,
-        precision: arguments.precision,
-        key_value_precision: arguments.cache_precision,
-        profile: arguments.profile,
-        threads: arguments.threads,
         streams_max: 1,
         voices: Some(environment::voices_folder()),
-        watermark: arguments.watermark.clone(),
-        ..defaults
+        ..arguments.engine.options()
     };
-    let engine = Engine::load(model_source(&arguments.model)?, options)?;
+    let engine = Engine::load(arguments.engine.source()?, options)?;
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let stream = engine.stream(&text, &voice, spoken)?;
     drop(voice);
@@ -107,7 +78,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let canceller = stream.canceller();
     // Without a handler the system ends the process, and the file is still whole up to its last chunk.
     let _ = ctrlc::set_handler(move || canceller.cancel());
-    let progress = Progress::new(arguments.memory);
+    let progress = Progress::new(arguments.engine.memory);
     let figures = Figures {
         engine,
         file: arguments.stats,
@@ -149,16 +120,13 @@ fn speak(
     for chunk in stream {
         match chunk {
             Ok(chunk) => {
-                if let Err(error) = output.write(&chunk) {
-                    if is_closed_pipe(&*error) {
-                        // Whoever listened has heard enough.
-                        return Ok(ExitCode::SUCCESS);
-                    }
+                let written = output.write(&chunk);
+                progress.show(&chunk.metrics);
+                last = Some(chunk.metrics);
+                if let Err(error) = written {
                     failure = Some(error);
                     break;
                 }
-                progress.show(&chunk.metrics);
-                last = Some(chunk.metrics);
             }
             Err(error) => {
                 failure = Some(error.into());
@@ -169,13 +137,15 @@ fn speak(
     progress.clear();
     // What was spoken before a failure stays, as a whole recording.
     let finished = output.finish();
+    let failure = failure.or(finished.err());
     if let Some(metrics) = &last {
         progress.summary(metrics);
         figures.write(metrics)?;
     }
     match failure {
-        Some(error) => Err(error),
-        None => finished.map(|()| ExitCode::SUCCESS),
+        // Whoever listened has heard enough.
+        Some(error) if !is_closed_pipe(&*error) => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -61,7 +61,6 @@ pub(super) fn further(
         let streams: [Stream; 2] = [first, second];
         drop(streams);
         reserved_with(&engine, 0)?;
-        engine.trim();
         Ok(two.saturating_sub(one))
     };
     let stream_of_40_seconds_bytes = stream_bytes(40, false)?;
@@ -88,7 +87,8 @@ fn reserved_with(engine: &Engine, streams: usize) -> Result<u64, Error> {
         let speaking = report.streams.iter().filter(|stream| stream.bytes > 0);
         let settled = speaking.count() == streams && engine.metrics().streams_live == streams;
         if settled {
-            return Ok(report.reserved_bytes);
+            engine.trim();
+            return Ok(engine.memory_report().reserved_bytes);
         }
         if started.elapsed() > PATIENCE {
             return Err(Error::Synthesis {

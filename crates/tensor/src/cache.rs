@@ -3,6 +3,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How cached keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,6 +15,16 @@ pub enum CachePrecision {
     F16,
     /// 8 bits with one bf16 scale for each head.
     Int8,
+}
+
+impl fmt::Display for CachePrecision {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            CachePrecision::F32 => "f32",
+            CachePrecision::F16 => "f16",
+            CachePrecision::Int8 => "int8",
+        })
+    }
 }
 
 impl CachePrecision {

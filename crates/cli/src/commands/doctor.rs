@@ -218,7 +218,7 @@ fn profile_values(arguments: &Arguments) -> Vec<Value> {
         |interval| format!("every {interval} chunks"),
     );
     vec![
-        Value::new("profile", format!("{profile:?}").to_lowercase(), origin),
+        Value::new("profile", profile, origin),
         Value::new("cache interval", interval, "profile"),
         Value::new("drops caches", settings.collect, "profile"),
         Value::new(
@@ -237,10 +237,9 @@ fn profile_values(arguments: &Arguments) -> Vec<Value> {
 /// What an engine takes where nothing else is asked for.
 fn engine_values(machine: &Machine) -> Vec<Value> {
     let options = EngineOptions::default();
-    let cache = format!("{:?}", options.key_value_precision).to_lowercase();
     vec![
         Value::new("precision", options.precision, "default"),
-        Value::new("keys and values", cache, "default"),
+        Value::new("keys and values", options.key_value_precision, "default"),
         Value::new("threads", machine.cores, "the machine's cores"),
         Value::new("streams", options.streams_max, "default"),
         Value::new("waiting", options.waiting_max, "default"),

@@ -1,6 +1,7 @@
 //! Profiles: how eagerly kept memory goes back.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 const MEGABYTE: u64 = 1 << 20;
 const GIBIBYTE: u64 = 1 << 30;
@@ -58,6 +59,18 @@ impl MemoryProfile {
     }
 }
 
+impl fmt::Display for MemoryProfile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            MemoryProfile::Aggressive => "aggressive",
+            MemoryProfile::Balanced => "balanced",
+            MemoryProfile::Performance => "performance",
+            MemoryProfile::Automatic => "automatic",
+            MemoryProfile::None => "none",
+        })
+    }
+}
+
 /// A word that names no profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no profile: use aggressive, balanced, performance, automatic or none")]
@@ -81,6 +94,21 @@ impl std::str::FromStr for MemoryProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_is_written_as_it_is_read() {
+        for profile in [
+            MemoryProfile::Aggressive,
+            MemoryProfile::Balanced,
+            MemoryProfile::Performance,
+            MemoryProfile::Automatic,
+            MemoryProfile::None,
+        ] {
+            let word = profile.to_string();
+            assert_eq!(word.parse(), Ok(profile));
+            assert_eq!(serde_json::to_value(profile).unwrap(), word);
+        }
+    }
 
     #[test]
     fn automatic_goes_by_the_devices_memory() {

@@ -75,14 +75,6 @@ pub(crate) struct ProfileState {
     enable_monitoring: bool,
 }
 
-/// The word that an enumeration's value is written as.
-fn word(value: impl Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
-}
-
 /// Where every byte is.
 #[utoipa::path(get, path = "/memory", tag = "memory", responses((status = 200, description = "The memory", body = Memory)))]
 pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
@@ -98,9 +90,9 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
         loads,
         unloads,
         engine,
-        precision: word(options.precision),
+        precision: options.precision.to_string(),
         memory_bytes: options.memory,
-        profile: word(options.profile),
+        profile: options.profile.to_string(),
         cache_interval: options.cache_interval,
         enable_monitoring: options.enable_monitoring,
         streams_max: admission.map_or(0, |admission| admission.place_count()),
@@ -168,7 +160,7 @@ pub(crate) async fn profile(
         );
     }
     Ok(Json(ProfileState {
-        profile: word(options.profile),
+        profile: options.profile.to_string(),
         cache_interval: options.cache_interval,
         enable_monitoring: options.enable_monitoring,
     }))

@@ -71,7 +71,7 @@ pub(super) fn further(
     let voice_bytes = engine.memory_report().reserved_bytes - before;
     drop(further);
     Ok(Further {
-        key_value_precision: format!("{cache:?}").to_lowercase(),
+        key_value_precision: cache.to_string(),
         stream_of_40_seconds_bytes,
         stream_of_40_seconds_own_voice_bytes,
         stream_of_6_seconds_bytes,

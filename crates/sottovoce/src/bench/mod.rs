@@ -138,14 +138,14 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     let mut runs = Vec::new();
     for &precision in &options.precisions {
         for &profile in &options.profiles {
-            progress(&format!("{} {}", name(&precision), name(&profile)));
+            progress(&format!("{precision} {profile}"));
             runs.push(run(options, precision, profile)?);
         }
     }
     let mut costs = Vec::new();
     if options.rounds > 0 {
         for &precision in &options.precisions {
-            progress(&format!("{}, profiles in turn", name(&precision)));
+            progress(&format!("{precision}, profiles in turn"));
             costs.extend(cost::costs(options, precision)?);
         }
     }
@@ -157,7 +157,7 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
         };
         for cache in [CachePrecision::F16, CachePrecision::Int8] {
             progress(&format!(
-                "further streams and voices, {cache:?} keys and values"
+                "further streams and voices, {cache} keys and values"
             ));
             further.push(further::further(&options.source, &engine, cache)?);
         }
@@ -254,12 +254,4 @@ fn run(
     run.driver_calls_per_chunk =
         (calls - calls_after_first) as f64 / run.chunks.len().saturating_sub(1).max(1) as f64;
     Ok(run)
-}
-
-/// A choice's name as options spell it.
-fn name(choice: &impl Serialize) -> String {
-    serde_json::to_value(choice)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }

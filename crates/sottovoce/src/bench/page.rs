@@ -1,6 +1,6 @@
 //! The bench as one page: a table, and plots drawn as SVG inside it. Nothing is fetched.
 
-use super::{BenchReport, BenchRun, name};
+use super::{BenchReport, BenchRun};
 use std::fmt::Write;
 
 const WIDTH: f64 = 720.0;
@@ -28,12 +28,7 @@ pub fn html(report: &BenchReport) -> String {
     table(&mut page, report);
     further_table(&mut page, report);
     for run in &report.runs {
-        let _ = write!(
-            page,
-            "<h2>{}, {}</h2>",
-            name(&run.precision),
-            name(&run.profile)
-        );
+        let _ = write!(page, "<h2>{}, {}</h2>", run.precision, run.profile);
         memory_plot(&mut page, run);
         line_plot(&mut page, "Fragmentation, %", run, |chunk| {
             chunk.fragmentation * 100.0
@@ -54,8 +49,8 @@ fn table(page: &mut String, report: &BenchReport) {
         let _ = write!(
             page,
             "<tr><td>{}, {}<td>{:.0} MiB<td>{:.1} %<td>{:.0} MiB<td>{:.2} s<td>{:.2}<td>{:.1} %<td>{:.1}",
-            name(&run.precision),
-            name(&run.profile),
+            run.precision,
+            run.profile,
             run.peak_reserved_bytes as f64 / MEBIBYTE,
             run.peak_reserved_share * 100.0,
             run.peak_resident_bytes as f64 / MEBIBYTE,

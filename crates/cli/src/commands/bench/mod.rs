@@ -119,7 +119,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         writeln!(
             out,
             "{:<24} {:>14} {:>10.1} % {:>10.2} s {:>6.2} {:>4.1} % {:>6.1}",
-            format!("{:?}, {:?}", run.precision, run.profile).to_lowercase(),
+            format!("{}, {}", run.precision, run.profile),
             mebibytes(run.peak_reserved_bytes),
             run.peak_reserved_share * 100.0,
             run.first_audio_seconds,
@@ -138,7 +138,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         writeln!(
             out,
             "{:<24} RTF {:.3}, {:.3} with none: {:+.2} % of time, the median of {} rounds",
-            format!("{:?}, {:?}", cost.precision, cost.profile).to_lowercase(),
+            format!("{}, {}", cost.precision, cost.profile),
             cost.rtf,
             cost.rtf_none,
             cost.cost * 100.0,

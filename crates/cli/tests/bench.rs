@@ -35,8 +35,15 @@ fn each_choice_of_the_flow_is_tried_and_less_of_it_is_further_from_the_whole() {
 
 #[test]
 fn a_choice_out_of_range_is_refused_by_name() {
-    let output = bench_flow(&["--chunk-sizes", "0"]);
-    assert!(!output.status.success());
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("--chunk-sizes"), "{message}");
+    for (arguments, named) in [
+        (&["--chunk-sizes", "0"][..], "--chunk-sizes"),
+        (&["--precision", "int9"], "--precision"),
+        (&["--chunk-sizes", "75"], "chunk_size"),
+        (&["--chunk-sizes", "40", "--flow-steps", "3"], "flow_steps"),
+    ] {
+        let output = bench_flow(arguments);
+        assert!(!output.status.success(), "{arguments:?} must fail");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(named), "{message} must name {named}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::loading;
-use crate::settings::Source;
+use crate::settings::{Source, StreamOptions};
 use serde::Serialize;
 use sottovoce_chatterbox::noise::Noise;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
@@ -46,6 +46,33 @@ pub struct FlowChoice {
     pub flow_guided_steps: Option<usize>,
 }
 
+impl FlowChoice {
+    /// Refuses what no stream takes, naming the option, and chunks of which the utterance has no whole one.
+    fn check(&self, tokens: usize, steps_max: usize) -> Result<(), Error> {
+        let option = StreamOptions {
+            chunk_size: self.chunk_size,
+            context_window: self.context_window,
+            prompt_tokens: Some(self.prompt_tokens),
+            flow_steps: self.flow_steps,
+            flow_guided_steps: self.flow_guided_steps,
+            ..StreamOptions::default()
+        };
+        option.check()?;
+        if self.chunk_size > tokens {
+            let reason =
+                format!("the utterance has only {tokens} tokens, and a whole chunk is timed");
+            return Err(Error::option("chunk_size", self.chunk_size, reason));
+        }
+        match self.flow_steps {
+            Some(steps) if steps > steps_max => {
+                let reason = format!("the model takes at most {steps_max}");
+                Err(Error::option("flow_steps", steps, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What came of a choice.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FlowFigures {
@@ -62,15 +89,18 @@ pub struct FlowFigures {
 /// Tries all choices on one utterance of random tokens.
 ///
 /// # Errors
-/// If the model cannot be opened or memory runs out.
+/// If a choice is out of range, if the model cannot be opened or has no voice of its own, or if memory runs out.
 pub fn flow(
     options: &FlowBenchOptions,
     progress: &mut dyn FnMut(&FlowFigures),
 ) -> Result<Vec<FlowFigures>, Error> {
     let weights = loading::model(&options.source)?;
+    for choice in &options.choices {
+        choice.check(options.tokens, weights.config().flow.solver.steps())?;
+    }
     let memory = Memory::host(u64::MAX);
     let cpu = Cpu::new(Threads::new(options.threads));
-    let voice = loading::default_voice(&weights, loading::has_prompts(&weights))?
+    let voice = loading::default_voice(&weights)?
         .ok_or_else(|| Error::model(weights.name(), "it has no voice of its own"))?
         .keep(&memory, None, Weak::new())?;
     let bench = Bench {

@@ -4,6 +4,7 @@ use crate::commands::Outcome;
 use crate::output::print::output;
 use crate::source::ModelChoice;
 use sottovoce::bench::{FlowBenchOptions, FlowChoice, flow};
+use sottovoce_tensor::Precision;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -17,9 +18,9 @@ Examples:
 pub struct Arguments {
     #[command(flatten)]
     model: ModelChoice,
-    /// f32, f16 or int8.
+    /// How the flow's weights are kept: f32, f16 or int8.
     #[arg(long, default_value = "int8")]
-    precision: String,
+    precision: Precision,
     /// Threads for arithmetic; 0 takes all.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -78,7 +79,7 @@ fn choices(arguments: &Arguments) -> Vec<FlowChoice> {
 pub fn run(arguments: &Arguments) -> Outcome {
     let options = FlowBenchOptions {
         source: arguments.model.source()?,
-        precision: arguments.precision.parse()?,
+        precision: arguments.precision,
         threads: arguments.threads,
         tokens: arguments.tokens.into(),
         choices: choices(arguments),

@@ -4,6 +4,7 @@ use crate::commands::Outcome;
 use crate::output::print::output;
 use sottovoce::bench::{SpeedOptions, speed};
 use sottovoce::{Variant, parse_variant};
+use sottovoce_tensor::Precision;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -18,9 +19,9 @@ pub struct Arguments {
     /// Sizes of base, turbo or nano.
     #[arg(long, value_parser = parse_variant)]
     synthetic: Variant,
-    /// f32, f16, int8 or q4.
+    /// How all weights are kept: f32, f16, int8 or q4.
     #[arg(long, default_value = "int8")]
-    precision: String,
+    precision: Precision,
     /// Threads for arithmetic; 0 takes all.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -35,7 +36,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     let report = speed(&SpeedOptions {
         variant: arguments.synthetic,
-        precision: arguments.precision.parse()?,
+        precision: arguments.precision,
         threads: arguments.threads,
         sound: !arguments.t3_only,
     })?;

@@ -4,7 +4,7 @@ use crate::accounts::Accounts;
 use crate::admission::{Admission, Limits, Refusal, Ticket};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::loading::{Choice, choose, default_voice, has_prompts, model};
+use crate::loading::{Choice, choose, default_voice, model};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::pipeline::Pipeline;
@@ -17,7 +17,7 @@ use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_chatterbox::config::Variant;
-use sottovoce_chatterbox::voice::{PreparedVoice, Preparer, VoiceError, check_recording};
+use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording};
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 use sottovoce_memory::Memory;
@@ -27,7 +27,6 @@ use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use sottovoce_tensor::Threads;
 use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -221,14 +220,13 @@ impl Engine {
         let started = Instant::now();
         let model = model(&source)?;
         let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
-        let prompts = has_prompts(&model);
         let Choice {
             plan,
             recordings,
             precision,
             extent,
             watermark,
-        } = choose(&model, &options, prompts, &cpu)?;
+        } = choose(&model, &options, &cpu)?;
         let cache = options.key_value_precision;
         let watermark = watermark
             .map(|plan| plan.load(&memory, cpu.clone()))
@@ -238,7 +236,7 @@ impl Engine {
         let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
         let default_voice = {
             let _open = holdings.open();
-            default_voice(&model, prompts)?
+            default_voice(&model)?
                 .map(|parts| parts.keep(holdings.memory(), None, Arc::downgrade(&holdings)))
                 .transpose()?
         };
@@ -302,7 +300,7 @@ impl Engine {
         // Scratch is for each thread: as many as will run.
         let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
         let model = model(source)?;
-        Ok(choose(&model, options, has_prompts(&model), &cpu)?.plan)
+        Ok(choose(&model, options, &cpu)?.plan)
     }
 
     /// Makes a voice ready.
@@ -332,18 +330,7 @@ impl Engine {
     }
 
     fn prepared_voice(&self, path: &Path) -> Result<Voice, Error> {
-        let name = path.display().to_string();
-        let config = self.handle.shared.model.config();
-        let prepared = PreparedVoice::read(&read_limited(path)?, config);
-        let prepared = prepared.map_err(|error| Error::Voice {
-            name: name.clone(),
-            reason: error.to_string(),
-        })?;
-        self.keep_voice(VoiceParts {
-            name,
-            prepared,
-            config: Some(Arc::new(config.clone())),
-        })
+        self.keep_voice(VoiceParts::read(path, self.handle.shared.model.config())?)
     }
 
     /// Puts a voice where the budget has room for it beside the streams.
@@ -599,23 +586,4 @@ impl Engine {
     pub fn options(&self) -> EngineOptions {
         self.handle.shared.desk().options.clone()
     }
-}
-
-/// Longest file of a voice or a recording.
-const VOICE_FILE_BYTES_MAX: u64 = 256 << 20;
-
-fn read_limited(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::file(path, source);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(VOICE_FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > VOICE_FILE_BYTES_MAX {
-        return Err(Error::Voice {
-            name: path.display().to_string(),
-            reason: format!("the file is longer than {VOICE_FILE_BYTES_MAX} bytes"),
-        });
-    }
-    Ok(bytes)
 }

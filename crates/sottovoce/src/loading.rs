@@ -6,15 +6,12 @@ use crate::plan::{Extent, Recordings, reckon};
 use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
 use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
-use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::inspect::Inspection;
-use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{CachePrecision, Precision};
-use std::borrow::Cow;
-use std::sync::Arc;
 
 /// The voice inside the program: config, tokenizer and weights in one file, made by `training/`.
 const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
@@ -59,11 +56,6 @@ pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-/// Whether voices of a model carry a prompt: pico's have only their speaker.
-pub(crate) fn has_prompts(weights: &Weights) -> bool {
-    weights.config().variant != Variant::Pico
-}
-
 /// What a model's folder or a weight file holds. A file that is only a part of a model is described without the sizes that its parts take
 /// in memory.
 ///
@@ -85,7 +77,7 @@ pub fn inspect(source: &Source) -> Result<Inspection, Error> {
 const DEFAULT_VOICE_FILES: [&str; 2] = ["voice.safetensors", "conds.pt"];
 
 /// The voice that comes with a model, if one does; random weights get a random one.
-pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<VoiceParts>, Error> {
+pub(crate) fn default_voice(weights: &Weights) -> Result<Option<VoiceParts>, Error> {
     let config = weights.config();
     let found = weights.folder().and_then(|folder| {
         DEFAULT_VOICE_FILES
@@ -93,24 +85,17 @@ pub(crate) fn default_voice(weights: &Weights, prompts: bool) -> Result<Option<V
             .map(|file| folder.join(file))
             .find(|path| path.is_file())
     });
-    let (name, bytes) = match found {
-        Some(path) => {
-            let bytes = std::fs::read(&path).map_err(|source| Error::file(&path, source))?;
-            (path.display().to_string(), Cow::Owned(bytes))
-        }
-        None if weights.is_synthetic() => return Ok(Some(VoiceParts::random(config, prompts))),
-        None if weights.folder().is_none() => ("default".into(), Cow::Borrowed(PICO_VOICE)),
+    let name = "default".to_owned();
+    let parts = match found {
+        Some(path) => VoiceParts {
+            name,
+            ..VoiceParts::read(&path, config)?
+        },
+        None if weights.is_synthetic() => VoiceParts::random(config),
+        None if weights.folder().is_none() => VoiceParts::of_file(name, PICO_VOICE, config)?,
         None => return Ok(None),
     };
-    let prepared = PreparedVoice::read(&bytes, config).map_err(|error| Error::Voice {
-        name,
-        reason: error.to_string(),
-    })?;
-    Ok(Some(VoiceParts {
-        name: "default".into(),
-        prepared,
-        config: Some(Arc::new(config.clone())),
-    }))
+    Ok(Some(parts))
 }
 
 /// What will be loaded.
@@ -129,7 +114,6 @@ pub(crate) struct Choice {
 pub(crate) fn choose(
     weights: &Weights,
     options: &EngineOptions,
-    prompts: bool,
     cpu: &Cpu,
 ) -> Result<Choice, Error> {
     let precisions: &[Precision] = match options.precision {
@@ -149,7 +133,6 @@ pub(crate) fn choose(
             let extent = Extent::of(
                 weights.config(),
                 streams,
-                prompts,
                 options.chunk_tokens_max,
                 options.context_tokens_max,
             );

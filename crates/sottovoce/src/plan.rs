@@ -41,21 +41,16 @@ impl Extent {
     pub fn of(
         config: &ModelConfig,
         streams: usize,
-        prompts: bool,
         chunk_tokens: usize,
         context_tokens: usize,
     ) -> Extent {
-        let rate = config.flow.token_rate as f32;
-        let prompt = |tokens: usize| if prompts { tokens } else { 0 };
         Extent {
             streams,
             // Start and stop.
             text_tokens: config.text.token_count_max + 2,
             speech_tokens: config.t3.sampling.token_count_max,
-            voice_tokens: prompt(config.t3.prompt_token_count_max),
-            flow_prompt_tokens: prompt(
-                (config.voice.prompt.flow_seconds_max * rate).ceil() as usize
-            ),
+            voice_tokens: config.t3_prompt_token_count_max(),
+            flow_prompt_tokens: config.flow_prompt_token_count_max(),
             chunk_tokens,
             context_tokens,
         }

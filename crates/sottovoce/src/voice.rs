@@ -11,6 +11,7 @@ use sottovoce_chatterbox::t3::Prefix;
 use sottovoce_chatterbox::voice::PreparedVoice;
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::Vector;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -53,8 +54,19 @@ pub(crate) struct VoiceInner {
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
     /// Its share of the budget, where it was not reckoned with from the start.
     _place: Option<VoicePlace>,
-    /// What holds its memory: that of the engine through which it speaks.
-    home: Weak<Holdings>,
+    home: Home,
+}
+
+/// What holds a voice's memory: that of the engine through which it speaks. It must be a voice's last field: by the time it goes the
+/// voice's memory has been dropped, and the driver takes that back now however long others still speak.
+struct Home(Weak<Holdings>);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(holdings) = self.0.upgrade() {
+            drop(holdings.open());
+        }
+    }
 }
 
 /// A voice on its way into the engine's memory.
@@ -66,6 +78,26 @@ pub(crate) struct VoiceParts {
 }
 
 impl VoiceParts {
+    /// A prepared voice's file, called after it.
+    pub fn read(path: &Path, config: &ModelConfig) -> Result<VoiceParts, Error> {
+        VoiceParts::of_file(path.display().to_string(), &read_limited(path)?, config)
+    }
+
+    /// The bytes of a prepared voice's file.
+    pub fn of_file(name: String, file: &[u8], config: &ModelConfig) -> Result<VoiceParts, Error> {
+        match PreparedVoice::read(file, config) {
+            Ok(prepared) => Ok(VoiceParts {
+                name,
+                prepared,
+                config: Some(Arc::new(config.clone())),
+            }),
+            Err(error) => Err(Error::Voice {
+                name,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
     /// Bytes that it will take.
     pub fn bytes(&self) -> u64 {
         let prepared = &self.prepared;
@@ -112,7 +144,7 @@ impl VoiceParts {
                 config: self.config,
                 prefixes: Mutex::default(),
                 _place: place,
-                home,
+                home: Home(home),
             }),
         })
     }
@@ -137,7 +169,7 @@ impl VoiceInner {
 
 impl VoiceParts {
     /// A made-up voice with prompts as long as the model takes them, for random weights.
-    pub fn random(config: &ModelConfig, prompts: bool) -> VoiceParts {
+    pub fn random(config: &ModelConfig) -> VoiceParts {
         let noise = Noise::new(1);
         let numbers = |row: u64, count: usize| -> Vec<f32> {
             (0..count as u64)
@@ -149,17 +181,8 @@ impl VoiceParts {
                 .map(|column| (noise.uniform(row, column) * config.flow.vocabulary as f32) as u32)
                 .collect()
         };
-        let seconds = config.voice.prompt.flow_seconds_max;
-        let flow_tokens = if prompts {
-            (seconds * config.flow.token_rate as f32) as usize
-        } else {
-            0
-        };
-        let t3_tokens = if prompts {
-            config.t3.prompt_token_count_max
-        } else {
-            0
-        };
+        let flow_tokens = config.flow_prompt_token_count_max();
+        let t3_tokens = config.t3_prompt_token_count_max();
         VoiceParts {
             name: "default".into(),
             prepared: PreparedVoice {
@@ -211,7 +234,7 @@ impl Voice {
 
     /// Whether it was made ready by the engine that has `holdings`: only that one's ledger and weights go with it.
     pub(crate) fn is_at(&self, holdings: &Arc<Holdings>) -> bool {
-        self.inner.home.as_ptr() == Arc::as_ptr(holdings)
+        self.inner.home.0.as_ptr() == Arc::as_ptr(holdings)
     }
 
     /// Writes the voice to a file from which [`VoiceSource::Prepared`] takes it again.
@@ -235,6 +258,25 @@ impl Voice {
     }
 }
 
+/// Longest file of a prepared voice.
+const VOICE_FILE_BYTES_MAX: u64 = 256 << 20;
+
+fn read_limited(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::file(path, source);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(VOICE_FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > VOICE_FILE_BYTES_MAX {
+        return Err(Error::Voice {
+            name: path.display().to_string(),
+            reason: format!("the file is longer than {VOICE_FILE_BYTES_MAX} bytes"),
+        });
+    }
+    Ok(bytes)
+}
+
 fn unit(mut values: Vec<f32>) -> Vec<f32> {
     let length = values
         .iter()
@@ -244,4 +286,42 @@ fn unit(mut values: Vec<f32>) -> Vec<f32> {
         .max(f32::MIN_POSITIVE);
     values.iter_mut().for_each(|value| *value /= length);
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sottovoce_memory::pages::PagePool;
+
+    #[test]
+    fn a_voice_gives_its_memory_back_as_it_goes_while_the_driver_is_sealed() {
+        let memory = Memory::host(1 << 30);
+        let pages = PagePool::new(&memory, 4096, 4);
+        let holdings = Arc::new(Holdings::new(memory, pages));
+        let parts = VoiceParts::random(&ModelConfig::tiny_base());
+        let bytes = parts.bytes();
+        let voice = {
+            let _open = holdings.open();
+            let home = Arc::downgrade(&holdings);
+            parts.keep(holdings.memory(), None, home).unwrap()
+        };
+        assert_eq!(holdings.look().1.reserved_bytes, bytes);
+        drop(voice);
+        assert_eq!(holdings.look().1.reserved_bytes, 0);
+        assert!(holdings.memory().is_sealed());
+    }
+
+    #[test]
+    fn a_file_too_long_for_a_voice_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.safetensors");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(VOICE_FILE_BYTES_MAX + 1).unwrap();
+        let refused = VoiceParts::read(&path, &ModelConfig::tiny_base());
+        let message = refused.err().unwrap().to_string();
+        assert!(
+            message.contains("long.safetensors") && message.contains("268435456"),
+            "{message}"
+        );
+    }
 }

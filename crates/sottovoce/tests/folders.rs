@@ -410,6 +410,13 @@ fn prepared_voices_with_prompts_of_any_length_speak_in_any_order() {
             for chunk in engine.stream("Hello there.", &voice, short).unwrap() {
                 chunk.unwrap_or_else(|error| panic!("{t3} and {flow} tokens: {error}"));
             }
+            let owners = engine.memory_report().owners.into_iter();
+            let workspace = owners.filter(|owner| owner.region == "workspace");
+            assert!(
+                workspace.map(|owner| owner.peak_bytes).sum::<u64>()
+                    <= engine.plan().workspace_bytes,
+                "{t3} and {flow} tokens: the workspace stays as planned"
+            );
         }
     }
 }

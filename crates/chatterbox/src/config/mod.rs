@@ -143,6 +143,29 @@ impl ModelConfig {
         self.vocoder.sample_rate
     }
 
+    /// Whether voices carry a prompt: pico's have only their speaker.
+    pub fn has_prompts(&self) -> bool {
+        self.variant != Variant::Pico
+    }
+
+    /// The longest prompt of a voice for T3, tokens.
+    pub fn t3_prompt_token_count_max(&self) -> usize {
+        match self.has_prompts() {
+            true => self.t3.prompt_token_count_max,
+            false => 0,
+        }
+    }
+
+    /// The longest prompt of a voice for the flow, tokens.
+    pub fn flow_prompt_token_count_max(&self) -> usize {
+        match self.has_prompts() {
+            true => {
+                (self.voice.prompt.flow_seconds_max * self.flow.token_rate as f32).ceil() as usize
+            }
+            false => 0,
+        }
+    }
+
     /// Output samples for one speech token.
     pub fn samples_per_token(&self) -> usize {
         self.flow.upsampling * self.vocoder.samples_per_frame()

@@ -7,9 +7,6 @@ use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::safetensors::{self, Entry, Writer};
 use sottovoce_formats::torch_archive::TorchArchive;
 
-/// The longest prompt that a voice file may hold, tokens: far beyond what preparation makes.
-const PROMPT_TOKEN_COUNT_MAX: usize = 4096;
-
 /// Everything derived from a reference recording.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PreparedVoice {
@@ -135,7 +132,8 @@ impl PreparedVoice {
         })
     }
 
-    /// The same voice if it fits a model. Frames beyond those of its tokens are cut, as are tokens beyond its frames.
+    /// The same voice if it fits a model. Prompts are cut to the model's longest, as the reference cuts the recording; frames beyond
+    /// those of the tokens are cut, as are tokens beyond the frames.
     pub(super) fn check(mut self, config: &ModelConfig) -> Result<PreparedVoice, VoiceError> {
         let sized = |name: &str, found: usize, expected: usize| match found == expected {
             true => Ok(()),
@@ -166,12 +164,13 @@ impl PreparedVoice {
                 ),
             ));
         }
+        let frames = self.prompt_mel.len() / bands;
         self.flow_prompt_tokens
-            .truncate(self.prompt_mel.len() / bands / upsampling);
+            .truncate((frames / upsampling).min(config.flow_prompt_token_count_max()));
         self.prompt_mel
             .truncate(self.flow_prompt_tokens.len() * upsampling * bands);
         self.t3_prompt_tokens
-            .truncate(config.t3.prompt_token_count_max);
+            .truncate(config.t3_prompt_token_count_max());
         for (part, tokens, vocabulary) in [
             (
                 T3_PROMPT,
@@ -184,15 +183,6 @@ impl PreparedVoice {
                 config.flow.vocabulary,
             ),
         ] {
-            if tokens.len() > PROMPT_TOKEN_COUNT_MAX {
-                return Err(wrong(
-                    part.name,
-                    format!(
-                        "has {} tokens, at most {PROMPT_TOKEN_COUNT_MAX} are taken",
-                        tokens.len()
-                    ),
-                ));
-            }
             if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
                 return Err(wrong(
                     part.name,
@@ -297,6 +287,7 @@ fn as_tokens(name: &str, values: &[i64]) -> Result<Vec<u32>, VoiceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Variant;
 
     fn voice(config: &ModelConfig) -> PreparedVoice {
         PreparedVoice {
@@ -316,6 +307,33 @@ mod tests {
             assert!(file.len() <= 200 << 10, "{} bytes", file.len());
             assert_eq!(PreparedVoice::read(&file, &config).unwrap(), voice);
         }
+    }
+
+    #[test]
+    fn prompts_longer_than_the_models_are_cut() {
+        let config = ModelConfig::base();
+        let (whole, bands) = (voice(&config), config.flow.mel_bands());
+        let longer = PreparedVoice {
+            t3_prompt_tokens: vec![7; config.t3.prompt_token_count_max + 1],
+            flow_prompt_tokens: vec![9; 5000],
+            prompt_mel: vec![-4.0; 10_000 * bands],
+            ..whole.clone()
+        };
+        assert_eq!(
+            PreparedVoice::read(&longer.write(&config).unwrap(), &config).unwrap(),
+            whole
+        );
+        let bare = ModelConfig {
+            variant: Variant::Pico,
+            ..config
+        };
+        let cut = longer.check(&bare).unwrap();
+        assert!(
+            cut.t3_prompt_tokens.is_empty()
+                && cut.flow_prompt_tokens.is_empty()
+                && cut.prompt_mel.is_empty(),
+            "pico knows only the speaker"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::loading::{choose, default_voice, has_prompts, model};
+use crate::loading::{choose, default_voice, model};
 use crate::pipeline::{Pipeline, Utterance};
 use crate::scheduler;
 use crate::settings::{EngineOptions, Source, StreamOptions};
@@ -160,8 +160,7 @@ impl Speaker {
             ..options.clone()
         };
         let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
-        let prompts = has_prompts(&weights);
-        let choice = choose(&weights, &options, prompts, &cpu)?;
+        let choice = choose(&weights, &options, &cpu)?;
         let memory = Memory::host(MEMORY_BYTES);
         let pipeline = Pipeline::load(
             &weights,
@@ -172,7 +171,7 @@ impl Speaker {
             &choice.recordings,
             cpu,
         )?;
-        let voice = default_voice(&weights, prompts)?.ok_or_else(|| Error::Voice {
+        let voice = default_voice(&weights)?.ok_or_else(|| Error::Voice {
             name: "default".into(),
             reason: "the model's folder has none".into(),
         })?;

@@ -14,8 +14,9 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use metrics::Label;
+use metrics::{Key, Label};
 use sottovoce::Voice;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
@@ -36,6 +37,18 @@ pub struct App {
     stopping: watch::Sender<bool>,
     pub(crate) started_unix_seconds: u64,
     audio_seconds: Mutex<f64>,
+    sampled: Mutex<Sampled>,
+}
+
+/// What the figures showed last of things that go with a model.
+#[derive(Default)]
+struct Sampled {
+    /// Of which load they are.
+    loads: u64,
+    /// Owners of memory, region and tag: one that is gone has none.
+    owners: BTreeSet<(String, String)>,
+    /// What was counted since that load.
+    counts: HashMap<Key, u64>,
 }
 
 impl App {
@@ -53,6 +66,7 @@ impl App {
             stopping: watch::Sender::new(false),
             started_unix_seconds: started.map_or(0, |since| since.as_secs()),
             audio_seconds: Mutex::new(0.0),
+            sampled: Mutex::default(),
             options,
         })
     }
@@ -85,17 +99,10 @@ impl App {
         self.stopping.closed().await;
     }
 
-    /// Gives the model's memory back. Refused while streams are under way, unless forced.
-    pub(crate) async fn unload(&self, force: bool) -> Result<bool, ServerError> {
-        // Voices hold memory of the model that goes.
-        self.voices.forget();
-        self.host.unload(force).await
-    }
-
     /// Unloads a model that nobody has used for `idle`.
     pub(crate) async fn unload_when_idle(&self, idle: Duration) {
         // A stream that began since is no failure: the model simply stays.
-        if self.host.rests(idle) && self.unload(false).await.unwrap_or(false) {
+        if self.host.rests(idle) && self.host.unload(false).await.unwrap_or(false) {
             tracing::info!(idle_seconds = idle.as_secs(), "the model was unloaded");
         }
     }
@@ -135,7 +142,7 @@ impl App {
         name: &str,
     ) -> Result<Voice, ServerError> {
         let (app, loaded, name) = (self.clone(), loaded.clone(), name.to_owned());
-        tokio::task::spawn_blocking(move || app.voices.voice(&loaded.engine, &name))
+        tokio::task::spawn_blocking(move || app.voices.voice(&loaded, &name))
             .await
             .map_err(|_| ServerError::Task)?
     }
@@ -192,24 +199,44 @@ impl App {
             report.resident_bytes as f64,
         );
         set("sottovoce_fragmentation", report.fragmentation);
-        for owner in &report.owners {
+        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = std::mem::take(&mut sampled.owners);
+        let now: BTreeMap<(String, String), u64> = (report.owners.into_iter())
+            .map(|owner| ((owner.region, owner.tag), owner.bytes))
+            .collect();
+        owners.extend(now.keys().cloned());
+        for owner in &owners {
             let labels = vec![
-                Label::new("region", owner.region.clone()),
-                Label::new("tag", owner.tag.clone()),
+                Label::new("region", owner.0.clone()),
+                Label::new("tag", owner.1.clone()),
             ];
+            let bytes = now.get(owner).copied().unwrap_or(0);
             self.measures
                 .gauge("sottovoce_memory_bytes", labels)
-                .set(owner.bytes as f64);
+                .set(bytes as f64);
         }
-        for clear in &report.clears {
-            let labels = vec![Label::new("reason", clear.reason.clone())];
+        sampled.owners = owners;
+        // A model that was loaded again counts from 0; the figures go on.
+        let (loads, _) = self.host.load_counts();
+        if std::mem::replace(&mut sampled.loads, loads) != loads {
+            sampled.counts.clear();
+        }
+        let mut count = |name: &'static str, labels: Vec<Label>, now: u64| {
+            let key = Key::from_parts(name, labels.clone());
+            let before = sampled.counts.insert(key, now).unwrap_or(0);
             self.measures
-                .counter("sottovoce_cache_clears_total", labels)
-                .absolute(clear.count);
+                .counter(name, labels)
+                .increment(now.saturating_sub(before));
+        };
+        for clear in report.clears {
+            let labels = vec![Label::new("reason", clear.reason)];
+            count("sottovoce_cache_clears_total", labels, clear.count);
         }
-        self.measures
-            .counter("sottovoce_out_of_memory_total", Vec::new())
-            .absolute(report.out_of_memory_count);
+        count(
+            "sottovoce_out_of_memory_total",
+            Vec::new(),
+            report.out_of_memory_count,
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::admission::{Admission, Place};
 use crate::error::ServerError;
 use crate::options::{Limits, ServerOptions};
+use crate::voices::ReadyVoices;
 use sottovoce::{Engine, EngineOptions, Source};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
     pub(crate) admission: Admission,
+    pub(crate) voices: ReadyVoices,
 }
 
 /// The model and what it takes to load it again.
@@ -58,7 +60,7 @@ impl Host {
         if let Some(loaded) = self.loaded() {
             return Ok(loaded);
         }
-        if self.stopping.load(Ordering::Acquire) {
+        if self.is_stopping() {
             return Err(ServerError::Stopping);
         }
         let source = self.source.clone();
@@ -72,19 +74,29 @@ impl Host {
                 self.limits.queue,
                 self.limits.queue_wait,
             ),
+            voices: ReadyVoices::default(),
             engine,
         });
         *self.slot() = Some(loaded.clone());
+        // Whoever stopped the server meanwhile found nothing to close.
+        if self.is_stopping() {
+            loaded.admission.close();
+        }
         self.loads.fetch_add(1, Ordering::AcqRel);
         Ok(loaded)
     }
 
     /// The model with a place for one stream; waits in line for it.
     pub(crate) async fn place(&self) -> Result<(Arc<Loaded>, Place), ServerError> {
-        let loaded = self.load().await?;
-        let place = loaded.admission.place().await?;
-        self.touch();
-        Ok((loaded, place))
+        loop {
+            let loaded = self.load().await?;
+            let place = loaded.admission.place().await?;
+            // Who holds a place keeps the model; one that was unloaded before must not live on beside the next.
+            if (self.loaded()).is_some_and(|current| Arc::ptr_eq(&current, &loaded)) {
+                self.touch();
+                return Ok((loaded, place));
+            }
+        }
     }
 
     /// Gives the model's memory back. Refused while streams are under way, unless forced: then they end.

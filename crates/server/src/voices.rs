@@ -4,11 +4,13 @@
 //! that no name can reach another path.
 
 use crate::error::ServerError;
+use crate::host::Loaded;
 use serde::Serialize;
-use sottovoce::{Engine, Voice, VoiceSource};
+use sottovoce::{Voice, VoiceSource};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use utoipa::ToSchema;
 
@@ -20,6 +22,8 @@ const OPENAI_VOICES: [&str; 13] = [
     "marin", "cedar",
 ];
 const NAME_CHARACTERS_MAX: usize = 64;
+/// Its file's name has two digits a byte, and file systems take 255 bytes.
+const NAME_BYTES_MAX: usize = 120;
 /// Voices kept ready together. Each may hold what it conditions the model with; the others are read again when they are asked for.
 const READY_MAX: usize = 16;
 const EXTENSION: &str = "safetensors";
@@ -39,14 +43,26 @@ pub(crate) struct VoiceEntry {
 pub(crate) struct Voices {
     directory: Option<PathBuf>,
     voices_max: usize,
-    /// Voices in use, by name, with the change time of their file: a replica may have replaced it.
-    ready: Mutex<HashMap<String, (Option<SystemTime>, Voice)>>,
+}
+
+type ReadyTable = HashMap<String, (Option<SystemTime>, Voice)>;
+
+/// A loaded model's voices in use, by name, with the change time of their file: a replica may have replaced it. They go with the model
+/// whose memory they are in.
+#[derive(Default)]
+pub(crate) struct ReadyVoices(Mutex<ReadyTable>);
+
+impl ReadyVoices {
+    fn table(&self) -> MutexGuard<'_, ReadyTable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Refuses names that are long, have no letter or digit, or hold anything but letters, digits, `-`, `_`, `.` and spaces.
 pub(crate) fn check_name(name: &str) -> Result<(), ServerError> {
-    let fits =
-        name.chars().any(char::is_alphanumeric) && name.chars().count() <= NAME_CHARACTERS_MAX;
+    let fits = name.chars().any(char::is_alphanumeric)
+        && name.chars().count() <= NAME_CHARACTERS_MAX
+        && name.len() <= NAME_BYTES_MAX;
     let plain = name
         .chars()
         .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' '));
@@ -56,7 +72,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), ServerError> {
         Err(ServerError::Parameter {
             parameter: "name",
             reason: format!(
-                "a voice's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_', '.' or spaces, and not only signs"
+                "a voice's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_', '.' or spaces ({NAME_BYTES_MAX} bytes at most), and not only signs"
             ),
         })
     }
@@ -81,7 +97,9 @@ fn name_of(file: &str) -> Option<String> {
         .map(|i| u8::from_str_radix(&hexadecimal[2 * i..2 * i + 2], 16).ok())
         .collect();
     let name = String::from_utf8(bytes?).ok()?;
-    check_name(&name).ok().map(|()| name)
+    check_name(&name).ok()?;
+    // Other spellings of the digits are not found under that name.
+    (file_name(&name) == file).then_some(name)
 }
 
 impl Voices {
@@ -89,17 +107,7 @@ impl Voices {
         Voices {
             directory,
             voices_max,
-            ready: Mutex::default(),
         }
-    }
-
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Option<SystemTime>, Voice)>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets prepared voices: their memory belongs to a model that is going.
-    pub(crate) fn forget(&self) {
-        self.table().clear();
     }
 
     fn directory(&self) -> Result<&PathBuf, ServerError> {
@@ -138,7 +146,7 @@ impl Voices {
     }
 
     /// The voice of that name, made ready. Blocks while its file is read.
-    pub(crate) fn voice(&self, engine: &Engine, name: &str) -> Result<Voice, ServerError> {
+    pub(crate) fn voice(&self, loaded: &Loaded, name: &str) -> Result<Voice, ServerError> {
         let unknown = || ServerError::Parameter {
             parameter: "voice",
             reason: format!(
@@ -156,7 +164,7 @@ impl Voices {
             None if own => (DEFAULT_VOICE, None),
             None => return Err(unknown()),
         };
-        if let Some((known, voice)) = self.table().get(key)
+        if let Some((known, voice)) = loaded.voices.table().get(key)
             && *known == changed
         {
             return Ok(voice.clone());
@@ -165,8 +173,8 @@ impl Voices {
             Some(path) if key != DEFAULT_VOICE => VoiceSource::Prepared(path),
             _ => VoiceSource::Default,
         };
-        let voice = engine.voice(source)?;
-        let mut ready = self.table();
+        let voice = loaded.engine.voice(source)?;
+        let mut ready = loaded.voices.table();
         if ready.len() >= READY_MAX {
             ready.clear();
         }
@@ -177,7 +185,7 @@ impl Voices {
     /// Prepares a voice from a recording's bytes and keeps it under `name`. Blocks while it is prepared.
     pub(crate) fn add(
         &self,
-        engine: &Engine,
+        loaded: &Loaded,
         name: &str,
         clip: Vec<u8>,
     ) -> Result<VoiceEntry, ServerError> {
@@ -197,12 +205,12 @@ impl Voices {
                 reason: format!("{uploaded} voices are kept, as many as may; delete one first"),
             });
         }
-        let voice = engine.voice(VoiceSource::ClipBytes {
+        let voice = loaded.engine.voice(VoiceSource::ClipBytes {
             name: name.to_owned(),
             bytes: clip,
         })?;
         voice.save(&path)?;
-        self.table().remove(name);
+        loaded.voices.table().remove(name);
         Ok(VoiceEntry {
             id: name.to_owned(),
             name: name.to_owned(),
@@ -210,15 +218,20 @@ impl Voices {
         })
     }
 
-    /// Deletes an uploaded voice.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), ServerError> {
+    /// Deletes an uploaded voice, also from those that the model has ready.
+    pub(crate) fn remove(&self, loaded: Option<&Loaded>, name: &str) -> Result<(), ServerError> {
         let missing = || ServerError::NotFound {
             what: format!("an uploaded voice {name:?}"),
         };
         check_name(name).map_err(|_| missing())?;
         let path = self.path(name).ok_or_else(missing)?;
-        std::fs::remove_file(path).map_err(|_| missing())?;
-        self.table().remove(name);
+        std::fs::remove_file(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => missing(),
+            _ => sottovoce::Error::File { path, source }.into(),
+        })?;
+        if let Some(loaded) = loaded {
+            loaded.voices.table().remove(name);
+        }
         Ok(())
     }
 }
@@ -226,10 +239,13 @@ impl Voices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Admission;
+    use sottovoce::{Engine, EngineOptions, Source};
+    use std::time::Duration;
 
     #[test]
     fn a_name_survives_its_file_name() {
-        for name in ["Ann", "José 2", "a.b-c_d"] {
+        for name in ["Ann", "José 2", "a.b-c_d", &"日".repeat(40)] {
             assert_eq!(name_of(&file_name(name)).as_deref(), Some(name));
         }
     }
@@ -246,6 +262,7 @@ mod tests {
             "a\0b",
             "a\nb",
             &"x".repeat(65),
+            &"日".repeat(41),
         ] {
             assert!(check_name(name).is_err(), "{name:?} must be refused");
         }
@@ -258,9 +275,31 @@ mod tests {
             "zz.safetensors",
             "abc.safetensors",
             "2e2e2f.safetensors",
+            "4A.safetensors",
+            "+4+a.safetensors",
             "é.safetensors",
         ] {
             assert_eq!(name_of(file), None, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_voice_that_was_ready_does_not_outlive_its_model() {
+        let load = || {
+            let engine = Engine::load(Source::Embedded, EngineOptions::default()).unwrap();
+            Loaded {
+                admission: Admission::new(1, 1, Duration::from_secs(1)),
+                voices: ReadyVoices::default(),
+                engine,
+            }
+        };
+        let voices = Voices::new(None, 10);
+        for loaded in [load(), load()] {
+            for _ in 0..2 {
+                let voice = voices.voice(&loaded, DEFAULT_VOICE).unwrap();
+                let stream = loaded.engine.stream("Hi.", &voice, Default::default());
+                stream.expect("a voice speaks with the model that has it");
+            }
         }
     }
 

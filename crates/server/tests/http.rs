@@ -264,11 +264,21 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
     assert!(words.contains("budget"), "{words}");
     let again = answer(&router, post("/models/load", &Value::Null)).await;
     assert_eq!(again.status(), StatusCode::OK);
+    let in_use = async || {
+        let figures = bytes(answer(&router, get("/metrics")).await).await;
+        let figures = String::from_utf8(figures).unwrap();
+        (figures.lines())
+            .filter(|line| line.starts_with("sottovoce_memory_bytes{"))
+            .filter(|line| !line.ends_with(" 0"))
+            .count()
+    };
+    assert!(in_use().await > 0);
     let gone = answer(&router, post("/models/unload", &json!({}))).await;
     assert_eq!(
         json_of(gone).await,
         json!({"loaded": false, "changed": true})
     );
+    assert_eq!(in_use().await, 0, "what is gone is not shown");
     let back = answer(&router, post("/models/load", &json!({}))).await;
     assert_eq!(
         json_of(back).await,
@@ -386,6 +396,7 @@ async fn names_never_reach_the_file_system_and_what_is_no_recording_leaves_nothi
         "alloy",
         "",
         &long,
+        &"日".repeat(64),
     ] {
         let response = answer(&router, form(name, &recording())).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name:?}");

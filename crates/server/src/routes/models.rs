@@ -92,7 +92,7 @@ pub(crate) async fn unload(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<UnloadRequest>,
 ) -> Result<Json<ModelState>, ServerError> {
-    let changed = app.unload(request.force).await?;
+    let changed = app.host.unload(request.force).await?;
     Ok(Json(ModelState {
         loaded: app.host.loaded().is_some(),
         changed,
@@ -142,7 +142,7 @@ pub(crate) async fn load(
             .memory_bytes
             .is_some_and(|bytes| bytes != before.memory.unwrap_or(0));
     if other {
-        app.unload(false).await?;
+        app.host.unload(false).await?;
         app.host.change_options(|options| {
             options.precision = precision.unwrap_or(options.precision);
             if let Some(bytes) = request.memory_bytes {
@@ -153,7 +153,10 @@ pub(crate) async fn load(
     let changed = app.host.loaded().is_none();
     if let Err(error) = app.host.load().await {
         // Options that do not fit must not stay in force for the next request.
-        app.host.change_options(|options| *options = before);
+        app.host.change_options(|options| {
+            options.precision = before.precision;
+            options.memory = before.memory;
+        });
         return Err(match error {
             ServerError::Engine(error @ sottovoce::Error::Budget { .. }) => {
                 ServerError::DoesNotFit(error)

@@ -82,7 +82,7 @@ pub(crate) async fn upload(
     let (loaded, place) = app.place().await?;
     let voices = app.clone();
     let entry = tokio::task::spawn_blocking(move || {
-        let entry = voices.voices.add(&loaded.engine, &name, clip);
+        let entry = voices.voices.add(&loaded, &name, clip);
         drop(place);
         entry
     })
@@ -132,7 +132,7 @@ pub(crate) async fn delete(
     PathName(id): PathName,
 ) -> Result<Json<Deleted>, ServerError> {
     let name = id.clone();
-    tokio::task::spawn_blocking(move || app.voices.remove(&name))
+    tokio::task::spawn_blocking(move || app.voices.remove(app.host.loaded().as_deref(), &name))
         .await
         .map_err(|_| ServerError::Task)??;
     Ok(Json(Deleted { id, deleted: true }))

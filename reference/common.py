@@ -25,6 +25,7 @@ from chatterbox.models.voice_encoder.config import VoiceEncConfig
 from s3tokenizer.model_v2 import AudioEncoderV2, FSQVectorQuantization
 
 FIXTURES = Path(__file__).parent.parent / "crates/chatterbox/tests/fixtures"
+MEAN_FLOW_FILE = "s3gen_meanflow.safetensors"
 T3_FILES = {"t3_nano_v1": "nano", "t3_turbo_v1": "turbo", "t3_cfg": "base"}
 
 # PyPI's release has no nano; its sizes are those of GPT-2 small.
@@ -40,6 +41,7 @@ TINY = {
     "speaker_embedding": 32,
     "positions": {"text": 258, "speech": 516},
     "queries": 8,
+    "vocabulary": 6561,
     "speaker_vector": 24,
     "encoder": {"hidden": 32, "heads": 2, "feed_forward": 64, "layers": 2},
     "decoder": {"channels": 32, "middle_stages": 2, "blocks": 1, "heads": 2, "head_size": 16},
@@ -89,55 +91,68 @@ def build_voice_encoder(tiny: bool) -> VoiceEncoder:
     return VoiceEncoder(config).eval()
 
 
-def build_s3gen(mean_flow: bool, tiny: bool) -> S3Token2Wav:
-    """S3Gen; the small one is the reference's with its parts replaced by smaller ones of the same classes."""
-    s3gen = S3Token2Wav(meanflow=mean_flow)
-    if not tiny:
-        return s3gen.eval()
-    sizes = TINY["encoder"]
-    encoder = UpsampleConformerEncoder(
-        input_size=sizes["hidden"],
-        output_size=sizes["hidden"],
-        attention_heads=sizes["heads"],
-        linear_units=sizes["feed_forward"],
-        num_blocks=sizes["layers"],
+def build_flow(config: dict, mean_flow: bool) -> CausalMaskedDiffWithXvec:
+    """The reference's flow at the sizes of a config's `flow` part. The reference fixes 80 bands and four upsampled layers in code."""
+    encoder = config["encoder"]
+    hidden = encoder["hidden"]
+    network = UpsampleConformerEncoder(
+        input_size=hidden,
+        output_size=hidden,
+        attention_heads=encoder["heads"],
+        linear_units=encoder["feed_forward"],
+        num_blocks=encoder["layers"],
         input_layer="linear",
         pos_enc_layer_type="rel_pos_espnet",
         selfattention_layer_type="rel_selfattn",
         use_cnn_module=False,
         macaron_style=False,
     )
-    encoder.pre_lookahead_layer = PreLookaheadLayer(channels=sizes["hidden"], pre_lookahead_len=3)
-    encoder.up_layer = Upsample1D(channels=sizes["hidden"], out_channels=sizes["hidden"], stride=2)
-    sizes = TINY["decoder"]
+    network.pre_lookahead_layer = PreLookaheadLayer(channels=hidden, pre_lookahead_len=3)
+    network.up_layer = Upsample1D(channels=hidden, out_channels=hidden, stride=2)
+    decoder = config["decoder"]
     estimator = ConditionalDecoder(
         in_channels=320,
         out_channels=80,
         causal=True,
-        channels=[sizes["channels"]],
+        channels=[decoder["channels"]],
         dropout=0.0,
-        attention_head_dim=sizes["head_size"],
-        n_blocks=sizes["blocks"],
-        num_mid_blocks=sizes["middle_stages"],
-        num_heads=sizes["heads"],
+        attention_head_dim=decoder["head_size"],
+        n_blocks=decoder["blocks"],
+        num_mid_blocks=decoder["middle_stages"],
+        num_heads=decoder["heads"],
         act_fn="gelu",
         meanflow=mean_flow,
     )
-    s3gen.flow = CausalMaskedDiffWithXvec(
-        input_size=TINY["encoder"]["hidden"],
-        spk_embed_dim=TINY["speaker_vector"],
-        encoder=encoder,
+    return CausalMaskedDiffWithXvec(
+        input_size=hidden,
+        output_size=80,
+        spk_embed_dim=config["speaker_vector"],
+        vocab_size=config["vocabulary"],
+        encoder=network,
         decoder=CausalConditionalCFM(spk_emb_dim=80, cfm_params=CFM_PARAMS, estimator=estimator),
-    )
-    s3gen.mel2wav = HiFTGenerator(
-        base_channels=TINY["vocoder"]["channels"],
+    ).eval()
+
+
+def build_vocoder(config: dict) -> HiFTGenerator:
+    """The reference's vocoder at the widths of a config's `vocoder` part."""
+    return HiFTGenerator(
+        base_channels=config["channels"],
         sampling_rate=24000,
         upsample_rates=[8, 5, 3],
         upsample_kernel_sizes=[16, 11, 7],
         source_resblock_kernel_sizes=[7, 7, 11],
         source_resblock_dilation_sizes=[[1, 3, 5], [1, 3, 5], [1, 3, 5]],
-        f0_predictor=ConvRNNF0Predictor(cond_channels=TINY["vocoder"]["f0_channels"]),
-    )
+        f0_predictor=ConvRNNF0Predictor(cond_channels=config["f0_channels"]),
+    ).eval()
+
+
+def build_s3gen(mean_flow: bool, tiny: bool) -> S3Token2Wav:
+    """S3Gen; the small one is the reference's with its parts replaced by smaller ones of the same classes."""
+    s3gen = S3Token2Wav(meanflow=mean_flow)
+    if not tiny:
+        return s3gen.eval()
+    s3gen.flow = build_flow(TINY, mean_flow)
+    s3gen.mel2wav = build_vocoder(TINY["vocoder"])
     s3gen.tokenizer = tiny_tokenizer()
     s3gen.speaker_encoder = tiny_speaker_encoder()
     return s3gen.eval()
@@ -204,9 +219,19 @@ def scatter_vocoder(vocoder: HiFTGenerator) -> None:
         vocoder.f0_predictor.classifier.weight.mul_(300)
 
 
+def sound_file(folder: Path) -> Path:
+    """A folder's S3Gen weights; those of a mean flow have a name of their own."""
+    return next(path for path in (folder / "s3gen.safetensors", folder / MEAN_FLOW_FILE) if path.exists())
+
+
+def part_of_config(folder: Path, part: str, official: dict) -> dict:
+    """A part of a folder's `config.json`; the official folders have none."""
+    described = folder / "config.json"
+    return json.loads(described.read_text())[part] if described.exists() else official
+
+
 def variant_of(folder: Path) -> tuple[str, bool]:
     """Which variant a folder holds, and whether it is a small one."""
     name = next(name for name in T3_FILES if (folder / f"{name}.safetensors").exists())
-    described = folder / "config.json"
-    tiny = described.exists() and json.loads(described.read_text())["t3"]["backbone"]["hidden"] == 64
-    return T3_FILES[name], tiny
+    t3 = part_of_config(folder, "t3", {"backbone": {"hidden": None}})
+    return T3_FILES[name], t3["backbone"]["hidden"] == 64

@@ -127,7 +127,7 @@ def main() -> None:
     s3gen = common.build_s3gen(variant != "base", tiny)
     common.scatter(s3gen, generator)
     common.scatter_vocoder(s3gen.mel2wav)
-    s3gen_file = "s3gen.safetensors" if variant == "base" else "s3gen_meanflow.safetensors"
+    s3gen_file = "s3gen.safetensors" if variant == "base" else common.MEAN_FLOW_FILE
     save_file({name: tensor.contiguous() for name, tensor in s3gen.state_dict().items()}, folder / s3gen_file)
     del s3gen
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import common
 import torch
 from chatterbox import tts, tts_turbo
-from chatterbox.models.t3.modules.cond_enc import T3Cond
 from chatterbox.models.tokenizers import EnTokenizer
 from safetensors.torch import load_file, save_file
+from t3 import logits as t3_logits
 from vocoder import source_of
 
 TEXT = "Hello there... it's 10 o'clock; the “quick” brown fox — jumps over: the lazy dog - again"
@@ -72,23 +72,7 @@ def t3(folder, variant, tiny, generator, inputs, outputs, text_length=40, speech
         "cond_prompt_tokens": prompt,
         "emotion": torch.tensor([0.5]),
     }
-    condition = T3Cond(speaker_emb=speaker[None], cond_prompt_speech_tokens=prompt[None], emotion_adv=0.5 * torch.ones(1, 1, 1))
-    rows = 2 if variant == "base" else 1
-    with torch.inference_mode():
-        start = torch.full((rows, 1), hp.start_speech_token)
-        embeds, _ = model.prepare_input_embeds(
-            t3_cond=condition,
-            text_tokens=ids.expand(rows, -1),
-            speech_tokens=start,
-            cfg_weight=0.5 if variant == "base" else 0.0,
-        )
-        parts = [embeds]
-        spoken = model.speech_emb(speech[:-1].expand(rows, -1))
-        if variant == "base":
-            parts.append((model.speech_emb(start[:1]) + model.speech_pos_emb.get_fixed_embedding(0)).expand(rows, -1, -1))
-            spoken = spoken + model.speech_pos_emb.get_fixed_embedding(torch.arange(1, speech_length))
-        hidden = model.tfmr(inputs_embeds=torch.cat([*parts, spoken], dim=1), use_cache=False)[0]
-        outputs["t3_logits"] = model.speech_head(hidden[:, -speech_length:])
+    outputs["t3_logits"] = t3_logits(model, inputs)
 
 
 _S3GEN = {}
@@ -97,8 +81,7 @@ _S3GEN = {}
 def s3gen_of(folder, variant, tiny):
     if folder not in _S3GEN:
         network = common.build_s3gen(variant != "base", tiny)
-        name = "s3gen.safetensors" if variant == "base" else "s3gen_meanflow.safetensors"
-        network.load_state_dict(load_file(folder / name), strict=False)
+        network.load_state_dict(load_file(common.sound_file(folder)), strict=False)
         _S3GEN[folder] = network
     return _S3GEN[folder]
 

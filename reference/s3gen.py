@@ -5,21 +5,11 @@
 """
 
 import argparse
-import json
 from pathlib import Path
 
+import common
 import torch
 from safetensors.torch import load_file, save_file
-
-from chatterbox.models.s3gen.configs import CFM_PARAMS
-from chatterbox.models.s3gen.decoder import ConditionalDecoder
-from chatterbox.models.s3gen.flow import CausalMaskedDiffWithXvec
-from chatterbox.models.s3gen.flow_matching import CausalConditionalCFM
-from chatterbox.models.s3gen.transformer.upsample_encoder import (
-    PreLookaheadLayer,
-    Upsample1D,
-    UpsampleConformerEncoder,
-)
 
 # The sizes of the fixtures; `tests/flow.rs` holds the same.
 SMALL = {
@@ -34,48 +24,6 @@ OFFICIAL = {
     "encoder": {"hidden": 512, "heads": 8, "feed_forward": 2048, "layers": 6},
     "decoder": {"channels": 256, "middle_stages": 12, "blocks": 4, "heads": 8, "head_size": 64},
 }
-
-
-def build_flow(config: dict, mean_flow: bool) -> CausalMaskedDiffWithXvec:
-    """The reference's flow at the sizes of a config's `flow` part. The reference fixes 80 bands and four upsampled layers in code."""
-    encoder = config["encoder"]
-    hidden = encoder["hidden"]
-    network = UpsampleConformerEncoder(
-        input_size=hidden,
-        output_size=hidden,
-        attention_heads=encoder["heads"],
-        linear_units=encoder["feed_forward"],
-        num_blocks=encoder["layers"],
-        input_layer="linear",
-        pos_enc_layer_type="rel_pos_espnet",
-        selfattention_layer_type="rel_selfattn",
-        use_cnn_module=False,
-        macaron_style=False,
-    )
-    network.pre_lookahead_layer = PreLookaheadLayer(channels=hidden, pre_lookahead_len=3)
-    network.up_layer = Upsample1D(channels=hidden, out_channels=hidden, stride=2)
-    decoder = config["decoder"]
-    estimator = ConditionalDecoder(
-        in_channels=320,
-        out_channels=80,
-        causal=True,
-        channels=[decoder["channels"]],
-        dropout=0.0,
-        attention_head_dim=decoder["head_size"],
-        n_blocks=decoder["blocks"],
-        num_mid_blocks=decoder["middle_stages"],
-        num_heads=decoder["heads"],
-        act_fn="gelu",
-        meanflow=mean_flow,
-    )
-    return CausalMaskedDiffWithXvec(
-        input_size=hidden,
-        output_size=80,
-        spk_embed_dim=config["speaker_vector"],
-        vocab_size=config["vocabulary"],
-        encoder=network,
-        decoder=CausalConditionalCFM(spk_emb_dim=80, cfm_params=CFM_PARAMS, estimator=estimator),
-    ).eval()
 
 
 def scatter_weights(network: torch.nn.Module, generator: torch.Generator) -> None:
@@ -145,7 +93,7 @@ def main() -> None:
     if arguments.task == "fixture":
         (out,) = arguments.paths
         mean_flow = arguments.solver == "mean_flow"
-        flow = build_flow(SMALL, mean_flow)
+        flow = common.build_flow(SMALL, mean_flow)
         scatter_weights(flow, generator)
         tensors = {f"flow.{name}": tensor for name, tensor in flow.state_dict().items()}
         for case, (tokens, prompt) in {"prompted": (9, 6), "bare": (7, 0)}.items():
@@ -156,13 +104,11 @@ def main() -> None:
         return
 
     model, out = arguments.paths
-    files = {"s3gen.safetensors": False, "s3gen_meanflow.safetensors": True}
-    name = next(name for name in files if (model / name).exists())
-    mean_flow = files[name]
-    described = model / "config.json"
-    config = json.loads(described.read_text())["flow"] if described.exists() else OFFICIAL
-    flow = build_flow(config, mean_flow)
-    weights = load_file(model / name)
+    file = common.sound_file(model)
+    mean_flow = file.name == common.MEAN_FLOW_FILE
+    config = common.part_of_config(model, "flow", OFFICIAL)
+    flow = common.build_flow(config, mean_flow)
+    weights = load_file(file)
     flow.load_state_dict({key.removeprefix("flow."): value for key, value in weights.items() if key.startswith("flow.")})
     given = inputs(config, arguments.tokens, arguments.prompt, generator)
     given["mel"] = expected(flow, given, mean_flow)

@@ -5,32 +5,18 @@
 """
 
 import argparse
-import json
 from pathlib import Path
 from unittest import mock
 
+import common
 import torch
 from safetensors.torch import load_file, save_file
 
-from chatterbox.models.s3gen.f0_predictor import ConvRNNF0Predictor
 from chatterbox.models.s3gen.hifigan import HiFTGenerator
 
 # The sizes of the fixture; `tests/vocoder.rs` holds the same.
 SMALL = {"channels": 32, "f0_channels": 16}
 OFFICIAL = {"channels": 512, "f0_channels": 512}
-
-
-def build_vocoder(config: dict) -> HiFTGenerator:
-    """The reference's vocoder at the widths of a config's `vocoder` part."""
-    return HiFTGenerator(
-        base_channels=config["channels"],
-        sampling_rate=24000,
-        upsample_rates=[8, 5, 3],
-        upsample_kernel_sizes=[16, 11, 7],
-        source_resblock_kernel_sizes=[7, 7, 11],
-        source_resblock_dilation_sizes=[[1, 3, 5], [1, 3, 5], [1, 3, 5]],
-        f0_predictor=ConvRNNF0Predictor(cond_channels=config["f0_channels"]),
-    ).eval()
 
 
 def scatter_weights(vocoder: HiFTGenerator, generator: torch.Generator) -> None:
@@ -107,17 +93,15 @@ def main() -> None:
 
     if arguments.task == "fixture":
         (out,) = arguments.paths
-        vocoder = build_vocoder(SMALL)
+        vocoder = common.build_vocoder(SMALL)
         scatter_weights(vocoder, generator)
         tensors = {f"mel2wav.{name}": tensor for name, tensor in vocoder.state_dict().items()}
         save_file(tensors | cases(vocoder, 12, generator), out)
         return
 
     model, out = arguments.paths
-    weights = next(load_file(path) for path in (model / "s3gen.safetensors", model / "s3gen_meanflow.safetensors") if path.exists())
-    described = model / "config.json"
-    config = json.loads(described.read_text())["vocoder"] if described.exists() else OFFICIAL
-    vocoder = build_vocoder(config)
+    vocoder = common.build_vocoder(common.part_of_config(model, "vocoder", OFFICIAL))
+    weights = load_file(common.sound_file(model))
     vocoder.load_state_dict({key.removeprefix("mel2wav."): value for key, value in weights.items() if key.startswith("mel2wav.")})
     save_file(cases(vocoder, arguments.frames, generator), out)
 

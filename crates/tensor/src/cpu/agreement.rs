@@ -1,7 +1,7 @@
 //! What each instruction set of this machine computes, against what every machine computes.
 
 #[path = "../../tests/common/mod.rs"]
-mod common;
+pub(super) mod common;
 
 use super::Cpu;
 use super::kernel::tests::available;

@@ -1,13 +1,14 @@
 //! Attention in integers: queries and keys in 8 bits, one scale a row of a head; what the softmax gives in 16 bits, as two bytes; values in
-//! 8 bits, one scale a channel. On AVX-512 with VNNI.
+//! 8 bits, one scale a channel.
 //!
 //! The keys' mean is taken from each of them first: it adds the same to all scores of a query, which the softmax does not see, and what is
 //! left is rounded more finely. (Zhang et al., "SageAttention", 2024.)
 
 use super::bytes::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, round_row};
 use super::gemm::{SharedOutput, TILE_ROWS};
+use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, split_four, with_counts};
+use super::maths;
 use super::vectorised::vectorised;
-use super::{integer, maths};
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::Attention;
 use crate::tensor::{View, ViewMut};
@@ -15,7 +16,7 @@ use crate::threads::Threads;
 
 /// Queries of one task: whole tiles, few enough that scores of a long sequence stay in the second cache.
 const QUERIES: usize = 4 * TILE_ROWS;
-/// Queries that meet the values together: with two sums each and two vectors they fill 24 registers.
+/// Queries that meet the values together: with two sums each and two vectors they fill 24 of AVX-512's registers.
 const MIX_ROWS: usize = 6;
 /// The largest level of a weight of the softmax.
 const WEIGHT_MAX: f32 = 65_535.0;
@@ -25,10 +26,7 @@ const KEYS_MAX: usize = 1 << 16;
 /// Whether attention over `keys` keys can go this way.
 pub(crate) fn applies(keys: usize, columns: usize, options: &Attention<'_>) -> bool {
     let size = columns / options.heads;
-    integer::available()
-        && options.relative.is_none()
-        && size <= GROUP_INPUTS
-        && (1..=KEYS_MAX).contains(&keys)
+    options.relative.is_none() && size <= GROUP_INPUTS && (1..=KEYS_MAX).contains(&keys)
 }
 
 /// Floats of scratch.
@@ -85,7 +83,12 @@ struct Head<'a> {
     value_scales: &'a [f32],
 }
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "three operands, choices, output, scratch"
+)]
 pub(crate) fn attention(
+    set: LaneSet,
     threads: &Threads,
     q: View<'_>,
     k: View<'_>,
@@ -106,6 +109,7 @@ pub(crate) fn attention(
         // SAFETY: each head has its own row.
         let packed = unsafe { packed_heads.row(head, 0, head_len) };
         pack_head(
+            set,
             k.columns(columns.clone()),
             v.columns(columns),
             options.scale,
@@ -133,9 +137,9 @@ pub(crate) fn attention(
         let head = head_parts(&packed[head * head_len..][..head_len], layout);
         let part = q.columns(first_column..first_column + size);
         for (row, out) in rows.clone().zip(rounded.chunks_exact_mut(layout.row.len())) {
-            round_row(part.row(row), layout.row, out);
+            round_row(set, part.row(row), layout.row, out);
         }
-        score(rounded, rows.len(), &head, layout, scores);
+        score(set, rounded, rows.len(), &head, layout, scores);
         let mut factors = [0.0; QUERIES];
         for (index, row) in scores
             .chunks_exact_mut(layout.keys)
@@ -149,19 +153,22 @@ pub(crate) fn attention(
                 false => keys,
             };
             row[visible..].fill(f32::NEG_INFINITY);
-            factors[index] = weigh(row);
+            let total = weigh(set, row);
+            factors[index] = if total > 0.0 { 1.0 / total } else { 0.0 };
         }
         for first in (0..rows.len()).step_by(MIX_ROWS) {
             let count = MIX_ROWS.min(rows.len() - first);
             for column in (0..size).step_by(PANEL) {
                 let mut tile = [[0.0; PANEL]; MIX_ROWS];
                 let weights = &scores[first * layout.keys..(first + count) * layout.keys];
+                let width = PANEL.min(layout.wide - column);
                 mix(
+                    set,
                     weights,
                     &factors[first..first + count],
-                    &head,
-                    column,
-                    layout,
+                    &head.values[column * layout.key_quads..],
+                    &head.value_scales[column..column + width],
+                    layout.key_quads,
                     &mut tile,
                 );
                 let width = PANEL.min(size - column);
@@ -189,7 +196,14 @@ fn head_parts(packed: &[f32], layout: Layout) -> Head<'_> {
 }
 
 /// Rounds a head's keys, with `scale` in their scales, and its values.
-fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut [f32]) {
+fn pack_head(
+    set: LaneSet,
+    k: View<'_>,
+    v: View<'_>,
+    scale: f32,
+    layout: Layout,
+    packed: &mut [f32],
+) {
     let count = k.row_count();
     let (keys, rest) = packed.split_at_mut(layout.keys * layout.quads);
     let (key_scales, rest) = rest.split_at_mut(layout.keys);
@@ -211,7 +225,7 @@ fn pack_head(k: View<'_>, v: View<'_>, scale: f32, layout: Layout, packed: &mut 
     for (row, key_scale) in key_scales.iter_mut().enumerate().take(count) {
         centred.copy_from_slice(k.row(row));
         maths::add(centred, mean);
-        round_row(centred, layout.row, rounded);
+        round_row(set, centred, layout.row, rounded);
         let panel = row / NARROW_PANEL * NARROW_PANEL * layout.quads + row % NARROW_PANEL;
         let (row_scale, row_levels) = bytes::parts(rounded, layout.row);
         for (quad, &four) in row_levels.iter().take(layout.quads).enumerate() {
@@ -262,7 +276,14 @@ vectorised! {
 }
 
 /// Scores of rounded queries with all keys.
-fn score(rounded: &[f32], count: usize, head: &Head<'_>, layout: Layout, scores: &mut [f32]) {
+fn score(
+    set: LaneSet,
+    rounded: &[f32],
+    count: usize,
+    head: &Head<'_>,
+    layout: Layout,
+    scores: &mut [f32],
+) {
     let weights: &[u8] = bytemuck::cast_slice(head.keys);
     let panel_bytes = layout.quads * 4 * NARROW_PANEL;
     for first_key in (0..layout.keys).step_by(PANEL) {
@@ -285,177 +306,147 @@ fn score(rounded: &[f32], count: usize, head: &Head<'_>, layout: Layout, scores:
                 stride: layout.keys,
                 add: false,
             };
-            bytes::accumulate(rows, panels, sums);
+            bytes::accumulate(set, rows, panels, sums);
         }
     }
 }
 
-/// Softmax of a row of scores, in place, as levels of 16 bits: in the first half of the row the high bytes of four, then the low ones of the
-/// same, and so on. Returns what levels are still to be multiplied by; a row of −∞ alone becomes zeros.
-fn weigh(row: &mut [f32]) -> f32 {
-    assert!(row.len().is_multiple_of(NARROW_PANEL) && integer::available());
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instructions are there; the row is whole vectors.
-    let total = unsafe { x86::weigh(row) };
-    #[cfg(not(target_arch = "x86_64"))]
-    let total = 0.0;
-    if total > 0.0 { 1.0 / total } else { 0.0 }
-}
+/// 2ˣ for x within ±½, times the largest level: the polynomial of fourth degree that is nowhere more than 3e-6 away.
+const POWERS: [f32; 5] = [
+    WEIGHT_MAX,
+    WEIGHT_MAX * 0.693_124_2,
+    WEIGHT_MAX * 0.240_241,
+    WEIGHT_MAX * 0.055_906_43,
+    WEIGHT_MAX * 0.009_582_85,
+];
+/// Below this power of two a level is zero.
+const POWER_MIN: f32 = -40.0;
 
-/// Means of values by weights, `factors` applied, of channels `first..first + 32` (or 16 at the end).
-fn mix(
-    weights: &[f32],
-    factors: &[f32],
-    head: &Head<'_>,
-    first: usize,
-    layout: Layout,
-    tile: &mut [[f32; PANEL]; MIX_ROWS],
-) {
-    let width = PANEL.min(layout.wide - first);
-    let values = &head.values[first * layout.key_quads..];
-    let scales = &head.value_scales[first..first + width];
-    assert!(factors.len() <= MIX_ROWS && weights.len() >= factors.len() * layout.keys);
-    assert!(values.len() >= width * layout.key_quads && integer::available());
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instructions are there, and the lengths were checked.
-    unsafe {
-        x86::mix(weights, factors, values, scales, layout.key_quads, tile);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{MIX_ROWS, PANEL, WEIGHT_MAX};
-    use std::arch::x86_64::{
-        _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm512_add_epi32,
-        _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps,
-        _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps,
-        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_srli_epi32,
-        _mm512_storeu_ps, _mm512_sub_ps,
-    };
-
-    /// 2ˣ for x within ±½, times the largest level: the polynomial of fourth degree that is nowhere more than 3e-6 away.
-    const POWERS: [f32; 5] = [
-        WEIGHT_MAX,
-        WEIGHT_MAX * 0.693_124_2,
-        WEIGHT_MAX * 0.240_241,
-        WEIGHT_MAX * 0.055_906_43,
-        WEIGHT_MAX * 0.009_582_85,
-    ];
-    /// Below this power of two a level is zero.
-    const POWER_MIN: f32 = -40.0;
-
-    /// # Safety
-    /// The row must be whole vectors of 16.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) unsafe fn weigh(row: &mut [f32]) -> f32 {
+on_lanes! {
+    /// Softmax of a row of scores, in place, as levels of 16 bits: in the first half of the row the high bytes of four, then the low ones of
+    /// the same, and so on. Returns the levels' sum; a row of −∞ alone becomes zeros.
+    fn weigh<L>(row: &mut [f32]) -> f32 {
+        assert!(row.len().is_multiple_of(16));
+        let width = L::Vectors::WIDTH;
         let start = row.as_mut_ptr();
-        let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
-        for first in (0..row.len()).step_by(16) {
-            // SAFETY: 16 values lie at `first`. The second operand is taken where the first is not a number.
-            largest = unsafe { _mm512_max_ps(_mm512_loadu_ps(start.add(first)), largest) };
-        }
-        let largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
-        let scale = _mm512_set1_ps(std::f32::consts::LOG2_E);
-        let mut total = _mm512_setzero_si512();
-        for first in (0..row.len()).step_by(16) {
-            // SAFETY: 16 values lie at `first`; what is written lies before what is still to be read.
-            unsafe {
-                let below = _mm512_sub_ps(_mm512_loadu_ps(start.add(first)), largest);
-                // Here too, so that what is no number weighs nothing.
-                let power = _mm512_max_ps(_mm512_mul_ps(below, scale), _mm512_set1_ps(POWER_MIN));
-                let whole = _mm512_roundscale_ps::<0>(power);
-                let part = _mm512_sub_ps(power, whole);
-                let mut value = _mm512_set1_ps(POWERS[4]);
-                for &coefficient in POWERS[..4].iter().rev() {
-                    value = _mm512_fmadd_ps(value, part, _mm512_set1_ps(coefficient));
+        // SAFETY: the caller has the instructions; whole vectors lie in the row, and what is written lies before what is still to be read.
+        unsafe {
+            let mut largest = L::Vectors::splat_float(f32::NEG_INFINITY);
+            for first in (0..row.len()).step_by(width) {
+                largest = L::Vectors::larger(L::Vectors::load_floats(start.add(first)), largest);
+            }
+            let largest = L::Vectors::splat_float(L::Vectors::largest(largest));
+            let scale = L::Vectors::splat_float(std::f32::consts::LOG2_E);
+            // As many as the narrowest vectors need for 16 lanes.
+            let mut totals = [L::Vectors::splat(0); 2];
+            for first in (0..row.len()).step_by(16) {
+                for (part, total) in totals.iter_mut().enumerate().take(16 / width) {
+                    let first = first + width * part;
+                    let scores = L::Vectors::load_floats(start.add(first));
+                    let below = L::Vectors::subtract_floats(scores, largest);
+                    // Here too, so that what is no number weighs nothing.
+                    let power = L::Vectors::larger(
+                        L::Vectors::multiply(below, scale),
+                        L::Vectors::splat_float(POWER_MIN),
+                    );
+                    let whole = L::Vectors::whole(power);
+                    let rest = L::Vectors::subtract_floats(power, whole);
+                    let mut value = L::Vectors::splat_float(POWERS[4]);
+                    for &coefficient in POWERS[..4].iter().rev() {
+                        let coefficient = L::Vectors::splat_float(coefficient);
+                        value = L::Vectors::multiply_add(value, rest, coefficient);
+                    }
+                    let levels = L::Vectors::round(L::Vectors::scale_by_powers(value, whole));
+                    *total = L::Vectors::add(*total, levels);
+                    let upper = L::Vectors::shift_right(levels, 8);
+                    let place = start.add(first / 2).cast();
+                    L::Vectors::store_in_turns(place, upper, levels);
                 }
-                let levels = _mm512_cvtps_epi32(_mm512_scalef_ps(value, whole));
-                total = _mm512_add_epi32(total, levels);
-                let upper = _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(levels));
-                let lower = _mm512_cvtepi32_epi8(levels);
-                let place = start.add(first / 2);
-                _mm_storeu_si128(place.cast(), _mm_unpacklo_epi32(upper, lower));
-                _mm_storeu_si128(place.add(4).cast(), _mm_unpackhi_epi32(upper, lower));
+            }
+            // No lane's total reaches 2³¹: its keys are at most a sixteenth of all.
+            L::Vectors::sum_of_sixteen(totals)
+        }
+    }
+
+    /// Means of values by weights, `factors` applied, of as many channels as there are scales: 32 or 16.
+    fn mix<L>(
+        weights: &[f32],
+        factors: &[f32],
+        values: &[f32],
+        scales: &[f32],
+        quads: usize,
+        tile: &mut [[f32; PANEL]; MIX_ROWS],
+    ) {
+        let (width, count) = (scales.len(), factors.len());
+        assert!(count <= MIX_ROWS && weights.len() >= count * 4 * quads);
+        assert!((width == NARROW_PANEL || width == PANEL) && values.len() >= width * quads);
+        let rows = L::SPLIT_ROWS.min(MIX_ROWS);
+        let vectors = L::VECTORS.min(width / L::Vectors::WIDTH);
+        for first in (0..count).step_by(rows) {
+            let count = (count - first).min(rows);
+            for channel in (0..width).step_by(vectors * L::Vectors::WIDTH) {
+                let (weights, factors) = (&weights[first * 4 * quads..], &factors[first..]);
+                let tile = &mut tile[first..];
+                // SAFETY: the caller has the instructions; the lengths were checked.
+                unsafe {
+                    with_counts!(count, vectors, [1 2 3 4 5 6],
+                        mix_tile::<L>(weights, factors, values, scales, quads, channel, tile));
+                }
             }
         }
-        // No lane's total reaches 2³¹: its keys are at most a sixteenth of all.
-        _mm512_reduce_add_ps(_mm512_cvtepi32_ps(total))
     }
+}
 
-    /// # Safety
-    /// Rows of `weights` are four times as long as `quads` and as many as factors; `values` is as many panels as `scales` has vectors.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) unsafe fn mix(
-        weights: &[f32],
-        factors: &[f32],
-        values: &[f32],
-        scales: &[f32],
-        quads: usize,
-        tile: &mut [[f32; PANEL]; MIX_ROWS],
-    ) {
-        macro_rules! dispatch {
-            ($vectors:literal, $($rows:literal)*) => {
-                match factors.len() {
-                    0 => {}
-                    // SAFETY: passed on from the caller.
-                    $($rows => unsafe { mix_rows::<$rows, $vectors>(weights, factors, values, scales, quads, tile) },)*
-                    _ => unreachable!("at most {MIX_ROWS} rows"),
-                }
-            };
+/// `ROWS` queries by `VECTORS` vectors of channels from `channel` on.
+///
+/// # Safety
+/// The machine must have the instructions, and lengths must be as [`mix`] checks them.
+#[inline(always)]
+unsafe fn mix_tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
+    weights: &[f32],
+    factors: &[f32],
+    values: &[f32],
+    scales: &[f32],
+    quads: usize,
+    channel: usize,
+    tile: &mut [[f32; PANEL]],
+) {
+    let width = L::Vectors::WIDTH;
+    // A row is as long as its scores were.
+    let (weights, stride) = (weights.as_ptr().cast::<u8>(), 16 * quads);
+    // SAFETY: inside the panels, and inside the first half of each row, as the caller promises; a row of the tile is two panels long.
+    unsafe {
+        let mut places = [values.as_ptr().cast::<u8>(); VECTORS];
+        for (vector, place) in places.iter_mut().enumerate() {
+            let channel = channel + width * vector;
+            let (panel, lane) = (channel / NARROW_PANEL, channel % NARROW_PANEL);
+            *place = place.add(panel * quads * 64 + 4 * lane);
         }
-        if scales.len() > 16 {
-            dispatch!(2, 1 2 3 4 5 6);
-        } else {
-            dispatch!(1, 1 2 3 4 5 6);
-        }
-    }
-
-    /// # Safety
-    /// As [`mix`], for `ROWS` factors and 16 · `VECTORS` scales.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    #[inline]
-    unsafe fn mix_rows<const ROWS: usize, const VECTORS: usize>(
-        weights: &[f32],
-        factors: &[f32],
-        values: &[f32],
-        scales: &[f32],
-        quads: usize,
-        tile: &mut [[f32; PANEL]; MIX_ROWS],
-    ) {
-        let mut totals = [[[_mm512_setzero_si512(); 2]; VECTORS]; ROWS];
-        // A row is as long as its scores were.
-        let (weights, stride) = (weights.as_ptr().cast::<i32>(), 4 * quads);
+        let mut totals = [[[L::begin(0); 2]; VECTORS]; ROWS];
         for quad in 0..quads {
-            // SAFETY: inside the panels, and inside the first half of each row.
-            unsafe {
-                let mut levels = [_mm512_setzero_si512(); VECTORS];
-                for (vector, levels) in levels.iter_mut().enumerate() {
-                    let place = values.as_ptr().add((vector * quads + quad) * 16);
-                    *levels = _mm512_loadu_si512(place.cast());
-                }
-                for (row, totals) in totals.iter_mut().enumerate() {
-                    let place = weights.add(row * stride + 2 * quad);
-                    let [upper, lower] =
-                        [place.read(), place.add(1).read()].map(|w| _mm512_set1_epi32(w));
-                    for ([high, low], &levels) in totals.iter_mut().zip(&levels) {
-                        *high = _mm512_dpbusd_epi32(*high, upper, levels);
-                        *low = _mm512_dpbusd_epi32(*low, lower, levels);
-                    }
+            let mut levels = [L::load_signed(places[0].add(64 * quad)); VECTORS];
+            for (levels, place) in levels.iter_mut().zip(places) {
+                *levels = L::load_signed(place.add(64 * quad));
+            }
+            for (row, totals) in totals.iter_mut().enumerate() {
+                let [upper, lower] = split_four(weights.add(row * stride + 8 * quad));
+                let [upper, lower] = [L::four_unsigned(upper), L::four_unsigned(lower)];
+                for ([high, low], &levels) in totals.iter_mut().zip(&levels) {
+                    *high = L::add_products_of_signed(*high, levels, upper);
+                    *low = L::add_products_of_signed(*low, levels, lower);
                 }
             }
         }
         for ((totals, &factor), tile) in totals.iter().zip(factors).zip(tile) {
             for (vector, &[high, low]) in totals.iter().enumerate() {
-                let [high, low] = [_mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low)];
-                let sum = _mm512_fmadd_ps(high, _mm512_set1_ps(256.0), low);
-                // SAFETY: 16 scales for each vector; a row of the tile is two vectors.
-                unsafe {
-                    let scales = _mm512_loadu_ps(scales.as_ptr().add(16 * vector));
-                    let value = _mm512_mul_ps(sum, _mm512_mul_ps(scales, _mm512_set1_ps(factor)));
-                    _mm512_storeu_ps(tile.as_mut_ptr().add(16 * vector), value);
-                }
+                let place = channel + width * vector;
+                let high = L::Vectors::to_floats(L::end(high));
+                let low = L::Vectors::to_floats(L::end(low));
+                let sum = L::Vectors::multiply_add(high, L::Vectors::splat_float(256.0), low);
+                let scales = L::Vectors::load_floats(scales.as_ptr().add(place));
+                let scale = L::Vectors::multiply(scales, L::Vectors::splat_float(factor));
+                let value = L::Vectors::multiply(sum, scale);
+                L::Vectors::store_floats(tile.as_mut_ptr().add(place), value);
             }
         }
     }

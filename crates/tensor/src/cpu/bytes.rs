@@ -1,10 +1,11 @@
 //! Products of rows in 8-bit integers with 8-bit weights, four at once: a quarter of the instructions of 32-bit arithmetic, where many rows
-//! make arithmetic what takes time. On AVX-512 with VNNI.
+//! make arithmetic what takes time.
 //!
 //! Each row is scaled by groups of inputs, so that a large value coarsens only its neighbours. A row's result depends on no other row.
 
 use super::gemm::{self, CHUNK_ROWS, Place, SharedOutput, TILE_ROWS};
-use super::{integer, rows};
+use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, with_counts};
+use super::rows;
 use crate::matrix::{Int8Parts, Matrix, NARROW_PANEL, PANEL};
 use crate::operations::{Activation, Store};
 use crate::tensor::{View, ViewMut};
@@ -46,13 +47,71 @@ pub(crate) fn scratch(rows: usize, inputs: usize) -> usize {
     rows * RowLayout::of(inputs).len()
 }
 
-/// Scales and rounds a row.
-pub(crate) fn round_row(row: &[f32], layout: RowLayout, out: &mut [f32]) {
-    assert!(row.len() <= layout.inputs && out.len() == layout.len() && integer::available());
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instructions are there, and the lengths were checked.
-    unsafe {
-        x86::round_row(row, layout, out);
+on_lanes! {
+    /// Scales and rounds a row.
+    pub(crate) fn round_row<L>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
+        assert!(row.len() <= layout.inputs && out.len() == layout.len());
+        let width = L::Vectors::WIDTH;
+        let (bytes, groups) = out.split_at_mut(layout.inputs / 4);
+        let mut last = [0.0; GROUP_INPUTS];
+        for group in 0..layout.groups() {
+            let first = group * GROUP_INPUTS;
+            let count = GROUP_INPUTS.min(layout.inputs - first);
+            let values = rows::piece(row, first, &mut last).as_ptr();
+            let bytes = &mut bytes[first / 4..(first + count) / 4];
+            let place: *mut u8 = bytes.as_mut_ptr().cast();
+            // SAFETY: the caller has the instructions; `count` values in whole vectors lie in a piece of the row, and as many bytes are written.
+            unsafe {
+                let mut largest = L::Vectors::splat_float(0.0);
+                for input in (0..count).step_by(width) {
+                    let values = L::Vectors::load_floats(values.add(input));
+                    largest = L::Vectors::larger(L::Vectors::magnitude(values), largest);
+                }
+                let scale = L::Vectors::largest(largest) / LEVEL_MAX;
+                let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+                let mut total = L::Vectors::splat(0);
+                for input in (0..count).step_by(width) {
+                    let values = L::Vectors::load_floats(values.add(input));
+                    let scaled = L::Vectors::multiply(values, L::Vectors::splat_float(inverse));
+                    // No weight can turn what is not a number into one.
+                    let levels = L::Vectors::round_or_zero(scaled);
+                    total = L::Vectors::add(total, levels);
+                    L::Vectors::store_bytes(place.add(input), levels);
+                }
+                // Weights have 128 added.
+                let start = L::Vectors::sum(total).wrapping_mul(-128);
+                groups[2 * group] = f32::from_bits(start as u32);
+                groups[2 * group + 1] = scale;
+            }
+        }
+    }
+
+    /// Products of up to [`TILE_ROWS`] rows with one or two panels.
+    pub(crate) fn accumulate<L>(rows: Rows<'_>, panels: Panels<'_>, sums: Sums<'_>) {
+        let width = panels.scales.len();
+        let count = rows.count;
+        if count == 0 || rows.quads == 0 {
+            return;
+        }
+        assert!(count <= TILE_ROWS && (width == NARROW_PANEL || width == PANEL));
+        assert!(rows.data.len() >= count * rows.layout.len());
+        assert!(rows.first_input.is_multiple_of(GROUP_INPUTS));
+        assert!(rows.first_input + 4 * rows.quads <= rows.layout.inputs);
+        let last_panel = (width / NARROW_PANEL - 1) * panels.panel_bytes;
+        assert!(panels.weights.len() >= last_panel + rows.quads * 64);
+        assert!(sums.data.len() >= (count - 1) * sums.stride + width && sums.stride >= width);
+        let vectors = L::VECTORS.min(width / L::Vectors::WIDTH);
+        for output in (0..width).step_by(vectors * L::Vectors::WIDTH) {
+            for first in (0..count).step_by(L::ROWS) {
+                let count = (count - first).min(L::ROWS);
+                let place = Tile { first, output };
+                // SAFETY: the caller has the instructions; the lengths were checked.
+                unsafe {
+                    with_counts!(count, vectors, [1 2 3 4 5 6 7 8 9 10 11 12],
+                        tile::<L>(&rows, &panels, sums.data, sums.stride, sums.add, place));
+                }
+            }
+        }
     }
 }
 
@@ -90,26 +149,81 @@ pub(crate) struct Sums<'a> {
     pub(crate) add: bool,
 }
 
-/// Products of up to [`TILE_ROWS`] rows with one or two panels.
-pub(crate) fn accumulate(rows: Rows<'_>, panels: Panels<'_>, sums: Sums<'_>) {
-    let width = panels.scales.len();
-    let count = rows.count;
-    if count == 0 || rows.quads == 0 {
-        return;
-    }
-    assert!(
-        count <= TILE_ROWS && (width == NARROW_PANEL || width == PANEL) && integer::available()
-    );
-    assert!(rows.data.len() >= count * rows.layout.len());
-    assert!(rows.first_input.is_multiple_of(GROUP_INPUTS));
-    assert!(rows.first_input + 4 * rows.quads <= rows.layout.inputs);
-    let last_panel = (width / NARROW_PANEL - 1) * panels.panel_bytes;
-    assert!(panels.weights.len() >= last_panel + rows.quads * 64);
-    assert!(sums.data.len() >= (count - 1) * sums.stride + width && sums.stride >= width);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instructions are there, and the lengths were checked.
+/// Where a tile begins.
+#[derive(Clone, Copy)]
+struct Tile {
+    first: usize,
+    output: usize,
+}
+
+/// `ROWS` rows by `VECTORS` vectors of outputs.
+///
+/// # Safety
+/// The machine must have the instructions, and lengths must be as [`accumulate`] checks them.
+#[inline(always)]
+unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
+    rows: &Rows<'_>,
+    panels: &Panels<'_>,
+    sums: &mut [f32],
+    sums_stride: usize,
+    mut add: bool,
+    Tile { first, output }: Tile,
+) {
+    let width = L::Vectors::WIDTH;
+    let layout = rows.layout;
+    let stride = layout.len();
+    let group_quads = GROUP_INPUTS / 4;
+    let first_group = rows.first_input / GROUP_INPUTS;
+    // SAFETY: all places are inside the slices, as the caller promises.
     unsafe {
-        x86::accumulate(rows, panels, sums);
+        let data = rows.data.as_ptr().add(first * stride);
+        let starts = data.add(layout.inputs / 4);
+        let levels = data.add(rows.first_input / 4);
+        let out = sums.as_mut_ptr().add(first * sums_stride + output);
+        let mut places = [panels.weights.as_ptr(); VECTORS];
+        for (vector, place) in places.iter_mut().enumerate() {
+            let output = output + width * vector;
+            let (panel, lane) = (output / NARROW_PANEL, output % NARROW_PANEL);
+            *place = place.add(panel * panels.panel_bytes + 4 * lane);
+        }
+        for group in 0..rows.quads.div_ceil(group_quads) {
+            let first = group * group_quads;
+            let numbers = starts.add(2 * (first_group + group));
+            let mut totals = [[L::begin(0); VECTORS]; ROWS];
+            for (row, totals) in totals.iter_mut().enumerate() {
+                let start = numbers.add(row * stride).cast::<i32>().read();
+                *totals = [L::begin(start); VECTORS];
+            }
+            for quad in first..rows.quads.min(first + group_quads) {
+                let mut weights = [L::load_unsigned(places[0].add(64 * quad)); VECTORS];
+                for (weights, place) in weights.iter_mut().zip(places) {
+                    *weights = L::load_unsigned(place.add(64 * quad));
+                }
+                for (row, totals) in totals.iter_mut().enumerate() {
+                    let four = levels.add(row * stride + quad).cast::<i32>().read();
+                    let four = L::four_signed(four);
+                    for (total, &weights) in totals.iter_mut().zip(&weights) {
+                        *total = L::add_products(*total, weights, four);
+                    }
+                }
+            }
+            for (row, totals) in totals.iter().enumerate() {
+                let scale = L::Vectors::splat_float(numbers.add(row * stride + 1).read());
+                for (vector, &total) in totals.iter().enumerate() {
+                    let place = out.add(row * sums_stride + width * vector);
+                    let scales = panels.scales.as_ptr().add(output + width * vector);
+                    let total = L::Vectors::to_floats(L::end(total));
+                    let value = L::Vectors::multiply(total, L::Vectors::load_floats(scales));
+                    let before = match add {
+                        true => L::Vectors::load_floats(place),
+                        false => L::Vectors::splat_float(0.0),
+                    };
+                    let sum = L::Vectors::multiply_add(value, scale, before);
+                    L::Vectors::store_floats(place, sum);
+                }
+            }
+            add = true;
+        }
     }
 }
 
@@ -119,6 +233,7 @@ pub(crate) fn accumulate(rows: Rows<'_>, panels: Panels<'_>, sums: Sums<'_>) {
     reason = "one fused product: operands, epilogue, output, scratch"
 )]
 pub(crate) fn multiply(
+    set: LaneSet,
     threads: &Threads,
     x: View<'_>,
     weight: &Matrix,
@@ -132,7 +247,7 @@ pub(crate) fn multiply(
     let count = x.row_count();
     let mut rounded = ViewMut::new(scratch, count, layout.len());
     rows::for_each(threads, &mut rounded, |row, out| {
-        round_row(x.row(row), layout, out);
+        round_row(set, x.row(row), layout, out);
     });
     let scratch = &*scratch;
     let panels = weight.rows().div_ceil(PANEL);
@@ -140,7 +255,15 @@ pub(crate) fn multiply(
     gemm::for_each_part(threads, count, CHUNK_ROWS, panels, |rows, panels| {
         let mut tiles = [0.0; CHUNK_ROWS * PANEL];
         for panel in panels {
-            multiply_panel(weight, panel, scratch, layout, rows.clone(), &mut tiles);
+            multiply_panel(
+                set,
+                weight,
+                panel,
+                scratch,
+                layout,
+                rows.clone(),
+                &mut tiles,
+            );
             let column = panel * PANEL;
             let columns = PANEL.min(weight.rows() - column);
             let bias = bias.map(|bias| &bias[column..column + columns]);
@@ -156,6 +279,7 @@ pub(crate) fn multiply(
 
 /// Products of rounded rows with one wide panel, in tiles.
 fn multiply_panel(
+    set: LaneSet,
     weight: &Matrix,
     panel: usize,
     rounded: &[f32],
@@ -191,140 +315,7 @@ fn multiply_panel(
                 stride: PANEL,
                 add: first_input > 0,
             };
-            accumulate(rows, panels, sums);
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::{GROUP_INPUTS, LEVEL_MAX, Panels, RowLayout, Rows, Sums};
-    use std::arch::x86_64::{
-        __m512, _CMP_ORD_Q, _mm_storeu_si128, _mm512_abs_ps, _mm512_add_epi32, _mm512_cmp_ps_mask,
-        _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_cvtps_epi32, _mm512_maskz_loadu_ps,
-        _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_ps,
-        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-        _mm512_storeu_ps,
-    };
-
-    /// # Safety
-    /// `row` is at most as long as the layout's inputs, and `out` as long as its rows.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) unsafe fn round_row(row: &[f32], layout: RowLayout, out: &mut [f32]) {
-        // The part of 16 values that the row has.
-        let part = |first: usize| -> __m512 {
-            let count = row.len().saturating_sub(first).min(16) as u32;
-            let mask = ((1_u32 << count) - 1) as u16;
-            // SAFETY: the mask keeps to the row.
-            unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr().wrapping_add(first)) }
-        };
-        let (bytes, groups) = out.split_at_mut(layout.inputs / 4);
-        for group in 0..layout.groups() {
-            let places = group * GROUP_INPUTS..((group + 1) * GROUP_INPUTS).min(layout.inputs);
-            let mut values = [_mm512_setzero_ps(); GROUP_INPUTS / 16];
-            let mut largest = _mm512_setzero_ps();
-            for (values, first) in values.iter_mut().zip(places.clone().step_by(16)) {
-                *values = part(first);
-                // The second operand is taken where the first is not a number.
-                largest = _mm512_max_ps(_mm512_abs_ps(*values), largest);
-            }
-            let scale = _mm512_reduce_max_ps(largest) / LEVEL_MAX;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            let mut total = _mm512_setzero_si512();
-            for (&values, first) in values.iter().zip(places.step_by(16)) {
-                let scaled = _mm512_mul_ps(values, _mm512_set1_ps(inverse));
-                // Not a number becomes 0, as no weight can turn it into one.
-                let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(scaled, scaled);
-                let levels = _mm512_maskz_cvtps_epi32(number, scaled);
-                total = _mm512_add_epi32(total, levels);
-                let place = bytes[first / 4..first / 4 + 4].as_mut_ptr();
-                // SAFETY: 16 bytes from `place` are inside the slice.
-                unsafe { _mm_storeu_si128(place.cast(), _mm512_cvtepi32_epi8(levels)) }
-            }
-            // Weights have 128 added.
-            let start = _mm512_reduce_add_epi32(total).wrapping_mul(-128);
-            groups[2 * group] = f32::from_bits(start as u32);
-            groups[2 * group + 1] = scale;
-        }
-    }
-
-    /// # Safety
-    /// The lengths must be as [`super::accumulate`] checks them.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) unsafe fn accumulate(rows: Rows<'_>, panels: Panels<'_>, sums: Sums<'_>) {
-        macro_rules! dispatch {
-            ($vectors:literal, $($rows:literal)*) => {
-                match rows.count {
-                    // SAFETY: passed on from the caller.
-                    $($rows => unsafe { tile::<$rows, $vectors>(rows, panels, sums) },)*
-                    _ => unreachable!("at most 12 rows"),
-                }
-            };
-        }
-        if panels.scales.len() > 16 {
-            dispatch!(2, 1 2 3 4 5 6 7 8 9 10 11 12);
-        } else {
-            dispatch!(1, 1 2 3 4 5 6 7 8 9 10 11 12);
-        }
-    }
-
-    /// # Safety
-    /// The lengths must be as [`super::accumulate`] checks them, for `ROWS` rows and 16 · `VECTORS` outputs.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    #[inline]
-    unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
-        rows: Rows<'_>,
-        panels: Panels<'_>,
-        sums: Sums<'_>,
-    ) {
-        let layout = rows.layout;
-        let stride = layout.len();
-        let group_quads = GROUP_INPUTS / 4;
-        let first_group = rows.first_input / GROUP_INPUTS;
-        let starts = rows.data.as_ptr().wrapping_add(layout.inputs / 4);
-        let levels = rows.data.as_ptr().wrapping_add(rows.first_input / 4);
-        let out = sums.data.as_mut_ptr();
-        let mut add = sums.add;
-        for group in 0..rows.quads.div_ceil(group_quads) {
-            let first = group * group_quads;
-            let numbers = starts.wrapping_add(2 * (first_group + group));
-            // SAFETY: all places are inside the slices, as the caller promises.
-            unsafe {
-                let mut totals = [[_mm512_setzero_si512(); VECTORS]; ROWS];
-                for (row, totals) in totals.iter_mut().enumerate() {
-                    let start = numbers.add(row * stride).cast::<i32>().read();
-                    *totals = [_mm512_set1_epi32(start); VECTORS];
-                }
-                for quad in first..rows.quads.min(first + group_quads) {
-                    let mut weights = [_mm512_setzero_si512(); VECTORS];
-                    for (vector, weights) in weights.iter_mut().enumerate() {
-                        let place = panels.weights.as_ptr().add(vector * panels.panel_bytes);
-                        *weights = _mm512_loadu_si512(place.add(64 * quad).cast());
-                    }
-                    for (row, totals) in totals.iter_mut().enumerate() {
-                        let four = levels.add(row * stride + quad).cast::<i32>().read();
-                        let four = _mm512_set1_epi32(four);
-                        for (total, &weights) in totals.iter_mut().zip(&weights) {
-                            *total = _mm512_dpbusd_epi32(*total, weights, four);
-                        }
-                    }
-                }
-                for (row, totals) in totals.iter().enumerate() {
-                    let scale = _mm512_set1_ps(numbers.add(row * stride + 1).read());
-                    for (vector, &total) in totals.iter().enumerate() {
-                        let place = out.add(row * sums.stride + 16 * vector);
-                        let scales = _mm512_loadu_ps(panels.scales.as_ptr().add(16 * vector));
-                        let value = _mm512_mul_ps(_mm512_cvtepi32_ps(total), scales);
-                        let before = match add {
-                            true => _mm512_loadu_ps(place),
-                            false => _mm512_setzero_ps(),
-                        };
-                        _mm512_storeu_ps(place, _mm512_fmadd_ps(value, scale, before));
-                    }
-                }
-            }
-            add = true;
+            accumulate(set, rows, panels, sums);
         }
     }
 }

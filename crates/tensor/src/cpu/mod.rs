@@ -14,6 +14,7 @@ mod conv;
 pub mod gemm;
 mod integer;
 mod kernel;
+mod lanes;
 pub(crate) mod maths;
 mod rows;
 mod toom_cook;
@@ -27,6 +28,7 @@ use crate::operations::{Activation, Attention, Convolving, Operations, Rounding,
 use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
 use gemm::{Product, Rows};
+use lanes::LaneSet;
 
 /// The CPU with its threads.
 #[derive(Clone)]
@@ -53,17 +55,32 @@ enum Arithmetic {
     /// In 32-bit floating point.
     Float,
     /// With rows in 16-bit integers.
-    Integer,
+    Integer(LaneSet),
     /// With rows in bytes.
-    Bytes,
+    Bytes(LaneSet),
 }
 
 fn arithmetic(weight: &Matrix, rounding: Rounding) -> Arithmetic {
+    let Some(set) = lanes::best() else {
+        return Arithmetic::Float;
+    };
     match (weight.precision(), rounding) {
         (Precision::F32 | Precision::F16, _) => Arithmetic::Float,
-        _ if !integer::available() => Arithmetic::Float,
-        (Precision::Int8, Rounding::Coarse) => Arithmetic::Bytes,
-        (Precision::Int8 | Precision::Q4, _) => Arithmetic::Integer,
+        (Precision::Int8, Rounding::Coarse) => Arithmetic::Bytes(set),
+        (Precision::Int8 | Precision::Q4, _) => Arithmetic::Integer(set),
+    }
+}
+
+/// What attention in integers would use, where it can go that way.
+fn attention_lanes(
+    keys: usize,
+    columns: usize,
+    options: &Attention<'_>,
+    rounding: Rounding,
+) -> Option<LaneSet> {
+    match rounding {
+        Rounding::Coarse if attention_bytes::applies(keys, columns, options) => lanes::best(),
+        _ => None,
     }
 }
 
@@ -75,8 +92,8 @@ impl Operations for Cpu {
     fn linear_scratch(&self, rows: usize, weight: &Matrix, rounding: Rounding) -> usize {
         match arithmetic(weight, rounding) {
             Arithmetic::Float => 0,
-            Arithmetic::Integer => integer::scratch(rows, weight.columns()),
-            Arithmetic::Bytes => bytes::scratch(rows, weight.columns()),
+            Arithmetic::Integer(_) => integer::scratch(rows, weight.columns()),
+            Arithmetic::Bytes(_) => bytes::scratch(rows, weight.columns()),
         }
     }
 
@@ -102,11 +119,15 @@ impl Operations for Cpu {
                 };
                 gemm::multiply(threads, &product, out);
             }
-            Arithmetic::Integer => {
-                integer::multiply(threads, x, weight, bias, activation, store, out, scratch);
+            Arithmetic::Integer(set) => {
+                integer::multiply(
+                    set, threads, x, weight, bias, activation, store, out, scratch,
+                );
             }
-            Arithmetic::Bytes => {
-                bytes::multiply(threads, x, weight, bias, activation, store, out, scratch);
+            Arithmetic::Bytes(set) => {
+                bytes::multiply(
+                    set, threads, x, weight, bias, activation, store, out, scratch,
+                );
             }
         }
     }
@@ -236,9 +257,9 @@ impl Operations for Cpu {
         rounding: Rounding,
     ) -> usize {
         let (threads, heads) = (&self.threads, options.heads);
-        match rounding == Rounding::Coarse && attention_bytes::applies(keys, columns, options) {
-            true => attention_bytes::scratch(threads, keys, columns, heads),
-            false => attention::scratch(threads, queries, keys, columns, heads),
+        match attention_lanes(keys, columns, options, rounding) {
+            Some(_) => attention_bytes::scratch(threads, keys, columns, heads),
+            None => attention::scratch(threads, queries, keys, columns, heads),
         }
     }
 
@@ -253,9 +274,9 @@ impl Operations for Cpu {
         scratch: &mut [f32],
     ) {
         let (threads, keys, columns) = (&self.threads, k.row_count(), q.column_count());
-        match rounding == Rounding::Coarse && attention_bytes::applies(keys, columns, options) {
-            true => attention_bytes::attention(threads, q, k, v, options, out, scratch),
-            false => attention::attention(threads, q, k, v, options, out, scratch),
+        match attention_lanes(keys, columns, options, rounding) {
+            Some(set) => attention_bytes::attention(set, threads, q, k, v, options, out, scratch),
+            None => attention::attention(threads, q, k, v, options, out, scratch),
         }
     }
 

@@ -41,3 +41,21 @@ pub(crate) fn fill(
         work(first, unsafe { output.row(first, 0, rows * columns) });
     });
 }
+
+/// `N` values of a row from `first` on: in place, or at the row's end in `last` with zeros behind them.
+#[inline(always)]
+pub(crate) fn piece<'a, const N: usize>(
+    row: &'a [f32],
+    first: usize,
+    last: &'a mut [f32; N],
+) -> &'a [f32; N] {
+    let rest = row.get(first..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(piece) => piece,
+        None => {
+            last[..rest.len()].copy_from_slice(rest);
+            last[rest.len()..].fill(0.0);
+            last
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What each set computes, against plain integers.
+
+use super::LaneSet;
+use crate::cpu::agreement::common::{matrix, random};
+use crate::cpu::kernel::InstructionSet;
+use crate::cpu::{attention_bytes, bytes, integer};
+use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Q4_BLOCK};
+use crate::{Activation, Attention, Matrix, Precision, Store, Threads, View, ViewMut};
+use half::f16;
+
+/// All that this machine has.
+fn available() -> Vec<LaneSet> {
+    use LaneSet::{Avx2, Avx512, AvxVnni, ShortVnni};
+    let mut sets = vec![Avx2, AvxVnni, ShortVnni, Avx512];
+    sets.retain(|set| set.is_here());
+    sets
+}
+
+/// The best that goes with an instruction set.
+pub(super) fn best_within(set: InstructionSet) -> Option<LaneSet> {
+    let sets: &[LaneSet] = match set {
+        InstructionSet::Avx512 => &[LaneSet::Avx512, LaneSet::AvxVnni, LaneSet::Avx2],
+        InstructionSet::Avx2 => &[LaneSet::AvxVnni, LaneSet::Avx2],
+        InstructionSet::Portable => &[],
+    };
+    sets.iter().copied().find(|set| set.is_here())
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The scale of some values and their levels up to `most`; what is not a number counts as 0.
+fn round(values: &[f32], most: f32) -> (f32, Vec<i32>) {
+    // `max` passes over what is not a number.
+    let largest = values
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
+    let scale = largest / most;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let level = |value: &f32| (value * inverse).round_ties_even() as i32;
+    (scale, values.iter().map(level).collect())
+}
+
+/// Level and place of a weight of `Int8`.
+fn int8_level(matrix: &Matrix, output: usize, input: usize) -> i32 {
+    let parts = Int8Parts::of(matrix.packed_bytes(), matrix.padded_rows());
+    let panel = output / NARROW_PANEL * NARROW_PANEL * matrix.columns().next_multiple_of(4);
+    let place = panel + input / 4 * 64 + output % NARROW_PANEL * 4 + input % 4;
+    i32::from(parts.weights[place]) - 128
+}
+
+/// Level of a weight of `Q4`, and its scale.
+fn q4_level(matrix: &Matrix, output: usize, input: usize) -> (i32, f32) {
+    let groups = matrix.columns().div_ceil(GROUP);
+    let block = (output / NARROW_PANEL * groups + input / GROUP) * Q4_BLOCK;
+    let block = &matrix.packed_bytes()[block..block + Q4_BLOCK];
+    let (line, inner, lane) = (input % GROUP / 8, input % 8, output % NARROW_PANEL);
+    let byte = block[64 * line + 4 * lane + inner % 4];
+    let scale = [block[256 + 2 * lane], block[257 + 2 * lane]];
+    let level = i32::from(byte >> (inner / 4 * 4) & 15) - 8;
+    (level, f16::from_le_bytes(scale).to_f32())
+}
+
+/// Products with rows in 16 bits, as the kernels' order of operations says.
+fn expected_of_integers(x: &[f32], matrix: &Matrix) -> Vec<f32> {
+    let inputs = matrix.columns();
+    let mut out = Vec::new();
+    for row in x.chunks_exact(inputs) {
+        let (scale, levels) = round(row, 32_512.0);
+        for output in 0..matrix.rows() {
+            out.push(match matrix.precision() {
+                Precision::Int8 => {
+                    let parts = Int8Parts::of(matrix.packed_bytes(), matrix.padded_rows());
+                    let [mut high, mut low] = [0_i32; 2];
+                    for (input, &level) in levels.iter().enumerate() {
+                        let weight = int8_level(matrix, output, input);
+                        let upper = (level + 128) >> 8;
+                        high += weight * upper;
+                        low += weight * (level - 256 * upper);
+                    }
+                    (high as f32).mul_add(256.0, low as f32) * (parts.scales[output] * scale)
+                }
+                _ => {
+                    let mut sum = 0.0;
+                    for (group, levels) in levels.chunks(GROUP).enumerate() {
+                        let (_, weight_scale) = q4_level(matrix, output, group * GROUP);
+                        let products = levels.iter().enumerate().map(|(input, level)| {
+                            level * q4_level(matrix, output, group * GROUP + input).0
+                        });
+                        sum += products.sum::<i32>() as f32 * weight_scale;
+                    }
+                    sum * scale
+                }
+            });
+        }
+    }
+    out
+}
+
+/// Products with rows in bytes.
+fn expected_of_bytes(x: &[f32], matrix: &Matrix) -> Vec<f32> {
+    let inputs = matrix.columns();
+    let parts = Int8Parts::of(matrix.packed_bytes(), matrix.padded_rows());
+    let mut out = Vec::new();
+    for row in x.chunks_exact(inputs) {
+        for output in 0..matrix.rows() {
+            let mut sum = 0.0_f32;
+            for (group, values) in row.chunks(bytes::GROUP_INPUTS).enumerate() {
+                let (scale, levels) = round(values, 127.0);
+                let products = levels.iter().enumerate().map(|(input, level)| {
+                    level * int8_level(matrix, output, group * bytes::GROUP_INPUTS + input)
+                });
+                let total = products.sum::<i32>() as f32;
+                sum = (total * parts.scales[output]).mul_add(scale, sum);
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+fn multiply_integers(set: LaneSet, x: View<'_>, matrix: &Matrix) -> Vec<f32> {
+    let (rows, outputs) = (x.row_count(), matrix.rows());
+    let mut out = vec![0.0; rows * outputs];
+    integer::multiply(
+        set,
+        &Threads::new(1),
+        x,
+        matrix,
+        None,
+        Activation::Identity,
+        Store::Overwrite,
+        ViewMut::new(&mut out, rows, outputs),
+        &mut vec![0.0; integer::scratch(rows, matrix.columns())],
+    );
+    out
+}
+
+fn multiply_bytes(set: LaneSet, x: View<'_>, matrix: &Matrix) -> Vec<f32> {
+    let (rows, outputs) = (x.row_count(), matrix.rows());
+    let mut out = vec![0.0; rows * outputs];
+    bytes::multiply(
+        set,
+        &Threads::new(1),
+        x,
+        matrix,
+        None,
+        Activation::Identity,
+        Store::Overwrite,
+        ViewMut::new(&mut out, rows, outputs),
+        &mut vec![0.0; bytes::scratch(rows, matrix.columns())],
+    );
+    out
+}
+
+/// Random numbers; all as large as they get, of one sign or of both, so that sums of two products pass 16 bits; one that is no number.
+fn kinds_of_numbers(seed: u64, count: usize) -> [Vec<f32>; 4] {
+    let random = random(seed, count);
+    let signs = random.iter().map(|value| value.signum()).collect();
+    let mut broken = random.clone();
+    broken[count / 2] = f32::NAN;
+    [random, vec![-1.0; count], signs, broken]
+}
+
+#[test]
+fn products_of_integers_and_bytes_agree_to_the_bit_on_all_lanes() {
+    // Outputs that fill neither panel, inputs that fill neither four nor group nor stretch.
+    for (outputs, inputs) in [(50, 99), (33, 645), (16, 128)] {
+        let [random, negative, signs, _] = kinds_of_numbers(1, outputs * inputs);
+        for weights in [random, negative, signs] {
+            for rows in [1, 2, 3, 5, 8, 30] {
+                for x in kinds_of_numbers(2, rows * inputs) {
+                    let view = View::new(&x, rows, inputs);
+                    for precision in [Precision::Int8, Precision::Q4] {
+                        let matrix = matrix(outputs, inputs, &weights, precision);
+                        let expected = expected_of_integers(&x, &matrix);
+                        for set in available() {
+                            let what = format!("{rows} rows by {precision} on {set:?}");
+                            let got = multiply_integers(set, view, &matrix);
+                            assert_eq!(bits(&got), bits(&expected), "{what}");
+                        }
+                    }
+                    let matrix = matrix(outputs, inputs, &weights, Precision::Int8);
+                    let expected = expected_of_bytes(&x, &matrix);
+                    for set in available() {
+                        let got = multiply_bytes(set, view, &matrix);
+                        assert_eq!(bits(&got), bits(&expected), "{rows} in bytes on {set:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_in_bytes_agrees_to_the_bit_on_all_lanes() {
+    let threads = Threads::new(1);
+    for (queries, keys, heads, size) in [(70, 70, 2, 64), (13, 50, 3, 12), (9, 200, 1, 128)] {
+        let columns = heads * size;
+        let kinds = [3, 4, 5].map(|seed| kinds_of_numbers(seed, queries.max(keys) * columns));
+        for causal in [false, true] {
+            for ((q, k), v) in kinds[0].iter().zip(&kinds[1]).zip(&kinds[2]) {
+                let [q, k, v] = [(q, queries), (k, keys), (v, keys)]
+                    .map(|(values, rows)| View::new(&values[..rows * columns], rows, columns));
+                let options = Attention {
+                    heads,
+                    scale: 0.2,
+                    causal,
+                    relative: None,
+                };
+                let run = |set| {
+                    let mut out = vec![0.0; queries * columns];
+                    let scratch = attention_bytes::scratch(&threads, keys, columns, heads);
+                    let (view, scratch) = (
+                        ViewMut::new(&mut out, queries, columns),
+                        &mut vec![0.0; scratch],
+                    );
+                    attention_bytes::attention(set, &threads, q, k, v, &options, view, scratch);
+                    bits(&out)
+                };
+                let sets = available();
+                for pair in sets.windows(2) {
+                    assert!(run(pair[0]) == run(pair[1]), "{pair:?}, {size} channels");
+                }
+            }
+        }
+    }
+}

@@ -105,7 +105,7 @@ impl OutOfMemory {
     }
 }
 
-/// PyTorch's message for a device.
+/// PyTorch's message for a device; for the host, of which PyTorch has none, the same figures.
 fn message(
     tried: u64,
     driver: &dyn Driver,
@@ -117,25 +117,31 @@ fn message(
         statistics.allocated_bytes.all.current,
         statistics.reserved_bytes.all.current,
     );
-    let (subject, device) = match driver.name() {
-        "host" => ("Host", "The host"),
-        _ => ("CUDA", "GPU 0"),
-    };
+    let kept = Bytes(reserved - allocated);
+    let (tried_text, free, total) = (Bytes(tried), Bytes(memory.free), Bytes(memory.total));
+    let allocated = Bytes(allocated);
+    if driver.name() == "host" {
+        let why = match allowed {
+            _ if tried > memory.free => format!("{free} of {total} are free"),
+            Some(allowed) if tried > allowed.saturating_sub(reserved) => {
+                format!("{} are allowed, and {} held", Bytes(allowed), Bytes(reserved))
+            }
+            _ => "the system refused it: other programs have what is left, or a limit is set on this process".to_owned(),
+        };
+        return format!(
+            "Host out of memory. Tried to allocate {tried_text}: {why}. {allocated} are in use here and {kept} kept for reuse."
+        );
+    }
     let allowed = allowed
         .map(|allowed| format!("{} allowed; ", Bytes(allowed)))
         .unwrap_or_default();
+    let used = Bytes(memory.total - memory.free);
     format!(
-        "{subject} out of memory. Tried to allocate {}. {device} has a total capacity of {} of which {} is free. Including \
-         non-PyTorch memory, this process has {} memory in use. {allowed}Of the allocated memory {} is allocated by PyTorch, and \
-         {} is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting \
+        "CUDA out of memory. Tried to allocate {tried_text}. GPU 0 has a total capacity of {total} of which {free} is free. Including \
+         non-PyTorch memory, this process has {used} memory in use. {allowed}Of the allocated memory {allocated} is allocated by PyTorch, and \
+         {kept} is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting \
          PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for Memory Management  \
          (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)",
-        Bytes(tried),
-        Bytes(memory.total),
-        Bytes(memory.free),
-        Bytes(memory.total - memory.free),
-        Bytes(allocated),
-        Bytes(reserved - allocated),
     )
 }
 
@@ -160,3 +166,23 @@ impl fmt::Display for OutOfMemory {
 }
 
 impl std::error::Error for OutOfMemory {}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Memory, Owner, Region};
+
+    #[test]
+    fn the_host_says_what_is_free_and_names_no_setting_of_pytorch() {
+        let memory = Memory::host(8 << 20);
+        let owner = Owner::new(Region::Staging, "test");
+        let held = memory.allocate(1 << 20, owner).unwrap();
+        let message = memory.allocate(7 << 20, owner).unwrap_err().to_string();
+        assert!(
+            message.starts_with("Host out of memory. Tried to allocate "),
+            "{message}"
+        );
+        assert!(message.contains("6.00 MiB of 8.00 MiB are free"), "{message}");
+        assert!(!message.contains("PYTORCH"), "{message}");
+        drop(held);
+    }
+}

@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::metrics::resident_bytes;
 use crate::settings::{CachePrecision, EngineOptions, PrecisionChoice, Source};
+use crate::system_memory::{LimitedBy, MemoryLimit, SystemMemory};
 use serde::Serialize;
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
 
@@ -15,10 +16,12 @@ pub struct Machine {
     pub cores: usize,
     /// All memory; absent where the system does not tell.
     pub memory_total_bytes: Option<u64>,
-    /// Memory that can be had without swapping.
+    /// Memory that can be had without swapping and within every limit.
     pub memory_available_bytes: Option<u64>,
-    /// A limit set on this process's group (cgroup), if there is one.
-    pub memory_limit_bytes: Option<u64>,
+    /// What an engine may use at most: that, less what the program itself takes.
+    pub budget_max_bytes: Option<u64>,
+    /// The limit on this process that leaves the least, if there is one below what the machine has.
+    pub memory_limit: Option<MemoryLimit>,
     /// This process now.
     pub resident_bytes: Option<u64>,
     /// Instruction sets that kernels use here.
@@ -85,17 +88,23 @@ pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
 
 /// Looks at the machine.
 pub fn machine() -> Machine {
-    let memory_total_bytes = meminfo("MemTotal:");
-    let memory_available_bytes = meminfo("MemAvailable:");
-    let memory_limit_bytes = control_group_limit();
+    let memory = SystemMemory::now();
     let instruction_sets = instruction_sets();
     let mut notes = Vec::new();
-    if memory_total_bytes.is_none() {
+    if memory.total_bytes.is_none() {
         notes.push("the system does not tell its memory: set --memory".into());
     }
-    let limited = memory_limit_bytes.zip(memory_total_bytes);
-    if let Some((limit, _)) = limited.filter(|(limit, total)| limit < total) {
-        notes.push(format!("a control group limits this process to {limit} bytes: a budget above that cannot be kept"));
+    if let Some(MemoryLimit {
+        by,
+        bytes,
+        left_bytes,
+    }) = memory.limit
+    {
+        let who = match by {
+            LimitedBy::ControlGroup => "a control group",
+            LimitedBy::AddressSpace => "the shell (ulimit -v)",
+        };
+        notes.push(format!("{who} limits this process to {bytes} bytes and leaves {left_bytes}: a budget above that cannot be kept"));
     }
     if instruction_sets.is_empty() {
         notes.push(
@@ -117,44 +126,15 @@ pub fn machine() -> Machine {
     Machine {
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
-        memory_total_bytes,
-        memory_available_bytes,
-        memory_limit_bytes,
+        memory_total_bytes: memory.total_bytes,
+        memory_available_bytes: memory.available_bytes,
+        budget_max_bytes: memory.budget_max_bytes(),
+        memory_limit: memory.limit,
         resident_bytes: resident_bytes(),
         instruction_sets,
         cuda_devices,
         notes,
     }
-}
-
-impl Machine {
-    /// What a budget may be here at most.
-    pub fn budget_max_bytes(&self) -> Option<u64> {
-        let available = self.memory_available_bytes?;
-        Some(
-            self.memory_limit_bytes
-                .map_or(available, |limit| limit.min(available)),
-        )
-    }
-}
-
-fn meminfo(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    let kibibytes: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
-fn control_group_limit() -> Option<u64> {
-    let files = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let limit = files
-        .iter()
-        .find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
-    // The older interface spells "no limit" as a number that no machine has.
-    limit.filter(|&bytes: &u64| bytes < 1 << 60)
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]

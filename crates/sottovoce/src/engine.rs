@@ -13,6 +13,7 @@ use crate::settings::{
     EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
 use crate::stream::{Delivery, Sender, Stream};
+use crate::system_memory::SystemMemory;
 use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
@@ -203,10 +204,25 @@ impl Drop for Handle {
 }
 
 impl Engine {
-    /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers.
+    /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers; without a budget, what the system has for this
+    /// process is one.
     pub fn load(source: Source, options: EngineOptions) -> Result<Engine, Error> {
-        let memory = Memory::host(options.memory.unwrap_or(NO_BUDGET_BYTES));
-        Engine::load_in(memory, source, options)
+        let found = match options.memory {
+            Some(_) => None,
+            None => SystemMemory::now().budget_max_bytes(),
+        };
+        let budget_bytes = options.memory.or(found);
+        let memory = Memory::host(budget_bytes.unwrap_or(NO_BUDGET_BYTES));
+        let options = EngineOptions {
+            memory: budget_bytes,
+            ..options
+        };
+        Engine::load_in(memory, source, options).map_err(|error| match found {
+            Some(_) => {
+                error.with_hint("no budget was given: this is what the system has for this process")
+            }
+            None => error,
+        })
     }
 
     /// The same over memory of the caller's choice, such as one whose driver fails by script.

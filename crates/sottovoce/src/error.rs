@@ -128,6 +128,17 @@ impl Error {
         }
     }
 
+    /// A refused budget, with something more to know about it; other errors as they are.
+    pub(crate) fn with_hint(mut self, further: &str) -> Error {
+        if let Error::Budget { hint, .. } = &mut self {
+            *hint = Some(match hint.take() {
+                Some(first) => format!("{first} ({further})"),
+                None => further.to_owned(),
+            });
+        }
+        self
+    }
+
     /// A file's failure.
     pub(crate) fn file(path: &Path, source: std::io::Error) -> Error {
         Error::File {

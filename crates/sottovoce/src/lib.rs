@@ -33,6 +33,7 @@ mod scheduler;
 mod settings;
 pub mod sink;
 mod stream;
+mod system_memory;
 mod tempo;
 mod text_stage;
 pub mod validate;
@@ -55,5 +56,6 @@ pub use settings::{
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
+pub use system_memory::{LimitedBy, MemoryLimit, SystemMemory};
 pub use voice::{Voice, VoiceSource};
 pub use voice_store::VoiceStore;

@@ -34,7 +34,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let machine = doctor::machine();
-    let budget = arguments.memory.or(machine.budget_max_bytes());
+    let budget = arguments.memory.or(machine.budget_max_bytes);
     let hub = environment::hub_settings();
     let fits = what_fits(budget);
     let listed: Vec<_> = (fits.iter())
@@ -102,8 +102,8 @@ pub fn run(arguments: Arguments) -> Outcome {
         shown(machine.memory_total_bytes),
         shown(machine.memory_available_bytes)
     )?;
-    if let Some(limit) = machine.memory_limit_bytes {
-        writeln!(out, "limit         {}", mebibytes(limit))?;
+    if let Some(limit) = &machine.memory_limit {
+        writeln!(out, "limit         {}", mebibytes(limit.bytes))?;
     }
     for device in &machine.cuda_devices {
         writeln!(
@@ -190,11 +190,10 @@ fn shown(bytes: Option<u64>) -> String {
 }
 
 fn budget_origin(arguments: &Arguments, machine: &Machine) -> &'static str {
-    let free = machine.memory_available_bytes;
-    match (arguments.memory, machine.memory_limit_bytes) {
+    match (arguments.memory, &machine.memory_limit) {
         (Some(_), _) => "--memory",
-        (None, Some(limit)) if free.is_none_or(|free| limit < free) => "the control group's limit",
-        (None, _) => "what is free",
+        (None, Some(_)) => "what the limit leaves, less the program's own",
+        (None, None) => "what is free, less the program's own",
     }
 }
 

@@ -1,0 +1,26 @@
+//! `sottovoce doctor` as a person runs it.
+#![cfg(target_os = "linux")]
+
+use std::process::Command;
+
+#[test]
+fn a_limit_of_the_shell_bounds_the_budget() {
+    let kibibytes = 2_000_000_u64;
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!("ulimit -v {kibibytes}; exec \"$0\" doctor --json"))
+        .arg(env!("CARGO_BIN_EXE_sottovoce"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let limit = &report["machine"]["memory_limit"];
+    assert!(limit["left_bytes"].as_u64().unwrap() <= kibibytes * 1024);
+    assert!(report["budget_bytes"].as_u64().unwrap() < kibibytes * 1024);
+    // A container with less would be named in the shell's place.
+    if limit["by"] == "address_space" {
+        assert_eq!(limit["bytes"], kibibytes * 1024);
+        let notes = report["machine"]["notes"].to_string();
+        assert!(notes.contains("ulimit"), "{notes}");
+    }
+}

@@ -181,7 +181,10 @@ mod tests {
             message.starts_with("Host out of memory. Tried to allocate "),
             "{message}"
         );
-        assert!(message.contains("6.00 MiB of 8.00 MiB are free"), "{message}");
+        assert!(
+            message.contains("6.00 MiB of 8.00 MiB are free"),
+            "{message}"
+        );
         assert!(!message.contains("PYTORCH"), "{message}");
         drop(held);
     }

@@ -156,7 +156,11 @@ fn instruction_sets() -> Vec<&'static str> {
 
 #[cfg(target_arch = "aarch64")]
 fn instruction_sets() -> Vec<&'static str> {
-    vec!["neon"]
+    let dot_product = std::arch::is_aarch64_feature_detected!("dotprod");
+    ["neon"]
+        .into_iter()
+        .chain(dot_product.then_some("dotprod"))
+        .collect()
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]

@@ -338,7 +338,7 @@ on_lanes! {
             let largest = L::Vectors::splat_float(L::Vectors::largest(largest));
             let scale = L::Vectors::splat_float(std::f32::consts::LOG2_E);
             // As many as the narrowest vectors need for 16 lanes.
-            let mut totals = [L::Vectors::splat(0); 2];
+            let mut totals = [L::Vectors::splat(0); 4];
             for first in (0..row.len()).step_by(16) {
                 for (part, total) in totals.iter_mut().enumerate().take(16 / width) {
                     let first = first + width * part;

@@ -79,7 +79,7 @@ on_lanes! {
                     L::Vectors::store_bytes(place.add(input), levels);
                 }
                 // Weights have 128 added.
-                let start = L::Vectors::sum(total).wrapping_mul(-128);
+                let start = L::Vectors::sum(total).wrapping_mul(-L::OFFSET);
                 groups[2 * group] = f32::from_bits(start as u32);
                 groups[2 * group + 1] = scale;
             }

@@ -306,7 +306,7 @@ unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
 unsafe fn without_offset<L: Lanes>(sum: Integers<L>, row_total: i32) -> Floats<L> {
     // SAFETY: passed on from the caller.
     unsafe {
-        let extra = L::Vectors::splat(row_total.wrapping_mul(128));
+        let extra = L::Vectors::splat(row_total.wrapping_mul(L::OFFSET));
         L::Vectors::to_floats(L::Vectors::subtract(sum, extra))
     }
 }

@@ -2,11 +2,27 @@
 //!
 //! Products are summed in 32-bit integers and numbers handled in one order, so every set gives the same bits.
 
-#[cfg(all(test, target_arch = "x86_64"))]
+/// Functions of a trait that are one expression of intrinsics each.
+macro_rules! intrinsics {
+    ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $body:expr;)+) => {$(
+        #[inline(always)]
+        unsafe fn $name($($argument: $type),*) $(-> $result)? {
+            // SAFETY: the caller has the instructions and lends what pointers reach.
+            unsafe { $body }
+        }
+    )+};
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm;
+#[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use arm::Neon;
+use std::sync::OnceLock;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) use x86::ShortVnni;
 #[cfg(target_arch = "x86_64")]
@@ -27,32 +43,25 @@ pub(crate) enum LaneSet {
     /// AVX-VNNI's kernels with AVX-512's form of its instruction, where a machine that runs tests has only that.
     #[cfg(all(test, target_arch = "x86_64"))]
     ShortVnni,
+    /// 128-bit registers with the dot product.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
-/// The best that this machine has; the machine is asked once.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn best() -> Option<LaneSet> {
-    use std::sync::OnceLock;
-    #[cfg(test)]
-    if let Some(forced) = super::kernel::forced::current() {
-        return tests::best_within(forced);
-    }
-    static BEST: OnceLock<Option<LaneSet>> = OnceLock::new();
-    *BEST.get_or_init(|| {
-        [LaneSet::Avx512, LaneSet::AvxVnni, LaneSet::Avx2]
-            .into_iter()
-            .find(|set| set.is_here())
-    })
-}
-
-/// No set is written for other machines.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn best() -> Option<LaneSet> {
-    None
-}
-
-#[cfg(target_arch = "x86_64")]
 impl LaneSet {
+    /// All, the best first.
+    const ALL: &[LaneSet] = &[
+        #[cfg(target_arch = "x86_64")]
+        LaneSet::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        LaneSet::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
+        LaneSet::Avx2,
+        #[cfg(target_arch = "aarch64")]
+        LaneSet::Neon,
+    ];
+
+    #[cfg(target_arch = "x86_64")]
     fn is_here(self) -> bool {
         let has_avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -72,6 +81,28 @@ impl LaneSet {
                 }
             }
     }
+
+    #[cfg(target_arch = "aarch64")]
+    fn is_here(self) -> bool {
+        match self {
+            LaneSet::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn is_here(self) -> bool {
+        match self {}
+    }
+}
+
+/// The best that this machine has, if it has any; the machine is asked once.
+pub(crate) fn best() -> Option<LaneSet> {
+    #[cfg(test)]
+    if let Some(forced) = super::kernel::forced::current() {
+        return tests::best_within(forced);
+    }
+    static BEST: OnceLock<Option<LaneSet>> = OnceLock::new();
+    *BEST.get_or_init(|| LaneSet::ALL.iter().copied().find(|set| set.is_here()))
 }
 
 /// Vectors of 32-bit lanes.
@@ -79,7 +110,7 @@ impl LaneSet {
 /// # Safety
 /// Of every function: the machine has the instructions, and pointers reach as far as a function says.
 pub(crate) trait Vectors {
-    /// Lanes; a divisor of 16.
+    /// Lanes: 4, 8 or 16.
     const WIDTH: usize;
     /// 32-bit integers.
     type Integers: Copy;
@@ -103,7 +134,7 @@ pub(crate) trait Vectors {
     unsafe fn shift_right_signed(a: Self::Integers, bits: i32) -> Self::Integers;
     unsafe fn sum(a: Self::Integers) -> i32;
     /// The sum of 16 lanes as numbers, by halves: lanes that lie 8 apart first, then 4, 2 and 1. Of `a` as many vectors count as 16 lanes fill.
-    unsafe fn sum_of_sixteen(a: [Self::Integers; 2]) -> f32;
+    unsafe fn sum_of_sixteen(a: [Self::Integers; 4]) -> f32;
     unsafe fn to_floats(a: Self::Integers) -> Self::Floats;
 
     unsafe fn splat_float(value: f32) -> Self::Floats;
@@ -144,6 +175,8 @@ pub(crate) trait Lanes {
     const SPLIT_ROWS: usize;
     /// Vectors of a tile.
     const VECTORS: usize;
+    /// What products count unsigned weights as more than they stand for, where 128 was added to signed ones.
+    const OFFSET: i32;
 
     /// One for each lane of a vector, perhaps in parts.
     type Sums: Copy;
@@ -158,7 +191,7 @@ pub(crate) trait Lanes {
     unsafe fn load_signed(from: *const u8) -> Self::Weights;
     unsafe fn four_unsigned(four: i32) -> Self::Four;
     unsafe fn four_signed(four: i32) -> Self::Four;
-    /// Unsigned weights by signed fours.
+    /// Unsigned weights, less 128 where [`Lanes::OFFSET`] is 0, by signed fours.
     unsafe fn add_products(
         sums: Self::Sums,
         weights: Self::Weights,
@@ -219,7 +252,7 @@ macro_rules! on_lanes {
     )+) => {$(
         $(#[$attribute])*
         #[cfg_attr(
-            not(target_arch = "x86_64"),
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
             allow(unused_variables, dead_code, reason = "no set is written for this machine")
         )]
         $visibility fn $name(
@@ -253,7 +286,16 @@ macro_rules! on_lanes {
                 // SAFETY: as above.
                 unsafe { body::<$crate::cpu::lanes::ShortVnni>($($argument),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            fn neon($($argument: $type),*) $(-> $result)? {
+                // SAFETY: as above.
+                unsafe { body::<$crate::cpu::lanes::Neon>($($argument),*) }
+            }
             match set {
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: as below.
+                $crate::cpu::lanes::LaneSet::Neon => unsafe { neon($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the set comes from detection, and the body checks its lengths.
                 $crate::cpu::lanes::LaneSet::Avx512 => unsafe { avx512($($argument),*) },

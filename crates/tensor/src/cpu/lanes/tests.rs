@@ -10,18 +10,22 @@ use half::f16;
 
 /// All that this machine has.
 fn available() -> Vec<LaneSet> {
-    use LaneSet::{Avx2, Avx512, AvxVnni, ShortVnni};
-    let mut sets = vec![Avx2, AvxVnni, ShortVnni, Avx512];
+    let mut sets = LaneSet::ALL.to_vec();
+    #[cfg(target_arch = "x86_64")]
+    sets.push(LaneSet::ShortVnni);
     sets.retain(|set| set.is_here());
     sets
 }
 
 /// The best that goes with an instruction set.
 pub(super) fn best_within(set: InstructionSet) -> Option<LaneSet> {
-    let sets: &[LaneSet] = match set {
-        InstructionSet::Avx512 => &[LaneSet::Avx512, LaneSet::AvxVnni, LaneSet::Avx2],
+    let sets = match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => LaneSet::ALL,
+        #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => &[LaneSet::AvxVnni, LaneSet::Avx2],
-        InstructionSet::Portable => &[],
+        InstructionSet::Portable if cfg!(target_arch = "x86_64") => &[],
+        InstructionSet::Portable => LaneSet::ALL,
     };
     sets.iter().copied().find(|set| set.is_here())
 }

@@ -7,17 +7,6 @@ use std::marker::PhantomData;
 /// 512-bit registers.
 pub(crate) enum Wide {}
 
-/// Functions of a trait that are one expression of intrinsics each.
-macro_rules! intrinsics {
-    ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $body:expr;)+) => {$(
-        #[inline(always)]
-        unsafe fn $name($($argument: $type),*) $(-> $result)? {
-            // SAFETY: the caller has the instructions and lends what pointers reach.
-            unsafe { $body }
-        }
-    )+};
-}
-
 impl Vectors for Wide {
     const WIDTH: usize = 16;
     type Integers = __m512i;
@@ -39,7 +28,7 @@ impl Vectors for Wide {
         shift_right(a: __m512i, bits: i32) -> __m512i = _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits));
         shift_right_signed(a: __m512i, bits: i32) -> __m512i = _mm512_sra_epi32(a, _mm_cvtsi32_si128(bits));
         sum(a: __m512i) -> i32 = _mm512_reduce_add_epi32(a);
-        sum_of_sixteen(a: [__m512i; 2]) -> f32 = {
+        sum_of_sixteen(a: [__m512i; 4]) -> f32 = {
             let numbers = _mm512_cvtepi32_ps(a[0]);
             let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(numbers)));
             sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(numbers), upper))
@@ -92,7 +81,7 @@ impl Vectors for Short {
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         };
-        sum_of_sixteen(a: [__m256i; 2]) -> f32 = {
+        sum_of_sixteen(a: [__m256i; 4]) -> f32 = {
             sum_of_eight(_mm256_add_ps(_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])))
         };
         to_floats(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
@@ -220,6 +209,7 @@ impl<D: Dot> Lanes for Vnni<D> {
     const ROWS: usize = D::ROWS;
     const SPLIT_ROWS: usize = D::SPLIT_ROWS;
     const VECTORS: usize = 2;
+    const OFFSET: i32 = 128;
     type Sums = <D::Vectors as Vectors>::Integers;
     type Weights = <D::Vectors as Vectors>::Integers;
     type Four = <D::Vectors as Vectors>::Integers;
@@ -270,6 +260,7 @@ impl Lanes for Avx2 {
     const ROWS: usize = 6;
     const SPLIT_ROWS: usize = 3;
     const VECTORS: usize = 1;
+    const OFFSET: i32 = 128;
     /// The two halves of a lane's sum side by side.
     type Sums = [__m256i; 2];
     /// Four 16-bit integers for each lane.

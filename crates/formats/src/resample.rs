@@ -70,7 +70,8 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     }
 }
 
-/// The filter's taps are kept for all phases of an output period up to this many; beyond, they are worked out sample by sample.
+/// The filter's taps are kept for all phases of an output period up to this many; beyond, as between 44,101 and 24,000 Hz, for as many places
+/// between two input samples as they are enough for, and a straight line is drawn between those.
 const TAPS_KEPT_MAX: usize = 1 << 22;
 
 /// `samples` at another rate: ⌈length · to ÷ from⌉ of them.
@@ -87,39 +88,35 @@ pub fn resample(samples: &[f32], from: u32, to: u32, filter: Filter) -> Vec<f32>
     let base = from.min(to) as f64 * filter.roll_off();
     let width = (filter.zero_crossings() * from as f64 / base).ceil() as usize;
     let scale = base / from as f64;
-    // Output sample n · to + phase lies at input place n · from + phase · from / to.
-    let tap = |phase: usize, offset: isize| {
-        let distance = (offset as f64 / from as f64 - phase as f64 / to as f64) * base;
-        (filter.at(distance) * scale) as f32
-    };
-    // Only offsets near the phase's own place have weight.
-    let first = |phase: usize| (phase * from / to) as isize - width as isize;
+    // Output sample n · to + phase lies at input place n · from + phase · from / to, and so past an input sample by a part of one. Only
+    // offsets near that have weight.
     let count = 2 * width + 2;
-    let taps =
-        |phase: usize| (0..count).map(move |index| tap(phase, first(phase) + index as isize));
-    let kept: Option<Vec<Vec<f32>>> = (to.saturating_mul(count) <= TAPS_KEPT_MAX)
-        .then(|| (0..to).map(|phase| taps(phase).collect()).collect());
+    let taps = |past: f64| -> Vec<f32> {
+        let offsets = (0..count).map(|index| index as f64 - width as f64 - past);
+        let taps = offsets.map(|offset| filter.at(offset / from as f64 * base) * scale);
+        taps.map(|tap| tap as f32).collect()
+    };
+    let places = to.min((TAPS_KEPT_MAX / count).max(1));
+    let kept: Vec<Vec<f32>> = (0..=places)
+        .map(|place| taps(place as f64 / places as f64))
+        .collect();
     let length = (samples.len() as u128 * to as u128).div_ceil(from as u128) as usize;
     (0..length)
         .map(|index| {
             let (period, phase) = (index / to, index % to);
-            let start = (period * from) as isize + first(phase);
-            let sum = |taps: &mut dyn Iterator<Item = f32>| {
-                taps.enumerate()
-                    .filter_map(|(index, tap)| {
-                        Some(
-                            f64::from(tap)
-                                * f64::from(
-                                    *samples.get(usize::try_from(start + index as isize).ok()?)?,
-                                ),
-                        )
-                    })
-                    .sum::<f64>()
-            };
-            match &kept {
-                Some(kept) => sum(&mut kept[phase].iter().copied()) as f32,
-                None => sum(&mut taps(phase)) as f32,
-            }
+            let start = (period * from + phase * from / to) as isize - width as isize;
+            let place = phase * from % to * places;
+            let (taps, next) = (&kept[place / to], &kept[place / to + 1]);
+            // Nothing of the next where every phase has a place of its own.
+            let weight = (place % to) as f32 / to as f32;
+            let skipped = usize::try_from(-start).unwrap_or(0);
+            let heard = samples.get(usize::try_from(start).unwrap_or(0)..);
+            let taps = taps.iter().zip(next).skip(skipped);
+            taps.zip(heard.unwrap_or_default())
+                .map(|((&tap, &next), &sample)| {
+                    f64::from(tap + weight * (next - tap)) * f64::from(sample)
+                })
+                .sum::<f64>() as f32
         })
         .collect()
 }
@@ -145,6 +142,9 @@ mod tests {
             (24_000, 16_000),
             (22_050, 24_000),
             (11_025, 16_000),
+            // More phases than taps are kept for.
+            (44_101, 24_000),
+            (383_999, 24_000),
         ] {
             let resampled = resample(
                 &sine(1000.0, from, from as usize / 2),

@@ -29,6 +29,16 @@ pub enum VoiceError {
         /// The largest magnitude.
         peak: f32,
     },
+    /// Samples that no recording has.
+    #[error(
+        "the recording's loudest sample is {peak:e}; samples are from -1 to 1, or at most {peak_max} where they were not scaled"
+    )]
+    TooLoud {
+        /// The largest magnitude.
+        peak: f32,
+        /// What is taken at most.
+        peak_max: f32,
+    },
     /// A network whose weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),

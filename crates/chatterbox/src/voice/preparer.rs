@@ -17,6 +17,8 @@ const PRECISION: Precision = Precision::F32;
 const SECONDS_MIN: f32 = 0.5;
 /// Recordings whose loudest sample is quieter are silent.
 const PEAK_MIN: f32 = 1e-4;
+/// The largest sample of a recording in 32-bit integers that nobody scaled.
+const PEAK_MAX: f32 = 2_147_483_648.0;
 /// The rate that the three networks hear at.
 const NETWORK_RATE: u32 = 16_000;
 
@@ -204,6 +206,12 @@ pub fn check_recording(recording: &Recording, config: &ModelConfig) -> Result<()
         .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
     if peak < PEAK_MIN {
         return Err(VoiceError::Silent { peak });
+    }
+    if peak > PEAK_MAX {
+        return Err(VoiceError::TooLoud {
+            peak,
+            peak_max: PEAK_MAX,
+        });
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{AudioError, Taken};
 use opus_pure::{Error as OpusError, MAX_PACKET_SAMPLES, OggOpusReader, Trim};
+use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 
 /// Opus has no rate of its own; this is the one that loses nothing.
@@ -20,9 +21,28 @@ pub(super) fn is_ogg_opus(source: &mut impl Read) -> io::Result<bool> {
     Ok(prefix.starts_with(PAGE_MARK) && first.starts_with(HEAD_MARK))
 }
 
+/// A source that remembers whether its end was met: the reader has one kind of error for a stream cut short and for a damaged one.
+struct Ending<'e, S> {
+    source: S,
+    ended: &'e Cell<bool>,
+}
+
+impl<S: Read> Read for Ending<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.ended.set(count == 0 && !buffer.is_empty());
+        Ok(count)
+    }
+}
+
 pub(super) fn decode(source: impl Read, taken: &mut Taken<'_>) -> Result<(), AudioError> {
     let unknown = |error: OpusError| AudioError::Unknown {
         reason: error.to_string(),
+    };
+    let ended = Cell::new(false);
+    let source = Ending {
+        source,
+        ended: &ended,
     };
     let mut reader = OggOpusReader::new(BufReader::new(source)).map_err(unknown)?;
     let channels = usize::from(reader.head().channel_count);
@@ -32,15 +52,13 @@ pub(super) fn decode(source: impl Read, taken: &mut Taken<'_>) -> Result<(), Aud
     loop {
         let packet = match reader.read_packet() {
             Ok(Some(packet)) => packet,
+            // At the end, or cut short within a page: what is whole of it stays.
             Ok(None) => return Ok(()),
+            Err(_) if ended.get() => return Ok(()),
             Err(error) => {
-                // Cut short within a page: what is whole of it stays.
-                return match error {
-                    OpusError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-                    error => Err(AudioError::Damaged {
-                        reason: error.to_string(),
-                    }),
-                };
+                return Err(AudioError::Damaged {
+                    reason: error.to_string(),
+                });
             }
         };
         match decoder.decode(&packet.data, MAX_PACKET_SAMPLES, &mut block) {

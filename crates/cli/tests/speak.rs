@@ -273,6 +273,18 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
             words(&output)
         );
     }
+    // The voice in the program reads English alone; what it cannot read is named and not passed over.
+    for text in ["你好，世界", "hello мир"] {
+        let output = sottovoce()
+            .args(["speak", text, "--out", "-"])
+            .output()
+            .unwrap();
+        assert!(
+            !output.status.success() && words(&output).contains("cannot read"),
+            "{text:?}: {}",
+            words(&output)
+        );
+    }
     let too_long = "a ".repeat(60_000);
     let mut child = sottovoce()
         .args(["speak", "--out", "-"])

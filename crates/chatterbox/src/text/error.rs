@@ -24,6 +24,14 @@ pub enum TextError {
         /// What it said.
         reason: String,
     },
+    /// Letters that a model for English words has no sound for.
+    #[error(
+        "this model reads English and cannot read {found:?}: leave that out, or speak with a model for its language"
+    )]
+    Unreadable {
+        /// What it cannot read, its beginning.
+        found: String,
+    },
     /// Tokenizer and model do not belong together.
     #[error(
         "the tokenizer gave id {id}, but the model's text vocabulary has {vocabulary}; do they belong together?"

@@ -16,6 +16,10 @@ pub use spell::spell_out;
 pub use tokenizer::{Tokenizer, TokenizerFiles};
 
 use crate::config::ModelConfig;
+use std::collections::BTreeMap;
+
+/// Characters of an unreadable word that a message shows.
+const SHOWN_CHARACTERS_MAX: usize = 20;
 
 /// One sentence ready for T3.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +67,7 @@ impl TextFrontEnd {
         let spelt;
         let text = if self.config.text.spell_out {
             spelt = spell_out(text);
+            self.check_readable(&spelt)?;
             &spelt
         } else {
             text
@@ -81,6 +86,28 @@ impl TextFrontEnd {
                 Ok(Sentence { text, tokens })
             })
             .collect()
+    }
+
+    /// Whether each letter gives the tokenizer something: one that knows English words alone passes over others in silence.
+    fn check_readable(&self, text: &str) -> Result<(), TextError> {
+        let mut known = BTreeMap::new();
+        for (at, character) in text.char_indices() {
+            if character.is_ascii() || !character.is_alphanumeric() {
+                continue;
+            }
+            let lost = match known.get(&character) {
+                Some(&lost) => lost,
+                None => self.tokenizer.encode(&character.to_string())?.is_empty(),
+            };
+            known.insert(character, lost);
+            if lost {
+                let found = text[at..].chars().take(SHOWN_CHARACTERS_MAX);
+                return Err(TextError::Unreadable {
+                    found: found.take_while(|c| c.is_alphanumeric()).collect(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn frame(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, TextError> {

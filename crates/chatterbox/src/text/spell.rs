@@ -2,7 +2,8 @@
 //!
 //! Spelt out are: cardinals (`1,234`), decimals, negative numbers, ordinals (`22nd`), years (`1984`), decades (`1990s`), clock times
 //! (`7:30`), money (`$4.50`), percentages, degrees, common units after a number, titles (`Dr.`), and `& + = % @`. Digits too many to
-//! be read as one number are read one by one. Everything else stays as it is.
+//! be read as one number are read one by one. Letters and signs that stand in English text but in no English word (`æ`, `ß`, `½`) become
+//! what is said for them, and a word too long to be one is cut. Everything else stays as it is.
 
 const ONES: [&str; 20] = [
     "zero",
@@ -81,6 +82,32 @@ const MONEY: [(char, [&str; 4]); 3] = [
     ('€', ["euro", "euros", "cent", "cents"]),
 ];
 
+/// Letters and signs that do not decompose into English ones, in both cases where there are two.
+const REPLACED: [(&str, &str); 20] = [
+    ("ßẞ", "ss"),
+    ("æÆ", "ae"),
+    ("œŒ", "oe"),
+    ("øØº", "o"),
+    ("ª", "a"),
+    ("łŁ", "l"),
+    ("đĐ", "d"),
+    ("ðÐþÞ", "th"),
+    ("ħĦ", "h"),
+    ("ı", "i"),
+    ("ŋŊ", "ng"),
+    ("ﬀ", "ff"),
+    ("ﬁ", "fi"),
+    ("ﬂ", "fl"),
+    ("µμ", "micro "),
+    ("½", " one half"),
+    ("¼", " one quarter"),
+    ("¾", " three quarters"),
+    ("²", " squared"),
+    ("³", " cubed"),
+];
+/// Letters of a word; the longest English ones in use have fewer than 30.
+const WORD_LETTERS_MAX: usize = 40;
+
 /// The text with its numbers and abbreviations as words.
 pub fn spell_out(text: &str) -> String {
     let mut output = String::with_capacity(text.len() * 2);
@@ -90,6 +117,24 @@ pub fn spell_out(text: &str) -> String {
         let (words, used) = item(&characters, at);
         at += used;
         output.push_str(&words);
+    }
+    cut_words(&output)
+}
+
+/// Words longer than [`WORD_LETTERS_MAX`] in pieces of that length.
+fn cut_words(text: &str) -> String {
+    let mut output = String::with_capacity(text.len());
+    let mut letters = 0;
+    for character in text.chars() {
+        letters = match character.is_alphabetic() || character == '\'' {
+            true => letters + 1,
+            false => 0,
+        };
+        if letters > WORD_LETTERS_MAX {
+            output.push(' ');
+            letters = 1;
+        }
+        output.push(character);
     }
     output
 }
@@ -127,6 +172,9 @@ fn item(characters: &[char], at: usize) -> (String, usize) {
             words.push(' ');
         }
         return (words, length);
+    }
+    if let Some((_, letters)) = REPLACED.iter().find(|(from, _)| from.contains(first)) {
+        return ((*letters).into(), 1);
     }
     let word = match first {
         '&' => "and",
@@ -497,9 +545,18 @@ mod tests {
             ),
             ("007", "zero zero seven"),
             ("nothing here.", "nothing here."),
+            ("Łódź, Bjørn, a ﬁne Straße", "lódź, Bjorn, a fine Strasse"),
+            ("2½ cups, 5 µm", "two one half cups, five micro m"),
         ] {
             assert_eq!(spell_out(text), words, "{text}");
         }
+    }
+
+    #[test]
+    fn a_word_that_is_too_long_is_cut_and_keeps_its_letters() {
+        let spelt = spell_out(&"abcde".repeat(20));
+        assert_eq!(spelt.replace(' ', ""), "abcde".repeat(20));
+        assert!(spelt.split(' ').all(|word| word.len() <= WORD_LETTERS_MAX));
     }
 
     #[test]

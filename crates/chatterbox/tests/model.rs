@@ -64,6 +64,78 @@ fn a_converted_model_computes_what_the_original_does() {
     }
 }
 
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+#[test]
+fn inputs_that_no_output_can_be_computed_from_are_refused_by_name() {
+    let source = Source::synthetic(ModelConfig::tiny_base(), 3);
+    let compute = |inputs: &[(&str, Dtype, &[usize], &[u8])]| -> Result<(), String> {
+        let entries: Vec<Entry> = (inputs.iter())
+            .map(|(name, dtype, shape, _)| Entry::new(*name, *dtype, shape))
+            .collect();
+        let mut writer = Writer::begin(Vec::new(), &entries, &[]).unwrap();
+        for (name, _, _, bytes) in inputs {
+            writer.tensor(name, bytes).unwrap();
+        }
+        let parity = Parity {
+            source: &source,
+            operations: &cpu(),
+            memory: &Memory::host(1 << 32),
+            precision: Precision::F32,
+        };
+        let computed = parity.compute(&writer.finish().unwrap());
+        computed.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let wave = |shape: &[usize], value: f32| {
+        let samples = bytes_of(&vec![value; shape.iter().product()]);
+        compute(&[("wav_24k", Dtype::F32, shape, &samples)])
+    };
+    let speech = |tokens: &[i64], prompt: usize| {
+        let tokens: Vec<u8> = (tokens.iter())
+            .flat_map(|token| token.to_le_bytes())
+            .collect();
+        let speaker = bytes_of(&vec![0.1; source.config().t3.speaker_embedding]);
+        compute(&[
+            ("text_tokens", Dtype::U8, &[3], &[255, 7, 0]),
+            ("speech_in", Dtype::I64, &[tokens.len() / 8], &tokens),
+            (
+                "cond_speaker_embedding",
+                Dtype::F32,
+                &[speaker.len() / 4],
+                &speaker,
+            ),
+            ("cond_prompt_tokens", Dtype::U8, &[prompt], &vec![1; prompt]),
+            ("emotion", Dtype::F32, &[1], &bytes_of(&[0.5])),
+        ])
+    };
+    assert_eq!(wave(&[721], 0.1), Ok(()));
+    assert_eq!(
+        wave(&[1, 721], 0.1),
+        Ok(()),
+        "a batch of one is what it holds"
+    );
+    assert_eq!(speech(&[3, 4], 5), Ok(()));
+    for (refused, reason) in [
+        (wave(&[720], 0.1), "wav_24k has 720"),
+        (wave(&[2, 800], 0.1), "wav_24k is [2, 800]"),
+        (wave(&[721], f32::NAN), "wav_24k holds NaN"),
+        (compute(&[]), "nothing"),
+        (compute(&[("mistyped", Dtype::U8, &[1], &[0])]), "mistyped"),
+        (speech(&[], 5), "speech_in has 0"),
+        // The last is only predicted.
+        (speech(&[3, 70_000], 5), "70000"),
+        (speech(&[3, 4], 151), "cond_prompt_tokens has 151"),
+    ] {
+        let message = refused.unwrap_err();
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
 #[test]
 fn recordings_without_a_voice_are_refused_with_the_reason() {
     let source = Source::synthetic(ModelConfig::tiny_turbo(), 3);

@@ -180,6 +180,43 @@ fn folders_and_files_without_a_model_are_refused_with_what_was_expected() {
         message.contains("t3_cfg.safetensors") && message.contains("too short"),
         "{message}"
     );
+    std::fs::write(
+        folder.path().join("t3_cfg.safetensors"),
+        b"\x80\x02}.......",
+    )
+    .unwrap();
+    let message = Source::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("pickle without an archive"), "{message}");
+}
+
+#[test]
+fn a_vector_that_is_not_a_number_is_not_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), &[("flow.a", &[2], vec![0.0, f32::NAN])]);
+    let source = Source::open(folder.path()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let load = |_, loader: &mut Loader<'_>| loader.vector("flow.a", 2).map(drop);
+    let components = [(Component::Flow, Precision::F32)];
+    let message = convert(&source, out.path(), &components, &load, &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("flow.a") && message.contains("NaN"),
+        "{message}"
+    );
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join("config.json")).unwrap();
+    let message = Source::open(folder.path()).unwrap_err().to_string();
+    assert!(
+        message.contains("config.json") && message.contains("device"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod audio;
 pub mod content;
 pub mod dtype;
+pub mod file;
 pub mod pickle;
 pub mod resample;
 pub mod safetensors;

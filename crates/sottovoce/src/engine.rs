@@ -21,6 +21,7 @@ use sottovoce_chatterbox::config::Variant;
 use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording};
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
+use sottovoce_formats::file;
 use sottovoce_memory::Memory;
 use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Action, Done, Reason};
@@ -334,7 +335,7 @@ impl Engine {
             VoiceSource::Prepared(path) => self.prepared_voice(&path),
             VoiceSource::Clip(path) => {
                 let file =
-                    std::fs::File::open(&path).map_err(|source| Error::file(&path, source))?;
+                    file::open(&path).map_err(|source| Error::file(&path, source))?;
                 self.voice_of_clip(path.display().to_string(), || {
                     decode_file(file, &AudioLimits::default())
                 })

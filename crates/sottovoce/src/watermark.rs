@@ -7,6 +7,7 @@ use crate::settings::{SAMPLE_RATE, Source};
 use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
 use sottovoce_chatterbox::weights::{Component, Source as Weights, load, measure};
 use sottovoce_formats::audio::{AudioLimits, decode_file};
+use sottovoce_formats::file;
 use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
@@ -121,7 +122,7 @@ pub fn detect(weights: &Path, recording: &Path, threads: Option<usize>) -> Resul
         |loader| Perth::load(loader, &config),
     );
     let perth = loaded.map_err(failed)?.network;
-    let file = std::fs::File::open(recording).map_err(|source| Error::file(recording, source))?;
+    let file = file::open(recording).map_err(|source| Error::file(recording, source))?;
     let heard = decode_file(file, &AudioLimits::default()).map_err(|error| Error::Recording {
         path: recording.to_owned(),
         reason: error.to_string(),

@@ -16,6 +16,23 @@ pub(super) fn wrong(input: &str, reason: String) -> ParityError {
     }
 }
 
+/// A shape without the leading ones that make it a batch of one.
+fn without_batch(shape: &[usize], dimensions: usize) -> &[usize] {
+    let surplus = shape.len().saturating_sub(dimensions);
+    match shape[..surplus].iter().all(|&size| size == 1) {
+        true => &shape[surplus..],
+        false => shape,
+    }
+}
+
+fn another_shape(name: &str, found: &[usize], wanted: &[Option<usize>]) -> ParityError {
+    let wanted: Vec<String> = wanted
+        .iter()
+        .map(|size| size.map_or("any".into(), |size| size.to_string()))
+        .collect();
+    wrong(name, format!("is {found:?}, not [{}]", wanted.join(", ")))
+}
+
 impl<'f> Inputs<'f> {
     pub(super) fn read(file: &'f [u8]) -> Result<Inputs<'f>, SafetensorsError> {
         Ok(Inputs {
@@ -29,6 +46,15 @@ impl<'f> Inputs<'f> {
         Some((info, &self.file[info.bytes.clone()]))
     }
 
+    /// What there is, for messages.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<&str> = self.header.tensors.keys().map(String::as_str).collect();
+        match names.is_empty() {
+            true => "nothing".into(),
+            false => names.join(", "),
+        }
+    }
+
     /// Floating-point values of this shape, where `None` is any size.
     pub(super) fn floats(
         &self,
@@ -38,21 +64,12 @@ impl<'f> Inputs<'f> {
         let Some((info, bytes)) = self.find(name) else {
             return Ok(None);
         };
-        let fits = info.shape.len() == shape.len()
-            && info
-                .shape
-                .iter()
-                .zip(shape)
+        let found = without_batch(&info.shape, shape.len());
+        let fits = found.len() == shape.len()
+            && (found.iter().zip(shape))
                 .all(|(&size, wanted)| wanted.is_none_or(|wanted| wanted == size));
         if !fits {
-            let wanted: Vec<String> = shape
-                .iter()
-                .map(|size| size.map_or("any".into(), |size| size.to_string()))
-                .collect();
-            return Err(wrong(
-                name,
-                format!("is {:?}, not [{}]", info.shape, wanted.join(", ")),
-            ));
+            return Err(another_shape(name, &info.shape, shape));
         }
         if !info.dtype.is_float() {
             return Err(wrong(
@@ -62,13 +79,19 @@ impl<'f> Inputs<'f> {
         }
         let mut values = vec![0.0; bytes.len() / info.dtype.size()];
         info.dtype.read_f32(bytes, &mut values);
-        Ok(Some(values))
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(wrong(name, format!("holds {value}, which is not finite"))),
+            None => Ok(Some(values)),
+        }
     }
 
     pub(super) fn tokens(&self, name: &str) -> Result<Option<Vec<u32>>, ParityError> {
         let Some((info, bytes)) = self.find(name) else {
             return Ok(None);
         };
+        if without_batch(&info.shape, 1).len() != 1 {
+            return Err(another_shape(name, &info.shape, &[None]));
+        }
         let values = info
             .dtype
             .read_i64(bytes)

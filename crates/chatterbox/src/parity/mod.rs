@@ -31,7 +31,8 @@ use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::safetensors::{Entry, SafetensorsError, Writer};
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::{CachePrecision, Context, Operations, Precision, Workspace};
-use std::io;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why outputs could not be computed.
@@ -41,6 +42,22 @@ pub enum ParityError {
     /// The inputs are no safetensors file.
     #[error("the inputs: {0}")]
     Inputs(#[from] SafetensorsError),
+    /// The inputs could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Their file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Inputs from which nothing can be computed.
+    #[error(
+        "the inputs hold {found}, from which no output can be computed: each output needs all of its inputs"
+    )]
+    Nothing {
+        /// Their names.
+        found: String,
+    },
     /// An input of another shape or type.
     #[error("input {input} {reason}")]
     Input {
@@ -67,6 +84,19 @@ pub enum ParityError {
     /// The outputs could not be written.
     #[error("the outputs: {0}")]
     Write(#[from] io::Error),
+}
+
+/// Three of the x-vector's frames, the fewest that have a deviation after its stride of two.
+const WAV_16K_MIN: usize = 720;
+
+fn enough(input: &str, count: usize, least: usize) -> Result<(), ParityError> {
+    match count < least {
+        true => Err(inputs::wrong(
+            input,
+            format!("has {count} values; at least {least} are needed"),
+        )),
+        false => Ok(()),
+    }
 }
 
 enum Values {
@@ -110,6 +140,21 @@ pub struct Parity<'a> {
 }
 
 impl Parity<'_> {
+    /// As [`Parity::compute`], the inputs from a file.
+    ///
+    /// # Errors
+    /// As [`Parity::compute`], and what the system says of the file.
+    pub fn compute_file(&self, path: &Path) -> Result<Vec<u8>, ParityError> {
+        let mut file = Vec::new();
+        sottovoce_formats::file::open(path)
+            .and_then(|mut opened| opened.read_to_end(&mut file))
+            .map_err(|source| ParityError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+        self.compute(&file)
+    }
+
     /// The outputs as a safetensors file, from the inputs as one.
     ///
     /// # Errors
@@ -123,6 +168,11 @@ impl Parity<'_> {
         self.flow(&inputs, &mut outputs)?;
         self.vocoder(&inputs, &mut outputs)?;
         self.watermark(&inputs, &mut outputs)?;
+        if outputs.is_empty() {
+            return Err(ParityError::Nothing {
+                found: inputs.names(),
+            });
+        }
         write(&outputs)
     }
 
@@ -133,6 +183,9 @@ impl Parity<'_> {
     fn voice(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
         if let Some(samples) = inputs.floats("wav_24k", &[None])? {
             let mel = &self.config().flow.prompt_mel;
+            // The ends are mirrored by half of what a window and a step differ in.
+            let least = (mel.fft - mel.hop) / 2 + 1;
+            enough("wav_24k", samples.len(), least)?;
             let frames = prompt_mel(&samples, mel);
             outputs.push(floats(
                 "prompt_mel",
@@ -143,13 +196,7 @@ impl Parity<'_> {
         let Some(samples) = inputs.floats("wav_16k", &[None])? else {
             return Ok(());
         };
-        // A tenth of a second: a window of every front end.
-        if samples.len() < 1600 {
-            return Err(inputs::wrong(
-                "wav_16k",
-                format!("has {} samples; at least 1600 are needed", samples.len()),
-            ));
-        }
+        enough("wav_16k", samples.len(), WAV_16K_MIN)?;
         let preparer = Preparer::new(self.source, self.memory)?;
         let embedding = preparer.speaker_embedding(self.operations, &samples)?;
         outputs.push(floats("speaker_embedding", &[embedding.len()], embedding));
@@ -162,6 +209,7 @@ impl Parity<'_> {
 
     fn text(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
         if let Some(text) = inputs.text("tokens_text")? {
+            enough("tokens_text", text.len(), 1)?;
             let front_end = TextFrontEnd::new(self.config(), self.source)?;
             outputs.push(integers("text_ids", front_end.ids(text)?.into_iter()));
         }
@@ -170,15 +218,28 @@ impl Parity<'_> {
 
     fn t3(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
         let config = &self.config().t3;
+        // A model without an emotion input needs none.
+        let emotion = match inputs.floats("emotion", &[Some(1)])? {
+            None if !config.emotion => Some(vec![0.0]),
+            emotion => emotion,
+        };
         let (Some(text), Some(speech), Some(speaker), Some(prompt), Some(emotion)) = (
             inputs.tokens("text_tokens")?,
             inputs.tokens("speech_in")?,
             inputs.floats("cond_speaker_embedding", &[Some(config.speaker_embedding)])?,
             inputs.tokens("cond_prompt_tokens")?,
-            inputs.floats("emotion", &[Some(1)])?,
+            emotion,
         ) else {
             return Ok(());
         };
+        enough("speech_in", speech.len(), 1)?;
+        let most = config.prompt_token_count_max;
+        if prompt.len() > most {
+            return Err(inputs::wrong(
+                "cond_prompt_tokens",
+                format!("has {} values; the model takes {most}", prompt.len()),
+            ));
+        }
         let t3 = load(
             self.source,
             Component::T3,
@@ -242,9 +303,7 @@ impl Parity<'_> {
                 ));
             }
         }
-        if tokens.is_empty() {
-            return Err(inputs::wrong("flow_tokens", "is empty".into()));
-        }
+        enough("flow_tokens", tokens.len(), 1)?;
         let flow = load(
             self.source,
             Component::Flow,

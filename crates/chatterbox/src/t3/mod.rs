@@ -247,6 +247,7 @@ impl T3 {
         text: &[u32],
         speech: &[u32],
     ) -> Result<Tensor, T3Error> {
+        self.check_tokens("speech", speech)?;
         let given = &speech[..speech.len().saturating_sub(1)];
         let logits = self.start(ctx, state, text, given)?;
         Ok(logits.reshape(&[self.rows(), given.len() + 1, self.config.speech_vocabulary]))

@@ -55,6 +55,14 @@ pub enum WeightsError {
         /// What is wrong.
         source: SafetensorsError,
     },
+    /// A pickle on its own, as PyTorch before 1.6 wrote.
+    #[error(
+        "{file} is a pickle without an archive around it, which is not read; save it anew with torch.save, or as safetensors"
+    )]
+    BarePickle {
+        /// The file.
+        file: String,
+    },
     /// Not a torch archive, or a damaged one.
     #[error("{file}: {source}")]
     TorchArchive {

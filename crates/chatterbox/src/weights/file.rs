@@ -42,11 +42,16 @@ impl WeightFile {
         if Content::of(&bytes) == Content::Zip {
             return WeightFile::torch(name, bytes);
         }
-        let header =
-            safetensors::read_header(&bytes).map_err(|source| WeightsError::Safetensors {
+        let header = safetensors::read_header(&bytes).map_err(|source| {
+            // Only now: a header's length may begin as a pickle does.
+            if Content::of(&bytes) == Content::Pickle {
+                return WeightsError::BarePickle { file: name.clone() };
+            }
+            WeightsError::Safetensors {
                 file: name.clone(),
                 source,
-            })?;
+            }
+        })?;
         let tensors = (header.tensors.into_iter())
             .map(|(tensor, info)| {
                 (

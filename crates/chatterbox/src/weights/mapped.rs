@@ -1,7 +1,6 @@
 //! Files mapped into memory, and their pages given back as soon as they were read.
 
 use memmap2::{Mmap, UncheckedAdvice};
-use std::fs::File;
 use std::io;
 use std::ops::{Deref, Range};
 use std::path::Path;
@@ -16,7 +15,7 @@ pub(super) enum Bytes {
 impl Bytes {
     /// Maps a whole file, read-only.
     pub(super) fn map(path: &Path) -> io::Result<Bytes> {
-        let file = File::open(path)?;
+        let file = sottovoce_formats::file::open(path)?;
         if file.metadata()?.len() == 0 {
             return Ok(Bytes::Embedded(&[]));
         }

@@ -4,7 +4,7 @@ use super::convert::{PackedKind, PackedTensor};
 use super::loader::Loader;
 use super::{Component, WeightsError};
 use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
-use sottovoce_tensor::{Matrix, MatrixError, Vector};
+use sottovoce_tensor::{Matrix, MatrixError, Precision, Vector};
 
 /// Where each part of the arena begins: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
@@ -92,6 +92,15 @@ impl Loader<'_> {
             Mode::Convert { deliver, .. } => {
                 let mut values = vec![0.0; len];
                 fill(&mut values);
+                if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+                    let source = MatrixError::NotRepresentable {
+                        value: values[column],
+                        row: 0,
+                        column,
+                        precision: Precision::F32,
+                    };
+                    return Err(self.value_error(label, source));
+                }
                 let bytes: Vec<u8> = values
                     .iter()
                     .flat_map(|value| value.to_le_bytes())

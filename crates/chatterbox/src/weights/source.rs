@@ -7,6 +7,7 @@ use super::{Component, WeightsError};
 use crate::config::{ModelConfig, Variant};
 use crate::text::{TextError, TokenizerFiles};
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Small files that are read whole, such as a tokenizer, may not be longer.
@@ -133,18 +134,24 @@ impl Source {
                 });
             }
         };
+        let missing = |file: &str| WeightsError::MissingFile {
+            path: folder.to_owned(),
+            variant: config.variant.to_string(),
+            file: format!("{file}.safetensors"),
+        };
         let mut paths = match official {
-            None => vec![converted],
+            None if converted.is_file() => vec![converted],
+            None => {
+                let t3 = OFFICIAL
+                    .iter()
+                    .find(|(_, variant)| *variant == config.variant);
+                return Err(missing(t3.map_or("model", |(stem, _)| stem)));
+            }
             Some((t3, _)) => {
                 let decoder = if config.variant == Variant::Base {
                     "s3gen"
                 } else {
                     "s3gen_meanflow"
-                };
-                let missing = |file: &str| WeightsError::MissingFile {
-                    path: folder.to_owned(),
-                    variant: config.variant.to_string(),
-                    file: format!("{file}.safetensors"),
                 };
                 let decoder = find_weights(folder, decoder).ok_or_else(|| missing(decoder))?;
                 let encoder = find_weights(folder, "ve").ok_or_else(|| missing("ve"))?;
@@ -307,21 +314,17 @@ fn read_text(path: &Path) -> Result<Option<String>, WeightsError> {
         path: path.to_owned(),
         source,
     };
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() > TEXT_BYTES_MAX => {
-            let message = format!(
-                "{} bytes, at most {TEXT_BYTES_MAX} are read",
-                metadata.len()
-            );
-            Err(refuse(std::io::Error::new(
-                std::io::ErrorKind::FileTooLarge,
-                message,
-            )))
-        }
-        Ok(_) => std::fs::read_to_string(path).map(Some).map_err(refuse),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(refuse(error)),
+    let file = match sottovoce_formats::file::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refuse(error)),
+    };
+    let length = file.metadata().map_err(refuse)?.len();
+    if length > TEXT_BYTES_MAX {
+        let message = format!("{length} bytes, at most {TEXT_BYTES_MAX} are read");
+        return Err(refuse(io::Error::new(ErrorKind::FileTooLarge, message)));
     }
+    io::read_to_string(file).map(Some).map_err(refuse)
 }
 
 /// The list of tensors that a converted file holds packed.

@@ -36,8 +36,6 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let path = |path: &PathBuf, error: std::io::Error| format!("{}: {error}", path.display());
-    let inputs =
-        std::fs::read(&arguments.inputs).map_err(|error| path(&arguments.inputs, error))?;
     let source = Source::open(&arguments.model)?;
     let threads = arguments
         .threads
@@ -48,7 +46,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         memory: &Memory::host(CAPACITY_BYTES),
         precision: arguments.precision,
     };
-    let outputs = parity.compute(&inputs)?;
+    let outputs = parity.compute_file(&arguments.inputs)?;
     std::fs::write(&arguments.outputs, outputs).map_err(|error| path(&arguments.outputs, error))?;
     Ok(ExitCode::SUCCESS)
 }

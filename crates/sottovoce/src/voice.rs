@@ -285,7 +285,7 @@ const VOICE_FILE_BYTES_MAX: u64 = 256 << 20;
 
 fn read_limited(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::file(path, source);
-    let file = File::open(path).map_err(failed)?;
+    let file = sottovoce_formats::file::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(VOICE_FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)

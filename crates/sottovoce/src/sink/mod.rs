@@ -69,12 +69,15 @@ impl AudioFormat {
     }
 
     /// The format that a file's name asks for.
+    ///
+    /// # Errors
+    /// If it has no ending, or one that is no format's.
     pub fn from_path(path: &Path) -> Result<AudioFormat, Error> {
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or("");
-        extension.parse()
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let reason = "its name must end in .wav, .flac, .mp3, .opus, .ogg, .aac or .pcm";
+        extension
+            .and_then(|extension| extension.parse().ok())
+            .ok_or_else(|| Error::option("out", path.display(), reason))
     }
 }
 

@@ -103,3 +103,13 @@ fn a_name_without_a_known_extension_is_refused_before_the_file_is_made() {
     assert!(FileSink::create(&path, SAMPLE_RATE).is_err());
     assert!(!path.exists());
 }
+
+#[test]
+fn a_files_name_says_its_format_or_is_named_in_the_refusal() {
+    let format = AudioFormat::from_path("a/b.OGG".as_ref()).unwrap();
+    assert_eq!(format, AudioFormat::Opus);
+    for name in ["/dev/full", "speech", "speech.wma", ".wav"] {
+        let refusal = AudioFormat::from_path(name.as_ref()).unwrap_err();
+        assert!(refusal.to_string().contains(name), "{refusal}");
+    }
+}

@@ -74,7 +74,8 @@ impl AudioFormat {
     /// If it has no ending, or one that is no format's.
     pub fn from_path(path: &Path) -> Result<AudioFormat, Error> {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let reason = "its name must end in .wav, .flac, .mp3, .opus, .ogg, .aac or .pcm";
+        let reason =
+            "a name says the format by its ending: .wav, .flac, .mp3, .opus, .ogg, .aac or .pcm";
         extension
             .and_then(|extension| extension.parse().ok())
             .ok_or_else(|| Error::option("out", path.display(), reason))

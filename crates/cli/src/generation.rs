@@ -33,7 +33,7 @@ pub struct Generation {
     /// Above 1 makes repeats rarer [default: the model's]
     #[arg(long)]
     repetition_penalty: Option<f32>,
-    /// Speech tokens (1/25 s) in a chunk once the stream runs
+    /// Speech tokens (1/25 s) in a chunk once the stream runs [default: the model's]
     #[arg(long)]
     chunk_size: Option<usize>,
     /// Speech tokens before a chunk that its synthesis sees again
@@ -70,7 +70,7 @@ impl Generation {
             top_k: self.top_k.or(defaults.top_k),
             min_p: self.min_p.or(defaults.min_p),
             repetition_penalty: self.repetition_penalty.or(defaults.repetition_penalty),
-            chunk_size: self.chunk_size.unwrap_or(defaults.chunk_size),
+            chunk_size: self.chunk_size.or(defaults.chunk_size),
             context_window: self.context_window.unwrap_or(defaults.context_window),
             prompt_tokens: self.prompt_tokens.or(defaults.prompt_tokens),
             flow_steps: self.flow_steps.or(defaults.flow_steps),

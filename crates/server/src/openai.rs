@@ -96,7 +96,7 @@ impl Knobs {
             min_p: self.min_p.or(default.min_p),
             repetition_penalty: self.repetition_penalty.or(default.repetition_penalty),
             seed: self.seed.unwrap_or(default.seed),
-            chunk_size: self.chunk_size.unwrap_or(default.chunk_size),
+            chunk_size: self.chunk_size,
             buffered_chunks_max: 1,
             ..default
         };
@@ -214,7 +214,7 @@ mod tests {
         let options = request.knobs.options().unwrap();
         assert_eq!(
             (options.exaggeration, options.seed, options.chunk_size),
-            (0.7, 9, 50)
+            (0.7, 9, Some(50))
         );
         let wrong = Knobs {
             temperature: Some(-1.0),

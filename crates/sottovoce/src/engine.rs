@@ -462,11 +462,12 @@ impl Engine {
         if desk.closing {
             return Err(Error::Stopped);
         }
+        let config = shared.model.config();
         for (option, value, most) in [
             (
                 "chunk_size",
-                options.chunk_size,
-                desk.options.chunk_tokens_max,
+                options.chunk_size.unwrap_or(0),
+                desk.options.chunk_tokens(config),
             ),
             (
                 "context_window",
@@ -476,7 +477,7 @@ impl Engine {
             (
                 "flow_steps",
                 options.flow_steps.unwrap_or(0),
-                shared.model.config().flow.solver.steps(),
+                config.flow.solver.steps(),
             ),
         ] {
             if value > most {

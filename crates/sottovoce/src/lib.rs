@@ -49,8 +49,8 @@ pub use loading::inspect;
 pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident_peak_bytes};
 pub use report::{ActionCount, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
-    CHUNK_SIZE, CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source,
-    StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, parse_cache_precision,
+    CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
+    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, chunk_size, parse_cache_precision,
     parse_variant,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};

@@ -133,7 +133,7 @@ pub(crate) fn choose(
             let extent = Extent::of(
                 weights.config(),
                 streams,
-                options.chunk_tokens_max,
+                options.chunk_tokens(weights.config()),
                 options.context_tokens_max,
             );
             let (mut plan, recordings) = reckon(weights, precision, cache, &extent, cpu)?;

@@ -98,6 +98,11 @@ impl Utterance {
         self.flow.waiting()
     }
 
+    /// Most tokens of a chunk.
+    pub fn chunk_tokens_max(&self) -> usize {
+        self.extent.chunk_tokens
+    }
+
     /// Tokens that a chunk needs beyond its own while more will come.
     pub fn look_ahead(&self) -> usize {
         self.look_ahead
@@ -187,6 +192,11 @@ impl Pipeline {
             extent,
             voices: Vec::new(),
         })
+    }
+
+    /// The model's.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     /// The threads that share each operation's work.
@@ -290,7 +300,9 @@ impl Pipeline {
             voice_tokens: self.voice_tokens(inner),
             flow_prompt_tokens: (inner.flow.prompt_tokens.len())
                 .min(options.prompt_tokens.unwrap_or(usize::MAX)),
-            chunk_tokens: options.chunk_size,
+            chunk_tokens: options
+                .chunk_tokens(&self.config)
+                .min(self.extent.chunk_tokens),
             context_tokens: options.context_window,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
-use sottovoce_chatterbox::config::{ModelConfig, Variant};
+use sottovoce_chatterbox::config::{FlowSolver, ModelConfig, Variant};
 pub use sottovoce_memory::policy::MemoryProfile as Profile;
 pub use sottovoce_tensor::CachePrecision;
 use sottovoce_tensor::Threads;
@@ -18,9 +18,15 @@ pub const TOKENS_PER_SECOND: u32 = 25;
 /// The longest text of one stream, in characters: more than an hour of speech.
 pub const TEXT_CHARACTERS_MAX: usize = 100_000;
 
-/// Speech tokens in a chunk once a stream runs: 3 s. Each chunk's synthesis sees the voice's prompt and some context again, so a large
-/// one costs less a second of sound; beyond this little is gained, and the workspace grows.
-pub const CHUNK_SIZE: usize = 75;
+/// Speech tokens in a chunk of this model once a stream runs, where no other number is asked for. Each chunk's synthesis sees the voice's
+/// prompt and some context again, so a large one costs less a second of sound, but the workspace grows. Two steps of a mean flow are done
+/// with a little more for 3 s than for 1 s; ten guided ones are so much work that 6 s pay.
+pub fn chunk_size(config: &ModelConfig) -> usize {
+    match config.flow.solver {
+        FlowSolver::MeanFlow { .. } => 75,
+        FlowSolver::Euler { .. } => 150,
+    }
+}
 
 const CHUNK_SIZES: RangeInclusive<usize> = 1..=250;
 const CONTEXT_WINDOWS: RangeInclusive<usize> = 0..=500;
@@ -126,8 +132,8 @@ pub struct EngineOptions {
     pub streams_max: usize,
     /// Streams that may wait for a place.
     pub waiting_max: usize,
-    /// Most speech tokens in a chunk of any stream: the workspace is made for it.
-    pub chunk_tokens_max: usize,
+    /// Most speech tokens in a chunk of any stream: the workspace is made for it. Without it [`chunk_size`].
+    pub chunk_tokens_max: Option<usize>,
     /// Most speech tokens before a chunk that any stream sees again.
     pub context_tokens_max: usize,
     /// How T3's keys and values are kept.
@@ -151,7 +157,7 @@ impl Default for EngineOptions {
             threads: None,
             streams_max: 8,
             waiting_max: 64,
-            chunk_tokens_max: CHUNK_SIZE,
+            chunk_tokens_max: None,
             context_tokens_max: 50,
             key_value_precision: CachePrecision::F16,
             cache_interval: None,
@@ -163,11 +169,20 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// Most speech tokens in a chunk with this model.
+    pub(crate) fn chunk_tokens(&self, config: &ModelConfig) -> usize {
+        self.chunk_tokens_max.unwrap_or_else(|| chunk_size(config))
+    }
+
     /// Refuses values outside their range, naming the option.
     pub fn check(&self) -> Result<(), Error> {
         count_in_range("threads", self.threads.unwrap_or(0), 0..=Threads::COUNT_MAX)?;
         count_in_range("streams_max", self.streams_max, 0..=STREAMS_MAX)?;
-        count_in_range("chunk_tokens_max", self.chunk_tokens_max, CHUNK_SIZES)?;
+        count_in_range(
+            "chunk_tokens_max",
+            self.chunk_tokens_max.unwrap_or(1),
+            CHUNK_SIZES,
+        )?;
         count_in_range(
             "context_tokens_max",
             self.context_tokens_max,
@@ -205,8 +220,8 @@ pub struct StreamOptions {
     pub min_p: Option<f32>,
     /// Above 1 makes repeats rarer.
     pub repetition_penalty: Option<f32>,
-    /// Speech tokens (1/25 s) in a chunk once the stream runs.
-    pub chunk_size: usize,
+    /// Speech tokens (1/25 s) in a chunk once the stream runs. Without it [`chunk_size`], or the engine's most if that is less.
+    pub chunk_size: Option<usize>,
     /// Speech tokens before a chunk that its synthesis sees again. With 50 the mel is a third nearer to the whole's than with 10; 100 bring an
     /// eighth more.
     pub context_window: usize,
@@ -241,7 +256,7 @@ impl Default for StreamOptions {
             top_k: None,
             min_p: None,
             repetition_penalty: None,
-            chunk_size: CHUNK_SIZE,
+            chunk_size: None,
             context_window: 50,
             prompt_tokens: None,
             flow_steps: None,
@@ -257,6 +272,11 @@ impl Default for StreamOptions {
 }
 
 impl StreamOptions {
+    /// Speech tokens in a chunk of this model once the stream runs.
+    pub(crate) fn chunk_tokens(&self, config: &ModelConfig) -> usize {
+        self.chunk_size.unwrap_or_else(|| chunk_size(config))
+    }
+
     /// Refuses values outside their range, naming the option.
     pub fn check(&self) -> Result<(), Error> {
         in_range("speed", self.speed, 0.25, 4.0)?;
@@ -274,7 +294,7 @@ impl StreamOptions {
             }
         }
         for (option, value, range) in [
-            ("chunk_size", self.chunk_size, CHUNK_SIZES),
+            ("chunk_size", self.chunk_size.unwrap_or(1), CHUNK_SIZES),
             ("context_window", self.context_window, CONTEXT_WINDOWS),
             ("prompt_tokens", self.prompt_tokens.unwrap_or(0), 0..=1000),
             ("flow_steps", self.flow_steps.unwrap_or(1), 1..=100),
@@ -346,7 +366,7 @@ mod tests {
             (
                 "chunk_tokens_max",
                 EngineOptions {
-                    chunk_tokens_max: usize::MAX,
+                    chunk_tokens_max: Some(usize::MAX),
                     ..default()
                 },
             ),
@@ -391,7 +411,7 @@ mod tests {
             (
                 "chunk_size",
                 StreamOptions {
-                    chunk_size: 0,
+                    chunk_size: Some(0),
                     ..Default::default()
                 },
             ),

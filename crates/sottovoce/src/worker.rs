@@ -465,7 +465,7 @@ impl Live {
     }
 
     fn next_chunk_tokens(&self) -> usize {
-        scheduler::chunk_tokens(self.chunk, self.job.options.chunk_size)
+        scheduler::chunk_tokens(self.chunk, self.utterance.chunk_tokens_max())
     }
 
     fn view(&self) -> View {

@@ -39,7 +39,7 @@ fn scripted(source: Source, options: EngineOptions) -> (Engine, Voice, Script) {
 fn small(seed: u64) -> StreamOptions {
     StreamOptions {
         seed,
-        chunk_size: 10,
+        chunk_size: Some(10),
         context_window: 10,
         buffered_chunks_max: 1,
         ..StreamOptions::default()
@@ -220,7 +220,7 @@ fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
                     let options = StreamOptions {
                         seed,
                         // Many, so that a call for each would stand out.
-                        chunk_size: 25,
+                        chunk_size: Some(25),
                         ..StreamOptions::default()
                     };
                     for chunk in engine.stream(text, voice, options).unwrap() {

@@ -25,7 +25,7 @@ fn engine(watermark: Option<PathBuf>, memory: Option<u64>) -> Result<Engine, Err
 fn samples(engine: &Engine, chunk_size: usize) -> Vec<f32> {
     let voice = engine.voice(VoiceSource::Default).unwrap();
     let options = StreamOptions {
-        chunk_size,
+        chunk_size: Some(chunk_size),
         ..StreamOptions::default()
     };
     let stream = engine.stream(TEXT, &voice, options).unwrap();

@@ -76,7 +76,7 @@ async function speak() {
         temperature: Number(byId("temperature").value),
         exaggeration: Number(byId("exaggeration").value),
         cfg_weight: Number(byId("cfg_weight").value),
-        chunk_size: Number(byId("chunk_size").value),
+        chunk_size: Number(byId("chunk_size").value) || undefined,
         seed: Number(byId("seed").value),
       }),
     });

@@ -50,7 +50,7 @@ impl FlowChoice {
     /// Refuses what no stream takes, naming the option, and chunks of which the utterance has no whole one.
     fn check(&self, tokens: usize, steps_max: usize) -> Result<(), Error> {
         let option = StreamOptions {
-            chunk_size: self.chunk_size,
+            chunk_size: Some(self.chunk_size),
             context_window: self.context_window,
             prompt_tokens: Some(self.prompt_tokens),
             flow_steps: self.flow_steps,

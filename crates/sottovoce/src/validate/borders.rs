@@ -104,15 +104,16 @@ fn measure(
     options: &StreamOptions,
 ) -> Result<BordersReport, Error> {
     let mut figures = Figures::default();
+    let chunk_tokens = options.chunk_tokens(speaker.pipeline.config());
     for index in 0..utterances {
         let (text, options) = utterance(index, options);
         let whole = speaker.speak(&text, &options, |_| WHOLE_TOKENS_MAX)?;
         let streamed = speaker.speak(&text, &options, |chunk| {
-            scheduler::chunk_tokens(chunk, options.chunk_size)
+            scheduler::chunk_tokens(chunk, chunk_tokens)
         })?;
         figures.take(&streamed, &whole);
     }
-    Ok(figures.report(options))
+    Ok(figures.report(chunk_tokens, options))
 }
 
 /// Text `index` of many, and its options.
@@ -156,7 +157,7 @@ impl Speaker {
         let options = EngineOptions {
             memory: None,
             streams_max: 1,
-            chunk_tokens_max: WHOLE_TOKENS_MAX,
+            chunk_tokens_max: Some(WHOLE_TOKENS_MAX),
             ..options.clone()
         };
         let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
@@ -385,13 +386,13 @@ impl Figures {
         }
     }
 
-    fn report(mut self, options: &StreamOptions) -> BordersReport {
+    fn report(mut self, chunk_tokens: usize, options: &StreamOptions) -> BordersReport {
         let squares = self.mel_difference.iter().map(|value| *value as f32);
         let mut report = BordersReport {
             utterances: self.utterances,
             borders: self.borders,
             sentence_joins: self.joins,
-            chunk_tokens: options.chunk_size,
+            chunk_tokens,
             context_tokens: options.context_window,
             mel_difference: root_mean_square(squares),
             mel_step_border: usual(&mut self.mel_step_border, USUAL_FRAMES),
@@ -459,7 +460,7 @@ mod tests {
 
     fn chunks_of(tokens: usize) -> StreamOptions {
         StreamOptions {
-            chunk_size: tokens,
+            chunk_size: Some(tokens),
             sentence_tokens_max: Some(SENTENCE_TOKENS_MAX),
             ..StreamOptions::default()
         }
@@ -479,6 +480,7 @@ mod tests {
         options: &StreamOptions,
     ) -> BordersReport {
         let mut figures = Figures::default();
+        let chunk_tokens = options.chunk_tokens(speaker.pipeline.config());
         for index in 0..3 {
             let (text, options) = utterance(index, options);
             let whole = speaker
@@ -490,7 +492,7 @@ mod tests {
                 ..Spoken::default()
             };
             while utterance.tokens_waiting() > 0 {
-                let count = utterance.tokens_waiting().min(options.chunk_size);
+                let count = utterance.tokens_waiting().min(chunk_tokens);
                 let mut mel = (speaker.pipeline)
                     .mel(&mut utterance, count, &speaker.holdings)
                     .unwrap();
@@ -510,13 +512,13 @@ mod tests {
             }
             figures.take(&spoken, &whole);
         }
-        figures.report(options)
+        figures.report(chunk_tokens, options)
     }
 
     #[test]
     fn where_chunks_of_the_trained_voice_meet_nothing_is_to_be_heard() {
         let mut speaker = speaker(Source::Embedded);
-        for tokens in [10, 25, StreamOptions::default().chunk_size] {
+        for tokens in [10, 25, crate::chunk_size(speaker.pipeline.config())] {
             let report = measure(&mut speaker, 8, &chunks_of(tokens)).unwrap();
             assert!(report.held, "{report:#?}");
             assert!(report.borders > 2 * report.utterances);

@@ -3,7 +3,7 @@
 use super::LaneSet;
 use crate::cpu::agreement::common::{matrix, random};
 use crate::cpu::kernel::InstructionSet;
-use crate::cpu::{attention_bytes, bytes, integer};
+use crate::cpu::{attention, attention_bytes, bytes, integer};
 use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Q4_BLOCK};
 use crate::{Activation, Attention, Matrix, Precision, Store, Threads, View, ViewMut};
 use half::f16;
@@ -124,38 +124,24 @@ fn expected_of_bytes(x: &[f32], matrix: &Matrix) -> Vec<f32> {
     out
 }
 
-fn multiply_integers(set: LaneSet, x: View<'_>, matrix: &Matrix) -> Vec<f32> {
-    let (rows, outputs) = (x.row_count(), matrix.rows());
-    let mut out = vec![0.0; rows * outputs];
-    integer::multiply(
-        set,
-        &Threads::new(1),
-        x,
-        matrix,
-        None,
-        Activation::Identity,
-        Store::Overwrite,
-        ViewMut::new(&mut out, rows, outputs),
-        &mut vec![0.0; integer::scratch(rows, matrix.columns())],
-    );
-    out
-}
-
-fn multiply_bytes(set: LaneSet, x: View<'_>, matrix: &Matrix) -> Vec<f32> {
-    let (rows, outputs) = (x.row_count(), matrix.rows());
-    let mut out = vec![0.0; rows * outputs];
-    bytes::multiply(
-        set,
-        &Threads::new(1),
-        x,
-        matrix,
-        None,
-        Activation::Identity,
-        Store::Overwrite,
-        ViewMut::new(&mut out, rows, outputs),
-        &mut vec![0.0; bytes::scratch(rows, matrix.columns())],
-    );
-    out
+/// What `multiply` gives on a set, with as much scratch as it asks for.
+macro_rules! product {
+    ($multiply:path, $scratch:path, $set:expr, $x:expr, $matrix:expr) => {{
+        let (rows, outputs) = ($x.row_count(), $matrix.rows());
+        let mut out = vec![0.0; rows * outputs];
+        $multiply(
+            $set,
+            &Threads::new(1),
+            $x,
+            $matrix,
+            None,
+            Activation::Identity,
+            Store::Overwrite,
+            ViewMut::new(&mut out, rows, outputs),
+            &mut vec![0.0; $scratch(rows, $matrix.columns())],
+        );
+        out
+    }};
 }
 
 /// Random numbers; all as large as they get, of one sign or of both, so that sums of two products pass 16 bits; one that is no number.
@@ -181,14 +167,15 @@ fn products_of_integers_and_bytes_agree_to_the_bit_on_all_lanes() {
                         let expected = expected_of_integers(&x, &matrix);
                         for set in available() {
                             let what = format!("{rows} rows by {precision} on {set:?}");
-                            let got = multiply_integers(set, view, &matrix);
+                            let got =
+                                product!(integer::multiply, integer::scratch, set, view, &matrix);
                             assert_eq!(bits(&got), bits(&expected), "{what}");
                         }
                     }
                     let matrix = matrix(outputs, inputs, &weights, Precision::Int8);
                     let expected = expected_of_bytes(&x, &matrix);
                     for set in available() {
-                        let got = multiply_bytes(set, view, &matrix);
+                        let got = product!(bytes::multiply, bytes::scratch, set, view, &matrix);
                         assert_eq!(bits(&got), bits(&expected), "{rows} in bytes on {set:?}");
                     }
                 }
@@ -198,7 +185,7 @@ fn products_of_integers_and_bytes_agree_to_the_bit_on_all_lanes() {
 }
 
 #[test]
-fn attention_in_bytes_agrees_to_the_bit_on_all_lanes() {
+fn attention_in_bytes_agrees_to_the_bit_on_all_lanes_and_is_near_that_in_floats() {
     let threads = Threads::new(1);
     for (queries, keys, heads, size) in [(70, 70, 2, 64), (13, 50, 3, 12), (9, 200, 1, 128)] {
         let columns = heads * size;
@@ -221,11 +208,28 @@ fn attention_in_bytes_agrees_to_the_bit_on_all_lanes() {
                         &mut vec![0.0; scratch],
                     );
                     attention_bytes::attention(set, &threads, q, k, v, &options, view, scratch);
-                    bits(&out)
+                    out
                 };
-                let sets = available();
-                for pair in sets.windows(2) {
-                    assert!(run(pair[0]) == run(pair[1]), "{pair:?}, {size} channels");
+                let mut floats = vec![0.0; queries * columns];
+                let scratch = attention::scratch(&threads, queries, keys, columns, heads);
+                let (view, scratch) = (
+                    ViewMut::new(&mut floats, queries, columns),
+                    &mut vec![0.0; scratch],
+                );
+                attention::attention(&threads, q, k, v, &options, view, scratch);
+                let outputs = available().into_iter().map(|set| (set, run(set)));
+                let outputs: Vec<_> = outputs.collect();
+                for (set, out) in &outputs {
+                    let what = format!("{set:?}, {size} channels");
+                    assert_eq!(bits(out), bits(&outputs[0].1), "{what}");
+                    // Where a number is none, bytes take 0.
+                    if floats.iter().all(|value| value.is_finite()) {
+                        let (far, near) =
+                            floats.iter().zip(out).fold((0.0, 0.0), |sums, (a, b)| {
+                                (sums.0 + (a - b) * (a - b), sums.1 + a * a)
+                            });
+                        assert!(far <= 0.02_f32.powi(2) * near, "{what}: {far} of {near}");
+                    }
                 }
             }
         }

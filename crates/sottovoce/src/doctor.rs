@@ -1,9 +1,8 @@
 //! What this machine has, what limits the engine here, and what fits.
 
 use crate::engine::Engine;
-use crate::metrics::resident_bytes;
 use crate::settings::{CachePrecision, EngineOptions, PrecisionChoice, Source};
-use crate::system_memory::{LimitedBy, MemoryLimit, SystemMemory};
+use crate::system_memory::{LimitedBy, MemoryLimit, SystemMemory, resident_bytes};
 use serde::Serialize;
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
 

@@ -13,6 +13,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod accounts;
 mod admission;
@@ -46,16 +47,18 @@ mod workspaces;
 pub use engine::Engine;
 pub use error::Error;
 pub use loading::inspect;
-pub use metrics::{EngineMetrics, Histogram, MemoryPlan, resident_bytes, resident_peak_bytes};
+pub use metrics::{EngineMetrics, Histogram, MemoryPlan};
 pub use report::{ActionCount, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
     CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
-    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, chunk_size, parse_cache_precision,
+    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, default_chunk_size, parse_cache_precision,
     parse_variant,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
-pub use system_memory::{LimitedBy, MemoryLimit, SystemMemory};
+pub use system_memory::{
+    LimitedBy, MemoryLimit, SystemMemory, resident_bytes, resident_peak_bytes,
+};
 pub use voice::{Voice, VoiceSource};
 pub use voice_store::VoiceStore;

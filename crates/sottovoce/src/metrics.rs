@@ -81,23 +81,6 @@ impl MemoryNow {
     }
 }
 
-/// The process's resident size, where the system tells.
-pub fn resident_bytes() -> Option<u64> {
-    status_field("VmRSS:")
-}
-
-/// The most that the process ever had resident, where the system tells.
-pub fn resident_peak_bytes() -> Option<u64> {
-    status_field("VmHWM:")
-}
-
-fn status_field(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with(name))?;
-    let kibibytes: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 /// How the work goes, since the engine was loaded.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EngineMetrics {
@@ -216,12 +199,5 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(plan.total_bytes(2), u64::MAX);
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn the_system_tells_the_resident_size() {
-        assert!(resident_bytes().unwrap() > 0);
-        assert!(resident_peak_bytes().unwrap() >= resident_bytes().unwrap() / 2);
     }
 }

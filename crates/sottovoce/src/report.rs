@@ -1,6 +1,7 @@
 //! Where every byte is, for people and programs: what `GET /memory`, `--stats` and the page show.
 
-use crate::metrics::{MemoryNow, resident_bytes};
+use crate::metrics::MemoryNow;
+use crate::system_memory::resident_bytes;
 use serde::Serialize;
 use sottovoce_memory::budget::Budget;
 use sottovoce_memory::policy::Action;

@@ -21,7 +21,7 @@ pub const TEXT_CHARACTERS_MAX: usize = 100_000;
 /// Speech tokens in a chunk of this model once a stream runs, where no other number is asked for. Each chunk's synthesis sees the voice's
 /// prompt and some context again, so a large one costs less a second of sound, but the workspace grows. Two steps of a mean flow are done
 /// with a little more for 3 s than for 1 s; ten guided ones are so much work that 6 s pay.
-pub fn chunk_size(config: &ModelConfig) -> usize {
+pub fn default_chunk_size(config: &ModelConfig) -> usize {
     match config.flow.solver {
         FlowSolver::MeanFlow { .. } => 75,
         FlowSolver::Euler { .. } => 150,
@@ -132,7 +132,7 @@ pub struct EngineOptions {
     pub streams_max: usize,
     /// Streams that may wait for a place.
     pub waiting_max: usize,
-    /// Most speech tokens in a chunk of any stream: the workspace is made for it. Without it [`chunk_size`].
+    /// Most speech tokens in a chunk of any stream: the workspace is made for it. Without it [`default_chunk_size`].
     pub chunk_tokens_max: Option<usize>,
     /// Most speech tokens before a chunk that any stream sees again.
     pub context_tokens_max: usize,
@@ -171,7 +171,8 @@ impl Default for EngineOptions {
 impl EngineOptions {
     /// Most speech tokens in a chunk with this model.
     pub(crate) fn chunk_tokens(&self, config: &ModelConfig) -> usize {
-        self.chunk_tokens_max.unwrap_or_else(|| chunk_size(config))
+        self.chunk_tokens_max
+            .unwrap_or_else(|| default_chunk_size(config))
     }
 
     /// Refuses values outside their range, naming the option.
@@ -220,7 +221,7 @@ pub struct StreamOptions {
     pub min_p: Option<f32>,
     /// Above 1 makes repeats rarer.
     pub repetition_penalty: Option<f32>,
-    /// Speech tokens (1/25 s) in a chunk once the stream runs. Without it [`chunk_size`], or the engine's most if that is less.
+    /// Speech tokens (1/25 s) in a chunk once the stream runs. Without it [`default_chunk_size`], or the engine's most if that is less.
     pub chunk_size: Option<usize>,
     /// Speech tokens before a chunk that its synthesis sees again. With 50 the mel is a third nearer to the whole's than with 10; 100 bring an
     /// eighth more.
@@ -274,7 +275,8 @@ impl Default for StreamOptions {
 impl StreamOptions {
     /// Speech tokens in a chunk of this model once the stream runs.
     pub(crate) fn chunk_tokens(&self, config: &ModelConfig) -> usize {
-        self.chunk_size.unwrap_or_else(|| chunk_size(config))
+        self.chunk_size
+            .unwrap_or_else(|| default_chunk_size(config))
     }
 
     /// Refuses values outside their range, naming the option.

@@ -7,6 +7,10 @@ use std::path::Path;
 const OTHER_BYTES_MAX: u64 = 48 << 20;
 /// The older control groups spell "no limit" as a number that no machine has.
 const UNLIMITED_BYTES: u64 = 1 << 60;
+/// Files are named from here.
+const ROOT: &str = "/";
+/// What the system says of the process.
+const STATUS: &str = "proc/self/status";
 
 /// Who limits a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,7 +47,7 @@ pub struct SystemMemory {
 impl SystemMemory {
     /// Looks.
     pub fn now() -> SystemMemory {
-        SystemMemory::under(Path::new("/"))
+        SystemMemory::under(Path::new(ROOT))
     }
 
     /// What an engine may use here at most: what can be had, less what the program itself takes.
@@ -66,6 +70,16 @@ impl SystemMemory {
             limit,
         }
     }
+}
+
+/// The process's resident size, where the system tells.
+pub fn resident_bytes() -> Option<u64> {
+    kibibytes(&read(Path::new(ROOT), STATUS), "VmRSS:")
+}
+
+/// The most that the process ever had resident, where the system tells.
+pub fn resident_peak_bytes() -> Option<u64> {
+    kibibytes(&read(Path::new(ROOT), STATUS), "VmHWM:")
 }
 
 /// A file's text; nothing where it cannot be read.
@@ -140,7 +154,7 @@ fn address_space_limit(root: &Path) -> Option<MemoryLimit> {
     let limits = read(root, "proc/self/limits");
     let line = (limits.lines()).find_map(|line| line.strip_prefix("Max address space"))?;
     let bytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-    let used_bytes = kibibytes(&read(root, "proc/self/status"), "VmSize:")?;
+    let used_bytes = kibibytes(&read(root, STATUS), "VmSize:")?;
     Some(MemoryLimit {
         by: LimitedBy::AddressSpace,
         bytes,
@@ -240,5 +254,12 @@ mod tests {
         ]);
         assert_eq!(memory.limit.unwrap().by, LimitedBy::AddressSpace);
         assert_eq!(memory.available_bytes, Some(400 * MEBIBYTE));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_tells_the_resident_size() {
+        assert!(resident_bytes().unwrap() > 0);
+        assert!(resident_peak_bytes().unwrap() >= resident_bytes().unwrap() / 2);
     }
 }

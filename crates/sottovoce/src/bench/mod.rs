@@ -14,11 +14,12 @@ pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::metrics::{MemoryPlan, resident_bytes, resident_peak_bytes};
+use crate::metrics::MemoryPlan;
 use crate::settings::{
     CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
     TOKENS_PER_SECOND,
 };
+use crate::system_memory::{resident_bytes, resident_peak_bytes};
 use crate::voice::VoiceSource;
 use serde::Serialize;
 use std::collections::BTreeMap;

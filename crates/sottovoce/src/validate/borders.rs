@@ -518,7 +518,7 @@ mod tests {
     #[test]
     fn where_chunks_of_the_trained_voice_meet_nothing_is_to_be_heard() {
         let mut speaker = speaker(Source::Embedded);
-        for tokens in [10, 25, crate::chunk_size(speaker.pipeline.config())] {
+        for tokens in [10, 25, crate::default_chunk_size(speaker.pipeline.config())] {
             let report = measure(&mut speaker, 8, &chunks_of(tokens)).unwrap();
             assert!(report.held, "{report:#?}");
             assert!(report.borders > 2 * report.utterances);

@@ -3,9 +3,9 @@
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::metrics::resident_bytes;
 use crate::settings::{SAMPLE_RATE, TEXT_CHARACTERS_MAX};
 use crate::stream::Chunk;
+use crate::system_memory::resident_bytes;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 

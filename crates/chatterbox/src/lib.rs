@@ -1,5 +1,7 @@
 //! The networks of the Chatterbox family.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 pub mod components;
 pub mod config;
 pub mod convert;

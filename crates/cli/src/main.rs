@@ -1,5 +1,7 @@
 //! The `sottovoce` command: parses, calls the engine or the memory tools, prints.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 mod commands;
 mod engine;
 mod environment;

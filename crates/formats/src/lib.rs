@@ -1,5 +1,7 @@
 //! Safe readers and writers: pickle, torch archives, safetensors, audio.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 pub mod audio;
 pub mod content;
 pub mod dtype;

@@ -27,6 +27,8 @@
 //! | stream | one utterance under way: an owner of bytes |
 //! | owner | region, tag and stream of a block |
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 mod block;
 pub mod budget;
 pub mod driver;

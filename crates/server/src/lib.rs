@@ -6,6 +6,7 @@
 //! known by API key or address.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod admission;
 mod app;

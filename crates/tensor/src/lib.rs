@@ -19,6 +19,8 @@
 //! | workspace | where activations live: pooled, planned, or measuring only |
 //! | dry | running without bytes: shapes and lifetimes only |
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 #[cfg(test)]
 extern crate self as sottovoce_tensor;
 

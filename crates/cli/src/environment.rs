@@ -41,6 +41,11 @@ pub fn origin(variables: &[&'static str]) -> &'static str {
     variables.iter().find(set).copied().unwrap_or("default")
 }
 
+/// Whether the terminal knows no control codes.
+pub fn terminal_is_dumb() -> bool {
+    text("TERM").is_some_and(|terminal| terminal == "dumb")
+}
+
 fn home() -> PathBuf {
     path("HOME")
         .or_else(|| path("USERPROFILE"))

@@ -6,8 +6,10 @@ mod commands;
 mod engine;
 mod environment;
 mod generation;
+mod interrupt;
 mod output;
 mod source;
+mod text_input;
 
 use clap::Parser;
 

@@ -6,6 +6,7 @@ pub mod audio;
 pub mod content;
 pub mod dtype;
 pub mod file;
+pub mod output;
 pub mod pickle;
 pub mod resample;
 pub mod safetensors;

@@ -14,6 +14,9 @@ pub enum ServerError {
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] sottovoce::Error),
+    /// The recording could not be encoded.
+    #[error(transparent)]
+    Encoding(#[from] sottovoce_audio::Error),
     /// A field of the request cannot be used.
     #[error("{parameter}: {reason}")]
     Parameter {
@@ -123,6 +126,7 @@ impl ServerError {
                 Some("streams_full"),
             ),
             Self::Engine(error) if error.is_input() => (StatusCode::BAD_REQUEST, INVALID, None),
+            Self::Encoding(error) if error.is_input() => (StatusCode::BAD_REQUEST, INVALID, None),
             Self::Engine(sottovoce::Error::Stopped) | Self::Stopping => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "server_error",
@@ -143,7 +147,7 @@ impl ServerError {
             ),
             Self::DoesNotFit(_) => (StatusCode::CONFLICT, INVALID, Some("does_not_fit")),
             Self::InUse { .. } => (StatusCode::CONFLICT, INVALID, Some("in_use")),
-            Self::Engine(_) | Self::Listen { .. } | Self::Task => {
+            Self::Engine(_) | Self::Encoding(_) | Self::Listen { .. } | Self::Task => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None)
             }
         }
@@ -161,6 +165,7 @@ impl ServerError {
         match self {
             Self::Parameter { parameter, .. } => Some((*parameter).to_owned()),
             Self::Engine(sottovoce::Error::Option { option, .. }) => Some((*option).to_owned()),
+            Self::Encoding(error) if error.is_input() => Some("response_format".into()),
             Self::Engine(sottovoce::Error::Text { .. }) => Some("input".into()),
             Self::Engine(sottovoce::Error::Voice { .. }) => Some("voice".into()),
             _ => None,

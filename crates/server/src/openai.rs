@@ -5,7 +5,7 @@ use crate::options::Limits;
 use crate::voices::DEFAULT_VOICE;
 use serde::Deserialize;
 use sottovoce::StreamOptions;
-use sottovoce::sink::AudioFormat;
+use sottovoce_audio::AudioFormat;
 use utoipa::ToSchema;
 
 /// The body of `POST /v1/audio/speech`.

@@ -1,6 +1,5 @@
 //! What can go wrong, each with what to do about it.
 
-use crate::sink::AudioFormat;
 use sottovoce_chatterbox::t3::T3Error;
 use sottovoce_chatterbox::weights::WeightsError;
 use sottovoce_memory::stats::Bytes;
@@ -77,14 +76,9 @@ pub enum Error {
         /// When a place is likely to be free.
         retry_after: Duration,
     },
-    /// An encoder refused its input.
-    #[error("{format}: {reason}")]
-    Encoding {
-        /// The format being written.
-        format: AudioFormat,
-        /// The encoder's reason.
-        reason: String,
-    },
+    /// A recording could not be encoded.
+    #[error(transparent)]
+    Encoding(#[from] sottovoce_audio::Error),
     /// The budget cannot hold what was asked for.
     #[error(
         "the budget of {} ({budget_bytes} bytes) cannot hold it: {} ({needed_bytes} bytes) are needed ({plan}){}",
@@ -160,14 +154,6 @@ impl Error {
         match error {
             WeightsError::Memory { source, .. } => Error::OutOfMemory(source),
             other => Error::model(name, other),
-        }
-    }
-
-    /// An encoder's failure.
-    pub(crate) fn encoding(format: AudioFormat, error: impl std::fmt::Display) -> Error {
-        Error::Encoding {
-            format,
-            reason: error.to_string(),
         }
     }
 

@@ -3,7 +3,6 @@
 use crate::admission::Ticket;
 use crate::engine::Shared;
 use crate::error::Error;
-use crate::fade::FadeIn;
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::MemoryNow;
 use crate::pipeline::{Pipeline, Utterance};
@@ -11,9 +10,9 @@ use crate::plan::Extent;
 use crate::scheduler::{self, View, Work};
 use crate::settings::{SAMPLE_RATE, StreamOptions};
 use crate::stream::{Chunk, ChunkMetrics, Sender};
-use crate::tempo::Tempo;
 use crate::voice::{Voice, VoiceInner};
 use crate::watermark::Watermark;
+use sottovoce_audio::{FadeIn, Tempo};
 use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::budget::Reservation;

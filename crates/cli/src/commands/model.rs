@@ -3,13 +3,14 @@
 use super::Outcome;
 use crate::environment;
 use crate::output::print::output;
+use crate::output::progress::Downloading;
 use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use crate::output::table::Table;
 use crate::source::model_source;
 use serde_json::json;
 use sottovoce::hub::{OFFICIAL_MODELS, OfficialModel};
 use sottovoce::{Inspection, Part, Source, doctor};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -188,21 +189,11 @@ fn parts_table(inspection: &Inspection) -> Table {
 fn download(name: &str, as_json: bool) -> Outcome {
     let model = OfficialModel::named(name)
         .ok_or_else(|| format!("unknown model {name:?}: use base, turbo or nano"))?;
-    let terminal = std::io::stderr().is_terminal();
-    let mut shown = 0;
+    let progress = Downloading::new();
     let folder = model.download(&environment::hub_settings(), &mut |file, there, size| {
-        // A line for each whole percent is enough for an eye.
-        let percent = there * 100 / size.max(1);
-        if terminal && percent != shown {
-            shown = percent;
-            eprint!("\r\x1b[2K{file} {percent} % of {}", mebibytes(size));
-            // A progress line that cannot be shown is no reason to stop.
-            let _ = std::io::stderr().flush();
-        }
+        progress.show(file, there, size);
     })?;
-    if terminal {
-        eprint!("\r\x1b[2K");
-    }
+    drop(progress);
     if as_json {
         writeln!(output(), "{:#}", json!({ "name": name, "folder": folder }))?;
     } else {

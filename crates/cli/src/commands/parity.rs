@@ -3,6 +3,7 @@
 use super::Outcome;
 use sottovoce_chatterbox::parity::Parity;
 use sottovoce_chatterbox::weights::Source;
+use sottovoce_formats::output::write_whole;
 use sottovoce_memory::Memory;
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{Precision, Threads};
@@ -47,6 +48,6 @@ pub fn run(arguments: Arguments) -> Outcome {
         precision: arguments.precision,
     };
     let outputs = parity.compute_file(&arguments.inputs)?;
-    std::fs::write(&arguments.outputs, outputs).map_err(|error| path(&arguments.outputs, error))?;
+    write_whole(&arguments.outputs, &outputs).map_err(|error| path(&arguments.outputs, error))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,13 +4,16 @@ use super::Outcome;
 use crate::engine::EngineChoice;
 use crate::environment;
 use crate::generation::Generation;
+use crate::interrupt::Interrupt;
 use crate::output::player::Player;
-use crate::output::print::{self, note};
-use crate::output::progress::Progress;
+use crate::output::print;
+use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
-use sottovoce::sink::{AudioFormat, Encoder, FileSink};
+use crate::text_input;
 use sottovoce::{Chunk, ChunkMetrics, Engine, EngineOptions, SAMPLE_RATE};
-use std::io::{IsTerminal, Read, Write};
+use sottovoce_audio::{AudioFile, AudioFormat, Encoder};
+use sottovoce_formats::output::write_whole;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,7 +40,7 @@ pub struct Arguments {
     /// without --play, speech.wav.
     #[arg(short, long = "out", value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The format for standard output.
+    /// The format for standard output, devices and pipes.
     #[arg(long, default_value = "wav")]
     format: AudioFormat,
     /// Play while speaking.
@@ -59,7 +62,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let text = read_text(&arguments)?;
+    let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
     let spoken = arguments.generation.stream_options();
     spoken.check()?;
     let options = EngineOptions {
@@ -76,15 +79,14 @@ pub fn run(arguments: Arguments) -> Outcome {
     // Only now: a file that is there already must not go for a text that cannot be spoken.
     let output = Output::open(&arguments)?;
     let canceller = stream.canceller();
-    // Without a handler the system ends the process, and the file is still whole up to its last chunk.
-    let _ = ctrlc::set_handler(move || canceller.cancel());
-    let progress = Progress::new(arguments.engine.memory);
+    let interrupt = Interrupt::watch(move || canceller.cancel());
+    let progress = Speaking::new(arguments.engine.memory);
     let figures = Figures {
         engine,
         file: arguments.stats,
         print: arguments.json,
     };
-    speak(stream, output, progress, &figures)
+    speak(stream, output, &progress, &figures, &interrupt)
 }
 
 /// Where the figures of the run go besides the terminal.
@@ -100,7 +102,8 @@ impl Figures {
         json["memory"] = serde_json::to_value(self.engine.memory_report())?;
         let json = serde_json::to_string_pretty(&json)?;
         if let Some(path) = &self.file {
-            std::fs::write(path, &json).map_err(|error| format!("{}: {error}", path.display()))?;
+            write_whole(path, json.as_bytes())
+                .map_err(|error| format!("{}: {error}", path.display()))?;
         }
         if self.print {
             writeln!(print::output(), "{json}")?;
@@ -112,8 +115,9 @@ impl Figures {
 fn speak(
     stream: sottovoce::Stream,
     mut output: Output,
-    mut progress: Progress,
+    progress: &Speaking,
     figures: &Figures,
+    interrupt: &Interrupt,
 ) -> Outcome {
     let mut last = None;
     let mut failure = None;
@@ -135,55 +139,30 @@ fn speak(
         }
     }
     progress.clear();
-    // What was spoken before a failure stays, as a whole recording.
-    let finished = output.finish();
+    let place = output.place.clone();
+    // Speech before a failure is a whole recording, but no substitute for one that was there.
+    let finished = match failure {
+        None => output.finish(),
+        Some(_) => output.abandon(),
+    };
     let failure = failure.or(finished.err());
     if let Some(metrics) = &last {
-        progress.summary(metrics);
+        progress::summary(&place, metrics);
         figures.write(metrics)?;
     }
-    match failure {
+    match (failure, interrupt.exit_code()) {
         // Whoever listened has heard enough.
-        Some(error) if !is_closed_pipe(&*error) => Err(error),
+        (Some(error), _) if !is_closed_pipe(&*error) => Err(error),
+        (_, Some(interrupted)) => Ok(interrupted),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn read_text(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
-    if let Some(text) = &arguments.text {
-        return Ok(text.clone());
-    }
-    // A little over the longest text in four-byte characters: more cannot be spoken in one go.
-    let bytes_max = 4 * sottovoce::TEXT_CHARACTERS_MAX as u64 + 1;
-    let mut bytes = Vec::new();
-    match &arguments.file {
-        Some(path) => {
-            let file = std::fs::File::open(path)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
-            file.take(bytes_max)
-                .read_to_end(&mut bytes)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
-        }
-        None if std::io::stdin().is_terminal() => {
-            return Err("nothing to say: give a text, --file, or text on standard input".into());
-        }
-        None => {
-            std::io::stdin().take(bytes_max).read_to_end(&mut bytes)?;
-        }
-    }
-    if bytes.len() as u64 == bytes_max {
-        return Err(format!(
-            "the text is longer than {} characters; split it",
-            sottovoce::TEXT_CHARACTERS_MAX
-        )
-        .into());
-    }
-    String::from_utf8(bytes).map_err(|error| format!("the text is not UTF-8: {error}").into())
-}
-
 /// Where the sound goes; file and player may both be there.
 struct Output {
-    file: Option<FileSink>,
+    /// For people: a file's name, or what stands for it.
+    place: String,
+    file: Option<AudioFile>,
     pipe: Option<(Encoder, Vec<u8>)>,
     player: Option<Player>,
 }
@@ -191,6 +170,7 @@ struct Output {
 impl Output {
     fn open(arguments: &Arguments) -> Result<Output, Box<dyn std::error::Error>> {
         let mut output = Output {
+            place: "played".into(),
             file: None,
             pipe: None,
             player: None,
@@ -203,19 +183,33 @@ impl Output {
                             .into(),
                     );
                 }
-                output.pipe = Some((Encoder::new(arguments.format, SAMPLE_RATE)?, Vec::new()))
+                output.place = "standard output".into();
+                output.pipe = Some((Encoder::new(arguments.format, SAMPLE_RATE)?, Vec::new()));
             }
-            Some(path) => output.file = Some(FileSink::create(path, SAMPLE_RATE)?),
-            None if !arguments.play => {
-                output.file = Some(FileSink::create(Path::new(DEFAULT_OUT), SAMPLE_RATE)?);
-                note!("writing {DEFAULT_OUT}");
-            }
+            Some(path) => output.open_file(path, arguments.format)?,
+            None if !arguments.play => output.open_file(DEFAULT_OUT.as_ref(), arguments.format)?,
             None => {}
         }
         if arguments.play {
             output.player = Some(Player::start(SAMPLE_RATE)?);
         }
         Ok(output)
+    }
+
+    /// A device or a pipe has no extension: it takes `format`.
+    fn open_file(
+        &mut self,
+        path: &Path,
+        format: AudioFormat,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        let format = match AudioFormat::from_path(path) {
+            Err(_) if special || path.starts_with("/dev") => format,
+            named => named?,
+        };
+        self.place = path.display().to_string();
+        self.file = Some(AudioFile::create_as(path, format, SAMPLE_RATE)?);
+        Ok(())
     }
 
     fn write(&mut self, chunk: &Chunk) -> Result<(), Box<dyn std::error::Error>> {
@@ -232,10 +226,22 @@ impl Output {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Box<dyn std::error::Error>> {
-        if let Some(file) = self.file {
+    fn finish(mut self) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(file) = self.file.take() {
             file.finish()?;
         }
+        self.finish_pipe_and_player()
+    }
+
+    /// Ends after a failure: a file that was there already stays as it was.
+    fn abandon(mut self) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(file) = self.file.take() {
+            file.abandon()?;
+        }
+        self.finish_pipe_and_player()
+    }
+
+    fn finish_pipe_and_player(self) -> Result<(), Box<dyn std::error::Error>> {
         if let Some((mut encoder, mut buffer)) = self.pipe {
             encoder.finish(&mut buffer)?;
             write_to_pipe(&mut buffer)?;

@@ -4,6 +4,5 @@ pub mod memory_plot;
 pub mod player;
 pub mod print;
 pub mod progress;
-pub mod reading;
 pub mod size;
 pub mod table;

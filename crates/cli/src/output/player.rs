@@ -1,6 +1,6 @@
 //! Plays through whichever player the system has, so that building needs no sound library.
 
-use sottovoce::sink::{AudioFormat, Encoder};
+use sottovoce_audio::{AudioFormat, Encoder};
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
@@ -44,6 +44,7 @@ const PLAYERS: [(&str, &[&str]); 5] = [
 
 /// A player under way.
 pub struct Player {
+    program: &'static str,
     process: Child,
     encoder: Encoder,
     buffer: Vec<u8>,
@@ -61,9 +62,12 @@ impl Player {
                 .args(arguments)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
+                // Its libraries' messages help nobody who asked for speech.
+                .stderr(Stdio::null())
                 .spawn();
             if let Ok(process) = started {
                 return Ok(Player {
+                    program,
                     process,
                     encoder,
                     buffer: Vec::new(),
@@ -82,8 +86,7 @@ impl Player {
     pub fn play(&mut self, samples: &[f32]) -> Result<(), Box<dyn std::error::Error>> {
         self.encoder.encode(samples, &mut self.buffer)?;
         if let Some(pipe) = &mut self.process.stdin {
-            pipe.write_all(&self.buffer)
-                .map_err(|error| format!("the player stopped: {error}"))?;
+            pipe.write_all(&self.buffer).map_err(|_| self.stopped())?;
         }
         self.buffer.clear();
         Ok(())
@@ -96,7 +99,15 @@ impl Player {
         if status.success() {
             Ok(())
         } else {
-            Err(format!("the player ended with {status}").into())
+            Err(self.stopped().into())
         }
+    }
+
+    fn stopped(&self) -> String {
+        format!(
+            "{} could not play the speech, perhaps for want of a sound device: write to a file \
+             with --out",
+            self.program
+        )
     }
 }

@@ -1,89 +1,144 @@
-//! The line that follows a stream on a terminal; nothing in a pipe.
+//! Progress on standard error: drawn on a terminal, nothing in a pipe or a log.
 
 use super::print::note;
 use super::size::mebibytes;
+use crate::environment;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sottovoce::ChunkMetrics;
-use std::io::{IsTerminal, Write};
+use sottovoce_memory::trace;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// `part` of `whole` as a bar.
-fn bar(part: u64, whole: u64) -> String {
-    let cells = (part.saturating_mul(BAR_CELLS) / whole.max(1)).min(BAR_CELLS) as usize;
-    format!(
-        "[{}{}]",
-        "#".repeat(cells),
-        "-".repeat(BAR_CELLS as usize - cells)
-    )
+/// A bar of `length` units where a terminal shows it; a terminal that knows no control codes
+/// (`TERM=dumb`) gets none.
+fn bar(length: u64, template: &str) -> ProgressBar {
+    let target = match environment::terminal_is_dumb() {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
+    };
+    let style = ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("#>-");
+    ProgressBar::with_draw_target(Some(length), target).with_style(style)
 }
 
-/// A line on standard error, rewritten after each chunk.
-pub struct Progress {
-    terminal: bool,
+/// The line that follows a stream: seconds spoken, real-time factor, memory within the budget.
+pub struct Speaking {
+    bar: ProgressBar,
     budget_bytes: Option<u64>,
 }
 
-/// Cells of the memory bar.
-const BAR_CELLS: u64 = 16;
-
-impl Progress {
-    /// Looks once whether anybody sees it; the memory bar is full at `budget_bytes`, or at the most so far without it.
-    pub fn new(budget_bytes: Option<u64>) -> Progress {
-        Progress {
+impl Speaking {
+    /// The memory bar is full at `budget_bytes`, or without it at the most so far.
+    pub fn new(budget_bytes: Option<u64>) -> Speaking {
+        let template = "{prefix}   [{bar:16}] {binary_bytes} of {binary_total_bytes}";
+        Speaking {
+            bar: bar(0, template),
             budget_bytes,
-            terminal: std::io::stderr().is_terminal(),
         }
     }
 
     /// Shows how the stream stands.
-    pub fn show(&mut self, metrics: &ChunkMetrics) {
-        if self.terminal {
-            eprint!(
-                "\r\x1b[2K{:6.1} s spoken   RTF {:.2}   {} {} of {}",
-                metrics.total_audio_duration,
-                metrics.rtf,
-                bar(metrics.memory_allocated, self.full_bytes(metrics)),
-                mebibytes(metrics.memory_allocated),
-                mebibytes(self.full_bytes(metrics))
-            );
-            // A progress line that cannot be shown is no reason to stop speaking.
-            let _ = std::io::stderr().flush();
-        }
+    pub fn show(&self, metrics: &ChunkMetrics) {
+        self.bar
+            .set_length(self.budget_bytes.unwrap_or(metrics.memory_reserved_peak));
+        self.bar.set_position(metrics.memory_allocated);
+        self.bar.set_prefix(format!(
+            "{:6.1} s spoken   RTF {:.2}",
+            metrics.total_audio_duration, metrics.rtf
+        ));
     }
 
     /// Takes the line away.
-    pub fn clear(&mut self) {
-        if self.terminal {
-            eprint!("\r\x1b[2K");
-        }
-    }
-
-    fn full_bytes(&self, metrics: &ChunkMetrics) -> u64 {
-        self.budget_bytes.unwrap_or(metrics.memory_reserved_peak)
-    }
-
-    /// The run's figures, in one line.
-    pub fn summary(&self, metrics: &ChunkMetrics) {
-        if !self.terminal {
-            return;
-        }
-        note!(
-            "{:.1} s of speech, first audio after {:.0} ms, RTF {:.2}, peak memory {}",
-            metrics.total_audio_duration,
-            metrics.latency_to_first_chunk * 1000.0,
-            metrics.rtf,
-            mebibytes(metrics.memory_reserved_peak)
-        );
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// One line with the figures of a run, after the place where the speech went.
+pub fn summary(place: &str, metrics: &ChunkMetrics) {
+    note!(
+        "{place}: {:.1} s of speech, first audio after {:.0} ms, RTF {:.2}, peak memory {}",
+        metrics.total_audio_duration,
+        metrics.latency_to_first_chunk * 1000.0,
+        metrics.rtf,
+        mebibytes(metrics.memory_reserved_peak)
+    );
+}
 
-    #[test]
-    fn the_bar_is_as_full_as_the_budget() {
-        assert_eq!(bar(0, 64), "[----------------]");
-        assert_eq!(bar(16, 64), "[####------------]");
-        assert_eq!(bar(65, 64), "[################]");
-        assert_eq!(bar(0, 0), "[----------------]");
+/// A bar for the download of one file after another.
+pub struct Downloading {
+    bar: ProgressBar,
+}
+
+impl Downloading {
+    /// A bar that shows nothing yet.
+    pub fn new() -> Downloading {
+        let template = "{msg} [{bar:32}] {binary_bytes} of {binary_total_bytes}, {eta} left";
+        Downloading {
+            bar: bar(0, template),
+        }
+    }
+
+    /// Shows how far `file` has come.
+    pub fn show(&self, file: &str, received_bytes: u64, file_bytes: u64) {
+        if self.bar.message() != file {
+            self.bar.set_message(file.to_owned());
+            self.bar.reset();
+        }
+        self.bar.set_length(file_bytes);
+        self.bar.set_position(received_bytes);
+    }
+}
+
+impl Drop for Downloading {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Files that are read in less time show no bar.
+const FIRST_SHOWN_AFTER: Duration = Duration::from_millis(500);
+const SHOWN_EVERY: Duration = Duration::from_millis(200);
+
+/// A bar that follows the reader of a trace until it is dropped.
+pub struct Reading {
+    follower: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Reading {
+    /// Follows `progress`, if its end is known.
+    pub fn begin(progress: trace::Progress) -> Reading {
+        let total = match progress.total_bytes() {
+            Some(total) if total > 0 => total,
+            _ => return Reading { follower: None },
+        };
+        let bar = bar(total, "reading [{bar:40}] {percent:>3} %");
+        if bar.is_hidden() {
+            return Reading { follower: None };
+        }
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut wait = FIRST_SHOWN_AFTER;
+            while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                wait = SHOWN_EVERY;
+                bar.set_position(progress.read_bytes());
+            }
+            bar.finish_and_clear();
+        });
+        Reading {
+            follower: Some((stop, thread)),
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.follower.take() {
+            drop(stop);
+            // A bar whose thread failed has nothing left to take away.
+            let _ = thread.join();
+        }
     }
 }

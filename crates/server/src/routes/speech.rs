@@ -13,8 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::stream;
 use serde_json::json;
-use sottovoce::sink::{AudioFormat, Encoder};
 use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE};
+use sottovoce_audio::{AudioFormat, Encoder};
 use std::sync::Arc;
 use std::time::Instant;
 

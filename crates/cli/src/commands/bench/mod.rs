@@ -9,6 +9,7 @@ use crate::output::size::{mebibytes, parse_bytes};
 use crate::source::ModelChoice;
 use sottovoce::bench::{self, BenchOptions};
 use sottovoce::{EngineOptions, PrecisionChoice, Profile};
+use sottovoce_formats::output::write_whole;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -102,7 +103,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     };
     let report = bench::bench(&options, &mut |step| note!("{step}"))?;
     if let Some(path) = &arguments.html {
-        std::fs::write(path, bench::html(&report))
+        write_whole(path, bench::html(&report).as_bytes())
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let mut out = output();

@@ -4,10 +4,11 @@ use super::{DEVICE_BYTES, Outcome, Trace};
 use crate::environment;
 use crate::output::memory_plot;
 use crate::output::print::{Output, output};
-use crate::output::reading::Reading;
+use crate::output::progress::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::output::table::Table;
 use clap::Args;
+use sottovoce_formats::output::write_whole;
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
 use sottovoce_memory::trace::advise::{Advice, AdviseOptions, Share, Tried, advise};
 use sottovoce_memory::trace::{Reader, TraceError};
@@ -84,8 +85,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut advice = advice?;
     let timeline = advice.timeline.take();
     if let (Some(path), Some(format), Some(timeline)) = (&arguments.plot, plot_format, &timeline) {
-        std::fs::write(path, memory_plot::draw(&advice, timeline, format))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        write_whole(
+            path,
+            memory_plot::draw(&advice, timeline, format).as_bytes(),
+        )
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let mut out = output();
     if arguments.json {

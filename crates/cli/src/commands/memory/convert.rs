@@ -2,13 +2,13 @@
 
 use super::{Outcome, Trace};
 use crate::output::print::output;
-use crate::output::reading::Reading;
+use crate::output::progress::Reading;
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use sottovoce_formats::output::OutputFile;
 use sottovoce_memory::trace::{self, Reader, TraceFormat, WriteError};
-use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -60,23 +60,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut reader = arguments.trace.open()?;
     let reading = Reading::begin(reader.progress());
     arguments.trace.note_device(&mut reader)?;
-    // Under another name until it is whole: a failure leaves what was there.
-    let partial = partial_name(&arguments.out);
-    let outcome = write(&mut reader, format, compressed, &partial);
+    let failed = |error| format!("{}: {error}", arguments.out.display());
+    let mut out = OutputFile::create(&arguments.out).map_err(failed)?;
+    let outcome = write(&mut reader, format, compressed, &mut out);
     drop(reading);
-    let events = match outcome {
-        Ok(events) => events,
-        Err(error) => {
-            // What cannot be removed was perhaps never made.
-            let _ = std::fs::remove_file(&partial);
-            return Err(match error {
-                WriteError::Io(error) => format!("{}: {error}", arguments.out.display()).into(),
-                other => other.into(),
-            });
-        }
-    };
-    std::fs::rename(&partial, &arguments.out)
-        .map_err(|error| format!("{}: {error}", arguments.out.display()))?;
+    let events = outcome.map_err(|error| match error {
+        WriteError::Io(error) => failed(error).into(),
+        other => Box::<dyn std::error::Error>::from(other),
+    })?;
+    out.commit().map_err(failed)?;
     let bytes = std::fs::metadata(&arguments.out)?.len();
     let format = match format {
         Format::Text => "text",
@@ -99,19 +91,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn partial_name(out: &Path) -> PathBuf {
-    let mut name = out.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
-}
-
 fn write(
     reader: &mut Reader,
     format: Format,
     compressed: bool,
-    path: &Path,
+    out: &mut OutputFile,
 ) -> Result<u64, WriteError> {
-    let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
+    let file = BufWriter::with_capacity(1 << 18, out);
     let format = match format {
         Format::Text => TraceFormat::Text,
         Format::Snapshot => TraceFormat::Snapshot,

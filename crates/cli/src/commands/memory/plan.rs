@@ -2,7 +2,7 @@
 
 use super::{Outcome, Trace};
 use crate::output::print::{Output, output};
-use crate::output::reading::Reading;
+use crate::output::progress::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use clap::Args;
 use serde_json::json;

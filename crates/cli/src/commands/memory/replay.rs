@@ -3,7 +3,7 @@
 use super::{DEVICE_BYTES, Outcome, Trace};
 use crate::environment;
 use crate::output::print::{Output, note, output};
-use crate::output::reading::Reading;
+use crate::output::progress::Reading;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::output::table::Table;
 use clap::{Args, ValueEnum};

@@ -6,9 +6,9 @@ use super::TEXT;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::settings::{EngineOptions, SAMPLE_RATE, Source, StreamOptions};
-use crate::sink::{AudioFormat, Encoder};
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
+use sottovoce_audio::{AudioFormat, Encoder};
 use sottovoce_memory::driver::{Driver, HostDriver, Script, Scripted, SimulatedDriver};
 use sottovoce_memory::{Memory, PoolConfiguration};
 

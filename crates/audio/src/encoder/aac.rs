@@ -1,7 +1,7 @@
 //! AAC-LC in ADTS frames.
 
-use super::{AudioFormat, Codec};
-use crate::error::Error;
+use super::Codec;
+use crate::{AudioFormat, Error};
 use syom::{EncodeOptions, Encoder};
 
 const BITRATE_BPS: u32 = 64_000;

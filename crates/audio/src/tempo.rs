@@ -9,7 +9,7 @@ const HOP: usize = 480;
 const SEARCH: usize = 400;
 
 /// Changes the speed of one stream of samples.
-pub(crate) struct Tempo {
+pub struct Tempo {
     speed: f64,
     /// Input from `start` on, as far as it may still be needed.
     input: Vec<f32>,

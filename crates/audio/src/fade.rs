@@ -1,7 +1,7 @@
 //! The fade at the very start of a stream. Borders between chunks need none: what is to either side of them is one rendering.
 
 /// Raises the first samples of a stream from silence.
-pub(crate) struct FadeIn {
+pub struct FadeIn {
     length: usize,
     position: usize,
 }

@@ -1,7 +1,7 @@
 //! FLAC, 16 bit, in frames of fixed size.
 
-use super::{AudioFormat, Codec, Patch, sample_to_i16};
-use crate::error::Error;
+use super::{Codec, Patch, sample_to_i16};
+use crate::{AudioFormat, Error};
 use flacenc::component::{BitRepr, Stream, StreamInfo};
 use flacenc::error::{Verified, Verify};
 use flacenc::source::{Context, Fill, FrameBuf};
@@ -9,6 +9,8 @@ use flacenc::source::{Context, Fill, FrameBuf};
 /// FLAC's usual block; 0.17 s at 24 kHz.
 const BLOCK_SAMPLES: usize = 4096;
 const BITS_PER_SAMPLE: usize = 16;
+/// The shortest block that the encoder writes. A shorter rest is padded with silence.
+const BLOCK_SAMPLES_MIN: usize = 32;
 /// The `fLaC` mark and the head of the stream information block, which the information itself follows.
 const STREAM_INFO_OFFSET: u64 = 8;
 
@@ -93,6 +95,8 @@ impl Codec for Flac {
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error> {
         self.write_header_once(output)?;
         if !self.pending.is_empty() {
+            let padded = self.pending.len().max(BLOCK_SAMPLES_MIN);
+            self.pending.resize(padded, 0);
             self.write_frame(output)?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! MPEG-2 layer III.
 
-use super::{AudioFormat, Codec, Patch};
-use crate::error::Error;
+use super::{Codec, Patch};
+use crate::{AudioFormat, Error};
 use rusty_mp3::{Mp3Encoder, Mp3EncoderConfig};
 
 /// Speech below 12 kHz in mono: the usual rate for the lower sampling frequencies, of which the encoder writes each frame at once.

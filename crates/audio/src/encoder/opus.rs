@@ -1,7 +1,7 @@
 //! Opus in Ogg.
 
-use super::{AudioFormat, Codec};
-use crate::error::Error;
+use super::Codec;
+use crate::{AudioFormat, Error};
 use opus_pure::{Application, MAX_PACKET_BYTES, OggOpusWriter, OpusEncoder, OpusHead};
 
 const BITRATE_BPS: i32 = 32_000;

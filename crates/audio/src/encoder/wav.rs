@@ -1,7 +1,7 @@
 //! WAV and headerless PCM, 16 bit.
 
 use super::{Codec, Patch, sample_to_i16};
-use crate::error::Error;
+use crate::Error;
 
 const BYTES_PER_SAMPLE: u32 = 2;
 /// RIFF, `fmt ` and the head of `data`.

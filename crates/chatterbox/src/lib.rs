@@ -6,7 +6,6 @@ pub mod components;
 pub mod config;
 pub mod convert;
 pub mod inspect;
-pub mod noise;
 pub mod parity;
 pub mod s3gen;
 pub mod t3;

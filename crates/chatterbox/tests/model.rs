@@ -50,7 +50,7 @@ fn a_converted_model_computes_what_the_original_does() {
         let compute = |source: &Source| {
             Parity {
                 source,
-                operations: &cpu(),
+                device: &cpu(),
                 memory: &memory,
                 precision: Precision::Int8,
             }
@@ -84,7 +84,7 @@ fn inputs_that_no_output_can_be_computed_from_are_refused_by_name() {
         }
         let parity = Parity {
             source: &source,
-            operations: &cpu(),
+            device: &cpu(),
             memory: &Memory::host(1 << 32),
             precision: Precision::F32,
         };
@@ -203,7 +203,7 @@ fn the_voice_networks_give_the_references_outputs() {
     let memory = Memory::host(1 << 32);
     let parity = Parity {
         source: &source,
-        operations: &cpu(),
+        device: &cpu(),
         memory: &memory,
         precision: Precision::F32,
     };

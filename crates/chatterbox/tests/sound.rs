@@ -3,14 +3,13 @@
 use sottovoce_chatterbox::config::{
     FlowConfig, FlowDecoderConfig, FlowEncoderConfig, ModelConfig, VocoderConfig,
 };
-use sottovoce_chatterbox::noise::Noise;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_formats::safetensors::{Header, read_header};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{Context, Precision, Threads, Vector, Workspace};
+use sottovoce_tensor::{Context, Noise, Precision, Threads, Vector, Workspace};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -147,16 +146,10 @@ fn the_flow_gives_the_references_mel() {
             let noise = fixture.sequence(&format!("{case}.flow_noise"));
             let mel = with_context(|ctx| {
                 let start = ctx.upload(&[2 * tokens.len(), BANDS], &noise);
-                flow.mel_from(
-                    ctx,
-                    &tokens,
-                    &prompt_mel,
-                    &speaker,
-                    start,
-                    FlowOptions::of(flow.config()),
-                )
-                .data()[prompt_frames * BANDS..]
-                    .to_vec()
+                let options = FlowOptions::of(flow.config());
+                let mel = flow.mel_from(ctx, &tokens, &prompt_mel, &speaker, start, options);
+                ctx.download(mel.view().rows(prompt_frames..mel.rows()))
+                    .unwrap()
             });
             assert_close(
                 &mel,
@@ -198,8 +191,8 @@ fn the_vocoder_gives_the_references_frequencies_and_samples() {
         let mel = ctx.upload(&[frames, BANDS], &mel);
         let source = ctx.upload(&[source.len(), 1], &source);
         (
-            vocoder.f0(ctx, &mel).data().to_vec(),
-            vocoder.decode(ctx, &mel, &source).data().to_vec(),
+            ctx.download(&vocoder.f0(ctx, &mel)).unwrap(),
+            ctx.download(&vocoder.decode(ctx, &mel, &source)).unwrap(),
         )
     });
     assert_close(&f0, &fixture.floats("f0"), TOLERANCE, "f0");
@@ -226,9 +219,10 @@ fn the_vocoder_chunk_by_chunk_gives_what_the_whole_gives() {
                     mel: piece.to_vec(),
                     again: 0,
                 };
-                samples.extend(vocoder.stream(ctx, &mut state, &piece, false));
+                samples.extend(vocoder.stream(ctx, &mut state, &piece, false).unwrap());
             }
-            samples.extend(vocoder.stream(ctx, &mut state, &Rendering::default(), true));
+            let last = vocoder.stream(ctx, &mut state, &Rendering::default(), true);
+            samples.extend(last.unwrap());
             samples
         })
     };
@@ -280,7 +274,7 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
             let mut mel = Vec::new();
             while state.waiting() > 0 {
                 let count = chunk.min(state.waiting());
-                let rendering = flow.stream(ctx, &mut state, count);
+                let rendering = flow.stream(ctx, &mut state, count).unwrap();
                 mel.extend_from_slice(&rendering.mel[rendering.again * BANDS..]);
             }
             mel
@@ -325,7 +319,7 @@ fn a_chunk_sees_as_much_of_the_prompt_and_takes_as_many_steps_as_it_is_told() {
         };
         let mut state = FlowState::new(voice.clone(), 9, window, options);
         state.push(&[1, 2, 3, 4, 5, 6]);
-        with_context(|ctx| flow.stream(ctx, &mut state, 6).mel)
+        with_context(|ctx| flow.stream(ctx, &mut state, 6).unwrap().mel)
     };
     let all = FlowOptions::of(&config.flow);
     let whole = speak(usize::MAX, all);

@@ -85,12 +85,12 @@ fn run(weights: &Path, hidden: usize, file: &Tensors) -> Outputs {
     let cpu = Cpu::new(Threads::new(2));
     let ctx = Context::new(&workspace, &cpu);
     let samples = file.floats("watermark_in_32k");
-    let marked = loaded.network.embed(&ctx, &samples);
-    let before = loaded.network.confidence(&ctx, &samples);
+    let marked = loaded.network.embed(&ctx, &samples).unwrap();
+    let before = loaded.network.confidence(&ctx, &samples).unwrap();
     let after = loaded
         .network
-        .confidence(&ctx, &file.floats("watermarked_32k"));
-    ctx.finish().unwrap();
+        .confidence(&ctx, &file.floats("watermarked_32k"))
+        .unwrap();
     Outputs {
         marked,
         before,
@@ -169,7 +169,7 @@ fn streamed_error(weights: &Path, pieces: &[usize]) -> f32 {
     let cpu = Cpu::new(Threads::new(1));
     let ctx = Context::new(&workspace, &cpu);
     let samples = sound(72_345);
-    let whole = marker.mark(&ctx, &samples, 24_000);
+    let whole = marker.mark(&ctx, &samples, 24_000).unwrap();
     assert_eq!(whole.len(), samples.len());
     let most = |a: &[f32], b: &[f32]| {
         let pairs = a.iter().zip(b);
@@ -182,11 +182,11 @@ fn streamed_error(weights: &Path, pieces: &[usize]) -> f32 {
         let mut streamed = Vec::new();
         for piece in samples.chunks(piece) {
             state.push(piece);
-            while let Some(marked) = marker.mark_next(&ctx, &mut state, false) {
+            while let Some(marked) = marker.mark_next(&ctx, &mut state, false).unwrap() {
                 streamed.extend(marked);
             }
         }
-        while let Some(marked) = marker.mark_next(&ctx, &mut state, true) {
+        while let Some(marked) = marker.mark_next(&ctx, &mut state, true).unwrap() {
             streamed.extend(marked);
         }
         assert_eq!(streamed.len(), samples.len(), "pieces of {piece}");

@@ -83,6 +83,81 @@ impl Block {
         unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.len) }
     }
 
+    /// Whether its bytes can be reached by this process.
+    pub fn host_accessible(&self) -> bool {
+        self.memory.host_accessible()
+    }
+
+    /// Copies its bytes from `offset` on to the host, wherever they are.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    ///
+    /// # Panics
+    /// If it ends before `into` is full.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), DriverError> {
+        // SAFETY: `&self` keeps the block alive and lets nobody write.
+        unsafe { self.copy_out(0..self.len, offset, into) }
+    }
+
+    /// Copies bytes of the host into it from `offset` on, wherever it is.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    ///
+    /// # Panics
+    /// If it ends before all are there.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
+        // SAFETY: `&mut self` is the only way in.
+        unsafe { self.copy_in(0..self.len, offset, bytes) }
+    }
+
+    /// Copies bytes of `part` of the block from `offset` within it on.
+    ///
+    /// # Safety
+    /// Nobody may write to the part meanwhile.
+    unsafe fn copy_out(
+        &self,
+        part: Range<usize>,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<(), DriverError> {
+        let from = self.checked(part, offset, into.len());
+        if into.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the bytes are inside the block, which lives, and the caller keeps writers away.
+        unsafe { self.memory.driver().read(from, into) }
+    }
+
+    /// The other way.
+    ///
+    /// # Safety
+    /// Nobody may use the part meanwhile.
+    unsafe fn copy_in(
+        &self,
+        part: Range<usize>,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), DriverError> {
+        let to = self.checked(part, offset, bytes.len());
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the bytes are inside the block, which lives, and the caller keeps all others away.
+        unsafe { self.memory.driver().write(bytes, to) }
+    }
+
+    /// The address of `count` bytes of a part.
+    fn checked(&self, part: Range<usize>, offset: usize, count: usize) -> Address {
+        assert!(
+            part.end <= self.len && offset <= part.len() && count <= part.len() - offset,
+            "{count} bytes from {offset} on of {}",
+            part.len()
+        );
+        self.address.offset((part.start + offset) as u64)
+    }
+
     /// Turns it into shared, read-only bytes.
     pub fn into_shared(self) -> SharedBlock {
         let len = self.len;
@@ -205,6 +280,24 @@ impl SharedBlock {
         self.block.address.offset(self.offset as u64)
     }
 
+    /// Whether its bytes can be reached by this process.
+    pub fn host_accessible(&self) -> bool {
+        self.block.host_accessible()
+    }
+
+    /// Copies its bytes from `offset` on to the host, wherever they are.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    ///
+    /// # Panics
+    /// If it ends before `into` is full.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), DriverError> {
+        let part = self.offset..self.offset + self.len;
+        // SAFETY: no exclusive part overlaps a shared one.
+        unsafe { self.block.copy_out(part, offset, into) }
+    }
+
     /// A part of it, or `None` if the range reaches past its end.
     pub fn slice(&self, range: Range<usize>) -> Option<SharedBlock> {
         let len = range.end.checked_sub(range.start)?;
@@ -311,6 +404,37 @@ impl ArenaSlice {
         unsafe {
             std::slice::from_raw_parts_mut(self.block.pointer().add(self.offset).as_ptr(), self.len)
         }
+    }
+
+    /// Whether its bytes can be reached by this process.
+    pub fn host_accessible(&self) -> bool {
+        self.block.host_accessible()
+    }
+
+    /// Copies its bytes from `offset` on to the host, wherever they are.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    ///
+    /// # Panics
+    /// If it ends before `into` is full.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), DriverError> {
+        let part = self.offset..self.offset + self.len;
+        // SAFETY: the arena gave this part to nobody else, and `&self` lets nobody write.
+        unsafe { self.block.copy_out(part, offset, into) }
+    }
+
+    /// Copies bytes of the host into it from `offset` on, wherever it is.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    ///
+    /// # Panics
+    /// If it ends before all are there.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
+        let part = self.offset..self.offset + self.len;
+        // SAFETY: `&mut self` is the only way to this part.
+        unsafe { self.block.copy_in(part, offset, bytes) }
     }
 
     /// Gives up writing; the part can then be shared.

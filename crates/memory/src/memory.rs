@@ -243,6 +243,10 @@ impl Memory {
         self.0.host_accessible
     }
 
+    pub(crate) fn driver(&self) -> &dyn Driver {
+        self.0.pool.driver()
+    }
+
     pub(crate) fn give_back(&self, handle: Handle, len: usize, owner: Owner, queue: u64) {
         if matches!(handle, Handle::Empty) {
             return;

@@ -23,6 +23,7 @@
 //! ```
 
 use crate::block::Block;
+use crate::driver::Address;
 use crate::memory::Memory;
 use crate::out_of_memory::{OutOfMemory, OutOfMemoryKind};
 use crate::owner::{Owner, Region};
@@ -343,6 +344,16 @@ impl PageTable {
     /// Bytes of a page.
     pub fn page_bytes(&self) -> usize {
         self.pool.page_bytes()
+    }
+
+    /// Whether its pages can be reached by this process.
+    pub fn host_accessible(&self) -> bool {
+        self.pool.0.memory.host_accessible()
+    }
+
+    /// Where each page lies on its device, in the order of the positions.
+    pub fn addresses(&self) -> impl ExactSizeIterator<Item = Address> {
+        self.pages.iter().map(|page| page.block.address())
     }
 
     /// Page `index`.

@@ -1,8 +1,10 @@
 //! Blocks through the public interface.
 
+use sottovoce_memory::driver::{DriverError, SimulatedDriver};
 use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
 use sottovoce_memory::{
-    Arena, Memory, OutOfMemoryKind, Owner, PlanMismatch, PlannedArena, Region, StreamId,
+    Arena, Memory, OutOfMemoryKind, Owner, PlanMismatch, PlannedArena, PoolConfiguration, Region,
+    StreamId,
 };
 
 const OWNER: Owner = Owner::new(Region::Workspace, "test");
@@ -230,4 +232,54 @@ fn bytes_outlive_their_arena_while_a_piece_is_in_use_and_go_back_otherwise() {
     drop(arenas[0].allocate(8192).unwrap());
     drop(arenas);
     assert_eq!(memory.statistics().exact_bytes.current, 4096);
+}
+
+#[test]
+fn bytes_are_copied_in_and_out_wherever_the_block_lies() {
+    let simulated = SimulatedDriver::new(64 << 20).with_bytes();
+    for memory in [
+        Memory::host(64 << 20),
+        Memory::with_driver(Box::new(simulated), PoolConfiguration::default()),
+    ] {
+        let mut block = memory.allocate(1000, OWNER).expect("room");
+        block.write(0, &[1; 1000]).expect("it has bytes");
+        block.write(990, &[2; 10]).expect("it has bytes");
+        let mut read = [0; 20];
+        block.read(980, &mut read).expect("it has bytes");
+        assert_eq!(read, [[1; 10], [2; 10]].concat()[..]);
+        let mut arena = Arena::new(memory.allocate(64, OWNER).expect("room"));
+        let (mut first, mut second) = (arena.take(32, 1).unwrap(), arena.take(32, 1).unwrap());
+        first.write(0, &[3; 32]).expect("it has bytes");
+        second.write(8, &[4; 24]).expect("it has bytes");
+        first.read(12, &mut read).expect("it has bytes");
+        assert_eq!(read, [3; 20]);
+        second
+            .into_shared()
+            .read(12, &mut read)
+            .expect("it has bytes");
+        assert_eq!(read, [4; 20]);
+        let mut nothing = memory.allocate(0, OWNER).expect("nothing");
+        nothing.write(0, &[]).expect("nothing");
+        nothing.read(0, &mut []).expect("nothing");
+    }
+}
+
+#[test]
+fn a_device_without_bytes_says_that_it_copies_none() {
+    let driver = Box::new(SimulatedDriver::new(64 << 20));
+    let memory = Memory::with_driver(driver, PoolConfiguration::default());
+    let mut block = memory.allocate(1000, OWNER).expect("room");
+    let refused = block.write(0, &[1; 10]).expect_err("no bytes");
+    assert!(matches!(
+        refused,
+        DriverError::Unsupported { call: "write", .. }
+    ));
+    assert!(block.read(0, &mut [0; 10]).is_err());
+}
+
+#[test]
+#[should_panic(expected = "10 bytes from 995 on of 1000")]
+fn bytes_beyond_a_block_are_not_copied() {
+    let mut block = Memory::host(1 << 20).allocate(1000, OWNER).expect("room");
+    let _ = block.write(995, &[0; 10]);
 }

@@ -2,6 +2,7 @@
 
 use crate::accounts::Accounts;
 use crate::admission::{Admission, Limits, Refusal, Ticket};
+use crate::device;
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::loading::{Choice, choose, default_voice, model};
@@ -26,8 +27,7 @@ use sottovoce_memory::Memory;
 use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Action, Done, Reason};
 use sottovoce_memory::stats::{Bytes, MetricsRecorder};
-use sottovoce_tensor::Threads;
-use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::Device;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -233,22 +233,41 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Engine, Error> {
         options.check()?;
+        let device = device::open(options.device, options.threads.unwrap_or(0))?;
+        Engine::load_on(device, memory, source, options)
+    }
+
+    /// The same on a device of the caller's choice, which must be able to compute in `memory`.
+    pub fn load_on(
+        device: Arc<dyn Device>,
+        memory: Memory,
+        source: Source,
+        options: EngineOptions,
+    ) -> Result<Engine, Error> {
+        options.check()?;
         let budget_bytes = options.memory;
         let started = Instant::now();
         let model = model(&source)?;
-        let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
         let Choice {
             plan,
             recordings,
             precision,
             extent,
             watermark,
-        } = choose(&model, &options, &cpu)?;
+        } = choose(&model, &options, &*device)?;
         let cache = options.key_value_precision;
         let watermark = watermark
-            .map(|plan| plan.load(&memory, cpu.clone()))
+            .map(|plan| plan.load(&memory, device.clone()))
             .transpose()?;
-        let pipeline = Pipeline::load(&model, &memory, precision, cache, extent, &recordings, cpu)?;
+        let pipeline = Pipeline::load(
+            &model,
+            &memory,
+            precision,
+            cache,
+            extent,
+            &recordings,
+            device,
+        )?;
         let holdings = Arc::new(Holdings::new(memory, pipeline.pages().clone()));
         let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
         let default_voice = {
@@ -315,9 +334,9 @@ impl Engine {
     pub fn plan_for(source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
         options.check()?;
         // Scratch is for each thread: as many as will run.
-        let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
+        let device = device::open(options.device, options.threads.unwrap_or(0))?;
         let model = model(source)?;
-        Ok(choose(&model, options, &cpu)?.plan)
+        Ok(choose(&model, options, &*device)?.plan)
     }
 
     /// Makes a voice ready.
@@ -394,17 +413,18 @@ impl Engine {
         }
         let recording = decode().map_err(|error| failed(error.to_string()))?;
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
-        let cpu = Cpu::new(Threads::new(self.options().threads.unwrap_or(0)));
+        let host = device::host(self.options().threads.unwrap_or(0));
         let opening = shared.holdings.open();
         let memory = shared.holdings.memory();
         let prepared = Preparer::new(&shared.model, memory)
             .map_err(VoiceError::from)
-            .and_then(|preparer| preparer.prepare(&cpu, &recording));
+            .and_then(|preparer| preparer.prepare(&*host, &recording));
         // What preparation leaves in the pool serves nobody before the next voice; it goes back while the driver takes it.
         memory.trim();
         drop(opening);
         let prepared = prepared.map_err(|error| match error {
             VoiceError::Memory(error) => Error::OutOfMemory(error),
+            VoiceError::Device(error) => Error::Device(error),
             VoiceError::Weights(error) => Error::weights(shared.model.name(), error),
             error => failed(error.to_string()),
         })?;

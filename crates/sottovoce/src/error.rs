@@ -3,6 +3,7 @@
 use sottovoce_chatterbox::t3::T3Error;
 use sottovoce_chatterbox::weights::WeightsError;
 use sottovoce_memory::stats::Bytes;
+use sottovoce_tensor::{DeviceError, Failure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,6 +98,9 @@ pub enum Error {
     /// Memory ran out, after everything that could be given back was.
     #[error("out of memory: {0}")]
     OutOfMemory(#[from] sottovoce_memory::OutOfMemory),
+    /// The device failed; the engine has to be loaded again.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The model failed at a stream.
     #[error("{reason}")]
     Synthesis {
@@ -179,10 +183,20 @@ impl Error {
     }
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::OutOfMemory(error) => Error::OutOfMemory(error),
+            Failure::Device(error) => Error::Device(error),
+        }
+    }
+}
+
 impl From<T3Error> for Error {
     fn from(error: T3Error) -> Error {
         match error {
             T3Error::OutOfMemory(error) => Error::OutOfMemory(error),
+            T3Error::Device(error) => Error::Device(error),
             other => Error::Synthesis {
                 reason: other.to_string(),
             },

@@ -18,6 +18,7 @@
 mod accounts;
 mod admission;
 pub mod bench;
+pub mod device;
 pub mod doctor;
 mod engine;
 mod error;
@@ -47,9 +48,9 @@ pub use loading::inspect;
 pub use metrics::{EngineMetrics, Histogram, MemoryPlan};
 pub use report::{ActionCount, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
 pub use settings::{
-    CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
-    TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, default_chunk_size, parse_cache_precision,
-    parse_variant,
+    CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source,
+    StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, default_chunk_size,
+    parse_cache_precision, parse_variant,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};

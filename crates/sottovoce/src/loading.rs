@@ -10,8 +10,7 @@ use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
 use sottovoce_memory::stats::Bytes;
-use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{CachePrecision, Precision};
+use sottovoce_tensor::{CachePrecision, Device, Precision};
 
 /// The voice inside the program: config, tokenizer and weights in one file, made by `training/`.
 const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
@@ -114,7 +113,7 @@ pub(crate) struct Choice {
 pub(crate) fn choose(
     weights: &Weights,
     options: &EngineOptions,
-    cpu: &Cpu,
+    device: &dyn Device,
 ) -> Result<Choice, Error> {
     let precisions: &[Precision] = match options.precision {
         PrecisionChoice::Auto => &AUTO,
@@ -124,7 +123,7 @@ pub(crate) fn choose(
         PrecisionChoice::Q4 => &[Precision::Q4],
     };
     let watermark = (options.watermark.as_deref())
-        .map(|path| WatermarkPlan::of(weights, path, cpu))
+        .map(|path| WatermarkPlan::of(weights, path, device))
         .transpose()?;
     let attempt = |precision: Precision, cache: CachePrecision| -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
@@ -136,7 +135,7 @@ pub(crate) fn choose(
                 options.chunk_tokens(weights.config()),
                 options.context_tokens_max,
             );
-            let (mut plan, recordings) = reckon(weights, precision, cache, &extent, cpu)?;
+            let (mut plan, recordings) = reckon(weights, precision, cache, &extent, device)?;
             if let Some(watermark) = &watermark {
                 plan.weights_bytes += watermark.weights_bytes;
                 plan.workspace_bytes += watermark.workspace_bytes;

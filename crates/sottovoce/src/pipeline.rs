@@ -17,8 +17,7 @@ use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
-use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{CachePrecision, Context, Precision, Threads};
+use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
@@ -44,7 +43,7 @@ const IDLE_PREFIXES_MAX: usize = 1;
 /// A loaded model.
 pub(crate) struct Pipeline {
     config: ModelConfig,
-    cpu: Cpu,
+    device: Arc<dyn Device>,
     text: TextStage,
     t3: T3,
     flow: Flow,
@@ -159,7 +158,7 @@ impl Pipeline {
         cache: CachePrecision,
         extent: Extent,
         recordings: &Recordings,
-        cpu: Cpu,
+        device: Arc<dyn Device>,
     ) -> Result<Pipeline, Error> {
         let config = source.config().clone();
         let failed = |error| Error::weights(source.name(), error);
@@ -185,7 +184,7 @@ impl Pipeline {
             store: t3.store(memory, cache, usize::MAX),
             workspaces: Some(Workspaces::reserve(memory, recordings, extent)?),
             config,
-            cpu,
+            device,
             t3,
             flow,
             vocoder,
@@ -199,9 +198,9 @@ impl Pipeline {
         &self.config
     }
 
-    /// The threads that share each operation's work.
-    pub fn threads(&self) -> &Threads {
-        self.cpu.threads()
+    /// What computes.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
     }
 
     /// The pages of all streams and voices.
@@ -352,7 +351,7 @@ impl Pipeline {
             flow: &self.flow,
             vocoder: &self.vocoder,
         };
-        record(networks, &self.config, extent, &self.cpu)
+        record(networks, &self.config, extent, &*self.device)
     }
 
     fn workspaces(&self) -> Result<&Workspaces, Error> {
@@ -389,7 +388,7 @@ impl Pipeline {
         }
         let workspace = &self.workspaces()?.step;
         workspace.restart();
-        let ctx = Context::new(workspace, &self.cpu);
+        let ctx = Context::new(workspace, &*self.device);
         let mut tokens = Vec::with_capacity(under_way.len());
         let mut states = Vec::with_capacity(under_way.len());
         for utterance in &mut under_way {
@@ -399,9 +398,11 @@ impl Pipeline {
         let logits = self.t3.step(&ctx, &mut states, &tokens)?;
         let rows = self.t3.rows();
         let width = rows * logits.columns();
-        for (utterance, logits) in under_way.iter_mut().zip(logits.data().chunks_exact(width)) {
-            Pipeline::take_token(&self.config, rows, utterance, logits);
-        }
+        ctx.read(&logits, |logits| {
+            for (utterance, logits) in under_way.iter_mut().zip(logits.chunks_exact(width)) {
+                Pipeline::take_token(&self.config, rows, utterance, logits);
+            }
+        })?;
         Ok(())
     }
 
@@ -430,10 +431,8 @@ impl Pipeline {
         self.fit(&utterance.extent, false, holdings)?;
         let workspaces = self.workspaces()?;
         workspaces.flow.restart();
-        let ctx = Context::new(&workspaces.flow, &self.cpu);
-        let mel = self.flow.stream(&ctx, &mut utterance.flow, count);
-        ctx.finish()?;
-        Ok(mel)
+        let ctx = Context::new(&workspaces.flow, &*self.device);
+        Ok(self.flow.stream(&ctx, &mut utterance.flow, count)?)
     }
 
     /// The samples that can be known once these mel frames are there; with `last`, all.
@@ -447,10 +446,10 @@ impl Pipeline {
         self.fit(&utterance.extent, false, holdings)?;
         let workspaces = self.workspaces()?;
         workspaces.vocoder.restart();
-        let ctx = Context::new(&workspaces.vocoder, &self.cpu);
-        let samples = self.vocoder.stream(&ctx, &mut utterance.vocoder, mel, last);
-        ctx.finish()?;
-        Ok(samples)
+        let ctx = Context::new(&workspaces.vocoder, &*self.device);
+        Ok(self
+            .vocoder
+            .stream(&ctx, &mut utterance.vocoder, mel, last)?)
     }
 
     /// Takes the next sentence's text and draws its first token.
@@ -464,7 +463,7 @@ impl Pipeline {
         };
         let workspace = &self.workspaces()?.prefill;
         workspace.restart();
-        let ctx = Context::new(workspace, &self.cpu);
+        let ctx = Context::new(workspace, &*self.device);
         let prefix_positions = utterance.state.position();
         let logits = self
             .t3
@@ -486,7 +485,9 @@ impl Pipeline {
             tokens: 0,
             tokens_max,
         });
-        Pipeline::take_token(&self.config, self.t3.rows(), utterance, logits.data());
+        ctx.read(&logits, |logits| {
+            Pipeline::take_token(&self.config, self.t3.rows(), utterance, logits);
+        })?;
         Ok(())
     }
 
@@ -540,7 +541,7 @@ impl Pipeline {
             _ => &workspaces.prefix,
         };
         workspace.restart();
-        let ctx = Context::new(workspace, &self.cpu);
+        let ctx = Context::new(workspace, &*self.device);
         let conditioning = VoiceConditioning {
             speaker_embedding: inner.speaker_embedding.data(),
             prompt_tokens: &inner.prompt_tokens,

@@ -10,8 +10,7 @@ use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, measure};
 use sottovoce_memory::{Memory, Owner, Region};
-use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{CachePrecision, Context, Precision, Recording, Vector, Workspace};
+use sottovoce_tensor::{CachePrecision, Context, Device, Precision, Recording, Vector, Workspace};
 use std::sync::Arc;
 
 /// What is reserved is rounded up to whole pages of the system.
@@ -129,7 +128,7 @@ pub(crate) fn reckon(
     precision: Precision,
     cache: CachePrecision,
     extent: &Extent,
-    cpu: &Cpu,
+    device: &dyn Device,
 ) -> Result<(MemoryPlan, Recordings), Error> {
     let networks = dry_networks(source, precision)?;
     let config = source.config();
@@ -138,7 +137,7 @@ pub(crate) fn reckon(
         flow: &networks.flow,
         vocoder: &networks.vocoder,
     };
-    let recordings = record(shapes, config, extent, cpu)?;
+    let recordings = record(shapes, config, extent, device)?;
     let page = whole_pages(KeyValueStore::page_bytes_for(&config.t3, cache) as u64);
     let dry = dry_memory();
     let store = networks.t3.store(&dry, cache, usize::MAX);
@@ -177,7 +176,7 @@ fn prefix_positions(config: &ModelConfig, extent: &Extent) -> usize {
     1 + prompt + usize::from(config.t3.emotion)
 }
 
-/// Pages of dry runs are handed around as slices, so they have addresses; nobody writes to them, and so the system puts nothing behind.
+/// Pages of dry runs have addresses; nobody writes to them, and so the system puts nothing behind.
 fn dry_memory() -> Memory {
     Memory::host(DRY_BYTES)
 }
@@ -237,12 +236,12 @@ pub(crate) fn record(
     networks: Networks<'_>,
     config: &ModelConfig,
     extent: &Extent,
-    cpu: &Cpu,
+    device: &dyn Device,
 ) -> Result<Recordings, Error> {
     let recorded =
         |run: &mut dyn FnMut(&Context<'_>) -> Result<(), Error>| -> Result<Recording, Error> {
             let workspace = Workspace::measuring();
-            run(&Context::new(&workspace, cpu))?;
+            run(&Context::new(&workspace, device))?;
             workspace.recording().ok_or_else(|| Error::Synthesis {
                 reason: "a dry run left no recording".into(),
             })
@@ -299,7 +298,7 @@ pub(crate) fn record(
         let options = FlowOptions::of(&config.flow);
         let mut state = FlowState::new(flow_voice.clone(), 0, flow_window, options);
         state.push(&vec![0; window]);
-        networks.flow.stream(ctx, &mut state, window);
+        networks.flow.stream(ctx, &mut state, window)?;
         Ok(())
     })?;
     let frames = VocoderState::frames_max(extent.chunk_tokens * config.flow.upsampling);
@@ -311,7 +310,7 @@ pub(crate) fn record(
         let mut state = VocoderState::new(networks.vocoder, bands, 0);
         networks
             .vocoder
-            .stream(ctx, &mut state, &frames_of_silence, true);
+            .stream(ctx, &mut state, &frames_of_silence, true)?;
         Ok(())
     })?;
     Ok(Recordings {

@@ -117,11 +117,22 @@ impl FromStr for PrecisionChoice {
     }
 }
 
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceChoice {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+}
+
 /// Choices for a whole engine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// Bytes that the engine may use in all; without it, what the system has.
     pub memory: Option<u64>,
+    /// What computes.
+    pub device: DeviceChoice,
     /// How weights are kept.
     pub precision: PrecisionChoice,
     /// How eagerly memory goes back.
@@ -152,6 +163,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             memory: None,
+            device: DeviceChoice::default(),
             precision: PrecisionChoice::Auto,
             profile: Profile::Automatic,
             threads: None,

@@ -1,5 +1,6 @@
 //! The mark in the sound: put into every stream of an engine that was given its weights, and looked for in recordings.
 
+use crate::device;
 use crate::error::Error;
 use crate::loading::model;
 use crate::plan::whole_pages;
@@ -10,9 +11,9 @@ use sottovoce_formats::audio::{AudioLimits, decode_file};
 use sottovoce_formats::file;
 use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
-use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{Context, Precision, Recording, Threads, Workspace};
+use sottovoce_tensor::{Context, Device, Precision, Recording, Workspace};
 use std::path::Path;
+use std::sync::Arc;
 
 const TAG: &str = "watermark";
 /// Most memory for looking at one recording of ten minutes.
@@ -33,12 +34,12 @@ pub(crate) struct WatermarkPlan {
 pub(crate) struct Watermark {
     marker: Marker,
     workspace: Workspace,
-    cpu: Cpu,
+    device: Arc<dyn Device>,
 }
 
 impl WatermarkPlan {
     /// Measures the network in `path`.
-    pub fn of(model: &Weights, path: &Path, cpu: &Cpu) -> Result<WatermarkPlan, Error> {
+    pub fn of(model: &Weights, path: &Path, device: &dyn Device) -> Result<WatermarkPlan, Error> {
         let failed = |error| Error::weights(&path.display().to_string(), error);
         let weights = model.beside(path).map_err(failed)?;
         let config = PerthConfig::of(&weights);
@@ -50,7 +51,7 @@ impl WatermarkPlan {
         .map_err(failed)?;
         let workspace = Workspace::measuring();
         if let Some(marker) = &marker {
-            marker.mark_longest(&Context::new(&workspace, cpu), SAMPLE_RATE);
+            marker.mark_longest(&Context::new(&workspace, device), SAMPLE_RATE)?;
         }
         let recording = workspace.recording().ok_or_else(|| Error::Synthesis {
             reason: "a dry run left no recording".into(),
@@ -65,7 +66,7 @@ impl WatermarkPlan {
     }
 
     /// Loads it.
-    pub fn load(&self, memory: &Memory, cpu: Cpu) -> Result<Watermark, Error> {
+    pub fn load(&self, memory: &Memory, device: Arc<dyn Device>) -> Result<Watermark, Error> {
         let loaded = load(
             &self.weights,
             Component::Watermark,
@@ -77,7 +78,7 @@ impl WatermarkPlan {
         Ok(Watermark {
             marker: loaded.network,
             workspace: Workspace::planned(memory, &self.recording, TAG)?,
-            cpu,
+            device,
         })
     }
 }
@@ -94,10 +95,8 @@ impl Watermark {
         let mut marked = Vec::new();
         loop {
             self.workspace.restart();
-            let ctx = Context::new(&self.workspace, &self.cpu);
-            let next = self.marker.mark_next(&ctx, state, last);
-            ctx.finish()?;
-            match next {
+            let ctx = Context::new(&self.workspace, &*self.device);
+            match self.marker.mark_next(&ctx, state, last)? {
                 Some(samples) => marked.extend(samples),
                 None => return Ok(marked),
             }
@@ -134,9 +133,7 @@ pub fn detect(weights: &Path, recording: &Path, threads: Option<usize>) -> Resul
         Filter::Kaiser64,
     );
     let workspace = Workspace::pooled(&memory, TAG);
-    let cpu = Cpu::new(Threads::new(threads.unwrap_or(0)));
-    let ctx = Context::new(&workspace, &cpu);
-    let confidence = perth.detect(&ctx, &samples);
-    ctx.finish()?;
-    Ok(confidence)
+    let device = device::host(threads.unwrap_or(0));
+    let ctx = Context::new(&workspace, &*device);
+    Ok(perth.detect(&ctx, &samples)?)
 }

@@ -91,7 +91,7 @@ impl Worker {
     /// Runs until the engine closes.
     pub fn run(mut self) {
         let shared = self.shared.clone();
-        let threads = self.pipeline.threads().clone();
+        let device = self.pipeline.device().clone();
         let _closing = CloseOnExit(&shared);
         self.event(Event::ComponentLoaded);
         while !shared.closing() {
@@ -104,9 +104,9 @@ impl Worker {
                     shared.sleep();
                     continue;
                 }
-                // Inside the pool: a stage is thousands of operations, and each would wake a thread of it otherwise.
-                Work::Step(batch) => threads.run(|| self.step(&batch)),
-                Work::Synthesise(index) => threads.run(|| self.synthesise(index)),
+                // A stage is thousands of operations: each would wake a thread otherwise.
+                Work::Step(batch) => device.run(&mut || self.step(&batch)),
+                Work::Synthesise(index) => device.run(&mut || self.synthesise(index)),
             }
             shared.metrics().busy_seconds += started.elapsed().as_secs_f64();
         }

@@ -1,11 +1,12 @@
 //! Times the hot paths: `cargo bench -p sottovoce-tensor [-- THREADS]`. For each the best of several runs, as GFLOP/s and as the GB/s of
 //! weights read.
 
+use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Arena, Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{
-    Activation, Attention, CacheLayout, CachePrecision, CachedPart, Context, Conv1d, Linear,
-    Matrix, Operations, Padding, Precision, Threads, Workspace,
+    Activation, Attention, CacheLayout, CachePlaces, CachePrecision, Context, Conv1d, Device,
+    Linear, Matrix, Operations, Padding, PageLayout, Precision, Threads, Workspace,
 };
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ fn main() -> Result<(), OutOfMemory> {
         .skip(1)
         .find_map(|argument| argument.parse().ok());
     let cpu = Cpu::new(Threads::new(threads.unwrap_or(0)));
-    println!("{} with {} threads", cpu.name(), cpu.threads().count());
+    println!("{} with {} threads", cpu.name(), cpu.threads());
     let memory = Memory::host(4 << 30);
     let workspace = Workspace::pooled(&memory, "bench");
     let ctx = Context::new(&workspace, &cpu);
@@ -40,7 +41,7 @@ fn main() -> Result<(), OutOfMemory> {
         for rows in [1, 2, 16] {
             let x = ctx.zeros(&[rows, 1024]);
             let name = format!("decode {precision} {rows} rows");
-            cpu.threads().run(|| {
+            cpu.run(&mut || {
                 time(&name, 2 * 32 * rows * 1024 * 4096, bytes, || {
                     for layer in &layers {
                         ctx.linear(&x, layer);
@@ -120,21 +121,26 @@ fn cached(memory: &Memory, ctx: &Context<'_>) -> Result<(), OutOfMemory> {
             size: 64,
             precision,
         };
+        let pages = PageLayout {
+            cache: layout,
+            layers: 1,
+            rows: 1,
+            positions: 16,
+        };
+        let pool = PagePool::new(memory, pages.page_bytes(), usize::MAX);
+        let mut table = pool.table(Owner::new(Region::KeyValue, "bench"));
+        for _ in 0..1024 / pages.positions {
+            table.push_page()?;
+        }
+        let mut places = CachePlaces::new(layout);
+        let sequence = places.add_sequences(None, &mut table, pages);
+        places.add_row(sequence, 1024);
+        places.add_row(sequence, 1024);
         let bytes = 1024 * layout.row_bytes();
-        let owner = Owner::new(Region::KeyValue, "bench");
-        let [keys, values] = [
-            memory.allocate(bytes, owner)?,
-            memory.allocate(bytes, owner)?,
-        ];
-        let part = [CachedPart {
-            keys: keys.bytes(),
-            values: values.bytes(),
-            positions: 1024,
-        }];
         let q = ctx.zeros(&[2, 1024]);
         let name = format!("cached attention {precision:?}, 2 rows over 1024 positions");
         time(&name, 2 * 4 * 1024 * 1024, 2 * bytes, || {
-            ctx.attention_cached(&q, &[&part, &part], layout, 0.125);
+            ctx.attention_cached(&q, 0, &places, 0.125);
         });
     }
     Ok(())

@@ -1,5 +1,10 @@
 //! Keys and values of earlier positions, as rows of bytes in memory that belongs to a stream.
 
+mod places;
+
+pub(crate) use places::CachedParts;
+pub use places::{CachePlaces, CacheRow, CacheSequence, CacheStretch, CachedPages, PageLayout};
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
@@ -112,17 +117,6 @@ pub(crate) fn head_of_int8(row: &[u8], heads: usize, head: usize, size: usize) -
     let (scales, levels) = row.split_at(scales_bytes(heads));
     let scale = bf16::from_le_bytes([scales[head * 2], scales[head * 2 + 1]]);
     (scale.to_f32(), &levels[head * size..][..size])
-}
-
-/// Keys and values of some positions, one after the other.
-#[derive(Clone, Copy, Debug)]
-pub struct CachedPart<'a> {
-    /// `[positions][row bytes]`.
-    pub keys: &'a [u8],
-    /// `[positions][row bytes]`.
-    pub values: &'a [u8],
-    /// How many.
-    pub positions: usize,
 }
 
 /// How the caches of an attention are laid out.

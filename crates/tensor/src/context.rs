@@ -1,30 +1,36 @@
-//! What a forward runs in: a workspace, a device, threads.
+//! What a forward runs in: a workspace and a device.
 
-use crate::cache::{CacheLayout, CachedPart};
+use crate::cache::CachePlaces;
+use crate::device::{Device, Failure};
+use crate::harmonics::Harmonics;
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm};
 use crate::matrix::{Matrix, Vector};
-use crate::operations::{Activation, Attention, Convolving, Operations, Rounding, Store};
-use crate::tensor::{Tensor, View, ViewMut};
+use crate::noise::Noise;
+use crate::operations::{
+    Activation, Attention, Convolving, EvenPositions, Rounding, SinusoidOrder, Store,
+};
+use crate::stft::Stft;
+use crate::tensor::Tensor;
+use crate::view::{View, ViewMut};
 use crate::workspace::Workspace;
-use sottovoce_memory::OutOfMemory;
 
-/// Passed to every forward. Operations take their output from the workspace; when it is dry they do nothing more.
+/// Passed to every forward. Operations take their output from the workspace; when it is dry or the device has failed they do nothing more.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Where activations live.
     pub workspace: &'a Workspace,
     /// What computes.
-    pub operations: &'a dyn Operations,
+    pub device: &'a dyn Device,
     /// How finely rows are rounded where weights are in integers.
     pub rounding: Rounding,
 }
 
 impl<'a> Context<'a> {
     /// A context of both.
-    pub fn new(workspace: &'a Workspace, operations: &'a dyn Operations) -> Context<'a> {
+    pub fn new(workspace: &'a Workspace, device: &'a dyn Device) -> Context<'a> {
         Context {
             workspace,
-            operations,
+            device,
             rounding: Rounding::Fine,
         }
     }
@@ -35,16 +41,76 @@ impl<'a> Context<'a> {
     }
 
     /// Whether nothing is computed.
-    pub fn is_dry(&self) -> bool {
-        self.workspace.is_dry()
+    fn is_dry(&self) -> bool {
+        self.workspace.is_dry() || self.device.check().is_err()
     }
 
-    /// To be asked at the end of a forward, before its results are read.
+    /// To be asked at the end of a forward whose results stay on the device.
     ///
     /// # Errors
-    /// If memory ran out on the way; the results are then not there.
-    pub fn finish(&self) -> Result<(), OutOfMemory> {
-        self.workspace.take_failure().map_or(Ok(()), Err)
+    /// If memory ran out on the way, which is reported once, or the device has failed as far as is known; the results are then not there.
+    pub fn finish(&self) -> Result<(), Failure> {
+        if let Some(error) = self.workspace.take_failure() {
+            return Err(error.into());
+        }
+        Ok(self.device.check()?)
+    }
+
+    /// What `work` makes of a result's elements, row after row; where the device computes on the host they are not copied. A run that only
+    /// measures has none: `work` is not called.
+    ///
+    /// # Errors
+    /// As [`Context::finish`]; all of the device's work up to here is done then.
+    pub fn read<'v, R: Default>(
+        &self,
+        x: impl Into<View<'v>>,
+        work: impl FnOnce(&[f32]) -> R,
+    ) -> Result<R, Failure> {
+        let x = x.into();
+        self.finish()?;
+        if x.is_dry() {
+            return Ok(R::default());
+        }
+        let elements = x.row_count() * x.column_count();
+        self.device.traffic().add_read(elements);
+        if let Some(values) = x.contiguous() {
+            return Ok(work(values));
+        }
+        let mut values = vec![0.0; elements];
+        self.device.read(x, &mut values)?;
+        Ok(work(&values))
+    }
+
+    /// A copy of a result's elements, row after row; empty in a run that only measures.
+    ///
+    /// # Errors
+    /// As [`Context::read`].
+    pub fn download<'v>(&self, x: impl Into<View<'v>>) -> Result<Vec<f32>, Failure> {
+        self.read(x, <[f32]>::to_vec)
+    }
+
+    /// Lets `work` fill rows that lie close together, all of them; where the device computes on the host they are not copied. In a dry run
+    /// `work` is not called.
+    ///
+    /// # Panics
+    /// If there are gaps between the rows.
+    pub fn write<'o>(&self, out: impl Into<ViewMut<'o>>, work: impl FnOnce(&mut [f32])) {
+        let mut out = out.into();
+        let elements = out.row_count() * out.column_count();
+        assert!(
+            out.stride() == out.column_count() || out.row_count() <= 1,
+            "write: rows close together"
+        );
+        if self.is_dry() {
+            return;
+        }
+        self.device.traffic().add_write(elements);
+        if let Some(values) = out.contiguous() {
+            return work(values);
+        }
+        let mut values = vec![0.0; elements];
+        work(&mut values);
+        self.device.write(&values, out);
     }
 
     /// A tensor with unspecified contents.
@@ -56,7 +122,7 @@ impl<'a> Context<'a> {
     pub fn zeros(&self, dimensions: &[usize]) -> Tensor {
         let mut tensor = self.tensor(dimensions);
         if !self.is_dry() {
-            tensor.data_mut().fill(0.0);
+            self.device.fill(tensor.view_mut(), 0.0);
         }
         tensor
     }
@@ -69,26 +135,8 @@ impl<'a> Context<'a> {
         let elements: usize = dimensions.iter().product();
         assert_eq!(values.len(), elements, "values for a tensor {dimensions:?}");
         let mut tensor = self.tensor(dimensions);
-        if !self.is_dry() {
-            tensor.data_mut().copy_from_slice(values);
-        }
+        self.write(&mut tensor, |out| out.copy_from_slice(values));
         tensor
-    }
-
-    /// A tensor `[rows, columns]` with what `work` computes on the host, given the first row and the elements of a piece of
-    /// `rows_a_piece` rows (the last one perhaps shorter). Pieces come in any order, several at once: a piece must not depend on another.
-    pub fn filled(
-        &self,
-        [rows, columns]: [usize; 2],
-        rows_a_piece: usize,
-        work: impl Fn(usize, &mut [f32]) + Sync,
-    ) -> Tensor {
-        let mut out = self.tensor(&[rows, columns]);
-        if !self.is_dry() {
-            self.operations
-                .fill_rows(out.view_mut(), rows_a_piece, &work);
-        }
-        out
     }
 
     /// A copy of rows.
@@ -101,7 +149,7 @@ impl<'a> Context<'a> {
         let (x, out) = (x.into(), out.into());
         assert_same_shape("copy_into", &out, &x);
         if !self.is_dry() {
-            self.operations.copy(x, out);
+            self.device.copy(x, out);
         }
     }
 
@@ -187,13 +235,13 @@ impl<'a> Context<'a> {
             (x.row_count(), weight.rows()),
             "linear: shape of the output"
         );
-        let operations = self.operations;
+        let operations = self.device;
         let rounding = self.rounding;
         let needed = operations.linear_scratch(x.row_count(), weight, rounding);
         let mut scratch = self.tensor(&[needed]);
         if !self.is_dry() {
             let bias = layer.bias.as_ref();
-            let scratch = scratch.data_mut();
+            let scratch = scratch.view_mut();
             operations.linear(x, weight, bias, activation, store, rounding, out, scratch);
         }
     }
@@ -251,10 +299,10 @@ impl<'a> Context<'a> {
             (layer.output_time(time), layer.weight.rows()),
             "conv1d: shape of the output"
         );
-        let operations = self.operations;
+        let operations = self.device;
         let mut scratch = self.tensor(&[operations.conv1d_scratch(time, layer, options)]);
         if !self.is_dry() {
-            operations.conv1d(x, layer, options, out, scratch.data_mut());
+            operations.conv1d(x, layer, options, out, scratch.view_mut());
         }
     }
 
@@ -268,10 +316,10 @@ impl<'a> Context<'a> {
         );
         let time = x.row_count();
         let mut out = self.tensor(&[layer.output_time(time), layer.outputs()]);
-        let mut scratch = self.tensor(&[self.operations.conv_transpose1d_scratch(time, layer)]);
+        let mut scratch = self.tensor(&[self.device.conv_transpose1d_scratch(time, layer)]);
         if !self.is_dry() {
-            let scratch = scratch.data_mut();
-            self.operations
+            let scratch = scratch.view_mut();
+            self.device
                 .conv_transpose1d(x, layer, out.view_mut(), scratch);
         }
         out
@@ -287,11 +335,11 @@ impl<'a> Context<'a> {
             "conv2d: input channels"
         );
         let mut out = self.tensor(&[height, width, layer.weight.rows()]);
-        let mut scratch = self.tensor(&[self.operations.conv2d_scratch(size, layer)]);
+        let mut scratch = self.tensor(&[self.device.conv2d_scratch(size, layer)]);
         if !self.is_dry() {
-            let scratch = scratch.data_mut();
+            let scratch = scratch.view_mut();
             let x = x.view();
-            self.operations
+            self.device
                 .conv2d(x, size, layer, activation, out.view_mut(), scratch);
         }
         out
@@ -305,8 +353,7 @@ impl<'a> Context<'a> {
         if !self.is_dry() {
             let (scale, shift) = (Some(&layer.weight), Some(&layer.bias));
             let out = out.view_mut();
-            self.operations
-                .layer_norm(x, scale, shift, layer.epsilon, out);
+            self.device.layer_norm(x, scale, shift, layer.epsilon, out);
         }
         out
     }
@@ -317,7 +364,7 @@ impl<'a> Context<'a> {
         assert_eq!(x.column_count(), scale.len(), "rms_norm: channels");
         let mut out = self.tensor(&[x.row_count(), x.column_count()]);
         if !self.is_dry() {
-            self.operations.rms_norm(x, scale, epsilon, out.view_mut());
+            self.device.rms_norm(x, scale, epsilon, out.view_mut());
         }
         out
     }
@@ -326,7 +373,7 @@ impl<'a> Context<'a> {
     pub fn activate<'o>(&self, x: impl Into<ViewMut<'o>>, activation: Activation) {
         let x = x.into();
         if !self.is_dry() {
-            self.operations.activate(x, activation);
+            self.device.activate(x, activation);
         }
     }
 
@@ -335,7 +382,7 @@ impl<'a> Context<'a> {
         let x = x.into();
         let mut out = self.tensor(&[x.row_count(), x.column_count() / 2]);
         if !self.is_dry() {
-            self.operations.gated_silu(x, out.view_mut());
+            self.device.gated_silu(x, out.view_mut());
         }
         out
     }
@@ -356,7 +403,7 @@ impl<'a> Context<'a> {
         let (x, y) = (x.into(), y.into());
         assert_broadcast("add_scaled", &x, &y);
         if !self.is_dry() {
-            self.operations.add_scaled(x, scale, y, factor);
+            self.device.add_scaled(x, scale, y, factor);
         }
     }
 
@@ -365,22 +412,33 @@ impl<'a> Context<'a> {
         let (x, y) = (x.into(), y.into());
         assert_broadcast("multiply", &x, &y);
         if !self.is_dry() {
-            self.operations.multiply(x, y);
+            self.device.multiply(x, y);
         }
     }
 
     /// x = x · `factor`.
-    pub fn scale(&self, x: &mut Tensor, factor: f32) {
+    pub fn scale<'o>(&self, x: impl Into<ViewMut<'o>>, factor: f32) {
+        let x = x.into();
         if !self.is_dry() {
-            x.data_mut().iter_mut().for_each(|value| *value *= factor);
+            self.device.scale(x, factor);
         }
+    }
+
+    /// Each row `times` times, one after the other: `[n, columns]` → `[n · times, columns]`.
+    pub fn repeat_rows<'v>(&self, x: impl Into<View<'v>>, times: usize) -> Tensor {
+        let x = x.into();
+        let mut out = self.tensor(&[x.row_count() * times, x.column_count()]);
+        if !self.is_dry() {
+            self.device.repeat_rows(x, times, out.view_mut());
+        }
+        out
     }
 
     /// Softmax of each row.
     pub fn softmax<'o>(&self, x: impl Into<ViewMut<'o>>) {
         let x = x.into();
         if !self.is_dry() {
-            self.operations.softmax(x);
+            self.device.softmax(x);
         }
     }
 
@@ -415,41 +473,75 @@ impl<'a> Context<'a> {
         }
         let mut out = self.tensor(&[queries, columns]);
         let rounding = self.rounding;
-        let needed = (self.operations).attention_scratch(queries, keys, columns, options, rounding);
+        let needed = (self.device).attention_scratch(queries, keys, columns, options, rounding);
         let mut scratch = self.tensor(&[needed]);
         if !self.is_dry() && queries > 0 {
-            let scratch = scratch.data_mut();
-            self.operations
+            let scratch = scratch.view_mut();
+            self.device
                 .attention(q, k, v, options, rounding, out.view_mut(), scratch);
         }
         out
     }
 
-    /// Attention of each row of `q` over its own cached past (its own position included), `[rows, heads · size]`. In a dry run
-    /// `sequences` is not looked at.
+    /// Stores each row's keys and values, `[rows, heads · size]`, at its own place in a layer's part of the pages.
+    pub fn cache_store<'k, 'v>(
+        &self,
+        keys: impl Into<View<'k>>,
+        values: impl Into<View<'v>>,
+        layer: usize,
+        places: &mut CachePlaces<'_>,
+    ) {
+        let (keys, values) = (keys.into(), values.into());
+        assert_rows_at("cache_store", &keys, places);
+        assert_rows_at("cache_store", &values, places);
+        if !self.is_dry() {
+            self.device.cache_store(keys, values, layer, places);
+        }
+    }
+
+    /// Attention of each row of `q` over its own cached past (its own position included), `[rows, heads · size]`, in a layer's part of the
+    /// pages.
     pub fn attention_cached<'q>(
         &self,
         q: impl Into<View<'q>>,
-        sequences: &[&[CachedPart<'_>]],
-        layout: CacheLayout,
+        layer: usize,
+        places: &CachePlaces<'_>,
         scale: f32,
     ) -> Tensor {
         let q = q.into();
-        assert_eq!(
-            q.column_count(),
-            layout.heads * layout.size,
-            "attention_cached: columns of the queries"
-        );
+        assert_rows_at("attention_cached", &q, places);
         let mut out = self.tensor(&[q.row_count(), q.column_count()]);
         if !self.is_dry() {
-            assert_eq!(
-                sequences.len(),
-                q.row_count(),
-                "attention_cached: sequences"
-            );
             let out = out.view_mut();
-            self.operations
-                .attention_cached(q, sequences, layout, scale, out);
+            self.device.attention_cached(q, layer, places, scale, out);
+        }
+        out
+    }
+
+    /// Cosines and sines of position · frequency, `[positions, frequencies]` each: the angles of [`Context::rotate`].
+    pub fn rotary_angles(&self, positions: &[u32], frequencies: &[f32]) -> [Tensor; 2] {
+        let shape = [positions.len(), frequencies.len()];
+        let [mut cosines, mut sines] = [self.tensor(&shape), self.tensor(&shape)];
+        if !self.is_dry() {
+            let (cosines, sines) = (cosines.view_mut(), sines.view_mut());
+            self.device
+                .rotary_angles(positions, frequencies, cosines, sines);
+        }
+        [cosines, sines]
+    }
+
+    /// Sines and cosines of position · rate, `[rows, 2 · rates]`.
+    pub fn sinusoids(
+        &self,
+        rows: usize,
+        positions: EvenPositions,
+        rates: &[f32],
+        order: SinusoidOrder,
+    ) -> Tensor {
+        let mut out = self.tensor(&[rows, 2 * rates.len()]);
+        if !self.is_dry() {
+            self.device
+                .sinusoids(positions, rates, order, out.view_mut());
         }
         out
     }
@@ -469,8 +561,7 @@ impl<'a> Context<'a> {
             "rotate: columns"
         );
         if !self.is_dry() {
-            self.operations
-                .rotate(x, heads, cosines.view(), sines.view());
+            self.device.rotate(x, heads, cosines.view(), sines.view());
         }
     }
 
@@ -480,29 +571,19 @@ impl<'a> Context<'a> {
         assert_eq!(x.rows() % batch.max(1), 0, "lstm: rows by batch");
         let time = x.rows() / batch.max(1);
         for layer in &layers.layers {
-            let hidden_size = layer.recurrent.weight.columns();
+            let recurrent = &layer.recurrent.weight;
+            assert!(
+                layer.recurrent.bias.is_none(),
+                "lstm: the biases are summed in the input's"
+            );
             let inputs = self.linear(&x, &layer.input);
-            let mut out = self.tensor(&[batch * time, hidden_size]);
-            let mut hidden = self.zeros(&[batch, hidden_size]);
-            let mut cell = self.zeros(&[batch, hidden_size]);
-            let mut gates = self.tensor(&[batch, 4 * hidden_size]);
-            for step in 0..time {
-                for sequence in 0..batch {
-                    let row = sequence * time + step;
-                    let to = gates.view_mut().rows(sequence..sequence + 1);
-                    self.copy_into(inputs.view().rows(row..row + 1), to);
-                }
-                self.linear_add(&hidden, &layer.recurrent, &mut gates);
-                if !self.is_dry() {
-                    let hidden = hidden.view_mut();
-                    self.operations
-                        .lstm_cell(gates.view(), cell.view_mut(), hidden);
-                }
-                for sequence in 0..batch {
-                    let row = sequence * time + step;
-                    let to = out.view_mut().rows(row..row + 1);
-                    self.copy_into(hidden.view().rows(sequence..sequence + 1), to);
-                }
+            let mut out = self.tensor(&[batch * time, recurrent.columns()]);
+            let needed = self.device.lstm_layer_scratch(batch, recurrent);
+            let mut scratch = self.tensor(&[needed]);
+            if !self.is_dry() {
+                let (inputs, scratch) = (inputs.view(), scratch.view_mut());
+                self.device
+                    .lstm_layer(inputs, batch, recurrent, out.view_mut(), scratch);
             }
             x = out;
         }
@@ -521,10 +602,99 @@ impl<'a> Context<'a> {
         );
         let mut out = self.tensor(&[ids.len(), table.columns()]);
         if !self.is_dry() {
-            self.operations.embedding(table, ids, out.view_mut());
+            self.device.embedding(table, ids, out.view_mut());
         }
         out
     }
+
+    /// By column the mean over all rows, then the unbiased standard deviation, `[1, 2 · columns]`.
+    pub fn moments<'v>(&self, x: impl Into<View<'v>>) -> Tensor {
+        let x = x.into();
+        let mut out = self.tensor(&[1, 2 * x.column_count()]);
+        if !self.is_dry() {
+            self.device.moments(x, out.view_mut());
+        }
+        out
+    }
+
+    /// By column the mean over all rows plus the mean over each segment of `segment` rows (the last one perhaps shorter), a row a segment.
+    pub fn segment_means<'v>(&self, x: impl Into<View<'v>>, segment: usize) -> Tensor {
+        let x = x.into();
+        let mut out = self.tensor(&[x.row_count().div_ceil(segment), x.column_count()]);
+        if !self.is_dry() {
+            self.device.segment_means(x, segment, out.view_mut());
+        }
+        out
+    }
+
+    /// Fills rows with the normal numbers of noise rows from `first_row` on.
+    pub fn normals<'o>(&self, noise: Noise, first_row: u64, out: impl Into<ViewMut<'o>>) {
+        let out = out.into();
+        if !self.is_dry() {
+            self.device.normals(noise, first_row, out);
+        }
+    }
+
+    /// The harmonic source of frames whose fundamental frequencies are `f0` `[frames, 1]`: `[samples, harmonics]`.
+    pub fn harmonics<'v>(&self, f0: impl Into<View<'v>>, source: &Harmonics<'_>) -> Tensor {
+        let f0 = f0.into();
+        assert_eq!(f0.column_count(), 1, "harmonics: one frequency a frame");
+        let samples = f0.row_count() * source.samples_a_frame;
+        let mut out = self.tensor(&[samples, source.phases.len()]);
+        if !self.is_dry() {
+            self.device.harmonics(f0, source, out.view_mut());
+        }
+        out
+    }
+
+    /// Short-time spectra of samples `[n, 1]`: `[frames, 2 · bins]`, real parts, then imaginary ones. Ends are mirrored.
+    pub fn spectrum<'v>(&self, samples: impl Into<View<'v>>, transform: &Stft) -> Tensor {
+        let samples = samples.into();
+        assert_eq!(samples.column_count(), 1, "spectrum: one channel");
+        let frames = transform.frames(samples.row_count());
+        let mut out = self.tensor(&[frames, 2 * transform.bins()]);
+        if !self.is_dry() {
+            self.device.spectrum(samples, transform, out.view_mut());
+        }
+        out
+    }
+
+    /// Samples `[n, 1]` within ± `sample_max` of log magnitudes, cut at `magnitude_max` once raised, and phases before their sine,
+    /// `[frames, 2 · bins]`.
+    pub fn overlap_add<'v>(
+        &self,
+        spectrum: impl Into<View<'v>>,
+        transform: &Stft,
+        magnitude_max: f32,
+        sample_max: f32,
+    ) -> Tensor {
+        let spectrum = spectrum.into();
+        assert_eq!(
+            spectrum.column_count(),
+            2 * transform.bins(),
+            "overlap_add: columns of the spectrum"
+        );
+        let samples = transform.samples(spectrum.row_count());
+        if samples == 0 {
+            return self.zeros(&[1, 1]);
+        }
+        let mut out = self.tensor(&[samples, 1]);
+        if !self.is_dry() {
+            let out = out.view_mut();
+            self.device
+                .overlap_add(spectrum, transform, magnitude_max, sample_max, out);
+        }
+        out
+    }
+}
+
+fn assert_rows_at(operation: &str, x: &View<'_>, places: &CachePlaces<'_>) {
+    let layout = places.layout();
+    assert_eq!(
+        (x.row_count(), x.column_count()),
+        (places.rows().len(), layout.heads * layout.size),
+        "{operation}: rows, and columns of all heads"
+    );
 }
 
 fn assert_same_shape(operation: &str, x: &ViewMut<'_>, y: &View<'_>) {

@@ -1,7 +1,9 @@
 //! Weights, packed for the kernels, in shared blocks.
 
+use crate::view::{Place, View};
 use half::f16;
 use serde::{Deserialize, Serialize};
+use sottovoce_memory::driver::{Address, DriverError};
 use sottovoce_memory::{ArenaSlice, Memory, OutOfMemory, Owner, SharedBlock};
 use std::fmt;
 use std::str::FromStr;
@@ -86,6 +88,9 @@ pub enum MatrixError {
         /// Bytes given.
         found: usize,
     },
+    /// The device did not take them.
+    #[error(transparent)]
+    Device(#[from] DriverError),
     /// No precision has this name.
     #[error("no precision is called {0:?}: use f32, f16, int8 or q4")]
     UnknownPrecision(String),
@@ -151,63 +156,42 @@ impl Matrix {
         })
     }
 
-    /// Packs weights that `read_row` writes one output at a time, so that no second copy of the whole is needed.
+    /// Packs weights that `read_row` writes one output at a time, so that no second copy of the whole is needed: in place where the host can
+    /// touch the block, else panel by panel.
     ///
     /// # Errors
-    /// As [`Matrix::from_f32`].
+    /// As [`Matrix::from_f32`]; or if the device does not take them.
     pub fn from_rows(
-        mut block: ArenaSlice,
+        block: ArenaSlice,
         rows: usize,
         columns: usize,
         precision: Precision,
         mut read_row: impl FnMut(usize, &mut [f32]),
     ) -> Result<Matrix, MatrixError> {
         Matrix::check_size(rows, columns, precision, block.len())?;
-        let data = block.bytes_mut();
-        data.fill(0);
-        let mut weights = vec![0.0; columns];
-        for row in 0..rows {
-            read_row(row, &mut weights);
-            let largest = match precision {
-                Precision::F16 => f32::from(f16::MAX),
-                // Its scales are 16-bit numbers, and a scale is at most a fifth of the largest weight.
-                Precision::Q4 => 5.0 * f32::from(f16::MAX),
-                Precision::F32 | Precision::Int8 => f32::MAX,
-            };
+        let largest = match precision {
+            Precision::F16 => f32::from(f16::MAX),
+            // Its scales are 16-bit numbers, and a scale is at most a fifth of the largest weight.
+            Precision::Q4 => 5.0 * f32::from(f16::MAX),
+            Precision::F32 | Precision::Int8 => f32::MAX,
+        };
+        let data = pack(block, rows, columns, precision, |row, weights| {
+            read_row(row, weights);
             let unfit = |value: &f32| value.is_nan() || value.abs() > largest;
-            if let Some(column) = weights.iter().position(unfit) {
-                return Err(MatrixError::NotRepresentable {
+            (weights.iter().position(unfit)).map_or(Ok(()), |column| {
+                Err(MatrixError::NotRepresentable {
                     value: weights[column],
                     row,
                     column,
                     precision,
-                });
-            }
-            let padded = rows.next_multiple_of(NARROW_PANEL);
-            match precision {
-                Precision::F32 => {
-                    let out: &mut [f32] = bytemuck::cast_slice_mut(data);
-                    let place = WidePlace::of(row, padded, columns);
-                    for (column, &value) in weights.iter().enumerate() {
-                        out[place.index(column)] = value;
-                    }
-                }
-                Precision::F16 => {
-                    let out: &mut [f16] = bytemuck::cast_slice_mut(data);
-                    let place = WidePlace::of(row, padded, columns);
-                    for (column, &value) in weights.iter().enumerate() {
-                        out[place.index(column)] = f16::from_f32(value);
-                    }
-                }
-                Precision::Int8 => pack_int8(data, row, padded, &weights),
-                Precision::Q4 => pack_q4(data, row, &weights),
-            }
-        }
+                })
+            })
+        })?;
         Ok(Matrix {
             rows,
             columns,
             precision,
-            data: block.into_shared(),
+            data: data.into_shared(),
         })
     }
 
@@ -230,40 +214,28 @@ impl Matrix {
         })
     }
 
-    /// Looks for weights that no product can use, in what [`Matrix::from_packed`] took: all of a matrix of floating-point numbers, the
-    /// scales alone of one of levels.
+    /// Takes packed bytes of the host, such as a file's, after looking for weights that no product can use: at all of a matrix of
+    /// floating-point numbers, at the scales alone of one of levels.
     ///
     /// # Errors
-    /// If a weight is infinite or not a number.
-    pub fn check_finite(&self) -> Result<(), MatrixError> {
-        let data = self.packed_bytes();
-        let padded = self.padded_rows();
-        let finite = match self.precision {
-            Precision::F32 => are_finite(bytemuck::cast_slice(data)),
-            Precision::F16 => are_finite_halves(bytemuck::cast_slice(data)),
-            Precision::Int8 => are_finite(Int8Parts::of(data, padded).scales),
-            Precision::Q4 => data.chunks_exact(Q4_BLOCK).all(|block| {
-                let scales = block[Q4_BLOCK - 32..].as_chunks::<2>().0;
-                (scales.iter()).all(|scale| f16::from_le_bytes(*scale).is_finite())
-            }),
-        };
-        if finite {
-            return Ok(());
-        }
-        // The weight itself is looked for only now. None is found if padding held it, which nothing reads.
-        let mut weights = vec![0.0; self.columns];
-        for row in 0..self.rows {
-            self.copy_row(row, &mut weights);
-            if let Some(column) = weights.iter().position(|value| !value.is_finite()) {
-                return Err(MatrixError::NotRepresentable {
-                    value: weights[column],
-                    row,
-                    column,
-                    precision: self.precision,
-                });
-            }
-        }
-        Ok(())
+    /// If a weight is infinite or not a number, `bytes` or `block` have the wrong size, or the device does not take them.
+    pub fn copy_packed(
+        mut block: ArenaSlice,
+        rows: usize,
+        columns: usize,
+        precision: Precision,
+        bytes: &[u8],
+    ) -> Result<Matrix, MatrixError> {
+        Matrix::check_size(rows, columns, precision, bytes.len())?;
+        Matrix::check_size(rows, columns, precision, block.len())?;
+        check_finite(bytes, rows, columns, precision)?;
+        block.write(0, bytes)?;
+        Ok(Matrix {
+            rows,
+            columns,
+            precision,
+            data: block.into_shared(),
+        })
     }
 
     fn check_size(
@@ -301,8 +273,16 @@ impl Matrix {
     }
 
     /// The packed weights.
+    ///
+    /// # Panics
+    /// If they are not on the host.
     pub fn packed_bytes(&self) -> &[u8] {
         self.data.bytes()
+    }
+
+    /// Where the packed weights lie on their device.
+    pub fn address(&self) -> Address {
+        self.data.address()
     }
 
     /// Outputs with padding.
@@ -313,61 +293,173 @@ impl Matrix {
     /// Writes the weights of output `row` to `out`.
     ///
     /// # Panics
-    /// If there is no such row, or `out` is not one row long.
+    /// If there is no such row, `out` is not one row long, or the weights are not on the host.
     pub fn copy_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.columns, "length of a row");
-        let data = self.packed_bytes();
-        let place = WidePlace::of(row, self.padded_rows(), self.columns);
-        match self.precision {
-            Precision::F32 => {
-                let packed: &[f32] = bytemuck::cast_slice(data);
-                for (column, value) in out.iter_mut().enumerate() {
-                    *value = packed[place.index(column)];
+        unpack_row(
+            self.packed_bytes(),
+            self.padded_rows(),
+            self.precision,
+            row,
+            out,
+        );
+    }
+}
+
+/// Packs all outputs; where the host cannot touch the block, each panel is made on the host and copied.
+fn pack(
+    mut block: ArenaSlice,
+    rows: usize,
+    columns: usize,
+    precision: Precision,
+    mut read_row: impl FnMut(usize, &mut [f32]) -> Result<(), MatrixError>,
+) -> Result<ArenaSlice, MatrixError> {
+    let padded = rows.next_multiple_of(NARROW_PANEL);
+    let panel_rows = match precision {
+        Precision::F32 | Precision::F16 => PANEL,
+        Precision::Int8 | Precision::Q4 => NARROW_PANEL,
+    };
+    let mut scales = match precision {
+        Precision::Int8 => vec![0.0_f32; padded],
+        Precision::F32 | Precision::F16 | Precision::Q4 => Vec::new(),
+    };
+    let mut start = scales.len() * size_of::<f32>();
+    let mut weights = vec![0.0; columns];
+    // f32, so that it is aligned for every precision.
+    let mut staging: Vec<f32> = Vec::new();
+    for first in (0..padded).step_by(panel_rows) {
+        let width = panel_rows.min(padded - first);
+        let len = match precision {
+            Precision::F32 => width * columns * size_of::<f32>(),
+            Precision::F16 => width * columns * size_of::<f16>(),
+            Precision::Int8 => width * columns.next_multiple_of(4),
+            Precision::Q4 => columns.div_ceil(GROUP) * Q4_BLOCK,
+        };
+        let panel = if block.host_accessible() {
+            &mut block.bytes_mut()[start..start + len]
+        } else {
+            staging.resize(len / size_of::<f32>(), 0.0);
+            bytemuck::cast_slice_mut(&mut staging)
+        };
+        panel.fill(0);
+        for row in first..(first + width).min(rows) {
+            read_row(row, &mut weights)?;
+            let within = row - first;
+            match precision {
+                Precision::F32 => {
+                    let out: &mut [f32] = bytemuck::cast_slice_mut(panel);
+                    for (column, &value) in weights.iter().enumerate() {
+                        out[column * width + within] = value;
+                    }
                 }
+                Precision::F16 => {
+                    let out: &mut [f16] = bytemuck::cast_slice_mut(panel);
+                    for (column, &value) in weights.iter().enumerate() {
+                        out[column * width + within] = f16::from_f32(value);
+                    }
+                }
+                Precision::Int8 => scales[row] = pack_int8(panel, within, &weights),
+                Precision::Q4 => pack_q4(panel, within, &weights),
             }
-            Precision::F16 => {
-                let packed: &[f16] = bytemuck::cast_slice(data);
-                for (column, value) in out.iter_mut().enumerate() {
-                    *value = packed[place.index(column)].to_f32();
-                }
+        }
+        if !block.host_accessible() {
+            block.write(start, bytemuck::cast_slice(&staging))?;
+        }
+        start += len;
+    }
+    block.write(0, bytemuck::cast_slice(&scales))?;
+    Ok(block)
+}
+
+/// Writes one output of packed weights, which need not be aligned, to `out`.
+fn unpack_row(data: &[u8], padded_rows: usize, precision: Precision, row: usize, out: &mut [f32]) {
+    let columns = out.len();
+    let place = WidePlace::of(row, padded_rows, columns);
+    match precision {
+        Precision::F32 => {
+            let packed = data.as_chunks::<4>().0;
+            for (column, value) in out.iter_mut().enumerate() {
+                *value = f32::from_le_bytes(packed[place.index(column)]);
             }
-            Precision::Int8 => {
-                let parts = Int8Parts::of(data, self.padded_rows());
-                for (column, value) in out.iter_mut().enumerate() {
-                    let index = int8_index(row, column, self.columns);
-                    *value = (f32::from(parts.weights[index]) - 128.0) * parts.scales[row];
-                }
+        }
+        Precision::F16 => {
+            let packed = data.as_chunks::<2>().0;
+            for (column, value) in out.iter_mut().enumerate() {
+                *value = f16::from_le_bytes(packed[place.index(column)]).to_f32();
             }
-            Precision::Q4 => {
-                for (column, value) in out.iter_mut().enumerate() {
-                    let block = q4_block_start(row, column, self.columns);
-                    let (byte, shift) = q4_nibble(row, column);
-                    let level = i32::from(data[block + byte] >> shift & 15) - 8;
-                    let scale = block + Q4_BLOCK - 32 + 2 * (row % NARROW_PANEL);
-                    let scale = f16::from_le_bytes([data[scale], data[scale + 1]]);
-                    *value = level as f32 * scale.to_f32();
-                }
+        }
+        Precision::Int8 => {
+            let (scales, weights) = data.split_at(padded_rows * 4);
+            let scale = f32::from_le_bytes(scales.as_chunks::<4>().0[row]);
+            for (column, value) in out.iter_mut().enumerate() {
+                *value = (f32::from(weights[int8_index(row, column, columns)]) - 128.0) * scale;
+            }
+        }
+        Precision::Q4 => {
+            for (column, value) in out.iter_mut().enumerate() {
+                let block = q4_block_start(row, column, columns);
+                let (byte, shift) = q4_nibble(row, column);
+                let level = i32::from(data[block + byte] >> shift & 15) - 8;
+                let scale = block + Q4_BLOCK - 32 + 2 * (row % NARROW_PANEL);
+                let scale = f16::from_le_bytes([data[scale], data[scale + 1]]);
+                *value = level as f32 * scale.to_f32();
             }
         }
     }
 }
 
-/// Whether all are finite, without leaving early: so it is one pass of vectors.
-fn are_finite(values: &[f32]) -> bool {
+/// Looks for weights that no product can use in packed bytes of the right size, which need not be aligned.
+fn check_finite(
+    data: &[u8],
+    rows: usize,
+    columns: usize,
+    precision: Precision,
+) -> Result<(), MatrixError> {
+    let padded = rows.next_multiple_of(NARROW_PANEL);
+    let finite = match precision {
+        Precision::F32 => are_finite(data),
+        Precision::F16 => are_finite_halves(data),
+        Precision::Int8 => are_finite(&data[..padded * 4]),
+        Precision::Q4 => data.chunks_exact(Q4_BLOCK).all(|block| {
+            let scales = block[Q4_BLOCK - 32..].as_chunks::<2>().0;
+            (scales.iter()).all(|scale| f16::from_le_bytes(*scale).is_finite())
+        }),
+    };
+    if finite {
+        return Ok(());
+    }
+    // The weight itself is looked for only now. None is found if padding held it, which nothing reads.
+    let mut weights = vec![0.0; columns];
+    for row in 0..rows {
+        unpack_row(data, padded, precision, row, &mut weights);
+        if let Some(column) = weights.iter().position(|value| !value.is_finite()) {
+            return Err(MatrixError::NotRepresentable {
+                value: weights[column],
+                row,
+                column,
+                precision,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether all f32 are finite, without leaving early: so it is one pass of vectors.
+fn are_finite(values: &[u8]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
-    values.chunks(4096).all(|piece| {
-        let worst = piece.iter().map(|value| value.to_bits() & EXPONENT).max();
-        worst != Some(EXPONENT)
+    values.as_chunks::<4>().0.chunks(4096).all(|piece| {
+        let exponents = piece.iter().map(|v| u32::from_le_bytes(*v) & EXPONENT);
+        exponents.max() != Some(EXPONENT)
     })
 }
 
-/// As [`are_finite`].
-fn are_finite_halves(values: &[f16]) -> bool {
+/// As [`are_finite`], of 16-bit numbers.
+fn are_finite_halves(values: &[u8]) -> bool {
     const EXPONENT: u16 = 0x7c00;
-    values.chunks(4096).all(|piece| {
-        let worst = piece.iter().map(|value| value.to_bits() & EXPONENT).max();
-        worst != Some(EXPONENT)
+    values.as_chunks::<2>().0.chunks(4096).all(|piece| {
+        let exponents = piece.iter().map(|v| u16::from_le_bytes(*v) & EXPONENT);
+        exponents.max() != Some(EXPONENT)
     })
 }
 
@@ -421,16 +513,16 @@ fn nearest(value: f32) -> f32 {
     (value + ROUND) - ROUND
 }
 
-fn pack_int8(data: &mut [u8], row: usize, padded_rows: usize, weights: &[f32]) {
+/// Packs one output into its panel; its scale.
+fn pack_int8(panel: &mut [u8], row: usize, weights: &[f32]) -> f32 {
     let largest = weights.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
     let scale = largest / 127.0;
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    let (scales, packed) = data.split_at_mut(padded_rows * 4);
     for (column, &weight) in weights.iter().enumerate() {
         let level = nearest(weight * inverse).clamp(-127.0, 127.0) as i32;
-        packed[int8_index(row, column, weights.len())] = (level + 128) as u8;
+        panel[int8_index(row, column, weights.len())] = (level + 128) as u8;
     }
-    bytemuck::cast_slice_mut::<u8, f32>(scales)[row] = scale;
+    scale
 }
 
 fn q4_block_start(row: usize, column: usize, columns: usize) -> usize {
@@ -508,39 +600,46 @@ impl Vector {
     /// Copies values into a block of exactly their size.
     ///
     /// # Errors
-    /// If the block has another size or a value is not finite.
-    pub fn from_f32(mut block: ArenaSlice, values: &[f32]) -> Result<Vector, MatrixError> {
-        let expected = Vector::bytes_for(values.len());
-        if block.len() != expected {
-            return Err(MatrixError::WrongSize {
-                rows: 1,
-                columns: values.len(),
-                precision: Precision::F32,
-                expected,
-                found: block.len(),
-            });
-        }
-        bytemuck::cast_slice_mut(block.bytes_mut()).copy_from_slice(values);
-        let vector = Vector {
-            data: block.into_shared(),
-        };
-        vector.check_finite()?;
-        Ok(vector)
+    /// If the block has another size, a value is not finite, or the device does not take them.
+    pub fn from_f32(block: ArenaSlice, values: &[f32]) -> Result<Vector, MatrixError> {
+        Vector::copy_packed(block, values.len(), bytemuck::cast_slice(values))
     }
 
-    /// Looks for values that nothing can use.
+    /// As [`Vector::from_f32`], from `len` values' bytes, such as a file's, which need not be aligned.
     ///
     /// # Errors
-    /// If a value is infinite or not a number.
-    pub fn check_finite(&self) -> Result<(), MatrixError> {
-        let values = self.data();
-        (values.iter().position(|value| !value.is_finite())).map_or(Ok(()), |column| {
-            Err(MatrixError::NotRepresentable {
-                value: values[column],
+    /// As [`Vector::from_f32`], and if there are more or fewer bytes.
+    pub fn copy_packed(
+        mut block: ArenaSlice,
+        len: usize,
+        bytes: &[u8],
+    ) -> Result<Vector, MatrixError> {
+        let expected = Vector::bytes_for(len);
+        if let Some(found) = [bytes.len(), block.len()]
+            .into_iter()
+            .find(|&found| found != expected)
+        {
+            return Err(MatrixError::WrongSize {
+                rows: 1,
+                columns: len,
+                precision: Precision::F32,
+                expected,
+                found,
+            });
+        }
+        let values = bytes.as_chunks::<4>().0;
+        let value_at = |column: usize| f32::from_le_bytes(values[column]);
+        if let Some(column) = (0..len).find(|&column| !value_at(column).is_finite()) {
+            return Err(MatrixError::NotRepresentable {
+                value: value_at(column),
                 row: 0,
                 column,
                 precision: Precision::F32,
-            })
+            });
+        }
+        block.write(0, bytes)?;
+        Ok(Vector {
+            data: block.into_shared(),
         })
     }
 
@@ -548,6 +647,9 @@ impl Vector {
     ///
     /// # Errors
     /// If the memory has too little for them.
+    ///
+    /// # Panics
+    /// If the memory is not the host's.
     pub fn together(
         memory: &Memory,
         owner: Owner,
@@ -586,8 +688,33 @@ impl Vector {
     }
 
     /// The values.
+    ///
+    /// # Panics
+    /// If they are not on the host, where only those of voices are for certain.
     pub fn data(&self) -> &[f32] {
         bytemuck::cast_slice(self.data.bytes())
+    }
+
+    /// The values as one row.
+    pub fn view(&self) -> View<'_> {
+        self.view_as(1, self.len())
+    }
+
+    /// The values as rows, one after the other.
+    ///
+    /// # Panics
+    /// If there are more or fewer.
+    pub fn view_as(&self, rows: usize, columns: usize) -> View<'_> {
+        assert_eq!(
+            rows * columns,
+            self.len(),
+            "{rows} × {columns} of a vector's values"
+        );
+        let place = match self.data.host_accessible() {
+            true => Place::Host(self.data()),
+            false => Place::Device(self.data.address()),
+        };
+        View::at(place, rows, columns)
     }
 
     /// How many values.

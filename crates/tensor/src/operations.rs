@@ -1,9 +1,12 @@
 //! The one list of operations that a device provides.
 
-use crate::cache::{CacheLayout, CachedPart};
+use crate::cache::CachePlaces;
+use crate::harmonics::Harmonics;
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Vector};
-use crate::tensor::{View, ViewMut};
+use crate::noise::Noise;
+use crate::stft::Stft;
+use crate::view::{View, ViewMut};
 
 /// A function of one element.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,8 +100,31 @@ pub struct RelativePositions<'a> {
     pub positions: View<'a>,
 }
 
-/// What computes on a device. [`crate::Context`] checks shapes, takes outputs and scratch from the workspace, and calls these; every
-/// shape is right here, and the workspace is not dry.
+/// Where [`Operations::sinusoids`] puts the sine and the cosine of each rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinusoidOrder {
+    /// All sines of a row, then all its cosines.
+    Halves,
+    /// Sine and cosine of one rate side by side.
+    Pairs,
+}
+
+/// Positions that are equally far apart, one a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvenPositions {
+    /// The first row's.
+    pub first: f32,
+    /// From one row to the next.
+    pub step: f32,
+}
+
+/// What a device computes. [`crate::Context`] checks shapes, takes outputs and scratch from the workspace, and calls these; every
+/// shape is right here, and no view is dry.
+///
+/// All views lie on the device. Arguments that are slices of the host (ids, positions, rates, phases) are small and taken when the call is
+/// made: a device that works behind the caller's back copies them. Operations run in the order of the calls.
+///
+/// Scratch is one row of as many elements as the operation's `…_scratch` asked for, with unspecified contents.
 pub trait Operations: Send + Sync {
     /// A name for reports, with the instruction set.
     fn name(&self) -> &str;
@@ -119,7 +145,7 @@ pub trait Operations: Send + Sync {
         store: Store,
         rounding: Rounding,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     );
 
     /// f32 elements of scratch that [`Operations::conv1d`] needs for `time` input rows.
@@ -131,7 +157,7 @@ pub trait Operations: Send + Sync {
         layer: &Conv1d,
         options: &Convolving<'_>,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     );
 
     /// f32 elements of scratch that [`Operations::conv_transpose1d`] needs for `time` input rows.
@@ -142,7 +168,7 @@ pub trait Operations: Send + Sync {
         x: View<'_>,
         layer: &ConvTranspose1d,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     );
 
     /// f32 elements of scratch that [`Operations::conv2d`] needs for an input of `size`.
@@ -155,7 +181,7 @@ pub trait Operations: Send + Sync {
         layer: &Conv2d,
         activation: Activation,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     );
 
     /// Normalises each row to mean 0 and variance 1, then scales and shifts.
@@ -179,17 +205,14 @@ pub trait Operations: Send + Sync {
     fn add_scaled(&self, x: ViewMut<'_>, scale: f32, y: View<'_>, factor: f32);
     /// x = x · y, where y has as many rows as x, or one row for all.
     fn multiply(&self, x: ViewMut<'_>, y: View<'_>);
+    /// x = x · `factor`.
+    fn scale(&self, x: ViewMut<'_>, factor: f32);
+    /// Every element becomes `value`.
+    fn fill(&self, out: ViewMut<'_>, value: f32);
     /// Copies rows.
     fn copy(&self, x: View<'_>, out: ViewMut<'_>);
-
-    /// Fills a tensor with what `work` computes on the host, given the first row and the elements of a piece of `rows_a_piece` rows
-    /// (the last one perhaps shorter). Pieces come in any order, several at once.
-    fn fill_rows(
-        &self,
-        out: ViewMut<'_>,
-        rows_a_piece: usize,
-        work: &(dyn Fn(usize, &mut [f32]) + Sync),
-    );
+    /// Each row `times` times, one after the other: `[n, columns]` → `[n · times, columns]`.
+    fn repeat_rows(&self, x: View<'_>, times: usize, out: ViewMut<'_>);
 
     /// Softmax of each row.
     fn softmax(&self, x: ViewMut<'_>);
@@ -215,25 +238,83 @@ pub trait Operations: Send + Sync {
         options: &Attention<'_>,
         rounding: Rounding,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     );
 
-    /// Attention of each row of `q` over its own cached past, one list of parts a row.
+    /// Stores each row's keys and values at its own position of its sequence, in one layer's part of the pages.
+    fn cache_store(
+        &self,
+        keys: View<'_>,
+        values: View<'_>,
+        layer: usize,
+        places: &mut CachePlaces<'_>,
+    );
+    /// Attention of each row of `q` over its own cached past, its own position included, in one layer's part of the pages.
     fn attention_cached(
         &self,
         q: View<'_>,
-        sequences: &[&[CachedPart<'_>]],
-        layout: CacheLayout,
+        layer: usize,
+        places: &CachePlaces<'_>,
         scale: f32,
         out: ViewMut<'_>,
     );
-    /// Stores one position's keys or values.
-    fn cache_row(&self, row: &[f32], layout: CacheLayout, out: &mut [u8]);
+
+    /// Cosines and sines of `positions[row] · frequencies[column]`, `[positions, frequencies]` each. The product is rounded to f32.
+    fn rotary_angles(
+        &self,
+        positions: &[u32],
+        frequencies: &[f32],
+        cosines: ViewMut<'_>,
+        sines: ViewMut<'_>,
+    );
     /// Rotary positions: turns channels c and c + size / 2 of every head by the angle c of the row.
     fn rotate(&self, x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>);
+    /// Sines and cosines of position · rate, `[rows, 2 · rates]`; at most 512 rates.
+    fn sinusoids(
+        &self,
+        positions: EvenPositions,
+        rates: &[f32],
+        order: SinusoidOrder,
+        out: ViewMut<'_>,
+    );
 
-    /// One step of an LSTM layer for a batch: `gates` `[n, 4 · hidden]` (input, forget, cell, output) into `cell` and `hidden` `[n, hidden]`.
-    fn lstm_cell(&self, gates: View<'_>, cell: ViewMut<'_>, hidden: ViewMut<'_>);
+    /// f32 elements of scratch that [`Operations::lstm_layer`] needs.
+    fn lstm_layer_scratch(&self, batch: usize, recurrent: &Matrix) -> usize;
+    /// One layer of an LSTM over `batch` sequences of one length, from zero states. `inputs` `[batch · time, 4 · hidden]` are the gates'
+    /// shares of the inputs (input, forget, cell, output), to which a step adds `recurrent` times the hidden state before it; `out`
+    /// `[batch · time, hidden]` gets the hidden states.
+    fn lstm_layer(
+        &self,
+        inputs: View<'_>,
+        batch: usize,
+        recurrent: &Matrix,
+        out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
+    );
+
     /// Rows of a table.
     fn embedding(&self, table: &Matrix, ids: &[u32], out: ViewMut<'_>);
+
+    /// By column the mean over all rows, then the unbiased standard deviation, `[n, columns]` → `[1, 2 · columns]`; summed in f64.
+    fn moments(&self, x: View<'_>, out: ViewMut<'_>);
+    /// By column the mean over all rows plus the mean over each segment of `segment` rows (the last one perhaps shorter),
+    /// `[n, columns]` → `[⌈n / segment⌉, columns]`; summed in f64, rounded once.
+    fn segment_means(&self, x: View<'_>, segment: usize, out: ViewMut<'_>);
+
+    /// The normal numbers of rows from `first_row` on, one a column ([`Noise::normals`]).
+    fn normals(&self, noise: Noise, first_row: u64, out: ViewMut<'_>);
+    /// The harmonic source of frames whose fundamental frequencies are `f0` `[frames, 1]`: `[frames · samples a frame, harmonics]`.
+    fn harmonics(&self, f0: View<'_>, source: &Harmonics<'_>, out: ViewMut<'_>);
+    /// Short-time spectra of samples `[n, 1]`: `[n / hop + 1, 2 · bins]`, real parts, then imaginary ones. Ends are mirrored.
+    fn spectrum(&self, samples: View<'_>, transform: &Stft, out: ViewMut<'_>);
+    /// Samples `[(frames − 1) · hop, 1]`, within ± `sample_max`, of log magnitudes, cut at `magnitude_max` once raised, and phases before
+    /// their sine, `[frames, 2 · bins]`.
+    fn overlap_add(
+        &self,
+        spectrum: View<'_>,
+        transform: &Stft,
+        magnitude_max: f32,
+        sample_max: f32,
+        out: ViewMut<'_>,
+    );
 }

@@ -1,9 +1,9 @@
 //! Activations.
 
+use crate::view::{Place, PlaceMut, View, ViewMut};
 use crate::workspace::RecordedPiece;
 use sottovoce_memory::{Block, PlannedPiece};
 use std::fmt;
-use std::ops::Range;
 
 /// Dimensions, at most four, outermost first.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,24 +82,6 @@ impl Tensor {
         self.shape()[self.shape.rank - 1]
     }
 
-    /// The elements; empty in a dry run. For what enters and leaves a network, not for arithmetic inside it.
-    pub fn data(&self) -> &[f32] {
-        match &self.storage {
-            Storage::Dry | Storage::Recorded(_) => &[],
-            Storage::Pooled(block) => bytemuck::cast_slice(block.bytes()),
-            Storage::Planned(piece) => bytemuck::cast_slice(piece.bytes()),
-        }
-    }
-
-    /// The elements, to write; empty in a dry run.
-    pub fn data_mut(&mut self) -> &mut [f32] {
-        match &mut self.storage {
-            Storage::Dry | Storage::Recorded(_) => &mut [],
-            Storage::Pooled(block) => bytemuck::cast_slice_mut(block.bytes_mut()),
-            Storage::Planned(piece) => bytemuck::cast_slice_mut(piece.bytes_mut()),
-        }
-    }
-
     /// Takes other dimensions of the same product.
     ///
     /// # Panics
@@ -118,241 +100,40 @@ impl Tensor {
 
     /// All of it as rows of the last dimension.
     pub fn view(&self) -> View<'_> {
-        View {
-            data: self.data(),
-            rows: self.rows(),
-            columns: self.columns(),
-            stride: self.columns(),
-        }
+        let place = match &self.storage {
+            Storage::Dry | Storage::Recorded(_) => Place::Dry,
+            Storage::Pooled(block) => match block.host_accessible() {
+                true => Place::Host(bytemuck::cast_slice(block.bytes())),
+                false => Place::Device(block.address()),
+            },
+            Storage::Planned(piece) => match piece.host_accessible() {
+                true => Place::Host(bytemuck::cast_slice(piece.bytes())),
+                false => Place::Device(piece.address()),
+            },
+        };
+        View::at(place, self.rows(), self.columns())
     }
 
     /// All of it as rows of the last dimension, to write.
     pub fn view_mut(&mut self) -> ViewMut<'_> {
         let (rows, columns) = (self.rows(), self.columns());
-        ViewMut {
-            data: self.data_mut(),
-            rows,
-            columns,
-            stride: columns,
-        }
+        let place = match &mut self.storage {
+            Storage::Dry | Storage::Recorded(_) => PlaceMut::Dry,
+            Storage::Pooled(block) => match block.host_accessible() {
+                true => PlaceMut::Host(bytemuck::cast_slice_mut(block.bytes_mut())),
+                false => PlaceMut::Device(block.address()),
+            },
+            Storage::Planned(piece) => match piece.host_accessible() {
+                true => PlaceMut::Host(bytemuck::cast_slice_mut(piece.bytes_mut())),
+                false => PlaceMut::Device(piece.address()),
+            },
+        };
+        ViewMut::at(place, rows, columns)
     }
 }
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Tensor{:?}", self.shape())
-    }
-}
-
-/// Rows of a tensor, perhaps only some of their columns. In a dry run it has a shape and no data.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    stride: usize,
-}
-
-impl<'a> View<'a> {
-    /// `rows` × `columns` elements lying one after the other.
-    ///
-    /// # Panics
-    /// If `data` has another length.
-    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> View<'a> {
-        assert_eq!(
-            data.len(),
-            rows * columns,
-            "a view of {rows} × {columns} needs as many elements"
-        );
-        View {
-            data,
-            rows,
-            columns,
-            stride: columns,
-        }
-    }
-
-    /// Number of rows.
-    pub fn row_count(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns.
-    pub fn column_count(&self) -> usize {
-        self.columns
-    }
-
-    /// Elements from the start of a row to the start of the next.
-    pub fn stride(&self) -> usize {
-        self.stride
-    }
-
-    /// The elements from the first of the first row to the last of the last row, with the gaps between rows.
-    pub fn data(&self) -> &'a [f32] {
-        self.data
-    }
-
-    /// One row.
-    pub fn row(&self, index: usize) -> &'a [f32] {
-        &self.data[index * self.stride..][..self.columns]
-    }
-
-    /// Some of its rows.
-    ///
-    /// # Panics
-    /// If it has fewer.
-    pub fn rows(&self, range: Range<usize>) -> View<'a> {
-        assert!(
-            range.start <= range.end && range.end <= self.rows,
-            "rows {range:?} of {}",
-            self.rows
-        );
-        let (start, end) = (range.start * self.stride, range.end * self.stride);
-        View {
-            data: &self.data[start.min(self.data.len())..end.min(self.data.len())],
-            rows: range.len(),
-            ..*self
-        }
-    }
-
-    /// Some of its columns.
-    ///
-    /// # Panics
-    /// If it has fewer.
-    pub fn columns(&self, range: Range<usize>) -> View<'a> {
-        assert!(
-            range.start <= range.end && range.end <= self.columns,
-            "columns {range:?} of {}",
-            self.columns
-        );
-        View {
-            data: &self.data[range.start.min(self.data.len())..],
-            columns: range.len(),
-            ..*self
-        }
-    }
-}
-
-impl<'a> From<&'a Tensor> for View<'a> {
-    fn from(tensor: &'a Tensor) -> View<'a> {
-        tensor.view()
-    }
-}
-
-/// Rows to write.
-pub struct ViewMut<'a> {
-    data: &'a mut [f32],
-    rows: usize,
-    columns: usize,
-    stride: usize,
-}
-
-impl<'a> ViewMut<'a> {
-    /// `rows` × `columns` elements lying one after the other.
-    ///
-    /// # Panics
-    /// If `data` has another length.
-    pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> ViewMut<'a> {
-        assert_eq!(
-            data.len(),
-            rows * columns,
-            "a view of {rows} × {columns} needs as many elements"
-        );
-        ViewMut {
-            data,
-            rows,
-            columns,
-            stride: columns,
-        }
-    }
-
-    /// The same rows, to read.
-    pub fn as_view(&self) -> View<'_> {
-        View {
-            data: self.data,
-            rows: self.rows,
-            columns: self.columns,
-            stride: self.stride,
-        }
-    }
-
-    /// Number of rows.
-    pub fn row_count(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns.
-    pub fn column_count(&self) -> usize {
-        self.columns
-    }
-
-    /// Elements from the start of a row to the start of the next.
-    pub fn stride(&self) -> usize {
-        self.stride
-    }
-
-    /// The elements, with the gaps between rows.
-    pub fn data_mut(&mut self) -> &mut [f32] {
-        self.data
-    }
-
-    /// One row.
-    pub fn row_mut(&mut self, index: usize) -> &mut [f32] {
-        &mut self.data[index * self.stride..][..self.columns]
-    }
-
-    /// The same rows for a shorter time.
-    pub fn reborrow(&mut self) -> ViewMut<'_> {
-        ViewMut {
-            data: self.data,
-            rows: self.rows,
-            columns: self.columns,
-            stride: self.stride,
-        }
-    }
-
-    /// Some of its rows.
-    ///
-    /// # Panics
-    /// If it has fewer.
-    pub fn rows(self, range: Range<usize>) -> ViewMut<'a> {
-        assert!(
-            range.start <= range.end && range.end <= self.rows,
-            "rows {range:?} of {}",
-            self.rows
-        );
-        let (start, end) = (range.start * self.stride, range.end * self.stride);
-        let len = self.data.len();
-        ViewMut {
-            data: &mut self.data[start.min(len)..end.min(len)],
-            rows: range.len(),
-            columns: self.columns,
-            stride: self.stride,
-        }
-    }
-
-    /// Some of its columns.
-    ///
-    /// # Panics
-    /// If it has fewer.
-    pub fn columns(self, range: Range<usize>) -> ViewMut<'a> {
-        assert!(
-            range.start <= range.end && range.end <= self.columns,
-            "columns {range:?} of {}",
-            self.columns
-        );
-        let start = range.start.min(self.data.len());
-        ViewMut {
-            data: &mut self.data[start..],
-            rows: self.rows,
-            columns: range.len(),
-            stride: self.stride,
-        }
-    }
-}
-
-impl<'a> From<&'a mut Tensor> for ViewMut<'a> {
-    fn from(tensor: &'a mut Tensor) -> ViewMut<'a> {
-        tensor.view_mut()
     }
 }

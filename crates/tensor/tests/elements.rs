@@ -5,7 +5,8 @@ mod common;
 use common::{dot, matrix, memory, random, relative_l2, unpacked, vector};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{
-    Activation, Context, LayerNorm, Linear, Lstm, LstmLayer, Precision, Threads, View, Workspace,
+    Activation, Context, Device, EvenPositions, LayerNorm, Linear, Lstm, LstmLayer, Noise,
+    Precision, SinusoidOrder, Threads, TrafficCount, View, Workspace,
 };
 
 fn with_context<R>(test: impl FnOnce(Context<'_>) -> R) -> R {
@@ -68,7 +69,7 @@ fn activations_equal_their_formulas() {
         let got = with_context(|ctx| {
             let mut out = ctx.upload(&[3, x.len() / 3], &x[..x.len() / 3 * 3]);
             ctx.activate(&mut out, activation);
-            out.data().to_vec()
+            ctx.download(&out).unwrap()
         });
         for (&x, &got) in x.iter().zip(&got) {
             let expected = formula(activation, f64::from(x));
@@ -87,7 +88,7 @@ fn exponentials_end_at_zero_and_stay_finite() {
     let got = with_context(|ctx| {
         let mut x = ctx.upload(&[1, 5], &[-1e30, -200.0, 1e30, f32::NEG_INFINITY, 0.0]);
         ctx.activate(&mut x, Activation::Exp);
-        x.data().to_vec()
+        ctx.download(&x).unwrap()
     });
     assert_eq!([got[0], got[1], got[3], got[4]], [0.0, 0.0, 0.0, 1.0]);
     assert!(got[2].is_finite() && got[2] > 1e38);
@@ -106,8 +107,10 @@ fn norms_equal_their_formulas() {
                 epsilon,
             };
             let x = View::new(&x, rows, channels);
-            let layer = ctx.layer_norm(x, &norm).data().to_vec();
-            let root = ctx.rms_norm(x, &vector(&scale), epsilon).data().to_vec();
+            let layer = ctx.download(&ctx.layer_norm(x, &norm)).unwrap();
+            let root = ctx
+                .download(&ctx.rms_norm(x, &vector(&scale), epsilon))
+                .unwrap();
             (layer, root)
         });
         let (mut expected_layer, mut expected_root) = (Vec::new(), Vec::new());
@@ -144,7 +147,7 @@ fn softmax_equals_its_formula_and_a_row_of_nothing_becomes_zeros() {
     let got = with_context(|ctx| {
         let mut x = ctx.upload(&[rows, columns], &x);
         ctx.softmax(&mut x);
-        x.data().to_vec()
+        ctx.download(&x).unwrap()
     });
     assert!(got[..columns].iter().all(|&value| value == 0.0));
     for (row, got) in (x.chunks_exact(columns).zip(got.chunks_exact(columns))).skip(1) {
@@ -175,7 +178,7 @@ fn sums_products_and_gates_equal_their_formulas() {
         let both = ctx.upload(&[rows, 2 * columns], &[x.clone(), y.clone()].concat());
         let gated = ctx.gated_silu(&both);
         [sum, broadcast, product, gated]
-            .map(|tensor| tensor.data().to_vec())
+            .map(|tensor| ctx.download(&tensor).unwrap())
             .into()
     });
     let both = [x.clone(), y.clone()].concat();
@@ -205,7 +208,7 @@ fn positions_turn_pairs_by_their_angles() {
             ctx.upload(&[rows, size / 2], &values)
         });
         ctx.rotate(&mut x, heads, &cosines, &sines);
-        x.data().to_vec()
+        ctx.download(&x).unwrap()
     });
     for (place, &got) in got.iter().enumerate() {
         let (row, column) = (place / (heads * size), place % size);
@@ -240,7 +243,7 @@ fn an_lstm_equals_its_formula_for_each_sequence_of_a_batch() {
     };
     let got = with_context(|ctx| {
         let x = View::new(&x, batch * time, inputs);
-        ctx.lstm(x, batch, &network).data().to_vec()
+        ctx.download(&ctx.lstm(x, batch, &network)).unwrap()
     });
     let mut expected = Vec::new();
     for sequence in x.chunks_exact(time * inputs) {
@@ -286,10 +289,129 @@ fn a_table_gives_the_rows_asked_for() {
     ] {
         let table = matrix(rows, columns, &values, precision);
         let ids = [49, 0, 17, 17];
-        let got = with_context(|ctx| ctx.embedding(&table, &ids).data().to_vec());
+        let got = with_context(|ctx| ctx.download(&ctx.embedding(&table, &ids)).unwrap());
         let expected: Vec<f32> = (ids.iter())
             .flat_map(|&id| values[id as usize * columns..][..columns].to_vec())
             .collect();
         assert!(relative_l2(&got, &expected) <= tolerance, "{precision}");
     }
+}
+
+#[test]
+fn rows_are_repeated_filled_and_scaled() {
+    let (rows, columns) = (3, 5);
+    let x = random(18, rows * columns);
+    let (repeated, scaled, filled) = with_context(|ctx| {
+        let mut tensor = ctx.upload(&[rows, columns], &x);
+        let repeated = ctx.download(&ctx.repeat_rows(&tensor, 4)).unwrap();
+        ctx.scale(&mut tensor, -0.3);
+        let scaled = ctx.download(&tensor).unwrap();
+        (repeated, scaled, ctx.download(&ctx.zeros(&[2, 3])).unwrap())
+    });
+    for (place, value) in repeated.iter().enumerate() {
+        assert_eq!(*value, x[place / (4 * columns) * columns + place % columns]);
+    }
+    assert!(x.iter().zip(&scaled).all(|(x, got)| *got == x * -0.3));
+    assert_eq!(filled, [0.0; 6]);
+}
+
+#[test]
+fn sinusoids_and_rotary_angles_are_sines_and_cosines_of_their_products() {
+    let rates = [1.0, 0.3, 0.007];
+    let positions = EvenPositions {
+        first: 4.0,
+        step: -1.0,
+    };
+    let tables = with_context(|ctx| {
+        let [halves, pairs] = [SinusoidOrder::Halves, SinusoidOrder::Pairs].map(|order| {
+            ctx.download(&ctx.sinusoids(9, positions, &rates, order))
+                .unwrap()
+        });
+        let [cosines, sines] = ctx.rotary_angles(&[4, 0, 900], &rates);
+        [halves, pairs]
+            .into_iter()
+            .chain([&cosines, &sines].map(|table| ctx.download(table).unwrap()))
+            .collect::<Vec<_>>()
+    });
+    for row in 0..9 {
+        for (place, &rate) in rates.iter().enumerate() {
+            let (sine, cosine) = ((4.0 - row as f32) * rate).sin_cos();
+            let halves = &tables[0][6 * row..][..6];
+            assert_eq!((halves[place], halves[3 + place]), (sine, cosine));
+            let pairs = &tables[1][6 * row..][..6];
+            assert_eq!((pairs[2 * place], pairs[2 * place + 1]), (sine, cosine));
+        }
+    }
+    for (row, position) in [4.0_f32, 0.0, 900.0].into_iter().enumerate() {
+        for (place, &rate) in rates.iter().enumerate() {
+            let angle = position * rate;
+            assert_eq!(tables[2][3 * row + place], angle.cos());
+            assert_eq!(tables[3][3 * row + place], angle.sin());
+        }
+    }
+}
+
+#[test]
+fn moments_and_segment_means_equal_their_formulas() {
+    let (rows, columns, segment) = (23, 4, 10);
+    let x: Vec<f32> = random(19, rows * columns).iter().map(|x| x + 3.0).collect();
+    let (moments, means) = with_context(|ctx| {
+        let x = ctx.upload(&[rows, columns], &x);
+        let means = ctx.segment_means(&x, segment);
+        assert_eq!(means.shape(), [3, columns]);
+        (
+            ctx.download(&ctx.moments(&x)).unwrap(),
+            ctx.download(&means).unwrap(),
+        )
+    });
+    for column in 0..columns {
+        let values: Vec<f64> = (x.iter().skip(column).step_by(columns))
+            .map(|&x| f64::from(x))
+            .collect();
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let whole = mean(&values);
+        let squares: Vec<f64> = values.iter().map(|x| (x - whole).powi(2)).collect();
+        let deviation = (squares.iter().sum::<f64>() / (rows - 1) as f64).sqrt();
+        assert!((f64::from(moments[column]) - whole).abs() < 1e-6);
+        assert!((f64::from(moments[columns + column]) - deviation).abs() < 1e-6);
+        for (index, own) in values.chunks(segment).enumerate() {
+            let got = f64::from(means[index * columns + column]);
+            assert!((got - whole - mean(own)).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn noise_belongs_to_its_row_and_column() {
+    let (noise, rows, columns) = (Noise::new(5), 7, 9);
+    let got = with_context(|ctx| {
+        let mut out = ctx.tensor(&[rows, columns]);
+        ctx.normals(noise, 100, out.view_mut().rows(0..3));
+        ctx.normals(noise, 1000, out.view_mut().rows(3..rows));
+        ctx.download(&out).unwrap()
+    });
+    for (place, &got) in got.iter().enumerate() {
+        let row = match place / columns {
+            row if row < 3 => 100 + row,
+            row => 1000 + row - 3,
+        };
+        assert_eq!(got, noise.normal(row as u64, (place % columns) as u64));
+    }
+}
+
+#[test]
+fn what_goes_between_device_and_host_is_counted() {
+    let workspace = Workspace::pooled(&memory(), "test");
+    let cpu = Cpu::new(Threads::new(1));
+    let ctx = Context::new(&workspace, &cpu);
+    let x = ctx.upload(&[4, 6], &random(20, 24));
+    let part = ctx.download(x.view().rows(1..3).columns(2..4)).unwrap();
+    assert_eq!(part, [8, 9, 14, 15].map(|place| random(20, 24)[place]));
+    let count = TrafficCount {
+        reads: 1,
+        read_bytes: 16,
+        writes: 1,
+        written_bytes: 96,
+    };
+    assert_eq!(cpu.traffic().count(), count);
 }

@@ -2,13 +2,15 @@
 
 mod common;
 
-use common::{dot, matrix, memory, product, random, relative_l2, unpacked, vector};
+use common::{
+    dot, matrix, memory, page_table, product, random, relative_l2, store_positions, unpacked,
+    vector,
+};
 use proptest::prelude::*;
-use sottovoce_memory::{Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{
-    Activation, Attention, CacheLayout, CachePrecision, CachedPart, Context, Conv1d, Conv2d,
-    ConvTranspose1d, Convolving, Linear, Operations, Padding, Precision, RelativePositions,
+    Activation, Attention, CacheLayout, CachePlaces, CachePrecision, CachedPages, Context, Conv1d,
+    Conv2d, ConvTranspose1d, Convolving, Linear, Padding, PageLayout, Precision, RelativePositions,
     Rounding, Store, Threads, View, Workspace,
 };
 
@@ -41,9 +43,8 @@ fn assert_convolves(layer: &Conv1d, x: &[f32], time: usize) {
     }
     let [got, again] = [1, 3].map(|threads| {
         with_context(threads, |ctx| {
-            ctx.conv1d(View::new(x, time, inputs), layer)
-                .data()
-                .to_vec()
+            ctx.download(&ctx.conv1d(View::new(x, time, inputs), layer))
+                .unwrap()
         })
     });
     assert!(expected.is_empty() && got.is_empty() || relative_l2(&got, &expected) < 1e-5);
@@ -64,7 +65,7 @@ proptest! {
         let x = random(seed + 2, rows * inputs);
         let layer = Linear { weight, bias: Some(vector(&bias)) };
         let got = with_context(2, |ctx| {
-            ctx.linear(View::new(&x, rows, inputs), &layer).data().to_vec()
+            ctx.download(&ctx.linear(View::new(&x, rows, inputs), &layer)).unwrap()
         });
         let mut expected = product(&x, &weights, inputs);
         for row in expected.chunks_exact_mut(outputs) {
@@ -129,7 +130,7 @@ proptest! {
             let options = Convolving { snake: Some(&alpha), store: Store::Add, ..Convolving::default() };
             ctx.conv1d_into(View::new(&x, time, channels), &layer, &options, &mut out);
             let plain = ctx.conv1d(View::new(&waves, time, channels), &layer);
-            [out.data().to_vec(), plain.data().to_vec()]
+            [ctx.download(&out).unwrap(), ctx.download(&plain).unwrap()]
         });
         let expected: Vec<f32> = plain.iter().zip(&before).map(|(a, b)| a + b).collect();
         prop_assert!(relative_l2(&got, &expected) < 1e-5);
@@ -149,7 +150,7 @@ proptest! {
         };
         let x = random(seed + 1, time * inputs);
         let got = with_context(2, |ctx| {
-            ctx.conv_transpose1d(View::new(&x, time, inputs), &layer).data().to_vec()
+            ctx.download(&ctx.conv_transpose1d(View::new(&x, time, inputs), &layer)).unwrap()
         });
         let mut expected = vec![0.0; layer.output_time(time) * outputs];
         for row in 0..time {
@@ -184,7 +185,7 @@ proptest! {
             });
             let options = Attention { heads, scale, causal, relative };
             let [q, k, v] = [(&q, queries), (&k, keys), (&v, keys)].map(|(x, rows)| View::new(x, rows, columns));
-            ctx.attention(q, k, v, &options).data().to_vec()
+            ctx.download(&ctx.attention(q, k, v, &options)).unwrap()
         });
         let mut expected = vec![0.0; queries * columns];
         for head in 0..heads {
@@ -226,7 +227,7 @@ fn a_plane_convolution_equals_its_formula() {
         let x = ctx.upload(&[size[0], size[1], inputs], &x);
         let out = ctx.conv2d(&x, &layer, Activation::Relu);
         assert_eq!(out.shape(), [4, 9, outputs]);
-        out.data().to_vec()
+        ctx.download(&out).unwrap()
     });
     let mut expected = Vec::new();
     for row in 0..4_usize {
@@ -257,9 +258,8 @@ fn a_row_has_the_same_bits_whatever_the_threads_and_the_other_rows() {
         let layer = Linear { weight, bias: None };
         let run = |threads: usize, x: &[f32]| {
             with_context(threads, |ctx| {
-                ctx.linear(View::new(x, x.len() / inputs, inputs), &layer)
-                    .data()
-                    .to_vec()
+                ctx.download(&ctx.linear(View::new(x, x.len() / inputs, inputs), &layer))
+                    .unwrap()
             })
         };
         let all = run(2, &x);
@@ -301,7 +301,7 @@ fn a_coarse_linear_layer_is_near_its_formula_and_each_row_its_own() {
                 let ctx = ctx.rounding(Rounding::Coarse);
                 let mut out = ctx.zeros(&[x.len() / inputs, outputs]);
                 ctx.linear_add(View::new(x, x.len() / inputs, inputs), &layer, &mut out);
-                out.data().to_vec()
+                ctx.download(&out).unwrap()
             })
         };
         let mut expected = product(&x, &weights, inputs);
@@ -341,7 +341,7 @@ fn coarse_attention_is_near_attention() {
             };
             with_context(threads, |ctx| {
                 let ctx = ctx.rounding(rounding);
-                ctx.attention(q, k, v, &options).data().to_vec()
+                ctx.download(&ctx.attention(q, k, v, &options)).unwrap()
             })
         };
         let coarse = run(2, Rounding::Coarse);
@@ -367,39 +367,51 @@ fn attention_over_cached_positions_equals_attention_whatever_their_parts() {
                 size,
                 precision,
             };
-            let row_bytes = layout.row_bytes();
-            let cpu = Cpu::new(Threads::new(2));
-            let stored = |x: &[f32]| {
-                // Blocks are aligned as pages are.
-                let owner = Owner::new(Region::KeyValue, "test");
-                let mut block = memory()
-                    .allocate(positions * row_bytes, owner)
-                    .expect("room");
-                let rows = x.chunks_exact(columns);
-                for (row, out) in rows.zip(block.bytes_mut().chunks_exact_mut(row_bytes)) {
-                    cpu.cache_row(row, layout, out);
-                }
-                block
+            let shared = PageLayout {
+                cache: layout,
+                layers: 2,
+                rows: 1,
+                positions: 19,
             };
-            let (keys, values) = (stored(&k), stored(&v));
-            let part = |start: usize, end: usize| CachedPart {
-                keys: &keys.bytes()[start * row_bytes..end * row_bytes],
-                values: &values.bytes()[start * row_bytes..end * row_bytes],
-                positions: end - start,
+            let own = PageLayout {
+                rows: 2,
+                positions: 16,
+                ..shared
             };
-            let [q, k, v] = [(&q, 2), (&k, positions), (&v, positions)]
-                .map(|(x, rows)| View::new(x, rows, columns));
+            let (prefix, rest) = (37, positions - 37);
             let (got, expected) = with_context(2, |ctx| {
-                let parts = [part(0, 37), part(37, 40), part(40, 150)];
-                let got = ctx.attention_cached(q, &[&parts, &parts], layout, 0.3);
+                let memory = memory();
+                let mut prefix_table = page_table(&memory, shared, prefix);
+                let mut own_table = page_table(&memory, own, rest);
+                let (keys, values) = (k.split_at(prefix * columns), v.split_at(prefix * columns));
+                store_positions(&ctx, &mut prefix_table, shared, [0, 1], [keys.0, values.0]);
+                for row in 0..2 {
+                    store_positions(&ctx, &mut own_table, own, [row, 1], [keys.1, values.1]);
+                }
+                let mut places = CachePlaces::new(layout);
+                let prefix = CachedPages {
+                    table: &prefix_table,
+                    layout: shared,
+                    positions: prefix,
+                };
+                let first = places.add_sequences(Some(prefix), &mut own_table, own);
+                places.add_row(first, positions);
+                places.add_row(first + 1, positions);
+                assert_eq!(places.positions(), [positions as u32 - 1; 2]);
+                let [q, k, v] = [(&q, 2), (&k, positions), (&v, positions)]
+                    .map(|(x, rows)| ctx.upload(&[rows, columns], x));
+                let got = ctx.attention_cached(&q, 1, &places, 0.3);
                 let options = Attention {
                     heads,
                     scale: 0.3,
                     causal: false,
                     relative: None,
                 };
-                let expected = ctx.attention(q, k, v, &options);
-                (got.data().to_vec(), expected.data().to_vec())
+                let expected = ctx.attention(&q, &k, &v, &options);
+                (
+                    ctx.download(&got).unwrap(),
+                    ctx.download(&expected).unwrap(),
+                )
             });
             let error = relative_l2(&got, &expected);
             assert!(

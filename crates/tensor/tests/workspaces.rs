@@ -5,7 +5,9 @@ mod common;
 use common::{matrix, memory, random};
 use sottovoce_memory::{Memory, Region};
 use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{Activation, Context, Linear, Precision, Tensor, Threads, Workspace};
+use sottovoce_tensor::{
+    Activation, Context, Failure, Linear, Precision, Tensor, Threads, Workspace,
+};
 
 fn network(ctx: &Context<'_>, layers: &[Linear], input: &[f32]) -> Tensor {
     let mut x = ctx.upload(&[5, 20], input);
@@ -30,20 +32,23 @@ fn a_planned_run_equals_a_pooled_one_and_stays_in_its_arena() {
     let (layers, input) = (layers(), random(9, 100));
     let measuring = Workspace::measuring();
     let out = network(&Context::new(&measuring, &cpu), &layers, &input);
-    assert!(out.data().is_empty(), "a dry run has no bytes");
+    let read = Context::new(&measuring, &cpu).download(&out);
+    assert!(read.unwrap().is_empty(), "a dry run has no bytes");
     drop(out);
     let recording = measuring.recording().expect("it measured");
     assert!(recording.peak_bytes() >= recording.lower_bound_bytes());
 
     let memory = memory();
     let pooled = Workspace::pooled(&memory, "pooled");
-    let expected = network(&Context::new(&pooled, &cpu), &layers, &input);
+    let ctx = Context::new(&pooled, &cpu);
+    let expected = ctx.download(&network(&ctx, &layers, &input)).unwrap();
     let planned = Workspace::planned(&memory, &recording, "planned").expect("room");
     let reserved = memory.statistics().regions[&Region::Workspace].live_bytes;
     for _ in 0..3 {
         planned.restart();
-        let out = network(&Context::new(&planned, &cpu), &layers, &input);
-        assert_eq!(out.data(), expected.data());
+        let ctx = Context::new(&planned, &cpu);
+        let out = network(&ctx, &layers, &input);
+        assert_eq!(ctx.download(&out).unwrap(), expected);
         let now = memory.statistics().regions[&Region::Workspace].live_bytes;
         assert_eq!(now, reserved, "a planned run takes no new memory");
     }
@@ -54,13 +59,13 @@ fn running_out_of_memory_is_reported_once_and_computes_nothing_more() {
     let cpu = Cpu::new(Threads::new(1));
     let workspace = Workspace::pooled(&Memory::host(4 << 20), "small");
     let ctx = Context::new(&workspace, &cpu);
-    let large = ctx.tensor(&[1 << 22]);
-    assert!(large.data().is_empty());
-    let after = ctx.zeros(&[4]);
-    assert!(after.data().is_empty(), "after a failure everything is dry");
-    assert!(ctx.finish().is_err());
+    let _large = ctx.tensor(&[1 << 22]);
+    let mut after = ctx.zeros(&[4]);
+    ctx.write(&mut after, |_| panic!("after a failure everything is dry"));
+    let read = ctx.read(&after, |_| panic!("there is nothing to read"));
+    assert!(matches!(read, Err::<(), _>(Failure::OutOfMemory(_))));
     assert!(ctx.finish().is_ok(), "the failure is reported once");
-    assert_eq!(ctx.zeros(&[4]).data(), [0.0; 4]);
+    assert_eq!(ctx.download(&ctx.zeros(&[4])).unwrap(), [0.0; 4]);
 }
 
 #[test]
@@ -96,10 +101,11 @@ fn plans_that_run_in_turn_share_the_room_of_the_largest() {
     let memory = memory();
     let workspaces = Workspace::planned_together(&memory, &[&small, &large], "test").expect("room");
     let held = memory.statistics().held_bytes();
+    let cpu = Cpu::new(Threads::new(1));
     for _ in 0..2 {
         for (workspace, rows) in workspaces.iter().zip([1, 8]) {
             workspace.restart();
-            workspace.tensor(&[rows, 16]).data_mut().fill(1.0);
+            Context::new(workspace, &cpu).zeros(&[rows, 16]);
         }
     }
     assert_eq!(

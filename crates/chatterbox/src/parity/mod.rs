@@ -30,7 +30,9 @@ use inputs::Inputs;
 use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::safetensors::{Entry, SafetensorsError, Writer};
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
-use sottovoce_tensor::{CachePrecision, Context, Operations, Precision, Workspace};
+use sottovoce_tensor::{
+    CachePrecision, Context, Device, DeviceError, Failure, Precision, Workspace,
+};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +83,9 @@ pub enum ParityError {
     /// No memory for activations.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The outputs could not be written.
     #[error("the outputs: {0}")]
     Write(#[from] io::Error),
@@ -88,6 +93,15 @@ pub enum ParityError {
 
 /// Three of the x-vector's frames, the fewest that have a deviation after its stride of two.
 const WAV_16K_MIN: usize = 720;
+
+impl From<Failure> for ParityError {
+    fn from(failure: Failure) -> ParityError {
+        match failure {
+            Failure::OutOfMemory(error) => ParityError::Memory(error),
+            Failure::Device(error) => ParityError::Device(error),
+        }
+    }
+}
 
 fn enough(input: &str, count: usize, least: usize) -> Result<(), ParityError> {
     match count < least {
@@ -132,7 +146,7 @@ pub struct Parity<'a> {
     /// The weights.
     pub source: &'a Source,
     /// What computes.
-    pub operations: &'a dyn Operations,
+    pub device: &'a dyn Device,
     /// Where everything lives.
     pub memory: &'a Memory,
     /// T3's precision; the flow and the vocoder go no lower than 16 bits, the voice networks stay at 32.
@@ -198,11 +212,11 @@ impl Parity<'_> {
         };
         enough("wav_16k", samples.len(), WAV_16K_MIN)?;
         let preparer = Preparer::new(self.source, self.memory)?;
-        let embedding = preparer.speaker_embedding(self.operations, &samples)?;
+        let embedding = preparer.speaker_embedding(self.device, &samples)?;
         outputs.push(floats("speaker_embedding", &[embedding.len()], embedding));
-        let tokens = preparer.speech_tokens(self.operations, &[(&samples, None)])?;
+        let tokens = preparer.speech_tokens(self.device, &[(&samples, None)])?;
         outputs.push(integers("speech_tokens", tokens.into_iter().flatten()));
-        let vector = preparer.x_vector(self.operations, &samples)?;
+        let vector = preparer.x_vector(self.device, &samples)?;
         outputs.push(floats("x_vector", &[vector.len()], vector));
         Ok(())
     }
@@ -259,7 +273,7 @@ impl Parity<'_> {
             stream: None,
         };
         let workspace = Workspace::pooled(self.memory, "t3");
-        let context = Context::new(&workspace, self.operations);
+        let context = Context::new(&workspace, self.device);
         let voice = VoiceConditioning {
             speaker_embedding: &speaker,
             prompt_tokens: &prompt,
@@ -267,7 +281,8 @@ impl Parity<'_> {
         let prefix = t3.prefix(&context, &store, owner, &voice, emotion[0])?;
         let mut state = t3.state(&store, owner, Arc::new(prefix));
         let logits = t3.teacher_forced(&context, &mut state, &text, &speech)?;
-        outputs.push(floats("t3_logits", logits.shape(), logits.data().to_vec()));
+        let values = context.download(&logits)?;
+        outputs.push(floats("t3_logits", logits.shape(), values));
         Ok(())
     }
 
@@ -313,13 +328,12 @@ impl Parity<'_> {
         )?
         .network;
         let workspace = Workspace::pooled(self.memory, "flow");
-        let context = Context::new(&workspace, self.operations);
+        let context = Context::new(&workspace, self.device);
         let start = context.upload(&[frames, bands], &inputs::transposed(&noise, bands));
         let all: Vec<u32> = prompt.iter().chain(&tokens).copied().collect();
         let options = FlowOptions::of(config);
         let mel = flow.mel_from(&context, &all, &known, &speaker, start, options);
-        context.finish()?;
-        let spoken = &mel.data()[known_frames * bands..];
+        let spoken = &context.download(mel.view().rows(known_frames..frames))?;
         outputs.push(floats(
             "mel",
             &[bands, frames - known_frames],
@@ -341,9 +355,8 @@ impl Parity<'_> {
         )?
         .network;
         let workspace = Workspace::pooled(self.memory, "watermark");
-        let context = Context::new(&workspace, self.operations);
-        let marked = perth.embed(&context, &samples);
-        context.finish()?;
+        let context = Context::new(&workspace, self.device);
+        let marked = perth.embed(&context, &samples)?;
         outputs.push(floats("watermarked_32k", &[marked.len()], marked));
         Ok(())
     }
@@ -366,7 +379,7 @@ impl Parity<'_> {
         )?
         .network;
         let workspace = Workspace::pooled(self.memory, "vocoder");
-        let context = Context::new(&workspace, self.operations);
+        let context = Context::new(&workspace, self.device);
         if let Some(mel) = mel {
             let frames = mel.len() / bands;
             if frames == 0 {
@@ -374,13 +387,12 @@ impl Parity<'_> {
             }
             let mel = context.upload(&[frames, bands], &inputs::transposed(&mel, bands));
             let f0 = vocoder.f0(&context, &mel);
-            context.finish()?;
-            outputs.push(floats("f0", &[frames], f0.data().to_vec()));
+            outputs.push(floats("f0", &[frames], context.download(&f0)?));
             if let Some(source) = inputs.floats("vocoder_source", &[Some(frames * per_frame)])? {
                 let source = context.upload(&[frames * per_frame, 1], &source);
                 let wav = vocoder.decode(&context, &mel, &source);
-                context.finish()?;
-                outputs.push(floats("wav", &[wav.data().len()], wav.data().to_vec()));
+                let wav = context.download(&wav)?;
+                outputs.push(floats("wav", &[wav.len()], wav));
             }
         }
         if let Some(f0) = f0 {
@@ -396,8 +408,7 @@ impl Parity<'_> {
                 &exact::harmonics(config, &f0, &phase, &noise),
             );
             let source = vocoder.merge_source(&context, &harmonics);
-            context.finish()?;
-            outputs.push(floats("source", &[samples], source.data().to_vec()));
+            outputs.push(floats("source", &[samples], context.download(&source)?));
         }
         Ok(())
     }

@@ -3,7 +3,10 @@
 
 use crate::config::FlowConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
-use sottovoce_tensor::{Activation, Attention, Context, Conv1d, LayerNorm, Linear, Tensor, View};
+use sottovoce_tensor::{
+    Activation, Attention, Context, Conv1d, EvenPositions, LayerNorm, Linear, SinusoidOrder,
+    Tensor, View,
+};
 
 /// Of every norm, as trained.
 const EPSILON: f32 = 1e-5;
@@ -25,6 +28,8 @@ pub(super) struct Condition<'a> {
 }
 
 pub(super) struct FlowDecoder {
+    /// Of the time's encoding.
+    time_rates: Vec<f32>,
     time_in: Linear,
     time_out: Linear,
     time_mixer: Option<Linear>,
@@ -83,7 +88,11 @@ impl FlowDecoder {
                 )
             })
             .collect::<Result<_, _>>()?;
+        let half = inputs / 2;
         Ok(FlowDecoder {
+            time_rates: (0..half)
+                .map(|index| (-(WAVELENGTH_MAX.ln()) * index as f32 / (half - 1) as f32).exp())
+                .collect(),
             time_in: loader.linear(&format!("{PREFIX}.time_mlp.linear_1"), [time, inputs], true)?,
             time_out: loader.linear(&format!("{PREFIX}.time_mlp.linear_2"), [time, time], true)?,
             time_mixer: mean_flow
@@ -157,15 +166,11 @@ impl FlowDecoder {
     /// The embedding of a time, or of both ends of a step, through its Mish `[1, time]`.
     fn time(&self, ctx: &Context<'_>, from: f32, to: Option<f32>) -> Tensor {
         let embed = |time: f32| {
-            let mut encoded = ctx.tensor(&[1, self.inputs]);
-            let half = self.inputs / 2;
-            if !ctx.is_dry() {
-                let (sines, cosines) = encoded.data_mut().split_at_mut(half);
-                for (index, (sine, cosine)) in sines.iter_mut().zip(cosines).enumerate() {
-                    let rate = (-(WAVELENGTH_MAX.ln()) * index as f32 / (half - 1) as f32).exp();
-                    (*sine, *cosine) = (TIME_SCALE * time * rate).sin_cos();
-                }
-            }
+            let at = EvenPositions {
+                first: TIME_SCALE * time,
+                step: 0.0,
+            };
+            let encoded = ctx.sinusoids(1, at, &self.time_rates, SinusoidOrder::Halves);
             let inner = ctx.linear_activated(&encoded, &self.time_in, Activation::Silu);
             ctx.linear(&inner, &self.time_out)
         };

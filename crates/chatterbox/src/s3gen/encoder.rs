@@ -3,8 +3,8 @@
 use crate::config::FlowConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
-    Activation, Attention, Context, Conv1d, LayerNorm, Linear, Padding, RelativePositions, Tensor,
-    Vector, View,
+    Activation, Attention, Context, Conv1d, EvenPositions, LayerNorm, Linear, Padding,
+    RelativePositions, SinusoidOrder, Tensor, Vector,
 };
 
 /// Of the layers' norms and of those around them, as trained.
@@ -17,7 +17,8 @@ const WAVELENGTH_MAX: f32 = 10_000.0;
 
 pub(super) struct FlowEncoder {
     upsampling: usize,
-    hidden: usize,
+    /// Of the position encoding, one a pair of channels.
+    rates: Vec<f32>,
     embed: Embed,
     ahead: Conv1d,
     behind: Conv1d,
@@ -74,7 +75,10 @@ impl FlowEncoder {
         )?;
         Ok(FlowEncoder {
             upsampling: config.upsampling,
-            hidden,
+            rates: (0..hidden)
+                .step_by(2)
+                .map(|pair| (-(WAVELENGTH_MAX.ln()) * pair as f32 / hidden as f32).exp())
+                .collect(),
             embed,
             ahead,
             behind,
@@ -105,15 +109,7 @@ impl FlowEncoder {
             layer.forward(ctx, &mut x, &positions);
         }
         drop(positions);
-        let mut repeated = ctx.tensor(&[x.rows() * self.upsampling, self.hidden]);
-        let rows = repeated
-            .data_mut()
-            .chunks_exact_mut(self.upsampling * self.hidden);
-        for (copies, row) in rows.zip(x.data().chunks_exact(self.hidden)) {
-            copies
-                .chunks_exact_mut(self.hidden)
-                .for_each(|copy| copy.copy_from_slice(row));
-        }
+        let repeated = ctx.repeat_rows(&x, self.upsampling);
         drop(x);
         let up = ctx.conv1d(&repeated, &self.up);
         drop(repeated);
@@ -128,15 +124,12 @@ impl FlowEncoder {
 
     /// Encodings of relative positions `[2 · rows − 1, hidden]`, from the key furthest before its query to the one furthest after it.
     fn positions(&self, ctx: &Context<'_>, rows: usize) -> Tensor {
-        let mut table = ctx.tensor(&[2 * rows - 1, self.hidden]);
-        for pair in (0..self.hidden).step_by(2) {
-            let rate = (-(WAVELENGTH_MAX.ln()) * pair as f32 / self.hidden as f32).exp();
-            for (index, row) in table.data_mut().chunks_exact_mut(self.hidden).enumerate() {
-                let distance = (rows - 1) as f32 - index as f32;
-                (row[pair], row[pair + 1]) = (distance * rate).sin_cos();
-            }
-        }
-        table
+        let positions = EvenPositions {
+            first: (rows - 1) as f32,
+            step: -1.0,
+        };
+        let order = SinusoidOrder::Pairs;
+        ctx.sinusoids(2 * rows - 1, positions, &self.rates, order)
     }
 }
 
@@ -215,9 +208,9 @@ impl Layer {
             let value = ctx.linear(&normed, &self.value);
             drop(normed);
             let mut content_query = ctx.copy(&query);
-            add_to_rows(ctx, &mut content_query, &self.content_bias);
+            ctx.add(&mut content_query, self.content_bias.view());
             let mut position_query = query;
-            add_to_rows(ctx, &mut position_query, &self.position_bias);
+            ctx.add(&mut position_query, self.position_bias.view());
             let encodings = ctx.linear(positions, &self.position);
             let relative = RelativePositions {
                 queries: position_query.view(),
@@ -236,12 +229,5 @@ impl Layer {
         let normed = ctx.layer_norm(&*x, &self.feed_norm);
         let inner = ctx.linear_activated(&normed, &self.feed_in, Activation::Silu);
         ctx.linear_add(&inner, &self.feed_out, x);
-    }
-}
-
-/// Adds a vector to each row. In a dry run there may be no values behind it.
-fn add_to_rows(ctx: &Context<'_>, x: &mut Tensor, vector: &Vector) {
-    if !ctx.is_dry() {
-        ctx.add(x, View::new(vector.data(), 1, vector.len()));
     }
 }

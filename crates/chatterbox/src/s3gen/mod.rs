@@ -8,12 +8,12 @@ mod stream;
 pub use stream::{FlowState, FlowVoice, FlowWindow, Rendering};
 
 use crate::config::{FlowConfig, FlowSolver};
-use crate::noise::Noise;
 use crate::weights::{Loader, WeightsError};
 use decoder::{Condition, FlowDecoder};
 use encoder::FlowEncoder;
-use sottovoce_tensor::{Context, Linear, Matrix, Precision, Rounding, Tensor};
+use sottovoce_tensor::{Context, Linear, Matrix, Noise, Precision, Rounding, Tensor};
 use std::f32::consts::FRAC_PI_2;
+use std::ops::Range;
 
 /// How the flow is followed from noise to mel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +83,11 @@ impl Flow {
         &self.config
     }
 
-    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. The first frames are known as `prompt_mel` `[frames][bands]`; frame
-    /// `f` starts from noise row `noise_rows(f)`. The x-vector is normalised here.
+    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. The first frames are known as `prompt_mel` `[frames][bands]`; frames
+    /// start from the noise of `noise_rows`, one range after the other. The x-vector is normalised here.
+    ///
+    /// # Panics
+    /// If there is not a row of noise for each frame.
     #[allow(
         clippy::too_many_arguments,
         reason = "what is said, by whom, from which noise, and how"
@@ -96,15 +99,19 @@ impl Flow {
         prompt_mel: &[f32],
         speaker_vector: &[f32],
         noise: Noise,
-        noise_row: impl Fn(usize) -> u64,
+        noise_rows: &[Range<u64>],
         options: FlowOptions,
     ) -> Tensor {
         let bands = self.config.mel_bands();
         let frames = tokens.len() * self.config.upsampling;
         let mut start = ctx.tensor(&[frames, bands]);
-        for (frame, row) in start.data_mut().chunks_exact_mut(bands).enumerate() {
-            noise.normals(noise_row(frame), bands, row);
+        let mut first = 0;
+        for rows in noise_rows {
+            let end = first + (rows.end - rows.start) as usize;
+            ctx.normals(noise, rows.start, start.view_mut().rows(first..end));
+            first = end;
         }
+        assert_eq!(first, frames, "rows of noise");
         self.mel_from(ctx, tokens, prompt_mel, speaker_vector, start, options)
     }
 
@@ -138,9 +145,10 @@ impl Flow {
             ctx.linear(&encoded, &self.encoder_out)
         };
         let mut known = ctx.zeros(&[frames, bands]);
-        if !ctx.is_dry() {
-            known.data_mut()[..prompt_mel.len()].copy_from_slice(prompt_mel);
-        }
+        let known_frames = prompt_mel.len() / bands;
+        ctx.write(known.view_mut().rows(0..known_frames), |rows| {
+            rows.copy_from_slice(prompt_mel);
+        });
         let condition = Condition {
             mu: &mu,
             speaker: &speaker,

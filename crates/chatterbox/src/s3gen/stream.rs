@@ -1,8 +1,7 @@
 //! The flow chunk by chunk: a chunk's tokens with some before them and the look-ahead after them, and noise by absolute frame.
 
 use super::{Flow, FlowOptions};
-use crate::noise::Noise;
-use sottovoce_tensor::{Context, Vector};
+use sottovoce_tensor::{Context, Failure, Noise, Vector};
 use std::f32::consts::FRAC_PI_2;
 use std::sync::Arc;
 
@@ -117,9 +116,17 @@ impl Flow {
 
     /// Mel frames of the next `count` waiting tokens, after those of the last few tokens before them once more.
     ///
+    /// # Errors
+    /// If memory ran out or the device failed; the tokens wait on.
+    ///
     /// # Panics
     /// If fewer are waiting.
-    pub fn stream(&self, ctx: &Context<'_>, state: &mut FlowState, count: usize) -> Rendering {
+    pub fn stream(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut FlowState,
+        count: usize,
+    ) -> Result<Rendering, Failure> {
         assert!(
             count <= state.waiting(),
             "{count} tokens of {} that wait",
@@ -135,15 +142,14 @@ impl Flow {
         let factor = self.config.upsampling;
         let bands = self.config.mel_bands();
         let prompt_frames = prompt * factor;
-        let (cut_frames, first_frame) = (cut * factor, state.first * factor);
         // Prompt frames come first, whatever part of the prompt and of the stream is in the window.
-        let noise_row = |frame: usize| {
-            if frame < prompt_frames {
-                (frame + cut_frames) as u64
-            } else {
-                (frame + cut_frames + first_frame) as u64
-            }
-        };
+        let (cut_frames, first_frame) = (cut * factor, state.first * factor);
+        let prompt_end = (cut_frames + prompt_frames) as u64;
+        let spoken = prompt_end + first_frame as u64;
+        let noise_rows = [
+            cut_frames as u64..prompt_end,
+            spoken..spoken + (end * factor) as u64,
+        ];
         let prompt_mel = voice.prompt_mel.data();
         let known = cut_frames * bands..(cut_frames + prompt_frames) * bands;
         let prompt_mel =
@@ -154,25 +160,21 @@ impl Flow {
             prompt_mel,
             voice.speaker_vector.data(),
             state.noise,
-            noise_row,
+            &noise_rows,
             state.options,
         );
         let again = state.done.min(AGAIN_TOKENS);
-        let start = (prompt + state.done - again) * factor * bands;
-        let frames = if ctx.is_dry() {
-            Vec::new()
-        } else {
-            mel.data()[start..start + (again + count) * factor * bands].to_vec()
-        };
+        let start = (prompt + state.done - again) * factor;
+        let frames = ctx.download(mel.view().rows(start..start + (again + count) * factor))?;
         drop(mel);
         state.done += count;
         let drop_count = state.done.saturating_sub(state.window.context_tokens);
         state.tokens.drain(..drop_count);
         state.first += drop_count;
         state.done -= drop_count;
-        Rendering {
+        Ok(Rendering {
             mel: frames,
             again: again * factor,
-        }
+        })
     }
 }

@@ -1,29 +1,12 @@
 //! The decoder stack, Llama or GPT-2: the same skeleton with other norms, positions and feed-forward parts.
 
-use super::cache::Caches;
 use super::rope;
 use crate::config::{BackboneConfig, BackboneKind};
 use crate::weights::{Loader, WeightsError};
-use sottovoce_tensor::{Activation, Context, LayerNorm, Linear, Matrix, Precision, Tensor, Vector};
-
-/// Where an input row stands: which state, which of its rows, which position.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) state: usize,
-    pub(super) row: usize,
-    pub(super) position: usize,
-}
-
-impl Place {
-    /// A position of the first state's first row.
-    pub(super) fn first(position: usize) -> Place {
-        Place {
-            state: 0,
-            row: 0,
-            position,
-        }
-    }
-}
+use sottovoce_tensor::{
+    Activation, CacheLayout, CachePlaces, CachePrecision, Context, LayerNorm, Linear, Matrix,
+    Precision, Tensor, Vector,
+};
 
 #[derive(Debug)]
 pub(super) struct Backbone {
@@ -110,22 +93,30 @@ impl Backbone {
         })
     }
 
-    /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all places, whose caches must have room;
-    /// a place sees its state's positions up to its own.
+    /// Places of `rows` rows for a dry run.
+    pub(super) fn dry_places(&self, rows: usize) -> CachePlaces<'static> {
+        let layout = CacheLayout {
+            heads: self.heads,
+            size: self.head_size,
+            precision: CachePrecision::F32,
+        };
+        CachePlaces::dry(layout, rows)
+    }
+
+    /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all places; a place sees its sequence's
+    /// positions up to its own.
     pub(super) fn forward(
         &self,
         ctx: &Context<'_>,
         mut x: Tensor,
-        places: &[Place],
-        caches: &mut Caches<'_, '_>,
+        places: &mut CachePlaces<'_>,
     ) -> Tensor {
-        let positions: Vec<usize> = places.iter().map(|place| place.position).collect();
+        let positions = places.positions();
         if let Some(table) = &self.positions {
-            let positions: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
             ctx.add(&mut x, &ctx.embedding(table, &positions));
         }
         let angles = (self.frequencies.as_ref())
-            .map(|frequencies| rope::angles(ctx, frequencies, &positions));
+            .map(|frequencies| ctx.rotary_angles(&positions, frequencies));
         for (layer, block) in self.blocks.iter().enumerate() {
             let normed = block.attention_norm.forward(ctx, &x);
             let mut joined = ctx.linear(&normed, &block.query_key_value);
@@ -136,7 +127,7 @@ impl Backbone {
                 let turned = joined.view_mut().columns(0..2 * columns);
                 ctx.rotate(turned, 2 * self.heads, cosines, sines);
             }
-            let seen = self.attend(ctx, layer, &joined, places, caches);
+            let seen = self.attend(ctx, layer, &joined, places);
             drop(joined);
             ctx.linear_add(&seen, &block.output, &mut x);
             drop(seen);
@@ -160,8 +151,7 @@ impl Backbone {
         ctx: &Context<'_>,
         layer: usize,
         joined: &Tensor,
-        places: &[Place],
-        caches: &mut Caches<'_, '_>,
+        places: &mut CachePlaces<'_>,
     ) -> Tensor {
         let columns = self.heads * self.head_size;
         let joined = joined.view();
@@ -169,15 +159,9 @@ impl Backbone {
             joined.columns(columns..2 * columns),
             joined.columns(2 * columns..3 * columns),
         );
-        if !ctx.is_dry() {
-            for (index, place) in places.iter().enumerate() {
-                caches.store(ctx, layer, *place, keys.row(index), values.row(index));
-            }
-        }
+        ctx.cache_store(keys, values, layer, places);
         let scale = 1.0 / (self.head_size as f32).sqrt();
-        let (parts, layout) = caches.read(layer, places, self.heads, self.head_size);
-        let sequences: Vec<&[_]> = parts.iter().map(Vec::as_slice).collect();
-        ctx.attention_cached(joined.columns(0..columns), &sequences, layout, scale)
+        ctx.attention_cached(joined.columns(0..columns), layer, places, scale)
     }
 }
 

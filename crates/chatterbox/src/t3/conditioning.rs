@@ -46,7 +46,7 @@ impl Conditioning {
             (_, prompt) => prompt,
         };
         let emotion = self.emotion.as_ref().map(|weight| {
-            let mut x = upload_weights(ctx, &[1, weight.len()], weight);
+            let mut x = ctx.copy(weight.view());
             ctx.scale(&mut x, exaggeration);
             x
         });
@@ -104,8 +104,8 @@ impl Perceiver {
 
     fn forward(&self, ctx: &Context<'_>, prompt: &Tensor) -> Tensor {
         let columns = prompt.columns();
-        let shape = [self.queries.len() / columns, columns];
-        let queries = upload_weights(ctx, &shape, &self.queries);
+        let rows = self.queries.len() / columns;
+        let queries = ctx.copy(self.queries.view_as(rows, columns));
         let seen = self.attend(ctx, queries, Some(prompt));
         self.attend(ctx, seen, None)
     }
@@ -127,14 +127,5 @@ impl Perceiver {
         let seen = ctx.attention(&q, &k, &v, &options);
         ctx.linear_add(&seen, &self.project, &mut x);
         x
-    }
-}
-
-/// A copy of weights. In a dry run there may be no values behind them.
-fn upload_weights(ctx: &Context<'_>, dimensions: &[usize], weights: &Vector) -> Tensor {
-    if ctx.is_dry() {
-        ctx.tensor(dimensions)
-    } else {
-        ctx.upload(dimensions, weights.data())
     }
 }

@@ -17,10 +17,12 @@ pub use cache::{KeyValueStore, Prefix, T3State};
 
 use crate::config::T3Config;
 use crate::weights::{Loader, WeightsError};
-use backbone::{Backbone, Place};
+use backbone::Backbone;
 use conditioning::Conditioning;
 use sottovoce_memory::{OutOfMemory, Owner};
-use sottovoce_tensor::{CachePrecision, Context, Linear, Matrix, Precision, Tensor};
+use sottovoce_tensor::{
+    CachePlaces, CachePrecision, Context, DeviceError, Failure, Linear, Matrix, Precision, Tensor,
+};
 use std::sync::Arc;
 
 /// Why T3 could not go on.
@@ -30,6 +32,9 @@ pub enum T3Error {
     /// No memory for keys and values or for activations.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A token that the vocabulary does not have.
     #[error("{kind} token {token} is not below the vocabulary's {vocabulary}")]
     TokenOutOfRange {
@@ -58,6 +63,15 @@ pub enum T3Error {
         /// What was given.
         found: usize,
     },
+}
+
+impl From<Failure> for T3Error {
+    fn from(failure: Failure) -> T3Error {
+        match failure {
+            Failure::OutOfMemory(error) => T3Error::OutOfMemory(error),
+            Failure::Device(error) => T3Error::Device(error),
+        }
+    }
 }
 
 /// What T3 knows of a voice.
@@ -166,9 +180,7 @@ impl T3 {
         let x = self.condition(ctx, voice, exaggeration)?;
         let mut prefix = store.prefix(owner);
         prefix.grow(x.rows())?;
-        let places: Vec<Place> = (0..x.rows()).map(Place::first).collect();
-        self.backbone
-            .forward(ctx, x, &places, &mut cache::Caches::Prefix(&mut prefix));
+        self.backbone.forward(ctx, x, &mut prefix.places());
         ctx.finish()?;
         Ok(prefix)
     }
@@ -288,20 +300,15 @@ impl T3 {
 
         let first = state.position();
         state.grow(length)?;
-        let places: Vec<Place> = (0..self.rows())
-            .flat_map(|row| {
-                (0..length).map(move |index| Place {
-                    state: 0,
-                    row,
-                    position: first + index,
-                })
-            })
-            .collect();
-        let mut states = [state];
-        let x = self
-            .backbone
-            .forward(ctx, x, &places, &mut cache::Caches::States(&mut states));
-        states[0].speech_position = speech.len();
+        let mut places = CachePlaces::new(state.layout());
+        let sequence = state.add_to(&mut places);
+        for row in 0..self.rows() {
+            for index in 0..length {
+                places.add_row(sequence + row, first + index + 1);
+            }
+        }
+        let x = self.backbone.forward(ctx, x, &mut places);
+        state.speech_position = speech.len();
         let wanted = speech.len() + 1;
         let last: Vec<_> = (0..self.rows())
             .map(|row| {
@@ -330,7 +337,6 @@ impl T3 {
             self.check_length(state.position() + 1, 0, state.speech_position + 2)?;
         }
         let mut positions = Vec::with_capacity(states.len());
-        let mut places = Vec::with_capacity(states.len() * self.rows());
         for index in 0..states.len() {
             if let Err(error) = states[index].grow(1) {
                 (states[..index].iter_mut()).for_each(|state| state.shrink(1));
@@ -339,16 +345,20 @@ impl T3 {
             let state = &mut states[index];
             state.speech_position += 1;
             positions.push(state.speech_position as u32);
+        }
+        let mut places = match states.first() {
+            Some(state) => CachePlaces::new(state.layout()),
+            None => self.backbone.dry_places(0),
+        };
+        for state in states.iter_mut() {
+            let length = state.position();
+            let sequence = state.add_to(&mut places);
             for row in 0..self.rows() {
-                places.push(Place {
-                    state: index,
-                    row,
-                    position: state.position() - 1,
-                });
+                places.add_row(sequence + row, length);
             }
         }
         let x = self.embed_speech(ctx, tokens, &positions);
-        let logits = self.decode(ctx, x, &places, &mut cache::Caches::States(states));
+        let logits = self.decode(ctx, x, &mut places);
         if let Err(error) = ctx.finish() {
             states.iter_mut().for_each(|state| state.shrink(1));
             return Err(error.into());
@@ -357,32 +367,21 @@ impl T3 {
     }
 
     /// Repeats each state's input for its rows, runs the backbone and the head.
-    fn decode(
-        &self,
-        ctx: &Context<'_>,
-        x: Tensor,
-        places: &[Place],
-        caches: &mut cache::Caches<'_, '_>,
-    ) -> Tensor {
+    fn decode(&self, ctx: &Context<'_>, x: Tensor, places: &mut CachePlaces<'_>) -> Tensor {
         let x = match self.rows() {
             1 => x,
-            rows => {
-                let parts: Vec<_> = (0..x.rows() * rows)
-                    .map(|index| x.view().rows(index / rows..index / rows + 1))
-                    .collect();
-                ctx.concat_rows(&parts)
-            }
+            rows => ctx.repeat_rows(&x, rows),
         };
-        let x = self.backbone.forward(ctx, x, places, caches);
+        let x = self.backbone.forward(ctx, x, places);
         ctx.linear(&x, &self.speech_head)
     }
 
     /// Runs a step's operations in a measuring context, so that its workspace can be planned.
     pub fn measure_step(&self, ctx: &Context<'_>, states: usize) {
         let tokens = vec![0; states];
-        let places: Vec<Place> = (0..states * self.rows()).map(|_| Place::first(0)).collect();
+        let mut places = self.backbone.dry_places(states * self.rows());
         let x = self.embed_speech(ctx, &tokens, &tokens);
-        self.decode(ctx, x, &places, &mut cache::Caches::None);
+        self.decode(ctx, x, &mut places);
     }
 
     fn check_length(&self, length: usize, text: usize, speech: usize) -> Result<(), T3Error> {

@@ -1,7 +1,6 @@
 //! Rotary positions with Llama 3's stretching of long wavelengths (arXiv:2104.09864; scaling as in Llama 3.1).
 
 use crate::config::RopeConfig;
-use sottovoce_tensor::{Context, Tensor};
 use std::f32::consts::PI;
 
 /// Angle a position for each pair of channels of a head.
@@ -26,23 +25,6 @@ pub(super) fn frequencies(config: &RopeConfig, head_size: usize) -> Vec<f32> {
             }
         })
         .collect()
-}
-
-/// Cosines and sines `[positions, head size / 2]`.
-pub(super) fn angles(ctx: &Context<'_>, frequencies: &[f32], positions: &[usize]) -> [Tensor; 2] {
-    let shape = [positions.len(), frequencies.len()];
-    [f32::cos as fn(f32) -> f32, f32::sin].map(|function| {
-        let mut out = ctx.tensor(&shape);
-        if !ctx.is_dry() {
-            let rows = out.data_mut().chunks_exact_mut(frequencies.len());
-            for (row, &position) in rows.zip(positions) {
-                for (value, &frequency) in row.iter_mut().zip(frequencies) {
-                    *value = function(position as f32 * frequency);
-                }
-            }
-        }
-        out
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 pub mod exact;
 mod source;
-mod spectrum;
 mod stream;
 
 pub use source::SourceState;
@@ -14,10 +13,9 @@ pub use stream::VocoderState;
 use crate::config::VocoderConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
-    Activation, Context, Conv1d, ConvTranspose1d, Convolving, Linear, Padding, Store, Tensor,
+    Activation, Context, Conv1d, ConvTranspose1d, Convolving, Linear, Padding, Stft, Store, Tensor,
     Vector, View,
 };
-use spectrum::Spectrum;
 
 /// The slope of PyTorch's leaky rectifier where none is given.
 const DEFAULT_SLOPE: f32 = 0.01;
@@ -34,7 +32,7 @@ pub struct Vocoder {
     first: Conv1d,
     stages: Vec<Stage>,
     last: Conv1d,
-    spectrum: Spectrum,
+    transform: Stft,
 }
 
 /// One upsampling and what follows it.
@@ -209,7 +207,7 @@ impl Vocoder {
             first,
             stages,
             last,
-            spectrum: Spectrum::new(config.fft, config.hop),
+            transform: Stft::new(config.fft, config.hop),
         })
     }
 
@@ -239,7 +237,7 @@ impl Vocoder {
         mel: impl Into<View<'v>>,
         source: &Tensor,
     ) -> Tensor {
-        let source_spectrum = self.spectrum.forward(ctx, source);
+        let source_spectrum = ctx.spectrum(source, &self.transform);
         let mut x = ctx.conv1d(mel, &self.first);
         for (index, stage) in self.stages.iter().enumerate() {
             ctx.activate(&mut x, Activation::LeakyRelu(self.config.leaky_slope));
@@ -272,7 +270,7 @@ impl Vocoder {
         ctx.activate(&mut x, Activation::LeakyRelu(DEFAULT_SLOPE));
         let spectrum = ctx.conv1d(&x, &self.last);
         drop(x);
-        self.spectrum
-            .inverse(ctx, &spectrum, MAGNITUDE_MAX, self.config.sample_max)
+        let sample_max = self.config.sample_max;
+        ctx.overlap_add(&spectrum, &self.transform, MAGNITUDE_MAX, sample_max)
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{SourceState, Vocoder};
 use crate::s3gen::Rendering;
-use sottovoce_tensor::{Context, Tensor, View};
+use sottovoce_tensor::{Context, Failure, Tensor};
 
 /// Frames after a frame that wait until they are there. A trained voice sees no further than 6; the most that any weights can see is 16,
 /// and waiting for them would bring the first sound later by a sixth of a second.
@@ -60,13 +60,16 @@ impl VocoderState {
 impl Vocoder {
     /// Takes mel frames and gives the samples that can be known now; with `last`, all of them. Frames that come again and still wait pass
     /// from their old rendering to the new one by and by.
+    ///
+    /// # Errors
+    /// If memory ran out or the device failed.
     pub fn stream(
         &self,
         ctx: &Context<'_>,
         state: &mut VocoderState,
         rendering: &Rendering,
         last: bool,
-    ) -> Vec<f32> {
+    ) -> Result<Vec<f32>, Failure> {
         let waiting = state.mel.len() / state.bands - state.emitted;
         rendering.join(&mut state.mel, waiting, state.bands);
         let frames = state.mel.len() / state.bands;
@@ -76,15 +79,25 @@ impl Vocoder {
             frames.saturating_sub(state.ahead)
         };
         if known <= state.emitted {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let per_frame = self.config().samples_per_frame();
-        let samples = self.decode_window(ctx, state, frames, known);
-        if ctx.is_dry() {
-            return Vec::new();
+        let (samples, source, f0) = {
+            let joined = self.decode_window(ctx, state, frames, known);
+            let count = (known - state.emitted) * per_frame;
+            let split = |values: &[f32]| {
+                let (samples, rest) = values.split_at(count);
+                let (source, f0) = rest.split_at(count);
+                (samples.to_vec(), source.to_vec(), f0.to_vec())
+            };
+            ctx.read(&joined, split)?
+        };
+        if samples.is_empty() {
+            // The run only measures.
+            return Ok(samples);
         }
-        let out = samples.data()[state.emitted * per_frame..known * per_frame].to_vec();
-        drop(samples);
+        state.source.advance(self.config(), &f0);
+        state.source_samples.extend_from_slice(&source);
         state.emitted = known;
         let keep_from = known.saturating_sub(REACH_FRAMES);
         state.mel.drain(..keep_from * state.bands);
@@ -93,14 +106,15 @@ impl Vocoder {
         state.mel.shrink_to_fit();
         state.source_samples.shrink_to_fit();
         state.emitted -= keep_from;
-        out
+        Ok(samples)
     }
 
-    /// Decodes everything that `state` holds; the source of frames up to `known` is final and kept.
+    /// Decodes everything that `state` holds. What is final and new of the frames up to `known` in one tensor, so that it is read at once:
+    /// samples, source samples, fundamental frequencies.
     fn decode_window(
         &self,
         ctx: &Context<'_>,
-        state: &mut VocoderState,
+        state: &VocoderState,
         frames: usize,
         known: usize,
     ) -> Tensor {
@@ -112,24 +126,23 @@ impl Vocoder {
         let sines = state
             .source
             .harmonics(ctx, config, f0.view().rows(state.emitted..frames));
-        if !ctx.is_dry() {
-            state
-                .source
-                .advance(config, &f0.data()[state.emitted..known]);
-        }
-        drop(f0);
         let merged = self.merge_source(ctx, &sines);
         drop(sines);
+        let kept = state.emitted * per_frame;
         let mut source = ctx.tensor(&[frames * per_frame, 1]);
-        if !ctx.is_dry() {
-            let (before, after) = source.data_mut().split_at_mut(state.emitted * per_frame);
-            before.copy_from_slice(&state.source_samples);
-            after.copy_from_slice(merged.data());
-            state
-                .source_samples
-                .extend_from_slice(&merged.data()[..(known - state.emitted) * per_frame]);
-        }
+        ctx.write(source.view_mut().rows(0..kept), |rows| {
+            rows.copy_from_slice(&state.source_samples);
+        });
+        let rest = source.view_mut().rows(kept..frames * per_frame);
+        ctx.copy_into(&merged, rest);
         drop(merged);
-        self.decode(ctx, View::from(&mel), &source)
+        let samples = self.decode(ctx, &mel, &source);
+        drop(mel);
+        let new = kept..known * per_frame;
+        ctx.concat_rows(&[
+            samples.view().rows(new.clone()),
+            source.view().rows(new),
+            f0.view().rows(state.emitted..known),
+        ])
     }
 }

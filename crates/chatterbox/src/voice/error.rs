@@ -5,6 +5,7 @@ use sottovoce_formats::audio::AudioError;
 use sottovoce_formats::safetensors::SafetensorsError;
 use sottovoce_formats::torch_archive::TorchArchiveError;
 use sottovoce_memory::OutOfMemory;
+use sottovoce_tensor::{DeviceError, Failure};
 
 /// Why a voice cannot be prepared, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,9 @@ pub enum VoiceError {
     /// No memory to prepare in.
     #[error("no memory to prepare the voice: {0}")]
     Memory(#[from] OutOfMemory),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Not a safetensors file.
     #[error("the voice file: {0}")]
     Safetensors(#[from] SafetensorsError),
@@ -62,4 +66,13 @@ pub enum VoiceError {
     /// The file could not be written.
     #[error("the voice file: {0}")]
     Write(#[from] std::io::Error),
+}
+
+impl From<Failure> for VoiceError {
+    fn from(failure: Failure) -> VoiceError {
+        match failure {
+            Failure::OutOfMemory(error) => VoiceError::Memory(error),
+            Failure::Device(error) => VoiceError::Device(error),
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::weights::{Component, Loader, Source, WeightsError, load, measure};
 use sottovoce_formats::audio::Recording;
 use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
-use sottovoce_tensor::{Context, Operations, Precision, Workspace};
+use sottovoce_tensor::{Context, Device, Precision, Workspace};
 
 /// Full precision: a token flips on small differences.
 const PRECISION: Precision = Precision::F32;
@@ -55,14 +55,14 @@ impl<'a> Preparer<'a> {
     /// If a weight cannot be used or memory runs out.
     pub fn speaker_embedding(
         &self,
-        operations: &dyn Operations,
+        device: &dyn Device,
         samples: &[f32],
     ) -> Result<Vec<f32>, VoiceError> {
         let config = &self.config().voice.encoder;
         let network = self.load(Component::VoiceEncoder, |loader| {
             VoiceEncoder::load(loader, config)
         })?;
-        self.within(operations, |context| Ok(network.embed(context, samples)))
+        self.within(device, |context| Ok(network.embed(context, samples)?))
     }
 
     /// Speech tokens of clips at 16 kHz.
@@ -71,14 +71,14 @@ impl<'a> Preparer<'a> {
     /// As [`Preparer::speaker_embedding`].
     pub fn speech_tokens(
         &self,
-        operations: &dyn Operations,
+        device: &dyn Device,
         clips: &[TokenizerClip<'_>],
     ) -> Result<Vec<Vec<u32>>, VoiceError> {
         let config = &self.config().voice.tokenizer;
         let network = self.load(Component::SpeechTokenizer, |loader| {
             SpeechTokenizer::load(loader, config)
         })?;
-        self.within(operations, |context| {
+        self.within(device, |context| {
             network.tokens(context, clips, |index| {
                 self.load(Component::SpeechTokenizer, |loader| {
                     TokenizerBlock::load(loader, config, index)
@@ -91,16 +91,12 @@ impl<'a> Preparer<'a> {
     ///
     /// # Errors
     /// As [`Preparer::speaker_embedding`].
-    pub fn x_vector(
-        &self,
-        operations: &dyn Operations,
-        samples: &[f32],
-    ) -> Result<Vec<f32>, VoiceError> {
+    pub fn x_vector(&self, device: &dyn Device, samples: &[f32]) -> Result<Vec<f32>, VoiceError> {
         let config = &self.config().voice.speaker_vector;
         let network = self.load(Component::SpeakerVector, |loader| {
             SpeakerVector::load(loader, config)
         })?;
-        self.within(operations, |context| Ok(network.embed(context, samples)))
+        self.within(device, |context| Ok(network.embed(context, samples)?))
     }
 
     /// A voice from a recording.
@@ -109,7 +105,7 @@ impl<'a> Preparer<'a> {
     /// [`VoiceError`] says what is wrong with the recording, or that memory ran out.
     pub fn prepare(
         &self,
-        operations: &dyn Operations,
+        device: &dyn Device,
         recording: &Recording,
     ) -> Result<PreparedVoice, VoiceError> {
         let config = self.config();
@@ -130,18 +126,18 @@ impl<'a> Preparer<'a> {
         let soft = resample(flow_part, decoder_rate, NETWORK_RATE, Filter::Hann6);
         let t3_part = first_seconds(&sharp, NETWORK_RATE, prompt.t3_seconds_max);
         let mut tokens = self.speech_tokens(
-            operations,
+            device,
             &[
                 (t3_part, Some(config.t3.prompt_token_count_max)),
                 (&soft, None),
             ],
         )?;
         let voice = PreparedVoice {
-            speaker_embedding: self.speaker_embedding(operations, &sharp)?,
+            speaker_embedding: self.speaker_embedding(device, &sharp)?,
             flow_prompt_tokens: tokens.pop().unwrap_or_default(),
             t3_prompt_tokens: tokens.pop().unwrap_or_default(),
             prompt_mel: front_end::prompt_mel(flow_part, &config.flow.prompt_mel),
-            x_vector: self.x_vector(operations, &soft)?,
+            x_vector: self.x_vector(device, &soft)?,
         };
         voice.check(config)
     }
@@ -161,11 +157,11 @@ impl<'a> Preparer<'a> {
 
     fn within<R>(
         &self,
-        operations: &dyn Operations,
+        device: &dyn Device,
         run: impl FnOnce(&Context<'_>) -> Result<R, VoiceError>,
     ) -> Result<R, VoiceError> {
         let workspace = Workspace::pooled(self.memory, "voice");
-        let context = Context::new(&workspace, operations);
+        let context = Context::new(&workspace, device);
         let result = run(&context)?;
         context.finish()?;
         Ok(result)

@@ -5,7 +5,7 @@ use super::front_end::kaldi_banks;
 use crate::config::SpeakerVectorConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
-    Activation, Context, Conv1d, Conv2d, Linear, Padding, Tensor, Vector, View,
+    Activation, Context, Conv1d, Conv2d, Failure, Linear, Padding, Tensor, Vector, View,
 };
 
 /// How often the head halves the bands.
@@ -69,14 +69,10 @@ impl NormRectified {
     }
 
     fn apply(&self, context: &Context<'_>, x: &mut Tensor) {
-        context.multiply(&mut *x, row(&self.scale));
-        context.add(&mut *x, row(&self.shift));
+        context.multiply(&mut *x, self.scale.view());
+        context.add(&mut *x, self.shift.view());
         context.activate(x, Activation::Relu);
     }
-}
-
-fn row(vector: &Vector) -> View<'_> {
-    View::new(vector.data(), 1, vector.len())
 }
 
 impl ResidualBlock {
@@ -225,7 +221,10 @@ impl SpeakerVector {
     }
 
     /// The x-vector `[embedding]` of samples at 16 kHz.
-    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If memory ran out or the device failed.
+    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
         let bands = self.config.bands;
         let banks = kaldi_banks(samples, bands);
         let time = banks.len() / bands;
@@ -254,12 +253,11 @@ impl SpeakerVector {
             x = context.linear(&x, &block.transit);
         }
         self.norm.apply(context, &mut x);
-        let statistics = statistics(x.view());
-        let pooled = context.upload(&[1, statistics.len()], &statistics);
+        let pooled = context.moments(&x);
         let mut embedding = context.linear(&pooled, &self.dense);
-        context.multiply(&mut embedding, row(&self.dense_scale));
-        context.add(&mut embedding, row(&self.dense_shift));
-        embedding.data().to_vec()
+        context.multiply(&mut embedding, self.dense_scale.view());
+        context.add(&mut embedding, self.dense_shift.view());
+        context.download(&embedding)
     }
 }
 
@@ -300,9 +298,8 @@ impl DenseLayer {
         self.bottleneck_norm.apply(context, &mut x);
         let mut out = context.conv1d(&x, &self.local);
         // One mask for each segment: the clip's mean and the segment's own.
-        let pooled = segment_context(x.view(), segment);
-        let segments = x.rows().div_ceil(segment);
-        let pooled = context.upload(&[segments, x.columns()], &pooled);
+        let pooled = context.segment_means(&x, segment);
+        let segments = pooled.rows();
         let inner = context.linear_activated(&pooled, &self.context_in, Activation::Relu);
         let masks = context.linear_activated(&inner, &self.context_out, Activation::Sigmoid);
         for index in 0..segments {
@@ -314,56 +311,4 @@ impl DenseLayer {
         }
         out
     }
-}
-
-/// Mean of rows by column.
-fn mean(x: View<'_>) -> Vec<f64> {
-    let mut sums = vec![0.0; x.column_count()];
-    // Memory has run out and the result will not be read.
-    if x.data().is_empty() {
-        return sums;
-    }
-    for index in 0..x.row_count() {
-        for (sum, &value) in sums.iter_mut().zip(x.row(index)) {
-            *sum += f64::from(value);
-        }
-    }
-    sums.iter().map(|sum| sum / x.row_count() as f64).collect()
-}
-
-/// The mean over all rows plus the mean over each segment, `[segments × columns]`; the last segment counts only its own rows.
-fn segment_context(x: View<'_>, segment: usize) -> Vec<f32> {
-    let whole = mean(x);
-    (0..x.row_count().div_ceil(segment))
-        .flat_map(|index| {
-            let own = mean(x.rows(index * segment..((index + 1) * segment).min(x.row_count())));
-            whole
-                .iter()
-                .zip(own)
-                .map(|(whole, own)| (whole + own) as f32)
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// Mean and unbiased deviation over time, `[2 × columns]`.
-fn statistics(x: View<'_>) -> Vec<f32> {
-    let means = mean(x);
-    let mut squares = vec![0.0; means.len()];
-    let rows = if x.data().is_empty() {
-        0
-    } else {
-        x.row_count()
-    };
-    for index in 0..rows {
-        for ((square, mean), &value) in squares.iter_mut().zip(&means).zip(x.row(index)) {
-            *square += (f64::from(value) - mean).powi(2);
-        }
-    }
-    let others = x.row_count().saturating_sub(1).max(1) as f64;
-    means
-        .iter()
-        .map(|&mean| mean as f32)
-        .chain(squares.iter().map(|square| (square / others).sqrt() as f32))
-        .collect()
 }

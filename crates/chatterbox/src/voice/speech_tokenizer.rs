@@ -4,7 +4,7 @@ use super::front_end::token_mel;
 use crate::config::SpeechTokenizerConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
-    Activation, Attention, Context, Conv1d, LayerNorm, Linear, Matrix, Padding, Tensor,
+    Activation, Attention, Context, Conv1d, Failure, LayerNorm, Linear, Matrix, Padding, Tensor,
 };
 use std::ops::Range;
 
@@ -106,8 +106,8 @@ impl SpeechTokenizer {
     /// Tokens of each clip. `block` gives the transformer block of an index; each is asked for once and dropped before the next.
     ///
     /// # Errors
-    /// What `block` returns.
-    pub fn tokens<E>(
+    /// What `block` returns; or if memory ran out or the device failed.
+    pub fn tokens<E: From<Failure>>(
         &self,
         context: &Context<'_>,
         clips: &[TokenizerClip<'_>],
@@ -142,9 +142,11 @@ impl SpeechTokenizer {
                 self.block(context, &block, state);
             }
         }
-        let mut pieces = states
+        let pieces = states
             .into_iter()
-            .map(|state| self.finish(context, &state.x));
+            .map(|state| self.finish(context, &state.x))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        let mut pieces = pieces.into_iter();
         let joined = (windows.iter())
             .map(|windows| self.join(pieces.by_ref().take(windows.len())))
             .collect();
@@ -193,17 +195,16 @@ impl SpeechTokenizer {
         for convolution in &self.convolutions {
             x = context.conv1d_activated(&x, convolution, Activation::GeluErf);
         }
-        let (cosines, sines) = self.rotary(context, x.rows());
+        let [cosines, sines] = self.rotary(context, x.rows());
         State { x, cosines, sines }
     }
 
-    fn finish(&self, context: &Context<'_>, x: &Tensor) -> Vec<u32> {
+    fn finish(&self, context: &Context<'_>, x: &Tensor) -> Result<Vec<u32>, Failure> {
         let digits = context.linear(x, &self.digits);
-        digits
-            .data()
-            .chunks_exact(self.config.code_digits)
-            .map(token)
-            .collect()
+        context.read(&digits, |digits| {
+            let codes = digits.chunks_exact(self.config.code_digits);
+            codes.map(token).collect()
+        })
     }
 
     fn block(&self, context: &Context<'_>, block: &TokenizerBlock, state: &mut State) {
@@ -259,20 +260,13 @@ impl SpeechTokenizer {
     }
 
     /// Cosines and sines `[rows, head size / 2]`.
-    fn rotary(&self, context: &Context<'_>, rows: usize) -> (Tensor, Tensor) {
+    fn rotary(&self, context: &Context<'_>, rows: usize) -> [Tensor; 2] {
         let size = self.config.hidden / self.config.heads;
-        let angles: Vec<f32> = (0..rows)
-            .flat_map(|row| {
-                (0..size / 2).map(move |pair| {
-                    row as f32 * (1.0 / ROTARY_BASE.powf(2.0 * pair as f32 / size as f32))
-                })
-            })
+        let positions: Vec<u32> = (0..rows as u32).collect();
+        let frequencies: Vec<f32> = (0..size / 2)
+            .map(|pair| 1.0 / ROTARY_BASE.powf(2.0 * pair as f32 / size as f32))
             .collect();
-        let table = |function: fn(f32) -> f32| {
-            let values: Vec<f32> = angles.iter().copied().map(function).collect();
-            context.upload(&[rows, size / 2], &values)
-        };
-        (table(f32::cos), table(f32::sin))
+        context.rotary_angles(&positions, &frequencies)
     }
 }
 

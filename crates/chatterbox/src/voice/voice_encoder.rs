@@ -3,7 +3,7 @@
 use super::front_end::{power_mel, trim};
 use crate::config::VoiceEncoderConfig;
 use crate::weights::{Loader, WeightsError};
-use sottovoce_tensor::{Activation, Context, Linear, Lstm};
+use sottovoce_tensor::{Activation, Context, Failure, Linear, Lstm};
 
 /// Windows that go through the LSTM at once; bounds its activations however long the clip.
 const BATCH: usize = 32;
@@ -30,7 +30,10 @@ impl VoiceEncoder {
     }
 
     /// The speaker embedding `[embedding]` of samples at the encoder's rate, quiet ends cut off first.
-    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If memory ran out or the device failed.
+    pub fn embed(&self, context: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
         let config = &self.config;
         let bands = config.mel.bands;
         let mut mel = power_mel(trim(samples, config.trim_decibels), &config.mel);
@@ -57,15 +60,17 @@ impl VoiceEncoder {
                 .collect();
             let last = context.concat_rows(&last);
             let embeddings = context.linear_activated(&last, &self.projection, Activation::Relu);
-            for embedding in embeddings.data().chunks_exact(config.embedding) {
-                let length = length(embedding.iter().map(|&value| f64::from(value)));
-                for (sum, &value) in sum.iter_mut().zip(embedding) {
-                    *sum += f64::from(value) / length;
+            context.read(&embeddings, |embeddings| {
+                for embedding in embeddings.chunks_exact(config.embedding) {
+                    let length = length(embedding.iter().map(|&value| f64::from(value)));
+                    for (sum, &value) in sum.iter_mut().zip(embedding) {
+                        *sum += f64::from(value) / length;
+                    }
                 }
-            }
+            })?;
         }
         let length = length(sum.iter().copied());
-        sum.iter().map(|value| (value / length) as f32).collect()
+        Ok(sum.iter().map(|value| (value / length) as f32).collect())
     }
 
     /// Where windows start. A last one counts if it is covered well enough; there is always one.

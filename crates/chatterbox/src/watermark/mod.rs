@@ -10,7 +10,7 @@ pub use stream::MarkState;
 
 use crate::weights::{Conv1dSizes, Loader, Source, WeightsError};
 use realfft::num_complex::Complex32;
-use sottovoce_tensor::{Activation, Context, Conv1d, Tensor};
+use sottovoce_tensor::{Activation, Context, Conv1d, Failure, Tensor};
 use spectrum::Spectrum;
 
 /// Slope below zero of every activation.
@@ -143,36 +143,44 @@ impl Marker {
     }
 
     /// The marked samples; the last, incomplete hop is cut off. Empty in a dry run.
-    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If memory ran out or the device failed.
+    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
         let mut loudest = f32::NEG_INFINITY;
         self.embed_after(ctx, samples, &mut loudest)
     }
 
     /// As [`Marker::embed`]; `loudest` is the loudest frame so far, these samples' included afterwards.
-    fn embed_after(&self, ctx: &Context<'_>, samples: &[f32], loudest: &mut f32) -> Vec<f32> {
+    fn embed_after(
+        &self,
+        ctx: &Context<'_>,
+        samples: &[f32],
+        loudest: &mut f32,
+    ) -> Result<Vec<f32>, Failure> {
         if samples.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let (config, spectrum) = (&self.config, &self.spectrum);
         let frames = spectrum.frames(samples.len());
         let (levels, audible) = levels(ctx, config, spectrum, samples, loudest);
         let residual = self.encoder.forward(ctx, &levels);
         drop(levels);
-        if ctx.is_dry() {
-            return Vec::new();
-        }
         // A residual on the decibels is a factor on the bins; their phases stay.
         let (lowest, range) = config.range();
-        spectrum.signal(samples, frames, |frame, bins| {
-            for (bin, value) in bins.iter_mut().enumerate() {
-                let mut level = decibels(*value, config.magnitude_min);
-                if bin < residual.columns() && audible[frame] {
-                    let added = residual.data()[frame * residual.columns() + bin];
-                    level = ((level - lowest) / range + added) * range + lowest;
+        let columns = residual.columns();
+        ctx.read(&residual, |residual| {
+            spectrum.signal(samples, frames, |frame, bins| {
+                for (bin, value) in bins.iter_mut().enumerate() {
+                    let mut level = decibels(*value, config.magnitude_min);
+                    if bin < columns && audible[frame] {
+                        let added = residual[frame * columns + bin];
+                        level = ((level - lowest) / range + added) * range + lowest;
+                    }
+                    let magnitude = 10.0f32.powf((level / 20.0).min(10.0));
+                    *value = Complex32::from_polar(magnitude, value.arg());
                 }
-                let magnitude = 10.0f32.powf((level / 20.0).min(10.0));
-                *value = Complex32::from_polar(magnitude, value.arg());
-            }
+            })
         })
     }
 }
@@ -216,39 +224,49 @@ impl Perth {
     }
 
     /// The marked samples; the last, incomplete hop is cut off. Empty in a dry run.
-    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If memory ran out or the device failed.
+    pub fn embed(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<Vec<f32>, Failure> {
         self.marker.embed(ctx, samples)
     }
 
     /// How sure it is that samples carry the mark, from 0 to 1. 0 for an empty clip and in a dry run.
-    pub fn detect(&self, ctx: &Context<'_>, samples: &[f32]) -> f32 {
-        self.confidence(ctx, samples).clamp(0.0, 1.0)
+    ///
+    /// # Errors
+    /// If memory ran out or the device failed.
+    pub fn detect(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<f32, Failure> {
+        Ok(self.confidence(ctx, samples)?.clamp(0.0, 1.0))
     }
 
     /// As [`Perth::detect`], as the network puts it.
-    pub fn confidence(&self, ctx: &Context<'_>, samples: &[f32]) -> f32 {
+    ///
+    /// # Errors
+    /// As [`Perth::detect`].
+    pub fn confidence(&self, ctx: &Context<'_>, samples: &[f32]) -> Result<f32, Failure> {
         if samples.is_empty() {
-            return 0.0;
+            return Ok(0.0);
         }
         let (config, spectrum) = (&self.marker.config, &self.marker.spectrum);
         let mut loudest = f32::NEG_INFINITY;
         let (levels, audible) = levels(ctx, config, spectrum, samples, &mut loudest);
-        let frames = levels.rows();
+        let (frames, columns) = (levels.rows(), levels.columns());
+        let levels = ctx.download(&levels)?;
         let mut verdicts = [(0.0f32, 0.0f32); 3];
         for ((decoder, speed), verdict) in self.decoders.iter().zip(SPEEDS).zip(&mut verdicts) {
             let length = ((frames as f64 * speed) as usize).max(1);
-            let stretched = stretch(ctx, &levels, length);
+            let mut stretched = ctx.tensor(&[length, columns]);
+            ctx.write(&mut stretched, |rows| stretch(&levels, columns, rows));
             let out = decoder.forward(ctx, &stretched);
-            if ctx.is_dry() {
-                continue;
-            }
-            let heard: Vec<&[f32]> = (out.data().chunks_exact(2).enumerate())
-                .filter(|&(place, _)| audible[place * frames / length])
-                .map(|(_, pair)| pair)
-                .collect();
-            let mean =
-                |part: usize| heard.iter().map(|pair| pair[part]).sum::<f32>() / heard.len() as f32;
-            *verdict = (mean(0), mean(1));
+            *verdict = ctx.read(&out, |out| {
+                let heard: Vec<&[f32]> = (out.chunks_exact(2).enumerate())
+                    .filter(|&(place, _)| audible[place * frames / length])
+                    .map(|(_, pair)| pair)
+                    .collect();
+                let sum = |part: usize| heard.iter().map(|pair| pair[part]).sum::<f32>();
+                let count = heard.len() as f32;
+                (sum(0) / count, sum(1) / count)
+            })?;
         }
         let most = verdicts
             .iter()
@@ -256,11 +274,11 @@ impl Perth {
             .fold(f32::NEG_INFINITY, f32::max);
         let weights = verdicts.map(|verdict| (verdict.0 - most).exp());
         let sum: f32 = weights.iter().sum();
-        weights
+        Ok(weights
             .iter()
             .zip(&verdicts)
             .map(|(weight, verdict)| weight / sum * verdict.1)
-            .sum()
+            .sum())
     }
 }
 
@@ -276,20 +294,18 @@ fn levels(
     let marked = config.marked_bins();
     let frames = spectrum.frames(samples.len());
     let mut levels = ctx.tensor(&[frames, marked]);
-    if ctx.is_dry() {
-        return (levels, Vec::new());
-    }
     let (lowest, range) = config.range();
     let mut loudness = vec![0.0f32; frames];
-    let data = levels.data_mut();
-    spectrum.each_frame(samples, |frame, bins| {
-        for (bin, &value) in bins.iter().enumerate() {
-            let level = (decibels(value, config.magnitude_min) - lowest) / range;
-            loudness[frame] += level;
-            if bin < marked {
-                data[frame * marked + bin] = level;
+    ctx.write(&mut levels, |levels| {
+        spectrum.each_frame(samples, |frame, bins| {
+            for (bin, &value) in bins.iter().enumerate() {
+                let level = (decibels(value, config.magnitude_min) - lowest) / range;
+                loudness[frame] += level;
+                if bin < marked {
+                    levels[frame * marked + bin] = level;
+                }
             }
-        }
+        });
     });
     *loudest = loudness.iter().copied().fold(*loudest, f32::max);
     let threshold = *loudest * AUDIBLE_PART;
@@ -303,27 +319,22 @@ fn decibels(value: Complex32, least: f32) -> f32 {
     20.0 * value.norm().max(least).log10()
 }
 
-/// Rows interpolated to `length`, first and last kept.
-fn stretch(ctx: &Context<'_>, x: &Tensor, length: usize) -> Tensor {
-    let (rows, columns) = (x.rows(), x.columns());
-    let mut out = ctx.tensor(&[length, columns]);
-    if ctx.is_dry() {
-        return out;
-    }
+/// Rows interpolated to as many as `out` has, first and last kept.
+fn stretch(x: &[f32], columns: usize, out: &mut [f32]) {
+    let (rows, length) = (x.len() / columns, out.len() / columns);
     let step = if length > 1 {
         (rows - 1) as f32 / (length - 1) as f32
     } else {
         0.0
     };
-    for (index, row) in out.data_mut().chunks_exact_mut(columns).enumerate() {
+    for (index, row) in out.chunks_exact_mut(columns).enumerate() {
         let place = index as f32 * step;
         let before = (place as usize).min(rows - 1);
         let after = (before + 1).min(rows - 1);
         let weight = place - before as f32;
-        let (before, after) = (&x.data()[before * columns..], &x.data()[after * columns..]);
+        let (before, after) = (&x[before * columns..], &x[after * columns..]);
         for ((value, &before), &after) in row.iter_mut().zip(before).zip(after) {
             *value = (1.0 - weight) * before + weight * after;
         }
     }
-    out
 }

@@ -2,7 +2,7 @@
 
 use super::Marker;
 use sottovoce_formats::resample::{Filter, resample};
-use sottovoce_tensor::Context;
+use sottovoce_tensor::{Context, Failure};
 
 /// Hops to either side of a hop that its mark depends on: 15 of the convolutions, 3.2 of a frame for each of the transforms, and the filters.
 const REACH_HOPS: usize = 24;
@@ -41,7 +41,15 @@ impl MarkState {
 
 impl Marker {
     /// Samples at `sample_rate` with the mark, as many. Only what it adds is brought to that rate and back.
-    pub fn mark(&self, ctx: &Context<'_>, samples: &[f32], sample_rate: u32) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// If memory ran out or the device failed.
+    pub fn mark(
+        &self,
+        ctx: &Context<'_>,
+        samples: &[f32],
+        sample_rate: u32,
+    ) -> Result<Vec<f32>, Failure> {
         let mut loudest = f32::NEG_INFINITY;
         self.mark_after(ctx, samples, sample_rate, &mut loudest)
     }
@@ -52,21 +60,24 @@ impl Marker {
         samples: &[f32],
         sample_rate: u32,
         loudest: &mut f32,
-    ) -> Vec<f32> {
+    ) -> Result<Vec<f32>, Failure> {
         let mut there = resample(samples, sample_rate, self.config.sample_rate, FILTER);
         // A last hop that is not whole would be cut off.
         there.resize(there.len().next_multiple_of(self.config.hop), 0.0);
-        let marked = self.embed_after(ctx, &there, loudest);
+        let marked = self.embed_after(ctx, &there, loudest)?;
         for (added, marked) in there.iter_mut().zip(&marked) {
             *added = marked - *added;
         }
         let added = resample(&there, self.config.sample_rate, sample_rate, FILTER);
         let pairs = samples.iter().zip(&added);
-        pairs.map(|(sample, added)| sample + added).collect()
+        Ok(pairs.map(|(sample, added)| sample + added).collect())
     }
 
     /// The next marked samples of a stream, `None` if they cannot be known yet; with `last`, until all are out. What comes is, but for rounding,
     /// what [`Marker::mark`] makes of the whole.
+    ///
+    /// # Errors
+    /// As [`Marker::mark`].
     ///
     /// # Panics
     /// If a hop is not a whole number of samples at the stream's rate.
@@ -75,7 +86,7 @@ impl Marker {
         ctx: &Context<'_>,
         state: &mut MarkState,
         last: bool,
-    ) -> Option<Vec<f32>> {
+    ) -> Result<Option<Vec<f32>>, Failure> {
         let hop = self.hop_at(state.sample_rate);
         let there = state.samples.len();
         let known = if last {
@@ -85,11 +96,11 @@ impl Marker {
         };
         let known = known.min(state.emitted + RUN_HOPS * hop);
         if known <= state.emitted {
-            return None;
+            return Ok(None);
         }
         let seen = there.min(known + REACH_HOPS * hop);
         let rate = state.sample_rate;
-        let marked = self.mark_after(ctx, &state.samples[..seen], rate, &mut state.loudest);
+        let marked = self.mark_after(ctx, &state.samples[..seen], rate, &mut state.loudest)?;
         let out = marked
             .get(state.emitted..known)
             .unwrap_or_default()
@@ -97,17 +108,17 @@ impl Marker {
         let keep_from = (known / hop).saturating_sub(REACH_HOPS) * hop;
         state.samples.drain(..keep_from);
         state.emitted = known - keep_from;
-        Some(out)
+        Ok(Some(out))
     }
 
     /// Runs once as [`Marker::mark_next`] does at its longest: what a workspace must be planned for.
-    pub fn mark_longest(&self, ctx: &Context<'_>, sample_rate: u32) {
+    ///
+    /// # Errors
+    /// As [`Marker::mark`].
+    pub fn mark_longest(&self, ctx: &Context<'_>, sample_rate: u32) -> Result<(), Failure> {
         let hops = 2 * REACH_HOPS + RUN_HOPS + 1;
-        self.mark(
-            ctx,
-            &vec![0.0; hops * self.hop_at(sample_rate)],
-            sample_rate,
-        );
+        let samples = vec![0.0; hops * self.hop_at(sample_rate)];
+        self.mark(ctx, &samples, sample_rate).map(drop)
     }
 
     fn hop_at(&self, sample_rate: u32) -> usize {

@@ -2,29 +2,37 @@
 
 use super::WeightsError;
 use super::convert::{PackedKind, PackedTensor};
+use super::file::WeightFile;
 use super::loader::Loader;
 use super::place::Mode;
 use sottovoce_memory::ArenaSlice;
 use sottovoce_tensor::{Matrix, MatrixError, Precision, Vector};
+use std::ops::Range;
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
     pub(super) fn is_packed(&self, name: &str) -> bool {
         self.source
             .tensor(name)
             .is_some_and(|(file, _)| file.packed.contains_key(name))
     }
 
-    /// The bytes of a packed tensor, copied to where they stay.
-    fn packed_bytes(
+    /// The file that holds a packed tensor, and where in it.
+    fn stored(&self, name: &str) -> (&'a WeightFile, Range<usize>) {
+        let (file, tensor) = self.source.tensor(name).expect("it was found packed");
+        (file, tensor.bytes.clone())
+    }
+
+    /// A place for a packed tensor as long as its bytes in the file.
+    fn take_packed(
         &mut self,
         name: &str,
         kind: PackedKind,
         rows: usize,
         columns: usize,
     ) -> Result<ArenaSlice, WeightsError> {
-        let (file, tensor) = self.source.tensor(name).expect("it was found packed");
+        let (file, bytes) = self.stored(name);
         self.used.insert(name.to_owned());
-        let mut slice = self.take(tensor.bytes.len())?;
+        let slice = self.take(bytes.len())?;
         match &mut self.mode {
             Mode::Measure { list, .. } => list.push((
                 name.to_owned(),
@@ -34,13 +42,8 @@ impl Loader<'_> {
                     columns,
                 },
             )),
-            Mode::Fill(_) => {
-                slice
-                    .bytes_mut()
-                    .copy_from_slice(&file.bytes[tensor.bytes.clone()]);
-                file.bytes.release(tensor.bytes.clone());
-            }
-            Mode::Convert { deliver, .. } => deliver(name, &file.bytes[tensor.bytes.clone()])?,
+            Mode::Fill(_) => {}
+            Mode::Convert { deliver, .. } => deliver(name, &file.bytes[bytes])?,
         }
         Ok(slice)
     }
@@ -69,35 +72,50 @@ impl Loader<'_> {
         let PackedKind::Matrix(precision) = kind else {
             return Err(self.value_error(name, MatrixError::UnknownPrecision("vector".into())));
         };
-        let slice = self.packed_bytes(name, kind, rows, columns)?;
-        let matrix = Matrix::from_packed(slice.into_shared(), rows, columns, precision)
-            .map_err(|source| self.value_error(name, source))?;
-        if let Mode::Fill(_) = self.mode {
-            let checked = matrix.check_finite();
-            checked.map_err(|source| self.value_error(name, source))?;
+        let slice = self.take_packed(name, kind, rows, columns)?;
+        match self.mode {
+            Mode::Fill(_) => {
+                let (file, bytes) = self.stored(name);
+                let matrix = Matrix::copy_packed(
+                    slice,
+                    rows,
+                    columns,
+                    precision,
+                    &file.bytes[bytes.clone()],
+                );
+                file.bytes.release(bytes);
+                matrix
+            }
+            Mode::Measure { .. } | Mode::Convert { .. } => {
+                Matrix::from_packed(slice.into_shared(), rows, columns, precision)
+            }
         }
-        Ok(matrix)
+        .map_err(|source| self.value_error(name, source))
     }
 
     pub(super) fn packed_vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
         let kind = self.packed(name, 1, len)?;
-        let slice = self.packed_bytes(name, kind, 1, len)?;
-        if slice.len() != Vector::bytes_for(len) {
-            let (expected, found) = (Vector::bytes_for(len), slice.len());
-            let source = MatrixError::WrongSize {
-                rows: 1,
-                columns: len,
-                precision: Precision::F32,
-                expected,
-                found,
-            };
-            return Err(self.value_error(name, source));
-        }
-        let vector = Vector::from_packed(slice.into_shared());
-        if let Mode::Fill(_) = self.mode {
-            let checked = vector.check_finite();
-            checked.map_err(|source| self.value_error(name, source))?;
-        }
-        Ok(vector)
+        let slice = self.take_packed(name, kind, 1, len)?;
+        let (file, bytes) = self.stored(name);
+        let vector = match self.mode {
+            Mode::Fill(_) => {
+                let vector = Vector::copy_packed(slice, len, &file.bytes[bytes.clone()]);
+                file.bytes.release(bytes);
+                vector
+            }
+            Mode::Measure { .. } | Mode::Convert { .. } => match bytes.len() {
+                found if found == Vector::bytes_for(len) => {
+                    Ok(Vector::from_packed(slice.into_shared()))
+                }
+                found => Err(MatrixError::WrongSize {
+                    rows: 1,
+                    columns: len,
+                    precision: Precision::F32,
+                    expected: Vector::bytes_for(len),
+                    found,
+                }),
+            },
+        };
+        vector.map_err(|source| self.value_error(name, source))
     }
 }

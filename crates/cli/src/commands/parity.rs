@@ -1,12 +1,12 @@
 //! `sottovoce parity`: outputs of every network from given inputs, to hold against the reference's.
 
 use super::Outcome;
+use sottovoce::{DeviceChoice, device};
 use sottovoce_chatterbox::parity::Parity;
 use sottovoce_chatterbox::weights::Source;
 use sottovoce_formats::output::write_whole;
 use sottovoce_memory::Memory;
-use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{Precision, Threads};
+use sottovoce_tensor::Precision;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,12 +38,10 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Outcome {
     let path = |path: &PathBuf, error: std::io::Error| format!("{}: {error}", path.display());
     let source = Source::open(&arguments.model)?;
-    let threads = arguments
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let device = device::open(DeviceChoice::Cpu, arguments.threads.unwrap_or(0))?;
     let parity = Parity {
         source: &source,
-        operations: &Cpu::new(Threads::new(threads)),
+        device: &*device,
         memory: &Memory::host(CAPACITY_BYTES),
         precision: arguments.precision,
     };

@@ -416,6 +416,12 @@ impl PlannedPiece {
         self.block().address.offset(self.offset as u64)
     }
 
+    /// Whether its bytes can be reached by this process.
+    #[inline]
+    pub fn host_accessible(&self) -> bool {
+        self.block().host_accessible()
+    }
+
     /// Its bytes.
     ///
     /// # Panics

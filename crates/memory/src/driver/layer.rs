@@ -109,4 +109,14 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
     fn wait_event(&self, event: EventId) {
         self.below.wait_event(event);
     }
+
+    unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
+        // SAFETY: the caller's promise is the driver's below.
+        unsafe { self.below.read(from, into) }
+    }
+
+    unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        // SAFETY: as above.
+        unsafe { self.below.write(bytes, to) }
+    }
 }

@@ -201,6 +201,16 @@ unsafe impl Driver for Box<dyn Driver> {
     fn wait_event(&self, event: EventId) {
         (**self).wait_event(event);
     }
+
+    unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
+        // SAFETY: the caller's promise is the boxed driver's.
+        unsafe { (**self).read(from, into) }
+    }
+
+    unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        // SAFETY: as above.
+        unsafe { (**self).write(bytes, to) }
+    }
 }
 
 /// A source of device memory.
@@ -262,4 +272,32 @@ pub unsafe trait Driver: Send + Sync {
 
     /// Waits until all work before the event is done.
     fn wait_event(&self, _event: EventId) {}
+
+    /// Copies bytes of the device to the host; returns when they are there.
+    ///
+    /// # Errors
+    /// If the device refuses, or the driver cannot copy.
+    ///
+    /// # Safety
+    /// The bytes must lie in one piece or mapped part of this driver, and nobody may write to them meanwhile.
+    unsafe fn read(&self, _from: Address, _into: &mut [u8]) -> Result<(), DriverError> {
+        Err(DriverError::Unsupported {
+            call: "read",
+            reason: "this driver copies no bytes",
+        })
+    }
+
+    /// Copies bytes of the host to the device; returns when they may be used there.
+    ///
+    /// # Errors
+    /// As [`Driver::read`].
+    ///
+    /// # Safety
+    /// The bytes must go to one piece or mapped part of this driver, and nobody may use those meanwhile.
+    unsafe fn write(&self, _bytes: &[u8], _to: Address) -> Result<(), DriverError> {
+        Err(DriverError::Unsupported {
+            call: "write",
+            reason: "this driver copies no bytes",
+        })
+    }
 }

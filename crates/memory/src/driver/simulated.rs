@@ -131,6 +131,13 @@ impl SimulatedDriver {
         (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.capabilities().ranges)
     }
 
+    fn backing(&self, call: &'static str) -> Result<&HostDriver, DriverError> {
+        (self.bytes.as_deref()).ok_or(DriverError::Unsupported {
+            call,
+            reason: "this device has no bytes",
+        })
+    }
+
     /// Counts a call for `bytes` bytes and its time; fails it if the script says so.
     fn begin(&self, call: Call, bytes: u64) -> Result<MutexGuard<'_, State>, DriverError> {
         let mut state = lock(&self.state);
@@ -313,6 +320,16 @@ unsafe impl Driver for SimulatedDriver {
     fn wait_event(&self, event: EventId) {
         let mut state = lock(&self.state);
         state.done_before = state.done_before.max(event.0 + 1);
+    }
+
+    unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
+        // SAFETY: the caller's bytes are the host driver's.
+        unsafe { self.backing("read")?.read(from, into) }
+    }
+
+    unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        // SAFETY: as above.
+        unsafe { self.backing("write")?.write(bytes, to) }
     }
 }
 

@@ -1,15 +1,14 @@
 //! What each choice of the flow costs in time and in difference from the whole, so that its defaults can be measured.
 
+use crate::device;
 use crate::error::Error;
 use crate::loading;
 use crate::settings::{Source, StreamOptions};
 use serde::Serialize;
-use sottovoce_chatterbox::noise::Noise;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
 use sottovoce_chatterbox::weights::{Component, Source as Weights, load};
 use sottovoce_memory::Memory;
-use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{Context, Precision, Rounding, Threads, Workspace};
+use sottovoce_tensor::{Context, Device, Noise, Precision, Rounding, Workspace};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -99,7 +98,7 @@ pub fn flow(
         choice.check(options.tokens, weights.config().flow.solver.steps())?;
     }
     let memory = Memory::host(u64::MAX);
-    let cpu = Cpu::new(Threads::new(options.threads));
+    let device = device::host(options.threads);
     let voice = loading::default_voice(&weights)?
         .ok_or_else(|| Error::model(weights.name(), "it has no voice of its own"))?
         .keep(&memory, None, Weak::new())?;
@@ -107,7 +106,7 @@ pub fn flow(
         voice: voice.inner.flow.clone(),
         tokens: tokens(weights.config().flow.vocabulary, options.tokens),
         memory: &memory,
-        cpu: &cpu,
+        device: &*device,
     };
     let bands = weights.config().flow.mel_bands();
     let whole = {
@@ -186,7 +185,7 @@ struct Bench<'a> {
     voice: Arc<FlowVoice>,
     tokens: Vec<u32>,
     memory: &'a Memory,
-    cpu: &'a Cpu,
+    device: &'a dyn Device,
 }
 
 struct Spoken {
@@ -215,8 +214,8 @@ impl Bench<'_> {
     ) -> Result<Spoken, Error> {
         let workspace = Workspace::pooled(self.memory, "bench");
         let bands = flow.config().mel_bands();
-        let spoken = self.cpu.threads().run(|| {
-            let ctx = Context::new(&workspace, self.cpu);
+        self.device.within(|| {
+            let ctx = Context::new(&workspace, self.device);
             let mut state = FlowState::new(self.voice.clone(), SEED, window, options);
             state.push(&self.tokens);
             let mut spoken = Spoken {
@@ -227,7 +226,7 @@ impl Bench<'_> {
             while state.waiting() > 0 {
                 let count = chunk.min(state.waiting());
                 let started = Instant::now();
-                let rendering = flow.stream(&ctx, &mut state, count);
+                let rendering = flow.stream(&ctx, &mut state, count)?;
                 let seconds = started.elapsed().as_secs_f64();
                 let sees = window.context_tokens.min(done);
                 if count == chunk && sees > seen {
@@ -238,8 +237,7 @@ impl Bench<'_> {
                 rendering.join(&mut spoken.mel, rendering.again, bands);
                 done += count;
             }
-            ctx.finish().map(|()| spoken)
-        })?;
-        Ok(spoken)
+            Ok(spoken)
+        })
     }
 }

@@ -1,17 +1,16 @@
 //! What each stage costs with full-size random weights.
 
+use crate::device;
 use serde::Serialize;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::convert::sound_precision;
-use sottovoce_chatterbox::noise::Noise;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
 use sottovoce_chatterbox::t3::{T3, T3Error, T3State, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
 use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
-use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
-use sottovoce_tensor::cpu::Cpu;
+use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{
-    CachePrecision, Context, Operations, Precision, Threads, Vector, Workspace,
+    CachePrecision, Context, Device, Failure, Noise, Precision, Vector, Workspace,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,16 +76,16 @@ pub enum SpeedError {
     /// A step failed.
     #[error(transparent)]
     T3(#[from] T3Error),
-    /// The activations do not fit.
+    /// The activations do not fit, or the device failed.
     #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
+    Failure(#[from] Failure),
 }
 
 struct Bench {
     config: ModelConfig,
     source: Source,
     memory: Memory,
-    cpu: Cpu,
+    device: Arc<dyn Device>,
     report: SpeedReport,
 }
 
@@ -100,15 +99,15 @@ pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
         Variant::Turbo => ModelConfig::turbo(),
         _ => ModelConfig::nano(),
     };
-    let cpu = Cpu::new(Threads::new(options.threads));
+    let device = device::host(options.threads);
     let mut bench = Bench {
         source: Source::synthetic(config.clone(), 1),
         memory: Memory::host(u64::MAX),
         report: SpeedReport {
             variant: options.variant,
             precision: options.precision,
-            threads: cpu.threads().count(),
-            device: cpu.name().to_owned(),
+            threads: device.threads(),
+            device: device.name().to_owned(),
             load_s: 0.0,
             weights_bytes: 0,
             t3_token_ms: 0.0,
@@ -118,7 +117,7 @@ pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
             s3gen_75_cached_s: None,
             hift_6s_s: None,
         },
-        cpu,
+        device,
         config,
     };
     bench.t3()?;
@@ -150,8 +149,8 @@ impl Bench {
         work: impl FnOnce(&Context<'_>) -> Result<R, SpeedError> + Send,
     ) -> Result<R, SpeedError> {
         let workspace = Workspace::pooled(&self.memory, "bench");
-        self.cpu.threads().run(|| {
-            let ctx = Context::new(&workspace, &self.cpu);
+        self.device.within(|| {
+            let ctx = Context::new(&workspace, &*self.device);
             let result = work(&ctx)?;
             ctx.finish()?;
             Ok(result)
@@ -214,7 +213,8 @@ impl Bench {
         let prompt_mel = vec![-4.0; 2 * PROMPT_TOKENS * bands];
         let speaker_vector = vec![0.1; config.speaker_vector];
         let owner = Owner::new(Region::Voice, "bench");
-        let mut numbers = Vector::together(&self.memory, owner, &[&prompt_mel, &speaker_vector])?;
+        let mut numbers = Vector::together(&self.memory, owner, &[&prompt_mel, &speaker_vector])
+            .map_err(Failure::from)?;
         let voice = Arc::new(FlowVoice {
             prompt_tokens: tokens(PROMPT_TOKENS),
             prompt_mel: numbers.swap_remove(0),
@@ -227,7 +227,8 @@ impl Bench {
                 let start = Instant::now();
                 let noise = Noise::new(1);
                 let (mel, vector) = (voice.prompt_mel.data(), voice.speaker_vector.data());
-                flow.mel(ctx, &all, mel, vector, noise, |frame| frame as u64, options);
+                let frames = (all.len() * config.upsampling) as u64;
+                flow.mel(ctx, &all, mel, vector, noise, &[0..frames], options);
                 start.elapsed().as_secs_f64()
             };
             let times = (whole(75), whole(150));
@@ -238,7 +239,7 @@ impl Bench {
             let mut state = FlowState::new(Arc::clone(&voice), 1, window, options);
             state.push(&tokens(75));
             let start = Instant::now();
-            flow.stream(ctx, &mut state, 75);
+            flow.stream(ctx, &mut state, 75)?;
             Ok((times, start.elapsed().as_secs_f64()))
         })?;
         let ((short, long), cached) = times;

@@ -1,6 +1,7 @@
 //! A streamed utterance against the whole, of the same tokens and noise: where chunks meet there must be nothing to hear.
 
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
+use crate::device;
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::loading::{choose, default_voice, model};
@@ -11,8 +12,6 @@ use crate::voice::Voice;
 use serde::Serialize;
 use sottovoce_chatterbox::s3gen::Rendering;
 use sottovoce_memory::Memory;
-use sottovoce_tensor::Threads;
-use sottovoce_tensor::cpu::Cpu;
 use std::collections::HashSet;
 use std::sync::Weak;
 
@@ -160,8 +159,8 @@ impl Speaker {
             chunk_tokens_max: Some(WHOLE_TOKENS_MAX),
             ..options.clone()
         };
-        let cpu = Cpu::new(Threads::new(options.threads.unwrap_or(0)));
-        let choice = choose(&weights, &options, &cpu)?;
+        let device = device::open(options.device, options.threads.unwrap_or(0))?;
+        let choice = choose(&weights, &options, &*device)?;
         let memory = Memory::host(MEMORY_BYTES);
         let pipeline = Pipeline::load(
             &weights,
@@ -170,7 +169,7 @@ impl Speaker {
             options.key_value_precision,
             choice.extent,
             &choice.recordings,
-            cpu,
+            device,
         )?;
         let voice = default_voice(&weights)?.ok_or_else(|| Error::Voice {
             name: "default".into(),

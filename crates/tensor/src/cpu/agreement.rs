@@ -9,10 +9,10 @@ use super::kernel::{InstructionSet, forced};
 use super::unpack::unpack;
 use crate::matrix::PANEL;
 use crate::{
-    Activation, Attention, CacheLayout, CachePrecision, CachedPart, Context, Conv1d, Convolving,
-    Linear, Padding, Precision, Store, Threads, View, Workspace,
+    Activation, Attention, CacheLayout, CachePlaces, CachePrecision, Context, Conv1d, Convolving,
+    Linear, Padding, PageLayout, Precision, Store, Threads, View, Workspace,
 };
-use common::{matrix, memory, random, relative_l2, vector};
+use common::{matrix, memory, page_table, random, relative_l2, store_positions, vector};
 
 /// Runs `work` with each instruction set on one thread, and compares it with the portable result.
 fn agree(what: &str, tolerance: f64, work: impl Fn(&Context<'_>) -> Vec<f32>) {
@@ -65,7 +65,7 @@ fn convolutions_at_points_agree() {
                 ..Convolving::default()
             };
             ctx.conv1d_into(View::new(&x, time, inputs), &layer, &options, &mut out);
-            out.data().to_vec()
+            ctx.download(&out).unwrap()
         });
     }
 }
@@ -87,9 +87,8 @@ fn products_agree_at_every_precision() {
             let x = random(7, rows * inputs);
             agree(&format!("{rows} rows by {precision}"), tolerance, |ctx| {
                 let x = View::new(&x, rows, inputs);
-                ctx.linear_activated(x, &layer, Activation::Silu)
-                    .data()
-                    .to_vec()
+                ctx.download(&ctx.linear_activated(x, &layer, Activation::Silu))
+                    .unwrap()
             });
         }
     }
@@ -129,33 +128,24 @@ fn attention_over_a_cached_past_agrees() {
                 size,
                 precision,
             };
-            let stored = |seed: u64, positions: usize| {
-                let mut bytes = vec![0; positions * layout.row_bytes()];
-                let rows = random(seed, positions * columns);
-                for (row, out) in
-                    (rows.chunks_exact(columns)).zip(bytes.chunks_exact_mut(layout.row_bytes()))
-                {
-                    precision.encode(row, heads, out);
-                }
-                bytes
+            let pages = PageLayout {
+                cache: layout,
+                layers: 1,
+                rows: 1,
+                positions: 40,
             };
-            let parts: Vec<[Vec<u8>; 2]> = [40, 7]
-                .map(|positions| [stored(9, positions), stored(10, positions)])
-                .into();
-            let parts: Vec<CachedPart<'_>> = (parts.iter().zip([40, 7]))
-                .map(|([keys, values], positions)| CachedPart {
-                    keys,
-                    values,
-                    positions,
-                })
-                .collect();
+            let [keys, values] = [9, 10].map(|seed| random(seed, 47 * columns));
             let q = random(11, 2 * columns);
             agree(&format!("{heads} heads of {size}"), 1e-6, |ctx| {
+                let mut table = page_table(&memory(), pages, 47);
+                store_positions(ctx, &mut table, pages, [0, 0], [&keys, &values]);
+                let mut places = CachePlaces::new(layout);
+                let sequence = places.add_sequences(None, &mut table, pages);
+                places.add_row(sequence, 47);
+                places.add_row(sequence, 40);
                 let q = View::new(&q, 2, columns);
-                let sequences: [&[CachedPart<'_>]; 2] = [&parts, &parts[..1]];
-                ctx.attention_cached(q, &sequences, layout, 0.2)
-                    .data()
-                    .to_vec()
+                ctx.download(&ctx.attention_cached(q, 0, &places, 0.2))
+                    .unwrap()
             });
         }
     }
@@ -174,7 +164,7 @@ fn attention_and_norms_agree() {
             causal: true,
             relative: None,
         };
-        ctx.attention(q, k, v, &options).data().to_vec()
+        ctx.download(&ctx.attention(q, k, v, &options)).unwrap()
     });
     for activation in [
         Activation::Elu,
@@ -187,7 +177,7 @@ fn attention_and_norms_agree() {
         agree(&format!("{activation:?}"), 1e-6, |ctx| {
             let mut x = ctx.upload(&[time, columns], &q);
             ctx.activate(&mut x, activation);
-            x.data().to_vec()
+            ctx.download(&x).unwrap()
         });
     }
 }

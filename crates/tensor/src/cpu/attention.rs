@@ -4,8 +4,8 @@ use super::gemm::{self, Panels, Product, Rows, SharedOutput};
 use super::maths;
 use crate::matrix::PANEL;
 use crate::operations::{Activation, Attention, Store};
-use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 
 /// Queries of one task.
 const QUERIES: usize = 96;

@@ -11,8 +11,8 @@ use super::maths;
 use super::vectorised::vectorised;
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::Attention;
-use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 
 /// Queries of one task: whole tiles, few enough that scores of a long sequence stay in the second cache.
 const QUERIES: usize = 4 * TILE_ROWS;

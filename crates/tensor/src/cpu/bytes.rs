@@ -8,8 +8,8 @@ use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, with_counts};
 use super::rows;
 use crate::matrix::{Int8Parts, Matrix, NARROW_PANEL, PANEL};
 use crate::operations::{Activation, Store};
-use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 
 /// Inputs that share a scale: 32 products between two conversions.
 pub(crate) const GROUP_INPUTS: usize = 128;

@@ -3,9 +3,9 @@
 use super::gemm::SharedOutput;
 use super::kernel::{InstructionSet, instruction_set};
 use super::maths::{dot, exp};
-use crate::cache::{CacheLayout, CachedPart};
-use crate::tensor::{View, ViewMut};
+use crate::cache::{CacheLayout, CachePlaces, CachedParts};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 
 /// Channels of the heads that one task takes.
 const COLUMNS: usize = 512;
@@ -14,15 +14,16 @@ const HEADS: usize = 64;
 /// Positions between two looks at the running maximum; parts are cut at multiples of it from their own start.
 const BLOCK: usize = 16;
 
-/// `sequences` yields for each row of `q` the parts of its past, the row's own position included.
+/// Each row of `q` sees the past that `places` has for it in a layer, the row's own position included.
 pub(crate) fn attention_cached(
     threads: &Threads,
     q: View<'_>,
-    sequences: &[&[CachedPart<'_>]],
-    layout: CacheLayout,
+    layer: usize,
+    places: &CachePlaces<'_>,
     scale: f32,
     out: ViewMut<'_>,
 ) {
+    let layout = places.layout();
     let CacheLayout { heads, size, .. } = layout;
     assert!(
         size <= COLUMNS,
@@ -41,7 +42,7 @@ pub(crate) fn attention_cached(
         let out = unsafe { output.row(row, first * size, count * size) };
         let task = Task {
             q,
-            parts: sequences[row],
+            parts: places.parts(row, layer),
             layout,
             scale,
             first,
@@ -64,7 +65,7 @@ pub(crate) fn attention_cached(
 
 struct Task<'a> {
     q: &'a [f32],
-    parts: &'a [CachedPart<'a>],
+    parts: CachedParts<'a>,
     layout: CacheLayout,
     scale: f32,
     /// The first head.
@@ -151,7 +152,7 @@ mod x86 {
         let mut largest = [f32::NEG_INFINITY; HEADS];
         let mut totals = [0.0_f32; HEADS];
         out.fill(0.0);
-        for part in task.parts {
+        for part in task.parts.clone() {
             for start in (0..part.positions).step_by(BLOCK) {
                 let count = BLOCK.min(part.positions - start);
                 let range = start * row_bytes..(start + count) * row_bytes;
@@ -208,7 +209,7 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
     let mut largest = [f32::NEG_INFINITY; HEADS];
     let mut totals = [0.0_f32; HEADS];
     out.fill(0.0);
-    for part in task.parts {
+    for part in task.parts.clone() {
         for start in (0..part.positions).step_by(BLOCK) {
             let count = BLOCK.min(part.positions - start);
             let read = |bytes: &[u8], rows: &mut [f32]| {

@@ -5,8 +5,8 @@ use super::{maths, rows};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::Vector;
 use crate::operations::{Activation, Convolving};
-use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 
 /// The input with its zeros around it, if it has any or is changed before.
 pub(crate) fn conv1d_scratch(time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize {

@@ -6,8 +6,8 @@ use super::unpack::unpack;
 use super::vectorised::vectorised;
 use crate::matrix::{GROUP, Matrix, PANEL, Precision};
 use crate::operations::{Activation, Store};
-use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 use half::f16;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -172,9 +172,9 @@ pub(crate) struct SharedOutput<'a> {
 unsafe impl Sync for SharedOutput<'_> {}
 
 impl<'a> SharedOutput<'a> {
-    pub(crate) fn of(mut out: ViewMut<'a>) -> SharedOutput<'a> {
+    pub(crate) fn of(out: ViewMut<'a>) -> SharedOutput<'a> {
         let stride = out.stride();
-        let data = out.data_mut();
+        let data = out.into_data();
         SharedOutput {
             start: data.as_mut_ptr(),
             len: data.len(),

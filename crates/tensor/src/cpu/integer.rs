@@ -10,8 +10,8 @@ use super::lanes::{
 use super::rows;
 use crate::matrix::{GROUP, Int8Parts, Matrix, NARROW_PANEL, Precision, Q4_BLOCK};
 use crate::operations::{Activation, Store};
-use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 
 /// Rows that meet a panel before the next one: a pass over it serves as many of them as the registers hold.
 const ROWS: usize = 8;

@@ -12,41 +12,52 @@ mod bytes;
 mod cached;
 mod conv;
 pub mod gemm;
+mod harmonics;
 mod integer;
 mod kernel;
 mod lanes;
+mod lstm;
 pub(crate) mod maths;
+mod moments;
 mod rows;
+mod stft;
 mod toom_cook;
 mod unpack;
 mod vectorised;
 
-use crate::cache::{CacheLayout, CachedPart};
+use crate::cache::CachePlaces;
+use crate::device::{Device, DeviceError, Traffic};
+use crate::harmonics::Harmonics;
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Precision, Vector};
-use crate::operations::{Activation, Attention, Convolving, Operations, Rounding, Store};
-use crate::tensor::{View, ViewMut};
+use crate::noise::Noise;
+use crate::operations::{
+    Activation, Attention, Convolving, EvenPositions, Operations, Rounding, SinusoidOrder, Store,
+};
+use crate::stft::Stft;
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 use gemm::{Product, Rows};
 use lanes::LaneSet;
+use std::sync::Arc;
 
 /// The CPU with its threads.
 #[derive(Clone)]
 pub struct Cpu {
     threads: Threads,
     name: String,
+    traffic: Arc<Traffic>,
 }
 
 impl Cpu {
     /// Operations that share their work between `threads`.
     pub fn new(threads: Threads) -> Cpu {
         let name = format!("cpu-{}", kernel::instruction_set().name());
-        Cpu { threads, name }
-    }
-
-    /// Its threads.
-    pub fn threads(&self) -> &Threads {
-        &self.threads
+        Cpu {
+            threads,
+            name,
+            traffic: Arc::default(),
+        }
     }
 }
 
@@ -84,6 +95,36 @@ fn attention_lanes(
     }
 }
 
+impl Device for Cpu {
+    fn read(&self, from: View<'_>, into: &mut [f32]) -> Result<(), DeviceError> {
+        for (index, out) in into
+            .chunks_exact_mut(from.column_count().max(1))
+            .enumerate()
+        {
+            out.copy_from_slice(from.row(index));
+        }
+        Ok(())
+    }
+
+    fn write(&self, values: &[f32], mut to: ViewMut<'_>) {
+        for (index, row) in values.chunks_exact(to.column_count().max(1)).enumerate() {
+            to.row_mut(index).copy_from_slice(row);
+        }
+    }
+
+    fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.count()
+    }
+
+    fn run(&self, work: &mut (dyn FnMut() + Send)) {
+        self.threads.run(work);
+    }
+}
+
 impl Operations for Cpu {
     fn name(&self) -> &str {
         &self.name
@@ -106,9 +147,10 @@ impl Operations for Cpu {
         store: Store,
         rounding: Rounding,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     ) {
         let (threads, bias) = (&self.threads, bias.map(Vector::data));
+        let scratch = scratch.into_data();
         match arithmetic(weight, rounding) {
             Arithmetic::Float => {
                 let product = Product {
@@ -145,8 +187,9 @@ impl Operations for Cpu {
         layer: &Conv1d,
         options: &Convolving<'_>,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     ) {
+        let scratch = scratch.into_data();
         match toom_cook::applies(x.row_count(), layer) {
             true => toom_cook::conv1d(&self.threads, x, layer, options, out, scratch),
             false => conv::conv1d(&self.threads, x, layer, options, out, scratch),
@@ -162,9 +205,9 @@ impl Operations for Cpu {
         x: View<'_>,
         layer: &ConvTranspose1d,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     ) {
-        conv::conv_transpose1d(&self.threads, x, layer, out, scratch);
+        conv::conv_transpose1d(&self.threads, x, layer, out, scratch.into_data());
     }
 
     fn conv2d_scratch(&self, size: [usize; 2], layer: &Conv2d) -> usize {
@@ -178,8 +221,9 @@ impl Operations for Cpu {
         layer: &Conv2d,
         activation: Activation,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     ) {
+        let scratch = scratch.into_data();
         conv::conv2d(&self.threads, x, size, layer, activation, out, scratch);
     }
 
@@ -235,13 +279,20 @@ impl Operations for Cpu {
         });
     }
 
-    fn fill_rows(
-        &self,
-        mut out: ViewMut<'_>,
-        rows_a_piece: usize,
-        work: &(dyn Fn(usize, &mut [f32]) + Sync),
-    ) {
-        rows::fill(&self.threads, &mut out, rows_a_piece, work);
+    fn scale(&self, mut x: ViewMut<'_>, factor: f32) {
+        rows::for_each(&self.threads, &mut x, |_, row| maths::scale(row, factor));
+    }
+
+    fn fill(&self, mut out: ViewMut<'_>, value: f32) {
+        for row in 0..out.row_count() {
+            out.row_mut(row).fill(value);
+        }
+    }
+
+    fn repeat_rows(&self, x: View<'_>, times: usize, mut out: ViewMut<'_>) {
+        for row in 0..out.row_count() {
+            out.row_mut(row).copy_from_slice(x.row(row / times));
+        }
     }
 
     fn softmax(&self, mut x: ViewMut<'_>) {
@@ -271,43 +322,138 @@ impl Operations for Cpu {
         options: &Attention<'_>,
         rounding: Rounding,
         out: ViewMut<'_>,
-        scratch: &mut [f32],
+        scratch: ViewMut<'_>,
     ) {
         let (threads, keys, columns) = (&self.threads, k.row_count(), q.column_count());
+        let scratch = scratch.into_data();
         match attention_lanes(keys, columns, options, rounding) {
             Some(set) => attention_bytes::attention(set, threads, q, k, v, options, out, scratch),
             None => attention::attention(threads, q, k, v, options, out, scratch),
         }
     }
 
+    fn cache_store(
+        &self,
+        keys: View<'_>,
+        values: View<'_>,
+        layer: usize,
+        places: &mut CachePlaces<'_>,
+    ) {
+        let layout = places.layout();
+        for row in 0..keys.row_count() {
+            let [key_bytes, value_bytes] = places.own_bytes(row, layer);
+            (layout.precision).encode(keys.row(row), layout.heads, key_bytes);
+            (layout.precision).encode(values.row(row), layout.heads, value_bytes);
+        }
+    }
+
     fn attention_cached(
         &self,
         q: View<'_>,
-        sequences: &[&[CachedPart<'_>]],
-        layout: CacheLayout,
+        layer: usize,
+        places: &CachePlaces<'_>,
         scale: f32,
         out: ViewMut<'_>,
     ) {
-        cached::attention_cached(&self.threads, q, sequences, layout, scale, out);
+        cached::attention_cached(&self.threads, q, layer, places, scale, out);
     }
 
-    fn cache_row(&self, row: &[f32], layout: CacheLayout, out: &mut [u8]) {
-        layout.precision.encode(row, layout.heads, out);
+    fn rotary_angles(
+        &self,
+        positions: &[u32],
+        frequencies: &[f32],
+        mut cosines: ViewMut<'_>,
+        mut sines: ViewMut<'_>,
+    ) {
+        for (row, &position) in positions.iter().enumerate() {
+            let angles = frequencies
+                .iter()
+                .map(|frequency| position as f32 * frequency);
+            let out = (cosines.row_mut(row).iter_mut()).zip(sines.row_mut(row));
+            for ((cosine, sine), angle) in out.zip(angles) {
+                (*cosine, *sine) = (angle.cos(), angle.sin());
+            }
+        }
     }
 
     fn rotate(&self, x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>) {
         cached::rotate(x, heads, cosines, sines);
     }
 
-    fn lstm_cell(&self, gates: View<'_>, mut cell: ViewMut<'_>, mut hidden: ViewMut<'_>) {
-        for row in 0..gates.row_count() {
-            maths::lstm_cell(gates.row(row), cell.row_mut(row), hidden.row_mut(row));
-        }
+    fn sinusoids(
+        &self,
+        positions: EvenPositions,
+        rates: &[f32],
+        order: SinusoidOrder,
+        mut out: ViewMut<'_>,
+    ) {
+        rows::for_each(&self.threads, &mut out, |index, row| {
+            let position = positions.first + index as f32 * positions.step;
+            for (place, rate) in rates.iter().enumerate() {
+                let (sine, cosine) = (position * rate).sin_cos();
+                match order {
+                    SinusoidOrder::Halves => {
+                        (row[place], row[rates.len() + place]) = (sine, cosine);
+                    }
+                    SinusoidOrder::Pairs => {
+                        (row[2 * place], row[2 * place + 1]) = (sine, cosine);
+                    }
+                }
+            }
+        });
+    }
+
+    fn lstm_layer_scratch(&self, batch: usize, recurrent: &Matrix) -> usize {
+        lstm::scratch(self, batch, recurrent)
+    }
+
+    fn lstm_layer(
+        &self,
+        inputs: View<'_>,
+        batch: usize,
+        recurrent: &Matrix,
+        out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
+    ) {
+        lstm::layer(self, inputs, batch, recurrent, out, scratch);
     }
 
     fn embedding(&self, table: &Matrix, ids: &[u32], mut out: ViewMut<'_>) {
         for (row, &id) in ids.iter().enumerate() {
             table.copy_row(id as usize, out.row_mut(row));
         }
+    }
+
+    fn moments(&self, x: View<'_>, out: ViewMut<'_>) {
+        moments::moments(x, out);
+    }
+
+    fn segment_means(&self, x: View<'_>, segment: usize, out: ViewMut<'_>) {
+        moments::segment_means(x, segment, out);
+    }
+
+    fn normals(&self, noise: Noise, first_row: u64, mut out: ViewMut<'_>) {
+        rows::for_each(&self.threads, &mut out, |index, row| {
+            noise.normals(first_row + index as u64, row.len(), row);
+        });
+    }
+
+    fn harmonics(&self, f0: View<'_>, source: &Harmonics<'_>, out: ViewMut<'_>) {
+        harmonics::harmonics(&self.threads, f0, source, out);
+    }
+
+    fn spectrum(&self, samples: View<'_>, transform: &Stft, out: ViewMut<'_>) {
+        transform.spectrum(&self.threads, samples, out);
+    }
+
+    fn overlap_add(
+        &self,
+        spectrum: View<'_>,
+        transform: &Stft,
+        magnitude_max: f32,
+        sample_max: f32,
+        out: ViewMut<'_>,
+    ) {
+        transform.overlap_add(&self.threads, spectrum, magnitude_max, sample_max, out);
     }
 }

@@ -1,8 +1,8 @@
 //! Work on one row at a time.
 
 use super::gemm::SharedOutput;
-use crate::tensor::ViewMut;
 use crate::threads::Threads;
+use crate::view::ViewMut;
 
 /// Elements that one task takes, so that starting it costs little beside its work.
 const ELEMENTS_A_TASK: usize = 16_384;

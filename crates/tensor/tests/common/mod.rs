@@ -1,8 +1,9 @@
 //! Naive versions of operations, in f64 and as their formulas say, and what tests need to make weights.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use sottovoce_memory::pages::{PagePool, PageTable};
 use sottovoce_memory::{Arena, Memory, Owner, Region};
-use sottovoce_tensor::{Matrix, Precision, Vector};
+use sottovoce_tensor::{CachePlaces, Context, Matrix, PageLayout, Precision, Vector};
 
 /// Numbers between −1 and 1 from a seed.
 pub fn random(seed: u64, count: usize) -> Vec<f32> {
@@ -68,4 +69,31 @@ pub fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "lengths");
     let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     (dot(&difference, &difference) / dot(b, b).max(1e-30)).sqrt()
+}
+
+/// A table with pages for `positions` positions.
+pub fn page_table(memory: &Memory, layout: PageLayout, positions: usize) -> PageTable {
+    let pages = PagePool::new(memory, layout.page_bytes(), usize::MAX);
+    let mut table = pages.table(Owner::new(Region::KeyValue, "test"));
+    for _ in 0..positions.div_ceil(layout.positions) {
+        table.push_page().expect("room");
+    }
+    table
+}
+
+/// Stores keys and values `[positions][columns]` of one row and layer.
+pub fn store_positions(
+    ctx: &Context<'_>,
+    table: &mut PageTable,
+    layout: PageLayout,
+    [row, layer]: [usize; 2],
+    [keys, values]: [&[f32]; 2],
+) {
+    let columns = layout.cache.heads * layout.cache.size;
+    let positions = keys.len() / columns;
+    let mut places = CachePlaces::new(layout.cache);
+    let first = places.add_sequences(None, table, layout);
+    (0..positions).for_each(|position| places.add_row(first + row, position + 1));
+    let [keys, values] = [keys, values].map(|x| ctx.upload(&[positions, columns], x));
+    ctx.cache_store(&keys, &values, layer, &mut places);
 }

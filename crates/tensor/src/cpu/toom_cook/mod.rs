@@ -15,8 +15,8 @@ use super::vectorised::{multiply_add, vectorised};
 use crate::layers::Conv1d;
 use crate::matrix::{PANEL, Vector};
 use crate::operations::{Activation, Convolving, Store};
-use crate::tensor::{View, ViewMut};
 use crate::threads::Threads;
+use crate::view::{View, ViewMut};
 use transform::{LANES, SIX_BY_SEVEN, SIX_BY_SIX, SIX_BY_THREE, Transform};
 
 /// Floats of a task's points and products: three quarters of a megabyte, which a core's second cache holds.

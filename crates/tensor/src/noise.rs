@@ -1,6 +1,6 @@
 //! Random numbers that belong to a place and not to an order: the same seed, row and column give the same number.
 
-use sottovoce_tensor::functions;
+use crate::cpu::maths;
 
 /// Numbers by place (SplitMix64 over seed, row and column).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,13 @@ impl Noise {
                     (row, column) = (row.wrapping_add(1), 0);
                 }
             }
-            functions::normals(&first[..out.len()], &second[..out.len()], out);
+            maths::normals(&first[..out.len()], &second[..out.len()], out);
         }
+    }
+
+    /// What all numbers come from: [`Noise::new`]'s seed, mixed.
+    pub fn mixed_seed(&self) -> u64 {
+        self.seed
     }
 
     fn bits(&self, row: u64, column: u64) -> u64 {

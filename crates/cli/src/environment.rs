@@ -1,6 +1,6 @@
 //! Every environment variable that the program reads, in one place.
 
-use sottovoce::hub::HubSettings;
+use sottovoce_hub::HubSettings;
 use sottovoce_memory::pool::VARIABLES;
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! What a person may give as a model or a voice, made into what the engine takes.
 
 use crate::environment;
-use sottovoce::hub::OfficialModel;
 use sottovoce::{Source, Variant, VoiceSource, parse_variant};
+use sottovoce_hub::OfficialModel;
 use std::path::{Path, PathBuf};
 
 /// The model of a command that also takes random weights.

@@ -62,6 +62,10 @@ fn path(name: &str) -> Option<PathBuf> {
 }
 
 /// An empty variable counts as none.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

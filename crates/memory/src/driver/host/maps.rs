@@ -1,5 +1,7 @@
 //! Pages by `mmap`: a reserved range is a map without access, mapped parts of it become readable and writable in place.
 
+#![allow(clippy::disallowed_methods, reason = "a driver maps memory")]
+
 use std::io;
 
 /// Large pieces start on this boundary, so that the kernel may back them with huge pages.

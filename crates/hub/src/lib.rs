@@ -1,9 +1,10 @@
 //! Downloads of the official models from the Hugging Face hub into its usual cache: resumable,
 //! checked against the announced digests, and none when offline.
 //!
-//! The cache has the layout of the hub's own clients (`models--OWNER--NAME/{blobs,refs,snapshots}`),
-//! so that a file which another program fetched is not fetched again. The client is our own because
-//! `hf-hub` 1.0 neither continues a broken download nor checks a file's SHA-256.
+//! The cache has the layout of the hub's own clients
+//! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that a file which another program fetched is
+//! not fetched again. The client is our own because `hf-hub` 1.0 neither resumes a broken download
+//! nor checks a file's SHA-256.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
@@ -126,10 +127,12 @@ impl OfficialModel {
             .then_some(snapshot)
     }
 
-    /// Fetches what is missing and tells its folder. `progress` hears (file, bytes there, bytes in all).
+    /// Downloads the missing files and returns their folder. `progress` receives file, bytes
+    /// received and bytes in all.
     ///
     /// # Errors
-    /// [`Error::Download`] says which file failed, and at what; what was fetched stays and is gone on with next time.
+    /// [`Error::Download`] names the file and the reason. Files received so far stay; the next call
+    /// resumes.
     pub fn download(
         &self,
         settings: &HubSettings,
@@ -257,7 +260,8 @@ impl<'a> Fetch<'a> {
                 .map(str::to_owned)
                 .or(commit);
             let location = header("location").filter(|_| status.is_redirection());
-            // Within the hub a file only has another address, and the facts are there; another host is where large files are stored.
+            // A redirection within the hub is another address of the same file, which states the
+            // facts; one to another host leads to the store of large files.
             if let Some(path) = location.as_deref().filter(|place| place.starts_with('/')) {
                 url = format!("{}{path}", self.settings.endpoint.trim_end_matches('/'));
                 continue;

@@ -164,7 +164,8 @@ fn what_fits(budget: Option<u64>) -> Vec<(&'static str, Fit)> {
         .collect()
 }
 
-/// A configured value and where it comes from: an option, a variable, a profile, the machine, or the program's own default.
+/// A configured value and its origin: an option, a variable, a profile, the machine, or the
+/// default.
 struct Value {
     name: &'static str,
     value: String,

@@ -1,4 +1,5 @@
-//! The fade at the very start of a stream. Borders between chunks need none: what is to either side of them is one rendering.
+//! The fade-in at the start of a stream. Chunk borders need none: both sides belong to one
+//! rendering.
 
 /// Raises the first samples of a stream from silence.
 pub struct FadeIn {

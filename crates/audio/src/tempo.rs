@@ -1,7 +1,8 @@
-//! Faster or slower at the same pitch: waveform-similarity overlap-add (Verhelst and Roelands, 1993), piece by piece.
+//! Time stretching at constant pitch: waveform-similarity overlap-add (WSOLA, Verhelst and
+//! Roelands, 1993), piece by piece.
 //!
-//! Output comes in hops of fixed length. Each is taken from the input near where the speed says, at the place that goes on most
-//! like what was taken before, and cross-faded with it.
+//! Output comes in hops of fixed length. Each hop is taken from the input near the position that
+//! the speed gives, where the waveform best continues the previous hop, and is cross-faded with it.
 
 /// Output samples a step: 20 ms at 24 kHz, two pitch periods of a low voice.
 const HOP: usize = 480;
@@ -59,7 +60,7 @@ impl Tempo {
         let mut output = Vec::new();
         while self.emitted < wanted {
             self.hop(&mut output);
-            // Past the end of the input there is silence enough for any place that can be asked for.
+            // Silence behind the end of the input covers every position that the search may read.
             let needed = self.ideal() + SEARCH + 2 * HOP;
             let there = self.start + self.input.len();
             self.input
@@ -105,7 +106,8 @@ impl Tempo {
         self.start = keep_from;
     }
 
-    /// The place near `ideal` where the input is most like what follows the last hop at `continuation`.
+    /// The position near `ideal` whose waveform is most similar to what follows the last hop at
+    /// `continuation`.
     fn best_place(&self, ideal: usize, continuation: usize) -> usize {
         let target = &self.input[continuation - self.start..][..HOP];
         let first = ideal.saturating_sub(SEARCH).max(self.start);

@@ -329,6 +329,7 @@ fn a_voice_without_prompt_tokens_speaks() {
 /// adds as much as it is given, rounding costs more (`docs/measurements/parity.md`).
 #[test]
 #[ignore = "needs files of reference/t3.py"]
+#[allow(clippy::disallowed_methods, reason = "files that only a developer has")]
 fn full_size_logits_equal_the_references() {
     let folder =
         PathBuf::from(std::env::var_os("T3_EXPECTED").expect("T3_EXPECTED names a folder"));

@@ -117,6 +117,7 @@ fn marked_samples_and_confidence_equal_the_references() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "files that only a developer has")]
 fn the_trained_network_hears_its_own_mark_and_no_other() {
     let (Some(weights), Some(clip)) = (
         std::env::var_os("PERTH_WEIGHTS"),

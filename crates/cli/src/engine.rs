@@ -22,7 +22,8 @@ pub struct EngineChoice {
     /// How weights are kept: auto, f32, f16, int8, q4.
     #[arg(long, default_value = "auto")]
     precision: PrecisionChoice,
-    /// How T3's keys and values are kept: f32, f16, int8; with int8 a stream takes half of what it takes with f16.
+    /// Precision of T3's key-value cache: f32, f16 or int8; int8 halves a stream's memory against
+    /// f16.
     #[arg(long, default_value = "f16", value_parser = parse_cache_precision)]
     cache_precision: CachePrecision,
     /// Threads for arithmetic.

@@ -1,6 +1,6 @@
 //! Every environment variable that the program reads, in one place.
 
-use sottovoce::hub::HubSettings;
+use sottovoce_hub::HubSettings;
 use sottovoce_memory::pool::VARIABLES;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,7 +21,8 @@ pub fn hub_settings() -> HubSettings {
     }
 }
 
-/// The folder of named voices: SOTTOVOCE_VOICES, or `sottovoce/voices` in XDG_DATA_HOME or in the home folder.
+/// The folder of named voices: SOTTOVOCE_VOICES, or `sottovoce/voices` in XDG_DATA_HOME or in the
+/// home folder.
 pub fn voices_folder() -> PathBuf {
     path("SOTTOVOCE_VOICES").unwrap_or_else(|| {
         let data = path("XDG_DATA_HOME").unwrap_or_else(|| home().join(".local/share"));
@@ -29,8 +30,8 @@ pub fn voices_folder() -> PathBuf {
     })
 }
 
-/// The allocator's options as written and the variable that holds them: the first that is set of SOTTOVOCE_ALLOC_CONF,
-/// PYTORCH_ALLOC_CONF and PYTORCH_CUDA_ALLOC_CONF.
+/// The allocator's options and the variable that holds them: the first that is set of
+/// SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF and PYTORCH_CUDA_ALLOC_CONF.
 pub fn allocator_options() -> Option<(&'static str, String)> {
     (VARIABLES.into_iter()).find_map(|name| Some((name, text(name)?)))
 }
@@ -62,6 +63,10 @@ fn path(name: &str) -> Option<PathBuf> {
 }
 
 /// An empty variable counts as none.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -41,6 +41,10 @@ impl Interrupt {
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "whoever asks twice does not want to wait"
+)]
 async fn wait_twice(action: impl FnOnce(), status: &Interrupt) {
     let Ok(mut signals) = Signals::new() else {
         return;

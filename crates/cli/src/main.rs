@@ -1,5 +1,6 @@
 //! The `sottovoce` command: parses, calls the engine or the memory tools, prints.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod commands;

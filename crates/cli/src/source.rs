@@ -1,8 +1,8 @@
 //! What a person may give as a model or a voice, made into what the engine takes.
 
 use crate::environment;
-use sottovoce::hub::OfficialModel;
 use sottovoce::{Source, Variant, VoiceSource, parse_variant};
+use sottovoce_hub::OfficialModel;
 use std::path::{Path, PathBuf};
 
 /// The model of a command that also takes random weights.
@@ -47,7 +47,8 @@ pub fn model_source(model: &str) -> Result<Source, String> {
     }
 }
 
-/// A name that is no file is a prepared voice's; a file's ending says whether it is one or a recording.
+/// A name that is no file is a prepared voice's; a file's extension tells a prepared voice from a
+/// recording.
 pub fn voice_source(name: Option<&str>) -> VoiceSource {
     let Some(name) = name else {
         return VoiceSource::Default;

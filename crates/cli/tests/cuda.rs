@@ -1,4 +1,5 @@
-//! The CUDA driver through the binary: with a stand-in for NVIDIA's library, with one that lacks functions, and without any.
+//! The CUDA driver through the binary: with a stand-in for NVIDIA's library, with one that lacks
+//! functions, and without any.
 
 #![cfg(target_os = "linux")]
 
@@ -104,7 +105,8 @@ fn without_a_driver_the_program_says_so_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("run.trace");
     std::fs::write(&trace, TRACE).unwrap();
-    // A file of the name that is no library stands for a machine without one, wherever the test runs.
+    // A file of that name that is no library stands for a machine without one, wherever the test
+    // runs.
     for name in ["libcuda.so", "libcuda.so.1"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }

@@ -1,5 +1,5 @@
-//! `sottovoce model download` as a person runs it, from a hub that answers as the real one does: small files from another address of
-//! its own, large ones from a store on another host.
+//! `sottovoce model download` against a hub that answers as the real one does: small files from
+//! another address of its own, large ones from a store on another host.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -277,7 +277,8 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
             words(&output)
         );
     }
-    // The voice in the program reads English alone; what it cannot read is named and not passed over.
+    // The embedded voice reads English alone; a character that it cannot read is named and not
+    // skipped.
     for text in ["你好，世界", "hello мир"] {
         let output = sottovoce()
             .args(["speak", text, "--out", "-"])
@@ -306,7 +307,8 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
     );
 }
 
-/// Starts to speak a long text into a pipe, and reads the first `bytes` of it: then the stream is under way and waits for its reader.
+/// Starts to speak a long text into a pipe and reads its first `bytes`: the stream is then under
+/// way and waits for its reader.
 fn speaking(text: &str, extra: &[&str], bytes: usize) -> Child {
     let mut child = sottovoce()
         .args(["speak", "--out", "-"])

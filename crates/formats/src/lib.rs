@@ -1,5 +1,6 @@
 //! Safe readers and writers: pickle, torch archives, safetensors, audio.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod audio;

@@ -1,7 +1,7 @@
 //! The safetensors format: a JSON header that says what lies where, then the bytes.
 //!
-//! Reading looks at the header only; nothing is allocated by a size that the header claims. The bytes of a tensor are a range of the
-//! file, so a mapped file is read where it lies.
+//! Reading touches the header only and allocates nothing by a size that the header claims. The
+//! bytes of a tensor are a range of the file, so a mapped file is read in place.
 //!
 //! ```
 //! use sottovoce_formats::{dtype::Dtype, safetensors};
@@ -97,7 +97,8 @@ struct RawTensor {
     data_offsets: (usize, usize),
 }
 
-/// The header's entries in file order; a name that stands twice is an error instead of silently the last.
+/// The header's entries in file order. A duplicate name is an error; a map would keep the last one
+/// silently.
 struct RawHeader {
     tensors: BTreeMap<String, RawTensor>,
     metadata: BTreeMap<String, String>,
@@ -136,7 +137,8 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-/// Reads the header of a whole file and checks that every tensor lies within the file, has the bytes of its shape, and overlaps no other.
+/// Reads the header of a whole file. Checks that every tensor lies within the file, has as many
+/// bytes as its shape needs, and overlaps no other.
 pub fn read_header(file: &[u8]) -> Result<Header, SafetensorsError> {
     let too_short = |needed: u64| SafetensorsError::TooShort {
         available: file.len() as u64,
@@ -295,7 +297,8 @@ impl<'e, W: Write> Writer<'e, W> {
     /// Writes the next tensor, which must be `name`.
     ///
     /// # Errors
-    /// What the sink returns, or [`io::ErrorKind::InvalidInput`] if another tensor or another length was announced.
+    /// If the sink fails, or with [`io::ErrorKind::InvalidInput`] if another tensor or another
+    /// length was announced.
     pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         match self.remaining.next() {
             Some(entry) if entry.name == name && entry.byte_count() == bytes.len() => {
@@ -314,7 +317,8 @@ impl<'e, W: Write> Writer<'e, W> {
     /// Ends the file and gives the sink back.
     ///
     /// # Errors
-    /// What the sink returns, or [`io::ErrorKind::InvalidInput`] if a tensor was announced and not given.
+    /// If the sink fails, or with [`io::ErrorKind::InvalidInput`] if an announced tensor was not
+    /// written.
     pub fn finish(mut self) -> io::Result<W> {
         if let Some(entry) = self.remaining.next() {
             let message = format!("{} was announced and not given", entry.name);

@@ -1,4 +1,5 @@
-//! The reader of recordings: every format, rate and width; files that are short, cut, renamed or say what is not true.
+//! The reader of recordings: every format, rate and width; files that are short, cut, renamed or
+//! untrue.
 
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 
@@ -47,7 +48,7 @@ fn limits() -> AudioLimits {
     AudioLimits::default()
 }
 
-/// The amplitude of a frequency in the middle of a recording, and the share of power that is something else.
+/// The amplitude of a frequency in the middle of a recording, and the share of power outside it.
 fn tone(recording: &Recording, frequency: f64) -> (f32, f32) {
     let samples = &recording.samples;
     let middle = &samples[samples.len() / 4..samples.len() * 3 / 4];
@@ -76,7 +77,7 @@ fn assert_is_the_tone(name: &str, recording: &Recording, rate: u32, amplitude: f
     );
 }
 
-/// A WAV file; other formats than plain integers (1) say that nothing more follows their description.
+/// A WAV file; formats other than plain integers (1) have an empty extension.
 fn wav(format: u16, bits: u16, channels: u16, rate: u32, data: &[u8]) -> Vec<u8> {
     let block = channels * bits / 8;
     let extension: &[u8] = if format == 1 { &[] } else { &[0, 0] };

@@ -259,7 +259,8 @@ fn a_listener_sees_items_in_order_and_frees_them() {
 
 #[test]
 fn what_is_fetched_again_outlives_its_hand_over() {
-    // [{'n': 1}] under a listener, then the dictionary's memo entry, as the root or again as an item.
+    // [{'n': 1}] under a listener, then the dictionary's memo entry, as the root or again as an
+    // item.
     let later = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01ueh\x01.";
     let before = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01uh\x01e.";
     for (file, total, is_list) in [(&later[..], 1, false), (&before[..], 2, true)] {

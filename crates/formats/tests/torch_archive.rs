@@ -1,4 +1,4 @@
-//! The reader of `.pt` files, against files that PyTorch 2.6 wrote and against damaged and hostile ones.
+//! The reader of `.pt` files, against files of PyTorch 2.6 and against damaged and hostile ones.
 
 use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::torch_archive::{TorchArchive, TorchArchiveError};

@@ -1,9 +1,11 @@
 //! Times the pool: `cargo bench -p sottovoce-memory --bench pool [-- TRACE]`.
 //!
-//! Without a trace a made-up one is used: 400,000 events of many sizes with a cache that grows step by step. Printed are the mean
-//! time of an event in several rounds over the same pool, percentiles of single events, the same run from a planned arena, what
-//! the timeline costs, and the events a second of several threads with a queue each. Means are of the thread's own time where the
-//! system tells it, so that neighbours count less; what threads do together is on the clock.
+//! Without a trace a synthetic one is used: 400,000 events of many sizes with a cache that grows
+//! step by step. The bench prints the mean time of an event in several rounds over the same pool,
+//! percentiles of single events, the same run from a planned arena, the cost of the timeline, and
+//! the events a second of several threads with a queue each. Means are of the thread's CPU time
+//! where the system reports it, so that other load counts less; the figures of several threads are
+//! wall time.
 
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
@@ -40,7 +42,7 @@ fn main() -> Result<(), TraceError> {
         percentiles(&steps, &configuration);
     }
     with_owners(&steps);
-    // The whole trace as one plan, and as many events as one stage of an engine has, again and again.
+    // The whole trace as one plan, then as many events as one stage of an engine has, repeatedly.
     planned(&steps);
     planned(&steps[steps.len() / 2..][..(steps.len() / 2).min(4000)]);
     timeline(&steps);
@@ -133,8 +135,9 @@ fn lifetimes(steps: &[Step]) -> (Vec<Lifetime>, usize) {
     (lifetimes, now as usize)
 }
 
-/// What watching costs: a run with a sample of the timeline at every n-th event against the same run without, in turn. The program
-/// itself takes one a chunk, that is one in some thousand allocations and a tenth of a second.
+/// The timeline's cost: a run that samples the timeline at every n-th event against the same run
+/// without, in turn. The engine samples once a chunk: one in some thousand allocations, or every
+/// tenth of a second.
 fn timeline(steps: &[Step]) {
     const EVENTS_A_SAMPLE: usize = 1000;
     let run = |recorder: Option<&mut MetricsRecorder>| {
@@ -290,7 +293,7 @@ fn rounds(steps: &[Step], configuration: &PoolConfiguration, how: Use) {
     println!("  {name}: {} ns an event, round by round", times.join(", "));
 }
 
-/// Single events, each between two looks at the clock; what the clock itself takes is printed beside.
+/// Single events, each between two reads of the clock; the cost of a read is printed beside them.
 fn percentiles(steps: &[Step], configuration: &PoolConfiguration) {
     let mut pool = Pool::new(
         Box::new(SimulatedDriver::new(DEVICE_BYTES)),
@@ -348,8 +351,8 @@ fn with_owners(steps: &[Step]) {
     }
 }
 
-/// Threads with a queue each on one pool of sixteen shards, on the clock; beside it threads that share nothing, which is what the
-/// machine itself gives.
+/// Threads with a queue each on one pool of sixteen shards, in wall time. Threads that share
+/// nothing run beside them as the machine's own limit.
 fn threads() {
     for count in [1, 2, 4] {
         let (mut shared, mut alone) = (Duration::MAX, Duration::MAX);

@@ -1,7 +1,9 @@
-//! Accounts for a device's bytes: device → region → stream. What is reserved is promised; only what is promised is committed.
+//! Accounts for a device's bytes: device → region → stream. Reserved bytes are promised; only
+//! promised bytes can be committed.
 //!
-//! A reservation that cannot be kept is refused at once, with the numbers, and one that was granted stays good until it is dropped:
-//! a stream that has its worst case reserved cannot run out because of others.
+//! A reservation that does not fit is refused at once, with the numbers. A granted reservation
+//! stays valid until it is dropped: a stream that has reserved its worst case cannot run out
+//! because of others.
 //!
 //! ```
 //! use sottovoce_memory::budget::{Account, Budget};
@@ -123,8 +125,8 @@ impl Budget {
     /// Promises `bytes` to an account.
     ///
     /// # Errors
-    /// [`OutOfMemoryKind::NeverFits`] if it is more than the device's or the region's limit, [`OutOfMemoryKind::NotNow`] if it is
-    /// more than what the promises to others leave.
+    /// [`OutOfMemoryKind::NeverFits`] if `bytes` exceeds the limit of the device or region,
+    /// [`OutOfMemoryKind::NotNow`] if it exceeds what other promises leave.
     pub fn reserve(&self, account: Account, bytes: u64) -> Result<Reservation, OutOfMemory> {
         self.books().promise(account, bytes)?;
         Ok(Reservation {
@@ -162,7 +164,8 @@ impl Budget {
         self.books().accounts.clone()
     }
 
-    /// Verifies that accounts add up to regions, regions to the device, and that nothing is used that was not promised.
+    /// Verifies that accounts add up to regions and regions to the device, and that no more is used
+    /// than promised.
     ///
     /// # Errors
     /// With the statement that does not hold.

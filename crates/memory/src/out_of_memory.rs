@@ -9,7 +9,8 @@ use std::fmt;
 /// How many owners an error names.
 const OWNERS_SHOWN: usize = 5;
 
-/// Why there is no memory. Only [`OutOfMemoryKind::NotNow`] is worth a retry after something was given back.
+/// Why there is no memory. Only [`OutOfMemoryKind::NotNow`] is worth a retry after something was
+/// released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutOfMemoryKind {

@@ -1,5 +1,5 @@
-//! What the host driver gives back is given back: the operating system's own figures agree. One test, so that nothing else in the
-//! process allocates meanwhile.
+//! The host driver's released memory is released: the operating system's own figures agree. A
+//! single test, so that nothing else in the process allocates meanwhile.
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
@@ -19,7 +19,8 @@ fn resident_bytes() -> u64 {
     pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64
 }
 
-/// Addresses of this process that are mapped between two addresses, and how many of their bytes lie in memory.
+/// Addresses of this process that are mapped between two addresses, and how many of their bytes are
+/// resident.
 fn mapped_between(start: u64, end: u64) -> (u64, u64) {
     let (mut mapped, mut resident, mut inside) = (0, 0, false);
     for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {

@@ -63,7 +63,8 @@ fn queues_on_shards_of_their_own_agree_on_totals_and_peaks() {
             threads
                 .into_iter()
                 .for_each(|thread| thread.join().unwrap());
-            // Each thread held 3,847,168 bytes in blocks at once; three together hold at most three times that.
+            // Each thread held 3,847,168 bytes in blocks at once; three together hold at most three
+            // times that.
             let peak = pool.statistics().allocated_bytes.all.peak;
             assert!((3_847_168..=3 * 3_847_168).contains(&peak), "peak {peak}");
             assert_eq!(pool.statistics().allocation.all.allocated, 12);

@@ -45,7 +45,8 @@ fn a_plan_is_the_same_each_time() {
 
 #[test]
 fn a_large_set_is_planned_near_its_bound() {
-    // Weights that stay, then steps with a growing cache and scratch of several sizes: what a model's run looks like.
+    // Weights that stay, then steps with a growing cache and scratch of several sizes: a model's
+    // run.
     let mut lifetimes: Vec<Lifetime> = (0..500)
         .map(|n| lifetime(n, 100_001, 40_000 + u64::from(n)))
         .collect();
@@ -121,7 +122,8 @@ fn a_full_moment_is_explained_by_the_fewest_that_overfill_it() {
 
 #[test]
 fn what_fits_by_its_sums_and_not_in_space_is_explained_by_an_irreducible_subset() {
-    // At most 10 bytes are ever live, and yet 11 are needed; the fifth and the last have no part in it.
+    // At most 10 bytes are live at once, and yet 11 are needed; the fifth and the last lifetime do
+    // not matter.
     let set = [
         lifetime(6, 10, 4),
         lifetime(1, 2, 4),

@@ -1,4 +1,5 @@
-//! The pool against a naive allocator that only remembers what is live, under random operations, configurations and faults.
+//! The pool against a naive allocator that only remembers live blocks, under random operations,
+//! configurations and faults.
 
 use proptest::prelude::*;
 use sottovoce_memory::driver::{SimulatedControl, SimulatedDriver};
@@ -154,7 +155,8 @@ impl Model {
         self.pool.check().unwrap();
     }
 
-    /// An allocation may fail only if the driver, or the share allowed, has too little although the cache was given back.
+    /// An allocation may fail only if the driver, or the allowed share, has too little after the
+    /// cache was released.
     fn failed_for_a_reason(&self, refusal: &PoolRefusal) {
         if self.faulty {
             return;

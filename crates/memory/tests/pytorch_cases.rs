@@ -1,5 +1,5 @@
-//! PyTorch 2.6's own results, to the byte: `allocator_cases/cases.tsv` holds what its caching allocator reported for each trace
-//! under each configuration.
+//! PyTorch 2.6's own results, to the byte: `allocator_cases/cases.tsv` holds the statistics of its
+//! caching allocator for each trace under each configuration.
 
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration, PoolStatistics};
@@ -64,7 +64,8 @@ fn figures(statistics: &PoolStatistics) -> [u64; 13] {
     ]
 }
 
-/// Runs a trace; `u ID QUEUE` notes a use on another queue, which the text format proper does not know.
+/// Runs a trace; `u ID QUEUE` records a use on another queue, which the text format proper does not
+/// have.
 fn run(pool: &Pool, trace: &str, clear_every_chunk: Option<u32>) {
     let mut live: HashMap<&str, PoolBlock> = HashMap::new();
     let mut chunks = 0;

@@ -53,14 +53,6 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// A model could not be fetched.
-    #[error("hub: {what}: {reason}")]
-    Hub {
-        /// The repository or file.
-        what: String,
-        /// What went wrong.
-        reason: String,
-    },
     /// The text holds nothing that can be spoken, or too much.
     #[error("text: {reason}")]
     Text {

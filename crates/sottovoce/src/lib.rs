@@ -23,7 +23,6 @@ pub mod doctor;
 mod engine;
 mod error;
 mod holdings;
-pub mod hub;
 mod loading;
 mod manager;
 mod metrics;

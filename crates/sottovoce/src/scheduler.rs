@@ -1,14 +1,16 @@
-//! What the worker does next: a pure choice over the live streams. Chunk sizes are decided here and nowhere else.
+//! The worker's next step: a pure choice over the live streams, and the one place that decides
+//! chunk sizes.
 //!
-//! A chunk's size depends only on its number and the stream's own options, so that a stream's samples do not depend on who else
-//! is speaking or how fast anybody reads.
+//! A chunk's size depends only on its number and the stream's own options, so that a stream's
+//! samples do not depend on other streams or on the readers' speed.
 
-/// Speech tokens in the first chunk: 0.6 s, so that the first sound comes soon. With 10 the flow sees so little of the sentence that what it
-/// makes just there is 1 dB quieter than in one piece; with 15, 0.4 dB.
+/// Speech tokens in the first chunk: 0.6 s, for an early first sound. With 10 tokens the flow sees
+/// so little of the sentence that this part is 1 dB quieter than in one piece; with 15, 0.4 dB.
 const FIRST_CHUNK_TOKENS: usize = 15;
 
-/// Speech tokens in chunk `index` (from 0): small at first, doubling up to `chunk_size`. While it is made the listener has at least half
-/// as much to hear, so an engine that takes half a second for a second of sound never keeps anybody waiting.
+/// Speech tokens in chunk `index` (from 0): small at first, doubling up to `chunk_size`. While a
+/// chunk is made the listener has at least half as much to hear, so an engine at a real-time factor
+/// of 0.5 never keeps anybody waiting.
 pub(crate) fn chunk_tokens(index: u64, chunk_size: usize) -> usize {
     let doubled = FIRST_CHUNK_TOKENS.saturating_mul(1 << index.min(16));
     doubled.min(chunk_size)
@@ -43,8 +45,8 @@ pub(crate) enum Work {
 /// Steps in a row that streams without sound yet may take while others have a chunk ready.
 pub(crate) const HURRIED_STEPS_MAX: u32 = 16;
 
-/// Chooses: first sound first, then whoever waited longest for a chunk, then tokens for all in one batch. `hurried_steps` counts the
-/// steps taken since the last chunk.
+/// Chooses: first sound first, then the stream that waited longest for a chunk, then tokens for all
+/// in one batch. `hurried_steps` counts the steps since the last chunk.
 pub(crate) fn choose(streams: &[View], hurried_steps: u32) -> Work {
     let ready = |stream: &View| stream.chunk_ready && stream.reader_ready;
     let needs_tokens = |stream: &View| stream.generating && !stream.chunk_ready;

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use std::path::Path;
 
-/// What a process may have resident beyond what the engine accounts for: the program, its threads' stacks, encoders.
+/// Bytes that a process may have resident beyond the engine's ledger: program, thread stacks,
+/// encoders.
 const OTHER_BYTES_MAX: u64 = 48 << 20;
 /// The older control groups spell "no limit" as a number that no machine has.
 const UNLIMITED_BYTES: u64 = 1 << 60;
@@ -94,9 +95,11 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Limits of the process's groups and of those that they are in, of both kinds of hierarchy. In a container its own group is the root.
+/// Limits of the process's control groups and their ancestors, in both kinds of hierarchy. In a
+/// container its own group is the root.
 fn control_group_limits(root: &Path) -> impl Iterator<Item = MemoryLimit> {
-    /// Where a hierarchy may be mounted, its files for limit and use, and the name of what is used but can be had back.
+    /// Where a hierarchy may be mounted, its files for limit and use, and the name of its
+    /// reclaimable bytes.
     type Hierarchy = (
         &'static [&'static str],
         &'static str,

@@ -1,6 +1,8 @@
 //! Times the hot paths: `cargo bench -p sottovoce-tensor [-- THREADS]`. For each the best of several runs, as GFLOP/s and as the GB/s of
 //! weights read.
 
+#![allow(clippy::disallowed_methods, reason = "a bench measures time")]
+
 use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Arena, Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;

@@ -11,7 +11,7 @@ const BLOCK_SAMPLES: usize = 4096;
 const BITS_PER_SAMPLE: usize = 16;
 /// The shortest block that the encoder writes. A shorter rest is padded with silence.
 const BLOCK_SAMPLES_MIN: usize = 32;
-/// The `fLaC` mark and the head of the stream information block, which the information itself follows.
+/// Offset of the stream information: behind the `fLaC` marker and the block's header.
 const STREAM_INFO_OFFSET: u64 = 8;
 
 pub(super) struct Flac {
@@ -103,7 +103,8 @@ impl Codec for Flac {
     }
 
     fn patches(&self) -> Vec<Patch> {
-        // What waits for a full block is not in the file yet, and neither counted nor in the digest before the last frame.
+        // Pending samples are not in the file yet: the sample count excludes them, and the digest
+        // is complete only after the last frame.
         let mut information = self.information.clone();
         information.set_total_samples(self.context.total_samples());
         information.set_md5_digest(&self.context.md5_digest());

@@ -4,7 +4,8 @@ use super::{Codec, Patch};
 use crate::{AudioFormat, Error};
 use rusty_mp3::{Mp3Encoder, Mp3EncoderConfig};
 
-/// Speech below 12 kHz in mono: the usual rate for the lower sampling frequencies, of which the encoder writes each frame at once.
+/// The usual rate for mono speech below 12 kHz. At these sampling rates the encoder emits each
+/// frame at once.
 const BITRATE_KBPS: u32 = 64;
 
 pub(super) struct Mp3 {

@@ -9,7 +9,7 @@ const BITRATE_BPS: i32 = 32_000;
 const FRAMES_PER_SECOND: u32 = 50;
 /// Opus counts time in 48 kHz ticks whatever rate it encodes.
 const TICKS_PER_SECOND: u32 = 48_000;
-/// A page leaves when this many bytes are in it: about a quarter of a second, so that a listener is not kept waiting.
+/// Target size of a page, about a quarter of a second: larger pages would delay the listener.
 const PAGE_BYTES: usize = 1024;
 
 pub(super) struct Opus {
@@ -83,7 +83,8 @@ impl Codec for Opus {
     }
 
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error> {
-        // The encoder runs behind its input by the pre-skip: silence pushes the last samples out, and the final position says where they end.
+        // The encoder lags its input by the pre-skip: silence flushes the last samples, and the
+        // final granule position marks their end.
         let end_ticks = self.pre_skip_ticks + self.sample_count * self.ticks_per_sample;
         let frame_ticks = self.frame_samples as u64 * self.ticks_per_sample;
         loop {

@@ -1,8 +1,8 @@
-//! The sizes of every network, in one value that stands as `config.json` beside the weights.
+//! The sizes of every network, in one value that is stored as `config.json` beside the weights.
 //!
-//! Official model folders carry no such file; they are recognised by the names of their weight files and answered with
-//! [`ModelConfig::base`], [`ModelConfig::turbo`] or [`ModelConfig::nano`]. Converted and small models carry their own. Nothing else
-//! in this crate holds a size.
+//! Official model folders have no such file; they are recognised by the names of their weight files
+//! and read as [`ModelConfig::base`], [`ModelConfig::turbo`] or [`ModelConfig::nano`]. Converted
+//! and small models have their own.
 
 mod mel;
 mod s3gen;
@@ -106,8 +106,8 @@ impl ModelConfig {
         }
     }
 
-    /// The official model of a variant; the embedded voice brings its own file, so [`Variant::Pico`] answers with the sizes of
-    /// [`ModelConfig::tiny_turbo`], which are its architecture's smallest.
+    /// The official model of a variant. The embedded voice has its own file, so [`Variant::Pico`]
+    /// returns the sizes of [`ModelConfig::tiny_turbo`], the smallest of its architecture.
     pub fn preset(variant: Variant) -> ModelConfig {
         match variant {
             Variant::Base => ModelConfig::base(),

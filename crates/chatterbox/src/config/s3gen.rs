@@ -21,7 +21,8 @@ pub struct FlowEncoderConfig {
     pub look_ahead: usize,
 }
 
-/// The estimator of the flow's velocity: residual convolutions and transformer blocks in a one-level U.
+/// The estimator of the flow's velocity: residual convolutions and transformer blocks in a
+/// one-level U-Net.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowDecoderConfig {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum BackboneKind {
     /// RMS norms, rotary positions, SiLU-gated feed-forward, no biases.
     Llama,
-    /// Layer norms, learned absolute positions (`wpe`), GELU (tanh form), biases everywhere; weights stored `[in, out]`.
+    /// Layer norms, learned absolute positions (`wpe`), GELU (tanh form), biases everywhere;
+    /// weights stored `[in, out]`.
     Gpt2,
 }
 
@@ -86,9 +87,11 @@ pub struct PositionTables {
 pub enum SamplingOrder {
     /// Guidance, repetition penalty (the start token counts), temperature, min-p, top-p.
     PenaltyFirst,
-    /// Temperature, top-k, top-p, then repetition penalty (the start token counts in the first step only).
+    /// Temperature, top-k, top-p, then repetition penalty (the start token counts in the first step
+    /// only).
     PenaltyLast,
-    /// Guidance, temperature, repetition penalty (the start token counts), top-p: the streaming fork's.
+    /// Guidance, temperature, repetition penalty (the start token counts), top-p: the order of the
+    /// streaming fork.
     TemperatureFirst,
 }
 
@@ -132,7 +135,8 @@ pub struct T3Config {
     pub speech_start: u32,
     /// The token that ends speech.
     pub speech_stop: u32,
-    /// Whether the start token stands twice, both at speech position 0, as the base model's inference does.
+    /// Whether the start token occurs twice, both at speech position 0, as in the base model's
+    /// inference.
     pub speech_start_twice: bool,
     /// Learned tables (base) or none.
     pub positions: Option<PositionTables>,

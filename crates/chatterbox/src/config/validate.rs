@@ -24,7 +24,8 @@ pub enum ConfigError {
     },
 }
 
-/// No width, vocabulary or count in a model exceeds this; products of three such sizes still fit in 64 bits.
+/// Upper bound of every width, vocabulary and count in a model; products of three such sizes fit in
+/// 64 bits.
 const SIZE_MAX: usize = 1 << 20;
 
 struct Check;

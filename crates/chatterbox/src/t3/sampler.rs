@@ -31,8 +31,8 @@ impl Sampler {
         &self.drawn
     }
 
-    /// Draws from `[rows, vocabulary]` logits of one state; two rows are guided: first + weight · (first − second). `None` if nothing can be
-    /// drawn, because no logit is a number above −∞.
+    /// Draws from `[rows, vocabulary]` logits of one state. Two rows are guided: first + weight ·
+    /// (first − second). `None` if no logit is a number above −∞.
     pub fn next(&mut self, logits: &[f32], rows: usize) -> Option<u32> {
         let vocabulary = logits.len() / rows.max(1);
         let (first, rest) = logits.split_at(vocabulary);
@@ -196,8 +196,8 @@ fn draw(scores: &[f32], place: f64) -> Option<u32> {
     last
 }
 
-/// Counter-based random numbers: draw n of a seed is SplitMix64's finaliser of seed + (n + 1) · 0x9e3779b97f4a7c15, so that a
-/// generator has no state but a count.
+/// Counter-based random numbers: draw n of a seed is SplitMix64's finaliser of seed + (n + 1) ·
+/// 0x9e3779b97f4a7c15, so that a generator's state is a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Random {
     seed: u64,

@@ -14,6 +14,7 @@ pub(super) enum Bytes {
 
 impl Bytes {
     /// Maps a whole file, read-only.
+    #[allow(clippy::disallowed_methods, reason = "the one place that maps a file")]
     pub(super) fn map(path: &Path) -> io::Result<Bytes> {
         let file = sottovoce_formats::file::open(path)?;
         if file.metadata()?.len() == 0 {

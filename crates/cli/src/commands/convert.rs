@@ -1,4 +1,5 @@
-//! `sottovoce convert`: a model folder at another precision, which loads faster and takes less room.
+//! `sottovoce convert`: a model folder at another precision, which loads faster and takes less
+//! space.
 
 use super::Outcome;
 use crate::output::print::output;
@@ -24,7 +25,8 @@ pub struct Arguments {
     model: PathBuf,
     /// The folder to write; made if it is not there.
     out: PathBuf,
-    /// T3's precision: f32, f16, int8 or q4. With q4, flow and vocoder keep 8 bits; the voice networks stay at 32.
+    /// T3's precision: f32, f16, int8 or q4. With q4, flow and vocoder keep 8 bits; the voice
+    /// networks keep 32.
     #[arg(long)]
     precision: Precision,
     /// One JSON object instead of a line.

@@ -6,8 +6,8 @@ use crate::output::print::output;
 use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use serde_json::json;
 use sottovoce::doctor::{self, Fit, Machine};
-use sottovoce::hub::{HubSettings, OFFICIAL_MODELS};
 use sottovoce::{EngineOptions, Profile, Source, Variant};
+use sottovoce_hub::{HubSettings, OFFICIAL_MODELS};
 use sottovoce_memory::PoolConfiguration;
 use std::io::Write;
 use std::process::ExitCode;
@@ -164,7 +164,8 @@ fn what_fits(budget: Option<u64>) -> Vec<(&'static str, Fit)> {
         .collect()
 }
 
-/// A configured value and where it comes from: an option, a variable, a profile, the machine, or the program's own default.
+/// A configured value and its origin: an option, a variable, a profile, the machine, or the
+/// default.
 struct Value {
     name: &'static str,
     value: String,

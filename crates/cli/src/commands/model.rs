@@ -8,8 +8,8 @@ use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use crate::output::table::Table;
 use crate::source::model_source;
 use serde_json::json;
-use sottovoce::hub::{OFFICIAL_MODELS, OfficialModel};
 use sottovoce::{Inspection, Part, Source, doctor};
+use sottovoce_hub::{OFFICIAL_MODELS, OfficialModel};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -37,7 +37,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// What a model's folder or a weight file holds: tensors by part, their sizes and precision, what they take in memory.
+    /// Show a model's folder or weight file: tensors by part, their sizes and precision, their
+    /// bytes in memory.
     #[command(after_help = EXAMPLES)]
     Inspect {
         /// A folder, a weight file, or pico, base, turbo or nano.
@@ -49,7 +50,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Fetch an official model from the Hugging Face hub into its cache. Goes on where it broke off; checks what came.
+    /// Download an official model from the Hugging Face hub into its cache. Resumes a broken
+    /// download and checks each file.
     #[command(after_help = EXAMPLES)]
     Download {
         /// base, turbo or nano.

@@ -50,7 +50,8 @@ pub struct Arguments {
     /// Origin of a foreign page that may call, such as https://app.example; may be repeated.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
-    /// Name by which this server may be called, beside addresses and localhost; needed only without keys; may be repeated.
+    /// Host name under which clients may call this server, beside addresses and localhost; needed
+    /// only without keys; may be repeated.
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
     /// Let the figures for Prometheus be read without a key.
@@ -74,7 +75,8 @@ pub struct Arguments {
     /// Print one JSON object with the address once the server listens.
     #[arg(long)]
     json: bool,
-    /// Ask a running server at this address, such as http://127.0.0.1:8000/health/ready, whether it is well; for images without curl.
+    /// Probe a running server at this address, such as http://127.0.0.1:8000/health/ready; for
+    /// images without curl.
     #[arg(long, value_name = "URL")]
     probe: Option<String>,
     /// Print the OpenAPI document and end.

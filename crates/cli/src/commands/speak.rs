@@ -36,8 +36,8 @@ pub struct Arguments {
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// Write here; the name says the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is standard output. Without it and
-    /// without --play, speech.wav.
+    /// Write here; the extension names the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is
+    /// standard output. Without it and without --play, speech.wav.
     #[arg(short, long = "out", value_name = "FILE")]
     out: Option<PathBuf>,
     /// The format for standard output, devices and pipes.

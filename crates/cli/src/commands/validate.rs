@@ -1,4 +1,5 @@
-//! `sottovoce validate`: tries the memory promise and the joins of chunks out; the exit status says whether they held.
+//! `sottovoce validate`: tests the memory promise and the borders of chunks; the exit status is the
+//! verdict.
 
 use super::Outcome;
 use crate::output::print::{note, output};
@@ -55,10 +56,12 @@ pub struct Arguments {
     /// Streams for which the budget is made.
     #[arg(long, default_value_t = 8)]
     streams_in_budget: usize,
-    /// Runs with a failing driver call for each kind of fault and device, at most [default: 1000; 3 for models other than pico].
+    /// Most runs with a failing driver call for each kind of fault and device [default: 1000; 3 for
+    /// models other than pico].
     #[arg(long)]
     faults_max: Option<usize>,
-    /// Most speech tokens of a sentence, 25 a second [default: the model's own limit; 25 with random weights, which end no sentence].
+    /// Most speech tokens of a sentence, 25 a second [default: the model's own limit; 25 with
+    /// random weights, which never end a sentence].
     #[arg(long)]
     sentence_tokens_max: Option<usize>,
     /// One JSON object instead of a table.

@@ -1,4 +1,5 @@
-//! `sottovoce watermark`: whether a recording carries the mark that `speak --watermark` and the reference put there.
+//! `sottovoce watermark`: whether a recording carries the mark of `speak --watermark` or of the
+//! reference.
 
 use super::Outcome;
 use crate::output::print::output;
@@ -25,7 +26,8 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// How sure the network is that a recording carries the mark; the exit status says whether it does.
+    /// Show the network's confidence that a recording carries the mark; the exit status is the
+    /// verdict.
     #[command(after_help = EXAMPLES)]
     Detect {
         /// The recording (wav, flac, mp3, ogg).

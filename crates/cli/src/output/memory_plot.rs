@@ -1,4 +1,4 @@
-//! Live and reserved bytes over a trace, as one drawing that needs nothing else and follows the reader's light or dark theme.
+//! Live and reserved bytes over a trace, as one self-contained drawing for light and dark themes.
 
 use sottovoce_memory::trace::advise::{Advice, Curve, Share, Timeline};
 use std::fmt::Write;

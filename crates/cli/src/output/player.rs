@@ -4,7 +4,8 @@ use sottovoce_audio::{AudioFormat, Encoder};
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
-/// Players that take raw 16-bit samples on standard input, best first, with the arguments for a sample rate.
+/// Players that take raw 16-bit samples on standard input, best first, with their arguments for a
+/// sample rate.
 const PLAYERS: [(&str, &[&str]); 5] = [
     (
         "pw-play",

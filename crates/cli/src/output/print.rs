@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind, Stdout, Write};
 
-/// Standard output. Where its reader has left, as `head` does, writing fails with an error that [`is_reader_gone`] knows.
+/// Standard output. After its reader has closed it, as `head` does, writing fails with an error
+/// that [`is_reader_gone`] recognises.
 pub struct Output(Stdout);
 
 /// Standard output, for `writeln!`.

@@ -6,7 +6,7 @@ use crate::environment;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sottovoce::ChunkMetrics;
 use sottovoce_memory::trace;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 /// A bar that follows the reader of a trace until it is dropped.
 pub struct Reading {
-    follower: Option<(Sender<()>, JoinHandle<()>)>,
+    follower: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
 impl Reading {
@@ -118,7 +118,7 @@ impl Reading {
         if bar.is_hidden() {
             return Reading { follower: None };
         }
-        let (stop, stopped) = channel();
+        let (stop, stopped) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             let mut wait = FIRST_SHOWN_AFTER;
             while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {

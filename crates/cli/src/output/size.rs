@@ -2,7 +2,8 @@
 
 use sottovoce::doctor::Fit;
 
-/// Reads `512MiB`, `1GiB`, `64KiB`, `1.5GiB` or a plain number of bytes. `K`, `M`, `G` alone mean the same powers of 1024.
+/// Reads `512MiB`, `1GiB`, `64KiB`, `1.5GiB` or a plain number of bytes. `K`, `M`, `G` alone are
+/// the same powers of 1024.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());

@@ -19,7 +19,7 @@ pub enum Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(super) u32);
 
-/// Everything that is not a scalar. Nodes may refer to each other in circles, as Python objects may.
+/// A value that is not a scalar. Nodes may form cycles, as Python objects may.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Node {

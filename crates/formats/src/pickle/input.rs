@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 const BUFFER_BYTES: usize = 64 << 10;
 /// A claimed length is believed in steps of this size, each only after the one before has arrived.
 const STEP_BYTES: u64 = 64 << 10;
-/// Text arguments (numbers, names) of protocol 0 end with a newline; longer ones are nothing that Python writes.
+/// Longest text argument of protocol 0, which ends with a newline. Python writes no longer ones.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
 pub(super) struct Input<R> {

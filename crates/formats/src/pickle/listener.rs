@@ -24,8 +24,9 @@ pub enum Disposition {
 
 /// Sees the items of lists while the pickle is read, so that a long list need not be held.
 ///
-/// Only lists at most [`LISTEN_DEPTH_MAX`] containers deep are announced, and only where the writer filled each container in
-/// batches, as Python does for more than one entry; other items are found in the finished document.
+/// Only lists at most [`LISTEN_DEPTH_MAX`] containers deep are announced, and only where the writer
+/// filled each container in batches, as Python does for more than one entry. Other items are found
+/// in the finished document.
 pub trait Listener {
     /// An item about to be appended to the list at `path`. An error ends the reading.
     fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String>;
@@ -43,8 +44,8 @@ impl Listener for KeepAll {
     }
 }
 
-/// Fills the end of `steps` with the way from the root to the container at `position` on the stack, and returns where it starts.
-/// `None` for containers that lie too deep.
+/// Fills the end of `steps` with the path from the root to the container at `position` on the
+/// stack, and returns where the path starts. `None` for containers that lie too deep.
 pub(super) fn path<'a>(
     nodes: &'a [Node],
     stack: &[Value],
@@ -66,7 +67,8 @@ pub(super) fn path<'a>(
             Node::Dictionary(_) if pending % 2 == 1 => {
                 step(below(1).text().map_or(Step::Other, Step::Key))?;
             }
-            // A list with a single item is filled without a mark: it lies between the key and the list in question.
+            // A list with a single item is filled without a mark: it lies between the key and the
+            // list in question.
             Node::Dictionary(_) if pending >= 2 => {
                 step(
                     below(1)

@@ -42,15 +42,16 @@ pub enum Globals {
 /// Reads one pickle.
 ///
 /// # Errors
-/// Whatever is not a well-formed pickle, or beyond the limits, with its byte offset.
+/// If the pickle is malformed or beyond the limits, with its byte offset, or if the listener
+/// refuses an item. A parser that has failed must not be used again.
 pub fn read(source: impl Read, limits: &Limits) -> Result<Document, PickleError> {
     Parser::silent(source, limits, KeepAll).finish()
 }
 
 /// A pickle being read, opcode by opcode, with a listener for list items.
 ///
-/// Nodes are counted references, as Python's objects are: what the stack, the memo and all containers have let go of is freed, and
-/// its place taken by the next. What refers to itself in a circle stays to the end.
+/// Nodes are reference-counted, as Python's objects are. A node that stack, memo and containers
+/// have released is freed and its slot reused. Cycles stay to the end.
 pub struct Parser<R, L> {
     input: Input<R>,
     nodes: Vec<Node>,
@@ -73,7 +74,7 @@ const VALUE_BYTES: usize = size_of::<Value>();
 const NODE_BYTES: usize = size_of::<Node>() + size_of::<u32>();
 
 impl<R: Read, L: Listener> Parser<R, L> {
-    /// A parser at the start of a pickle. Without `uses`, all that the memo was given is kept to the end.
+    /// A parser at the start of a pickle. Without `uses` every memo entry is kept to the end.
     pub fn new(
         source: R,
         limits: &Limits,
@@ -112,8 +113,8 @@ impl<R: Read, L: Listener> Parser<R, L> {
     /// Reads on by one opcode; `false` once the pickle has ended.
     ///
     /// # Errors
-    /// Whatever is not a well-formed pickle, or beyond the limits, with its byte offset; and what the listener refuses. A parser
-    /// that has failed has nothing more to say.
+    /// If the pickle is malformed or beyond the limits, with its byte offset, or if the listener
+    /// refuses an item. A parser that has failed must not be used again.
     pub fn advance(&mut self) -> Result<bool, PickleError> {
         if self.ended {
             return Ok(false);
@@ -370,7 +371,8 @@ impl<R: Read, L: Listener> Parser<R, L> {
         self.push_node(Node::Global { module, name })
     }
 
-    /// Replaces callable and arguments (positional, and with `parts` 3 also by name) by a call that nobody makes.
+    /// Replaces callable and arguments (positional, with `parts` 3 also by name) by a call node
+    /// that is never executed.
     fn push_call(&mut self, parts: usize) -> Result<(), PickleError> {
         if self.limits.globals == Globals::Refuse {
             return self.fail(Kind::GlobalRefused("a call".to_owned()));

@@ -10,10 +10,11 @@ use std::io::Read;
 use std::mem::size_of;
 use std::sync::Arc;
 
-/// How often a pickle fetches each entry of its memo, found by reading its opcodes once and building nothing.
+/// How often a pickle fetches each entry of its memo: one pass over its opcodes that builds
+/// nothing.
 ///
-/// Python stores nearly every object in the memo and fetches few. A [`Parser`](super::Parser) that knows which can let go of all the
-/// others, and of these after the last time. Costs two bits for each entry.
+/// Python stores nearly every object in the memo and fetches few of them. With these counts a
+/// [`Parser`](super::Parser) releases an entry after its last fetch. They cost two bits an entry.
 #[derive(Debug, Default)]
 pub struct MemoUse {
     /// Two bits an entry: 0, 1, 2 fetches, or [`MANY`].
@@ -27,8 +28,9 @@ const ENTRIES_IN_WORD: u64 = 32;
 const ENTRY_COUNT_MAX: u64 = 1 << 30;
 
 impl MemoUse {
-    /// Counts the fetches of the pickle at the start of `source`. `None` if that cannot be told: what is wrong with a pickle is for
-    /// the parser to say, and one that does not number its entries in order, as Python does, is not known beforehand.
+    /// Counts the fetches of the pickle at the start of `source`. `None` if the counts are unknown:
+    /// for a malformed pickle, whose error is the parser's to report, and for a pickle that does
+    /// not number its entries in order, as Python does.
     pub fn scan(source: impl Read) -> Option<MemoUse> {
         let mut scan = Scan {
             input: Input::new(source),
@@ -67,7 +69,7 @@ struct Scan<R> {
 }
 
 impl<R: Read> Scan<R> {
-    /// Passes one opcode; `Some(false)` after the last, `None` if the use of the memo cannot be told.
+    /// Skips one opcode. `Some(false)` after the last, `None` if the use of the memo is unknown.
     fn step(&mut self) -> Result<Option<bool>, PickleError> {
         let opcode = self.input.byte()?;
         match opcode {
@@ -150,8 +152,8 @@ pub(super) struct Memo {
     dense: Vec<Value>,
     /// The others, which Python never writes.
     sparse: HashMap<u64, Value>,
-    /// If their use is known: the entries that are still to be fetched. Their numbers follow on each other, so no file can choose
-    /// them to clash in a fast hash.
+    /// The entries that are still to be fetched, if their use is known. The numbers are
+    /// consecutive, so no file can choose them to collide in a fast hash.
     awaited: FxHashMap<u64, Awaited>,
 }
 

@@ -53,7 +53,8 @@ pub(super) fn number(opcode: u8, line: &[u8]) -> Option<Result<Value, Node>> {
             let digits = text.strip_suffix('L').unwrap_or(text);
             match digits.parse::<i64>() {
                 Ok(integer) => Some(Ok(Value::Integer(integer))),
-                // Two steps further than 64 bits is enough for addresses; beyond, nothing here could use it.
+                // Addresses need at most 64 bits; two digits more are accepted, longer ones have no
+                // use here.
                 Err(_) => digits
                     .parse::<i128>()
                     .ok()

@@ -26,7 +26,8 @@ const BATCH_ITEMS: u32 = 1000;
 /// writer.end()?;
 /// writer.finish()?;
 /// let document = pickle::read(&file[..], &Limits::default())?;
-/// assert_eq!(document.root().entry("sizes").and_then(|sizes| sizes.items()).map(|items| items.len()), Some(1));
+/// let sizes = document.root().entry("sizes").and_then(|sizes| sizes.items());
+/// assert_eq!(sizes.map(|items| items.len()), Some(1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Writer<W: Write> {

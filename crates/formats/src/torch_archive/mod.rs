@@ -1,7 +1,8 @@
 //! PyTorch's `.pt` files: a zip archive of a pickle and the raw bytes of each storage.
 //!
-//! The pickle is read as data and nothing it names is called. Of code it may name only what rebuilds tensors and ordered
-//! dictionaries; anything else is refused by name. Storages stay where they are in the file.
+//! The pickle is read as data; nothing that it names is called. It may name only the functions that
+//! rebuild tensors and ordered dictionaries; any other name is refused. Storages stay where they
+//! are in the file.
 
 mod zip;
 
@@ -164,7 +165,8 @@ pub struct TorchArchive {
 }
 
 impl TorchArchive {
-    /// Reads the pickle of a whole file and finds its tensors. A tensor's path joins the keys that lead to it with full stops.
+    /// Reads the pickle of a whole file and finds its tensors. A tensor's path joins the keys that
+    /// lead to it with full stops.
     pub fn read(file: &[u8]) -> Result<TorchArchive, TorchArchiveError> {
         let entries = zip::entries(file)?;
         let (root, pickle) = (entries.iter())
@@ -329,7 +331,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Arguments of `_rebuild_tensor_v2`: storage, offset, sizes, strides, and what concerns training.
+    /// Arguments of `_rebuild_tensor_v2`: storage, offset, sizes, strides, and flags of training.
     fn tensor(&self, arguments: View<'_>, path: &str) -> Result<TorchTensor, TorchArchiveError> {
         let malformed = || structure(path, "it is not described as a tensor is");
         let mut arguments = arguments.items().ok_or_else(malformed)?;
@@ -368,7 +370,8 @@ impl Reader<'_> {
             })
             .ok_or_else(outside)?;
         let available = storage.len() / dtype.size();
-        // A stride of 0 repeats elements: the count, which is what readers allocate, is bounded as well as the last place.
+        // A stride of 0 repeats elements, so both the count, which readers allocate, and the last
+        // offset are bounded.
         if count > available || offset > available || (count > 0 && last >= available) {
             return Err(outside());
         }
@@ -380,7 +383,8 @@ impl Reader<'_> {
         })
     }
 
-    /// A storage's type and place: the persistent id ('storage', type, key, device, elements). The device does not matter.
+    /// A storage's type and range from its persistent id ('storage', type, key, device, elements).
+    /// The device is ignored.
     fn storage(
         &self,
         reference: View<'_>,

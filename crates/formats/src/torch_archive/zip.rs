@@ -1,4 +1,5 @@
-//! The little of zip that torch archives use: stored entries, found through the central directory, as ranges of the file.
+//! The part of ZIP that torch archives use: stored entries, found through the central directory, as
+//! ranges of the file.
 
 use super::TorchArchiveError;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! What a driver has given out: capacity, pieces, ranges and their mapped parts. All drivers keep such books, and refuse by
-//! them whatever does not fit.
+//! A driver's bookkeeping: capacity, pieces, ranges and their mapped parts. All drivers share it
+//! and refuse whatever does not fit it.
 
 use super::{Address, DeviceMemory, DriverError};
 use std::collections::BTreeMap;

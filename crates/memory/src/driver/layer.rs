@@ -1,10 +1,13 @@
-//! Drivers over drivers: each layer adds one thing, and what it does not touch is the driver's below.
+//! Drivers over drivers: each layer adds one concern and passes everything else to the driver
+//! below.
 
 use super::{Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId};
 
-/// What a layer adds: checks before calls, notes after them. It is also the handle to itself: its clones share its state.
+/// A layer's part: checks before calls, notes after them. It is also its own handle: clones share
+/// their state.
 pub trait Layer: Clone + Default + Send + Sync {
-    /// Lets a call that asks for `bytes` bytes pass, or refuses it; `memory` is what the driver below has.
+    /// Admits or refuses a call that asks for `bytes` bytes; `memory` is the state of the driver
+    /// below.
     ///
     /// # Errors
     /// If the layer refuses the call, which then does not reach the driver.

@@ -1,5 +1,5 @@
-//! Faults by script, over any driver: calls that fail, a device that shrinks, bytes that another process takes while it runs. Every
-//! call is counted.
+//! Scripted faults over any driver: calls that fail, a device that shrinks, bytes that another
+//! process takes meanwhile. Every call is counted.
 
 use super::{Call, DeviceMemory, Driver, DriverError, Layer, Layered};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A driver that follows a [`Script`].
 pub type Scripted<D> = Layered<Script, D>;
 
-/// The other end of a [`Scripted`] or simulated driver: what a test does to the device while a pool uses it. Cheap to clone.
+/// The control of a [`Scripted`] or simulated driver: what a test does to the device while a pool
+/// uses it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Script(Arc<Mutex<State>>);
 
@@ -38,7 +39,8 @@ impl Script {
         self.state().failing_acquiring.insert(number);
     }
 
-    /// Lets every call that asks for memory fail from the `number`-th on, counted from 0 at the start; `None` ends that.
+    /// Fails every call that asks for memory from the `number`-th on, counted from 0 at the start;
+    /// `None` ends that.
     pub fn fail_acquiring_calls_from(&self, number: Option<u64>) {
         self.state().failing_from = number;
     }

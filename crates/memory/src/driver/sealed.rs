@@ -1,4 +1,5 @@
-//! A driver that can be sealed: from then on it refuses every call, so that "no driver call in steady state" is enforced.
+//! A driver that can be sealed: it then refuses every call, which enforces "no driver call in
+//! steady state".
 
 use super::{Call, DeviceMemory, Driver, DriverError, Layer, Layered};
 use std::sync::Arc;

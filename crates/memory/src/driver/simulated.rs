@@ -1,9 +1,10 @@
 //! A device without bytes: capacity, latencies and faults by script, every call counted. With bytes of the host behind it
 //! ([`SimulatedDriver::with_bytes`]) arithmetic can run over it too.
 //!
-//! Without bytes, addresses are given out as Linux gives them out to anonymous maps of whole 2 MiB: from the top down, in the highest gap
-//! with room for alignment to a huge page; pieces keep 2 MiB free above them. Results that PyTorch's allocator gave over such
-//! maps can therefore be compared to the byte, also where equal sizes are told apart by address.
+//! Without bytes, addresses follow Linux's placement of anonymous mappings of whole 2 MiB: from the
+//! top down, in the highest gap with room for alignment to a huge page; pieces keep 2 MiB free
+//! above them. Results of PyTorch's allocator over such mappings can therefore be compared to the
+//! byte, also where equal sizes are ordered by address.
 
 use super::books::{Books, bad_unit};
 use super::{
@@ -102,8 +103,8 @@ impl SimulatedDriver {
         self
     }
 
-    /// The same device that gives out pieces of these sizes at these addresses first, in this order, as far as they are free; as
-    /// another device did whose run is repeated.
+    /// The same device, which gives out pieces of these sizes at these addresses first, in this
+    /// order, as far as they are free: a replay of another device's placement.
     pub fn with_places(self, places: &[(Address, u64)]) -> SimulatedDriver {
         let mut state = lock(&self.state);
         for &(Address(address), bytes) in places {
@@ -149,7 +150,8 @@ impl SimulatedDriver {
 }
 
 impl SimulatedControl {
-    /// Holds events back (they stay undone), or lets those recorded so far and all later ones be done.
+    /// Holds events back (they stay incomplete), or completes those recorded so far and all later
+    /// ones.
     pub fn hold_events(&self, held: bool) {
         let mut state = lock(&self.state);
         state.events_held = held;
@@ -176,7 +178,8 @@ impl State {
         Some(address)
     }
 
-    /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that would take a huge page besides.
+    /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that also fits a
+    /// huge page.
     fn place(&mut self, call: Call, bytes: u64, headroom: u64) -> Result<u64, DriverError> {
         let placed = bytes.saturating_add(headroom);
         let wanted = placed.saturating_add(GRANULARITY);

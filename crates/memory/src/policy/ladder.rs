@@ -1,4 +1,5 @@
-//! What to try, in order, when memory is short now. After each rung the request that failed is tried again.
+//! The recovery ladder: what to try, in order, when memory is short now. After each rung the failed
+//! request is tried again.
 
 use super::Action;
 use crate::out_of_memory::OutOfMemoryKind;
@@ -11,8 +12,8 @@ pub const RUNGS: [Action; 4] = [
     Action::HoldAdmissions,
 ];
 
-/// What to do after `attempts` rungs did not help; `None` where nothing can. Only "not now" climbs: what can never fit, or is over its
-/// own account, is not helped by taking from others.
+/// The action after `attempts` rungs did not help; `None` if no action can. Only "not now" climbs:
+/// taking memory from others does not help a request that can never fit or exceeds its own account.
 pub fn rung(kind: OutOfMemoryKind, attempts: usize) -> Option<Action> {
     match kind {
         OutOfMemoryKind::NotNow => RUNGS.get(attempts).copied(),

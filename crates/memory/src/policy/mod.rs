@@ -1,4 +1,5 @@
-//! When kept memory goes back: a pure function of what is known, without a clock and without I/O.
+//! When cached memory is released: a pure function of its arguments, without a clock and without
+//! I/O.
 //!
 //! ```
 //! use sottovoce_memory::policy::{Action, Event, MemoryProfile, Observation, Policy};
@@ -10,10 +11,12 @@
 //!
 //! # How an engine uses it
 //!
-//! At each [`Event`] it asks [`Policy::decide`], carries the decision's actions out in their order, on a [`Reclaim`] of its own
-//! ([`Decision::carry_out`]), and tells the policy what that gave back ([`Policy::learn`]). When an allocation fails it does the
-//! same with [`Event::OutOfMemory`], `attempt` counting from 0, and tries the allocation again after each decision, until it
-//! succeeds or a decision without actions says that nothing is left to try. [`ActionLog`] counts and keeps what was done.
+//! At each [`Event`] the engine asks [`Policy::decide`], carries out the decision's actions in
+//! order on its own [`Reclaim`] ([`Decision::carry_out`]), and reports the bytes that this released
+//! ([`Policy::learn`]). When an allocation fails it does the same with [`Event::OutOfMemory`],
+//! `attempt` counting from 0. It tries the allocation again after each decision, until one succeeds
+//! or a decision without actions says that nothing is left to try. [`ActionLog`] counts and keeps
+//! the actions.
 
 mod action_log;
 mod ladder;
@@ -133,15 +136,17 @@ impl Action {
     }
 }
 
-/// What the actions mean to whoever holds the memory. Each tells the bytes that it gave back, 0 if it had none to give.
+/// The actions as the holder of the memory implements them. Each returns the bytes that it
+/// released, 0 if none.
 pub trait Reclaim {
-    /// Gives back what the pool and the pages keep: [`crate::Memory::trim`], [`crate::pages::PagePool::trim`].
+    /// Releases what pool and pages cache: [`crate::Memory::trim`],
+    /// [`crate::pages::PagePool::trim`].
     fn trim_pool(&mut self) -> u64;
 
     /// Drops what can be made again.
     fn run_reclaim_hooks(&mut self) -> u64;
 
-    /// Makes do with a smaller workspace, as far as what runs now can: for fewer streams together, or for shorter texts.
+    /// Shrinks the workspace as far as the runs under way allow: to fewer streams or shorter texts.
     fn shrink_workspace(&mut self) -> u64;
 
     /// Lets no further stream in before one has ended.
@@ -186,16 +191,18 @@ impl Decision {
     }
 }
 
-/// Share of what is held that may lie idle after a stream's end. Giving it back costs driver calls where nobody is kept waiting.
+/// Share of the held bytes that may lie idle after a stream's end. Releasing them costs driver
+/// calls, at a time when nobody waits.
 const IDLE_SHARE_MAX: f64 = 0.02;
 /// A clear that freed nothing doubles the time to the next one, up to this factor.
 const BACK_OFF_MAX: u32 = 64;
 
-/// Settings and what happened so far.
+/// Settings and state.
 ///
-/// Thresholds that are seen to do nothing adapt. After a clear that freed nothing the next one by cadence comes after twice as many
-/// chunks, and what is kept then counts as the ground: events and fragmentation ask for a clear again once a worthwhile amount has
-/// come on top of it. The first clear that frees something restores the profile.
+/// Thresholds that have no effect adapt. After a clear that freed nothing, the interval to the next
+/// one doubles, and the bytes still cached become the baseline: events and fragmentation ask for a
+/// clear only once a worthwhile amount has been added to it. The first clear that frees something
+/// restores the profile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     settings: ProfileSettings,
@@ -224,14 +231,15 @@ impl Policy {
         &self.settings
     }
 
-    /// Chunks between two clears as things are, longer than the profile's where clears freed nothing.
+    /// Present interval between two clears, in chunks: longer than the profile's after clears that
+    /// freed nothing.
     pub fn interval_now(&self) -> Option<u32> {
         let interval = self.settings.cache_interval?;
         Some(interval.saturating_mul(self.back_off))
     }
 
-    /// What to do about an event. Clearing is worth it only where the books show as much kept as the profile asks for, so that a
-    /// steady state costs no driver call.
+    /// Decides about an event. It asks for a clear only if as much is cached as the profile
+    /// demands, so that a steady state makes no driver call.
     pub fn decide(&mut self, event: Event, books: Observation) -> Decision {
         let kept = books.kept_bytes();
         let reason = match event {
@@ -264,8 +272,8 @@ impl Policy {
         }
     }
 
-    /// What the latest decision gave back: a clear that freed nothing is not repeated on the same schedule. Rungs of the ladder
-    /// have no schedule, and nothing to learn.
+    /// Takes the bytes that the latest decision released: a clear that freed nothing is not
+    /// repeated on the same schedule. The ladder's rungs have no schedule to adapt.
     pub fn learn(&mut self, freed_bytes: u64) {
         match self.kept_at_clear.take() {
             Some(kept) if freed_bytes == 0 => {

@@ -16,7 +16,8 @@ pub enum MemoryProfile {
     Balanced,
     /// Every 20 chunks, without dropping what can be made again.
     Performance,
-    /// By the device: aggressive under 8 GiB, balanced under 16 GiB, else performance, and performance without a device.
+    /// By the device's size: aggressive under 8 GiB, balanced under 16 GiB, else performance;
+    /// performance without a device.
     #[default]
     Automatic,
     /// Never.

@@ -1,4 +1,4 @@
-//! The pool as its users see it: shards by queue, each with its own lock, and one lock for what concerns all.
+//! The pool's public side: shards by queue, each with its own lock, and one lock for global state.
 
 use super::counters::{BOTH, FIGURES, Figure};
 use super::exclusive::{Exclusive, Global, Refusal};
@@ -12,13 +12,14 @@ use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// A caching pool over a driver, with PyTorch's rules.
 ///
-/// Requests of different queues go to different shards where the pool has several, so that threads with a queue each do not
-/// wait for each other. Order of locks: shards in their order, then the global state.
+/// Requests of different queues go to different shards where the pool has several, so that threads
+/// with a queue each do not contend. Order of locks: shards in their order, then the global state.
 pub struct Pool {
     driver: Box<dyn Driver>,
     configuration: PoolConfiguration,
     allowed_bytes: Option<u64>,
-    /// Every allocation needs the whole pool: ages of garbage collection are counted in searches of all queues.
+    /// Garbage collection counts ages in searches of all queues, so every allocation needs the
+    /// whole pool.
     collects: bool,
     /// Some block waits for an event.
     events_pending: AtomicBool,
@@ -122,8 +123,8 @@ impl Pool {
         Pool::with_shards(driver, configuration, 1)
     }
 
-    /// A pool whose queues are spread over `shard_count` shards (at least 1, at most 256). Expandable segments are off where
-    /// the driver has no ranges.
+    /// A pool whose queues are spread over `shard_count` shards (at least 1, at most 256).
+    /// Expandable segments are off where the driver has no ranges.
     pub fn with_shards(
         driver: Box<dyn Driver>,
         configuration: PoolConfiguration,
@@ -255,7 +256,8 @@ impl Pool {
         }
     }
 
-    /// Notes that work on `queue` uses the block: once given back, it is free only when that work is done.
+    /// Records that work on `queue` uses the block: once freed, the block is reused only after that
+    /// work.
     pub fn record_use(&self, block: &PoolBlock, queue: u64) {
         let home = block.shard as usize;
         self.exclusively(home, |exclusive| {
@@ -298,7 +300,8 @@ impl Pool {
         self.exclusively(0, |exclusive| exclusive.global.reserved_peak)
     }
 
-    /// Rounds requests by other divisions from now on; returns those before. PyTorch allows this too while a program runs.
+    /// Changes the divisions that requests are rounded by; returns the former ones. PyTorch also
+    /// allows this at run time.
     pub fn set_roundup(&mut self, divisions: [u64; ROUNDUP_INTERVALS]) -> [u64; ROUNDUP_INTERVALS] {
         std::mem::replace(&mut self.configuration.roundup_power2_divisions, divisions)
     }
@@ -326,7 +329,8 @@ impl Pool {
         });
     }
 
-    /// Walks all segments and verifies that blocks tile them, no two free neighbours exist, and totals equal sums.
+    /// Walks all segments and verifies that blocks tile them, no two free neighbours exist, and
+    /// totals equal sums.
     ///
     /// # Errors
     /// With the statement that does not hold.

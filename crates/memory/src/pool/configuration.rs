@@ -27,13 +27,17 @@ pub enum Backend {
 pub struct PoolConfiguration {
     /// The allocator asked for. A pool follows the rules of [`Backend::Native`] in any case.
     pub backend: Backend,
-    /// Blocks of at least so many bytes are neither split nor used for smaller requests. Unlimited by default.
+    /// Blocks of at least this many bytes are neither split nor used for smaller requests.
+    /// Unlimited by default.
     pub max_split_size: u64,
-    /// A request too large to be split takes a free block only if that is less than so many bytes larger.
+    /// A request too large to be split takes a free block only if that is less than this many bytes
+    /// larger.
     pub max_non_split_rounding_size: u64,
-    /// With a memory fraction: share of it above which whole free segments are given back. 0 switches it off.
+    /// With a memory fraction: the share of it above which whole free segments are released. 0
+    /// switches it off.
     pub garbage_collection_threshold: f64,
-    /// Equal steps between powers of two that requests are rounded up to, by interval; 0 and 1 switch it off.
+    /// Equal steps between powers of two that requests are rounded up to, by interval; 0 and 1
+    /// switch it off.
     pub roundup_power2_divisions: [u64; ROUNDUP_INTERVALS],
     /// Grow address ranges instead of allocating segment by segment.
     pub expandable_segments: bool,
@@ -74,7 +78,8 @@ impl PoolConfiguration {
         parse::parse(text)
     }
 
-    /// The options of the first of [`VARIABLES`] that `lookup` finds, and its name; the defaults if it finds none.
+    /// The options of the first of [`VARIABLES`] that `lookup` finds, and its name; the defaults if
+    /// it finds none.
     ///
     /// # Errors
     /// What PyTorch rejects, with PyTorch's words.

@@ -1,8 +1,9 @@
 //! A shard's share of the statistics.
 //!
-//! Each shard counts for itself. Peaks belong to the whole pool, so a shard also knows how far each of its figures may grow
-//! before the pool's total could pass its peak: its *limit*. Within its limits it needs to ask nobody; what would pass one is
-//! done under the locks of all shards, where totals are known (see `exclusive`). With a single shard the limit is the peak.
+//! Each shard counts for itself. Peaks belong to the whole pool, so a shard also has a *limit* for
+//! each figure: how far it may grow before the pool's total could exceed its peak. Within its
+//! limits a shard needs no other; a step beyond one takes the locks of all shards, where totals are
+//! known (see `exclusive`). With a single shard the limit is the peak.
 
 use super::sizes::PoolHalf;
 

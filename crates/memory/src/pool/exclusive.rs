@@ -1,4 +1,5 @@
-//! What needs the whole pool: driver calls, giving cached memory back, garbage collection, waiting for events.
+//! Operations on the whole pool: driver calls, release of cached memory, garbage collection, waits
+//! for events.
 //!
 //! All shards are locked meanwhile, so totals and peaks are exact.
 
@@ -10,7 +11,8 @@ use super::sizes::{self, PoolHalf};
 use crate::driver::{Address, Driver, DriverError, EventId};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Ranges, and bytes of addresses in them, beyond which a request too large for any range reserves no more.
+/// Limits on ranges and their bytes of addresses, beyond which a request too large for any range
+/// reserves no more.
 const RANGES_MAX: u64 = 4096;
 const RANGES_BYTES_MAX: u64 = 1 << 46;
 
@@ -183,7 +185,8 @@ impl Exclusive<'_> {
             .insert(fresh_block(address, bytes, NONE, true, request)))
     }
 
-    /// The lowest free or unmapped stretch of an expandable range with room for the request, mapped as far as needed.
+    /// The lowest free or unmapped part of an expandable range with room for the request, mapped as
+    /// far as needed.
     fn extend_range(&mut self, home: usize, request: Request) -> Result<u32, Refusal> {
         let mut candidate = match self.find_stretch(home, request) {
             Some(candidate) => candidate,
@@ -230,13 +233,14 @@ impl Exclusive<'_> {
     fn reserve_range(&mut self, home: usize, request: Request) -> Result<u32, DriverError> {
         let unit = request.half.range_unit();
         let total = self.driver.memory().total;
-        // An eighth more than the device has, so that parts unmapped low in the range can be mapped again at its end.
+        // An eighth more than the device has, so that parts unmapped low in the range can be mapped
+        // again at its end.
         let bytes = total
             .saturating_add(total / 8)
             .div_ceil(unit)
             .saturating_mul(unit);
-        // A request larger than any range leaves an empty one behind each time, which later requests use first: so PyTorch
-        // does, and so it is done here as long as addresses last.
+        // A request larger than any range leaves an empty range behind each time, which later
+        // requests use first. PyTorch does the same; here it ends when addresses run out.
         let count = self.global.ranges.len() as u64;
         let full = count >= RANGES_MAX || count.saturating_mul(bytes) >= RANGES_BYTES_MAX;
         if request.rounded > bytes && full {
@@ -268,7 +272,8 @@ impl Exclusive<'_> {
         Ok(index)
     }
 
-    /// Maps at least `bytes` (or all) of an unmapped block, merges it with its neighbours and puts it among the free blocks.
+    /// Maps at least `bytes` (or all) of an unmapped block, merges it with its neighbours and adds
+    /// it to the free blocks.
     fn map_block(&mut self, home: usize, index: u32, bytes: u64) -> Result<u32, DriverError> {
         let shard = &mut *self.shards[home];
         let record = &shard.blocks[index];
@@ -314,7 +319,8 @@ impl Exclusive<'_> {
         shard.merge(index, next);
     }
 
-    /// Gives whole free segments of the large half back, the long unused first, until the pool is below its threshold.
+    /// Releases whole free segments of the large half, the longest unused first, until the pool is
+    /// below its threshold.
     fn collect_garbage(&mut self) {
         let Some(allowed) = self.allowed_bytes else {
             return;
@@ -374,7 +380,8 @@ impl Exclusive<'_> {
             .collect()
     }
 
-    /// Gives back cached blocks too large to be split, as many as the request needs; whether they suffice.
+    /// Releases cached blocks too large to be split, as many as the request needs; returns whether
+    /// they suffice.
     fn release_oversize(&mut self, home: usize, request: Request) -> bool {
         let split_max = self.configuration.max_split_size;
         if split_max == u64::MAX {
@@ -408,7 +415,8 @@ impl Exclusive<'_> {
         released >= needed
     }
 
-    /// Waits for pending events, then gives back all that is cached: whole segments, and whole units of ranges.
+    /// Waits for pending events, then releases everything cached: whole segments, and whole units
+    /// of ranges.
     pub fn release_cached(&mut self) {
         self.synchronize_events();
         for half in [PoolHalf::Large, PoolHalf::Small] {
@@ -452,7 +460,8 @@ impl Exclusive<'_> {
         true
     }
 
-    /// Unmaps the whole units inside a free block of a range. `index` then is the unmapped stretch, if there were any.
+    /// Unmaps the whole units inside a free block of a range. `index` then is the unmapped part, if
+    /// there were any.
     fn unmap_block(&mut self, home: usize, index: u32) {
         let shard = &mut *self.shards[home];
         let record = &shard.blocks[index];
@@ -614,7 +623,8 @@ impl Exclusive<'_> {
         }
     }
 
-    /// Notes active counts and bytes while some block waits; otherwise they equal what is allocated.
+    /// Records active counts and bytes while a block waits for events; otherwise they equal the
+    /// allocated ones.
     fn note_active(&mut self) {
         if !self.global.has_events() {
             return;
@@ -637,7 +647,8 @@ impl Exclusive<'_> {
         }
     }
 
-    /// Brings peaks up to date and tells each shard what the others hold: at the start, and before another shard counts.
+    /// Updates peaks and tells each shard what the others hold: at the start, and before another
+    /// shard counts.
     pub fn settle(&mut self) {
         for figure in 0..FIGURES {
             for column in 0..=BOTH {
@@ -658,7 +669,8 @@ impl Exclusive<'_> {
         }
     }
 
-    /// Ends the time under all locks: the distance from each total to its peak is shared out, half of it to `home`.
+    /// Ends the time under all locks: the distance from each total to its peak is divided, half of
+    /// it to `home`.
     pub fn share_limits(&mut self, home: usize) {
         self.settle();
         let users = self

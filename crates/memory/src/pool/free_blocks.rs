@@ -1,8 +1,8 @@
 //! The free blocks of one queue and pool half, ordered by (size, address).
 //!
-//! Sizes are multiples of 512. Up to 32 KiB each size has a bin of its own, above it each power of two has sixteen; a bit a
-//! bin says which are in use. A bin holds few blocks as a rule, sorted in a vector; one that grows becomes a tree, so that no
-//! trace makes an operation slower than logarithmic.
+//! Sizes are multiples of 512. Up to 32 KiB each size has its own bin; above it each power of two
+//! has sixteen. A bitmap marks the bins in use. A bin usually holds few blocks, sorted in a vector;
+//! one that grows becomes a tree, so that no trace makes an operation slower than logarithmic.
 
 use super::sizes::BLOCK_UNIT;
 use std::collections::BTreeSet;

@@ -19,7 +19,8 @@ macro_rules! hold {
     };
 }
 
-/// In builds that check, verifies the shard: its totals after each operation, under feature `audit` every block.
+/// In checked builds, verifies the shard: its totals after each operation, with feature `audit`
+/// every block.
 #[inline]
 pub fn after_operation(shard: &Shard) {
     if cfg!(debug_assertions) || cfg!(feature = "audit") {

@@ -1,4 +1,4 @@
-//! The part of a pool that serves some queues by itself: searching, splitting, merging. No driver call is made here.
+//! The part of a pool that serves some queues alone: search, split, merge. It makes no driver call.
 
 use super::PoolConfiguration;
 use super::block_table::{BlockRecord, BlockTable, NONE};
@@ -97,7 +97,8 @@ impl Shard {
         let free = &self.queues[request.queue as usize].free[request.half as usize];
         let mut found = free.first_at_least(request.rounded)?;
         if configuration.expandable_segments && self.blocks[found.index].is_expandable() {
-            // A block before unmapped addresses counts with what it could grow to: the least growth is taken.
+            // A block before unmapped addresses counts with the size that it could grow to: the
+            // least growth wins.
             while let Some(next) = free.next_after(found) {
                 if self.growable_size(next) >= self.growable_size(found) {
                     break;
@@ -309,13 +310,15 @@ impl Shard {
         }
     }
 
-    /// Whether counting the block and its merged neighbours as split free blocks stays within the limits.
+    /// Whether counting the block and its merged neighbours as split free blocks stays within the
+    /// limits.
     fn limits_allow_free(&self, index: u32) -> bool {
         let record = &self.blocks[index];
         if record.is_expandable() {
             return true;
         }
-        // A block that merges replaces neighbours that were counted already, so at most its own size is new.
+        // A block that merges replaces neighbours that were counted already, so at most its own
+        // size is new.
         !record.is_split()
             || (self
                 .counters
@@ -361,7 +364,8 @@ impl Shard {
         }
     }
 
-    /// Merges `other` into its neighbour `index` if it is free and both are mapped or both not; the bytes gained.
+    /// Merges `other` into its neighbour `index` if it is free and both are mapped or both not;
+    /// returns the bytes gained.
     #[inline]
     pub fn merge(&mut self, index: u32, other: u32) -> Option<u64> {
         if other == NONE

@@ -1,4 +1,5 @@
-//! Sizes of blocks and segments: the constants of PyTorch's caching allocator and its rounding rules.
+//! Sizes of blocks and segments: the constants of PyTorch's caching allocator and its rounding
+//! rules.
 
 use super::PoolConfiguration;
 
@@ -10,7 +11,8 @@ pub const BLOCK_UNIT: u64 = 512;
 pub const SMALL_REQUEST_MAX: u64 = MIB;
 /// Segment size of the small pool, and its unit of growth in an expandable range.
 pub const SMALL_SEGMENT: u64 = 2 * MIB;
-/// Segment size for large requests under [`OWN_SEGMENT_MIN`], and the large pool's unit of growth in an expandable range.
+/// Segment size for large requests under [`OWN_SEGMENT_MIN`], and the large pool's unit of growth
+/// in an expandable range.
 pub const LARGE_SEGMENT: u64 = 20 * MIB;
 /// From this rounded size on a request gets a segment of its own size.
 pub const OWN_SEGMENT_MIN: u64 = 10 * MIB;

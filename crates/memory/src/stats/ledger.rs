@@ -49,7 +49,8 @@ impl Ledger {
         }
     }
 
-    /// Adds this ledger's figures to `statistics`; peaks add up to the most that can have been held.
+    /// Adds this ledger's figures to `statistics`. Peaks are summed: an upper bound of what was
+    /// held at once.
     pub(crate) fn add_to(&self, statistics: &mut MemoryStatistics) {
         let merge = |into: &mut Usage, usage: &Usage| {
             into.live_bytes += usage.live_bytes;

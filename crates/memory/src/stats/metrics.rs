@@ -74,8 +74,8 @@ impl MetricsRecorder {
         self.monitoring = monitoring;
     }
 
-    /// Takes the books down at a time of the caller's clock. `spare_bytes` are handed out to a keeper of pages
-    /// ([`PagePool::spare_bytes`](crate::pages::PagePool::spare_bytes)) that has no use for them: kept, not in use.
+    /// Samples the ledger at a time of the caller's clock. `spare_bytes` are bytes that a page pool
+    /// caches without using them ([`PagePool::spare_bytes`](crate::pages::PagePool::spare_bytes)).
     pub fn observe(&mut self, statistics: &MemoryStatistics, spare_bytes: u64, microseconds: u64) {
         let exact = statistics.exact_bytes;
         let sample = Sample {
@@ -92,7 +92,8 @@ impl MetricsRecorder {
             self.timeline.record(sample);
         }
         self.latest = sample;
-        // The pool's peak and that of exact pieces need not be of one moment: only what was seen together is counted.
+        // The peaks of the pool and of exact pieces may be of different moments: only sums that
+        // were observed together count.
         let peak = |recorded: u64, now: u64, own: u64| recorded.max(now).max(own);
         self.peak_allocated_bytes = peak(
             self.peak_allocated_bytes,

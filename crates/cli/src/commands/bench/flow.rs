@@ -1,4 +1,5 @@
-//! `sottovoce bench flow`: what each choice of the flow costs in time and in difference from the whole.
+//! `sottovoce bench flow`: the cost of each option of the flow, in time and in difference from the
+//! whole.
 
 use crate::commands::Outcome;
 use crate::output::print::output;

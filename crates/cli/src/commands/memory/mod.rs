@@ -27,7 +27,8 @@ pub struct Arguments {
 enum Command {
     /// Find which allocator settings would help a trace, and what none can save.
     Advise(advise::Arguments),
-    /// Explain each option of an allocator configuration: does nothing, harms, unsupported, misspelt.
+    /// Explain each option of an allocator configuration: without effect, harmful, unsupported,
+    /// misspelt.
     Check(check::Arguments),
     /// Write a trace in another format: text, gzip or a PyTorch snapshot.
     Convert(convert::Arguments),
@@ -57,7 +58,8 @@ impl Trace {
         Ok(reader)
     }
 
-    /// Says which device is looked at, where there are several and none was chosen. Reads a snapshot through.
+    /// Names the device that is read, where there are several and none was chosen. Reads a snapshot
+    /// through.
     fn note_device(&self, reader: &mut Reader) -> Result<(), TraceError> {
         if let Some(summary) = reader.snapshot()?
             && self.device.is_none()

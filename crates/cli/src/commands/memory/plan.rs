@@ -1,4 +1,5 @@
-//! `sottovoce memory plan`: how small an arena a trace's allocations fit into when their future is known.
+//! `sottovoce memory plan`: the smallest arena for a trace's allocations when their future is
+//! known.
 
 use super::{Outcome, Trace};
 use crate::output::print::{Output, output};

@@ -33,11 +33,12 @@ some megabytes; only the distinct stack frames of a snapshot are kept, 1 GiB at 
 pub struct Arguments {
     #[command(flatten)]
     trace: Trace,
-    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF. Without it a snapshot's own; else the variables SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF
-    /// and PYTORCH_CUDA_ALLOC_CONF are looked up.
+    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF. By default a snapshot's own; else those of
+    /// SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF or PYTORCH_CUDA_ALLOC_CONF.
     #[arg(long, value_name = "CONF")]
     conf: Option<String>,
-    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers; for cuda all that the device has.
+    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers; with cuda
+    /// all of the device's.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     device_memory: Option<u64>,
     /// Empty the cache at every N-th `m chunk` marker.
@@ -76,7 +77,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         })?,
         (conf, _) => configuration(conf.as_deref())?,
     };
-    // A snapshot under its own settings begins with the segments that it had; other settings would have led to others.
+    // A snapshot under its own settings starts with its recorded segments; other settings would
+    // have led to others.
     let beginning = if arguments.conf.is_none() {
         reader.take_beginning(&configuration)?.unwrap_or_default()
     } else {

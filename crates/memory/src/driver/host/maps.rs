@@ -1,4 +1,7 @@
-//! Pages by `mmap`: a reserved range is a map without access, mapped parts of it become readable and writable in place.
+//! Pages by `mmap`: a reserved range is a mapping without access; mapped parts become readable and
+//! writable in place.
+
+#![allow(clippy::disallowed_methods, reason = "a driver maps memory")]
 
 use std::io;
 
@@ -23,7 +26,8 @@ pub(super) fn allocate(bytes: u64) -> io::Result<u64> {
         .ok_or(io::ErrorKind::OutOfMemory)?;
     let found = fresh(wide, libc::PROT_READ | libc::PROT_WRITE, 0)?;
     let start = found.next_multiple_of(HUGE_PAGE_BYTES);
-    // SAFETY: head and tail are the parts of the fresh map outside the piece; nothing refers to them.
+    // SAFETY: head and tail are the parts of the fresh mapping outside the piece; nothing refers to
+    // them.
     unsafe {
         give_back(found, start - found)?;
         give_back(start + bytes, found + wide - (start + bytes))?;
@@ -36,7 +40,8 @@ pub(super) fn reserve(bytes: u64) -> io::Result<u64> {
 }
 
 /// # Safety
-/// The piece came from [`allocate`] with this size, and nothing uses it any longer.
+/// The piece came from [`allocate`] and has `before` bytes; nothing uses those from `after` on any
+/// longer.
 pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
     // SAFETY: as the caller promises.
     unsafe { give_back(address, bytes) }
@@ -76,8 +81,8 @@ pub(super) unsafe fn map(address: u64, bytes: u64) -> io::Result<()> {
 /// The whole pages were mapped by [`map`], and nothing uses them any longer.
 pub(super) unsafe fn unmap(address: u64, bytes: u64) -> io::Result<()> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    // A fresh map over the old one gives the pages back in every accounting of the system; advice alone would not.
-    // SAFETY: the pages are ours and unused, so they may be replaced.
+    // A fresh mapping over the old one returns the pages in every accounting of the system;
+    // `madvise` alone would not. SAFETY: the pages are ours and unused, so they may be replaced.
     let replaced = unsafe {
         libc::mmap(
             pointer(address),

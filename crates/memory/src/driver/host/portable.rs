@@ -1,4 +1,5 @@
-//! Pages from the standard allocator, for systems without `mmap` and for interpreters; ranges are not supported.
+//! Pages from the standard allocator, for systems without `mmap` and for interpreters. Ranges are
+//! not supported.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;

@@ -1,11 +1,20 @@
-//! Fetches the official models from the Hugging Face hub into its usual cache: resumable, checked, and not at all when offline.
+//! Downloads of the official models from the Hugging Face hub into its usual cache: resumable,
+//! checked against the announced digests, and none when offline.
 //!
-//! The cache is laid out as the hub's own clients lay it out (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that what another
-//! program fetched need not be fetched again.
+//! The cache has the layout of the hub's own clients
+//! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that a file which another program fetched is
+//! not fetched again. The client is our own because `hf-hub` 1.0 neither resumes a broken download
+//! nor checks a file's SHA-256.
 
-use crate::error::Error;
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+mod error;
+
+pub use error::Error;
+
 use sha2::{Digest, Sha256};
-use sottovoce_chatterbox::config::Variant;
+use sottovoce_formats::output::write_whole;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 5;
 /// Addresses within the hub that one file may be sent on to.
 const REDIRECTS_MAX: usize = 5;
+/// Bytes read or hashed at a time.
+const BUFFER_BYTES: usize = 1 << 16;
 const REVISION: &str = "main";
 
 /// Where the hub is and where its files are kept.
@@ -35,8 +46,6 @@ pub struct HubSettings {
 /// An official model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OfficialModel {
-    /// Which member of the family.
-    pub variant: Variant,
     /// Its name in commands.
     pub name: &'static str,
     /// Owner and name on the hub.
@@ -56,7 +65,6 @@ const BYTE_PAIR_FILES: [&str; 5] = [
 /// What can be fetched.
 pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
     OfficialModel {
-        variant: Variant::Base,
         name: "base",
         repository: "ResembleAI/chatterbox",
         files: &[
@@ -68,7 +76,6 @@ pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
         ],
     },
     OfficialModel {
-        variant: Variant::Turbo,
         name: "turbo",
         repository: "ResembleAI/chatterbox-turbo",
         files: &[
@@ -84,7 +91,6 @@ pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
         ],
     },
     OfficialModel {
-        variant: Variant::Nano,
         name: "nano",
         repository: "ResembleAI/chatterbox-nano",
         files: &[
@@ -121,10 +127,12 @@ impl OfficialModel {
             .then_some(snapshot)
     }
 
-    /// Fetches what is missing and tells its folder. `progress` hears (file, bytes there, bytes in all).
+    /// Downloads the missing files and returns their folder. `progress` receives file, bytes
+    /// received and bytes in all.
     ///
     /// # Errors
-    /// [`Error::Hub`] says which file failed, and at what; what was fetched stays and is gone on with next time.
+    /// [`Error::Download`] names the file and the reason. Files received so far stay; the next call
+    /// resumes.
     pub fn download(
         &self,
         settings: &HubSettings,
@@ -252,7 +260,8 @@ impl<'a> Fetch<'a> {
                 .map(str::to_owned)
                 .or(commit);
             let location = header("location").filter(|_| status.is_redirection());
-            // Within the hub a file only has another address, and the facts are there; another host is where large files are stored.
+            // A redirection within the hub is another address of the same file, which states the
+            // facts; one to another host leads to the store of large files.
             if let Some(path) = location.as_deref().filter(|place| place.starts_with('/')) {
                 url = format!("{}{path}", self.settings.endpoint.trim_end_matches('/'));
                 continue;
@@ -347,7 +356,7 @@ impl<'a> Fetch<'a> {
             .into_body()
             .into_reader()
             .take(facts.size - there + 1);
-        let mut buffer = vec![0; 1 << 16];
+        let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let count = (body.read(&mut buffer)).map_err(|error| {
                 self.error(format!(
@@ -383,7 +392,15 @@ impl<'a> Fetch<'a> {
             facts.tag.len() == 64 && facts.tag.bytes().all(|byte| byte.is_ascii_hexdigit());
         if problem.is_none() && is_digest {
             let mut digest = Sha256::new();
-            std::io::copy(&mut file, &mut digest).map_err(|source| Error::file(partial, source))?;
+            let mut buffer = vec![0; BUFFER_BYTES];
+            loop {
+                let count =
+                    (file.read(&mut buffer)).map_err(|source| Error::file(partial, source))?;
+                if count == 0 {
+                    break;
+                }
+                digest.update(&buffer[..count]);
+            }
             let found: String = digest
                 .finalize()
                 .iter()
@@ -439,7 +456,7 @@ fn link(blob: &Path, entry: &Path, tag: &str) -> Result<(), Error> {
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     create_parent(path)?;
-    std::fs::write(path, bytes).map_err(|source| Error::file(path, source))
+    write_whole(path, bytes).map_err(|source| Error::file(path, source))
 }
 
 fn create_parent(path: &Path) -> Result<(), Error> {
@@ -448,7 +465,7 @@ fn create_parent(path: &Path) -> Result<(), Error> {
 }
 
 fn hub_error(what: &str, reason: impl std::fmt::Display) -> Error {
-    Error::Hub {
+    Error::Download {
         what: what.to_owned(),
         reason: reason.to_string(),
     }

@@ -1,0 +1,177 @@
+//! Rules of the tree that no compiler checks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lines of one source file: longer ones hold more than one thing.
+const FILE_LINES_MAX: usize = 800;
+/// Columns of a comment line.
+const COMMENT_COLUMNS_MAX: usize = 100;
+/// Comment lines beyond that which are still to be wrapped: the number may only fall.
+const WIDE_COMMENTS_MAX: usize = 809;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
+/// Source files of the product under `folder`, without what tools make.
+fn sources(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && !matches!(&*name, "target" | "node_modules" | "corpus") {
+                sources(&path, extensions, found);
+            }
+        } else if extensions
+            .iter()
+            .any(|extension| name.ends_with(&format!(".{extension}")))
+        {
+            found.push(path);
+        }
+    }
+}
+
+fn files(extensions: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in ["crates", "fuzz", "reference", "training"] {
+        sources(&root().join(folder), extensions, &mut found);
+    }
+    assert!(found.len() > 10, "the tree must be found");
+    found
+}
+
+/// The column `uses` of the table of crates in ARCHITECTURE.md: crate → crates.
+fn allowed_edges() -> BTreeMap<String, BTreeSet<String>> {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let names = |cell: &str| -> BTreeSet<String> {
+            cell.split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect()
+        };
+        let name = names(cells[0]).pop_first().unwrap();
+        (name, names(cells[2]))
+    })
+    .collect()
+}
+
+/// What each crate's manifest depends on within the workspace, tests left out.
+fn found_edges() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let short = |name: &str| match name {
+        "sottovoce" => Some("sottovoce".to_owned()),
+        name => name.strip_prefix("sottovoce-").map(str::to_owned),
+    };
+    let packages = metadata["packages"].as_array().unwrap();
+    packages
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap();
+            let edges = dependencies
+                .iter()
+                .filter(|dependency| dependency["kind"].is_null())
+                .filter_map(|dependency| short(dependency["name"].as_str().unwrap()));
+            (
+                short(package["name"].as_str().unwrap()).unwrap(),
+                edges.collect(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn crates_depend_on_each_other_as_the_architecture_says() {
+    let (allowed, found) = (allowed_edges(), found_edges());
+    let names = |edges: &BTreeMap<String, BTreeSet<String>>| -> Vec<String> {
+        edges.keys().cloned().collect()
+    };
+    assert_eq!(names(&allowed), names(&found), "crates in ARCHITECTURE.md");
+    for (name, uses) in found {
+        assert_eq!(
+            uses, allowed[&name],
+            "crates that {name} uses, against ARCHITECTURE.md"
+        );
+    }
+}
+
+#[test]
+fn no_source_file_is_longer_than_one_thing() {
+    for file in files(&["rs", "py", "js", "mjs", "cu", "cuh", "cpp"]) {
+        let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+        assert!(
+            lines <= FILE_LINES_MAX,
+            "{}: {lines} lines, at most {FILE_LINES_MAX}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn comments_fit_the_page() {
+    let mut wide = Vec::new();
+    for file in files(&["rs"]) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (index, line) in text.lines().enumerate() {
+            let comment = line.trim_start().starts_with("//");
+            if comment && line.chars().count() > COMMENT_COLUMNS_MAX {
+                wide.push(format!("{}:{}", file.display(), index + 1));
+            }
+        }
+    }
+    assert!(
+        wide.len() <= WIDE_COMMENTS_MAX,
+        "{} comment lines are wider than {COMMENT_COLUMNS_MAX} columns, {WIDE_COMMENTS_MAX} were: \
+         {:?} …",
+        wide.len(),
+        &wide[..wide.len().min(20)]
+    );
+}
+
+#[test]
+fn crates_without_unsafe_code_forbid_it() {
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let source = entry.unwrap().path().join("src");
+        let Some(front) = ["lib.rs", "main.rs"]
+            .map(|name| source.join(name))
+            .into_iter()
+            .find(|path| path.is_file())
+        else {
+            continue;
+        };
+        let mut all = Vec::new();
+        sources(&source, &["rs"], &mut all);
+        let has_unsafe = all.iter().any(|file| {
+            let text = std::fs::read_to_string(file).unwrap();
+            text.contains("unsafe {") || text.contains("unsafe fn") || text.contains("unsafe impl")
+        });
+        let forbids = std::fs::read_to_string(&front)
+            .unwrap()
+            .contains("#![forbid(unsafe_code)]");
+        assert!(
+            has_unsafe || forbids,
+            "{} has no unsafe code and must forbid it",
+            front.display()
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! Why a model could not be fetched.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that a download can fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The hub refused, broke off, or sent something else than it announced.
+    #[error("hub: {what}: {reason}")]
+    Download {
+        /// The repository or file.
+        what: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A file of the cache could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(path: &Path, source: std::io::Error) -> Error {
+        Error::File {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -280,6 +280,6 @@ fn a_device_without_bytes_says_that_it_copies_none() {
 #[test]
 #[should_panic(expected = "10 bytes from 995 on of 1000")]
 fn bytes_beyond_a_block_are_not_copied() {
-    let mut block = Memory::host(1 << 20).allocate(1000, OWNER).expect("room");
+    let mut block = Memory::host(64 << 20).allocate(1000, OWNER).expect("room");
     let _ = block.write(995, &[0; 10]);
 }

@@ -343,9 +343,9 @@ fn pack(
             bytemuck::cast_slice_mut(&mut staging)
         };
         panel.fill(0);
-        for row in first..(first + width).min(rows) {
+        for within in 0..width.min(rows - first) {
+            let row = first + within;
             read_row(row, &mut weights)?;
-            let within = row - first;
             match precision {
                 Precision::F32 => {
                     let out: &mut [f32] = bytemuck::cast_slice_mut(panel);

@@ -227,8 +227,9 @@ impl Bench {
                 let start = Instant::now();
                 let noise = Noise::new(1);
                 let (mel, vector) = (voice.prompt_mel.data(), voice.speaker_vector.data());
-                let frames = (all.len() * config.upsampling) as u64;
-                flow.mel(ctx, &all, mel, vector, noise, &[0..frames], options);
+                let rows = 0..(all.len() * config.upsampling) as u64;
+                let rows = std::slice::from_ref(&rows);
+                flow.mel(ctx, &all, mel, vector, noise, rows, options);
                 start.elapsed().as_secs_f64()
             };
             let times = (whole(75), whole(150));

@@ -105,6 +105,7 @@ impl Image {
             let header = index
                 .checked_mul(size)
                 .and_then(|offset| offset.checked_add(table))
+                .filter(|header| take::<HEADER>(bytes, *header).is_some())
                 .ok_or_else(cut)?;
             let (name, kind) = (word(header)? as usize, word(header + 4)?);
             let (offset, length) = (long(header + 0x18)? as usize, long(header + 0x20)? as usize);
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn machine_code_that_is_cut_short_is_refused_wherever_it_ends() {
-        let file = crate::image::tests::elf();
+        let file = elf();
         let image = Image::from_elf(&file).unwrap();
         assert_eq!((image.version, image.target), (None, 86));
         assert_eq!(

@@ -1,6 +1,9 @@
-//! Compiles the kernels for the processor, with the engine that runs their threads.
+//! Compiles the kernels for the processor, with the engine that runs their threads as fibers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+/// The kernels' folder.
+const KERNELS: &str = "../tensor/kernels";
 
 fn main() {
     // The library stands for Linux' driver only.
@@ -8,30 +11,29 @@ fn main() {
         return;
     }
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libcuda.so");
-    let mut sources = Vec::new();
-    for folder in ["demo"] {
-        println!("cargo:rerun-if-changed={folder}");
-        sources.extend(sources_in(Path::new(folder)));
+    let kernels = Path::new(KERNELS);
+    println!("cargo:rerun-if-changed=demo");
+    // Of a folder that is not there Cargo would take every build for the first.
+    if kernels.exists() {
+        println!("cargo:rerun-if-changed={KERNELS}");
     }
-    // Kernels register themselves, so nothing refers to the files that they are in.
+    let engine = kernels.join("host/fibers.cpp");
+    let sources = match engine.exists() {
+        true => vec!["demo/demo.cu".into(), kernels.join("kernels.cu"), engine],
+        false => vec!["demo/engine.cpp".into()],
+    };
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .opt_level(2)
+        // As on a GPU, where nothing is contracted but what is written so.
+        .flag("-ffp-contract=off")
+        .flag("-Wno-unknown-pragmas")
         .flag("-x")
         .flag("c++")
-        .link_lib_modifier("+whole-archive")
+        .include(kernels)
         .files(&sources)
+        // Kernels register themselves, so nothing refers to the files that they are in.
+        .link_lib_modifier("+whole-archive")
         .compile("stand_in_kernels");
-}
-
-fn sources_in(folder: &Path) -> Vec<PathBuf> {
-    let entries =
-        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut sources: Vec<PathBuf> = (entries.flatten())
-        .map(|entry| entry.path())
-        .filter(|path| matches!(path.extension(), Some(kind) if kind == "cu" || kind == "cpp"))
-        .collect();
-    sources.sort();
-    sources
 }

@@ -45,9 +45,11 @@ pub fn install(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
     }
     let path = folder.join("libcuda.so");
     std::fs::write(&path, bytes)?;
-    let second = folder.join("libcuda.so.1");
-    if !second.exists() {
-        std::os::unix::fs::symlink("libcuda.so", second)?;
+    for name in ["libcuda.so.1", "libnvidia-ml.so.1"] {
+        let second = folder.join(name);
+        if !second.exists() {
+            std::os::unix::fs::symlink("libcuda.so", second)?;
+        }
     }
     Ok(path)
 }

@@ -2,14 +2,16 @@
 
 #![cfg(target_os = "linux")]
 
-use cuda_stand_in::client::{DEMO_PTX, StandIn};
-use sottovoce_memory::PoolConfiguration;
+use cuda_stand_in::client::{self, DEMO_PTX, StandIn};
 use sottovoce_memory::driver::cuda::{
     CudaContext, CudaDriver, CudaError, Generation, Graph, Kernel, LaunchShape, Module, Queue,
     Staging, Target,
 };
 use sottovoce_memory::driver::{Address, Driver, DriverError};
 use sottovoce_memory::pool::Pool;
+use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 const CAPACITY: u64 = 256 << 20;
@@ -523,9 +525,27 @@ fn the_end_of_a_piece_goes_back_to_the_byte_and_its_start_keeps_its_bytes() {
     stand_in.expect_clean("after the test");
 }
 
+/// In a process of its own, which finds the management library too: what a context takes is known from there.
 #[test]
 fn the_drivers_own_bytes_are_measured_booked_and_given_back() {
-    let own = "context=314572800 module=5242880 graph=65536 node=4096 threads=100000";
+    const CHILD: &str = "SOTTOVOCE_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        client::install(folder.path(), &[]).unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "the_drivers_own_bytes_are_measured_booked_and_given_back",
+            ])
+            .env(CHILD, "yes")
+            .env("LD_LIBRARY_PATH", folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    client::load(Path::new("libcuda.so"));
+    let own = "taken=1048576 context=314572800 module=5242880 graph=65536 node=4096 threads=100000";
     let stand_in = StandIn::new(10, &format!("memory={} {own}", 1_u64 << 30));
     let driver = CudaDriver::open(10, Some(600 << 20)).unwrap();
     let limits = driver.context().limits();
@@ -538,14 +558,41 @@ fn the_drivers_own_bytes_are_measured_booked_and_given_back() {
     let place = device.driver.allocate(4 * UNIT).unwrap();
     let graph = capture(&device, place, place.offset(UNIT)).unwrap();
     let bytes = device.context().driver_bytes();
+    assert_eq!(bytes.context, Some(300 << 20));
     assert_eq!((bytes.modules, bytes.graphs), (5 << 20, 65536 + 2 * 4096));
+    assert_eq!(stand_in.count("used"), 4 * UNIT + bytes.total());
     assert_eq!(graph.device_bytes(), bytes.graphs);
     let free = device.driver.memory().free;
     assert_eq!(free, (600 << 20) - 4 * UNIT - bytes.total());
+    assert_eq!(bytes.stacks, 0, "nothing was launched yet");
+    device.queue.launch_graph(&graph).unwrap();
+    device.queue.synchronize().unwrap();
+    let bytes = device.context().driver_bytes();
+    assert_eq!(bytes.stacks, 16 * 100_000, "from the first launch on");
+    assert_eq!(stand_in.count("used"), 4 * UNIT + bytes.total());
     drop(graph);
     assert_eq!(device.context().driver_bytes().graphs, 0);
     device.driver.free(place).unwrap();
-    drop(device);
+    let Device {
+        driver,
+        queue,
+        fill,
+        scale,
+        add,
+    } = device;
+    let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());
+    let block = memory.allocate(3 << 20, Owner::new(Region::Weights, "test"));
+    let statistics = memory.statistics();
+    let own = (305 << 20) + 16 * 100_000;
+    assert_eq!(statistics.driver_bytes, own);
+    assert_eq!(
+        statistics.held_bytes() + statistics.driver_bytes,
+        stand_in.count("used"),
+        "the ledger is what the device itself counts"
+    );
+    assert_eq!(statistics.regions[&Region::Driver].live_bytes, own);
+    assert_eq!(statistics.owners[0].owner.to_string(), "driver/driver");
+    drop((block, queue, fill, scale, add, memory));
     stand_in.expect_clean("after the test");
 }
 

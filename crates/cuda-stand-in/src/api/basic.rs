@@ -72,6 +72,20 @@ unsafe extern "C" fn cuDeviceGetName(place: *mut c_char, len: c_int, device: c_i
     })
 }
 
+/// `0000:XX:00.0`, of which XX is the device's number.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetPCIBusId(place: *mut c_char, len: c_int, device: c_int) -> Status {
+    call(device, "cuDeviceGetPCIBusId", UNKNOWN, |ordinal, _| {
+        let text = format!("0000:{ordinal:02X}:00.0\0");
+        if place.is_null() || usize::try_from(len).unwrap_or(0) < text.len() {
+            return Err(INVALID_VALUE);
+        }
+        // SAFETY: the caller has that many bytes.
+        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), place.cast(), text.len()) };
+        Ok(())
+    })
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetAttribute(
     place: *mut c_int,

@@ -2,6 +2,7 @@
 
 mod basic;
 mod graph;
+mod management;
 mod memory;
 mod module;
 mod queue;

@@ -175,7 +175,9 @@ impl Device {
             }
             copies.push(words.into_boxed_slice());
         }
-        self.take_stacks()?;
+        if !self.is_capturing(queue)? {
+            self.take_stacks()?;
+        }
         let order = match self.settings.order {
             // Every launch has an order of its own.
             Order::Shuffled(seed) => Order::Shuffled(seed.wrapping_add(self.counts.launches)),

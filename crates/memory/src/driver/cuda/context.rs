@@ -3,6 +3,7 @@
 use super::error::CudaError;
 use super::image::Generation;
 use super::limits::{DriverBytes, Limits};
+use super::management::Management;
 use super::symbols::{self, Event, Failure, Library, Stream};
 use super::twice;
 use crate::driver::books::Books;
@@ -10,7 +11,7 @@ use crate::driver::{Address, DriverError, EventId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The event of work that is done.
@@ -66,6 +67,8 @@ pub struct CudaContext {
     queues: Mutex<BTreeMap<u64, Stream>>,
     events: Mutex<Events>,
     pub(super) counters: Counters,
+    /// Whether a kernel was launched, other than into a graph.
+    has_launched: AtomicBool,
 }
 
 /// Events that the pool waits for.
@@ -94,6 +97,12 @@ impl CudaContext {
             major: attribute(symbols::ATTRIBUTE_MAJOR)?,
             minor: attribute(symbols::ATTRIBUTE_MINOR)?,
         };
+        // Without a context only the management library can tell what is free.
+        let management = match shared {
+            true => None,
+            false => (library.pci_address(device)).and_then(|address| Management::find(&address)),
+        };
+        let free_before = management.as_ref().and_then(Management::free_bytes);
         let context = library.retain_context(device)?;
         // From here on it is given back whatever fails.
         let mut context = CudaContext {
@@ -111,8 +120,16 @@ impl CudaContext {
                 spare: Vec::new(),
             }),
             counters: Counters::default(),
+            has_launched: AtomicBool::new(false),
         };
         context.library.enter(&context.context)?;
+        if let (Some(management), Some(before)) = (&management, free_before)
+            && let Some(after) = management.free_bytes()
+        {
+            let bytes = before.saturating_sub(after);
+            lock(&context.driver_bytes).context = Some(bytes);
+            context.books().add_driver_bytes(bytes);
+        }
         context.limits = match shared {
             true => Limits::read(&context.library),
             false => Limits::lower(&context.library),
@@ -234,6 +251,19 @@ impl CudaContext {
         *of(&mut lock(&self.driver_bytes)) += bytes;
         books.add_driver_bytes(bytes);
         Ok((made, bytes))
+    }
+
+    /// Launches something; what the driver takes for itself at the first launch is booked.
+    pub(super) fn launch(
+        &self,
+        act: impl FnOnce(&Library) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.has_launched.load(Ordering::Relaxed) {
+            return act(self.enter()?);
+        }
+        self.measured(|bytes| &mut bytes.stacks, act)?;
+        self.has_launched.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Strikes off what was booked.

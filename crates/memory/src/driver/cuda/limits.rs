@@ -49,10 +49,12 @@ impl Limits {
 /// after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DriverBytes {
-    /// The context.
-    pub context: u64,
-    /// Loaded modules, and the stacks of threads.
+    /// The context; none where it cannot be known.
+    pub context: Option<u64>,
+    /// Loaded modules.
     pub modules: u64,
+    /// The stacks of all threads that the device can hold, from the first launch on.
+    pub stacks: u64,
     /// Graphs that can be launched.
     pub graphs: u64,
 }
@@ -60,6 +62,6 @@ pub struct DriverBytes {
 impl DriverBytes {
     /// All of it.
     pub fn total(self) -> u64 {
-        self.context + self.modules + self.graphs
+        self.context.unwrap_or(0) + self.modules + self.stacks + self.graphs
     }
 }

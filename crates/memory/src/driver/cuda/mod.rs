@@ -16,6 +16,7 @@ mod error;
 mod graph;
 mod image;
 mod limits;
+mod management;
 mod module;
 mod platform;
 mod queue;
@@ -443,6 +444,10 @@ unsafe impl Driver for CudaDriver {
             return Err(failure.into());
         }
         Ok(())
+    }
+
+    fn own_bytes(&self) -> u64 {
+        self.context.driver_bytes().total()
     }
 
     fn record_event(&self, queue: u64) -> EventId {

@@ -124,17 +124,26 @@ impl Queue {
         for (pointer, parameter) in pointers.iter_mut().zip(parameters) {
             *pointer = parameter.as_ptr().cast();
         }
-        if let Some(modules) = &mut *self.capture()
-            && !(modules.iter()).any(|module| Arc::ptr_eq(module, kernel.module()))
-        {
-            modules.push(Arc::clone(kernel.module()));
-        }
         let extent = shape.into();
-        self.act(|library| {
+        let launch = |library: &Library| {
             // SAFETY: `check` compared the parameters' number and bytes with the kernel's; the caller vouches for what they mean.
             unsafe { library.launch(self.stream, kernel.function(), &extent, &pointers) }
-        })
-        .map_err(|error| kernel.explain(shape, error))?;
+        };
+        let mut capture = self.capture();
+        let launched = match &mut *capture {
+            Some(modules) => {
+                if !(modules.iter()).any(|module| Arc::ptr_eq(module, kernel.module())) {
+                    modules.push(Arc::clone(kernel.module()));
+                }
+                drop(capture);
+                self.context.enter().and_then(launch)
+            }
+            None => {
+                drop(capture);
+                self.context.launch(launch)
+            }
+        };
+        launched.map_err(|failure| kernel.explain(shape, self.context.error(failure)))?;
         count(&self.context.counters.launches, 1);
         Ok(())
     }
@@ -166,7 +175,8 @@ impl Queue {
     /// If the device refuses.
     pub fn launch_graph(&self, graph: &Graph) -> Result<(), CudaError> {
         self.refuse_in_capture("a graph")?;
-        self.act(|library| library.launch_graph(self.stream, graph.executable()))?;
+        let launch = |library: &Library| library.launch_graph(self.stream, graph.executable());
+        (self.context.launch(launch)).map_err(|failure| self.context.error(failure))?;
         count(&self.context.counters.graph_launches, 1);
         Ok(())
     }

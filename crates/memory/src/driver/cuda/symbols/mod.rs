@@ -5,7 +5,7 @@
 
 use super::error::CudaError;
 use cudarc::driver::sys::{CUdeviceptr, is_culib_present};
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,6 +117,7 @@ functions! {
         device_count = "cuDeviceGetCount": fn(*mut c_int);
         device = "cuDeviceGet": fn(*mut c_int, c_int);
         device_name = "cuDeviceGetName": fn(*mut c_char, c_int, c_int);
+        pci_address = "cuDeviceGetPCIBusId": fn(*mut c_char, c_int, c_int);
         device_attribute = "cuDeviceGetAttribute": fn(*mut c_int, c_int, c_int);
         device_total_memory = "cuDeviceTotalMem_v2": fn(*mut usize, c_int);
         retain_context = "cuDevicePrimaryCtxRetain": fn(*mut *mut c_void, c_int);
@@ -267,6 +268,17 @@ impl Library {
         // SAFETY: takes no pointer.
         let status = unsafe { (self.basic.release_context)(context.ordinal) };
         self.check("cuDevicePrimaryCtxRelease", status)
+    }
+
+    /// A device's PCI address, as other libraries of NVIDIA know it by; none where the driver does not tell.
+    pub(super) fn pci_address(&self, device: c_int) -> Option<CString> {
+        let mut text = [0; 32];
+        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a zero at the end.
+        let status =
+            unsafe { (self.basic.pci_address)(text.as_mut_ptr(), text.len() as c_int - 1, device) };
+        self.check("cuDeviceGetPCIBusId", status).ok()?;
+        // SAFETY: the array's last byte was never written and is zero.
+        Some(unsafe { CStr::from_ptr(text.as_ptr()) }.to_owned())
     }
 
     /// Whether somebody uses the device's primary context.

@@ -3,9 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "../../memory/tests/cuda_stand_in/mod.rs"]
-mod cuda_stand_in;
-
+use cuda_stand_in::client;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -37,7 +35,7 @@ fn json(output: &Output) -> Value {
 #[test]
 fn a_replay_on_cuda_gives_the_figures_of_the_simulated_device() {
     let folder = tempfile::tempdir().unwrap();
-    cuda_stand_in::compile(folder.path(), &[]);
+    client::install(folder.path(), &[]).unwrap();
     let trace = folder.path().join("run.trace");
     std::fs::write(&trace, TRACE).unwrap();
     for configuration in ["", "expandable_segments:True"] {
@@ -65,7 +63,7 @@ fn a_replay_on_cuda_gives_the_figures_of_the_simulated_device() {
 #[test]
 fn a_driver_without_ranges_is_used_without_them_and_the_doctor_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    cuda_stand_in::compile(folder.path(), &["--cfg=without_ranges"]);
+    client::install(folder.path(), &["cuMemAddressReserve"]).unwrap();
     let trace = folder.path().join("run.trace");
     std::fs::write(&trace, TRACE).unwrap();
     let replay = |configuration: &str| {

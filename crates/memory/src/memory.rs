@@ -196,6 +196,7 @@ impl Memory {
         for queue in 0..SHARDS as u64 {
             self.ledger(queue).add_to(&mut statistics);
         }
+        statistics.add_driver_bytes(self.0.pool.driver().own_bytes());
         statistics
     }
 

@@ -17,16 +17,19 @@ pub enum Region {
     Voice,
     /// Bytes on their way in or out.
     Staging,
+    /// What a device's driver holds for itself: its context, modules, graphs.
+    Driver,
 }
 
 impl Region {
     /// All regions, in the order of their discriminants.
-    pub const ALL: [Region; 5] = [
+    pub const ALL: [Region; 6] = [
         Region::Weights,
         Region::KeyValue,
         Region::Workspace,
         Region::Voice,
         Region::Staging,
+        Region::Driver,
     ];
 
     /// The name used in reports and in JSON.
@@ -37,6 +40,7 @@ impl Region {
             Region::Workspace => "workspace",
             Region::Voice => "voice",
             Region::Staging => "staging",
+            Region::Driver => "driver",
         }
     }
 }

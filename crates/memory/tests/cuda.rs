@@ -4,111 +4,44 @@
 #![cfg(target_os = "linux")]
 
 mod common;
-mod cuda_stand_in;
 
 use common::driver_conformance::{self, CAPACITY};
+use cuda_stand_in::client::StandIn;
 use sottovoce_memory::driver::cuda::{CudaDriver, CudaError};
 use sottovoce_memory::driver::{Driver, DriverError, SimulatedDriver};
 use sottovoce_memory::trace::Reader;
 use sottovoce_memory::trace::replay::Replay;
 use sottovoce_memory::{Memory, OutOfMemoryKind, Owner, PoolConfiguration, Region};
-use std::ffi::{CString, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::LazyLock;
 
-/// The stand-in's handle, as a number that threads can share. The driver finds the library by name once it is loaded.
-static LIBRARY: LazyLock<usize> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
-    std::fs::create_dir_all(&folder).unwrap();
-    let library = cuda_stand_in::compile(&folder, &[]);
-    let path = CString::new(library.as_os_str().as_bytes()).unwrap();
-    // SAFETY: the path ends with a zero; the library's initialisers are the Rust runtime's.
-    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-    assert!(!handle.is_null(), "the stand-in loads");
-    std::fs::remove_dir_all(&folder).unwrap();
-    handle as usize
-});
-
-fn symbol(name: &str) -> *mut c_void {
-    let name = CString::new(name).unwrap();
-    // SAFETY: the handle is that of a loaded library, and the name ends with a zero.
-    let address = unsafe { libc::dlsym(*LIBRARY as *mut c_void, name.as_ptr()) };
-    assert!(!address.is_null(), "the stand-in has {name:?}");
-    address
+/// A fresh device of `capacity` bytes. Every test has its own, since they run at once.
+fn device(ordinal: u32, capacity: u64, ranges: bool) -> StandIn {
+    let ranges = if ranges { "on" } else { "off" };
+    StandIn::new(ordinal, &format!("memory={capacity} ranges={ranges}"))
 }
 
-/// One device of the stand-in. Every test has its own, since they run at once.
-#[derive(Clone, Copy)]
-struct StandIn {
-    ordinal: u32,
-}
-
-impl StandIn {
-    /// A fresh device of `capacity` bytes.
-    fn new(ordinal: u32, capacity: u64, ranges: bool) -> StandIn {
-        // SAFETY: the stand-in defines the function so.
-        let configure: extern "C" fn(c_int, u64, c_int) =
-            unsafe { std::mem::transmute(symbol("stand_in_configure")) };
-        configure(ordinal as c_int, capacity, c_int::from(ranges));
-        StandIn { ordinal }
-    }
-
-    fn open(self) -> CudaDriver {
-        CudaDriver::open(self.ordinal, None).expect("the stand-in has this device")
-    }
-
-    /// Lets a coming call fail: 0 is the next one.
-    fn fail_call(self, calls_ahead: u64) {
-        // SAFETY: the stand-in defines the function so.
-        let fail: extern "C" fn(c_int, u64) =
-            unsafe { std::mem::transmute(symbol("stand_in_fail_call")) };
-        fail(self.ordinal as c_int, calls_ahead);
-    }
-
-    /// Lets no call fail; whether one was still to come.
-    fn fail_none(self) -> bool {
-        // SAFETY: the stand-in defines the function so.
-        let fail: extern "C" fn(c_int) -> c_int =
-            unsafe { std::mem::transmute(symbol("stand_in_fail_none")) };
-        fail(self.ordinal as c_int) != 0
-    }
-
-    fn count(self, name: &str) -> u64 {
-        // SAFETY: the stand-in defines both functions that are asked for so.
-        let count: extern "C" fn(c_int) -> u64 = unsafe { std::mem::transmute(symbol(name)) };
-        count(self.ordinal as c_int)
-    }
-
-    /// Nothing is left on the device, and nothing impossible was asked of it.
-    fn expect_clean(self, when: &str) {
-        assert_eq!(self.count("stand_in_held"), 0, "{when}: nothing is held");
-        assert_eq!(
-            self.count("stand_in_misuses"),
-            0,
-            "{when}: every call was one that a driver can obey"
-        );
-    }
+fn open(device: StandIn) -> CudaDriver {
+    CudaDriver::open(device.ordinal(), None).expect("the stand-in has this device")
 }
 
 #[test]
 fn the_cuda_driver_conforms() {
-    let device = StandIn::new(0, CAPACITY, true);
-    driver_conformance::run(&|| Box::new(device.open()));
+    let device = device(0, CAPACITY, true);
+    driver_conformance::run(&|| Box::new(open(device)));
     device.expect_clean("after the suite");
 }
 
 #[test]
 fn a_cuda_device_without_ranges_conforms() {
-    let device = StandIn::new(1, CAPACITY, false);
-    driver_conformance::run(&|| Box::new(device.open()));
+    let device = device(1, CAPACITY, false);
+    driver_conformance::run(&|| Box::new(open(device)));
     device.expect_clean("after the suite");
 }
 
 #[test]
 fn a_device_says_what_it_is_and_a_missing_one_how_many_there_are() {
-    let device = StandIn::new(2, CAPACITY, false);
-    let driver = device.open();
+    let device = device(2, CAPACITY, false);
+    let driver = open(device);
     let piece = driver.allocate(30 << 20).unwrap();
     let found = driver.device();
     assert_eq!(found.name, "Stand-in GPU");
@@ -129,7 +62,7 @@ fn a_device_says_what_it_is_and_a_missing_one_how_many_there_are() {
             missing,
             Some(CudaError::NoDevice {
                 ordinal: 99,
-                count: 16
+                count: StandIn::DEVICES
             })
         ),
         "{missing:?}"
@@ -138,8 +71,8 @@ fn a_device_says_what_it_is_and_a_missing_one_how_many_there_are() {
 
 #[test]
 fn a_capacity_below_the_devices_is_kept() {
-    let device = StandIn::new(3, CAPACITY, true);
-    let driver = CudaDriver::open(device.ordinal, Some(CAPACITY / 4)).unwrap();
+    let device = device(3, CAPACITY, true);
+    let driver = CudaDriver::open(device.ordinal(), Some(CAPACITY / 4)).unwrap();
     assert_eq!(driver.memory().free, CAPACITY / 4);
     let result = driver.allocate(CAPACITY / 2);
     assert!(
@@ -150,8 +83,8 @@ fn a_capacity_below_the_devices_is_kept() {
 
 #[test]
 fn a_dropped_driver_leaves_nothing_behind() {
-    let device = StandIn::new(4, CAPACITY, true);
-    let driver = device.open();
+    let device = device(4, CAPACITY, true);
+    let driver = open(device);
     let unit = 2 << 20;
     driver.allocate(3 << 20).unwrap();
     let range = driver.reserve(16 * unit, unit).unwrap();
@@ -189,8 +122,8 @@ fn a_fault_at_every_driver_call_in_turn_leaks_nothing_and_breaks_nothing() {
     for (ordinal, configuration) in [(5, ""), (6, "expandable_segments:True")] {
         let mut calls = 0;
         loop {
-            let device = StandIn::new(ordinal, CAPACITY, true);
-            device.fail_call(calls);
+            let device = device(ordinal, CAPACITY, true);
+            device.set(&format!("fail=any:{calls}"));
             let when = format!("{configuration:?}, call {calls} fails");
             let Ok(driver) = CudaDriver::open(ordinal, None) else {
                 device.expect_clean(&when);
@@ -241,8 +174,8 @@ fn a_replay_gives_the_same_figures_as_on_the_simulated_device() {
             report.ns_per_event = 0.0;
             Some(serde_json::to_value(report).unwrap())
         };
-        let device = StandIn::new(7, device_bytes, true);
-        let Some(on_cuda) = figures(Box::new(device.open())) else {
+        let device = device(7, device_bytes, true);
+        let Some(on_cuda) = figures(Box::new(open(device))) else {
             continue;
         };
         let simulated = figures(Box::new(SimulatedDriver::new(device_bytes)));

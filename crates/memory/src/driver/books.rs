@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub(super) struct Books {
     capacity: u64,
     used_bytes: u64,
+    /// What the driver holds for itself.
+    driver_bytes: u64,
     /// Allocated pieces: address → bytes.
     pieces: BTreeMap<u64, u64>,
     /// Reserved ranges by address.
@@ -28,6 +30,7 @@ impl Books {
         Books {
             capacity,
             used_bytes: 0,
+            driver_bytes: 0,
             pieces: BTreeMap::new(),
             ranges: BTreeMap::new(),
         }
@@ -35,7 +38,7 @@ impl Books {
 
     pub(super) fn memory(&self) -> DeviceMemory {
         DeviceMemory {
-            free: self.capacity.saturating_sub(self.used_bytes),
+            free: (self.capacity).saturating_sub(self.used_bytes + self.driver_bytes),
             total: self.capacity,
         }
     }
@@ -52,6 +55,30 @@ impl Books {
         } else {
             Ok(())
         }
+    }
+
+    /// Counts bytes that the driver took for itself, whether they fit or not.
+    pub(super) fn add_driver_bytes(&mut self, bytes: u64) {
+        self.driver_bytes += bytes;
+    }
+
+    /// Counts such bytes as given back.
+    pub(super) fn remove_driver_bytes(&mut self, bytes: u64) {
+        self.driver_bytes -= bytes;
+    }
+
+    /// Whether all of these addresses are those of one piece, or mapped in one range.
+    pub(super) fn holds(&self, address: Address, bytes: u64) -> bool {
+        let Some(end) = address.0.checked_add(bytes) else {
+            return false;
+        };
+        let piece = (self.pieces.range(..=address.0).next_back())
+            .is_some_and(|(start, length)| end <= start + length);
+        let mapped = || {
+            let (_, range) = self.ranges.range(..=address.0).next_back()?;
+            (range.around(address.0)).filter(|&(_, mapped_end)| end <= mapped_end)
+        };
+        piece || mapped().is_some()
     }
 
     pub(super) fn add_piece(&mut self, address: u64, bytes: u64) {

@@ -101,6 +101,10 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
         self.pass(Call::Unmap, 0)?.unmap(address, bytes)
     }
 
+    fn own_bytes(&self) -> u64 {
+        self.below.own_bytes()
+    }
+
     fn record_event(&self, queue: u64) -> EventId {
         self.below.record_event(queue)
     }

@@ -190,6 +190,10 @@ unsafe impl Driver for Box<dyn Driver> {
         (**self).unmap(address, bytes)
     }
 
+    fn own_bytes(&self) -> u64 {
+        (**self).own_bytes()
+    }
+
     fn record_event(&self, queue: u64) -> EventId {
         (**self).record_event(queue)
     }
@@ -259,6 +263,11 @@ pub unsafe trait Driver: Send + Sync {
 
     /// Takes the memory behind a part of a reserved range away. It consists of whole units, all of them mapped.
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
+
+    /// Bytes of the device that the driver holds for itself, beside what it gives out: its context, modules, graphs.
+    fn own_bytes(&self) -> u64 {
+        0
+    }
 
     /// Marks the present end of the work on a queue. Devices that work in order with the caller need not override it.
     fn record_event(&self, _queue: u64) -> EventId {

@@ -203,7 +203,7 @@ mod tests {
         );
         assert_eq!(recorder.timeline().samples().count(), 3);
         let last = recorder.timeline().samples().last().unwrap();
-        assert_eq!(last.region_bytes, [0, 0, 10 << 20, 0, 0]);
+        assert_eq!(last.region_bytes, [0, 0, 10 << 20, 0, 0, 0]);
         recorder.set_monitoring(false);
         recorder.observe(&memory.statistics(), 0, 4);
         assert_eq!(recorder.timeline().samples().count(), 0);

@@ -8,9 +8,10 @@ pub(crate) use ledger::Ledger;
 pub use metrics::{MemoryMetrics, MetricsRecorder};
 pub use timeline::{Sample, Timeline};
 
-use crate::owner::{OwnerUsage, Region, StreamId};
+use crate::owner::{Owner, OwnerUsage, Region, StreamId};
 use crate::pool::PoolStatistics;
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -107,6 +108,8 @@ pub struct MemoryStatistics {
     pub exact_bytes: Gauge,
     /// Pieces held from the driver directly.
     pub exact_blocks: Gauge,
+    /// Bytes of the device that its driver holds for itself; 0 on the host.
+    pub driver_bytes: u64,
     /// By region.
     pub regions: BTreeMap<Region, Usage>,
     /// By tag.
@@ -132,6 +135,30 @@ impl MemoryStatistics {
             0 => 0.0,
             reserved => (reserved - self.allocated_bytes.all.current) as f64 / reserved as f64,
         }
+    }
+
+    /// Adds what the driver holds for itself, under an owner of its own.
+    pub(crate) fn add_driver_bytes(&mut self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let owner = Owner::new(Region::Driver, "driver");
+        let usage = Usage {
+            live_bytes: bytes,
+            peak_bytes: bytes,
+            live_blocks: 1,
+        };
+        self.driver_bytes = bytes;
+        self.regions.insert(owner.region, usage);
+        self.tags.insert(owner.tag, usage);
+        self.owners.push(OwnerUsage {
+            owner,
+            live_bytes: bytes,
+            peak_bytes: bytes,
+            live_blocks: 1,
+        });
+        self.owners
+            .sort_by_key(|known| (Reverse(known.live_bytes), known.owner));
     }
 
     /// Bytes held from the driver, by the pool and directly.

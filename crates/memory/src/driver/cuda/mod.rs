@@ -3,23 +3,43 @@
 //! A range is mapped unit by unit, each unit a physical allocation of its own, because the driver unmaps only what one map
 //! covered. A call that fails in the middle undoes what it did, so that a refusal changes nothing.
 //!
-//! Nothing in this program launches work on a CUDA queue, so queues are mere numbers here and their events count as done at once: a
-//! block that was used on several queues is free again when it is given back. Whoever launches work must record events of the queues
-//! behind those numbers in [`Driver::record_event`] first. What does not hang on that: before memory is unmapped the driver waits for
-//! all work in the context, and the library's own free waits likewise.
+//! Beside its memory ([`CudaDriver`]) the device has queues ([`Queue`]), kernels ([`Module`], [`Kernel`]) and graphs ([`Graph`]), all of
+//! one context ([`CudaContext`]). The pool knows queues by their numbers: an event of a number that is a [`Queue`]'s is done when its work is;
+//! others have no work. What the driver takes for itself (its context, modules, graphs) is measured and booked: it counts against the
+//! capacity. Before memory is unmapped the driver waits for all work in the context, as the library's own free does.
+//!
+//! An error after which a context does nothing any more (an illegal address, a card that is gone) is remembered: from then on every call
+//! says so without calling the library, nothing waits, and dropping everything gives the context back.
 
+mod context;
 mod error;
+mod graph;
+mod image;
+mod limits;
+mod management;
+mod module;
 mod platform;
+mod queue;
+mod staging;
 mod symbols;
 
+pub use context::{Counts, CudaContext};
 pub use error::CudaError;
+pub use graph::Graph;
+pub use image::{Generation, Target};
+pub use limits::{DriverBytes, Limits};
+pub use module::{Kernel, LaunchShape, Module};
 pub use platform::PlatformFacts;
+pub use queue::{PARAMETERS_MAX, Queue};
+pub use staging::Staging;
 
 use super::books::{Books, bad_unit};
-use super::{Address, Capabilities, DeviceMemory, Driver, DriverError};
+use super::{Address, Capabilities, DeviceMemory, Driver, DriverError, EventId};
+use context::count;
 use serde::Serialize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use symbols::{Context, Failure, Library};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use symbols::{Failure, Library};
 
 /// Unit of plain allocations: what the driver hands out to large requests.
 const PIECE_UNIT: u64 = 2 << 20;
@@ -37,8 +57,14 @@ pub struct CudaDevice {
     pub free_bytes: u64,
     /// The newest CUDA version that the driver knows: 1000 × major + 10 × minor.
     pub driver_version: u32,
+    /// Its compute capability.
+    pub generation: Generation,
     /// Why expandable segments are off there, if they are.
     pub ranges_off: Option<&'static str>,
+    /// Why nothing can be computed there, if so.
+    pub compute_off: Option<String>,
+    /// Device memory that the driver holds for its context, in bytes.
+    pub driver_bytes: DriverBytes,
 }
 
 /// Every CUDA device of this machine.
@@ -54,15 +80,14 @@ pub fn devices() -> Result<Vec<CudaDevice>, CudaError> {
 
 /// One CUDA device's memory.
 pub struct CudaDriver {
-    library: Library,
-    context: Context,
-    device: i32,
+    context: Arc<CudaContext>,
     ordinal: u32,
     name: String,
     granularity: u64,
     ranges: Result<(), &'static str>,
     driver_version: u32,
-    books: Mutex<Books>,
+    /// The addresses behind pieces that are mapped unit by unit, in bytes: a piece that shrank keeps them.
+    reserved: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl CudaDriver {
@@ -80,26 +105,26 @@ impl CudaDriver {
         let device = library.device(ordinal as i32)?;
         let name = library.device_name(device)?;
         let total = library.device_total_memory(device)?;
-        let context = library.retain_context(device)?;
+        let capacity = capacity.map_or(total, |capacity| capacity.min(total));
         let mut driver = CudaDriver {
-            library,
-            context,
-            device,
+            context: Arc::new(CudaContext::retain(library, device, capacity)?),
             ordinal,
             granularity: PIECE_UNIT,
             ranges: Ok(()),
             driver_version,
-            books: Mutex::new(Books::new(
-                capacity.map_or(total, |capacity| capacity.min(total)),
-            )),
             name,
+            reserved: Mutex::default(),
         };
-        driver.library.enter(&driver.context)?;
         driver.ranges = driver.facts().ranges();
         if driver.ranges.is_ok() {
-            driver.granularity = driver.library.granularity(device)?;
+            driver.granularity = driver.library().granularity(device)?;
         }
         Ok(driver)
+    }
+
+    /// The device's context, for queues, modules and graphs.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.context
     }
 
     /// The device as it is now.
@@ -111,18 +136,21 @@ impl CudaDriver {
             total_bytes: total,
             free_bytes: free,
             driver_version: self.driver_version,
+            generation: self.context.generation(),
             ranges_off: self.ranges.err(),
+            compute_off: (self.context.can_compute().err()).map(|error| error.to_string()),
+            driver_bytes: self.context.driver_bytes(),
         }
     }
 
     fn facts(&self) -> PlatformFacts {
         let attribute = |attribute| {
-            self.library
-                .device_attribute(attribute, self.device)
+            self.library()
+                .device_attribute(attribute, self.context.device)
                 .is_ok_and(|value| value != 0)
         };
         let address_management = attribute(symbols::ATTRIBUTE_ADDRESS_MANAGEMENT);
-        let functions_present = self.library.has_ranges().is_ok();
+        let functions_present = self.library().has_ranges().is_ok();
         PlatformFacts {
             windows: cfg!(windows),
             wsl: platform::is_wsl(),
@@ -136,20 +164,20 @@ impl CudaDriver {
 
     /// Reserves, maps and gives back one unit.
     fn probe(&self) -> Result<(), Failure> {
-        let unit = self.library.granularity(self.device)?;
-        let address = self.library.reserve(unit)?;
+        let unit = self.library().granularity(self.context.device)?;
+        let address = self.library().reserve(unit, 0)?;
         let mapped = self.map_units(address, unit, unit);
-        let unmapped = mapped.and_then(|()| twice(|| self.library.unmap(address, unit)));
-        twice(|| self.library.release_addresses(address, unit))?;
+        let unmapped = mapped.and_then(|()| twice(|| self.library().unmap(address, unit)));
+        twice(|| self.library().release_addresses(address, unit))?;
         unmapped
     }
 
     /// Puts memory of its own behind one unit.
     fn map_unit(&self, address: u64, unit: u64) -> Result<(), Failure> {
-        let physical = self.library.create(unit, self.device)?;
-        let mapped = self.library.map(address, unit, &physical);
+        let physical = self.library().create(unit, self.context.device)?;
+        let mapped = self.library().map(address, unit, &physical);
         // From here on the map alone keeps the memory; if the map failed, this gives it back.
-        let _ = twice(|| self.library.release(&physical));
+        let _ = twice(|| self.library().release(&physical));
         mapped
     }
 
@@ -166,11 +194,13 @@ impl CudaDriver {
             mapped += 1;
         }
         if result.is_ok() {
-            result = self.library.set_access(address, bytes, self.device);
+            result = self
+                .library()
+                .set_access(address, bytes, self.context.device);
         }
         if result.is_err() {
             for start in units().take(mapped) {
-                twice(|| self.library.unmap(start, unit))?;
+                twice(|| self.library().unmap(start, unit))?;
             }
         }
         result
@@ -179,7 +209,7 @@ impl CudaDriver {
     /// Unmaps all units of a part; where one refuses, those before it get memory again, so that nothing has changed.
     fn unmap_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), Failure> {
         for start in (address..address + bytes).step_by(unit as usize) {
-            if let Err(failure) = self.library.unmap(start, unit) {
+            if let Err(failure) = self.library().unmap(start, unit) {
                 if start > address {
                     self.map_units(address, start - address, unit)?;
                 }
@@ -204,21 +234,78 @@ impl CudaDriver {
     /// What the device has free, as far as the capacity allows it.
     fn memory_by(&self, books: &Books) -> DeviceMemory {
         let DeviceMemory { free, total } = books.memory();
-        let device_free = self.library.memory().map_or(0, |(free, _)| free);
+        let device_free = self.library().memory().map_or(0, |(free, _)| free);
         DeviceMemory {
             free: free.min(device_free),
             total,
         }
     }
 
-    /// The books, with the device's context current in this thread.
-    fn enter(&self) -> Result<MutexGuard<'_, Books>, DriverError> {
-        self.library.enter(&self.context)?;
-        Ok(self.books())
+    /// A piece whose units are mapped one by one, so that its end can be given back.
+    fn allocate_units(&self, library: &Library, bytes: u64) -> Result<u64, Failure> {
+        let address = library.reserve(bytes, self.granularity)?;
+        if let Err(failure) = self.map_units(address, bytes, self.granularity) {
+            twice(|| library.release_addresses(address, bytes))?;
+            return Err(failure);
+        }
+        self.reserved().insert(address, bytes);
+        Ok(address)
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives such a piece back, of which `bytes` are left.
+    fn free_units(&self, library: &Library, address: u64, bytes: u64) -> Result<(), Failure> {
+        // A kernel may still be reading: unlike freeing, unmapping does not wait for it.
+        (library.synchronize())
+            .and_then(|()| self.unmap_units(address, bytes, self.granularity))?;
+        let reserved = self.reserved().remove(&address).unwrap_or(bytes);
+        // Addresses that stay reserved take no memory, so there is nothing to undo.
+        let _ = twice(|| library.release_addresses(address, reserved));
+        Ok(())
+    }
+
+    fn is_in_units(&self, address: Address) -> bool {
+        self.reserved().contains_key(&address.0)
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies from the device, after all work that it has been given.
+    ///
+    /// # Errors
+    /// If the memory is not held, or the device refuses.
+    pub fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
+        let bytes = into.len();
+        self.context.check_held("a read", from, bytes as u64)?;
+        let library = self.context.enter()?;
+        let counters = &self.context.counters;
+        count(&counters.waits, 1);
+        count(&counters.reads, 1);
+        count(&counters.bytes_read, bytes);
+        Ok((library.synchronize()).and_then(|()| library.read(from.0, into))?)
+    }
+
+    /// Copies to the device, after all work that it has been given.
+    ///
+    /// # Errors
+    /// If the memory is not held, or the device refuses.
+    pub fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        self.context.check_held("a write", to, bytes.len() as u64)?;
+        let library = self.context.enter()?;
+        let counters = &self.context.counters;
+        count(&counters.waits, 1);
+        count(&counters.writes, 1);
+        count(&counters.bytes_written, bytes.len());
+        Ok((library.synchronize()).and_then(|()| library.write(to.0, bytes))?)
+    }
+
+    fn library(&self) -> &Library {
+        self.context.library()
+    }
+
+    fn enter(&self) -> Result<(&Library, MutexGuard<'_, Books>), DriverError> {
+        self.context.enter_books()
     }
 }
 
@@ -243,37 +330,66 @@ unsafe impl Driver for CudaDriver {
 
     fn memory(&self) -> DeviceMemory {
         match self.enter() {
-            Ok(books) => self.memory_by(&books),
+            Ok((_, books)) => self.memory_by(&books),
             Err(_) => DeviceMemory {
                 free: 0,
-                total: self.books().memory().total,
+                total: self.context.books().memory().total,
             },
         }
     }
 
     fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
-        let whole = bytes
-            .max(1)
-            .checked_next_multiple_of(PIECE_UNIT)
-            .unwrap_or(u64::MAX);
-        let mut books = self.enter()?;
+        let unit = self.granularity.max(PIECE_UNIT);
+        let whole = (bytes.max(1).checked_next_multiple_of(unit)).unwrap_or(u64::MAX);
+        let (library, mut books) = self.enter()?;
         books.room_for(whole)?;
-        let address = self
-            .library
-            .allocate(whole)
-            .map_err(|failure| self.refusal(failure, whole, &books))?;
+        let address = match self.ranges {
+            Ok(()) => self.allocate_units(library, whole),
+            Err(_) => library.allocate(whole),
+        }
+        .map_err(|failure| self.refusal(failure, whole, &books))?;
         books.add_piece(address, whole);
         Ok(Address(address))
     }
 
     fn free(&self, address: Address) -> Result<(), DriverError> {
-        let mut books = self.enter()?;
+        let (library, mut books) = self.enter()?;
         let bytes = books.remove_piece(address)?;
-        if let Err(failure) = self.library.free(address.0) {
+        let result = match self.is_in_units(address) {
+            true => self.free_units(library, address.0, bytes),
+            false => library.free(address.0),
+        };
+        if let Err(failure) = result {
             books.add_piece(address.0, bytes);
             return Err(failure.into());
         }
         Ok(())
+    }
+
+    fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
+        let bytes = (bytes.checked_next_multiple_of(self.granularity)).unwrap_or(u64::MAX);
+        let (library, mut books) = self.enter()?;
+        let before = books.shrink_piece(address, bytes)?;
+        let result = match self.is_in_units(address) {
+            // A kernel may still be reading.
+            true => (library.synchronize())
+                .and_then(|()| {
+                    self.unmap_units(address.0 + bytes, before - bytes, self.granularity)
+                })
+                .map_err(DriverError::from),
+            false => Err(DriverError::Unsupported {
+                call: "shrink",
+                reason: self
+                    .ranges
+                    .err()
+                    .unwrap_or("this piece is a plain allocation"),
+            }),
+        };
+        if result.is_err() {
+            books.remove_piece(address)?;
+            books.add_piece(address.0, before);
+        }
+        result
     }
 
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
@@ -290,17 +406,17 @@ unsafe impl Driver for CudaDriver {
         {
             return Err(bad_unit(bytes));
         }
-        let mut books = self.enter()?;
-        let address = self.library.reserve(bytes)?;
+        let (library, mut books) = self.enter()?;
+        let address = library.reserve(bytes, 0)?;
         books.add_range(address, bytes, unit);
         Ok(Address(address))
     }
 
     fn release(&self, address: Address) -> Result<(), DriverError> {
-        let mut books = self.enter()?;
+        let (library, mut books) = self.enter()?;
         let unit = books.unit(address).unwrap_or_default();
         let bytes = books.remove_range(address)?;
-        if let Err(failure) = self.library.release_addresses(address.0, bytes) {
+        if let Err(failure) = library.release_addresses(address.0, bytes) {
             books.add_range(address.0, bytes, unit);
             return Err(failure.into());
         }
@@ -308,7 +424,7 @@ unsafe impl Driver for CudaDriver {
     }
 
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
-        let mut books = self.enter()?;
+        let (_, mut books) = self.enter()?;
         books.may_map(address, bytes)?;
         let unit = books.unit(address).unwrap_or(bytes);
         self.map_units(address.0, bytes, unit)
@@ -317,36 +433,56 @@ unsafe impl Driver for CudaDriver {
     }
 
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
-        let mut books = self.enter()?;
+        let (library, mut books) = self.enter()?;
         books.remove_mapped(address, bytes)?;
         let unit = books.unit(address).unwrap_or(bytes);
         // A kernel may still be reading: unlike freeing, unmapping does not wait for it.
         let result =
-            (self.library.synchronize()).and_then(|()| self.unmap_units(address.0, bytes, unit));
+            (library.synchronize()).and_then(|()| self.unmap_units(address.0, bytes, unit));
         if let Err(failure) = result {
             books.add_mapped(address, bytes)?;
             return Err(failure.into());
         }
         Ok(())
     }
+
+    fn own_bytes(&self) -> u64 {
+        self.context.driver_bytes().total()
+    }
+
+    fn record_event(&self, queue: u64) -> EventId {
+        self.context.record_event(queue)
+    }
+
+    fn event_done(&self, event: EventId) -> bool {
+        self.context.is_event_done(event)
+    }
+
+    fn wait_event(&self, event: EventId) {
+        self.context.wait_event(event);
+    }
 }
 
 impl Drop for CudaDriver {
     fn drop(&mut self) {
         // What fails from here on cannot be told to anybody, and the context's end gives it back.
-        let _ = twice(|| self.library.enter(&self.context));
-        let mut books = self.books();
+        let Ok((library, mut books)) = self.enter().or_else(|_| self.enter()) else {
+            return;
+        };
+        let _ = twice(|| library.synchronize());
         for (address, unit) in books.mapped_units() {
-            let _ = twice(|| self.library.unmap(address, unit));
+            let _ = twice(|| library.unmap(address, unit));
         }
         let (pieces, ranges) = books.drain();
         drop(books);
-        for address in pieces.into_keys() {
-            let _ = twice(|| self.library.free(address));
+        for (address, bytes) in pieces {
+            let _ = match self.is_in_units(Address(address)) {
+                true => twice(|| self.free_units(library, address, bytes)),
+                false => twice(|| library.free(address)),
+            };
         }
         for (address, bytes) in ranges {
-            let _ = twice(|| self.library.release_addresses(address, bytes));
+            let _ = twice(|| library.release_addresses(address, bytes));
         }
-        let _ = twice(|| self.library.release_context(&self.context));
     }
 }

@@ -4,22 +4,51 @@
 //! contexts and handles come from it: both are made only here.
 
 use super::error::CudaError;
-use cudarc::driver::sys::{
-    CUdeviceptr, CUmemAccess_flags_enum, CUmemAccessDesc, CUmemAllocationHandleType_enum,
-    CUmemAllocationProp, CUmemAllocationProp_st__bindgen_ty_1, CUmemAllocationType_enum,
-    CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType_enum, culib, is_culib_present,
-};
-use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
+use cudarc::driver::sys::{CUdeviceptr, is_culib_present};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What every function returns: 0, or an error's number. Kept as a number, since a newer library may know more of them than any list.
-type Status = c_uint;
+pub(super) type Status = c_uint;
 
 /// The device has too little memory.
 pub(super) const OUT_OF_MEMORY: Status = 2;
+/// There is nothing of this name.
+pub(super) const NOT_FOUND: Status = 500;
+/// Work is under way.
+const NOT_READY: Status = 600;
+/// Errors after which a context does nothing any more: whatever is called returns the same one.
+const FAULTS: [Status; 14] = [
+    214, // an error in memory that could not be corrected
+    220, // the same on a link between devices
+    226, // the same, contained
+    700, // an illegal address
+    702, // a kernel that ran for too long
+    709, // a context that is gone
+    710, // an assertion of a kernel
+    714, // the hardware's stack
+    715, // an illegal instruction
+    716, // a misaligned address
+    717, // an address of the wrong space
+    718, // an illegal program counter
+    719, // a kernel that failed
+    721, // a kernel that another device's failure ended
+];
+/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`.
+pub(super) const ATTRIBUTE_MAJOR: c_int = 75;
+/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR`.
+pub(super) const ATTRIBUTE_MINOR: c_int = 76;
 /// `CU_DEVICE_ATTRIBUTE_INTEGRATED`: the device shares the processor's memory.
 pub(super) const ATTRIBUTE_INTEGRATED: c_int = 18;
 /// `CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED`.
 pub(super) const ATTRIBUTE_ADDRESS_MANAGEMENT: c_int = 102;
+
+/// Whether a status means that a context does nothing any more.
+pub(super) fn is_fault(status: Status) -> bool {
+    FAULTS.contains(&status)
+}
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,24 +70,35 @@ unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
-/// Physical memory that is not mapped yet, or that is kept by its maps alone.
-#[derive(Debug)]
-pub(super) struct Physical(CUmemGenericAllocationHandle);
+macro_rules! handles {
+    ($($(#[$note:meta])* $name:ident;)*) => {
+        $(
+            $(#[$note])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub(in crate::driver::cuda) struct $name(*mut c_void);
+
+            // SAFETY: the library allows its handles to be used in any thread.
+            unsafe impl Send for $name {}
+            // SAFETY: as above; it locks what is shared.
+            unsafe impl Sync for $name {}
+        )*
+    };
+}
 
 macro_rules! functions {
     ($(#[$note:meta])* struct $name:ident { $($field:ident = $symbol:literal: fn($($argument:ty),*);)* }) => {
         $(#[$note])*
         #[derive(Clone, Copy)]
-        struct $name { $($field: unsafe extern "C" fn($($argument),*) -> Status,)* }
+        pub(super) struct $name { $($field: unsafe extern "C" fn($($argument),*) -> std::ffi::c_uint,)* }
 
         impl $name {
             /// Looks all of them up; the name of the first one that the library lacks otherwise.
-            fn load() -> Result<$name, &'static str> {
+            pub(super) fn load() -> Result<$name, &'static str> {
                 Ok($name {
                     $($field: {
                         // SAFETY: the types are those of the library's published header, which never changes a symbol's; a
                         // library that is loaded is never unloaded.
-                        unsafe { culib().get($symbol.as_bytes()) }
+                        unsafe { cudarc::driver::sys::culib().get($symbol.as_bytes()) }
                             .map(|function| *function)
                             .map_err(|_| $symbol)?
                     },)*
@@ -77,37 +117,55 @@ functions! {
         device_count = "cuDeviceGetCount": fn(*mut c_int);
         device = "cuDeviceGet": fn(*mut c_int, c_int);
         device_name = "cuDeviceGetName": fn(*mut c_char, c_int, c_int);
+        pci_address = "cuDeviceGetPCIBusId": fn(*mut c_char, c_int, c_int);
         device_attribute = "cuDeviceGetAttribute": fn(*mut c_int, c_int, c_int);
         device_total_memory = "cuDeviceTotalMem_v2": fn(*mut usize, c_int);
         retain_context = "cuDevicePrimaryCtxRetain": fn(*mut *mut c_void, c_int);
         release_context = "cuDevicePrimaryCtxRelease_v2": fn(c_int);
+        context_state = "cuDevicePrimaryCtxGetState": fn(c_int, *mut c_uint, *mut c_int);
         set_context = "cuCtxSetCurrent": fn(*mut c_void);
         synchronize = "cuCtxSynchronize": fn();
+        set_limit = "cuCtxSetLimit": fn(c_uint, usize);
+        limit = "cuCtxGetLimit": fn(*mut usize, c_uint);
         memory = "cuMemGetInfo_v2": fn(*mut usize, *mut usize);
         allocate = "cuMemAlloc_v2": fn(*mut CUdeviceptr, usize);
         free = "cuMemFree_v2": fn(CUdeviceptr);
+        write = "cuMemcpyHtoD_v2": fn(CUdeviceptr, *const c_void, usize);
+        read = "cuMemcpyDtoH_v2": fn(*mut c_void, CUdeviceptr, usize);
     }
 }
 
-functions! {
-    /// Virtual memory management: absent before CUDA 10.2.
-    struct Ranges {
-        granularity = "cuMemGetAllocationGranularity": fn(*mut usize, *const CUmemAllocationProp, c_uint);
-        reserve = "cuMemAddressReserve": fn(*mut CUdeviceptr, usize, usize, CUdeviceptr, c_ulonglong);
-        release_addresses = "cuMemAddressFree": fn(CUdeviceptr, usize);
-        create = "cuMemCreate": fn(*mut CUmemGenericAllocationHandle, usize, *const CUmemAllocationProp, c_ulonglong);
-        release = "cuMemRelease": fn(CUmemGenericAllocationHandle);
-        map = "cuMemMap": fn(CUdeviceptr, usize, usize, CUmemGenericAllocationHandle, c_ulonglong);
-        unmap = "cuMemUnmap": fn(CUdeviceptr, usize);
-        set_access = "cuMemSetAccess": fn(CUdeviceptr, usize, *const CUmemAccessDesc, usize);
-    }
-}
+mod graph;
+mod module;
+mod queue;
+mod ranges;
 
-/// The loaded library.
-#[derive(Clone, Copy)]
+pub(super) use graph::{CapturedGraph, ExecutableGraph};
+pub(super) use module::{Extent, Function, Module};
+pub(super) use queue::{Event, Stream};
+
+/// A group of functions, or the name of the first one that the library lacks.
+type Group<T> = Result<T, &'static str>;
+
+/// The loaded library, with what happened to one user of it.
+#[derive(Clone)]
 pub(super) struct Library {
     basic: Basic,
-    ranges: Result<Ranges, &'static str>,
+    ranges: Group<ranges::Ranges>,
+    queues: Group<queue::Queues>,
+    modules: Group<module::Modules>,
+    /// Absent before CUDA 12.4.
+    parameters: Group<module::Parameters>,
+    graphs: Group<graph::Graphs>,
+    history: Arc<History>,
+}
+
+/// What happened so far.
+#[derive(Debug, Default)]
+struct History {
+    calls: AtomicU64,
+    /// The first error after which nothing works any more.
+    fault: OnceLock<Failure>,
 }
 
 impl Library {
@@ -120,16 +178,26 @@ impl Library {
         let basic = Basic::load().map_err(|symbol| CudaError::MissingSymbol { symbol })?;
         let library = Library {
             basic,
-            ranges: Ranges::load(),
+            ranges: ranges::Ranges::load(),
+            queues: queue::Queues::load(),
+            modules: module::Modules::load(),
+            parameters: module::Parameters::load(),
+            graphs: graph::Graphs::load(),
+            history: Arc::default(),
         };
         // SAFETY: takes no pointer; the flags must be 0.
         library.check("cuInit", unsafe { (basic.initialize)(0) })?;
         Ok(library)
     }
 
-    /// Whether ranges can be reserved; the missing function otherwise.
-    pub(super) fn has_ranges(&self) -> Result<(), &'static str> {
-        self.ranges.map(|_| ())
+    /// Calls so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.history.calls.load(Ordering::Relaxed)
+    }
+
+    /// The error after which nothing works any more, if there was one.
+    pub(super) fn fault(&self) -> Option<&Failure> {
+        self.history.fault.get()
     }
 
     /// 1000 × major + 10 × minor.
@@ -202,6 +270,55 @@ impl Library {
         self.check("cuDevicePrimaryCtxRelease", status)
     }
 
+    /// A device's PCI address, as other libraries of NVIDIA know it by; none where the driver does not tell.
+    pub(super) fn pci_address(&self, device: c_int) -> Option<CString> {
+        let mut text = [0; 32];
+        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a zero at the end.
+        let status =
+            unsafe { (self.basic.pci_address)(text.as_mut_ptr(), text.len() as c_int - 1, device) };
+        self.check("cuDeviceGetPCIBusId", status).ok()?;
+        // SAFETY: the array's last byte was never written and is zero.
+        Some(unsafe { CStr::from_ptr(text.as_ptr()) }.to_owned())
+    }
+
+    /// Whether somebody uses the device's primary context.
+    pub(super) fn is_active(&self, device: c_int) -> Result<bool, Failure> {
+        let (mut flags, mut active) = (0, 0);
+        // SAFETY: the pointers are valid for the call.
+        let status = unsafe { (self.basic.context_state)(device, &mut flags, &mut active) };
+        self.check("cuDevicePrimaryCtxGetState", status)
+            .map(|()| active != 0)
+    }
+
+    /// Sets a limit of this thread's context; the library rounds it up to what the device can.
+    pub(super) fn set_limit(&self, limit: c_uint, value: u64) -> Result<(), Failure> {
+        // SAFETY: takes no pointer.
+        let status = unsafe { (self.basic.set_limit)(limit, value as usize) };
+        self.check("cuCtxSetLimit", status)
+    }
+
+    /// A limit of this thread's context.
+    pub(super) fn limit(&self, limit: c_uint) -> Result<u64, Failure> {
+        let mut value = 0;
+        // SAFETY: the pointer is valid for the call.
+        let status = unsafe { (self.basic.limit)(&mut value, limit) };
+        self.check("cuCtxGetLimit", status).map(|()| value as u64)
+    }
+
+    /// Copies to the device and waits for it.
+    pub(super) fn write(&self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
+        // SAFETY: the bytes are valid until the call returns, which is after the copy; the caller's books hold the addresses.
+        let status = unsafe { (self.basic.write)(to, bytes.as_ptr().cast(), bytes.len()) };
+        self.check("cuMemcpyHtoD", status)
+    }
+
+    /// Copies from the device and waits for it.
+    pub(super) fn read(&self, from: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+        // SAFETY: as above.
+        let status = unsafe { (self.basic.read)(bytes.as_mut_ptr().cast(), from, bytes.len()) };
+        self.check("cuMemcpyDtoH", status)
+    }
+
     /// Makes the context this thread's, as the functions on memory need it.
     pub(super) fn enter(&self, context: &Context) -> Result<(), Failure> {
         // SAFETY: the context was retained and lives until its owner releases it.
@@ -238,123 +355,52 @@ impl Library {
         self.check("cuMemFree", status)
     }
 
-    /// The unit in which memory can be created and mapped on a device.
-    pub(super) fn granularity(&self, device: c_int) -> Result<u64, Failure> {
-        let mut bytes = 0;
-        let properties = properties(device);
-        let ranges = self.ranges()?;
-        // SAFETY: both pointers are valid for the call; 0 asks for the least unit.
-        let status = unsafe { (ranges.granularity)(&mut bytes, &properties, 0) };
-        self.check("cuMemGetAllocationGranularity", status)
-            .map(|()| bytes as u64)
-    }
-
-    pub(super) fn reserve(&self, bytes: u64) -> Result<u64, Failure> {
-        let mut address = 0;
-        // SAFETY: the pointer is valid for the call; 0 leaves alignment and place to the library.
-        let status = unsafe { (self.ranges()?.reserve)(&mut address, bytes as usize, 0, 0, 0) };
-        self.check("cuMemAddressReserve", status).map(|()| address)
-    }
-
-    pub(super) fn release_addresses(&self, address: u64, bytes: u64) -> Result<(), Failure> {
-        // SAFETY: the library refuses a range that it did not give.
-        let status = unsafe { (self.ranges()?.release_addresses)(address, bytes as usize) };
-        self.check("cuMemAddressFree", status)
-    }
-
-    pub(super) fn create(&self, bytes: u64, device: c_int) -> Result<Physical, Failure> {
-        let mut handle = 0;
-        let properties = properties(device);
-        let ranges = self.ranges()?;
-        // SAFETY: both pointers are valid for the call.
-        let status = unsafe { (ranges.create)(&mut handle, bytes as usize, &properties, 0) };
-        self.check("cuMemCreate", status).map(|()| Physical(handle))
-    }
-
-    /// Gives the handle up: the memory lives on as long as it is mapped somewhere.
-    pub(super) fn release(&self, physical: &Physical) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, which refuses one that was released.
-        let status = unsafe { (self.ranges()?.release)(physical.0) };
-        self.check("cuMemRelease", status)
-    }
-
-    pub(super) fn map(&self, address: u64, bytes: u64, physical: &Physical) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, which refuses addresses that are not reserved or already mapped.
-        let status = unsafe { (self.ranges()?.map)(address, bytes as usize, 0, physical.0, 0) };
-        self.check("cuMemMap", status)
-    }
-
-    pub(super) fn unmap(&self, address: u64, bytes: u64) -> Result<(), Failure> {
-        // SAFETY: the library refuses what is not one whole map; no kernel uses it (the caller's books).
-        let status = unsafe { (self.ranges()?.unmap)(address, bytes as usize) };
-        self.check("cuMemUnmap", status)
-    }
-
-    /// Lets the device read and write mapped addresses.
-    pub(super) fn set_access(
-        &self,
-        address: u64,
-        bytes: u64,
-        device: c_int,
-    ) -> Result<(), Failure> {
-        let access = CUmemAccessDesc {
-            location: location(device),
-            flags: CUmemAccess_flags_enum::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
-        };
-        let ranges = self.ranges()?;
-        // SAFETY: the pointer is valid for the call, and one element is behind it.
-        let status = unsafe { (ranges.set_access)(address, bytes as usize, &access, 1) };
-        self.check("cuMemSetAccess", status)
-    }
-
-    fn ranges(&self) -> Result<Ranges, Failure> {
-        self.ranges.map_err(|symbol| Failure {
-            call: symbol,
-            status: 0,
-            message: "the driver library does not have it".to_owned(),
-        })
-    }
-
     fn check(&self, call: &'static str, status: Status) -> Result<(), Failure> {
+        self.history.calls.fetch_add(1, Ordering::Relaxed);
         if status == 0 {
             return Ok(());
         }
+        let failure = Failure {
+            call,
+            status,
+            message: self.error_text(status),
+        };
+        if is_fault(status) {
+            let _ = self.history.fault.set(failure.clone());
+        }
+        Err(failure)
+    }
+
+    /// Whether work is done, as a query says it.
+    fn check_done(&self, call: &'static str, status: Status) -> Result<bool, Failure> {
+        match status {
+            NOT_READY => {
+                self.history.calls.fetch_add(1, Ordering::Relaxed);
+                Ok(false)
+            }
+            status => self.check(call, status).map(|()| true),
+        }
+    }
+
+    fn error_text(&self, status: Status) -> String {
         let mut name = std::ptr::null();
         // SAFETY: the pointer is valid for the call.
         let known = unsafe { (self.basic.error_name)(status, &mut name) };
-        let message = if known == 0 && !name.is_null() {
+        if known == 0 && !name.is_null() {
             // SAFETY: the library gives a static string that ends with a zero.
             let name = unsafe { CStr::from_ptr(name) };
             format!("{} ({status})", name.to_string_lossy())
         } else {
             format!("error {status}")
-        };
-        Err(Failure {
-            call,
-            status,
-            message,
-        })
+        }
     }
 }
 
-fn location(device: c_int) -> CUmemLocation {
-    CUmemLocation {
-        type_: CUmemLocationType_enum::CU_MEM_LOCATION_TYPE_DEVICE,
-        id: device,
-    }
-}
-
-fn properties(device: c_int) -> CUmemAllocationProp {
-    CUmemAllocationProp {
-        type_: CUmemAllocationType_enum::CU_MEM_ALLOCATION_TYPE_PINNED,
-        requestedHandleTypes: CUmemAllocationHandleType_enum::CU_MEM_HANDLE_TYPE_NONE,
-        location: location(device),
-        win32HandleMetaData: std::ptr::null_mut(),
-        allocFlags: CUmemAllocationProp_st__bindgen_ty_1 {
-            compressionType: 0,
-            gpuDirectRDMACapable: 0,
-            usage: 0,
-            reserved: [0; 4],
-        },
-    }
+/// A group of functions that the caller needs.
+fn need<T: Copy>(group: Group<T>) -> Result<T, Failure> {
+    group.map_err(|symbol| Failure {
+        call: symbol,
+        status: 0,
+        message: "the driver's library lacks it; install a newer driver".to_owned(),
+    })
 }

@@ -1,0 +1,39 @@
+//! Compiles the kernels for the processor, with the engine that runs their threads as fibers.
+
+use std::path::Path;
+
+/// The kernels' folder.
+const KERNELS: &str = "../tensor/kernels";
+
+fn main() {
+    // The library stands for Linux' driver only.
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
+        return;
+    }
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libcuda.so");
+    let kernels = Path::new(KERNELS);
+    println!("cargo:rerun-if-changed=demo");
+    // Of a folder that is not there Cargo would take every build for the first.
+    if kernels.exists() {
+        println!("cargo:rerun-if-changed={KERNELS}");
+    }
+    let engine = kernels.join("host/fibers.cpp");
+    let sources = match engine.exists() {
+        true => vec!["demo/demo.cu".into(), kernels.join("kernels.cu"), engine],
+        false => vec!["demo/engine.cpp".into()],
+    };
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        // As on a GPU, where nothing is contracted but what is written so.
+        .flag("-ffp-contract=off")
+        .flag("-Wno-unknown-pragmas")
+        .flag("-x")
+        .flag("c++")
+        .include(kernels)
+        .files(&sources)
+        // Kernels register themselves, so nothing refers to the files that they are in.
+        .link_lib_modifier("+whole-archive")
+        .compile("stand_in_kernels");
+}

@@ -1,0 +1,164 @@
+//! The library as tests use it: where it is, how it comes into a process, and its devices' scripts.
+
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// PTX of three small kernels that are compiled into the library: `demo_fill(values, value, count)`,
+/// `demo_scale(values, factor, count)` and `demo_add(sums, left, right, count)`.
+pub const DEMO_PTX: &str = include_str!("../demo/demo.ptx");
+
+/// The library's handle in this process, as a number that threads can share.
+static LOADED: OnceLock<usize> = OnceLock::new();
+
+/// The library's file, which lies beside the program that was built with this crate.
+///
+/// # Panics
+/// If it is not there: the crate was built without its shared library.
+pub fn library() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let folders = program.ancestors().skip(1).take(2);
+    let mut candidates = folders
+        .flat_map(|folder| [folder.to_owned(), folder.join("deps")])
+        .map(|folder| folder.join("libcuda_stand_in.so"));
+    candidates
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("no libcuda_stand_in.so beside {}", program.display()))
+}
+
+/// Puts the library into a folder under the names that programs look for, without the functions that are named: as an older
+/// driver's.
+///
+/// # Errors
+/// If a file cannot be read or written, or the library has no such function.
+pub fn install(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
+    let mut bytes = std::fs::read(library())?;
+    for name in without {
+        // Names of functions lie in one table, each between zeros; another name there is one that nobody looks for.
+        let text = [b"\0", name.as_bytes(), b"\0"].concat();
+        let place = (bytes.windows(text.len()))
+            .position(|window| window == text)
+            .ok_or_else(|| io::Error::other(format!("the library has no {name}")))?;
+        bytes[place + 1] = b'-';
+    }
+    let path = folder.join("libcuda.so");
+    std::fs::write(&path, bytes)?;
+    for name in ["libcuda.so.1", "libnvidia-ml.so.1"] {
+        let second = folder.join(name);
+        if !second.exists() {
+            std::os::unix::fs::symlink("libcuda.so", second)?;
+        }
+    }
+    Ok(path)
+}
+
+/// Loads a library into this process, where whoever asks for the driver's by name finds it from now on; only the first call does.
+///
+/// # Panics
+/// If it cannot be loaded.
+pub fn load(path: &Path) {
+    LOADED.get_or_init(|| {
+        let text = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+        // SAFETY: the path ends with a zero; the library's initialisers are those of the Rust and the C++ runtime.
+        let handle = unsafe { libc::dlopen(text.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        assert!(!handle.is_null(), "{} cannot be loaded", path.display());
+        handle as usize
+    });
+}
+
+fn symbol(name: &str) -> *mut c_void {
+    if LOADED.get().is_none() {
+        load(&library());
+    }
+    let handle = LOADED.get().copied().unwrap_or_default();
+    let text = CString::new(name).unwrap_or_default();
+    // SAFETY: the handle is that of a loaded library, and the name ends with a zero.
+    let address = unsafe { libc::dlsym(handle as *mut c_void, text.as_ptr()) };
+    assert!(!address.is_null(), "the library has {name}");
+    address
+}
+
+/// One device of the library in this process. Tests that run at once take different ones.
+#[derive(Clone, Copy, Debug)]
+pub struct StandIn {
+    ordinal: u32,
+}
+
+impl StandIn {
+    /// Devices that a process of tests sees.
+    pub const DEVICES: u32 = 64;
+
+    /// A fresh device with these settings: `memory=268435456 generation=75`.
+    ///
+    /// # Panics
+    /// If the settings cannot be read.
+    pub fn new(ordinal: u32, settings: &str) -> StandIn {
+        // SAFETY: the library defines the function so.
+        let devices: extern "C" fn(c_uint) =
+            unsafe { std::mem::transmute(symbol("stand_in_devices")) };
+        devices(StandIn::DEVICES);
+        let device = StandIn { ordinal };
+        device.tell("stand_in_configure", settings);
+        device
+    }
+
+    /// The device's number.
+    pub fn ordinal(self) -> u32 {
+        self.ordinal
+    }
+
+    /// Changes settings: `fail=any:3`, `taken=1048576`.
+    ///
+    /// # Panics
+    /// If they cannot be read.
+    pub fn set(self, settings: &str) {
+        self.tell("stand_in_set", settings);
+    }
+
+    /// A count: `launches`, `used`, `waits`, or the calls of a function, `cuMemAlloc`.
+    pub fn count(self, name: &str) -> u64 {
+        // SAFETY: the library defines the function so.
+        let count: unsafe extern "C" fn(c_uint, *const c_char) -> u64 =
+            unsafe { std::mem::transmute(symbol("stand_in_count")) };
+        let name = CString::new(name).unwrap_or_default();
+        // SAFETY: the name ends with a zero.
+        unsafe { count(self.ordinal, name.as_ptr()) }
+    }
+
+    /// Lets no call fail; whether one was still to come.
+    pub fn fail_none(self) -> bool {
+        let failing = self.count("failing") != 0;
+        self.set("fail=none");
+        failing
+    }
+
+    /// Nothing is left on the device, and nothing impossible was asked of it.
+    ///
+    /// # Panics
+    /// If that is not so.
+    pub fn expect_clean(self, when: &str) {
+        assert_eq!(self.count("held"), 0, "{when}: nothing is held");
+        assert_eq!(
+            self.count("abandoned"),
+            0,
+            "{when}: nothing was left behind"
+        );
+        assert_eq!(
+            self.count("misuses"),
+            0,
+            "{when}: every call was one that a driver can obey"
+        );
+    }
+
+    fn tell(self, function: &str, text: &str) {
+        // SAFETY: the library defines both functions that are asked for so.
+        let tell: unsafe extern "C" fn(c_uint, *const c_char) -> c_int =
+            unsafe { std::mem::transmute(symbol(function)) };
+        let settings = CString::new(text).unwrap_or_default();
+        // SAFETY: the text ends with a zero.
+        let read = unsafe { tell(self.ordinal, settings.as_ptr()) };
+        assert!(read != 0, "{text}: the settings cannot be read");
+    }
+}

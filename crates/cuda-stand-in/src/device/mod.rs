@@ -1,0 +1,516 @@
+//! The state of one device, and how a call reaches it.
+
+mod graphs;
+mod memory;
+mod modules;
+mod queues;
+
+use crate::executor::{Executor, Step, report};
+use crate::kernels::Kernel;
+use crate::settings::{Settings, variable_text};
+use crate::status::{
+    CONTEXT_IS_DESTROYED, INVALID_CONTEXT, INVALID_DEVICE, INVALID_HANDLE, INVALID_VALUE,
+    LAUNCH_FAILED, Outcome, STREAM_CAPTURE_UNSUPPORTED, Status,
+};
+use crate::store::Store;
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+
+/// No more devices than this.
+pub const DEVICES_MAX: usize = 64;
+/// The legacy default queue's handle.
+pub const DEFAULT_QUEUE: u64 = 0;
+/// Limits that a context has: the stack, the buffer of `printf`, the heap of `malloc`.
+const LIMITS: [u64; 3] = [1024, 1 << 20, 8 << 20];
+/// The least that a limit can be.
+const LIMIT_LEAST: u64 = 16;
+
+/// Work that waits on a queue.
+#[derive(Clone, Debug)]
+enum Item {
+    Step(Step),
+    Steps(Arc<[Step]>),
+    /// Nothing: an event was recorded.
+    Record,
+    /// Until another queue is so far.
+    Wait {
+        queue: u64,
+        ticket: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Capture {
+    steps: Vec<Step>,
+    thread: ThreadId,
+    broken: bool,
+}
+
+/// A queue: nothing of it is done before somebody waits.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Whether it waits for the default queue, and that one for it.
+    blocking: bool,
+    items: VecDeque<Item>,
+    asked: u64,
+    done: u64,
+    capture: Option<Capture>,
+}
+
+#[derive(Debug, Default)]
+struct Event {
+    /// The queue, and how far it was.
+    recorded: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Physical {
+    bytes: u64,
+    extent: u64,
+    released: bool,
+    maps: u64,
+}
+
+#[derive(Debug)]
+struct Map {
+    bytes: u64,
+    handle: u64,
+    open: bool,
+}
+
+#[derive(Debug)]
+struct Function {
+    kernel: Kernel,
+    module: u64,
+    dynamic_shared_max: u64,
+}
+
+#[derive(Debug)]
+struct ExecutableGraph {
+    steps: Arc<[Step]>,
+    bytes: u64,
+}
+
+/// What tests count.
+#[derive(Debug, Default)]
+struct Counts {
+    calls: u64,
+    by_name: BTreeMap<&'static str, u64>,
+    misuses: u64,
+    abandoned: u64,
+    launches: u64,
+    graph_launches: u64,
+    waits: u64,
+    bytes_to_device: u64,
+    bytes_from_device: u64,
+    used_peak: u64,
+}
+
+/// One device.
+#[derive(Debug)]
+pub struct Device {
+    pub settings: Settings,
+    store: Option<Store>,
+    used: u64,
+    retained: u64,
+    epoch: u64,
+    sticky: Option<Status>,
+    limits: [u64; LIMITS.len()],
+    /// Device bytes behind the stacks of all threads, once a kernel was launched.
+    stacks: Option<u64>,
+    counts: Counts,
+    executor: Option<Executor>,
+    /// Plain pieces: address → bytes and part of the file.
+    pieces: BTreeMap<u64, (u64, u64)>,
+    ranges: BTreeMap<u64, u64>,
+    maps: BTreeMap<u64, Map>,
+    physical: BTreeMap<u64, Physical>,
+    /// Pinned memory of the host: address → bytes.
+    pinned: BTreeMap<u64, u64>,
+    queues: BTreeMap<u64, Queue>,
+    events: BTreeMap<u64, Event>,
+    /// Module → device bytes.
+    modules: BTreeMap<u64, u64>,
+    /// Names of a module's functions → their handles.
+    names: BTreeMap<(u64, String), u64>,
+    functions: BTreeMap<u64, Function>,
+    graphs: BTreeMap<u64, Arc<[Step]>>,
+    executables: BTreeMap<u64, ExecutableGraph>,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+static NEXT_HANDLE: AtomicU64 = AtomicU64::new(0x1000);
+static DEVICES: LazyLock<Vec<Mutex<Device>>> = LazyLock::new(|| {
+    let devices = (0..DEVICES_MAX).map(|ordinal| {
+        let settings = Settings::of_device(ordinal).unwrap_or_else(|problem| {
+            report(&problem);
+            Settings::default()
+        });
+        Mutex::new(Device::new(settings))
+    });
+    devices.collect()
+});
+
+thread_local! {
+    /// The ordinal and the epoch of this thread's context.
+    static CURRENT: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
+}
+
+/// How many devices there are.
+pub fn count() -> u32 {
+    match COUNT.load(Ordering::SeqCst) {
+        0 => variable_text("CUDA_STAND_IN_DEVICES")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(2)
+            .clamp(1, DEVICES_MAX as u32),
+        count => count,
+    }
+}
+
+/// Says how many devices there are.
+pub fn set_count(count: u32) {
+    COUNT.store(count.clamp(1, DEVICES_MAX as u32), Ordering::SeqCst);
+}
+
+/// A device, by its number.
+pub fn device(ordinal: usize) -> Option<MutexGuard<'static, Device>> {
+    let device = DEVICES.get(ordinal)?;
+    Some(device.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A number that is no other's.
+pub fn new_handle() -> u64 {
+    NEXT_HANDLE.fetch_add(0x10, Ordering::SeqCst)
+}
+
+/// Counts a call to a device and does it, unless it is one to fail.
+pub fn call(
+    ordinal: c_int,
+    name: &'static str,
+    failed: Status,
+    act: impl FnOnce(usize, &mut Device) -> Outcome,
+) -> Status {
+    let ordinal = ordinal as usize;
+    if ordinal >= count() as usize {
+        return INVALID_DEVICE;
+    }
+    let Some(mut device) = device(ordinal) else {
+        return INVALID_DEVICE;
+    };
+    let outcome = (device.admit(name, failed)).and_then(|()| act(ordinal, &mut device));
+    outcome.err().unwrap_or_default()
+}
+
+/// The same for the device of this thread's context, which must be in order.
+pub fn current(
+    name: &'static str,
+    failed: Status,
+    act: impl FnOnce(usize, &mut Device) -> Outcome,
+) -> Status {
+    let Some((ordinal, epoch)) = CURRENT.get() else {
+        return INVALID_CONTEXT;
+    };
+    call(ordinal as c_int, name, failed, |ordinal, device| {
+        if device.retained == 0 || device.epoch != epoch {
+            return Err(CONTEXT_IS_DESTROYED);
+        }
+        device
+            .sticky
+            .map_or(Ok(()), Err)
+            .and_then(|()| act(ordinal, device))
+    })
+}
+
+/// The ordinal and the epoch that a context's pointer stands for.
+pub fn context_of(pointer: u64) -> Option<(usize, u64)> {
+    let ordinal = (pointer & 0xff).checked_sub(1)?;
+    Some((ordinal as usize, pointer >> 8))
+}
+
+/// Makes a context this thread's, or none.
+pub fn set_current(context: Option<(usize, u64)>) {
+    CURRENT.set(context);
+}
+
+impl Device {
+    fn new(settings: Settings) -> Device {
+        Device {
+            settings,
+            store: None,
+            used: 0,
+            retained: 0,
+            epoch: 0,
+            sticky: None,
+            limits: LIMITS,
+            stacks: None,
+            counts: Counts::default(),
+            executor: None,
+            pieces: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            physical: BTreeMap::new(),
+            pinned: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            events: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            names: BTreeMap::new(),
+            functions: BTreeMap::new(),
+            graphs: BTreeMap::new(),
+            executables: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the device fresh.
+    pub fn configure(&mut self, settings: Settings) {
+        *self = Device {
+            epoch: self.epoch,
+            ..Device::new(settings)
+        };
+    }
+
+    fn admit(&mut self, name: &'static str, failed: Status) -> Outcome {
+        self.counts.calls += 1;
+        *self.counts.by_name.entry(name).or_default() += 1;
+        if let Some((ahead, status)) = &mut self.settings.lost {
+            if *ahead == 0 {
+                return Err(*status);
+            }
+            *ahead -= 1;
+        }
+        if let Some(failing) = &mut self.settings.fail
+            && (failing.call == "any" || failing.call == name)
+        {
+            if failing.calls_ahead == 0 {
+                let status = failing.status.unwrap_or(failed);
+                self.settings.fail = None;
+                return Err(status);
+            }
+            failing.calls_ahead -= 1;
+        }
+        Ok(())
+    }
+
+    /// Counts a call that no library could obey.
+    pub fn misuse(&mut self) -> Status {
+        self.counts.misuses += 1;
+        INVALID_VALUE
+    }
+
+    fn unknown_handle(&mut self) -> Status {
+        self.counts.misuses += 1;
+        INVALID_HANDLE
+    }
+
+    fn take(&mut self, bytes: u64) -> Outcome {
+        let free = (self.settings.memory).saturating_sub(self.settings.taken);
+        if bytes > free.saturating_sub(self.used) {
+            return Err(crate::status::OUT_OF_MEMORY);
+        }
+        self.used += bytes;
+        self.counts.used_peak = self.counts.used_peak.max(self.used);
+        Ok(())
+    }
+
+    fn give(&mut self, bytes: u64) {
+        self.used -= bytes;
+    }
+
+    /// Free and total bytes.
+    pub fn memory(&self) -> (u64, u64) {
+        let held = self.used.saturating_add(self.settings.taken);
+        (
+            self.settings.memory.saturating_sub(held),
+            self.settings.memory,
+        )
+    }
+
+    /// One more user of the primary context; the context's pointer.
+    ///
+    /// # Errors
+    /// If a new context does not fit.
+    pub fn retain(&mut self, ordinal: usize) -> Result<u64, Status> {
+        if self.retained == 0 {
+            self.take(self.settings.context)?;
+            self.epoch += 1;
+            self.sticky = None;
+            self.limits = LIMITS;
+            self.queues.insert(
+                DEFAULT_QUEUE,
+                Queue {
+                    blocking: true,
+                    ..Queue::default()
+                },
+            );
+        }
+        self.retained += 1;
+        Ok(self.epoch << 8 | (ordinal as u64 + 1))
+    }
+
+    /// One user less of the primary context; with the last one it goes, and all that is left in it.
+    ///
+    /// # Errors
+    /// If nobody uses it.
+    pub fn release(&mut self) -> Outcome {
+        if self.retained == 0 {
+            return Err(self.misuse());
+        }
+        self.retained -= 1;
+        if self.retained == 0 {
+            self.queues.remove(&DEFAULT_QUEUE);
+            let abandoned = self.things();
+            if self.sticky.is_none() {
+                self.counts.abandoned += abandoned;
+            }
+            for (address, bytes) in std::mem::take(&mut self.pinned) {
+                memory::unmap_pinned(address, bytes);
+            }
+            // What the context's end takes back with it.
+            let fresh = Device {
+                epoch: self.epoch,
+                counts: std::mem::take(&mut self.counts),
+                ..Device::new(self.settings.clone())
+            };
+            *self = fresh;
+        }
+        Ok(())
+    }
+
+    /// Whether the primary context exists.
+    pub fn is_active(&self) -> bool {
+        self.retained > 0
+    }
+
+    /// Whether this is the context that exists now.
+    pub fn is_current(&self, epoch: u64) -> bool {
+        self.retained > 0 && self.epoch == epoch
+    }
+
+    /// A limit of the context.
+    pub fn limit(&self, limit: usize) -> Option<u64> {
+        self.limits.get(limit).copied()
+    }
+
+    /// Sets a limit; as much of it as a device allows.
+    ///
+    /// # Errors
+    /// If there is no such limit.
+    pub fn set_limit(&mut self, limit: usize, value: u64) -> Outcome {
+        match self.limits.get_mut(limit) {
+            Some(place) => {
+                *place = value.max(LIMIT_LEAST).next_multiple_of(LIMIT_LEAST);
+                Ok(())
+            }
+            None => Err(self.misuse()),
+        }
+    }
+
+    /// Things that are still there.
+    fn things(&self) -> u64 {
+        let counts = [
+            self.pieces.len(),
+            self.ranges.len(),
+            self.maps.len(),
+            self.physical.len(),
+            self.pinned.len(),
+            self.queues.len(),
+            self.events.len(),
+            self.modules.len(),
+            self.graphs.len(),
+            self.executables.len(),
+        ];
+        counts.iter().sum::<usize>() as u64
+    }
+
+    /// A count, by its name; calls of one function by the function's.
+    pub fn count(&self, name: &str) -> u64 {
+        match name {
+            "held" => self.things() + self.used + self.retained,
+            "used" => self.used,
+            "used_peak" => self.counts.used_peak,
+            "misuses" => self.counts.misuses,
+            "abandoned" => self.counts.abandoned,
+            "calls" => self.counts.calls,
+            "launches" => self.counts.launches,
+            "graph_launches" => self.counts.graph_launches,
+            "waits" => self.counts.waits,
+            "bytes_to_device" => self.counts.bytes_to_device,
+            "bytes_from_device" => self.counts.bytes_from_device,
+            "sticky" => self.sticky.unwrap_or_default().into(),
+            "failing" => self.settings.fail.is_some().into(),
+            _ => self.counts.by_name.get(name).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Every count, as an object of JSON.
+    pub fn report(&self) -> String {
+        let names = [
+            "used",
+            "used_peak",
+            "misuses",
+            "abandoned",
+            "calls",
+            "launches",
+            "graph_launches",
+            "waits",
+            "bytes_to_device",
+            "bytes_from_device",
+        ];
+        let figures = names.map(|name| (name, self.count(name)));
+        let calls = (self.counts.by_name.iter()).map(|(&name, &count)| (name, count));
+        let pairs: Vec<String> = (figures.into_iter().chain(calls))
+            .map(|(name, count)| format!("\"{name}\": {count}"))
+            .collect();
+        format!("{{{}}}", pairs.join(", "))
+    }
+
+    /// Whether anything was ever asked of the device.
+    pub fn was_used(&self) -> bool {
+        self.counts.calls > 0
+    }
+
+    /// Does steps, and remembers a fault.
+    fn run(&mut self, steps: Vec<Step>) -> Outcome {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        if self.executor.is_none() {
+            self.executor = Some(Executor::start().map_err(|_| LAUNCH_FAILED)?);
+        }
+        let result = match &mut self.executor {
+            Some(executor) => executor.run(steps),
+            None => Ok(()),
+        };
+        result.map_err(|(status, message)| {
+            report(&message);
+            self.sticky = Some(status);
+            self.executor = None;
+            for queue in self.queues.values_mut() {
+                queue.items.clear();
+                queue.done = queue.asked;
+            }
+            status
+        })
+    }
+
+    /// Refuses what must not be done while this thread captures.
+    fn refuse_in_capture(&mut self) -> Outcome {
+        let thread = std::thread::current().id();
+        let mut refused = false;
+        for queue in self.queues.values_mut() {
+            if let Some(capture) = &mut queue.capture
+                && capture.thread == thread
+            {
+                capture.broken = true;
+                refused = true;
+            }
+        }
+        match refused {
+            true => Err(STREAM_CAPTURE_UNSUPPORTED),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One device's primary context: what the driver of its memory, queues, modules and graphs share.
+
+use super::error::CudaError;
+use super::image::Generation;
+use super::limits::{DriverBytes, Limits};
+use super::management::Management;
+use super::symbols::{self, Event, Failure, Library, Stream};
+use super::twice;
+use crate::driver::books::Books;
+use crate::driver::{Address, DriverError, EventId};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The event of work that is done.
+const DONE: EventId = EventId(0);
+
+/// What was asked of a device so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Kernels that were launched one by one, or captured.
+    pub launches: u64,
+    /// Graphs that were launched.
+    pub graph_launches: u64,
+    /// Copies to the device.
+    pub writes: u64,
+    /// Bytes of them.
+    pub bytes_written: u64,
+    /// Copies from the device.
+    pub reads: u64,
+    /// Bytes of them.
+    pub bytes_read: u64,
+    /// Times that the host waited for the device.
+    pub waits: u64,
+    /// Calls of the driver's library, all of these among them.
+    pub calls: u64,
+}
+
+/// Where [`Counts`] are counted.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub launches: AtomicU64,
+    pub graph_launches: AtomicU64,
+    pub writes: AtomicU64,
+    pub bytes_written: AtomicU64,
+    pub reads: AtomicU64,
+    pub bytes_read: AtomicU64,
+    pub waits: AtomicU64,
+}
+
+/// Adds to a counter.
+pub(super) fn count(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+/// A device's primary context. Whatever uses the device holds it; the last one to go gives it back.
+pub struct CudaContext {
+    library: Library,
+    context: symbols::Context,
+    pub(super) device: i32,
+    generation: Generation,
+    limits: Limits,
+    driver_bytes: Mutex<DriverBytes>,
+    books: Mutex<Books>,
+    queues: Mutex<BTreeMap<u64, Stream>>,
+    events: Mutex<Events>,
+    pub(super) counters: Counters,
+    /// Whether a kernel was launched, other than into a graph.
+    has_launched: AtomicBool,
+}
+
+/// Events that the pool waits for.
+#[derive(Debug)]
+struct Events {
+    next: u64,
+    pending: BTreeMap<u64, Event>,
+    /// Events that can be recorded again.
+    spare: Vec<Event>,
+}
+
+impl CudaContext {
+    /// Retains a device's primary context, lowers its limits if nobody else uses it, and measures what it takes.
+    pub(super) fn retain(
+        library: Library,
+        device: i32,
+        capacity: u64,
+    ) -> Result<CudaContext, CudaError> {
+        let shared = library.is_active(device)?;
+        let attribute = |attribute| {
+            library
+                .device_attribute(attribute, device)
+                .map(i32::unsigned_abs)
+        };
+        let generation = Generation {
+            major: attribute(symbols::ATTRIBUTE_MAJOR)?,
+            minor: attribute(symbols::ATTRIBUTE_MINOR)?,
+        };
+        // Without a context only the management library can tell what is free.
+        let management = match shared {
+            true => None,
+            false => (library.pci_address(device)).and_then(|address| Management::find(&address)),
+        };
+        let free_before = management.as_ref().and_then(Management::free_bytes);
+        let context = library.retain_context(device)?;
+        // From here on it is given back whatever fails.
+        let mut context = CudaContext {
+            library,
+            context,
+            device,
+            generation,
+            limits: Limits::default(),
+            driver_bytes: Mutex::default(),
+            books: Mutex::new(Books::new(capacity)),
+            queues: Mutex::default(),
+            events: Mutex::new(Events {
+                next: DONE.0 + 1,
+                pending: BTreeMap::new(),
+                spare: Vec::new(),
+            }),
+            counters: Counters::default(),
+            has_launched: AtomicBool::new(false),
+        };
+        context.library.enter(&context.context)?;
+        if let (Some(management), Some(before)) = (&management, free_before)
+            && let Some(after) = management.free_bytes()
+        {
+            let bytes = before.saturating_sub(after);
+            lock(&context.driver_bytes).context = Some(bytes);
+            context.books().add_driver_bytes(bytes);
+        }
+        context.limits = match shared {
+            true => Limits::read(&context.library),
+            false => Limits::lower(&context.library),
+        };
+        Ok(context)
+    }
+
+    /// The device's generation.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Limits of the context.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Device memory that the driver holds for itself.
+    pub fn driver_bytes(&self) -> DriverBytes {
+        *lock(&self.driver_bytes)
+    }
+
+    /// What was asked of the device so far.
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        Counts {
+            launches: read(&counters.launches),
+            graph_launches: read(&counters.graph_launches),
+            writes: read(&counters.writes),
+            bytes_written: read(&counters.bytes_written),
+            reads: read(&counters.reads),
+            bytes_read: read(&counters.bytes_read),
+            waits: read(&counters.waits),
+            calls: self.library.calls(),
+        }
+    }
+
+    /// The error after which nothing runs on the device any more, if there was one.
+    pub fn fault(&self) -> Option<CudaError> {
+        self.library.fault().cloned().map(CudaError::from)
+    }
+
+    /// Whether queues, modules and graphs can be used.
+    ///
+    /// # Errors
+    /// With the first function that the driver's library lacks.
+    pub fn can_compute(&self) -> Result<(), CudaError> {
+        (self.library.has_queues())
+            .and_then(|()| self.library.has_modules())
+            .and_then(|()| self.library.has_graphs())
+            .map_err(|symbol| CudaError::MissingSymbol { symbol })
+    }
+
+    /// The library, with the context current in this thread.
+    pub(super) fn enter(&self) -> Result<&Library, Failure> {
+        match self.library.fault() {
+            Some(fault) => Err(fault.clone()),
+            None => self.library.enter(&self.context).map(|()| &self.library),
+        }
+    }
+
+    /// The same to give something back, which nobody would try again.
+    pub(super) fn enter_to_give_back(&self) -> Result<&Library, Failure> {
+        self.enter().or_else(|_| self.enter())
+    }
+
+    /// The library as it is.
+    pub(super) fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// What this failure means.
+    pub(super) fn error(&self, failure: Failure) -> CudaError {
+        CudaError::of(&self.library, failure)
+    }
+
+    /// The books, with the context current in this thread.
+    pub(super) fn enter_books(&self) -> Result<(&Library, MutexGuard<'_, Books>), DriverError> {
+        let library = self.enter()?;
+        Ok((library, self.books()))
+    }
+
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        lock(&self.books)
+    }
+
+    /// Whether these addresses are held.
+    pub(super) fn check_held(
+        &self,
+        call: &'static str,
+        address: Address,
+        bytes: u64,
+    ) -> Result<(), CudaError> {
+        match self.books().holds(address, bytes) {
+            true => Ok(()),
+            false => Err(CudaError::NotHeld {
+                call,
+                address,
+                bytes,
+            }),
+        }
+    }
+
+    /// Does something that makes the driver take memory for itself, and books what it took.
+    pub(super) fn measured<T>(
+        &self,
+        of: fn(&mut DriverBytes) -> &mut u64,
+        act: impl FnOnce(&Library) -> Result<T, Failure>,
+    ) -> Result<(T, u64), Failure> {
+        let library = self.enter()?;
+        // Nothing of our own may come or go meanwhile.
+        let mut books = self.books();
+        let (before, _) = library.memory()?;
+        let made = act(library)?;
+        // What cannot be measured counts as nothing.
+        let after = library.memory().map_or(before, |(free, _)| free);
+        let bytes = before.saturating_sub(after);
+        *of(&mut lock(&self.driver_bytes)) += bytes;
+        books.add_driver_bytes(bytes);
+        Ok((made, bytes))
+    }
+
+    /// Launches something; what the driver takes for itself at the first launch is booked.
+    pub(super) fn launch(
+        &self,
+        act: impl FnOnce(&Library) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.has_launched.load(Ordering::Relaxed) {
+            return act(self.enter()?);
+        }
+        self.measured(|bytes| &mut bytes.stacks, act)?;
+        self.has_launched.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Strikes off what was booked.
+    pub(super) fn forget(&self, of: fn(&mut DriverBytes) -> &mut u64, bytes: u64) {
+        let mut books = self.books();
+        *of(&mut lock(&self.driver_bytes)) -= bytes;
+        books.remove_driver_bytes(bytes);
+    }
+
+    /// Enters a queue under the lowest free number.
+    pub(super) fn add_queue(&self, stream: Stream) -> u64 {
+        let mut queues = lock(&self.queues);
+        let number = (0..)
+            .zip(queues.keys())
+            .find(|(number, used)| number != *used)
+            .map_or(queues.len() as u64, |(number, _)| number);
+        queues.insert(number, stream);
+        number
+    }
+
+    pub(super) fn remove_queue(&self, number: u64) {
+        lock(&self.queues).remove(&number);
+    }
+
+    /// An event at the present end of a queue's work. Queues that are not there have none.
+    pub(super) fn record_event(&self, queue: u64) -> EventId {
+        let stream = lock(&self.queues).get(&queue).copied();
+        let (Some(stream), Ok(library)) = (stream, self.enter()) else {
+            return DONE;
+        };
+        let mut events = lock(&self.events);
+        let recorded = match events.spare.pop() {
+            Some(event) => Ok(event),
+            None => library.create_event(),
+        }
+        .and_then(|event| {
+            let result = library.record_event(event, stream);
+            if result.is_err() {
+                events.spare.push(event);
+            }
+            result.map(|()| event)
+        });
+        match recorded {
+            Ok(event) => {
+                let id = events.next;
+                events.next += 1;
+                events.pending.insert(id, event);
+                EventId(id)
+            }
+            Err(_) => {
+                // Without a mark there is only waiting; and where that fails too, nothing runs any more.
+                let _ = twice(|| library.synchronize_stream(stream));
+                DONE
+            }
+        }
+    }
+
+    /// Whether the work before an event is done.
+    pub(super) fn is_event_done(&self, event: EventId) -> bool {
+        let mut events = lock(&self.events);
+        let Some(&pending) = events.pending.get(&event.0) else {
+            return true;
+        };
+        let done = match self.enter() {
+            Ok(library) => library.is_event_done(pending).unwrap_or(false),
+            Err(_) => false,
+        };
+        let done = done || self.library.fault().is_some();
+        if done {
+            events.pending.remove(&event.0);
+            events.spare.push(pending);
+        }
+        done
+    }
+
+    /// Waits until the work before an event is done.
+    pub(super) fn wait_event(&self, event: EventId) {
+        let pending = lock(&self.events).pending.get(&event.0).copied();
+        let Some(pending) = pending else {
+            return;
+        };
+        count(&self.counters.waits, 1);
+        if let Ok(library) = self.enter()
+            && twice(|| library.synchronize_event(pending)).is_err()
+        {
+            // Everything before it, then; and where that fails too, nothing runs any more.
+            let _ = twice(|| library.synchronize());
+        }
+        let mut events = lock(&self.events);
+        if events.pending.remove(&event.0).is_some() {
+            events.spare.push(pending);
+        }
+    }
+}
+
+impl fmt::Debug for CudaContext {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "CudaContext({})", self.device)
+    }
+}
+
+impl Drop for CudaContext {
+    fn drop(&mut self) {
+        // What fails from here on cannot be told to anybody, and the context's end gives it back.
+        if let Ok(library) = self.enter_to_give_back() {
+            let mut events = lock(&self.events);
+            let pending = std::mem::take(&mut events.pending).into_values();
+            for event in pending.chain(std::mem::take(&mut events.spare)) {
+                let _ = twice(|| library.destroy_event(event));
+            }
+        }
+        let _ = twice(|| self.library.release_context(&self.context));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,80 @@
+//! Graphs: work that was captured once and is launched again as a whole.
+
+use super::error::CudaError;
+use super::module::Module;
+use super::queue::Queue;
+use super::symbols::{CapturedGraph, ExecutableGraph};
+use super::twice;
+use std::fmt;
+use std::sync::Arc;
+
+/// A graph that can be launched. It keeps the modules of its kernels loaded; the memory that they use is its maker's to keep.
+pub struct Graph {
+    queue: Arc<Queue>,
+    executable: ExecutableGraph,
+    node_count: usize,
+    bytes: u64,
+    /// Whose kernels are in it.
+    _modules: Vec<Arc<Module>>,
+}
+
+impl Graph {
+    /// Makes what was captured executable; what the driver takes for it is booked as its own bytes.
+    pub(super) fn new(
+        queue: &Arc<Queue>,
+        captured: CapturedGraph,
+        modules: Vec<Arc<Module>>,
+    ) -> Result<Graph, CudaError> {
+        let context = queue.context();
+        let made = context.measured(
+            |bytes| &mut bytes.graphs,
+            |library| {
+                let node_count = library.node_count(captured)?;
+                Ok((library.instantiate(captured)?, node_count))
+            },
+        );
+        if let Ok(library) = context.enter_to_give_back() {
+            let _ = twice(|| library.destroy_graph(captured));
+        }
+        let ((executable, node_count), bytes) = made.map_err(|failure| context.error(failure))?;
+        Ok(Graph {
+            queue: Arc::clone(queue),
+            executable,
+            node_count,
+            bytes,
+            _modules: modules,
+        })
+    }
+
+    /// Kernels, copies and fills in it.
+    pub fn node_count(&self) -> usize {
+        self.node_count
+    }
+
+    /// Device memory that it took, in bytes.
+    pub fn device_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn executable(&self) -> ExecutableGraph {
+        self.executable
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Graph({} nodes)", self.node_count)
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        let context = self.queue.context();
+        if let Ok(library) = context.enter_to_give_back() {
+            // It may still run, on any queue.
+            let _ = twice(|| library.synchronize());
+            let _ = twice(|| library.destroy_executable(self.executable));
+        }
+        context.forget(|bytes| &mut bytes.graphs, self.bytes);
+    }
+}

@@ -1,0 +1,339 @@
+//! Modules of kernels, and what a kernel is launched with.
+
+use super::context::CudaContext;
+use super::error::CudaError;
+use super::image::Target;
+use super::queue::PARAMETERS_MAX;
+use super::symbols::{self, Extent, Failure, Function, NOT_FOUND};
+use super::twice;
+use std::ffi::CString;
+use std::fmt;
+use std::sync::Arc;
+
+/// Loaded kernels.
+pub struct Module {
+    context: Arc<CudaContext>,
+    module: symbols::Module,
+    name: &'static str,
+    target: Target,
+    bytes: u64,
+}
+
+impl Module {
+    /// Loads the first of `targets` that suits the device and that the driver takes, the best one first; `image` makes its bytes.
+    ///
+    /// # Errors
+    /// If there is no image for the device, an image cannot be made, or the driver refuses all of them: then with its last refusal.
+    pub fn load_best<E: From<CudaError>>(
+        context: &Arc<CudaContext>,
+        name: &'static str,
+        targets: &[Target],
+        mut image: impl FnMut(Target) -> Result<Vec<u8>, E>,
+    ) -> Result<Module, E> {
+        let generation = context.generation();
+        let mut refusal = CudaError::NoImage {
+            module: name,
+            generation,
+        };
+        for target in Target::in_order(generation, targets) {
+            match Module::load(context, name, target, image(target)?) {
+                Err(error @ CudaError::Image { .. }) => refusal = error,
+                result => return Ok(result?),
+            }
+        }
+        Err(refusal.into())
+    }
+
+    /// Loads an image: PTX, or machine code. What the driver takes for it is booked as its own bytes.
+    ///
+    /// # Errors
+    /// If the image is not what `target` says, or the driver refuses it.
+    pub fn load(
+        context: &Arc<CudaContext>,
+        name: &'static str,
+        target: Target,
+        mut image: Vec<u8>,
+    ) -> Result<Module, CudaError> {
+        let refused = |message: String| CudaError::Image {
+            module: name,
+            target,
+            message,
+        };
+        match target {
+            Target::Ptx(_) => {
+                if image.contains(&0) {
+                    return Err(refused("a text with a zero in it".to_owned()));
+                }
+                image.push(0);
+            }
+            Target::Cubin(_) => check_elf(&image).map_err(|problem| refused(problem.to_owned()))?,
+        }
+        // SAFETY: text ends with a zero, and the headers of machine code are true: both was just shown.
+        let loaded = context.measured(
+            |bytes| &mut bytes.modules,
+            |library| unsafe { library.load_module(&image) },
+        );
+        let (module, bytes) = loaded.map_err(|failure| match failure {
+            Failure {
+                call: "cuModuleLoadDataEx",
+                status: 200..=299,
+                message,
+            } => refused(message),
+            failure => context.error(failure),
+        })?;
+        Ok(Module {
+            context: Arc::clone(context),
+            module,
+            name,
+            target,
+            bytes,
+        })
+    }
+
+    /// What was loaded.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Device memory that it took, in bytes.
+    pub fn device_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The kernel of this name, whose parameters have these sizes in bytes.
+    ///
+    /// # Errors
+    /// If there is none, or the driver knows its parameters to be others.
+    pub fn kernel(
+        self: &Arc<Self>,
+        name: &str,
+        parameter_bytes: &[usize],
+    ) -> Result<Kernel, CudaError> {
+        let missing = || CudaError::NoKernel {
+            module: self.name,
+            kernel: name.to_owned(),
+        };
+        let text = CString::new(name).map_err(|_| missing())?;
+        let library = self.context.enter()?;
+        let function =
+            (library.function(self.module, &text)).map_err(|failure| match failure.status {
+                NOT_FOUND => missing(),
+                _ => self.context.error(failure),
+            })?;
+        let sizes = |index| library.parameter_bytes(function, index)?.ok();
+        // A driver that cannot tell has no answer for the first one either; a kernel without parameters has none.
+        let expected: Vec<usize> = (0..=PARAMETERS_MAX).map_while(sizes).collect();
+        let is_known = library.parameter_bytes(function, 0).is_some();
+        let differs = is_known && expected != parameter_bytes;
+        if differs || parameter_bytes.len() > PARAMETERS_MAX {
+            return Err(CudaError::Parameters {
+                kernel: name.to_owned(),
+                expected,
+                found: parameter_bytes.to_vec(),
+            });
+        }
+        Ok(Kernel {
+            module: Arc::clone(self),
+            function,
+            name: name.into(),
+            parameter_bytes: parameter_bytes.into(),
+        })
+    }
+}
+
+/// Whether the headers of an ELF file stay within it: the driver is not told where it ends.
+fn check_elf(image: &[u8]) -> Result<(), &'static str> {
+    let number = |at: usize, bytes: usize| {
+        let field = image.get(at..at + bytes).unwrap_or_default();
+        (field.iter().rev()).fold(0_u64, |number, &byte| number << 8 | u64::from(byte))
+    };
+    if !image.starts_with(b"\x7fELF\x02\x01") || image.len() < 64 {
+        return Err("no machine code of CUDA");
+    }
+    // Tables of segments and of sections: place, size of an entry, entries.
+    for (place, size, count) in [(0x20, 0x36, 0x38), (0x28, 0x3a, 0x3c)] {
+        let end = number(place, 8).saturating_add(number(size, 2) * number(count, 2));
+        if end > image.len() as u64 {
+            return Err("machine code that is cut short");
+        }
+    }
+    let (table, size, count) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2));
+    for section in 0..count {
+        let header = (table + section * size) as usize;
+        let (kind, start, length) = (
+            number(header + 4, 4),
+            number(header + 0x18, 8),
+            number(header + 0x20, 8),
+        );
+        // Sections of this kind have no bytes in the file.
+        const NO_BYTES: u64 = 8;
+        if kind != NO_BYTES && start.saturating_add(length) > image.len() as u64 {
+            return Err("machine code that is cut short");
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Module({}, {})", self.name, self.target)
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        if let Ok(library) = self.context.enter_to_give_back() {
+            // A kernel of it may still run.
+            let _ = twice(|| library.synchronize());
+            let _ = twice(|| library.unload_module(self.module));
+        }
+        self.context.forget(|bytes| &mut bytes.modules, self.bytes);
+    }
+}
+
+/// Blocks, threads of a block, and bytes of dynamic shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchShape {
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y and z.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory of each block.
+    pub shared_bytes: u32,
+}
+
+impl LaunchShape {
+    /// A row of blocks, each a row of threads.
+    pub fn row(blocks: u32, threads: u32) -> LaunchShape {
+        LaunchShape {
+            grid: [blocks, 1, 1],
+            block: [threads, 1, 1],
+            shared_bytes: 0,
+        }
+    }
+}
+
+impl fmt::Display for LaunchShape {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LaunchShape {
+            grid: [x, y, z],
+            block: [i, j, k],
+            shared_bytes,
+        } = self;
+        write!(
+            formatter,
+            "{x}×{y}×{z} blocks of {i}×{j}×{k} threads and {shared_bytes} bytes of shared memory"
+        )
+    }
+}
+
+impl From<&LaunchShape> for Extent {
+    fn from(shape: &LaunchShape) -> Extent {
+        Extent {
+            grid: shape.grid,
+            block: shape.block,
+            shared_bytes: shape.shared_bytes,
+        }
+    }
+}
+
+/// A kernel. It keeps its module loaded.
+#[derive(Clone)]
+pub struct Kernel {
+    module: Arc<Module>,
+    function: Function,
+    name: Box<str>,
+    parameter_bytes: Box<[usize]>,
+}
+
+impl Kernel {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Lets it have so many bytes of dynamic shared memory: more than 48 KiB have to be asked for.
+    ///
+    /// # Errors
+    /// If the device has not that much.
+    pub fn allow_shared(&self, bytes: u32) -> Result<(), CudaError> {
+        let library = self.module.context.enter_to_give_back()?;
+        let shape = LaunchShape {
+            shared_bytes: bytes,
+            ..LaunchShape::row(1, 1)
+        };
+        (library.allow_shared(self.function, bytes))
+            .map_err(|failure| self.explain(&shape, CudaError::of(library, failure)))
+    }
+
+    pub(super) fn module(&self) -> &Arc<Module> {
+        &self.module
+    }
+
+    pub(super) fn function(&self) -> Function {
+        self.function
+    }
+
+    /// Whether parameters are this kernel's and a shape is one at all.
+    pub(super) fn check(&self, shape: &LaunchShape, parameters: &[&[u8]]) -> Result<(), CudaError> {
+        let sizes = self.parameter_bytes.iter().copied();
+        if !sizes.eq(parameters.iter().map(|parameter| parameter.len())) {
+            return Err(CudaError::Parameters {
+                kernel: self.name.to_string(),
+                expected: self.parameter_bytes.to_vec(),
+                found: parameters.iter().map(|parameter| parameter.len()).collect(),
+            });
+        }
+        if shape.grid.contains(&0) || shape.block.contains(&0) {
+            return Err(CudaError::Launch {
+                kernel: self.name.to_string(),
+                shape: shape.to_string(),
+                reason: "there is nothing to do".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What the driver says of a launch, with the launch.
+    pub(super) fn explain(&self, shape: &LaunchShape, error: CudaError) -> CudaError {
+        match error {
+            CudaError::Failed { message, .. } => CudaError::Launch {
+                kernel: self.name.to_string(),
+                shape: shape.to_string(),
+                reason: message,
+            },
+            error => error,
+        }
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Kernel({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_elf;
+
+    #[test]
+    fn machine_code_whose_headers_reach_past_its_end_is_refused() {
+        let mut file = vec![0_u8; 64];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        assert_eq!(check_elf(&file), Ok(()));
+        assert!(check_elf(b"\x7fELF").is_err());
+        assert!(check_elf(b"PTX").is_err());
+        // One section, whose header is not there.
+        file[0x28] = 64;
+        file[0x3a] = 64;
+        file[0x3c] = 1;
+        assert!(check_elf(&file).is_err());
+        file.extend([0; 64]);
+        assert_eq!(check_elf(&file), Ok(()));
+        // It has bytes past the end.
+        file[64 + 0x18] = 127;
+        file[64 + 0x20] = 2;
+        assert!(check_elf(&file).is_err());
+    }
+}

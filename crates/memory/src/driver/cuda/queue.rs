@@ -1,0 +1,258 @@
+//! Queues: work that the device does in order, while the host goes on.
+
+use super::context::{CudaContext, count};
+use super::error::CudaError;
+use super::graph::Graph;
+use super::module::{Kernel, LaunchShape, Module};
+use super::symbols::{CapturedGraph, Failure, Library, Stream};
+use super::twice;
+use crate::driver::Address;
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// No kernel has more parameters.
+pub const PARAMETERS_MAX: usize = 32;
+
+/// A queue of a device.
+pub struct Queue {
+    context: Arc<CudaContext>,
+    stream: Stream,
+    number: u64,
+    /// While a graph is captured, the modules whose kernels are in it.
+    capture: Mutex<Option<Vec<Arc<Module>>>>,
+}
+
+impl Queue {
+    /// A new queue, whose number is the lowest that is free: 0 for the first one.
+    ///
+    /// # Errors
+    /// If the driver's library has no queues, or refuses.
+    pub fn new(context: &Arc<CudaContext>) -> Result<Queue, CudaError> {
+        let library = context.enter()?;
+        let stream =
+            (library.create_stream()).map_err(|failure| CudaError::of(library, failure))?;
+        let number = context.add_queue(stream);
+        Ok(Queue {
+            context: Arc::clone(context),
+            stream,
+            number,
+            capture: Mutex::new(None),
+        })
+    }
+
+    /// The number by which the pool knows the queue.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The device's context.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    /// Waits until all work is done. What failed in it is reported here, or by any call before.
+    ///
+    /// # Errors
+    /// If the work failed.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.refuse_in_capture("a wait")?;
+        count(&self.context.counters.waits, 1);
+        self.act(|library| library.synchronize_stream(self.stream))
+    }
+
+    /// Whether all work is done.
+    ///
+    /// # Errors
+    /// If the work failed.
+    pub fn is_done(&self) -> Result<bool, CudaError> {
+        self.refuse_in_capture("a question")?;
+        self.act(|library| library.is_stream_done(self.stream))
+    }
+
+    /// Copies within the device.
+    ///
+    /// # Errors
+    /// If the memory is not held, or the device refuses.
+    pub fn copy(&self, from: Address, to: Address, bytes: u64) -> Result<(), CudaError> {
+        self.context.check_held("a copy", from, bytes)?;
+        self.context.check_held("a copy", to, bytes)?;
+        self.act(|library| library.copy_on(self.stream, to.0, from.0, bytes))
+    }
+
+    /// Fills memory of the device with one byte.
+    ///
+    /// # Errors
+    /// If the memory is not held, or the device refuses.
+    pub fn fill(&self, to: Address, byte: u8, bytes: u64) -> Result<(), CudaError> {
+        self.context.check_held("a fill", to, bytes)?;
+        self.act(|library| library.fill_on(self.stream, to.0, byte, bytes))
+    }
+
+    /// Lets this queue's later work wait for all that another has been given.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn wait_for(&self, other: &Queue) -> Result<(), CudaError> {
+        self.refuse_in_capture("a wait")?;
+        self.act(|library| {
+            let event = library.create_event()?;
+            let result = (library.record_event(event, other.stream))
+                .and_then(|()| library.stream_wait(self.stream, event));
+            // The library keeps what it still needs of it.
+            let _ = twice(|| library.destroy_event(event));
+            result
+        })
+    }
+
+    /// Launches a kernel with copies of the parameters' bytes. Nothing is allocated.
+    ///
+    /// # Safety
+    /// What the parameters say must be true: pointers must be addresses of memory that the kernel may use in that way until the
+    /// queue is past it, and sizes no larger than what they stand for.
+    ///
+    /// # Errors
+    /// If the parameters are not the kernel's, the shape is one that the device cannot run, or the device refuses.
+    pub unsafe fn launch(
+        &self,
+        kernel: &Kernel,
+        shape: &LaunchShape,
+        parameters: &[&[u8]],
+    ) -> Result<(), CudaError> {
+        kernel.check(shape, parameters)?;
+        let mut pointers = [std::ptr::null::<c_void>(); PARAMETERS_MAX];
+        for (pointer, parameter) in pointers.iter_mut().zip(parameters) {
+            *pointer = parameter.as_ptr().cast();
+        }
+        let extent = shape.into();
+        let launch = |library: &Library| {
+            // SAFETY: `check` compared the parameters' number and bytes with the kernel's; the caller vouches for what they mean.
+            unsafe { library.launch(self.stream, kernel.function(), &extent, &pointers) }
+        };
+        let mut capture = self.capture();
+        let launched = match &mut *capture {
+            Some(modules) => {
+                if !(modules.iter()).any(|module| Arc::ptr_eq(module, kernel.module())) {
+                    modules.push(Arc::clone(kernel.module()));
+                }
+                drop(capture);
+                self.context.enter().and_then(launch)
+            }
+            None => {
+                drop(capture);
+                self.context.launch(launch)
+            }
+        };
+        launched.map_err(|failure| kernel.explain(shape, self.context.error(failure)))?;
+        count(&self.context.counters.launches, 1);
+        Ok(())
+    }
+
+    /// Captures the work that `work` gives to this queue, which is not done now, as a graph that does it.
+    ///
+    /// # Errors
+    /// If `work` fails, something in it cannot be captured, or the device refuses.
+    pub fn capture_graph<E: From<CudaError>>(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Graph, E> {
+        self.refuse_in_capture("a capture")?;
+        self.act(|library| library.begin_capture(self.stream))?;
+        *self.capture() = Some(Vec::new());
+        let running = Capturing(self);
+        let result = work();
+        let (captured, modules) = running.end();
+        if let (Ok(graph), Err(_)) = (&captured, &result) {
+            self.give_back(*graph);
+        }
+        result?;
+        Ok(Graph::new(self, captured?, modules)?)
+    }
+
+    /// Replays a graph.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn launch_graph(&self, graph: &Graph) -> Result<(), CudaError> {
+        self.refuse_in_capture("a graph")?;
+        let launch = |library: &Library| library.launch_graph(self.stream, graph.executable());
+        (self.context.launch(launch)).map_err(|failure| self.context.error(failure))?;
+        count(&self.context.counters.graph_launches, 1);
+        Ok(())
+    }
+
+    fn give_back(&self, graph: CapturedGraph) {
+        if let Ok(library) = self.context.enter_to_give_back() {
+            let _ = twice(|| library.destroy_graph(graph));
+        }
+    }
+
+    pub(super) fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    pub(super) fn act<T>(
+        &self,
+        act: impl FnOnce(&Library) -> Result<T, Failure>,
+    ) -> Result<T, CudaError> {
+        let library = self.context.enter()?;
+        act(library).map_err(|failure| CudaError::of(library, failure))
+    }
+
+    pub(super) fn refuse_in_capture(&self, call: &'static str) -> Result<(), CudaError> {
+        match *self.capture() {
+            Some(_) => Err(CudaError::Capturing { call }),
+            None => Ok(()),
+        }
+    }
+
+    fn capture(&self) -> MutexGuard<'_, Option<Vec<Arc<Module>>>> {
+        self.capture.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A capture under way, which ends also when the work panics.
+struct Capturing<'a>(&'a Queue);
+
+impl Capturing<'_> {
+    fn end(self) -> (Result<CapturedGraph, CudaError>, Vec<Arc<Module>>) {
+        let queue = self.0;
+        std::mem::forget(self);
+        let modules = queue.capture().take().unwrap_or_default();
+        // A capture that is not ended would hold the queue for ever.
+        let stream = queue.stream;
+        let captured = match queue.context.enter_to_give_back() {
+            Ok(library) => (library.end_capture(stream))
+                .or_else(|failure| library.end_capture(stream).map_err(|_| failure))
+                .map_err(|failure| CudaError::of(library, failure)),
+            Err(failure) => Err(failure.into()),
+        };
+        (captured, modules)
+    }
+}
+
+impl Drop for Capturing<'_> {
+    fn drop(&mut self) {
+        let (captured, _) = Capturing(self.0).end();
+        if let Ok(graph) = captured {
+            self.0.give_back(graph);
+        }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Queue({})", self.number)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.context.remove_queue(self.number);
+        // What is still under way is done first; what fails is given back with the context.
+        if let Ok(library) = self.context.enter_to_give_back() {
+            let _ = twice(|| library.synchronize_stream(self.stream));
+            let _ = twice(|| library.destroy_stream(self.stream));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Modules, functions, launches.
+
+use super::queue::Stream;
+use super::{Failure, Library, need};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+
+/// `CU_JIT_ERROR_LOG_BUFFER` and its size.
+const ERROR_LOG: c_uint = 5;
+const ERROR_LOG_BYTES: c_uint = 6;
+/// Bytes for what the compiler inside the driver has to say.
+const LOG_BYTES: usize = 4096;
+/// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
+const DYNAMIC_SHARED_MAX: c_uint = 8;
+
+handles! {
+    /// Loaded code.
+    Module;
+    /// A kernel of a module.
+    Function;
+}
+
+functions! {
+    /// Modules and launches.
+    struct Modules {
+        load = "cuModuleLoadDataEx": fn(*mut *mut c_void, *const c_void, c_uint, *const c_uint, *const *mut c_void);
+        unload = "cuModuleUnload": fn(*mut c_void);
+        function = "cuModuleGetFunction": fn(*mut *mut c_void, *mut c_void, *const c_char);
+        set_attribute = "cuFuncSetAttribute": fn(*mut c_void, c_uint, c_int);
+        launch = "cuLaunchKernel": fn(*mut c_void, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, *mut c_void, *const *const c_void, *const *mut c_void);
+    }
+}
+
+functions! {
+    /// What a kernel's parameters are like.
+    struct Parameters {
+        parameter = "cuFuncGetParamInfo": fn(*mut c_void, usize, *mut usize, *mut usize);
+    }
+}
+
+/// Blocks, threads of a block, bytes of dynamic shared memory.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::driver::cuda) struct Extent {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared_bytes: u32,
+}
+
+impl Library {
+    /// Whether there are modules; the missing function otherwise.
+    pub(in crate::driver::cuda) fn has_modules(&self) -> Result<(), &'static str> {
+        self.modules.map(|_| ())
+    }
+
+    /// Loads an image, which ends with a zero if it is text. A refusal's message holds what the driver's compiler said.
+    ///
+    /// # Safety
+    /// The image must be whole: the library is not told its length.
+    pub(in crate::driver::cuda) unsafe fn load_module(
+        &self,
+        image: &[u8],
+    ) -> Result<Module, Failure> {
+        let mut module = std::ptr::null_mut();
+        let mut log = [0_u8; LOG_BYTES];
+        let options = [ERROR_LOG, ERROR_LOG_BYTES];
+        // A value takes the place of a pointer.
+        let values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), (LOG_BYTES - 1) as *mut c_void];
+        let modules = need(self.modules)?;
+        // SAFETY: all pointers are valid for the call, and there are as many options and values as it is told. The caller
+        // vouches for the image.
+        let status = unsafe {
+            (modules.load)(
+                &mut module,
+                image.as_ptr().cast(),
+                options.len() as c_uint,
+                options.as_ptr(),
+                values.as_ptr(),
+            )
+        };
+        self.check("cuModuleLoadDataEx", status)
+            .map(|()| Module(module))
+            .map_err(|mut failure| {
+                let said = CStr::from_bytes_until_nul(&log).unwrap_or_default();
+                let said = said.to_string_lossy();
+                if !said.trim().is_empty() {
+                    failure.message = format!("{}: {}", failure.message, said.trim());
+                }
+                failure
+            })
+    }
+
+    pub(in crate::driver::cuda) fn unload_module(&self, module: Module) -> Result<(), Failure> {
+        // SAFETY: the handle came from the library, and its owner gives it up.
+        let status = unsafe { (need(self.modules)?.unload)(module.0) };
+        self.check("cuModuleUnload", status)
+    }
+
+    pub(in crate::driver::cuda) fn function(
+        &self,
+        module: Module,
+        name: &CStr,
+    ) -> Result<Function, Failure> {
+        let mut function = std::ptr::null_mut();
+        let modules = need(self.modules)?;
+        // SAFETY: the handle came from the library, and the pointers are valid for the call.
+        let status = unsafe { (modules.function)(&mut function, module.0, name.as_ptr()) };
+        self.check("cuModuleGetFunction", status)
+            .map(|()| Function(function))
+    }
+
+    /// The bytes of a kernel's parameter, where the driver can tell; none past the last one.
+    pub(in crate::driver::cuda) fn parameter_bytes(
+        &self,
+        function: Function,
+        index: usize,
+    ) -> Option<Result<usize, Failure>> {
+        let parameters = self.parameters.ok()?;
+        let (mut offset, mut bytes) = (0, 0);
+        // SAFETY: the handle came from the library, and the pointers are valid for the call.
+        let status = unsafe { (parameters.parameter)(function.0, index, &mut offset, &mut bytes) };
+        Some(self.check("cuFuncGetParamInfo", status).map(|()| bytes))
+    }
+
+    /// Lets a kernel have so much dynamic shared memory.
+    pub(in crate::driver::cuda) fn allow_shared(
+        &self,
+        function: Function,
+        bytes: u32,
+    ) -> Result<(), Failure> {
+        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+        // SAFETY: the handle came from the library.
+        let status =
+            unsafe { (need(self.modules)?.set_attribute)(function.0, DYNAMIC_SHARED_MAX, bytes) };
+        self.check("cuFuncSetAttribute", status)
+    }
+
+    /// Puts a kernel on a queue; the parameters are copied.
+    ///
+    /// # Safety
+    /// There must be as many parameters as the kernel has, each as large as it says, and what they point to must be memory that
+    /// the kernel may use until the queue is past it.
+    pub(in crate::driver::cuda) unsafe fn launch(
+        &self,
+        stream: Stream,
+        function: Function,
+        extent: &Extent,
+        parameters: &[*const c_void],
+    ) -> Result<(), Failure> {
+        let ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]) = (extent.grid, extent.block);
+        let modules = need(self.modules)?;
+        // SAFETY: the handles came from the library; the caller vouches for the parameters.
+        let status = unsafe {
+            (modules.launch)(
+                function.0,
+                grid_x,
+                grid_y,
+                grid_z,
+                block_x,
+                block_y,
+                block_z,
+                extent.shared_bytes,
+                stream.pointer(),
+                parameters.as_ptr(),
+                std::ptr::null(),
+            )
+        };
+        self.check("cuLaunchKernel", status)
+    }
+}

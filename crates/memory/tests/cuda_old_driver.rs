@@ -1,0 +1,102 @@
+//! The CUDA driver over a library that lacks functions, as an older one does. A process finds a library once, so each has its own.
+
+#![cfg(target_os = "linux")]
+
+use cuda_stand_in::client::{self, DEMO_PTX, StandIn};
+use sottovoce_memory::driver::Driver;
+use sottovoce_memory::driver::cuda::{
+    CudaDriver, CudaError, Generation, Module, Queue, Staging, Target,
+};
+use std::process::Command;
+use std::sync::Arc;
+
+const MISSING: &str = "SOTTOVOCE_TEST_MISSING_FUNCTION";
+const UNIT: u64 = 2 << 20;
+
+#[test]
+fn a_driver_without_a_group_of_functions_serves_all_others_and_names_the_missing_one() {
+    for missing in [
+        "cuMemAddressReserve",
+        "cuStreamCreate",
+        "cuLaunchKernel",
+        "cuFuncGetParamInfo",
+        "cuGraphInstantiateWithFlags",
+        "cuMemAlloc_v2",
+    ] {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "in_a_process_with_such_a_driver"])
+            .env(MISSING, missing)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{missing}: {output:?}");
+    }
+}
+
+#[test]
+fn in_a_process_with_such_a_driver() {
+    let Ok(missing) = std::env::var(MISSING) else {
+        return;
+    };
+    let missing = missing.as_str();
+    let folder = tempfile::tempdir().unwrap();
+    client::load(&client::install(folder.path(), &[missing]).unwrap());
+    let stand_in = StandIn::new(0, "memory=67108864");
+    let driver = match CudaDriver::open(0, None) {
+        Err(CudaError::MissingSymbol { symbol }) => {
+            assert_eq!((symbol, missing), ("cuMemAlloc_v2", "cuMemAlloc_v2"));
+            return;
+        }
+        result => result.unwrap(),
+    };
+    let piece = driver.allocate(4 * UNIT).unwrap();
+    driver.write(&[3; 100], piece).unwrap();
+    let mut bytes = [0; 100];
+    driver.read(piece, &mut bytes).unwrap();
+    assert_eq!(bytes, [3; 100], "memory works without all others");
+    let shrinks = driver.shrink(piece, UNIT).is_ok();
+    assert_eq!(shrinks, missing != "cuMemAddressReserve");
+    let device = driver.device();
+    assert_eq!(device.ranges_off.is_some(), !shrinks);
+    let needed = [
+        "cuStreamCreate",
+        "cuLaunchKernel",
+        "cuGraphInstantiateWithFlags",
+    ];
+    let off = device.compute_off.unwrap_or_default();
+    assert_eq!(
+        off.contains(missing),
+        needed.contains(&missing),
+        "the device says what it cannot compute without: {off:?}"
+    );
+
+    let queue = Queue::new(driver.context()).map(Arc::new);
+    expect(missing, "cuStreamCreate", queue.as_ref().err());
+    let ptx = Target::Ptx(Generation { major: 7, minor: 0 });
+    let module = Module::load(driver.context(), "demo", ptx, DEMO_PTX.into()).map(Arc::new);
+    expect(missing, "cuLaunchKernel", module.as_ref().err());
+    if let Ok(module) = &module {
+        module.kernel("demo_fill", &[8, 4, 4]).unwrap();
+        let refused = module.kernel("demo_fill", &[8]).is_err();
+        assert_eq!(refused, missing != "cuFuncGetParamInfo");
+    }
+    if let Ok(queue) = &queue {
+        Staging::new(queue, 2, 64).unwrap();
+        let graph = queue.capture_graph(|| queue.fill(piece, 0, 4));
+        expect(missing, "cuGraphInstantiateWithFlags", graph.err().as_ref());
+        queue.fill(piece, 1, 4).expect("the queue goes on");
+    }
+    drop((queue, module));
+    driver.free(piece).unwrap();
+    drop(driver);
+    stand_in.expect_clean(missing);
+}
+
+/// An error that names the missing function, if this needs it; none otherwise.
+fn expect(missing: &str, needs: &str, error: Option<&CudaError>) {
+    let text = error.map(CudaError::to_string).unwrap_or_default();
+    assert_eq!(error.is_some(), missing == needs, "{missing}: {text}");
+    assert!(
+        text.is_empty() || text.contains(missing),
+        "{missing}: {text}"
+    );
+}

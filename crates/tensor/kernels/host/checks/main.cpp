@@ -1,0 +1,16 @@
+// Runs all checks, or those whose names hold a word: `checks [WORD]`.
+
+#include "check.h"
+
+int main(int count, char **words) {
+    for (const check::Check &one : check::all()) {
+        if (count > 1 && !std::strstr(one.name, words[1])) continue;
+        check::now = one.name;
+        one.function();
+    }
+    if (check::failures > 0) {
+        std::printf("%d failed\n", check::failures);
+        return 1;
+    }
+    std::printf("%zu checks held\n", check::all().size());
+}

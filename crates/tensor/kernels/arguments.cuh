@@ -1,10 +1,12 @@
-// What kernels are launched with: plain structures, one a family, with pointers first. Rows of a tensor lie `…_stride` elements apart.
+// What kernels are launched with: plain structures, one a family, with pointers first. Rows of a
+// tensor lie `…_stride` elements apart.
 #pragma once
 
 #include "common.cuh"
 
-/// A product of weights `[outputs, inputs]` with rows, which are windows over a plane `[height · width, channels]` of `x`: a linear
-/// layer has windows of one place, a convolution over time a plane of height 1.
+/// A product of weights `[outputs, inputs]` with rows, which are windows over a plane `[height ·
+/// width, channels]` of `x`: a linear layer has windows of one place, a convolution over time a
+/// plane of height 1.
 struct ProductArguments {
     const float *x;
     const void *weights;
@@ -56,25 +58,27 @@ struct RowsArguments {
     unsigned add;
 };
 
-/// Pages of one run of positions of a sequence: position `p` of them is row `p % positions_a_page` of page `p / positions_a_page`.
-struct Stretch {
+/// Pages of one run of positions of a sequence: position `p` of them is row `p % positions_a_page`
+/// of page `p / positions_a_page`.
+struct CacheStretch {
     unsigned first_page;
     unsigned positions;
     unsigned positions_a_page;
+    /// Where the row begins in a layer's part of a page.
+    unsigned row_start;
     /// Bytes of the keys, and of the values behind them, of one layer and row in a page.
     unsigned run_bytes;
-    unsigned row_offset;
     unsigned layer_bytes;
 };
 
 /// A sequence's positions: those that it shares with others, then its own.
-struct CachedSequence {
-    Stretch prefix;
-    Stretch own;
+struct CacheSequence {
+    CacheStretch prefix;
+    CacheStretch own;
 };
 
 /// An input row: its sequence, and how many positions of it the row sees, its own included.
-struct CachedRow {
+struct CacheRow {
     unsigned sequence;
     unsigned length;
 };
@@ -85,8 +89,8 @@ enum CachePrecision { CACHE_F32, CACHE_F16, CACHE_INT8 };
 /// Where keys and values are.
 struct Places {
     const uint64_t *pages;
-    const CachedSequence *sequences;
-    const CachedRow *rows;
+    const CacheSequence *sequences;
+    const CacheRow *rows;
     unsigned layer;
     unsigned heads;
     /// Channels of a head.
@@ -119,7 +123,8 @@ struct PagesArguments {
     Places places;
     const float *q;
     float *out;
-    /// `[rows][heads][splits][size + 2]`, or null: then a block works through all splits of its row and head.
+    /// `[rows][heads][splits][size + 2]`, or null: then a block works through all splits of its row
+    /// and head.
     float *partial;
     unsigned rows;
     unsigned q_stride;
@@ -152,7 +157,8 @@ struct AttentionArguments {
     unsigned unused;
 };
 
-/// Work on each element of `[rows, columns]`. What `factor`, `scale` and `times` are, each kernel says.
+/// Work on each element of `[rows, columns]`. What `factor`, `scale` and `times` are, each kernel
+/// says.
 struct ElementArguments {
     const float *x;
     const float *y;
@@ -183,7 +189,8 @@ struct NormArguments {
     float epsilon;
 };
 
-/// Rows of tables: `out[row] = table[ids[row / times]] + positions[position_ids[row / times]]`, the second where there is one.
+/// Rows of tables: `out[row] = table[ids[row / times]] + positions[position_ids[row / times]]`, the
+/// second where there is one.
 struct EmbeddingArguments {
     const void *table;
     const uint32_t *ids;

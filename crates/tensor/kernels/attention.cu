@@ -1,7 +1,8 @@
-// Attention of many rows over many rows in one pass, with a running maximum (Dao et al., "FlashAttention", 2022).
+// Attention of many rows over many rows in one pass, with a running maximum (Dao et al.,
+// "FlashAttention", 2022).
 //
-// A block has one head and 64 queries and goes through the keys 32 at a time. Scores are made 32 channels at a time, so that shared
-// memory does not grow with the head.
+// A block has one head and 64 queries and goes through the keys 32 at a time. Scores are made 32
+// channels at a time, so that shared memory does not grow with the head.
 
 #include "arguments.cuh"
 #include "functions.cuh"
@@ -32,7 +33,8 @@ template <unsigned SIZE> struct Shared {
     float shrink[QUERIES];
 };
 
-/// Brings `COUNT` rows from `first` on of a head's channels into shared memory, a column each; zeros past the ends.
+/// Brings `COUNT` rows from `first` on of a head's channels into shared memory, a column each;
+/// zeros past the ends.
 template <unsigned COUNT, unsigned WIDTH>
 DEVICE void load_columns(const float *x, unsigned stride, unsigned rows, int first, unsigned size,
                          unsigned channel, float (&out)[DEPTH][WIDTH]) {
@@ -88,7 +90,8 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
                     scores[i] = multiply_add(keys, rows[i], scores[i]);
             }
             if (!a.relative_queries) continue;
-            // Query i and key j meet position keys − 1 − i + j: row QUERIES − 1 − i + j of those from here on.
+            // Query i and key j meet position keys − 1 − i + j: row QUERIES − 1 − i + j of those
+            // from here on.
             const int first_position =
                 int(a.keys) + int(first_key) - int(first_query) - int(QUERIES);
             barrier();

@@ -10,19 +10,20 @@ struct CachedPlace {
     unsigned values_offset;
 };
 
-DEVICE CachedPlace cached_place(const Places &places, const CachedSequence &sequence,
+DEVICE CachedPlace cached_place(const Places &places, const CacheSequence &sequence,
                                 unsigned position, unsigned row_bytes) {
     const bool shared = position < sequence.prefix.positions;
-    const Stretch &stretch = shared ? sequence.prefix : sequence.own;
+    const CacheStretch &stretch = shared ? sequence.prefix : sequence.own;
     const unsigned place = shared ? position : position - sequence.prefix.positions;
     const uint64_t page = places.pages[stretch.first_page + place / stretch.positions_a_page];
-    const uint64_t offset = uint64_t(places.layer) * stretch.layer_bytes + stretch.row_offset +
+    const uint64_t offset = uint64_t(places.layer) * stretch.layer_bytes + stretch.row_start +
                             place % stretch.positions_a_page * row_bytes;
     return CachedPlace{reinterpret_cast<uint8_t *>(page + offset), stretch.run_bytes};
 }
 
-/// Each kind of cache reads four channels of a head from channel `first`, a multiple of 4, before the head's `factor`; `whole` says
-/// that the head's size is a multiple of 4, so that four can be read at once.
+/// Each kind of cache reads four channels of a head from channel `first`, a multiple of 4, before
+/// the head's `factor`; `whole` says that the head's size is a multiple of 4, so that four can be
+/// read at once.
 struct CacheF32 {
     DEVICE static unsigned row_bytes(unsigned heads, unsigned size) { return heads * size * 4; }
 

@@ -1,5 +1,5 @@
-// The few things that kernels may use. Compiled for a GPU they are built-ins and lines of PTX, with no header of any toolkit;
-// compiled for the host they come from host/device.h.
+// The few things that kernels may use. Compiled for a GPU they are built-ins and lines of PTX, with
+// no header of any toolkit; compiled for the host they come from host/device.h.
 #pragma once
 
 #ifndef __CUDACC_RTC__
@@ -21,10 +21,12 @@ typedef long long int64_t;
 /// A loop whose body is long: to be compiled once.
 #define NO_UNROLL _Pragma("unroll 1")
 
-/// Begins a kernel: `KERNEL(name, Shared, (parameters)) { … }`. `Shared` is the type of its static shared memory, or `None`.
+/// Begins a kernel: `KERNEL(name, Shared, (parameters)) { … }`. `Shared` is the type of its static
+/// shared memory, or `None`.
 #define KERNEL(name, Shared, parameters)                                                            \
-    extern "C" __global__ void __launch_bounds__(128) name parameters
-/// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing yet: NaN on the host.
+    extern "C" __global__ void __launch_bounds__(128, 1) name parameters
+/// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing
+/// yet: NaN on the host.
 #define SHARED(Shared, name) __shared__ Shared name
 
 DEVICE unsigned thread_x() { return threadIdx.x; }
@@ -58,8 +60,8 @@ DEVICE void store_four(float *pointer, Four value) { *reinterpret_cast<Four *>(p
 DEVICE uint4 load_uint4(const void *pointer) { return *static_cast<const uint4 *>(pointer); }
 DEVICE uint2 load_uint2(const void *pointer) { return *static_cast<const uint2 *>(pointer); }
 
-/// x · y + z, rounded once on a GPU. Nothing else is contracted: kernels are compiled with `-fmad=false`, so that a sum has
-/// the same bits in whichever kernel it is made.
+/// x · y + z, rounded once on a GPU. Nothing else is contracted: kernels are compiled with
+/// `-fmad=false`, so that a sum has the same bits in whichever kernel it is made.
 DEVICE float multiply_add(float x, float y, float z) { return fmaf(x, y, z); }
 DEVICE Four multiply_add(Four x, float y, Four z) {
     return Four{fmaf(x.x, y, z.x), fmaf(x.y, y, z.y), fmaf(x.z, y, z.z), fmaf(x.w, y, z.w)};

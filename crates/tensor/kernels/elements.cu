@@ -156,7 +156,8 @@ KERNEL(embed_f16, None, (EmbeddingArguments a)) { elements::embed<F16, F16>(a); 
 KERNEL(embed_int8, None, (EmbeddingArguments a)) { elements::embed<Int8, F16>(a); }
 KERNEL(embed_q4, None, (EmbeddingArguments a)) { elements::embed<Q4, F16>(a); }
 
-/// Output row `r` of a transposed convolution has tap k of input row t wherever t · stride + k = r + padding.
+/// Output row `r` of a transposed convolution has tap k of input row t wherever t · stride + k = r
+/// + padding.
 KERNEL(sum_taps, None, (TapsArguments a)) {
     elements::for_each(a.rows, a.outputs, [&](unsigned row, unsigned output) {
         const unsigned place = row + a.padding;

@@ -1,4 +1,5 @@
-// Functions of one number, by the same polynomials as on the CPU, so that results differ by rounding alone.
+// Functions of one number, by the same polynomials as on the CPU, so that results differ by
+// rounding alone.
 #pragma once
 
 #include "common.cuh"
@@ -19,7 +20,8 @@ enum Activation {
     ACTIVATION_ABS,
 };
 
-/// Less than any score: what a maximum begins with, so that the difference of two is never no number.
+/// Less than any score: what a maximum begins with, so that the difference of two is never no
+/// number.
 constexpr float LOWEST = -3.402823466e38f;
 constexpr float HALF_PI = 1.57079632679f;
 constexpr float TURN = 6.28318530718f;
@@ -103,7 +105,8 @@ DEVICE float sine(float x) {
     return float_of(bits_of(value) ^ (bits_of(shifted) << 31));
 }
 
-/// The natural logarithm of a positive normal number, within 3 units of the last place (Cephes' polynomial).
+/// The natural logarithm of a positive normal number, within 3 units of the last place (Cephes'
+/// polynomial).
 DEVICE float logarithm(float x) {
     // x = m · 2ᵉ with m from √½ to √2.
     constexpr uint32_t ROOT = 0x3f3504f3;

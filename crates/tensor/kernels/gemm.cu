@@ -1,6 +1,8 @@
-// Products of many rows with packed weights: linear layers, and convolutions over time and over planes.
+// Products of many rows with packed weights: linear layers, and convolutions over time and over
+// planes.
 //
-// A block makes 4096 outputs, a thread eight rows by four outputs. Inputs pass in tiles of 32 through shared memory.
+// A block makes 4096 outputs, a thread eight rows by four outputs. Inputs pass in tiles of 32
+// through shared memory.
 
 #include "product.cuh"
 
@@ -24,7 +26,8 @@ template <unsigned OUTPUTS> struct Shared {
     };
 };
 
-/// The input `index` of the window whose first place is (`down`, `across`), or null where the window reaches past the plane.
+/// The input `index` of the window whose first place is (`down`, `across`), or null where the
+/// window reaches past the plane.
 DEVICE const float *window_input(const ProductArguments &p, int down, int across, unsigned index) {
     const unsigned tap = index / p.channels, channel = index % p.channels;
     const int y = down + int(tap / p.kernel_width);

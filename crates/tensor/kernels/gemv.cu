@@ -1,7 +1,9 @@
-// Products of few rows with packed weights, each weight read once for all rows: what a step of T3 is made of.
+// Products of few rows with packed weights, each weight read once for all rows: what a step of T3
+// is made of.
 //
-// A thread sums one slot of inputs (see slot_length) for four outputs and all rows; a block has as many groups of 16 outputs as leave
-// each slot a quad of threads. Slots are then added in their order, so that a row's bits are those of gemm.cu.
+// A thread sums one slot of inputs (see slot_length) for four outputs and all rows; a block has as
+// many groups of 16 outputs as leave each slot a quad of threads. Slots are then added in their
+// order, so that a row's bits are those of gemm.cu.
 
 #include "cache.cuh"
 #include "norms.cuh"
@@ -66,7 +68,8 @@ template <unsigned ROWS> DEVICE RowsArguments rows_of_block(const RowsArguments 
     return p;
 }
 
-/// Brings the inputs from `first` on of every slot into shared memory, normalised; zeros past a slot's or the rows' end.
+/// Brings the inputs from `first` on of every slot into shared memory, normalised; zeros past a
+/// slot's or the rows' end.
 template <unsigned ROWS>
 DEVICE void load_inputs(const RowsArguments &p, const Division &division, unsigned first,
                         Shared<ROWS> &shared) {
@@ -86,7 +89,8 @@ DEVICE void load_inputs(const RowsArguments &p, const Division &division, unsign
     }
 }
 
-/// Sums each thread's slot of the groups from `first_group` to below `group_end` into `shared.partial`.
+/// Sums each thread's slot of the groups from `first_group` to below `group_end` into
+/// `shared.partial`.
 template <class Weights, unsigned ROWS>
 DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned first_group,
                       unsigned group_end, unsigned padded, Shared<ROWS> &shared) {
@@ -104,7 +108,8 @@ DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned
         load_inputs(p, division, first, shared);
         barrier();
         const unsigned end = busy ? smaller(begin + first + CHUNK, p.inputs) : 0;
-        // Four loads of weights are under way at a time where registers allow it; at least the two that share q4's bytes.
+        // Four loads of weights are under way at a time where registers allow it; at least the two
+        // that share q4's bytes.
         _Pragma("unroll (ROWS <= 2 ? 4 : 2)")
         for (unsigned input = begin + first; input < end; input += 4) {
             Four w[4];
@@ -164,8 +169,8 @@ template <unsigned ROWS> struct GatedShared {
     float gate[ROWS][OUTPUTS_MAX];
 };
 
-/// silu(gate) · up, where the first `outputs` rows of the weights are the gate's and as many after them the other's. `outputs` is a
-/// multiple of 16.
+/// silu(gate) · up, where the first `outputs` rows of the weights are the gate's and as many after
+/// them the other's. `outputs` is a multiple of 16.
 template <class Weights, unsigned ROWS>
 DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) {
     const RowsArguments p = rows_of_block<ROWS>(all);
@@ -201,8 +206,8 @@ template <unsigned ROWS> struct ProjectionShared {
     float head[ROWS][OUTPUTS_MAX];
 };
 
-/// One head of the queries, keys or values, which are thirds of the outputs: queries go to `out`, keys and values into pages. A head
-/// has a multiple of 16 channels, at most 128.
+/// One head of the queries, keys or values, which are thirds of the outputs: queries go to `out`,
+/// keys and values into pages. A head has a multiple of 16 channels, at most 128.
 template <class Weights, unsigned ROWS>
 DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared) {
     const RowsArguments p = rows_of_block<ROWS>(a.product);
@@ -250,7 +255,7 @@ DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared
             for (unsigned channel = thread_x() % 32; channel < size; channel += 32)
                 out[channel] = values[channel];
         } else {
-            const CachedRow at = places.rows[first_row + row];
+            const CacheRow at = places.rows[first_row + row];
             const CachedPlace place = cached_place(places, places.sequences[at.sequence],
                                                    at.length - 1, cached_row_bytes(places));
             uint8_t *stored = place.keys + (third == 2 ? place.values_offset : 0);

@@ -30,7 +30,8 @@ DEVICE Statistics row_statistics(const float *x, unsigned columns, unsigned norm
     return Statistics{mean, 1.0f / square_root(variance + epsilon)};
 }
 
-/// An element with its row's statistics, then scaled and shifted where `scale` and `shift` are there.
+/// An element with its row's statistics, then scaled and shifted where `scale` and `shift` are
+/// there.
 DEVICE float normalised(float x, Statistics row, const float *scale, const float *shift,
                         unsigned column) {
     float value = (x - row.mean) * row.factor;

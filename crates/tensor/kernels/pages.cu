@@ -4,7 +4,8 @@
 
 namespace pages {
 
-/// Positions of a split. Splits are the same whatever else is computed, and are joined in their order.
+/// Positions of a split. Splits are the same whatever else is computed, and are joined in their
+/// order.
 constexpr unsigned SPLIT = 256;
 /// Channels of a head at most.
 constexpr unsigned CHANNELS_MAX = 512;
@@ -21,7 +22,8 @@ struct Part {
     float total;
 };
 
-/// Joins a later part to an earlier one; `before` and `after` are what their sums are to be multiplied by.
+/// Joins a later part to an earlier one; `before` and `after` are what their sums are to be
+/// multiplied by.
 DEVICE Part join(Part first, Part second, float &before, float &after) {
     const float largest = larger_float(first.largest, second.largest);
     before = exponential(first.largest - largest);
@@ -31,9 +33,10 @@ DEVICE Part join(Part first, Part second, float &before, float &after) {
 
 DEVICE float sum_of(Four x) { return (x[0] + x[1]) + (x[2] + x[3]); }
 
-/// One split of a row and a head. Thread `c` of those below the head's quads returns in `sum` what its four channels come to.
+/// One split of a row and a head. Thread `c` of those below the head's quads returns in `sum` what
+/// its four channels come to.
 template <class Cache>
-DEVICE Part attend_split(const PagesArguments &a, const CachedSequence &sequence, unsigned head,
+DEVICE Part attend_split(const PagesArguments &a, const CacheSequence &sequence, unsigned head,
                          unsigned first, unsigned count, Shared &shared, Four &sum) {
     const Places &places = a.places;
     const unsigned thread = thread_x(), size = places.size, quads = divide_up(size, 4);
@@ -45,6 +48,7 @@ DEVICE Part attend_split(const PagesArguments &a, const CachedSequence &sequence
         if (index < count) {
             const CachedPlace place = cached_place(places, sequence, first + index, row_bytes);
             Four products = four(0.0f);
+            _Pragma("unroll 4")
             for (unsigned quad = 0; quad < quads; ++quad) {
                 const Four key =
                     Cache::read(place.keys, places.heads, head, size, quad * 4, whole);
@@ -116,8 +120,8 @@ DEVICE float *partial_sums(const PagesArguments &a, unsigned row, unsigned head,
 
 template <class Cache> DEVICE void attend(const PagesArguments &a, Shared &shared) {
     const unsigned head = block_x(), row = block_y(), thread = thread_x(), size = a.places.size;
-    const CachedRow at = a.places.rows[row];
-    const CachedSequence sequence = a.places.sequences[at.sequence];
+    const CacheRow at = a.places.rows[row];
+    const CacheSequence sequence = a.places.sequences[at.sequence];
     const unsigned splits = divide_up(at.length, SPLIT);
     if (a.partial && block_z() >= splits) return;
     NO_UNROLL
@@ -206,7 +210,7 @@ KERNEL(store_pages, None, (StoreArguments a)) {
     const unsigned row = block_y(), heads = a.places.heads, size = a.places.size;
     const unsigned head = block_x() * (THREADS / 32) + thread_x() / 32;
     if (head >= heads) return;
-    const CachedRow at = a.places.rows[row];
+    const CacheRow at = a.places.rows[row];
     const CachedPlace place = cached_place(a.places, a.places.sequences[at.sequence],
                                            at.length - 1, cached_row_bytes(a.places));
     const bool values = block_z() == 1;

@@ -1,4 +1,5 @@
-// What lies between numbers and networks: positions, noise, the harmonic source, short-time spectra; and the LSTM.
+// What lies between numbers and networks: positions, noise, the harmonic source, short-time
+// spectra; and the LSTM.
 
 #include "arguments.cuh"
 #include "functions.cuh"
@@ -92,7 +93,8 @@ DEVICE uint64_t phase_step(float f0, float sample_rate, unsigned multiple) {
 
 } // namespace sound
 
-/// The harmonic source: a frame a block. Phases are whole numbers, so that those of a frame's start can be summed in any order.
+/// The harmonic source: a frame a block. Phases are whole numbers, so that those of a frame's start
+/// can be summed in any order.
 KERNEL(harmonics, sound::PhaseShared, (HarmonicsArguments a)) {
     SHARED(sound::PhaseShared, shared);
     const unsigned thread = thread_x(), frame = block_x();
@@ -167,7 +169,8 @@ DEVICE float window(const Waves &waves, unsigned sample) {
 
 } // namespace sound
 
-/// Spectra of windows of samples, centred, mirrored at the ends: real parts of all bins, then imaginary ones.
+/// Spectra of windows of samples, centred, mirrored at the ends: real parts of all bins, then
+/// imaginary ones.
 KERNEL(spectrum, sound::Waves, (SpectrumArguments a)) {
     SHARED(sound::Waves, waves);
     sound::make_waves(waves, a.fft);
@@ -195,8 +198,8 @@ KERNEL(spectrum, sound::Waves, (SpectrumArguments a)) {
     }
 }
 
-/// Samples of log magnitudes and phases before their sine: each block's frames become real and imaginary parts once, then each
-/// sample sums the frames that reach it.
+/// Samples of log magnitudes and phases before their sine: each block's frames become real and
+/// imaginary parts once, then each sample sums the frames that reach it.
 KERNEL(overlap_add, sound::InverseShared, (SpectrumArguments a)) {
     SHARED(sound::InverseShared, shared);
     sound::make_waves(shared.waves, a.fft);

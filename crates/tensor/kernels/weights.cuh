@@ -1,8 +1,10 @@
-// Packed weights, as crates/tensor/src/matrix.rs lays them out, four outputs by four inputs at a time.
+// Packed weights, as crates/tensor/src/matrix.rs lays them out, four outputs by four inputs at a
+// time.
 //
-// `group` is a group of 16 outputs, `quad` one of its four quads of outputs; `input` is a multiple of 4. `w[i]` becomes the weights
-// of the quad's outputs for input `input + i`, before the output's `scale`. What lies past the last input is read as zero.
-// `weight` is a single one, its scale included.
+// `group` is a group of 16 outputs, `quad` one of its four quads of outputs; `input` is a multiple
+// of 4. `w[i]` becomes the weights of the quad's outputs for input `input + i`, before the output's
+// `scale`. What lies past the last input is read as zero. `weight` is a single one, its scale
+// included.
 #pragma once
 
 #include "common.cuh"
@@ -123,8 +125,9 @@ struct Int8 {
     }
 };
 
-/// Blocks of 32 inputs of a group, 288 bytes: four lines `[output][input % 4]`, where line `i` holds inputs `8i..8i + 4` in its low
-/// and `8i + 4..8i + 8` in its high half-bytes (plus 8), then 16 scales (f16).
+/// Blocks of 32 inputs of a group, 288 bytes: four lines `[output][input % 4]`, where line `i`
+/// holds inputs `8i..8i + 4` in its low and `8i + 4..8i + 8` in its high half-bytes (plus 8), then
+/// 16 scales (f16).
 struct Q4 {
     static constexpr bool SCALED = false;
 
@@ -134,7 +137,8 @@ struct Q4 {
         const uint8_t *bytes = static_cast<const uint8_t *>(data) + block * 288;
         const uint4 words = load_uint4(bytes + input % 32 / 8 * 64 + quad * 16);
         const uint2 scales = load_uint2(bytes + 256 + quad * 8);
-        // Of 16 bytes of levels each of two loads uses one half, and eight loads share their scales.
+        // Of 16 bytes of levels each of two loads uses one half, and eight loads share their
+        // scales.
         count_read(8 + 1);
         const Four scale = halves_to_four(scales);
         const unsigned shift = input % 8;
@@ -165,7 +169,8 @@ struct Q4 {
     }
 };
 
-/// Inputs of a slot. A product's sum over inputs is cut into at most 32 slots of this length; each slot is summed in the order of its
-/// inputs, then the slots in theirs. All kernels of linear layers and convolutions keep to it: that is why a row's result does not
-/// depend on how many rows there are.
+/// Inputs of a slot. A product's sum over inputs is cut into at most 32 slots of this length; each
+/// slot is summed in the order of its inputs, then the slots in theirs. All kernels of linear
+/// layers and convolutions keep to it: that is why a row's result does not depend on how many rows
+/// there are.
 DEVICE unsigned slot_length(unsigned inputs) { return 32 * divide_up(inputs, 1024); }

@@ -6,14 +6,16 @@ use std::error::Error;
 use std::path::Path;
 use std::process::Command;
 
-/// The cubin for `target`, and what each kernel of it uses.
-pub fn assemble(
-    ptxas: &Path,
-    ptx: &str,
-    target: u32,
-) -> Result<(Vec<u8>, BTreeMap<String, Resources>), Box<dyn Error>> {
+/// A cubin, and what each kernel of it uses.
+pub type Assembled = (Vec<u8>, BTreeMap<String, Resources>);
+
+/// Assembles `ptx` for `target`.
+pub fn assemble(ptxas: &Path, ptx: &str, target: u32) -> Result<Assembled, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let (source, cubin) = (folder.path().join("kernels.ptx"), folder.path().join("kernels.cubin"));
+    let (source, cubin) = (
+        folder.path().join("kernels.ptx"),
+        folder.path().join("kernels.cubin"),
+    );
     std::fs::write(&source, ptx)?;
     let output = Command::new(ptxas)
         .args(["--verbose", &format!("--gpu-name=sm_{target}")])
@@ -28,7 +30,8 @@ pub fn assemble(
     Ok((std::fs::read(cubin)?, resources(&log)?))
 }
 
-/// Reads ptxas's account: for each kernel a line with its name, one of its stack, one of its registers and shared memory.
+/// Reads ptxas's account: for each kernel a line with its name, one of its stack, one of its
+/// registers and shared memory.
 fn resources(log: &str) -> Result<BTreeMap<String, Resources>, Box<dyn Error>> {
     let mut all = BTreeMap::new();
     let mut name: Option<String> = None;
@@ -45,7 +48,9 @@ fn resources(log: &str) -> Result<BTreeMap<String, Resources>, Box<dyn Error>> {
             used.registers =
                 number_before(line, " registers").ok_or_else(|| format!("ptxas says {line:?}"))?;
             used.shared_bytes = number_before(line, " bytes smem").unwrap_or(0);
-            let name = name.take().ok_or_else(|| format!("ptxas says {line:?} of no kernel"))?;
+            let name = name
+                .take()
+                .ok_or_else(|| format!("ptxas says {line:?} of no kernel"))?;
             all.insert(name, used);
         }
     }
@@ -54,5 +59,9 @@ fn resources(log: &str) -> Result<BTreeMap<String, Resources>, Box<dyn Error>> {
 
 fn number_before(line: &str, what: &str) -> Option<u32> {
     let (before, _) = line.split_once(what)?;
-    before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    before
+        .rsplit(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }

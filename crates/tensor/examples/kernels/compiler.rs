@@ -49,22 +49,35 @@ impl Compiler {
             "--fmad=false".to_owned(),
             format!("--include-path={}", kernels.display()),
         ];
-        let options = options.map(CString::new).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let options = options
+            .map(CString::new)
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
         let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
-        // SAFETY: the signatures are those of nvrtc.h; each pointer is to a string that ends in 0, or to room of the size that the
-        // library itself named.
+        // SAFETY: the signatures are those of nvrtc.h; each pointer is to a string that ends in 0,
+        // or to room of the size that the library itself named.
         unsafe {
             let create: Symbol<'_, Create> = self.library.get(b"nvrtcCreateProgram\0")?;
             let compile: Symbol<'_, Compile> = self.library.get(b"nvrtcCompileProgram\0")?;
             let destroy: Symbol<'_, Destroy> = self.library.get(b"nvrtcDestroyProgram\0")?;
             let mut program = ptr::null_mut();
-            let status =
-                create(&mut program, source.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null());
+            let status = create(
+                &mut program,
+                source.as_ptr(),
+                name.as_ptr(),
+                0,
+                ptr::null(),
+                ptr::null(),
+            );
             if status != 0 {
                 return Err(format!("nvrtcCreateProgram: {status}").into());
             }
             let status = compile(program, options.len() as c_int, options.as_ptr());
-            let log = self.text(program, b"nvrtcGetProgramLogSize\0", b"nvrtcGetProgramLog\0")?;
+            let log = self.text(
+                program,
+                b"nvrtcGetProgramLogSize\0",
+                b"nvrtcGetProgramLog\0",
+            )?;
             let ptx = match status {
                 0 => self.text(program, b"nvrtcGetPTXSize\0", b"nvrtcGetPTX\0"),
                 _ => Err(format!("compute_{architecture}: {log}").into()),

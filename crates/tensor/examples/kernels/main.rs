@@ -1,6 +1,7 @@
 //! Builds what GPUs run from the kernels' sources, or checks that it is still what they give.
 //!
-//! NVIDIA's run-time compiler and assembler come from their Python wheels; nobody who builds or uses the program needs them.
+//! NVIDIA's run-time compiler and assembler come from their Python wheels; nobody who builds or
+//! uses the program needs them.
 
 mod assembler;
 mod compiler;
@@ -38,9 +39,12 @@ The first run makes a Python environment in FOLDER and installs two pinned wheel
 network are needed then, and never again).
 ";
 
-/// Virtual architectures whose PTX is shipped, and the real ones whose cubins are made from each.
-const ARCHITECTURES: [(u32, &[u32]); 4] = [(70, &[]), (75, &[75]), (80, &[86, 89]), (90, &[90, 120])];
-/// Real architectures that must assemble, each from the nearest PTX below it.
+/// The PTX that is shipped: any later card's driver makes its own code of it.
+const VIRTUAL_ARCHITECTURE: u32 = 70;
+/// Real architectures whose code is shipped beside it; one serves all later cards of its
+/// generation.
+const SHIPPED: [u32; 4] = [75, 80, 90, 120];
+/// Real architectures for which the kernels must assemble, within their budgets.
 const ASSEMBLED: [u32; 10] = [70, 72, 75, 80, 86, 87, 89, 90, 100, 120];
 
 const REGISTERS_MAX: u32 = 128;
@@ -91,33 +95,39 @@ fn run() -> Result<(), Box<dyn Error>> {
 fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<dyn Error>> {
     let compiler = compiler::Compiler::open(&tools.nvrtc)?;
     let mut files = BTreeMap::new();
-    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-    for (virtual_architecture, real) in ARCHITECTURES {
-        let ptx = compiler.ptx(kernels, virtual_architecture)?;
-        for (name, parameter_bytes) in manifest::entries(&ptx)? {
-            let entry = entries.entry(name.clone()).or_insert_with(|| Entry {
-                parameter_bytes: parameter_bytes.clone(),
-                resources: BTreeMap::new(),
-            });
-            if entry.parameter_bytes != parameter_bytes {
-                return Err(format!("{name}: other parameters for compute_{virtual_architecture}").into());
-            }
+    let ptx = compiler.ptx(kernels, VIRTUAL_ARCHITECTURE)?;
+    let mut entries: BTreeMap<String, Entry> = (manifest::entries(&ptx)?.into_iter())
+        .map(|(name, parameter_bytes)| {
+            let resources = BTreeMap::new();
+            (
+                name,
+                Entry {
+                    parameter_bytes,
+                    resources,
+                },
+            )
+        })
+        .collect();
+    let mut over_budget = Vec::new();
+    for target in ASSEMBLED {
+        let (cubin, resources) = assembler::assemble(&tools.ptxas, &ptx, target)?;
+        for (name, used) in resources {
+            over_budget.extend(over_budget_of(&name, target, &used));
+            let entry = entries
+                .get_mut(&name)
+                .ok_or_else(|| format!("{name} is in no PTX"))?;
+            entry.resources.insert(format!("sm_{target}"), used);
         }
-        let below = |target: u32| {
-            ARCHITECTURES.iter().rev().map(|(number, _)| *number).find(|number| *number <= target)
-        };
-        for target in ASSEMBLED.into_iter().filter(|target| below(*target) == Some(virtual_architecture)) {
-            let (cubin, resources) = assembler::assemble(&tools.ptxas, &ptx, target)?;
-            for (name, used) in resources {
-                hold_to_budget(&name, target, &used)?;
-                let entry = entries.get_mut(&name).ok_or_else(|| format!("{name} is in no PTX"))?;
-                entry.resources.insert(format!("sm_{target}"), used);
-            }
-            if real.contains(&target) {
-                files.insert(format!("sm_{target}.cubin"), cubin);
-            }
+        if SHIPPED.contains(&target) {
+            files.insert(format!("sm_{target}.cubin"), cubin);
         }
-        files.insert(format!("compute_{virtual_architecture}.ptx"), ptx.into_bytes());
+    }
+    files.insert(
+        format!("compute_{VIRTUAL_ARCHITECTURE}.ptx"),
+        ptx.into_bytes(),
+    );
+    if !over_budget.is_empty() {
+        return Err(over_budget.join("\n         ").into());
     }
     let manifest = Manifest {
         sources_sha256: manifest::sources_sha256(kernels)?,
@@ -129,15 +139,23 @@ fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<
     Ok(files)
 }
 
-fn hold_to_budget(name: &str, target: u32, used: &Resources) -> Result<(), String> {
-    let over = |what: &str, found: u32, most: u32| {
-        (found > most).then(|| format!("{name} for sm_{target}: {found} {what}, at most {most}"))
-    };
-    over("bytes of stack", used.stack_bytes, 0)
-        .or_else(|| over("bytes of spills", used.spill_bytes, 0))
-        .or_else(|| over("registers", used.registers, REGISTERS_MAX))
-        .or_else(|| over("bytes of static shared memory", used.shared_bytes, STATIC_SHARED_BYTES_MAX))
-        .map_or(Ok(()), Err)
+/// What a kernel uses too much of.
+fn over_budget_of(name: &str, target: u32, used: &Resources) -> Vec<String> {
+    let budgets = [
+        ("bytes of stack", used.stack_bytes, 0),
+        ("bytes of spills", used.spill_bytes, 0),
+        ("registers", used.registers, REGISTERS_MAX),
+        (
+            "bytes of static shared memory",
+            used.shared_bytes,
+            STATIC_SHARED_BYTES_MAX,
+        ),
+    ];
+    (budgets.into_iter().filter(|(_, found, most)| found > most))
+        .map(|(what, found, most)| {
+            format!("{name} for sm_{target}: {found} {what}, at most {most}")
+        })
+        .collect()
 }
 
 fn path_of(built: &Path, name: &str) -> PathBuf {
@@ -174,11 +192,15 @@ fn compare(built: &Path, made: &BTreeMap<String, Vec<u8>>) -> Result<(), Box<dyn
         } else {
             let mut plain = Vec::new();
             // What is compared has a known size: no more is unpacked.
-            GzDecoder::new(found.as_slice()).take(bytes.len() as u64 + 1).read_to_end(&mut plain)?;
+            GzDecoder::new(found.as_slice())
+                .take(bytes.len() as u64 + 1)
+                .read_to_end(&mut plain)?;
             plain
         };
         if found != *bytes {
-            return Err(format!("{} is not what the sources give: run build", path.display()).into());
+            return Err(
+                format!("{} is not what the sources give: run build", path.display()).into(),
+            );
         }
     }
     let files = std::fs::read_dir(built)?.count();

@@ -41,17 +41,28 @@ impl Manifest {
 pub fn sources_sha256(kernels: &Path) -> Result<String, Box<dyn Error>> {
     let mut files: Vec<_> = (std::fs::read_dir(kernels)?.filter_map(Result::ok))
         .map(|file| file.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "cu" || kind == "cuh"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|kind| kind == "cu" || kind == "cuh")
+        })
         .collect();
     files.sort();
     let mut hash = Sha256::new();
     for file in files {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let bytes = std::fs::read(&file)?;
         hash.update(format!("{name} {}\n", bytes.len()));
         hash.update(bytes);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// Each kernel of a PTX and the bytes of its parameters.
@@ -75,7 +86,9 @@ fn parameter_bytes(text: &str) -> Result<u32, Box<dyn Error>> {
     let kind = (text.split_whitespace())
         .find(|word| word.starts_with('.') && *word != ".align")
         .ok_or_else(|| format!("a parameter {text:?}"))?;
-    let bits: u32 = kind.trim_start_matches(|c: char| !c.is_ascii_digit()).parse()?;
+    let bits: u32 = kind
+        .trim_start_matches(|c: char| !c.is_ascii_digit())
+        .parse()?;
     let count = match text.split_once('[') {
         Some((_, rest)) => rest.split(']').next().unwrap_or_default().parse()?,
         None => 1,

@@ -21,10 +21,17 @@ impl Tools {
         if let Some(tools) = Tools::find(folder) {
             return Ok(tools);
         }
-        eprintln!("installing {COMPILER:?} and {ASSEMBLER:?} into {}", folder.display());
+        eprintln!(
+            "installing {COMPILER:?} and {ASSEMBLER:?} into {}",
+            folder.display()
+        );
         call(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         let wheels = [COMPILER, ASSEMBLER].map(|wheel| wheel.join("=="));
-        call(Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(wheels))?;
+        call(
+            Command::new(folder.join("bin/pip"))
+                .args(["install", "--quiet"])
+                .args(wheels),
+        )?;
         Tools::find(folder)
             .ok_or_else(|| format!("the wheels in {} hold no compiler", folder.display()).into())
     }
@@ -43,7 +50,9 @@ impl Tools {
 }
 
 fn call(command: &mut Command) -> Result<(), Box<dyn Error>> {
-    let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
+    let status = command
+        .status()
+        .map_err(|error| format!("{command:?}: {error}"))?;
     match status.success() {
         true => Ok(()),
         false => Err(format!("{command:?} failed: {status}").into()),

@@ -80,22 +80,25 @@ template <typename Shared> struct Registration {
     }
 };
 
-template <typename T> Slot slot_of(const T &value) {
+/// Of what the engine does for kernels: ThreadSanitizer is to see the kernels alone.
+#define UNWATCHED __attribute__((no_sanitize("thread")))
+
+template <typename T> UNWATCHED Slot slot_of(const T &value) {
     static_assert(sizeof(T) <= sizeof(Slot), "a slot holds what a thread gives");
     Slot slot;
     std::memcpy(slot.bytes, &value, sizeof(T));
     return slot;
 }
 
-template <typename T> T value_of(const Slot &slot) {
+template <typename T> UNWATCHED T value_of(const Slot &slot) {
     T value;
     std::memcpy(&value, slot.bytes, sizeof(T));
     return value;
 }
 
-/// Each thread's value becomes `join` of its own and that of the thread whose number differs in one bit, bit by bit from
-/// `first_bit` down: the butterfly that a GPU's shuffles make.
-template <typename T, T (*join)(T, T)> void butterfly(Slot *slots, unsigned count) {
+/// Each thread's value becomes `join` of its own and that of the thread whose number differs in one
+/// bit, bit by bit from `first_bit` down: the butterfly that a GPU's shuffles make.
+template <typename T, T (*join)(T, T)> UNWATCHED void butterfly(Slot *slots, unsigned count) {
     T values[32];
     for (unsigned index = 0; index < count; ++index) values[index] = value_of<T>(slots[index]);
     for (unsigned bit = count / 2; bit > 0; bit /= 2)
@@ -115,7 +118,7 @@ struct Shuffled {
     unsigned mask;
 };
 
-inline void exchange(Slot *slots, unsigned count) {
+UNWATCHED inline void exchange(Slot *slots, unsigned count) {
     Shuffled values[32];
     for (unsigned index = 0; index < count; ++index) values[index] = value_of<Shuffled>(slots[index]);
     for (unsigned index = 0; index < count; ++index)
@@ -124,12 +127,14 @@ inline void exchange(Slot *slots, unsigned count) {
 
 } // namespace host
 
-/// Begins a kernel: `KERNEL(name, Shared, (parameters)) { … }`. `Shared` is the type of its static shared memory, or `None`.
+/// Begins a kernel: `KERNEL(name, Shared, (parameters)) { … }`. `Shared` is the type of its static
+/// shared memory, or `None`.
 #define KERNEL(name, Shared, parameters)                                                            \
     static void name parameters;                                                                    \
     static const host::Registration<Shared> name##_registration(#name, &name);                      \
     static void name parameters
-/// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing yet: NaN on the host.
+/// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing
+/// yet: NaN on the host.
 #define SHARED(Shared, name) Shared &name = *static_cast<Shared *>(host::lane.shared)
 
 struct alignas(16) uint4 {
@@ -171,7 +176,8 @@ inline float float_of(uint32_t bits) { return host::value_of<float>(host::slot_o
 inline float half_to_float(uint16_t half) {
     const uint32_t sign = uint32_t(half & 0x8000) << 16;
     const uint32_t magnitude = half & 0x7fff;
-    // Subnormal halves are normal floats: the product with 2¹¹² is exact for them as for all others.
+    // Subnormal halves are normal floats: the product with 2¹¹² is exact for them as for all
+    // others.
     const float value = float_of(magnitude << 13) * 0x1p112f;
     const uint32_t bits = magnitude >= 0x7c00 ? 0x7f800000 | magnitude << 13 : bits_of(value);
     return float_of(bits | sign);
@@ -202,6 +208,12 @@ inline float shuffle_xor(float value, unsigned mask) {
     return float_of(host::value_of<host::Shuffled>(slot).bits);
 }
 
-/// Notes bytes of weights or caches that this thread reads or writes. Nothing on a GPU.
+/// Notes bytes of weights or caches that this thread reads or writes. Nothing on a GPU, nor under
+/// ThreadSanitizer, to which the counters are shared by all threads.
+#if defined(__SANITIZE_THREAD__)
+inline void count_read(unsigned) {}
+inline void count_written(unsigned) {}
+#else
 inline void count_read(unsigned bytes) { host::lane.bytes_read += bytes; }
 inline void count_written(unsigned bytes) { host::lane.bytes_written += bytes; }
+#endif

@@ -1,7 +1,9 @@
-// Runs kernels on the host: each thread of a block is a fiber with a stack of its own, and a block's fibers take turns on one thread
-// of the system in a given order. What a GPU would answer with a hang or a wrong number (a barrier that some threads do not reach)
-// is reported. Built with HOST_TSAN (and without ThreadSanitizer in this file alone) each fiber is a thread to ThreadSanitizer, which
-// then sees missing barriers and races between blocks in any order; built with AddressSanitizer, it is told of every switch.
+// Runs kernels on the host: each thread of a block is a fiber with a stack of its own, and a
+// block's fibers take turns on one thread of the system in a given order. What a GPU would answer
+// with a hang or a wrong number (a barrier that some threads do not reach) is reported. Built with
+// HOST_TSAN (and without ThreadSanitizer in this file alone) each fiber is a thread to
+// ThreadSanitizer, which then sees missing barriers and races between blocks in any order; built
+// with AddressSanitizer, it is told of every switch.
 
 #include "device.h"
 #include <algorithm>
@@ -12,6 +14,8 @@
 #include <new>
 #include <string>
 #include <vector>
+
+#include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define HOST_ASAN 1
@@ -25,7 +29,6 @@ extern "C" void __asan_unpoison_memory_region(const volatile void *address, size
 #if defined(HOST_TSAN)
 extern "C" void *__tsan_get_current_fiber();
 extern "C" void *__tsan_create_fiber(unsigned flags);
-extern "C" void __tsan_destroy_fiber(void *fiber);
 extern "C" void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 extern "C" void __tsan_acquire(void *address);
 extern "C" void __tsan_release(void *address);
@@ -33,7 +36,6 @@ static constexpr bool TSAN = true;
 #else
 static void *__tsan_get_current_fiber() { return nullptr; }
 static void *__tsan_create_fiber(unsigned) { return nullptr; }
-static void __tsan_destroy_fiber(void *) {}
 static void __tsan_switch_to_fiber(void *, unsigned) {}
 static void __tsan_acquire(void *) {}
 static void __tsan_release(void *) {}
@@ -54,7 +56,7 @@ constexpr unsigned THREADS_MAX = 1024;
 constexpr unsigned WARP = 32;
 constexpr size_t STATIC_SHARED_MAX = 48 << 10;
 constexpr size_t DYNAMIC_SHARED_MAX = 228 << 10;
-constexpr size_t STACK_BYTES = HOST_ASAN || TSAN ? 256 << 10 : 64 << 10;
+constexpr size_t STACK_BYTES = HOST_ASAN ? 256 << 10 : 64 << 10;
 /// Stands at the far end of a stack; a stack that grew over it was too small.
 constexpr uint64_t CANARY = 0x5ca1ab1e0ddba11;
 /// A switch to another fiber orders nothing in ThreadSanitizer's eyes.
@@ -72,7 +74,8 @@ struct Registers {
     void *stack_pointer = nullptr;
 };
 
-/// Keeps what the calling convention says a function must keep, changes the stack and goes on where the other one was left.
+/// Keeps what the calling convention says a function must keep, changes the stack and goes on where
+/// the other one was left.
 extern "C" void sottovoce_switch_stack(void **from, void *to);
 asm(R"(
 .text
@@ -134,6 +137,7 @@ struct Fiber {
     /// How often what it waits for had happened when it began to wait.
     unsigned generation = 0;
     char *stack = nullptr;
+    /// The thread that ThreadSanitizer takes it for.
     void *tsan = nullptr;
     void *asan = nullptr;
 };
@@ -143,7 +147,8 @@ struct Meeting {
     unsigned expected = 0;
     unsigned come = 0;
     unsigned generation = 0;
-    /// What ThreadSanitizer knows a meeting by; two take turns, so that a thread that is early at the next meeting adds nothing to this one.
+    /// What ThreadSanitizer knows a meeting by; two take turns, so that a thread that is early at
+    /// the next meeting adds nothing to this one.
     char marks[2] = {};
 };
 
@@ -164,6 +169,9 @@ struct Engine {
     Meeting block;
     Registers main;
     void *main_tsan = nullptr;
+    /// ThreadSanitizer's threads, which cost too much to make them for each block.
+    std::vector<void *> tsan_threads;
+    unsigned blocks_run = 0;
     void *main_asan = nullptr;
     const void *main_bottom = nullptr;
     size_t main_size = 0;
@@ -172,12 +180,25 @@ struct Engine {
     std::string message;
     const Entry *entry = nullptr;
     void *const *parameters = nullptr;
-    char end_mark = 0;
+    /// What happened before a block, and in a launch, as ThreadSanitizer knows it.
+    char begin_mark = 0, end_mark = 0;
     std::unique_ptr<char[]> shared;
     size_t shared_bytes = 0;
+    /// Under ThreadSanitizer stacks and shared memory of a block, mapped for it alone: it would
+    /// take the memory's next user for a thread that races with this one.
+    char *region = nullptr;
+    size_t region_bytes = 0;
+    size_t region_used = 0;
 
     ~Engine() {
         for (char *stack : all_stacks) std::free(stack);
+    }
+
+    char *take_from_region(size_t bytes) {
+        char *place = region + region_used;
+        region_used += bytes;
+        if (region_used > region_bytes) std::abort();
+        return place;
     }
 
     char *take_stack() {
@@ -186,7 +207,8 @@ struct Engine {
             free_stacks.pop_back();
             return stack;
         }
-        char *stack = static_cast<char *>(std::malloc(STACK_BYTES));
+        char *stack = static_cast<char *>(TSAN ? take_from_region(STACK_BYTES)
+                                               : std::malloc(STACK_BYTES));
         if (!stack) throw std::bad_alloc();
         std::memcpy(stack, &CANARY, sizeof CANARY);
         if (!TSAN) all_stacks.push_back(stack);
@@ -200,9 +222,7 @@ struct Engine {
         __asan_unpoison_memory_region(stack, STACK_BYTES);
 #endif
         const bool whole = std::memcmp(stack, &CANARY, sizeof CANARY) == 0;
-        // ThreadSanitizer would take a stack's next user for a thread that races with this one.
-        if (TSAN) std::free(stack);
-        else free_stacks.push_back(stack);
+        if (!TSAN) free_stacks.push_back(stack);
         return whole;
     }
 
@@ -231,6 +251,7 @@ void begin_fiber() {
 #if HOST_ASAN
     __sanitizer_finish_switch_fiber(nullptr, &engine.main_bottom, &engine.main_size);
 #endif
+    __tsan_acquire(&engine.begin_mark);
     engine.entry->call(engine.entry->function, engine.parameters);
     Fiber &fiber = engine.fibers[lane.thread];
     fiber.state = State::Done;
@@ -247,7 +268,14 @@ void enter_fiber(unsigned thread) {
         // Stacks that begin at the same place of their pages would share few lines of the caches.
         const size_t shift = thread % 64 * 208;
         prepare(fiber.registers, fiber.stack, STACK_BYTES - shift, begin_fiber);
-        if (TSAN) fiber.tsan = __tsan_create_fiber(0);
+        if (TSAN) {
+            // Another thread in each block: else a thread's work would be in order with that of the
+            // same number in the next block.
+            const unsigned count = unsigned(engine.fibers.size());
+            while (engine.tsan_threads.size() < count)
+                engine.tsan_threads.push_back(__tsan_create_fiber(0));
+            fiber.tsan = engine.tsan_threads[(thread + 37 * engine.blocks_run) % count];
+        }
     }
     fiber.state = State::Ready;
     lane.thread = thread;
@@ -276,7 +304,8 @@ bool may_go_on(unsigned thread) {
     return false;
 }
 
-/// Comes to a meeting; true for the last one, who opens it, after which `open` may work before anybody goes on.
+/// Comes to a meeting; true for the last one, who opens it, after which `open` may work before
+/// anybody goes on.
 template <typename Open> void meet(Meeting &meeting, State state, bool orders, Open open) {
     const unsigned thread = lane.thread;
     Fiber &fiber = engine.fibers[thread];
@@ -352,15 +381,28 @@ void report_divergence(unsigned threads) {
 
 /// Takes a piece of shared memory that holds only NaN.
 void clear_shared(size_t bytes) {
-    // ThreadSanitizer must not take one block's shared memory for another's.
-    if (TSAN || engine.shared_bytes < bytes) {
+    if (!TSAN && engine.shared_bytes < bytes) {
         engine.shared.reset(new char[bytes + 64]);
         engine.shared_bytes = bytes;
     }
-    const uintptr_t start = reinterpret_cast<uintptr_t>(engine.shared.get());
-    char *aligned = reinterpret_cast<char *>((start + 63) & ~uintptr_t(63));
-    std::memset(aligned, 0xff, bytes);
-    lane.shared = aligned;
+    char *start = TSAN ? engine.take_from_region(bytes + 64) : engine.shared.get();
+    const uintptr_t aligned = (reinterpret_cast<uintptr_t>(start) + 63) & ~uintptr_t(63);
+    lane.shared = reinterpret_cast<void *>(aligned);
+    std::memset(lane.shared, 0xff, bytes);
+}
+
+void map_region(size_t bytes) {
+    if (!TSAN) return;
+    void *place = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED) throw std::bad_alloc();
+    engine.region = static_cast<char *>(place);
+    engine.region_bytes = bytes;
+    engine.region_used = 0;
+}
+
+void unmap_region() {
+    if (TSAN) munmap(engine.region, engine.region_bytes);
 }
 
 void run_block(unsigned threads) {
@@ -379,6 +421,8 @@ void run_block(unsigned threads) {
     engine.block.come = engine.block.generation = 0;
     engine.block.expected = threads;
     engine.done = 0;
+    ++engine.blocks_run;
+    __tsan_release(&engine.begin_mark);
     while (engine.done < threads && !engine.failed) {
         bool moved = false;
         for (unsigned thread : engine.order) {
@@ -394,9 +438,14 @@ void run_block(unsigned threads) {
         if (!moved) report_divergence(threads);
     }
     for (Fiber &fiber : engine.fibers) {
+        if (TSAN && fiber.stack) {
+            // A thread that was given up: its work is in order with what comes after the launch all
+            // the same.
+            __tsan_switch_to_fiber(fiber.tsan, NO_SYNC);
+            __tsan_release(&engine.end_mark);
+            __tsan_switch_to_fiber(engine.main_tsan, NO_SYNC);
+        }
         if (fiber.stack) engine.return_stack(fiber.stack);
-        if (fiber.tsan) __tsan_destroy_fiber(fiber.tsan);
-        fiber.tsan = nullptr;
         fiber.stack = nullptr;
     }
 }
@@ -428,22 +477,21 @@ const char *launch(const Entry &entry, const HostLaunch &launch, void *const *pa
     lane.threads = unsigned(threads);
     lane.bytes_read = lane.bytes_written = 0;
     std::copy(launch.grid, launch.grid + 3, lane.grid);
-    for (unsigned z : blocks[2]) {
-        for (unsigned y : blocks[1]) {
-            for (unsigned x : blocks[0]) {
-                lane.block[0] = x;
-                lane.block[1] = y;
-                lane.block[2] = z;
-                if (static_bytes + launch.shared_bytes > 0) {
-                    clear_shared(static_bytes + launch.shared_bytes);
-                    lane.dynamic_shared = static_cast<char *>(lane.shared) + static_bytes;
-                }
-                run_block(unsigned(threads));
-                if (engine.failed) return engine.message.c_str();
-            }
+    const unsigned long long blocks_count = grid[0] * grid[1];
+    for (unsigned long long index = 0; index < blocks_count && !engine.failed; ++index) {
+        lane.block[0] = blocks[0][index % launch.grid[0]];
+        lane.block[1] = blocks[1][index / launch.grid[0] % launch.grid[1]];
+        lane.block[2] = blocks[2][index / grid[0]];
+        map_region(threads * STACK_BYTES + static_bytes + launch.shared_bytes + 4096);
+        if (static_bytes + launch.shared_bytes > 0) {
+            clear_shared(static_bytes + launch.shared_bytes);
+            lane.dynamic_shared = static_cast<char *>(lane.shared) + static_bytes;
         }
+        run_block(unsigned(threads));
+        unmap_region();
     }
     __tsan_acquire(&engine.end_mark);
+    if (engine.failed) return engine.message.c_str();
     bytes_read += lane.bytes_read;
     bytes_written += lane.bytes_written;
     return nullptr;

@@ -15,8 +15,8 @@ struct Store {
     unsigned precision, heads, size, row_bytes, page_bytes;
     std::vector<std::vector<uint64_t>> memory;
     std::vector<uint64_t> pages;
-    std::vector<CachedSequence> sequences;
-    std::vector<CachedRow> rows;
+    std::vector<CacheSequence> sequences;
+    std::vector<CacheRow> rows;
 
     Store(unsigned precision, unsigned heads, unsigned size)
         : precision(precision), heads(heads), size(size) {
@@ -38,13 +38,13 @@ struct Store {
     }
 
     /// A run of positions in pages of its own, for row `row` of `row_count`.
-    Stretch stretch(unsigned positions, unsigned row, unsigned row_count) {
-        Stretch s{};
+    CacheStretch stretch(unsigned positions, unsigned row, unsigned row_count) {
+        CacheStretch s{};
         s.positions = positions;
         s.positions_a_page = POSITIONS * ROWS / row_count;
         s.first_page = add_pages(divide_up(positions, s.positions_a_page));
         s.run_bytes = s.positions_a_page * row_bytes;
-        s.row_offset = row * 2 * s.run_bytes;
+        s.row_start = row * 2 * s.run_bytes;
         s.layer_bytes = row_count * 2 * s.run_bytes;
         return s;
     }
@@ -106,12 +106,12 @@ CHECK(attention_over_pages_equals_its_formula_alone_in_a_batch_and_in_splits) {
             Store store(precision, c.heads, c.size);
             const unsigned columns = c.heads * c.size, prefix = 37, own = 600, layer = 1;
             // Two rows that share a prefix.
-            const Stretch shared = store.stretch(prefix, 0, 1);
+            const CacheStretch shared = store.stretch(prefix, 0, 1);
             for (unsigned row = 0; row < 2; ++row) {
-                Stretch mine = store.stretch(own, row, Store::ROWS);
+                CacheStretch mine = store.stretch(own, row, Store::ROWS);
                 if (row == 1) {
                     mine = store.sequences[0].own;
-                    mine.row_offset = 2 * mine.run_bytes;
+                    mine.row_start = 2 * mine.run_bytes;
                 }
                 store.sequences.push_back({shared, mine});
             }
@@ -126,7 +126,7 @@ CHECK(attention_over_pages_equals_its_formula_alone_in_a_batch_and_in_splits) {
                 }
                 fill(store, layer, row, count, keys[row], values[row]);
             }
-            const std::vector<CachedRow> seen = {{0, 1}, {1, 37}, {0, 38}, {1, 256},
+            const std::vector<CacheRow> seen = {{0, 1}, {1, 37}, {0, 38}, {1, 256},
                                                  {0, 257}, {1, count}};
             store.rows = seen;
             const unsigned rows = unsigned(seen.size());

@@ -1,4 +1,5 @@
-// What the checks of kernels on the host share: random numbers, packed weights, launches in four orders.
+// What the checks of kernels on the host share: random numbers, packed weights, launches in four
+// orders.
 #pragma once
 
 #include "arguments.cuh"
@@ -77,8 +78,8 @@ const char *launch(const std::string &name, Grid grid, Arguments arguments, int 
     return host_kernel_launch(find(name), &launch, parameters);
 }
 
-/// Runs `work`, which is given an order and a seed, in four orders, each time after `before`; what it makes of `out` must be the same
-/// in all of them.
+/// Runs `work`, which is given an order and a seed, in four orders, each time after `before`; what
+/// it makes of `out` must be the same in all of them.
 inline void in_all_orders(Numbers &out, const std::function<void(int, uint64_t)> &work) {
     const Numbers before = out;
     Numbers first;

@@ -1,0 +1,211 @@
+//! Builds what GPUs run from the kernels' sources, or checks that it is still what they give.
+//!
+//! NVIDIA's run-time compiler and assembler come from their Python wheels; nobody who builds or
+//! uses the program needs them.
+
+mod assembler;
+mod compiler;
+mod manifest;
+mod tools;
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use manifest::{Entry, Manifest, Resources};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tools::Tools;
+
+const HELP: &str = "\
+Builds the PTX and the cubins that the program embeds, or checks them.
+
+Usage: cargo run --release -p sottovoce-tensor --example kernels -- COMMAND [--tools FOLDER]
+
+Commands:
+  build   compile kernels/*.cu, hold them to their budgets, and write kernels/built
+  check   compile again and demand equal bytes; nothing is written
+
+Options:
+  --tools FOLDER   where the compilers are, or are installed into [default: target/cuda-tools]
+
+Examples:
+  cargo run --release -p sottovoce-tensor --example kernels -- build
+  cargo run --release -p sottovoce-tensor --example kernels -- check --tools ~/cuda-tools
+
+The first run makes a Python environment in FOLDER and installs two pinned wheels into it (python3, pip and a
+network are needed then, and never again).
+";
+
+/// The PTX that is shipped: any later card's driver makes its own code of it.
+const VIRTUAL_ARCHITECTURE: u32 = 70;
+/// Real architectures whose code is shipped beside it; one serves all later cards of its
+/// generation.
+const SHIPPED: [u32; 4] = [75, 80, 90, 120];
+/// Real architectures for which the kernels must assemble, within their budgets.
+const ASSEMBLED: [u32; 10] = [70, 72, 75, 80, 86, 87, 89, 90, 100, 120];
+
+const REGISTERS_MAX: u32 = 128;
+const STATIC_SHARED_BYTES_MAX: u32 = 48 << 10;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kernels: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = None;
+    let mut folder = root.join("../../target/cuda-tools");
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "-h" | "--help" => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            "--tools" => folder = arguments.next().ok_or("--tools needs a folder")?.into(),
+            "build" | "check" if command.is_none() => command = Some(argument),
+            other => return Err(format!("{other:?} is no command: see --help").into()),
+        }
+    }
+    let command = command.ok_or("say build or check: see --help")?;
+    let tools = Tools::find_or_install(&folder)?;
+    let kernels = root.join("kernels");
+    let made = make(&tools, &kernels)?;
+    let built = kernels.join("built");
+    if command == "build" {
+        write(&built, &made)?;
+    } else {
+        compare(&built, &made)?;
+    }
+    let bytes: usize = made.values().map(Vec::len).sum();
+    println!("{} files, {bytes} bytes: {command} is done", made.len());
+    Ok(())
+}
+
+/// Everything in `built`, uncompressed, by name without `.gz`.
+fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<dyn Error>> {
+    let compiler = compiler::Compiler::open(&tools.nvrtc)?;
+    let mut files = BTreeMap::new();
+    let ptx = compiler.ptx(kernels, VIRTUAL_ARCHITECTURE)?;
+    let mut entries: BTreeMap<String, Entry> = (manifest::entries(&ptx)?.into_iter())
+        .map(|(name, parameter_bytes)| {
+            let resources = BTreeMap::new();
+            (
+                name,
+                Entry {
+                    parameter_bytes,
+                    resources,
+                },
+            )
+        })
+        .collect();
+    let mut over_budget = Vec::new();
+    for target in ASSEMBLED {
+        let (cubin, resources) = assembler::assemble(&tools.ptxas, &ptx, target)?;
+        for (name, used) in resources {
+            over_budget.extend(over_budget_of(&name, target, &used));
+            let entry = entries
+                .get_mut(&name)
+                .ok_or_else(|| format!("{name} is in no PTX"))?;
+            entry.resources.insert(format!("sm_{target}"), used);
+        }
+        if SHIPPED.contains(&target) {
+            files.insert(format!("sm_{target}.cubin"), cubin);
+        }
+    }
+    files.insert(
+        format!("compute_{VIRTUAL_ARCHITECTURE}.ptx"),
+        ptx.into_bytes(),
+    );
+    if !over_budget.is_empty() {
+        return Err(over_budget.join("\n         ").into());
+    }
+    let manifest = Manifest {
+        sources_sha256: manifest::sources_sha256(kernels)?,
+        compiler: tools::COMPILER.join(" "),
+        assembler: tools::ASSEMBLER.join(" "),
+        entries,
+    };
+    files.insert("manifest.json".to_owned(), manifest.to_json()?.into_bytes());
+    Ok(files)
+}
+
+/// What a kernel uses too much of.
+fn over_budget_of(name: &str, target: u32, used: &Resources) -> Vec<String> {
+    let budgets = [
+        ("bytes of stack", used.stack_bytes, 0),
+        ("bytes of spills", used.spill_bytes, 0),
+        ("registers", used.registers, REGISTERS_MAX),
+        (
+            "bytes of static shared memory",
+            used.shared_bytes,
+            STATIC_SHARED_BYTES_MAX,
+        ),
+    ];
+    (budgets.into_iter().filter(|(_, found, most)| found > most))
+        .map(|(what, found, most)| {
+            format!("{name} for sm_{target}: {found} {what}, at most {most}")
+        })
+        .collect()
+}
+
+fn path_of(built: &Path, name: &str) -> PathBuf {
+    match name {
+        "manifest.json" => built.join(name),
+        _ => built.join(format!("{name}.gz")),
+    }
+}
+
+fn write(built: &Path, made: &BTreeMap<String, Vec<u8>>) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(built)?;
+    for file in std::fs::read_dir(built)? {
+        std::fs::remove_file(file?.path())?;
+    }
+    for (name, bytes) in made {
+        let path = path_of(built, name);
+        if name == "manifest.json" {
+            std::fs::write(path, bytes)?;
+        } else {
+            let mut encoder = GzEncoder::new(std::fs::File::create(path)?, Compression::best());
+            encoder.write_all(bytes)?;
+            encoder.finish()?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(built: &Path, made: &BTreeMap<String, Vec<u8>>) -> Result<(), Box<dyn Error>> {
+    for (name, bytes) in made {
+        let path = path_of(built, name);
+        let found = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let found = if name == "manifest.json" {
+            found
+        } else {
+            let mut plain = Vec::new();
+            // What is compared has a known size: no more is unpacked.
+            GzDecoder::new(found.as_slice())
+                .take(bytes.len() as u64 + 1)
+                .read_to_end(&mut plain)?;
+            plain
+        };
+        if found != *bytes {
+            return Err(
+                format!("{} is not what the sources give: run build", path.display()).into(),
+            );
+        }
+    }
+    let files = std::fs::read_dir(built)?.count();
+    if files != made.len() {
+        return Err(format!("{} has {files} files, not {}", built.display(), made.len()).into());
+    }
+    Ok(())
+}

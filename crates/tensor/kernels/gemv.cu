@@ -1,0 +1,293 @@
+// Products of few rows with packed weights, each weight read once for all rows: what a step of T3
+// is made of.
+//
+// A thread sums one slot of inputs (see slot_length) for four outputs and all rows; a block has as
+// many groups of 16 outputs as leave each slot a quad of threads. Slots are then added in their
+// order, so that a row's bits are those of gemm.cu.
+
+#include "cache.cuh"
+#include "norms.cuh"
+#include "product.cuh"
+
+namespace gemv {
+
+/// Quads of threads in a block.
+constexpr unsigned QUADS = THREADS / 4;
+/// Outputs of a block at most.
+constexpr unsigned OUTPUTS_MAX = 128;
+
+template <unsigned ROWS> struct Shared {
+    /// Inputs of a slot that are in shared memory at a time.
+    static constexpr unsigned CHUNK = 32;
+
+    union {
+        /// Of each slot `[row][input]`; four more, so that slots lie in different banks.
+        float inputs[QUADS][ROWS * CHUNK + 4];
+        float partial[ROWS][QUADS][GROUP + 1];
+    };
+    Statistics rows[ROWS];
+};
+
+/// How a block is divided.
+struct Division {
+    unsigned slot_length;
+    unsigned slots;
+    /// Quads for the slots of a group: a power of two.
+    unsigned quads;
+    /// Groups of a block.
+    unsigned groups;
+};
+
+DEVICE Division division(unsigned inputs) {
+    const unsigned length = slot_length(inputs), slots = divide_up(inputs, length);
+    unsigned quads = QUADS / (OUTPUTS_MAX / GROUP);
+    NO_UNROLL
+    while (quads < slots) quads *= 2;
+    return Division{length, slots, quads, QUADS / quads};
+}
+
+template <unsigned ROWS>
+DEVICE void find_statistics(const RowsArguments &p, Shared<ROWS> &shared) {
+    if (p.norm == NORM_NONE) return;
+    NO_UNROLL
+    for (unsigned row = thread_x() / 32; row < p.rows; row += THREADS / 32) {
+        const Statistics found =
+            row_statistics(p.x + uint64_t(row) * p.x_stride, p.inputs, p.norm, p.epsilon);
+        if (thread_x() % 32 == 0) shared.rows[row] = found;
+    }
+    barrier();
+}
+
+/// The rows of this block: those along the grid's second axis.
+template <unsigned ROWS> DEVICE RowsArguments rows_of_block(const RowsArguments &all) {
+    const unsigned first = block_y() * ROWS;
+    RowsArguments p = all;
+    p.x = p.x + uint64_t(first) * p.x_stride;
+    p.out = p.out + uint64_t(first) * p.out_stride;
+    p.rows = smaller(p.rows - first, ROWS);
+    return p;
+}
+
+/// Brings the inputs from `first` on of every slot into shared memory, normalised; zeros past a
+/// slot's or the rows' end.
+template <unsigned ROWS>
+DEVICE void load_inputs(const RowsArguments &p, const Division &division, unsigned first,
+                        Shared<ROWS> &shared) {
+    constexpr unsigned CHUNK = Shared<ROWS>::CHUNK;
+    NO_UNROLL
+    for (unsigned place = thread_x(); place < division.slots * ROWS * CHUNK; place += THREADS) {
+        const unsigned within = place % CHUNK, row = place / CHUNK % ROWS;
+        const unsigned slot = place / (CHUNK * ROWS);
+        const unsigned input = slot * division.slot_length + first + within;
+        float value = 0.0f;
+        if (input < p.inputs && row < p.rows) {
+            value = p.x[uint64_t(row) * p.x_stride + input];
+            if (p.norm != NORM_NONE)
+                value = normalised(value, shared.rows[row], p.norm_scale, p.norm_shift, input);
+        }
+        shared.inputs[slot][row * CHUNK + within] = value;
+    }
+}
+
+/// Sums each thread's slot of the groups from `first_group` to below `group_end` into
+/// `shared.partial`.
+template <class Weights, unsigned ROWS>
+DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned first_group,
+                      unsigned group_end, unsigned padded, Shared<ROWS> &shared) {
+    constexpr unsigned CHUNK = Shared<ROWS>::CHUNK;
+    const unsigned thread = thread_x(), quad = thread % 4;
+    const unsigned slot = thread / 4 % division.quads;
+    const unsigned group = first_group + thread / 4 / division.quads;
+    const unsigned begin = slot * division.slot_length;
+    const bool busy = group < group_end && slot < division.slots;
+    Four sums[ROWS];
+    UNROLL
+    for (unsigned row = 0; row < ROWS; ++row) sums[row] = four(0.0f);
+    NO_UNROLL
+    for (unsigned first = 0; first < division.slot_length; first += CHUNK) {
+        load_inputs(p, division, first, shared);
+        barrier();
+        const unsigned end = busy ? smaller(begin + first + CHUNK, p.inputs) : 0;
+        // Four loads of weights are under way at a time where registers allow it; at least the two
+        // that share q4's bytes.
+        _Pragma("unroll (ROWS <= 2 ? 4 : 2)")
+        for (unsigned input = begin + first; input < end; input += 4) {
+            Four w[4];
+            Weights::load(p.weights, padded, p.inputs, group, quad, input, w);
+            UNROLL
+            for (unsigned row = 0; row < ROWS; ++row) {
+                const Four x =
+                    load_four(&shared.inputs[slot][row * CHUNK + input - begin - first]);
+                UNROLL
+                for (unsigned i = 0; i < 4; ++i) sums[row] = multiply_add(w[i], x[i], sums[row]);
+            }
+        }
+        barrier();
+    }
+    UNROLL
+    for (unsigned row = 0; row < ROWS; ++row)
+        UNROLL
+        for (unsigned i = 0; i < 4; ++i)
+            shared.partial[row][thread / 4][quad * 4 + i] = sums[row][i];
+    barrier();
+}
+
+/// The sum of all slots of an output of the block.
+template <unsigned ROWS>
+DEVICE float total(const Shared<ROWS> &shared, const Division &division, unsigned row,
+                   unsigned output) {
+    const unsigned first = output / GROUP * division.quads;
+    float sum = 0.0f;
+    NO_UNROLL
+    for (unsigned slot = 0; slot < division.slots; ++slot)
+        sum = sum + shared.partial[row][first + slot][output % GROUP];
+    return sum;
+}
+
+template <class Weights, unsigned ROWS>
+DEVICE void multiply(const RowsArguments &all, Shared<ROWS> &shared) {
+    const RowsArguments p = rows_of_block<ROWS>(all);
+    const Division parts = division(p.inputs);
+    const unsigned padded = round_up(p.outputs, GROUP);
+    const unsigned first_group = block_x() * parts.groups;
+    find_statistics(p, shared);
+    sum_slots<Weights>(p, parts, first_group, padded / GROUP, padded, shared);
+    const unsigned outputs = parts.groups * GROUP;
+    NO_UNROLL
+    for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
+        const unsigned row = place / outputs, within = place % outputs;
+        const unsigned output = first_group * GROUP + within;
+        if (output >= p.outputs) continue;
+        finish_output<Weights>(p.weights, p.bias, output, total(shared, parts, row, within),
+                               p.activation, p.slope, p.add,
+                               p.out + uint64_t(row) * p.out_stride + output);
+    }
+}
+
+template <unsigned ROWS> struct GatedShared {
+    Shared<ROWS> product;
+    float gate[ROWS][OUTPUTS_MAX];
+};
+
+/// silu(gate) · up, where the first `outputs` rows of the weights are the gate's and as many after
+/// them the other's. `outputs` is a multiple of 16.
+template <class Weights, unsigned ROWS>
+DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) {
+    const RowsArguments p = rows_of_block<ROWS>(all);
+    const Division parts = division(p.inputs);
+    const unsigned groups = p.outputs / GROUP, padded = 2 * p.outputs;
+    const unsigned first_group = block_x() * parts.groups, outputs = parts.groups * GROUP;
+    find_statistics(p, shared.product);
+    NO_UNROLL
+    for (unsigned part = 0; part < 2; ++part) {
+        const unsigned first = first_group + part * groups;
+        sum_slots<Weights>(p, parts, first, (part + 1) * groups, padded, shared.product);
+        NO_UNROLL
+        for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
+            const unsigned row = place / outputs, within = place % outputs;
+            const unsigned output = first_group * GROUP + within;
+            if (output >= p.outputs) continue;
+            float value = total(shared.product, parts, row, within);
+            if (Weights::SCALED)
+                value = value * Weights::scale(p.weights, output + part * p.outputs);
+            if (part == 0) {
+                shared.gate[row][within] = value;
+            } else {
+                const float gate = shared.gate[row][within];
+                p.out[uint64_t(row) * p.out_stride + output] = gate * sigmoid(gate) * value;
+            }
+        }
+        barrier();
+    }
+}
+
+template <unsigned ROWS> struct ProjectionShared {
+    Shared<ROWS> product;
+    float head[ROWS][OUTPUTS_MAX];
+};
+
+/// One head of the queries, keys or values, which are thirds of the outputs: queries go to `out`,
+/// keys and values into pages. A head has a multiple of 16 channels, at most 128.
+template <class Weights, unsigned ROWS>
+DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared) {
+    const RowsArguments p = rows_of_block<ROWS>(a.product);
+    const unsigned first_row = block_y() * ROWS;
+    const Places &places = a.places;
+    const Division parts = division(p.inputs);
+    const unsigned head = block_x() % places.heads, third = block_x() / places.heads;
+    const unsigned size = places.size, groups = size / GROUP;
+    const unsigned first_output = block_x() * size, padded = round_up(p.outputs, GROUP);
+    find_statistics(p, shared.product);
+    NO_UNROLL
+    for (unsigned done = 0; done < groups; done += parts.groups) {
+        const unsigned first_group = first_output / GROUP;
+        sum_slots<Weights>(p, parts, first_group + done, first_group + groups, padded,
+                           shared.product);
+        const unsigned outputs = smaller(parts.groups, groups - done) * GROUP;
+        NO_UNROLL
+        for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
+            const unsigned row = place / outputs, within = place % outputs;
+            finish_output<Weights>(p.weights, p.bias, first_output + done * GROUP + within,
+                                   total(shared.product, parts, row, within), ACTIVATION_IDENTITY,
+                                   0.0f, false, &shared.head[row][done * GROUP + within]);
+        }
+        barrier();
+    }
+    const unsigned half = size / 2;
+    if (third < 2 && a.cosines) {
+        NO_UNROLL
+        for (unsigned place = thread_x(); place < p.rows * half; place += THREADS) {
+            const unsigned row = place / half, pair = place % half;
+            const unsigned angle = (first_row + row) * half + pair;
+            const float cosine = a.cosines[angle], sine = a.sines[angle];
+            const float left = shared.head[row][pair], right = shared.head[row][pair + half];
+            shared.head[row][pair] = left * cosine - right * sine;
+            shared.head[row][pair + half] = right * cosine + left * sine;
+        }
+        barrier();
+    }
+    NO_UNROLL
+    for (unsigned row = thread_x() / 32; row < p.rows; row += THREADS / 32) {
+        const float *values = shared.head[row];
+        if (third == 0) {
+            float *out = p.out + uint64_t(row) * p.out_stride + head * size;
+            NO_UNROLL
+            for (unsigned channel = thread_x() % 32; channel < size; channel += 32)
+                out[channel] = values[channel];
+        } else {
+            const CacheRow at = places.rows[first_row + row];
+            const CachedPlace place = cached_place(places, places.sequences[at.sequence],
+                                                   at.length - 1, cached_row_bytes(places));
+            uint8_t *stored = place.keys + (third == 2 ? place.values_offset : 0);
+            store_head(stored, places, head, values);
+        }
+    }
+}
+
+} // namespace gemv
+
+#define ROWS_PRODUCTS(precision, Weights, ROWS)                                                     \
+    KERNEL(rows_##precision##_##ROWS, gemv::Shared<ROWS>, (RowsArguments p)) {                      \
+        SHARED(gemv::Shared<ROWS>, shared);                                                         \
+        gemv::multiply<Weights, ROWS>(p, shared);                                                   \
+    }                                                                                               \
+    KERNEL(rows_gated_##precision##_##ROWS, gemv::GatedShared<ROWS>, (RowsArguments p)) {           \
+        SHARED(gemv::GatedShared<ROWS>, shared);                                                    \
+        gemv::multiply_gated<Weights, ROWS>(p, shared);                                             \
+    }                                                                                               \
+    KERNEL(rows_project_##precision##_##ROWS, gemv::ProjectionShared<ROWS>,                         \
+           (ProjectionArguments a)) {                                                               \
+        SHARED(gemv::ProjectionShared<ROWS>, shared);                                               \
+        gemv::project<Weights, ROWS>(a, shared);                                                    \
+    }
+
+#define ROWS_PRECISIONS(ROWS)                                                                       \
+    ROWS_PRODUCTS(f32, F32, ROWS)                                                                   \
+    ROWS_PRODUCTS(f16, F16, ROWS)                                                                   \
+    ROWS_PRODUCTS(int8, Int8, ROWS)                                                                 \
+    ROWS_PRODUCTS(q4, Q4, ROWS)
+
+ROWS_PRECISIONS(1)
+ROWS_PRECISIONS(2)
+ROWS_PRECISIONS(4)
+ROWS_PRECISIONS(8)

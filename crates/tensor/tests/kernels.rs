@@ -1,0 +1,59 @@
+//! The kernels' sources: what was built from them is theirs, and they compute what they should.
+
+#[path = "../examples/kernels/manifest.rs"]
+#[allow(
+    dead_code,
+    reason = "the command that writes the manifest uses the rest"
+)]
+mod manifest;
+
+use std::path::Path;
+
+fn kernels() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels"))
+}
+
+#[test]
+fn what_is_built_comes_from_the_sources_that_are_there() {
+    let text = std::fs::read_to_string(kernels().join("built/manifest.json")).expect("a manifest");
+    let built: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        built["sources_sha256"],
+        manifest::sources_sha256(kernels()).expect("sources"),
+        "kernels have changed: cargo run --release -p sottovoce-tensor --example kernels -- build"
+    );
+}
+
+#[test]
+fn no_kernel_spills_or_uses_a_stack_on_any_architecture() {
+    let text = std::fs::read_to_string(kernels().join("built/manifest.json")).expect("a manifest");
+    let built: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let entries = built["entries"].as_object().expect("entries");
+    assert!(entries.len() > 50, "{} kernels", entries.len());
+    for (name, entry) in entries {
+        let resources = entry["resources"].as_object().expect("resources");
+        for target in [
+            "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_120",
+        ] {
+            let used = &resources[target];
+            assert_eq!(used["stack_bytes"], 0, "{name} on {target}");
+            assert_eq!(used["spill_bytes"], 0, "{name} on {target}");
+            assert!(
+                used["shared_bytes"].as_u64() <= Some(48 << 10),
+                "{name} on {target}"
+            );
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn kernels_run_by_the_host_equal_double_precision_in_every_order() {
+    let output = std::process::Command::new(kernels().join("host/checks/run"))
+        .output()
+        .expect("bash and a C++ compiler");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{failed}");
+    assert!(said.contains("checks held"), "{said}");
+}

@@ -32,6 +32,7 @@
 mod block;
 pub mod budget;
 pub mod driver;
+pub mod heap;
 mod memory;
 mod out_of_memory;
 mod owner;

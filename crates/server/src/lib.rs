@@ -9,8 +9,12 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod admission;
+mod aliases;
 mod app;
+mod bodies;
+mod callers;
 mod error;
+mod fields;
 mod guard;
 mod host;
 mod listener;
@@ -18,13 +22,18 @@ mod measures;
 mod openai;
 mod openapi;
 mod options;
+mod origins;
+mod process;
+mod record;
 mod routes;
 mod socket;
 mod speaking;
 mod voices;
 
 pub use app::App;
+pub use callers::parse_network;
 pub use error::ServerError;
+pub use ipnet::IpNet;
 pub use listener::serve;
 pub use openapi::document as openapi_document;
 pub use options::{Limits, ServerOptions};

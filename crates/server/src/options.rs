@@ -1,6 +1,11 @@
 //! What whoever starts the server may choose.
 
+use crate::aliases;
+use crate::error::ServerError;
+use crate::origins;
+use ipnet::IpNet;
 use sottovoce::{EngineOptions, Source};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,12 +25,22 @@ pub struct ServerOptions {
     pub voices_directory: Option<PathBuf>,
     /// Keys of which a request must carry one; none: every request is let in.
     pub api_keys: Vec<String>,
+    /// Keys that may change how the server runs, and speak; none: every key may.
+    pub admin_keys: Vec<String>,
+    /// Whether calls may load, unload and reconfigure at all.
+    pub remote_settings: bool,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Further names of voices: an alias, and the voice that it stands for.
+    pub voice_aliases: BTreeMap<String, String>,
     /// Origins of foreign pages that may call; none unless told otherwise.
     pub allowed_origins: Vec<String>,
     /// Names by which this server may be called, beside addresses and localhost; looked at only where no key is asked for.
     pub allowed_hosts: Vec<String>,
     /// Whether the figures for Prometheus can be read without a key.
     pub open_metrics: bool,
+    /// Whether the lists of models and voices can be read without a key.
+    pub open_lists: bool,
     /// Unload the model after so long without a request.
     pub idle_unload: Option<Duration>,
     /// Bounds on what callers may take.
@@ -41,12 +56,30 @@ impl Default for ServerOptions {
             engine: EngineOptions::default(),
             voices_directory: None,
             api_keys: Vec::new(),
+            admin_keys: Vec::new(),
+            remote_settings: true,
+            trusted_proxies: Vec::new(),
+            voice_aliases: BTreeMap::new(),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             open_metrics: false,
+            open_lists: false,
             idle_unload: None,
             limits: Limits::default(),
         }
+    }
+}
+
+impl ServerOptions {
+    /// Refuses what can never work, before anything is loaded.
+    ///
+    /// # Errors
+    /// An origin that no browser sends, or an alias that is no voice's name.
+    pub fn check(&self) -> Result<(), ServerError> {
+        for origin in &self.allowed_origins {
+            origins::check(origin)?;
+        }
+        aliases::check(&self.voice_aliases)
     }
 }
 
@@ -63,8 +96,12 @@ pub struct Limits {
     pub text_characters: usize,
     /// Voices that may be kept.
     pub voices: usize,
+    /// Bytes of request bodies held together, uploads aside.
+    pub bodies_bytes: usize,
     /// Connections open together.
     pub connections: usize,
+    /// Connections that one caller may hold.
+    pub connections_per_caller: usize,
     /// Requests a minute from one caller.
     pub requests_per_minute: u32,
     /// Requests that may wait for a place.
@@ -89,7 +126,9 @@ impl Default for Limits {
             uploads: 2,
             text_characters: 20_000,
             voices: 1_000,
+            bodies_bytes: 16 << 20,
             connections: 512,
+            connections_per_caller: 256,
             requests_per_minute: 6_000,
             queue: 128,
             queue_wait: Duration::from_secs(60),

@@ -4,9 +4,10 @@ use crate::admission::Place;
 use crate::app::App;
 use crate::error::ServerError;
 use crate::host::Loaded;
+use crate::record::RequestRecord;
 use serde::Serialize;
 use sottovoce::{
-    Canceller, Chunk, ChunkMetrics, Error, StreamBytes, StreamOptions, Voice, WhenFull,
+    Canceller, Chunk, ChunkMetrics, Error, SAMPLE_RATE, StreamBytes, StreamOptions, Voice, WhenFull,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,8 @@ use utoipa::ToSchema;
 
 /// Chunks between the reading thread and the network: with the engine's own bound, all that a slow reader can pile up.
 const CHUNKS_AHEAD: usize = 1;
+/// Samples of the silence that stands for a text without words: a fifth of a second, more than any codec's frame.
+const SILENCE_SAMPLES: usize = SAMPLE_RATE as usize / 5;
 
 /// What is known about a stream under way.
 #[derive(Clone, Serialize, ToSchema)]
@@ -105,21 +108,50 @@ impl LiveStreams {
 /// What to speak.
 pub(crate) struct Request {
     pub(crate) text: String,
+    /// The voice's name, as the caller has it.
+    pub(crate) voice_name: String,
     pub(crate) voice: Voice,
     pub(crate) options: StreamOptions,
     /// When the caller asked: first audio counts from here.
     pub(crate) asked: Instant,
+    /// The call's record, which notes the first audio.
+    pub(crate) record: Option<Arc<RequestRecord>>,
+}
+
+/// Whether a text has anything to pronounce. Agents also send marks and pictures alone; those are a short silence.
+pub(crate) fn has_words(text: &str) -> bool {
+    text.chars().any(char::is_alphanumeric)
 }
 
 /// A stream under way. Dropping it ends the stream and frees its place within a chunk.
 pub(crate) struct Speaking {
     chunks: mpsc::Receiver<Result<Chunk, Error>>,
-    canceller: Canceller,
+    /// Ends the engine's stream; a silence has none.
+    canceller: Option<Canceller>,
     /// Whether the reading thread gave up on the reader; what was sent is not all then.
     too_slow: Arc<AtomicBool>,
 }
 
 impl Speaking {
+    /// A short silence: what a text without words sounds like. It takes no place.
+    pub(crate) fn silence() -> Speaking {
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        // There is room for the only chunk.
+        let _ = sender.try_send(Ok(Chunk {
+            samples: vec![0.0; SILENCE_SAMPLES],
+            metrics: ChunkMetrics {
+                chunk_count: 1,
+                total_audio_duration: SILENCE_SAMPLES as f64 / f64::from(SAMPLE_RATE),
+                ..ChunkMetrics::default()
+            },
+        }));
+        Speaking {
+            chunks,
+            canceller: None,
+            too_slow: Arc::default(),
+        }
+    }
+
     /// Starts to speak in a place that was handed out.
     pub(crate) fn start(
         app: &Arc<App>,
@@ -129,9 +161,11 @@ impl Speaking {
     ) -> Result<Speaking, ServerError> {
         let Request {
             text,
+            voice_name,
             voice,
             options,
             asked,
+            record,
         } = request;
         // The place is ours; the engine may need a moment to see the one before us go.
         let options = StreamOptions {
@@ -143,7 +177,7 @@ impl Speaking {
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let id = app
             .streams
-            .begin(stream.id(), voice.name(), text.chars().count());
+            .begin(stream.id(), &voice_name, text.chars().count());
         let too_slow = Arc::new(AtomicBool::new(false));
         let gave_up = too_slow.clone();
         let app = app.clone();
@@ -156,11 +190,13 @@ impl Speaking {
                     Ok(chunk) => {
                         if last.chunk_count == 0 {
                             app.measures.first_audio(asked.elapsed().as_secs_f64());
+                            if let Some(record) = &record {
+                                record.first_audio();
+                            }
                         }
                         last = chunk.metrics.clone();
                         app.streams.update(id, &last);
-                        let seconds =
-                            chunk.samples.len() as f64 / f64::from(sottovoce::SAMPLE_RATE);
+                        let seconds = chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
                         app.audio_made(seconds);
                     }
                     Err(_) => outcome = "failed",
@@ -188,13 +224,14 @@ impl Speaking {
             drop(stream);
             drop(place);
             drop(loaded);
+            drop(record);
             app.streams.end(id);
             app.host.touch();
             app.measures.stream_ended(outcome, &last);
         });
         Ok(Speaking {
             chunks,
-            canceller,
+            canceller: Some(canceller),
             too_slow,
         })
     }
@@ -213,6 +250,8 @@ impl Speaking {
 
 impl Drop for Speaking {
     fn drop(&mut self) {
-        self.canceller.cancel();
+        if let Some(canceller) = &self.canceller {
+            canceller.cancel();
+        }
     }
 }

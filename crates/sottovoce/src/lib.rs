@@ -53,9 +53,10 @@ pub use settings::{
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};
+pub use sottovoce_memory::heap::release_unused as release_unused_heap;
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use system_memory::{
-    LimitedBy, MemoryLimit, SystemMemory, resident_bytes, resident_peak_bytes,
+    LimitedBy, MemoryLimit, ResidentMemory, SystemMemory, resident_bytes, resident_peak_bytes,
 };
 pub use voice::{Voice, VoiceSource};
 pub use voice_store::VoiceStore;

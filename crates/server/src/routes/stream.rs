@@ -2,17 +2,20 @@
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
+use crate::fields::{Fields, FromFields, Seed};
 use crate::listener::ConnectionShare;
 use crate::openai::Knobs;
-use crate::speaking::{Request, Speaking};
+use crate::record::RequestRecord;
+use crate::speaking::{Request, Speaking, has_words};
 use crate::voices::DEFAULT_VOICE;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Extension, State};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Extension, FromRequestParts, MatchedPath, State};
 use axum::response::Response;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use sottovoce::{Chunk, SAMPLE_RATE};
 use sottovoce_audio::{AudioFormat, Encoder};
@@ -20,13 +23,27 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::tungstenite;
 
-/// Bytes of one message: far more than a language model's piece.
+/// The path of the WebSocket.
+const ROUTE: &str = "/v1/stream";
+/// Bytes of one message that is taken: far more than a language model's piece.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one message of sound: a second. A longer chunk leaves in several.
+const SOUND_BYTES_MAX: usize = 2 * SAMPLE_RATE as usize;
+/// Bytes that are read at once from the connection.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes that may wait for the connection before it is written to.
+const WRITE_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes that may wait for the connection at all: a message of sound with its figures, and answers to pings. A peer that pings and
+/// does not read gets only the latest of those answers.
+const WRITE_BUFFER_BYTES_MAX: usize = SOUND_BYTES_MAX + (32 << 10);
 /// Between two pings; a peer that answers none of three is gone.
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Without a message and with nothing to speak, the connection ends.
 const IDLE_MAX: Duration = Duration::from_secs(600);
+/// How long the peer may take to answer a close, and a refusal to leave.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
 /// A sentence is not cut off before this many characters, so that "Dr." is none.
 const SENTENCE_CHARACTERS_MIN: usize = 12;
 /// Text without an end of sentence is spoken from here on, cut at a space.
@@ -37,27 +54,57 @@ const UNSENT_MAX: usize = 16;
 const PROTOCOL: &str = "sottovoce";
 
 /// What the caller may send.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
 enum Command {
-    Start {
-        #[serde(default)]
-        voice: Option<String>,
-        #[serde(flatten)]
-        knobs: Box<Knobs>,
-    },
-    Text {
-        text: String,
-    },
+    Start { voice: String, knobs: Box<Knobs> },
+    Text { text: String },
     Flush,
     Cancel,
     End,
+}
+
+impl Command {
+    fn read(message: &str) -> Result<Command, ServerError> {
+        let refuse = |parameter, reason: &str| ServerError::Parameter {
+            parameter,
+            reason: reason.into(),
+        };
+        let fields = Fields::parse(message.as_bytes());
+        let mut fields =
+            fields.map_err(|reason| refuse("message", &reason.replace("body", "message")))?;
+        const KINDS: &str = "send start, text, flush, cancel or end";
+        let kind = fields.text("type")?.ok_or_else(|| refuse("type", KINDS))?;
+        Ok(match kind.as_str() {
+            "start" => {
+                let voice = fields.voice("voice")?;
+                let mut knobs = Box::new(Knobs::from_fields(&mut fields)?);
+                // One seed for all that is spoken until the next start.
+                knobs.seed = knobs.seed.map(|seed| Seed::Given(seed.value()));
+                Command::Start {
+                    voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
+                    knobs,
+                }
+            }
+            "text" => Command::Text {
+                text: (fields.text("text")?)
+                    .ok_or_else(|| refuse("text", "send the text to speak"))?,
+            },
+            "flush" => Command::Flush,
+            "cancel" => Command::Cancel,
+            "end" => Command::End,
+            _ => return Err(refuse("type", KINDS)),
+        })
+    }
 }
 
 /// Text on its way to be spoken, cut into sentences as they become whole.
 #[derive(Default)]
 struct SentenceBuffer {
     text: String,
+    /// Text without words since the last flush, and nothing with words: it becomes a silence, so that whoever waits for sound
+    /// gets some.
+    only_marks: bool,
+    /// Whether there were words since the last flush.
+    words: bool,
 }
 
 impl SentenceBuffer {
@@ -67,14 +114,27 @@ impl SentenceBuffer {
         let mut sentences = Vec::new();
         while let Some(end) = self.sentence_end() {
             let rest = self.text.split_off(end);
-            sentences.extend(speakable(std::mem::replace(&mut self.text, rest)));
+            let sentence = std::mem::replace(&mut self.text, rest);
+            sentences.extend(self.speakable(&sentence));
         }
         sentences
     }
 
     /// What is left, as a last sentence.
     fn flush(&mut self) -> Option<String> {
-        speakable(std::mem::take(&mut self.text))
+        let rest = std::mem::take(&mut self.text);
+        let last = self.speakable(&rest);
+        let silence = std::mem::take(&mut self.only_marks).then(|| "…".to_owned());
+        self.words = false;
+        last.or(silence)
+    }
+
+    /// A sentence without the spaces around it, if it has words.
+    fn speakable(&mut self, sentence: &str) -> Option<String> {
+        let words = has_words(sentence);
+        self.words |= words;
+        self.only_marks = (self.only_marks || !sentence.is_empty()) && !self.words;
+        words.then(|| sentence.trim().to_owned())
     }
 
     fn characters(&self) -> usize {
@@ -106,23 +166,22 @@ impl SentenceBuffer {
     }
 }
 
-fn speakable(text: String) -> Option<String> {
-    text.chars()
-        .any(char::is_alphanumeric)
-        .then(|| text.trim().to_owned())
-}
-
 /// Opens a WebSocket: text arrives in pieces, sound leaves as it is made.
 ///
 /// Send JSON messages: `{"type":"start","voice":"default","speed":1}` with a voice and the knobs of the speech call (may be left out),
 /// `{"type":"text","text":"a piece, cut anywhere"}`, `{"type":"flush"}` to speak what is there, `{"type":"cancel"}` to stop at once and
 /// forget what waits, `{"type":"end"}` to speak what is there and close. Each sentence is spoken as soon as it is whole.
 ///
-/// Binary messages are sound: 16-bit little-endian PCM, mono, 24 kHz. JSON messages are `ready`, `chunk` after each binary one (with
-/// `metrics`), `idle` when all text so far was spoken, `cancelled`, `done` before the end, and `error` (with OpenAI's `error` object).
+/// Binary messages are sound: 16-bit little-endian PCM, mono, 24 kHz, at most a second each. JSON messages are `ready`, `chunk` after
+/// the sound of each chunk (with its `metrics` and the `seed`), `idle` when all text so far was spoken, `cancelled`, `done` before the
+/// end, and `error` (with OpenAI's `error` object). Text without words is a short silence.
+///
+/// The connection ends with a close code: 1000 after `done`, 1001 when the server stops or nobody said anything for ten minutes, 1002,
+/// 1007 and 1009 for what is no message, 1013 when the server is full, 3000 without a valid key and 3003 for what is not allowed. An
+/// `error` message before it says why.
 ///
 /// Browsers, which cannot set headers, send a key as the subprotocol `sottovoce-key.KEY` beside `sottovoce`.
-#[utoipa::path(get, path = "/v1/stream", tag = "speech",
+#[utoipa::path(get, path = "/v1/stream", tag = "speech", operation_id = "stream",
     responses((status = 101, description = "The WebSocket is open"),
         (status = 400, description = "The request asks for no WebSocket", body = ErrorBody),
         (status = 426, description = "The connection cannot become a WebSocket", body = ErrorBody),
@@ -130,36 +189,126 @@ fn speakable(text: String) -> Option<String> {
 pub(crate) async fn connect(
     State(app): State<Arc<App>>,
     share: Option<Extension<ConnectionShare>>,
+    record: Option<Extension<Arc<RequestRecord>>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ServerError> {
     let upgrade = upgrade.map_err(|refusal| ServerError::Body {
         status: refusal.status(),
         reason: format!("open a WebSocket here: {refusal}"),
     })?;
+    let record = record.map(|record| record.0);
     if app.host.is_stopping() {
-        return Err(ServerError::Stopping);
+        return Ok(told(upgrade, &ServerError::Stopping, (share, record)));
     }
-    Ok(upgrade
+    Ok(bounded(upgrade).on_upgrade(move |socket| async move {
+        let (sink, mut source) = socket.split();
+        let (outgoing, messages) = mpsc::channel(1);
+        let stopping = app.connection();
+        let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader));
+        let conversation = Conversation::new(app, outgoing, record.clone());
+        conversation.run(&mut source, stopping.clone()).await;
+        // The conversation dropped its sender; what was sent before still leaves.
+        let _ = writer.await;
+        // A connection that is closed with something unread takes back what the peer has not read yet.
+        let _ = tokio::time::timeout(CLOSING_MAX, async {
+            while let Some(Ok(_)) = source.next().await {}
+        })
+        .await;
+        drop((share, stopping, record));
+    }))
+}
+
+/// A WebSocket whose buffers have bounds.
+fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
         .protocols([PROTOCOL])
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
-        .on_upgrade(move |socket| async move {
-            let (sink, source) = socket.split();
-            let (outgoing, messages) = mpsc::channel(1);
-            let stopping = app.connection();
-            let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader));
-            Conversation::new(app, outgoing)
-                .run(source, stopping.clone())
-                .await;
-            // The conversation dropped its sender; what was sent before still leaves.
-            let _ = writer.await;
-            drop((share, stopping));
-        }))
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
+}
+
+/// Tells a refusal over the WebSocket that was asked for; nothing where none was.
+pub(crate) async fn refuse(
+    app: &Arc<App>,
+    request: axum::extract::Request,
+    error: &ServerError,
+) -> Option<Response> {
+    let route = request.extensions().get::<MatchedPath>();
+    if route.is_none_or(|route| route.as_str() != ROUTE) {
+        return None;
+    }
+    let (mut parts, _) = request.into_parts();
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app)
+        .await
+        .ok()?;
+    let share = parts.extensions.remove::<ConnectionShare>();
+    let record = parts.extensions.remove::<Arc<RequestRecord>>();
+    Some(told(upgrade, error, (share, record)))
+}
+
+/// A WebSocket that says why it is refused and closes; `kept` goes with it.
+fn told<T: Send + 'static>(upgrade: WebSocketUpgrade, error: &ServerError, kept: T) -> Response {
+    let messages = [
+        text(&complaint(error)),
+        close(close_code_of(error), error.to_string()),
+    ];
+    bounded(upgrade).on_upgrade(move |mut socket| async move {
+        let _ = tokio::time::timeout(CLOSING_MAX, async {
+            for message in messages {
+                socket.send(message).await?;
+            }
+            while let Some(Ok(_)) = socket.recv().await {}
+            Ok::<(), axum::Error>(())
+        })
+        .await;
+        drop(kept);
+    })
+}
+
+/// The code with which a WebSocket closes for an error.
+fn close_code_of(error: &ServerError) -> u16 {
+    /// As the registry of close codes has them.
+    const UNAUTHORIZED: u16 = 3000;
+    const FORBIDDEN: u16 = 3003;
+    match error.status().as_u16() {
+        _ if matches!(error, ServerError::Stopping) => close_code::AWAY,
+        401 => UNAUTHORIZED,
+        403 => FORBIDDEN,
+        429 | 503 => close_code::AGAIN,
+        500.. => close_code::ERROR,
+        _ => close_code::POLICY,
+    }
+}
+
+fn close(code: u16, reason: impl Into<String>) -> Message {
+    /// A control frame takes 125 bytes, the code among them.
+    const REASON_BYTES_MAX: usize = 123;
+    let mut reason = reason.into();
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    Message::Close(Some(CloseFrame {
+        code,
+        reason: reason.into(),
+    }))
+}
+
+/// Why what came was no message.
+fn broken(error: axum::Error) -> Message {
+    let inner = error.into_inner();
+    match inner.downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Capacity(_)) => close(
+            close_code::SIZE,
+            format!("a message has at most {MESSAGE_BYTES_MAX} bytes"),
+        ),
+        Some(tungstenite::Error::Utf8(_)) => close(close_code::INVALID, "text is UTF-8"),
+        _ => close(close_code::PROTOCOL, "this is no WebSocket frame"),
+    }
 }
 
 /// Sends messages until the conversation ends or the reader is too slow.
 async fn write(
-    mut sink: futures_util::stream::SplitSink<WebSocket, Message>,
+    mut sink: SplitSink<WebSocket, Message>,
     mut messages: mpsc::Receiver<Message>,
     slow_reader: Duration,
 ) {
@@ -169,7 +318,6 @@ async fn write(
             _ => return,
         }
     }
-    let _ = tokio::time::timeout(slow_reader, sink.close()).await;
 }
 
 type Starting = BoxFuture<'static, Result<Speaking, ServerError>>;
@@ -184,6 +332,9 @@ struct Conversation {
     knobs: Knobs,
     buffer: SentenceBuffer,
     sentences: VecDeque<String>,
+    /// Characters of the sentences that wait.
+    waiting: usize,
+    record: Option<Arc<RequestRecord>>,
     starting: Option<Starting>,
     speaking: Option<(Speaking, Encoder)>,
     ending: bool,
@@ -192,7 +343,12 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn new(app: Arc<App>, outgoing: mpsc::Sender<Message>) -> Conversation {
+    fn new(
+        app: Arc<App>,
+        outgoing: mpsc::Sender<Message>,
+        record: Option<Arc<RequestRecord>>,
+    ) -> Conversation {
+        let id = record.as_ref().map(|record| record.id().to_owned());
         let mut conversation = Conversation {
             app,
             outgoing,
@@ -201,28 +357,39 @@ impl Conversation {
             knobs: Knobs::default(),
             buffer: SentenceBuffer::default(),
             sentences: VecDeque::new(),
+            waiting: 0,
+            record,
             starting: None,
             speaking: None,
             ending: false,
             spoke: false,
         };
-        conversation.tell(json!({"type": "ready", "format": "pcm_s16le", "sample_rate": SAMPLE_RATE, "channels": 1}));
+        conversation.tell(json!({
+            "type": "ready", "format": "pcm_s16le", "sample_rate": SAMPLE_RATE, "channels": 1, "request_id": id,
+        }));
         conversation
     }
 
     async fn run(
         mut self,
-        mut source: futures_util::stream::SplitStream<WebSocket>,
+        source: &mut SplitStream<WebSocket>,
         mut stopping: watch::Receiver<bool>,
     ) {
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut heard = Instant::now();
         let mut busy_at = Instant::now();
-        loop {
+        let last = loop {
             self.start_next();
             if self.ending && self.is_idle() && self.unsent.is_empty() {
-                let _ = self.outgoing.send(text(&json!({"type": "done"}))).await;
-                return;
+                let stopping = self.app.host.is_stopping();
+                let close = match stopping {
+                    true => close(close_code::AWAY, "the server is stopping"),
+                    false => close(close_code::NORMAL, ""),
+                };
+                if let Some(record) = &self.record {
+                    record.finish();
+                }
+                break vec![text(&json!({"type": "done"})), close];
             }
             tokio::select! {
                 // Commands that bring only errors must not pile up answers that nobody reads.
@@ -234,7 +401,14 @@ impl Conversation {
                             parameter: "message", reason: "send JSON text".into(),
                         }),
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                        Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                        Some(Ok(Message::Close(_))) => {
+                            if let Some(record) = &self.record {
+                                record.finish();
+                            }
+                            return;
+                        }
+                        Some(Err(error)) => break vec![broken(error)],
+                        None => return,
                     }
                 }
                 _ = stopping.wait_for(|stopping| *stopping), if !self.ending => self.stop(),
@@ -257,11 +431,22 @@ impl Conversation {
                     self.chunk(item);
                 }
                 _ = ping.tick() => {
-                    if heard.elapsed() > 3 * PING_EVERY || (self.is_idle() && busy_at.elapsed() > IDLE_MAX) {
-                        return;
+                    if heard.elapsed() > 3 * PING_EVERY {
+                        break vec![close(close_code::AWAY, "no ping was answered")];
+                    }
+                    if self.is_idle() && busy_at.elapsed() > IDLE_MAX {
+                        let error = complaint(&ServerError::Idle { seconds: IDLE_MAX.as_secs() });
+                        let reason = "nothing was said for too long";
+                        break vec![text(&error), close(close_code::AWAY, reason)];
                     }
                     self.unsent.push_back(Message::Ping(Default::default()));
                 }
+            }
+        };
+        for message in last {
+            // A writer that gave up takes none.
+            if self.outgoing.send(message).await.is_err() {
+                return;
             }
         }
     }
@@ -273,9 +458,23 @@ impl Conversation {
     /// The server stops: what is being said is said to its end, and nothing more.
     fn stop(&mut self) {
         self.ending = true;
-        self.sentences.clear();
-        self.buffer = SentenceBuffer::default();
+        self.forget();
         self.complain(&ServerError::Stopping);
+    }
+
+    /// Forgets the text that waits.
+    fn forget(&mut self) {
+        self.sentences.clear();
+        self.waiting = 0;
+        self.buffer = SentenceBuffer::default();
+    }
+
+    /// Puts sentences in line.
+    fn line_up(&mut self, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences {
+            self.waiting += sentence.chars().count();
+            self.sentences.push_back(sentence);
+        }
     }
 
     fn tell(&mut self, value: Value) {
@@ -283,8 +482,7 @@ impl Conversation {
     }
 
     fn complain(&mut self, error: &ServerError) {
-        let body = json!(error.body());
-        self.tell(json!({"type": "error", "error": body["error"]}));
+        self.tell(complaint(error));
     }
 
     /// Begins the next sentence where none is under way.
@@ -298,24 +496,28 @@ impl Conversation {
             }
             return;
         };
+        self.waiting = self.waiting.saturating_sub(sentence.chars().count());
         self.spoke = true;
+        if !has_words(&sentence) {
+            self.starting = Some(Box::pin(async { Ok(Speaking::silence()) }));
+            return;
+        }
         match self.knobs.options() {
             Ok(options) => {
-                let (app, voice, asked) = (self.app.clone(), self.voice.clone(), Instant::now());
+                let (app, voice_name) = (self.app.clone(), self.voice.clone());
+                let (asked, record) = (Instant::now(), self.record.clone());
                 self.starting = Some(Box::pin(async move {
                     let (loaded, place) = app.place().await?;
-                    let voice = app.voice(&loaded, &voice).await?;
-                    Speaking::start(
-                        &app,
-                        loaded,
-                        place,
-                        Request {
-                            text: sentence,
-                            voice,
-                            options,
-                            asked,
-                        },
-                    )
+                    let voice = app.voice(&loaded, &voice_name).await?;
+                    let request = Request {
+                        text: sentence,
+                        voice_name,
+                        voice,
+                        options,
+                        asked,
+                        record,
+                    };
+                    Speaking::start(&app, loaded, place, request)
                 }));
             }
             Err(error) => self.complain(&error),
@@ -323,19 +525,14 @@ impl Conversation {
     }
 
     fn command(&mut self, message: &str) {
-        match serde_json::from_str(message) {
+        match Command::read(message) {
             Ok(Command::Start { voice, knobs }) => {
-                self.voice = voice.unwrap_or_else(|| DEFAULT_VOICE.into());
+                self.voice = voice;
                 self.knobs = *knobs;
             }
             Ok(Command::Text { text }) => {
-                let waiting: usize = self
-                    .sentences
-                    .iter()
-                    .map(|sentence| sentence.chars().count())
-                    .sum();
                 let most = self.app.options.limits.text_characters;
-                if waiting + self.buffer.characters() + text.chars().count() > most {
+                if self.waiting + self.buffer.characters() + text.chars().count() > most {
                     return self.complain(&ServerError::Parameter {
                         parameter: "text",
                         reason: format!(
@@ -343,28 +540,29 @@ impl Conversation {
                         ),
                     });
                 }
-                self.sentences.extend(self.buffer.push(&text));
+                let sentences = self.buffer.push(&text);
+                self.line_up(sentences);
             }
-            Ok(Command::Flush) => self.sentences.extend(self.buffer.flush()),
+            Ok(Command::Flush) => {
+                let last = self.buffer.flush();
+                self.line_up(last);
+            }
             Ok(Command::Cancel) => {
                 // Dropping the stream ends it and frees its place; sound that has not left is not sent any more.
                 self.starting = None;
                 self.speaking = None;
-                self.sentences.clear();
-                self.buffer = SentenceBuffer::default();
+                self.forget();
                 self.unsent
                     .retain(|message| !matches!(message, Message::Binary(_)));
                 self.spoke = false;
                 self.tell(json!({"type": "cancelled"}));
             }
             Ok(Command::End) => {
-                self.sentences.extend(self.buffer.flush());
+                let last = self.buffer.flush();
+                self.line_up(last);
                 self.ending = true;
             }
-            Err(error) => self.complain(&ServerError::Parameter {
-                parameter: "message",
-                reason: format!("it is none of start, text, flush, cancel and end: {error}"),
-            }),
+            Err(error) => self.complain(&error),
         }
     }
 
@@ -376,8 +574,13 @@ impl Conversation {
         match item {
             Some(Ok(chunk)) => match encoder.encode(&chunk.samples, &mut bytes) {
                 Ok(()) => {
-                    self.unsent.push_back(Message::Binary(bytes.into()));
-                    self.tell(json!({"type": "chunk", "metrics": chunk.metrics}));
+                    let mut sound = Bytes::from(bytes);
+                    while !sound.is_empty() {
+                        let piece = sound.split_to(sound.len().min(SOUND_BYTES_MAX));
+                        self.unsent.push_back(Message::Binary(piece));
+                    }
+                    let seed = self.knobs.seed.map_or(0, Seed::value);
+                    self.tell(json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics}));
                 }
                 Err(error) => {
                     self.speaking = None;
@@ -391,6 +594,11 @@ impl Conversation {
             None => self.speaking = None,
         }
     }
+}
+
+fn complaint(error: &ServerError) -> Value {
+    let body = json!(error.body());
+    json!({"type": "error", "error": body["error"]})
 }
 
 fn text(value: &Value) -> Message {
@@ -454,6 +662,29 @@ mod tests {
     #[test]
     fn pieces_without_letters_are_not_spoken() {
         let mut buffer = SentenceBuffer::default();
+        assert!(buffer.push("Well. ... \n\n . . . \n").len() == 1);
+        assert_eq!(buffer.flush(), None);
+    }
+
+    #[test]
+    fn a_flush_of_marks_alone_is_one_silence() {
+        let mut buffer = SentenceBuffer::default();
         assert!(buffer.push("\n\n . . . \n").is_empty());
+        assert_eq!(buffer.flush().as_deref(), Some("…"));
+        assert_eq!(buffer.flush(), None, "nothing came since");
+        for marks in ["👍", "…", "-", " "] {
+            buffer.push(marks);
+            assert_eq!(buffer.flush().as_deref(), Some("…"), "{marks:?}");
+        }
+        assert_eq!(buffer.push("Well then, hello.\n👍").len(), 1);
+        assert_eq!(buffer.flush(), None, "the words are what is heard");
+    }
+
+    #[test]
+    fn a_reason_fits_its_frame_whatever_it_is_written_in() {
+        let Message::Close(Some(frame)) = close(1000, "日".repeat(100)) else {
+            panic!("it must be a close");
+        };
+        assert_eq!(frame.reason.len(), 123);
     }
 }

@@ -1,9 +1,10 @@
 //! A client that can be as rude as one wants.
 
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than anything that ends by itself may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +52,15 @@ impl Client {
         Client {
             socket: BufReader::new(socket),
         }
+    }
+
+    /// A connection that comes from another address of this machine.
+    pub async fn from_address(address: &str, server: SocketAddr) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket
+            .bind(SocketAddr::new(address.parse().unwrap(), 0))
+            .unwrap();
+        Client::over(socket.connect(server).await.unwrap())
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {

@@ -19,9 +19,9 @@ use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_chatterbox::config::Variant;
-use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording};
+use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
 use sottovoce_chatterbox::weights::Source as Weights;
-use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
+use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
 use sottovoce_formats::file;
 use sottovoce_memory::Memory;
 use sottovoce_memory::budget::Reservation;
@@ -355,12 +355,10 @@ impl Engine {
             VoiceSource::Clip(path) => {
                 let file =
                     file::open(&path).map_err(|source| Error::file(&path, source))?;
-                self.voice_of_clip(path.display().to_string(), || {
-                    decode_file(file, &AudioLimits::default())
-                })
+                self.voice_of_clip(path.display().to_string(), |options| decode_file(file, options))
             }
             VoiceSource::ClipBytes { name, bytes } => {
-                self.voice_of_clip(name, || decode(&bytes, &AudioLimits::default()))
+                self.voice_of_clip(name, |options| decode(&bytes, options))
             }
         }
     }
@@ -400,7 +398,7 @@ impl Engine {
     fn voice_of_clip(
         &self,
         name: String,
-        decode: impl FnOnce() -> Result<Recording, AudioError>,
+        decode: impl FnOnce(&DecodeOptions) -> Result<Recording, AudioError>,
     ) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         let config = shared.model.config();
@@ -411,7 +409,8 @@ impl Engine {
         if config.variant == Variant::Pico {
             return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
         }
-        let recording = decode().map_err(|error| failed(error.to_string()))?;
+        let recording =
+            decode(&recording_options(config)).map_err(|error| failed(error.to_string()))?;
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         let host = device::host(self.options().threads.unwrap_or(0));
         let opening = shared.holdings.open();

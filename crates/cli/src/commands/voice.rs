@@ -27,7 +27,8 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Take a voice from a recording (wav, flac, mp3, ogg) and keep it under a name.
+    /// Take a voice from a recording (WAV, FLAC, MP3, Ogg, M4A, WebM, AIFF, CAF and more) and keep it
+    /// under a name.
     #[command(after_help = EXAMPLES)]
     Prepare {
         /// The recording; some ten seconds of one speaker.

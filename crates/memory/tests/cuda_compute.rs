@@ -82,9 +82,19 @@ impl Device {
 
     fn read(&self, from: Address, count: usize) -> Result<Vec<f32>, DriverError> {
         let mut bytes = vec![0; count * 4];
-        self.driver.read(from, &mut bytes)?;
+        read(&self.driver, from, &mut bytes)?;
         Ok(floats(&bytes))
     }
+}
+
+fn read(driver: &CudaDriver, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
+    // SAFETY: tests use their places alone, or want to see a refusal.
+    unsafe { driver.read(from, into) }
+}
+
+fn write(driver: &CudaDriver, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+    // SAFETY: as above.
+    unsafe { driver.write(bytes, to) }
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
@@ -151,7 +161,7 @@ fn without_a_wait_the_old_bytes_are_seen() {
     let device = Device::open(1).unwrap();
     let other = Arc::new(Queue::new(device.context()).unwrap());
     let place = device.driver.allocate(UNIT).unwrap();
-    device.driver.write(&bytes(&[1.0; 4]), place).unwrap();
+    write(&device.driver, &bytes(&[1.0; 4]), place).unwrap();
     device.fill(place, 5.0, 4).unwrap();
     assert!(!device.queue.is_done().unwrap(), "nobody has waited yet");
     assert!(
@@ -189,8 +199,8 @@ fn a_graph_replays_what_was_done_eagerly_and_allocates_nothing() {
     let (x, y) = (place, place.offset(UNIT));
     let start: Vec<f32> = (0..1000_u16).map(|x| 0.37 * f32::from(x)).collect();
     let begin = || {
-        device.driver.write(&bytes(&start), x).unwrap();
-        device.driver.write(&bytes(&start), y).unwrap();
+        write(&device.driver, &bytes(&start), x).unwrap();
+        write(&device.driver, &bytes(&start), y).unwrap();
     };
     begin();
     for _ in 0..5 {
@@ -426,10 +436,8 @@ fn bytes_outside_of_what_is_held_are_not_copied() {
         );
     }
     for outcome in [
-        device.driver.write(&host, end),
-        device
-            .driver
-            .read(Address(&raw const host as u64), &mut [0; 4]),
+        write(&device.driver, &host, end),
+        read(&device.driver, Address(&raw const host as u64), &mut [0; 4]),
     ] {
         assert!(
             matches!(outcome, Err(DriverError::Misuse { .. })),
@@ -444,7 +452,7 @@ fn bytes_outside_of_what_is_held_are_not_copied() {
     );
     device.queue.fill(place, 1, UNIT).unwrap();
     device.queue.copy(place, end, 2).unwrap();
-    device.driver.read(end, &mut host[..2]).unwrap();
+    read(&device.driver, end, &mut host[..2]).unwrap();
     assert_eq!(host, [1, 1, 0, 0]);
     drop(staging);
     device.driver.free(place).unwrap();
@@ -491,17 +499,13 @@ fn the_end_of_a_piece_goes_back_to_the_byte_and_its_start_keeps_its_bytes() {
     let stand_in = StandIn::new(9, &format!("memory={CAPACITY}"));
     let driver = CudaDriver::open(9, None).unwrap();
     let piece = driver.allocate(20 * UNIT).unwrap();
-    driver
-        .write(&[7; 100], piece.offset(5 * UNIT - 100))
-        .unwrap();
+    write(&driver, &[7; 100], piece.offset(5 * UNIT - 100)).unwrap();
     assert_eq!(stand_in.count("used"), 20 * UNIT);
     driver.shrink(piece, 5 * UNIT - 1).unwrap();
     assert_eq!(stand_in.count("used"), 5 * UNIT);
     assert_eq!(driver.memory().free, CAPACITY - 5 * UNIT);
     let mut kept = [0; 100];
-    driver
-        .read(piece.offset(5 * UNIT - 100), &mut kept)
-        .unwrap();
+    read(&driver, piece.offset(5 * UNIT - 100), &mut kept).unwrap();
     assert_eq!(kept, [7; 100]);
     for (address, bytes) in [(piece, 6 * UNIT), (piece, 0), (piece.offset(UNIT), UNIT)] {
         let refused = driver.shrink(address, bytes);

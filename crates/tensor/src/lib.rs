@@ -1,7 +1,7 @@
 //! Tensor operations over memory's blocks.
 //!
 //! A network's `forward` takes a [`Context`]: where activations live (its [`Workspace`]) and what computes them (its
-//! [`Device`], today the CPU). Run once with [`Workspace::measuring`], a forward computes nothing and records what it
+//! [`Device`]). Run once with [`Workspace::measuring`], a forward computes nothing and records what it
 //! allocates; [`Workspace::planned`] then serves every later run from one arena of exactly the size it needs.
 //!
 //! Sequences are time-major everywhere, `[time, channels]`: a convolution is then a product over overlapping rows and nothing is
@@ -28,6 +28,7 @@ extern crate self as sottovoce_tensor;
 mod cache;
 mod context;
 pub mod cpu;
+pub mod cuda;
 mod device;
 mod harmonics;
 mod layers;

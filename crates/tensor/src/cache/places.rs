@@ -1,6 +1,7 @@
 //! Where the rows of a forward stand in the pages of their caches: made once a forward, for all layers.
 
 use super::CacheLayout;
+use bytemuck::{Pod, Zeroable};
 use sottovoce_memory::driver::Address;
 use sottovoce_memory::pages::PageTable;
 use std::marker::PhantomData;
@@ -50,7 +51,7 @@ pub struct CachedPages<'a> {
 ///
 /// Position `p` of it has its keys at `pages[first_page + p ÷ positions_a_page] + layer · layer_bytes + row_start +
 /// (p mod positions_a_page) · row bytes`, and its values `run_bytes` further on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct CacheStretch {
     /// The first of its pages among all.
@@ -68,7 +69,7 @@ pub struct CacheStretch {
 }
 
 /// What one row of a state sees: positions that it shares with others, then its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct CacheSequence {
     /// Shared positions, read only.
@@ -78,7 +79,7 @@ pub struct CacheSequence {
 }
 
 /// Where an input row stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct CacheRow {
     /// The sequence.

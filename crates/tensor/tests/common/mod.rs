@@ -1,9 +1,13 @@
-//! Naive versions of operations, in f64 and as their formulas say, and what tests need to make weights.
+//! Naive versions of operations, in f64 and as their formulas say, and what tests need to run a device.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod fixture;
+
+pub use fixture::{Fixture, rounded};
+
 use sottovoce_memory::pages::{PagePool, PageTable};
-use sottovoce_memory::{Arena, Memory, Owner, Region};
-use sottovoce_tensor::{CachePlaces, Context, Matrix, PageLayout, Precision, Vector};
+use sottovoce_memory::{Memory, Owner, Region};
+use sottovoce_tensor::{CachePlaces, Context, PageLayout};
 
 /// Numbers between −1 and 1 from a seed.
 pub fn random(seed: u64, count: usize) -> Vec<f32> {
@@ -16,37 +20,6 @@ pub fn random(seed: u64, count: usize) -> Vec<f32> {
             (state >> 40) as f32 / (1 << 23) as f32 - 1.0
         })
         .collect()
-}
-
-pub fn memory() -> Memory {
-    Memory::host(1 << 30)
-}
-
-pub fn matrix(rows: usize, columns: usize, weights: &[f32], precision: Precision) -> Matrix {
-    let bytes = Matrix::bytes_for(rows, columns, precision);
-    let block = memory()
-        .reserve_exact(bytes, Owner::new(Region::Weights, "test"))
-        .expect("room");
-    let slice = Arena::new(block).take(bytes, 64).expect("room");
-    Matrix::from_f32(slice, rows, columns, weights, precision).expect("finite weights")
-}
-
-pub fn vector(values: &[f32]) -> Vector {
-    let bytes = Vector::bytes_for(values.len());
-    let block = memory()
-        .reserve_exact(bytes, Owner::new(Region::Weights, "test"))
-        .expect("room");
-    let slice = Arena::new(block).take(bytes, 64).expect("room");
-    Vector::from_f32(slice, values).expect("finite values")
-}
-
-/// The weights as the matrix holds them.
-pub fn unpacked(matrix: &Matrix) -> Vec<f32> {
-    let mut all = vec![0.0; matrix.rows() * matrix.columns()];
-    for (row, out) in all.chunks_exact_mut(matrix.columns().max(1)).enumerate() {
-        matrix.copy_row(row, out);
-    }
-    all
 }
 
 /// x Wᵀ.

@@ -271,35 +271,6 @@ impl CudaDriver {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies from the device, after all work that it has been given.
-    ///
-    /// # Errors
-    /// If the memory is not held, or the device refuses.
-    pub fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
-        let bytes = into.len();
-        self.context.check_held("a read", from, bytes as u64)?;
-        let library = self.context.enter()?;
-        let counters = &self.context.counters;
-        count(&counters.waits, 1);
-        count(&counters.reads, 1);
-        count(&counters.bytes_read, bytes);
-        Ok((library.synchronize()).and_then(|()| library.read(from.0, into))?)
-    }
-
-    /// Copies to the device, after all work that it has been given.
-    ///
-    /// # Errors
-    /// If the memory is not held, or the device refuses.
-    pub fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        self.context.check_held("a write", to, bytes.len() as u64)?;
-        let library = self.context.enter()?;
-        let counters = &self.context.counters;
-        count(&counters.waits, 1);
-        count(&counters.writes, 1);
-        count(&counters.bytes_written, bytes.len());
-        Ok((library.synchronize()).and_then(|()| library.write(to.0, bytes))?)
-    }
-
     fn library(&self) -> &Library {
         self.context.library()
     }
@@ -460,6 +431,29 @@ unsafe impl Driver for CudaDriver {
 
     fn wait_event(&self, event: EventId) {
         self.context.wait_event(event);
+    }
+
+    /// Waits for all work that the device has been given first.
+    unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
+        let bytes = into.len();
+        self.context.check_held("a read", from, bytes as u64)?;
+        let library = self.context.enter()?;
+        let counters = &self.context.counters;
+        count(&counters.waits, 1);
+        count(&counters.reads, 1);
+        count(&counters.bytes_read, bytes);
+        Ok((library.synchronize()).and_then(|()| library.read(from.0, into))?)
+    }
+
+    /// Waits for all work that the device has been given first.
+    unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        self.context.check_held("a write", to, bytes.len() as u64)?;
+        let library = self.context.enter()?;
+        let counters = &self.context.counters;
+        count(&counters.waits, 1);
+        count(&counters.writes, 1);
+        count(&counters.bytes_written, bytes.len());
+        Ok((library.synchronize()).and_then(|()| library.write(to.0, bytes))?)
     }
 }
 

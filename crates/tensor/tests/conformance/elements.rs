@@ -1,19 +1,10 @@
 //! Functions of elements and rows, norms, LSTM and tables against their formulas in f64.
 
-mod common;
-
-use common::{dot, matrix, memory, random, relative_l2, unpacked, vector};
-use sottovoce_tensor::cpu::Cpu;
+use crate::common::{Fixture, dot, random, relative_l2};
 use sottovoce_tensor::{
-    Activation, Context, Device, EvenPositions, LayerNorm, Linear, Lstm, LstmLayer, Noise,
-    Precision, SinusoidOrder, Threads, TrafficCount, View, Workspace,
+    Activation, Context, EvenPositions, LayerNorm, Linear, Lstm, LstmLayer, Noise, Precision,
+    SinusoidOrder, TrafficCount, Workspace,
 };
-
-fn with_context<R>(test: impl FnOnce(Context<'_>) -> R) -> R {
-    let workspace = Workspace::pooled(&memory(), "test");
-    let cpu = Cpu::new(Threads::new(2));
-    test(Context::new(&workspace, &cpu))
-}
 
 /// The error function as a series whose terms are all of one sign.
 fn erf(x: f64) -> f64 {
@@ -49,8 +40,7 @@ fn formula(activation: Activation, x: f64) -> f64 {
     }
 }
 
-#[test]
-fn activations_equal_their_formulas() {
+pub fn activations_equal_their_formulas(fixture: &Fixture) {
     let x: Vec<f32> = (-1600..=1600).map(|step| step as f32 / 200.0).collect();
     for activation in [
         Activation::Identity,
@@ -66,7 +56,7 @@ fn activations_equal_their_formulas() {
         Activation::Exp,
         Activation::Abs,
     ] {
-        let got = with_context(|ctx| {
+        let got = fixture.run(|ctx| {
             let mut out = ctx.upload(&[3, x.len() / 3], &x[..x.len() / 3 * 3]);
             ctx.activate(&mut out, activation);
             ctx.download(&out).unwrap()
@@ -74,7 +64,7 @@ fn activations_equal_their_formulas() {
         for (&x, &got) in x.iter().zip(&got) {
             let expected = formula(activation, f64::from(x));
             let error = (f64::from(got) - expected).abs();
-            let allowed = 1e-6 * expected.abs().max(1.0);
+            let allowed = fixture.tolerances.element * expected.abs().max(1.0);
             assert!(
                 error < allowed,
                 "{activation:?} of {x}: {got}, not {expected}"
@@ -83,9 +73,8 @@ fn activations_equal_their_formulas() {
     }
 }
 
-#[test]
-fn exponentials_end_at_zero_and_stay_finite() {
-    let got = with_context(|ctx| {
+pub fn exponentials_end_at_zero_and_stay_finite(fixture: &Fixture) {
+    let got = fixture.run(|ctx| {
         let mut x = ctx.upload(&[1, 5], &[-1e30, -200.0, 1e30, f32::NEG_INFINITY, 0.0]);
         ctx.activate(&mut x, Activation::Exp);
         ctx.download(&x).unwrap()
@@ -94,22 +83,21 @@ fn exponentials_end_at_zero_and_stay_finite() {
     assert!(got[2].is_finite() && got[2] > 1e38);
 }
 
-#[test]
-fn norms_equal_their_formulas() {
+pub fn norms_equal_their_formulas(fixture: &Fixture) {
     let epsilon = 1e-5;
     for (rows, channels) in [(1, 1), (5, 7), (40, 1024)] {
         let x: Vec<f32> = random(3, rows * channels).iter().map(|x| 2.0 + x).collect();
         let (scale, shift) = (random(4, channels), random(5, channels));
-        let (layer, root) = with_context(|ctx| {
+        let (layer, root) = fixture.run(|ctx| {
             let norm = LayerNorm {
-                weight: vector(&scale),
-                bias: vector(&shift),
+                weight: fixture.vector(&scale),
+                bias: fixture.vector(&shift),
                 epsilon,
             };
-            let x = View::new(&x, rows, channels);
-            let layer = ctx.download(&ctx.layer_norm(x, &norm)).unwrap();
+            let x = ctx.upload(&[rows, channels], &x);
+            let layer = ctx.download(&ctx.layer_norm(&x, &norm)).unwrap();
             let root = ctx
-                .download(&ctx.rms_norm(x, &vector(&scale), epsilon))
+                .download(&ctx.rms_norm(&x, &fixture.vector(&scale), epsilon))
                 .unwrap();
             (layer, root)
         });
@@ -128,23 +116,22 @@ fn norms_equal_their_formulas() {
         }
         // The mean is twice the deviation: what subtracting it loses is what f32 has.
         assert!(
-            relative_l2(&layer, &expected_layer) < 2e-6,
+            relative_l2(&layer, &expected_layer) < 2.0 * fixture.tolerances.element,
             "{rows} × {channels}"
         );
         assert!(
-            relative_l2(&root, &expected_root) < 1e-6,
+            relative_l2(&root, &expected_root) < fixture.tolerances.element,
             "{rows} × {channels}"
         );
     }
 }
 
-#[test]
-fn softmax_equals_its_formula_and_a_row_of_nothing_becomes_zeros() {
+pub fn softmax_equals_its_formula_and_a_row_of_nothing_becomes_zeros(fixture: &Fixture) {
     let (rows, columns) = (9, 131);
     let mut x: Vec<f32> = random(6, rows * columns).iter().map(|x| 30.0 * x).collect();
     x[..columns].fill(f32::NEG_INFINITY);
     x[columns + 5] = f32::NEG_INFINITY;
-    let got = with_context(|ctx| {
+    let got = fixture.run(|ctx| {
         let mut x = ctx.upload(&[rows, columns], &x);
         ctx.softmax(&mut x);
         ctx.download(&x).unwrap()
@@ -157,24 +144,23 @@ fn softmax_equals_its_formula_and_a_row_of_nothing_becomes_zeros() {
             .collect();
         let total: f64 = powers.iter().sum();
         let expected: Vec<f32> = powers.iter().map(|power| (power / total) as f32).collect();
-        assert!(relative_l2(got, &expected) < 1e-6);
+        assert!(relative_l2(got, &expected) < fixture.tolerances.element);
     }
 }
 
-#[test]
-fn sums_products_and_gates_equal_their_formulas() {
+pub fn sums_products_and_gates_equal_their_formulas(fixture: &Fixture) {
     let (rows, columns) = (21, 35);
     let (x, y, one) = (
         random(7, rows * columns),
         random(8, rows * columns),
         random(9, columns),
     );
-    let (sum, broadcast, product, gated) = with_context(|ctx| {
+    let (sum, broadcast, product, gated) = fixture.run(|ctx| {
         let tensor = || ctx.upload(&[rows, columns], &x);
         let (mut sum, mut broadcast, mut product) = (tensor(), tensor(), tensor());
-        ctx.add_scaled(&mut sum, 0.5, View::new(&y, rows, columns), -2.0);
-        ctx.add(&mut broadcast, View::new(&one, 1, columns));
-        ctx.multiply(&mut product, View::new(&one, 1, columns));
+        ctx.add_scaled(&mut sum, 0.5, &ctx.upload(&[rows, columns], &y), -2.0);
+        ctx.add(&mut broadcast, &ctx.upload(&[1, columns], &one));
+        ctx.multiply(&mut product, &ctx.upload(&[1, columns], &one));
         let both = ctx.upload(&[rows, 2 * columns], &[x.clone(), y.clone()].concat());
         let gated = ctx.gated_silu(&both);
         [sum, broadcast, product, gated]
@@ -189,19 +175,21 @@ fn sums_products_and_gates_equal_their_formulas() {
         assert_eq!(product[index], x[index] * one[column]);
         let gate = f64::from(both[2 * row * columns + column]);
         let up = f64::from(both[(2 * row + 1) * columns + column]);
-        assert!((f64::from(gated[index]) - gate * sigmoid(gate) * up).abs() < 1e-6);
+        assert!(
+            (f64::from(gated[index]) - gate * sigmoid(gate) * up).abs()
+                < fixture.tolerances.element
+        );
     }
 }
 
-#[test]
-fn positions_turn_pairs_by_their_angles() {
+pub fn positions_turn_pairs_by_their_angles(fixture: &Fixture) {
     let (rows, heads, size) = (6, 3, 10);
     let x = random(10, rows * heads * size);
     let angles: Vec<f32> = random(11, rows * size / 2)
         .iter()
         .map(|a| 3.0 * a)
         .collect();
-    let got = with_context(|ctx| {
+    let got = fixture.run(|ctx| {
         let mut x = ctx.upload(&[rows, heads * size], &x);
         let [cosines, sines] = [f32::cos, f32::sin].map(|function: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().map(|&angle| function(angle)).collect();
@@ -216,44 +204,43 @@ fn positions_turn_pairs_by_their_angles() {
         let other = place - column + (column + size / 2) % size;
         let sign = if column < size / 2 { -1.0 } else { 1.0 };
         let expected = f64::from(x[place]) * angle.cos() + sign * f64::from(x[other]) * angle.sin();
-        assert!((f64::from(got) - expected).abs() < 1e-6, "place {place}");
+        assert!(
+            (f64::from(got) - expected).abs() < fixture.tolerances.element,
+            "place {place}"
+        );
     }
 }
 
-#[test]
-fn an_lstm_equals_its_formula_for_each_sequence_of_a_batch() {
+pub fn an_lstm_equals_its_formula_for_each_sequence_of_a_batch(fixture: &Fixture) {
     let (batch, time, inputs, hidden) = (3, 11, 9, 8);
     let x = random(12, batch * time * inputs);
-    let layer = |seed: u64, inputs: usize| {
-        let weights = random(seed, 4 * hidden * inputs);
-        let recurrent = random(seed + 1, 4 * hidden * hidden);
-        LstmLayer {
-            input: Linear {
-                weight: matrix(4 * hidden, inputs, &weights, Precision::F32),
-                bias: Some(vector(&random(seed + 2, 4 * hidden))),
-            },
-            recurrent: Linear {
-                weight: matrix(4 * hidden, hidden, &recurrent, Precision::F32),
-                bias: None,
-            },
+    // Of each layer: what multiplies inputs, what multiplies states, the bias.
+    let weights = [(13, inputs), (16, hidden)].map(|(seed, inputs)| {
+        let sizes = [4 * hidden * inputs, 4 * hidden * hidden, 4 * hidden];
+        [0, 1, 2].map(|part| random(seed + part as u64, sizes[part]))
+    });
+    let linear = |weights: &[f32], bias: Option<&[f32]>| {
+        let inputs = weights.len() / (4 * hidden);
+        Linear {
+            weight: fixture.matrix(4 * hidden, inputs, weights, Precision::F32),
+            bias: bias.map(|bias| fixture.vector(bias)),
         }
     };
+    let layers = weights.iter().map(|[input, recurrent, bias]| LstmLayer {
+        input: linear(input, Some(bias)),
+        recurrent: linear(recurrent, None),
+    });
     let network = Lstm {
-        layers: vec![layer(13, inputs), layer(16, hidden)],
+        layers: layers.collect(),
     };
-    let got = with_context(|ctx| {
-        let x = View::new(&x, batch * time, inputs);
-        ctx.download(&ctx.lstm(x, batch, &network)).unwrap()
+    let got = fixture.run(|ctx| {
+        let x = ctx.upload(&[batch * time, inputs], &x);
+        ctx.download(&ctx.lstm(&x, batch, &network)).unwrap()
     });
     let mut expected = Vec::new();
     for sequence in x.chunks_exact(time * inputs) {
         let mut rows: Vec<Vec<f32>> = sequence.chunks_exact(inputs).map(<[f32]>::to_vec).collect();
-        for layer in &network.layers {
-            let (input, recurrent) = (
-                unpacked(&layer.input.weight),
-                unpacked(&layer.recurrent.weight),
-            );
-            let bias = layer.input.bias.as_ref().expect("given above").data();
+        for [input, recurrent, bias] in &weights {
             let (mut state, mut cell) = (vec![0.0_f32; hidden], vec![0.0_f64; hidden]);
             for row in &mut rows {
                 let gate = |index: usize| {
@@ -274,11 +261,10 @@ fn an_lstm_equals_its_formula_for_each_sequence_of_a_batch() {
         }
         expected.extend(rows.concat());
     }
-    assert!(relative_l2(&got, &expected) < 1e-6);
+    assert!(relative_l2(&got, &expected) < fixture.tolerances.element);
 }
 
-#[test]
-fn a_table_gives_the_rows_asked_for() {
+pub fn a_table_gives_the_rows_asked_for(fixture: &Fixture) {
     let (rows, columns) = (50, 37);
     let values = random(17, rows * columns);
     for (precision, tolerance) in [
@@ -287,9 +273,9 @@ fn a_table_gives_the_rows_asked_for() {
         (Precision::Int8, 8e-3),
         (Precision::Q4, 0.12),
     ] {
-        let table = matrix(rows, columns, &values, precision);
+        let table = fixture.matrix(rows, columns, &values, precision);
         let ids = [49, 0, 17, 17];
-        let got = with_context(|ctx| ctx.download(&ctx.embedding(&table, &ids)).unwrap());
+        let got = fixture.run(|ctx| ctx.download(&ctx.embedding(&table, &ids)).unwrap());
         let expected: Vec<f32> = (ids.iter())
             .flat_map(|&id| values[id as usize * columns..][..columns].to_vec())
             .collect();
@@ -297,11 +283,10 @@ fn a_table_gives_the_rows_asked_for() {
     }
 }
 
-#[test]
-fn rows_are_repeated_filled_and_scaled() {
+pub fn rows_are_repeated_filled_and_scaled(fixture: &Fixture) {
     let (rows, columns) = (3, 5);
     let x = random(18, rows * columns);
-    let (repeated, scaled, filled) = with_context(|ctx| {
+    let (repeated, scaled, filled) = fixture.run(|ctx| {
         let mut tensor = ctx.upload(&[rows, columns], &x);
         let repeated = ctx.download(&ctx.repeat_rows(&tensor, 4)).unwrap();
         ctx.scale(&mut tensor, -0.3);
@@ -315,14 +300,13 @@ fn rows_are_repeated_filled_and_scaled() {
     assert_eq!(filled, [0.0; 6]);
 }
 
-#[test]
-fn sinusoids_and_rotary_angles_are_sines_and_cosines_of_their_products() {
+pub fn sinusoids_and_rotary_angles_are_sines_and_cosines_of_their_products(fixture: &Fixture) {
     let rates = [1.0, 0.3, 0.007];
     let positions = EvenPositions {
         first: 4.0,
         step: -1.0,
     };
-    let tables = with_context(|ctx| {
+    let tables = fixture.run(|ctx| {
         let [halves, pairs] = [SinusoidOrder::Halves, SinusoidOrder::Pairs].map(|order| {
             ctx.download(&ctx.sinusoids(9, positions, &rates, order))
                 .unwrap()
@@ -333,29 +317,29 @@ fn sinusoids_and_rotary_angles_are_sines_and_cosines_of_their_products() {
             .chain([&cosines, &sines].map(|table| ctx.download(table).unwrap()))
             .collect::<Vec<_>>()
     });
+    let (mut halves, mut pairs) = (Vec::new(), Vec::new());
     for row in 0..9 {
-        for (place, &rate) in rates.iter().enumerate() {
-            let (sine, cosine) = ((4.0 - row as f32) * rate).sin_cos();
-            let halves = &tables[0][6 * row..][..6];
-            assert_eq!((halves[place], halves[3 + place]), (sine, cosine));
-            let pairs = &tables[1][6 * row..][..6];
-            assert_eq!((pairs[2 * place], pairs[2 * place + 1]), (sine, cosine));
-        }
+        let waves = rates.map(|rate| ((4.0 - row as f32) * rate).sin_cos());
+        halves.extend(waves.map(|(sine, _)| sine));
+        halves.extend(waves.map(|(_, cosine)| cosine));
+        pairs.extend(waves.into_iter().flat_map(|(sine, cosine)| [sine, cosine]));
     }
-    for (row, position) in [4.0_f32, 0.0, 900.0].into_iter().enumerate() {
-        for (place, &rate) in rates.iter().enumerate() {
-            let angle = position * rate;
-            assert_eq!(tables[2][3 * row + place], angle.cos());
-            assert_eq!(tables[3][3 * row + place], angle.sin());
-        }
+    let angles: Vec<f32> = [4.0, 0.0, 900.0]
+        .into_iter()
+        .flat_map(|position| rates.map(|rate| position * rate))
+        .collect();
+    fixture.assert_exact(&tables[0], &halves);
+    fixture.assert_exact(&tables[1], &pairs);
+    for (table, function) in [(2, f32::cos as fn(f32) -> f32), (3, f32::sin)] {
+        let expected: Vec<f32> = angles.iter().map(|&angle| function(angle)).collect();
+        fixture.assert_exact(&tables[table], &expected);
     }
 }
 
-#[test]
-fn moments_and_segment_means_equal_their_formulas() {
+pub fn moments_and_segment_means_equal_their_formulas(fixture: &Fixture) {
     let (rows, columns, segment) = (23, 4, 10);
     let x: Vec<f32> = random(19, rows * columns).iter().map(|x| x + 3.0).collect();
-    let (moments, means) = with_context(|ctx| {
+    let (moments, means) = fixture.run(|ctx| {
         let x = ctx.upload(&[rows, columns], &x);
         let means = ctx.segment_means(&x, segment);
         assert_eq!(means.shape(), [3, columns]);
@@ -381,37 +365,34 @@ fn moments_and_segment_means_equal_their_formulas() {
     }
 }
 
-#[test]
-fn noise_belongs_to_its_row_and_column() {
+pub fn noise_belongs_to_its_row_and_column(fixture: &Fixture) {
     let (noise, rows, columns) = (Noise::new(5), 7, 9);
-    let got = with_context(|ctx| {
+    let got = fixture.run(|ctx| {
         let mut out = ctx.tensor(&[rows, columns]);
         ctx.normals(noise, 100, out.view_mut().rows(0..3));
         ctx.normals(noise, 1000, out.view_mut().rows(3..rows));
         ctx.download(&out).unwrap()
     });
-    for (place, &got) in got.iter().enumerate() {
-        let row = match place / columns {
-            row if row < 3 => 100 + row,
-            row => 1000 + row - 3,
-        };
-        assert_eq!(got, noise.normal(row as u64, (place % columns) as u64));
-    }
+    let numbers = [100, 101, 102, 1000, 1001, 1002, 1003];
+    let expected: Vec<f32> = (numbers.into_iter())
+        .flat_map(|row| (0..columns as u64).map(move |column| noise.normal(row, column)))
+        .collect();
+    fixture.assert_exact(&got, &expected);
 }
 
-#[test]
-fn what_goes_between_device_and_host_is_counted() {
-    let workspace = Workspace::pooled(&memory(), "test");
-    let cpu = Cpu::new(Threads::new(1));
-    let ctx = Context::new(&workspace, &cpu);
+pub fn what_goes_between_device_and_host_is_counted(fixture: &Fixture) {
+    let device = &fixture.devices[0];
+    let before = device.traffic().count();
+    let workspace = Workspace::pooled(&fixture.memory, "test");
+    let ctx = Context::new(&workspace, &**device);
     let x = ctx.upload(&[4, 6], &random(20, 24));
     let part = ctx.download(x.view().rows(1..3).columns(2..4)).unwrap();
     assert_eq!(part, [8, 9, 14, 15].map(|place| random(20, 24)[place]));
     let count = TrafficCount {
-        reads: 1,
-        read_bytes: 16,
-        writes: 1,
-        written_bytes: 96,
+        reads: before.reads + 1,
+        read_bytes: before.read_bytes + 16,
+        writes: before.writes + 1,
+        written_bytes: before.written_bytes + 96,
     };
-    assert_eq!(cpu.traffic().count(), count);
+    assert_eq!(device.traffic().count(), count);
 }

@@ -1,17 +1,8 @@
 //! Harmonics, spectra and their way back against their formulas in f64.
 
-mod common;
-
-use common::{memory, random, relative_l2};
-use sottovoce_tensor::cpu::Cpu;
-use sottovoce_tensor::{Context, Harmonics, Noise, Stft, Threads, Workspace};
+use crate::common::{Fixture, random, relative_l2};
+use sottovoce_tensor::{Harmonics, Noise, Stft};
 use std::f64::consts::TAU;
-
-fn with_context<R>(test: impl FnOnce(Context<'_>) -> R) -> R {
-    let workspace = Workspace::pooled(&memory(), "test");
-    let cpu = Cpu::new(Threads::new(2));
-    test(Context::new(&workspace, &cpu))
-}
 
 fn source(phases: &[u64], position: u64) -> Harmonics<'_> {
     Harmonics {
@@ -26,11 +17,12 @@ fn source(phases: &[u64], position: u64) -> Harmonics<'_> {
     }
 }
 
-#[test]
-fn harmonics_are_sines_at_multiples_with_little_noise_and_noise_alone_where_there_is_no_voice() {
+pub fn harmonics_are_sines_at_multiples_with_little_noise_and_noise_alone_where_there_is_no_voice(
+    fixture: &Fixture,
+) {
     let phases = [0, 1 << 62];
     let f0 = [110.0, 5.0, 312.5];
-    let got = with_context(|ctx| {
+    let got = fixture.run(|ctx| {
         let f0 = ctx.upload(&[3, 1], &f0);
         let out = ctx.harmonics(&f0, &source(&phases, 400));
         assert_eq!(out.shape(), [120, 2]);
@@ -48,18 +40,17 @@ fn harmonics_are_sines_at_multiples_with_little_noise_and_noise_alone_where_ther
             };
             let got = f64::from(got[2 * sample + harmonic]);
             assert!(
-                (got - expected).abs() < 1e-6,
+                (got - expected).abs() < fixture.tolerances.element,
                 "{sample}: {got}, not {expected}"
             );
         }
     }
 }
 
-#[test]
-fn harmonics_go_on_where_they_stood() {
-    let mut phases = [0, 7 << 60, 1 << 40];
+pub fn harmonics_go_on_where_they_stood(fixture: &Fixture) {
     let f0 = [120.0, 3.0, 140.0, 141.0];
-    with_context(|ctx| {
+    fixture.run(|ctx| {
+        let mut phases = [0, 7 << 60, 1 << 40];
         let harmonics = |phases: &[u64], position: u64, f0: &[f32]| {
             let f0 = ctx.upload(&[f0.len(), 1], f0);
             ctx.download(&ctx.harmonics(&f0, &source(phases, position)))
@@ -90,12 +81,11 @@ fn hann(fft: usize) -> Vec<f64> {
         .collect()
 }
 
-#[test]
-fn a_spectrum_equals_its_formula() {
+pub fn a_spectrum_equals_its_formula(fixture: &Fixture) {
     let (fft, hop, count) = (16, 4, 1000);
     let samples = random(1, count);
     let transform = Stft::new(fft, hop);
-    let got = with_context(|ctx| {
+    let got = fixture.run(|ctx| {
         let samples = ctx.upload(&[count, 1], &samples);
         let out = ctx.spectrum(&samples, &transform);
         assert_eq!(out.shape(), [count / hop + 1, fft + 2]);
@@ -118,16 +108,17 @@ fn a_spectrum_equals_its_formula() {
             }
         }
     }
-    assert!(relative_l2(&got, &expected) < 1e-6);
+    assert!(relative_l2(&got, &expected) < fixture.tolerances.element);
 }
 
-#[test]
-fn overlapping_frames_give_back_the_samples_that_their_spectra_were_taken_of() {
+pub fn overlapping_frames_give_back_the_samples_that_their_spectra_were_taken_of(
+    fixture: &Fixture,
+) {
     let (fft, hop, count) = (16, 4, 4000);
     let samples: Vec<f32> = random(2, count).iter().map(|x| 0.4 * x).collect();
     let transform = Stft::new(fft, hop);
     let bins = transform.bins();
-    let got = with_context(|ctx| {
+    let got = fixture.run(|ctx| {
         let spectrum = ctx.spectrum(&ctx.upload(&[count, 1], &samples), &transform);
         let spectrum = ctx.download(&spectrum).unwrap();
         // A phase is the sine of what is given: only those within a quarter turn can be.

@@ -1,0 +1,159 @@
+//! The kernels: what was built from `kernels/` is embedded, and the image that suits the device is loaded.
+
+use super::arguments as with;
+use crate::cache::CachePrecision;
+use crate::matrix::Precision;
+use flate2::read::GzDecoder;
+use sottovoce_memory::driver::cuda::{CudaContext, CudaError, Generation, Kernel, Module, Target};
+use std::io::Read;
+use std::sync::Arc;
+
+const fn generation(major: u32, minor: u32) -> Generation {
+    Generation { major, minor }
+}
+
+const PTX_70: Target = Target::Ptx(generation(7, 0));
+const CUBIN_75: Target = Target::Cubin(generation(7, 5));
+const CUBIN_80: Target = Target::Cubin(generation(8, 0));
+const CUBIN_90: Target = Target::Cubin(generation(9, 0));
+const CUBIN_120: Target = Target::Cubin(generation(12, 0));
+
+/// The images, compressed.
+const IMAGES: [(Target, &[u8]); 5] = [
+    (
+        PTX_70,
+        include_bytes!("../../kernels/built/compute_70.ptx.gz"),
+    ),
+    (
+        CUBIN_75,
+        include_bytes!("../../kernels/built/sm_75.cubin.gz"),
+    ),
+    (
+        CUBIN_80,
+        include_bytes!("../../kernels/built/sm_80.cubin.gz"),
+    ),
+    (
+        CUBIN_90,
+        include_bytes!("../../kernels/built/sm_90.cubin.gz"),
+    ),
+    (
+        CUBIN_120,
+        include_bytes!("../../kernels/built/sm_120.cubin.gz"),
+    ),
+];
+
+/// Rows that one block of a product of few rows takes.
+pub(super) const FEW_ROWS: [usize; 4] = [1, 2, 4, 8];
+
+/// All kernels of one module.
+pub(super) struct Kernels {
+    /// By precision, then for at most 32 outputs and for more.
+    pub product: [[Kernel; 2]; 4],
+    /// By precision, then by [`FEW_ROWS`].
+    pub few_rows: [[Kernel; 4]; 4],
+    pub embed: [Kernel; 4],
+    pub lstm: [Kernel; 4],
+    pub attention_64: Kernel,
+    pub attention_128: Kernel,
+    /// By the cache's precision.
+    pub attend_pages: [Kernel; 3],
+    pub store_pages: Kernel,
+    pub activate: Kernel,
+    pub gated_silu: Kernel,
+    pub add_scaled: Kernel,
+    pub multiply: Kernel,
+    pub scale: Kernel,
+    pub fill: Kernel,
+    pub repeat_rows: Kernel,
+    pub normalise: Kernel,
+    pub softmax: Kernel,
+    pub sum_taps: Kernel,
+    pub rotate: Kernel,
+    pub moments: Kernel,
+    pub segment_means: Kernel,
+    pub sinusoids: Kernel,
+    pub rotary_angles: Kernel,
+    pub normals: Kernel,
+    pub harmonics: Kernel,
+    pub spectrum: Kernel,
+    pub overlap_add: Kernel,
+}
+
+impl Kernels {
+    /// Loads the best image that the driver takes.
+    pub fn load(context: &Arc<CudaContext>) -> Result<Kernels, CudaError> {
+        let targets = IMAGES.map(|(target, _)| target);
+        let module = Module::load_best(context, "sottovoce", &targets, |target| {
+            let found = IMAGES.iter().find(|(own, _)| *own == target);
+            let compressed = found.map_or(&[][..], |(_, bytes)| bytes);
+            unpack(compressed).map_err(|error| CudaError::Image {
+                module: "sottovoce",
+                target,
+                message: error.to_string(),
+            })
+        })?;
+        let module = Arc::new(module);
+        let get = |name: &str, bytes: usize| module.kernel(name, &[bytes]);
+        let elements = |name| get(name, size_of::<with::Elements>());
+        let by_precision = |family: &str, end: &str, bytes| {
+            let [f32, f16, int8, q4] =
+                Precision::ALL.map(|precision| get(&format!("{family}_{precision}{end}"), bytes));
+            Ok::<_, CudaError>([f32?, f16?, int8?, q4?])
+        };
+        let pages = |precision: CachePrecision| {
+            get(
+                &format!("attend_pages_{precision}"),
+                size_of::<with::Pages>(),
+            )
+        };
+        let rows = |end| by_precision("rows", end, size_of::<with::Rows>());
+        Ok(Kernels {
+            product: transposed([
+                by_precision("product", "_32", size_of::<with::Product>())?,
+                by_precision("product", "_64", size_of::<with::Product>())?,
+            ]),
+            few_rows: transposed([rows("_1")?, rows("_2")?, rows("_4")?, rows("_8")?]),
+            embed: by_precision("embed", "", size_of::<with::Embedding>())?,
+            lstm: by_precision("lstm", "", size_of::<with::Lstm>())?,
+            attention_64: get("attention_64", size_of::<with::Attention>())?,
+            attention_128: get("attention_128", size_of::<with::Attention>())?,
+            attend_pages: [
+                pages(CachePrecision::F32)?,
+                pages(CachePrecision::F16)?,
+                pages(CachePrecision::Int8)?,
+            ],
+            store_pages: get("store_pages", size_of::<with::Store>())?,
+            activate: elements("activate")?,
+            gated_silu: elements("gated_silu")?,
+            add_scaled: elements("add_scaled")?,
+            multiply: elements("multiply")?,
+            scale: elements("scale")?,
+            fill: elements("fill")?,
+            repeat_rows: elements("repeat_rows")?,
+            normalise: get("normalise", size_of::<with::Norm>())?,
+            softmax: get("softmax", size_of::<with::Norm>())?,
+            sum_taps: get("sum_taps", size_of::<with::Taps>())?,
+            rotate: get("rotate", size_of::<with::Rotate>())?,
+            moments: get("moments", size_of::<with::Columns>())?,
+            segment_means: get("segment_means", size_of::<with::Columns>())?,
+            sinusoids: get("sinusoids", size_of::<with::Sinusoids>())?,
+            rotary_angles: get("rotary_angles", size_of::<with::Rotary>())?,
+            normals: get("normals", size_of::<with::Normals>())?,
+            harmonics: get("harmonics", size_of::<with::Harmonics>())?,
+            spectrum: get("spectrum", size_of::<with::Spectrum>())?,
+            overlap_add: get("overlap_add", size_of::<with::Spectrum>())?,
+        })
+    }
+}
+
+/// Kernels of each precision by something else, turned about.
+fn transposed<const N: usize>(kernels: [[Kernel; 4]; N]) -> [[Kernel; N]; 4] {
+    let of = |precision: usize| std::array::from_fn(|other| kernels[other][precision].clone());
+    std::array::from_fn(of)
+}
+
+fn unpack(compressed: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut image = Vec::new();
+    GzDecoder::new(compressed).read_to_end(&mut image)?;
+    Ok(image)
+}

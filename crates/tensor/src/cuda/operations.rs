@@ -1,0 +1,864 @@
+//! Each operation as launches of kernels.
+
+use super::arguments as with;
+use super::kernels::FEW_ROWS;
+use super::uploads::{PIECE, PlacesAddresses};
+use super::{Cuda, THREADS, start};
+use crate::cache::{CacheLayout, CachePlaces, CachePrecision};
+use crate::harmonics::Harmonics;
+use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
+use crate::matrix::{Matrix, Precision, Vector};
+use crate::noise::Noise;
+use crate::operations::{
+    Activation, Attention, Convolving, EvenPositions, Operations, Rounding, SinusoidOrder, Store,
+};
+use crate::stft::Stft;
+use crate::view::{View, ViewMut};
+use bytemuck::Zeroable;
+use sottovoce_memory::driver::cuda::Kernel;
+
+/// Products of at most so many rows read each weight once for all rows of a block.
+const FEW_ROWS_MAX: usize = 16;
+/// Elements that a block of a kernel over elements works on.
+const PER_BLOCK: usize = 1024;
+/// Warps of a block: rows of a norm, heads of a store.
+const WARPS: usize = THREADS as usize / 32;
+/// Queries of a block of an attention.
+const QUERIES: usize = 64;
+/// Samples of a block of an overlap-add at most.
+const SAMPLES_PER_BLOCK: usize = 256;
+
+impl Operations for Cuda {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn linear_scratch(&self, _rows: usize, _weight: &Matrix, _rounding: Rounding) -> usize {
+        0
+    }
+
+    fn linear(
+        &self,
+        x: View<'_>,
+        weight: &Matrix,
+        bias: Option<&Vector>,
+        activation: Activation,
+        store: Store,
+        _rounding: Rounding,
+        out: ViewMut<'_>,
+        _scratch: ViewMut<'_>,
+    ) {
+        self.multiply_rows(x, weight, bias, activation, store, out);
+    }
+
+    fn conv1d_scratch(&self, _time: usize, _layer: &Conv1d, _options: &Convolving<'_>) -> usize {
+        0
+    }
+
+    fn conv1d(
+        &self,
+        x: View<'_>,
+        layer: &Conv1d,
+        options: &Convolving<'_>,
+        out: ViewMut<'_>,
+        _scratch: ViewMut<'_>,
+    ) {
+        let time = x.row_count();
+        let product = with::Product {
+            alpha: optional(options.snake),
+            channels: number(x.column_count()),
+            width: number(time),
+            out_width: number(out.row_count()),
+            kernel_width: number(layer.kernel),
+            stride_across: number(layer.stride),
+            dilation: number(layer.dilation),
+            padding_across: number(layer.padding.left),
+            ..product_of(
+                x,
+                &layer.weight,
+                layer.bias.as_ref(),
+                options.activation,
+                options.store,
+                &out,
+            )
+        };
+        self.multiply_windows(&layer.weight, &product);
+    }
+
+    fn conv_transpose1d_scratch(&self, time: usize, layer: &ConvTranspose1d) -> usize {
+        time * layer.weight.rows()
+    }
+
+    fn conv_transpose1d(
+        &self,
+        x: View<'_>,
+        layer: &ConvTranspose1d,
+        out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
+    ) {
+        let time = x.row_count();
+        let columns = layer.weight.rows();
+        let products = start(&scratch.as_view());
+        let product = with::Product {
+            rows: number(time),
+            width: number(time),
+            out_width: number(time),
+            out_stride: number(columns),
+            ..product_of(
+                x,
+                &layer.weight,
+                None,
+                Activation::Identity,
+                Store::Overwrite,
+                &scratch,
+            )
+        };
+        self.multiply_windows(&layer.weight, &product);
+        let taps = with::Taps {
+            products: products.0,
+            bias: optional(layer.bias.as_ref()),
+            out: start(&out.as_view()).0,
+            rows: number(out.row_count()),
+            outputs: number(out.column_count()),
+            time: number(time),
+            kernel: number(layer.kernel),
+            stride: number(layer.stride),
+            padding: number(layer.padding),
+            out_stride: number(out.stride()),
+            unused: 0,
+        };
+        let grid = element_blocks(out.row_count(), out.column_count());
+        self.launch(&self.kernels.sum_taps, grid, &taps);
+    }
+
+    fn conv2d_scratch(&self, _size: [usize; 2], _layer: &Conv2d) -> usize {
+        0
+    }
+
+    fn conv2d(
+        &self,
+        x: View<'_>,
+        size: [usize; 2],
+        layer: &Conv2d,
+        activation: Activation,
+        out: ViewMut<'_>,
+        _scratch: ViewMut<'_>,
+    ) {
+        let [_, out_width] = layer.output_size(size);
+        let product = with::Product {
+            channels: number(x.column_count()),
+            height: number(size[0]),
+            width: number(size[1]),
+            out_width: number(out_width.max(1)),
+            kernel_width: number(layer.kernel[1]),
+            stride_down: number(layer.stride[0]),
+            stride_across: number(layer.stride[1]),
+            padding_down: number(layer.padding[0]),
+            padding_across: number(layer.padding[1]),
+            ..product_of(
+                x,
+                &layer.weight,
+                layer.bias.as_ref(),
+                activation,
+                Store::Overwrite,
+                &out,
+            )
+        };
+        self.multiply_windows(&layer.weight, &product);
+    }
+
+    fn layer_norm(
+        &self,
+        x: View<'_>,
+        scale: Option<&Vector>,
+        shift: Option<&Vector>,
+        epsilon: f32,
+        out: ViewMut<'_>,
+    ) {
+        self.normalise(x, scale, shift, with::NORM_LAYER, epsilon, out);
+    }
+
+    fn rms_norm(&self, x: View<'_>, scale: &Vector, epsilon: f32, out: ViewMut<'_>) {
+        let norm = with::NORM_ROOT_MEAN_SQUARE;
+        self.normalise(x, Some(scale), None, norm, epsilon, out);
+    }
+
+    fn activate(&self, x: ViewMut<'_>, activation: Activation) {
+        let (activation, slope) = numbered(activation);
+        let arguments = with::Elements {
+            activation,
+            slope,
+            ..elements(&x)
+        };
+        self.each_element(&self.kernels.activate, &arguments);
+    }
+
+    fn gated_silu(&self, x: View<'_>, out: ViewMut<'_>) {
+        let arguments = with::Elements {
+            x: start(&x).0,
+            x_stride: number(x.stride()),
+            ..elements(&out)
+        };
+        self.each_element(&self.kernels.gated_silu, &arguments);
+    }
+
+    fn add_scaled(&self, x: ViewMut<'_>, scale: f32, y: View<'_>, factor: f32) {
+        let arguments = with::Elements {
+            scale,
+            factor,
+            ..elements_with(&x, &y)
+        };
+        self.each_element(&self.kernels.add_scaled, &arguments);
+    }
+
+    fn multiply(&self, x: ViewMut<'_>, y: View<'_>) {
+        self.each_element(&self.kernels.multiply, &elements_with(&x, &y));
+    }
+
+    fn scale(&self, x: ViewMut<'_>, factor: f32) {
+        let arguments = with::Elements {
+            factor,
+            ..elements(&x)
+        };
+        self.each_element(&self.kernels.scale, &arguments);
+    }
+
+    fn fill(&self, out: ViewMut<'_>, value: f32) {
+        let arguments = with::Elements {
+            factor: value,
+            ..elements(&out)
+        };
+        self.each_element(&self.kernels.fill, &arguments);
+    }
+
+    fn copy(&self, x: View<'_>, out: ViewMut<'_>) {
+        self.repeat_rows(x, 1, out);
+    }
+
+    fn repeat_rows(&self, x: View<'_>, times: usize, out: ViewMut<'_>) {
+        if times == 0 || out.row_count() * out.column_count() == 0 {
+            return;
+        }
+        let arguments = with::Elements {
+            x: start(&x).0,
+            x_stride: number(x.stride()),
+            times: number(times),
+            ..elements(&out)
+        };
+        self.each_element(&self.kernels.repeat_rows, &arguments);
+    }
+
+    fn softmax(&self, x: ViewMut<'_>) {
+        let (rows, columns) = (x.row_count(), x.column_count());
+        let arguments = with::Norm {
+            out: start(&x.as_view()).0,
+            rows: number(rows),
+            columns: number(columns),
+            out_stride: number(x.stride()),
+            ..with::Norm::zeroed()
+        };
+        self.launch(&self.kernels.softmax, blocks(rows, WARPS), &arguments);
+    }
+
+    fn attention_scratch(
+        &self,
+        _queries: usize,
+        _keys: usize,
+        _columns: usize,
+        _options: &Attention<'_>,
+        _rounding: Rounding,
+    ) -> usize {
+        0
+    }
+
+    fn attention(
+        &self,
+        q: View<'_>,
+        k: View<'_>,
+        v: View<'_>,
+        options: &Attention<'_>,
+        _rounding: Rounding,
+        out: ViewMut<'_>,
+        _scratch: ViewMut<'_>,
+    ) {
+        let (queries, keys, heads) = (q.row_count(), k.row_count(), options.heads);
+        let size = q.column_count() / heads.max(1);
+        let kernel = match size {
+            0..=64 => &self.kernels.attention_64,
+            65..=128 => &self.kernels.attention_128,
+            _ => return self.refuse("channels of a head of an attention", size, 128),
+        };
+        let relative = options.relative.as_ref().map(|relative| {
+            let (queries, positions) = (&relative.queries, &relative.positions);
+            [
+                (start(queries).0, number(queries.stride())),
+                (start(positions).0, number(positions.stride())),
+            ]
+        });
+        let [relative_queries, relative_positions] = relative.unwrap_or_default();
+        let arguments = with::Attention {
+            q: start(&q).0,
+            k: start(&k).0,
+            v: start(&v).0,
+            out: start(&out.as_view()).0,
+            relative_queries: relative_queries.0,
+            relative_positions: relative_positions.0,
+            queries: number(queries),
+            keys: number(keys),
+            size: number(size),
+            q_stride: number(q.stride()),
+            k_stride: number(k.stride()),
+            v_stride: number(v.stride()),
+            out_stride: number(out.stride()),
+            relative_queries_stride: relative_queries.1,
+            relative_positions_stride: relative_positions.1,
+            causal: u32::from(options.causal),
+            scale: options.scale,
+            unused: 0,
+        };
+        let grid = [number(queries.div_ceil(QUERIES)), number(heads), 1];
+        self.launch(kernel, grid, &arguments);
+    }
+
+    fn cache_store(
+        &self,
+        keys: View<'_>,
+        values: View<'_>,
+        layer: usize,
+        places: &mut CachePlaces<'_>,
+    ) {
+        let layout = places.layout();
+        let count = keys.row_count();
+        for first in (0..count).step_by(PIECE) {
+            let range = first..count.min(first + PIECE);
+            let Some(at) = self.send_places(places, range.clone()) else {
+                return;
+            };
+            let rows = range.len();
+            let (keys, values) = (keys.rows(range.clone()), values.rows(range));
+            let arguments = with::Store {
+                places: placed(&at, layer, layout),
+                keys: start(&keys).0,
+                values: start(&values).0,
+                rows: number(rows),
+                keys_stride: number(keys.stride()),
+                values_stride: number(values.stride()),
+                unused: 0,
+            };
+            let grid = [number(layout.heads.div_ceil(WARPS)), number(rows), 2];
+            self.launch(&self.kernels.store_pages, grid, &arguments);
+        }
+    }
+
+    fn attention_cached(
+        &self,
+        q: View<'_>,
+        layer: usize,
+        places: &CachePlaces<'_>,
+        scale: f32,
+        mut out: ViewMut<'_>,
+    ) {
+        let layout = places.layout();
+        let count = q.row_count();
+        for first in (0..count).step_by(PIECE) {
+            let range = first..count.min(first + PIECE);
+            let Some(at) = self.send_places(places, range.clone()) else {
+                return;
+            };
+            let rows = range.len();
+            let (q, out) = (q.rows(range.clone()), out.reborrow().rows(range));
+            let arguments = with::Pages {
+                places: placed(&at, layer, layout),
+                q: start(&q).0,
+                out: start(&out.as_view()).0,
+                partial: 0,
+                rows: number(rows),
+                q_stride: number(q.stride()),
+                out_stride: number(out.stride()),
+                splits: 1,
+                scale,
+                unused: 0,
+            };
+            let kernel = &self.kernels.attend_pages[cache_number(layout.precision)];
+            let grid = [number(layout.heads), number(rows), 1];
+            self.launch(kernel, grid, &arguments);
+        }
+    }
+
+    fn rotary_angles(
+        &self,
+        positions: &[u32],
+        frequencies: &[f32],
+        mut cosines: ViewMut<'_>,
+        mut sines: ViewMut<'_>,
+    ) {
+        let frequency_count = frequencies.len();
+        if frequency_count > with::FREQUENCIES_MAX {
+            let most = with::FREQUENCIES_MAX;
+            return self.refuse("frequencies of rotary positions", frequency_count, most);
+        }
+        let mut arguments = with::Rotary {
+            frequency_count: number(frequency_count),
+            cosines_stride: number(cosines.stride()),
+            sines_stride: number(sines.stride()),
+            ..with::Rotary::zeroed()
+        };
+        arguments.frequencies[..frequency_count].copy_from_slice(frequencies);
+        for (piece, positions) in positions.chunks(PIECE).enumerate() {
+            let range = piece * PIECE..piece * PIECE + positions.len();
+            let sent = self.send(|uploads, staging| uploads.positions(staging, positions));
+            let Some(sent) = sent else { return };
+            arguments.positions = sent.0;
+            arguments.rows = number(positions.len());
+            arguments.cosines = start(&cosines.reborrow().rows(range.clone()).as_view()).0;
+            arguments.sines = start(&sines.reborrow().rows(range).as_view()).0;
+            let grid = [arguments.rows, 1, 1];
+            self.launch(&self.kernels.rotary_angles, grid, &arguments);
+        }
+    }
+
+    fn rotate(&self, x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>) {
+        let size = x.column_count() / heads.max(1);
+        let arguments = with::Rotate {
+            x: start(&x.as_view()).0,
+            cosines: start(&cosines).0,
+            sines: start(&sines).0,
+            rows: number(x.row_count()),
+            heads: number(heads),
+            size: number(size),
+            x_stride: number(x.stride()),
+            cosines_stride: number(cosines.stride()),
+            sines_stride: number(sines.stride()),
+        };
+        let grid = element_blocks(x.row_count(), heads * (size / 2));
+        self.launch(&self.kernels.rotate, grid, &arguments);
+    }
+
+    fn sinusoids(
+        &self,
+        positions: EvenPositions,
+        rates: &[f32],
+        order: SinusoidOrder,
+        out: ViewMut<'_>,
+    ) {
+        let rate_count = rates.len();
+        if rate_count > with::RATES_MAX {
+            return self.refuse("rates of sinusoids", rate_count, with::RATES_MAX);
+        }
+        let mut arguments = with::Sinusoids {
+            out: start(&out.as_view()).0,
+            rows: number(out.row_count()),
+            rate_count: number(rate_count),
+            out_stride: number(out.stride()),
+            pairs: u32::from(order == SinusoidOrder::Pairs),
+            first: positions.first,
+            step: positions.step,
+            rates: [0.0; with::RATES_MAX],
+        };
+        arguments.rates[..rate_count].copy_from_slice(rates);
+        let grid = element_blocks(out.row_count(), rate_count);
+        self.launch(&self.kernels.sinusoids, grid, &arguments);
+    }
+
+    fn lstm_layer_scratch(&self, _batch: usize, _recurrent: &Matrix) -> usize {
+        0
+    }
+
+    fn lstm_layer(
+        &self,
+        inputs: View<'_>,
+        batch: usize,
+        recurrent: &Matrix,
+        out: ViewMut<'_>,
+        _scratch: ViewMut<'_>,
+    ) {
+        let hidden = recurrent.columns();
+        if hidden > with::HIDDEN_MAX {
+            return self.refuse("hidden units of an LSTM", hidden, with::HIDDEN_MAX);
+        }
+        let arguments = with::Lstm {
+            inputs: start(&inputs).0,
+            recurrent: recurrent.address().0,
+            out: start(&out.as_view()).0,
+            time: number(inputs.row_count() / batch.max(1)),
+            hidden: number(hidden),
+            inputs_stride: number(inputs.stride()),
+            out_stride: number(out.stride()),
+        };
+        let kernel = &self.kernels.lstm[precision_number(recurrent)];
+        self.launch(kernel, [number(batch), 1, 1], &arguments);
+    }
+
+    fn embedding(&self, table: &Matrix, ids: &[u32], mut out: ViewMut<'_>) {
+        for (piece, ids) in ids.chunks(PIECE).enumerate() {
+            let range = piece * PIECE..piece * PIECE + ids.len();
+            let Some(sent) = self.send(|uploads, staging| uploads.ids(staging, ids)) else {
+                return;
+            };
+            let out = out.reborrow().rows(range);
+            let arguments = with::Embedding {
+                table: table.address().0,
+                ids: sent.0,
+                out: start(&out.as_view()).0,
+                rows: number(ids.len()),
+                columns: number(table.columns()),
+                outputs: number(table.rows()),
+                out_stride: number(out.stride()),
+                times: 1,
+                ..with::Embedding::zeroed()
+            };
+            let kernel = &self.kernels.embed[precision_number(table)];
+            let grid = element_blocks(ids.len(), table.columns());
+            self.launch(kernel, grid, &arguments);
+        }
+    }
+
+    fn moments(&self, x: View<'_>, out: ViewMut<'_>) {
+        let grid = blocks(x.column_count(), THREADS as usize);
+        self.launch(&self.kernels.moments, grid, &columns(&x, 0, &out));
+    }
+
+    fn segment_means(&self, x: View<'_>, segment: usize, out: ViewMut<'_>) {
+        let [across, ..] = blocks(x.column_count(), THREADS as usize);
+        let grid = [across, number(out.row_count()), 1];
+        let arguments = columns(&x, segment, &out);
+        self.launch(&self.kernels.segment_means, grid, &arguments);
+    }
+
+    fn normals(&self, noise: Noise, first_row: u64, out: ViewMut<'_>) {
+        let arguments = with::Normals {
+            out: start(&out.as_view()).0,
+            seed: noise.mixed_seed(),
+            first_row,
+            rows: number(out.row_count()),
+            columns: number(out.column_count()),
+            out_stride: number(out.stride()),
+            unused: 0,
+        };
+        let grid = element_blocks(out.row_count(), out.column_count());
+        self.launch(&self.kernels.normals, grid, &arguments);
+    }
+
+    fn harmonics(&self, f0: View<'_>, source: &Harmonics<'_>, out: ViewMut<'_>) {
+        let count = source.phases.len();
+        if count > with::HARMONICS_MAX {
+            return self.refuse("harmonics of a source", count, with::HARMONICS_MAX);
+        }
+        let mut arguments = with::Harmonics {
+            f0: start(&f0).0,
+            out: start(&out.as_view()).0,
+            seed: source.noise.mixed_seed(),
+            position: source.position,
+            phases: [0; with::HARMONICS_MAX],
+            frames: number(f0.row_count()),
+            f0_stride: number(f0.stride()),
+            count: number(count),
+            samples_per_frame: number(source.samples_a_frame),
+            out_stride: number(out.stride()),
+            sample_rate: source.sample_rate as f32,
+            voiced_threshold: source.voiced_threshold,
+            sine_amplitude: source.sine_amplitude,
+            noise_deviation: source.noise_deviation,
+            unused: 0,
+        };
+        arguments.phases[..count].copy_from_slice(source.phases);
+        let grid = [number(f0.row_count()), 1, 1];
+        self.launch(&self.kernels.harmonics, grid, &arguments);
+    }
+
+    fn spectrum(&self, samples: View<'_>, transform: &Stft, out: ViewMut<'_>) {
+        if transform.fft > with::FFT_MAX {
+            return self.refuse("samples of a transform", transform.fft, with::FFT_MAX);
+        }
+        let arguments = with::Spectrum {
+            samples: number(samples.row_count()),
+            frames: number(out.row_count()),
+            ..spectra(samples, transform, &out)
+        };
+        let grid = element_blocks(out.row_count(), out.column_count());
+        self.launch(&self.kernels.spectrum, grid, &arguments);
+    }
+
+    fn overlap_add(
+        &self,
+        spectrum: View<'_>,
+        transform: &Stft,
+        magnitude_max: f32,
+        sample_max: f32,
+        out: ViewMut<'_>,
+    ) {
+        if transform.fft > with::FFT_MAX {
+            return self.refuse("samples of a transform", transform.fft, with::FFT_MAX);
+        }
+        // A block of n samples reaches at most (n + fft − 2) / hop + 1 frames.
+        let frames_max = with::FRAME_BINS_MAX / transform.bins();
+        let reach = (frames_max - 1) * transform.hop + 2;
+        let samples_per_block = reach.saturating_sub(transform.fft).min(SAMPLES_PER_BLOCK);
+        if samples_per_block == 0 {
+            return self.refuse("frames that reach a sample", transform.fft, frames_max);
+        }
+        let samples = out.row_count();
+        let arguments = with::Spectrum {
+            samples: number(samples),
+            frames: number(spectrum.row_count()),
+            samples_per_block: number(samples_per_block),
+            magnitude_max,
+            sample_max,
+            ..spectra(spectrum, transform, &out)
+        };
+        let grid = blocks(samples, samples_per_block);
+        self.launch(&self.kernels.overlap_add, grid, &arguments);
+    }
+}
+
+impl Cuda {
+    /// A product of rows with weights, by the family of kernels that suits their number.
+    fn multiply_rows(
+        &self,
+        x: View<'_>,
+        weight: &Matrix,
+        bias: Option<&Vector>,
+        activation: Activation,
+        store: Store,
+        out: ViewMut<'_>,
+    ) {
+        let rows = x.row_count();
+        if rows > FEW_ROWS_MAX {
+            let product = product_of(x, weight, bias, activation, store, &out);
+            return self.multiply_windows(weight, &product);
+        }
+        let (activation, slope) = numbered(activation);
+        let arguments = with::Rows {
+            x: start(&x).0,
+            weights: weight.address().0,
+            bias: optional(bias),
+            out: start(&out.as_view()).0,
+            rows: number(rows),
+            outputs: number(weight.rows()),
+            inputs: number(weight.columns()),
+            x_stride: number(x.stride()),
+            out_stride: number(out.stride()),
+            activation,
+            slope,
+            add: u32::from(store == Store::Add),
+            ..with::Rows::zeroed()
+        };
+        let fits = FEW_ROWS.iter().position(|&most| rows <= most);
+        let family = fits.unwrap_or(FEW_ROWS.len() - 1);
+        let kernel = &self.kernels.few_rows[precision_number(weight)][family];
+        let across = weight.rows().div_ceil(few_rows_outputs(weight.columns()));
+        let down = rows.div_ceil(FEW_ROWS[family]);
+        self.launch(kernel, [number(across), number(down), 1], &arguments);
+    }
+
+    /// A product of windows with weights.
+    fn multiply_windows(&self, weight: &Matrix, product: &with::Product) {
+        let wide = weight.rows() > 32;
+        let outputs = if wide { 64 } else { 32 };
+        let kernel = &self.kernels.product[precision_number(weight)][usize::from(wide)];
+        let down = (product.rows as usize).div_ceil(4096 / outputs);
+        let across = weight.rows().div_ceil(outputs);
+        self.launch(kernel, [number(down), number(across), 1], product);
+    }
+
+    fn normalise(
+        &self,
+        x: View<'_>,
+        scale: Option<&Vector>,
+        shift: Option<&Vector>,
+        norm: u32,
+        epsilon: f32,
+        out: ViewMut<'_>,
+    ) {
+        let rows = x.row_count();
+        let arguments = with::Norm {
+            x: start(&x).0,
+            scale: optional(scale),
+            shift: optional(shift),
+            out: start(&out.as_view()).0,
+            rows: number(rows),
+            columns: number(x.column_count()),
+            x_stride: number(x.stride()),
+            out_stride: number(out.stride()),
+            norm,
+            epsilon,
+        };
+        self.launch(&self.kernels.normalise, blocks(rows, WARPS), &arguments);
+    }
+
+    fn each_element(&self, kernel: &Kernel, arguments: &with::Elements) {
+        let (rows, columns) = (arguments.rows as usize, arguments.columns as usize);
+        self.launch(kernel, element_blocks(rows, columns), arguments);
+    }
+
+    fn send_places(
+        &self,
+        places: &CachePlaces<'_>,
+        rows: std::ops::Range<usize>,
+    ) -> Option<PlacesAddresses> {
+        self.send(|uploads, staging| uploads.places(staging, places, &places.rows()[rows]))
+    }
+}
+
+/// A size as kernels take it.
+///
+/// # Panics
+/// If it has more than 32 bits: no tensor of a network has so many rows or columns.
+fn number(size: usize) -> u32 {
+    match u32::try_from(size) {
+        Ok(size) => size,
+        Err(_) => panic!("{size} rows or columns"),
+    }
+}
+
+/// Blocks that work on `each` of `count` things.
+fn blocks(count: usize, each: usize) -> [u32; 3] {
+    [number(count.div_ceil(each)), 1, 1]
+}
+
+fn element_blocks(rows: usize, columns: usize) -> [u32; 3] {
+    blocks(rows * columns, PER_BLOCK)
+}
+
+/// Outputs of a block of a product of few rows: as many groups of 16 as leave each slot of inputs a quad of threads (`gemv.cu`).
+fn few_rows_outputs(inputs: usize) -> usize {
+    let slot_length = 32 * inputs.div_ceil(1024);
+    let slots = inputs.div_ceil(slot_length.max(1));
+    let quads = slots.next_power_of_two().max(4);
+    32 / quads * 16
+}
+
+fn optional(vector: Option<&Vector>) -> u64 {
+    vector.map_or(0, |vector| start(&vector.view()).0)
+}
+
+fn precision_number(matrix: &Matrix) -> usize {
+    match matrix.precision() {
+        Precision::F32 => 0,
+        Precision::F16 => 1,
+        Precision::Int8 => 2,
+        Precision::Q4 => 3,
+    }
+}
+
+fn cache_number(precision: CachePrecision) -> usize {
+    match precision {
+        CachePrecision::F32 => 0,
+        CachePrecision::F16 => 1,
+        CachePrecision::Int8 => 2,
+    }
+}
+
+/// A function's number and its slope (`functions.cuh`).
+fn numbered(activation: Activation) -> (u32, f32) {
+    let number = match activation {
+        Activation::Identity => 0,
+        Activation::Relu => 1,
+        Activation::LeakyRelu(slope) => return (2, slope),
+        Activation::Elu => 3,
+        Activation::GeluErf => 4,
+        Activation::GeluTanh => 5,
+        Activation::Silu => 6,
+        Activation::Mish => 7,
+        Activation::Tanh => 8,
+        Activation::Sigmoid => 9,
+        Activation::Exp => 10,
+        Activation::Abs => 11,
+    };
+    (number, 0.0)
+}
+
+/// A linear layer, as a product of windows of one place.
+fn product_of(
+    x: View<'_>,
+    weight: &Matrix,
+    bias: Option<&Vector>,
+    activation: Activation,
+    store: Store,
+    out: &ViewMut<'_>,
+) -> with::Product {
+    let rows = number(out.row_count());
+    let (activation, slope) = numbered(activation);
+    with::Product {
+        x: start(&x).0,
+        weights: weight.address().0,
+        bias: optional(bias),
+        alpha: 0,
+        out: start(&out.as_view()).0,
+        rows,
+        outputs: number(weight.rows()),
+        inputs: number(weight.columns()),
+        x_stride: number(x.stride()),
+        out_stride: number(out.stride()),
+        channels: number(weight.columns()),
+        height: 1,
+        width: rows,
+        out_width: rows,
+        kernel_width: 1,
+        stride_down: 1,
+        stride_across: 1,
+        dilation: 1,
+        padding_down: 0,
+        padding_across: 0,
+        activation,
+        slope,
+        add: u32::from(store == Store::Add),
+    }
+}
+
+fn elements(out: &ViewMut<'_>) -> with::Elements {
+    with::Elements {
+        out: start(&out.as_view()).0,
+        rows: number(out.row_count()),
+        columns: number(out.column_count()),
+        out_stride: number(out.stride()),
+        ..with::Elements::zeroed()
+    }
+}
+
+/// `x` in place with `y`, which may have one row for all.
+fn elements_with(x: &ViewMut<'_>, y: &View<'_>) -> with::Elements {
+    let y_stride = if y.row_count() == 1 { 0 } else { y.stride() };
+    with::Elements {
+        y: start(y).0,
+        y_stride: number(y_stride),
+        ..elements(x)
+    }
+}
+
+fn columns(x: &View<'_>, segment: usize, out: &ViewMut<'_>) -> with::Columns {
+    with::Columns {
+        x: start(x).0,
+        out: start(&out.as_view()).0,
+        rows: number(x.row_count()),
+        columns: number(x.column_count()),
+        x_stride: number(x.stride()),
+        out_stride: number(out.stride()),
+        segment: number(segment),
+        unused: 0,
+    }
+}
+
+fn spectra(x: View<'_>, transform: &Stft, out: &ViewMut<'_>) -> with::Spectrum {
+    with::Spectrum {
+        x: start(&x).0,
+        out: start(&out.as_view()).0,
+        fft: number(transform.fft),
+        hop: number(transform.hop),
+        x_stride: number(x.stride()),
+        out_stride: number(out.stride()),
+        ..with::Spectrum::zeroed()
+    }
+}
+
+fn placed(at: &PlacesAddresses, layer: usize, layout: CacheLayout) -> with::Places {
+    with::Places {
+        pages: at.pages.0,
+        sequences: at.sequences.0,
+        rows: at.rows.0,
+        layer: number(layer),
+        heads: number(layout.heads),
+        size: number(layout.size),
+        precision: number(cache_number(layout.precision)),
+    }
+}

@@ -1,0 +1,207 @@
+//! Attention over rows and over cached positions.
+
+use crate::common::{Fixture, dot, page_table, random, relative_l2, store_positions};
+use proptest::prelude::*;
+use sottovoce_tensor::{
+    Attention, CacheLayout, CachePlaces, CachePrecision, CachedPages, PageLayout,
+    RelativePositions, Rounding,
+};
+
+pub fn attention_equals_its_formula(fixture: &Fixture) {
+    proptest!(ProptestConfig::with_cases(fixture.cases), |(
+        queries in 1_usize..230, keys in 1_usize..230, heads in 1_usize..4, size in 1_usize..40,
+        causal: bool, relative: bool, seed: u64,
+    )| {
+        let keys = if relative || causal { queries } else { keys };
+        let columns = heads * size;
+        let [q, k, v] = [(0, queries), (1, keys), (2, keys)].map(|(n, rows)| random(seed + n, rows * columns));
+        let biased = random(seed + 3, queries * columns);
+        let positions = random(seed + 4, (2 * keys - 1) * columns);
+        let scale = 1.0 / (size as f32).sqrt();
+        let got = fixture.run(|ctx| {
+            let [q, k, v, biased, positions] = [
+                (&q, queries), (&k, keys), (&v, keys), (&biased, queries), (&positions, 2 * keys - 1),
+            ].map(|(x, rows)| ctx.upload(&[rows, columns], x));
+            let relative = relative.then(|| RelativePositions {
+                queries: biased.view(),
+                positions: positions.view(),
+            });
+            let options = Attention { heads, scale, causal, relative };
+            ctx.download(&ctx.attention(&q, &k, &v, &options)).unwrap()
+        });
+        let mut expected = vec![0.0; queries * columns];
+        for head in 0..heads {
+            let part = |x: &[f32], row: usize| x[row * columns + head * size..][..size].to_vec();
+            for i in 0..queries {
+                let visible = if causal { i + 1 + keys - queries } else { keys };
+                let scores: Vec<f64> = (0..visible).map(|j| {
+                    let mut score = dot(&part(&q, i), &part(&k, j));
+                    if relative {
+                        score += dot(&part(&biased, i), &part(&positions, keys - 1 - i + j));
+                    }
+                    (score * f64::from(scale)).exp()
+                }).collect();
+                let total: f64 = scores.iter().sum();
+                for (j, score) in scores.iter().enumerate() {
+                    for (c, value) in part(&v, j).into_iter().enumerate() {
+                        expected[i * columns + head * size + c] += (score / total) as f32 * value;
+                    }
+                }
+            }
+        }
+        prop_assert!(relative_l2(&got, &expected) < fixture.tolerances.attention);
+    });
+}
+
+pub fn coarse_attention_is_near_attention(fixture: &Fixture) {
+    for (queries, keys, heads, size, causal) in [
+        (1, 1, 1, 4, false),
+        (50, 33, 2, 20, false),
+        (200, 230, 3, 64, false),
+        (97, 97, 2, 40, true),
+    ] {
+        let columns = heads * size;
+        let [q, mut k, v] =
+            [(0, queries), (1, keys), (2, keys)].map(|(seed, rows)| random(seed, rows * columns));
+        // What all keys have in common would coarsen them; no weight depends on it.
+        k.iter_mut().for_each(|value| *value += 20.0);
+        let run = |rounding: Rounding| {
+            let options = Attention {
+                heads,
+                scale: 0.5,
+                causal,
+                relative: None,
+            };
+            fixture.run(|ctx| {
+                let ctx = ctx.rounding(rounding);
+                let [q, k, v] = [(&q, queries), (&k, keys), (&v, keys)]
+                    .map(|(x, rows)| ctx.upload(&[rows, columns], x));
+                ctx.download(&ctx.attention(&q, &k, &v, &options)).unwrap()
+            })
+        };
+        let error = relative_l2(&run(Rounding::Coarse), &run(Rounding::Fine));
+        assert!(error < 2e-2, "{queries} queries of {size}: {error}");
+    }
+}
+
+pub fn attention_over_cached_positions_equals_attention_whatever_their_parts(fixture: &Fixture) {
+    for (heads, size) in [(3, 20), (4, 64)] {
+        let (positions, columns) = (150, heads * size);
+        let [q, k, v] = [(0, 2), (1, positions), (2, positions)]
+            .map(|(seed, rows)| random(seed, rows * columns));
+        for (precision, tolerance) in [
+            (CachePrecision::F32, fixture.tolerances.attention),
+            (CachePrecision::F16, 1e-3),
+            (CachePrecision::Int8, 1e-2),
+        ] {
+            let layout = CacheLayout {
+                heads,
+                size,
+                precision,
+            };
+            let shared = PageLayout {
+                cache: layout,
+                layers: 2,
+                rows: 1,
+                positions: 19,
+            };
+            let own = PageLayout {
+                rows: 2,
+                positions: 16,
+                ..shared
+            };
+            let (prefix, rest) = (37, positions - 37);
+            let (got, expected) = fixture.run(|ctx| {
+                let mut prefix_table = page_table(&fixture.memory, shared, prefix);
+                let mut own_table = page_table(&fixture.memory, own, rest);
+                let (keys, values) = (k.split_at(prefix * columns), v.split_at(prefix * columns));
+                store_positions(&ctx, &mut prefix_table, shared, [0, 1], [keys.0, values.0]);
+                for row in 0..2 {
+                    store_positions(&ctx, &mut own_table, own, [row, 1], [keys.1, values.1]);
+                }
+                let mut places = CachePlaces::new(layout);
+                let prefix = CachedPages {
+                    table: &prefix_table,
+                    layout: shared,
+                    positions: prefix,
+                };
+                let first = places.add_sequences(Some(prefix), &mut own_table, own);
+                places.add_row(first, positions);
+                places.add_row(first + 1, positions);
+                assert_eq!(places.positions(), [positions as u32 - 1; 2]);
+                let [q, k, v] = [(&q, 2), (&k, positions), (&v, positions)]
+                    .map(|(x, rows)| ctx.upload(&[rows, columns], x));
+                let got = ctx.attention_cached(&q, 1, &places, 0.3);
+                let options = Attention {
+                    heads,
+                    scale: 0.3,
+                    causal: false,
+                    relative: None,
+                };
+                let expected = ctx.attention(&q, &k, &v, &options);
+                (
+                    ctx.download(&got).unwrap(),
+                    ctx.download(&expected).unwrap(),
+                )
+            });
+            let error = relative_l2(&got, &expected);
+            assert!(
+                error < tolerance,
+                "{precision:?} in heads of {size}: {error}"
+            );
+        }
+    }
+}
+
+pub fn a_row_over_cached_positions_has_the_same_bits_whatever_the_other_rows(fixture: &Fixture) {
+    let (heads, size, lengths) = (2, 24, [1, 5, 16, 17, 40, 300]);
+    let columns = heads * size;
+    for precision in [
+        CachePrecision::F32,
+        CachePrecision::F16,
+        CachePrecision::Int8,
+    ] {
+        let cache = CacheLayout {
+            heads,
+            size,
+            precision,
+        };
+        let layout = PageLayout {
+            cache,
+            layers: 1,
+            rows: 1,
+            positions: 16,
+        };
+        // Each of `chosen` in one forward: stores its keys and values at its last position and attends to all of them.
+        let run = |chosen: &[usize]| {
+            fixture.run(|ctx| {
+                let mut tables: Vec<_> = (chosen.iter())
+                    .map(|&index| {
+                        let mut table = page_table(&fixture.memory, layout, lengths[index]);
+                        let [keys, values] = [10, 20].map(|seed: u64| {
+                            random(seed + index as u64, (lengths[index] - 1) * columns)
+                        });
+                        store_positions(&ctx, &mut table, layout, [0, 0], [&keys, &values]);
+                        table
+                    })
+                    .collect();
+                let mut places = CachePlaces::new(cache);
+                for (table, &index) in tables.iter_mut().zip(chosen) {
+                    let sequence = places.add_sequences(None, table, layout);
+                    places.add_row(sequence, lengths[index]);
+                }
+                let [q, k, v] = [30, 40, 50].map(|seed: u64| {
+                    let rows = (chosen.iter()).map(|&index| random(seed + index as u64, columns));
+                    let rows: Vec<f32> = rows.flatten().collect();
+                    ctx.upload(&[chosen.len(), columns], &rows)
+                });
+                ctx.cache_store(&k, &v, 0, &mut places);
+                ctx.download(&ctx.attention_cached(&q, 0, &places, 0.2))
+                    .unwrap()
+            })
+        };
+        let all = [0, 1, 2, 3, 4, 5];
+        let alone: Vec<f32> = all.iter().flat_map(|&index| run(&[index])).collect();
+        assert_eq!(run(&all), alone, "{precision:?}");
+    }
+}

@@ -34,6 +34,8 @@ mod layers;
 mod matrix;
 mod noise;
 mod operations;
+#[cfg(feature = "testing")]
+pub mod simulated;
 mod stft;
 mod tensor;
 mod threads;

@@ -198,9 +198,7 @@ impl ServerError {
             | Self::Encoding(_)
             | Self::Listen { .. }
             | Self::Setting { .. }
-            | Self::Task => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None)
-            }
+            | Self::Task => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None),
         }
     }
 

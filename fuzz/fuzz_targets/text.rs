@@ -1,5 +1,5 @@
-//! Text front end: any text is read or refused in time that grows with its length, no piece is longer than the model can say, and every pause
-//! has a length that is a number.
+//! Text front end: any text is read or refused in time that grows with its length, no piece is
+//! longer than the model can say, and every pause has a length that is a number.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

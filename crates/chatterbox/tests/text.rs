@@ -1,4 +1,5 @@
-//! Text against the reference: 600 lines of prose, foreign scripts, marks and spaces in every mixture (`reference/text.py`).
+//! Text against the reference: 600 lines of prose, foreign scripts, marks and spaces in every
+//! mixture (`reference/text.py`).
 
 use serde::Deserialize;
 use sottovoce_chatterbox::config::ModelConfig;

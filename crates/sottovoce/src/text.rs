@@ -1,4 +1,5 @@
-//! How a text will be read: what is said, where it pauses, what is passed over; without speaking it.
+//! How a text will be read: what is said, where it pauses, what is passed over; without speaking
+//! it.
 
 use crate::error::Error;
 use crate::loading::model;
@@ -13,7 +14,8 @@ pub use sottovoce_chatterbox::text::{
 /// A text as a model will read it. Nothing but the model's tokenizer is loaded.
 ///
 /// # Errors
-/// [`Error::Text`] if there is nothing in the text, or it was asked to refuse what the model has no sound for; [`Error::Model`] if the model has no
+/// [`Error::Text`] if there is nothing in the text, or it was asked to refuse what the model has no
+/// sound for; [`Error::Model`] if the model has no
 /// tokenizer.
 pub fn script(source: &Source, text: &str, options: &TextOptions) -> Result<Script, Error> {
     TextStage::open(&model(source)?)?.script(text, options)

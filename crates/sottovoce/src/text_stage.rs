@@ -1,4 +1,5 @@
-//! Text to sentences of tokens: the model's own front end, or characters as tokens where random weights have no tokenizer.
+//! Text to sentences of tokens: the model's own front end, or characters as tokens where random
+//! weights have no tokenizer.
 
 use crate::error::Error;
 use sottovoce_chatterbox::text::{Script, Sentence, TextFrontEnd, TextOptions};

@@ -7,8 +7,8 @@ use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
 /// Base letters and their marks that are normalised together; a longer heap of marks is cut.
 const CLUSTER_MAX: usize = 32;
 
-/// Whether a character can neither be said nor shape what is said: soft hyphens, zero-width characters, joiners, marks of direction, selectors
-/// of a glyph, unassigned noise.
+/// Whether a character can neither be said nor shape what is said: soft hyphens, zero-width
+/// characters, joiners, marks of direction, selectors of a glyph, unassigned noise.
 pub(super) fn is_invisible(character: char) -> bool {
     matches!(
         character,
@@ -41,8 +41,9 @@ pub(super) fn visible(text: &Traced) -> Traced {
     clean
 }
 
-/// As [`visible`], in Unicode's compatibility composition (NFKC), with one hyphen, one kind of space and ASCII digits. Superscripts become
-/// `^2`, which the composition alone would make a plain `2`; fractions stand apart from the number before them.
+/// As [`visible`], in Unicode's compatibility composition (NFKC), with one hyphen, one kind of
+/// space and ASCII digits. Superscripts become `^2`, which the composition alone would make a plain
+/// `2`; fractions stand apart from the number before them.
 pub(super) fn compatible(text: &Traced) -> Traced {
     let text = visible(text);
     let mut clean = Traced::default();

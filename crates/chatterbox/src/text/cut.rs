@@ -25,15 +25,17 @@ pub(super) struct Part {
     pub spoken: String,
 }
 
-/// A sentence in parts of at most `token_count_max` tokens as `count` counts them. It is cut after marks between clauses, then before words that
-/// begin one, then between words, and never within a span (a number, a short form) that fits by itself.
+/// A sentence in parts of at most `token_count_max` tokens as `count` counts them. It is cut after
+/// marks between clauses, then before words that begin one, then between words, and never within a
+/// span (a number, a short form) that fits by itself.
 pub(super) fn cut(
     spans: &[Span],
     token_count_max: usize,
     count: &dyn Fn(&str) -> usize,
 ) -> Vec<Part> {
     let mut parts = Vec::new();
-    let mut waiting = vec![0..spans.len()];
+    let whole = 0..spans.len();
+    let mut waiting = Vec::from([whole]);
     while let Some(range) = waiting.pop() {
         let spoken = join(&spans[range.clone()]);
         if count(&spoken) <= token_count_max {
@@ -55,7 +57,8 @@ pub(super) fn cut(
     parts
 }
 
-/// Where to cut spans in two: near the middle, at the best kind of place that the inner half has; without any there, anywhere.
+/// Where to cut spans in two: near the middle, at the best kind of place that the inner half has;
+/// without any there, anywhere.
 fn middle(spans: &[Span], range: Range<usize>) -> Option<usize> {
     // Lengths as they are spoken, since those have to be made equal.
     let total: usize = spans[range.clone()]
@@ -80,7 +83,8 @@ fn middle(spans: &[Span], range: Range<usize>) -> Option<usize> {
     best.map(|(_, _, at)| at)
 }
 
-/// How good a place between two spans is: 0 after a clause, 1 before a conjunction, 2 between words.
+/// How good a place between two spans is: 0 after a clause, 1 before a conjunction, 2 between
+/// words.
 fn kind(left: &Span, right: &Span) -> usize {
     if left
         .spoken

@@ -1,4 +1,5 @@
-//! What a voice that knows English words alone is given: letters by name, one mark for a run of marks, English letters.
+//! What a voice that knows English words alone is given: letters by name, one mark for a run of
+//! marks, English letters.
 
 use super::normalise::is_initialism;
 

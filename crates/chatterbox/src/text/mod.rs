@@ -1,7 +1,9 @@
-//! From characters to text tokens: markup left out, characters made plain, numbers and signs as words where a model wants it, cut into
-//! sentences and these to what one run of T3 can say, tokenised.
+//! From characters to text tokens: markup left out, characters made plain, numbers and signs as
+//! words where a model wants it, cut into sentences and these to what one run of T3 can say,
+//! tokenised.
 //!
-//! Nothing that can be said is dropped. What cannot be said is a pause, or is passed over with a [`Warning`].
+//! Nothing that can be said is dropped. What cannot be said is a pause, or is passed over with a
+//! [`Warning`].
 
 mod characters;
 mod cut;
@@ -159,7 +161,8 @@ impl TextFrontEnd {
         ))
     }
 
-    /// A front end that takes each character for a token, for models with random weights and no tokenizer.
+    /// A front end that takes each character for a token, for models with random weights and no
+    /// tokenizer.
     pub fn characters(config: &ModelConfig) -> TextFrontEnd {
         let tokenizer = Tokenizer::characters(config.t3.text_vocabulary);
         TextFrontEnd::over(config, tokenizer)
@@ -178,16 +181,19 @@ impl TextFrontEnd {
         &self.tags
     }
 
-    /// Ids of one text, normalised but neither cut nor framed by start and stop: what the reference's tokenizer gives.
+    /// Ids of one text, normalised but neither cut nor framed by start and stop: what the
+    /// reference's tokenizer gives.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
         self.tokenizer
             .encode(&normalise(text, self.config.text.normalisation))
     }
 
-    /// Any text as what is said and where it pauses, each piece within the model's token limit. A text without a word is one short pause.
+    /// Any text as what is said and where it pauses, each piece within the model's token limit. A
+    /// text without a word is one short pause.
     ///
     /// # Errors
-    /// [`TextError::Empty`] if there is nothing in the text; [`TextError::Unreadable`] if that was asked for; else if the tokenizer cannot encode,
+    /// [`TextError::Empty`] if there is nothing in the text; [`TextError::Unreadable`] if that was
+    /// asked for; else if the tokenizer cannot encode,
     /// or gives an id that the model has no embedding for.
     pub fn script(&self, text: &str, options: &TextOptions) -> Result<Script, TextError> {
         let mut warnings = Warnings::new(text);
@@ -207,7 +213,8 @@ impl TextFrontEnd {
             front_end: self,
             source: text,
             on: on && rules.is_some(),
-            // What belongs together in English does so in most languages: digits, units, short forms.
+            // What belongs together in English does so in most languages: digits, units, short
+            // forms.
             rules: rules.or_else(|| Normaliser::of("en", capitals)),
             refuse: options.unreadable == Unreadable::Refuse,
             known: HashMap::new(),
@@ -281,7 +288,8 @@ struct Reading<'t> {
 }
 
 impl Reading<'_> {
-    /// A pause; two of usual length are one, and one of usual length beside one that was asked for is none.
+    /// A pause; two of usual length are one, and one of usual length beside one that was asked for
+    /// is none.
     fn pause(&mut self, written: &str, seconds: f64, length: Length) {
         let written = written.trim();
         if let Some((
@@ -440,7 +448,8 @@ impl Reading<'_> {
         None
     }
 
-    /// Takes characters that the tokenizer has nothing for out of what is said. By the reference's rules alone they stay, and are named.
+    /// Takes characters that the tokenizer has nothing for out of what is said. By the reference's
+    /// rules alone they stay, and are named.
     fn pass_over(
         &mut self,
         span: &mut Span,
@@ -510,7 +519,8 @@ impl Reading<'_> {
     }
 }
 
-/// A part of a sentence that goes on, with a comma where it was cut between words: the reference's rules would end it with a full stop.
+/// A part of a sentence that goes on, with a comma where it was cut between words: the reference's
+/// rules would end it with a full stop.
 fn going_on(spoken: &str) -> Cow<'_, str> {
     match spoken.ends_with(|c: char| c.is_alphanumeric() || c == '\'' || c == '"') {
         true => format!("{spoken},").into(),

@@ -11,7 +11,8 @@ const ENDERS_ALONE: &[char] = &[
 const ENDERS: &[char] = &['.', '!', '?', '…'];
 /// What may still belong to a sentence after its end mark.
 const CLOSERS: &[char] = &['"', '\'', '”', '’', '»', ')', ']', '}', '」', '』', '）'];
-/// Short forms after which a sentence goes on, whatever follows. Lower case, without the last full stop.
+/// Short forms after which a sentence goes on, whatever follows. Lower case, without the last full
+/// stop.
 const NEVER_LAST: &[&str] = &[
     "mr", "mrs", "ms", "mx", "dr", "prof", "st", "ste", "gen", "col", "capt", "cpt", "lt", "sgt",
     "cpl", "maj", "adm", "cmdr", "rev", "hon", "gov", "sen", "rep", "pres", "fr", "mt", "ft", "vs",
@@ -40,8 +41,8 @@ const BEGINNERS: &[&str] = &[
 /// A sentence shorter than this is spoken together with its neighbour: T3 stumbles on single words.
 const LETTERS_MIN: usize = 16;
 
-/// A paragraph's sentences as byte ranges, in order, without the white space between them; very short ones are joined to the one after
-/// them, the last to the one before.
+/// A paragraph's sentences as byte ranges, in order, without the white space between them; very
+/// short ones are joined to the one after them, the last to the one before.
 pub fn sentences(paragraph: &str) -> Vec<Range<usize>> {
     let mut sentences: Vec<(Range<usize>, usize)> = Vec::new();
     let mut start = 0;
@@ -77,9 +78,10 @@ pub fn sentences(paragraph: &str) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Where the first sentence of a text ends, in bytes: after its end mark, what closes it, and nothing else. `None` while no end is sure: with
-/// more text to come (`is_all` false) an end mark is sure only when the word after it has begun and a space is past that word, or the mark ends
-/// sentences wherever it stands.
+/// Where the first sentence of a text ends, in bytes: after its end mark, what closes it, and
+/// nothing else. `None` while no end is sure. With more text to come (`is_all` false) an end mark is
+/// sure when what follows has begun, after a short form when the next word is whole, and at once if
+/// the mark ends sentences wherever it stands.
 pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
     let mut characters = text.char_indices().peekable();
     while let Some((at, character)) = characters.next() {
@@ -109,15 +111,18 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
             continue;
         }
         let after = rest.trim_start_matches(is_space);
+        let Some(first) = after.chars().next() else {
+            return is_all.then_some(end);
+        };
+        let single_stop = character == '.' && end == at + 1;
+        let word = word_before(&text[..at]);
         let word_end = after.find(is_space);
-        if !is_all && word_end.is_none() {
+        if !is_all && word_end.is_none() && single_stop && is_short_form(word) {
+            // What follows decides, and has only begun.
             return None;
         }
         let next = &after[..word_end.unwrap_or(after.len())];
-        let single_stop = character == '.' && end == at + 1;
-        let word = word_before(&text[..at]);
-        let goes_on = next.chars().next().is_some_and(char::is_lowercase)
-            || (single_stop && belongs_to_word(word, next));
+        let goes_on = first.is_lowercase() || (single_stop && belongs_to_word(word, next));
         if !goes_on {
             return Some(end);
         }
@@ -125,16 +130,17 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
     None
 }
 
-/// Text that arrives in pieces, given on as its sentences become whole: where [`sentences`] would end them, so that a text sent in pieces is
-/// spoken as the same text sent whole. Only a very short sentence at the very end stands alone here and is joined to the one before it there.
+/// Text that arrives in pieces, given on as its sentences become whole: where [`sentences`] would
+/// end them, so that a text sent in pieces is spoken as the same text sent whole. Only a very short
+/// sentence at the very end stands alone here and is joined to the one before it there.
 #[derive(Debug, Default)]
 pub struct SentenceBuffer {
     text: String,
 }
 
 impl SentenceBuffer {
-    /// Adds a piece; the sentences that became whole by it. Text without an end is given on from `characters_max` characters on, cut after a
-    /// clause if there is one, else at a space.
+    /// Adds a piece; the sentences that became whole by it. Text without an end is given on from
+    /// `characters_max` characters on, cut after a clause if there is one, else at a space.
     pub fn push(&mut self, piece: &str, characters_max: usize) -> Vec<String> {
         self.text.push_str(piece);
         let mut whole = Vec::new();
@@ -220,7 +226,15 @@ fn word_before(text: &str) -> &str {
         .trim_start_matches(|character: char| !character.is_alphanumeric())
 }
 
-/// Whether the full stop after `word` belongs to it and no sentence ends there, with `next` after it.
+/// Whether a full stop after `word` may belong to it.
+fn is_short_form(word: &str) -> bool {
+    let lower = word.to_lowercase();
+    let single = word.chars().count() == 1;
+    single || lower.contains('.') || MAYBE_LAST.contains(&lower.as_str())
+}
+
+/// Whether the full stop after `word` belongs to it and no sentence ends there, with `next` after
+/// it.
 fn belongs_to_word(word: &str, next: &str) -> bool {
     let mut characters = word.chars();
     let first = characters.next();
@@ -356,9 +370,11 @@ mod tests {
     }
 
     #[test]
-    fn while_text_arrives_an_end_is_sure_only_after_the_next_word() {
-        assert_eq!(sentence_end("We asked them. Then", false), None);
-        assert_eq!(sentence_end("We asked them. Then we", false), Some(14));
+    fn while_text_arrives_an_end_is_sure_only_when_what_follows_is_known() {
+        assert_eq!(sentence_end("We asked them. ", false), None);
+        assert_eq!(sentence_end("We asked them. T", false), Some(14));
+        assert_eq!(sentence_end("We came at 5 p.m. The", false), None);
+        assert_eq!(sentence_end("We came at 5 p.m. The ", false), Some(17));
         assert_eq!(sentence_end("We asked Dr. Smith then", false), None);
         assert_eq!(sentence_end("Is it 3.", false), None);
         assert_eq!(sentence_end("Is it 3.", true), Some(8));

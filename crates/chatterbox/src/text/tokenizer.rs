@@ -202,7 +202,8 @@ fn byte_pairs(files: &dyn TokenizerFiles) -> Result<Pipeline, TextError> {
     Ok(pipeline)
 }
 
-/// Tokens beyond the vocabulary, such as `[laugh]`, in the order of their ids so that each gets its own.
+/// Tokens beyond the vocabulary, such as `[laugh]`, in the order of their ids so that each gets its
+/// own.
 fn add_tokens(pipeline: &mut Pipeline, files: &dyn TokenizerFiles) -> Result<(), TextError> {
     const FILES: [&str; 2] = ["tokenizer_config.json", "added_tokens.json"];
     let mut added: BTreeMap<u32, AddedToken> = BTreeMap::new();

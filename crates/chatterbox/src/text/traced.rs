@@ -36,7 +36,8 @@ impl Traced {
         &self.text
     }
 
-    /// The byte of the source that a byte of the text came from; the source's end at the text's end.
+    /// The byte of the source that a byte of the text came from; the source's end at the text's
+    /// end.
     pub fn origin(&self, at: usize) -> usize {
         self.origins.get(at).copied().unwrap_or(self.end) as usize
     }

@@ -31,7 +31,8 @@ pub struct Arguments {
     /// The text's language, by its code.
     #[arg(long, default_value = "en")]
     language: String,
-    /// Whether numbers, dates, signs and short forms become words first: on, off, or auto, as the model was trained.
+    /// Whether numbers, dates, signs and short forms become words first: on, off, or auto, as the
+    /// model was trained.
     #[arg(long, default_value = "auto")]
     normalise: Normalise,
     /// Refuse a text that has characters which the model has no sound for.

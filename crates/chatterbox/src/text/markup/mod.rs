@@ -1,6 +1,8 @@
-//! What a text says, and what it only shows: SSML, HTML, Markdown, a language model's thoughts, pauses and tags.
+//! What a text says, and what it only shows: SSML, HTML, Markdown, a language model's thoughts,
+//! pauses and tags.
 //!
-//! The text is read once from left to right. What is said becomes paragraphs; markup is left out; a pause is a value of its own.
+//! The text is read once from left to right. What is said becomes paragraphs; markup is left out; a
+//! pause is a value of its own.
 
 mod entities;
 mod tag;
@@ -22,7 +24,8 @@ const BRACKET_BYTES_MAX: usize = 400;
 pub struct ParalinguisticTag {
     /// Without its brackets.
     pub name: &'static str,
-    /// Whether it is heard. Users report that the tags which name a delivery are accepted and change nothing.
+    /// Whether it is heard. Users report that the tags which name a delivery are accepted and
+    /// change nothing.
     pub is_heard: bool,
 }
 
@@ -99,7 +102,8 @@ pub(super) fn elements<'s>(
     reader.elements
 }
 
-/// A duration as SSML and people write it: `500ms`, `0.5s`, `2 seconds`, `1`; finite and not negative.
+/// A duration as SSML and people write it: `500ms`, `0.5s`, `2 seconds`, `1`; finite and not
+/// negative.
 fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
     let split = text

@@ -1,9 +1,10 @@
 //! Written English into spoken English, for voices that were trained on words.
 //!
-//! A text is read from left to right. At each place the first rule that fits says what is spoken and for how many characters that stands;
-//! where none fits, a word passes as it is. The rules ([`rules`]) hold the grammar, a [`Language`] holds the words: signs, units, months,
-//! short forms. Where a reading is a matter of taste the rules say what a listener expects: `13000 people` are thirteen thousand, a bare
-//! `13000` is read digit by digit as codes are.
+//! A text is read from left to right. At each place the first rule that fits says what is spoken
+//! and for how many characters that stands; where none fits, a word passes as it is. The rules
+//! ([`rules`]) hold the grammar, a [`Language`] holds the words: signs, units, months, short forms.
+//! Where a reading is a matter of taste the rules say what a listener expects: `13000 people` are
+//! thirteen thousand, a bare `13000` is read digit by digit as codes are.
 
 mod english;
 mod language;
@@ -36,8 +37,8 @@ pub struct Normaliser {
 }
 
 impl Normaliser {
-    /// The rules of a language, by its code; none for languages without a table. With `capitals`, words in capitals that are not read letter by
-    /// letter are written small.
+    /// The rules of a language, by its code; none for languages without a table. With `capitals`,
+    /// words in capitals that are not read letter by letter are written small.
     pub fn of(language: &str, capitals: bool) -> Option<Normaliser> {
         let language = match language {
             "en" => &ENGLISH,
@@ -114,8 +115,8 @@ fn is_mark(character: char) -> bool {
     unicode_normalization::char::is_combining_mark(character)
 }
 
-/// Whether a word is read letter by letter where [`Normaliser::of`] was told to tell words in capitals apart: at least two capitals, and a small
-/// `s` at most behind them.
+/// Whether a word is read letter by letter where [`Normaliser::of`] was told to tell words in
+/// capitals apart: at least two capitals, and a small `s` at most behind them.
 pub(super) fn is_initialism(word: &str) -> bool {
     rules::is_capital(word)
 }

@@ -108,8 +108,8 @@ impl<'a> Number<'a> {
     }
 }
 
-/// Groups of three digits after a first one, each led by `mark`; what was read and where it ended. Groups with full stops need two, since one
-/// is a decimal.
+/// Groups of three digits after a first one, each led by `mark`; what was read and where it ended.
+/// Groups with full stops need two, since one is a decimal.
 fn groups(start: Scan<'_>, mark: char) -> Option<(&str, Scan<'_>)> {
     let mut ahead = start;
     let mut count = 0;

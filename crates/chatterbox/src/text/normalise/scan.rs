@@ -1,7 +1,7 @@
 //! Reading a text from left to right: a place in it, and what stands there.
 
-/// How far a rule looks to either side: further than anything that is read as one, and so little that a text without an end costs no more a
-/// letter than a short one.
+/// How far a rule looks to either side: further than anything that is read as one, and so little
+/// that a text without an end costs no more a letter than a short one.
 const REACH_BYTES: usize = 512;
 
 /// A place in a text that is being normalised.
@@ -37,12 +37,14 @@ impl<'a> Cursor<'a> {
         self.previous().is_none_or(|c| !c.is_alphanumeric())
     }
 
-    /// The word before, spaces between passed over; with the marks inside it, without those around it.
+    /// The word before, spaces between passed over; with the marks inside it, without those around
+    /// it.
     pub fn previous_word(&self) -> &'a str {
         last_word(self.before().trim_end())
     }
 
-    /// Whether the place continues a chain such as `te-b-1` or `3/4/5`: a joining mark, and a letter or digit before it.
+    /// Whether the place continues a chain such as `te-b-1` or `3/4/5`: a joining mark, and a
+    /// letter or digit before it.
     pub fn continues_chain(&self) -> bool {
         let mut before = self.before().chars().rev();
         matches!(before.next(), Some('-' | '/' | '.' | ':' | '_'))

@@ -1,7 +1,7 @@
 //! Words in capitals: which are read as words, and which letter by letter.
 
-/// Acronyms that are said as a word, and short words that people write in capitals for emphasis. Other words in capitals of up to five
-/// letters are read letter by letter.
+/// Acronyms that are said as a word, and short words that people write in capitals for emphasis.
+/// Other words in capitals of up to five letters are read letter by letter.
 pub(super) const WORDS: &[&str] = &[
     // Said as words.
     "aids", "ansi", "ascii", "asap", "basic", "bios", "cern", "cobol", "covid", "epcot", "fema",

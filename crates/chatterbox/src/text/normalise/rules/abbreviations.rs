@@ -232,10 +232,9 @@ pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
                 .any(|short| short.eq_ignore_ascii_case(next))
     });
     let day_follows = after.rest.starts_with(|c: char| c.is_ascii_digit());
-    if !is_capitalised(written)
-        || !scan.ends_word()
-        || !(stop && !ends_sentence(setting, scan.rest) || comma && (month || day_follows) || month)
-    {
+    let short = stop && !ends_sentence(setting, scan.rest);
+    let dated = month || (comma && day_follows);
+    if !is_capitalised(written) || !scan.ends_word() || !(short || dated) {
         return None;
     }
     Reading::new(*day, scan.used)

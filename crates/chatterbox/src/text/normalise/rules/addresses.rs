@@ -46,8 +46,8 @@ pub(super) fn house(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
 }
 
 fn leads_to_street(language: &Language, rest: &str) -> bool {
-    let mut names = 0;
-    for written in rest.split_whitespace().take(NAME_WORDS_MAX + 1) {
+    let words = rest.split_whitespace().take(NAME_WORDS_MAX + 1);
+    for (names, written) in words.enumerate() {
         let word = written.trim_end_matches(['.', ',', ';', '?', '!']);
         if names > 0 && street_word(language, word).is_some() {
             return true;
@@ -55,7 +55,6 @@ fn leads_to_street(language: &Language, rest: &str) -> bool {
         if written.ends_with([',', ';', '?', '!']) || !is_name_word(language, word) {
             return false;
         }
-        names += 1;
     }
     false
 }
@@ -109,7 +108,8 @@ pub(super) fn street(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     let next = first_word(after);
     let numbered = follows_number(language, cursor.before());
     if !numbered {
-        // Without a number, `Main St.` is a street and `Dr. No` none: it needs its full stop, and no name after it.
+        // Without a number, `Main St.` is a street and `Dr. No` none: it needs its full stop, and
+        // no name after it.
         let names_follow =
             after.starts_with(' ') && is_capitalised(next) && !holds(language.function_words, next);
         if !stop || !is_capitalised(word) || names_follow {

@@ -7,7 +7,8 @@ use crate::text::normalise::scan::Cursor;
 /// Longer words are words, if they have a vowel.
 const SPELT_LETTERS_MAX: usize = 5;
 
-/// For a voice that knows words alone: what stays in capitals is read letter by letter, everything else is written small.
+/// For a voice that knows words alone: what stays in capitals is read letter by letter, everything
+/// else is written small.
 pub(super) fn capitals(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     let word = scan.letters();

@@ -17,7 +17,7 @@ pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let article = !cursor
         .previous_word()
         .eq_ignore_ascii_case(language.words.the);
-    let forms: [&dyn Fn(&mut Scan<'_>) -> Option<String>; 4] = [
+    let forms: [Form<'_>; 4] = [
         &|scan| in_digits(language, article, scan),
         &|scan| month_first(language, scan),
         &|scan| day_first(language, article, scan),
@@ -29,6 +29,9 @@ pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         Reading::new(words, ahead.used)
     })
 }
+
+/// One way of writing a date: its words, and the scan moved on.
+type Form<'f> = &'f dyn Fn(&mut Scan<'_>) -> Option<String>;
 
 fn day_before_month(language: &Language, article: bool, day: u64, month: &Month) -> String {
     let words = format!(
@@ -52,7 +55,8 @@ fn year_words(language: &Language, digits: &str) -> Option<String> {
     }
 }
 
-/// `2016/07/03`, `01.10.2010`, `01/07/98`; after a year comes the month, else the month comes first if it can.
+/// `2016/07/03`, `01.10.2010`, `01/07/98`; after a year comes the month, else the month comes first
+/// if it can.
 fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let first = ahead.digits();

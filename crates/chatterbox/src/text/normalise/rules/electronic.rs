@@ -70,7 +70,8 @@ pub(super) fn sign_name(language: &Language, sign: char) -> Option<&'static str>
     Some(name)
 }
 
-/// `a.bc@gmail.com`, `https://example.com/a`, `www.example.com`, `example.org/b`, `report.pdf`, `/usr/bin`.
+/// `a.bc@gmail.com`, `https://example.com/a`, `www.example.com`, `example.org/b`, `report.pdf`,
+/// `/usr/bin`.
 pub(super) fn address(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if !cursor.starts_word() {
         return None;
@@ -135,7 +136,8 @@ fn is_site(text: &str) -> bool {
             || (SPELT_ENDS.contains(end) && !is_word_end(end, text, host)))
 }
 
-/// Whether a short end is an English word too, and nothing but the full stop says that it is an address.
+/// Whether a short end is an English word too, and nothing but the full stop says that it is an
+/// address.
 fn is_word_end(end: &str, text: &str, host: &str) -> bool {
     matches!(
         end,

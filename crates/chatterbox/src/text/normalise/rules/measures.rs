@@ -90,7 +90,7 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         };
         crossed |= sign != 'x' && sign != 'X';
         words.push(' ');
-        words.push_str("\u{0}");
+        words.push('\u{0}');
         words.push(' ');
         words.push_str(&next);
         several = true;

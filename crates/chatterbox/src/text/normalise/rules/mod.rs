@@ -84,5 +84,6 @@ pub(super) fn read(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     RULES.iter().find_map(|rule| rule(setting, cursor))
 }
 
-/// What can stand on both sides of a range, or be read alone: the words, and the rest of the scan moved on.
+/// What can stand on both sides of a range, or be read alone: the words, and the rest of the scan
+/// moved on.
 type Part = fn(&Language, &mut Scan<'_>) -> Option<String>;

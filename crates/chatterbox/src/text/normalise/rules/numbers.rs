@@ -274,7 +274,8 @@ fn is_year(language: &Language, cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64
     YEARS.contains(&value) && !counted
 }
 
-/// Whether five digits and more are an amount: something is counted, or the number is round and stands in a sentence.
+/// Whether five digits and more are an amount: something is counted, or the number is round and
+/// stands in a sentence.
 fn is_amount(cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64) -> bool {
     let next = first_word(scan.rest);
     let counts = scan.rest.starts_with(' ') && next.starts_with(char::is_lowercase);

@@ -114,7 +114,8 @@ enum Dash {
     Spaced,
 }
 
-/// A hyphen or a dash, maybe with a space on both sides; between spaces only a long dash is surely a range.
+/// A hyphen or a dash, maybe with a space on both sides; between spaces only a long dash is surely
+/// a range.
 fn dash(scan: &mut Scan<'_>) -> Option<Dash> {
     let mut ahead = *scan;
     let spaced = ahead.space();

@@ -127,6 +127,8 @@ fn replacement(character: char) -> Option<&'static str> {
         '™' | '®' | '℠' => "",
         '…' => "...",
         '‥' => "..",
+        '′' => "'",
+        '″' => "\"",
         _ => return None,
     })
 }

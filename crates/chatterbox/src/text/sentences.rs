@@ -79,9 +79,9 @@ pub fn sentences(paragraph: &str) -> Vec<Range<usize>> {
 }
 
 /// Where the first sentence of a text ends, in bytes: after its end mark, what closes it, and
-/// nothing else. `None` while no end is sure. With more text to come (`is_all` false) an end mark is
-/// sure when what follows has begun, after a short form when the next word is whole, and at once if
-/// the mark ends sentences wherever it stands.
+/// nothing else. `None` while no end is sure. With more text to come (`is_all` false) an end mark
+/// is sure when what follows has begun, after a short form when the next word is whole, and at once
+/// if the mark ends sentences wherever it stands.
 pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
     let mut characters = text.char_indices().peekable();
     while let Some((at, character)) = characters.next() {

@@ -41,7 +41,26 @@ impl<'a> Number<'a> {
                 }
             }
         }
+        if !number.grouped
+            && let Some(after) = indian_groups(first, ahead)
+        {
+            let groups = &ahead.rest[..after.used - ahead.used];
+            (number.whole).extend(groups.chars().filter(char::is_ascii_digit));
+            number.grouped = true;
+            ahead = after;
+        }
         let mut decimal = ahead;
+        // After groups with spaces or full stops the decimal sign is a comma.
+        let european = number.grouped && !scan.rest[..ahead.used - scan.used].contains([',', '_']);
+        if european && decimal.take(',') {
+            let part = decimal.digits();
+            if (1..=2).contains(&part.len()) && decimal.ends_word() {
+                number.part = Some(part);
+                *scan = decimal;
+                return Some(number);
+            }
+            decimal = ahead;
+        }
         if decimal.take('.') {
             let part = decimal.digits();
             // `1.2.3` is a version or an address, no decimal.
@@ -133,6 +152,30 @@ fn groups(start: Scan<'_>, mark: char) -> Option<(&str, Scan<'_>)> {
     Some((&start.rest[..ahead.used - start.used], ahead))
 }
 
+/// `1,00,000`: pairs after the first digits, and three at the end.
+fn indian_groups<'a>(first: &str, start: Scan<'a>) -> Option<Scan<'a>> {
+    let mut ahead = start;
+    let mut pairs = 0;
+    loop {
+        let mut next = ahead;
+        if !next.take(',') {
+            return None;
+        }
+        if next.exact_digits(2).is_some() {
+            pairs += 1;
+            ahead = next;
+            continue;
+        }
+        next.exact_digits(3)?;
+        let fits = (1..=2).contains(&first.len()) && !first.starts_with('0') && pairs > 0;
+        let goes_on = next
+            .rest
+            .strip_prefix(',')
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        return (fits && !goes_on).then_some(next);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +195,9 @@ mod tests {
             ("1.000.000", "1000000", None, 9),
             ("1.000", "1", Some("000"), 5),
             ("9000,000", "9000", None, 4),
+            ("1,00,000", "100000", None, 8),
+            ("1.234.567,50", "1234567", Some("50"), 12),
+            ("1 000,5 kg", "1000", Some("5"), 7),
             ("1,234,56", "1", None, 1),
             ("1,2345", "1", None, 1),
             ("2010 500", "2010", None, 4),

@@ -104,6 +104,11 @@ fn money_of_every_kind() {
             "twenty dollars per month, nine pounds per hour",
         ),
         ("50¢", "fifty cents"),
+        (
+            "$3.00/lb, ₹1,00,000",
+            "three dollars per pound, one hundred thousand rupees",
+        ),
+        ("1 000,50 €", "one thousand euros and fifty cents"),
     ]);
 }
 
@@ -190,6 +195,7 @@ fn measures_with_and_without_a_space() {
             "two by four, nineteen twenty by ten eighty, six times two",
         ),
         ("5 A grades", "five A grades"),
+        ("2 tbsp. of it", "two tablespoons of it"),
         ("a 5 Ω resistor", "a five ohms resistor"),
     ]);
 }
@@ -203,7 +209,7 @@ fn ranges_scores_and_differences() {
             "1914-1918, 1980-86",
             "nineteen fourteen to nineteen eighteen, nineteen eighty to eighty six",
         ),
-        ("won 3-2", "won three - two"),
+        ("won 3-2, 16:9", "won three - two, sixteen to nine"),
         (
             "7-4=3, 5 − 2 = 3",
             "seven minus four equals three, five minus two equals three",
@@ -282,6 +288,12 @@ fn mail_and_web_addresses_and_files() {
 fn short_forms_names_and_roman_numerals() {
     spoken(&[
         ("Dr. Smith met Mrs. Jones", "doctor Smith met missus Jones"),
+        (
+            "Mr. and Mrs. Brown, No.5",
+            "mister and missus Brown, number five",
+        ),
+        ("Open Mon-Fri", "Open Monday to Friday"),
+        ("Louis XVI's wife", "Louis the sixteenth's wife"),
         ("the No. 5 bus, Fig. 3", "the number five bus, figure three"),
         ("e.g. a hammer, etc.", "for example a hammer, et cetera"),
         (

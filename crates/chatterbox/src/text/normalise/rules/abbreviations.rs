@@ -51,7 +51,8 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
             continue;
         }
         let stop = scan.take('.');
-        if !scan.ends_word() || (!stop && scan.rest.starts_with(['\'', '’', '-'])) {
+        let numbered = stop && abbreviation.when == When::BeforeNumber;
+        if !(scan.ends_word() || numbered) || (!stop && scan.rest.starts_with(['\'', '’', '-'])) {
             continue;
         }
         let written = cursor.rest();
@@ -67,7 +68,8 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
             When::Always => stop,
             When::Plain => stop || !capitalised,
             When::BeforeName => stop && capitalised && name,
-            When::Title => capitalised && name,
+            // `Mr. and Mrs. Brown`.
+            When::Title => capitalised && (name || (stop && next == setting.language.words.and)),
             When::BeforeNumber => stop && digit,
         };
         if !fits {
@@ -144,10 +146,8 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     let written = scan.letters();
     let value = roman_value(written)?;
-    if !cursor.before().ends_with(' ')
-        || !scan.ends_word()
-        || matches!(scan.peek(), Some('\'' | '’'))
-    {
+    let possessive = matches!(scan.peek(), Some('\'' | '’'));
+    if !cursor.before().ends_with(' ') || !scan.ends_word() || (possessive && written.len() < 2) {
         return None;
     }
     let before = cursor.previous_word();
@@ -210,15 +210,29 @@ fn roman_value(written: &str) -> Option<u64> {
     (!written.is_empty() && rest.is_empty()).then_some(value)
 }
 
-/// `Mon.`, `Tue,` before a date.
+/// The weekday that a word names, in full or in short.
+fn weekday_named(setting: &Setting, word: &str) -> Option<&'static str> {
+    let mut days = setting.language.weekdays.iter();
+    let (day, _) = days.find(|(day, short)| *day == word || short.eq_ignore_ascii_case(word))?;
+    Some(day)
+}
+
+/// `Mon.`, `Tue,` before a date, `Mon-Fri`.
 pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if !cursor.starts_word() {
         return None;
     }
     let mut scan = cursor.scan();
     let written = scan.letters();
-    let (day, _) = (setting.language.weekdays.iter())
-        .find(|(_, short)| short.eq_ignore_ascii_case(written))?;
+    let day = weekday_named(setting, written).filter(|day| *day != written)?;
+    let mut last = scan;
+    if last.take_any(&['-', '–']).is_some()
+        && let Some(end) = weekday_named(setting, last.letters())
+        && last.ends_word()
+    {
+        let words = format!("{day} {} {end}", setting.language.words.to);
+        return Reading::new(words, last.used);
+    }
     let stop = scan.take('.');
     let mut after = scan;
     let comma = after.take(',');
@@ -237,7 +251,7 @@ pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if !is_capitalised(written) || !scan.ends_word() || !(short || dated) {
         return None;
     }
-    Reading::new(*day, scan.used)
+    Reading::new(day, scan.used)
 }
 
 #[cfg(test)]

@@ -277,6 +277,7 @@ pub(super) fn decade_words(language: &Language, scan: &mut Scan<'_>) -> Option<S
         4 => !short && value.is_multiple_of(10) && YEARS.contains(&value),
         _ => false,
     };
+    ahead.take_any(&['\'', '’']);
     if !fits || !ahead.take('s') || !ahead.ends_word() {
         return None;
     }

@@ -186,6 +186,11 @@ pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Mea
     {
         return None;
     }
+    // `2 tbsp. sugar`: the full stop belongs to the unit where the sentence goes on.
+    let mut stop = ahead;
+    if stop.take('.') && stop.space() && stop.peek().is_some_and(char::is_lowercase) {
+        ahead.take('.');
+    }
     *scan = ahead;
     Some(found)
 }

@@ -54,6 +54,7 @@ const RULES: &[Rule] = &[
     telephones::internet_address,
     ranges::range,
     times::time,
+    numbers::ratio,
     dates::date,
     addresses::house,
     money::money,

@@ -1,6 +1,6 @@
 //! Money.
 
-use super::measures::period;
+use super::measures::{period, unit};
 use super::{Reading, Setting};
 use crate::text::normalise::language::{Currency, Language};
 use crate::text::normalise::number::Number;
@@ -85,6 +85,8 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
     let mut each = ahead;
     if each.take('/')
         && let Some(name) = period(language, &mut each)
+            .map(str::to_owned)
+            .or_else(|| Some(unit(language, &mut each)?.one))
         && each.ends_word()
     {
         words = format!("{words} {} {name}", language.words.per);

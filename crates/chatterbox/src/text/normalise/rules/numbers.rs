@@ -173,6 +173,38 @@ fn part_of_version(language: &Language, digits: &str) -> Option<String> {
     }
 }
 
+/// `3:1`, where it can be no time.
+pub(super) fn ratio(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let first = ratio_part(&mut scan)?;
+    if !scan.take(':') {
+        return None;
+    }
+    let second = ratio_part(&mut scan)?;
+    if !scan.ends_word() || scan.rest.starts_with(':') {
+        return None;
+    }
+    let cardinal = language.cardinal;
+    let words = format!(
+        "{} {} {}",
+        cardinal(first),
+        language.words.to,
+        cardinal(second)
+    );
+    Reading::new(words, scan.used)
+}
+
+/// Digits without a leading zero.
+fn ratio_part(scan: &mut Scan<'_>) -> Option<u64> {
+    let digits = scan.digits();
+    let plain = (1..=4).contains(&digits.len()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| plain)
+}
+
 /// `0x1F`, sign by sign.
 pub(super) fn hexadecimal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();

@@ -8,15 +8,17 @@ use crate::text::normalise::scan::{Cursor, Scan};
 const MARKS: [char; 4] = ['-', '.', ' ', '–'];
 /// Numbers of emergency and service lines after a word that calls.
 const CALLED: [&str; 3] = ["call", "dial", "ring"];
-/// How often such forms are seen without a country: group lengths.
+/// Other digits in groups of fixed lengths, and the marks between them.
 const GROUPED: &[(&[usize], &[char])] = &[
-    (&[3, 3, 4], &MARKS),
     // Social security numbers, local numbers, cards.
     (&[3, 2, 4], &['-']),
     (&[3, 4], &['-', '.']),
     (&[4, 4, 4, 4], &['-', ' ']),
     (&[4, 6, 5], &['-', ' ']),
 ];
+
+/// One way of writing a telephone number: its groups, and the scan moved on.
+type Form = fn(&Language, &mut Scan<'_>) -> Option<Vec<String>>;
 
 /// Digits of a telephone, in groups.
 pub(super) fn telephone(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
@@ -28,8 +30,7 @@ pub(super) fn telephone(setting: &Setting, cursor: &Cursor<'_>) -> Option<Readin
     {
         return None;
     }
-    let forms: [fn(&Language, &mut Scan<'_>) -> Option<Vec<String>>; 4] =
-        [with_letters, national, international, grouped];
+    let forms: [Form; 4] = [with_letters, national, international, grouped];
     for form in forms {
         let mut scan = cursor.scan();
         if let Some(mut groups) = form(language, &mut scan) {
@@ -80,7 +81,6 @@ fn country(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
 /// `(123) 123-5678`, `+1 123-123-5678`.
 fn national(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
     let mut groups: Vec<String> = country(language, scan).into_iter().collect();
-    let with_country = !groups.is_empty();
     let bracketed = scan.take('(');
     groups.push(group(language, scan.exact_digits(3)?));
     if bracketed && !scan.take(')') {
@@ -91,12 +91,8 @@ fn national(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
         return None;
     }
     groups.push(group(language, scan.exact_digits(3)?));
-    let last_mark = scan.take_any(&MARKS)?;
+    scan.take_any(&MARKS)?;
     groups.push(group(language, scan.exact_digits(4)?));
-    // Three numbers in a row are rather three numbers.
-    if last_mark == ' ' && !bracketed && !with_country && groups[0].is_empty() {
-        return None;
-    }
     Some(groups)
 }
 
@@ -184,7 +180,7 @@ fn grouped(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
         }
         // `100-1000` is rather a range.
         let range = groups.len() == 2 && groups.iter().any(|digits| digits.ends_with("00"));
-        if range || (mark == Some(' ') && lengths.len() == 3) {
+        if range {
             continue;
         }
         *scan = ahead;

@@ -33,6 +33,7 @@ mod scheduler;
 mod settings;
 mod stream;
 mod system_memory;
+pub mod text;
 mod text_stage;
 pub mod validate;
 mod voice;

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use sottovoce::{Chunk, SAMPLE_RATE};
+use sottovoce::{Chunk, SAMPLE_RATE, text};
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,8 +44,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long the peer may take to answer a close, and a refusal to leave.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
-/// A sentence is not cut off before this many characters, so that "Dr." is none.
-const SENTENCE_CHARACTERS_MIN: usize = 12;
 /// Text without an end of sentence is spoken from here on, cut at a space.
 const SENTENCE_CHARACTERS_MAX: usize = 300;
 /// Messages that may wait for the writer before no further command is read.
@@ -99,7 +97,7 @@ impl Command {
 /// Text on its way to be spoken, cut into sentences as they become whole.
 #[derive(Default)]
 struct SentenceBuffer {
-    text: String,
+    text: text::SentenceBuffer,
     /// Text without words since the last flush, and nothing with words: it becomes a silence, so that whoever waits for sound
     /// gets some.
     only_marks: bool,
@@ -110,19 +108,17 @@ struct SentenceBuffer {
 impl SentenceBuffer {
     /// Adds a piece; what became whole by it.
     fn push(&mut self, piece: &str) -> Vec<String> {
-        self.text.push_str(piece);
-        let mut sentences = Vec::new();
-        while let Some(end) = self.sentence_end() {
-            let rest = self.text.split_off(end);
-            let sentence = std::mem::replace(&mut self.text, rest);
-            sentences.extend(self.speakable(&sentence));
-        }
+        let whole = self.text.push(piece, SENTENCE_CHARACTERS_MAX);
+        let sentences = (whole.iter())
+            .filter_map(|sentence| self.speakable(sentence))
+            .collect();
+        self.only_marks |= !piece.is_empty() && !self.words;
         sentences
     }
 
     /// What is left, as a last sentence.
     fn flush(&mut self) -> Option<String> {
-        let rest = std::mem::take(&mut self.text);
+        let rest = self.text.flush().unwrap_or_default();
         let last = self.speakable(&rest);
         let silence = std::mem::take(&mut self.only_marks).then(|| "…".to_owned());
         self.words = false;
@@ -138,31 +134,7 @@ impl SentenceBuffer {
     }
 
     fn characters(&self) -> usize {
-        self.text.chars().count()
-    }
-
-    /// Where the first whole sentence ends, in bytes.
-    fn sentence_end(&self) -> Option<usize> {
-        let mut ended = false;
-        let mut space = None;
-        for (count, (at, c)) in self.text.char_indices().enumerate() {
-            if c == '\n' || (ended && c.is_whitespace() && count >= SENTENCE_CHARACTERS_MIN) {
-                return Some(at + c.len_utf8());
-            }
-            if matches!(c, '。' | '！' | '？') {
-                return Some(at + c.len_utf8());
-            }
-            if c.is_whitespace() {
-                space = Some(at + c.len_utf8());
-            }
-            if count >= SENTENCE_CHARACTERS_MAX {
-                return space.or(Some(at + c.len_utf8()));
-            }
-            // A closing quote or bracket belongs to the sentence that it ends.
-            ended = matches!(c, '.' | '!' | '?' | '…')
-                || (ended && matches!(c, '"' | '\'' | ')' | '”' | '’'));
-        }
-        None
+        self.text.characters()
     }
 }
 
@@ -638,15 +610,18 @@ mod tests {
     #[test]
     fn short_abbreviations_are_no_sentences() {
         let mut buffer = SentenceBuffer::default();
-        assert!(buffer.push("Dr. Who is in. ").len() == 1);
-        assert_eq!(buffer.flush(), None);
+        assert!(buffer.push("I went to see Dr. Smith").is_empty());
+        assert_eq!(buffer.push(". He").as_slice(), ["I went to see Dr. Smith."]);
     }
 
     #[test]
-    fn quotes_stay_with_their_sentence_and_lines_end_one() {
+    fn quotes_stay_with_their_sentence_and_empty_lines_end_one() {
         let mut buffer = SentenceBuffer::default();
-        let sentences = buffer.push("He said \"come in.\" They came\nat once");
-        assert_eq!(sentences, ["He said \"come in.\"", "They came"]);
+        let sentences = buffer.push("He said \"please come in.\" They came\nat once\n\nand");
+        assert_eq!(
+            sentences,
+            ["He said \"please come in.\"", "They came\nat once"]
+        );
     }
 
     #[test]
@@ -676,7 +651,7 @@ mod tests {
             buffer.push(marks);
             assert_eq!(buffer.flush().as_deref(), Some("…"), "{marks:?}");
         }
-        assert_eq!(buffer.push("Well then, hello.\n👍").len(), 1);
+        assert_eq!(buffer.push("Well then, hello everyone.\n👍").len(), 1);
         assert_eq!(buffer.flush(), None, "the words are what is heard");
     }
 

@@ -126,7 +126,7 @@ fn a_log_can_be_text_or_nothing() {
 }
 
 #[test]
-fn what_can_never_work_is_refused_before_the_model_is_loaded() {
+fn what_can_never_work_is_refused_at_the_start() {
     let none = key_file(b"# nothing but this\n");
     let path = none.path().to_str().unwrap();
     for (arguments, words) in [
@@ -142,7 +142,7 @@ fn what_can_never_work_is_refused_before_the_model_is_loaded() {
         (&["--log-level", "loud"], "info"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
-            .args(["serve", "--port", "0", "--model", "/nowhere/at/all"])
+            .args(["serve", "--port", "0"])
             .args(arguments)
             .output()
             .unwrap();

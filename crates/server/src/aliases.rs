@@ -1,8 +1,10 @@
-//! Further names of voices, so that clients with a fixed list of names reach the server's own voices.
+//! Further names of voices, so that clients with a fixed list of names reach the server's own
+//! voices.
 
 use crate::error::ServerError;
-use crate::voices::{DEFAULT_VOICE, check_name, same_name};
+use crate::voices::DEFAULT_VOICE;
 use serde::Serialize;
+use sottovoce::{check_voice_name, same_voice_name};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ pub(crate) struct Alias {
 pub(crate) struct Aliases {
     fixed: BTreeMap<String, String>,
     folder: Option<PathBuf>,
+    /// Whether calls may set and forget aliases.
+    changeable: bool,
     /// Held while the file is changed.
     changing: Mutex<()>,
 }
@@ -39,13 +43,13 @@ pub(crate) struct Aliases {
 pub(crate) fn check(aliases: &BTreeMap<String, String>) -> Result<(), ServerError> {
     for (alias, voice) in aliases {
         for name in [alias, voice] {
-            check_name(name).map_err(|error| ServerError::Setting {
+            check_voice_name(name).map_err(|error| ServerError::Setting {
                 option: "voice-alias",
                 value: format!("{alias}={voice}"),
                 reason: error.to_string(),
             })?;
         }
-        if same_name(alias, DEFAULT_VOICE) {
+        if same_voice_name(alias, DEFAULT_VOICE) {
             return Err(ServerError::Setting {
                 option: "voice-alias",
                 value: format!("{alias}={voice}"),
@@ -57,10 +61,15 @@ pub(crate) fn check(aliases: &BTreeMap<String, String>) -> Result<(), ServerErro
 }
 
 impl Aliases {
-    pub(crate) fn new(fixed: BTreeMap<String, String>, folder: Option<PathBuf>) -> Aliases {
+    pub(crate) fn new(
+        fixed: BTreeMap<String, String>,
+        folder: Option<PathBuf>,
+        changeable: bool,
+    ) -> Aliases {
         Aliases {
             fixed,
             folder,
+            changeable,
             changing: Mutex::new(()),
         }
     }
@@ -72,7 +81,7 @@ impl Aliases {
     /// The voice that `name` stands for, if it is an alias. Blocks while the file is read.
     pub(crate) fn voice(&self, name: &str) -> Result<Option<String>, ServerError> {
         let find = |table: &BTreeMap<String, String>| {
-            let found = table.iter().find(|(alias, _)| same_name(alias, name));
+            let found = table.iter().find(|(alias, _)| same_voice_name(alias, name));
             found.map(|(_, voice)| voice.clone())
         };
         match find(&self.fixed) {
@@ -91,7 +100,7 @@ impl Aliases {
             }
         };
         let mut set = self.read()?;
-        set.retain(|alias, _| !self.fixed.keys().any(|fixed| same_name(fixed, alias)));
+        set.retain(|alias, _| !self.fixed.keys().any(|fixed| same_voice_name(fixed, alias)));
         let fixed = self.fixed.clone().into_iter().map(entry(true));
         let mut list: Vec<Alias> = fixed.chain(set.into_iter().map(entry(false))).collect();
         list.sort_by(|one, other| one.alias.cmp(&other.alias));
@@ -100,8 +109,8 @@ impl Aliases {
 
     /// Lets `alias` stand for `voice` from now on.
     pub(crate) fn set(&self, alias: &str, voice: &str) -> Result<Alias, ServerError> {
-        check_name(alias)?;
-        if same_name(alias, DEFAULT_VOICE) {
+        check_voice_name(alias)?;
+        if same_voice_name(alias, DEFAULT_VOICE) {
             return Err(ServerError::Parameter {
                 parameter: "alias",
                 reason: "the model's own voice keeps its name".into(),
@@ -131,7 +140,7 @@ impl Aliases {
         let missing = || ServerError::NotFound {
             what: format!("an alias {alias:?}"),
         };
-        check_name(alias).map_err(|_| missing())?;
+        check_voice_name(alias).map_err(|_| missing())?;
         if self.voice(alias)?.is_none() {
             return Err(missing());
         }
@@ -144,13 +153,13 @@ impl Aliases {
         alias: &str,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), ServerError>,
     ) -> Result<(), ServerError> {
-        if self.fixed.keys().any(|fixed| same_name(fixed, alias)) {
+        if self.fixed.keys().any(|fixed| same_voice_name(fixed, alias)) {
             return Err(ServerError::Parameter {
                 parameter: "alias",
                 reason: "it was given at the server's start and stays".into(),
             });
         }
-        let (Some(path), Some(folder)) = (self.path(), &self.folder) else {
+        let (Some(path), Some(folder), true) = (self.path(), &self.folder, self.changeable) else {
             return Err(ServerError::Parameter {
                 parameter: "alias",
                 reason: "this server keeps no voices; start it with --voices FOLDER".into(),
@@ -158,7 +167,7 @@ impl Aliases {
         };
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = self.read()?;
-        table.retain(|known, _| !same_name(known, alias));
+        table.retain(|known, _| !same_voice_name(known, alias));
         change(&mut table)?;
         write(folder, &path, &table).map_err(|source| failed(&path, source))
     }
@@ -205,7 +214,7 @@ mod tests {
     #[test]
     fn an_alias_that_was_set_stays_until_it_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let aliases = || Aliases::new(BTreeMap::new(), Some(folder.path().to_owned()));
+        let aliases = || Aliases::new(BTreeMap::new(), Some(folder.path().to_owned()), true);
         assert_eq!(aliases().voice("alloy").unwrap(), None);
         aliases().set("alloy", "me").unwrap();
         aliases().set("Nova", "you").unwrap();
@@ -233,7 +242,7 @@ mod tests {
     #[test]
     fn an_alias_of_the_start_stays_and_needs_no_folder() {
         let fixed = BTreeMap::from([("alloy".to_owned(), "me".to_owned())]);
-        let aliases = Aliases::new(fixed, None);
+        let aliases = Aliases::new(fixed, None, true);
         assert_eq!(aliases.voice("ALLOY").unwrap().as_deref(), Some("me"));
         assert!(aliases.set("alloy", "you").is_err());
         assert!(aliases.remove("alloy").is_err());
@@ -246,7 +255,7 @@ mod tests {
     #[test]
     fn names_that_cannot_be_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let aliases = Aliases::new(BTreeMap::new(), Some(folder.path().to_owned()));
+        let aliases = Aliases::new(BTreeMap::new(), Some(folder.path().to_owned()), true);
         for alias in ["", "..", "a/b", "default", "Default"] {
             assert!(aliases.set(alias, "me").is_err(), "{alias:?}");
             let table = BTreeMap::from([(alias.to_owned(), "me".to_owned())]);
@@ -260,7 +269,7 @@ mod tests {
     fn a_file_that_is_none_is_told_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), "[]").unwrap();
-        let aliases = Aliases::new(BTreeMap::new(), Some(folder.path().to_owned()));
+        let aliases = Aliases::new(BTreeMap::new(), Some(folder.path().to_owned()), true);
         let error = aliases.voice("alloy").unwrap_err().to_string();
         assert!(error.contains(FILE), "{error}");
     }

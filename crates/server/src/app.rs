@@ -1,6 +1,5 @@
 //! All that a server is, short of its socket.
 
-use crate::admission::Place;
 use crate::bodies::BodyMemory;
 use crate::callers::{CallerConnections, Rates};
 use crate::error::ServerError;
@@ -18,15 +17,16 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware;
 use metrics::{Key, Label};
-use sottovoce::Voice;
+use sottovoce::{Engine, Voice};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, AllowPrivateNetwork, CorsLayer};
 
-/// A server's state: the model, the voices, the queue and the figures. Two apps in one process share nothing.
+/// A server's state: the model, the voices, the queue and the figures. Two apps in one process
+/// share nothing.
 pub struct App {
     pub(crate) options: ServerOptions,
     pub(crate) host: Host,
@@ -69,11 +69,7 @@ impl App {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         Arc::new(App {
             host: Host::new(&options),
-            voices: Voices::new(
-                options.voices_directory.clone(),
-                options.limits.voices,
-                options.voice_aliases.clone(),
-            ),
+            voices: Voices::new(&options),
             keys: Keys::new(&options),
             rates: Rates::new(options.limits.requests_per_minute),
             connection_places: Arc::new(Semaphore::new(options.limits.connections)),
@@ -98,9 +94,7 @@ impl App {
 
     /// Streams that may be under way together; none while the model is not loaded.
     pub fn streams_max(&self) -> Option<usize> {
-        self.host
-            .loaded()
-            .map(|loaded| loaded.admission.place_count())
+        self.host.loaded().map(|loaded| loaded.engine.streams_max())
     }
 
     /// Refuses new work from now on; what is under way goes on.
@@ -164,14 +158,6 @@ impl App {
             .with_state(self.clone())
     }
 
-    /// A place for one stream, waited for in line.
-    pub(crate) async fn place(&self) -> Result<(Arc<Loaded>, Place), ServerError> {
-        let asked = Instant::now();
-        let place = self.host.place().await?;
-        self.measures.queue_wait(asked.elapsed().as_secs_f64());
-        Ok(place)
-    }
-
     /// The voice of that name, made ready off the asynchronous threads.
     pub(crate) async fn voice(
         self: &Arc<App>,
@@ -184,7 +170,8 @@ impl App {
             .map_err(|_| ServerError::Task)?
     }
 
-    /// Counts seconds of speech. The counter takes whole numbers, so parts of a second are kept until they make one.
+    /// Counts seconds of speech. The counter takes whole numbers, so parts of a second are kept
+    /// until they make one.
     pub(crate) fn audio_made(&self, seconds: f64) {
         let mut kept = self
             .audio_seconds
@@ -206,19 +193,11 @@ impl App {
             "sottovoce_model_loaded",
             f64::from(u8::from(loaded.is_some())),
         );
-        let admission = loaded.as_ref().map(|loaded| &loaded.admission);
-        set(
-            "sottovoce_streams_live",
-            admission.map_or(0.0, |a| a.live() as f64),
-        );
-        set(
-            "sottovoce_streams_max",
-            admission.map_or(0.0, |a| a.place_count() as f64),
-        );
-        set(
-            "sottovoce_queue_length",
-            admission.map_or(0.0, |a| a.waiting() as f64),
-        );
+        let engine = loaded.as_ref().map(|loaded| &loaded.engine);
+        let count = |look: fn(&Engine) -> usize| engine.map_or(0.0, |engine| look(engine) as f64);
+        set("sottovoce_streams_live", count(Engine::streams_live));
+        set("sottovoce_streams_max", count(Engine::streams_max));
+        set("sottovoce_queue_length", count(Engine::streams_waiting));
         let report = loaded
             .as_ref()
             .map(|loaded| loaded.engine.memory_report())
@@ -280,8 +259,8 @@ impl App {
 /// How long a browser may keep what it was allowed.
 const ALLOWED_FOR: Duration = Duration::from_secs(600);
 
-/// Lets pages of `origins` call. OpenAI's clients send headers of their own, more with each version, so every header may come: the
-/// origin is what is checked.
+/// Lets pages of `origins` call. OpenAI's clients send headers of their own, more with each
+/// version, so every header may come: the origin is what is checked.
 fn cors(origins: &[String]) -> CorsLayer {
     let allow = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()

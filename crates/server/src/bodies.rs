@@ -1,4 +1,5 @@
-//! The bodies of requests: taken in within a bound that all share, unpacked within the same, and gone with their request.
+//! The bodies of requests: taken in within a bound that all share, unpacked within the same, and
+//! gone with their request.
 
 use crate::app::App;
 use crate::error::ServerError;
@@ -228,7 +229,8 @@ impl<T: FromFields> FromRequest<Arc<App>> for JsonBody<T> {
     }
 }
 
-/// What `receive` brings, if it brings it in time: each piece alone may come soon, and the whole never.
+/// What `receive` brings, if it brings it in time: each piece alone may come soon, and the whole
+/// never.
 pub(crate) async fn within<T>(
     limit: Duration,
     receive: impl Future<Output = Result<T, ServerError>>,

@@ -1,4 +1,5 @@
-//! Who calls: the caller's address, also behind proxies, how often it may ask and how many connections it may hold.
+//! Who calls: the caller's address, also behind proxies, how often it may ask and how many
+//! connections it may hold.
 
 use crate::error::ServerError;
 use axum::http::HeaderMap;
@@ -10,7 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Callers that the rate limiter remembers. Further ones share one allowance until it forgets the idle ones.
+/// Callers that the rate limiter remembers. Further ones share one allowance until it forgets the
+/// idle ones.
 const CALLERS_MAX: usize = 10_000;
 /// The allowance of all callers beyond [`CALLERS_MAX`]; no caller has this address.
 const FURTHER_CALLERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -44,8 +46,8 @@ pub(crate) fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
     proxies.iter().any(|network| network.contains(&address))
 }
 
-/// The address of the caller behind `peer`: the last one in `X-Forwarded-For` that is no trusted proxy's. Earlier entries are
-/// the caller's own claims.
+/// The address of the caller behind `peer`: the last one in `X-Forwarded-For` that is no trusted
+/// proxy's. Earlier entries are the caller's own claims.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let mut address = peer;
     if !is_trusted(peer, proxies) {

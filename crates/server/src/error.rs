@@ -74,7 +74,8 @@ pub enum ServerError {
         /// The page's origin.
         origin: String,
     },
-    /// The request names this server by a name that it was not told of, as a page does that had its own name changed to this address.
+    /// The request names this server by a name that it was not told of, as a page does that had its
+    /// own name changed to this address.
     #[error(
         "this server is not known as {host}; start it with --allow-host {host}, or with API keys"
     )]

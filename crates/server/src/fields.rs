@@ -1,4 +1,5 @@
-//! The fields of a JSON object, read one by one, so that each refusal names its field in plain words.
+//! The fields of a JSON object, read one by one, so that each refusal names its field in plain
+//! words.
 
 use crate::error::ServerError;
 use serde_json::{Map, Value};
@@ -19,8 +20,8 @@ pub(crate) trait FromFields: Sized {
 }
 
 impl Fields {
-    /// Reads an object. No bytes and `null` count as `{}`, for calls whose fields may all be left out; a byte order mark before
-    /// it is passed over.
+    /// Reads an object. No bytes and `null` count as `{}`, for calls whose fields may all be left
+    /// out; a byte order mark before it is passed over.
     ///
     /// # Errors
     /// If it is no JSON or no object.
@@ -138,7 +139,8 @@ impl Fields {
             .collect()
     }
 
-    /// Refuses fields that nobody read: a setting with a misspelt name must not seem to be in force.
+    /// Refuses fields that nobody read: a setting with a misspelt name must not seem to be in
+    /// force.
     pub(crate) fn refuse_unread(&self) -> Result<(), ServerError> {
         match self.0.keys().next() {
             None => Ok(()),

@@ -136,7 +136,8 @@ fn carried_key(headers: &HeaderMap) -> Option<&str> {
         .find_map(|protocol| protocol.trim().strip_prefix(SUBPROTOCOL_KEY_PREFIX))
 }
 
-/// Refuses pages of other origins. Without this any page in the user's browser could call a server on loopback.
+/// Refuses pages of other origins. Without this any page in the user's browser could call a server
+/// on loopback.
 fn check_origin(
     headers: &HeaderMap,
     host: Option<&str>,
@@ -171,8 +172,9 @@ fn host(request: &Request) -> Option<&str> {
     })
 }
 
-/// Refuses names that nobody gave this server: the defence against DNS rebinding, by which a foreign page has its own name
-/// resolve to this address and so shares its origin. Such a page cannot be called by an address or localhost.
+/// Refuses names that nobody gave this server: the defence against DNS rebinding, by which a
+/// foreign page has its own name resolve to this address and so shares its origin. Such a page
+/// cannot be called by an address or localhost.
 fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError> {
     // Browsers always send it.
     let Some(host) = host else {
@@ -205,7 +207,8 @@ pub(crate) async fn guard(
 ) -> Response {
     match admit(&app, &mut request) {
         Ok(()) => next.run(request).await,
-        // A browser's WebSocket shows its page no status, so its refusal is told over the WebSocket.
+        // A browser's WebSocket shows its page no status, so its refusal is told over the
+        // WebSocket.
         Err(error) => match stream::refuse(&app, request, &error).await {
             Some(response) => response,
             None => error.into_response(),
@@ -218,7 +221,8 @@ fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
     let options = &app.options;
     let extensions = request.extensions();
     let route = extensions.get::<MatchedPath>();
-    // What matches no route is refused by its path; a key is asked for first, so that nothing is told without one.
+    // What matches no route is refused by its path; a key is asked for first, so that nothing is
+    // told without one.
     let access = route.map_or(Access::Speak, |route| {
         Access::of(request.method(), route.as_str(), options)
     });
@@ -232,7 +236,8 @@ fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
             return Err(overload.error());
         }
         app.rates.check(caller)?;
-        // A proxy's connection counts for nobody; the calls that come over it count for their callers.
+        // A proxy's connection counts for nobody; the calls that come over it count for their
+        // callers.
         if caller != peer
             && let Some(record) = extensions.get::<Arc<RequestRecord>>()
         {

@@ -24,6 +24,8 @@ use tower::ServiceExt;
 
 /// Between two looks at whether the model rests.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
+/// Between two looks at whether the model lives.
+const REVIVE_EVERY: Duration = Duration::from_secs(1);
 /// After a failed accept, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long what is ended may take to say so.
@@ -39,10 +41,12 @@ const RECEIVE_BUFFER_BYTES: u32 = 256 << 10;
 
 /// A request's head must arrive this soon where more connections are open than may be.
 const SPARE_RECEIVE: Duration = Duration::from_secs(2);
-/// Connections beyond those that may be open, kept short, so that whoever asks how the server is gets an answer.
+/// Connections beyond those that may be open, kept short, so that whoever asks how the server is
+/// gets an answer.
 const SPARE_CONNECTIONS: usize = 32;
 
-/// A connection's share of the connections that may be open. A WebSocket outlives the HTTP exchange that it began as and keeps it.
+/// A connection's share of the connections that may be open. A WebSocket outlives the HTTP exchange
+/// that it began as and keeps it.
 #[derive(Clone)]
 pub(crate) struct ConnectionShare {
     _held: Arc<HeldConnection>,
@@ -113,8 +117,8 @@ impl SpareConnections {
     }
 }
 
-/// Serves until `stop` completes, then refuses new work, lets streams finish within the limit, and ends the rest.
-/// `listening` is called with the address once connections are taken.
+/// Serves until `stop` completes, then refuses new work, lets streams finish within the limit, and
+/// ends the rest. `listening` is called with the address once connections are taken.
 pub async fn serve(
     app: Arc<App>,
     listening: impl FnOnce(SocketAddr),
@@ -132,6 +136,7 @@ pub async fn serve(
         .idle_unload
         .map(|idle| tokio::spawn(unload_when_idle(app.clone(), idle)));
     let releasing = tokio::spawn(release_after_requests(app.clone()));
+    let reviving = tokio::spawn(revive(app.clone()));
     tokio::pin!(stop);
     loop {
         let (socket, peer) = tokio::select! {
@@ -155,6 +160,7 @@ pub async fn serve(
     drop(listener);
     app.stop();
     releasing.abort();
+    reviving.abort();
     if let Some(idle) = idle {
         idle.abort();
     }
@@ -175,7 +181,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
-    // A server that starts again takes its port at once; elsewhere the option means that two may share it.
+    // A server that starts again takes its port at once; elsewhere the option means that two may
+    // share it.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -216,7 +223,8 @@ fn connection(
             let router = router.clone();
             async move {
                 let mut response = router.oneshot(request).await?;
-                // One answer is all that a connection without a share gets; a switch of protocols closes by itself.
+                // One answer is all that a connection without a share gets; a switch of protocols
+                // closes by itself.
                 if overload.is_some() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
@@ -259,6 +267,14 @@ struct EndedOnDrop(Arc<App>);
 impl Drop for EndedOnDrop {
     fn drop(&mut self) {
         self.0.request_ended();
+    }
+}
+
+async fn revive(app: Arc<App>) {
+    let mut look = tokio::time::interval(REVIVE_EVERY);
+    loop {
+        look.tick().await;
+        app.host.revive().await;
     }
 }
 

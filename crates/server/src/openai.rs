@@ -73,8 +73,8 @@ pub(crate) struct Knobs {
     /// Above 1 makes repeats rarer.
     #[schema(minimum = 1.0, maximum = 10.0)]
     pub(crate) repetition_penalty: Option<f32>,
-    /// The same seed, text and voice give the same samples; -1 has one drawn, and the answer's header `x-sottovoce-seed` tells
-    /// which one was used.
+    /// The same seed, text and voice give the same samples; -1 has one drawn, and the answer's
+    /// header `x-sottovoce-seed` tells which one was used.
     #[schema(value_type = Option<i64>, minimum = -1)]
     pub(crate) seed: Option<Seed>,
     /// Speech tokens (1/25 s) a chunk.
@@ -101,14 +101,25 @@ impl FromFields for Knobs {
 }
 
 impl Knobs {
+    /// Names of fields that were sent, of those that do nothing with some models.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("exaggeration", self.exaggeration.is_some()),
+            ("cfg_weight", self.cfg_weight.is_some()),
+            ("min_p", self.min_p.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, sent)| sent.then_some(name))
+    }
+
     /// The engine's options for these; what was left out keeps the engine's default.
     pub(crate) fn options(&self) -> Result<StreamOptions, ServerError> {
         let default = StreamOptions::default();
         let options = StreamOptions {
             speed: self.speed.unwrap_or(default.speed),
-            exaggeration: self.exaggeration.unwrap_or(default.exaggeration),
-            cfg_weight: self.cfg_weight.unwrap_or(default.cfg_weight),
-            temperature: self.temperature.unwrap_or(default.temperature),
+            exaggeration: self.exaggeration,
+            cfg_weight: self.cfg_weight,
+            temperature: self.temperature,
             top_p: self.top_p.or(default.top_p),
             min_p: self.min_p.or(default.min_p),
             repetition_penalty: self.repetition_penalty.or(default.repetition_penalty),
@@ -246,7 +257,7 @@ mod tests {
         let options = request.knobs.options().unwrap();
         assert_eq!(
             (options.exaggeration, options.seed, options.chunk_size),
-            (0.7, 9, Some(50))
+            (Some(0.7), 9, Some(50))
         );
         let wrong = Knobs {
             temperature: Some(-1.0),

@@ -1,4 +1,5 @@
-//! The OpenAPI document, made from the handlers' own descriptions together with the routes: what is served is described.
+//! The OpenAPI document, made from the handlers' own descriptions together with the routes: what is
+//! served is described.
 
 use crate::app::App;
 use crate::options::Limits;

@@ -4,10 +4,12 @@ use crate::aliases;
 use crate::error::ServerError;
 use crate::origins;
 use ipnet::IpNet;
-use sottovoce::{EngineOptions, Source};
+use sottovoce::{Engine, EngineOptions, Error, Source};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Choices for a whole server.
@@ -21,8 +23,12 @@ pub struct ServerOptions {
     pub model_name: String,
     /// How the model is loaded.
     pub engine: EngineOptions,
-    /// Where uploaded voices are kept; without it, none can be uploaded.
+    /// What loads it.
+    pub loader: Loader,
+    /// Where voices are kept: those prepared on the command line, and those that calls bring.
     pub voices_directory: Option<PathBuf>,
+    /// Whether calls may bring voices, take them away and set aliases.
+    pub uploads: bool,
     /// Keys of which a request must carry one; none: every request is let in.
     pub api_keys: Vec<String>,
     /// Keys that may change how the server runs, and speak; none: every key may.
@@ -35,7 +41,8 @@ pub struct ServerOptions {
     pub voice_aliases: BTreeMap<String, String>,
     /// Origins of foreign pages that may call; none unless told otherwise.
     pub allowed_origins: Vec<String>,
-    /// Names by which this server may be called, beside addresses and localhost; looked at only where no key is asked for.
+    /// Names by which this server may be called, beside addresses and localhost; looked at only
+    /// where no key is asked for.
     pub allowed_hosts: Vec<String>,
     /// Whether the figures for Prometheus can be read without a key.
     pub open_metrics: bool,
@@ -47,6 +54,37 @@ pub struct ServerOptions {
     pub limits: Limits,
 }
 
+/// What makes an engine of a model. Programs that bring memory of their own replace it.
+#[derive(Clone)]
+pub struct Loader(Arc<LoadEngine>);
+
+type LoadEngine = dyn Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync;
+
+impl Loader {
+    /// One that calls `load`, off the asynchronous threads.
+    pub fn new(
+        load: impl Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync + 'static,
+    ) -> Loader {
+        Loader(Arc::new(load))
+    }
+
+    pub(crate) fn load(&self, source: Source, options: EngineOptions) -> Result<Engine, Error> {
+        (self.0)(source, options)
+    }
+}
+
+impl Default for Loader {
+    fn default() -> Loader {
+        Loader::new(Engine::load)
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Loader")
+    }
+}
+
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
         ServerOptions {
@@ -54,7 +92,9 @@ impl Default for ServerOptions {
             source: Source::Embedded,
             model_name: "pico".into(),
             engine: EngineOptions::default(),
+            loader: Loader::default(),
             voices_directory: None,
+            uploads: true,
             api_keys: Vec::new(),
             admin_keys: Vec::new(),
             remote_settings: true,
@@ -114,6 +154,8 @@ pub struct Limits {
     pub upload: Duration,
     /// How long a reader may leave a chunk untaken before its stream ends.
     pub slow_reader: Duration,
+    /// How long a model that died may be missing before `/health/live` asks for a new process.
+    pub broken: Duration,
     /// How long streams under way may go on after the server was told to stop.
     pub shutdown: Duration,
 }
@@ -135,6 +177,7 @@ impl Default for Limits {
             receive: Duration::from_secs(10),
             upload: Duration::from_secs(60),
             slow_reader: Duration::from_secs(30),
+            broken: Duration::from_secs(30),
             shutdown: Duration::from_secs(20),
         }
     }

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 /// Between two looks at whether the heap keeps what requests once needed.
 const RELEASE_EVERY: Duration = Duration::from_secs(2);
-/// Bytes that the protocol holds for a connection at most: a head with what was read ahead of it, and as much of an answer.
+/// Bytes that the protocol holds for a connection at most: a head with what was read ahead of it,
+/// and as much of an answer.
 const CONNECTION_BYTES_MAX: u64 = 2 * crate::listener::HEAD_BYTES_MAX as u64;
 
 /// The process's memory, by owner.
@@ -62,7 +63,8 @@ pub(crate) async fn release_after_requests(app: Arc<App>) {
         let ended = app.ended_requests();
         if ended != released {
             released = ended;
-            // It takes the heap's locks and walks its free lists: not for a thread that others wait for.
+            // It takes the heap's locks and walks its free lists: not for a thread that others wait
+            // for.
             let _ = tokio::task::spawn_blocking(release_unused_heap).await;
         }
     }

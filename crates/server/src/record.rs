@@ -22,8 +22,8 @@ const ID_BYTES_MAX: usize = 128;
 /// What proxies call the status of an answer whose caller left before it began.
 const CALLER_LEFT: u16 = 499;
 
-/// A request from its head to the last byte of its answer, or to the end of its WebSocket. The last holder writes its line to
-/// the log; neither a text nor a key is in it.
+/// A request from its head to the last byte of its answer, or to the end of its WebSocket. The last
+/// holder writes its line to the log; neither a text nor a key is in it.
 pub(crate) struct RequestRecord {
     app: Arc<App>,
     id: HeaderValue,
@@ -83,8 +83,9 @@ impl Drop for RequestRecord {
     }
 }
 
-/// Gives each request an id, counts its answer by route, and keeps its record until the answer has left. A path is the caller's
-/// choice and would make figures and log entries without end, so the route stands for it.
+/// Gives each request an id, counts its answer by route, and keeps its record until the answer has
+/// left. A path is the caller's choice and would make figures and log entries without end, so the
+/// route stands for it.
 pub(crate) async fn record(
     State(app): State<Arc<App>>,
     mut request: Request,

@@ -1,20 +1,18 @@
-//! The voices that callers can name: the model's own, and those prepared from uploaded clips.
-//!
-//! Prepared voices are files in one folder, which replicas may share. A file is named after the hexadecimal form of the voice's
-//! name, so that no name can reach another path. Names are the same in any case and any Unicode form.
+//! The voices that callers can name: the model's own, those in the store, and further names for
+//! them.
 
 use crate::aliases::{Alias, Aliases};
 use crate::error::ServerError;
 use crate::host::Loaded;
+use crate::options::ServerOptions;
 use serde::Serialize;
-use sottovoce::{Voice, VoiceSource};
-use std::collections::{BTreeMap, HashMap};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use sottovoce::{
+    StoredVoice, Voice, VoiceSource, VoiceStore, check_voice_name, same_voice_name, voice_name,
+};
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
 use utoipa::ToSchema;
 
 /// The model's own voice goes by this name.
@@ -24,12 +22,9 @@ const OPENAI_VOICES: [&str; 13] = [
     "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse",
     "marin", "cedar",
 ];
-const NAME_CHARACTERS_MAX: usize = 64;
-/// Its file's name has two digits a byte, and file systems take 255 bytes.
-const NAME_BYTES_MAX: usize = 120;
-/// Voices kept ready together. Each may hold what it conditions the model with; the others are read again when they are asked for.
+/// Voices kept ready together. Each may hold what it conditions the model with; the others are read
+/// again when they are asked for.
 const READY_MAX: usize = 16;
-const EXTENSION: &str = "safetensors";
 
 /// A voice as `/v1/audio/voices` lists it.
 #[derive(Clone, Serialize, ToSchema)]
@@ -67,24 +62,19 @@ impl VoiceEntry {
     }
 }
 
-/// The uploaded voices, and the aliases.
+/// The voices in the store, and the aliases.
 pub(crate) struct Voices {
-    directory: Option<PathBuf>,
+    store: Option<VoiceStore>,
+    /// Whether calls may bring voices and take them away.
+    uploads: bool,
     voices_max: usize,
     pub(crate) aliases: Aliases,
 }
 
-/// A voice's file.
-struct Stored {
-    name: String,
-    path: PathBuf,
-    changed: SystemTime,
-}
-
 type ReadyTable = HashMap<String, (Option<SystemTime>, Voice)>;
 
-/// A loaded model's voices in use, by name, with the change time of their file: a replica may have replaced it. They go with the model
-/// whose memory they are in.
+/// A loaded model's voices in use, by name, with the change time of their file: a replica may have
+/// replaced it. They go with the model whose memory they are in.
 #[derive(Default)]
 pub(crate) struct ReadyVoices(Mutex<ReadyTable>);
 
@@ -94,139 +84,56 @@ impl ReadyVoices {
     }
 }
 
-/// Refuses names that are long, have no letter or digit, or hold anything but letters, digits, `-`, `_`, `.` and spaces.
-pub(crate) fn check_name(name: &str) -> Result<(), ServerError> {
-    let fits = name.chars().any(char::is_alphanumeric)
-        && name.chars().count() <= NAME_CHARACTERS_MAX
-        && name.len() <= NAME_BYTES_MAX;
-    let sign = |c| is_combining_mark(c) || matches!(c, '-' | '_' | '.' | ' ');
-    let plain = name.chars().all(|c| c.is_alphanumeric() || sign(c));
-    if fits && plain {
-        Ok(())
-    } else {
-        Err(ServerError::Parameter {
-            parameter: "name",
-            reason: format!(
-                "a voice's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_', '.' or spaces ({NAME_BYTES_MAX} bytes at most), and not only signs"
-            ),
-        })
-    }
-}
-
-/// A name in the form in which it is kept.
-fn composed(name: &str) -> String {
-    name.trim().nfc().collect()
-}
-
-/// One spelling of a name for all its cases and Unicode forms.
-fn folded(name: &str) -> String {
-    name.trim()
-        .nfkc()
-        .flat_map(char::to_lowercase)
-        .nfc()
-        .collect()
-}
-
-/// Whether two names are the same but for case and Unicode form.
-pub(crate) fn same_name(one: &str, other: &str) -> bool {
-    folded(one) == folded(other)
-}
-
 /// Whether the model's own voice answers to this name.
 fn is_own(name: &str) -> bool {
-    let name = folded(name);
-    name == DEFAULT_VOICE || OPENAI_VOICES.contains(&name.as_str())
-}
-
-fn file_name(name: &str) -> String {
-    use std::fmt::Write;
-    let mut file = String::with_capacity(2 * name.len() + EXTENSION.len() + 1);
-    for byte in name.bytes() {
-        // Writing to a string cannot fail.
-        let _ = write!(file, "{byte:02x}");
-    }
-    file + "." + EXTENSION
-}
-
-fn name_of(file: &str) -> Option<String> {
-    let hexadecimal = file.strip_suffix(EXTENSION)?.strip_suffix('.')?;
-    if hexadecimal.len() % 2 != 0 || !hexadecimal.is_ascii() {
-        return None;
-    }
-    let bytes: Option<Vec<u8>> = (0..hexadecimal.len() / 2)
-        .map(|i| u8::from_str_radix(&hexadecimal[2 * i..2 * i + 2], 16).ok())
-        .collect();
-    let name = String::from_utf8(bytes?).ok()?;
-    check_name(&name).ok()?;
-    // Other spellings of the digits are not found under that name.
-    (file_name(&name) == file).then_some(name)
+    let mut own = OPENAI_VOICES.into_iter().chain([DEFAULT_VOICE]);
+    own.any(|own| same_voice_name(own, name))
 }
 
 impl Voices {
-    pub(crate) fn new(
-        directory: Option<PathBuf>,
-        voices_max: usize,
-        fixed_aliases: BTreeMap<String, String>,
-    ) -> Voices {
+    pub(crate) fn new(options: &ServerOptions) -> Voices {
+        let folder = options.voices_directory.clone();
+        let aliases = options.voice_aliases.clone();
         Voices {
-            aliases: Aliases::new(fixed_aliases, directory.clone()),
-            directory,
-            voices_max,
+            store: folder.clone().map(VoiceStore::new),
+            uploads: options.uploads,
+            voices_max: options.limits.voices,
+            aliases: Aliases::new(aliases, folder, options.uploads),
         }
     }
 
-    /// The folder of the voices.
+    /// The store, for calls that change it.
     ///
     /// # Errors
-    /// If the server keeps none.
-    pub(crate) fn directory(&self) -> Result<&Path, ServerError> {
-        self.directory
-            .as_deref()
-            .ok_or_else(|| ServerError::Parameter {
-                parameter: "voice",
-                reason: "this server keeps no voices; start it with --voices FOLDER".into(),
-            })
+    /// If the server lets no call do so.
+    pub(crate) fn store(&self) -> Result<&VoiceStore, ServerError> {
+        let store = self.store.as_ref().filter(|_| self.uploads);
+        store.ok_or_else(|| ServerError::Parameter {
+            parameter: "voice",
+            reason: "this server takes no voices; start it with --voices FOLDER".into(),
+        })
     }
 
     /// The voices that are kept, by name.
-    fn stored(&self) -> Vec<Stored> {
-        let entries = self
-            .directory
-            .iter()
-            .filter_map(|directory| std::fs::read_dir(directory).ok());
-        let mut stored: Vec<Stored> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                Some(Stored {
-                    name: name_of(entry.file_name().to_str()?)?,
-                    path: entry.path(),
-                    changed: entry.metadata().ok()?.modified().unwrap_or(UNIX_EPOCH),
-                })
-            })
-            .collect();
-        stored.sort_by(|one, other| one.name.cmp(&other.name));
-        stored
+    fn stored(&self) -> Result<Vec<StoredVoice>, ServerError> {
+        Ok(self
+            .store
+            .as_ref()
+            .map_or(Ok(Vec::new()), VoiceStore::voices)?)
     }
 
-    /// The kept voice of that name: as it is written, or else in another case or Unicode form.
-    fn find(&self, name: &str) -> Option<Stored> {
-        let path = self.directory.as_ref()?.join(file_name(name));
-        if let Ok(metadata) = std::fs::metadata(&path) {
-            return Some(Stored {
-                name: name.to_owned(),
-                path,
-                changed: metadata.modified().unwrap_or(UNIX_EPOCH),
-            });
+    /// The kept voice of that name.
+    fn find(&self, name: &str) -> Result<Option<StoredVoice>, ServerError> {
+        match &self.store {
+            Some(store) => Ok(store.look_up(name)?),
+            None => Ok(None),
         }
-        let mut stored = self.stored().into_iter();
-        stored.find(|stored| same_name(&stored.name, name))
     }
 
     /// All voices: the model's own first, then the uploaded ones by name, then the aliases.
     pub(crate) fn list(&self) -> Result<Vec<VoiceEntry>, ServerError> {
         let own = VoiceEntry::new(DEFAULT_VOICE.into(), None);
-        let stored = self.stored();
+        let stored = self.stored()?;
         let uploaded = stored
             .into_iter()
             .map(|stored| VoiceEntry::new(stored.name, Some(stored.changed)));
@@ -242,17 +149,17 @@ impl Voices {
 
     /// The voice of that name, made ready. Blocks while its file is read.
     pub(crate) fn voice(&self, loaded: &Loaded, name: &str) -> Result<Voice, ServerError> {
-        let name = composed(name);
+        let name = voice_name(name);
         let unknown = || ServerError::Parameter {
             parameter: "voice",
             reason: format!(
                 "there is no voice {name:?}; GET /v1/audio/voices lists those there are"
             ),
         };
-        check_name(&name).map_err(|_| unknown())?;
+        check_voice_name(&name).map_err(|_| unknown())?;
         let meant = self.aliases.voice(&name)?;
         let meant = meant.as_deref().unwrap_or(&name);
-        let stored = self.find(meant);
+        let stored = self.find(meant)?;
         let (key, changed) = match &stored {
             Some(stored) => (stored.name.as_str(), Some(stored.changed)),
             None if is_own(meant) => (DEFAULT_VOICE, None),
@@ -276,29 +183,24 @@ impl Voices {
         Ok(voice)
     }
 
-    /// Prepares a voice from a recording's file and keeps it under `name`, in place of one that has the name. Blocks while it is
-    /// prepared.
+    /// Prepares a voice from a recording's file and keeps it under `name`, in place of one that has
+    /// the name. Blocks while it is prepared.
     pub(crate) fn add(
         &self,
         loaded: &Loaded,
         name: &str,
         clip: &Path,
     ) -> Result<VoiceEntry, ServerError> {
-        let taken = |reason: String| ServerError::Parameter {
-            parameter: "name",
-            reason,
-        };
         let name = self.free_name(name)?;
-        let directory = self.directory()?;
-        let before = self.find(&name);
-        let uploaded = self.stored().len();
-        if uploaded >= self.voices_max && before.is_none() {
-            let reason = format!("{uploaded} voices are kept, as many as may; delete one first");
-            return Err(taken(reason));
+        let store = self.store()?;
+        let uploaded = self.stored()?.len();
+        if uploaded >= self.voices_max && self.find(&name)?.is_none() {
+            return Err(ServerError::Parameter {
+                parameter: "name",
+                reason: format!("{uploaded} voices are kept, as many as may; delete one first"),
+            });
         }
-        // A voice keeps the spelling of its name.
-        let name = before.map_or(name, |before| before.name);
-        let path = directory.join(file_name(&name));
+        let (name, path) = store.prepare(&name)?;
         let voice = loaded.engine.voice(VoiceSource::Clip(clip.to_owned()));
         let voice = voice.map_err(|error| match error {
             // Where the recording was kept meanwhile is nobody's business.
@@ -318,8 +220,11 @@ impl Voices {
     /// # Errors
     /// If it is none, or belongs to the model's own voice or an alias.
     pub(crate) fn free_name(&self, name: &str) -> Result<String, ServerError> {
-        let name = composed(name);
-        check_name(&name)?;
+        let name = voice_name(name);
+        check_voice_name(&name).map_err(|error| ServerError::Parameter {
+            parameter: "name",
+            reason: error.to_string(),
+        })?;
         let taken = |reason: String| {
             Err(ServerError::Parameter {
                 parameter: "name",
@@ -341,11 +246,11 @@ impl Voices {
 
     /// Lets `alias` stand for a voice that is there.
     pub(crate) fn set_alias(&self, alias: &str, voice: &str) -> Result<Alias, ServerError> {
-        let voice = composed(voice);
-        check_name(&voice)?;
-        let voice = match self.find(&voice) {
+        let voice = voice_name(voice);
+        check_voice_name(&voice)?;
+        let voice = match self.find(&voice)? {
             Some(stored) => stored.name,
-            None if same_name(&voice, DEFAULT_VOICE) => DEFAULT_VOICE.to_owned(),
+            None if same_voice_name(&voice, DEFAULT_VOICE) => DEFAULT_VOICE.to_owned(),
             None => {
                 return Err(ServerError::Parameter {
                     parameter: "voice",
@@ -355,8 +260,8 @@ impl Voices {
                 });
             }
         };
-        let alias = composed(alias);
-        if self.find(&alias).is_some() {
+        let alias = voice_name(alias);
+        if self.find(&alias)?.is_some() {
             return Err(ServerError::Parameter {
                 parameter: "alias",
                 reason: format!("there is a voice {alias:?}; choose another name"),
@@ -371,16 +276,17 @@ impl Voices {
         loaded: Option<&Loaded>,
         name: &str,
     ) -> Result<String, ServerError> {
-        let name = composed(name);
+        let name = voice_name(name);
         let missing = || ServerError::NotFound {
             what: format!("an uploaded voice {name:?}"),
         };
-        check_name(&name).map_err(|_| missing())?;
-        let Stored { name, path, .. } = self.find(&name).ok_or_else(missing)?;
-        std::fs::remove_file(&path).map_err(|source| match source.kind() {
-            ErrorKind::NotFound => missing(),
-            _ => sottovoce::Error::File { path, source }.into(),
-        })?;
+        check_voice_name(&name).map_err(|_| missing())?;
+        let voice = self.find(&name)?.ok_or_else(missing)?;
+        let name = self
+            .store()?
+            .remove(&[voice.name])?
+            .pop()
+            .ok_or_else(missing)?;
         if let Some(loaded) = loaded {
             loaded.voices.table().remove(&name);
         }
@@ -391,43 +297,16 @@ impl Voices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::Admission;
     use sottovoce::{Engine, EngineOptions, Source};
-    use std::time::Duration;
-
-    #[test]
-    fn a_name_survives_its_file_name() {
-        for name in ["Ann", "José 2", "a.b-c_d", &"日".repeat(40)] {
-            assert_eq!(name_of(&file_name(name)).as_deref(), Some(name));
-        }
-    }
-
-    #[test]
-    fn a_voice_is_found_in_any_case_and_unicode_form() {
-        let folder = tempfile::tempdir().unwrap();
-        let voices = Voices::new(Some(folder.path().to_owned()), 10, BTreeMap::new());
-        for name in ["Zoë", "MAX"] {
-            std::fs::write(folder.path().join(file_name(name)), b"voice").unwrap();
-        }
-        for (asked, found) in [
-            ("Zoë", Some("Zoë")),
-            ("zoe\u{308}", Some("Zoë")),
-            (" ZOË ", Some("Zoë")),
-            ("max", Some("MAX")),
-            ("ｍａｘ", Some("MAX")),
-            ("zoe", None),
-        ] {
-            let stored = voices.find(asked).map(|stored| stored.name);
-            assert_eq!(stored.as_deref(), found, "{asked:?}");
-        }
-        assert!(is_own("Alloy") && is_own("DEFAULT") && !is_own("max"));
-    }
 
     #[test]
     fn an_alias_stands_for_a_voice_that_is_there_and_takes_no_name_away() {
         let folder = tempfile::tempdir().unwrap();
-        let voices = Voices::new(Some(folder.path().to_owned()), 10, BTreeMap::new());
-        std::fs::write(folder.path().join(file_name("Me")), b"voice").unwrap();
+        let voices = Voices::new(&ServerOptions {
+            voices_directory: Some(folder.path().to_owned()),
+            ..ServerOptions::default()
+        });
+        std::fs::write(folder.path().join("Me.safetensors"), b"voice").unwrap();
         assert!(voices.set_alias("alloy", "you").is_err(), "there is none");
         assert_eq!(voices.set_alias("alloy", "me").unwrap().voice, "Me");
         assert!(
@@ -442,49 +321,16 @@ mod tests {
     }
 
     #[test]
-    fn names_that_could_be_paths_are_refused() {
-        for name in [
-            "",
-            "  ",
-            "..",
-            "../x",
-            "a/b",
-            "a\\b",
-            "a\0b",
-            "a\nb",
-            &"x".repeat(65),
-            &"日".repeat(41),
-        ] {
-            assert!(check_name(name).is_err(), "{name:?} must be refused");
-        }
-    }
-
-    #[test]
-    fn foreign_files_in_the_folder_are_not_voices() {
-        for file in [
-            "readme.txt",
-            "zz.safetensors",
-            "abc.safetensors",
-            "2e2e2f.safetensors",
-            "4A.safetensors",
-            "+4+a.safetensors",
-            "é.safetensors",
-        ] {
-            assert_eq!(name_of(file), None, "{file}");
-        }
-    }
-
-    #[test]
     fn a_voice_that_was_ready_does_not_outlive_its_model() {
         let load = || {
             let engine = Engine::load(Source::Embedded, EngineOptions::default()).unwrap();
             Loaded {
-                admission: Admission::new(1, 1, Duration::from_secs(1)),
+                number: 1,
                 voices: ReadyVoices::default(),
                 engine,
             }
         };
-        let voices = Voices::new(None, 10, BTreeMap::new());
+        let voices = Voices::new(&ServerOptions::default());
         for loaded in [load(), load()] {
             for _ in 0..2 {
                 let voice = voices.voice(&loaded, DEFAULT_VOICE).unwrap();
@@ -496,7 +342,7 @@ mod tests {
 
     #[test]
     fn without_a_folder_only_the_own_voice_is_listed() {
-        let list = Voices::new(None, 10, BTreeMap::new()).list().unwrap();
+        let list = Voices::new(&ServerOptions::default()).list().unwrap();
         assert_eq!(list.len(), 1);
         assert_eq!(list[0].id, DEFAULT_VOICE);
     }

@@ -10,7 +10,7 @@ use common::options;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
-use sottovoce::{EngineOptions, ModelConfig, Source};
+use sottovoce::{Engine, EngineOptions, ModelConfig, Source, VoiceSource, VoiceStore};
 use sottovoce_server::{App, Limits, ServerOptions, openapi_document};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -181,12 +181,13 @@ async fn numbers_in_quotes_are_understood_and_fields_without_effect_are_told() {
     let body = json!({
         "model": "x", "input": "Good day.", "response_format": "pcm", "speed": "1.5", "seed": "3",
         "language": "en", "emotion": {"a": 1}, "instructions": "gently", "voice": {"id": "ALLOY"},
+        "exaggeration": 0.7, "temperature": 0.8,
     });
     let quoted = speak(&router, &body).await;
     assert_eq!(quoted.status(), StatusCode::OK);
     assert_eq!(
         quoted.headers()["x-sottovoce-ignored"],
-        "instructions, emotion, language"
+        "instructions, exaggeration, emotion, language"
     );
     let body = json!({"input": "Good day.", "response_format": "pcm", "speed": 1.5, "seed": 3});
     let plain = speak(&router, &body).await;
@@ -493,6 +494,40 @@ async fn openai_s_client_makes_and_deletes_voices_and_an_alias_reaches_them() {
         deleted,
         json!({"id": "Zoë", "object": "audio.voice.deleted", "deleted": true})
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voices_prepared_on_the_command_line_are_spoken_by_a_server_that_takes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = || Source::Random(Box::new(ModelConfig::tiny_base()));
+    let store = VoiceStore::new(folder.path());
+    let clip = folder.path().join("clip.wav");
+    std::fs::write(&clip, recording()).unwrap();
+    let engine = Engine::load(source(), EngineOptions::default()).unwrap();
+    let voice = engine.voice(VoiceSource::Clip(clip)).unwrap();
+    voice.save(&store.prepare("me").unwrap().1).unwrap();
+    drop((voice, engine));
+    let router = App::new(ServerOptions {
+        source: source(),
+        voices_directory: Some(folder.path().to_owned()),
+        uploads: false,
+        ..options()
+    })
+    .router();
+    let list = json_of(answer(&router, get("/v1/audio/voices")).await).await;
+    assert_eq!(list["voices"][1]["id"], "me");
+    let body = json!({"input": "Hi.", "voice": "Me", "response_format": "pcm"});
+    assert_eq!(speak(&router, &body).await.status(), StatusCode::OK);
+    let refused = answer(&router, sdk_form("you", &recording(), "audio_sample")).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let delete = Request::delete("/v1/audio/voices/me")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(
+        answer(&router, delete).await.status(),
+        StatusCode::BAD_REQUEST
+    );
+    assert!(store.look_up("me").unwrap().is_some());
 }
 
 #[test]

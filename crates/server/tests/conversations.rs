@@ -1,4 +1,5 @@
-//! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and everything that can go wrong on the way.
+//! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and everything that can
+//! go wrong on the way.
 
 mod common;
 
@@ -145,29 +146,70 @@ fn one_stream() -> ServerOptions {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn text_in_pieces_becomes_sound_sentence_by_sentence() {
-    let server = Server::start(options()).await;
-    let mut conversation = Conversation::open(&server).await;
+/// Bytes of sound of a text that comes in pieces of three letters.
+async fn sound_in_pieces(server: &Server, text: &str) -> usize {
+    let mut conversation = Conversation::open(server).await;
     conversation
         .say(json!({"type": "start", "voice": "default", "seed": 4}))
         .await;
-    for piece in ["Good", " day to ", "you. ", "How do y", "ou do?"] {
+    let letters: Vec<char> = text.chars().collect();
+    for piece in letters.chunks(3) {
+        let piece: String = piece.iter().collect();
         conversation
             .say(json!({"type": "text", "text": piece}))
             .await;
     }
-    let first = conversation.until("idle").await;
-    assert!(first > 10_000, "the first sentence is whole and is spoken");
     conversation.say(json!({"type": "end"})).await;
-    let second = conversation.until("done").await;
-    assert!(second > 10_000, "the second is spoken at the end");
-    assert_eq!((first + second) % 2, 0, "samples have two bytes");
+    let sound = conversation.until("done").await;
     assert!(matches!(
         conversation.message().await,
         Some(Message::Close(_)) | None
     ));
+    sound
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_in_pieces_sounds_as_long_as_the_same_text_at_once() {
+    let server = Server::start(options()).await;
+    for text in [
+        "Good day to you. How do you do?",
+        "We asked them and then Dr. Smith came to help.",
+        "Use simple tools, e.g. a hammer and a saw.",
+        "The quick brown fox\njumps over the lazy dog.",
+        "It was half past three. Nobody had come so far! Should we wait for them?",
+    ] {
+        let body = json!({"input": text, "response_format": "pcm", "seed": 4});
+        let whole = server.post("/v1/audio/speech", &body).await.body.len();
+        let pieces = sound_in_pieces(&server, text).await;
+        let tenth_of_a_second = 4800;
+        assert!(
+            whole.abs_diff(pieces) <= tenth_of_a_second,
+            "{text:?}: {pieces} bytes in pieces, {whole} at once"
+        );
+        assert_eq!(pieces % 2, 0, "samples have two bytes");
+    }
     server.at_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentence_is_spoken_when_nothing_follows_it_and_its_place_comes_free() {
+    let server = Server::start(one_stream()).await;
+    let mut conversation = Conversation::open(&server).await;
+    let text = |text: &str| json!({"type": "text", "text": text});
+    conversation.say(text("It was half past three. ")).await;
+    let first = conversation.until("idle").await;
+    assert!(first > 10_000, "no flush came, and no further letter");
+    conversation.say(text("Nobody had come.")).await;
+    let second = conversation.until("idle").await;
+    assert!(second > 10_000, "the same utterance goes on, or the next");
+    // Another caller gets the one place although the conversation stays open.
+    let body = json!({"input": "Good day.", "response_format": "pcm"});
+    assert_eq!(server.post("/v1/audio/speech", &body).await.status, 200);
+    conversation.say(text("Half a sentence without")).await;
+    conversation.say(json!({"type": "flush"})).await;
+    assert!(conversation.until("idle").await > 10_000);
+    conversation.say(json!({"type": "end"})).await;
+    assert_eq!(conversation.until("done").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,7 +314,8 @@ async fn frames_that_break_the_protocol_end_the_conversation_alone() {
     let server = Server::start(options()).await;
     let head = "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     for frame in [
-        // Reserved bits, an unmasked text, a length of 2^63, a control frame that is too long, text that is no UTF-8.
+        // Reserved bits, an unmasked text, a length of 2^63, a control frame that is too long, text
+        // that is no UTF-8.
         vec![0xff, 0x80, 0, 0, 0, 0],
         vec![0x81, 0x02, b'h', b'i'],
         [vec![0x82, 0xff, 0x7f], vec![0xff; 7], vec![0; 4]].concat(),

@@ -1,4 +1,5 @@
-//! What clients do wrong, over real sockets: nothing is lost, and the memory comes back to the same byte.
+//! What clients do wrong, over real sockets: nothing is lost, and the memory comes back to the same
+//! byte.
 
 mod common;
 

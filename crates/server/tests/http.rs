@@ -331,7 +331,7 @@ async fn names_never_reach_the_file_system_and_what_is_no_recording_leaves_nothi
         "alloy",
         "",
         &long,
-        &"日".repeat(64),
+        &"日".repeat(67),
     ] {
         let response = answer(&router, form(name, &recording())).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name:?}");

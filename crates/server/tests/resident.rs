@@ -1,4 +1,5 @@
-//! What attacks leave behind in the process, of which this file has one for itself: its only test looks at its size.
+//! What attacks leave behind in the process, of which this file has one for itself: its only test
+//! looks at its size.
 
 #![cfg(target_os = "linux")]
 

@@ -34,6 +34,7 @@ mod settings;
 mod stream;
 mod system_memory;
 pub mod text;
+mod text_input;
 mod text_stage;
 pub mod validate;
 mod voice;
@@ -59,5 +60,6 @@ pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use system_memory::{
     LimitedBy, MemoryLimit, ResidentMemory, SystemMemory, resident_bytes, resident_peak_bytes,
 };
+pub use text_input::TextWriter;
 pub use voice::{Voice, VoiceSource};
-pub use voice_store::VoiceStore;
+pub use voice_store::{StoredVoice, VoiceStore, check_voice_name, same_voice_name, voice_name};

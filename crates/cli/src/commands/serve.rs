@@ -2,10 +2,13 @@
 
 use super::Outcome;
 use crate::engine::EngineChoice;
+use crate::environment;
 use crate::output::log::{LogFormat, LogLevel, start_log};
 use crate::output::print::{note, output};
 use sottovoce::{EngineOptions, Source};
-use sottovoce_server::{App, IpNet, Limits, ServerOptions, openapi_document, parse_network, serve};
+use sottovoce_server::{
+    App, IpNet, Limits, Loader, ServerOptions, openapi_document, parse_network, serve,
+};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -42,22 +45,26 @@ pub struct Arguments {
     /// Seconds that a request may wait for a place.
     #[arg(long, default_value_t = Limits::default().queue_wait.as_secs())]
     queue_seconds: u64,
-    /// Folder for uploaded voices; replicas may share it.
+    /// Folder for uploaded voices; replicas may share it. Without it, voices prepared with `voice
+    /// prepare` are spoken and none is taken.
     #[arg(long, value_name = "FOLDER")]
     voices: Option<PathBuf>,
     /// File with one API key a line; requests must then carry one.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// File with one key a line that may also load, unload and reconfigure; other keys may then only speak.
+    /// File with one key a line that may also load, unload and reconfigure; other keys may then
+    /// only speak.
     #[arg(long, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
     /// Let no call load, unload or reconfigure.
     #[arg(long)]
     no_remote_settings: bool,
-    /// Address or network of a proxy whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated.
+    /// Address or network of a proxy whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be
+    /// repeated.
     #[arg(long = "trusted-proxy", value_name = "NETWORK", value_parser = parse_network)]
     trusted_proxies: Vec<IpNet>,
-    /// Further name of a voice, for clients with a fixed list of names, such as alloy=me; may be repeated.
+    /// Further name of a voice, for clients with a fixed list of names, such as alloy=me; may be
+    /// repeated.
     #[arg(long = "voice-alias", value_name = "ALIAS=VOICE", value_parser = parse_alias)]
     voice_aliases: Vec<(String, String)>,
     /// Origin of a foreign page that may call, such as https://app.example; may be repeated.
@@ -180,7 +187,9 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
             streams_max: arguments.streams,
             ..arguments.engine.options()
         },
-        voices_directory: arguments.voices,
+        loader: Loader::default(),
+        uploads: arguments.voices.is_some(),
+        voices_directory: Some(arguments.voices.unwrap_or_else(environment::voices_folder)),
         api_keys,
         admin_keys,
         remote_settings: !arguments.no_remote_settings,
@@ -208,7 +217,8 @@ fn limits(arguments: &Arguments) -> Limits {
     }
 }
 
-/// The keys in a file, one a line. Empty lines and those that begin with `#` are passed over, and so is a byte order mark.
+/// The keys in a file, one a line. Empty lines and those that begin with `#` are passed over, and
+/// so is a byte order mark.
 fn read_keys(path: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let failed = |reason: String| format!("{}: {reason}", path.display());
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;

@@ -44,7 +44,8 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Logs from now on. Of the libraries only warnings are let through: their finer levels print what requests hold.
+/// Logs from now on. Of the libraries only warnings are let through: their finer levels print what
+/// requests hold.
 pub fn start_log(level: LogLevel, format: LogFormat) {
     let level = LevelFilter::from(level);
     let targets = Targets::new()

@@ -10,7 +10,7 @@ use crate::speaking::LiveStream;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use sottovoce::{MemoryReport, Profile};
+use sottovoce::{Engine, MemoryReport, Profile};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -101,7 +101,8 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     let engine = loaded.as_ref().map(|loaded| loaded.engine.memory_report());
     let held = engine.as_ref().map(|report| report.streams.as_slice());
     let streams = app.streams.list(held.unwrap_or_default());
-    let admission = loaded.as_ref().map(|loaded| &loaded.admission);
+    let count =
+        |look: fn(&Engine) -> usize| loaded.as_ref().map_or(0, |loaded| look(&loaded.engine));
     let engine_bytes = engine.as_ref().map_or(0, |report| report.reserved_bytes);
     Json(Memory {
         process: ProcessMemory::now(&app, engine_bytes),
@@ -114,9 +115,9 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
         profile: options.profile.to_string(),
         cache_interval: options.cache_interval,
         enable_monitoring: options.enable_monitoring,
-        streams_max: admission.map_or(0, |admission| admission.place_count()),
-        streams_live: admission.map_or(0, |admission| admission.live()),
-        queue_length: admission.map_or(0, |admission| admission.waiting()),
+        streams_max: count(Engine::streams_max),
+        streams_live: count(Engine::streams_live),
+        queue_length: count(Engine::streams_waiting),
         streams,
         first_audio: app.measures.latency(),
     })

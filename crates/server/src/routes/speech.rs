@@ -56,27 +56,21 @@ pub(crate) async fn speak(
     let travel = request.stream_format()?;
     let options = request.knobs.options()?;
     let seed = options.seed;
-    let ignored: Vec<String> = request
-        .ignored()
-        .map(str::to_owned)
-        .into_iter()
-        .chain(unread)
-        .collect();
-    let mut speaking = if has_words(&request.input) {
-        let (loaded, place) = app.place().await?;
-        let voice = app.voice(&loaded, request.voice_name()).await?;
-        let work = Request {
-            voice_name: request.voice_name().to_owned(),
-            text: request.input,
-            voice,
-            options,
-            asked,
-            record: record.map(|record| record.0),
-        };
-        Speaking::start(&app, loaded, place, work)?
-    } else {
-        Speaking::silence()
+    let mut ignored: Vec<String> = request.ignored().map(str::to_owned).into_iter().collect();
+    let sent: Vec<&str> = request.knobs.sent().collect();
+    let work = Request {
+        voice: request.voice_name().to_owned(),
+        text: has_words(&request.input).then_some(request.input),
+        options,
+        asked,
+        record: record.map(|record| record.0),
     };
+    let mut speaking = Speaking::start(&app, work).await?;
+    let without_effect = sent
+        .iter()
+        .filter(|sent| speaking.without_effect().contains(sent));
+    ignored.extend(without_effect.map(|name| (*name).to_owned()));
+    ignored.extend(unread);
     // The engine has the text now.
     drop(held);
     // Until here an error can still be told by the status; so the answer waits for the first chunk.
@@ -163,7 +157,8 @@ impl Sound {
                         StreamFormat::Events => event(&json!({
                             "type": "error", "error": error.body().error
                         })),
-                        // The status has left already: a broken transfer is how HTTP says that something is missing.
+                        // The status has left already: a broken transfer is how HTTP says that
+                        // something is missing.
                         StreamFormat::Audio => {
                             return Some((Err(std::io::Error::other(error)), self));
                         }

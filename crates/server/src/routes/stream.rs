@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use sottovoce::{Chunk, SAMPLE_RATE, text};
+use sottovoce::{Chunk, SAMPLE_RATE};
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ const SOUND_BYTES_MAX: usize = 2 * SAMPLE_RATE as usize;
 const READ_BUFFER_BYTES: usize = 4 << 10;
 /// Bytes that may wait for the connection before it is written to.
 const WRITE_BUFFER_BYTES: usize = 4 << 10;
-/// Bytes that may wait for the connection at all: a message of sound with its figures, and answers to pings. A peer that pings and
-/// does not read gets only the latest of those answers.
+/// Bytes that may wait for the connection at all: a message of sound with its figures, and answers
+/// to pings. A peer that pings and does not read gets only the latest of those answers.
 const WRITE_BUFFER_BYTES_MAX: usize = SOUND_BYTES_MAX + (32 << 10);
 /// Between two pings; a peer that answers none of three is gone.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -44,11 +44,22 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long the peer may take to answer a close, and a refusal to leave.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
-/// Text without an end of sentence is spoken from here on, cut at a space.
-const SENTENCE_CHARACTERS_MAX: usize = 300;
+/// After an end of sentence and so long without text, what is there is spoken: the next letter,
+/// which would tell whether the sentence goes on, may never come.
+const PAUSE: Duration = Duration::from_millis(400);
+/// How long an utterance that was spoken as far as it goes waits for further text. Its last tenth
+/// of a second is held back meanwhile, so it must end before the listener comes to it.
+const REST_MAX: Duration = Duration::from_millis(300);
+/// How long an utterance keeps its place for text that does not come.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+/// Marks that end a sentence.
+const END_MARKS: [char; 9] = ['.', '!', '?', '…', '。', '！', '？', '।', '؟'];
+/// What stands for text without words: it is spoken as a short silence.
+const MARKS: &str = "…";
 /// Messages that may wait for the writer before no further command is read.
 const UNSENT_MAX: usize = 16;
-/// What the page and other browser clients name as the protocol beside the one that carries the key.
+/// What the page and other browser clients name as the protocol beside the one that carries the
+/// key.
 const PROTOCOL: &str = "sottovoce";
 
 /// What the caller may send.
@@ -94,65 +105,115 @@ impl Command {
     }
 }
 
-/// Text on its way to be spoken, cut into sentences as they become whole.
+/// Text that waits for the utterance before it to end, or that no stream has yet.
 #[derive(Default)]
-struct SentenceBuffer {
-    text: text::SentenceBuffer,
-    /// Text without words since the last flush, and nothing with words: it becomes a silence, so that whoever waits for sound
-    /// gets some.
-    only_marks: bool,
-    /// Whether there were words since the last flush.
-    words: bool,
+struct Waiting {
+    text: String,
+    /// A flush came after it.
+    finished: bool,
 }
 
-impl SentenceBuffer {
-    /// Adds a piece; what became whole by it.
-    fn push(&mut self, piece: &str) -> Vec<String> {
-        let whole = self.text.push(piece, SENTENCE_CHARACTERS_MAX);
-        let sentences = (whole.iter())
-            .filter_map(|sentence| self.speakable(sentence))
-            .collect();
-        self.only_marks |= !piece.is_empty() && !self.words;
-        sentences
+impl Waiting {
+    /// Whether a stream can begin on it.
+    fn is_speakable(&self) -> bool {
+        has_words(&self.text) || (self.finished && !self.text.is_empty())
+    }
+}
+
+/// The utterance that is being spoken.
+struct Utterance {
+    speaking: Speaking,
+    encoder: Encoder,
+    /// Its text is whole: what comes next is another utterance.
+    finished: bool,
+    /// Text with words came since the last rest or flush.
+    words: bool,
+    /// Text came at all since then.
+    marks: bool,
+    /// The text so far ends with a sentence's end mark.
+    ended: bool,
+    /// When text came last.
+    written: Instant,
+    /// The engine was told not to wait for the next letter.
+    hurried: bool,
+    /// Since when all of it was spoken.
+    rests: Option<Instant>,
+}
+
+impl Utterance {
+    fn new(speaking: Speaking) -> Result<Utterance, ServerError> {
+        Ok(Utterance {
+            speaking,
+            encoder: Encoder::new(AudioFormat::Pcm, SAMPLE_RATE)?,
+            finished: false,
+            words: false,
+            marks: false,
+            ended: false,
+            written: Instant::now(),
+            hurried: false,
+            rests: None,
+        })
     }
 
-    /// What is left, as a last sentence.
-    fn flush(&mut self) -> Option<String> {
-        let rest = self.text.flush().unwrap_or_default();
-        let last = self.speakable(&rest);
-        let silence = std::mem::take(&mut self.only_marks).then(|| "…".to_owned());
-        self.words = false;
-        last.or(silence)
+    fn write(&mut self, text: &str) -> Result<(), ServerError> {
+        self.speaking.write(text)?;
+        self.marks |= !text.is_empty();
+        self.words |= has_words(text);
+        let end = text.trim_end().trim_end_matches(['"', '\'', '”', '’', ')']);
+        self.ended = match end.chars().next_back() {
+            Some(last) => END_MARKS.contains(&last),
+            // Spaces and closing quotes change nothing.
+            None => self.ended,
+        };
+        self.written = Instant::now();
+        self.hurried = false;
+        self.rests = None;
+        Ok(())
     }
 
-    /// A sentence without the spaces around it, if it has words.
-    fn speakable(&mut self, sentence: &str) -> Option<String> {
-        let words = has_words(sentence);
-        self.words |= words;
-        self.only_marks = (self.only_marks || !sentence.is_empty()) && !self.words;
-        words.then(|| sentence.trim().to_owned())
+    /// No more text comes. What it got since the last rest is only marks: then a silence is still
+    /// owed.
+    fn finish(&mut self) -> bool {
+        self.finished = true;
+        self.speaking.finish();
+        self.marks && !self.words
     }
 
-    fn characters(&self) -> usize {
-        self.text.characters()
+    /// When it must be looked at although nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        if self.finished {
+            return None;
+        }
+        let silent = self.written + SILENT_MAX;
+        Some(match self.rests {
+            Some(since) => since + REST_MAX,
+            None if self.ended && !self.hurried => self.written + PAUSE,
+            None => silent,
+        })
     }
 }
 
 /// Opens a WebSocket: text arrives in pieces, sound leaves as it is made.
 ///
-/// Send JSON messages: `{"type":"start","voice":"default","speed":1}` with a voice and the knobs of the speech call (may be left out),
-/// `{"type":"text","text":"a piece, cut anywhere"}`, `{"type":"flush"}` to speak what is there, `{"type":"cancel"}` to stop at once and
-/// forget what waits, `{"type":"end"}` to speak what is there and close. Each sentence is spoken as soon as it is whole.
+/// Send JSON messages: `{"type":"start","voice":"default","speed":1}` with a voice and the knobs of
+/// the speech call (may be left out), `{"type":"text","text":"a piece, cut anywhere"}`,
+/// `{"type":"flush"}` to speak what is there, `{"type":"cancel"}` to stop at once and forget what
+/// waits, `{"type":"end"}` to speak what is there and close. The text up to a flush is one
+/// utterance: each sentence is spoken as soon as it is whole, and sounds as in the same text at
+/// once.
 ///
-/// Binary messages are sound: 16-bit little-endian PCM, mono, 24 kHz, at most a second each. JSON messages are `ready`, `chunk` after
-/// the sound of each chunk (with its `metrics` and the `seed`), `idle` when all text so far was spoken, `cancelled`, `done` before the
-/// end, and `error` (with OpenAI's `error` object). Text without words is a short silence.
+/// Binary messages are sound: 16-bit little-endian PCM, mono, 24 kHz, at most a second each. JSON
+/// messages are `ready`, `chunk` after the sound of each chunk (with its `metrics` and the `seed`),
+/// `idle` when all text so far was spoken, `cancelled`, `done` before the end, and `error` (with
+/// OpenAI's `error` object). Text without words is a short silence.
 ///
-/// The connection ends with a close code: 1000 after `done`, 1001 when the server stops or nobody said anything for ten minutes, 1002,
-/// 1007 and 1009 for what is no message, 1013 when the server is full, 3000 without a valid key and 3003 for what is not allowed. An
-/// `error` message before it says why.
+/// The connection ends with a close code: 1000 after `done`, 1001 when the server stops or nobody
+/// said anything for ten minutes, 1002, 1007 and 1009 for what is no message, 1013 when the server
+/// is full, 3000 without a valid key and 3003 for what is not allowed. An `error` message before it
+/// says why.
 ///
-/// Browsers, which cannot set headers, send a key as the subprotocol `sottovoce-key.KEY` beside `sottovoce`.
+/// Browsers, which cannot set headers, send a key as the subprotocol `sottovoce-key.KEY` beside
+/// `sottovoce`.
 #[utoipa::path(get, path = "/v1/stream", tag = "speech", operation_id = "stream",
     responses((status = 101, description = "The WebSocket is open"),
         (status = 400, description = "The request asks for no WebSocket", body = ErrorBody),
@@ -181,7 +242,8 @@ pub(crate) async fn connect(
         conversation.run(&mut source, stopping.clone()).await;
         // The conversation dropped its sender; what was sent before still leaves.
         let _ = writer.await;
-        // A connection that is closed with something unread takes back what the peer has not read yet.
+        // A connection that is closed with something unread takes back what the peer has not read
+        // yet.
         let _ = tokio::time::timeout(CLOSING_MAX, async {
             while let Some(Ok(_)) = source.next().await {}
         })
@@ -302,13 +364,11 @@ struct Conversation {
     unsent: VecDeque<Message>,
     voice: String,
     knobs: Knobs,
-    buffer: SentenceBuffer,
-    sentences: VecDeque<String>,
-    /// Characters of the sentences that wait.
-    waiting: usize,
+    /// Text that no stream has yet, an entry for each utterance.
+    waiting: VecDeque<Waiting>,
     record: Option<Arc<RequestRecord>>,
     starting: Option<Starting>,
-    speaking: Option<(Speaking, Encoder)>,
+    utterance: Option<Utterance>,
     ending: bool,
     /// Whether something was spoken since the last `idle`.
     spoke: bool,
@@ -327,12 +387,10 @@ impl Conversation {
             unsent: VecDeque::new(),
             voice: DEFAULT_VOICE.into(),
             knobs: Knobs::default(),
-            buffer: SentenceBuffer::default(),
-            sentences: VecDeque::new(),
-            waiting: 0,
+            waiting: VecDeque::new(),
             record,
             starting: None,
-            speaking: None,
+            utterance: None,
             ending: false,
             spoke: false,
         };
@@ -363,6 +421,7 @@ impl Conversation {
                 }
                 break vec![text(&json!({"type": "done"})), close];
             }
+            let deadline = self.deadline();
             tokio::select! {
                 // Commands that bring only errors must not pile up answers that nobody reads.
                 message = source.next(), if self.unsent.len() < UNSENT_MAX => {
@@ -391,17 +450,13 @@ impl Conversation {
                 },
                 started = started(&mut self.starting), if self.starting.is_some() => {
                     self.starting = None;
-                    match started.and_then(|speaking| {
-                        Ok((speaking, Encoder::new(AudioFormat::Pcm, SAMPLE_RATE)?))
-                    }) {
-                        Ok(speaking) => self.speaking = Some(speaking),
-                        Err(error) => self.complain(&error),
-                    }
+                    self.began(started);
                 }
-                item = next_chunk(&mut self.speaking), if self.speaking.is_some() && self.unsent.is_empty() => {
+                item = next_chunk(&mut self.utterance), if self.utterance.is_some() && self.unsent.is_empty() => {
                     busy_at = Instant::now();
                     self.chunk(item);
                 }
+                () = sleep_until(deadline), if deadline.is_some() => self.pause(),
                 _ = ping.tick() => {
                     if heard.elapsed() > 3 * PING_EVERY {
                         break vec![close(close_code::AWAY, "no ping was answered")];
@@ -424,29 +479,35 @@ impl Conversation {
     }
 
     fn is_idle(&self) -> bool {
-        self.starting.is_none() && self.speaking.is_none() && self.sentences.is_empty()
+        let speakable = self.waiting.front().is_some_and(Waiting::is_speakable);
+        self.starting.is_none() && self.utterance.is_none() && !speakable
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.utterance.as_ref().and_then(Utterance::deadline)
+    }
+
+    /// The utterance's deadline came: its text is taken as whole as far as it goes, or altogether.
+    fn pause(&mut self) {
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        if utterance.rests.is_none() && utterance.ended && !utterance.hurried {
+            utterance.hurried = true;
+            utterance.speaking.flush();
+        } else {
+            utterance.finish();
+        }
     }
 
     /// The server stops: what is being said is said to its end, and nothing more.
     fn stop(&mut self) {
         self.ending = true;
-        self.forget();
-        self.complain(&ServerError::Stopping);
-    }
-
-    /// Forgets the text that waits.
-    fn forget(&mut self) {
-        self.sentences.clear();
-        self.waiting = 0;
-        self.buffer = SentenceBuffer::default();
-    }
-
-    /// Puts sentences in line.
-    fn line_up(&mut self, sentences: impl IntoIterator<Item = String>) {
-        for sentence in sentences {
-            self.waiting += sentence.chars().count();
-            self.sentences.push_back(sentence);
+        self.waiting.clear();
+        if let Some(utterance) = &mut self.utterance {
+            utterance.finish();
         }
+        self.complain(&ServerError::Stopping);
     }
 
     fn tell(&mut self, value: Value) {
@@ -457,42 +518,118 @@ impl Conversation {
         self.tell(complaint(error));
     }
 
-    /// Begins the next sentence where none is under way.
+    /// Begins the next utterance where none is under way.
     fn start_next(&mut self) {
-        if self.starting.is_some() || self.speaking.is_some() {
+        if self.starting.is_some() || self.utterance.is_some() {
             return;
         }
-        let Some(sentence) = self.sentences.pop_front() else {
-            if std::mem::take(&mut self.spoke) {
-                self.tell(json!({"type": "idle"}));
-            }
+        let Some(next) = self.waiting.front().filter(|next| next.is_speakable()) else {
+            self.tell_idle();
             return;
         };
-        self.waiting = self.waiting.saturating_sub(sentence.chars().count());
         self.spoke = true;
-        if !has_words(&sentence) {
-            self.starting = Some(Box::pin(async { Ok(Speaking::silence()) }));
+        let options = match self.knobs.options() {
+            Ok(options) => options,
+            Err(error) => {
+                self.waiting.pop_front();
+                return self.complain(&error);
+            }
+        };
+        let request = Request {
+            text: has_words(&next.text).then(String::new),
+            voice: self.voice.clone(),
+            options,
+            asked: Instant::now(),
+            record: self.record.clone(),
+        };
+        let app = self.app.clone();
+        self.starting = Some(Box::pin(
+            async move { Speaking::start(&app, request).await },
+        ));
+    }
+
+    /// The next utterance got its place, or was refused; then its text is dropped.
+    fn began(&mut self, started: Result<Speaking, ServerError>) {
+        let Some(Waiting { text, finished }) = self.waiting.pop_front() else {
+            return;
+        };
+        let begun = started.and_then(|speaking| {
+            let mut utterance = Utterance::new(speaking)?;
+            utterance.write(&text)?;
+            if finished {
+                utterance.finish();
+            }
+            Ok(utterance)
+        });
+        match begun {
+            Ok(utterance) => self.utterance = Some(utterance),
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    /// Takes text: the utterance that is being spoken goes on with it, or the last that waits.
+    fn write(&mut self, text: &str) {
+        let most = self.app.options.limits.text_characters;
+        let waiting = self
+            .waiting
+            .iter()
+            .map(|waiting| waiting.text.chars().count());
+        let unspoken = self
+            .utterance
+            .as_ref()
+            .map_or(0, |utterance| utterance.speaking.unspoken());
+        if waiting.sum::<usize>() + unspoken + text.chars().count() > most {
+            return self.complain(&ServerError::Parameter {
+                parameter: "text",
+                reason: format!(
+                    "more than {most} characters wait to be spoken; this piece was dropped"
+                ),
+            });
+        }
+        if self.waiting.is_empty()
+            && let Some(utterance) = self
+                .utterance
+                .as_mut()
+                .filter(|utterance| !utterance.finished)
+        {
+            if let Err(error) = utterance.write(text) {
+                self.complain(&error);
+            }
             return;
         }
-        match self.knobs.options() {
-            Ok(options) => {
-                let (app, voice_name) = (self.app.clone(), self.voice.clone());
-                let (asked, record) = (Instant::now(), self.record.clone());
-                self.starting = Some(Box::pin(async move {
-                    let (loaded, place) = app.place().await?;
-                    let voice = app.voice(&loaded, &voice_name).await?;
-                    let request = Request {
-                        text: sentence,
-                        voice_name,
-                        voice,
-                        options,
-                        asked,
-                        record,
-                    };
-                    Speaking::start(&app, loaded, place, request)
-                }));
+        match self.waiting.back_mut().filter(|waiting| !waiting.finished) {
+            Some(waiting) => waiting.text.push_str(text),
+            None => self.waiting.push_back(Waiting {
+                text: text.to_owned(),
+                finished: false,
+            }),
+        }
+    }
+
+    /// Ends the utterance that text was last added to.
+    fn flush(&mut self) {
+        if let Some(waiting) = self.waiting.back_mut() {
+            waiting.finished = true;
+            if !waiting.is_speakable() {
+                self.waiting.pop_back();
             }
-            Err(error) => self.complain(&error),
+        } else if let Some(utterance) = self
+            .utterance
+            .as_mut()
+            .filter(|utterance| !utterance.finished)
+            && utterance.finish()
+        {
+            self.waiting.push_back(Waiting {
+                text: MARKS.to_owned(),
+                finished: true,
+            });
+        }
+    }
+
+    /// Tells that all text so far was spoken, once.
+    fn tell_idle(&mut self) {
+        if std::mem::take(&mut self.spoke) {
+            self.tell(json!({"type": "idle"}));
         }
     }
 
@@ -502,36 +639,21 @@ impl Conversation {
                 self.voice = voice;
                 self.knobs = *knobs;
             }
-            Ok(Command::Text { text }) => {
-                let most = self.app.options.limits.text_characters;
-                if self.waiting + self.buffer.characters() + text.chars().count() > most {
-                    return self.complain(&ServerError::Parameter {
-                        parameter: "text",
-                        reason: format!(
-                            "more than {most} characters wait to be spoken; this piece was dropped"
-                        ),
-                    });
-                }
-                let sentences = self.buffer.push(&text);
-                self.line_up(sentences);
-            }
-            Ok(Command::Flush) => {
-                let last = self.buffer.flush();
-                self.line_up(last);
-            }
+            Ok(Command::Text { text }) => self.write(&text),
+            Ok(Command::Flush) => self.flush(),
             Ok(Command::Cancel) => {
-                // Dropping the stream ends it and frees its place; sound that has not left is not sent any more.
+                // Dropping the stream ends it and frees its place; sound that has not left is not
+                // sent any more.
                 self.starting = None;
-                self.speaking = None;
-                self.forget();
+                self.utterance = None;
+                self.waiting.clear();
                 self.unsent
                     .retain(|message| !matches!(message, Message::Binary(_)));
                 self.spoke = false;
                 self.tell(json!({"type": "cancelled"}));
             }
             Ok(Command::End) => {
-                let last = self.buffer.flush();
-                self.line_up(last);
+                self.flush();
                 self.ending = true;
             }
             Err(error) => self.complain(&error),
@@ -539,12 +661,19 @@ impl Conversation {
     }
 
     fn chunk(&mut self, item: Option<Result<Chunk, ServerError>>) {
-        let Some((_, encoder)) = &mut self.speaking else {
+        let Some(utterance) = &mut self.utterance else {
             return;
         };
         let mut bytes = Vec::new();
         match item {
-            Some(Ok(chunk)) => match encoder.encode(&chunk.samples, &mut bytes) {
+            // All that was written so far was spoken.
+            Some(Ok(chunk)) if chunk.samples.is_empty() => {
+                if utterance.marks {
+                    (utterance.words, utterance.marks) = (false, false);
+                }
+                utterance.rests = Some(Instant::now());
+            }
+            Some(Ok(chunk)) => match utterance.encoder.encode(&chunk.samples, &mut bytes) {
                 Ok(()) => {
                     let mut sound = Bytes::from(bytes);
                     while !sound.is_empty() {
@@ -555,15 +684,15 @@ impl Conversation {
                     self.tell(json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics}));
                 }
                 Err(error) => {
-                    self.speaking = None;
+                    self.utterance = None;
                     self.complain(&error.into());
                 }
             },
             Some(Err(error)) => {
-                self.speaking = None;
+                self.utterance = None;
                 self.complain(&error);
             }
-            None => self.speaking = None,
+            None => self.utterance = None,
         }
     }
 }
@@ -584,11 +713,16 @@ async fn started(starting: &mut Option<Starting>) -> Result<Speaking, ServerErro
     }
 }
 
-async fn next_chunk(
-    speaking: &mut Option<(Speaking, Encoder)>,
-) -> Option<Result<Chunk, ServerError>> {
-    match speaking {
-        Some((speaking, _)) => speaking.next().await,
+async fn next_chunk(utterance: &mut Option<Utterance>) -> Option<Result<Chunk, ServerError>> {
+    match utterance {
+        Some(utterance) => utterance.speaking.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }
@@ -596,64 +730,6 @@ async fn next_chunk(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_sentence_leaves_when_its_end_is_sure() {
-        let mut buffer = SentenceBuffer::default();
-        assert!(buffer.push("It is half past").is_empty());
-        assert!(buffer.push(" three.").is_empty(), "it could go on as 3.5");
-        assert_eq!(buffer.push(" Shall").as_slice(), ["It is half past three."]);
-        assert_eq!(buffer.flush().as_deref(), Some("Shall"));
-        assert_eq!(buffer.flush(), None);
-    }
-
-    #[test]
-    fn short_abbreviations_are_no_sentences() {
-        let mut buffer = SentenceBuffer::default();
-        assert!(buffer.push("I went to see Dr. Smith").is_empty());
-        assert_eq!(buffer.push(". He").as_slice(), ["I went to see Dr. Smith."]);
-    }
-
-    #[test]
-    fn quotes_stay_with_their_sentence_and_empty_lines_end_one() {
-        let mut buffer = SentenceBuffer::default();
-        let sentences = buffer.push("He said \"please come in.\" They came\nat once\n\nand");
-        assert_eq!(
-            sentences,
-            ["He said \"please come in.\"", "They came\nat once"]
-        );
-    }
-
-    #[test]
-    fn text_without_an_end_is_cut_at_a_space_and_nothing_is_lost() {
-        let mut buffer = SentenceBuffer::default();
-        let words = "word ".repeat(200);
-        let mut all = buffer.push(&words).join(" ");
-        all.push(' ');
-        all.push_str(&buffer.flush().unwrap_or_default());
-        assert_eq!(all.split_whitespace().count(), 200);
-    }
-
-    #[test]
-    fn pieces_without_letters_are_not_spoken() {
-        let mut buffer = SentenceBuffer::default();
-        assert!(buffer.push("Well. ... \n\n . . . \n").len() == 1);
-        assert_eq!(buffer.flush(), None);
-    }
-
-    #[test]
-    fn a_flush_of_marks_alone_is_one_silence() {
-        let mut buffer = SentenceBuffer::default();
-        assert!(buffer.push("\n\n . . . \n").is_empty());
-        assert_eq!(buffer.flush().as_deref(), Some("…"));
-        assert_eq!(buffer.flush(), None, "nothing came since");
-        for marks in ["👍", "…", "-", " "] {
-            buffer.push(marks);
-            assert_eq!(buffer.flush().as_deref(), Some("…"), "{marks:?}");
-        }
-        assert_eq!(buffer.push("Well then, hello everyone.\n👍").len(), 1);
-        assert_eq!(buffer.flush(), None, "the words are what is heard");
-    }
 
     #[test]
     fn a_reason_fits_its_frame_whatever_it_is_written_in() {

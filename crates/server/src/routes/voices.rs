@@ -97,18 +97,13 @@ pub(crate) async fn upload(
             retry_after: Duration::from_secs(5),
         })?;
     refuse_packed(&headers)?;
-    let folder = app.voices.directory()?;
+    let folder = app.voices.store()?.folder();
     let (name, clip) = within(app.options.limits.upload, read(form, folder)).await?;
     let voices = app.clone();
     let name = blocking(move || voices.voices.free_name(&name)).await?;
-    // Preparing a voice takes memory like a stream does, so it takes a place.
-    let (loaded, place) = app.place().await?;
+    let loaded = app.host.load().await?;
     let voices = app.clone();
-    let entry = blocking(move || {
-        let entry = voices.voices.add(&loaded, &name, &clip);
-        drop(place);
-        entry
-    });
+    let entry = blocking(move || voices.voices.add(&loaded, &name, &clip));
     Ok((StatusCode::CREATED, Json(entry.await?)))
 }
 
@@ -121,8 +116,8 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| ServerError::Task)?
 }
 
-/// The form's name, and a file in `folder` with its recording, which is gone when the path is dropped. Memory holds a piece of
-/// the recording at a time.
+/// The form's name, and a file in `folder` with its recording, which is gone when the path is
+/// dropped. Memory holds a piece of the recording at a time.
 async fn read(mut form: Multipart, folder: &Path) -> Result<(String, TempPath), ServerError> {
     let (mut name, mut clip) = (None, None);
     while let Some(mut field) = form.next_field().await.map_err(broken)? {

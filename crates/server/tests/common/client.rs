@@ -151,7 +151,8 @@ impl Client {
     }
 }
 
-/// Requests that no sound client sends, from a generator of numbers that gives the same ones each time.
+/// Requests that no sound client sends, from a generator of numbers that gives the same ones each
+/// time.
 pub fn malformed(count: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = move |below: usize| {

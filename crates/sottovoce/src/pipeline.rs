@@ -16,6 +16,7 @@ use sottovoce_chatterbox::text::Sentence;
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
+use sottovoce_memory::policy::IDLE_SHARE_MAX;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
@@ -259,7 +260,9 @@ impl Pipeline {
             };
             sentence.tokens.len() + START_TOKENS + speech.min(self.extent.speech_tokens)
         });
-        state.reserve(longest.max().unwrap_or(0))?;
+        let positions = longest.max().unwrap_or(0);
+        self.give_back_more_than(positions, holdings);
+        state.reserve(positions)?;
         Ok(Utterance {
             state,
             extent,
@@ -280,6 +283,18 @@ impl Pipeline {
             generated: 0,
             crossed: false,
         })
+    }
+
+    /// Gives back what ended streams left, if one of `positions` would take over only a part of it:
+    /// what it leaves of a piece goes back to the driver no sooner than itself.
+    fn give_back_more_than(&self, positions: usize, holdings: &Holdings) {
+        let pages = self.store.pages();
+        let needed = KeyValueStore::pages_for_state(positions) * pages.page_bytes();
+        let left = pages.spare_bytes().saturating_sub(needed as u64);
+        let held = holdings.memory().statistics().held_bytes();
+        if left as f64 > IDLE_SHARE_MAX * held as f64 {
+            pages.trim();
+        }
     }
 
     /// Tokens of a voice's prompt that T3 takes.

@@ -66,6 +66,8 @@ pub(crate) struct Worker {
     live: Vec<Live>,
     turn: u64,
     hurried_steps: u32,
+    /// Streams have ended, and what they left was kept for those in line.
+    left_for_others: bool,
 }
 
 impl Worker {
@@ -84,6 +86,7 @@ impl Worker {
             live: Vec::new(),
             turn: 0,
             hurried_steps: 0,
+            left_for_others: false,
         }
     }
 
@@ -115,6 +118,15 @@ impl Worker {
     }
 
     fn admit(&mut self) {
+        self.let_in();
+        // Whoever could take over what ended streams left has done so.
+        if std::mem::take(&mut self.left_for_others) {
+            self.event(Event::StreamEnded);
+        }
+    }
+
+    /// Begins the streams whose turn it is.
+    fn let_in(&mut self) {
         while let Some((job, promise)) = self.shared.next_admitted() {
             if job.delivery.cancelled() {
                 self.shared.left(job.ticket, job.started.elapsed());
@@ -385,7 +397,8 @@ impl Worker {
             self.shared.hold_admissions();
         }
         // Whoever is next in line takes over what this one had.
-        if !self.shared.somebody_waits() {
+        self.left_for_others = self.shared.somebody_waits();
+        if !self.left_for_others {
             self.event(Event::StreamEnded);
         }
         let mut metrics = self.shared.metrics();

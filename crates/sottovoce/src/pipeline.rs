@@ -17,6 +17,7 @@ use sottovoce_chatterbox::text::{Sentence, TextOptions};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
+use sottovoce_memory::policy::IDLE_SHARE_MAX;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
@@ -333,7 +334,9 @@ impl Pipeline {
             };
             sentence.tokens.len() + START_TOKENS + speech.min(self.extent.speech_tokens)
         });
-        state.reserve(longest.max().unwrap_or(0))?;
+        let positions = longest.max().unwrap_or(0);
+        self.give_back_more_than(positions, holdings);
+        state.reserve(positions)?;
         Ok(Utterance {
             state,
             extent,
@@ -355,6 +358,18 @@ impl Pipeline {
             crossed: false,
             open: text.is_none(),
         })
+    }
+
+    /// Gives back what ended streams left, if one of `positions` would take over only a part of it:
+    /// what it leaves of a piece goes back to the driver no sooner than itself.
+    fn give_back_more_than(&self, positions: usize, holdings: &Holdings) {
+        let pages = self.store.pages();
+        let needed = KeyValueStore::pages_for_state(positions) * pages.page_bytes();
+        let left = pages.spare_bytes().saturating_sub(needed as u64);
+        let held = holdings.memory().statistics().held_bytes();
+        if left as f64 > IDLE_SHARE_MAX * held as f64 {
+            pages.trim();
+        }
     }
 
     /// Tokens of a voice's prompt that T3 takes.
@@ -688,6 +703,81 @@ impl Pipeline {
             idle += 1;
             if idle > kept {
                 prefixes.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loading::{choose, default_voice, model};
+    use crate::settings::{EngineOptions, Source as Model};
+    use sottovoce_tensor::TrafficCount;
+    use sottovoce_tensor::simulated::SimulatedDevice;
+
+    const TEXT: &str = "We counted forty two boats before it got dark.";
+
+    /// A pipeline on a device with a memory of its own, and its voice.
+    fn simulated(source: &Model) -> (Pipeline, Voice, Holdings) {
+        let (device, memory, _) = SimulatedDevice::new(1 << 32, 1);
+        let device: Arc<dyn Device> = Arc::new(device);
+        let weights = model(source).unwrap();
+        let options = EngineOptions::default();
+        let choice = choose(&weights, &options, &*device).unwrap();
+        let pipeline = Pipeline::load(
+            &weights,
+            &memory,
+            choice.precision,
+            options.key_value_precision,
+            choice.extent,
+            &choice.recordings,
+            device,
+        )
+        .unwrap();
+        let host = Memory::host(1 << 24);
+        let voice = default_voice(&weights).unwrap().unwrap();
+        let voice = voice.keep(&host, None, Weak::new()).unwrap();
+        let holdings = Holdings::new(memory, Some(host), pipeline.pages().clone());
+        (pipeline, voice, holdings)
+    }
+
+    #[test]
+    fn a_step_of_all_streams_a_flow_chunk_and_a_vocoder_chunk_read_from_the_device_once_each() {
+        let tiny = Model::Random(Box::new(ModelConfig::tiny_base()));
+        for source in [Model::Embedded, tiny] {
+            let (mut pipeline, voice, holdings) = simulated(&source);
+            let device = pipeline.device().clone();
+            let reads = |before: TrafficCount| device.traffic().count().reads - before.reads;
+            let options = StreamOptions::default();
+            let mut utterances: Vec<Utterance> = {
+                let _open = holdings.open();
+                (0..3)
+                    .map(|id| {
+                        pipeline
+                            .begin(id, id as usize, TEXT, &voice, &options, &holdings)
+                            .unwrap()
+                    })
+                    .collect()
+            };
+            let mut batch: Vec<&mut Utterance> = utterances.iter_mut().collect();
+            let before = device.traffic().count();
+            pipeline.step(&mut batch, &holdings).unwrap();
+            assert_eq!(reads(before), 3, "one for the text of each");
+            for _ in 0..15 {
+                let before = device.traffic().count();
+                pipeline.step(&mut batch, &holdings).unwrap();
+                assert_eq!(reads(before), 1, "a step");
+            }
+            let first = &mut utterances[0];
+            for last in [false, true] {
+                let before = device.traffic().count();
+                let mel = pipeline.mel(first, 10, &holdings).unwrap();
+                assert_eq!(reads(before), 1, "a flow chunk");
+                let before = device.traffic().count();
+                let samples = pipeline.samples(first, &mel, last, &holdings).unwrap();
+                assert!(!samples.is_empty());
+                assert_eq!(reads(before), 1, "a vocoder chunk");
             }
         }
     }

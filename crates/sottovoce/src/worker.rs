@@ -1,6 +1,6 @@
 //! The one thread that owns the model and moves every live stream on.
 
-use crate::admission::Ticket;
+use crate::admission::{Promise, Ticket};
 use crate::engine::Shared;
 use crate::error::Error;
 use crate::manager::StreamingMemoryManager;
@@ -16,7 +16,6 @@ use crate::watermark::Watermark;
 use sottovoce_audio::{FadeIn, Tempo};
 use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
-use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Event, Reclaim};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,8 +38,8 @@ const SENTENCES_AHEAD_MAX: usize = 2;
 /// A stream under way.
 struct Live {
     job: Job,
-    /// Its worst case; what the utterance has of it is in use.
-    promise: Reservation,
+    /// Its worst case.
+    promise: Promise,
     utterance: Utterance,
     fade: FadeIn,
     tempo: Tempo,
@@ -75,6 +74,8 @@ pub(crate) struct Worker {
     live: Vec<Live>,
     turn: u64,
     hurried_steps: u32,
+    /// Streams have ended, and what they left was kept for those in line.
+    left_for_others: bool,
 }
 
 impl Worker {
@@ -93,6 +94,7 @@ impl Worker {
             live: Vec::new(),
             turn: 0,
             hurried_steps: 0,
+            left_for_others: false,
         }
     }
 
@@ -155,6 +157,15 @@ impl Worker {
     }
 
     fn admit(&mut self) {
+        self.let_in();
+        // Whoever could take over what ended streams left has done so.
+        if std::mem::take(&mut self.left_for_others) {
+            self.event(Event::StreamEnded);
+        }
+    }
+
+    /// Begins the streams whose turn it is.
+    fn let_in(&mut self) {
         while let Some((job, promise)) = self.shared.next_admitted() {
             if job.delivery.cancelled() {
                 self.shared.left(job.ticket, job.started.elapsed());
@@ -473,7 +484,8 @@ impl Worker {
             self.shared.hold_admissions();
         }
         // Whoever is next in line takes over what this one had.
-        if !self.shared.somebody_waits() {
+        self.left_for_others = self.shared.somebody_waits();
+        if !self.left_for_others {
             self.event(Event::StreamEnded);
         }
         let mut metrics = self.shared.metrics();
@@ -552,9 +564,10 @@ impl Drop for CloseOnExit<'_> {
 
 impl Live {
     fn settle(&mut self) -> Result<(), OutOfMemory> {
-        let (has, entered) = (self.utterance.bytes(), self.promise.balance().committed);
-        self.promise.release(entered.saturating_sub(has));
-        self.promise.commit(has.saturating_sub(entered))
+        let promise = &mut self.promise.device;
+        let (has, entered) = (self.utterance.bytes(), promise.balance().committed);
+        promise.release(entered.saturating_sub(has));
+        promise.commit(has.saturating_sub(entered))
     }
 
     fn next_chunk_tokens(&self) -> usize {

@@ -3,6 +3,8 @@
 //! Both filters evaluate a sinc at exact rational positions, so that the delay is zero. What lies
 //! beyond the ends counts as silence.
 
+use std::sync::Arc;
+
 /// The interpolation filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
@@ -59,7 +61,12 @@ fn bessel_i0(x: f64) -> f64 {
     let (mut sum, mut term) = (1.0, 1.0);
     for k in 1..64 {
         term *= quarter / f64::from(k * k);
+        let before = sum;
         sum += term;
+        // From here on nothing is large enough to count.
+        if sum == before {
+            break;
+        }
     }
     sum
 }
@@ -83,7 +90,7 @@ const INPUT_KEPT_MIN: usize = 1 << 14;
 pub const RESAMPLER_BYTES_MAX: usize = 4 * (TAPS_KEPT_MAX + 4 * INPUT_KEPT_MIN) + (1 << 20);
 
 /// Resamples a stream piece by piece. The output is that of [`resample`] on the whole, bit for bit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Resampler {
     /// The rates, divided by their greatest common divisor.
     from: usize,
@@ -93,7 +100,7 @@ pub struct Resampler {
     /// Taps of one output sample.
     tap_count: usize,
     /// Phases `[places + 1][tap_count]`; empty where the rates are equal.
-    taps: Vec<f32>,
+    taps: Arc<[f32]>,
     places: usize,
     /// Input samples from `input_start` on.
     input: Vec<f32>,
@@ -133,7 +140,7 @@ impl Resampler {
             to,
             width,
             tap_count,
-            taps,
+            taps: taps.into(),
             places,
             input: Vec::new(),
             input_start: 0,

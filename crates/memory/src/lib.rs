@@ -34,6 +34,7 @@ pub mod budget;
 pub mod driver;
 pub mod heap;
 mod memory;
+pub mod message;
 mod out_of_memory;
 mod owner;
 pub mod pages;

@@ -58,10 +58,8 @@ pub(super) fn decode(
     } else {
         None
     };
-    if let Some(track) = &mp4 {
-        if let Some(scheme) = track.protection() {
-            return Err(AudioError::Unread(Unread::protected(scheme)));
-        }
+    if let Some(scheme) = mp4.as_ref().and_then(SoundTrack::protection) {
+        return Err(AudioError::Unread(Unread::protected(scheme)));
     }
     let allowance = Allowance::default();
     allowance.set(INDEX_BYTES_MAX);

@@ -67,9 +67,9 @@ struct Track {
 impl Track {
     /// A track of up to `length` samples. All have a place from the start: growing would hold some
     /// of them twice.
-    fn new(from: u32, to: u32, length: usize) -> Track {
+    fn new(resampler: &Resampler, length: usize) -> Track {
         Track {
-            resampler: Resampler::new(from, to, Filter::Kaiser64),
+            resampler: resampler.clone(),
             block: Vec::with_capacity(BLOCK_FRAMES),
             samples: Vec::with_capacity(length),
             power: 0.0,
@@ -207,7 +207,8 @@ impl Mixer {
 
 impl Shape {
     fn new(options: &DecodeOptions, channels: usize, sample_rate: u32) -> Shape {
-        let track = || Track::new(sample_rate, options.sample_rate, samples_max(options));
+        let resampler = Resampler::new(sample_rate, options.sample_rate, Filter::Kaiser64);
+        let track = || Track::new(&resampler, samples_max(options));
         let mean = track();
         let loudest = (channels > 1).then(track);
         let seconds = u64::from(options.seconds_max);

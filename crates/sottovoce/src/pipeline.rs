@@ -96,6 +96,7 @@ struct Speaking {
 }
 
 /// Why a step failed, and whose fault it was.
+#[derive(Debug)]
 pub(crate) struct StepError {
     /// The utterance's place in the batch; none where it concerns all.
     pub index: Option<usize>,
@@ -755,7 +756,7 @@ mod tests {
                 (0..3)
                     .map(|id| {
                         pipeline
-                            .begin(id, id as usize, TEXT, &voice, &options, &holdings)
+                            .begin(id, id as usize, Some(TEXT), &voice, &options, &holdings)
                             .unwrap()
                     })
                     .collect()

@@ -177,7 +177,7 @@ fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     // A cast of a float saturates.
-    (number.is_finite() && number >= 0.0).then(|| (number * unit) as u64)
+    (number.is_finite() && number >= 0.0).then_some((number * unit) as u64)
 }
 
 fn size_after(text: &str, mark: &str) -> Option<u64> {

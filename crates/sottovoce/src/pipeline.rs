@@ -443,11 +443,7 @@ impl Pipeline {
         let _open = holdings.open();
         self.workspaces = None;
         let renewed = self.record(&self.extent).and_then(|recordings| {
-            Ok(Workspaces::reserve(
-                holdings.memory(),
-                &recordings,
-                self.extent,
-            )?)
+            Workspaces::reserve(holdings.memory(), &recordings, self.extent)
         });
         self.workspaces = renewed.ok();
     }

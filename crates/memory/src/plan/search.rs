@@ -4,12 +4,12 @@
 //! lifetimes placed in the order of their offsets. Only such placements are searched, which leaves
 //! few choices:
 //! - the next lifetime lies where those below let it rest, never lower than the one before (of
-//! equals, by index);
+//!   equals, by index);
 //! - none is placed above a room that another could still fill: that one would have come before;
 //! - at each moment, the lowest place that anything left can take plus all that is left must stay
-//! within the capacity;
+//!   within the capacity;
 //! - parts of the timeline that nothing left connects are searched one by one as sets of their own,
-//! and the first that fails ends the
+//!   and the first that fails ends the
 //!   branch.
 //!
 //! The method is that of MiniMalloc (Moffitt, ASPLOS 2023), with its own order of choices.

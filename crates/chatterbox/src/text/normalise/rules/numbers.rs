@@ -262,7 +262,7 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
         _ if is_code(language, cursor) => language.one_by_one(&number.whole),
         3 => (language.cardinal)(value),
         4 if is_year(language, cursor, &scan, value) => (language.year)(value),
-        ..=PLAIN_DIGITS_MAX => (language.cardinal)(value),
+        4..=PLAIN_DIGITS_MAX => (language.cardinal)(value),
         _ if alone && is_amount(cursor, &scan, value) => (language.cardinal)(value),
         _ => language.one_by_one(&number.whole),
     };
@@ -313,5 +313,5 @@ fn is_amount(cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64) -> bool {
     let counts = scan.rest.starts_with(' ') && next.starts_with(char::is_lowercase);
     let before = cursor.previous_word();
     let in_sentence = before.starts_with(char::is_lowercase) && !is_capitalised(before);
-    counts || (value % 100 == 0 && in_sentence)
+    counts || (value.is_multiple_of(100) && in_sentence)
 }

@@ -25,6 +25,36 @@ fn a_simulated_device_with_bytes_conforms() {
 }
 
 #[test]
+fn a_simulated_device_with_hidden_bytes_conforms() {
+    driver_conformance::run(&|| Box::new(SimulatedDriver::new(CAPACITY).with_hidden_bytes()));
+}
+
+#[test]
+fn hidden_bytes_are_read_and_written_by_the_driver_alone_within_a_piece() {
+    let driver = SimulatedDriver::new(CAPACITY).with_hidden_bytes();
+    assert!(!driver.capabilities().host_accessible);
+    let piece = driver.allocate(1 << 20).unwrap();
+    let mut read = [0; 3];
+    // SAFETY: the driver refuses what is outside of its pieces; nobody else has this one.
+    let results = unsafe {
+        [
+            driver.write(&[1, 2, 3], piece.offset(100)),
+            driver.read(piece.offset(100), &mut read),
+            driver.write(&[0; 8], piece.offset((1 << 20) - 4)),
+            driver.read(Address(piece.0 - 1), &mut [0; 2]),
+        ]
+    };
+    assert_eq!(read, [1, 2, 3]);
+    assert!(results[..2].iter().all(Result::is_ok), "{results:?}");
+    for result in &results[2..] {
+        assert!(
+            matches!(result, Err(DriverError::Misuse { .. })),
+            "{result:?}"
+        );
+    }
+}
+
+#[test]
 fn a_simulated_device_without_ranges_conforms() {
     driver_conformance::run(&|| {
         Box::new(SimulatedDriver::new(CAPACITY).without_ranges("the test says so"))

@@ -35,6 +35,8 @@ mod layers;
 mod matrix;
 mod noise;
 mod operations;
+#[cfg(feature = "testing")]
+pub mod simulated;
 mod stft;
 mod tensor;
 mod threads;

@@ -1,5 +1,6 @@
-//! A device without bytes: capacity, latencies and faults by script, every call counted. With bytes of the host behind it
-//! ([`SimulatedDriver::with_bytes`]) arithmetic can run over it too.
+//! A device without bytes: capacity, latencies and faults by script, every call counted. With bytes
+//! of the host behind it ([`SimulatedDriver::with_bytes`]) arithmetic can run over it too, and with
+//! hidden ones ([`SimulatedDriver::with_hidden_bytes`]) it is a device with a memory of its own.
 //!
 //! Without bytes, addresses follow Linux's placement of anonymous mappings of whole 2 MiB: from the
 //! top down, in the highest gap with room for alignment to a huge page; pieces keep 2 MiB free
@@ -19,6 +20,8 @@ use std::time::Duration;
 const GRANULARITY: u64 = 2 << 20;
 /// Pieces that are meant to be somewhere begin at multiples of this.
 const PLACE_UNIT: u64 = 512;
+/// Where hidden bytes seem to lie, beside where they are: no address there is one of this process.
+const HIDDEN: u64 = 1 << 60;
 /// Addresses end below this.
 const TOP: u64 = 0x7f00_0000_0000;
 
@@ -28,7 +31,27 @@ pub struct SimulatedDriver {
     state: Arc<Mutex<State>>,
     script: Script,
     /// Where bytes come from, if there are any.
-    bytes: Option<Arc<HostDriver>>,
+    bytes: Option<Backing>,
+}
+
+/// Memory of this process that stands for a device's.
+#[derive(Clone, Debug)]
+struct Backing {
+    host: Arc<HostDriver>,
+    /// The device's addresses less those of this process.
+    shift: u64,
+}
+
+impl Backing {
+    /// What this process calls an address of the device.
+    fn host(&self, address: Address) -> Address {
+        Address(address.0 - self.shift)
+    }
+
+    /// What the device calls an address of this process.
+    fn device(&self, address: Address) -> u64 {
+        address.0 + self.shift
+    }
 }
 
 /// The other end of a [`SimulatedDriver`]: its script, its clock and its events.
@@ -85,8 +108,21 @@ impl SimulatedDriver {
     /// The same device with memory of this process behind it, in the units of this process: its bytes can be read and written, and places
     /// that were meant ([`SimulatedDriver::with_places`]) count for nothing.
     pub fn with_bytes(self) -> SimulatedDriver {
+        self.backed(0)
+    }
+
+    /// As [`SimulatedDriver::with_bytes`], but the bytes are reached by [`Driver::read`] and
+    /// [`Driver::write`] alone: whoever takes an address for a place of this process faults.
+    pub fn with_hidden_bytes(self) -> SimulatedDriver {
+        self.backed(HIDDEN)
+    }
+
+    fn backed(self, shift: u64) -> SimulatedDriver {
         SimulatedDriver {
-            bytes: Some(Arc::new(HostDriver::new(u64::MAX))),
+            bytes: Some(Backing {
+                host: Arc::new(HostDriver::new(u64::MAX)),
+                shift,
+            }),
             ..self
         }
     }
@@ -123,20 +159,36 @@ impl SimulatedDriver {
     }
 
     fn granularity(&self) -> u64 {
-        let of_bytes = |bytes: &Arc<HostDriver>| bytes.capabilities().granularity;
+        let of_bytes = |bytes: &Backing| bytes.host.capabilities().granularity;
         self.bytes.as_ref().map_or(GRANULARITY, of_bytes)
     }
 
     fn ranges(&self, state: &State) -> Result<(), &'static str> {
         state.ranges_supported?;
-        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.capabilities().ranges)
+        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.host.capabilities().ranges)
     }
 
-    fn backing(&self, call: &'static str) -> Result<&HostDriver, DriverError> {
-        (self.bytes.as_deref()).ok_or(DriverError::Unsupported {
+    /// The bytes, of which those from `address` on are to be copied.
+    fn backing(
+        &self,
+        call: &'static str,
+        address: Address,
+        bytes: usize,
+    ) -> Result<&Backing, DriverError> {
+        let backing = (self.bytes.as_ref()).ok_or(DriverError::Unsupported {
             call,
             reason: "this device has no bytes",
-        })
+        })?;
+        let bytes = bytes as u64;
+        match lock(&self.state).books.holds(address, bytes) {
+            true => Ok(backing),
+            false => Err(DriverError::Misuse {
+                call,
+                address,
+                bytes,
+                reason: "that is not all of one piece or mapped part",
+            }),
+        }
     }
 
     /// Counts a call for `bytes` bytes and its time; fails it if the script says so.
@@ -205,8 +257,9 @@ impl State {
     }
 }
 
-// SAFETY: either the device's memory is not accessible to the host, and there are no bytes to be valid; or every piece and every mapped
-// part is the host driver's, and no call goes to it that the books here do not allow.
+// SAFETY: either the device's memory is not accessible to the host, and no bytes must be valid; or
+// every piece and every mapped part is the host driver's, and no call goes to it that the books here
+// do not allow.
 unsafe impl Driver for SimulatedDriver {
     fn name(&self) -> &str {
         "simulated"
@@ -216,7 +269,7 @@ unsafe impl Driver for SimulatedDriver {
         Capabilities {
             granularity: self.granularity(),
             ranges: self.ranges(&lock(&self.state)),
-            host_accessible: self.bytes.is_some(),
+            host_accessible: (self.bytes.as_ref()).is_some_and(|bytes| bytes.shift == 0),
         }
     }
 
@@ -231,7 +284,7 @@ unsafe impl Driver for SimulatedDriver {
             .unwrap_or(u64::MAX);
         let mut state = self.begin(Call::Allocate, whole)?;
         let address = if let Some(bytes) = &self.bytes {
-            bytes.allocate(whole)?.0
+            bytes.device(bytes.host.allocate(whole)?)
         } else if let Some(address) = state.place_as_meant(whole) {
             address
         } else {
@@ -245,7 +298,7 @@ unsafe impl Driver for SimulatedDriver {
         let mut state = self.begin(Call::Free, 0)?;
         state.books.remove_piece(address)?;
         state.occupied.remove(&address.0);
-        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.free(address))
+        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.host.free(bytes.host(address)))
     }
 
     fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
@@ -253,7 +306,7 @@ unsafe impl Driver for SimulatedDriver {
         let mut state = self.begin(Call::Free, 0)?;
         state.books.shrink_piece(address, whole)?;
         if let Some(backing) = &self.bytes {
-            backing.shrink(address, whole)?;
+            backing.host.shrink(backing.host(address), whole)?;
         }
         if let Some(end) = state.occupied.get_mut(&address.0) {
             *end = address.0 + whole;
@@ -277,7 +330,7 @@ unsafe impl Driver for SimulatedDriver {
             return Err(bad_unit(bytes));
         }
         let address = match &self.bytes {
-            Some(backing) => backing.reserve(bytes, unit)?.0,
+            Some(backing) => backing.device(backing.host.reserve(bytes, unit)?),
             None => state.place(Call::Reserve, bytes, 0)?,
         };
         state.books.add_range(address, bytes, unit);
@@ -288,14 +341,14 @@ unsafe impl Driver for SimulatedDriver {
         let mut state = self.begin(Call::Release, 0)?;
         state.books.remove_range(address)?;
         state.occupied.remove(&address.0);
-        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.release(address))
+        (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.host.release(bytes.host(address)))
     }
 
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let mut state = self.begin(Call::Map, bytes)?;
         state.books.may_map(address, bytes)?;
         if let Some(backing) = &self.bytes {
-            backing.map(address, bytes)?;
+            backing.host.map(backing.host(address), bytes)?;
         }
         state.books.add_mapped(address, bytes)
     }
@@ -303,7 +356,9 @@ unsafe impl Driver for SimulatedDriver {
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let mut state = self.begin(Call::Unmap, 0)?;
         state.books.remove_mapped(address, bytes)?;
-        (self.bytes.as_ref()).map_or(Ok(()), |backing| backing.unmap(address, bytes))
+        (self.bytes.as_ref()).map_or(Ok(()), |backing| {
+            backing.host.unmap(backing.host(address), bytes)
+        })
     }
 
     fn record_event(&self, _queue: u64) -> EventId {
@@ -326,13 +381,15 @@ unsafe impl Driver for SimulatedDriver {
     }
 
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
+        let backing = self.backing("read", from, into.len())?;
         // SAFETY: the caller's bytes are the host driver's.
-        unsafe { self.backing("read")?.read(from, into) }
+        unsafe { backing.host.read(backing.host(from), into) }
     }
 
     unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        let backing = self.backing("write", to, bytes.len())?;
         // SAFETY: as above.
-        unsafe { self.backing("write")?.write(bytes, to) }
+        unsafe { backing.host.write(bytes, backing.host(to)) }
     }
 }
 

@@ -201,6 +201,25 @@ impl<'a> CachePlaces<'a> {
         });
     }
 
+    /// The same rows in other pages, which have one layer.
+    ///
+    /// # Safety
+    /// Each page of a sequence must be memory of this process, as long as one layer's part of it, and
+    /// nobody else may use it while the result lives.
+    #[cfg(feature = "testing")]
+    pub(crate) unsafe fn in_pages<'b>(&self, pages: Vec<Address>) -> CachePlaces<'b> {
+        assert_eq!(pages.len(), self.pages.len(), "as many pages");
+        CachePlaces {
+            layout: self.layout,
+            layers: 1,
+            host_accessible: true,
+            pages,
+            sequences: self.sequences.clone(),
+            rows: self.rows.clone(),
+            tables: PhantomData,
+        }
+    }
+
     /// How a position's keys (or values) are stored.
     pub fn layout(&self) -> CacheLayout {
         self.layout

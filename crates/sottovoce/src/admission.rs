@@ -10,6 +10,33 @@ use std::time::Duration;
 /// Names one request for as long as the engine lives.
 pub(crate) type Ticket = u64;
 
+/// What a stream may come to hold, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorstCase {
+    /// On the device.
+    pub device: u64,
+    /// On the host, where that is not the device too.
+    pub host: u64,
+}
+
+/// That a stream may hold as much.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    /// On the device; what the stream has of it is in use.
+    pub device: Reservation,
+    /// On the host, where that is not the device too.
+    pub host: Option<Reservation>,
+}
+
+impl Promise {
+    fn worst_case(&self) -> WorstCase {
+        WorstCase {
+            device: self.device.balance().reserved,
+            host: (self.host.as_ref()).map_or(0, |host| host.balance().reserved),
+        }
+    }
+}
+
 /// What may be under way and in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -27,7 +54,7 @@ pub(crate) enum Refusal {
         waiting: usize,
         retry_after: Duration,
     },
-    /// Its worst case is larger than the budget could ever promise.
+    /// Its worst case is larger than a budget could ever promise.
     NeverFits(OutOfMemory),
 }
 
@@ -36,8 +63,9 @@ pub(crate) enum Refusal {
 pub(crate) struct Admission {
     limits: Limits,
     budget: Budget,
+    host: Option<Budget>,
     live: BTreeSet<Ticket>,
-    waiting: VecDeque<(Ticket, u64)>,
+    waiting: VecDeque<(Ticket, WorstCase)>,
     held: bool,
     /// Mean time that a stream keeps its place.
     typical_stay: Duration,
@@ -47,11 +75,12 @@ pub(crate) struct Admission {
 const STAY_AT_FIRST: Duration = Duration::from_secs(5);
 
 impl Admission {
-    /// Streams get their promises from `budget`.
-    pub fn new(limits: Limits, budget: Budget) -> Admission {
+    /// Streams get their promises from `budget`, and from the `host`'s where that is another.
+    pub fn new(limits: Limits, budget: Budget, host: Option<Budget>) -> Admission {
         Admission {
             limits,
             budget,
+            host,
             live: BTreeSet::new(),
             waiting: VecDeque::new(),
             held: false,
@@ -59,8 +88,14 @@ impl Admission {
         }
     }
 
-    /// Puts a request of `bytes` worst case in line; `waits` says whether it may stand there when no place is free.
-    pub fn request(&mut self, ticket: Ticket, bytes: u64, waits: bool) -> Result<(), Refusal> {
+    /// Puts a request of this worst case in line; `waits` says whether it may stand there when no
+    /// place is free.
+    pub fn request(
+        &mut self,
+        ticket: Ticket,
+        bytes: WorstCase,
+        waits: bool,
+    ) -> Result<(), Refusal> {
         let promised = self.promise(ticket, bytes).map(drop);
         if let Err(error) = &promised
             && error.kind == OutOfMemoryKind::NeverFits
@@ -80,7 +115,7 @@ impl Admission {
 
     /// The next request whose turn it is, if its worst case can be promised; it then has its place, and with the promise it gives back the
     /// bytes.
-    pub fn admit(&mut self) -> Option<(Ticket, Reservation)> {
+    pub fn admit(&mut self) -> Option<(Ticket, Promise)> {
         let &(ticket, bytes) = self.waiting.front()?;
         if !self.has_place() {
             return None;
@@ -100,10 +135,9 @@ impl Admission {
     }
 
     /// A place was taken back before the stream could start: it is the first in line again, with its promise.
-    pub fn put_back(&mut self, ticket: Ticket, promise: Reservation) {
+    pub fn put_back(&mut self, ticket: Ticket, promise: Promise) {
         if self.live.remove(&ticket) {
-            let bytes = promise.balance().reserved;
-            self.waiting.push_front((ticket, bytes));
+            self.waiting.push_front((ticket, promise.worst_case()));
         }
     }
 
@@ -127,9 +161,13 @@ impl Admission {
         (self.typical_stay * rounds).clamp(Duration::from_secs(1), Duration::from_secs(3600))
     }
 
-    fn promise(&self, ticket: Ticket, bytes: u64) -> Result<Reservation, OutOfMemory> {
-        let account = Account::of_stream(Region::KeyValue, StreamId(ticket));
-        self.budget.reserve(account, bytes)
+    fn promise(&self, ticket: Ticket, bytes: WorstCase) -> Result<Promise, OutOfMemory> {
+        let account = |region| Account::of_stream(region, StreamId(ticket));
+        let device = (self.budget).reserve(account(Region::KeyValue), bytes.device)?;
+        let host = (self.host.as_ref())
+            .map(|host| host.reserve(account(Region::Staging), bytes.host))
+            .transpose()?;
+        Ok(Promise { device, host })
     }
 
     fn has_place(&self) -> bool {
@@ -150,7 +188,11 @@ mod tests {
             streams_max,
             waiting_max,
         };
-        Admission::new(limits, Budget::new(bytes))
+        Admission::new(limits, Budget::new(bytes), None)
+    }
+
+    fn of(device: u64) -> WorstCase {
+        WorstCase { device, host: 0 }
     }
 
     /// Lets in whoever may enter; their promises join those in `places`.
@@ -161,7 +203,7 @@ mod tests {
         tickets
     }
 
-    type Places = BTreeMap<Ticket, Reservation>;
+    type Places = BTreeMap<Ticket, Promise>;
 
     fn leave(admission: &mut Admission, places: &mut Places, ticket: Ticket) {
         places.remove(&ticket);
@@ -173,7 +215,7 @@ mod tests {
         let mut places = Places::new();
         let mut admission = admission(30, 10, 10);
         for ticket in 1..=5 {
-            admission.request(ticket, 10, true).unwrap();
+            admission.request(ticket, of(10), true).unwrap();
         }
         assert_eq!(admitted(&mut admission, &mut places), [1, 2, 3]);
         leave(&mut admission, &mut places, 2);
@@ -192,9 +234,9 @@ mod tests {
     fn a_small_request_does_not_overtake_a_large_one() {
         let mut places = Places::new();
         let mut admission = admission(30, 10, 10);
-        admission.request(1, 20, true).unwrap();
-        admission.request(2, 20, true).unwrap();
-        admission.request(3, 5, true).unwrap();
+        admission.request(1, of(20), true).unwrap();
+        admission.request(2, of(20), true).unwrap();
+        admission.request(3, of(5), true).unwrap();
         assert_eq!(admitted(&mut admission, &mut places), [1]);
         leave(&mut admission, &mut places, 1);
         assert_eq!(admitted(&mut admission, &mut places), [2, 3]);
@@ -204,10 +246,10 @@ mod tests {
     fn a_full_line_refuses_with_a_time() {
         let mut places = Places::new();
         let mut admission = admission(10, 1, 1);
-        admission.request(1, 10, true).unwrap();
+        admission.request(1, of(10), true).unwrap();
         assert_eq!(admitted(&mut admission, &mut places), [1]);
-        admission.request(2, 10, true).unwrap();
-        let refusal = admission.request(3, 10, true).unwrap_err();
+        admission.request(2, of(10), true).unwrap();
+        let refusal = admission.request(3, of(10), true).unwrap_err();
         assert!(
             matches!(refusal, Refusal::Full { waiting: 1, retry_after } if retry_after > STAY_AT_FIRST),
             "{refusal:?}"
@@ -218,19 +260,19 @@ mod tests {
     fn who_will_not_wait_is_refused_while_the_line_is_open_to_others() {
         let mut places = Places::new();
         let mut admission = admission(10, 1, 8);
-        admission.request(1, 10, false).unwrap();
+        admission.request(1, of(10), false).unwrap();
         assert_eq!(admitted(&mut admission, &mut places), [1]);
         assert!(matches!(
-            admission.request(2, 10, false),
+            admission.request(2, of(10), false),
             Err(Refusal::Full { waiting: 0, .. })
         ));
-        admission.request(3, 10, true).unwrap();
+        admission.request(3, of(10), true).unwrap();
     }
 
     #[test]
     fn what_can_never_fit_is_told_apart_from_not_now() {
         let mut admission = admission(10, 1, 8);
-        let refusal = admission.request(1, 11, true).unwrap_err();
+        let refusal = admission.request(1, of(11), true).unwrap_err();
         assert!(
             matches!(&refusal, Refusal::NeverFits(error) if (error.requested, error.available) == (11, 10)),
             "{refusal:?}"
@@ -241,11 +283,11 @@ mod tests {
     fn leaving_the_line_frees_its_place_there() {
         let mut places = Places::new();
         let mut admission = admission(10, 1, 1);
-        admission.request(1, 10, true).unwrap();
+        admission.request(1, of(10), true).unwrap();
         admitted(&mut admission, &mut places);
-        admission.request(2, 10, true).unwrap();
+        admission.request(2, of(10), true).unwrap();
         leave(&mut admission, &mut places, 2);
-        admission.request(3, 10, true).unwrap();
+        admission.request(3, of(10), true).unwrap();
         leave(&mut admission, &mut places, 1);
         assert_eq!(admitted(&mut admission, &mut places), [3]);
     }
@@ -254,8 +296,8 @@ mod tests {
     fn while_held_nobody_enters_but_the_last_one_is_not_locked_out() {
         let mut places = Places::new();
         let mut admission = admission(30, 3, 8);
-        admission.request(1, 10, true).unwrap();
-        admission.request(2, 10, true).unwrap();
+        admission.request(1, of(10), true).unwrap();
+        admission.request(2, of(10), true).unwrap();
         admission.hold(true);
         assert_eq!(admitted(&mut admission, &mut places), [1]);
         leave(&mut admission, &mut places, 1);
@@ -269,7 +311,7 @@ mod tests {
         let voices = Account::shared(Region::Voice);
         let voices = admission.budget.reserve(voices, 11).unwrap();
         for ticket in 1..=2 {
-            admission.request(ticket, 10, true).unwrap();
+            admission.request(ticket, of(10), true).unwrap();
         }
         assert_eq!(admitted(&mut admission, &mut places), [1]);
         drop(voices);
@@ -281,11 +323,44 @@ mod tests {
         let mut places = Places::new();
         let mut admission = admission(20, 2, 8);
         for ticket in 1..=3 {
-            admission.request(ticket, 10, true).unwrap();
+            admission.request(ticket, of(10), true).unwrap();
         }
         assert_eq!(admitted(&mut admission, &mut places), [1, 2]);
         let promise = places.remove(&2).unwrap();
         admission.put_back(2, promise);
         assert_eq!(admitted(&mut admission, &mut places), [2]);
+    }
+
+    #[test]
+    fn a_stream_enters_when_both_the_device_and_the_host_can_promise_its_worst_case() {
+        let limits = Limits {
+            streams_max: 10,
+            waiting_max: 10,
+        };
+        let (device, host) = (Budget::new(30), Budget::new(10));
+        let mut admission = Admission::new(limits, device.clone(), Some(host.clone()));
+        let mut places = Places::new();
+        let bytes = WorstCase {
+            device: 10,
+            host: 4,
+        };
+        for ticket in 1..=3 {
+            admission.request(ticket, bytes, true).unwrap();
+        }
+        assert_eq!(admitted(&mut admission, &mut places), [1, 2]);
+        assert_eq!((device.available_bytes(), host.available_bytes()), (10, 2));
+        let first = places.remove(&1).unwrap();
+        admission.put_back(1, first);
+        assert_eq!(admitted(&mut admission, &mut places), [1]);
+        leave(&mut admission, &mut places, 2);
+        assert_eq!(admitted(&mut admission, &mut places), [3]);
+        let larger = WorstCase { host: 11, ..bytes };
+        let refusal = admission.request(4, larger, true).unwrap_err();
+        assert!(matches!(refusal, Refusal::NeverFits(_)), "{refusal:?}");
+        assert_eq!(
+            device.available_bytes(),
+            10,
+            "what was refused holds nothing"
+        );
     }
 }

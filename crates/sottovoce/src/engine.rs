@@ -1,7 +1,7 @@
 //! The engine as callers see it.
 
 use crate::accounts::Accounts;
-use crate::admission::{Admission, Limits, Refusal, Ticket};
+use crate::admission::{Admission, Limits, Promise, Refusal, Ticket, WorstCase};
 use crate::device;
 use crate::error::Error;
 use crate::holdings::Holdings;
@@ -24,7 +24,6 @@ use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
 use sottovoce_formats::file;
 use sottovoce_memory::Memory;
-use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Action, Done, Reason};
 use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use sottovoce_tensor::Device;
@@ -49,6 +48,8 @@ pub(crate) struct Shared {
     /// Where its times count from.
     started: Instant,
     budget_bytes: Option<u64>,
+    /// Of the host, where that is not the device too.
+    host_budget_bytes: Option<u64>,
     plan: MemoryPlan,
     default_voice: Option<Voice>,
     accounts: Accounts,
@@ -92,7 +93,7 @@ impl Shared {
     }
 
     /// The next request whose turn it is, and what it is promised.
-    pub fn next_admitted(&self) -> Option<(Job, Reservation)> {
+    pub fn next_admitted(&self) -> Option<(Job, Promise)> {
         let mut desk = self.desk();
         let (ticket, promise) = desk.admission.admit()?;
         Some((desk.jobs.remove(&ticket)?, promise))
@@ -104,7 +105,7 @@ impl Shared {
     }
 
     /// Memory is short: a request goes back to the head of the line, and nobody enters before a stream has ended.
-    pub fn put_back(&self, job: Job, promise: Reservation) {
+    pub fn put_back(&self, job: Job, promise: Promise) {
         let (ticket, delivery) = (job.ticket, job.delivery.0.clone());
         let mut desk = self.desk();
         desk.admission.put_back(ticket, promise);
@@ -237,7 +238,11 @@ impl Engine {
         Engine::load_on(device, memory, source, options)
     }
 
-    /// The same on a device of the caller's choice, which must be able to compute in `memory`.
+    /// The same on a device of the caller's choice, which must be able to compute in `memory`. Where
+    /// that is not the host's, voices lie in memory of the host.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], and if `memory` is not the device's.
     pub fn load_on(
         device: Arc<dyn Device>,
         memory: Memory,
@@ -245,7 +250,21 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Engine, Error> {
         options.check()?;
+        if device.host_accessible() != memory.host_accessible() {
+            let name = memory.driver_name();
+            let reason = format!("it cannot compute in memory of the driver {name:?}");
+            return Err(Error::option("device", device.name(), reason));
+        }
         let budget_bytes = options.memory;
+        let host_budget_bytes = (options.host_memory)
+            .or_else(|| SystemMemory::now().budget_max_bytes())
+            .filter(|_| !device.host_accessible());
+        let options = EngineOptions {
+            host_memory: host_budget_bytes,
+            ..options
+        };
+        let host = (!device.host_accessible())
+            .then(|| Memory::host(host_budget_bytes.unwrap_or(NO_BUDGET_BYTES)));
         let started = Instant::now();
         let model = model(&source)?;
         let Choice {
@@ -268,21 +287,21 @@ impl Engine {
             &recordings,
             device,
         )?;
-        let holdings = Arc::new(Holdings::new(memory, pipeline.pages().clone()));
+        let holdings = Arc::new(Holdings::new(memory, host, pipeline.pages().clone()));
         let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
         let default_voice = {
             let _open = holdings.open();
             default_voice(&model)?
-                .map(|parts| parts.keep(holdings.memory(), None, Arc::downgrade(&holdings)))
+                .map(|parts| parts.keep(holdings.host(), None, Arc::downgrade(&holdings)))
                 .transpose()?
         };
-        let accounts = Accounts::open(&plan, budget_bytes)?;
+        let accounts = Accounts::open(&plan, budget_bytes, host_budget_bytes)?;
         let limits = Limits {
             streams_max: plan.streams_fit,
             waiting_max: options.waiting_max,
         };
         let desk = Desk {
-            admission: Admission::new(limits, accounts.budget().clone()),
+            admission: Admission::new(limits, accounts.budget().clone(), accounts.host().cloned()),
             jobs: HashMap::new(),
             next_ticket: 1,
             options,
@@ -294,6 +313,7 @@ impl Engine {
             recorder,
             started,
             budget_bytes,
+            host_budget_bytes,
             plan,
             default_voice,
             accounts,
@@ -374,7 +394,11 @@ impl Engine {
         let shared = &self.handle.shared;
         let bytes = parts.bytes();
         let place = shared.accounts.voice(bytes).map_err(|error| {
-            let budget_bytes = shared.budget_bytes.unwrap_or(u64::MAX);
+            let budget_bytes = match shared.accounts.host() {
+                Some(_) => shared.host_budget_bytes,
+                None => shared.budget_bytes,
+            };
+            let budget_bytes = budget_bytes.unwrap_or(u64::MAX);
             let missing = error.requested.saturating_sub(error.available);
             Error::Budget {
                 budget_bytes,
@@ -385,7 +409,7 @@ impl Engine {
         })?;
         let _open = shared.holdings.open();
         let home = Arc::downgrade(&shared.holdings);
-        Ok(parts.keep(shared.holdings.memory(), Some(place), home)?)
+        Ok(parts.keep(shared.holdings.host(), Some(place), home)?)
     }
 
     /// A voice like `voice` with its speaker changed a little, the same for the same seed: for trying many voices.
@@ -415,7 +439,7 @@ impl Engine {
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         let host = device::host(self.options().threads.unwrap_or(0));
         let opening = shared.holdings.open();
-        let memory = shared.holdings.memory();
+        let memory = shared.holdings.host();
         let prepared = Preparer::new(&shared.model, memory)
             .map_err(VoiceError::from)
             .and_then(|preparer| preparer.prepare(&*host, &recording));
@@ -510,10 +534,13 @@ impl Engine {
         }
         let ticket = desk.next_ticket;
         let waits = options.when_full == WhenFull::Wait;
-        if let Err(refusal) =
-            desk.admission
-                .request(ticket, shared.plan.stream_promise_bytes(), waits)
-        {
+        let chunk_tokens = options.chunk_tokens(config);
+        let chunk_tokens = chunk_tokens.min(desk.options.chunk_tokens(config));
+        let worst_case = WorstCase {
+            device: shared.plan.stream_promise_bytes(),
+            host: options.delivery_bytes(chunk_tokens),
+        };
+        if let Err(refusal) = desk.admission.request(ticket, worst_case, waits) {
             let waiting_max = desk.options.waiting_max;
             drop(desk);
             shared.metrics().streams_refused += 1;
@@ -572,6 +599,11 @@ impl Engine {
         let (statistics, now) = shared.holdings.look();
         let mut report = MemoryReport::of(&statistics, now, shared.accounts.budget());
         report.budget_bytes = shared.budget_bytes;
+        if let (Some(statistics), Some(budget)) =
+            (shared.holdings.look_at_host(), shared.accounts.host())
+        {
+            report.add_host(&statistics, shared.host_budget_bytes, budget);
+        }
         report.out_of_memory_count = shared.metrics().out_of_memory;
         report.add_history(&shared.recorder());
         report

@@ -1,5 +1,5 @@
-//! What the engine holds from the driver, and when the driver may be called: while something is loaded, let in or given back, and at no
-//! other time. So "no driver call in steady state" is not a hope.
+//! What the engine holds from the drivers, and when they may be called: while something is loaded,
+//! let in or given back, and at no other time. So "no driver call in steady state" is not a hope.
 
 use crate::metrics::MemoryNow;
 use sottovoce_memory::pages::PagePool;
@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The engine's memory and pages, with the driver sealed while nobody has an [`Opening`].
 pub(crate) struct Holdings {
     memory: Memory,
+    /// The host's, where the device has a memory of its own.
+    host: Option<Memory>,
     pages: PagePool,
     openings: Mutex<usize>,
 }
@@ -17,25 +19,39 @@ pub(crate) struct Holdings {
 pub(crate) struct Opening<'a>(&'a Holdings);
 
 impl Holdings {
-    /// Seals the driver: what is there from loading is there.
-    pub fn new(memory: Memory, pages: PagePool) -> Holdings {
+    /// Seals the drivers: what is there from loading is there. `host` is the host's memory where
+    /// `memory` is a device's own.
+    pub fn new(memory: Memory, host: Option<Memory>, pages: PagePool) -> Holdings {
         memory.seal();
+        host.iter().for_each(Memory::seal);
         Holdings {
             memory,
+            host,
             pages,
             openings: Mutex::new(0),
         }
     }
 
+    /// The device's memory: weights, workspace, keys and values.
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// The host's memory: voices, and what prepares them.
+    pub fn host(&self) -> &Memory {
+        self.host.as_ref().unwrap_or(&self.memory)
+    }
+
+    /// The figures of the host's memory, where that is not the device's too.
+    pub fn look_at_host(&self) -> Option<MemoryStatistics> {
+        self.host.as_ref().map(Memory::statistics)
     }
 
     /// Lets the driver be called; pieces that were dropped in the meantime go back to it now.
     pub fn open(&self) -> Opening<'_> {
         let mut openings = self.openings();
         if *openings == 0 {
-            self.memory.unseal();
+            self.each(Memory::unseal);
         }
         *openings += 1;
         Opening(self)
@@ -50,12 +66,24 @@ impl Holdings {
 
     /// Gives back what is kept and not used; the bytes given back.
     pub fn trim(&self) -> u64 {
-        let before = self.memory.statistics().held_bytes();
+        let held = || {
+            let host = self.look_at_host();
+            self.memory.statistics().held_bytes() + host.map_or(0, |host| host.held_bytes())
+        };
+        let before = held();
         let opening = self.open();
         self.pages.trim();
         self.memory.trim();
+        self.host.iter().for_each(|host| {
+            host.trim();
+        });
         drop(opening);
-        before.saturating_sub(self.memory.statistics().held_bytes())
+        before.saturating_sub(held())
+    }
+
+    fn each(&self, act: impl Fn(&Memory)) {
+        act(&self.memory);
+        self.host.iter().for_each(act);
     }
 
     fn openings(&self) -> MutexGuard<'_, usize> {
@@ -66,7 +94,7 @@ impl Holdings {
 
 impl Drop for Holdings {
     fn drop(&mut self) {
-        self.memory.unseal();
+        self.each(Memory::unseal);
     }
 }
 
@@ -75,7 +103,7 @@ impl Drop for Opening<'_> {
         let mut openings = self.0.openings();
         *openings -= 1;
         if *openings == 0 {
-            self.0.memory.seal();
+            self.0.each(Memory::seal);
         }
     }
 }
@@ -90,7 +118,7 @@ mod tests {
         let memory = Memory::host(1 << 20);
         let owner = Owner::new(Region::Staging, "test");
         let early = memory.reserve_exact(4096, owner).unwrap();
-        let holdings = Holdings::new(memory.clone(), PagePool::new(&memory, 4096, 4));
+        let holdings = Holdings::new(memory.clone(), None, PagePool::new(&memory, 4096, 4));
         assert!(memory.reserve_exact(4096, owner).is_err());
         {
             let (_first, second) = (holdings.open(), holdings.open());

@@ -44,8 +44,10 @@ mod workspaces;
 pub use engine::Engine;
 pub use error::Error;
 pub use loading::inspect;
-pub use metrics::{EngineMetrics, Histogram, MemoryPlan};
-pub use report::{ActionCount, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry};
+pub use metrics::{EngineMetrics, Histogram, HostPlan, MemoryPlan};
+pub use report::{
+    ActionCount, HostReport, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry,
+};
 pub use settings::{
     CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source,
     StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, default_chunk_size,

@@ -127,6 +127,7 @@ pub(crate) fn choose(
         .transpose()?;
     let attempt = |precision: Precision, cache: CachePrecision| -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
+        let host_budget = options.host_memory.unwrap_or(u64::MAX);
         let mut streams = options.streams_max.max(1);
         loop {
             let extent = Extent::of(
@@ -141,7 +142,12 @@ pub(crate) fn choose(
                 plan.workspace_bytes += watermark.workspace_bytes;
             }
             let left = budget.saturating_sub(plan.total_bytes(0));
-            let fit = (left / plan.stream_bytes.max(1)).min(streams as u64) as usize;
+            let on_host = plan.host.map_or(u64::MAX, |host| {
+                let left = host_budget.saturating_sub(host.total_bytes(0));
+                left / (host.total_bytes(1) - host.total_bytes(0)).max(1)
+            });
+            let fit = (left / plan.stream_bytes.max(1)).min(on_host);
+            let fit = fit.min(streams as u64) as usize;
             plan.streams_fit = fit;
             // The workspace grows with the streams, so fewer streams may leave room for one more than this says; never for fewer.
             if fit == streams || streams == 1 {
@@ -175,6 +181,21 @@ pub(crate) fn choose(
         return Err(Error::option("precision", "", "none was named"));
     };
     let plan = choice.plan;
+    if let Some(host) = plan.host
+        && let Some(budget_bytes) = options.host_memory
+        && budget_bytes < host.total_bytes(1)
+    {
+        return Err(Error::Budget {
+            budget_bytes,
+            needed_bytes: host.total_bytes(1),
+            plan: format!(
+                "on the host: voice {} twice, one stream {}",
+                Bytes(host.voice_bytes),
+                Bytes(host.stream_bytes)
+            ),
+            hint: Some("give the host more memory, or smaller chunks".into()),
+        });
+    }
     let smaller = ALL
         .into_iter()
         .filter(|precision| !precisions.contains(precision));

@@ -22,6 +22,26 @@ pub struct MemoryPlan {
     pub stream_bytes: u64,
     /// Streams that fit together.
     pub streams_fit: usize,
+    /// What lies on the host, where the device has a memory of its own; else it is in the above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostPlan>,
+}
+
+/// What the engine reckoned with at load on the host beside a device's own memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HostPlan {
+    /// One prepared voice.
+    pub voice_bytes: u64,
+    /// One stream's samples on their way to its reader, by default.
+    pub stream_bytes: u64,
+}
+
+impl HostPlan {
+    /// What must be there for `streams` streams, each with a voice of its own.
+    pub fn total_bytes(&self, streams: usize) -> u64 {
+        let per_stream = self.voice_bytes.saturating_add(self.stream_bytes);
+        (self.voice_bytes).saturating_add(per_stream.saturating_mul(streams as u64))
+    }
 }
 
 impl MemoryPlan {

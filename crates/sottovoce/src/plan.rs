@@ -1,8 +1,9 @@
 //! What a model will need, reckoned before anything of it is mapped: weights by name and shape, workspaces by dry runs.
 
 use crate::error::Error;
-use crate::metrics::MemoryPlan;
+use crate::metrics::{HostPlan, MemoryPlan};
 use crate::pipeline::START_TOKENS;
+use crate::settings::StreamOptions;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
@@ -148,6 +149,14 @@ pub(crate) fn reckon(
         + config.flow.speaker_vector
         + extent.flow_prompt_tokens * config.flow.upsampling * config.flow.mel_bands();
     let prepared_voice_bytes = whole_pages(Vector::bytes_for(numbers) as u64);
+    let host = (!device.host_accessible()).then(|| HostPlan {
+        voice_bytes: prepared_voice_bytes,
+        stream_bytes: StreamOptions::default().delivery_bytes(extent.chunk_tokens),
+    });
+    let prepared_voice_bytes = match host {
+        Some(_) => 0,
+        None => prepared_voice_bytes,
+    };
     let plan = MemoryPlan {
         precision: precision.to_string(),
         weights_bytes: networks.weights_bytes,
@@ -157,6 +166,7 @@ pub(crate) fn reckon(
         // Each stream may have a voice of its own.
         stream_bytes: (stream_pages + voice_pages) as u64 * page + prepared_voice_bytes,
         streams_fit: extent.streams,
+        host,
     };
     Ok((plan, recordings))
 }

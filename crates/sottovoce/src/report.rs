@@ -29,8 +29,14 @@ pub struct MemoryReport {
     pub fragmentation: f64,
     /// The process's resident size.
     pub resident_bytes: u64,
-    /// What the process uses beyond what the engine holds.
+    /// What the process uses beyond what the engine holds on the host.
     pub other_bytes: u64,
+    /// Of the bytes held, what the device's driver holds for itself: its context, modules, graphs.
+    pub driver_bytes: u64,
+    /// The host's own ledger, where the device has a memory of its own: all the rest is then of the
+    /// device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostReport>,
     /// Bytes in use by region and tag, largest first.
     pub owners: Vec<OwnerBytes>,
     /// Bytes that the budget has promised, to what is loaded, to voices and to streams.
@@ -51,6 +57,44 @@ pub struct MemoryReport {
     pub timeline: Vec<TimelineEntry>,
 }
 
+/// The host's memory beside a device's own. Sizes are bytes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct HostReport {
+    /// What voices and samples on their way to readers may use; none where no budget was set.
+    pub budget_bytes: Option<u64>,
+    /// Bytes handed out.
+    pub allocated_bytes: u64,
+    /// Bytes held from the system.
+    pub reserved_bytes: u64,
+    /// The most bytes ever held.
+    pub reserved_peak_bytes: u64,
+    /// Bytes that the budget has promised, to voices and to streams.
+    pub promised_bytes: u64,
+    /// Bytes in use by region and tag, largest first.
+    pub owners: Vec<OwnerBytes>,
+}
+
+/// What is in use by region and tag, largest first.
+fn owners(statistics: &MemoryStatistics) -> Vec<OwnerBytes> {
+    let mut owners: BTreeMap<_, OwnerBytes> = BTreeMap::new();
+    for usage in &statistics.owners {
+        let region = usage.owner.region.to_string();
+        let tag = usage.owner.tag.to_owned();
+        let entry = owners
+            .entry((region.clone(), tag.clone()))
+            .or_insert(OwnerBytes {
+                region,
+                tag,
+                ..Default::default()
+            });
+        entry.bytes += usage.live_bytes;
+        entry.peak_bytes += usage.peak_bytes;
+    }
+    let mut owners: Vec<OwnerBytes> = owners.into_values().collect();
+    owners.sort_by_key(|owner| std::cmp::Reverse(owner.bytes));
+    owners
+}
+
 impl MemoryReport {
     /// Puts together the ledger, the budget's promises and the system's own figure.
     pub(crate) fn of(
@@ -59,20 +103,8 @@ impl MemoryReport {
         budget: &Budget,
     ) -> MemoryReport {
         let resident_bytes = resident_bytes().unwrap_or(0);
-        let mut owners: BTreeMap<_, OwnerBytes> = BTreeMap::new();
         let mut streams: BTreeMap<u64, StreamBytes> = BTreeMap::new();
         for usage in &statistics.owners {
-            let region = usage.owner.region.to_string();
-            let tag = usage.owner.tag.to_owned();
-            let entry = owners
-                .entry((region.clone(), tag.clone()))
-                .or_insert(OwnerBytes {
-                    region,
-                    tag,
-                    ..Default::default()
-                });
-            entry.bytes += usage.live_bytes;
-            entry.peak_bytes += usage.peak_bytes;
             if let (Some(stream), 1..) = (usage.owner.stream, usage.live_bytes) {
                 streams.entry(stream.0).or_default().bytes += usage.live_bytes;
             }
@@ -82,8 +114,6 @@ impl MemoryReport {
                 streams.entry(stream.0).or_default().promised_bytes += balance.reserved;
             }
         }
-        let mut owners: Vec<OwnerBytes> = owners.into_values().collect();
-        owners.sort_by_key(|owner| std::cmp::Reverse(owner.bytes));
         MemoryReport {
             allocated_bytes: now.allocated_bytes,
             reserved_bytes: now.reserved_bytes,
@@ -92,7 +122,8 @@ impl MemoryReport {
             fragmentation: now.fragmentation(),
             resident_bytes,
             other_bytes: resident_bytes.saturating_sub(now.reserved_bytes),
-            owners,
+            driver_bytes: statistics.driver_bytes,
+            owners: owners(statistics),
             promised_bytes: budget.device().reserved,
             streams: streams
                 .into_iter()
@@ -102,6 +133,25 @@ impl MemoryReport {
             driver_calls: now.driver_calls,
             ..MemoryReport::default()
         }
+    }
+
+    /// Adds the host's ledger beside that of a device with a memory of its own.
+    pub(crate) fn add_host(
+        &mut self,
+        statistics: &MemoryStatistics,
+        budget_bytes: Option<u64>,
+        budget: &Budget,
+    ) {
+        let now = MemoryNow::of(statistics, 0);
+        self.other_bytes = self.resident_bytes.saturating_sub(now.reserved_bytes);
+        self.host = Some(HostReport {
+            budget_bytes,
+            allocated_bytes: now.allocated_bytes,
+            reserved_bytes: now.reserved_bytes,
+            reserved_peak_bytes: now.reserved_peak_bytes,
+            promised_bytes: budget.device().reserved,
+            owners: owners(statistics),
+        });
     }
 
     /// Adds what was done, and how it went.
@@ -131,7 +181,7 @@ impl MemoryReport {
 /// What one owner has.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct OwnerBytes {
-    /// Weights, KeyValue, Workspace, Voice or Staging.
+    /// weights, key_value, workspace, voice, staging or driver.
     pub region: String,
     /// The part of the engine.
     pub tag: String,
@@ -200,6 +250,8 @@ pub struct RegionBytes {
     pub voice: u64,
     /// On its way in or out.
     pub staging: u64,
+    /// What the device's driver holds for itself.
+    pub driver: u64,
 }
 
 /// The timeline, thinned to [`TIMELINE_ENTRIES_MAX`]: of moments that share an entry, the one that held most.
@@ -227,6 +279,7 @@ impl From<Sample> for TimelineEntry {
                 workspace: of(Region::Workspace),
                 voice: of(Region::Voice),
                 staging: of(Region::Staging),
+                driver: of(Region::Driver),
             },
         }
     }

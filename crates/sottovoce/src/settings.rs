@@ -129,8 +129,12 @@ pub enum DeviceChoice {
 /// Choices for a whole engine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Bytes that the engine may use in all; without it, what the system has.
+    /// Bytes that the engine may use in all; without it, what the system has. On a device with a
+    /// memory of its own they are the device's.
     pub memory: Option<u64>,
+    /// Bytes of the host for voices and for samples on their way to readers, where the device has a
+    /// memory of its own; without it, what the system has.
+    pub host_memory: Option<u64>,
     /// What computes.
     pub device: DeviceChoice,
     /// How weights are kept.
@@ -163,6 +167,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             memory: None,
+            host_memory: None,
             device: DeviceChoice::default(),
             precision: PrecisionChoice::Auto,
             profile: Profile::Automatic,
@@ -289,6 +294,13 @@ impl StreamOptions {
     pub(crate) fn chunk_tokens(&self, config: &ModelConfig) -> usize {
         self.chunk_size
             .unwrap_or_else(|| default_chunk_size(config))
+    }
+
+    /// Most bytes of samples on their way to the reader, in chunks of at most `chunk_tokens`: those
+    /// that wait, and the one that is being made.
+    pub(crate) fn delivery_bytes(&self, chunk_tokens: usize) -> u64 {
+        let samples = chunk_tokens * (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
+        ((self.buffered_chunks_max + 1) * samples * size_of::<f32>()) as u64
     }
 
     /// Refuses values outside their range, naming the option.

@@ -318,7 +318,7 @@ mod tests {
     fn a_voice_gives_its_memory_back_as_it_goes_while_the_driver_is_sealed() {
         let memory = Memory::host(1 << 30);
         let pages = PagePool::new(&memory, 4096, 4);
-        let holdings = Arc::new(Holdings::new(memory, pages));
+        let holdings = Arc::new(Holdings::new(memory, None, pages));
         let parts = VoiceParts::random(&ModelConfig::tiny_base());
         let bytes = parts.bytes();
         let voice = {

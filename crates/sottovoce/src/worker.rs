@@ -1,6 +1,6 @@
 //! The one thread that owns the model and moves every live stream on.
 
-use crate::admission::Ticket;
+use crate::admission::{Promise, Ticket};
 use crate::engine::Shared;
 use crate::error::Error;
 use crate::manager::StreamingMemoryManager;
@@ -15,7 +15,6 @@ use crate::watermark::Watermark;
 use sottovoce_audio::{FadeIn, Tempo};
 use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
-use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Event, Reclaim};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -33,8 +32,8 @@ pub(crate) struct Job {
 /// A stream under way.
 struct Live {
     job: Job,
-    /// Its worst case; what the utterance has of it is in use.
-    promise: Reservation,
+    /// Its worst case.
+    promise: Promise,
     utterance: Utterance,
     fade: FadeIn,
     tempo: Tempo,
@@ -458,9 +457,10 @@ impl Drop for CloseOnExit<'_> {
 
 impl Live {
     fn settle(&mut self) -> Result<(), OutOfMemory> {
-        let (has, entered) = (self.utterance.bytes(), self.promise.balance().committed);
-        self.promise.release(entered.saturating_sub(has));
-        self.promise.commit(has.saturating_sub(entered))
+        let promise = &mut self.promise.device;
+        let (has, entered) = (self.utterance.bytes(), promise.balance().committed);
+        promise.release(entered.saturating_sub(has));
+        promise.commit(has.saturating_sub(entered))
     }
 
     fn next_chunk_tokens(&self) -> usize {

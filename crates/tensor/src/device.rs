@@ -38,6 +38,11 @@ pub trait Device: Operations {
         forward();
     }
 
+    /// Whether its memory is the host's: views then lie in memory of this process.
+    fn host_accessible(&self) -> bool {
+        false
+    }
+
     /// Threads of the host that share its work.
     fn threads(&self) -> usize {
         1

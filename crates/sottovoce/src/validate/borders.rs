@@ -178,7 +178,7 @@ impl Speaker {
         Ok(Speaker {
             bands: weights.config().flow.mel_bands(),
             voice: voice.keep(&memory, None, Weak::new())?,
-            holdings: Holdings::new(memory, pipeline.pages().clone()),
+            holdings: Holdings::new(memory, None, pipeline.pages().clone()),
             pipeline,
         })
     }

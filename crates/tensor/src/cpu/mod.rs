@@ -116,6 +116,10 @@ impl Device for Cpu {
         &self.traffic
     }
 
+    fn host_accessible(&self) -> bool {
+        true
+    }
+
     fn threads(&self) -> usize {
         self.threads.count()
     }

@@ -18,7 +18,7 @@ pub struct Generation {
     /// Weight of classifier-free guidance (base only) [default: 0.5]
     #[arg(long)]
     cfg_weight: Option<f32>,
-    /// Sampling temperature, above 0 [default: 0.8]
+    /// Sampling temperature; 0 always takes the likeliest token [default: 0.8]
     #[arg(long)]
     temperature: Option<f32>,
     /// Nucleus: least probability mass kept [default: the model's]

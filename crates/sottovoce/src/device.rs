@@ -1,5 +1,8 @@
 //! Where a model is computed: the one place that names devices.
 
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
 use crate::error::Error;
 use crate::settings::DeviceChoice;
 use sottovoce_memory::driver::Driver;

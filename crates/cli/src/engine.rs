@@ -3,7 +3,8 @@
 use crate::output::size::parse_bytes;
 use crate::source::model_source;
 use sottovoce::{
-    CachePrecision, EngineOptions, PrecisionChoice, Profile, Source, parse_cache_precision,
+    CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Profile, Source,
+    parse_cache_precision,
 };
 use std::path::PathBuf;
 
@@ -29,6 +30,10 @@ pub struct EngineChoice {
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
+    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto: the first CUDA device if the model
+    /// fits there, else the CPU. CUDA is experimental: it has not run on hardware yet.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
     /// Mark all sound with Perth's watermark, whose weights are here.
     #[arg(long, value_name = "FILE.safetensors")]
     watermark: Option<PathBuf>,
@@ -44,6 +49,7 @@ impl EngineChoice {
     pub fn options(&self) -> EngineOptions {
         EngineOptions {
             memory: self.memory,
+            device: self.device,
             precision: self.precision,
             key_value_precision: self.cache_precision,
             profile: self.profile,

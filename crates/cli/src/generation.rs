@@ -18,7 +18,7 @@ pub struct Generation {
     /// Weight of classifier-free guidance (base only) [default: the model's]
     #[arg(long)]
     cfg_weight: Option<f32>,
-    /// Sampling temperature, above 0 [default: the model's]
+    /// Sampling temperature; 0 always takes the most likely token [default: the model's]
     #[arg(long)]
     temperature: Option<f32>,
     /// Nucleus: least probability mass kept [default: the model's]

@@ -239,6 +239,11 @@ impl Memory {
         self.0.pool.driver().name()
     }
 
+    /// Bytes of the units in which the driver hands memory out.
+    pub fn unit_bytes(&self) -> u64 {
+        self.driver().capabilities().granularity
+    }
+
     /// Whether blocks can be read and written by this process.
     pub fn host_accessible(&self) -> bool {
         self.0.host_accessible

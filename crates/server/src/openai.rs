@@ -62,7 +62,7 @@ pub(crate) struct Knobs {
     #[schema(minimum = 0.0, maximum = 5.0)]
     pub(crate) cfg_weight: Option<f32>,
     /// Sampling temperature.
-    #[schema(minimum = 0.01, maximum = 5.0)]
+    #[schema(minimum = 0.0, maximum = 5.0)]
     pub(crate) temperature: Option<f32>,
     /// Least probability mass kept.
     #[schema(minimum = 0.0, maximum = 1.0)]

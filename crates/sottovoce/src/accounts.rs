@@ -36,6 +36,7 @@ impl Accounts {
         let capacity = budget_bytes.unwrap_or(u64::MAX);
         let budget = Budget::new(capacity);
         let mut loaded = vec![
+            whole(&budget, Region::Driver, plan.device_bytes)?,
             whole(&budget, Region::Weights, plan.weights_bytes)?,
             whole(&budget, Region::Workspace, plan.workspace_bytes)?,
         ];
@@ -52,11 +53,14 @@ impl Accounts {
                 whole(host, Region::Voice, plan.voice_bytes)?,
             ));
             voices.grow(plan.voice_bytes.saturating_mul(streams))?;
-            let limit = capacity.saturating_sub(plan.stream_bytes);
+            loaded.push(whole(host, Region::Workspace, plan.watermark_bytes)?);
+            let beside = plan.stream_bytes.saturating_add(plan.watermark_bytes);
+            let limit = capacity.saturating_sub(beside);
             host.set_region_limit(Region::Voice, Some(limit));
         } else {
             voices.grow(plan.prepared_voice_bytes.saturating_mul(streams))?;
             let loaded = plan.weights_bytes.saturating_add(plan.workspace_bytes);
+            let loaded = loaded.saturating_add(plan.device_bytes);
             let beside = loaded.saturating_add(plan.stream_promise_bytes());
             budget.set_region_limit(Region::Voice, Some(capacity.saturating_sub(beside)));
         }
@@ -188,6 +192,7 @@ mod tests {
             host: Some(HostPlan {
                 voice_bytes: 2,
                 stream_bytes: 5,
+                watermark_bytes: 0,
             }),
             ..plan()
         };

@@ -2,7 +2,7 @@
 
 use crate::accounts::Accounts;
 use crate::admission::{Admission, Limits, Promise, Refusal, Ticket, WorstCase};
-use crate::device;
+use crate::device::{self, NO_BUDGET_BYTES, Opened};
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::loading::{Choice, choose, default_voice, model};
@@ -11,7 +11,7 @@ use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::pipeline::Pipeline;
 use crate::report::MemoryReport;
 use crate::settings::{
-    EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
+    DeviceChoice, EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
 };
 use crate::stream::{Delivery, Sender, Stream};
 use crate::system_memory::SystemMemory;
@@ -30,11 +30,8 @@ use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use sottovoce_tensor::Device;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-/// What the address space can hold: without a budget only the system says no.
-const NO_BUDGET_BYTES: u64 = 1 << 46;
 
 /// A loaded model that speaks. Cloning shares it; when the last clone and the last stream are gone,
 /// all its memory is given back.
@@ -53,6 +50,9 @@ pub(crate) struct Shared {
     /// Of the host, where that is not the device too.
     host_budget_bytes: Option<u64>,
     plan: MemoryPlan,
+    device_name: String,
+    /// Why another device than the one that was wished for computes.
+    device_note: OnceLock<String>,
     default_voice: Option<Voice>,
     accounts: Accounts,
     model: Weights,
@@ -227,7 +227,58 @@ impl Drop for Handle {
 impl Engine {
     /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers; without
     /// a budget, what the system has for this process is one.
+    ///
+    /// On a CUDA device the budget is of the device's memory; without one it is what is free there.
+    ///
+    /// # Errors
+    /// An option out of range, a model that cannot be used, a device that is not there or fails, a
+    /// budget that is too small.
     pub fn load(source: Source, options: EngineOptions) -> Result<Engine, Error> {
+        options.check()?;
+        match options.device {
+            DeviceChoice::Cpu => Engine::load_on_host(source, options),
+            DeviceChoice::Cuda(_) => Engine::load_on_device(source, options),
+            DeviceChoice::Auto => {
+                let of = |device| EngineOptions {
+                    device,
+                    ..options.clone()
+                };
+                let first = of(DeviceChoice::Cuda(0));
+                let refusal = match Engine::load_on_device(source.clone(), first) {
+                    Ok(engine) => return Ok(engine),
+                    Err(refusal) => refusal,
+                };
+                let engine = Engine::load_on_host(source, of(DeviceChoice::Cpu))?;
+                let note = format!("the CPU speaks: {refusal}");
+                // Nobody has set it before.
+                let _ = engine.handle.shared.device_note.set(note);
+                Ok(engine)
+            }
+        }
+    }
+
+    fn load_on_device(source: Source, options: EngineOptions) -> Result<Engine, Error> {
+        let threads = options.threads.unwrap_or(0);
+        let found = options.memory.is_none();
+        let Opened {
+            device,
+            memory,
+            budget_bytes,
+        } = device::open(options.device, threads, options.memory)?;
+        let options = EngineOptions {
+            memory: budget_bytes,
+            ..options
+        };
+        let place = options.device;
+        Engine::load_on(device, memory, source, options).map_err(|error| match found {
+            true => error.with_hint(&format!(
+                "no budget was given: this is what {place} has free"
+            )),
+            false => error,
+        })
+    }
+
+    fn load_on_host(source: Source, options: EngineOptions) -> Result<Engine, Error> {
         let found = match options.memory {
             Some(_) => None,
             None => SystemMemory::now().budget_max_bytes(),
@@ -246,14 +297,14 @@ impl Engine {
         })
     }
 
-    /// The same over memory of the caller's choice, such as one whose driver fails by script.
+    /// The same over memory of the host of the caller's choice, such as one whose driver fails by script; the processor computes.
     pub fn load_in(
         memory: Memory,
         source: Source,
         options: EngineOptions,
     ) -> Result<Engine, Error> {
         options.check()?;
-        let device = device::open(options.device, options.threads.unwrap_or(0))?;
+        let device = device::host(options.threads.unwrap_or(0));
         Engine::load_on(device, memory, source, options)
     }
 
@@ -294,9 +345,14 @@ impl Engine {
             watermark,
         } = choose(&model, &options, &*device)?;
         let cache = options.key_value_precision;
+        let (marking, marking_memory) = match &host {
+            Some(host) => (device::host(options.threads.unwrap_or(0)), host),
+            None => (device.clone(), &memory),
+        };
         let watermark = watermark
-            .map(|plan| plan.load(&memory, device.clone()))
+            .map(|plan| plan.load(marking_memory, marking))
             .transpose()?;
+        let device_name = device.name().to_owned();
         let pipeline = Pipeline::load(
             &model,
             &memory,
@@ -335,6 +391,8 @@ impl Engine {
             budget_bytes,
             host_budget_bytes,
             plan,
+            device_name,
+            device_note: OnceLock::new(),
             default_voice,
             accounts,
             model,
@@ -375,9 +433,10 @@ impl Engine {
     pub fn plan_for(source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
         options.check()?;
         // Scratch is for each thread: as many as will run.
-        let device = device::open(options.device, options.threads.unwrap_or(0))?;
+        let threads = options.threads.unwrap_or(0);
+        let opened = device::open(options.device, threads, options.memory)?;
         let model = model(source)?;
-        Ok(choose(&model, options, &*device)?.plan)
+        Ok(choose(&model, options, &*opened.device)?.plan)
     }
 
     /// Makes a voice ready.
@@ -682,6 +741,16 @@ impl Engine {
     /// its place.
     pub fn is_alive(&self) -> bool {
         !self.handle.shared.closing()
+    }
+
+    /// What computes.
+    pub fn device_name(&self) -> &str {
+        &self.handle.shared.device_name
+    }
+
+    /// Why the processor computes although [`DeviceChoice::Auto`] would have taken a CUDA device.
+    pub fn device_note(&self) -> Option<&str> {
+        self.handle.shared.device_note.get().map(String::as_str)
     }
 
     /// Ends every stream, also those of other clones, and refuses new ones.

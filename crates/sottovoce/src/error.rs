@@ -90,6 +90,9 @@ pub enum Error {
     /// Memory ran out, after everything that could be given back was.
     #[error("out of memory: {0}")]
     OutOfMemory(#[from] sottovoce_memory::OutOfMemory),
+    /// There is no such CUDA device, or it cannot be used.
+    #[error("{0}; the CPU speaks without it (--device cpu)")]
+    Cuda(#[from] sottovoce_memory::driver::cuda::CudaError),
     /// The device failed; the engine has to be loaded again.
     #[error(transparent)]
     Device(#[from] DeviceError),

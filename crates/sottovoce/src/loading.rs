@@ -1,5 +1,6 @@
 //! From what was asked for to what is loaded: the model's files, the precision, and the number of streams that the budget holds.
 
+use crate::device;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use crate::plan::{Extent, Recordings, reckon};
@@ -122,8 +123,11 @@ pub(crate) fn choose(
         PrecisionChoice::Int8 => &[Precision::Int8],
         PrecisionChoice::Q4 => &[Precision::Q4],
     };
+    // The mark is made on the host, whatever device speaks.
+    let host = (!device.host_accessible()).then(|| device::host(options.threads.unwrap_or(0)));
+    let marking = host.as_deref().unwrap_or(device);
     let watermark = (options.watermark.as_deref())
-        .map(|path| WatermarkPlan::of(weights, path, device))
+        .map(|path| WatermarkPlan::of(weights, path, marking))
         .transpose()?;
     let attempt = |precision: Precision, cache: CachePrecision| -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
@@ -138,8 +142,14 @@ pub(crate) fn choose(
             );
             let (mut plan, recordings) = reckon(weights, precision, cache, &extent, device)?;
             if let Some(watermark) = &watermark {
-                plan.weights_bytes += watermark.weights_bytes;
-                plan.workspace_bytes += watermark.workspace_bytes;
+                let (weights, workspace) = (watermark.weights_bytes, watermark.workspace_bytes);
+                match &mut plan.host {
+                    Some(host) => host.watermark_bytes = weights + workspace,
+                    None => {
+                        plan.weights_bytes += weights;
+                        plan.workspace_bytes += workspace;
+                    }
+                }
             }
             let left = budget.saturating_sub(plan.total_bytes(0));
             let on_host = plan.host.map_or(u64::MAX, |host| {

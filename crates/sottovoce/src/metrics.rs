@@ -10,6 +10,9 @@ use std::time::Duration;
 pub struct MemoryPlan {
     /// Precision of the weights.
     pub precision: String,
+    /// What the device takes for itself: its driver's context, kernels. 0 on the processor.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub device_bytes: u64,
     /// Weights.
     pub weights_bytes: u64,
     /// The one workspace of the worker.
@@ -34,14 +37,21 @@ pub struct HostPlan {
     pub voice_bytes: u64,
     /// One stream's samples on their way to its reader, by default.
     pub stream_bytes: u64,
+    /// The network that marks the sound, and its workspace.
+    pub watermark_bytes: u64,
 }
 
 impl HostPlan {
     /// What must be there for `streams` streams, each with a voice of its own.
     pub fn total_bytes(&self, streams: usize) -> u64 {
         let per_stream = self.voice_bytes.saturating_add(self.stream_bytes);
-        (self.voice_bytes).saturating_add(per_stream.saturating_mul(streams as u64))
+        (self.voice_bytes.saturating_add(self.watermark_bytes))
+            .saturating_add(per_stream.saturating_mul(streams as u64))
     }
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl MemoryPlan {
@@ -54,6 +64,7 @@ impl MemoryPlan {
     pub fn total_bytes(&self, streams: usize) -> u64 {
         let per_stream = self.stream_bytes.saturating_mul(streams as u64);
         [
+            self.device_bytes,
             self.weights_bytes,
             self.workspace_bytes,
             self.voice_bytes,

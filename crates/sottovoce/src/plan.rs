@@ -131,7 +131,7 @@ pub(crate) fn reckon(
     extent: &Extent,
     device: &dyn Device,
 ) -> Result<(MemoryPlan, Recordings), Error> {
-    let networks = dry_networks(source, precision)?;
+    let networks = dry_networks(source, precision, device.unit_bytes())?;
     let config = source.config();
     let shapes = Networks {
         t3: &networks.t3,
@@ -139,7 +139,9 @@ pub(crate) fn reckon(
         vocoder: &networks.vocoder,
     };
     let recordings = record(shapes, config, extent, device)?;
+    let unit = device.unit_bytes();
     let page = whole_pages(KeyValueStore::page_bytes_for(&config.t3, cache) as u64);
+    let pages = |count: usize| (count as u64 * page).next_multiple_of(unit);
     let dry = dry_memory();
     let store = networks.t3.store(&dry, cache, usize::MAX);
     let prefix_positions = prefix_positions(config, extent);
@@ -152,6 +154,7 @@ pub(crate) fn reckon(
     let host = (!device.host_accessible()).then(|| HostPlan {
         voice_bytes: prepared_voice_bytes,
         stream_bytes: StreamOptions::default().delivery_bytes(extent.chunk_tokens),
+        watermark_bytes: 0,
     });
     let prepared_voice_bytes = match host {
         Some(_) => 0,
@@ -159,12 +162,13 @@ pub(crate) fn reckon(
     };
     let plan = MemoryPlan {
         precision: precision.to_string(),
+        device_bytes: device.own_bytes(),
         weights_bytes: networks.weights_bytes,
-        workspace_bytes: whole_pages(recordings.peak_bytes()),
-        voice_bytes: voice_pages as u64 * page + prepared_voice_bytes,
+        workspace_bytes: recordings.peak_bytes().next_multiple_of(unit),
+        voice_bytes: pages(voice_pages) + prepared_voice_bytes,
         prepared_voice_bytes,
         // Each stream may have a voice of its own.
-        stream_bytes: (stream_pages + voice_pages) as u64 * page + prepared_voice_bytes,
+        stream_bytes: pages(stream_pages) + pages(voice_pages) + prepared_voice_bytes,
         streams_fit: extent.streams,
         host,
     };
@@ -191,7 +195,11 @@ fn dry_memory() -> Memory {
     Memory::host(DRY_BYTES)
 }
 
-fn dry_networks(source: &Source, precision: Precision) -> Result<DryNetworks, Error> {
+fn dry_networks(
+    source: &Source,
+    precision: Precision,
+    unit_bytes: u64,
+) -> Result<DryNetworks, Error> {
     let config = source.config();
     let failed = |error| Error::model(source.name(), error);
     let (mut t3, mut flow, mut vocoder) = (None, None, None);
@@ -201,7 +209,7 @@ fn dry_networks(source: &Source, precision: Precision) -> Result<DryNetworks, Er
         Ok(())
     })
     .map_err(failed)?;
-    bytes += whole_pages(part as u64);
+    bytes += (part as u64).next_multiple_of(unit_bytes);
     let (part, _) = measure(
         source,
         Component::Flow,
@@ -212,7 +220,7 @@ fn dry_networks(source: &Source, precision: Precision) -> Result<DryNetworks, Er
         },
     )
     .map_err(failed)?;
-    bytes += whole_pages(part as u64);
+    bytes += (part as u64).next_multiple_of(unit_bytes);
     let (part, _) = measure(
         source,
         Component::Vocoder,
@@ -227,7 +235,7 @@ fn dry_networks(source: &Source, precision: Precision) -> Result<DryNetworks, Er
         },
     )
     .map_err(failed)?;
-    bytes += whole_pages(part as u64);
+    bytes += (part as u64).next_multiple_of(unit_bytes);
     match (t3, flow, vocoder) {
         (Some(t3), Some(flow), Some(vocoder)) => Ok(DryNetworks {
             t3,

@@ -124,6 +124,41 @@ pub enum DeviceChoice {
     /// This machine's processor.
     #[default]
     Cpu,
+    /// The CUDA device of this number.
+    Cuda(u32),
+    /// The first CUDA device if the model fits there, else the processor.
+    Auto,
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Cpu => formatter.pad("cpu"),
+            DeviceChoice::Cuda(ordinal) => formatter.pad(&format!("cuda:{ordinal}")),
+            DeviceChoice::Auto => formatter.pad("auto"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<DeviceChoice, Error> {
+        let cuda = |number: &str| {
+            let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| number.parse().ok()).flatten()
+        };
+        let choice = match text {
+            "cpu" => Some(DeviceChoice::Cpu),
+            "cuda" => Some(DeviceChoice::Cuda(0)),
+            "auto" => Some(DeviceChoice::Auto),
+            _ => (text.strip_prefix("cuda:").and_then(cuda)).map(DeviceChoice::Cuda),
+        };
+        choice.ok_or_else(|| {
+            let reason = "use cpu, cuda, cuda:N (counted from 0) or auto";
+            Error::option("device", text, reason)
+        })
+    }
 }
 
 /// Choices for a whole engine.
@@ -228,7 +263,7 @@ pub struct StreamOptions {
     pub exaggeration: Option<f32>,
     /// Weight of classifier-free guidance (base only).
     pub cfg_weight: Option<f32>,
-    /// Sampling temperature, above 0.
+    /// Sampling temperature; 0 always takes the most likely token.
     pub temperature: Option<f32>,
     /// Nucleus: least probability mass kept.
     pub top_p: Option<f32>,
@@ -310,7 +345,7 @@ impl StreamOptions {
         for (option, value, least, most) in [
             ("exaggeration", self.exaggeration, 0.0, 2.0),
             ("cfg_weight", self.cfg_weight, 0.0, 5.0),
-            ("temperature", self.temperature, 0.01, 5.0),
+            ("temperature", self.temperature, 0.0, 5.0),
             ("top_p", self.top_p, 0.0, 1.0),
             ("min_p", self.min_p, 0.0, 1.0),
             ("repetition_penalty", self.repetition_penalty, 1.0, 10.0),
@@ -411,12 +446,33 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_named_as_it_is_read() {
+        for (text, choice) in [
+            ("cpu", DeviceChoice::Cpu),
+            ("auto", DeviceChoice::Auto),
+            ("cuda:0", DeviceChoice::Cuda(0)),
+            ("cuda:17", DeviceChoice::Cuda(17)),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+            assert_eq!(choice.to_string(), text);
+        }
+        assert_eq!(
+            "cuda".parse::<DeviceChoice>().unwrap(),
+            DeviceChoice::Cuda(0)
+        );
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "cuda:99999999999"] {
+            let refusal = text.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(refusal.contains("cuda:N"), "{refusal}");
+        }
+    }
+
+    #[test]
     fn values_out_of_range_are_refused_by_name() {
         let cases: [(&str, StreamOptions); 8] = [
             (
                 "temperature",
                 StreamOptions {
-                    temperature: Some(0.0),
+                    temperature: Some(-0.1),
                     ..Default::default()
                 },
             ),

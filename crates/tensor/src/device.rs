@@ -43,6 +43,16 @@ pub trait Device: Operations {
         false
     }
 
+    /// Bytes of its memory that it holds for itself, beside what it computes on: what the driver takes for its context and for kernels.
+    fn own_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Bytes of the units in which its memory is handed out.
+    fn unit_bytes(&self) -> u64 {
+        4096
+    }
+
     /// Threads of the host that share its work.
     fn threads(&self) -> usize {
         1

@@ -38,7 +38,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Outcome {
     let path = |path: &PathBuf, error: std::io::Error| format!("{}: {error}", path.display());
     let source = Source::open(&arguments.model)?;
-    let device = device::open(DeviceChoice::Cpu, arguments.threads.unwrap_or(0))?;
+    let threads = arguments.threads.unwrap_or(0);
+    let device = device::open(DeviceChoice::Cpu, threads, None)?.device;
     let parity = Parity {
         source: &source,
         device: &*device,

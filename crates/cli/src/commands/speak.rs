@@ -73,6 +73,9 @@ pub fn run(arguments: Arguments) -> Outcome {
         ..arguments.engine.options()
     };
     let engine = Engine::load(arguments.engine.source()?, options)?;
+    if let Some(note) = engine.device_note() {
+        eprintln!("note: {note}");
+    }
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let stream = engine.stream(&text, &voice, spoken)?;
     drop(voice);

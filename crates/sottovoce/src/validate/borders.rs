@@ -1,7 +1,7 @@
 //! A streamed utterance against the whole, of the same tokens and noise: where chunks meet there must be nothing to hear.
 
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
-use crate::device;
+use crate::device::{self, Opened};
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::loading::{choose, default_voice, model};
@@ -159,9 +159,10 @@ impl Speaker {
             chunk_tokens_max: Some(WHOLE_TOKENS_MAX),
             ..options.clone()
         };
-        let device = device::open(options.device, options.threads.unwrap_or(0))?;
+        let threads = options.threads.unwrap_or(0);
+        let Opened { device, memory, .. } =
+            device::open(options.device, threads, Some(MEMORY_BYTES))?;
         let choice = choose(&weights, &options, &*device)?;
-        let memory = Memory::host(MEMORY_BYTES);
         let pipeline = Pipeline::load(
             &weights,
             &memory,
@@ -175,10 +176,12 @@ impl Speaker {
             name: "default".into(),
             reason: "the model's folder has none".into(),
         })?;
+        let on_device = !pipeline.device().host_accessible();
+        let host = on_device.then(|| Memory::host(MEMORY_BYTES));
         Ok(Speaker {
             bands: weights.config().flow.mel_bands(),
-            voice: voice.keep(&memory, None, Weak::new())?,
-            holdings: Holdings::new(memory, None, pipeline.pages().clone()),
+            voice: voice.keep(host.as_ref().unwrap_or(&memory), None, Weak::new())?,
+            holdings: Holdings::new(memory, host, pipeline.pages().clone()),
             pipeline,
         })
     }

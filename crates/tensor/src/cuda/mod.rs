@@ -13,7 +13,7 @@ mod uploads;
 
 use crate::device::{Device, DeviceError, Traffic};
 use crate::view::{View, ViewMut};
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 use kernels::Kernels;
 use sottovoce_memory::driver::cuda::{CudaContext, CudaError, Kernel, LaunchShape, Queue, Staging};
 use sottovoce_memory::driver::{Address, DriverError};
@@ -43,6 +43,7 @@ pub struct Cuda {
     queue: Arc<Queue>,
     kernels: Kernels,
     ways: Mutex<Ways>,
+    unit_bytes: u64,
     failure: OnceLock<DeviceError>,
     traffic: Traffic,
 }
@@ -63,16 +64,28 @@ impl Cuda {
         let queue = Arc::new(Queue::new(context)?);
         let kernels = Kernels::load(context)?;
         let uploads = Uploads::new(memory)?;
+        let anywhere = uploads.address();
         let (parts, part_bytes) = STAGING;
         let staging = Staging::new(&queue, parts, part_bytes)?;
-        Ok(Cuda {
+        let cuda = Cuda {
             name: format!("cuda-{}", context.generation()),
             queue,
             kernels,
             ways: Mutex::new(Ways { staging, uploads }),
+            unit_bytes: memory.unit_bytes(),
             failure: OnceLock::new(),
             traffic: Traffic::default(),
-        })
+        };
+        // What the driver takes for itself at the first launch is thus known before anything is reckoned with.
+        let one = arguments::Elements {
+            out: anywhere.0,
+            rows: 1,
+            columns: 1,
+            ..Zeroable::zeroed()
+        };
+        cuda.launch(&cuda.kernels.fill, [1, 1, 1], &one);
+        cuda.queue.synchronize()?;
+        Ok(cuda)
     }
 
     /// Remembers the first failure.
@@ -211,6 +224,16 @@ impl Device for Cuda {
 
     fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    fn own_bytes(&self) -> u64 {
+        let bytes = self.queue.context().driver_bytes();
+        let arrays = uploads::BYTES as u64;
+        bytes.total() + arrays.next_multiple_of(self.unit_bytes)
+    }
+
+    fn unit_bytes(&self) -> u64 {
+        self.unit_bytes
     }
 
     fn check(&self) -> Result<(), DeviceError> {

@@ -17,6 +17,11 @@ const SEQUENCES_MAX: usize = 1024;
 /// Pages of a forward at most.
 const PAGES_MAX: usize = 1 << 16;
 
+/// Bytes of all places.
+pub(super) const BYTES: usize = PIECE * (4 + 4 + size_of::<CacheRow>())
+    + SEQUENCES_MAX * size_of::<CacheSequence>()
+    + PAGES_MAX * 8;
+
 /// Why an array is not on the device.
 pub(super) enum UploadError {
     /// It is longer than its place.
@@ -43,16 +48,13 @@ pub(super) struct Uploads {
     rows: Slot<CacheRow>,
     sequences: Slot<CacheSequence>,
     pages: Slot<u64>,
-    _block: Block,
+    block: Block,
 }
 
 impl Uploads {
     /// Takes the block; nothing is taken later.
     pub fn new(memory: &Memory) -> Result<Uploads, OutOfMemory> {
-        let bytes = PIECE * (4 + 4 + size_of::<CacheRow>())
-            + SEQUENCES_MAX * size_of::<CacheSequence>()
-            + PAGES_MAX * 8;
-        let block = memory.allocate(bytes, Owner::new(Region::Staging, "arrays"))?;
+        let block = memory.reserve_exact(BYTES, Owner::new(Region::Staging, "arrays"))?;
         let mut next = block.address();
         Ok(Uploads {
             pages: Slot::new("pages of a cache", PAGES_MAX, &mut next),
@@ -60,8 +62,13 @@ impl Uploads {
             sequences: Slot::new("sequences of a cache", SEQUENCES_MAX, &mut next),
             ids: Slot::new("ids", PIECE, &mut next),
             positions: Slot::new("positions", PIECE, &mut next),
-            _block: block,
+            block,
         })
+    }
+
+    /// Where they begin.
+    pub fn address(&self) -> Address {
+        self.block.address()
     }
 
     pub fn ids(&mut self, staging: &mut Staging, ids: &[u32]) -> Result<Address, UploadError> {

@@ -10,7 +10,7 @@ use crate::driver::{Address, DriverError};
 pub enum CudaError {
     /// The driver's library is not installed.
     #[error(
-        "no CUDA: the NVIDIA driver's library (libcuda.so, or nvcuda.dll on Windows) is not installed; use the host or the simulated driver"
+        "no CUDA: the NVIDIA driver's library (libcuda.so, or nvcuda.dll on Windows) is not installed"
     )]
     NoLibrary,
     /// The driver's library is too old.

@@ -212,7 +212,8 @@ impl Engine {
     /// On a CUDA device the budget is of the device's memory; without one it is what is free there.
     ///
     /// # Errors
-    /// An option out of range, a model that cannot be used, a device that is not there or fails, a budget that is too small.
+    /// An option out of range, a model that cannot be used, a device that is not there or fails, a
+    /// budget that is too small.
     pub fn load(source: Source, options: EngineOptions) -> Result<Engine, Error> {
         options.check()?;
         match options.device {
@@ -277,7 +278,8 @@ impl Engine {
         })
     }
 
-    /// The same over memory of the host of the caller's choice, such as one whose driver fails by script; the processor computes.
+    /// The same over memory of the host of the caller's choice, such as one whose driver fails by
+    /// script; the processor computes.
     pub fn load_in(
         memory: Memory,
         source: Source,
@@ -288,8 +290,8 @@ impl Engine {
         Engine::load_on(device, memory, source, options)
     }
 
-    /// The same on a device of the caller's choice, which must be able to compute in `memory`. Where
-    /// that is not the host's, voices lie in memory of the host.
+    /// The same on a device of the caller's choice, which must be able to compute in `memory`.
+    /// Where that is not the host's, voices lie in memory of the host.
     ///
     /// # Errors
     /// As [`Engine::load`], and if `memory` is not the device's.

@@ -5,10 +5,6 @@ use std::path::Path;
 /// The kernels' folder.
 const KERNELS: &str = "../tensor/kernels";
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "Cargo tells a build script the target by its environment"
-)]
 fn main() {
     // The library stands for Linux' driver only.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {

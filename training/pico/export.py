@@ -86,7 +86,7 @@ def config(codes: Codes, text_vocabulary: int) -> dict:
     mel_16k = {"sample_rate": 16000, "fft": 400, "hop": 160, "frequency_min": 0.0, "frequency_max": 8000.0}
     return {
         "variant": "pico",
-        "text": {"normalisation": "turbo", "tokenizer": "byte_pairs", "spell_out": True, "token_count_max": 60, "languages": []},
+        "text": {"normalisation": "turbo", "tokenizer": "byte_pairs", "spell_out": True, "token_count_max": 24, "languages": []},
         "t3": {
             "backbone": {"kind": "gpt2", "hidden": t3.HIDDEN, "layers": t3.LAYERS, "heads": t3.HEADS, "head_size": t3.HIDDEN // t3.HEADS,
                          "feed_forward": t3.FEED_FORWARD, "norm_epsilon": 1e-5, "position_count_max": POSITIONS, "rope": None},

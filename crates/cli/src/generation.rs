@@ -12,13 +12,13 @@ pub struct Generation {
     /// How fast: 1 as the voice speaks, 2 twice as fast at the same pitch [default: 1]
     #[arg(long)]
     speed: Option<f32>,
-    /// Emotion, 0 to 2 (base only) [default: 0.5]
+    /// Emotion, 0 to 2 (base only) [default: the model's]
     #[arg(long)]
     exaggeration: Option<f32>,
-    /// Weight of classifier-free guidance (base only) [default: 0.5]
+    /// Weight of classifier-free guidance (base only) [default: the model's]
     #[arg(long)]
     cfg_weight: Option<f32>,
-    /// Sampling temperature; 0 always takes the likeliest token [default: 0.8]
+    /// Sampling temperature; 0 always takes the most likely token [default: the model's]
     #[arg(long)]
     temperature: Option<f32>,
     /// Nucleus: least probability mass kept [default: the model's]
@@ -63,9 +63,9 @@ impl Generation {
         StreamOptions {
             seed: self.seed.unwrap_or(defaults.seed),
             speed: self.speed.unwrap_or(defaults.speed),
-            exaggeration: self.exaggeration.unwrap_or(defaults.exaggeration),
-            cfg_weight: self.cfg_weight.unwrap_or(defaults.cfg_weight),
-            temperature: self.temperature.unwrap_or(defaults.temperature),
+            exaggeration: self.exaggeration,
+            cfg_weight: self.cfg_weight,
+            temperature: self.temperature,
             top_p: self.top_p.or(defaults.top_p),
             top_k: self.top_k.or(defaults.top_k),
             min_p: self.min_p.or(defaults.min_p),

@@ -51,6 +51,8 @@ fn replay_prints_one_object_with_the_documented_keys() {
         "fragmentation_peak",
         "retries",
         "ooms",
+        "refused_again",
+        "let_in",
         "driver_allocs",
         "driver_frees",
         "ns_per_event",
@@ -375,5 +377,156 @@ fn output_that_nobody_reads_ends_a_command_quietly() {
             (Some(0), ""),
             "{arguments:?}"
         );
+    }
+}
+
+fn data(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_device_of_a_snapshot_holds_what_was_recorded() {
+    let path = data("snapshot_60_gib.pickle");
+    let report = json(&["replay", &path, "--json"]);
+    assert_eq!(
+        report["ooms"], 0,
+        "what succeeded when it was recorded succeeds"
+    );
+    let advice = json(&["advise", &path, "--json"]);
+    assert!(
+        advice["device_bytes"].as_u64().unwrap() >= 60 << 30,
+        "{advice}"
+    );
+    let tried = advice["tried"].as_array().unwrap();
+    let today = tried.iter().find(|tried| tried["today"] == true).unwrap();
+    assert_eq!(today["ooms"], 0);
+    // On a device that is too small for the recorded run there is nothing to advise.
+    let advice = json(&["advise", &path, "--json", "--device-memory", "24GiB"]);
+    assert!(advice["recommendation"]["line"].is_null(), "{advice}");
+    let reason = advice["recommendation"]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("No advice") && reason.contains("--device-memory"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_failed_request_is_shown_with_who_asked_and_which_setting_would_have_let_it_in() {
+    let path = data("snapshot_oom.pickle");
+    let advice = json(&["advise", &path, "--json"]);
+    // 4 GiB were held and 2 GiB free.
+    assert_eq!(advice["device_bytes"], 6_u64 << 30);
+    let refusal = &advice["recorded"]["refusals"][0];
+    assert_eq!(refusal["bytes"], 6_u64 << 30);
+    assert_eq!(refusal["tag"], "forward (train.py:42)");
+    for tried in advice["tried"].as_array().unwrap() {
+        assert_eq!(
+            (&tried["let_in"], &tried["refused_again"]),
+            (&0.into(), &1.into())
+        );
+    }
+    let larger = json(&["advise", &path, "--json", "--device-memory", "12GiB"]);
+    assert_eq!(larger["tried"][0]["let_in"], 1);
+    let shown = memory(&["advise", &path]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for words in [
+        "1 of its requests failed on device 0",
+        "6144.0 MiB asked for by forward (train.py:42)",
+        "2048.0 MiB were free",
+        "0 of 1",
+    ] {
+        assert!(shown.contains(words), "{words:?} in {shown}");
+    }
+}
+
+#[test]
+fn a_pasted_message_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB of which \
+                   1.19 GiB is free. Of the allocated memory 15.00 GiB is allocated by PyTorch, and 3.25 GiB is \
+                   reserved by PyTorch but unallocated.";
+    let path = write(folder.path(), "error.txt", message.as_bytes());
+    let path = path.to_str().unwrap();
+    let explained = json(&["advise", "--message", path, "--json"]);
+    assert_eq!(explained["message"]["tried"], 2_u64 << 30);
+    assert!(
+        explained["findings"][0]
+            .as_str()
+            .unwrap()
+            .contains("fragmentation")
+    );
+    let shown = String::from_utf8(memory(&["advise", "--message", path]).stdout).unwrap();
+    assert!(
+        shown.contains("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"),
+        "{shown}"
+    );
+    let other = write(folder.path(), "other.txt", b"ValueError");
+    let refused = memory(&["advise", "--message", other.to_str().unwrap()]);
+    assert!(!refused.status.success());
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("no out-of-memory message"), "{error}");
+    assert!(
+        !memory(&["advise"]).status.success(),
+        "a trace or a message is wanted"
+    );
+}
+
+#[test]
+fn lines_as_people_paste_them_are_understood_or_mended() {
+    for (line, valid, suggestion) in [
+        ("\"expandable_segments:True\"", true, None),
+        (
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
+            true,
+            None,
+        ),
+        (
+            "export PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:128\r\n",
+            true,
+            None,
+        ),
+        (
+            "set \"PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:128\"",
+            true,
+            None,
+        ),
+        (
+            "expandable_segments:True,large_segment_size_mb:12",
+            true,
+            None,
+        ),
+        (
+            "expandable_segments=true",
+            false,
+            Some("expandable_segments:True"),
+        ),
+        (
+            "garbage_collection_threshold:1",
+            false,
+            Some("garbage_collection_threshold:0.99"),
+        ),
+        (
+            "max_split_size_mb=\"128\"",
+            false,
+            Some("max_split_size_mb:128"),
+        ),
+        ("max_split_size_gb:1", false, Some("max_split_size_mb:1024")),
+        (
+            "expandable_segments:True;max_split_size_mb:128",
+            false,
+            Some("expandable_segments:True,max_split_size_mb:128"),
+        ),
+    ] {
+        let checked = json(&["check", line, "--json"]);
+        assert_eq!(checked["valid"], valid, "{line}: {checked}");
+        let options = checked["options"].as_array().unwrap();
+        if let Some(suggestion) = suggestion {
+            assert_eq!(options[0]["suggestion"], suggestion, "{line}");
+            assert!(
+                memory(&["check", suggestion]).status.success(),
+                "{suggestion}"
+            );
+        }
     }
 }

@@ -277,19 +277,12 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
             words(&output)
         );
     }
-    // The embedded voice reads English alone; a character that it cannot read is named and not
-    // skipped.
-    for text in ["你好，世界", "hello мир"] {
-        let output = sottovoce()
-            .args(["speak", text, "--out", "-"])
-            .output()
-            .unwrap();
-        assert!(
-            !output.status.success() && words(&output).contains("cannot read"),
-            "{text:?}: {}",
-            words(&output)
-        );
-    }
+    // The voice in the program reads English alone; what it has no sound for is passed over.
+    let output = sottovoce()
+        .args(["speak", "hello мир", "--out", "-"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", words(&output));
     let too_long = "a ".repeat(60_000);
     let mut child = sottovoce()
         .args(["speak", "--out", "-"])

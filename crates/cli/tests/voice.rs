@@ -24,16 +24,16 @@ fn what_is_listed_can_be_removed_and_nothing_goes_when_a_name_is_wrong() {
         std::fs::write(folder.path().join(file), b"voice").unwrap();
     }
     std::fs::create_dir(folder.path().join("c.safetensors")).unwrap();
-    assert_eq!(list(folder.path()), "a\nb\n");
+    assert_eq!(list(folder.path()), "a\nb\nmy voice\n");
     let refused = voice(folder.path(), &["remove", "a", "missing"]);
     assert!(!refused.status.success());
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(words.contains("missing"), "{words}");
-    assert_eq!(list(folder.path()), "a\nb\n", "all or none");
-    let removed = voice(folder.path(), &["remove", "a", "a", "--json"]);
+    assert_eq!(list(folder.path()), "a\nb\nmy voice\n", "all or none");
+    let removed = voice(folder.path(), &["remove", "a", "A", "my voice", "--json"]);
     assert!(removed.status.success());
     let removed: serde_json::Value = serde_json::from_slice(&removed.stdout).unwrap();
-    assert_eq!(removed["removed"], serde_json::json!(["a"]));
+    assert_eq!(removed["removed"], serde_json::json!(["a", "my voice"]));
     assert_eq!(list(folder.path()), "b\n");
 }
 

@@ -1,15 +1,18 @@
 //! Changing a recording's sample rate by windowed-sinc interpolation.
 //!
-//! Both filters evaluate a sinc at exact rational positions, so that resampling needs no state and a constant delay of zero. What lies
+//! Both filters evaluate a sinc at exact rational positions, so that the delay is zero. What lies
 //! beyond the ends counts as silence.
+
+use std::sync::Arc;
 
 /// The interpolation filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
-    /// torchaudio's default: six zero crossings under a Hann window, cut off at 99 % of the lower rate's half. Audibly soft at the top, and
-    /// what networks trained behind it expect.
+    /// torchaudio's default: six zero crossings under a Hann window, cut off at 99 % of the lower
+    /// rate's half. Audibly soft at the top, and what networks trained behind it expect.
     Hann6,
-    /// 64 zero crossings under a Kaiser window, passing 95 % of the band with aliases below −120 dB.
+    /// 64 zero crossings under a Kaiser window, passing 95 % of the band with aliases below −120
+    /// dB.
     Kaiser64,
 }
 
@@ -25,7 +28,8 @@ impl Filter {
     fn roll_off(self) -> f64 {
         match self {
             Filter::Hann6 => 0.99,
-            // Half of the transition lies below the cut: 5 % for a window of this length and attenuation.
+            // Half of the transition lies below the cut: 5 % for a window of this length and
+            // attenuation.
             Filter::Kaiser64 => 0.94,
         }
     }
@@ -57,7 +61,12 @@ fn bessel_i0(x: f64) -> f64 {
     let (mut sum, mut term) = (1.0, 1.0);
     for k in 1..64 {
         term *= quarter / f64::from(k * k);
+        let before = sum;
         sum += term;
+        // From here on nothing is large enough to count.
+        if sum == before {
+            break;
+        }
     }
     sum
 }
@@ -70,55 +79,158 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     }
 }
 
-/// The filter's taps are kept for all phases of an output period up to this many; beyond, as between 44,101 and 24,000 Hz, for as many places
-/// between two input samples as they are enough for, and a straight line is drawn between those.
-const TAPS_KEPT_MAX: usize = 1 << 22;
+/// Values of the filter that are kept at most. Where more phases exist, as between 44,101 and
+/// 24,000 Hz, the filter is sampled this finely and interpolated linearly: 250 phases and more, an
+/// error below −100 dB.
+const TAPS_KEPT_MAX: usize = 1 << 19;
+/// Input samples that a resampler lets pile up before it drops those that no output needs any more.
+const INPUT_KEPT_MIN: usize = 1 << 14;
+
+/// Bytes that a [`Resampler`] holds at most besides the samples it is given at once.
+pub const RESAMPLER_BYTES_MAX: usize = 4 * (TAPS_KEPT_MAX + 4 * INPUT_KEPT_MIN) + (1 << 20);
+
+/// Resamples a stream piece by piece. The output is that of [`resample`] on the whole, bit for bit.
+#[derive(Debug, Clone)]
+pub struct Resampler {
+    /// The rates, divided by their greatest common divisor.
+    from: usize,
+    to: usize,
+    /// Input samples before an output sample's place that have weight.
+    width: usize,
+    /// Taps of one output sample.
+    tap_count: usize,
+    /// Phases `[places + 1][tap_count]`; empty where the rates are equal.
+    taps: Arc<[f32]>,
+    places: usize,
+    /// Input samples from `input_start` on.
+    input: Vec<f32>,
+    input_start: usize,
+    /// Number of the next output sample.
+    next: usize,
+}
+
+impl Resampler {
+    /// A resampler from one rate to another.
+    ///
+    /// # Panics
+    /// If a rate is zero.
+    pub fn new(from: u32, to: u32, filter: Filter) -> Resampler {
+        assert!(from > 0 && to > 0, "rates {from} and {to} must not be zero");
+        let divisor = greatest_common_divisor(from, to);
+        let (from, to) = ((from / divisor) as usize, (to / divisor) as usize);
+        let base = from.min(to) as f64 * filter.roll_off();
+        let width = (filter.zero_crossings() * from as f64 / base).ceil() as usize;
+        let scale = base / from as f64;
+        // Output sample n · to + phase lies at input place n · from + phase · from / to, and so
+        // past an input sample by a part of one. Only offsets near that have weight.
+        let tap_count = 2 * width + 2;
+        let places = to.min((TAPS_KEPT_MAX / tap_count).max(1));
+        let mut taps = Vec::new();
+        if from != to {
+            taps.reserve_exact((places + 1) * tap_count);
+            for place in 0..=places {
+                let past = place as f64 / places as f64;
+                let offsets = (0..tap_count).map(|index| index as f64 - width as f64 - past);
+                let values = offsets.map(|offset| filter.at(offset / from as f64 * base) * scale);
+                taps.extend(values.map(|tap| tap as f32));
+            }
+        }
+        Resampler {
+            from,
+            to,
+            width,
+            tap_count,
+            taps: taps.into(),
+            places,
+            input: Vec::new(),
+            input_start: 0,
+            next: 0,
+        }
+    }
+
+    /// Input samples that lie beyond an output sample's place and have weight in it.
+    pub fn look_ahead(&self) -> usize {
+        if self.taps.is_empty() {
+            0
+        } else {
+            self.tap_count - self.width
+        }
+    }
+
+    /// Takes the next input and appends the output that it completes.
+    pub fn push(&mut self, input: &[f32], output: &mut Vec<f32>) {
+        if self.taps.is_empty() {
+            output.extend_from_slice(input);
+            return;
+        }
+        self.input.extend_from_slice(input);
+        let received = self.input_start + self.input.len();
+        while self.start_of(self.next) + self.tap_count as isize <= received as isize {
+            output.push(self.output_at(self.next));
+            self.next += 1;
+        }
+        let needed = usize::try_from(self.start_of(self.next)).unwrap_or(0);
+        let spent = needed
+            .saturating_sub(self.input_start)
+            .min(self.input.len());
+        if spent >= INPUT_KEPT_MIN {
+            self.input.drain(..spent);
+            self.input_start += spent;
+        }
+    }
+
+    /// Appends the output that is still missing, as if silence followed: ⌈length · to ÷ from⌉
+    /// samples in all.
+    pub fn finish(self, output: &mut Vec<f32>) {
+        if self.taps.is_empty() {
+            return;
+        }
+        let received = self.input_start + self.input.len();
+        let length = (received as u128 * self.to as u128).div_ceil(self.from as u128) as usize;
+        output.extend((self.next..length).map(|index| self.output_at(index)));
+    }
+
+    /// The first input sample that output sample `index` needs.
+    fn start_of(&self, index: usize) -> isize {
+        let (period, phase) = (index / self.to, index % self.to);
+        (period * self.from + phase * self.from / self.to) as isize - self.width as isize
+    }
+
+    fn output_at(&self, index: usize) -> f32 {
+        let phase = index % self.to;
+        let start = self.start_of(index);
+        let place = phase * self.from % self.to * self.places;
+        let mut rows = self.taps[place / self.to * self.tap_count..].chunks_exact(self.tap_count);
+        let taps = rows.next().unwrap_or_default();
+        let next = rows.next().unwrap_or_default();
+        // Nothing of the next where every phase has a place of its own.
+        let weight = (place % self.to) as f32 / self.to as f32;
+        let skipped = usize::try_from(-start).unwrap_or(0);
+        let first = usize::try_from(start).unwrap_or(0) - self.input_start;
+        let heard = self.input.get(first..).unwrap_or_default();
+        let taps = taps.iter().zip(next).skip(skipped);
+        taps.zip(heard)
+            .map(|((&tap, &next), &sample)| {
+                f64::from(tap + weight * (next - tap)) * f64::from(sample)
+            })
+            .sum::<f64>() as f32
+    }
+}
 
 /// `samples` at another rate: ⌈length · to ÷ from⌉ of them.
 ///
 /// # Panics
 /// If a rate is zero.
 pub fn resample(samples: &[f32], from: u32, to: u32, filter: Filter) -> Vec<f32> {
-    assert!(from > 0 && to > 0, "rates {from} and {to} must not be zero");
-    if from == to {
-        return samples.to_vec();
+    let mut resampler = Resampler::new(from, to, filter);
+    let mut output = Vec::new();
+    let length = (samples.len() as u128 * u128::from(to)).div_ceil(u128::from(from));
+    output.reserve_exact(usize::try_from(length).unwrap_or(0));
+    for piece in samples.chunks(INPUT_KEPT_MIN) {
+        resampler.push(piece, &mut output);
     }
-    let divisor = greatest_common_divisor(from, to);
-    let (from, to) = ((from / divisor) as usize, (to / divisor) as usize);
-    let base = from.min(to) as f64 * filter.roll_off();
-    let width = (filter.zero_crossings() * from as f64 / base).ceil() as usize;
-    let scale = base / from as f64;
-    // Output sample n · to + phase lies at input place n · from + phase · from / to, and so past an input sample by a part of one. Only
-    // offsets near that have weight.
-    let count = 2 * width + 2;
-    let taps = |past: f64| -> Vec<f32> {
-        let offsets = (0..count).map(|index| index as f64 - width as f64 - past);
-        let taps = offsets.map(|offset| filter.at(offset / from as f64 * base) * scale);
-        taps.map(|tap| tap as f32).collect()
-    };
-    let places = to.min((TAPS_KEPT_MAX / count).max(1));
-    let kept: Vec<Vec<f32>> = (0..=places)
-        .map(|place| taps(place as f64 / places as f64))
-        .collect();
-    let length = (samples.len() as u128 * to as u128).div_ceil(from as u128) as usize;
-    (0..length)
-        .map(|index| {
-            let (period, phase) = (index / to, index % to);
-            let start = (period * from + phase * from / to) as isize - width as isize;
-            let place = phase * from % to * places;
-            let (taps, next) = (&kept[place / to], &kept[place / to + 1]);
-            // Nothing of the next where every phase has a place of its own.
-            let weight = (place % to) as f32 / to as f32;
-            let skipped = usize::try_from(-start).unwrap_or(0);
-            let heard = samples.get(usize::try_from(start).unwrap_or(0)..);
-            let taps = taps.iter().zip(next).skip(skipped);
-            taps.zip(heard.unwrap_or_default())
-                .map(|((&tap, &next), &sample)| {
-                    f64::from(tap + weight * (next - tap)) * f64::from(sample)
-                })
-                .sum::<f64>() as f32
-        })
-        .collect()
+    resampler.finish(&mut output);
+    output
 }
 
 #[cfg(test)]
@@ -174,6 +286,34 @@ mod tests {
             .iter()
             .fold(0.0f32, |worst, sample| worst.max(sample.abs()));
         assert!(worst < 1e-5, "an alias of {worst} is left");
+    }
+
+    #[test]
+    fn pieces_give_the_samples_of_the_whole() {
+        for (from, to) in [
+            (44_100, 24_000),
+            (8_000, 24_000),
+            (44_101, 24_000),
+            (16_000, 16_000),
+        ] {
+            let whole: Vec<f32> = (0..40_000u32)
+                .map(|index| (index.wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0 - 0.5)
+                .collect();
+            let expected = resample(&whole, from, to, Filter::Kaiser64);
+            let mut resampler = Resampler::new(from, to, Filter::Kaiser64);
+            let mut output = Vec::new();
+            let mut rest = whole.as_slice();
+            for length in [1, 0, 999, 7, 20_000].into_iter().cycle() {
+                let (piece, after) = rest.split_at(length.min(rest.len()));
+                resampler.push(piece, &mut output);
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            resampler.finish(&mut output);
+            assert_eq!(output, expected, "{from} to {to}");
+        }
     }
 
     #[test]

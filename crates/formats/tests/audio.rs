@@ -1,7 +1,7 @@
 //! The reader of recordings: every format, rate and width; files that are short, cut, renamed or
 //! untrue.
 
-use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
+use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
 
 /// Half a second of 440 Hz, amplitude ¼, written by `reference/audio.py`.
 const FILES: [(&str, &[u8], u32, f32); 6] = [
@@ -44,8 +44,16 @@ const FILES: [(&str, &[u8], u32, f32); 6] = [
     ),
 ];
 
-fn limits() -> AudioLimits {
-    AudioLimits::default()
+fn options() -> DecodeOptions {
+    DecodeOptions::whole(600, 24_000)
+}
+
+/// A result at the file's own rate.
+fn at(sample_rate: u32) -> DecodeOptions {
+    DecodeOptions {
+        sample_rate,
+        ..options()
+    }
 }
 
 /// The amplitude of a frequency in the middle of a recording, and the share of power outside it.
@@ -130,7 +138,7 @@ fn mu_law(sample: f64) -> u8 {
 #[test]
 fn every_compressed_format_gives_the_tone_that_went_in() {
     for (name, bytes, rate, amplitude) in FILES {
-        assert_is_the_tone(name, &decode(bytes, &limits()).unwrap(), rate, amplitude);
+        assert_is_the_tone(name, &decode(bytes, &at(rate)).unwrap(), rate, amplitude);
     }
 }
 
@@ -163,7 +171,7 @@ fn wav_files_of_every_width_rate_and_channel_count_are_read() {
             ("µ-law", wav(7, 8, 1, rate, &logarithmic)),
             ("six channels", wav_16(rate, 6, &tone)),
         ] {
-            let recording = decode(&file, &limits()).unwrap();
+            let recording = decode(&file, &at(rate)).unwrap();
             assert_is_the_tone(&format!("{name} at {rate}"), &recording, rate, 0.25);
         }
     }
@@ -175,8 +183,8 @@ fn a_file_is_read_as_its_bytes_are() {
     for (name, bytes, ..) in FILES {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let from_file = decode_file(std::fs::File::open(&path).unwrap(), &limits()).unwrap();
-        assert_eq!(from_file, decode(bytes, &limits()).unwrap(), "{name}");
+        let from_file = decode_file(std::fs::File::open(&path).unwrap(), &options()).unwrap();
+        assert_eq!(from_file, decode(bytes, &options()).unwrap(), "{name}");
     }
 }
 
@@ -187,7 +195,7 @@ fn a_stream_whose_header_states_no_length_is_read_to_its_end() {
     file[40..44].fill(0xff);
     assert_is_the_tone(
         "open length",
-        &decode(&file, &limits()).unwrap(),
+        &decode(&file, &options()).unwrap(),
         24_000,
         0.25,
     );
@@ -196,15 +204,15 @@ fn a_stream_whose_header_states_no_length_is_read_to_its_end() {
 #[test]
 fn a_file_cut_short_gives_what_is_whole_of_it_or_says_why_not() {
     for (name, bytes, ..) in FILES {
-        let whole = decode(bytes, &limits()).unwrap().samples.len();
+        let whole = decode(bytes, &options()).unwrap().samples.len();
         let mut most = 0;
         for length in (0..bytes.len()).step_by(97) {
-            if let Ok(part) = decode(&bytes[..length], &limits()) {
+            if let Ok(part) = decode(&bytes[..length], &options()) {
                 assert!(part.samples.len() <= whole, "{name}");
                 most = most.max(part.samples.len());
             }
         }
-        let cut = decode(&bytes[..bytes.len() - 3], &limits());
+        let cut = decode(&bytes[..bytes.len() - 3], &options());
         assert!(
             !matches!(cut, Err(AudioError::Damaged { .. })),
             "{name}: {cut:?}"
@@ -217,27 +225,29 @@ fn a_file_cut_short_gives_what_is_whole_of_it_or_says_why_not() {
 
 #[test]
 fn too_long_a_recording_is_refused_without_being_held() {
-    let short = AudioLimits {
-        seconds_max: 1,
-        ..limits()
-    };
+    let short = DecodeOptions::whole(1, 8_000);
     let file = wav_16(8_000, 1, &[0.1; 8_001]);
     assert!(matches!(
         decode(&file, &short),
         Err(AudioError::TooLong { seconds_max: 1 })
     ));
     assert!(decode(&wav_16(8_000, 1, &[0.1; 8_000]), &short).is_ok());
-    // At a high rate the number of samples is what ends it.
-    let few = AudioLimits {
-        samples_max: 192_000,
-        ..limits()
-    };
-    let error = decode(&wav_16(192_000, 1, &[0.1; 192_001]), &few).unwrap_err();
-    assert!(error.to_string().contains("longer than 1 s"), "{error}");
 }
 
 #[test]
-fn an_hour_is_refused_from_its_file_though_its_header_hides_the_length() {
+fn the_beginning_of_a_long_recording_is_that_of_the_whole() {
+    let tone = samples(44_100);
+    let file = wav_16(44_100, 2, &tone.repeat(8));
+    let whole = decode(&file, &options()).unwrap().samples;
+    let first = decode(&file, &DecodeOptions::first(2, 24_000))
+        .unwrap()
+        .samples;
+    assert_eq!(first.len(), 48_000);
+    assert_eq!(first, whole[..48_000]);
+}
+
+#[test]
+fn an_hour_is_refused_or_cut_though_its_header_hides_the_length() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hour.wav");
     let mut header = wav_16(8_000, 1, &[]);
@@ -247,8 +257,11 @@ fn an_hour_is_refused_from_its_file_though_its_header_hides_the_length() {
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     // Two bytes a sample; the system makes the zeros up.
     file.set_len(44 + 3_600 * 8_000 * 2).unwrap();
-    let error = decode_file(std::fs::File::open(&path).unwrap(), &limits()).unwrap_err();
+    let open = || std::fs::File::open(&path).unwrap();
+    let error = decode_file(open(), &options()).unwrap_err();
     assert!(error.to_string().contains("longer than 600 s"), "{error}");
+    let first = decode_file(open(), &DecodeOptions::first(3, 24_000)).unwrap();
+    assert_eq!(first.samples.len(), 72_000);
 }
 
 #[test]
@@ -264,30 +277,30 @@ fn what_is_no_recording_is_refused_with_the_formats_that_are_read() {
         ("a page", b"OggS and no more"),
         ("a header alone", b"RIFF\xff\xff\xff\xffWAVE"),
     ] {
-        let error = decode(bytes, &limits()).unwrap_err();
+        let error = decode(bytes, &options()).unwrap_err();
         assert!(
             matches!(
                 error,
-                AudioError::Unknown { .. } | AudioError::Damaged { .. }
+                AudioError::Unknown { .. } | AudioError::Damaged { .. } | AudioError::Unread(_)
             ),
             "{name}: {error}"
         );
     }
-    assert!(matches!(decode(b"", &limits()), Err(AudioError::Empty)));
+    assert!(matches!(decode(b"", &options()), Err(AudioError::Empty)));
     let silent_header = wav_16(24_000, 1, &[]);
     assert!(matches!(
-        decode(&silent_header, &limits()),
+        decode(&silent_header, &options()),
         Err(AudioError::Empty)
     ));
 }
 
 #[test]
 fn rates_and_channel_counts_beyond_the_limits_are_named() {
-    let error = decode(&wav_16(1_000, 1, &[0.1; 100]), &limits()).unwrap_err();
+    let error = decode(&wav_16(1_000, 1, &[0.1; 100]), &options()).unwrap_err();
     assert!(
         error.to_string().contains("1000 samples a second"),
         "{error}"
     );
-    let error = decode(&wav(1, 8, 0, 8_000, &[0; 100]), &limits());
+    let error = decode(&wav(1, 8, 0, 8_000, &[0; 100]), &options());
     assert!(error.is_err(), "no channel, no sound");
 }

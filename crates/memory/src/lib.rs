@@ -32,7 +32,9 @@
 mod block;
 pub mod budget;
 pub mod driver;
+pub mod heap;
 mod memory;
+pub mod message;
 mod out_of_memory;
 mod owner;
 pub mod pages;

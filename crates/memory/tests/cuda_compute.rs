@@ -531,6 +531,10 @@ fn the_end_of_a_piece_goes_back_to_the_byte_and_its_start_keeps_its_bytes() {
 
 /// In a process of its own, which finds the management library too: what a context takes is known from there.
 #[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how the test tells its own process"
+)]
 fn the_drivers_own_bytes_are_measured_booked_and_given_back() {
     const CHILD: &str = "SOTTOVOCE_TEST_CHILD";
     if std::env::var_os(CHILD).is_none() {

@@ -43,6 +43,10 @@ fn a_driver_without_a_group_of_functions_serves_all_others_and_names_the_missing
 }
 
 #[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how the test tells its own process"
+)]
 fn in_a_process_with_such_a_driver() {
     let Ok(missing) = std::env::var(MISSING) else {
         return;

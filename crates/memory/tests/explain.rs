@@ -1,6 +1,9 @@
 //! What `explain` says of configurations.
 
+use proptest::prelude::*;
+use sottovoce_memory::PoolConfiguration;
 use sottovoce_memory::pool::explain::{Explanation, Platform, Verdict, explain};
+use sottovoce_memory::pool::options_of_line;
 
 fn verdicts(text: &str, platform: Platform) -> Vec<Verdict> {
     explain(text, platform)
@@ -152,5 +155,116 @@ fn platforms_without_virtual_memory_refuse_expandable_segments() {
             [Verdict::Unsupported],
             "{platform:?}"
         );
+    }
+}
+
+#[test]
+fn options_say_since_which_version_they_are_known() {
+    for (text, since) in [
+        ("expandable_segments:True", "2.6 or earlier"),
+        ("graph_capture_record_stream_reuse:True", "2.9"),
+        ("per_process_memory_fraction:0.5", "2.10"),
+        ("pinned_reserve_segment_size_mb:64", "2.10"),
+        ("large_segment_size_mb:12", "2.11"),
+    ] {
+        let explanation = only(text);
+        assert_eq!(explanation.since.as_deref(), Some(since), "{text}");
+        let is_new = since != "2.6 or earlier";
+        let words = format!("before {since} stop with an error");
+        assert_eq!(
+            explanation.explanation.contains(&words),
+            is_new,
+            "{}",
+            explanation.explanation
+        );
+    }
+}
+
+#[test]
+fn where_expandable_segments_stop_the_program_that_is_said() {
+    for platform in [Platform::Wsl, Platform::Vgpu, Platform::Jetson] {
+        let explanation = explain("expandable_segments:True", platform).remove(0);
+        assert!(
+            explanation.explanation.contains("CUDA driver error"),
+            "{explanation:?}"
+        );
+    }
+    let windows = explain("expandable_segments:True", Platform::Windows).remove(0);
+    assert!(
+        windows.explanation.contains("warns and goes on"),
+        "{windows:?}"
+    );
+}
+
+/// An option with a value that PyTorch takes.
+fn setting() -> impl Strategy<Value = (&'static str, String)> {
+    prop_oneof![
+        (21..100_000u64).prop_map(|size| ("max_split_size_mb", size.to_string())),
+        (21..100_000u64).prop_map(|size| ("max_non_split_rounding_mb", size.to_string())),
+        (11..1_000u64).prop_map(|size| ("large_segment_size_mb", size.to_string())),
+        (1..100u32).prop_map(|share| ("garbage_collection_threshold", format!("0.{share:02}"))),
+        (0..8u32).prop_map(|power| ("roundup_power2_divisions", (1 << power).to_string())),
+        (0..8u32).prop_map(|power| ("pinned_num_register_threads", (1 << power).to_string())),
+        any::<bool>().prop_map(|on| (
+            "expandable_segments",
+            if on { "True" } else { "False" }.into()
+        )),
+        any::<bool>().prop_map(|on| (
+            "pinned_use_background_threads",
+            if on { "True" } else { "False" }.into()
+        )),
+        Just(("backend", "cudaMallocAsync".to_owned())),
+    ]
+}
+
+/// Ways in which people write it.
+fn slip(kind: usize, name: &str, value: &str) -> String {
+    match kind {
+        0 => format!("{name}={value}"),
+        1 => format!("{name}:\"{value}\""),
+        2 => format!("{name}:{}", value.to_lowercase()),
+        3 => format!("{}:{value}", name.replace('_', "-")),
+        4 => format!("{}:{value}", name.to_uppercase()),
+        5 => format!("{}:{value}", &name[..name.len() - 1]),
+        6 => format!("'{name}':'{value}'"),
+        _ => format!("\t{name} = {value}\r"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_suggestion_is_taken_and_keeps_the_value((name, value) in setting(), kind in 0..8usize) {
+        let right = PoolConfiguration::parse(&format!("{name}:{value}")).unwrap();
+        let text = slip(kind, name, &value);
+        let taken = options_of_line(&text);
+        if PoolConfiguration::parse(&taken).is_ok_and(|read| read == right) {
+            return Ok(());
+        }
+        let explanation = explain(&taken, Platform::Linux).remove(0);
+        let suggestion = explanation.suggestion.expect("what was meant is plain");
+        prop_assert_eq!(&PoolConfiguration::parse(&suggestion).unwrap(), &right, "{} became {}", text, suggestion);
+    }
+
+    #[test]
+    fn whatever_is_suggested_passes_the_check(
+        texts in prop::collection::vec(
+            prop_oneof!["[a-z_]{1,30}[:=][0-9a-zA-Z%.\\[\\]>]{0,12}", "\\PC{0,40}",
+                (setting(), 0..8usize).prop_map(|((name, value), kind)| slip(kind, name, &value))],
+            1..4),
+        mark in "[,; ]",
+    ) {
+        let text = texts.join(&mark);
+        for platform in [Platform::Linux, Platform::Windows] {
+            for explanation in explain(&options_of_line(&text), platform) {
+                if let Some(suggestion) = explanation.suggestion {
+                    prop_assert!(PoolConfiguration::parse(&suggestion).is_ok(), "{} of {}", suggestion, text);
+                    let again = explain(&suggestion, platform);
+                    prop_assert!(again.iter().all(|explanation| !matches!(
+                        explanation.verdict,
+                        Verdict::Rejected | Verdict::Misspelt
+                    )));
+                }
+            }
+        }
     }
 }

@@ -177,7 +177,7 @@ fn frees_take_effect_when_they_are_completed() {
             "f 1",
             "f 0",
             "m clear",
-            "m out of memory: 11 bytes refused",
+            "m oom 11 stream=0",
             "a 3 12"
         ]
     );
@@ -219,6 +219,87 @@ fn of_several_devices_the_largest_is_read_unless_another_is_chosen() {
     assert_eq!(error, "it says nothing of device 1, only of devices 0, 2");
     let text = Reader::text(&b"a 1 1 x\n"[..]).choose_device(0);
     assert!(text.is_err());
+}
+
+#[test]
+fn a_failed_request_says_what_the_device_had_and_is_tried_again() {
+    const MIB: i64 = 1 << 20;
+    // 400 MiB held, 100 given back, 200 free: 500 MiB are asked for, and the device has 500 in all.
+    let bytes = snapshot(&[
+        ("segment_alloc", 0x1000_0000, 300 * MIB),
+        ("alloc", 0x1000_0000, 300 * MIB),
+        ("segment_alloc", 0x8000_0000, 100 * MIB),
+        ("alloc", 0x8000_0000, 100 * MIB),
+        ("free_completed", 0x8000_0000, 100 * MIB),
+        ("segment_free", 0x8000_0000, 100 * MIB),
+        ("oom", 200 * MIB, 500 * MIB),
+        ("segment_alloc", 0x9000_0000, 100 * MIB),
+        ("alloc", 0x9000_0000, 100 * MIB),
+    ]);
+    // Without segments in the end the sums begin below zero, so they are wanted here.
+    let open = move || Ok(Cursor::new(bytes.clone()));
+    let mut reader = Reader::snapshot_from(open.clone());
+    let summary = reader.snapshot().unwrap().unwrap().clone();
+    assert_eq!(summary.ooms, 1);
+    let refusal = &summary.refusals[0];
+    assert_eq!((refusal.device, refusal.bytes), (0, 500 << 20));
+    assert_eq!(refusal.free_bytes, Some(200 << 20));
+    assert!(summary.says_device_bytes());
+    assert!(summary.known_device_bytes() >= 200 << 20);
+    for (device_bytes, let_in) in [(500 << 20, 0), (900 << 20, 1)] {
+        let driver = Box::new(SimulatedDriver::new(device_bytes));
+        let mut replay = Replay::new(driver, PoolConfiguration::default(), None);
+        replay
+            .run_events(Reader::snapshot_from(open.clone()))
+            .unwrap();
+        let report = replay.report();
+        assert_eq!(
+            (report.ooms, report.let_in),
+            (0, let_in),
+            "on {device_bytes} bytes"
+        );
+        assert_eq!(report.let_in + report.refused_again, 1);
+    }
+}
+
+#[test]
+fn files_of_other_tools_say_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text, words) in [
+        (
+            "trace.json",
+            r#"{"schemaVersion": 1, "traceEvents": []}"#,
+            "a trace of torch.profiler",
+        ),
+        (
+            "snapshot.json",
+            r#" {"segments": [], "device_traces": []}"#,
+            "a memory snapshot written as JSON",
+        ),
+        (
+            "timeline.json",
+            "[[0, 5, 9], [[1, 2], [3, 4]]]",
+            "a memory timeline of torch.profiler",
+        ),
+        ("other.json", "{\"a\": 1}", "this is JSON"),
+        (
+            "timeline.html",
+            "<html><img src='data:'/></html>",
+            "an HTML page",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let error = Reader::open(&path).err().unwrap().to_string();
+        assert!(error.contains(words) && error.contains(name), "{error}");
+        // Compressed all the same.
+        let path = folder.path().join(format!("{name}.gz"));
+        let mut encoder = content::compress(std::fs::File::create(&path).unwrap());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap();
+        let error = Reader::open(&path).err().unwrap().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

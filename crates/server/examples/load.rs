@@ -1,4 +1,5 @@
-//! Puts a running server under load, or under attack, and reports what it answered and what it holds before and after.
+//! Puts a running server under load, or under attack, and reports what it answered and what it
+//! holds before and after.
 //!
 //! ```console
 //! $ sottovoce serve --queue 256 --requests-per-minute 1000000 &

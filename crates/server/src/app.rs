@@ -1,34 +1,44 @@
 //! All that a server is, short of its socket.
 
-use crate::admission::Place;
+use crate::bodies::BodyMemory;
+use crate::callers::{CallerConnections, Rates};
 use crate::error::ServerError;
-use crate::guard::{Keys, Rates, guard};
+use crate::guard::{Keys, guard};
 use crate::host::{Host, Loaded};
 use crate::measures::Measures;
 use crate::openapi;
 use crate::options::ServerOptions;
+use crate::record::{REQUEST_ID, record};
+use crate::routes::speech::{IGNORED, RATE, SEED};
 use crate::speaking::LiveStreams;
 use crate::voices::Voices;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware;
 use metrics::{Key, Label};
-use sottovoce::Voice;
+use sottovoce::{Engine, Voice};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, AllowPrivateNetwork, CorsLayer};
 
-/// A server's state: the model, the voices, the queue and the figures. Two apps in one process share nothing.
+/// A server's state: the model, the voices, the queue and the figures. Two apps in one process
+/// share nothing.
 pub struct App {
     pub(crate) options: ServerOptions,
     pub(crate) host: Host,
     pub(crate) voices: Voices,
     pub(crate) keys: Keys,
     pub(crate) rates: Rates,
+    /// Connections that may still be opened.
+    pub(crate) connection_places: Arc<Semaphore>,
+    /// Connections that each caller holds.
+    pub(crate) connections: CallerConnections,
+    /// Bytes of the bodies that are held.
+    pub(crate) bodies: Arc<BodyMemory>,
     pub(crate) measures: Measures,
     pub(crate) streams: LiveStreams,
     /// Recordings that may still be taken in together.
@@ -36,6 +46,8 @@ pub struct App {
     /// Whether the server stops; each connection holds a receiver as long as it is open.
     stopping: watch::Sender<bool>,
     pub(crate) started_unix_seconds: u64,
+    /// Requests and connections that have ended; what they needed can go back to the system.
+    ended: AtomicU64,
     audio_seconds: Mutex<f64>,
     sampled: Mutex<Sampled>,
 }
@@ -57,14 +69,18 @@ impl App {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         Arc::new(App {
             host: Host::new(&options),
-            voices: Voices::new(options.voices_directory.clone(), options.limits.voices),
-            keys: Keys::new(&options.api_keys),
+            voices: Voices::new(&options),
+            keys: Keys::new(&options),
             rates: Rates::new(options.limits.requests_per_minute),
+            connection_places: Arc::new(Semaphore::new(options.limits.connections)),
+            connections: CallerConnections::default(),
+            bodies: BodyMemory::new(options.limits.bodies_bytes),
             measures: Measures::new(),
             streams: LiveStreams::default(),
             uploads: Semaphore::new(options.limits.uploads),
             stopping: watch::Sender::new(false),
             started_unix_seconds: started.map_or(0, |since| since.as_secs()),
+            ended: AtomicU64::new(0),
             audio_seconds: Mutex::new(0.0),
             sampled: Mutex::default(),
             options,
@@ -78,9 +94,7 @@ impl App {
 
     /// Streams that may be under way together; none while the model is not loaded.
     pub fn streams_max(&self) -> Option<usize> {
-        self.host
-            .loaded()
-            .map(|loaded| loaded.admission.place_count())
+        self.host.loaded().map(|loaded| loaded.engine.streams_max())
     }
 
     /// Refuses new work from now on; what is under way goes on.
@@ -97,6 +111,22 @@ impl App {
     /// Completes when no connection is open.
     pub(crate) async fn connections_ended(&self) {
         self.stopping.closed().await;
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open_connections(&self) -> usize {
+        let most = self.options.limits.connections;
+        most.saturating_sub(self.connection_places.available_permits())
+    }
+
+    /// A request or a connection has ended.
+    pub(crate) fn request_ended(&self) {
+        self.ended.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Requests and connections that have ended so far.
+    pub(crate) fn ended_requests(&self) -> u64 {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Unloads a model that nobody has used for `idle`.
@@ -119,20 +149,13 @@ impl App {
             })
             .method_not_allowed_fallback(|| async { ServerError::Method })
             .layer(DefaultBodyLimit::max(limits.body_bytes))
-            .layer(middleware::from_fn_with_state(self.clone(), guard))
-            .layer(middleware::from_fn_with_state(self.clone(), count));
+            .layer(middleware::from_fn_with_state(self.clone(), guard));
         if !self.options.allowed_origins.is_empty() {
             router = router.layer(cors(&self.options.allowed_origins));
         }
-        router.with_state(self.clone())
-    }
-
-    /// A place for one stream, waited for in line.
-    pub(crate) async fn place(&self) -> Result<(Arc<Loaded>, Place), ServerError> {
-        let asked = Instant::now();
-        let place = self.host.place().await?;
-        self.measures.queue_wait(asked.elapsed().as_secs_f64());
-        Ok(place)
+        router
+            .layer(middleware::from_fn_with_state(self.clone(), record))
+            .with_state(self.clone())
     }
 
     /// The voice of that name, made ready off the asynchronous threads.
@@ -147,7 +170,8 @@ impl App {
             .map_err(|_| ServerError::Task)?
     }
 
-    /// Counts seconds of speech. The counter takes whole numbers, so parts of a second are kept until they make one.
+    /// Counts seconds of speech. The counter takes whole numbers, so parts of a second are kept
+    /// until they make one.
     pub(crate) fn audio_made(&self, seconds: f64) {
         let mut kept = self
             .audio_seconds
@@ -169,19 +193,11 @@ impl App {
             "sottovoce_model_loaded",
             f64::from(u8::from(loaded.is_some())),
         );
-        let admission = loaded.as_ref().map(|loaded| &loaded.admission);
-        set(
-            "sottovoce_streams_live",
-            admission.map_or(0.0, |a| a.live() as f64),
-        );
-        set(
-            "sottovoce_streams_max",
-            admission.map_or(0.0, |a| a.place_count() as f64),
-        );
-        set(
-            "sottovoce_queue_length",
-            admission.map_or(0.0, |a| a.waiting() as f64),
-        );
+        let engine = loaded.as_ref().map(|loaded| &loaded.engine);
+        let count = |look: fn(&Engine) -> usize| engine.map_or(0.0, |engine| look(engine) as f64);
+        set("sottovoce_streams_live", count(Engine::streams_live));
+        set("sottovoce_streams_max", count(Engine::streams_max));
+        set("sottovoce_queue_length", count(Engine::streams_waiting));
         let report = loaded
             .as_ref()
             .map(|loaded| loaded.engine.memory_report())
@@ -240,17 +256,11 @@ impl App {
     }
 }
 
-/// Counts answers by route, not by path: a path is the caller's choice and would make figures without end.
-async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
-    let response = next.run(request).await;
-    app.measures.request(&route, response.status().as_u16());
-    response
-}
+/// How long a browser may keep what it was allowed.
+const ALLOWED_FOR: Duration = Duration::from_secs(600);
 
+/// Lets pages of `origins` call. OpenAI's clients send headers of their own, more with each
+/// version, so every header may come: the origin is what is checked.
 fn cors(origins: &[String]) -> CorsLayer {
     let allow = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
@@ -263,10 +273,9 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allow)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([
-            HeaderName::from_static("x-sottovoce-ignored"),
-            HeaderName::from_static("x-sample-rate"),
-        ])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .allow_private_network(AllowPrivateNetwork::yes())
+        .expose_headers([REQUEST_ID, IGNORED, SEED, RATE, header::RETRY_AFTER])
+        .max_age(ALLOWED_FOR)
 }

@@ -25,6 +25,14 @@ pub enum ServerError {
         /// What would be right.
         reason: String,
     },
+    /// The request has a field that the call does not know.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The field's name, as it was sent.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The body is not what the call takes.
     #[error("{reason}")]
     Body {
@@ -36,13 +44,38 @@ pub enum ServerError {
     /// No valid API key came with the request.
     #[error("this server needs an API key: send it as 'Authorization: Bearer KEY'")]
     Unauthorized,
+    /// The key may speak, and the call changes how the server runs.
+    #[error("this call changes how the server runs: it needs an administrator's key")]
+    NotAdministrator,
+    /// The server was started so that no call changes how it runs.
+    #[error("this server lets no call change how it runs")]
+    SettingsLocked,
+    /// More connections are open than may be.
+    #[error("{reason}; try again in 1 s")]
+    Overloaded {
+        /// 429 where the caller has too many itself, 503 where all together have.
+        status: StatusCode,
+        /// What is exhausted.
+        reason: &'static str,
+    },
+    /// An option of the server cannot be used.
+    #[error("{option} {value}: {reason}")]
+    Setting {
+        /// The option's name.
+        option: &'static str,
+        /// What it was given.
+        value: String,
+        /// What would be right.
+        reason: String,
+    },
     /// A foreign page asked.
     #[error("pages of {origin} may not call this server; start it with --allow-origin {origin}")]
     ForeignOrigin {
         /// The page's origin.
         origin: String,
     },
-    /// The request names this server by a name that it was not told of, as a page does that had its own name changed to this address.
+    /// The request names this server by a name that it was not told of, as a page does that had its
+    /// own name changed to this address.
     #[error(
         "this server is not known as {host}; start it with --allow-host {host}, or with API keys"
     )]
@@ -75,6 +108,12 @@ pub enum ServerError {
     InUse {
         /// How many.
         live: usize,
+    },
+    /// Nothing was said on a WebSocket for so long.
+    #[error("nothing was said for {seconds} s")]
+    Idle {
+        /// How long.
+        seconds: u64,
     },
     /// The reader took too long for a piece of sound.
     #[error("the sound was not read in time; its stream was ended")]
@@ -132,11 +171,20 @@ impl ServerError {
                 "server_error",
                 Some("stopping"),
             ),
-            Self::Parameter { .. } => (StatusCode::BAD_REQUEST, INVALID, None),
+            Self::Parameter { .. } | Self::Field { .. } => (StatusCode::BAD_REQUEST, INVALID, None),
             Self::Body { status, .. } => (*status, INVALID, None),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key")),
+            Self::NotAdministrator | Self::SettingsLocked => (
+                StatusCode::FORBIDDEN,
+                INVALID,
+                Some("insufficient_permissions"),
+            ),
+            Self::Overloaded { status, .. } => {
+                (*status, "rate_limit_error", Some("too_many_connections"))
+            }
             Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, INVALID, Some("foreign_origin")),
             Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, INVALID, Some("foreign_host")),
+            Self::Idle { .. } => (StatusCode::REQUEST_TIMEOUT, INVALID, Some("idle")),
             Self::SlowReader => (StatusCode::REQUEST_TIMEOUT, INVALID, Some("slow_reader")),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, INVALID, Some("not_found")),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, INVALID, None),
@@ -147,15 +195,23 @@ impl ServerError {
             ),
             Self::DoesNotFit(_) => (StatusCode::CONFLICT, INVALID, Some("does_not_fit")),
             Self::InUse { .. } => (StatusCode::CONFLICT, INVALID, Some("in_use")),
-            Self::Engine(_) | Self::Encoding(_) | Self::Listen { .. } | Self::Task => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None)
-            }
+            Self::Engine(_)
+            | Self::Encoding(_)
+            | Self::Listen { .. }
+            | Self::Setting { .. }
+            | Self::Task => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None),
         }
+    }
+
+    /// The status that a call is answered with.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.row().0
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooMany { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { .. } => Some(Duration::from_secs(1)),
             Self::Engine(error) => error.retry_after(),
             _ => None,
         }
@@ -164,6 +220,7 @@ impl ServerError {
     fn parameter(&self) -> Option<String> {
         match self {
             Self::Parameter { parameter, .. } => Some((*parameter).to_owned()),
+            Self::Field { field, .. } => Some(field.clone()),
             Self::Engine(sottovoce::Error::Option { option, .. }) => Some((*option).to_owned()),
             Self::Encoding(error) if error.is_input() => Some("response_format".into()),
             Self::Engine(sottovoce::Error::Text { .. }) => Some("input".into()),

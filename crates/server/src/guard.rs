@@ -1,55 +1,122 @@
-//! Who may call: keys, origins, and how often.
+//! Who may call: keys and their roles, origins, names, and how often.
 
 use crate::app::App;
+use crate::callers::client_address;
 use crate::error::ServerError;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, header};
+use crate::listener::Overload;
+use crate::options::ServerOptions;
+use crate::record::RequestRecord;
+use crate::routes::stream;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq};
 
 /// The prefix with which a browser's WebSocket carries a key: browsers cannot set its headers.
 const SUBPROTOCOL_KEY_PREFIX: &str = "sottovoce-key.";
-/// Callers remembered by the limiter before old ones are dropped.
-const CALLERS_MAX: usize = 10_000;
 
-/// Digests of the keys: equal lengths, and no key in memory.
-pub(crate) struct Keys(Vec<[u8; 32]>);
+/// Digests of keys: equal lengths, and no key in memory.
+struct Digests(Vec<[u8; 32]>);
 
-impl Keys {
-    pub(crate) fn new(keys: &[String]) -> Keys {
-        Keys(
-            keys.iter()
-                .map(|key| Sha256::digest(key.as_bytes()).into())
-                .collect(),
-        )
+impl Digests {
+    fn of(keys: &[String]) -> Digests {
+        let digest = |key: &String| Sha256::digest(key.as_bytes()).into();
+        Digests(keys.iter().map(digest).collect())
     }
 
     /// Whether `key` is one of them; takes the same time whichever it is.
     fn accept(&self, key: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        let found = self
-            .0
-            .iter()
-            .fold(Choice::from(0), |found, known| found | known.ct_eq(&digest));
+        let known = self.0.iter();
+        let found = known.fold(Choice::from(0), |found, known| found | known.ct_eq(&digest));
         found.into()
     }
+}
 
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+/// What a call asks of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Nothing: the page, and whether the server is well.
+    Open,
+    /// A key that may speak, where keys are asked for.
+    Speak,
+    /// A key that may change how the server runs.
+    Administer,
+}
+
+impl Access {
+    /// What the call of `method` on `route` asks.
+    fn of(method: &Method, route: &str, options: &ServerOptions) -> Access {
+        let reads = method == Method::GET || method == Method::HEAD;
+        match route {
+            "/models/load" | "/models/unload" | "/memory/trim" | "/memory/profile" => {
+                Access::Administer
+            }
+            "/v1/audio/aliases/{alias}" => Access::Administer,
+            "/" | "/page/{file}" => Access::Open,
+            _ if is_probe(route) => Access::Open,
+            "/metrics" if options.open_metrics => Access::Open,
+            "/v1/models" | "/v1/models/{id}" | "/v1/audio/models" | "/v1/audio/voices"
+                if options.open_lists && reads =>
+            {
+                Access::Open
+            }
+            _ => Access::Speak,
+        }
+    }
+}
+
+/// Whether this path tells only how the server is: such calls are never held up by others.
+pub(crate) fn is_probe(path: &str) -> bool {
+    matches!(path, "/health" | "/health/live" | "/health/ready")
+}
+
+/// The keys, by what they may do.
+pub(crate) struct Keys {
+    speak: Digests,
+    /// Keys that may change settings, and speak; without any, every key may.
+    administer: Digests,
+    /// Whether settings may be changed by calls at all.
+    remote_settings: bool,
+}
+
+impl Keys {
+    pub(crate) fn new(options: &ServerOptions) -> Keys {
+        Keys {
+            speak: Digests::of(&options.api_keys),
+            administer: Digests::of(&options.admin_keys),
+            remote_settings: options.remote_settings,
+        }
     }
 
-    fn check(&self, headers: &HeaderMap) -> Result<(), ServerError> {
-        if self.is_empty() || carried_key(headers).is_some_and(|key| self.accept(key)) {
-            Ok(())
-        } else {
-            Err(ServerError::Unauthorized)
+    /// Whether calls need no key to speak.
+    fn is_open(&self) -> bool {
+        self.speak.0.is_empty()
+    }
+
+    fn check(&self, access: Access, headers: &HeaderMap) -> Result<(), ServerError> {
+        let key = carried_key(headers);
+        let speaks = |key| self.speak.accept(key);
+        let administers = |key| self.administer.accept(key);
+        match access {
+            Access::Open => Ok(()),
+            Access::Administer if !self.remote_settings => Err(ServerError::SettingsLocked),
+            Access::Administer if !self.administer.0.is_empty() => match key {
+                Some(key) if administers(key) => Ok(()),
+                Some(key) if speaks(key) => Err(ServerError::NotAdministrator),
+                None if self.is_open() => Err(ServerError::NotAdministrator),
+                _ => Err(ServerError::Unauthorized),
+            },
+            _ if self.is_open() => Ok(()),
+            // Both are looked at, so that the time tells nothing.
+            _ => match key.map(|key| speaks(key) | administers(key)) {
+                Some(true) => Ok(()),
+                _ => Err(ServerError::Unauthorized),
+            },
         }
     }
 }
@@ -69,7 +136,8 @@ fn carried_key(headers: &HeaderMap) -> Option<&str> {
         .find_map(|protocol| protocol.trim().strip_prefix(SUBPROTOCOL_KEY_PREFIX))
 }
 
-/// Refuses pages of other origins. Without this any page in the user's browser could call a server on loopback.
+/// Refuses pages of other origins. Without this any page in the user's browser could call a server
+/// on loopback.
 fn check_origin(
     headers: &HeaderMap,
     host: Option<&str>,
@@ -104,8 +172,9 @@ fn host(request: &Request) -> Option<&str> {
     })
 }
 
-/// Refuses names that nobody gave this server. A foreign page can have its own name changed to this address, and is then of the same
-/// origin for its browser; it cannot have itself called by an address or localhost.
+/// Refuses names that nobody gave this server: the defence against DNS rebinding, by which a
+/// foreign page has its own name resolve to this address and so shares its origin. Such a page
+/// cannot be called by an address or localhost.
 fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError> {
     // Browsers always send it.
     let Some(host) = host else {
@@ -130,63 +199,75 @@ fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError>
     }
 }
 
-/// How often each caller may ask.
-pub(crate) struct Rates {
-    limiter: DefaultKeyedRateLimiter<IpAddr>,
-}
-
-impl Rates {
-    pub(crate) fn new(requests_per_minute: u32) -> Rates {
-        let per_minute = NonZeroU32::new(requests_per_minute).unwrap_or(NonZeroU32::MIN);
-        Rates {
-            limiter: RateLimiter::keyed(Quota::per_minute(per_minute)),
-        }
-    }
-
-    fn check(&self, caller: IpAddr) -> Result<(), ServerError> {
-        if self.limiter.len() > CALLERS_MAX {
-            self.limiter.retain_recent();
-        }
-        self.limiter
-            .check_key(&caller)
-            .map_err(|refusal| ServerError::TooMany {
-                reason: "this address asks more often than it may".into(),
-                retry_after: refusal.wait_time_from(DefaultClock::default().now()),
-            })
-    }
-}
-
 /// Lets a request through, or answers it.
-pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let caller = request
-        .extensions()
+pub(crate) async fn guard(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match admit(&app, &mut request) {
+        Ok(()) => next.run(request).await,
+        // A browser's WebSocket shows its page no status, so its refusal is told over the
+        // WebSocket.
+        Err(error) => match stream::refuse(&app, request, &error).await {
+            Some(response) => response,
+            None => error.into_response(),
+        },
+    }
+}
+
+/// The verdict on a request, before its handler is asked.
+fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
+    let options = &app.options;
+    let extensions = request.extensions();
+    let route = extensions.get::<MatchedPath>();
+    // What matches no route is refused by its path; a key is asked for first, so that nothing is
+    // told without one.
+    let access = route.map_or(Access::Speak, |route| {
+        Access::of(request.method(), route.as_str(), options)
+    });
+    let probe = route.is_some_and(|route| is_probe(route.as_str()));
+    let peer = extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |info| info.0.ip());
-    let path = request.uri().path();
-    let open = matches!(path, "/" | "/health" | "/health/live" | "/health/ready")
-        || path.starts_with("/page/")
-        || (path == "/metrics" && app.options.open_metrics);
-    let verdict = app.rates.check(caller).and_then(|()| {
-        let host = host(&request);
-        check_origin(request.headers(), host, &app.options.allowed_origins)?;
-        if app.keys.is_empty() {
-            check_host(host, &app.options.allowed_hosts)
-        } else if open {
-            Ok(())
-        } else {
-            app.keys.check(request.headers())
+    let caller = client_address(peer, request.headers(), &options.trusted_proxies);
+    if !probe {
+        if let Some(overload) = extensions.get::<Overload>() {
+            return Err(overload.error());
         }
-    });
-    match verdict {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        app.rates.check(caller)?;
+        // A proxy's connection counts for nobody; the calls that come over it count for their
+        // callers.
+        if caller != peer
+            && let Some(record) = extensions.get::<Arc<RequestRecord>>()
+        {
+            let most = options.limits.connections_per_caller;
+            let share = app.connections.take(caller, most);
+            record.hold(share.ok_or_else(|| Overload::Caller.error())?);
+        }
     }
+    let host = host(request);
+    check_origin(request.headers(), host, &options.allowed_origins)?;
+    if app.keys.is_open() {
+        check_host(host, &options.allowed_hosts)?;
+    }
+    app.keys.check(access, request.headers())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+
+    fn keys(speak: &[&str], administer: &[&str], remote_settings: bool) -> Keys {
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        Keys::new(&ServerOptions {
+            api_keys: owned(speak),
+            admin_keys: owned(administer),
+            remote_settings,
+            ..ServerOptions::default()
+        })
+    }
 
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
         pairs
@@ -197,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_key_is_taken_from_the_bearer_header_or_the_subprotocol() {
-        let keys = Keys::new(&["one".into(), "two".into()]);
+        let keys = keys(&["one", "two"], &[], true);
         for (name, value, accepted) in [
             (header::AUTHORIZATION, "Bearer two", true),
             (header::AUTHORIZATION, "bearer one", true),
@@ -211,14 +292,82 @@ mod tests {
             ),
             (header::SEC_WEBSOCKET_PROTOCOL, "sottovoce-key.", false),
         ] {
-            let verdict = keys.check(&headers(&[(name.clone(), value)])).is_ok();
+            let verdict = (keys.check(Access::Speak, &headers(&[(name.clone(), value)]))).is_ok();
             assert_eq!(verdict, accepted, "{name}: {value}");
         }
-        assert!(keys.check(&HeaderMap::new()).is_err(), "no key is no key");
+        let none = HeaderMap::new();
+        assert!(keys.check(Access::Speak, &none).is_err());
+        assert!(keys.check(Access::Open, &none).is_ok());
+        let open = super::tests::keys(&[], &[], true);
         assert!(
-            Keys::new(&[]).check(&HeaderMap::new()).is_ok(),
+            open.check(Access::Speak, &none).is_ok(),
             "no keys are asked for"
         );
+    }
+
+    #[test]
+    fn a_key_that_may_speak_may_not_change_settings_where_others_may() {
+        use Access::{Administer, Speak};
+        for (speaking, administering, remote, key, access, status) in [
+            (&["s"][..], &["a"][..], true, "s", Speak, 200),
+            (&["s"], &["a"], true, "a", Speak, 200),
+            (&["s"], &["a"], true, "s", Administer, 403),
+            (&["s"], &["a"], true, "a", Administer, 200),
+            (&["s"], &["a"], true, "x", Administer, 401),
+            (&["s"], &["a"], true, "", Administer, 401),
+            (&["s"], &[], true, "s", Administer, 200),
+            (&[], &["a"], true, "", Speak, 200),
+            (&[], &["a"], true, "", Administer, 403),
+            (&[], &["a"], true, "a", Administer, 200),
+            (&[], &[], true, "", Administer, 200),
+            (&[], &[], false, "", Administer, 403),
+            (&["s"], &["a"], false, "a", Administer, 403),
+        ] {
+            let bearer = format!("Bearer {key}");
+            let carried = match key {
+                "" => HeaderMap::new(),
+                _ => headers(&[(header::AUTHORIZATION, &bearer)]),
+            };
+            let verdict = keys(speaking, administering, remote).check(access, &carried);
+            let answered = verdict.map_or_else(|error| error.status().as_u16(), |()| 200);
+            assert_eq!(
+                answered, status,
+                "{key:?} of {speaking:?}, {administering:?}: {access:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_changes_the_server_is_for_administrators_and_lists_open_on_request() {
+        let closed = ServerOptions::default();
+        let open = ServerOptions {
+            open_lists: true,
+            open_metrics: true,
+            ..ServerOptions::default()
+        };
+        for (method, route, options, access) in [
+            (Method::POST, "/models/load", &open, Access::Administer),
+            (Method::POST, "/memory/profile", &open, Access::Administer),
+            (
+                Method::PUT,
+                "/v1/audio/aliases/{alias}",
+                &open,
+                Access::Administer,
+            ),
+            (Method::GET, "/v1/audio/voices", &closed, Access::Speak),
+            (Method::GET, "/v1/audio/voices", &open, Access::Open),
+            (Method::POST, "/v1/audio/voices", &open, Access::Speak),
+            (Method::GET, "/metrics", &closed, Access::Speak),
+            (Method::GET, "/metrics", &open, Access::Open),
+            (Method::GET, "/health/ready", &closed, Access::Open),
+            (Method::POST, "/v1/audio/speech", &open, Access::Speak),
+        ] {
+            assert_eq!(
+                Access::of(&method, route, options),
+                access,
+                "{method} {route}"
+            );
+        }
     }
 
     #[test]
@@ -265,17 +414,5 @@ mod tests {
         }
         assert!(check_host(Some("any.example"), &["*".to_owned()]).is_ok());
         assert!(check_host(None, &[]).is_ok(), "old programs send no host");
-    }
-
-    #[test]
-    fn who_asks_too_often_is_told_when_to_come_back() {
-        let rates = Rates::new(2);
-        let caller = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        rates.check(caller).unwrap();
-        rates.check(caller).unwrap();
-        assert!(matches!(
-            rates.check(caller),
-            Err(ServerError::TooMany { retry_after, .. }) if !retry_after.is_zero()
-        ));
     }
 }

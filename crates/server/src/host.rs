@@ -1,30 +1,34 @@
-//! The model: loaded at the start or on demand, given back on request or when nobody has spoken for a while.
+//! The model: loaded at the start or on demand, given back on request or when nobody has spoken for
+//! a while.
 
-use crate::admission::{Admission, Place};
 use crate::error::ServerError;
-use crate::options::{Limits, ServerOptions};
+use crate::options::{Limits, Loader, ServerOptions};
 use crate::voices::ReadyVoices;
 use sottovoce::{Engine, EngineOptions, Source};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A loaded model and the places it has.
+/// A loaded model.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
-    pub(crate) admission: Admission,
+    /// Which load it was.
+    pub(crate) number: u64,
     pub(crate) voices: ReadyVoices,
 }
 
 /// The model and what it takes to load it again.
 pub(crate) struct Host {
     source: Source,
+    loader: Loader,
     options: Mutex<EngineOptions>,
     limits: Limits,
     loaded: Mutex<Option<Arc<Loaded>>>,
     /// Held while loading, so that one load serves all who ask meanwhile.
     loading: tokio::sync::Mutex<()>,
     last_used: Mutex<Instant>,
+    /// Since when the model is dead.
+    broken: Mutex<Option<Instant>>,
     loads: AtomicU64,
     unloads: AtomicU64,
     stopping: AtomicBool,
@@ -34,23 +38,27 @@ impl Host {
     pub(crate) fn new(options: &ServerOptions) -> Host {
         Host {
             source: options.source.clone(),
+            loader: options.loader.clone(),
             options: Mutex::new(options.engine.clone()),
             limits: options.limits.clone(),
             loaded: Mutex::new(None),
             loading: tokio::sync::Mutex::new(()),
             last_used: Mutex::new(Instant::now()),
+            broken: Mutex::new(None),
             loads: AtomicU64::new(0),
             unloads: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         }
     }
 
-    /// The model if it is loaded; does not load it.
+    /// The model if it is loaded and lives; does not load it.
     pub(crate) fn loaded(&self) -> Option<Arc<Loaded>> {
-        self.slot().clone()
+        self.slot()
+            .clone()
+            .filter(|loaded| loaded.engine.is_alive())
     }
 
-    /// The model, loaded now if it is not.
+    /// The model, loaded now if it is not, or if it died.
     pub(crate) async fn load(&self) -> Result<Arc<Loaded>, ServerError> {
         self.touch();
         if let Some(loaded) = self.loaded() {
@@ -63,43 +71,70 @@ impl Host {
         if self.is_stopping() {
             return Err(ServerError::Stopping);
         }
-        let source = self.source.clone();
-        let options = self.options().clone();
-        let engine = tokio::task::spawn_blocking(move || Engine::load(source, options))
-            .await
-            .map_err(|_| ServerError::Task)??;
+        let (source, loader) = (self.source.clone(), self.loader.clone());
+        let options = EngineOptions {
+            waiting_max: self.limits.queue,
+            ..self.options().clone()
+        };
+        // One that died goes first: two do not fit.
+        let dead = self.slot().take();
+        if dead.is_some() {
+            self.broken().get_or_insert_with(Instant::now);
+        }
+        let engine = tokio::task::spawn_blocking(move || {
+            drop(dead);
+            loader.load(source, options)
+        })
+        .await
+        .map_err(|_| ServerError::Task)??;
         let loaded = Arc::new(Loaded {
-            admission: Admission::new(
-                engine.streams_max(),
-                self.limits.queue,
-                self.limits.queue_wait,
-            ),
+            number: self.loads.fetch_add(1, Ordering::AcqRel) + 1,
             voices: ReadyVoices::default(),
             engine,
         });
         *self.slot() = Some(loaded.clone());
-        // Whoever stopped the server meanwhile found nothing to close.
+        *self.broken() = None;
+        // Whoever stopped the server meanwhile found nothing to drain.
         if self.is_stopping() {
-            loaded.admission.close();
+            loaded.engine.drain();
         }
-        self.loads.fetch_add(1, Ordering::AcqRel);
         Ok(loaded)
     }
 
-    /// The model with a place for one stream; waits in line for it.
-    pub(crate) async fn place(&self) -> Result<(Arc<Loaded>, Place), ServerError> {
-        loop {
-            let loaded = self.load().await?;
-            let place = loaded.admission.place().await?;
-            // Who holds a place keeps the model; one that was unloaded before must not live on beside the next.
-            if (self.loaded()).is_some_and(|current| Arc::ptr_eq(&current, &loaded)) {
-                self.touch();
-                return Ok((loaded, place));
-            }
+    /// Loads the model again where its engine died.
+    pub(crate) async fn revive(&self) {
+        let died = |loaded: &Arc<Loaded>| !loaded.engine.is_alive();
+        if self.is_stopping() {
+            return;
+        }
+        if self.slot().as_ref().is_some_and(died) {
+            tracing::error!("the engine died; the model is loaded again");
+            self.broken().get_or_insert_with(Instant::now);
+        }
+        if self.broken_for().is_some()
+            && let Err(error) = self.load().await
+        {
+            tracing::error!(%error, "the model could not be loaded again");
         }
     }
 
-    /// Gives the model's memory back. Refused while streams are under way, unless forced: then they end.
+    /// How long the model has been dead without another in its place.
+    pub(crate) fn broken_for(&self) -> Option<Duration> {
+        self.broken().map(|since| since.elapsed())
+    }
+
+    /// Whether the model is dead and no other in its place yet.
+    pub(crate) fn is_broken(&self) -> bool {
+        let died = |loaded: &Arc<Loaded>| !loaded.engine.is_alive();
+        self.broken().is_some() || self.slot().as_ref().is_some_and(died)
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the model's memory back. Refused while streams are under way, unless forced: then they
+    /// end.
     pub(crate) async fn unload(&self, force: bool) -> Result<bool, ServerError> {
         let _not_while_loading = self.loading.lock().await;
         let loaded = {
@@ -107,7 +142,8 @@ impl Host {
             let Some(loaded) = slot.as_ref() else {
                 return Ok(false);
             };
-            let live = loaded.admission.live() + loaded.admission.waiting();
+            // Nobody begins with a model that goes.
+            let live = loaded.engine.drain_if_idle();
             if live > 0 && !force {
                 return Err(ServerError::InUse { live });
             }
@@ -118,7 +154,6 @@ impl Host {
         tokio::task::spawn_blocking(move || {
             if let Some(loaded) = loaded {
                 if force {
-                    loaded.admission.close();
                     loaded.engine.stop();
                 }
                 drop(loaded);
@@ -136,10 +171,8 @@ impl Host {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .elapsed();
-        unused >= idle
-            && self
-                .loaded()
-                .is_some_and(|loaded| loaded.admission.live() == 0)
+        let speaks = |loaded: Arc<Loaded>| loaded.engine.streams_live() > 0;
+        unused >= idle && self.loaded().is_some_and(|loaded| !speaks(loaded))
     }
 
     /// Changes options for this model and for later loads.
@@ -153,7 +186,7 @@ impl Host {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         if let Some(loaded) = self.loaded() {
-            loaded.admission.close();
+            loaded.engine.drain();
         }
     }
 

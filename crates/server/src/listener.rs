@@ -1,23 +1,31 @@
 //! The socket: bounded connections, deadlines for slow peers, and an end that lets streams finish.
 
 use crate::app::App;
+use crate::callers::{CallerConnection, is_trusted};
 use crate::error::ServerError;
+use crate::process::release_after_requests;
 use crate::socket::ImpatientSocket;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
 use tower::ServiceExt;
 
 /// Between two looks at whether the model rests.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
+/// Between two looks at whether the model lives.
+const REVIVE_EVERY: Duration = Duration::from_secs(1);
 /// After a failed accept, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long what is ended may take to say so.
@@ -25,39 +33,112 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Connections that the system may hold until they are taken.
 const BACKLOG: u32 = 1024;
 /// Bytes of a request's head, and of what is read ahead.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Bytes that the system may hold for a reader: left to itself it would take in minutes of speech.
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
+/// Bytes that the system may hold of what a peer sends and nobody has read.
+const RECEIVE_BUFFER_BYTES: u32 = 256 << 10;
 
-/// A connection's share of the connections that may be open. A WebSocket outlives the HTTP exchange that it began as and keeps it.
+/// A request's head must arrive this soon where more connections are open than may be.
+const SPARE_RECEIVE: Duration = Duration::from_secs(2);
+/// Connections beyond those that may be open, kept short, so that whoever asks how the server is
+/// gets an answer.
+const SPARE_CONNECTIONS: usize = 32;
+
+/// A connection's share of the connections that may be open. A WebSocket outlives the HTTP exchange
+/// that it began as and keeps it.
 #[derive(Clone)]
 pub(crate) struct ConnectionShare {
-    _permit: Arc<OwnedSemaphorePermit>,
+    _held: Arc<HeldConnection>,
 }
 
-/// Serves until `stop` completes, then refuses new work, lets streams finish within the limit, and ends the rest.
-/// `listening` is called with the address once connections are taken.
+struct HeldConnection {
+    _permit: OwnedSemaphorePermit,
+    /// None where a proxy holds the connection for many callers.
+    _of_caller: Option<CallerConnection>,
+}
+
+/// Why a connection has no share: it is answered once, and closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overload {
+    /// All connections that may be open are.
+    Server,
+    /// The caller holds as many as it may.
+    Caller,
+}
+
+impl Overload {
+    pub(crate) fn error(self) -> ServerError {
+        let (status, reason) = match self {
+            Overload::Server => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "as many connections are open as may be",
+            ),
+            Overload::Caller => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "this address holds as many connections as it may",
+            ),
+        };
+        ServerError::Overloaded { status, reason }
+    }
+}
+
+/// Connections without a share, oldest first; the oldest makes room for the newest.
+#[derive(Default)]
+struct SpareConnections(VecDeque<AbortHandle>);
+
+/// A share for a new connection of `peer`, or the reason why there is none.
+fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Overload> {
+    let of_caller = if is_trusted(peer, &app.options.trusted_proxies) {
+        None
+    } else {
+        let most = app.options.limits.connections_per_caller;
+        Some(app.connections.take(peer, most).ok_or(Overload::Caller)?)
+    };
+    let permit = app.connection_places.clone().try_acquire_owned();
+    Ok(ConnectionShare {
+        _held: Arc::new(HeldConnection {
+            _permit: permit.map_err(|_| Overload::Server)?,
+            _of_caller: of_caller,
+        }),
+    })
+}
+
+impl SpareConnections {
+    /// Remembers a connection without a share.
+    fn push(&mut self, connection: AbortHandle) {
+        self.0.retain(|connection| !connection.is_finished());
+        if self.0.len() >= SPARE_CONNECTIONS
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(connection);
+    }
+}
+
+/// Serves until `stop` completes, then refuses new work, lets streams finish within the limit, and
+/// ends the rest. `listening` is called with the address once connections are taken.
 pub async fn serve(
     app: Arc<App>,
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
+    app.options.check()?;
     let address = app.options.address;
     let failed = |source| ServerError::Listen { address, source };
     let listener = listen(address).map_err(failed)?;
     listening(listener.local_addr().map_err(failed)?);
-    let connections = Arc::new(Semaphore::new(app.options.limits.connections));
+    let mut spare = SpareConnections::default();
     let router = app.router();
     let idle = app
         .options
         .idle_unload
         .map(|idle| tokio::spawn(unload_when_idle(app.clone(), idle)));
+    let releasing = tokio::spawn(release_after_requests(app.clone()));
+    let reviving = tokio::spawn(revive(app.clone()));
     tokio::pin!(stop);
     loop {
-        let permit = tokio::select! {
-            permit = connections.clone().acquire_owned() => permit.map_err(|_| ServerError::Stopping)?,
-            () = &mut stop => break,
-        };
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -69,10 +150,17 @@ pub async fn serve(
             },
             () = &mut stop => break,
         };
-        connection(&app, &router, socket, peer, permit);
+        let share = share(&app, peer.ip());
+        let beyond = share.is_err();
+        let served = connection(&app, &router, socket, peer, share);
+        if beyond {
+            spare.push(served);
+        }
     }
     drop(listener);
     app.stop();
+    releasing.abort();
+    reviving.abort();
     if let Some(idle) = idle {
         idle.abort();
     }
@@ -93,10 +181,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
-    // A server that starts again takes its port at once; elsewhere the option means that two may share it.
+    // A server that starts again takes its port at once; elsewhere the option means that two may
+    // share it.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -106,32 +196,53 @@ fn connection(
     router: &Router,
     socket: TcpStream,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-) {
+    share: Result<ConnectionShare, Overload>,
+) -> AbortHandle {
     // Sound leaves in small pieces that must not wait for each other.
     let _ = socket.set_nodelay(true);
     let limits = &app.options.limits;
-    let socket = ImpatientSocket::new(socket, limits.slow_reader);
-    let share = ConnectionShare {
-        _permit: Arc::new(permit),
+    let (receive, slow_reader) = match &share {
+        Ok(_) => (limits.receive, limits.slow_reader),
+        Err(_) => (
+            limits.receive.min(SPARE_RECEIVE),
+            limits.slow_reader.min(SPARE_RECEIVE),
+        ),
     };
+    let socket = ImpatientSocket::new(socket, slow_reader);
     let router = router.clone();
     let service = TowerToHyperService::new(tower::service_fn(
         move |request: Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request.extensions_mut().insert(share.clone());
-            router.clone().oneshot(request)
+            let extensions = request.extensions_mut();
+            extensions.insert(ConnectInfo(peer));
+            let overload = share.as_ref().err().copied();
+            match &share {
+                Ok(share) => drop(extensions.insert(share.clone())),
+                Err(overload) => drop(extensions.insert(*overload)),
+            }
+            let router = router.clone();
+            async move {
+                let mut response = router.oneshot(request).await?;
+                // One answer is all that a connection without a share gets; a switch of protocols
+                // closes by itself.
+                if overload.is_some() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
         },
     ));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.receive)
+        .header_read_timeout(receive)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut stopping = app.connection();
+    let ended = EndedOnDrop(app.clone());
     tokio::spawn(async move {
+        let _ended = ended;
         tokio::pin!(served);
         let stopped = async {
             let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -146,7 +257,25 @@ fn connection(
         if let Err(error) = ended {
             tracing::debug!(%error, %peer, "a connection ended early");
         }
-    });
+    })
+    .abort_handle()
+}
+
+/// Tells the app that a connection has ended, also one that was aborted.
+struct EndedOnDrop(Arc<App>);
+
+impl Drop for EndedOnDrop {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
+}
+
+async fn revive(app: Arc<App>) {
+    let mut look = tokio::time::interval(REVIVE_EVERY);
+    loop {
+        look.tick().await;
+        app.host.revive().await;
+    }
 }
 
 async fn unload_when_idle(app: Arc<App>, idle: Duration) {

@@ -1,6 +1,7 @@
 //! What is counted about requests and streams, and shown as Prometheus text.
 //!
-//! The recorder hangs on the app instead of being the process's own, so that two servers in one process do not mix their figures.
+//! The recorder hangs on the app instead of being the process's own, so that two servers in one
+//! process do not mix their figures.
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{

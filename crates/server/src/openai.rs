@@ -1,47 +1,44 @@
 //! The fields of OpenAI's speech call, and Chatterbox's own beside them, as engine options.
 
 use crate::error::ServerError;
+use crate::fields::{Fields, FromFields, Seed};
 use crate::options::Limits;
 use crate::voices::DEFAULT_VOICE;
-use serde::Deserialize;
 use sottovoce::StreamOptions;
 use sottovoce_audio::AudioFormat;
 use utoipa::ToSchema;
 
-/// The body of `POST /v1/audio/speech`.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+/// The body of `POST /v1/audio/speech`. Numbers may also come in quotes.
+#[derive(Clone, Debug, ToSchema)]
 pub(crate) struct SpeechRequest {
     /// Any name: this server has one model.
-    #[serde(default)]
     #[allow(
         dead_code,
         reason = "clients must send it, and one model serves them all"
     )]
     pub(crate) model: Option<String>,
-    /// The text to speak.
-    #[schema(min_length = 1, max_length = 20_000, pattern = "[\\p{L}\\p{N}]")]
+    /// The text to speak. One without words is a short silence.
+    #[schema(min_length = 1)]
     pub(crate) input: String,
     /// Who speaks: a name, or an object with `id`.
-    #[serde(default)]
-    pub(crate) voice: Option<VoiceField>,
+    #[schema(value_type = Option<VoiceField>)]
+    pub(crate) voice: Option<String>,
     /// `mp3` (unless told otherwise), `wav`, `opus`, `flac`, `aac` or `pcm`.
-    #[serde(default)]
     #[schema(pattern = "^(mp3|wav|opus|flac|aac|pcm)$")]
     pub(crate) response_format: Option<String>,
     /// `audio` (unless told otherwise) or `sse`.
-    #[serde(default)]
     #[schema(pattern = "^(audio|sse)$")]
     pub(crate) stream_format: Option<String>,
     /// Accepted and not used; the answer's header `x-sottovoce-ignored` says so.
-    #[serde(default)]
     pub(crate) instructions: Option<String>,
     #[serde(flatten)]
     pub(crate) knobs: Knobs,
 }
 
 /// A voice by name or, as newer clients send it, by id.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[serde(untagged)]
+#[allow(dead_code, reason = "describes the field in the OpenAPI document")]
 pub(crate) enum VoiceField {
     /// Its name.
     Name(String),
@@ -53,7 +50,7 @@ pub(crate) enum VoiceField {
 }
 
 /// How it is spoken; every field may be left out.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, ToSchema)]
 pub(crate) struct Knobs {
     /// 0.25 to 4.
     #[schema(minimum = 0.25, maximum = 4.0)]
@@ -65,7 +62,7 @@ pub(crate) struct Knobs {
     #[schema(minimum = 0.0, maximum = 5.0)]
     pub(crate) cfg_weight: Option<f32>,
     /// Sampling temperature.
-    #[schema(minimum = 0.01, maximum = 5.0)]
+    #[schema(minimum = 0.0, maximum = 5.0)]
     pub(crate) temperature: Option<f32>,
     /// Least probability mass kept.
     #[schema(minimum = 0.0, maximum = 1.0)]
@@ -76,26 +73,57 @@ pub(crate) struct Knobs {
     /// Above 1 makes repeats rarer.
     #[schema(minimum = 1.0, maximum = 10.0)]
     pub(crate) repetition_penalty: Option<f32>,
-    /// The same seed, text and voice give the same samples.
-    pub(crate) seed: Option<u64>,
+    /// The same seed, text and voice give the same samples; -1 has one drawn, and the answer's
+    /// header `x-sottovoce-seed` tells which one was used.
+    #[schema(value_type = Option<i64>, minimum = -1)]
+    pub(crate) seed: Option<Seed>,
     /// Speech tokens (1/25 s) a chunk.
     #[schema(minimum = 1, maximum = 250)]
     pub(crate) chunk_size: Option<usize>,
 }
 
+impl FromFields for Knobs {
+    fn from_fields(fields: &mut Fields) -> Result<Knobs, ServerError> {
+        // A number that no machine can count to is above every limit, and refused as such.
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        Ok(Knobs {
+            speed: fields.number("speed")?,
+            exaggeration: fields.number("exaggeration")?,
+            cfg_weight: fields.number("cfg_weight")?,
+            temperature: fields.number("temperature")?,
+            top_p: fields.number("top_p")?,
+            min_p: fields.number("min_p")?,
+            repetition_penalty: fields.number("repetition_penalty")?,
+            seed: fields.seed("seed")?,
+            chunk_size: fields.count("chunk_size")?.map(count),
+        })
+    }
+}
+
 impl Knobs {
+    /// Names of fields that were sent, of those that do nothing with some models.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("exaggeration", self.exaggeration.is_some()),
+            ("cfg_weight", self.cfg_weight.is_some()),
+            ("min_p", self.min_p.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, sent)| sent.then_some(name))
+    }
+
     /// The engine's options for these; what was left out keeps the engine's default.
     pub(crate) fn options(&self) -> Result<StreamOptions, ServerError> {
         let default = StreamOptions::default();
         let options = StreamOptions {
             speed: self.speed.unwrap_or(default.speed),
-            exaggeration: self.exaggeration.unwrap_or(default.exaggeration),
-            cfg_weight: self.cfg_weight.unwrap_or(default.cfg_weight),
-            temperature: self.temperature.unwrap_or(default.temperature),
+            exaggeration: self.exaggeration,
+            cfg_weight: self.cfg_weight,
+            temperature: self.temperature,
             top_p: self.top_p.or(default.top_p),
             min_p: self.min_p.or(default.min_p),
             repetition_penalty: self.repetition_penalty.or(default.repetition_penalty),
-            seed: self.seed.unwrap_or(default.seed),
+            seed: self.seed.map_or(default.seed, Seed::value),
             chunk_size: self.chunk_size,
             buffered_chunks_max: 1,
             ..default
@@ -114,13 +142,28 @@ pub(crate) enum StreamFormat {
     Events,
 }
 
+impl FromFields for SpeechRequest {
+    fn from_fields(fields: &mut Fields) -> Result<SpeechRequest, ServerError> {
+        let input = fields.text("input")?.ok_or(ServerError::Parameter {
+            parameter: "input",
+            reason: "send the text to speak".into(),
+        })?;
+        Ok(SpeechRequest {
+            model: fields.text("model")?,
+            input,
+            voice: fields.voice("voice")?,
+            response_format: fields.text("response_format")?,
+            stream_format: fields.text("stream_format")?,
+            instructions: fields.text("instructions")?,
+            knobs: Knobs::from_fields(fields)?,
+        })
+    }
+}
+
 impl SpeechRequest {
     /// The voice's name.
     pub(crate) fn voice_name(&self) -> &str {
-        match &self.voice {
-            Some(VoiceField::Name(name) | VoiceField::Object { id: name }) => name,
-            None => DEFAULT_VOICE,
-        }
+        self.voice.as_deref().unwrap_or(DEFAULT_VOICE)
     }
 
     /// The format of the sound.
@@ -128,7 +171,7 @@ impl SpeechRequest {
         let name = self.response_format.as_deref().unwrap_or("mp3");
         AudioFormat::ALL
             .into_iter()
-            .find(|format| format.name() == name)
+            .find(|format| format.name().eq_ignore_ascii_case(name))
             .ok_or_else(|| ServerError::Parameter {
                 parameter: "response_format",
                 reason: format!("{name:?} is not one of mp3, wav, opus, flac, aac and pcm"),
@@ -164,7 +207,7 @@ pub(crate) fn check_text(text: &str, limits: &Limits) -> Result<(), ServerError>
             reason,
         })
     };
-    if text.trim().is_empty() {
+    if text.is_empty() {
         return refuse("there is nothing to speak".into());
     }
     let characters = text.chars().count();
@@ -182,7 +225,7 @@ mod tests {
     use super::*;
 
     fn request(json: &str) -> SpeechRequest {
-        serde_json::from_str(json).unwrap()
+        SpeechRequest::from_fields(&mut Fields::parse(json.as_bytes()).unwrap()).unwrap()
     }
 
     #[test]
@@ -214,7 +257,7 @@ mod tests {
         let options = request.knobs.options().unwrap();
         assert_eq!(
             (options.exaggeration, options.seed, options.chunk_size),
-            (0.7, 9, Some(50))
+            (Some(0.7), 9, Some(50))
         );
         let wrong = Knobs {
             temperature: Some(-1.0),
@@ -249,7 +292,8 @@ mod tests {
             text_characters: 3,
             ..Limits::default()
         };
-        assert!(check_text(" \n", &limits).is_err());
+        assert!(check_text("", &limits).is_err());
+        assert!(check_text(" \n", &limits).is_ok(), "it is a short silence");
         assert!(check_text("äöüß", &limits).is_err());
         assert!(check_text("äöü", &limits).is_ok());
     }

@@ -1,16 +1,18 @@
-//! The OpenAPI document, made from the handlers' own descriptions together with the routes: what is served is described.
+//! The OpenAPI document, made from the handlers' own descriptions together with the routes: what is
+//! served is described.
 
 use crate::app::App;
 use crate::options::Limits;
-use crate::routes::{health, memory, models, page, speech, stream, voices};
+use crate::routes::{aliases, health, memory, models, page, speech, stream, voices};
 use axum::Json;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, OpenApi as Document, Ref, ResponseBuilder, SecurityRequirement,
+    ContentBuilder, Object, OpenApi as Document, Ref, RefOr, ResponseBuilder, Schema,
+    SecurityRequirement,
 };
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
@@ -32,6 +34,9 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(speech::speak))
         .routes(routes!(voices::list, voices::upload).layer(form))
         .routes(routes!(voices::delete))
+        .routes(routes!(aliases::list))
+        .routes(routes!(aliases::set, aliases::delete))
+        .routes(routes!(models::list_speech_models))
         .routes(routes!(models::list))
         .routes(routes!(models::show))
         .routes(routes!(models::load))
@@ -50,15 +55,16 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
 }
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", tag = "page",
+#[utoipa::path(get, path = "/openapi.json", tag = "page", operation_id = "openapi",
     responses((status = 200, description = "The document", body = serde_json::Value)))]
-async fn show() -> Json<Document> {
-    Json(document())
+async fn show(State(app): State<Arc<App>>) -> Json<Document> {
+    Json(document(&app.options.limits))
 }
 
-/// The document that `/openapi.json` serves.
-pub fn document() -> Document {
-    let mut document = routes(&Limits::default()).into_openapi();
+/// The document that `/openapi.json` serves where these limits hold.
+pub fn document(limits: &Limits) -> Document {
+    let mut document = routes(limits).into_openapi();
+    set_limits(&mut document, limits);
     // Keys are asked for only where the server was started with some.
     document
         .components
@@ -70,12 +76,47 @@ pub fn document() -> Document {
     let key = SecurityRequirement::new("key", Vec::<String>::new());
     document.security = Some(vec![SecurityRequirement::default(), key]);
     for path in document.paths.paths.values_mut() {
-        let operations = [&mut path.get, &mut path.post, &mut path.delete];
+        let operations = [
+            &mut path.get,
+            &mut path.post,
+            &mut path.put,
+            &mut path.delete,
+        ];
         for operation in operations.into_iter().flatten() {
             add_refusals(operation);
         }
     }
     document
+}
+
+/// Puts the server's own limits where the document names one.
+fn set_limits(document: &mut Document, limits: &Limits) {
+    let schemas = document
+        .components
+        .get_or_insert_default()
+        .schemas
+        .get_mut("SpeechRequest");
+    if let Some(RefOr::T(schema)) = schemas
+        && let Some(input) = property(schema, "input")
+    {
+        input.max_length = Some(limits.text_characters);
+    }
+}
+
+/// A field of an object, also of one that is put together of several.
+fn property<'a>(schema: &'a mut Schema, name: &str) -> Option<&'a mut Object> {
+    let found = |schema: &'a mut RefOr<Schema>| match schema {
+        RefOr::T(schema) => property(schema, name),
+        RefOr::Ref(_) => None,
+    };
+    match schema {
+        Schema::Object(object) => match object.properties.get_mut(name) {
+            Some(RefOr::T(Schema::Object(field))) => Some(field),
+            _ => None,
+        },
+        Schema::AllOf(parts) => parts.items.iter_mut().find_map(found),
+        _ => None,
+    }
 }
 
 /// What every path may answer before its own handler is asked.

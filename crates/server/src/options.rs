@@ -1,8 +1,15 @@
 //! What whoever starts the server may choose.
 
-use sottovoce::{EngineOptions, Source};
+use crate::aliases;
+use crate::error::ServerError;
+use crate::origins;
+use ipnet::IpNet;
+use sottovoce::{Engine, EngineOptions, Error, Source};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Choices for a whole server.
@@ -16,20 +23,66 @@ pub struct ServerOptions {
     pub model_name: String,
     /// How the model is loaded.
     pub engine: EngineOptions,
-    /// Where uploaded voices are kept; without it, none can be uploaded.
+    /// What loads it.
+    pub loader: Loader,
+    /// Where voices are kept: those prepared on the command line, and those that calls bring.
     pub voices_directory: Option<PathBuf>,
+    /// Whether calls may bring voices, take them away and set aliases.
+    pub uploads: bool,
     /// Keys of which a request must carry one; none: every request is let in.
     pub api_keys: Vec<String>,
+    /// Keys that may change how the server runs, and speak; none: every key may.
+    pub admin_keys: Vec<String>,
+    /// Whether calls may load, unload and reconfigure at all.
+    pub remote_settings: bool,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Further names of voices: an alias, and the voice that it stands for.
+    pub voice_aliases: BTreeMap<String, String>,
     /// Origins of foreign pages that may call; none unless told otherwise.
     pub allowed_origins: Vec<String>,
-    /// Names by which this server may be called, beside addresses and localhost; looked at only where no key is asked for.
+    /// Names by which this server may be called, beside addresses and localhost; looked at only
+    /// where no key is asked for.
     pub allowed_hosts: Vec<String>,
     /// Whether the figures for Prometheus can be read without a key.
     pub open_metrics: bool,
+    /// Whether the lists of models and voices can be read without a key.
+    pub open_lists: bool,
     /// Unload the model after so long without a request.
     pub idle_unload: Option<Duration>,
     /// Bounds on what callers may take.
     pub limits: Limits,
+}
+
+/// What makes an engine of a model. Programs that bring memory of their own replace it.
+#[derive(Clone)]
+pub struct Loader(Arc<LoadEngine>);
+
+type LoadEngine = dyn Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync;
+
+impl Loader {
+    /// One that calls `load`, off the asynchronous threads.
+    pub fn new(
+        load: impl Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync + 'static,
+    ) -> Loader {
+        Loader(Arc::new(load))
+    }
+
+    pub(crate) fn load(&self, source: Source, options: EngineOptions) -> Result<Engine, Error> {
+        (self.0)(source, options)
+    }
+}
+
+impl Default for Loader {
+    fn default() -> Loader {
+        Loader::new(Engine::load)
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Loader")
+    }
 }
 
 impl Default for ServerOptions {
@@ -39,14 +92,34 @@ impl Default for ServerOptions {
             source: Source::Embedded,
             model_name: "pico".into(),
             engine: EngineOptions::default(),
+            loader: Loader::default(),
             voices_directory: None,
+            uploads: true,
             api_keys: Vec::new(),
+            admin_keys: Vec::new(),
+            remote_settings: true,
+            trusted_proxies: Vec::new(),
+            voice_aliases: BTreeMap::new(),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             open_metrics: false,
+            open_lists: false,
             idle_unload: None,
             limits: Limits::default(),
         }
+    }
+}
+
+impl ServerOptions {
+    /// Refuses what can never work, before anything is loaded.
+    ///
+    /// # Errors
+    /// An origin that no browser sends, or an alias that is no voice's name.
+    pub fn check(&self) -> Result<(), ServerError> {
+        for origin in &self.allowed_origins {
+            origins::check(origin)?;
+        }
+        aliases::check(&self.voice_aliases)
     }
 }
 
@@ -63,8 +136,12 @@ pub struct Limits {
     pub text_characters: usize,
     /// Voices that may be kept.
     pub voices: usize,
+    /// Bytes of request bodies held together, uploads aside.
+    pub bodies_bytes: usize,
     /// Connections open together.
     pub connections: usize,
+    /// Connections that one caller may hold.
+    pub connections_per_caller: usize,
     /// Requests a minute from one caller.
     pub requests_per_minute: u32,
     /// Requests that may wait for a place.
@@ -77,6 +154,8 @@ pub struct Limits {
     pub upload: Duration,
     /// How long a reader may leave a chunk untaken before its stream ends.
     pub slow_reader: Duration,
+    /// How long a model that died may be missing before `/health/live` asks for a new process.
+    pub broken: Duration,
     /// How long streams under way may go on after the server was told to stop.
     pub shutdown: Duration,
 }
@@ -89,13 +168,16 @@ impl Default for Limits {
             uploads: 2,
             text_characters: 20_000,
             voices: 1_000,
+            bodies_bytes: 16 << 20,
             connections: 512,
+            connections_per_caller: 256,
             requests_per_minute: 6_000,
             queue: 128,
             queue_wait: Duration::from_secs(60),
             receive: Duration::from_secs(10),
             upload: Duration::from_secs(60),
             slow_reader: Duration::from_secs(30),
+            broken: Duration::from_secs(30),
             shutdown: Duration::from_secs(20),
         }
     }

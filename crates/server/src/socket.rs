@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write that makes no progress for too long, so that a peer that is gone or will not read holds nothing for ever.
+/// Fails a write that makes no progress for too long, so that a peer that is gone or will not read
+/// holds nothing for ever.
 pub(crate) struct ImpatientSocket<S> {
     socket: S,
     patience: Duration,

@@ -1,27 +1,35 @@
 //! A stream of the engine, read by a thread and handed to asynchronous code chunk by chunk.
 
-use crate::admission::Place;
 use crate::app::App;
 use crate::error::ServerError;
 use crate::host::Loaded;
+use crate::record::RequestRecord;
 use serde::Serialize;
 use sottovoce::{
-    Canceller, Chunk, ChunkMetrics, Error, StreamBytes, StreamOptions, Voice, WhenFull,
+    Canceller, Chunk, ChunkMetrics, Error, SAMPLE_RATE, Stream, StreamBytes, StreamOptions,
+    TextWriter,
 };
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-/// Chunks between the reading thread and the network: with the engine's own bound, all that a slow reader can pile up.
+/// Chunks between the reading thread and the network: with the engine's own bound, all that a slow
+/// reader can pile up.
 const CHUNKS_AHEAD: usize = 1;
+/// Samples of the silence that stands for a text without words: a fifth of a second, more than any
+/// codec's frame.
+const SILENCE_SAMPLES: usize = SAMPLE_RATE as usize / 5;
+
+/// Tries to begin with a model that is unloaded or dies meanwhile.
+const TRIES_MAX: usize = 3;
 
 /// What is known about a stream under way.
 #[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct LiveStream {
-    /// Counts up from 1.
+    /// The engine's number for it, as its memory report has it.
     id: u64,
     /// Who speaks.
     voice: String,
@@ -37,29 +45,27 @@ pub(crate) struct LiveStream {
     rtf: f64,
     /// Bytes that it holds, beside what all streams share.
     held_bytes: u64,
-    /// The engine's number for it.
-    #[serde(skip)]
-    engine_stream: u64,
     #[serde(skip)]
     since: Option<Instant>,
 }
 
+/// Names a stream among those of all loads: an engine counts its own from 1.
+type StreamKey = (u64, u64);
+
 /// The streams under way.
 #[derive(Default)]
 pub(crate) struct LiveStreams {
-    next: AtomicU64,
-    streams: Mutex<BTreeMap<u64, LiveStream>>,
+    streams: Mutex<BTreeMap<StreamKey, LiveStream>>,
 }
 
 impl LiveStreams {
-    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, LiveStream>> {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<StreamKey, LiveStream>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, engine_stream: u64, voice: &str, characters: usize) -> u64 {
-        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+    fn begin(&self, key: StreamKey, voice: &str, characters: usize) {
         let stream = LiveStream {
-            id,
+            id: key.1,
             voice: voice.to_owned(),
             characters,
             chunks: 0,
@@ -67,23 +73,21 @@ impl LiveStreams {
             age_seconds: 0.0,
             rtf: 0.0,
             held_bytes: 0,
-            engine_stream,
             since: Some(Instant::now()),
         };
-        self.table().insert(id, stream);
-        id
+        self.table().insert(key, stream);
     }
 
-    fn update(&self, id: u64, metrics: &ChunkMetrics) {
-        if let Some(stream) = self.table().get_mut(&id) {
+    fn update(&self, key: StreamKey, metrics: &ChunkMetrics) {
+        if let Some(stream) = self.table().get_mut(&key) {
             stream.chunks = metrics.chunk_count;
             stream.audio_seconds = metrics.total_audio_duration;
             stream.rtf = metrics.rtf;
         }
     }
 
-    fn end(&self, id: u64) {
-        self.table().remove(&id);
+    fn end(&self, key: StreamKey) {
+        self.table().remove(&key);
     }
 
     /// All of them, oldest first, with what the engine says each holds.
@@ -95,7 +99,7 @@ impl LiveStreams {
                 .map_or(0.0, |since| since.elapsed().as_secs_f64());
             stream.held_bytes = held
                 .iter()
-                .find(|held| held.stream == stream.engine_stream)
+                .find(|held| held.stream == stream.id)
                 .map_or(0, |held| held.bytes);
         }
         list
@@ -104,46 +108,114 @@ impl LiveStreams {
 
 /// What to speak.
 pub(crate) struct Request {
-    pub(crate) text: String,
-    pub(crate) voice: Voice,
+    /// The text. None where there are no words to it: a short silence. An empty one is still to be
+    /// written.
+    pub(crate) text: Option<String>,
+    /// The voice's name, as the caller has it.
+    pub(crate) voice: String,
     pub(crate) options: StreamOptions,
     /// When the caller asked: first audio counts from here.
     pub(crate) asked: Instant,
+    /// The call's record, which notes the first audio.
+    pub(crate) record: Option<Arc<RequestRecord>>,
+}
+
+/// Whether a text has anything to pronounce. Agents also send marks and pictures alone; those are a
+/// short silence.
+pub(crate) fn has_words(text: &str) -> bool {
+    text.chars().any(char::is_alphanumeric)
 }
 
 /// A stream under way. Dropping it ends the stream and frees its place within a chunk.
 pub(crate) struct Speaking {
     chunks: mpsc::Receiver<Result<Chunk, Error>>,
-    canceller: Canceller,
+    /// Ends the engine's stream; a silence has none.
+    canceller: Option<Canceller>,
+    /// Names of options that do nothing with the model that speaks.
+    without_effect: Vec<&'static str>,
+    /// Writes the text where it is still to be written.
+    text: Option<TextWriter>,
     /// Whether the reading thread gave up on the reader; what was sent is not all then.
     too_slow: Arc<AtomicBool>,
 }
 
 impl Speaking {
-    /// Starts to speak in a place that was handed out.
-    pub(crate) fn start(
-        app: &Arc<App>,
-        loaded: Arc<Loaded>,
-        place: Place,
-        request: Request,
-    ) -> Result<Speaking, ServerError> {
+    /// A short silence: what a text without words sounds like. It takes no place.
+    pub(crate) fn silence() -> Speaking {
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        // There is room for the only chunk.
+        let _ = sender.try_send(Ok(Chunk {
+            samples: vec![0.0; SILENCE_SAMPLES],
+            metrics: ChunkMetrics {
+                chunk_count: 1,
+                total_audio_duration: SILENCE_SAMPLES as f64 / f64::from(SAMPLE_RATE),
+                ..ChunkMetrics::default()
+            },
+        }));
+        Speaking {
+            chunks,
+            canceller: None,
+            without_effect: Vec::new(),
+            text: None,
+            too_slow: Arc::default(),
+        }
+    }
+
+    /// Starts to speak: loads the model where it is not, and waits in the engine's line. Dropping
+    /// the future leaves the line.
+    ///
+    /// # Errors
+    /// What the engine refuses, and a wait that grew too long.
+    pub(crate) async fn start(app: &Arc<App>, request: Request) -> Result<Speaking, ServerError> {
+        let Some(text) = &request.text else {
+            return Ok(Speaking::silence());
+        };
+        let waited = Instant::now();
+        let mut tries = 0;
+        let (loaded, stream) = loop {
+            tries += 1;
+            let loaded = app.host.load().await?;
+            let voice = app.voice(&loaded, &request.voice).await?;
+            let options = request.options.clone();
+            let stream = match text.is_empty() {
+                true => loaded.engine.open_stream(&voice, options),
+                false => loaded.engine.stream(text, &voice, options),
+            };
+            match stream {
+                Ok(stream) => break (loaded, stream),
+                // It was unloaded or died since; the next look loads another.
+                Err(Error::Stopped) if tries < TRIES_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let wait_max = app.options.limits.queue_wait;
+        let admitted = tokio::time::timeout(wait_max, stream.admitted()).await;
+        if admitted.is_err() {
+            return Err(ServerError::TooMany {
+                reason: format!("no place came free in {} s", wait_max.as_secs()),
+                retry_after: loaded.engine.retry_after(),
+            });
+        }
+        app.measures.queue_wait(waited.elapsed().as_secs_f64());
+        app.host.touch();
+        Ok(Speaking::read(app, loaded, stream, request))
+    }
+
+    /// Reads a stream on a thread of its own.
+    fn read(app: &Arc<App>, loaded: Arc<Loaded>, mut stream: Stream, request: Request) -> Speaking {
         let Request {
             text,
             voice,
-            options,
             asked,
+            record,
+            ..
         } = request;
-        // The place is ours; the engine may need a moment to see the one before us go.
-        let options = StreamOptions {
-            when_full: WhenFull::Wait,
-            ..options
-        };
-        let mut stream = loaded.engine.stream(&text, &voice, options)?;
-        let canceller = stream.canceller();
+        let (canceller, writer) = (stream.canceller(), stream.text());
+        let without_effect = loaded.engine.options_without_effect();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let id = app
-            .streams
-            .begin(stream.id(), voice.name(), text.chars().count());
+        let id = (loaded.number, stream.id());
+        app.streams
+            .begin(id, &voice, text.map_or(0, |text| text.chars().count()));
         let too_slow = Arc::new(AtomicBool::new(false));
         let gave_up = too_slow.clone();
         let app = app.clone();
@@ -154,13 +226,15 @@ impl Speaking {
             for item in &mut stream {
                 match &item {
                     Ok(chunk) => {
-                        if last.chunk_count == 0 {
+                        if last.chunk_count == 0 && !chunk.samples.is_empty() {
                             app.measures.first_audio(asked.elapsed().as_secs_f64());
+                            if let Some(record) = &record {
+                                record.first_audio();
+                            }
                         }
                         last = chunk.metrics.clone();
                         app.streams.update(id, &last);
-                        let seconds =
-                            chunk.samples.len() as f64 / f64::from(sottovoce::SAMPLE_RATE);
+                        let seconds = chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
                         app.audio_made(seconds);
                     }
                     Err(_) => outcome = "failed",
@@ -186,20 +260,54 @@ impl Speaking {
                 outcome = "cancelled";
             }
             drop(stream);
-            drop(place);
             drop(loaded);
+            drop(record);
             app.streams.end(id);
             app.host.touch();
             app.measures.stream_ended(outcome, &last);
         });
-        Ok(Speaking {
+        Speaking {
             chunks,
-            canceller,
+            canceller: Some(canceller),
+            without_effect,
+            text: Some(writer),
             too_slow,
-        })
+        }
     }
 
-    /// The next chunk; `None` after the last, and after an error.
+    /// Names of options that do nothing with the model that speaks.
+    pub(crate) fn without_effect(&self) -> &[&'static str] {
+        &self.without_effect
+    }
+
+    /// Adds text to a stream whose text is still to be written.
+    pub(crate) fn write(&self, text: &str) -> Result<(), ServerError> {
+        self.text
+            .as_ref()
+            .map_or(Ok(()), |writer| Ok(writer.push(text)?))
+    }
+
+    /// Has what was written spoken without waiting for the end of its sentence.
+    pub(crate) fn flush(&self) {
+        if let Some(writer) = &self.text {
+            writer.flush();
+        }
+    }
+
+    /// Ends the text.
+    pub(crate) fn finish(&self) {
+        if let Some(writer) = &self.text {
+            writer.finish();
+        }
+    }
+
+    /// Characters that were written and have not been taken to be spoken.
+    pub(crate) fn unspoken(&self) -> usize {
+        self.text.as_ref().map_or(0, TextWriter::waiting)
+    }
+
+    /// The next chunk; `None` after the last, and after an error. One without samples says that all
+    /// text so far was spoken.
     pub(crate) async fn next(&mut self) -> Option<Result<Chunk, ServerError>> {
         match self.chunks.recv().await {
             Some(item) => Some(item.map_err(ServerError::from)),
@@ -213,6 +321,8 @@ impl Speaking {
 
 impl Drop for Speaking {
     fn drop(&mut self) {
-        self.canceller.cancel();
+        if let Some(canceller) = &self.canceller {
+            canceller.cancel();
+        }
     }
 }

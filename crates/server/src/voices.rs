@@ -1,17 +1,18 @@
-//! The voices that callers can name: the model's own, and those prepared from uploaded clips.
-//!
-//! Prepared voices are files in one folder, which replicas may share. A file is named after the hexadecimal form of the voice's name, so
-//! that no name can reach another path.
+//! The voices that callers can name: the model's own, those in the store, and further names for
+//! them.
 
+use crate::aliases::{Alias, Aliases};
 use crate::error::ServerError;
 use crate::host::Loaded;
+use crate::options::ServerOptions;
 use serde::Serialize;
-use sottovoce::{Voice, VoiceSource};
+use sottovoce::{
+    StoredVoice, Voice, VoiceSource, VoiceStore, check_voice_name, same_voice_name, voice_name,
+};
 use std::collections::HashMap;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 use utoipa::ToSchema;
 
 /// The model's own voice goes by this name.
@@ -21,12 +22,9 @@ const OPENAI_VOICES: [&str; 13] = [
     "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse",
     "marin", "cedar",
 ];
-const NAME_CHARACTERS_MAX: usize = 64;
-/// Its file's name has two digits a byte, and file systems take 255 bytes.
-const NAME_BYTES_MAX: usize = 120;
-/// Voices kept ready together. Each may hold what it conditions the model with; the others are read again when they are asked for.
+/// Voices kept ready together. Each may hold what it conditions the model with; the others are read
+/// again when they are asked for.
 const READY_MAX: usize = 16;
-const EXTENSION: &str = "safetensors";
 
 /// A voice as `/v1/audio/voices` lists it.
 #[derive(Clone, Serialize, ToSchema)]
@@ -35,20 +33,48 @@ pub(crate) struct VoiceEntry {
     pub(crate) id: String,
     /// The same, for people.
     pub(crate) name: String,
+    /// Always `audio.voice`.
+    pub(crate) object: &'static str,
+    /// Always `audio_sample`: every voice was made of a recording.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    /// Seconds since 1970 at which it was made; of the model's own voice, 0.
+    pub(crate) created_at: u64,
     /// Whether it was uploaded (and can be deleted).
     pub(crate) uploaded: bool,
+    /// The voice that it stands for, where it is only a further name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) alias_of: Option<String>,
 }
 
-/// The uploaded voices.
+impl VoiceEntry {
+    fn new(name: String, made: Option<SystemTime>) -> VoiceEntry {
+        let since = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+        VoiceEntry {
+            id: name.clone(),
+            name,
+            object: "audio.voice",
+            kind: "audio_sample",
+            created_at: since.map_or(0, |since| since.as_secs()),
+            uploaded: made.is_some(),
+            alias_of: None,
+        }
+    }
+}
+
+/// The voices in the store, and the aliases.
 pub(crate) struct Voices {
-    directory: Option<PathBuf>,
+    store: Option<VoiceStore>,
+    /// Whether calls may bring voices and take them away.
+    uploads: bool,
     voices_max: usize,
+    pub(crate) aliases: Aliases,
 }
 
 type ReadyTable = HashMap<String, (Option<SystemTime>, Voice)>;
 
-/// A loaded model's voices in use, by name, with the change time of their file: a replica may have replaced it. They go with the model
-/// whose memory they are in.
+/// A loaded model's voices in use, by name, with the change time of their file: a replica may have
+/// replaced it. They go with the model whose memory they are in.
 #[derive(Default)]
 pub(crate) struct ReadyVoices(Mutex<ReadyTable>);
 
@@ -58,110 +84,85 @@ impl ReadyVoices {
     }
 }
 
-/// Refuses names that are long, have no letter or digit, or hold anything but letters, digits, `-`, `_`, `.` and spaces.
-pub(crate) fn check_name(name: &str) -> Result<(), ServerError> {
-    let fits = name.chars().any(char::is_alphanumeric)
-        && name.chars().count() <= NAME_CHARACTERS_MAX
-        && name.len() <= NAME_BYTES_MAX;
-    let plain = name
-        .chars()
-        .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' '));
-    if fits && plain {
-        Ok(())
-    } else {
-        Err(ServerError::Parameter {
-            parameter: "name",
-            reason: format!(
-                "a voice's name has 1 to {NAME_CHARACTERS_MAX} letters, digits, '-', '_', '.' or spaces ({NAME_BYTES_MAX} bytes at most), and not only signs"
-            ),
-        })
-    }
-}
-
-fn file_name(name: &str) -> String {
-    use std::fmt::Write;
-    let mut file = String::with_capacity(2 * name.len() + EXTENSION.len() + 1);
-    for byte in name.bytes() {
-        // Writing to a string cannot fail.
-        let _ = write!(file, "{byte:02x}");
-    }
-    file + "." + EXTENSION
-}
-
-fn name_of(file: &str) -> Option<String> {
-    let hexadecimal = file.strip_suffix(EXTENSION)?.strip_suffix('.')?;
-    if hexadecimal.len() % 2 != 0 || !hexadecimal.is_ascii() {
-        return None;
-    }
-    let bytes: Option<Vec<u8>> = (0..hexadecimal.len() / 2)
-        .map(|i| u8::from_str_radix(&hexadecimal[2 * i..2 * i + 2], 16).ok())
-        .collect();
-    let name = String::from_utf8(bytes?).ok()?;
-    check_name(&name).ok()?;
-    // Other spellings of the digits are not found under that name.
-    (file_name(&name) == file).then_some(name)
+/// Whether the model's own voice answers to this name.
+fn is_own(name: &str) -> bool {
+    let mut own = OPENAI_VOICES.into_iter().chain([DEFAULT_VOICE]);
+    own.any(|own| same_voice_name(own, name))
 }
 
 impl Voices {
-    pub(crate) fn new(directory: Option<PathBuf>, voices_max: usize) -> Voices {
+    pub(crate) fn new(options: &ServerOptions) -> Voices {
+        let folder = options.voices_directory.clone();
+        let aliases = options.voice_aliases.clone();
         Voices {
-            directory,
-            voices_max,
+            store: folder.clone().map(VoiceStore::new),
+            uploads: options.uploads,
+            voices_max: options.limits.voices,
+            aliases: Aliases::new(aliases, folder, options.uploads),
         }
     }
 
-    fn directory(&self) -> Result<&PathBuf, ServerError> {
-        self.directory
-            .as_ref()
-            .ok_or_else(|| ServerError::Parameter {
-                parameter: "voice",
-                reason: "this server keeps no voices; start it with --voices FOLDER".into(),
-            })
+    /// The store, for calls that change it.
+    ///
+    /// # Errors
+    /// If the server lets no call do so.
+    pub(crate) fn store(&self) -> Result<&VoiceStore, ServerError> {
+        let store = self.store.as_ref().filter(|_| self.uploads);
+        store.ok_or_else(|| ServerError::Parameter {
+            parameter: "voice",
+            reason: "this server takes no voices; start it with --voices FOLDER".into(),
+        })
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        self.directory
+    /// The voices that are kept, by name.
+    fn stored(&self) -> Result<Vec<StoredVoice>, ServerError> {
+        Ok(self
+            .store
             .as_ref()
-            .map(|directory| directory.join(file_name(name)))
+            .map_or(Ok(Vec::new()), VoiceStore::voices)?)
     }
 
-    /// All voices: the model's own first, then the uploaded ones by name.
-    pub(crate) fn list(&self) -> Vec<VoiceEntry> {
-        let mut uploaded: Vec<String> = self
-            .directory
-            .iter()
-            .filter_map(|directory| std::fs::read_dir(directory).ok())
-            .flatten()
-            .filter_map(|entry| name_of(entry.ok()?.file_name().to_str()?))
-            .collect();
-        uploaded.sort();
-        let entry = |name: String, uploaded| VoiceEntry {
-            id: name.clone(),
-            name,
-            uploaded,
-        };
-        std::iter::once(entry(DEFAULT_VOICE.into(), false))
-            .chain(uploaded.into_iter().map(|name| entry(name, true)))
-            .collect()
+    /// The kept voice of that name.
+    fn find(&self, name: &str) -> Result<Option<StoredVoice>, ServerError> {
+        match &self.store {
+            Some(store) => Ok(store.look_up(name)?),
+            None => Ok(None),
+        }
+    }
+
+    /// All voices: the model's own first, then the uploaded ones by name, then the aliases.
+    pub(crate) fn list(&self) -> Result<Vec<VoiceEntry>, ServerError> {
+        let own = VoiceEntry::new(DEFAULT_VOICE.into(), None);
+        let stored = self.stored()?;
+        let uploaded = stored
+            .into_iter()
+            .map(|stored| VoiceEntry::new(stored.name, Some(stored.changed)));
+        let aliases = self.aliases.list()?.into_iter().map(|alias| VoiceEntry {
+            alias_of: Some(alias.voice),
+            ..VoiceEntry::new(alias.alias, None)
+        });
+        Ok(std::iter::once(own)
+            .chain(uploaded)
+            .chain(aliases)
+            .collect())
     }
 
     /// The voice of that name, made ready. Blocks while its file is read.
     pub(crate) fn voice(&self, loaded: &Loaded, name: &str) -> Result<Voice, ServerError> {
+        let name = voice_name(name);
         let unknown = || ServerError::Parameter {
             parameter: "voice",
             reason: format!(
                 "there is no voice {name:?}; GET /v1/audio/voices lists those there are"
             ),
         };
-        check_name(name).map_err(|_| unknown())?;
-        let changed = self
-            .path(name)
-            .and_then(|path| std::fs::metadata(path).ok())
-            .map(|metadata| metadata.modified().ok());
-        let own = name == DEFAULT_VOICE || OPENAI_VOICES.contains(&name);
-        let (key, changed) = match changed {
-            Some(changed) => (name, changed),
-            None if own => (DEFAULT_VOICE, None),
+        check_voice_name(&name).map_err(|_| unknown())?;
+        let meant = self.aliases.voice(&name)?;
+        let meant = meant.as_deref().unwrap_or(&name);
+        let stored = self.find(meant)?;
+        let (key, changed) = match &stored {
+            Some(stored) => (stored.name.as_str(), Some(stored.changed)),
+            None if is_own(meant) => (DEFAULT_VOICE, None),
             None => return Err(unknown()),
         };
         if let Some((known, voice)) = loaded.voices.table().get(key)
@@ -169,9 +170,9 @@ impl Voices {
         {
             return Ok(voice.clone());
         }
-        let source = match self.path(key) {
-            Some(path) if key != DEFAULT_VOICE => VoiceSource::Prepared(path),
-            _ => VoiceSource::Default,
+        let source = match &stored {
+            Some(stored) => VoiceSource::Prepared(stored.path.clone()),
+            None => VoiceSource::Default,
         };
         let voice = loaded.engine.voice(source)?;
         let mut ready = loaded.voices.table();
@@ -182,105 +183,141 @@ impl Voices {
         Ok(voice)
     }
 
-    /// Prepares a voice from a recording's bytes and keeps it under `name`. Blocks while it is prepared.
+    /// Prepares a voice from a recording's file and keeps it under `name`, in place of one that has
+    /// the name. Blocks while it is prepared.
     pub(crate) fn add(
         &self,
         loaded: &Loaded,
         name: &str,
-        clip: Vec<u8>,
+        clip: &Path,
     ) -> Result<VoiceEntry, ServerError> {
-        check_name(name)?;
-        if name == DEFAULT_VOICE || OPENAI_VOICES.contains(&name) {
-            return Err(ServerError::Parameter {
-                parameter: "name",
-                reason: format!("{name:?} is the model's own voice; choose another name"),
-            });
-        }
-        let directory = self.directory()?;
-        let uploaded = self.list().len() - 1;
-        let path = directory.join(file_name(name));
-        if uploaded >= self.voices_max && !path.exists() {
+        let name = self.free_name(name)?;
+        let store = self.store()?;
+        let uploaded = self.stored()?.len();
+        if uploaded >= self.voices_max && self.find(&name)?.is_none() {
             return Err(ServerError::Parameter {
                 parameter: "name",
                 reason: format!("{uploaded} voices are kept, as many as may; delete one first"),
             });
         }
-        let voice = loaded.engine.voice(VoiceSource::ClipBytes {
-            name: name.to_owned(),
-            bytes: clip,
+        let (name, path) = store.prepare(&name)?;
+        let voice = loaded.engine.voice(VoiceSource::Clip(clip.to_owned()));
+        let voice = voice.map_err(|error| match error {
+            // Where the recording was kept meanwhile is nobody's business.
+            sottovoce::Error::Voice { reason, .. } => sottovoce::Error::Voice {
+                name: name.clone(),
+                reason,
+            },
+            error => error,
         })?;
         voice.save(&path)?;
-        loaded.voices.table().remove(name);
-        Ok(VoiceEntry {
-            id: name.to_owned(),
-            name: name.to_owned(),
-            uploaded: true,
-        })
+        loaded.voices.table().remove(&name);
+        Ok(VoiceEntry::new(name, Some(SystemTime::now())))
     }
 
-    /// Deletes an uploaded voice, also from those that the model has ready.
-    pub(crate) fn remove(&self, loaded: Option<&Loaded>, name: &str) -> Result<(), ServerError> {
+    /// A name for an uploaded voice in the form in which it is kept.
+    ///
+    /// # Errors
+    /// If it is none, or belongs to the model's own voice or an alias.
+    pub(crate) fn free_name(&self, name: &str) -> Result<String, ServerError> {
+        let name = voice_name(name);
+        check_voice_name(&name).map_err(|error| ServerError::Parameter {
+            parameter: "name",
+            reason: error.to_string(),
+        })?;
+        let taken = |reason: String| {
+            Err(ServerError::Parameter {
+                parameter: "name",
+                reason,
+            })
+        };
+        if is_own(&name) {
+            return taken(format!(
+                "{name:?} is the model's own voice; choose another name, and an alias for it where a client insists"
+            ));
+        }
+        if let Some(voice) = self.aliases.voice(&name)? {
+            return taken(format!(
+                "{name:?} stands for the voice {voice:?}; choose another name"
+            ));
+        }
+        Ok(name)
+    }
+
+    /// Lets `alias` stand for a voice that is there.
+    pub(crate) fn set_alias(&self, alias: &str, voice: &str) -> Result<Alias, ServerError> {
+        let voice = voice_name(voice);
+        check_voice_name(&voice)?;
+        let voice = match self.find(&voice)? {
+            Some(stored) => stored.name,
+            None if same_voice_name(&voice, DEFAULT_VOICE) => DEFAULT_VOICE.to_owned(),
+            None => {
+                return Err(ServerError::Parameter {
+                    parameter: "voice",
+                    reason: format!(
+                        "there is no voice {voice:?}; GET /v1/audio/voices lists those there are"
+                    ),
+                });
+            }
+        };
+        let alias = voice_name(alias);
+        if self.find(&alias)?.is_some() {
+            return Err(ServerError::Parameter {
+                parameter: "alias",
+                reason: format!("there is a voice {alias:?}; choose another name"),
+            });
+        }
+        self.aliases.set(&alias, &voice)
+    }
+
+    /// Deletes an uploaded voice, also from those that the model has ready; its name.
+    pub(crate) fn remove(
+        &self,
+        loaded: Option<&Loaded>,
+        name: &str,
+    ) -> Result<String, ServerError> {
+        let name = voice_name(name);
         let missing = || ServerError::NotFound {
             what: format!("an uploaded voice {name:?}"),
         };
-        check_name(name).map_err(|_| missing())?;
-        let path = self.path(name).ok_or_else(missing)?;
-        std::fs::remove_file(&path).map_err(|source| match source.kind() {
-            ErrorKind::NotFound => missing(),
-            _ => sottovoce::Error::File { path, source }.into(),
-        })?;
+        check_voice_name(&name).map_err(|_| missing())?;
+        let voice = self.find(&name)?.ok_or_else(missing)?;
+        let name = self
+            .store()?
+            .remove(&[voice.name])?
+            .pop()
+            .ok_or_else(missing)?;
         if let Some(loaded) = loaded {
-            loaded.voices.table().remove(name);
+            loaded.voices.table().remove(&name);
         }
-        Ok(())
+        Ok(name)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::Admission;
     use sottovoce::{Engine, EngineOptions, Source};
-    use std::time::Duration;
 
     #[test]
-    fn a_name_survives_its_file_name() {
-        for name in ["Ann", "José 2", "a.b-c_d", &"日".repeat(40)] {
-            assert_eq!(name_of(&file_name(name)).as_deref(), Some(name));
-        }
-    }
-
-    #[test]
-    fn names_that_could_be_paths_are_refused() {
-        for name in [
-            "",
-            "  ",
-            "..",
-            "../x",
-            "a/b",
-            "a\\b",
-            "a\0b",
-            "a\nb",
-            &"x".repeat(65),
-            &"日".repeat(41),
-        ] {
-            assert!(check_name(name).is_err(), "{name:?} must be refused");
-        }
-    }
-
-    #[test]
-    fn foreign_files_in_the_folder_are_not_voices() {
-        for file in [
-            "readme.txt",
-            "zz.safetensors",
-            "abc.safetensors",
-            "2e2e2f.safetensors",
-            "4A.safetensors",
-            "+4+a.safetensors",
-            "é.safetensors",
-        ] {
-            assert_eq!(name_of(file), None, "{file}");
-        }
+    fn an_alias_stands_for_a_voice_that_is_there_and_takes_no_name_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let voices = Voices::new(&ServerOptions {
+            voices_directory: Some(folder.path().to_owned()),
+            ..ServerOptions::default()
+        });
+        std::fs::write(folder.path().join("Me.safetensors"), b"voice").unwrap();
+        assert!(voices.set_alias("alloy", "you").is_err(), "there is none");
+        assert_eq!(voices.set_alias("alloy", "me").unwrap().voice, "Me");
+        assert!(
+            voices.set_alias("ME", "default").is_err(),
+            "it is a voice's name"
+        );
+        assert!(voices.free_name("Alloy").is_err());
+        let list = voices.list().unwrap();
+        let ids: Vec<&str> = list.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(ids, ["default", "Me", "alloy"]);
+        assert_eq!(list[2].alias_of.as_deref(), Some("Me"));
     }
 
     #[test]
@@ -288,12 +325,12 @@ mod tests {
         let load = || {
             let engine = Engine::load(Source::Embedded, EngineOptions::default()).unwrap();
             Loaded {
-                admission: Admission::new(1, 1, Duration::from_secs(1)),
+                number: 1,
                 voices: ReadyVoices::default(),
                 engine,
             }
         };
-        let voices = Voices::new(None, 10);
+        let voices = Voices::new(&ServerOptions::default());
         for loaded in [load(), load()] {
             for _ in 0..2 {
                 let voice = voices.voice(&loaded, DEFAULT_VOICE).unwrap();
@@ -305,7 +342,7 @@ mod tests {
 
     #[test]
     fn without_a_folder_only_the_own_voice_is_listed() {
-        let list = Voices::new(None, 10).list();
+        let list = Voices::new(&ServerOptions::default()).list().unwrap();
         assert_eq!(list.len(), 1);
         assert_eq!(list[0].id, DEFAULT_VOICE);
     }

@@ -1,4 +1,5 @@
-//! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and everything that can go wrong on the way.
+//! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and everything that can
+//! go wrong on the way.
 
 mod common;
 
@@ -8,10 +9,23 @@ use serde_json::{Value, json};
 use sottovoce::EngineOptions;
 use sottovoce_server::{Limits, ServerOptions};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// Many pings of no bytes each, masked by nothing.
+const PINGS: [u8; 6 * 1024] = {
+    let mut pings = [0; 6 * 1024];
+    let mut at = 0;
+    while at < pings.len() {
+        pings[at] = 0x89;
+        pings[at + 1] = 0x80;
+        at += 6;
+    }
+    pings
+};
 
 /// One WebSocket as a client has it.
 struct Conversation(WebSocketStream<TcpStream>);
@@ -22,6 +36,13 @@ impl Conversation {
     }
 
     async fn open_as(server: &Server, key: Option<&str>) -> Result<Conversation, Error> {
+        let mut conversation = Conversation::connect(server, key).await?;
+        assert_eq!(conversation.words().await["type"], "ready");
+        Ok(conversation)
+    }
+
+    /// One that may be refused.
+    async fn connect(server: &Server, key: Option<&str>) -> Result<Conversation, Error> {
         let socket = TcpStream::connect(server.address).await.unwrap();
         let mut request = format!("ws://{}/v1/stream", server.address)
             .into_client_request()
@@ -33,9 +54,34 @@ impl Conversation {
                 .insert("sec-websocket-protocol", protocols.parse().unwrap());
         }
         let (socket, _) = within(tokio_tungstenite::client_async(request, socket)).await?;
-        let mut conversation = Conversation(socket);
-        assert_eq!(conversation.words().await["type"], "ready");
-        Ok(conversation)
+        Ok(Conversation(socket))
+    }
+
+    /// One that waits for those before it to go.
+    async fn open_when_there_is_room(server: &Server) -> Conversation {
+        within(async {
+            loop {
+                let mut conversation = Conversation::connect(server, None).await.unwrap();
+                if conversation.words().await["type"] == "ready" {
+                    return conversation;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+
+    /// The code and the reason with which the server closes.
+    async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.message().await.expect("there must be a close") {
+                Message::Close(Some(frame)) => {
+                    return (frame.code.into(), frame.reason.to_string());
+                }
+                Message::Close(None) => panic!("a close has a code"),
+                _ => {}
+            }
+        }
     }
 
     async fn say(&mut self, command: Value) {
@@ -100,29 +146,70 @@ fn one_stream() -> ServerOptions {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn text_in_pieces_becomes_sound_sentence_by_sentence() {
-    let server = Server::start(options()).await;
-    let mut conversation = Conversation::open(&server).await;
+/// Bytes of sound of a text that comes in pieces of three letters.
+async fn sound_in_pieces(server: &Server, text: &str) -> usize {
+    let mut conversation = Conversation::open(server).await;
     conversation
         .say(json!({"type": "start", "voice": "default", "seed": 4}))
         .await;
-    for piece in ["Good", " day to ", "you. ", "How do y", "ou do?"] {
+    let letters: Vec<char> = text.chars().collect();
+    for piece in letters.chunks(3) {
+        let piece: String = piece.iter().collect();
         conversation
             .say(json!({"type": "text", "text": piece}))
             .await;
     }
-    let first = conversation.until("idle").await;
-    assert!(first > 10_000, "the first sentence is whole and is spoken");
     conversation.say(json!({"type": "end"})).await;
-    let second = conversation.until("done").await;
-    assert!(second > 10_000, "the second is spoken at the end");
-    assert_eq!((first + second) % 2, 0, "samples have two bytes");
+    let sound = conversation.until("done").await;
     assert!(matches!(
         conversation.message().await,
         Some(Message::Close(_)) | None
     ));
+    sound
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_in_pieces_sounds_as_long_as_the_same_text_at_once() {
+    let server = Server::start(options()).await;
+    for text in [
+        "Good day to you. How do you do?",
+        "We asked them and then Dr. Smith came to help.",
+        "Use simple tools, e.g. a hammer and a saw.",
+        "The quick brown fox\njumps over the lazy dog.",
+        "It was half past three. Nobody had come so far! Should we wait for them?",
+    ] {
+        let body = json!({"input": text, "response_format": "pcm", "seed": 4});
+        let whole = server.post("/v1/audio/speech", &body).await.body.len();
+        let pieces = sound_in_pieces(&server, text).await;
+        let tenth_of_a_second = 4800;
+        assert!(
+            whole.abs_diff(pieces) <= tenth_of_a_second,
+            "{text:?}: {pieces} bytes in pieces, {whole} at once"
+        );
+        assert_eq!(pieces % 2, 0, "samples have two bytes");
+    }
     server.at_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentence_is_spoken_when_nothing_follows_it_and_its_place_comes_free() {
+    let server = Server::start(one_stream()).await;
+    let mut conversation = Conversation::open(&server).await;
+    let text = |text: &str| json!({"type": "text", "text": text});
+    conversation.say(text("It was half past three. ")).await;
+    let first = conversation.until("idle").await;
+    assert!(first > 10_000, "no flush came, and no further letter");
+    conversation.say(text("Nobody had come.")).await;
+    let second = conversation.until("idle").await;
+    assert!(second > 10_000, "the same utterance goes on, or the next");
+    // Another caller gets the one place although the conversation stays open.
+    let body = json!({"input": "Good day.", "response_format": "pcm"});
+    assert_eq!(server.post("/v1/audio/speech", &body).await.status, 200);
+    conversation.say(text("Half a sentence without")).await;
+    conversation.say(json!({"type": "flush"})).await;
+    assert!(conversation.until("idle").await > 10_000);
+    conversation.say(json!({"type": "end"})).await;
+    assert_eq!(conversation.until("done").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,7 +314,8 @@ async fn frames_that_break_the_protocol_end_the_conversation_alone() {
     let server = Server::start(options()).await;
     let head = "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     for frame in [
-        // Reserved bits, an unmasked text, a length of 2^63, a control frame that is too long, text that is no UTF-8.
+        // Reserved bits, an unmasked text, a length of 2^63, a control frame that is too long, text
+        // that is no UTF-8.
         vec![0xff, 0x80, 0, 0, 0, 0],
         vec![0x81, 0x02, b'h', b'i'],
         [vec![0x82, 0xff, 0x7f], vec![0xff; 7], vec![0; 4]].concat(),
@@ -280,17 +368,21 @@ async fn an_open_conversation_counts_as_a_connection() {
     })
     .await;
     let mut conversation = Conversation::open(&server).await;
-    let mut other = server.connect().await;
-    other
-        .send("GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await
-        .unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(300), other.head()).await;
-    assert!(early.is_err(), "the one connection is taken");
+    assert_eq!(
+        server.get("/v1/models").await.status,
+        503,
+        "the one connection is taken"
+    );
+    assert_eq!(server.get("/health/live").await.status, 200);
     conversation.say(json!({"type": "end"})).await;
     conversation.until("done").await;
     drop(conversation);
-    assert_eq!(other.answer().await.status, 200);
+    within(async {
+        while server.get("/v1/models").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,11 +394,121 @@ async fn a_key_can_come_as_a_subprotocol() {
     .await;
     assert!(Conversation::open_as(&server, Some("secret")).await.is_ok());
     for key in [None, Some("wrong")] {
-        match Conversation::open_as(&server, key).await {
-            Err(Error::Http(answer)) => assert_eq!(answer.status(), 401),
-            _ => panic!("{key:?} must be refused"),
-        }
+        let mut refused = Conversation::connect(&server, key).await.unwrap();
+        let words = refused.words().await;
+        assert_eq!(words["type"], "error", "{key:?}");
+        assert_eq!(words["error"]["code"], "invalid_api_key");
+        let (code, reason) = refused.closed().await;
+        assert_eq!(code, 3000);
+        assert!(reason.contains("API key"), "{reason}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_is_refused_or_ended_says_why_and_with_which_code() {
+    let mut server = Server::start(ServerOptions {
+        limits: Limits {
+            connections_per_caller: 1,
+            ..Limits::default()
+        },
+        ..options()
+    })
+    .await;
+    let mut first = Conversation::open(&server).await;
+    let mut second = Conversation::connect(&server, None).await.unwrap();
+    assert_eq!(
+        second.words().await["error"]["code"],
+        "too_many_connections"
+    );
+    assert_eq!(second.closed().await.0, 1013);
+    first.say(json!({"type": "end"})).await;
+    first.until("done").await;
+    assert_eq!(first.closed().await.0, 1000);
+    drop(first);
+    let mut third = Conversation::open_when_there_is_room(&server).await;
+    let _ = third.0.send(Message::text("x".repeat(70_000))).await;
+    assert_eq!(third.closed().await.0, 1009);
+    drop(third);
+    let mut fourth = Conversation::open_when_there_is_room(&server).await;
+    server.stop();
+    assert_eq!(fourth.words().await["error"]["code"], "stopping");
+    fourth.until("done").await;
+    assert_eq!(fourth.closed().await.0, 1001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_without_words_is_a_short_silence_and_no_error() {
+    let server = Server::start(options()).await;
+    let mut conversation = Conversation::open(&server).await;
+    for marks in ["👍", "…", "-", " ", "\n. . .\n"] {
+        conversation
+            .say(json!({"type": "text", "text": marks}))
+            .await;
+        conversation.say(json!({"type": "flush"})).await;
+        let sound = conversation.until("idle").await;
+        assert_eq!(sound, 9600, "{marks:?} is a fifth of a second");
+    }
+    conversation.say(json!({"type": "flush"})).await;
+    conversation.say(json!({"type": "end"})).await;
+    assert_eq!(conversation.until("done").await, 0, "nothing came since");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drawn_seed_is_told_and_gives_the_same_sound_again() {
+    let server = Server::start(options()).await;
+    let mut spoken = Vec::new();
+    let mut seed = json!(-1);
+    for _ in 0..2 {
+        let mut conversation = Conversation::open(&server).await;
+        let voice = json!({"id": "Default"});
+        conversation
+            .say(json!({"type": "start", "voice": voice, "seed": seed, "speed": "1.0"}))
+            .await;
+        conversation
+            .say(json!({"type": "text", "text": "Good day."}))
+            .await;
+        conversation.say(json!({"type": "end"})).await;
+        let mut sound = Vec::new();
+        loop {
+            match conversation.message().await.unwrap() {
+                Message::Binary(bytes) => {
+                    assert!(bytes.len() <= 48_000, "a message has a second at most");
+                    sound.extend(bytes);
+                }
+                Message::Text(text) => {
+                    let words: Value = serde_json::from_str(&text).unwrap();
+                    match words["type"].as_str() {
+                        Some("chunk") => seed = words["seed"].clone(),
+                        Some("done") => break,
+                        _ => {}
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        spoken.push(sound);
+    }
+    assert!(seed.as_u64().unwrap() > 0);
+    assert!(spoken[0].len() > 10_000 && spoken[0] == spoken[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pings_and_never_reads_is_ended_while_others_speak() {
+    let server = Server::start(ServerOptions {
+        limits: Limits {
+            slow_reader: Duration::from_secs(1),
+            ..Limits::default()
+        },
+        ..options()
+    })
+    .await;
+    let mut flood = Conversation::open(&server).await;
+    let pings =
+        tokio::spawn(async move { while flood.0.get_mut().write_all(&PINGS).await.is_ok() {} });
+    let body = json!({"input": "Good day.", "response_format": "pcm"});
+    let spoken = server.post("/v1/audio/speech", &body).await;
+    assert!(spoken.whole && spoken.body.len() > 10_000);
+    within(pings).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,12 @@
-//! What clients do wrong, over real sockets: nothing is lost, and the memory comes back to the same byte.
+//! What clients do wrong, over real sockets: nothing is lost, and the memory comes back to the same
+//! byte.
 
 mod common;
 
 use common::{Client, Server, long_story, malformed, options, within};
 use serde_json::{Value, json};
 use sottovoce::EngineOptions;
-use sottovoce_server::{Limits, ServerOptions};
+use sottovoce_server::{Limits, ServerOptions, parse_network};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -148,11 +149,15 @@ async fn who_sends_its_head_too_slowly_or_nothing_at_all_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_its_body_too_slowly_is_told_so() {
-    let server = Server::start(limits(Limits {
-        receive: Duration::from_millis(300),
-        upload: Duration::from_millis(300),
-        ..Limits::default()
-    }))
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerOptions {
+        voices_directory: Some(folder.path().to_owned()),
+        ..limits(Limits {
+            receive: Duration::from_millis(300),
+            upload: Duration::from_millis(300),
+            ..Limits::default()
+        })
+    })
     .await;
     for (path, kind) in [
         ("/v1/audio/speech", "application/json"),
@@ -188,24 +193,111 @@ async fn who_sends_its_body_too_slowly_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_connections_are_served_than_may_be_open() {
+async fn no_more_connections_are_served_than_may_be_open_but_probes_are_answered() {
     let server = Server::start(limits(Limits {
         connections: 2,
         ..Limits::default()
     }))
     .await;
-    let first = server.connect().await;
-    let mut second = server.connect().await;
-    assert_eq!(second.get("/health/live").await.status, 200);
-    let mut third = server.connect().await;
-    third
-        .send("GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await
-        .unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(300), third.head()).await;
-    assert!(early.is_err(), "two are open, so the third must wait");
-    drop(first);
-    assert_eq!(third.answer().await.status, 200);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        assert_eq!(client.get("/v1/models").await.status, 200);
+        open.push(client);
+    }
+    let refused = server.get("/v1/models").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.json()["error"]["code"], "too_many_connections");
+    for probe in ["/health/live", "/health/ready", "/health"] {
+        assert_eq!(server.get(probe).await.status, 200, "{probe}");
+    }
+    open.pop();
+    within(async {
+        while server.get("/v1/models").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_beyond_the_limit_do_not_keep_probes_out() {
+    let server = Server::start(limits(Limits {
+        connections: 4,
+        ..Limits::default()
+    }))
+    .await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(server.connect().await);
+    }
+    for _ in 0..20 {
+        assert_eq!(server.get("/health/live").await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_cannot_take_all_connections() {
+    let server = Server::start(limits(Limits {
+        connections: 8,
+        connections_per_caller: 3,
+        ..Limits::default()
+    }))
+    .await;
+    let mut greedy = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.connect().await;
+        assert_eq!(client.get("/v1/models").await.status, 200);
+        greedy.push(client);
+    }
+    assert_eq!(server.get("/v1/models").await.status, 429);
+    assert_eq!(server.get("/health/live").await.status, 200);
+    let mut other = Client::from_address("127.0.0.2", server.address).await;
+    assert_eq!(other.get("/v1/models").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_behind_a_trusted_proxy_are_told_apart_and_others_are_not_believed() {
+    let limits = Limits {
+        requests_per_minute: 3,
+        ..Limits::default()
+    };
+    let server = Server::start(ServerOptions {
+        trusted_proxies: vec![parse_network("127.0.0.1").unwrap()],
+        limits,
+        ..options()
+    })
+    .await;
+    let ask = async |from: &str, forwarded: &str| {
+        let mut client = Client::from_address(from, server.address).await;
+        let head = format!(
+            "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {forwarded}\r\n\r\n"
+        );
+        client.send(head).await.unwrap();
+        client.answer().await.status
+    };
+    for caller in ["203.0.113.1", "203.0.113.2"] {
+        for _ in 0..3 {
+            assert_eq!(ask("127.0.0.1", caller).await, 200, "{caller}");
+        }
+        assert_eq!(ask("127.0.0.1", caller).await, 429, "{caller}");
+    }
+    // Who is no proxy cannot have itself taken for another caller each time.
+    let statuses = [
+        ask("127.0.0.3", "203.0.113.3").await,
+        ask("127.0.0.3", "203.0.113.4").await,
+        ask("127.0.0.3", "203.0.113.5").await,
+        ask("127.0.0.3", "203.0.113.6").await,
+    ];
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    for _ in 0..10 {
+        assert_eq!(
+            server.get("/health/ready").await.status,
+            200,
+            "probes are not counted"
+        );
+    }
 }
 
 async fn send_malformed(server: &Server, count: usize) {

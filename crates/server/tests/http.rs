@@ -1,54 +1,17 @@
 //! The server's paths as callers use them, with the embedded voice and without a socket.
 
-use axum::Router;
+mod common;
+
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{Request, StatusCode, header};
+use common::calls::{answer, bytes, form, get, json_of, post, recording};
+use common::options;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{App, Limits, ServerOptions};
 use std::sync::Arc;
 use std::time::Duration;
-use tower::ServiceExt;
-
-fn options() -> ServerOptions {
-    ServerOptions {
-        engine: EngineOptions {
-            streams_max: 2,
-            ..EngineOptions::default()
-        },
-        ..ServerOptions::default()
-    }
-}
-
-fn post(path: &str, body: &Value) -> Request<Body> {
-    Request::post(path)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(body.to_string()))
-        .unwrap()
-}
-
-fn get(path: &str) -> Request<Body> {
-    Request::get(path).body(Body::empty()).unwrap()
-}
-
-async fn answer(router: &Router, request: Request<Body>) -> Response<Body> {
-    router.clone().oneshot(request).await.unwrap()
-}
-
-async fn bytes(response: Response<Body>) -> Vec<u8> {
-    response
-        .into_body()
-        .collect()
-        .await
-        .unwrap()
-        .to_bytes()
-        .to_vec()
-}
-
-async fn json_of(response: Response<Body>) -> Value {
-    serde_json::from_slice(&bytes(response).await).unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn speech_arrives_in_the_format_that_was_asked_for() {
@@ -286,34 +249,6 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
     );
 }
 
-fn form(name: &str, clip: &[u8]) -> Request<Body> {
-    let head = format!(
-        "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n{name}\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"../../x.wav\"\r\n\r\n"
-    );
-    let body = [head.as_bytes(), clip, b"\r\n--b--\r\n"].concat();
-    Request::post("/v1/audio/voices")
-        .header(header::CONTENT_TYPE, "multipart/form-data; boundary=b")
-        .body(Body::from(body))
-        .unwrap()
-}
-
-/// Two seconds of a hum, as 16-bit WAV at 24 kHz.
-fn recording() -> Vec<u8> {
-    let samples = (0..48_000).flat_map(|moment| {
-        let hum = (moment as f32 * 0.05).sin() + (moment as f32 * 0.11).sin();
-        ((hum * 8_000.0) as i16).to_le_bytes()
-    });
-    let mut wav = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
-    wav.extend(24_000_u32.to_le_bytes());
-    wav.extend(48_000_u32.to_le_bytes());
-    wav.extend(b"\x02\0\x10\0data");
-    wav.extend(96_000_u32.to_le_bytes());
-    wav.extend(samples);
-    let size = wav.len() as u32 - 8;
-    wav[4..8].copy_from_slice(&size.to_le_bytes());
-    wav
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
     let folder = tempfile::tempdir().unwrap();
@@ -396,7 +331,7 @@ async fn names_never_reach_the_file_system_and_what_is_no_recording_leaves_nothi
         "alloy",
         "",
         &long,
-        &"日".repeat(64),
+        &"日".repeat(67),
     ] {
         let response = answer(&router, form(name, &recording())).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name:?}");

@@ -1,6 +1,8 @@
-//! Who may speak now, who waits, who is refused: a pure queue over the budget's accounts, without a clock and without an engine.
+//! Who may speak now, who waits, who is refused: a pure queue over the budget's accounts, without a
+//! clock and without an engine.
 //!
-//! A stream enters when its worst case can be promised; nobody overtakes, so a large one is not starved by small ones behind it.
+//! A stream enters when its worst case can be promised; nobody overtakes, so a large one is not
+//! starved by small ones behind it.
 
 use sottovoce_memory::budget::{Account, Budget, Reservation};
 use sottovoce_memory::{OutOfMemory, OutOfMemoryKind, Region, StreamId};
@@ -88,8 +90,8 @@ impl Admission {
         }
     }
 
-    /// Puts a request of this worst case in line; `waits` says whether it may stand there when no
-    /// place is free.
+    /// Puts a request of this worst case in line; `waits` says whether it may stand there when
+    /// no place is free.
     pub fn request(
         &mut self,
         ticket: Ticket,
@@ -102,7 +104,10 @@ impl Admission {
         {
             return Err(Refusal::NeverFits(error.clone()));
         }
-        let enters_now = self.waiting.is_empty() && self.has_place() && promised.is_ok();
+        // Those who were put in line a moment ago and enter with the worker's next look have their
+        // places as good as taken.
+        let ahead = self.live.len() + self.waiting.len();
+        let enters_now = self.has_place() && ahead < self.limits.streams_max && promised.is_ok();
         if !enters_now && (!waits || self.waiting.len() >= self.limits.waiting_max) {
             return Err(Refusal::Full {
                 waiting: self.waiting.len(),
@@ -113,8 +118,8 @@ impl Admission {
         Ok(())
     }
 
-    /// The next request whose turn it is, if its worst case can be promised; it then has its place, and with the promise it gives back the
-    /// bytes.
+    /// The next request whose turn it is, if its worst case can be promised; it then has its place,
+    /// and with the promise it gives back the bytes.
     pub fn admit(&mut self) -> Option<(Ticket, Promise)> {
         let &(ticket, bytes) = self.waiting.front()?;
         if !self.has_place() {
@@ -134,7 +139,8 @@ impl Admission {
         self.waiting.retain(|(waiting, _)| *waiting != ticket);
     }
 
-    /// A place was taken back before the stream could start: it is the first in line again, with its promise.
+    /// A place was taken back before the stream could start: it is the first in line again, with
+    /// its promise.
     pub fn put_back(&mut self, ticket: Ticket, promise: Promise) {
         if self.live.remove(&ticket) {
             self.waiting.push_front((ticket, promise.worst_case()));
@@ -155,7 +161,7 @@ impl Admission {
     }
 
     /// When a place is likely to be free for one who comes now.
-    fn retry_after(&self) -> Duration {
+    pub fn retry_after(&self) -> Duration {
         let places = self.live.len().max(1) as u32;
         let rounds = 1 + self.waiting.len() as u32 / places;
         (self.typical_stay * rounds).clamp(Duration::from_secs(1), Duration::from_secs(3600))

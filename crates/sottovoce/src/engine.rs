@@ -15,13 +15,14 @@ use crate::settings::{
 };
 use crate::stream::{Delivery, Sender, Stream};
 use crate::system_memory::SystemMemory;
+use crate::text_input::TextInput;
 use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
-use sottovoce_chatterbox::config::Variant;
-use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording};
+use sottovoce_chatterbox::config::{FlowSolver, SamplingOrder, Variant};
+use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
 use sottovoce_chatterbox::weights::Source as Weights;
-use sottovoce_formats::audio::{AudioError, AudioLimits, Recording, decode, decode_file};
+use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
 use sottovoce_formats::file;
 use sottovoce_memory::Memory;
 use sottovoce_memory::policy::{Action, Done, Reason};
@@ -32,7 +33,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A loaded model that speaks. Cloning shares it; when the last clone and the last stream are gone, all its memory is given back.
+/// A loaded model that speaks. Cloning shares it; when the last clone and the last stream are gone,
+/// all its memory is given back.
 #[derive(Clone)]
 pub struct Engine {
     handle: Arc<Handle>,
@@ -65,6 +67,8 @@ struct Desk {
     jobs: HashMap<Ticket, Job>,
     next_ticket: Ticket,
     options: EngineOptions,
+    /// No further stream is taken; those under way go on.
+    draining: bool,
     closing: bool,
     awake: bool,
 }
@@ -92,6 +96,20 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// No further request is taken, and those in line end; those under way go on.
+    pub fn drain(&self) {
+        let mut desk = self.desk();
+        desk.draining = true;
+        let jobs = std::mem::take(&mut desk.jobs);
+        for ticket in jobs.keys() {
+            desk.admission.leave(*ticket, Duration::ZERO);
+        }
+        drop(desk);
+        // Their readers are told as they go; their voices' memory goes back.
+        let _open = self.holdings.open();
+        drop(jobs);
+    }
+
     /// The next request whose turn it is, and what it is promised.
     pub fn next_admitted(&self) -> Option<(Job, Promise)> {
         let mut desk = self.desk();
@@ -104,7 +122,8 @@ impl Shared {
         self.desk().admission.waiting() > 0
     }
 
-    /// Memory is short: a request goes back to the head of the line, and nobody enters before a stream has ended.
+    /// Memory is short: a request goes back to the head of the line, and nobody enters before a
+    /// stream has ended.
     pub fn put_back(&self, job: Job, promise: Promise) {
         let (ticket, delivery) = (job.ticket, job.delivery.0.clone());
         let mut desk = self.desk();
@@ -135,8 +154,8 @@ impl Shared {
         desk.admission.hold(false);
     }
 
-    /// A request is wanted no longer. If it still stands in line, its place there and its voice are given back now; the worker sees to one
-    /// that has begun.
+    /// A request is wanted no longer. If it still stands in line, its place there and its voice are
+    /// given back now; the worker sees to one that has begun.
     pub fn withdraw(&self, ticket: Ticket) {
         let mut desk = self.desk();
         let job = desk.jobs.remove(&ticket);
@@ -206,8 +225,8 @@ impl Drop for Handle {
 }
 
 impl Engine {
-    /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers; without a budget, what the system has for this
-    /// process is one.
+    /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers; without
+    /// a budget, what the system has for this process is one.
     ///
     /// On a CUDA device the budget is of the device's memory; without one it is what is free there.
     ///
@@ -362,6 +381,7 @@ impl Engine {
             jobs: HashMap::new(),
             next_ticket: 1,
             options,
+            draining: false,
             closing: false,
             awake: false,
         };
@@ -406,7 +426,8 @@ impl Engine {
         })
     }
 
-    /// What a model would need, without loading it: the plan, and how many streams would fit the budget.
+    /// What a model would need, without loading it: the plan, and how many streams would fit the
+    /// budget.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -435,12 +456,10 @@ impl Engine {
             VoiceSource::Clip(path) => {
                 let file =
                     file::open(&path).map_err(|source| Error::file(&path, source))?;
-                self.voice_of_clip(path.display().to_string(), || {
-                    decode_file(file, &AudioLimits::default())
-                })
+                self.voice_of_clip(path.display().to_string(), |options| decode_file(file, options))
             }
             VoiceSource::ClipBytes { name, bytes } => {
-                self.voice_of_clip(name, || decode(&bytes, &AudioLimits::default()))
+                self.voice_of_clip(name, |options| decode(&bytes, options))
             }
         }
     }
@@ -472,7 +491,8 @@ impl Engine {
         Ok(parts.keep(shared.holdings.host(), Some(place), home)?)
     }
 
-    /// A voice like `voice` with its speaker changed a little, the same for the same seed: for trying many voices.
+    /// A voice like `voice` with its speaker changed a little, the same for the same seed: for
+    /// trying many voices.
     ///
     /// # Errors
     /// If the budget has no room for a further voice.
@@ -484,7 +504,7 @@ impl Engine {
     fn voice_of_clip(
         &self,
         name: String,
-        decode: impl FnOnce() -> Result<Recording, AudioError>,
+        decode: impl FnOnce(&DecodeOptions) -> Result<Recording, AudioError>,
     ) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         let config = shared.model.config();
@@ -495,7 +515,8 @@ impl Engine {
         if config.variant == Variant::Pico {
             return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
         }
-        let recording = decode().map_err(|error| failed(error.to_string()))?;
+        let recording =
+            decode(&recording_options(config)).map_err(|error| failed(error.to_string()))?;
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         let host = device::host(self.options().threads.unwrap_or(0));
         let opening = shared.holdings.open();
@@ -503,7 +524,8 @@ impl Engine {
         let prepared = Preparer::new(&shared.model, memory)
             .map_err(VoiceError::from)
             .and_then(|preparer| preparer.prepare(&*host, &recording));
-        // What preparation leaves in the pool serves nobody before the next voice; it goes back while the driver takes it.
+        // What preparation leaves in the pool serves nobody before the next voice; it goes back
+        // while the driver takes it.
         memory.trim();
         drop(opening);
         let prepared = prepared.map_err(|error| match error {
@@ -525,22 +547,21 @@ impl Engine {
             name: name.to_owned(),
             reason: "no folder of voices was set".into(),
         })?;
-        VoiceStore::new(folder).find(name)
+        Ok(VoiceStore::new(folder).find(name)?.path)
     }
 
     /// Starts to speak `text`; chunks come from the returned iterator as they are made.
     ///
     /// # Errors
-    /// An option out of range, a text without anything to speak or longer than [`TEXT_CHARACTERS_MAX`], a voice that another engine
-    /// made ready, or [`Error::Busy`] when the line is full.
+    /// An option out of range, a text without anything to speak or longer than
+    /// [`TEXT_CHARACTERS_MAX`], a voice that another engine made ready, or [`Error::Busy`] when the
+    /// line is full.
     pub fn stream(
         &self,
         text: &str,
         voice: &Voice,
         options: StreamOptions,
     ) -> Result<Stream, Error> {
-        let started = Instant::now();
-        options.check()?;
         let characters = text.chars().count();
         if characters > TEXT_CHARACTERS_MAX {
             return Err(Error::Text {
@@ -554,6 +575,27 @@ impl Engine {
                 reason: "there is nothing in it to speak".into(),
             });
         }
+        self.start(TextInput::whole(text), voice, options)
+    }
+
+    /// Starts a stream whose text is still to be written, with [`Stream::text`]: one utterance,
+    /// however many pieces its text comes in. It takes its place in line at once. A chunk without
+    /// samples says that all text so far was spoken.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream), but for the text.
+    pub fn open_stream(&self, voice: &Voice, options: StreamOptions) -> Result<Stream, Error> {
+        self.start(TextInput::open(), voice, options)
+    }
+
+    fn start(
+        &self,
+        text: TextInput,
+        voice: &Voice,
+        options: StreamOptions,
+    ) -> Result<Stream, Error> {
+        let started = Instant::now();
+        options.check()?;
         let shared = &self.handle.shared;
         if !voice.is_at(&shared.holdings) {
             return Err(Error::Voice {
@@ -563,7 +605,7 @@ impl Engine {
         }
         let delivery = Arc::new(Delivery::new(options.buffered_chunks_max));
         let mut desk = shared.desk();
-        if desk.closing {
+        if desk.closing || desk.draining {
             return Err(Error::Stopped);
         }
         let config = shared.model.config();
@@ -617,11 +659,12 @@ impl Engine {
             });
         }
         desk.next_ticket += 1;
+        let text = Arc::new(text);
         desk.jobs.insert(
             ticket,
             Job {
                 ticket,
-                text: text.to_owned(),
+                text: text.clone(),
                 voice: voice.clone(),
                 options,
                 delivery: Sender(delivery.clone()),
@@ -633,9 +676,27 @@ impl Engine {
         shared.changed.notify_all();
         Ok(Stream {
             id: ticket,
+            text,
             delivery,
             handle: self.handle.clone(),
         })
+    }
+
+    /// Names of stream options that do nothing with this model.
+    pub fn options_without_effect(&self) -> Vec<&'static str> {
+        let config = self.handle.shared.model.config();
+        let order = config.t3.sampling.order;
+        let guided_flow = matches!(config.flow.solver, FlowSolver::Euler { .. });
+        [
+            ("exaggeration", config.t3.emotion),
+            ("cfg_weight", config.t3.classifier_free_guidance),
+            ("min_p", order == SamplingOrder::PenaltyFirst),
+            ("top_k", order == SamplingOrder::PenaltyLast),
+            ("flow_guided_steps", guided_flow),
+        ]
+        .into_iter()
+        .filter_map(|(option, works)| (!works).then_some(option))
+        .collect()
     }
 
     /// Streams that may be under way together.
@@ -646,6 +707,41 @@ impl Engine {
     /// What was reckoned with at load.
     pub fn plan(&self) -> &MemoryPlan {
         &self.handle.shared.plan
+    }
+
+    /// Streams that are under way.
+    pub fn streams_live(&self) -> usize {
+        self.handle.shared.desk().admission.live()
+    }
+
+    /// Streams that stand in line.
+    pub fn streams_waiting(&self) -> usize {
+        self.handle.shared.desk().admission.waiting()
+    }
+
+    /// When a place is likely to be free for one who comes now, by how long streams stayed so far.
+    pub fn retry_after(&self) -> Duration {
+        self.handle.shared.desk().admission.retry_after()
+    }
+
+    /// Takes no further stream and ends those in line; those under way go on.
+    pub fn drain(&self) {
+        self.handle.shared.drain();
+    }
+
+    /// Takes no further stream if none is under way or in line; how many are.
+    pub fn drain_if_idle(&self) -> usize {
+        let mut desk = self.handle.shared.desk();
+        let streams = desk.admission.live() + desk.admission.waiting();
+        desk.draining |= streams == 0;
+        streams
+    }
+
+    /// Whether the engine still speaks: not after [`stop`](Self::stop), nor after a fault from
+    /// which its worker could not recover. Its memory goes back when it is dropped; load another in
+    /// its place.
+    pub fn is_alive(&self) -> bool {
+        !self.handle.shared.closing()
     }
 
     /// What computes.

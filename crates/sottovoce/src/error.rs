@@ -102,6 +102,12 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
+    /// A stage broke off by a fault of this program; the engine goes on with other streams.
+    #[error("a stage broke off: {reason}; other streams go on, please report it")]
+    Fault {
+        /// What the stage said.
+        reason: String,
+    },
     /// The engine was shut down while the stream was under way.
     #[error("the engine was shut down")]
     Stopped,

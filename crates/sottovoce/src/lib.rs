@@ -33,6 +33,8 @@ mod scheduler;
 mod settings;
 mod stream;
 mod system_memory;
+pub mod text;
+mod text_input;
 mod text_stage;
 pub mod validate;
 mod voice;
@@ -55,9 +57,11 @@ pub use settings::{
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};
+pub use sottovoce_memory::heap::release_unused as release_unused_heap;
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use system_memory::{
-    LimitedBy, MemoryLimit, SystemMemory, resident_bytes, resident_peak_bytes,
+    LimitedBy, MemoryLimit, ResidentMemory, SystemMemory, resident_bytes, resident_peak_bytes,
 };
+pub use text_input::TextWriter;
 pub use voice::{Voice, VoiceSource};
-pub use voice_store::VoiceStore;
+pub use voice_store::{StoredVoice, VoiceStore, check_voice_name, same_voice_name, voice_name};

@@ -1,4 +1,5 @@
-//! The model as the worker sees it: sentences in, speech tokens, sound out. All state of a stream is in its [`Utterance`].
+//! The model as the worker sees it: sentences in, speech tokens, sound out. All state of a stream
+//! is in its [`Utterance`].
 
 use crate::error::Error;
 use crate::holdings::Holdings;
@@ -11,11 +12,12 @@ use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rendering};
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3State, VoiceConditioning};
-use sottovoce_chatterbox::text::Sentence;
+use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3Error, T3State, VoiceConditioning};
+use sottovoce_chatterbox::text::{Sentence, TextOptions};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
+use sottovoce_memory::policy::IDLE_SHARE_MAX;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
@@ -35,6 +37,11 @@ const TOKENS_AT_LEAST: usize = 50;
 /// How long a sentence may well be, in speech tokens.
 fn likely_tokens(sentence: &str) -> usize {
     TOKENS_AT_LEAST + TOKENS_A_LETTER * sentence.chars().count()
+}
+
+/// Tokens of these sentences together.
+fn text_tokens(sentences: &[Sentence]) -> u64 {
+    sentences.iter().map(|s| s.tokens.len() as u64).sum()
 }
 
 /// Prefixes kept of voices with which nobody speaks now, as reckoned.
@@ -76,6 +83,8 @@ pub(crate) struct Utterance {
     generated: u64,
     /// A sentence began since it was last asked.
     crossed: bool,
+    /// Further text may come.
+    open: bool,
 }
 
 /// A sentence under way in T3.
@@ -86,10 +95,59 @@ struct Speaking {
     tokens_max: usize,
 }
 
+/// Why a step failed, and whose fault it was.
+#[derive(Debug)]
+pub(crate) struct StepError {
+    /// The utterance's place in the batch; none where it concerns all.
+    pub index: Option<usize>,
+    pub error: Error,
+}
+
+impl From<Error> for StepError {
+    fn from(error: Error) -> StepError {
+        StepError { index: None, error }
+    }
+}
+
+impl From<StepError> for Error {
+    fn from(step: StepError) -> Error {
+        step.error
+    }
+}
+
+/// The place in a step's batch of the state that T3 refused.
+fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<usize> {
+    match error {
+        T3Error::TokenOutOfRange { token, .. } => tokens.iter().position(|known| known == token),
+        T3Error::TooLong { .. } => {
+            let positions = states.iter().map(|state| state.position()).enumerate();
+            positions
+                .max_by_key(|(_, position)| *position)
+                .map(|(at, _)| at)
+        }
+        _ => None,
+    }
+}
+
 impl Utterance {
-    /// Whether further tokens will come.
-    pub fn generating(&self) -> bool {
+    /// Whether T3 has more to say of the text that is there.
+    pub fn speaking(&self) -> bool {
         self.speaking.is_some() || !self.sentences.is_empty()
+    }
+
+    /// Whether further tokens will come, or may.
+    pub fn generating(&self) -> bool {
+        self.speaking() || self.open
+    }
+
+    /// Sentences that T3 has not begun.
+    pub fn sentences_waiting(&self) -> usize {
+        self.sentences.len()
+    }
+
+    /// Whether further text may come.
+    pub fn is_open(&self) -> bool {
+        self.open
     }
 
     /// Tokens that wait to be made sound.
@@ -217,36 +275,54 @@ impl Pipeline {
         self.store.pages()
     }
 
-    /// Starts on a text beside `others` that are under way; `id` owns what the stream will hold. All that it is likely to need is reserved now:
-    /// the driver must be open.
+    /// Adds sentences to an open text; with `last` no more will come. Marks without words add
+    /// nothing.
+    pub fn add_text(&self, utterance: &mut Utterance, text: &str, last: bool) -> Result<(), Error> {
+        if text.chars().any(char::is_alphanumeric) {
+            let script = self.text.script(text, &TextOptions::default())?;
+            let sentences = script.into_sentences();
+            utterance.text_tokens += text_tokens(&sentences);
+            utterance.sentences.extend(sentences);
+        }
+        utterance.open &= !last;
+        Ok(())
+    }
+
+    /// Starts on a text, or on one that is still to come, beside `others` that are under way; `id`
+    /// owns what the stream will hold. All that it is likely to need is reserved now: the driver
+    /// must be open.
     pub fn begin(
         &mut self,
         id: u64,
         others: usize,
-        text: &str,
+        text: Option<&str>,
         voice: &Voice,
         options: &StreamOptions,
         holdings: &Holdings,
     ) -> Result<Utterance, Error> {
-        let sentences = self.text.sentences(text)?;
-        let text_tokens = sentences.iter().map(|s| s.tokens.len() as u64).sum();
-        let extent = self.extent_of(&sentences, voice, options);
+        let sentences = text.map_or(Ok(Vec::new()), |text| self.text.sentences(text))?;
+        let mut extent = self.extent_of(&sentences, voice, options);
+        if text.is_none() {
+            // Any sentence may come.
+            extent.text_tokens = self.extent.text_tokens;
+        }
         let together = Extent {
             streams: others + 1,
             ..extent
         };
         self.fit(&together, others == 0, holdings)?;
-        let prefix = self.prefix(voice, options.exaggeration)?;
         let defaults = self.config.t3.sampling;
+        let exaggeration = options.exaggeration.unwrap_or(defaults.exaggeration);
+        let prefix = self.prefix(voice, exaggeration)?;
         let sampling = SamplingConfig {
-            temperature: options.temperature,
+            temperature: options.temperature.unwrap_or(defaults.temperature),
             top_k: options.top_k.unwrap_or(defaults.top_k),
             top_p: options.top_p.unwrap_or(defaults.top_p),
             min_p: options.min_p.unwrap_or(defaults.min_p),
             repetition_penalty: options
                 .repetition_penalty
                 .unwrap_or(defaults.repetition_penalty),
-            guidance: options.cfg_weight,
+            guidance: options.cfg_weight.unwrap_or(defaults.guidance),
             ..defaults
         };
         let bands = self.config.flow.mel_bands();
@@ -268,27 +344,42 @@ impl Pipeline {
             };
             sentence.tokens.len() + START_TOKENS + speech.min(self.extent.speech_tokens)
         });
-        state.reserve(longest.max().unwrap_or(0))?;
+        let positions = longest.max().unwrap_or(0);
+        self.give_back_more_than(positions, holdings);
+        state.reserve(positions)?;
         Ok(Utterance {
             state,
             extent,
             positions_max: self.extent.positions(),
             sampling,
             seed: options.seed,
+            text_tokens: text_tokens(&sentences),
             sentences: sentences.into(),
             sentence_count: 0,
             sentence_tokens_max: options
                 .sentence_tokens_max
                 .unwrap_or(usize::MAX)
                 .min(self.extent.speech_tokens),
-            text_tokens,
             speaking: None,
             flow: FlowState::new(voice.inner.flow.clone(), options.seed, window, flow_options),
             vocoder: VocoderState::new(&self.vocoder, bands, options.seed),
             look_ahead: self.flow.look_ahead(),
             generated: 0,
             crossed: false,
+            open: text.is_none(),
         })
+    }
+
+    /// Gives back what ended streams left, if one of `positions` would take over only a part of it:
+    /// what it leaves of a piece goes back to the driver no sooner than itself.
+    fn give_back_more_than(&self, positions: usize, holdings: &Holdings) {
+        let pages = self.store.pages();
+        let needed = KeyValueStore::pages_for_state(positions) * pages.page_bytes();
+        let left = pages.spare_bytes().saturating_sub(needed as u64);
+        let held = holdings.memory().statistics().held_bytes();
+        if left as f64 > IDLE_SHARE_MAX * held as f64 {
+            pages.trim();
+        }
     }
 
     /// Tokens of a voice's prompt that T3 takes.
@@ -315,8 +406,9 @@ impl Pipeline {
         }
     }
 
-    /// Sees to it that the workspaces hold a run of `extent`: after they were shrunk they may have to grow again. Those that are there go
-    /// only if nobody needs them meanwhile: if the caller is `alone`.
+    /// Sees to it that the workspaces hold a run of `extent`: after they were shrunk they may have
+    /// to grow again. Those that are there go only if nobody needs them meanwhile: if the caller is
+    /// `alone`.
     fn fit(&mut self, extent: &Extent, alone: bool, holdings: &Holdings) -> Result<(), Error> {
         let together = match &self.workspaces {
             Some(workspaces) if workspaces.hold(extent) => return Ok(()),
@@ -334,8 +426,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes the workspaces as small as those under way, who need `extent`, allow; the bytes that this gave back. What they say stays
-    /// the same.
+    /// Makes the workspaces as small as those under way, who need `extent`, allow; the bytes that
+    /// this gave back. What they say stays the same.
     pub fn shrink(&mut self, extent: &Extent, holdings: &Holdings) -> u64 {
         let Some(workspaces) = self.workspaces.take() else {
             return 0;
@@ -352,6 +444,17 @@ impl Pipeline {
         self.workspaces = workspaces.shrunk(&recordings, *extent);
         drop(opening);
         before.saturating_sub(holdings.memory().statistics().held_bytes())
+    }
+
+    /// Makes the workspaces anew after a stage broke off in them. If there is no room for all that
+    /// was planned at load, the next run makes those that it needs.
+    pub fn renew_workspaces(&mut self, holdings: &Holdings) {
+        let _open = holdings.open();
+        self.workspaces = None;
+        let renewed = self.record(&self.extent).and_then(|recordings| {
+            Workspaces::reserve(holdings.memory(), &recordings, self.extent)
+        });
+        self.workspaces = renewed.ok();
     }
 
     fn record(&self, extent: &Extent) -> Result<Recordings, Error> {
@@ -374,26 +477,41 @@ impl Pipeline {
         self.drop_idle_prefixes(0);
     }
 
-    /// One more token for each. If memory runs out, those that have theirs keep it, and the call can be repeated. The driver is opened only
-    /// for a sentence that goes on longer than was likely.
-    pub fn step(&mut self, batch: &mut [&mut Utterance], holdings: &Holdings) -> Result<(), Error> {
+    /// One more token for each. If memory runs out, those that have theirs keep it, and the call
+    /// can be repeated. The driver is opened only for a sentence that goes on longer than was
+    /// likely.
+    ///
+    /// # Errors
+    /// Names the utterance at fault, where it is one's alone.
+    pub fn step(
+        &mut self,
+        batch: &mut [&mut Utterance],
+        holdings: &Holdings,
+    ) -> Result<(), StepError> {
         let together = Utterance::extent_together(batch.iter().map(|utterance| &**utterance));
         self.fit(&together, false, holdings)?;
-        let (fresh, under_way): (Vec<_>, Vec<_>) = batch
-            .iter_mut()
-            .partition(|utterance| utterance.speaking.is_none());
-        for utterance in fresh {
-            self.begin_sentence(utterance, holdings)?;
+        let fresh = |utterance: &&mut Utterance| utterance.speaking.is_none();
+        let of = |index: usize| {
+            move |error| StepError {
+                index: Some(index),
+                error,
+            }
+        };
+        let began: Vec<bool> = batch.iter().map(fresh).collect();
+        for (index, utterance) in batch.iter_mut().enumerate() {
+            match began[index] {
+                true => self.begin_sentence(utterance, holdings),
+                false => utterance.make_room(1, holdings),
+            }
+            .map_err(of(index))?;
         }
-        let mut under_way: Vec<&mut Utterance> = under_way
-            .into_iter()
-            .map(|utterance| &mut **utterance)
+        let mut under_way: Vec<&mut Utterance> = batch
+            .iter_mut()
+            .zip(&began)
+            .filter_map(|(utterance, began)| (!began).then_some(&mut **utterance))
             .collect();
         if under_way.is_empty() {
             return Ok(());
-        }
-        for utterance in &mut under_way {
-            utterance.make_room(1, holdings)?;
         }
         let workspace = &self.workspaces()?.step;
         workspace.restart();
@@ -404,18 +522,31 @@ impl Pipeline {
             tokens.extend(utterance.speaking.as_ref().map(|speaking| speaking.last));
             states.push(&mut utterance.state);
         }
-        let logits = self.t3.step(&ctx, &mut states, &tokens)?;
+        let logits = match self.t3.step(&ctx, &mut states, &tokens) {
+            Ok(logits) => logits,
+            Err(error) => {
+                let at = at_fault(&error, &states, &tokens);
+                let batched = began.iter().enumerate().filter(|(_, began)| !**began);
+                let index = at.and_then(|at| batched.map(|(index, _)| index).nth(at));
+                return Err(StepError {
+                    index,
+                    error: error.into(),
+                });
+            }
+        };
         let rows = self.t3.rows();
         let width = rows * logits.columns();
         ctx.read(&logits, |logits| {
             for (utterance, logits) in under_way.iter_mut().zip(logits.chunks_exact(width)) {
                 Pipeline::take_token(&self.config, rows, utterance, logits);
             }
-        })?;
+        })
+        .map_err(Error::from)?;
         Ok(())
     }
 
-    /// Makes sound of the first `count` waiting tokens; with `last`, of everything that was held back too.
+    /// Makes sound of the first `count` waiting tokens; with `last`, of everything that was held
+    /// back too.
     pub fn synthesise(
         &mut self,
         utterance: &mut Utterance,
@@ -565,7 +696,8 @@ impl Pipeline {
         Ok(prefix)
     }
 
-    /// Drops the prefixes of voices with which nobody speaks now, but for the `kept` that spoke last.
+    /// Drops the prefixes of voices with which nobody speaks now, but for the `kept` that spoke
+    /// last.
     fn drop_idle_prefixes(&self, kept: usize) {
         let mut idle = 0;
         for voice in self.voices.iter().rev().filter_map(Weak::upgrade) {
@@ -629,7 +761,7 @@ mod tests {
                 (0..3)
                     .map(|id| {
                         pipeline
-                            .begin(id, id as usize, TEXT, &voice, &options, &holdings)
+                            .begin(id, id as usize, Some(TEXT), &voice, &options, &holdings)
                             .unwrap()
                     })
                     .collect()

@@ -260,11 +260,11 @@ pub struct StreamOptions {
     /// How fast: 1 as the voice speaks, 2 twice as fast at the same pitch; 0.25 to 4.
     pub speed: f32,
     /// Emotion, 0 to 2 (base only).
-    pub exaggeration: f32,
+    pub exaggeration: Option<f32>,
     /// Weight of classifier-free guidance (base only).
-    pub cfg_weight: f32,
-    /// Sampling temperature; 0 always takes the likeliest token.
-    pub temperature: f32,
+    pub cfg_weight: Option<f32>,
+    /// Sampling temperature; 0 always takes the most likely token.
+    pub temperature: Option<f32>,
     /// Nucleus: least probability mass kept.
     pub top_p: Option<f32>,
     /// Most tokens kept (turbo, nano).
@@ -302,9 +302,9 @@ impl Default for StreamOptions {
     fn default() -> StreamOptions {
         StreamOptions {
             speed: 1.0,
-            exaggeration: 0.5,
-            cfg_weight: 0.5,
-            temperature: 0.8,
+            exaggeration: None,
+            cfg_weight: None,
+            temperature: None,
             top_p: None,
             top_k: None,
             min_p: None,
@@ -341,11 +341,11 @@ impl StreamOptions {
     /// Refuses values outside their range, naming the option.
     pub fn check(&self) -> Result<(), Error> {
         in_range("speed", self.speed, 0.25, 4.0)?;
-        in_range("exaggeration", self.exaggeration, 0.0, 2.0)?;
-        in_range("cfg_weight", self.cfg_weight, 0.0, 5.0)?;
-        in_range("temperature", self.temperature, 0.0, 5.0)?;
         in_range("fade_duration", self.fade_duration, 0.0, 1.0)?;
         for (option, value, least, most) in [
+            ("exaggeration", self.exaggeration, 0.0, 2.0),
+            ("cfg_weight", self.cfg_weight, 0.0, 5.0),
+            ("temperature", self.temperature, 0.0, 5.0),
             ("top_p", self.top_p, 0.0, 1.0),
             ("min_p", self.min_p, 0.0, 1.0),
             ("repetition_penalty", self.repetition_penalty, 1.0, 10.0),
@@ -472,14 +472,14 @@ mod tests {
             (
                 "temperature",
                 StreamOptions {
-                    temperature: -0.1,
+                    temperature: Some(-0.1),
                     ..Default::default()
                 },
             ),
             (
                 "exaggeration",
                 StreamOptions {
-                    exaggeration: f32::NAN,
+                    exaggeration: Some(f32::NAN),
                     ..Default::default()
                 },
             ),

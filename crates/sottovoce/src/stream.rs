@@ -2,10 +2,13 @@
 
 use crate::engine::Handle;
 use crate::error::Error;
+use crate::text_input::{TextInput, TextWriter};
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 /// A piece of speech.
 #[derive(Clone, Debug)]
@@ -58,6 +61,19 @@ struct DeliveryState {
     /// The worker is done; with its error, if it has one.
     ended: Option<Option<Error>>,
     cancelled: bool,
+    /// Whether the stream left the line for its place.
+    admitted: bool,
+    /// Who waits for that.
+    waker: Option<Waker>,
+}
+
+impl DeliveryState {
+    /// Lets whoever waits for the place look again.
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Delivery {
@@ -75,6 +91,23 @@ impl Delivery {
 
     pub fn cancelled(&self) -> bool {
         self.state().cancelled
+    }
+
+    /// The stream has its place.
+    pub fn admit(&self) {
+        let mut state = self.state();
+        state.admitted = true;
+        state.wake();
+    }
+
+    /// Ready when the stream has its place, or will never have one.
+    fn poll_admitted(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.admitted || state.cancelled || state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     pub fn send(&self, chunk: Chunk) {
@@ -95,6 +128,7 @@ impl Delivery {
         if state.ended.is_none() {
             state.ended = Some(error);
         }
+        state.wake();
         self.changed.notify_all();
     }
 
@@ -102,6 +136,7 @@ impl Delivery {
         let mut state = self.state();
         state.cancelled = true;
         state.chunks.clear();
+        state.wake();
         self.changed.notify_all();
     }
 
@@ -130,7 +165,8 @@ impl Delivery {
     }
 }
 
-/// The worker's end of a delivery. Whatever becomes of the worker, nobody waits for a chunk that will never come.
+/// The worker's end of a delivery. Whatever becomes of the worker, nobody waits for a chunk that
+/// will never come.
 pub(crate) struct Sender(pub Arc<Delivery>);
 
 impl Deref for Sender {
@@ -147,9 +183,11 @@ impl Drop for Sender {
     }
 }
 
-/// An utterance under way: an iterator of chunks. Dropping it ends the utterance and gives back what it holds.
+/// An utterance under way: an iterator of chunks. Dropping it ends the utterance and gives back
+/// what it holds.
 pub struct Stream {
     pub(crate) id: u64,
+    pub(crate) text: Arc<TextInput>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) handle: Arc<Handle>,
 }
@@ -158,6 +196,20 @@ impl Stream {
     /// The stream's number, as [`StreamBytes::stream`](crate::StreamBytes) has it.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Completes when the stream left the line for its place; at once if it ended before, of which
+    /// the iterator then tells.
+    pub fn admitted(&self) -> impl Future<Output = ()> + '_ {
+        poll_fn(|context| self.delivery.poll_admitted(context))
+    }
+
+    /// What writes the text of a stream that was opened without one.
+    pub fn text(&self) -> TextWriter {
+        TextWriter {
+            input: self.text.clone(),
+            handle: Arc::downgrade(&self.handle),
+        }
     }
 
     /// A handle with which another thread can end the utterance.
@@ -173,7 +225,8 @@ impl Stream {
 impl Iterator for Stream {
     type Item = Result<Chunk, Error>;
 
-    /// Waits for the next chunk; `None` after the last one, after an error, and after a cancellation.
+    /// Waits for the next chunk; `None` after the last one, after an error, and after a
+    /// cancellation.
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.delivery.receive();
         // The worker may have been waiting for room.
@@ -189,7 +242,8 @@ impl Drop for Stream {
     }
 }
 
-/// Ends a stream from outside: its iterator ends at once, and the worker stops after the work it is at.
+/// Ends a stream from outside: its iterator ends at once, and the worker stops after the work it is
+/// at.
 #[derive(Clone)]
 pub struct Canceller {
     id: u64,

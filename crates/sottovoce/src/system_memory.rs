@@ -83,6 +83,26 @@ pub fn resident_peak_bytes() -> Option<u64> {
     kibibytes(&read(Path::new(ROOT), STATUS), "VmHWM:")
 }
 
+/// What the process has resident, by kind, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResidentMemory {
+    /// All of it.
+    pub bytes: u64,
+    /// Of that, pages of files: the program, what it holds inside, libraries, mapped weights.
+    pub file_bytes: u64,
+}
+
+impl ResidentMemory {
+    /// Looks; nothing where the system does not tell.
+    pub fn now() -> ResidentMemory {
+        let status = read(Path::new(ROOT), STATUS);
+        ResidentMemory {
+            bytes: kibibytes(&status, "VmRSS:").unwrap_or(0),
+            file_bytes: kibibytes(&status, "RssFile:").unwrap_or(0),
+        }
+    }
+}
+
 /// A file's text; nothing where it cannot be read.
 fn read(root: &Path, file: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root.join(file)).unwrap_or_default()

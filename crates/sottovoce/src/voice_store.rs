@@ -1,16 +1,71 @@
-//! Voices kept under a name, one file each.
+//! Voices kept under a name, one file each: for the command line and the server the same.
 
 use crate::error::Error;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 const EXTENSION: &str = "safetensors";
-const NAME_BYTES_MAX: usize = 64;
+const NAME_CHARACTERS_MAX: usize = 64;
+/// File systems take 255 bytes for a file's name, its ending included.
+const NAME_BYTES_MAX: usize = 200;
 
-/// A folder of prepared voices.
+/// A folder of prepared voices. A voice's file has the voice's name; names are the same in any case
+/// and any Unicode form.
 #[derive(Clone, Debug)]
 pub struct VoiceStore {
     folder: PathBuf,
+}
+
+/// A voice that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredVoice {
+    /// Its name, as it was first written.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// When it was last prepared.
+    pub changed: SystemTime,
+}
+
+/// A name in the form in which it is kept: without spaces around it, in composed letters.
+pub fn voice_name(name: &str) -> String {
+    name.trim().nfc().collect()
+}
+
+/// Whether two names of voices are the same but for case and Unicode form.
+pub fn same_voice_name(one: &str, other: &str) -> bool {
+    folded(one) == folded(other)
+}
+
+/// One spelling of a name for all its cases and Unicode forms.
+fn folded(name: &str) -> String {
+    let compatible = name.trim().nfkc();
+    compatible.flat_map(char::to_lowercase).nfc().collect()
+}
+
+/// Refuses names that could lead out of the folder, that are long, or that have neither letter nor
+/// digit.
+///
+/// # Errors
+/// Says what a name may have.
+pub fn check_voice_name(name: &str) -> Result<(), Error> {
+    let fits = name.chars().any(char::is_alphanumeric)
+        && name.chars().count() <= NAME_CHARACTERS_MAX
+        && name.len() <= NAME_BYTES_MAX;
+    let sign = |c| is_combining_mark(c) || matches!(c, '-' | '_' | '.' | ' ');
+    let plain = name.chars().all(|c| c.is_alphanumeric() || sign(c));
+    // Hidden files are none of ours, and some systems drop dots and spaces at an end.
+    let ends = |c| matches!(c, '.' | ' ');
+    if fits && plain && !name.starts_with(ends) && !name.ends_with(ends) {
+        return Ok(());
+    }
+    Err(voice_error(
+        name,
+        "a voice's name has letters and digits, and -, _, . or spaces between them: 64 of them and 200 bytes at most",
+    ))
 }
 
 impl VoiceStore {
@@ -26,26 +81,40 @@ impl VoiceStore {
         &self.folder
     }
 
-    /// The file of the voice called `name`, whether it is there or not. A name that could lead out of the folder is refused.
-    pub fn path(&self, name: &str) -> Result<PathBuf, Error> {
-        let allowed =
-            |character: char| character.is_alphanumeric() || character == '-' || character == '_';
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(allowed) {
-            return Err(voice_error(
-                name,
-                "a name has letters, digits, - and _, at most 64 bytes of them",
-            ));
-        }
-        Ok(self.folder.join(name).with_extension(EXTENSION))
+    /// The file of a voice called `name`, whether it is there or not.
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{EXTENSION}"))
     }
 
-    /// The file of the voice called `name`.
-    pub fn find(&self, name: &str) -> Result<PathBuf, Error> {
-        let path = self.path(name)?;
-        if path.is_file() {
-            return Ok(path);
+    /// The voice called `name`, if it is kept: as it is written, or else in another case or Unicode
+    /// form.
+    ///
+    /// # Errors
+    /// A name that is none, or a folder that cannot be read.
+    pub fn look_up(&self, name: &str) -> Result<Option<StoredVoice>, Error> {
+        let name = voice_name(name);
+        check_voice_name(&name)?;
+        let path = self.path(&name);
+        if let Some(changed) = file_time(&path) {
+            return Ok(Some(StoredVoice {
+                name,
+                path,
+                changed,
+            }));
         }
-        let known = self.names()?;
+        let mut voices = self.voices()?.into_iter();
+        Ok(voices.find(|voice| same_voice_name(&voice.name, &name)))
+    }
+
+    /// The voice called `name`.
+    ///
+    /// # Errors
+    /// If there is none; names those that there are.
+    pub fn find(&self, name: &str) -> Result<StoredVoice, Error> {
+        if let Some(voice) = self.look_up(name)? {
+            return Ok(voice);
+        }
+        let known: Vec<String> = self.voices()?.into_iter().map(|voice| voice.name).collect();
         let known = if known.is_empty() {
             "none is prepared".to_owned()
         } else {
@@ -57,47 +126,77 @@ impl VoiceStore {
         ))
     }
 
-    /// The names of all voices that [`find`](Self::find) finds, in order.
-    pub fn names(&self) -> Result<Vec<String>, Error> {
+    /// All voices that [`find`](Self::find) finds, by name. A folder that is not there has none.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn voices(&self) -> Result<Vec<StoredVoice>, Error> {
         let entries = match std::fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(Error::file(&self.folder, error)),
         };
-        let mut names: Vec<String> = entries
+        let mut voices: Vec<StoredVoice> = entries
             .filter_map(|entry| {
                 let path = entry.ok()?.path();
-                let name = path.file_stem()?.to_str()?;
-                let findable = self.path(name).is_ok_and(|named| named == path);
-                (findable && path.is_file()).then(|| name.to_owned())
+                let name = path.file_name()?.to_str()?;
+                let name = name.strip_suffix(EXTENSION)?.strip_suffix('.')?.to_owned();
+                check_voice_name(&name).ok()?;
+                let changed = file_time(&path)?;
+                Some(StoredVoice {
+                    name,
+                    path,
+                    changed,
+                })
             })
             .collect();
-        names.sort();
-        Ok(names)
+        voices.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(voices)
     }
 
-    /// Makes the folder and tells the file for a new voice.
-    pub fn prepare(&self, name: &str) -> Result<PathBuf, Error> {
-        let path = self.path(name)?;
+    /// Makes the folder and tells name and file for a voice that is to be kept: those of the voice
+    /// that has the name already, if one does.
+    ///
+    /// # Errors
+    /// A name that is none, or a folder that cannot be made or read.
+    pub fn prepare(&self, name: &str) -> Result<(String, PathBuf), Error> {
+        let composed = voice_name(name);
+        check_voice_name(&composed)?;
         std::fs::create_dir_all(&self.folder)
             .map_err(|source| Error::file(&self.folder, source))?;
-        Ok(path)
+        Ok(match self.look_up(&composed)? {
+            Some(voice) => (voice.name, voice.path),
+            None => {
+                let path = self.path(&composed);
+                (composed, path)
+            }
+        })
     }
 
     /// Takes voices away, a name given twice only once; those that were taken away, in order.
     ///
     /// # Errors
-    /// If one is not there: then none is taken away. If a file cannot be removed: those before it are gone.
+    /// If one is not there: then none is taken away. If a file cannot be removed: those before it
+    /// are gone.
     pub fn remove(&self, names: &[impl AsRef<str>]) -> Result<Vec<String>, Error> {
         let mut found = BTreeMap::new();
         for name in names {
-            found.insert(name.as_ref().to_owned(), self.find(name.as_ref())?);
+            let voice = self.find(name.as_ref())?;
+            found.insert(voice.name, voice.path);
         }
         for path in found.values() {
             std::fs::remove_file(path).map_err(|source| Error::file(path, source))?;
         }
         Ok(found.into_keys().collect())
     }
+}
+
+/// When a file was last changed; nothing where there is no file.
+fn file_time(path: &Path) -> Option<SystemTime> {
+    let metadata = std::fs::metadata(path)
+        .ok()
+        .filter(|metadata| metadata.is_file())?;
+    Some(metadata.modified().unwrap_or(UNIX_EPOCH))
 }
 
 fn voice_error(name: &str, reason: &str) -> Error {
@@ -113,50 +212,88 @@ mod tests {
 
     #[test]
     fn names_that_could_lead_out_of_the_folder_are_refused() {
-        let store = VoiceStore::new("/voices");
         for name in [
             "",
+            " ",
             ".",
             "..",
+            ".hidden",
+            "-",
             "../etc",
             "a/b",
             "a\\b",
-            "a.b",
             "a\0b",
+            "a\nb",
+            "a\u{202e}b",
+            "a.",
             &"x".repeat(65),
+            &"日".repeat(67),
         ] {
-            assert!(store.path(name).is_err(), "{name:?} must be refused");
+            assert!(check_voice_name(name).is_err(), "{name:?} must be refused");
         }
-        assert_eq!(
-            store.path("Joe_2").unwrap(),
-            Path::new("/voices/Joe_2.safetensors")
-        );
+        for name in ["Joe_2", "José 2", "a.b-c", &"日".repeat(64), "हिन्दी"] {
+            assert!(check_voice_name(name).is_ok(), "{name:?} must be taken");
+        }
     }
 
     #[test]
     fn voices_are_listed_found_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let store = VoiceStore::new(folder.path().join("voices"));
-        assert!(store.names().unwrap().is_empty());
-        for name in ["b", "a"] {
-            std::fs::write(store.prepare(name).unwrap(), b"voice").unwrap();
+        assert!(store.voices().unwrap().is_empty());
+        for name in ["b", "a", "my voice", "a.b"] {
+            std::fs::write(store.prepare(name).unwrap().1, b"voice").unwrap();
         }
-        for other in ["notes.txt", "my voice.safetensors", "c.SAFETENSORS"] {
+        for other in [
+            "notes.txt",
+            ".x.safetensors",
+            "c.SAFETENSORS",
+            "a%.safetensors",
+        ] {
             std::fs::write(store.folder().join(other), b"").unwrap();
         }
         std::fs::create_dir(store.folder().join("d.safetensors")).unwrap();
+        let names = || -> Vec<String> {
+            let voices = store.voices().unwrap().into_iter();
+            voices.map(|voice| voice.name).collect()
+        };
         assert_eq!(
-            store.names().unwrap(),
-            ["a", "b"],
+            names(),
+            ["a", "a.b", "b", "my voice"],
             "only what can be found is listed"
         );
         assert!(store.remove(&["a", "c"]).is_err());
-        assert_eq!(store.names().unwrap(), ["a", "b"], "all or none");
-        assert_eq!(store.remove(&["a", "a"]).unwrap(), ["a"]);
+        assert_eq!(names().len(), 4, "all or none");
+        assert_eq!(store.remove(&["A", "a"]).unwrap(), ["a"]);
         let error = store.find("a").unwrap_err().to_string();
         assert!(
-            error.contains('b'),
+            error.contains("my voice"),
             "{error} must name the voices that are there"
+        );
+    }
+
+    #[test]
+    fn a_voice_is_found_in_any_case_and_unicode_form_and_keeps_its_spelling() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = VoiceStore::new(folder.path());
+        for name in ["Zoe\u{308}", "MAX"] {
+            std::fs::write(store.prepare(name).unwrap().1, b"voice").unwrap();
+        }
+        for (asked, found) in [
+            ("Zoë", Some("Zoë")),
+            ("zoe\u{308}", Some("Zoë")),
+            (" ZOË ", Some("Zoë")),
+            ("max", Some("MAX")),
+            ("ｍａｘ", Some("MAX")),
+            ("zoe", None),
+        ] {
+            let voice = store.look_up(asked).unwrap().map(|voice| voice.name);
+            assert_eq!(voice.as_deref(), found, "{asked:?}");
+        }
+        assert_eq!(
+            store.prepare("mAx").unwrap().0,
+            "MAX",
+            "one voice, one file"
         );
     }
 }

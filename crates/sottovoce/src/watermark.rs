@@ -7,9 +7,8 @@ use crate::plan::whole_pages;
 use crate::settings::{SAMPLE_RATE, Source};
 use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
 use sottovoce_chatterbox::weights::{Component, Source as Weights, load, measure};
-use sottovoce_formats::audio::{AudioLimits, decode_file};
+use sottovoce_formats::audio::{DecodeOptions, decode_file};
 use sottovoce_formats::file;
-use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Precision, Recording, Workspace};
 use std::path::Path;
@@ -18,6 +17,8 @@ use std::sync::Arc;
 const TAG: &str = "watermark";
 /// Most memory for looking at one recording of ten minutes.
 const DETECTION_BYTES_MAX: u64 = 2 << 30;
+/// Longest recording that is looked at, seconds.
+const RECORDING_SECONDS_MAX: u32 = 600;
 
 /// What marking needs, reckoned before anything of it is mapped.
 pub(crate) struct WatermarkPlan {
@@ -122,18 +123,13 @@ pub fn detect(weights: &Path, recording: &Path, threads: Option<usize>) -> Resul
     );
     let perth = loaded.map_err(failed)?.network;
     let file = file::open(recording).map_err(|source| Error::file(recording, source))?;
-    let heard = decode_file(file, &AudioLimits::default()).map_err(|error| Error::Recording {
+    let options = DecodeOptions::whole(RECORDING_SECONDS_MAX, perth.sample_rate());
+    let heard = decode_file(file, &options).map_err(|error| Error::Recording {
         path: recording.to_owned(),
         reason: error.to_string(),
     })?;
-    let samples = resample(
-        &heard.samples,
-        heard.sample_rate,
-        perth.sample_rate(),
-        Filter::Kaiser64,
-    );
     let workspace = Workspace::pooled(&memory, TAG);
     let device = device::host(threads.unwrap_or(0));
     let ctx = Context::new(&workspace, &*device);
-    Ok(perth.detect(&ctx, &samples)?)
+    Ok(perth.detect(&ctx, &heard.samples)?)
 }

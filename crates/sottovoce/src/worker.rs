@@ -5,29 +5,35 @@ use crate::engine::Shared;
 use crate::error::Error;
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::MemoryNow;
-use crate::pipeline::{Pipeline, Utterance};
+use crate::pipeline::{Pipeline, StepError, Utterance};
 use crate::plan::Extent;
 use crate::scheduler::{self, View, Work};
 use crate::settings::{SAMPLE_RATE, StreamOptions};
 use crate::stream::{Chunk, ChunkMetrics, Sender};
+use crate::text_input::TextInput;
 use crate::voice::{Voice, VoiceInner};
 use crate::watermark::Watermark;
 use sottovoce_audio::{FadeIn, Tempo};
 use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{Event, Reclaim};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A request to speak.
 pub(crate) struct Job {
     pub ticket: Ticket,
-    pub text: String,
+    pub text: Arc<TextInput>,
     pub voice: Voice,
     pub options: StreamOptions,
     pub delivery: Sender,
     pub started: Instant,
 }
+
+/// Sentences of an open text that are taken before they are spoken.
+const SENTENCES_AHEAD_MAX: usize = 2;
 
 /// A stream under way.
 struct Live {
@@ -47,6 +53,8 @@ struct Live {
     actions: Vec<String>,
     /// Chunks synthesised, those held back whole included.
     chunk: u64,
+    /// The reader was told that all text so far was spoken.
+    rests: bool,
 }
 
 /// How a stream ended.
@@ -66,6 +74,8 @@ pub(crate) struct Worker {
     live: Vec<Live>,
     turn: u64,
     hurried_steps: u32,
+    /// Streams have ended, and what they left was kept for those in line.
+    left_for_others: bool,
 }
 
 impl Worker {
@@ -84,6 +94,7 @@ impl Worker {
             live: Vec::new(),
             turn: 0,
             hurried_steps: 0,
+            left_for_others: false,
         }
     }
 
@@ -96,6 +107,7 @@ impl Worker {
         while !shared.closing() {
             self.remove_cancelled();
             self.admit();
+            self.read_texts();
             let views: Vec<View> = self.live.iter().map(Live::view).collect();
             let started = Instant::now();
             match scheduler::choose(&views, self.hurried_steps) {
@@ -104,8 +116,12 @@ impl Worker {
                     continue;
                 }
                 // A stage is thousands of operations: each would wake a thread otherwise.
-                Work::Step(batch) => device.run(&mut || self.step(&batch)),
-                Work::Synthesise(index) => device.run(&mut || self.synthesise(index)),
+                Work::Step(batch) => self.survive(&batch, |worker| {
+                    device.run(&mut || worker.step(&batch));
+                }),
+                Work::Synthesise(index) => self.survive(&[index], |worker| {
+                    device.run(&mut || worker.synthesise(index));
+                }),
             }
             shared.metrics().busy_seconds += started.elapsed().as_secs_f64();
         }
@@ -114,19 +130,62 @@ impl Worker {
         }
     }
 
+    /// Runs a stage for the streams of `batch`. If it panics those streams end with an error, the
+    /// workspaces are made anew, and the others go on.
+    fn survive(&mut self, batch: &[usize], stage: impl FnOnce(&mut Worker)) {
+        let streams = batch.iter().filter_map(|&index| self.live.get(index));
+        let tickets: Vec<Ticket> = streams.map(|live| live.job.ticket).collect();
+        // What a panic may leave half done is dropped below: the streams' states and the
+        // workspaces.
+        let outcome = catch_unwind(AssertUnwindSafe(|| stage(&mut *self)));
+        let Err(panic) = outcome else { return };
+        let error = || Error::Fault {
+            reason: reason_of(&*panic),
+        };
+        for ticket in tickets {
+            let index = (self.live.iter()).position(|live| live.job.ticket == ticket);
+            match index {
+                Some(index) => {
+                    let live = self.live.remove(index);
+                    self.end(live, End::Failed(error()));
+                }
+                // It broke off as it ended: its place must not be lost.
+                None => self.shared.left(ticket, Duration::ZERO),
+            }
+        }
+        self.pipeline.renew_workspaces(self.shared.holdings());
+    }
+
     fn admit(&mut self) {
+        self.let_in();
+        // Whoever could take over what ended streams left has done so.
+        if std::mem::take(&mut self.left_for_others) {
+            self.event(Event::StreamEnded);
+        }
+    }
+
+    /// Begins the streams whose turn it is.
+    fn let_in(&mut self) {
         while let Some((job, promise)) = self.shared.next_admitted() {
             if job.delivery.cancelled() {
                 self.shared.left(job.ticket, job.started.elapsed());
                 self.shared.metrics().streams_cancelled += 1;
                 continue;
             }
-            match self.begin(&job) {
+            let begun = catch_unwind(AssertUnwindSafe(|| self.begin(&job)));
+            let begun = begun.unwrap_or_else(|panic| {
+                self.pipeline.renew_workspaces(self.shared.holdings());
+                Err(Error::Fault {
+                    reason: reason_of(&*panic),
+                })
+            });
+            match begun {
                 Ok(utterance) => {
                     let fade_in = (job.options.fade_duration * SAMPLE_RATE as f32).round() as usize;
                     let fade = FadeIn::new(fade_in);
                     let tempo = Tempo::new(job.options.speed);
                     let metrics = ChunkMetrics::default();
+                    job.delivery.admit();
                     self.live.push(Live {
                         job,
                         promise,
@@ -140,6 +199,7 @@ impl Worker {
                         samples: 0,
                         actions: Vec::new(),
                         chunk: 0,
+                        rests: false,
                     });
                     self.settle();
                 }
@@ -157,7 +217,8 @@ impl Worker {
         }
     }
 
-    /// Enters what each stream has now in its account. Whoever has more than was promised ends: others count on the rest.
+    /// Enters what each stream has now in its account. Whoever has more than was promised ends:
+    /// others count on the rest.
     fn settle(&mut self) {
         let mut index = 0;
         while index < self.live.len() {
@@ -183,24 +244,53 @@ impl Worker {
         }
     }
 
+    /// Takes what was written since of texts that are open, and tells readers whose text was spoken
+    /// as far as it goes.
+    fn read_texts(&mut self) {
+        let mut index = 0;
+        while index < self.live.len() {
+            let live = &mut self.live[index];
+            let read = catch_unwind(AssertUnwindSafe(|| live.read_text(&self.pipeline)));
+            let read = read.unwrap_or_else(|panic| {
+                Err(Error::Fault {
+                    reason: reason_of(&*panic),
+                })
+            });
+            match read {
+                Ok(()) => index += 1,
+                Err(error) => {
+                    let live = self.live.remove(index);
+                    self.end(live, End::Failed(error));
+                }
+            }
+        }
+    }
+
     /// Starts a job's utterance, climbing the ladder while memory is short.
     fn begin(&mut self, job: &Job) -> Result<Utterance, Error> {
         let shared = self.shared.clone();
         let _open = shared.holdings().open();
         let mut attempt = 0;
         loop {
-            let (id, text) = (job.ticket, &job.text);
+            let (id, text) = (job.ticket, job.text.whole_text());
             let (voice, options) = (&job.voice, &job.options);
             let others = self.live.len();
-            match (self.pipeline).begin(id, others, text, voice, options, shared.holdings()) {
+            match (self.pipeline).begin(
+                id,
+                others,
+                text.as_deref(),
+                voice,
+                options,
+                shared.holdings(),
+            ) {
                 Err(error) if self.climb(&error, attempt).is_some() => attempt += 1,
                 outcome => return outcome,
             }
         }
     }
 
-    /// One more token for each of `batch`. When memory is short and nothing can be given back, the youngest stream ends so that the
-    /// others go on.
+    /// One more token for each of `batch`. When memory is short and nothing can be given back, the
+    /// youngest stream ends so that the others go on.
     fn step(&mut self, batch: &[usize]) {
         self.hurried_steps += 1;
         let mut batch = batch.to_vec();
@@ -213,7 +303,8 @@ impl Worker {
                 .filter(|(index, _)| batch.contains(index));
             let mut members: Vec<&mut Utterance> =
                 live.map(|(_, live)| &mut live.utterance).collect();
-            let Err(error) = (self.pipeline).step(&mut members, self.shared.holdings()) else {
+            let stepped = (self.pipeline).step(&mut members, self.shared.holdings());
+            let Err(StepError { index, error }) = stepped else {
                 break;
             };
             if let Some(action) = self.climb(&error, attempt) {
@@ -223,10 +314,20 @@ impl Worker {
                 }
                 continue;
             }
-            // Streams stand in the order in which they came. What is not a matter of memory is found by leaving out one after the other.
-            let Some(youngest) = batch.pop() else { break };
-            let live = self.live.remove(youngest);
+            // Streams stand in the order in which they came: where memory is short, or it is
+            // nobody's alone, the youngest ends.
+            let ends = match index {
+                Some(index) if !error.is_memory_short() => batch.remove(index),
+                _ => match batch.pop() {
+                    Some(youngest) => youngest,
+                    None => break,
+                },
+            };
+            let live = self.live.remove(ends);
             self.end(live, End::Failed(error));
+            for index in &mut batch {
+                *index -= usize::from(*index > ends);
+            }
             attempt = 0;
         }
         self.settle();
@@ -257,9 +358,7 @@ impl Worker {
         self.notice_voice(index);
         let live = &mut self.live[index];
         live.last_turn = self.turn;
-        let tokens = live
-            .next_chunk_tokens()
-            .min(live.utterance.tokens_waiting());
+        let tokens = live.chunk_tokens();
         let last = !live.utterance.generating() && tokens == live.utterance.tokens_waiting();
         let shared = self.shared.clone();
         let mut attempt = 0;
@@ -385,7 +484,8 @@ impl Worker {
             self.shared.hold_admissions();
         }
         // Whoever is next in line takes over what this one had.
-        if !self.shared.somebody_waits() {
+        self.left_for_others = self.shared.somebody_waits();
+        if !self.left_for_others {
             self.event(Event::StreamEnded);
         }
         let mut metrics = self.shared.metrics();
@@ -446,6 +546,13 @@ impl Reclaim for Reclaimer<'_> {
     }
 }
 
+/// What a panic said.
+fn reason_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("it gave no reason").to_owned()
+}
+
 /// However the worker ends, nobody waits for it any longer.
 struct CloseOnExit<'a>(&'a Shared);
 
@@ -467,13 +574,57 @@ impl Live {
         scheduler::chunk_tokens(self.chunk, self.utterance.chunk_tokens_max())
     }
 
+    /// Whether all text that is there has become tokens and more of it may come.
+    fn waits_for_text(&self) -> bool {
+        self.utterance.is_open() && !self.utterance.speaking()
+    }
+
+    /// Tokens that can become sound while the stream waits for text.
+    fn speakable_tokens(&self) -> usize {
+        let waiting = self.utterance.tokens_waiting();
+        waiting.saturating_sub(self.utterance.look_ahead())
+    }
+
+    /// Tokens of the chunk whose turn it is.
+    fn chunk_tokens(&self) -> usize {
+        let there = match self.waits_for_text() {
+            true => self.speakable_tokens(),
+            false => self.utterance.tokens_waiting(),
+        };
+        self.next_chunk_tokens().min(there)
+    }
+
+    /// Takes what was written since of an open text. A chunk without samples tells the reader that
+    /// all of it so far was spoken.
+    fn read_text(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
+        // What is ahead of the voice waits with its writer, who has a bound for it.
+        if !self.utterance.is_open() || self.utterance.sentences_waiting() >= SENTENCES_AHEAD_MAX {
+            return Ok(());
+        }
+        let (text, last) = self.job.text.take();
+        pipeline.add_text(&mut self.utterance, &text, last)?;
+        let spoken = self.waits_for_text() && self.speakable_tokens() == 0;
+        if !spoken {
+            self.rests = false;
+        } else if !self.rests && self.chunk > 0 && self.job.delivery.has_room() {
+            self.rests = true;
+            self.job.delivery.send(Chunk {
+                samples: Vec::new(),
+                metrics: self.metrics.clone(),
+            });
+        }
+        Ok(())
+    }
+
     fn view(&self) -> View {
         let waiting = self.utterance.tokens_waiting();
-        let generating = self.utterance.generating();
+        let enough = waiting >= self.next_chunk_tokens() + self.utterance.look_ahead();
         View {
-            generating,
-            chunk_ready: !generating
-                || waiting >= self.next_chunk_tokens() + self.utterance.look_ahead(),
+            generating: self.utterance.speaking(),
+            chunk_ready: match self.waits_for_text() {
+                true => self.speakable_tokens() > 0,
+                false => !self.utterance.generating() || enough,
+            },
             reader_ready: self.job.delivery.has_room(),
             heard: self.metrics.chunk_count > 0,
             last_turn: self.last_turn,

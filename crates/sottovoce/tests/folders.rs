@@ -105,7 +105,7 @@ fn a_recording_gives_a_voice_that_is_kept_and_speaks_the_same_again() {
         "what preparation took must be given back"
     );
     assert!(after.reserved_bytes - before.reserved_bytes < 1 << 20);
-    let path = store.prepare("buzz").unwrap();
+    let (_, path) = store.prepare("buzz").unwrap();
     voice.save(&path).unwrap();
     let kept = engine.voice(VoiceSource::Name("buzz".into())).unwrap();
     let spoken = speak(&engine, &voice, "Hello there.").unwrap();

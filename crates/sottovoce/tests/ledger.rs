@@ -201,16 +201,18 @@ fn the_report_adds_up_by_owner_region_and_stream() {
     }
 }
 
-/// Four streams at a time that come and go; what was idle is looked at after each chunk and after each stream's end.
+fn assert_little_idle(fragmentation: f64, when: &str) {
+    assert!(
+        fragmentation <= FRAGMENTATION_MAX,
+        "{:.1} % idle {when}",
+        fragmentation * 100.0
+    );
+}
+
+/// Four streams at a time that come and go; what was idle is looked at by the worker after each chunk,
+/// and here once nobody speaks. In between a reader would see a stream's pages on their way back.
 fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
     let (engine, voice, _) = scripted(source, options());
-    let look = |fragmentation: f64, when: &str| {
-        assert!(
-            fragmentation <= FRAGMENTATION_MAX,
-            "{:.1} % idle {when}",
-            fragmentation * 100.0
-        );
-    };
     std::thread::scope(|scope| {
         for (reader, text) in texts.into_iter().enumerate() {
             let (engine, voice) = (&engine, &voice);
@@ -224,14 +226,14 @@ fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
                         ..StreamOptions::default()
                     };
                     for chunk in engine.stream(text, voice, options).unwrap() {
-                        look(chunk.unwrap().metrics.fragmentation, "after a chunk");
+                        assert_little_idle(chunk.unwrap().metrics.fragmentation, "after a chunk");
                     }
-                    look(engine.memory_report().fragmentation, "after a stream");
                 }
             });
         }
     });
     let report = engine.memory_report();
+    assert_little_idle(report.fragmentation, "at the end");
     assert!(
         report.allocated_peak_bytes as f64 >= 0.98 * report.reserved_peak_bytes as f64,
         "at the peak {} of {} bytes were in use",
@@ -247,6 +249,24 @@ fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
         report.driver_calls
     );
     assert_eq!(engine.metrics().streams_finished, streams);
+}
+
+#[test]
+fn a_short_stream_that_follows_a_long_one_leaves_little_of_its_pages_idle() {
+    let one_at_a_time = EngineOptions {
+        streams_max: 1,
+        ..options()
+    };
+    let (engine, voice, _) = scripted(Source::Embedded, one_at_a_time);
+    let long = "She wrote three letters and forgot to send two of them, so I sent them for her.";
+    let long = engine.stream(&long.repeat(3), &voice, small(1)).unwrap();
+    let short = engine.stream("Go.", &voice, small(2)).unwrap();
+    // The short one stands in line before the long one ends.
+    for stream in [long, short] {
+        for chunk in stream {
+            assert_little_idle(chunk.unwrap().metrics.fragmentation, "after a chunk");
+        }
+    }
 }
 
 #[test]

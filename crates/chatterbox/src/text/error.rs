@@ -24,12 +24,15 @@ pub enum TextError {
         /// What it said.
         reason: String,
     },
-    /// Letters that a model for English words has no sound for.
+    /// There is nothing in the text.
+    #[error("there is nothing in the text to speak")]
+    Empty,
+    /// Characters that a model has no sound for, where that is to be refused.
     #[error(
-        "this model reads English and cannot read {found:?}: leave that out, or speak with a model for its language"
+        "this model has no sound for {found:?}: leave that out, let it be passed over, or speak with a model for its language"
     )]
     Unreadable {
-        /// What it cannot read, its beginning.
+        /// What it cannot read.
         found: String,
     },
     /// Tokenizer and model do not belong together.

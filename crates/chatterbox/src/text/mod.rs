@@ -1,39 +1,149 @@
-//! From characters to text tokens: clean, spell out (where a model wants it), cut into sentences, normalise, tokenise.
+//! From characters to text tokens: markup left out, characters made plain, numbers and signs as
+//! words where a model wants it, cut into sentences and these to what one run of T3 can say,
+//! tokenised.
 //!
-//! Nothing that can be said is dropped: sentences too long for one run of T3 are cut at clauses, then at spaces, then between any two
-//! characters. Control and invisible formatting characters cannot be said and become spaces.
+//! Nothing that can be said is dropped. What cannot be said is a pause, or is passed over with a
+//! [`Warning`].
 
+mod characters;
 mod cut;
 mod error;
+mod letters;
+mod markup;
 mod normalise;
-mod spell;
+mod punctuation;
+mod sentences;
 mod tokenizer;
+mod traced;
+mod warning;
 
-pub use cut::{cut, sentences};
 pub use error::TextError;
-pub use normalise::normalise;
-pub use spell::spell_out;
+pub use markup::{PARALINGUISTIC_TAGS, ParalinguisticTag};
+pub use normalise::{Normaliser, Span};
+pub use punctuation::normalise;
+pub use sentences::{SentenceBuffer, sentence_end, sentences};
 pub use tokenizer::{Tokenizer, TokenizerFiles};
+pub use warning::Warning;
 
 use crate::config::ModelConfig;
-use std::collections::BTreeMap;
+use characters::{compatible, visible};
+use markup::{Element, PAUSE_SECONDS, elements};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::str::FromStr;
+use traced::Traced;
+use warning::Warnings;
 
-/// Characters of an unreadable word that a message shows.
-const SHOWN_CHARACTERS_MAX: usize = 20;
+/// Whether a text is written out as it is spoken before it is tokenised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalise {
+    /// As the model was trained: on for those that know words alone, off for the others.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never: the text reaches the tokenizer by the reference's rules alone.
+    Off,
+}
 
-/// One sentence ready for T3.
+impl FromStr for Normalise {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Normalise, String> {
+        match text {
+            "auto" => Ok(Normalise::Auto),
+            "on" => Ok(Normalise::On),
+            "off" => Ok(Normalise::Off),
+            _ => Err(format!("{text:?} is neither auto, on nor off")),
+        }
+    }
+}
+
+/// What becomes of characters that a model has no sound for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unreadable {
+    /// They are passed over with a warning.
+    #[default]
+    Warn,
+    /// The text is refused.
+    Refuse,
+}
+
+/// How a text is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextOptions {
+    /// Whether it is written out as it is spoken.
+    pub normalise: Normalise,
+    /// The language, by its code.
+    pub language: String,
+    /// What becomes of characters without a sound.
+    pub unreadable: Unreadable,
+}
+
+impl Default for TextOptions {
+    fn default() -> TextOptions {
+        TextOptions {
+            normalise: Normalise::Auto,
+            language: "en".into(),
+            unreadable: Unreadable::Warn,
+        }
+    }
+}
+
+/// One sentence, or part of a long one, ready for T3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sentence {
-    /// As it was normalised.
+    /// What the text has.
+    pub written: String,
+    /// What is said.
     pub text: String,
     /// Its tokens, with the start and stop tokens that the model's T3 expects.
     pub tokens: Vec<u32>,
+}
+
+/// A part of a text in the order of speaking.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    /// Words for T3.
+    Words(Sentence),
+    /// Silence.
+    Pause {
+        /// What the text has; empty between paragraphs.
+        written: String,
+        /// How long, in seconds.
+        seconds: f64,
+    },
+}
+
+/// A text as it will be spoken.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Script {
+    /// What is said and where nothing is.
+    pub pieces: Vec<Piece>,
+    /// What was passed over or changed.
+    pub warnings: Vec<Warning>,
+}
+
+impl Script {
+    /// The pieces with words.
+    pub fn into_sentences(self) -> Vec<Sentence> {
+        let words = self.pieces.into_iter().filter_map(|piece| match piece {
+            Piece::Words(sentence) => Some(sentence),
+            Piece::Pause { .. } => None,
+        });
+        words.collect()
+    }
 }
 
 /// A model's text front end.
 pub struct TextFrontEnd {
     config: ModelConfig,
     tokenizer: Tokenizer,
+    /// Tags that the tokenizer knows, without brackets.
+    tags: Vec<String>,
 }
 
 impl TextFrontEnd {
@@ -45,69 +155,102 @@ impl TextFrontEnd {
         config: &ModelConfig,
         files: &dyn TokenizerFiles,
     ) -> Result<TextFrontEnd, TextError> {
-        let tokenizer = Tokenizer::load(&config.text, files)?;
-        Ok(TextFrontEnd {
-            config: config.clone(),
-            tokenizer,
-        })
+        Ok(TextFrontEnd::over(
+            config,
+            Tokenizer::load(&config.text, files)?,
+        ))
     }
 
-    /// Ids of one text, normalised but neither cut nor framed by start and stop: what the reference's tokenizer gives.
+    /// A front end that takes each character for a token, for models with random weights and no
+    /// tokenizer.
+    pub fn characters(config: &ModelConfig) -> TextFrontEnd {
+        let tokenizer = Tokenizer::characters(config.t3.text_vocabulary);
+        TextFrontEnd::over(config, tokenizer)
+    }
+
+    fn over(config: &ModelConfig, tokenizer: Tokenizer) -> TextFrontEnd {
+        TextFrontEnd {
+            config: config.clone(),
+            tags: tokenizer.tags(),
+            tokenizer,
+        }
+    }
+
+    /// Tags such as `laugh` that the model knows, without brackets.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    /// Ids of one text, normalised but neither cut nor framed by start and stop: what the
+    /// reference's tokenizer gives.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
         self.tokenizer
             .encode(&normalise(text, self.config.text.normalisation))
     }
 
-    /// Any text as sentences, each within the model's token limit.
+    /// Any text as what is said and where it pauses, each piece within the model's token limit. A
+    /// text without a word is one short pause.
     ///
     /// # Errors
-    /// [`TextError`] if the tokenizer cannot encode, or gives an id that the model has no embedding for.
-    pub fn sentences(&self, text: &str) -> Result<Vec<Sentence>, TextError> {
-        let normalisation = self.config.text.normalisation;
-        let spelt;
-        let text = if self.config.text.spell_out {
-            spelt = spell_out(text);
-            self.check_readable(&spelt)?;
-            &spelt
-        } else {
-            text
+    /// [`TextError::Empty`] if there is nothing in the text; [`TextError::Unreadable`] if that was
+    /// asked for; else if the tokenizer cannot encode,
+    /// or gives an id that the model has no embedding for.
+    pub fn script(&self, text: &str, options: &TextOptions) -> Result<Script, TextError> {
+        let mut warnings = Warnings::new(text);
+        let on = match options.normalise {
+            Normalise::Auto => self.config.text.spell_out,
+            Normalise::On => true,
+            Normalise::Off => false,
         };
-        // A piece that the tokenizer refuses counts as nothing here and is reported below.
-        let count = |piece: &str| {
-            self.tokenizer
-                .encode(&normalise(piece, normalisation))
-                .map_or(0, |ids| ids.len())
+        let capitals = self.config.text.spell_out;
+        let rules = Normaliser::of(&options.language, capitals);
+        if on && rules.is_none() {
+            let message =
+                "there are no rules for this language: its numbers and signs are left to the model";
+            warnings.add(0, &options.language, message.into());
+        }
+        let mut reading = Reading {
+            front_end: self,
+            source: text,
+            on: on && rules.is_some(),
+            // What belongs together in English does so in most languages: digits, units, short
+            // forms.
+            rules: rules.or_else(|| Normaliser::of("en", capitals)),
+            refuse: options.unreadable == Unreadable::Refuse,
+            known: HashMap::new(),
+            pieces: Vec::new(),
         };
-        cut(text, self.config.text.token_count_max, &count)
-            .into_iter()
-            .map(|piece| {
-                let text = normalise(&piece, normalisation);
-                let tokens = self.frame(self.tokenizer.encode(&text)?)?;
-                Ok(Sentence { text, tokens })
-            })
-            .collect()
-    }
-
-    /// Whether each letter gives the tokenizer something: one that knows English words alone passes over others in silence.
-    fn check_readable(&self, text: &str) -> Result<(), TextError> {
-        let mut known = BTreeMap::new();
-        for (at, character) in text.char_indices() {
-            if character.is_ascii() || !character.is_alphanumeric() {
-                continue;
-            }
-            let lost = match known.get(&character) {
-                Some(&lost) => lost,
-                None => self.tokenizer.encode(&character.to_string())?.is_empty(),
-            };
-            known.insert(character, lost);
-            if lost {
-                let found = text[at..].chars().take(SHOWN_CHARACTERS_MAX);
-                return Err(TextError::Unreadable {
-                    found: found.take_while(|c| c.is_alphanumeric()).collect(),
-                });
+        for element in elements(text, &self.tags, &mut warnings) {
+            match element {
+                Element::Paragraph(paragraph) => reading.paragraph(&paragraph, &mut warnings)?,
+                Element::Pause { seconds, written } => {
+                    reading.pause(&text[written], seconds, Length::Asked);
+                }
             }
         }
-        Ok(())
+        let pieces = reading.finish()?;
+        Ok(Script {
+            pieces,
+            warnings: warnings.finish(),
+        })
+    }
+
+    /// The pieces with words of a text, read as the model was trained.
+    ///
+    /// # Errors
+    /// As [`TextFrontEnd::script`].
+    pub fn sentences(&self, text: &str) -> Result<Vec<Sentence>, TextError> {
+        Ok(self.script(text, &TextOptions::default())?.into_sentences())
+    }
+
+    /// What the tokenizer is given for a spoken text.
+    fn given(&self, spoken: &str, on: bool) -> String {
+        let rules = self.config.text.normalisation;
+        if on && self.config.text.spell_out {
+            normalise(&letters::for_words_alone(spoken), rules)
+        } else {
+            normalise(spoken, rules)
+        }
     }
 
     fn frame(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, TextError> {
@@ -121,4 +264,282 @@ impl TextFrontEnd {
         }
         Ok(ids)
     }
+}
+
+/// Who says how long a pause is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// The text.
+    Asked,
+    /// Nobody: paragraphs and what has no words. Such pauses do not add up.
+    Usual,
+}
+
+/// One text on its way.
+struct Reading<'t> {
+    front_end: &'t TextFrontEnd,
+    source: &'t str,
+    on: bool,
+    rules: Option<Normaliser>,
+    refuse: bool,
+    /// Whether the tokenizer has something for a character.
+    known: HashMap<char, bool>,
+    pieces: Vec<(Piece, Length)>,
+}
+
+impl Reading<'_> {
+    /// A pause; two of usual length are one, and one of usual length beside one that was asked for
+    /// is none.
+    fn pause(&mut self, written: &str, seconds: f64, length: Length) {
+        let written = written.trim();
+        if let Some((
+            Piece::Pause {
+                written: before,
+                seconds: known,
+            },
+            last,
+        )) = self.pieces.last_mut()
+            && (*last == Length::Usual || length == Length::Usual)
+        {
+            if *last == Length::Usual {
+                *known = seconds;
+                *last = length;
+            }
+            if before.is_empty() {
+                *before = written.to_owned();
+            } else if !written.is_empty() {
+                before.push(' ');
+                before.push_str(written);
+            }
+            return;
+        }
+        let written = written.to_owned();
+        self.pieces
+            .push((Piece::Pause { written, seconds }, length));
+    }
+
+    fn paragraph(
+        &mut self,
+        paragraph: &Traced,
+        warnings: &mut Warnings<'_>,
+    ) -> Result<(), TextError> {
+        let text = if self.on {
+            compatible(paragraph)
+        } else {
+            visible(paragraph)
+        };
+        let whole = || text.written(self.source, 0..text.text().len());
+        if matches!(self.pieces.last(), Some((Piece::Words(_), _))) {
+            self.pause("", PAUSE_SECONDS, Length::Usual);
+        }
+        if !text.text().chars().any(char::is_alphanumeric) {
+            if !text.text().trim().is_empty() {
+                self.pause(whole(), PAUSE_SECONDS, Length::Usual);
+            }
+            return Ok(());
+        }
+        for sentence in sentences(text.text()) {
+            self.sentence(&text, sentence, warnings)?;
+        }
+        Ok(())
+    }
+
+    fn sentence(
+        &mut self,
+        text: &Traced,
+        sentence: std::ops::Range<usize>,
+        warnings: &mut Warnings<'_>,
+    ) -> Result<(), TextError> {
+        let mut spans = self.spans(&text.text()[sentence.clone()]);
+        for span in &mut spans {
+            span.written.start += sentence.start;
+            span.written.end += sentence.start;
+            self.pass_over(span, text, warnings)?;
+        }
+        let (front_end, on) = (self.front_end, self.on);
+        // A part that the tokenizer refuses counts as nothing here and is reported below.
+        let count = |spoken: &str| {
+            let given = front_end.given(&going_on(spoken), on);
+            front_end
+                .tokenizer
+                .encode(&given)
+                .map_or(0, |ids| ids.len())
+        };
+        let parts = cut::cut(&spans, front_end.config.text.token_count_max, &count);
+        let last = parts.len().saturating_sub(1);
+        for (index, part) in parts.into_iter().enumerate() {
+            let start = spans
+                .get(part.spans.start)
+                .map_or(sentence.start, |span| span.written.start);
+            let end = spans
+                .get(part.spans.end)
+                .map_or(sentence.end, |span| span.written.start);
+            let written = text.written(self.source, start..end);
+            if !part.spoken.chars().any(char::is_alphanumeric) {
+                self.pause(written, PAUSE_SECONDS, Length::Usual);
+                continue;
+            }
+            let given = match index == last {
+                true => front_end.given(&part.spoken, on),
+                false => front_end.given(&going_on(&part.spoken), on),
+            };
+            let ids = front_end.tokenizer.encode(&given)?;
+            let sentence = Sentence {
+                written: written.to_owned(),
+                text: part.spoken,
+                tokens: front_end.frame(ids)?,
+            };
+            self.pieces.push((Piece::Words(sentence), Length::Asked));
+        }
+        Ok(())
+    }
+
+    /// A sentence's spans; tags of the model are one each.
+    fn spans(&self, sentence: &str) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut at = 0;
+        let mut add = |from: usize, to: usize, tag: bool| {
+            let text = &sentence[from..to];
+            let after_space = from > 0 && sentence[..from].ends_with(char::is_whitespace);
+            let mut found = match &self.rules {
+                Some(rules) if !tag => rules.spans(text),
+                _ => vec![Span {
+                    written: 0..text.len(),
+                    spoken: text.to_owned(),
+                    after_space: false,
+                }],
+            };
+            if let Some(first) = found.first_mut() {
+                first.after_space |= after_space;
+            }
+            for mut span in found {
+                if !self.on {
+                    span.spoken = text[span.written.clone()].to_owned();
+                }
+                span.written = span.written.start + from..span.written.end + from;
+                spans.push(span);
+            }
+        };
+        while let Some((from, to)) = self.next_tag(sentence, at) {
+            add(at, from, false);
+            add(from, to, true);
+            at = to;
+        }
+        add(at, sentence.len(), false);
+        spans
+    }
+
+    /// The next tag of the model from a place on.
+    fn next_tag(&self, sentence: &str, at: usize) -> Option<(usize, usize)> {
+        if self.front_end.tags.is_empty() {
+            return None;
+        }
+        let mut from = at;
+        while let Some(open) = sentence[from..].find('[') {
+            let start = from + open;
+            let inner = &sentence[start + 1..];
+            let known = (self.front_end.tags.iter())
+                .find(|tag| inner.starts_with(tag.as_str()) && inner[tag.len()..].starts_with(']'));
+            if let Some(tag) = known {
+                return Some((start, start + tag.len() + 2));
+            }
+            from = start + 1;
+        }
+        None
+    }
+
+    /// Takes characters that the tokenizer has nothing for out of what is said. By the reference's
+    /// rules alone they stay, and are named.
+    fn pass_over(
+        &mut self,
+        span: &mut Span,
+        text: &Traced,
+        warnings: &mut Warnings<'_>,
+    ) -> Result<(), TextError> {
+        let mut lost = String::new();
+        for character in span.spoken.chars() {
+            if !self.is_known(character)? {
+                lost.push(character);
+            }
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        if self.refuse {
+            return Err(TextError::Unreadable { found: lost });
+        }
+        let message = match self.on {
+            true => "this model has no sound for it; it is passed over",
+            false => "this model does not know it",
+        };
+        warnings.add(text.origin(span.written.start), &lost, message.into());
+        if self.on {
+            span.spoken
+                .retain(|character| self.known.get(&character) != Some(&false));
+        }
+        Ok(())
+    }
+
+    /// Whether a character is said, or is a mark or a space that need not be.
+    fn is_known(&mut self, character: char) -> Result<bool, TextError> {
+        if character.is_ascii() || is_mark(character) {
+            return Ok(true);
+        }
+        if let Some(&known) = self.known.get(&character) {
+            return Ok(known);
+        }
+        let given = self.front_end.given(&character.to_string(), self.on);
+        let ids = self
+            .front_end
+            .tokenizer
+            .encode(given.trim_end_matches(['.', ' ']))?;
+        let known = !ids.is_empty() && !self.front_end.tokenizer.are_unknown(&ids);
+        self.known.insert(character, known);
+        Ok(known)
+    }
+
+    /// The pieces; a pause after the last words stands only if something is written for it.
+    fn finish(mut self) -> Result<Vec<Piece>, TextError> {
+        if let Some((Piece::Pause { written, .. }, Length::Usual)) = self.pieces.last()
+            && written.is_empty()
+        {
+            self.pieces.pop();
+        }
+        if self.pieces.is_empty() {
+            if self
+                .source
+                .chars()
+                .all(|c| c.is_whitespace() || characters::is_invisible(c))
+            {
+                return Err(TextError::Empty);
+            }
+            self.pause(self.source, PAUSE_SECONDS, Length::Usual);
+        }
+        Ok(self.pieces.into_iter().map(|(piece, _)| piece).collect())
+    }
+}
+
+/// A part of a sentence that goes on, with a comma where it was cut between words: the reference's
+/// rules would end it with a full stop.
+fn going_on(spoken: &str) -> Cow<'_, str> {
+    match spoken.ends_with(|c: char| c.is_alphanumeric() || c == '\'' || c == '"') {
+        true => format!("{spoken},").into(),
+        false => spoken.into(),
+    }
+}
+
+/// Marks of writing: nobody misses them where they are not said.
+fn is_mark(character: char) -> bool {
+    character.is_whitespace()
+        || matches!(
+            character,
+            '\u{a1}' | '\u{a7}' | '\u{ab}' | '\u{b4}' | '\u{b6}'..='\u{b8}' | '\u{bb}' | '\u{bf}'
+        )
+        || matches!(character, '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{3000}'..='\u{301f}' | '\u{30fb}')
+        || matches!(character, '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' | '\u{ff3b}'..='\u{ff40}' | '\u{ff5b}'..='\u{ff65}')
+        || matches!(
+            character,
+            '\u{60c}' | '\u{61b}' | '\u{61f}' | '\u{6d4}' | '\u{964}' | '\u{965}' | '\u{589}'
+        )
+        || unicode_normalization::char::is_combining_mark(character)
 }

@@ -11,6 +11,7 @@ use tokenizers::{AddedToken, Tokenizer as Pipeline};
 const SPACE: &str = "[SPACE]";
 const START: &str = "[START]";
 const STOP: &str = "[STOP]";
+const UNKNOWN: &str = "[UNK]";
 
 /// Where a tokenizer's files come from: a folder, or the text kept inside a single weight file.
 pub trait TokenizerFiles {
@@ -29,8 +30,17 @@ impl TokenizerFiles for HashMap<String, String> {
 
 /// Text to ids.
 pub struct Tokenizer {
-    pipeline: Pipeline,
-    spaced: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A trained tokenizer; `spaced` if every space is a token of its own.
+    Trained {
+        pipeline: Box<Pipeline>,
+        spaced: bool,
+    },
+    /// Each character is a token of a vocabulary of this size.
+    Characters { vocabulary: u32 },
 }
 
 #[derive(Deserialize)]
@@ -93,15 +103,62 @@ impl Tokenizer {
                 }
             }
         }
-        Ok(Tokenizer { pipeline, spaced })
+        let pipeline = Box::new(pipeline);
+        Ok(Tokenizer {
+            kind: Kind::Trained { pipeline, spaced },
+        })
+    }
+
+    /// Each character as a token, for models without a tokenizer.
+    pub fn characters(vocabulary: usize) -> Tokenizer {
+        let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX).max(1);
+        Tokenizer {
+            kind: Kind::Characters { vocabulary },
+        }
+    }
+
+    /// Tags such as `[laugh]` that are one token each, without their brackets.
+    pub fn tags(&self) -> Vec<String> {
+        let Kind::Trained { pipeline, .. } = &self.kind else {
+            return Vec::new();
+        };
+        let mut tags: Vec<(u32, String)> = (pipeline.get_added_tokens_decoder().into_iter())
+            .filter_map(|(id, token)| {
+                let name = token.content.strip_prefix('[')?.strip_suffix(']')?;
+                let small = name.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
+                (small && !name.is_empty()).then(|| (id, name.to_owned()))
+            })
+            .collect();
+        tags.sort();
+        tags.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Whether all ids stand for what the tokenizer does not know.
+    pub fn are_unknown(&self, ids: &[u32]) -> bool {
+        let Kind::Trained { pipeline, .. } = &self.kind else {
+            return false;
+        };
+        let unknown = pipeline.token_to_id(UNKNOWN);
+        unknown.is_some() && ids.iter().all(|id| Some(*id) == unknown)
     }
 
     /// Ids of a normalised text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let encoded = if self.spaced {
-            self.pipeline.encode_fast(text.replace(' ', SPACE), true)
-        } else {
-            self.pipeline.encode_fast(text, true)
+        let encoded = match &self.kind {
+            Kind::Trained {
+                pipeline,
+                spaced: true,
+            } => pipeline.encode_fast(text.replace(' ', SPACE), true),
+            Kind::Trained {
+                pipeline,
+                spaced: false,
+            } => pipeline.encode_fast(text, true),
+            Kind::Characters { vocabulary } => {
+                return Ok(text
+                    .chars()
+                    .map(|letter| letter as u32 % vocabulary)
+                    .collect());
+            }
         };
         encoded
             .map(|encoding| encoding.get_ids().to_vec())
@@ -145,7 +202,8 @@ fn byte_pairs(files: &dyn TokenizerFiles) -> Result<Pipeline, TextError> {
     Ok(pipeline)
 }
 
-/// Tokens beyond the vocabulary, such as `[laugh]`, in the order of their ids so that each gets its own.
+/// Tokens beyond the vocabulary, such as `[laugh]`, in the order of their ids so that each gets its
+/// own.
 fn add_tokens(pipeline: &mut Pipeline, files: &dyn TokenizerFiles) -> Result<(), TextError> {
     const FILES: [&str; 2] = ["tokenizer_config.json", "added_tokens.json"];
     let mut added: BTreeMap<u32, AddedToken> = BTreeMap::new();

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::config::{ModelConfig, SpeechTokenizerConfig};
 use crate::weights::{Component, Loader, Source, WeightsError, load, measure};
-use sottovoce_formats::audio::Recording;
+use sottovoce_formats::audio::{DecodeOptions, Recording};
 use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Precision, Workspace};
@@ -19,6 +19,9 @@ const SECONDS_MIN: f32 = 0.5;
 const PEAK_MIN: f32 = 1e-4;
 /// The largest sample of a recording in 32-bit integers that nobody scaled.
 const PEAK_MAX: f32 = 2_147_483_648.0;
+/// Seconds of a recording that are used: what follows changes a voice no further. The prompts take the first 6 to
+/// 15, the speaker embedding is the mean over all.
+const SECONDS_USED: u32 = 60;
 /// The rate that the three networks hear at.
 const NETWORK_RATE: u32 = 16_000;
 
@@ -181,6 +184,11 @@ pub fn load_speech_tokenizer(
         TokenizerBlock::load(loader, config, index)?;
     }
     Ok(())
+}
+
+/// How a recording is decoded for a model: as much of it as is used, at the rate of the decoder's prompt.
+pub fn recording_options(config: &ModelConfig) -> DecodeOptions {
+    DecodeOptions::first(SECONDS_USED, config.flow.prompt_mel.sample_rate)
 }
 
 /// Whether a model can take a voice from a recording, as far as can be told without its networks.

@@ -8,6 +8,7 @@ mod model;
 mod parity;
 mod serve;
 mod speak;
+mod text;
 mod validate;
 mod voice;
 mod watermark;
@@ -32,6 +33,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Speak a text: into a file, a pipe or the loudspeaker, while it is being made.
     Speak(speak::Arguments),
+    /// Show how a text will be read: what is said for what is written, the tokens, the pauses.
+    Text(text::Arguments),
     /// Voices taken from recordings: prepare, list, remove.
     Voice(voice::Arguments),
     /// Models: list, download, inspect.
@@ -59,6 +62,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Memory(arguments) => memory::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Speak(arguments) => speak::run(arguments),
+        Command::Text(arguments) => text::run(arguments),
         Command::Voice(arguments) => voice::run(arguments),
         Command::Model(arguments) => model::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),

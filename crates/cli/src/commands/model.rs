@@ -8,6 +8,7 @@ use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use crate::output::table::Table;
 use crate::source::model_source;
 use serde_json::json;
+use sottovoce::text::PARALINGUISTIC_TAGS;
 use sottovoce::{Inspection, Part, Source, doctor};
 use sottovoce_hub::{OFFICIAL_MODELS, OfficialModel};
 use std::io::Write;
@@ -121,12 +122,17 @@ fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
     } else {
         Vec::new()
     };
+    // A folder without a tokenizer has no tags to show; speaking says what is missing.
+    let tags = match inspection.variant {
+        Some(_) => sottovoce::text::tags(&source).unwrap_or_default(),
+        None => Vec::new(),
+    };
     let mut out = output();
     if as_json {
         writeln!(
             out,
             "{:#}",
-            json!({ "model": inspection, "budget_bytes": memory, "fits": fits })
+            json!({ "model": inspection, "budget_bytes": memory, "fits": fits, "tags": tags_in_json(&tags) })
         )?;
         return Ok(exit_code(&inspection));
     }
@@ -143,6 +149,16 @@ fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
             writeln!(out, "{}: cannot be loaded: {problem}", part.part)?;
         }
     }
+    for (heading, heard) in [
+        ("tags", true),
+        ("tags without an effect, as users report", false),
+    ] {
+        let listed = tags.iter().filter(|tag| is_heard(tag) == heard);
+        let listed: Vec<String> = listed.map(|tag| format!("[{tag}]")).collect();
+        if !listed.is_empty() {
+            writeln!(out, "{heading}: {}", listed.join(" "))?;
+        }
+    }
     if let Some(budget) = memory {
         writeln!(out, "fits in {}:", mebibytes(budget))?;
         for fit in &fits {
@@ -150,6 +166,18 @@ fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
         }
     }
     Ok(exit_code(&inspection))
+}
+
+/// Whether a model's tag is heard; of tags that nobody reported on, it is assumed.
+fn is_heard(tag: &str) -> bool {
+    let known = PARALINGUISTIC_TAGS.iter().find(|known| known.name == tag);
+    known.is_none_or(|known| known.is_heard)
+}
+
+fn tags_in_json(tags: &[String]) -> Vec<serde_json::Value> {
+    (tags.iter())
+        .map(|tag| json!({ "tag": format!("[{tag}]"), "heard": is_heard(tag) }))
+        .collect()
 }
 
 fn exit_code(inspection: &Inspection) -> ExitCode {

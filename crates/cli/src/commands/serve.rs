@@ -2,9 +2,13 @@
 
 use super::Outcome;
 use crate::engine::EngineChoice;
+use crate::environment;
+use crate::output::log::{LogFormat, LogLevel, start_log};
 use crate::output::print::{note, output};
 use sottovoce::{EngineOptions, Source};
-use sottovoce_server::{App, Limits, ServerOptions, openapi_document, serve};
+use sottovoce_server::{
+    App, IpNet, Limits, Loader, ServerOptions, openapi_document, parse_network, serve,
+};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -41,12 +45,28 @@ pub struct Arguments {
     /// Seconds that a request may wait for a place.
     #[arg(long, default_value_t = Limits::default().queue_wait.as_secs())]
     queue_seconds: u64,
-    /// Folder for uploaded voices; replicas may share it.
+    /// Folder for uploaded voices; replicas may share it. Without it, voices prepared with `voice
+    /// prepare` are spoken and none is taken.
     #[arg(long, value_name = "FOLDER")]
     voices: Option<PathBuf>,
     /// File with one API key a line; requests must then carry one.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// File with one key a line that may also load, unload and reconfigure; other keys may then
+    /// only speak.
+    #[arg(long, value_name = "FILE")]
+    admin_key_file: Option<PathBuf>,
+    /// Let no call load, unload or reconfigure.
+    #[arg(long)]
+    no_remote_settings: bool,
+    /// Address or network of a proxy whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be
+    /// repeated.
+    #[arg(long = "trusted-proxy", value_name = "NETWORK", value_parser = parse_network)]
+    trusted_proxies: Vec<IpNet>,
+    /// Further name of a voice, for clients with a fixed list of names, such as alloy=me; may be
+    /// repeated.
+    #[arg(long = "voice-alias", value_name = "ALIAS=VOICE", value_parser = parse_alias)]
+    voice_aliases: Vec<(String, String)>,
     /// Origin of a foreign page that may call, such as https://app.example; may be repeated.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
@@ -57,6 +77,9 @@ pub struct Arguments {
     /// Let the figures for Prometheus be read without a key.
     #[arg(long)]
     open_metrics: bool,
+    /// Let the lists of models and voices be read without a key.
+    #[arg(long)]
+    open_lists: bool,
     /// Unload the model after so many minutes without a request.
     #[arg(long, value_name = "MINUTES")]
     idle_unload: Option<f64>,
@@ -69,6 +92,15 @@ pub struct Arguments {
     /// Connections open together.
     #[arg(long, default_value_t = Limits::default().connections)]
     connections: usize,
+    /// Connections that one address may hold.
+    #[arg(long, default_value_t = Limits::default().connections_per_caller)]
+    connections_per_address: usize,
+    /// What is logged, to standard error: with info one line a request, never a text or a key.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: LogLevel,
+    /// How it is written.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
     /// Load the model with the first request instead of at the start.
     #[arg(long)]
     lazy: bool,
@@ -86,15 +118,19 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     if arguments.openapi {
-        writeln!(output(), "{}", openapi_document().to_pretty_json()?)?;
+        let limits = limits(&arguments);
+        writeln!(output(), "{}", openapi_document(&limits).to_pretty_json()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(url) = &arguments.probe {
         return probe(url);
     }
+    start_log(arguments.log_level, arguments.log_format);
     let json = arguments.json;
     let lazy = arguments.lazy;
-    let app = App::new(options(arguments)?);
+    let options = options(arguments)?;
+    options.check()?;
+    let app = App::new(options);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -118,26 +154,10 @@ pub fn run(arguments: Arguments) -> Outcome {
 }
 
 fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Error>> {
-    let api_keys = match &arguments.api_key_file {
-        None => Vec::new(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
-            let keys: Vec<String> = text
-                .lines()
-                .map(|line| line.trim().to_owned())
-                .filter(|line| !line.is_empty())
-                .collect();
-            if keys.is_empty() {
-                return Err(format!(
-                    "{}: there is no key in it; write one a line",
-                    path.display()
-                )
-                .into());
-            }
-            keys
-        }
-    };
+    let keys = |file: &Option<PathBuf>| file.as_deref().map_or(Ok(Vec::new()), read_keys);
+    let api_keys = keys(&arguments.api_key_file)?;
+    let admin_keys = keys(&arguments.admin_key_file)?;
+    let limits = limits(&arguments);
     if let Some(folder) = &arguments.voices {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -167,21 +187,74 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
             streams_max: arguments.streams,
             ..arguments.engine.options()
         },
-        voices_directory: arguments.voices,
+        loader: Loader::default(),
+        uploads: arguments.voices.is_some(),
+        voices_directory: Some(arguments.voices.unwrap_or_else(environment::voices_folder)),
         api_keys,
+        admin_keys,
+        remote_settings: !arguments.no_remote_settings,
+        trusted_proxies: arguments.trusted_proxies,
+        voice_aliases: arguments.voice_aliases.into_iter().collect(),
         allowed_origins: arguments.allowed_origins,
         allowed_hosts: arguments.allowed_hosts,
         open_metrics: arguments.open_metrics,
+        open_lists: arguments.open_lists,
         idle_unload,
-        limits: Limits {
-            queue: arguments.queue,
-            queue_wait: Duration::from_secs(arguments.queue_seconds),
-            text_characters: arguments.text_characters,
-            requests_per_minute: arguments.requests_per_minute,
-            connections: arguments.connections,
-            ..Limits::default()
-        },
+        limits,
     })
+}
+
+/// The bounds that were asked for.
+fn limits(arguments: &Arguments) -> Limits {
+    Limits {
+        queue: arguments.queue,
+        queue_wait: Duration::from_secs(arguments.queue_seconds),
+        text_characters: arguments.text_characters,
+        requests_per_minute: arguments.requests_per_minute,
+        connections: arguments.connections,
+        connections_per_caller: arguments.connections_per_address,
+        ..Limits::default()
+    }
+}
+
+/// The keys in a file, one a line. Empty lines and those that begin with `#` are passed over, and
+/// so is a byte order mark.
+fn read_keys(path: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let failed = |reason: String| format!("{}: {reason}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| failed("it is not UTF-8; write it anew in UTF-8".into()))?;
+    let keys: Vec<String> = text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    if keys.is_empty() {
+        return Err(failed("there is no key in it; write one a line".into()).into());
+    }
+    // What a header cannot carry could never be sent.
+    let sendable = |key: &String| key.bytes().all(|byte| byte.is_ascii_graphic());
+    match keys.iter().position(|key| !sendable(key)) {
+        None => Ok(keys),
+        Some(index) => {
+            let reason = format!(
+                "key {} of it has a space or a sign beyond ASCII, which no request can carry",
+                index + 1
+            );
+            Err(failed(reason).into())
+        }
+    }
+}
+
+/// Reads `ALIAS=VOICE`.
+fn parse_alias(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((alias, voice)) if !alias.is_empty() && !voice.is_empty() => {
+            Ok((alias.to_owned(), voice.to_owned()))
+        }
+        _ => Err("write ALIAS=VOICE, such as alloy=me".into()),
+    }
 }
 
 fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
@@ -241,4 +314,47 @@ async fn stopped() {
         }
     }
     let _ = interrupt.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(bytes: &[u8]) -> Result<Vec<String>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        read_keys(file.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_file_may_have_a_mark_comments_and_empty_lines() {
+        let file = b"\xef\xbb\xbf# for the office\r\n one \r\n\r\n#two\nthree";
+        assert_eq!(keys(file).unwrap(), ["one", "three"]);
+    }
+
+    #[test]
+    fn a_key_file_without_a_usable_key_is_refused_and_shows_none() {
+        for (bytes, words) in [
+            (&b""[..], "no key"),
+            (b"# only this\n", "no key"),
+            (b"\xff\xfeo\0n\0e\0", "UTF-8"),
+            (b"fine\nmy secret\n", "key 2"),
+            ("schl\u{fc}ssel".as_bytes(), "key 1"),
+        ] {
+            let refusal = keys(bytes).unwrap_err();
+            assert!(refusal.contains(words), "{refusal}");
+            assert!(!refusal.contains("secret"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_alias_is_two_names() {
+        assert_eq!(
+            parse_alias("alloy=me"),
+            Ok(("alloy".to_owned(), "me".to_owned()))
+        );
+        for wrong in ["alloy", "=me", "alloy=", ""] {
+            assert!(parse_alias(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -27,7 +27,8 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Take a voice from a recording (wav, flac, mp3, ogg) and keep it under a name.
+    /// Take a voice from a recording (WAV, FLAC, MP3, Ogg, M4A, WebM, AIFF, CAF and more) and keep
+    /// it under a name.
     #[command(after_help = EXAMPLES)]
     Prepare {
         /// The recording; some ten seconds of one speaker.
@@ -80,7 +81,7 @@ pub fn run(arguments: Arguments) -> Outcome {
                 .and_then(|stem| stem.to_str())
                 .unwrap_or_default()
                 .to_owned();
-            let path = store.prepare(&name.unwrap_or(stem))?;
+            let (_, path) = store.prepare(&name.unwrap_or(stem))?;
             let engine = Engine::load(
                 model_source(&model)?,
                 EngineOptions {
@@ -101,7 +102,8 @@ pub fn run(arguments: Arguments) -> Outcome {
             }
         }
         Command::List { json: as_json } => {
-            let names = store.names()?;
+            let voices = store.voices()?.into_iter();
+            let names: Vec<String> = voices.map(|voice| voice.name).collect();
             if as_json {
                 writeln!(
                     out,

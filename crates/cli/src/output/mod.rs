@@ -1,5 +1,6 @@
 //! What commands show to people and programs.
 
+pub mod log;
 pub mod memory_plot;
 pub mod player;
 pub mod print;

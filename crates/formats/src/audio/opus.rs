@@ -1,7 +1,13 @@
-//! Opus in ogg, which is what voice messages and `speak --out a.opus` are.
+//! Opus: in Ogg, which is what voice messages and `speak --out a.opus` are, and as packets of other
+//! containers.
 
-use super::{AudioError, Taken};
-use opus_pure::{Error as OpusError, MAX_PACKET_SAMPLES, OggOpusReader, Trim};
+use super::AudioError;
+use super::header::field;
+use super::mixer::Mixer;
+use opus_pure::{
+    Error as OpusError, MAX_PACKET_SAMPLES, OggOpusReader, OpusDecoder, OpusHead, OpusMSDecoder,
+    Trim,
+};
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 
@@ -9,19 +15,126 @@ use std::io::{self, BufReader, Read};
 const SAMPLE_RATE: u32 = 48_000;
 const PAGE_MARK: &[u8] = b"OggS";
 const HEAD_MARK: &[u8] = b"OpusHead";
-/// The first packet begins within a page's header of 27 bytes and at most 255 of lengths; in practice after one.
-const PREFIX_BYTES: u64 = 27 + 255 + 8;
+/// The largest packet: 48 streams of 120 ms at the highest rate are less.
+const PACKET_BYTES_MAX: usize = 1 << 17;
 
-/// Whether the first packet of an ogg stream is that of Opus. Reads a little of the source.
-pub(super) fn is_ogg_opus(source: &mut impl Read) -> io::Result<bool> {
-    let mut prefix = Vec::new();
-    source.take(PREFIX_BYTES).read_to_end(&mut prefix)?;
+/// Whether a file's first bytes are an ogg stream's whose first packet is that of Opus.
+pub(super) fn is_ogg_opus(prefix: &[u8]) -> bool {
     let lengths = prefix.get(26).copied().unwrap_or(0);
     let first = prefix.get(27 + usize::from(lengths)..).unwrap_or(&[]);
-    Ok(prefix.starts_with(PAGE_MARK) && first.starts_with(HEAD_MARK))
+    prefix.starts_with(PAGE_MARK) && first.starts_with(HEAD_MARK)
 }
 
-/// A source that remembers whether its end was met: the reader has one kind of error for a stream cut short and for a damaged one.
+/// A decoder of packets.
+pub(super) struct Decoder {
+    inner: Inner,
+    channels: usize,
+    block: Vec<f32>,
+}
+
+enum Inner {
+    Plain(Box<OpusDecoder>),
+    Surround(OpusMSDecoder),
+}
+
+impl Decoder {
+    fn new(head: &OpusHead) -> Result<Decoder, OpusError> {
+        let channels = usize::from(head.channel_count);
+        let inner = if head.mapping_family == 0 {
+            Inner::Plain(Box::new(head.decoder(SAMPLE_RATE as i32)?))
+        } else {
+            let family = head.mapping_family;
+            Inner::Surround(OpusMSDecoder::new(SAMPLE_RATE as i32, channels, family)?)
+        };
+        Ok(Decoder {
+            inner,
+            channels,
+            block: vec![0.0; MAX_PACKET_SAMPLES * channels],
+        })
+    }
+
+    /// A packet's samples, interleaved.
+    fn decode(&mut self, packet: &[u8]) -> Result<&[f32], OpusError> {
+        let block = &mut self.block;
+        let frames = match &mut self.inner {
+            Inner::Plain(decoder) => decoder.decode(packet, MAX_PACKET_SAMPLES, block)?,
+            Inner::Surround(decoder) => decoder.decode(packet, MAX_PACKET_SAMPLES, block)?,
+        };
+        Ok(&self.block[..frames * self.channels])
+    }
+}
+
+/// Packets of a container that gave the identification header.
+pub(super) struct PacketStream {
+    decoder: Decoder,
+    /// Frames that the encoder put before the sound and that are not heard yet.
+    skipped: usize,
+}
+
+impl PacketStream {
+    /// The stream that a header, RFC 7845 section 5.1, describes; `channels` where there is none.
+    pub(super) fn new(header: &[u8], channels: u8) -> Result<PacketStream, AudioError> {
+        let head = parse(header, channels);
+        let decoder = Decoder::new(&head).map_err(|error| AudioError::Damaged {
+            reason: error.to_string(),
+        })?;
+        Ok(PacketStream {
+            decoder,
+            skipped: head.pre_skip.into(),
+        })
+    }
+
+    /// Lets the container say alone what is left out at the beginning.
+    pub(super) fn skip_nothing(&mut self) {
+        self.skipped = 0;
+    }
+
+    /// Decodes the next packet into the mixer.
+    pub(super) fn take(&mut self, packet: &[u8], mixer: &mut Mixer) -> Result<(), AudioError> {
+        if packet.is_empty() || packet.len() > PACKET_BYTES_MAX {
+            return mixer.pass_over("an Opus packet of no sensible length");
+        }
+        let channels = self.decoder.channels;
+        match self.decoder.decode(packet) {
+            Ok(block) => {
+                let skipped = self.skipped.min(block.len() / channels);
+                self.skipped -= skipped;
+                mixer.add(&block[skipped * channels..], channels, SAMPLE_RATE)
+            }
+            Err(error) => mixer.pass_over(error),
+        }
+    }
+}
+
+/// An identification header, or that of a plain stream where it is damaged.
+fn parse(header: &[u8], channels: u8) -> OpusHead {
+    let mut head = OpusHead {
+        channel_count: channels.clamp(1, 2),
+        pre_skip: OpusHead::RECOMMENDED_PRE_SKIP,
+        input_sample_rate: SAMPLE_RATE,
+        output_gain_q8: 0,
+        mapping_family: 0,
+        stream_count: 1,
+        coupled_count: channels.clamp(1, 2) - 1,
+        channel_mapping: Vec::new(),
+    };
+    let fields = (field::<2>(header, 10), field::<2>(header, 16));
+    let (Some(pre_skip), Some(gain)) = fields else {
+        return head;
+    };
+    if !header.starts_with(HEAD_MARK) {
+        return head;
+    }
+    head.channel_count = header[9];
+    head.coupled_count = header[9].saturating_sub(1);
+    head.pre_skip = u16::from_le_bytes(pre_skip);
+    head.output_gain_q8 = i16::from_le_bytes(gain);
+    head.mapping_family = header.get(18).copied().unwrap_or(0);
+    head
+}
+
+/// A source that remembers whether its end was met: the reader has one kind of error for a stream
+/// cut short and for a damaged one.
 struct Ending<'e, S> {
     source: S,
     ended: &'e Cell<bool>,
@@ -35,7 +148,8 @@ impl<S: Read> Read for Ending<'_, S> {
     }
 }
 
-pub(super) fn decode(source: impl Read, taken: &mut Taken<'_>) -> Result<(), AudioError> {
+/// Decodes Opus in Ogg until the mixer has enough.
+pub(super) fn decode_ogg(source: impl Read, mixer: &mut Mixer) -> Result<(), AudioError> {
     let unknown = |error: OpusError| AudioError::Unknown {
         reason: error.to_string(),
     };
@@ -46,10 +160,9 @@ pub(super) fn decode(source: impl Read, taken: &mut Taken<'_>) -> Result<(), Aud
     };
     let mut reader = OggOpusReader::new(BufReader::new(source)).map_err(unknown)?;
     let channels = usize::from(reader.head().channel_count);
-    let mut decoder = (reader.head().decoder(SAMPLE_RATE as i32)).map_err(unknown)?;
+    let mut decoder = Decoder::new(reader.head()).map_err(unknown)?;
     let mut trim = Trim::new(reader.head(), SAMPLE_RATE as i32, channels).map_err(unknown)?;
-    let mut block = vec![0.0; MAX_PACKET_SAMPLES * channels];
-    loop {
+    while !mixer.has_enough() {
         let packet = match reader.read_packet() {
             Ok(Some(packet)) => packet,
             // At the end, or cut short within a page: what is whole of it stays.
@@ -61,12 +174,10 @@ pub(super) fn decode(source: impl Read, taken: &mut Taken<'_>) -> Result<(), Aud
                 });
             }
         };
-        match decoder.decode(&packet.data, MAX_PACKET_SAMPLES, &mut block) {
-            Ok(frames) => {
-                let kept = trim.keep(&packet, &block[..frames * channels]);
-                taken.add(kept, channels, SAMPLE_RATE)?;
-            }
-            Err(error) => taken.pass_over(error)?,
+        match decoder.decode(&packet.data) {
+            Ok(block) => mixer.add(trim.keep(&packet, block), channels, SAMPLE_RATE)?,
+            Err(error) => mixer.pass_over(error)?,
         }
     }
+    Ok(())
 }

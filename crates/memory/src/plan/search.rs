@@ -1,11 +1,16 @@
 //! An exact search for plans of small sets: branch and bound over placements from the bottom up.
 //!
-//! Any plan can be pushed down until every lifetime rests on another or on the ground, and its lifetimes placed in the order of
-//! their offsets. Only such placements are searched, which leaves few choices:
-//! - the next lifetime lies where those below let it rest, never lower than the one before (of equals, by index);
+//! Any plan can be pushed down until every lifetime rests on another or on the ground, and its
+//! lifetimes placed in the order of their offsets. Only such placements are searched, which leaves
+//! few choices:
+//! - the next lifetime lies where those below let it rest, never lower than the one before (of
+//!   equals, by index);
 //! - none is placed above a room that another could still fill: that one would have come before;
-//! - at each moment, the lowest place that anything left can take plus all that is left must stay within the capacity;
-//! - parts of the timeline that nothing left connects are searched one by one, and the first that fails ends the branch.
+//! - at each moment, the lowest place that anything left can take plus all that is left must stay
+//!   within the capacity;
+//! - parts of the timeline that nothing left connects are searched one by one as sets of their own,
+//!   and the first that fails ends the
+//!   branch.
 //!
 //! The method is that of MiniMalloc (Moffitt, ASPLOS 2023), with its own order of choices.
 
@@ -22,8 +27,8 @@ pub(super) enum Outcome {
     Undecided,
 }
 
-/// Which lifetime to try first among those that rest equally low. No single one is best for all sets: the search is started
-/// again and again, with each in turn and a limit that grows.
+/// Which lifetime to try first among those that rest equally low. No single one is best for all
+/// sets: the search is started again and again, with each in turn and a limit that grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preference {
     /// The one that lives at the moment where most branches have failed, then the longest.
@@ -51,6 +56,9 @@ impl Preference {
     ];
 }
 
+/// Elementary steps that ranking an item counts for.
+const RANKING_STEPS: u64 = 8;
+
 /// A set to search.
 pub(super) struct Problem<'a> {
     /// The lifetimes, compressed.
@@ -61,7 +69,8 @@ pub(super) struct Problem<'a> {
     pub(super) steps: &'a [u32],
 }
 
-/// Looks for offsets within `capacity`, by at most about `effort` elementary steps of work, which are taken off it.
+/// Looks for offsets within `capacity`, by at most about `effort` elementary steps of work, which
+/// are taken off it.
 pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> Outcome {
     let mut search = Search::new(problem, capacity);
     let mut limit = (*effort / 4096).max(1 << 16);
@@ -69,8 +78,9 @@ pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> 
         for preference in Preference::ALL {
             let allowed = limit.min(*effort);
             search.effort = allowed;
-            search.rank_by(preference);
+            search.preference = preference;
             let items = search.by_birth.clone();
+            search.rank(&items);
             let verdict = search.solve(&items, Last::GROUND);
             *effort -= allowed - search.effort;
             match verdict {
@@ -113,6 +123,7 @@ struct Search<'a> {
     capacity: u64,
     effort: u64,
     by_birth: Vec<u32>,
+    preference: Preference,
     /// Lower is tried first.
     rank: Vec<u32>,
     neighbours: Vec<Vec<u32>>,
@@ -158,6 +169,7 @@ impl<'a> Search<'a> {
             capacity,
             effort: 0,
             by_birth,
+            preference: Preference::Area,
             rank: vec![0; lifetimes.len()],
             neighbours,
             offsets: vec![0; lifetimes.len()],
@@ -169,8 +181,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn rank_by(&mut self, preference: Preference) {
-        let mut order = self.by_birth.clone();
+    /// Ranks `items` among themselves by what is left at their moments now.
+    fn rank(&mut self, items: &[u32]) {
+        let preference = self.preference;
+        let mut order = items.to_vec();
         order.sort_by_key(|&item| {
             let lifetime = &self.problem.lifetimes[item as usize];
             let span = lifetime.first as usize..lifetime.last as usize;
@@ -215,14 +229,34 @@ impl<'a> Search<'a> {
         // The smallest part fails soonest, if it fails.
         parts.sort_by_key(|part| part.len());
         let before = self.trail.len();
+        let is_split = parts.len() > 1;
         for part in parts {
-            let verdict = self.solve_part(&items[part], last);
+            let part = &items[part];
+            let verdict = if is_split {
+                self.solve_anew(part)
+            } else {
+                self.solve_part(part, last)
+            };
             if !matches!(verdict, Verdict::Solved) {
                 self.undo(before);
                 return verdict;
             }
         }
         Verdict::Solved
+    }
+
+    /// Places a part that came off as a set of its own: ranked by what is left in it, and in an
+    /// order of offsets that begins at the ground. Orders that the larger set has tried may come
+    /// again; that costs less than the ranks of a set that is half filled save.
+    fn solve_anew(&mut self, items: &[u32]) -> Verdict {
+        let ranks: Vec<u32> = items.iter().map(|&item| self.rank[item as usize]).collect();
+        self.effort = (self.effort).saturating_sub(RANKING_STEPS * items.len() as u64);
+        self.rank(items);
+        let verdict = self.solve_part(items, Last::GROUND);
+        for (&item, rank) in items.iter().zip(ranks) {
+            self.rank[item as usize] = rank;
+        }
+        verdict
     }
 
     /// Places all `items`, which time connects, or leaves everything as it was.

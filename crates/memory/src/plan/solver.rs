@@ -9,8 +9,8 @@ use super::{heuristic, moments};
 pub struct SolveOptions {
     /// Offsets are multiples of this many bytes.
     pub alignment: u64,
-    /// How much work the exact search of a small set may take: a count of elementary steps, roughly 10^9 of them a second. A count
-    /// and not a time, so that a plan is the same on every machine.
+    /// How much work the exact search of a small set may take: a count of elementary steps, roughly
+    /// 10^9 of them a second. A count and not a time, so that a plan is the same on every machine.
     pub effort: u64,
 }
 
@@ -41,7 +41,8 @@ const SEARCH_COUNT_MAX: usize = 1000;
 /// How many of the moments that are too full are looked at for the shortest explanation.
 const MOMENTS_EXPLAINED_MAX: usize = 100;
 
-/// Places all lifetimes with a peak as low as the effort allows. Always the same for the same input.
+/// Places all lifetimes with a peak as low as the effort allows. Always the same for the same
+/// input.
 pub fn solve(lifetimes: &[Lifetime], options: &SolveOptions) -> Plan {
     let mut set = CompressedSet::new(lifetimes, options.alignment);
     let (offsets, peak) = set.place();
@@ -55,32 +56,15 @@ pub fn solve(lifetimes: &[Lifetime], options: &SolveOptions) -> Plan {
     }
     // First the best that can be, then halving what is left between the known and the impossible.
     let mut effort = options.effort;
-    let mut low = set.goal;
-    let mut capacity = set.goal;
-    while plan.peak > low && effort > 0 {
-        let mut share = (effort / 4).max(1 << 20).min(effort);
-        effort -= share;
-        match search::search(&set.problem(), capacity, &mut share) {
-            Outcome::Found(offsets) => {
-                plan.peak = set.peak(&offsets);
-                plan.offsets = offsets;
-            }
-            // Not proven to be impossible, but there is no more time for it.
-            Outcome::Impossible | Outcome::Undecided => low = capacity + 1,
-        }
-        effort += share;
-        capacity = low.midpoint(plan.peak - 1).max(low);
-        if plan.peak - low < set.goal / 4096 {
-            break;
-        }
-    }
+    let goal = set.goal;
+    set.improve(&mut plan, goal, goal, &mut effort);
     plan
 }
 
 /// Looks for a plan within `capacity` bytes: `Ok` if there is one, otherwise why not.
 ///
-/// # Errors
-/// [`DoesNotFit`] with the best peak found, and with a smallest set of lifetimes that cannot fit if that could be shown.
+/// # Errors [`DoesNotFit`] with the best peak found, and with a smallest set of lifetimes that
+/// cannot fit if that could be shown.
 pub fn fit(
     lifetimes: &[Lifetime],
     capacity: u64,
@@ -96,40 +80,49 @@ pub fn fit(
     if plan.peak <= capacity {
         return Ok(plan);
     }
-    let mut proven_impossible = set.goal > capacity;
-    if !proven_impossible && set.searchable() {
-        let mut effort = options.effort;
+    let mut proven_bytes = set.goal;
+    if set.goal <= capacity && set.searchable() {
+        let mut effort = options.effort / 2;
         match search::search(&set.problem(), capacity, &mut effort) {
             Outcome::Found(offsets) => {
                 plan.peak = set.peak(&offsets);
                 plan.offsets = offsets;
                 return Ok(plan);
             }
-            Outcome::Impossible => proven_impossible = true,
+            Outcome::Impossible => proven_bytes = capacity + 1,
             Outcome::Undecided => {}
         }
+        // The best plan near the capacity; with luck one within it.
+        effort += options.effort / 2;
+        let low = capacity + 1;
+        let middle = low.midpoint(plan.peak);
+        set.improve(&mut plan, low, middle, &mut effort);
     }
     Err(DoesNotFit {
         capacity,
-        smallest: if proven_impossible {
+        smallest: if proven_bytes > capacity {
             set.smallest_subset(capacity, options.effort)
         } else {
             Vec::new()
         },
+        proven_bytes,
         plan,
     })
 }
 
 /// Lifetimes that found no room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} (the best plan found needs {} bytes)", self.reason(), plan.peak)]
+#[error("{}; the best plan found needs {} bytes", self.reason(), plan.peak)]
 pub struct DoesNotFit {
     /// The bytes that there were.
     pub capacity: u64,
     /// The best plan found, which needs more.
     pub plan: Plan,
-    /// Indices of lifetimes that together cannot fit and of which none can be left out. Empty if that is not known: then there may
-    /// be a plan that was not found.
+    /// Bytes that every plan needs at least, as far as that was proven: between them and the best
+    /// plan's peak lies what is not known.
+    pub proven_bytes: u64,
+    /// Indices of lifetimes that together cannot fit and of which none can be left out. Empty if
+    /// that is not known: then there may be a plan that was not found.
     pub smallest: Vec<usize>,
 }
 
@@ -137,7 +130,11 @@ impl DoesNotFit {
     fn reason(&self) -> String {
         let capacity = self.capacity;
         match self.smallest.len() {
-            0 => format!("no plan within {capacity} bytes was found"),
+            0 => format!(
+                "no plan within {capacity} bytes was found, and none was proven impossible: every plan \
+                 needs {} bytes at least",
+                self.proven_bytes
+            ),
             count => format!(
                 "no plan within {capacity} bytes exists: {count} of the lifetimes alone cannot fit"
             ),
@@ -181,6 +178,28 @@ impl CompressedSet {
             moments,
             profile,
             goal,
+        }
+    }
+
+    /// Looks for a plan with a lower peak, at `capacity` first, until none below it is left to be
+    /// looked for from `low` on, or the effort is spent.
+    fn improve(&self, plan: &mut Plan, mut low: u64, mut capacity: u64, effort: &mut u64) {
+        while plan.peak > low && *effort > 0 {
+            let mut share = (*effort / 4).max(1 << 20).min(*effort);
+            *effort -= share;
+            match search::search(&self.problem(), capacity, &mut share) {
+                Outcome::Found(offsets) => {
+                    plan.peak = self.peak(&offsets);
+                    plan.offsets = offsets;
+                }
+                // Not proven to be impossible, but there is no more time for it.
+                Outcome::Impossible | Outcome::Undecided => low = capacity + 1,
+            }
+            *effort += share;
+            capacity = low.midpoint(plan.peak - 1).max(low);
+            if plan.peak - low < self.goal / 4096 {
+                break;
+            }
         }
     }
 

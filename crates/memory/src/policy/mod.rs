@@ -193,7 +193,7 @@ impl Decision {
 
 /// Share of the held bytes that may lie idle after a stream's end. Releasing them costs driver
 /// calls, at a time when nobody waits.
-const IDLE_SHARE_MAX: f64 = 0.02;
+pub const IDLE_SHARE_MAX: f64 = 0.02;
 /// A clear that freed nothing doubles the time to the next one, up to this factor.
 const BACK_OFF_MAX: u32 = 64;
 

@@ -229,7 +229,7 @@ impl Pool {
             match exclusive.allocate(home, request) {
                 Ok(block) => Ok(PoolBlock::new(home, block)),
                 Err(refusal) => Err(Box::new(PoolRefusal {
-                    segment_bytes: sizes::segment_size(ask.rounded),
+                    segment_bytes: sizes::segment_size(ask.rounded, exclusive.configuration),
                     refusal,
                 })),
             }

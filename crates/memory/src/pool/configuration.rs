@@ -1,6 +1,7 @@
 //! The pool's options and what they are when nothing is said.
 
 use super::parse::{self, ConfigurationError, Setting};
+use super::sizes::LARGE_SEGMENT;
 
 /// Intervals of `roundup_power2_divisions`: each power of two from 1 MiB to 32 GiB.
 pub const ROUNDUP_INTERVALS: usize = 16;
@@ -30,6 +31,9 @@ pub struct PoolConfiguration {
     /// Blocks of at least this many bytes are neither split nor used for smaller requests.
     /// Unlimited by default.
     pub max_split_size: u64,
+    /// Segment size for large requests under 10 MiB, and the unit in which expandable segments of
+    /// large blocks grow.
+    pub large_segment_size: u64,
     /// A request too large to be split takes a free block only if that is less than this many bytes
     /// larger.
     pub max_non_split_rounding_size: u64,
@@ -50,6 +54,7 @@ impl Default for PoolConfiguration {
         PoolConfiguration {
             backend: Backend::Native,
             max_split_size: u64::MAX,
+            large_segment_size: LARGE_SEGMENT,
             max_non_split_rounding_size: 20 << 20,
             garbage_collection_threshold: 0.0,
             roundup_power2_divisions: [0; ROUNDUP_INTERVALS],
@@ -76,6 +81,19 @@ impl PoolConfiguration {
         text: &str,
     ) -> Result<(PoolConfiguration, Vec<Setting>), ConfigurationError> {
         parse::parse(text)
+    }
+
+    /// The text of the options that are known and valid, and that of each which is not: a snapshot
+    /// may be of a newer PyTorch, which took what it recorded.
+    pub fn known_options(text: &str) -> (String, Vec<String>) {
+        let (known, unknown): (Vec<&str>, Vec<&str>) = (parse::split(text).into_iter())
+            .map(|(option, _)| option.trim())
+            .partition(|option| PoolConfiguration::parse(option).is_ok());
+        // Options that are valid one by one are valid together.
+        (
+            known.join(","),
+            unknown.into_iter().map(str::to_owned).collect(),
+        )
     }
 
     /// The options of the first of [`VARIABLES`] that `lookup` finds, and its name; the defaults if

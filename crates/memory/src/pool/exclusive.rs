@@ -157,7 +157,7 @@ impl Exclusive<'_> {
 
     /// A block in no free list, from new memory of the driver.
     fn new_block(&mut self, home: usize, request: Request) -> Result<u32, Refusal> {
-        let bytes = sizes::segment_size(request.rounded);
+        let bytes = sizes::segment_size(request.rounded, self.configuration);
         if self
             .allowed_bytes
             .is_some_and(|allowed| self.global.reserved_bytes.saturating_add(bytes) > allowed)
@@ -231,7 +231,7 @@ impl Exclusive<'_> {
     }
 
     fn reserve_range(&mut self, home: usize, request: Request) -> Result<u32, DriverError> {
-        let unit = request.half.range_unit();
+        let unit = request.half.range_unit(self.configuration);
         let total = self.driver.memory().total;
         // An eighth more than the device has, so that parts unmapped low in the range can be mapped
         // again at its end.
@@ -278,7 +278,9 @@ impl Exclusive<'_> {
         let shard = &mut *self.shards[home];
         let record = &shard.blocks[index];
         let (address, size, half) = (record.address, record.size, half_of(record));
-        let mapped_bytes = bytes.next_multiple_of(half.range_unit()).min(size);
+        let mapped_bytes = bytes
+            .next_multiple_of(half.range_unit(self.configuration))
+            .min(size);
         self.driver.map(Address(address), mapped_bytes)?;
         shard.take_free(index);
         let record = &mut shard.blocks[index];

@@ -1,35 +1,48 @@
 //! What each option of a configuration does on a platform: nothing, harm, or its job.
 //!
-//! Measured figures are peaks of reserved bytes on a recorded run of a streaming speech engine: its weights loaded, then four
-//! voices prepared and spoken with one after the other; 1.3 million events on a 24,564 MiB device, live bytes 3,380 MiB.
+//! Measured figures are peaks of reserved bytes on a recorded run of a streaming speech engine: its
+//! weights loaded, then four voices prepared and spoken with one after the other; 1.3 million
+//! events on a 24,564 MiB device, live bytes 3,380 MiB.
 
 use super::configuration::{Backend, PoolConfiguration};
-use super::parse::{ConfigurationError, Setting};
+use super::parse::{ConfigurationError, Setting, split};
+use super::paste;
 use serde::Serialize;
 
-/// Every option name that some PyTorch knows.
-const OPTIONS: [&str; 13] = [
-    "backend",
-    "max_split_size_mb",
-    "max_non_split_rounding_mb",
-    "garbage_collection_threshold",
-    "roundup_power2_divisions",
-    "expandable_segments",
-    "per_process_memory_fraction",
-    "release_lock_on_cudamalloc",
-    "pinned_use_cuda_host_register",
-    "pinned_num_register_threads",
-    "pinned_use_background_threads",
-    "pinned_reserve_segment_size_mb",
-    "graph_capture_record_stream_reuse",
-];
+/// An option and the first version of PyTorch that takes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownOption {
+    pub(super) name: &'static str,
+    /// Major and minor number; 2.6 also stands for what came before.
+    pub(super) since: (u32, u32),
+}
 
-/// Options that PyTorch 2.6 rejects and later versions know.
-const LATER: [&str; 4] = [
-    "per_process_memory_fraction",
-    "pinned_reserve_segment_size_mb",
-    "graph_capture_record_stream_reuse",
-    "throw_on_cudamalloc_oom",
+const fn since(name: &'static str, minor: u32) -> KnownOption {
+    KnownOption {
+        name,
+        since: (2, minor),
+    }
+}
+
+/// Every option that some PyTorch knows.
+pub(super) const OPTIONS: [KnownOption; 17] = [
+    since("backend", 6),
+    since("max_split_size_mb", 6),
+    since("max_non_split_rounding_mb", 6),
+    since("garbage_collection_threshold", 6),
+    since("roundup_power2_divisions", 6),
+    since("expandable_segments", 6),
+    since("release_lock_on_cudamalloc", 6),
+    since("release_lock_on_hipmalloc", 6),
+    since("pinned_use_cuda_host_register", 6),
+    since("pinned_use_hip_host_register", 6),
+    since("pinned_num_register_threads", 6),
+    since("pinned_use_background_threads", 6),
+    since("pinned_reserve_segment_size_mb", 10),
+    since("graph_capture_record_stream_reuse", 9),
+    since("per_process_memory_fraction", 10),
+    since("throw_on_cudamalloc_oom", 12),
+    since("large_segment_size_mb", 11),
 ];
 
 /// Where PyTorch runs.
@@ -52,18 +65,25 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// Why expandable segments are off there, if they are.
+    /// What expandable segments come to there, if they do not work.
     pub fn refuses_expandable_segments(self) -> Option<&'static str> {
         match self {
             Platform::Linux => None,
-            Platform::Windows => {
-                Some("on Windows PyTorch is built without the driver calls that it needs")
-            }
-            Platform::Wsl => Some("under WSL the driver refuses the memory handles that it needs"),
-            Platform::Vgpu => Some("many virtual GPUs have no virtual memory management"),
-            Platform::Jetson => {
-                Some("the Jetson driver does not export the memory handles that it needs")
-            }
+            Platform::Windows => Some(
+                "PyTorch warns and goes on without it: on Windows it is built without the driver calls that it needs",
+            ),
+            Platform::Wsl => Some(
+                "the program stops at its first allocation with \"CUDA driver error\": under WSL the driver refuses \
+                 the memory handles that it needs",
+            ),
+            Platform::Vgpu => Some(
+                "on many virtual GPUs, which have no virtual memory management, the program stops at its first \
+                 allocation with \"CUDA driver error\"",
+            ),
+            Platform::Jetson => Some(
+                "the program stops at its first allocation with \"CUDA driver error\": the driver of Jetson boards \
+                 does not export the memory handles that it needs",
+            ),
             Platform::Cpu => Some("without a device the caching allocator is not used at all"),
         }
     }
@@ -111,7 +131,10 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// Why, in a sentence or two.
     pub explanation: String,
-    /// What to write instead.
+    /// The first version of PyTorch that is known to take the option, such as `2.9`; `2.6 or
+    /// earlier` for those that are older.
+    pub since: Option<String>,
+    /// What to write instead: options that PyTorch takes.
     pub suggestion: Option<String>,
     /// A measurement behind the verdict.
     pub measured: Option<Measured>,
@@ -184,76 +207,47 @@ impl Item {
             offset: self.setting.offset,
             verdict,
             explanation: explanation.into(),
+            since: since_version(&self.setting.name),
             suggestion: None,
             measured: None,
         }
     }
 }
 
-/// Parts between commas that stand outside brackets, with their offsets, empty ones left out.
-fn split(text: &str) -> Vec<(&str, usize)> {
-    let mut parts = Vec::new();
-    let (mut start, mut in_list) = (0, false);
-    for (offset, character) in text.char_indices().chain([(text.len(), ',')]) {
-        match character {
-            '[' => in_list = true,
-            ']' => in_list = false,
-            ',' if !in_list || offset == text.len() => {
-                let part = &text[start..offset];
-                if !part.trim().is_empty() {
-                    parts.push((part, start + part.len() - part.trim_start().len()));
-                }
-                start = offset + 1;
-            }
-            _ => {}
-        }
-    }
-    parts
-}
-
 fn explain_error(item: &Item, error: &ConfigurationError) -> Explanation {
-    if error.is_unknown_option() {
-        // `name=value` is the commonest slip of all.
-        let name = item.setting.name.split('=').next().unwrap_or_default();
-        let Some(similar) = similar_option(name) else {
-            return item.explained(Verdict::Rejected, format!("PyTorch stops with: {error}"));
-        };
-        let value = item
-            .setting
-            .name
-            .split_once('=')
-            .map_or(item.setting.value.as_str(), |(_, value)| value);
-        let mut explanation =
-            item.explained(Verdict::Misspelt, format!("PyTorch stops with: {error}"));
-        explanation.suggestion = Some(if value.is_empty() {
-            similar.to_owned()
-        } else {
-            format!("{similar}:{value}")
-        });
-        return explanation;
+    let name = item.setting.name.split('=').next().unwrap_or_default();
+    let is_misspelt = error.is_unknown_option() && similar_option(name).is_some();
+    let verdict = if is_misspelt {
+        Verdict::Misspelt
+    } else {
+        Verdict::Rejected
+    };
+    let mut explanation = item.explained(verdict, format!("PyTorch stops with: {error}"));
+    explanation.suggestion = paste::mended(&item.text);
+    if let Some(option) = explanation
+        .suggestion
+        .as_deref()
+        .and_then(|text| text.split(':').next())
+    {
+        explanation.since = since_version(option);
     }
-    let mut explanation = item.explained(Verdict::Rejected, format!("PyTorch stops with: {error}"));
-    explanation.suggestion = suggested_value(&item.setting.name, &item.setting.value);
     explanation
 }
 
-/// What was meant by a value that PyTorch rejects, where that is plain.
-fn suggested_value(name: &str, value: &str) -> Option<String> {
-    let value = match (name, value.to_ascii_lowercase().as_str()) {
-        (_, "true" | "1" | "yes" | "on") => "True",
-        (_, "false" | "no" | "off") => "False",
-        ("max_split_size_mb" | "max_non_split_rounding_mb", _) => "21",
-        _ => return None,
-    };
-    Some(format!("{name}:{value}"))
+/// The first version that takes an option, as it is said.
+fn since_version(name: &str) -> Option<String> {
+    let option = OPTIONS.iter().find(|option| option.name == name)?;
+    Some(match option.since {
+        (2, 6) => "2.6 or earlier".to_owned(),
+        (major, minor) => format!("{major}.{minor}"),
+    })
 }
 
-fn similar_option(name: &str) -> Option<&'static str> {
+pub(super) fn similar_option(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
     OPTIONS
-        .into_iter()
-        .chain(LATER)
-        .map(|option| (distance(&name, option), option))
+        .iter()
+        .map(|option| (distance(&name, option.name), option.name))
         .min()
         .filter(|&(edits, option)| edits * 3 <= option.len())
         .map(|(_, option)| option)
@@ -314,6 +308,15 @@ fn explain_setting(item: &Item, whole: &PoolConfiguration, platform: Platform) -
             note_later(&mut explanation);
             explanation
         }
+        "large_segment_size_mb" => {
+            let mut explanation = item.explained(
+                Verdict::Works,
+                "segments for requests between 1 and 10 MiB, and the steps in which expandable segments grow, have \
+                 this size in place of 20 MiB: a smaller one wastes less where few such blocks live",
+            );
+            note_later(&mut explanation);
+            explanation
+        }
         "per_process_memory_fraction" => {
             let mut explanation = item.explained(
                 Verdict::Works,
@@ -331,8 +334,13 @@ fn explain_setting(item: &Item, whole: &PoolConfiguration, platform: Platform) -
 }
 
 fn note_later(explanation: &mut Explanation) {
-    if LATER.contains(&explanation.option.as_str()) {
-        explanation.explanation += "; versions of PyTorch up to 2.6 stop with an error at it";
+    let option = OPTIONS
+        .iter()
+        .find(|option| option.name == explanation.option);
+    if let Some(option) = option.filter(|option| option.since > (2, 6)) {
+        let (major, minor) = option.since;
+        explanation.explanation +=
+            &format!("; versions of PyTorch before {major}.{minor} stop with an error at it");
     }
 }
 
@@ -375,7 +383,7 @@ fn harmful_pair(item: &Item, whole: &PoolConfiguration) -> Explanation {
         Verdict::Harms,
         "expandable_segments and max_split_size_mb do not go together: a free block that has grown past the limit serves no \
          smaller request any more, so memory grows with every burst. PyTorch's own report of it went from 220 to 14,060 MiB in \
-         100 cycles",
+         100 cycles. Keep the first and leave the second out",
     );
     explanation.measured = if whole.max_split_size <= 64 << 20 {
         measured(
@@ -388,8 +396,7 @@ fn harmful_pair(item: &Item, whole: &PoolConfiguration) -> Explanation {
             "expandable_segments:True,max_split_size_mb:128",
         )
     };
-    explanation.suggestion =
-        Some("keep expandable_segments:True and leave max_split_size_mb out".to_owned());
+    explanation.suggestion = Some("expandable_segments:True".to_owned());
     explanation
 }
 
@@ -404,10 +411,9 @@ fn explain_collection(item: &Item, whole: &PoolConfiguration, platform: Platform
         let mut explanation = item.explained(
             Verdict::DoesNothing,
             "it is a share of the memory that the process may use, and nothing is collected unless that was limited with \
-             torch.cuda.set_per_process_memory_fraction",
+             torch.cuda.set_per_process_memory_fraction or, in later versions, by an option: do that, or leave it out",
         );
-        explanation.suggestion =
-            Some("call torch.cuda.set_per_process_memory_fraction, or leave it out".to_owned());
+        explanation.suggestion = Some(format!("per_process_memory_fraction:1.0,{}", item.text));
         explanation.measured = measured(DEFAULT_BYTES, "garbage_collection_threshold:0.8");
         return explanation;
     }
@@ -446,7 +452,7 @@ fn explain_divisions(item: &Item, whole: &PoolConfiguration) -> Explanation {
     }
     if coarsest <= 4 {
         explanation.verdict = Verdict::Harms;
-        explanation.suggestion = Some("roundup_power2_divisions:16, or leave it out".to_owned());
+        explanation.suggestion = Some("roundup_power2_divisions:16".to_owned());
         if coarsest == 4 {
             explanation.measured = measured(3_858_759_680, "roundup_power2_divisions:4");
         }
@@ -459,12 +465,7 @@ fn explain_expandable(item: &Item, whole: &PoolConfiguration, platform: Platform
         return item.explained(Verdict::DoesNothing, "False is the default");
     }
     if let Some(reason) = platform.refuses_expandable_segments() {
-        let mut explanation = item.explained(
-            Verdict::Unsupported,
-            format!("PyTorch warns and goes on without it: {reason}"),
-        );
-        explanation.suggestion = Some("leave it out".to_owned());
-        return explanation;
+        return item.explained(Verdict::Unsupported, format!("{reason}. Leave it out"));
     }
     if whole.max_split_size <= 1 << 50 {
         return harmful_pair(item, whole);

@@ -1,7 +1,8 @@
 //! The caching pool: PyTorch's rules for what is kept, split, merged and given back.
 //!
-//! An allocation is rounded ([`sizes`]), sought among the free blocks of its queue, and only then asked of the driver; what
-//! is freed stays cached. A request served from the cache concerns one shard ([`Pool`]) and takes no other lock.
+//! An allocation is rounded ([`sizes`]), sought among the free blocks of its queue, and only then
+//! asked of the driver; what is freed stays cached. A request served from the cache concerns one
+//! shard ([`Pool`]) and takes no other lock.
 
 mod block_table;
 mod caching_pool;
@@ -12,6 +13,7 @@ pub mod explain;
 mod free_blocks;
 mod invariants;
 mod parse;
+mod paste;
 mod shard;
 pub mod sizes;
 mod statistics;
@@ -21,4 +23,5 @@ pub use configuration::{Backend, PoolConfiguration, ROUNDUP_INTERVALS, VARIABLES
 pub use exclusive::Refusal;
 pub use invariants::Violation;
 pub use parse::{ConfigurationError, Setting};
+pub use paste::options_of_line;
 pub use statistics::PoolStatistics;

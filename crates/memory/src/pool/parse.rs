@@ -1,12 +1,18 @@
-//! PyTorch's configuration language: `option:value` pairs with commas between, spaces ignored, the last of a doubled option wins.
+//! PyTorch's configuration language: `option:value` pairs with commas between, spaces ignored, the
+//! last of a doubled option wins.
 //!
-//! Numbers are read as C's `strtol` and `strtod` read them, prefixes and signs included, because PyTorch does.
+//! Numbers are read as C's `strtol` and `strtod` read them, prefixes and signs included, because
+//! PyTorch does.
 
 use super::configuration::{Backend, PoolConfiguration, ROUNDUP_INTERVALS};
 
 const MIB: u64 = 1 << 20;
 /// `max_split_size_mb` and `max_non_split_rounding_mb` must be larger than the large segment.
 const SIZE_MIN_MB: u64 = 20;
+/// `large_segment_size_mb` must be larger than a request that gets a segment of its own.
+const LARGE_SEGMENT_MIN_MB: u64 = 10;
+/// No device holds one of these; what is rounded up from it still counts in 64 bits.
+const LARGE_SEGMENT_MAX_MB: u64 = 1 << 32;
 const REGISTER_THREADS_MAX: u64 = 128;
 
 /// One option as it was written.
@@ -54,6 +60,27 @@ impl ConfigurationError {
     }
 }
 
+/// Parts between commas that stand outside brackets, with their offsets, empty ones left out.
+pub(super) fn split(text: &str) -> Vec<(&str, usize)> {
+    let mut parts = Vec::new();
+    let (mut start, mut in_list) = (0, false);
+    for (offset, character) in text.char_indices().chain([(text.len(), ',')]) {
+        match character {
+            '[' => in_list = true,
+            ']' => in_list = false,
+            ',' if !in_list || offset == text.len() => {
+                let part = &text[start..offset];
+                if !part.trim().is_empty() {
+                    parts.push((part, start + part.len() - part.trim_start().len()));
+                }
+                start = offset + 1;
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
 /// Tokens with their places.
 struct Tokens<'a> {
     text: &'a str,
@@ -96,6 +123,15 @@ fn read_option(
 ) -> Result<(), ConfigurationError> {
     match name {
         "max_split_size_mb" => configuration.max_split_size = tokens.size_in_mib(name)?,
+        "large_segment_size_mb" => {
+            let size = tokens.integer("Error, expecting large_segment_size_mb value")?;
+            if size <= LARGE_SEGMENT_MIN_MB {
+                return Err(tokens.error_before(format!(
+                    "CachingAllocator option large_segment_size_mb must be > {LARGE_SEGMENT_MIN_MB} MB"
+                )));
+            }
+            configuration.large_segment_size = size.min(LARGE_SEGMENT_MAX_MB) * MIB;
+        }
         "max_non_split_rounding_mb" => {
             configuration.max_non_split_rounding_size = tokens.size_in_mib(name)?
         }

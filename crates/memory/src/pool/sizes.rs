@@ -12,7 +12,7 @@ pub const SMALL_REQUEST_MAX: u64 = MIB;
 /// Segment size of the small pool, and its unit of growth in an expandable range.
 pub const SMALL_SEGMENT: u64 = 2 * MIB;
 /// Segment size for large requests under [`OWN_SEGMENT_MIN`], and the large pool's unit of growth
-/// in an expandable range.
+/// in an expandable range, unless the configuration says otherwise.
 pub const LARGE_SEGMENT: u64 = 20 * MIB;
 /// From this rounded size on a request gets a segment of its own size.
 pub const OWN_SEGMENT_MIN: u64 = 10 * MIB;
@@ -44,10 +44,12 @@ impl PoolHalf {
     }
 
     /// Unit of mapping in an expandable range.
-    pub fn range_unit(self) -> u64 {
+    pub fn range_unit(self, configuration: &PoolConfiguration) -> u64 {
         match self {
             PoolHalf::Small => SMALL_SEGMENT,
-            PoolHalf::Large => LARGE_SEGMENT,
+            PoolHalf::Large => (configuration.large_segment_size)
+                .checked_next_multiple_of(OWN_SEGMENT_UNIT)
+                .unwrap_or(REQUEST_MAX),
         }
     }
 }
@@ -66,18 +68,19 @@ pub fn round_request(bytes: u64, configuration: &PoolConfiguration) -> u64 {
     }
 }
 
-/// The next of `divisions` equal steps between the powers of two around `bytes`; powers of two stay.
+/// The next of `divisions` equal steps between the powers of two around `bytes`; powers of two
+/// stay.
 fn round_to_division(bytes: u64, divisions: u64) -> u64 {
     let floor = 1 << bytes.ilog2();
     bytes.next_multiple_of(floor >> divisions.ilog2())
 }
 
 /// Size of the segment that a rounded request needs from the driver.
-pub fn segment_size(rounded: u64) -> u64 {
+pub fn segment_size(rounded: u64, configuration: &PoolConfiguration) -> u64 {
     if rounded <= SMALL_REQUEST_MAX {
         SMALL_SEGMENT
     } else if rounded < OWN_SEGMENT_MIN {
-        LARGE_SEGMENT
+        configuration.large_segment_size
     } else {
         rounded.next_multiple_of(OWN_SEGMENT_UNIT)
     }
@@ -129,6 +132,14 @@ mod tests {
 
     #[test]
     fn segments_follow_the_three_size_classes() {
+        let default = PoolConfiguration::default();
+        let other = PoolConfiguration {
+            large_segment_size: 12 * MIB,
+            ..PoolConfiguration::default()
+        };
+        assert_eq!(segment_size(5 * MIB, &other), 12 * MIB);
+        assert_eq!(segment_size(MIB, &other), 2 * MIB);
+        assert_eq!(segment_size(11 * MIB, &other), 12 * MIB);
         for (rounded, segment) in [
             (512, 2 * MIB),
             (MIB, 2 * MIB),
@@ -137,7 +148,7 @@ mod tests {
             (10 * MIB, 10 * MIB),
             (10 * MIB + 512, 12 * MIB),
         ] {
-            assert_eq!(segment_size(rounded), segment, "{rounded} bytes");
+            assert_eq!(segment_size(rounded, &default), segment, "{rounded} bytes");
         }
     }
 }

@@ -6,11 +6,12 @@
 //! a ID BYTES TAG [stream=N]   allocated by TAG, on stream N of the device (0 if not said)
 //! f ID                        freed
 //! m TEXT                      a marker: a phase begins
+//! m oom BYTES [stream=N] TEXT a request of so many bytes was refused here
 //! # TEXT                      ignored
 //! ```
 //!
-//! [`Reader`] also takes PyTorch's memory snapshots and tells the kinds apart by content. It holds the ids that are live and nothing
-//! else, so that a trace of any length passes through.
+//! [`Reader`] also takes PyTorch's memory snapshots and tells the kinds apart by content. It holds
+//! the ids that are live and nothing else, so that a trace of any length passes through.
 //!
 //! ```
 //! use sottovoce_memory::trace::{Event, Reader};
@@ -39,5 +40,5 @@ pub use error::{TraceError, TraceErrorKind, TracePosition};
 pub use event::{Event, TagId, Tags};
 pub use lifetimes::Lifetimes;
 pub use reader::{Progress, Reader};
-pub use snapshot::{Beginning, SnapshotSummary};
+pub use snapshot::{Beginning, RecordedRefusal, SnapshotSummary};
 pub use write::{TraceFormat, WriteError, write};

@@ -14,10 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const BUFFER_BYTES: usize = 256 << 10;
-/// PyTorch makes 32 streams a priority on a device; a pool searches the streams that it has seen one by one.
+/// Bytes of a text by which another tool's file is told.
+const TEXT_SNIFF_BYTES: usize = 4 << 10;
+/// PyTorch makes 32 streams a priority on a device; a pool searches the streams that it has seen
+/// one by one.
 const STREAMS_MAX: usize = 4096;
 
-/// The events of a trace, in order, each checked against those before. After an error there are no more.
+/// The events of a trace, in order, each checked against those before. After an error there are no
+/// more.
 pub struct Reader {
     file: Option<PathBuf>,
     source: Source,
@@ -88,7 +92,13 @@ impl Reader {
         let (content, source, compressed) = identify(open_counted(path, &read_bytes)?)?;
         let passes = if content == Content::Pickle { 3 } else { 1 };
         let source = match content {
-            Content::Other => Source::Text(TextReader::new(source, compressed)),
+            Content::Other => {
+                let (prefix, source) = peek(source, TEXT_SNIFF_BYTES)?;
+                if let Some(what) = other_tools_file(&prefix) {
+                    return Err(TraceError::whole(Kind::UnknownContent(what)));
+                }
+                Source::Text(TextReader::new(source, compressed))
+            }
             Content::Pickle if !metadata.is_file() => {
                 return Err(TraceError::whole(Kind::UnknownContent(
                     "a snapshot is read several times: give it as a file, not through a pipe",
@@ -158,8 +168,8 @@ impl Reader {
         }
     }
 
-    /// Of a snapshot that covers several devices, reads this one's events, not those of the device that held most. To be said before
-    /// anything else is asked.
+    /// Of a snapshot that covers several devices, reads this one's events, not those of the device
+    /// that held most. To be said before anything else is asked.
     ///
     /// # Errors
     /// For a text trace, which has no devices.
@@ -176,7 +186,8 @@ impl Reader {
         }
     }
 
-    /// What a snapshot says beside its events, or `None` for a text trace. The first call reads the snapshot through.
+    /// What a snapshot says beside its events, or `None` for a text trace. The first call reads the
+    /// snapshot through.
     ///
     /// # Errors
     /// What is wrong with the snapshot.
@@ -193,9 +204,10 @@ impl Reader {
         }
     }
 
-    /// For a snapshot: the events that bring a fresh pool of this configuration into the state in which the recording began, with the
-    /// segments that it had. They take the place of the allocations that the reader would otherwise begin with. `None` for a text
-    /// trace, and once reading has begun.
+    /// For a snapshot: the events that bring a fresh pool of this configuration into the state in
+    /// which the recording began, with the segments that it had. They take the place of the
+    /// allocations that the reader would otherwise begin with. `None` for a text trace, and once
+    /// reading has begun.
     ///
     /// # Errors
     /// What is wrong with the snapshot.
@@ -285,26 +297,61 @@ fn open_counted(
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, counted)))
 }
 
-/// What the source holds once decompressed, the decompressed bytes, and whether they were compressed.
+/// What the source holds once decompressed, the decompressed bytes, and whether they were
+/// compressed.
 fn identify(
     source: Box<dyn BufRead + Send>,
 ) -> Result<(Content, Box<dyn BufRead + Send>, bool), TraceError> {
-    let (content, source) = peek(source)?;
+    let (prefix, source) = peek(source, content::SNIFF_BYTES)?;
+    let content = Content::of(&prefix);
     if content != Content::Gzip {
         return Ok((content, source, false));
     }
     let inner = content::decompress(source);
-    let (content, source) = peek(Box::new(BufReader::with_capacity(BUFFER_BYTES, inner)))?;
-    Ok((content, source, true))
+    let inner = Box::new(BufReader::with_capacity(BUFFER_BYTES, inner));
+    let (prefix, source) = peek(inner, content::SNIFF_BYTES)?;
+    Ok((Content::of(&prefix), source, true))
 }
 
-/// Looks at the first bytes without taking them.
+/// What a file of another tool is, by its first bytes, and how to make one that is read.
+fn other_tools_file(prefix: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(prefix);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    if text.starts_with('<') {
+        return Some(
+            "this is an HTML page, such as torch.profiler's memory timeline or a plot of a snapshot; give the snapshot \
+             itself: torch.cuda.memory._dump_snapshot(\"run.pickle\")",
+        );
+    }
+    if !text.starts_with(['{', '[']) {
+        return None;
+    }
+    let has = |key: &str| text.contains(key);
+    Some(
+        if has("\"traceEvents\"") || has("\"schemaVersion\"") || has("\"deviceProperties\"") {
+            "this is a trace of torch.profiler (Chrome's format), which times operators; for memory record a snapshot: \
+         torch.cuda.memory._record_memory_history() and _dump_snapshot(\"run.pickle\")"
+        } else if has("\"device_traces\"") || has("\"segments\"") || has("\"total_size\"") {
+            "this is a memory snapshot written as JSON; give the pickle that torch.cuda.memory._dump_snapshot(\"run.pickle\") \
+         writes"
+        } else if text.starts_with("[[") {
+            "this is a memory timeline of torch.profiler (export_memory_timeline), which has sums over time and no \
+         allocations; record a snapshot: torch.cuda.memory._record_memory_history() and _dump_snapshot(\"run.pickle\")"
+        } else {
+            "this is JSON; a trace is text, one event a line, or a snapshot as torch.cuda.memory._dump_snapshot(\"run.pickle\") \
+         writes it"
+        },
+    )
+}
+
+/// Looks at the first bytes, up to `count`, without taking them.
 fn peek(
     mut source: Box<dyn BufRead + Send>,
-) -> Result<(Content, Box<dyn BufRead + Send>), TraceError> {
-    let mut prefix = Vec::with_capacity(content::SNIFF_BYTES);
+    count: usize,
+) -> Result<(Vec<u8>, Box<dyn BufRead + Send>), TraceError> {
+    let mut prefix = Vec::with_capacity(count);
     (&mut source)
-        .take(content::SNIFF_BYTES as u64)
+        .take(count as u64)
         .read_to_end(&mut prefix)
         .map_err(|error| {
             TraceError::whole(match error.kind() {
@@ -315,7 +362,6 @@ fn peek(
                 _ => Kind::Io(error),
             })
         })?;
-    let content = Content::of(&prefix);
-    let whole = io::Cursor::new(prefix).chain(source);
-    Ok((content, Box::new(whole)))
+    let whole = io::Cursor::new(prefix.clone()).chain(source);
+    Ok((prefix, Box::new(whole)))
 }

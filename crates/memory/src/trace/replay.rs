@@ -7,7 +7,8 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// One step of a replay. Blocks are known by slots: small numbers, used again once their block is freed.
+/// One step of a replay. Blocks are known by slots: small numbers, used again once their block is
+/// freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A block of so many bytes on a queue.
@@ -23,6 +24,14 @@ pub enum Step {
     Free {
         /// Where it is kept.
         slot: u32,
+    },
+    /// A request that failed when the trace was recorded: it is tried, and given back at once where
+    /// it succeeds.
+    Try {
+        /// Bytes asked for.
+        bytes: u64,
+        /// The device queue it is for.
+        queue: u64,
     },
     /// A chunk of output begins: fragmentation is sampled, and the cache emptied if it is due.
     Chunk,
@@ -47,12 +56,17 @@ pub struct ReplayReport {
     pub end_allocated: u64,
     /// Bytes held from the driver at the end.
     pub end_reserved: u64,
-    /// Largest fragmentation at the trace's chunk marks; without any, the fragmentation at the peak of reserved bytes.
+    /// Largest fragmentation at the trace's chunk marks; without any, the fragmentation at the peak
+    /// of reserved bytes.
     pub fragmentation_peak: f64,
     /// Allocations that had the whole cache given back first.
     pub retries: u64,
     /// Allocations that failed.
     pub ooms: u64,
+    /// Requests that failed when the trace was recorded and fail here too.
+    pub refused_again: u64,
+    /// Requests that failed when the trace was recorded and are let in here.
+    pub let_in: u64,
     /// Segments got from the driver and parts of ranges mapped.
     pub driver_allocs: u64,
     /// Segments given back and parts of ranges unmapped.
@@ -71,12 +85,15 @@ pub struct Replay {
     before: Counts,
     events: u64,
     chunks: u32,
+    refused_again: u64,
+    let_in: u64,
     fragmentation_at_chunks: Option<f64>,
     time: Duration,
 }
 
 impl Replay {
-    /// A replay over a fresh pool; with `clear_every_chunk` the cache is emptied at every n-th chunk mark.
+    /// A replay over a fresh pool; with `clear_every_chunk` the cache is emptied at every n-th
+    /// chunk mark.
     pub fn new(
         driver: Box<dyn Driver>,
         configuration: PoolConfiguration,
@@ -90,6 +107,8 @@ impl Replay {
             before: Counts::default(),
             events: 0,
             chunks: 0,
+            refused_again: 0,
+            let_in: 0,
             fragmentation_at_chunks: None,
             time: Duration::ZERO,
         }
@@ -104,7 +123,7 @@ impl Replay {
     pub fn run(&mut self, steps: &[Step]) {
         let slots = steps.iter().map(|step| match *step {
             Step::Allocate { slot, .. } | Step::Free { slot } => slot as usize + 1,
-            Step::Chunk | Step::Clear | Step::Other => 0,
+            Step::Try { .. } | Step::Chunk | Step::Clear | Step::Other => 0,
         });
         let slot_count = slots.max().unwrap_or(0);
         if slot_count > self.slots.len() {
@@ -122,6 +141,13 @@ impl Replay {
                         self.pool.free_mut(block);
                     }
                 }
+                Step::Try { bytes, queue } => match self.pool.allocate_mut(bytes, queue) {
+                    Ok(block) => {
+                        self.pool.free_mut(block);
+                        self.let_in += 1;
+                    }
+                    Err(_) => self.refused_again += 1,
+                },
                 Step::Chunk => self.chunk(),
                 Step::Clear => {
                     self.pool.empty_cache();
@@ -147,7 +173,8 @@ impl Replay {
     }
 
     /// Runs events that only prepare the pool, such as a snapshot's
-    /// [beginning](crate::trace::Reader::take_beginning): nothing of it is reported, and peaks count from here on.
+    /// [beginning](crate::trace::Reader::take_beginning): nothing of it is reported, and peaks
+    /// count from here on.
     pub fn prime(&mut self, events: Vec<Event>) {
         let steps: Vec<Step> = events
             .iter()
@@ -184,7 +211,9 @@ impl Replay {
                 .fragmentation_at_chunks
                 .unwrap_or_else(|| fragmentation(self.pool.reserved_peak())),
             retries: statistics.num_alloc_retries - self.before.retries,
-            ooms: statistics.num_ooms - self.before.ooms,
+            ooms: statistics.num_ooms - self.before.ooms - self.refused_again,
+            refused_again: self.refused_again,
+            let_in: self.let_in,
             driver_allocs: statistics.num_device_alloc - self.before.driver_allocs,
             driver_frees: statistics.num_device_free - self.before.driver_frees,
             ns_per_event: if self.events == 0 {
@@ -251,6 +280,16 @@ pub fn steps(
         .collect()
 }
 
+/// The request that a marker `oom BYTES [stream=N] …` tells of.
+fn refused<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Step> {
+    let bytes: u64 = words.next()?.parse().ok()?;
+    let stream = words.next().and_then(|word| word.strip_prefix("stream="));
+    let queue = stream.and_then(|stream| stream.parse().ok()).unwrap_or(0);
+    (1..1 << 62)
+        .contains(&bytes)
+        .then_some(Step::Try { bytes, queue })
+}
+
 /// What a pool has counted.
 #[derive(Clone, Copy, Default)]
 struct Counts {
@@ -292,11 +331,15 @@ impl Slots {
                 }
                 None => Step::Other,
             },
-            Event::Marker(text) => match text.split_whitespace().next() {
-                Some("chunk") => Step::Chunk,
-                Some("clear") => Step::Clear,
-                _ => Step::Other,
-            },
+            Event::Marker(text) => {
+                let mut words = text.split_whitespace();
+                match words.next() {
+                    Some("chunk") => Step::Chunk,
+                    Some("clear") => Step::Clear,
+                    Some("oom") => refused(words).unwrap_or(Step::Other),
+                    _ => Step::Other,
+                }
+            }
         }
     }
 }

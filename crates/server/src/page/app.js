@@ -117,7 +117,8 @@ function save() {
 
 async function listVoices(chosen) {
   const { voices } = await (await call("/v1/audio/voices")).json();
-  byId("voice").replaceChildren(...voices.map((voice) => new Option(voice.name, voice.id, false, voice.id === chosen)));
+  const label = (voice) => (voice.alias_of ? `${voice.name} (${voice.alias_of})` : voice.name);
+  byId("voice").replaceChildren(...voices.map((voice) => new Option(label(voice), voice.id, false, voice.id === chosen)));
 }
 
 async function upload(event) {
@@ -136,6 +137,18 @@ async function upload(event) {
   } catch (error) {
     say(error.message);
   }
+}
+
+async function setAlias() {
+  const alias = byId("alias-name").value.trim();
+  const voice = byId("voice").value;
+  await call(`/v1/audio/aliases/${encodeURIComponent(alias)}`, {
+    method: "PUT",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ voice }),
+  });
+  await listVoices(voice);
+  say(`${alias} now speaks as ${voice}.`, true);
 }
 
 async function apply() {
@@ -193,6 +206,16 @@ byId("key").addEventListener("change", () => {
   settingsShown = false;
 });
 byId("upload").addEventListener("submit", upload);
+byId("alias").addEventListener("submit", (event) => {
+  event.preventDefault();
+  setAlias().catch((error) => say(error.message));
+});
+act("delete-alias", async () => {
+  const alias = byId("alias-name").value.trim();
+  await call(`/v1/audio/aliases/${encodeURIComponent(alias)}`, { method: "DELETE" });
+  await listVoices("default");
+  say(`${alias} is no further name any more.`, true);
+});
 act("speak", speak);
 act("stop", stop);
 act("save", save);

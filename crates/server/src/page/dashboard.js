@@ -84,6 +84,9 @@ export class Dashboard {
     byId("peak").textContent = size(engine.reserved_peak_bytes);
     byId("budget").textContent = engine.budget_bytes ? size(engine.budget_bytes) : "the system's";
     byId("resident").textContent = size(engine.resident_bytes);
+    byId("program").textContent = size(memory.process.program_bytes);
+    byId("requests").textContent = size(memory.process.requests_bytes);
+    byId("heap").textContent = size(memory.process.heap_and_stacks_bytes);
     byId("fragmentation").textContent = engine.fragmentation === undefined ? "–" : percent(engine.fragmentation);
     byId("streams-live").textContent = `${memory.streams_live} of ${memory.streams_max}`;
     byId("queue").textContent = memory.queue_length;

@@ -6,13 +6,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use sottovoce::Engine;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// How the server stands.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `ok` or `stopping`.
+    /// `ok`, `stopping`, or `broken` while a model that died is loaded again.
     status: &'static str,
     /// Whether the model is in memory; if not, the next request loads it.
     model_loaded: bool,
@@ -22,30 +23,41 @@ pub(crate) struct Health {
     queue_length: usize,
 }
 
-/// Whether the process lives.
-#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, description = "It does")))]
-pub(crate) async fn live() -> &'static str {
-    "ok"
+/// Whether the server can still serve: not once its model has been dead for longer than loading it
+/// again may take.
+#[utoipa::path(get, path = "/health/live", tag = "health", operation_id = "live",
+    responses((status = 200, description = "It can", body = String, content_type = "text/plain"),
+        (status = 503, description = "Start it again", body = String, content_type = "text/plain")))]
+pub(crate) async fn live(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    let grace = app.options.limits.broken;
+    match app.host.broken_for() {
+        Some(broken) if broken > grace => (StatusCode::SERVICE_UNAVAILABLE, "broken"),
+        _ => (StatusCode::OK, "ok"),
+    }
 }
 
 /// Whether requests are taken.
-#[utoipa::path(get, path = "/health/ready", tag = "health",
-    responses((status = 200, description = "They are", body = Health), (status = 503, description = "The server is stopping", body = Health)))]
+#[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
+    responses((status = 200, description = "They are", body = Health),
+        (status = 503, description = "The server is stopping, or its model died", body = Health)))]
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let stopping = app.host.is_stopping();
     let loaded = app.host.loaded();
-    let health = Health {
-        status: if stopping { "stopping" } else { "ok" },
-        model_loaded: loaded.is_some(),
-        streams_live: loaded.as_ref().map_or(0, |loaded| loaded.admission.live()),
-        queue_length: loaded
-            .as_ref()
-            .map_or(0, |loaded| loaded.admission.waiting()),
+    let status = match () {
+        () if app.host.is_stopping() => "stopping",
+        () if app.host.is_broken() => "broken",
+        () => "ok",
     };
-    let status = if stopping {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
+    let count =
+        |look: fn(&Engine) -> usize| loaded.as_ref().map_or(0, |loaded| look(&loaded.engine));
+    let health = Health {
+        status,
+        model_loaded: loaded.is_some(),
+        streams_live: count(Engine::streams_live),
+        queue_length: count(Engine::streams_waiting),
+    };
+    let status = match status {
+        "ok" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(health)).into_response()
 }

@@ -1,14 +1,16 @@
 //! The memory over HTTP: what is where, give back, and how eagerly.
 
 use crate::app::App;
+use crate::bodies::JsonBody;
 use crate::error::{ErrorBody, ServerError};
+use crate::fields::{Fields, FromFields};
 use crate::measures::LatencySummary;
-use crate::routes::JsonBody;
+use crate::process::ProcessMemory;
 use crate::speaking::LiveStream;
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
-use sottovoce::{MemoryReport, Profile};
+use serde::Serialize;
+use sottovoce::{Engine, MemoryReport, Profile};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -24,6 +26,8 @@ pub(crate) struct Memory {
     /// The engine's ledger, figures and timeline; none while the model is not loaded.
     #[schema(value_type = Option<Object>)]
     engine: Option<MemoryReport>,
+    /// The memory of the whole process, by owner.
+    process: ProcessMemory,
     /// The precision asked for.
     precision: String,
     /// The budget asked for, in bytes; none: what the system has.
@@ -54,8 +58,8 @@ pub(crate) struct Trimmed {
 }
 
 /// The body of `POST /memory/profile`; what is left out stays as it is.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Default, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ProfileRequest {
     /// `aggressive`, `balanced`, `performance`, `automatic` or `none`.
     #[schema(pattern = "^(aggressive|balanced|performance|automatic|none)$")]
@@ -65,6 +69,19 @@ pub(crate) struct ProfileRequest {
     cache_interval: Option<u32>,
     /// Whether the timeline is kept.
     enable_monitoring: Option<bool>,
+}
+
+impl FromFields for ProfileRequest {
+    fn from_fields(fields: &mut Fields) -> Result<ProfileRequest, ServerError> {
+        let interval = fields.count("cache_interval")?;
+        let request = ProfileRequest {
+            profile: fields.text("profile")?,
+            cache_interval: interval.map(|interval| u32::try_from(interval).unwrap_or(u32::MAX)),
+            enable_monitoring: fields.flag("enable_monitoring")?,
+        };
+        fields.refuse_unread()?;
+        Ok(request)
+    }
 }
 
 /// How memory is managed now.
@@ -84,8 +101,11 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     let engine = loaded.as_ref().map(|loaded| loaded.engine.memory_report());
     let held = engine.as_ref().map(|report| report.streams.as_slice());
     let streams = app.streams.list(held.unwrap_or_default());
-    let admission = loaded.as_ref().map(|loaded| &loaded.admission);
+    let count =
+        |look: fn(&Engine) -> usize| loaded.as_ref().map_or(0, |loaded| look(&loaded.engine));
+    let engine_bytes = engine.as_ref().map_or(0, |report| report.reserved_bytes);
     Json(Memory {
+        process: ProcessMemory::now(&app, engine_bytes),
         model_loaded: loaded.is_some(),
         loads,
         unloads,
@@ -95,9 +115,9 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
         profile: options.profile.to_string(),
         cache_interval: options.cache_interval,
         enable_monitoring: options.enable_monitoring,
-        streams_max: admission.map_or(0, |admission| admission.place_count()),
-        streams_live: admission.map_or(0, |admission| admission.live()),
-        queue_length: admission.map_or(0, |admission| admission.waiting()),
+        streams_max: count(Engine::streams_max),
+        streams_live: count(Engine::streams_live),
+        queue_length: count(Engine::streams_waiting),
         streams,
         first_audio: app.measures.latency(),
     })
@@ -121,8 +141,9 @@ pub(crate) async fn trim(State(app): State<Arc<App>>) -> Result<Json<Trimmed>, S
         (status = 400, description = "A field cannot be used", body = ErrorBody)))]
 pub(crate) async fn profile(
     State(app): State<Arc<App>>,
-    JsonBody(request): JsonBody<ProfileRequest>,
+    body: JsonBody<ProfileRequest>,
 ) -> Result<Json<ProfileState>, ServerError> {
+    let request = body.value;
     let profile: Option<Profile> = request
         .profile
         .as_deref()

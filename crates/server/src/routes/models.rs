@@ -1,11 +1,13 @@
 //! `/v1/models` and the model's coming and going.
 
 use crate::app::App;
+use crate::bodies::JsonBody;
 use crate::error::{ErrorBody, ServerError};
-use crate::routes::{JsonBody, PathName};
+use crate::fields::{Fields, FromFields};
+use crate::routes::PathName;
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sottovoce::PrecisionChoice;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -41,11 +43,19 @@ pub(crate) struct ModelState {
 }
 
 /// The body of `/models/unload`; may be left out.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default)]
+#[derive(Default, ToSchema)]
 pub(crate) struct UnloadRequest {
     /// End the streams under way.
+    #[schema(default = false, required = false)]
     force: bool,
+}
+
+impl FromFields for UnloadRequest {
+    fn from_fields(fields: &mut Fields) -> Result<UnloadRequest, ServerError> {
+        Ok(UnloadRequest {
+            force: fields.flag("force")?.unwrap_or(false),
+        })
+    }
 }
 
 fn model(app: &App) -> Model {
@@ -58,8 +68,35 @@ fn model(app: &App) -> Model {
     }
 }
 
+/// The models that can speak, as web interfaces ask for them.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SpeechModels {
+    models: Vec<SpeechModel>,
+}
+
+/// One of them.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SpeechModel {
+    id: String,
+    name: String,
+}
+
+/// Lists the one model under the path at which some web interfaces look for it.
+#[utoipa::path(get, path = "/v1/audio/models", tag = "models", operation_id = "list_speech_models",
+    responses((status = 200, description = "The models", body = SpeechModels)))]
+pub(crate) async fn list_speech_models(State(app): State<Arc<App>>) -> Json<SpeechModels> {
+    let name = app.options.model_name.clone();
+    let model = SpeechModel {
+        id: name.clone(),
+        name,
+    };
+    Json(SpeechModels {
+        models: vec![model],
+    })
+}
+
 /// Lists the one model.
-#[utoipa::path(get, path = "/v1/models", tag = "models",
+#[utoipa::path(get, path = "/v1/models", tag = "models", operation_id = "list_models",
     responses((status = 200, description = "The models", body = ModelList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
     Json(ModelList {
@@ -69,7 +106,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
 }
 
 /// Shows a model.
-#[utoipa::path(get, path = "/v1/models/{id}", tag = "models", params(("id" = String, Path, description = "Its name")),
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "models", operation_id = "show_model", params(("id" = String, Path, description = "Its name")),
     responses((status = 200, description = "The model", body = Model), (status = 404, description = "Unknown", body = ErrorBody)))]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
@@ -85,14 +122,14 @@ pub(crate) async fn show(
 }
 
 /// Gives the model's memory back; the next request loads it again.
-#[utoipa::path(post, path = "/models/unload", tag = "models", request_body = Option<UnloadRequest>,
+#[utoipa::path(post, path = "/models/unload", tag = "models", operation_id = "unload_model", request_body = Option<UnloadRequest>,
     responses((status = 200, description = "How it stands now", body = ModelState),
         (status = 409, description = "Streams are under way", body = ErrorBody)))]
 pub(crate) async fn unload(
     State(app): State<Arc<App>>,
-    JsonBody(request): JsonBody<UnloadRequest>,
+    body: JsonBody<UnloadRequest>,
 ) -> Result<Json<ModelState>, ServerError> {
-    let changed = app.host.unload(request.force).await?;
+    let changed = app.host.unload(body.value.force).await?;
     Ok(Json(ModelState {
         loaded: app.host.loaded().is_some(),
         changed,
@@ -100,8 +137,8 @@ pub(crate) async fn unload(
 }
 
 /// The body of `/models/load`; may be left out.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Default, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LoadRequest {
     /// `auto`, `f32`, `f16`, `int8` or `q4`.
     #[schema(pattern = "^(auto|f32|f16|int8|q4)$")]
@@ -111,11 +148,22 @@ pub(crate) struct LoadRequest {
     memory_bytes: Option<u64>,
 }
 
+impl FromFields for LoadRequest {
+    fn from_fields(fields: &mut Fields) -> Result<LoadRequest, ServerError> {
+        let request = LoadRequest {
+            precision: fields.text("precision")?,
+            memory_bytes: fields.count("memory_bytes")?,
+        };
+        fields.refuse_unread()?;
+        Ok(request)
+    }
+}
+
 /// More than processors can address.
 const MEMORY_BYTES_MAX: u64 = 1 << 48;
 
 /// Loads the model if it is not; with other options than before, loads it anew.
-#[utoipa::path(post, path = "/models/load", tag = "models", request_body = Option<LoadRequest>,
+#[utoipa::path(post, path = "/models/load", tag = "models", operation_id = "load_model", request_body = Option<LoadRequest>,
     responses((status = 200, description = "How it stands now", body = ModelState),
         (status = 400, description = "An option cannot be used", body = ErrorBody),
         (status = 409, description = "Streams are under way, or the model does not fit", body = ErrorBody),
@@ -123,8 +171,9 @@ const MEMORY_BYTES_MAX: u64 = 1 << 48;
         (status = 503, description = "The server is stopping", body = ErrorBody)))]
 pub(crate) async fn load(
     State(app): State<Arc<App>>,
-    JsonBody(request): JsonBody<LoadRequest>,
+    body: JsonBody<LoadRequest>,
 ) -> Result<Json<ModelState>, ServerError> {
+    let request = body.value;
     let precision: Option<PrecisionChoice> =
         request.precision.as_deref().map(str::parse).transpose()?;
     if request

@@ -1,13 +1,14 @@
 //! `POST /v1/audio/speech`: text in, sound out as it is made.
 
 use crate::app::App;
+use crate::bodies::JsonBody;
 use crate::error::{ErrorBody, ServerError};
 use crate::openai::{SpeechRequest, StreamFormat, check_text};
-use crate::routes::JsonBody;
-use crate::speaking::{Request, Speaking};
+use crate::record::RequestRecord;
+use crate::speaking::{Request, Speaking, has_words};
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,6 +18,13 @@ use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE};
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Names the fields that were sent and change nothing.
+pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-sottovoce-ignored");
+/// The seed that was used.
+pub(crate) const SEED: HeaderName = HeaderName::from_static("x-sottovoce-seed");
+/// Samples a second of headerless PCM.
+pub(crate) const RATE: HeaderName = HeaderName::from_static("x-sample-rate");
 
 /// Speaks `input`. The first bytes leave when the first chunk is ready.
 #[utoipa::path(
@@ -34,26 +42,40 @@ use std::time::Instant;
 )]
 pub(crate) async fn speak(
     State(app): State<Arc<App>>,
-    JsonBody(request): JsonBody<SpeechRequest>,
+    record: Option<Extension<Arc<RequestRecord>>>,
+    body: JsonBody<SpeechRequest>,
 ) -> Result<Response, ServerError> {
+    let JsonBody {
+        value: request,
+        unread,
+        held,
+    } = body;
     let asked = Instant::now();
     check_text(&request.input, &app.options.limits)?;
     let format = request.format()?;
     let travel = request.stream_format()?;
     let options = request.knobs.options()?;
-    let (loaded, place) = app.place().await?;
-    let voice = app.voice(&loaded, request.voice_name()).await?;
-    let ignored = request.ignored();
+    let seed = options.seed;
+    let mut ignored: Vec<String> = request.ignored().map(str::to_owned).into_iter().collect();
+    let sent: Vec<&str> = request.knobs.sent().collect();
     let work = Request {
-        text: request.input,
-        voice,
+        voice: request.voice_name().to_owned(),
+        text: has_words(&request.input).then_some(request.input),
         options,
         asked,
+        record: record.map(|record| record.0),
     };
-    let mut speaking = Speaking::start(&app, loaded, place, work)?;
+    let mut speaking = Speaking::start(&app, work).await?;
+    let without_effect = sent
+        .iter()
+        .filter(|sent| speaking.without_effect().contains(sent));
+    ignored.extend(without_effect.map(|name| (*name).to_owned()));
+    ignored.extend(unread);
+    // The engine has the text now.
+    drop(held);
     // Until here an error can still be told by the status; so the answer waits for the first chunk.
     let first = speaking.next().await.ok_or(ServerError::Task)??;
-    let sound = Sound::new(speaking, first, format, travel)?;
+    let sound = Sound::new(speaking, first, format, travel, seed)?;
     let mut response = Response::new(Body::from_stream(stream::unfold(sound, Sound::piece)));
     let headers = response.headers_mut();
     let kind = match travel {
@@ -63,10 +85,14 @@ pub(crate) async fn speak(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if format == AudioFormat::Pcm {
-        headers.insert("x-sample-rate", HeaderValue::from(SAMPLE_RATE));
+        headers.insert(RATE, HeaderValue::from(SAMPLE_RATE));
     }
-    if let Some(ignored) = ignored {
-        headers.insert("x-sottovoce-ignored", HeaderValue::from_static(ignored));
+    headers.insert(SEED, HeaderValue::from(seed));
+    // Only names that a header may carry are among them.
+    if let Ok(ignored) = HeaderValue::from_str(&ignored.join(", "))
+        && !ignored.is_empty()
+    {
+        headers.insert(IGNORED, ignored);
     }
     Ok(response.into_response())
 }
@@ -77,6 +103,7 @@ struct Sound {
     first: Option<Chunk>,
     encoder: Encoder,
     travel: StreamFormat,
+    seed: u64,
     last: ChunkMetrics,
     ended: bool,
 }
@@ -87,12 +114,14 @@ impl Sound {
         first: Chunk,
         format: AudioFormat,
         travel: StreamFormat,
+        seed: u64,
     ) -> Result<Sound, ServerError> {
         Ok(Sound {
             speaking,
             first: Some(first),
             encoder: Encoder::new(format, SAMPLE_RATE)?,
             travel,
+            seed,
             last: ChunkMetrics::default(),
             ended: false,
         })
@@ -128,7 +157,8 @@ impl Sound {
                         StreamFormat::Events => event(&json!({
                             "type": "error", "error": error.body().error
                         })),
-                        // The status has left already: a broken transfer is how HTTP says that something is missing.
+                        // The status has left already: a broken transfer is how HTTP says that
+                        // something is missing.
                         StreamFormat::Audio => {
                             return Some((Err(std::io::Error::other(error)), self));
                         }
@@ -157,6 +187,7 @@ impl Sound {
                     text.extend(event(&json!({
                         "type": "speech.audio.done",
                         "usage": {"input_tokens": read, "output_tokens": spoken, "total_tokens": read + spoken},
+                        "seed": self.seed,
                         "metrics": self.last,
                     })));
                 }

@@ -1,17 +1,26 @@
 //! `/v1/audio/voices`: list, upload a clip, delete.
 
 use crate::app::App;
+use crate::bodies::{refuse_packed, within};
 use crate::error::{ErrorBody, ServerError};
-use crate::routes::{PathName, within};
+use crate::routes::PathName;
 use crate::voices::VoiceEntry;
 use axum::Json;
-use axum::extract::multipart::MultipartError;
+use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{Multipart, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempPath;
+use tokio::io::AsyncWriteExt;
 use utoipa::ToSchema;
+
+/// Bytes of a form's text; a voice's name is far shorter.
+const TEXT_BYTES_MAX: usize = 4 << 10;
+/// Where a recording waits until its voice is made; the name is no voice's.
+const WAITING_PREFIX: &str = ".upload-";
 
 /// The voices there are.
 #[derive(Serialize, ToSchema)]
@@ -31,30 +40,40 @@ pub(crate) struct VoiceForm {
         pattern = "^[\\p{L}\\p{N}._ -]*[\\p{L}\\p{N}][\\p{L}\\p{N}._ -]*$"
     )]
     name: String,
-    /// wav, flac, mp3 or ogg.
+    /// The recording.
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
     file: String,
+    /// The recording, as OpenAI's clients name it; stands for `file`.
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    audio_sample: Option<String>,
+    /// Taken, and not used: the consent is between you and the speaker.
+    consent: Option<String>,
+    /// `audio_sample`, if it is given: voices are made of recordings only.
+    #[schema(pattern = "^audio_sample$")]
+    r#type: Option<String>,
 }
 
 /// What a deletion answers.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Deleted {
     id: String,
+    /// Always `audio.voice.deleted`.
+    object: &'static str,
     deleted: bool,
 }
 
 /// Lists the voices.
-#[utoipa::path(get, path = "/v1/audio/voices", tag = "voices",
+#[utoipa::path(get, path = "/v1/audio/voices", tag = "voices", operation_id = "list_voices",
     responses((status = 200, description = "The voices", body = VoiceList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<VoiceList>, ServerError> {
     let voices = tokio::task::spawn_blocking(move || app.voices.list())
         .await
         .map_err(|_| ServerError::Task)?;
-    Ok(Json(VoiceList { voices }))
+    Ok(Json(VoiceList { voices: voices? }))
 }
 
 /// Prepares a voice from a recording and keeps it.
-#[utoipa::path(post, path = "/v1/audio/voices", tag = "voices",
+#[utoipa::path(post, path = "/v1/audio/voices", tag = "voices", operation_id = "create_voice",
     request_body(content = VoiceForm, content_type = "multipart/form-data"),
     responses((status = 201, description = "The voice", body = VoiceEntry),
         (status = 400, description = "The recording or the name cannot be used", body = ErrorBody),
@@ -62,6 +81,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<VoiceList>,
         (status = 503, description = "The server is stopping", body = ErrorBody)))]
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Result<(StatusCode, Json<VoiceEntry>), ServerError> {
     let form = form.map_err(|refusal| ServerError::Body {
@@ -76,38 +96,88 @@ pub(crate) async fn upload(
             reason: "as many recordings as may are on their way".into(),
             retry_after: Duration::from_secs(5),
         })?;
-    let (name, clip) = within(app.options.limits.upload, read(form)).await?;
-    crate::voices::check_name(&name)?;
-    // Preparing a voice takes memory like a stream does, so it takes a place.
-    let (loaded, place) = app.place().await?;
+    refuse_packed(&headers)?;
+    let folder = app.voices.store()?.folder();
+    let (name, clip) = within(app.options.limits.upload, read(form, folder)).await?;
     let voices = app.clone();
-    let entry = tokio::task::spawn_blocking(move || {
-        let entry = voices.voices.add(&loaded, &name, clip);
-        drop(place);
-        entry
-    })
-    .await
-    .map_err(|_| ServerError::Task)??;
-    Ok((StatusCode::CREATED, Json(entry)))
+    let name = blocking(move || voices.voices.free_name(&name)).await?;
+    let loaded = app.host.load().await?;
+    let voices = app.clone();
+    let entry = blocking(move || voices.voices.add(&loaded, &name, &clip));
+    Ok((StatusCode::CREATED, Json(entry.await?)))
 }
 
-/// The form's name and recording.
-async fn read(mut form: Multipart) -> Result<(String, Vec<u8>), ServerError> {
+/// Runs what waits for files or for work off the asynchronous threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, ServerError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ServerError::Task)?
+}
+
+/// The form's name, and a file in `folder` with its recording, which is gone when the path is
+/// dropped. Memory holds a piece of the recording at a time.
+async fn read(mut form: Multipart, folder: &Path) -> Result<(String, TempPath), ServerError> {
     let (mut name, mut clip) = (None, None);
-    while let Some(field) = form.next_field().await.map_err(broken)? {
+    while let Some(mut field) = form.next_field().await.map_err(broken)? {
         match field.name().unwrap_or_default() {
-            "name" => name = Some(field.text().await.map_err(broken)?),
-            "file" => clip = Some(field.bytes().await.map_err(broken)?),
+            "name" => name = Some(text(&mut field, "name").await?),
+            "file" | "audio_sample" => clip = Some(keep(&mut field, folder).await?),
+            "type" => {
+                let kind = text(&mut field, "type").await?;
+                if kind != "audio_sample" {
+                    return Err(ServerError::Parameter {
+                        parameter: "type",
+                        reason: "this server makes voices of recordings: send audio_sample".into(),
+                    });
+                }
+            }
             _ => {}
         }
     }
-    let missing = |parameter| ServerError::Parameter {
+    let missing = |parameter, reason: &str| ServerError::Parameter {
         parameter,
-        reason: "the form lacks it".into(),
+        reason: reason.into(),
     };
-    let name = name.ok_or_else(|| missing("name"))?;
-    let clip = clip.ok_or_else(|| missing("file"))?;
-    Ok((name, clip.into()))
+    let name = name.ok_or_else(|| missing("name", "the form lacks the voice's name"))?;
+    let clip = clip.ok_or_else(|| missing("file", "the form lacks the recording"))?;
+    Ok((name, clip))
+}
+
+async fn text(field: &mut Field<'_>, parameter: &'static str) -> Result<String, ServerError> {
+    let refuse = |reason: &str| ServerError::Parameter {
+        parameter,
+        reason: reason.into(),
+    };
+    let mut bytes = Vec::new();
+    while let Some(piece) = field.chunk().await.map_err(broken)? {
+        if bytes.len() + piece.len() > TEXT_BYTES_MAX {
+            return Err(refuse("it is too long"));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    String::from_utf8(bytes).map_err(|_| refuse("send it in UTF-8"))
+}
+
+/// Writes a field to a file of its own.
+async fn keep(field: &mut Field<'_>, folder: &Path) -> Result<TempPath, ServerError> {
+    let failed = |source| sottovoce::Error::File {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut builder = tempfile::Builder::new();
+    let file = builder
+        .prefix(WAITING_PREFIX)
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    let (file, path) = file.into_parts();
+    let mut file = tokio::fs::File::from_std(file);
+    while let Some(piece) = field.chunk().await.map_err(broken)? {
+        file.write_all(&piece).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    Ok(path)
 }
 
 fn broken(error: MultipartError) -> ServerError {
@@ -125,15 +195,16 @@ fn broken(error: MultipartError) -> ServerError {
 }
 
 /// Deletes an uploaded voice.
-#[utoipa::path(delete, path = "/v1/audio/voices/{id}", tag = "voices", params(("id" = String, Path, description = "Its name")),
+#[utoipa::path(delete, path = "/v1/audio/voices/{id}", tag = "voices", operation_id = "delete_voice", params(("id" = String, Path, description = "Its name")),
     responses((status = 200, description = "It is gone", body = Deleted), (status = 404, description = "Unknown", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     PathName(id): PathName,
 ) -> Result<Json<Deleted>, ServerError> {
-    let name = id.clone();
-    tokio::task::spawn_blocking(move || app.voices.remove(app.host.loaded().as_deref(), &name))
-        .await
-        .map_err(|_| ServerError::Task)??;
-    Ok(Json(Deleted { id, deleted: true }))
+    let id = blocking(move || app.voices.remove(app.host.loaded().as_deref(), &id)).await?;
+    Ok(Json(Deleted {
+        id,
+        object: "audio.voice.deleted",
+        deleted: true,
+    }))
 }

@@ -1,9 +1,10 @@
 //! A client that can be as rude as one wants.
 
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than anything that ends by itself may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +52,15 @@ impl Client {
         Client {
             socket: BufReader::new(socket),
         }
+    }
+
+    /// A connection that comes from another address of this machine.
+    pub async fn from_address(address: &str, server: SocketAddr) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket
+            .bind(SocketAddr::new(address.parse().unwrap(), 0))
+            .unwrap();
+        Client::over(socket.connect(server).await.unwrap())
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
@@ -141,7 +151,8 @@ impl Client {
     }
 }
 
-/// Requests that no sound client sends, from a generator of numbers that gives the same ones each time.
+/// Requests that no sound client sends, from a generator of numbers that gives the same ones each
+/// time.
 pub fn malformed(count: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = move |below: usize| {

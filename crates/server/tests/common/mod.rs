@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod calls;
 mod client;
 
 pub use client::*;
@@ -92,7 +93,8 @@ impl Server {
         self.get("/memory").await.json()
     }
 
-    /// Waits until no stream is under way and nobody waits; the bytes in use then, what is kept for the next given back.
+    /// Waits until no stream is under way and nobody waits; the bytes in use then, what is kept for
+    /// the next given back.
     pub async fn at_rest(&self) -> u64 {
         within(async {
             loop {
@@ -118,7 +120,8 @@ impl Server {
         memory["engine"]["allocated_bytes"].as_u64().unwrap()
     }
 
-    /// Waits until exactly so many bytes are in use: the engine ends a stream only after the piece of work that it is at.
+    /// Waits until exactly so many bytes are in use: the engine ends a stream only after the piece
+    /// of work that it is at.
     pub async fn comes_back_to(&self, bytes: u64) {
         let started = Instant::now();
         loop {

@@ -194,7 +194,7 @@ impl Speaker {
     ) -> Result<(Utterance, Vec<usize>), Error> {
         let _open = self.holdings.open();
         let mut utterance =
-            (self.pipeline).begin(1, 0, text, &self.voice, options, &self.holdings)?;
+            (self.pipeline).begin(1, 0, Some(text), &self.voice, options, &self.holdings)?;
         let mut joins = Vec::new();
         while utterance.generating() {
             let before = utterance.tokens_waiting();

@@ -10,9 +10,22 @@ use super::unpack::unpack;
 use crate::matrix::PANEL;
 use crate::{
     Activation, Attention, CacheLayout, CachePlaces, CachePrecision, Context, Conv1d, Convolving,
-    Linear, Padding, PageLayout, Precision, Store, Threads, View, Workspace,
+    Linear, Matrix, Padding, PageLayout, Precision, Store, Threads, Vector, View, Workspace,
 };
-use common::{matrix, memory, page_table, random, relative_l2, store_positions, vector};
+use common::{Fixture, page_table, random, relative_l2, store_positions};
+use sottovoce_memory::Memory;
+
+fn memory() -> Memory {
+    Memory::host(1 << 30)
+}
+
+pub(super) fn matrix(rows: usize, columns: usize, weights: &[f32], precision: Precision) -> Matrix {
+    Fixture::cpu().matrix(rows, columns, weights, precision)
+}
+
+fn vector(values: &[f32]) -> Vector {
+    Fixture::cpu().vector(values)
+}
 
 /// Runs `work` with each instruction set on one thread, and compares it with the portable result.
 fn agree(what: &str, tolerance: f64, work: impl Fn(&Context<'_>) -> Vec<f32>) {

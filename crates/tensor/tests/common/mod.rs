@@ -3,6 +3,7 @@
 
 pub mod fixture;
 
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use fixture::{Fixture, rounded};
 
 use sottovoce_memory::pages::{PagePool, PageTable};

@@ -1,6 +1,6 @@
 //! `sottovoce memory advise`: which allocator settings would help, and what none can.
 
-use super::{DEVICE_BYTES, Outcome, Trace};
+use super::{Outcome, Trace, message, print_refusals};
 use crate::environment;
 use crate::output::memory_plot;
 use crate::output::print::{Output, output};
@@ -21,6 +21,8 @@ Examples:
   sottovoce memory advise run.trace.gz
   sottovoce memory advise snapshot.pickle --device-memory 8GiB --plot advice.html
   sottovoce memory advise run.trace.gz --json
+  sottovoce memory advise --message error.txt
+  python train.py 2>&1 | tail -n 5 | sottovoce memory advise --message -
 
 Each setting is compared with today's: a snapshot's own, else those in the environment (SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF,
 PYTORCH_CUDA_ALLOC_CONF), else the defaults; and with the lower bound, the most bytes that are live at once.";
@@ -32,8 +34,12 @@ const OWNERS_SHOWN: usize = 8;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
-    trace: Trace,
-    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers.
+    trace: OptionalTrace,
+    /// Explain PyTorch's out-of-memory message in this file, or on standard input for `-`.
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["device_memory", "plot", "path", "device"])]
+    message: Option<PathBuf>,
+    /// Memory of the device, such as 8GiB. Default: what a snapshot says that it had; else 24564
+    /// MiB, what a 24 GB card offers, or more if more was recorded.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     device_memory: Option<u64>,
     /// Draw live and reserved bytes over the trace into this .svg or .html file.
@@ -44,7 +50,30 @@ pub struct Arguments {
     json: bool,
 }
 
+/// A trace, unless a message is given.
+#[derive(Args)]
+struct OptionalTrace {
+    /// A trace (text, plain or gzip) or a PyTorch snapshot, told apart by content.
+    #[arg(value_name = "TRACE", required_unless_present = "message")]
+    path: Option<PathBuf>,
+    /// Of a snapshot of several devices, the one to look at. Default: that which held most.
+    #[arg(long, value_name = "N")]
+    device: Option<u64>,
+}
+
 pub fn run(arguments: &Arguments) -> Outcome {
+    if let Some(path) = &arguments.message {
+        return message::run(path, arguments.json);
+    }
+    // Required where there is no message.
+    let trace = Trace {
+        path: arguments.trace.path.clone().unwrap_or_default(),
+        device: arguments.trace.device,
+    };
+    advise_trace(arguments, &trace)
+}
+
+fn advise_trace(arguments: &Arguments, trace: &Trace) -> Outcome {
     let plot_format = match &arguments.plot {
         None => None,
         Some(path) => Some(
@@ -52,14 +81,17 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 .ok_or_else(|| format!("{}: a plot is an .svg or an .html file", path.display()))?,
         ),
     };
-    let mut reader = arguments.trace.open()?;
+    let mut reader = trace.open()?;
     let reading = Reading::begin(reader.progress());
-    arguments.trace.note_device(&mut reader)?;
-    let (today, origin) = match reader.snapshot()? {
-        Some(snapshot) => (snapshot.configuration.clone(), "the snapshot"),
+    trace.note_device(&mut reader)?;
+    let recorded = reader
+        .snapshot()?
+        .map(|snapshot| snapshot.configuration.clone());
+    drop(reading);
+    let (today, origin) = match recorded {
+        Some(settings) => (trace.known_settings(&settings), "the snapshot"),
         None => from_environment(),
     };
-    drop(reading);
     let configuration = PoolConfiguration::parse(&today)
         .map_err(|error| format!("the settings from {origin} are refused: {error}"))?;
     if configuration.backend == Backend::CudaMallocAsync {
@@ -69,13 +101,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
         .into());
     }
     let options = AdviseOptions {
-        device_bytes: arguments.device_memory.unwrap_or(DEVICE_BYTES),
+        device_bytes: arguments.device_memory,
         today,
         timeline: plot_format.is_some(),
     };
     let mut reading = None;
     let open = || -> Result<Reader, TraceError> {
-        let reader = arguments.trace.open()?;
+        let reader = trace.open()?;
         reading = None;
         reading = Some(Reading::begin(reader.progress()));
         Ok(reader)
@@ -95,7 +127,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string(&advice)?)?;
     } else {
-        print(&mut out, &advice, options.device_bytes, origin)?;
+        print(&mut out, &advice, origin)?;
         if let Some(path) = &arguments.plot {
             writeln!(out, "\nplot: {}", path.display())?;
         }
@@ -110,12 +142,12 @@ fn from_environment() -> (String, &'static str) {
     }
 }
 
-fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> io::Result<()> {
+fn print(out: &mut Output, advice: &Advice, origin: &str) -> io::Result<()> {
     writeln!(
         out,
         "{} events on a device of {}; today's settings are from {origin}",
         advice.events,
-        mebibytes(device_bytes)
+        mebibytes(advice.device_bytes)
     )?;
     if let Some(recorded) = &advice.recorded {
         writeln!(
@@ -124,6 +156,7 @@ fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> 
             mebibytes(recorded.peak_reserved),
             mebibytes(recorded.end_reserved)
         )?;
+        print_refusals(out, recorded)?;
         if recorded.start_live_count > 0 {
             writeln!(
                 out,
@@ -141,6 +174,7 @@ fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> 
         "driver calls",
         "retries",
         "failed",
+        "let in",
     ]);
     for tried in &advice.tried {
         table.row(&[
@@ -151,6 +185,10 @@ fn print(out: &mut Output, advice: &Advice, device_bytes: u64, origin: &str) -> 
             &tried.driver_calls.to_string(),
             &tried.retries.to_string(),
             &tried.ooms.to_string(),
+            &match tried.let_in + tried.refused_again {
+                0 => "-".to_owned(),
+                all => format!("{} of {all}", tried.let_in),
+            },
         ]);
     }
     write!(out, "{table}")?;

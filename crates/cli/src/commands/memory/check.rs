@@ -6,6 +6,7 @@ use crate::output::size::mebibytes;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use sottovoce_memory::pool::explain::{self, Explanation, Measured, Verdict};
+use sottovoce_memory::pool::options_of_line;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ Examples:
   sottovoce memory check expandable_segments:True,max_split_size_mb:128
   sottovoce memory check \"$PYTORCH_CUDA_ALLOC_CONF\" --platform windows
   sottovoce memory check garbage_collection_threshold:0.8 --json
+  sottovoce memory check 'export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True'
 
 The exit status is 1 if PyTorch would stop with an error.";
 
@@ -23,7 +25,8 @@ const WIDTH: usize = 100;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF.
+    /// Options in the syntax of PYTORCH_CUDA_ALLOC_CONF, or a whole line that sets them in a shell,
+    /// a batch file, YAML, an .env file or a program.
     #[arg(allow_hyphen_values = true)]
     conf: String,
     /// Where PyTorch runs.
@@ -66,8 +69,9 @@ impl From<Platform> for explain::Platform {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let platform = explain::Platform::from(arguments.platform);
-    let explanations = explain::explain(&arguments.conf, platform);
-    let error = sottovoce_memory::PoolConfiguration::parse(&arguments.conf).err();
+    let conf = options_of_line(&arguments.conf);
+    let explanations = explain::explain(&conf, platform);
+    let error = sottovoce_memory::PoolConfiguration::parse(&conf).err();
     let mut out = output();
     if arguments.json {
         let error = error
@@ -76,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         writeln!(
             out,
             "{}",
-            json!({ "conf": arguments.conf, "platform": platform, "valid": error.is_none(), "error": error, "options": explanations })
+            json!({ "conf": conf, "platform": platform, "valid": error.is_none(), "error": error, "options": explanations })
         )?;
     } else {
         for explanation in &explanations {
@@ -102,7 +106,11 @@ fn print(out: &mut Output, explanation: &Explanation) -> io::Result<()> {
         "" => explanation.option.clone(),
         value => format!("{}:{value}", explanation.option),
     };
-    writeln!(out, "{setting}  —  {}", verdict(explanation.verdict))?;
+    let since = match &explanation.since {
+        Some(since) => format!(" (since PyTorch {since})"),
+        None => String::new(),
+    };
+    writeln!(out, "{setting}  —  {}{since}", verdict(explanation.verdict))?;
     for line in wrap(&explanation.explanation, WIDTH - 4) {
         writeln!(out, "    {line}")?;
     }

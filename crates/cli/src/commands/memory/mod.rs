@@ -3,17 +3,18 @@
 mod advise;
 mod check;
 mod convert;
+mod message;
 mod plan;
 mod replay;
 
 use super::Outcome;
-use crate::output::print::note;
+use crate::output::print::{Output, note};
+use crate::output::size::mebibytes;
 use clap::{Args, Subcommand};
-use sottovoce_memory::trace::{Reader, TraceError};
+use sottovoce_memory::PoolConfiguration;
+use sottovoce_memory::trace::{Reader, RecordedRefusal, SnapshotSummary, TraceError};
+use std::io::{self, Write};
 use std::path::PathBuf;
-
-/// What PyTorch sees of a card sold with 24 GB: the device of the documented measurements.
-const DEVICE_BYTES: u64 = 24_564 << 20;
 
 /// Replay allocation traces, and explain allocator settings.
 #[derive(Args)]
@@ -58,6 +59,16 @@ impl Trace {
         Ok(reader)
     }
 
+    /// The allocator's settings of a snapshot, without the options that are not known here, which
+    /// are named.
+    fn known_settings(&self, settings: &str) -> String {
+        let (known, unknown) = PoolConfiguration::known_options(settings);
+        for option in unknown {
+            note!("the snapshot's option {option:?} is not known here and left out");
+        }
+        known
+    }
+
     /// Names the device that is read, where there are several and none was chosen. Reads a snapshot
     /// through.
     fn note_device(&self, reader: &mut Reader) -> Result<(), TraceError> {
@@ -74,6 +85,38 @@ impl Trace {
         }
         Ok(())
     }
+}
+
+/// Shows the requests that failed when a snapshot was recorded.
+fn print_refusals(out: &mut Output, recorded: &SnapshotSummary) -> io::Result<()> {
+    if recorded.ooms > 0 {
+        writeln!(
+            out,
+            "{} of its requests failed on device {}",
+            recorded.ooms, recorded.device
+        )?;
+    }
+    for refusal in &recorded.refusals {
+        writeln!(out, "    {}", refusal_line(refusal))?;
+    }
+    Ok(())
+}
+
+fn refusal_line(refusal: &RecordedRefusal) -> String {
+    let who = match refusal.tag.as_str() {
+        "" => "a place that was not recorded",
+        tag => tag,
+    };
+    let free = match refusal.free_bytes {
+        Some(bytes) => format!("{} were free", mebibytes(bytes)),
+        None => "what was free was not recorded".to_owned(),
+    };
+    format!(
+        "device {}: {} asked for by {who}, while {} were reserved and {free}",
+        refusal.device,
+        mebibytes(refusal.bytes),
+        mebibytes(refusal.reserved_bytes)
+    )
 }
 
 /// Runs one of the tools.

@@ -23,8 +23,8 @@ Examples:
 A trace is what `sottovoce memory replay` takes; a list of buffers (`id,lower,upper,size`) will do as well. The exit status is 1
 if a capacity was given and no plan fits it.";
 
-/// Work that a capacity is worth: some ten seconds.
-const CAPACITY_EFFORT: u64 = 20_000_000_000;
+/// Work that a capacity is worth: half a minute or so.
+const CAPACITY_EFFORT: u64 = 12_000_000_000;
 /// How many lifetimes of an explanation are printed.
 const SHOWN_MAX: usize = 20;
 
@@ -93,6 +93,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         if let Some(capacity) = arguments.capacity {
             object["capacity"] = json!(capacity);
             object["fits"] = json!(refusal.is_none());
+            if let Some(refusal) = &refusal {
+                object["proven_bytes"] = json!(refusal.proven_bytes);
+            }
             object["smallest_subset"] = json!(smallest);
         }
         writeln!(out, "{object}")?;

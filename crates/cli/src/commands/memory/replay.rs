@@ -1,6 +1,6 @@
 //! `sottovoce memory replay`: a trace through the pool.
 
-use super::{DEVICE_BYTES, Outcome, Trace};
+use super::{Outcome, Trace, print_refusals};
 use crate::environment;
 use crate::output::print::{Output, note, output};
 use crate::output::progress::Reading;
@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::driver::{Driver, HostDriver, SimulatedDriver};
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
+use sottovoce_memory::trace::advise::device_bytes;
 use sottovoce_memory::trace::replay::{Replay, ReplayReport};
 use sottovoce_memory::trace::{Beginning, SnapshotSummary};
 use std::io::{self, Write};
@@ -37,8 +38,9 @@ pub struct Arguments {
     /// SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF or PYTORCH_CUDA_ALLOC_CONF.
     #[arg(long, value_name = "CONF")]
     conf: Option<String>,
-    /// Memory of the device, such as 8GiB. Default: 24564 MiB, what a 24 GB card offers; with cuda
-    /// all of the device's.
+    /// Memory of the device, such as 8GiB. Default: what a snapshot says that it had; else 24564
+    /// MiB, what a 24 GB card offers, or more if more was recorded; for cuda all that the device
+    /// has.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     device_memory: Option<u64>,
     /// Empty the cache at every N-th `m chunk` marker.
@@ -72,9 +74,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         .as_ref()
         .map(|snapshot| snapshot.configuration.as_str());
     let configuration = match (&arguments.conf, own) {
-        (None, Some(own)) => configuration(Some(own)).map_err(|error| {
-            format!("the snapshot's own settings: {error}; --conf gives others")
-        })?,
+        (None, Some(own)) => configuration(Some(&arguments.trace.known_settings(own)))?,
         (conf, _) => configuration(conf.as_deref())?,
     };
     // A snapshot under its own settings starts with its recorded segments; other settings would
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     } else {
         Beginning::default()
     };
-    let bytes = arguments.device_memory.unwrap_or(DEVICE_BYTES);
+    let bytes = (arguments.device_memory).unwrap_or_else(|| device_bytes(recorded.as_ref()));
     let driver: Box<dyn Driver> = match arguments.driver {
         DriverKind::Host => Box::new(HostDriver::new(bytes)),
         DriverKind::Simulated => {
@@ -142,6 +142,14 @@ fn compare(out: &mut Output, report: &ReplayReport, recorded: &SnapshotSummary) 
             if difference > 0 { "more" } else { "less" },
             difference as f64 / recorded.end_reserved.max(1) as f64 * 100.0
         )?,
+    }
+    print_refusals(out, recorded)?;
+    if report.let_in + report.refused_again > 0 {
+        writeln!(
+            out,
+            "of the failed requests {} are let in here, {} fail again",
+            report.let_in, report.refused_again
+        )?;
     }
     if recorded.entries == 0 {
         writeln!(

@@ -5,6 +5,7 @@ use super::owners::{self, OwnersAtPeak};
 use super::timeline::{Collector, Timeline};
 use crate::driver::SimulatedDriver;
 use crate::pool::PoolConfiguration;
+use crate::stats::Bytes;
 use crate::trace::replay::{Replay, Slots, Step};
 use crate::trace::{Event, Reader, SnapshotSummary, TraceError};
 use serde::Serialize;
@@ -12,12 +13,35 @@ use serde::Serialize;
 /// What advice is asked for.
 #[derive(Clone, Debug)]
 pub struct AdviseOptions {
-    /// Bytes of the device.
-    pub device_bytes: u64,
+    /// Bytes of the device; without it what a snapshot is known to have had, and at least
+    /// [`CARD_BYTES`] where it does not say how much that was.
+    pub device_bytes: Option<u64>,
     /// Today's settings, in PyTorch's syntax and valid.
     pub today: String,
     /// Whether to collect curves for a plot.
     pub timeline: bool,
+}
+
+/// What PyTorch sees of a card sold with 24 GB: the device where nothing else is known.
+pub const CARD_BYTES: u64 = 24_564 << 20;
+/// Devices larger than that card are taken to be a multiple of this.
+const CARD_STEP_BYTES: u64 = 16 << 30;
+
+/// Bytes of the device that a trace ran on, as far as is known.
+pub fn device_bytes(recorded: Option<&SnapshotSummary>) -> u64 {
+    let Some(recorded) = recorded else {
+        return CARD_BYTES;
+    };
+    let known = recorded.known_device_bytes();
+    if recorded.says_device_bytes() {
+        known
+    } else if known <= CARD_BYTES {
+        CARD_BYTES
+    } else {
+        known
+            .checked_next_multiple_of(CARD_STEP_BYTES)
+            .unwrap_or(known)
+    }
 }
 
 /// A setting that was tried.
@@ -39,6 +63,10 @@ pub struct Tried {
     pub retries: u64,
     /// Allocations that failed.
     pub ooms: u64,
+    /// Requests that failed when the trace was recorded and fail under these settings too.
+    pub refused_again: u64,
+    /// Requests that failed when the trace was recorded and are let in under these settings.
+    pub let_in: u64,
     /// Calls to the driver, each of which stalls the device.
     pub driver_calls: u64,
     /// Peak less today's, in bytes; negative is better.
@@ -84,6 +112,8 @@ pub struct Recommendation {
 pub struct Advice {
     /// Events in the trace.
     pub events: u64,
+    /// Bytes of the device that the settings were tried on.
+    pub device_bytes: u64,
     /// Most bytes live at once, as requested: no allocator needs less.
     pub lower_bound: u64,
     /// The settings tried, best first.
@@ -114,9 +144,10 @@ pub fn advise(
     mut open: impl FnMut() -> Result<Reader, TraceError>,
     options: &AdviseOptions,
 ) -> Result<Advice, TraceError> {
-    let mut candidates = Candidate::all(options);
     let mut reader = open()?;
     let recorded = reader.snapshot()?.cloned();
+    let device_bytes = (options.device_bytes).unwrap_or_else(|| device_bytes(recorded.as_ref()));
+    let mut candidates = Candidate::all(&options.today, device_bytes);
     let mut run = Run::new(&mut candidates, options.timeline);
     for event in reader.by_ref() {
         run.take(&event?);
@@ -147,6 +178,7 @@ pub fn advise(
     tried.sort_by_key(|tried| {
         (
             tried.ooms,
+            tried.refused_again,
             tried.peak_reserved,
             tried.configuration.len(),
             tried.driver_calls,
@@ -154,10 +186,11 @@ pub fn advise(
     });
     Ok(Advice {
         events,
+        device_bytes,
         lower_bound,
         recommendation: Recommendation {
             program: change_of_program(&tried),
-            ..recommend(&tried)
+            ..recommend(&tried, recorded.is_some(), device_bytes)
         },
         tried,
         at_peak,
@@ -178,15 +211,15 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn all(options: &AdviseOptions) -> Vec<Candidate> {
-        let today = PoolConfiguration::parse(&options.today).unwrap_or_default();
+    fn all(today_text: &str, device_bytes: u64) -> Vec<Candidate> {
+        let today = PoolConfiguration::parse(today_text).unwrap_or_default();
         let new = |text: &str, configuration: PoolConfiguration, clear_every_chunk| Candidate {
             configuration: text.to_owned(),
             clear_every_chunk,
             today: false,
             cleared: false,
             replay: Replay::new(
-                Box::new(SimulatedDriver::new(options.device_bytes)),
+                Box::new(SimulatedDriver::new(device_bytes)),
                 configuration,
                 clear_every_chunk,
             ),
@@ -201,11 +234,11 @@ impl Candidate {
             candidates.push(candidate);
         }
         if !candidates.iter().any(|candidate| candidate.today) {
-            let mut candidate = new(&options.today, today.clone(), None);
+            let mut candidate = new(today_text, today.clone(), None);
             candidate.today = true;
             candidates.push(candidate);
         }
-        candidates.push(new(&options.today, today, Some(CLEAR_EVERY_CHUNK)));
+        candidates.push(new(today_text, today, Some(CLEAR_EVERY_CHUNK)));
         candidates
     }
 
@@ -224,6 +257,8 @@ impl Candidate {
             fragmentation_peak: report.fragmentation_peak,
             retries: report.retries,
             ooms: report.ooms,
+            refused_again: report.refused_again,
+            let_in: report.let_in,
             driver_calls: report.driver_allocs + report.driver_frees,
             // Both below 2^63: they are reserved on a device of that size at most.
             versus_today: report.peak_reserved as i64 - today_peak as i64,
@@ -314,7 +349,7 @@ impl<'a> Run<'a> {
 /// The variable that every version of PyTorch with these options reads.
 const VARIABLE: &str = "PYTORCH_CUDA_ALLOC_CONF";
 
-fn recommend(tried: &[Tried]) -> Recommendation {
+fn recommend(tried: &[Tried], is_recorded: bool, device_bytes: u64) -> Recommendation {
     let stay = |reason: String| Recommendation {
         line: None,
         saves: 0,
@@ -332,18 +367,35 @@ fn recommend(tried: &[Tried]) -> Recommendation {
     ) else {
         return stay("Nothing was tried.".to_owned());
     };
+    // What a snapshot recorded did succeed: a replay in which it fails is of a smaller device, and
+    // says nothing.
+    if is_recorded && today.ooms > 0 {
+        return stay(format!(
+            "No advice: {} of the allocations that succeeded when this was recorded fail on a device of {}, \
+             so it had more; say how much with --device-memory.",
+            today.ooms,
+            Bytes(device_bytes)
+        ));
+    }
     let worth = |more: u64, less: u64| (more - less.min(more)) as f64 >= more as f64 * WORTH_SHARE;
     // The simplest setting that is as good as the best, near enough.
-    let as_good =
-        |tried: &&Tried| tried.ooms == best.ooms && !worth(tried.peak_reserved, best.peak_reserved);
+    let as_good = |tried: &&Tried| {
+        (tried.ooms, tried.refused_again) == (best.ooms, best.refused_again)
+            && !worth(tried.peak_reserved, best.peak_reserved)
+    };
     let chosen = options_only()
         .filter(as_good)
         .min_by_key(|tried| tried.configuration.len())
         .unwrap_or(best);
     let fewer_refused = today.ooms.saturating_sub(chosen.ooms);
+    let let_in = chosen.let_in.saturating_sub(today.let_in);
     let saves = today.peak_reserved.saturating_sub(chosen.peak_reserved);
     let needless = chosen.configuration.is_empty() && !today.configuration.is_empty();
-    if fewer_refused == 0 && !needless && !worth(today.peak_reserved, chosen.peak_reserved) {
+    if fewer_refused == 0
+        && let_in == 0
+        && !needless
+        && !worth(today.peak_reserved, chosen.peak_reserved)
+    {
         let what = if today.configuration.is_empty() {
             "Leave the defaults"
         } else {
@@ -355,7 +407,11 @@ fn recommend(tried: &[Tried]) -> Recommendation {
         ));
     }
     let percent = saves as f64 / today.peak_reserved.max(1) as f64 * 100.0;
-    let reason = if fewer_refused > 0 {
+    let reason = if let_in > 0 {
+        format!(
+            "{let_in} of the requests that failed when this was recorded would have been let in."
+        )
+    } else if fewer_refused > 0 {
         format!("{fewer_refused} of the allocations that fail today succeed.")
     } else if saves == 0 {
         "The defaults are as good as today's settings.".to_owned()
@@ -382,7 +438,11 @@ fn change_of_program(tried: &[Tried]) -> Option<String> {
     let today = tried.iter().find(|tried| tried.today)?;
     let saves = today.peak_reserved.saturating_sub(cleared.peak_reserved);
     let share = saves as f64 / today.peak_reserved.max(1) as f64;
-    let fewer_refused = cleared.ooms < today.ooms;
+    // What does not even run as recorded helps nobody.
+    if cleared.ooms > today.ooms {
+        return None;
+    }
+    let fewer_refused = cleared.ooms < today.ooms || cleared.refused_again < today.refused_again;
     (fewer_refused || share >= WORTH_SHARE).then(|| {
         format!(
             "Not an option but a change of the program: torch.cuda.empty_cache() at every chunk {} {} driver calls in place of {}.",

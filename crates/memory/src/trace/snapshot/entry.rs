@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) stream: u64,
     /// For segments: a part of an expandable one was mapped or unmapped.
     pub(super) mapped: bool,
+    /// For a request that failed: what was free on the device.
+    pub(super) free_bytes: Option<u64>,
 }
 
 impl Entry {
@@ -56,6 +58,7 @@ impl Entry {
                 bytes: 0,
                 stream: 0,
                 mapped,
+                free_bytes: None,
             });
         }
         let address = match action {
@@ -63,6 +66,14 @@ impl Entry {
             Action::OutOfMemory => 0,
             _ => number(view, "addr")?,
         };
+        let free_bytes = (action == Action::OutOfMemory)
+            .then(|| {
+                number(view, "device_free")
+                    .or_else(|_| number(view, "addr"))
+                    .ok()
+            })
+            .flatten()
+            .filter(|&bytes| bytes <= i64::MAX as u64);
         let bytes = number(view, "size")?;
         if bytes > i64::MAX as u64 {
             return Err(format!("an event has a `size` of {bytes}"));
@@ -73,6 +84,7 @@ impl Entry {
             bytes,
             stream: number(view, "stream").unwrap_or(0),
             mapped,
+            free_bytes,
         })
     }
 }
@@ -88,8 +100,8 @@ pub(super) fn number(view: View<'_>, key: &str) -> Result<u64, String> {
     }
 }
 
-/// Who asked, in a few words: the innermost Python function outside of PyTorch, or the innermost function there is. Empty if no
-/// stack was recorded.
+/// Who asked, in a few words: the innermost Python function outside of PyTorch, or the innermost
+/// function there is. Empty if no stack was recorded.
 pub(super) fn tag(view: View<'_>) -> String {
     let Some(frames) = view.entry("frames").and_then(View::items) else {
         return String::new();

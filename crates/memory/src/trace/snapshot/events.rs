@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 type Source = Box<dyn Read + Send>;
 
-/// What the values of a snapshot may take while it is read. Events, segments and annotations are let go of as they pass, so this is
-/// for the stack frames, of which each is kept once, and for what was live.
+/// What the values of a snapshot may take while it is read. Events, segments and annotations are
+/// let go of as they pass, so this is for the stack frames, of which each is kept once, and for
+/// what was live.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 /// Reads a snapshot: opens it three times, each time from the start.
@@ -118,8 +119,9 @@ impl SnapshotReader {
         (self.open)().map_err(|error| TraceError::whole(Kind::Io(error)))
     }
 
-    /// What brings a pool of this configuration into the state in which the ring began. It takes the place of the allocations that
-    /// the reader would otherwise begin with; `None` once reading has begun.
+    /// What brings a pool of this configuration into the state in which the ring began. It takes
+    /// the place of the allocations that the reader would otherwise begin with; `None` once reading
+    /// has begun.
     pub(in crate::trace) fn take_beginning(
         &mut self,
         configuration: &PoolConfiguration,
@@ -226,7 +228,11 @@ impl QueuedEntry {
         let entry = Entry::read(view)?;
         let allocates = entry.action == Action::Allocate;
         Ok(QueuedEntry {
-            tag: if allocates { tag(view) } else { String::new() },
+            tag: if allocates || entry.action == Action::OutOfMemory {
+                tag(view)
+            } else {
+                String::new()
+            },
             metadata: if allocates {
                 metadata(view).to_owned()
             } else {
@@ -322,7 +328,11 @@ impl Ring {
                 }
             }
             Action::OutOfMemory => {
-                let text = format!("out of memory: {} bytes refused", entry.bytes);
+                let mut text = format!("oom {} stream={}", entry.bytes, entry.stream);
+                if !queued.tag.is_empty() {
+                    text += " ";
+                    text += &queued.tag;
+                }
                 self.ready.push_back(Event::Marker(text.into()));
             }
             Action::SegmentTaken | Action::SegmentGivenBack | Action::Other => {}

@@ -1,6 +1,6 @@
 //! The first pass: what was live and reserved when the ring began.
 
-use super::entry::{Action, Entry};
+use super::entry::{Action, Entry, tag};
 use super::ranges::{Range, RangeSet};
 use super::segments::{self, Segment, segment};
 use serde::Serialize;
@@ -32,6 +32,45 @@ pub struct SnapshotSummary {
     pub start_live_count: u64,
     /// Requests that failed.
     pub ooms: u64,
+    /// The first [`REFUSALS_MAX`] requests that failed, of all devices.
+    pub refusals: Vec<RecordedRefusal>,
+}
+
+/// Failed requests that a summary names.
+pub const REFUSALS_MAX: usize = 64;
+
+/// A request that failed while a snapshot was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RecordedRefusal {
+    /// The device that had no memory.
+    pub device: u64,
+    /// Bytes asked for.
+    pub bytes: u64,
+    /// Who asked; empty if no stack was recorded.
+    pub tag: String,
+    /// The device's stream.
+    pub stream: u64,
+    /// What was free on the device, if that was recorded.
+    pub free_bytes: Option<u64>,
+    /// Bytes that the process held from the driver then.
+    pub reserved_bytes: u64,
+}
+
+impl SnapshotSummary {
+    /// Bytes of the device as far as they are known: what a failed request found free and what the
+    /// process held then, or else the most that it ever held. Other processes' memory is not part
+    /// of it.
+    pub fn known_device_bytes(&self) -> u64 {
+        let own = (self.refusals.iter()).filter(|refusal| refusal.device == self.device);
+        own.filter_map(|refusal| refusal.free_bytes?.checked_add(refusal.reserved_bytes))
+            .fold(self.peak_reserved, u64::max)
+    }
+
+    /// Whether a failed request says how much memory the device had.
+    pub fn says_device_bytes(&self) -> bool {
+        let mut refusals = self.refusals.iter();
+        refusals.any(|refusal| refusal.device == self.device && refusal.free_bytes.is_some())
+    }
 }
 
 /// An allocation that was live before the ring began.
@@ -41,7 +80,8 @@ pub(super) struct EarlyBlock {
     pub(super) requested_bytes: u64,
     /// The block's own size, if it was still live in the end.
     pub(super) block_bytes: Option<u64>,
-    /// The lowest address beyond it at which another block began while it was live, as far as is known.
+    /// The lowest address beyond it at which another block began while it was live, as far as is
+    /// known.
     pub(super) next_address: Option<u64>,
     pub(super) stream: u64,
     pub(super) tag: String,
@@ -55,7 +95,8 @@ pub(super) struct Survey {
     pub(super) early: Vec<EarlyBlock>,
     /// What was reserved when the ring began, ascending by address.
     pub(super) start_ranges: Vec<Range>,
-    /// Segments got from the driver while the ring was written, in this order; expandable ones aside.
+    /// Segments got from the driver while the ring was written, in this order; expandable ones
+    /// aside.
     pub(super) taken: Vec<Range>,
     /// Whether the completion of frees was recorded.
     pub(super) frees_complete: bool,
@@ -74,6 +115,8 @@ pub(super) struct Surveyor {
 struct DeviceSurvey {
     entries: u64,
     ooms: u64,
+    /// The first failed requests, each with the number of segment changes before it.
+    refusals: Vec<(usize, RecordedRefusal)>,
     frees_complete: bool,
     /// What was allocated within the ring and not yet freed.
     live: HashSet<u64>,
@@ -96,7 +139,8 @@ struct FreedEarly {
 const STARTS_MAX: usize = 1 << 17;
 
 impl DeviceSurvey {
-    fn follow(&mut self, entry: Entry) {
+    fn follow(&mut self, view: View<'_>) -> Result<(), String> {
+        let entry = Entry::read(view)?;
         self.entries += 1;
         match entry.action {
             Action::Allocate => {
@@ -128,9 +172,22 @@ impl DeviceSurvey {
                 self.segment_changes
                     .push((entry.action == Action::SegmentTaken, range));
             }
-            Action::OutOfMemory => self.ooms += 1,
+            Action::OutOfMemory => {
+                self.ooms += 1;
+                if self.refusals.len() < REFUSALS_MAX {
+                    let refusal = RecordedRefusal {
+                        bytes: entry.bytes,
+                        tag: tag(view),
+                        stream: entry.stream,
+                        free_bytes: entry.free_bytes,
+                        ..RecordedRefusal::default()
+                    };
+                    self.refusals.push((self.segment_changes.len(), refusal));
+                }
+            }
             Action::Other => {}
         }
+        Ok(())
     }
 
     /// Notes a block that is freed and was not allocated within the ring.
@@ -190,8 +247,7 @@ impl Listener for Surveyor {
     fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String> {
         match part_of(path) {
             Part::Event(device) => {
-                let entry = Entry::read(item)?;
-                self.device(device)?.follow(entry);
+                self.device(device)?.follow(item)?;
             }
             Part::Segment => self.segments.push(segment(item)?),
             Part::Unused => {}
@@ -217,7 +273,8 @@ pub(super) fn rest_of_events(document: &Document) -> impl Iterator<Item = (usize
 }
 
 impl Survey {
-    /// Concludes from all events and from the segments in the end, for the device `wanted` or for that which held most.
+    /// Concludes from all events and from the segments in the end, for the device `wanted` or for
+    /// that which held most.
     ///
     /// # Errors
     /// Says what is malformed, or that there is no such device.
@@ -227,8 +284,7 @@ impl Survey {
         wanted: Option<u64>,
     ) -> Result<Survey, String> {
         for (device, view) in rest_of_events(document) {
-            let entry = Entry::read(view)?;
-            surveyor.device(device)?.follow(entry);
+            surveyor.device(device)?.follow(view)?;
         }
         for view in segments::list(document.root())? {
             surveyor.segments.push(segment(view)?);
@@ -253,6 +309,7 @@ impl Survey {
             }
             None => largest(&surveyor, &segments, &devices)?,
         };
+        let refusals = refusals(&surveyor, &segments);
         let survey = surveyor
             .devices
             .into_iter()
@@ -280,6 +337,7 @@ impl Survey {
                 start_live: sum(early.iter().map(|block| block.requested_bytes)),
                 start_live_count: early.len() as u64,
                 ooms: survey.ooms,
+                refusals,
             },
             frees_complete: survey.frees_complete,
             taken: survey
@@ -302,6 +360,39 @@ impl Survey {
 
 fn sum(values: impl Iterator<Item = u64>) -> u64 {
     values.fold(0, u64::saturating_add)
+}
+
+/// The failed requests of all devices, with what was held when each failed.
+fn refusals(surveyor: &Surveyor, segments: &[Segment]) -> Vec<RecordedRefusal> {
+    let mut refusals = Vec::new();
+    for (device, survey) in (0_u64..).zip(&surveyor.devices) {
+        let own = segments.iter().filter(|segment| segment.device == device);
+        let mut reserved = sum(own.map(|segment| segment.bytes));
+        // Back from the end, past each segment that was got or given back later.
+        let mut changes = survey.segment_changes.len();
+        let mut of_device = Vec::new();
+        for (changes_before, refusal) in survey.refusals.iter().rev() {
+            for &(taken, range) in survey.segment_changes[*changes_before..changes]
+                .iter()
+                .rev()
+            {
+                reserved = if taken {
+                    reserved.saturating_sub(range.bytes)
+                } else {
+                    reserved.saturating_add(range.bytes)
+                };
+            }
+            changes = *changes_before;
+            of_device.push(RecordedRefusal {
+                device,
+                reserved_bytes: reserved,
+                ..refusal.clone()
+            });
+        }
+        refusals.extend(of_device.into_iter().rev());
+    }
+    refusals.truncate(REFUSALS_MAX);
+    refusals
 }
 
 /// The device that held most at some time; of equals that with most events, then the first.
@@ -332,7 +423,8 @@ fn listed(devices: &[u64]) -> String {
     }
 }
 
-/// What was live before the ring began: freed within it without having been allocated within it, or still there in the end.
+/// What was live before the ring began: freed within it without having been allocated within it, or
+/// still there in the end.
 fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> {
     let mut early: Vec<EarlyBlock> = survey
         .freed_early
@@ -366,7 +458,8 @@ fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> 
     early
 }
 
-/// What was reserved when the ring began, by taking its segment events back one by one, and the most that was on the way.
+/// What was reserved when the ring began, by taking its segment events back one by one, and the
+/// most that was on the way.
 fn start_ranges<'a>(
     survey: &DeviceSurvey,
     segments: impl Iterator<Item = &'a Segment> + Clone,

@@ -1,7 +1,8 @@
 //! What each set computes, against plain integers.
 
 use super::LaneSet;
-use crate::cpu::agreement::common::{matrix, random};
+use crate::cpu::agreement::common::random;
+use crate::cpu::agreement::matrix;
 use crate::cpu::kernel::InstructionSet;
 use crate::cpu::{attention, attention_bytes, bytes, integer};
 use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Q4_BLOCK};

@@ -25,8 +25,9 @@ pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\u{1c}'..='\u{1f}')
 }
 
-/// A text as the reference hands it to its tokenizer: first letter raised, runs of white space one space, rare punctuation replaced, an
-/// ending given to what has none. A text of white space alone becomes the ending alone.
+/// A text as the reference hands it to its tokenizer: first letter raised, runs of white space one
+/// space, rare punctuation replaced, an ending given to what has none. A text of white space alone
+/// becomes the ending alone.
 pub fn normalise(text: &str, rules: Normalisation) -> String {
     let mut raised = String::with_capacity(text.len() + 1);
     let mut characters = text.chars();

@@ -1,0 +1,140 @@
+//! What a voice that knows English words alone is given: letters by name, one mark for a run of
+//! marks, English letters.
+
+use super::normalise::is_initialism;
+
+/// Letters that do not decompose into English ones, in both cases where there are two.
+const ENGLISH_LETTERS: [(&str, &str); 11] = [
+    ("ßẞ", "ss"),
+    ("æÆ", "ae"),
+    ("œŒ", "oe"),
+    ("øØ", "o"),
+    ("łŁ", "l"),
+    ("đĐ", "d"),
+    ("ðÐþÞ", "th"),
+    ("ħĦ", "h"),
+    ("ı", "i"),
+    ("ŋŊ", "ng"),
+    ("ĸ", "k"),
+];
+/// Letters of a word; the longest English ones in use have fewer than 30.
+const WORD_LETTERS_MAX: usize = 40;
+
+/// A spoken text in letters and marks that such a voice has learnt.
+pub(super) fn for_words_alone(spoken: &str) -> String {
+    let mut text = String::with_capacity(spoken.len());
+    let mut rest = spoken;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            _ if first.is_alphabetic() => {
+                let end = rest
+                    .find(|c: char| !c.is_alphabetic())
+                    .unwrap_or(rest.len());
+                push_word(&mut text, &rest[..end]);
+                end
+            }
+            '.' | '!' | '?' | '…' => {
+                let end = rest
+                    .find(|c| !matches!(c, '.' | '!' | '?' | '…'))
+                    .unwrap_or(rest.len());
+                text.push(end_mark(&rest[..end], &rest[end..]));
+                end
+            }
+            ',' | ';' | ':' | '-' | '–' | '—' => {
+                let end = rest
+                    .find(|c| !matches!(c, ',' | ';' | ':' | '-' | '–' | '—'))
+                    .unwrap_or(rest.len());
+                // Several hyphens are a dash.
+                let several = rest[..end].chars().count() > 1;
+                text.push(if several && first == '-' {
+                    '—'
+                } else {
+                    first
+                });
+                end
+            }
+            _ => {
+                text.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    text
+}
+
+/// One mark for a run of marks: what asks or cries out wins; dots within a sentence are a comma.
+fn end_mark(run: &str, rest: &str) -> char {
+    if run.contains('?') {
+        '?'
+    } else if run.contains('!') {
+        '!'
+    } else {
+        let next = rest.trim_start().chars().next();
+        let within = next.is_some_and(char::is_lowercase);
+        if run.chars().count() > 1 && within {
+            ','
+        } else {
+            '.'
+        }
+    }
+}
+
+fn push_word(text: &mut String, word: &str) {
+    if is_initialism(word) {
+        let (letters, plural) = match word.strip_suffix('s') {
+            Some(letters) => (letters, "'s"),
+            None => (word, ""),
+        };
+        for (index, letter) in letters.chars().enumerate() {
+            if index > 0 {
+                text.push(' ');
+            }
+            text.push(letter);
+        }
+        text.push_str(plural);
+        return;
+    }
+    let mut count = 0;
+    for letter in word.chars() {
+        if count == WORD_LETTERS_MAX {
+            text.push(' ');
+            count = 0;
+        }
+        count += 1;
+        match ENGLISH_LETTERS
+            .iter()
+            .find(|(from, _)| from.contains(letter))
+        {
+            Some((_, letters)) => text.push_str(letters),
+            None => text.push(letter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_named_and_a_run_of_marks_is_one() {
+        for (spoken, given) in [
+            ("HTML and GPUs", "H T M L and G P U's"),
+            ("Hello!!!!! How are you?", "Hello! How are you?"),
+            ("Well?!?! I am not sure", "Well? I am not sure"),
+            ("Wait........ what is that", "Wait, what is that"),
+            ("Wait... What is that...", "Wait. What is that."),
+            ("so,, it -- goes", "so, it — goes"),
+            ("Łódź, Bjørn, Straße", "lódź, Bjorn, Strasse"),
+        ] {
+            assert_eq!(for_words_alone(spoken), given, "{spoken}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_too_long_is_cut_and_keeps_its_letters() {
+        let given = for_words_alone(&"abcde".repeat(20));
+        assert_eq!(given.replace(' ', ""), "abcde".repeat(20));
+        assert!(given.split(' ').all(|word| word.len() <= WORD_LETTERS_MAX));
+    }
+}

@@ -1,0 +1,174 @@
+//! What the rules need to know of a language.
+
+/// A language's words and tables. A further language is a further value of this type.
+pub(super) struct Language {
+    /// The words of a cardinal.
+    pub cardinal: fn(u64) -> String,
+    /// The words of an ordinal.
+    pub ordinal: fn(u64) -> String,
+    /// The words of a year.
+    pub year: fn(u64) -> String,
+    /// The words of a fraction with this numerator and denominator.
+    pub fraction: fn(u64, u64) -> String,
+    /// The plural of a number's words, as in `nineteen eighties`.
+    pub plural: fn(&str) -> String,
+    /// Zero to nine.
+    pub digits: [&'static str; 10],
+    /// Short words between numbers and signs.
+    pub words: Words,
+    /// January to December.
+    pub months: [Month; 12],
+    /// Weekday and its short form.
+    pub weekdays: &'static [(&'static str, &'static str)],
+    /// What a numeral's endings look like: `st`, `nd`, `rd`, `th`.
+    pub ordinal_endings: &'static [&'static str],
+    /// Whether an ending is the right one for a number.
+    pub ordinal_ending: fn(u64) -> &'static str,
+    /// Short and long form of a thousand and more, longest first.
+    pub magnitudes: &'static [(&'static str, &'static str)],
+    /// Money.
+    pub currencies: &'static [Currency],
+    /// Short form after a stroke, as in `$20/mo`, and its word.
+    pub periods: &'static [(&'static str, &'static str)],
+    /// What is measured.
+    pub units: &'static [Unit],
+    /// Short forms of words.
+    pub abbreviations: &'static [Abbreviation],
+    /// Phrases with a reading of their own, in lower case, longest first.
+    pub phrases: &'static [(&'static str, &'static str)],
+    /// Signs and Greek letters by name.
+    pub signs: &'static [(char, &'static str)],
+    /// Signs in web addresses by name.
+    pub address_signs: &'static [(char, &'static str)],
+    /// Streets: short form, word.
+    pub streets: &'static [(&'static str, &'static str)],
+    /// Compass points before a street's name.
+    pub directions: &'static [(&'static str, &'static str)],
+    /// States: postal code, name.
+    pub states: &'static [(&'static str, &'static str)],
+    /// Words after which a Roman numeral is a number: `chapter`, `part`.
+    pub numbered: &'static [&'static str],
+    /// Given names after which a Roman numeral is an ordinal.
+    pub given_names: &'static [&'static str],
+    /// Words after which digits are a code and read one by one.
+    pub code_words: &'static [&'static str],
+    /// Words after which four digits are a year.
+    pub year_words: &'static [&'static str],
+    /// Capitalised words that are no names: articles, pronouns.
+    pub function_words: &'static [&'static str],
+    /// Words in capitals that are read as words.
+    pub capital_words: &'static [&'static str],
+    /// Words in capitals that are read letter by letter though they look like words.
+    pub initialisms: &'static [&'static str],
+    /// Time zones, in capitals.
+    pub time_zones: &'static [&'static str],
+}
+
+/// Short words.
+pub(super) struct Words {
+    pub point: &'static str,
+    pub minus: &'static str,
+    pub plus: &'static str,
+    pub to: &'static str,
+    pub by: &'static str,
+    pub times: &'static str,
+    pub per: &'static str,
+    pub and: &'static str,
+    pub the: &'static str,
+    pub of: &'static str,
+    pub number: &'static str,
+    pub hashtag: &'static str,
+    pub version: &'static str,
+    pub o_clock: &'static str,
+    pub oh: &'static str,
+    pub hundred: &'static str,
+    pub hours: [&'static str; 2],
+    pub minutes: [&'static str; 2],
+    pub seconds: [&'static str; 2],
+    pub to_the_power_of: &'static str,
+    pub squared: &'static str,
+    pub cubed: &'static str,
+    pub slash: &'static str,
+    pub colon: &'static str,
+    pub extension: &'static str,
+    pub bc: &'static [&'static str],
+}
+
+/// A month.
+pub(super) struct Month {
+    pub name: &'static str,
+    /// Without the full stop.
+    pub short: &'static [&'static str],
+    /// Whether name or short form in small letters is another word too.
+    pub ambiguous: bool,
+}
+
+/// Money of one kind.
+pub(super) struct Currency {
+    /// Signs before or after an amount, longest first.
+    pub signs: &'static [&'static str],
+    /// Codes after or before an amount.
+    pub codes: &'static [&'static str],
+    /// One and several.
+    pub names: [&'static str; 2],
+    /// One hundredth and several; empty where nobody counts them.
+    pub parts: [&'static str; 2],
+}
+
+/// A measure.
+pub(super) struct Unit {
+    /// As written; the case counts, but for those of three letters and more.
+    pub short: &'static [&'static str],
+    /// One and several.
+    pub names: [&'static str; 2],
+    /// Whether it may stand apart from its number: `5 kg` is always a mass, `5 A` may be anything.
+    pub apart: bool,
+}
+
+/// When a short form stands for its word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// With its full stop.
+    Always,
+    /// With or without its full stop.
+    Plain,
+    /// Before a capitalised word, with its full stop.
+    BeforeName,
+    /// Before a capitalised word, with or without a full stop.
+    Title,
+    /// Before a digit, with its full stop.
+    BeforeNumber,
+}
+
+/// A short form of a word.
+pub(super) struct Abbreviation {
+    /// Lower case, without the last full stop.
+    pub short: &'static str,
+    pub word: &'static str,
+    pub when: When,
+}
+
+impl Language {
+    /// Digits, each as a word. What is no digit is passed over.
+    pub fn one_by_one(&self, digits: &str) -> String {
+        let words: Vec<&str> = digits
+            .bytes()
+            .filter(u8::is_ascii_digit)
+            .map(|digit| self.digits[usize::from(digit - b'0')])
+            .collect();
+        words.join(" ")
+    }
+
+    /// A number of one or two digits after an hour or a century: `oh five`, `thirty`.
+    pub fn pair(&self, value: u64) -> String {
+        match value {
+            0..10 => format!("{} {}", self.words.oh, (self.cardinal)(value)),
+            _ => (self.cardinal)(value),
+        }
+    }
+}
+
+/// Whether a table of lower-case words holds `word` in any case.
+pub(super) fn holds(table: &[&str], word: &str) -> bool {
+    table.iter().any(|known| known.eq_ignore_ascii_case(word))
+}

@@ -1,0 +1,276 @@
+//! Short forms of words, dotted initials, Roman numerals.
+
+use super::{Reading, Setting};
+use crate::text::normalise::language::{When, holds};
+use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
+
+/// Roman numerals that follow a name that is not known to be numbered go no further.
+const ROMAN_AFTER_NAMES_MAX: u64 = 39;
+
+/// Phrases with a reading of their own.
+pub(super) fn phrase(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    for (written, spoken) in setting.language.phrases {
+        let mut scan = cursor.scan();
+        if !scan.take_ignoring_case(written) {
+            continue;
+        }
+        let closed = !written.ends_with(char::is_alphanumeric);
+        if (closed || scan.ends_word()) && !scan.goes_on_as_chain() && !is_site_like(&scan) {
+            let keeps_stop = written.ends_with('.') && ends_sentence(setting, scan.rest);
+            let stop = if keeps_stop { "." } else { "" };
+            return Reading::new(format!("{spoken}{stop}"), scan.used);
+        }
+    }
+    None
+}
+
+/// Whether letters follow a full stop directly.
+fn is_site_like(scan: &Scan<'_>) -> bool {
+    let mut rest = scan.rest.chars();
+    rest.next() == Some('.') && rest.next().is_some_and(char::is_alphanumeric)
+}
+
+/// Whether a sentence begins after a full stop that belongs to a short form.
+fn ends_sentence(setting: &Setting, rest: &str) -> bool {
+    rest.starts_with(' ')
+        && holds(setting.language.function_words, first_word(rest))
+        && is_capitalised(first_word(rest))
+}
+
+/// `Dr. Evil`, `No. 5`, `etc.`.
+pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() || matches!(cursor.previous(), Some('\'' | '’')) {
+        return None;
+    }
+    for abbreviation in setting.language.abbreviations {
+        let mut scan = cursor.scan();
+        if !scan.take_ignoring_case(abbreviation.short) {
+            continue;
+        }
+        let stop = scan.take('.');
+        let numbered = stop && abbreviation.when == When::BeforeNumber;
+        if !(scan.ends_word() || numbered) || (!stop && scan.rest.starts_with(['\'', '’', '-'])) {
+            continue;
+        }
+        let written = cursor.rest();
+        let capitalised = is_capitalised(written);
+        let next = first_word(scan.rest);
+        let near = scan.rest.starts_with(' ');
+        let name = near && is_capitalised(next);
+        let digit = scan
+            .rest
+            .trim_start_matches(' ')
+            .starts_with(|c: char| c.is_ascii_digit());
+        let fits = match abbreviation.when {
+            When::Always => stop,
+            When::Plain => stop || !capitalised,
+            When::BeforeName => stop && capitalised && name,
+            // `Mr. and Mrs. Brown`.
+            When::Title => capitalised && (name || (stop && next == setting.language.words.and)),
+            When::BeforeNumber => stop && digit,
+        };
+        if !fits {
+            continue;
+        }
+        let titled = matches!(
+            abbreviation.when,
+            When::BeforeName | When::Title | When::BeforeNumber
+        );
+        let keeps_stop = stop && !titled && ends_sentence(setting, scan.rest);
+        let mark = if keeps_stop { "." } else { "" };
+        let space = if abbreviation.when == When::BeforeNumber && !near {
+            " "
+        } else {
+            ""
+        };
+        return Reading::new(format!("{}{mark}{space}", abbreviation.word), scan.used);
+    }
+    None
+}
+
+/// `U.S.A.` becomes `USA`, the `J.` of `J. Smith` becomes `J`.
+pub(super) fn dotted(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let mut letters = String::new();
+    loop {
+        let mut ahead = scan;
+        let letter = ahead.letters();
+        if letter.chars().count() != 1 {
+            break;
+        }
+        if !ahead.take('.') {
+            // `U.S.A` without its last full stop.
+            if letters.chars().count() > 1 && ahead.ends_word() {
+                letters.extend(letter.chars().flat_map(char::to_uppercase));
+                scan = ahead;
+            }
+            break;
+        }
+        letters.extend(letter.chars().flat_map(char::to_uppercase));
+        scan = ahead;
+    }
+    match letters.chars().count() {
+        0 => return None,
+        1 => {
+            // An initial before a name, or before another initial; `I` is rather a sentence's end.
+            let next = first_word(scan.rest);
+            let initial =
+                is_capitalised(cursor.rest()) && scan.rest.starts_with(' ') && is_capitalised(next);
+            if !initial || letters == "I" || holds(setting.language.function_words, next) {
+                return None;
+            }
+        }
+        _ => {}
+    }
+    if !scan.ends_word() {
+        return None;
+    }
+    let plural = scan.rest.starts_with("s ") || scan.rest == "s";
+    let mark = if ends_sentence(setting, scan.rest) && !plural {
+        "."
+    } else {
+        ""
+    };
+    Reading::new(format!("{letters}{mark}"), scan.used)
+}
+
+/// `Chapter IV`, `World War II`, `Henry VIII`.
+pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    let written = scan.letters();
+    let value = roman_value(written)?;
+    let possessive = matches!(scan.peek(), Some('\'' | '’'));
+    if !cursor.before().ends_with(' ') || !scan.ends_word() || (possessive && written.len() < 2) {
+        return None;
+    }
+    let before = cursor.previous_word();
+    let close = cursor.before().trim_end().ends_with(before) && !before.is_empty();
+    if !close {
+        return None;
+    }
+    if holds(language.numbered, before) {
+        return Reading::new((language.cardinal)(value), written.len());
+    }
+    let named = is_capitalised(before) && !holds(language.function_words, before);
+    if !named
+        || written.len() < 2
+        || value > ROMAN_AFTER_NAMES_MAX
+        || written.contains(['L', 'C', 'D', 'M'])
+    {
+        return None;
+    }
+    match holds(language.given_names, before) {
+        true => Reading::new(
+            format!("{} {}", language.words.the, (language.ordinal)(value)),
+            written.len(),
+        ),
+        false => Reading::new((language.cardinal)(value), written.len()),
+    }
+}
+
+/// The value of a Roman numeral in capitals, written as it should be.
+fn roman_value(written: &str) -> Option<u64> {
+    const DIGITS: [(&str, u64); 13] = [
+        ("M", 1000),
+        ("CM", 900),
+        ("D", 500),
+        ("CD", 400),
+        ("C", 100),
+        ("XC", 90),
+        ("L", 50),
+        ("XL", 40),
+        ("X", 10),
+        ("IX", 9),
+        ("V", 5),
+        ("IV", 4),
+        ("I", 1),
+    ];
+    let mut value = 0;
+    let mut rest = written;
+    for (digit, worth) in DIGITS {
+        let most = if digit.len() == 2 || matches!(worth, 500 | 50 | 5) {
+            1
+        } else {
+            3
+        };
+        for _ in 0..most {
+            match rest.strip_prefix(digit) {
+                Some(after) => (value, rest) = (value + worth, after),
+                None => break,
+            }
+        }
+    }
+    (!written.is_empty() && rest.is_empty()).then_some(value)
+}
+
+/// The weekday that a word names, in full or in short.
+fn weekday_named(setting: &Setting, word: &str) -> Option<&'static str> {
+    let mut days = setting.language.weekdays.iter();
+    let (day, _) = days.find(|(day, short)| *day == word || short.eq_ignore_ascii_case(word))?;
+    Some(day)
+}
+
+/// `Mon.`, `Tue,` before a date, `Mon-Fri`.
+pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let written = scan.letters();
+    let day = weekday_named(setting, written).filter(|day| *day != written)?;
+    let mut last = scan;
+    if last.take_any(&['-', '–']).is_some()
+        && let Some(end) = weekday_named(setting, last.letters())
+        && last.ends_word()
+    {
+        let words = format!("{day} {} {end}", setting.language.words.to);
+        return Reading::new(words, last.used);
+    }
+    let stop = scan.take('.');
+    let mut after = scan;
+    let comma = after.take(',');
+    after.space();
+    let month = setting.language.months.iter().any(|month| {
+        let next = first_word(after.rest);
+        next == month.name
+            || month
+                .short
+                .iter()
+                .any(|short| short.eq_ignore_ascii_case(next))
+    });
+    let day_follows = after.rest.starts_with(|c: char| c.is_ascii_digit());
+    let short = stop && !ends_sentence(setting, scan.rest);
+    let dated = month || (comma && day_follows);
+    if !is_capitalised(written) || !scan.ends_word() || !(short || dated) {
+        return None;
+    }
+    Reading::new(day, scan.used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::roman_value;
+
+    #[test]
+    fn roman_numerals_have_one_right_spelling() {
+        for (written, value) in [
+            ("II", 2),
+            ("IV", 4),
+            ("XL", 40),
+            ("MCMXCIV", 1994),
+            ("XXXIX", 39),
+        ] {
+            assert_eq!(roman_value(written), Some(value), "{written}");
+        }
+        for written in ["", "IIII", "VV", "IC", "CIVIL", "ii", "XM"] {
+            assert_eq!(roman_value(written), None, "{written}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Words in capitals: letter by letter, or as a word.
+
+use super::{Reading, Setting};
+use crate::text::normalise::language::holds;
+use crate::text::normalise::scan::Cursor;
+
+/// Longer words are words, if they have a vowel.
+const SPELT_LETTERS_MAX: usize = 5;
+
+/// For a voice that knows words alone: what stays in capitals is read letter by letter, everything
+/// else is written small.
+pub(super) fn capitals(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let mut scan = cursor.scan();
+    let word = scan.letters();
+    if !setting.capitals || !is_capital(word) {
+        return None;
+    }
+    // The plural of `GPU` ends in a small letter.
+    let singular = word.strip_suffix('s').unwrap_or(word);
+    match is_spelt(setting, singular) {
+        true => Reading::new(word, word.len()),
+        false => Reading::new(word.to_lowercase(), word.len()),
+    }
+}
+
+/// At least two capitals, and a small `s` at most behind them.
+pub(in crate::text::normalise) fn is_capital(word: &str) -> bool {
+    let letters = word.strip_suffix('s').unwrap_or(word);
+    letters.chars().count() > 1 && letters.chars().all(char::is_uppercase)
+}
+
+fn is_spelt(setting: &Setting, word: &str) -> bool {
+    let language = setting.language;
+    let lower = word.to_lowercase();
+    if !lower.contains(['a', 'e', 'i', 'o', 'u', 'y']) {
+        return true;
+    }
+    let is_word = holds(language.capital_words, &lower);
+    if setting.shouting {
+        return holds(language.initialisms, &lower) && !is_word && lower.len() > 2;
+    }
+    holds(language.initialisms, &lower) || (word.chars().count() <= SPELT_LETTERS_MAX && !is_word)
+}

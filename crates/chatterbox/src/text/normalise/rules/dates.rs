@@ -1,0 +1,290 @@
+//! Dates, decades and years in them.
+
+use super::{Reading, Setting};
+use crate::text::normalise::language::{Language, Month};
+use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
+
+/// Years that stand in dates.
+const YEARS: std::ops::Range<u64> = 1000..3000;
+
+/// `July 25, 2012`, `25 July 2012`, `2016/07/03`, `15.01.2020`, `Jan-15`.
+pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let language = setting.language;
+    let scan = cursor.scan();
+    let article = !cursor
+        .previous_word()
+        .eq_ignore_ascii_case(language.words.the);
+    let forms: [Form<'_>; 4] = [
+        &|scan| in_digits(language, article, scan),
+        &|scan| month_first(language, scan),
+        &|scan| day_first(language, article, scan),
+        &|scan| month_alone(language, scan),
+    ];
+    forms.iter().find_map(|form| {
+        let mut ahead = scan;
+        let words = form(&mut ahead)?;
+        Reading::new(words, ahead.used)
+    })
+}
+
+/// One way of writing a date: its words, and the scan moved on.
+type Form<'f> = &'f dyn Fn(&mut Scan<'_>) -> Option<String>;
+
+fn day_before_month(language: &Language, article: bool, day: u64, month: &Month) -> String {
+    let words = format!(
+        "{} {} {}",
+        (language.ordinal)(day),
+        language.words.of,
+        month.name
+    );
+    match article {
+        true => format!("{} {words}", language.words.the),
+        false => words,
+    }
+}
+
+fn year_words(language: &Language, digits: &str) -> Option<String> {
+    let value: u64 = digits.parse().ok()?;
+    match digits.len() {
+        2 => Some(language.pair(value)),
+        4 if YEARS.contains(&value) => Some((language.year)(value)),
+        _ => None,
+    }
+}
+
+/// `2016/07/03`, `01.10.2010`, `01/07/98`; after a year comes the month, else the month comes first
+/// if it can.
+fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let first = ahead.digits();
+    let mark = ahead.take_any(&['-', '/', '.'])?;
+    let second = ahead.digits();
+    if !ahead.take(mark) {
+        return None;
+    }
+    let third = ahead.digits();
+    let (year, month, day, day_leads) = match (first.len(), second.len(), third.len()) {
+        (4, 1..=2, 1..=2) => (first, second, third, false),
+        (1..=2, 1..=2, 4 | 2) if mark != '.' || third.len() == 4 || first.len() == 2 => {
+            let month_can_lead = (1..=12).contains(&first.parse::<u64>().ok()?);
+            match month_can_lead {
+                true => (third, first, second, false),
+                false => (third, second, first, true),
+            }
+        }
+        _ => return None,
+    };
+    let month: usize = month.parse().ok()?;
+    let day: u64 = day.parse().ok()?;
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let at_time =
+        ahead.rest.starts_with('T') && ahead.rest[1..].starts_with(|c: char| c.is_ascii_digit());
+    let decimal = ahead
+        .rest
+        .strip_prefix('.')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if !(ahead.ends_word() || at_time) || ahead.goes_on_as_chain() || decimal {
+        return None;
+    }
+    let month = &language.months[month - 1];
+    let year = year_words(language, year)?;
+    let mut words = match day_leads {
+        true => format!("{} {year}", day_before_month(language, article, day, month)),
+        false => format!("{} {}, {year}", month.name, (language.ordinal)(day)),
+    };
+    if at_time {
+        let mut clock = ahead;
+        clock.take('T');
+        if let Some(time) = super::times::time_words(language, &mut clock) {
+            words = format!("{words} {time}");
+            ahead = clock;
+        }
+    }
+    *scan = ahead;
+    Some(words)
+}
+
+/// A month's name or short form, and whether it can be nothing else.
+fn month(language: &'static Language, scan: &mut Scan<'_>) -> Option<(&'static Month, bool)> {
+    let mut ahead = *scan;
+    let word = ahead.letters();
+    let months = &language.months;
+    for month in months {
+        let long = word.eq_ignore_ascii_case(month.name);
+        let short = month
+            .short
+            .iter()
+            .any(|short| word.eq_ignore_ascii_case(short));
+        if !long && !short {
+            continue;
+        }
+        // The short form of March is no other word beside a day.
+        let sure = !month.ambiguous || is_capitalised(word) || short;
+        if short {
+            ahead.take('.');
+        }
+        *scan = ahead;
+        return Some((month, sure));
+    }
+    None
+}
+
+/// A day of the month, and whether an ending says that it is an ordinal.
+fn day(language: &Language, scan: &mut Scan<'_>) -> Option<(u64, bool)> {
+    let mut ahead = *scan;
+    let digits = ahead.digits();
+    if !(1..=2).contains(&digits.len()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok().filter(|day| (1..=31).contains(day))?;
+    let ending = ahead.take_ignoring_case((language.ordinal_ending)(value));
+    let decimal = ahead
+        .rest
+        .strip_prefix(['.', ',', ':'])
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if !ahead.ends_word() || decimal || ahead.rest.starts_with(['%', '°', '/']) {
+        return None;
+    }
+    *scan = ahead;
+    Some((value, ending))
+}
+
+/// A year after a day or a month: `, 2012`, ` 2012`, ` '98`, `-2020`.
+fn year_after(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    if !ahead.take('-') {
+        ahead.take(',');
+        if !ahead.space() {
+            return None;
+        }
+    }
+    let short = ahead.take_any(&['\'', '’']).is_some();
+    let digits = ahead.digits();
+    if digits.len() != if short { 2 } else { 4 }
+        || !ahead.ends_word()
+        || ahead.rest.starts_with(':')
+    {
+        return None;
+    }
+    let words = year_words(language, digits)?;
+    *scan = ahead;
+    Some(words)
+}
+
+/// `July 25`, `July 25th, 2012`, `Jan. 5-7`.
+fn month_first(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let (month, sure) = month(language, &mut ahead)?;
+    ahead.take_any(&[' ', '-'])?;
+    let mut article = ahead;
+    if article.take_ignoring_case(language.words.the) && article.space() {
+        ahead = article;
+    }
+    let (first, ending) = day(language, &mut ahead)?;
+    let mut words = format!("{} {}", month.name, (language.ordinal)(first));
+    let mut last = ahead;
+    if last.take_any(&['-', '–']).is_some()
+        && let Some((day, _)) = day(language, &mut last)
+        && day > first
+    {
+        words = format!("{words} {} {}", language.words.to, (language.ordinal)(day));
+        ahead = last;
+    }
+    let year = year_after(language, &mut ahead);
+    if !sure && !ending && year.is_none() {
+        return None;
+    }
+    if let Some(year) = year {
+        words = format!("{words}, {year}");
+    }
+    *scan = ahead;
+    Some(words)
+}
+
+/// `25 July`, `25th of July 2012`, `15-Jan-2020`.
+fn day_first(language: &'static Language, article: bool, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let (value, ending) = day(language, &mut ahead)?;
+    ahead.take_any(&[' ', '-'])?;
+    let mut of = ahead;
+    if of.take_ignoring_case(language.words.of) && of.space() {
+        ahead = of;
+    }
+    let (month, sure) = month(language, &mut ahead)?;
+    if !ahead.ends_word() {
+        return None;
+    }
+    let year = year_after(language, &mut ahead);
+    if !(sure || ending || year.is_some() || ends_phrase(language, ahead.rest)) {
+        return None;
+    }
+    let words = day_before_month(language, article, value, month);
+    *scan = ahead;
+    Some(match year {
+        Some(year) => format!("{words} {year}"),
+        None => words,
+    })
+}
+
+/// Whether a phrase may end before `rest`: in `15 may be enough` it does not.
+fn ends_phrase(language: &Language, rest: &str) -> bool {
+    let next = first_word(rest);
+    let linked = [language.words.and, language.words.to, language.words.of].contains(&next);
+    !rest.starts_with(' ') || linked || next.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// `July 1876`, `Jan. 2020`, and short forms with their full stop alone: `in Sept.`.
+fn month_alone(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let (found, sure) = month(language, &mut ahead)?;
+    let written = &scan.rest[..ahead.used - scan.used];
+    if let Some(year) = year_after(language, &mut ahead) {
+        *scan = ahead;
+        return Some(format!("{} {year}", found.name));
+    }
+    // `On the mar.` and `You may.` are none.
+    let short = written.strip_suffix('.')?;
+    if !sure || !is_capitalised(short) {
+        return None;
+    }
+    *scan = ahead;
+    Some(found.name.to_owned())
+}
+
+/// `1980s`, `'80s`, `80's` before nothing else.
+pub(super) fn decade(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if cursor.previous().is_some_and(char::is_alphanumeric) {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let words = decade_words(setting.language, &mut scan)?;
+    Reading::new(words, scan.used)
+}
+
+/// A decade's words.
+pub(super) fn decade_words(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let short = ahead.take_any(&['\'', '’']).is_some();
+    let digits = ahead.digits();
+    let value: u64 = digits.parse().ok()?;
+    let fits = match digits.len() {
+        2 => value.is_multiple_of(10) && value >= 20,
+        4 => !short && value.is_multiple_of(10) && YEARS.contains(&value),
+        _ => false,
+    };
+    ahead.take_any(&['\'', '’']);
+    if !fits || !ahead.take('s') || !ahead.ends_word() {
+        return None;
+    }
+    *scan = ahead;
+    let words = match digits.len() {
+        2 => (language.cardinal)(value),
+        _ => (language.year)(value),
+    };
+    Some((language.plural)(&words))
+}

@@ -1,0 +1,219 @@
+//! Mail and web addresses, file names, handles.
+
+use super::{Reading, Setting};
+use crate::text::normalise::language::Language;
+use crate::text::normalise::scan::{Cursor, Scan};
+
+/// Ends of names on the net that are said as words.
+const SPOKEN_ENDS: [&str; 13] = [
+    "com", "org", "net", "edu", "gov", "info", "app", "dev", "shop", "blog", "cloud", "online",
+    "site",
+];
+/// Other ends by which a name on the net is known without a scheme; said letter by letter.
+const SPELT_ENDS: [&str; 41] = [
+    "io", "ai", "co", "uk", "us", "de", "fr", "eu", "ca", "au", "jp", "cn", "ru", "ch", "nl", "se",
+    "es", "it", "pl", "br", "tv", "sm", "nz", "za", "kr", "mx", "dk", "fi", "at", "be", "ie", "pt",
+    "cz", "gg", "xyz", "biz", "mil", "int", "in", "no", "me",
+];
+/// Ends of file names.
+const FILE_ENDS: [&str; 46] = [
+    "pdf", "txt", "html", "htm", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "csv", "json", "xml",
+    "yaml", "yml", "toml", "jpg", "jpeg", "png", "gif", "svg", "mp3", "mp4", "wav", "flac", "zip",
+    "gz", "tar", "exe", "dll", "py", "rs", "js", "ts", "css", "cpp", "java", "sh", "md", "log",
+    "cfg", "ini", "iso", "bin", "srt", "vtt",
+];
+/// Schemes.
+const SCHEMES: [&str; 10] = [
+    "http", "https", "ftp", "sftp", "file", "ssh", "git", "mailto", "ws", "wss",
+];
+
+/// What may stand within an address.
+fn is_part(character: char) -> bool {
+    character.is_alphanumeric()
+        || matches!(
+            character,
+            '.' | '/'
+                | '\\'
+                | '-'
+                | '_'
+                | ':'
+                | ';'
+                | '@'
+                | '&'
+                | '+'
+                | '='
+                | '?'
+                | '!'
+                | '#'
+                | '%'
+                | '~'
+                | '*'
+                | ','
+                | '$'
+                | '\''
+        )
+}
+
+/// What ends a sentence rather than an address.
+fn is_trailing(character: char) -> bool {
+    matches!(
+        character,
+        '.' | ',' | ':' | ';' | '?' | '!' | '\'' | '*' | '&'
+    )
+}
+
+pub(super) fn sign_name(language: &Language, sign: char) -> Option<&'static str> {
+    let (_, name) = language
+        .address_signs
+        .iter()
+        .find(|(known, _)| *known == sign)?;
+    Some(name)
+}
+
+/// `a.bc@gmail.com`, `https://example.com/a`, `www.example.com`, `example.org/b`, `report.pdf`,
+/// `/usr/bin`.
+pub(super) fn address(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let text = scan.take_while(is_part).trim_end_matches(is_trailing);
+    let is_address = has_scheme(text) || is_mail(text) || is_site(text) || is_file(text);
+    if !is_address {
+        return None;
+    }
+    Reading::new(spell(setting.language, text), text.len())
+}
+
+fn has_scheme(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, rest)| {
+        SCHEMES.contains(&scheme.to_ascii_lowercase().as_str()) && !rest.is_empty()
+    })
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty()
+        && label
+            .chars()
+            .all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+        && !label.starts_with('-')
+}
+
+fn is_mail(text: &str) -> bool {
+    let Some((name, site)) = text.split_once('@') else {
+        return false;
+    };
+    let host = site.split(['/', '?']).next().unwrap_or("");
+    let mut labels = host.split('.');
+    name.starts_with(char::is_alphanumeric)
+        && !name.contains(['/', ':'])
+        && host.contains('.')
+        && labels.all(is_label)
+        && host
+            .rsplit('.')
+            .next()
+            .is_some_and(|end| end.len() >= 2 && end.chars().all(char::is_alphabetic))
+}
+
+/// A name with a known end, in small letters so that a full stop without a space after it is none.
+fn is_site(text: &str) -> bool {
+    let host = text.split(['/', '?', '#', ':']).next().unwrap_or("");
+    let labels: Vec<&str> = host.split('.').collect();
+    let Some((end, names)) = labels.split_last() else {
+        return false;
+    };
+    if names.is_empty() || !labels.iter().all(|label| is_label(label)) {
+        return false;
+    }
+    if names[0].eq_ignore_ascii_case("www") && names.len() > 1 {
+        return true;
+    }
+    let has_letters = names
+        .iter()
+        .any(|name| name.chars().any(char::is_alphabetic));
+    has_letters
+        && (SPOKEN_ENDS.contains(end)
+            || (SPELT_ENDS.contains(end) && !is_word_end(end, text, host)))
+}
+
+/// Whether a short end is an English word too, and nothing but the full stop says that it is an
+/// address.
+fn is_word_end(end: &str, text: &str, host: &str) -> bool {
+    matches!(
+        end,
+        "in" | "no" | "me" | "us" | "it" | "at" | "be" | "so" | "is" | "to"
+    ) && text.len() == host.len()
+        && host.matches('.').count() < 2
+}
+
+fn is_file(text: &str) -> bool {
+    let name = text.rsplit(['/', '\\']).next().unwrap_or("");
+    let Some((stem, end)) = name.rsplit_once('.') else {
+        // A path of at least two parts from the root, or from home.
+        let rooted = text.starts_with('/') || text.starts_with("~/") || text.starts_with("./");
+        return rooted
+            && text.matches('/').count() >= 2
+            && text.split('/').skip(1).all(|part| !part.is_empty());
+    };
+    let known = FILE_ENDS.contains(&end.to_ascii_lowercase().as_str());
+    known && !stem.is_empty() && stem.chars().any(char::is_alphanumeric)
+}
+
+/// Words as they are, digits one by one, signs by name.
+fn spell(language: &Language, text: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut scan = Scan::new(text);
+    let mut after_dot = false;
+    while let Some(next) = scan.peek() {
+        let digits = scan.digits();
+        if !digits.is_empty() {
+            words.push(language.one_by_one(digits));
+        } else if next.is_alphabetic() {
+            let letters = scan.letters();
+            words.push(word(letters, after_dot));
+        } else {
+            scan.skip(next.len_utf8());
+            if let Some(name) = sign_name(language, next) {
+                words.push(name.to_owned());
+            }
+        }
+        after_dot = next == '.';
+    }
+    words.join(" ")
+}
+
+/// A run of letters: in capitals where nobody could say it as a word.
+fn word(letters: &str, after_dot: bool) -> String {
+    let lower = letters.to_lowercase();
+    let vowel = lower.contains(['a', 'e', 'i', 'o', 'u', 'y']);
+    let spelt_end = after_dot
+        && !SPOKEN_ENDS.contains(&lower.as_str())
+        && (lower.len() <= 2
+            || SPELT_ENDS.contains(&lower.as_str())
+            || FILE_ENDS.contains(&lower.as_str()))
+        && !matches!(
+            lower.as_str(),
+            "zip" | "java" | "log" | "bin" | "doc" | "tar" | "gif"
+        );
+    let spelt = SCHEMES[..2].contains(&lower.as_str()) || lower == "www" || !vowel || spelt_end;
+    match spelt && lower.len() > 1 {
+        true => letters.to_uppercase(),
+        false => lower,
+    }
+}
+
+/// `@name`, `#word`, `#1`.
+pub(super) fn handle(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let words = &setting.language.words;
+    let mut scan = cursor.scan();
+    if !cursor.starts_word() || !scan.take('#') {
+        return None;
+    }
+    let next = scan.peek()?;
+    let name = match next {
+        _ if next.is_ascii_digit() => words.number,
+        _ if next.is_alphabetic() => words.hashtag,
+        _ => return None,
+    };
+    Reading::new(format!("{name} "), 1)
+}

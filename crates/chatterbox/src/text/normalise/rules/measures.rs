@@ -1,0 +1,309 @@
+//! Numbers with units.
+
+use super::numbers::fraction_words;
+use super::{Reading, Setting};
+use crate::text::normalise::language::Language;
+use crate::text::normalise::number::Number;
+use crate::text::normalise::scan::{Cursor, Scan};
+
+/// A unit as it is said.
+pub(super) struct Measured {
+    pub one: String,
+    pub several: String,
+}
+
+impl Measured {
+    pub fn of(&self, is_one: bool) -> &str {
+        if is_one { &self.one } else { &self.several }
+    }
+}
+
+/// `12kg`, `3.5 GHz`, `1/2 km`, `12/kg`, `7.2-mm`.
+pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    if !cursor.starts_word() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    if let Some(words) = height(language, &mut scan) {
+        return Reading::new(words, scan.used);
+    }
+    if cursor.previous() == Some('.') && cursor.rest().starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let mut part = scan;
+    if let Some(words) = fraction_words(language, &mut part)
+        && let Some(unit) = unit_after(language, &mut part)
+    {
+        return Reading::new(format!("{words} {}", unit.one), part.used);
+    }
+    let number = Number::read(&mut scan)?;
+    let words = number.words(language);
+    if scan.rest.starts_with('/') {
+        let mut ahead = scan;
+        ahead.take('/');
+        if let Some(unit) = unit(language, &mut ahead) {
+            return Reading::new(
+                format!("{words} {} {}", language.words.per, unit.one),
+                ahead.used,
+            );
+        }
+        let letter = ahead.letters();
+        if letter.len() == 1 && ahead.ends_word() {
+            return Reading::new(
+                format!("{words} {} {letter}", language.words.per),
+                ahead.used,
+            );
+        }
+        return None;
+    }
+    // Before a noun, as in `a 5-km run`, it is singular.
+    if scan.rest.starts_with('-') {
+        let mut ahead = scan;
+        ahead.take('-');
+        let unit = unit(language, &mut ahead)?;
+        return Reading::new(format!("{words} {}", unit.one), ahead.used);
+    }
+    let unit = unit_after(language, &mut scan)?;
+    Reading::new(format!("{words} {}", unit.of(number.is_one())), scan.used)
+}
+
+/// `2x8 m2`, `1920×1080`, `3 x 4`.
+pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    if !cursor.starts_word() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let mut words = factor(language, &mut scan)?;
+    let mut crossed = false;
+    let mut several = false;
+    loop {
+        let mut ahead = scan;
+        ahead.space();
+        let Some(sign) = ahead.take_any(&['x', 'X', '×', '*']) else {
+            break;
+        };
+        ahead.space();
+        let Some(next) = factor(language, &mut ahead) else {
+            break;
+        };
+        crossed |= sign != 'x' && sign != 'X';
+        words.push(' ');
+        words.push('\u{0}');
+        words.push(' ');
+        words.push_str(&next);
+        several = true;
+        scan = ahead;
+    }
+    if !several {
+        return None;
+    }
+    let unit = unit_after(language, &mut scan);
+    if !scan.ends_word() {
+        return None;
+    }
+    let between = match (crossed, &unit) {
+        (true, None) => language.words.times,
+        _ => language.words.by,
+    };
+    let mut words = words.replace('\u{0}', between);
+    if let Some(unit) = unit {
+        words.push(' ');
+        words.push_str(&unit.several);
+    }
+    Reading::new(words, scan.used)
+}
+
+/// A number of a product: sizes of screens are said as years are.
+fn factor(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let number = Number::read(scan)?;
+    Some(match number.integer() {
+        Some(value) if !number.grouped && super::numbers::YEARS.contains(&value) => {
+            (language.year)(value)
+        }
+        Some(value) if !number.grouped && (1000..1100).contains(&value) => (language.year)(value),
+        _ => number.words(language),
+    })
+}
+
+/// `5'10"`, `6 ft 2 in`.
+fn height(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let feet = ahead.digits();
+    if !(1..=2).contains(&feet.len()) || !length_sign(&mut ahead, &['\'', '’', '′'], "ft") {
+        return None;
+    }
+    ahead.space();
+    let inches = ahead.digits();
+    if !(1..=2).contains(&inches.len()) || !length_sign(&mut ahead, &['"', '”', '″'], "in") {
+        return None;
+    }
+    let foot = known(language, "ft")?;
+    let inch = known(language, "in")?;
+    let (feet, inches): (u64, u64) = (feet.parse().ok()?, inches.parse().ok()?);
+    *scan = ahead;
+    Some(format!(
+        "{} {} {} {}",
+        (language.cardinal)(feet),
+        foot.of(feet == 1),
+        (language.cardinal)(inches),
+        inch.of(inches == 1)
+    ))
+}
+
+/// A sign, or a short form maybe apart from its number.
+fn length_sign(scan: &mut Scan<'_>, signs: &[char], short: &str) -> bool {
+    if scan.take_any(signs).is_some() {
+        return true;
+    }
+    let mut ahead = *scan;
+    ahead.space();
+    let found = ahead.take_ignoring_case(short) && ahead.ends_word();
+    if found {
+        ahead.take('.');
+        *scan = ahead;
+    }
+    found
+}
+
+fn known(language: &Language, short: &str) -> Option<Measured> {
+    unit(language, &mut Scan::new(short))
+}
+
+/// A unit right after a number, or after one space where it can be nothing else.
+pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
+    let mut ahead = *scan;
+    let apart = ahead.space();
+    let start = ahead;
+    let found = unit(language, &mut ahead)?;
+    let read = &start.rest[..ahead.used - start.used];
+    if apart
+        && language
+            .units
+            .iter()
+            .any(|unit| !unit.apart && unit.short.contains(&read))
+    {
+        return None;
+    }
+    // `2 tbsp. sugar`: the full stop belongs to the unit where the sentence goes on.
+    let mut stop = ahead;
+    if stop.take('.') && stop.space() && stop.peek().is_some_and(char::is_lowercase) {
+        ahead.take('.');
+    }
+    *scan = ahead;
+    Some(found)
+}
+
+/// A unit, with a power and with what it is divided by.
+pub(super) fn unit(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
+    let mut ahead = *scan;
+    let mut measured = simple_unit(language, &mut ahead)?;
+    let mut divided = ahead;
+    if divided.take('/')
+        && let Some(below) = simple_unit(language, &mut divided).or_else(|| {
+            period(language, &mut divided).map(|name| Measured {
+                one: name.into(),
+                several: name.into(),
+            })
+        })
+    {
+        for name in [&mut measured.one, &mut measured.several] {
+            *name = format!("{name} {} {}", language.words.per, below.one);
+        }
+        ahead = divided;
+    }
+    *scan = ahead;
+    Some(measured)
+}
+
+/// A period after a stroke, as in `$20/mo`.
+pub(super) fn period<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str> {
+    let mut ahead = *scan;
+    let word = ahead.letters();
+    let (_, name) =
+        (language.periods.iter()).find(|(short, _)| short.eq_ignore_ascii_case(word))?;
+    *scan = ahead;
+    Some(name)
+}
+
+fn simple_unit(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
+    let mut best: Option<(usize, &[&'static str; 2], &str)> = None;
+    for unit in language.units {
+        for short in unit.short {
+            let mut ahead = *scan;
+            let loose = short.len() > 2 && short.is_ascii();
+            let found = match loose {
+                true => ahead.take_ignoring_case(short),
+                false => ahead.rest.starts_with(short) && !ahead.skip(short.len()).is_empty(),
+            };
+            if !found || !ends_unit(&ahead) {
+                continue;
+            }
+            let exact = scan.rest.starts_with(short);
+            let length = ahead.used - scan.used;
+            let better = match best {
+                None => true,
+                Some((longest, ..)) => length > longest || (length == longest && exact),
+            };
+            if better {
+                best = Some((length, &unit.names, short));
+            }
+        }
+    }
+    let (length, names, _) = best?;
+    scan.skip(length);
+    let power = power(scan);
+    let [one, several] = names;
+    let length = ["meter", "foot", "inch", "mile", "yard"]
+        .iter()
+        .any(|end| one.ends_with(end));
+    Some(match power {
+        Some(2) if length => Measured {
+            one: format!("square {one}"),
+            several: format!("square {several}"),
+        },
+        Some(3) if length => Measured {
+            one: format!("cubic {one}"),
+            several: format!("cubic {several}"),
+        },
+        Some(2) => Measured {
+            one: format!("{one} {}", language.words.squared),
+            several: format!("{several} {}", language.words.squared),
+        },
+        Some(_) => Measured {
+            one: format!("{one} {}", language.words.cubed),
+            several: format!("{several} {}", language.words.cubed),
+        },
+        None => Measured {
+            one: (*one).into(),
+            several: (*several).into(),
+        },
+    })
+}
+
+/// Whether a unit's short form may end here: at a mark, or before its power.
+fn ends_unit(scan: &Scan<'_>) -> bool {
+    if scan.ends_word() {
+        return true;
+    }
+    let mut ahead = *scan;
+    power(&mut ahead).is_some()
+}
+
+/// `2`, `3`, `^2`, `^3`.
+fn power(scan: &mut Scan<'_>) -> Option<u8> {
+    let mut ahead = *scan;
+    ahead.take('^');
+    let digits = ahead.digits();
+    let power = match digits {
+        "2" => 2,
+        "3" => 3,
+        _ => return None,
+    };
+    if !ahead.ends_word() {
+        return None;
+    }
+    *scan = ahead;
+    Some(power)
+}

@@ -1,0 +1,207 @@
+//! Money.
+
+use super::measures::{period, unit};
+use super::{Reading, Setting};
+use crate::text::normalise::language::{Currency, Language};
+use crate::text::normalise::number::Number;
+use crate::text::normalise::scan::{Cursor, Scan};
+
+/// `$20.50`, `$ 10`, `10€`, `£5m`, `-$5`, `$10-20`, `$20/mo`, `100 USD`.
+pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() {
+        return None;
+    }
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    let words = amount(language, &mut scan)?;
+    let mut spread = scan;
+    if spread.take_any(&['-', '–']).is_some()
+        && let Some(number) = Number::read(&mut spread)
+        && let large = magnitude(language, &mut spread)
+        && spread.ends_word()
+        && !spread.goes_on_as_chain()
+        && let Some((low, unit)) = split_unit(language, cursor, scan.used)
+        && low.approximately() < number.approximately()
+    {
+        let mut words = format!(
+            "{} {} {}",
+            low.words(language),
+            language.words.to,
+            number.words(language)
+        );
+        for part in large.into_iter().chain([unit]) {
+            words.push(' ');
+            words.push_str(part);
+        }
+        return Reading::new(words, spread.used);
+    }
+    Reading::new(words, scan.used)
+}
+
+/// For a plain whole amount that a range follows: its number and its currency.
+fn split_unit<'a>(
+    language: &Language,
+    cursor: &Cursor<'a>,
+    length: usize,
+) -> Option<(Number<'a>, &'static str)> {
+    let mut scan = cursor.scan();
+    let currency = sign(language, &mut scan)?;
+    scan.space();
+    let number = Number::read(&mut scan)?;
+    (scan.used == length && number.part.is_none()).then_some((number, currency.names[1]))
+}
+
+/// An amount with its sign before or behind.
+pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let mut negative = ahead.take_any(&['-', '−']).is_some();
+    let (number, currency, large) = match sign(language, &mut ahead) {
+        Some(currency) => {
+            ahead.space();
+            negative |= ahead.take_any(&['-', '−']).is_some();
+            let number = Number::read(&mut ahead)?;
+            (number, currency, magnitude(language, &mut ahead))
+        }
+        None => {
+            let number = Number::read(&mut ahead)?;
+            let mut behind = ahead;
+            let mut large = magnitude(language, &mut behind);
+            if large.is_none() || sign_behind(language, &mut behind.clone()).is_none() {
+                behind = ahead;
+                large = None;
+            }
+            let currency = sign_behind(language, &mut behind)?;
+            ahead = behind;
+            (number, currency, large)
+        }
+    };
+    if !ahead.ends_word() {
+        return None;
+    }
+    let mut words = words(language, &number, currency, large);
+    if negative {
+        words = format!("{} {words}", language.words.minus);
+    }
+    let mut each = ahead;
+    if each.take('/')
+        && let Some(name) = period(language, &mut each)
+            .map(str::to_owned)
+            .or_else(|| Some(unit(language, &mut each)?.one))
+        && each.ends_word()
+    {
+        words = format!("{words} {} {name}", language.words.per);
+        ahead = each;
+    }
+    *scan = ahead;
+    Some(words)
+}
+
+/// A currency's sign, or its code, before an amount.
+fn sign(language: &Language, scan: &mut Scan<'_>) -> Option<&'static Currency> {
+    let currencies = language.currencies;
+    for currency in currencies {
+        if let Some(sign) = (currency.signs.iter()).find(|sign| scan.rest.starts_with(**sign)) {
+            scan.skip(sign.len());
+            return Some(currency);
+        }
+    }
+    for currency in currencies {
+        for code in currency.codes {
+            let mut ahead = *scan;
+            if ahead.rest.starts_with(code) {
+                ahead.skip(code.len());
+                ahead.space();
+                if ahead.peek().is_some_and(|c| c.is_ascii_digit()) {
+                    *scan = ahead;
+                    return Some(currency);
+                }
+            }
+        }
+    }
+    None
+}
+
+/// A currency's sign or code after an amount, maybe after a space.
+fn sign_behind(language: &Language, scan: &mut Scan<'_>) -> Option<&'static Currency> {
+    let currencies = language.currencies;
+    let mut ahead = *scan;
+    let apart = ahead.space();
+    for currency in currencies {
+        let code = currency
+            .codes
+            .iter()
+            .find(|code| ahead.rest.starts_with(**code));
+        // `20 $` is money; `20 Rs.` too; in `5 $5 notes` the sign belongs to what follows.
+        let sign = (currency.signs.iter()).find(|sign| ahead.rest.starts_with(**sign));
+        let Some(found) = code.or(sign) else {
+            continue;
+        };
+        let mut after = ahead;
+        after.skip(found.len());
+        let followed = after
+            .rest
+            .trim_start_matches(' ')
+            .starts_with(|c: char| c.is_ascii_digit());
+        if after.ends_word() && !(apart && sign.is_some() && followed) {
+            *scan = after;
+            return Some(currency);
+        }
+    }
+    None
+}
+
+/// `million`, ` b`, `k`, `-million`.
+fn magnitude<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str> {
+    let mut ahead = *scan;
+    let apart = ahead.take_any(&[' ', '-']).is_some();
+    let word = ahead.letters();
+    if word.is_empty() || !ahead.ends_word() {
+        return None;
+    }
+    let (short, name) =
+        (language.magnitudes.iter()).find(|(short, _)| short.eq_ignore_ascii_case(word))?;
+    // `$5 m` may be anything, `$30 b` is what it says.
+    if apart && short.len() == 1 && !matches!(*short, "b" | "m") {
+        return None;
+    }
+    *scan = ahead;
+    Some(name)
+}
+
+fn words(
+    language: &Language,
+    number: &Number<'_>,
+    currency: &Currency,
+    large: Option<&str>,
+) -> String {
+    let [one, several] = currency.names;
+    if let Some(large) = large {
+        return format!("{} {large} {several}", number.words(language));
+    }
+    let name = |is_one: bool| if is_one { one } else { several };
+    let Some(part) = number.part else {
+        return format!("{} {}", number.words(language), name(number.is_one()));
+    };
+    let Some(value) = number.value().filter(|_| !currency.parts[0].is_empty()) else {
+        return format!("{} {several}", number.words(language));
+    };
+    // Trailing zeros say nothing; what is left must be hundredths.
+    let trimmed = part.trim_end_matches('0');
+    let cents: u64 = match trimmed.len() {
+        0 => 0,
+        1 => 10 * trimmed.parse().unwrap_or(0),
+        2 => trimmed.parse().unwrap_or(0),
+        _ => return format!("{} {several}", number.words(language)),
+    };
+    let whole = format!("{} {}", (language.cardinal)(value), name(value == 1));
+    let rest = format!(
+        "{} {}",
+        (language.cardinal)(cents),
+        currency.parts[usize::from(cents != 1)]
+    );
+    match (value, cents) {
+        (_, 0) => whole,
+        (0, _) => rest,
+        _ => format!("{whole} {} {rest}", language.words.and),
+    }
+}

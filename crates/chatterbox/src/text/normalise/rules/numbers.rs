@@ -1,0 +1,317 @@
+//! Bare numbers: cardinals, ordinals, fractions, years, codes, versions.
+
+use super::{Reading, Setting};
+use crate::text::normalise::language::{Language, holds};
+use crate::text::normalise::number::Number;
+use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
+
+/// Digits that are a number even where nothing says so; more are read one by one, as a code is.
+const PLAIN_DIGITS_MAX: usize = 4;
+/// Denominators beyond are no fractions.
+const FRACTION_DIGITS_MAX: usize = 4;
+/// Four digits that are a year if nothing says otherwise.
+pub(super) const YEARS: std::ops::Range<u64> = 1100..2100;
+/// Four digits that are a year where a word before says so.
+const EARLY_YEARS: std::ops::Range<u64> = 1000..1100;
+
+/// A word that can only be counted: a plural, or one of the irregular ones.
+fn is_counted(word: &str) -> bool {
+    const IRREGULAR: &[&str] = &[
+        "people", "men", "women", "children", "feet", "mice", "sheep", "fish",
+    ];
+    const NO_PLURALS: &[&str] = &[
+        "was",
+        "is",
+        "has",
+        "this",
+        "as",
+        "us",
+        "its",
+        "his",
+        "does",
+        "thus",
+        "always",
+        "perhaps",
+        "across",
+        "plus",
+        "minus",
+        "versus",
+        "less",
+        "unless",
+        "besides",
+        "whereas",
+        "towards",
+        "sometimes",
+        "yes",
+    ];
+    if !word.chars().all(|c| c.is_lowercase()) {
+        return false;
+    }
+    IRREGULAR.contains(&word)
+        || (word.len() > 3
+            && word.ends_with('s')
+            && !word.ends_with("ss")
+            && !NO_PLURALS.contains(&word))
+}
+
+/// `3/4`, `3 1/2`, `1/4th`, `4.5/5`.
+pub(super) fn fraction(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let words = fraction_words(setting.language, &mut scan)?;
+    Reading::new(words, scan.used)
+}
+
+/// The words of a fraction, for rules that put a unit behind.
+pub(super) fn fraction_words(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let first = ahead.digits();
+    if first.is_empty() || first.len() > FRACTION_DIGITS_MAX || ahead.rest.starts_with(',') {
+        return None;
+    }
+    let mut mixed = ahead;
+    let words = if mixed.space() && !mixed.digits().is_empty() && mixed.rest.starts_with('/') {
+        ahead.space();
+        let numerator = ahead.digits();
+        let part = below(language, numerator, &mut ahead)?;
+        let whole = (language.cardinal)(first.parse().ok()?);
+        format!("{whole} {} {part}", language.words.and)
+    } else {
+        below(language, first, &mut ahead)?
+    };
+    *scan = ahead;
+    Some(words)
+}
+
+/// The stroke and what is below it.
+fn below(language: &Language, numerator: &str, scan: &mut Scan<'_>) -> Option<String> {
+    if !scan.take('/') {
+        return None;
+    }
+    let denominator = scan.digits();
+    let fits = (1..=FRACTION_DIGITS_MAX).contains(&denominator.len());
+    if !fits || numerator.len() > FRACTION_DIGITS_MAX {
+        return None;
+    }
+    for ending in language.ordinal_endings {
+        let mut ahead = *scan;
+        if ahead.take_ignoring_case(ending) && ahead.ends_word() {
+            *scan = ahead;
+        }
+    }
+    let followed_by_digit = scan
+        .rest
+        .strip_prefix(['.', ','])
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if !scan.ends_word() || scan.goes_on_as_chain() || followed_by_digit {
+        return None;
+    }
+    let (above, below) = (numerator.parse().ok()?, denominator.parse().ok()?);
+    Some((language.fraction)(above, below))
+}
+
+/// `23rd`, `1,000th`; a wrong ending is read after the number.
+pub(super) fn ordinal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let mut scan = cursor.scan();
+    let words = ordinal_words(setting.language, &mut scan)?;
+    Reading::new(words, scan.used)
+}
+
+/// An ordinal's words.
+pub(super) fn ordinal_words(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let value = Number::read(&mut ahead)?.integer()?;
+    let ending =
+        (language.ordinal_endings.iter()).find(|ending| ahead.take_ignoring_case(ending))?;
+    if !ahead.ends_word() {
+        return None;
+    }
+    *scan = ahead;
+    Some(match *ending == (language.ordinal_ending)(value) {
+        true => (language.ordinal)(value),
+        false => format!("{} {ending}", (language.cardinal)(value)),
+    })
+}
+
+/// `v1.2.3`, `1.2.3`.
+pub(super) fn version(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    if !cursor.starts_word() {
+        return None;
+    }
+    let named = scan.take_any(&['v', 'V']).is_some();
+    let mut parts = vec![part_of_version(language, scan.digits())?];
+    while scan.rest.starts_with('.') {
+        let mut ahead = scan;
+        ahead.take('.');
+        let Some(part) = part_of_version(language, ahead.digits()) else {
+            break;
+        };
+        parts.push(part);
+        scan = ahead;
+    }
+    if !scan.ends_word() || parts.len() < if named { 2 } else { 3 } {
+        return None;
+    }
+    let numbers = parts.join(&format!(" {} ", language.words.point));
+    match named {
+        true => Reading::new(format!("{} {numbers}", language.words.version), scan.used),
+        false => Reading::new(numbers, scan.used),
+    }
+}
+
+fn part_of_version(language: &Language, digits: &str) -> Option<String> {
+    match digits {
+        "" => None,
+        _ if digits.len() > 3 || (digits.len() > 1 && digits.starts_with('0')) => {
+            Some(language.one_by_one(digits))
+        }
+        _ => Some((language.cardinal)(digits.parse().ok()?)),
+    }
+}
+
+/// `3:1`, where it can be no time.
+pub(super) fn ratio(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let first = ratio_part(&mut scan)?;
+    if !scan.take(':') {
+        return None;
+    }
+    let second = ratio_part(&mut scan)?;
+    if !scan.ends_word() || scan.rest.starts_with(':') {
+        return None;
+    }
+    let cardinal = language.cardinal;
+    let words = format!(
+        "{} {} {}",
+        cardinal(first),
+        language.words.to,
+        cardinal(second)
+    );
+    Reading::new(words, scan.used)
+}
+
+/// Digits without a leading zero.
+fn ratio_part(scan: &mut Scan<'_>) -> Option<u64> {
+    let digits = scan.digits();
+    let plain = (1..=4).contains(&digits.len()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| plain)
+}
+
+/// `0x1F`, sign by sign.
+pub(super) fn hexadecimal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let mut scan = cursor.scan();
+    if !cursor.starts_word() || !scan.take('0') || scan.take_any(&['x', 'X']).is_none() {
+        return None;
+    }
+    let digits = scan.take_while(|c| c.is_ascii_hexdigit());
+    if digits.is_empty() || !scan.ends_word() {
+        return None;
+    }
+    let language = setting.language;
+    let mut words = vec![language.one_by_one("0"), "X".to_owned()];
+    for digit in digits.chars() {
+        words.push(match digit.is_ascii_digit() {
+            true => language.one_by_one(digit.encode_utf8(&mut [0; 4])),
+            false => digit.to_ascii_uppercase().to_string(),
+        });
+    }
+    Reading::new(words.join(" "), scan.used)
+}
+
+/// Any number that no other rule knew more about.
+pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    // The full stop of `Nos.5` is no decimal point.
+    if scan.rest.starts_with('.') && !cursor.starts_word() {
+        return None;
+    }
+    let number = Number::read(&mut scan)?;
+    if number.part.is_some() || number.grouped {
+        let mut words = number.words(language);
+        if let Some(name) = magnitude(language, &mut scan) {
+            words = format!("{words} {name}");
+        } else if number.part.is_some() {
+            // `7.2-millimeter`: after a point the hyphen would be heard as one.
+            let mut noun = scan;
+            if noun.take('-') && noun.peek().is_some_and(char::is_alphabetic) {
+                words.push(' ');
+                scan = noun;
+            }
+        }
+        return Reading::new(words, scan.used);
+    }
+    let Some(value) = number.integer() else {
+        return Reading::new(language.one_by_one(&number.whole), scan.used);
+    };
+    let alone = cursor.starts_word() && scan.ends_word();
+    let words = match number.whole.len() {
+        4 if !alone => match YEARS.contains(&value) || EARLY_YEARS.contains(&value) {
+            true => (language.year)(value),
+            false => language.one_by_one(&number.whole),
+        },
+        0..=2 => (language.cardinal)(value),
+        _ if is_code(language, cursor) => language.one_by_one(&number.whole),
+        3 => (language.cardinal)(value),
+        4 if is_year(language, cursor, &scan, value) => (language.year)(value),
+        4..=PLAIN_DIGITS_MAX => (language.cardinal)(value),
+        _ if alone && is_amount(cursor, &scan, value) => (language.cardinal)(value),
+        _ => language.one_by_one(&number.whole),
+    };
+    Reading::new(words, scan.used)
+}
+
+/// A word such as `million` after a number and one space.
+fn magnitude<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str> {
+    let mut ahead = *scan;
+    ahead.space();
+    let word = ahead.letters();
+    let (_, name) = (language.magnitudes.iter())
+        .find(|(short, name)| short == name && word.eq_ignore_ascii_case(name))?;
+    *scan = ahead;
+    Some(name)
+}
+
+/// Whether a word shortly before says that digits are a code.
+fn is_code(language: &Language, cursor: &Cursor<'_>) -> bool {
+    let before = cursor.before().trim_end();
+    let mut words = before
+        .rsplit(|c: char| c.is_whitespace())
+        .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
+    let last = words.next().unwrap_or("");
+    let second = words.next().unwrap_or("");
+    const LINKS: &[&str] = &["is", "number", "no", "in", "was"];
+    holds(language.code_words, last)
+        || (holds(LINKS, last) && (holds(language.code_words, second) || second == "ending"))
+}
+
+fn is_year(language: &Language, cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64) -> bool {
+    let announced = holds(language.year_words, cursor.previous_word());
+    let next = first_word(scan.rest);
+    if language.words.bc.contains(&next) {
+        return YEARS.contains(&value);
+    }
+    let counted = is_counted(next) && scan.rest.starts_with(' ');
+    if EARLY_YEARS.contains(&value) {
+        return announced && !counted;
+    }
+    YEARS.contains(&value) && !counted
+}
+
+/// Whether five digits and more are an amount: something is counted, or the number is round and
+/// stands in a sentence.
+fn is_amount(cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64) -> bool {
+    let next = first_word(scan.rest);
+    let counts = scan.rest.starts_with(' ') && next.starts_with(char::is_lowercase);
+    let before = cursor.previous_word();
+    let in_sentence = before.starts_with(char::is_lowercase) && !is_capitalised(before);
+    counts || (value.is_multiple_of(100) && in_sentence)
+}

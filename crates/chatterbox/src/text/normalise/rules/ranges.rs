@@ -1,0 +1,131 @@
+//! Ranges: two of a kind with a dash between them.
+
+use super::dates::decade_words;
+use super::measures::unit_after;
+use super::money::amount;
+use super::times::time_words;
+use super::{Part, Reading, Setting};
+use crate::text::normalise::language::Language;
+use crate::text::normalise::number::Number;
+use crate::text::normalise::scan::{Cursor, Scan};
+
+/// Signs that make a hyphen between numbers a minus.
+const OPERATORS: [char; 7] = ['=', '+', '*', '×', '÷', '^', '≠'];
+
+/// `1980-1986`, `5pm-7 pm`, `$250–$300`, `2-5lb`, `40–60 °C`.
+pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let kinds: [Part; 3] = [time_words, amount, decade_words];
+    for kind in kinds {
+        let mut scan = cursor.scan();
+        if let Some(first) = kind(language, &mut scan)
+            && dash(&mut scan).is_some()
+            && let Some(second) = kind(language, &mut scan)
+            && scan.ends_word()
+        {
+            return joined(language, &first, &second, scan.used);
+        }
+    }
+    let mut scan = cursor.scan();
+    let low = Number::read(&mut scan)?;
+    // The left side may have its unit too: `5 km - 10 km`.
+    let mut left = scan;
+    let left_unit = unit_after(language, &mut left);
+    if left_unit.is_some() {
+        scan = left;
+    }
+    let dash = dash(&mut scan)?;
+    if let (None, mut late) = (&left_unit, scan)
+        && low.whole.len() <= 2
+        && low.part.is_none()
+        && let Some(time) = time_words(language, &mut late)
+    {
+        return joined(language, &low.words(language), &time, late.used);
+    }
+    let high = Number::read(&mut scan)?;
+    let ascending = low.approximately() < high.approximately();
+    if let Some(unit) = unit_after(language, &mut scan) {
+        let first = match left_unit.filter(|left| left.several != unit.several) {
+            Some(left) => format!("{} {}", low.words(language), left.of(low.is_one())),
+            None => low.words(language),
+        };
+        let second = format!("{} {}", high.words(language), unit.of(high.is_one()));
+        return joined(language, &first, &second, scan.used);
+    }
+    if left_unit.is_some() || !scan.ends_word() || scan.goes_on_as_chain() {
+        return None;
+    }
+    let behind = scan.rest.trim_start();
+    if cursor.before().trim_end().ends_with(OPERATORS) || behind.starts_with(OPERATORS) {
+        let words = format!(
+            "{} {} {}",
+            low.words(language),
+            language.words.minus,
+            high.words(language)
+        );
+        return Reading::new(words, scan.used);
+    }
+    if dash == Dash::Spaced {
+        return None;
+    }
+    if let Some(years) = years(language, &low, &high) {
+        return joined(language, &years[0], &years[1], scan.used);
+    }
+    if !ascending {
+        // A score, or a number in two parts.
+        let words = format!("{} - {}", low.words(language), high.words(language));
+        return Reading::new(words, scan.used);
+    }
+    joined(
+        language,
+        &low.words(language),
+        &high.words(language),
+        scan.used,
+    )
+}
+
+fn joined(language: &Language, first: &str, second: &str, length: usize) -> Option<Reading> {
+    Reading::new(format!("{first} {} {second}", language.words.to), length)
+}
+
+/// `1980-1986`, `1980-86`.
+fn years(language: &Language, low: &Number<'_>, high: &Number<'_>) -> Option<[String; 2]> {
+    let (first, last) = (low.integer()?, high.integer()?);
+    let year = |number: &Number<'_>, value: u64| {
+        !number.grouped && number.whole.len() == 4 && super::numbers::YEARS.contains(&value)
+    };
+    if !year(low, first) {
+        return None;
+    }
+    let last = match high.whole.len() {
+        4 if year(high, last) && first < last => (language.year)(last),
+        2 if last > first % 100 => (language.cardinal)(last),
+        _ => return None,
+    };
+    Some([(language.year)(first), last])
+}
+
+#[derive(PartialEq, Eq)]
+enum Dash {
+    Close,
+    Spaced,
+}
+
+/// A hyphen or a dash, maybe with a space on both sides; between spaces only a long dash is surely
+/// a range.
+fn dash(scan: &mut Scan<'_>) -> Option<Dash> {
+    let mut ahead = *scan;
+    let spaced = ahead.space();
+    let mark = ahead.take_any(&['-', '–', '—', '−'])?;
+    if ahead.space() != spaced || (mark == '−' && !spaced) {
+        return None;
+    }
+    *scan = ahead;
+    Some(match spaced && mark != '–' {
+        true => Dash::Spaced,
+        false => Dash::Close,
+    })
+}

@@ -1,0 +1,271 @@
+//! Telephone numbers and other digits in fixed groups, and internet addresses.
+
+use super::{Reading, Setting};
+use crate::text::normalise::language::Language;
+use crate::text::normalise::scan::{Cursor, Scan};
+
+/// Marks between groups.
+const MARKS: [char; 4] = ['-', '.', ' ', '–'];
+/// Numbers of emergency and service lines after a word that calls.
+const CALLED: [&str; 3] = ["call", "dial", "ring"];
+/// Other digits in groups of fixed lengths, and the marks between them.
+const GROUPED: &[(&[usize], &[char])] = &[
+    // Social security numbers, local numbers, cards.
+    (&[3, 2, 4], &['-']),
+    (&[3, 4], &['-', '.']),
+    (&[4, 4, 4, 4], &['-', ' ']),
+    (&[4, 6, 5], &['-', ' ']),
+];
+
+/// One way of writing a telephone number: its groups, and the scan moved on.
+type Form = fn(&Language, &mut Scan<'_>) -> Option<Vec<String>>;
+
+/// Digits of a telephone, in groups.
+pub(super) fn telephone(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let first = cursor.rest().chars().next()?;
+    if !cursor.starts_word()
+        || cursor.continues_chain()
+        || !(first.is_ascii_digit() || matches!(first, '+' | '('))
+    {
+        return None;
+    }
+    let forms: [Form; 4] = [with_letters, national, international, grouped];
+    for form in forms {
+        let mut scan = cursor.scan();
+        if let Some(mut groups) = form(language, &mut scan) {
+            extension(language, &mut scan, &mut groups);
+            if scan.ends_word() && !scan.goes_on_as_chain() {
+                return Reading::new(groups.join(", "), scan.used);
+            }
+        }
+    }
+    let mut scan = cursor.scan();
+    let digits = scan.digits();
+    if digits.len() == 3
+        && scan.ends_word()
+        && CALLED.contains(&cursor.previous_word().to_ascii_lowercase().as_str())
+    {
+        return Reading::new(language.one_by_one(digits), scan.used);
+    }
+    None
+}
+
+/// Digits one by one, but for round hundreds.
+fn group(language: &Language, digits: &str) -> String {
+    match digits.as_bytes() {
+        [b'1'..=b'9', b'0', b'0'] => (language.cardinal)(digits.parse().unwrap_or(0)),
+        _ => language.one_by_one(digits),
+    }
+}
+
+/// `+1`, `1-`: the country of the plan with three, three and four digits.
+fn country(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let plus = ahead.take('+');
+    if !ahead.take('1') {
+        return None;
+    }
+    let mark = ahead.take_any(&MARKS).is_some();
+    if !mark && !ahead.rest.starts_with('(') {
+        return None;
+    }
+    *scan = ahead;
+    let one = language.one_by_one("1");
+    Some(match plus {
+        true => format!("{} {one}", language.words.plus),
+        false => one,
+    })
+}
+
+/// `(123) 123-5678`, `+1 123-123-5678`.
+fn national(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
+    let mut groups: Vec<String> = country(language, scan).into_iter().collect();
+    let bracketed = scan.take('(');
+    groups.push(group(language, scan.exact_digits(3)?));
+    if bracketed && !scan.take(')') {
+        return None;
+    }
+    let marked = scan.take_any(&MARKS).is_some();
+    if !marked && !bracketed {
+        return None;
+    }
+    groups.push(group(language, scan.exact_digits(3)?));
+    scan.take_any(&MARKS)?;
+    groups.push(group(language, scan.exact_digits(4)?));
+    Some(groups)
+}
+
+/// `1-800-GO-2-HAUL`.
+fn with_letters(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
+    let mut groups: Vec<String> = country(language, scan).into_iter().collect();
+    let area = scan
+        .exact_digits(3)
+        .filter(|area| area.starts_with(['8', '9']))?;
+    groups.push(group(language, area));
+    let mut named: Vec<(bool, String)> = Vec::new();
+    while scan.rest.starts_with('-') {
+        let mut ahead = *scan;
+        ahead.take('-');
+        let part = ahead.take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+        if part.is_empty() {
+            break;
+        }
+        let digits = part.bytes().all(|c| c.is_ascii_digit());
+        if !digits && part.bytes().any(|c| c.is_ascii_digit()) {
+            return None;
+        }
+        *scan = ahead;
+        match named.last_mut() {
+            // A digit between letters belongs to what is said before it.
+            Some((false, before)) if digits => {
+                *before = format!("{before} {}", language.one_by_one(part));
+            }
+            _ if digits => named.push((true, group(language, part))),
+            _ => named.push((false, part.to_owned())),
+        }
+    }
+    let has_letters = named.iter().any(|(digits, _)| !digits);
+    groups.extend(named.into_iter().map(|(_, words)| words));
+    has_letters.then_some(groups)
+}
+
+/// `+44 20 7946 0958`, `+442079460958`.
+fn international(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
+    if !scan.take('+') {
+        return None;
+    }
+    let first = scan.digits();
+    let mut count = first.len();
+    let mut groups = vec![format!(
+        "{} {}",
+        language.words.plus,
+        language.one_by_one(first)
+    )];
+    loop {
+        let mut ahead = *scan;
+        let mark = ahead.take_any(&MARKS).is_some();
+        let bracketed = ahead.take('(');
+        let digits = ahead.digits();
+        if digits.is_empty() || !(mark || bracketed) || (bracketed && !ahead.take(')')) {
+            break;
+        }
+        count += digits.len();
+        groups.push(language.one_by_one(digits));
+        *scan = ahead;
+    }
+    let long_enough = (7..=15).contains(&count);
+    let grouped = (1..=3).contains(&first.len()) && groups.len() > 2;
+    (!first.is_empty() && long_enough && (grouped || groups.len() == 1)).then_some(groups)
+}
+
+fn grouped(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
+    'forms: for (lengths, marks) in GROUPED {
+        let mut ahead = *scan;
+        let mut groups = Vec::new();
+        let mut mark = None;
+        for (index, length) in lengths.iter().enumerate() {
+            if index > 0 {
+                let Some(found) = ahead.take_any(marks) else {
+                    continue 'forms;
+                };
+                if *mark.get_or_insert(found) != found {
+                    continue 'forms;
+                }
+            }
+            let Some(digits) = ahead.exact_digits(*length) else {
+                continue 'forms;
+            };
+            groups.push(digits);
+        }
+        // `100-1000` is rather a range.
+        let range = groups.len() == 2 && groups.iter().any(|digits| digits.ends_with("00"));
+        if range {
+            continue;
+        }
+        *scan = ahead;
+        return Some(
+            groups
+                .iter()
+                .map(|digits| group(language, digits))
+                .collect(),
+        );
+    }
+    None
+}
+
+/// `-1`, ` x123`, ` ext. 123` behind a number.
+fn extension(language: &Language, scan: &mut Scan<'_>, groups: &mut Vec<String>) {
+    let mut ahead = *scan;
+    if ahead.take('-') {
+        let digits = ahead.digits();
+        if (1..=5).contains(&digits.len()) && ahead.ends_word() {
+            groups.push(language.one_by_one(digits));
+            *scan = ahead;
+        }
+        return;
+    }
+    ahead.take(',');
+    ahead.space();
+    let named = ahead.take_ignoring_case("extension")
+        || ahead.take_ignoring_case("ext")
+        || ahead.take_ignoring_case("x");
+    if !named {
+        return;
+    }
+    ahead.take('.');
+    ahead.space();
+    let digits = ahead.digits();
+    if !digits.is_empty() {
+        groups.push(format!(
+            "{} {}",
+            language.words.extension,
+            language.one_by_one(digits)
+        ));
+        *scan = ahead;
+    }
+}
+
+/// `192.168.1.1`, with a port or a mask.
+pub(super) fn internet_address(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let mut parts = Vec::new();
+    loop {
+        let digits = scan.digits();
+        if !(1..=3).contains(&digits.len()) {
+            return None;
+        }
+        parts.push(language.one_by_one(digits));
+        if parts.len() == 4 {
+            break;
+        }
+        if !scan.take('.') {
+            return None;
+        }
+    }
+    if scan
+        .rest
+        .strip_prefix('.')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    {
+        return None;
+    }
+    let dot = super::electronic::sign_name(language, '.').unwrap_or(".");
+    let mut words = parts.join(&format!(" {dot} "));
+    for (mark, name) in [('/', language.words.slash), (':', language.words.colon)] {
+        let mut ahead = scan;
+        if ahead.take(mark) {
+            let digits = ahead.digits();
+            if !digits.is_empty() && ahead.ends_word() {
+                words = format!("{words} {name} {}", language.one_by_one(digits));
+                scan = ahead;
+            }
+        }
+    }
+    scan.ends_word().then_some(())?;
+    Reading::new(words, scan.used)
+}

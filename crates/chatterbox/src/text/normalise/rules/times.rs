@@ -1,0 +1,145 @@
+//! Times of the day.
+
+use super::{Reading, Setting};
+use crate::text::normalise::language::Language;
+use crate::text::normalise::scan::{Cursor, Scan};
+
+/// `7:30`, `5pm`, `1.59 p.m. EST`, `14:10:30`.
+pub(super) fn time(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let words = time_words(setting.language, &mut scan)?;
+    Reading::new(words, scan.used)
+}
+
+/// A time's words.
+pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let digits = ahead.digits();
+    if !(1..=2).contains(&digits.len()) {
+        return None;
+    }
+    let hour: u64 = digits.parse().ok().filter(|hour| *hour <= 24)?;
+    let hour_words = (language.cardinal)(hour);
+    let mut minute = None;
+    let mut second = None;
+    let mut dotted = false;
+    let mut more = ahead;
+    if let Some(mark) = more.take_any(&[':', '.'])
+        && let Some(value) = sixtieths(&mut more)
+    {
+        minute = Some(value);
+        dotted = mark == '.';
+        ahead = more;
+        if more.take(':')
+            && let Some(value) = sixtieths(&mut more)
+        {
+            second = Some(value);
+            ahead = more;
+        }
+    }
+    let half = half_of_day(&mut ahead);
+    let zone = zone(language, &mut ahead, half.is_some());
+    if (minute.is_none() || dotted) && half.is_none() {
+        return None;
+    }
+    if !ahead.ends_word() || ahead.rest.starts_with([':', '%']) {
+        return None;
+    }
+    let mut words = match (minute, second) {
+        (Some(minute), Some(second)) => {
+            let counted = |value: u64, [one, several]: [&str; 2]| {
+                format!(
+                    "{} {}",
+                    (language.cardinal)(value),
+                    if value == 1 { one } else { several }
+                )
+            };
+            format!(
+                "{} {} {} {}",
+                counted(hour, language.words.hours),
+                counted(minute, language.words.minutes),
+                language.words.and,
+                counted(second, language.words.seconds)
+            )
+        }
+        (None | Some(0), _) if half.is_some() => hour_words,
+        (Some(0), _) if (1..=12).contains(&hour) => {
+            format!("{hour_words} {}", language.words.o_clock)
+        }
+        (None | Some(0), _) => format!("{hour_words} {}", language.words.hundred),
+        (Some(minute), _) => format!("{hour_words} {}", language.pair(minute)),
+    };
+    for name in [half, zone].into_iter().flatten() {
+        words.push(' ');
+        words.push_str(&name);
+    }
+    *scan = ahead;
+    Some(words)
+}
+
+fn sixtieths(scan: &mut Scan<'_>) -> Option<u64> {
+    scan.exact_digits(2)?
+        .parse()
+        .ok()
+        .filter(|value| *value < 60)
+}
+
+/// `am`, `P.M.`, ` a.m`: in capitals, since it is read letter by letter.
+fn half_of_day(scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    ahead.space();
+    let half = ahead.take_any(&['a', 'p', 'A', 'P'])?;
+    let dotted = ahead.take('.');
+    if dotted {
+        let mut spaced = ahead;
+        if spaced.space() && spaced.take_any(&['m', 'M']).is_some() {
+            ahead.space();
+        }
+    }
+    ahead.take_any(&['m', 'M'])?;
+    if dotted {
+        let mut stop = ahead;
+        // The last full stop ends the sentence too where a sentence begins after it.
+        if stop.take('.') && !begins_sentence(stop.rest) {
+            ahead = stop;
+        }
+    } else if !ahead.ends_word() {
+        return None;
+    }
+    *scan = ahead;
+    Some(format!("{}M", half.to_ascii_uppercase()))
+}
+
+fn begins_sentence(rest: &str) -> bool {
+    rest.strip_prefix(' ')
+        .is_some_and(|rest| rest.starts_with(char::is_uppercase) && !rest.starts_with("EST"))
+        || rest.starts_with(['?', '!'])
+        || rest.starts_with('"')
+}
+
+/// `EST`, `e.s.t`, `GMT`.
+fn zone(language: &Language, scan: &mut Scan<'_>, after_half: bool) -> Option<String> {
+    let mut ahead = *scan;
+    ahead.space();
+    let word = ahead.take_while(|c| c.is_ascii_alphabetic() || c == '.');
+    let plain: String = word.chars().filter(|c| *c != '.').collect();
+    let zone = plain.to_ascii_uppercase();
+    // In small letters only right after the half of the day: `at 5 est` may be French.
+    let sure = plain == zone || after_half;
+    if !sure || !language.time_zones.contains(&zone.as_str()) || (zone.len() < 3 && plain != zone) {
+        return None;
+    }
+    // A full stop that ends the sentence stays.
+    let inner = word.trim_end_matches('.').contains('.');
+    let length = if inner {
+        word.len()
+    } else {
+        word.trim_end_matches('.').len()
+    };
+    let spaces = usize::from(scan.rest.starts_with(' '));
+    scan.skip(spaces + length);
+    Some(zone)
+}

@@ -1,0 +1,386 @@
+//! Cases of each kind; what each stands for is in the name of its test.
+
+use super::Normaliser;
+use proptest::prelude::*;
+
+#[track_caller]
+fn spoken(cases: &[(&str, &str)]) {
+    let normaliser = Normaliser::of("en", true).unwrap();
+    for (written, right) in cases {
+        assert_eq!(normaliser.normalise(written), *right, "{written:?}");
+    }
+}
+
+#[test]
+fn numbers_are_amounts_years_or_codes_by_what_stands_around_them() {
+    spoken(&[
+        ("I have 23 apples.", "I have twenty three apples."),
+        (
+            "1,234,567 people",
+            "one million two hundred thirty four thousand five hundred sixty seven people",
+        ),
+        ("10 000 people", "ten thousand people"),
+        (
+            "There were 25000 people.",
+            "There were twenty five thousand people.",
+        ),
+        ("It costs 13000 now.", "It costs thirteen thousand now."),
+        ("13001", "one three zero zero one"),
+        ("My zip is 94103.", "My zip is nine four one zero three."),
+        (
+            "a card ending in 4821",
+            "a card ending in four eight two one",
+        ),
+        (
+            "in 1984, in 1066, in 1905",
+            "in nineteen eighty four, in ten sixty six, in nineteen oh five",
+        ),
+        (
+            "in 2007 and 2024",
+            "in two thousand seven and twenty twenty four",
+        ),
+        ("2048 pixels", "two thousand forty eight pixels"),
+        ("1066 people", "one thousand sixty six people"),
+        ("300 BC", "three hundred BC"),
+        ("007", "zero zero seven"),
+        ("-17 and (-5)", "minus seventeen and (minus five)"),
+        (".5 and -.25", "point five and minus point two five"),
+        ("1.5 million", "one point five million"),
+        (
+            "v1.2 and 2.0.1",
+            "version one point two and two point zero point one",
+        ),
+        ("0x1F", "zero X one F"),
+        ("10^6 and x^2", "ten to the power of six and x squared"),
+    ]);
+}
+
+#[test]
+fn ordinals_and_fractions() {
+    spoken(&[
+        ("1st, 2nd, 3rd, 12th", "first, second, third, twelfth"),
+        (
+            "the 3RD and the 1,000th",
+            "the third and the one thousandth",
+        ),
+        ("22th", "twenty two th"),
+        ("3/4 and 1/2", "three quarters and one half"),
+        ("2 1/2 cups", "two and one half cups"),
+        ("5/16 inch", "five sixteenths inch"),
+        ("1/2 km", "one half kilometer"),
+    ]);
+}
+
+#[test]
+fn money_of_every_kind() {
+    spoken(&[
+        ("$4.50 or £1", "four dollars and fifty cents or one pound"),
+        (
+            "$1M, €5k, £3bn",
+            "one million dollars, five thousand euros, three billion pounds",
+        ),
+        ("$3 million", "three million dollars"),
+        ("10€, 5 €, $ 10", "ten euros, five euros, ten dollars"),
+        ("-$5 and $-5", "minus five dollars and minus five dollars"),
+        (
+            "$0.99, $1.01, $.05",
+            "ninety nine cents, one dollar and one cent, five cents",
+        ),
+        (
+            "$10-$20, $10-20",
+            "ten dollars to twenty dollars, ten to twenty dollars",
+        ),
+        ("$5-10 million", "five to ten million dollars"),
+        (
+            "C$20, 500 USD",
+            "twenty Canadian dollars, five hundred US dollars",
+        ),
+        (
+            "¥500, ₹500, ₩20",
+            "five hundred yen, five hundred rupees, twenty won",
+        ),
+        (
+            "$20/mo, £9/hr",
+            "twenty dollars per month, nine pounds per hour",
+        ),
+        ("50¢", "fifty cents"),
+        (
+            "$3.00/lb, ₹1,00,000",
+            "three dollars per pound, one hundred thousand rupees",
+        ),
+        ("1 000,50 €", "one thousand euros and fifty cents"),
+    ]);
+}
+
+#[test]
+fn dates_in_the_common_orders() {
+    spoken(&[
+        ("January 5th, 2021", "January fifth, twenty twenty one"),
+        ("Jan. 5 at noon", "January fifth at noon"),
+        (
+            "25 December 1999",
+            "the twenty fifth of December nineteen ninety nine",
+        ),
+        (
+            "on the 4th of July 1776",
+            "on the fourth of July seventeen seventy six",
+        ),
+        ("2025-09-28", "September twenty eighth, twenty twenty five"),
+        (
+            "12/25/2020, 25/12/2020",
+            "December twenty fifth, twenty twenty, the twenty fifth of December twenty twenty",
+        ),
+        ("15-Jan-2020", "the fifteenth of January twenty twenty"),
+        ("Mon, Jan 5", "Monday, January fifth"),
+        ("July 1876", "July eighteen seventy six"),
+        ("June 5-7", "June fifth to seventh"),
+        (
+            "the 1990s, the '80s, mid-1970s",
+            "the nineteen nineties, the eighties, mid nineteen seventies",
+        ),
+        (
+            "you may 5 times march 3 miles",
+            "you may five times march three miles",
+        ),
+        ("13/13/2020", "thirteen/thirteen/twenty twenty"),
+    ]);
+}
+
+#[test]
+fn times_of_the_day() {
+    spoken(&[
+        ("at 7:30", "at seven thirty"),
+        ("at 9:05", "at nine oh five"),
+        ("8:00 am, 5pm, 3 p.m.", "eight AM, five PM, three PM"),
+        ("12:00", "twelve o'clock"),
+        ("1.59 p.m. EST", "one fifty nine PM EST"),
+        ("3:15:20", "three hours fifteen minutes and twenty seconds"),
+        ("9am-5pm, 9-5pm", "nine AM to five PM, nine to five PM"),
+        ("at 3 p.m. The next", "at three PM. The next"),
+    ]);
+}
+
+#[test]
+fn measures_with_and_without_a_space() {
+    spoken(&[
+        ("5km or 12 kg", "five kilometers or twelve kilograms"),
+        ("1 km, 1 mph", "one kilometer, one mile per hour"),
+        (
+            "3.5 GHz and 16GB",
+            "three point five gigahertz and sixteen gigabytes",
+        ),
+        (
+            "25 km/h, 120 mg/dL",
+            "twenty five kilometers per hour, one hundred twenty milligrams per deciliter",
+        ),
+        ("50 m^2, 3 sq ft", "fifty square meters, three square feet"),
+        (
+            "20°C, 72 °F, 45°",
+            "twenty degrees Celsius, seventy two degrees Fahrenheit, forty five degrees",
+        ),
+        (
+            "50%, 99.9 %",
+            "fifty percent, ninety nine point nine percent",
+        ),
+        (
+            "5'10\" and 6 ft 2 in",
+            "five feet ten inches and six feet two inches",
+        ),
+        (
+            "a 5-km run, 7.2-millimeter",
+            "a five kilometer run, seven point two millimeter",
+        ),
+        (
+            "2x4, 1920x1080, 6 × 2",
+            "two by four, nineteen twenty by ten eighty, six times two",
+        ),
+        ("5 A grades", "five A grades"),
+        ("2 tbsp. of it", "two tablespoons of it"),
+        ("a 5 Ω resistor", "a five ohms resistor"),
+    ]);
+}
+
+#[test]
+fn ranges_scores_and_differences() {
+    spoken(&[
+        ("pages 10-12", "pages ten to twelve"),
+        ("40–60°C", "forty to sixty degrees Celsius"),
+        (
+            "1914-1918, 1980-86",
+            "nineteen fourteen to nineteen eighteen, nineteen eighty to eighty six",
+        ),
+        ("won 3-2, 16:9", "won three - two, sixteen to nine"),
+        (
+            "7-4=3, 5 − 2 = 3",
+            "seven minus four equals three, five minus two equals three",
+        ),
+        ("te-b-1-5 and 24/7", "te-b-one-five and twenty four seven"),
+    ]);
+}
+
+#[test]
+fn telephones_and_addresses() {
+    spoken(&[
+        (
+            "(555) 123-4567",
+            "five five five, one two three, four five six seven",
+        ),
+        (
+            "1-800-555-1234",
+            "one, eight hundred, five five five, one two three four",
+        ),
+        (
+            "+44 20 7946 0958",
+            "plus four four, two zero, seven nine four six, zero nine five eight",
+        ),
+        (
+            "555-1234 ext. 12",
+            "five five five, one two three four, extension one two",
+        ),
+        ("call 911", "call nine one one"),
+        (
+            "10.0.0.1:8080",
+            "one zero dot zero dot zero dot one colon eight zero eight zero",
+        ),
+        (
+            "350 5th Ave, New York, NY 10118",
+            "three fifty fifth Avenue, New York, New York one zero one one eight",
+        ),
+        (
+            "10 N Main St, Springfield, IL",
+            "ten North Main Street, Springfield, Illinois",
+        ),
+        (
+            "on Baker St. and St. Mary",
+            "on Baker Street and saint Mary",
+        ),
+    ]);
+}
+
+#[test]
+fn mail_and_web_addresses_and_files() {
+    spoken(&[
+        (
+            "Mail user@example.com please.",
+            "Mail user at example dot com please.",
+        ),
+        (
+            "www.example.org/a-1?",
+            "WWW dot example dot org slash a dash one?",
+        ),
+        (
+            "https://example.co.uk",
+            "HTTPS colon slash slash example dot CO dot UK",
+        ),
+        (
+            "report.pdf and /usr/bin",
+            "report dot PDF and slash usr slash bin",
+        ),
+        ("It ends.In the end", "It ends.In the end"),
+        (
+            "@user, #winning, #1",
+            "at user, hashtag winning, number one",
+        ),
+    ]);
+}
+
+#[test]
+fn short_forms_names_and_roman_numerals() {
+    spoken(&[
+        ("Dr. Smith met Mrs. Jones", "doctor Smith met missus Jones"),
+        (
+            "Mr. and Mrs. Brown, No.5",
+            "mister and missus Brown, number five",
+        ),
+        ("Open Mon-Fri", "Open Monday to Friday"),
+        ("Louis XVI's wife", "Louis the sixteenth's wife"),
+        ("the No. 5 bus, Fig. 3", "the number five bus, figure three"),
+        ("e.g. a hammer, etc.", "for example a hammer, et cetera"),
+        (
+            "Henry VIII, World War II",
+            "Henry the eighth, World War two",
+        ),
+        ("Act IV, Scene IX", "Act four, Scene nine"),
+        ("I am Malcolm X", "I am Malcolm X"),
+        ("J. R. R. Tolkien", "J R R Tolkien"),
+        ("a PhD in the U.S. is", "a PHD in the US is"),
+        ("OK, TV is on", "okay, TV is on"),
+    ]);
+}
+
+#[test]
+fn capitals_are_letters_or_words() {
+    spoken(&[
+        ("HTML and AI", "HTML and AI"),
+        ("Two GPUs", "Two GPUs"),
+        ("NASA said STOP to it", "nasa said stop to it"),
+        (
+            "PLEASE STOP AT THE HTML PAGE",
+            "please stop at the HTML page",
+        ),
+        ("AT&T and R&B", "AT and T and R and B"),
+    ]);
+    let keeping = Normaliser::of("en", false).unwrap();
+    assert_eq!(keeping.normalise("NASA said STOP"), "NASA said STOP");
+}
+
+#[test]
+fn signs_and_greek_letters_have_names() {
+    spoken(&[
+        ("π ≥ 3 and α", "pi greater than or equal to three and alpha"),
+        ("x < 5", "x less than five"),
+        ("salt & pepper", "salt and pepper"),
+        ("~5 minutes ± 1", "about five minutes plus or minus one"),
+        ("test$ and f++", "test dollar and f plus plus"),
+        ("αβγ", "αβγ"),
+    ]);
+}
+
+#[test]
+fn no_digit_is_left_and_no_text_is_too_strange() {
+    let normaliser = Normaliser::of("en", true).unwrap();
+    for text in [
+        "1".repeat(400),
+        "9:99:99 $ £ 1,2,3 1.2.3.4 0.0.0".into(),
+        "ünï 5°Q −7 12thx 3rdly".into(),
+        "$12345678901234567890.99".into(),
+        "1/0 0/0 99/99/9999 25:61 +1 (".into(),
+    ] {
+        let spoken = normaliser.normalise(&text);
+        assert!(
+            !spoken.contains(|c: char| c.is_ascii_digit()),
+            "{text} became {spoken}"
+        );
+    }
+}
+
+#[test]
+fn a_text_made_to_be_slow_is_not() {
+    let normaliser = Normaliser::of("en", true).unwrap();
+    for unit in [
+        "1-", "1/", "a.", "1 ", "$", "(1", "A ", "a@", "1.", "1a", "Jan ", "\u{301}", "1:", "@a.",
+    ] {
+        normaliser.spans(&unit.repeat(20_000 / unit.len()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn spans_follow_each_other_and_leave_out_only_space(text in "(\\PC|[ .,/:$€%@#0-9a-zA-Z-]){0,80}") {
+        let spans = Normaliser::of("en", true).unwrap().spans(&text);
+        let mut end = 0;
+        for span in &spans {
+            prop_assert!(span.written.start >= end && span.written.end > span.written.start);
+            prop_assert!(text[end..span.written.start].chars().all(char::is_whitespace));
+            prop_assert_eq!(span.after_space, span.written.start > end || (span.after_space && end == 0));
+            end = span.written.end;
+        }
+        prop_assert!(text[end..].chars().all(char::is_whitespace));
+    }
+
+    #[test]
+    fn what_is_spoken_has_no_digits(text in "[ .,/:$€%@#0-9a-zA-Z()'-]{0,60}") {
+        let spoken = Normaliser::of("en", true).unwrap().normalise(&text);
+        prop_assert!(!spoken.contains(|c: char| c.is_ascii_digit()), "{}", spoken);
+    }
+}

@@ -1,0 +1,383 @@
+//! Where sentences end.
+
+use super::punctuation::is_space;
+use std::ops::Range;
+
+/// Marks that end a sentence wherever they stand.
+const ENDERS_ALONE: &[char] = &[
+    '。', '！', '？', '｡', '।', '॥', '؟', '۔', '։', '።', '፧', '။',
+];
+/// Marks that end a sentence before a space.
+const ENDERS: &[char] = &['.', '!', '?', '…'];
+/// What may still belong to a sentence after its end mark.
+const CLOSERS: &[char] = &['"', '\'', '”', '’', '»', ')', ']', '}', '」', '』', '）'];
+/// Short forms after which a sentence goes on, whatever follows. Lower case, without the last full
+/// stop.
+const NEVER_LAST: &[&str] = &[
+    "mr", "mrs", "ms", "mx", "dr", "prof", "st", "ste", "gen", "col", "capt", "cpt", "lt", "sgt",
+    "cpl", "maj", "adm", "cmdr", "rev", "hon", "gov", "sen", "rep", "pres", "fr", "mt", "ft", "vs",
+    "e.g", "i.e", "eg", "ie", "cf", "viz", "approx", "ca", "al", "fig", "figs", "vol", "vols",
+    "nos", "pp", "messrs", "mme", "mlle", "univ", "dept", "tel", "incl", "excl", "esp", "v",
+];
+/// Short forms that a sentence may end with: it does where a word follows that begins one.
+const MAYBE_LAST: &[&str] = &[
+    "etc", "inc", "ltd", "co", "corp", "bros", "jr", "sr", "esq", "no", "p", "pg", "ch", "sec",
+    "min", "max", "est", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sept", "sep", "oct",
+    "nov", "dec", "mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun", "ave",
+    "blvd", "rd", "ln", "hwy", "a.m", "p.m", "u.s", "u.k", "u.n", "e.u", "d.c", "ph.d", "b.c",
+    "a.d", "m.d", "b.a", "m.a",
+];
+/// Words that begin sentences far more often than they stand in capitals within one.
+const BEGINNERS: &[&str] = &[
+    "A", "After", "All", "Although", "An", "And", "Are", "As", "At", "Because", "Before", "But",
+    "By", "Can", "Could", "Did", "Do", "Does", "Each", "Every", "Finally", "For", "From", "Had",
+    "Has", "Have", "He", "Her", "Here", "His", "How", "However", "I", "I'm", "I've", "If", "In",
+    "Is", "It", "It's", "Its", "Just", "Let", "Many", "Maybe", "My", "No", "Not", "Nothing", "Now",
+    "On", "Once", "One", "Only", "Or", "Our", "Perhaps", "Please", "She", "Since", "So", "Some",
+    "That", "The", "Their", "Then", "There", "These", "They", "This", "Those", "Though", "To",
+    "Today", "Was", "We", "Were", "What", "When", "Where", "Which", "While", "Who", "Why", "Will",
+    "With", "Would", "Yes", "Yet", "You", "Your",
+];
+/// A sentence shorter than this is spoken together with its neighbour: T3 stumbles on single words.
+const LETTERS_MIN: usize = 16;
+
+/// A paragraph's sentences as byte ranges, in order, without the white space between them; very
+/// short ones are joined to the one after them, the last to the one before.
+pub fn sentences(paragraph: &str) -> Vec<Range<usize>> {
+    let mut sentences: Vec<(Range<usize>, usize)> = Vec::new();
+    let mut start = 0;
+    while start < paragraph.len() {
+        let end =
+            sentence_end(&paragraph[start..], true).map_or(paragraph.len(), |end| start + end);
+        let sentence = paragraph[start..end].trim_matches(is_space);
+        let from = start
+            + (paragraph[start..end].len()
+                - paragraph[start..end].trim_start_matches(is_space).len());
+        start = end;
+        if sentence.is_empty() {
+            continue;
+        }
+        let letters = letters(sentence);
+        let range = from..from + sentence.len();
+        match sentences.last_mut() {
+            Some((last, before)) if *before < LETTERS_MIN => {
+                last.end = range.end;
+                *before += letters;
+            }
+            _ => sentences.push((range, letters)),
+        }
+    }
+    let mut ranges: Vec<Range<usize>> = Vec::with_capacity(sentences.len());
+    let last = sentences.len().saturating_sub(1);
+    for (index, (range, letters)) in sentences.into_iter().enumerate() {
+        match ranges.last_mut() {
+            Some(before) if index == last && letters < LETTERS_MIN => before.end = range.end,
+            _ => ranges.push(range),
+        }
+    }
+    ranges
+}
+
+/// Where the first sentence of a text ends, in bytes: after its end mark, what closes it, and
+/// nothing else. `None` while no end is sure. With more text to come (`is_all` false) an end mark
+/// is sure when what follows has begun, after a short form when the next word is whole, and at once
+/// if the mark ends sentences wherever it stands.
+pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let alone = ENDERS_ALONE.contains(&character);
+        if !alone && !ENDERS.contains(&character) {
+            continue;
+        }
+        let mut end = at + character.len_utf8();
+        while let Some(&(next, follower)) = characters.peek() {
+            let more = [ENDERS, ENDERS_ALONE, CLOSERS]
+                .iter()
+                .any(|marks| marks.contains(&follower));
+            if !more {
+                break;
+            }
+            end = next + follower.len_utf8();
+            characters.next();
+        }
+        let rest = &text[end..];
+        if alone {
+            return Some(end);
+        }
+        if rest.is_empty() {
+            return is_all.then_some(end);
+        }
+        if !rest.starts_with(is_space) {
+            continue;
+        }
+        let after = rest.trim_start_matches(is_space);
+        let Some(first) = after.chars().next() else {
+            return is_all.then_some(end);
+        };
+        let single_stop = character == '.' && end == at + 1;
+        let word = word_before(&text[..at]);
+        let word_end = after.find(is_space);
+        if !is_all && word_end.is_none() && single_stop && is_short_form(word) {
+            // What follows decides, and has only begun.
+            return None;
+        }
+        let next = &after[..word_end.unwrap_or(after.len())];
+        let goes_on = first.is_lowercase() || (single_stop && belongs_to_word(word, next));
+        if !goes_on {
+            return Some(end);
+        }
+    }
+    None
+}
+
+/// Text that arrives in pieces, given on as its sentences become whole: where [`sentences`] would
+/// end them, so that a text sent in pieces is spoken as the same text sent whole. Only a very short
+/// sentence at the very end stands alone here and is joined to the one before it there.
+#[derive(Debug, Default)]
+pub struct SentenceBuffer {
+    text: String,
+}
+
+impl SentenceBuffer {
+    /// Adds a piece; the sentences that became whole by it. Text without an end is given on from
+    /// `characters_max` characters on, cut after a clause if there is one, else at a space.
+    pub fn push(&mut self, piece: &str, characters_max: usize) -> Vec<String> {
+        self.text.push_str(piece);
+        let mut whole = Vec::new();
+        while let Some(end) = self.end().or_else(|| self.forced_end(characters_max)) {
+            let rest = self.text.split_off(end);
+            let sentence = std::mem::replace(&mut self.text, rest);
+            if !sentence.trim().is_empty() {
+                whole.push(sentence.trim().to_owned());
+            }
+        }
+        whole
+    }
+
+    /// What is left.
+    pub fn flush(&mut self) -> Option<String> {
+        let text = std::mem::take(&mut self.text);
+        (!text.trim().is_empty()).then(|| text.trim().to_owned())
+    }
+
+    /// Characters that wait.
+    pub fn characters(&self) -> usize {
+        self.text.chars().count()
+    }
+
+    /// Where a paragraph or a sentence that is long enough to stand alone ends.
+    fn end(&self) -> Option<usize> {
+        let paragraph = paragraph_end(&self.text);
+        let text = &self.text[..paragraph.unwrap_or(self.text.len())];
+        let mut end = 0;
+        while let Some(further) = sentence_end(&text[end..], paragraph.is_some()) {
+            end += further;
+            if letters(&text[..end]) >= LETTERS_MIN {
+                return Some(end);
+            }
+        }
+        paragraph
+    }
+
+    fn forced_end(&self, characters_max: usize) -> Option<usize> {
+        let (limit, _) = self.text.char_indices().nth(characters_max)?;
+        let text = &self.text[..limit];
+        let after_mark = text.char_indices().rev().find(|(at, space)| {
+            is_space(*space) && text[..*at].ends_with([',', ';', ':', '—', '–']) && at * 3 > limit
+        });
+        let space = || {
+            text.char_indices()
+                .rev()
+                .find(|(_, space)| is_space(*space))
+        };
+        after_mark
+            .or_else(space)
+            .map(|(at, space)| at + space.len_utf8())
+            .or(Some(limit))
+    }
+}
+
+/// Where an empty line ends the first paragraph, if something stands before it.
+fn paragraph_end(text: &str) -> Option<usize> {
+    let mut start = 0;
+    let mut spoken = false;
+    for line in text.split_inclusive('\n') {
+        let blank = line.trim().is_empty();
+        start += line.len();
+        if blank && spoken && line.ends_with('\n') {
+            return Some(start);
+        }
+        spoken |= !blank;
+    }
+    None
+}
+
+fn letters(text: &str) -> usize {
+    text.chars()
+        .filter(|character| character.is_alphanumeric())
+        .count()
+}
+
+/// The word that a full stop follows, without marks before it.
+fn word_before(text: &str) -> &str {
+    text.rsplit(is_space)
+        .next()
+        .unwrap_or("")
+        .trim_start_matches(|character: char| !character.is_alphanumeric())
+}
+
+/// Whether a full stop after `word` may belong to it.
+fn is_short_form(word: &str) -> bool {
+    let lower = word.to_lowercase();
+    let single = word.chars().count() == 1;
+    single || lower.contains('.') || MAYBE_LAST.contains(&lower.as_str())
+}
+
+/// Whether the full stop after `word` belongs to it and no sentence ends there, with `next` after
+/// it.
+fn belongs_to_word(word: &str, next: &str) -> bool {
+    let mut characters = word.chars();
+    let first = characters.next();
+    let begins =
+        BEGINNERS.contains(&next.trim_matches(|c: char| !c.is_alphanumeric() && c != '\''));
+    let number_next = next.starts_with(|c: char| c.is_ascii_digit());
+    let single = first.is_some() && characters.next().is_none();
+    if single && first.is_some_and(|first| first.is_uppercase() && first != 'I') {
+        return !begins;
+    }
+    let lower = word.to_lowercase();
+    if NEVER_LAST.contains(&lower.as_str()) {
+        return true;
+    }
+    // The marker of a list: `1. First`.
+    let marker = word.len() <= 2 && word.bytes().all(|byte| byte.is_ascii_digit());
+    if marker {
+        return false;
+    }
+    let dotted = lower.contains('.') && lower.split('.').all(|part| part.chars().count() == 1);
+    if MAYBE_LAST.contains(&lower.as_str()) || dotted {
+        // `No. Five` is two sentences, `No. 5` and `Jan. 5` are none.
+        let needs_number = matches!(
+            lower.as_str(),
+            "no" | "p" | "pg" | "ch" | "sec" | "min" | "max" | "est" | "mar" | "sat" | "sun"
+        );
+        return if needs_number { number_next } else { !begins };
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<&str> {
+        sentences(text)
+            .into_iter()
+            .map(|range| &text[range])
+            .collect()
+    }
+
+    #[test]
+    fn sentences_end_where_a_reader_would_pause() {
+        for (text, expected) in [
+            (
+                "The first sentence is here. And here stands the second one!",
+                vec![
+                    "The first sentence is here.",
+                    "And here stands the second one!",
+                ],
+            ),
+            (
+                "Dr. Smith met Mr. J. Doe at 3.5 km.",
+                vec!["Dr. Smith met Mr. J. Doe at 3.5 km."],
+            ),
+            (
+                "“Is it really so late?” he asked and left the room.",
+                vec!["“Is it really so late?” he asked and left the room."],
+            ),
+            (
+                "Yes. No. Perhaps we should go there.",
+                vec!["Yes. No. Perhaps we should go there."],
+            ),
+            (
+                "We were there at 5 p.m. The others came an hour later.",
+                vec!["We were there at 5 p.m.", "The others came an hour later."],
+            ),
+            (
+                "They will all come on Sat. Nobody knows when the train arrives.",
+                vec![
+                    "They will all come on Sat.",
+                    "Nobody knows when the train arrives.",
+                ],
+            ),
+            (
+                "He lives in the U.S. Virgin Islands today.",
+                vec!["He lives in the U.S. Virgin Islands today."],
+            ),
+            (
+                "She was born on Jan. 5 in the morning.",
+                vec!["She was born on Jan. 5 in the morning."],
+            ),
+            (
+                "Take the No. 5 bus to the old harbour.",
+                vec!["Take the No. 5 bus to the old harbour."],
+            ),
+            (
+                "今天天气很好我们去公园散步好不好呢？明天我们再去看看那里的花开了没有。",
+                vec![
+                    "今天天气很好我们去公园散步好不好呢？",
+                    "明天我们再去看看那里的花开了没有。",
+                ],
+            ),
+            ("", vec![]),
+        ] {
+            assert_eq!(split(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_in_pieces_has_the_sentences_of_the_whole_text() {
+        for text in [
+            "We asked them and then Dr. Smith came to help. Use simple tools, e.g. a hammer and a saw. It works well enough by now!",
+            "The quick brown fox\njumps over the lazy dog. She was born on Jan. 5 in the morning of that day.",
+            "“Is it really so late?” he asked and left. Yes. No. Perhaps we should go there now.",
+            "今天天气很好我们去公园散步好不好呢？明天我们再去看看那里的花开了没有。",
+        ] {
+            for size in [1, 3, 7, 1000] {
+                let characters: Vec<char> = text.chars().collect();
+                let mut buffer = SentenceBuffer::default();
+                let mut found: Vec<String> = Vec::new();
+                for piece in characters.chunks(size) {
+                    found.extend(buffer.push(&piece.iter().collect::<String>(), 300));
+                }
+                found.extend(buffer.flush());
+                assert_eq!(found, split(text), "in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn paragraphs_and_a_text_without_an_end_are_given_on() {
+        let mut buffer = SentenceBuffer::default();
+        assert_eq!(buffer.push("A heading\n\nThen more", 300), ["A heading"]);
+        assert_eq!(buffer.flush().as_deref(), Some("Then more"));
+        assert_eq!(buffer.flush(), None);
+        let long = "one two three four five, six seven eight nine ten eleven ".repeat(4);
+        let parts = buffer.push(&long, 60);
+        assert!(parts.len() > 2 && parts.iter().all(|part| part.chars().count() <= 60));
+        assert!(parts[0].ends_with(','), "after a clause: {parts:?}");
+        assert_eq!(buffer.push(&"x".repeat(70), 60).len(), 2);
+    }
+
+    #[test]
+    fn while_text_arrives_an_end_is_sure_only_when_what_follows_is_known() {
+        assert_eq!(sentence_end("We asked them. ", false), None);
+        assert_eq!(sentence_end("We asked them. T", false), Some(14));
+        assert_eq!(sentence_end("We came at 5 p.m. The", false), None);
+        assert_eq!(sentence_end("We came at 5 p.m. The ", false), Some(17));
+        assert_eq!(sentence_end("We asked Dr. Smith then", false), None);
+        assert_eq!(sentence_end("Is it 3.", false), None);
+        assert_eq!(sentence_end("Is it 3.", true), Some(8));
+        assert_eq!(sentence_end("今天。", false), Some("今天。".len()));
+    }
+}

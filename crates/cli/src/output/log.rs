@@ -1,0 +1,71 @@
+//! The log of a command that runs on: to standard error, as lines of text or of JSON.
+
+use std::io;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed for good.
+    Error,
+    /// And what should not have happened.
+    Warn,
+    /// And each request.
+    Info,
+    /// And each connection that ended early.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> LevelFilter {
+        match level {
+            LogLevel::Off => LevelFilter::OFF,
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// Logs from now on. Of the libraries only warnings are let through: their finer levels print what
+/// requests hold.
+pub fn start_log(level: LogLevel, format: LogFormat) {
+    let level = LevelFilter::from(level);
+    let targets = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("sottovoce", level);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        // Where standard error is gone there is nobody to tell.
+        .log_internal_errors(false);
+    let started = match format {
+        LogFormat::Text => tracing_subscriber::registry()
+            .with(layer)
+            .with(targets)
+            .try_init(),
+        LogFormat::Json => tracing_subscriber::registry()
+            .with(layer.json().flatten_event(true))
+            .with(targets)
+            .try_init(),
+    };
+    // Whoever calls the command from a program of its own may log already.
+    drop(started);
+}

@@ -1,0 +1,168 @@
+//! AIFF and AIFF-C, the sound of Apple's and of older sound programs. Sizes are hints, as in
+//! [`riff`](super::riff).
+
+use super::header::{Order, field, read_at};
+use super::payload::{Coding, Payload};
+use super::unread::Unread;
+use super::{AudioError, CHANNELS_MAX};
+use std::io::{self, Read, Seek};
+use symphonia::core::codecs::audio::well_known::*;
+
+/// Chunks that are looked at; more are no recording.
+const CHUNKS_MAX: usize = 1024;
+/// Frames and bytes a channel of a packet of Apple's ADPCM.
+const IMA_FRAMES: usize = 64;
+const IMA_BYTES: usize = 34;
+
+fn damaged(reason: impl ToString) -> AudioError {
+    AudioError::Damaged {
+        reason: reason.to_string(),
+    }
+}
+
+/// Where the sound of an AIFF is, or nothing if the file is none.
+pub(super) fn find(
+    source: &mut (impl Read + Seek),
+    start: u64,
+    file_bytes: u64,
+) -> Result<Option<Payload>, AudioError> {
+    let io = |error: io::Error| damaged(error);
+    let prefix = read_at(source, start, 12).map_err(io)?;
+    let is_form = prefix.starts_with(b"FORM");
+    if !is_form || !matches!(prefix.get(8..), Some(b"AIFF" | b"AIFC")) {
+        return Ok(None);
+    }
+    let mut position = start + 12;
+    let mut common = None;
+    // The chunk with the sound may come first.
+    let mut sound = None;
+    for _ in 0..CHUNKS_MAX {
+        if position >= file_bytes || common.is_some() && sound.is_some() {
+            break;
+        }
+        let header = read_at(source, position, 16).map_err(io)?;
+        let fields = (field::<4>(&header, 0), field(&header, 4));
+        let (Some(name), Some(size)) = fields else {
+            break;
+        };
+        let size = u64::from(u32::from_be_bytes(size));
+        let content = position + 8;
+        match &name {
+            b"COMM" => {
+                // An AIFF's ends where that of an AIFF-C names the codec.
+                let bytes = read_at(source, content, size.min(22) as usize).map_err(io)?;
+                common = Some(Common::parse(&bytes)?);
+            }
+            b"SSND" => {
+                // Bytes that align the first block stand before it.
+                let offset = field(&header, 8).map_or(0, u32::from_be_bytes);
+                let first = content.saturating_add(8).saturating_add(offset.into());
+                let there = file_bytes.saturating_sub(first);
+                let said = size.saturating_sub(8).saturating_sub(offset.into());
+                sound = Some((first, if said == 0 { there } else { said.min(there) }));
+            }
+            _ => {}
+        }
+        position = content.saturating_add(size).saturating_add(size % 2);
+    }
+    let common = common.ok_or_else(|| damaged("the AIFF has no COMM chunk"))?;
+    let (first, length) = sound.ok_or_else(|| damaged("the AIFF has no SSND chunk"))?;
+    let payload = Payload {
+        coding: common.coding()?,
+        channels: common.channels,
+        sample_rate: common.sample_rate,
+        start: first,
+        length,
+    };
+    payload.check()?;
+    Ok(Some(payload))
+}
+
+/// What the chunk of that name says.
+struct Common {
+    channels: u16,
+    bits: u16,
+    sample_rate: u32,
+    compression: [u8; 4],
+}
+
+impl Common {
+    fn parse(bytes: &[u8]) -> Result<Common, AudioError> {
+        let short = || damaged("the AIFF's COMM chunk is cut short");
+        let half = |offset| field(bytes, offset).map(|bytes| Order::Big.u16(bytes));
+        Ok(Common {
+            channels: half(0).ok_or_else(short)?,
+            bits: half(6).ok_or_else(short)?,
+            sample_rate: extended(field(bytes, 8).ok_or_else(short)?),
+            compression: field(bytes, 18).unwrap_or(*b"NONE"),
+        })
+    }
+
+    fn coding(&self) -> Result<Coding, AudioError> {
+        let channels = usize::from(self.channels).clamp(1, CHANNELS_MAX);
+        let (codec, sample_bytes) = match (&self.compression, self.bits.div_ceil(8)) {
+            (b"NONE" | b"twos", 1) => (CODEC_ID_PCM_S8, 1),
+            (b"NONE" | b"twos", 2) => (CODEC_ID_PCM_S16BE, 2),
+            (b"NONE" | b"twos", 3) | (b"in24", _) => (CODEC_ID_PCM_S24BE, 3),
+            (b"NONE" | b"twos", 4) | (b"in32", _) => (CODEC_ID_PCM_S32BE, 4),
+            (b"sowt", 1) => (CODEC_ID_PCM_S8, 1),
+            (b"sowt", 2) => (CODEC_ID_PCM_S16LE, 2),
+            (b"sowt", 3) | (b"42ni", _) => (CODEC_ID_PCM_S24LE, 3),
+            (b"sowt", 4) | (b"23ni", _) => (CODEC_ID_PCM_S32LE, 4),
+            (b"raw ", _) => (CODEC_ID_PCM_U8, 1),
+            (b"fl32" | b"FL32", _) => (CODEC_ID_PCM_F32BE, 4),
+            (b"fl64" | b"FL64", _) => (CODEC_ID_PCM_F64BE, 8),
+            (b"alaw" | b"ALAW", _) => (CODEC_ID_PCM_ALAW, 1),
+            (b"ulaw" | b"ULAW", _) => (CODEC_ID_PCM_MULAW, 1),
+            (b"ima4", _) if channels <= 2 => {
+                return Ok(Coding::Blocks {
+                    codec: CODEC_ID_ADPCM_IMA_QT,
+                    block_bytes: IMA_BYTES * channels,
+                    block_frames: IMA_FRAMES,
+                });
+            }
+            (other, _) => {
+                let name = format!("AIFF-C with codec \"{}\"", other.escape_ascii());
+                return Err(AudioError::Unread(Unread::codec(name, "aiff")));
+            }
+        };
+        Ok(Coding::Blocks {
+            codec,
+            block_bytes: sample_bytes * channels,
+            block_frames: 1,
+        })
+    }
+}
+
+/// A number of 80 bits, IEEE 754 extended, as a whole one; what is none becomes zero.
+fn extended(bytes: [u8; 10]) -> u32 {
+    let exponent = i32::from(u16::from_be_bytes([bytes[0] & 0x7f, bytes[1]])) - 16_383;
+    let mantissa = field(&bytes, 2).map_or(0, u64::from_be_bytes);
+    let is_negative = bytes[0] & 0x80 != 0;
+    if is_negative || !(0..32).contains(&exponent) {
+        return 0;
+    }
+    // 63 − 31 = 32 and more bits go, so what is left has 32.
+    (mantissa >> (63 - exponent)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sample_rates_of_80_bits_are_whole_numbers() {
+        let rate = |exponent: u16, mantissa: u64| {
+            let mut bytes = [0; 10];
+            bytes[..2].copy_from_slice(&exponent.to_be_bytes());
+            bytes[2..].copy_from_slice(&mantissa.to_be_bytes());
+            extended(bytes)
+        };
+        assert_eq!(rate(0x400e, 0xac44 << 48), 44_100);
+        assert_eq!(rate(0x400b, 0xfa00 << 48), 8_000);
+        assert_eq!(rate(0x401e, u64::MAX), u32::MAX);
+        assert_eq!(rate(0x401f, u64::MAX), 0);
+        assert_eq!(rate(0xc00e, 0xac44 << 48), 0);
+        assert_eq!(rate(0, 0), 0);
+    }
+}

@@ -1,0 +1,44 @@
+//! Reading the few fixed fields that headers consist of.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// The order of a number's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Little,
+    Big,
+}
+
+impl Order {
+    pub(super) fn u16(self, bytes: [u8; 2]) -> u16 {
+        match self {
+            Order::Little => u16::from_le_bytes(bytes),
+            Order::Big => u16::from_be_bytes(bytes),
+        }
+    }
+
+    pub(super) fn u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Order::Little => u32::from_le_bytes(bytes),
+            Order::Big => u32::from_be_bytes(bytes),
+        }
+    }
+}
+
+/// `N` bytes at `offset` of a header that is in memory, if it reaches so far.
+pub(super) fn field<const N: usize>(header: &[u8], offset: usize) -> Option<[u8; N]> {
+    let bytes = header.get(offset..)?.get(..N)?;
+    bytes.try_into().ok()
+}
+
+/// Up to `count` bytes at `position`; fewer at the end.
+pub(super) fn read_at(
+    source: &mut (impl Read + Seek),
+    position: u64,
+    count: usize,
+) -> io::Result<Vec<u8>> {
+    source.seek(SeekFrom::Start(position))?;
+    let mut bytes = Vec::new();
+    source.take(count as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,209 @@
+//! What must be known of an MP4, MOV or M4A beyond what its demultiplexer tells: the codec's name
+//! where it has none for it, the frames that an edit list leaves out, and whether its tables are of
+//! a size that may be walked.
+//!
+//! ISO/IEC 14496-12.
+
+use super::header::{Order, field, read_at};
+use std::io::{self, Read, Seek};
+
+/// Boxes that are looked at; more are no recording.
+const BOXES_MAX: usize = 1 << 14;
+/// Bytes of a file's tags that are searched.
+const USER_DATA_BYTES: usize = 1 << 16;
+/// Nesting of boxes.
+const DEPTH_MAX: usize = 8;
+
+/// The first sound track.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct SoundTrack {
+    /// Four letters that name the codec.
+    pub codec: [u8; 4],
+    /// Ticks a second of the track's clock.
+    pub timescale: u32,
+    /// Ticks before the first that is heard: what the encoder put before the sound.
+    pub skipped: u64,
+    /// Runs of samples of equal duration, of all tracks.
+    pub run_count: u64,
+    is_sound: bool,
+}
+
+/// The first sound track of a file, if it has any.
+pub(super) fn sound_track(
+    source: &mut (impl Read + Seek),
+    start: u64,
+    file_bytes: u64,
+) -> io::Result<Option<SoundTrack>> {
+    let mut walk = Walk {
+        source,
+        boxes: 0,
+        run_count: 0,
+        gapless: None,
+        track: SoundTrack::default(),
+        found: None,
+    };
+    walk.children(start, file_bytes, 0)?;
+    let Some(mut track) = walk.found else {
+        return Ok(None);
+    };
+    track.run_count = walk.run_count;
+    if let (0, Some(skipped)) = (track.skipped, walk.gapless) {
+        track.skipped = skipped;
+    }
+    Ok(Some(track))
+}
+
+struct Walk<'s, S> {
+    source: &'s mut S,
+    boxes: usize,
+    run_count: u64,
+    /// Frames before the sound, as a tag says.
+    gapless: Option<u64>,
+    /// The track that is being read.
+    track: SoundTrack,
+    found: Option<SoundTrack>,
+}
+
+impl<S: Read + Seek> Walk<'_, S> {
+    /// Visits the boxes in a range.
+    fn children(&mut self, mut position: u64, end: u64, depth: usize) -> io::Result<()> {
+        while position.saturating_add(8) <= end {
+            self.boxes += 1;
+            if self.boxes > BOXES_MAX {
+                return Ok(());
+            }
+            let header = read_at(self.source, position, 16)?;
+            let (Some(size), Some(name)) = (word(&header, 0), field::<4>(&header, 4)) else {
+                return Ok(());
+            };
+            let (content, size) = match size {
+                0 => (8, end - position),
+                1 => match field(&header, 8).map(u64::from_be_bytes) {
+                    Some(size) => (16, size),
+                    None => return Ok(()),
+                },
+                size => (8, u64::from(size)),
+            };
+            let next = position.saturating_add(size);
+            if size < content || next > end {
+                return Ok(());
+            }
+            self.visit(&name, position + content, next, depth)?;
+            position = next;
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, name: &[u8; 4], start: u64, end: u64, depth: usize) -> io::Result<()> {
+        match name {
+            b"moov" | b"mdia" | b"minf" | b"stbl" | b"edts" if depth < DEPTH_MAX => {
+                self.children(start, end, depth + 1)?;
+            }
+            b"trak" if depth < DEPTH_MAX => {
+                self.track = SoundTrack::default();
+                self.children(start, end, depth + 1)?;
+                if self.track.is_sound && self.found.is_none() {
+                    self.found = Some(self.track);
+                }
+            }
+            b"hdlr" => {
+                let bytes = read_at(self.source, start, 12)?;
+                self.track.is_sound |= field(&bytes, 8) == Some(*b"soun");
+            }
+            b"mdhd" => {
+                let bytes = read_at(self.source, start, 24)?;
+                let offset = if bytes.first() == Some(&1) { 20 } else { 12 };
+                self.track.timescale = word(&bytes, offset).unwrap_or(0);
+            }
+            b"udta" => self.gapless = gapless(&read_at(self.source, start, USER_DATA_BYTES)?),
+            b"elst" => self.track.skipped = self.skipped(start, end)?,
+            b"stsd" => {
+                let bytes = read_at(self.source, start, 16)?;
+                self.track.codec = field(&bytes, 12).unwrap_or_default();
+            }
+            b"stts" => {
+                let bytes = read_at(self.source, start, 8)?;
+                self.run_count += u64::from(word(&bytes, 4).unwrap_or(0));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Where the first edit that is not empty begins.
+    fn skipped(&mut self, start: u64, end: u64) -> io::Result<u64> {
+        let long = read_at(self.source, start, 1)?.first() == Some(&1);
+        let (entry_bytes, offset) = if long { (20, 8) } else { (12, 4) };
+        let mut entry = start.saturating_add(8);
+        // An empty edit, a pause before the sound, may come first.
+        for _ in 0..2 {
+            if entry.saturating_add(entry_bytes) > end {
+                break;
+            }
+            let bytes = read_at(self.source, entry, 20)?;
+            let time = if long {
+                field(&bytes, offset).map(i64::from_be_bytes)
+            } else {
+                field(&bytes, offset).map(|bytes| i64::from(i32::from_be_bytes(bytes)))
+            };
+            if let Some(Ok(time)) = time.map(u64::try_from) {
+                return Ok(time);
+            }
+            entry = entry.saturating_add(entry_bytes);
+        }
+        Ok(0)
+    }
+}
+
+/// What iTunes notes in place of an edit list: the tag `iTunSMPB`, in hexadecimal the frames before
+/// the sound second.
+fn gapless(user_data: &[u8]) -> Option<u64> {
+    let mark = b"iTunSMPB";
+    let place = user_data
+        .windows(mark.len())
+        .position(|bytes| bytes == mark)?;
+    let value = user_data.get(place + mark.len()..)?;
+    let value = value.get(..value.len().min(64))?;
+    let text = String::from_utf8_lossy(value);
+    let (_, numbers) = text.split_once(" 00000000 ")?;
+    u64::from_str_radix(numbers.get(..8)?, 16).ok()
+}
+
+fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    field(bytes, offset).map(|bytes| Order::Big.u32(bytes))
+}
+
+impl SoundTrack {
+    /// Why the track is not decoded, by its codec's name.
+    pub(super) fn codec_name(&self) -> String {
+        let name = match &self.codec {
+            b"samr" => "AMR",
+            b"sawb" => "AMR wideband",
+            b"sawp" => "AMR wideband plus",
+            b"ac-3" => "Dolby Digital (AC-3)",
+            b"ec-3" => "Dolby Digital Plus (E-AC-3)",
+            b"ac-4" => "Dolby AC-4",
+            b"dtsc" | b"dtse" | b"dtsh" | b"dtsl" => "DTS",
+            b"QDM2" | b"QDMC" => "QDesign",
+            b"Qclp" | b"sqcp" => "Qualcomm PureVoice",
+            b"agsm" => "GSM 6.10",
+            b"MAC3" | b"MAC6" => "MACE",
+            b"sevc" => "EVRC",
+            b"ssmv" => "SMV",
+            b"mhm1" | b"mha1" => "MPEG-H",
+            b"apac" => "Apple Positional Audio",
+            codec => return format!("\"{}\" in MP4", codec.escape_ascii()),
+        };
+        name.into()
+    }
+
+    /// The name of the protection, if the track is protected.
+    pub(super) fn protection(&self) -> Option<&'static str> {
+        match &self.codec {
+            b"drms" | b"drmi" | b"p608" => Some("FairPlay (DRM)"),
+            b"enca" => Some("Common Encryption (DRM)"),
+            b"aavd" => Some("Audible (DRM)"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The formats that Symphonia reads, held to a bound of what it may take in at once.
+
+use super::metered::{Allowance, Metered};
+use super::mixer::Mixer;
+use super::opus::PacketStream;
+use super::payload::{Coding, Packets, Payload};
+use super::unread::Unread;
+use super::{AudioError, isomp4};
+use isomp4::SoundTrack;
+use symphonia::core::audio::{Channels, GenericAudioBufferRef};
+use symphonia::core::codecs::audio::well_known::{
+    CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS,
+};
+use symphonia::core::codecs::audio::{
+    AudioCodecParameters, AudioDecoder, AudioDecoderOptions, CODEC_ID_NULL_AUDIO,
+};
+use symphonia::core::common::Limit;
+use symphonia::core::errors::Error as SymphoniaError;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions};
+use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
+use symphonia::core::units::Duration;
+
+/// Bytes of a container that may be read before the first packet: its index and its tags.
+pub(super) const INDEX_BYTES_MAX: u64 = 8 << 20;
+/// Bytes that may be read for one packet.
+pub(super) const PACKET_BYTES_MAX: u64 = 2 << 20;
+/// Bytes of a tag that are kept; none is looked at.
+const TAG_BYTES_MAX: usize = 4 << 10;
+/// Packets that may be read, of whatever track.
+const PACKETS_MAX: u64 = 1 << 23;
+/// Steps of searching: an MP4's demultiplexer looks for each packet's time among all runs of equal
+/// duration.
+const STEPS_MAX: u64 = 1 << 32;
+
+/// Bytes that reading takes at most: the tables of an index grow by doubling and may be kept in
+/// wider numbers.
+pub(super) const BYTES_MAX: usize = 3 * INDEX_BYTES_MAX as usize + 2 * PACKET_BYTES_MAX as usize;
+
+fn damaged(reason: impl ToString) -> AudioError {
+    AudioError::Damaged {
+        reason: reason.to_string(),
+    }
+}
+
+/// Decodes a file from `start` on until the mixer has enough. Its first bytes are `prefix`.
+pub(super) fn decode(
+    mut source: impl MediaSource,
+    start: u64,
+    file_bytes: u64,
+    prefix: &[u8],
+    mixer: &mut Mixer,
+) -> Result<(), AudioError> {
+    let mp4 = if prefix.get(4..8) == Some(b"ftyp") {
+        isomp4::sound_track(&mut source, start, file_bytes).map_err(damaged)?
+    } else {
+        None
+    };
+    if let Some(scheme) = mp4.as_ref().and_then(SoundTrack::protection) {
+        return Err(AudioError::Unread(Unread::protected(scheme)));
+    }
+    let allowance = Allowance::default();
+    allowance.set(INDEX_BYTES_MAX);
+    let length = file_bytes.saturating_sub(start);
+    let source = Metered::new(source, start, length, &allowance).map_err(damaged)?;
+    let stream = MediaSourceStream::new(Box::new(source), MediaSourceStreamOptions::default());
+    let metadata = MetadataOptions::default()
+        .limit_tag_bytes(Limit::Maximum(TAG_BYTES_MAX))
+        .limit_visual_bytes(Limit::Maximum(TAG_BYTES_MAX));
+    let format = symphonia::default::get_probe()
+        .probe(&Hint::new(), stream, FormatOptions::default(), metadata)
+        .map_err(|error| match error {
+            _ if allowance.is_exceeded() => AudioError::TooLarge {
+                part: "index",
+                bytes_max: INDEX_BYTES_MAX,
+            },
+            error => AudioError::Unknown {
+                reason: error.to_string(),
+            },
+        })?;
+    let unread = || {
+        let (name, extension) = match (&mp4, matroska_codec(prefix)) {
+            (Some(track), _) => (track.codec_name(), "mp4"),
+            (None, Some(codec)) => (codec, "mkv"),
+            (None, None) => ("such".into(), "file"),
+        };
+        AudioError::Unread(Unread::codec(name, extension))
+    };
+    let track = format
+        .default_track(TrackType::Audio)
+        .or_else(|| format.first_track(TrackType::Audio));
+    let Some(track) = track else {
+        return Err(match &mp4 {
+            Some(_) => unread(),
+            None => AudioError::Unknown {
+                reason: "it has no sound track".into(),
+            },
+        });
+    };
+    let parameters = (track.codec_params.as_ref()).and_then(|parameters| parameters.audio());
+    let Some(parameters) = parameters.filter(|parameters| parameters.codec != CODEC_ID_NULL_AUDIO)
+    else {
+        return Err(unread());
+    };
+    let mut parameters = parameters.clone();
+    let lead_in = lead_in(mp4.as_ref(), track.delay, &mut parameters);
+    let decoder = if parameters.codec == CODEC_ID_OPUS {
+        let channels = (parameters.channels.as_ref()).map_or(1, |channels| channels.count());
+        let header = parameters.extra_data.as_deref().unwrap_or_default();
+        let mut stream = PacketStream::new(header, u8::try_from(channels).unwrap_or(u8::MAX))?;
+        if lead_in > 0 {
+            stream.skip_nothing();
+        }
+        Decoder::Opus(Box::new(stream))
+    } else {
+        let made = symphonia::default::get_codecs()
+            .make_audio_decoder(&parameters, &AudioDecoderOptions::default());
+        match made {
+            Ok(decoder) => Decoder::Library(Box::new(Library::new(decoder))),
+            Err(SymphoniaError::Unsupported(_)) => return Err(unread()),
+            Err(error) => return Err(damaged(error)),
+        }
+    };
+    let chosen = Chosen {
+        track: track.id,
+        decoder,
+        lead_in,
+        packets_max: mp4.map_or(PACKETS_MAX, |track| {
+            PACKETS_MAX.min(STEPS_MAX / track.run_count.max(1))
+        }),
+    };
+    read_packets(format, chosen, &allowance, mixer)
+}
+
+/// The track that is decoded.
+struct Chosen {
+    track: u32,
+    decoder: Decoder,
+    /// Frames before the sound, where the packets do not say so themselves.
+    lead_in: u64,
+    /// Packets that may be read, of whatever track.
+    packets_max: u64,
+}
+
+/// Frames that encoder and decoder put before the sound: as the container says, or as is usual for
+/// the codec.
+fn lead_in(
+    mp4: Option<&SoundTrack>,
+    delay: Option<u32>,
+    parameters: &mut AudioCodecParameters,
+) -> u64 {
+    let stated = u64::from(parameters.sample_rate.unwrap_or(0));
+    if parameters.codec == CODEC_ID_AAC {
+        aac_core(parameters);
+    }
+    let rate = u64::from(parameters.sample_rate.unwrap_or(0));
+    if let Some(track) = mp4.filter(|track| track.skipped > 0 && track.timescale > 0) {
+        return track.skipped.saturating_mul(rate) / u64::from(track.timescale);
+    }
+    if let Some(delay) = delay {
+        return u64::from(delay).saturating_mul(rate) / stated.max(1);
+    }
+    match parameters.codec {
+        // The overlap of the first window.
+        CODEC_ID_AAC => 1024,
+        // The filter bank, and for layer III the transform and the encoder that most use.
+        CODEC_ID_MP3 => 528 + 1 + 576,
+        CODEC_ID_MP1 | CODEC_ID_MP2 => 481,
+        _ => 0,
+    }
+}
+
+/// The samples of a payload that a container only frames.
+pub(super) fn decode_payload(
+    source: impl MediaSource,
+    payload: &Payload,
+    mixer: &mut Mixer,
+) -> Result<(), AudioError> {
+    let Coding::Blocks {
+        codec,
+        block_bytes,
+        block_frames,
+    } = payload.coding
+    else {
+        let end = payload.start.saturating_add(payload.length);
+        return decode(source, payload.start, end, &[], mixer);
+    };
+    let allowance = Allowance::default();
+    allowance.set(u64::MAX);
+    let source = Metered::new(source, payload.start, payload.length, &allowance);
+    let source = source.map_err(damaged)?;
+    let mut packets = Packets::new(source, payload, codec, block_bytes, block_frames);
+    let decoder = symphonia::default::get_codecs()
+        .make_audio_decoder(packets.parameters(), &AudioDecoderOptions::default())
+        .map_err(damaged)?;
+    let mut library = Library::new(decoder);
+    while !mixer.has_enough() {
+        let Some(packet) = packets.next().map_err(damaged)? else {
+            break;
+        };
+        library.take(&packet, mixer)?;
+    }
+    Ok(())
+}
+
+enum Decoder {
+    Library(Box<Library>),
+    Opus(Box<PacketStream>),
+}
+
+struct Library {
+    decoder: Box<dyn AudioDecoder>,
+    interleaved: Vec<f32>,
+}
+
+impl Library {
+    fn new(decoder: Box<dyn AudioDecoder>) -> Library {
+        Library {
+            decoder,
+            interleaved: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, packet: &Packet, mixer: &mut Mixer) -> Result<(), AudioError> {
+        let buffer: GenericAudioBufferRef<'_> = match self.decoder.decode(packet) {
+            Ok(buffer) => buffer,
+            // A last packet that was cut short.
+            Err(error) if is_end(&error) => return mixer.pass_over("a packet is cut short"),
+            Err(SymphoniaError::DecodeError(reason)) => return mixer.pass_over(reason),
+            Err(error) => return Err(damaged(error)),
+        };
+        let channels = buffer.spec().channels().count();
+        let sample_rate = buffer.spec().rate();
+        buffer.copy_to_vec_interleaved(&mut self.interleaved);
+        mixer.add(&self.interleaved, channels, sample_rate)
+    }
+}
+
+fn read_packets(
+    mut format: Box<dyn FormatReader + '_>,
+    mut chosen: Chosen,
+    allowance: &Allowance,
+    mixer: &mut Mixer,
+) -> Result<(), AudioError> {
+    let mut is_first = true;
+    for _ in 0..chosen.packets_max {
+        if mixer.has_enough() {
+            break;
+        }
+        allowance.set(PACKET_BYTES_MAX);
+        let packet = match format.next_packet() {
+            Ok(Some(packet)) => packet,
+            _ if allowance.is_exceeded() => {
+                return Err(AudioError::TooLarge {
+                    part: "packet",
+                    bytes_max: PACKET_BYTES_MAX,
+                });
+            }
+            // The end of the file, or of what is whole of it; a chained stream's second part is not
+            // read.
+            Ok(None) | Err(SymphoniaError::ResetRequired) => break,
+            Err(error) if is_end(&error) => break,
+            Err(error) => return Err(damaged(error)),
+        };
+        if packet.track_id != chosen.track {
+            continue;
+        }
+        if is_first && packet.trim_start == Duration::ZERO {
+            mixer.skip(chosen.lead_in);
+        }
+        is_first = false;
+        match &mut chosen.decoder {
+            Decoder::Library(library) => library.take(&packet, mixer)?,
+            Decoder::Opus(stream) => stream.take(&packet.data, mixer)?,
+        }
+    }
+    Ok(())
+}
+
+fn is_end(error: &SymphoniaError) -> bool {
+    matches!(error, SymphoniaError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof)
+}
+
+/// The codec that a Matroska's header names, where its demultiplexer has none for it.
+fn matroska_codec(prefix: &[u8]) -> Option<String> {
+    if !prefix.starts_with(b"\x1a\x45\xdf\xa3") {
+        return None;
+    }
+    // A byte with the name's length stands before it.
+    let place = prefix.windows(2).position(|pair| pair == b"A_")?;
+    let length = usize::from(prefix.get(place.checked_sub(1)?)? & 0x7f);
+    let name = prefix.get(place..)?.get(..length)?;
+    Some(match name {
+        b"A_AC3" => "Dolby Digital (AC-3)".into(),
+        b"A_EAC3" => "Dolby Digital Plus (E-AC-3)".into(),
+        b"A_TRUEHD" => "Dolby TrueHD".into(),
+        b"A_WAVPACK4" => "WavPack".into(),
+        b"A_TTA1" => "True Audio".into(),
+        name if name.starts_with(b"A_DTS") => "DTS".into(),
+        name => format!("\"{}\" in Matroska", name.escape_ascii()),
+    })
+}
+
+/// High-efficiency AAC holds plain AAC at half the rate, which any decoder reads; what was put on
+/// top for the upper band is left out. Changes the parameters to those of the core.
+///
+/// ISO/IEC 14496-3, section 1.6.2.1.
+fn aac_core(parameters: &mut AudioCodecParameters) {
+    const SPECTRAL_BAND_REPLICATION: u8 = 5;
+    const PARAMETRIC_STEREO: u8 = 29;
+    const LOW_COMPLEXITY: u8 = 2;
+    const RATES: [u32; 13] = [
+        96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025,
+        8_000, 7_350,
+    ];
+    let Some(&[first, second, ..]) = parameters.extra_data.as_deref() else {
+        return;
+    };
+    let object = first >> 3;
+    let rate_index = (first & 7) << 1 | second >> 7;
+    let channels = second >> 3 & 15;
+    let core_rate = RATES.get(usize::from(rate_index));
+    if let (SPECTRAL_BAND_REPLICATION | PARAMETRIC_STEREO, Some(&core_rate)) = (object, core_rate) {
+        let core = [
+            LOW_COMPLEXITY << 3 | rate_index >> 1,
+            (rate_index & 1) << 7 | channels << 3,
+        ];
+        parameters.extra_data = Some(Box::new(core));
+        parameters.sample_rate = Some(core_rate);
+        parameters.channels = Some(Channels::Discrete(channels.into()));
+    }
+}

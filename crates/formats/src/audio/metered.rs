@@ -1,0 +1,104 @@
+//! A source that is read only so far at a time: what bounds the memory of a library that keeps what
+//! it reads.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use symphonia::core::io::MediaSource;
+
+/// How much of a [`Metered`] source may still be read; shared with it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Allowance {
+    bytes: Arc<AtomicU64>,
+    exceeded: Arc<AtomicBool>,
+}
+
+impl Allowance {
+    /// Allows `bytes` from now on.
+    pub(super) fn set(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.exceeded.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether more was asked for than was allowed, since the last [`Allowance::set`].
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Relaxed)
+    }
+}
+
+/// A part of a source, from `start` on, read within an [`Allowance`].
+#[derive(Debug)]
+pub(super) struct Metered<S> {
+    source: S,
+    start: u64,
+    length: u64,
+    position: u64,
+    allowance: Allowance,
+}
+
+impl<S: MediaSource> Metered<S> {
+    /// `length` bytes from `start` on.
+    pub(super) fn new(
+        mut source: S,
+        start: u64,
+        length: u64,
+        allowance: &Allowance,
+    ) -> io::Result<Metered<S>> {
+        source.seek(SeekFrom::Start(start))?;
+        Ok(Metered {
+            source,
+            start,
+            length,
+            position: 0,
+            allowance: allowance.clone(),
+        })
+    }
+}
+
+impl<S: MediaSource> Read for Metered<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.length.saturating_sub(self.position);
+        let wanted = left.min(buffer.len() as u64);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let allowed = self.allowance.bytes.load(Ordering::Relaxed);
+        if allowed == 0 {
+            self.allowance.exceeded.store(true, Ordering::Relaxed);
+            return Err(io::Error::other("more was read at once than is allowed"));
+        }
+        // At most the buffer's length, which is a `usize`.
+        let wanted = wanted.min(allowed) as usize;
+        let count = self.source.read(&mut buffer[..wanted])?;
+        self.position += count as u64;
+        (self.allowance.bytes).store(allowed.saturating_sub(count as u64), Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+impl<S: MediaSource> Seek for Metered<S> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        let place = position.and_then(|position| position.checked_add(self.start));
+        let (Some(position), Some(place)) = (position, place) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        self.source.seek(SeekFrom::Start(place))?;
+        self.position = position;
+        Ok(position)
+    }
+}
+
+impl<S: MediaSource> MediaSource for Metered<S> {
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        Some(self.length)
+    }
+}

@@ -1,0 +1,290 @@
+//! From decoded blocks to one channel at the wanted rate, as they come.
+
+use super::{AudioError, CHANNELS_MAX, DecodeOptions, Longer, Recording, SAMPLE_RATES, check};
+use crate::resample::{Filter, RESAMPLER_BYTES_MAX, Resampler};
+
+/// Samples quieter than this are silence when the loudest channel is chosen.
+const SILENCE: f32 = 1e-4;
+/// A constant part of more than this share of the peak is taken away.
+const OFFSET_SHARE_MAX: f64 = 0.02;
+/// Share of samples that may be no numbers.
+const NOT_FINITE_SHARE_MAX: f64 = 0.1;
+/// Blocks without any frame before a file is given up.
+const EMPTY_BLOCKS_MAX: usize = 1 << 16;
+/// Frames that are mixed at once.
+const BLOCK_FRAMES: usize = 4096;
+
+/// Bytes that a mixer holds at most for these options.
+pub(super) const fn bytes_max(options: &DecodeOptions) -> usize {
+    // The mean and the loudest channel.
+    2 * (4 * samples_max(options) + RESAMPLER_BYTES_MAX + 4 * BLOCK_FRAMES)
+}
+
+/// Samples of a track: what is asked for and what the last input samples complete besides.
+const fn samples_max(options: &DecodeOptions) -> usize {
+    options.seconds_max as usize * options.sample_rate as usize + BLOCK_FRAMES
+}
+
+/// Mixes channels to one, resamples it, and keeps no more than was asked for.
+///
+/// The mean of all channels is the sound, unless they cancel out, as those of a microphone wired
+/// the wrong way do; then the loudest channel is.
+pub(super) struct Mixer {
+    options: DecodeOptions,
+    shape: Option<Shape>,
+    damaged_packets: usize,
+    empty_blocks: usize,
+    /// Frames still to be left out at the beginning.
+    skipped: u64,
+}
+
+/// What is known once the first block was decoded.
+struct Shape {
+    channels: usize,
+    sample_rate: u32,
+    /// Frames taken so far.
+    frames: u64,
+    /// Frames after which nothing more is needed.
+    frames_max: u64,
+    mean: Track,
+    /// The loudest channel, where there are several.
+    loudest: Option<Track>,
+    /// Its number, once any channel was heard.
+    loudest_channel: Option<usize>,
+    /// The last number of each channel.
+    last: Vec<f32>,
+    not_finite: u64,
+}
+
+/// A channel on its way.
+struct Track {
+    resampler: Resampler,
+    block: Vec<f32>,
+    samples: Vec<f32>,
+    power: f64,
+}
+
+impl Track {
+    /// A track of up to `length` samples. All have a place from the start: growing would hold some
+    /// of them twice.
+    fn new(resampler: &Resampler, length: usize) -> Track {
+        Track {
+            resampler: resampler.clone(),
+            block: Vec::with_capacity(BLOCK_FRAMES),
+            samples: Vec::with_capacity(length),
+            power: 0.0,
+        }
+    }
+
+    fn flush(&mut self) {
+        self.power += self
+            .block
+            .iter()
+            .map(|&x| f64::from(x).powi(2))
+            .sum::<f64>();
+        self.resampler.push(&self.block, &mut self.samples);
+        self.block.clear();
+    }
+
+    fn finish(mut self) -> Vec<f32> {
+        self.resampler.finish(&mut self.samples);
+        self.samples
+    }
+}
+
+impl Mixer {
+    pub(super) fn new(options: &DecodeOptions) -> Mixer {
+        Mixer {
+            options: *options,
+            shape: None,
+            damaged_packets: 0,
+            empty_blocks: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Leaves `frames` more out at the beginning.
+    pub(super) fn skip(&mut self, frames: u64) {
+        self.skipped = self.skipped.saturating_add(frames);
+    }
+
+    /// Whether nothing more is needed.
+    pub(super) fn has_enough(&self) -> bool {
+        let shape = self.shape.as_ref();
+        shape.is_some_and(|shape| shape.frames >= shape.frames_max)
+    }
+
+    /// Takes the next frames, interleaved.
+    pub(super) fn add(
+        &mut self,
+        interleaved: &[f32],
+        channels: usize,
+        sample_rate: u32,
+    ) -> Result<(), AudioError> {
+        check("channels", channels as u64, 1, CHANNELS_MAX as u64)?;
+        let (least, most) = (*SAMPLE_RATES.start(), *SAMPLE_RATES.end());
+        check(
+            "samples a second",
+            sample_rate.into(),
+            least.into(),
+            most.into(),
+        )?;
+        if interleaved.len() < channels {
+            self.empty_blocks += 1;
+            if self.empty_blocks > EMPTY_BLOCKS_MAX {
+                return Err(AudioError::Damaged {
+                    reason: "it goes on and on without sound".into(),
+                });
+            }
+            return Ok(());
+        }
+        let skipped = self.skipped.min((interleaved.len() / channels) as u64);
+        self.skipped -= skipped;
+        // Within the block, whose length is a `usize`.
+        let interleaved = &interleaved[skipped as usize * channels..];
+        if self.shape.is_none() {
+            self.shape = Some(Shape::new(&self.options, channels, sample_rate));
+        }
+        let Some(shape) = &mut self.shape else {
+            return Ok(());
+        };
+        if (shape.channels, shape.sample_rate) != (channels, sample_rate) {
+            // Another recording behind the first.
+            shape.frames_max = shape.frames;
+            return Ok(());
+        }
+        let frames = (interleaved.len() / channels) as u64;
+        let whole = u64::from(self.options.seconds_max) * u64::from(sample_rate);
+        if self.options.longer == Longer::Refuse && shape.frames + frames > whole {
+            return Err(AudioError::TooLong {
+                seconds_max: self.options.seconds_max,
+            });
+        }
+        for block in interleaved.chunks(BLOCK_FRAMES * channels) {
+            shape.mix(block);
+        }
+        Ok(())
+    }
+
+    /// Passes over a damaged packet, if that is still allowed.
+    pub(super) fn pass_over(&mut self, reason: impl ToString) -> Result<(), AudioError> {
+        self.damaged_packets += 1;
+        if self.damaged_packets > self.options.damaged_packets_max {
+            return Err(AudioError::Damaged {
+                reason: reason.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The recording.
+    pub(super) fn finish(self) -> Result<Recording, AudioError> {
+        let shape = self.shape.filter(|shape| shape.frames > 0);
+        let shape = shape.ok_or(AudioError::Empty)?;
+        let all = shape.frames as f64 * shape.channels as f64;
+        if shape.not_finite as f64 > NOT_FINITE_SHARE_MAX * all {
+            return Err(AudioError::Damaged {
+                reason: format!("{} of its {all} samples are not numbers", shape.not_finite),
+            });
+        }
+        // Channels of which only one is heard leave its power divided by their number squared.
+        let least = 0.5 / (shape.channels as f64).powi(2);
+        let track = match shape.loudest {
+            Some(loudest) if shape.mean.power < least * loudest.power => loudest,
+            _ => shape.mean,
+        };
+        let mut samples = track.finish();
+        let length = u64::from(self.options.seconds_max) * u64::from(self.options.sample_rate);
+        samples.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        samples.shrink_to_fit();
+        take_offset_away(&mut samples);
+        Ok(Recording {
+            samples,
+            sample_rate: self.options.sample_rate,
+        })
+    }
+}
+
+impl Shape {
+    fn new(options: &DecodeOptions, channels: usize, sample_rate: u32) -> Shape {
+        let resampler = Resampler::new(sample_rate, options.sample_rate, Filter::Kaiser64);
+        let track = || Track::new(&resampler, samples_max(options));
+        let mean = track();
+        let loudest = (channels > 1).then(track);
+        let seconds = u64::from(options.seconds_max);
+        let frames_max = seconds * u64::from(sample_rate) + mean.resampler.look_ahead() as u64;
+        Shape {
+            channels,
+            sample_rate,
+            frames: 0,
+            frames_max,
+            mean,
+            loudest,
+            loudest_channel: None,
+            last: vec![0.0; channels],
+            not_finite: 0,
+        }
+    }
+
+    fn mix(&mut self, interleaved: &[f32]) {
+        let left = self.frames_max.saturating_sub(self.frames);
+        let share = 1.0 / self.channels as f32;
+        if self.loudest.is_some() && self.loudest_channel.is_none() {
+            self.loudest_channel = loudest_channel(interleaved, self.channels);
+        }
+        let chosen = self.loudest_channel.unwrap_or(0);
+        let frames = interleaved.chunks_exact(self.channels);
+        let count = (frames.len() as u64).min(left);
+        for frame in frames.take(count as usize) {
+            let mut sum = 0.0;
+            for (&sample, last) in frame.iter().zip(&mut self.last) {
+                if sample.is_finite() {
+                    *last = sample;
+                } else {
+                    self.not_finite += 1;
+                }
+                sum += *last;
+            }
+            let mean = sum * share;
+            self.mean
+                .block
+                .push(if mean.is_finite() { mean } else { 0.0 });
+            if let Some(loudest) = &mut self.loudest {
+                loudest.block.push(self.last[chosen]);
+            }
+        }
+        self.frames += count;
+        self.mean.flush();
+        if let Some(loudest) = &mut self.loudest {
+            loudest.flush();
+        }
+    }
+}
+
+/// The channel with the most power in a block, if any is heard.
+fn loudest_channel(interleaved: &[f32], channels: usize) -> Option<usize> {
+    let power = |channel: usize| -> f64 {
+        let samples = interleaved.iter().skip(channel).step_by(channels);
+        let heard = samples.filter(|sample| sample.is_finite() && sample.abs() >= SILENCE);
+        heard.map(|&sample| f64::from(sample).powi(2)).sum()
+    };
+    let powers = (0..channels).map(|channel| (channel, power(channel)));
+    let loudest = powers.max_by(|(_, one), (_, other)| one.total_cmp(other));
+    loudest
+        .filter(|(_, power)| *power > 0.0)
+        .map(|(channel, _)| channel)
+}
+
+/// Takes a constant part away that no microphone's sound has.
+fn take_offset_away(samples: &mut [f32]) {
+    let sum: f64 = samples.iter().map(|&sample| f64::from(sample)).sum();
+    let mean = sum / samples.len().max(1) as f64;
+    let peak = samples
+        .iter()
+        .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+    if mean.abs() > OFFSET_SHARE_MAX * f64::from(peak) {
+        for sample in samples {
+            *sample = (f64::from(*sample) - mean) as f32;
+        }
+    }
+}

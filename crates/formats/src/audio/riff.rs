@@ -1,0 +1,398 @@
+//! WAV in all its forms: RIFF, RIFX, RF64, BW64 and Wave64.
+//!
+//! Sizes are hints. Recorders that stream write zero or all ones, those that were interrupted leave
+//! what they began with, and editors forget padding; the sound is there all the same. So the chunk
+//! with the sound ends where its size says only if a chunk or the file's end follows there, and at
+//! the end of the file otherwise.
+
+use super::header::{Order, field, read_at};
+use super::payload::{Coding, Payload};
+use super::unread::Unread;
+use super::{AudioError, CHANNELS_MAX};
+use std::io::{self, Read, Seek};
+use symphonia::core::codecs::audio::AudioCodecId;
+use symphonia::core::codecs::audio::well_known::*;
+
+/// Chunks before the sound; more are no recording.
+const CHUNKS_MAX: usize = 1024;
+/// A format chunk's bytes that are looked at.
+const FORMAT_BYTES: usize = 40;
+/// How far a lost data chunk is searched for.
+const SEARCHED_BYTES: usize = 1 << 20;
+/// Chunks that may follow an odd chunk's end; another name there is taken for its padding's
+/// neighbour.
+const NAMES: &[&[u8; 4]] = &[
+    b"data", b"fmt ", b"LIST", b"list", b"fact", b"bext", b"cue ", b"smpl", b"inst", b"iXML",
+    b"JUNK", b"junk", b"FLLR", b"PAD ", b"PEAK", b"id3 ", b"ID3 ", b"DISP", b"cart", b"chna",
+    b"axml", b"_PMX", b"minf", b"elm1", b"umid", b"acid", b"plst", b"ltxt", b"note", b"labl",
+    b"ds64", b"levl", b"afsp", b"LGWV", b"SAUR", b"MEXT", b"link", b"wavl", b"slnt", b"INFO",
+];
+const WAVE64_RIFF: &[u8; 16] = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
+/// What follows the four letters in the identifiers of a Wave64's chunks.
+const WAVE64_TAIL: &[u8; 12] = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
+
+/// Where the sound of a WAV is, or nothing if the file is none.
+pub(super) fn find(
+    source: &mut (impl Read + Seek),
+    start: u64,
+    file_bytes: u64,
+) -> Result<Option<Payload>, AudioError> {
+    let prefix = read_at(source, start, 40).map_err(damaged)?;
+    let is_wave = field(&prefix, 8) == Some(*b"WAVE");
+    let kind = match prefix.get(..4).filter(|_| is_wave) {
+        Some(b"RIFF" | b"RF64" | b"BW64") => Some(Order::Little),
+        Some(b"RIFX") => Some(Order::Big),
+        _ => None,
+    };
+    let chunks = if let Some(order) = kind {
+        Chunks::Riff(order)
+    } else if prefix.starts_with(WAVE64_RIFF) && field::<4>(&prefix, 24) == Some(*b"wave") {
+        Chunks::Wave64
+    } else {
+        return Ok(None);
+    };
+    Walk {
+        source,
+        chunks,
+        file_bytes,
+    }
+    .payload(start)
+    .map(Some)
+}
+
+fn damaged(error: io::Error) -> AudioError {
+    AudioError::Damaged {
+        reason: error.to_string(),
+    }
+}
+
+fn missing(what: &str) -> AudioError {
+    AudioError::Damaged {
+        reason: format!("the WAV has no {what} chunk"),
+    }
+}
+
+/// How chunks are headed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chunks {
+    /// Four letters, a size of 32 bits without the header, padded to two bytes.
+    Riff(Order),
+    /// 16 bytes, a size of 64 bits with the header, padded to eight.
+    Wave64,
+}
+
+impl Chunks {
+    fn header_bytes(self) -> usize {
+        match self {
+            Chunks::Riff(_) => 8,
+            Chunks::Wave64 => 24,
+        }
+    }
+
+    fn order(self) -> Order {
+        match self {
+            Chunks::Riff(order) => order,
+            Chunks::Wave64 => Order::Little,
+        }
+    }
+
+    /// A chunk's name and the size of its content.
+    fn read(self, header: &[u8]) -> Option<(Name, u64)> {
+        let name = Name(field(header, 0)?);
+        let size = match self {
+            Chunks::Riff(order) => u64::from(order.u32(field(header, 4)?)),
+            Chunks::Wave64 => {
+                if field::<12>(header, 4)? != *WAVE64_TAIL {
+                    return None;
+                }
+                u64::from_le_bytes(field(header, 16)?).saturating_sub(24)
+            }
+        };
+        Some((name, size))
+    }
+
+    /// The chunk's end with its padding.
+    fn padded(self, content: u64, size: u64) -> u64 {
+        let boundary = match self {
+            Chunks::Riff(_) => 2,
+            Chunks::Wave64 => 8,
+        };
+        let rest = size % boundary;
+        let padding = if rest == 0 { 0 } else { boundary - rest };
+        content.saturating_add(size).saturating_add(padding)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Name([u8; 4]);
+
+impl Name {
+    fn is_known(self) -> bool {
+        NAMES.iter().any(|name| **name == self.0)
+    }
+
+    fn is_plausible(self) -> bool {
+        self.0.iter().all(|&byte| matches!(byte, b' '..=b'~'))
+    }
+}
+
+/// A walk from chunk to chunk.
+struct Walk<'s, S> {
+    source: &'s mut S,
+    chunks: Chunks,
+    file_bytes: u64,
+}
+
+impl<S: Read + Seek> Walk<'_, S> {
+    fn payload(&mut self, start: u64) -> Result<Payload, AudioError> {
+        let mut position = start
+            + match self.chunks {
+                Chunks::Riff(_) => 12,
+                Chunks::Wave64 => 40,
+            };
+        let mut format = None;
+        for _ in 0..CHUNKS_MAX {
+            let Some((name, size)) = self.chunk(position)? else {
+                break;
+            };
+            let content = position + self.chunks.header_bytes() as u64;
+            match &name.0 {
+                b"fmt " if format.is_none() => {
+                    let bytes =
+                        usize::try_from(size).map_or(FORMAT_BYTES, |size| size.min(FORMAT_BYTES));
+                    let bytes = read_at(self.source, content, bytes).map_err(damaged)?;
+                    format = Some(Format::parse(&bytes, self.chunks.order())?);
+                    position = self.next(content, size)?;
+                }
+                b"data" => {
+                    let Some(format) = format else {
+                        return Err(missing("fmt"));
+                    };
+                    let length = self.data_bytes(content, size)?;
+                    return format.payload(content, length);
+                }
+                _ if name.is_plausible() => position = self.next(content, size)?,
+                _ => break,
+            }
+        }
+        let format = format.ok_or_else(|| missing("fmt"))?;
+        // A chunk whose size is wrong stands before the sound.
+        let content = self.search(start)?.ok_or_else(|| missing("data"))?;
+        let length = self.file_bytes.saturating_sub(content);
+        format.payload(content, length)
+    }
+
+    /// The chunk at `position`, if one's header fits there.
+    fn chunk(&mut self, position: u64) -> Result<Option<(Name, u64)>, AudioError> {
+        if position >= self.file_bytes {
+            return Ok(None);
+        }
+        let header = read_at(self.source, position, self.chunks.header_bytes());
+        Ok(self.chunks.read(&header.map_err(damaged)?))
+    }
+
+    /// Where the chunk after one begins: behind the padding, or without any where that is where a
+    /// known one is.
+    fn next(&mut self, content: u64, size: u64) -> Result<u64, AudioError> {
+        let padded = self.chunks.padded(content, size);
+        let unpadded = content.saturating_add(size);
+        if padded == unpadded {
+            return Ok(padded);
+        }
+        for place in [padded, unpadded] {
+            if self.chunk(place)?.is_some_and(|(name, _)| name.is_known()) {
+                return Ok(place);
+            }
+        }
+        Ok(padded)
+    }
+
+    /// The bytes of the sound, as far as the file goes.
+    fn data_bytes(&mut self, content: u64, size: u64) -> Result<u64, AudioError> {
+        let there = self.file_bytes.saturating_sub(content);
+        // Zero and nothing but chunks behind it is an empty recording; zero with sound behind it
+        // was never filled in.
+        if size < there && self.ends_with_chunks(content, size)? {
+            return Ok(size);
+        }
+        Ok(there)
+    }
+
+    /// Whether what follows the sound is chunks up to the end of the file.
+    fn ends_with_chunks(&mut self, content: u64, size: u64) -> Result<bool, AudioError> {
+        let mut position = self.next(content, size)?;
+        for _ in 0..CHUNKS_MAX {
+            if position >= self.file_bytes {
+                return Ok(true);
+            }
+            let Some((name, size)) = self.chunk(position)? else {
+                // Too few bytes for a header: padding.
+                return Ok(true);
+            };
+            if !name.is_plausible() {
+                return Ok(false);
+            }
+            let next = self.next(position + self.chunks.header_bytes() as u64, size)?;
+            // Editors cut a last chunk short; a name that is none is sound.
+            if next > self.file_bytes.saturating_add(8) {
+                return Ok(name.is_known());
+            }
+            position = next;
+        }
+        Ok(false)
+    }
+
+    /// The content of a data chunk somewhere behind the header.
+    fn search(&mut self, start: u64) -> Result<Option<u64>, AudioError> {
+        let bytes = read_at(self.source, start, SEARCHED_BYTES).map_err(damaged)?;
+        let mut found = bytes.windows(4).enumerate().skip(12);
+        let place = found.find(|(_, name)| *name == b"data");
+        Ok(place.map(|(place, _)| start + (place + self.chunks.header_bytes()) as u64))
+    }
+}
+
+/// A `WAVEFORMATEX`, its extension resolved.
+#[derive(Debug, Clone, Copy)]
+struct Format {
+    tag: u16,
+    channels: u16,
+    sample_rate: u32,
+    block_bytes: u16,
+    bits: u16,
+    /// What an ADPCM's header says a block has.
+    block_frames: Option<u16>,
+    order: Order,
+}
+
+impl Format {
+    fn parse(bytes: &[u8], order: Order) -> Result<Format, AudioError> {
+        let short = || AudioError::Damaged {
+            reason: "the WAV's fmt chunk is cut short".into(),
+        };
+        let half = |offset| field(bytes, offset).map(|bytes| order.u16(bytes));
+        let mut tag = half(0).ok_or_else(short)?;
+        let channels = half(2).ok_or_else(short)?;
+        let sample_rate = field(bytes, 4).map(|bytes| order.u32(bytes));
+        let block_bytes = half(12).ok_or_else(short)?;
+        // The oldest headers end here.
+        let bits = half(14).unwrap_or(8);
+        const EXTENSIBLE: u16 = 0xfffe;
+        if tag == EXTENSIBLE
+            && let Some(inner) = half(24)
+        {
+            tag = inner;
+        }
+        Ok(Format {
+            tag,
+            channels,
+            sample_rate: sample_rate.ok_or_else(short)?,
+            block_bytes,
+            bits,
+            block_frames: half(18),
+            order,
+        })
+    }
+
+    fn payload(&self, start: u64, length: u64) -> Result<Payload, AudioError> {
+        let payload = Payload {
+            coding: self.coding()?,
+            channels: self.channels,
+            sample_rate: self.sample_rate,
+            start,
+            length,
+        };
+        payload.check()?;
+        Ok(payload)
+    }
+
+    fn coding(&self) -> Result<Coding, AudioError> {
+        let channels = usize::from(self.channels).clamp(1, CHANNELS_MAX);
+        let unread = |name: &str| Err(AudioError::Unread(Unread::codec(name, "wav")));
+        match self.tag {
+            1 | 3 | 6 | 7 => self.plain(channels),
+            2 => self.adpcm(CODEC_ID_ADPCM_MS, channels, 7, 2),
+            0x11 => self.adpcm(CODEC_ID_ADPCM_IMA_WAV, channels, 4, 1),
+            0x50 | 0x55 | 0x1600 | 0x1610 => Ok(Coding::SelfDescribed),
+            0x160..=0x163 | 0x0a => unread("Windows Media (WMA)"),
+            0x31 | 0x1500 => unread("GSM 6.10"),
+            0x14 | 0x40 | 0x45 | 0x64 | 0x65 => unread("G.726 and G.721"),
+            0x22 => unread("TrueSpeech"),
+            0x28 | 0x83 => unread("G.729"),
+            0x42 | 0x111 => unread("G.723.1"),
+            0x57 | 0x7361 => unread("AMR"),
+            0x92 | 0x2000 => unread("Dolby Digital (AC-3)"),
+            0x08 | 0x2001 => unread("DTS"),
+            0xa109 => unread("Speex"),
+            0x270 => unread("ATRAC3"),
+            tag => Err(AudioError::Unread(Unread::codec(
+                format!("WAV with codec {tag:#06x}"),
+                "wav",
+            ))),
+        }
+    }
+
+    /// Samples one by one, as integers (1), floats (3), A-law (6) or µ-law (7).
+    fn plain(&self, channels: usize) -> Result<Coding, AudioError> {
+        let by_bits = usize::from(self.bits).div_ceil(8);
+        let by_block = usize::from(self.block_bytes) / channels;
+        // A block says how wide samples lie; without one their bits do.
+        let whole = usize::from(self.block_bytes) % channels == 0 && by_block >= by_bits;
+        let sample_bytes = if whole && by_block > 0 {
+            by_block
+        } else {
+            by_bits
+        };
+        let little = self.order == Order::Little;
+        let either = |first, second| if little { first } else { second };
+        let codec: Option<AudioCodecId> = match (self.tag, sample_bytes) {
+            (1, 1) => Some(CODEC_ID_PCM_U8),
+            (1, 2) => Some(either(CODEC_ID_PCM_S16LE, CODEC_ID_PCM_S16BE)),
+            (1, 3) => Some(either(CODEC_ID_PCM_S24LE, CODEC_ID_PCM_S24BE)),
+            (1, 4) => Some(either(CODEC_ID_PCM_S32LE, CODEC_ID_PCM_S32BE)),
+            (3, 4) => Some(either(CODEC_ID_PCM_F32LE, CODEC_ID_PCM_F32BE)),
+            (3, 8) => Some(either(CODEC_ID_PCM_F64LE, CODEC_ID_PCM_F64BE)),
+            (6, 1) => Some(CODEC_ID_PCM_ALAW),
+            (7, 1) => Some(CODEC_ID_PCM_MULAW),
+            _ => None,
+        };
+        let codec = codec.ok_or_else(|| AudioError::Damaged {
+            reason: format!("the WAV has samples of {} bits", self.bits),
+        })?;
+        Ok(Coding::Blocks {
+            codec,
+            block_bytes: sample_bytes * channels,
+            block_frames: 1,
+        })
+    }
+
+    /// Blocks with a head for each channel and two samples a byte.
+    fn adpcm(
+        &self,
+        codec: AudioCodecId,
+        channels: usize,
+        head_bytes: usize,
+        head_frames: usize,
+    ) -> Result<Coding, AudioError> {
+        let block_bytes = usize::from(self.block_bytes);
+        let coded = block_bytes.checked_sub(head_bytes * channels);
+        let frames = coded.map(|coded| coded * 2 / channels + head_frames);
+        let frames = frames.filter(|_| self.bits == 4 || self.bits == 0);
+        let block_frames = frames.ok_or_else(|| AudioError::Damaged {
+            reason: format!("the WAV has ADPCM blocks of {block_bytes} bytes"),
+        })?;
+        if channels > 2 {
+            let name = format!("ADPCM of {channels} channels in WAV");
+            return Err(AudioError::Unread(Unread::codec(name, "wav")));
+        }
+        let stated = self.block_frames.map_or(block_frames, usize::from);
+        Ok(Coding::Blocks {
+            codec,
+            block_bytes,
+            block_frames: if stated == 0 {
+                block_frames
+            } else {
+                block_frames.min(stated)
+            },
+        })
+    }
+}

@@ -1,0 +1,302 @@
+//! PyTorch's out-of-memory message, taken apart: any version's, with whatever stands around it.
+
+use crate::stats::Bytes;
+use serde::Serialize;
+
+/// Bytes of a text that are searched for a message.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// What a CUDA context and its libraries take besides PyTorch's memory, roughly: more than this is
+/// somebody else's.
+const CONTEXT_BYTES: u64 = 1 << 30;
+
+/// What a message says. Bytes throughout; what it does not say is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OutOfMemoryMessage {
+    /// The device's number.
+    pub device: Option<u64>,
+    /// The request.
+    pub tried: u64,
+    /// The device's memory.
+    pub total: Option<u64>,
+    /// What was free of it.
+    pub free: Option<u64>,
+    /// What this process had in use, contexts and libraries included.
+    pub in_use: Option<u64>,
+    /// What other processes are said to have had in use.
+    pub others_in_use: u64,
+    /// What the process was allowed.
+    pub allowed: Option<u64>,
+    /// What tensors had.
+    pub allocated: Option<u64>,
+    /// What of that lay in pools of CUDA graphs and the like.
+    pub private_pools: Option<u64>,
+    /// What the allocator held and nobody used.
+    pub unallocated: Option<u64>,
+}
+
+/// What a message comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The figures.
+    pub message: OutOfMemoryMessage,
+    /// What they mean, a sentence each, the most important first.
+    pub findings: Vec<String>,
+    /// A line to try, if an option could have let the request in.
+    pub line: Option<String>,
+}
+
+impl OutOfMemoryMessage {
+    /// Finds the last message in a text, such as a log, and reads it.
+    pub fn parse(text: &str) -> Option<OutOfMemoryMessage> {
+        // Terminals and logs break it into lines.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let begin = text.rfind("Tried to allocate ")?;
+        let end = text[begin..]
+            .find("Traceback")
+            .map_or(text.len(), |end| begin + end);
+        let text = &text[begin..end];
+        let tried = size_after(text, "Tried to allocate ")?;
+        let reserved = size_before(text, " reserved in total");
+        let allocated = size_before(text, " is allocated by PyTorch")
+            .or_else(|| size_before(text, " already allocated"));
+        let others = text
+            .split("Process ")
+            .skip(1)
+            .filter_map(|part| size_after(part, "has "));
+        Some(OutOfMemoryMessage {
+            device: number_after(text, "GPU "),
+            tried,
+            total: size_after(text, "total capacity of ")
+                .or_else(|| size_after(text, "total capacty of "))
+                .or_else(|| size_before(text, " total capacity")),
+            free: size_before(text, " is free").or_else(|| size_before(text, " free")),
+            in_use: size_after(text, "this process has "),
+            others_in_use: others.fold(0, u64::saturating_add),
+            allowed: size_before(text, " allowed"),
+            allocated,
+            private_pools: size_before(text, " allocated in private pools"),
+            unallocated: size_before(text, " is reserved by PyTorch but unallocated")
+                .or_else(|| Some(reserved?.saturating_sub(allocated?))),
+        })
+    }
+
+    /// Explains the figures.
+    pub fn explain(&self) -> Explanation {
+        let mut findings = Vec::new();
+        let mut line = None;
+        let tried = Bytes(self.tried);
+        let limit = match (self.total, self.allowed) {
+            (Some(total), Some(allowed)) => Some(total.min(allowed)),
+            (total, allowed) => total.or(allowed),
+        };
+        if limit.is_some_and(|limit| self.tried > limit) {
+            findings.push(format!(
+                "The request for {tried} is larger than all that there is: only the program can ask for less, \
+                 by smaller batches or shorter inputs."
+            ));
+        }
+        let unallocated = self.unallocated.unwrap_or(0);
+        if findings.is_empty() && unallocated >= self.tried {
+            findings.push(format!(
+                "The allocator held {} that nobody used, more than the {tried} asked for, but in pieces: this is \
+                 fragmentation, and expandable segments are made against it (on Linux with a card of one's own).",
+                Bytes(unallocated)
+            ));
+            line = Some("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True".to_owned());
+        } else if findings.is_empty()
+            && unallocated.saturating_add(self.free.unwrap_or(0)) >= self.tried
+        {
+            findings.push(format!(
+                "{} unused in the allocator and {} free on the device would together have been enough for {tried}: \
+                 expandable segments can join them (on Linux with a card of one's own).",
+                Bytes(unallocated),
+                Bytes(self.free.unwrap_or(0))
+            ));
+            line = Some("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True".to_owned());
+        } else if let (true, Some(allocated)) = (findings.is_empty(), self.allocated) {
+            findings.push(format!(
+                "{} were in use by tensors and only {} lay unused: no option of the allocator helps, the program \
+                 must hold less (smaller batches, lower precision, fewer copies).",
+                Bytes(allocated),
+                Bytes(unallocated)
+            ));
+        }
+        if let Some(allowed) = self
+            .allowed
+            .filter(|&allowed| self.total.is_none_or(|total| allowed < total))
+        {
+            findings.push(format!(
+                "The process was allowed {} of the device (set_per_process_memory_fraction or \
+                 per_process_memory_fraction).",
+                Bytes(allowed)
+            ));
+        }
+        let own = self.allocated.unwrap_or(0).saturating_add(unallocated);
+        if self.others_in_use > 0 {
+            findings.push(format!(
+                "Other processes had {} of the device in use: nvidia-smi shows them.",
+                Bytes(self.others_in_use)
+            ));
+        } else if let (Some(total), Some(free)) = (self.total, self.free) {
+            let elsewhere = total.saturating_sub(free).saturating_sub(own);
+            if self.allocated.is_some() && elsewhere > CONTEXT_BYTES {
+                findings.push(format!(
+                    "{} of the device were in use outside of PyTorch's allocator: by other processes, which \
+                     nvidia-smi shows, or by libraries.",
+                    Bytes(elsewhere)
+                ));
+            }
+        }
+        if let Some(pools) = self.private_pools.filter(|&pools| pools > 0) {
+            findings.push(format!(
+                "{} belong to private pools such as those of CUDA graphs: they serve no other request.",
+                Bytes(pools)
+            ));
+        }
+        Explanation {
+            message: self.clone(),
+            findings,
+            line,
+        }
+    }
+}
+
+/// The bytes that a text begins with, such as `1.50 GiB`.
+fn size(text: &str) -> Option<u64> {
+    let mut words = text
+        .split([' ', ';', ',', ')', '('])
+        .filter(|word| !word.is_empty());
+    let number: f64 = words.next()?.parse().ok()?;
+    let unit = words.next()?.trim_end_matches(['.', ';', ',', ')']);
+    let unit: f64 = match unit {
+        "bytes" | "B" => 1.0,
+        "KiB" | "KB" => 1024.0,
+        "MiB" | "MB" => 1_048_576.0,
+        "GiB" | "GB" => 1_073_741_824.0,
+        "TiB" | "TB" => 1_099_511_627_776.0,
+        _ => return None,
+    };
+    // A cast of a float saturates.
+    (number.is_finite() && number >= 0.0).then_some((number * unit) as u64)
+}
+
+fn size_after(text: &str, mark: &str) -> Option<u64> {
+    size(&text[text.find(mark)? + mark.len()..])
+}
+
+/// The size whose two words stand before the first such mark that has any.
+fn size_before(text: &str, mark: &str) -> Option<u64> {
+    text.match_indices(mark).find_map(|(place, _)| {
+        let before = &text[..place];
+        let unit = before.rfind(' ')?;
+        let number = before[..unit]
+            .rfind([' ', '('])
+            .map_or(0, |place| place + 1);
+        size(&before[number..])
+    })
+}
+
+fn number_after(text: &str, mark: &str) -> Option<u64> {
+    let rest = &text[text.find(mark)? + mark.len()..];
+    let end = rest.find(|character: char| !character.is_ascii_digit());
+    rest[..end.unwrap_or(rest.len())].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: f64 = 1_073_741_824.0;
+    const MIB: f64 = 1_048_576.0;
+
+    #[test]
+    fn a_message_of_these_days_is_taken_apart() {
+        let message = OutOfMemoryMessage::parse(
+            "Traceback (most recent call last):\n  File \"/w/train.py\", line 42, in forward\n\
+             torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has a total capacity of \
+             23.69 GiB of which 1.19 GiB is free.\nProcess 1234 has 3.00 GiB memory in use. Including non-PyTorch \
+             memory, this process has 19.50 GiB memory in use. 20.00 GiB allowed; Of the allocated memory 15.00 GiB \
+             is allocated by PyTorch, with 512.00 MiB allocated in private pools (e.g., CUDA Graphs), and 3.25 GiB \
+             is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting \
+             PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation.",
+        )
+        .unwrap();
+        let expected = OutOfMemoryMessage {
+            device: Some(1),
+            tried: (2.0 * GIB) as u64,
+            total: Some((23.69 * GIB) as u64),
+            free: Some((1.19 * GIB) as u64),
+            in_use: Some((19.5 * GIB) as u64),
+            others_in_use: (3.0 * GIB) as u64,
+            allowed: Some((20.0 * GIB) as u64),
+            allocated: Some((15.0 * GIB) as u64),
+            private_pools: Some((512.0 * MIB) as u64),
+            unallocated: Some((3.25 * GIB) as u64),
+        };
+        assert_eq!(message, expected);
+        let explanation = message.explain();
+        assert!(
+            explanation.findings[0].contains("fragmentation"),
+            "{explanation:?}"
+        );
+        assert!(explanation.line.is_some());
+        let all = explanation.findings.join(" ");
+        for words in [
+            "was allowed 20.00 GiB",
+            "Other processes had 3.00 GiB",
+            "private pools",
+        ] {
+            assert!(all.contains(words), "{all}");
+        }
+    }
+
+    #[test]
+    fn an_older_message_is_taken_apart() {
+        let message = OutOfMemoryMessage::parse(
+            "RuntimeError: CUDA out of memory. Tried to allocate 734.00 MiB (GPU 0; 7.79 GiB total capacity; 5.20 GiB \
+             already allocated; 603.94 MiB free; 5.23 GiB reserved in total by PyTorch) If reserved memory is >> \
+             allocated memory try setting max_split_size_mb to avoid fragmentation.",
+        )
+        .unwrap();
+        assert_eq!(message.device, Some(0));
+        assert_eq!(message.tried, (734.0 * MIB) as u64);
+        assert_eq!(message.total, Some((7.79 * GIB) as u64));
+        assert_eq!(message.free, Some((603.94 * MIB) as u64));
+        assert_eq!(message.allocated, Some((5.2 * GIB) as u64));
+        let unallocated = message.unallocated.unwrap() as f64 / GIB;
+        assert!((unallocated - 0.03).abs() < 1e-6);
+        let explanation = message.explain();
+        assert!(
+            explanation.findings[0].contains("no option of the allocator helps"),
+            "{explanation:?}"
+        );
+        assert!(
+            explanation.findings[1].contains("outside of PyTorch's allocator"),
+            "{explanation:?}"
+        );
+        assert_eq!(explanation.line, None);
+    }
+
+    #[test]
+    fn other_texts_are_no_messages_and_odd_ones_do_no_harm() {
+        for text in [
+            "",
+            "RuntimeError: shape mismatch",
+            "Tried to allocate",
+            "Tried to allocate a lot. GPU",
+        ] {
+            assert_eq!(OutOfMemoryMessage::parse(text), None, "{text}");
+        }
+        let odd = "Tried to allocate 1e30 GiB. GPU 99999999999999999999 has a total capacity of NaN GiB, -1 GiB is free";
+        let message = OutOfMemoryMessage::parse(odd).unwrap();
+        assert_eq!(
+            (message.tried, message.device, message.total, message.free),
+            (u64::MAX, None, None, None)
+        );
+        message.explain();
+        let huge = OutOfMemoryMessage::parse(
+            "Tried to allocate 80.00 GiB. GPU 0 has a total capacity of 24.00 GiB",
+        );
+        assert!(huge.unwrap().explain().findings[0].contains("larger than all that there is"));
+    }
+}

@@ -1,0 +1,326 @@
+//! The bodies of requests: taken in within a bound that all share, unpacked within the same, and
+//! gone with their request.
+
+use crate::app::App;
+use crate::error::ServerError;
+use crate::fields::{Fields, FromFields};
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use flate2::read::{GzDecoder, ZlibDecoder};
+use http_body_util::BodyExt;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What an unpacked body is read in.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// The bytes of all bodies that are held now, and their bound.
+pub(crate) struct BodyMemory {
+    bytes_max: usize,
+    bytes: AtomicUsize,
+}
+
+/// Bytes of one body, counted as long as they are held.
+pub(crate) struct HeldBytes {
+    memory: Arc<BodyMemory>,
+    bytes: usize,
+}
+
+impl BodyMemory {
+    pub(crate) fn new(bytes_max: usize) -> Arc<BodyMemory> {
+        Arc::new(BodyMemory {
+            bytes_max,
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// Bytes held now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// The most that may be held.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Counts a body that has no bytes yet.
+    fn hold(self: &Arc<BodyMemory>) -> HeldBytes {
+        HeldBytes {
+            memory: self.clone(),
+            bytes: 0,
+        }
+    }
+}
+
+impl HeldBytes {
+    /// Counts `more` bytes.
+    ///
+    /// # Errors
+    /// If all bodies together would be more than may be held.
+    fn add(&mut self, more: usize) -> Result<(), ServerError> {
+        let memory = &self.memory;
+        let within = |bytes: usize| {
+            let sum = bytes.checked_add(more)?;
+            (sum <= memory.bytes_max).then_some(sum)
+        };
+        let added = (memory.bytes).fetch_update(Ordering::AcqRel, Ordering::Acquire, within);
+        match added {
+            Ok(_) => {
+                self.bytes += more;
+                Ok(())
+            }
+            Err(_) => Err(ServerError::TooMany {
+                reason: format!(
+                    "as many bytes of requests as may be held ({}) are",
+                    memory.bytes_max
+                ),
+                retry_after: Duration::from_secs(1),
+            }),
+        }
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.memory.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// How a body is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    Plain,
+    Gzip,
+    Deflate,
+}
+
+fn packing(headers: &HeaderMap) -> Result<Packing, ServerError> {
+    let named = headers
+        .get(header::CONTENT_ENCODING)
+        .map(|name| name.as_bytes().to_ascii_lowercase());
+    match named.as_deref() {
+        None | Some(b"identity" | b"") => Ok(Packing::Plain),
+        Some(b"gzip" | b"x-gzip") => Ok(Packing::Gzip),
+        Some(b"deflate") => Ok(Packing::Deflate),
+        Some(_) => Err(ServerError::Body {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            reason: "the body is packed in a way that this server does not unpack; send it as gzip, deflate or not packed".into(),
+        }),
+    }
+}
+
+/// Refuses a body that is packed, for calls that read it piece by piece.
+pub(crate) fn refuse_packed(headers: &HeaderMap) -> Result<(), ServerError> {
+    match packing(headers)? {
+        Packing::Plain => Ok(()),
+        _ => Err(ServerError::Body {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            reason: "send the form not packed: recordings gain nothing by it".into(),
+        }),
+    }
+}
+
+fn too_large(bytes_max: usize) -> ServerError {
+    ServerError::Body {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        reason: format!("the body is larger than the {bytes_max} bytes that this server takes"),
+    }
+}
+
+/// The whole body, at most `bytes_max` before and after unpacking.
+async fn collect(
+    mut body: Body,
+    packing: Packing,
+    bytes_max: usize,
+    memory: &Arc<BodyMemory>,
+) -> Result<(Vec<u8>, HeldBytes), ServerError> {
+    let mut held = memory.hold();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ServerError::Body {
+            status: StatusCode::BAD_REQUEST,
+            reason: "the body did not arrive whole".into(),
+        })?;
+        if let Ok(piece) = frame.into_data() {
+            if bytes.len() + piece.len() > bytes_max {
+                return Err(too_large(bytes_max));
+            }
+            held.add(piece.len())?;
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    match packing {
+        Packing::Plain => Ok((bytes, held)),
+        Packing::Gzip => unpack(GzDecoder::new(bytes.as_slice()), bytes_max, memory),
+        // By the letter of HTTP it is zlib's form.
+        Packing::Deflate => unpack(ZlibDecoder::new(bytes.as_slice()), bytes_max, memory),
+    }
+}
+
+fn unpack(
+    mut packed: impl Read,
+    bytes_max: usize,
+    memory: &Arc<BodyMemory>,
+) -> Result<(Vec<u8>, HeldBytes), ServerError> {
+    let mut held = memory.hold();
+    let mut bytes = Vec::new();
+    let mut piece = [0; PIECE_BYTES];
+    loop {
+        let count = packed.read(&mut piece).map_err(|_| ServerError::Body {
+            status: StatusCode::BAD_REQUEST,
+            reason: "the body cannot be unpacked as its Content-Encoding says".into(),
+        })?;
+        if count == 0 {
+            return Ok((bytes, held));
+        }
+        if bytes.len() + count > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        held.add(count)?;
+        bytes.extend_from_slice(&piece[..count]);
+    }
+}
+
+/// A JSON object. Its refusals have OpenAI's shape.
+pub(crate) struct JsonBody<T> {
+    /// What the call made of it.
+    pub(crate) value: T,
+    /// Names of fields that the call does not know.
+    pub(crate) unread: Vec<String>,
+    /// Its bytes are counted as long as what was made of them.
+    pub(crate) held: HeldBytes,
+}
+
+impl<T: FromFields> FromRequest<Arc<App>> for JsonBody<T> {
+    type Rejection = ServerError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ServerError> {
+        let (parts, body) = request.into_parts();
+        let kind = parts.headers.get(header::CONTENT_TYPE);
+        let json = kind
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| {
+                let kind = kind.trim_start().to_ascii_lowercase();
+                kind.starts_with("application/json")
+            });
+        let packing = packing(&parts.headers)?;
+        let limits = &app.options.limits;
+        let body = collect(body, packing, limits.body_bytes, &app.bodies);
+        let (bytes, held) = within(limits.receive, body).await?;
+        if !json && !bytes.is_empty() {
+            return Err(ServerError::Body {
+                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                reason: "send the request as JSON, with 'Content-Type: application/json'".into(),
+            });
+        }
+        let mut fields = Fields::parse(&bytes).map_err(|reason| ServerError::Body {
+            status: StatusCode::BAD_REQUEST,
+            reason,
+        })?;
+        Ok(JsonBody {
+            value: T::from_fields(&mut fields)?,
+            unread: fields.unread(),
+            held,
+        })
+    }
+}
+
+/// What `receive` brings, if it brings it in time: each piece alone may come soon, and the whole
+/// never.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    receive: impl Future<Output = Result<T, ServerError>>,
+) -> Result<T, ServerError> {
+    tokio::time::timeout(limit, receive)
+        .await
+        .unwrap_or_else(|_| {
+            Err(ServerError::Body {
+                status: StatusCode::REQUEST_TIMEOUT,
+                reason: format!("the body did not arrive within {} s", limit.as_secs()),
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use std::io::Write;
+
+    async fn collected(
+        body: Vec<u8>,
+        packing: Packing,
+        memory: &Arc<BodyMemory>,
+    ) -> Result<Vec<u8>, u16> {
+        let collected = collect(Body::from(body), packing, 10_000, memory).await;
+        let (bytes, held) = collected.map_err(|error| error.status().as_u16())?;
+        assert_eq!(memory.bytes(), bytes.len(), "what is held is counted");
+        drop(held);
+        Ok(bytes)
+    }
+
+    #[tokio::test]
+    async fn packed_bodies_are_unpacked_within_the_bound_and_counted_while_held() {
+        let memory = BodyMemory::new(100_000);
+        let text = b"word ".repeat(100);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&text).unwrap();
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(&text).unwrap();
+        let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
+        bomb.write_all(&vec![b' '; 1 << 20]).unwrap();
+        for (body, packing, outcome) in [
+            (text.clone(), Packing::Plain, Ok(text.clone())),
+            (gzip.finish().unwrap(), Packing::Gzip, Ok(text.clone())),
+            (zlib.finish().unwrap(), Packing::Deflate, Ok(text.clone())),
+            (text.clone(), Packing::Gzip, Err(400)),
+            (vec![0; 10_001], Packing::Plain, Err(413)),
+            (bomb.finish().unwrap(), Packing::Gzip, Err(413)),
+        ] {
+            assert_eq!(
+                collected(body, packing, &memory).await,
+                outcome,
+                "{packing:?}"
+            );
+            assert_eq!(memory.bytes(), 0, "nothing is held afterwards");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_together_stay_within_their_bound() {
+        let memory = BodyMemory::new(1000);
+        let first = collect(Body::from(vec![0; 800]), Packing::Plain, 10_000, &memory).await;
+        let second = collect(Body::from(vec![0; 800]), Packing::Plain, 10_000, &memory).await;
+        assert!(matches!(second, Err(ServerError::TooMany { .. })));
+        assert_eq!(memory.bytes(), 800);
+        drop(first);
+        assert_eq!(memory.bytes(), 0);
+        assert!(
+            collect(Body::from(vec![0; 800]), Packing::Plain, 10_000, &memory)
+                .await
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_packing_that_is_not_known_is_refused_by_its_status() {
+        let mut headers = HeaderMap::new();
+        for (name, outcome) in [
+            ("gzip", Ok(Packing::Gzip)),
+            ("GZIP", Ok(Packing::Gzip)),
+            ("identity", Ok(Packing::Plain)),
+            ("br", Err(415)),
+            ("gzip, br", Err(415)),
+        ] {
+            headers.insert(header::CONTENT_ENCODING, name.parse().unwrap());
+            let found = packing(&headers).map_err(|error| error.status().as_u16());
+            assert_eq!(found, outcome, "{name}");
+        }
+        assert!(refuse_packed(&HeaderMap::new()).is_ok());
+    }
+}

@@ -1,0 +1,313 @@
+//! The fields of a JSON object, read one by one, so that each refusal names its field in plain
+//! words.
+
+use crate::error::ServerError;
+use serde_json::{Map, Value};
+
+/// The largest whole number that a JSON number holds exactly everywhere.
+pub(crate) const EXACT_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
+/// Names of ignored fields that are told, and their longest.
+const IGNORED_MAX: usize = 32;
+const IGNORED_NAME_BYTES_MAX: usize = 64;
+
+/// A JSON object's fields that have not been read yet. `null` counts as left out.
+pub(crate) struct Fields(Map<String, Value>);
+
+/// A value that a call makes of an object's fields.
+pub(crate) trait FromFields: Sized {
+    /// Reads the fields that the call knows.
+    fn from_fields(fields: &mut Fields) -> Result<Self, ServerError>;
+}
+
+impl Fields {
+    /// Reads an object. No bytes and `null` count as `{}`, for calls whose fields may all be left
+    /// out; a byte order mark before it is passed over.
+    ///
+    /// # Errors
+    /// If it is no JSON or no object.
+    pub(crate) fn parse(json: &[u8]) -> Result<Fields, String> {
+        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+        if json.is_empty() {
+            return Ok(Fields(Map::new()));
+        }
+        if std::str::from_utf8(json).is_err() {
+            return Err("the body is not UTF-8; send JSON in UTF-8".into());
+        }
+        match serde_json::from_slice(json) {
+            Ok(Value::Null) => Ok(Fields(Map::new())),
+            Ok(Value::Object(fields)) => Ok(Fields(fields)),
+            Ok(_) => Err("the body is no JSON object; send {\"name\": value, ...}".into()),
+            Err(error) => Err(format!(
+                "the body is not JSON: look at line {}, column {}",
+                error.line(),
+                error.column()
+            )),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// A text.
+    pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<String>, ServerError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => refuse(name, "send a text, in quotes"),
+        }
+    }
+
+    /// A voice: its name, or an object with its `id`, as newer clients send it.
+    pub(crate) fn voice(&mut self, name: &'static str) -> Result<Option<String>, ServerError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(voice)) => Ok(Some(voice)),
+            Some(Value::Object(mut object)) => match object.remove("id") {
+                Some(Value::String(voice)) => Ok(Some(voice)),
+                _ => refuse(name, "an object names the voice in its field id"),
+            },
+            Some(_) => refuse(name, "send a voice's name, in quotes"),
+        }
+    }
+
+    /// A number, also one in quotes.
+    pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<f32>, ServerError> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        match number(&value)
+            .map(|number| number as f32)
+            .filter(|number| number.is_finite())
+        {
+            Some(number) => Ok(Some(number)),
+            None => refuse(name, "send a number, such as 0.5"),
+        }
+    }
+
+    /// A whole number from 0 on, also one in quotes; `2.0` is as whole as `2`.
+    pub(crate) fn count(&mut self, name: &'static str) -> Result<Option<u64>, ServerError> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        match whole(&value) {
+            Some(count) => Ok(Some(count)),
+            None => refuse(name, "send a whole number that is not below 0"),
+        }
+    }
+
+    /// A seed; -1 asks for one that is drawn.
+    pub(crate) fn seed(&mut self, name: &'static str) -> Result<Option<Seed>, ServerError> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        if number(&value) == Some(-1.0) {
+            return Ok(Some(Seed::Drawn));
+        }
+        match whole(&value) {
+            Some(seed) => Ok(Some(Seed::Given(seed))),
+            None => refuse(
+                name,
+                "send a whole number that is not below 0, or -1 to have one drawn",
+            ),
+        }
+    }
+
+    /// Yes or no.
+    pub(crate) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ServerError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
+            Some(_) => refuse(name, "send true or false"),
+        }
+    }
+
+    /// The names of the fields that nobody read, as a header may carry them.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        let plain = |name: &&String| {
+            let sign =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+            (1..=IGNORED_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(sign)
+        };
+        self.0
+            .keys()
+            .filter(plain)
+            .take(IGNORED_MAX)
+            .cloned()
+            .collect()
+    }
+
+    /// Refuses fields that nobody read: a setting with a misspelt name must not seem to be in
+    /// force.
+    pub(crate) fn refuse_unread(&self) -> Result<(), ServerError> {
+        match self.0.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(ServerError::Field {
+                field: name.chars().take(IGNORED_NAME_BYTES_MAX).collect(),
+                reason: "this call has no such field".into(),
+            }),
+        }
+    }
+}
+
+/// Where the random numbers of a stream start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seed {
+    /// At this seed.
+    Given(u64),
+    /// At one that is drawn and told.
+    Drawn,
+}
+
+impl Seed {
+    /// The seed; one that is drawn is exact in every client's numbers.
+    pub(crate) fn value(self) -> u64 {
+        match self {
+            Seed::Given(seed) => seed,
+            Seed::Drawn => fastrand::u64(..EXACT_MAX),
+        }
+    }
+}
+
+fn refuse<T>(parameter: &'static str, reason: &str) -> Result<T, ServerError> {
+    Err(ServerError::Parameter {
+        parameter,
+        reason: reason.into(),
+    })
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    let exact = match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    exact.or_else(|| {
+        let number = number(value)?;
+        let fits = number.fract() == 0.0 && (0.0..=EXACT_MAX as f64).contains(&number);
+        fits.then_some(number as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(json: &str) -> Fields {
+        Fields::parse(json.as_bytes()).unwrap()
+    }
+
+    fn told<T: std::fmt::Debug>(outcome: Result<T, ServerError>) -> String {
+        outcome.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn numbers_in_quotes_and_whole_numbers_with_a_point_are_understood() {
+        let mut fields = fields(r#"{"a":"1.5","b":2,"c":" 3 ","d":"4.0","e":5.0,"f":"1e2"}"#);
+        assert_eq!(fields.number("a").unwrap(), Some(1.5));
+        assert_eq!(fields.number("b").unwrap(), Some(2.0));
+        for (name, count) in [("c", 3), ("d", 4), ("e", 5), ("f", 100)] {
+            assert_eq!(fields.count(name).unwrap(), Some(count), "{name}");
+        }
+        assert_eq!(fields.count("g").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_by_its_field_in_plain_words() {
+        for value in [
+            "\"fast\"", "\"1,5\"", "true", "[]", "{}", "\"\"", "\"inf\"", "\"nan\"", "1e300",
+        ] {
+            let words = told(fields(&format!("{{\"speed\":{value}}}")).number("speed"));
+            assert_eq!(words, "speed: send a number, such as 0.5", "{value}");
+        }
+        for value in ["-1", "1.5", "\"x\"", "1e300", "[1]"] {
+            let words = told(fields(&format!("{{\"size\":{value}}}")).count("size"));
+            assert!(words.starts_with("size: "), "{value}: {words}");
+        }
+    }
+
+    #[test]
+    fn a_seed_of_minus_one_is_drawn_and_large_ones_are_exact() {
+        for (value, seed) in [
+            ("-1", Some(Seed::Drawn)),
+            ("\"-1\"", Some(Seed::Drawn)),
+            ("-1.0", Some(Seed::Drawn)),
+            ("18446744073709551615", Some(Seed::Given(u64::MAX))),
+            ("\"18446744073709551615\"", Some(Seed::Given(u64::MAX))),
+            ("null", None),
+        ] {
+            let mut fields = fields(&format!("{{\"seed\":{value}}}"));
+            assert_eq!(fields.seed("seed").unwrap(), seed, "{value}");
+        }
+        for value in ["-2", "1.5", "\"random\""] {
+            assert!(
+                fields(&format!("{{\"seed\":{value}}}"))
+                    .seed("seed")
+                    .is_err()
+            );
+        }
+        assert_eq!(Seed::Given(7).value(), 7);
+        assert!(Seed::Drawn.value() < EXACT_MAX);
+        assert_ne!(Seed::Drawn.value(), Seed::Drawn.value());
+    }
+
+    #[test]
+    fn a_voice_is_a_name_or_an_object_with_its_id() {
+        for (value, voice) in [
+            ("\"ann\"", Some("ann")),
+            ("{\"id\":\"ann\"}", Some("ann")),
+            ("null", None),
+        ] {
+            let mut fields = fields(&format!("{{\"voice\":{value}}}"));
+            assert_eq!(fields.voice("voice").unwrap().as_deref(), voice, "{value}");
+        }
+        for value in ["5", "{}", "{\"id\":5}", "[]"] {
+            assert!(
+                fields(&format!("{{\"voice\":{value}}}"))
+                    .voice("voice")
+                    .is_err()
+            );
+        }
+    }
+
+    #[test]
+    fn what_nobody_read_is_told_as_far_as_a_header_may_carry_it() {
+        let mut fields = fields(r#"{"input":"x","lang":"en","a b":1,"é":2,"n":null}"#);
+        fields.text("input").unwrap();
+        assert_eq!(fields.unread(), ["lang", "n"]);
+        assert!(told(fields.refuse_unread()).contains("no such field"));
+        let many: String = (0..1000).map(|n| format!("\"f{n}\":0,")).collect();
+        let many = format!("{{{many}\"last\":0}}");
+        assert_eq!(super::tests::fields(&many).unread().len(), IGNORED_MAX);
+    }
+
+    #[test]
+    fn a_mark_before_the_object_is_passed_over_and_no_object_is_told_plainly() {
+        assert_eq!(Fields::parse(b"").map(|fields| fields.0.len()), Ok(0));
+        assert_eq!(
+            Fields::parse(b"\xef\xbb\xbf{\"a\":1}").map(|fields| fields.0.len()),
+            Ok(1)
+        );
+        for (body, words) in [
+            (&b"[]"[..], "no JSON object"),
+            (b"3", "no JSON object"),
+            (b"{", "line 1"),
+            (b" ", "not JSON"),
+            (b"\xff\xfe{\0}\0", "UTF-8"),
+            (b"{\"a\":\"\\ud800\"}", "not JSON"),
+        ] {
+            let refusal = Fields::parse(body).err().unwrap_or_default();
+            assert!(refusal.contains(words), "{body:?}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The memory of the process beside the engine's ledger: who has it, and that it goes back.
+
+use crate::app::App;
+use serde::Serialize;
+use sottovoce::{ResidentMemory, release_unused_heap};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// Between two looks at whether the heap keeps what requests once needed.
+const RELEASE_EVERY: Duration = Duration::from_secs(2);
+/// Bytes that the protocol holds for a connection at most: a head with what was read ahead of it,
+/// and as much of an answer.
+const CONNECTION_BYTES_MAX: u64 = 2 * crate::listener::HEAD_BYTES_MAX as u64;
+
+/// The process's memory, by owner.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProcessMemory {
+    /// All that is resident.
+    resident_bytes: u64,
+    /// The engine's: what its ledger holds from the system.
+    engine_bytes: u64,
+    /// Pages of files: the program, the voice inside it, libraries.
+    program_bytes: u64,
+    /// Bodies of requests that are held now.
+    requests_bytes: u64,
+    /// The most that these may be.
+    requests_bytes_max: u64,
+    /// Connections that are open.
+    connections: usize,
+    /// The most that the protocol holds for them.
+    connections_bytes_max: u64,
+    /// The rest: threads' stacks, encoders, tables, and what the heap keeps for a moment.
+    heap_and_stacks_bytes: u64,
+}
+
+impl ProcessMemory {
+    /// Looks, with `engine_bytes` in the engine's ledger.
+    pub(crate) fn now(app: &App, engine_bytes: u64) -> ProcessMemory {
+        let ResidentMemory { bytes, file_bytes } = ResidentMemory::now();
+        let requests_bytes = app.bodies.bytes() as u64;
+        let connections = app.open_connections();
+        let owned = engine_bytes + file_bytes + requests_bytes;
+        ProcessMemory {
+            resident_bytes: bytes,
+            engine_bytes,
+            program_bytes: file_bytes,
+            requests_bytes,
+            requests_bytes_max: app.bodies.bytes_max() as u64,
+            connections,
+            connections_bytes_max: connections as u64 * CONNECTION_BYTES_MAX,
+            heap_and_stacks_bytes: bytes.saturating_sub(owned),
+        }
+    }
+}
+
+/// Gives the heap's unused pages back after requests were answered, for as long as it runs.
+pub(crate) async fn release_after_requests(app: Arc<App>) {
+    let mut look = tokio::time::interval(RELEASE_EVERY);
+    let mut released = 0;
+    loop {
+        look.tick().await;
+        let ended = app.ended_requests();
+        if ended != released {
+            released = ended;
+            // It takes the heap's locks and walks its free lists: not for a thread that others wait
+            // for.
+            let _ = tokio::task::spawn_blocking(release_unused_heap).await;
+        }
+    }
+}

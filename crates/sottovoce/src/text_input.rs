@@ -1,0 +1,208 @@
+//! Text on its way from a caller to the worker, which may still be written while the beginning is
+//! spoken.
+
+use crate::engine::Handle;
+use crate::error::Error;
+use crate::settings::TEXT_CHARACTERS_MAX;
+use sottovoce_chatterbox::text::SentenceBuffer;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Text without an end of sentence is not held back beyond so many characters.
+const UNENDED_CHARACTERS_MAX: usize = 300;
+
+/// The text of one stream that the worker has not taken yet.
+pub(crate) struct TextInput(Mutex<TextState>);
+
+#[derive(Default)]
+struct TextState {
+    /// Sentences whose ends are sure.
+    whole: String,
+    /// What follows them.
+    rest: SentenceBuffer,
+    /// What is there is to be spoken without waiting for more.
+    flushed: bool,
+    /// No more will come.
+    finished: bool,
+}
+
+impl TextInput {
+    /// A text that is whole.
+    pub fn whole(text: &str) -> TextInput {
+        TextInput(Mutex::new(TextState {
+            whole: text.to_owned(),
+            finished: true,
+            ..TextState::default()
+        }))
+    }
+
+    /// A text that is still to be written.
+    pub fn open() -> TextInput {
+        TextInput(Mutex::default())
+    }
+
+    /// The whole text; nothing while it may still be written.
+    pub fn whole_text(&self) -> Option<String> {
+        let state = self.state();
+        state.finished.then(|| state.whole.clone())
+    }
+
+    /// The sentences whose ends are sure, and whether they are the last.
+    pub fn take(&self) -> (String, bool) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.flushed) || state.finished {
+            let rest = state.rest.flush();
+            state.add(rest);
+        }
+        (std::mem::take(&mut state.whole), state.finished)
+    }
+
+    fn state(&self) -> MutexGuard<'_, TextState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TextState {
+    /// Adds sentences to those whose ends are sure.
+    fn add(&mut self, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences {
+            self.whole.push_str(&sentence);
+            self.whole.push(' ');
+        }
+    }
+
+    fn characters(&self) -> usize {
+        self.whole.chars().count() + self.rest.characters()
+    }
+}
+
+/// Writes the text of a stream that was opened without one.
+#[derive(Clone)]
+pub struct TextWriter {
+    pub(crate) input: Arc<TextInput>,
+    pub(crate) handle: Weak<Handle>,
+}
+
+impl TextWriter {
+    /// Adds a piece, cut anywhere. Each sentence is spoken as soon as its end is sure.
+    ///
+    /// # Errors
+    /// If the text was finished, or more of it waits than one stream takes.
+    pub fn push(&self, piece: &str) -> Result<(), Error> {
+        let refuse = |reason: String| Err(Error::Text { reason });
+        let mut state = self.input.state();
+        if state.finished {
+            return refuse("it was finished".into());
+        }
+        let characters = state.characters() + piece.chars().count();
+        if characters > TEXT_CHARACTERS_MAX {
+            return refuse(format!(
+                "{characters} characters wait; {TEXT_CHARACTERS_MAX} may"
+            ));
+        }
+        let whole = state.rest.push(piece, UNENDED_CHARACTERS_MAX);
+        state.add(whole);
+        drop(state);
+        self.wake();
+        Ok(())
+    }
+
+    /// Has what is there spoken without waiting for the end of its sentence.
+    pub fn flush(&self) {
+        self.input.state().flushed = true;
+        self.wake();
+    }
+
+    /// Ends the text: the stream ends when it is spoken.
+    pub fn finish(&self) {
+        self.input.state().finished = true;
+        self.wake();
+    }
+
+    /// Characters that wait: the stream takes text as it speaks.
+    pub fn waiting(&self) -> usize {
+        self.input.state().characters()
+    }
+
+    fn wake(&self) {
+        if let Some(handle) = self.handle.upgrade() {
+            handle.shared.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sottovoce_chatterbox::text::sentences;
+
+    /// The pieces that leave as `text` comes letter by letter, and then its end.
+    fn taken(text: &str) -> Vec<String> {
+        let input = Arc::new(TextInput::open());
+        let writer = TextWriter {
+            input: input.clone(),
+            handle: Weak::new(),
+        };
+        let mut pieces = Vec::new();
+        for letter in text.chars() {
+            writer.push(letter.encode_utf8(&mut [0; 4])).unwrap();
+            pieces.push(input.take().0);
+        }
+        writer.finish();
+        pieces.push(input.take().0);
+        pieces.retain(|piece| !piece.trim().is_empty());
+        pieces.iter().map(|piece| piece.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_text_in_pieces_is_cut_as_the_same_text_in_one() {
+        for text in [
+            "We asked them and then Dr. Smith came to help.",
+            "Use simple tools, e.g. a hammer and a saw.",
+            "The quick brown fox\njumps over the lazy dog.",
+            "She was born on Jan. 5 in the morning.",
+            "It costs 3.5 dollars in the shop. Shall we go there tomorrow?",
+            "Hi. How are you today, my friend? I am quite well, thank you!",
+        ] {
+            let whole: Vec<&str> = sentences(text).into_iter().map(|at| &text[at]).collect();
+            assert_eq!(taken(text), whole, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_sentence_leaves_when_the_next_begins() {
+        let input = Arc::new(TextInput::open());
+        let writer = TextWriter {
+            input: input.clone(),
+            handle: Weak::new(),
+        };
+        writer.push("It is half past three. ").unwrap();
+        assert_eq!(input.take().0, "", "a small letter could go on with it");
+        writer.push("Shall we").unwrap();
+        assert_eq!(input.take(), ("It is half past three. ".into(), false));
+        assert_eq!(input.take().0, "");
+        writer.flush();
+        assert_eq!(input.take().0, "Shall we ");
+        assert!(input.whole_text().is_none());
+        writer.finish();
+        assert_eq!(input.take(), (String::new(), true));
+        assert!(writer.push("more").is_err());
+    }
+
+    #[test]
+    fn text_without_an_end_is_not_held_back_for_ever_and_nothing_is_lost() {
+        let words = "word ".repeat(500);
+        let pieces = taken(&words);
+        assert!(pieces.len() > 2);
+        assert_eq!(pieces.join(" ").split_whitespace().count(), 500);
+    }
+
+    #[test]
+    fn more_than_one_stream_takes_is_refused() {
+        let writer = TextWriter {
+            input: Arc::new(TextInput::open()),
+            handle: Weak::new(),
+        };
+        assert!(writer.push(&"x".repeat(TEXT_CHARACTERS_MAX)).is_ok());
+        assert!(writer.push("x").is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Matroska and WebM: any bytes that begin as one are decoded or refused.
+#![no_main]
+
+mod common;
+
+use common::decode_or_refuse;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if bytes.starts_with(b"\x1a\x45\xdf\xa3") {
+        decode_or_refuse(bytes);
+    }
+});

@@ -41,14 +41,14 @@ fn say(source: &Source, precision: PrecisionChoice, choice: DeviceChoice) -> (u6
     let voice = voice.keep(&host, None, Weak::new()).unwrap();
     let holdings = Holdings::new(memory, Some(host), pipeline.pages().clone());
     let spoken = StreamOptions {
-        temperature: 0.0,
+        temperature: Some(0.0),
         seed: 3,
         sentence_tokens_max: Some(TOKENS_MAX),
         ..StreamOptions::default()
     };
     let begun = {
         let _open = holdings.open();
-        pipeline.begin(1, 0, TEXT, &voice, &spoken, &holdings)
+        pipeline.begin(1, 0, Some(TEXT), &voice, &spoken, &holdings)
     };
     let mut utterance = begun.unwrap();
     while utterance.generating() {

@@ -30,8 +30,8 @@ pub struct EngineChoice {
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
-    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto: the first CUDA device if the model
-    /// fits there, else the CPU. CUDA is experimental: it has not run on hardware yet.
+    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto: the first CUDA device if the
+    /// model fits there, else the CPU. CUDA is experimental: it has not run on hardware yet.
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
     /// Mark all sound with Perth's watermark, whose weights are here.

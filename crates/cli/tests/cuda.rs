@@ -128,3 +128,93 @@ fn without_a_driver_the_program_says_so_and_goes_on() {
     assert!(report["machine"]["cuda_devices"].is_array());
     assert_eq!(report["settings"]["allocator"]["origin"], "default");
 }
+
+/// Speaks a few words into `file`; its figures, with what was said on standard error.
+fn speak(
+    libraries: &Path,
+    file: &str,
+    device: &str,
+    order: &str,
+    further: &[&str],
+) -> (Value, String) {
+    let path = libraries.join(file);
+    let output = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
+        .args(["speak", "Forty two boats.", "--json", "--seed", "3"])
+        .args(["--temperature", "0", "--threads", "1", "--device", device])
+        .args(["--out", path.to_str().unwrap()])
+        .args(further)
+        .env("LD_LIBRARY_PATH", libraries)
+        .env("CUDA_STAND_IN_MEMORY", (256 << 20).to_string())
+        .env("CUDA_STAND_IN_ORDER", order)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (
+        serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        said,
+    )
+}
+
+#[test]
+fn a_cuda_device_says_as_many_tokens_as_the_processor_and_the_same_samples_in_every_order() {
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &[]).unwrap();
+    let (on_processor, said) = speak(folder.path(), "cpu.wav", "cpu", "natural", &[]);
+    assert!(on_processor["tokens"].as_u64() > Some(5), "{said}");
+    let read = |file: &str| std::fs::read(folder.path().join(file)).unwrap();
+    let mut first = None;
+    for order in ["natural", "reverse", "shuffled:3"] {
+        let (figures, said) = speak(folder.path(), "cuda.wav", "cuda", order, &[]);
+        assert_eq!(figures["tokens"], on_processor["tokens"], "{order}: {said}");
+        let samples = read("cuda.wav");
+        assert_eq!(samples.len(), read("cpu.wav").len());
+        assert!(first.get_or_insert(samples.clone()) == &samples, "{order}");
+    }
+    let (_, said) = speak(folder.path(), "auto.wav", "auto", "natural", &[]);
+    assert!(!said.contains("the CPU speaks"), "{said}");
+    assert!(Some(read("auto.wav")) == first, "auto takes the card");
+}
+
+#[test]
+fn a_cuda_device_that_cannot_be_used_is_refused_in_a_sentence_and_auto_goes_on_with_the_processor()
+{
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &[]).unwrap();
+    for (device, further, expected) in [
+        ("cuda:9", &[][..], "no CUDA device 9: the driver knows 2"),
+        ("cuda", &["--memory", "8MiB"], "the budget of 8.00 MiB"),
+        ("gpu", &[], "cuda:N"),
+    ] {
+        let (_, said) = speak(folder.path(), "none.wav", device, "natural", further);
+        assert!(said.contains(expected), "{device}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    let none = tempfile::tempdir().unwrap();
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        std::fs::write(none.path().join(name), "").unwrap();
+    }
+    if Path::new("/dev/nvidiactl").exists() {
+        return;
+    }
+    let (_, said) = speak(none.path(), "none.wav", "cuda", "natural", &[]);
+    assert!(
+        said.contains("no CUDA") && said.contains("--device cpu"),
+        "{said}"
+    );
+    let (figures, said) = speak(none.path(), "cpu.wav", "auto", "natural", &[]);
+    assert!(figures["tokens"].as_u64() > Some(5), "{said}");
+    assert!(said.contains("the CPU speaks: no CUDA"), "{said}");
+}
+
+#[test]
+fn the_doctor_compares_a_cuda_device_with_the_processor() {
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &[]).unwrap();
+    let output = sottovoce(folder.path(), &["doctor", "--device", "cuda", "--json"]);
+    let report = json(&output);
+    assert!(output.status.success(), "{report:#}");
+    assert_eq!(report["held"], true, "{report:#}");
+    assert!(report["operations"].as_array().unwrap().len() > 15);
+    assert!(report["status"].as_str().unwrap().contains("experimental"));
+    assert_eq!(report["card"]["name"], "Stand-in GPU");
+}

@@ -1,5 +1,5 @@
-//! The CUDA driver over a stand-in for NVIDIA's library, which the tests compile themselves and which refuses what the real one
-//! would.
+//! The CUDA driver over a stand-in for NVIDIA's library, which the tests compile themselves and
+//! which refuses what the real one would.
 
 #![cfg(target_os = "linux")]
 

@@ -1,6 +1,6 @@
-//! What the engine has promised out of its budgets: to the weights, to the workspace, to voices, and
-//! to each stream that was let in. Where the device has a memory of its own, the host's has a budget
-//! beside the device's, and voices are promised theirs there.
+//! What the engine has promised out of its budgets: to the weights, to the workspace, to voices,
+//! and to each stream that was let in. Where the device has a memory of its own, the host's has a
+//! budget beside the device's, and voices are promised theirs there.
 
 use crate::metrics::MemoryPlan;
 use sottovoce_memory::budget::{Account, Budget, Reservation};

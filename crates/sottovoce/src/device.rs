@@ -1,7 +1,10 @@
 //! Where a model is computed: the one place that names devices.
 
+mod self_test;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
+
+pub use self_test::{OperationCheck, self_test};
 
 use crate::error::Error;
 use crate::settings::DeviceChoice;
@@ -22,12 +25,14 @@ pub struct Opened {
     pub device: Arc<dyn Device>,
     /// Its memory.
     pub memory: Memory,
-    /// Bytes of its memory that may be used; none where no budget was given and the system does not tell.
+    /// Bytes of its memory that may be used; none where no budget was given and the system does not
+    /// tell.
     pub budget_bytes: Option<u64>,
 }
 
-/// Opens a device, of whose memory `budget_bytes` may be used: all that is free without it. `threads` of the host share its work, 0 takes as
-/// many as the machine can run at once. `Auto` opens the first CUDA device where there is one that computes.
+/// Opens a device, of whose memory `budget_bytes` may be used: all that is free without it.
+/// `threads` of the host share its work, 0 takes as many as the machine can run at once. `Auto`
+/// opens the first CUDA device where there is one that computes.
 ///
 /// # Errors
 /// If this machine does not have it, or it has too little memory for what computing itself needs.
@@ -53,7 +58,8 @@ fn cuda(ordinal: u32, budget_bytes: Option<u64>) -> Result<Opened, Error> {
     let driver = CudaDriver::open(ordinal, budget_bytes)?;
     let context = Arc::clone(driver.context());
     context.can_compute()?;
-    // What others hold on the card cannot be had; what the driver took for this program counts as used.
+    // What others hold on the card cannot be had; what the driver took for this program counts as
+    // used.
     let within = driver.memory().free + driver.own_bytes();
     let budget_bytes = budget_bytes.map_or(within, |budget| budget.min(driver.memory().total));
     let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());

@@ -297,7 +297,8 @@ impl Engine {
         })
     }
 
-    /// The same over memory of the host of the caller's choice, such as one whose driver fails by script; the processor computes.
+    /// The same over memory of the host of the caller's choice, such as one whose driver fails by
+    /// script; the processor computes.
     pub fn load_in(
         memory: Memory,
         source: Source,
@@ -308,8 +309,8 @@ impl Engine {
         Engine::load_on(device, memory, source, options)
     }
 
-    /// The same on a device of the caller's choice, which must be able to compute in `memory`. Where
-    /// that is not the host's, voices lie in memory of the host.
+    /// The same on a device of the caller's choice, which must be able to compute in `memory`.
+    /// Where that is not the host's, voices lie in memory of the host.
     ///
     /// # Errors
     /// As [`Engine::load`], and if `memory` is not the device's.

@@ -235,8 +235,12 @@ pub(crate) fn choose(
         budget_bytes: options.memory.unwrap_or(u64::MAX),
         needed_bytes: plan.total_bytes(1),
         plan: format!(
-            "at {}: weights {}, workspace {}, voice {}, one stream {}",
+            "at {}: {}weights {}, workspace {}, voice {}, one stream {}",
             plan.precision,
+            match plan.device_bytes {
+                0 => String::new(),
+                bytes => format!("the device itself {}, ", Bytes(bytes)),
+            },
             Bytes(plan.weights_bytes),
             Bytes(plan.workspace_bytes),
             Bytes(plan.voice_bytes),

@@ -43,7 +43,8 @@ pub trait Device: Operations {
         false
     }
 
-    /// Bytes of its memory that it holds for itself, beside what it computes on: what the driver takes for its context and for kernels.
+    /// Bytes of its memory that it holds for itself, beside what it computes on: what the driver
+    /// takes for its context and for kernels.
     fn own_bytes(&self) -> u64 {
         0
     }

@@ -1,5 +1,5 @@
-//! A CUDA device does what every device must, on the stand-in for the driver's library: it runs the same kernels on the processor, a
-//! thread of a block after the other, in whichever order.
+//! A CUDA device does what every device must, on the stand-in for the driver's library: it runs the
+//! same kernels on the processor, a thread of a block after the other, in whichever order.
 
 #![cfg(target_os = "linux")]
 

@@ -14,7 +14,8 @@ use std::sync::Weak;
 const TEXT: &str = "We counted forty two boats.";
 const TOKENS_MAX: usize = 20;
 
-/// What a model says on a device: how many tokens, and the samples. Where weights are in integers, rows are rounded finely.
+/// What a model says on a device: how many tokens, and the samples. Where weights are in integers,
+/// rows are rounded finely.
 fn say(source: &Source, precision: PrecisionChoice, choice: DeviceChoice) -> (u64, Vec<f32>) {
     let options = EngineOptions {
         precision,
@@ -83,8 +84,8 @@ fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
 fn cuda_says_what_the_processor_says() {
     let stand_in = StandIn::new(0, "memory=1073741824 order=shuffled:7");
     let tiny = Source::Random(Box::new(ModelConfig::tiny_base()));
-    // The processor rounds rows to 16 bits where weights are in integers; the device does not, and phases of harmonics add up what that
-    // makes of frequencies.
+    // The processor rounds rows to 16 bits where weights are in integers; the device does not, and
+    // phases of harmonics add up what that makes of frequencies.
     for (source, precision, most) in [
         (&tiny, PrecisionChoice::F32, 1e-4),
         (&tiny, PrecisionChoice::Q4, 1e-3),

@@ -1,5 +1,6 @@
-//! What kernels are launched with, as `kernels/arguments.cuh` has it: pointers first, no padding. Rows of a tensor lie `…_stride` elements
-//! apart; pointers are addresses on the device, 0 for none.
+//! What kernels are launched with, as `kernels/arguments.cuh` has it: pointers first, no padding.
+//! Rows of a tensor lie `…_stride` elements apart; pointers are addresses on the device, 0 for
+//! none.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,4 +1,5 @@
-//! The kernels: what was built from `kernels/` is embedded, and the image that suits the device is loaded.
+//! The kernels: what was built from `kernels/` is embedded, and the image that suits the device is
+//! loaded.
 
 use super::arguments as with;
 use crate::cache::CachePrecision;

@@ -1,10 +1,12 @@
 //! Operations on an NVIDIA device.
 //!
-//! Kernels are launched one after the other on one queue, which is the pool's queue 0, and the host goes on at once. What fails is
-//! remembered; from then on nothing is launched. All memory comes from views, matrices and pages, but for one block for the small arrays
-//! that [`uploads`] sends and the pinned ring through which numbers come and go: both are taken when the device is opened.
+//! Kernels are launched one after the other on one queue, which is the pool's queue 0, and the host
+//! goes on at once. What fails is remembered; from then on nothing is launched. All memory comes
+//! from views, matrices and pages, but for one block for the small arrays that [`uploads`] sends
+//! and the pinned ring through which numbers come and go: both are taken when the device is opened.
 //!
-//! A sum has one fixed order, whatever else is computed: the rows of a product may come from either family of kernels, with the same bits.
+//! A sum has one fixed order, whatever else is computed: the rows of a product may come from either
+//! family of kernels, with the same bits.
 
 mod arguments;
 mod kernels;
@@ -58,7 +60,8 @@ impl Cuda {
     /// Loads the kernels; `memory` is that of a driver of `context`, in which they will compute.
     ///
     /// # Errors
-    /// If the driver is too old or refuses, there is no code for the device, or its memory is too little.
+    /// If the driver is too old or refuses, there is no code for the device, or its memory is too
+    /// little.
     pub fn open(context: &Arc<CudaContext>, memory: &Memory) -> Result<Cuda, CudaOpenError> {
         context.can_compute()?;
         let queue = Arc::new(Queue::new(context)?);
@@ -76,7 +79,8 @@ impl Cuda {
             failure: OnceLock::new(),
             traffic: Traffic::default(),
         };
-        // What the driver takes for itself at the first launch is thus known before anything is reckoned with.
+        // What the driver takes for itself at the first launch is thus known before anything is
+        // reckoned with.
         let one = arguments::Elements {
             out: anywhere.0,
             rows: 1,
@@ -116,9 +120,10 @@ impl Cuda {
             block: [THREADS, 1, 1],
             shared_bytes: 0,
         };
-        // SAFETY: operations fill the arguments from views, weights and places of caches, which outlive the call and stand for memory of
-        // this device with the rows and columns that they say; later work on that memory takes its turn behind this on the same queue, and
-        // the driver waits for the queue before it takes memory away.
+        // SAFETY: operations fill the arguments from views, weights and places of caches, which
+        // outlive the call and stand for memory of this device with the rows and columns that they
+        // say; later work on that memory takes its turn behind this on the same queue, and the
+        // driver waits for the queue before it takes memory away.
         let launched =
             unsafe { (self.queue).launch(kernel, &shape, &[bytemuck::bytes_of(arguments)]) };
         if let Err(error) = launched {

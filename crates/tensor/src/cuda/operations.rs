@@ -720,7 +720,8 @@ fn element_blocks(rows: usize, columns: usize) -> [u32; 3] {
     blocks(rows * columns, PER_BLOCK)
 }
 
-/// Outputs of a block of a product of few rows: as many groups of 16 as leave each slot of inputs a quad of threads (`gemv.cu`).
+/// Outputs of a block of a product of few rows: as many groups of 16 as leave each slot of inputs a
+/// quad of threads (`gemv.cu`).
 fn few_rows_outputs(inputs: usize) -> usize {
     let slot_length = 32 * inputs.div_ceil(1024);
     let slots = inputs.div_ceil(slot_length.max(1));

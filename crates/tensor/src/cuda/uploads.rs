@@ -1,8 +1,9 @@
 //! Small arrays of the host that kernels read: ids, positions, where the rows of a cache stand.
 //!
-//! Each kind has a place of its own on the device, in one block that lives as long as the device. A copy to it takes its turn between the
-//! kernels before, which read what was there, and those after. What is there already is not copied again, so that the layers of a forward
-//! share one copy.
+//! Each kind has a place of its own on the device, in one block that lives as long as the device. A
+//! copy to it takes its turn between the kernels before, which read what was there, and those
+//! after. What is there already is not copied again, so that the layers of a forward share one
+//! copy.
 
 use crate::cache::{CachePlaces, CacheRow, CacheSequence};
 use bytemuck::Pod;

@@ -28,6 +28,7 @@ def streaming(client):
     speech = client.audio.speech.with_streaming_response
     with speech.create(model="gpt-4o-mini-tts", voice="coral", input=TEXT, response_format="pcm", instructions="gently") as answer:
         assert answer.headers["x-sottovoce-ignored"] == "instructions"
+        assert answer.headers["x-request-id"].startswith("req_")
         for piece in answer.iter_bytes(4096):
             first = first or time.monotonic() - asked
             count += len(piece)

@@ -148,6 +148,71 @@ fn comments_fit_the_page() {
     );
 }
 
+/// What gives the host elements or bytes of a tensor, of weights or of a block that may lie on a
+/// device, and who may ask for them beside the processor's operations, the host's side of a simulated
+/// device, and tests.
+const HOST_ACCESS: [(&str, &[&str]); 8] = [
+    // Views are made where tensors and weights are, and of host slices by devices of the host.
+    ("View::new(", &[]),
+    ("ViewMut::new(", &[]),
+    // The ways between host and device.
+    (".contiguous()", &["tensor/src/context.rs"]),
+    (".into_data()", &["tensor/src/view.rs"]),
+    (".row_mut(", &[]),
+    // Packing weights in place, or by a staged panel.
+    (
+        ".bytes_mut()",
+        &["tensor/src/matrix.rs", "tensor/src/tensor.rs"],
+    ),
+    // Converted weights, which are made on the host.
+    (
+        ".packed_bytes()",
+        &["tensor/src/matrix.rs", "chatterbox/src/weights/place.rs"],
+    ),
+    (".copy_row(", &[]),
+];
+
+#[test]
+fn the_host_looks_at_tensor_memory_only_where_it_is_read_and_written() {
+    let mut seen = BTreeSet::new();
+    for crate_name in ["tensor", "chatterbox", "sottovoce", "server", "cli"] {
+        let mut found = Vec::new();
+        let source = root().join("crates").join(crate_name).join("src");
+        sources(&source, &["rs"], &mut found);
+        for file in found {
+            let name = file.strip_prefix(root().join("crates")).unwrap();
+            let name = name.to_str().unwrap().replace('\\', "/");
+            if ["tensor/src/cpu/", "tensor/src/simulated/"]
+                .iter()
+                .any(|folder| name.starts_with(folder))
+            {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let product = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            for (access, allowed) in HOST_ACCESS {
+                if !product.contains(access) {
+                    continue;
+                }
+                assert!(
+                    allowed.contains(&&*name),
+                    "{name} uses `{access}`: only the processor's operations look at elements; \
+                     others go through Context::read, download, write and upload"
+                );
+                seen.insert((access, name.clone()));
+            }
+        }
+    }
+    for (access, allowed) in HOST_ACCESS {
+        for file in allowed {
+            assert!(
+                seen.contains(&(access, (*file).to_owned())),
+                "{file} no longer uses `{access}`: take it off the list"
+            );
+        }
+    }
+}
+
 #[test]
 fn crates_without_unsafe_code_forbid_it() {
     for entry in std::fs::read_dir(root().join("crates")).unwrap() {

@@ -3,7 +3,7 @@
 // Seconds that the plots show.
 const WINDOW = 600;
 const WINDOW_LEAST = 60;
-const REGIONS = { weights: "weights", key_value: "keys and values", workspace: "workspace", voice: "voices", staging: "staging" };
+const REGIONS = { weights: "weights", key_value: "keys and values", workspace: "workspace", voice: "voices", staging: "staging", driver: "driver" };
 const COLOURS = ["--c0", "--c1", "--c2", "--c3", "--c4", "--c5"];
 // Pixels below a plot for its axis.
 const FLOOR = 18;
@@ -83,6 +83,11 @@ export class Dashboard {
     byId("allocated").textContent = size(engine.allocated_bytes);
     byId("peak").textContent = size(engine.reserved_peak_bytes);
     byId("budget").textContent = engine.budget_bytes ? size(engine.budget_bytes) : "the system's";
+    byId("host-figure").hidden = !engine.host;
+    if (engine.host) {
+      const { reserved_bytes: held, budget_bytes: budget } = engine.host;
+      byId("host").textContent = budget ? `${size(held)} of ${size(budget)}` : size(held);
+    }
     byId("resident").textContent = size(engine.resident_bytes);
     byId("program").textContent = size(memory.process.program_bytes);
     byId("requests").textContent = size(memory.process.requests_bytes);

@@ -12,7 +12,8 @@ pub struct Tolerances {
     pub exact: bool,
     /// Of a function of one element, relative to its value or to 1, and relative L2 of norms.
     pub element: f64,
-    /// Relative L2 of linear layers. Rows that meet integers are rounded to one part in 65,024 of their largest value.
+    /// Relative L2 of linear layers. Rows that meet integers are rounded to one part in 65,024 of
+    /// their largest value.
     pub linear: fn(Precision) -> f64,
     /// Relative L2 of convolutions.
     pub convolution: fn(Precision) -> f64,
@@ -35,7 +36,8 @@ impl Default for Tolerances {
 
 /// A device with its memory.
 pub struct Fixture {
-    /// The device; more than one where they must give the same bits, as with other numbers of threads.
+    /// The device; more than one where they must give the same bits, as with other numbers of
+    /// threads.
     pub devices: Vec<Box<dyn Device>>,
     /// The devices' memory, of less than 64 GiB.
     pub memory: Memory,

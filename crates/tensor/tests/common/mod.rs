@@ -1,4 +1,5 @@
-//! Naive versions of operations, in f64 and as their formulas say, and what tests need to run a device.
+//! Naive versions of operations, in f64 and as their formulas say, and what tests need to run a
+//! device.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod fixture;

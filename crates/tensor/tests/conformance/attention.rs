@@ -172,7 +172,8 @@ pub fn a_row_over_cached_positions_has_the_same_bits_whatever_the_other_rows(fix
             rows: 1,
             positions: 16,
         };
-        // Each of `chosen` in one forward: stores its keys and values at its last position and attends to all of them.
+        // Each of `chosen` in one forward: stores its keys and values at its last position and
+        // attends to all of them.
         let run = |chosen: &[usize]| {
             fixture.run(|ctx| {
                 let mut tables: Vec<_> = (chosen.iter())

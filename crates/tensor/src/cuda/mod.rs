@@ -10,6 +10,7 @@
 
 mod arguments;
 mod kernels;
+mod launches;
 mod operations;
 mod uploads;
 

@@ -1,0 +1,178 @@
+//! Arguments and grids of launches, from views, layers and functions.
+
+use super::arguments as with;
+use super::start;
+use super::uploads::PlacesAddresses;
+use crate::cache::{CacheLayout, CachePrecision};
+use crate::matrix::{Matrix, Precision, Vector};
+use crate::operations::{Activation, Store};
+use crate::stft::Stft;
+use crate::view::{View, ViewMut};
+use bytemuck::Zeroable;
+
+/// Elements that a block of a kernel over elements works on.
+pub(super) const PER_BLOCK: usize = 1024;
+
+/// A size as kernels take it.
+///
+/// # Panics
+/// If it has more than 32 bits: no tensor of a network has so many rows or columns.
+pub(super) fn number(size: usize) -> u32 {
+    match u32::try_from(size) {
+        Ok(size) => size,
+        Err(_) => panic!("{size} rows or columns"),
+    }
+}
+
+/// Blocks that work on `each` of `count` things.
+pub(super) fn blocks(count: usize, each: usize) -> [u32; 3] {
+    [number(count.div_ceil(each)), 1, 1]
+}
+
+pub(super) fn element_blocks(rows: usize, columns: usize) -> [u32; 3] {
+    blocks(rows * columns, PER_BLOCK)
+}
+
+/// Outputs of a block of a product of few rows: as many groups of 16 as leave each slot of inputs a
+/// quad of threads (`gemv.cu`).
+pub(super) fn few_rows_outputs(inputs: usize) -> usize {
+    let slot_length = 32 * inputs.div_ceil(1024);
+    let slots = inputs.div_ceil(slot_length.max(1));
+    let quads = slots.next_power_of_two().max(4);
+    32 / quads * 16
+}
+
+pub(super) fn optional(vector: Option<&Vector>) -> u64 {
+    vector.map_or(0, |vector| start(&vector.view()).0)
+}
+
+pub(super) fn precision_number(matrix: &Matrix) -> usize {
+    match matrix.precision() {
+        Precision::F32 => 0,
+        Precision::F16 => 1,
+        Precision::Int8 => 2,
+        Precision::Q4 => 3,
+    }
+}
+
+pub(super) fn cache_number(precision: CachePrecision) -> usize {
+    match precision {
+        CachePrecision::F32 => 0,
+        CachePrecision::F16 => 1,
+        CachePrecision::Int8 => 2,
+    }
+}
+
+/// A function's number and its slope (`functions.cuh`).
+pub(super) fn numbered(activation: Activation) -> (u32, f32) {
+    let number = match activation {
+        Activation::Identity => 0,
+        Activation::Relu => 1,
+        Activation::LeakyRelu(slope) => return (2, slope),
+        Activation::Elu => 3,
+        Activation::GeluErf => 4,
+        Activation::GeluTanh => 5,
+        Activation::Silu => 6,
+        Activation::Mish => 7,
+        Activation::Tanh => 8,
+        Activation::Sigmoid => 9,
+        Activation::Exp => 10,
+        Activation::Abs => 11,
+    };
+    (number, 0.0)
+}
+
+/// A linear layer, as a product of windows of one place.
+pub(super) fn product_of(
+    x: View<'_>,
+    weight: &Matrix,
+    bias: Option<&Vector>,
+    activation: Activation,
+    store: Store,
+    out: &ViewMut<'_>,
+) -> with::Product {
+    let rows = number(out.row_count());
+    let (activation, slope) = numbered(activation);
+    with::Product {
+        x: start(&x).0,
+        weights: weight.address().0,
+        bias: optional(bias),
+        alpha: 0,
+        out: start(&out.as_view()).0,
+        rows,
+        outputs: number(weight.rows()),
+        inputs: number(weight.columns()),
+        x_stride: number(x.stride()),
+        out_stride: number(out.stride()),
+        channels: number(weight.columns()),
+        height: 1,
+        width: rows,
+        out_width: rows,
+        kernel_width: 1,
+        stride_down: 1,
+        stride_across: 1,
+        dilation: 1,
+        padding_down: 0,
+        padding_across: 0,
+        activation,
+        slope,
+        add: u32::from(store == Store::Add),
+    }
+}
+
+pub(super) fn elements(out: &ViewMut<'_>) -> with::Elements {
+    with::Elements {
+        out: start(&out.as_view()).0,
+        rows: number(out.row_count()),
+        columns: number(out.column_count()),
+        out_stride: number(out.stride()),
+        ..with::Elements::zeroed()
+    }
+}
+
+/// `x` in place with `y`, which may have one row for all.
+pub(super) fn elements_with(x: &ViewMut<'_>, y: &View<'_>) -> with::Elements {
+    let y_stride = if y.row_count() == 1 { 0 } else { y.stride() };
+    with::Elements {
+        y: start(y).0,
+        y_stride: number(y_stride),
+        ..elements(x)
+    }
+}
+
+pub(super) fn columns(x: &View<'_>, segment: usize, out: &ViewMut<'_>) -> with::Columns {
+    with::Columns {
+        x: start(x).0,
+        out: start(&out.as_view()).0,
+        rows: number(x.row_count()),
+        columns: number(x.column_count()),
+        x_stride: number(x.stride()),
+        out_stride: number(out.stride()),
+        segment: number(segment),
+        unused: 0,
+    }
+}
+
+pub(super) fn spectra(x: View<'_>, transform: &Stft, out: &ViewMut<'_>) -> with::Spectrum {
+    with::Spectrum {
+        x: start(&x).0,
+        out: start(&out.as_view()).0,
+        fft: number(transform.fft),
+        hop: number(transform.hop),
+        x_stride: number(x.stride()),
+        out_stride: number(out.stride()),
+        ..with::Spectrum::zeroed()
+    }
+}
+
+pub(super) fn placed(at: &PlacesAddresses, layer: usize, layout: CacheLayout) -> with::Places {
+    with::Places {
+        pages: at.pages.0,
+        sequences: at.sequences.0,
+        rows: at.rows.0,
+        layer: number(layer),
+        heads: number(layout.heads),
+        size: number(layout.size),
+        precision: number(cache_number(layout.precision)),
+    }
+}

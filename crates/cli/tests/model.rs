@@ -30,6 +30,7 @@ fn inspect_tells_parts_sizes_and_what_fits() {
     }
     let fits = report["fits"].as_array().unwrap();
     assert_eq!(fits.len(), 4, "one for each precision");
+    assert_eq!(report["tags"], serde_json::json!([]), "pico has none");
     let table = model(&["inspect", "pico", "--memory", "64MiB"]);
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(

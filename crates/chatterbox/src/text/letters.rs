@@ -60,23 +60,25 @@ pub(super) fn for_words_alone(spoken: &str) -> String {
         };
         rest = &rest[length..];
     }
+    // It has learnt sentences, which end with a full stop and never with a comma.
+    let end = text
+        .trim_end_matches(|c| matches!(c, ',' | ';' | ':' | '-' | '–' | '—' | ' '))
+        .len();
+    text.truncate(end);
     text
 }
 
-/// One mark for a run of marks: what asks or cries out wins; dots within a sentence are a comma.
+/// One mark for a run of marks. What asks or cries out wins at the end. Before further words it is a
+/// comma: such a voice has learnt one sentence at a time, and stops at the first full stop.
 fn end_mark(run: &str, rest: &str) -> char {
-    if run.contains('?') {
+    if rest.contains(char::is_alphanumeric) {
+        ','
+    } else if run.contains('?') {
         '?'
     } else if run.contains('!') {
         '!'
     } else {
-        let next = rest.trim_start().chars().next();
-        let within = next.is_some_and(char::is_lowercase);
-        if run.chars().count() > 1 && within {
-            ','
-        } else {
-            '.'
-        }
+        '.'
     }
 }
 
@@ -120,11 +122,12 @@ mod tests {
     fn letters_are_named_and_a_run_of_marks_is_one() {
         for (spoken, given) in [
             ("HTML and GPUs", "H T M L and G P U's"),
-            ("Hello!!!!! How are you?", "Hello! How are you?"),
-            ("Well?!?! I am not sure", "Well? I am not sure"),
+            ("Hello!!!!! How are you?", "Hello, How are you?"),
+            ("Well?!?! I am not sure", "Well, I am not sure"),
             ("Wait........ what is that", "Wait, what is that"),
-            ("Wait... What is that...", "Wait. What is that."),
+            ("Wait... What is that?!", "Wait, What is that?"),
             ("so,, it -- goes", "so, it — goes"),
+            ("came to the party,", "came to the party"),
             ("Łódź, Bjørn, Straße", "lódź, Bjorn, Strasse"),
         ] {
             assert_eq!(for_words_alone(spoken), given, "{spoken}");

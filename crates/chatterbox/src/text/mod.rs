@@ -29,7 +29,6 @@ use crate::config::ModelConfig;
 use characters::{compatible, visible};
 use markup::{Element, PAUSE_SECONDS, elements};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str::FromStr;
 use traced::Traced;
@@ -359,15 +358,14 @@ impl Reading<'_> {
         let (front_end, on) = (self.front_end, self.on);
         // A part that the tokenizer refuses counts as nothing here and is reported below.
         let count = |spoken: &str| {
-            let given = front_end.given(&going_on(spoken), on);
+            let given = front_end.given(spoken, on);
             front_end
                 .tokenizer
                 .encode(&given)
                 .map_or(0, |ids| ids.len())
         };
         let parts = cut::cut(&spans, front_end.config.text.token_count_max, &count);
-        let last = parts.len().saturating_sub(1);
-        for (index, part) in parts.into_iter().enumerate() {
+        for part in parts {
             let start = spans
                 .get(part.spans.start)
                 .map_or(sentence.start, |span| span.written.start);
@@ -379,10 +377,7 @@ impl Reading<'_> {
                 self.pause(written, PAUSE_SECONDS, Length::Usual);
                 continue;
             }
-            let given = match index == last {
-                true => front_end.given(&part.spoken, on),
-                false => front_end.given(&going_on(&part.spoken), on),
-            };
+            let given = front_end.given(&part.spoken, on);
             let ids = front_end.tokenizer.encode(&given)?;
             let sentence = Sentence {
                 written: written.to_owned(),
@@ -516,15 +511,6 @@ impl Reading<'_> {
             self.pause(self.source, PAUSE_SECONDS, Length::Usual);
         }
         Ok(self.pieces.into_iter().map(|(piece, _)| piece).collect())
-    }
-}
-
-/// A part of a sentence that goes on, with a comma where it was cut between words: the reference's
-/// rules would end it with a full stop.
-fn going_on(spoken: &str) -> Cow<'_, str> {
-    match spoken.ends_with(|c: char| c.is_alphanumeric() || c == '\'' || c == '"') {
-        true => format!("{spoken},").into(),
-        false => spoken.into(),
     }
 }
 

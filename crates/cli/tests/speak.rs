@@ -220,7 +220,7 @@ fn what_cannot_be_done_is_said_in_a_sentence_that_names_it() {
     let cases: [(&[&str], &str); 10] = [
         (&["Hello.", "--out", "-", "--json"], "--stats"),
         (
-            &["Hello.", "--out", "-", "--temperature", "0"],
+            &["Hello.", "--out", "-", "--temperature", "9"],
             "temperature",
         ),
         (&["Hello.", "--out", "a.txt"], "format"),

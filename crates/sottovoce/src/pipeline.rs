@@ -300,7 +300,10 @@ impl Pipeline {
         options: &StreamOptions,
         holdings: &Holdings,
     ) -> Result<Utterance, Error> {
-        let sentences = text.map_or(Ok(Vec::new()), |text| self.text.sentences(text))?;
+        let sentences = match text {
+            Some(text) if text.chars().any(char::is_alphanumeric) => self.text.sentences(text)?,
+            _ => Vec::new(),
+        };
         let mut extent = self.extent_of(&sentences, voice, options);
         if text.is_none() {
             // Any sentence may come.
@@ -778,7 +781,8 @@ mod tests {
             let first = &mut utterances[0];
             for last in [false, true] {
                 let before = device.traffic().count();
-                let mel = pipeline.mel(first, 10, &holdings).unwrap();
+                let count = first.tokens_waiting().min(10);
+                let mel = pipeline.mel(first, count, &holdings).unwrap();
                 assert_eq!(reads(before), 1, "a flow chunk");
                 let before = device.traffic().count();
                 let samples = pipeline.samples(first, &mel, last, &holdings).unwrap();

@@ -531,15 +531,15 @@ impl<'s> Reader<'s, '_> {
             return false;
         };
         let target = &rest[close + 1..];
+        // A target ends on its own line: what goes on further is text in brackets.
+        let ends_with = |mark: u8, bytes_max: usize| {
+            (target.bytes().take(bytes_max))
+                .take_while(|&byte| byte != b'\n')
+                .position(|byte| byte == mark)
+        };
         let end = match target.bytes().next() {
-            Some(b'(') => target
-                .bytes()
-                .take(TARGET_BYTES_MAX)
-                .position(|byte| byte == b')'),
-            Some(b'[') => target
-                .bytes()
-                .take(BRACKET_BYTES_MAX)
-                .position(|byte| byte == b']'),
+            Some(b'(') => ends_with(b')', TARGET_BYTES_MAX),
+            Some(b'[') => ends_with(b']', BRACKET_BYTES_MAX),
             _ => None,
         };
         let Some(end) = end else {

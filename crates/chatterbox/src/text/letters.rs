@@ -62,7 +62,7 @@ pub(super) fn for_words_alone(spoken: &str) -> String {
     }
     // It has learnt sentences, which end with a full stop and never with a comma.
     let end = text
-        .trim_end_matches(|c| matches!(c, ',' | ';' | ':' | '-' | '–' | '—' | ' '))
+        .trim_end_matches([',', ';', ':', '-', '–', '—', ' '])
         .len();
     text.truncate(end);
     text

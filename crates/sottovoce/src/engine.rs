@@ -227,8 +227,8 @@ impl Drop for Handle {
 }
 
 impl Engine {
-    /// As [`Engine::load`], over memory of the host of the caller's choice, such as one whose driver
-    /// fails by script; the processor computes.
+    /// As [`Engine::load`], over memory of the host of the caller's choice, such as one whose
+    /// driver fails by script; the processor computes.
     pub fn load_in(
         memory: Memory,
         source: Source,

@@ -1,4 +1,5 @@
-//! What the system has for this process: its memory, and the limits that are set on it. Linux tells; elsewhere nothing is known.
+//! Memory that the system has for this process, and the limits that are set on it. Linux tells;
+//! elsewhere nothing is known.
 
 use serde::Serialize;
 use std::path::Path;

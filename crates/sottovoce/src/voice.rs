@@ -57,8 +57,9 @@ pub(crate) struct VoiceInner {
     home: Home,
 }
 
-/// What holds a voice's memory: that of the engine through which it speaks. It must be a voice's last field: by the time it goes the
-/// voice's memory has been dropped, and the driver takes that back now however long others still speak.
+/// What holds a voice's memory: the memory of the engine that speaks it. It must be a voice's last
+/// field: by the time it is dropped the voice's memory is free, and the driver takes it back at
+/// once, however long other streams go on.
 struct Home(Weak<Holdings>);
 
 impl Drop for Home {

@@ -357,13 +357,21 @@ impl T3 {
                 places.add_row(sequence + row, length);
             }
         }
-        let x = self.embed_speech(ctx, tokens, &positions);
-        let logits = self.decode(ctx, x, &mut places);
+        let logits = ctx.device.replayed(T3::step_key(tokens.len()), || {
+            let x = self.embed_speech(ctx, tokens, &positions);
+            self.decode(ctx, x, &mut places)
+        });
         if let Err(error) = ctx.finish() {
             states.iter_mut().for_each(|state| state.shrink(1));
             return Err(error.into());
         }
         Ok(logits)
+    }
+
+    /// What steps of as many states are to [`sottovoce_tensor::Device::replay`]: in one workspace they are the same operations on the same
+    /// places, whatever their tokens and positions.
+    pub fn step_key(states: usize) -> u64 {
+        states as u64
     }
 
     /// Repeats each state's input for its rows, runs the backbone and the head.

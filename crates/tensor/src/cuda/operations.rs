@@ -20,6 +20,7 @@ use crate::stft::Stft;
 use crate::view::{View, ViewMut};
 use bytemuck::Zeroable;
 use sottovoce_memory::driver::cuda::Kernel;
+use std::sync::Arc;
 
 /// Products of at most so many rows read each weight once for all rows of a block.
 const FEW_ROWS_MAX: usize = 16;
@@ -688,7 +689,7 @@ impl Cuda {
         self.launch(&self.kernels.normalise, blocks(rows, WARPS), &arguments);
     }
 
-    fn each_element(&self, kernel: &Kernel, arguments: &with::Elements) {
+    fn each_element(&self, kernel: &Arc<Kernel>, arguments: &with::Elements) {
         let (rows, columns) = (arguments.rows as usize, arguments.columns as usize);
         self.launch(kernel, element_blocks(rows, columns), arguments);
     }
@@ -698,6 +699,6 @@ impl Cuda {
         places: &CachePlaces<'_>,
         rows: std::ops::Range<usize>,
     ) -> Option<PlacesAddresses> {
-        self.send(|uploads, staging| uploads.places(staging, places, &places.rows()[rows]))
+        self.send(|uploads, staging| uploads.places(staging, places, &places.rows()[rows.clone()]))
     }
 }

@@ -50,8 +50,12 @@ pub(super) const FEW_ROWS: [usize; 4] = [1, 2, 4, 8];
 pub(super) struct Kernels {
     /// By precision, then for at most 32 outputs and for more.
     pub product: [[Arc<Kernel>; 2]; 4],
-    /// By precision, then by [`FEW_ROWS`].
+    /// By precision, then for at most 64 outputs and for more.
+    pub product_norm: [[Arc<Kernel>; 2]; 4],
+    /// By precision, then by [`FEW_ROWS`]; so are the two after it.
     pub few_rows: [[Arc<Kernel>; 4]; 4],
+    pub few_rows_gated: [[Arc<Kernel>; 4]; 4],
+    pub few_rows_project: [[Arc<Kernel>; 4]; 4],
     pub embed: [Arc<Kernel>; 4],
     pub lstm: [Arc<Kernel>; 4],
     pub attention_64: Arc<Kernel>,
@@ -107,13 +111,22 @@ impl Kernels {
                 size_of::<with::Pages>(),
             )
         };
-        let rows = |end| by_precision("rows", end, size_of::<with::Rows>());
+        let rows = |family: &str, bytes| {
+            let of = |end| by_precision(family, end, bytes);
+            Ok::<_, CudaError>(transposed([of("_1")?, of("_2")?, of("_4")?, of("_8")?]))
+        };
         Ok(Kernels {
             product: transposed([
                 by_precision("product", "_32", size_of::<with::Product>())?,
                 by_precision("product", "_64", size_of::<with::Product>())?,
             ]),
-            few_rows: transposed([rows("_1")?, rows("_2")?, rows("_4")?, rows("_8")?]),
+            product_norm: transposed([
+                by_precision("product_norm", "_64", size_of::<with::Product>())?,
+                by_precision("product_norm", "_256", size_of::<with::Product>())?,
+            ]),
+            few_rows: rows("rows", size_of::<with::Rows>())?,
+            few_rows_gated: rows("rows_gated", size_of::<with::Rows>())?,
+            few_rows_project: rows("rows_project", size_of::<with::Projection>())?,
             embed: by_precision("embed", "", size_of::<with::Embedding>())?,
             lstm: by_precision("lstm", "", size_of::<with::Lstm>())?,
             attention_64: get("attention_64", size_of::<with::Attention>())?,

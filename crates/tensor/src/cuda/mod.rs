@@ -9,6 +9,7 @@
 //! family of kernels, with the same bits.
 
 mod arguments;
+mod fused;
 mod kernels;
 mod launches;
 mod operations;
@@ -51,6 +52,8 @@ pub struct Cuda {
     kernels: Kernels,
     ways: Mutex<Ways>,
     replays: Mutex<Replays>,
+    /// Counts of parts of attentions that are done.
+    done: Address,
     unit_bytes: u64,
     failure: OnceLock<DeviceError>,
     traffic: Traffic,
@@ -73,7 +76,7 @@ impl Cuda {
         let queue = Arc::new(Queue::new(context)?);
         let kernels = Kernels::load(context)?;
         let uploads = Uploads::new(memory)?;
-        let anywhere = uploads.address();
+        let done = uploads.done();
         let (parts, part_bytes) = STAGING;
         let staging = Staging::new(&queue, parts, part_bytes)?;
         let cuda = Cuda {
@@ -82,19 +85,21 @@ impl Cuda {
             kernels,
             ways: Mutex::new(Ways { staging, uploads }),
             replays: Mutex::default(),
+            done,
             unit_bytes: memory.unit_bytes(),
             failure: OnceLock::new(),
             traffic: Traffic::default(),
         };
         // What the driver takes for itself at the first launch is thus known before anything is
         // reckoned with.
-        let one = arguments::Elements {
-            out: anywhere.0,
+        let zeros = arguments::Elements {
+            out: done.0,
             rows: 1,
-            columns: 1,
+            columns: uploads::DONE_MAX as u32,
             ..Zeroable::zeroed()
         };
-        cuda.launch(&cuda.kernels.fill, [1, 1, 1], &one);
+        let grid = launches::element_blocks(1, uploads::DONE_MAX);
+        cuda.launch(&cuda.kernels.fill, grid, &zeros);
         cuda.queue.synchronize()?;
         Ok(cuda)
     }
@@ -384,6 +389,8 @@ mod tests {
         for (family, bytes) in [
             ("product_q4_64", size_of::<with::Product>()),
             ("rows_int8_4", size_of::<with::Rows>()),
+            ("rows_project_f16_1", size_of::<with::Projection>()),
+            ("product_norm_f32_256", size_of::<with::Product>()),
             ("store_pages", size_of::<with::Store>()),
             ("attend_pages_f16", size_of::<with::Pages>()),
             ("attention_64", size_of::<with::Attention>()),

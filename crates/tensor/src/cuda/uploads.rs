@@ -24,6 +24,8 @@ const PAGES_MAX: usize = 1 << 16;
 
 /// Bytes of all arrays of a forward that is gathered, but for its pages.
 const GATHERED_BYTES: usize = 128 << 10;
+/// Counts of parts of attentions that are done: zeros whenever no attention is under way.
+pub(super) const DONE_MAX: usize = 1 << 14;
 /// Gathered arrays begin at multiples of this.
 const ALIGNMENT: usize = 16;
 
@@ -32,7 +34,8 @@ pub(super) const BYTES: usize = PIECE * (4 + 4 + size_of::<CacheRow>())
     + SEQUENCES_MAX * size_of::<CacheSequence>()
     + PAGES_MAX * 8
     + GATHERED_BYTES
-    + PAGES_MAX * 8;
+    + PAGES_MAX * 8
+    + DONE_MAX * 4;
 
 /// Why an array is not on the device.
 pub(super) enum UploadError {
@@ -84,9 +87,9 @@ impl Uploads {
         })
     }
 
-    /// Where they begin.
-    pub fn address(&self) -> Address {
-        self.block.address()
+    /// Where the [`DONE_MAX`] counts are. They hold anything at first.
+    pub fn done(&self) -> Address {
+        self.block.address().offset((BYTES - DONE_MAX * 4) as u64)
     }
 
     /// A forward begins whose arrays are gathered.

@@ -420,6 +420,7 @@ impl Pipeline {
         };
         let recordings = self.record(&together)?;
         let _open = holdings.open();
+        self.device.forget_recorded();
         let mut larger = Workspaces::reserve(holdings.memory(), &recordings, together);
         if larger.is_err() && alone {
             self.workspaces = None;
@@ -444,6 +445,7 @@ impl Pipeline {
         };
         let before = holdings.memory().statistics().held_bytes();
         let opening = holdings.open();
+        self.device.forget_recorded();
         self.workspaces = workspaces.shrunk(&recordings, *extent);
         drop(opening);
         before.saturating_sub(holdings.memory().statistics().held_bytes())
@@ -453,6 +455,7 @@ impl Pipeline {
     /// was planned at load, the next run makes those that it needs.
     pub fn renew_workspaces(&mut self, holdings: &Holdings) {
         let _open = holdings.open();
+        self.device.forget_recorded();
         self.workspaces = None;
         let renewed = self.record(&self.extent).and_then(|recordings| {
             Workspaces::reserve(holdings.memory(), &recordings, self.extent)
@@ -482,7 +485,7 @@ impl Pipeline {
 
     /// One more token for each. If memory runs out, those that have theirs keep it, and the call
     /// can be repeated. The driver is opened only for a sentence that goes on longer than was
-    /// likely.
+    /// likely, and for the first step of so many streams.
     ///
     /// # Errors
     /// Names the utterance at fault, where it is one's alone.
@@ -525,7 +528,12 @@ impl Pipeline {
             tokens.extend(utterance.speaking.as_ref().map(|speaking| speaking.last));
             states.push(&mut utterance.state);
         }
-        let logits = match self.t3.step(&ctx, &mut states, &tokens) {
+        // What a device keeps of the first step of so many is taken from the driver.
+        let fresh = !self.device.has_recorded(T3::step_key(states.len()));
+        let opening = fresh.then(|| holdings.open());
+        let stepped = self.t3.step(&ctx, &mut states, &tokens);
+        drop(opening);
+        let logits = match stepped {
             Ok(logits) => logits,
             Err(error) => {
                 let at = at_fault(&error, &states, &tokens);

@@ -4,16 +4,33 @@
 
 #include "common.cuh"
 
-/// A product of weights `[outputs, inputs]` with rows, which are windows over a plane `[height ·
-/// width, channels]` of `x`: a linear layer has windows of one place, a convolution over time a
-/// plane of height 1.
-struct ProductArguments {
-    const float *x;
+/// What happens to rows before they are multiplied, or to rows of the result.
+enum Norm { NORM_NONE, NORM_ROOT_MEAN_SQUARE, NORM_LAYER };
+
+/// Weights `[outputs, inputs]` and their bias.
+struct LayerArguments {
     const void *weights;
     const float *bias;
+};
+
+/// Layers of one launch.
+constexpr unsigned LAYERS_MAX = 16;
+
+/// Products of the weights of layers of one shape, along the grid's third axis, with rows, which
+/// are windows over a plane `[height · width, channels]` of `x`: a linear layer has windows of one
+/// place, a convolution over time has sequences of `width` rows, one a row of the plane. The
+/// results of the layers lie one behind the other in `out`.
+struct ProductArguments {
+    const float *x;
     /// α by channel of a Snake over the input.
     const float *alpha;
+    /// Of a norm, where there is one.
+    const float *norm_scale;
+    const float *norm_shift;
+    /// One row that is added to all of a result that was normalised.
+    const float *row;
     float *out;
+    LayerArguments layers[LAYERS_MAX];
     unsigned rows;
     unsigned outputs;
     unsigned inputs;
@@ -29,14 +46,13 @@ struct ProductArguments {
     unsigned dilation;
     unsigned padding_down;
     unsigned padding_across;
+    unsigned norm;
+    float epsilon;
     unsigned activation;
     float slope;
     /// Whether the result is added to what `out` held.
     unsigned add;
 };
-
-/// What happens to rows before they are multiplied.
-enum Norm { NORM_NONE, NORM_ROOT_MEAN_SQUARE, NORM_LAYER };
 
 /// A product of weights `[outputs, inputs]` with rows that are normalised first if asked to.
 struct RowsArguments {
@@ -123,18 +139,18 @@ struct PagesArguments {
     Places places;
     const float *q;
     float *out;
-    /// `[rows][heads][splits][size + 2]`, or null: then a block works through all splits of its row
-    /// and head.
+    /// `[rows][heads][PARTS][size + 2]`, or null: then a block has all parts of its row and head.
     float *partial;
+    /// `[rows][heads]`, zeros before and after: parts that are done.
+    unsigned *done;
     unsigned rows;
     unsigned q_stride;
     unsigned out_stride;
-    unsigned splits;
     float scale;
-    unsigned unused;
 };
 
-/// Attention of rows over rows.
+/// Attention of rows over rows, in sequences along the grid's third axis, each of `queries` and
+/// `keys` rows.
 struct AttentionArguments {
     const float *q;
     const float *k;

@@ -55,7 +55,12 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
     const unsigned first_query = block_x() * QUERIES;
     const unsigned score_row = thread / 8 * 4, score_key = thread % 8 * 4;
     const unsigned out_row = thread / 16 * 8, out_column = thread % 16 * 4;
-    const float *q = a.q + head * size, *k = a.k + head * size, *v = a.v + head * size;
+    const uint64_t queries_before = uint64_t(block_z()) * a.queries;
+    const uint64_t keys_before = uint64_t(block_z()) * a.keys;
+    const float *q = a.q + queries_before * a.q_stride + head * size;
+    const float *k = a.k + keys_before * a.k_stride + head * size;
+    const float *v = a.v + keys_before * a.v_stride + head * size;
+    float *out = a.out + queries_before * a.out_stride + head * size;
     Four sums[8][QUADS];
     UNROLL
     for (unsigned i = 0; i < 8; ++i)
@@ -185,15 +190,15 @@ DEVICE void attend(const AttentionArguments &a, Shared<SIZE> &shared) {
             for (unsigned c = 0; c < 4; ++c) {
                 const unsigned column = out_column + j * 64 + c;
                 if (column < size)
-                    a.out[uint64_t(query) * a.out_stride + head * size + column] =
-                        sums[i][j][c] * factor;
+                    out[uint64_t(query) * a.out_stride + column] = sums[i][j][c] * factor;
             }
     }
 }
 
 } // namespace attention
 
-/// Heads of at most 64 channels, or of at most 128; queries along x, heads along y.
+/// Heads of at most 64 channels, or of at most 128; queries along x, heads along y,
+/// sequences along z.
 KERNEL(attention_64, attention::Shared<64>, (AttentionArguments a)) {
     SHARED(attention::Shared<64>, shared);
     attention::attend<64>(a, shared);

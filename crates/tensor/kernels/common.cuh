@@ -106,6 +106,15 @@ DEVICE float warp_max(float value) {
     return value;
 }
 
+/// Counts an arrival of the calling thread at `counter`, which goes on from `last` with 0; what it
+/// was before. What the thread has seen written before its arrival is seen by whoever arrives later.
+DEVICE unsigned arrive(unsigned *counter, unsigned last) {
+    __threadfence();
+    const unsigned before = atomicInc(counter, last);
+    __threadfence();
+    return before;
+}
+
 /// Notes bytes of weights or caches that this thread reads or writes. Nothing on a GPU.
 DEVICE void count_read(unsigned) {}
 DEVICE void count_written(unsigned) {}

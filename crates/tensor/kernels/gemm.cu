@@ -2,8 +2,10 @@
 // planes.
 //
 // A block makes 4096 outputs, a thread eight rows by four outputs. Inputs pass in tiles of 32
-// through shared memory.
+// through shared memory. Rows may be normalised before they are multiplied; where a block has whole
+// rows of the result, that may be normalised.
 
+#include "norms.cuh"
 #include "product.cuh"
 
 namespace gemm {
@@ -24,6 +26,9 @@ template <unsigned OUTPUTS> struct Shared {
         Tiles tiles;
         float out[ROWS][OUTPUTS];
     };
+    Statistics rows[ROWS];
+    /// Where the rows' windows begin.
+    int down[ROWS], across[ROWS];
 };
 
 /// The input `index` of the window whose first place is (`down`, `across`), or null where the
@@ -45,23 +50,43 @@ DEVICE int first_across(const ProductArguments &p, unsigned row) {
     return int(row % p.out_width * p.stride_across) - int(p.padding_across);
 }
 
+/// Statistics of the block's rows, which a linear layer normalises first.
+template <unsigned OUTPUTS>
+DEVICE void find_statistics(const ProductArguments &p, unsigned first_row,
+                            Shared<OUTPUTS> &shared) {
+    NO_UNROLL
+    for (unsigned row = thread_x() / 32; row < Shared<OUTPUTS>::ROWS; row += THREADS / 32) {
+        Statistics found{0.0f, 0.0f};
+        if (first_row + row < p.rows)
+            found = row_statistics(p.x + uint64_t(first_row + row) * p.x_stride, p.inputs, p.norm,
+                                   p.epsilon);
+        if (thread_x() % 32 == 0) shared.rows[row] = found;
+    }
+    barrier();
+}
+
+/// Leaves the block's sums in `shared.out`.
 template <class Weights, unsigned OUTPUTS>
-DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
+DEVICE void sum_inputs(const ProductArguments &p, const void *weights, unsigned norm,
+                       Shared<OUTPUTS> &shared) {
     constexpr unsigned BLOCK_ROWS = Shared<OUTPUTS>::ROWS, LOADS = BLOCK_ROWS / 16;
+    // A warp loads the weights of a group of outputs at a time.
+    constexpr unsigned PASSES = (OUTPUTS + GROUP * THREADS / 32 - 1) / (GROUP * THREADS / 32);
     const unsigned thread = thread_x();
     const unsigned first_row = block_x() * BLOCK_ROWS, first_output = block_y() * OUTPUTS;
     const unsigned padded = round_up(p.outputs, GROUP);
     const bool aligned = is_aligned(p.x, p.x_stride) && p.channels % 4 == 0;
 
+    NO_UNROLL
+    for (unsigned row = thread; row < BLOCK_ROWS; row += THREADS) {
+        shared.down[row] = first_down(p, first_row + row);
+        shared.across[row] = first_across(p, first_row + row);
+    }
+    barrier();
+
     // Where this thread loads: rows 16 apart, always the same four inputs of a tile.
     const unsigned load_row = thread / 8, load_input = thread % 8 * 4;
-    int down[LOADS], across[LOADS];
-    UNROLL
-    for (unsigned i = 0; i < LOADS; ++i) {
-        down[i] = first_down(p, first_row + load_row + 16 * i);
-        across[i] = first_across(p, first_row + load_row + 16 * i);
-    }
-    const unsigned quad = thread % 4, quad_input = thread / 4 % 8 * 4, group = thread / 32;
+    const unsigned quad = thread % 4, quad_input = thread / 4 % 8 * 4;
 
     // Where it computes.
     const unsigned columns = OUTPUTS / 4;
@@ -76,24 +101,39 @@ DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
         if (aligned) {
             UNROLL
             for (unsigned i = 0; i < LOADS; ++i) {
-                const float *place = window_input(p, down[i], across[i], first + load_input);
+                const unsigned row = load_row + 16 * i;
+                const float *place =
+                    window_input(p, shared.down[row], shared.across[row], first + load_input);
                 const Four values = place ? load_four(place) : four(0.0f);
                 UNROLL
                 for (unsigned j = 0; j < 4; ++j)
-                    shared.tiles.a[load_input + j][load_row + 16 * i] = values[j];
+                    shared.tiles.a[load_input + j][row] = values[j];
             }
         } else {
             NO_UNROLL
             for (unsigned i = 0; i < LOADS * 4; ++i) {
                 const unsigned input = load_input + i % 4, row = load_row + i / 4 * 16;
                 const float *place =
-                    window_input(p, first_down(p, first_row + row),
-                                 first_across(p, first_row + row), first + input);
+                    window_input(p, shared.down[row], shared.across[row], first + input);
                 shared.tiles.a[input][row] = place ? *place : 0.0f;
             }
         }
-        if (p.alpha) {
+        if (norm != NORM_NONE) {
             // Each thread changes what it has just written.
+            NO_UNROLL
+            for (unsigned j = 0; j < 4; ++j) {
+                const unsigned input = first + load_input + j;
+                if (input >= p.inputs) break;
+                NO_UNROLL
+                for (unsigned i = 0; i < LOADS; ++i) {
+                    float &value = shared.tiles.a[load_input + j][load_row + 16 * i];
+                    value = normalised(value, shared.rows[load_row + 16 * i], p.norm_scale,
+                                       p.norm_shift, input);
+                }
+            }
+        }
+        if (p.alpha) {
+            // As above.
             NO_UNROLL
             for (unsigned j = 0; j < 4; ++j) {
                 const unsigned channel = (first + load_input + j) % p.channels;
@@ -105,11 +145,14 @@ DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
                 }
             }
         }
-        if (group * GROUP < OUTPUTS) {
+        NO_UNROLL
+        for (unsigned pass = 0; pass < PASSES; ++pass) {
+            const unsigned group = pass * (THREADS / 32) + thread / 32;
+            if (group * GROUP >= OUTPUTS) break;
             Four w[4];
             const unsigned output = first_output + group * GROUP;
             if (output < padded && first + quad_input < p.inputs) {
-                Weights::load(p.weights, padded, p.inputs, output / GROUP, quad,
+                Weights::load(weights, padded, p.inputs, output / GROUP, quad,
                               first + quad_input, w);
             } else {
                 UNROLL
@@ -147,14 +190,57 @@ DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
     UNROLL
     for (unsigned i = 0; i < ROWS; ++i) store_four(&shared.out[row + i][column], totals[i]);
     barrier();
+}
+
+template <class Weights, unsigned OUTPUTS>
+DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
+    constexpr unsigned BLOCK_ROWS = Shared<OUTPUTS>::ROWS;
+    const LayerArguments &layer = p.layers[block_z()];
+    const unsigned first_row = block_x() * BLOCK_ROWS, first_output = block_y() * OUTPUTS;
+    if (p.norm != NORM_NONE) find_statistics(p, first_row, shared);
+    sum_inputs<Weights>(p, layer.weights, p.norm, shared);
+    float *out = p.out + uint64_t(block_z()) * p.rows * p.out_stride;
     NO_UNROLL
-    for (unsigned place = thread; place < 4096; place += THREADS) {
+    for (unsigned place = thread_x(); place < 4096; place += THREADS) {
         const unsigned out_row = first_row + place / OUTPUTS;
         const unsigned output = first_output + place % OUTPUTS;
         if (out_row >= p.rows || output >= p.outputs) continue;
-        finish_output<Weights>(p.weights, p.bias, output,
+        finish_output<Weights>(layer.weights, layer.bias, output,
                                shared.out[place / OUTPUTS][place % OUTPUTS], p.activation, p.slope,
-                               p.add, p.out + uint64_t(out_row) * p.out_stride + output);
+                               p.add, out + uint64_t(out_row) * p.out_stride + output);
+    }
+}
+
+/// A product whose result is normalised row by row, with as many outputs as a block has at most:
+/// then the activation, then `p.row` is added.
+template <class Weights, unsigned OUTPUTS>
+DEVICE void multiply_and_normalise(const ProductArguments &p, Shared<OUTPUTS> &shared) {
+    constexpr unsigned BLOCK_ROWS = Shared<OUTPUTS>::ROWS;
+    const LayerArguments &layer = p.layers[0];
+    const unsigned thread = thread_x(), first_row = block_x() * BLOCK_ROWS;
+    sum_inputs<Weights>(p, layer.weights, NORM_NONE, shared);
+    NO_UNROLL
+    for (unsigned place = thread; place < 4096; place += THREADS) {
+        const unsigned output = place % OUTPUTS;
+        float *sum = &shared.out[place / OUTPUTS][output];
+        if (output < p.outputs)
+            finish_output<Weights>(layer.weights, layer.bias, output, *sum, ACTIVATION_IDENTITY,
+                                   0.0f, false, sum);
+    }
+    barrier();
+    NO_UNROLL
+    for (unsigned row = thread / 32; row < BLOCK_ROWS; row += THREADS / 32) {
+        if (first_row + row >= p.rows) return;
+        const float *sums = shared.out[row];
+        float *out = p.out + uint64_t(first_row + row) * p.out_stride;
+        const Statistics statistics = row_statistics(sums, p.outputs, p.norm, p.epsilon);
+        NO_UNROLL
+        for (unsigned column = thread % 32; column < p.outputs; column += 32) {
+            const float value =
+                normalised(sums[column], statistics, p.norm_scale, p.norm_shift, column);
+            const float active = activated(value, p.activation, p.slope);
+            out[column] = p.row ? active + p.row[column] : active;
+        }
     }
 }
 
@@ -166,6 +252,12 @@ DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
         gemm::multiply<Weights, OUTPUTS>(p, shared);                                                \
     }
 
+#define PRODUCT_NORM(name, Weights, OUTPUTS)                                                        \
+    KERNEL(name, gemm::Shared<OUTPUTS>, (ProductArguments p)) {                                     \
+        SHARED(gemm::Shared<OUTPUTS>, shared);                                                      \
+        gemm::multiply_and_normalise<Weights, OUTPUTS>(p, shared);                                  \
+    }
+
 PRODUCT(product_f32_64, F32, 64)
 PRODUCT(product_f32_32, F32, 32)
 PRODUCT(product_f16_64, F16, 64)
@@ -174,3 +266,11 @@ PRODUCT(product_int8_64, Int8, 64)
 PRODUCT(product_int8_32, Int8, 32)
 PRODUCT(product_q4_64, Q4, 64)
 PRODUCT(product_q4_32, Q4, 32)
+PRODUCT_NORM(product_norm_f32_64, F32, 64)
+PRODUCT_NORM(product_norm_f32_256, F32, 256)
+PRODUCT_NORM(product_norm_f16_64, F16, 64)
+PRODUCT_NORM(product_norm_f16_256, F16, 256)
+PRODUCT_NORM(product_norm_int8_64, Int8, 64)
+PRODUCT_NORM(product_norm_int8_256, Int8, 256)
+PRODUCT_NORM(product_norm_q4_64, Q4, 64)
+PRODUCT_NORM(product_norm_q4_256, Q4, 256)

@@ -4,9 +4,11 @@
 
 namespace pages {
 
-/// Positions of a split. Splits are the same whatever else is computed, and are joined in their
-/// order.
+/// Positions of a split.
 constexpr unsigned SPLIT = 256;
+/// Parts of a past: part `p` has the splits `p`, `p + PARTS` and so on. Splits and parts are the same
+/// whatever else is computed, and are joined in their order.
+constexpr unsigned PARTS = 8;
 /// Channels of a head at most.
 constexpr unsigned CHANNELS_MAX = 512;
 
@@ -14,6 +16,7 @@ struct Shared {
     float q[CHANNELS_MAX];
     float weights[SPLIT];
     float sums[THREADS * 4];
+    unsigned arrived;
 };
 
 /// A part of an attention: the largest score, and what has been summed with powers relative to it.
@@ -75,8 +78,11 @@ DEVICE Part attend_split(const PagesArguments &a, const CacheSequence &sequence,
     total = warp_sum(total);
     barrier();
     NO_UNROLL
-    for (unsigned index = thread; index < count; index += THREADS)
-        shared.weights[index] = exponential(shared.weights[index] - largest);
+    for (unsigned index = thread; index < count; index += THREADS) {
+        const CachedPlace place = cached_place(places, sequence, first + index, row_bytes);
+        const float power = exponential(shared.weights[index] - largest);
+        shared.weights[index] = power * Cache::factor(place.keys + place.values_offset, head);
+    }
     barrier();
     // Threads in groups: a group takes every group_count-th position, a thread of it four channels.
     unsigned width = 1;
@@ -90,8 +96,7 @@ DEVICE Part attend_split(const PagesArguments &a, const CacheSequence &sequence,
             const CachedPlace place = cached_place(places, sequence, first + index, row_bytes);
             const uint8_t *stored = place.keys + place.values_offset;
             const Four value = Cache::read(stored, places.heads, head, size, quad * 4, whole);
-            const float weight = shared.weights[index] * Cache::factor(stored, head);
-            values = multiply_add(value, weight, values);
+            values = multiply_add(value, shared.weights[index], values);
         }
     }
     store_four(&shared.sums[thread * 4], values);
@@ -112,54 +117,98 @@ DEVICE void store_channels(float *out, unsigned quad, unsigned size, Four values
         if (quad * 4 + i < size) out[quad * 4 + i] = values[i];
 }
 
-/// Where a split's sums begin; its largest score and its total are the two numbers before them.
-DEVICE float *partial_sums(const PagesArguments &a, unsigned row, unsigned head, unsigned split) {
-    const uint64_t index = (uint64_t(row) * a.places.heads + head) * a.splits + split;
+/// Where a part's sums begin; its largest score and its total are the two numbers before them.
+DEVICE float *partial_sums(const PagesArguments &a, unsigned row, unsigned head, unsigned part) {
+    const uint64_t index = (uint64_t(row) * a.places.heads + head) * PARTS + part;
     return a.partial + index * (a.places.size + 2) + 2;
 }
 
+/// Joins the parts of a row and head that blocks have left in `a.partial`.
+DEVICE Part join_parts(const PagesArguments &a, unsigned row, unsigned head, unsigned parts,
+                       Four &sums) {
+    const unsigned quad = thread_x(), size = a.places.size;
+    Part all{LOWEST, 0.0f};
+    NO_UNROLL
+    for (unsigned part = 0; part < parts; ++part) {
+        const float *values = partial_sums(a, row, head, part);
+        const Part one{values[-2], values[-1]};
+        Four sum = four(0.0f);
+        UNROLL
+        for (unsigned i = 0; i < 4; ++i)
+            if (quad * 4 + i < size) sum[i] = values[quad * 4 + i];
+        if (part == 0) {
+            all = one;
+            sums = sum;
+        } else {
+            float before, after;
+            all = join(all, one, before, after);
+            sums = multiply_add(sum, after, sums * before);
+        }
+    }
+    return all;
+}
+
+/// Parts lie along the grid's third axis where they have blocks of their own; the last one of a row
+/// and head to be done joins them.
 template <class Cache> DEVICE void attend(const PagesArguments &a, Shared &shared) {
     const unsigned head = block_x(), row = block_y(), thread = thread_x(), size = a.places.size;
     const CacheRow at = a.places.rows[row];
     const CacheSequence sequence = a.places.sequences[at.sequence];
-    const unsigned splits = divide_up(at.length, SPLIT);
-    if (a.partial && block_z() >= splits) return;
+    const unsigned splits = divide_up(at.length, SPLIT), parts = smaller(splits, PARTS);
+    const bool apart = a.partial != nullptr;
+    if (apart && block_z() >= parts) return;
     NO_UNROLL
     for (unsigned channel = thread; channel < round_up(size, 4); channel += THREADS)
         shared.q[channel] =
             channel < size ? a.q[uint64_t(row) * a.q_stride + head * size + channel] : 0.0f;
     barrier();
-    const unsigned first = a.partial ? block_z() : 0;
-    const unsigned end = a.partial ? first + 1 : splits;
-    Part all{LOWEST, 0.0f};
-    Four sums = four(0.0f);
+    const unsigned first = apart ? block_z() : 0, end = apart ? first + 1 : parts;
+    // What the parts before come to, and this part's splits so far.
+    Part all{LOWEST, 0.0f}, own{LOWEST, 0.0f};
+    Four sums = four(0.0f), own_sums = four(0.0f);
+    unsigned part = first, split = first;
     NO_UNROLL
-    for (unsigned split = first; split < end; ++split) {
+    while (part < end) {
         const unsigned count = smaller(at.length - split * SPLIT, SPLIT);
         Four sum;
-        const Part part =
-            attend_split<Cache>(a, sequence, head, split * SPLIT, count, shared, sum);
-        if (split == first) {
-            all = part;
-            sums = sum;
+        const Part one = attend_split<Cache>(a, sequence, head, split * SPLIT, count, shared, sum);
+        float before, after;
+        if (split < PARTS) {
+            own = one;
+            own_sums = sum;
         } else {
-            float before, after;
-            all = join(all, part, before, after);
-            sums = multiply_add(sum, after, sums * before);
+            own = join(own, one, before, after);
+            own_sums = multiply_add(sum, after, own_sums * before);
         }
+        split += PARTS;
+        if (split < splits) continue;
+        if (part == first) {
+            all = own;
+            sums = own_sums;
+        } else {
+            all = join(all, own, before, after);
+            sums = multiply_add(own_sums, after, sums * before);
+        }
+        split = ++part;
     }
-    if (thread >= divide_up(size, 4)) return;
-    if (a.partial && splits > 1) {
+    const bool has_channels = thread < divide_up(size, 4);
+    if (apart && parts > 1) {
         float *out = partial_sums(a, row, head, first);
-        store_channels(out, thread, size, sums);
+        if (has_channels) store_channels(out, thread, size, sums);
         if (thread == 0) {
             out[-2] = all.largest;
             out[-1] = all.total;
         }
-    } else {
+        barrier();
+        if (thread == 0)
+            shared.arrived = arrive(&a.done[row * a.places.heads + head], parts - 1);
+        barrier();
+        if (shared.arrived != parts - 1) return;
+        all = join_parts(a, row, head, parts, sums);
+    }
+    if (has_channels)
         store_channels(a.out + uint64_t(row) * a.out_stride + head * size, thread, size,
                        sums * (1.0f / all.total));
-    }
 }
 
 } // namespace pages
@@ -175,34 +224,6 @@ KERNEL(attend_pages_f16, pages::Shared, (PagesArguments a)) {
 KERNEL(attend_pages_int8, pages::Shared, (PagesArguments a)) {
     SHARED(pages::Shared, shared);
     pages::attend<CacheInt8>(a, shared);
-}
-
-/// Joins the splits of each row (along y) and head (along x) that has several.
-KERNEL(join_splits, None, (PagesArguments a)) {
-    const unsigned head = block_x(), row = block_y(), quad = thread_x(), size = a.places.size;
-    const unsigned splits = divide_up(a.places.rows[row].length, pages::SPLIT);
-    if (splits == 1 || quad >= divide_up(size, 4)) return;
-    pages::Part all{LOWEST, 0.0f};
-    Four sums = four(0.0f);
-    NO_UNROLL
-    for (unsigned split = 0; split < splits; ++split) {
-        const float *values = pages::partial_sums(a, row, head, split);
-        const pages::Part part{values[-2], values[-1]};
-        Four sum = four(0.0f);
-        UNROLL
-        for (unsigned i = 0; i < 4; ++i)
-            if (quad * 4 + i < size) sum[i] = values[quad * 4 + i];
-        if (split == 0) {
-            all = part;
-            sums = sum;
-        } else {
-            float before, after;
-            all = pages::join(all, part, before, after);
-            sums = multiply_add(sum, after, sums * before);
-        }
-    }
-    pages::store_channels(a.out + uint64_t(row) * a.out_stride + head * size, quad, size,
-                          sums * (1.0f / all.total));
 }
 
 /// Stores each row's keys (z = 0) and values (z = 1): a warp a head.

@@ -14,6 +14,8 @@ use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
 use crate::workspace::Workspace;
 
+mod fused;
+
 /// Passed to every forward. Operations take their output from the workspace; when it is dry or the device has failed they do nothing more.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -511,9 +513,11 @@ impl<'a> Context<'a> {
         let q = q.into();
         assert_rows_at("attention_cached", &q, places);
         let mut out = self.tensor(&[q.row_count(), q.column_count()]);
+        let needed = (self.device).attention_cached_scratch(q.row_count(), places.layout());
+        let mut scratch = self.tensor(&[needed]);
         if !self.is_dry() {
-            let out = out.view_mut();
-            self.device.attention_cached(q, layer, places, scale, out);
+            let (out, scratch) = (out.view_mut(), scratch.view_mut());
+            (self.device).attention_cached(q, layer, places, scale, out, scratch);
         }
         out
     }

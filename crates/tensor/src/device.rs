@@ -38,6 +38,15 @@ pub trait Device: Operations {
         forward();
     }
 
+    /// Whether a forward of this key was recorded: repeating it takes nothing from the driver, while the first one may take memory for what
+    /// is kept of it.
+    fn has_recorded(&self, _key: u64) -> bool {
+        true
+    }
+
+    /// Drops what was recorded of all forwards, and gives its memory back: their places are to be others.
+    fn forget_recorded(&self) {}
+
     /// Whether its memory is the host's: views then lie in memory of this process.
     fn host_accessible(&self) -> bool {
         false
@@ -66,6 +75,21 @@ pub trait Device: Operations {
 }
 
 impl dyn Device + '_ {
+    /// What `forward` returns, run by [`Device::replay`].
+    ///
+    /// # Panics
+    /// If the device does not run it.
+    pub fn replayed<R>(&self, key: u64, forward: impl FnOnce() -> R) -> R {
+        let (mut forward, mut result) = (Some(forward), None);
+        self.replay(key, &mut || {
+            result = forward.take().map(|forward| forward())
+        });
+        match result {
+            Some(result) => result,
+            None => panic!("{} did not run a forward", self.name()),
+        }
+    }
+
     /// What `work` returns, run by [`Device::run`].
     ///
     /// # Panics

@@ -11,6 +11,20 @@ pub struct Linear {
     pub bias: Option<Vector>,
 }
 
+/// A norm of each row.
+#[derive(Clone, Debug)]
+pub enum Norm {
+    /// Division by the root mean square, then scaling.
+    RootMeanSquare {
+        /// `[channels]`.
+        scale: Vector,
+        /// Added to the mean of the squares.
+        epsilon: f32,
+    },
+    /// To mean 0 and variance 1, then scaling and shifting.
+    Layer(LayerNorm),
+}
+
 /// What stands before the first and after the last row of a convolution's input, as zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Padding {

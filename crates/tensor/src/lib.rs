@@ -30,6 +30,7 @@ mod context;
 pub mod cpu;
 pub mod cuda;
 mod device;
+mod fused;
 mod harmonics;
 mod layers;
 mod matrix;
@@ -49,8 +50,11 @@ pub use cache::{
 };
 pub use context::Context;
 pub use device::{Device, DeviceError, Failure, Traffic, TrafficCount};
+pub use fused::FusedOperations;
 pub use harmonics::Harmonics;
-pub use layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Padding};
+pub use layers::{
+    Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm, LstmLayer, Norm, Padding,
+};
 pub use matrix::{Matrix, MatrixError, Precision, Vector};
 pub use noise::Noise;
 pub use operations::{

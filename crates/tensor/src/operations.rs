@@ -1,6 +1,7 @@
 //! The one list of operations that a device provides.
 
-use crate::cache::CachePlaces;
+use crate::cache::{CacheLayout, CachePlaces};
+use crate::fused::FusedOperations;
 use crate::harmonics::Harmonics;
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Vector};
@@ -129,6 +130,11 @@ pub trait Operations: Send + Sync {
     /// A name for reports, with the instruction set.
     fn name(&self) -> &str;
 
+    /// What it does as one, where each launch has its price.
+    fn fused(&self) -> Option<&dyn FusedOperations> {
+        None
+    }
+
     /// f32 elements of scratch that [`Operations::linear`] needs.
     fn linear_scratch(&self, rows: usize, weight: &Matrix, rounding: Rounding) -> usize;
     /// `out = activation(x Wᵀ + bias)`, or added to what `out` held.
@@ -249,6 +255,10 @@ pub trait Operations: Send + Sync {
         layer: usize,
         places: &mut CachePlaces<'_>,
     );
+    /// f32 elements of scratch that [`Operations::attention_cached`] needs.
+    fn attention_cached_scratch(&self, _rows: usize, _layout: CacheLayout) -> usize {
+        0
+    }
     /// Attention of each row of `q` over its own cached past, its own position included, in one layer's part of the pages.
     fn attention_cached(
         &self,
@@ -257,6 +267,7 @@ pub trait Operations: Send + Sync {
         places: &CachePlaces<'_>,
         scale: f32,
         out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
     );
 
     /// Cosines and sines of `positions[row] · frequencies[column]`, `[positions, frequencies]` each. The product is rounded to f32.

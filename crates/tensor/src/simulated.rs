@@ -201,4 +201,12 @@ impl Device for SimulatedDevice {
         let first = state.forwards.entry(key).or_insert_with(|| steps.clone());
         assert_eq!(*first, steps, "two forwards of key {key}");
     }
+
+    fn has_recorded(&self, key: u64) -> bool {
+        self.state().forwards.contains_key(&key)
+    }
+
+    fn forget_recorded(&self) {
+        self.state().forwards.clear();
+    }
 }

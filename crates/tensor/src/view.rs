@@ -314,6 +314,26 @@ impl<'a> ViewMut<'a> {
         }
     }
 
+    /// The elements of one row as so many rows.
+    ///
+    /// # Panics
+    /// If there are several rows, or their elements cannot be divided so.
+    pub(crate) fn in_rows(self, rows: usize) -> ViewMut<'a> {
+        let columns = self.columns / rows.max(1);
+        assert!(
+            self.rows == 1 && columns * rows == self.columns,
+            "{} × {} elements in {rows} rows",
+            self.rows,
+            self.columns
+        );
+        ViewMut {
+            rows,
+            columns,
+            stride: columns,
+            ..self
+        }
+    }
+
     /// Some of its rows.
     ///
     /// # Panics

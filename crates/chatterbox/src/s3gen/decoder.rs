@@ -4,7 +4,7 @@
 use crate::config::FlowConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
-    Activation, Attention, Context, Conv1d, EvenPositions, LayerNorm, Linear, SinusoidOrder,
+    Activation, Attention, Context, Conv1d, EvenPositions, LayerNorm, Linear, Norm, SinusoidOrder,
     Tensor, View,
 };
 
@@ -57,14 +57,14 @@ struct CausalBlock {
 }
 
 struct Transformer {
-    attention_norm: LayerNorm,
+    attention_norm: Norm,
     query: Linear,
     key: Linear,
     value: Linear,
     out: Linear,
     heads: usize,
     head_size: usize,
-    feed_norm: LayerNorm,
+    feed_norm: Norm,
     feed_in: Linear,
     feed_out: Linear,
 }
@@ -123,65 +123,72 @@ impl FlowDecoder {
         })
     }
 
-    /// The velocity of `x` `[frames, bands]` at time `from` (and, of a mean flow, towards `to`); without a condition, what guidance leads
-    /// away from.
+    /// The velocity of `x` `[frames, bands]` at time `from` (and, of a mean flow, towards `to`) under each of the conditions, one below
+    /// the other: `[conditions · frames, bands]`. Without a condition it is what guidance leads away from.
     pub fn velocity(
         &self,
         ctx: &Context<'_>,
         x: &Tensor,
-        condition: Option<&Condition<'_>>,
+        conditions: &[Option<&Condition<'_>>],
         from: f32,
         to: Option<f32>,
     ) -> Tensor {
         let time = self.time(ctx, from, to);
-        let mut joined = ctx.zeros(&[x.rows(), self.inputs]);
-        let bands = x.columns();
-        ctx.copy_into(x, joined.view_mut().columns(0..bands));
-        if let Some(condition) = condition {
-            ctx.copy_into(condition.mu, joined.view_mut().columns(bands..2 * bands));
-            ctx.add(
-                joined.view_mut().columns(2 * bands..3 * bands),
-                condition.speaker,
-            );
-            ctx.copy_into(
-                condition.known,
-                joined.view_mut().columns(3 * bands..4 * bands),
-            );
+        let stages: Vec<&Stage> = [&self.down]
+            .into_iter()
+            .chain(&self.middle)
+            .chain([&self.up])
+            .collect();
+        // One row a stage.
+        let layers: Vec<&Linear> = stages.iter().map(|stage| &stage.time).collect();
+        let shifts = ctx.linears(&time, None, &layers);
+        drop(time);
+        let (frames, bands, count) = (x.rows(), x.columns(), conditions.len());
+        let mut joined = ctx.zeros(&[count * frames, self.inputs]);
+        for (index, condition) in conditions.iter().enumerate() {
+            let mut rows = joined.view_mut().rows(index * frames..(index + 1) * frames);
+            ctx.copy_into(x, rows.reborrow().columns(0..bands));
+            let Some(condition) = condition else { continue };
+            ctx.copy_into(condition.mu, rows.reborrow().columns(bands..2 * bands));
+            let speaker = rows.reborrow().columns(2 * bands..3 * bands);
+            ctx.add(speaker, condition.speaker);
+            ctx.copy_into(condition.known, rows.columns(3 * bands..4 * bands));
         }
-        let skip = self.down.forward(ctx, &joined, &time);
+        let shift = |stage: usize| shifts.view().rows(stage..stage + 1);
+        let skip = self.down.forward(ctx, &joined, count, shift(0));
         drop(joined);
-        let mut x = ctx.conv1d(&skip, &self.down_out);
-        for stage in &self.middle {
-            x = stage.forward(ctx, &x, &time);
+        let mut x = ctx.conv1d_sequences(&skip, count, &self.down_out);
+        for (index, stage) in self.middle.iter().enumerate() {
+            x = stage.forward(ctx, &x, count, shift(1 + index));
         }
         let both = ctx.concat_columns(&[x.view(), skip.view()]);
         drop((x, skip));
-        let x = self.up.forward(ctx, &both, &time);
+        let x = (self.up).forward(ctx, &both, count, shift(1 + self.middle.len()));
         drop(both);
-        let x = ctx.conv1d(&x, &self.up_out);
-        let x = self.last.forward(ctx, &x);
-        ctx.conv1d(&x, &self.out)
+        let x = ctx.conv1d_sequences(&x, count, &self.up_out);
+        let x = self.last.forward(ctx, &x, count, None);
+        ctx.conv1d_sequences(&x, count, &self.out)
     }
 
     /// The embedding of a time, or of both ends of a step, through its Mish `[1, time]`.
     fn time(&self, ctx: &Context<'_>, from: f32, to: Option<f32>) -> Tensor {
-        let embed = |time: f32| {
+        let embed = |time: f32, activation: Activation| {
             let at = EvenPositions {
                 first: TIME_SCALE * time,
                 step: 0.0,
             };
             let encoded = ctx.sinusoids(1, at, &self.time_rates, SinusoidOrder::Halves);
             let inner = ctx.linear_activated(&encoded, &self.time_in, Activation::Silu);
-            ctx.linear(&inner, &self.time_out)
+            ctx.linear_activated(&inner, &self.time_out, activation)
         };
-        let mut time = embed(from);
-        if let (Some(mixer), Some(to)) = (&self.time_mixer, to) {
-            let end = embed(to);
-            let both = ctx.concat_columns(&[time.view(), end.view()]);
-            time = ctx.linear(&both, mixer);
+        match (&self.time_mixer, to) {
+            (Some(mixer), Some(to)) => {
+                let ends = [from, to].map(|time| embed(time, Activation::Identity));
+                let both = ctx.concat_columns(&ends.each_ref().map(Tensor::view));
+                ctx.linear_activated(&both, mixer, Activation::Mish)
+            }
+            _ => embed(from, Activation::Mish),
         }
-        ctx.activate(&mut time, Activation::Mish);
-        time
     }
 }
 
@@ -212,17 +219,13 @@ impl Stage {
         })
     }
 
-    fn forward(&self, ctx: &Context<'_>, x: &Tensor, time: &Tensor) -> Tensor {
-        let mut inner = self.block1.forward(ctx, x);
-        let shift = ctx.linear(time, &self.time);
-        ctx.add(&mut inner, &shift);
-        drop(shift);
-        let mut inner = self.block2.forward(ctx, &inner);
-        let skip = ctx.conv1d(x, &self.skip);
-        ctx.add(&mut inner, &skip);
-        drop(skip);
+    /// `x` has `sequences` sequences, one below the other; `shift` is what the time adds to each row.
+    fn forward(&self, ctx: &Context<'_>, x: &Tensor, sequences: usize, shift: View<'_>) -> Tensor {
+        let inner = self.block1.forward(ctx, x, sequences, Some(shift));
+        let mut inner = self.block2.forward(ctx, &inner, sequences, None);
+        ctx.conv1d_add(x, &self.skip, &mut inner);
         for transformer in &self.transformers {
-            transformer.forward(ctx, &mut inner);
+            transformer.forward(ctx, &mut inner, sequences);
         }
         inner
     }
@@ -244,11 +247,21 @@ impl CausalBlock {
         })
     }
 
-    fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
-        let x = ctx.conv1d(x, &self.conv);
-        let mut x = ctx.layer_norm(&x, &self.norm);
-        ctx.activate(&mut x, Activation::Mish);
-        x
+    fn forward(
+        &self,
+        ctx: &Context<'_>,
+        x: &Tensor,
+        sequences: usize,
+        shift: Option<View<'_>>,
+    ) -> Tensor {
+        ctx.conv1d_norm(
+            x,
+            sequences,
+            &self.conv,
+            &self.norm,
+            Activation::Mish,
+            shift,
+        )
     }
 }
 
@@ -261,15 +274,19 @@ impl Transformer {
         let sizes = &config.decoder;
         let (channels, inner) = (sizes.channels, sizes.heads * sizes.head_size);
         let attention = format!("{name}.attn1");
+        let norm = |loader: &mut Loader<'_>, part: &str| {
+            let norm = loader.layer_norm(&format!("{name}.{part}"), channels, EPSILON)?;
+            Ok::<_, WeightsError>(Norm::Layer(norm))
+        };
         Ok(Transformer {
-            attention_norm: loader.layer_norm(&format!("{name}.norm1"), channels, EPSILON)?,
+            attention_norm: norm(loader, "norm1")?,
             query: loader.linear(&format!("{attention}.to_q"), [inner, channels], false)?,
             key: loader.linear(&format!("{attention}.to_k"), [inner, channels], false)?,
             value: loader.linear(&format!("{attention}.to_v"), [inner, channels], false)?,
             out: loader.linear(&format!("{attention}.to_out.0"), [channels, inner], true)?,
             heads: sizes.heads,
             head_size: sizes.head_size,
-            feed_norm: loader.layer_norm(&format!("{name}.norm3"), channels, EPSILON)?,
+            feed_norm: norm(loader, "norm3")?,
             feed_in: loader.linear(
                 &format!("{name}.ff.net.0.proj"),
                 [channels * WIDENING, channels],
@@ -283,24 +300,22 @@ impl Transformer {
         })
     }
 
-    fn forward(&self, ctx: &Context<'_>, x: &mut Tensor) {
+    fn forward(&self, ctx: &Context<'_>, x: &mut Tensor, sequences: usize) {
         {
-            let normed = ctx.layer_norm(View::from(&*x), &self.attention_norm);
-            let query = ctx.linear(&normed, &self.query);
-            let key = ctx.linear(&normed, &self.key);
-            let value = ctx.linear(&normed, &self.value);
-            drop(normed);
+            let layers = [&self.query, &self.key, &self.value];
+            let joined = ctx.linears(&*x, Some(&self.attention_norm), &layers);
+            let rows = x.rows();
+            let parts = [0, 1, 2].map(|part| joined.view().rows(part * rows..(part + 1) * rows));
             let options = Attention {
                 heads: self.heads,
                 scale: 1.0 / (self.head_size as f32).sqrt(),
                 causal: false,
                 relative: None,
             };
-            let mixed = ctx.attention(&query, &key, &value, &options);
+            let mixed = ctx.attention_sequences(parts, sequences, &options);
             ctx.linear_add(&mixed, &self.out, x);
         }
-        let normed = ctx.layer_norm(View::from(&*x), &self.feed_norm);
-        let inner = ctx.linear_activated(&normed, &self.feed_in, Activation::GeluErf);
+        let inner = ctx.norm_linear(&*x, &self.feed_norm, &self.feed_in, Activation::GeluErf);
         ctx.linear_add(&inner, &self.feed_out, x);
     }
 }

@@ -178,20 +178,32 @@ impl Flow {
             let length = to - from;
             match self.config.solver {
                 FlowSolver::MeanFlow { .. } => {
-                    let velocity = self
-                        .decoder
-                        .velocity(ctx, &x, Some(condition), from, Some(to));
+                    let decoder = &self.decoder;
+                    let velocity = decoder.velocity(ctx, &x, &[Some(condition)], from, Some(to));
                     ctx.add_scaled(&mut x, 1.0, &velocity, length);
                 }
                 FlowSolver::Euler { guidance, .. } => {
-                    let with = self.decoder.velocity(ctx, &x, Some(condition), from, None);
+                    let velocity = |conditions: &[Option<&Condition<'_>>]| {
+                        self.decoder.velocity(ctx, &x, conditions, from, None)
+                    };
                     if step >= options.guided_steps {
+                        let with = velocity(&[Some(condition)]);
                         ctx.add_scaled(&mut x, 1.0, &with, length);
                         continue;
                     }
-                    let without = self.decoder.velocity(ctx, &x, None, from, None);
-                    ctx.add_scaled(&mut x, 1.0, &with, length * (1.0 + guidance));
-                    ctx.add_scaled(&mut x, 1.0, &without, -length * guidance);
+                    let (towards, away) = (length * (1.0 + guidance), -length * guidance);
+                    if ctx.favours_batches() {
+                        let both = velocity(&[Some(condition), None]);
+                        let frames = x.rows();
+                        let (with, without) = (0..frames, frames..2 * frames);
+                        ctx.add_scaled(&mut x, 1.0, both.view().rows(with), towards);
+                        ctx.add_scaled(&mut x, 1.0, both.view().rows(without), away);
+                        continue;
+                    }
+                    let with = velocity(&[Some(condition)]);
+                    let without = velocity(&[None]);
+                    ctx.add_scaled(&mut x, 1.0, &with, towards);
+                    ctx.add_scaled(&mut x, 1.0, &without, away);
                 }
             }
         }

@@ -4,8 +4,8 @@ use super::rope;
 use crate::config::{BackboneConfig, BackboneKind};
 use crate::weights::{Loader, WeightsError};
 use sottovoce_tensor::{
-    Activation, CacheLayout, CachePlaces, CachePrecision, Context, LayerNorm, Linear, Matrix,
-    Precision, Tensor, Vector,
+    Activation, CacheLayout, CachePlaces, CachePrecision, Context, Linear, Matrix, Norm, Precision,
+    Tensor,
 };
 
 #[derive(Debug)]
@@ -28,21 +28,6 @@ struct Block {
     output: Linear,
     feed_forward_norm: Norm,
     feed_forward: FeedForward,
-}
-
-#[derive(Debug)]
-enum Norm {
-    RootMeanSquare { scale: Vector, epsilon: f32 },
-    Layer(LayerNorm),
-}
-
-impl Norm {
-    fn forward(&self, ctx: &Context<'_>, x: &Tensor) -> Tensor {
-        match self {
-            Norm::RootMeanSquare { scale, epsilon } => ctx.rms_norm(x, scale, *epsilon),
-            Norm::Layer(norm) => ctx.layer_norm(x, norm),
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -108,6 +93,28 @@ impl Backbone {
     pub(super) fn forward(
         &self,
         ctx: &Context<'_>,
+        x: Tensor,
+        places: &mut CachePlaces<'_>,
+    ) -> Tensor {
+        let x = self.forward_blocks(ctx, x, places);
+        ctx.norm(&x, &self.norm)
+    }
+
+    /// As [`Backbone::forward`], with a layer after the last norm.
+    pub(super) fn forward_to(
+        &self,
+        ctx: &Context<'_>,
+        x: Tensor,
+        places: &mut CachePlaces<'_>,
+        head: &Linear,
+    ) -> Tensor {
+        let x = self.forward_blocks(ctx, x, places);
+        ctx.norm_linear(&x, &self.norm, head, Activation::Identity)
+    }
+
+    fn forward_blocks(
+        &self,
+        ctx: &Context<'_>,
         mut x: Tensor,
         places: &mut CachePlaces<'_>,
     ) -> Tensor {
@@ -117,51 +124,26 @@ impl Backbone {
         }
         let angles = (self.frequencies.as_ref())
             .map(|frequencies| ctx.rotary_angles(&positions, frequencies));
+        let scale = 1.0 / (self.head_size as f32).sqrt();
         for (layer, block) in self.blocks.iter().enumerate() {
-            let normed = block.attention_norm.forward(ctx, &x);
-            let mut joined = ctx.linear(&normed, &block.query_key_value);
-            drop(normed);
-            if let Some([cosines, sines]) = &angles {
-                let columns = self.heads * self.head_size;
-                // Queries and keys lie side by side and turn alike.
-                let turned = joined.view_mut().columns(0..2 * columns);
-                ctx.rotate(turned, 2 * self.heads, cosines, sines);
-            }
-            let seen = self.attend(ctx, layer, &joined, places);
-            drop(joined);
+            let seen = {
+                let (norm, joined) = (&block.attention_norm, &block.query_key_value);
+                let joined = ctx.project(&x, norm, joined, angles.as_ref(), layer, places);
+                let queries = joined.view().columns(0..self.heads * self.head_size);
+                ctx.attention_cached(queries, layer, places, scale)
+            };
             ctx.linear_add(&seen, &block.output, &mut x);
             drop(seen);
-            let normed = block.feed_forward_norm.forward(ctx, &x);
+            let norm = &block.feed_forward_norm;
             let (inner, down) = match &block.feed_forward {
-                FeedForward::Gated { gate_up, down } => {
-                    (ctx.gated_silu(&ctx.linear(&normed, gate_up)), down)
+                FeedForward::Gated { gate_up, down } => (ctx.gated_linear(&x, norm, gate_up), down),
+                FeedForward::Gelu { up, down } => {
+                    (ctx.norm_linear(&x, norm, up, Activation::GeluTanh), down)
                 }
-                FeedForward::Gelu { up, down } => (
-                    ctx.linear_activated(&normed, up, Activation::GeluTanh),
-                    down,
-                ),
             };
             ctx.linear_add(&inner, down, &mut x);
         }
-        self.norm.forward(ctx, &x)
-    }
-
-    fn attend(
-        &self,
-        ctx: &Context<'_>,
-        layer: usize,
-        joined: &Tensor,
-        places: &mut CachePlaces<'_>,
-    ) -> Tensor {
-        let columns = self.heads * self.head_size;
-        let joined = joined.view();
-        let (keys, values) = (
-            joined.columns(columns..2 * columns),
-            joined.columns(2 * columns..3 * columns),
-        );
-        ctx.cache_store(keys, values, layer, places);
-        let scale = 1.0 / (self.head_size as f32).sqrt();
-        ctx.attention_cached(joined.columns(0..columns), layer, places, scale)
+        x
     }
 }
 

@@ -201,12 +201,8 @@ impl T3 {
         let prompt = &voice.prompt_tokens[..count];
         self.check_tokens("speech", prompt)?;
         let prompt_embedding = (!prompt.is_empty()).then(|| {
-            let mut x = ctx.embedding(&self.speech_embedding, prompt);
-            if let Some([_, speech]) = &self.positions {
-                let positions: Vec<u32> = (0..prompt.len() as u32).collect();
-                ctx.add(&mut x, &ctx.embedding(speech, &positions));
-            }
-            x
+            let positions: Vec<u32> = (0..prompt.len() as u32).collect();
+            self.embed_speech(ctx, prompt, &positions, 1)
         });
         let speaker = ctx.upload(&[1, expected], voice.speaker_embedding);
         Ok(self
@@ -285,7 +281,7 @@ impl T3 {
         let positions: Vec<u32> = (0..tokens.len())
             .map(|index| (index + 1).saturating_sub(starts) as u32)
             .collect();
-        let speech_part = self.embed_speech(ctx, &tokens, &positions);
+        let speech_part = self.embed_speech(ctx, &tokens, &positions, 1);
         let mut text_parts = Vec::new();
         for row in 0..self.rows() {
             text_parts.push(self.embed_text(ctx, text, row));
@@ -357,8 +353,9 @@ impl T3 {
                 places.add_row(sequence + row, length);
             }
         }
-        let x = self.embed_speech(ctx, tokens, &positions);
-        let logits = self.decode(ctx, x, &mut places);
+        let logits = ctx.device.replayed(T3::step_key(tokens.len()), || {
+            self.decode(ctx, tokens, &positions, &mut places)
+        });
         if let Err(error) = ctx.finish() {
             states.iter_mut().for_each(|state| state.shrink(1));
             return Err(error.into());
@@ -366,22 +363,29 @@ impl T3 {
         Ok(logits)
     }
 
-    /// Repeats each state's input for its rows, runs the backbone and the head.
-    fn decode(&self, ctx: &Context<'_>, x: Tensor, places: &mut CachePlaces<'_>) -> Tensor {
-        let x = match self.rows() {
-            1 => x,
-            rows => ctx.repeat_rows(&x, rows),
-        };
-        let x = self.backbone.forward(ctx, x, places);
-        ctx.linear(&x, &self.speech_head)
+    /// What steps of as many states are to [`sottovoce_tensor::Device::replay`]: in one workspace they are the same operations on the same
+    /// places, whatever their tokens and positions.
+    pub fn step_key(states: usize) -> u64 {
+        states as u64
+    }
+
+    /// Embeds each state's token for each of its rows, runs the backbone and the head.
+    fn decode(
+        &self,
+        ctx: &Context<'_>,
+        tokens: &[u32],
+        positions: &[u32],
+        places: &mut CachePlaces<'_>,
+    ) -> Tensor {
+        let x = self.embed_speech(ctx, tokens, positions, self.rows());
+        (self.backbone).forward_to(ctx, x, places, &self.speech_head)
     }
 
     /// Runs a step's operations in a measuring context, so that its workspace can be planned.
     pub fn measure_step(&self, ctx: &Context<'_>, states: usize) {
         let tokens = vec![0; states];
         let mut places = self.backbone.dry_places(states * self.rows());
-        let x = self.embed_speech(ctx, &tokens, &tokens);
-        self.decode(ctx, x, &mut places);
+        self.decode(ctx, &tokens, &tokens, &mut places);
     }
 
     fn check_length(&self, length: usize, text: usize, speech: usize) -> Result<(), T3Error> {
@@ -396,12 +400,16 @@ impl T3 {
         }
     }
 
-    fn embed_speech(&self, ctx: &Context<'_>, tokens: &[u32], positions: &[u32]) -> Tensor {
-        let mut x = ctx.embedding(&self.speech_embedding, tokens);
-        if let Some([_, table]) = &self.positions {
-            ctx.add(&mut x, &ctx.embedding(table, positions));
-        }
-        x
+    /// Each token `times` times.
+    fn embed_speech(
+        &self,
+        ctx: &Context<'_>,
+        tokens: &[u32],
+        positions: &[u32],
+        times: usize,
+    ) -> Tensor {
+        let positions = (self.positions.as_ref()).map(|[_, table]| (table, positions));
+        ctx.embedding_sum(&self.speech_embedding, tokens, positions, times)
     }
 
     /// Row 1's text is zeros, with positions all the same.

@@ -208,6 +208,14 @@ inline float shuffle_xor(float value, unsigned mask) {
     return float_of(host::value_of<host::Shuffled>(slot).bits);
 }
 
+inline unsigned arrive(unsigned *counter, unsigned last) {
+    unsigned before = __atomic_load_n(counter, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(counter, &before, before >= last ? 0 : before + 1, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    }
+    return before;
+}
+
 /// Notes bytes of weights or caches that this thread reads or writes. Nothing on a GPU, nor under
 /// ThreadSanitizer, to which the counters are shared by all threads.
 #if defined(__SANITIZE_THREAD__)

@@ -358,6 +358,7 @@ impl Operations for Cpu {
         places: &CachePlaces<'_>,
         scale: f32,
         out: ViewMut<'_>,
+        _scratch: ViewMut<'_>,
     ) {
         cached::attention_cached(&self.threads, q, layer, places, scale, out);
     }

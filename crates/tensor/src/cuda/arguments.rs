@@ -4,14 +4,25 @@
 
 use bytemuck::{Pod, Zeroable};
 
+pub(super) const LAYERS_MAX: usize = 16;
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Layer {
+    pub weights: u64,
+    pub bias: u64,
+}
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Product {
     pub x: u64,
-    pub weights: u64,
-    pub bias: u64,
     pub alpha: u64,
+    pub norm_scale: u64,
+    pub norm_shift: u64,
+    pub row: u64,
     pub out: u64,
+    pub layers: [Layer; LAYERS_MAX],
     pub rows: u32,
     pub outputs: u32,
     pub inputs: u32,
@@ -27,6 +38,8 @@ pub(super) struct Product {
     pub dilation: u32,
     pub padding_down: u32,
     pub padding_across: u32,
+    pub norm: u32,
+    pub epsilon: f32,
     pub activation: u32,
     pub slope: f32,
     pub add: u32,
@@ -82,17 +95,28 @@ pub(super) struct Store {
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
+pub(super) struct Projection {
+    pub product: Rows,
+    pub places: Places,
+    pub cosines: u64,
+    pub sines: u64,
+}
+
+/// Parts of a past that have blocks of their own where rows are few.
+pub(super) const PARTS: usize = 8;
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Pages {
     pub places: Places,
     pub q: u64,
     pub out: u64,
     pub partial: u64,
+    pub done: u64,
     pub rows: u32,
     pub q_stride: u32,
     pub out_stride: u32,
-    pub splits: u32,
     pub scale: f32,
-    pub unused: u32,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -49,35 +49,39 @@ pub(super) const FEW_ROWS: [usize; 4] = [1, 2, 4, 8];
 /// All kernels of one module.
 pub(super) struct Kernels {
     /// By precision, then for at most 32 outputs and for more.
-    pub product: [[Kernel; 2]; 4],
-    /// By precision, then by [`FEW_ROWS`].
-    pub few_rows: [[Kernel; 4]; 4],
-    pub embed: [Kernel; 4],
-    pub lstm: [Kernel; 4],
-    pub attention_64: Kernel,
-    pub attention_128: Kernel,
+    pub product: [[Arc<Kernel>; 2]; 4],
+    /// By precision, then for at most 64 outputs and for more.
+    pub product_norm: [[Arc<Kernel>; 2]; 4],
+    /// By precision, then by [`FEW_ROWS`]; so are the two after it.
+    pub few_rows: [[Arc<Kernel>; 4]; 4],
+    pub few_rows_gated: [[Arc<Kernel>; 4]; 4],
+    pub few_rows_project: [[Arc<Kernel>; 4]; 4],
+    pub embed: [Arc<Kernel>; 4],
+    pub lstm: [Arc<Kernel>; 4],
+    pub attention_64: Arc<Kernel>,
+    pub attention_128: Arc<Kernel>,
     /// By the cache's precision.
-    pub attend_pages: [Kernel; 3],
-    pub store_pages: Kernel,
-    pub activate: Kernel,
-    pub gated_silu: Kernel,
-    pub add_scaled: Kernel,
-    pub multiply: Kernel,
-    pub scale: Kernel,
-    pub fill: Kernel,
-    pub repeat_rows: Kernel,
-    pub normalise: Kernel,
-    pub softmax: Kernel,
-    pub sum_taps: Kernel,
-    pub rotate: Kernel,
-    pub moments: Kernel,
-    pub segment_means: Kernel,
-    pub sinusoids: Kernel,
-    pub rotary_angles: Kernel,
-    pub normals: Kernel,
-    pub harmonics: Kernel,
-    pub spectrum: Kernel,
-    pub overlap_add: Kernel,
+    pub attend_pages: [Arc<Kernel>; 3],
+    pub store_pages: Arc<Kernel>,
+    pub activate: Arc<Kernel>,
+    pub gated_silu: Arc<Kernel>,
+    pub add_scaled: Arc<Kernel>,
+    pub multiply: Arc<Kernel>,
+    pub scale: Arc<Kernel>,
+    pub fill: Arc<Kernel>,
+    pub repeat_rows: Arc<Kernel>,
+    pub normalise: Arc<Kernel>,
+    pub softmax: Arc<Kernel>,
+    pub sum_taps: Arc<Kernel>,
+    pub rotate: Arc<Kernel>,
+    pub moments: Arc<Kernel>,
+    pub segment_means: Arc<Kernel>,
+    pub sinusoids: Arc<Kernel>,
+    pub rotary_angles: Arc<Kernel>,
+    pub normals: Arc<Kernel>,
+    pub harmonics: Arc<Kernel>,
+    pub spectrum: Arc<Kernel>,
+    pub overlap_add: Arc<Kernel>,
 }
 
 impl Kernels {
@@ -94,7 +98,7 @@ impl Kernels {
             })
         })?;
         let module = Arc::new(module);
-        let get = |name: &str, bytes: usize| module.kernel(name, &[bytes]);
+        let get = |name: &str, bytes: usize| module.kernel(name, &[bytes]).map(Arc::new);
         let elements = |name| get(name, size_of::<with::Elements>());
         let by_precision = |family: &str, end: &str, bytes| {
             let [f32, f16, int8, q4] =
@@ -107,13 +111,22 @@ impl Kernels {
                 size_of::<with::Pages>(),
             )
         };
-        let rows = |end| by_precision("rows", end, size_of::<with::Rows>());
+        let rows = |family: &str, bytes| {
+            let of = |end| by_precision(family, end, bytes);
+            Ok::<_, CudaError>(transposed([of("_1")?, of("_2")?, of("_4")?, of("_8")?]))
+        };
         Ok(Kernels {
             product: transposed([
                 by_precision("product", "_32", size_of::<with::Product>())?,
                 by_precision("product", "_64", size_of::<with::Product>())?,
             ]),
-            few_rows: transposed([rows("_1")?, rows("_2")?, rows("_4")?, rows("_8")?]),
+            product_norm: transposed([
+                by_precision("product_norm", "_64", size_of::<with::Product>())?,
+                by_precision("product_norm", "_256", size_of::<with::Product>())?,
+            ]),
+            few_rows: rows("rows", size_of::<with::Rows>())?,
+            few_rows_gated: rows("rows_gated", size_of::<with::Rows>())?,
+            few_rows_project: rows("rows_project", size_of::<with::Projection>())?,
             embed: by_precision("embed", "", size_of::<with::Embedding>())?,
             lstm: by_precision("lstm", "", size_of::<with::Lstm>())?,
             attention_64: get("attention_64", size_of::<with::Attention>())?,
@@ -148,8 +161,8 @@ impl Kernels {
 }
 
 /// Kernels of each precision by something else, turned about.
-fn transposed<const N: usize>(kernels: [[Kernel; 4]; N]) -> [[Kernel; N]; 4] {
-    let of = |precision: usize| std::array::from_fn(|other| kernels[other][precision].clone());
+fn transposed<const N: usize>(kernels: [[Arc<Kernel>; 4]; N]) -> [[Arc<Kernel>; N]; 4] {
+    let of = |precision: usize| std::array::from_fn(|other| Arc::clone(&kernels[other][precision]));
     std::array::from_fn(of)
 }
 

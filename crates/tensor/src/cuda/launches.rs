@@ -4,8 +4,9 @@ use super::arguments as with;
 use super::start;
 use super::uploads::PlacesAddresses;
 use crate::cache::{CacheLayout, CachePrecision};
+use crate::layers::{Conv1d, LayerNorm, Norm};
 use crate::matrix::{Matrix, Precision, Vector};
-use crate::operations::{Activation, Store};
+use crate::operations::{Activation, Convolving, Store};
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
 use bytemuck::Zeroable;
@@ -82,6 +83,13 @@ pub(super) fn numbered(activation: Activation) -> (u32, f32) {
     (number, 0.0)
 }
 
+pub(super) fn layer_of(weight: &Matrix, bias: Option<&Vector>) -> with::Layer {
+    with::Layer {
+        weights: weight.address().0,
+        bias: optional(bias),
+    }
+}
+
 /// A linear layer, as a product of windows of one place.
 pub(super) fn product_of(
     x: View<'_>,
@@ -93,11 +101,11 @@ pub(super) fn product_of(
 ) -> with::Product {
     let rows = number(out.row_count());
     let (activation, slope) = numbered(activation);
+    let mut layers = [with::Layer::zeroed(); with::LAYERS_MAX];
+    layers[0] = layer_of(weight, bias);
     with::Product {
+        layers,
         x: start(&x).0,
-        weights: weight.address().0,
-        bias: optional(bias),
-        alpha: 0,
         out: start(&out.as_view()).0,
         rows,
         outputs: number(weight.rows()),
@@ -112,12 +120,85 @@ pub(super) fn product_of(
         stride_down: 1,
         stride_across: 1,
         dilation: 1,
-        padding_down: 0,
-        padding_across: 0,
         activation,
         slope,
         add: u32::from(store == Store::Add),
+        ..with::Product::zeroed()
     }
+}
+
+/// A convolution over the time of sequences that lie one below the other.
+pub(super) fn product_of_sequences(
+    x: View<'_>,
+    sequences: usize,
+    layer: &Conv1d,
+    options: &Convolving<'_>,
+    out: &ViewMut<'_>,
+) -> with::Product {
+    with::Product {
+        alpha: optional(options.snake),
+        channels: number(x.column_count()),
+        height: number(sequences),
+        width: number(x.row_count() / sequences),
+        out_width: number(out.row_count() / sequences),
+        kernel_width: number(layer.kernel),
+        stride_across: number(layer.stride),
+        dilation: number(layer.dilation),
+        padding_across: number(layer.padding.left),
+        ..product_of(
+            x,
+            &layer.weight,
+            layer.bias.as_ref(),
+            options.activation,
+            options.store,
+            out,
+        )
+    }
+}
+
+/// A product of few rows.
+pub(super) fn rows_of(
+    x: View<'_>,
+    layer: with::Layer,
+    weight: &Matrix,
+    activation: Activation,
+    store: Store,
+    out: &ViewMut<'_>,
+) -> with::Rows {
+    let (activation, slope) = numbered(activation);
+    with::Rows {
+        x: start(&x).0,
+        weights: layer.weights,
+        bias: layer.bias,
+        out: start(&out.as_view()).0,
+        rows: number(x.row_count()),
+        outputs: number(weight.rows()),
+        inputs: number(weight.columns()),
+        x_stride: number(x.stride()),
+        out_stride: number(out.stride()),
+        activation,
+        slope,
+        add: u32::from(store == Store::Add),
+        ..with::Rows::zeroed()
+    }
+}
+
+/// A norm: its kind, scale, shift and ε.
+pub(super) fn normed(norm: Option<&Norm>) -> (u32, [u64; 2], f32) {
+    match norm {
+        None => (0, [0, 0], 0.0),
+        Some(Norm::RootMeanSquare { scale, epsilon }) => (
+            with::NORM_ROOT_MEAN_SQUARE,
+            [optional(Some(scale)), 0],
+            *epsilon,
+        ),
+        Some(Norm::Layer(norm)) => layer_normed(norm),
+    }
+}
+
+pub(super) fn layer_normed(norm: &LayerNorm) -> (u32, [u64; 2], f32) {
+    let both = [&norm.weight, &norm.bias].map(|vector| optional(Some(vector)));
+    (with::NORM_LAYER, both, norm.epsilon)
 }
 
 pub(super) fn elements(out: &ViewMut<'_>) -> with::Elements {

@@ -9,16 +9,21 @@
 //! family of kernels, with the same bits.
 
 mod arguments;
+mod fused;
 mod kernels;
 mod launches;
 mod operations;
+mod replay;
 mod uploads;
 
 use crate::device::{Device, DeviceError, Traffic};
 use crate::view::{View, ViewMut};
 use bytemuck::{Pod, Zeroable};
 use kernels::Kernels;
-use sottovoce_memory::driver::cuda::{CudaContext, CudaError, Kernel, LaunchShape, Queue, Staging};
+use replay::{Launches, Next, Replays};
+use sottovoce_memory::driver::cuda::{
+    CudaContext, CudaError, Graph, Kernel, LaunchShape, Queue, Staging,
+};
 use sottovoce_memory::driver::{Address, DriverError};
 use sottovoce_memory::{Memory, OutOfMemory};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -46,6 +51,9 @@ pub struct Cuda {
     queue: Arc<Queue>,
     kernels: Kernels,
     ways: Mutex<Ways>,
+    replays: Mutex<Replays>,
+    /// Counts of parts of attentions that are done.
+    done: Address,
     unit_bytes: u64,
     failure: OnceLock<DeviceError>,
     traffic: Traffic,
@@ -68,7 +76,7 @@ impl Cuda {
         let queue = Arc::new(Queue::new(context)?);
         let kernels = Kernels::load(context)?;
         let uploads = Uploads::new(memory)?;
-        let anywhere = uploads.address();
+        let done = uploads.done();
         let (parts, part_bytes) = STAGING;
         let staging = Staging::new(&queue, parts, part_bytes)?;
         let cuda = Cuda {
@@ -76,19 +84,22 @@ impl Cuda {
             queue,
             kernels,
             ways: Mutex::new(Ways { staging, uploads }),
+            replays: Mutex::default(),
+            done,
             unit_bytes: memory.unit_bytes(),
             failure: OnceLock::new(),
             traffic: Traffic::default(),
         };
         // What the driver takes for itself at the first launch is thus known before anything is
         // reckoned with.
-        let one = arguments::Elements {
-            out: anywhere.0,
+        let zeros = arguments::Elements {
+            out: done.0,
             rows: 1,
-            columns: 1,
+            columns: uploads::DONE_MAX as u32,
             ..Zeroable::zeroed()
         };
-        cuda.launch(&cuda.kernels.fill, [1, 1, 1], &one);
+        let grid = launches::element_blocks(1, uploads::DONE_MAX);
+        cuda.launch(&cuda.kernels.fill, grid, &zeros);
         cuda.queue.synchronize()?;
         Ok(cuda)
     }
@@ -111,46 +122,109 @@ impl Cuda {
         self.ways.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Launches a kernel; nothing where there are no blocks, or the device has failed.
-    fn launch<A: Pod>(&self, kernel: &Kernel, grid: [u32; 3], arguments: &A) {
+    fn replays(&self) -> MutexGuard<'_, Replays> {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Launches a kernel, or gathers the launch for a replay; nothing where there are no blocks, or
+    /// the device has failed.
+    fn launch<A: Pod>(&self, kernel: &Arc<Kernel>, grid: [u32; 3], arguments: &A) {
         if grid.contains(&0) || self.failure.get().is_some() {
             return;
         }
+        let arguments = bytemuck::bytes_of(arguments);
+        if let Some(launches) = self.replays().gathering() {
+            return launches.push(kernel, grid, arguments);
+        }
+        self.note(self.launch_now(kernel, grid, arguments));
+    }
+
+    fn launch_now(
+        &self,
+        kernel: &Kernel,
+        grid: [u32; 3],
+        arguments: &[u8],
+    ) -> Result<(), CudaError> {
         let shape = LaunchShape {
             grid,
             block: [THREADS, 1, 1],
             shared_bytes: 0,
         };
         // SAFETY: operations fill the arguments from views, weights and places of caches, which
-        // outlive the call and stand for memory of this device with the rows and columns that they
-        // say; later work on that memory takes its turn behind this on the same queue, and the
-        // driver waits for the queue before it takes memory away.
-        let launched =
-            unsafe { (self.queue).launch(kernel, &shape, &[bytemuck::bytes_of(arguments)]) };
-        if let Err(error) = launched {
+        // stand for memory of this device with the rows and columns that they say, and which live
+        // as long as the forward; whatever is done with that memory later takes its turn behind
+        // this on the same queue, and the driver waits for the queue before it takes memory away.
+        unsafe { (self.queue).launch(kernel, &shape, &[arguments]) }
+    }
+
+    fn launch_all(&self, launches: &Launches) -> Result<(), CudaError> {
+        (launches.each())
+            .try_for_each(|(kernel, grid, arguments)| self.launch_now(kernel, grid, arguments))
+    }
+
+    fn note(&self, result: Result<(), CudaError>) {
+        if let Err(error) = result {
             self.fail(error.into());
+        }
+    }
+
+    /// Launches what was gathered so far; the rest of the forward follows one by one.
+    fn end_gathering(&self) {
+        let gathered = self.replays().abandon();
+        if let Some(launches) = gathered
+            && self.send_gathered()
+        {
+            self.note(self.launch_all(&launches));
+        }
+    }
+
+    /// Sends the arrays of a forward whose launches were gathered; whether that worked.
+    fn send_gathered(&self) -> bool {
+        let mut ways = self.ways();
+        let Ways { staging, uploads } = &mut *ways;
+        let sent = uploads.send_gathered(staging);
+        drop(ways);
+        let worked = sent.is_ok();
+        self.note(sent);
+        worked
+    }
+
+    /// Captures launches and launches the graph; without a graph, each of them.
+    fn capture(&self, launches: &Launches) -> Option<Graph> {
+        match self.queue.capture_graph(|| self.launch_all(launches)) {
+            Ok(graph) => {
+                self.note(self.queue.launch_graph(&graph));
+                Some(graph)
+            }
+            // A driver that has no room for a graph may still launch.
+            Err(_) => {
+                self.note(self.launch_all(launches));
+                None
+            }
         }
     }
 
     /// Sends small arrays; `None` if the device has failed.
     fn send<R>(
         &self,
-        send: impl FnOnce(&mut Uploads, &mut Staging) -> Result<R, UploadError>,
+        send: impl Fn(&mut Uploads, &mut Staging) -> Result<R, UploadError>,
     ) -> Option<R> {
-        if self.failure.get().is_some() {
-            return None;
-        }
-        let mut ways = self.ways();
-        let Ways { staging, uploads } = &mut *ways;
-        match send(uploads, staging) {
-            Ok(sent) => Some(sent),
-            Err(UploadError::TooLong { what, count, most }) => {
-                self.refuse(what, count, most);
-                None
+        loop {
+            if self.failure.get().is_some() {
+                return None;
             }
-            Err(UploadError::Device(error)) => {
-                self.fail(error.into());
-                None
+            let gathering = self.replays().gathering().is_some();
+            let mut ways = self.ways();
+            let Ways { staging, uploads } = &mut *ways;
+            uploads.gather(gathering);
+            let result = send(uploads, staging);
+            drop(ways);
+            match result {
+                Ok(sent) => return Some(sent),
+                Err(UploadError::NoRoom) if gathering => self.end_gathering(),
+                Err(UploadError::NoRoom) => return None,
+                Err(UploadError::TooLong { what, count, most }) => self.refuse(what, count, most),
+                Err(UploadError::Device(error)) => self.fail(error.into()),
             }
         }
     }
@@ -162,6 +236,15 @@ impl Cuda {
             self.fail(fault.into());
         }
         self.failure.get().cloned()
+    }
+}
+
+/// While a forward's launches are gathered. Those of one that breaks off are dropped.
+struct Gathering<'a>(&'a Cuda);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        drop(self.0.replays().abandon());
     }
 }
 
@@ -185,6 +268,7 @@ impl Device for Cuda {
         if let Some(failure) = self.failed() {
             return Err(failure);
         }
+        self.end_gathering();
         let (rows, columns, stride) = (from.row_count(), from.column_count(), from.stride());
         if rows * columns == 0 {
             return Ok(());
@@ -212,6 +296,10 @@ impl Device for Cuda {
         if self.failure.get().is_some() || values.is_empty() {
             return;
         }
+        // What comes before all launches may go ahead of them.
+        if (self.replays().gathering()).is_some_and(|launches| !launches.is_empty()) {
+            self.end_gathering();
+        }
         let (view, columns) = (to.as_view(), to.column_count());
         let mut ways = self.ways();
         let written = if view.row_count() == 1 || view.stride() == columns {
@@ -230,6 +318,47 @@ impl Device for Cuda {
 
     fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// Gathers the launches of `forward`. At the first time with this key, and whenever they are
+    /// others than the last time, they are captured as a graph; else that graph is launched.
+    /// Nothing in `forward` may give memory back to the driver, or write to it past
+    /// [`Device::write`].
+    fn replay(&self, key: u64, forward: &mut dyn FnMut()) {
+        self.replays().begin();
+        self.ways().uploads.begin();
+        let gathering = Gathering(self);
+        forward();
+        if self.failure.get().is_none()
+            && self.replays().gathering().is_some()
+            && self.send_gathered()
+        {
+            let mut replays = self.replays();
+            let captured = match replays.end(key) {
+                None => None,
+                Some(Next::Replay(graph)) => {
+                    self.note(self.queue.launch_graph(graph));
+                    None
+                }
+                Some(Next::Launch(launches)) => {
+                    self.note(self.launch_all(launches));
+                    None
+                }
+                Some(Next::Capture(launches)) => self.capture(launches),
+            };
+            if let Some(graph) = captured {
+                replays.keep(key, graph);
+            }
+        }
+        drop(gathering);
+    }
+
+    fn has_recorded(&self, key: u64) -> bool {
+        self.failure.get().is_some() || self.replays().knows(key)
+    }
+
+    fn forget_recorded(&self) {
+        self.replays().forget();
     }
 
     fn own_bytes(&self) -> u64 {
@@ -260,6 +389,8 @@ mod tests {
         for (family, bytes) in [
             ("product_q4_64", size_of::<with::Product>()),
             ("rows_int8_4", size_of::<with::Rows>()),
+            ("rows_project_f16_1", size_of::<with::Projection>()),
+            ("product_norm_f32_256", size_of::<with::Product>()),
             ("store_pages", size_of::<with::Store>()),
             ("attend_pages_f16", size_of::<with::Pages>()),
             ("attention_64", size_of::<with::Attention>()),

@@ -4,11 +4,13 @@ use super::arguments as with;
 use super::kernels::FEW_ROWS;
 use super::launches::{
     blocks, cache_number, columns, element_blocks, elements, elements_with, few_rows_outputs,
-    number, numbered, optional, placed, precision_number, product_of, spectra,
+    layer_of, number, numbered, optional, placed, precision_number, product_of,
+    product_of_sequences, rows_of, spectra,
 };
-use super::uploads::{PIECE, PlacesAddresses};
+use super::uploads::{DONE_MAX, PIECE, PlacesAddresses};
 use super::{Cuda, THREADS, start};
-use crate::cache::CachePlaces;
+use crate::cache::{CacheLayout, CachePlaces};
+use crate::fused::FusedOperations;
 use crate::harmonics::Harmonics;
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Vector};
@@ -20,9 +22,10 @@ use crate::stft::Stft;
 use crate::view::{View, ViewMut};
 use bytemuck::Zeroable;
 use sottovoce_memory::driver::cuda::Kernel;
+use std::sync::Arc;
 
 /// Products of at most so many rows read each weight once for all rows of a block.
-const FEW_ROWS_MAX: usize = 16;
+pub(super) const FEW_ROWS_MAX: usize = 16;
 /// Warps of a block: rows of a norm, heads of a store.
 const WARPS: usize = THREADS as usize / 32;
 /// Queries of a block of an attention.
@@ -33,6 +36,10 @@ const SAMPLES_PER_BLOCK: usize = 256;
 impl Operations for Cuda {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn fused(&self) -> Option<&dyn FusedOperations> {
+        Some(self)
     }
 
     fn linear_scratch(&self, _rows: usize, _weight: &Matrix, _rounding: Rounding) -> usize {
@@ -65,25 +72,7 @@ impl Operations for Cuda {
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
-        let time = x.row_count();
-        let product = with::Product {
-            alpha: optional(options.snake),
-            channels: number(x.column_count()),
-            width: number(time),
-            out_width: number(out.row_count()),
-            kernel_width: number(layer.kernel),
-            stride_across: number(layer.stride),
-            dilation: number(layer.dilation),
-            padding_across: number(layer.padding.left),
-            ..product_of(
-                x,
-                &layer.weight,
-                layer.bias.as_ref(),
-                options.activation,
-                options.store,
-                &out,
-            )
-        };
+        let product = product_of_sequences(x, 1, layer, options, &out);
         self.multiply_windows(&layer.weight, &product);
     }
 
@@ -283,43 +272,7 @@ impl Operations for Cuda {
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
-        let (queries, keys, heads) = (q.row_count(), k.row_count(), options.heads);
-        let size = q.column_count() / heads.max(1);
-        let kernel = match size {
-            0..=64 => &self.kernels.attention_64,
-            65..=128 => &self.kernels.attention_128,
-            _ => return self.refuse("channels of a head of an attention", size, 128),
-        };
-        let relative = options.relative.as_ref().map(|relative| {
-            let (queries, positions) = (&relative.queries, &relative.positions);
-            [
-                (start(queries).0, number(queries.stride())),
-                (start(positions).0, number(positions.stride())),
-            ]
-        });
-        let [relative_queries, relative_positions] = relative.unwrap_or_default();
-        let arguments = with::Attention {
-            q: start(&q).0,
-            k: start(&k).0,
-            v: start(&v).0,
-            out: start(&out.as_view()).0,
-            relative_queries: relative_queries.0,
-            relative_positions: relative_positions.0,
-            queries: number(queries),
-            keys: number(keys),
-            size: number(size),
-            q_stride: number(q.stride()),
-            k_stride: number(k.stride()),
-            v_stride: number(v.stride()),
-            out_stride: number(out.stride()),
-            relative_queries_stride: relative_queries.1,
-            relative_positions_stride: relative_positions.1,
-            causal: u32::from(options.causal),
-            scale: options.scale,
-            unused: 0,
-        };
-        let grid = [number(queries.div_ceil(QUERIES)), number(heads), 1];
-        self.launch(kernel, grid, &arguments);
+        self.attend(q, k, v, 1, options, out);
     }
 
     fn cache_store(
@@ -352,6 +305,10 @@ impl Operations for Cuda {
         }
     }
 
+    fn attention_cached_scratch(&self, rows: usize, layout: CacheLayout) -> usize {
+        rows.min(FEW_ROWS_MAX) * layout.heads * with::PARTS * (layout.size + 2)
+    }
+
     fn attention_cached(
         &self,
         q: View<'_>,
@@ -359,9 +316,12 @@ impl Operations for Cuda {
         places: &CachePlaces<'_>,
         scale: f32,
         mut out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
     ) {
         let layout = places.layout();
         let count = q.row_count();
+        // Few rows would leave most of a device idle.
+        let apart = count <= FEW_ROWS_MAX && count * layout.heads <= DONE_MAX;
         for first in (0..count).step_by(PIECE) {
             let range = first..count.min(first + PIECE);
             let Some(at) = self.send_places(places, range.clone()) else {
@@ -373,16 +333,19 @@ impl Operations for Cuda {
                 places: placed(&at, layer, layout),
                 q: start(&q).0,
                 out: start(&out.as_view()).0,
-                partial: 0,
+                partial: match apart {
+                    true => start(&scratch.as_view()).0,
+                    false => 0,
+                },
+                done: self.done.0,
                 rows: number(rows),
                 q_stride: number(q.stride()),
                 out_stride: number(out.stride()),
-                splits: 1,
                 scale,
-                unused: 0,
             };
             let kernel = &self.kernels.attend_pages[cache_number(layout.precision)];
-            let grid = [number(layout.heads), number(rows), 1];
+            let parts = if apart { with::PARTS } else { 1 };
+            let grid = [number(layout.heads), number(rows), number(parts)];
             self.launch(kernel, grid, &arguments);
         }
     }
@@ -491,28 +454,8 @@ impl Operations for Cuda {
         self.launch(kernel, [number(batch), 1, 1], &arguments);
     }
 
-    fn embedding(&self, table: &Matrix, ids: &[u32], mut out: ViewMut<'_>) {
-        for (piece, ids) in ids.chunks(PIECE).enumerate() {
-            let range = piece * PIECE..piece * PIECE + ids.len();
-            let Some(sent) = self.send(|uploads, staging| uploads.ids(staging, ids)) else {
-                return;
-            };
-            let out = out.reborrow().rows(range);
-            let arguments = with::Embedding {
-                table: table.address().0,
-                ids: sent.0,
-                out: start(&out.as_view()).0,
-                rows: number(ids.len()),
-                columns: number(table.columns()),
-                outputs: number(table.rows()),
-                out_stride: number(out.stride()),
-                times: 1,
-                ..with::Embedding::zeroed()
-            };
-            let kernel = &self.kernels.embed[precision_number(table)];
-            let grid = element_blocks(ids.len(), table.columns());
-            self.launch(kernel, grid, &arguments);
-        }
+    fn embedding(&self, table: &Matrix, ids: &[u32], out: ViewMut<'_>) {
+        self.embed(table, ids, None, 1, out);
     }
 
     fn moments(&self, x: View<'_>, out: ViewMut<'_>) {
@@ -624,43 +567,141 @@ impl Cuda {
         store: Store,
         out: ViewMut<'_>,
     ) {
-        let rows = x.row_count();
-        if rows > FEW_ROWS_MAX {
+        if x.row_count() > FEW_ROWS_MAX {
             let product = product_of(x, weight, bias, activation, store, &out);
             return self.multiply_windows(weight, &product);
         }
-        let (activation, slope) = numbered(activation);
-        let arguments = with::Rows {
-            x: start(&x).0,
-            weights: weight.address().0,
-            bias: optional(bias),
-            out: start(&out.as_view()).0,
-            rows: number(rows),
-            outputs: number(weight.rows()),
-            inputs: number(weight.columns()),
-            x_stride: number(x.stride()),
-            out_stride: number(out.stride()),
-            activation,
-            slope,
-            add: u32::from(store == Store::Add),
-            ..with::Rows::zeroed()
-        };
-        let fits = FEW_ROWS.iter().position(|&most| rows <= most);
-        let family = fits.unwrap_or(FEW_ROWS.len() - 1);
-        let kernel = &self.kernels.few_rows[precision_number(weight)][family];
+        let arguments = rows_of(x, layer_of(weight, bias), weight, activation, store, &out);
         let across = weight.rows().div_ceil(few_rows_outputs(weight.columns()));
-        let down = rows.div_ceil(FEW_ROWS[family]);
-        self.launch(kernel, [number(across), number(down), 1], &arguments);
+        self.multiply_few_rows(
+            &self.kernels.few_rows,
+            weight,
+            across,
+            x.row_count(),
+            &arguments,
+        );
+    }
+
+    /// A product of few rows by a family of kernels, with so many blocks across.
+    pub(super) fn multiply_few_rows<A: bytemuck::Pod>(
+        &self,
+        family: &[[Arc<Kernel>; 4]; 4],
+        weight: &Matrix,
+        across: usize,
+        rows: usize,
+        arguments: &A,
+    ) {
+        let fits = FEW_ROWS.iter().position(|&most| rows <= most);
+        let most = fits.unwrap_or(FEW_ROWS.len() - 1);
+        let kernel = &family[precision_number(weight)][most];
+        let down = rows.div_ceil(FEW_ROWS[most]);
+        self.launch(kernel, [number(across), number(down), 1], arguments);
     }
 
     /// A product of windows with weights.
     fn multiply_windows(&self, weight: &Matrix, product: &with::Product) {
+        self.multiply_layers(weight, 1, product);
+    }
+
+    /// The first of a product's layers; all have weights like these.
+    pub(super) fn multiply_layers(&self, weight: &Matrix, layers: usize, product: &with::Product) {
         let wide = weight.rows() > 32;
         let outputs = if wide { 64 } else { 32 };
         let kernel = &self.kernels.product[precision_number(weight)][usize::from(wide)];
         let down = (product.rows as usize).div_ceil(4096 / outputs);
         let across = weight.rows().div_ceil(outputs);
-        self.launch(kernel, [number(down), number(across), 1], product);
+        let grid = [number(down), number(across), number(layers)];
+        self.launch(kernel, grid, product);
+    }
+
+    /// Attention within sequences that lie one below the other.
+    pub(super) fn attend(
+        &self,
+        q: View<'_>,
+        k: View<'_>,
+        v: View<'_>,
+        sequences: usize,
+        options: &Attention<'_>,
+        out: ViewMut<'_>,
+    ) {
+        let (queries, keys) = (q.row_count() / sequences, k.row_count() / sequences);
+        let heads = options.heads;
+        let size = q.column_count() / heads.max(1);
+        let kernel = match size {
+            0..=64 => &self.kernels.attention_64,
+            65..=128 => &self.kernels.attention_128,
+            _ => return self.refuse("channels of a head of an attention", size, 128),
+        };
+        let relative = options.relative.as_ref().map(|relative| {
+            let (queries, positions) = (&relative.queries, &relative.positions);
+            [
+                (start(queries).0, number(queries.stride())),
+                (start(positions).0, number(positions.stride())),
+            ]
+        });
+        let [relative_queries, relative_positions] = relative.unwrap_or_default();
+        let arguments = with::Attention {
+            q: start(&q).0,
+            k: start(&k).0,
+            v: start(&v).0,
+            out: start(&out.as_view()).0,
+            relative_queries: relative_queries.0,
+            relative_positions: relative_positions.0,
+            queries: number(queries),
+            keys: number(keys),
+            size: number(size),
+            q_stride: number(q.stride()),
+            k_stride: number(k.stride()),
+            v_stride: number(v.stride()),
+            out_stride: number(out.stride()),
+            relative_queries_stride: relative_queries.1,
+            relative_positions_stride: relative_positions.1,
+            causal: u32::from(options.causal),
+            scale: options.scale,
+            unused: 0,
+        };
+        let grid = [queries.div_ceil(QUERIES), heads, sequences].map(number);
+        self.launch(kernel, grid, &arguments);
+    }
+
+    /// Rows of a table, and of a second one, each so many times.
+    pub(super) fn embed(
+        &self,
+        table: &Matrix,
+        ids: &[u32],
+        positions: Option<(&Matrix, &[u32])>,
+        times: usize,
+        mut out: ViewMut<'_>,
+    ) {
+        for (piece, ids) in ids.chunks(PIECE).enumerate() {
+            let first = piece * PIECE;
+            let Some(sent) = self.send(|uploads, staging| uploads.ids(staging, ids)) else {
+                return;
+            };
+            let out = (out.reborrow()).rows(first * times..(first + ids.len()) * times);
+            let mut arguments = with::Embedding {
+                table: table.address().0,
+                ids: sent.0,
+                out: start(&out.as_view()).0,
+                rows: number(out.row_count()),
+                columns: number(table.columns()),
+                outputs: number(table.rows()),
+                out_stride: number(out.stride()),
+                times: number(times),
+                ..with::Embedding::zeroed()
+            };
+            if let Some((table, positions)) = positions {
+                let positions = &positions[first..first + ids.len()];
+                let sent = self.send(|uploads, staging| uploads.positions(staging, positions));
+                let Some(sent) = sent else { return };
+                arguments.positions = table.address().0;
+                arguments.position_ids = sent.0;
+                arguments.position_outputs = number(table.rows());
+            }
+            let kernel = &self.kernels.embed[precision_number(table)];
+            let grid = element_blocks(out.row_count(), table.columns());
+            self.launch(kernel, grid, &arguments);
+        }
     }
 
     fn normalise(
@@ -688,16 +729,16 @@ impl Cuda {
         self.launch(&self.kernels.normalise, blocks(rows, WARPS), &arguments);
     }
 
-    fn each_element(&self, kernel: &Kernel, arguments: &with::Elements) {
+    fn each_element(&self, kernel: &Arc<Kernel>, arguments: &with::Elements) {
         let (rows, columns) = (arguments.rows as usize, arguments.columns as usize);
         self.launch(kernel, element_blocks(rows, columns), arguments);
     }
 
-    fn send_places(
+    pub(super) fn send_places(
         &self,
         places: &CachePlaces<'_>,
         rows: std::ops::Range<usize>,
     ) -> Option<PlacesAddresses> {
-        self.send(|uploads, staging| uploads.places(staging, places, &places.rows()[rows]))
+        self.send(|uploads, staging| uploads.places(staging, places, &places.rows()[rows.clone()]))
     }
 }

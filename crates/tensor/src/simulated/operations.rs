@@ -322,6 +322,7 @@ impl Operations for SimulatedDevice {
         places: &CachePlaces<'_>,
         scale: f32,
         out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
     ) {
         let Some(mut staging) = Staging::begin(self, "attention_cached") else {
             return;
@@ -329,7 +330,7 @@ impl Operations for SimulatedDevice {
         let (q, mut pages) = (staging.input(q), staging.pages(places, layer));
         let mut staged = staging.output(&out, false);
         let (places, _) = pages.places(places);
-        (self.cpu).attention_cached(q.view(), 0, &places, scale, staged.view_mut());
+        (self.cpu).attention_cached(q.view(), 0, &places, scale, staged.view_mut(), scratch);
         staging.store(&staged, out);
     }
 

@@ -6,6 +6,7 @@ pub mod attention;
 pub mod convolutions;
 pub mod elements;
 pub mod forwards;
+pub mod fused;
 pub mod linear;
 pub mod sound;
 
@@ -51,6 +52,14 @@ macro_rules! suite {
                 harmonics_go_on_where_they_stood
                 a_spectrum_equals_its_formula
                 overlapping_frames_give_back_the_samples_that_their_spectra_were_taken_of
+            ]
+            fused [
+                a_norm_and_a_linear_layer_as_one_equal_both
+                layers_side_by_side_equal_each_of_them
+                embeddings_with_positions_equal_their_sum
+                a_projection_into_pages_equals_product_rotation_and_store
+                long_pasts_have_the_same_bits_in_few_rows_and_in_many
+                sequences_in_one_pass_equal_each_of_them
             ]
             forwards [
                 a_planned_run_equals_a_pooled_one_and_stays_in_its_arena

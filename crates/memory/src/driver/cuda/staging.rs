@@ -131,6 +131,7 @@ impl Staging {
             self.queue.synchronize()?;
             // SAFETY: the copy is done.
             piece.copy_from_slice(unsafe { std::slice::from_raw_parts(place, piece.len()) });
+            self.forget_copies();
             at = at.offset(piece.len() as u64);
             count(&context.counters.reads, 1);
             count(&context.counters.bytes_read, piece.len());
@@ -144,11 +145,16 @@ impl Staging {
     /// If the work before failed.
     pub fn finish(&mut self) -> Result<(), CudaError> {
         self.queue.synchronize()?;
+        self.forget_copies();
+        Ok(())
+    }
+
+    /// All copies are done: nothing of the ring is in use.
+    fn forget_copies(&mut self) {
         self.filled = 0;
         for part in &mut self.parts {
             part.recorded = false;
         }
-        Ok(())
     }
 
     /// A place for `bytes` bytes that no copy uses.

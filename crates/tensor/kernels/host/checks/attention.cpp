@@ -104,7 +104,9 @@ CHECK(attention_over_pages_equals_its_formula_alone_in_a_batch_and_in_splits) {
     for (unsigned precision = 0; precision < 3; ++precision) {
         for (const Case c : {Case{4, 64}, {3, 5}, {2, 32}, {1, 130}}) {
             Store store(precision, c.heads, c.size);
-            const unsigned columns = c.heads * c.size, prefix = 37, own = 600, layer = 1;
+            const unsigned columns = c.heads * c.size, prefix = 37, layer = 1;
+            // The heads of 32 have a part with several splits.
+            const unsigned own = c.size == 32 ? 2300 : 600;
             // Two rows that share a prefix.
             const CacheStretch shared = store.stretch(prefix, 0, 1);
             for (unsigned row = 0; row < 2; ++row) {
@@ -136,7 +138,6 @@ CHECK(attention_over_pages_equals_its_formula_alone_in_a_batch_and_in_splits) {
             a.q = q.data();
             a.rows = rows;
             a.q_stride = a.out_stride = columns;
-            a.splits = divide_up(count, 256);
             a.scale = 0.3f;
             const std::string kernel = std::string("attend_pages_") + CACHES[precision];
             Numbers out(rows * columns), split(rows * columns);
@@ -151,16 +152,18 @@ CHECK(attention_over_pages_equals_its_formula_alone_in_a_batch_and_in_splits) {
                 }
             const double tolerance = precision == 0 ? 1e-6 : precision == 1 ? 5e-4 : 1e-2;
             expect_near(out, expected, tolerance, kernel + " " + std::to_string(c.size));
-            Numbers partial(size_t(rows) * c.heads * a.splits * (c.size + 2));
+            Numbers partial(size_t(rows) * c.heads * 8 * (c.size + 2));
+            std::vector<unsigned> done(size_t(rows) * c.heads);
             in_all_orders(split, [&](int order, uint64_t seed) {
                 PagesArguments b = a;
                 b.partial = partial.data();
+                b.done = done.data();
                 b.out = split.data();
-                const char *message = launch(kernel, {c.heads, rows, a.splits}, b, order, seed);
-                if (!message) message = launch("join_splits", {c.heads, rows}, b, order, seed);
+                const char *message = launch(kernel, {c.heads, rows, 8}, b, order, seed);
                 expect(!message, message ? message : "");
             });
-            expect_equal(split, out, kernel + ": splits in blocks of their own");
+            expect_equal(split, out, kernel + ": parts in blocks of their own");
+            expect(done == std::vector<unsigned>(done.size()), "counts are zeros again");
             Numbers alone(columns);
             store.rows = {seen[5]};
             PagesArguments b = a;
@@ -293,5 +296,21 @@ CHECK(attention_over_rows_equals_its_formula) {
             }
         expect_near(out, expected, 2e-6, what);
         if (c.size <= 64) expect_equal(other, out, what + " by the kernel for small heads");
+        if (c.relative || c.queries % 2 != 0 || c.keys % 2 != 0 || c.causal) continue;
+        // The same rows as two sequences.
+        AttentionArguments half = a;
+        half.queries /= 2;
+        half.keys /= 2;
+        Numbers halves(c.queries * columns), part(half.queries * columns), parts;
+        run("attention_128", {divide_up(half.queries, 64), c.heads, 2}, half, halves);
+        for (unsigned sequence = 0; sequence < 2; ++sequence) {
+            AttentionArguments one = half;
+            one.q += sequence * half.queries * columns;
+            one.k += sequence * half.keys * columns;
+            one.v += sequence * half.keys * columns;
+            run("attention_128", {divide_up(half.queries, 64), c.heads}, one, part);
+            parts.insert(parts.end(), part.begin(), part.end());
+        }
+        expect_equal(halves, parts, what + " in two sequences");
     }
 }

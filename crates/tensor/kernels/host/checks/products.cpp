@@ -14,7 +14,7 @@ struct Shape {
 ProductArguments linear(const Numbers &x, const Weights &w, unsigned rows) {
     ProductArguments p{};
     p.x = x.data();
-    p.weights = w.data();
+    p.layers[0].weights = w.data();
     p.rows = p.width = p.out_width = rows;
     p.outputs = p.out_stride = w.outputs;
     p.inputs = p.channels = p.x_stride = w.inputs;
@@ -72,7 +72,7 @@ CHECK(linear_layers_equal_their_formula_and_a_row_has_the_same_bits_in_every_ker
             const Numbers x = random(2, size_t(s.rows) * s.inputs), bias = random(3, s.outputs);
             const Numbers before = random(4, size_t(s.rows) * s.outputs);
             ProductArguments p = linear(x, w, s.rows);
-            p.bias = bias.data();
+            p.layers[0].bias = bias.data();
             p.activation = ACTIVATION_LEAKY_RELU;
             p.slope = 0.25f;
             p.add = 1;
@@ -179,6 +179,99 @@ CHECK(norms_before_a_product_equal_norms_and_a_product) {
         few.norm_shift = n.shift;
         run("rows_int8_8", rows_grid(few, 8), few, together);
         expect_equal(together, separate, "norm " + std::to_string(norm));
+        ProductArguments q = linear(x, w, rows);
+        q.norm = norm;
+        q.epsilon = n.epsilon;
+        q.norm_scale = n.scale;
+        q.norm_shift = n.shift;
+        run("product_int8_64", grid(q, 64), q, together);
+        expect_equal(together, separate, "norm before many rows " + std::to_string(norm));
+    }
+}
+
+CHECK(layers_of_one_launch_lie_one_behind_the_other) {
+    const unsigned rows = 70, inputs = 40, outputs = 33;
+    const Numbers x = random(1, rows * inputs), bias = random(2, outputs);
+    const Weights first = weights("f16", outputs, inputs, 3), second = weights("f16", outputs, inputs, 4);
+    Numbers both(2 * rows * outputs), one(rows * outputs), expected;
+    for (const Weights *w : {&first, &second}) {
+        ProductArguments p = linear(x, *w, rows);
+        if (w == &second) p.layers[0].bias = bias.data();
+        run("product_f16_64", grid(p, 64), p, one);
+        expected.insert(expected.end(), one.begin(), one.end());
+    }
+    ProductArguments p = linear(x, first, rows);
+    p.layers[1] = {second.data(), bias.data()};
+    Grid all = grid(p, 64);
+    all.z = 2;
+    run("product_f16_64", all, p, both);
+    expect_equal(both, expected, "two layers");
+}
+
+CHECK(a_convolution_of_sequences_that_is_normalised_equals_the_plain_kernels) {
+    for (const std::string &precision : PRECISIONS) {
+        for (unsigned outputs : {1u, 33u, 64u, 130u, 256u}) {
+            const unsigned sequences = 2, time = 21, inputs = 12, rows = sequences * time;
+            const Weights w = weights(precision, outputs, 3 * inputs, 1);
+            const Numbers x = random(2, rows * inputs), bias = random(3, outputs);
+            const Numbers scale = random(4, outputs), shift = random(5, outputs);
+            const Numbers added = random(6, outputs);
+            ProductArguments p{};
+            p.x = x.data();
+            p.layers[0] = {w.data(), bias.data()};
+            p.rows = rows;
+            p.outputs = p.out_stride = outputs;
+            p.inputs = w.inputs;
+            p.channels = p.x_stride = inputs;
+            p.height = sequences;
+            p.width = p.out_width = time;
+            p.stride_down = p.stride_across = p.dilation = 1;
+            p.kernel_width = 3;
+            p.padding_across = 2;
+            p.epsilon = 1e-5f;
+            p.norm_scale = scale.data();
+            p.norm_shift = shift.data();
+            p.row = added.data();
+            p.activation = ACTIVATION_MISH;
+            Numbers together(rows * outputs), separate = together;
+            for (unsigned sequence = 0; sequence < sequences; ++sequence) {
+                ProductArguments q = p;
+                q.x += sequence * time * inputs;
+                q.rows = q.width;
+                q.height = 1;
+                q.activation = ACTIVATION_IDENTITY;
+                Numbers part(time * outputs);
+                run("product_" + precision + "_64", grid(q, 64), q, part);
+                std::copy(part.begin(), part.end(),
+                          separate.begin() + sequence * time * outputs);
+            }
+            NormArguments n{};
+            n.x = separate.data();
+            n.scale = scale.data();
+            n.shift = shift.data();
+            n.out = separate.data();
+            n.rows = rows;
+            n.columns = n.x_stride = n.out_stride = outputs;
+            n.norm = NORM_LAYER;
+            n.epsilon = p.epsilon;
+            launch("normalise", {divide_up(rows, 4)}, n, 0, 0);
+            ElementArguments e{};
+            e.out = separate.data();
+            e.rows = rows;
+            e.columns = e.out_stride = outputs;
+            e.activation = ACTIVATION_MISH;
+            e.y = added.data();
+            e.scale = e.factor = 1.0f;
+            launch("activate", {divide_up(rows * outputs, 1024)}, e, 0, 0);
+            launch("add_scaled", {divide_up(rows * outputs, 1024)}, e, 0, 0);
+            p.norm = NORM_LAYER;
+            for (unsigned width : {64u, 256u}) {
+                if (outputs > width) continue;
+                run("product_norm_" + precision + "_" + std::to_string(width), grid(p, width), p,
+                    together);
+                expect_equal(together, separate, precision + " " + std::to_string(outputs));
+            }
+        }
     }
 }
 
@@ -220,8 +313,8 @@ CHECK(convolutions_over_time_equal_their_formula) {
             for (float &value : alpha) value = 0.5f + std::fabs(value);
             ProductArguments p{};
             p.x = x.data();
-            p.weights = w.data();
-            p.bias = bias.data();
+            p.layers[0].weights = w.data();
+            p.layers[0].bias = bias.data();
             p.alpha = c.snake ? alpha.data() : nullptr;
             p.rows = p.out_width = rows;
             p.outputs = p.out_stride = c.outputs;
@@ -265,7 +358,7 @@ CHECK(convolutions_over_planes_equal_their_formula) {
     const Numbers x = random(2, height * width * inputs);
     ProductArguments p{};
     p.x = x.data();
-    p.weights = w.data();
+    p.layers[0].weights = w.data();
     p.rows = rows * columns;
     p.outputs = p.out_stride = outputs;
     p.inputs = w.inputs;

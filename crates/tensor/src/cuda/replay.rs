@@ -1,0 +1,152 @@
+//! Forwards that are repeated: their launches are gathered, compared with those of the last time,
+//! and given to the device as one graph.
+//!
+//! Arrays that the host sends while launches are gathered go ahead of all of them, in one copy.
+//! Anything else in between (numbers that are written or read, more arrays than there is room for)
+//! ends the gathering: what was gathered is launched, and the rest follows one by one.
+
+use sottovoce_memory::driver::cuda::{Graph, Kernel};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Forwards that are kept.
+const FORWARDS_MAX: usize = 64;
+
+/// A launch: its kernel, its blocks, and where its arguments are.
+#[derive(Clone)]
+struct Launch {
+    kernel: Arc<Kernel>,
+    grid: [u32; 3],
+    arguments: Range<usize>,
+}
+
+/// Launches in their order.
+#[derive(Default)]
+pub(super) struct Launches {
+    list: Vec<Launch>,
+    /// The arguments of all of them.
+    arguments: Vec<u8>,
+}
+
+impl Launches {
+    pub fn push(&mut self, kernel: &Arc<Kernel>, grid: [u32; 3], arguments: &[u8]) {
+        let start = self.arguments.len();
+        self.arguments.extend_from_slice(arguments);
+        self.list.push(Launch {
+            kernel: Arc::clone(kernel),
+            grid,
+            arguments: start..self.arguments.len(),
+        });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub fn each(&self) -> impl Iterator<Item = (&Kernel, [u32; 3], &[u8])> {
+        (self.list.iter()).map(|launch| {
+            let arguments = &self.arguments[launch.arguments.clone()];
+            (&*launch.kernel, launch.grid, arguments)
+        })
+    }
+
+    fn equals(&self, other: &Launches) -> bool {
+        let same = |(one, other): (&Launch, &Launch)| {
+            Arc::ptr_eq(&one.kernel, &other.kernel)
+                && one.grid == other.grid
+                && one.arguments == other.arguments
+        };
+        self.arguments == other.arguments
+            && self.list.len() == other.list.len()
+            && self.list.iter().zip(&other.list).all(same)
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.arguments.clear();
+    }
+}
+
+/// A forward as it was the last time.
+#[derive(Default)]
+struct Forward {
+    launches: Launches,
+    /// None where the driver made none.
+    graph: Option<Graph>,
+}
+
+/// What is to be done with launches that were gathered.
+pub(super) enum Next<'a> {
+    /// They are a graph's.
+    Replay(&'a Graph),
+    /// They are new to their key: to be captured.
+    Capture(&'a Launches),
+    /// No graph is made of them: to be launched one by one.
+    Launch(&'a Launches),
+}
+
+/// All forwards that were repeated, and the one that is gathered now.
+#[derive(Default)]
+pub(super) struct Replays {
+    gathered: Option<Launches>,
+    spare: Launches,
+    forwards: BTreeMap<u64, Forward>,
+}
+
+impl Replays {
+    /// Begins to gather.
+    pub fn begin(&mut self) {
+        let mut launches = std::mem::take(&mut self.spare);
+        launches.clear();
+        self.gathered = Some(launches);
+    }
+
+    /// What is gathered now.
+    pub fn gathering(&mut self) -> Option<&mut Launches> {
+        self.gathered.as_mut()
+    }
+
+    /// Ends the gathering in the middle of a forward.
+    pub fn abandon(&mut self) -> Option<Launches> {
+        self.gathered.take()
+    }
+
+    /// Ends the gathering of a whole forward.
+    pub fn end(&mut self, key: u64) -> Option<Next<'_>> {
+        let gathered = self.gathered.take()?;
+        let known = self.forwards.contains_key(&key);
+        if !known && self.forwards.len() == FORWARDS_MAX {
+            self.spare = gathered;
+            return Some(Next::Launch(&self.spare));
+        }
+        let forward = self.forwards.entry(key).or_default();
+        let same = known && forward.launches.equals(&gathered);
+        self.spare = std::mem::replace(&mut forward.launches, gathered);
+        if !same {
+            forward.graph = None;
+            return Some(Next::Capture(&forward.launches));
+        }
+        Some(match &forward.graph {
+            Some(graph) => Next::Replay(graph),
+            None => Next::Launch(&forward.launches),
+        })
+    }
+
+    /// Keeps what a forward was captured as.
+    pub fn keep(&mut self, key: u64, graph: Graph) {
+        if let Some(forward) = self.forwards.get_mut(&key) {
+            forward.graph = Some(graph);
+        }
+    }
+
+    /// Whether a forward of this key came before, or no more can be kept.
+    pub fn knows(&self, key: u64) -> bool {
+        self.forwards.contains_key(&key) || self.forwards.len() == FORWARDS_MAX
+    }
+
+    /// Drops all forwards.
+    pub fn forget(&mut self) {
+        self.forwards.clear();
+    }
+}

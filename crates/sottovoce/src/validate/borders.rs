@@ -161,7 +161,7 @@ impl Speaker {
         };
         let threads = options.threads.unwrap_or(0);
         let Opened { device, memory, .. } =
-            device::open(options.device, threads, Some(MEMORY_BYTES))?;
+            device::open(options.device, threads, None)?;
         let choice = choose(&weights, &options, &*device)?;
         let pipeline = Pipeline::load(
             &weights,

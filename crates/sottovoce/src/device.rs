@@ -81,11 +81,7 @@ pub(crate) fn open_covered(
     }
 }
 
-fn open_cuda(
-    ordinal: u32,
-    budget_bytes: Option<u64>,
-    cover: Cover<'_>,
-) -> Result<Opened, Error> {
+fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Result<Opened, Error> {
     let driver = CudaDriver::open(ordinal, budget_bytes)?;
     let context = Arc::clone(driver.context());
     context.can_compute()?;

@@ -132,8 +132,8 @@ pub fn load<T>(
         used: BTreeSet::new(),
     };
     let loaded = load(&mut loader);
-    let finished = (memory.finish_staging())
-        .map_err(|source| WeightsError::Device { component, source });
+    let finished =
+        (memory.finish_staging()).map_err(|source| WeightsError::Device { component, source });
     let network = loaded?;
     finished?;
     Ok(Loaded {

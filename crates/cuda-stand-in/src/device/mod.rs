@@ -431,6 +431,7 @@ impl Device {
             "held" => self.things() + self.used + self.retained,
             "used" => self.used,
             "used_peak" => self.counts.used_peak,
+            "pinned" => self.pinned.values().sum(),
             "misuses" => self.counts.misuses,
             "abandoned" => self.counts.abandoned,
             "calls" => self.counts.calls,
@@ -443,6 +444,14 @@ impl Device {
             "failing" => self.settings.fail.is_some().into(),
             _ => self.counts.by_name.get(name).copied().unwrap_or_default(),
         }
+    }
+
+    /// Functions that were called, and how often.
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.counts
+            .by_name
+            .iter()
+            .map(|(&name, &calls)| (name, calls))
     }
 
     /// Every count, as an object of JSON.
@@ -460,8 +469,7 @@ impl Device {
             "bytes_from_device",
         ];
         let figures = names.map(|name| (name, self.count(name)));
-        let calls = (self.counts.by_name.iter()).map(|(&name, &count)| (name, count));
-        let pairs: Vec<String> = (figures.into_iter().chain(calls))
+        let pairs: Vec<String> = (figures.into_iter().chain(self.calls()))
             .map(|(name, count)| format!("\"{name}\": {count}"))
             .collect();
         format!("{{{}}}", pairs.join(", "))

@@ -80,7 +80,9 @@ impl Engine {
         };
         let place = options.device;
         let hint = match given {
-            None => Some(format!("no budget was given: this is what {place} has free")),
+            None => Some(format!(
+                "no budget was given: this is what {place} has free"
+            )),
             Some(bytes) if budget_bytes < Some(bytes) => Some(format!(
                 "{} were given, but this is all that {place} has free: end other programs that use it",
                 Bytes(bytes)

@@ -1,10 +1,14 @@
 //! Where a model is computed: the one place that names devices.
 
+mod figures;
 mod self_test;
+mod speech;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
+pub use figures::{DeviceFigures, figures};
 pub use self_test::{OperationCheck, self_test};
+pub use speech::{SpeechCheck, speech_checks};
 
 use crate::error::Error;
 use crate::settings::DeviceChoice;
@@ -22,6 +26,8 @@ pub(crate) const NO_BUDGET_BYTES: u64 = 1 << 46;
 
 /// A device and the memory in which it computes.
 pub struct Opened {
+    /// Which one it is: never `Auto`.
+    pub choice: DeviceChoice,
     /// The device.
     pub device: Arc<dyn Device>,
     /// Its memory.
@@ -63,6 +69,7 @@ pub(crate) fn open_covered(
             let driver = HostDriver::new(budget_bytes.unwrap_or(NO_BUDGET_BYTES));
             let driver = cover(Box::new(driver));
             Ok(Opened {
+                choice,
                 device: host(threads),
                 memory: Memory::with_driver(driver, PoolConfiguration::default()),
                 budget_bytes,
@@ -102,6 +109,7 @@ fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Resul
     let memory = Memory::with_driver(cover(Box::new(driver)), PoolConfiguration::default());
     let device = Cuda::open(&context, &memory)?;
     Ok(Opened {
+        choice: DeviceChoice::Cuda(ordinal),
         device: Arc::new(device),
         memory,
         budget_bytes: Some(budget_bytes),

@@ -108,6 +108,7 @@ struct Counts {
     bytes_to_device: u64,
     bytes_from_device: u64,
     used_peak: u64,
+    pinned_peak: u64,
 }
 
 /// One device.
@@ -432,6 +433,7 @@ impl Device {
             "used" => self.used,
             "used_peak" => self.counts.used_peak,
             "pinned" => self.pinned.values().sum(),
+            "pinned_peak" => self.counts.pinned_peak,
             "misuses" => self.counts.misuses,
             "abandoned" => self.counts.abandoned,
             "calls" => self.counts.calls,
@@ -459,6 +461,7 @@ impl Device {
         let names = [
             "used",
             "used_peak",
+            "pinned_peak",
             "misuses",
             "abandoned",
             "calls",

@@ -8,16 +8,18 @@ use sottovoce::{
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// Speech tokens of a stream, and of a chunk.
-const TOKENS: usize = 8;
-const CHUNK_TOKENS: usize = 4;
+/// Speech tokens of a brief stream, and of one of several chunks.
+const BRIEF_TOKENS: usize = 8;
+const LONG_TOKENS: usize = 40;
+/// Speech tokens of a chunk.
+const CHUNK_TOKENS: usize = 10;
 /// Longer than any of the tests takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Base's architecture, smaller than any: the stand-in computes every thread of every kernel.
 pub fn source() -> Source {
     let mut config = ModelConfig::tiny_base();
-    config.t3.sampling.token_count_max = TOKENS;
+    config.t3.sampling.token_count_max = LONG_TOKENS;
     config.voice.prompt.flow_seconds_max = 0.2;
     Source::Random(Box::new(config))
 }
@@ -34,9 +36,20 @@ pub fn options(device: StandIn) -> EngineOptions {
     }
 }
 
+/// A stream of a chunk or two.
 pub fn stream(engine: &Engine, voice: &Voice, seed: u64) -> Result<Stream, Error> {
+    stream_of(engine, voice, seed, BRIEF_TOKENS)
+}
+
+/// A stream of several chunks.
+pub fn long_stream(engine: &Engine, voice: &Voice, seed: u64) -> Result<Stream, Error> {
+    stream_of(engine, voice, seed, LONG_TOKENS)
+}
+
+fn stream_of(engine: &Engine, voice: &Voice, seed: u64, tokens: usize) -> Result<Stream, Error> {
     let options = StreamOptions {
         seed,
+        sentence_tokens_max: Some(tokens),
         chunk_size: Some(CHUNK_TOKENS),
         context_window: CHUNK_TOKENS,
         flow_steps: Some(1),

@@ -214,7 +214,77 @@ fn the_doctor_compares_a_cuda_device_with_the_processor() {
     let report = json(&output);
     assert!(output.status.success(), "{report:#}");
     assert_eq!(report["held"], true, "{report:#}");
-    assert!(report["operations"].as_array().unwrap().len() > 15);
+    let operations = report["operations"].as_array().unwrap();
+    for word in ["linear", "lstm", "pages", "harmonics", "snake", "rotation"] {
+        let named = |check: &&Value| check["operation"].as_str().unwrap().contains(word);
+        assert!(operations.iter().any(|check| named(&check)), "{word}");
+    }
+    let ledgers = &report["ledgers"];
+    assert_eq!(ledgers["device"]["total_bytes"], 256 << 20);
+    assert_eq!(ledgers["device"]["driver"]["context"], 0, "it is known");
+    assert!(ledgers["host"]["pinned_bytes"].as_u64() > Some(0));
+    assert!(report["figures"]["launch_seconds"].as_f64() > Some(0.0));
+    assert!(report["counts"]["launches"].as_u64() > Some(100));
+    for check in report["speech"].as_array().unwrap() {
+        assert_eq!(check["ledger_bytes"], check["device_bytes"], "{check:#}");
+    }
     assert!(report["status"].as_str().unwrap().contains("experimental"));
     assert_eq!(report["card"]["name"], "Stand-in GPU");
+}
+
+#[test]
+fn auto_looks_at_every_card_and_says_why_not_for_each_before() {
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &[]).unwrap();
+    let run = |memory: u64, device: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
+            .args(["speak", "Go.", "--json", "--seed", "3", "--threads", "1"])
+            .args(["--device", device, "--out", "-", "--format", "wav"])
+            .env("LD_LIBRARY_PATH", folder.path())
+            .env("CUDA_STAND_IN_DEVICES", "3")
+            .env("CUDA_STAND_IN_MEMORY", memory.to_string())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = run(8 << 20, "auto");
+    for word in [
+        "the CPU speaks",
+        "not cuda:0",
+        "not cuda:1",
+        "not cuda:2",
+        "MiB",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
+fn a_driver_that_is_too_old_to_compute_is_named_with_its_version_and_what_to_install() {
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &["cuLaunchKernel"]).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
+        .args(["speak", "Go.", "--device", "cuda", "--out", "/dev/null"])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .env("CUDA_STAND_IN_DRIVER", "11040")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for word in ["CUDA 11.4", "cuLaunchKernel", "11.8", "--device cpu"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+/// As on a part of a card: the management library does not know the device.
+#[test]
+fn where_the_contexts_bytes_cannot_be_known_the_doctor_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &["nvmlDeviceGetHandleByPciBusId_v2"]).unwrap();
+    let report = json(&sottovoce(
+        folder.path(),
+        &["doctor", "--device", "cuda", "--json"],
+    ));
+    assert_eq!(report["held"], true, "{report:#}");
+    assert!(report["ledgers"]["device"]["driver"]["context"].is_null());
 }

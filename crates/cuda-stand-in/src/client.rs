@@ -127,6 +127,25 @@ impl StandIn {
         unsafe { count(self.ordinal, name.as_ptr()) }
     }
 
+    /// Functions of the library that were called for the device, and how often.
+    pub fn calls(self) -> Vec<(&'static str, u64)> {
+        type Calls = unsafe extern "C" fn(c_uint, usize, *mut *const c_char, *mut usize) -> u64;
+        // SAFETY: the library defines the function so.
+        let calls: Calls = unsafe { std::mem::transmute(symbol("stand_in_calls")) };
+        let one = |index| {
+            let (mut name, mut length) = (std::ptr::null(), 0);
+            // SAFETY: both places are valid for the call.
+            let count = unsafe { calls(self.ordinal, index, &mut name, &mut length) };
+            if count == 0 || name.is_null() {
+                return None;
+            }
+            // SAFETY: the library's names are constant text of that length, and it is never unloaded.
+            let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), length) };
+            Some((std::str::from_utf8(name).unwrap_or_default(), count))
+        };
+        (0..).map_while(one).collect()
+    }
+
     /// Lets no call fail; whether one was still to come.
     pub fn fail_none(self) -> bool {
         let failing = self.count("failing") != 0;

@@ -70,6 +70,28 @@ unsafe extern "C" fn stand_in_count(ordinal: c_uint, name: *const c_char) -> u64
     }
 }
 
+/// The calls of the function that stands at `index` in the list of all that were called, and its name; 0 past the end.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn stand_in_calls(
+    ordinal: c_uint,
+    index: usize,
+    name: *mut *const c_char,
+    length: *mut usize,
+) -> u64 {
+    let Some(device) = device(ordinal as usize) else {
+        return 0;
+    };
+    let Some((function, calls)) = device.calls().nth(index) else {
+        return 0;
+    };
+    // SAFETY: the caller's places are valid.
+    unsafe {
+        *name = function.as_ptr().cast();
+        *length = function.len();
+    }
+    calls
+}
+
 /// Starts the counts of bytes that kernels read and write again.
 #[unsafe(no_mangle)]
 extern "C" fn stand_in_reset_kernel_counts() {

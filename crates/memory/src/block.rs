@@ -12,6 +12,15 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+/// How bytes of the host come to a device.
+#[derive(Clone, Copy)]
+enum Way {
+    /// [`Driver::write`](crate::driver::Driver::write).
+    Write,
+    /// [`Driver::stage`](crate::driver::Driver::stage).
+    Stage,
+}
+
 /// Memory handed out, exclusively held, given back on drop.
 ///
 /// Its contents are whatever the last user left there; fresh memory is zero.
@@ -109,7 +118,7 @@ impl Block {
     /// If it ends before all are there.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
         // SAFETY: `&mut self` is the only way in.
-        unsafe { self.copy_in(0..self.len, offset, bytes) }
+        unsafe { self.copy_in(0..self.len, offset, bytes, Way::Write) }
     }
 
     /// Copies bytes of `part` of the block from `offset` within it on.
@@ -139,13 +148,20 @@ impl Block {
         part: Range<usize>,
         offset: usize,
         bytes: &[u8],
+        way: Way,
     ) -> Result<(), DriverError> {
         let to = self.checked(part, offset, bytes.len());
         if bytes.is_empty() {
             return Ok(());
         }
+        let driver = self.memory.driver();
         // SAFETY: the bytes are inside the block, which lives, and the caller keeps all others away.
-        unsafe { self.memory.driver().write(bytes, to) }
+        unsafe {
+            match way {
+                Way::Write => driver.write(bytes, to),
+                Way::Stage => driver.stage(bytes, to),
+            }
+        }
     }
 
     /// The address of `count` bytes of a part.
@@ -434,7 +450,21 @@ impl ArenaSlice {
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
         let part = self.offset..self.offset + self.len;
         // SAFETY: `&mut self` is the only way to this part.
-        unsafe { self.block.copy_in(part, offset, bytes) }
+        unsafe { self.block.copy_in(part, offset, bytes, Way::Write) }
+    }
+
+    /// The same for loading many bytes in a row ([`Driver::stage`](crate::driver::Driver::stage)): they may still be on their way when
+    /// this returns. [`Memory::finish_staging`](crate::Memory::finish_staging) ends it.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    ///
+    /// # Panics
+    /// If it ends before all are there.
+    pub fn stage(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
+        let part = self.offset..self.offset + self.len;
+        // SAFETY: as above.
+        unsafe { self.block.copy_in(part, offset, bytes, Way::Stage) }
     }
 
     /// Gives up writing; the part can then be shared.

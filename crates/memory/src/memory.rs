@@ -239,6 +239,14 @@ impl Memory {
         self.0.pool.driver().name()
     }
 
+    /// Waits until all bytes that were staged are on the device, and gives back what staging took of the host.
+    ///
+    /// # Errors
+    /// If the device failed meanwhile.
+    pub fn finish_staging(&self) -> Result<(), DriverError> {
+        self.driver().finish_staging()
+    }
+
     /// Bytes of the units in which the driver hands memory out.
     pub fn unit_bytes(&self) -> u64 {
         self.driver().capabilities().granularity

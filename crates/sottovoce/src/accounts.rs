@@ -54,7 +54,9 @@ impl Accounts {
             ));
             voices.grow(plan.voice_bytes.saturating_mul(streams))?;
             loaded.push(whole(host, Region::Workspace, plan.watermark_bytes)?);
+            loaded.push(whole(host, Region::Staging, plan.staging_bytes)?);
             let beside = plan.stream_bytes.saturating_add(plan.watermark_bytes);
+            let beside = beside.saturating_add(plan.staging_bytes);
             let limit = capacity.saturating_sub(beside);
             host.set_region_limit(Region::Voice, Some(limit));
         } else {
@@ -193,11 +195,12 @@ mod tests {
                 voice_bytes: 2,
                 stream_bytes: 5,
                 watermark_bytes: 0,
+                staging_bytes: 7,
             }),
             ..plan()
         };
         let host_bytes = plan.host.unwrap().total_bytes(2);
-        assert_eq!(host_bytes, 2 + 2 * (2 + 5));
+        assert_eq!(host_bytes, 2 + 7 + 2 * (2 + 5));
         let total = Some(plan.total_bytes(2));
         assert!(Accounts::open(&plan, total, Some(3)).is_err());
         let accounts = Accounts::open(&plan, total, Some(host_bytes)).unwrap();

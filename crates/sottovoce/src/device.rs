@@ -1,15 +1,20 @@
 //! Where a model is computed: the one place that names devices.
 
+mod figures;
 mod self_test;
+mod speech;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
+pub use figures::{DeviceFigures, figures};
 pub use self_test::{OperationCheck, self_test};
+pub use speech::{SpeechCheck, speech_checks};
 
 use crate::error::Error;
 use crate::settings::DeviceChoice;
-use sottovoce_memory::driver::Driver;
-use sottovoce_memory::driver::cuda::CudaDriver;
+use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDriver};
+use sottovoce_memory::driver::{DeviceMemory, Driver, HostDriver};
+use sottovoce_memory::stats::Bytes;
 use sottovoce_memory::{Memory, PoolConfiguration};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::cuda::{Cuda, CudaOpenError};
@@ -21,6 +26,8 @@ pub(crate) const NO_BUDGET_BYTES: u64 = 1 << 46;
 
 /// A device and the memory in which it computes.
 pub struct Opened {
+    /// Which one it is: never `Auto`.
+    pub choice: DeviceChoice,
     /// The device.
     pub device: Arc<dyn Device>,
     /// Its memory.
@@ -28,46 +35,85 @@ pub struct Opened {
     /// Bytes of its memory that may be used; none where no budget was given and the system does not
     /// tell.
     pub budget_bytes: Option<u64>,
+    /// The CUDA context, where it is a CUDA device.
+    pub context: Option<Arc<CudaContext>>,
 }
+
+/// What is called in place of a driver, made of it.
+pub(crate) type Cover<'a> = &'a mut dyn FnMut(Box<dyn Driver>) -> Box<dyn Driver>;
 
 /// Opens a device, of whose memory `budget_bytes` may be used: all that is free without it.
 /// `threads` of the host share its work, 0 takes as many as the machine can run at once. `Auto`
-/// opens the first CUDA device where there is one that computes.
+/// opens the first CUDA device that computes, and the processor where there is none.
 ///
 /// # Errors
-/// If this machine does not have it, or it has too little memory for what computing itself needs.
+/// If this machine does not have it, the budget is more than it has, or it has too little memory
+/// for what computing itself needs.
 pub fn open(
     choice: DeviceChoice,
     threads: usize,
     budget_bytes: Option<u64>,
 ) -> Result<Opened, Error> {
+    open_covered(choice, threads, budget_bytes, &mut |driver| driver)
+}
+
+/// The same with something between the engine and the driver of the device's memory.
+pub(crate) fn open_covered(
+    choice: DeviceChoice,
+    threads: usize,
+    budget_bytes: Option<u64>,
+    cover: Cover<'_>,
+) -> Result<Opened, Error> {
     match choice {
-        DeviceChoice::Cpu => Ok(Opened {
-            device: host(threads),
-            memory: Memory::host(budget_bytes.unwrap_or(NO_BUDGET_BYTES)),
-            budget_bytes,
-        }),
-        DeviceChoice::Cuda(ordinal) => cuda(ordinal, budget_bytes),
+        DeviceChoice::Cpu => {
+            let driver = HostDriver::new(budget_bytes.unwrap_or(NO_BUDGET_BYTES));
+            let driver = cover(Box::new(driver));
+            Ok(Opened {
+                choice,
+                device: host(threads),
+                memory: Memory::with_driver(driver, PoolConfiguration::default()),
+                budget_bytes,
+                context: None,
+            })
+        }
+        DeviceChoice::Cuda(ordinal) => open_cuda(ordinal, budget_bytes, cover),
         DeviceChoice::Auto => {
-            cuda(0, budget_bytes).or_else(|_| open(DeviceChoice::Cpu, threads, budget_bytes))
+            let cards = 0..cuda::device_count().unwrap_or(0);
+            let first = { cards }.find_map(|card| open_cuda(card, budget_bytes, cover).ok());
+            match first {
+                Some(opened) => Ok(opened),
+                None => open_covered(DeviceChoice::Cpu, threads, budget_bytes, cover),
+            }
         }
     }
 }
 
-fn cuda(ordinal: u32, budget_bytes: Option<u64>) -> Result<Opened, Error> {
+fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Result<Opened, Error> {
     let driver = CudaDriver::open(ordinal, budget_bytes)?;
     let context = Arc::clone(driver.context());
     context.can_compute()?;
+    let DeviceMemory { free, total } = context.device_memory()?;
+    if let Some(budget_bytes) = budget_bytes.filter(|&bytes| bytes > total) {
+        let reason = format!(
+            "cuda:{ordinal} has {} ({total} bytes), of which {} are free; give at most that",
+            Bytes(total),
+            Bytes(free)
+        );
+        let budget = format!("{} ({budget_bytes} bytes)", Bytes(budget_bytes));
+        return Err(Error::option("memory", budget, reason));
+    }
     // What others hold on the card cannot be had; what the driver took for this program counts as
     // used.
-    let within = driver.memory().free + driver.own_bytes();
-    let budget_bytes = budget_bytes.map_or(within, |budget| budget.min(driver.memory().total));
-    let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());
+    let within = free + driver.own_bytes();
+    let budget_bytes = budget_bytes.map_or(within, |budget| budget.min(within));
+    let memory = Memory::with_driver(cover(Box::new(driver)), PoolConfiguration::default());
     let device = Cuda::open(&context, &memory)?;
     Ok(Opened {
+        choice: DeviceChoice::Cuda(ordinal),
         device: Arc::new(device),
         memory,
         budget_bytes: Some(budget_bytes),
+        context: Some(context),
     })
 }
 

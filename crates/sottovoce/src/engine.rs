@@ -29,7 +29,7 @@ use sottovoce_formats::file;
 use sottovoce_memory::Memory;
 use sottovoce_memory::policy::{Action, Done, Reason};
 use sottovoce_memory::stats::{Bytes, MetricsRecorder};
-use sottovoce_tensor::Device;
+use sottovoce_tensor::{Device, DeviceError};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -96,6 +96,22 @@ impl Shared {
         // Their readers are told as they go.
         desk.jobs.clear();
         self.changed.notify_all();
+    }
+
+    /// The device is lost: no further request is taken, and those in line end with the reason.
+    pub fn lose(&self, reason: &DeviceError) {
+        let mut desk = self.desk();
+        desk.closing = true;
+        let jobs = std::mem::take(&mut desk.jobs);
+        for ticket in jobs.keys() {
+            desk.admission.leave(*ticket, Duration::ZERO);
+        }
+        drop(desk);
+        let _open = self.holdings.open();
+        for job in jobs.into_values() {
+            self.metrics().streams_failed += 1;
+            job.delivery.fail(Error::Device(reason.clone()));
+        }
     }
 
     /// No further request is taken, and those in line end; those under way go on.
@@ -269,7 +285,7 @@ impl Engine {
         let started = Instant::now();
         let model = model(&source)?;
         let Choice {
-            plan,
+            mut plan,
             recordings,
             precision,
             extent,
@@ -291,8 +307,13 @@ impl Engine {
             cache,
             extent,
             &recordings,
-            device,
+            device.clone(),
         )?;
+        // What the driver took for itself while the networks were loaded counts too.
+        let own_bytes = device.own_bytes();
+        if own_bytes > plan.device_bytes {
+            plan.grow_device(own_bytes, budget_bytes)?;
+        }
         let holdings = Arc::new(Holdings::new(memory, host, pipeline.pages().clone()));
         let recorder = Arc::new(Mutex::new(MetricsRecorder::default()));
         let default_voice = {
@@ -698,7 +719,8 @@ impl Engine {
         if let (Some(statistics), Some(budget)) =
             (shared.holdings.look_at_host(), shared.accounts.host())
         {
-            report.add_host(&statistics, shared.host_budget_bytes, budget);
+            let pinned_bytes = shared.plan.host.map_or(0, |host| host.staging_bytes);
+            report.add_host(&statistics, pinned_bytes, shared.host_budget_bytes, budget);
         }
         report.out_of_memory_count = shared.metrics().out_of_memory;
         report.add_history(&shared.recorder());

@@ -158,6 +158,10 @@ impl Error {
     pub(crate) fn weights(name: &str, error: WeightsError) -> Error {
         match error {
             WeightsError::Memory { source, .. } => Error::OutOfMemory(source),
+            WeightsError::Device { source, .. } => Error::Device(DeviceError {
+                device: "the device".into(),
+                source,
+            }),
             other => Error::model(name, other),
         }
     }

@@ -1,8 +1,9 @@
 //! What the engine tells about its work, and what it reckoned with.
 
+use crate::error::Error;
 use serde::Serialize;
 use sottovoce_memory::MemoryStatistics;
-use sottovoce_memory::stats::MemoryMetrics;
+use sottovoce_memory::stats::{Bytes, MemoryMetrics};
 use std::time::Duration;
 
 /// What the engine reckoned with at load, in bytes.
@@ -39,6 +40,8 @@ pub struct HostPlan {
     pub stream_bytes: u64,
     /// The network that marks the sound, and its workspace.
     pub watermark_bytes: u64,
+    /// Pinned memory through which numbers come and go.
+    pub staging_bytes: u64,
 }
 
 impl HostPlan {
@@ -46,6 +49,7 @@ impl HostPlan {
     pub fn total_bytes(&self, streams: usize) -> u64 {
         let per_stream = self.voice_bytes.saturating_add(self.stream_bytes);
         (self.voice_bytes.saturating_add(self.watermark_bytes))
+            .saturating_add(self.staging_bytes)
             .saturating_add(per_stream.saturating_mul(streams as u64))
     }
 }
@@ -58,6 +62,33 @@ impl MemoryPlan {
     /// What a stream is promised when it is let in. Room for a voice of its own is promised to the voices.
     pub(crate) fn stream_promise_bytes(&self) -> u64 {
         self.stream_bytes.saturating_sub(self.prepared_voice_bytes)
+    }
+
+    /// The device takes more for itself than was known; fewer streams may fit.
+    ///
+    /// # Errors
+    /// If not even one does, with the numbers.
+    pub(crate) fn grow_device(&mut self, bytes: u64, budget: Option<u64>) -> Result<(), Error> {
+        let before = std::mem::replace(&mut self.device_bytes, bytes);
+        let Some(budget_bytes) = budget else {
+            return Ok(());
+        };
+        let left = budget_bytes.saturating_sub(self.total_bytes(0));
+        let fit = left / self.stream_bytes.max(1);
+        self.streams_fit = (self.streams_fit as u64).min(fit) as usize;
+        if self.streams_fit > 0 {
+            return Ok(());
+        }
+        Err(Error::Budget {
+            budget_bytes,
+            needed_bytes: self.total_bytes(1),
+            plan: format!(
+                "the device itself took {} while the model was loaded, {} before",
+                Bytes(bytes),
+                Bytes(before)
+            ),
+            hint: Some(format!("give at least {} bytes", self.total_bytes(1))),
+        })
     }
 
     /// What must be there for `streams` streams.

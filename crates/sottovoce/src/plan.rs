@@ -155,6 +155,7 @@ pub(crate) fn reckon(
         voice_bytes: prepared_voice_bytes,
         stream_bytes: StreamOptions::default().delivery_bytes(extent.chunk_tokens),
         watermark_bytes: 0,
+        staging_bytes: device.pinned_bytes(),
     });
     let prepared_voice_bytes = match host {
         Some(_) => 0,

@@ -139,18 +139,30 @@ impl MemoryReport {
     pub(crate) fn add_host(
         &mut self,
         statistics: &MemoryStatistics,
+        pinned_bytes: u64,
         budget_bytes: Option<u64>,
         budget: &Budget,
     ) {
         let now = MemoryNow::of(statistics, 0);
-        self.other_bytes = self.resident_bytes.saturating_sub(now.reserved_bytes);
+        let mut owners = owners(statistics);
+        if pinned_bytes > 0 {
+            owners.push(OwnerBytes {
+                region: Region::Staging.to_string(),
+                tag: "pinned".into(),
+                bytes: pinned_bytes,
+                peak_bytes: pinned_bytes,
+            });
+            owners.sort_by_key(|owner| std::cmp::Reverse(owner.bytes));
+        }
+        let reserved_bytes = now.reserved_bytes + pinned_bytes;
+        self.other_bytes = self.resident_bytes.saturating_sub(reserved_bytes);
         self.host = Some(HostReport {
             budget_bytes,
-            allocated_bytes: now.allocated_bytes,
-            reserved_bytes: now.reserved_bytes,
-            reserved_peak_bytes: now.reserved_peak_bytes,
+            allocated_bytes: now.allocated_bytes + pinned_bytes,
+            reserved_bytes,
+            reserved_peak_bytes: now.reserved_peak_bytes + pinned_bytes,
             promised_bytes: budget.device().reserved,
-            owners: owners(statistics),
+            owners,
         });
     }
 

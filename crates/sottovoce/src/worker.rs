@@ -17,6 +17,7 @@ use sottovoce_audio::{FadeIn, Tempo};
 use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{Event, Reclaim};
+use sottovoce_tensor::DeviceError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -105,6 +106,10 @@ impl Worker {
         let _closing = CloseOnExit(&shared);
         self.event(Event::ComponentLoaded);
         while !shared.closing() {
+            if let Err(reason) = device.check() {
+                self.lose(&reason);
+                break;
+            }
             self.remove_cancelled();
             self.admit();
             self.read_texts();
@@ -127,6 +132,15 @@ impl Worker {
         }
         for live in std::mem::take(&mut self.live) {
             self.end(live, End::Failed(Error::Stopped));
+        }
+    }
+
+    /// The device is lost with all that was on it: every stream ends with the reason, and the engine is
+    /// dead.
+    fn lose(&mut self, reason: &DeviceError) {
+        self.shared.lose(reason);
+        for live in std::mem::take(&mut self.live) {
+            self.end(live, End::Failed(Error::Device(reason.clone())));
         }
     }
 

@@ -58,6 +58,11 @@ pub trait Device: Operations {
         0
     }
 
+    /// Bytes of the host that it holds for what goes between the two.
+    fn pinned_bytes(&self) -> u64 {
+        0
+    }
+
     /// Bytes of the units in which its memory is handed out.
     fn unit_bytes(&self) -> u64 {
         4096

@@ -229,7 +229,7 @@ impl Matrix {
         Matrix::check_size(rows, columns, precision, bytes.len())?;
         Matrix::check_size(rows, columns, precision, block.len())?;
         check_finite(bytes, rows, columns, precision)?;
-        block.write(0, bytes)?;
+        block.stage(0, bytes)?;
         Ok(Matrix {
             rows,
             columns,
@@ -364,11 +364,11 @@ fn pack(
             }
         }
         if !block.host_accessible() {
-            block.write(start, bytemuck::cast_slice(&staging))?;
+            block.stage(start, bytemuck::cast_slice(&staging))?;
         }
         start += len;
     }
-    block.write(0, bytemuck::cast_slice(&scales))?;
+    block.stage(0, bytemuck::cast_slice(&scales))?;
     Ok(block)
 }
 
@@ -637,7 +637,7 @@ impl Vector {
                 precision: Precision::F32,
             });
         }
-        block.write(0, bytes)?;
+        block.stage(0, bytes)?;
         Ok(Vector {
             data: block.into_shared(),
         })

@@ -5,6 +5,7 @@ use crate::config::ConfigError;
 use sottovoce_formats::safetensors::SafetensorsError;
 use sottovoce_formats::torch_archive::TorchArchiveError;
 use sottovoce_memory::OutOfMemory;
+use sottovoce_memory::driver::DriverError;
 use sottovoce_tensor::MatrixError;
 use std::io;
 use std::path::PathBuf;
@@ -140,6 +141,14 @@ pub enum WeightsError {
         component: Component,
         /// How much was asked for and what there is.
         source: OutOfMemory,
+    },
+    /// The device did not take the weights.
+    #[error("the weights of the {component} did not reach the device: {source}")]
+    Device {
+        /// The network.
+        component: Component,
+        /// What the driver said.
+        source: DriverError,
     },
     /// A loading function that asked for other tensors the second time.
     #[error("the weights of the {component} took more than the {expected} bytes that were counted")]

@@ -131,7 +131,11 @@ pub fn load<T>(
         mode: Mode::Fill(Arena::new(block)),
         used: BTreeSet::new(),
     };
-    let network = load(&mut loader)?;
+    let loaded = load(&mut loader);
+    let finished =
+        (memory.finish_staging()).map_err(|source| WeightsError::Device { component, source });
+    let network = loaded?;
+    finished?;
     Ok(Loaded {
         network,
         bytes,

@@ -35,6 +35,10 @@ pub(super) enum Mode<'a> {
 
 impl Loader<'_> {
     pub(super) fn value_error(&self, tensor: &str, source: MatrixError) -> WeightsError {
+        if let MatrixError::Device(source) = source {
+            let component = self.component;
+            return WeightsError::Device { component, source };
+        }
         let file = self.source.tensor(tensor).map_or_else(
             || self.source.name().to_owned(),
             |(file, _)| file.name.clone(),

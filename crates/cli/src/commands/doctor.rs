@@ -1,15 +1,16 @@
 //! `sottovoce doctor`: what this machine has, what is limited and why, what fits.
 
+mod device;
+
 use super::Outcome;
 use crate::environment;
 use crate::output::print::output;
 use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use serde_json::json;
 use sottovoce::doctor::{self, Fit, Machine};
-use sottovoce::{DeviceChoice, EngineOptions, Profile, Source, Variant, device};
+use sottovoce::{DeviceChoice, EngineOptions, Profile, Source, Variant};
 use sottovoce_hub::{HubSettings, OFFICIAL_MODELS};
 use sottovoce_memory::PoolConfiguration;
-use sottovoce_memory::driver::cuda;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -38,79 +39,9 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Whether CUDA has run on a card.
-const EXPERIMENTAL: &str = "experimental: has not run on hardware yet";
-
-/// Opens a device and compares its operations with the CPU's.
-fn check_device(choice: DeviceChoice, arguments: &Arguments) -> Outcome {
-    let opened = device::open(choice, 0, arguments.memory)?;
-    let checks = device::self_test(&*opened.device, &opened.memory)?;
-    let held = checks.iter().all(|check| check.holds);
-    let card = match choice {
-        DeviceChoice::Cuda(ordinal) => {
-            (cuda::devices()?.into_iter()).find(|device| device.ordinal == ordinal)
-        }
-        _ => None,
-    };
-    let status = card.as_ref().map(|_| EXPERIMENTAL);
-    let mut out = output();
-    if arguments.json {
-        let report = json!({
-            "device": opened.device.name(),
-            "status": status,
-            "card": card,
-            "own_bytes": opened.device.own_bytes(),
-            "budget_bytes": opened.budget_bytes,
-            "operations": checks,
-            "held": held,
-        });
-        writeln!(out, "{report:#}")?;
-    } else {
-        writeln!(out, "device        {} ({choice})", opened.device.name())?;
-        if let Some(status) = status {
-            writeln!(out, "status        {status}")?;
-        }
-        if let Some(card) = &card {
-            writeln!(
-                out,
-                "card          {}, compute capability {}, {} in all, {} free",
-                card.name,
-                card.generation,
-                mebibytes(card.total_bytes),
-                mebibytes(card.free_bytes)
-            )?;
-            if let Some(reason) = card.ranges_off {
-                writeln!(out, "off           expandable segments: {reason}")?;
-            }
-        }
-        writeln!(
-            out,
-            "takes itself  {}",
-            mebibytes(opened.device.own_bytes())
-        )?;
-        for check in &checks {
-            let verdict = if check.holds {
-                "as the CPU"
-            } else {
-                "NOT as the CPU"
-            };
-            writeln!(
-                out,
-                "  {:<24} {verdict}, relative difference {:.1e}",
-                check.operation, check.difference
-            )?;
-        }
-    }
-    Ok(if held {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
 pub fn run(arguments: Arguments) -> Outcome {
     if let Some(choice) = arguments.device {
-        return check_device(choice, &arguments);
+        return device::check(choice, arguments.memory, arguments.json);
     }
     let machine = doctor::machine();
     let budget = arguments.memory.or(machine.budget_max_bytes);

@@ -6,7 +6,7 @@ use crate::output::print::{note, output};
 use crate::output::size::parse_bytes;
 use crate::source::ModelChoice;
 use sottovoce::validate::{ValidateOptions, validate};
-use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
+use sottovoce::{DeviceChoice, EngineOptions, PrecisionChoice, Profile, Source};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -15,7 +15,8 @@ Examples:
   sottovoce validate
   sottovoce validate --audio-minutes 2 --json
   sottovoce validate --synthetic nano --precision int8 --audio-minutes 1
-  sottovoce validate --model ./models/nano-int8 --memory 512MiB";
+  sottovoce validate --model ./models/nano-int8 --memory 512MiB
+  sottovoce validate --device cuda --audio-minutes 1";
 
 /// Runs with a fault, as many as there are driver calls.
 const FAULTS_MAX: usize = 1000;
@@ -41,6 +42,10 @@ pub struct Arguments {
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
+    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not run
+    /// on hardware yet.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
     /// Minutes of speech in the endurance test, once in one stream and once in short utterances.
     #[arg(long, default_value_t = 60.0)]
     audio_minutes: f64,
@@ -87,6 +92,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             precision: arguments.precision,
             profile: arguments.profile,
             threads: arguments.threads,
+            device: arguments.device,
             ..EngineOptions::default()
         },
         audio_seconds: arguments.audio_minutes * 60.0,

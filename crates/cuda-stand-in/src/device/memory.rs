@@ -267,6 +267,8 @@ impl Device {
             return Err(OUT_OF_MEMORY);
         }
         self.pinned.insert(place as u64, bytes);
+        let pinned = self.pinned.values().sum();
+        self.counts.pinned_peak = self.counts.pinned_peak.max(pinned);
         Ok(place as u64)
     }
 

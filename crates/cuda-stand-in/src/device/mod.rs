@@ -108,6 +108,7 @@ struct Counts {
     bytes_to_device: u64,
     bytes_from_device: u64,
     used_peak: u64,
+    pinned_peak: u64,
 }
 
 /// One device.
@@ -431,6 +432,8 @@ impl Device {
             "held" => self.things() + self.used + self.retained,
             "used" => self.used,
             "used_peak" => self.counts.used_peak,
+            "pinned" => self.pinned.values().sum(),
+            "pinned_peak" => self.counts.pinned_peak,
             "misuses" => self.counts.misuses,
             "abandoned" => self.counts.abandoned,
             "calls" => self.counts.calls,
@@ -445,11 +448,20 @@ impl Device {
         }
     }
 
+    /// Functions that were called, and how often.
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.counts
+            .by_name
+            .iter()
+            .map(|(&name, &calls)| (name, calls))
+    }
+
     /// Every count, as an object of JSON.
     pub fn report(&self) -> String {
         let names = [
             "used",
             "used_peak",
+            "pinned_peak",
             "misuses",
             "abandoned",
             "calls",
@@ -460,8 +472,7 @@ impl Device {
             "bytes_from_device",
         ];
         let figures = names.map(|name| (name, self.count(name)));
-        let calls = (self.counts.by_name.iter()).map(|(&name, &count)| (name, count));
-        let pairs: Vec<String> = (figures.into_iter().chain(calls))
+        let pairs: Vec<String> = (figures.into_iter().chain(self.calls()))
             .map(|(name, count)| format!("\"{name}\": {count}"))
             .collect();
         format!("{{{}}}", pairs.join(", "))

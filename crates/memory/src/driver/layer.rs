@@ -126,4 +126,13 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
         // SAFETY: as above.
         unsafe { self.below.write(bytes, to) }
     }
+
+    unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        // SAFETY: as above.
+        unsafe { self.below.stage(bytes, to) }
+    }
+
+    fn finish_staging(&self) -> Result<(), DriverError> {
+        self.below.finish_staging()
+    }
 }

@@ -215,6 +215,15 @@ unsafe impl Driver for Box<dyn Driver> {
         // SAFETY: as above.
         unsafe { (**self).write(bytes, to) }
     }
+
+    unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        // SAFETY: as above.
+        unsafe { (**self).stage(bytes, to) }
+    }
+
+    fn finish_staging(&self) -> Result<(), DriverError> {
+        (**self).finish_staging()
+    }
 }
 
 /// A source of device memory.
@@ -308,5 +317,26 @@ pub unsafe trait Driver: Send + Sync {
             call: "write",
             reason: "this driver copies no bytes",
         })
+    }
+
+    /// Copies bytes of the host to the device, for loading many in a row: `bytes` may change as soon as this returns, and work that the
+    /// device is given later finds them, but they may still be on their way. [`Driver::finish_staging`] ends it.
+    ///
+    /// # Errors
+    /// As [`Driver::write`].
+    ///
+    /// # Safety
+    /// As [`Driver::write`].
+    unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.write(bytes, to) }
+    }
+
+    /// Waits until all that was staged is on the device, and gives back what staging took of the host.
+    ///
+    /// # Errors
+    /// If the device failed meanwhile.
+    fn finish_staging(&self) -> Result<(), DriverError> {
+        Ok(())
     }
 }

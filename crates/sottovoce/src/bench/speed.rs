@@ -1,6 +1,8 @@
 //! What each stage costs with full-size random weights.
 
-use crate::device;
+use crate::device::{self, Opened};
+use crate::error::Error;
+use crate::settings::DeviceChoice;
 use serde::Serialize;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::convert::sound_precision;
@@ -8,10 +10,12 @@ use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowW
 use sottovoce_chatterbox::t3::{T3, T3Error, T3State, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
 use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
+use sottovoce_memory::driver::cuda::{Counts, CudaContext};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{
     CachePrecision, Context, Device, Failure, Noise, Precision, Vector, Workspace,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +26,8 @@ const TEXT_TOKENS: usize = 60;
 const SPEECH_TOKENS: usize = 20;
 /// The best of so many is taken, as of the reference.
 const STEPS: usize = 15;
+/// Streams of the larger step.
+const STREAMS: usize = 8;
 const VOCODER_RUNS: usize = 2;
 
 /// What to measure.
@@ -33,6 +39,8 @@ pub struct SpeedOptions {
     pub precision: Precision,
     /// Threads for arithmetic; 0 takes all.
     pub threads: usize,
+    /// What computes.
+    pub device: DeviceChoice,
     /// Whether S3Gen and the vocoder are timed too.
     pub sound: bool,
 }
@@ -64,12 +72,37 @@ pub struct SpeedReport {
     pub s3gen_75_cached_s: Option<f64>,
     /// The vocoder on 6 s of sound.
     pub hift_6s_s: Option<f64>,
+    /// What each stage asked of a CUDA device, by the stage's time above.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub work: BTreeMap<&'static str, StageWork>,
+}
+
+/// What a stage asked of a CUDA device, in its last run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StageWork {
+    /// Kernels that were launched one by one.
+    pub launches: u64,
+    /// Graphs that were launched.
+    pub graph_launches: u64,
+    /// Times that the host waited.
+    pub waits: u64,
+    /// Calls of the driver's library, all of these among them.
+    pub calls: u64,
+    /// Bytes from the host.
+    pub bytes_written: u64,
+    /// Bytes to the host.
+    pub bytes_read: u64,
+    /// Bytes of the weights of the stage's network, all of which it reads at least once.
+    pub weights_bytes: u64,
 }
 
 /// Why a stage could not be timed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpeedError {
+    /// There is no such device, or it cannot be used.
+    #[error(transparent)]
+    Device(#[from] Error),
     /// The weights do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -86,6 +119,7 @@ struct Bench {
     source: Source,
     memory: Memory,
     device: Arc<dyn Device>,
+    context: Option<Arc<CudaContext>>,
     report: SpeedReport,
 }
 
@@ -99,10 +133,16 @@ pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
         Variant::Turbo => ModelConfig::turbo(),
         _ => ModelConfig::nano(),
     };
-    let device = device::host(options.threads);
+    let Opened {
+        device,
+        memory,
+        context,
+        ..
+    } = device::open(options.device, options.threads, None)?;
     let mut bench = Bench {
         source: Source::synthetic(config.clone(), 1),
-        memory: Memory::host(u64::MAX),
+        memory,
+        context,
         report: SpeedReport {
             variant: options.variant,
             precision: options.precision,
@@ -116,6 +156,7 @@ pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
             s3gen_150_s: None,
             s3gen_75_cached_s: None,
             hift_6s_s: None,
+            work: BTreeMap::new(),
         },
         device,
         config,
@@ -134,13 +175,35 @@ impl Bench {
         component: Component,
         precision: Precision,
         network: impl FnMut(&mut Loader<'_>) -> Result<T, WeightsError>,
-    ) -> Result<T, SpeedError> {
+    ) -> Result<(T, u64), SpeedError> {
         let start = Instant::now();
         let Loaded { network, bytes, .. } =
             load(&self.source, component, precision, &self.memory, network)?;
         self.report.load_s += start.elapsed().as_secs_f64();
         self.report.weights_bytes += bytes;
-        Ok(network)
+        Ok((network, bytes as u64))
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        self.context.as_ref().map(|context| context.counts())
+    }
+
+    /// What was asked of the device since.
+    fn work_since(&self, before: Option<Counts>, weights_bytes: u64) -> Option<StageWork> {
+        let (before, now) = (before?, self.counts()?);
+        Some(StageWork {
+            launches: now.launches - before.launches,
+            graph_launches: now.graph_launches - before.graph_launches,
+            waits: now.waits - before.waits,
+            calls: now.calls - before.calls,
+            bytes_written: now.bytes_written - before.bytes_written,
+            bytes_read: now.bytes_read - before.bytes_read,
+            weights_bytes,
+        })
+    }
+
+    fn add_work(&mut self, stage: &'static str, work: Option<StageWork>) {
+        self.report.work.extend(work.map(|work| (stage, work)));
     }
 
     /// All work runs on the pool's threads, as the engine's does.
@@ -160,12 +223,20 @@ impl Bench {
     fn t3(&mut self) -> Result<(), SpeedError> {
         let config = self.config.t3;
         let precision = self.report.precision;
-        let t3 = self.load(Component::T3, precision, |loader| T3::load(loader, &config))?;
+        let (t3, bytes) =
+            self.load(Component::T3, precision, |loader| T3::load(loader, &config))?;
         let cache = match precision {
             Precision::F32 => CachePrecision::F32,
             _ => CachePrecision::F16,
         };
         let store = t3.store(&self.memory, cache, usize::MAX);
+        let measuring = Workspace::measuring();
+        t3.measure_step(&Context::new(&measuring, &*self.device), STREAMS);
+        let steps = match measuring.recording() {
+            Some(recording) => Workspace::planned(&self.memory, &recording, "bench"),
+            None => Ok(Workspace::pooled(&self.memory, "bench")),
+        };
+        let steps = steps.map_err(Failure::from)?;
         let times = self.run(|ctx| {
             let speaker_embedding = vec![0.06; config.speaker_embedding];
             let prompt_tokens = tokens(config.prompt_token_count_max);
@@ -179,7 +250,7 @@ impl Bench {
                 .map(|token| 1 + token % 200)
                 .collect();
             let mut states = Vec::new();
-            for _ in 0..8 {
+            for _ in 0..STREAMS {
                 let mut state = t3.state(&store, owner, Arc::clone(&prefix));
                 t3.prefill(ctx, &mut state, &text)?;
                 for token in tokens(SPEECH_TOKENS) {
@@ -187,33 +258,43 @@ impl Bench {
                 }
                 states.push(state);
             }
-            let mut time = |streams: usize| -> Result<f64, SpeedError> {
-                let mut best = f64::INFINITY;
+            let mut time = |streams: usize| -> Result<_, SpeedError> {
+                let (mut best, mut work) = (f64::INFINITY, None);
                 for token in tokens(STEPS) {
                     let mut batch: Vec<&mut T3State> = states.iter_mut().take(streams).collect();
+                    let before = self.counts();
                     let start = Instant::now();
-                    t3.step(ctx, &mut batch, &vec![token; streams])?;
+                    steps.restart();
+                    let ctx = Context::new(&steps, &*self.device);
+                    let logits = t3.step(&ctx, &mut batch, &vec![token; streams])?;
+                    ctx.read(&logits, |_| ())?;
                     best = best.min(start.elapsed().as_secs_f64());
+                    work = self.work_since(before, bytes);
                 }
-                Ok(best * 1e3)
+                Ok((best * 1e3, work))
             };
-            Ok((time(1)?, time(8)?))
+            Ok((time(1)?, time(STREAMS)?))
         })?;
-        (self.report.t3_token_ms, self.report.t3_step8_ms) = times;
+        let ((one, one_work), (several, several_work)) = times;
+        (self.report.t3_token_ms, self.report.t3_step8_ms) = (one, several);
+        self.add_work("t3_token", one_work);
+        self.add_work("t3_step8", several_work);
         Ok(())
     }
 
     fn flow(&mut self) -> Result<(), SpeedError> {
         let config = self.config.flow;
         let precision = sound_precision(self.report.precision);
-        let flow = self.load(Component::Flow, precision, |loader| {
+        let (flow, bytes) = self.load(Component::Flow, precision, |loader| {
             Flow::load(loader, &config)
         })?;
         let bands = config.mel_bands();
         let prompt_mel = vec![-4.0; 2 * PROMPT_TOKENS * bands];
         let speaker_vector = vec![0.1; config.speaker_vector];
         let owner = Owner::new(Region::Voice, "bench");
-        let mut numbers = Vector::together(&self.memory, owner, &[&prompt_mel, &speaker_vector])
+        // A voice lies on the host, whatever computes.
+        let host = Memory::host(u64::MAX);
+        let mut numbers = Vector::together(&host, owner, &[&prompt_mel, &speaker_vector])
             .map_err(Failure::from)?;
         let voice = Arc::new(FlowVoice {
             prompt_tokens: tokens(PROMPT_TOKENS),
@@ -229,21 +310,25 @@ impl Bench {
                 let (mel, vector) = (voice.prompt_mel.data(), voice.speaker_vector.data());
                 let rows = 0..(all.len() * config.upsampling) as u64;
                 let rows = std::slice::from_ref(&rows);
-                flow.mel(ctx, &all, mel, vector, noise, rows, options);
-                start.elapsed().as_secs_f64()
+                let mel = flow.mel(ctx, &all, mel, vector, noise, rows, options);
+                ctx.read(&mel, |_| ())?;
+                Ok::<f64, Failure>(start.elapsed().as_secs_f64())
             };
-            let times = (whole(75), whole(150));
+            let times = (whole(75)?, whole(150)?);
             let window = FlowWindow {
                 prompt_tokens: PROMPT_TOKENS,
                 context_tokens: 0,
             };
             let mut state = FlowState::new(Arc::clone(&voice), 1, window, options);
             state.push(&tokens(75));
+            let before = self.counts();
             let start = Instant::now();
             flow.stream(ctx, &mut state, 75)?;
-            Ok((times, start.elapsed().as_secs_f64()))
+            let seconds = start.elapsed().as_secs_f64();
+            Ok((times, seconds, self.work_since(before, bytes)))
         })?;
-        let ((short, long), cached) = times;
+        let ((short, long), cached, work) = times;
+        self.add_work("s3gen_75_cached", work);
         self.report.s3gen_75_s = Some(short);
         self.report.s3gen_150_s = Some(long);
         self.report.s3gen_75_cached_s = Some(cached);
@@ -254,24 +339,28 @@ impl Bench {
         let config = self.config.vocoder.clone();
         let bands = self.config.flow.mel_bands();
         let precision = sound_precision(self.report.precision);
-        let vocoder = self.load(Component::Vocoder, precision, |loader| {
+        let (vocoder, bytes) = self.load(Component::Vocoder, precision, |loader| {
             Vocoder::load(loader, &config, bands)
         })?;
-        let time = self.run(|ctx| {
+        let (time, work) = self.run(|ctx| {
             let frames = 300;
             let mel = ctx.upload(&[frames, bands], &vec![-4.0; frames * bands]);
-            let mut best = f64::INFINITY;
+            let (mut best, mut work) = (f64::INFINITY, None);
             for _ in 0..VOCODER_RUNS {
+                let before = self.counts();
                 let start = Instant::now();
                 let f0 = vocoder.f0(ctx, &mel);
                 let state = SourceState::new(&config, 1);
                 let harmonics = state.harmonics(ctx, &config, f0.view());
                 let source = vocoder.merge_source(ctx, &harmonics);
-                vocoder.decode(ctx, &mel, &source);
+                let samples = vocoder.decode(ctx, &mel, &source);
+                ctx.read(&samples, |_| ())?;
                 best = best.min(start.elapsed().as_secs_f64());
+                work = self.work_since(before, bytes);
             }
-            Ok(best)
+            Ok((best, work))
         })?;
+        self.add_work("hift_6s", work);
         self.report.hift_6s_s = Some(time);
         Ok(())
     }

@@ -1,11 +1,15 @@
-//! Whether a device computes what the processor does: each kind of operation once, on small sizes.
+//! Whether a device computes what the processor does: each operation on small sizes, with the same numbers
+//! on both.
 
 use crate::error::Error;
 use serde::Serialize;
+use sottovoce_memory::pages::{PagePool, PageTable};
 use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
 use sottovoce_tensor::{
-    Activation, Attention, Context, Conv1d, Device, EvenPositions, Linear, Matrix, Noise, Padding,
-    Precision, SinusoidOrder, Stft, Tensor, Vector, Workspace,
+    Activation, Attention, CacheLayout, CachePlaces, CachePrecision, CachedPages, Context, Conv1d,
+    Conv2d, ConvTranspose1d, Convolving, Device, EvenPositions, Harmonics, LayerNorm, Linear, Lstm,
+    LstmLayer, Matrix, Noise, Padding, PageLayout, Precision, RelativePositions, Rounding,
+    SinusoidOrder, Stft, Store, Tensor, Vector, View, Workspace,
 };
 
 /// How near an operation's result is to the processor's.
@@ -21,7 +25,40 @@ pub struct OperationCheck {
 
 /// How far results may be apart.
 const DIFFERENCE_MAX: f64 = 1e-4;
+/// How far they may be apart where rows may be rounded coarsely.
+const DIFFERENCE_MAX_COARSE: f64 = 2e-2;
 const MEMORY_BYTES: u64 = 64 << 20;
+
+/// A check: what it is called, how near it must be, and what it computes.
+struct Check<'a> {
+    operation: String,
+    difference_max: f64,
+    work: Box<dyn Fn(&Side<'_>) -> Result<Vec<f32>, Error> + 'a>,
+}
+
+impl<'a> Check<'a> {
+    fn new(
+        operation: impl Into<String>,
+        work: impl Fn(&Side<'_>) -> Result<Vec<f32>, Error> + 'a,
+    ) -> Check<'a> {
+        Check {
+            operation: operation.into(),
+            difference_max: DIFFERENCE_MAX,
+            work: Box::new(work),
+        }
+    }
+
+    /// An operation on `rows` × `columns` numbers, without weights.
+    fn of_numbers(
+        operation: impl Into<String>,
+        [rows, columns]: [usize; 2],
+        work: impl Fn(&Context<'_>, Tensor) -> Tensor + 'a,
+    ) -> Check<'a> {
+        Check::new(operation, move |side| {
+            side.run(|ctx| work(ctx, upload(ctx, &[rows, columns], 3)))
+        })
+    }
+}
 
 /// A device with its memory.
 struct Side<'a> {
@@ -38,33 +75,35 @@ impl Side<'_> {
         })
     }
 
-    fn linear(&self, precision: Precision, outputs: usize, inputs: usize) -> Result<Linear, Error> {
-        let failed = |error: sottovoce_tensor::MatrixError| Error::Synthesis {
-            reason: error.to_string(),
-        };
-        let slice = self.weights(Matrix::bytes_for(outputs, inputs, precision))?;
-        let values = numbers(outputs * inputs, 1);
-        let weight =
-            Matrix::from_f32(slice, outputs, inputs, &values, precision).map_err(failed)?;
-        let slice = self.weights(Vector::bytes_for(outputs))?;
-        let bias = Vector::from_f32(slice, &numbers(outputs, 2)).map_err(failed)?;
-        Ok(Linear {
-            weight,
-            bias: Some(bias),
+    fn matrix(&self, precision: Precision, [rows, columns]: [usize; 2]) -> Result<Matrix, Error> {
+        let slice = self.weights(Matrix::bytes_for(rows, columns, precision))?;
+        let values = numbers(rows * columns, 1);
+        Matrix::from_f32(slice, rows, columns, &values, precision).map_err(|error| {
+            Error::Synthesis {
+                reason: error.to_string(),
+            }
         })
     }
 
-    /// What an operation makes of `rows` × `columns` numbers.
-    fn run(
-        &self,
-        rows: usize,
-        columns: usize,
-        work: &dyn Fn(&Context<'_>, Tensor) -> Tensor,
-    ) -> Result<Vec<f32>, Error> {
+    fn vector(&self, values: &[f32]) -> Result<Vector, Error> {
+        let slice = self.weights(Vector::bytes_for(values.len()))?;
+        Vector::from_f32(slice, values).map_err(|error| Error::Synthesis {
+            reason: error.to_string(),
+        })
+    }
+
+    fn linear(&self, precision: Precision, outputs: usize, inputs: usize) -> Result<Linear, Error> {
+        Ok(Linear {
+            weight: self.matrix(precision, [outputs, inputs])?,
+            bias: Some(self.vector(&numbers(outputs, 2))?),
+        })
+    }
+
+    /// What is computed, on the host.
+    fn run(&self, work: impl FnOnce(&Context<'_>) -> Tensor) -> Result<Vec<f32>, Error> {
         let workspace = Workspace::pooled(self.memory, "self-test");
         let ctx = Context::new(&workspace, self.device);
-        let x = ctx.upload(&[rows, columns], &numbers(rows * columns, 3));
-        let made = work(&ctx, x);
+        let made = work(&ctx);
         Ok(ctx.download(&made)?)
     }
 }
@@ -75,7 +114,11 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
     numbers
 }
 
-fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
+fn upload(ctx: &Context<'_>, dimensions: &[usize], seed: u64) -> Tensor {
+    ctx.upload(dimensions, &numbers(dimensions.iter().product(), seed))
+}
+
+pub(super) fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     let square = |x: f32| f64::from(x) * f64::from(x);
     let off: f64 = (found.iter().zip(expected))
         .map(|(found, expected)| square(found - expected))
@@ -84,93 +127,354 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     (off / whole.max(1e-30)).sqrt()
 }
 
-/// Compares `device`, which computes in `memory`, with the processor.
+/// Compares every operation of `device`, which computes in `memory`, with the processor's.
 ///
 /// # Errors
 /// If memory runs out, or a device fails.
 pub fn self_test(device: &dyn Device, memory: &Memory) -> Result<Vec<OperationCheck>, Error> {
     let processor = super::host(1);
     let host = Memory::host(MEMORY_BYTES);
-    let sides = [
-        Side { device, memory },
-        Side {
-            device: &*processor,
-            memory: &host,
-        },
-    ];
-    let mut checks = Vec::new();
-    let mut add = |operation: String, results: Vec<Vec<f32>>| {
-        let difference = relative_l2(&results[0], &results[1]);
-        checks.push(OperationCheck {
-            operation,
-            difference,
-            holds: difference < DIFFERENCE_MAX,
-        });
+    let here = Side { device, memory };
+    let there = Side {
+        device: &*processor,
+        memory: &host,
     };
+    let checks = [
+        products(),
+        convolutions(),
+        attentions(),
+        elements(),
+        sequences(),
+        sound(),
+    ];
+    let compare = |check: Check<'_>| {
+        let difference = relative_l2(&(check.work)(&here)?, &(check.work)(&there)?);
+        Ok(OperationCheck {
+            operation: check.operation,
+            difference,
+            // What is no number is not near.
+            holds: difference < check.difference_max,
+        })
+    };
+    checks.into_iter().flatten().map(compare).collect()
+}
+
+fn products() -> Vec<Check<'static>> {
+    let mut checks = Vec::new();
     for precision in Precision::ALL {
-        for rows in [1, 3, 40] {
-            let results = sides.iter().map(|side| {
-                let layer = side.linear(precision, 80, 72)?;
-                side.run(rows, 72, &|ctx, x| ctx.linear(&x, &layer))
-            });
-            let results = results.collect::<Result<_, Error>>()?;
-            add(format!("linear {precision}, {rows} rows"), results);
+        for rows in [1, 3, 8, 40] {
+            checks.push(Check::new(
+                format!("linear {precision}, {rows} rows"),
+                move |side| {
+                    let layer = side.linear(precision, 80, 72)?;
+                    side.run(|ctx| ctx.linear(&upload(ctx, &[rows, 72], 3), &layer))
+                },
+            ));
         }
+        checks.push(Check {
+            difference_max: DIFFERENCE_MAX_COARSE,
+            ..Check::new(format!("linear {precision}, coarse"), move |side| {
+                let layer = side.linear(precision, 80, 72)?;
+                side.run(|ctx| {
+                    let coarse = Context::new(ctx.workspace, side.device);
+                    let coarse = coarse.rounding(Rounding::Coarse);
+                    coarse.linear(&upload(ctx, &[40, 72], 3), &layer)
+                })
+            })
+        });
+        checks.push(Check::new(format!("embedding {precision}"), move |side| {
+            let table = side.matrix(precision, [50, 37])?;
+            side.run(|ctx| ctx.embedding(&table, &[49, 0, 17, 17]))
+        }));
     }
-    let results = sides.iter().map(|side| {
+    checks.push(Check::new("linear, added", |side| {
+        let layer = side.linear(Precision::F32, 80, 72)?;
+        side.run(|ctx| {
+            let mut sum = upload(ctx, &[5, 80], 4);
+            ctx.linear_add(&upload(ctx, &[5, 72], 3), &layer, &mut sum);
+            sum
+        })
+    }));
+    checks
+}
+
+fn convolutions() -> Vec<Check<'static>> {
+    fn conv1d(side: &Side<'_>) -> Result<Conv1d, Error> {
         let Linear { weight, bias } = side.linear(Precision::F32, 24, 3 * 40)?;
-        let layer = Conv1d {
+        Ok(Conv1d {
             weight,
             bias,
             kernel: 3,
             stride: 1,
             dilation: 2,
             padding: Padding { left: 2, right: 2 },
-        };
-        side.run(50, 40, &|ctx, x| {
-            ctx.conv1d_activated(&x, &layer, Activation::Mish)
         })
-    });
-    add("convolution".into(), results.collect::<Result<_, Error>>()?);
-    let attention = Attention {
-        heads: 2,
-        scale: 0.125,
-        causal: true,
-        relative: None,
-    };
-    let transform = Stft::new(16, 4);
-    type Work<'a> = &'a dyn Fn(&Context<'_>, Tensor) -> Tensor;
-    let others: [(&str, usize, usize, Work<'_>); 6] = [
-        ("attention", 70, 128, &|ctx, x| {
-            ctx.attention(&x, &x, &x, &attention)
+    }
+    vec![
+        Check::new("convolution", |side| {
+            let layer = conv1d(side)?;
+            side.run(|ctx| {
+                ctx.conv1d_activated(&upload(ctx, &[50, 40], 3), &layer, Activation::Mish)
+            })
         }),
-        ("softmax", 9, 300, &|ctx, mut x| {
+        Check::new("convolution behind a snake, added", |side| {
+            let layer = conv1d(side)?;
+            let slopes: Vec<f32> = numbers(40, 5).iter().map(|x| 0.5 + x * x).collect();
+            let alpha = side.vector(&slopes)?;
+            side.run(|ctx| {
+                let options = Convolving {
+                    snake: Some(&alpha),
+                    store: Store::Add,
+                    ..Convolving::default()
+                };
+                let mut out = upload(ctx, &[50, 24], 4);
+                ctx.conv1d_into(&upload(ctx, &[50, 40], 3), &layer, &options, &mut out);
+                out
+            })
+        }),
+        Check::new("transposed convolution", |side| {
+            let weight = side.matrix(Precision::F32, [8 * 12, 20])?;
+            let layer = ConvTranspose1d {
+                weight,
+                bias: Some(side.vector(&numbers(12, 2))?),
+                kernel: 8,
+                stride: 4,
+                padding: 2,
+            };
+            side.run(|ctx| ctx.conv_transpose1d(&upload(ctx, &[19, 20], 3), &layer))
+        }),
+        Check::new("convolution of a plane", |side| {
+            let layer = Conv2d {
+                weight: side.matrix(Precision::F32, [6, 9 * 5])?,
+                bias: Some(side.vector(&numbers(6, 2))?),
+                kernel: [3, 3],
+                stride: [2, 1],
+                padding: [1, 1],
+            };
+            side.run(|ctx| ctx.conv2d(&upload(ctx, &[7, 9, 5], 3), &layer, Activation::Relu))
+        }),
+    ]
+}
+
+/// Keys and values of `positions`, of which a voice's come first, and attention over them.
+fn cached(side: &Side<'_>, precision: CachePrecision) -> Result<Vec<f32>, Error> {
+    let (heads, size, shared, positions) = (2, 64, 37, 150);
+    let columns = heads * size;
+    let layout = PageLayout {
+        cache: CacheLayout {
+            heads,
+            size,
+            precision,
+        },
+        layers: 1,
+        rows: 1,
+        positions: 16,
+    };
+    let pool = PagePool::new(side.memory, layout.page_bytes(), usize::MAX);
+    let table = |positions: usize| -> Result<PageTable, Error> {
+        let mut table = pool.table(Owner::new(Region::KeyValue, "self-test"));
+        for _ in 0..positions.div_ceil(layout.positions) {
+            table.push_page()?;
+        }
+        Ok(table)
+    };
+    let [mut voice, mut own] = [table(shared)?, table(positions - shared)?];
+    side.run(|ctx| {
+        let [keys, values] = [4, 5].map(|seed| upload(ctx, &[positions, columns], seed));
+        for (table, rows) in [(&mut voice, 0..shared), (&mut own, shared..positions)] {
+            let mut places = CachePlaces::new(layout.cache);
+            let first = places.add_sequences(None, table, layout);
+            (1..=rows.len()).for_each(|length| places.add_row(first, length));
+            let part = |x: &Tensor| ctx.copy(x.view().rows(rows.clone()));
+            ctx.cache_store(&part(&keys), &part(&values), 0, &mut places);
+        }
+        let mut places = CachePlaces::new(layout.cache);
+        let prefix = CachedPages {
+            table: &voice,
+            layout,
+            positions: shared,
+        };
+        let first = places.add_sequences(Some(prefix), &mut own, layout);
+        for length in [positions, 40, shared + 1] {
+            places.add_row(first, length);
+        }
+        ctx.attention_cached(&upload(ctx, &[3, columns], 3), 0, &places, 0.125)
+    })
+}
+
+fn attentions() -> Vec<Check<'static>> {
+    fn options(causal: bool) -> Attention<'static> {
+        Attention {
+            heads: 2,
+            scale: 0.125,
+            causal,
+            relative: None,
+        }
+    }
+    let mut checks = vec![
+        Check::of_numbers("attention", [70, 128], |ctx, x| {
+            ctx.attention(&x, &x, &x, &options(false))
+        }),
+        Check::of_numbers("attention, causal", [70, 128], |ctx, x| {
+            ctx.attention(&x, &x, &x, &options(true))
+        }),
+        Check::of_numbers("attention, relative positions", [30, 128], |ctx, x| {
+            let [queries, positions] =
+                [(30, 6), (59, 7)].map(|(rows, seed)| upload(ctx, &[rows, 128], seed));
+            let relative = RelativePositions {
+                queries: queries.view(),
+                positions: positions.view(),
+            };
+            let options = Attention {
+                relative: Some(relative),
+                ..options(false)
+            };
+            ctx.attention(&x, &x, &x, &options)
+        }),
+    ];
+    for precision in [
+        CachePrecision::F32,
+        CachePrecision::F16,
+        CachePrecision::Int8,
+    ] {
+        // A number in the middle between two steps may be rounded to either.
+        let difference_max = match precision {
+            CachePrecision::F32 => DIFFERENCE_MAX,
+            CachePrecision::F16 => 1e-3,
+            CachePrecision::Int8 => 1e-2,
+        };
+        checks.push(Check {
+            difference_max,
+            ..Check::new(format!("attention over {precision} pages"), move |side| {
+                cached(side, precision)
+            })
+        });
+    }
+    checks
+}
+
+fn elements() -> Vec<Check<'static>> {
+    const ACTIVATIONS: [Activation; 12] = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::LeakyRelu(0.1),
+        Activation::Elu,
+        Activation::GeluErf,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::Mish,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Exp,
+        Activation::Abs,
+    ];
+    let mut checks = Vec::new();
+    for activation in ACTIVATIONS {
+        let name = format!("{activation:?}").to_lowercase();
+        checks.push(Check::of_numbers(name, [9, 300], move |ctx, mut x| {
+            ctx.activate(&mut x, activation);
+            x
+        }));
+    }
+    checks.extend([
+        Check::of_numbers("softmax", [9, 300], |ctx, mut x| {
             ctx.softmax(&mut x);
             x
         }),
-        ("gated silu", 9, 300, &|ctx, x| ctx.gated_silu(&x)),
-        ("sums", 9, 300, &|ctx, mut x| {
+        Check::of_numbers("gated silu", [9, 300], |ctx, x| ctx.gated_silu(&x)),
+        Check::of_numbers("sums and products", [9, 300], |ctx, mut x| {
             let y = ctx.copy(&x);
             ctx.add_scaled(&mut x, 0.5, &y, 2.0);
             ctx.multiply(&mut x, &y);
+            ctx.scale(&mut x, -0.3);
             x
         }),
-        ("sinusoids and noise", 9, 8, &|ctx, mut x| {
+        Check::of_numbers("copied parts", [9, 300], |ctx, x| {
+            let parts: [View<'_>; 2] = [x.view().columns(7..20), x.view().columns(100..140)];
+            ctx.concat_columns(&parts)
+        }),
+        Check::of_numbers("repeated rows", [9, 30], |ctx, x| ctx.repeat_rows(&x, 4)),
+        Check::of_numbers("moments", [90, 30], |ctx, x| ctx.moments(&x)),
+        Check::of_numbers("means of segments", [90, 30], |ctx, x| {
+            ctx.segment_means(&x, 25)
+        }),
+        Check::new("layer norm", |side| {
+            let layer = LayerNorm {
+                weight: side.vector(&numbers(300, 5))?,
+                bias: side.vector(&numbers(300, 6))?,
+                epsilon: 1e-5,
+            };
+            side.run(|ctx| ctx.layer_norm(&upload(ctx, &[9, 300], 3), &layer))
+        }),
+        Check::new("root mean square norm", |side| {
+            let scale = side.vector(&numbers(300, 5))?;
+            side.run(|ctx| ctx.rms_norm(&upload(ctx, &[9, 300], 3), &scale, 1e-5))
+        }),
+    ]);
+    checks
+}
+
+fn sequences() -> Vec<Check<'static>> {
+    let mut checks = vec![
+        Check::of_numbers("rotation by position", [6, 30], |ctx, mut x| {
+            let frequencies = [1.0, 0.3, 0.1, 0.03, 0.01];
+            let positions = [0, 1, 2, 40, 999, 4000];
+            let [cosines, sines] = ctx.rotary_angles(&positions, &frequencies);
+            ctx.rotate(&mut x, 3, &cosines, &sines);
+            x
+        }),
+        Check::of_numbers("sinusoids", [9, 8], |ctx, mut x| {
             let positions = EvenPositions {
                 first: 3.0,
                 step: -1.0,
             };
             let rates = [1.0, 0.1, 0.01, 0.001];
-            ctx.normals(Noise::new(5), 7, &mut x);
             let waves = ctx.sinusoids(9, positions, &rates, SinusoidOrder::Halves);
             ctx.add(&mut x, &waves);
             x
         }),
-        ("spectrum", 400, 1, &|ctx, x| ctx.spectrum(&x, &transform)),
     ];
-    for (operation, rows, columns, work) in others {
-        let results = sides.iter().map(|side| side.run(rows, columns, work));
-        add(operation.into(), results.collect::<Result<_, Error>>()?);
+    for precision in Precision::ALL {
+        checks.push(Check::new(format!("lstm {precision}"), move |side| {
+            let mut recurrent = side.linear(precision, 4 * 16, 16)?;
+            // The biases are summed in the input's.
+            recurrent.bias = None;
+            let input = side.linear(precision, 4 * 16, 24)?;
+            let network = Lstm {
+                layers: vec![LstmLayer { input, recurrent }],
+            };
+            side.run(|ctx| ctx.lstm(&upload(ctx, &[3 * 11, 24], 3), 3, &network))
+        }));
     }
-    Ok(checks)
+    checks
+}
+
+fn sound() -> Vec<Check<'static>> {
+    vec![
+        Check::of_numbers("noise", [40, 9], |ctx, mut x| {
+            ctx.normals(Noise::new(5), 7, &mut x);
+            x
+        }),
+        Check::new("harmonics", |side| {
+            let source = Harmonics {
+                phases: &[0, 1 << 62, 3 << 60],
+                noise: Noise::new(3),
+                position: 400,
+                samples_a_frame: 40,
+                sample_rate: 8000,
+                voiced_threshold: 10.0,
+                sine_amplitude: 0.1,
+                noise_deviation: 0.003,
+            };
+            side.run(|ctx| {
+                ctx.harmonics(&ctx.upload(&[4, 1], &[110.0, 5.0, 312.5, 300.0]), &source)
+            })
+        }),
+        Check::of_numbers("spectrum", [400, 1], |ctx, x| {
+            ctx.spectrum(&x, &Stft::new(16, 4))
+        }),
+        Check::of_numbers("samples of a spectrum", [50, 18], |ctx, x| {
+            ctx.overlap_add(&x, &Stft::new(16, 4), 100.0, 0.99)
+        }),
+    ]
 }

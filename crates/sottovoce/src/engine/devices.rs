@@ -6,6 +6,8 @@ use crate::error::Error;
 use crate::settings::{DeviceChoice, EngineOptions, Source};
 use crate::system_memory::SystemMemory;
 use sottovoce_memory::Memory;
+use sottovoce_memory::driver::cuda;
+use sottovoce_memory::stats::Bytes;
 
 impl Engine {
     /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers; without
@@ -21,43 +23,75 @@ impl Engine {
         match options.device {
             DeviceChoice::Cpu => Engine::load_on_host(source, options),
             DeviceChoice::Cuda(_) => Engine::load_on_device(source, options),
-            DeviceChoice::Auto => {
-                let of = |device| EngineOptions {
-                    device,
-                    ..options.clone()
-                };
-                let first = of(DeviceChoice::Cuda(0));
-                let refusal = match Engine::load_on_device(source.clone(), first) {
-                    Ok(engine) => return Ok(engine),
-                    Err(refusal) => refusal,
-                };
-                let engine = Engine::load_on_host(source, of(DeviceChoice::Cpu))?;
-                let note = format!("the CPU speaks: {refusal}");
-                // Nobody has set it before.
-                let _ = engine.handle.shared.device_note.set(note);
-                Ok(engine)
+            DeviceChoice::Auto => Engine::load_on_any(source, options),
+        }
+    }
+
+    /// Loads a model on the first CUDA device where it fits, else on the host; the engine's note says
+    /// why not on those before.
+    fn load_on_any(source: Source, options: EngineOptions) -> Result<Engine, Error> {
+        let of = |device| EngineOptions {
+            device,
+            ..options.clone()
+        };
+        let (cards, mut refusals) = match cuda::device_count() {
+            Ok(0) => (0, vec!["no CUDA: the driver knows no device".to_owned()]),
+            Ok(count) => (count, Vec::new()),
+            Err(refusal) => (0, vec![refusal.to_string()]),
+        };
+        let choices = (0..cards).map(DeviceChoice::Cuda);
+        let mut found = None;
+        for choice in choices {
+            match Engine::load_on_device(source.clone(), of(choice)) {
+                Ok(engine) => {
+                    found = Some((engine, choice.to_string()));
+                    break;
+                }
+                Err(refusal) => refusals.push(format!("not {choice}: {refusal}")),
             }
         }
+        let (engine, speaks) = match found {
+            Some(found) => found,
+            None => (
+                Engine::load_on_host(source, of(DeviceChoice::Cpu))?,
+                "the CPU".to_owned(),
+            ),
+        };
+        if !refusals.is_empty() {
+            let note = format!("{speaks} speaks: {}", refusals.join("; "));
+            // Nobody has set it before.
+            let _ = engine.handle.shared.device_note.set(note);
+        }
+        Ok(engine)
     }
 
     fn load_on_device(source: Source, options: EngineOptions) -> Result<Engine, Error> {
         let threads = options.threads.unwrap_or(0);
-        let found = options.memory.is_none();
+        let given = options.memory;
         let Opened {
             device,
             memory,
             budget_bytes,
-        } = device::open(options.device, threads, options.memory)?;
+            ..
+        } = device::open(options.device, threads, given)?;
         let options = EngineOptions {
             memory: budget_bytes,
             ..options
         };
         let place = options.device;
-        Engine::load_on(device, memory, source, options).map_err(|error| match found {
-            true => error.with_hint(&format!(
+        let hint = match given {
+            None => Some(format!(
                 "no budget was given: this is what {place} has free"
             )),
-            false => error,
+            Some(bytes) if budget_bytes < Some(bytes) => Some(format!(
+                "{} were given, but this is all that {place} has free: end other programs that use it",
+                Bytes(bytes)
+            )),
+            Some(_) => None,
+        };
+        Engine::load_on(device, memory, source, options).map_err(|error| match hint {
+            Some(hint) => error.with_hint(&hint),
+            None => error,
         })
     }
 

@@ -160,8 +160,7 @@ impl Speaker {
             ..options.clone()
         };
         let threads = options.threads.unwrap_or(0);
-        let Opened { device, memory, .. } =
-            device::open(options.device, threads, Some(MEMORY_BYTES))?;
+        let Opened { device, memory, .. } = device::open(options.device, threads, None)?;
         let choice = choose(&weights, &options, &*device)?;
         let pipeline = Pipeline::load(
             &weights,

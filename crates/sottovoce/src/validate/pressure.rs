@@ -6,12 +6,13 @@ mod scene;
 pub use faults::FaultOutcomes;
 
 use super::{ValidateOptions, speak, stream_options};
+use crate::device::{self, Opened};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::settings::EngineOptions;
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
-use scene::{Device, Scene};
+use scene::{Place, Pressed, Scene};
 use serde::Serialize;
 
 /// What a budget is rounded to.
@@ -39,7 +40,7 @@ pub struct Pressure {
 /// Pressure on one kind of device.
 #[derive(Clone, Debug, Serialize)]
 pub struct DevicePressure {
-    /// Its driver: host or simulated.
+    /// Its memory: host, simulated, or that of a CUDA device.
     pub device: String,
     /// Memory taken by "another process" in the middle of a sentence.
     pub taken_in_mid_sentence: String,
@@ -70,8 +71,9 @@ pub fn pressure(
             memory: Some(bytes),
             ..single.clone()
         };
-        let (memory, _) = Device::Host.open(bytes);
-        let engine = Engine::load_in(memory, options.source.clone(), engine)?;
+        let Opened { device, memory, .. } =
+            device::open(engine.device, engine.threads.unwrap_or(0), Some(bytes))?;
+        let engine = Engine::load_on(device, memory, options.source.clone(), engine)?;
         let voice = engine.voice(VoiceSource::Default)?;
         speak(&engine, &voice, TEXT, stream_options(options, 0), |_| {})
     };
@@ -92,16 +94,16 @@ pub fn pressure(
         return Ok(report);
     };
     let scene = Scene::prepare(options)?;
-    for device in [Device::Host, Device::Simulated] {
-        let name = device.name();
+    for place in Place::all(options.engine.device) {
+        let name = place.name();
         progress(&format!("pressure, {name}: memory taken in mid-sentence"));
         let (taken_held, taken_in_mid_sentence) =
-            taken(options, &single, device, minimum_bytes, &expected)?;
-        let (newcomer_held, newcomer) = newcomer(options, device, &expected)?;
-        let faults = faults::run(&scene, device, options.faults_max, progress);
+            taken(options, &single, place, minimum_bytes, &expected)?;
+        let (newcomer_held, newcomer) = newcomer(options, place, &expected)?;
+        let faults = faults::run(&scene, place, options.faults_max, progress);
         let held = taken_held && newcomer_held && faults.iter().all(|faults| faults.held);
         report.devices.push(DevicePressure {
-            device: name.to_owned(),
+            device: name,
             taken_in_mid_sentence,
             newcomer,
             faults,
@@ -112,23 +114,35 @@ pub fn pressure(
     Ok(report)
 }
 
+/// An engine whose memory has `capacity` bytes.
+fn load(
+    options: &ValidateOptions,
+    engine: &EngineOptions,
+    place: Place,
+    capacity: u64,
+) -> Result<(Pressed, Engine), Error> {
+    let pressed = place.open(Some(capacity), engine.threads.unwrap_or(0))?;
+    let (device, memory) = (pressed.device.clone(), pressed.memory.clone());
+    let engine = Engine::load_on(device, memory, options.source.clone(), engine.clone())?;
+    Ok((pressed, engine))
+}
+
 /// One stream within the least budget, of which all that is free is taken after the first chunk.
 fn taken(
     options: &ValidateOptions,
     single: &EngineOptions,
-    device: Device,
+    place: Place,
     capacity: u64,
     expected: &[f32],
 ) -> Result<(bool, String), Error> {
-    let (memory, script) = device.open(capacity);
-    let engine = Engine::load_in(memory.clone(), options.source.clone(), single.clone())?;
+    let (pressed, engine) = load(options, single, place, capacity)?;
     let voice = engine.voice(VoiceSource::Default)?;
     let mut stream = engine.stream(TEXT, &voice, stream_options(options, 0))?;
     let mut heard = match stream.next() {
         Some(chunk) => chunk?.samples,
         None => Vec::new(),
     };
-    script.take(capacity.saturating_sub(memory.statistics().held_bytes()));
+    pressed.take_all(capacity);
     let ending = hear(stream, &mut heard);
     Ok(verdict(&heard, &ending, expected))
 }
@@ -137,7 +151,7 @@ fn taken(
 /// does not notice, and the second one speaks once the first one's pages are free.
 fn newcomer(
     options: &ValidateOptions,
-    device: Device,
+    place: Place,
     expected: &[f32],
 ) -> Result<(bool, String), Error> {
     let two = EngineOptions {
@@ -146,15 +160,14 @@ fn newcomer(
         ..options.engine.clone()
     };
     let capacity = Engine::plan_for(&options.source, &two)?.total_bytes(2);
-    let (memory, script) = device.open(capacity);
-    let engine = Engine::load_in(memory.clone(), options.source.clone(), two)?;
+    let (pressed, engine) = load(options, &two, place, capacity)?;
     let voice = engine.voice(VoiceSource::Default)?;
     let mut first = engine.stream(TEXT, &voice, stream_options(options, 0))?;
     let mut heard = match first.next() {
         Some(chunk) => chunk?.samples,
         None => Vec::new(),
     };
-    script.take(capacity.saturating_sub(memory.statistics().held_bytes()));
+    pressed.take_all(capacity);
     let second = engine.stream(TEXT, &voice, stream_options(options, 0))?;
     let ending = hear(first, &mut heard);
     let (first_held, first) = verdict(&heard, &ending, expected);

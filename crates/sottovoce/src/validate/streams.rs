@@ -16,7 +16,7 @@ pub struct StreamsReport {
     pub budget_bytes: u64,
     /// Streams that fit it.
     pub streams_fit: usize,
-    /// The most that was held.
+    /// The most that was held, a device's driver included.
     pub reserved_peak_bytes: u64,
     /// Streams that spoke to their end.
     pub finished: usize,
@@ -91,7 +91,8 @@ pub(super) fn run(
         };
         readers.into_iter().map(join).collect()
     });
-    let reserved_peak_bytes = engine.memory_report().reserved_peak_bytes;
+    let report = engine.memory_report();
+    let reserved_peak_bytes = report.reserved_peak_bytes + report.driver_bytes;
     let streams_fit = engine.plan().streams_fit;
     let finished = together.iter().filter(|result| result.is_ok()).count();
     let equal = together

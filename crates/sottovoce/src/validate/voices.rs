@@ -3,6 +3,7 @@
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::report::MemoryReport;
 use crate::settings::StreamOptions;
 use crate::voice::VoiceSource;
 use serde::Serialize;
@@ -44,6 +45,12 @@ fn brief(options: &ValidateOptions, seed: u64) -> StreamOptions {
     }
 }
 
+/// Bytes handed out, on the host and on a device with a memory of its own.
+fn allocated(report: &MemoryReport) -> u64 {
+    let on_host = report.host.as_ref().map_or(0, |host| host.allocated_bytes);
+    report.allocated_bytes + on_host
+}
+
 pub(super) fn run(
     options: &ValidateOptions,
     progress: &mut dyn FnMut(&str),
@@ -63,7 +70,7 @@ pub(super) fn run(
     for seed in 0..options.voices {
         voices.push(engine.varied_voice(&first, seed as u64)?);
     }
-    let in_use_bytes = engine.memory_report().allocated_bytes;
+    let in_use_bytes = allocated(&engine.memory_report());
     let mut reserved_before_bytes = 0;
     for switch in 0..options.switches {
         let voice = &voices[switch % voices.len().max(1)];
@@ -94,15 +101,15 @@ pub(super) fn run(
     engine.trim();
     let after = engine.memory_report();
     let voice_bytes =
-        in_use_bytes.saturating_sub(before.allocated_bytes) / options.voices.max(1) as u64;
-    let held = after.allocated_bytes == before.allocated_bytes
+        in_use_bytes.saturating_sub(allocated(&before)) / options.voices.max(1) as u64;
+    let held = allocated(&after) == allocated(&before)
         && reserved_after_bytes == reserved_before_bytes
         && voice_bytes <= VOICE_BYTES_MAX;
     Ok(VoicesReport {
         voices: options.voices,
         switches: options.switches,
-        allocated_before_bytes: before.allocated_bytes,
-        allocated_after_bytes: after.allocated_bytes,
+        allocated_before_bytes: allocated(&before),
+        allocated_after_bytes: allocated(&after),
         reserved_before_bytes,
         reserved_after_bytes,
         voice_bytes,

@@ -35,7 +35,11 @@ pub fn config() -> ModelConfig {
 
 /// Writes the folder: weights out of a seed, a tokenizer of letters, the config; no voice.
 pub fn write_model(folder: &Path) {
-    let config = config();
+    write_model_of(folder, &config());
+}
+
+/// The same for other sizes.
+pub fn write_model_of(folder: &Path, config: &ModelConfig) {
     std::fs::write(folder.join("config.json"), config.to_json()).unwrap();
     std::fs::write(folder.join("tokenizer.json"), tokenizer()).unwrap();
     let mut files: Vec<Vec<Entry>> = FILES.iter().map(|_| Vec::new()).collect();
@@ -44,7 +48,7 @@ pub fn write_model(folder: &Path) {
     }
     for (place, (file, components)) in FILES.into_iter().enumerate() {
         for &component in components {
-            grow(folder, file, component, &config, &mut files[place]);
+            grow(folder, file, component, config, &mut files[place]);
         }
         write_weights(&folder.join(file), &files[place]);
     }

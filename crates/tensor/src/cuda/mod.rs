@@ -367,6 +367,10 @@ impl Device for Cuda {
         bytes.total() + arrays.next_multiple_of(self.unit_bytes)
     }
 
+    fn pinned_bytes(&self) -> u64 {
+        self.queue.context().pinned_bytes()
+    }
+
     fn unit_bytes(&self) -> u64 {
         self.unit_bytes
     }

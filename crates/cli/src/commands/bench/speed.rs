@@ -3,7 +3,7 @@
 use crate::commands::Outcome;
 use crate::output::print::output;
 use sottovoce::bench::{SpeedOptions, speed};
-use sottovoce::{Variant, parse_variant};
+use sottovoce::{DeviceChoice, Variant, parse_variant};
 use sottovoce_tensor::Precision;
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   sottovoce bench speed --synthetic nano
-  sottovoce bench speed --synthetic base --precision f16 --threads 2 --t3-only --json";
+  sottovoce bench speed --synthetic base --precision f16 --threads 2 --t3-only --json
+  sottovoce bench speed --synthetic nano --device cuda --json";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -25,6 +26,10 @@ pub struct Arguments {
     /// Threads for arithmetic; 0 takes all.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not run
+    /// on hardware yet.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
     /// Time T3 alone.
     #[arg(long)]
     t3_only: bool,
@@ -38,6 +43,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         variant: arguments.synthetic,
         precision: arguments.precision,
         threads: arguments.threads,
+        device: arguments.device,
         sound: !arguments.t3_only,
     })?;
     let mut out = output();
@@ -72,6 +78,18 @@ pub fn run(arguments: &Arguments) -> Outcome {
         if let Some(seconds) = seconds {
             writeln!(out, "{name:<34} {seconds:>10.2} s")?;
         }
+    }
+    for (stage, work) in &report.work {
+        writeln!(
+            out,
+            "{stage}: {} launches, {} graphs, {} waits, {} library calls, {} bytes written, {} read",
+            work.launches,
+            work.graph_launches,
+            work.waits,
+            work.calls,
+            work.bytes_written,
+            work.bytes_read
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use super::management::Management;
 use super::symbols::{self, Event, Failure, Library, Stream};
 use super::twice;
 use crate::driver::books::Books;
-use crate::driver::{Address, DriverError, EventId};
+use crate::driver::{Address, DeviceMemory, DriverError, EventId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,6 +69,10 @@ pub struct CudaContext {
     pub(super) counters: Counters,
     /// Whether a kernel was launched, other than into a graph.
     has_launched: AtomicBool,
+    /// Whether bytes may be on their way on the driver's own queue.
+    staged: AtomicBool,
+    /// Pinned memory of the host, in bytes.
+    pinned: AtomicU64,
 }
 
 /// Events that the pool waits for.
@@ -121,6 +125,8 @@ impl CudaContext {
             }),
             counters: Counters::default(),
             has_launched: AtomicBool::new(false),
+            staged: AtomicBool::new(false),
+            pinned: AtomicU64::new(0),
         };
         context.library.enter(&context.context)?;
         if let (Some(management), Some(before)) = (&management, free_before)
@@ -152,6 +158,46 @@ impl CudaContext {
         *lock(&self.driver_bytes)
     }
 
+    /// What the card itself says, whatever the capacity: free and total bytes.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn device_memory(&self) -> Result<DeviceMemory, CudaError> {
+        let (free, total) = self.enter()?.memory()?;
+        Ok(DeviceMemory { free, total })
+    }
+
+    /// Pinned memory of the host that is held for copies, in bytes.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_pinned(&self, bytes: usize) {
+        count(&self.pinned, bytes);
+    }
+
+    pub(super) fn remove_pinned(&self, bytes: usize) {
+        self.pinned.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes were given to the driver's own queue, for which other queues do not wait by themselves.
+    pub(super) fn note_staged(&self) {
+        self.staged.store(true, Ordering::Release);
+    }
+
+    /// All of them are there.
+    pub(super) fn forget_staged(&self) {
+        self.staged.store(false, Ordering::Release);
+    }
+
+    /// Waits for what is on its way on the driver's own queue; nothing where that is nothing.
+    pub(super) fn settle(&self, library: &Library) -> Result<(), Failure> {
+        if !self.staged.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        library.synchronize().inspect_err(|_| self.note_staged())
+    }
+
     /// What was asked of the device so far.
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -181,7 +227,13 @@ impl CudaContext {
         (self.library.has_queues())
             .and_then(|()| self.library.has_modules())
             .and_then(|()| self.library.has_graphs())
-            .map_err(|symbol| CudaError::MissingSymbol { symbol })
+            .map_err(|symbol| match self.library.driver_version() {
+                Ok(version) => CudaError::OldDriver {
+                    version: version.unsigned_abs(),
+                    symbol,
+                },
+                Err(_) => CudaError::MissingSymbol { symbol },
+            })
     }
 
     /// The library, with the context current in this thread.
@@ -258,8 +310,10 @@ impl CudaContext {
         &self,
         act: impl FnOnce(&Library) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let library = self.enter()?;
+        self.settle(library)?;
         if self.has_launched.load(Ordering::Relaxed) {
-            return act(self.enter()?);
+            return act(library);
         }
         self.measured(|bytes| &mut bytes.stacks, act)?;
         self.has_launched.store(true, Ordering::Relaxed);

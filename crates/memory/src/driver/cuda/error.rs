@@ -19,6 +19,17 @@ pub enum CudaError {
         /// The function that was looked for.
         symbol: &'static str,
     },
+    /// The driver is too old to compute with.
+    #[error(
+        "no CUDA: the NVIDIA driver is for CUDA {}.{} and lacks {symbol}; install one for CUDA 11.8 or newer (520 or newer)",
+        version / 1000, version % 1000 / 10
+    )]
+    OldDriver {
+        /// The newest CUDA version that it knows: 1000 × major + 10 × minor.
+        version: u32,
+        /// The function that was looked for.
+        symbol: &'static str,
+    },
     /// There is no such device.
     #[error("no CUDA device {ordinal}: the driver knows {count}, counted from 0")]
     NoDevice {
@@ -66,7 +77,9 @@ pub enum CudaError {
         generation: Generation,
     },
     /// The driver refuses a module's image.
-    #[error("no CUDA: the driver refused the {target} of {module}: {message}")]
+    #[error(
+        "no CUDA: the driver refused the {target} of {module}: {message}; install a newer NVIDIA driver"
+    )]
     Image {
         /// The module.
         module: &'static str,

@@ -43,6 +43,8 @@ use symbols::{Failure, Library};
 
 /// Unit of plain allocations: what the driver hands out to large requests.
 const PIECE_UNIT: u64 = 2 << 20;
+/// Parts of the pinned ring through which weights are loaded, and bytes of each: one is filled while the other is copied.
+const LOADING: (usize, usize) = (2, 4 << 20);
 
 /// A CUDA device, without any of its memory taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,6 +80,14 @@ pub fn devices() -> Result<Vec<CudaDevice>, CudaError> {
         .collect()
 }
 
+/// How many CUDA devices this machine has; none of them is touched.
+///
+/// # Errors
+/// If there is no driver, or it does not work.
+pub fn device_count() -> Result<u32, CudaError> {
+    Ok(Library::load()?.device_count()?.unsigned_abs())
+}
+
 /// One CUDA device's memory.
 pub struct CudaDriver {
     context: Arc<CudaContext>,
@@ -86,6 +96,8 @@ pub struct CudaDriver {
     granularity: u64,
     ranges: Result<(), &'static str>,
     driver_version: u32,
+    /// The pinned ring for what is staged, while something is.
+    loading: Mutex<Option<Staging>>,
     /// The addresses behind pieces that are mapped unit by unit, in bytes: a piece that shrank keeps them.
     reserved: Mutex<BTreeMap<u64, u64>>,
 }
@@ -113,6 +125,7 @@ impl CudaDriver {
             ranges: Ok(()),
             driver_version,
             name,
+            loading: Mutex::default(),
             reserved: Mutex::default(),
         };
         driver.ranges = driver.facts().ranges();
@@ -269,6 +282,17 @@ impl CudaDriver {
 
     fn reserved(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loading(&self) -> MutexGuard<'_, Option<Staging>> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pinned ring on a queue of its own, once what may still use the memory is done.
+    fn begin_staging(&self) -> Result<Staging, CudaError> {
+        let queue = Arc::new(Queue::unnumbered(&self.context)?);
+        queue.act(Library::synchronize)?;
+        Staging::new(&queue, LOADING.0, LOADING.1)
     }
 
     fn library(&self) -> &Library {
@@ -455,10 +479,38 @@ unsafe impl Driver for CudaDriver {
         count(&counters.bytes_written, bytes.len());
         Ok((library.synchronize()).and_then(|()| library.write(to.0, bytes))?)
     }
+
+    /// Through a pinned ring on a queue of the driver's own, so that the next bytes are made ready while these are copied.
+    unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+        if self.library().has_queues().is_err() {
+            // SAFETY: the caller's promise is the same.
+            return unsafe { self.write(bytes, to) };
+        }
+        let mut loading = self.loading();
+        let staging = match &mut *loading {
+            Some(staging) => staging,
+            empty => empty.insert(self.begin_staging()?),
+        };
+        let staged = staging.write(bytes, to);
+        self.context.note_staged();
+        Ok(staged?)
+    }
+
+    fn finish_staging(&self) -> Result<(), DriverError> {
+        match self.loading().take() {
+            Some(mut staging) => {
+                staging.finish()?;
+                self.context.forget_staged();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Drop for CudaDriver {
     fn drop(&mut self) {
+        drop(self.loading().take());
         // What fails from here on cannot be told to anybody, and the context's end gives it back.
         let Ok((library, mut books)) = self.enter().or_else(|_| self.enter()) else {
             return;

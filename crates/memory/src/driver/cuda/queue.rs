@@ -11,6 +11,8 @@ use std::ffi::c_void;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Of a queue that the pool does not know.
+const NO_NUMBER: u64 = u64::MAX;
 /// No kernel has more parameters.
 pub const PARAMETERS_MAX: usize = 32;
 
@@ -29,14 +31,20 @@ impl Queue {
     /// # Errors
     /// If the driver's library has no queues, or refuses.
     pub fn new(context: &Arc<CudaContext>) -> Result<Queue, CudaError> {
+        let mut queue = Queue::unnumbered(context)?;
+        queue.number = context.add_queue(queue.stream);
+        Ok(queue)
+    }
+
+    /// A new queue that the pool does not know.
+    pub(super) fn unnumbered(context: &Arc<CudaContext>) -> Result<Queue, CudaError> {
         let library = context.enter()?;
         let stream =
             (library.create_stream()).map_err(|failure| CudaError::of(library, failure))?;
-        let number = context.add_queue(stream);
         Ok(Queue {
             context: Arc::clone(context),
             stream,
-            number,
+            number: NO_NUMBER,
             capture: Mutex::new(None),
         })
     }
@@ -77,7 +85,10 @@ impl Queue {
     pub fn copy(&self, from: Address, to: Address, bytes: u64) -> Result<(), CudaError> {
         self.context.check_held("a copy", from, bytes)?;
         self.context.check_held("a copy", to, bytes)?;
-        self.act(|library| library.copy_on(self.stream, to.0, from.0, bytes))
+        self.act(|library| {
+            (self.context.settle(library))
+                .and_then(|()| library.copy_on(self.stream, to.0, from.0, bytes))
+        })
     }
 
     /// Fills memory of the device with one byte.
@@ -86,7 +97,10 @@ impl Queue {
     /// If the memory is not held, or the device refuses.
     pub fn fill(&self, to: Address, byte: u8, bytes: u64) -> Result<(), CudaError> {
         self.context.check_held("a fill", to, bytes)?;
-        self.act(|library| library.fill_on(self.stream, to.0, byte, bytes))
+        self.act(|library| {
+            (self.context.settle(library))
+                .and_then(|()| library.fill_on(self.stream, to.0, byte, bytes))
+        })
     }
 
     /// Lets this queue's later work wait for all that another has been given.
@@ -157,7 +171,10 @@ impl Queue {
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<Graph, E> {
         self.refuse_in_capture("a capture")?;
-        self.act(|library| library.begin_capture(self.stream))?;
+        self.act(|library| {
+            // What waits cannot be waited for in a capture.
+            (self.context.settle(library)).and_then(|()| library.begin_capture(self.stream))
+        })?;
         *self.capture() = Some(Vec::new());
         let running = Capturing(self);
         let result = work();
@@ -248,7 +265,9 @@ impl fmt::Debug for Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.context.remove_queue(self.number);
+        if self.number != NO_NUMBER {
+            self.context.remove_queue(self.number);
+        }
         // What is still under way is done first; what fails is given back with the context.
         if let Ok(library) = self.context.enter_to_give_back() {
             let _ = twice(|| library.synchronize_stream(self.stream));

@@ -18,6 +18,8 @@ pub struct Staging {
     queue: Arc<Queue>,
     start: *mut u8,
     part_bytes: usize,
+    /// Bytes of all parts.
+    whole: usize,
     parts: Vec<Part>,
     current: usize,
     /// Bytes of the current part that are in use.
@@ -52,10 +54,12 @@ impl Staging {
             queue: Arc::clone(queue),
             start,
             part_bytes,
+            whole,
             parts: Vec::with_capacity(part_count),
             current: 0,
             filled: 0,
         };
+        queue.context().add_pinned(whole);
         // SAFETY: the memory is that large, and nobody else's; what it holds is not known yet.
         unsafe { std::ptr::write_bytes(start, 0, whole) };
         for _ in 0..part_count {
@@ -200,6 +204,7 @@ impl fmt::Debug for Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        self.queue.context().remove_pinned(self.whole);
         let Ok(library) = self.queue.context().enter_to_give_back() else {
             // Nothing runs any more, and the context's end gives the memory back.
             return;

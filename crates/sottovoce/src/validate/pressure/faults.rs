@@ -1,6 +1,6 @@
 //! A fault at each driver call of a scene in turn.
 
-use super::scene::{Device, Ending, Scene};
+use super::scene::{Ending, Place, Scene};
 use serde::Serialize;
 use sottovoce_memory::driver::Script;
 
@@ -58,11 +58,11 @@ impl Fault {
 /// Plays the scene once for each call and kind of fault, at most `runs_max` times a kind: spread evenly where there are more calls.
 pub(super) fn run(
     scene: &Scene,
-    device: Device,
+    place: Place,
     runs_max: usize,
     progress: &mut dyn FnMut(&str),
 ) -> Vec<FaultOutcomes> {
-    let quiet = scene.play(device, |_| {});
+    let quiet = scene.play(place, |_| {});
     let outcomes = Fault::ALL.map(|fault| {
         let calls = match fault {
             Fault::AnyCall => quiet.calls,
@@ -77,12 +77,12 @@ pub(super) fn run(
         for call in (0..calls).step_by(step) {
             progress(&format!(
                 "pressure, {}: {} ({} of {calls})",
-                device.name(),
+                place.name(),
                 fault.describe(),
                 call + 1
             ));
             outcomes.runs += 1;
-            let played = scene.play(device, |script| fault.strike(script, call));
+            let played = scene.play(place, |script| fault.strike(script, call));
             *match played.ending {
                 Ending::Equal => &mut outcomes.equal,
                 Ending::Refused => &mut outcomes.refused,

@@ -3,54 +3,112 @@
 
 use super::super::{ValidateOptions, stream_options};
 use super::TEXT;
+use crate::device::{self, NO_BUDGET_BYTES};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{EngineOptions, SAMPLE_RATE, Source, StreamOptions};
+use crate::settings::{DeviceChoice, EngineOptions, SAMPLE_RATE, Source, StreamOptions};
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
 use sottovoce_audio::{AudioFormat, Encoder};
-use sottovoce_memory::driver::{Driver, HostDriver, Script, Scripted, SimulatedDriver};
+use sottovoce_memory::driver::{Driver, Script, Scripted, SimulatedDriver};
 use sottovoce_memory::{Memory, PoolConfiguration};
+use sottovoce_tensor::Device;
+use std::sync::Arc;
 
 /// Utterances of a scene.
 const UTTERANCES: usize = 3;
-/// More than any scene takes.
-const PLENTY_BYTES: u64 = 1 << 46;
 const CLIP_SECONDS: usize = 6;
 
-/// Kinds of device to put under pressure.
+/// Kinds of memory to put under pressure.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Device {
-    /// This process's memory.
-    Host,
-    /// A simulated device with bytes behind it.
+pub(super) enum Place {
+    /// The memory of a device.
+    Of(DeviceChoice),
+    /// That of a simulated device with bytes behind it, in which the processor computes.
     Simulated,
 }
 
-impl Device {
-    pub fn name(self) -> &'static str {
-        match self {
-            Device::Host => "host",
-            Device::Simulated => "simulated",
+/// A device under pressure.
+pub(super) struct Pressed {
+    pub device: Arc<dyn Device>,
+    pub memory: Memory,
+    /// What can be done to the memory meanwhile.
+    pub script: Script,
+}
+
+impl Place {
+    /// All that are tried for this device.
+    pub fn all(choice: DeviceChoice) -> Vec<Place> {
+        match choice {
+            DeviceChoice::Cpu => vec![Place::Of(choice), Place::Simulated],
+            _ => vec![Place::Of(choice)],
         }
     }
 
-    /// Memory of such a device with `capacity` bytes, and what can be done to it meanwhile.
-    pub fn open(self, capacity: u64) -> (Memory, Script) {
-        let (driver, script): (Box<dyn Driver>, Script) = match self {
-            Device::Host => {
-                let driver = Scripted::new(HostDriver::new(capacity));
-                let script = driver.script();
-                (Box::new(driver), script)
+    pub fn name(self) -> String {
+        match self {
+            Place::Of(DeviceChoice::Cpu) => "host".into(),
+            Place::Of(choice) => choice.to_string(),
+            Place::Simulated => "simulated".into(),
+        }
+    }
+
+    /// A device with `capacity` bytes of such memory; without it, all that is there.
+    ///
+    /// # Errors
+    /// If the device cannot be opened.
+    pub fn open(self, capacity: Option<u64>, threads: usize) -> Result<Pressed, Error> {
+        self.open_with(capacity, threads, &mut |_| {})
+    }
+
+    /// The same, with `prepare` called on the script before the device is.
+    ///
+    /// # Errors
+    /// If the device cannot be opened.
+    pub fn open_with(
+        self,
+        capacity: Option<u64>,
+        threads: usize,
+        prepare: &mut dyn FnMut(&Script),
+    ) -> Result<Pressed, Error> {
+        match self {
+            Place::Of(choice) => {
+                let mut script = Script::default();
+                let mut scripted = |driver: Box<dyn Driver>| -> Box<dyn Driver> {
+                    let driver = Scripted::new(driver);
+                    script = driver.script();
+                    prepare(&script);
+                    Box::new(driver)
+                };
+                let opened = device::open_covered(choice, threads, capacity, &mut scripted)?;
+                Ok(Pressed {
+                    device: opened.device,
+                    memory: opened.memory,
+                    script,
+                })
             }
-            Device::Simulated => {
+            Place::Simulated => {
+                let capacity = capacity.unwrap_or(NO_BUDGET_BYTES);
                 let driver = SimulatedDriver::new(capacity).with_bytes();
                 let script = Script::clone(&driver.control());
-                (Box::new(driver), script)
+                prepare(&script);
+                let pool = PoolConfiguration::default();
+                Ok(Pressed {
+                    device: device::host(threads),
+                    memory: Memory::with_driver(Box::new(driver), pool),
+                    script,
+                })
             }
-        };
-        let memory = Memory::with_driver(driver, PoolConfiguration::default());
-        (memory, script)
+        }
+    }
+}
+
+impl Pressed {
+    /// Another process takes all that is free of `capacity` bytes.
+    pub fn take_all(&self, capacity: u64) {
+        let statistics = self.memory.statistics();
+        let held = statistics.held_bytes() + statistics.driver_bytes;
+        self.script.take(capacity.saturating_sub(held));
     }
 }
 
@@ -103,11 +161,11 @@ impl Scene {
             clip: Some(clip()?),
             expected: Vec::new(),
         };
-        let (memory, _) = Device::Host.open(PLENTY_BYTES);
-        let heard = match scene.act(memory) {
+        let place = Place::Of(scene.engine.device);
+        let heard = match scene.act(&place.open(None, scene.threads())?) {
             Err(Error::Voice { .. }) => {
                 scene.clip = None;
-                scene.act(Device::Host.open(PLENTY_BYTES).0)?
+                scene.act(&place.open(None, scene.threads())?)?
             }
             heard => heard?,
         };
@@ -118,12 +176,31 @@ impl Scene {
         Ok(scene)
     }
 
-    /// Plays it on a device to which `fault` has done something.
-    pub fn play(&self, device: Device, fault: impl FnOnce(&Script)) -> Played {
-        let (memory, script) = device.open(PLENTY_BYTES);
-        fault(&script);
-        let outcome = self.act(memory.clone());
+    fn threads(&self) -> usize {
+        self.engine.threads.unwrap_or(0)
+    }
+
+    /// Plays it on a device to whose memory `fault` has done something.
+    pub fn play(&self, place: Place, fault: impl Fn(&Script)) -> Played {
+        let pressed = match place.open_with(None, self.threads(), &mut |script| fault(script)) {
+            Ok(pressed) => pressed,
+            // It struck what the device itself needs.
+            Err(_) => {
+                return Played {
+                    calls: 0,
+                    acquiring_calls: 0,
+                    ending: Ending::Refused,
+                };
+            }
+        };
+        let outcome = self.act(&pressed);
+        let Pressed {
+            device,
+            memory,
+            script,
+        } = pressed;
         let (calls, acquiring_calls) = (script.call_count(), script.acquiring_calls());
+        drop(device);
         memory.unseal();
         memory.trim();
         let ending = match outcome {
@@ -147,8 +224,9 @@ impl Scene {
 
     /// # Errors
     /// Where no utterance could be tried: at loading.
-    fn act(&self, memory: Memory) -> Result<Vec<Heard>, Error> {
-        let engine = Engine::load_in(memory, self.source.clone(), self.engine.clone())?;
+    fn act(&self, pressed: &Pressed) -> Result<Vec<Heard>, Error> {
+        let (device, memory) = (pressed.device.clone(), pressed.memory.clone());
+        let engine = Engine::load_on(device, memory, self.source.clone(), self.engine.clone())?;
         let [first, second, third] = &self.options;
         let voice = engine.voice(VoiceSource::Default)?;
         let other = match &self.clip {

@@ -1,0 +1,155 @@
+//! The engine's ledger of the device is what the device itself counts.
+
+use crate::scene::{options, source, stream};
+use cuda_stand_in::client::{self, StandIn};
+use sottovoce::{Engine, EngineOptions, PrecisionChoice, Source, Variant, Voice, VoiceSource};
+use std::path::Path;
+use std::process::Command;
+
+/// Peak reserved bytes of the reference with one voice (`sottovoce::bench`).
+const REFERENCE_BYTES: u64 = sottovoce::bench::REFERENCE_PEAK_RESERVED_BYTES;
+
+/// The ledger and the device's own count.
+fn compare(engine: &Engine, device: StandIn, when: &str) {
+    let (report, used) = loop {
+        // The worker may be at it: figures of two moments say nothing.
+        let before = device.count("used");
+        let report = engine.memory_report();
+        if device.count("used") == before {
+            break (report, before);
+        }
+    };
+    assert_eq!(
+        report.reserved_bytes + report.driver_bytes,
+        used,
+        "{when}: {:?}",
+        report.owners
+    );
+    assert!(
+        report.driver_bytes <= engine.plan().device_bytes,
+        "{when}: {} of {} reckoned with",
+        report.driver_bytes,
+        engine.plan().device_bytes
+    );
+}
+
+fn speak_and_compare(source: Source, options: EngineOptions, device: StandIn) {
+    let engine = Engine::load(source, options).unwrap();
+    compare(&engine, device, "loaded");
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    compare(&engine, device, "with a voice");
+    let speak = |voice: &Voice, seed| {
+        for chunk in stream(&engine, voice, seed).unwrap() {
+            chunk.unwrap();
+            compare(&engine, device, "in mid-sentence");
+        }
+        while engine.metrics().streams_live > 0 {
+            std::thread::yield_now();
+        }
+    };
+    speak(&voice, 0);
+    let settled = engine.memory_report();
+    compare(&engine, device, "settled");
+    speak(&voice, 1);
+    compare(&engine, device, "settled again");
+    let again = engine.memory_report();
+    assert_eq!(settled.reserved_bytes, again.reserved_bytes);
+    let plan = engine.plan();
+    let peak = again.reserved_peak_bytes + again.driver_bytes;
+    assert!(
+        peak <= plan.total_bytes(1),
+        "{peak} of {} planned",
+        plan.total_bytes(1)
+    );
+    assert!(device.count("used_peak") <= plan.total_bytes(1));
+    engine.trim();
+    compare(&engine, device, "trimmed");
+    drop((voice, engine));
+    device.expect_clean("after the engine");
+}
+
+/// In a process of its own, which finds the management library too: what a context takes is known from there.
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how the test tells its own process"
+)]
+fn the_ledger_is_what_the_device_counts_to_the_byte() {
+    const CHILD: &str = "SOTTOVOCE_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        client::install(folder.path(), &[]).unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "ledger::the_ledger_is_what_the_device_counts_to_the_byte",
+            ])
+            .env(CHILD, "yes")
+            .env("LD_LIBRARY_PATH", folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("1 passed"), "{said}");
+        return;
+    }
+    client::load(Path::new("libcuda.so"));
+    let own = "context=314572800 module=5242880 graph=65536 node=4096 threads=100000";
+    for (ordinal, (source, ranges)) in [
+        (source(), "on"),
+        (source(), "off"),
+        (Source::Embedded, "on"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let settings = format!("memory=2147483648 taken=1048576 ranges={ranges} {own}");
+        let device = StandIn::new(ordinal as u32, &settings);
+        let options = EngineOptions {
+            streams_max: 1,
+            ..options(device)
+        };
+        speak_and_compare(source, options, device);
+    }
+}
+
+#[test]
+fn pinned_memory_is_in_the_hosts_ledger_and_its_plan() {
+    let device = StandIn::new(3, "memory=1073741824");
+    let engine = Engine::load(source(), options(device)).unwrap();
+    let host = engine.memory_report().host.unwrap();
+    let pinned = host.owners.iter().find(|owner| owner.tag == "pinned");
+    let pinned = pinned.expect("an owner").bytes;
+    assert_eq!(pinned, device.count("pinned"));
+    assert_eq!(engine.plan().host.unwrap().staging_bytes, pinned);
+    assert!(pinned > 0 && host.promised_bytes >= pinned);
+}
+
+/// By the plan alone: nothing of these sizes is loaded. What the driver takes for itself is not part of the
+/// reference's figure either.
+#[test]
+fn base_on_a_card_takes_as_little_of_the_reference_as_on_the_processor() {
+    let device = StandIn::new(4, "memory=25757220864");
+    for (precision, share_max) in [
+        (PrecisionChoice::F16, 0.45),
+        (PrecisionChoice::Int8, 0.30),
+        (PrecisionChoice::Q4, 0.22),
+    ] {
+        let options = EngineOptions {
+            precision,
+            streams_max: 1,
+            chunk_tokens_max: None,
+            context_tokens_max: EngineOptions::default().context_tokens_max,
+            ..options(device)
+        };
+        let plan = Engine::plan_for(&Source::Synthetic(Variant::Base), &options).unwrap();
+        let bytes = plan.total_bytes(1) - plan.device_bytes;
+        let share = bytes as f64 / REFERENCE_BYTES as f64;
+        println!(
+            "{precision}: {:.1} % of the reference, {plan:?}",
+            share * 100.0
+        );
+        assert!(share <= share_max, "{precision}: {share}");
+    }
+    device.expect_clean("after the plans");
+}

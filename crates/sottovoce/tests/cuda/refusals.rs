@@ -1,0 +1,82 @@
+//! Devices that cannot be used: one sentence with the numbers and what to do, and `auto` goes on.
+
+use crate::scene::{options, source, stream};
+use cuda_stand_in::client::StandIn;
+use sottovoce::{DeviceChoice, Engine, EngineOptions, Error, VoiceSource};
+
+fn refused(options: EngineOptions) -> Error {
+    match Engine::load(source(), options) {
+        Ok(_) => panic!("it loaded"),
+        Err(error) => error,
+    }
+}
+
+fn assert_says(error: &Error, words: &[&str]) {
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "{word:?} in {text:?}");
+    }
+    assert!(!text.contains('\n'), "{text}");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named_with_their_number() {
+    let device = StandIn::new(20, "");
+    let options = EngineOptions {
+        device: DeviceChoice::Cuda(64),
+        ..options(device)
+    };
+    assert_says(
+        &refused(options),
+        &["no CUDA device 64", "64", "--device cpu"],
+    );
+}
+
+#[test]
+fn a_card_that_is_too_small_or_busy_is_refused_with_what_it_has_free() {
+    let device = StandIn::new(21, "memory=8388608");
+    let error = refused(options(device));
+    assert_says(&error, &["8.00 MiB", "are needed", "cuda:21 has free"]);
+    let device = StandIn::new(21, "memory=1073741824 taken=1069547520");
+    assert_says(&refused(options(device)), &["4.00 MiB", "cuda:21 has free"]);
+    let given = EngineOptions {
+        memory: Some(512 << 20),
+        ..options(device)
+    };
+    assert_says(
+        &refused(given),
+        &["512.00 MiB were given", "all that cuda:21 has free"],
+    );
+    device.expect_clean("after the refusals");
+}
+
+#[test]
+fn a_budget_above_the_cards_memory_is_refused_with_both() {
+    let device = StandIn::new(22, "memory=1073741824 taken=1048576");
+    let options = EngineOptions {
+        memory: Some(2 << 30),
+        ..options(device)
+    };
+    let error = refused(options);
+    assert_says(
+        &error,
+        &["2.00 GiB", "1024.00 MiB", "are free", "give at most"],
+    );
+    device.expect_clean("after the refusal");
+}
+
+#[test]
+fn a_card_without_virtual_memory_management_speaks_the_same() {
+    let speak = |settings: &str| {
+        let device = StandIn::new(23, settings);
+        let engine = Engine::load(source(), options(device)).unwrap();
+        let voice = engine.voice(VoiceSource::Default).unwrap();
+        let samples: Vec<f32> = (stream(&engine, &voice, 0).unwrap())
+            .flat_map(|chunk| chunk.unwrap().samples)
+            .collect();
+        drop((voice, engine));
+        device.expect_clean(settings);
+        samples
+    };
+    assert!(speak("memory=1073741824") == speak("memory=1073741824 ranges=off"));
+}

@@ -1,0 +1,134 @@
+//! A very small model on a device of the stand-in, and a few words.
+
+use cuda_stand_in::client::StandIn;
+use sottovoce::{
+    DeviceChoice, Engine, EngineOptions, Error, ModelConfig, PrecisionChoice, Source, Stream,
+    StreamOptions, Voice, VoiceSource,
+};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// Speech tokens of a brief stream, and of one of several chunks.
+const BRIEF_TOKENS: usize = 8;
+const LONG_TOKENS: usize = 40;
+/// Speech tokens of a chunk.
+const CHUNK_TOKENS: usize = 10;
+/// Longer than any of the tests takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Base's architecture, smaller than any: the stand-in computes every thread of every kernel.
+pub fn source() -> Source {
+    let mut config = ModelConfig::tiny_base();
+    config.t3.sampling.token_count_max = LONG_TOKENS;
+    config.voice.prompt.flow_seconds_max = 0.2;
+    Source::Random(Box::new(config))
+}
+
+pub fn options(device: StandIn) -> EngineOptions {
+    EngineOptions {
+        device: DeviceChoice::Cuda(device.ordinal()),
+        precision: PrecisionChoice::F16,
+        chunk_tokens_max: Some(CHUNK_TOKENS),
+        context_tokens_max: CHUNK_TOKENS,
+        threads: Some(1),
+        streams_max: 2,
+        ..EngineOptions::default()
+    }
+}
+
+/// A stream of a chunk or two.
+pub fn stream(engine: &Engine, voice: &Voice, seed: u64) -> Result<Stream, Error> {
+    stream_of(engine, voice, seed, BRIEF_TOKENS)
+}
+
+/// A stream of several chunks.
+pub fn long_stream(engine: &Engine, voice: &Voice, seed: u64) -> Result<Stream, Error> {
+    stream_of(engine, voice, seed, LONG_TOKENS)
+}
+
+fn stream_of(engine: &Engine, voice: &Voice, seed: u64, tokens: usize) -> Result<Stream, Error> {
+    let options = StreamOptions {
+        seed,
+        sentence_tokens_max: Some(tokens),
+        chunk_size: Some(CHUNK_TOKENS),
+        context_window: CHUNK_TOKENS,
+        flow_steps: Some(1),
+        buffered_chunks_max: 1,
+        ..StreamOptions::default()
+    };
+    engine.stream("Go on.", voice, options)
+}
+
+/// What was heard of a stream before it ended, and with what.
+pub type Heard = (Vec<f32>, Result<(), Error>);
+
+/// Reads streams to their ends, a chunk of each in turn.
+pub fn listen(streams: Vec<Result<Stream, Error>>) -> Vec<Heard> {
+    let mut heard: Vec<Heard> = streams.iter().map(|_| (Vec::new(), Ok(()))).collect();
+    let mut open: Vec<Option<Stream>> = Vec::new();
+    for (stream, (_, ending)) in streams.into_iter().zip(&mut heard) {
+        match stream {
+            Ok(stream) => open.push(Some(stream)),
+            Err(error) => {
+                *ending = Err(error);
+                open.push(None);
+            }
+        }
+    }
+    while open.iter().any(Option::is_some) {
+        for (stream, (samples, ending)) in open.iter_mut().zip(&mut heard) {
+            match stream.as_mut().and_then(Iterator::next) {
+                Some(Ok(chunk)) => samples.extend(chunk.samples),
+                Some(Err(error)) => {
+                    *ending = Err(error);
+                    *stream = None;
+                }
+                None => *stream = None,
+            }
+        }
+    }
+    heard
+}
+
+/// Loads, and speaks two streams at once.
+///
+/// # Errors
+/// Where loading fails.
+pub fn act(device: StandIn) -> Result<Vec<Heard>, Error> {
+    let engine = Engine::load(source(), options(device))?;
+    let voice = engine.voice(VoiceSource::Default)?;
+    let streams = (0..2).map(|seed| stream(&engine, &voice, seed)).collect();
+    Ok(listen(streams))
+}
+
+/// What `act` says when nothing happens.
+pub fn expected(device: StandIn) -> Vec<Vec<f32>> {
+    let heard = act(device).unwrap();
+    heard
+        .into_iter()
+        .map(|(samples, ending)| {
+            ending.unwrap();
+            assert!(!samples.is_empty());
+            samples
+        })
+        .collect()
+}
+
+/// Runs `work` in a thread of its own and ends the process if it hangs.
+pub fn within_patience(name: &str, work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let (done, finished) = channel();
+        let worker = scope.spawn(move || {
+            work();
+            // Nobody listens any more where it took too long.
+            let _ = done.send(());
+        });
+        if finished.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{name} hangs");
+            std::process::abort();
+        }
+        if let Err(panic) = worker.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}

@@ -5,6 +5,7 @@
 //! Rules of the border: Python's lock is free while the engine works ([`errors::unlocked`]), no panic
 //! leaves ([`errors::Failed`]), and what belongs to a process is not touched in its forks ([`process`]).
 
+mod allocator;
 mod bell;
 mod engine;
 mod errors;
@@ -12,6 +13,7 @@ mod options;
 mod process;
 mod stream;
 mod tools;
+mod torch_error;
 
 use pyo3::prelude::*;
 
@@ -19,6 +21,8 @@ use pyo3::prelude::*;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use super::allocator::{allocator_report, install_allocator};
     #[pymodule_export]
     use super::engine::{Engine, Voice};
     #[pymodule_export]

@@ -218,7 +218,7 @@ def test_a_text_that_is_none_is_refused(engine: sottovoce.Engine, text: Any) -> 
 def test_odd_characters_are_spoken_or_refused(engine: sottovoce.Engine, text: str) -> None:
     try:
         assert engine.speak(text).dtype == np.float32
-    except sottovoce.TextError as refused:
+    except sottovoce.ArgumentError as refused:
         assert refused.argument == "text"
 
 
@@ -295,8 +295,8 @@ def test_recordings_that_give_no_voice_are_refused(
         base.voice(5)
     with pytest.raises(sottovoce.VoiceError, match="own voice only"):
         engine.voice(noise(), sample_rate=24_000)
-    with pytest.raises(sottovoce.VoiceError, match="no recording behind"):
-        engine.voice().save(tmp_path / "own.safetensors")
+    with pytest.raises(sottovoce.FileError):
+        engine.voice().save(tmp_path / "missing" / "own.safetensors")
     with pytest.raises(sottovoce.ArgumentTypeError, match="voice"):
         engine.stream("Hello.", 5)  # type: ignore[arg-type]
 

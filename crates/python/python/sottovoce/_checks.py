@@ -23,6 +23,13 @@ def text(argument: str, value: object) -> str:
     """The value, if it is a str."""
     if not isinstance(value, str):
         raise wrong_type(argument, value, "a str")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"argument {argument}: half of a character at {error.start} (a lone surrogate)",
+            argument=argument,
+        ) from error
     return value
 
 

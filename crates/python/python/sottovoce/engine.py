@@ -63,8 +63,8 @@ class Voice:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the voice to a ``.safetensors`` file from which :meth:`Engine.voice` takes it again.
 
-        Raises :class:`~sottovoce.VoiceError` for a voice without a recording behind it, such as the
-        model's own, and :class:`~sottovoce.FileError` if the file cannot be written.
+        Raises :class:`~sottovoce.VoiceError` for a voice without a recording behind it, such as
+        that of random weights, and :class:`~sottovoce.FileError` if the file cannot be written.
         """
         self._native.save(_checks.path("path", path))
 

@@ -1,19 +1,7 @@
-//! The `sottovoce` command: parses, calls the engine or the memory tools, prints.
+//! The `sottovoce` command.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used))]
-
-mod commands;
-mod engine;
-mod environment;
-mod generation;
-mod interrupt;
-mod output;
-mod source;
-mod text_input;
-
-use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    commands::run(commands::Arguments::parse())
+    sottovoce_cli::run(std::env::args_os())
 }

@@ -238,6 +238,14 @@ impl Block {
         Ok(())
     }
 
+    /// Work on another queue of the device uses the block too: once it is dropped, its bytes are
+    /// used again only after that work. For blocks of the pool; others wait for the whole device.
+    pub fn record_use(&self, queue: u64) {
+        if let Handle::Pooled(block) = &self.handle {
+            self.memory.pool().record_use(block, queue);
+        }
+    }
+
     /// Hands the block to another owner, in place of freeing it and allocating again.
     pub fn set_owner(&mut self, owner: Owner) {
         self.memory

@@ -63,15 +63,29 @@ struct DeliveryState {
     cancelled: bool,
     /// Whether the stream left the line for its place.
     admitted: bool,
-    /// Who waits for that.
+    /// Who waits for the place, or for a chunk.
     waker: Option<Waker>,
 }
 
 impl DeliveryState {
-    /// Lets whoever waits for the place look again.
+    /// Lets whoever waits look again.
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+
+    /// What a reader gets now, if there is anything.
+    fn next(&mut self) -> Poll<Option<Result<Chunk, Error>>> {
+        if let Some(chunk) = self.chunks.pop_front() {
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        if self.cancelled {
+            return Poll::Ready(None);
+        }
+        match &mut self.ended {
+            Some(error) => Poll::Ready(error.take().map(Err)),
+            None => Poll::Pending,
         }
     }
 }
@@ -111,7 +125,10 @@ impl Delivery {
     }
 
     pub fn send(&self, chunk: Chunk) {
-        self.state().chunks.push_back(chunk);
+        let mut state = self.state();
+        state.chunks.push_back(chunk);
+        state.wake();
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -144,20 +161,24 @@ impl Delivery {
     fn receive(&self) -> Option<Result<Chunk, Error>> {
         let mut state = self.state();
         loop {
-            if let Some(chunk) = state.chunks.pop_front() {
-                return Some(Ok(chunk));
-            }
-            if state.cancelled {
-                return None;
-            }
-            if let Some(error) = &mut state.ended {
-                return error.take().map(Err);
+            if let Poll::Ready(item) = state.next() {
+                return item;
             }
             state = self
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The same without waiting; `context` is woken when there may be something.
+    fn poll_receive(&self, context: &mut Context<'_>) -> Poll<Option<Result<Chunk, Error>>> {
+        let mut state = self.state();
+        let item = state.next();
+        if item.is_pending() {
+            state.waker = Some(context.waker().clone());
+        }
+        item
     }
 
     fn state(&self) -> MutexGuard<'_, DeliveryState> {
@@ -202,6 +223,17 @@ impl Stream {
     /// the iterator then tells.
     pub fn admitted(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|context| self.delivery.poll_admitted(context))
+    }
+
+    /// As [`next`](Iterator::next), without waiting: where nothing is there yet, the task of
+    /// `context` is woken when there may be.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Chunk, Error>>> {
+        let item = self.delivery.poll_receive(context);
+        if item.is_ready() {
+            // The worker may have been waiting for room.
+            self.handle.shared.wake();
+        }
+        item
     }
 
     /// What writes the text of a stream that was opened without one.

@@ -42,8 +42,13 @@ impl TextInput {
 
     /// The whole text; nothing while it may still be written.
     pub fn whole_text(&self) -> Option<String> {
-        let state = self.state();
-        state.finished.then(|| state.whole.clone())
+        let mut state = self.state();
+        if !state.finished {
+            return None;
+        }
+        let rest = state.rest.flush();
+        state.add(rest);
+        Some(state.whole.clone())
     }
 
     /// The sentences whose ends are sure, and whether they are the last.
@@ -186,6 +191,20 @@ mod tests {
         writer.finish();
         assert_eq!(input.take(), (String::new(), true));
         assert!(writer.push("more").is_err());
+    }
+
+    #[test]
+    fn a_text_that_was_finished_before_it_is_looked_at_is_whole_to_its_last_word() {
+        let writer = TextWriter {
+            input: Arc::new(TextInput::open()),
+            handle: Weak::new(),
+        };
+        writer.push("Every byte has an owner. Nothing is").unwrap();
+        assert_eq!(writer.input.whole_text(), None, "more may come");
+        writer.push(" lost. ").unwrap();
+        writer.finish();
+        let whole = writer.input.whole_text().unwrap();
+        assert_eq!(whole.trim(), "Every byte has an owner. Nothing is lost.");
     }
 
     #[test]

@@ -58,7 +58,19 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 /// Runs what was asked for; the exit code says whether it held.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let outcome = match arguments.command {
+    match execute(arguments) {
+        Ok(code) => code,
+        Err(error) if is_reader_gone(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            note!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a command; its failure is for the caller to tell.
+pub fn execute(arguments: Arguments) -> Outcome {
+    match arguments.command {
         Command::Memory(arguments) => memory::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Speak(arguments) => speak::run(arguments),
@@ -71,13 +83,5 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Watermark(arguments) => watermark::run(arguments),
-    };
-    match outcome {
-        Ok(code) => code,
-        Err(error) if is_reader_gone(&*error) => ExitCode::SUCCESS,
-        Err(error) => {
-            note!("error: {error}");
-            ExitCode::FAILURE
-        }
     }
 }

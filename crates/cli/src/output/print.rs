@@ -1,25 +1,44 @@
 //! Text for standard output and standard error, either of which may be gone.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
-use std::io::{self, ErrorKind, Stdout, Write};
+use std::io::{self, ErrorKind, Write};
 
-/// Standard output. After its reader has closed it, as `head` does, writing fails with an error
-/// that [`is_reader_gone`] recognises.
-pub struct Output(Stdout);
+thread_local! {
+    /// What this thread's commands print, while it is captured.
+    static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Standard output, or where this thread's is captured. After its reader has closed it, as `head`
+/// does, writing fails with an error that [`is_reader_gone`] recognises.
+pub struct Output(());
 
 /// Standard output, for `writeln!`.
 pub fn output() -> Output {
-    Output(io::stdout())
+    Output(())
+}
+
+/// What `work` prints on this thread, beside what it returns.
+pub fn capture<T>(work: impl FnOnce() -> T) -> (T, Vec<u8>) {
+    CAPTURED.set(Some(Vec::new()));
+    let outcome = work();
+    (outcome, CAPTURED.take().unwrap_or_default())
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(mark)
+        CAPTURED.with_borrow_mut(|captured| match captured {
+            Some(captured) => captured.write(bytes),
+            None => io::stdout().write(bytes).map_err(mark),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(mark)
+        CAPTURED.with_borrow(|captured| match captured {
+            Some(_) => Ok(()),
+            None => io::stdout().flush().map_err(mark),
+        })
     }
 }
 
@@ -61,8 +80,18 @@ pub(crate) use note;
 
 #[cfg(test)]
 mod tests {
-    use super::{is_reader_gone, mark};
-    use std::io::{self, ErrorKind};
+    use super::{capture, is_reader_gone, mark, output};
+    use std::io::{self, ErrorKind, Write};
+
+    #[test]
+    fn what_a_command_prints_is_captured_until_it_ends() {
+        let (answer, printed) = capture(|| {
+            write!(output(), "{{}}").unwrap();
+            7
+        });
+        assert_eq!((answer, &*printed), (7, &b"{}"[..]));
+        assert_eq!(capture(|| ()).1, b"", "nothing is left of the one before");
+    }
 
     #[test]
     fn only_a_broken_pipe_of_standard_output_counts_as_a_reader_gone() {

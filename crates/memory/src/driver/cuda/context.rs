@@ -338,6 +338,20 @@ impl CudaContext {
         number
     }
 
+    /// The number of a queue that another library of this process made, or of the default queue
+    /// for null: events are recorded on it as on one's own. A handle always has the same number.
+    ///
+    /// # Safety
+    /// `stream` must be null or a `CUstream` of this device's primary context, which must outlive
+    /// every block that was allocated for it or used on it.
+    pub unsafe fn adopt_queue(&self, stream: *mut std::ffi::c_void) -> u64 {
+        // SAFETY: the caller's promise is what is asked for.
+        let stream = unsafe { Stream::of(stream) };
+        let known = (lock(&self.queues).iter())
+            .find_map(|(number, queue)| (*queue == stream).then_some(*number));
+        known.unwrap_or_else(|| self.add_queue(stream))
+    }
+
     pub(super) fn remove_queue(&self, number: u64) {
         lock(&self.queues).remove(&number);
     }

@@ -39,6 +39,14 @@ functions! {
 }
 
 impl Stream {
+    /// A queue that the library gave to somebody else of this process; null is the default one.
+    ///
+    /// # Safety
+    /// The handle must be the library's, or null, for as long as it is used.
+    pub(in crate::driver::cuda) unsafe fn of(pointer: *mut c_void) -> Stream {
+        Stream(pointer)
+    }
+
     pub(super) fn pointer(self) -> *mut c_void {
         self.0
     }

@@ -1,0 +1,73 @@
+"""Streaming Chatterbox text-to-speech that keeps a memory promise.
+
+>>> import sottovoce
+>>> engine = sottovoce.Engine("pico", memory="256MiB")
+>>> for chunk in engine.stream("Every byte has an owner."):
+...     play(chunk.samples)  # float32, 24,000 a second
+>>> engine.memory_report().reserved_bytes
+
+``sottovoce.chatterbox`` has the classes of the reference, ``sottovoce.memory`` the tools for
+allocation traces, ``python -m sottovoce`` is the command line.
+"""
+
+from ._native import __version__
+from .engine import SAMPLE_RATE, Chunk, Engine, Stream, Voice, configure_memory_management
+from .errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    BudgetError,
+    BusyError,
+    ClosedError,
+    DeviceError,
+    FaultError,
+    FileError,
+    ForkedError,
+    MissingPackageError,
+    ModelError,
+    OutOfMemoryError,
+    SottovoceError,
+    StoppedError,
+    SynthesisError,
+    TextError,
+    ToolError,
+    UnsupportedError,
+    VoiceError,
+)
+from .metrics import ChunkMetrics, EngineMetrics, MemoryMetrics, MemoryPlan, MemoryReport
+from .policy import MemoryProfile, StreamingMemoryManager
+
+__all__ = [
+    "SAMPLE_RATE",
+    "ArgumentError",
+    "ArgumentTypeError",
+    "BudgetError",
+    "BusyError",
+    "Chunk",
+    "ChunkMetrics",
+    "ClosedError",
+    "DeviceError",
+    "Engine",
+    "EngineMetrics",
+    "FaultError",
+    "FileError",
+    "ForkedError",
+    "MemoryMetrics",
+    "MemoryPlan",
+    "MemoryProfile",
+    "MemoryReport",
+    "MissingPackageError",
+    "ModelError",
+    "OutOfMemoryError",
+    "SottovoceError",
+    "StoppedError",
+    "Stream",
+    "StreamingMemoryManager",
+    "SynthesisError",
+    "TextError",
+    "ToolError",
+    "UnsupportedError",
+    "Voice",
+    "VoiceError",
+    "__version__",
+    "configure_memory_management",
+]

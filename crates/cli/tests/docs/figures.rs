@@ -1,8 +1,9 @@
-//! The figures of the models' page against `doctor`'s own.
+//! The figures of the models' page against `doctor`'s own, and those for Prometheus against the
+//! server's.
 
-use crate::page::Page;
+use crate::page::{Page, root};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// A machine with more threads needs a little more than is written.
@@ -70,4 +71,48 @@ fn the_models_page_has_doctors_streams() {
             assert_eq!(row[column], streams, "{} {} in {size}", row[0], row[1]);
         }
     }
+}
+
+/// Names of the server's figures in a text, without what Prometheus adds.
+fn figure_names(text: &str) -> BTreeSet<String> {
+    let letters = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    let names = text.split(|letter| !letters(letter));
+    names
+        .filter(|name| name.starts_with("sottovoce_"))
+        .map(|name| {
+            let name = name.strip_suffix("_bucket").unwrap_or(name);
+            name.strip_suffix("_total").unwrap_or(name).to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_figures_that_the_server_has_and_the_pages_explain() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let mut sources = String::new();
+    for entry in std::fs::read_dir(root().join("crates/server/src")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            sources += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+    let served = figure_names(&sources);
+    let explained = figure_names(&read("docs/operations.md"));
+    let alerts = read("deploy/alerts.yaml");
+    let asked = figure_names(&(alerts.clone() + &read("deploy/grafana-dashboard.json")));
+    assert!(asked.len() > 10, "{asked:?}");
+    for name in asked.union(&explained) {
+        assert!(served.contains(name), "the server has no {name}");
+        assert!(explained.contains(name), "docs/operations.md lacks {name}");
+    }
+    let operations = read("docs/operations.md");
+    let named = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let mut count = 0;
+    for alert in named {
+        count += 1;
+        assert!(operations.contains(&format!("| `{alert}` |")), "{alert}");
+    }
+    assert!(count > 5, "only {count} alerts were found");
 }

@@ -133,7 +133,10 @@ fn every_explained_message_is_one_of_the_program() {
     let mut stale = Vec::new();
     let mut count = 0;
     for row in page.rows() {
-        let Some(message) = row[0].strip_prefix('`').and_then(|cell| cell.strip_suffix('`')) else {
+        let Some(message) = row[0]
+            .strip_prefix('`')
+            .and_then(|cell| cell.strip_suffix('`'))
+        else {
             continue;
         };
         count += 1;

@@ -109,15 +109,14 @@ impl Page {
     /// The rows of all tables: their cells, as they are written.
     pub fn rows(&self) -> impl Iterator<Item = Vec<String>> + '_ {
         let rows = (self.text.lines()).filter(|line| line.starts_with('|') && line.ends_with('|'));
-        rows.filter(|line| !line.starts_with("|---"))
-            .map(|line| {
-                let inner = &line[1..line.len() - 1];
-                let escaped = inner.replace("\\|", "\u{0}");
-                let cells = escaped.split('|');
-                cells
-                    .map(|cell| cell.replace('\u{0}', "|").trim().to_owned())
-                    .collect()
-            })
+        rows.filter(|line| !line.starts_with("|---")).map(|line| {
+            let inner = &line[1..line.len() - 1];
+            let escaped = inner.replace("\\|", "\u{0}");
+            let cells = escaped.split('|');
+            cells
+                .map(|cell| cell.replace('\u{0}', "|").trim().to_owned())
+                .collect()
+        })
     }
 }
 

@@ -53,5 +53,7 @@ pub fn announced_address(child: &mut Child) -> String {
     BufReader::new(output).read_line(&mut line).unwrap();
     let announced: Value = serde_json::from_str(&line).unwrap_or_default();
     let address = announced["address"].as_str();
-    address.unwrap_or_else(|| panic!("not started: {line:?}")).to_owned()
+    address
+        .unwrap_or_else(|| panic!("not started: {line:?}"))
+        .to_owned()
 }

@@ -1,0 +1,90 @@
+//! A voice agent's loop: text comes in pieces from a language model, sound goes out as it is made, and
+//! an interruption stops it at once.
+//!
+//! ```console
+//! $ cargo run --release --example voice_agent
+//! ```
+
+use sottovoce::{Canceller, Engine, EngineOptions, Source, StreamOptions, Voice, VoiceSource};
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// What the loop tells its caller.
+#[derive(Debug, PartialEq)]
+pub enum Turn {
+    /// All of the answer was spoken: so many samples.
+    Spoken(usize),
+    /// The user spoke; so many samples had left by then.
+    Interrupted(usize),
+}
+
+/// Speaks an answer whose text arrives piece by piece. `play` gets samples at 24 kHz; a message on
+/// `interruptions` ends the turn within a chunk.
+pub fn answer(
+    engine: &Engine,
+    voice: &Voice,
+    pieces: impl Iterator<Item = String> + Send,
+    interruptions: &Receiver<()>,
+    mut play: impl FnMut(&[f32]),
+) -> Result<Turn, Box<dyn Error>> {
+    let mut stream = engine.open_stream(voice, StreamOptions::default())?;
+    let writer = stream.text();
+    let canceller: Canceller = stream.canceller();
+    let ended = AtomicBool::new(false);
+    let mut sample_count = 0;
+    let mut speak = || {
+        loop {
+            if interruptions.try_recv() != Err(TryRecvError::Empty) {
+                canceller.cancel();
+                return Ok(Turn::Interrupted(sample_count));
+            }
+            let Some(chunk) = stream.next() else {
+                return Ok(Turn::Spoken(sample_count));
+            };
+            let chunk = chunk?;
+            sample_count += chunk.samples.len();
+            play(&chunk.samples);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for piece in pieces {
+                if ended.load(Ordering::Relaxed) || writer.push(&piece).is_err() {
+                    return;
+                }
+            }
+            writer.finish();
+        });
+        let turn = speak();
+        // Nobody needs the rest of the text.
+        ended.store(true, Ordering::Relaxed);
+        turn
+    })
+}
+
+/// A language model's stand-in: some letters at a time.
+pub fn pieces(text: &str) -> impl Iterator<Item = String> + Send + use<> {
+    let letters: Vec<char> = text.chars().collect();
+    let pieces: Vec<String> = (letters.chunks(7))
+        .map(|piece| piece.iter().collect())
+        .collect();
+    pieces
+        .into_iter()
+        .inspect(|_| thread::sleep(Duration::from_millis(5)))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let engine = Engine::load(Source::Embedded, EngineOptions::default())?;
+    let voice = engine.voice(VoiceSource::Default)?;
+    // A detector of speech would hold the sender. Without one, nobody interrupts.
+    let (_user, interruptions): (SyncSender<()>, Receiver<()>) = sync_channel(1);
+    let text = pieces("Your table is booked for eight. Shall I send you a message?");
+    let turn = answer(&engine, &voice, text, &interruptions, |samples| {
+        println!("{} samples to play", samples.len());
+    })?;
+    println!("{turn:?}");
+    Ok(())
+}

@@ -4,10 +4,9 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod commands;
-mod engine;
 mod environment;
-mod generation;
 mod interrupt;
+mod options;
 mod output;
 mod source;
 mod text_input;

@@ -23,6 +23,7 @@ mod listener;
 mod measures;
 mod openai;
 mod openapi;
+mod option_schema;
 mod options;
 mod origins;
 mod process;

@@ -7,7 +7,7 @@ mod tests;
 pub use self_test::{OperationCheck, self_test};
 
 use crate::error::Error;
-use crate::settings::DeviceChoice;
+use crate::options::DeviceChoice;
 use sottovoce_memory::driver::Driver;
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::{Memory, PoolConfiguration};

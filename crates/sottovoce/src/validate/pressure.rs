@@ -8,7 +8,7 @@ pub use faults::FaultOutcomes;
 use super::{ValidateOptions, speak, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::EngineOptions;
+use crate::options::EngineOptions;
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
 use scene::{Device, Scene};

@@ -3,7 +3,7 @@
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::StreamOptions;
+use crate::options::StreamOptions;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 

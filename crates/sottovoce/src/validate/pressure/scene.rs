@@ -5,7 +5,7 @@ use super::super::{ValidateOptions, stream_options};
 use super::TEXT;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{EngineOptions, SAMPLE_RATE, Source, StreamOptions};
+use crate::options::{EngineOptions, SAMPLE_RATE, Source, StreamOptions};
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
 use sottovoce_audio::{AudioFormat, Encoder};

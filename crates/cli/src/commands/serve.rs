@@ -180,6 +180,7 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
         address: SocketAddr::new(arguments.address, arguments.port),
         source,
         model_name: model_name.unwrap_or_else(|| arguments.engine.model.clone()),
+        hub: Some(environment::hub_settings()),
         engine: arguments.engine.options(),
         loader: Loader::default(),
         uploads: arguments.voices.is_some(),

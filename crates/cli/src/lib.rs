@@ -5,10 +5,9 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod commands;
-mod engine;
 pub mod environment;
-mod generation;
 mod interrupt;
+mod options;
 pub mod output;
 pub mod source;
 mod text_input;

@@ -90,7 +90,7 @@ fn a_character_without_a_sound_is_passed_over_with_its_line_or_refused() {
     assert_eq!(warnings.len(), 1, "{report}");
     assert_eq!(warnings[0]["line"], 2);
     assert_eq!(warnings[0]["character"], "\u{434}\u{430}");
-    let refused = text(&["--refuse-unreadable", "--", written]);
+    let refused = text(&["--unreadable", "refuse", "--", written]);
     assert!(!refused.status.success());
     assert!(
         String::from_utf8_lossy(&refused.stderr).contains("no sound for"),

@@ -14,6 +14,12 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
+    /// Whoever asked for the download ended it.
+    #[error("{what}: the download was cancelled; the next one goes on from here")]
+    Cancelled {
+        /// The file on its way.
+        what: String,
+    },
     /// A file of the cache could not be read or written.
     #[error("{}: {source}", path.display())]
     File {

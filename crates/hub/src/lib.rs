@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use sottovoce_formats::output::write_whole;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +62,21 @@ const BYTE_PAIR_FILES: [&str; 5] = [
     "special_tokens_map.json",
     "tokenizer_config.json",
 ];
+
+/// Told while a file comes: its name, bytes received and bytes in all. Ends the download by
+/// [`ControlFlow::Break`]; what came is kept.
+pub type Progress<'a> = dyn FnMut(&str, u64, u64) -> ControlFlow<()> + 'a;
+
+/// A file of a model, as the hub tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Its name in the repository.
+    pub name: &'static str,
+    /// Its size.
+    pub bytes: u64,
+    /// Of that, what is in the cache already.
+    pub here_bytes: u64,
+}
 
 /// What can be fetched.
 pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
@@ -127,25 +143,51 @@ impl OfficialModel {
             .then_some(snapshot)
     }
 
-    /// Downloads the missing files and returns their folder. `progress` receives file, bytes
-    /// received and bytes in all.
+    /// Asks the hub for the sizes of all files, and looks which of their bytes are here.
     ///
     /// # Errors
-    /// [`Error::Download`] names the file and the reason. Files received so far stay; the next call
-    /// resumes.
+    /// [`Error::Download`] names the file that the hub does not tell of.
+    pub fn remote_files(&self, settings: &HubSettings) -> Result<Vec<RemoteFile>, Error> {
+        if settings.offline {
+            return Err(self.offline());
+        }
+        let blobs = repository_folder(settings, self.repository).join("blobs");
+        let length = |path: PathBuf| std::fs::metadata(path).map(|blob| blob.len()).ok();
+        let files = self.files.iter().map(|&name| {
+            let facts = Fetch::new(settings, self.repository, name)?.facts()?;
+            let here = length(blobs.join(&facts.tag))
+                .or_else(|| length(blobs.join(partial_name(&facts.tag))));
+            Ok(RemoteFile {
+                name,
+                bytes: facts.size,
+                here_bytes: here.unwrap_or(0).min(facts.size),
+            })
+        });
+        files.collect()
+    }
+
+    fn offline(&self) -> Error {
+        hub_error(
+            self.repository,
+            "not in the cache, and offline mode (HF_HUB_OFFLINE) forbids fetching it",
+        )
+    }
+
+    /// Downloads the missing files and returns their folder; tells `progress` of it.
+    ///
+    /// # Errors
+    /// [`Error::Download`] names the file and the reason, [`Error::Cancelled`] the file at which
+    /// `progress` ended it. Files received so far stay; the next call resumes.
     pub fn download(
         &self,
         settings: &HubSettings,
-        progress: &mut dyn FnMut(&str, u64, u64),
+        progress: &mut Progress<'_>,
     ) -> Result<PathBuf, Error> {
         if let Some(folder) = self.cached(settings) {
             return Ok(folder);
         }
         if settings.offline {
-            return Err(hub_error(
-                self.repository,
-                "not in the cache, and offline mode (HF_HUB_OFFLINE) forbids fetching it",
-            ));
+            return Err(self.offline());
         }
         let folder = repository_folder(settings, self.repository);
         let mut first_commit = None;
@@ -210,14 +252,12 @@ impl<'a> Fetch<'a> {
     fn run(
         &self,
         folder: &Path,
-        progress: &mut dyn FnMut(&str, u64, u64),
+        progress: &mut Progress<'_>,
     ) -> Result<String, Error> {
         let facts = self.facts()?;
         let blob = folder.join("blobs").join(&facts.tag);
         if !blob.is_file() {
-            let partial = folder
-                .join("blobs")
-                .join(format!("{}.incomplete", facts.tag));
+            let partial = folder.join("blobs").join(partial_name(&facts.tag));
             create_parent(&partial)?;
             self.fetch_blob(&facts, &partial, progress)?;
             self.verify(&facts, &partial)?;
@@ -299,13 +339,13 @@ impl<'a> Fetch<'a> {
         &self,
         facts: &FileFacts,
         partial: &Path,
-        progress: &mut dyn FnMut(&str, u64, u64),
+        progress: &mut Progress<'_>,
     ) -> Result<(), Error> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.fetch_rest(facts, partial, progress) {
                 Ok(()) => return Ok(()),
-                Err(error @ Error::File { .. }) => return Err(error),
+                Err(error @ (Error::File { .. } | Error::Cancelled { .. })) => return Err(error),
                 Err(error) => last = Some(error),
             }
         }
@@ -317,7 +357,7 @@ impl<'a> Fetch<'a> {
         &self,
         facts: &FileFacts,
         partial: &Path,
-        progress: &mut dyn FnMut(&str, u64, u64),
+        progress: &mut Progress<'_>,
     ) -> Result<(), Error> {
         let mut file = OpenOptions::new()
             .create(true)
@@ -370,7 +410,11 @@ impl<'a> Fetch<'a> {
             file.write_all(&buffer[..count])
                 .map_err(|source| Error::file(partial, source))?;
             there += count as u64;
-            progress(self.file, there, facts.size);
+            if progress(self.file, there, facts.size).is_break() {
+                return Err(Error::Cancelled {
+                    what: self.file.to_owned(),
+                });
+            }
         }
         if there < facts.size {
             Err(self.error(format!("broke off after {there} of {} bytes", facts.size)))
@@ -428,6 +472,11 @@ fn repository_folder(settings: &HubSettings, repository: &str) -> PathBuf {
     settings
         .cache
         .join(format!("models--{}", repository.replace('/', "--")))
+}
+
+/// Where a blob waits until all of it is there.
+fn partial_name(tag: &str) -> String {
+    format!("{tag}.incomplete")
 }
 
 /// A commit or tag as a file's name: what a server sends must not lead out of the cache.

@@ -136,7 +136,7 @@ fn every_file_is_fetched_once_and_found_again_offline() {
     let hub = stand_in(Fault::None);
     let cache = tempfile::tempdir().unwrap();
     let mut settings = settings(&hub, cache.path());
-    let folder = nano().download(&settings, &mut |_, _, _| {}).unwrap();
+    let folder = nano().download(&settings, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
     for file in nano().files {
         assert_eq!(
             std::fs::read(folder.join(file)).unwrap(),
@@ -147,7 +147,7 @@ fn every_file_is_fetched_once_and_found_again_offline() {
     let requests = hub.requests.lock().unwrap().len();
     settings.offline = true;
     assert_eq!(
-        nano().download(&settings, &mut |_, _, _| {}).unwrap(),
+        nano().download(&settings, &mut |_, _, _| ControlFlow::Continue(())).unwrap(),
         folder
     );
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_transfer_that_breaks_off_goes_on_where_it_was() {
     let hub = stand_in(Fault::BreaksOff(2));
     let cache = tempfile::tempdir().unwrap();
     let folder = nano()
-        .download(&settings(&hub, cache.path()), &mut |_, _, _| {})
+        .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
         .unwrap();
     assert_eq!(
         std::fs::read(folder.join("ve.safetensors")).unwrap(),
@@ -182,7 +182,7 @@ fn wrong_bytes_are_refused_and_not_kept() {
     let hub = stand_in(Fault::Corrupt);
     let cache = tempfile::tempdir().unwrap();
     let error = nano()
-        .download(&settings(&hub, cache.path()), &mut |_, _, _| {})
+        .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
         .unwrap_err()
         .to_string();
     assert!(
@@ -208,7 +208,7 @@ fn offline_says_so_without_asking() {
         ..settings(&hub, cache.path())
     };
     let error = nano()
-        .download(&settings, &mut |_, _, _| {})
+        .download(&settings, &mut |_, _, _| ControlFlow::Continue(()))
         .unwrap_err()
         .to_string();
     assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
@@ -221,7 +221,7 @@ fn refusals_name_what_to_do() {
         let hub = stand_in(Fault::Refuses(status));
         let cache = tempfile::tempdir().unwrap();
         let error = nano()
-            .download(&settings(&hub, cache.path()), &mut |_, _, _| {})
+            .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
             .unwrap_err()
             .to_string();
         assert!(error.contains(hint), "{error} must say {hint}");
@@ -234,11 +234,48 @@ fn a_server_cannot_name_files_outside_the_cache() {
     let cache = tempfile::tempdir().unwrap();
     assert!(
         nano()
-            .download(&settings(&hub, cache.path()), &mut |_, _, _| {})
+            .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
             .is_err()
     );
     assert!(
         std::fs::read_dir(cache.path()).unwrap().next().is_none(),
         "nothing may be written"
     );
+}
+
+#[test]
+fn sizes_are_told_before_anything_is_fetched_and_with_what_is_here() {
+    let hub = stand_in(Fault::None);
+    let cache = tempfile::tempdir().unwrap();
+    let settings = settings(&hub, cache.path());
+    let files = nano().remote_files(&settings).unwrap();
+    assert_eq!(files.len(), nano().files.len());
+    assert!(files.iter().all(|file| (file.bytes, file.here_bytes) == (100_000, 0)));
+    let requests = hub.requests.lock().unwrap().clone();
+    assert!(requests.iter().all(|request| request.starts_with("HEAD")));
+    nano()
+        .download(&settings, &mut |_, _, _| ControlFlow::Continue(()))
+        .unwrap();
+    let files = nano().remote_files(&settings).unwrap();
+    assert!(files.iter().all(|file| file.here_bytes == file.bytes));
+}
+
+#[test]
+fn a_download_that_is_ended_keeps_what_came_and_goes_on_from_there() {
+    let hub = stand_in(Fault::None);
+    let cache = tempfile::tempdir().unwrap();
+    let settings = settings(&hub, cache.path());
+    let error = nano()
+        .download(&settings, &mut |_, _, _| ControlFlow::Break(()))
+        .unwrap_err();
+    assert!(matches!(error, Error::Cancelled { .. }), "{error}");
+    let here: u64 = (nano().remote_files(&settings).unwrap().iter())
+        .map(|file| file.here_bytes)
+        .sum();
+    assert!(here > 0, "what came is kept");
+    nano()
+        .download(&settings, &mut |_, _, _| ControlFlow::Continue(()))
+        .unwrap();
+    let requests = hub.requests.lock().unwrap().clone();
+    assert!(requests.iter().any(|request| request.ends_with(&format!("bytes={here}-"))));
 }

@@ -173,7 +173,7 @@ impl Engine {
     }
 
     fn options_without_effect(&self, py: Python<'_>) -> Result<Vec<&'static str>, Failed> {
-        self.ask(py, |engine| Ok(engine.options_without_effect()))
+        self.ask(py, |engine| Ok(engine.options_without_effect().to_vec()))
     }
 
     fn streams_max(&self, py: Python<'_>) -> Result<usize, Failed> {

@@ -3,7 +3,8 @@
 use crate::errors::Failed;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
-use sottovoce::{EngineOptions, Error, StreamOptions, WhenFull, parse_cache_precision};
+use sottovoce::{EngineOptions, Error, StreamOptions, WhenFull};
+use sottovoce::options::{OptionTable, Value};
 use sottovoce_cli::output::size::parse_bytes;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -27,7 +28,7 @@ pub fn engine_options(given: &Bound<'_, PyDict>) -> Result<EngineOptions, Failed
             "chunk_tokens_max" => options.chunk_tokens_max = Some(given.count()?),
             "context_tokens_max" => options.context_tokens_max = given.count()?,
             "key_value_precision" => {
-                options.key_value_precision = parse_cache_precision(&given.text()?)?;
+                options.set("key_value_precision", &Value::from(given.text()?))?;
             }
             "cache_interval" => options.cache_interval = Some(given.number_of()?),
             "voices" => options.voices = Some(given.path()?),

@@ -10,6 +10,7 @@ use sottovoce_cli::environment::hub_settings;
 use sottovoce_hub::OfficialModel;
 use sottovoce_tensor::Precision;
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,7 +47,7 @@ pub fn download(py: Python<'_>, name: &str) -> Result<PathBuf, Failed> {
         reason: error.to_string(),
     };
     unlocked(py, || {
-        let downloaded = model.download(&hub_settings(), &mut |_, _, _| {});
+        let downloaded = model.download(&hub_settings(), &mut |_, _, _| ControlFlow::Continue(()));
         downloaded.map_err(failed)
     })
 }

@@ -4,7 +4,9 @@ use crate::bodies::BodyMemory;
 use crate::callers::{CallerConnections, Rates};
 use crate::error::ServerError;
 use crate::guard::{Keys, guard};
+use crate::history::History;
 use crate::host::{Host, Loaded};
+use crate::library::Library;
 use crate::measures::Measures;
 use crate::openapi;
 use crate::options::ServerOptions;
@@ -31,6 +33,10 @@ pub struct App {
     pub(crate) options: ServerOptions,
     pub(crate) host: Host,
     pub(crate) voices: Voices,
+    /// The models that calls may choose.
+    pub(crate) library: Arc<Library>,
+    /// The memory of the last hour.
+    pub(crate) history: History,
     pub(crate) keys: Keys,
     pub(crate) rates: Rates,
     /// Connections that may still be opened.
@@ -70,6 +76,8 @@ impl App {
         Arc::new(App {
             host: Host::new(&options),
             voices: Voices::new(&options),
+            library: Arc::new(Library::new(&options)),
+            history: History::default(),
             keys: Keys::new(&options),
             rates: Rates::new(options.limits.requests_per_minute),
             connection_places: Arc::new(Semaphore::new(options.limits.connections)),
@@ -183,6 +191,13 @@ impl App {
         self.measures
             .counter("sottovoce_audio_seconds_total", Vec::new())
             .increment(whole as u64);
+    }
+
+    /// Notes how the memory stands now, for the history.
+    pub(crate) fn sample_memory(&self) {
+        let report = (self.host.loaded()).map(|loaded| loaded.engine.memory_report());
+        let (loads, _) = self.host.load_counts();
+        self.history.record(report.as_ref(), loads);
     }
 
     /// Takes the figures that are looked up and not counted.

@@ -17,6 +17,9 @@ pub enum ServerError {
     /// The recording could not be encoded.
     #[error(transparent)]
     Encoding(#[from] sottovoce_audio::Error),
+    /// A model could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] sottovoce_hub::Error),
     /// A field of the request cannot be used.
     #[error("{parameter}: {reason}")]
     Parameter {
@@ -173,6 +176,7 @@ impl ServerError {
             ),
             Self::Parameter { .. } | Self::Field { .. } => (StatusCode::BAD_REQUEST, INVALID, None),
             Self::Body { status, .. } => (*status, INVALID, None),
+            Self::Hub(_) => (StatusCode::BAD_GATEWAY, "server_error", Some("hub")),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key")),
             Self::NotAdministrator | Self::SettingsLocked => (
                 StatusCode::FORBIDDEN,

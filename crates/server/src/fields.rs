@@ -3,6 +3,7 @@
 
 use crate::error::ServerError;
 use serde_json::{Map, Value};
+use sottovoce::options::{OptionDescription, OptionTable};
 
 /// The largest whole number that a JSON number holds exactly everywhere.
 pub(crate) const EXACT_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
@@ -71,20 +72,6 @@ impl Fields {
         }
     }
 
-    /// A number, also one in quotes.
-    pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<f32>, ServerError> {
-        let Some(value) = self.take(name) else {
-            return Ok(None);
-        };
-        match number(&value)
-            .map(|number| number as f32)
-            .filter(|number| number.is_finite())
-        {
-            Some(number) => Ok(Some(number)),
-            None => refuse(name, "send a number, such as 0.5"),
-        }
-    }
-
     /// A whole number from 0 on, also one in quotes; `2.0` is as whole as `2`.
     pub(crate) fn count(&mut self, name: &'static str) -> Result<Option<u64>, ServerError> {
         let Some(value) = self.take(name) else {
@@ -122,6 +109,23 @@ impl Fields {
             Some(Value::String(text)) if text == "false" => Ok(Some(false)),
             Some(_) => refuse(name, "send true or false"),
         }
+    }
+
+    /// Sets the options of a table that were sent and that `takes` names.
+    ///
+    /// # Errors
+    /// A value outside its option's domain.
+    pub(crate) fn options<T: OptionTable>(
+        &mut self,
+        options: &mut T,
+        takes: fn(&OptionDescription) -> bool,
+    ) -> Result<(), ServerError> {
+        for option in T::DESCRIPTIONS.iter().filter(|option| takes(option)) {
+            if let Some(value) = self.take(option.name) {
+                options.set(option.name, &value)?;
+            }
+        }
+        Ok(())
     }
 
     /// The names of the fields that nobody read, as a header may carry them.
@@ -202,6 +206,7 @@ fn whole(value: &Value) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sottovoce::StreamOptions;
 
     fn fields(json: &str) -> Fields {
         Fields::parse(json.as_bytes()).unwrap()
@@ -212,10 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_quotes_and_whole_numbers_with_a_point_are_understood() {
-        let mut fields = fields(r#"{"a":"1.5","b":2,"c":" 3 ","d":"4.0","e":5.0,"f":"1e2"}"#);
-        assert_eq!(fields.number("a").unwrap(), Some(1.5));
-        assert_eq!(fields.number("b").unwrap(), Some(2.0));
+    fn whole_numbers_in_quotes_and_with_a_point_are_understood() {
+        let mut fields = fields(r#"{"c":" 3 ","d":"4.0","e":5.0,"f":"1e2"}"#);
         for (name, count) in [("c", 3), ("d", 4), ("e", 5), ("f", 100)] {
             assert_eq!(fields.count(name).unwrap(), Some(count), "{name}");
         }
@@ -223,17 +226,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused_by_its_field_in_plain_words() {
-        for value in [
-            "\"fast\"", "\"1,5\"", "true", "[]", "{}", "\"\"", "\"inf\"", "\"nan\"", "1e300",
-        ] {
-            let words = told(fields(&format!("{{\"speed\":{value}}}")).number("speed"));
-            assert_eq!(words, "speed: send a number, such as 0.5", "{value}");
-        }
+    fn what_is_no_whole_number_is_refused_by_its_field_in_plain_words() {
         for value in ["-1", "1.5", "\"x\"", "1e300", "[1]"] {
             let words = told(fields(&format!("{{\"size\":{value}}}")).count("size"));
             assert!(words.starts_with("size: "), "{value}: {words}");
         }
+    }
+
+    #[test]
+    fn options_are_set_from_fields_and_refused_by_name_with_their_range() {
+        let speed = |json: &str| {
+            let mut options = StreamOptions::default();
+            let mut fields = fields(json);
+            fields.options(&mut options, |option| option.name == "speed")?;
+            assert!(fields.unread().is_empty() || json.contains("seed"));
+            Ok::<f32, ServerError>(options.speed)
+        };
+        for (json, value) in [
+            (r#"{"speed":2}"#, 2.0),
+            (r#"{"speed":" 1.5 "}"#, 1.5),
+            (r#"{"speed":null}"#, 1.0),
+            (r#"{"seed":3}"#, 1.0),
+        ] {
+            assert_eq!(speed(json).unwrap(), value, "{json}");
+        }
+        for value in [
+            "\"fast\"", "\"1,5\"", "true", "[]", "{}", "\"\"", "\"inf\"", "\"nan\"", "1e300", "9",
+            "-1",
+        ] {
+            let words = told(speed(&format!("{{\"speed\":{value}}}")));
+            assert!(
+                words.contains("speed") && words.contains("0.25 to 4"),
+                "{words}"
+            );
+        }
+        let long = format!("{{\"speed\":\"{}\"}}", "x".repeat(10_000));
+        assert!(
+            told(speed(&long)).len() < 300,
+            "a refusal repeats little of it"
+        );
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Access {
             "/models/load" | "/models/unload" | "/memory/trim" | "/memory/profile" => {
                 Access::Administer
             }
-            "/v1/audio/aliases/{alias}" => Access::Administer,
+            "/v1/audio/aliases/{alias}" | "/models/{name}/download" => Access::Administer,
             "/" | "/page/{file}" => Access::Open,
             _ if is_probe(route) => Access::Open,
             "/metrics" if options.open_metrics => Access::Open,

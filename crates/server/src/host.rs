@@ -2,9 +2,10 @@
 //! a while.
 
 use crate::error::ServerError;
+use crate::library::ChosenModel;
 use crate::options::{Limits, Loader, ServerOptions};
 use crate::voices::ReadyVoices;
-use sottovoce::{Engine, EngineOptions, Source};
+use sottovoce::{Engine, EngineOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ pub(crate) struct Loaded {
 
 /// The model and what it takes to load it again.
 pub(crate) struct Host {
-    source: Source,
+    model: Mutex<ChosenModel>,
     loader: Loader,
     options: Mutex<EngineOptions>,
     limits: Limits,
@@ -37,7 +38,10 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(options: &ServerOptions) -> Host {
         Host {
-            source: options.source.clone(),
+            model: Mutex::new(ChosenModel {
+                name: options.model_name.clone(),
+                source: options.source.clone(),
+            }),
             loader: options.loader.clone(),
             options: Mutex::new(options.engine.clone()),
             limits: options.limits.clone(),
@@ -71,7 +75,7 @@ impl Host {
         if self.is_stopping() {
             return Err(ServerError::Stopping);
         }
-        let (source, loader) = (self.source.clone(), self.loader.clone());
+        let (source, loader) = (self.model().source, self.loader.clone());
         let options = EngineOptions {
             waiting_max: self.limits.queue,
             ..self.options().clone()
@@ -173,6 +177,18 @@ impl Host {
             .elapsed();
         let speaks = |loaded: Arc<Loaded>| loaded.engine.streams_live() > 0;
         unused >= idle && self.loaded().is_some_and(|loaded| !speaks(loaded))
+    }
+
+    /// The model that speaks, loaded or not.
+    pub(crate) fn model(&self) -> ChosenModel {
+        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        model.clone()
+    }
+
+    /// Lets another model speak from the next load on; the one before.
+    pub(crate) fn choose(&self, model: ChosenModel) -> ChosenModel {
+        let mut chosen = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut chosen, model)
     }
 
     /// Changes options for this model and for later loads.

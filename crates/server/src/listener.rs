@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::callers::{CallerConnection, is_trusted};
 use crate::error::ServerError;
+use crate::history::SAMPLE_EVERY;
 use crate::process::release_after_requests;
 use crate::socket::ImpatientSocket;
 use axum::Router;
@@ -137,6 +138,7 @@ pub async fn serve(
         .map(|idle| tokio::spawn(unload_when_idle(app.clone(), idle)));
     let releasing = tokio::spawn(release_after_requests(app.clone()));
     let reviving = tokio::spawn(revive(app.clone()));
+    let sampling = tokio::spawn(sample_memory(app.clone()));
     tokio::pin!(stop);
     loop {
         let (socket, peer) = tokio::select! {
@@ -161,6 +163,7 @@ pub async fn serve(
     app.stop();
     releasing.abort();
     reviving.abort();
+    sampling.abort();
     if let Some(idle) = idle {
         idle.abort();
     }
@@ -275,6 +278,14 @@ async fn revive(app: Arc<App>) {
     loop {
         look.tick().await;
         app.host.revive().await;
+    }
+}
+
+async fn sample_memory(app: Arc<App>) {
+    let mut look = tokio::time::interval(SAMPLE_EVERY);
+    loop {
+        look.tick().await;
+        app.sample_memory();
     }
 }
 

@@ -1,12 +1,15 @@
 //! The fields of OpenAI's speech call, and Chatterbox's own beside them, as engine options.
 
 use crate::error::ServerError;
-use crate::fields::{Fields, FromFields, Seed};
+use crate::fields::{Fields, FromFields};
+use crate::option_schema;
 use crate::options::Limits;
 use crate::voices::DEFAULT_VOICE;
 use sottovoce::StreamOptions;
+use sottovoce::options::{OptionDescription, Scope};
 use sottovoce_audio::AudioFormat;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The body of `POST /v1/audio/speech`. Numbers may also come in quotes.
 #[derive(Clone, Debug, ToSchema)]
@@ -32,7 +35,7 @@ pub(crate) struct SpeechRequest {
     /// Accepted and not used; the answer's header `x-sottovoce-ignored` says so.
     pub(crate) instructions: Option<String>,
     #[serde(flatten)]
-    pub(crate) knobs: Knobs,
+    pub(crate) stream: StreamFields,
 }
 
 /// A voice by name or, as newer clients send it, by id.
@@ -49,87 +52,55 @@ pub(crate) enum VoiceField {
     },
 }
 
-/// How it is spoken; every field may be left out.
-#[derive(Clone, Debug, Default, ToSchema)]
-pub(crate) struct Knobs {
-    /// 0.25 to 4.
-    #[schema(minimum = 0.25, maximum = 4.0)]
-    pub(crate) speed: Option<f32>,
-    /// Emotion, 0 to 2.
-    #[schema(minimum = 0.0, maximum = 2.0)]
-    pub(crate) exaggeration: Option<f32>,
-    /// Weight of classifier-free guidance.
-    #[schema(minimum = 0.0, maximum = 5.0)]
-    pub(crate) cfg_weight: Option<f32>,
-    /// Sampling temperature.
-    #[schema(minimum = 0.0, maximum = 5.0)]
-    pub(crate) temperature: Option<f32>,
-    /// Least probability mass kept.
-    #[schema(minimum = 0.0, maximum = 1.0)]
-    pub(crate) top_p: Option<f32>,
-    /// Least probability kept, relative to the best.
-    #[schema(minimum = 0.0, maximum = 1.0)]
-    pub(crate) min_p: Option<f32>,
-    /// Above 1 makes repeats rarer.
-    #[schema(minimum = 1.0, maximum = 10.0)]
-    pub(crate) repetition_penalty: Option<f32>,
-    /// The same seed, text and voice give the same samples; -1 has one drawn, and the answer's
-    /// header `x-sottovoce-seed` tells which one was used.
-    #[schema(value_type = Option<i64>, minimum = -1)]
-    pub(crate) seed: Option<Seed>,
-    /// Speech tokens (1/25 s) a chunk.
-    #[schema(minimum = 1, maximum = 250)]
-    pub(crate) chunk_size: Option<usize>,
-}
+/// How it is spoken: the engine's options of a stream, each of which may be left out.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamFields(StreamOptions);
 
-impl FromFields for Knobs {
-    fn from_fields(fields: &mut Fields) -> Result<Knobs, ServerError> {
-        // A number that no machine can count to is above every limit, and refused as such.
-        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        Ok(Knobs {
-            speed: fields.number("speed")?,
-            exaggeration: fields.number("exaggeration")?,
-            cfg_weight: fields.number("cfg_weight")?,
-            temperature: fields.number("temperature")?,
-            top_p: fields.number("top_p")?,
-            min_p: fields.number("min_p")?,
-            repetition_penalty: fields.number("repetition_penalty")?,
-            seed: fields.seed("seed")?,
-            chunk_size: fields.count("chunk_size")?.map(count),
+impl Default for StreamFields {
+    fn default() -> StreamFields {
+        StreamFields(StreamOptions {
+            // The server has a buffer of its own.
+            buffered_chunks_max: 1,
+            ..StreamOptions::default()
         })
     }
 }
 
-impl Knobs {
-    /// Names of fields that were sent, of those that do nothing with some models.
-    pub(crate) fn sent(&self) -> impl Iterator<Item = &'static str> {
-        [
-            ("exaggeration", self.exaggeration.is_some()),
-            ("cfg_weight", self.cfg_weight.is_some()),
-            ("min_p", self.min_p.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(name, sent)| sent.then_some(name))
-    }
+fn is_field(option: &OptionDescription) -> bool {
+    option.scope == Scope::Stream
+}
 
-    /// The engine's options for these; what was left out keeps the engine's default.
-    pub(crate) fn options(&self) -> Result<StreamOptions, ServerError> {
-        let default = StreamOptions::default();
-        let options = StreamOptions {
-            speed: self.speed.unwrap_or(default.speed),
-            exaggeration: self.exaggeration,
-            cfg_weight: self.cfg_weight,
-            temperature: self.temperature,
-            top_p: self.top_p.or(default.top_p),
-            min_p: self.min_p.or(default.min_p),
-            repetition_penalty: self.repetition_penalty.or(default.repetition_penalty),
-            seed: self.seed.map_or(default.seed, Seed::value),
-            chunk_size: self.chunk_size,
-            buffered_chunks_max: 1,
-            ..default
-        };
-        options.check()?;
-        Ok(options)
+impl FromFields for StreamFields {
+    fn from_fields(fields: &mut Fields) -> Result<StreamFields, ServerError> {
+        let StreamFields(mut options) = StreamFields::default();
+        if let Some(seed) = fields.seed("seed")? {
+            options.seed = seed.value();
+        }
+        fields.options(&mut options, is_field)?;
+        Ok(StreamFields(options))
+    }
+}
+
+impl PartialSchema for StreamFields {
+    fn schema() -> RefOr<Schema> {
+        let mut object = option_schema::object::<StreamOptions>(is_field);
+        if let Some(RefOr::T(Schema::Object(seed))) = object.properties.get_mut("seed") {
+            seed.minimum = Some((-1).into());
+            let drawn = "-1 has one drawn, and the answer's header `x-sottovoce-seed` tells which.";
+            let description = seed.description.take().unwrap_or_default();
+            seed.description = Some(format!("{description} {drawn}"));
+        }
+        object.into()
+    }
+}
+
+impl ToSchema for StreamFields {}
+
+impl StreamFields {
+    /// The engine's options; what was left out has the engine's default, and a seed that was to be
+    /// drawn is drawn.
+    pub(crate) fn options(&self) -> &StreamOptions {
+        &self.0
     }
 }
 
@@ -155,7 +126,7 @@ impl FromFields for SpeechRequest {
             response_format: fields.text("response_format")?,
             stream_format: fields.text("stream_format")?,
             instructions: fields.text("instructions")?,
-            knobs: Knobs::from_fields(fields)?,
+            stream: StreamFields::from_fields(fields)?,
         })
     }
 }
@@ -252,24 +223,29 @@ mod tests {
     }
 
     #[test]
-    fn chatterbox_knobs_reach_the_engine_and_are_checked_there() {
-        let request = request(r#"{"input":"x","exaggeration":0.7,"seed":9,"chunk_size":50}"#);
-        let options = request.knobs.options().unwrap();
-        assert_eq!(
-            (options.exaggeration, options.seed, options.chunk_size),
-            (Some(0.7), 9, Some(50))
+    fn options_of_a_stream_reach_the_engine_and_are_refused_by_name() {
+        let request = request(
+            r#"{"input":"x","exaggeration":"0.7","seed":9,"chunk_size":50,"top_k":40,"when_full":"refuse"}"#,
         );
-        let wrong = Knobs {
-            temperature: Some(-1.0),
-            ..Knobs::default()
+        let expected = StreamOptions {
+            exaggeration: Some(0.7),
+            seed: 9,
+            chunk_size: Some(50),
+            top_k: Some(40),
+            buffered_chunks_max: 1,
+            ..StreamOptions::default()
         };
-        assert!(
-            wrong
-                .options()
-                .unwrap_err()
-                .to_string()
-                .contains("temperature")
+        assert_eq!(
+            *request.stream.options(),
+            expected,
+            "when_full is the program's choice"
         );
+        for name in ["temperature", "flow_steps", "language"] {
+            let json = format!("{{\"input\":\"x\",\"{name}\":-1}}");
+            let mut fields = Fields::parse(json.as_bytes()).unwrap();
+            let refusal = SpeechRequest::from_fields(&mut fields).unwrap_err();
+            assert!(refusal.to_string().contains(name), "{refusal}");
+        }
     }
 
     #[test]

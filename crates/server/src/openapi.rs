@@ -3,7 +3,9 @@
 
 use crate::app::App;
 use crate::options::Limits;
-use crate::routes::{aliases, health, memory, models, page, speech, stream, voices};
+use crate::routes::{
+    aliases, health, history, library, memory, models, page, rename, speech, stream, voices,
+};
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use std::sync::Arc;
@@ -33,16 +35,19 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(speech::speak))
         .routes(routes!(voices::list, voices::upload).layer(form))
-        .routes(routes!(voices::delete))
+        .routes(routes!(voices::delete, rename::rename))
         .routes(routes!(aliases::list))
         .routes(routes!(aliases::set, aliases::delete))
         .routes(routes!(models::list_speech_models))
         .routes(routes!(models::list))
         .routes(routes!(models::show))
+        .routes(routes!(library::list))
+        .routes(routes!(library::offer, library::download, library::cancel))
         .routes(routes!(models::load))
         .routes(routes!(models::unload))
         .routes(routes!(stream::connect))
         .routes(routes!(memory::report))
+        .routes(routes!(history::history))
         .routes(routes!(memory::trim))
         .routes(routes!(memory::profile))
         .routes(routes!(health::health))

@@ -5,6 +5,7 @@ use crate::error::ServerError;
 use crate::origins;
 use ipnet::IpNet;
 use sottovoce::{Engine, EngineOptions, Error, Source};
+use sottovoce_hub::HubSettings;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,6 +22,8 @@ pub struct ServerOptions {
     pub source: Source,
     /// The name that `/v1/models` lists.
     pub model_name: String,
+    /// Where calls may fetch further models from; none: nowhere.
+    pub hub: Option<HubSettings>,
     /// How the model is loaded.
     pub engine: EngineOptions,
     /// What loads it.
@@ -91,6 +94,7 @@ impl Default for ServerOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             source: Source::Embedded,
             model_name: "pico".into(),
+            hub: None,
             engine: EngineOptions::default(),
             loader: Loader::default(),
             voices_directory: None,

@@ -131,7 +131,7 @@ pub(crate) struct Speaking {
     chunks: mpsc::Receiver<Result<Chunk, Error>>,
     /// Ends the engine's stream; a silence has none.
     canceller: Option<Canceller>,
-    /// Names of options that do nothing with the model that speaks.
+    /// Options that were sent and change nothing with the model that speaks.
     without_effect: Vec<&'static str>,
     /// Writes the text where it is still to be written.
     text: Option<TextWriter>,
@@ -211,7 +211,7 @@ impl Speaking {
             ..
         } = request;
         let (canceller, writer) = (stream.canceller(), stream.text());
-        let without_effect = loaded.engine.options_without_effect();
+        let without_effect = stream.options_without_effect().to_vec();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let id = (loaded.number, stream.id());
         app.streams
@@ -275,7 +275,7 @@ impl Speaking {
         }
     }
 
-    /// Names of options that do nothing with the model that speaks.
+    /// Options that were sent and change nothing with the model that speaks.
     pub(crate) fn without_effect(&self) -> &[&'static str] {
         &self.without_effect
     }

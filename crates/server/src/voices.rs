@@ -270,6 +270,41 @@ impl Voices {
         self.aliases.set(&alias, &voice)
     }
 
+    /// Renames an uploaded voice; aliases that stand for it follow. Blocks while files are changed.
+    pub(crate) fn rename(
+        &self,
+        loaded: Option<&Loaded>,
+        from: &str,
+        to: &str,
+    ) -> Result<VoiceEntry, ServerError> {
+        let from = voice_name(from);
+        let missing = || ServerError::NotFound {
+            what: format!("an uploaded voice {from:?}"),
+        };
+        check_voice_name(&from).map_err(|_| missing())?;
+        let voice = self.find(&from)?.ok_or_else(missing)?;
+        let to = self.free_name(to)?;
+        let store = self.store()?;
+        if let Some(other) = self.find(&to)?.filter(|other| other.name != voice.name) {
+            return Err(ServerError::Parameter {
+                parameter: "name",
+                reason: format!("there is a voice {:?} already", other.name),
+            });
+        }
+        let renamed = store.rename(&voice.name, &to)?;
+        for alias in self.aliases.list()? {
+            if !alias.fixed && same_voice_name(&alias.voice, &voice.name) {
+                self.aliases.set(&alias.alias, &renamed.name)?;
+            }
+        }
+        if let Some(loaded) = loaded {
+            let mut ready = loaded.voices.table();
+            ready.remove(&voice.name);
+            ready.remove(&renamed.name);
+        }
+        Ok(VoiceEntry::new(renamed.name, Some(renamed.changed)))
+    }
+
     /// Deletes an uploaded voice, also from those that the model has ready; its name.
     pub(crate) fn remove(
         &self,

@@ -180,14 +180,14 @@ async fn numbers_in_quotes_are_understood_and_fields_without_effect_are_told() {
     let router = router();
     let body = json!({
         "model": "x", "input": "Good day.", "response_format": "pcm", "speed": "1.5", "seed": "3",
-        "language": "en", "emotion": {"a": 1}, "instructions": "gently", "voice": {"id": "ALLOY"},
+        "mood": "en", "emotion": {"a": 1}, "instructions": "gently", "voice": {"id": "ALLOY"},
         "exaggeration": 0.7, "temperature": 0.8,
     });
     let quoted = speak(&router, &body).await;
     assert_eq!(quoted.status(), StatusCode::OK);
     assert_eq!(
         quoted.headers()["x-sottovoce-ignored"],
-        "instructions, exaggeration, emotion, language"
+        "instructions, exaggeration, emotion, mood"
     );
     let body = json!({"input": "Good day.", "response_format": "pcm", "speed": 1.5, "seed": 3});
     let plain = speak(&router, &body).await;

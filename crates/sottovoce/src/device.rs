@@ -11,7 +11,7 @@ pub use self_test::{OperationCheck, self_test};
 pub use speech::{SpeechCheck, speech_checks};
 
 use crate::error::Error;
-use crate::settings::DeviceChoice;
+use crate::options::DeviceChoice;
 use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDriver};
 use sottovoce_memory::driver::{DeviceMemory, Driver, HostDriver};
 use sottovoce_memory::stats::Bytes;

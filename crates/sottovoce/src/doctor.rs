@@ -1,7 +1,7 @@
 //! What this machine has, what limits the engine here, and what fits.
 
 use crate::engine::Engine;
-use crate::settings::{CachePrecision, EngineOptions, PrecisionChoice, Source};
+use crate::options::{CachePrecision, EngineOptions, PrecisionChoice, Source};
 use crate::system_memory::{LimitedBy, MemoryLimit, SystemMemory, resident_bytes};
 use serde::Serialize;
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
@@ -91,7 +91,7 @@ pub fn machine() -> Machine {
     let instruction_sets = instruction_sets();
     let mut notes = Vec::new();
     if memory.total_bytes.is_none() {
-        notes.push("the system does not tell its memory: set --memory".into());
+        notes.push("the system does not tell its memory: set the option memory".into());
     }
     if let Some(MemoryLimit {
         by,

@@ -10,18 +10,19 @@ use crate::holdings::Holdings;
 use crate::loading::{Choice, choose, default_voice, model};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
+use crate::options::{
+    Capabilities, EngineOptions, OptionTable, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX,
+    WhenFull,
+};
 use crate::pipeline::Pipeline;
 use crate::report::MemoryReport;
-use crate::settings::{
-    EngineOptions, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX, WhenFull,
-};
 use crate::stream::{Delivery, Sender, Stream};
 use crate::system_memory::SystemMemory;
 use crate::text_input::TextInput;
 use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
-use sottovoce_chatterbox::config::{FlowSolver, SamplingOrder, Variant};
+use sottovoce_chatterbox::config::Variant;
 use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
@@ -58,6 +59,9 @@ pub(crate) struct Shared {
     default_voice: Option<Voice>,
     accounts: Accounts,
     model: Weights,
+    capabilities: Capabilities,
+    /// Options of the engine that mean nothing for the model or the device.
+    without_effect: Vec<&'static str>,
     desk: Mutex<Desk>,
     changed: Condvar,
     metrics: Mutex<EngineMetrics>,
@@ -272,6 +276,9 @@ impl Engine {
             let reason = format!("it cannot compute in memory of the driver {name:?}");
             return Err(Error::option("device", device.name(), reason));
         }
+        let model = model(&source)?;
+        let capabilities = Capabilities::of(model.config(), device.host_accessible());
+        let without_effect = options.without_effect(&capabilities);
         let budget_bytes = options.memory;
         let host_budget_bytes = (options.host_memory)
             .or_else(|| SystemMemory::now().budget_max_bytes())
@@ -283,7 +290,6 @@ impl Engine {
         let host = (!device.host_accessible())
             .then(|| Memory::host(host_budget_bytes.unwrap_or(NO_BUDGET_BYTES)));
         let started = Instant::now();
-        let model = model(&source)?;
         let Choice {
             mut plan,
             recordings,
@@ -348,6 +354,8 @@ impl Engine {
             default_voice,
             accounts,
             model,
+            capabilities,
+            without_effect,
             desk: Mutex::new(desk),
             changed: Condvar::new(),
             metrics: Mutex::default(),
@@ -611,6 +619,7 @@ impl Engine {
         }
         desk.next_ticket += 1;
         let text = Arc::new(text);
+        let without_effect = options.without_effect(&shared.capabilities);
         desk.jobs.insert(
             ticket,
             Job {
@@ -627,27 +636,22 @@ impl Engine {
         shared.changed.notify_all();
         Ok(Stream {
             id: ticket,
+            without_effect,
             text,
             delivery,
             handle: self.handle.clone(),
         })
     }
 
-    /// Names of stream options that do nothing with this model.
-    pub fn options_without_effect(&self) -> Vec<&'static str> {
-        let config = self.handle.shared.model.config();
-        let order = config.t3.sampling.order;
-        let guided_flow = matches!(config.flow.solver, FlowSolver::Euler { .. });
-        [
-            ("exaggeration", config.t3.emotion),
-            ("cfg_weight", config.t3.classifier_free_guidance),
-            ("min_p", order == SamplingOrder::PenaltyFirst),
-            ("top_k", order == SamplingOrder::PenaltyLast),
-            ("flow_guided_steps", guided_flow),
-        ]
-        .into_iter()
-        .filter_map(|(option, works)| (!works).then_some(option))
-        .collect()
+    /// What this model on its device has: which options mean anything
+    /// ([`OptionTable::without_effect`]).
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.handle.shared.capabilities
+    }
+
+    /// Options that the engine was loaded with and that change nothing here.
+    pub fn options_without_effect(&self) -> &[&'static str] {
+        &self.handle.shared.without_effect
     }
 
     /// Streams that may be under way together.

@@ -14,12 +14,18 @@ pub enum Error {
     /// An option has a value that it cannot have.
     #[error("option {option}: {value:?} cannot be used: {reason}")]
     Option {
-        /// The option's name, as typed.
+        /// The option's name.
         option: &'static str,
         /// The value that was given.
         value: String,
         /// What would be right.
         reason: String,
+    },
+    /// There is no option of this name.
+    #[error("there is no option {name:?}")]
+    UnknownOption {
+        /// The name that was given.
+        name: String,
     },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
@@ -91,7 +97,7 @@ pub enum Error {
     #[error("out of memory: {0}")]
     OutOfMemory(#[from] sottovoce_memory::OutOfMemory),
     /// There is no such CUDA device, or it cannot be used.
-    #[error("{0}; the CPU speaks without it (--device cpu)")]
+    #[error("{0}; the CPU speaks without it (device cpu)")]
     Cuda(#[from] sottovoce_memory::driver::cuda::CudaError),
     /// The device failed; the engine has to be loaded again.
     #[error(transparent)]
@@ -183,7 +189,10 @@ impl Error {
     pub fn is_input(&self) -> bool {
         matches!(
             self,
-            Error::Option { .. } | Error::Voice { .. } | Error::Text { .. }
+            Error::Option { .. }
+                | Error::UnknownOption { .. }
+                | Error::Voice { .. }
+                | Error::Text { .. }
         )
     }
 }

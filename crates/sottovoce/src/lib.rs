@@ -26,11 +26,11 @@ mod holdings;
 mod loading;
 mod manager;
 mod metrics;
+pub mod options;
 mod pipeline;
 mod plan;
 mod report;
 mod scheduler;
-mod settings;
 mod stream;
 mod system_memory;
 pub mod text;
@@ -47,13 +47,13 @@ pub use engine::Engine;
 pub use error::Error;
 pub use loading::inspect;
 pub use metrics::{EngineMetrics, Histogram, HostPlan, MemoryPlan};
+pub use options::{
+    CachePrecision, DeviceChoice, EngineOptions, OptionTable, PrecisionChoice, Profile,
+    SAMPLE_RATE, Source, StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull,
+    default_chunk_size, parse_variant,
+};
 pub use report::{
     ActionCount, HostReport, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry,
-};
-pub use settings::{
-    CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source,
-    StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull, default_chunk_size,
-    parse_cache_precision, parse_variant,
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};

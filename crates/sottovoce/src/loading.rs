@@ -3,8 +3,8 @@
 use crate::device;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
+use crate::options::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
 use crate::plan::{Extent, Recordings, reckon};
-use crate::settings::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
 use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
@@ -221,10 +221,10 @@ pub(crate) fn choose(
         Some(((choice, _), used)) => {
             let with_cache = match used == cache {
                 true => "",
-                false => " --cache-precision int8",
+                false => " with key_value_precision int8",
             };
             format!(
-                "--precision {}{with_cache} fits, with {} at a time",
+                "precision {}{with_cache} fits, with {} at a time",
                 choice.precision,
                 streams_text(choice.plan.streams_fit)
             )

@@ -2,7 +2,7 @@
 
 use crate::holdings::Holdings;
 use crate::metrics::EngineMetrics;
-use crate::settings::Profile;
+use crate::options::Profile;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{
     Action, Decision, Done, Event, Observation, Policy, ProfileSettings, Reclaim,

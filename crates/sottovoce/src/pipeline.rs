@@ -3,8 +3,8 @@
 
 use crate::error::Error;
 use crate::holdings::Holdings;
+use crate::options::StreamOptions;
 use crate::plan::{Extent, Networks, Recordings, record};
-use crate::settings::StreamOptions;
 use crate::text_stage::TextStage;
 use crate::voice::{Voice, VoiceInner};
 use crate::workspaces::Workspaces;
@@ -72,6 +72,7 @@ pub(crate) struct Utterance {
     positions_max: usize,
     sampling: SamplingConfig,
     seed: u64,
+    text_options: TextOptions,
     sentences: VecDeque<Sentence>,
     sentence_count: u64,
     sentence_tokens_max: usize,
@@ -279,7 +280,7 @@ impl Pipeline {
     /// nothing.
     pub fn add_text(&self, utterance: &mut Utterance, text: &str, last: bool) -> Result<(), Error> {
         if text.chars().any(char::is_alphanumeric) {
-            let script = self.text.script(text, &TextOptions::default())?;
+            let script = self.text.script(text, &utterance.text_options)?;
             let sentences = script.into_sentences();
             utterance.text_tokens += text_tokens(&sentences);
             utterance.sentences.extend(sentences);
@@ -301,7 +302,9 @@ impl Pipeline {
         holdings: &Holdings,
     ) -> Result<Utterance, Error> {
         let sentences = match text {
-            Some(text) if text.chars().any(char::is_alphanumeric) => self.text.sentences(text)?,
+            Some(text) if text.chars().any(char::is_alphanumeric) => {
+                self.text.sentences(text, &options.text())?
+            }
             _ => Vec::new(),
         };
         let mut extent = self.extent_of(&sentences, voice, options);
@@ -314,20 +317,8 @@ impl Pipeline {
             ..extent
         };
         self.fit(&together, others == 0, holdings)?;
-        let defaults = self.config.t3.sampling;
-        let exaggeration = options.exaggeration.unwrap_or(defaults.exaggeration);
-        let prefix = self.prefix(voice, exaggeration)?;
-        let sampling = SamplingConfig {
-            temperature: options.temperature.unwrap_or(defaults.temperature),
-            top_k: options.top_k.unwrap_or(defaults.top_k),
-            top_p: options.top_p.unwrap_or(defaults.top_p),
-            min_p: options.min_p.unwrap_or(defaults.min_p),
-            repetition_penalty: options
-                .repetition_penalty
-                .unwrap_or(defaults.repetition_penalty),
-            guidance: options.cfg_weight.unwrap_or(defaults.guidance),
-            ..defaults
-        };
+        let sampling = options.sampling(&self.config.t3.sampling);
+        let prefix = self.prefix(voice, sampling.exaggeration)?;
         let bands = self.config.flow.mel_bands();
         let window = FlowWindow {
             prompt_tokens: options.prompt_tokens.unwrap_or(usize::MAX),
@@ -356,6 +347,7 @@ impl Pipeline {
             positions_max: self.extent.positions(),
             sampling,
             seed: options.seed,
+            text_options: options.text(),
             text_tokens: text_tokens(&sentences),
             sentences: sentences.into(),
             sentence_count: 0,
@@ -729,7 +721,7 @@ impl Pipeline {
 mod tests {
     use super::*;
     use crate::loading::{choose, default_voice, model};
-    use crate::settings::{EngineOptions, Source as Model};
+    use crate::options::{EngineOptions, Source as Model};
     use sottovoce_tensor::TrafficCount;
     use sottovoce_tensor::simulated::SimulatedDevice;
 

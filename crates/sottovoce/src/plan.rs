@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::metrics::{HostPlan, MemoryPlan};
+use crate::options::StreamOptions;
 use crate::pipeline::START_TOKENS;
-use crate::settings::StreamOptions;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};

@@ -208,6 +208,7 @@ impl Drop for Sender {
 /// what it holds.
 pub struct Stream {
     pub(crate) id: u64,
+    pub(crate) without_effect: Vec<&'static str>,
     pub(crate) text: Arc<TextInput>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) handle: Arc<Handle>,
@@ -217,6 +218,11 @@ impl Stream {
     /// The stream's number, as [`StreamBytes::stream`](crate::StreamBytes) has it.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Options that the stream was given and that change nothing with this model.
+    pub fn options_without_effect(&self) -> &[&'static str] {
+        &self.without_effect
     }
 
     /// Completes when the stream left the line for its place; at once if it ended before, of which

@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use crate::loading::model;
-use crate::settings::Source;
+use crate::options::Source;
 use crate::text_stage::TextStage;
 
 pub use sottovoce_chatterbox::text::{

@@ -3,7 +3,7 @@
 
 use crate::engine::Handle;
 use crate::error::Error;
-use crate::settings::TEXT_CHARACTERS_MAX;
+use crate::options::TEXT_CHARACTERS_MAX;
 use sottovoce_chatterbox::text::SentenceBuffer;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 

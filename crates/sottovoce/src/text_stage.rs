@@ -37,8 +37,8 @@ impl TextStage {
     }
 
     /// The pieces with words.
-    pub fn sentences(&self, text: &str) -> Result<Vec<Sentence>, Error> {
-        let sentences = self.script(text, &TextOptions::default())?.into_sentences();
+    pub fn sentences(&self, text: &str, options: &TextOptions) -> Result<Vec<Sentence>, Error> {
+        let sentences = self.script(text, options)?.into_sentences();
         if sentences.is_empty() {
             return Err(Error::Text {
                 reason: "there is nothing in it to speak".into(),

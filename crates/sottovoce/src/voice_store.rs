@@ -173,6 +173,30 @@ impl VoiceStore {
         })
     }
 
+    /// Gives a voice another name, and keeps its file's time.
+    ///
+    /// # Errors
+    /// If there is no such voice, the new name is none or another voice's, or the file cannot be
+    /// renamed.
+    pub fn rename(&self, from: &str, to: &str) -> Result<StoredVoice, Error> {
+        let voice = self.find(from)?;
+        let name = voice_name(to);
+        check_voice_name(&name)?;
+        if let Some(other) = self.look_up(&name)?.filter(|other| other.name != voice.name) {
+            return Err(voice_error(
+                &other.name,
+                "there is a voice of that name already; choose another",
+            ));
+        }
+        let path = self.path(&name);
+        std::fs::rename(&voice.path, &path).map_err(|source| Error::file(&voice.path, source))?;
+        Ok(StoredVoice {
+            name,
+            path,
+            changed: voice.changed,
+        })
+    }
+
     /// Takes voices away, a name given twice only once; those that were taken away, in order.
     ///
     /// # Errors
@@ -270,6 +294,26 @@ mod tests {
             error.contains("my voice"),
             "{error} must name the voices that are there"
         );
+    }
+
+    #[test]
+    fn a_voice_gets_another_name_but_never_that_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = VoiceStore::new(folder.path());
+        for name in ["one", "two"] {
+            std::fs::write(store.prepare(name).unwrap().1, name).unwrap();
+        }
+        let refusal = store.rename("one", "TWO").unwrap_err().to_string();
+        assert!(refusal.contains("two"), "{refusal}");
+        for wrong in ["../one", "", "."] {
+            assert!(store.rename("one", wrong).is_err(), "{wrong:?}");
+        }
+        assert!(store.rename("three", "four").is_err());
+        assert_eq!(store.rename("one", "One").unwrap().name, "One", "only its case changes");
+        let renamed = store.rename("one", "three").unwrap();
+        assert_eq!(std::fs::read(&renamed.path).unwrap(), b"one");
+        assert!(store.look_up("one").unwrap().is_none());
+        assert_eq!(store.voices().unwrap().len(), 2);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use crate::device;
 use crate::error::Error;
 use crate::loading::model;
+use crate::options::{SAMPLE_RATE, Source};
 use crate::plan::whole_pages;
-use crate::settings::{SAMPLE_RATE, Source};
 use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
 use sottovoce_chatterbox::weights::{Component, Source as Weights, load, measure};
 use sottovoce_formats::audio::{DecodeOptions, decode_file};

@@ -66,7 +66,7 @@ impl FromStr for Normalise {
 pub enum Unreadable {
     /// They are passed over with a warning.
     #[default]
-    Warn,
+    Skip,
     /// The text is refused.
     Refuse,
 }
@@ -87,7 +87,7 @@ impl Default for TextOptions {
         TextOptions {
             normalise: Normalise::Auto,
             language: "en".into(),
-            unreadable: Unreadable::Warn,
+            unreadable: Unreadable::Skip,
         }
     }
 }

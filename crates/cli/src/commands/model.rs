@@ -12,6 +12,7 @@ use sottovoce::text::PARALINGUISTIC_TAGS;
 use sottovoce::{Inspection, Part, Source, doctor};
 use sottovoce_hub::{OFFICIAL_MODELS, OfficialModel};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -222,6 +223,7 @@ fn download(name: &str, as_json: bool) -> Outcome {
     let progress = Downloading::new();
     let folder = model.download(&environment::hub_settings(), &mut |file, there, size| {
         progress.show(file, there, size);
+        ControlFlow::Continue(())
     })?;
     drop(progress);
     if as_json {

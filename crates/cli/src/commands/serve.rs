@@ -1,11 +1,11 @@
 //! `sottovoce serve`: the HTTP and WebSocket server with its page.
 
 use super::Outcome;
-use crate::engine::EngineChoice;
 use crate::environment;
+use crate::options::{EngineChoice, ForServer};
 use crate::output::log::{LogFormat, LogLevel, start_log};
 use crate::output::print::{note, output};
-use sottovoce::{EngineOptions, Source};
+use sottovoce::Source;
 use sottovoce_server::{
     App, IpNet, Limits, Loader, ServerOptions, openapi_document, parse_network, serve,
 };
@@ -35,10 +35,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 8000)]
     port: u16,
     #[command(flatten)]
-    engine: EngineChoice,
-    /// Streams that may be under way together; fewer where the budget holds fewer.
-    #[arg(long, default_value_t = 8)]
-    streams: usize,
+    engine: EngineChoice<ForServer>,
     /// Requests that may wait for a place.
     #[arg(long, default_value_t = Limits::default().queue)]
     queue: usize,
@@ -183,10 +180,8 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
         address: SocketAddr::new(arguments.address, arguments.port),
         source,
         model_name: model_name.unwrap_or_else(|| arguments.engine.model.clone()),
-        engine: EngineOptions {
-            streams_max: arguments.streams,
-            ..arguments.engine.options()
-        },
+        hub: Some(environment::hub_settings()),
+        engine: arguments.engine.options(),
         loader: Loader::default(),
         uploads: arguments.voices.is_some(),
         voices_directory: Some(arguments.voices.unwrap_or_else(environment::voices_folder)),

@@ -1,12 +1,11 @@
 //! `sottovoce speak`: text in, sound out while it is being made.
 
 use super::Outcome;
-use crate::engine::EngineChoice;
 use crate::environment;
-use crate::generation::Generation;
 use crate::interrupt::Interrupt;
+use crate::options::{Chosen, EngineChoice, ForEngine, ForStream};
 use crate::output::player::Player;
-use crate::output::print;
+use crate::output::print::{self, note, note_without_effect};
 use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
 use crate::text_input;
@@ -56,15 +55,14 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    engine: EngineChoice,
+    engine: EngineChoice<ForEngine>,
     #[command(flatten)]
-    generation: Generation,
+    stream: Chosen<ForStream>,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
     let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
-    let spoken = arguments.generation.stream_options();
-    spoken.check()?;
+    let spoken = arguments.stream.options();
     let options = EngineOptions {
         chunk_tokens_max: spoken.chunk_size,
         context_tokens_max: spoken.context_window,
@@ -74,16 +72,18 @@ pub fn run(arguments: Arguments) -> Outcome {
     };
     let engine = Engine::load(arguments.engine.source()?, options)?;
     if let Some(note) = engine.device_note() {
-        eprintln!("note: {note}");
+        note!("note: {note}");
     }
+    note_without_effect(engine.options_without_effect());
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let stream = engine.stream(&text, &voice, spoken)?;
+    note_without_effect(stream.options_without_effect());
     drop(voice);
     // Only now: a file that is there already must not go for a text that cannot be spoken.
     let output = Output::open(&arguments)?;
     let canceller = stream.canceller();
     let interrupt = Interrupt::watch(move || canceller.cancel());
-    let progress = Speaking::new(arguments.engine.memory);
+    let progress = Speaking::new(arguments.engine.options().memory);
     let figures = Figures {
         engine,
         file: arguments.stats,

@@ -1,11 +1,12 @@
 //! `sottovoce text`: how a text will be read, without speaking it.
 
 use super::Outcome;
+use crate::options::{Chosen, ForText};
 use crate::output::print::{note, output};
 use crate::source::model_source;
 use crate::text_input;
 use serde_json::{Value, json};
-use sottovoce::text::{Normalise, Piece, Script, TextOptions, Unreadable, script};
+use sottovoce::text::{Piece, Script, script};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,16 +29,8 @@ pub struct Arguments {
     /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
     #[arg(long, default_value = "pico")]
     model: String,
-    /// The text's language, by its code.
-    #[arg(long, default_value = "en")]
-    language: String,
-    /// Whether numbers, dates, signs and short forms become words first: on, off, or auto, as the
-    /// model was trained.
-    #[arg(long, default_value = "auto")]
-    normalise: Normalise,
-    /// Refuse a text that has characters which the model has no sound for.
-    #[arg(long)]
-    refuse_unreadable: bool,
+    #[command(flatten)]
+    reading: Chosen<ForText>,
     /// One JSON object instead of lines.
     #[arg(long)]
     json: bool,
@@ -45,14 +38,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
-    let options = TextOptions {
-        normalise: arguments.normalise,
-        language: arguments.language,
-        unreadable: match arguments.refuse_unreadable {
-            true => Unreadable::Refuse,
-            false => Unreadable::Warn,
-        },
-    };
+    let options = arguments.reading.options().text();
     let script = script(&model_source(&arguments.model)?, &text, &options)?;
     match arguments.json {
         true => writeln!(output(), "{:#}", in_json(&script))?,

@@ -2,11 +2,11 @@
 //! verdict.
 
 use super::Outcome;
+use crate::options::{Chosen, ForValidation};
 use crate::output::print::{note, output};
-use crate::output::size::parse_bytes;
 use crate::source::ModelChoice;
+use sottovoce::Source;
 use sottovoce::validate::{ValidateOptions, validate};
-use sottovoce::{DeviceChoice, EngineOptions, PrecisionChoice, Profile, Source};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -30,22 +30,8 @@ const RANDOM_SENTENCE_TOKENS: usize = 25;
 pub struct Arguments {
     #[command(flatten)]
     model: ModelChoice,
-    /// How weights are kept: auto, f32, f16, int8, q4.
-    #[arg(long, default_value = "auto")]
-    precision: PrecisionChoice,
-    /// How eagerly memory goes back.
-    #[arg(long, default_value = "balanced")]
-    profile: Profile,
-    /// Most memory for the tests that have no budget of their own.
-    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
-    memory: Option<u64>,
-    /// Threads for arithmetic.
-    #[arg(long)]
-    threads: Option<usize>,
-    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not run
-    /// on hardware yet.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    engine: Chosen<ForValidation>,
     /// Minutes of speech in the endurance test, once in one stream and once in short utterances.
     #[arg(long, default_value_t = 60.0)]
     audio_minutes: f64,
@@ -87,14 +73,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     };
     let options = ValidateOptions {
         source,
-        engine: EngineOptions {
-            memory: arguments.memory,
-            precision: arguments.precision,
-            profile: arguments.profile,
-            threads: arguments.threads,
-            device: arguments.device,
-            ..EngineOptions::default()
-        },
+        engine: arguments.engine.options(),
         audio_seconds: arguments.audio_minutes * 60.0,
         voices: arguments.voices.max(1),
         switches: arguments.switches.max(1),

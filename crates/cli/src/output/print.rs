@@ -78,6 +78,13 @@ macro_rules! note {
 }
 pub(crate) use note;
 
+/// Tells which options change nothing.
+pub fn note_without_effect(options: &[&str]) {
+    for option in options {
+        note!("note: {option} has no effect with this model on this device");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{capture, is_reader_gone, mark, output};

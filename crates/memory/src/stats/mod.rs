@@ -2,10 +2,12 @@
 
 mod ledger;
 mod metrics;
+mod size;
 mod timeline;
 
 pub(crate) use ledger::Ledger;
 pub use metrics::{MemoryMetrics, MetricsRecorder};
+pub use size::parse_bytes;
 pub use timeline::{Sample, Timeline};
 
 use crate::owner::{Owner, OwnerUsage, Region, StreamId};

@@ -1,245 +1,107 @@
-// The page's behaviour: speaks, uploads, changes settings, and asks for the memory once a second.
+// The page: its two views, the key, and what the server is about.
 
-import { Dashboard, seconds } from "/page/dashboard.js";
-import { Player } from "/page/player.js";
+import { get, key, keys, setKey } from "/page/api.js";
+import { byId, say } from "/page/dom.js";
+import { MemoryView } from "/page/memory.js";
+import { Models } from "/page/models.js";
+import { SpeakView } from "/page/speak.js";
+import { startTheme } from "/page/theme.js";
 
-const byId = (id) => document.getElementById(id);
-const player = new Player(byId("wave"));
-const dashboard = new Dashboard();
-let speaking = null;
+const LOOK_EVERY = 1000;
+const VIEWS = ["speak", "memory"];
 
-const headers = () => {
-  const key = byId("key").value || sessionStorage.getItem("key") || "";
-  return key ? { Authorization: `Bearer ${key}` } : {};
-};
+startTheme();
+const speakView = new SpeakView();
+const models = new Models((facts) => {
+  speakView.modelChanged(facts);
+  memoryView.modelChanged(facts);
+});
+const memoryView = new MemoryView();
+// Whether models and voices are known.
+let known = false;
+let modelName;
+// The key that was last found to be none.
+let refusedKey;
 
-// Calls the server; what is wrong comes back in words.
-async function call(path, options = {}) {
-  const response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } }).catch((error) => {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer.");
-  });
-  if (response.ok) return response;
-  let words = `${response.status} ${response.statusText}`;
-  try {
-    words = (await response.json()).error.message;
-  } catch {
-    // Not every proxy on the way answers in JSON.
+function showView() {
+  const wanted = location.hash.slice(1);
+  const shown = VIEWS.includes(wanted) ? wanted : "speak";
+  for (const view of VIEWS) {
+    byId(`${view}-view`).hidden = view !== shown;
+    if (view === shown) byId(`to-${view}`).setAttribute("aria-current", "page");
+    else byId(`to-${view}`).removeAttribute("aria-current");
   }
-  throw new Error(words);
+  memoryView.visible = shown === "memory";
+  scrollTo(0, 0);
 }
 
-const post = (path, body) =>
-  call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-
-function say(words, fine = false) {
-  byId("message").textContent = words;
-  byId("message").classList.toggle("fine", fine);
+function status(words, kind) {
+  const node = byId("status");
+  if (node.textContent !== words) node.textContent = words;
+  node.className = `status ${kind ?? ""}`;
 }
 
-// Runs what a button asks for and shows what went wrong.
-function act(id, work) {
-  byId(id).addEventListener("click", async () => {
-    try {
-      await work();
-    } catch (error) {
-      say(error.message);
-    }
-  });
+function askForKey(reason) {
+  byId("key-reason").textContent = reason;
+  byId("key-banner").hidden = false;
 }
 
-async function speak() {
-  if (speaking) return;
-  say("");
-  await player.open();
-  player.silence();
-  player.reset();
-  const stop = new AbortController();
-  speaking = stop;
-  byId("speak").disabled = true;
-  byId("stop").disabled = false;
-  byId("save").disabled = true;
-  for (const id of ["first-audio", "spoken", "rtf"]) byId(id).textContent = "–";
-  const asked = performance.now();
-  let first = 0;
+async function look() {
   try {
-    const response = await call("/v1/audio/speech", {
-      method: "POST",
-      signal: stop.signal,
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({
-        model: "sottovoce",
-        input: byId("text").value,
-        voice: byId("voice").value || "default",
-        response_format: "pcm",
-        speed: Number(byId("speed").value),
-        temperature: Number(byId("temperature").value),
-        exaggeration: Number(byId("exaggeration").value),
-        cfg_weight: Number(byId("cfg_weight").value),
-        chunk_size: Number(byId("chunk_size").value) || undefined,
-        seed: Number(byId("seed").value),
-      }),
-    });
-    const reader = response.body.getReader();
-    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-      const elapsed = (performance.now() - asked) / 1000;
-      first ||= elapsed;
-      player.push(piece.value);
-      byId("first-audio").textContent = seconds(first);
-      byId("spoken").textContent = seconds(player.seconds);
-      byId("rtf").textContent = player.seconds ? (elapsed / player.seconds).toFixed(2) : "–";
+    const memory = await get("/memory");
+    if (!known || memory.model !== modelName) {
+      modelName = memory.model;
+      await models.load();
+      await speakView.voices.load();
+      known = true;
     }
-    say(`${player.seconds.toFixed(1)} s spoken.`, true);
+    memoryView.update(memory);
+    status(
+      memory.model_loaded ? "ready" : "the model is not loaded; speaking loads it",
+      memory.model_loaded ? "fine" : "",
+    );
   } catch (error) {
-    if (error.name === "AbortError") say("Stopped.", true);
-    else if (error instanceof TypeError) say("The sound broke off: the server ended it or is gone.");
-    else say(error.message);
+    status(error.status === 401 ? "an API key is needed" : error.message, "wrong");
+    memoryView.lost();
   } finally {
-    speaking = null;
-    byId("speak").disabled = false;
-    byId("stop").disabled = true;
-    byId("save").disabled = player.length === 0;
+    setTimeout(look, LOOK_EVERY);
   }
 }
 
-function stop() {
-  speaking?.abort();
-  player.silence();
-}
-
-function save() {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(player.wav());
-  link.download = "sottovoce.wav";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
-async function listVoices(chosen) {
-  const { voices } = await (await call("/v1/audio/voices")).json();
-  const label = (voice) => (voice.alias_of ? `${voice.name} (${voice.alias_of})` : voice.name);
-  byId("voice").replaceChildren(...voices.map((voice) => new Option(label(voice), voice.id, false, voice.id === chosen)));
-}
-
-async function upload(event) {
+keys.addEventListener("needed", ({ detail: error }) => {
+  // Each look at the server is refused as well; who closed the question is not asked again for that.
+  if (error.status === 401 && refusedKey === key()) return;
+  if (error.status === 401) refusedKey = key();
+  if (error.status === 403) askForKey("This needs a key that may change how the server runs.");
+  else
+    askForKey(
+      key()
+        ? "The key is not valid here. Check it."
+        : "This server asks for an API key. Whoever runs it has one for you.",
+    );
+});
+byId("key-open").addEventListener("click", () => {
+  askForKey("Needed only where whoever runs the server asks for one.");
+  byId("key").focus();
+});
+byId("key-close").addEventListener("click", () => (byId("key-banner").hidden = true));
+byId("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const file = byId("upload-file").files[0];
-  const name = byId("upload-name").value.trim();
-  if (!file || !name) return say("Give the new voice a name and choose a recording of it.");
-  const form = new FormData();
-  form.append("name", name);
-  form.append("file", file);
-  say("Preparing the voice…", true);
+  setKey(byId("key").value.trim());
+  byId("key").value = "";
   try {
-    await call("/v1/audio/voices", { method: "POST", body: form });
-    await listVoices(name);
-    say(`The voice ${name} is ready.`, true);
+    await get("/v1/models");
+    byId("key-banner").hidden = true;
+    refusedKey = undefined;
+    known = false;
+    say(byId("key-message"), "");
   } catch (error) {
-    say(error.message);
+    say(byId("key-message"), error.message, true);
   }
+});
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => byId(button.dataset.close).close());
 }
-
-async function setAlias() {
-  const alias = byId("alias-name").value.trim();
-  const voice = byId("voice").value;
-  await call(`/v1/audio/aliases/${encodeURIComponent(alias)}`, {
-    method: "PUT",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ voice }),
-  });
-  await listVoices(voice);
-  say(`${alias} now speaks as ${voice}.`, true);
-}
-
-async function apply() {
-  await post("/memory/profile", {
-    profile: byId("profile").value,
-    cache_interval: Number(byId("interval").value),
-    enable_monitoring: byId("monitoring").checked,
-  });
-  const budget = Number(byId("memory-budget").value);
-  const wanted = { precision: byId("precision").value, memory_bytes: budget ? budget * 1048576 : 0 };
-  if (wanted.precision !== applied.precision || wanted.memory_bytes !== applied.memory_bytes) {
-    await post("/models/load", wanted);
-    applied = wanted;
-  }
-  say("Applied.", true);
-}
-
-let applied = { precision: "auto", memory_bytes: 0 };
-let settingsShown = false;
-
-async function refresh() {
-  try {
-    const memory = await (await call("/memory")).json();
-    byId("status").classList.remove("wrong");
-    byId("status").textContent = memory.model_loaded ? "ready" : "the model is not loaded; speaking loads it";
-    if (!settingsShown) {
-      settingsShown = true;
-      byId("profile").value = memory.profile;
-      byId("interval").value = memory.cache_interval ?? 0;
-      byId("monitoring").checked = memory.enable_monitoring;
-      applied = { precision: memory.precision, memory_bytes: memory.memory_bytes ?? 0 };
-      byId("precision").value = applied.precision;
-      byId("memory-budget").value = applied.memory_bytes ? Math.round(applied.memory_bytes / 1048576) : "";
-      await listVoices("default");
-    }
-    dashboard.update(memory);
-  } catch (error) {
-    byId("status").classList.add("wrong");
-    byId("status").textContent = error.message;
-  } finally {
-    setTimeout(refresh, 1000);
-  }
-}
-
-for (const id of ["speed", "temperature", "exaggeration", "cfg_weight"]) {
-  const show = () => (byId(`${id}-value`).textContent = Number(byId(id).value).toFixed(2));
-  byId(id).addEventListener("input", show);
-  show();
-}
-const count = () => (byId("count").textContent = byId("text").value.length);
-byId("text").addEventListener("input", count);
-count();
-byId("key").addEventListener("change", () => {
-  sessionStorage.setItem("key", byId("key").value);
-  settingsShown = false;
-});
-byId("upload").addEventListener("submit", upload);
-byId("alias").addEventListener("submit", (event) => {
-  event.preventDefault();
-  setAlias().catch((error) => say(error.message));
-});
-act("delete-alias", async () => {
-  const alias = byId("alias-name").value.trim();
-  await call(`/v1/audio/aliases/${encodeURIComponent(alias)}`, { method: "DELETE" });
-  await listVoices("default");
-  say(`${alias} is no further name any more.`, true);
-});
-act("speak", speak);
-act("stop", stop);
-act("save", save);
-act("apply", apply);
-act("trim", async () => {
-  const { freed_bytes } = await (await post("/memory/trim", {})).json();
-  say(`${(freed_bytes / 1048576).toFixed(1)} MiB given back.`, true);
-});
-act("unload", async () => {
-  await post("/models/unload", {});
-  say("The model's memory was given back; the next words load it again.", true);
-});
-act("delete-voice", async () => {
-  const voice = byId("voice").value;
-  await call(`/v1/audio/voices/${encodeURIComponent(voice)}`, { method: "DELETE" });
-  await listVoices("default");
-  say(`The voice ${voice} is deleted.`, true);
-});
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) speak().catch((error) => say(error.message));
-  if (event.key === "Escape") stop();
-});
-addEventListener("resize", () => {
-  player.draw();
-  dashboard.draw();
-});
-refresh();
+addEventListener("hashchange", showView);
+showView();
+look();

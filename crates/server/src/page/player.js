@@ -1,119 +1,182 @@
-// Plays 16-bit PCM as it arrives and keeps it for saving.
+// Plays a sound, also one that is still being made: from any place, until its last sample was heard.
 
-const RATE = 24000;
+import { RATE } from "/page/speech.js";
 
-export class Player {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.reset();
+// Seconds that are scheduled ahead of what is heard: little, so that a jump is heard at once; more
+// while the page is hidden and its timers are slow.
+const AHEAD = 0.5;
+const AHEAD_HIDDEN = 3;
+// Seconds of one piece.
+const PIECE = 0.25;
+// Seconds that must be there before a sound that ran dry goes on.
+const REFILL = 0.4;
+// Seconds of the fade that keeps a cut from clicking.
+const FADE = 0.015;
+const TICK = 40;
+
+// States: empty, playing, paused, ended. Tells of `change`.
+export class Player extends EventTarget {
+  #context;
+  #sound;
+  #state = "empty";
+  // The place from which the next piece is taken.
+  #next = 0;
+  #until = 0;
+  #runs = [];
+  #gain;
+  #sources = new Set();
+  #timer;
+  #dry = false;
+
+  constructor() {
+    super();
+    document.addEventListener("visibilitychange", () => this.#fill());
   }
 
-  reset() {
-    this.pieces = [];
-    this.length = 0;
-    this.rest = new Uint8Array(0);
-    this.peaks = [];
-    this.sources = new Set();
-    this.playhead = 0;
-    this.draw();
-  }
-
-  // Must be called from a click or key press: browsers start no sound otherwise.
+  // Must be called from a click or a key: browsers start no sound otherwise.
   open() {
-    this.context ??= new AudioContext({ sampleRate: RATE });
-    return this.context.resume();
+    this.#context ??= new AudioContext({ sampleRate: RATE });
+    return this.#context.resume();
   }
 
-  push(bytes) {
-    const all = new Uint8Array(this.rest.length + bytes.length);
-    all.set(this.rest);
-    all.set(bytes, this.rest.length);
-    const even = all.length & ~1;
-    this.rest = all.slice(even);
-    if (even === 0) return;
-    const view = new DataView(all.buffer, 0, even);
-    const samples = new Float32Array(even / 2);
-    for (let i = 0; i < samples.length; i++) samples[i] = view.getInt16(2 * i, true) / 32768;
-    this.pieces.push(all.slice(0, even));
-    this.length += samples.length;
-    this.collectPeaks(samples);
-    this.schedule(samples);
-    this.draw();
+  get sound() {
+    return this.#sound;
   }
 
-  schedule(samples) {
-    if (!this.context) return;
-    const buffer = this.context.createBuffer(1, samples.length, RATE);
-    buffer.copyToChannel(samples, 0);
-    const source = this.context.createBufferSource();
+  get state() {
+    return this.#state;
+  }
+
+  // Whether it waits for the sound to be made.
+  get waits() {
+    return this.#state === "playing" && this.#dry;
+  }
+
+  // The sample that is heard now.
+  get place() {
+    if (!this.#sound) return 0;
+    if (this.#state !== "playing" || !this.#context) return this.#next;
+    const now = this.#context.currentTime - (this.#context.outputLatency || 0);
+    const run = this.#runs.findLast((run) => run.at <= now) ?? this.#runs[0];
+    if (!run) return this.#next;
+    return Math.min(
+      run.start + run.length,
+      run.start + Math.max(0, Math.floor((now - run.at) * RATE)),
+    );
+  }
+
+  load(sound, plays) {
+    this.#halt();
+    this.#sound = sound;
+    this.#next = 0;
+    this.#change(sound ? "paused" : "empty");
+    if (plays && sound) this.play();
+  }
+
+  play() {
+    if (!this.#sound || this.#state === "playing") return;
+    if (this.#state === "ended" || (this.#sound.finished && this.#next >= this.#sound.length))
+      this.#next = 0;
+    this.#dry = false;
+    this.#until = 0;
+    this.#change("playing");
+    this.#timer = setInterval(() => this.#fill(), TICK);
+    this.#fill();
+  }
+
+  pause() {
+    if (this.#state !== "playing") return;
+    const place = this.place;
+    this.#halt();
+    this.#next = place;
+    this.#change("paused");
+  }
+
+  // Silence, and back to the start.
+  stop() {
+    if (!this.#sound) return;
+    this.#halt();
+    this.#next = 0;
+    this.#change("paused");
+  }
+
+  seek(sample) {
+    if (!this.#sound) return;
+    const plays = this.#state === "playing";
+    this.#halt();
+    this.#next = Math.max(0, Math.min(Math.round(sample), this.#sound.length));
+    this.#state = "paused";
+    if (plays) this.play();
+    else this.#change("paused");
+  }
+
+  #change(state) {
+    this.#state = state;
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #halt() {
+    clearInterval(this.#timer);
+    if (this.#gain) {
+      const end = this.#context.currentTime + FADE;
+      this.#gain.gain.setValueAtTime(1, this.#context.currentTime);
+      this.#gain.gain.linearRampToValueAtTime(0, end);
+      for (const source of this.#sources) source.stop(end);
+    }
+    this.#gain = undefined;
+    this.#sources.clear();
+    this.#runs = [];
+    this.#dry = false;
+  }
+
+  #fill() {
+    if (this.#state !== "playing") return;
+    const context = this.#context;
+    const ahead = document.hidden ? AHEAD_HIDDEN : AHEAD;
+    const { length, finished } = this.#sound;
+    const now = context.currentTime;
+    if (this.#next >= length && this.#until <= now) {
+      if (finished) return this.#end();
+      this.#dry = true;
+    }
+    if (this.#dry && !finished && length - this.#next < REFILL * RATE) return;
+    this.#dry = false;
+    while (this.#next < length && this.#until < now + ahead) {
+      const end = Math.min(length, this.#next + PIECE * RATE);
+      this.#schedule(this.#next, end);
+      this.#next = end;
+    }
+  }
+
+  #schedule(start, end) {
+    const context = this.#context;
+    if (!this.#gain) {
+      this.#gain = context.createGain();
+      this.#gain.connect(context.destination);
+    }
+    const buffer = context.createBuffer(1, end - start, RATE);
+    buffer.copyToChannel(this.#sound.floats(start, end), 0);
+    const source = context.createBufferSource();
     source.buffer = buffer;
-    source.connect(this.context.destination);
-    // A little ahead of now at first, so that the second piece is there before the first has ended.
-    const at = Math.max(this.playhead, this.context.currentTime + 0.05);
+    source.connect(this.#gain);
+    // A little ahead of now, so that the first piece is not cut.
+    const at = this.#until > context.currentTime ? this.#until : context.currentTime + 0.03;
     source.start(at);
-    this.playhead = at + buffer.duration;
-    this.sources.add(source);
-    source.onended = () => this.sources.delete(source);
+    this.#until = at + buffer.duration;
+    this.#runs = [
+      ...this.#runs.slice(-8 - AHEAD_HIDDEN / PIECE),
+      { at, start, length: end - start },
+    ];
+    this.#sources.add(source);
+    source.onended = () => this.#sources.delete(source);
   }
 
-  silence() {
-    for (const source of this.sources) source.stop();
-    this.sources.clear();
-    this.playhead = 0;
-  }
-
-  get seconds() {
-    return this.length / RATE;
-  }
-
-  collectPeaks(samples) {
-    const step = 240;
-    for (let start = 0; start < samples.length; start += step) {
-      let peak = 0;
-      for (let i = start; i < Math.min(start + step, samples.length); i++) peak = Math.max(peak, Math.abs(samples[i]));
-      this.peaks.push(peak);
-    }
-  }
-
-  draw() {
-    const { canvas } = this;
-    const ratio = devicePixelRatio || 1;
-    const width = (canvas.width = Math.max(1, canvas.clientWidth * ratio));
-    const height = (canvas.height = canvas.clientHeight * ratio);
-    const paint = canvas.getContext("2d");
-    const style = getComputedStyle(document.documentElement);
-    paint.fillStyle = style.getPropertyValue("--accent");
-    const middle = height / 2;
-    const columns = Math.floor(width / (2 * ratio));
-    // At least ten seconds wide; longer speech is squeezed.
-    const shown = Math.max(this.peaks.length, 1000);
-    for (let column = 0; column < columns; column++) {
-      const from = Math.floor((column * shown) / columns);
-      const to = Math.max(from + 1, Math.floor(((column + 1) * shown) / columns));
-      if (from >= this.peaks.length) break;
-      let peak = 0;
-      for (let i = from; i < Math.min(to, this.peaks.length); i++) peak = Math.max(peak, this.peaks[i]);
-      const half = Math.max(0.5 * ratio, peak * middle * 0.95);
-      paint.fillRect(column * 2 * ratio, middle - half, 1.4 * ratio, 2 * half);
-    }
-  }
-
-  wav() {
-    const bytes = 2 * this.length;
-    const header = new DataView(new ArrayBuffer(44));
-    const word = (at, text) => [...text].forEach((c, i) => header.setUint8(at + i, c.charCodeAt(0)));
-    word(0, "RIFF");
-    header.setUint32(4, 36 + bytes, true);
-    word(8, "WAVEfmt ");
-    header.setUint32(16, 16, true);
-    header.setUint16(20, 1, true);
-    header.setUint16(22, 1, true);
-    header.setUint32(24, RATE, true);
-    header.setUint32(28, 2 * RATE, true);
-    header.setUint16(32, 2, true);
-    header.setUint16(34, 16, true);
-    word(36, "data");
-    header.setUint32(40, bytes, true);
-    return new Blob([header, ...this.pieces], { type: "audio/wav" });
+  #end() {
+    // What the system still holds is heard first.
+    const left = this.#until + (this.#context.outputLatency || 0) - this.#context.currentTime;
+    if (left > 0) return;
+    this.#halt();
+    this.#next = this.#sound.length;
+    this.#change("ended");
   }
 }

@@ -17,6 +17,10 @@ use utoipa::ToSchema;
 /// What `GET /memory` answers.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Memory {
+    /// The model that speaks.
+    model: String,
+    /// What computes; none while the model is not loaded.
+    device: Option<String>,
     /// Whether the model is in memory.
     model_loaded: bool,
     /// Times the model was loaded.
@@ -106,6 +110,8 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     let engine_bytes = engine.as_ref().map_or(0, |report| report.reserved_bytes);
     Json(Memory {
         process: ProcessMemory::now(&app, engine_bytes),
+        model: app.host.model().name,
+        device: (loaded.as_ref()).map(|loaded| loaded.engine.device_name().to_owned()),
         model_loaded: loaded.is_some(),
         loads,
         unloads,

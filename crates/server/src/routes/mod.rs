@@ -2,9 +2,12 @@
 
 pub(crate) mod aliases;
 pub(crate) mod health;
+pub(crate) mod history;
+pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod models;
 pub(crate) mod page;
+pub(crate) mod rename;
 pub(crate) mod speech;
 pub(crate) mod stream;
 pub(crate) mod voices;

@@ -60,7 +60,7 @@ impl FromFields for UnloadRequest {
 
 fn model(app: &App) -> Model {
     Model {
-        id: app.options.model_name.clone(),
+        id: app.host.model().name,
         object: "model",
         created: app.started_unix_seconds,
         owned_by: "sottovoce",
@@ -85,7 +85,7 @@ pub(crate) struct SpeechModel {
 #[utoipa::path(get, path = "/v1/audio/models", tag = "models", operation_id = "list_speech_models",
     responses((status = 200, description = "The models", body = SpeechModels)))]
 pub(crate) async fn list_speech_models(State(app): State<Arc<App>>) -> Json<SpeechModels> {
-    let name = app.options.model_name.clone();
+    let name = app.host.model().name;
     let model = SpeechModel {
         id: name.clone(),
         name,
@@ -112,7 +112,7 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     PathName(id): PathName,
 ) -> Result<Json<Model>, ServerError> {
-    if id == app.options.model_name {
+    if id == app.host.model().name {
         Ok(Json(model(&app)))
     } else {
         Err(ServerError::NotFound {
@@ -140,6 +140,8 @@ pub(crate) async fn unload(
 #[derive(Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoadRequest {
+    /// The model that is to speak: one that `GET /models` lists as here.
+    model: Option<String>,
     /// `auto`, `f32`, `f16`, `int8` or `q4`.
     #[schema(pattern = "^(auto|f32|f16|int8|q4)$")]
     precision: Option<String>,
@@ -151,6 +153,7 @@ pub(crate) struct LoadRequest {
 impl FromFields for LoadRequest {
     fn from_fields(fields: &mut Fields) -> Result<LoadRequest, ServerError> {
         let request = LoadRequest {
+            model: fields.text("model")?,
             precision: fields.text("precision")?,
             memory_bytes: fields.count("memory_bytes")?,
         };
@@ -186,12 +189,25 @@ pub(crate) async fn load(
         });
     }
     let before = app.host.change_options(|_| {});
-    let other = precision.is_some_and(|precision| precision != before.precision)
+    let spoke = app.host.model();
+    let wanted = match request.model {
+        Some(name) if name != spoke.name => {
+            let library = app.library.clone();
+            let found = tokio::task::spawn_blocking(move || library.find(&name));
+            Some(found.await.map_err(|_| ServerError::Task)??)
+        }
+        _ => None,
+    };
+    let other = wanted.is_some()
+        || precision.is_some_and(|precision| precision != before.precision)
         || request
             .memory_bytes
             .is_some_and(|bytes| bytes != before.memory.unwrap_or(0));
     if other {
         app.host.unload(false).await?;
+        if let Some(model) = wanted {
+            app.host.choose(model);
+        }
         app.host.change_options(|options| {
             options.precision = precision.unwrap_or(options.precision);
             if let Some(bytes) = request.memory_bytes {
@@ -201,7 +217,8 @@ pub(crate) async fn load(
     }
     let changed = app.host.loaded().is_none();
     if let Err(error) = app.host.load().await {
-        // Options that do not fit must not stay in force for the next request.
+        // What does not fit must not stay in force for the next request.
+        app.host.choose(spoke);
         app.host.change_options(|options| {
             options.precision = before.precision;
             options.memory = before.memory;

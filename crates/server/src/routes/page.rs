@@ -5,32 +5,63 @@ use crate::routes::PathName;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 
-const FILES: [(&str, &str, &str); 4] = [
+/// A file of the page's own folder, by its name.
+macro_rules! file {
+    ($name:literal, $kind:expr) => {
+        ($name, $kind, include_str!(concat!("../page/", $name)))
+    };
+}
+
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Name, media type and text of each file beside the page itself.
+const FILES: [(&str, &str, &str); 29] = [
+    file!("theme.css", STYLE),
+    file!("controls.css", STYLE),
+    file!("speak.css", STYLE),
+    file!("memory.css", STYLE),
+    ("uPlot.css", STYLE, include_str!("../page/vendor/uPlot.min.css")),
+    file!("api.js", SCRIPT),
+    file!("app.js", SCRIPT),
+    file!("dom.js", SCRIPT),
+    file!("format.js", SCRIPT),
+    file!("history-plots.js", SCRIPT),
+    file!("knobs.js", SCRIPT),
+    file!("ledgers.js", SCRIPT),
+    file!("memory.js", SCRIPT),
+    file!("models.js", SCRIPT),
+    file!("player.js", SCRIPT),
+    file!("plots.js", SCRIPT),
+    file!("recorder.js", SCRIPT),
+    file!("settings.js", SCRIPT),
+    file!("snippets.js", SCRIPT),
+    file!("sound.js", SCRIPT),
+    file!("speak.js", SCRIPT),
+    file!("speech.js", SCRIPT),
+    file!("take-store.js", SCRIPT),
+    file!("takes.js", SCRIPT),
+    file!("theme.js", SCRIPT),
+    file!("voices.js", SCRIPT),
+    file!("waveform.js", SCRIPT),
+    file!("words.js", SCRIPT),
+    // The library sets a variable; the page's modules import it.
     (
-        "style.css",
-        "text/css; charset=utf-8",
-        include_str!("../page/style.css"),
-    ),
-    (
-        "app.js",
-        "text/javascript; charset=utf-8",
-        include_str!("../page/app.js"),
-    ),
-    (
-        "dashboard.js",
-        "text/javascript; charset=utf-8",
-        include_str!("../page/dashboard.js"),
-    ),
-    (
-        "player.js",
-        "text/javascript; charset=utf-8",
-        include_str!("../page/player.js"),
+        "uPlot.js",
+        SCRIPT,
+        concat!(
+            include_str!("../page/vendor/uPlot.iife.min.js"),
+            "\nexport default uPlot;\n"
+        ),
     ),
 ];
 
 /// Keeps the page from loading or sending anything elsewhere, and others from framing it.
 const POLICY: &str = "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Of what browsers guard, the page uses the microphone alone.
+const PERMISSIONS: &str = "microphone=(self), camera=(), geolocation=()";
 
 fn answer(kind: &'static str, text: &'static str) -> Response {
     let headers = [
@@ -39,6 +70,7 @@ fn answer(kind: &'static str, text: &'static str) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-cache"),
         (HeaderName::from_static("referrer-policy"), "no-referrer"),
+        (HeaderName::from_static("permissions-policy"), PERMISSIONS),
     ];
     (headers, text).into_response()
 }

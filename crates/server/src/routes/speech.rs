@@ -54,10 +54,9 @@ pub(crate) async fn speak(
     check_text(&request.input, &app.options.limits)?;
     let format = request.format()?;
     let travel = request.stream_format()?;
-    let options = request.knobs.options()?;
+    let options = request.stream.options().clone();
     let seed = options.seed;
     let mut ignored: Vec<String> = request.ignored().map(str::to_owned).into_iter().collect();
-    let sent: Vec<&str> = request.knobs.sent().collect();
     let work = Request {
         voice: request.voice_name().to_owned(),
         text: has_words(&request.input).then_some(request.input),
@@ -66,9 +65,7 @@ pub(crate) async fn speak(
         record: record.map(|record| record.0),
     };
     let mut speaking = Speaking::start(&app, work).await?;
-    let without_effect = sent
-        .iter()
-        .filter(|sent| speaking.without_effect().contains(sent));
+    let without_effect = speaking.without_effect().iter();
     ignored.extend(without_effect.map(|name| (*name).to_owned()));
     ignored.extend(unread);
     // The engine has the text now.

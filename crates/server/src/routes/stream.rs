@@ -2,9 +2,9 @@
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
-use crate::fields::{Fields, FromFields, Seed};
+use crate::fields::{Fields, FromFields};
 use crate::listener::ConnectionShare;
-use crate::openai::Knobs;
+use crate::openai::StreamFields;
 use crate::record::RequestRecord;
 use crate::speaking::{Request, Speaking, has_words};
 use crate::voices::DEFAULT_VOICE;
@@ -64,8 +64,13 @@ const PROTOCOL: &str = "sottovoce";
 
 /// What the caller may send.
 enum Command {
-    Start { voice: String, knobs: Box<Knobs> },
-    Text { text: String },
+    Start {
+        voice: String,
+        stream: Box<StreamFields>,
+    },
+    Text {
+        text: String,
+    },
     Flush,
     Cancel,
     End,
@@ -85,12 +90,10 @@ impl Command {
         Ok(match kind.as_str() {
             "start" => {
                 let voice = fields.voice("voice")?;
-                let mut knobs = Box::new(Knobs::from_fields(&mut fields)?);
-                // One seed for all that is spoken until the next start.
-                knobs.seed = knobs.seed.map(|seed| Seed::Given(seed.value()));
                 Command::Start {
                     voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-                    knobs,
+                    // One seed for all that is spoken until the next start.
+                    stream: Box::new(StreamFields::from_fields(&mut fields)?),
                 }
             }
             "text" => Command::Text {
@@ -195,8 +198,8 @@ impl Utterance {
 
 /// Opens a WebSocket: text arrives in pieces, sound leaves as it is made.
 ///
-/// Send JSON messages: `{"type":"start","voice":"default","speed":1}` with a voice and the knobs of
-/// the speech call (may be left out), `{"type":"text","text":"a piece, cut anywhere"}`,
+/// Send JSON messages: `{"type":"start","voice":"default","speed":1}` with a voice and the options
+/// of the speech call (may be left out), `{"type":"text","text":"a piece, cut anywhere"}`,
 /// `{"type":"flush"}` to speak what is there, `{"type":"cancel"}` to stop at once and forget what
 /// waits, `{"type":"end"}` to speak what is there and close. The text up to a flush is one
 /// utterance: each sentence is spoken as soon as it is whole, and sounds as in the same text at
@@ -363,7 +366,7 @@ struct Conversation {
     /// Messages that the writer has not taken yet: at most one chunk's.
     unsent: VecDeque<Message>,
     voice: String,
-    knobs: Knobs,
+    stream: StreamFields,
     /// Text that no stream has yet, an entry for each utterance.
     waiting: VecDeque<Waiting>,
     record: Option<Arc<RequestRecord>>,
@@ -386,7 +389,7 @@ impl Conversation {
             outgoing,
             unsent: VecDeque::new(),
             voice: DEFAULT_VOICE.into(),
-            knobs: Knobs::default(),
+            stream: StreamFields::default(),
             waiting: VecDeque::new(),
             record,
             starting: None,
@@ -528,13 +531,7 @@ impl Conversation {
             return;
         };
         self.spoke = true;
-        let options = match self.knobs.options() {
-            Ok(options) => options,
-            Err(error) => {
-                self.waiting.pop_front();
-                return self.complain(&error);
-            }
-        };
+        let options = self.stream.options().clone();
         let request = Request {
             text: has_words(&next.text).then(String::new),
             voice: self.voice.clone(),
@@ -635,9 +632,9 @@ impl Conversation {
 
     fn command(&mut self, message: &str) {
         match Command::read(message) {
-            Ok(Command::Start { voice, knobs }) => {
+            Ok(Command::Start { voice, stream }) => {
                 self.voice = voice;
-                self.knobs = *knobs;
+                self.stream = *stream;
             }
             Ok(Command::Text { text }) => self.write(&text),
             Ok(Command::Flush) => self.flush(),
@@ -680,7 +677,7 @@ impl Conversation {
                         let piece = sound.split_to(sound.len().min(SOUND_BYTES_MAX));
                         self.unsent.push_back(Message::Binary(piece));
                     }
-                    let seed = self.knobs.seed.map_or(0, Seed::value);
+                    let seed = self.stream.options().seed;
                     self.tell(json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics}));
                 }
                 Err(error) => {

@@ -27,6 +27,8 @@ const WAITING_PREFIX: &str = ".upload-";
 pub(crate) struct VoiceList {
     /// The model's own first.
     voices: Vec<VoiceEntry>,
+    /// Whether calls may bring voices, rename and delete them.
+    uploads: bool,
 }
 
 /// A form with a recording.
@@ -66,10 +68,13 @@ pub(crate) struct Deleted {
 #[utoipa::path(get, path = "/v1/audio/voices", tag = "voices", operation_id = "list_voices",
     responses((status = 200, description = "The voices", body = VoiceList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<VoiceList>, ServerError> {
-    let voices = tokio::task::spawn_blocking(move || app.voices.list())
-        .await
-        .map_err(|_| ServerError::Task)?;
-    Ok(Json(VoiceList { voices: voices? }))
+    blocking(move || {
+        Ok(Json(VoiceList {
+            voices: app.voices.list()?,
+            uploads: app.voices.store().is_ok(),
+        }))
+    })
+    .await
 }
 
 /// Prepares a voice from a recording and keeps it.

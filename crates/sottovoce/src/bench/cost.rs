@@ -3,7 +3,7 @@
 use super::BenchOptions;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{EngineOptions, PrecisionChoice, Profile};
+use crate::options::{EngineOptions, PrecisionChoice, Profile};
 use crate::voice::{Voice, VoiceSource};
 use serde::Serialize;
 
@@ -109,7 +109,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Source;
+    use crate::options::Source;
 
     #[test]
     fn the_median_is_the_middle_one() {

@@ -3,7 +3,7 @@
 use crate::device;
 use crate::error::Error;
 use crate::loading;
-use crate::settings::{Source, StreamOptions};
+use crate::options::{OptionTable, Source, StreamOptions};
 use serde::Serialize;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
 use sottovoce_chatterbox::weights::{Component, Source as Weights, load};

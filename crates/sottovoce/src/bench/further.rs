@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{CachePrecision, EngineOptions, Source, StreamOptions, TOKENS_PER_SECOND};
+use crate::options::{CachePrecision, EngineOptions, Source, StreamOptions, TOKENS_PER_SECOND};
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
 use serde::Serialize;

@@ -15,7 +15,7 @@ pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
-use crate::settings::{
+use crate::options::{
     CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
     TOKENS_PER_SECOND,
 };

@@ -2,7 +2,7 @@
 
 use crate::device::{self, Opened};
 use crate::error::Error;
-use crate::settings::DeviceChoice;
+use crate::options::DeviceChoice;
 use serde::Serialize;
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::convert::sound_precision;

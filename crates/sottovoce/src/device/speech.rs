@@ -4,7 +4,7 @@ use super::open;
 use super::self_test::relative_l2;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{
+use crate::options::{
     CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Source, StreamOptions,
 };
 use crate::voice::VoiceSource;

@@ -3,8 +3,8 @@
 use super::{Opened, open};
 use crate::holdings::Holdings;
 use crate::loading::{choose, default_voice, model};
+use crate::options::{DeviceChoice, EngineOptions, PrecisionChoice, Source, StreamOptions};
 use crate::pipeline::Pipeline;
-use crate::settings::{DeviceChoice, EngineOptions, PrecisionChoice, Source, StreamOptions};
 use cuda_stand_in::client::StandIn;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_memory::Memory;

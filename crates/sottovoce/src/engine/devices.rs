@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::device::{self, NO_BUDGET_BYTES, Opened};
 use crate::error::Error;
-use crate::settings::{DeviceChoice, EngineOptions, Source};
+use crate::options::{DeviceChoice, EngineOptions, OptionTable, Source};
 use crate::system_memory::SystemMemory;
 use sottovoce_memory::Memory;
 use sottovoce_memory::driver::cuda;

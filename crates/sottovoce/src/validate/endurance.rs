@@ -3,7 +3,7 @@
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{SAMPLE_RATE, TEXT_CHARACTERS_MAX};
+use crate::options::{SAMPLE_RATE, TEXT_CHARACTERS_MAX};
 use crate::stream::Chunk;
 use crate::system_memory::resident_bytes;
 use crate::voice::VoiceSource;

@@ -15,7 +15,7 @@ pub use voices::VoicesReport;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{EngineOptions, Source, StreamOptions};
+use crate::options::{EngineOptions, Source, StreamOptions};
 use crate::stream::Chunk;
 use crate::voice::Voice;
 use serde::Serialize;

@@ -9,7 +9,7 @@ use super::{ValidateOptions, speak, stream_options};
 use crate::device::{self, Opened};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::EngineOptions;
+use crate::options::EngineOptions;
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
 use scene::{Place, Pressed, Scene};

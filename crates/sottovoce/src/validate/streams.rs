@@ -3,7 +3,7 @@
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::EngineOptions;
+use crate::options::EngineOptions;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 

@@ -3,8 +3,8 @@
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::options::StreamOptions;
 use crate::report::MemoryReport;
-use crate::settings::StreamOptions;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 

@@ -4,11 +4,12 @@ mod flow;
 mod speed;
 
 use super::Outcome;
+use crate::options::{Chosen, ForBench};
 use crate::output::print::{note, output};
-use crate::output::size::{mebibytes, parse_bytes};
+use crate::output::size::mebibytes;
 use crate::source::ModelChoice;
 use sottovoce::bench::{self, BenchOptions};
-use sottovoce::{EngineOptions, PrecisionChoice, Profile};
+use sottovoce::{PrecisionChoice, Profile};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
 use std::path::PathBuf;
@@ -45,12 +46,8 @@ pub struct Arguments {
     /// What to speak.
     #[arg(long, default_value = DEFAULT_TEXT)]
     text: String,
-    /// Most memory to use.
-    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
-    memory: Option<u64>,
-    /// Threads for arithmetic.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    engine: Chosen<ForBench>,
     /// Leave out what further streams and voices take.
     #[arg(long)]
     no_further: bool,
@@ -90,12 +87,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         source: arguments.model.source()?,
         precisions: arguments.precisions,
         profiles: arguments.profiles,
-        engine: EngineOptions {
-            memory: arguments.memory,
-            threads: arguments.threads,
-            streams_max: 1,
-            ..EngineOptions::default()
-        },
+        engine: arguments.engine.options(),
         text: arguments.text,
         audio_seconds_max: arguments.audio_seconds,
         further: !arguments.no_further,

@@ -6,7 +6,7 @@ use super::TEXT;
 use crate::device::{self, NO_BUDGET_BYTES};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::settings::{DeviceChoice, EngineOptions, SAMPLE_RATE, Source, StreamOptions};
+use crate::options::{DeviceChoice, EngineOptions, SAMPLE_RATE, Source, StreamOptions};
 use crate::stream::Stream;
 use crate::voice::VoiceSource;
 use sottovoce_audio::{AudioFormat, Encoder};

@@ -1,0 +1,384 @@
+//! Options of engine and stream as arguments of a command, made from their tables.
+
+use crate::source::model_source;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
+use serde_json::Value;
+use sottovoce::options::{Domain, OptionDescription, OptionTable, Scope};
+use sottovoce::{EngineOptions, Error, Profile, Source, StreamOptions};
+use std::ffi::OsStr;
+use std::marker::PhantomData;
+
+/// Further names of flags.
+const ALIASES: [(&str, &str); 2] = [
+    ("key_value_precision", "cache-precision"),
+    ("streams_max", "streams"),
+];
+
+/// Which options of a table a command takes, and where they begin.
+pub trait Selection: Clone + Send + Sync + 'static {
+    /// The table.
+    type Table: OptionTable;
+    /// Heading in the help; empty for none.
+    const HEADING: &'static str = "";
+
+    /// Whether the command takes an option.
+    fn takes(option: &OptionDescription) -> bool;
+
+    /// The values of options that are not given.
+    fn defaults() -> Self::Table {
+        Self::Table::default()
+    }
+}
+
+/// What is chosen for each text.
+#[derive(Clone)]
+pub struct ForStream;
+
+impl Selection for ForStream {
+    type Table = StreamOptions;
+    const HEADING: &'static str = "How it is spoken";
+
+    fn takes(option: &OptionDescription) -> bool {
+        option.scope == Scope::Stream
+    }
+}
+
+/// What is chosen for how a text is read, without speaking it.
+#[derive(Clone)]
+pub struct ForText;
+
+impl Selection for ForText {
+    type Table = StreamOptions;
+
+    fn takes(option: &OptionDescription) -> bool {
+        ["normalise", "language", "unreadable"].contains(&option.name)
+    }
+}
+
+/// What is chosen for an engine of one caller.
+#[derive(Clone)]
+pub struct ForEngine;
+
+impl Selection for ForEngine {
+    type Table = EngineOptions;
+
+    fn takes(option: &OptionDescription) -> bool {
+        option.scope == Scope::Engine
+    }
+}
+
+/// What is chosen for an engine of several callers.
+#[derive(Clone)]
+pub struct ForServer;
+
+impl Selection for ForServer {
+    type Table = EngineOptions;
+
+    fn takes(option: &OptionDescription) -> bool {
+        matches!(option.scope, Scope::Engine | Scope::Server)
+    }
+}
+
+/// What is chosen for an engine whose precisions and profiles are measured one after the other.
+#[derive(Clone)]
+pub struct ForBench;
+
+impl Selection for ForBench {
+    type Table = EngineOptions;
+
+    fn takes(option: &OptionDescription) -> bool {
+        ForEngine::takes(option) && !["precision", "profile"].contains(&option.name)
+    }
+
+    fn defaults() -> EngineOptions {
+        EngineOptions {
+            streams_max: 1,
+            ..EngineOptions::default()
+        }
+    }
+}
+
+/// What is chosen for an engine whose promise is tested.
+#[derive(Clone)]
+pub struct ForValidation;
+
+impl Selection for ForValidation {
+    type Table = EngineOptions;
+
+    fn takes(option: &OptionDescription) -> bool {
+        ForEngine::takes(option)
+    }
+
+    fn defaults() -> EngineOptions {
+        EngineOptions {
+            profile: Profile::Balanced,
+            ..EngineOptions::default()
+        }
+    }
+}
+
+/// Options as given on the command line, the defaults in place of the others.
+#[derive(Clone)]
+pub struct Chosen<S: Selection> {
+    options: S::Table,
+    selection: PhantomData<S>,
+}
+
+impl<S: Selection> Chosen<S> {
+    /// The options.
+    pub fn options(&self) -> S::Table {
+        self.options.clone()
+    }
+}
+
+fn taken<S: Selection>() -> impl Iterator<Item = &'static OptionDescription> {
+    S::Table::DESCRIPTIONS
+        .iter()
+        .filter(|option| S::takes(option))
+}
+
+/// A flag's name without its dashes.
+fn flag(option: &OptionDescription) -> String {
+    option.name.replace('_', "-")
+}
+
+/// What the option does, its values, its owners and its default.
+fn help(option: &OptionDescription, default: &Value) -> String {
+    let mut notes = Vec::new();
+    match option.domain {
+        // The parser lists words; a file is named by its placeholder.
+        Domain::Choice { .. } | Domain::Switch | Domain::File | Domain::Folder => {}
+        Domain::Bytes => notes.push("a size such as 512MiB or 1GiB".to_owned()),
+        domain => notes.push(
+            format!("{} {}", domain.description(), option.unit)
+                .trim()
+                .to_owned(),
+        ),
+    }
+    notes.extend(option.needs.map(|needed| needed.owners()));
+    let help = option.help().trim_end_matches('.');
+    let notes = match notes.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", notes.join("; ")),
+    };
+    let default = match default {
+        Value::Null => option.unset.to_owned(),
+        Value::String(word) => word.clone(),
+        value => value.to_string(),
+    };
+    format!("{help}{notes} [default: {default}]")
+}
+
+fn placeholder(domain: &Domain) -> &'static str {
+    match domain {
+        Domain::Number { .. } => "NUMBER",
+        Domain::Count { .. } => "COUNT",
+        Domain::Choice { .. } | Domain::Text { .. } => "WORD",
+        Domain::Switch => "BOOLEAN",
+        Domain::Bytes => "SIZE",
+        Domain::File => "FILE",
+        Domain::Folder => "FOLDER",
+    }
+}
+
+/// Takes any text and tells help and completions of the words that are meant.
+#[derive(Clone)]
+struct Words(&'static [&'static str]);
+
+impl TypedValueParser for Words {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        match self.0 {
+            [] => None,
+            words => Some(Box::new(words.iter().map(PossibleValue::new))),
+        }
+    }
+}
+
+/// Refuses what the table refuses, in the table's words.
+fn parser<S: Selection>(option: &'static OptionDescription) -> ValueParser {
+    let words = Words(match option.domain {
+        Domain::Choice { words } => words,
+        Domain::Switch => &["true", "false"],
+        _ => &[],
+    });
+    let checked = move |text: String| match S::defaults().set(option.name, &Value::from(&*text)) {
+        Ok(()) => Ok(text),
+        Err(Error::Option { reason, .. }) => Err(reason),
+        Err(error) => Err(error.to_string()),
+    };
+    words.try_map(checked).into()
+}
+
+fn argument<S: Selection>(option: &'static OptionDescription) -> Arg {
+    let default = S::defaults().get(option.name).unwrap_or_default();
+    let further = ALIASES.iter().filter(|(name, _)| *name == option.name);
+    let argument = Arg::new(option.name)
+        .long(flag(option))
+        .visible_aliases(further.map(|(_, alias)| *alias))
+        .value_name(placeholder(&option.domain))
+        .value_parser(parser::<S>(option))
+        .value_hint(match option.domain {
+            Domain::File => ValueHint::FilePath,
+            Domain::Folder => ValueHint::DirPath,
+            _ => ValueHint::Other,
+        })
+        .allow_negative_numbers(true)
+        .help(help(option, &default));
+    match S::HEADING {
+        "" => argument,
+        heading => argument.help_heading(heading),
+    }
+}
+
+impl<S: Selection> Args for Chosen<S> {
+    fn augment_args(command: Command) -> Command {
+        command.args(taken::<S>().map(argument::<S>))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Chosen::<S>::augment_args(command)
+    }
+}
+
+impl<S: Selection> FromArgMatches for Chosen<S> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Chosen<S>, clap::Error> {
+        let mut chosen = Chosen {
+            options: S::defaults(),
+            selection: PhantomData,
+        };
+        chosen.update_from_arg_matches(matches)?;
+        Ok(chosen)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for option in taken::<S>() {
+            if let Some(text) = matches.get_one::<String>(option.name) {
+                let set = self.options.set(option.name, &Value::from(&**text));
+                // The argument's parser has refused every other value.
+                set.map_err(|error| {
+                    clap::Error::raw(clap::error::ErrorKind::ValueValidation, error)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The model, and what may be used for it.
+#[derive(clap::Args)]
+pub struct EngineChoice<S: Selection<Table = EngineOptions>> {
+    /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
+    #[arg(long, default_value = "pico")]
+    pub model: String,
+    #[command(flatten)]
+    chosen: Chosen<S>,
+}
+
+impl<S: Selection<Table = EngineOptions>> EngineChoice<S> {
+    /// Where the weights come from.
+    pub fn source(&self) -> Result<Source, String> {
+        model_source(&self.model)
+    }
+
+    /// The engine's options.
+    pub fn options(&self) -> EngineOptions {
+        self.chosen.options()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program<S: Selection> {
+        #[command(flatten)]
+        chosen: Chosen<S>,
+    }
+
+    fn parse<S: Selection>(arguments: &[&str]) -> Result<S::Table, String> {
+        let arguments = ["program"].iter().chain(arguments);
+        Program::<S>::try_parse_from(arguments)
+            .map(|program| program.chosen.options())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_option_of_the_table_is_an_argument_and_no_program_s_own() {
+        let command = Chosen::<ForStream>::augment_args(Command::new("program"));
+        for option in StreamOptions::DESCRIPTIONS {
+            let found = command
+                .get_arguments()
+                .find(|argument| argument.get_id() == option.name);
+            assert_eq!(
+                found.is_some(),
+                option.scope == Scope::Stream,
+                "{}",
+                option.name
+            );
+        }
+    }
+
+    #[test]
+    fn arguments_reach_the_options_and_the_others_keep_their_defaults() {
+        let options = parse::<ForStream>(&["--speed", "1.5", "--top-k", "40", "--language", "de"]);
+        assert_eq!(
+            options,
+            Ok(StreamOptions {
+                speed: 1.5,
+                top_k: Some(40),
+                language: "de".into(),
+                ..StreamOptions::default()
+            })
+        );
+        let options = parse::<ForServer>(&[
+            "--memory=1GiB",
+            "--host-memory=64MiB",
+            "--cache-precision=int8",
+            "--streams=3",
+            "--enable-monitoring=false",
+        ]);
+        assert_eq!(
+            options,
+            Ok(EngineOptions {
+                memory: Some(1 << 30),
+                host_memory: Some(64 << 20),
+                key_value_precision: sottovoce::CachePrecision::Int8,
+                streams_max: 3,
+                enable_monitoring: false,
+                ..EngineOptions::default()
+            })
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_the_flag_and_what_would_be_right() {
+        for (arguments, words) in [
+            (["--speed", "9"], ["--speed", "0.25 to 4"]),
+            (["--temperature", "-1"], ["--temperature", "0 to 5"]),
+            (["--normalise", "maybe"], ["--normalise", "auto, on or off"]),
+            (
+                ["--language", "not a code"],
+                ["--language", "language code"],
+            ),
+        ] {
+            let refusal = parse::<ForStream>(&arguments).unwrap_err();
+            for word in words {
+                assert!(refusal.contains(word), "{refusal}");
+            }
+        }
+    }
+}

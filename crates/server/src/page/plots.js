@@ -1,0 +1,201 @@
+// Plots over uPlot: axes in the theme's colours, stacked areas and bars, values under the pointer and
+// by the arrow keys.
+
+import { byId } from "/page/dom.js";
+import uPlot from "/page/uPlot.js";
+import { colour } from "/page/theme.js";
+
+const FONT = "11px system-ui, sans-serif";
+const KIBI = 1024;
+// Steps of an axis of bytes: powers of two from 1 KiB on.
+const BYTE_STEPS = Array.from({ length: 34 }, (_, power) => KIBI * 2 ** power);
+const COUNT_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
+// Rows of the legend below a plot, in pixels.
+const LEGEND = 28;
+
+const pad = (number) => String(number).padStart(2, "0");
+
+function time(seconds, withSeconds) {
+  const date = new Date(seconds * 1000);
+  const minutes = `${pad(date.getHours())}:${pad(date.getMinutes())}`;
+  return withSeconds ? `${minutes}:${pad(date.getSeconds())}` : minutes;
+}
+
+const axis = (more) => ({
+  stroke: () => colour("--faint"),
+  grid: { stroke: () => colour("--line"), width: 1 },
+  ticks: { stroke: () => colour("--line"), width: 1 },
+  font: FONT,
+  ...more,
+});
+
+// Sums of each column and those before it.
+function stack(columns) {
+  const sums = columns[0]?.map(() => 0) ?? [];
+  return columns.map((column) => column.map((value, index) => (sums[index] += value ?? 0)));
+}
+
+// Options: `format` of values, `steps` of the axis, `kind` "lines" or "bars", `most` a function for the
+// largest value to show, `labels` of the x axis where it is not time, `caption` for who cannot see it.
+export class Plot {
+  #host;
+  #options;
+  #series = [];
+  #plot;
+  #shape = "";
+  #columns = [];
+  #range = [0, 1];
+
+  constructor(id, options) {
+    this.#host = byId(id);
+    this.#options = options;
+    this.#host.tabIndex = 0;
+    this.#host.setAttribute("role", "group");
+    this.#host.setAttribute(
+      "aria-label",
+      `${options.caption}. Arrow keys move through the values.`,
+    );
+    this.#host.addEventListener("keydown", (event) => this.#key(event));
+    new ResizeObserver(() => this.#resize()).observe(this.#host);
+  }
+
+  // Shows columns over `x` between `range`. A series has a name, a colour's variable, values, and
+  // whether it is stacked on those before it or dashed.
+  show(x, range, series) {
+    this.#series = series;
+    this.#range = range;
+    const stacked = series.filter((one) => one.stacked);
+    const sums = stack(stacked.map((one) => one.values));
+    const shown = series.map((one) => (one.stacked ? sums[stacked.indexOf(one)] : one.values));
+    // Of areas that overlap, the highest is drawn first.
+    this.#columns = [x, ...shown.toReversed()];
+    const shape = series.map((one) => `${one.name} ${one.colour}`).join();
+    if (!this.#plot || shape !== this.#shape) {
+      this.#shape = shape;
+      this.#make();
+    } else {
+      this.#plot.setData(this.#columns, true);
+    }
+    this.#latest();
+    // The legend may have become longer.
+    this.#resize();
+  }
+
+  // Draws all anew, in the colours that are now in force.
+  restyle() {
+    if (this.#plot) {
+      this.#make();
+      this.#latest();
+      this.#resize();
+    }
+  }
+
+  // Values of the latest moment, where no pointer asks for another.
+  #latest() {
+    if (this.#plot.cursor.idx === null || this.#plot.cursor.left < 0)
+      this.#plot.setLegend({ idx: this.#columns[0].length - 1 }, false);
+  }
+
+  #size() {
+    return {
+      width: Math.max(160, this.#host.clientWidth),
+      height: Math.max(100, this.#host.clientHeight - this.#legendHeight()),
+    };
+  }
+
+  #legendHeight() {
+    return this.#host.querySelector(".u-legend")?.offsetHeight ?? LEGEND;
+  }
+
+  #resize() {
+    const size = this.#size();
+    if (
+      this.#plot &&
+      this.#host.clientWidth &&
+      (this.#plot.width !== size.width || this.#plot.height !== size.height)
+    )
+      this.#plot.setSize(size);
+  }
+
+  #make() {
+    this.#plot?.destroy();
+    const { format, steps, kind = "lines", labels } = this.#options;
+    const named = [...this.#series].reverse();
+    const paths =
+      kind === "bars" ? uPlot.paths.bars({ size: [0.8, 64] }) : uPlot.paths.stepped({ align: 1 });
+    const series = named.map((one) => ({
+      label: one.name,
+      stroke: () => colour(one.colour),
+      fill: one.stacked || kind === "bars" ? () => colour(one.colour) : undefined,
+      width: one.stacked || kind === "bars" ? 0 : 1.5,
+      dash: one.dashed ? [5, 4] : undefined,
+      points: { show: false },
+      paths,
+      value: (_, __, place, index) => this.#value(place, index),
+    }));
+    const label = labels ? (index) => labels(index) : (seconds) => time(seconds, true);
+    this.#plot = new uPlot(
+      {
+        ...this.#size(),
+        scales: {
+          x: { time: false, range: () => this.#range },
+          y: { range: (_, __, most) => [0, Math.max(this.#options.least ?? 1, most ?? 0) * 1.08] },
+        },
+        legend: {
+          live: true,
+          markers: { width: 0, fill: (_, index) => colour(named[index - 1].colour) },
+        },
+        cursor: {
+          sync: labels ? undefined : { key: "time" },
+          drag: { x: false, y: false },
+          points: { show: false },
+        },
+        axes: [
+          axis({
+            incrs: labels ? [1, 2, 3, 4, 6] : [1, 5, 10, 15, 30, 60, 120, 300, 600, 900],
+            values: (plot, splits) =>
+              labels
+                ? splits.map((index) => labels(index) ?? "")
+                : splits.map((at) => time(at, this.#range[1] - this.#range[0] < 120)),
+            space: labels ? 44 : 70,
+          }),
+          axis({
+            size: 68,
+            incrs: steps,
+            space: 32,
+            values: (_, splits) => splits.map((value) => format(value)),
+          }),
+        ],
+        series: [
+          {
+            label: labels ? "" : "Time",
+            value: (_, value) => (value === null ? "–" : label(value)),
+          },
+          ...series,
+        ],
+      },
+      this.#columns,
+      this.#host,
+    );
+    this.#resize();
+  }
+
+  // A series' own value, where the plot has sums; series of the plot count from 1, last one first.
+  #value(place, index) {
+    const value = this.#series.at(-place)?.values[index];
+    return value === undefined || value === null ? "–" : this.#options.format(value);
+  }
+
+  #key(event) {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step || !this.#plot) return;
+    event.preventDefault();
+    const last = this.#columns[0].length - 1;
+    const { idx } = this.#plot.cursor;
+    const index = Math.max(0, Math.min(last, (idx ?? last) + step));
+    const left = this.#plot.valToPos(this.#columns[0][index], "x");
+    this.#plot.setCursor({ left, top: this.#plot.over.clientHeight / 2 });
+  }
+}
+
+export { BYTE_STEPS, COUNT_STEPS };

@@ -1,0 +1,127 @@
+//! `/models`: the models that a call may choose, and fetching them.
+
+use crate::app::App;
+use crate::error::{ErrorBody, ServerError};
+use crate::library::{DownloadOffer, DownloadState, LibraryModel, ModelTag, budget_bytes};
+use crate::routes::PathName;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use sottovoce::options::{OptionDescription, OptionTable, Scope};
+use sottovoce::{Source, StreamOptions};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What can be asked of the model that speaks.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Speaking {
+    /// Languages that it speaks.
+    languages: Vec<&'static str>,
+    /// Tags that it knows.
+    tags: Vec<ModelTag>,
+    /// Whether it takes voices from recordings.
+    takes_recordings: bool,
+    /// Options of a stream that mean something for it; all of them while it is not loaded.
+    #[schema(value_type = Vec<Object>)]
+    options: Vec<&'static OptionDescription>,
+}
+
+/// What `GET /models` answers. Sizes are bytes.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LibraryList {
+    /// The name of the model that speaks.
+    model: String,
+    /// What can be asked of it.
+    speaking: Speaking,
+    /// Characters of one text, at most.
+    text_characters_max: usize,
+    /// What the server may use in all: its budget, or what the system has.
+    budget_bytes: Option<u64>,
+    /// Whether calls may fetch models.
+    downloads: bool,
+    /// Small ones first.
+    models: Vec<LibraryModel>,
+}
+
+/// Lists the models that can be chosen or fetched, with what each needs.
+#[utoipa::path(get, path = "/models", tag = "models", operation_id = "list_library",
+    responses((status = 200, description = "The models", body = LibraryList)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<LibraryList>, ServerError> {
+    blocking(move || {
+        let loaded = app.host.loaded();
+        let engine = loaded.as_ref().map(|loaded| &loaded.engine);
+        let reserved = engine.map_or(0, |engine| engine.memory_report().reserved_bytes);
+        let options = app.host.change_options(|_| {});
+        let budget_bytes = budget_bytes(&options, reserved);
+        let model = app.host.model();
+        Ok(Json(LibraryList {
+            speaking: Speaking {
+                languages: app.library.languages(),
+                tags: app.library.tags(&model),
+                takes_recordings: !matches!(model.source, Source::Embedded),
+                options: (StreamOptions::DESCRIPTIONS.iter())
+                    .filter(|option| option.scope == Scope::Stream)
+                    .filter(|option| {
+                        engine.is_none_or(|engine| option.has_effect(engine.capabilities()))
+                    })
+                    .collect(),
+            },
+            text_characters_max: app.options.limits.text_characters,
+            budget_bytes,
+            downloads: app.library.fetches() && app.options.remote_settings,
+            models: (app.library).models(&model.name, budget_bytes, options.streams_max),
+            model: model.name,
+        }))
+    })
+    .await
+}
+
+/// Tells what fetching a model would bring.
+#[utoipa::path(get, path = "/models/{name}/download", tag = "models", operation_id = "offer_download",
+    params(("name" = String, Path, description = "base, turbo or nano")),
+    responses((status = 200, description = "What would come", body = DownloadOffer),
+        (status = 400, description = "This server fetches no models", body = ErrorBody),
+        (status = 404, description = "Unknown", body = ErrorBody),
+        (status = 502, description = "The hub does not say", body = ErrorBody)))]
+pub(crate) async fn offer(
+    State(app): State<Arc<App>>,
+    PathName(name): PathName,
+) -> Result<Json<DownloadOffer>, ServerError> {
+    blocking(move || app.library.offer(&name).map(Json)).await
+}
+
+/// Fetches a model in the background; `GET /models` tells how it stands.
+#[utoipa::path(post, path = "/models/{name}/download", tag = "models", operation_id = "download_model",
+    params(("name" = String, Path, description = "base, turbo or nano")),
+    responses((status = 202, description = "It is on its way", body = DownloadState),
+        (status = 400, description = "This server fetches no models, or another is on its way", body = ErrorBody),
+        (status = 404, description = "Unknown", body = ErrorBody)))]
+pub(crate) async fn download(
+    State(app): State<Arc<App>>,
+    PathName(name): PathName,
+) -> Result<(StatusCode, Json<DownloadState>), ServerError> {
+    let state = app.library.download(&name)?;
+    Ok((StatusCode::ACCEPTED, Json(state)))
+}
+
+/// Ends a download; what came is kept.
+#[utoipa::path(delete, path = "/models/{name}/download", tag = "models", operation_id = "cancel_download",
+    params(("name" = String, Path, description = "base, turbo or nano")),
+    responses((status = 200, description = "It ends", body = DownloadState),
+        (status = 404, description = "None is under way", body = ErrorBody)))]
+pub(crate) async fn cancel(
+    State(app): State<Arc<App>>,
+    PathName(name): PathName,
+) -> Result<Json<DownloadState>, ServerError> {
+    app.library.cancel(&name).map(Json)
+}
+
+/// Runs what waits for files, the hub or arithmetic off the asynchronous threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, ServerError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ServerError::Task)?
+}

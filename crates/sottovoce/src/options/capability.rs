@@ -1,0 +1,79 @@
+//! What a model and its device have, as far as options depend on it.
+
+use serde::Serialize;
+use sottovoce_chatterbox::config::{FlowSolver, ModelConfig, SamplingOrder, Variant};
+
+/// Something that a model or a device has, without which an option means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// An emotion input.
+    Emotion,
+    /// Classifier-free guidance in T3.
+    Guidance,
+    /// A flow with classifier-free guidance.
+    GuidedFlow,
+    /// A sampler that keeps the most likely tokens.
+    TopK,
+    /// A sampler with a threshold relative to the most likely token.
+    MinP,
+    /// Memory of its own: only the device has it, whatever the model.
+    DeviceMemory,
+}
+
+impl Capability {
+    /// Every capability.
+    pub const ALL: [Capability; 6] = [
+        Capability::Emotion,
+        Capability::Guidance,
+        Capability::GuidedFlow,
+        Capability::TopK,
+        Capability::MinP,
+        Capability::DeviceMemory,
+    ];
+
+    /// Who has it, for people, such as `base only`.
+    pub fn owners(self) -> String {
+        if self == Capability::DeviceMemory {
+            return "CUDA devices only".into();
+        }
+        let variants = [Variant::Base, Variant::Turbo, Variant::Nano, Variant::Pico];
+        let owners: Vec<String> = (variants.into_iter())
+            .filter(|&variant| self.is_in_model(&ModelConfig::preset(variant)))
+            .map(|variant| variant.to_string())
+            .collect();
+        format!("{} only", owners.join(", "))
+    }
+
+    fn is_in_model(self, config: &ModelConfig) -> bool {
+        let t3 = &config.t3;
+        match self {
+            Capability::Emotion => t3.emotion,
+            Capability::Guidance => t3.classifier_free_guidance,
+            Capability::GuidedFlow => matches!(config.flow.solver, FlowSolver::Euler { .. }),
+            Capability::TopK => t3.sampling.order == SamplingOrder::PenaltyLast,
+            Capability::MinP => t3.sampling.order == SamplingOrder::PenaltyFirst,
+            Capability::DeviceMemory => false,
+        }
+    }
+}
+
+/// What a model on a device has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Capabilities(Vec<Capability>);
+
+impl Capabilities {
+    /// Those of a model on a device whose memory the host reaches, or does not reach.
+    pub fn of(config: &ModelConfig, host_accessible: bool) -> Capabilities {
+        let has = |capability: &Capability| match capability {
+            Capability::DeviceMemory => !host_accessible,
+            capability => capability.is_in_model(config),
+        };
+        Capabilities(Capability::ALL.into_iter().filter(has).collect())
+    }
+
+    /// Whether it is among them.
+    pub fn has(&self, capability: Capability) -> bool {
+        self.0.contains(&capability)
+    }
+}

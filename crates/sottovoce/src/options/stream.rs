@@ -1,0 +1,118 @@
+//! Options of a stream.
+
+use super::{
+    CHUNK_SIZES, CONTEXT_WINDOWS, Domain, SAMPLE_RATE, TOKENS_PER_SECOND, WhenFull,
+    default_chunk_size,
+};
+use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
+use sottovoce_chatterbox::text::{Normalise, TextOptions, Unreadable};
+
+crate::options! {
+    /// Choices for one stream. `None` takes the model's own default, which is the reference's for
+    /// that variant.
+    pub struct StreamOptions {
+        /// Seed of the random numbers: the same seed, text, voice and precision give the same
+        /// samples.
+        seed: u64 = 0, domain Domain::count(0, u64::MAX), scope Stream;
+        /// Speed at constant pitch: 1 as the voice speaks, 2 twice as fast.
+        speed: f32 = 1.0, domain Domain::number(0.25, 4.0), scope Stream;
+        /// Emotion: 0.5 is neutral, more is livelier.
+        exaggeration: Option<f32> = None, unset "the model's",
+            domain Domain::number(0.0, 2.0), scope Stream, needs Emotion;
+        /// Weight of classifier-free guidance: less lets the speech run slower and freer.
+        cfg_weight: Option<f32> = None, unset "the model's",
+            domain Domain::number(0.0, 5.0), scope Stream, needs Guidance;
+        /// Sampling temperature; 0 takes the most likely token every time.
+        temperature: Option<f32> = None, unset "the model's",
+            domain Domain::number(0.0, 5.0), scope Stream;
+        /// Nucleus sampling: least probability mass kept.
+        top_p: Option<f32> = None, unset "the model's",
+            domain Domain::number(0.0, 1.0), scope Stream;
+        /// Most tokens kept, the most likely first.
+        top_k: Option<usize> = None, unset "the model's",
+            domain Domain::count(0, 1 << 20), scope Stream, needs TopK;
+        /// Least probability kept, relative to the most likely token's.
+        min_p: Option<f32> = None, unset "the model's",
+            domain Domain::number(0.0, 1.0), scope Stream, needs MinP;
+        /// Repetition penalty: above 1 makes repeated tokens less likely.
+        repetition_penalty: Option<f32> = None, unset "the model's",
+            domain Domain::number(1.0, 10.0), scope Stream;
+        /// Most speech tokens of one sentence; the model's own limit holds as well.
+        sentence_tokens_max: Option<usize> = None, unset "the model's",
+            domain Domain::count(1, 1 << 20), scope Stream, unit "speech tokens";
+        /// Whether numbers, dates, signs and abbreviations become words first; `auto` as the model
+        /// was trained.
+        normalise: Normalise = Normalise::Auto, domain Domain::choice::<Normalise>(), scope Stream;
+        /// Language of the text.
+        language: String = "en".to_owned(),
+            domain Domain::Text { form: "a language code such as en" }, scope Stream;
+        /// What becomes of characters for which the model has no sound: `skip` passes over them with
+        /// a warning, `refuse` refuses the text.
+        unreadable: Unreadable = Unreadable::Skip,
+            domain Domain::choice::<Unreadable>(), scope Stream;
+        /// Speech tokens in a chunk once the stream runs.
+        chunk_size: Option<usize> = None, unset "the model's, or the engine's most if that is less",
+            domain CHUNK_SIZES, scope Stream, unit "speech tokens";
+        /// Speech tokens before a chunk that its synthesis sees again. 50 bring the mel a third
+        /// nearer to the whole's than 10; 100 bring an eighth more.
+        context_window: usize = 50, domain CONTEXT_WINDOWS, scope Stream, unit "speech tokens";
+        /// Most tokens of the voice's prompt that a chunk's synthesis sees, the last ones.
+        prompt_tokens: Option<usize> = None, unset "all of them",
+            domain Domain::count(0, 1000), scope Stream, unit "speech tokens";
+        /// Steps from noise to mel, at most the model's own: fewer are faster and rougher.
+        flow_steps: Option<usize> = None, unset "the model's",
+            domain Domain::count(1, 100), scope Stream, unit "steps";
+        /// How many of these steps, from the first on, are guided: the others take half the time.
+        flow_guided_steps: Option<usize> = None, unset "all of them",
+            domain Domain::count(0, 100), scope Stream, unit "steps", needs GuidedFlow;
+        /// Fade-in at the start.
+        fade_duration: f32 = 0.02, domain Domain::number(0.0, 1.0), scope Stream, unit "seconds";
+        /// Whether the memory policy acts on this stream's chunks.
+        memory_management: bool = true, domain Domain::Switch, scope Program;
+        /// What to do when all places are taken.
+        when_full: WhenFull = WhenFull::Wait, domain Domain::choice::<WhenFull>(), scope Program;
+        /// Chunks that may wait for the reader before the stream pauses.
+        buffered_chunks_max: usize = 4,
+            domain Domain::count(1, 1000), scope Program, unit "chunks";
+    }
+}
+
+impl StreamOptions {
+    /// Speech tokens in a chunk of this model once the stream runs.
+    pub(crate) fn chunk_tokens(&self, config: &ModelConfig) -> usize {
+        self.chunk_size
+            .unwrap_or_else(|| default_chunk_size(config))
+    }
+
+    /// Most bytes of samples on their way to the reader, in chunks of at most `chunk_tokens`: those
+    /// that wait, and the one that is being made.
+    pub(crate) fn delivery_bytes(&self, chunk_tokens: usize) -> u64 {
+        let samples = chunk_tokens * (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
+        ((self.buffered_chunks_max + 1) * samples * size_of::<f32>()) as u64
+    }
+
+    /// How T3 draws tokens: the model's own sampling with what was chosen in its place.
+    pub(crate) fn sampling(&self, defaults: &SamplingConfig) -> SamplingConfig {
+        SamplingConfig {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            repetition_penalty: self
+                .repetition_penalty
+                .unwrap_or(defaults.repetition_penalty),
+            guidance: self.cfg_weight.unwrap_or(defaults.guidance),
+            exaggeration: self.exaggeration.unwrap_or(defaults.exaggeration),
+            ..*defaults
+        }
+    }
+
+    /// How the text is read.
+    pub fn text(&self) -> TextOptions {
+        TextOptions {
+            normalise: self.normalise,
+            language: self.language.clone(),
+            unreadable: self.unreadable,
+        }
+    }
+}

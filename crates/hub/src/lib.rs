@@ -249,11 +249,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Fetches the file into the cache; the commit that it belongs to.
-    fn run(
-        &self,
-        folder: &Path,
-        progress: &mut Progress<'_>,
-    ) -> Result<String, Error> {
+    fn run(&self, folder: &Path, progress: &mut Progress<'_>) -> Result<String, Error> {
         let facts = self.facts()?;
         let blob = folder.join("blobs").join(&facts.tag);
         if !blob.is_file() {

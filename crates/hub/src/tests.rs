@@ -136,7 +136,9 @@ fn every_file_is_fetched_once_and_found_again_offline() {
     let hub = stand_in(Fault::None);
     let cache = tempfile::tempdir().unwrap();
     let mut settings = settings(&hub, cache.path());
-    let folder = nano().download(&settings, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
+    let folder = nano()
+        .download(&settings, &mut |_, _, _| ControlFlow::Continue(()))
+        .unwrap();
     for file in nano().files {
         assert_eq!(
             std::fs::read(folder.join(file)).unwrap(),
@@ -147,7 +149,9 @@ fn every_file_is_fetched_once_and_found_again_offline() {
     let requests = hub.requests.lock().unwrap().len();
     settings.offline = true;
     assert_eq!(
-        nano().download(&settings, &mut |_, _, _| ControlFlow::Continue(())).unwrap(),
+        nano()
+            .download(&settings, &mut |_, _, _| ControlFlow::Continue(()))
+            .unwrap(),
         folder
     );
     assert_eq!(
@@ -162,7 +166,9 @@ fn a_transfer_that_breaks_off_goes_on_where_it_was() {
     let hub = stand_in(Fault::BreaksOff(2));
     let cache = tempfile::tempdir().unwrap();
     let folder = nano()
-        .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
+        .download(&settings(&hub, cache.path()), &mut |_, _, _| {
+            ControlFlow::Continue(())
+        })
         .unwrap();
     assert_eq!(
         std::fs::read(folder.join("ve.safetensors")).unwrap(),
@@ -182,7 +188,9 @@ fn wrong_bytes_are_refused_and_not_kept() {
     let hub = stand_in(Fault::Corrupt);
     let cache = tempfile::tempdir().unwrap();
     let error = nano()
-        .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
+        .download(&settings(&hub, cache.path()), &mut |_, _, _| {
+            ControlFlow::Continue(())
+        })
         .unwrap_err()
         .to_string();
     assert!(
@@ -221,7 +229,9 @@ fn refusals_name_what_to_do() {
         let hub = stand_in(Fault::Refuses(status));
         let cache = tempfile::tempdir().unwrap();
         let error = nano()
-            .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
+            .download(&settings(&hub, cache.path()), &mut |_, _, _| {
+                ControlFlow::Continue(())
+            })
             .unwrap_err()
             .to_string();
         assert!(error.contains(hint), "{error} must say {hint}");
@@ -234,7 +244,9 @@ fn a_server_cannot_name_files_outside_the_cache() {
     let cache = tempfile::tempdir().unwrap();
     assert!(
         nano()
-            .download(&settings(&hub, cache.path()), &mut |_, _, _| ControlFlow::Continue(()))
+            .download(&settings(&hub, cache.path()), &mut |_, _, _| {
+                ControlFlow::Continue(())
+            })
             .is_err()
     );
     assert!(
@@ -250,7 +262,11 @@ fn sizes_are_told_before_anything_is_fetched_and_with_what_is_here() {
     let settings = settings(&hub, cache.path());
     let files = nano().remote_files(&settings).unwrap();
     assert_eq!(files.len(), nano().files.len());
-    assert!(files.iter().all(|file| (file.bytes, file.here_bytes) == (100_000, 0)));
+    assert!(
+        files
+            .iter()
+            .all(|file| (file.bytes, file.here_bytes) == (100_000, 0))
+    );
     let requests = hub.requests.lock().unwrap().clone();
     assert!(requests.iter().all(|request| request.starts_with("HEAD")));
     nano()
@@ -277,5 +293,9 @@ fn a_download_that_is_ended_keeps_what_came_and_goes_on_from_there() {
         .download(&settings, &mut |_, _, _| ControlFlow::Continue(()))
         .unwrap();
     let requests = hub.requests.lock().unwrap().clone();
-    assert!(requests.iter().any(|request| request.ends_with(&format!("bytes={here}-"))));
+    assert!(
+        requests
+            .iter()
+            .any(|request| request.ends_with(&format!("bytes={here}-")))
+    );
 }

@@ -196,8 +196,8 @@ pub fn install_allocator(
         value: format!("{value:?}"),
         reason,
     };
-    let configuration = PoolConfiguration::parse(conf)
-        .map_err(|error| refused("conf", conf, error.to_string()))?;
+    let configuration =
+        PoolConfiguration::parse(conf).map_err(|error| refused("conf", conf, error.to_string()))?;
     let budget_bytes = (memory.map(parse_bytes).transpose())
         .map_err(|reason| refused("memory", memory.unwrap_or_default(), reason))?;
     let installed = Installed {

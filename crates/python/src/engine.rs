@@ -92,7 +92,12 @@ impl Engine {
     }
 
     /// A voice from a recording's bytes.
-    fn voice_of_bytes(&self, py: Python<'_>, name: String, bytes: Vec<u8>) -> Result<Voice, Failed> {
+    fn voice_of_bytes(
+        &self,
+        py: Python<'_>,
+        name: String,
+        bytes: Vec<u8>,
+    ) -> Result<Voice, Failed> {
         self.make_voice(py, VoiceSource::ClipBytes { name, bytes })
     }
 
@@ -157,8 +162,16 @@ impl Engine {
             let now = engine.options();
             engine.configure_memory_management(
                 if profile { wanted.profile } else { now.profile },
-                if monitoring { wanted.enable_monitoring } else { now.enable_monitoring },
-                if interval { wanted.cache_interval } else { now.cache_interval },
+                if monitoring {
+                    wanted.enable_monitoring
+                } else {
+                    now.enable_monitoring
+                },
+                if interval {
+                    wanted.cache_interval
+                } else {
+                    now.cache_interval
+                },
             );
             Ok(())
         })
@@ -192,10 +205,7 @@ impl Engine {
         let loaded = self.loaded.get()?;
         unlocked(py, || {
             let engine = &loaded.engine;
-            let engine = engine
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let engine = engine.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(engine) = engine {
                 engine.stop();
             }

@@ -3,8 +3,8 @@
 use crate::errors::Failed;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
-use sottovoce::{EngineOptions, Error, StreamOptions, WhenFull};
 use sottovoce::options::{OptionTable, Value};
+use sottovoce::{EngineOptions, Error, StreamOptions, WhenFull};
 use sottovoce_cli::output::size::parse_bytes;
 use std::fmt::Display;
 use std::str::FromStr;

@@ -176,7 +176,10 @@ impl Samples {
         }
         let mut clears = [0_u32; REASONS_MAX];
         for clear in &report.clears {
-            let before = self.counted.clears.insert(clear.reason.clone(), clear.count);
+            let before = self
+                .counted
+                .clears
+                .insert(clear.reason.clone(), clear.count);
             let more = since(before.unwrap_or(0), clear.count);
             let count = &mut clears[self.reason(&clear.reason)];
             *count = count.saturating_add(more);

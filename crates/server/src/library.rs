@@ -181,7 +181,9 @@ impl Library {
     }
 
     fn downloads(&self) -> MutexGuard<'_, HashMap<&'static str, DownloadState>> {
-        self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
+        self.downloads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether models can be fetched.
@@ -232,7 +234,9 @@ impl Library {
             }),
             (_, None) => Err(ServerError::Parameter {
                 parameter: "model",
-                reason: format!("there is no model {name:?} here; GET /models lists those there are"),
+                reason: format!(
+                    "there is no model {name:?} here; GET /models lists those there are"
+                ),
             }),
         }
     }
@@ -311,7 +315,11 @@ impl Library {
         let here: u64 = files.iter().map(|file| file.here_bytes).sum();
         Ok(DownloadOffer {
             name: model.name,
-            from: format!("{}/{}", hub.endpoint.trim_end_matches('/'), model.repository),
+            from: format!(
+                "{}/{}",
+                hub.endpoint.trim_end_matches('/'),
+                model.repository
+            ),
             total_bytes,
             download_bytes: total_bytes.saturating_sub(here),
         })
@@ -435,8 +443,17 @@ mod tests {
     #[test]
     fn the_embedded_model_speaks_and_unknown_ones_are_refused_by_name() {
         let library = Library::new(&ServerOptions::default());
-        assert!(matches!(library.find("pico").unwrap().source, Source::Embedded));
-        assert!(library.find("huge").unwrap_err().to_string().contains("huge"));
+        assert!(matches!(
+            library.find("pico").unwrap().source,
+            Source::Embedded
+        ));
+        assert!(
+            library
+                .find("huge")
+                .unwrap_err()
+                .to_string()
+                .contains("huge")
+        );
         let models = library.models("pico", Some(64 << 20), 4);
         assert_eq!(models.iter().filter(|model| model.speaks).count(), 1);
         for model in &models {

@@ -41,9 +41,19 @@ fn serve(mut connection: std::net::TcpStream) -> Option<()> {
         .map(|line| line.to_lowercase())
         .collect();
     let start = (headers.iter())
-        .find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("range: bytes=")?
+                .strip_suffix('-')?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0_usize);
-    let file = first.split(' ').nth(1)?.rsplit('/').next()?.replace('.', "-");
+    let file = first
+        .split(' ')
+        .nth(1)?
+        .rsplit('/')
+        .next()?
+        .replace('.', "-");
     let head = format!(
         "HTTP/1.1 200 OK\r\nx-repo-commit: c0ffee\r\netag: \"{TAG}-{file}\"\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         SIZE - start
@@ -54,7 +64,11 @@ fn serve(mut connection: std::net::TcpStream) -> Option<()> {
         head
     };
     connection.write_all(head.as_bytes()).ok()?;
-    let mut left = if first.starts_with("GET") { SIZE - start } else { 0 };
+    let mut left = if first.starts_with("GET") {
+        SIZE - start
+    } else {
+        0
+    };
     while left > 0 {
         let piece = left.min(20_000);
         connection.write_all(&vec![0; piece]).ok()?;
@@ -106,7 +120,10 @@ async fn a_model_is_offered_fetched_cancelled_and_goes_on() {
     let (hub, cache) = (hub(), tempfile::tempdir().unwrap());
     let router = App::new(with_hub(&hub, cache.path())).router();
     let list = json_of(answer(&router, get("/models")).await).await;
-    assert_eq!((&list["model"], &list["downloads"]), (&json!("pico"), &json!(true)));
+    assert_eq!(
+        (&list["model"], &list["downloads"]),
+        (&json!("pico"), &json!(true))
+    );
     assert!(nano(&router).await["fits"][0]["one_stream_bytes"].as_u64() > Some(1 << 20));
 
     let path = "/models/nano/download";
@@ -114,19 +131,28 @@ async fn a_model_is_offered_fetched_cancelled_and_goes_on() {
     let total = offer["total_bytes"].as_u64().unwrap();
     assert_eq!(offer["download_bytes"], total);
     assert!(offer["from"].as_str().unwrap().starts_with(&hub));
-    assert_eq!(answer(&router, delete(path)).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(
+        answer(&router, delete(path)).await.status(),
+        StatusCode::NOT_FOUND
+    );
 
     let begun = answer(&router, post(path, &json!({}))).await;
     assert_eq!(begun.status(), StatusCode::ACCEPTED);
     let other = answer(&router, post("/models/turbo/download", &json!({}))).await;
     assert_eq!(other.status(), StatusCode::BAD_REQUEST, "one at a time");
-    let seen = until(&router, |model| model["download"]["received_bytes"].as_u64() > Some(0)).await;
+    let seen = until(&router, |model| {
+        model["download"]["received_bytes"].as_u64() > Some(0)
+    })
+    .await;
     assert_eq!(seen["download"]["total_bytes"], total);
     assert_eq!(answer(&router, delete(path)).await.status(), StatusCode::OK);
     until(&router, |model| model["download"].is_null()).await;
 
     let rest = json_of(answer(&router, get(path)).await).await;
-    assert!(rest["download_bytes"].as_u64() < Some(total), "what came is kept");
+    assert!(
+        rest["download_bytes"].as_u64() < Some(total),
+        "what came is kept"
+    );
     answer(&router, post(path, &json!({}))).await;
     let here = until(&router, |model| model["here"] == true).await;
     assert_eq!(here["speaks"], false);
@@ -159,7 +185,10 @@ async fn what_cannot_be_chosen_or_fetched_is_refused_in_words() {
     assert_eq!(failed["download"]["running"], false);
 
     let none = App::new(options()).router();
-    assert_eq!(json_of(answer(&none, get("/models")).await).await["downloads"], false);
+    assert_eq!(
+        json_of(answer(&none, get("/models")).await).await["downloads"],
+        false
+    );
     let refused = answer(&none, post("/models/nano/download", &json!({}))).await;
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
 }
@@ -179,15 +208,29 @@ async fn the_last_minutes_of_the_memory_are_told() {
     })
     .await;
     let count = history["at"].as_array().unwrap().len();
-    for column in ["budget_bytes", "reserved_bytes", "allocated_bytes", "fragmentation", "out_of_memory", "retries"] {
+    for column in [
+        "budget_bytes",
+        "reserved_bytes",
+        "allocated_bytes",
+        "fragmentation",
+        "out_of_memory",
+        "retries",
+    ] {
         assert_eq!(history[column].as_array().unwrap().len(), count, "{column}");
     }
     assert!(history["regions"]["weights"][0].as_u64() > Some(0));
     let latest = history["at"][count - 1].as_f64().unwrap();
-    let more = client.get(&format!("/memory/history?minutes=1&since={latest}")).await.json();
+    let more = client
+        .get(&format!("/memory/history?minutes=1&since={latest}"))
+        .await
+        .json();
     assert!(more["at"].as_array().unwrap().len() < count);
     for wrong in ["minutes=0", "minutes=61", "minutes=x", "since=x"] {
-        assert_eq!(client.get(&format!("/memory/history?{wrong}")).await.status, 400, "{wrong}");
+        assert_eq!(
+            client.get(&format!("/memory/history?{wrong}")).await.status,
+            400,
+            "{wrong}"
+        );
     }
 }
 
@@ -205,14 +248,18 @@ async fn a_voice_is_renamed_and_its_aliases_follow() {
     })
     .router();
     for name in ["Ann", "Bob"] {
-        assert_eq!(answer(&router, form(name, &recording())).await.status(), StatusCode::CREATED);
+        assert_eq!(
+            answer(&router, form(name, &recording())).await.status(),
+            StatusCode::CREATED
+        );
     }
     let alias = Request::put("/v1/audio/aliases/reader")
         .header("content-type", "application/json")
         .body(Body::from(r#"{"voice":"Ann"}"#))
         .unwrap();
     assert_eq!(answer(&router, alias).await.status(), StatusCode::OK);
-    let rename = |from: &str, to: &str| post(&format!("/v1/audio/voices/{from}"), &json!({"name": to}));
+    let rename =
+        |from: &str, to: &str| post(&format!("/v1/audio/voices/{from}"), &json!({"name": to}));
     for (from, to, status) in [
         ("Ann", "bob", 400),
         ("Ann", "../x", 400),

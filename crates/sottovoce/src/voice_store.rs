@@ -182,7 +182,10 @@ impl VoiceStore {
         let voice = self.find(from)?;
         let name = voice_name(to);
         check_voice_name(&name)?;
-        if let Some(other) = self.look_up(&name)?.filter(|other| other.name != voice.name) {
+        if let Some(other) = self
+            .look_up(&name)?
+            .filter(|other| other.name != voice.name)
+        {
             return Err(voice_error(
                 &other.name,
                 "there is a voice of that name already; choose another",
@@ -309,7 +312,11 @@ mod tests {
             assert!(store.rename("one", wrong).is_err(), "{wrong:?}");
         }
         assert!(store.rename("three", "four").is_err());
-        assert_eq!(store.rename("one", "One").unwrap().name, "One", "only its case changes");
+        assert_eq!(
+            store.rename("one", "One").unwrap().name,
+            "One",
+            "only its case changes"
+        );
         let renamed = store.rename("one", "three").unwrap();
         assert_eq!(std::fs::read(&renamed.path).unwrap(), b"one");
         assert!(store.look_up("one").unwrap().is_none());

@@ -21,7 +21,11 @@ const FILES: [(&str, &str, &str); 29] = [
     file!("controls.css", STYLE),
     file!("speak.css", STYLE),
     file!("memory.css", STYLE),
-    ("uPlot.css", STYLE, include_str!("../page/vendor/uPlot.min.css")),
+    (
+        "uPlot.css",
+        STYLE,
+        include_str!("../page/vendor/uPlot.min.css"),
+    ),
     file!("api.js", SCRIPT),
     file!("app.js", SCRIPT),
     file!("dom.js", SCRIPT),

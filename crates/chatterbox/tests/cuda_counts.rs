@@ -347,11 +347,10 @@ fn a_guided_velocity_is_one_pass_of_few_kernels_and_a_chunk_is_read_once() {
             steps,
             guided_steps,
         };
-        let (noise, rows) = (Noise::new(1), [0..24]);
+        let noise = Noise::new(1);
+        let rows = std::slice::from_ref(&(0..24));
         let before = on.asked();
-        let mel = flow.mel(
-            &ctx, &[3; 12], &[0.5; 80], &[0.1; 24], noise, &rows, options,
-        );
+        let mel = flow.mel(&ctx, &[3; 12], &[0.5; 80], &[0.1; 24], noise, rows, options);
         ctx.download(&mel).expect("a mel");
         on.since(before)
     };

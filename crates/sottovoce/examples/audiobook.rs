@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 /// A part of a book.
 #[derive(Debug, PartialEq)]
 pub struct Chapter {
+    /// Its title; empty where it has none.
     pub title: String,
+    /// What is read.
     pub text: String,
 }
 

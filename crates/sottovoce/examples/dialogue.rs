@@ -21,7 +21,9 @@ const SPEEDS: [f32; 3] = [1.0, 1.15, 0.9];
 /// What somebody says.
 #[derive(Debug, PartialEq)]
 pub struct Line {
+    /// Who says it.
     pub speaker: String,
+    /// What is said.
     pub text: String,
 }
 

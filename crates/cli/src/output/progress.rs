@@ -72,6 +72,12 @@ pub struct Downloading {
     bar: ProgressBar,
 }
 
+impl Default for Downloading {
+    fn default() -> Downloading {
+        Downloading::new()
+    }
+}
+
 impl Downloading {
     /// A bar that shows nothing yet.
     pub fn new() -> Downloading {

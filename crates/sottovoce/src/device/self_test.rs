@@ -29,11 +29,14 @@ const DIFFERENCE_MAX: f64 = 1e-4;
 const DIFFERENCE_MAX_COARSE: f64 = 2e-2;
 const MEMORY_BYTES: u64 = 64 << 20;
 
+/// What a check computes on a device.
+type Work<'a> = Box<dyn Fn(&Side<'_>) -> Result<Vec<f32>, Error> + 'a>;
+
 /// A check: what it is called, how near it must be, and what it computes.
 struct Check<'a> {
     operation: String,
     difference_max: f64,
-    work: Box<dyn Fn(&Side<'_>) -> Result<Vec<f32>, Error> + 'a>,
+    work: Work<'a>,
 }
 
 impl<'a> Check<'a> {

@@ -147,7 +147,7 @@ fn a_card_that_falls_off_in_mid_sentence_ends_streams_after_their_finished_sound
         samples.extend(finished);
         let heard = listen(vec![Ok(first), second, third]);
         for (more, ending) in &heard {
-            let error = ending.as_ref().err().expect("it cannot end well");
+            let error = ending.as_ref().expect_err("it cannot end well");
             assert!(matches!(error, Error::Device(_)), "{error}");
             assert!(
                 error.to_string().contains("load the model again"),

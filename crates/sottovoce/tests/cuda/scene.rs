@@ -5,7 +5,7 @@ use sottovoce::{
     DeviceChoice, Engine, EngineOptions, Error, ModelConfig, PrecisionChoice, Source, Stream,
     StreamOptions, Voice, VoiceSource,
 };
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 /// Speech tokens of a brief stream, and of one of several chunks.
@@ -117,7 +117,7 @@ pub fn expected(device: StandIn) -> Vec<Vec<f32>> {
 /// Runs `work` in a thread of its own and ends the process if it hangs.
 pub fn within_patience(name: &str, work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
-        let (done, finished) = channel();
+        let (done, finished) = sync_channel(1);
         let worker = scope.spawn(move || {
             work();
             // Nobody listens any more where it took too long.

@@ -1,9 +1,40 @@
 //! Every environment variable that the program reads, in one place.
 
 use sottovoce_hub::HubSettings;
-use sottovoce_memory::pool::VARIABLES;
+use sottovoce_memory::pool::VARIABLES as ALLOCATOR_VARIABLES;
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// Every variable that the program reads, and what it sets.
+pub const VARIABLES: [(&str, &str); 12] = [
+    ("SOTTOVOCE_VOICES", "folder of named voices"),
+    (
+        "XDG_DATA_HOME",
+        "folder of a user's data, in which voices lie by default",
+    ),
+    ("HF_ENDPOINT", "server from which models are downloaded"),
+    ("HF_HUB_CACHE", "folder of downloaded models"),
+    (
+        "HF_HOME",
+        "folder in which that of downloaded models lies by default",
+    ),
+    ("HF_HUB_OFFLINE", "whether nothing is downloaded"),
+    ("HF_TOKEN", "key for models that need one"),
+    (
+        "SOTTOVOCE_ALLOC_CONF",
+        "options of the caching pool, in PyTorch's language",
+    ),
+    (
+        "PYTORCH_ALLOC_CONF",
+        "the same, where the one before is not set",
+    ),
+    (
+        "PYTORCH_CUDA_ALLOC_CONF",
+        "the same, where neither of those before is set",
+    ),
+    ("TERM", "`dumb` for a terminal without control codes"),
+    ("HOME", "home folder; `USERPROFILE` where it is not set"),
+];
 
 /// What the hub's own clients read: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.
 pub fn hub_settings() -> HubSettings {
@@ -33,7 +64,7 @@ pub fn voices_folder() -> PathBuf {
 /// The allocator's options and the variable that holds them: the first that is set of
 /// SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF and PYTORCH_CUDA_ALLOC_CONF.
 pub fn allocator_options() -> Option<(&'static str, String)> {
-    (VARIABLES.into_iter()).find_map(|name| Some((name, text(name)?)))
+    (ALLOCATOR_VARIABLES.into_iter()).find_map(|name| Some((name, text(name)?)))
 }
 
 /// The first of these variables that is set, or "default".

@@ -6,13 +6,16 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use serde_json::Value;
 use sottovoce::options::{Domain, OptionDescription, OptionTable, Scope};
 use sottovoce::{EngineOptions, Error, Profile, Source, StreamOptions};
+use sottovoce_server::Limits;
 use std::ffi::OsStr;
 use std::marker::PhantomData;
 
 /// Further names of flags.
-const ALIASES: [(&str, &str); 2] = [
+const ALIASES: [(&str, &str); 4] = [
     ("key_value_precision", "cache-precision"),
     ("streams_max", "streams"),
+    ("queue_wait", "queue-seconds"),
+    ("connections_per_caller", "connections-per-address"),
 ];
 
 /// Which options of a table a command takes, and where they begin.
@@ -77,6 +80,19 @@ impl Selection for ForServer {
 
     fn takes(option: &OptionDescription) -> bool {
         matches!(option.scope, Scope::Engine | Scope::Server)
+    }
+}
+
+/// What callers of a server may take.
+#[derive(Clone)]
+pub struct ForLimits;
+
+impl Selection for ForLimits {
+    type Table = Limits;
+    const HEADING: &'static str = "What callers may take";
+
+    fn takes(option: &OptionDescription) -> bool {
+        option.scope == Scope::Server
     }
 }
 

@@ -226,7 +226,7 @@ fn what_cannot_be_done_is_said_in_a_sentence_that_names_it() {
         (&["Hello.", "--out", "a.txt"], "format"),
         (&["", "--out", "-"], "nothing"),
         (&["?!", "--out", "-"], "nothing"),
-        (&["Hello.", "--out", "-", "--chunk-size", "0"], "chunk_size"),
+        (&["Hello.", "--out", "-", "--chunk-size", "0"], "1 to 250"),
         (
             &["Hello.", "--out", "-", "--model", "/no/such/model"],
             "/no/such/model",

@@ -240,3 +240,50 @@ fn crates_without_unsafe_code_forbid_it() {
         );
     }
 }
+
+/// Whether a line of code says a command line's flag, such as `--memory`, in a text.
+fn says_a_flag(line: &str) -> bool {
+    !line.trim_start().starts_with("//")
+        && line.match_indices("--").any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + 2..].chars().next();
+            matches!(before, Some(' ' | '"' | '(' | '`' | '\''))
+                && after.is_some_and(|letter| letter.is_ascii_lowercase())
+        })
+}
+
+#[test]
+fn libraries_name_options_and_no_flags() {
+    assert!(says_a_flag("format!(\"give more --memory\")"));
+    assert!(!says_a_flag("    /// As with `--memory`."));
+    assert!(!says_a_flag("let rest = \"<!--x-->\";"));
+    for name in [
+        "audio",
+        "chatterbox",
+        "formats",
+        "hub",
+        "memory",
+        "server",
+        "sottovoce",
+        "tensor",
+    ] {
+        let mut found = Vec::new();
+        sources(
+            &root().join("crates").join(name).join("src"),
+            &["rs"],
+            &mut found,
+        );
+        for file in found {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let product = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            for (index, line) in product.lines().enumerate() {
+                assert!(
+                    !says_a_flag(line),
+                    "{}:{}: flags are the command line's; name the option: {line}",
+                    file.display(),
+                    index + 1
+                );
+            }
+        }
+    }
+}

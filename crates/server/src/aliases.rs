@@ -162,7 +162,8 @@ impl Aliases {
         let (Some(path), Some(folder), true) = (self.path(), &self.folder, self.changeable) else {
             return Err(ServerError::Parameter {
                 parameter: "alias",
-                reason: "this server keeps no voices; start it with --voices FOLDER".into(),
+                reason: "this server keeps no voices: it was started without a folder for them"
+                    .into(),
             });
         };
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);

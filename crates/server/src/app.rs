@@ -85,7 +85,7 @@ impl App {
             bodies: BodyMemory::new(options.limits.bodies_bytes),
             measures: Measures::new(),
             streams: LiveStreams::default(),
-            uploads: Semaphore::new(options.limits.uploads),
+            uploads: Semaphore::new(options.limits.uploads_max),
             stopping: watch::Sender::new(false),
             started_unix_seconds: started.map_or(0, |since| since.as_secs()),
             ended: AtomicU64::new(0),

@@ -210,7 +210,7 @@ impl<T: FromFields> FromRequest<Arc<App>> for JsonBody<T> {
         let packing = packing(&parts.headers)?;
         let limits = &app.options.limits;
         let body = collect(body, packing, limits.body_bytes, &app.bodies);
-        let (bytes, held) = within(limits.receive, body).await?;
+        let (bytes, held) = within(limits.receive_time, body).await?;
         if !json && !bytes.is_empty() {
             return Err(ServerError::Body {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,

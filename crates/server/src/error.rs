@@ -72,7 +72,9 @@ pub enum ServerError {
         reason: String,
     },
     /// A foreign page asked.
-    #[error("pages of {origin} may not call this server; start it with --allow-origin {origin}")]
+    #[error(
+        "pages of {origin} may not call this server; allow the origin {origin} as it is started"
+    )]
     ForeignOrigin {
         /// The page's origin.
         origin: String,
@@ -80,7 +82,7 @@ pub enum ServerError {
     /// The request names this server by a name that it was not told of, as a page does that had its
     /// own name changed to this address.
     #[error(
-        "this server is not known as {host}; start it with --allow-host {host}, or with API keys"
+        "this server is not known as {host}; allow the host {host} as it is started, or ask for API keys"
     )]
     ForeignHost {
         /// The name.
@@ -125,7 +127,7 @@ pub enum ServerError {
     #[error("the server is stopping")]
     Stopping,
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another with --address")]
+    #[error("cannot listen on {address}: {source}; choose another address or port")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,

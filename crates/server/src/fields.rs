@@ -14,6 +14,17 @@ const IGNORED_NAME_BYTES_MAX: usize = 64;
 /// A JSON object's fields that have not been read yet. `null` counts as left out.
 pub(crate) struct Fields(Map<String, Value>);
 
+/// An option and the value that was sent for it.
+pub(crate) type ChosenOption = (&'static str, Value);
+
+/// Sets options that were found to be in their domains.
+pub(crate) fn set_all<T: OptionTable>(options: &mut T, chosen: &[ChosenOption]) {
+    for (name, value) in chosen {
+        let set = options.set(name, value);
+        debug_assert!(set.is_ok(), "{name} was checked as it was read");
+    }
+}
+
 /// A value that a call makes of an object's fields.
 pub(crate) trait FromFields: Sized {
     /// Reads the fields that the call knows.
@@ -111,6 +122,24 @@ impl Fields {
         }
     }
 
+    /// The options of a table that were sent and that `takes` names, for [`OptionTable::set`].
+    ///
+    /// # Errors
+    /// A value outside its option's domain.
+    pub(crate) fn chosen<T: OptionTable>(
+        &mut self,
+        takes: fn(&OptionDescription) -> bool,
+    ) -> Result<Vec<ChosenOption>, ServerError> {
+        let mut chosen = Vec::new();
+        for option in T::DESCRIPTIONS.iter().filter(|option| takes(option)) {
+            if let Some(value) = self.take(option.name) {
+                T::default().set(option.name, &value)?;
+                chosen.push((option.name, value));
+            }
+        }
+        Ok(chosen)
+    }
+
     /// Sets the options of a table that were sent and that `takes` names.
     ///
     /// # Errors
@@ -120,11 +149,8 @@ impl Fields {
         options: &mut T,
         takes: fn(&OptionDescription) -> bool,
     ) -> Result<(), ServerError> {
-        for option in T::DESCRIPTIONS.iter().filter(|option| takes(option)) {
-            if let Some(value) = self.take(option.name) {
-                options.set(option.name, &value)?;
-            }
-        }
+        let chosen = self.chosen::<T>(takes)?;
+        set_all(options, &chosen);
         Ok(())
     }
 

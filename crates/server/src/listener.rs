@@ -167,7 +167,7 @@ pub async fn serve(
     if let Some(idle) = idle {
         idle.abort();
     }
-    let grace = app.options.limits.shutdown;
+    let grace = app.options.limits.shutdown_time;
     let ended = app.connections_ended();
     tokio::pin!(ended);
     if tokio::time::timeout(grace, &mut ended).await.is_err() {
@@ -205,10 +205,10 @@ fn connection(
     let _ = socket.set_nodelay(true);
     let limits = &app.options.limits;
     let (receive, slow_reader) = match &share {
-        Ok(_) => (limits.receive, limits.slow_reader),
+        Ok(_) => (limits.receive_time, limits.slow_reader_time),
         Err(_) => (
-            limits.receive.min(SPARE_RECEIVE),
-            limits.slow_reader.min(SPARE_RECEIVE),
+            limits.receive_time.min(SPARE_RECEIVE),
+            limits.slow_reader_time.min(SPARE_RECEIVE),
         ),
     };
     let socket = ImpatientSocket::new(socket, slow_reader);

@@ -4,7 +4,8 @@
 use crate::app::App;
 use crate::options::Limits;
 use crate::routes::{
-    aliases, health, history, library, memory, models, page, rename, speech, stream, voices,
+    aliases, health, history, library, memory, models, options, page, rename, speech, stream,
+    voices,
 };
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
@@ -34,6 +35,7 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
     let form = DefaultBodyLimit::max(limits.clip_bytes.saturating_add(FORM_BYTES));
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(speech::speak))
+        .routes(routes!(options::list))
         .routes(routes!(voices::list, voices::upload).layer(form))
         .routes(routes!(voices::delete, rename::rename))
         .routes(routes!(aliases::list))

@@ -1,7 +1,7 @@
 //! Tables of options as OpenAPI schemas.
 
 use sottovoce::options::{Domain, OptionDescription, OptionTable};
-use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder};
 
 /// An object whose fields are the options that `takes` names; each may be left out or null.
@@ -13,6 +13,12 @@ pub(crate) fn object<T: OptionTable>(takes: fn(&OptionDescription) -> bool) -> O
         object.property(option.name, field(option).default(default).build())
     });
     object.build()
+}
+
+/// The same object with no other fields.
+pub(crate) fn closed(mut object: Object) -> Object {
+    object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    object
 }
 
 fn field(option: &OptionDescription) -> ObjectBuilder {

@@ -4,7 +4,8 @@ use crate::aliases;
 use crate::error::ServerError;
 use crate::origins;
 use ipnet::IpNet;
-use sottovoce::{Engine, EngineOptions, Error, Source};
+use sottovoce::options::Domain;
+use sottovoce::{Engine, EngineOptions, Error, Source, TEXT_CHARACTERS_MAX};
 use sottovoce_hub::HubSettings;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -127,62 +128,53 @@ impl ServerOptions {
     }
 }
 
-/// Bounds on what callers may take.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Bytes in a request's body, uploads aside.
-    pub body_bytes: usize,
-    /// Bytes in an uploaded recording.
-    pub clip_bytes: usize,
-    /// Recordings that may be on their way together.
-    pub uploads: usize,
-    /// Characters in one text. OpenAI's own limit is 4,096; long reading needs more.
-    pub text_characters: usize,
-    /// Voices that may be kept.
-    pub voices: usize,
-    /// Bytes of request bodies held together, uploads aside.
-    pub bodies_bytes: usize,
-    /// Connections open together.
-    pub connections: usize,
-    /// Connections that one caller may hold.
-    pub connections_per_caller: usize,
-    /// Requests a minute from one caller.
-    pub requests_per_minute: u32,
-    /// Requests that may wait for a place.
-    pub queue: usize,
-    /// How long one may wait.
-    pub queue_wait: Duration,
-    /// How long a caller may take to send its head, and again its body.
-    pub receive: Duration,
-    /// How long it may take to send a recording.
-    pub upload: Duration,
-    /// How long a reader may leave a chunk untaken before its stream ends.
-    pub slow_reader: Duration,
-    /// How long a model that died may be missing before `/health/live` asks for a new process.
-    pub broken: Duration,
-    /// How long streams under way may go on after the server was told to stop.
-    pub shutdown: Duration,
-}
+/// A day, the longest that any limit lasts.
+const DAY_SECONDS: f32 = 86_400.0;
+/// Any time up to a day.
+const TIME: Domain = Domain::number(0.0, DAY_SECONDS);
+/// Any number of things from one on.
+const SOME: Domain = Domain::count(1, 1 << 20);
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            body_bytes: 256 << 10,
-            clip_bytes: 25 << 20,
-            uploads: 2,
-            text_characters: 20_000,
-            voices: 1_000,
-            bodies_bytes: 16 << 20,
-            connections: 512,
-            connections_per_caller: 256,
-            requests_per_minute: 6_000,
-            queue: 128,
-            queue_wait: Duration::from_secs(60),
-            receive: Duration::from_secs(10),
-            upload: Duration::from_secs(60),
-            slow_reader: Duration::from_secs(30),
-            broken: Duration::from_secs(30),
-            shutdown: Duration::from_secs(20),
-        }
+sottovoce::options! {
+    /// Bounds on what callers may take.
+    pub struct Limits {
+        /// Requests that may wait for a place.
+        queue: usize = 128, domain Domain::count(0, 1 << 20), scope Server, unit "requests";
+        /// How long a request may wait for a place.
+        queue_wait: Duration = Duration::from_secs(60), domain TIME, scope Server, unit "seconds";
+        /// Longest text of a request. OpenAI's own limit is 4096; long reading needs more.
+        text_characters: usize = 20_000,
+            domain Domain::count(1, TEXT_CHARACTERS_MAX as u64), scope Server, unit "characters";
+        /// Requests a minute from one address.
+        requests_per_minute: u32 = 6_000,
+            domain Domain::count(1, u32::MAX as u64), scope Server, unit "requests";
+        /// Connections open together.
+        connections: usize = 512, domain SOME, scope Server, unit "connections";
+        /// Connections that one address may hold.
+        connections_per_caller: usize = 256, domain SOME, scope Server, unit "connections";
+        /// Largest body of a request, recordings aside.
+        body_bytes: usize = 256 << 10, domain Domain::Bytes, scope Server;
+        /// Bodies of all requests together, recordings aside.
+        bodies_bytes: usize = 16 << 20, domain Domain::Bytes, scope Server;
+        /// Largest recording that is taken.
+        clip_bytes: usize = 25 << 20, domain Domain::Bytes, scope Server;
+        /// Recordings that may be on their way together.
+        uploads_max: usize = 2, domain SOME, scope Server, unit "recordings";
+        /// Voices that are kept.
+        voices_max: usize = 1_000, domain Domain::count(0, 1 << 20), scope Server, unit "voices";
+        /// How long a caller may take to send a request's head, and again its body.
+        receive_time: Duration = Duration::from_secs(10),
+            domain TIME, scope Server, unit "seconds";
+        /// How long a caller may take to send a recording.
+        upload_time: Duration = Duration::from_secs(60), domain TIME, scope Server, unit "seconds";
+        /// How long a reader may leave a chunk untaken before its stream ends.
+        slow_reader_time: Duration = Duration::from_secs(30),
+            domain TIME, scope Server, unit "seconds";
+        /// How long a model that died may be missing before `/health/live` asks for a new process.
+        broken_time: Duration = Duration::from_secs(30),
+            domain TIME, scope Server, unit "seconds";
+        /// How long streams under way may go on after the server was told to stop.
+        shutdown_time: Duration = Duration::from_secs(20),
+            domain TIME, scope Server, unit "seconds";
     }
 }

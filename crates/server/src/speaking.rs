@@ -241,7 +241,7 @@ impl Speaking {
                 }
                 // A reader that leaves chunks untaken must not hold its place for ever.
                 let sent = runtime.block_on(tokio::time::timeout(
-                    app.options.limits.slow_reader,
+                    app.options.limits.slow_reader_time,
                     sender.send(item),
                 ));
                 match sent {

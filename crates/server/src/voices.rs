@@ -97,7 +97,7 @@ impl Voices {
         Voices {
             store: folder.clone().map(VoiceStore::new),
             uploads: options.uploads,
-            voices_max: options.limits.voices,
+            voices_max: options.limits.voices_max,
             aliases: Aliases::new(aliases, folder, options.uploads),
         }
     }
@@ -110,7 +110,7 @@ impl Voices {
         let store = self.store.as_ref().filter(|_| self.uploads);
         store.ok_or_else(|| ServerError::Parameter {
             parameter: "voice",
-            reason: "this server takes no voices; start it with --voices FOLDER".into(),
+            reason: "this server takes no voices: it was started without a folder for them".into(),
         })
     }
 

@@ -288,7 +288,7 @@ async fn words_that_make_no_sense_are_answered_and_the_conversation_goes_on() {
 async fn many_senseless_words_from_one_who_does_not_read_are_not_piled_up() {
     let server = Server::start(ServerOptions {
         limits: Limits {
-            slow_reader: Duration::from_secs(1),
+            slow_reader_time: Duration::from_secs(1),
             connections: 2,
             ..Limits::default()
         },
@@ -496,7 +496,7 @@ async fn a_drawn_seed_is_told_and_gives_the_same_sound_again() {
 async fn who_pings_and_never_reads_is_ended_while_others_speak() {
     let server = Server::start(ServerOptions {
         limits: Limits {
-            slow_reader: Duration::from_secs(1),
+            slow_reader_time: Duration::from_secs(1),
             ..Limits::default()
         },
         ..options()

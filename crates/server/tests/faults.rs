@@ -97,7 +97,7 @@ async fn a_caller_who_leaves_the_queue_is_not_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_who_does_not_read_is_bounded_and_ended() {
     let server = Server::start(limits(Limits {
-        slow_reader: Duration::from_secs(1),
+        slow_reader_time: Duration::from_secs(1),
         ..Limits::default()
     }))
     .await;
@@ -124,7 +124,7 @@ async fn a_reader_who_does_not_read_is_bounded_and_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_its_head_too_slowly_or_nothing_at_all_is_cut_off() {
     let server = Server::start(limits(Limits {
-        receive: Duration::from_millis(300),
+        receive_time: Duration::from_millis(300),
         ..Limits::default()
     }))
     .await;
@@ -153,8 +153,8 @@ async fn who_sends_its_body_too_slowly_is_told_so() {
     let server = Server::start(ServerOptions {
         voices_directory: Some(folder.path().to_owned()),
         ..limits(Limits {
-            receive: Duration::from_millis(300),
-            upload: Duration::from_millis(300),
+            receive_time: Duration::from_millis(300),
+            upload_time: Duration::from_millis(300),
             ..Limits::default()
         })
     })
@@ -368,7 +368,7 @@ async fn a_stopping_server_finishes_what_is_under_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_server_ends_what_takes_too_long() {
     let mut server = Server::start(limits(Limits {
-        shutdown: Duration::from_millis(100),
+        shutdown_time: Duration::from_millis(100),
         ..Limits::default()
     }))
     .await;

@@ -476,6 +476,7 @@ async fn the_openapi_document_describes_what_is_served() {
         "/v1/audio/voices/{id}",
         "/v1/models",
         "/v1/models/{id}",
+        "/v1/options",
         "/v1/stream",
     ] {
         let item = &document["paths"][path];

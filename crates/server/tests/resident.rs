@@ -102,9 +102,9 @@ async fn attacks_stay_within_their_bounds_and_leave_nothing_in_the_process() {
         source: Source::Random(Box::new(ModelConfig::tiny_base())),
         voices_directory: Some(folder.path().to_owned()),
         limits: Limits {
-            receive: Duration::from_secs(2),
-            upload: Duration::from_secs(2),
-            slow_reader: Duration::from_secs(1),
+            receive_time: Duration::from_secs(2),
+            upload_time: Duration::from_secs(2),
+            slow_reader_time: Duration::from_secs(1),
             requests_per_minute: 1_000_000,
             ..Limits::default()
         },

@@ -31,7 +31,7 @@ async fn server(trap: &Trap, working: usize) -> Server {
         source: Source::Random(Box::new(config)),
         loader,
         limits: Limits {
-            broken: Duration::from_millis(200),
+            broken_time: Duration::from_millis(200),
             ..Limits::default()
         },
         ..options()

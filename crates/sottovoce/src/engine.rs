@@ -166,7 +166,8 @@ impl Shared {
     /// How eagerly memory goes back, as set last.
     pub fn profile(&self) -> (Profile, Option<u32>) {
         let desk = self.desk();
-        (desk.options.profile, desk.options.cache_interval)
+        let interval = desk.options.cache_interval;
+        (desk.options.profile, interval.filter(|chunks| *chunks > 0))
     }
 
     /// A request's place is free.
@@ -647,6 +648,14 @@ impl Engine {
     /// ([`OptionTable::without_effect`]).
     pub fn capabilities(&self) -> &Capabilities {
         &self.handle.shared.capabilities
+    }
+
+    /// The options of a stream of which none is chosen: the model's own values in place of those
+    /// that are left to it.
+    pub fn stream_defaults(&self) -> StreamOptions {
+        let config = self.handle.shared.model.config();
+        let chunk_tokens_max = self.handle.shared.desk().options.chunk_tokens(config);
+        StreamOptions::of_model(config, chunk_tokens_max)
     }
 
     /// Options that the engine was loaded with and that change nothing here.

@@ -11,7 +11,7 @@ fn samples(domain: Domain) -> Option<(Value, Value)> {
         Domain::Count { least, most } => (json!(least), json!(most as f64 * 4.0 + 4.0)),
         Domain::Choice { words } => (json!(words[words.len() - 1]), json!("no such word")),
         Domain::Switch => (json!(false), json!("perhaps")),
-        Domain::Bytes => (json!(1 << 20), json!("1 parsec")),
+        Domain::Bytes => (json!(1 << 20), json!((1u64 << 48) + 1)),
         Domain::Text { .. } => (Value::Null, json!("no such thing!")),
         Domain::File | Domain::Folder => return None,
     })
@@ -105,6 +105,7 @@ fn numbers_may_stand_in_strings_and_sizes_have_units() {
     let mut options = EngineOptions::default();
     options.set("memory", &json!("512MiB")).unwrap();
     assert_eq!(options.memory, Some(512 << 20));
+    assert!(options.set("memory", &json!("1 parsec")).is_err());
     options.set("memory", &json!(7)).unwrap();
     assert_eq!(options.memory, Some(7));
     options.set("memory", &Value::Null).unwrap();

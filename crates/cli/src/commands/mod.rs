@@ -1,10 +1,13 @@
 //! One file a command.
 
 mod bench;
+mod completions;
 mod convert;
 mod doctor;
+mod man;
 mod memory;
 mod model;
+mod options;
 mod parity;
 mod serve;
 mod speak;
@@ -19,7 +22,7 @@ use std::process::ExitCode;
 
 /// Streaming text-to-speech within the memory that you allow.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "sottovoce", version, arg_required_else_help = true)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -51,6 +54,12 @@ enum Command {
     Validate(validate::Arguments),
     /// Find Perth's watermark in a recording.
     Watermark(watermark::Arguments),
+    /// Every option of engine and stream: meaning, values, default.
+    Options(options::Arguments),
+    /// Completions for a shell.
+    Completions(completions::Arguments),
+    /// Manual pages.
+    Man(man::Arguments),
 }
 
 /// What a command ends with: an exit code, or an error to print.
@@ -83,5 +92,8 @@ pub fn execute(arguments: Arguments) -> Outcome {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Watermark(arguments) => watermark::run(arguments),
+        Command::Options(arguments) => options::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }

@@ -2,13 +2,11 @@
 
 use super::Outcome;
 use crate::environment;
-use crate::options::{EngineChoice, ForServer};
+use crate::options::{Chosen, EngineChoice, ForLimits, ForServer};
 use crate::output::log::{LogFormat, LogLevel, start_log};
 use crate::output::print::{note, output};
 use sottovoce::Source;
-use sottovoce_server::{
-    App, IpNet, Limits, Loader, ServerOptions, openapi_document, parse_network, serve,
-};
+use sottovoce_server::{App, IpNet, Loader, ServerOptions, openapi_document, parse_network, serve};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -36,12 +34,6 @@ pub struct Arguments {
     port: u16,
     #[command(flatten)]
     engine: EngineChoice<ForServer>,
-    /// Requests that may wait for a place.
-    #[arg(long, default_value_t = Limits::default().queue)]
-    queue: usize,
-    /// Seconds that a request may wait for a place.
-    #[arg(long, default_value_t = Limits::default().queue_wait.as_secs())]
-    queue_seconds: u64,
     /// Folder for uploaded voices; replicas may share it. Without it, voices prepared with `voice
     /// prepare` are spoken and none is taken.
     #[arg(long, value_name = "FOLDER")]
@@ -80,18 +72,8 @@ pub struct Arguments {
     /// Unload the model after so many minutes without a request.
     #[arg(long, value_name = "MINUTES")]
     idle_unload: Option<f64>,
-    /// Longest text of a request, in characters.
-    #[arg(long, default_value_t = Limits::default().text_characters)]
-    text_characters: usize,
-    /// Requests a minute from one address.
-    #[arg(long, default_value_t = Limits::default().requests_per_minute)]
-    requests_per_minute: u32,
-    /// Connections open together.
-    #[arg(long, default_value_t = Limits::default().connections)]
-    connections: usize,
-    /// Connections that one address may hold.
-    #[arg(long, default_value_t = Limits::default().connections_per_caller)]
-    connections_per_address: usize,
+    #[command(flatten)]
+    limits: Chosen<ForLimits>,
     /// What is logged, to standard error: with info one line a request, never a text or a key.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
@@ -115,7 +97,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Outcome {
     if arguments.openapi {
-        let limits = limits(&arguments);
+        let limits = arguments.limits.options();
         writeln!(output(), "{}", openapi_document(&limits).to_pretty_json()?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -154,7 +136,6 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
     let keys = |file: &Option<PathBuf>| file.as_deref().map_or(Ok(Vec::new()), read_keys);
     let api_keys = keys(&arguments.api_key_file)?;
     let admin_keys = keys(&arguments.admin_key_file)?;
-    let limits = limits(&arguments);
     if let Some(folder) = &arguments.voices {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -195,21 +176,8 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
         open_metrics: arguments.open_metrics,
         open_lists: arguments.open_lists,
         idle_unload,
-        limits,
+        limits: arguments.limits.options(),
     })
-}
-
-/// The bounds that were asked for.
-fn limits(arguments: &Arguments) -> Limits {
-    Limits {
-        queue: arguments.queue,
-        queue_wait: Duration::from_secs(arguments.queue_seconds),
-        text_characters: arguments.text_characters,
-        requests_per_minute: arguments.requests_per_minute,
-        connections: arguments.connections,
-        connections_per_caller: arguments.connections_per_address,
-        ..Limits::default()
-    }
 }
 
 /// The keys in a file, one a line. Empty lines and those that begin with `#` are passed over, and

@@ -29,7 +29,7 @@ pub(crate) struct Health {
     responses((status = 200, description = "It can", body = String, content_type = "text/plain"),
         (status = 503, description = "Start it again", body = String, content_type = "text/plain")))]
 pub(crate) async fn live(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
-    let grace = app.options.limits.broken;
+    let grace = app.options.limits.broken_time;
     match app.host.broken_for() {
         Some(broken) if broken > grace => (StatusCode::SERVICE_UNAVAILABLE, "broken"),
         _ => (StatusCode::OK, "ok"),

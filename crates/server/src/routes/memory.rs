@@ -3,16 +3,19 @@
 use crate::app::App;
 use crate::bodies::JsonBody;
 use crate::error::{ErrorBody, ServerError};
-use crate::fields::{Fields, FromFields};
+use crate::fields::{ChosenOption, Fields, FromFields, set_all};
 use crate::measures::LatencySummary;
+use crate::option_schema;
 use crate::process::ProcessMemory;
 use crate::speaking::LiveStream;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use sottovoce::{Engine, MemoryReport, Profile};
+use sottovoce::options::OptionDescription;
+use sottovoce::{Engine, EngineOptions, MemoryReport};
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// What `GET /memory` answers.
 #[derive(Serialize, ToSchema)]
@@ -61,32 +64,29 @@ pub(crate) struct Trimmed {
     freed_bytes: u64,
 }
 
-/// The body of `POST /memory/profile`; what is left out stays as it is.
-#[derive(Default, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ProfileRequest {
-    /// `aggressive`, `balanced`, `performance`, `automatic` or `none`.
-    #[schema(pattern = "^(aggressive|balanced|performance|automatic|none)$")]
-    profile: Option<String>,
-    /// Chunks between two looks at the cache, 1 to 100,000; 0 for the profile's own number.
-    #[schema(minimum = 0, maximum = 100_000)]
-    cache_interval: Option<u32>,
-    /// Whether the timeline is kept.
-    enable_monitoring: Option<bool>,
+/// The body of `POST /memory/profile`: options of the engine; what is left out stays as it is.
+#[derive(Default)]
+pub(crate) struct ProfileRequest(Vec<ChosenOption>);
+
+fn manages_memory(option: &OptionDescription) -> bool {
+    ["profile", "cache_interval", "enable_monitoring"].contains(&option.name)
 }
 
 impl FromFields for ProfileRequest {
     fn from_fields(fields: &mut Fields) -> Result<ProfileRequest, ServerError> {
-        let interval = fields.count("cache_interval")?;
-        let request = ProfileRequest {
-            profile: fields.text("profile")?,
-            cache_interval: interval.map(|interval| u32::try_from(interval).unwrap_or(u32::MAX)),
-            enable_monitoring: fields.flag("enable_monitoring")?,
-        };
+        let chosen = fields.chosen::<EngineOptions>(manages_memory)?;
         fields.refuse_unread()?;
-        Ok(request)
+        Ok(ProfileRequest(chosen))
     }
 }
+
+impl PartialSchema for ProfileRequest {
+    fn schema() -> RefOr<Schema> {
+        option_schema::closed(option_schema::object::<EngineOptions>(manages_memory)).into()
+    }
+}
+
+impl ToSchema for ProfileRequest {}
 
 /// How memory is managed now.
 #[derive(Serialize, ToSchema)]
@@ -149,36 +149,8 @@ pub(crate) async fn profile(
     State(app): State<Arc<App>>,
     body: JsonBody<ProfileRequest>,
 ) -> Result<Json<ProfileState>, ServerError> {
-    let request = body.value;
-    let profile: Option<Profile> = request
-        .profile
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(
-            |error: <Profile as std::str::FromStr>::Err| ServerError::Parameter {
-                parameter: "profile",
-                reason: error.to_string(),
-            },
-        )?;
-    if request
-        .cache_interval
-        .is_some_and(|interval| interval > 100_000)
-    {
-        return Err(ServerError::Parameter {
-            parameter: "cache_interval",
-            reason: "use 0 to 100,000".into(),
-        });
-    }
-    let options = app.host.change_options(|options| {
-        options.profile = profile.unwrap_or(options.profile);
-        options.enable_monitoring = request
-            .enable_monitoring
-            .unwrap_or(options.enable_monitoring);
-        if let Some(interval) = request.cache_interval {
-            options.cache_interval = Some(interval).filter(|interval| *interval > 0);
-        }
-    });
+    let ProfileRequest(chosen) = body.value;
+    let options = app.host.change_options(|options| set_all(options, &chosen));
     if let Some(loaded) = app.host.loaded() {
         loaded.engine.configure_memory_management(
             options.profile,

@@ -6,6 +6,7 @@ pub(crate) mod history;
 pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod models;
+pub(crate) mod options;
 pub(crate) mod page;
 pub(crate) mod rename;
 pub(crate) mod speech;

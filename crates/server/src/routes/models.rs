@@ -3,14 +3,18 @@
 use crate::app::App;
 use crate::bodies::JsonBody;
 use crate::error::{ErrorBody, ServerError};
-use crate::fields::{Fields, FromFields};
+use crate::fields::{ChosenOption, Fields, FromFields, set_all};
+use crate::option_schema;
 use crate::routes::PathName;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use sottovoce::PrecisionChoice;
+use sottovoce::options::OptionDescription;
+use sottovoce::{EngineOptions, OptionTable};
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A model as OpenAI lists it.
 #[derive(Serialize, ToSchema)]
@@ -136,34 +140,55 @@ pub(crate) async fn unload(
     }))
 }
 
-/// The body of `/models/load`; may be left out.
-#[derive(Default, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// The body of `/models/load`: another model, options of the engine; may be left out.
+#[derive(Default)]
 pub(crate) struct LoadRequest {
-    /// The model that is to speak: one that `GET /models` lists as here.
     model: Option<String>,
-    /// `auto`, `f32`, `f16`, `int8` or `q4`.
-    #[schema(pattern = "^(auto|f32|f16|int8|q4)$")]
-    precision: Option<String>,
-    /// Bytes that the engine may use in all; 0 for what the system has.
-    #[schema(maximum = 281_474_976_710_656_u64)]
-    memory_bytes: Option<u64>,
+    chosen: Vec<ChosenOption>,
+}
+
+fn loads_anew(option: &OptionDescription) -> bool {
+    ["precision", "memory"].contains(&option.name)
 }
 
 impl FromFields for LoadRequest {
     fn from_fields(fields: &mut Fields) -> Result<LoadRequest, ServerError> {
-        let request = LoadRequest {
-            model: fields.text("model")?,
-            precision: fields.text("precision")?,
-            memory_bytes: fields.count("memory_bytes")?,
-        };
+        let model = fields.text("model")?;
+        let mut chosen = fields.chosen::<EngineOptions>(loads_anew)?;
+        if let Some(bytes) = fields.count("memory_bytes")? {
+            // 0 stands for what the system has.
+            let value = Some(bytes).filter(|bytes| *bytes > 0).into();
+            (EngineOptions::default().set("memory", &value)).map_err(|error| {
+                ServerError::Parameter {
+                    parameter: "memory_bytes",
+                    reason: error.to_string(),
+                }
+            })?;
+            chosen.push(("memory", value));
+        }
         fields.refuse_unread()?;
-        Ok(request)
+        Ok(LoadRequest { model, chosen })
     }
 }
 
-/// More than processors can address.
-const MEMORY_BYTES_MAX: u64 = 1 << 48;
+impl PartialSchema for LoadRequest {
+    fn schema() -> RefOr<Schema> {
+        let mut object = option_schema::object::<EngineOptions>(loads_anew);
+        let bytes = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+            .description(Some("The memory in bytes; 0 for what the system has."))
+            .minimum(Some(0));
+        let model = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("The model that is to speak: one that `GET /models` lists as here."));
+        let properties = &mut object.properties;
+        properties.insert("memory_bytes".into(), bytes.into());
+        properties.insert("model".into(), model.into());
+        option_schema::closed(object).into()
+    }
+}
+
+impl ToSchema for LoadRequest {}
 
 /// Loads the model if it is not; with other options than before, loads it anew.
 #[utoipa::path(post, path = "/models/load", tag = "models", operation_id = "load_model", request_body = Option<LoadRequest>,
@@ -176,21 +201,12 @@ pub(crate) async fn load(
     State(app): State<Arc<App>>,
     body: JsonBody<LoadRequest>,
 ) -> Result<Json<ModelState>, ServerError> {
-    let request = body.value;
-    let precision: Option<PrecisionChoice> =
-        request.precision.as_deref().map(str::parse).transpose()?;
-    if request
-        .memory_bytes
-        .is_some_and(|bytes| bytes > MEMORY_BYTES_MAX)
-    {
-        return Err(ServerError::Parameter {
-            parameter: "memory_bytes",
-            reason: format!("use 0 to {MEMORY_BYTES_MAX}"),
-        });
-    }
+    let LoadRequest { model, chosen } = body.value;
     let before = app.host.change_options(|_| {});
+    let mut wanted = before.clone();
+    set_all(&mut wanted, &chosen);
     let spoke = app.host.model();
-    let wanted = match request.model {
+    let model = match model {
         Some(name) if name != spoke.name => {
             let library = app.library.clone();
             let found = tokio::task::spawn_blocking(move || library.find(&name));
@@ -198,22 +214,12 @@ pub(crate) async fn load(
         }
         _ => None,
     };
-    let other = wanted.is_some()
-        || precision.is_some_and(|precision| precision != before.precision)
-        || request
-            .memory_bytes
-            .is_some_and(|bytes| bytes != before.memory.unwrap_or(0));
-    if other {
+    if model.is_some() || wanted != before {
         app.host.unload(false).await?;
-        if let Some(model) = wanted {
+        if let Some(model) = model {
             app.host.choose(model);
         }
-        app.host.change_options(|options| {
-            options.precision = precision.unwrap_or(options.precision);
-            if let Some(bytes) = request.memory_bytes {
-                options.memory = Some(bytes).filter(|bytes| *bytes > 0);
-            }
-        });
+        app.host.change_options(|options| set_all(options, &chosen));
     }
     let changed = app.host.loaded().is_none();
     if let Err(error) = app.host.load().await {

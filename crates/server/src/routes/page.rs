@@ -102,3 +102,24 @@ pub(crate) async fn file(PathName(name): PathName) -> Result<Response, ServerErr
             what: format!("the page's file {name:?}"),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use sottovoce::options::Domain;
+    use sottovoce::{EngineOptions, OptionTable};
+
+    #[test]
+    fn the_page_offers_the_words_of_the_table_of_options() {
+        let page = include_str!("../page/index.html");
+        for name in ["profile", "precision"] {
+            let option = EngineOptions::description(name).unwrap();
+            let Domain::Choice { words } = option.domain else {
+                panic!("{name} is a choice");
+            };
+            let offered: String = (words.iter())
+                .map(|word| format!("<option>{word}</option>"))
+                .collect();
+            assert!(page.contains(&offered), "{name}: {offered}");
+        }
+    }
+}

@@ -64,13 +64,8 @@ const PROTOCOL: &str = "sottovoce";
 
 /// What the caller may send.
 enum Command {
-    Start {
-        voice: String,
-        stream: Box<StreamFields>,
-    },
-    Text {
-        text: String,
-    },
+    Start(Result<Box<Start>, ServerError>),
+    Text { text: String },
     Flush,
     Cancel,
     End,
@@ -88,14 +83,7 @@ impl Command {
         const KINDS: &str = "send start, text, flush, cancel or end";
         let kind = fields.text("type")?.ok_or_else(|| refuse("type", KINDS))?;
         Ok(match kind.as_str() {
-            "start" => {
-                let voice = fields.voice("voice")?;
-                Command::Start {
-                    voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-                    // One seed for all that is spoken until the next start.
-                    stream: Box::new(StreamFields::from_fields(&mut fields)?),
-                }
-            }
+            "start" => Command::Start(Start::read(&mut fields).map(Box::new)),
             "text" => Command::Text {
                 text: (fields.text("text")?)
                     .ok_or_else(|| refuse("text", "send the text to speak"))?,
@@ -104,6 +92,32 @@ impl Command {
             "cancel" => Command::Cancel,
             "end" => Command::End,
             _ => return Err(refuse("type", KINDS)),
+        })
+    }
+}
+
+/// Who speaks, and how, until the next start.
+struct Start {
+    voice: String,
+    stream: StreamFields,
+}
+
+impl Default for Start {
+    fn default() -> Start {
+        Start {
+            voice: DEFAULT_VOICE.into(),
+            stream: StreamFields::default(),
+        }
+    }
+}
+
+impl Start {
+    fn read(fields: &mut Fields) -> Result<Start, ServerError> {
+        let voice = fields.voice("voice")?;
+        Ok(Start {
+            voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
+            // One seed for all that is spoken until the next start.
+            stream: StreamFields::from_fields(fields)?,
         })
     }
 }
@@ -240,7 +254,7 @@ pub(crate) async fn connect(
         let (sink, mut source) = socket.split();
         let (outgoing, messages) = mpsc::channel(1);
         let stopping = app.connection();
-        let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader));
+        let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader_time));
         let conversation = Conversation::new(app, outgoing, record.clone());
         conversation.run(&mut source, stopping.clone()).await;
         // The conversation dropped its sender; what was sent before still leaves.
@@ -365,8 +379,8 @@ struct Conversation {
     outgoing: mpsc::Sender<Message>,
     /// Messages that the writer has not taken yet: at most one chunk's.
     unsent: VecDeque<Message>,
-    voice: String,
-    stream: StreamFields,
+    /// None after a start that was refused: nothing is spoken before the next one.
+    start: Option<Box<Start>>,
     /// Text that no stream has yet, an entry for each utterance.
     waiting: VecDeque<Waiting>,
     record: Option<Arc<RequestRecord>>,
@@ -388,8 +402,7 @@ impl Conversation {
             app,
             outgoing,
             unsent: VecDeque::new(),
-            voice: DEFAULT_VOICE.into(),
-            stream: StreamFields::default(),
+            start: Some(Box::default()),
             waiting: VecDeque::new(),
             record,
             starting: None,
@@ -526,16 +539,20 @@ impl Conversation {
         if self.starting.is_some() || self.utterance.is_some() {
             return;
         }
-        let Some(next) = self.waiting.front().filter(|next| next.is_speakable()) else {
+        if self.start.is_none() {
+            self.spoke |= self.waiting.iter().any(Waiting::is_speakable);
+            self.waiting.clear();
+        }
+        let next = self.waiting.front().filter(|next| next.is_speakable());
+        let (Some(next), Some(start)) = (next, &self.start) else {
             self.tell_idle();
             return;
         };
         self.spoke = true;
-        let options = self.stream.options().clone();
         let request = Request {
             text: has_words(&next.text).then(String::new),
-            voice: self.voice.clone(),
-            options,
+            voice: start.voice.clone(),
+            options: start.stream.options().clone(),
             asked: Instant::now(),
             record: self.record.clone(),
         };
@@ -632,9 +649,10 @@ impl Conversation {
 
     fn command(&mut self, message: &str) {
         match Command::read(message) {
-            Ok(Command::Start { voice, stream }) => {
-                self.voice = voice;
-                self.stream = *stream;
+            Ok(Command::Start(Ok(start))) => self.start = Some(start),
+            Ok(Command::Start(Err(error))) => {
+                self.start = None;
+                self.complain(&error);
             }
             Ok(Command::Text { text }) => self.write(&text),
             Ok(Command::Flush) => self.flush(),
@@ -677,7 +695,10 @@ impl Conversation {
                         let piece = sound.split_to(sound.len().min(SOUND_BYTES_MAX));
                         self.unsent.push_back(Message::Binary(piece));
                     }
-                    let seed = self.stream.options().seed;
+                    let seed = self
+                        .start
+                        .as_ref()
+                        .map_or(0, |start| start.stream.options().seed);
                     self.tell(json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics}));
                 }
                 Err(error) => {

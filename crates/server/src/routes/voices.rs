@@ -103,7 +103,7 @@ pub(crate) async fn upload(
         })?;
     refuse_packed(&headers)?;
     let folder = app.voices.store()?.folder();
-    let (name, clip) = within(app.options.limits.upload, read(form, folder)).await?;
+    let (name, clip) = within(app.options.limits.upload_time, read(form, folder)).await?;
     let voices = app.clone();
     let name = blocking(move || voices.voices.free_name(&name)).await?;
     let loaded = app.host.load().await?;

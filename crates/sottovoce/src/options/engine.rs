@@ -12,7 +12,7 @@ use std::path::PathBuf;
 const STREAMS_MAX: u64 = 4096;
 /// Streams that may wait in a queue.
 const WAITING_MAX: u64 = 1 << 20;
-/// Chunks between two looks at the cache.
+/// Most chunks between two looks at the cache.
 const CACHE_INTERVAL_MAX: u64 = 100_000;
 
 crate::options! {
@@ -20,10 +20,10 @@ crate::options! {
     pub struct EngineOptions {
         /// Most memory to use; a device with memory of its own counts only that.
         memory: Option<u64> = None, unset "what the system has for the process",
-            domain Domain::Bytes, scope Engine, unit "bytes";
+            domain Domain::Bytes, scope Engine;
         /// Most memory of the host for voices, and for samples on their way to readers.
         host_memory: Option<u64> = None, unset "what the system has for the process",
-            domain Domain::Bytes, scope Engine, unit "bytes", needs DeviceMemory;
+            domain Domain::Bytes, scope Engine, needs DeviceMemory;
         /// Device that computes; `auto` is the first CUDA device if the model fits there, else the
         /// CPU. CUDA is experimental: it has not run on hardware yet.
         device: DeviceChoice = DeviceChoice::Cpu,
@@ -38,9 +38,9 @@ crate::options! {
         /// How eagerly cached memory is released; `automatic` goes by the size of the memory.
         profile: Profile = Profile::Automatic,
             domain Domain::choice::<Profile>(), scope Engine;
-        /// Chunks between two looks at the cache.
+        /// Chunks between two looks at the cache; 0 leaves it to the profile.
         cache_interval: Option<u32> = None, unset "the profile's",
-            domain Domain::count(1, CACHE_INTERVAL_MAX), scope Engine, unit "chunks";
+            domain Domain::count(0, CACHE_INTERVAL_MAX), scope Engine, unit "chunks";
         /// Whether the memory's timeline is recorded.
         enable_monitoring: bool = true, domain Domain::Switch, scope Engine;
         /// Threads for arithmetic; 0 takes all.
@@ -59,7 +59,7 @@ crate::options! {
             domain CONTEXT_WINDOWS, scope Server, unit "speech tokens";
         /// Streams that may wait for a place.
         waiting_max: usize = 64, domain Domain::count(0, WAITING_MAX), scope Program, unit "streams";
-        /// Folder of named voices, for [`VoiceSource::Name`](crate::VoiceSource::Name).
+        /// Folder of named voices.
         voices: Option<PathBuf> = None, unset "no named voices",
             domain Domain::Folder, scope Program;
     }

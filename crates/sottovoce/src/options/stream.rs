@@ -107,6 +107,23 @@ impl StreamOptions {
         }
     }
 
+    /// The defaults with the model's own values in place of those that are left to it.
+    pub(crate) fn of_model(config: &ModelConfig, chunk_tokens_max: usize) -> StreamOptions {
+        let sampling = config.t3.sampling;
+        StreamOptions {
+            exaggeration: Some(sampling.exaggeration),
+            cfg_weight: Some(sampling.guidance),
+            temperature: Some(sampling.temperature),
+            top_p: Some(sampling.top_p),
+            top_k: Some(sampling.top_k),
+            min_p: Some(sampling.min_p),
+            repetition_penalty: Some(sampling.repetition_penalty),
+            chunk_size: Some(default_chunk_size(config).min(chunk_tokens_max)),
+            flow_steps: Some(config.flow.solver.steps()),
+            ..StreamOptions::default()
+        }
+    }
+
     /// How the text is read.
     pub fn text(&self) -> TextOptions {
         TextOptions {

@@ -49,6 +49,9 @@ impl OptionDescription {
     }
 }
 
+/// More bytes than processors can address.
+pub(super) const BYTES_MAX: u64 = 1 << 48;
+
 /// The values that an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -120,7 +123,7 @@ impl Domain {
             },
             Domain::Text { form } => (*form).to_owned(),
             Domain::Switch => "true or false".into(),
-            Domain::Bytes => "a number of bytes, or a size such as 512MiB".into(),
+            Domain::Bytes => "bytes, or a size such as 512MiB".into(),
             Domain::File => "a file".into(),
             Domain::Folder => "a folder".into(),
         }

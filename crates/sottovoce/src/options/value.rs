@@ -1,6 +1,6 @@
 //! Values of options, to and from JSON, the one dynamic form that all interfaces share.
 
-use super::table::{Domain, shown};
+use super::table::{BYTES_MAX, Domain, shown};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -133,6 +133,7 @@ macro_rules! whole_numbers {
             fn is_in(&self, domain: &Domain) -> bool {
                 match domain {
                     Domain::Count { least, most } => (*least..=*most).contains(&(*self as u64)),
+                    Domain::Bytes => *self as u64 <= BYTES_MAX,
                     _ => true,
                 }
             }

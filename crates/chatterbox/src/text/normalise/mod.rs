@@ -40,8 +40,9 @@ impl Normaliser {
     /// The rules of a language, by its code; none for languages without a table. With `capitals`,
     /// words in capitals that are not read letter by letter are written small.
     pub fn of(language: &str, capitals: bool) -> Option<Normaliser> {
-        let language = match language {
-            "en" => &ENGLISH,
+        // A region, as in en-GB, does not change the rules.
+        let language = match language.split(['-', '_']).next() {
+            Some("en") => &ENGLISH,
             _ => return None,
         };
         Some(Normaliser { language, capitals })

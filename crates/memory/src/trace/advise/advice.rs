@@ -372,7 +372,7 @@ fn recommend(tried: &[Tried], is_recorded: bool, device_bytes: u64) -> Recommend
     if is_recorded && today.ooms > 0 {
         return stay(format!(
             "No advice: {} of the allocations that succeeded when this was recorded fail on a device of {}, \
-             so it had more; say how much with --device-memory.",
+             so it had more; say how much it had.",
             today.ooms,
             Bytes(device_bytes)
         ));

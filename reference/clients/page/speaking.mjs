@@ -81,7 +81,7 @@ export async function checkSpeaking(visitor) {
   await visitor.hearsNothing();
   step("keys move the place, play and pause");
 
-  const name = "It speaks within that from the first word";
+  const name = "It speaks within that from the first";
   await visitor.click("#save");
   const wav = await visitor.saved(`${name}.wav`);
   assert.equal(wav.toString("latin1", 0, 4), "RIFF");

@@ -1,12 +1,17 @@
 // Voices: recorded with consent, tried, renamed, given a further name, deleted.
 
 import assert from "node:assert/strict";
+import { axe, scheme } from "./access.mjs";
 import { pause, step } from "./browser.mjs";
 
 export async function checkVoices(visitor) {
   const { page } = visitor;
   await visitor.ready();
   await visitor.click("#voice-add");
+  for (const colours of ["dark", "light"]) {
+    await scheme(page, colours);
+    await axe(visitor, `voice, ${colours}`);
+  }
   await visitor.set("voice-name", "Ann");
   await visitor.click("#record");
   await visitor.says("voice-message", "Recording");

@@ -75,6 +75,7 @@ export class Player extends EventTarget {
 
   play() {
     if (!this.#sound || this.#state === "playing") return;
+    this.open();
     if (this.#state === "ended" || (this.#sound.finished && this.#next >= this.#sound.length))
       this.#next = 0;
     this.#dry = false;

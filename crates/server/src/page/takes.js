@@ -7,14 +7,15 @@ import * as kept from "/page/take-store.js";
 
 const NAME_CHARACTERS = 40;
 
+// The first words of a text.
 export function nameOf(text) {
   const words = text
     .replace(/\[[^\]]*\]/g, " ")
     .replace(/\s+/g, " ")
     .trim();
-  return words.length > NAME_CHARACTERS
-    ? `${words.slice(0, NAME_CHARACTERS).trimEnd()}…`
-    : words || "Silence";
+  if (words.length <= NAME_CHARACTERS) return words || "Silence";
+  const start = words.slice(0, NAME_CHARACTERS);
+  return `${start.slice(0, start.lastIndexOf(" ")) || start}…`;
 }
 
 export class Takes {

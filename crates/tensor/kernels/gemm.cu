@@ -205,7 +205,7 @@ DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
         const unsigned out_row = first_row + place / OUTPUTS;
         const unsigned output = first_output + place % OUTPUTS;
         if (out_row >= p.rows || output >= p.outputs) continue;
-        finish_output<Weights>(layer.weights, layer.bias, output,
+        finish_output<Weights>(Weights::scale(layer.weights, output), layer.bias, output,
                                shared.out[place / OUTPUTS][place % OUTPUTS], p.activation, p.slope,
                                p.add, out + uint64_t(out_row) * p.out_stride + output);
     }
@@ -224,8 +224,8 @@ DEVICE void multiply_and_normalise(const ProductArguments &p, Shared<OUTPUTS> &s
         const unsigned output = place % OUTPUTS;
         float *sum = &shared.out[place / OUTPUTS][output];
         if (output < p.outputs)
-            finish_output<Weights>(layer.weights, layer.bias, output, *sum, ACTIVATION_IDENTITY,
-                                   0.0f, false, sum);
+            finish_output<Weights>(Weights::scale(layer.weights, output), layer.bias, output, *sum,
+                                   ACTIVATION_IDENTITY, 0.0f, false, sum);
     }
     barrier();
     NO_UNROLL

@@ -26,6 +26,8 @@ template <unsigned ROWS> struct Shared {
         float partial[ROWS][QUADS][GROUP + 1];
     };
     Statistics rows[ROWS];
+    /// Of the outputs that are worked on.
+    float scales[OUTPUTS_MAX];
 };
 
 /// How a block is divided.
@@ -86,6 +88,19 @@ DEVICE void load_inputs(const RowsArguments &p, const Division &division, unsign
                 value = normalised(value, shared.rows[row], p.norm_scale, p.norm_shift, input);
         }
         shared.inputs[slot][row * CHUNK + within] = value;
+    }
+}
+
+/// Brings the scales of outputs into shared memory, once for all rows; they are there after the
+/// next barrier.
+template <class Weights, unsigned ROWS>
+DEVICE void load_scales(const void *weights, unsigned first_output, unsigned count,
+                        unsigned output_count, Shared<ROWS> &shared) {
+    if (Weights::SCALED) {
+        NO_UNROLL
+        for (unsigned within = thread_x(); within < count; within += THREADS)
+            if (first_output + within < output_count)
+                shared.scales[within] = Weights::scale(weights, first_output + within);
     }
 }
 
@@ -150,16 +165,17 @@ DEVICE void multiply(const RowsArguments &all, Shared<ROWS> &shared) {
     const Division parts = division(p.inputs);
     const unsigned padded = round_up(p.outputs, GROUP);
     const unsigned first_group = block_x() * parts.groups;
-    find_statistics(p, shared);
-    sum_slots<Weights>(p, parts, first_group, padded / GROUP, padded, shared);
     const unsigned outputs = parts.groups * GROUP;
+    find_statistics(p, shared);
+    load_scales<Weights>(p.weights, first_group * GROUP, outputs, p.outputs, shared);
+    sum_slots<Weights>(p, parts, first_group, padded / GROUP, padded, shared);
     NO_UNROLL
     for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
         const unsigned row = place / outputs, within = place % outputs;
         const unsigned output = first_group * GROUP + within;
         if (output >= p.outputs) continue;
-        finish_output<Weights>(p.weights, p.bias, output, total(shared, parts, row, within),
-                               p.activation, p.slope, p.add,
+        finish_output<Weights>(shared.scales[within], p.bias, output,
+                               total(shared, parts, row, within), p.activation, p.slope, p.add,
                                p.out + uint64_t(row) * p.out_stride + output);
     }
 }
@@ -181,6 +197,8 @@ DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) 
     NO_UNROLL
     for (unsigned part = 0; part < 2; ++part) {
         const unsigned first = first_group + part * groups;
+        load_scales<Weights>(p.weights, first * GROUP, outputs, (part + 1) * p.outputs,
+                             shared.product);
         sum_slots<Weights>(p, parts, first, (part + 1) * groups, padded, shared.product);
         NO_UNROLL
         for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
@@ -188,8 +206,7 @@ DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) 
             const unsigned output = first_group * GROUP + within;
             if (output >= p.outputs) continue;
             float value = total(shared.product, parts, row, within);
-            if (Weights::SCALED)
-                value = value * Weights::scale(p.weights, output + part * p.outputs);
+            if (Weights::SCALED) value = value * shared.product.scales[within];
             if (part == 0) {
                 shared.gate[row][within] = value;
             } else {
@@ -221,13 +238,16 @@ DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared
     NO_UNROLL
     for (unsigned done = 0; done < groups; done += parts.groups) {
         const unsigned first_group = first_output / GROUP;
+        const unsigned outputs = smaller(parts.groups, groups - done) * GROUP;
+        load_scales<Weights>(p.weights, first_output + done * GROUP, outputs, p.outputs,
+                             shared.product);
         sum_slots<Weights>(p, parts, first_group + done, first_group + groups, padded,
                            shared.product);
-        const unsigned outputs = smaller(parts.groups, groups - done) * GROUP;
         NO_UNROLL
         for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
             const unsigned row = place / outputs, within = place % outputs;
-            finish_output<Weights>(p.weights, p.bias, first_output + done * GROUP + within,
+            finish_output<Weights>(shared.product.scales[within], p.bias,
+                                   first_output + done * GROUP + within,
                                    total(shared.product, parts, row, within), ACTIVATION_IDENTITY,
                                    0.0f, false, &shared.head[row][done * GROUP + within]);
         }

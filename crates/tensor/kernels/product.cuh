@@ -5,11 +5,11 @@
 #include "functions.cuh"
 #include "weights.cuh"
 
-/// The end of an output: scale, bias, activation, sum.
+/// The end of an output: its `scale` where its weights have one, bias, activation, sum.
 template <class Weights>
-DEVICE void finish_output(const void *weights, const float *bias, unsigned output, float total,
+DEVICE void finish_output(float scale, const float *bias, unsigned output, float total,
                           unsigned activation, float slope, bool add, float *out) {
-    float value = Weights::SCALED ? total * Weights::scale(weights, output) : total;
+    float value = Weights::SCALED ? total * scale : total;
     if (bias) value = value + bias[output];
     value = activated(value, activation, slope);
     *out = add ? *out + value : value;

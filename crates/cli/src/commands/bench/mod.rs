@@ -8,7 +8,7 @@ use crate::output::print::{note, output};
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::source::ModelChoice;
 use sottovoce::bench::{self, BenchOptions};
-use sottovoce::{EngineOptions, PrecisionChoice, Profile};
+use sottovoce::{DeviceChoice, EngineOptions, PrecisionChoice, Profile};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
 use std::path::PathBuf;
@@ -51,6 +51,10 @@ pub struct Arguments {
     /// Threads for arithmetic.
     #[arg(long)]
     threads: Option<usize>,
+    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not run
+    /// on hardware yet.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
     /// Leave out what further streams and voices take.
     #[arg(long)]
     no_further: bool,
@@ -93,6 +97,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         engine: EngineOptions {
             memory: arguments.memory,
             threads: arguments.threads,
+            device: arguments.device,
             streams_max: 1,
             ..EngineOptions::default()
         },

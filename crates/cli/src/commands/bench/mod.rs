@@ -9,7 +9,7 @@ use crate::output::print::{note, output};
 use crate::output::size::mebibytes;
 use crate::source::ModelChoice;
 use sottovoce::bench::{self, BenchOptions};
-use sottovoce::{PrecisionChoice, Profile};
+use sottovoce::{EngineOptions, PrecisionChoice, Profile};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
 use std::path::PathBuf;
@@ -87,7 +87,10 @@ pub fn run(arguments: Arguments) -> Outcome {
         source: arguments.model.source()?,
         precisions: arguments.precisions,
         profiles: arguments.profiles,
-        engine: arguments.engine.options(),
+        engine: EngineOptions {
+            streams_max: 1,
+            ..arguments.engine.options()
+        },
         text: arguments.text,
         audio_seconds_max: arguments.audio_seconds,
         further: !arguments.no_further,

@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _checks
+
 if TYPE_CHECKING:
     from .engine import Stream, Voice
     from .policy import MemoryProfile, StreamingMemoryManager
@@ -104,7 +106,7 @@ class Speaking:
         options: dict[str, Any] = {{
 {stream_options}
         }}
-        return self._stream(text, voice, options)
+        return self._stream(self._text(text), voice, options)
 
     def open_stream(
         self,
@@ -139,9 +141,13 @@ class Speaking:
         options: dict[str, Any] = {{
 {stream_options}
         }}
-        with self._stream(text, voice, options) as stream:
+        with self._stream(self._text(text), voice, options) as stream:
             chunks = [chunk.samples for chunk in stream]
         return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
+
+    @staticmethod
+    def _text(text: object) -> str:
+        return _checks.text("text", text)
 
     def _load(
         self,

@@ -8,8 +8,8 @@ use crate::errors::{Failed, other, unlocked};
 use crate::torch_error;
 use pyo3::prelude::*;
 use sottovoce::Error;
-use sottovoce_cli::output::size::parse_bytes;
 use sottovoce_memory::driver::cuda::{CudaContext, CudaDriver};
+use sottovoce_memory::stats::parse_bytes;
 use sottovoce_memory::{Block, Memory, Owner, PoolConfiguration, Region};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{c_int, c_void};
@@ -196,8 +196,8 @@ pub fn install_allocator(
         value: format!("{value:?}"),
         reason,
     };
-    let configuration = PoolConfiguration::parse(conf)
-        .map_err(|error| refused("conf", conf, error.to_string()))?;
+    let configuration =
+        PoolConfiguration::parse(conf).map_err(|error| refused("conf", conf, error.to_string()))?;
     let budget_bytes = (memory.map(parse_bytes).transpose())
         .map_err(|reason| refused("memory", memory.unwrap_or_default(), reason))?;
     let installed = Installed {

@@ -155,10 +155,7 @@ impl Stream {
 }
 
 /// A chunk for Python: its samples change hands without a copy.
-fn spoken(
-    py: Python<'_>,
-    item: Option<Result<Chunk, Error>>,
-) -> Result<Option<Spoken>, Failed> {
+fn spoken(py: Python<'_>, item: Option<Result<Chunk, Error>>) -> Result<Option<Spoken>, Failed> {
     let Some(chunk) = item.transpose()? else {
         return Ok(None);
     };

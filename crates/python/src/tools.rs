@@ -20,13 +20,17 @@ const SENTENCE_TOKENS_MAX: usize = 50;
 /// Runs the command line; its exit status.
 #[pyfunction]
 pub fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> Result<u8, Failed> {
-    unlocked(py, || Ok::<_, Failed>(status(sottovoce_cli::run(arguments))))
+    unlocked(py, || {
+        Ok::<_, Failed>(status(sottovoce_cli::run(arguments)))
+    })
 }
 
 /// Runs a command that prints JSON; what it would print, and what it notes beside.
 #[pyfunction]
 pub fn run_tool(py: Python<'_>, arguments: Vec<OsString>) -> Result<String, Failed> {
-    unlocked(py, || sottovoce_cli::capture(arguments).map_err(Failed::Tool))
+    unlocked(py, || {
+        sottovoce_cli::capture(arguments).map_err(Failed::Tool)
+    })
 }
 
 /// An exit status as a number, which it does not tell itself.

@@ -19,6 +19,9 @@ WIDTH = 100
 #: Where Python's default is another than the table's: whoever writes a script has not read the
 #: budget's page yet, and a card that is there is wanted.
 DEFAULTS: dict[str, Any] = {"memory": "1GiB", "device": "auto"}
+#: What is said otherwise here than in Rust.
+HELP = {"voices": "Folder of named voices."}
+UNSET = {"voices": "the command line's own folder"}
 #: Options that Python has a class for.
 TYPES = {"profile": "MemoryProfile | str"}
 
@@ -31,6 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from . import _checks
 
 if TYPE_CHECKING:
     from .engine import Stream, Voice
@@ -104,7 +109,7 @@ class Speaking:
         options: dict[str, Any] = {{
 {stream_options}
         }}
-        return self._stream(text, voice, options)
+        return self._stream(self._text(text), voice, options)
 
     def open_stream(
         self,
@@ -139,9 +144,13 @@ class Speaking:
         options: dict[str, Any] = {{
 {stream_options}
         }}
-        with self._stream(text, voice, options) as stream:
+        with self._stream(self._text(text), voice, options) as stream:
             chunks = [chunk.samples for chunk in stream]
         return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
+
+    @staticmethod
+    def _text(text: object) -> str:
+        return _checks.text("text", text)
 
     def _load(
         self,
@@ -184,15 +193,17 @@ def default_of(option: dict[str, Any]) -> str:
 def described(option: dict[str, Any]) -> str:
     """An option's entry among the parameters."""
     # Links and code of the table's own language.
-    text = re.sub(r"\[`([^`]*)`\](\([^)]*\))?", r"`\1`", " ".join(option["help"].split()))
+    text = HELP.get(option["name"]) or " ".join(option["help"].split())
+    text = re.sub(r"\[`([^`]*)`\](\([^)]*\))?", r"`\1`", text)
     text = re.sub(r"`([^`]*)`", r"``\1``", text)
     values = option["values"]
     if option["domain"]["kind"] not in ("switch", "file", "folder"):
         if option["unit"] and option["unit"] not in values:
             values += f" {option['unit']}"
-        text += f" {values[0].upper()}{values[1:]}."
+        text += f" Takes {values}."
     if option["optional"]:
-        text += f" ``None``: {option['unset']}."
+        unset = UNSET.get(option["name"], option["unset"])
+        text += f" ``None``: {unset}."
     lines = textwrap.wrap(text, WIDTH - 12, break_long_words=False, break_on_hyphens=False)
     return "\n".join([" " * 8 + option["name"], *(" " * 12 + line for line in lines)])
 

@@ -2,12 +2,12 @@
 
 use crate::bell::Bell;
 use crate::errors::{Failed, other, unlocked};
-use crate::options::{engine_options, stream_options};
+use crate::options::options;
 use crate::process::OfProcess;
 use crate::stream::Stream;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sottovoce::{Source, VoiceSource, parse_variant};
+use sottovoce::{EngineOptions, Source, StreamOptions, VoiceSource, parse_variant};
 use sottovoce_cli::environment::voices_folder;
 use sottovoce_cli::source::{model_source, voice_source};
 use std::path::PathBuf;
@@ -56,8 +56,8 @@ impl Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    fn load(py: Python<'_>, model: &str, options: &Bound<'_, PyDict>) -> Result<Engine, Failed> {
-        let mut options = engine_options(options)?;
+    fn load(py: Python<'_>, model: &str, given: &Bound<'_, PyDict>) -> Result<Engine, Failed> {
+        let mut options: EngineOptions = options(given)?;
         options.voices.get_or_insert_with(voices_folder);
         let model = model.to_owned();
         let engine = unlocked(py, || -> Result<_, Failed> {
@@ -107,9 +107,9 @@ impl Engine {
         py: Python<'_>,
         text: Option<&str>,
         voice: Option<&Voice>,
-        options: &Bound<'_, PyDict>,
+        given: &Bound<'_, PyDict>,
     ) -> Result<Stream, Failed> {
-        let options = stream_options(options)?;
+        let options: StreamOptions = options(given)?;
         let voice = voice.map(|voice| voice.voice.get()).transpose()?;
         let bell = self.loaded.get()?.bell.clone();
         let stream = self.ask(py, |engine| {
@@ -154,7 +154,7 @@ impl Engine {
         py: Python<'_>,
         given: &Bound<'_, PyDict>,
     ) -> Result<(), Failed> {
-        let wanted = engine_options(given)?;
+        let wanted: EngineOptions = options(given)?;
         let has = |name| given.contains(name);
         let (profile, monitoring) = (has("profile")?, has("enable_monitoring")?);
         let interval = has("cache_interval")?;

@@ -135,6 +135,10 @@ fn of_engine(error: &Error, figures: &Bound<'_, PyDict>) -> PyResult<&'static st
             figures.set_item("argument", option)?;
             "ArgumentError"
         }
+        Error::UnknownOption { name } => {
+            figures.set_item("argument", name)?;
+            "ArgumentError"
+        }
         Error::Text { .. } => {
             figures.set_item("argument", "text")?;
             "TextError"

@@ -26,6 +26,8 @@ mod _native {
     #[pymodule_export]
     use super::engine::{Engine, Voice};
     #[pymodule_export]
+    use super::options::option_tables;
+    #[pymodule_export]
     use super::stream::Stream;
     #[pymodule_export]
     use super::tools::{download, run_command, run_tool, write_random_model};

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -63,11 +64,16 @@ a 6 20000000 cache
 
 
 def call(conf: str, memory: str, path: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `CALLER` with the stand-in as the machine's driver."""
-    folder = os.environ.get("LD_LIBRARY_PATH")
-    search = f"{STAND_IN}:{folder}" if folder else str(STAND_IN)
+    """Runs `CALLER`."""
+    return run_caller(CALLER, conf, memory, str(path))
+
+
+def run_caller(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program with the stand-in, if there is one, as the machine's driver."""
+    folders = [STAND_IN, os.environ.get("LD_LIBRARY_PATH")]
+    search = ":".join(folder for folder in folders if folder)
     return subprocess.run(
-        [sys.executable, "-c", CALLER, conf, memory, str(path)],
+        [sys.executable, "-c", program, *arguments],
         env={**os.environ, "LD_LIBRARY_PATH": search},
         capture_output=True,
         text=True,
@@ -116,6 +122,53 @@ def test_the_budget_is_kept_and_where_nobody_can_catch_it_the_process_ends(
     called = call("", "30MiB", trace)
     assert called.returncode != 0
     assert "Tried to allocate" in called.stderr and "weight" in called.stderr
+
+
+#: Allocates through C++ until the budget is used up; twice, as nothing may be left half done.
+THROWER = """
+import ctypes, sys
+from sottovoce import _native
+folder = sys.argv[1]
+for name in ("libc10.so", "libc10_cuda.so"):
+    ctypes.CDLL(f"{folder}/{name}", mode=ctypes.RTLD_GLOBAL)
+caller = ctypes.CDLL(f"{folder}/caller.so")
+if len(sys.argv) > 2:
+    _native.install_allocator("", "64MiB", 0, lambda: "script.py:7 main")
+malloc = ctypes.cast(ctypes.CDLL(_native.__file__).sottovoce_cuda_malloc, ctypes.c_void_p)
+text = ctypes.create_string_buffer(4096)
+for _ in range(2):
+    outcomes = [
+        caller.call(malloc, ctypes.c_ssize_t(30 << 20), text, ctypes.c_size_t(len(text)))
+        for _ in range(4)
+    ]
+    print(outcomes)
+print(text.value.decode())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("c++") is None, reason="there is no C++ compiler"
+)
+@pytest.mark.parametrize("strings", ["new", "old"])
+def test_what_does_not_fit_is_thrown_as_pytorchs_own_error(strings: str, tmp_path: Path) -> None:
+    source = Path(__file__).with_name("torch_stand_in.cpp")
+    for role, name in (("BASE", "libc10.so"), ("CUDA", "libc10_cuda.so"), ("CALLER", "caller.so")):
+        needed = [] if role == "BASE" else [str(tmp_path / "libc10.so"), f"-Wl,-rpath,{tmp_path}"]
+        layout = f"-D_GLIBCXX_USE_CXX11_ABI={int(strings == 'new')}"
+        subprocess.run(
+            ["c++", "-std=c++17", "-O1", "-fPIC", "-shared", f"-D{role}", layout, str(source)]
+            + [*needed, f"-Wl,-soname,{name}", "-o", str(tmp_path / name)],
+            check=True,
+        )
+    thrown = run_caller(THROWER, str(tmp_path))
+    assert thrown.returncode == 0, thrown.stderr
+    assert "use_allocator" in thrown.stdout and "[1, 1, 1, 1]" in thrown.stdout
+    if STAND_IN is not None:
+        thrown = run_caller(THROWER, str(tmp_path), "installed")
+        assert thrown.returncode == 0, thrown.stderr
+        first, second, text = thrown.stdout.split("\n", 2)
+        assert (first, second) == ("[0, 0, 1, 1]", "[1, 1, 1, 1]")
+        assert "Tried to allocate" in text and "script.py:7 main" in text
 
 
 def test_options_that_pytorch_would_refuse_are_refused_by_name(

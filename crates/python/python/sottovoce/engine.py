@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _checks, _native
+from ._speaking import Speaking
 from .errors import ClosedError
 from .metrics import ChunkMetrics, EngineMetrics, MemoryMetrics, MemoryPlan, MemoryReport
 from .policy import MemoryProfile, StreamingMemoryManager
@@ -192,7 +193,7 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
     loop.call_soon_threadsafe(lambda: None if woken.done() else woken.set_result(None))
 
 
-class Engine:
+class Engine(Speaking):
     """A loaded model that speaks within the memory that it may use.
 
     It is for any number of threads, and for the process that loaded it: a forked child gets
@@ -202,106 +203,20 @@ class Engine:
     >>> with sottovoce.Engine("pico", memory="256MiB") as engine:
     ...     for chunk in engine.stream("Every byte has an owner."):
     ...         play(chunk.samples)
-
-    Parameters
-    ----------
-    model
-        ``"pico"``, the small English voice inside the package; ``"base"``, ``"turbo"`` or
-        ``"nano"``, once downloaded (``python -m sottovoce model download nano``); a folder laid out
-        as the official ones; or ``"synthetic:base"`` and the like, random weights of full size.
-    memory
-        What the engine may use in all, as bytes or as text such as ``"1GiB"``; ``None`` for what
-        the system has. It is kept, or refused here with the numbers. On a device with a memory of
-        its own it is the device's.
-    host_memory
-        What voices and samples on their way may use on the host beside such a device.
-    device
-        ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"``: the first CUDA device if the model fits
-        there, else the CPU. CUDA is experimental.
-    precision
-        How weights are kept: ``"f32"``, ``"f16"``, ``"int8"``, ``"q4"``, or ``"auto"``, the finest
-        of the last three that fits.
-    profile
-        How eagerly kept memory goes back, a :class:`~sottovoce.MemoryProfile`.
-    threads
-        Threads for arithmetic; by default one a core.
-    streams_max
-        Streams that may be under way together; fewer where ``memory`` holds fewer.
-    waiting_max
-        Streams that may wait for a place.
-    chunk_tokens_max
-        Most speech tokens (1/25 s) in a chunk of any stream: the workspace is made for it.
-    context_tokens_max
-        Most speech tokens before a chunk that any stream sees again.
-    key_value_precision
-        How T3's keys and values are kept: ``"f32"``, ``"f16"`` or ``"int8"``.
-    cache_interval
-        Chunks between two looks at kept memory, in place of the profile's own number.
-    voices
-        The folder of named voices; by default the command line's.
-    enable_monitoring
-        Whether the memory timeline is kept.
-    watermark
-        The watermark's weights; with them every stream is marked.
-    memory_manager
-        Sets ``cache_interval`` and collects Python's garbage when nobody waits for audio.
-
-    Raises
-    ------
-    ArgumentError
-        An argument cannot be used; ``argument`` names it.
-    BudgetError
-        ``memory`` cannot hold the model; ``needed_bytes`` and ``hint`` say what would do.
-    ModelError, FileError
-        The model is not there or cannot be used.
-    DeviceError
-        There is no such device.
     """
 
-    def __init__(
+    def _load(
         self,
-        model: str | os.PathLike[str] = "pico",
-        *,
-        memory: int | str | None = "1GiB",
-        host_memory: int | str | None = None,
-        device: str = "auto",
-        precision: str = "auto",
-        profile: MemoryProfile | str = "automatic",
-        threads: int | None = None,
-        streams_max: int = 8,
-        waiting_max: int = 64,
-        chunk_tokens_max: int | None = None,
-        context_tokens_max: int = 50,
-        key_value_precision: str = "f16",
-        cache_interval: int | None = None,
-        voices: str | os.PathLike[str] | None = None,
-        enable_monitoring: bool = True,
-        watermark: str | os.PathLike[str] | None = None,
-        memory_manager: StreamingMemoryManager | None = None,
+        model: str | os.PathLike[str],
+        options: dict[str, Any],
+        memory_manager: StreamingMemoryManager | None,
     ) -> None:
-        manager = _manager(memory_manager)
-        if manager is not None and cache_interval is None:
-            cache_interval = manager.chunk_interval
-        options = _given(
-            memory=memory,
-            host_memory=host_memory,
-            device=device,
-            precision=precision,
-            profile=_plain(profile),
-            threads=threads,
-            streams_max=streams_max,
-            waiting_max=waiting_max,
-            chunk_tokens_max=chunk_tokens_max,
-            context_tokens_max=context_tokens_max,
-            key_value_precision=key_value_precision,
-            cache_interval=cache_interval,
-            voices=voices,
-            enable_monitoring=enable_monitoring,
-            watermark=watermark,
-        )
+        self._manager = _manager(memory_manager)
+        if self._manager is not None and options["cache_interval"] is None:
+            options["cache_interval"] = self._manager.chunk_interval
+        options["profile"] = _plain(options["profile"])
         self._model = _checks.path("model", model)
-        self._manager = manager
-        self._native = _native.Engine(self._model, options)
+        self._native = _native.Engine(self._model, _given(**options))
         if _defaults:
             self.configure_memory_management(**_defaults)
         _engines.add(self)
@@ -377,134 +292,6 @@ class Engine:
             recording = _checks.recording("source", source, sample_rate)
             return Voice(self._native.voice_of_bytes("samples", recording))
         raise _checks.wrong_type("source", source, "a name, a path, bytes or an array of samples")
-
-    def stream(
-        self,
-        text: str,
-        voice: Voice | str | os.PathLike[str] | None = None,
-        *,
-        speed: float = 1.0,
-        exaggeration: float | None = None,
-        cfg_weight: float | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        chunk_size: int | None = None,
-        context_window: int = 50,
-        prompt_tokens: int | None = None,
-        flow_steps: int | None = None,
-        flow_guided_steps: int | None = None,
-        fade_duration: float = 0.02,
-        memory_management: bool = True,
-        seed: int = 0,
-        sentence_tokens_max: int | None = None,
-        when_full: str = "wait",
-        buffered_chunks_max: int = 4,
-    ) -> Stream:
-        """Starts to speak ``text``; chunks come from the returned stream as they are made.
-
-        Parameters
-        ----------
-        text
-            What to speak, at most 100,000 characters.
-        voice
-            A :class:`Voice` of this engine, or what :meth:`voice` takes by name or path; by default
-            the model's own.
-        speed
-            1 as the voice speaks, 2 twice as fast at the same pitch; 0.25 to 4.
-        exaggeration
-            Emotion, 0 to 2 (base only). ``None``, here and below, is the model's own default.
-        cfg_weight
-            Weight of classifier-free guidance, 0 to 5 (base only).
-        temperature
-            Sampling temperature, 0 to 5; 0 always takes the most likely token.
-        top_p
-            Nucleus: least probability mass kept, 0 to 1.
-        top_k
-            Most tokens kept (turbo, nano).
-        min_p
-            Least probability kept, relative to the best, 0 to 1 (base).
-        repetition_penalty
-            Above 1 makes repeats rarer; 1 to 10.
-        chunk_size
-            Speech tokens (1/25 s) in a chunk once the stream runs, 1 to 250.
-        context_window
-            Speech tokens before a chunk that its synthesis sees again, 0 to 500.
-        prompt_tokens
-            Most tokens of the voice's prompt that a chunk's synthesis sees; all without it.
-        flow_steps
-            Steps from noise to mel. Fewer are faster and rougher.
-        flow_guided_steps
-            How many of these steps, from the first on, are guided (base only).
-        fade_duration
-            Seconds of fade at the very start, 0 to 1.
-        memory_management
-            Whether the memory policy looks at this stream's chunks.
-        seed
-            Starts the random numbers: the same seed, text, voice and precision give the same
-            samples.
-        sentence_tokens_max
-            Most speech tokens of one sentence.
-        when_full
-            When all places are taken: ``"wait"`` in line, or ``"refuse"``.
-        buffered_chunks_max
-            Chunks that may wait for the reader before the stream pauses, 1 to 1000.
-
-        Raises
-        ------
-        ArgumentError
-            An option is out of range, or the text has nothing to speak; ``argument`` names it.
-        BusyError
-            All places are taken and the line is full; ``retry_after`` says when to try again.
-        """
-        return self._stream(
-            _checks.text("text", text),
-            voice,
-            _given(
-                speed=speed,
-                exaggeration=exaggeration,
-                cfg_weight=cfg_weight,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                min_p=min_p,
-                repetition_penalty=repetition_penalty,
-                chunk_size=chunk_size,
-                context_window=context_window,
-                prompt_tokens=prompt_tokens,
-                flow_steps=flow_steps,
-                flow_guided_steps=flow_guided_steps,
-                fade_duration=fade_duration,
-                memory_management=memory_management,
-                seed=seed,
-                sentence_tokens_max=sentence_tokens_max,
-                when_full=when_full,
-                buffered_chunks_max=buffered_chunks_max,
-            ),
-        )
-
-    def open_stream(
-        self, voice: Voice | str | os.PathLike[str] | None = None, **options: Any
-    ) -> Stream:
-        """Starts a stream whose text is still to come: :meth:`Stream.push_text`, then :meth:`Stream.finish`.
-
-        However many pieces the text comes in, it is one utterance. A chunk without samples says that
-        all text so far was spoken. ``options`` are those of :meth:`stream`.
-        """
-        return self._stream(None, voice, _given(**options))
-
-    def speak(
-        self, text: str, voice: Voice | str | os.PathLike[str] | None = None, **options: Any
-    ) -> NDArray[np.float32]:
-        """Speaks ``text`` and returns all of it: float32, shape ``[n]``, 24,000 samples a second.
-
-        ``options`` are those of :meth:`stream`, whose chunks these are, one after the other.
-        """
-        with self.stream(text, voice, **options) as stream:
-            chunks = [chunk.samples for chunk in stream]
-        return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
 
     def memory_report(self) -> MemoryReport:
         """Where every byte is."""
@@ -594,7 +381,9 @@ class Engine:
             if not isinstance(voice, (str, os.PathLike)):
                 raise _checks.wrong_type("voice", voice, "a Voice, a name or a path")
             voice = self.voice(voice)
-        native = self._native.stream(text, None if voice is None else voice._native, options)
+        native = self._native.stream(
+            text, None if voice is None else voice._native, _given(**options)
+        )
         return Stream(native, self._manager)
 
 

@@ -51,7 +51,7 @@ fn say(source: &Source, precision: PrecisionChoice, choice: DeviceChoice) -> (u6
         pipeline.begin(1, 0, Some(TEXT), &voice, &spoken, &holdings)
     };
     let mut utterance = begun.unwrap();
-    while utterance.generating() {
+    while utterance.speaking() {
         pipeline.step(&mut [&mut utterance], &holdings).unwrap();
     }
     let mut samples = Vec::new();

@@ -4,7 +4,8 @@
 use serde::Deserialize;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::text::{
-    Normalise, PARALINGUISTIC_TAGS, Piece, TextFrontEnd, TextOptions, normalise,
+    Normalise, PARALINGUISTIC_TAGS, Piece, Script, SentenceBuffer, TextFrontEnd, TextOptions,
+    normalise,
 };
 use std::collections::HashMap;
 use unicode_normalization::UnicodeNormalization;
@@ -195,4 +196,60 @@ fn what_is_written_is_the_texts_own() {
             "And the second one costs $5!"
         ]
     );
+}
+
+#[test]
+fn a_text_in_pieces_has_the_pieces_of_the_whole_text() {
+    for (config, side) in sides() {
+        let front_end = TextFrontEnd::new(&config, &side.files).unwrap();
+        let options = TextOptions::default();
+        for text in [
+            "We waited for the boat. Then it came into the harbour.\n\nNobody had seen it before.",
+            "It is a list of three:\n- the first of them.\n- another one is here.\n\nAnd so on.",
+            "Take the first turn. - It is the shorter one. > Not a quote of anything at all.",
+            "We waited there. [pause:1s] And we left.\n\n[pause:2s] It was late.\n\n…",
+            "# A heading\nThen the text begins here.\n\n***\n\nAnother part of it.",
+        ] {
+            let whole = front_end.script(text, &options).unwrap();
+            for size in [1, 5, 1000] {
+                let mut buffer = SentenceBuffer::default();
+                let mut pieces = Vec::new();
+                let mut take = |text: &str| {
+                    let after_words = matches!(pieces.last(), Some(Piece::Words(_)));
+                    let script = front_end.further_script(text, after_words, &options);
+                    pieces.extend(script.unwrap().pieces);
+                };
+                let characters: Vec<char> = text.chars().collect();
+                for piece in characters.chunks(size) {
+                    let piece: String = piece.iter().collect();
+                    buffer.push(&piece, 300).iter().for_each(|text| take(text));
+                }
+                buffer.flush().iter().for_each(|text| take(text));
+                let seconds = |pieces: &[Piece]| -> Vec<f64> {
+                    let pauses = pieces.iter().map(|piece| match piece {
+                        Piece::Words(_) => 0.0,
+                        Piece::Pause { seconds, .. } => *seconds,
+                    });
+                    pauses.collect()
+                };
+                assert_eq!(
+                    seconds(&pieces),
+                    seconds(&whole.pieces),
+                    "{text:?} by {size}"
+                );
+                let words = |pieces: Vec<Piece>| {
+                    Script {
+                        pieces,
+                        warnings: vec![],
+                    }
+                    .into_sentences()
+                };
+                assert_eq!(
+                    words(pieces),
+                    words(whole.pieces.clone()),
+                    "{text:?} by {size}"
+                );
+            }
+        }
+    }
 }

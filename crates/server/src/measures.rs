@@ -109,6 +109,10 @@ impl Measures {
                 "Times memory was given back, by reason",
             ),
             (
+                "sottovoce_run_ons_total",
+                "Sentences ended because speech looped or ran on after their text",
+            ),
+            (
                 "sottovoce_out_of_memory_total",
                 "Allocations that failed at first",
             ),
@@ -120,6 +124,10 @@ impl Measures {
             (
                 "sottovoce_first_audio_seconds",
                 "From the request to its first sound",
+            ),
+            (
+                "sottovoce_uninterrupted_after_seconds",
+                "From the request to playback without a gap",
             ),
             (
                 "sottovoce_queue_wait_seconds",
@@ -187,7 +195,10 @@ impl Measures {
             vec![Label::new("outcome", outcome)],
         )
         .increment(1);
+        (self.counter("sottovoce_run_ons_total", Vec::new())).increment(last.run_ons);
         if last.chunk_count > 0 {
+            self.histogram("sottovoce_uninterrupted_after_seconds")
+                .record(last.uninterrupted_after);
             self.histogram("sottovoce_work_ratio_per_stream")
                 .record(last.rtf);
         }

@@ -5,6 +5,7 @@ use crate::error::ServerError;
 use crate::host::Loaded;
 use crate::record::RequestRecord;
 use serde::Serialize;
+use sottovoce::text::is_blank;
 use sottovoce::{
     Canceller, Chunk, ChunkMetrics, Error, SAMPLE_RATE, Stream, StreamBytes, StreamOptions,
     TextWriter,
@@ -19,9 +20,8 @@ use utoipa::ToSchema;
 /// Chunks between the reading thread and the network: with the engine's own bound, all that a slow
 /// reader can pile up.
 const CHUNKS_AHEAD: usize = 1;
-/// Samples of the silence that stands for a text without words: a fifth of a second, more than any
-/// codec's frame.
-const SILENCE_SAMPLES: usize = SAMPLE_RATE as usize / 5;
+/// What stands for a text of white space: it is spoken as a short silence.
+pub(crate) const MARKS: &str = "…";
 
 /// Tries to begin with a model that is unloaded or dies meanwhile.
 const TRIES_MAX: usize = 3;
@@ -108,9 +108,8 @@ impl LiveStreams {
 
 /// What to speak.
 pub(crate) struct Request {
-    /// The text. None where there are no words to it: a short silence. An empty one is still to be
-    /// written.
-    pub(crate) text: Option<String>,
+    /// The text; an empty one is still to be written.
+    pub(crate) text: String,
     /// The voice's name, as the caller has it.
     pub(crate) voice: String,
     pub(crate) options: StreamOptions,
@@ -120,55 +119,29 @@ pub(crate) struct Request {
     pub(crate) record: Option<Arc<RequestRecord>>,
 }
 
-/// Whether a text has anything to pronounce. Agents also send marks and pictures alone; those are a
-/// short silence.
-pub(crate) fn has_words(text: &str) -> bool {
-    text.chars().any(char::is_alphanumeric)
-}
-
 /// A stream under way. Dropping it ends the stream and frees its place within a chunk.
 pub(crate) struct Speaking {
     chunks: mpsc::Receiver<Result<Chunk, Error>>,
-    /// Ends the engine's stream; a silence has none.
-    canceller: Option<Canceller>,
+    /// Ends the engine's stream.
+    canceller: Canceller,
     /// Options that were sent and change nothing with the model that speaks.
     without_effect: Vec<&'static str>,
     /// Writes the text where it is still to be written.
-    text: Option<TextWriter>,
+    text: TextWriter,
     /// Whether the reading thread gave up on the reader; what was sent is not all then.
     too_slow: Arc<AtomicBool>,
 }
 
 impl Speaking {
-    /// A short silence: what a text without words sounds like. It takes no place.
-    pub(crate) fn silence() -> Speaking {
-        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        // There is room for the only chunk.
-        let _ = sender.try_send(Ok(Chunk {
-            samples: vec![0.0; SILENCE_SAMPLES],
-            metrics: ChunkMetrics {
-                chunk_count: 1,
-                total_audio_duration: SILENCE_SAMPLES as f64 / f64::from(SAMPLE_RATE),
-                ..ChunkMetrics::default()
-            },
-        }));
-        Speaking {
-            chunks,
-            canceller: None,
-            without_effect: Vec::new(),
-            text: None,
-            too_slow: Arc::default(),
-        }
-    }
-
     /// Starts to speak: loads the model where it is not, and waits in the engine's line. Dropping
     /// the future leaves the line.
     ///
     /// # Errors
     /// What the engine refuses, and a wait that grew too long.
     pub(crate) async fn start(app: &Arc<App>, request: Request) -> Result<Speaking, ServerError> {
-        let Some(text) = &request.text else {
-            return Ok(Speaking::silence());
+        let text = match &*request.text {
+            blank if !blank.is_empty() && is_blank(blank) => MARKS,
+            text => text,
         };
         let waited = Instant::now();
         let mut tries = 0;
@@ -214,8 +187,7 @@ impl Speaking {
         let without_effect = stream.options_without_effect().to_vec();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let id = (loaded.number, stream.id());
-        app.streams
-            .begin(id, &voice, text.map_or(0, |text| text.chars().count()));
+        app.streams.begin(id, &voice, text.chars().count());
         let too_slow = Arc::new(AtomicBool::new(false));
         let gave_up = too_slow.clone();
         let app = app.clone();
@@ -268,9 +240,9 @@ impl Speaking {
         });
         Speaking {
             chunks,
-            canceller: Some(canceller),
+            canceller,
             without_effect,
-            text: Some(writer),
+            text: writer,
             too_slow,
         }
     }
@@ -282,28 +254,22 @@ impl Speaking {
 
     /// Adds text to a stream whose text is still to be written.
     pub(crate) fn write(&self, text: &str) -> Result<(), ServerError> {
-        self.text
-            .as_ref()
-            .map_or(Ok(()), |writer| Ok(writer.push(text)?))
+        Ok(self.text.push(text)?)
     }
 
     /// Has what was written spoken without waiting for the end of its sentence.
     pub(crate) fn flush(&self) {
-        if let Some(writer) = &self.text {
-            writer.flush();
-        }
+        self.text.flush();
     }
 
     /// Ends the text.
     pub(crate) fn finish(&self) {
-        if let Some(writer) = &self.text {
-            writer.finish();
-        }
+        self.text.finish();
     }
 
     /// Characters that were written and have not been taken to be spoken.
     pub(crate) fn unspoken(&self) -> usize {
-        self.text.as_ref().map_or(0, TextWriter::waiting)
+        self.text.waiting()
     }
 
     /// The next chunk; `None` after the last, and after an error. One without samples says that all
@@ -321,8 +287,6 @@ impl Speaking {
 
 impl Drop for Speaking {
     fn drop(&mut self) {
-        if let Some(canceller) = &self.canceller {
-            canceller.cancel();
-        }
+        self.canceller.cancel();
     }
 }

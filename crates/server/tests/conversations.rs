@@ -446,7 +446,7 @@ async fn text_without_words_is_a_short_silence_and_no_error() {
             .await;
         conversation.say(json!({"type": "flush"})).await;
         let sound = conversation.until("idle").await;
-        assert_eq!(sound, 9600, "{marks:?} is a fifth of a second");
+        assert_eq!(sound, 19_200, "{marks:?} is 0.4 s");
     }
     conversation.say(json!({"type": "flush"})).await;
     conversation.say(json!({"type": "end"})).await;

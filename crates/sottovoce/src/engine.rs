@@ -23,6 +23,8 @@ use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use crate::worker::{Job, Worker};
 use sottovoce_chatterbox::config::Variant;
+use sottovoce_chatterbox::s3gen::Flow;
+use sottovoce_chatterbox::text::is_blank;
 use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
@@ -510,10 +512,11 @@ impl Engine {
         Ok(VoiceStore::new(folder).find(name)?.path)
     }
 
-    /// Starts to speak `text`; chunks come from the returned iterator as they are made.
+    /// Starts to speak `text`; chunks come from the returned iterator as they are made. A text
+    /// without words is a short silence.
     ///
     /// # Errors
-    /// An option out of range, a text without anything to speak or longer than
+    /// An option out of range, an empty text or one longer than
     /// [`TEXT_CHARACTERS_MAX`], a voice that another engine made ready, or [`Error::Busy`] when the
     /// line is full.
     pub fn stream(
@@ -530,7 +533,7 @@ impl Engine {
                 ),
             });
         }
-        if !text.chars().any(char::is_alphanumeric) {
+        if is_blank(text) {
             return Err(Error::Text {
                 reason: "there is nothing in it to speak".into(),
             });
@@ -598,6 +601,11 @@ impl Engine {
         let waits = options.when_full == WhenFull::Wait;
         let chunk_tokens = options.chunk_tokens(config);
         let chunk_tokens = chunk_tokens.min(desk.options.chunk_tokens(config));
+        // The last tokens of a sentence come with the chunk before them.
+        let chunk_tokens = match options.delivery.unwrap_or_default() {
+            DeliveryMode::Stream => chunk_tokens + Flow::look_ahead_of(&config.flow),
+            DeliveryMode::Whole => shared.plan.whole_tokens,
+        };
         let worst_case = WorstCase {
             device: shared.plan.stream_promise_bytes(),
             host: options.delivery_bytes(chunk_tokens),

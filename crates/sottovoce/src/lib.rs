@@ -18,6 +18,7 @@
 mod accounts;
 mod admission;
 pub mod bench;
+mod chunking;
 pub mod device;
 pub mod doctor;
 mod engine;
@@ -48,8 +49,8 @@ pub use error::Error;
 pub use loading::inspect;
 pub use metrics::{EngineMetrics, Histogram, HostPlan, MemoryPlan};
 pub use options::{
-    CachePrecision, DeviceChoice, EngineOptions, OptionTable, PrecisionChoice, Profile,
-    SAMPLE_RATE, Source, StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull,
+    CachePrecision, DeliveryMode, DeviceChoice, EngineOptions, OptionTable, PrecisionChoice,
+    Profile, SAMPLE_RATE, Source, StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull,
     default_chunk_size, parse_variant,
 };
 pub use report::{

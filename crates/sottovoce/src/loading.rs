@@ -129,17 +129,21 @@ pub(crate) fn choose(
     let watermark = (options.watermark.as_deref())
         .map(|path| WatermarkPlan::of(weights, path, marking))
         .transpose()?;
-    let attempt = |precision: Precision, cache: CachePrecision| -> Result<(Choice, bool), Error> {
+    let attempt = |precision: Precision,
+                   cache: CachePrecision,
+                   whole_tokens: usize|
+     -> Result<(Choice, bool), Error> {
         let budget = options.memory.unwrap_or(u64::MAX);
         let host_budget = options.host_memory.unwrap_or(u64::MAX);
         let mut streams = options.streams_max.max(1);
         loop {
-            let extent = Extent::of(
+            let mut extent = Extent::of(
                 weights.config(),
                 streams,
                 options.chunk_tokens(weights.config()),
                 options.context_tokens_max,
             );
+            extent.whole_tokens = extent.whole_tokens.max(whole_tokens);
             let (mut plan, recordings) = reckon(weights, precision, cache, &extent, device)?;
             if let Some(watermark) = &watermark {
                 let (weights, workspace) = (watermark.weights_bytes, watermark.workspace_bytes);
@@ -178,8 +182,16 @@ pub(crate) fn choose(
     };
     let mut last = None;
     for &precision in precisions {
-        let (choice, fits) = attempt(precision, options.key_value_precision)?;
+        let (mut choice, fits) = attempt(precision, options.key_value_precision, 0)?;
         if fits {
+            for whole_tokens in wholes(options.whole_tokens_max, choice.extent.whole_tokens) {
+                let (larger, fits) = attempt(precision, options.key_value_precision, whole_tokens)?;
+                // No stream has to stay away for it.
+                if fits && larger.plan.streams_fit >= choice.plan.streams_fit {
+                    choice = larger;
+                    break;
+                }
+            }
             return Ok(Choice {
                 watermark,
                 ..choice
@@ -215,7 +227,7 @@ pub(crate) fn choose(
         .chain(precisions.iter().map(|&same| (same, CachePrecision::Int8)))
         .chain(ALL.map(|precision| (precision, CachePrecision::Int8)));
     let hint = others
-        .filter_map(|(precision, cache)| Some((attempt(precision, cache).ok()?, cache)))
+        .filter_map(|(precision, cache)| Some((attempt(precision, cache, 0).ok()?, cache)))
         .find(|((_, fits), _)| *fits);
     let hint = match hint {
         Some(((choice, _), used)) => {
@@ -248,6 +260,16 @@ pub(crate) fn choose(
         ),
         hint: Some(hint),
     })
+}
+
+/// Windows for streams that are delivered whole, larger than the one that is there in any case: the
+/// one that was asked for, and what to do with where the budget does not hold it.
+fn wholes(most: Option<usize>, least: usize) -> impl Iterator<Item = usize> {
+    let most = most.unwrap_or(0);
+    [4, 3, 2]
+        .into_iter()
+        .map(move |quarters| most * quarters / 4)
+        .filter(move |tokens| *tokens > least)
 }
 
 fn streams_text(count: usize) -> String {

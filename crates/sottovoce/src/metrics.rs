@@ -24,6 +24,8 @@ pub struct MemoryPlan {
     pub prepared_voice_bytes: u64,
     /// The worst case of one stream.
     pub stream_bytes: u64,
+    /// Speech tokens that one pass of the flow takes of a stream that is delivered whole.
+    pub whole_tokens: usize,
     /// Streams that fit together.
     pub streams_fit: usize,
     /// What lies on the host, where the device has a memory of its own; else it is in the above.
@@ -164,12 +166,16 @@ pub struct EngineMetrics {
     pub audio_seconds: f64,
     /// Seconds that the worker worked.
     pub busy_seconds: f64,
+    /// Sentences that were ended because speech looped or ran on after their text.
+    pub run_ons: u64,
     /// Times that memory ran short.
     pub out_of_memory: u64,
     /// Memory in the figures that people ask for first.
     pub memory: MemoryMetrics,
     /// Seconds from call to first sound.
     pub first_audio: Histogram,
+    /// Seconds from call to playback without a gap, of streams that spoke to their end.
+    pub uninterrupted: Histogram,
     /// Seconds of work for a chunk.
     pub chunk_latency: Histogram,
 }

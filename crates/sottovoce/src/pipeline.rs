@@ -1,9 +1,10 @@
 //! The model as the worker sees it: sentences in, speech tokens, sound out. All state of a stream
 //! is in its [`Utterance`].
 
+use crate::chunking::{Pass, Schedule, Window, Work, whole_pass};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::options::StreamOptions;
+use crate::options::{DeliveryMode, SAMPLE_RATE, StreamOptions};
 use crate::plan::{Extent, Networks, Recordings, record};
 use crate::text_stage::TextStage;
 use crate::voice::{Voice, VoiceInner};
@@ -11,9 +12,10 @@ use crate::workspaces::Workspaces;
 use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rendering};
+use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3Error, T3State, VoiceConditioning};
-use sottovoce_chatterbox::text::{Sentence, TextOptions};
+use sottovoce_chatterbox::text::{Piece, Script, Sentence, TextOptions, Warning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
@@ -39,9 +41,37 @@ fn likely_tokens(sentence: &str) -> usize {
     TOKENS_AT_LEAST + TOKENS_A_LETTER * sentence.chars().count()
 }
 
+/// What is to be spoken, in order.
+enum Coming {
+    Sentence(Sentence),
+    /// So many samples of nothing.
+    Silence(u64),
+}
+
+impl Coming {
+    /// What a script has, and its warnings.
+    fn of(script: Script) -> (VecDeque<Coming>, Vec<Warning>) {
+        let coming = script.pieces.into_iter().map(|piece| match piece {
+            Piece::Words(sentence) => Coming::Sentence(sentence),
+            Piece::Pause { seconds, .. } => {
+                Coming::Silence((seconds * f64::from(SAMPLE_RATE)).round() as u64)
+            }
+        });
+        (coming.collect(), script.warnings)
+    }
+
+    fn sentence(&self) -> Option<&Sentence> {
+        match self {
+            Coming::Sentence(sentence) => Some(sentence),
+            Coming::Silence(_) => None,
+        }
+    }
+}
+
 /// Tokens of these sentences together.
-fn text_tokens(sentences: &[Sentence]) -> u64 {
-    sentences.iter().map(|s| s.tokens.len() as u64).sum()
+fn text_tokens(coming: &VecDeque<Coming>) -> u64 {
+    let sentences = coming.iter().filter_map(Coming::sentence);
+    sentences.map(|s| s.tokens.len() as u64).sum()
 }
 
 /// Prefixes kept of voices with which nobody speaks now, as reckoned.
@@ -72,16 +102,37 @@ pub(crate) struct Utterance {
     positions_max: usize,
     sampling: SamplingConfig,
     seed: u64,
-    text_options: TextOptions,
-    sentences: VecDeque<Sentence>,
+    text: TextOptions,
+    coming: VecDeque<Coming>,
+    /// Whether the last that came was a sentence.
+    after_words: bool,
+    /// Line breaks in the text so far.
+    lines: usize,
+    /// What was passed over in the text since this was last asked.
+    warnings: Vec<Warning>,
     sentence_count: u64,
-    sentence_tokens_max: usize,
+    /// The caller's own limit of a sentence, in place of what its text tells.
+    sentence_tokens_max: Option<usize>,
     text_tokens: u64,
     speaking: Option<Speaking>,
     flow: FlowState,
     vocoder: VocoderState,
+    /// Sound was made since the last silence.
+    sounding: bool,
+    /// A chunk whose samples could not be made yet.
+    rendered: Option<Rendered>,
     look_ahead: usize,
+    schedule: Schedule,
+    /// How a stream that is delivered whole is cut; none for one in chunks.
+    window: Option<Window>,
+    /// Tokens that no pass of such a stream has begun with.
+    later: VecDeque<u32>,
+    /// After how many of the tokens that wait sentences end, in order.
+    ends: VecDeque<usize>,
+    /// The next pass goes on with a sentence.
+    within: bool,
     generated: u64,
+    run_ons: u64,
     /// A sentence began since it was last asked.
     crossed: bool,
     /// Further text may come.
@@ -91,9 +142,18 @@ pub(crate) struct Utterance {
 /// A sentence under way in T3.
 struct Speaking {
     sampler: Sampler,
+    watch: RunOnWatch,
     last: u32,
     tokens: usize,
     tokens_max: usize,
+}
+
+/// Mel frames on their way to samples.
+struct Rendered {
+    mel: Rendering,
+    /// Frames that the vocoder has.
+    given: usize,
+    samples: Vec<f32>,
 }
 
 /// Why a step failed, and whose fault it was.
@@ -131,19 +191,50 @@ fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<
 }
 
 impl Utterance {
-    /// Whether T3 has more to say of the text that is there.
+    /// Whether T3 has more to say before the next silence.
     pub fn speaking(&self) -> bool {
-        self.speaking.is_some() || !self.sentences.is_empty()
+        self.speaking.is_some() || matches!(self.coming.front(), Some(Coming::Sentence(_)))
     }
 
-    /// Whether further tokens will come, or may.
-    pub fn generating(&self) -> bool {
-        self.speaking() || self.open
+    /// Whether all text that is there was given to T3 and said by it, and no silence is left.
+    pub fn is_said(&self) -> bool {
+        self.speaking.is_none() && self.coming.is_empty()
     }
 
-    /// Sentences that T3 has not begun.
-    pub fn sentences_waiting(&self) -> usize {
-        self.sentences.len()
+    /// Whether a silence comes after the tokens that wait.
+    pub fn before_silence(&self) -> bool {
+        self.speaking.is_none() && matches!(self.coming.front(), Some(Coming::Silence(_)))
+    }
+
+    /// Whether more will come after the tokens that wait, or may.
+    pub fn goes_on(&self) -> bool {
+        !self.is_said() || self.open
+    }
+
+    /// Takes up to `samples_max` of the silence that is next, when all sound before it was made.
+    pub fn take_silence(&mut self, samples_max: usize) -> Option<usize> {
+        if self.speaking.is_some() || self.sounding || self.tokens_waiting() > 0 {
+            return None;
+        }
+        let Some(Coming::Silence(left)) = self.coming.front_mut() else {
+            return None;
+        };
+        let taken = (*left).min(samples_max as u64);
+        *left -= taken;
+        if *left == 0 {
+            self.coming.pop_front();
+        }
+        Some(taken as usize)
+    }
+
+    /// Sentences and silences that were not begun.
+    pub fn coming(&self) -> usize {
+        self.coming.len()
+    }
+
+    /// What was passed over or changed in the text since this was last asked.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Whether further text may come.
@@ -153,17 +244,57 @@ impl Utterance {
 
     /// Tokens that wait to be made sound.
     pub fn tokens_waiting(&self) -> usize {
-        self.flow.waiting()
+        self.flow.waiting() + self.later.len()
+    }
+
+    /// The tokens of chunk `index`, if enough are there for it. A chunk's size depends on its number,
+    /// the tokens and the stream's own options alone, so that samples do not depend on other streams
+    /// or on the reader's speed.
+    pub fn due(&self, index: u64) -> Option<Pass> {
+        let waiting = self.tokens_waiting();
+        let waits_for_text = self.open && self.is_said();
+        if waits_for_text && waiting == 0 {
+            return None;
+        }
+        if let Some(window) = self.window {
+            let ends = self.ends.iter().copied();
+            return whole_pass(waiting, ends, !self.speaking(), self.within, window);
+        }
+        let size = self.schedule.tokens(index);
+        let count = if waits_for_text {
+            // What follows is not known.
+            let known = waiting.saturating_sub(self.look_ahead);
+            Some(size.min(known)).filter(|count| *count > 0)
+        } else if self.speaking() {
+            (waiting >= size + self.look_ahead).then_some(size)
+        } else if waiting <= self.chunk_tokens_max() + self.look_ahead {
+            Some(waiting)
+        } else {
+            Some(size)
+        };
+        count.map(|count| Pass {
+            count,
+            look_ahead: 0,
+            goes_on: true,
+        })
+    }
+
+    /// Adds tokens of the sentence under way.
+    fn push(&mut self, tokens: &[u32]) {
+        match self.window {
+            Some(_) => self.later.extend(tokens),
+            None => self.flow.push(tokens),
+        }
+    }
+
+    /// Sentences so far that were ended because speech looped or ran on after their text.
+    pub fn run_ons(&self) -> u64 {
+        self.run_ons
     }
 
     /// Most tokens of a chunk.
     pub fn chunk_tokens_max(&self) -> usize {
         self.extent.chunk_tokens
-    }
-
-    /// Tokens that a chunk needs beyond its own while more will come.
-    pub fn look_ahead(&self) -> usize {
-        self.look_ahead
     }
 
     /// Tokens of the whole text.
@@ -200,6 +331,11 @@ impl Utterance {
             self.state.reserve(generous.max(needed))?;
         }
         Ok(())
+    }
+
+    /// Starts the random numbers of the sentence that is next.
+    fn sentence_seed(&self) -> u64 {
+        (self.seed).wrapping_add(self.sentence_count.wrapping_mul(SENTENCE_SEED_STEP))
     }
 
     /// Whether T3 went on in a fresh window since this was last asked.
@@ -275,15 +411,21 @@ impl Pipeline {
         self.store.pages()
     }
 
-    /// Adds sentences to an open text; with `last` no more will come. Marks without words add
-    /// nothing.
+    /// Adds to an open text; with `last` no more will come.
     pub fn add_text(&self, utterance: &mut Utterance, text: &str, last: bool) -> Result<(), Error> {
-        if text.chars().any(char::is_alphanumeric) {
-            let script = self.text.script(text, &utterance.text_options)?;
-            let sentences = script.into_sentences();
-            utterance.text_tokens += text_tokens(&sentences);
-            utterance.sentences.extend(sentences);
+        let script = (self.text).further_script(text, utterance.after_words, &utterance.text)?;
+        let (coming, warnings) = Coming::of(script);
+        utterance.text_tokens += text_tokens(&coming);
+        if let Some(last) = coming.back() {
+            utterance.after_words = last.sentence().is_some();
         }
+        utterance.coming.extend(coming);
+        let lines = utterance.lines;
+        (utterance.warnings).extend(warnings.into_iter().map(|warning| Warning {
+            line: warning.line + lines,
+            ..warning
+        }));
+        utterance.lines += text.matches('\n').count();
         utterance.open &= !last;
         Ok(())
     }
@@ -300,13 +442,13 @@ impl Pipeline {
         options: &StreamOptions,
         holdings: &Holdings,
     ) -> Result<Utterance, Error> {
-        let sentences = match text {
-            Some(text) if text.chars().any(char::is_alphanumeric) => {
-                self.text.sentences(text, &options.text())?
-            }
-            _ => Vec::new(),
+        let read_by = options.text();
+        let script = match text {
+            Some(text) => self.text.script(text, &read_by)?,
+            None => Script::default(),
         };
-        let mut extent = self.extent_of(&sentences, voice, options);
+        let (coming, warnings) = Coming::of(script);
+        let mut extent = self.extent_of(&coming, voice, options);
         if text.is_none() {
             // Any sentence may come.
             extent.text_tokens = self.extent.text_tokens;
@@ -323,14 +465,10 @@ impl Pipeline {
             prompt_tokens: options.prompt_tokens.unwrap_or(usize::MAX),
             context_tokens: options.context_window.min(self.extent.context_tokens),
         };
-        let steps = (options.flow_steps).unwrap_or(self.config.flow.solver.steps());
-        let flow_options = FlowOptions {
-            steps,
-            guided_steps: options.flow_guided_steps.unwrap_or(steps).min(steps),
-        };
+        let flow_options = self.flow_options(options);
         let owner = Owner::new(Region::KeyValue, "stream").for_stream(StreamId(id));
         let mut state = self.t3.state(&self.store, owner, prefix);
-        let longest = sentences.iter().map(|sentence| {
+        let longest = coming.iter().filter_map(Coming::sentence).map(|sentence| {
             let speech = match options.sentence_tokens_max {
                 Some(most) => most,
                 None => likely_tokens(&sentence.text),
@@ -346,19 +484,31 @@ impl Pipeline {
             positions_max: self.extent.positions(),
             sampling,
             seed: options.seed,
-            text_options: options.text(),
-            text_tokens: text_tokens(&sentences),
-            sentences: sentences.into(),
+            text: read_by,
+            text_tokens: text_tokens(&coming),
+            after_words: false,
+            lines: 0,
+            warnings,
+            coming,
             sentence_count: 0,
-            sentence_tokens_max: options
-                .sentence_tokens_max
-                .unwrap_or(usize::MAX)
-                .min(self.extent.speech_tokens),
+            sentence_tokens_max: options.sentence_tokens_max,
             speaking: None,
             flow: FlowState::new(voice.inner.flow.clone(), options.seed, window, flow_options),
             vocoder: VocoderState::new(&self.vocoder, bands, options.seed),
+            sounding: false,
+            rendered: None,
             look_ahead: self.flow.look_ahead(),
+            schedule: self.schedule(voice, options),
+            window: (options.delivery == Some(DeliveryMode::Whole)).then_some(Window {
+                tokens: extent.whole_tokens,
+                context: window.context_tokens,
+                look_ahead: self.flow.look_ahead(),
+            }),
+            later: VecDeque::new(),
+            ends: VecDeque::new(),
+            within: false,
             generated: 0,
+            run_ons: 0,
             crossed: false,
             open: text.is_none(),
         })
@@ -376,27 +526,63 @@ impl Pipeline {
         }
     }
 
+    fn flow_options(&self, options: &StreamOptions) -> FlowOptions {
+        let steps = (options.flow_steps).unwrap_or(self.config.flow.solver.steps());
+        FlowOptions {
+            steps,
+            guided_steps: options.flow_guided_steps.unwrap_or(steps).min(steps),
+        }
+    }
+
+    /// The sizes of a stream's chunks.
+    pub fn schedule(&self, voice: &Voice, options: &StreamOptions) -> Schedule {
+        let work = Work::of(
+            &self.config,
+            self.flow_options(options),
+            self.flow_prompt_tokens(voice, options),
+            options.context_window.min(self.extent.context_tokens),
+            self.flow.look_ahead(),
+        );
+        let most = options.chunk_tokens(&self.config);
+        Schedule::of(&work, most.min(self.extent.chunk_tokens))
+    }
+
+    /// Tokens of a voice's prompt that the flow takes.
+    fn flow_prompt_tokens(&self, voice: &Voice, options: &StreamOptions) -> usize {
+        let most = options.prompt_tokens.unwrap_or(usize::MAX);
+        voice.inner.flow.prompt_tokens.len().min(most)
+    }
+
     /// Tokens of a voice's prompt that T3 takes.
     fn voice_tokens(&self, voice: &VoiceInner) -> usize {
         (voice.prompt_tokens.len()).min(self.config.t3.prompt_token_count_max)
     }
 
     /// What the runs of one stream need of the workspaces.
-    fn extent_of(&self, sentences: &[Sentence], voice: &Voice, options: &StreamOptions) -> Extent {
+    fn extent_of(
+        &self,
+        coming: &VecDeque<Coming>,
+        voice: &Voice,
+        options: &StreamOptions,
+    ) -> Extent {
         let inner = &voice.inner;
         Extent {
             streams: 1,
-            text_tokens: (sentences.iter().map(|sentence| sentence.tokens.len()))
+            text_tokens: (coming.iter().filter_map(Coming::sentence))
+                .map(|sentence| sentence.tokens.len())
                 .max()
                 .unwrap_or(0),
             speech_tokens: self.extent.speech_tokens,
             voice_tokens: self.voice_tokens(inner),
-            flow_prompt_tokens: (inner.flow.prompt_tokens.len())
-                .min(options.prompt_tokens.unwrap_or(usize::MAX)),
+            flow_prompt_tokens: self.flow_prompt_tokens(voice, options),
             chunk_tokens: options
                 .chunk_tokens(&self.config)
                 .min(self.extent.chunk_tokens),
             context_tokens: options.context_window,
+            whole_tokens: match options.delivery.unwrap_or_default() {
+                DeliveryMode::Stream => 0,
+                DeliveryMode::Whole => self.extent.whole_tokens,
+            },
         }
     }
 
@@ -547,17 +733,95 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes sound of the first `count` waiting tokens; with `last`, of everything that was held
-    /// back too.
+    /// Makes sound of a pass; with `last`, of everything that was held back too: what follows then
+    /// begins anew, after a silence. If memory runs out, the call can be repeated.
     pub fn synthesise(
         &mut self,
         utterance: &mut Utterance,
-        count: usize,
+        pass: Pass,
         last: bool,
         holdings: &Holdings,
     ) -> Result<Vec<f32>, Error> {
-        let mel = self.mel(utterance, count, holdings)?;
-        self.samples(utterance, &mel, last, holdings)
+        let rendered = match utterance.rendered.take() {
+            Some(rendered) => rendered,
+            None => Rendered {
+                mel: self.pass(utterance, pass, holdings)?,
+                given: 0,
+                samples: Vec::new(),
+            },
+        };
+        let samples = self.finish(utterance, rendered, last, holdings)?;
+        utterance.sounding = !last;
+        if last {
+            utterance.flow.restart();
+            let bands = self.config.flow.mel_bands();
+            let seed = utterance.sentence_seed();
+            utterance.vocoder = VocoderState::new(&self.vocoder, bands, seed);
+        }
+        Ok(samples)
+    }
+
+    /// Mel frames of a pass.
+    fn pass(
+        &mut self,
+        utterance: &mut Utterance,
+        pass: Pass,
+        holdings: &Holdings,
+    ) -> Result<Rendering, Error> {
+        if utterance.window.is_none() {
+            return self.mel(utterance, pass.count, holdings);
+        }
+        let needed = pass.count + pass.look_ahead;
+        let further = needed.saturating_sub(utterance.flow.waiting());
+        let tokens: Vec<u32> = utterance.later.drain(..further).collect();
+        utterance.flow.push(&tokens);
+        let mel = self.mel(utterance, pass.count, holdings)?;
+        let made = utterance.ends.partition_point(|end| *end <= pass.count);
+        utterance.ends.drain(..made);
+        for end in &mut utterance.ends {
+            *end -= pass.count;
+        }
+        utterance.within = pass.goes_on;
+        if !pass.goes_on {
+            utterance.flow.restart();
+        }
+        Ok(mel)
+    }
+
+    /// Samples of what was rendered, by as many frames as the vocoder's workspace takes.
+    fn finish(
+        &mut self,
+        utterance: &mut Utterance,
+        mut rendered: Rendered,
+        last: bool,
+        holdings: &Holdings,
+    ) -> Result<Vec<f32>, Error> {
+        let bands = self.config.flow.mel_bands();
+        let frames_max = utterance.extent.chunk_tokens * self.config.flow.upsampling;
+        let frames = rendered.mel.mel.len() / bands;
+        loop {
+            let again = if rendered.given == 0 {
+                rendered.mel.again
+            } else {
+                0
+            };
+            let end = (rendered.given + again + frames_max).min(frames);
+            let part = Rendering {
+                mel: rendered.mel.mel[rendered.given * bands..end * bands].to_vec(),
+                again,
+            };
+            match self.samples(utterance, &part, last && end == frames, holdings) {
+                Ok(samples) => rendered.samples.extend(samples),
+                Err(error) => {
+                    utterance.rendered = Some(rendered);
+                    return Err(error);
+                }
+            }
+            rendered.given = end;
+            if end == frames {
+                return Ok(rendered.samples);
+            }
+        }
     }
 
     /// Mel frames of the first `count` waiting tokens.
@@ -598,9 +862,10 @@ impl Pipeline {
     fn begin_sentence(&self, utterance: &mut Utterance, holdings: &Holdings) -> Result<(), Error> {
         // An attempt before that failed may have left something.
         utterance.state.clear();
-        let text_tokens = utterance.sentences.front().map(|next| next.tokens.len());
-        utterance.make_room(text_tokens.unwrap_or(0) + START_TOKENS, holdings)?;
-        let Some(sentence) = utterance.sentences.front() else {
+        let next = utterance.coming.front().and_then(Coming::sentence);
+        let text_tokens = next.map_or(0, |next| next.tokens.len());
+        utterance.make_room(text_tokens + START_TOKENS, holdings)?;
+        let Some(sentence) = utterance.coming.front().and_then(Coming::sentence) else {
             return Ok(());
         };
         let workspace = &self.workspaces()?.prefill;
@@ -610,19 +875,23 @@ impl Pipeline {
         let logits = self
             .t3
             .prefill(&ctx, &mut utterance.state, &sentence.tokens)?;
-        let seed = utterance
-            .seed
-            .wrapping_add(utterance.sentence_count.wrapping_mul(SENTENCE_SEED_STEP));
+        let seed = utterance.sentence_seed();
         let start = self.config.t3.speech_start;
         let room = self
             .t3
             .speech_tokens_max(prefix_positions, sentence.tokens.len());
-        let tokens_max = utterance.sentence_tokens_max.min(room);
-        utterance.sentences.pop_front();
+        let of_text = speech_tokens_max(&sentence.text);
+        let (asked, run_on) = match utterance.sentence_tokens_max {
+            Some(most) => (most, usize::MAX),
+            None => (usize::MAX, of_text),
+        };
+        let tokens_max = asked.min(self.extent.speech_tokens).min(room);
+        utterance.coming.pop_front();
         utterance.crossed = utterance.sentence_count > 0;
         utterance.sentence_count += 1;
         utterance.speaking = Some(Speaking {
             sampler: Sampler::new(utterance.sampling, seed, start),
+            watch: RunOnWatch::new(run_on),
             last: start,
             tokens: 0,
             tokens_max,
@@ -643,20 +912,25 @@ impl Pipeline {
             .next(logits, rows)
             .unwrap_or(config.t3.speech_stop);
         let stopped = token == config.t3.speech_stop;
+        let mut run_on = None;
         if !stopped {
             speaking.last = token;
             speaking.tokens += 1;
-            utterance.generated += 1;
-            // Special tokens have no sound.
-            if (token as usize) < config.flow.vocabulary {
-                utterance.flow.push(&[token]);
-            }
+            run_on = speaking.watch.see(token);
         }
-        if stopped || speaking.tokens >= speaking.tokens_max {
-            utterance.flow.push(&vec![
-                config.flow.silence_token;
-                config.flow.silence_token_count
-            ]);
+        let ended = stopped || run_on.is_some() || speaking.tokens >= speaking.tokens_max;
+        utterance.generated += u64::from(!stopped);
+        utterance.run_ons += u64::from(run_on.is_some());
+        // Special tokens have no sound.
+        if !stopped && (token as usize) < config.flow.vocabulary {
+            utterance.push(&[token]);
+        }
+        if ended {
+            let silence = vec![config.flow.silence_token; config.flow.silence_token_count];
+            utterance.push(&silence);
+            if utterance.window.is_some() {
+                utterance.ends.push_back(utterance.tokens_waiting());
+            }
             utterance.speaking = None;
             utterance.state.clear();
         }
@@ -748,6 +1022,38 @@ mod tests {
         let voice = voice.keep(&host, None, Weak::new()).unwrap();
         let holdings = Holdings::new(memory, Some(host), pipeline.pages().clone());
         (pipeline, voice, holdings)
+    }
+
+    #[test]
+    fn a_sentence_that_loops_or_runs_on_is_ended_and_counted_and_the_next_is_spoken() {
+        let (mut pipeline, voice, holdings) = simulated(&Model::Embedded);
+        let first = "We counted them all.";
+        let text = format!("{first} Then all of us went home again.");
+        let looping: &dyn Fn(u32) -> u32 = &|_| 5;
+        let endless: &dyn Fn(u32) -> u32 = &|index| 1 + index * index % 300;
+        for (forced, most) in [(looping, 78), (endless, speech_tokens_max(first))] {
+            let mut utterance = {
+                let _open = holdings.open();
+                let options = StreamOptions::default();
+                (pipeline.begin(1, 0, Some(&text), &voice, &options, &holdings)).unwrap()
+            };
+            pipeline.step(&mut [&mut utterance], &holdings).unwrap();
+            for index in 0.. {
+                if utterance.speaking.is_none() {
+                    break;
+                }
+                let mut logits = vec![0.0; pipeline.config.t3.speech_vocabulary];
+                logits[forced(index) as usize] = 10.0;
+                Pipeline::take_token(&pipeline.config, 1, &mut utterance, &logits);
+            }
+            assert_eq!(utterance.run_ons(), 1);
+            assert!(utterance.tokens_generated() <= most as u64);
+            assert!(utterance.speaking(), "the next sentence is to come");
+            while utterance.speaking() {
+                pipeline.step(&mut [&mut utterance], &holdings).unwrap();
+            }
+            assert_eq!(utterance.run_ons(), 1, "and it ends by itself");
+        }
     }
 
     #[test]

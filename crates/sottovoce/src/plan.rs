@@ -34,6 +34,9 @@ pub(crate) struct Extent {
     /// Speech tokens of a chunk and before it.
     pub chunk_tokens: usize,
     pub context_tokens: usize,
+    /// Speech tokens that one pass of the flow takes of a stream that is delivered whole, those
+    /// before and after them included.
+    pub whole_tokens: usize,
 }
 
 impl Extent {
@@ -53,6 +56,8 @@ impl Extent {
             flow_prompt_tokens: config.flow_prompt_token_count_max(),
             chunk_tokens,
             context_tokens,
+            // What chunks need holds that much in any case.
+            whole_tokens: chunk_tokens + context_tokens + Flow::look_ahead_of(&config.flow),
         }
     }
 }
@@ -68,6 +73,7 @@ impl Extent {
             flow_prompt_tokens: self.flow_prompt_tokens.max(other.flow_prompt_tokens),
             chunk_tokens: self.chunk_tokens.max(other.chunk_tokens),
             context_tokens: self.context_tokens.max(other.context_tokens),
+            whole_tokens: self.whole_tokens.max(other.whole_tokens),
         }
     }
 
@@ -170,6 +176,7 @@ pub(crate) fn reckon(
         prepared_voice_bytes,
         // Each stream may have a voice of its own.
         stream_bytes: pages(stream_pages) + pages(voice_pages) + prepared_voice_bytes,
+        whole_tokens: extent.whole_tokens,
         streams_fit: extent.streams,
         host,
     };
@@ -308,7 +315,8 @@ pub(crate) fn record(
         prompt_mel: numbers.swap_remove(0),
         speaker_vector: numbers.swap_remove(0),
     });
-    let window = extent.context_tokens + extent.chunk_tokens + networks.flow.look_ahead();
+    let chunk = extent.context_tokens + extent.chunk_tokens + networks.flow.look_ahead();
+    let window = chunk.max(extent.whole_tokens);
     let flow_window = FlowWindow {
         prompt_tokens: extent.flow_prompt_tokens,
         context_tokens: extent.context_tokens,

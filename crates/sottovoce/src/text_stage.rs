@@ -2,7 +2,7 @@
 //! weights have no tokenizer.
 
 use crate::error::Error;
-use sottovoce_chatterbox::text::{Script, Sentence, TextFrontEnd, TextOptions};
+use sottovoce_chatterbox::text::{Script, TextError, TextFrontEnd, TextOptions};
 use sottovoce_chatterbox::weights::Source;
 
 /// A model's text front end.
@@ -24,26 +24,29 @@ impl TextStage {
 
     /// What is said and where it pauses, each piece within T3's limit.
     pub fn script(&self, text: &str, options: &TextOptions) -> Result<Script, Error> {
-        self.front_end
-            .script(text, options)
-            .map_err(|error| Error::Text {
-                reason: error.to_string(),
-            })
+        self.front_end.script(text, options).map_err(refusal)
+    }
+
+    /// The same of text that goes on where another ended, `after_words` or after a pause.
+    pub fn further_script(
+        &self,
+        text: &str,
+        after_words: bool,
+        options: &TextOptions,
+    ) -> Result<Script, Error> {
+        (self.front_end)
+            .further_script(text, after_words, options)
+            .map_err(refusal)
     }
 
     /// Tags that the model knows, without brackets.
     pub fn tags(&self) -> &[String] {
         self.front_end.tags()
     }
+}
 
-    /// The pieces with words.
-    pub fn sentences(&self, text: &str, options: &TextOptions) -> Result<Vec<Sentence>, Error> {
-        let sentences = self.script(text, options)?.into_sentences();
-        if sentences.is_empty() {
-            return Err(Error::Text {
-                reason: "there is nothing in it to speak".into(),
-            });
-        }
-        Ok(sentences)
+fn refusal(error: TextError) -> Error {
+    Error::Text {
+        reason: error.to_string(),
     }
 }

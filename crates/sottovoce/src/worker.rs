@@ -5,7 +5,7 @@ use crate::engine::Shared;
 use crate::error::Error;
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::MemoryNow;
-use crate::options::{SAMPLE_RATE, StreamOptions};
+use crate::options::{SAMPLE_RATE, StreamOptions, TOKENS_PER_SECOND};
 use crate::pipeline::{Pipeline, StepError, Utterance};
 use crate::plan::Extent;
 use crate::scheduler::{self, View, Work};
@@ -14,6 +14,7 @@ use crate::text_input::TextInput;
 use crate::voice::{Voice, VoiceInner};
 use crate::watermark::Watermark;
 use sottovoce_audio::{FadeIn, Tempo};
+use sottovoce_chatterbox::text::Warning;
 use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{Event, Reclaim};
@@ -33,8 +34,11 @@ pub(crate) struct Job {
     pub started: Instant,
 }
 
-/// Sentences of an open text that are taken before they are spoken.
-const SENTENCES_AHEAD_MAX: usize = 2;
+/// Sentences and silences of an open text that are taken before they are spoken.
+const COMING_MAX: usize = 2;
+
+/// Samples of one speech token.
+const SAMPLES_PER_TOKEN: usize = (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
 
 /// A stream under way.
 struct Live {
@@ -52,7 +56,9 @@ struct Live {
     samples: u64,
     /// What the manager did since the chunk before.
     actions: Vec<String>,
-    /// Chunks synthesised, those held back whole included.
+    /// What was passed over in the text since the chunk before.
+    warnings: Vec<Warning>,
+    /// Chunks synthesised, those held back whole included; silences are none.
     chunk: u64,
     /// The reader was told that all text so far was spoken.
     rests: bool,
@@ -194,10 +200,11 @@ impl Worker {
                 })
             });
             match begun {
-                Ok(utterance) => {
-                    let fade_in = (job.options.fade_duration * SAMPLE_RATE as f32).round() as usize;
-                    let fade = FadeIn::new(fade_in);
+                Ok(mut utterance) => {
+                    let fade = fade_of(&job.options);
                     let tempo = Tempo::new(job.options.speed);
+                    let warnings = utterance.take_warnings();
+                    job.delivery.warn(&warnings);
                     let metrics = ChunkMetrics::default();
                     job.delivery.admit();
                     self.live.push(Live {
@@ -212,6 +219,7 @@ impl Worker {
                         metrics,
                         samples: 0,
                         actions: Vec::new(),
+                        warnings,
                         chunk: 0,
                         rests: false,
                     });
@@ -369,16 +377,28 @@ impl Worker {
         self.turn += 1;
         self.hurried_steps = 0;
         let started = Instant::now();
-        self.notice_voice(index);
         let live = &mut self.live[index];
         live.last_turn = self.turn;
-        let tokens = live.chunk_tokens();
-        let last = !live.utterance.generating() && tokens == live.utterance.tokens_waiting();
+        let samples_max = live.utterance.chunk_tokens_max() * SAMPLES_PER_TOKEN;
+        if let Some(count) = live.utterance.take_silence(samples_max) {
+            let last = !live.utterance.goes_on();
+            let samples = self.mark(index, vec![0.0; count], last);
+            return self.deliver(index, samples, last, started);
+        }
+        self.notice_voice(index);
+        let live = &mut self.live[index];
+        let Some(pass) = live.utterance.due(live.chunk) else {
+            return;
+        };
+        // What comes next does not depend on it: nothing, or a silence.
+        let whole = pass.count == live.utterance.tokens_waiting()
+            && (!live.utterance.goes_on() || live.utterance.before_silence());
+        let last = whole && !live.utterance.goes_on();
         let shared = self.shared.clone();
         let mut attempt = 0;
         let spoken = loop {
             let utterance = &mut self.live[index].utterance;
-            match (self.pipeline).synthesise(utterance, tokens, last, shared.holdings()) {
+            match (self.pipeline).synthesise(utterance, pass, whole, shared.holdings()) {
                 Err(error) => match self.climb(&error, attempt) {
                     Some(action) => self.live[index].actions.push(action),
                     None => break Err(error),
@@ -387,13 +407,24 @@ impl Worker {
             }
             attempt += 1;
         };
-        let dressed = spoken.and_then(|samples| self.dress(index, samples, last));
+        self.live[index].chunk += 1;
+        let dressed = spoken.and_then(|samples| self.dress(index, samples, whole, last));
+        self.deliver(index, dressed, last, started);
+    }
+
+    /// Sends a chunk to its reader.
+    fn deliver(
+        &mut self,
+        index: usize,
+        samples: Result<Vec<f32>, Error>,
+        last: bool,
+        started: Instant,
+    ) {
         let live = &mut self.live[index];
-        match dressed {
+        match samples {
             Ok(samples) => {
                 if samples.is_empty() && !last {
                     // All of it is still held back; the next chunk brings it.
-                    live.chunk += 1;
                     return;
                 }
                 let managed = live.job.options.memory_management;
@@ -433,21 +464,29 @@ impl Worker {
         }
     }
 
-    /// What is done to samples after they were made: the fade, the speed, the mark.
+    /// What is done to samples after they were made: the fade, the speed, the mark. After those
+    /// that are `whole`, sound begins anew.
     fn dress(
         &mut self,
         index: usize,
         mut samples: Vec<f32>,
+        whole: bool,
         last: bool,
     ) -> Result<Vec<f32>, Error> {
         let live = &mut self.live[index];
         live.fade.apply(&mut samples);
         samples = live.tempo.push(samples);
-        if last {
+        if whole {
             samples.extend(live.tempo.finish());
+            live.tempo = Tempo::new(live.job.options.speed);
+            live.fade = fade_of(&live.job.options);
         }
+        self.mark(index, samples, last)
+    }
+
+    fn mark(&mut self, index: usize, samples: Vec<f32>, last: bool) -> Result<Vec<f32>, Error> {
         match &self.watermark {
-            Some(watermark) => watermark.mark(&mut live.mark, &samples, last),
+            Some(watermark) => watermark.mark(&mut self.live[index].mark, &samples, last),
             None => Ok(samples),
         }
     }
@@ -481,8 +520,10 @@ impl Worker {
             promise,
             utterance,
             admitted,
+            metrics: told,
             ..
         } = live;
+        let run_ons = utterance.run_ons();
         let Job {
             ticket,
             voice,
@@ -503,9 +544,12 @@ impl Worker {
             self.event(Event::StreamEnded);
         }
         let mut metrics = self.shared.metrics();
+        metrics.run_ons += run_ons;
         match end {
             End::Finished => {
                 metrics.streams_finished += 1;
+                let uninterrupted = Duration::from_secs_f64(told.uninterrupted_after);
+                metrics.uninterrupted.record(uninterrupted);
                 delivery.finish();
             }
             End::Cancelled => {
@@ -560,6 +604,11 @@ impl Reclaim for Reclaimer<'_> {
     }
 }
 
+/// The fade at the start of a sound.
+fn fade_of(options: &StreamOptions) -> FadeIn {
+    FadeIn::new((options.fade_duration * SAMPLE_RATE as f32).round() as usize)
+}
+
 /// What a panic said.
 fn reason_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
@@ -584,61 +633,44 @@ impl Live {
         promise.commit(has.saturating_sub(entered))
     }
 
-    fn next_chunk_tokens(&self) -> usize {
-        scheduler::chunk_tokens(self.chunk, self.utterance.chunk_tokens_max())
-    }
-
     /// Whether all text that is there has become tokens and more of it may come.
     fn waits_for_text(&self) -> bool {
-        self.utterance.is_open() && !self.utterance.speaking()
-    }
-
-    /// Tokens that can become sound while the stream waits for text.
-    fn speakable_tokens(&self) -> usize {
-        let waiting = self.utterance.tokens_waiting();
-        waiting.saturating_sub(self.utterance.look_ahead())
-    }
-
-    /// Tokens of the chunk whose turn it is.
-    fn chunk_tokens(&self) -> usize {
-        let there = match self.waits_for_text() {
-            true => self.speakable_tokens(),
-            false => self.utterance.tokens_waiting(),
-        };
-        self.next_chunk_tokens().min(there)
+        self.utterance.is_open() && self.utterance.is_said()
     }
 
     /// Takes what was written since of an open text. A chunk without samples tells the reader that
     /// all of it so far was spoken.
     fn read_text(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
         // What is ahead of the voice waits with its writer, who has a bound for it.
-        if !self.utterance.is_open() || self.utterance.sentences_waiting() >= SENTENCES_AHEAD_MAX {
+        if !self.utterance.is_open() || self.utterance.coming() >= COMING_MAX {
             return Ok(());
         }
         let (text, last) = self.job.text.take();
         pipeline.add_text(&mut self.utterance, &text, last)?;
-        let spoken = self.waits_for_text() && self.speakable_tokens() == 0;
+        let warnings = self.utterance.take_warnings();
+        self.job.delivery.warn(&warnings);
+        self.warnings.extend(warnings);
+        let spoken = self.waits_for_text() && self.utterance.due(self.chunk).is_none();
         if !spoken {
             self.rests = false;
-        } else if !self.rests && self.chunk > 0 && self.job.delivery.has_room() {
+        } else if !self.rests && self.metrics.chunk_count > 0 && self.job.delivery.has_room() {
             self.rests = true;
             self.job.delivery.send(Chunk {
                 samples: Vec::new(),
-                metrics: self.metrics.clone(),
+                metrics: ChunkMetrics {
+                    actions: Vec::new(),
+                    warnings: std::mem::take(&mut self.warnings),
+                    ..self.metrics.clone()
+                },
             });
         }
         Ok(())
     }
 
     fn view(&self) -> View {
-        let waiting = self.utterance.tokens_waiting();
-        let enough = waiting >= self.next_chunk_tokens() + self.utterance.look_ahead();
         View {
             generating: self.utterance.speaking(),
-            chunk_ready: match self.waits_for_text() {
-                true => self.speakable_tokens() > 0,
-                false => !self.utterance.generating() || enough,
-            },
+            chunk_ready: self.utterance.due(self.chunk).is_some(),
             reader_ready: self.job.delivery.has_room(),
             heard: self.metrics.chunk_count > 0,
             last_turn: self.last_turn,
@@ -650,10 +682,13 @@ impl Live {
         let elapsed = self.job.started.elapsed().as_secs_f64();
         let metrics = &mut self.metrics;
         metrics.actions = std::mem::take(&mut self.actions);
-        self.chunk += 1;
+        metrics.warnings = std::mem::take(&mut self.warnings);
         metrics.chunk_count += 1;
         metrics.text_tokens = self.utterance.text_tokens();
         metrics.tokens = self.utterance.tokens_generated();
+        metrics.run_ons = self.utterance.run_ons();
+        let heard = self.samples as f64 / f64::from(SAMPLE_RATE);
+        metrics.uninterrupted_after = metrics.uninterrupted_after.max(elapsed - heard);
         if metrics.chunk_count == 1 {
             metrics.latency_to_first_chunk = elapsed;
         }

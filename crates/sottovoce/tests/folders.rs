@@ -438,7 +438,7 @@ fn any_text_is_spoken_or_refused_with_a_reason() {
             "{text:?}"
         );
     }
-    for text in ["", " \n\t", "...", "?!—", "\u{0}\u{1b}\u{200b}"] {
+    for text in ["", " \n\t", "\u{200b}"] {
         let message = speak(&engine, &voice, text).unwrap_err().to_string();
         assert!(
             message.contains("nothing in it to speak"),

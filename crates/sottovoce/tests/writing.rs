@@ -75,16 +75,12 @@ fn a_stream_rests_when_its_text_was_spoken_and_goes_on_with_more() {
 }
 
 #[test]
-fn text_without_words_adds_nothing_and_a_stream_without_text_ends() {
+fn a_stream_without_text_ends() {
     let engine = engine();
     let mut stream = open(&engine);
-    stream.text().push(" … 👍").unwrap();
     stream.text().finish();
-    let sound: usize = stream
-        .by_ref()
-        .map(|chunk| chunk.unwrap().samples.len())
-        .sum();
-    assert!(sound < 24_000, "{sound} samples of nothing");
+    assert_eq!(samples(&mut stream), 0);
+    assert!(stream.next().is_none());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The flow chunk by chunk: a chunk's tokens with some before them and the look-ahead after them, and noise by absolute frame.
 
 use super::{Flow, FlowOptions};
+use crate::config::FlowConfig;
 use sottovoce_tensor::{Context, Failure, Noise, Vector};
 use std::f32::consts::FRAC_PI_2;
 use std::sync::Arc;
@@ -97,6 +98,17 @@ impl FlowState {
         }
     }
 
+    /// Forgets what was spoken, so that what follows begins as a stream does. Noise goes on.
+    ///
+    /// # Panics
+    /// If tokens wait.
+    pub fn restart(&mut self) {
+        assert_eq!(self.waiting(), 0, "tokens wait that would be lost");
+        self.first += self.tokens.len();
+        self.tokens.clear();
+        self.done = 0;
+    }
+
     /// Tokens given and not mel yet.
     pub fn waiting(&self) -> usize {
         self.tokens.len() - self.done
@@ -111,7 +123,12 @@ impl FlowState {
 impl Flow {
     /// Tokens that must be there beyond those made into mel, until the last ones.
     pub fn look_ahead(&self) -> usize {
-        self.config.encoder.look_ahead + FURTHER_TOKENS
+        Flow::look_ahead_of(&self.config)
+    }
+
+    /// The same of a flow that is still to be loaded.
+    pub fn look_ahead_of(config: &FlowConfig) -> usize {
+        config.encoder.look_ahead + FURTHER_TOKENS
     }
 
     /// Mel frames of the next `count` waiting tokens, after those of the last few tokens before them once more.

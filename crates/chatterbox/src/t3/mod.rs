@@ -11,6 +11,7 @@ mod backbone;
 mod cache;
 mod conditioning;
 mod rope;
+pub mod run_on;
 pub mod sampler;
 
 pub use cache::{KeyValueStore, Prefix, T3State};

@@ -27,7 +27,7 @@ pub use warning::Warning;
 
 use crate::config::ModelConfig;
 use characters::{compatible, visible};
-use markup::{Element, PAUSE_SECONDS, elements};
+use markup::{Element, JOINT, PAUSE_SECONDS, elements};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -195,6 +195,23 @@ impl TextFrontEnd {
     /// asked for; else if the tokenizer cannot encode,
     /// or gives an id that the model has no embedding for.
     pub fn script(&self, text: &str, options: &TextOptions) -> Result<Script, TextError> {
+        if is_blank(text) {
+            return Err(TextError::Empty);
+        }
+        self.further_script(text, false, options)
+    }
+
+    /// The same of text that goes on where another ended, `after_words` or after a pause: cut
+    /// between sentences, a text's pieces are spoken as the text. A blank one is nothing.
+    ///
+    /// # Errors
+    /// As [`TextFrontEnd::script`], but for [`TextError::Empty`].
+    pub fn further_script(
+        &self,
+        text: &str,
+        after_words: bool,
+        options: &TextOptions,
+    ) -> Result<Script, TextError> {
         let mut warnings = Warnings::new(text);
         let on = match options.normalise {
             Normalise::Auto => self.config.text.spell_out,
@@ -219,17 +236,19 @@ impl TextFrontEnd {
             known: HashMap::new(),
             pieces: Vec::new(),
         };
-        for element in elements(text, &self.tags, &mut warnings) {
+        for element in elements(text, &self.tags, after_words, &mut warnings) {
             match element {
+                Element::Paragraph(joint) if after_words && joint.text().chars().eq([JOINT]) => {
+                    reading.pause("", PAUSE_SECONDS, Length::Usual);
+                }
                 Element::Paragraph(paragraph) => reading.paragraph(&paragraph, &mut warnings)?,
                 Element::Pause { seconds, written } => {
                     reading.pause(&text[written], seconds, Length::Asked);
                 }
             }
         }
-        let pieces = reading.finish()?;
         Ok(Script {
-            pieces,
+            pieces: reading.finish(after_words),
             warnings: warnings.finish(),
         })
     }
@@ -493,25 +512,25 @@ impl Reading<'_> {
         Ok(known)
     }
 
-    /// The pieces; a pause after the last words stands only if something is written for it.
-    fn finish(mut self) -> Result<Vec<Piece>, TextError> {
+    /// The pieces; a pause after the last words stands only if something is written for it. A text
+    /// without a piece of its own is a pause, `after_words` nothing.
+    fn finish(mut self, after_words: bool) -> Vec<Piece> {
         if let Some((Piece::Pause { written, .. }, Length::Usual)) = self.pieces.last()
             && written.is_empty()
         {
             self.pieces.pop();
         }
-        if self.pieces.is_empty() {
-            if self
-                .source
-                .chars()
-                .all(|c| c.is_whitespace() || characters::is_invisible(c))
-            {
-                return Err(TextError::Empty);
-            }
+        if self.pieces.is_empty() && !after_words && !is_blank(self.source) {
             self.pause(self.source, PAUSE_SECONDS, Length::Usual);
         }
-        Ok(self.pieces.into_iter().map(|(piece, _)| piece).collect())
+        self.pieces.into_iter().map(|(piece, _)| piece).collect()
     }
+}
+
+/// Whether there is nothing in a text at all: white space and what cannot be seen.
+pub fn is_blank(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_whitespace() || characters::is_invisible(c))
 }
 
 /// Marks of writing: nobody misses them where they are not said.

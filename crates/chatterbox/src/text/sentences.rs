@@ -40,6 +40,8 @@ const BEGINNERS: &[&str] = &[
 ];
 /// A sentence shorter than this is spoken together with its neighbour: T3 stumbles on single words.
 const LETTERS_MIN: usize = 16;
+/// What is between two paragraphs.
+const PARAGRAPH_BREAK: &str = "\n\n";
 
 /// A paragraph's sentences as byte ranges, in order, without the white space between them; very
 /// short ones are joined to the one after them, the last to the one before.
@@ -132,7 +134,8 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
 
 /// Text that arrives in pieces, given on as its sentences become whole: where [`sentences`] would
 /// end them, so that a text sent in pieces is spoken as the same text sent whole. Only a very short
-/// sentence at the very end stands alone here and is joined to the one before it there.
+/// sentence at the very end stands alone here and is joined to the one before it there. What is
+/// given on has the white space before it, which tells paragraphs apart: joined it is the text.
 #[derive(Debug, Default)]
 pub struct SentenceBuffer {
     text: String,
@@ -145,19 +148,26 @@ impl SentenceBuffer {
         self.text.push_str(piece);
         let mut whole = Vec::new();
         while let Some(end) = self.end().or_else(|| self.forced_end(characters_max)) {
-            let rest = self.text.split_off(end);
-            let sentence = std::mem::replace(&mut self.text, rest);
-            if !sentence.trim().is_empty() {
-                whole.push(sentence.trim().to_owned());
+            let spoken = self.text[..end].trim_end().len();
+            if spoken > 0 {
+                let rest = self.text.split_off(spoken);
+                whole.push(std::mem::replace(&mut self.text, rest));
+                continue;
             }
+            // Of endless white space only what it means is kept.
+            let lines = self.text[..end].matches('\n').count();
+            let meant = if lines > 1 { PARAGRAPH_BREAK } else { "" };
+            self.text.replace_range(..end, meant);
         }
         whole
     }
 
-    /// What is left.
+    /// What is left, without white space at its end.
     pub fn flush(&mut self) -> Option<String> {
-        let text = std::mem::take(&mut self.text);
-        (!text.trim().is_empty()).then(|| text.trim().to_owned())
+        let spoken = self.text.trim_end().len();
+        let rest = self.text.split_off(spoken);
+        let text = std::mem::replace(&mut self.text, rest);
+        (!text.is_empty()).then_some(text)
     }
 
     /// Characters that wait.
@@ -351,6 +361,8 @@ mod tests {
                     found.extend(buffer.push(&piece.iter().collect::<String>(), 300));
                 }
                 found.extend(buffer.flush());
+                assert_eq!(found.concat(), text, "in pieces of {size}");
+                let found: Vec<&str> = found.iter().map(|sentence| sentence.trim()).collect();
                 assert_eq!(found, split(text), "in pieces of {size}");
             }
         }
@@ -360,7 +372,13 @@ mod tests {
     fn paragraphs_and_a_text_without_an_end_are_given_on() {
         let mut buffer = SentenceBuffer::default();
         assert_eq!(buffer.push("A heading\n\nThen more", 300), ["A heading"]);
-        assert_eq!(buffer.flush().as_deref(), Some("Then more"));
+        assert_eq!(buffer.flush().as_deref(), Some("\n\nThen more"));
+        assert_eq!(buffer.flush(), None);
+        assert!(buffer.push(&"\n".repeat(1000), 300).is_empty());
+        assert!(buffer.characters() <= 300, "white space does not pile up");
+        assert_eq!(buffer.push("Now. ", 300), Vec::<String>::new());
+        let last = buffer.flush().unwrap_or_default();
+        assert!(last.starts_with(PARAGRAPH_BREAK) && last.ends_with("Now."));
         assert_eq!(buffer.flush(), None);
         let long = "one two three four five, six seven eight nine ten eleven ".repeat(4);
         let parts = buffer.push(&long, 60);

@@ -13,6 +13,16 @@ pub(super) struct Traced {
 }
 
 impl Traced {
+    /// The beginning of a text that no source has.
+    pub fn beginning(character: char) -> Traced {
+        let text = String::from(character);
+        Traced {
+            origins: vec![0; text.len()],
+            text,
+            end: 0,
+        }
+    }
+
     /// Adds a character that came from the byte `origin` of the source.
     pub fn push(&mut self, character: char, origin: u32) {
         self.text.push(character);

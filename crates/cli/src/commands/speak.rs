@@ -9,7 +9,8 @@ use crate::output::print::{self, note, note_without_effect};
 use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
 use crate::text_input;
-use sottovoce::{Chunk, ChunkMetrics, Engine, EngineOptions, SAMPLE_RATE};
+use sottovoce::text::Warning;
+use sottovoce::{Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE};
 use sottovoce_audio::{AudioFile, AudioFormat, Encoder};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
@@ -26,6 +27,8 @@ Examples:
 
 /// Where speech goes when nobody says where.
 const DEFAULT_OUT: &str = "speech.wav";
+/// Speech tokens that become sound together in a file, where memory allows: 10 s.
+pub const WHOLE_TOKENS: usize = 250;
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -60,12 +63,26 @@ pub struct Arguments {
     stream: Chosen<ForStream>,
 }
 
+impl Arguments {
+    /// Whether nobody listens before the end.
+    fn is_for_a_file(&self) -> bool {
+        let path = self.out.as_deref().unwrap_or(DEFAULT_OUT.as_ref());
+        let named = path.as_os_str() != "-" && !path.starts_with("/dev");
+        let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        !self.play && named && !special
+    }
+}
+
 pub fn run(arguments: Arguments) -> Outcome {
     let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
-    let spoken = arguments.stream.options();
+    let mut spoken = arguments.stream.options();
+    if arguments.is_for_a_file() {
+        spoken.delivery.get_or_insert(DeliveryMode::Whole);
+    }
     let options = EngineOptions {
         chunk_tokens_max: spoken.chunk_size,
         context_tokens_max: spoken.context_window,
+        whole_tokens_max: (spoken.delivery == Some(DeliveryMode::Whole)).then_some(WHOLE_TOKENS),
         streams_max: 1,
         voices: Some(environment::voices_folder()),
         ..arguments.engine.options()
@@ -100,8 +117,13 @@ struct Figures {
 }
 
 impl Figures {
-    fn write(&self, metrics: &ChunkMetrics) -> Result<(), Box<dyn std::error::Error>> {
+    fn write(
+        &self,
+        metrics: &ChunkMetrics,
+        warnings: &[Warning],
+    ) -> Result<(), Box<dyn std::error::Error>> {
         let mut json = serde_json::to_value(metrics)?;
+        json["warnings"] = serde_json::to_value(warnings)?;
         json["memory"] = serde_json::to_value(self.engine.memory_report())?;
         let json = serde_json::to_string_pretty(&json)?;
         if let Some(path) = &self.file {
@@ -116,7 +138,7 @@ impl Figures {
 }
 
 fn speak(
-    stream: sottovoce::Stream,
+    mut stream: sottovoce::Stream,
     mut output: Output,
     progress: &Speaking,
     figures: &Figures,
@@ -124,9 +146,12 @@ fn speak(
 ) -> Outcome {
     let mut last = None;
     let mut failure = None;
-    for chunk in stream {
+    for chunk in &mut stream {
         match chunk {
             Ok(chunk) => {
+                for warning in &chunk.metrics.warnings {
+                    eprintln!("warning: {warning}");
+                }
                 let written = output.write(&chunk);
                 progress.show(&chunk.metrics);
                 last = Some(chunk.metrics);
@@ -141,6 +166,8 @@ fn speak(
             }
         }
     }
+    let warnings = stream.warnings();
+    drop(stream);
     progress.clear();
     let place = output.place.clone();
     // Speech before a failure is a whole recording, but no substitute for one that was there.
@@ -151,7 +178,7 @@ fn speak(
     let failure = failure.or(finished.err());
     if let Some(metrics) = &last {
         progress::summary(&place, metrics);
-        figures.write(metrics)?;
+        figures.write(metrics, &warnings)?;
     }
     match (failure, interrupt.exit_code()) {
         // Whoever listened has heard enough.

@@ -59,9 +59,11 @@ impl Speaking {
 /// One line with the figures of a run, after the place where the speech went.
 pub fn summary(place: &str, metrics: &ChunkMetrics) {
     note!(
-        "{place}: {:.1} s of speech, first audio after {:.0} ms, RTF {:.2}, peak memory {}",
+        "{place}: {:.1} s of speech, first audio after {:.0} ms, without a gap after {:.0} ms, \
+         RTF {:.2}, peak memory {}",
         metrics.total_audio_duration,
         metrics.latency_to_first_chunk * 1000.0,
+        metrics.uninterrupted_after * 1000.0,
         metrics.rtf,
         mebibytes(metrics.memory_reserved_peak)
     );

@@ -5,7 +5,7 @@ use crate::bodies::JsonBody;
 use crate::error::{ErrorBody, ServerError};
 use crate::openai::{SpeechRequest, StreamFormat, check_text};
 use crate::record::RequestRecord;
-use crate::speaking::{Request, Speaking, has_words};
+use crate::speaking::{Request, Speaking};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderName, HeaderValue, header};
@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::stream;
 use serde_json::json;
+use sottovoce::text::Warning;
 use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE};
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::sync::Arc;
@@ -23,6 +24,10 @@ use std::time::Instant;
 pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-sottovoce-ignored");
 /// The seed that was used.
 pub(crate) const SEED: HeaderName = HeaderName::from_static("x-sottovoce-seed");
+/// What was passed over in the text: a JSON array of line, character and message.
+pub(crate) const WARNINGS: HeaderName = HeaderName::from_static("x-sottovoce-warnings");
+/// Warnings that a header tells.
+const WARNINGS_MAX: usize = 10;
 /// Samples a second of headerless PCM.
 pub(crate) const RATE: HeaderName = HeaderName::from_static("x-sample-rate");
 
@@ -59,7 +64,7 @@ pub(crate) async fn speak(
     let mut ignored: Vec<String> = request.ignored().map(str::to_owned).into_iter().collect();
     let work = Request {
         voice: request.voice_name().to_owned(),
-        text: has_words(&request.input).then_some(request.input),
+        text: request.input,
         options,
         asked,
         record: record.map(|record| record.0),
@@ -72,6 +77,7 @@ pub(crate) async fn speak(
     drop(held);
     // Until here an error can still be told by the status; so the answer waits for the first chunk.
     let first = speaking.next().await.ok_or(ServerError::Task)??;
+    let warnings = header_of(&first.metrics.warnings);
     let sound = Sound::new(speaking, first, format, travel, seed)?;
     let mut response = Response::new(Body::from_stream(stream::unfold(sound, Sound::piece)));
     let headers = response.headers_mut();
@@ -85,6 +91,9 @@ pub(crate) async fn speak(
         headers.insert(RATE, HeaderValue::from(SAMPLE_RATE));
     }
     headers.insert(SEED, HeaderValue::from(seed));
+    if let Some(warnings) = warnings {
+        headers.insert(WARNINGS, warnings);
+    }
     // Only names that a header may carry are among them.
     if let Ok(ignored) = HeaderValue::from_str(&ignored.join(", "))
         && !ignored.is_empty()
@@ -92,6 +101,25 @@ pub(crate) async fn speak(
         headers.insert(IGNORED, ignored);
     }
     Ok(response.into_response())
+}
+
+/// The first warnings in the form that a header takes: JSON of ASCII characters.
+fn header_of(warnings: &[Warning]) -> Option<HeaderValue> {
+    let shown = &warnings[..warnings.len().min(WARNINGS_MAX)];
+    if shown.is_empty() {
+        return None;
+    }
+    let mut ascii = String::new();
+    for character in json!(shown).to_string().chars() {
+        if character.is_ascii() {
+            ascii.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                ascii.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    HeaderValue::try_from(ascii).ok()
 }
 
 /// A response under way.
@@ -102,6 +130,7 @@ struct Sound {
     travel: StreamFormat,
     seed: u64,
     last: ChunkMetrics,
+    warnings: Vec<Warning>,
     ended: bool,
 }
 
@@ -120,6 +149,7 @@ impl Sound {
             travel,
             seed,
             last: ChunkMetrics::default(),
+            warnings: Vec::new(),
             ended: false,
         })
     }
@@ -134,6 +164,7 @@ impl Sound {
             let mut bytes = Vec::new();
             let done = match item {
                 Some(Ok(chunk)) => {
+                    self.warnings.extend_from_slice(&chunk.metrics.warnings);
                     self.last = chunk.metrics;
                     self.encoder
                         .encode(&chunk.samples, &mut bytes)
@@ -186,6 +217,7 @@ impl Sound {
                         "usage": {"input_tokens": read, "output_tokens": spoken, "total_tokens": read + spoken},
                         "seed": self.seed,
                         "metrics": self.last,
+                        "warnings": self.warnings,
                     })));
                 }
                 text
@@ -197,4 +229,23 @@ impl Sound {
 /// One server-sent event.
 fn event(value: &serde_json::Value) -> Vec<u8> {
     format!("data: {value}\n\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_in_a_header_are_json_of_ascii_characters_and_few() {
+        assert_eq!(header_of(&[]), None);
+        let warning = Warning {
+            line: 3,
+            character: "漢 🦀\n".into(),
+            message: "nothing says it".into(),
+        };
+        let header = header_of(&vec![warning.clone(); 50]).unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(header.as_bytes()).unwrap();
+        assert_eq!(shown.as_array().unwrap().len(), WARNINGS_MAX);
+        assert_eq!(shown[0], json!(warning));
+    }
 }

@@ -6,7 +6,7 @@ use crate::fields::{Fields, FromFields};
 use crate::listener::ConnectionShare;
 use crate::openai::StreamFields;
 use crate::record::RequestRecord;
-use crate::speaking::{Request, Speaking, has_words};
+use crate::speaking::{MARKS, Request, Speaking};
 use crate::voices::DEFAULT_VOICE;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use sottovoce::text::is_blank;
 use sottovoce::{Chunk, SAMPLE_RATE};
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::collections::VecDeque;
@@ -54,8 +55,6 @@ const REST_MAX: Duration = Duration::from_millis(300);
 const SILENT_MAX: Duration = Duration::from_secs(10);
 /// Marks that end a sentence.
 const END_MARKS: [char; 9] = ['.', '!', '?', '…', '。', '！', '？', '।', '؟'];
-/// What stands for text without words: it is spoken as a short silence.
-const MARKS: &str = "…";
 /// Messages that may wait for the writer before no further command is read.
 const UNSENT_MAX: usize = 16;
 /// What the page and other browser clients name as the protocol beside the one that carries the
@@ -133,7 +132,8 @@ struct Waiting {
 impl Waiting {
     /// Whether a stream can begin on it.
     fn is_speakable(&self) -> bool {
-        has_words(&self.text) || (self.finished && !self.text.is_empty())
+        let words = self.text.chars().any(char::is_alphanumeric);
+        words || (self.finished && !self.text.is_empty())
     }
 }
 
@@ -143,10 +143,6 @@ struct Utterance {
     encoder: Encoder,
     /// Its text is whole: what comes next is another utterance.
     finished: bool,
-    /// Text with words came since the last rest or flush.
-    words: bool,
-    /// Text came at all since then.
-    marks: bool,
     /// The text so far ends with a sentence's end mark.
     ended: bool,
     /// When text came last.
@@ -163,8 +159,6 @@ impl Utterance {
             speaking,
             encoder: Encoder::new(AudioFormat::Pcm, SAMPLE_RATE)?,
             finished: false,
-            words: false,
-            marks: false,
             ended: false,
             written: Instant::now(),
             hurried: false,
@@ -174,8 +168,6 @@ impl Utterance {
 
     fn write(&mut self, text: &str) -> Result<(), ServerError> {
         self.speaking.write(text)?;
-        self.marks |= !text.is_empty();
-        self.words |= has_words(text);
         let end = text.trim_end().trim_end_matches(['"', '\'', '”', '’', ')']);
         self.ended = match end.chars().next_back() {
             Some(last) => END_MARKS.contains(&last),
@@ -188,12 +180,10 @@ impl Utterance {
         Ok(())
     }
 
-    /// No more text comes. What it got since the last rest is only marks: then a silence is still
-    /// owed.
-    fn finish(&mut self) -> bool {
+    /// No more text comes.
+    fn finish(&mut self) {
         self.finished = true;
         self.speaking.finish();
-        self.marks && !self.words
     }
 
     /// When it must be looked at although nothing happens.
@@ -543,14 +533,14 @@ impl Conversation {
             self.spoke |= self.waiting.iter().any(Waiting::is_speakable);
             self.waiting.clear();
         }
-        let next = self.waiting.front().filter(|next| next.is_speakable());
-        let (Some(next), Some(start)) = (next, &self.start) else {
+        let speakable = self.waiting.front().is_some_and(Waiting::is_speakable);
+        let Some(start) = self.start.as_ref().filter(|_| speakable) else {
             self.tell_idle();
             return;
         };
         self.spoke = true;
         let request = Request {
-            text: has_words(&next.text).then(String::new),
+            text: String::new(),
             voice: start.voice.clone(),
             options: start.stream.options().clone(),
             asked: Instant::now(),
@@ -569,7 +559,7 @@ impl Conversation {
         };
         let begun = started.and_then(|speaking| {
             let mut utterance = Utterance::new(speaking)?;
-            utterance.write(&text)?;
+            utterance.write(if is_blank(&text) { MARKS } else { &text })?;
             if finished {
                 utterance.finish();
             }
@@ -631,12 +621,8 @@ impl Conversation {
             .utterance
             .as_mut()
             .filter(|utterance| !utterance.finished)
-            && utterance.finish()
         {
-            self.waiting.push_back(Waiting {
-                text: MARKS.to_owned(),
-                finished: true,
-            });
+            utterance.finish();
         }
     }
 
@@ -683,9 +669,6 @@ impl Conversation {
         match item {
             // All that was written so far was spoken.
             Some(Ok(chunk)) if chunk.samples.is_empty() => {
-                if utterance.marks {
-                    (utterance.words, utterance.marks) = (false, false);
-                }
                 utterance.rests = Some(Instant::now());
             }
             Some(Ok(chunk)) => match utterance.encoder.encode(&chunk.samples, &mut bytes) {

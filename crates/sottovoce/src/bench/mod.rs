@@ -5,12 +5,14 @@ mod flow;
 mod further;
 mod page;
 mod speed;
+mod utterances;
 
 pub use cost::ProfileCost;
 pub use flow::{FlowBenchOptions, FlowChoice, FlowFigures, flow};
 pub use further::Further;
 pub use page::html;
 pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};
+pub use utterances::{UtteranceFigures, UtteranceOptions, utterances};
 
 use crate::engine::Engine;
 use crate::error::Error;

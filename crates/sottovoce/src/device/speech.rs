@@ -105,7 +105,7 @@ pub(super) fn say(
         pipeline.begin(1, 0, Some(TEXT), &voice, &spoken, &holdings)
     };
     let mut utterance = begun?;
-    while utterance.generating() {
+    while utterance.speaking() {
         pipeline.step(&mut [&mut utterance], &holdings)?;
     }
     let (mut samples, mut reads_a_chunk) = (Vec::new(), 0);

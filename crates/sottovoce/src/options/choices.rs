@@ -35,6 +35,22 @@ pub enum WhenFull {
     Refuse,
 }
 
+/// How the sound of a stream is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryMode {
+    /// In growing chunks, for somebody who listens.
+    #[default]
+    Stream,
+    /// Sentence by sentence, as many as the flow's window takes together, for a file or a whole
+    /// response: less work, and a later first sound.
+    Whole,
+}
+
+words!(DeliveryMode {
+    Stream => "stream",
+    Whole => "whole",
+});
 words!(PrecisionChoice {
     Auto => "auto",
     F32 => "f32",
@@ -67,6 +83,12 @@ words!(Unreadable {
     Skip => "skip",
     Refuse => "refuse",
 });
+
+impl fmt::Display for DeliveryMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.word())
+    }
+}
 
 impl fmt::Display for PrecisionChoice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use super::{
     CHUNK_SIZES, CONTEXT_WINDOWS, CachePrecision, DeviceChoice, Domain, PrecisionChoice, Profile,
-    default_chunk_size,
+    WHOLE_TOKENS, default_chunk_size,
 };
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_tensor::Threads;
@@ -57,6 +57,10 @@ crate::options! {
         /// Most speech tokens before a chunk that any stream's synthesis sees again.
         context_tokens_max: usize = 50,
             domain CONTEXT_WINDOWS, scope Server, unit "speech tokens";
+        /// Speech tokens that one pass of the flow takes of streams that are delivered whole: fewer
+        /// where the memory holds fewer, and never fewer than chunks need in any case.
+        whole_tokens_max: Option<usize> = None, unset "what chunks need in any case",
+            domain WHOLE_TOKENS, scope Server, unit "speech tokens";
         /// Streams that may wait for a place.
         waiting_max: usize = 64, domain Domain::count(0, WAITING_MAX), scope Program, unit "streams";
         /// Folder of named voices.

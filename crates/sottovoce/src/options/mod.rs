@@ -27,7 +27,7 @@ pub mod table;
 mod value;
 
 pub use capability::{Capabilities, Capability};
-pub use choices::{DeviceChoice, PrecisionChoice, WhenFull};
+pub use choices::{DeliveryMode, DeviceChoice, PrecisionChoice, WhenFull};
 pub use engine::EngineOptions;
 #[doc(hidden)]
 pub use serde;
@@ -64,6 +64,8 @@ pub fn default_chunk_size(config: &ModelConfig) -> usize {
 
 const CHUNK_SIZES: Domain = Domain::count(1, 250);
 const CONTEXT_WINDOWS: Domain = Domain::count(0, 500);
+/// Speech tokens that T3 makes of one sentence at most.
+const WHOLE_TOKENS: Domain = Domain::count(0, 1000);
 
 /// Reads the name of a full-size member of the family.
 ///

@@ -1,7 +1,7 @@
 //! Options of a stream.
 
 use super::{
-    CHUNK_SIZES, CONTEXT_WINDOWS, Domain, SAMPLE_RATE, TOKENS_PER_SECOND, WhenFull,
+    CHUNK_SIZES, CONTEXT_WINDOWS, DeliveryMode, Domain, SAMPLE_RATE, TOKENS_PER_SECOND, WhenFull,
     default_chunk_size,
 };
 use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
@@ -50,6 +50,11 @@ crate::options! {
         /// a warning, `refuse` refuses the text.
         unreadable: Unreadable = Unreadable::Skip,
             domain Domain::choice::<Unreadable>(), scope Stream;
+        /// How the sound is made: `stream` in growing chunks for somebody who listens, `whole`
+        /// sentence by sentence, with less work and a later first sound.
+        delivery: Option<DeliveryMode> = None,
+            unset "whole where `speak` writes a file, else stream",
+            domain Domain::choice::<DeliveryMode>(), scope Stream;
         /// Speech tokens in a chunk once the stream runs.
         chunk_size: Option<usize> = None, unset "the model's, or the engine's most if that is less",
             domain CHUNK_SIZES, scope Stream, unit "speech tokens";

@@ -7,7 +7,6 @@ use crate::holdings::Holdings;
 use crate::loading::{choose, default_voice, model};
 use crate::options::{EngineOptions, Source, StreamOptions};
 use crate::pipeline::{Pipeline, Utterance};
-use crate::scheduler;
 use crate::voice::Voice;
 use serde::Serialize;
 use sottovoce_chatterbox::s3gen::Rendering;
@@ -104,12 +103,11 @@ fn measure(
 ) -> Result<BordersReport, Error> {
     let mut figures = Figures::default();
     let chunk_tokens = options.chunk_tokens(speaker.pipeline.config());
+    let schedule = speaker.pipeline.schedule(&speaker.voice, options);
     for index in 0..utterances {
         let (text, options) = utterance(index, options);
         let whole = speaker.speak(&text, &options, |_| WHOLE_TOKENS_MAX)?;
-        let streamed = speaker.speak(&text, &options, |chunk| {
-            scheduler::chunk_tokens(chunk, chunk_tokens)
-        })?;
+        let streamed = speaker.speak(&text, &options, |chunk| schedule.tokens(chunk))?;
         figures.take(&streamed, &whole);
     }
     Ok(figures.report(chunk_tokens, options))
@@ -195,7 +193,7 @@ impl Speaker {
         let mut utterance =
             (self.pipeline).begin(1, 0, Some(text), &self.voice, options, &self.holdings)?;
         let mut joins = Vec::new();
-        while utterance.generating() {
+        while utterance.speaking() {
             let before = utterance.tokens_waiting();
             (self.pipeline).step(&mut [&mut utterance], &self.holdings)?;
             if utterance.take_crossed() {

@@ -17,6 +17,8 @@ use tag::{Effect, Tag};
 pub(super) const PAUSE_SECONDS: f64 = 0.4;
 /// The longest pause that a text may ask for.
 const PAUSE_SECONDS_MAX: f64 = 60.0;
+/// Stands for what was said before a text that goes on after it: a character that nobody sees.
+pub(super) const JOINT: char = '\u{2060}';
 /// The longest text in brackets that may be a tag.
 const BRACKET_BYTES_MAX: usize = 400;
 /// A tag of the turbo family, such as `[laugh]`.
@@ -79,10 +81,13 @@ pub(super) enum Element {
     },
 }
 
-/// A text's elements, in order. `tags` are those that the model knows, without brackets.
+/// A text's elements, in order. `tags` are those that the model knows, without brackets. A text
+/// that goes on where another ended (`within_paragraph`) begins with a paragraph of [`JOINT`]
+/// alone where it ends that one's last paragraph.
 pub(super) fn elements<'s>(
     source: &'s str,
     tags: &[String],
+    within_paragraph: bool,
     warnings: &mut Warnings<'s>,
 ) -> Vec<Element> {
     let mut reader = Reader {
@@ -98,6 +103,11 @@ pub(super) fn elements<'s>(
         row: false,
         spelt: false,
     };
+    if within_paragraph {
+        reader.paragraph = Traced::beginning(JOINT);
+    } else {
+        reader.line_start();
+    }
     reader.run();
     reader.elements
 }
@@ -144,7 +154,6 @@ impl<'s> Reader<'s, '_> {
     }
 
     fn run(&mut self) {
-        self.line_start();
         while let Some(character) = self.rest().chars().next() {
             if self.jump() {
                 continue;

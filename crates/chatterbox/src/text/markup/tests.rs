@@ -4,7 +4,7 @@ use super::*;
 fn read(text: &str) -> (String, usize) {
     let tags = ["laugh".to_owned()];
     let mut warnings = Warnings::new(text);
-    let shown: Vec<String> = elements(text, &tags, &mut warnings)
+    let shown: Vec<String> = elements(text, &tags, false, &mut warnings)
         .into_iter()
         .map(|element| match element {
             Element::Paragraph(text) => {

@@ -1,9 +1,11 @@
 //! `sottovoce bench speed`: the time of each stage with full-size random weights.
 
 use crate::commands::Outcome;
+use crate::commands::speak::WHOLE_TOKENS;
 use crate::output::print::output;
-use sottovoce::bench::{SpeedOptions, speed};
-use sottovoce::{DeviceChoice, Variant, parse_variant};
+use crate::output::size::{mebibytes, parse_bytes};
+use sottovoce::bench::{self, SpeedOptions, UtteranceOptions, speed};
+use sottovoce::{DeviceChoice, EngineOptions, Source, Variant, parse_variant};
 use sottovoce_tensor::Precision;
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   sottovoce bench speed --synthetic nano
+  sottovoce bench speed --synthetic turbo --utterances 2.5,5,10,40 --threads 2
   sottovoce bench speed --synthetic base --precision f16 --threads 2 --t3-only --json
   sottovoce bench speed --synthetic nano --device cuda --json";
 
@@ -18,8 +21,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Sizes of base, turbo or nano.
-    #[arg(long, value_parser = parse_variant)]
-    synthetic: Variant,
+    #[arg(long, value_parser = parse_variant, required_unless_present = "utterances")]
+    synthetic: Option<Variant>,
     /// How all weights are kept: f32, f16, int8 or q4.
     #[arg(long, default_value = "int8")]
     precision: Precision,
@@ -30,6 +33,16 @@ pub struct Arguments {
     /// on hardware yet.
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
+    /// In place of stages, time utterances of these lengths, streamed and whole, in seconds; without
+    /// --synthetic, pico's.
+    #[arg(long, value_delimiter = ',', value_name = "SECONDS")]
+    utterances: Vec<f64>,
+    /// Most memory to use for utterances.
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE", requires = "utterances")]
+    memory: Option<u64>,
+    /// Rounds of each utterance; the best is shown.
+    #[arg(long, default_value_t = 1, requires = "utterances")]
+    rounds: usize,
     /// Time T3 alone.
     #[arg(long)]
     t3_only: bool,
@@ -39,8 +52,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    let variant = match arguments.synthetic {
+        Some(variant) if arguments.utterances.is_empty() => variant,
+        _ => return utterances(arguments),
+    };
     let report = speed(&SpeedOptions {
-        variant: arguments.synthetic,
+        variant,
         precision: arguments.precision,
         threads: arguments.threads,
         device: arguments.device,
@@ -89,6 +106,65 @@ pub fn run(arguments: &Arguments) -> Outcome {
             work.calls,
             work.bytes_written,
             work.bytes_read
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Seconds that an utterance may have: an hour.
+const UTTERANCE_SECONDS_MAX: f64 = 3600.0;
+
+fn utterances(arguments: &Arguments) -> Outcome {
+    let within = |seconds: &f64| *seconds > 0.0 && *seconds <= UTTERANCE_SECONDS_MAX;
+    if !arguments.utterances.iter().all(within) {
+        return Err("--utterances: use seconds above 0 and at most 3600".into());
+    }
+    let figures = bench::utterances(&UtteranceOptions {
+        source: arguments
+            .synthetic
+            .map_or(Source::Embedded, Source::Synthetic),
+        engine: EngineOptions {
+            memory: arguments.memory,
+            precision: arguments.precision.to_string().parse()?,
+            device: arguments.device,
+            threads: (arguments.threads > 0).then_some(arguments.threads),
+            ..EngineOptions::default()
+        },
+        seconds: arguments.utterances.clone(),
+        whole_tokens: WHOLE_TOKENS,
+        rounds: arguments.rounds,
+    })?;
+    let mut out = output();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&figures)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(
+        out,
+        "{:<9} {:>8} {:>8} {:>12} {:>12} {:>8} {:>6} {:>7} {:>14}",
+        "delivery",
+        "asked",
+        "speech",
+        "first sound",
+        "without gap",
+        "total",
+        "RTF",
+        "chunks",
+        "peak reserved"
+    )?;
+    for figure in figures {
+        writeln!(
+            out,
+            "{:<9} {:>6.1} s {:>6.2} s {:>10.2} s {:>10.2} s {:>6.2} s {:>6.2} {:>7} {:>14}",
+            figure.delivery,
+            figure.asked_seconds,
+            figure.audio_seconds,
+            figure.first_audio_seconds,
+            figure.uninterrupted_seconds,
+            figure.total_seconds,
+            figure.rtf,
+            figure.chunks,
+            mebibytes(figure.peak_reserved_bytes)
         )?;
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,367 @@
+//! How many speech tokens each chunk of a stream has: a pure function of the model's config and the
+//! stream's options. It knows neither clock nor other streams, so that samples depend on neither.
+
+use sottovoce_chatterbox::config::{FlowSolver, ModelConfig};
+use sottovoce_chatterbox::s3gen::FlowOptions;
+
+/// Speech tokens in the first chunk: 0.6 s, for an early first sound. With 10 tokens the flow sees
+/// so little of the sentence that this part is 1 dB quieter than in one piece; with 15, 0.4 dB.
+const FIRST_CHUNK_TOKENS: usize = 15;
+/// First chunks and factors of growth that are tried. The first of equal ones is taken.
+const FIRST_CHUNKS: [usize; 3] = [FIRST_CHUNK_TOKENS, 25, 40];
+const GROWTHS: [usize; 4] = [2, 3, 4, 250];
+/// Lengths of utterances that are reckoned with: what people mostly say.
+const UTTERANCES: [usize; 3] = [63, 125, 250];
+
+/// Seconds of a speech token.
+const TOKEN_SECONDS: f64 = 0.04;
+/// What two threads of one current core do in a second, in multiply-adds of the flow's decoder and
+/// in weights that T3 reads. It is a yardstick for the work, not a measure of this machine.
+const FLOW_WORK_A_SECOND: f64 = 6e9;
+const T3_WEIGHTS_A_SECOND: f64 = 22e9;
+
+/// What the parts of a stream's work take on the machine that is reckoned with, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    /// One more speech token of T3.
+    t3_token: f64,
+    /// One token in the flow's window, in all steps.
+    flow_token: f64,
+    /// Tokens of the voice's prompt, and at most before a chunk, that each chunk sees again.
+    prompt_tokens: usize,
+    context_tokens: usize,
+    /// Tokens after a chunk that it waits for.
+    look_ahead: usize,
+}
+
+impl Work {
+    /// The work of a model. A guided step of the flow is done for two rows.
+    pub fn of(
+        config: &ModelConfig,
+        flow: FlowOptions,
+        prompt_tokens: usize,
+        context_tokens: usize,
+        look_ahead: usize,
+    ) -> Work {
+        let decoder = &config.flow.decoder;
+        let guided = match config.flow.solver {
+            FlowSolver::Euler { .. } => flow.guided_steps,
+            FlowSolver::MeanFlow { .. } => 0,
+        };
+        let blocks = decoder.blocks * (decoder.middle_stages + 2);
+        let one_step = config.flow.upsampling * decoder.channels.pow(2) * blocks;
+        let backbone = &config.t3.backbone;
+        let attention = 4 * backbone.hidden * backbone.heads * backbone.head_size;
+        let feed_forward = 3 * backbone.hidden * backbone.feed_forward;
+        Work {
+            t3_token: (backbone.layers * (attention + feed_forward)) as f64 / T3_WEIGHTS_A_SECOND,
+            flow_token: ((flow.steps + guided) * one_step) as f64 / FLOW_WORK_A_SECOND,
+            prompt_tokens,
+            context_tokens,
+            look_ahead,
+        }
+    }
+
+    /// Seconds to the first sound of an utterance in chunks of `sizes`, and to its playback without
+    /// a gap.
+    fn times(&self, utterance: usize, size: impl Fn(u64) -> usize) -> (f64, f64) {
+        let (mut elapsed, mut first, mut uninterrupted) = (0.0, None, 0.0_f64);
+        let (mut made, mut generated) = (0, 0);
+        let mut index = 0;
+        while made < utterance {
+            let left = utterance - made;
+            let due = size(index);
+            let count = if left <= due + self.look_ahead {
+                left
+            } else {
+                due
+            };
+            let needed = (made + count + self.look_ahead).min(utterance);
+            elapsed += (needed - generated) as f64 * self.t3_token;
+            generated = needed;
+            let window = self.prompt_tokens + made.min(self.context_tokens) + needed - made;
+            elapsed += window as f64 * self.flow_token;
+            first.get_or_insert(elapsed);
+            uninterrupted = uninterrupted.max(elapsed - made as f64 * TOKEN_SECONDS);
+            made += count;
+            index += 1;
+        }
+        (first.unwrap_or(0.0), uninterrupted)
+    }
+}
+
+/// The sizes of a stream's chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    first: usize,
+    growth: usize,
+    most: usize,
+}
+
+impl Schedule {
+    /// The schedule of chunks of at most `most` tokens with which utterances of the usual lengths
+    /// sound soonest and can be heard without a gap soonest, both counted alike.
+    pub fn of(work: &Work, most: usize) -> Schedule {
+        let candidates = FIRST_CHUNKS.into_iter().flat_map(|first| {
+            GROWTHS.map(|growth| Schedule {
+                first: first.min(most),
+                growth,
+                most,
+            })
+        });
+        let cost = |schedule: &Schedule| -> f64 {
+            let each = UTTERANCES.map(|utterance| {
+                let (first, gapless) = work.times(utterance, |index| schedule.tokens(index));
+                (first + gapless) / utterance as f64
+            });
+            each.iter().sum()
+        };
+        let mut best: Option<(f64, Schedule)> = None;
+        for schedule in candidates {
+            let cost = cost(&schedule);
+            // What is nearly as good is not worth a later sound.
+            if best.is_none_or(|(least, _)| cost < 0.98 * least) {
+                best = Some((cost, schedule));
+            }
+        }
+        best.map_or(
+            Schedule {
+                first: FIRST_CHUNK_TOKENS.min(most),
+                growth: 2,
+                most,
+            },
+            |(_, schedule)| schedule,
+        )
+    }
+
+    /// Speech tokens in chunk `index`, from 0.
+    pub fn tokens(&self, index: u64) -> usize {
+        let grown = (0..index.min(16)).fold(self.first, |size, _| {
+            size.saturating_mul(self.growth).min(self.most)
+        });
+        grown.min(self.most)
+    }
+}
+
+/// What a stream that is delivered whole has for its next pass of the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// Tokens that become sound.
+    pub count: usize,
+    /// Tokens after them that the pass sees.
+    pub look_ahead: usize,
+    /// The sentence goes on after them; else what follows begins anew.
+    pub goes_on: bool,
+}
+
+/// Room of one pass, in tokens beside the prompt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// Tokens that it holds together.
+    pub tokens: usize,
+    /// Of these, what a pass sees of the same sentence before it, and after it.
+    pub context: usize,
+    pub look_ahead: usize,
+}
+
+/// The next pass of a stream that is delivered whole: as many sentences as the window takes, or the
+/// next part of one that is longer. `waiting` tokens are there, with sentences' ends after `ends` of
+/// them in order; `all` if no more will come before the next silence, `within` if the pass goes on
+/// with a sentence. `None` while that cannot be told yet.
+pub(crate) fn whole_pass(
+    waiting: usize,
+    ends: impl IntoIterator<Item = usize>,
+    all: bool,
+    within: bool,
+    window: Window,
+) -> Option<Pass> {
+    let room = match within {
+        true => window.tokens.saturating_sub(window.context).max(1),
+        false => window.tokens,
+    };
+    // A sentence that goes on ends alone: what follows it begins anew.
+    let mut ends = ends.into_iter().take(if within { 1 } else { usize::MAX });
+    let fitting = ends.by_ref().take_while(|end| *end <= room).last();
+    if let Some(count) = fitting
+        && (within || all || waiting > room)
+    {
+        return Some(Pass {
+            count,
+            look_ahead: 0,
+            goes_on: false,
+        });
+    }
+    if fitting.is_some() {
+        return None;
+    }
+    if waiting > room {
+        let look_ahead = window.look_ahead.min(room - 1);
+        return Some(Pass {
+            count: room - look_ahead,
+            look_ahead,
+            goes_on: true,
+        });
+    }
+    all.then_some(Pass {
+        count: waiting,
+        look_ahead: 0,
+        goes_on: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Window = Window {
+        tokens: 134,
+        context: 50,
+        look_ahead: 9,
+    };
+
+    fn work(config: &ModelConfig, prompt: usize) -> Work {
+        Work::of(config, FlowOptions::of(&config.flow), prompt, 50, 9)
+    }
+
+    #[test]
+    fn a_schedule_begins_early_grows_and_ends_at_the_size_asked_for() {
+        for (config, prompt) in [
+            (ModelConfig::base(), 250),
+            (ModelConfig::turbo(), 250),
+            (ModelConfig::nano(), 250),
+        ] {
+            for most in [4, 25, 75, 150] {
+                let schedule = Schedule::of(&work(&config, prompt), most);
+                let sizes: Vec<usize> = (0..12).map(|index| schedule.tokens(index)).collect();
+                assert!(sizes.is_sorted(), "{sizes:?}");
+                assert_eq!(sizes[11], most, "{}: {sizes:?}", config.variant);
+                assert!(sizes[0] <= 40);
+            }
+            let schedule = Schedule::of(&work(&config, prompt), 75);
+            assert_eq!(schedule.tokens(u64::MAX), 75);
+        }
+    }
+
+    #[test]
+    fn where_the_flow_is_cheap_sound_comes_as_soon_as_it_can() {
+        let tiny = ModelConfig::tiny_turbo();
+        let schedule = Schedule::of(&work(&tiny, 0), 75);
+        let sizes: Vec<usize> = (0..5).map(|index| schedule.tokens(index)).collect();
+        assert_eq!(sizes, [15, 30, 60, 75, 75]);
+    }
+
+    #[test]
+    fn no_schedule_that_was_tried_is_much_better() {
+        for config in [
+            ModelConfig::base(),
+            ModelConfig::turbo(),
+            ModelConfig::nano(),
+        ] {
+            let work = work(&config, 250);
+            let chosen = Schedule::of(&work, 150);
+            let doubling = |index: u64| (15usize << index.min(8)).min(150);
+            let cost = |size: &dyn Fn(u64) -> usize| -> f64 {
+                UTTERANCES
+                    .map(|utterance| {
+                        let (first, gapless) = work.times(utterance, size);
+                        (first + gapless) / utterance as f64
+                    })
+                    .iter()
+                    .sum()
+            };
+            assert!(cost(&|index| chosen.tokens(index)) <= cost(&doubling));
+        }
+    }
+
+    #[test]
+    fn whole_sentences_are_taken_together_as_far_as_the_window_goes() {
+        let pass = |count| {
+            Some(Pass {
+                count,
+                look_ahead: 0,
+                goes_on: false,
+            })
+        };
+        let part = |count| {
+            Some(Pass {
+                count,
+                look_ahead: 9,
+                goes_on: true,
+            })
+        };
+        for (name, waiting, ends, all, within, expected) in [
+            ("a sentence is not whole", 100, vec![], false, false, None),
+            ("the next may still fit", 120, vec![60], false, false, None),
+            ("it does not", 135, vec![60], false, false, pass(60)),
+            (
+                "all that is there",
+                120,
+                vec![60, 120],
+                true,
+                false,
+                pass(120),
+            ),
+            (
+                "two of three",
+                180,
+                vec![60, 130, 180],
+                true,
+                false,
+                pass(130),
+            ),
+            (
+                "one longer than the window",
+                135,
+                vec![],
+                false,
+                false,
+                part(125),
+            ),
+            ("its next part", 85, vec![], false, true, part(75)),
+            ("not sure to be longer", 84, vec![], false, true, None),
+            ("its end", 80, vec![30], false, true, pass(30)),
+            ("nothing is left", 0, vec![], true, false, pass(0)),
+        ] {
+            assert_eq!(
+                whole_pass(waiting, ends, all, within, WINDOW),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_sentences_are_long_each_token_is_spoken_once_and_the_window_holds_each_pass(
+            sentences in prop::collection::vec(1usize..400, 1..12),
+            tokens in 12usize..300,
+        ) {
+            let window = Window { tokens, context: (tokens / 3).min(50), look_ahead: 9 };
+            let total: usize = sentences.iter().sum();
+            let mut ends: Vec<usize> = Vec::new();
+            for sentence in &sentences {
+                ends.push(ends.last().unwrap_or(&0) + sentence);
+            }
+            let (mut generated, mut made, mut within) = (0, 0, false);
+            while made < total {
+                let known = ends.iter().copied().filter(|end| *end > made && *end <= generated);
+                let next = whole_pass(
+                    generated - made, known.map(|end| end - made), generated == total, within, window,
+                );
+                let Some(pass) = next else {
+                    prop_assert!(generated < total, "it stands still");
+                    generated += 1;
+                    continue;
+                };
+                let context = if within { window.context } else { 0 };
+                prop_assert!(pass.count > 0);
+                prop_assert!(context + pass.count + pass.look_ahead <= tokens.max(context + 1));
+                made += pass.count;
+                within = pass.goes_on;
+                prop_assert!(within || ends.contains(&made), "a pass ends with a sentence");
+            }
+            prop_assert_eq!(made, total);
+        }
+    }
+}

@@ -108,12 +108,12 @@ export class Knobs {
     return { speed, seed };
   }
 
-  #field(knob, { help, unit, domain }) {
+  #field(knob, { help, unit, domain, default: own }) {
     const id = `knob-${knob.name}`;
     const { step } = knob;
     const min = Math.max(domain.least, knob.least ?? -Infinity);
     const max = Math.min(domain.most, knob.most ?? Infinity);
-    const input = element("input", { type: "range", id, min, max, step, value: knob.initial });
+    const input = element("input", { type: "range", id, min, max, step, value: own ?? knob.initial });
     const output = element("output", { htmlFor: id });
     const label = element("label", { htmlFor: id }, `${knob.label} `, output);
     const words = unit ? `${help} In ${unit}.` : help;

@@ -57,13 +57,18 @@ export class SpeakView {
     this.#settingsChanged();
   }
 
+  // What can be chosen, and of that what the model has; all of it where that is not known yet.
+  optionsChanged({ text_characters: charactersMax, stream }) {
+    this.#charactersMax = charactersMax;
+    byId("text").maxLength = charactersMax;
+    this.knobs.show(stream.filter((option) => option.has_effect !== false));
+    this.#settingsChanged();
+  }
+
   // What the server tells of the model that speaks.
   modelChanged(facts) {
     this.#model = facts.model;
-    this.#charactersMax = facts.text_characters_max;
-    byId("text").maxLength = facts.text_characters_max;
-    const { languages, tags, options } = facts.speaking;
-    this.knobs.show(options);
+    const { languages, tags } = facts.speaking;
     const names = new Intl.DisplayNames(["en"], { type: "language" });
     const chosen = byId("language").value;
     byId("language").replaceChildren(

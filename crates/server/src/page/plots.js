@@ -169,7 +169,7 @@ export class Plot {
         ],
         series: [
           {
-            label: labels ? "" : "Time",
+            label: labels ? "Waited" : "Time",
             value: (_, value) => (value === null ? "–" : label(value)),
           },
           ...series,

@@ -15,8 +15,8 @@ import { key } from "/page/api.js";
 
 // Characters of a second of speech, for a first guess at the length.
 const CHARACTERS_A_SECOND = 14;
-// Asks the server to draw a seed.
-const DRAWN = -1;
+// Seeds that are drawn are short enough to be told.
+const SEEDS = 1_000_000;
 const TRIAL = "Hello! This is how I sound. Shall I read something to you?";
 
 export class SpeakView {
@@ -106,7 +106,7 @@ export class SpeakView {
 
   // A request with a seed that is drawn where none was set.
   #drawn(request) {
-    return { seed: DRAWN, ...request };
+    return { seed: Math.floor(Math.random() * SEEDS), ...request };
   }
 
   #settingsChanged() {

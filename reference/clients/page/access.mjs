@@ -121,24 +121,28 @@ export async function checkPictures(visitor, folder) {
     await scheme(page, colours);
     await visitor.click(`#to-${view}`);
     await pause(1500);
+    await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
   };
+  const paused = () => visitor.until(() => document.getElementById("wave").ariaValueNow > 2.5);
   await visitor.click("#to-speak");
   await visitor.write(
     "Say how much memory it may use. It speaks within that, from the first word to the last, and shows where every byte is.",
   );
   await visitor.click("#speak");
   await visitor.says("speak-message", "were spoken");
-  await visitor.until(
-    () => Number(document.getElementById("wave").getAttribute("aria-valuenow")) > 2.5,
-  );
+  await paused();
   await visitor.click("#play");
-  for (const colours of ["light", "dark"]) {
-    await picture(`speak-${colours}`, "speak", 1280, colours);
-    await picture(`memory-${colours}`, "memory", 1280, colours);
-  }
+  await picture("speak-light", "speak", 1280, "light");
+  await picture("speak-dark", "speak", 1280, "dark");
   await picture("speak-narrow", "speak", NARROW, "light");
+  await visitor.write("Every byte has an owner, and the owner has a name. ".repeat(300));
+  await visitor.click("#speak");
+  await visitor.hears();
+  await picture("memory-light", "memory", 1280, "light");
+  await picture("memory-dark", "memory", 1280, "dark");
   await picture("memory-narrow", "memory", NARROW, "light");
+  await page.keyboard.press("Escape");
   await page.setViewport({ width: 1280, height: 900 });
   await scheme(page, "light");
   await visitor.click("#to-speak");

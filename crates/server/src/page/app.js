@@ -19,7 +19,7 @@ const models = new Models((facts) => {
 const memoryView = new MemoryView();
 // Whether models and voices are known.
 let known = false;
-let modelName;
+let model;
 // The key that was last found to be none.
 let refusedKey;
 
@@ -49,8 +49,11 @@ function askForKey(reason) {
 async function look() {
   try {
     const memory = await get("/memory");
-    if (!known || memory.model !== modelName) {
-      modelName = memory.model;
+    // What a model has is told once it is loaded.
+    const now = `${memory.model} ${memory.model_loaded}`;
+    if (!known || now !== model) {
+      model = now;
+      speakView.optionsChanged(await get("/v1/options"));
       await models.load();
       await speakView.voices.load();
       known = true;

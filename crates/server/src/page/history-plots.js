@@ -218,8 +218,8 @@ export class HistoryPlots {
   #bin(index) {
     const bounds = this.#latency?.bounds ?? [];
     if (!Number.isInteger(index) || index < 0 || index > bounds.length) return undefined;
-    return index === bounds.length
-      ? `> ${seconds(bounds.at(-1))}`
-      : `≤ ${seconds(bounds[index])}`.replace(".0", "");
+    const words =
+      index === bounds.length ? `> ${seconds(bounds.at(-1))}` : `≤ ${seconds(bounds[index])}`;
+    return words.replace(".0", "");
   }
 }

@@ -2,16 +2,16 @@
 
 import { byId, element } from "/page/dom.js";
 
-// Label, step and the part of the range that is of use; what a knob does and its bounds come from the
-// server. `initial` is where a slider stands while the model's own value applies.
+// Label, step and the part of the range that is of use; what a knob does, its bounds and the model's
+// own value come from the server.
 const KNOBS = [
-  { name: "exaggeration", label: "Emotion", step: 0.05, initial: 0.5 },
-  { name: "cfg_weight", label: "Guidance", most: 1, step: 0.05, initial: 0.5 },
-  { name: "temperature", label: "Temperature", most: 2, step: 0.05, initial: 0.8 },
-  { name: "top_p", label: "Top-p", step: 0.01, initial: 1 },
-  { name: "min_p", label: "Min-p", step: 0.01, initial: 0.05 },
-  { name: "repetition_penalty", label: "Repetition penalty", most: 3, step: 0.05, initial: 1.2 },
-  { name: "chunk_size", label: "Chunk size", step: 1, initial: 75 },
+  { name: "exaggeration", label: "Emotion", step: 0.05 },
+  { name: "cfg_weight", label: "Guidance", most: 1, step: 0.05 },
+  { name: "temperature", label: "Temperature", most: 2, step: 0.05 },
+  { name: "top_p", label: "Top-p", step: 0.01 },
+  { name: "min_p", label: "Min-p", step: 0.01 },
+  { name: "repetition_penalty", label: "Repetition penalty", most: 3, step: 0.05 },
+  { name: "chunk_size", label: "Chunk size", step: 1 },
 ];
 
 const SPEED = { minimum: 0.5, maximum: 2, step: 0.05, initial: 1 };
@@ -108,18 +108,18 @@ export class Knobs {
     return { speed, seed };
   }
 
-  #field(knob, { help, unit, domain }) {
+  #field(knob, { help, unit, domain, default: own }) {
     const id = `knob-${knob.name}`;
     const { step } = knob;
     const min = Math.max(domain.least, knob.least ?? -Infinity);
     const max = Math.min(domain.most, knob.most ?? Infinity);
-    const input = element("input", { type: "range", id, min, max, step, value: knob.initial });
+    const input = element("input", { type: "range", id, min, max, step, value: own ?? min });
     const output = element("output", { htmlFor: id });
     const label = element("label", { htmlFor: id }, `${knob.label} `, output);
     const words = unit ? `${help} In ${unit}.` : help;
     const hint = element("p", { className: "hint", id: `${id}-hint`, textContent: words });
     input.setAttribute("aria-describedby", hint.id);
-    this.#fields.set(knob.name, { knob, input, output, touched: false });
+    this.#fields.set(knob.name, { knob, input, output, own, touched: false });
     input.addEventListener("input", () => {
       this.#fields.get(knob.name).touched = true;
       this.#touched();
@@ -167,15 +167,18 @@ export class Knobs {
     byId("speed").value = values.speed ?? SPEED.initial;
     for (const [name, field] of this.#fields) {
       field.touched = values[name] !== undefined;
-      field.input.value = values[name] ?? field.knob.initial ?? "";
+      field.input.value = values[name] ?? field.own ?? "";
     }
     this.#touched();
   }
 
   #touched() {
     byId("speed-value").textContent = `${text(byId("speed").value, 0.05)} ×`;
-    for (const { knob, input, output, touched } of this.#fields.values()) {
-      if (output) output.textContent = touched ? text(input.value, knob.step) : "the model’s own";
+    for (const { knob, input, output, own, touched } of this.#fields.values()) {
+      if (!output) continue;
+      const known =
+        own === undefined || own === null ? "the model’s" : `${text(own, knob.step)}, the model’s`;
+      output.textContent = touched ? text(input.value, knob.step) : known;
     }
     const values = this.values();
     const names = [...this.#fields.keys()].filter((name) => name !== "seed");

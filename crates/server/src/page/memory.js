@@ -73,7 +73,8 @@ export class MemoryView {
     set("allocated", bytes(engine?.allocated_bytes));
     set("peak", bytes(engine?.reserved_peak_bytes));
     set("promised", bytes(engine?.promised_bytes));
-    set("budget", engine?.budget_bytes ? bytes(engine.budget_bytes) : "the system’s");
+    const budget = engine?.budget_bytes ?? memory.memory_bytes;
+    set("budget", budget ? bytes(budget) : "the system’s");
     set("fragmentation", engine ? percent(engine.fragmentation) : "–");
     set("streams-live", `${memory.streams_live} of ${memory.streams_max}`);
     set("queue", memory.queue_length);

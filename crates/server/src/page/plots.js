@@ -45,6 +45,11 @@ export class Plot {
   #shape = "";
   #columns = [];
   #range = [0, 1];
+  // Sizes are told by the browser after it laid the page out: asking for them in between costs time.
+  #observer = new ResizeObserver((entries) => this.#measured(entries));
+  #width = 0;
+  #height = 0;
+  #legendHeight = LEGEND;
 
   constructor(id, options) {
     this.#host = byId(id);
@@ -56,7 +61,7 @@ export class Plot {
       `${options.caption}. Arrow keys move through the values.`,
     );
     this.#host.addEventListener("keydown", (event) => this.#key(event));
-    new ResizeObserver(() => this.#resize()).observe(this.#host);
+    this.#observer.observe(this.#host);
   }
 
   // Shows columns over `x` between `range`. A series has a name, a colour's variable, values, and
@@ -77,8 +82,6 @@ export class Plot {
       this.#plot.setData(this.#columns, true);
     }
     this.#latest();
-    // The legend may have become longer.
-    this.#resize();
   }
 
   // Draws all anew, in the colours that are now in force.
@@ -86,7 +89,6 @@ export class Plot {
     if (this.#plot) {
       this.#make();
       this.#latest();
-      this.#resize();
     }
   }
 
@@ -98,26 +100,25 @@ export class Plot {
 
   #size() {
     return {
-      width: Math.max(160, this.#host.clientWidth),
-      height: Math.max(100, this.#host.clientHeight - this.#legendHeight()),
+      width: Math.max(160, this.#width),
+      height: Math.max(100, this.#height - this.#legendHeight),
     };
   }
 
-  #legendHeight() {
-    return this.#host.querySelector(".u-legend")?.offsetHeight ?? LEGEND;
-  }
-
-  #resize() {
-    const size = this.#size();
-    if (
-      this.#plot &&
-      this.#host.clientWidth &&
-      (this.#plot.width !== size.width || this.#plot.height !== size.height)
-    )
-      this.#plot.setSize(size);
+  #measured(entries) {
+    for (const { target, contentRect } of entries) {
+      if (target === this.#host) {
+        this.#width = contentRect.width;
+        this.#height = contentRect.height;
+      } else if (target.isConnected) {
+        this.#legendHeight = contentRect.height;
+      }
+    }
+    if (this.#plot && this.#width) this.#plot.setSize(this.#size());
   }
 
   #make() {
+    if (this.#plot) this.#observer.unobserve(this.#host.querySelector(".u-legend"));
     this.#plot?.destroy();
     const { format, steps, kind = "lines", labels } = this.#options;
     const named = [...this.#series].reverse();
@@ -168,7 +169,7 @@ export class Plot {
         ],
         series: [
           {
-            label: labels ? "" : "Time",
+            label: labels ? "Waited" : "Time",
             value: (_, value) => (value === null ? "–" : label(value)),
           },
           ...series,
@@ -177,7 +178,7 @@ export class Plot {
       this.#columns,
       this.#host,
     );
-    this.#resize();
+    this.#observer.observe(this.#host.querySelector(".u-legend"));
   }
 
   // A series' own value, where the plot has sums; series of the plot count from 1, last one first.

@@ -15,8 +15,8 @@ import { key } from "/page/api.js";
 
 // Characters of a second of speech, for a first guess at the length.
 const CHARACTERS_A_SECOND = 14;
-// Asks the server to draw a seed.
-const DRAWN = -1;
+// Seeds that are drawn are short enough to be told.
+const SEEDS = 1_000_000;
 const TRIAL = "Hello! This is how I sound. Shall I read something to you?";
 
 export class SpeakView {
@@ -57,13 +57,18 @@ export class SpeakView {
     this.#settingsChanged();
   }
 
+  // What can be chosen, and of that what the model has; all of it where that is not known yet.
+  optionsChanged({ text_characters: charactersMax, stream }) {
+    this.#charactersMax = charactersMax;
+    byId("text").maxLength = charactersMax;
+    this.knobs.show(stream.filter((option) => option.has_effect !== false));
+    this.#settingsChanged();
+  }
+
   // What the server tells of the model that speaks.
   modelChanged(facts) {
     this.#model = facts.model;
-    this.#charactersMax = facts.text_characters_max;
-    byId("text").maxLength = facts.text_characters_max;
-    const { languages, tags, options } = facts.speaking;
-    this.knobs.show(options);
+    const { languages, tags } = facts.speaking;
     const names = new Intl.DisplayNames(["en"], { type: "language" });
     const chosen = byId("language").value;
     byId("language").replaceChildren(
@@ -101,7 +106,7 @@ export class SpeakView {
 
   // A request with a seed that is drawn where none was set.
   #drawn(request) {
-    return { seed: DRAWN, ...request };
+    return { seed: Math.floor(Math.random() * SEEDS), ...request };
   }
 
   #settingsChanged() {

@@ -8,8 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use sottovoce::options::{OptionDescription, OptionTable, Scope};
-use sottovoce::{Source, StreamOptions};
+use sottovoce::Source;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -22,9 +21,6 @@ pub(crate) struct Speaking {
     tags: Vec<ModelTag>,
     /// Whether it takes voices from recordings.
     takes_recordings: bool,
-    /// Options of a stream that mean something for it; all of them while it is not loaded.
-    #[schema(value_type = Vec<Object>)]
-    options: Vec<&'static OptionDescription>,
 }
 
 /// What `GET /models` answers. Sizes are bytes.
@@ -34,8 +30,6 @@ pub(crate) struct LibraryList {
     model: String,
     /// What can be asked of it.
     speaking: Speaking,
-    /// Characters of one text, at most.
-    text_characters_max: usize,
     /// What the server may use in all: its budget, or what the system has.
     budget_bytes: Option<u64>,
     /// Whether calls may fetch models.
@@ -50,8 +44,7 @@ pub(crate) struct LibraryList {
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<LibraryList>, ServerError> {
     blocking(move || {
         let loaded = app.host.loaded();
-        let engine = loaded.as_ref().map(|loaded| &loaded.engine);
-        let reserved = engine.map_or(0, |engine| engine.memory_report().reserved_bytes);
+        let reserved = loaded.map_or(0, |loaded| loaded.engine.memory_report().reserved_bytes);
         let options = app.host.change_options(|_| {});
         let budget_bytes = budget_bytes(&options, reserved);
         let model = app.host.model();
@@ -60,14 +53,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<LibraryList
                 languages: app.library.languages(),
                 tags: app.library.tags(&model),
                 takes_recordings: !matches!(model.source, Source::Embedded),
-                options: (StreamOptions::DESCRIPTIONS.iter())
-                    .filter(|option| option.scope == Scope::Stream)
-                    .filter(|option| {
-                        engine.is_none_or(|engine| option.has_effect(engine.capabilities()))
-                    })
-                    .collect(),
             },
-            text_characters_max: app.options.limits.text_characters,
             budget_bytes,
             downloads: app.library.fetches() && app.options.remote_settings,
             models: (app.library).models(&model.name, budget_bytes, options.streams_max),

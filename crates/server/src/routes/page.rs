@@ -16,15 +16,17 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name, media type and text of each file beside the page itself.
-const FILES: [(&str, &str, &str); 29] = [
-    file!("theme.css", STYLE),
-    file!("controls.css", STYLE),
-    file!("speak.css", STYLE),
-    file!("memory.css", STYLE),
+const FILES: [(&str, &str, &str); 25] = [
     (
-        "uPlot.css",
+        "style.css",
         STYLE,
-        include_str!("../page/vendor/uPlot.min.css"),
+        concat!(
+            include_str!("../page/theme.css"),
+            include_str!("../page/controls.css"),
+            include_str!("../page/speak.css"),
+            include_str!("../page/vendor/uPlot.min.css"),
+            include_str!("../page/memory.css"),
+        ),
     ),
     file!("api.js", SCRIPT),
     file!("app.js", SCRIPT),
@@ -105,12 +107,46 @@ pub(crate) async fn file(PathName(name): PathName) -> Result<Response, ServerErr
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use sottovoce::options::Domain;
     use sottovoce::{EngineOptions, OptionTable};
+    use std::collections::BTreeSet;
+
+    const INDEX: &str = include_str!("../page/index.html");
+
+    /// Names after `/page/` in a text.
+    fn named(text: &str) -> impl Iterator<Item = &str> {
+        let parts = text.split("\"/page/").skip(1);
+        parts.filter_map(|part| part.split('"').next())
+    }
+
+    #[test]
+    fn every_file_that_is_named_is_served_and_every_served_one_is_named() {
+        let served: BTreeSet<&str> = FILES.iter().map(|(name, _, _)| *name).collect();
+        assert_eq!(served.len(), FILES.len(), "no name twice");
+        let own = FILES.iter().filter(|(name, _, _)| *name != "uPlot.js");
+        let texts = own.map(|(_, _, text)| *text).chain([INDEX]);
+        let named: BTreeSet<&str> = texts.flat_map(named).collect();
+        assert_eq!(named, served);
+    }
+
+    #[test]
+    fn what_the_page_imports_at_once_is_fetched_at_once() {
+        let preloaded: BTreeSet<&str> = (INDEX.lines())
+            .filter(|line| line.contains("modulepreload"))
+            .flat_map(named)
+            .collect();
+        let imported: BTreeSet<&str> = (FILES.iter())
+            .filter(|(name, _, _)| preloaded.contains(name) || *name == "app.js")
+            .flat_map(|(_, _, text)| text.lines())
+            .filter(|line| line.starts_with("import ") || line.starts_with("} from "))
+            .flat_map(named)
+            .collect();
+        assert_eq!(preloaded, imported);
+    }
 
     #[test]
     fn the_page_offers_the_words_of_the_table_of_options() {
-        let page = include_str!("../page/index.html");
         for name in ["profile", "precision"] {
             let option = EngineOptions::description(name).unwrap();
             let Domain::Choice { words } = option.domain else {
@@ -119,7 +155,7 @@ mod tests {
             let offered: String = (words.iter())
                 .map(|word| format!("<option>{word}</option>"))
                 .collect();
-            assert!(page.contains(&offered), "{name}: {offered}");
+            assert!(INDEX.contains(&offered), "{name}: {offered}");
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct SpeechCheck {
     pub ledger_bytes: u64,
     /// Bytes of the device that were gone at the end, by the device's own account; none on the processor.
     pub device_bytes: Option<u64>,
+    /// The most reads of the device that a chunk took.
+    pub reads_a_chunk: u64,
     /// Whether the tokens are the same and the samples as near as they must be.
     pub holds: bool,
 }
@@ -154,6 +156,7 @@ pub fn speech_checks(choice: DeviceChoice) -> Result<Vec<SpeechCheck>, Error> {
             difference,
             ledger_bytes: said.ledger_bytes,
             device_bytes: said.device_bytes,
+            reads_a_chunk: said.reads_a_chunk,
             holds: same && difference < difference_max,
         })
     };

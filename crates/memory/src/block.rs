@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// How bytes of the host come to a device.
+/// How host bytes are copied to a device.
 #[derive(Clone, Copy)]
 enum Way {
     /// [`Driver::write`](crate::driver::Driver::write).
@@ -21,7 +21,7 @@ enum Way {
     Stage,
 }
 
-/// Memory handed out, exclusively held, given back on drop.
+/// An exclusively held piece of memory, freed on drop.
 ///
 /// Fresh memory is zero. Reused memory holds whatever its last user left there.
 pub struct Block {
@@ -117,7 +117,7 @@ impl Block {
     /// # Panics
     /// If the block ends before all bytes are copied.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
-        // SAFETY: `&mut self` is the only way in.
+        // SAFETY: `&mut self` is the only access.
         unsafe { self.copy_in(0..self.len, offset, bytes, Way::Write) }
     }
 
@@ -155,7 +155,7 @@ impl Block {
             return Ok(());
         }
         let driver = self.memory.driver();
-        // SAFETY: the bytes are inside the block, which lives, and the caller keeps all others away.
+        // SAFETY: the bytes are inside the live block, and the caller excludes all other users.
         unsafe {
             match way {
                 Way::Write => driver.write(bytes, to),
@@ -241,15 +241,16 @@ impl Block {
         Ok(())
     }
 
-    /// Work on another queue of the device uses the block too: once it is dropped, its bytes are
-    /// used again only after that work. For blocks of the pool; others wait for the whole device.
+    /// Records that work on another queue of the device uses the block: after it is dropped, its
+    /// bytes are reused only once that work is complete. Only for blocks of the pool; other blocks
+    /// wait for the whole device.
     pub fn record_use(&self, queue: u64) {
         if let Handle::Pooled(block) = &self.handle {
             self.memory.pool().record_use(block, queue);
         }
     }
 
-    /// Hands the block to another owner, in place of freeing it and allocating again.
+    /// Transfers the block to another owner, without freeing and allocating again.
     pub fn set_owner(&mut self, owner: Owner) {
         self.memory
             .change_owner(self.len, self.owner, owner, self.queue);
@@ -463,21 +464,22 @@ impl ArenaSlice {
     /// If the part ends before all bytes are copied.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
         let part = self.offset..self.offset + self.len;
-        // SAFETY: `&mut self` is the only way to this part.
+        // SAFETY: `&mut self` is the only access to this part.
         unsafe { self.block.copy_in(part, offset, bytes, Way::Write) }
     }
 
-    /// The same for loading many bytes in a row ([`Driver::stage`](crate::driver::Driver::stage)): they may still be on their way when
-    /// this returns. [`Memory::finish_staging`](crate::Memory::finish_staging) ends it.
+    /// As [`ArenaSlice::write`], for loading many bytes in a row
+    /// ([`Driver::stage`](crate::driver::Driver::stage)): the copy may still be in progress when
+    /// the call returns. [`Memory::finish_staging`](crate::Memory::finish_staging) waits for it.
     ///
     /// # Errors
     /// If the device refuses.
     ///
     /// # Panics
-    /// If it ends before all are there.
+    /// If the part ends before all bytes are copied.
     pub fn stage(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
         let part = self.offset..self.offset + self.len;
-        // SAFETY: as above.
+        // SAFETY: `&mut self` is the only access to this part.
         unsafe { self.block.copy_in(part, offset, bytes, Way::Stage) }
     }
 

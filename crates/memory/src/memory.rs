@@ -240,7 +240,7 @@ impl Memory {
         self.0.pool.driver().name()
     }
 
-    /// Waits until all bytes that were staged are on the device, and gives back what staging took of the host.
+    /// Waits until all staged bytes are on the device, and frees the host memory used for staging.
     ///
     /// # Errors
     /// If the device failed meanwhile.
@@ -248,7 +248,7 @@ impl Memory {
         self.driver().finish_staging()
     }
 
-    /// Bytes of the units in which the driver hands memory out.
+    /// Granularity of the driver's allocations, in bytes.
     pub fn unit_bytes(&self) -> u64 {
         self.driver().capabilities().granularity
     }

@@ -126,7 +126,7 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
     }
 
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of the driver below.
         unsafe { self.below.stage(bytes, to) }
     }
 

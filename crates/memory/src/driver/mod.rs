@@ -219,7 +219,7 @@ unsafe impl Driver for Box<dyn Driver> {
     }
 
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of the boxed driver.
         unsafe { (**self).stage(bytes, to) }
     }
 
@@ -350,8 +350,9 @@ pub unsafe trait Driver: Send + Sync {
         })
     }
 
-    /// Copies bytes of the host to the device, for loading many in a row: `bytes` may change as soon as this returns, and work that the
-    /// device is given later finds them, but they may still be on their way. [`Driver::finish_staging`] ends it.
+    /// Copies host bytes to the device, for loading many in a row. `bytes` may change as soon as
+    /// the call returns, and later work on the device sees the copies, but they may still be in
+    /// progress. [`Driver::finish_staging`] waits for them.
     ///
     /// # Errors
     /// As [`Driver::write`].
@@ -359,11 +360,11 @@ pub unsafe trait Driver: Send + Sync {
     /// # Safety
     /// As [`Driver::write`].
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's contract is the same.
         unsafe { self.write(bytes, to) }
     }
 
-    /// Waits until all that was staged is on the device, and gives back what staging took of the host.
+    /// Waits until all staged bytes are on the device, and frees the host memory used for staging.
     ///
     /// # Errors
     /// If the device failed meanwhile.

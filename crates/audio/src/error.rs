@@ -1,16 +1,16 @@
-//! Why a recording could not be written.
+//! Errors of encoding and writing recordings.
 
 use crate::AudioFormat;
 use std::path::{Path, PathBuf};
 
-/// Everything that this crate refuses or fails at.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No format has this name.
+    /// An unknown format name.
     #[error("format {0:?} is not known: use wav, flac, mp3, opus (or ogg), aac or pcm")]
     UnknownFormat(String),
-    /// The extension of a file's name is no format's.
+    /// A file name without the extension of a format.
     #[error(
         "{}: the extension names the format: use .wav, .flac, .mp3, .opus, .ogg, .aac or .pcm",
         .0.display()
@@ -56,7 +56,7 @@ impl Error {
         }
     }
 
-    /// Whether the caller's choice of a format is at fault, not the output or the encoder.
+    /// Whether the caller's choice of a format is at fault, and not the output or the encoder.
     pub fn is_input(&self) -> bool {
         matches!(
             self,

@@ -1,7 +1,7 @@
 //! The fade-in at the start of a stream. Chunk borders need none: both sides belong to one
 //! rendering.
 
-/// Raises the first samples of a stream from silence.
+/// Fades in the first samples of a stream.
 pub struct FadeIn {
     length: usize,
     position: usize,
@@ -16,7 +16,7 @@ impl FadeIn {
         }
     }
 
-    /// The next samples, faded as far as the fade reaches into them.
+    /// Applies the fade to the next samples, as far as it reaches.
     pub fn apply(&mut self, samples: &mut [f32]) {
         let fading = self.length.saturating_sub(self.position).min(samples.len());
         for (index, sample) in samples[..fading].iter_mut().enumerate() {

@@ -1,12 +1,12 @@
-//! A recording in a file, valid after every piece.
+//! A recording in a file that is valid after every piece.
 
 use crate::{AudioFormat, Encoder, Error};
 use sottovoce_formats::output::OutputFile;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a recording to a file and keeps its header true, so that the file can be played whenever
-/// writing stops. A regular file that exists already is replaced only by [`AudioFile::finish`].
+/// Writes a recording to a file and keeps its header valid, so that the file can be played whenever
+/// writing stops. An existing regular file is replaced only by [`AudioFile::finish`].
 pub struct AudioFile {
     path: PathBuf,
     output: OutputFile,
@@ -16,17 +16,17 @@ pub struct AudioFile {
 }
 
 impl AudioFile {
-    /// Starts a recording at `path`, whose extension names the format.
+    /// Starts a recording at `path`, whose extension selects the format.
     ///
     /// # Errors
-    /// If the extension is no format's, the encoder refuses the rate, or the path cannot be
-    /// written. Nothing was changed then.
+    /// If the extension is not that of a format, the encoder refuses the rate, or the path cannot
+    /// be written. Nothing was changed then.
     pub fn create(path: &Path, sample_rate: u32) -> Result<AudioFile, Error> {
         AudioFile::create_as(path, AudioFormat::from_path(path)?, sample_rate)
     }
 
-    /// As [`AudioFile::create`], in a given format: for outputs whose name has no extension, such
-    /// as devices.
+    /// As [`AudioFile::create`], in a given format: for outputs without an extension, such as
+    /// devices.
     ///
     /// # Errors
     /// As [`AudioFile::create`].
@@ -57,11 +57,11 @@ impl AudioFile {
         self.flush()
     }
 
-    /// Writes the bytes that the encoder still holds and the final header, and puts the recording
-    /// in the place of the file that it replaces.
+    /// Writes the encoder's remaining bytes and the final header, and moves the recording to its
+    /// path.
     ///
     /// # Errors
-    /// If the output cannot be written; a file that was to be replaced is then still there.
+    /// If the output cannot be written; a file that was to be replaced is unchanged then.
     pub fn finish(mut self) -> Result<(), Error> {
         self.encoder.finish(&mut self.buffer)?;
         self.flush()?;
@@ -69,7 +69,7 @@ impl AudioFile {
     }
 
     /// Ends a recording after a failure: a file that was to be replaced stays, a new file keeps the
-    /// samples so far, and a new file without samples is removed.
+    /// samples so far, and an empty new file is removed.
     ///
     /// # Errors
     /// If the output cannot be written.

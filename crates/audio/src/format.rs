@@ -1,10 +1,10 @@
-//! The formats that speech is written in.
+//! Output formats.
 
 use crate::Error;
 use std::path::Path;
 use std::str::FromStr;
 
-/// How samples are written.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AudioFormat {
     /// RIFF WAVE, 16-bit PCM.
@@ -22,7 +22,7 @@ pub enum AudioFormat {
 }
 
 impl AudioFormat {
-    /// Every format, in the order in which help texts name them.
+    /// Every format, in the order of help texts.
     pub const ALL: [AudioFormat; 6] = [
         Self::Wav,
         Self::Flac,
@@ -43,7 +43,7 @@ impl AudioFormat {
         }
     }
 
-    /// The name that options and requests use.
+    /// The name in options and requests.
     pub fn name(self) -> &'static str {
         match self {
             Self::Wav => "wav",
@@ -67,10 +67,10 @@ impl AudioFormat {
         }
     }
 
-    /// The format that a file's extension names.
+    /// The format of a file name's extension.
     ///
     /// # Errors
-    /// If the name has no extension, or one that is no format's.
+    /// If the name has no extension, or an unknown one.
     pub fn from_path(path: &Path) -> Result<AudioFormat, Error> {
         let extension = path.extension().and_then(|extension| extension.to_str());
         extension
@@ -82,7 +82,7 @@ impl AudioFormat {
 impl FromStr for AudioFormat {
     type Err = Error;
 
-    /// Reads a format's name or usual file extension, in any case.
+    /// Parses a format's name or usual file extension, in any case.
     fn from_str(text: &str) -> Result<AudioFormat, Error> {
         match text.to_ascii_lowercase().as_str() {
             "wav" | "wave" => Ok(Self::Wav),

@@ -1,15 +1,17 @@
-//! Streaming audio for mono speech: encoders, a change of tempo, a fade-in.
+//! Streaming audio for mono speech: encoders, time stretching, a fade-in.
 //!
-//! Everything here takes samples piece by piece and holds a bounded amount of them. Samples are
-//! `f32`, mono, nominally in −1..1.
+//! All stages take samples incrementally and hold a bounded number of them. Samples are `f32`,
+//! mono, nominally in −1..1.
 //!
 //! # Terms
 //!
 //! | term | meaning |
 //! |---|---|
-//! | encoder | turns samples into the bytes of a format as they come |
-//! | patch | bytes of a header that a seekable output rewrites after each piece |
+//! | encoder | turns samples into the bytes of a format, incrementally |
+//! | patch | header bytes that a seekable output rewrites after each piece |
 //! | tempo | the speed of speech at constant pitch |
+//! | hop | the output samples of one step of time stretching |
+//! | cross-fade | a weighted transition between two overlapping waveforms |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]

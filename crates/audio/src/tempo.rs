@@ -1,23 +1,24 @@
-//! Time stretching at constant pitch: waveform-similarity overlap-add (WSOLA, Verhelst and
-//! Roelands, 1993), piece by piece.
+//! Time stretching at constant pitch by waveform-similarity overlap-add (WSOLA, Verhelst and
+//! Roelands, 1993), incrementally.
 //!
 //! Output comes in hops of fixed length. Each hop is taken from the input near the position that
-//! the speed gives, where the waveform best continues the previous hop, and is cross-faded with it.
+//! the speed implies, where the waveform best continues the previous hop, and is cross-faded with
+//! it.
 
-/// Output samples a step: 20 ms at 24 kHz, two pitch periods of a low voice.
+/// Output samples per step: 20 ms at 24 kHz, two pitch periods of a low voice.
 const HOP: usize = 480;
-/// How far from the ideal place a better one is looked for: one period of 60 Hz to either side.
+/// Search radius around the ideal position: one period of 60 Hz.
 const SEARCH: usize = 400;
 
-/// Changes the speed of one stream of samples.
+/// Changes the speed of a stream of samples.
 pub struct Tempo {
     speed: f64,
-    /// Input from `start` on, as far as it may still be needed.
+    /// Input from `start` on that may still be needed.
     input: Vec<f32>,
     start: usize,
     received: usize,
     emitted: usize,
-    /// Where in the input the last hop was taken.
+    /// Input position of the last hop.
     last: Option<usize>,
 }
 
@@ -34,7 +35,7 @@ impl Tempo {
         }
     }
 
-    /// Takes samples; what is ready comes out.
+    /// Takes samples and returns the output that is ready.
     pub fn push(&mut self, samples: Vec<f32>) -> Vec<f32> {
         if self.speed == 1.0 {
             return samples;
@@ -48,7 +49,7 @@ impl Tempo {
         output
     }
 
-    /// The rest, to the length that the speed says.
+    /// The remaining output, to the length that the speed implies.
     pub fn finish(&mut self) -> Vec<f32> {
         if self.speed == 1.0 {
             return Vec::new();
@@ -60,7 +61,7 @@ impl Tempo {
         let mut output = Vec::new();
         while self.emitted < wanted {
             self.hop(&mut output);
-            // Silence behind the end of the input covers every position that the search may read.
+            // Silence after the end of the input covers every position that the search may read.
             let needed = self.ideal() + SEARCH + 2 * HOP;
             let there = self.start + self.input.len();
             self.input
@@ -70,7 +71,7 @@ impl Tempo {
         output
     }
 
-    /// Where in the input the next hop would be taken if only the speed counted.
+    /// Input position of the next hop according to the speed alone.
     fn ideal(&self) -> usize {
         (self.emitted as f64 * self.speed).round() as usize
     }
@@ -106,8 +107,8 @@ impl Tempo {
         self.start = keep_from;
     }
 
-    /// The position near `ideal` whose waveform is most similar to what follows the last hop at
-    /// `continuation`.
+    /// The position near `ideal` whose waveform is most similar to the continuation of the last
+    /// hop.
     fn best_place(&self, ideal: usize, continuation: usize) -> usize {
         let target = &self.input[continuation - self.start..][..HOP];
         let first = ideal.saturating_sub(SEARCH).max(self.start);
@@ -148,7 +149,7 @@ mod tests {
         output
     }
 
-    /// Upward zero crossings a second.
+    /// Upward zero crossings per second.
     fn pitch(samples: &[f32]) -> f32 {
         let crossings = samples
             .windows(2)
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_follows_the_speed_and_the_pitch_stays() {
+    fn the_length_follows_the_speed_at_constant_pitch() {
         let samples = tone(48_000);
         for speed in [0.25, 0.5, 0.8, 1.3, 2.0, 4.0] {
             let output = changed(&samples, speed, 3000);
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn speed_one_changes_nothing_and_short_input_is_no_trouble() {
+    fn speed_one_changes_nothing_and_short_input_works() {
         let samples = tone(1000);
         assert_eq!(changed(&samples, 1.0, 300), samples);
         for count in [0, 1, 100] {

@@ -1,4 +1,4 @@
-//! Every format is decoded again: by other libraries than wrote it, but for Opus.
+//! Every format is decoded again, by independent libraries (except Opus).
 
 use sottovoce_audio::{AudioFormat, Encoder};
 use sottovoce_formats::audio::{DecodeOptions, decode};
@@ -31,14 +31,14 @@ fn encoded(format: AudioFormat, samples: &[f32], piece: usize) -> Vec<u8> {
     bytes
 }
 
-/// The samples that the reader of recordings finds.
+/// The samples that the reader of recordings decodes.
 fn decoded(bytes: &[u8]) -> Vec<f32> {
     let options = DecodeOptions::whole(60, SAMPLE_RATE);
     decode(bytes, &options).unwrap().samples
 }
 
-/// Cosine of the angle between `found`, moved by the best delay up to `delay_max`, and `expected`.
-fn likeness(expected: &[f32], found: &[f32], delay_max: usize) -> f32 {
+/// Cosine similarity of `expected` and `found`, shifted by the best delay up to `delay_max`.
+fn cosine_similarity(expected: &[f32], found: &[f32], delay_max: usize) -> f32 {
     let cosine = |delay: usize| {
         let pairs = || expected.iter().zip(&found[delay.min(found.len())..]);
         let product: f32 = pairs().map(|(a, b)| a * b).sum();
@@ -51,7 +51,7 @@ fn likeness(expected: &[f32], found: &[f32], delay_max: usize) -> f32 {
     (0..=delay_max).map(cosine).fold(f32::MIN, f32::max)
 }
 
-/// A sweep: unlike a tone it has only one right delay.
+/// A sweep: unlike a tone, it has a single best delay.
 fn sweep(sample_count: usize) -> Vec<f32> {
     (0..sample_count)
         .map(|index| {
@@ -62,7 +62,7 @@ fn sweep(sample_count: usize) -> Vec<f32> {
 }
 
 #[test]
-fn every_recording_decodes_to_the_samples_that_were_written() {
+fn every_recording_decodes_to_the_original_samples() {
     let samples = sweep(24_000);
     for format in built().filter(|format| *format != AudioFormat::Pcm) {
         let found = decoded(&encoded(format, &samples, 1700));
@@ -72,11 +72,11 @@ fn every_recording_decodes_to_the_samples_that_were_written() {
         }
         let (least, delay_max) = match format {
             _ if lossless => (0.999_99, 0),
-            // Opus keeps the energy of a band, not its waveform.
+            // Opus preserves the energy of a band, not its waveform.
             AudioFormat::Opus => (0.9, 3000),
             _ => (0.99, 3000),
         };
-        let likeness = likeness(&samples, &found, delay_max);
+        let likeness = cosine_similarity(&samples, &found, delay_max);
         assert!(
             likeness >= least,
             "{format}: likeness {likeness} to what was written"
@@ -105,7 +105,7 @@ fn an_empty_recording_can_be_written_in_every_format() {
 }
 
 #[test]
-fn every_format_starts_with_its_own_mark() {
+fn every_format_starts_with_its_magic_bytes() {
     let samples = tone(20_000);
     let marks: [(AudioFormat, &[u8], &[u8]); 5] = [
         (AudioFormat::Wav, b"RIFF", &[]),
@@ -172,7 +172,7 @@ fn samples_beyond_full_scale_are_clipped() {
 }
 
 #[test]
-fn a_files_name_says_its_format_or_is_named_in_the_refusal() {
+fn a_file_name_selects_its_format_or_is_refused_by_name() {
     let format = AudioFormat::from_path("a/b.OGG".as_ref()).unwrap();
     assert_eq!(format, AudioFormat::Opus);
     for name in ["/dev/full", "speech", "speech.wma", ".wav"] {

@@ -21,7 +21,7 @@ fn a_new_file_is_valid_before_it_is_finished() {
 }
 
 #[test]
-fn an_existing_file_is_replaced_by_a_complete_recording_alone() {
+fn an_existing_file_is_replaced_only_by_a_complete_recording() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("speech.wav");
     fs::write(&path, b"an earlier recording").unwrap();
@@ -37,7 +37,7 @@ fn an_existing_file_is_replaced_by_a_complete_recording_alone() {
 }
 
 #[test]
-fn an_abandoned_new_file_keeps_its_samples_and_an_empty_one_goes() {
+fn an_abandoned_new_file_keeps_its_samples_and_an_empty_one_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("speech.wav");
     let mut file = AudioFile::create(&path, SAMPLE_RATE).unwrap();

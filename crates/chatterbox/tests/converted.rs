@@ -1,4 +1,5 @@
-//! Converted files that are damaged, mixed up or made by somebody else: an error that names the file and the tensor.
+//! Converted files that are damaged, mixed up or made by somebody else: an error that names the
+//! file and the tensor.
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::weights::{Component, Loader, Source, WeightsError, convert, load};

@@ -1,4 +1,5 @@
-//! Whole models without weights of their own: conversion, and voices from recordings that are not there, too short, silent or foreign.
+//! Whole models without weights of their own: conversion, and voices from recordings that are not
+//! there, too short, silent or foreign.
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::convert_model;

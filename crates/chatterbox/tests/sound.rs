@@ -1,4 +1,5 @@
-//! The flow and the vocoder against the reference's own classes, and chunk by chunk against the whole.
+//! The flow and the vocoder against the reference's own classes, and chunk by chunk against the
+//! whole.
 
 use sottovoce_chatterbox::config::{
     FlowConfig, FlowDecoderConfig, FlowEncoderConfig, ModelConfig, VocoderConfig,
@@ -228,8 +229,9 @@ fn the_vocoder_chunk_by_chunk_gives_what_the_whole_gives() {
     };
     let whole = speak(FRAMES, None);
     assert_eq!(whole.len(), FRAMES * 480);
-    // Random weights see as far as the convolutions reach. With that many frames held back the difference is rounding (7e-7 measured); with
-    // the usual number it is up to 1.5e-2, where a trained voice has only rounding.
+    // Random weights see as far as the convolutions reach. With that many frames held back the
+    // difference is rounding (7e-7 measured); with the usual number it is up to 1.5e-2, where a
+    // trained voice has only rounding.
     for (ahead, tolerance) in [(Some(16), 5e-6), (None, 2e-2)] {
         for chunk in [7, 20, 50] {
             assert_close(

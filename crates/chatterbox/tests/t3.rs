@@ -1,4 +1,5 @@
-//! T3 against the reference's logits, steps against teacher forcing, batches against single streams.
+//! T3 against the reference's logits, steps against teacher forcing, batches against single
+//! streams.
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3Error, T3State, VoiceConditioning};
@@ -324,9 +325,10 @@ fn a_voice_without_prompt_tokens_speaks() {
     }
 }
 
-/// Full-size logits made by `reference/t3.py VARIANT VARIANT-SEED.safetensors --seed SEED`, which this repository has no room for:
-/// `T3_EXPECTED` names their folder. The bounds are for weights like these, whose layers add little in turbo and nano; where each layer
-/// adds as much as it is given, rounding costs more (`docs/measurements/parity.md`).
+/// Full-size logits made by `reference/t3.py VARIANT VARIANT-SEED.safetensors --seed SEED`, which
+/// this repository has no room for: `T3_EXPECTED` names their folder. The bounds are for weights
+/// like these, whose layers add little in turbo and nano; where each layer adds as much as it is
+/// given, rounding costs more (`docs/measurements/parity.md`).
 #[test]
 #[ignore = "needs files of reference/t3.py"]
 #[allow(clippy::disallowed_methods, reason = "files that only a developer has")]

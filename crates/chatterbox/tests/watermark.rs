@@ -1,7 +1,8 @@
 //! The watermark against the reference's on a narrow random network.
 //!
-//! With the trained weights: `reference/watermark.py convert perth.safetensors` and `… expect clip.safetensors`; then
-//! `PERTH_WEIGHTS=perth.safetensors PERTH_CLIP=clip.safetensors cargo test --release --test watermark`.
+//! With the trained weights: `reference/watermark.py convert perth.safetensors` and `… expect
+//! clip.safetensors`; then `PERTH_WEIGHTS=perth.safetensors PERTH_CLIP=clip.safetensors cargo test
+//! --release --test watermark`.
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
@@ -152,7 +153,8 @@ fn sound(samples: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The largest difference between a stream's mark and the whole's, relative to the largest that the mark adds.
+/// The largest difference between a stream's mark and the whole's, relative to the largest that the
+/// mark adds.
 fn streamed_error(weights: &Path, pieces: &[usize]) -> f32 {
     let memory = Memory::host(1 << 30);
     let source = source(weights);

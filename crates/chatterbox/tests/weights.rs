@@ -1,4 +1,5 @@
-//! The loader on small files of its own: every way of storing a layer, every way of being wrong, and conversion.
+//! The loader on small files of its own: every way of storing a layer, every way of being wrong,
+//! and conversion.
 
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::weights::{
@@ -186,7 +187,7 @@ fn folders_and_files_without_a_model_are_refused_with_what_was_expected() {
     )
     .unwrap();
     let message = Source::open(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("pickle without an archive"), "{message}");
+    assert!(message.contains("bare pickle"), "{message}");
 }
 
 #[test]

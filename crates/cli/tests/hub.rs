@@ -145,7 +145,7 @@ fn a_download_from_hub_and_store_breaks_off_goes_on_and_serves_offline() {
     let message = String::from_utf8(broken.stderr).unwrap();
     assert!(!broken.status.success());
     assert!(
-        message.contains("ve.safetensors") && message.contains("broke off"),
+        message.contains("ve.safetensors") && message.contains("interrupted"),
         "{message}"
     );
     let asked = stored.lock().unwrap().len();
@@ -159,7 +159,7 @@ fn a_download_from_hub_and_store_breaks_off_goes_on_and_serves_offline() {
         assert_eq!(
             range,
             format!("bytes={}-", PIECE * asked),
-            "the second run goes on where the first broke off"
+            "the second run goes on where the first interrupted"
         );
         let told = |request: &Request| request.header("authorization").is_some();
         assert!(

@@ -1,11 +1,11 @@
-//! What a file holds, told by its first bytes and not by its name; gzip in and out.
+//! Detection of file contents by the first bytes, and gzip compression.
 
 use std::io::{BufRead, Read, Write};
 
-/// How many bytes [`Content::of`] looks at.
+/// Number of bytes that [`Content::of`] examines.
 pub const SNIFF_BYTES: usize = 4;
 
-/// A kind of content that the first bytes give away.
+/// A kind of content with recognisable first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A gzip stream.
@@ -14,17 +14,17 @@ pub enum Content {
     Pickle,
     /// A zip archive, such as a `.pt` file.
     Zip,
-    /// None of these; perhaps text.
+    /// Anything else, such as text.
     Other,
 }
 
 impl Content {
-    /// The content that begins with `prefix`.
+    /// The kind of content that begins with `prefix`.
     pub fn of(prefix: &[u8]) -> Content {
         match prefix {
             [0x1f, 0x8b, ..] => Content::Gzip,
             [0x80, 0..=9, ..] => Content::Pickle,
-            // Protocols 0 and 1 have no header: an empty or marked container.
+            // Protocols 0 and 1 have no header; they begin with an empty or marked container.
             [b'(' | b'}' | b']', ..] => Content::Pickle,
             [b'P', b'K', 3, 4, ..] => Content::Zip,
             _ => Content::Other,
@@ -32,13 +32,13 @@ impl Content {
     }
 }
 
-/// The decompressed bytes of a gzip stream, which may be several in a row. A stream that ends early is an error of kind
-/// [`std::io::ErrorKind::UnexpectedEof`].
+/// Decompresses a gzip stream, which may have several members. A truncated stream is an error of
+/// kind [`std::io::ErrorKind::UnexpectedEof`].
 pub fn decompress(source: impl BufRead) -> impl Read {
     flate2::bufread::MultiGzDecoder::new(source)
 }
 
-/// A sink that compresses; [`flate2::write::GzEncoder::finish`] writes the end.
+/// A compressing sink; [`flate2::write::GzEncoder::finish`] writes the trailer.
 pub fn compress<W: Write>(sink: W) -> flate2::write::GzEncoder<W> {
     flate2::write::GzEncoder::new(sink, flate2::Compression::default())
 }

@@ -9,9 +9,9 @@ pub enum Dtype {
     F64,
     /// 32-bit float.
     F32,
-    /// IEEE half.
+    /// IEEE half-precision float.
     F16,
-    /// The upper half of a 32-bit float.
+    /// bfloat16: the upper half of a 32-bit float.
     BF16,
     /// Signed 64-bit integer.
     I64,
@@ -19,16 +19,16 @@ pub enum Dtype {
     I32,
     /// Signed 16-bit integer.
     I16,
-    /// Signed byte.
+    /// Signed 8-bit integer.
     I8,
-    /// Byte.
+    /// Unsigned 8-bit integer.
     U8,
-    /// One byte, 0 or 1.
+    /// Boolean: one byte, 0 or 1.
     Bool,
 }
 
 impl Dtype {
-    /// Bytes of one element.
+    /// Size of one element in bytes.
     pub fn size(self) -> usize {
         match self {
             Dtype::F64 | Dtype::I64 => 8,
@@ -54,7 +54,7 @@ impl Dtype {
         }
     }
 
-    /// The type that a safetensors header calls `name`.
+    /// The type named `name` in a safetensors header.
     pub fn from_name(name: &str) -> Option<Dtype> {
         const ALL: [Dtype; 10] = [
             Dtype::F64,
@@ -71,12 +71,12 @@ impl Dtype {
         ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 
-    /// Whether [`Dtype::read_f32`] understands it.
+    /// Whether [`Dtype::read_f32`] supports the type.
     pub fn is_float(self) -> bool {
         matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
     }
 
-    /// Converts stored elements to f32; both slices must hold equally many elements.
+    /// Converts stored elements to f32; both slices must hold the same number of elements.
     ///
     /// # Panics
     /// If the type is not a float or the lengths do not match.
@@ -108,7 +108,8 @@ impl Dtype {
         }
     }
 
-    /// Converts stored integers to i64, or `None` for a float type or a length that is not whole elements.
+    /// Converts stored integers to i64. Returns `None` for a float type, or a length that is not a
+    /// whole number of elements.
     pub fn read_i64(self, bytes: &[u8]) -> Option<Vec<i64>> {
         if !bytes.len().is_multiple_of(self.size()) {
             return None;
@@ -145,7 +146,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Elements of a shape, or `None` beyond 64 bits.
+/// Number of elements of a shape, or `None` beyond 64 bits.
 pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     shape
         .iter()

@@ -1,14 +1,14 @@
-//! Files as they are found: what is no file is refused before it is opened.
+//! Opening of regular files; everything else is refused.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Opens a file to read. A folder, a pipe or a device is refused: opening a pipe waits for who writes into it, a device may have no
-/// end, and the length that either claims is none.
+/// Opens a regular file for reading. Folders, pipes and devices are refused: opening a pipe waits
+/// for a writer, a device may be endless, and neither has a meaningful length.
 ///
 /// # Errors
-/// What the system says of the path, or that it is no ordinary file.
+/// The system's error, or that the path is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     let kind = std::fs::metadata(path)?.file_type();
     if kind.is_dir() {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_are_opened() {
+    fn only_regular_files_are_opened() {
         let of = |path: &str| open(Path::new(path)).map_err(|error| error.kind());
         assert!(of(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).is_ok());
         assert_eq!(

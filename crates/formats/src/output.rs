@@ -1,15 +1,15 @@
-//! Outputs that a failed run leaves as they were.
+//! Output files that are replaced atomically: a failed run leaves them unchanged.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// An output file under way.
+/// An output file in progress.
 ///
-/// A regular file that exists already stays as it is until [`OutputFile::commit`]: the new contents
-/// grow in a temporary file in the same folder, which is then renamed. Links are followed and stay
-/// links. Devices, pipes and whatever `/dev` and `/proc` name are written to in place.
+/// The new contents are written to a temporary file in the same folder, which
+/// [`OutputFile::commit`] renames over an existing regular file. Symbolic links are followed and
+/// stay links. Devices, pipes and paths in `/dev` and `/proc` are written in place.
 pub struct OutputFile {
     target: Target,
 }
@@ -20,7 +20,7 @@ enum Target {
 }
 
 impl OutputFile {
-    /// Starts an output that appears at `path` only when it is complete.
+    /// Starts an output that appears at `path` only once it is complete.
     ///
     /// # Errors
     /// If `path` cannot be written. Nothing was changed then.
@@ -28,8 +28,7 @@ impl OutputFile {
         OutputFile::open(path, |folder| temporary(folder, None).map(Some))
     }
 
-    /// As [`OutputFile::create`], but a file that does not exist yet is made at once and can be
-    /// read while it grows.
+    /// As [`OutputFile::create`], but a new file is created at once and can be read while it grows.
     ///
     /// # Errors
     /// If `path` cannot be written. Nothing was changed then.
@@ -53,7 +52,7 @@ impl OutputFile {
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => replace(path, &metadata),
             Ok(_) => File::create(path).map(in_place),
-            // A link whose target is not there yet: the system makes the target.
+            // A dangling link: the system creates its target.
             Err(_) if path.is_symlink() => File::create(path).map(in_place),
             Err(_) => match new_file(folder_of(path))? {
                 Some(file) => Ok(OutputFile {
@@ -67,7 +66,7 @@ impl OutputFile {
         }
     }
 
-    /// Whether earlier bytes can be written again: not so for devices and pipes.
+    /// Whether earlier bytes can be rewritten, which devices and pipes do not support.
     pub fn is_seekable(&self) -> bool {
         match &self.target {
             Target::InPlace { seekable, .. } => *seekable,
@@ -75,15 +74,15 @@ impl OutputFile {
         }
     }
 
-    /// Whether the output takes the place of another file, or appears, only when it is committed.
+    /// Whether the output appears, or replaces another file, only when it is committed.
     pub fn is_temporary(&self) -> bool {
         matches!(self.target, Target::Temporary { .. })
     }
 
-    /// Puts the complete output in its place.
+    /// Moves the complete output to its path.
     ///
     /// # Errors
-    /// If it cannot be renamed; a file that was to be replaced is then still there.
+    /// If the rename fails; a file that was to be replaced is unchanged then.
     pub fn commit(self) -> io::Result<()> {
         match self.target {
             Target::InPlace { .. } => Ok(()),
@@ -102,10 +101,10 @@ impl OutputFile {
     }
 }
 
-/// Writes `bytes` to `path`, whole or not at all.
+/// Writes `bytes` to `path` atomically.
 ///
 /// # Errors
-/// If the file cannot be written; one that was there stays.
+/// If the file cannot be written; an existing file is unchanged then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut output = OutputFile::create(path)?;
     output.write_all(bytes)?;
@@ -114,11 +113,11 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn replace(path: &Path, metadata: &Metadata) -> io::Result<OutputFile> {
     let path = path.canonicalize()?;
-    // Asks for the right to write before any work is done.
+    // Checks the write permission before any work is done.
     let existing = File::options().write(true).open(&path)?;
     let target = match temporary(folder_of(&path), Some(metadata)) {
         Ok(file) => Target::Temporary { file, path },
-        // A folder that takes no new files leaves only the file itself.
+        // A folder without permission for new files leaves only writing in place.
         Err(_) => {
             existing.set_len(0)?;
             Target::InPlace {
@@ -137,14 +136,14 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A temporary file with the rights of the file that it will replace, or of a new one.
+/// A temporary file with the permissions of the file that it will replace, or of a new file.
 fn temporary(folder: &Path, replaced: Option<&Metadata>) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".partial");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // The process's umask narrows it, as for any new file.
+        // The process's umask applies, as to any new file.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let file = builder.tempfile_in(folder)?;
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_exists_stays_until_the_commit() {
+    fn an_existing_file_stays_until_the_commit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         fs::write(&path, b"old").unwrap();
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
+    fn a_missing_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         assert!(OutputFile::create(&folder.path().join("none/out")).is_err());
         assert!(OutputFile::create(folder.path()).is_err(), "a folder");
@@ -221,7 +220,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_stay_links_and_rights_stay() {
+    fn links_stay_links_and_permissions_stay() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let (target, link) = (folder.path().join("a"), folder.path().join("b"));
@@ -241,7 +240,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_device_is_written_to_and_not_replaced() {
+    fn a_device_is_written_in_place() {
         use std::os::unix::fs::FileTypeExt;
         write_whole(Path::new("/dev/null"), b"bytes").unwrap();
         let kind = fs::metadata("/dev/null").unwrap().file_type();

@@ -1,7 +1,7 @@
-//! Changing a recording's sample rate by windowed-sinc interpolation.
+//! Resampling by windowed-sinc interpolation.
 //!
-//! Both filters evaluate a sinc at exact rational positions, so that the delay is zero. What lies
-//! beyond the ends counts as silence.
+//! Both filters evaluate a sinc at exact rational positions, so the delay is zero. Samples beyond
+//! the ends count as silence.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
     /// torchaudio's default: six zero crossings under a Hann window, cut off at 99 % of the lower
-    /// rate's half. Audibly soft at the top, and what networks trained behind it expect.
+    /// rate's Nyquist frequency. Audibly dull at the top, but expected by networks that were
+    /// trained with it.
     Hann6,
-    /// 64 zero crossings under a Kaiser window, passing 95 % of the band with aliases below −120
+    /// 64 zero crossings under a Kaiser window: passes 95 % of the band, with aliases below −120
     /// dB.
     Kaiser64,
 }
@@ -24,12 +25,12 @@ impl Filter {
         }
     }
 
-    /// Where the band ends, as a share of half the lower rate.
+    /// Cut-off frequency as a share of the lower rate's Nyquist frequency.
     fn roll_off(self) -> f64 {
         match self {
             Filter::Hann6 => 0.99,
-            // Half of the transition lies below the cut: 5 % for a window of this length and
-            // attenuation.
+            // Half of the transition band lies below the cut-off: 5 % for a window of this length
+            // and attenuation.
             Filter::Kaiser64 => 0.94,
         }
     }
@@ -63,7 +64,7 @@ fn bessel_i0(x: f64) -> f64 {
         term *= quarter / f64::from(k * k);
         let before = sum;
         sum += term;
-        // From here on nothing is large enough to count.
+        // Further terms are too small to count.
         if sum == before {
             break;
         }
@@ -79,33 +80,34 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     }
 }
 
-/// Values of the filter that are kept at most. Where more phases exist, as between 44,101 and
-/// 24,000 Hz, the filter is sampled this finely and interpolated linearly: 250 phases and more, an
+/// Limit of the number of stored taps. If a rate pair has more phases, as 44,101 to 24,000 Hz does,
+/// the filter is sampled at this resolution and interpolated linearly: at least 250 phases, with an
 /// error below −100 dB.
 const TAPS_KEPT_MAX: usize = 1 << 19;
-/// Input samples that a resampler lets pile up before it drops those that no output needs any more.
+/// Input samples that accumulate before those no longer needed are dropped.
 const INPUT_KEPT_MIN: usize = 1 << 14;
 
-/// Bytes that a [`Resampler`] holds at most besides the samples it is given at once.
+/// Upper bound of a [`Resampler`]'s memory in bytes, beside the samples passed in one call.
 pub const RESAMPLER_BYTES_MAX: usize = 4 * (TAPS_KEPT_MAX + 4 * INPUT_KEPT_MIN) + (1 << 20);
 
-/// Resamples a stream piece by piece. The output is that of [`resample`] on the whole, bit for bit.
+/// Resamples a stream incrementally. The output equals that of [`resample`] on the whole, bit for
+/// bit.
 #[derive(Debug, Clone)]
 pub struct Resampler {
     /// The rates, divided by their greatest common divisor.
     from: usize,
     to: usize,
-    /// Input samples before an output sample's place that have weight.
+    /// Number of input samples before an output sample's position that have weight.
     width: usize,
-    /// Taps of one output sample.
+    /// Taps per output sample.
     tap_count: usize,
-    /// Phases `[places + 1][tap_count]`; empty where the rates are equal.
+    /// Taps by phase, `[places + 1][tap_count]`; empty if the rates are equal.
     taps: Arc<[f32]>,
     places: usize,
     /// Input samples from `input_start` on.
     input: Vec<f32>,
     input_start: usize,
-    /// Number of the next output sample.
+    /// Index of the next output sample.
     next: usize,
 }
 
@@ -121,8 +123,8 @@ impl Resampler {
         let base = from.min(to) as f64 * filter.roll_off();
         let width = (filter.zero_crossings() * from as f64 / base).ceil() as usize;
         let scale = base / from as f64;
-        // Output sample n · to + phase lies at input place n · from + phase · from / to, and so
-        // past an input sample by a part of one. Only offsets near that have weight.
+        // Output sample n · to + phase lies at input position n · from + phase · from / to, which
+        // is a fraction past an input sample. Only the neighbouring samples have weight.
         let tap_count = 2 * width + 2;
         let places = to.min((TAPS_KEPT_MAX / tap_count).max(1));
         let mut taps = Vec::new();
@@ -148,7 +150,7 @@ impl Resampler {
         }
     }
 
-    /// Input samples that lie beyond an output sample's place and have weight in it.
+    /// Number of input samples after an output sample's position that have weight.
     pub fn look_ahead(&self) -> usize {
         if self.taps.is_empty() {
             0
@@ -179,8 +181,7 @@ impl Resampler {
         }
     }
 
-    /// Appends the output that is still missing, as if silence followed: ⌈length · to ÷ from⌉
-    /// samples in all.
+    /// Appends the remaining output, as if silence followed: ⌈length · to ÷ from⌉ samples in all.
     pub fn finish(self, output: &mut Vec<f32>) {
         if self.taps.is_empty() {
             return;
@@ -190,7 +191,7 @@ impl Resampler {
         output.extend((self.next..length).map(|index| self.output_at(index)));
     }
 
-    /// The first input sample that output sample `index` needs.
+    /// Index of the first input sample for output sample `index`.
     fn start_of(&self, index: usize) -> isize {
         let (period, phase) = (index / self.to, index % self.to);
         (period * self.from + phase * self.from / self.to) as isize - self.width as isize
@@ -203,7 +204,7 @@ impl Resampler {
         let mut rows = self.taps[place / self.to * self.tap_count..].chunks_exact(self.tap_count);
         let taps = rows.next().unwrap_or_default();
         let next = rows.next().unwrap_or_default();
-        // Nothing of the next where every phase has a place of its own.
+        // No interpolation where every phase is stored.
         let weight = (place % self.to) as f32 / self.to as f32;
         let skipped = usize::try_from(-start).unwrap_or(0);
         let first = usize::try_from(start).unwrap_or(0) - self.input_start;
@@ -217,7 +218,7 @@ impl Resampler {
     }
 }
 
-/// `samples` at another rate: ⌈length · to ÷ from⌉ of them.
+/// Resamples `samples`, to ⌈length · to ÷ from⌉ samples.
 ///
 /// # Panics
 /// If a rate is zero.
@@ -254,7 +255,7 @@ mod tests {
             (24_000, 16_000),
             (22_050, 24_000),
             (11_025, 16_000),
-            // More phases than taps are kept for.
+            // More phases than stored taps.
             (44_101, 24_000),
             (383_999, 24_000),
         ] {
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_lower_rate_cannot_hold_is_taken_away() {
+    fn frequencies_above_the_lower_rates_nyquist_are_removed() {
         let resampled = resample(
             &sine(9000.0, 24_000, 24_000),
             24_000,
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_give_the_samples_of_the_whole() {
+    fn resampling_in_pieces_equals_resampling_the_whole() {
         for (from, to) in [
             (44_100, 24_000),
             (8_000, 24_000),
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_rounded_up_and_nothing_gives_nothing() {
+    fn lengths_are_rounded_up_and_empty_input_gives_empty_output() {
         assert_eq!(resample(&[1.0; 5], 3, 2, Filter::Hann6).len(), 4);
         assert!(resample(&[], 44_100, 16_000, Filter::Hann6).is_empty());
     }

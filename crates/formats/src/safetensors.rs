@@ -1,6 +1,6 @@
-//! The safetensors format: a JSON header that says what lies where, then the bytes.
+//! The safetensors format: a JSON header with the location of each tensor, followed by the data.
 //!
-//! Reading touches the header only and allocates nothing by a size that the header claims. The
+//! Reading parses the header only, and allocates nothing by a size that the header claims. The
 //! bytes of a tensor are a range of the file, so a mapped file is read in place.
 //!
 //! ```
@@ -25,26 +25,26 @@ use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 
-/// The longest header that is read.
+/// Limit of the header's length in bytes.
 pub const HEADER_BYTES_MAX: u64 = 32 << 20;
 
 const METADATA: &str = "__metadata__";
 const LENGTH_BYTES: usize = 8;
-/// The header is padded so that the data begins aligned.
+/// Alignment of the data; the header is padded to it.
 const HEADER_ALIGNMENT: usize = 8;
 
-/// Where a tensor lies in its file.
+/// Type, shape and location of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Element type.
     pub dtype: Dtype,
     /// Sizes, outermost first.
     pub shape: Vec<usize>,
-    /// Its bytes, counted from the start of the file.
+    /// The tensor's byte range, from the start of the file.
     pub bytes: Range<usize>,
 }
 
-/// What a file holds.
+/// The header of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Header {
     /// All tensors by name.
@@ -53,38 +53,38 @@ pub struct Header {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Why a file is not safetensors.
+/// Why a file is not a valid safetensors file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafetensorsError {
-    /// It ends within its header.
+    /// The file ends within its header.
     #[error("the file is too short: {available} bytes, the header alone should take {needed}")]
     TooShort {
-        /// Bytes that are there.
+        /// Bytes in the file.
         available: u64,
-        /// Bytes that should be.
+        /// Bytes needed.
         needed: u64,
     },
-    /// The header claims more than [`HEADER_BYTES_MAX`].
+    /// The header claims more than [`HEADER_BYTES_MAX`] bytes.
     #[error(
-        "the header claims {claimed} bytes, at most {HEADER_BYTES_MAX} are read; perhaps this is no safetensors file"
+        "the header claims {claimed} bytes, at most {HEADER_BYTES_MAX} are read; perhaps this is not a safetensors file"
     )]
     HeaderTooLong {
         /// Claimed length.
         claimed: u64,
     },
-    /// Not the JSON that a header is.
-    #[error("the header is not readable: {reason}")]
+    /// The header is not valid JSON.
+    #[error("the header is malformed: {reason}")]
     Header {
-        /// What the JSON reader met.
+        /// The JSON parser's error.
         reason: String,
     },
-    /// A tensor that cannot be where the header says.
+    /// A tensor with an invalid entry.
     #[error("tensor {tensor}: {reason}")]
     Tensor {
         /// Its name.
         tensor: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }
@@ -97,8 +97,8 @@ struct RawTensor {
     data_offsets: (usize, usize),
 }
 
-/// The header's entries in file order. A duplicate name is an error; a map would keep the last one
-/// silently.
+/// The header's entries in file order. A duplicate name is an error; a map would silently keep the
+/// last one.
 struct RawHeader {
     tensors: BTreeMap<String, RawTensor>,
     metadata: BTreeMap<String, String>,
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for RawHeader {
                     }
                     let tensor = map.next_value()?;
                     if header.tensors.contains_key(&name) {
-                        return Err(serde::de::Error::custom(format!("{name} stands twice")));
+                        return Err(serde::de::Error::custom(format!("{name} occurs twice")));
                     }
                     header.tensors.insert(name, tensor);
                 }
@@ -137,8 +137,11 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-/// Reads the header of a whole file. Checks that every tensor lies within the file, has as many
-/// bytes as its shape needs, and overlaps no other.
+/// Parses the header of a file. Checks that every tensor lies within the file, has as many bytes as
+/// its shape needs, and overlaps no other.
+///
+/// # Errors
+/// [`SafetensorsError`] names the tensor or the part of the header at fault.
 pub fn read_header(file: &[u8]) -> Result<Header, SafetensorsError> {
     let too_short = |needed: u64| SafetensorsError::TooShort {
         available: file.len() as u64,
@@ -168,7 +171,7 @@ pub fn read_header(file: &[u8]) -> Result<Header, SafetensorsError> {
             reason,
         };
         let dtype = Dtype::from_name(&raw.dtype)
-            .ok_or_else(|| refuse(format!("element type {} is not known", raw.dtype)))?;
+            .ok_or_else(|| refuse(format!("element type {} is unknown", raw.dtype)))?;
         let (begin, end) = raw.data_offsets;
         if begin > end || end > data_bytes {
             return Err(refuse(format!(
@@ -217,7 +220,7 @@ fn refuse_overlaps(tensors: &BTreeMap<String, TensorInfo>) -> Result<(), Safeten
     Ok(())
 }
 
-/// A tensor to write.
+/// A tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its name.
@@ -238,10 +241,10 @@ impl Entry {
         }
     }
 
-    /// Bytes of its elements.
+    /// Number of bytes of the tensor.
     ///
     /// # Panics
-    /// If they do not fit 64 bits.
+    /// If it exceeds 64 bits.
     pub fn byte_count(&self) -> usize {
         element_count(&self.shape)
             .and_then(|count| count.checked_mul(self.dtype.size()))
@@ -249,14 +252,17 @@ impl Entry {
     }
 }
 
-/// Writes a file tensor by tensor, so that only one need be in memory.
+/// Writes a file tensor by tensor, so that only one needs to be in memory.
 pub struct Writer<'e, W: Write> {
     sink: W,
     remaining: std::slice::Iter<'e, Entry>,
 }
 
 impl<'e, W: Write> Writer<'e, W> {
-    /// Writes the header of a file that will hold `entries` in their order.
+    /// Writes the header of a file with `entries`, in their order.
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn begin(
         mut sink: W,
         entries: &'e [Entry],
@@ -297,8 +303,8 @@ impl<'e, W: Write> Writer<'e, W> {
     /// Writes the next tensor, which must be `name`.
     ///
     /// # Errors
-    /// If the sink fails, or with [`io::ErrorKind::InvalidInput`] if another tensor or another
-    /// length was announced.
+    /// If the sink fails, or with [`io::ErrorKind::InvalidInput`] if the header announces another
+    /// tensor or another length.
     pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         match self.remaining.next() {
             Some(entry) if entry.name == name && entry.byte_count() == bytes.len() => {
@@ -314,7 +320,7 @@ impl<'e, W: Write> Writer<'e, W> {
         }
     }
 
-    /// Ends the file and gives the sink back.
+    /// Ends the file and returns the sink.
     ///
     /// # Errors
     /// If the sink fails, or with [`io::ErrorKind::InvalidInput`] if an announced tensor was not

@@ -1,5 +1,5 @@
-//! The reader of recordings: every format, rate and width; files that are short, cut, renamed or
-//! untrue.
+//! Decoding of every format, rate and sample width, and of truncated, renamed and inconsistent
+//! files.
 
 use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
 
@@ -17,7 +17,7 @@ const FILES: [(&str, &[u8], u32, f32); 6] = [
         48_000,
         0.25,
     ),
-    // The second channel is silent: the mean is half.
+    // The second channel is silent, so the mean is half.
     (
         "stereo.flac",
         include_bytes!("data/audio/stereo.flac"),
@@ -48,7 +48,7 @@ fn options() -> DecodeOptions {
     DecodeOptions::whole(600, 24_000)
 }
 
-/// A result at the file's own rate.
+/// Options for a result at the file's own rate.
 fn at(sample_rate: u32) -> DecodeOptions {
     DecodeOptions {
         sample_rate,
@@ -56,7 +56,7 @@ fn at(sample_rate: u32) -> DecodeOptions {
     }
 }
 
-/// The amplitude of a frequency in the middle of a recording, and the share of power outside it.
+/// Amplitude of a frequency in the middle of a recording, and the share of power outside of it.
 fn tone(recording: &Recording, frequency: f64) -> (f32, f32) {
     let samples = &recording.samples;
     let middle = &samples[samples.len() / 4..samples.len() * 3 / 4];
@@ -126,7 +126,7 @@ fn wav_16(rate: u32, channels: u16, samples: &[f64]) -> Vec<u8> {
     wav(1, 16, channels, rate, &data)
 }
 
-/// A sample as µ-law, G.711.
+/// Encodes a sample as µ-law, G.711.
 fn mu_law(sample: f64) -> u8 {
     let magnitude = ((sample.abs() * 32_767.0) as i32 + 132).min(32_635);
     let exponent = (magnitude >> 7).ilog2() as i32;
@@ -136,7 +136,7 @@ fn mu_law(sample: f64) -> u8 {
 }
 
 #[test]
-fn every_compressed_format_gives_the_tone_that_went_in() {
+fn every_compressed_format_decodes_to_the_original_tone() {
     for (name, bytes, rate, amplitude) in FILES {
         assert_is_the_tone(name, &decode(bytes, &at(rate)).unwrap(), rate, amplitude);
     }
@@ -178,7 +178,7 @@ fn wav_files_of_every_width_rate_and_channel_count_are_read() {
 }
 
 #[test]
-fn a_file_is_read_as_its_bytes_are() {
+fn a_file_decodes_like_its_bytes() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes, ..) in FILES {
         let path = folder.path().join(name);
@@ -202,7 +202,7 @@ fn a_stream_whose_header_states_no_length_is_read_to_its_end() {
 }
 
 #[test]
-fn a_file_cut_short_gives_what_is_whole_of_it_or_says_why_not() {
+fn a_truncated_file_decodes_to_its_intact_part_or_an_error() {
     for (name, bytes, ..) in FILES {
         let whole = decode(bytes, &options()).unwrap().samples.len();
         let mut most = 0;
@@ -217,14 +217,14 @@ fn a_file_cut_short_gives_what_is_whole_of_it_or_says_why_not() {
             !matches!(cut, Err(AudioError::Damaged { .. })),
             "{name}: {cut:?}"
         );
-        // An ogg page of a second or so is lost as a whole.
+        // An Ogg page of about a second is lost as a whole.
         let least = if name.ends_with("ogg") { 0 } else { whole / 2 };
         assert!(most >= least, "{name}: only {most} of {whole} samples");
     }
 }
 
 #[test]
-fn too_long_a_recording_is_refused_without_being_held() {
+fn a_recording_above_the_limit_is_refused_without_being_held() {
     let short = DecodeOptions::whole(1, 8_000);
     let file = wav_16(8_000, 1, &[0.1; 8_001]);
     assert!(matches!(
@@ -235,7 +235,7 @@ fn too_long_a_recording_is_refused_without_being_held() {
 }
 
 #[test]
-fn the_beginning_of_a_long_recording_is_that_of_the_whole() {
+fn the_beginning_of_a_long_recording_equals_that_of_the_whole() {
     let tone = samples(44_100);
     let file = wav_16(44_100, 2, &tone.repeat(8));
     let whole = decode(&file, &options()).unwrap().samples;
@@ -247,7 +247,7 @@ fn the_beginning_of_a_long_recording_is_that_of_the_whole() {
 }
 
 #[test]
-fn an_hour_is_refused_or_cut_though_its_header_hides_the_length() {
+fn an_hour_is_refused_or_cut_even_if_its_header_hides_the_length() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hour.wav");
     let mut header = wav_16(8_000, 1, &[]);
@@ -255,7 +255,7 @@ fn an_hour_is_refused_or_cut_though_its_header_hides_the_length() {
     header[40..44].fill(0xff);
     std::fs::write(&path, header).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    // Two bytes a sample; the system makes the zeros up.
+    // Two bytes per sample in a sparse file of zeros.
     file.set_len(44 + 3_600 * 8_000 * 2).unwrap();
     let open = || std::fs::File::open(&path).unwrap();
     let error = decode_file(open(), &options()).unwrap_err();
@@ -265,7 +265,7 @@ fn an_hour_is_refused_or_cut_though_its_header_hides_the_length() {
 }
 
 #[test]
-fn what_is_no_recording_is_refused_with_the_formats_that_are_read() {
+fn files_that_are_not_recordings_are_refused_with_the_supported_formats() {
     let junk: Vec<u8> = (0..50_000u32)
         .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
@@ -298,7 +298,7 @@ fn what_is_no_recording_is_refused_with_the_formats_that_are_read() {
 fn rates_and_channel_counts_beyond_the_limits_are_named() {
     let error = decode(&wav_16(1_000, 1, &[0.1; 100]), &options()).unwrap_err();
     assert!(
-        error.to_string().contains("1000 samples a second"),
+        error.to_string().contains("1000 samples per second"),
         "{error}"
     );
     let error = decode(&wav(1, 8, 0, 8_000, &[0; 100]), &options());

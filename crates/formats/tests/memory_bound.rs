@@ -1,4 +1,4 @@
-//! What decoding holds at once is bounded, whatever a file is and claims.
+//! Decoding has bounded memory, whatever a file is and claims.
 
 use sottovoce_formats::audio::{AudioError, DecodeOptions, decode};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -10,34 +10,34 @@ thread_local! {
     static MOST: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts what the calling thread holds.
+/// Counts the allocations of the calling thread.
 struct Counting;
 
 fn note(change: isize) {
-    // A thread that ends has no counters any more.
+    // A thread that ends no longer has counters.
     let _ = HELD.try_with(|held| {
         held.set(held.get().saturating_add_signed(change));
         let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
     });
 }
 
-// SAFETY: every call goes to the system's allocator as it is.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size() as isize);
-        // SAFETY: the caller keeps the contract of `alloc`.
+        // SAFETY: the caller's contract is that of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         note(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract of `dealloc`.
+        // SAFETY: the caller's contract is that of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size as isize);
-        // SAFETY: the caller keeps the contract of `realloc`.
+        // SAFETY: the caller's contract is that of `realloc`.
         let moved = unsafe { System.realloc(pointer, layout, size) };
         note(-(layout.size() as isize));
         moved
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most bytes that `decode` held beside the file.
+/// Peak of the bytes that `decode` holds beside the file.
 fn most_held(file: &[u8], options: &DecodeOptions) -> (usize, Result<usize, AudioError>) {
     let before = HELD.get();
     MOST.set(before);
@@ -78,7 +78,7 @@ fn boxed(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_long_recording_takes_no_more_than_its_beginning() {
+fn a_long_recording_takes_no_more_memory_than_its_beginning() {
     let file = ten_minutes();
     for seconds in [1, 10, 60] {
         let options = DecodeOptions::first(seconds, 24_000);
@@ -89,7 +89,7 @@ fn a_long_recording_takes_no_more_than_its_beginning() {
             "{held} of {} bytes",
             options.bytes_max()
         );
-        // Two tracks of samples, the result that one of them becomes, and what resamplers need.
+        // Two tracks of samples, the result that one of them becomes, and the resamplers.
         let needed = 3 * 4 * seconds as usize * 24_000 + (4 << 20);
         assert!(held <= needed, "{seconds} s take {held} bytes");
     }
@@ -107,7 +107,7 @@ fn every_container_is_decoded_within_the_bound() {
 }
 
 #[test]
-fn tables_tags_and_packets_of_any_length_end_at_the_bound() {
+fn tables_tags_and_packets_of_any_length_respect_the_bound() {
     let options = DecodeOptions::first(60, 24_000);
     let filler = vec![0x5au8; 40 << 20];
 
@@ -143,11 +143,11 @@ fn tables_tags_and_packets_of_any_length_end_at_the_bound() {
         file
     };
 
-    // A FLAC whose comments are as long as they may be.
+    // A FLAC whose comments have the maximum length.
     let mut flac = b"fLaC".to_vec();
     flac.extend(&recording("speech.flac")[4..42]);
     flac[4] = 0;
-    // One vendor's name of nearly that length.
+    // A vendor name of nearly that length.
     flac.extend(b"\x04\xff\xff\xff\xf0\xff\xff\0");
     flac.extend(&filler);
     let (held, _) = most_held(&flac, &options);

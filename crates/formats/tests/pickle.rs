@@ -1,4 +1,4 @@
-//! What the pickle reader takes, refuses and never does.
+//! What the pickle reader accepts, refuses and never does.
 
 use proptest::prelude::*;
 use sottovoce_formats::pickle::{
@@ -47,7 +47,7 @@ fn code_can_be_read_as_inert_values() {
 
 #[test]
 fn an_ordered_dictionary_keeps_its_entries_and_persistent_ids_their_value() {
-    // OrderedDict([('w', <persistent id ('storage', 3)>)]) as torch.save writes it.
+    // OrderedDict([('w', <persistent id ('storage', 3)>)]) as written by torch.save.
     let file = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01X\x01\x00\x00\x00wq\x02\
         (X\x07\x00\x00\x00storageq\x03K\x03tq\x04Qs.";
     let document = pickle::read(&file[..], &inert()).unwrap();
@@ -83,24 +83,24 @@ fn integers_of_every_width_are_exact() {
 }
 
 #[test]
-fn malformed_pickles_say_what_and_where() {
+fn errors_of_malformed_pickles_name_the_problem_and_its_offset() {
     let rows: [(&[u8], &str); 16] = [
-        (b"", "the file ends early (byte 0)"),
-        (b"\x80\x04K", "the file ends early (byte 3)"),
+        (b"", "the file is truncated (byte 0)"),
+        (b"\x80\x04K", "the file is truncated (byte 3)"),
         (
             b"\x80\x09.",
             "protocol 9 is unknown, 5 is the newest (byte 0)",
         ),
-        (b"\xff", "0xff is no opcode (byte 0)"),
+        (b"\xff", "0xff is not an opcode (byte 0)"),
         (b"].", ""),
-        (b"N]", "the file ends early (byte 2)"),
+        (b"N]", "the file is truncated (byte 2)"),
         (b".", "an opcode takes more than the stack holds (byte 1)"),
         (b"a", "an opcode takes more than the stack holds (byte 0)"),
         (b"(a", "an opcode takes more than the stack holds (byte 1)"),
         (b"NNa", "an opcode needs a list to append to (byte 2)"),
         (b"e", "an opcode needs a mark that is not there (byte 0)"),
         (b"}(Nu", "an opcode needs a value for each key (byte 3)"),
-        (b"h\x07", "memo entry 7 holds nothing (byte 0)"),
+        (b"h\x07", "memo entry 7 is empty (byte 0)"),
         (b"\x8b\xff\xff\xff\x7f", "malformed integer length (byte 0)"),
         (b"Inine\n", "malformed number (byte 0)"),
         (b"S'open\n", "malformed string (byte 0)"),
@@ -115,7 +115,7 @@ fn malformed_pickles_say_what_and_where() {
 
 #[test]
 fn a_claimed_length_allocates_nothing() {
-    // 2^62 bytes, 2 GiB and 4 GiB are claimed, none are there.
+    // 2^62 bytes, 2 GiB and 4 GiB are claimed; none are present.
     let rows: [&[u8]; 4] = [
         b"\x8e\x00\x00\x00\x00\x00\x00\x00\x40",
         b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -135,7 +135,7 @@ fn a_claimed_length_allocates_nothing() {
 }
 
 #[test]
-fn memory_ends_at_the_limit() {
+fn memory_stays_within_the_limit() {
     let limits = Limits {
         memory_bytes: 1 << 20,
         ..Limits::default()
@@ -153,7 +153,7 @@ fn memory_ends_at_the_limit() {
     ] {
         rows.push(opcode.repeat(1 << 20));
     }
-    // Memo entries far apart, and a list that grows.
+    // Memo entries far apart, and a growing list.
     rows.push((0..100_000_u32).fold(b"N".to_vec(), |mut file, index| {
         file.push(b'r');
         file.extend((index * 7 + 1).to_le_bytes());
@@ -171,13 +171,13 @@ fn memory_ends_at_the_limit() {
 }
 
 #[test]
-fn deep_nesting_and_shared_doubling_cost_no_stack_and_no_copies() {
+fn deep_nesting_and_repeated_sharing_need_no_stack_and_no_copies() {
     let depth = 100_000;
     let deep = [&b"]".repeat(depth)[..], &b"a".repeat(depth - 1), b"."].concat();
     let document = pickle::read(&deep[..], &Limits::default()).unwrap();
     assert_eq!(document.root().items().unwrap().len(), 1);
     drop(document);
-    // Each list holds the one before twice: 2^60 items if anything copied.
+    // Each list holds the previous one twice: 2^60 items if anything copied.
     let mut doubling = b"]\x94".to_vec();
     for level in 0..60_u8 {
         doubling.extend([b']', 0x94, b'(', b'h', level, b'h', level, b'e']);
@@ -188,7 +188,7 @@ fn deep_nesting_and_shared_doubling_cost_no_stack_and_no_copies() {
 }
 
 #[test]
-fn a_list_may_hold_itself() {
+fn a_list_may_contain_itself() {
     let document = pickle::read(&b"]\x94h\x00a."[..], &Limits::default()).unwrap();
     let inner = document.root().items().unwrap().next().unwrap();
     assert_eq!(inner.value(), document.root().value());
@@ -258,7 +258,7 @@ fn a_listener_sees_items_in_order_and_frees_them() {
 }
 
 #[test]
-fn what_is_fetched_again_outlives_its_hand_over() {
+fn a_dropped_item_survives_while_the_memo_refers_to_it() {
     // [{'n': 1}] under a listener, then the dictionary's memo entry, as the root or again as an
     // item.
     let later = b"\x80\x04]\x94(}\x94(\x8c\x01nK\x01ueh\x01.";
@@ -284,7 +284,7 @@ fn what_is_fetched_again_outlives_its_hand_over() {
 }
 
 #[test]
-fn a_pickle_that_numbers_its_entries_out_of_order_is_read_all_the_same() {
+fn memo_entries_may_be_numbered_out_of_order() {
     // ['a', 'b', 'a']: stored as 7 and 3.
     let file = b"(X\x01\0\0\0aq\x07X\x01\0\0\0bq\x03h\x07l.";
     assert!(MemoUse::scan(&file[..]).is_none());
@@ -299,8 +299,8 @@ fn a_pickle_that_numbers_its_entries_out_of_order_is_read_all_the_same() {
 }
 
 #[test]
-fn objects_that_items_share_are_freed_after_the_last() {
-    // Each item refers to the long text of the one before.
+fn objects_shared_by_items_are_freed_after_the_last_use() {
+    // Each item refers to the long text of the previous one.
     let item = |text_index: u32| {
         let mut item = b"}\x94(\x8c\x01n\x94K\x01\x8c\x01t\x94j".to_vec();
         item.extend(text_index.to_le_bytes());
@@ -309,7 +309,7 @@ fn objects_that_items_share_are_freed_after_the_last() {
         item.extend(b"\x94u");
         item
     };
-    // The list, and a text that goes at once; then items in batches, as Python writes them.
+    // The list, and a text that is dropped at once; then items in batches, as Python writes them.
     let mut file = b"\x80\x04]\x94\x8c\x01x\x940".to_vec();
     for index in 0..20_000_u32 {
         if index.is_multiple_of(100) {
@@ -366,21 +366,21 @@ fn strings_of_old_protocols_are_decoded() {
     }
 }
 
-/// A value as plain text, to compare documents whose nodes are numbered otherwise.
-fn told(view: View<'_>) -> String {
+/// A value as plain text, to compare documents with different node ids.
+fn plain_text(view: View<'_>) -> String {
     if let Some(items) = view.items() {
-        let items: Vec<String> = items.map(told).collect();
+        let items: Vec<String> = items.map(plain_text).collect();
         return format!("[{}]", items.join(" "));
     }
     match view.entries() {
         Some(entries) => entries
-            .map(|(key, value)| format!("{{{}: {}}}", told(key), told(value)))
+            .map(|(key, value)| format!("{{{}: {}}}", plain_text(key), plain_text(value)))
             .collect(),
         None => format!("{:?} {:?}", view.text(), view.integer()),
     }
 }
 
-/// Nothing is handed over.
+/// Keeps every item.
 struct Keep;
 
 impl Listener for Keep {
@@ -391,10 +391,10 @@ impl Listener for Keep {
 
 proptest! {
     #[test]
-    fn a_document_is_the_same_whether_or_not_the_use_of_its_memo_is_known(
+    fn a_document_is_the_same_with_and_without_memo_counts(
         steps in prop::collection::vec((0_u8..6, any::<u8>()), 0..200)
     ) {
-        // A list to which texts, numbers, lists, and objects stored before are appended.
+        // A list to which texts, numbers, lists, and stored objects are appended.
         let mut file = b"\x80\x04]\x94".to_vec();
         let mut stored = 1;
         for (kind, number) in steps {
@@ -408,13 +408,13 @@ proptest! {
                     file.extend([b']', 0x94, b'K', number, b'a', b'a']);
                     stored += 1;
                 }
-                // Stored, and thrown away at once.
+                // Stored and dropped at once.
                 3 => {
                     file.extend([b']', 0x94, b'0']);
                     stored += 1;
                 }
                 _ if stored > 1 => {
-                    // Not the first, which would hold itself.
+                    // Not the first one, which would contain itself.
                     file.extend([b'h', 1 + number % (stored - 1).min(255) as u8, b'a']);
                 }
                 _ => {}
@@ -425,6 +425,6 @@ proptest! {
         let uses = MemoUse::scan(&file[..]).map(Arc::new);
         prop_assert!(uses.is_some());
         let knowing = Parser::new(&file[..], &Limits::default(), Keep, uses).finish().unwrap();
-        prop_assert_eq!(told(plain.root()), told(knowing.root()));
+        prop_assert_eq!(plain_text(plain.root()), plain_text(knowing.root()));
     }
 }

@@ -1,5 +1,5 @@
-//! What people send as recordings: every container, headers that lie, channels that cancel, and
-//! formats that are named.
+//! Recordings in practice: every container, inconsistent headers, cancelling channels, and formats
+//! that are recognised but not decoded.
 //!
 //! The files under `data/recordings` are one sentence of the embedded voice, written by
 //! `reference/recordings.py`.
@@ -69,7 +69,7 @@ fn chunk(name: &[u8; 4], content: &[u8], size: u32) -> Vec<u8> {
     [name, &size.to_le_bytes()[..], content].concat()
 }
 
-/// A WAV of chunks, with what its header says of its size.
+/// A WAV file of chunks, with the size that its header claims.
 fn riff(size: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
     [b"RIFF", &size.to_le_bytes()[..], b"WAVE", &chunks.concat()].concat()
 }
@@ -99,7 +99,7 @@ fn float_wav(channels: u16, samples: &[f32]) -> Vec<u8> {
 }
 
 #[test]
-fn every_container_gives_the_speech_that_went_in() {
+fn every_container_decodes_to_the_original_speech() {
     let speech = speech();
     for name in [
         "aac.m4a",
@@ -133,7 +133,7 @@ fn every_container_gives_the_speech_that_went_in() {
 }
 
 #[test]
-fn a_container_cut_short_is_read_as_far_as_it_goes_or_says_why_not() {
+fn a_truncated_container_decodes_to_its_intact_part_or_an_error() {
     for name in [
         "aac.m4a",
         "fragmented.mp4",
@@ -153,8 +153,8 @@ fn a_container_cut_short_is_read_as_far_as_it_goes_or_says_why_not() {
             }
         }
         assert!(most <= longest, "{name}");
-        // A file whose index stands at its end is lost without it; a CAF says its length before its
-        // sound.
+        // A file with its index at the end is lost without it; a CAF states its length before its
+        // data.
         let least = if ["aac.m4a", "alac.caf", "linear.caf"].contains(&name) {
             0
         } else {
@@ -193,7 +193,7 @@ fn sizes_in_a_wav_are_hints() {
         }
     }
     let padded = [list.clone(), vec![0]].concat();
-    // Said to be longer than it is, so that the next chunk is not where it ends.
+    // The claimed size is too large, so the next chunk is not at its end.
     let overlong = chunk(b"LIST", b"INFOISFT\x04\x00\x00\x00abcd", 60_000_000);
     let named = chunk(b"data", &data, right);
     for (name, chunks) in [
@@ -319,7 +319,7 @@ fn mp3_in_a_wav_is_read() {
 }
 
 #[test]
-fn a_tag_with_a_picture_before_the_sound_is_stepped_over() {
+fn a_tag_with_a_picture_before_the_audio_is_skipped() {
     let speech = speech();
     let picture = 12_000_000u32;
     let mut tag = b"ID3\x04\x00\x00".to_vec();
@@ -363,7 +363,7 @@ fn channels_that_cancel_do_not_silence_each_other() {
         ("the middle of six", 6, one_of_six),
     ] {
         let recording = decode(&float_wav(channels, &samples), &OPTIONS).unwrap();
-        // A louder or softer speech has another mel only by a constant, but for the quietest
+        // Speech at another level differs only by a constant in log-mel, except in the quietest
         // frames.
         let peak = |samples: &[f32]| samples.iter().fold(0.0f32, |peak, x| peak.max(x.abs()));
         let gain = peak(&speech) / peak(&recording.samples);
@@ -381,7 +381,7 @@ fn channels_that_cancel_do_not_silence_each_other() {
 }
 
 #[test]
-fn samples_that_are_no_numbers_and_constant_offsets_are_mended() {
+fn non_finite_samples_and_constant_offsets_are_repaired() {
     let speech = speech();
     let mut broken = speech.clone();
     for index in (100..broken.len()).step_by(997) {
@@ -410,7 +410,7 @@ fn samples_that_are_no_numbers_and_constant_offsets_are_mended() {
 }
 
 #[test]
-fn odd_rates_give_the_speech_too() {
+fn unusual_rates_decode_to_the_original_speech() {
     let speech = speech();
     for rate in [16_001, 22_255, 37_800, 44_101, 48_000, 176_400, 384_000] {
         let samples = sottovoce_formats::resample::resample(
@@ -427,7 +427,7 @@ fn odd_rates_give_the_speech_too() {
 }
 
 #[test]
-fn what_nothing_here_decodes_is_named_with_the_way_to_convert_it() {
+fn undecodable_formats_are_named_with_the_way_to_convert_them() {
     for (name, format, command) in [
         ("narrow.amr", "AMR", "ffmpeg -i recording.amr"),
         (
@@ -454,7 +454,7 @@ fn what_nothing_here_decodes_is_named_with_the_way_to_convert_it() {
             "{name}: {message}"
         );
     }
-    // A track whose codec is replaced by that of a protected one, and by one of old telephones.
+    // A track whose codec is replaced by a protected one, and by one of old telephones.
     let plain = file("aac.m4a");
     let place = plain.windows(4).position(|bytes| bytes == b"mp4a").unwrap();
     for (codec, words) in [

@@ -25,7 +25,7 @@ fn written(entries: &[Entry], metadata: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn written_tensors_are_read_back() {
     let entries = [
         Entry::new("b", Dtype::F32, &[2, 3]),
         Entry::new("a", Dtype::U8, &[5]),
@@ -44,7 +44,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn what_was_not_announced_is_refused() {
+fn unannounced_tensors_are_refused() {
     let entries = [Entry::new("a", Dtype::F32, &[2])];
     let begin = || Writer::begin(Vec::new(), &entries, &[]).unwrap();
     let refused = |result: std::io::Result<()>| {
@@ -66,8 +66,8 @@ fn malformed_files_are_refused_by_name() {
             "claims 18446744073709551615",
         ),
         (1000u64.to_le_bytes().to_vec(), "too short"),
-        (with_header("[]", 0), "not readable"),
-        (with_header("{\"t\":3}", 0), "not readable"),
+        (with_header("[]", 0), "malformed"),
+        (with_header("{\"t\":3}", 0), "malformed"),
         (
             with_header(
                 &tensor("\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]"),
@@ -149,7 +149,7 @@ proptest! {
     }
 
     #[test]
-    fn any_cut_or_flip_of_a_file_is_an_error_or_tensors_within_the_file(cut in 0usize..200, at in 0usize..200, flip in 1u8..) {
+    fn any_truncation_or_bit_flip_is_an_error_or_tensors_within_the_file(cut in 0usize..200, at in 0usize..200, flip in 1u8..) {
         let mut file = written(&[Entry::new("a", Dtype::F32, &[3]), Entry::new("b", Dtype::F16, &[2])], &[]);
         file.truncate(file.len().saturating_sub(cut));
         if let Some(byte) = file.get_mut(at) {

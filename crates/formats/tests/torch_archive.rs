@@ -1,4 +1,4 @@
-//! The reader of `.pt` files, against files of PyTorch 2.6 and against damaged and hostile ones.
+//! The reader of `.pt` files, on files of PyTorch 2.6 and on damaged and hostile ones.
 
 use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::torch_archive::{TorchArchive, TorchArchiveError};
@@ -63,7 +63,7 @@ fn code_in_a_pickle_is_named_and_not_run() {
 }
 
 #[test]
-fn every_cut_is_an_error() {
+fn every_truncation_is_an_error() {
     for length in 0..CHECKPOINT.len() {
         assert!(
             TorchArchive::read(&CHECKPOINT[..length]).is_err(),

@@ -1,17 +1,17 @@
-//! Why a model could not be fetched.
+//! Errors of downloads.
 
 use std::path::{Path, PathBuf};
 
-/// Everything that a download can fail with.
+/// An error of a download.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The hub refused, broke off, or sent something else than it announced.
+    /// The hub refused, the connection broke, or the response differs from the announced file.
     #[error("hub: {what}: {reason}")]
     Download {
         /// The repository or file.
         what: String,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
     /// Whoever asked for the download ended it.

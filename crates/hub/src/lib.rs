@@ -1,10 +1,20 @@
 //! Downloads of the official models from the Hugging Face hub into its usual cache: resumable,
-//! checked against the announced digests, and none when offline.
+//! verified against the announced digests, and offline if requested.
 //!
 //! The cache has the layout of the hub's own clients
-//! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that a file which another program fetched is
-//! not fetched again. The client is our own because `hf-hub` 1.0 neither resumes a broken download
-//! nor checks a file's SHA-256.
+//! (`models--OWNER--NAME/{blobs,refs,snapshots}`), so a file that another program fetched is not
+//! fetched again. This crate has its own client because `hf-hub` 1.0 neither resumes an interrupted
+//! download nor verifies a file's SHA-256.
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | endpoint | the hub's address |
+//! | repository | `OWNER/NAME` on the hub |
+//! | commit | the revision that all files of a download must share |
+//! | tag | the hub's entity tag of a file: its SHA-256 for large files |
+//! | store | the host of large files, to which the hub redirects |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
@@ -21,26 +31,26 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Longest wait for a connection or for the next bytes.
+/// Timeout of a connection, and of a read.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Attempts at one file; each goes on where the one before broke off.
+/// Attempts at one file; each resumes where the previous one stopped.
 const ATTEMPTS: u32 = 5;
-/// Addresses within the hub that one file may be sent on to.
+/// Limit of redirects within the hub.
 const REDIRECTS_MAX: usize = 5;
 /// Bytes read or hashed at a time.
 const BUFFER_BYTES: usize = 1 << 16;
 const REVISION: &str = "main";
 
-/// Where the hub is and where its files are kept.
+/// Address of the hub and location of its cache.
 #[derive(Clone, Debug)]
 pub struct HubSettings {
-    /// The hub's address (`HF_ENDPOINT`).
+    /// The hub's endpoint (`HF_ENDPOINT`).
     pub endpoint: String,
     /// The cache folder (`HF_HUB_CACHE`, or `hub` in `HF_HOME`).
     pub cache: PathBuf,
-    /// Only what is in the cache may be used (`HF_HUB_OFFLINE`).
+    /// Use only cached files (`HF_HUB_OFFLINE`).
     pub offline: bool,
-    /// Sent as a bearer token where a repository asks for it (`HF_TOKEN`).
+    /// Bearer token for repositories that require one (`HF_TOKEN`).
     pub token: Option<String>,
 }
 
@@ -51,7 +61,7 @@ pub struct OfficialModel {
     pub name: &'static str,
     /// Owner and name on the hub.
     pub repository: &'static str,
-    /// The files that speaking needs.
+    /// The files needed for speech.
     pub files: &'static [&'static str],
 }
 
@@ -63,22 +73,22 @@ const BYTE_PAIR_FILES: [&str; 5] = [
     "tokenizer_config.json",
 ];
 
-/// Told while a file comes: its name, bytes received and bytes in all. Ends the download by
-/// [`ControlFlow::Break`]; what came is kept.
+/// Receives the progress of a file: its name, the bytes received and the total bytes.
+/// [`ControlFlow::Break`] ends the download; received bytes stay.
 pub type Progress<'a> = dyn FnMut(&str, u64, u64) -> ControlFlow<()> + 'a;
 
-/// A file of a model, as the hub tells of it.
+/// A file of a model on the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// Its name in the repository.
+    /// Name in the repository.
     pub name: &'static str,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Of that, what is in the cache already.
+    /// Bytes of the file that are in the cache.
     pub here_bytes: u64,
 }
 
-/// What can be fetched.
+/// The models that can be downloaded.
 pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
     OfficialModel {
         name: "base",
@@ -131,7 +141,7 @@ impl OfficialModel {
             .find(|model| model.name == name || model.repository == name)
     }
 
-    /// The folder in the cache with all its files, if they are there.
+    /// The model's folder in the cache, if all its files are there.
     pub fn cached(&self, settings: &HubSettings) -> Option<PathBuf> {
         let folder = repository_folder(settings, self.repository);
         let commit = std::fs::read_to_string(folder.join("refs").join(REVISION)).ok()?;
@@ -143,10 +153,10 @@ impl OfficialModel {
             .then_some(snapshot)
     }
 
-    /// Asks the hub for the sizes of all files, and looks which of their bytes are here.
+    /// Asks the hub for the size of every file and the cache for the bytes it has of each.
     ///
     /// # Errors
-    /// [`Error::Download`] names the file that the hub does not tell of.
+    /// [`Error::Download`] names the file whose size the hub does not give.
     pub fn remote_files(&self, settings: &HubSettings) -> Result<Vec<RemoteFile>, Error> {
         if settings.offline {
             return Err(self.offline());
@@ -173,11 +183,11 @@ impl OfficialModel {
         )
     }
 
-    /// Downloads the missing files and returns their folder; tells `progress` of it.
+    /// Downloads the missing files and returns their folder. `progress` may end the download.
     ///
     /// # Errors
     /// [`Error::Download`] names the file and the reason, [`Error::Cancelled`] the file at which
-    /// `progress` ended it. Files received so far stay; the next call resumes.
+    /// `progress` ended the download. Files received so far stay, and the next call resumes.
     pub fn download(
         &self,
         settings: &HubSettings,
@@ -193,7 +203,7 @@ impl OfficialModel {
         let mut first_commit = None;
         for &file in self.files {
             let commit = Fetch::new(settings, self.repository, file)?.run(&folder, progress)?;
-            // All files must be of one state of the repository.
+            // All files must come from one commit of the repository.
             let expected = first_commit.get_or_insert_with(|| commit.clone());
             if *expected != commit {
                 return Err(hub_error(
@@ -208,7 +218,7 @@ impl OfficialModel {
     }
 }
 
-/// One file on its way.
+/// The download of one file.
 struct Fetch<'a> {
     agent: ureq::Agent,
     settings: &'a HubSettings,
@@ -216,14 +226,14 @@ struct Fetch<'a> {
     url: String,
 }
 
-/// What the hub says about a file before it is fetched.
+/// The hub's metadata of a file.
 struct FileFacts {
     commit: String,
     tag: String,
     size: u64,
-    /// Where the hub serves it.
+    /// The URL on the hub.
     url: String,
-    /// The store on another host that the hub names for it.
+    /// The URL of the store on another host, if the hub redirects to one.
     store: Option<String>,
 }
 
@@ -248,7 +258,7 @@ impl<'a> Fetch<'a> {
         })
     }
 
-    /// Fetches the file into the cache; the commit that it belongs to.
+    /// Downloads the file into the cache and returns its commit.
     fn run(&self, folder: &Path, progress: &mut Progress<'_>) -> Result<String, Error> {
         let facts = self.facts()?;
         let blob = folder.join("blobs").join(&facts.tag);
@@ -296,8 +306,8 @@ impl<'a> Fetch<'a> {
                 .map(str::to_owned)
                 .or(commit);
             let location = header("location").filter(|_| status.is_redirection());
-            // A redirection within the hub is another address of the same file, which states the
-            // facts; one to another host leads to the store of large files.
+            // A redirect within the hub is another address of the same file, with its metadata; one
+            // to another host leads to the store of large files.
             if let Some(path) = location.as_deref().filter(|place| place.starts_with('/')) {
                 url = format!("{}{path}", self.settings.endpoint.trim_end_matches('/'));
                 continue;
@@ -308,7 +318,7 @@ impl<'a> Fetch<'a> {
                 .map(|tag| tag.trim_start_matches("W/").trim_matches('"'))
                 .and_then(safe_name)
                 .map(str::to_owned);
-            // A redirection's own length is that of its message.
+            // The content length of a redirect is that of its own body.
             let size = match &location {
                 Some(_) => header("x-linked-size"),
                 None => header("x-linked-size").or_else(|| header("content-length")),
@@ -323,7 +333,7 @@ impl<'a> Fetch<'a> {
                     store: location,
                 }),
                 _ => Err(self.error(format!(
-                    "{} did not say commit, tag and size: is it a hub?",
+                    "{} did not state commit, tag and size: is it a hub?",
                     self.settings.endpoint
                 ))),
             };
@@ -348,7 +358,7 @@ impl<'a> Fetch<'a> {
         Err(last.unwrap_or_else(|| self.error("nothing came")))
     }
 
-    /// Appends what is missing to `partial`.
+    /// Appends the missing bytes to `partial`.
     fn fetch_rest(
         &self,
         facts: &FileFacts,
@@ -368,7 +378,7 @@ impl<'a> Fetch<'a> {
             return Ok(());
         }
         let url = facts.store.as_ref().unwrap_or(&facts.url);
-        // The token goes to the hub only, not to whatever store it redirects to.
+        // The token goes to the hub only, not to a store it redirects to.
         let mut request = self
             .agent
             .get(url)
@@ -387,7 +397,7 @@ impl<'a> Fetch<'a> {
             }
             status => return Err(self.error(format!("status {status} from {url}"))),
         }
-        // One byte over the stated size is enough to see that the statement was wrong.
+        // One byte beyond the stated size proves the statement wrong.
         let mut body = response
             .into_body()
             .into_reader()
@@ -396,7 +406,7 @@ impl<'a> Fetch<'a> {
         loop {
             let count = (body.read(&mut buffer)).map_err(|error| {
                 self.error(format!(
-                    "broke off after {there} of {} bytes: {error}",
+                    "interrupted after {there} of {} bytes: {error}",
                     facts.size
                 ))
             })?;
@@ -413,13 +423,13 @@ impl<'a> Fetch<'a> {
             }
         }
         if there < facts.size {
-            Err(self.error(format!("broke off after {there} of {} bytes", facts.size)))
+            Err(self.error(format!("interrupted after {there} of {} bytes", facts.size)))
         } else {
             Ok(())
         }
     }
 
-    /// Size always; the SHA-256 where the tag is one, as it is for every large file.
+    /// Verifies the size, and the SHA-256 if the tag is one, as it is for every large file.
     fn verify(&self, facts: &FileFacts, partial: &Path) -> Result<(), Error> {
         let mut file = File::open(partial).map_err(|source| Error::file(partial, source))?;
         let size = file
@@ -452,7 +462,7 @@ impl<'a> Fetch<'a> {
         match problem {
             None => Ok(()),
             Some(problem) => {
-                // Going on from wrong bytes could never come right.
+                // Resuming from wrong bytes could never succeed.
                 std::fs::remove_file(partial).map_err(|source| Error::file(partial, source))?;
                 Err(self.error(problem))
             }
@@ -470,12 +480,13 @@ fn repository_folder(settings: &HubSettings, repository: &str) -> PathBuf {
         .join(format!("models--{}", repository.replace('/', "--")))
 }
 
-/// Where a blob waits until all of it is there.
+/// Name of a blob whose download has not ended.
 fn partial_name(tag: &str) -> String {
     format!("{tag}.incomplete")
 }
 
-/// A commit or tag as a file's name: what a server sends must not lead out of the cache.
+/// A commit or tag that is safe as a file name: a server must not choose paths outside of the
+/// cache.
 fn safe_name(name: &str) -> Option<&str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     ((1..=128).contains(&name.len()) && name.bytes().all(allowed)).then_some(name)

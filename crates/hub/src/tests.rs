@@ -1,4 +1,4 @@
-//! Against a local stand-in for the hub.
+//! Tests against a local stand-in for the hub.
 
 use super::*;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 const COMMIT: &str = "0123456789abcdef";
 
-/// Serves any file of any repository with contents made from its name.
+/// Serves any file of any repository, with contents derived from its name.
 struct StandIn {
     address: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -18,9 +18,9 @@ struct StandIn {
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
-    /// The first answers to GET break off half way.
-    BreaksOff(usize),
-    /// The contents are not those of the announced digest.
+    /// The first GET responses are interrupted half way.
+    Interrupted(usize),
+    /// The contents do not match the announced digest.
     Corrupt,
     Refuses(u16),
     NamesLeadOut,
@@ -42,7 +42,7 @@ fn stand_in(fault: Fault) -> StandIn {
     let address = format!("http://{}", listener.local_addr().unwrap());
     let requests = Arc::new(Mutex::new(Vec::new()));
     let seen = requests.clone();
-    let breaks = Arc::new(AtomicUsize::new(if let Fault::BreaksOff(count) = fault {
+    let breaks = Arc::new(AtomicUsize::new(if let Fault::Interrupted(count) = fault {
         count
     } else {
         0
@@ -57,7 +57,7 @@ fn stand_in(fault: Fault) -> StandIn {
     StandIn { address, requests }
 }
 
-/// Answers one request and closes.
+/// Answers one request and closes the connection.
 fn serve(connection: TcpStream, fault: Fault, breaks: &AtomicUsize, seen: &Mutex<Vec<String>>) {
     let mut lines = BufReader::new(connection.try_clone().unwrap())
         .lines()
@@ -105,7 +105,7 @@ fn serve(connection: TcpStream, fault: Fault, breaks: &AtomicUsize, seen: &Mutex
         "HTTP/1.1 {status} Status\r\nx-repo-commit: {COMMIT}\r\netag: \"{tag}\"\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         sent.len()
     );
-    // The client may be gone already, as it is when it has seen enough.
+    // The client may have closed the connection already, once it has seen enough.
     let _ = connection.write_all(head.as_bytes());
     if first.starts_with("GET") {
         let broken = breaks
@@ -162,8 +162,8 @@ fn every_file_is_fetched_once_and_found_again_offline() {
 }
 
 #[test]
-fn a_transfer_that_breaks_off_goes_on_where_it_was() {
-    let hub = stand_in(Fault::BreaksOff(2));
+fn an_interrupted_transfer_resumes_where_it_stopped() {
+    let hub = stand_in(Fault::Interrupted(2));
     let cache = tempfile::tempdir().unwrap();
     let folder = nano()
         .download(&settings(&hub, cache.path()), &mut |_, _, _| {
@@ -208,7 +208,7 @@ fn wrong_bytes_are_refused_and_not_kept() {
 }
 
 #[test]
-fn offline_says_so_without_asking() {
+fn offline_mode_is_reported_without_a_request() {
     let hub = stand_in(Fault::None);
     let cache = tempfile::tempdir().unwrap();
     let settings = HubSettings {
@@ -224,7 +224,7 @@ fn offline_says_so_without_asking() {
 }
 
 #[test]
-fn refusals_name_what_to_do() {
+fn refusals_say_what_to_do() {
     for (status, hint) in [(401, "HF_TOKEN"), (404, "404")] {
         let hub = stand_in(Fault::Refuses(status));
         let cache = tempfile::tempdir().unwrap();

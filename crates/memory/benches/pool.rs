@@ -1,11 +1,16 @@
-//! Times the pool: `cargo bench -p sottovoce-memory --bench pool [-- TRACE]`.
+//! Benchmarks of the pool: `cargo bench -p sottovoce-memory --bench pool [-- TRACE]`.
 //!
-//! Without a trace a synthetic one is used: 400,000 events of many sizes with a cache that grows
-//! step by step. The bench prints the mean time of an event in several rounds over the same pool,
-//! percentiles of single events, the same run from a planned arena, the cost of the timeline, and
-//! the events a second of several threads with a queue each. Means are of the thread's CPU time
-//! where the system reports it, so that other load counts less; the figures of several threads are
-//! wall time.
+//! Without a trace, a synthetic one is used: 400,000 events of many sizes, with a cache that grows
+//! step by step. The bench prints
+//!
+//! - the mean time of an event in several rounds over the same pool,
+//! - percentiles of single events,
+//! - the same run from a planned arena,
+//! - the cost of the timeline,
+//! - the events per second of several threads with a queue each.
+//!
+//! Means are of the thread's CPU time where the system reports it, so that other load counts less.
+//! The figures of several threads are wall time.
 
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::plan::{self, Lifetime, SolveOptions};
@@ -22,13 +27,13 @@ const DEVICE_BYTES: u64 = 24 << 30;
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), TraceError> {
-    // Cargo passes `--bench`; the trace is the argument that is no flag.
+    // Cargo passes `--bench`; the trace is the only argument that is not a flag.
     let path = std::env::args()
         .skip(1)
         .find(|argument| !argument.starts_with("--"));
     let steps = match path {
         Some(path) => steps(Reader::open(Path::new(&path))?)?,
-        None => made_up(400_000),
+        None => synthetic_trace(400_000),
     };
     println!("{} events", steps.len());
     for text in ["", "expandable_segments:True"] {
@@ -42,7 +47,7 @@ fn main() -> Result<(), TraceError> {
         percentiles(&steps, &configuration);
     }
     with_owners(&steps);
-    // The whole trace as one plan, then as many events as one stage of an engine has, repeatedly.
+    // The whole trace as one plan, then as many events as one stage of an engine has, repeated.
     planned(&steps);
     planned(&steps[steps.len() / 2..][..(steps.len() / 2).min(4000)]);
     timeline(&steps);
@@ -50,7 +55,7 @@ fn main() -> Result<(), TraceError> {
     Ok(())
 }
 
-/// The steps as a run from a planned arena, and with the bytes of small pieces touched.
+/// Runs the steps from a planned arena, with and without touching the bytes of small pieces.
 fn planned(steps: &[Step]) {
     let (lifetimes, count) = lifetimes(steps);
     let plan = plan::solve(&lifetimes, &SolveOptions::default());
@@ -87,7 +92,7 @@ fn planned(steps: &[Step]) {
         })
         .collect();
     println!(
-        "planned arena, {count} events, {} bytes: {} ns an event, round by round",
+        "planned arena, {count} events, {} bytes: {} ns per event, round by round",
         arena.len(),
         times.join(", ")
     );
@@ -107,7 +112,7 @@ fn planned(steps: &[Step]) {
     print_percentiles(singles);
 }
 
-/// The steps' allocations as lifetimes, one step of time an event; and the number of events.
+/// The steps' allocations as lifetimes, with one time step per event, and the number of events.
 fn lifetimes(steps: &[Step]) -> (Vec<Lifetime>, usize) {
     let mut lifetimes: Vec<Lifetime> = Vec::new();
     let mut live: HashMap<u32, usize> = HashMap::new();
@@ -135,9 +140,9 @@ fn lifetimes(steps: &[Step]) -> (Vec<Lifetime>, usize) {
     (lifetimes, now as usize)
 }
 
-/// The timeline's cost: a run that samples the timeline at every n-th event against the same run
-/// without, in turn. The engine samples once a chunk: one in some thousand allocations, or every
-/// tenth of a second.
+/// Cost of the timeline: a run that samples it at every n-th event against the same run without
+/// samples, in turn. The engine samples once a chunk, which is once in some thousand allocations or
+/// every tenth of a second.
 fn timeline(steps: &[Step]) {
     const EVENTS_A_SAMPLE: usize = 1000;
     let run = |recorder: Option<&mut MetricsRecorder>| {
@@ -183,8 +188,8 @@ fn timeline(steps: &[Step]) {
     );
 }
 
-/// Sizes and orders from a fixed seed.
-fn made_up(events: usize) -> Vec<Step> {
+/// A synthetic trace: sizes and orders from a fixed seed.
+fn synthetic_trace(events: usize) -> Vec<Step> {
     let mut random = random_numbers(7);
     let mut steps = Vec::with_capacity(events);
     let mut live: Vec<u32> = Vec::new();
@@ -237,9 +242,9 @@ fn slots(steps: &[Step]) -> Vec<Option<PoolBlock>> {
 /// How the pool is used.
 #[derive(Clone, Copy, PartialEq)]
 enum Use {
-    /// By a sole user, without locks.
+    /// One owner, no locks.
     Sole,
-    /// As threads share it.
+    /// Shared by threads, behind locks.
     Locked,
 }
 
@@ -290,10 +295,13 @@ fn rounds(steps: &[Step], configuration: &PoolConfiguration, how: Use) {
     } else {
         "with locks"
     };
-    println!("  {name}: {} ns an event, round by round", times.join(", "));
+    println!(
+        "  {name}: {} ns per event, round by round",
+        times.join(", ")
+    );
 }
 
-/// Single events, each between two reads of the clock; the cost of a read is printed beside them.
+/// Single events, each between two clock reads; the cost of a clock read is printed beside them.
 fn percentiles(steps: &[Step], configuration: &PoolConfiguration) {
     let mut pool = Pool::new(
         Box::new(SimulatedDriver::new(DEVICE_BYTES)),
@@ -326,7 +334,7 @@ fn print_percentiles(mut times: Vec<u32>) {
     );
 }
 
-/// The same through [`Memory`], where every block has an owner.
+/// The same trace through [`Memory`], where every block has an owner.
 fn with_owners(steps: &[Step]) {
     let driver = Box::new(SimulatedDriver::new(DEVICE_BYTES));
     let memory = Memory::with_driver(driver, PoolConfiguration::default());
@@ -351,8 +359,8 @@ fn with_owners(steps: &[Step]) {
     }
 }
 
-/// Threads with a queue each on one pool of sixteen shards, in wall time. Threads that share
-/// nothing run beside them as the machine's own limit.
+/// Threads with a queue each on one pool of sixteen shards, in wall time. Threads with a pool each
+/// run beside them and show the machine's own limit.
 fn threads() {
     for count in [1, 2, 4] {
         let (mut shared, mut alone) = (Duration::MAX, Duration::MAX);
@@ -413,7 +421,7 @@ fn nanoseconds(time: Duration, events: usize) -> f64 {
     time.as_nanos() as f64 / events.max(1) as f64
 }
 
-/// Measures this thread's own time.
+/// Measures the CPU time of this thread.
 struct Stopwatch(Duration);
 
 impl Stopwatch {

@@ -1,18 +1,18 @@
-//! Blocks: the only way to bytes. A block gives its memory back when it is dropped.
+//! Blocks: the only access to bytes. A block returns its memory when it is dropped.
 
 mod planned;
 
 pub use planned::{PlanMismatch, PlannedArena, PlannedPiece};
 
 use crate::driver::{Address, DriverError};
-use crate::memory::{Handle, Memory, Whole};
+use crate::memory::{Handle, Memory, SplitParent};
 use crate::owner::Owner;
 use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// How bytes of the host come to a device.
+/// How host bytes are copied to a device.
 #[derive(Clone, Copy)]
 enum Way {
     /// [`Driver::write`](crate::driver::Driver::write).
@@ -21,9 +21,9 @@ enum Way {
     Stage,
 }
 
-/// Memory handed out, exclusively held, given back on drop.
+/// An exclusively held piece of memory, freed on drop.
 ///
-/// Its contents are whatever the last user left there; fresh memory is zero.
+/// Fresh memory is zero. Reused memory holds whatever its last user left there.
 pub struct Block {
     memory: Memory,
     handle: Handle,
@@ -34,7 +34,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// `address` must be what `memory` handed out under `handle` with room for `len` bytes.
+    /// `address` must come from `memory` under `handle`, with room for `len` bytes.
     pub(crate) fn new(
         memory: Memory,
         handle: Handle,
@@ -53,78 +53,78 @@ impl Block {
         }
     }
 
-    /// Bytes asked for.
+    /// Requested size in bytes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Where it lies on its device.
+    /// Address on the device.
     pub fn address(&self) -> Address {
         self.address
     }
 
-    /// Who asked for it.
+    /// The owner that the bytes are counted for.
     pub fn owner(&self) -> Owner {
         self.owner
     }
 
-    /// The memory that it came from.
+    /// The memory that the block came from.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Its bytes.
+    /// The bytes.
     ///
     /// # Panics
-    /// If its device's memory cannot be reached by this process.
+    /// If this process cannot access the device's memory.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: see `pointer`; `&self` keeps the block alive and lets nobody write.
+        // SAFETY: see `pointer`; `&self` keeps the block alive and excludes writers.
         unsafe { std::slice::from_raw_parts(self.pointer().as_ptr(), self.len) }
     }
 
-    /// Its bytes, to write.
+    /// The bytes, for writing.
     ///
     /// # Panics
-    /// If its device's memory cannot be reached by this process.
+    /// If this process cannot access the device's memory.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: see `pointer`; `&mut self` is the only way in.
+        // SAFETY: see `pointer`; `&mut self` is the only access.
         unsafe { std::slice::from_raw_parts_mut(self.pointer().as_ptr(), self.len) }
     }
 
-    /// Whether its bytes can be reached by this process.
+    /// Whether this process can access the bytes.
     pub fn host_accessible(&self) -> bool {
         self.memory.host_accessible()
     }
 
-    /// Copies its bytes from `offset` on to the host, wherever they are.
+    /// Copies bytes from `offset` on to the host, whichever device holds them.
     ///
     /// # Errors
     /// If the device refuses.
     ///
     /// # Panics
-    /// If it ends before `into` is full.
+    /// If the block ends before `into` is full.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), DriverError> {
-        // SAFETY: `&self` keeps the block alive and lets nobody write.
+        // SAFETY: `&self` keeps the block alive and excludes writers.
         unsafe { self.copy_out(0..self.len, offset, into) }
     }
 
-    /// Copies bytes of the host into it from `offset` on, wherever it is.
+    /// Copies host bytes into the block from `offset` on, whichever device holds it.
     ///
     /// # Errors
     /// If the device refuses.
     ///
     /// # Panics
-    /// If it ends before all are there.
+    /// If the block ends before all bytes are copied.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
-        // SAFETY: `&mut self` is the only way in.
+        // SAFETY: `&mut self` is the only access.
         unsafe { self.copy_in(0..self.len, offset, bytes, Way::Write) }
     }
 
-    /// Copies bytes of `part` of the block from `offset` within it on.
+    /// Copies bytes out of `part` of the block, from `offset` within the part on.
     ///
     /// # Safety
-    /// Nobody may write to the part meanwhile.
+    /// Nobody may write to the part during the call.
     unsafe fn copy_out(
         &self,
         part: Range<usize>,
@@ -135,14 +135,14 @@ impl Block {
         if into.is_empty() {
             return Ok(());
         }
-        // SAFETY: the bytes are inside the block, which lives, and the caller keeps writers away.
+        // SAFETY: the bytes are inside the live block, and the caller excludes writers.
         unsafe { self.memory.driver().read(from, into) }
     }
 
-    /// The other way.
+    /// Copies bytes into `part` of the block, from `offset` within the part on.
     ///
     /// # Safety
-    /// Nobody may use the part meanwhile.
+    /// Nobody may use the part during the call.
     unsafe fn copy_in(
         &self,
         part: Range<usize>,
@@ -155,7 +155,7 @@ impl Block {
             return Ok(());
         }
         let driver = self.memory.driver();
-        // SAFETY: the bytes are inside the block, which lives, and the caller keeps all others away.
+        // SAFETY: the bytes are inside the live block, and the caller excludes all other users.
         unsafe {
             match way {
                 Way::Write => driver.write(bytes, to),
@@ -164,7 +164,7 @@ impl Block {
         }
     }
 
-    /// The address of `count` bytes of a part.
+    /// The address of `count` bytes of a part, after a bounds check.
     fn checked(&self, part: Range<usize>, offset: usize, count: usize) -> Address {
         assert!(
             part.end <= self.len && offset <= part.len() && count <= part.len() - offset,
@@ -174,7 +174,7 @@ impl Block {
         self.address.offset((part.start + offset) as u64)
     }
 
-    /// Turns it into shared, read-only bytes.
+    /// Turns the block into shared, read-only bytes.
     pub fn into_shared(self) -> SharedBlock {
         let len = self.len;
         SharedBlock {
@@ -184,8 +184,8 @@ impl Block {
         }
     }
 
-    /// The first byte. The driver's contract makes `len` bytes from here valid and initialised while the block lives, and the
-    /// pool hands no byte out twice.
+    /// Pointer to the first byte. The driver's contract makes `len` bytes from here valid and
+    /// initialised while the block lives, and the pool never hands a byte out twice.
     fn pointer(&self) -> NonNull<u8> {
         assert!(
             self.memory.host_accessible(),
@@ -199,12 +199,13 @@ impl Block {
 }
 
 impl Block {
-    /// Cuts the block into blocks of `part` bytes (at least 1), the last one perhaps shorter. The memory goes back with the last of them.
+    /// Splits the block into blocks of `part` bytes (at least 1); the last one may be shorter. The
+    /// memory is freed with the last of them.
     pub fn split(mut self, part: usize) -> Vec<Block> {
         let part = part.max(1);
         let handle = std::mem::replace(&mut self.handle, Handle::Empty);
         (self.memory).count_parts(self.len, part, self.owner, self.queue);
-        let whole = Arc::new(Whole::new(self.memory.clone(), handle));
+        let whole = Arc::new(SplitParent::new(self.memory.clone(), handle));
         (0..self.len)
             .step_by(part)
             .map(|start| Block {
@@ -218,17 +219,19 @@ impl Block {
             .collect()
     }
 
-    /// Gives back the end of a block got from [`Memory::reserve_exact`]; its first `bytes` bytes stay as they are.
+    /// Shrinks a block that came from [`Memory::reserve_exact`] to its first `bytes` bytes and
+    /// frees the rest.
     ///
     /// # Errors
-    /// If it has fewer, or its driver is sealed or takes pieces back whole only; the block stays as it was.
+    /// If the block is shorter than `bytes`, if its driver is sealed, or if the driver frees whole
+    /// pieces only. The block is unchanged then.
     pub fn shrink(&mut self, bytes: usize) -> Result<(), DriverError> {
         if bytes > self.len {
             return Err(DriverError::Misuse {
                 call: "shrink",
                 address: self.address,
                 bytes: bytes as u64,
-                reason: "the block is shorter than that",
+                reason: "the block is shorter than the requested size",
             });
         }
         if bytes < self.len {
@@ -238,15 +241,16 @@ impl Block {
         Ok(())
     }
 
-    /// Work on another queue of the device uses the block too: once it is dropped, its bytes are
-    /// used again only after that work. For blocks of the pool; others wait for the whole device.
+    /// Records that work on another queue of the device uses the block: after it is dropped, its
+    /// bytes are reused only once that work is complete. Only for blocks of the pool; other blocks
+    /// wait for the whole device.
     pub fn record_use(&self, queue: u64) {
         if let Handle::Pooled(block) = &self.handle {
             self.memory.pool().record_use(block, queue);
         }
     }
 
-    /// Hands the block to another owner, in place of freeing it and allocating again.
+    /// Transfers the block to another owner, without freeing and allocating again.
     pub fn set_owner(&mut self, owner: Owner) {
         self.memory
             .change_owner(self.len, self.owner, owner, self.queue);
@@ -272,7 +276,7 @@ impl fmt::Debug for Block {
     }
 }
 
-/// Read-only bytes of a block that many hold; the block goes back when the last holder is gone.
+/// Read-only bytes of a block with several holders. The block is freed with its last holder.
 #[derive(Clone)]
 pub struct SharedBlock {
     block: Arc<Block>,
@@ -290,39 +294,39 @@ impl SharedBlock {
     /// The bytes.
     ///
     /// # Panics
-    /// If the device's memory cannot be reached by this process.
+    /// If this process cannot access the device's memory.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: offset and length were checked against the block when this part was made, and no exclusive part overlaps
-        // a shared one.
+        // SAFETY: offset and length were checked against the block when this part was made, and no
+        // exclusive part overlaps a shared one.
         unsafe {
             std::slice::from_raw_parts(self.block.pointer().add(self.offset).as_ptr(), self.len)
         }
     }
 
-    /// Where it lies on its device.
+    /// Address on the device.
     pub fn address(&self) -> Address {
         self.block.address.offset(self.offset as u64)
     }
 
-    /// Whether its bytes can be reached by this process.
+    /// Whether this process can access the bytes.
     pub fn host_accessible(&self) -> bool {
         self.block.host_accessible()
     }
 
-    /// Copies its bytes from `offset` on to the host, wherever they are.
+    /// Copies bytes from `offset` on to the host, whichever device holds them.
     ///
     /// # Errors
     /// If the device refuses.
     ///
     /// # Panics
-    /// If it ends before `into` is full.
+    /// If the part ends before `into` is full.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), DriverError> {
         let part = self.offset..self.offset + self.len;
         // SAFETY: no exclusive part overlaps a shared one.
         unsafe { self.block.copy_out(part, offset, into) }
     }
 
-    /// A part of it, or `None` if the range reaches past its end.
+    /// A sub-range, or `None` if the range reaches past the end.
     pub fn slice(&self, range: Range<usize>) -> Option<SharedBlock> {
         let len = range.end.checked_sub(range.start)?;
         if range.end > self.len {
@@ -352,7 +356,8 @@ impl fmt::Debug for SharedBlock {
     }
 }
 
-/// A block cut into exclusive parts, one after the other: weights are loaded part by part and then shared.
+/// A block that is cut into consecutive exclusive parts: weights are loaded part by part and shared
+/// afterwards.
 #[derive(Debug)]
 pub struct Arena {
     block: Arc<Block>,
@@ -368,7 +373,8 @@ impl Arena {
         }
     }
 
-    /// The next `len` bytes from an offset that is a multiple of `align` (a power of two), or `None` if too few are left.
+    /// The next `len` bytes from an offset that is a multiple of `align` (a power of two), or
+    /// `None` if too few bytes are left.
     pub fn take(&mut self, len: usize, align: usize) -> Option<ArenaSlice> {
         let offset = self.used.checked_next_multiple_of(align.max(1))?;
         let end = offset.checked_add(len)?;
@@ -383,13 +389,13 @@ impl Arena {
         })
     }
 
-    /// Bytes not yet cut off.
+    /// Bytes that are not cut off yet.
     pub fn remaining(&self) -> usize {
         self.block.len - self.used
     }
 }
 
-/// An exclusive part of an [`Arena`]'s block; no other part overlaps it.
+/// An exclusive part of an [`Arena`]'s block. No other part overlaps it.
 pub struct ArenaSlice {
     block: Arc<Block>,
     offset: usize,
@@ -403,15 +409,15 @@ impl ArenaSlice {
         self.len
     }
 
-    /// Where it lies on its device.
+    /// Address on the device.
     pub fn address(&self) -> Address {
         self.block.address.offset(self.offset as u64)
     }
 
-    /// Its bytes.
+    /// The bytes.
     ///
     /// # Panics
-    /// If the device's memory cannot be reached by this process.
+    /// If this process cannot access the device's memory.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the arena cut this part within the block's bounds and gave it to nobody else.
         unsafe {
@@ -419,63 +425,65 @@ impl ArenaSlice {
         }
     }
 
-    /// Its bytes, to write.
+    /// The bytes, for writing.
     ///
     /// # Panics
-    /// If the device's memory cannot be reached by this process.
+    /// If this process cannot access the device's memory.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` is the only way to this part.
+        // SAFETY: the arena cut this part within the block's bounds, and `&mut self` is the only
+        // access.
         unsafe {
             std::slice::from_raw_parts_mut(self.block.pointer().add(self.offset).as_ptr(), self.len)
         }
     }
 
-    /// Whether its bytes can be reached by this process.
+    /// Whether this process can access the bytes.
     pub fn host_accessible(&self) -> bool {
         self.block.host_accessible()
     }
 
-    /// Copies its bytes from `offset` on to the host, wherever they are.
+    /// Copies bytes from `offset` on to the host, whichever device holds them.
     ///
     /// # Errors
     /// If the device refuses.
     ///
     /// # Panics
-    /// If it ends before `into` is full.
+    /// If the part ends before `into` is full.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), DriverError> {
         let part = self.offset..self.offset + self.len;
-        // SAFETY: the arena gave this part to nobody else, and `&self` lets nobody write.
+        // SAFETY: the arena gave this part to nobody else, and `&self` excludes writers.
         unsafe { self.block.copy_out(part, offset, into) }
     }
 
-    /// Copies bytes of the host into it from `offset` on, wherever it is.
+    /// Copies host bytes into the part from `offset` on, whichever device holds it.
     ///
     /// # Errors
     /// If the device refuses.
     ///
     /// # Panics
-    /// If it ends before all are there.
+    /// If the part ends before all bytes are copied.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
         let part = self.offset..self.offset + self.len;
-        // SAFETY: `&mut self` is the only way to this part.
+        // SAFETY: `&mut self` is the only access to this part.
         unsafe { self.block.copy_in(part, offset, bytes, Way::Write) }
     }
 
-    /// The same for loading many bytes in a row ([`Driver::stage`](crate::driver::Driver::stage)): they may still be on their way when
-    /// this returns. [`Memory::finish_staging`](crate::Memory::finish_staging) ends it.
+    /// As [`ArenaSlice::write`], for loading many bytes in a row
+    /// ([`Driver::stage`](crate::driver::Driver::stage)): the copy may still be in progress when
+    /// the call returns. [`Memory::finish_staging`](crate::Memory::finish_staging) waits for it.
     ///
     /// # Errors
     /// If the device refuses.
     ///
     /// # Panics
-    /// If it ends before all are there.
+    /// If the part ends before all bytes are copied.
     pub fn stage(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
         let part = self.offset..self.offset + self.len;
-        // SAFETY: as above.
+        // SAFETY: `&mut self` is the only access to this part.
         unsafe { self.block.copy_in(part, offset, bytes, Way::Stage) }
     }
 
-    /// Gives up writing; the part can then be shared.
+    /// Ends exclusive access; the part can be shared from now on.
     pub fn into_shared(self) -> SharedBlock {
         SharedBlock {
             block: self.block,

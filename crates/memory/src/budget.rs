@@ -1,9 +1,9 @@
-//! Accounts for a device's bytes: device → region → stream. Reserved bytes are promised; only
-//! promised bytes can be committed.
+//! Accounts for the bytes of a device: device → region → stream. Bytes are reserved (promised)
+//! first and committed (used) out of a reservation.
 //!
-//! A reservation that does not fit is refused at once, with the numbers. A granted reservation
-//! stays valid until it is dropped: a stream that has reserved its worst case cannot run out
-//! because of others.
+//! A reservation that does not fit is refused at once, with the figures. A granted reservation
+//! stays valid until it is dropped: a stream that has reserved its worst case cannot run out of
+//! memory because of other streams.
 //!
 //! ```
 //! use sottovoce_memory::budget::{Account, Budget};
@@ -28,17 +28,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Whose bytes: a region, and the stream in it if they serve one.
+/// The holder of a reservation: a region, and the stream that the bytes serve, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Account {
-    /// What the bytes are for.
+    /// Purpose of the bytes.
     pub region: Region,
-    /// The utterance served, or `None` for what all share.
+    /// The stream served, or `None` for bytes that all streams share.
     pub stream: Option<StreamId>,
 }
 
 impl Account {
-    /// What all streams share in a region.
+    /// The account of bytes that all streams share in a region.
     pub const fn shared(region: Region) -> Account {
         Account {
             region,
@@ -46,7 +46,7 @@ impl Account {
         }
     }
 
-    /// One stream's part of a region.
+    /// The account of one stream in a region.
     pub const fn of_stream(region: Region, stream: StreamId) -> Account {
         Account {
             region,
@@ -64,12 +64,12 @@ impl fmt::Display for Account {
     }
 }
 
-/// What an account, a region or the device has promised and uses, in bytes.
+/// Reserved and committed bytes of an account, a region or the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Balance {
-    /// Promised.
+    /// Bytes reserved.
     pub reserved: u64,
-    /// In use, out of what is promised.
+    /// Bytes in use, out of the reserved ones.
     pub committed: u64,
 }
 
@@ -91,13 +91,13 @@ struct Books {
     accounts: BTreeMap<Account, Balance>,
 }
 
-/// A statement about the books that does not hold.
+/// An invariant of the budget that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the budget's books are wrong: {0}")]
+#[error("the budget is inconsistent: {0}")]
 pub struct BooksViolation(String);
 
 impl Budget {
-    /// A budget of `capacity` bytes, nothing of it promised.
+    /// A budget of `capacity` bytes without reservations.
     pub fn new(capacity: u64) -> Budget {
         Budget(Arc::new(Mutex::new(Books {
             capacity,
@@ -108,12 +108,12 @@ impl Budget {
         })))
     }
 
-    /// Changes the capacity. Promises stay good, even beyond it; new ones have to fit.
+    /// Changes the capacity. Existing reservations stay valid even beyond it; new ones have to fit.
     pub fn set_capacity(&self, capacity: u64) {
         self.books().capacity = capacity;
     }
 
-    /// Limits what a region may promise; `None` leaves only the device's capacity.
+    /// Limits the reservations of a region. `None` leaves only the device's capacity.
     pub fn set_region_limit(&self, region: Region, limit: Option<u64>) {
         let mut books = self.books();
         match limit {
@@ -122,11 +122,11 @@ impl Budget {
         };
     }
 
-    /// Promises `bytes` to an account.
+    /// Reserves `bytes` for an account.
     ///
     /// # Errors
-    /// [`OutOfMemoryKind::NeverFits`] if `bytes` exceeds the limit of the device or region,
-    /// [`OutOfMemoryKind::NotNow`] if it exceeds what other promises leave.
+    /// [`OutOfMemoryKind::NeverFits`] if `bytes` exceeds the limit of the device or the region,
+    /// [`OutOfMemoryKind::NotNow`] if it exceeds what other reservations leave.
     pub fn reserve(&self, account: Account, bytes: u64) -> Result<Reservation, OutOfMemory> {
         self.books().promise(account, bytes)?;
         Ok(Reservation {
@@ -139,7 +139,7 @@ impl Budget {
         })
     }
 
-    /// Bytes that are promised to nobody.
+    /// Bytes that are not reserved.
     pub fn available_bytes(&self) -> u64 {
         let books = self.books();
         books.capacity.saturating_sub(books.device.reserved)
@@ -159,16 +159,16 @@ impl Budget {
             .unwrap_or_default()
     }
 
-    /// Every account that holds something.
+    /// Every account with a non-zero balance.
     pub fn accounts(&self) -> BTreeMap<Account, Balance> {
         self.books().accounts.clone()
     }
 
-    /// Verifies that accounts add up to regions and regions to the device, and that no more is used
-    /// than promised.
+    /// Verifies that accounts add up to regions, regions add up to the device, and no account uses
+    /// more than it has reserved.
     ///
     /// # Errors
-    /// With the statement that does not hold.
+    /// The first invariant that does not hold.
     pub fn check(&self) -> Result<(), BooksViolation> {
         self.books().check()
     }
@@ -240,7 +240,7 @@ impl Books {
         change(self.regions.entry(account.region).or_default());
         let balance = self.accounts.entry(account).or_default();
         change(balance);
-        // Streams come and go without end.
+        // Without this, the map would grow with every stream that ever ran.
         if balance.is_zero() {
             self.accounts.remove(&account);
         }
@@ -281,7 +281,7 @@ impl Books {
     }
 }
 
-/// A promise of bytes; dropping it gives all of them back.
+/// A reservation of bytes. Dropping it returns all of them.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Budget,
@@ -290,20 +290,20 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// What is promised and used.
+    /// Reserved and committed bytes of this reservation.
     pub fn balance(&self) -> Balance {
         self.balance
     }
 
-    /// Whose it is.
+    /// The account that holds the reservation.
     pub fn account(&self) -> Account {
         self.account
     }
 
-    /// Takes `bytes` of the promise into use.
+    /// Commits `bytes` of the reservation.
     ///
     /// # Errors
-    /// [`OutOfMemoryKind::OverAccount`] if less of the promise is left.
+    /// [`OutOfMemoryKind::OverAccount`] if less of the reservation is left.
     pub fn commit(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
         let left = self.balance.reserved - self.balance.committed;
         if bytes > left {
@@ -327,7 +327,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives up to `bytes` out of use; they stay promised.
+    /// Releases up to `bytes` committed bytes; they stay reserved.
     pub fn release(&mut self, bytes: u64) {
         let bytes = bytes.min(self.balance.committed);
         self.balance.committed -= bytes;
@@ -336,17 +336,17 @@ impl Reservation {
             .change(self.account, |balance| balance.committed -= bytes);
     }
 
-    /// Adds `bytes` to the promise.
+    /// Adds `bytes` to the reservation.
     ///
     /// # Errors
-    /// As [`Budget::reserve`]; what was promised before stays.
+    /// As [`Budget::reserve`]. The reservation is unchanged then.
     pub fn grow(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
         self.budget.books().promise(self.account, bytes)?;
         self.balance.reserved += bytes;
         Ok(())
     }
 
-    /// Gives back up to `bytes` of the promise that are not in use; how many.
+    /// Returns up to `bytes` reserved bytes that are not committed, and says how many.
     pub fn shrink(&mut self, bytes: u64) -> u64 {
         let bytes = bytes.min(self.balance.reserved - self.balance.committed);
         self.balance.reserved -= bytes;
@@ -379,7 +379,7 @@ mod tests {
     const WEIGHTS: Account = Account::shared(Region::Weights);
 
     #[test]
-    fn a_promise_that_cannot_be_kept_is_refused_at_once_with_the_numbers() {
+    fn a_reservation_that_does_not_fit_is_refused_at_once_with_the_figures() {
         let budget = Budget::new(1000);
         budget.set_region_limit(Region::KeyValue, Some(600));
         let _weights = budget.reserve(WEIGHTS, 300).unwrap();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_promised_can_be_used() {
+    fn only_reserved_bytes_can_be_committed() {
         let budget = Budget::new(1000);
         let mut promised = budget.reserve(STREAM, 400).unwrap();
         promised.commit(300).unwrap();
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_promise_gives_everything_back_also_what_is_in_use() {
+    fn dropping_a_reservation_returns_committed_bytes_too() {
         let budget = Budget::new(1000);
         let _weights = budget.reserve(WEIGHTS, 100).unwrap();
         let mut promised = budget.reserve(STREAM, 400).unwrap();
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_outlives_a_smaller_capacity_and_can_not_grow_beyond_it() {
+    fn a_reservation_outlives_a_smaller_capacity_and_cannot_grow_beyond_it() {
         let budget = Budget::new(1000);
         let mut promised = budget.reserve(STREAM, 800).unwrap();
         budget.set_capacity(500);
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_together_are_never_promised_more_than_there_is() {
+    fn concurrent_reservations_never_exceed_the_capacity() {
         let budget = Budget::new(1000);
         std::thread::scope(|scope| {
             for thread in 0..8 {

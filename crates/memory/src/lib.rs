@@ -1,4 +1,5 @@
-//! Memory with a promise: drivers, a caching pool, and an owner for every byte.
+//! Memory with a promise: drivers, a caching pool, planned arenas, budgets, and an owner for every
+//! byte.
 //!
 //! ```
 //! use sottovoce_memory::{Memory, Owner, Region};
@@ -16,16 +17,21 @@
 //!
 //! | term | meaning |
 //! |---|---|
-//! | driver | where bytes come from: host, simulated, CUDA |
-//! | segment | one piece of memory got from the driver |
-//! | block | a part of a segment, handed out or free |
-//! | reserved | bytes held from the driver |
-//! | allocated | bytes handed out, rounded as the pool rounds them |
-//! | requested | bytes handed out, before rounding |
+//! | driver | source of bytes: host, simulated, CUDA |
+//! | sealed driver | a driver that refuses every call: steady state |
+//! | piece | one allocation of a driver |
+//! | segment | a piece that the caching pool allocated |
+//! | block | a part of a segment, in use or free |
+//! | arena, plan | one block, and the offsets that lifetimes have in it |
+//! | reserved | bytes allocated from the driver |
+//! | allocated | bytes of blocks in use, rounded as the pool rounds them |
+//! | requested | bytes of blocks in use, before rounding |
 //! | fragmentation | (reserved − allocated) ÷ reserved |
-//! | queue | an order of execution on a device; blocks are cached for each queue |
-//! | stream | one utterance under way: an owner of bytes |
-//! | owner | region, tag and stream of a block |
+//! | page | a fixed-size piece of the KV cache |
+//! | reservation | bytes that a budget promised to an account; the committed part is in use |
+//! | queue | an order of execution on a device; blocks are cached per queue |
+//! | stream | one utterance under way |
+//! | owner | region, tag and stream that a block is counted for |
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 

@@ -1,4 +1,4 @@
-//! One device's memory: a driver, a pool over it, and who owns what.
+//! The memory of one device: a driver, a caching pool over it, and the owners of all bytes.
 
 use crate::block::Block;
 use crate::driver::{Address, Driver, DriverError, HostDriver, Seal, Sealed};
@@ -10,12 +10,12 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::fmt;
 use std::sync::Arc;
 
-/// Queues are spread over so many shards of the pool and ledgers of owners.
+/// Number of shards of the pool and of the ledgers; queues are spread over them.
 const SHARDS: usize = 16;
-/// An address for blocks without bytes: aligned, never used.
-const NOWHERE: Address = Address(512);
+/// Address of empty blocks: aligned, never dereferenced.
+const DANGLING: Address = Address(512);
 
-/// One device's memory. Cheap to clone; all clones are the same memory.
+/// The memory of one device. Cheap to clone; all clones are the same memory.
 #[derive(Clone)]
 pub struct Memory(Arc<Inner>);
 
@@ -27,42 +27,43 @@ struct Inner {
     exact: Mutex<Exact>,
 }
 
-/// Pieces held from the driver directly.
+/// Pieces allocated from the driver directly, without the pool.
 #[derive(Default)]
 struct Exact {
     bytes: Gauge,
     blocks: Gauge,
-    /// Dropped pieces that the driver did not take back (it was sealed, or refused), with their bytes.
+    /// Freed pieces that the driver did not take back because it was sealed or refused, with their
+    /// sizes.
     waiting: Vec<(Address, u64)>,
 }
 
-/// What a block gives back.
+/// How a block is freed.
 #[derive(Debug)]
 pub(crate) enum Handle {
-    /// No bytes were asked for, or they were given back.
+    /// Nothing to free.
     Empty,
     /// A block of the pool.
     Pooled(PoolBlock),
-    /// A piece straight from the driver, and its bytes.
+    /// A piece directly from the driver, and its size.
     Exact(Address, u64),
-    /// A part of something larger, which goes back with its last part.
-    Part(Arc<Whole>),
+    /// A part of a larger block, which is freed with its last part.
+    Part(Arc<SplitParent>),
 }
 
-/// What several blocks are parts of.
+/// A block that was split.
 #[derive(Debug)]
-pub(crate) struct Whole {
+pub(crate) struct SplitParent {
     memory: Memory,
     handle: Handle,
 }
 
-impl Whole {
-    pub(crate) fn new(memory: Memory, handle: Handle) -> Whole {
-        Whole { memory, handle }
+impl SplitParent {
+    pub(crate) fn new(memory: Memory, handle: Handle) -> SplitParent {
+        SplitParent { memory, handle }
     }
 }
 
-impl Drop for Whole {
+impl Drop for SplitParent {
     fn drop(&mut self) {
         let handle = std::mem::replace(&mut self.handle, Handle::Empty);
         self.memory.free(handle);
@@ -70,7 +71,7 @@ impl Drop for Whole {
 }
 
 impl Memory {
-    /// Memory of this process, at most `capacity` bytes of it, with the default options.
+    /// Memory of this process, up to `capacity` bytes, with default options.
     pub fn host(capacity: u64) -> Memory {
         Memory::with_driver(
             Box::new(HostDriver::new(capacity)),
@@ -93,16 +94,16 @@ impl Memory {
         }))
     }
 
-    /// A block of `bytes` bytes through the caching pool, aligned to 512.
+    /// Allocates `bytes` bytes from the caching pool, aligned to 512.
     ///
     /// # Errors
-    /// If neither the cache nor the driver has enough, also after everything cached was given back.
+    /// If neither the cache nor the driver has enough, even after the cache was emptied.
     pub fn allocate(&self, bytes: usize, owner: Owner) -> Result<Block, OutOfMemory> {
         self.allocate_on(bytes, owner, 0)
     }
 
-    /// The same for use on a queue of the device: freed blocks serve their own queue only, and threads that use a queue
-    /// each do not wait for each other.
+    /// Allocates for use on one queue of the device. Freed blocks are reused on their own queue
+    /// only, and threads with a queue each do not contend.
     ///
     /// # Errors
     /// As [`Memory::allocate`].
@@ -116,7 +117,7 @@ impl Memory {
             return Ok(Block::new(
                 self.clone(),
                 Handle::Empty,
-                NOWHERE,
+                DANGLING,
                 0,
                 owner,
                 queue,
@@ -136,17 +137,17 @@ impl Memory {
         ))
     }
 
-    /// A piece of its own straight from the driver, in whole pages: for arenas, slabs and planned workspaces. If the driver
-    /// has too little, what the pool has cached is given back first.
+    /// Allocates a piece of whole pages directly from the driver: for arenas, slabs and planned
+    /// workspaces. If the driver has too little, the pool's cache is emptied first.
     ///
     /// # Errors
-    /// If the driver has too little left even so.
+    /// If the driver has too little even then.
     pub fn reserve_exact(&self, bytes: usize, owner: Owner) -> Result<Block, OutOfMemory> {
         if bytes == 0 {
             return Ok(Block::new(
                 self.clone(),
                 Handle::Empty,
-                NOWHERE,
+                DANGLING,
                 0,
                 owner,
                 0,
@@ -183,7 +184,7 @@ impl Memory {
         ))
     }
 
-    /// The figures now.
+    /// The current statistics.
     pub fn statistics(&self) -> MemoryStatistics {
         let mut statistics = MemoryStatistics {
             pool: self.0.pool.statistics(),
@@ -200,17 +201,17 @@ impl Memory {
         statistics
     }
 
-    /// Gives cached memory back to the driver; the bytes given back.
+    /// Returns cached memory to the driver, and says how many bytes.
     pub fn trim(&self) -> u64 {
         self.0.pool.empty_cache() + self.free_waiting()
     }
 
-    /// From now on the driver is not called: what would need it fails, and what is given back to it waits.
+    /// Seals the driver: calls that need it fail, and frees are deferred.
     pub fn seal(&self) {
         self.0.seal.close();
     }
 
-    /// Lets the driver be called again.
+    /// Unseals the driver and carries out deferred frees.
     pub fn unseal(&self) {
         self.0.seal.open();
         self.free_waiting();
@@ -224,7 +225,7 @@ impl Memory {
     /// Verifies the pool's invariants.
     ///
     /// # Errors
-    /// With the statement that does not hold.
+    /// The first invariant that does not hold.
     pub fn check(&self) -> Result<(), Violation> {
         self.0.pool.check()
     }
@@ -239,7 +240,7 @@ impl Memory {
         self.0.pool.driver().name()
     }
 
-    /// Waits until all bytes that were staged are on the device, and gives back what staging took of the host.
+    /// Waits until all staged bytes are on the device, and frees the host memory used for staging.
     ///
     /// # Errors
     /// If the device failed meanwhile.
@@ -247,12 +248,12 @@ impl Memory {
         self.driver().finish_staging()
     }
 
-    /// Bytes of the units in which the driver hands memory out.
+    /// Granularity of the driver's allocations, in bytes.
     pub fn unit_bytes(&self) -> u64 {
         self.driver().capabilities().granularity
     }
 
-    /// Whether blocks can be read and written by this process.
+    /// Whether this process can read and write the blocks.
     pub fn host_accessible(&self) -> bool {
         self.0.host_accessible
     }
@@ -269,7 +270,7 @@ impl Memory {
         self.ledger(queue).remove(owner, len as u64);
     }
 
-    /// Counts a block of `len` bytes as blocks of `part` bytes each, the last one perhaps shorter.
+    /// Counts a block of `len` bytes as blocks of `part` bytes each; the last one may be shorter.
     pub(crate) fn count_parts(&self, len: usize, part: usize, owner: Owner, queue: u64) {
         let mut ledger = self.ledger(queue);
         ledger.remove(owner, len as u64);
@@ -293,7 +294,7 @@ impl Memory {
         ledger.add(to, len as u64);
     }
 
-    /// Gives the end of a piece straight from the driver back: it keeps `bytes`. What the handle holds afterwards.
+    /// Shrinks a piece that came directly from the driver to `bytes`, and updates its handle.
     pub(crate) fn shrink(
         &self,
         handle: &mut Handle,
@@ -304,7 +305,7 @@ impl Memory {
         let Handle::Exact(address, before) = handle else {
             return Err(DriverError::Unsupported {
                 call: "shrink",
-                reason: "only pieces straight from the driver can shrink",
+                reason: "only pieces directly from the driver can shrink",
             });
         };
         let driver = self.0.pool.driver();
@@ -329,12 +330,12 @@ impl Memory {
                 exact.bytes.decrease(bytes);
                 exact.blocks.decrease(1);
             }
-            // It stays counted as held until the driver takes it.
+            // The piece counts as reserved until the driver takes it back.
             Err(_) => exact.waiting.push((address, bytes)),
         }
     }
 
-    /// Tries again to give dropped pieces back; the bytes given back.
+    /// Retries deferred frees, and returns the bytes freed.
     fn free_waiting(&self) -> u64 {
         let waiting = std::mem::take(&mut self.exact().waiting);
         let before: u64 = waiting.iter().map(|(_, bytes)| bytes).sum();

@@ -1,54 +1,54 @@
-//! PyTorch's out-of-memory message, taken apart: any version's, with whatever stands around it.
+//! Parser of PyTorch's out-of-memory message: of any version, within any text.
 
 use crate::stats::Bytes;
 use serde::Serialize;
 
 /// Bytes of a text that are searched for a message.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// What a CUDA context and its libraries take besides PyTorch's memory, roughly: more than this is
-/// somebody else's.
+/// Rough size of a CUDA context and its libraries, beside PyTorch's memory. Anything more belongs
+/// to another process.
 const CONTEXT_BYTES: u64 = 1 << 30;
 
-/// What a message says. Bytes throughout; what it does not say is `None`.
+/// The figures of a message, in bytes. Figures that the message does not contain are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OutOfMemoryMessage {
-    /// The device's number.
+    /// Device index.
     pub device: Option<u64>,
-    /// The request.
+    /// Bytes requested.
     pub tried: u64,
-    /// The device's memory.
+    /// Bytes of the device.
     pub total: Option<u64>,
-    /// What was free of it.
+    /// Free bytes of the device.
     pub free: Option<u64>,
-    /// What this process had in use, contexts and libraries included.
+    /// Bytes in use by this process, contexts and libraries included.
     pub in_use: Option<u64>,
-    /// What other processes are said to have had in use.
+    /// Bytes in use by other processes.
     pub others_in_use: u64,
-    /// What the process was allowed.
+    /// Bytes that the process was allowed.
     pub allowed: Option<u64>,
-    /// What tensors had.
+    /// Bytes allocated by tensors.
     pub allocated: Option<u64>,
-    /// What of that lay in pools of CUDA graphs and the like.
+    /// Allocated bytes in private pools, such as those of CUDA graphs.
     pub private_pools: Option<u64>,
-    /// What the allocator held and nobody used.
+    /// Bytes reserved by the allocator but not allocated.
     pub unallocated: Option<u64>,
 }
 
-/// What a message comes to.
+/// Interpretation of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// The figures.
     pub message: OutOfMemoryMessage,
-    /// What they mean, a sentence each, the most important first.
+    /// Findings, one sentence each, most important first.
     pub findings: Vec<String>,
-    /// A line to try, if an option could have let the request in.
+    /// A line of shell to try, if an allocator option could have satisfied the request.
     pub line: Option<String>,
 }
 
 impl OutOfMemoryMessage {
-    /// Finds the last message in a text, such as a log, and reads it.
+    /// Finds and parses the last message in a text, such as a log.
     pub fn parse(text: &str) -> Option<OutOfMemoryMessage> {
-        // Terminals and logs break it into lines.
+        // Terminals and logs wrap the message.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let begin = text.rfind("Tried to allocate ")?;
         let end = text[begin..]
@@ -80,7 +80,7 @@ impl OutOfMemoryMessage {
         })
     }
 
-    /// Explains the figures.
+    /// Interprets the figures.
     pub fn explain(&self) -> Explanation {
         let mut findings = Vec::new();
         let mut line = None;
@@ -91,15 +91,15 @@ impl OutOfMemoryMessage {
         };
         if limit.is_some_and(|limit| self.tried > limit) {
             findings.push(format!(
-                "The request for {tried} is larger than all that there is: only the program can ask for less, \
-                 by smaller batches or shorter inputs."
+                "The request for {tried} is larger than all memory of the device: the program must ask for less, \
+                 for example by smaller batches or shorter inputs."
             ));
         }
         let unallocated = self.unallocated.unwrap_or(0);
         if findings.is_empty() && unallocated >= self.tried {
             findings.push(format!(
-                "The allocator held {} that nobody used, more than the {tried} asked for, but in pieces: this is \
-                 fragmentation, and expandable segments are made against it (on Linux with a card of one's own).",
+                "The allocator had {} reserved but unallocated, more than the {tried} requested, but in pieces: this is \
+                 fragmentation, which expandable segments reduce (on Linux, with a GPU not shared with others).",
                 Bytes(unallocated)
             ));
             line = Some("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True".to_owned());
@@ -107,16 +107,16 @@ impl OutOfMemoryMessage {
             && unallocated.saturating_add(self.free.unwrap_or(0)) >= self.tried
         {
             findings.push(format!(
-                "{} unused in the allocator and {} free on the device would together have been enough for {tried}: \
-                 expandable segments can join them (on Linux with a card of one's own).",
+                "{} unallocated in the pool and {} free on the device would together have been enough for {tried}: \
+                 expandable segments can join them (on Linux, with a GPU not shared with others).",
                 Bytes(unallocated),
                 Bytes(self.free.unwrap_or(0))
             ));
             line = Some("export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True".to_owned());
         } else if let (true, Some(allocated)) = (findings.is_empty(), self.allocated) {
             findings.push(format!(
-                "{} were in use by tensors and only {} lay unused: no option of the allocator helps, the program \
-                 must hold less (smaller batches, lower precision, fewer copies).",
+                "{} were in use by tensors and only {} were unallocated: no option of the allocator helps, the program \
+                 must use less memory (smaller batches, lower precision, fewer copies).",
                 Bytes(allocated),
                 Bytes(unallocated)
             ));
@@ -149,7 +149,7 @@ impl OutOfMemoryMessage {
         }
         if let Some(pools) = self.private_pools.filter(|&pools| pools > 0) {
             findings.push(format!(
-                "{} belong to private pools such as those of CUDA graphs: they serve no other request.",
+                "{} belong to private pools, such as those of CUDA graphs, which serve no other requests.",
                 Bytes(pools)
             ));
         }
@@ -161,7 +161,7 @@ impl OutOfMemoryMessage {
     }
 }
 
-/// The bytes that a text begins with, such as `1.50 GiB`.
+/// Parses a size at the start of a text, such as `1.50 GiB`.
 fn size(text: &str) -> Option<u64> {
     let mut words = text
         .split([' ', ';', ',', ')', '('])
@@ -176,7 +176,7 @@ fn size(text: &str) -> Option<u64> {
         "TiB" | "TB" => 1_099_511_627_776.0,
         _ => return None,
     };
-    // A cast of a float saturates.
+    // Casts of floats saturate.
     (number.is_finite() && number >= 0.0).then_some((number * unit) as u64)
 }
 
@@ -184,7 +184,7 @@ fn size_after(text: &str, mark: &str) -> Option<u64> {
     size(&text[text.find(mark)? + mark.len()..])
 }
 
-/// The size whose two words stand before the first such mark that has any.
+/// The size whose two words precede the first occurrence of `mark` that has one.
 fn size_before(text: &str, mark: &str) -> Option<u64> {
     text.match_indices(mark).find_map(|(place, _)| {
         let before = &text[..place];
@@ -210,7 +210,7 @@ mod tests {
     const MIB: f64 = 1_048_576.0;
 
     #[test]
-    fn a_message_of_these_days_is_taken_apart() {
+    fn a_current_message_is_parsed() {
         let message = OutOfMemoryMessage::parse(
             "Traceback (most recent call last):\n  File \"/w/train.py\", line 42, in forward\n\
              torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has a total capacity of \
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_message_is_taken_apart() {
+    fn an_older_message_is_parsed() {
         let message = OutOfMemoryMessage::parse(
             "RuntimeError: CUDA out of memory. Tried to allocate 734.00 MiB (GPU 0; 7.79 GiB total capacity; 5.20 GiB \
              already allocated; 603.94 MiB free; 5.23 GiB reserved in total by PyTorch) If reserved memory is >> \
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_messages_and_odd_ones_do_no_harm() {
+    fn other_texts_are_not_messages_and_odd_figures_are_harmless() {
         for text in [
             "",
             "RuntimeError: shape mismatch",
@@ -297,6 +297,8 @@ mod tests {
         let huge = OutOfMemoryMessage::parse(
             "Tried to allocate 80.00 GiB. GPU 0 has a total capacity of 24.00 GiB",
         );
-        assert!(huge.unwrap().explain().findings[0].contains("larger than all that there is"));
+        assert!(
+            huge.unwrap().explain().findings[0].contains("larger than all memory of the device")
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The error of an allocation that could not be had, with who holds what.
+//! The error of a failed allocation, with the largest owners of memory.
 
 use crate::driver::{Driver, DriverError};
 use crate::owner::OwnerUsage;
@@ -6,46 +6,46 @@ use crate::pool::{Pool, PoolRefusal, PoolStatistics, Refusal};
 use crate::stats::Bytes;
 use std::fmt;
 
-/// How many owners an error names.
+/// Number of owners named in an error.
 const OWNERS_SHOWN: usize = 5;
 
-/// Why there is no memory. Only [`OutOfMemoryKind::NotNow`] is worth a retry after something was
+/// Why an allocation failed. Only [`OutOfMemoryKind::NotNow`] is worth a retry after something was
 /// released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutOfMemoryKind {
     /// More than the device has, or than the pool may ever hold.
     NeverFits,
-    /// It would fit if others gave memory back.
+    /// The request would fit if others released memory.
     NotNow,
-    /// The account that asked has used up what it was promised.
+    /// The account has used up its reservation.
     OverAccount,
 }
 
 /// An allocation failed.
 #[derive(Clone, Debug)]
 pub struct OutOfMemory {
-    /// Which of the three kinds.
+    /// Why it failed.
     pub kind: OutOfMemoryKind,
-    /// Bytes asked for.
+    /// Bytes requested.
     pub requested: u64,
-    /// Bytes that were to be had.
+    /// Bytes available.
     pub available: u64,
-    /// The explanation in full.
+    /// The full explanation.
     pub report: Box<OutOfMemoryReport>,
 }
 
-/// What is behind an [`OutOfMemory`].
+/// Details of an [`OutOfMemory`].
 #[derive(Clone, Debug, Default)]
 pub struct OutOfMemoryReport {
-    /// The message, worded as PyTorch words it where PyTorch has one.
+    /// The message, in PyTorch's wording where PyTorch has one.
     pub message: String,
     /// The five largest owners, largest first.
     pub owners: Vec<OwnerUsage>,
 }
 
 impl OutOfMemory {
-    /// An error of any kind, such as an account's.
+    /// An error of any kind, such as that of an account.
     pub fn new(
         kind: OutOfMemoryKind,
         requested: u64,
@@ -76,7 +76,7 @@ impl OutOfMemory {
         &self.report.owners
     }
 
-    /// A pool's refusal, explained in PyTorch's words.
+    /// The error for a pool's refusal, in PyTorch's wording.
     pub fn from_refusal(requested: u64, refusal: &PoolRefusal, pool: &Pool) -> OutOfMemory {
         let statistics = pool.statistics();
         let memory = pool.driver().memory();
@@ -106,7 +106,8 @@ impl OutOfMemory {
     }
 }
 
-/// PyTorch's message for a device; for the host, of which PyTorch has none, the same figures.
+/// PyTorch's message for a device. PyTorch has none for the host; that message has the same
+/// figures.
 fn message(
     tried: u64,
     driver: &dyn Driver,
@@ -127,7 +128,7 @@ fn message(
             Some(allowed) if tried > allowed.saturating_sub(reserved) => {
                 format!("{} are allowed, and {} held", Bytes(allowed), Bytes(reserved))
             }
-            _ => "the system refused it: other programs have what is left, or a limit is set on this process".to_owned(),
+            _ => "the system refused it: other programs use the rest, or a limit applies to this process".to_owned(),
         };
         return format!(
             "Host out of memory. Tried to allocate {tried_text}: {why}. {allocated} are in use here and {kept} kept for reuse."
@@ -173,7 +174,7 @@ mod tests {
     use crate::{Memory, Owner, Region};
 
     #[test]
-    fn the_host_says_what_is_free_and_names_no_setting_of_pytorch() {
+    fn the_hosts_message_says_what_is_free_and_names_no_pytorch_option() {
         let memory = Memory::host(8 << 20);
         let owner = Owner::new(Region::Staging, "test");
         let held = memory.allocate(1 << 20, owner).unwrap();

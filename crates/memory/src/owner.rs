@@ -1,9 +1,9 @@
-//! Who owns bytes: a region, a tag, and the stream (utterance) they serve.
+//! Owners of bytes: a region, a tag, and the stream (utterance) served.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a block of memory is for.
+/// The purpose of a block of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Region {
@@ -15,9 +15,9 @@ pub enum Region {
     Workspace,
     /// Prepared voices and the networks that prepare them.
     Voice,
-    /// Bytes on their way in or out.
+    /// Bytes in transit to or from a device or a peer.
     Staging,
-    /// What a device's driver holds for itself: its context, modules, graphs.
+    /// Bytes that a device's driver holds for itself: its context, modules, graphs.
     Driver,
 }
 
@@ -61,9 +61,9 @@ pub struct StreamId(pub u64);
 pub struct Owner {
     /// What the bytes are for.
     pub region: Region,
-    /// The part of the program that asked, such as `"t3.prefill"`.
+    /// The part of the program that allocated, such as `"t3.prefill"`.
     pub tag: &'static str,
-    /// The utterance served, or `None` for bytes that all share.
+    /// The stream served, or `None` for bytes that all streams share.
     pub stream: Option<StreamId>,
 }
 
@@ -96,10 +96,10 @@ impl fmt::Display for Owner {
     }
 }
 
-/// What one owner holds and has held.
+/// Current and peak usage of one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OwnerUsage {
-    /// Whose bytes.
+    /// The owner.
     pub owner: Owner,
     /// Bytes held now, before rounding.
     pub live_bytes: u64,

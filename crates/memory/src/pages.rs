@@ -1,9 +1,14 @@
-//! Pages of one size, for what grows position by position: keys and values.
+//! Fixed-size pages, for data that grows position by position: the KV cache.
 //!
-//! A stream holds a [`PageTable`]. Dropping it gives back exactly its pages, which the pool keeps for the next stream until it is
-//! trimmed. A table that has [reserved](PageTable::reserve) its worst case, when its stream was let in, holds its pages already: from then
-//! on a page is a look-up, cannot fail, and needs no driver call, which may be sealed. Pages that come in one piece from the driver stay
-//! with one table as far as possible, so that the piece can go back when that table's stream ends, whoever else is speaking.
+//! A stream holds a [`PageTable`]. Dropping the table frees exactly its pages, which the pool
+//! caches for the next stream until it is trimmed.
+//!
+//! A table that has [reserved](PageTable::reserve) its worst case at admission already holds its
+//! pages. From then on a new page is a look-up, which cannot fail and needs no driver call; the
+//! driver may be sealed.
+//!
+//! Pages of one slab stay with one table as far as possible, so that the slab can be returned to
+//! the driver when that table's stream ends, no matter which other streams are live.
 //!
 //! ```
 //! use sottovoce_memory::{Memory, Owner, Region, StreamId, pages::PagePool};
@@ -30,12 +35,12 @@ use crate::owner::{Owner, Region};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::Arc;
 
-/// Who has the pages that no stream has.
+/// Owner of the free pages.
 const FREE: Owner = Owner::new(Region::KeyValue, "free pages");
-/// Pages lie side by side in a slab, each on cache lines of its own.
+/// Alignment of pages in a slab: no two pages share a cache line.
 const ALIGNMENT: usize = 64;
 
-/// Pages of one size. Cheap to clone; all clones are the same pool.
+/// A pool of fixed-size pages. Cheap to clone; all clones are the same pool.
 #[derive(Clone)]
 pub struct PagePool(Arc<Inner>);
 
@@ -48,28 +53,29 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// Slabs by their places; `None` where one was given back.
+    /// Slabs by index; `None` where a slab was freed.
     slabs: Vec<Option<Slab>>,
     free: usize,
     used: usize,
-    /// Free pages that tables have reserved.
+    /// Number of free pages that tables have reserved.
     promised: usize,
 }
 
-/// Pages got with one call to the driver.
+/// Pages allocated with one driver call.
 struct Slab {
     free: Vec<Block>,
     page_count: usize,
 }
 
-/// A page in use and the slab it goes back to.
+/// A page in use, and its slab.
 struct Page {
     block: Block,
     slab: usize,
 }
 
 impl PagePool {
-    /// A pool without pages yet, which may have up to `page_count_max` of `page_bytes` bytes in use or reserved.
+    /// A pool without pages yet. At most `page_count_max` pages of `page_bytes` bytes may be in use
+    /// or reserved.
     pub fn new(memory: &Memory, page_bytes: usize, page_count_max: usize) -> PagePool {
         PagePool(Arc::new(Inner {
             memory: memory.clone(),
@@ -84,17 +90,17 @@ impl PagePool {
         self.0.page_bytes
     }
 
-    /// Pages that tables hold.
+    /// Number of pages in use by tables.
     pub fn used_count(&self) -> usize {
         self.state().used
     }
 
-    /// Pages that the pool holds and no table does, those reserved among them.
+    /// Number of free pages in the pool, reserved ones included.
     pub fn free_count(&self) -> usize {
         self.state().free
     }
 
-    /// Free pages that tables have reserved.
+    /// Number of free pages that tables have reserved.
     pub fn reserved_count(&self) -> usize {
         self.state().promised
     }
@@ -105,7 +111,7 @@ impl PagePool {
         (state.free - state.promised) as u64 * self.stride() as u64
     }
 
-    /// An empty table; its pages will be `owner`'s.
+    /// An empty table, whose pages will be counted for `owner`.
     pub fn table(&self, owner: Owner) -> PageTable {
         PageTable {
             pool: self.clone(),
@@ -116,7 +122,8 @@ impl PagePool {
         }
     }
 
-    /// Gives back to the driver every slab of which no page is in use or reserved; the bytes of its pages.
+    /// Returns every slab without pages in use or reserved to the driver, and says how many bytes
+    /// of pages.
     pub fn trim(&self) -> u64 {
         let mut state = self.state();
         let mut gone = Vec::new();
@@ -136,7 +143,7 @@ impl PagePool {
         (pages * self.0.page_bytes) as u64
     }
 
-    /// `count` pages for a table to hold: reserved, and nobody's yet.
+    /// Reserves `count` free pages for a table.
     fn promise(&self, count: usize) -> Result<Vec<Page>, OutOfMemory> {
         let mut state = self.state();
         self.grow(&mut state, count)?;
@@ -144,7 +151,7 @@ impl PagePool {
         Ok(state.take(count))
     }
 
-    /// A held page, or one beside the promises, comes into use.
+    /// Takes a page into use: `held`, or a free one beyond the reservations.
     fn take(&self, owner: Owner, held: Option<Page>) -> Result<Page, OutOfMemory> {
         let mut state = self.state();
         let mut page = match held {
@@ -154,7 +161,7 @@ impl PagePool {
             }
             None => {
                 self.grow(&mut state, 1)?;
-                state.take(1).pop().expect("one page was asked for")
+                state.take(1).pop().expect("one page was requested")
             }
         };
         state.free -= 1;
@@ -164,7 +171,7 @@ impl PagePool {
         Ok(page)
     }
 
-    /// Held pages that nobody will use are nobody's again.
+    /// Returns reserved pages that are not needed to the free ones.
     fn give_up(&self, held: impl Iterator<Item = Page>) {
         let mut state = self.state();
         for page in held {
@@ -173,7 +180,7 @@ impl PagePool {
         }
     }
 
-    /// Gets what `count` pages beside the promised ones are short of, in one piece.
+    /// Allocates the shortfall of `count` pages beyond the reservations as one slab.
     fn grow(&self, state: &mut State, count: usize) -> Result<(), OutOfMemory> {
         let taken = state.used + state.promised;
         if count > self.0.page_count_max - taken.min(self.0.page_count_max) {
@@ -190,7 +197,7 @@ impl PagePool {
         Ok(())
     }
 
-    /// Pages go out of use: the first `keep` of them to be held, the others to whoever wants them.
+    /// Frees pages: the first `keep` of them stay reserved, the others become available.
     fn give_back(&self, pages: impl Iterator<Item = Page>, keep: usize) -> Vec<Page> {
         let mut state = self.state();
         let mut kept = Vec::with_capacity(keep);
@@ -246,8 +253,9 @@ impl State {
         }
     }
 
-    /// `count` pages that nobody has reserved and that are there. Rests of slabs come first, then whole slabs, the largest that is used up,
-    /// so that few slabs are shared.
+    /// Takes `count` free pages that are not reserved; the caller has checked that so many exist.
+    /// Partly used slabs come first, then whole slabs, the largest that is used up, so that few
+    /// slabs are shared between tables.
     fn take(&mut self, count: usize) -> Vec<Page> {
         let mut pages = Vec::with_capacity(count);
         while pages.len() < count {
@@ -256,7 +264,8 @@ impl State {
                 let slab = slab.as_ref()?;
                 let (free, whole) = (slab.free.len(), slab.free.len() == slab.page_count);
                 let fits = free <= missing;
-                // A whole slab that is too large is cut only if nothing else is there, and then the smallest.
+                // A whole slab that is too large is split only as a last resort, the smallest one
+                // first.
                 let rank = if whole && !fits {
                     usize::MAX - free
                 } else {
@@ -264,9 +273,7 @@ impl State {
                 };
                 (free > 0).then_some(((!whole, fits, rank), place))
             });
-            let (_, place) = candidates
-                .max()
-                .expect("a page that is counted as free lies in a slab");
+            let (_, place) = candidates.max().expect("a free page lies in a slab");
             let slab = self.slabs[place].as_mut().expect("the slab was seen");
             let start = slab.free.len().saturating_sub(missing);
             pages.extend(
@@ -285,23 +292,24 @@ impl State {
     }
 }
 
-/// One stream's pages, in the order of its positions.
+/// One stream's pages, in the order of their positions.
 pub struct PageTable {
     pool: PagePool,
     owner: Owner,
     pages: Vec<Page>,
-    /// Pages that it has reserved and does not use.
+    /// Reserved pages that are not in use yet.
     held: Vec<Page>,
-    /// Pages that it may have without asking, those it has included.
+    /// Number of reserved pages, those in use included.
     reserved: usize,
 }
 
 impl PageTable {
-    /// From now on the table can have `count` pages in all, those it has included, without a call to the driver and without an error.
-    /// A smaller count than before gives up the difference.
+    /// Reserves `count` pages in all, those in use included. Up to that count, a new page needs no
+    /// driver call and cannot fail. A smaller count than before returns the difference.
     ///
     /// # Errors
-    /// If the pool may not have so many pages, or the driver has too little; what was reserved before stays.
+    /// If the pool may not have so many pages, or the driver has too little memory. The previous
+    /// reservation stays.
     pub fn reserve(&mut self, count: usize) -> Result<(), OutOfMemory> {
         let (before, after) = (self.held.len(), count.saturating_sub(self.pages.len()));
         if after > before {
@@ -313,17 +321,17 @@ impl PageTable {
         Ok(())
     }
 
-    /// Adds a page; its contents are whatever was there.
+    /// Adds a page. Its contents are undefined.
     ///
     /// # Errors
-    /// Beyond what was reserved, if the pool is used up or the driver has no more.
+    /// Beyond the reservation: if the pool is used up, or the driver has too little memory.
     pub fn push_page(&mut self) -> Result<(), OutOfMemory> {
         let page = self.pool.take(self.owner, self.held.pop())?;
         self.pages.push(page);
         Ok(())
     }
 
-    /// Gives back all pages from `count` on; what was reserved stays reserved.
+    /// Frees all pages from `count` on; reserved pages stay reserved.
     pub fn truncate(&mut self, count: usize) {
         let count = count.min(self.pages.len());
         let keep = self.reserved.saturating_sub(count) - self.held.len();
@@ -331,7 +339,7 @@ impl PageTable {
         self.held.extend(kept);
     }
 
-    /// Pages that it may have without asking, those it has included.
+    /// Number of reserved pages, those in use included.
     pub fn reserved_count(&self) -> usize {
         self.reserved.max(self.pages.len())
     }
@@ -346,12 +354,12 @@ impl PageTable {
         self.pool.page_bytes()
     }
 
-    /// Whether its pages can be reached by this process.
+    /// Whether this process can access the pages.
     pub fn host_accessible(&self) -> bool {
         self.pool.0.memory.host_accessible()
     }
 
-    /// Where each page lies on its device, in the order of the positions.
+    /// Device address of each page, in the order of the positions.
     pub fn addresses(&self) -> impl ExactSizeIterator<Item = Address> {
         self.pages.iter().map(|page| page.block.address())
     }
@@ -364,7 +372,7 @@ impl PageTable {
         &self.pages[index].block.bytes()[..self.page_bytes()]
     }
 
-    /// Page `index`, to write.
+    /// Page `index`, for writing.
     ///
     /// # Panics
     /// If there is no such page.
@@ -401,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_table_gives_back_exactly_its_pages() {
+    fn dropping_a_table_frees_exactly_its_pages() {
         let memory = Memory::host(1 << 20);
         let pool = PagePool::new(&memory, PAGE, 8);
         let first = table(&pool, 1, 3);
@@ -416,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_pages_are_used_again_without_a_driver_call() {
+    fn cached_pages_are_reused_without_a_driver_call() {
         let memory = Memory::host(1 << 20);
         let pool = PagePool::new(&memory, PAGE, 8);
         drop(table(&pool, 1, 4));
@@ -428,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_table_has_its_worst_case_without_the_driver_and_whatever_others_do() {
+    fn a_reserved_table_gets_its_worst_case_without_the_driver_whatever_others_do() {
         let memory = Memory::host(64 << 10);
         let pool = PagePool::new(&memory, PAGE, 16);
         let mut first = pool.table(owner(1));
@@ -470,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_reservation_changes_nothing_and_a_smaller_one_gives_up_the_rest() {
+    fn a_refused_reservation_changes_nothing_and_a_smaller_one_returns_the_rest() {
         let memory = Memory::host(8 * PAGE as u64);
         let pool = PagePool::new(&memory, PAGE, 100);
         let mut first = pool.table(owner(1));
@@ -487,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streams_pages_go_back_to_the_driver_when_it_ends_whoever_else_speaks() {
+    fn a_streams_pages_return_to_the_driver_when_it_ends_whichever_streams_are_live() {
         let memory = Memory::host(1 << 20);
         let pool = PagePool::new(&memory, PAGE, 100);
         let mut tables = [1, 2, 3].map(|stream| pool.table(owner(stream)));
@@ -508,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn slabs_are_shared_only_where_nothing_else_is_there() {
+    fn slabs_are_shared_only_as_a_last_resort() {
         let memory = Memory::host(1 << 20);
         let pool = PagePool::new(&memory, PAGE, 100);
         let slabs = |pool: &PagePool, sizes: &[usize]| {
@@ -535,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_is_used_up_says_so_and_works_on() {
+    fn an_exhausted_pool_says_so_and_keeps_working() {
         let memory = Memory::host(1 << 20);
         let pool = PagePool::new(&memory, PAGE, 2);
         let mut table = table(&pool, 1, 2);

@@ -1,4 +1,5 @@
-//! The locks of what threads share: the standard library's, or those of a model checker that tries out their orders.
+//! Synchronisation primitives: the standard library's, or those of a model checker that explores
+//! thread interleavings.
 
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::sync::{

@@ -10,7 +10,7 @@ use sottovoce_memory::{
 const OWNER: Owner = Owner::new(Region::Workspace, "test");
 
 #[test]
-fn a_block_can_be_written_and_gives_back_on_drop() {
+fn a_block_can_be_written_and_is_freed_on_drop() {
     let memory = Memory::host(64 << 20);
     let mut block = memory.allocate(1000, OWNER).unwrap();
     block.bytes_mut().fill(7);
@@ -30,7 +30,7 @@ fn a_block_can_be_written_and_gives_back_on_drop() {
 }
 
 #[test]
-fn more_than_the_capacity_never_fits() {
+fn a_request_above_the_capacity_never_fits() {
     let memory = Memory::host(1 << 20);
     let error = memory.reserve_exact(2 << 20, OWNER).unwrap_err();
     assert_eq!(error.kind, OutOfMemoryKind::NeverFits);
@@ -38,7 +38,7 @@ fn more_than_the_capacity_never_fits() {
 }
 
 #[test]
-fn what_others_hold_is_not_now_and_they_are_named() {
+fn a_request_that_others_block_is_not_now_and_names_them() {
     let memory = Memory::host(64 << 20);
     let _held = memory
         .reserve_exact(48 << 20, Owner::new(Region::Weights, "weights.t3"))
@@ -123,7 +123,7 @@ fn a_planned_arena_serves_every_run_from_the_same_bytes() {
 }
 
 #[test]
-fn a_run_that_differs_from_its_plan_is_refused_and_may_go_on_as_planned() {
+fn a_deviation_from_a_plan_is_refused_and_the_run_may_go_on_as_planned() {
     let memory = Memory::host(1 << 20);
     let arena = &planned(&memory, &[&[(0, 2, 100), (1, 4, 50), (2, 4, 100)]])[0];
     let first = arena.allocate(100).unwrap();
@@ -149,7 +149,7 @@ fn a_run_that_differs_from_its_plan_is_refused_and_may_go_on_as_planned() {
 }
 
 #[test]
-fn plans_share_bytes_in_turn_and_never_at_once() {
+fn plans_share_bytes_in_turn_but_never_concurrently() {
     let memory = Memory::host(1 << 20);
     let arenas = planned(&memory, &[&[(0, 1, 64), (0, 1, 64)], &[(0, 1, 4096)]]);
     assert_eq!(memory.statistics().exact_bytes.current, 4096, "the largest");
@@ -165,7 +165,7 @@ fn plans_share_bytes_in_turn_and_never_at_once() {
 }
 
 #[test]
-fn other_plans_take_over_the_bytes_and_the_rest_goes_back() {
+fn new_plans_take_over_the_bytes_and_the_rest_is_freed() {
     let memory = Memory::host(64 << 20);
     let large = [(0, 2, 40 << 10), (1, 3, 24 << 10)];
     let small = [(0, 2, 8 << 10), (1, 3, 4 << 10)];
@@ -199,7 +199,7 @@ fn other_plans_take_over_the_bytes_and_the_rest_goes_back() {
 }
 
 #[test]
-fn pieces_may_be_dropped_by_other_threads_than_took_them() {
+fn pieces_may_be_dropped_by_other_threads() {
     let memory = Memory::host(1 << 20);
     let arena = &planned(&memory, &[&[(0, 1, 64), (1, 2, 64), (2, 3, 64)]])[0];
     for _ in 0..50 {
@@ -215,7 +215,7 @@ fn pieces_may_be_dropped_by_other_threads_than_took_them() {
 
 #[test]
 #[cfg_attr(miri, ignore = "what it shows is a leak")]
-fn bytes_outlive_their_arena_while_a_piece_is_in_use_and_go_back_otherwise() {
+fn bytes_outlive_their_arena_while_a_piece_is_in_use_and_are_freed_otherwise() {
     let memory = Memory::host(1 << 20);
     let arenas = planned(&memory, &[&[(0, 1, 4096)]]);
     let mut piece = arenas[0].allocate(4096).unwrap();
@@ -235,7 +235,7 @@ fn bytes_outlive_their_arena_while_a_piece_is_in_use_and_go_back_otherwise() {
 }
 
 #[test]
-fn bytes_are_copied_in_and_out_wherever_the_block_lies() {
+fn bytes_are_copied_in_and_out_on_any_device() {
     let simulated = SimulatedDriver::new(64 << 20).with_bytes();
     for memory in [
         Memory::host(64 << 20),
@@ -265,7 +265,7 @@ fn bytes_are_copied_in_and_out_wherever_the_block_lies() {
 }
 
 #[test]
-fn a_device_without_bytes_says_that_it_copies_none() {
+fn a_device_without_bytes_refuses_to_copy() {
     let driver = Box::new(SimulatedDriver::new(64 << 20));
     let memory = Memory::with_driver(driver, PoolConfiguration::default());
     let mut block = memory.allocate(1000, OWNER).expect("room");

@@ -1,9 +1,9 @@
-//! The configuration language: what PyTorch 2.6 accepts and what it says to the rest.
+//! The configuration language: what PyTorch 2.6 accepts, and its errors for everything else.
 
 use sottovoce_memory::pool::{Backend, PoolConfiguration};
 
 #[test]
-fn what_pytorch_rejects_is_rejected_with_its_words() {
+fn what_pytorch_rejects_is_rejected_in_its_wording() {
     let small = "CachingAllocator option max_split_size_mb too small, must be > 20";
     let colon = "Error parsing CachingAllocator settings, expected :";
     let comma = "Error parsing CachingAllocator settings, expected ,";
@@ -191,7 +191,7 @@ fn what_pytorch_accepts_is_accepted() {
 }
 
 #[test]
-fn the_last_of_a_doubled_option_wins_and_spaces_do_not_count() {
+fn the_last_of_a_repeated_option_wins_and_spaces_are_ignored() {
     let text = "max_split_size_mb:128, max_split_size_mb : 2 56, expandable_segments:True,backend:cudaMallocAsync";
     let configuration = PoolConfiguration::parse(text).unwrap();
     assert_eq!(configuration.max_split_size, 256 << 20);
@@ -231,18 +231,18 @@ fn lists_of_divisions_fill_the_intervals_as_pytorch_fills_them() {
 }
 
 #[test]
-fn an_error_says_where_and_what() {
+fn an_error_has_its_position_and_cause() {
     let error =
         PoolConfiguration::parse("expandable_segments:True,max_split_size_mb:many").unwrap_err();
     assert_eq!((error.offset, error.token.as_str()), (43, "many"));
     assert_eq!(
         error.to_string(),
-        "stoi: `many` is not a number that max_split_size_mb could take"
+        "stoi: `many` is not a valid number for max_split_size_mb"
     );
 }
 
 #[test]
-fn the_products_own_variable_comes_before_pytorchs() {
+fn the_products_own_variable_takes_precedence_over_pytorchs() {
     let all = |name: &str| match name {
         "SOTTOVOCE_ALLOC_CONF" => Some("max_split_size_mb:30".to_owned()),
         "PYTORCH_ALLOC_CONF" => Some("max_split_size_mb:40".to_owned()),

@@ -1,4 +1,4 @@
-//! Traces written in another format say the same when they are read again.
+//! Traces converted to another format keep their meaning.
 
 use proptest::prelude::*;
 use sottovoce_memory::driver::SimulatedDriver;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
-/// Events with ids numbered by birth and tags spelt out.
+/// Events with ids numbered by birth and tags in full.
 fn spelt(mut reader: Reader) -> Vec<String> {
     let mut numbers = HashMap::new();
     let mut lines = Vec::new();
@@ -52,7 +52,7 @@ fn replay(reader: Reader) -> ReplayReport {
 }
 
 #[test]
-fn a_snapshot_made_of_a_trace_reserves_what_the_trace_does() {
+fn a_snapshot_converted_from_a_trace_reserves_what_the_trace_does() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/allocator_cases");
     let mut count = 0;
     for entry in std::fs::read_dir(cases).unwrap() {
@@ -60,7 +60,7 @@ fn a_snapshot_made_of_a_trace_reserves_what_the_trace_does() {
         let is_trace = path
             .extension()
             .is_some_and(|extension| extension == "trace");
-        // Some cases use more than a trace can say, such as blocks in use on several streams.
+        // Some cases use more than a trace can express, such as blocks in use on several streams.
         if !is_trace || Reader::open(&path).unwrap().any(|event| event.is_err()) {
             continue;
         }
@@ -85,14 +85,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn any_trace_comes_back_from_text_and_from_a_snapshot(
+    fn any_trace_survives_conversion_to_text_and_to_a_snapshot(
         steps in prop::collection::vec((0_u8..3, 1_u64..40_000_000, 0_u64..3, "[a-z]{1,3}( [a-z0-9]{1,2})?"), 0..200)
     ) {
         let mut text = String::new();
         let mut live = Vec::new();
         for (number, (kind, bytes, stream, name)) in steps.iter().enumerate() {
             match kind {
-                // A marker is kept in a snapshot where an allocation follows it at once.
+                // A snapshot keeps a marker if an allocation follows it directly.
                 0 => text += &format!("m {name} {number}\na {number} {bytes} {name} stream={stream}\n"),
                 1 => text += &format!("a {number} {bytes} {name} stream={stream}\n"),
                 _ if !live.is_empty() => {

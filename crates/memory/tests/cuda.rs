@@ -14,7 +14,7 @@ use sottovoce_memory::trace::replay::Replay;
 use sottovoce_memory::{Memory, OutOfMemoryKind, Owner, PoolConfiguration, Region};
 use std::path::Path;
 
-/// A fresh device of `capacity` bytes. Every test has its own, since they run at once.
+/// A fresh device of `capacity` bytes. Every test has its own, because tests run concurrently.
 fn device(ordinal: u32, capacity: u64, ranges: bool) -> StandIn {
     let ranges = if ranges { "on" } else { "off" };
     StandIn::new(ordinal, &format!("memory={capacity} ranges={ranges}"))
@@ -39,7 +39,7 @@ fn a_cuda_device_without_ranges_conforms() {
 }
 
 #[test]
-fn a_device_says_what_it_is_and_a_missing_one_how_many_there_are() {
+fn a_device_describes_itself_and_a_missing_one_names_the_number_of_devices() {
     let device = device(2, CAPACITY, false);
     let driver = open(device);
     let piece = driver.allocate(30 << 20).unwrap();
@@ -70,7 +70,7 @@ fn a_device_says_what_it_is_and_a_missing_one_how_many_there_are() {
 }
 
 #[test]
-fn a_capacity_below_the_devices_is_kept() {
+fn a_capacity_below_the_devices_is_respected() {
     let device = device(3, CAPACITY, true);
     let driver = CudaDriver::open(device.ordinal(), Some(CAPACITY / 4)).unwrap();
     assert_eq!(driver.memory().free, CAPACITY / 4);
@@ -94,7 +94,7 @@ fn a_dropped_driver_leaves_nothing_behind() {
     device.expect_clean("after the drop");
 }
 
-/// Grows, frees, trims and takes exact pieces; what fails is skipped.
+/// Grows, frees, trims and allocates exact pieces; failures are skipped.
 fn exercise(memory: &Memory) {
     let owner = Owner::new(Region::Workspace, "test");
     let mut blocks = Vec::new();
@@ -102,7 +102,7 @@ fn exercise(memory: &Memory) {
         blocks.extend(memory.allocate(bytes, owner));
     }
     blocks.extend(memory.reserve_exact(5 << 20, owner));
-    // Every second one goes, so that emptying finds free stretches between used ones.
+    // Frees every second one, so that emptying finds free parts between used ones.
     let mut place = 0;
     blocks.retain(|_| {
         place += 1;
@@ -137,7 +137,7 @@ fn a_fault_at_every_driver_call_in_turn_leaks_nothing_and_breaks_nothing() {
                 .check()
                 .unwrap_or_else(|broken| panic!("{when}: {broken}"));
             let all_came = device.fail_none();
-            // The fault is over: everything works again.
+            // After the fault, everything works again.
             exercise(&memory);
             memory
                 .check()

@@ -1,4 +1,5 @@
-//! Queues, kernels and graphs of the CUDA driver over the stand-in, whose queues do nothing before somebody waits.
+//! Queues, kernels and graphs of the CUDA driver over the stand-in, whose queues execute nothing
+//! before a wait.
 
 #![cfg(target_os = "linux")]
 
@@ -64,7 +65,8 @@ impl Device {
     fn launch(&self, kernel: &Kernel, at: Address, x: f32, count: u32) -> Result<(), CudaError> {
         let shape = LaunchShape::row(count.div_ceil(64), 64);
         let parameters: [&[u8]; 3] = [&at.0.to_ne_bytes(), &x.to_ne_bytes(), &count.to_ne_bytes()];
-        // SAFETY: tests give places of theirs, or want to see what happens on a device that only stands in.
+        // SAFETY: tests pass addresses of their own, or test the refusal of a device that only
+        // stands in.
         unsafe { self.queue.launch(kernel, &shape, &parameters) }
     }
 
@@ -76,7 +78,8 @@ impl Device {
             &right.0.to_ne_bytes(),
             &count.to_ne_bytes(),
         ];
-        // SAFETY: as above.
+        // SAFETY: tests pass addresses of their own, or test the refusal of a device that only
+        // stands in.
         unsafe { self.queue.launch(&self.add, &shape, &parameters) }
     }
 
@@ -88,12 +91,12 @@ impl Device {
 }
 
 fn read(driver: &CudaDriver, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
-    // SAFETY: tests use their places alone, or want to see a refusal.
+    // SAFETY: tests use their addresses exclusively, or test a refusal.
     unsafe { driver.read(from, into) }
 }
 
 fn write(driver: &CudaDriver, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-    // SAFETY: as above.
+    // SAFETY: tests use their addresses exclusively, or test a refusal.
     unsafe { driver.write(bytes, to) }
 }
 
@@ -156,7 +159,7 @@ fn kernels_compute_in_every_order_of_threads_on_every_generation() {
 }
 
 #[test]
-fn without_a_wait_the_old_bytes_are_seen() {
+fn without_a_wait_the_old_bytes_are_read() {
     let stand_in = StandIn::new(1, &format!("memory={CAPACITY}"));
     let device = Device::open(1).unwrap();
     let other = Arc::new(Queue::new(device.context()).unwrap());
@@ -169,7 +172,7 @@ fn without_a_wait_the_old_bytes_are_seen() {
         "a question gets the work going"
     );
     device.scale(place, 2.0, 4).unwrap();
-    // Another queue does not wait for this one unless it is told to.
+    // Another queue does not wait for this one unless told to.
     let mut staging = Staging::new(&other, 2, 64).unwrap();
     let mut result = [0; 16];
     staging.read(place, &mut result).unwrap();
@@ -229,7 +232,7 @@ fn a_graph_replays_what_was_done_eagerly_and_allocates_nothing() {
         "the context is made current, and the graph launched: no more for each"
     );
     assert_eq!(device.read(x, 1000).unwrap(), eager);
-    // Kernels stay loaded as long as a graph has them.
+    // Kernels stay loaded while a graph uses them.
     let Device {
         queue,
         fill,
@@ -246,7 +249,7 @@ fn a_graph_replays_what_was_done_eagerly_and_allocates_nothing() {
 }
 
 #[test]
-fn what_cannot_be_part_of_a_graph_is_refused_and_the_queue_goes_on() {
+fn what_cannot_be_captured_is_refused_and_the_queue_keeps_working() {
     let stand_in = StandIn::new(3, &format!("memory={CAPACITY}"));
     let device = Device::open(3).unwrap();
     let place = device.driver.allocate(UNIT).unwrap();
@@ -372,7 +375,7 @@ fn a_launch_that_does_not_fit_the_kernel_or_the_device_is_refused() {
     let device = Device::open(6).unwrap();
     let place = device.driver.allocate(UNIT).unwrap().0.to_ne_bytes();
     let launch = |shape: &LaunchShape, parameters: &[&[u8]]| {
-        // SAFETY: none of these launches is to get as far as the device.
+        // SAFETY: none of these launches reaches the device.
         unsafe { device.queue.launch(&device.fill, shape, parameters) }
     };
     let shape = LaunchShape::row(1, 64);
@@ -409,12 +412,12 @@ fn a_launch_that_does_not_fit_the_kernel_or_the_device_is_refused() {
     launch(&too_much, &parameters).expect("what was asked for is there");
     assert!(device.fill.allow_shared(1 << 20).is_err());
     drop(device);
-    // Shapes and sizes of shared memory that only the library refuses count there.
+    // Shapes and shared memory sizes that only the library refuses are counted there.
     assert_eq!(stand_in.count("misuses"), 3);
 }
 
 #[test]
-fn bytes_outside_of_what_is_held_are_not_copied() {
+fn bytes_outside_of_allocations_are_not_copied() {
     let stand_in = StandIn::new(7, &format!("memory={CAPACITY}"));
     let device = Device::open(7).unwrap();
     let place = device.driver.allocate(UNIT).unwrap();
@@ -548,7 +551,7 @@ fn what_is_staged_is_there_for_all_that_comes_after_it_and_the_ring_goes_back() 
 }
 
 #[test]
-fn the_end_of_a_piece_goes_back_to_the_byte_and_its_start_keeps_its_bytes() {
+fn a_shrunk_piece_frees_its_tail_and_keeps_its_first_bytes() {
     let stand_in = StandIn::new(9, &format!("memory={CAPACITY}"));
     let driver = CudaDriver::open(9, None).unwrap();
     let piece = driver.allocate(20 * UNIT).unwrap();
@@ -582,7 +585,8 @@ fn the_end_of_a_piece_goes_back_to_the_byte_and_its_start_keeps_its_bytes() {
     stand_in.expect_clean("after the test");
 }
 
-/// In a process of its own, which finds the management library too: what a context takes is known from there.
+/// Runs in a process of its own, which also finds the management library: the size of a context
+/// comes from there.
 #[test]
 #[allow(
     clippy::disallowed_methods,
@@ -658,7 +662,7 @@ fn the_drivers_own_bytes_are_measured_booked_and_given_back() {
 }
 
 #[test]
-fn a_kernel_that_leaves_the_devices_memory_ends_the_device_and_nothing_hangs() {
+fn an_out_of_bounds_kernel_loses_the_device_and_nothing_hangs() {
     let stand_in = StandIn::new(11, &format!("memory={CAPACITY}"));
     let device = Device::open(11).unwrap();
     let place = device.driver.allocate(UNIT).unwrap();
@@ -689,7 +693,7 @@ fn a_kernel_that_leaves_the_devices_memory_ends_the_device_and_nothing_hangs() {
         "the library is not asked again"
     );
     drop(device);
-    // A new context is a new start.
+    // A new context starts afresh.
     let device = Device::open(11).unwrap();
     assert_eq!(compute(&device).unwrap(), expected());
     drop(device);
@@ -697,7 +701,7 @@ fn a_kernel_that_leaves_the_devices_memory_ends_the_device_and_nothing_hangs() {
 }
 
 #[test]
-fn memory_that_was_given_back_cannot_be_touched_any_longer() {
+fn freed_memory_cannot_be_accessed() {
     let stand_in = StandIn::new(12, &format!("memory={CAPACITY}"));
     let device = Device::open(12).unwrap();
     let piece = device.driver.allocate(4 * UNIT).unwrap();
@@ -716,7 +720,7 @@ fn memory_that_was_given_back_cannot_be_touched_any_longer() {
 }
 
 #[test]
-fn a_card_that_falls_off_at_any_call_is_reported_and_nothing_hangs() {
+fn a_device_lost_at_any_call_is_reported_and_nothing_hangs() {
     for status in [719, 999] {
         let mut calls = 0;
         loop {
@@ -735,7 +739,7 @@ fn a_card_that_falls_off_at_any_call_is_reported_and_nothing_hangs() {
 }
 
 #[test]
-fn a_fault_at_every_call_in_turn_leaks_nothing_and_the_next_try_works() {
+fn a_fault_at_any_call_leaks_nothing_and_the_next_attempt_works() {
     for settings in ["ranges=on", "ranges=off"] {
         let mut calls = 0;
         loop {

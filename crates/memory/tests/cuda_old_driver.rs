@@ -1,4 +1,5 @@
-//! The CUDA driver over a library that lacks functions, as an older one does. A process finds a library once, so each has its own.
+//! The CUDA driver over a library that lacks functions, as an older one does. A process loads the
+//! library once, so each case has a process of its own.
 
 #![cfg(target_os = "linux")]
 
@@ -14,12 +15,12 @@ const MISSING: &str = "SOTTOVOCE_TEST_MISSING_FUNCTION";
 const UNIT: u64 = 2 << 20;
 
 fn read(driver: &CudaDriver, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
-    // SAFETY: tests use their places alone, or want to see a refusal.
+    // SAFETY: tests use their addresses exclusively, or test a refusal.
     unsafe { driver.read(from, into) }
 }
 
 fn write(driver: &CudaDriver, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-    // SAFETY: as above.
+    // SAFETY: tests use their addresses exclusively, or test a refusal.
     unsafe { driver.write(bytes, to) }
 }
 
@@ -105,7 +106,7 @@ fn in_a_process_with_such_a_driver() {
     stand_in.expect_clean(missing);
 }
 
-/// An error that names the missing function, if this needs it; none otherwise.
+/// Expects an error that names the missing function if the feature needs it, and none otherwise.
 fn expect(missing: &str, needs: &str, error: Option<&CudaError>) {
     let text = error.map(CudaError::to_string).unwrap_or_default();
     assert_eq!(error.is_some(), missing == needs, "{missing}: {text}");

@@ -1,4 +1,4 @@
-//! Every driver through one suite, and what is particular to each.
+//! Every driver through one conformance suite, and the particulars of each.
 
 mod common;
 
@@ -30,12 +30,12 @@ fn a_simulated_device_with_hidden_bytes_conforms() {
 }
 
 #[test]
-fn hidden_bytes_are_read_and_written_by_the_driver_alone_within_a_piece() {
+fn hidden_bytes_are_accessible_through_the_driver_only() {
     let driver = SimulatedDriver::new(CAPACITY).with_hidden_bytes();
     assert!(!driver.capabilities().host_accessible);
     let piece = driver.allocate(1 << 20).unwrap();
     let mut read = [0; 3];
-    // SAFETY: the driver refuses what is outside of its pieces; nobody else has this one.
+    // SAFETY: the driver refuses bytes outside of its pieces; nobody else uses this driver.
     let results = unsafe {
         [
             driver.write(&[1, 2, 3], piece.offset(100)),
@@ -62,12 +62,12 @@ fn a_simulated_device_without_ranges_conforms() {
 }
 
 #[test]
-fn an_open_seal_conforms() {
+fn an_unsealed_driver_conforms() {
     driver_conformance::run(&|| Box::new(Sealed::new(HostDriver::new(CAPACITY))));
 }
 
 #[test]
-fn a_closed_seal_refuses_every_call_and_changes_nothing() {
+fn a_sealed_driver_refuses_every_call_and_changes_nothing() {
     let simulated = SimulatedDriver::new(CAPACITY);
     let control = simulated.control();
     let driver = Sealed::new(simulated);
@@ -104,7 +104,7 @@ fn a_closed_seal_refuses_every_call_and_changes_nothing() {
 }
 
 #[test]
-fn the_simulated_driver_counts_calls_and_their_time() {
+fn the_simulated_driver_counts_calls_and_latency() {
     let driver = SimulatedDriver::new(CAPACITY)
         .with_latency(Call::Allocate, Duration::from_micros(100))
         .with_latency(Call::Free, Duration::from_micros(7));
@@ -125,7 +125,7 @@ fn the_simulated_driver_counts_calls_and_their_time() {
     assert_eq!(control.time(), Duration::from_micros(321));
 }
 
-/// What a script does to the simulated device, and to any other.
+/// Runs a scripted test on the simulated device, and on another driver.
 fn scripted(test: impl Fn(&dyn Driver, &Script)) {
     let simulated = SimulatedDriver::new(CAPACITY);
     test(&simulated, &simulated.control());
@@ -157,7 +157,7 @@ fn a_scripted_call_fails_once_on_any_driver() {
 }
 
 #[test]
-fn asking_fails_from_a_call_on_until_the_script_says_otherwise() {
+fn requests_fail_from_a_call_on_until_the_script_says_otherwise() {
     scripted(|driver, script| {
         let before = script.acquiring_calls();
         script.fail_acquiring_calls_from(Some(before + 1));
@@ -172,7 +172,7 @@ fn asking_fails_from_a_call_on_until_the_script_says_otherwise() {
 }
 
 #[test]
-fn the_end_of_a_piece_goes_back_and_its_start_stays() {
+fn a_shrunk_piece_frees_its_tail_and_keeps_its_start() {
     let host = HostDriver::new(CAPACITY);
     let simulated = SimulatedDriver::new(CAPACITY);
     let with_bytes = SimulatedDriver::new(CAPACITY).with_bytes();
@@ -241,7 +241,7 @@ fn simulated_addresses_grow_downwards_and_fill_gaps_from_above() {
 mod linux {
     use super::*;
 
-    /// Bytes mapped writable in this process whose maps begin within `range`.
+    /// Writable bytes of this process in mappings that begin within the range.
     fn writable_bytes(within: std::ops::Range<u64>) -> u64 {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let hexadecimal = |text: &str| u64::from_str_radix(text, 16).unwrap();
@@ -259,7 +259,7 @@ mod linux {
     }
 
     #[test]
-    fn the_systems_maps_agree_with_what_is_mapped() {
+    fn the_systems_mappings_agree_with_the_drivers() {
         let driver = HostDriver::new(CAPACITY);
         let unit = 2 << 20;
         let range = driver.reserve(32 * unit, unit).unwrap();

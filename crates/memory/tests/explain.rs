@@ -1,4 +1,4 @@
-//! What `explain` says of configurations.
+//! The verdicts of `explain` on configurations.
 
 use proptest::prelude::*;
 use sottovoce_memory::PoolConfiguration;
@@ -19,7 +19,7 @@ fn only(text: &str) -> Explanation {
 }
 
 #[test]
-fn options_that_do_nothing_are_told_from_those_that_work() {
+fn options_without_effect_are_told_from_those_that_work() {
     use Verdict::{DoesNothing, Works};
     let cases: &[(&str, &[Verdict])] = &[
         ("garbage_collection_threshold:0.8", &[DoesNothing]),
@@ -60,7 +60,7 @@ fn options_that_do_nothing_are_told_from_those_that_work() {
 }
 
 #[test]
-fn the_harmful_pair_is_named_with_what_it_costs() {
+fn the_harmful_combination_is_named_with_its_cost() {
     let explanations = explain(
         "expandable_segments:True,max_split_size_mb:128",
         Platform::Linux,
@@ -91,7 +91,7 @@ fn coarse_rounding_harms_and_fine_rounding_does_not() {
 }
 
 #[test]
-fn misspelt_options_get_the_name_that_was_meant() {
+fn misspelt_options_get_the_intended_name() {
     for (text, suggestion) in [
         ("expandable_segment:True", "expandable_segments:True"),
         ("max_split_size_MB:128", "max_split_size_mb:128"),
@@ -181,7 +181,7 @@ fn options_say_since_which_version_they_are_known() {
 }
 
 #[test]
-fn where_expandable_segments_stop_the_program_that_is_said() {
+fn platforms_where_expandable_segments_fail_the_program_are_named() {
     for platform in [Platform::Wsl, Platform::Vgpu, Platform::Jetson] {
         let explanation = explain("expandable_segments:True", platform).remove(0);
         assert!(
@@ -196,7 +196,7 @@ fn where_expandable_segments_stop_the_program_that_is_said() {
     );
 }
 
-/// An option with a value that PyTorch takes.
+/// An option with a value that PyTorch accepts.
 fn setting() -> impl Strategy<Value = (&'static str, String)> {
     prop_oneof![
         (21..100_000u64).prop_map(|size| ("max_split_size_mb", size.to_string())),
@@ -217,7 +217,7 @@ fn setting() -> impl Strategy<Value = (&'static str, String)> {
     ]
 }
 
-/// Ways in which people write it.
+/// Ways in which people misspell it.
 fn slip(kind: usize, name: &str, value: &str) -> String {
     match kind {
         0 => format!("{name}={value}"),
@@ -233,7 +233,7 @@ fn slip(kind: usize, name: &str, value: &str) -> String {
 
 proptest! {
     #[test]
-    fn every_suggestion_is_taken_and_keeps_the_value((name, value) in setting(), kind in 0..8usize) {
+    fn every_suggestion_is_accepted_and_keeps_the_value((name, value) in setting(), kind in 0..8usize) {
         let right = PoolConfiguration::parse(&format!("{name}:{value}")).unwrap();
         let text = slip(kind, name, &value);
         let taken = options_of_line(&text);
@@ -246,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_suggested_passes_the_check(
+    fn every_suggestion_passes_the_check(
         texts in prop::collection::vec(
             prop_oneof!["[a-z_]{1,30}[:=][0-9a-zA-Z%.\\[\\]>]{0,12}", "\\PC{0,40}",
                 (setting(), 0..8usize).prop_map(|((name, value), kind)| slip(kind, name, &value))],

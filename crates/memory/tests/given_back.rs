@@ -1,5 +1,5 @@
-//! The host driver's released memory is released: the operating system's own figures agree. A
-//! single test, so that nothing else in the process allocates meanwhile.
+//! Memory released by the host driver is released according to the operating system's own figures.
+//! A single test, so that nothing else in the process allocates at the same time.
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
@@ -8,19 +8,18 @@ use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Memory, Owner, Region};
 
 const MIB: u64 = 1 << 20;
-/// What the test itself may take besides: buffers of the system's figures.
+/// Allowance for the test itself: buffers of the system's figures.
 const SLACK: u64 = 2 * MIB;
 
-/// Bytes of this process that lie in memory.
+/// Resident bytes of this process.
 fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    // SAFETY: `sysconf` reads no memory of ours.
+    // SAFETY: `sysconf` does not access memory of this program.
     pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64
 }
 
-/// Addresses of this process that are mapped between two addresses, and how many of their bytes are
-/// resident.
+/// Mapped and resident bytes of this process between two addresses.
 fn mapped_between(start: u64, end: u64) -> (u64, u64) {
     let (mut mapped, mut resident, mut inside) = (0, 0, false);
     for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {
@@ -44,7 +43,7 @@ fn mapped_between(start: u64, end: u64) -> (u64, u64) {
 
 fn touch(address: u64, bytes: u64) {
     let start: *mut u8 = std::ptr::with_exposed_provenance_mut(address as usize);
-    // SAFETY: the driver's contract: the part is valid for writes, and this test alone holds it.
+    // SAFETY: by the driver's contract the part is valid for writes, and only this test uses it.
     unsafe { std::ptr::write_bytes(start, 1, bytes as usize) };
 }
 
@@ -57,7 +56,7 @@ fn expect_resident(expected: u64, when: &str) {
 }
 
 #[test]
-fn the_system_has_back_what_was_freed_unmapped_or_trimmed() {
+fn freed_unmapped_and_trimmed_memory_returns_to_the_system() {
     let before = resident_bytes();
     let driver = HostDriver::new(256 * MIB);
 

@@ -1,5 +1,5 @@
-//! Models of what threads share, run in many orders by a model checker:
-//! `cargo test --release -p sottovoce-memory --features shuttle --test models`.
+//! Models of shared state, run in many interleavings by a model checker: `cargo test --release -p
+//! sottovoce-memory --features shuttle --test models`.
 
 use shuttle::sync::Mutex;
 use shuttle::thread;
@@ -23,7 +23,7 @@ fn pool(device_mib: u64, configuration: &str, shards: usize) -> Arc<Pool> {
     ))
 }
 
-/// Checks the pool, empties it, and checks that the driver has everything back.
+/// Checks the pool, empties it, and checks that the driver got everything back.
 fn ends_empty(pool: &Pool) {
     pool.check().unwrap();
     pool.empty_cache();
@@ -63,8 +63,8 @@ fn queues_on_shards_of_their_own_agree_on_totals_and_peaks() {
             threads
                 .into_iter()
                 .for_each(|thread| thread.join().unwrap());
-            // Each thread held 3,847,168 bytes in blocks at once; three together hold at most three
-            // times that.
+            // Each thread holds at most 3,847,168 bytes of blocks at once; three together hold at
+            // most three times that.
             let peak = pool.statistics().allocated_bytes.all.peak;
             assert!((3_847_168..=3 * 3_847_168).contains(&peak), "peak {peak}");
             assert_eq!(pool.statistics().allocation.all.allocated, 12);
@@ -75,7 +75,7 @@ fn queues_on_shards_of_their_own_agree_on_totals_and_peaks() {
 }
 
 #[test]
-fn emptying_the_cache_beside_allocations_loses_nothing() {
+fn emptying_the_cache_during_allocations_loses_nothing() {
     for configuration in ["", "expandable_segments:True"] {
         shuttle::check_random(
             move || {
@@ -103,7 +103,7 @@ fn emptying_the_cache_beside_allocations_loses_nothing() {
 }
 
 #[test]
-fn one_that_runs_out_gets_what_another_has_cached() {
+fn a_thread_that_runs_out_gets_what_another_has_cached() {
     shuttle::check_random(
         || {
             let pool = pool(64, "", 2);
@@ -164,7 +164,7 @@ fn a_block_may_be_freed_by_another_thread_and_waits_for_the_queues_that_use_it()
 }
 
 #[test]
-fn owners_and_pages_add_up_whoever_comes_first() {
+fn owners_and_pages_add_up_in_any_order() {
     shuttle::check_random(
         || {
             let driver = Box::new(SimulatedDriver::new(64 * MIB));
@@ -202,7 +202,7 @@ fn owners_and_pages_add_up_whoever_comes_first() {
 }
 
 #[test]
-fn reserved_pages_are_there_whoever_grows_trims_or_leaves_meanwhile() {
+fn reserved_pages_stay_available_while_others_grow_trim_or_leave() {
     shuttle::check_random(
         || {
             let driver = Box::new(SimulatedDriver::new(64 * MIB));
@@ -227,7 +227,7 @@ fn reserved_pages_are_there_whoever_grows_trims_or_leaves_meanwhile() {
                 let pages = pages.clone();
                 thread::spawn(move || {
                     let mut table = pages.table(Owner::new(Region::KeyValue, "other"));
-                    // It may be refused, but takes nothing from those who reserved.
+                    // The request may be refused, but takes nothing from reservations.
                     let _ = table.push_page();
                     pages.trim();
                 })
@@ -276,7 +276,7 @@ fn a_budget_promises_no_more_than_it_has_in_any_order() {
 }
 
 #[test]
-fn a_planned_place_is_one_pieces_alone_whoever_drops_it() {
+fn a_planned_place_belongs_to_one_piece_in_any_order_of_drops() {
     shuttle::check_random(
         || {
             let driver = Box::new(SimulatedDriver::new(64 * MIB));

@@ -1,4 +1,4 @@
-//! Plans are valid, near the bound, the same each time; what does not fit is explained.
+//! Plans are valid, near the lower bound and deterministic; refusals are explained.
 
 use proptest::prelude::*;
 use sottovoce_memory::plan::{
@@ -25,7 +25,7 @@ fn challenge(name: &str) -> Vec<Lifetime> {
     plan::read_csv(&text).unwrap()
 }
 
-/// The order in which a search meets equals must not decide whether it ends.
+/// The order in which the search meets equals must not decide whether it terminates.
 #[test]
 fn every_challenge_set_fits_its_capacity_backwards_in_time_and_order_too() {
     for name in ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K"] {
@@ -45,7 +45,7 @@ fn every_challenge_set_fits_its_capacity_backwards_in_time_and_order_too() {
 }
 
 #[test]
-fn a_gap_that_stays_open_is_stated_with_its_proven_end() {
+fn an_undecided_gap_is_reported_with_its_proven_bound() {
     // Far too little effort to decide anything.
     let error = fit(&challenge("A"), 1 << 20, &exact(1 << 10)).unwrap_err();
     assert!(error.smallest.is_empty());
@@ -70,8 +70,8 @@ fn a_plan_is_the_same_each_time() {
 
 #[test]
 fn a_large_set_is_planned_near_its_bound() {
-    // Weights that stay, then steps with a growing cache and scratch of several sizes: a model's
-    // run.
+    // A model's run: weights that stay, then steps with a growing cache and scratch of several
+    // sizes.
     let mut lifetimes: Vec<Lifetime> = (0..500)
         .map(|n| lifetime(n, 100_001, 40_000 + u64::from(n)))
         .collect();
@@ -108,7 +108,7 @@ fn offsets_are_aligned() {
 }
 
 #[test]
-fn nothing_and_next_to_nothing_can_be_planned() {
+fn empty_and_tiny_sets_can_be_planned() {
     let plan = solve(&[], &SolveOptions::default());
     assert_eq!((plan.peak, plan.lower_bound), (0, 0));
     let odd = [
@@ -123,16 +123,16 @@ fn nothing_and_next_to_nothing_can_be_planned() {
 }
 
 #[test]
-fn sizes_near_the_end_of_64_bits_do_not_wrap() {
+fn sizes_near_64_bits_do_not_overflow() {
     let huge = [lifetime(0, 2, u64::MAX), lifetime(1, 3, u64::MAX)];
     assert_eq!(lower_bound(&huge), u64::MAX);
     let plan = solve(&huge, &SolveOptions::default());
-    // No plan exists; the validator must say so rather than wrap around.
+    // No plan exists; the validator must say so instead of overflowing.
     assert!(validate(&huge, &plan).is_err());
 }
 
 #[test]
-fn a_full_moment_is_explained_by_the_fewest_that_overfill_it() {
+fn an_overfull_moment_is_explained_by_the_fewest_lifetimes() {
     let lifetimes = [
         lifetime(0, 9, 10),
         lifetime(1, 5, 60),
@@ -146,9 +146,9 @@ fn a_full_moment_is_explained_by_the_fewest_that_overfill_it() {
 }
 
 #[test]
-fn what_fits_by_its_sums_and_not_in_space_is_explained_by_an_irreducible_subset() {
-    // At most 10 bytes are live at once, and yet 11 are needed; the fifth and the last lifetime do
-    // not matter.
+fn a_set_that_fits_by_sums_only_is_explained_by_an_irreducible_subset() {
+    // At most 10 bytes are live at once, yet 11 are needed; the fifth and the last lifetime do not
+    // matter.
     let set = [
         lifetime(6, 10, 4),
         lifetime(1, 2, 4),
@@ -174,7 +174,7 @@ fn what_fits_by_its_sums_and_not_in_space_is_explained_by_an_irreducible_subset(
     }
 }
 
-/// The lowest peak of all: lifetimes are pushed down in every order.
+/// The lowest peak of all plans: lifetimes are pushed down in every order.
 fn brute_force_peak(lifetimes: &[Lifetime]) -> u64 {
     fn descend(lifetimes: &[Lifetime], placed: &mut Vec<(usize, u64)>, peak: u64, best: &mut u64) {
         if peak >= *best {
@@ -259,7 +259,7 @@ fn two(offsets: Vec<u64>, peak: u64) -> Result<(), Violation> {
 }
 
 #[test]
-fn the_validator_accepts_what_touches() {
+fn the_validator_accepts_adjacent_lifetimes() {
     assert_eq!(two(vec![0, 10], 20), Ok(()));
     assert_eq!(two(vec![10, 0], 20), Ok(()));
 }
@@ -274,7 +274,7 @@ fn the_validator_sees_a_missing_offset() {
 }
 
 #[test]
-fn the_validator_sees_what_reaches_past_the_peak() {
+fn the_validator_sees_an_end_past_the_peak() {
     assert_eq!(
         two(vec![0, 10], 19),
         Err(Violation::PastPeak { index: 1, peak: 19 })

@@ -1,4 +1,4 @@
-//! The pool against a naive allocator that only remembers live blocks, under random operations,
+//! The pool against a naive allocator that only tracks live blocks, under random operations,
 //! configurations and faults.
 
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ enum Operation {
         bytes: u64,
         queue: u64,
     },
-    /// Frees the n-th live block, counted round.
+    /// Frees the n-th live block, modulo their number.
     Free {
         place: usize,
     },
@@ -23,11 +23,11 @@ enum Operation {
     },
     HoldEvents(bool),
     EmptyCache,
-    /// Sets the device's capacity, in 2 MiB.
+    /// Sets the device's capacity, in units of 2 MiB.
     Resize(u64),
 }
 
-/// Sizes around every border of the rules, and anything between.
+/// Sizes around every threshold of the rules, and anything between.
 fn bytes() -> impl Strategy<Value = u64> {
     let borders = [
         512_u64,
@@ -89,12 +89,12 @@ fn configuration() -> impl Strategy<Value = PoolConfiguration> {
     )
 }
 
-/// What is live: address → (bytes asked for, block).
+/// Live blocks: address → (bytes requested, block).
 struct Model {
     pool: Pool,
     control: SimulatedControl,
     live: BTreeMap<u64, (u64, PoolBlock)>,
-    /// A call fails by script, so that an allocation may fail for no other reason.
+    /// Whether a call fails as scripted, so that an allocation may fail for no other reason.
     faulty: bool,
 }
 
@@ -155,7 +155,7 @@ impl Model {
         self.pool.check().unwrap();
     }
 
-    /// An allocation may fail only if the driver, or the allowed share, has too little after the
+    /// An allocation may fail only if the driver, or the memory fraction, has too little after the
     /// cache was released.
     fn failed_for_a_reason(&self, refusal: &PoolRefusal) {
         if self.faulty {
@@ -214,7 +214,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_operation_breaks_the_pool(
+    fn no_operation_breaks_an_invariant(
         configuration in configuration(),
         shards in prop::sample::select(&[1_usize, 4][..]),
         operations in prop::collection::vec(operation(), 1..120),
@@ -241,7 +241,7 @@ proptest! {
     }
 }
 
-/// A run that needs every kind of driver call, and goes on when calls fail.
+/// A run that needs every kind of driver call, and continues when calls fail.
 fn run_with_faults(configuration: &str, failing: Option<u64>) -> u64 {
     let mut model = Model::new(PoolConfiguration::parse(configuration).unwrap(), 1);
     if let Some(call) = failing {
@@ -277,7 +277,8 @@ fn run_with_faults(configuration: &str, failing: Option<u64>) -> u64 {
     if failing.is_none() {
         model.ends_empty();
     } else {
-        // A call that fails while the cache is emptied leaves its piece cached, for the next time.
+        // A call that fails while the cache is emptied leaves its piece cached, for the next
+        // attempt.
         for (_, (_, block)) in std::mem::take(&mut model.live) {
             model.pool.free(block);
         }
@@ -288,7 +289,7 @@ fn run_with_faults(configuration: &str, failing: Option<u64>) -> u64 {
 }
 
 #[test]
-fn whichever_driver_call_fails_nothing_is_lost() {
+fn a_fault_at_any_driver_call_loses_nothing() {
     for configuration in ["", "expandable_segments:True", "max_split_size_mb:32"] {
         let calls = run_with_faults(configuration, None);
         assert!(calls > 8, "the run calls the driver");
@@ -299,7 +300,7 @@ fn whichever_driver_call_fails_nothing_is_lost() {
 }
 
 #[test]
-fn a_device_that_shrinks_meanwhile_is_out_of_memory_and_recovers() {
+fn a_pool_on_a_shrinking_device_runs_out_of_memory_and_recovers() {
     let mut model = Model::new(PoolConfiguration::default(), 1);
     model.apply(&Operation::Allocate {
         bytes: 100 << 20,

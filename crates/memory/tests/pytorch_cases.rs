@@ -1,5 +1,5 @@
-//! PyTorch 2.6's own results, to the byte: `allocator_cases/cases.tsv` holds the statistics of its
-//! caching allocator for each trace under each configuration.
+//! PyTorch 2.6's own results, byte for byte: `allocator_cases/cases.tsv` holds the statistics of
+//! its caching allocator for each trace under each configuration.
 
 use sottovoce_memory::driver::SimulatedDriver;
 use sottovoce_memory::pool::{Pool, PoolBlock, PoolConfiguration, PoolStatistics};
@@ -16,7 +16,7 @@ struct Case {
     configuration: PoolConfiguration,
     device_bytes: u64,
     clear_every_chunk: Option<u32>,
-    /// Figures in the order of [`figures`]; those that were not recorded are absent.
+    /// Figures in the order of [`figures`]; absent if not recorded.
     figures: Vec<Option<u64>>,
 }
 
@@ -64,8 +64,7 @@ fn figures(statistics: &PoolStatistics) -> [u64; 13] {
     ]
 }
 
-/// Runs a trace; `u ID QUEUE` records a use on another queue, which the text format proper does not
-/// have.
+/// Runs a trace; `u ID QUEUE` records a use on another queue, which the text format does not have.
 fn run(pool: &Pool, trace: &str, clear_every_chunk: Option<u32>) {
     let mut live: HashMap<&str, PoolBlock> = HashMap::new();
     let mut chunks = 0;
@@ -146,7 +145,7 @@ fn every_case_gives_pytorchs_figures_with_one_shard_and_with_many() {
 }
 
 #[test]
-fn the_replay_of_a_file_reports_pytorchs_figures() {
+fn replaying_a_file_reports_pytorchs_figures() {
     let mut failures = Vec::new();
     for case in cases() {
         let path = folder().join(&case.file);

@@ -1,4 +1,4 @@
-//! PyTorch's snapshots: what is read from them, and what a replay makes of them.
+//! PyTorch's snapshots: what is read from them, and the results of a replay.
 
 use sottovoce_formats::content;
 use sottovoce_formats::pickle::Writer;
@@ -22,7 +22,7 @@ fn summary(name: &str) -> SnapshotSummary {
     reader.snapshot().unwrap().unwrap().clone()
 }
 
-/// Replays under the snapshot's own settings, from the state in which the recording began.
+/// Replays under the snapshot's own settings, from the state at the start of the recording.
 fn replay(name: &str) -> Replay {
     let mut reader = Reader::open(&file(name)).unwrap();
     let settings = reader.snapshot().unwrap().unwrap().configuration.clone();
@@ -70,7 +70,7 @@ fn refused_requests_are_counted() {
 }
 
 #[test]
-fn what_was_live_before_the_ring_is_reconstructed() {
+fn blocks_live_before_the_ring_are_reconstructed() {
     let recorded = summary("medium_512_training");
     assert_eq!(recorded.entries, 22332);
     assert_eq!(recorded.start_live_count, 664);
@@ -101,12 +101,12 @@ fn tags_name_who_asked() {
     assert!(tags.iter().all(|tag| tag.chars().count() < 120), "{tags:?}");
 }
 
-/// A snapshot of one device, by hand.
+/// A handmade snapshot of one device.
 fn snapshot(events: &[(&str, i64, i64)]) -> Vec<u8> {
     snapshot_of_devices(&[events])
 }
 
-/// A snapshot by hand, without segments.
+/// A handmade snapshot without segments.
 fn snapshot_of_devices(devices: &[&[(&str, i64, i64)]]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file).unwrap();
@@ -222,9 +222,9 @@ fn of_several_devices_the_largest_is_read_unless_another_is_chosen() {
 }
 
 #[test]
-fn a_failed_request_says_what_the_device_had_and_is_tried_again() {
+fn a_failed_request_reveals_the_devices_size_and_is_retried() {
     const MIB: i64 = 1 << 20;
-    // 400 MiB held, 100 given back, 200 free: 500 MiB are asked for, and the device has 500 in all.
+    // 400 MiB held, 100 freed, 200 free: 500 MiB are requested, and the device has 500 in all.
     let bytes = snapshot(&[
         ("segment_alloc", 0x1000_0000, 300 * MIB),
         ("alloc", 0x1000_0000, 300 * MIB),
@@ -236,7 +236,7 @@ fn a_failed_request_says_what_the_device_had_and_is_tried_again() {
         ("segment_alloc", 0x9000_0000, 100 * MIB),
         ("alloc", 0x9000_0000, 100 * MIB),
     ]);
-    // Without segments in the end the sums begin below zero, so they are wanted here.
+    // Without final segments the sums begin below zero, so they are needed here.
     let open = move || Ok(Cursor::new(bytes.clone()));
     let mut reader = Reader::snapshot_from(open.clone());
     let summary = reader.snapshot().unwrap().unwrap().clone();
@@ -263,7 +263,7 @@ fn a_failed_request_says_what_the_device_had_and_is_tried_again() {
 }
 
 #[test]
-fn files_of_other_tools_say_what_they_are() {
+fn files_of_other_tools_are_recognised() {
     let folder = tempfile::tempdir().unwrap();
     for (name, text, words) in [
         (
@@ -292,7 +292,7 @@ fn files_of_other_tools_say_what_they_are() {
         std::fs::write(&path, text).unwrap();
         let error = Reader::open(&path).err().unwrap().to_string();
         assert!(error.contains(words) && error.contains(name), "{error}");
-        // Compressed all the same.
+        // The same when compressed.
         let path = folder.path().join(format!("{name}.gz"));
         let mut encoder = content::compress(std::fs::File::create(&path).unwrap());
         encoder.write_all(text.as_bytes()).unwrap();
@@ -303,7 +303,7 @@ fn files_of_other_tools_say_what_they_are() {
 }
 
 #[test]
-fn malformed_snapshots_say_what_and_where() {
+fn errors_of_malformed_snapshots_name_the_problem_and_its_position() {
     let rows: [(Vec<u8>, &str); 7] = [
         (snapshot(&[("alloc", 1, -5)]), "`size` is -5"),
         (snapshot(&[("alloc", -1, 5)]), "`addr` is -1"),
@@ -312,7 +312,7 @@ fn malformed_snapshots_say_what_and_where() {
             b"\x80\x04}\x8c\x05model](K\x01K\x02es.".to_vec(),
             "it has no list of `segments`",
         ),
-        (b"\x80\x04".to_vec(), "byte 2: the file ends early"),
+        (b"\x80\x04".to_vec(), "byte 2: the file is truncated"),
         (
             b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93.".to_vec(),
             "it names the code `os.system`",
@@ -345,14 +345,14 @@ fn a_truncated_snapshot_is_an_error_and_not_a_shorter_one() {
         .unwrap();
     let cut = plain.len() / 2;
     assert!(read(plain[..cut].to_vec()).is_err());
-    // Compressed or not is the same trace.
+    // Compressed or not, the trace is the same.
     let compressed = read(whole).unwrap();
     assert_eq!(compressed, read(plain).unwrap());
 }
 
 #[test]
-fn a_long_snapshot_is_read_without_being_held() {
-    // 200,000 events in memory would take far more than the document that is left of them.
+fn a_long_snapshot_is_read_in_bounded_memory() {
+    // 200,000 events in memory would take far more than the rest of the document.
     let mut events = Vec::new();
     for round in 0..100_000 {
         events.push(("alloc", 1000 + round % 7, 512 + round));

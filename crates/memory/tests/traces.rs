@@ -1,4 +1,4 @@
-//! What the trace reader takes and refuses.
+//! What the trace reader accepts and refuses.
 
 use sottovoce_formats::content;
 use sottovoce_memory::trace::{Event, Reader, TraceError, TraceErrorKind, TracePosition};
@@ -95,12 +95,12 @@ fn nothing_follows_an_error() {
 }
 
 #[test]
-fn an_id_may_be_used_again_after_it_was_freed() {
+fn an_id_may_be_reused_after_it_was_freed() {
     assert_eq!(read("a 1 5 x\nf 1\na 1 6 x\n").unwrap().len(), 3);
 }
 
 #[test]
-fn a_line_without_end_is_refused_and_not_collected() {
+fn an_endless_line_is_refused_and_not_collected() {
     let endless = std::io::repeat(b'm');
     let error = Reader::text(endless).next().unwrap().unwrap_err();
     assert!(matches!(error.kind, TraceErrorKind::LineTooLong(_)));
@@ -119,7 +119,7 @@ fn open(bytes: &[u8]) -> Result<Vec<Event>, TraceError> {
 }
 
 #[test]
-fn gzip_is_told_by_content_and_its_end_is_checked() {
+fn gzip_is_detected_by_content_and_its_end_is_checked() {
     let lines: String = (0..5000)
         .map(|id| format!("a {id} {} t\n", id * 31))
         .collect();
@@ -137,7 +137,7 @@ fn gzip_is_told_by_content_and_its_end_is_checked() {
     damaged[middle] ^= 0x55;
     damaged[middle + 1] ^= 0x55;
     assert!(open(&damaged).is_err());
-    // Two members in a row are one trace, as gzip has it.
+    // Two gzip members in a row are one trace.
     let two = [compressed(b"a 1 1 x\n"), compressed(b"f 1\n")].concat();
     assert_eq!(open(&two).unwrap().len(), 2);
 }
@@ -155,7 +155,7 @@ fn errors_name_the_file_and_the_line() {
 }
 
 #[test]
-fn what_is_no_trace_is_named() {
+fn files_that_are_not_traces_are_named() {
     let error = open(b"PK\x03\x04rest").unwrap_err();
     assert!(error.to_string().contains("zip archive"), "{error}");
     let error = open(&compressed(&compressed(b"a 1 1 x\n"))).unwrap_err();
@@ -168,7 +168,7 @@ fn what_is_no_trace_is_named() {
 }
 
 #[test]
-fn a_trace_of_more_streams_than_a_pool_keeps_apart_is_refused() {
+fn a_trace_with_too_many_streams_is_refused() {
     let text: String = (0..70_000)
         .map(|stream| format!("a {stream} 512 t stream={stream}\n"))
         .collect();

@@ -1,5 +1,5 @@
-//! Times the hot paths: `cargo bench -p sottovoce-tensor [-- THREADS]`. For each the best of several runs, as GFLOP/s and as the GB/s of
-//! weights read.
+//! Times the hot paths: `cargo bench -p sottovoce-tensor [-- THREADS]`. For each the best of
+//! several runs, as GFLOP/s and as the GB/s of weights read.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 

@@ -1,4 +1,5 @@
-//! Keys and values of earlier positions, as rows of bytes in memory that belongs to a stream.
+//! The KV cache: keys and values of earlier positions, as rows of bytes in memory that belongs to a
+//! stream.
 
 mod places;
 
@@ -10,15 +11,15 @@ use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How cached keys and values are stored.
+/// Storage format of cached keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CachePrecision {
     /// 32-bit floating point.
     F32,
-    /// 16-bit floating point; what does not fit is clamped to the largest value.
+    /// 16-bit floating point; larger values are clamped.
     F16,
-    /// 8 bits with one bf16 scale for each head.
+    /// 8 bits with one bf16 scale per head.
     Int8,
 }
 
@@ -33,7 +34,7 @@ impl fmt::Display for CachePrecision {
 }
 
 impl CachePrecision {
-    /// Bytes of one position's keys (or values) of `columns` channels in `heads` heads.
+    /// Bytes of one position's keys (or values): `columns` channels in `heads` heads.
     pub fn row_bytes(self, columns: usize, heads: usize) -> usize {
         match self {
             CachePrecision::F32 => columns * 4,
@@ -42,7 +43,7 @@ impl CachePrecision {
         }
     }
 
-    /// Stores one position.
+    /// Encodes the keys (or values) of one position.
     pub(crate) fn encode(self, row: &[f32], heads: usize, out: &mut [u8]) {
         match self {
             CachePrecision::F32 => out.copy_from_slice(bytemuck::cast_slice(row)),
@@ -63,7 +64,7 @@ impl CachePrecision {
                 let heads = row.chunks_exact(size).zip(levels.chunks_exact_mut(size));
                 for ((values, levels), scale) in heads.zip(scales.chunks_exact_mut(2)) {
                     let largest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
-                    // Rounded up, so that no level is beyond 127.
+                    // Rounded up, so that no level exceeds 127.
                     let stored = (largest / 127.0).to_bits().div_ceil(1 << 16) as u16;
                     let step = bf16::from_bits(stored).to_f32();
                     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
@@ -76,7 +77,7 @@ impl CachePrecision {
         }
     }
 
-    /// Reads `out.len() / size` heads from head `first` on of one position.
+    /// Decodes `out.len() / size` heads of one position, from head `first` on.
     pub(crate) fn decode(
         self,
         row: &[u8],
@@ -119,14 +120,14 @@ pub(crate) fn head_of_int8(row: &[u8], heads: usize, head: usize, size: usize) -
     (scale.to_f32(), &levels[head * size..][..size])
 }
 
-/// How the caches of an attention are laid out.
+/// Layout of an attention's caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheLayout {
-    /// Heads, side by side in a row.
+    /// Number of heads, side by side in a row.
     pub heads: usize,
-    /// Channels of a head, at most 512.
+    /// Channels per head, at most 512.
     pub size: usize,
-    /// How rows are stored.
+    /// Storage format of rows.
     pub precision: CachePrecision,
 }
 
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn eight_bits_keep_every_value_to_half_a_step_of_its_head() {
+    fn int8_rounds_every_value_to_half_a_step_of_its_head() {
         let (heads, size) = (3, 5);
         let row: Vec<f32> = (0..heads * size)
             .map(|index| {
@@ -157,7 +158,7 @@ mod tests {
             let largest = row
                 .iter()
                 .fold(0.0_f32, |most, value| most.max(value.abs()));
-            // A bf16 scale is at most 1/128 larger than it has to be.
+            // A bf16 scale is at most 1/128 larger than necessary.
             let half_a_step = largest / 127.0 * (1.0 + 1.0 / 128.0) / 2.0;
             for (value, read) in row.iter().zip(read) {
                 assert!(

@@ -1,4 +1,4 @@
-//! What a forward runs in: a workspace and a device.
+//! The context of a forward: a workspace and a device.
 
 use crate::cache::CachePlaces;
 use crate::device::{Device, Failure};
@@ -16,19 +16,20 @@ use crate::workspace::Workspace;
 
 mod fused;
 
-/// Passed to every forward. Operations take their output from the workspace; when it is dry or the device has failed they do nothing more.
+/// The context that every forward takes. Operations take their outputs from the workspace. They do
+/// nothing if the workspace is dry or the device has failed.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// Where activations live.
+    /// Memory for activations.
     pub workspace: &'a Workspace,
-    /// What computes.
+    /// The device that computes.
     pub device: &'a dyn Device,
-    /// How finely rows are rounded where weights are in integers.
+    /// Rounding of activations where weights are integers.
     pub rounding: Rounding,
 }
 
 impl<'a> Context<'a> {
-    /// A context of both.
+    /// A context of a workspace and a device.
     pub fn new(workspace: &'a Workspace, device: &'a dyn Device) -> Context<'a> {
         Context {
             workspace,
@@ -37,7 +38,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The same with rows rounded otherwise.
+    /// The same context with another rounding of activations.
     pub fn rounding(self, rounding: Rounding) -> Context<'a> {
         Context { rounding, ..self }
     }
@@ -47,10 +48,11 @@ impl<'a> Context<'a> {
         self.workspace.is_dry() || self.device.check().is_err()
     }
 
-    /// To be asked at the end of a forward whose results stay on the device.
+    /// Checks a forward whose results stay on the device.
     ///
     /// # Errors
-    /// If memory ran out on the way, which is reported once, or the device has failed as far as is known; the results are then not there.
+    /// If memory ran out during the forward, which is reported once, or if the device is known to
+    /// have failed. The results are invalid then.
     pub fn finish(&self) -> Result<(), Failure> {
         if let Some(error) = self.workspace.take_failure() {
             return Err(error.into());
@@ -58,11 +60,11 @@ impl<'a> Context<'a> {
         Ok(self.device.check()?)
     }
 
-    /// What `work` makes of a result's elements, row after row; where the device computes on the host they are not copied. A run that only
-    /// measures has none: `work` is not called.
+    /// Calls `work` with a result's elements in row-major order, without a copy where the device
+    /// computes on the host. In a dry run `work` is not called.
     ///
     /// # Errors
-    /// As [`Context::finish`]; all of the device's work up to here is done then.
+    /// As [`Context::finish`]; all work of the device up to here is complete then.
     pub fn read<'v, R: Default>(
         &self,
         x: impl Into<View<'v>>,
@@ -83,7 +85,7 @@ impl<'a> Context<'a> {
         Ok(work(&values))
     }
 
-    /// A copy of a result's elements, row after row; empty in a run that only measures.
+    /// Copies a result's elements to the host in row-major order; empty in a dry run.
     ///
     /// # Errors
     /// As [`Context::read`].
@@ -91,8 +93,8 @@ impl<'a> Context<'a> {
         self.read(x, <[f32]>::to_vec)
     }
 
-    /// Lets `work` fill rows that lie close together, all of them; where the device computes on the host they are not copied. In a dry run
-    /// `work` is not called.
+    /// Lets `work` fill contiguous rows, without a copy where the device computes on the host. In a
+    /// dry run `work` is not called.
     ///
     /// # Panics
     /// If there are gaps between the rows.
@@ -101,7 +103,7 @@ impl<'a> Context<'a> {
         let elements = out.row_count() * out.column_count();
         assert!(
             out.stride() == out.column_count() || out.row_count() <= 1,
-            "write: rows close together"
+            "write: contiguous rows"
         );
         if self.is_dry() {
             return;
@@ -129,10 +131,10 @@ impl<'a> Context<'a> {
         tensor
     }
 
-    /// A tensor with these contents.
+    /// A tensor with the given contents.
     ///
     /// # Panics
-    /// If there are more or fewer than the dimensions say.
+    /// If their number differs from that of the dimensions.
     pub fn upload(&self, dimensions: &[usize], values: &[f32]) -> Tensor {
         let elements: usize = dimensions.iter().product();
         assert_eq!(values.len(), elements, "values for a tensor {dimensions:?}");
@@ -141,12 +143,12 @@ impl<'a> Context<'a> {
         tensor
     }
 
-    /// A copy of rows.
+    /// Copies rows to a new tensor.
     pub fn copy<'v>(&self, x: impl Into<View<'v>>) -> Tensor {
         self.concat_rows(&[x.into()])
     }
 
-    /// Copies rows into rows of the same shape.
+    /// Copies rows to rows of the same shape.
     pub fn copy_into<'v, 'o>(&self, x: impl Into<View<'v>>, out: impl Into<ViewMut<'o>>) {
         let (x, out) = (x.into(), out.into());
         assert_same_shape("copy_into", &out, &x);
@@ -155,7 +157,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Rows one after the other.
+    /// Concatenates rows.
     ///
     /// # Panics
     /// If the numbers of columns differ.
@@ -172,7 +174,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Columns side by side.
+    /// Concatenates columns.
     ///
     /// # Panics
     /// If the numbers of rows differ.
@@ -194,7 +196,7 @@ impl<'a> Context<'a> {
         self.linear_activated(x, layer, Activation::Identity)
     }
 
-    /// A linear layer and a function of each element.
+    /// A linear layer with a fused activation.
     pub fn linear_activated<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -207,12 +209,12 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// A linear layer added to `sum`: a residual connection.
+    /// Adds a linear layer to `sum`: a residual connection.
     pub fn linear_add<'v>(&self, x: impl Into<View<'v>>, layer: &Linear, sum: &mut Tensor) {
         self.linear_into(x, layer, Activation::Identity, Store::Add, sum);
     }
 
-    /// A linear layer into given rows.
+    /// A linear layer into existing rows.
     pub fn linear_into<'v, 'o>(
         &self,
         x: impl Into<View<'v>>,
@@ -253,7 +255,7 @@ impl<'a> Context<'a> {
         self.conv1d_activated(x, layer, Activation::Identity)
     }
 
-    /// A convolution and a function of each element.
+    /// A convolution with a fused activation.
     pub fn conv1d_activated<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -267,7 +269,7 @@ impl<'a> Context<'a> {
         self.conv1d_with(x, layer, &options)
     }
 
-    /// A convolution with what comes before and after it.
+    /// A convolution with fused operations before and after it.
     pub fn conv1d_with<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -280,7 +282,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// A convolution into given rows.
+    /// A convolution into existing rows.
     pub fn conv1d_into<'v, 'o>(
         &self,
         x: impl Into<View<'v>>,
@@ -347,7 +349,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Normalises each row, then scales and shifts.
+    /// Layer normalisation of each row.
     pub fn layer_norm<'v>(&self, x: impl Into<View<'v>>, layer: &LayerNorm) -> Tensor {
         let x = x.into();
         assert_eq!(x.column_count(), layer.weight.len(), "layer_norm: channels");
@@ -360,7 +362,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Divides each row by its root mean square, then scales.
+    /// RMS normalisation of each row.
     pub fn rms_norm<'v>(&self, x: impl Into<View<'v>>, scale: &Vector, epsilon: f32) -> Tensor {
         let x = x.into();
         assert_eq!(x.column_count(), scale.len(), "rms_norm: channels");
@@ -371,7 +373,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Applies a function to each element.
+    /// Applies an activation to each element.
     pub fn activate<'o>(&self, x: impl Into<ViewMut<'o>>, activation: Activation) {
         let x = x.into();
         if !self.is_dry() {
@@ -389,12 +391,12 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// x = x + y; y may have one row for all.
+    /// x = x + y; a single row of y is broadcast.
     pub fn add<'o, 'v>(&self, x: impl Into<ViewMut<'o>>, y: impl Into<View<'v>>) {
         self.add_scaled(x, 1.0, y, 1.0);
     }
 
-    /// x = x · `scale` + y · `factor`; y may have one row for all.
+    /// x = x · `scale` + y · `factor`; a single row of y is broadcast.
     pub fn add_scaled<'o, 'v>(
         &self,
         x: impl Into<ViewMut<'o>>,
@@ -409,7 +411,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// x = x · y; y may have one row for all.
+    /// x = x · y; a single row of y is broadcast.
     pub fn multiply<'o, 'v>(&self, x: impl Into<ViewMut<'o>>, y: impl Into<View<'v>>) {
         let (x, y) = (x.into(), y.into());
         assert_broadcast("multiply", &x, &y);
@@ -426,7 +428,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Each row `times` times, one after the other: `[n, columns]` → `[n · times, columns]`.
+    /// Repeats each row `times` times: `[n, columns]` → `[n · times, columns]`.
     pub fn repeat_rows<'v>(&self, x: impl Into<View<'v>>, times: usize) -> Tensor {
         let x = x.into();
         let mut out = self.tensor(&[x.row_count() * times, x.column_count()]);
@@ -485,7 +487,8 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Stores each row's keys and values, `[rows, heads · size]`, at its own place in a layer's part of the pages.
+    /// Stores each row's keys and values, `[rows, heads · size]`, at its own position in a layer's
+    /// part of the pages.
     pub fn cache_store<'k, 'v>(
         &self,
         keys: impl Into<View<'k>>,
@@ -501,8 +504,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Attention of each row of `q` over its own cached past (its own position included), `[rows, heads · size]`, in a layer's part of the
-    /// pages.
+    /// Attention of each row of `q`, `[rows, heads · size]`, over its cached past including its own
+    /// position, in a layer's part of the pages.
     pub fn attention_cached<'q>(
         &self,
         q: impl Into<View<'q>>,
@@ -522,7 +525,8 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Cosines and sines of position · frequency, `[positions, frequencies]` each: the angles of [`Context::rotate`].
+    /// Cosines and sines of position · frequency, `[positions, frequencies]` each: the angles for
+    /// [`Context::rotate`].
     pub fn rotary_angles(&self, positions: &[u32], frequencies: &[f32]) -> [Tensor; 2] {
         let shape = [positions.len(), frequencies.len()];
         let [mut cosines, mut sines] = [self.tensor(&shape), self.tensor(&shape)];
@@ -550,7 +554,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Rotary positions, in halves; `cosines` and `sines` are `[rows, size / 2]`.
+    /// Rotary position embedding in halves; `cosines` and `sines` are `[rows, size / 2]`.
     pub fn rotate<'o>(
         &self,
         x: impl Into<ViewMut<'o>>,
@@ -569,7 +573,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// All layers of an LSTM over `batch` sequences of one length, from zero states: `[batch · time, inputs]` → `[batch · time, hidden]`.
+    /// All layers of an LSTM over `batch` sequences of equal length, from zero states: `[batch ·
+    /// time, inputs]` → `[batch · time, hidden]`.
     pub fn lstm<'v>(&self, x: impl Into<View<'v>>, batch: usize, layers: &Lstm) -> Tensor {
         let mut x = self.copy(x);
         assert_eq!(x.rows() % batch.max(1), 0, "lstm: rows by batch");
@@ -611,7 +616,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// By column the mean over all rows, then the unbiased standard deviation, `[1, 2 · columns]`.
+    /// Mean and unbiased standard deviation of each column, `[1, 2 · columns]`.
     pub fn moments<'v>(&self, x: impl Into<View<'v>>) -> Tensor {
         let x = x.into();
         let mut out = self.tensor(&[1, 2 * x.column_count()]);
@@ -621,7 +626,8 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// By column the mean over all rows plus the mean over each segment of `segment` rows (the last one perhaps shorter), a row a segment.
+    /// For each segment of `segment` rows (the last one may be shorter), the column means over all
+    /// rows plus those over the segment, one row per segment.
     pub fn segment_means<'v>(&self, x: impl Into<View<'v>>, segment: usize) -> Tensor {
         let x = x.into();
         let mut out = self.tensor(&[x.row_count().div_ceil(segment), x.column_count()]);
@@ -631,7 +637,7 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Fills rows with the normal numbers of noise rows from `first_row` on.
+    /// Fills rows with the normal deviates of the noise rows from `first_row` on.
     pub fn normals<'o>(&self, noise: Noise, first_row: u64, out: impl Into<ViewMut<'o>>) {
         let out = out.into();
         if !self.is_dry() {
@@ -639,10 +645,11 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The harmonic source of frames whose fundamental frequencies are `f0` `[frames, 1]`: `[samples, harmonics]`.
+    /// Harmonic source signal for the fundamental frequencies `f0` `[frames, 1]`: `[samples,
+    /// harmonics]`.
     pub fn harmonics<'v>(&self, f0: impl Into<View<'v>>, source: &Harmonics<'_>) -> Tensor {
         let f0 = f0.into();
-        assert_eq!(f0.column_count(), 1, "harmonics: one frequency a frame");
+        assert_eq!(f0.column_count(), 1, "harmonics: one frequency per frame");
         let samples = f0.row_count() * source.samples_a_frame;
         let mut out = self.tensor(&[samples, source.phases.len()]);
         if !self.is_dry() {
@@ -651,7 +658,8 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Short-time spectra of samples `[n, 1]`: `[frames, 2 · bins]`, real parts, then imaginary ones. Ends are mirrored.
+    /// Short-time Fourier transform of samples `[n, 1]`: `[frames, 2 · bins]`, real parts, then
+    /// imaginary ones. The ends are mirrored (reflection padding).
     pub fn spectrum<'v>(&self, samples: impl Into<View<'v>>, transform: &Stft) -> Tensor {
         let samples = samples.into();
         assert_eq!(samples.column_count(), 1, "spectrum: one channel");
@@ -663,8 +671,9 @@ impl<'a> Context<'a> {
         out
     }
 
-    /// Samples `[n, 1]` within ± `sample_max` of log magnitudes, cut at `magnitude_max` once raised, and phases before their sine,
-    /// `[frames, 2 · bins]`.
+    /// Inverse short-time Fourier transform: samples `[n, 1]`, clipped to ± `sample_max`. The input
+    /// `[frames, 2 · bins]` holds log magnitudes, whose exponentials are clipped to
+    /// `magnitude_max`, and values whose sines are the phases.
     pub fn overlap_add<'v>(
         &self,
         spectrum: impl Into<View<'v>>,

@@ -1,4 +1,4 @@
-//! A device: what computes, and the only ways between its memory and the host.
+//! Devices: the operations, and the only transfers between a device's memory and the host.
 
 use crate::operations::Operations;
 use crate::view::{View, ViewMut};
@@ -6,81 +6,84 @@ use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::driver::DriverError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What computes. [`crate::Context`] reads and writes through it and counts how often.
+/// A device. [`crate::Context`] reads and writes through it, and transfers are counted.
 ///
-/// Operations may run behind the caller's back, in the order of the calls. What goes wrong there is told by [`Device::check`] as soon as it
-/// is known, at the latest when something is read; from then on operations do nothing.
+/// Operations may run asynchronously, in the order of the calls. [`Device::check`] reports a
+/// failure as soon as it is known, at the latest at the next read. From then on operations do
+/// nothing.
 pub trait Device: Operations {
-    /// Copies a view's elements to the host, row after row, once all operations before are done.
+    /// Copies a view's elements to the host in row-major order, after all previous operations.
     ///
     /// # Errors
     /// If the device failed, now or before.
     fn read(&self, from: View<'_>, into: &mut [f32]) -> Result<(), DeviceError>;
 
-    /// Copies elements of the host to a view, row after row, before the operations that follow. `values` may change as soon as this returns.
+    /// Copies host elements to a view in row-major order, before the operations that follow.
+    /// `values` may change as soon as the call returns.
     fn write(&self, values: &[f32], to: ViewMut<'_>);
 
-    /// What went between the device and the host.
+    /// Counts of the transfers between the device and the host.
     fn traffic(&self) -> &Traffic;
 
-    /// Whether it works, as far as is known without waiting.
+    /// Checks for a known failure, without waiting.
     ///
     /// # Errors
-    /// What went wrong first, from then on for ever.
+    /// The first failure, from then on permanently.
     fn check(&self) -> Result<(), DeviceError> {
         Ok(())
     }
 
-    /// Runs `forward`, which for equal keys is the same operations on the same places: a device may record them once and then repeat them
-    /// all at once. `forward` runs in any case, because workspaces follow it and what it takes from the host (ids, positions, places of a
-    /// cache) is taken anew.
+    /// Runs `forward`, which for equal keys must consist of the same operations on the same
+    /// addresses: a device may record them once as a graph, and launch it afterwards. `forward`
+    /// runs in any case, because workspaces follow it, and its host inputs (ids, positions, block
+    /// tables) are uploaded anew.
     fn replay(&self, _key: u64, forward: &mut dyn FnMut()) {
         forward();
     }
 
-    /// Whether a forward of this key was recorded: repeating it takes nothing from the driver, while the first one may take memory for what
-    /// is kept of it.
+    /// Whether a forward with this key was recorded: replaying it takes no memory from the driver,
+    /// while recording may allocate a graph.
     fn has_recorded(&self, _key: u64) -> bool {
         true
     }
 
-    /// Drops what was recorded of all forwards, and gives its memory back: their places are to be others.
+    /// Drops all recorded forwards and frees their memory: their addresses are about to change.
     fn forget_recorded(&self) {}
 
-    /// Whether its memory is the host's: views then lie in memory of this process.
+    /// Whether its memory is host memory: views then point into this process.
     fn host_accessible(&self) -> bool {
         false
     }
 
-    /// Bytes of its memory that it holds for itself, beside what it computes on: what the driver
-    /// takes for its context and for kernels.
+    /// Bytes of its memory that the driver uses for itself: its context and kernels.
     fn own_bytes(&self) -> u64 {
         0
     }
 
-    /// Bytes of the host that it holds for what goes between the two.
+    /// Pinned host memory for transfers, in bytes.
     fn pinned_bytes(&self) -> u64 {
         0
     }
 
-    /// Bytes of the units in which its memory is handed out.
+    /// Granularity of its memory, in bytes.
     fn unit_bytes(&self) -> u64 {
         4096
     }
 
-    /// Threads of the host that share its work.
+    /// Number of host threads that share its work.
     fn threads(&self) -> usize {
         1
     }
 
-    /// Runs `work` once, where many operations in a row start fastest, and returns when it is done.
+    /// Runs `work` once, where many small operations start fastest, and returns when it is
+    /// complete.
     fn run(&self, work: &mut (dyn FnMut() + Send)) {
         work();
     }
 }
 
 impl dyn Device + '_ {
-    /// What `forward` returns, run by [`Device::replay`].
+    /// Returns the result of `forward`, run by [`Device::replay`].
     ///
     /// # Panics
     /// If the device does not run it.
@@ -95,7 +98,7 @@ impl dyn Device + '_ {
         }
     }
 
-    /// What `work` returns, run by [`Device::run`].
+    /// Returns the result of `work`, run by [`Device::run`].
     ///
     /// # Panics
     /// If the device does not run it.
@@ -109,13 +112,13 @@ impl dyn Device + '_ {
     }
 }
 
-/// A device that works no longer.
+/// A device that has failed permanently.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{device} failed and all that was on it is lost, load the model again: {source}")]
+#[error("{device} failed and its contents are lost; load the model again: {source}")]
 pub struct DeviceError {
     /// The device's name.
     pub device: String,
-    /// What went wrong.
+    /// The driver's error.
     pub source: DriverError,
 }
 
@@ -130,7 +133,7 @@ pub enum Failure {
     Device(#[from] DeviceError),
 }
 
-/// How often and how much went between a device and the host.
+/// Counts of the transfers between a device and the host.
 #[derive(Debug, Default)]
 pub struct Traffic {
     reads: AtomicU64,
@@ -139,21 +142,21 @@ pub struct Traffic {
     written_bytes: AtomicU64,
 }
 
-/// [`Traffic`] at one time.
+/// A snapshot of [`Traffic`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrafficCount {
-    /// Times that the host read results; on most devices it waits for them.
+    /// Number of reads of results by the host; on most devices each one waits.
     pub reads: u64,
     /// Bytes read.
     pub read_bytes: u64,
-    /// Times that the host wrote inputs.
+    /// Number of writes of inputs by the host.
     pub writes: u64,
     /// Bytes written.
     pub written_bytes: u64,
 }
 
 impl Traffic {
-    /// Since the device was opened.
+    /// The counts since the device was opened.
     pub fn count(&self) -> TrafficCount {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         TrafficCount {

@@ -1,4 +1,4 @@
-//! Operations that some devices do as one.
+//! Fused operations of devices on which launches are expensive.
 
 use crate::cache::{CacheLayout, CachePlaces};
 use crate::layers::{Conv1d, LayerNorm, Linear, Norm};
@@ -6,14 +6,14 @@ use crate::matrix::Matrix;
 use crate::operations::{Activation, Attention, Convolving};
 use crate::view::{View, ViewMut};
 
-/// What a device does as one where launches are what it has to save. Each of these has the bits of
-/// the plain operations one after the other, and [`crate::Context`] falls back to them.
+/// Fused operations. Each one gives the same bits as the plain operations in sequence, to which
+/// [`crate::Context`] falls back.
 ///
-/// Whether a device takes an operation depends on layers and never on the number of rows, which its
-/// scratch may grow with: the tensors of a forward must be the same ones for any number.
+/// Whether a device fuses an operation may depend on layers, but never on the number of rows (its
+/// scratch may): a forward must use the same tensors for any number of rows.
 pub trait FusedOperations {
-    /// Layers of one shape over the same rows, which are normalised first where there is a norm: the
-    /// results lie one below the other, `[layers · rows, outputs]`.
+    /// Layers of one shape over the same rows, after an optional norm. The results are stacked,
+    /// `[layers · rows, outputs]`.
     fn linears(
         &self,
         x: View<'_>,
@@ -23,9 +23,9 @@ pub trait FusedOperations {
         out: ViewMut<'_>,
     );
 
-    /// Whether [`FusedOperations::gated_linear`] takes these weights.
+    /// Whether [`FusedOperations::gated_linear`] supports these weights.
     fn takes_gated(&self, gate_up: &Linear) -> bool;
-    /// f32 elements of scratch that [`FusedOperations::gated_linear`] needs.
+    /// f32 elements of scratch for [`FusedOperations::gated_linear`].
     fn gated_linear_scratch(&self, rows: usize, gate_up: &Linear) -> usize;
     /// A norm, a layer whose first half of outputs is the gate, and silu(gate) · up.
     fn gated_linear(
@@ -37,12 +37,13 @@ pub trait FusedOperations {
         scratch: ViewMut<'_>,
     );
 
-    /// Whether [`FusedOperations::project`] takes these weights.
+    /// Whether [`FusedOperations::project`] supports these weights.
     fn takes_projection(&self, joined: &Linear, layout: CacheLayout) -> bool;
-    /// f32 elements of scratch that [`FusedOperations::project`] needs.
+    /// f32 elements of scratch for [`FusedOperations::project`].
     fn project_scratch(&self, rows: usize, joined: &Linear) -> usize;
-    /// A norm, the projection to queries, keys and values, their rotation by `[cosines, sines]`, and
-    /// the store of keys and values as in [`crate::Operations::cache_store`]; `out` gets the queries.
+    /// A norm; the projection to queries, keys and values; their rotation by `[cosines, sines]`;
+    /// and the store of keys and values as in [`crate::Operations::cache_store`]. `out` gets the
+    /// queries.
     #[allow(
         clippy::too_many_arguments,
         reason = "rows, three layers of a block, where results go, scratch"
@@ -59,9 +60,9 @@ pub trait FusedOperations {
         scratch: ViewMut<'_>,
     );
 
-    /// Whether [`FusedOperations::embedding_sum`] takes these tables.
+    /// Whether [`FusedOperations::embedding_sum`] supports these tables.
     fn takes_embedding(&self, table: &Matrix, positions: Option<&Matrix>) -> bool;
-    /// Rows of a table plus rows of another one, each `times` times.
+    /// Rows of a table plus rows of another one, each repeated `times` times.
     fn embedding_sum(
         &self,
         table: &Matrix,
@@ -71,7 +72,7 @@ pub trait FusedOperations {
         out: ViewMut<'_>,
     );
 
-    /// A convolution over the time of each of `sequences` sequences that lie one below the other.
+    /// A convolution over time within each of `sequences` stacked sequences.
     fn conv1d_sequences(
         &self,
         x: View<'_>,
@@ -81,10 +82,10 @@ pub trait FusedOperations {
         out: ViewMut<'_>,
     );
 
-    /// Whether [`FusedOperations::conv1d_norm`] takes these weights.
+    /// Whether [`FusedOperations::conv1d_norm`] supports these weights.
     fn takes_conv1d_norm(&self, layer: &Conv1d) -> bool;
-    /// As [`FusedOperations::conv1d_sequences`], then a norm, a function of each element, and the sum
-    /// with one row.
+    /// As [`FusedOperations::conv1d_sequences`], then a norm, an activation, and the addition of
+    /// one row.
     #[allow(
         clippy::too_many_arguments,
         reason = "rows, three layers of a block, a sum, output"
@@ -100,7 +101,7 @@ pub trait FusedOperations {
         out: ViewMut<'_>,
     );
 
-    /// Attention within each of `sequences` sequences that lie one below the other.
+    /// Attention within each of `sequences` stacked sequences.
     fn attention_sequences(
         &self,
         q: View<'_>,

@@ -1,4 +1,4 @@
-//! The weights of one layer each.
+//! Weights of single layers.
 
 use crate::matrix::{Matrix, Vector};
 
@@ -14,50 +14,50 @@ pub struct Linear {
 /// A norm of each row.
 #[derive(Clone, Debug)]
 pub enum Norm {
-    /// Division by the root mean square, then scaling.
+    /// RMS normalisation, then scale.
     RootMeanSquare {
         /// `[channels]`.
         scale: Vector,
-        /// Added to the mean of the squares.
+        /// Added to the mean square.
         epsilon: f32,
     },
-    /// To mean 0 and variance 1, then scaling and shifting.
+    /// Layer normalisation, then scale and shift.
     Layer(LayerNorm),
 }
 
-/// What stands before the first and after the last row of a convolution's input, as zeros.
+/// Zero padding of a convolution's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Padding {
-    /// Rows before.
+    /// Rows before the input.
     pub left: usize,
-    /// Rows after.
+    /// Rows after the input.
     pub right: usize,
 }
 
-/// A convolution over time: `[time, inputs]` to `[time, outputs]`.
+/// A convolution over time: `[time, inputs]` → `[time, outputs]`.
 #[derive(Clone, Debug)]
 pub struct Conv1d {
     /// `[outputs, kernel · inputs]`, the inputs of the first tap first.
     pub weight: Matrix,
     /// `[outputs]`.
     pub bias: Option<Vector>,
-    /// Taps.
+    /// Number of taps.
     pub kernel: usize,
     /// Rows from one window to the next.
     pub stride: usize,
     /// Rows from one tap to the next.
     pub dilation: usize,
-    /// Zeros around the input.
+    /// Zero padding.
     pub padding: Padding,
 }
 
 impl Conv1d {
-    /// Channels of the input.
+    /// Input channels.
     pub fn inputs(&self) -> usize {
         self.weight.columns() / self.kernel
     }
 
-    /// Rows that come out of `time` rows, or 0 if there are too few for one window.
+    /// Output rows for `time` input rows, or 0 if there are too few for one window.
     pub fn output_time(&self, time: usize) -> usize {
         let padded = time + self.padding.left + self.padding.right;
         let window = (self.kernel - 1) * self.dilation + 1;
@@ -68,28 +68,28 @@ impl Conv1d {
     }
 }
 
-/// A transposed convolution over time: `stride` rows out for each row in.
+/// A transposed convolution over time: `stride` output rows for each input row.
 #[derive(Clone, Debug)]
 pub struct ConvTranspose1d {
     /// `[kernel · outputs, inputs]`, the outputs of the first tap first.
     pub weight: Matrix,
     /// `[outputs]`.
     pub bias: Option<Vector>,
-    /// Taps.
+    /// Number of taps.
     pub kernel: usize,
-    /// Rows out for each row in.
+    /// Output rows per input row.
     pub stride: usize,
     /// Rows cut from the start and the end of the result.
     pub padding: usize,
 }
 
 impl ConvTranspose1d {
-    /// Channels of the output.
+    /// Output channels.
     pub fn outputs(&self) -> usize {
         self.weight.rows() / self.kernel
     }
 
-    /// Rows that come out of `time` rows.
+    /// Output rows for `time` input rows.
     pub fn output_time(&self, time: usize) -> usize {
         match time {
             0 => 0,
@@ -98,23 +98,24 @@ impl ConvTranspose1d {
     }
 }
 
-/// A convolution over a plane: `[height, width, inputs]` to `[height, width, outputs]`.
+/// A two-dimensional convolution: `[height, width, inputs]` → `[height, width, outputs]`.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    /// `[outputs, kernel height · kernel width · inputs]`, the inputs of the first tap first, taps row by row.
+    /// `[outputs, kernel height · kernel width · inputs]`, taps in row-major order, the inputs of
+    /// the first tap first.
     pub weight: Matrix,
     /// `[outputs]`.
     pub bias: Option<Vector>,
-    /// Taps down and across.
+    /// Kernel height and width.
     pub kernel: [usize; 2],
-    /// Steps down and across.
+    /// Vertical and horizontal stride.
     pub stride: [usize; 2],
-    /// Zeros on both sides, down and across.
+    /// Zero padding on both sides, vertical and horizontal.
     pub padding: [usize; 2],
 }
 
 impl Conv2d {
-    /// Height and width that come out.
+    /// Output height and width.
     pub fn output_size(&self, size: [usize; 2]) -> [usize; 2] {
         [0, 1].map(|axis| {
             let padded = size[axis] + 2 * self.padding[axis];
@@ -126,7 +127,7 @@ impl Conv2d {
     }
 }
 
-/// Scale and shift after normalising over channels.
+/// Scale and shift of a layer normalisation.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     /// `[channels]`.

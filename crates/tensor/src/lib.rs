@@ -1,24 +1,29 @@
 //! Tensor operations over memory's blocks.
 //!
-//! A network's `forward` takes a [`Context`]: where activations live (its [`Workspace`]) and what computes them (its
-//! [`Device`]). Run once with [`Workspace::measuring`], a forward computes nothing and records what it
-//! allocates; [`Workspace::planned`] then serves every later run from one arena of exactly the size it needs.
+//! A network's `forward` takes a [`Context`]: the memory for activations (its [`Workspace`]) and
+//! the device that computes (its [`Device`]). Run once with [`Workspace::measuring`], a forward
+//! computes nothing and records its allocations. [`Workspace::planned`] then serves every later run
+//! from one arena of exactly the size needed.
 //!
-//! Sequences are time-major everywhere, `[time, channels]`: a convolution is then a product over overlapping rows and nothing is
-//! copied for it. Shape errors are programming errors and panic with the shapes; running out of memory is reported once, by
-//! [`Context::finish`].
+//! Sequences are time-major, `[time, channels]`: a convolution is a product over overlapping rows
+//! and needs no copy. Shape errors are programming errors and panic with the shapes. Running out of
+//! memory is reported once, by [`Context::finish`].
 //!
 //! # Terms
 //!
 //! | term | meaning |
 //! |---|---|
 //! | tensor | f32 activations, row-major, contiguous, at most four dimensions |
-//! | view | rows of a tensor, perhaps only some of their columns: a place and a shape |
-//! | place | the host's memory, a device's, or nowhere |
+//! | view | rows of a tensor, possibly a range of their columns: a place and a shape |
+//! | place | host memory, a device's memory, or none |
 //! | matrix | weights `[outputs, inputs]` at a [`Precision`], packed for the kernels |
-//! | panel | the weights of 32 (16) neighbouring outputs, stored together |
-//! | workspace | where activations live: pooled, planned, or measuring only |
+//! | panel | the packed weights of NR = 32 (or 16) neighbouring outputs |
+//! | level | the integer of a quantised value; value = level · scale |
+//! | MR, MC, KC | rows per micro-kernel, rows per task, inputs per block of a GEMM |
+//! | workspace | memory for activations: pooled, planned, or measuring |
 //! | dry | running without bytes: shapes and lifetimes only |
+//! | scratch | temporary memory of one operation, from the workspace |
+//! | block table | the pages and positions of a forward's rows in the KV cache ([`CachePlaces`]) |
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 

@@ -8,7 +8,7 @@ use sottovoce_memory::{ArenaSlice, Memory, OutOfMemory, Owner, SharedBlock};
 use std::fmt;
 use std::str::FromStr;
 
-/// How a matrix's weights are stored.
+/// Storage format of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -16,9 +16,9 @@ pub enum Precision {
     F32,
     /// 16-bit floating point; arithmetic in 32 bits.
     F16,
-    /// 8 bits with one scale an output.
+    /// 8 bits with one scale per output.
     Int8,
-    /// 4 bits with one 16-bit scale for 32 neighbouring inputs of an output.
+    /// 4 bits with one 16-bit scale per 32 neighbouring inputs of an output.
     Q4,
 }
 
@@ -31,7 +31,7 @@ impl Precision {
         Precision::Q4,
     ];
 
-    /// The name used in files and on the command line.
+    /// The name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "f32",
@@ -58,23 +58,23 @@ impl FromStr for Precision {
     }
 }
 
-/// Why weights could not be taken.
+/// Why weights were not accepted.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
 pub enum MatrixError {
-    /// A weight that the precision cannot hold.
+    /// A weight that the precision cannot represent.
     #[error("weight {value} at [{row}, {column}] cannot be stored as {precision}")]
     NotRepresentable {
         /// The weight.
         value: f32,
-        /// Its output.
+        /// Index of the output.
         row: usize,
-        /// Its input.
+        /// Index of the input.
         column: usize,
-        /// The precision asked for.
+        /// The precision.
         precision: Precision,
     },
-    /// The block is not of the size that the shape needs.
+    /// The block's size does not match the shape.
     #[error("a {precision} matrix of {rows} × {columns} takes {expected} bytes, not {found}")]
     WrongSize {
         /// Outputs.
@@ -88,30 +88,34 @@ pub enum MatrixError {
         /// Bytes given.
         found: usize,
     },
-    /// The device did not take them.
+    /// The device refused them.
     #[error(transparent)]
     Device(#[from] DriverError),
-    /// No precision has this name.
-    #[error("no precision is called {0:?}: use f32, f16, int8 or q4")]
+    /// An unknown precision.
+    #[error("{0:?} is not a precision: use f32, f16, int8 or q4")]
     UnknownPrecision(String),
 }
 
-/// Outputs in a panel of `F32` and `F16`.
+/// NR of `F32` and `F16`: outputs per panel.
 pub(crate) const PANEL: usize = 32;
-/// Outputs in a panel of `Int8` and `Q4`; outputs are padded to a multiple of it at every precision.
+/// NR of `Int8` and `Q4`. Outputs are padded to a multiple of it at every precision.
 pub(crate) const NARROW_PANEL: usize = 16;
 /// Inputs that share a scale in `Q4`.
 pub(crate) const GROUP: usize = 32;
-/// Bytes of 16 outputs × 32 inputs in `Q4`: 256 of weights, 32 of scales.
+/// Bytes of a `Q4` block of 16 outputs × 32 inputs: 256 of weights, 32 of scales.
 pub(crate) const Q4_BLOCK: usize = NARROW_PANEL * GROUP / 2 + NARROW_PANEL * size_of::<f16>();
 
 /// Weights `[outputs, inputs]`, read-only and shared, packed at a precision.
 ///
-/// `F32` and `F16`: panels of 32 outputs, `[panel][input][output]`; the last panel is 16 wide if that is enough.
-/// `Int8`: scales (f32) of all outputs, then panels of 16 outputs, `[panel][input / 4][output][input % 4]`, bytes of level + 128.
-/// `Q4`: panels of 16 outputs, in them blocks of 32 inputs: four lines of 64 bytes `[output][input % 4]`, where line `i` holds inputs
-/// `8i..8i + 4` in its low and `8i + 4..8i + 8` in its high half-bytes (plus 8), then 16 scales (f16).
-/// What padding adds is zero.
+/// - `F32` and `F16`: panels of 32 outputs, `[panel][input][output]`; the last panel is 16 wide if
+///   that is enough.
+/// - `Int8`: scales (f32) of all outputs, then panels of 16 outputs, `[panel][input /
+///   4][output][input % 4]`, bytes of level + 128.
+/// - `Q4`: panels of 16 outputs, each of blocks of 32 inputs. A block has four lines of 64 bytes,
+///   `[output][input % 4]`: line `i` holds the inputs `8i..8i + 4` in its low and `8i + 4..8i + 8`
+///   in its high nibbles, as level + 8. The block's 16 scales (f16) follow.
+///
+/// Padding is zero.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     rows: usize,
@@ -121,7 +125,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Bytes that a matrix of `rows` outputs and `columns` inputs takes.
+    /// Bytes of a matrix of `rows` outputs and `columns` inputs.
     pub fn bytes_for(rows: usize, columns: usize, precision: Precision) -> usize {
         let rows = rows.next_multiple_of(NARROW_PANEL);
         match precision {
@@ -135,7 +139,7 @@ impl Matrix {
     /// Packs row-major weights.
     ///
     /// # Errors
-    /// If a weight is not finite or too large for the precision, or `block` has the wrong size.
+    /// If a weight is not finite or too large for the precision, or if `block` has the wrong size.
     ///
     /// # Panics
     /// If `weights` is not `rows` × `columns` long.
@@ -156,11 +160,11 @@ impl Matrix {
         })
     }
 
-    /// Packs weights that `read_row` writes one output at a time, so that no second copy of the whole is needed: in place where the host can
-    /// touch the block, else panel by panel.
+    /// Packs weights that `read_row` writes one output at a time, so that no second copy of the
+    /// whole is needed: in place if the block is host memory, otherwise panel by panel.
     ///
     /// # Errors
-    /// As [`Matrix::from_f32`]; or if the device does not take them.
+    /// As [`Matrix::from_f32`], or if the device refuses the weights.
     pub fn from_rows(
         block: ArenaSlice,
         rows: usize,
@@ -171,7 +175,7 @@ impl Matrix {
         Matrix::check_size(rows, columns, precision, block.len())?;
         let largest = match precision {
             Precision::F16 => f32::from(f16::MAX),
-            // Its scales are 16-bit numbers, and a scale is at most a fifth of the largest weight.
+            // `Q4` has 16-bit scales, and a scale is at most a fifth of the largest weight.
             Precision::Q4 => 5.0 * f32::from(f16::MAX),
             Precision::F32 | Precision::Int8 => f32::MAX,
         };
@@ -195,7 +199,7 @@ impl Matrix {
         })
     }
 
-    /// Takes bytes that [`Matrix::packed_bytes`] gave out before.
+    /// Takes packed bytes from [`Matrix::packed_bytes`].
     ///
     /// # Errors
     /// If `data` has the wrong size.
@@ -214,11 +218,12 @@ impl Matrix {
         })
     }
 
-    /// Takes packed bytes of the host, such as a file's, after looking for weights that no product can use: at all of a matrix of
-    /// floating-point numbers, at the scales alone of one of levels.
+    /// Copies packed bytes from host memory, such as a file, after a check for non-finite values:
+    /// of all weights in a floating-point precision, of the scales in an integer one.
     ///
     /// # Errors
-    /// If a weight is infinite or not a number, `bytes` or `block` have the wrong size, or the device does not take them.
+    /// If a weight is infinite or NaN, if `bytes` or `block` have the wrong size, or if the device
+    /// refuses the weights.
     pub fn copy_packed(
         mut block: ArenaSlice,
         rows: usize,
@@ -257,17 +262,17 @@ impl Matrix {
         Ok(())
     }
 
-    /// Outputs.
+    /// Number of outputs.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Inputs.
+    /// Number of inputs.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// How the weights are stored.
+    /// Storage format of the weights.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -280,17 +285,17 @@ impl Matrix {
         self.data.bytes()
     }
 
-    /// Where the packed weights lie on their device.
+    /// Device address of the packed weights.
     pub fn address(&self) -> Address {
         self.data.address()
     }
 
-    /// Outputs with padding.
+    /// Number of outputs including padding.
     pub(crate) fn padded_rows(&self) -> usize {
         self.rows.next_multiple_of(NARROW_PANEL)
     }
 
-    /// Writes the weights of output `row` to `out`.
+    /// Dequantises the weights of output `row` to `out`.
     ///
     /// # Panics
     /// If there is no such row, `out` is not one row long, or the weights are not on the host.
@@ -307,7 +312,7 @@ impl Matrix {
     }
 }
 
-/// Packs all outputs; where the host cannot touch the block, each panel is made on the host and copied.
+/// Packs all outputs. If the block is not host memory, each panel is packed on the host and copied.
 fn pack(
     mut block: ArenaSlice,
     rows: usize,
@@ -372,7 +377,7 @@ fn pack(
     Ok(block)
 }
 
-/// Writes one output of packed weights, which need not be aligned, to `out`.
+/// Dequantises one output of packed weights, which need not be aligned, to `out`.
 fn unpack_row(data: &[u8], padded_rows: usize, precision: Precision, row: usize, out: &mut [f32]) {
     let columns = out.len();
     let place = WidePlace::of(row, padded_rows, columns);
@@ -409,7 +414,7 @@ fn unpack_row(data: &[u8], padded_rows: usize, precision: Precision, row: usize,
     }
 }
 
-/// Looks for weights that no product can use in packed bytes of the right size, which need not be aligned.
+/// Checks packed bytes of the right size, which need not be aligned, for non-finite weights.
 fn check_finite(
     data: &[u8],
     rows: usize,
@@ -429,7 +434,8 @@ fn check_finite(
     if finite {
         return Ok(());
     }
-    // The weight itself is looked for only now. None is found if padding held it, which nothing reads.
+    // The offending weight is located only now. None is found if it is padding, which nothing
+    // reads.
     let mut weights = vec![0.0; columns];
     for row in 0..rows {
         unpack_row(data, padded, precision, row, &mut weights);
@@ -445,7 +451,7 @@ fn check_finite(
     Ok(())
 }
 
-/// Whether all f32 are finite, without leaving early: so it is one pass of vectors.
+/// Whether all f32 are finite, without an early exit, so that the loop vectorises.
 fn are_finite(values: &[u8]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     values.as_chunks::<4>().0.chunks(4096).all(|piece| {
@@ -454,7 +460,7 @@ fn are_finite(values: &[u8]) -> bool {
     })
 }
 
-/// As [`are_finite`], of 16-bit numbers.
+/// As [`are_finite`], for 16-bit floats.
 fn are_finite_halves(values: &[u8]) -> bool {
     const EXPONENT: u16 = 0x7c00;
     values.as_chunks::<2>().0.chunks(4096).all(|piece| {
@@ -463,7 +469,7 @@ fn are_finite_halves(values: &[u8]) -> bool {
     })
 }
 
-/// Where an output's weights are in the wide panels.
+/// Position of an output's weights in wide panels.
 struct WidePlace {
     start: usize,
     width: usize,
@@ -485,7 +491,7 @@ impl WidePlace {
 
 /// The parts of an `Int8` matrix.
 pub(crate) struct Int8Parts<'a> {
-    /// One factor an output.
+    /// One scale per output.
     pub(crate) scales: &'a [f32],
     /// The panels.
     pub(crate) weights: &'a [u8],
@@ -506,14 +512,14 @@ fn int8_index(row: usize, column: usize, columns: usize) -> usize {
     panel + column / 4 * 4 * NARROW_PANEL + row % NARROW_PANEL * 4 + column % 4
 }
 
-/// The nearest whole number of a value within ± 2²², in two additions where `round` would be a call: adding 1.5 · 2²³ leaves no
-/// places after the point.
+/// Rounds a value within ± 2²² to the nearest integer in two additions, where `round` would be a
+/// call: adding 1.5 · 2²³ leaves no fraction bits.
 fn nearest(value: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     (value + ROUND) - ROUND
 }
 
-/// Packs one output into its panel; its scale.
+/// Packs one output into its panel; returns its scale.
 fn pack_int8(panel: &mut [u8], row: usize, weights: &[f32]) -> f32 {
     let largest = weights.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
     let scale = largest / 127.0;
@@ -529,7 +535,7 @@ fn q4_block_start(row: usize, column: usize, columns: usize) -> usize {
     (row / NARROW_PANEL * columns.div_ceil(GROUP) + column / GROUP) * Q4_BLOCK
 }
 
-/// The byte within a block, and how far right its half must be shifted.
+/// The byte within a block, and the shift of its nibble.
 fn q4_nibble(row: usize, column: usize) -> (usize, u32) {
     let within = column % GROUP;
     let byte = within / 8 * 64 + row % NARROW_PANEL * 4 + within % 4;
@@ -556,7 +562,8 @@ fn pack_q4(data: &mut [u8], row: usize, weights: &[f32]) {
     }
 }
 
-/// The scale with the least squared error among a few: the largest magnitude may be clipped a little or use the eighth negative level.
+/// The best of a few scales by squared error: the largest magnitude may be clipped slightly or use
+/// the eighth negative level.
 fn q4_scale(values: &[f32]) -> f32 {
     let extreme = (values.iter()).fold(
         0.0_f32,
@@ -569,7 +576,7 @@ fn q4_scale(values: &[f32]) -> f32 {
     for step in 0..12 {
         let scale = extreme / -(8.0 - 0.25 * step as f32);
         let inverse = 1.0 / scale;
-        // Sums side by side, for vectors.
+        // Separate sums, so that the loop vectorises.
         let mut sums = [0.0; 8];
         for part in values.chunks(8) {
             for (sum, &value) in sums.iter_mut().zip(part) {
@@ -585,14 +592,14 @@ fn q4_scale(values: &[f32]) -> f32 {
     best.1
 }
 
-/// f32 weights that are not packed: biases, norms, Snake's α.
+/// Unpacked f32 weights: biases, norms, Snake's α.
 #[derive(Clone, Debug)]
 pub struct Vector {
     data: SharedBlock,
 }
 
 impl Vector {
-    /// Bytes that `len` values take.
+    /// Bytes of `len` values.
     pub fn bytes_for(len: usize) -> usize {
         len * size_of::<f32>()
     }
@@ -600,15 +607,16 @@ impl Vector {
     /// Copies values into a block of exactly their size.
     ///
     /// # Errors
-    /// If the block has another size, a value is not finite, or the device does not take them.
+    /// If the block has another size, a value is not finite, or the device refuses them.
     pub fn from_f32(block: ArenaSlice, values: &[f32]) -> Result<Vector, MatrixError> {
         Vector::copy_packed(block, values.len(), bytemuck::cast_slice(values))
     }
 
-    /// As [`Vector::from_f32`], from `len` values' bytes, such as a file's, which need not be aligned.
+    /// As [`Vector::from_f32`], from the bytes of `len` values, such as a file's, which need not be
+    /// aligned.
     ///
     /// # Errors
-    /// As [`Vector::from_f32`], and if there are more or fewer bytes.
+    /// As [`Vector::from_f32`], or if the number of bytes differs.
     pub fn copy_packed(
         mut block: ArenaSlice,
         len: usize,
@@ -643,13 +651,13 @@ impl Vector {
         })
     }
 
-    /// Several vectors in one piece of their own, straight from the driver.
+    /// Several vectors in one piece that comes directly from the driver.
     ///
     /// # Errors
     /// If the memory has too little for them.
     ///
     /// # Panics
-    /// If the memory is not the host's.
+    /// If the memory is not host memory.
     pub fn together(
         memory: &Memory,
         owner: Owner,
@@ -690,7 +698,7 @@ impl Vector {
     /// The values.
     ///
     /// # Panics
-    /// If they are not on the host, where only those of voices are for certain.
+    /// If they are not on the host, where only those of voices are certain to be.
     pub fn data(&self) -> &[f32] {
         bytemuck::cast_slice(self.data.bytes())
     }
@@ -700,10 +708,10 @@ impl Vector {
         self.view_as(1, self.len())
     }
 
-    /// The values as rows, one after the other.
+    /// The values as `rows` rows.
     ///
     /// # Panics
-    /// If there are more or fewer.
+    /// If their number differs.
     pub fn view_as(&self, rows: usize, columns: usize) -> View<'_> {
         assert_eq!(
             rows * columns,
@@ -717,7 +725,7 @@ impl Vector {
         View::at(place, rows, columns)
     }
 
-    /// How many values.
+    /// Number of values.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.data.len() / size_of::<f32>()

@@ -1,34 +1,35 @@
-//! Random numbers that belong to a place and not to an order: the same seed, row and column give the same number.
+//! Counter-based random numbers: the same seed, row and column give the same number in any order.
 
 use crate::cpu::maths;
 
-/// Numbers by place (SplitMix64 over seed, row and column).
+/// Random numbers by position (SplitMix64 over seed, row and column).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {
     seed: u64,
 }
 
 impl Noise {
-    /// Numbers of `seed`.
+    /// The random numbers of `seed`.
     pub fn new(seed: u64) -> Noise {
         Noise {
             seed: mix(seed ^ 0x736f_7474_6f76_6f63),
         }
     }
 
-    /// A number in 0..1.
+    /// A uniform number in 0..1.
     pub fn uniform(&self, row: u64, column: u64) -> f32 {
         (self.bits(row, column) >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// A number of the standard normal distribution.
+    /// A standard normal deviate.
     pub fn normal(&self, row: u64, column: u64) -> f32 {
         let mut number = [0.0];
         self.normals_from(row, column, u64::MAX, &mut number);
         number[0]
     }
 
-    /// The normal numbers of rows from `first_row` on, `[rows][columns]`: those that [`Noise::normal`] gives.
+    /// Normal deviates of rows from `first_row` on, `[rows][columns]`, equal to those of
+    /// [`Noise::normal`].
     pub fn normals(&self, first_row: u64, columns: usize, out: &mut [f32]) {
         self.normals_from(first_row, 0, columns as u64, out);
     }
@@ -39,7 +40,7 @@ impl Noise {
         for out in out.chunks_mut(PIECE) {
             for (first, second) in first.iter_mut().zip(&mut second).take(out.len()) {
                 let bits = self.bits(row, column);
-                // Both in steps of 2⁻²⁴, the first one never 0.
+                // Both are multiples of 2⁻²⁴; the first one is never 0.
                 *first = ((bits >> 40) + 1) as f32 / (1 << 24) as f32;
                 *second = (bits & 0xff_ffff) as f32 / (1 << 24) as f32;
                 column += 1;
@@ -51,7 +52,7 @@ impl Noise {
         }
     }
 
-    /// What all numbers come from: [`Noise::new`]'s seed, mixed.
+    /// The mixed seed, from which all numbers derive.
     pub fn mixed_seed(&self) -> u64 {
         self.seed
     }
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_seeds_have_numbers_of_their_own() {
+    fn positions_and_seeds_have_their_own_numbers() {
         let noise = Noise::new(1);
         assert_eq!(noise.normal(3, 4), Noise::new(1).normal(3, 4));
         assert_ne!(noise.normal(3, 4), noise.normal(4, 3));
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn many_normal_numbers_are_those_of_their_places() {
+    fn batched_normals_equal_single_ones() {
         let noise = Noise::new(1);
         let mut rows = [0.0; 40 * 9];
         noise.normals(7, 9, &mut rows);

@@ -1,4 +1,4 @@
-//! The one list of operations that a device provides.
+//! The operations of a device.
 
 use crate::cache::{CacheLayout, CachePlaces};
 use crate::fused::FusedOperations;
@@ -9,7 +9,7 @@ use crate::noise::Noise;
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
 
-/// A function of one element.
+/// An element-wise activation function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// x.
@@ -38,33 +38,33 @@ pub enum Activation {
     Abs,
 }
 
-/// What happens to what the output held before.
+/// Treatment of the output's previous contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// It is lost.
+    /// They are overwritten.
     Overwrite,
     /// The result is added to it.
     Add,
 }
 
-/// How finely rows are rounded where weights are in integers; elsewhere it changes nothing.
+/// Rounding of activations where weights are integers; no effect elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
-    /// To 16 bits: what the weights' own rounding costs is not made worse.
+    /// To 16 bits, well below the rounding error of the weights.
     #[default]
     Fine,
-    /// To 8 bits, attention too: many rows take a third of the time.
+    /// To 8 bits, attention included: a third of the time for many rows.
     Coarse,
 }
 
-/// What happens before and after a convolution, in the same pass.
+/// Operations fused with a convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolving<'a> {
-    /// α by channel of a Snake over the input: x + sin²(α x) / (α + 1e-9).
+    /// α by channel of a Snake before the convolution: x + sin²(α x) / (α + 1e-9).
     pub snake: Option<&'a Vector>,
-    /// The function of each element of the result.
+    /// Activation of each element of the result.
     pub activation: Activation,
-    /// What happens to what the output held; `Add` comes after the activation.
+    /// Treatment of the output's previous contents; `Add` comes after the activation.
     pub store: Store,
 }
 
@@ -78,21 +78,22 @@ impl Default for Convolving<'_> {
     }
 }
 
-/// Scaled dot-product attention over rows; heads lie side by side in the columns.
+/// Scaled dot-product attention over rows; heads are side by side in the columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// Number of heads.
     pub heads: usize,
-    /// Scores are multiplied by it; 1/√(head size) in most networks.
+    /// Factor of the scores; 1/√(head size) in most networks.
     pub scale: f32,
     /// Whether query i sees only keys up to i + (keys − queries).
     pub causal: bool,
-    /// Scores by relative position, added before scaling (conformer).
+    /// Relative position scores, added before scaling (conformer).
     pub relative: Option<RelativePositions<'a>>,
 }
 
-/// Transformer-XL's position term: query row i and key row j add `queries[i] · positions[keys − 1 − i + j]`, so that the first row of
-/// `positions` belongs to the key that lies furthest after its query... in the order that the encoding table lists them.
+/// The position term of Transformer-XL: query row i and key row j add `queries[i] · positions[keys
+/// − 1 − i + j]`. The first row of `positions` therefore belongs to the key furthest before its
+/// query, in the order of the encoding table.
 #[derive(Clone, Copy, Debug)]
 pub struct RelativePositions<'a> {
     /// The queries with the position bias added, `[queries, heads · size]`.
@@ -101,43 +102,45 @@ pub struct RelativePositions<'a> {
     pub positions: View<'a>,
 }
 
-/// Where [`Operations::sinusoids`] puts the sine and the cosine of each rate.
+/// Order of sines and cosines in [`Operations::sinusoids`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinusoidOrder {
     /// All sines of a row, then all its cosines.
     Halves,
-    /// Sine and cosine of one rate side by side.
+    /// The sine and the cosine of each rate side by side.
     Pairs,
 }
 
-/// Positions that are equally far apart, one a row.
+/// Equidistant positions, one per row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvenPositions {
-    /// The first row's.
+    /// Position of the first row.
     pub first: f32,
-    /// From one row to the next.
+    /// Distance from one row to the next.
     pub step: f32,
 }
 
-/// What a device computes. [`crate::Context`] checks shapes, takes outputs and scratch from the workspace, and calls these; every
-/// shape is right here, and no view is dry.
+/// The operations of a device. [`crate::Context`] checks shapes, takes outputs and scratch from the
+/// workspace, and calls these: all shapes are valid here, and no view is dry.
 ///
-/// All views lie on the device. Arguments that are slices of the host (ids, positions, rates, phases) are small and taken when the call is
-/// made: a device that works behind the caller's back copies them. Operations run in the order of the calls.
+/// All views are on the device. Arguments that are host slices (ids, positions, rates, phases) are
+/// small and read during the call: an asynchronous device copies them. Operations run in the order
+/// of the calls.
 ///
-/// Scratch is one row of as many elements as the operation's `…_scratch` asked for, with unspecified contents.
+/// Scratch is one row of as many elements as the operation's `…_scratch` method returned, with
+/// unspecified contents.
 pub trait Operations: Send + Sync {
-    /// A name for reports, with the instruction set.
+    /// Name for reports, including the instruction set.
     fn name(&self) -> &str;
 
-    /// What it does as one, where each launch has its price.
+    /// The fused operations of a device on which launches are expensive.
     fn fused(&self) -> Option<&dyn FusedOperations> {
         None
     }
 
     /// f32 elements of scratch that [`Operations::linear`] needs.
     fn linear_scratch(&self, rows: usize, weight: &Matrix, rounding: Rounding) -> usize;
-    /// `out = activation(x Wᵀ + bias)`, or added to what `out` held.
+    /// `out = activation(x Wᵀ + bias)`, or added to the contents of `out`.
     #[allow(
         clippy::too_many_arguments,
         reason = "one fused product: operands, epilogue, output, scratch"
@@ -154,7 +157,7 @@ pub trait Operations: Send + Sync {
         scratch: ViewMut<'_>,
     );
 
-    /// f32 elements of scratch that [`Operations::conv1d`] needs for `time` input rows.
+    /// f32 elements of scratch for [`Operations::conv1d`] with `time` input rows.
     fn conv1d_scratch(&self, time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize;
     /// A convolution over time.
     fn conv1d(
@@ -166,7 +169,7 @@ pub trait Operations: Send + Sync {
         scratch: ViewMut<'_>,
     );
 
-    /// f32 elements of scratch that [`Operations::conv_transpose1d`] needs for `time` input rows.
+    /// f32 elements of scratch for [`Operations::conv_transpose1d`] with `time` input rows.
     fn conv_transpose1d_scratch(&self, time: usize, layer: &ConvTranspose1d) -> usize;
     /// A transposed convolution over time.
     fn conv_transpose1d(
@@ -177,9 +180,9 @@ pub trait Operations: Send + Sync {
         scratch: ViewMut<'_>,
     );
 
-    /// f32 elements of scratch that [`Operations::conv2d`] needs for an input of `size`.
+    /// f32 elements of scratch for [`Operations::conv2d`] with an input of `size`.
     fn conv2d_scratch(&self, size: [usize; 2], layer: &Conv2d) -> usize;
-    /// A convolution over a plane of `size`, `[height · width, channels]`.
+    /// A two-dimensional convolution of an input of `size`, `[height · width, channels]`.
     fn conv2d(
         &self,
         x: View<'_>,
@@ -190,7 +193,7 @@ pub trait Operations: Send + Sync {
         scratch: ViewMut<'_>,
     );
 
-    /// Normalises each row to mean 0 and variance 1, then scales and shifts.
+    /// Layer normalisation of each row.
     fn layer_norm(
         &self,
         x: View<'_>,
@@ -199,30 +202,31 @@ pub trait Operations: Send + Sync {
         epsilon: f32,
         out: ViewMut<'_>,
     );
-    /// Divides each row by its root mean square, then scales.
+    /// RMS normalisation of each row.
     fn rms_norm(&self, x: View<'_>, scale: &Vector, epsilon: f32, out: ViewMut<'_>);
 
-    /// Applies a function to each element.
+    /// Applies an activation to each element.
     fn activate(&self, x: ViewMut<'_>, activation: Activation);
     /// silu(gate) · up, where the first half of the columns is the gate.
     fn gated_silu(&self, x: View<'_>, out: ViewMut<'_>);
 
-    /// x = x · `scale` + y · `factor`, where y has as many rows as x, or one row for all.
+    /// x = x · `scale` + y · `factor`, where y has as many rows as x or a single row, which is
+    /// broadcast.
     fn add_scaled(&self, x: ViewMut<'_>, scale: f32, y: View<'_>, factor: f32);
-    /// x = x · y, where y has as many rows as x, or one row for all.
+    /// x = x · y, where y has as many rows as x or a single row, which is broadcast.
     fn multiply(&self, x: ViewMut<'_>, y: View<'_>);
     /// x = x · `factor`.
     fn scale(&self, x: ViewMut<'_>, factor: f32);
-    /// Every element becomes `value`.
+    /// Sets every element to `value`.
     fn fill(&self, out: ViewMut<'_>, value: f32);
     /// Copies rows.
     fn copy(&self, x: View<'_>, out: ViewMut<'_>);
-    /// Each row `times` times, one after the other: `[n, columns]` → `[n · times, columns]`.
+    /// Repeats each row `times` times: `[n, columns]` → `[n · times, columns]`.
     fn repeat_rows(&self, x: View<'_>, times: usize, out: ViewMut<'_>);
 
     /// Softmax of each row.
     fn softmax(&self, x: ViewMut<'_>);
-    /// f32 elements of scratch that [`Operations::attention`] needs.
+    /// f32 elements of scratch for [`Operations::attention`].
     fn attention_scratch(
         &self,
         queries: usize,
@@ -247,7 +251,8 @@ pub trait Operations: Send + Sync {
         scratch: ViewMut<'_>,
     );
 
-    /// Stores each row's keys and values at its own position of its sequence, in one layer's part of the pages.
+    /// Stores each row's keys and values at its own position of its sequence, in one layer's part
+    /// of the pages.
     fn cache_store(
         &self,
         keys: View<'_>,
@@ -255,11 +260,12 @@ pub trait Operations: Send + Sync {
         layer: usize,
         places: &mut CachePlaces<'_>,
     );
-    /// f32 elements of scratch that [`Operations::attention_cached`] needs.
+    /// f32 elements of scratch for [`Operations::attention_cached`].
     fn attention_cached_scratch(&self, _rows: usize, _layout: CacheLayout) -> usize {
         0
     }
-    /// Attention of each row of `q` over its own cached past, its own position included, in one layer's part of the pages.
+    /// Attention of each row of `q` over its cached past including its own position, in one layer's
+    /// part of the pages.
     fn attention_cached(
         &self,
         q: View<'_>,
@@ -270,7 +276,8 @@ pub trait Operations: Send + Sync {
         scratch: ViewMut<'_>,
     );
 
-    /// Cosines and sines of `positions[row] · frequencies[column]`, `[positions, frequencies]` each. The product is rounded to f32.
+    /// Cosines and sines of `positions[row] · frequencies[column]`, `[positions, frequencies]`
+    /// each. The product is rounded to f32.
     fn rotary_angles(
         &self,
         positions: &[u32],
@@ -278,7 +285,8 @@ pub trait Operations: Send + Sync {
         cosines: ViewMut<'_>,
         sines: ViewMut<'_>,
     );
-    /// Rotary positions: turns channels c and c + size / 2 of every head by the angle c of the row.
+    /// Rotary position embedding: rotates channels c and c + size / 2 of every head by angle c of
+    /// the row.
     fn rotate(&self, x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>);
     /// Sines and cosines of position · rate, `[rows, 2 · rates]`; at most 512 rates.
     fn sinusoids(
@@ -289,11 +297,12 @@ pub trait Operations: Send + Sync {
         out: ViewMut<'_>,
     );
 
-    /// f32 elements of scratch that [`Operations::lstm_layer`] needs.
+    /// f32 elements of scratch for [`Operations::lstm_layer`].
     fn lstm_layer_scratch(&self, batch: usize, recurrent: &Matrix) -> usize;
-    /// One layer of an LSTM over `batch` sequences of one length, from zero states. `inputs` `[batch · time, 4 · hidden]` are the gates'
-    /// shares of the inputs (input, forget, cell, output), to which a step adds `recurrent` times the hidden state before it; `out`
-    /// `[batch · time, hidden]` gets the hidden states.
+    /// One layer of an LSTM over `batch` sequences of equal length, from zero states. `inputs`
+    /// `[batch · time, 4 · hidden]` are the input contributions to the gates (input, forget, cell,
+    /// output), to which each step adds `recurrent` times the previous hidden state. `out` `[batch
+    /// · time, hidden]` gets the hidden states.
     fn lstm_layer(
         &self,
         inputs: View<'_>,
@@ -306,20 +315,25 @@ pub trait Operations: Send + Sync {
     /// Rows of a table.
     fn embedding(&self, table: &Matrix, ids: &[u32], out: ViewMut<'_>);
 
-    /// By column the mean over all rows, then the unbiased standard deviation, `[n, columns]` → `[1, 2 · columns]`; summed in f64.
+    /// Mean and unbiased standard deviation of each column, `[n, columns]` → `[1, 2 · columns]`;
+    /// summed in f64.
     fn moments(&self, x: View<'_>, out: ViewMut<'_>);
-    /// By column the mean over all rows plus the mean over each segment of `segment` rows (the last one perhaps shorter),
-    /// `[n, columns]` → `[⌈n / segment⌉, columns]`; summed in f64, rounded once.
+    /// For each segment of `segment` rows (the last one may be shorter), the column means over all
+    /// rows plus those over the segment, `[n, columns]` → `[⌈n / segment⌉, columns]`; summed in
+    /// f64, rounded once.
     fn segment_means(&self, x: View<'_>, segment: usize, out: ViewMut<'_>);
 
-    /// The normal numbers of rows from `first_row` on, one a column ([`Noise::normals`]).
+    /// Normal deviates of the rows from `first_row` on ([`Noise::normals`]).
     fn normals(&self, noise: Noise, first_row: u64, out: ViewMut<'_>);
-    /// The harmonic source of frames whose fundamental frequencies are `f0` `[frames, 1]`: `[frames · samples a frame, harmonics]`.
+    /// Harmonic source signal for the fundamental frequencies `f0` `[frames, 1]`: `[frames ·
+    /// samples per frame, harmonics]`.
     fn harmonics(&self, f0: View<'_>, source: &Harmonics<'_>, out: ViewMut<'_>);
-    /// Short-time spectra of samples `[n, 1]`: `[n / hop + 1, 2 · bins]`, real parts, then imaginary ones. Ends are mirrored.
+    /// Short-time Fourier transform of samples `[n, 1]`: `[n / hop + 1, 2 · bins]`, real parts,
+    /// then imaginary ones. The ends are mirrored (reflection padding).
     fn spectrum(&self, samples: View<'_>, transform: &Stft, out: ViewMut<'_>);
-    /// Samples `[(frames − 1) · hop, 1]`, within ± `sample_max`, of log magnitudes, cut at `magnitude_max` once raised, and phases before
-    /// their sine, `[frames, 2 · bins]`.
+    /// Inverse short-time Fourier transform: samples `[(frames − 1) · hop, 1]`, clipped to ±
+    /// `sample_max`. The input `[frames, 2 · bins]` holds log magnitudes, whose exponentials are
+    /// clipped to `magnitude_max`, and values whose sines are the phases.
     fn overlap_add(
         &self,
         spectrum: View<'_>,

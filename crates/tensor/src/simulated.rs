@@ -1,9 +1,9 @@
-//! A device for tests whose memory the host cannot touch.
+//! A simulated device whose memory the host cannot access, for tests.
 //!
-//! Every operation copies its operands to memory of the host, has the processor compute there, and
-//! copies its results back. What would reach the device's memory in another way faults, results
-//! that an operation leaves out are NaN, and forwards of one key must repeat themselves: so the
-//! seam between networks and devices is tested where no such device is at hand.
+//! Every operation copies its operands to host memory, computes there with the CPU's code, and
+//! copies its results back. Direct access to the device's memory faults, elements that an operation
+//! does not write are NaN, and forwards with one key must repeat themselves. This tests the
+//! interface between networks and devices on machines without such a device.
 
 mod operations;
 mod staging;
@@ -18,25 +18,25 @@ use staging::Step;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What operations and transfers copied between the host and the device's memory.
+/// Counts of copies between host and device memory, by operations and transfers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopyCount {
-    /// Copies to the host.
+    /// Number of copies to the host.
     pub reads: u64,
-    /// Bytes of them.
+    /// Bytes copied to the host.
     pub read_bytes: u64,
-    /// Copies to the device.
+    /// Number of copies to the device.
     pub writes: u64,
-    /// Bytes of them.
+    /// Bytes copied to the device.
     pub written_bytes: u64,
 }
 
-/// A device whose memory is a [`SimulatedDriver`]'s with hidden bytes.
+/// A device over a [`SimulatedDriver`] with hidden bytes.
 pub struct SimulatedDevice {
     driver: SimulatedDriver,
-    /// What computes.
+    /// The CPU that computes.
     cpu: Cpu,
-    /// Where it does.
+    /// Host memory for operands.
     scratch: Memory,
     traffic: Traffic,
     state: Mutex<State>,
@@ -46,17 +46,17 @@ pub struct SimulatedDevice {
 struct State {
     copies: CopyCount,
     operations: u64,
-    /// What went wrong first.
+    /// The first failure.
     failure: Option<DriverError>,
-    /// The steps of the forward that is being replayed.
+    /// Steps of the forward being replayed.
     replayed: Option<Vec<Step>>,
-    /// The steps of each key's first forward.
+    /// Steps of each key's first forward.
     forwards: HashMap<u64, Vec<Step>>,
 }
 
 impl SimulatedDevice {
-    /// A device of `capacity` bytes, with its memory and the script of its driver; `threads` of
-    /// the host compute.
+    /// A device of `capacity` bytes, with its memory and the control of its driver, computing on
+    /// `threads` host threads.
     pub fn new(capacity: u64, threads: usize) -> (SimulatedDevice, Memory, SimulatedControl) {
         let driver = SimulatedDriver::new(capacity).with_hidden_bytes();
         let (shared, control) = (driver.clone(), driver.control());
@@ -71,32 +71,33 @@ impl SimulatedDevice {
         (device, memory, control)
     }
 
-    /// What was copied up to now.
+    /// The counts of copies.
     pub fn copies(&self) -> CopyCount {
         self.state().copies
     }
 
-    /// Operations up to now.
+    /// Number of operations so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// Fails the device for ever.
+    /// Makes the device fail permanently.
     pub fn fail(&self, error: DriverError) {
         self.state().failure.get_or_insert(error);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A test that failed with it has failed.
+        // A panic while the lock is held has already failed the test.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies bytes of the device's memory; they stay as they are if it has failed.
+    /// Copies bytes from device memory; a failed device leaves `into` unchanged.
     fn copy_in(&self, from: Address, into: &mut [u8]) {
         if into.is_empty() || self.check().is_err() {
             return;
         }
-        // SAFETY: the driver refuses what is not all of one piece, and operations run one by one.
+        // SAFETY: the driver checks that the span lies in one piece, and operations run one at a
+        // time.
         match unsafe { self.driver.read(from, into) } {
             Ok(()) => {
                 let copies = &mut self.state().copies;
@@ -107,12 +108,13 @@ impl SimulatedDevice {
         }
     }
 
-    /// Copies bytes to the device's memory, if it has not failed.
+    /// Copies bytes to device memory, unless the device has failed.
     fn copy_out(&self, bytes: &[u8], to: Address) {
         if bytes.is_empty() || self.check().is_err() {
             return;
         }
-        // SAFETY: as above.
+        // SAFETY: the driver checks that the span lies in one piece, and operations run one at a
+        // time.
         match unsafe { self.driver.write(bytes, to) } {
             Ok(()) => {
                 let copies = &mut self.state().copies;
@@ -123,7 +125,7 @@ impl SimulatedDevice {
         }
     }
 
-    /// Copies the rows of a view, close together, to `into`.
+    /// Copies the rows of a view to `into`, without gaps.
     fn rows_in(&self, view: View<'_>, into: &mut [f32]) {
         let (address, stride, columns) = shape(view);
         if stride == columns || view.row_count() <= 1 {
@@ -135,7 +137,7 @@ impl SimulatedDevice {
         }
     }
 
-    /// Copies rows, close together, to those of a view.
+    /// Copies contiguous rows to those of a view.
     fn rows_out(&self, rows: &[f32], view: View<'_>) {
         let (address, stride, columns) = shape(view);
         if stride == columns || view.row_count() <= 1 {
@@ -148,10 +150,10 @@ impl SimulatedDevice {
     }
 }
 
-/// Where a view lies, its stride and its columns.
+/// Address, stride and columns of a view.
 ///
 /// # Panics
-/// If it has elements and does not lie on a device.
+/// If it has elements and is not on a device.
 fn shape(view: View<'_>) -> (Address, usize, usize) {
     let (rows, columns) = (view.row_count(), view.column_count());
     let address = match view.address() {
@@ -188,7 +190,7 @@ impl Device for SimulatedDevice {
     }
 
     /// # Panics
-    /// If a forward of the same key had other operations, or the same on other places.
+    /// If an earlier forward with the same key had other operations or other addresses.
     fn replay(&self, key: u64, forward: &mut dyn FnMut()) {
         self.state().replayed = Some(Vec::new());
         forward();

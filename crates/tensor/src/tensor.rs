@@ -36,11 +36,11 @@ impl Shape {
     }
 }
 
-/// Where a tensor's elements are.
+/// Storage of a tensor's elements.
 pub(crate) enum Storage {
-    /// Nowhere: the workspace has no bytes to give (it measures, or ran out of memory).
+    /// None: the workspace is measuring, or ran out of memory.
     Dry,
-    /// As `Dry`, and its lifetime is being recorded.
+    /// None, and the lifetime is being recorded.
     Recorded(#[allow(dead_code, reason = "held for its drop")] RecordedPiece),
     /// In a block of its own.
     Pooled(Block),
@@ -48,7 +48,8 @@ pub(crate) enum Storage {
     Planned(PlannedPiece),
 }
 
-/// f32 activations, row-major and contiguous; sequences are `[time, channels]`. Gives its memory back on drop.
+/// f32 activations, row-major and contiguous; sequences are `[time, channels]`. The memory is freed
+/// on drop.
 pub struct Tensor {
     shape: Shape,
     storage: Storage,
@@ -59,7 +60,7 @@ impl Tensor {
         Tensor { shape, storage }
     }
 
-    /// Its dimensions.
+    /// The dimensions.
     pub fn shape(&self) -> &[usize] {
         self.shape.as_slice()
     }
@@ -67,12 +68,12 @@ impl Tensor {
     /// One dimension.
     ///
     /// # Panics
-    /// If it has fewer.
+    /// If there are fewer.
     pub fn dim(&self, index: usize) -> usize {
         self.shape()[index]
     }
 
-    /// The product of all dimensions but the last.
+    /// Product of all dimensions but the last.
     pub fn rows(&self) -> usize {
         self.shape()[..self.shape.rank - 1].iter().product()
     }
@@ -82,10 +83,10 @@ impl Tensor {
         self.shape()[self.shape.rank - 1]
     }
 
-    /// Takes other dimensions of the same product.
+    /// Changes the dimensions.
     ///
     /// # Panics
-    /// If the product differs.
+    /// If their product differs.
     pub fn reshape(mut self, dimensions: &[usize]) -> Tensor {
         let shape = Shape::new(dimensions);
         assert_eq!(
@@ -98,7 +99,7 @@ impl Tensor {
         self
     }
 
-    /// All of it as rows of the last dimension.
+    /// All elements as rows of the last dimension.
     pub fn view(&self) -> View<'_> {
         let place = match &self.storage {
             Storage::Dry | Storage::Recorded(_) => Place::Dry,
@@ -114,7 +115,7 @@ impl Tensor {
         View::at(place, self.rows(), self.columns())
     }
 
-    /// All of it as rows of the last dimension, to write.
+    /// All elements as rows of the last dimension, for writing.
     pub fn view_mut(&mut self) -> ViewMut<'_> {
         let (rows, columns) = (self.rows(), self.columns());
         let place = match &mut self.storage {

@@ -1,20 +1,22 @@
-//! The threads that share an operation's work.
+//! The thread pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A pool of threads, made once per engine; clones share it.
+/// A thread pool, created once per engine; clones share it.
 ///
-/// Operations split their output between threads, never a sum: results do not depend on the number of threads.
+/// Operations split their output between threads, never a sum: results do not depend on the number
+/// of threads.
 #[derive(Clone)]
 pub struct Threads(Option<Arc<rayon::ThreadPool>>);
 
 impl Threads {
-    /// More than the processors of any one machine: each has scratch of its own, and a stage waits for the last of them.
+    /// Limit of the number of threads, above that of any machine: each thread has its own scratch,
+    /// and a stage waits for the last one.
     pub const COUNT_MAX: usize = 512;
 
-    /// `count` threads, at most [`Threads::COUNT_MAX`]; 0 takes as many as the machine can run at once. If the system refuses to
-    /// start them, work is done on the calling thread.
+    /// `count` threads, at most [`Threads::COUNT_MAX`]; 0 uses as many as the machine runs in
+    /// parallel. If the system refuses to start them, the calling thread does all work.
     pub fn new(count: usize) -> Threads {
         let count = match count {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -31,12 +33,12 @@ impl Threads {
         Threads(pool.ok().map(Arc::new))
     }
 
-    /// How many threads share the work.
+    /// Number of threads.
     pub fn count(&self) -> usize {
         self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
-    /// Runs `work` on a thread of the pool. Many operations in a row start faster inside.
+    /// Runs `work` on a thread of the pool, where sequences of operations start faster.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.0 {
             Some(pool) => pool.install(work),
@@ -52,8 +54,9 @@ impl Threads {
         }
     }
 
-    /// Calls `work` with a worker's number, below [`Threads::count`], for each of `count` pieces. A worker has one piece at a time, so
-    /// that what belongs to it by number is its own; whoever is free takes the next piece.
+    /// Calls `work` with a worker's index, below [`Threads::count`], and each of `count` work
+    /// items. A worker has one item at a time, so data selected by its index is exclusive; idle
+    /// workers take the next item.
     pub fn share(&self, count: usize, work: impl Fn(usize, usize) + Sync) {
         let next = AtomicUsize::new(0);
         self.for_each(self.count().min(count), |worker| {
@@ -68,7 +71,7 @@ impl Threads {
     }
 }
 
-/// Halving on the stack: no allocation, and idle threads steal the larger part first.
+/// Recursive halving on the stack: no allocation, and idle threads steal the larger part first.
 fn halve(start: usize, end: usize, task: &(impl Fn(usize) + Sync)) {
     match end - start {
         0 => {}

@@ -1,23 +1,24 @@
-//! Rows of activations or weights, wherever they are.
+//! Views: rows of activations or weights in any memory.
 //!
-//! A view is a place and a shape. Only what computes on the host looks at elements through it; a device gets an address.
+//! A view is a place and a shape. Only operations of the host access elements through it; a device
+//! gets an address.
 
 use crate::tensor::Tensor;
 use sottovoce_memory::driver::Address;
 use std::ops::Range;
 
-/// Where a view's elements are, with the gaps between its rows.
+/// Place of a view's elements, the gaps between its rows included.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place<'a> {
-    /// Nowhere: in a dry run there are shapes and no elements.
+    /// None: a dry run has shapes but no elements.
     Dry,
-    /// In memory of this process.
+    /// Host memory.
     Host(&'a [f32]),
-    /// In a device's own memory, from there on.
+    /// A device's memory, from this address on.
     Device(Address),
 }
 
-/// As [`Place`], to write.
+/// As [`Place`], for writing.
 pub(crate) enum PlaceMut<'a> {
     Dry,
     Host(&'a mut [f32]),
@@ -25,7 +26,7 @@ pub(crate) enum PlaceMut<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Its elements from number `elements` to `end`, as far as they go.
+    /// The elements from `elements` to `end`, clamped to the available ones.
     fn part(self, elements: usize, end: usize) -> Place<'a> {
         match self {
             Place::Dry => Place::Dry,
@@ -73,10 +74,11 @@ fn moved(start: Address, elements: usize) -> Address {
 
 #[cold]
 fn not_here(rows: usize, columns: usize, place: &str) -> ! {
-    panic!("a view of {rows} × {columns} is {place}: the host cannot look at its elements");
+    panic!("a view of {rows} × {columns} is {place}: the host cannot access its elements");
 }
 
-/// Rows of a tensor or of weights, perhaps only some of their columns. In a dry run it has a shape and no place.
+/// Rows of a tensor or of weights, possibly a range of their columns. In a dry run it has a shape
+/// and no place.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     place: Place<'a>,
@@ -95,7 +97,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// `rows` × `columns` elements of the host lying one after the other, for a device that computes there.
+    /// `rows` × `columns` contiguous host elements, for a device that computes on the host.
     ///
     /// # Panics
     /// If `data` has another length.
@@ -123,7 +125,7 @@ impl<'a> View<'a> {
         self.stride
     }
 
-    /// Where the first element lies on a device whose memory the host cannot touch; `None` elsewhere.
+    /// Address of the first element, if the host cannot access the device's memory.
     pub fn address(&self) -> Option<Address> {
         match self.place {
             Place::Device(address) => Some(address),
@@ -136,7 +138,7 @@ impl<'a> View<'a> {
         matches!(self.place, Place::Dry)
     }
 
-    /// All elements, if they lie on the host one after the other.
+    /// All elements, if they are contiguous and on the host.
     pub(crate) fn contiguous(&self) -> Option<&'a [f32]> {
         match self.place {
             Place::Host(data) if self.stride == self.columns || self.rows <= 1 => {
@@ -146,7 +148,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The elements from the first of the first row to the last of the last row, with the gaps between rows.
+    /// All elements from the first row's first to the last row's last, the gaps between rows
+    /// included.
     ///
     /// # Panics
     /// If they are not on the host.
@@ -168,10 +171,10 @@ impl<'a> View<'a> {
         &self.data()[index * self.stride..][..self.columns]
     }
 
-    /// Some of its rows.
+    /// A range of rows.
     ///
     /// # Panics
-    /// If it has fewer.
+    /// If the view has fewer.
     pub fn rows(&self, range: Range<usize>) -> View<'a> {
         assert!(
             range.start <= range.end && range.end <= self.rows,
@@ -186,10 +189,10 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Some of its columns.
+    /// A range of columns.
     ///
     /// # Panics
-    /// If it has fewer.
+    /// If the view has fewer.
     pub fn columns(&self, range: Range<usize>) -> View<'a> {
         assert!(
             range.start <= range.end && range.end <= self.columns,
@@ -210,7 +213,7 @@ impl<'a> From<&'a Tensor> for View<'a> {
     }
 }
 
-/// Rows to write.
+/// Rows for writing.
 pub struct ViewMut<'a> {
     place: PlaceMut<'a>,
     rows: usize,
@@ -228,7 +231,7 @@ impl<'a> ViewMut<'a> {
         }
     }
 
-    /// `rows` × `columns` elements of the host lying one after the other, for a device that computes there.
+    /// `rows` × `columns` contiguous host elements, for a device that computes on the host.
     ///
     /// # Panics
     /// If `data` has another length.
@@ -241,7 +244,7 @@ impl<'a> ViewMut<'a> {
         ViewMut::at(PlaceMut::Host(data), rows, columns)
     }
 
-    /// The same rows, to read.
+    /// The same rows, for reading.
     pub fn as_view(&self) -> View<'_> {
         View {
             place: self.place.as_place(),
@@ -266,12 +269,12 @@ impl<'a> ViewMut<'a> {
         self.stride
     }
 
-    /// Where the first element lies on a device whose memory the host cannot touch; `None` elsewhere.
+    /// Address of the first element, if the host cannot access the device's memory.
     pub fn address(&self) -> Option<Address> {
         self.as_view().address()
     }
 
-    /// All elements, if they lie on the host one after the other.
+    /// All elements, if they are contiguous and on the host.
     pub(crate) fn contiguous(&mut self) -> Option<&mut [f32]> {
         match &mut self.place {
             PlaceMut::Host(data) if self.stride == self.columns || self.rows <= 1 => {
@@ -281,7 +284,7 @@ impl<'a> ViewMut<'a> {
         }
     }
 
-    /// The elements, with the gaps between rows.
+    /// The elements, the gaps between rows included.
     ///
     /// # Panics
     /// If they are not on the host.
@@ -304,7 +307,7 @@ impl<'a> ViewMut<'a> {
         &mut self.reborrow().into_data()[start..][..columns]
     }
 
-    /// The same rows for a shorter time.
+    /// The same rows with a shorter lifetime.
     pub fn reborrow(&mut self) -> ViewMut<'_> {
         ViewMut {
             place: self.place.reborrow(),
@@ -314,10 +317,10 @@ impl<'a> ViewMut<'a> {
         }
     }
 
-    /// The elements of one row as so many rows.
+    /// The elements of a single row as `rows` rows.
     ///
     /// # Panics
-    /// If there are several rows, or their elements cannot be divided so.
+    /// If there are several rows, or their elements cannot be divided evenly.
     pub(crate) fn in_rows(self, rows: usize) -> ViewMut<'a> {
         let columns = self.columns / rows.max(1);
         assert!(
@@ -334,10 +337,10 @@ impl<'a> ViewMut<'a> {
         }
     }
 
-    /// Some of its rows.
+    /// A range of rows.
     ///
     /// # Panics
-    /// If it has fewer.
+    /// If the view has fewer.
     pub fn rows(self, range: Range<usize>) -> ViewMut<'a> {
         assert!(
             range.start <= range.end && range.end <= self.rows,
@@ -353,10 +356,10 @@ impl<'a> ViewMut<'a> {
         }
     }
 
-    /// Some of its columns.
+    /// A range of columns.
     ///
     /// # Panics
-    /// If it has fewer.
+    /// If the view has fewer.
     pub fn columns(self, range: Range<usize>) -> ViewMut<'a> {
         assert!(
             range.start <= range.end && range.end <= self.columns,

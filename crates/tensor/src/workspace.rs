@@ -1,17 +1,19 @@
-//! Where activations live: a pool block each, a planned arena, or nowhere while measuring.
+//! Memory for activations: a pool block each, a planned arena, or none while measuring.
 
 use crate::tensor::{Shape, Storage, Tensor};
 use sottovoce_memory::plan::{self, Lifetime, Plan, SolveOptions};
 use sottovoce_memory::{Memory, OutOfMemory, Owner, PlannedArena, Region};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Tensors start at multiples of this: a cache line, and the widest vector register.
+/// Alignment of tensors: a cache line, and the widest vector register.
 const ALIGNMENT: usize = 64;
 
-/// Where the activations of one worker live. Operations take their outputs and scratch from it and from nowhere else.
+/// Memory for the activations of one worker. Operations take their outputs and scratch from it and
+/// from nowhere else.
 ///
-/// Running out of memory is remembered: from then on the workspace is dry (operations compute nothing), and
-/// [`Workspace::take_failure`] tells why. So a `forward` needs no check after each operation.
+/// After running out of memory, the workspace is dry: operations compute nothing, and
+/// [`Workspace::take_failure`] returns the reason. A `forward` therefore needs no check after each
+/// operation.
 pub struct Workspace {
     kind: Kind,
     failure: Mutex<Option<OutOfMemory>>,
@@ -29,7 +31,7 @@ impl Workspace {
         Workspace::pooled_for(memory, Owner::new(Region::Workspace, tag))
     }
 
-    /// As [`Workspace::pooled`], with the owner in full.
+    /// As [`Workspace::pooled`], with a full owner.
     pub fn pooled_for(memory: &Memory, owner: Owner) -> Workspace {
         Workspace::of(Kind::Pooled {
             memory: memory.clone(),
@@ -37,12 +39,13 @@ impl Workspace {
         })
     }
 
-    /// No bytes: operations only allocate, and the lifetimes are recorded.
+    /// No bytes: operations only allocate, and lifetimes are recorded.
     pub fn measuring() -> Workspace {
         Workspace::of(Kind::Measuring(Arc::default()))
     }
 
-    /// One arena that serves every run of what was recorded. Call [`Workspace::restart`] before each run.
+    /// One arena that serves every run of the recording. Call [`Workspace::restart`] before each
+    /// run.
     ///
     /// # Errors
     /// If the memory has no room for the plan's peak.
@@ -55,8 +58,9 @@ impl Workspace {
         Ok(one.remove(0))
     }
 
-    /// A workspace for each recording, all in one arena as large as the largest needs. Runs of different ones must not overlap: a
-    /// tensor of one that is still alive when another needs its place is an error like one kept too long.
+    /// A workspace for each recording, all in one arena of the largest peak. Runs of different
+    /// recordings must not overlap: a tensor that is still live when another recording needs its
+    /// bytes is refused like one that outlives its own plan.
     ///
     /// # Errors
     /// If the memory has no room for the largest peak.
@@ -70,8 +74,9 @@ impl Workspace {
         Ok(arenas.into_iter().map(Workspace::of_arena).collect())
     }
 
-    /// Planned workspaces for other recordings, in the memory of those made together before; what is too much goes back where the driver
-    /// takes a part. `None`, and all of it given back, if that is too little, or something in it is still in use.
+    /// Replans workspaces that were made together, in the same memory; the excess is freed if the
+    /// driver can free a part. Returns `None`, with all memory freed, if there is too little or a
+    /// tensor is still live.
     pub fn replanned(
         together: Vec<Workspace>,
         recordings: &[&Recording],
@@ -99,7 +104,8 @@ impl Workspace {
     /// A tensor with unspecified contents.
     ///
     /// # Panics
-    /// In a planned workspace, if the run differs from the recorded one: more tensors, a larger one, or one alive longer.
+    /// In a planned workspace, if the run deviates from the recording: more tensors, a larger one,
+    /// or one that lives longer.
     pub fn tensor(&self, dimensions: &[usize]) -> Tensor {
         let shape = Shape::new(dimensions);
         Tensor::new(shape, self.storage(shape.elements()))
@@ -124,7 +130,7 @@ impl Workspace {
         }
     }
 
-    /// Whether operations should compute nothing.
+    /// Whether operations compute nothing.
     pub fn is_dry(&self) -> bool {
         match self.kind {
             Kind::Measuring(_) => true,
@@ -133,19 +139,19 @@ impl Workspace {
         }
     }
 
-    /// Why the workspace went dry, if it ran out of memory; it works again afterwards.
+    /// The error if the workspace ran out of memory; it is usable again afterwards.
     pub fn take_failure(&self) -> Option<OutOfMemory> {
         lock(&self.failure).take()
     }
 
-    /// Begins the next run of a planned workspace; others have nothing to begin.
+    /// Starts the next run of a planned workspace; no effect on others.
     pub fn restart(&self) {
         if let Kind::Planned(arena) = &self.kind {
             arena.restart();
         }
     }
 
-    /// What a measuring workspace recorded; `None` for the others.
+    /// The recording of a measuring workspace; `None` for others.
     pub fn recording(&self) -> Option<Recording> {
         match &self.kind {
             Kind::Measuring(recorder) => Some(Recording::of(&lock(recorder))),
@@ -176,7 +182,7 @@ impl Recorder {
         let index = state.lifetimes.len();
         let lifetime = Lifetime {
             first: state.clock,
-            // Until it is dropped, it lives for ever.
+            // It lives for ever unless it is dropped.
             last: u32::MAX,
             bytes: bytes.next_multiple_of(ALIGNMENT) as u64,
         };
@@ -189,7 +195,7 @@ impl Recorder {
     }
 }
 
-/// A tensor's place in a recording.
+/// A tensor's entry in a recording.
 pub(crate) struct RecordedPiece {
     recorder: Arc<Mutex<Recorder>>,
     index: usize,
@@ -204,7 +210,7 @@ impl Drop for RecordedPiece {
     }
 }
 
-/// The lifetimes of one run and where each tensor goes.
+/// The lifetimes of one run, and the offset of each tensor.
 #[derive(Clone, Debug)]
 pub struct Recording {
     lifetimes: Vec<Lifetime>,
@@ -219,17 +225,17 @@ impl Recording {
         }
     }
 
-    /// Size of the arena that holds the run.
+    /// Size of the run's arena in bytes.
     pub fn peak_bytes(&self) -> u64 {
         self.plan.peak
     }
 
-    /// The most bytes alive at once: no plan can need less.
+    /// Largest number of live bytes: no plan needs less.
     pub fn lower_bound_bytes(&self) -> u64 {
         self.plan.lower_bound
     }
 
-    /// How many tensors a run takes.
+    /// Number of tensors in a run.
     pub fn tensor_count(&self) -> usize {
         self.lifetimes.len()
     }

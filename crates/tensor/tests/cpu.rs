@@ -1,4 +1,4 @@
-//! The processor does what every device must.
+//! The CPU conforms to the device suite.
 
 mod common;
 mod conformance;

@@ -1,5 +1,5 @@
-//! A CUDA device does what every device must, on the stand-in for the driver's library: it runs the
-//! same kernels on the processor, a thread of a block after the other, in whichever order.
+//! A CUDA device conforms to the device suite, on the stand-in for the driver's library: the
+//! stand-in runs the same kernels on the CPU, one thread of a block after the other, in any order.
 
 #![cfg(target_os = "linux")]
 
@@ -16,11 +16,11 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-/// Devices of the stand-in that no test uses.
+/// Device ordinals of the stand-in that no test uses.
 static FREE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 static NEXT: Mutex<u32> = Mutex::new(0);
 
-/// A fixture on a device of the stand-in that is this test's alone.
+/// A fixture on a device of the stand-in that belongs to one test.
 struct OnStandIn {
     fixture: ManuallyDrop<Fixture>,
     device: StandIn,
@@ -61,7 +61,7 @@ impl Deref for OnStandIn {
 
 impl Drop for OnStandIn {
     fn drop(&mut self) {
-        // SAFETY: it is dropped here and nowhere else.
+        // SAFETY: it is dropped only here.
         unsafe { ManuallyDrop::drop(&mut self.fixture) };
         if !std::thread::panicking() {
             self.device.expect_clean("after the test");

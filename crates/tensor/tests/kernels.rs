@@ -1,4 +1,4 @@
-//! The kernels' sources: what was built from them is theirs, and they compute what they should.
+//! The kernels' sources match their builds and compute the right results.
 
 #[path = "../examples/kernels/manifest.rs"]
 #[allow(
@@ -14,7 +14,7 @@ fn kernels() -> &'static Path {
 }
 
 #[test]
-fn what_is_built_comes_from_the_sources_that_are_there() {
+fn builds_match_their_sources() {
     let text = std::fs::read_to_string(kernels().join("built/manifest.json")).expect("a manifest");
     let built: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(
@@ -48,7 +48,7 @@ fn no_kernel_spills_or_uses_a_stack_on_any_architecture() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn kernels_run_by_the_host_equal_double_precision_in_every_order() {
+fn kernels_run_on_the_host_match_double_precision_in_every_order() {
     let output = std::process::Command::new(kernels().join("host/checks/run"))
         .output()
         .expect("bash and a C++ compiler");

@@ -1,4 +1,4 @@
-//! A device whose memory the host cannot touch does what every device must.
+//! A device whose memory the host cannot access conforms to the device suite.
 
 mod common;
 mod conformance;
@@ -48,7 +48,7 @@ fn every_copy_of_an_operation_is_counted() {
     ctx.scale(x.view_mut().columns(1..3), 2.0);
     let rows = ctx.download(x.view().rows(1..2)).unwrap();
     assert_eq!(rows, [1.0, 2.0, 2.0, 1.0]);
-    // One for all rows, then one a row where there are gaps between them.
+    // One copy for all rows, or one per row if there are gaps between them.
     let count = CopyCount {
         reads: 3 + 1,
         read_bytes: 3 * 8 + 16,
@@ -59,7 +59,7 @@ fn every_copy_of_an_operation_is_counted() {
 }
 
 #[test]
-fn a_device_that_failed_computes_nothing_more_and_says_why() {
+fn a_failed_device_computes_nothing_and_reports_the_reason() {
     let (device, memory, _) = SimulatedDevice::new(1 << 24, 1);
     let workspace = Workspace::pooled(&memory, "test");
     let ctx = Context::new(&workspace, &device);
@@ -90,7 +90,7 @@ fn forwards_of_one_key_must_repeat_themselves() {
 
 #[test]
 #[should_panic(expected = "is not on the device")]
-fn what_lies_on_the_host_is_no_operand() {
+fn host_memory_is_not_accepted_as_an_operand() {
     let (device, _, _) = SimulatedDevice::new(1 << 24, 1);
     let host = Workspace::pooled(&Fixture::cpu().memory, "test");
     let _ = Context::new(&host, &device).zeros(&[2, 2]);

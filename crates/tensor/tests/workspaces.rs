@@ -1,4 +1,4 @@
-//! A planned workspace serves what was recorded and nothing else.
+//! A planned workspace serves its recording and nothing else.
 
 use sottovoce_memory::Memory;
 use sottovoce_tensor::Workspace;
@@ -31,7 +31,7 @@ fn a_tensor_that_outlives_its_recorded_lifetime_is_caught() {
 
 #[test]
 #[should_panic(expected = "overlaps")]
-fn plans_that_share_room_must_not_run_at_once() {
+fn plans_that_share_memory_must_not_overlap() {
     let dry = Workspace::measuring();
     drop(dry.tensor(&[16]));
     let recording = dry.recording().expect("measuring");

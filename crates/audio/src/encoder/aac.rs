@@ -26,7 +26,7 @@ impl Aac {
 
 impl Codec for Aac {
     fn encode(&mut self, samples: &[f32], output: &mut Vec<u8>) -> Result<(), Error> {
-        // The encoder refuses what lies beyond full scale.
+        // The encoder refuses samples beyond full scale.
         self.clipped.clear();
         self.started |= !samples.is_empty();
         self.clipped.extend(samples.iter().map(|sample| {
@@ -46,7 +46,7 @@ impl Codec for Aac {
     }
 
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error> {
-        // A recording of nothing is an empty stream of frames, which the encoder calls an error.
+        // An empty recording is an empty stream of frames, which the encoder reports as an error.
         if !self.started {
             return Ok(());
         }

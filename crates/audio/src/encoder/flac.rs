@@ -6,10 +6,10 @@ use flacenc::component::{BitRepr, Stream, StreamInfo};
 use flacenc::error::{Verified, Verify};
 use flacenc::source::{Context, Fill, FrameBuf};
 
-/// FLAC's usual block; 0.17 s at 24 kHz.
+/// FLAC's usual block size; 0.17 s at 24 kHz.
 const BLOCK_SAMPLES: usize = 4096;
 const BITS_PER_SAMPLE: usize = 16;
-/// The shortest block that the encoder writes. A shorter rest is padded with silence.
+/// Smallest block of the encoder. A shorter remainder is padded with silence.
 const BLOCK_SAMPLES_MIN: usize = 32;
 /// Offset of the stream information: behind the `fLaC` marker and the block's header.
 const STREAM_INFO_OFFSET: u64 = 8;

@@ -1,7 +1,7 @@
-//! One streaming encoder for files, pipes and network responses.
+//! Streaming encoders for files, pipes and network responses.
 //!
-//! Formats whose header states the length are written with "unknown" there; [`Encoder::patches`]
-//! then names the bytes that a seekable output rewrites, so that a file is valid whenever writing
+//! Formats whose header states the length are written with "unknown" there. [`Encoder::patches`]
+//! returns the bytes that a seekable output rewrites, so that a file is valid whenever writing
 //! stops.
 
 #[cfg(feature = "aac")]
@@ -16,16 +16,16 @@ mod wav;
 
 use crate::{AudioFormat, Error};
 
-/// Bytes to rewrite at `offset` of what was written so far.
+/// Bytes to rewrite at `offset` of the output so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
     /// Bytes from the start of the output.
     pub offset: u64,
-    /// What belongs there now.
+    /// The new bytes.
     pub bytes: Vec<u8>,
 }
 
-/// What each format does; samples are mono, nominally in −1..1.
+/// One format's encoder; samples are mono, nominally in −1..1.
 trait Codec: Send {
     fn encode(&mut self, samples: &[f32], output: &mut Vec<u8>) -> Result<(), Error>;
     fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Error>;
@@ -77,7 +77,7 @@ impl Encoder {
         self.codec.encode(samples, output)
     }
 
-    /// Appends the bytes that are still held back. Further calls add nothing.
+    /// Appends the remaining bytes. Further calls add nothing.
     ///
     /// # Errors
     /// If the encoder cannot write its last frame.

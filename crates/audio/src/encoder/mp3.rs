@@ -26,7 +26,7 @@ impl Mp3 {
     }
 
     fn take_packets(&mut self, output: &mut Vec<u8>) {
-        // The only two errors say that there is nothing now.
+        // Both of its errors mean that no packet is ready.
         while let Ok(packet) = self.encoder.next_packet() {
             output.extend(packet);
         }

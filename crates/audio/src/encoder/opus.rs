@@ -5,11 +5,11 @@ use crate::{AudioFormat, Error};
 use opus_pure::{Application, MAX_PACKET_BYTES, OggOpusWriter, OpusEncoder, OpusHead};
 
 const BITRATE_BPS: i32 = 32_000;
-/// Frames a second: Opus packets of 20 ms.
+/// Frames per second: Opus packets of 20 ms.
 const FRAMES_PER_SECOND: u32 = 50;
-/// Opus counts time in 48 kHz ticks whatever rate it encodes.
+/// Opus counts time in 48 kHz ticks at any input rate.
 const TICKS_PER_SECOND: u32 = 48_000;
-/// Target size of a page, about a quarter of a second: larger pages would delay the listener.
+/// Target size of an Ogg page, about a quarter of a second: larger pages would delay the listener.
 const PAGE_BYTES: usize = 1024;
 
 pub(super) struct Opus {

@@ -4,9 +4,9 @@ use super::{Codec, Patch, sample_to_i16};
 use crate::Error;
 
 const BYTES_PER_SAMPLE: u32 = 2;
-/// RIFF, `fmt ` and the head of `data`.
+/// RIFF, `fmt ` and the header of `data`.
 const HEADER_BYTES: u32 = 44;
-/// What players take for "until the stream ends".
+/// The length that players treat as "until the stream ends".
 const UNKNOWN_LENGTH: u32 = u32::MAX;
 
 pub(super) struct Pcm;

@@ -1,27 +1,27 @@
-//! Short-time spectra.
+//! Configuration of mel spectrograms.
 
 use serde::{Deserialize, Serialize};
 
-/// A mel spectrogram's sizes.
+/// Parameters of a mel spectrogram.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MelConfig {
-    /// Samples a second that it expects.
+    /// Expected sample rate in Hz.
     pub sample_rate: u32,
-    /// Samples in a transform; the window is as long.
+    /// Samples per transform; also the window length.
     pub fft: usize,
-    /// Samples between two frames.
+    /// Samples from one frame to the next.
     pub hop: usize,
-    /// Mel bands.
+    /// Number of mel bands.
     pub bands: usize,
-    /// Lowest frequency, Hz.
+    /// Lowest frequency in Hz.
     pub frequency_min: f32,
-    /// Highest frequency, Hz.
+    /// Highest frequency in Hz.
     pub frequency_max: f32,
 }
 
 impl MelConfig {
-    /// The front end of the speech decoder: 24 kHz, 80 bands, 50 frames a second.
+    /// The mel spectrogram of the speech decoder: 24 kHz, 80 bands, 50 frames per second.
     pub(super) fn speech_24k() -> MelConfig {
         MelConfig {
             sample_rate: 24_000,
@@ -33,7 +33,7 @@ impl MelConfig {
         }
     }
 
-    /// The front ends at 16 kHz: 100 frames a second.
+    /// The mel spectrograms at 16 kHz: 100 frames per second.
     pub(super) fn at_16k(bands: usize) -> MelConfig {
         MelConfig {
             sample_rate: 16_000,

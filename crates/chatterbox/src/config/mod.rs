@@ -1,8 +1,8 @@
-//! The sizes of every network, in one value that is stored as `config.json` beside the weights.
+//! The configuration of every network, stored as `config.json` beside the weights.
 //!
-//! Official model folders have no such file; they are recognised by the names of their weight files
-//! and read as [`ModelConfig::base`], [`ModelConfig::turbo`] or [`ModelConfig::nano`]. Converted
-//! and small models have their own.
+//! Official model folders have no such file. They are recognised by the names of their weight files
+//! and use [`ModelConfig::base`], [`ModelConfig::turbo`] or [`ModelConfig::nano`]. Converted and
+//! small models have their own.
 
 mod mel;
 mod s3gen;
@@ -29,7 +29,7 @@ pub use voice::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Which member of the family a folder holds.
+/// A member of the model family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
@@ -39,7 +39,7 @@ pub enum Variant {
     Turbo,
     /// GPT-2 small backbone; two mean-flow steps.
     Nano,
-    /// The embedded voice: nano's architecture at a fraction of its size.
+    /// The embedded model: nano's architecture at a fraction of its size.
     Pico,
 }
 
@@ -54,21 +54,21 @@ impl fmt::Display for Variant {
     }
 }
 
-/// Everything that must be known about a model before its first weight is read.
+/// The configuration of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Which member of the family this is.
+    /// The member of the family.
     pub variant: Variant,
-    /// From characters to text tokens.
+    /// Text front end: characters to text tokens.
     pub text: TextConfig,
-    /// From text tokens to speech tokens.
+    /// T3: text tokens to speech tokens.
     pub t3: T3Config,
-    /// From speech tokens to mel frames.
+    /// S3Gen's flow: speech tokens to mel frames.
     pub flow: FlowConfig,
-    /// From mel frames to samples.
+    /// Vocoder: mel frames to samples.
     pub vocoder: VocoderConfig,
-    /// From a reference clip to a voice.
+    /// Voice preparation: a reference clip to a voice.
     pub voice: VoiceConfig,
 }
 
@@ -106,8 +106,8 @@ impl ModelConfig {
         }
     }
 
-    /// The official model of a variant. The embedded voice has its own file, so [`Variant::Pico`]
-    /// returns the sizes of [`ModelConfig::tiny_turbo`], the smallest of its architecture.
+    /// The official model of a variant. The embedded model has its own file, so [`Variant::Pico`]
+    /// returns [`ModelConfig::tiny_turbo`], the smallest configuration of its architecture.
     pub fn preset(variant: Variant) -> ModelConfig {
         match variant {
             Variant::Base => ModelConfig::base(),
@@ -120,7 +120,7 @@ impl ModelConfig {
         }
     }
 
-    /// Reads a config and checks every size in it.
+    /// Parses a config and checks every size in it.
     ///
     /// # Errors
     /// [`ConfigError`] names the field that is missing, unknown or out of range.
@@ -133,22 +133,22 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// The config as it stands in `config.json`.
+    /// The contents of `config.json`.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a config holds only numbers, strings and lists")
     }
 
-    /// Output samples a second.
+    /// Output sample rate in Hz.
     pub fn sample_rate(&self) -> u32 {
         self.vocoder.sample_rate
     }
 
-    /// Whether voices carry a prompt: pico's have only their speaker.
+    /// Whether voices have a prompt: those of pico have only a speaker embedding.
     pub fn has_prompts(&self) -> bool {
         self.variant != Variant::Pico
     }
 
-    /// The longest prompt of a voice for T3, tokens.
+    /// Longest prompt of a voice for T3, in tokens.
     pub fn t3_prompt_token_count_max(&self) -> usize {
         match self.has_prompts() {
             true => self.t3.prompt_token_count_max,
@@ -156,7 +156,7 @@ impl ModelConfig {
         }
     }
 
-    /// The longest prompt of a voice for the flow, tokens.
+    /// Longest prompt of a voice for the flow, in tokens.
     pub fn flow_prompt_token_count_max(&self) -> usize {
         match self.has_prompts() {
             true => {
@@ -166,7 +166,7 @@ impl ModelConfig {
         }
     }
 
-    /// Output samples for one speech token.
+    /// Output samples per speech token.
     pub fn samples_per_token(&self) -> usize {
         self.flow.upsampling * self.vocoder.samples_per_frame()
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn official_rates_are_960_samples_a_token() {
+    fn official_models_have_960_samples_per_token() {
         assert_eq!(ModelConfig::base().samples_per_token(), 960);
         assert_eq!(ModelConfig::nano().samples_per_token(), 960);
     }

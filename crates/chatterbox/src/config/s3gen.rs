@@ -1,63 +1,62 @@
-//! S3Gen's flow: speech tokens to mel frames.
+//! Configuration of S3Gen's flow: speech tokens to mel frames.
 
 use super::MelConfig;
 use serde::{Deserialize, Serialize};
 
-/// The conformer encoder: look-ahead, blocks, upsampling, blocks.
+/// The conformer encoder: look-ahead layer, blocks, upsampling, blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowEncoderConfig {
     /// Width, also of the token embedding.
     pub hidden: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Inner width of the feed-forward parts.
+    /// Inner width of the feed-forward layers.
     pub feed_forward: usize,
-    /// Blocks before upsampling.
+    /// Number of blocks before upsampling.
     pub layers: usize,
-    /// Blocks after upsampling.
+    /// Number of blocks after upsampling.
     pub layers_upsampled: usize,
-    /// Tokens that the first layer sees ahead.
+    /// Look-ahead of the first layer, in tokens.
     pub look_ahead: usize,
 }
 
-/// The estimator of the flow's velocity: residual convolutions and transformer blocks in a
-/// one-level U-Net.
+/// The velocity estimator: residual convolutions and transformer blocks in a one-level U-Net.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowDecoderConfig {
     /// Width; the time embedding is four times as wide.
     pub channels: usize,
-    /// Middle stages between the one going down and the one going up.
+    /// Number of stages between the downward and the upward one.
     pub middle_stages: usize,
-    /// Transformer blocks in a stage.
+    /// Transformer blocks per stage.
     pub blocks: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Width of one head.
+    /// Width of a head.
     pub head_size: usize,
 }
 
-/// How the flow is integrated from noise to mel.
+/// Integration of the flow from noise to mel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FlowSolver {
-    /// Euler steps at cosine times, with guidance from a second row.
+    /// Euler steps at cosine times, with classifier-free guidance from a second row.
     Euler {
-        /// Steps.
+        /// Number of steps.
         steps: usize,
         /// Guidance weight.
         guidance: f32,
     },
-    /// Mean-flow steps at even times, without guidance; the estimator sees both ends of a step.
+    /// Mean-flow steps at even times, without guidance; the estimator gets both ends of a step.
     MeanFlow {
-        /// Steps.
+        /// Number of steps.
         steps: usize,
     },
 }
 
 impl FlowSolver {
-    /// Steps from noise to mel.
+    /// Number of steps from noise to mel.
     pub fn steps(&self) -> usize {
         match *self {
             FlowSolver::Euler { steps, .. } | FlowSolver::MeanFlow { steps } => steps,
@@ -69,19 +68,19 @@ impl FlowSolver {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowConfig {
-    /// Speech tokens that have an embedding.
+    /// Number of speech tokens with an embedding.
     pub vocabulary: usize,
-    /// Speech tokens a second.
+    /// Speech tokens per second.
     pub token_rate: u32,
-    /// Mel frames for one token.
+    /// Mel frames per token.
     pub upsampling: usize,
-    /// The mel front end of the prompt; its bands are the flow's channels.
+    /// Mel spectrogram of the prompt; its bands are the flow's channels.
     pub prompt_mel: MelConfig,
     /// Width of the x-vector.
     pub speaker_vector: usize,
-    /// Token that stands for silence, appended by turbo and nano.
+    /// Silence token, appended by turbo and nano.
     pub silence_token: u32,
-    /// How many silence tokens follow the speech.
+    /// Number of silence tokens after the speech.
     pub silence_token_count: usize,
     /// The encoder.
     pub encoder: FlowEncoderConfig,
@@ -131,7 +130,7 @@ impl FlowConfig {
         }
     }
 
-    /// Mel bands.
+    /// Number of mel bands.
     pub fn mel_bands(&self) -> usize {
         self.prompt_mel.bands
     }

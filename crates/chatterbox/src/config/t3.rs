@@ -1,29 +1,29 @@
-//! T3, the token-to-token transformer, and how its tokens are drawn.
+//! Configuration of T3, the token-to-token transformer, and of its sampling.
 
 use serde::{Deserialize, Serialize};
 
-/// The transformer family of T3's backbone.
+/// Transformer family of T3's backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackboneKind {
-    /// RMS norms, rotary positions, SiLU-gated feed-forward, no biases.
+    /// RMS norms, rotary positions, SiLU-gated feed-forward layers, no biases.
     Llama,
     /// Layer norms, learned absolute positions (`wpe`), GELU (tanh form), biases everywhere;
     /// weights stored `[in, out]`.
     Gpt2,
 }
 
-/// Llama 3's stretching of rotary wavelengths.
+/// Llama 3's scaling of rotary wavelengths.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RopeScaling {
-    /// How much slower long wavelengths turn.
+    /// Factor of the longest wavelengths.
     pub factor: f32,
-    /// Wavelengths above `original_positions / low_frequency_factor` are stretched in full.
+    /// Wavelengths above `original_positions / low_frequency_factor` are scaled in full.
     pub low_frequency_factor: f32,
-    /// Wavelengths below `original_positions / high_frequency_factor` stay.
+    /// Wavelengths below `original_positions / high_frequency_factor` are unchanged.
     pub high_frequency_factor: f32,
-    /// The context length before stretching.
+    /// Context length before scaling.
     pub original_positions: usize,
 }
 
@@ -33,11 +33,11 @@ pub struct RopeScaling {
 pub struct RopeConfig {
     /// Base of the wavelengths.
     pub theta: f32,
-    /// Stretching, if any.
+    /// Scaling, if any.
     pub scaling: Option<RopeScaling>,
 }
 
-/// The decoder stack.
+/// The transformer's decoder stack.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackboneConfig {
@@ -47,79 +47,79 @@ pub struct BackboneConfig {
     pub hidden: usize,
     /// Number of blocks.
     pub layers: usize,
-    /// Attention heads; keys and values have as many.
+    /// Number of attention heads; keys and values have as many.
     pub heads: usize,
-    /// Width of one head.
+    /// Width of a head.
     pub head_size: usize,
-    /// Inner width of the feed-forward part.
+    /// Inner width of the feed-forward layers.
     pub feed_forward: usize,
-    /// Epsilon of its norms.
+    /// Epsilon of the norms.
     pub norm_epsilon: f32,
-    /// Longest sequence it can take; for GPT-2 the rows of `wpe`.
+    /// Longest sequence; the rows of `wpe` for GPT-2.
     pub position_count_max: usize,
     /// Rotary positions (Llama only).
     pub rope: Option<RopeConfig>,
 }
 
-/// The resampler that turns prompt tokens into a fixed number of vectors.
+/// The resampler of prompt tokens to a fixed number of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerceiverConfig {
-    /// Learned query vectors, and so output vectors.
+    /// Number of learned queries, and so of output vectors.
     pub queries: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
 }
 
-/// Learned position tables added to the embeddings, beside the backbone's own positions.
+/// Learned position tables added to the embeddings, in addition to the backbone's positions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PositionTables {
     /// Rows for text.
     pub text: usize,
-    /// Rows for speech, counted from 0 at the start token; prompt tokens count from 0 in it too.
+    /// Rows for speech, counted from 0 at the start token; prompt tokens also count from 0.
     pub speech: usize,
 }
 
-/// In which order the logits are changed before a token is drawn.
+/// Order of the logit processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplingOrder {
-    /// Guidance, repetition penalty (the start token counts), temperature, min-p, top-p.
+    /// Guidance, repetition penalty (including the start token), temperature, min-p, top-p.
     PenaltyFirst,
-    /// Temperature, top-k, top-p, then repetition penalty (the start token counts in the first step
-    /// only).
+    /// Temperature, top-k, top-p, then repetition penalty (including the start token in the first
+    /// step only).
     PenaltyLast,
-    /// Guidance, temperature, repetition penalty (the start token counts), top-p: the order of the
-    /// streaming fork.
+    /// Guidance, temperature, repetition penalty (including the start token), top-p: the order of
+    /// the streaming fork.
     TemperatureFirst,
 }
 
-/// The reference's sampling defaults for a model.
+/// A model's sampling defaults, those of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingConfig {
-    /// The order of the steps.
+    /// Order of the logit processors.
     pub order: SamplingOrder,
-    /// Logits are divided by it.
+    /// Divisor of the logits.
     pub temperature: f32,
-    /// How many of the likeliest tokens stay; 0 keeps all.
+    /// Number of most likely tokens kept; 0 keeps all.
     pub top_k: usize,
-    /// The mass that stays, likeliest first; 1 keeps all.
+    /// Probability mass kept, most likely tokens first; 1 keeps all.
     pub top_p: f32,
-    /// Tokens less likely than this share of the likeliest go; 0 keeps all.
+    /// Tokens below this share of the largest probability are dropped; 0 keeps all.
     pub min_p: f32,
     /// Logits of tokens already drawn are divided (positive) or multiplied (negative) by it.
     pub repetition_penalty: f32,
-    /// Weight of classifier-free guidance; used only by models that have it.
+    /// Weight of classifier-free guidance, for models that use it.
     pub guidance: f32,
-    /// Emotion input; used only by models that have it.
+    /// Emotion input, for models that have it.
     pub exaggeration: f32,
-    /// The most speech tokens of one run.
+    /// Limit of speech tokens per run.
     pub token_count_max: usize,
 }
 
-/// T3: text tokens and a voice in, speech tokens out.
+/// T3: text tokens and a voice to speech tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct T3Config {
@@ -127,32 +127,32 @@ pub struct T3Config {
     pub backbone: BackboneConfig,
     /// Rows of the text embedding.
     pub text_vocabulary: usize,
-    /// Rows of the speech embedding and of the head.
+    /// Rows of the speech embedding and of the output head.
     pub speech_vocabulary: usize,
-    /// Text start and stop tokens put around the text; `None`: the text stands alone.
+    /// Start and stop tokens around the text; `None` if the text has neither.
     pub text_start_stop: Option<(u32, u32)>,
     /// The token that starts speech.
     pub speech_start: u32,
     /// The token that ends speech.
     pub speech_stop: u32,
-    /// Whether the start token occurs twice, both at speech position 0, as in the base model's
-    /// inference.
+    /// Whether the start token occurs twice, both times at speech position 0, as in the base
+    /// model's inference.
     pub speech_start_twice: bool,
-    /// Learned tables (base) or none.
+    /// Learned position tables (base), or none.
     pub positions: Option<PositionTables>,
     /// Width of the speaker embedding.
     pub speaker_embedding: usize,
-    /// The most prompt tokens that condition T3.
+    /// Limit of the prompt tokens that condition T3.
     pub prompt_token_count_max: usize,
-    /// The resampler over prompt tokens (base) or none (they stand in the sequence themselves).
+    /// The resampler of prompt tokens (base); without it, prompt tokens are part of the sequence.
     pub perceiver: Option<PerceiverConfig>,
     /// Whether there is an emotion input.
     pub emotion: bool,
     /// Whether the speech head has a bias.
     pub speech_head_bias: bool,
-    /// Whether a second, unconditional row runs beside the first.
+    /// Whether an unconditional row runs beside the conditional one.
     pub classifier_free_guidance: bool,
-    /// How tokens are drawn unless the caller says otherwise.
+    /// Sampling defaults.
     pub sampling: SamplingConfig,
 }
 

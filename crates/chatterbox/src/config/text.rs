@@ -1,28 +1,29 @@
-//! Text front end.
+//! Configuration of the text front end.
 
 use serde::{Deserialize, Serialize};
 
-/// Which punctuation rules the reference applies.
+/// The reference's punctuation rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
     /// Base: also rewrites `...`, ` - ` and `;`.
     Base,
-    /// Turbo and nano: leaves those three alone.
+    /// Turbo and nano: keeps those three.
     Turbo,
 }
 
-/// How text becomes ids.
+/// Kind of tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizerKind {
-    /// `tokenizer.json`; every space is written `[SPACE]` first.
+    /// `tokenizer.json`; every space becomes `[SPACE]` first.
     Spaced,
-    /// GPT-2's byte-level pairs: `vocab.json`, `merges.txt`, `added_tokens.json`, or a `tokenizer.json` of that kind.
+    /// GPT-2's byte-level BPE: `vocab.json`, `merges.txt`, `added_tokens.json`, or a
+    /// `tokenizer.json` of that kind.
     BytePairs,
 }
 
-/// Text front end.
+/// Configuration of the text front end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
@@ -30,11 +31,12 @@ pub struct TextConfig {
     pub normalisation: Normalisation,
     /// Tokenizer.
     pub tokenizer: TokenizerKind,
-    /// Whether numbers and abbreviations are spelt out (English) before tokenising. The official models learnt to read them.
+    /// Whether numbers and abbreviations are normalised to words (English) before tokenisation. The
+    /// official models learnt to read them.
     pub spell_out: bool,
-    /// Sentences are cut so that no T3 run is given more text tokens than this.
+    /// Limit of text tokens per T3 run; longer sentences are split.
     pub token_count_max: usize,
-    /// Language tags that may stand before the text; empty for models of one language.
+    /// Language tags that may precede the text; empty for models of one language.
     pub languages: Vec<String>,
 }
 
@@ -44,8 +46,9 @@ impl TextConfig {
             normalisation: Normalisation::Base,
             tokenizer: TokenizerKind::Spaced,
             spell_out: false,
-            // A token of base's vocabulary is about two letters and half as many speech tokens as letters follow: 180 keep a
-            // run well under the 1,000 speech tokens that the reference allows, and a stream under 300 MB of keys and values.
+            // A token of base's vocabulary is about two letters, and there are half as many speech
+            // tokens as letters. 180 tokens keep a run well under the reference's 1,000 speech
+            // tokens, and a stream under 300 MB of KV cache.
             token_count_max: 180,
             languages: Vec::new(),
         }
@@ -56,7 +59,7 @@ impl TextConfig {
             normalisation: Normalisation::Turbo,
             tokenizer: TokenizerKind::BytePairs,
             spell_out: false,
-            // About four letters a token, so half of base's limit.
+            // About four letters per token, so half of base's limit.
             token_count_max: 100,
             languages: Vec::new(),
         }

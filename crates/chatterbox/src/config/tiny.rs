@@ -1,5 +1,6 @@
-//! Small models of each architecture for tests and fixtures. Their sizes keep what the reference
-//! fixes in code: 80 mel bands, the shape of the dense blocks, the S3 tokenizer's head size of 64.
+//! Small models of each architecture for tests and fixtures. They keep the sizes that are constants
+//! in the reference's code: 80 mel bands, the shape of the dense blocks, the S3 tokenizer's head
+//! size of 64.
 
 use super::*;
 

@@ -1,31 +1,30 @@
-//! A config read from a file is checked before any size in it is used.
+//! Validation of a config from a file before any size in it is used.
 
 use super::*;
 
-/// Why a config cannot be used.
+/// Why a config is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// Not JSON, or not the fields of a config.
-    #[error("the model config is not readable: {reason}")]
+    #[error("the model config is malformed: {reason}")]
     Syntax {
-        /// What the JSON reader met, with line and column.
+        /// The JSON parser's error, with line and column.
         reason: String,
     },
-    /// A size that no model can have.
+    /// A value out of range.
     #[error("the model config's {field} is {value}, but must be {expected}")]
     OutOfRange {
-        /// Path of the field, as in the file.
+        /// Path of the field in the file.
         field: String,
-        /// What stands there.
+        /// The value.
         value: String,
-        /// What may stand there.
+        /// The allowed values.
         expected: String,
     },
 }
 
-/// Upper bound of every width, vocabulary and count in a model; products of three such sizes fit in
-/// 64 bits.
+/// Upper bound of every width, vocabulary and count; products of three such sizes fit 64 bits.
 const SIZE_MAX: usize = 1 << 20;
 
 struct Check;
@@ -85,7 +84,7 @@ impl Check {
             &format!("{field}.length"),
             values.len(),
             count,
-            "one a stage",
+            "one per stage",
         )?;
         values.iter().enumerate().try_for_each(|(index, &value)| {
             Check::between(&format!("{field}[{index}]"), value, 1, 4096)
@@ -94,10 +93,10 @@ impl Check {
 }
 
 impl ModelConfig {
-    /// Whether every size is usable and they fit each other.
+    /// Checks that every size is usable and consistent with the others.
     ///
     /// # Errors
-    /// The first field that is out of range, with what may stand there.
+    /// The first field that is out of range, with the allowed values.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_text()?;
         self.validate_t3()?;
@@ -133,7 +132,7 @@ impl ModelConfig {
                 "t3.backbone.head_size",
                 backbone.head_size,
                 2,
-                "rotary positions turn pairs",
+                "rotary positions rotate pairs",
             )?;
             Check::number("t3.backbone.rope.theta", rope.theta, 1.0, 1e12)?;
             if let Some(scaling) = &rope.scaling {
@@ -314,7 +313,7 @@ impl ModelConfig {
                 &field,
                 kernel - factor,
                 2,
-                "more than its factor by a multiple of 2, to be cut evenly at both ends",
+                "larger than its factor by a multiple of 2, so that both ends are cut equally",
             )?;
         }
         Check::sizes(

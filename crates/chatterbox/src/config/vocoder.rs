@@ -1,52 +1,52 @@
-//! HiFT, the vocoder: mel frames to samples.
+//! Configuration of HiFT, the vocoder: mel frames to samples.
 
 use serde::{Deserialize, Serialize};
 
-/// The harmonic source.
+/// The harmonic source signal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// Overtones beside the fundamental.
+    /// Number of overtones beside the fundamental.
     pub harmonics: usize,
-    /// Amplitude of a sine; unvoiced noise deviates by a third of it.
+    /// Amplitude of a sine; a third of it is the standard deviation of unvoiced noise.
     pub sine_amplitude: f32,
-    /// Standard deviation of the noise under voiced sines.
+    /// Standard deviation of the noise in voiced frames.
     pub noise_deviation: f32,
-    /// Frames with a higher fundamental are voiced, Hz.
+    /// Fundamental frequency in Hz above which a frame is voiced.
     pub voiced_threshold: f32,
 }
 
-/// HiFT's sizes.
+/// Configuration of HiFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VocoderConfig {
-    /// Samples a second.
+    /// Sample rate in Hz.
     pub sample_rate: u32,
-    /// Channels after the first convolution; each upsampling halves them.
+    /// Channels after the first convolution; each upsampling stage halves them.
     pub channels: usize,
-    /// Upsampling factors, first to last.
+    /// Upsampling factors.
     pub upsampling: Vec<usize>,
-    /// Kernels of the upsampling convolutions.
+    /// Kernel sizes of the upsampling convolutions.
     pub upsampling_kernels: Vec<usize>,
-    /// Kernels of the residual blocks after each upsampling.
+    /// Kernel sizes of the residual blocks after each upsampling stage.
     pub residual_kernels: Vec<usize>,
-    /// Dilations inside every residual block.
+    /// Dilations of every residual block.
     pub residual_dilations: Vec<usize>,
-    /// Kernel of the source's residual block at each upsampling.
+    /// Kernel size of the source's residual block at each upsampling stage.
     pub source_residual_kernels: Vec<usize>,
-    /// Samples in the closing inverse transform.
+    /// Samples per inverse Fourier transform.
     pub fft: usize,
-    /// Samples between its frames.
+    /// Samples from one transform to the next.
     pub hop: usize,
-    /// Slope of the leaky rectifier before each upsampling.
+    /// Slope of the leaky ReLU before each upsampling stage.
     pub leaky_slope: f32,
-    /// Samples are clamped to this magnitude.
+    /// Samples are clipped to this magnitude.
     pub sample_max: f32,
-    /// Channels of the fundamental-frequency predictor.
+    /// Channels of the predictor of the fundamental frequency.
     pub f0_channels: usize,
-    /// Its convolutions.
+    /// Number of its convolutions.
     pub f0_layers: usize,
-    /// The harmonic source.
+    /// The harmonic source signal.
     pub source: SourceConfig,
 }
 
@@ -75,7 +75,7 @@ impl VocoderConfig {
         }
     }
 
-    /// Output samples for one mel frame.
+    /// Output samples per mel frame.
     pub fn samples_per_frame(&self) -> usize {
         self.upsampling.iter().product::<usize>() * self.hop
     }

@@ -1,41 +1,41 @@
-//! Voice preparation: what a reference clip goes through.
+//! Configuration of voice preparation.
 
 use super::MelConfig;
 use serde::{Deserialize, Serialize};
 
-/// How the clip is cut and levelled.
+/// Length and loudness of the clip.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptConfig {
-    /// Seconds of the clip that T3 hears as prompt tokens.
+    /// Seconds of the clip used for T3's prompt tokens.
     pub t3_seconds_max: f32,
-    /// Seconds of the clip that the flow hears.
+    /// Seconds of the clip used for the flow's prompt.
     pub flow_seconds_max: f32,
-    /// The clip must be longer, seconds.
+    /// Minimum length of the clip, in seconds (exclusive).
     pub seconds_min: f32,
-    /// Integrated loudness that the clip is brought to first, LUFS.
+    /// Integrated loudness to which the clip is normalised first, in LUFS.
     pub loudness: Option<f32>,
 }
 
-/// The voice encoder: an LSTM over power mels, one embedding a window.
+/// The voice encoder: an LSTM over power mel spectrograms, one embedding per window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VoiceEncoderConfig {
-    /// The front end.
+    /// The mel spectrogram.
     pub mel: MelConfig,
     /// Width of the LSTM.
     pub hidden: usize,
-    /// LSTM layers.
+    /// Number of LSTM layers.
     pub layers: usize,
     /// Width of the embedding.
     pub embedding: usize,
-    /// Frames of a window.
+    /// Frames per window.
     pub window: usize,
-    /// Windows a second.
+    /// Windows per second.
     pub rate: f32,
-    /// The share of a last window that must be covered for it to count.
+    /// Minimum share of the last window that must be covered.
     pub coverage_min: f32,
-    /// Leading and trailing parts this far below the clip's peak are cut, dB.
+    /// Leading and trailing parts this far below the clip's peak are trimmed, in dB.
     pub trim_decibels: f32,
 }
 
@@ -52,21 +52,21 @@ impl VoiceEncoderConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpeechTokenizerConfig {
-    /// The front end.
+    /// The mel spectrogram.
     pub mel: MelConfig,
     /// Width.
     pub hidden: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
     /// Taps of the memory convolution.
     pub memory_kernel: usize,
     /// Ternary digits of a code.
     pub code_digits: usize,
-    /// Frames that are worked on at once; longer clips go in overlapping windows.
+    /// Frames per window; longer clips use overlapping windows.
     pub window: usize,
-    /// Frames that two windows share.
+    /// Frames shared by two windows.
     pub overlap: usize,
 }
 
@@ -74,33 +74,33 @@ pub struct SpeechTokenizerConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpeakerVectorConfig {
-    /// Filter-bank bands.
+    /// Number of filter-bank bands.
     pub bands: usize,
     /// Channels of the two-dimensional head.
     pub head_channels: usize,
     /// Channels after the first time-delay layer.
     pub channels: usize,
-    /// Layers of each dense block.
+    /// Number of layers of each dense block.
     pub block_layers: Vec<usize>,
     /// Dilation of each dense block.
     pub block_dilations: Vec<usize>,
-    /// Kernel of the dense layers.
+    /// Kernel size of the dense layers.
     pub kernel: usize,
-    /// Channels that each dense layer adds.
+    /// Channels added by each dense layer.
     pub growth: usize,
     /// Channels of each dense layer's bottleneck.
     pub bottleneck: usize,
-    /// Frames of a context segment.
+    /// Frames per context segment.
     pub segment: usize,
     /// Width of the x-vector.
     pub embedding: usize,
 }
 
-/// All that voice preparation needs.
+/// Configuration of voice preparation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VoiceConfig {
-    /// Cutting and levelling.
+    /// Length and loudness of the clip.
     pub prompt: PromptConfig,
     /// The voice encoder.
     pub encoder: VoiceEncoderConfig,

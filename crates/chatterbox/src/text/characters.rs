@@ -1,14 +1,15 @@
-//! Characters: what cannot be seen is removed, what looks the same becomes the same.
+//! Unicode normalisation: invisible characters are removed, and lookalikes are unified.
 
 use super::traced::Traced;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
 
-/// Base letters and their marks that are normalised together; a longer heap of marks is cut.
+/// Limit of a base letter and its combining marks that are normalised together; longer clusters are
+/// cut.
 const CLUSTER_MAX: usize = 32;
 
-/// Whether a character can neither be said nor shape what is said: soft hyphens, zero-width
-/// characters, joiners, marks of direction, selectors of a glyph, unassigned noise.
+/// Whether a character is neither spoken nor affects speech: soft hyphens, zero-width characters,
+/// joiners, directional marks, variation selectors, unassigned code points.
 pub(super) fn is_invisible(character: char) -> bool {
     matches!(
         character,
@@ -27,7 +28,7 @@ pub(super) fn is_invisible(character: char) -> bool {
     )
 }
 
-/// A text without what cannot be seen; controls become spaces.
+/// Removes invisible characters; controls become spaces.
 pub(super) fn visible(text: &Traced) -> Traced {
     let mut clean = Traced::default();
     for (character, origin) in text.characters() {
@@ -41,9 +42,9 @@ pub(super) fn visible(text: &Traced) -> Traced {
     clean
 }
 
-/// As [`visible`], in Unicode's compatibility composition (NFKC), with one hyphen, one kind of
-/// space and ASCII digits. Superscripts become `^2`, which the composition alone would make a plain
-/// `2`; fractions stand apart from the number before them.
+/// As [`visible`], then Unicode's compatibility composition (NFKC), with one hyphen, one kind of
+/// space and ASCII digits. Superscripts become `^2`, which NFKC alone would turn into `2`;
+/// fractions are separated from a number before them.
 pub(super) fn compatible(text: &Traced) -> Traced {
     let text = visible(text);
     let mut clean = Traced::default();
@@ -95,11 +96,11 @@ pub(super) fn compatible(text: &Traced) -> Traced {
     clean
 }
 
-/// Whether a character joins the one before it in a composition.
+/// Whether a character composes with the one before it.
 fn joins(character: char) -> bool {
     canonical_combining_class(character) != 0
         || is_combining_mark(character)
-        // Vowels and last consonants of Hangul, and the marks of voiced kana.
+        // Vowels and final consonants of Hangul, and voiced sound marks of kana.
         || matches!(character, '\u{1160}'..='\u{11ff}' | '\u{ff9e}' | '\u{ff9f}')
 }
 
@@ -120,7 +121,7 @@ fn is_fraction(character: char) -> bool {
     matches!(character, '¼'..='¾' | '⅐'..='⅟' | '↉')
 }
 
-/// What stands for a character that composition would leave or make worse.
+/// Replacement of a character that NFKC would keep or make worse.
 fn replacement(character: char) -> Option<&'static str> {
     Some(match character {
         '№' => "No.",
@@ -133,7 +134,7 @@ fn replacement(character: char) -> Option<&'static str> {
     })
 }
 
-/// One hyphen, one stroke, one kind of space, ASCII digits.
+/// Unifies hyphens, strokes, spaces and digits.
 fn plain(character: char) -> Option<char> {
     if is_invisible(character) {
         return None;
@@ -148,9 +149,9 @@ fn plain(character: char) -> Option<char> {
     })
 }
 
-/// Decimal digits of other scripts as ASCII ones.
+/// Maps decimal digits of other scripts to ASCII.
 fn digit(character: char) -> Option<char> {
-    /// The zeros of the scripts whose numbers are written with ten digits in a row.
+    /// The zeros of scripts with ten consecutive digits.
     const ZEROS: [u32; 20] = [
         0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6,
         0xe50, 0xed0, 0xf20, 0x1040, 0x17e0, 0x1810, 0xff10,
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_the_same_becomes_the_same() {
+    fn lookalikes_are_unified() {
         for (text, plain) in [
             ("Exam\u{ad}ple", "Example"),
             ("Exam\u{200b}p\u{200d}le\u{feff}", "Example"),
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heap_of_marks_is_no_trouble() {
+    fn long_clusters_of_combining_marks_are_cut() {
         let heap = format!("a{}", "\u{301}".repeat(10_000));
         assert!(made(&heap).starts_with('á'));
     }

@@ -1,33 +1,33 @@
-//! Cutting sentences that are too long for one run of T3.
+//! Splitting of sentences that are too long for one T3 run.
 
 use super::normalise::{Span, join};
 use std::ops::Range;
 
-/// Marks between clauses, where a long sentence is cut first.
+/// Clause marks, after which a long sentence is split first.
 const CLAUSE_MARKS: &[char] = &[
     ',', ';', ':', '—', '–', '，', '、', '；', '：', '،', '؛', '.', '!', '?',
 ];
-/// What may stand behind such a mark.
+/// Closing marks that may follow a clause mark.
 const CLOSERS: &[char] = &['"', '\'', '”', '’', ')', ']', '»'];
-/// Words that begin a clause: a cut before them is heard as a breath.
+/// Words that begin a clause: a split before them sounds like a breath.
 const CONJUNCTIONS: &[&str] = &[
     "and", "but", "or", "because", "which", "who", "that", "while", "where", "when", "although",
     "though", "so", "then", "if", "until", "since", "before", "after", "unless", "whereas", "as",
     "with", "without", "from", "into", "at", "in", "on", "for", "to", "by",
 ];
 
-/// Part of a sentence, small enough for one run.
+/// A part of a sentence that fits one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
     /// Its spans.
     pub spans: Range<usize>,
-    /// What is said.
+    /// Its spoken text.
     pub spoken: String,
 }
 
-/// A sentence in parts of at most `token_count_max` tokens as `count` counts them. It is cut after
-/// marks between clauses, then before words that begin one, then between words, and never within a
-/// span (a number, a short form) that fits by itself.
+/// Splits a sentence into parts of at most `token_count_max` tokens, as counted by `count`: after
+/// clause marks first, then before conjunctions, then between words, and never within a span (a
+/// number, an abbreviation) that fits by itself.
 pub(super) fn cut(
     spans: &[Span],
     token_count_max: usize,
@@ -57,10 +57,10 @@ pub(super) fn cut(
     parts
 }
 
-/// Where to cut spans in two: near the middle, at the best kind of place that the inner half has;
-/// without any there, anywhere.
+/// Where to split spans in two: near the middle, at the best kind of border within the inner half,
+/// otherwise anywhere.
 fn middle(spans: &[Span], range: Range<usize>) -> Option<usize> {
-    // Lengths as they are spoken, since those have to be made equal.
+    // Lengths of the spoken text, which are to be balanced.
     let total: usize = spans[range.clone()]
         .iter()
         .map(|span| span.spoken.len() + 1)
@@ -83,8 +83,7 @@ fn middle(spans: &[Span], range: Range<usize>) -> Option<usize> {
     best.map(|(_, _, at)| at)
 }
 
-/// How good a place between two spans is: 0 after a clause, 1 before a conjunction, 2 between
-/// words.
+/// Kind of a border between two spans: 0 after a clause, 1 before a conjunction, 2 between words.
 fn kind(left: &Span, right: &Span) -> usize {
     if left
         .spoken
@@ -99,7 +98,7 @@ fn kind(left: &Span, right: &Span) -> usize {
     }
 }
 
-/// What has no place to be cut: between the words that are spoken, then between any two characters.
+/// Splits a span that is too long: between spoken words, then between any two characters.
 fn cut_words(spoken: String, token_count_max: usize, count: &dyn Fn(&str) -> usize) -> Vec<String> {
     let mut pieces = Vec::new();
     let mut waiting = vec![spoken];
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_to_be_cut_is_cut_all_the_same() {
+    fn text_without_borders_is_cut_anywhere() {
         let long = "abcdefgh".repeat(5);
         let cut = parts(&long, 7, &|piece| piece.len());
         assert_eq!(cut.concat(), long);

@@ -1,41 +1,41 @@
-//! What can go wrong between characters and tokens.
+//! Errors of the text front end.
 
 /// Why a text cannot be tokenised.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// The model has no tokenizer.
+    /// The model has no tokenizer file.
     #[error("the model has no {file}; it belongs beside the weights")]
     Missing {
-        /// The file looked for.
+        /// The missing file.
         file: String,
     },
-    /// A tokenizer file that cannot be used.
+    /// An invalid tokenizer file.
     #[error("{file} is not usable as a tokenizer: {reason}")]
     Unusable {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// The tokenizer refused a text.
+    /// The tokenizer failed on a text.
     #[error("the tokenizer refused the text: {reason}")]
     Refused {
-        /// What it said.
+        /// The tokenizer's error.
         reason: String,
     },
-    /// There is nothing in the text.
+    /// The text is empty.
     #[error("there is nothing in the text to speak")]
     Empty,
-    /// Characters that a model has no sound for, where that is to be refused.
+    /// Characters that the model cannot speak, if those are to be refused.
     #[error(
-        "this model has no sound for {found:?}: leave that out, let it be passed over, or speak with a model for its language"
+        "this model has no sound for {found:?}: remove it, allow it to be skipped, or use a model for its language"
     )]
     Unreadable {
-        /// What it cannot read.
+        /// The characters.
         found: String,
     },
-    /// Tokenizer and model do not belong together.
+    /// Tokenizer and model do not match.
     #[error(
         "the tokenizer gave id {id}, but the model's text vocabulary has {vocabulary}; do they belong together?"
     )]

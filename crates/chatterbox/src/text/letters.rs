@@ -1,9 +1,9 @@
-//! What a voice that knows English words alone is given: letters by name, one mark for a run of
-//! marks, English letters.
+//! Reduction of a text to what an English-only voice has learnt: letters by name, one mark for a
+//! run of marks, ASCII letters.
 
 use super::normalise::is_initialism;
 
-/// Letters that do not decompose into English ones, in both cases where there are two.
+/// Letters that do not decompose into ASCII letters, in both cases where there are two.
 const ENGLISH_LETTERS: [(&str, &str); 11] = [
     ("ßẞ", "ss"),
     ("æÆ", "ae"),
@@ -17,10 +17,10 @@ const ENGLISH_LETTERS: [(&str, &str); 11] = [
     ("ŋŊ", "ng"),
     ("ĸ", "k"),
 ];
-/// Letters of a word; the longest English ones in use have fewer than 30.
+/// Limit of a word's letters; the longest English words in use have fewer than 30.
 const WORD_LETTERS_MAX: usize = 40;
 
-/// A spoken text in letters and marks that such a voice has learnt.
+/// Reduces a spoken text to letters and marks that such a voice has learnt.
 pub(super) fn for_words_alone(spoken: &str) -> String {
     let mut text = String::with_capacity(spoken.len());
     let mut rest = spoken;
@@ -60,7 +60,7 @@ pub(super) fn for_words_alone(spoken: &str) -> String {
         };
         rest = &rest[length..];
     }
-    // It has learnt sentences, which end with a full stop and never with a comma.
+    // The voice has learnt sentences, which end with a full stop and never with a comma.
     let end = text
         .trim_end_matches([',', ';', ':', '-', '–', '—', ' '])
         .len();
@@ -68,8 +68,9 @@ pub(super) fn for_words_alone(spoken: &str) -> String {
     text
 }
 
-/// One mark for a run of marks. What asks or cries out wins at the end. Before further words it is a
-/// comma: such a voice has learnt one sentence at a time, and stops at the first full stop.
+/// The mark for a run of marks. At the end of the text, question and exclamation marks win. Before
+/// further words the mark is a comma: such a voice has learnt one sentence at a time, and stops at
+/// the first full stop.
 fn end_mark(run: &str, rest: &str) -> char {
     if rest.contains(char::is_alphanumeric) {
         ','

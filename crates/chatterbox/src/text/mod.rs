@@ -1,8 +1,8 @@
-//! From characters to text tokens: markup left out, characters made plain, numbers and signs as
-//! words where a model wants it, cut into sentences and these to what one run of T3 can say,
-//! tokenised.
+//! The text front end: characters to text tokens. Markup is removed, characters are normalised, and
+//! numbers and signs become words where a model needs that. The text is split into sentences, and
+//! these into parts that fit one T3 run, which are tokenised.
 //!
-//! Nothing that can be said is dropped. What cannot be said is a pause, or is passed over with a
+//! Nothing that can be spoken is dropped. Anything else becomes a pause, or is skipped with a
 //! [`Warning`].
 
 mod characters;
@@ -34,16 +34,16 @@ use std::str::FromStr;
 use traced::Traced;
 use warning::Warnings;
 
-/// Whether a text is written out as it is spoken before it is tokenised.
+/// Whether a text is normalised to words before it is tokenised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalise {
-    /// As the model was trained: on for those that know words alone, off for the others.
+    /// As the model was trained: on for models that know words alone, off for the others.
     #[default]
     Auto,
     /// Always.
     On,
-    /// Never: the text reaches the tokenizer by the reference's rules alone.
+    /// Never: only the reference's rules are applied before the tokenizer.
     Off,
 }
 
@@ -60,25 +60,25 @@ impl FromStr for Normalise {
     }
 }
 
-/// What becomes of characters that a model has no sound for.
+/// Treatment of characters that a model cannot speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unreadable {
-    /// They are passed over with a warning.
+    /// They are skipped with a warning.
     #[default]
     Skip,
     /// The text is refused.
     Refuse,
 }
 
-/// How a text is read.
+/// Options of reading a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextOptions {
-    /// Whether it is written out as it is spoken.
+    /// Whether the text is normalised to words.
     pub normalise: Normalise,
-    /// The language, by its code.
+    /// Language code.
     pub language: String,
-    /// What becomes of characters without a sound.
+    /// Treatment of characters that the model cannot speak.
     pub unreadable: Unreadable,
 }
 
@@ -92,37 +92,37 @@ impl Default for TextOptions {
     }
 }
 
-/// One sentence, or part of a long one, ready for T3.
+/// One sentence, or a part of a long one, ready for T3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sentence {
-    /// What the text has.
+    /// The source text.
     pub written: String,
-    /// What is said.
+    /// The spoken text.
     pub text: String,
     /// Its tokens, with the start and stop tokens that the model's T3 expects.
     pub tokens: Vec<u32>,
 }
 
-/// A part of a text in the order of speaking.
+/// A part of a text, in speaking order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
     /// Words for T3.
     Words(Sentence),
     /// Silence.
     Pause {
-        /// What the text has; empty between paragraphs.
+        /// The source text; empty between paragraphs.
         written: String,
-        /// How long, in seconds.
+        /// Length in seconds.
         seconds: f64,
     },
 }
 
-/// A text as it will be spoken.
+/// A text prepared for speech.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Script {
-    /// What is said and where nothing is.
+    /// Words and pauses.
     pub pieces: Vec<Piece>,
-    /// What was passed over or changed.
+    /// Warnings about what was skipped or changed.
     pub warnings: Vec<Warning>,
 }
 
@@ -141,15 +141,15 @@ impl Script {
 pub struct TextFrontEnd {
     config: ModelConfig,
     tokenizer: Tokenizer,
-    /// Tags that the tokenizer knows, without brackets.
+    /// Tags known to the tokenizer, without brackets.
     tags: Vec<String>,
 }
 
 impl TextFrontEnd {
-    /// A front end over a tokenizer.
+    /// A front end with a model's tokenizer.
     ///
     /// # Errors
-    /// [`TextError`] names the missing or unreadable tokenizer file.
+    /// [`TextError`] names the missing or invalid tokenizer file.
     pub fn new(
         config: &ModelConfig,
         files: &dyn TokenizerFiles,
@@ -160,8 +160,7 @@ impl TextFrontEnd {
         ))
     }
 
-    /// A front end that takes each character for a token, for models with random weights and no
-    /// tokenizer.
+    /// A front end with one token per character, for models with random weights and no tokenizer.
     pub fn characters(config: &ModelConfig) -> TextFrontEnd {
         let tokenizer = Tokenizer::characters(config.t3.text_vocabulary);
         TextFrontEnd::over(config, tokenizer)
@@ -175,25 +174,28 @@ impl TextFrontEnd {
         }
     }
 
-    /// Tags such as `laugh` that the model knows, without brackets.
+    /// Tags known to the model, such as `laugh`, without brackets.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
 
-    /// Ids of one text, normalised but neither cut nor framed by start and stop: what the
-    /// reference's tokenizer gives.
+    /// Token ids of one text, normalised but neither split nor framed by start and stop tokens: the
+    /// result of the reference's tokenizer.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode the text.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
         self.tokenizer
             .encode(&normalise(text, self.config.text.normalisation))
     }
 
-    /// Any text as what is said and where it pauses, each piece within the model's token limit. A
-    /// text without a word is one short pause.
+    /// Prepares a text as words and pauses, each piece within the model's token limit. A text
+    /// without a word is one short pause.
     ///
     /// # Errors
-    /// [`TextError::Empty`] if there is nothing in the text; [`TextError::Unreadable`] if that was
-    /// asked for; else if the tokenizer cannot encode,
-    /// or gives an id that the model has no embedding for.
+    /// [`TextError::Empty`] for an empty text, [`TextError::Unreadable`] if `options` refuse
+    /// unspeakable characters, and otherwise if the tokenizer fails or returns an id without an
+    /// embedding.
     pub fn script(&self, text: &str, options: &TextOptions) -> Result<Script, TextError> {
         if is_blank(text) {
             return Err(TextError::Empty);
@@ -221,16 +223,14 @@ impl TextFrontEnd {
         let capitals = self.config.text.spell_out;
         let rules = Normaliser::of(&options.language, capitals);
         if on && rules.is_none() {
-            let message =
-                "there are no rules for this language: its numbers and signs are left to the model";
+            let message = "there are no normalisation rules for this language: its numbers and signs are left to the model";
             warnings.add(0, &options.language, message.into());
         }
         let mut reading = Reading {
             front_end: self,
             source: text,
             on: on && rules.is_some(),
-            // What belongs together in English does so in most languages: digits, units, short
-            // forms.
+            // The units of English apply to most languages: digits, units, abbreviations.
             rules: rules.or_else(|| Normaliser::of("en", capitals)),
             refuse: options.unreadable == Unreadable::Refuse,
             known: HashMap::new(),
@@ -261,7 +261,7 @@ impl TextFrontEnd {
         Ok(self.script(text, &TextOptions::default())?.into_sentences())
     }
 
-    /// What the tokenizer is given for a spoken text.
+    /// The tokenizer's input for a spoken text.
     fn given(&self, spoken: &str, on: bool) -> String {
         let rules = self.config.text.normalisation;
         if on && self.config.text.spell_out {
@@ -284,30 +284,30 @@ impl TextFrontEnd {
     }
 }
 
-/// Who says how long a pause is.
+/// Origin of a pause's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Length {
     /// The text.
     Asked,
-    /// Nobody: paragraphs and what has no words. Such pauses do not add up.
+    /// The default, for paragraphs and text without words. Such pauses do not add up.
     Usual,
 }
 
-/// One text on its way.
+/// The state of reading one text.
 struct Reading<'t> {
     front_end: &'t TextFrontEnd,
     source: &'t str,
     on: bool,
     rules: Option<Normaliser>,
     refuse: bool,
-    /// Whether the tokenizer has something for a character.
+    /// Whether the tokenizer can encode a character.
     known: HashMap<char, bool>,
     pieces: Vec<(Piece, Length)>,
 }
 
 impl Reading<'_> {
-    /// A pause; two of usual length are one, and one of usual length beside one that was asked for
-    /// is none.
+    /// Adds a pause. Two default pauses merge into one, and a default pause beside a requested one
+    /// is dropped.
     fn pause(&mut self, written: &str, seconds: f64, length: Length) {
         let written = written.trim();
         if let Some((
@@ -375,7 +375,7 @@ impl Reading<'_> {
             self.pass_over(span, text, warnings)?;
         }
         let (front_end, on) = (self.front_end, self.on);
-        // A part that the tokenizer refuses counts as nothing here and is reported below.
+        // A part that the tokenizer refuses counts 0 here; the error is reported below.
         let count = |spoken: &str| {
             let given = front_end.given(spoken, on);
             front_end
@@ -408,7 +408,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// A sentence's spans; tags of the model are one each.
+    /// The spans of a sentence; each tag of the model is one.
     fn spans(&self, sentence: &str) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         let mut at = 0;
@@ -443,7 +443,7 @@ impl Reading<'_> {
         spans
     }
 
-    /// The next tag of the model from a place on.
+    /// The next tag of the model from an offset on.
     fn next_tag(&self, sentence: &str, at: usize) -> Option<(usize, usize)> {
         if self.front_end.tags.is_empty() {
             return None;
@@ -462,8 +462,8 @@ impl Reading<'_> {
         None
     }
 
-    /// Takes characters that the tokenizer has nothing for out of what is said. By the reference's
-    /// rules alone they stay, and are named.
+    /// Removes characters that the tokenizer cannot encode from the spoken text. With the
+    /// reference's rules alone they stay, and are named in a warning.
     fn pass_over(
         &mut self,
         span: &mut Span,
@@ -483,7 +483,7 @@ impl Reading<'_> {
             return Err(TextError::Unreadable { found: lost });
         }
         let message = match self.on {
-            true => "this model has no sound for it; it is passed over",
+            true => "this model cannot speak it; it is skipped",
             false => "this model does not know it",
         };
         warnings.add(text.origin(span.written.start), &lost, message.into());
@@ -494,7 +494,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Whether a character is said, or is a mark or a space that need not be.
+    /// Whether a character can be spoken, or is a mark or a space that need not be.
     fn is_known(&mut self, character: char) -> Result<bool, TextError> {
         if character.is_ascii() || is_mark(character) {
             return Ok(true);
@@ -512,8 +512,8 @@ impl Reading<'_> {
         Ok(known)
     }
 
-    /// The pieces; a pause after the last words stands only if something is written for it. A text
-    /// without a piece of its own is a pause, `after_words` nothing.
+    /// The pieces; a pause after the last words is kept only if the text requests it. A text without
+    /// a piece is a pause, and nothing `after_words`.
     fn finish(mut self, after_words: bool) -> Vec<Piece> {
         if let Some((Piece::Pause { written, .. }, Length::Usual)) = self.pieces.last()
             && written.is_empty()
@@ -527,13 +527,13 @@ impl Reading<'_> {
     }
 }
 
-/// Whether there is nothing in a text at all: white space and what cannot be seen.
+/// Whether a text has only white space and invisible characters.
 pub fn is_blank(text: &str) -> bool {
     text.chars()
         .all(|c| c.is_whitespace() || characters::is_invisible(c))
 }
 
-/// Marks of writing: nobody misses them where they are not said.
+/// Punctuation, which is not missed where it is not spoken.
 fn is_mark(character: char) -> bool {
     character.is_whitespace()
         || matches!(

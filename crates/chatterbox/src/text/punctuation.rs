@@ -2,7 +2,7 @@
 
 use crate::config::Normalisation;
 
-/// What the reference replaces, in its order; the first three only for base.
+/// The reference's replacements in their order; the first three for base only.
 const REPLACEMENTS: [(&str, &str, Option<Normalisation>); 12] = [
     ("...", ", ", Some(Normalisation::Base)),
     ("…", ", ", None),
@@ -20,14 +20,14 @@ const REPLACEMENTS: [(&str, &str, Option<Normalisation>); 12] = [
 
 const ENDERS: [char; 5] = ['.', '!', '?', '-', ','];
 
-/// Whether Python splits at it: Unicode white space and the four ASCII separators.
+/// Whether Python's `split` splits at it: Unicode white space and the four ASCII separators.
 pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\u{1c}'..='\u{1f}')
 }
 
-/// A text as the reference hands it to its tokenizer: first letter raised, runs of white space one
-/// space, rare punctuation replaced, an ending given to what has none. A text of white space alone
-/// becomes the ending alone.
+/// Normalises a text like the reference before its tokenizer: the first letter becomes a capital,
+/// runs of white space become one space, rare punctuation is replaced, and a missing end mark is
+/// added. White space alone becomes the end mark alone.
 pub fn normalise(text: &str, rules: Normalisation) -> String {
     let mut raised = String::with_capacity(text.len() + 1);
     let mut characters = text.chars();

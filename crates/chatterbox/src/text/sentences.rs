@@ -1,25 +1,24 @@
-//! Where sentences end.
+//! Sentence boundaries.
 
 use super::punctuation::is_space;
 use std::ops::Range;
 
-/// Marks that end a sentence wherever they stand.
+/// Marks that end a sentence in any position.
 const ENDERS_ALONE: &[char] = &[
     '。', '！', '？', '｡', '।', '॥', '؟', '۔', '։', '።', '፧', '။',
 ];
 /// Marks that end a sentence before a space.
 const ENDERS: &[char] = &['.', '!', '?', '…'];
-/// What may still belong to a sentence after its end mark.
+/// Marks that may follow the end mark within a sentence.
 const CLOSERS: &[char] = &['"', '\'', '”', '’', '»', ')', ']', '}', '」', '』', '）'];
-/// Short forms after which a sentence goes on, whatever follows. Lower case, without the last full
-/// stop.
+/// Abbreviations after which a sentence always continues, in lower case without the last full stop.
 const NEVER_LAST: &[&str] = &[
     "mr", "mrs", "ms", "mx", "dr", "prof", "st", "ste", "gen", "col", "capt", "cpt", "lt", "sgt",
     "cpl", "maj", "adm", "cmdr", "rev", "hon", "gov", "sen", "rep", "pres", "fr", "mt", "ft", "vs",
     "e.g", "i.e", "eg", "ie", "cf", "viz", "approx", "ca", "al", "fig", "figs", "vol", "vols",
     "nos", "pp", "messrs", "mme", "mlle", "univ", "dept", "tel", "incl", "excl", "esp", "v",
 ];
-/// Short forms that a sentence may end with: it does where a word follows that begins one.
+/// Abbreviations that may end a sentence: they do if the next word usually begins one.
 const MAYBE_LAST: &[&str] = &[
     "etc", "inc", "ltd", "co", "corp", "bros", "jr", "sr", "esq", "no", "p", "pg", "ch", "sec",
     "min", "max", "est", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sept", "sep", "oct",
@@ -27,7 +26,7 @@ const MAYBE_LAST: &[&str] = &[
     "blvd", "rd", "ln", "hwy", "a.m", "p.m", "u.s", "u.k", "u.n", "e.u", "d.c", "ph.d", "b.c",
     "a.d", "m.d", "b.a", "m.a",
 ];
-/// Words that begin sentences far more often than they stand in capitals within one.
+/// Words that begin sentences far more often than they are capitalised within one.
 const BEGINNERS: &[&str] = &[
     "A", "After", "All", "Although", "An", "And", "Are", "As", "At", "Because", "Before", "But",
     "By", "Can", "Could", "Did", "Do", "Does", "Each", "Every", "Finally", "For", "From", "Had",
@@ -38,13 +37,13 @@ const BEGINNERS: &[&str] = &[
     "Today", "Was", "We", "Were", "What", "When", "Where", "Which", "While", "Who", "Why", "Will",
     "With", "Would", "Yes", "Yet", "You", "Your",
 ];
-/// A sentence shorter than this is spoken together with its neighbour: T3 stumbles on single words.
+/// Shorter sentences are joined to a neighbour: T3 is unreliable on single words.
 const LETTERS_MIN: usize = 16;
 /// What is between two paragraphs.
 const PARAGRAPH_BREAK: &str = "\n\n";
 
-/// A paragraph's sentences as byte ranges, in order, without the white space between them; very
-/// short ones are joined to the one after them, the last to the one before.
+/// Byte ranges of a paragraph's sentences, in order, without the white space between them. Very
+/// short ones are joined to the next one, the last to the previous one.
 pub fn sentences(paragraph: &str) -> Vec<Range<usize>> {
     let mut sentences: Vec<(Range<usize>, usize)> = Vec::new();
     let mut start = 0;
@@ -80,10 +79,12 @@ pub fn sentences(paragraph: &str) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Where the first sentence of a text ends, in bytes: after its end mark, what closes it, and
-/// nothing else. `None` while no end is sure. With more text to come (`is_all` false) an end mark
-/// is sure when what follows has begun, after a short form when the next word is whole, and at once
-/// if the mark ends sentences wherever it stands.
+/// Byte offset of the end of a text's first sentence: after its end mark and closing marks. `None`
+/// while no end is certain.
+///
+/// If more text may follow (`is_all` is false), an end mark is certain once the next word has
+/// begun; after an abbreviation, once the next word is complete; and at once if the mark ends
+/// sentences in any position.
 pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
     let mut characters = text.char_indices().peekable();
     while let Some((at, character)) = characters.next() {
@@ -119,8 +120,8 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
         let single_stop = character == '.' && end == at + 1;
         let word = word_before(&text[..at]);
         let word_end = after.find(is_space);
-        if !is_all && word_end.is_none() && single_stop && is_short_form(word) {
-            // What follows decides, and has only begun.
+        if !is_all && word_end.is_none() && single_stop && is_abbreviation(word) {
+            // The next word decides, and has only begun.
             return None;
         }
         let next = &after[..word_end.unwrap_or(after.len())];
@@ -132,18 +133,19 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
     None
 }
 
-/// Text that arrives in pieces, given on as its sentences become whole: where [`sentences`] would
-/// end them, so that a text sent in pieces is spoken as the same text sent whole. Only a very short
-/// sentence at the very end stands alone here and is joined to the one before it there. What is
-/// given on has the white space before it, which tells paragraphs apart: joined it is the text.
+/// Splits text that arrives in pieces into sentences as soon as they are complete, at the same
+/// boundaries as [`sentences`], so that a text sent in pieces is spoken like the whole. Only a very
+/// short sentence at the very end stands alone here but is joined to the previous one there. A
+/// sentence keeps the white space before it, which separates paragraphs: joined, the sentences are
+/// the text.
 #[derive(Debug, Default)]
 pub struct SentenceBuffer {
     text: String,
 }
 
 impl SentenceBuffer {
-    /// Adds a piece; the sentences that became whole by it. Text without an end is given on from
-    /// `characters_max` characters on, cut after a clause if there is one, else at a space.
+    /// Adds a piece, and returns the sentences completed by it. Text without a boundary is returned
+    /// from `characters_max` characters on, split after a clause if possible, otherwise at a space.
     pub fn push(&mut self, piece: &str, characters_max: usize) -> Vec<String> {
         self.text.push_str(piece);
         let mut whole = Vec::new();
@@ -162,7 +164,7 @@ impl SentenceBuffer {
         whole
     }
 
-    /// What is left, without white space at its end.
+    /// The remaining text, without white space at its end.
     pub fn flush(&mut self) -> Option<String> {
         let spoken = self.text.trim_end().len();
         let rest = self.text.split_off(spoken);
@@ -170,12 +172,12 @@ impl SentenceBuffer {
         (!text.is_empty()).then_some(text)
     }
 
-    /// Characters that wait.
+    /// Number of buffered characters.
     pub fn characters(&self) -> usize {
         self.text.chars().count()
     }
 
-    /// Where a paragraph or a sentence that is long enough to stand alone ends.
+    /// End of a paragraph, or of a sentence that is long enough to stand alone.
     fn end(&self) -> Option<usize> {
         let paragraph = paragraph_end(&self.text);
         let text = &self.text[..paragraph.unwrap_or(self.text.len())];
@@ -207,7 +209,7 @@ impl SentenceBuffer {
     }
 }
 
-/// Where an empty line ends the first paragraph, if something stands before it.
+/// Offset of an empty line after the first paragraph, if the paragraph is not empty.
 fn paragraph_end(text: &str) -> Option<usize> {
     let mut start = 0;
     let mut spoken = false;
@@ -228,7 +230,7 @@ fn letters(text: &str) -> usize {
         .count()
 }
 
-/// The word that a full stop follows, without marks before it.
+/// The word before a full stop, without the marks before it.
 fn word_before(text: &str) -> &str {
     text.rsplit(is_space)
         .next()
@@ -236,15 +238,15 @@ fn word_before(text: &str) -> &str {
         .trim_start_matches(|character: char| !character.is_alphanumeric())
 }
 
-/// Whether a full stop after `word` may belong to it.
-fn is_short_form(word: &str) -> bool {
+/// Whether a full stop after `word` may belong to an abbreviation.
+fn is_abbreviation(word: &str) -> bool {
     let lower = word.to_lowercase();
     let single = word.chars().count() == 1;
     single || lower.contains('.') || MAYBE_LAST.contains(&lower.as_str())
 }
 
-/// Whether the full stop after `word` belongs to it and no sentence ends there, with `next` after
-/// it.
+/// Whether the full stop after `word` belongs to an abbreviation that does not end the sentence,
+/// with `next` after it.
 fn belongs_to_word(word: &str, next: &str) -> bool {
     let mut characters = word.chars();
     let first = characters.next();
@@ -259,14 +261,14 @@ fn belongs_to_word(word: &str, next: &str) -> bool {
     if NEVER_LAST.contains(&lower.as_str()) {
         return true;
     }
-    // The marker of a list: `1. First`.
+    // A list marker: `1. First`.
     let marker = word.len() <= 2 && word.bytes().all(|byte| byte.is_ascii_digit());
     if marker {
         return false;
     }
     let dotted = lower.contains('.') && lower.split('.').all(|part| part.chars().count() == 1);
     if MAYBE_LAST.contains(&lower.as_str()) || dotted {
-        // `No. Five` is two sentences, `No. 5` and `Jan. 5` are none.
+        // `No. Five` is two sentences, `No. 5` and `Jan. 5` are not.
         let needs_number = matches!(
             lower.as_str(),
             "no" | "p" | "pg" | "ch" | "sec" | "min" | "max" | "est" | "mar" | "sat" | "sun"
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn paragraphs_and_a_text_without_an_end_are_given_on() {
+    fn paragraphs_and_a_text_without_boundaries_are_returned() {
         let mut buffer = SentenceBuffer::default();
         assert_eq!(buffer.push("A heading\n\nThen more", 300), ["A heading"]);
         assert_eq!(buffer.flush().as_deref(), Some("\n\nThen more"));
@@ -388,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn while_text_arrives_an_end_is_sure_only_when_what_follows_is_known() {
+    fn while_text_arrives_an_end_is_certain_only_once_the_next_word_is_known() {
         assert_eq!(sentence_end("We asked them. ", false), None);
         assert_eq!(sentence_end("We asked them. T", false), Some(14));
         assert_eq!(sentence_end("We came at 5 p.m. The", false), None);

@@ -13,12 +13,12 @@ const START: &str = "[START]";
 const STOP: &str = "[STOP]";
 const UNKNOWN: &str = "[UNK]";
 
-/// Where a tokenizer's files come from: a folder, or the text kept inside a single weight file.
+/// A source of tokenizer files: a folder, or the texts inside a single weight file.
 pub trait TokenizerFiles {
-    /// The text of the file called `name`, if there is one.
+    /// The text of the file `name`, if there is one.
     ///
     /// # Errors
-    /// [`TextError::Unusable`] if it is there but is not text.
+    /// [`TextError::Unusable`] if the file exists but is not text.
     fn text(&self, name: &str) -> Result<Option<String>, TextError>;
 }
 
@@ -28,13 +28,13 @@ impl TokenizerFiles for HashMap<String, String> {
     }
 }
 
-/// Text to ids.
+/// Text to token ids.
 pub struct Tokenizer {
     kind: Kind,
 }
 
 enum Kind {
-    /// A trained tokenizer; `spaced` if every space is a token of its own.
+    /// A trained tokenizer; with `spaced`, every space is a token of its own.
     Trained {
         pipeline: Box<Pipeline>,
         spaced: bool,
@@ -78,7 +78,10 @@ fn required(files: &dyn TokenizerFiles, file: &str) -> Result<String, TextError>
 }
 
 impl Tokenizer {
-    /// The tokenizer that a model's config asks for.
+    /// Loads the tokenizer that a model's config specifies.
+    ///
+    /// # Errors
+    /// [`TextError`] names the missing or invalid file.
     pub fn load(config: &TextConfig, files: &dyn TokenizerFiles) -> Result<Tokenizer, TextError> {
         let spaced = config.tokenizer == TokenizerKind::Spaced;
         let whole = files.text("tokenizer.json")?;
@@ -109,7 +112,7 @@ impl Tokenizer {
         })
     }
 
-    /// Each character as a token, for models without a tokenizer.
+    /// A tokenizer with one token per character, for models without one.
     pub fn characters(vocabulary: usize) -> Tokenizer {
         let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX).max(1);
         Tokenizer {
@@ -117,7 +120,7 @@ impl Tokenizer {
         }
     }
 
-    /// Tags such as `[laugh]` that are one token each, without their brackets.
+    /// Tags such as `[laugh]` that are single tokens, without their brackets.
     pub fn tags(&self) -> Vec<String> {
         let Kind::Trained { pipeline, .. } = &self.kind else {
             return Vec::new();
@@ -133,7 +136,7 @@ impl Tokenizer {
         tags.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// Whether all ids stand for what the tokenizer does not know.
+    /// Whether all ids are the unknown token.
     pub fn are_unknown(&self, ids: &[u32]) -> bool {
         let Kind::Trained { pipeline, .. } = &self.kind else {
             return false;
@@ -142,7 +145,10 @@ impl Tokenizer {
         unknown.is_some() && ids.iter().all(|id| Some(*id) == unknown)
     }
 
-    /// Ids of a normalised text.
+    /// Encodes a normalised text.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let encoded = match &self.kind {
             Kind::Trained {
@@ -168,7 +174,7 @@ impl Tokenizer {
     }
 }
 
-/// GPT-2's tokenizer from its separate files.
+/// GPT-2's tokenizer from separate files.
 fn byte_pairs(files: &dyn TokenizerFiles) -> Result<Pipeline, TextError> {
     let vocabulary: HashMap<String, u32> = serde_json::from_str(&required(files, "vocab.json")?)
         .map_err(|error| unusable("vocab.json", error))?;
@@ -202,8 +208,8 @@ fn byte_pairs(files: &dyn TokenizerFiles) -> Result<Pipeline, TextError> {
     Ok(pipeline)
 }
 
-/// Tokens beyond the vocabulary, such as `[laugh]`, in the order of their ids so that each gets its
-/// own.
+/// Adds the tokens beyond the vocabulary, such as `[laugh]`, in the order of their ids, so that
+/// each gets its own.
 fn add_tokens(pipeline: &mut Pipeline, files: &dyn TokenizerFiles) -> Result<(), TextError> {
     const FILES: [&str; 2] = ["tokenizer_config.json", "added_tokens.json"];
     let mut added: BTreeMap<u32, AddedToken> = BTreeMap::new();
@@ -240,7 +246,7 @@ fn add_tokens(pipeline: &mut Pipeline, files: &dyn TokenizerFiles) -> Result<(),
             let given = given.map_or("none".to_owned(), |given| given.to_string());
             return Err(unusable(
                 FILES[1],
-                format!("{content} should have id {id} and gets {given}"),
+                format!("{content} should have id {id} but gets {given}"),
             ));
         }
     }

@@ -1,19 +1,19 @@
-//! Text that remembers where in its source each character came from.
+//! Text that keeps the source position of each character.
 
 use std::ops::Range;
 
-/// A text made from another one.
+/// A text derived from a source text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Traced {
     text: String,
-    /// For each byte of the text, the byte of the source that it came from.
+    /// For each byte of the text, the source byte that it came from.
     origins: Vec<u32>,
-    /// Where in the source it ends.
+    /// End offset in the source.
     end: u32,
 }
 
 impl Traced {
-    /// The beginning of a text that no source has.
+    /// A text of one character without a source, before any other.
     pub fn beginning(character: char) -> Traced {
         let text = String::from(character);
         Traced {
@@ -23,19 +23,19 @@ impl Traced {
         }
     }
 
-    /// Adds a character that came from the byte `origin` of the source.
+    /// Appends a character that came from source byte `origin`.
     pub fn push(&mut self, character: char, origin: u32) {
         self.text.push(character);
         self.origins.resize(self.text.len(), origin);
         self.end = self.end.max(origin + character.len_utf8() as u32);
     }
 
-    /// Says that the source of this text goes on up to `end`.
+    /// Extends the source range of this text to `end`.
     pub fn extend_to(&mut self, end: u32) {
         self.end = self.end.max(end);
     }
 
-    /// Takes white space away from the end.
+    /// Removes white space at the end.
     pub fn trim_end(&mut self) {
         let length = self.text.trim_end().len();
         self.text.truncate(length);
@@ -46,18 +46,18 @@ impl Traced {
         &self.text
     }
 
-    /// The byte of the source that a byte of the text came from; the source's end at the text's
+    /// The source byte that a byte of the text came from; at the text's end, the source range's
     /// end.
     pub fn origin(&self, at: usize) -> usize {
         self.origins.get(at).copied().unwrap_or(self.end) as usize
     }
 
-    /// The characters with their origins.
+    /// The characters with their source bytes.
     pub fn characters(&self) -> impl Iterator<Item = (char, u32)> {
         (self.text.char_indices()).map(|(at, character)| (character, self.origins[at]))
     }
 
-    /// What was written for a part of the text.
+    /// The source text of a part of the text.
     pub fn written<'s>(&self, source: &'s str, part: Range<usize>) -> &'s str {
         let start = source.floor_char_boundary(self.origin(part.start));
         let end = source.ceil_char_boundary(self.origin(part.end));

@@ -1,20 +1,20 @@
-//! What was passed over or changed in a text, and where.
+//! Warnings about parts of a text that were skipped or changed.
 
 use serde::Serialize;
 
-/// Warnings that are kept of one text; how many more there were is said in the last one.
+/// Limit of the warnings of one text; the last one counts the others.
 const WARNINGS_MAX: usize = 100;
-/// Characters of the text that a warning shows.
+/// Characters of the text shown in a warning.
 const SHOWN_CHARACTERS_MAX: usize = 40;
 
-/// Something in a text that is not spoken as it stands there.
+/// A part of a text that is not spoken as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// The line, from 1.
+    /// Line number, from 1.
     pub line: usize,
     /// The character, word or tag in question.
     pub character: String,
-    /// What became of it.
+    /// What happens to it.
     pub message: String,
 }
 
@@ -28,12 +28,12 @@ impl std::fmt::Display for Warning {
     }
 }
 
-/// Warnings as they are found.
+/// Collects warnings.
 pub(super) struct Warnings<'s> {
     source: &'s str,
     found: Vec<Warning>,
     further: usize,
-    /// The byte up to which lines were counted, and the line that it is in.
+    /// Byte offset up to which lines were counted, and its line.
     counted: (usize, usize),
 }
 
@@ -47,7 +47,7 @@ impl<'s> Warnings<'s> {
         }
     }
 
-    /// Adds a warning about what stands at the byte `at`.
+    /// Adds a warning about the text at byte `at`.
     pub fn add(&mut self, at: usize, shown: &str, message: String) {
         if self.found.len() == WARNINGS_MAX {
             self.further += 1;
@@ -65,7 +65,7 @@ impl<'s> Warnings<'s> {
         });
     }
 
-    /// The line of a byte. Places mostly come in order, so that lines are seldom counted twice.
+    /// The line of a byte. Offsets are mostly ascending, so lines are rarely counted twice.
     fn line(&mut self, at: usize) -> usize {
         let at = at.min(self.source.len());
         let (from, line) = match self.counted {
@@ -80,12 +80,12 @@ impl<'s> Warnings<'s> {
         line + breaks
     }
 
-    /// All of them.
+    /// All warnings.
     pub fn finish(mut self) -> Vec<Warning> {
         if self.further > 0
             && let Some(last) = self.found.last().cloned()
         {
-            let message = format!("{} more were passed over", self.further);
+            let message = format!("{} more warnings were omitted", self.further);
             self.found.push(Warning { message, ..last });
         }
         self.found

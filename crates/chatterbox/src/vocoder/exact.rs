@@ -1,10 +1,11 @@
-//! The harmonic source as the reference computes it, for comparison: the phase is a running sum rounded to f32 at every sample, and the
-//! random draws are given. Streams use [`super::SourceState`], whose phase does not lose precision with time.
+//! The harmonic source signal as the reference computes it, for comparison: the phase is a running
+//! sum rounded to f32 at every sample, and the random numbers are inputs. Streams use
+//! [`super::SourceState`], whose phase does not lose precision over time.
 
 use crate::config::VocoderConfig;
 
-/// Harmonics `[samples][harmonics + 1]` of frames with these fundamental frequencies. `phases` has one value a harmonic, `noise` is
-/// `[harmonics + 1][samples]`.
+/// The harmonics `[samples][harmonics + 1]` of frames with these fundamental frequencies. `phases`
+/// has one value per harmonic, `noise` is `[harmonics + 1][samples]`.
 ///
 /// # Panics
 /// If `phases` or `noise` have other lengths.

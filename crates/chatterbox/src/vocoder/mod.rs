@@ -1,7 +1,9 @@
-//! HiFT: mel frames to samples, driven by a harmonic source (Li, Han, Jiang and Mesgarani, "HiFTNet", 2023).
+//! HiFT: mel frames to samples, driven by a harmonic source (Li, Han, Jiang and Mesgarani,
+//! "HiFTNet", 2023).
 //!
-//! The fundamental frequency is predicted from the mel; sines at its multiples, and noise where there is none, become a source signal; its
-//! short-time spectrum joins the upsampled mel at every stage; the last stage is the spectrum of the sound itself.
+//! The fundamental frequency is predicted from the mel frames. Sines at its multiples, or noise in
+//! unvoiced frames, form a source signal, whose short-time spectrum is added to the upsampled mel
+//! at every stage. The last stage gives the spectrum of the output signal.
 
 pub mod exact;
 mod source;
@@ -17,9 +19,9 @@ use sottovoce_tensor::{
     Vector, View,
 };
 
-/// The slope of PyTorch's leaky rectifier where none is given.
+/// Slope of PyTorch's leaky ReLU by default.
 const DEFAULT_SLOPE: f32 = 0.01;
-/// exp of the log magnitude is cut here.
+/// Upper bound of the magnitude.
 const MAGNITUDE_MAX: f32 = 100.0;
 const PREFIX: &str = "mel2wav";
 
@@ -35,7 +37,7 @@ pub struct Vocoder {
     transform: Stft,
 }
 
-/// One upsampling and what follows it.
+/// One upsampling stage.
 struct Stage {
     up: ConvTranspose1d,
     source_down: Conv1d,
@@ -43,7 +45,7 @@ struct Stage {
     blocks: Vec<ResidualBlock>,
 }
 
-/// Pairs of dilated and plain convolutions, each behind a Snake.
+/// Pairs of dilated and plain convolutions, each after a Snake.
 struct ResidualBlock {
     layers: Vec<ResidualLayer>,
 }
@@ -100,10 +102,10 @@ impl ResidualBlock {
 }
 
 impl Vocoder {
-    /// Takes the vocoder's tensors; `mel_bands` is the number of mel bands.
+    /// Loads the vocoder's tensors; `mel_bands` is the number of mel bands.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn load(
         loader: &mut Loader<'_>,
         config: &VocoderConfig,
@@ -116,7 +118,7 @@ impl Vocoder {
             } else {
                 config.f0_channels
             };
-            // Activations stand between the convolutions, so that those have the even numbers.
+            // Activations lie between the convolutions, so convolutions have the even indices.
             let name = format!("{PREFIX}.f0_predictor.condnet.{}", 2 * layer);
             f0_layers.push(loader.conv1d(
                 &name,
@@ -211,12 +213,12 @@ impl Vocoder {
         })
     }
 
-    /// The sizes.
+    /// The configuration.
     pub fn config(&self) -> &VocoderConfig {
         &self.config
     }
 
-    /// Fundamental frequency of each mel frame, Hz: `[frames, bands]` → `[frames, 1]`.
+    /// Fundamental frequency of each mel frame in Hz: `[frames, bands]` → `[frames, 1]`.
     pub fn f0<'v>(&self, ctx: &Context<'_>, mel: impl Into<View<'v>>) -> Tensor {
         let mut x = ctx.copy(mel);
         for layer in &self.f0_layers {
@@ -225,12 +227,12 @@ impl Vocoder {
         ctx.linear_activated(&x, &self.f0_out, Activation::Abs)
     }
 
-    /// The source of harmonics `[samples, harmonics + 1]`: merged into one signal `[samples, 1]`.
+    /// Merges the harmonics `[samples, harmonics + 1]` into one source signal `[samples, 1]`.
     pub fn merge_source(&self, ctx: &Context<'_>, harmonics: &Tensor) -> Tensor {
         ctx.linear_activated(harmonics, &self.merge, Activation::Tanh)
     }
 
-    /// Mel `[frames, bands]` and source `[samples, 1]` → samples `[samples, 1]`.
+    /// Mel frames `[frames, bands]` and source signal `[samples, 1]` → samples `[samples, 1]`.
     pub fn decode<'v>(
         &self,
         ctx: &Context<'_>,
@@ -243,7 +245,8 @@ impl Vocoder {
             ctx.activate(&mut x, Activation::LeakyRelu(self.config.leaky_slope));
             x = ctx.conv_transpose1d(&x, &stage.up);
             if index + 1 == self.stages.len() {
-                // The spectrum has one frame more than there are hops: the second row is mirrored before the first.
+                // The spectrum has one frame more than the mel has hops: the second row is mirrored
+                // before the first.
                 x = ctx.concat_rows(&[x.view().rows(1..2), x.view()]);
             }
             let down = ctx.conv1d(&source_spectrum, &stage.source_down);

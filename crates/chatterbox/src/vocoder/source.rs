@@ -1,23 +1,24 @@
-//! Where a stream's harmonic source stands.
+//! State of a stream's harmonic source.
 
 use crate::config::VocoderConfig;
 use sottovoce_tensor::{Context, Harmonics, Noise, Tensor, View};
 
-/// 2⁶⁴: a whole turn.
+/// A whole turn: 2⁶⁴.
 const TURN: f64 = 18_446_744_073_709_551_616.0;
 
-/// Where the sines of a stream stand.
+/// Phases and position of a stream's harmonic source.
 #[derive(Clone, Debug)]
 pub struct SourceState {
-    /// Of each harmonic, in 2⁻⁶⁴ turns.
+    /// Phase of each harmonic, in 2⁻⁶⁴ turns.
     phases: Vec<u64>,
     noise: Noise,
-    /// Samples so far.
+    /// Number of samples so far.
     position: u64,
 }
 
 impl SourceState {
-    /// The start of a stream whose random numbers come from `seed`. The fundamental begins at 0, the others anywhere.
+    /// The start of a stream with random numbers from `seed`. The fundamental starts at phase 0,
+    /// the overtones at random phases.
     pub fn new(config: &VocoderConfig, seed: u64) -> SourceState {
         let count = config.source.harmonics as u64 + 1;
         let noise = Noise::new(seed);
@@ -32,7 +33,8 @@ impl SourceState {
         }
     }
 
-    /// The harmonics `[samples, harmonics + 1]` of the next frames, whose fundamental frequencies are `f0`, `[frames, 1]`.
+    /// The harmonics `[samples, harmonics + 1]` of the next frames with fundamental frequencies
+    /// `f0`, `[frames, 1]`.
     pub fn harmonics(&self, ctx: &Context<'_>, config: &VocoderConfig, f0: View<'_>) -> Tensor {
         let source = Harmonics {
             phases: &self.phases,
@@ -47,7 +49,7 @@ impl SourceState {
         ctx.harmonics(f0, &source)
     }
 
-    /// Goes on past frames with these fundamental frequencies.
+    /// Advances past frames with these fundamental frequencies.
     pub fn advance(&mut self, config: &VocoderConfig, f0: &[f32]) {
         let per_frame = config.samples_per_frame();
         Harmonics::advance(&mut self.phases, f0, config.sample_rate, per_frame);

@@ -1,31 +1,33 @@
-//! The vocoder chunk by chunk.
+//! The vocoder, chunk by chunk.
 //!
-//! A chunk is decoded with frames around it, as far as the convolutions reach; the last frames of what is there wait for those after
-//! them. What comes out is, but for rounding, what the whole mel at once would give.
+//! A chunk is decoded with the frames around it that the convolutions reach, and the last frames
+//! are held back as look-ahead. Apart from rounding, the output equals that of the whole mel at
+//! once.
 
 use super::{SourceState, Vocoder};
 use crate::s3gen::Rendering;
 use sottovoce_tensor::{Context, Failure, Tensor};
 
-/// Frames after a frame that wait until they are there. A trained voice sees no further than 6; the most that any weights can see is 16,
-/// and waiting for them would bring the first sound later by a sixth of a second.
+/// Look-ahead: frames that must follow a frame before its samples are final. A trained model
+/// depends on no more than 6. Weights in general could depend on 16, which would delay first audio
+/// by a sixth of a second.
 const AHEAD_FRAMES: usize = 8;
-/// Frames before a frame that its samples depend on: 3 of the first convolution, 7.5 and 1.5 of the residual blocks at the first two rates,
-/// and what is left of the later ones.
+/// Reach: frames before a frame that its samples depend on. 3 belong to the first convolution, 7.5
+/// and 1.5 to the residual blocks at the first two rates, and the rest to the later stages.
 const REACH_FRAMES: usize = 14;
 
-/// A stream's vocoder.
+/// State of a stream's vocoder.
 #[derive(Clone, Debug)]
 pub struct VocoderState {
     source: SourceState,
     bands: usize,
     /// Mel frames from `first` on, `[frames][bands]`.
     mel: Vec<f32>,
-    /// Source samples of those of the frames whose samples are out.
+    /// Source samples of the frames whose samples were emitted.
     source_samples: Vec<f32>,
-    /// Frames in `mel` whose samples are out.
+    /// Number of frames in `mel` whose samples were emitted.
     emitted: usize,
-    /// Frames that wait for those after them.
+    /// Look-ahead in frames.
     ahead: usize,
 }
 
@@ -42,7 +44,7 @@ impl VocoderState {
         }
     }
 
-    /// Lets `frames` frames wait for those after them in place of the usual number.
+    /// Sets the look-ahead to `frames` frames.
     #[must_use]
     pub fn waiting_for(self, frames: usize) -> VocoderState {
         VocoderState {
@@ -51,15 +53,16 @@ impl VocoderState {
         }
     }
 
-    /// Most frames that one decoding of `frames` new frames sees: what a workspace must be planned for.
+    /// Largest number of frames in one decoding of `frames` new frames, for planning the workspace.
     pub fn frames_max(frames: usize) -> usize {
         REACH_FRAMES + AHEAD_FRAMES + frames
     }
 }
 
 impl Vocoder {
-    /// Takes mel frames and gives the samples that can be known now; with `last`, all of them. Frames that come again and still wait pass
-    /// from their old rendering to the new one by and by.
+    /// Takes mel frames and returns the samples that are final; with `last`, all remaining ones.
+    /// Frames that are rendered again while held back are cross-faded from their old rendering to
+    /// the new one.
     ///
     /// # Errors
     /// If memory ran out or the device failed.
@@ -93,7 +96,7 @@ impl Vocoder {
             ctx.read(&joined, split)?
         };
         if samples.is_empty() {
-            // The run only measures.
+            // A measuring run.
             return Ok(samples);
         }
         state.source.advance(self.config(), &f0);
@@ -102,15 +105,15 @@ impl Vocoder {
         let keep_from = known.saturating_sub(REACH_FRAMES);
         state.mel.drain(..keep_from * state.bands);
         state.source_samples.drain(..keep_from * per_frame);
-        // What a chunk needed beside is ten times what is carried on.
+        // The working set of a chunk was ten times the carried state.
         state.mel.shrink_to_fit();
         state.source_samples.shrink_to_fit();
         state.emitted -= keep_from;
         Ok(samples)
     }
 
-    /// Decodes everything that `state` holds. What is final and new of the frames up to `known` in one tensor, so that it is read at once:
-    /// samples, source samples, fundamental frequencies.
+    /// Decodes all frames of `state`. Returns the final new part of the frames up to `known` in one
+    /// tensor, so that it is read at once: samples, source samples, fundamental frequencies.
     fn decode_window(
         &self,
         ctx: &Context<'_>,
@@ -122,7 +125,7 @@ impl Vocoder {
         let per_frame = config.samples_per_frame();
         let mel = ctx.upload(&[frames, state.bands], &state.mel);
         let f0 = self.f0(ctx, &mel);
-        // Those of frames after `known` are not final: they are made again next time.
+        // The source samples after `known` are not final: they are recomputed next time.
         let sines = state
             .source
             .harmonics(ctx, config, f0.view().rows(state.emitted..frames));

@@ -1,4 +1,4 @@
-//! What can be wrong with a voice.
+//! Errors of voices.
 
 use crate::weights::WeightsError;
 use sottovoce_formats::audio::AudioError;
@@ -19,32 +19,32 @@ pub enum VoiceError {
         "the recording has {seconds:.1} s; this model needs more than {seconds_min} s of the voice"
     )]
     TooShort {
-        /// Its length.
+        /// Its length in seconds.
         seconds: f64,
-        /// What it must exceed.
+        /// The length that it must exceed.
         seconds_min: f32,
     },
-    /// Nothing to be heard.
+    /// A silent recording.
     #[error("the recording is silent: its loudest sample is {peak}")]
     Silent {
         /// The largest magnitude.
         peak: f32,
     },
-    /// Samples that no recording has.
+    /// Samples out of range.
     #[error(
-        "the recording's loudest sample is {peak:e}; samples are from -1 to 1, or at most {peak_max} where they were not scaled"
+        "the recording's loudest sample is {peak:e}; samples must lie between -1 and 1, or up to {peak_max} if they were not scaled"
     )]
     TooLoud {
         /// The largest magnitude.
         peak: f32,
-        /// What is taken at most.
+        /// The upper limit.
         peak_max: f32,
     },
-    /// A network whose weights cannot be used.
+    /// A network with invalid weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// No memory to prepare in.
-    #[error("no memory to prepare the voice: {0}")]
+    /// Too little memory to prepare the voice.
+    #[error("out of memory while preparing the voice: {0}")]
     Memory(#[from] OutOfMemory),
     /// The device failed.
     #[error(transparent)]
@@ -55,12 +55,12 @@ pub enum VoiceError {
     /// Not a torch archive.
     #[error("the voice file: {0}")]
     TorchArchive(#[from] TorchArchiveError),
-    /// A voice file without a part, or of another model.
+    /// A voice file that lacks a part, or belongs to another model.
     #[error("the voice file's {tensor} {reason}")]
     Tensor {
         /// The tensor.
         tensor: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// The file could not be written.

@@ -1,4 +1,4 @@
-//! The four spectra that voice preparation begins with, frame by frame: `[frames × bands]`.
+//! The four spectrograms of voice preparation, `[frames × bands]`.
 
 use super::spectrum::{FilterBank, hann, pad, power};
 use crate::config::MelConfig;
@@ -13,7 +13,7 @@ fn filters(mel: &MelConfig) -> FilterBank {
     )
 }
 
-/// The voice encoder's power mel: centred frames, no logarithm.
+/// The voice encoder's power mel spectrogram: centred frames, no logarithm.
 pub(super) fn power_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
     let bank = filters(mel);
     let mut bands = Vec::new();
@@ -28,7 +28,8 @@ pub(super) fn power_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
     bands
 }
 
-/// The speech tokenizer's mel: the last frame dropped, decimal logarithm, floored 8 below the clip's own peak, moved to about −1 to 1.
+/// The speech tokenizer's mel spectrogram: the last frame dropped, decimal logarithm, floored 8
+/// below the clip's peak, mapped to about −1 to 1.
 pub(super) fn token_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
     let mut bands = Vec::new();
     let bank = filters(mel);
@@ -51,7 +52,8 @@ pub(super) fn token_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
     bands
 }
 
-/// The speech decoder's prompt mel: magnitude, natural logarithm, padded so that frames number samples ÷ hop.
+/// The speech decoder's prompt mel spectrogram: magnitude, natural logarithm, padded so that there
+/// are samples ÷ hop frames.
 pub(super) fn prompt_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
     let bank = filters(mel);
     let mut bands = Vec::new();
@@ -73,7 +75,8 @@ pub(super) fn prompt_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
     bands
 }
 
-/// Kaldi's log filter banks at 16 kHz, 25 ms every 10 ms, with each band's mean over time taken away. Clips shorter than a frame give none.
+/// Kaldi's log filter banks at 16 kHz, 25 ms every 10 ms, with each band's mean over time
+/// subtracted. A clip shorter than a frame has none.
 pub(super) fn kaldi_banks(samples: &[f32], bands: usize) -> Vec<f32> {
     const SAMPLE_RATE: f64 = 16_000.0;
     const FRAME: usize = 400;
@@ -128,11 +131,12 @@ pub(super) fn kaldi_banks(samples: &[f32], bands: usize) -> Vec<f32> {
     banks
 }
 
-/// The part of a clip between the first and the last frame (2048 samples, 512 apart) within `decibels` of the loudest.
+/// The part of a clip between the first and the last frame (2048 samples, 512 apart) within
+/// `decibels` of the loudest one.
 pub(super) fn trim(samples: &[f32], decibels: f32) -> &[f32] {
     const FRAME: usize = 2048;
     const HOP: usize = 512;
-    // Centred frames with zeros beyond the ends.
+    // Centred frames with zero padding.
     let frames = samples.len() / HOP + 1;
     let powers: Vec<f64> = (0..frames)
         .map(|index| {

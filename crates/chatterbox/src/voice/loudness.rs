@@ -1,4 +1,4 @@
-//! Integrated loudness after ITU-R BS.1770-4 for one channel, as the reference's meter measures it.
+//! Integrated loudness of one channel (ITU-R BS.1770-4), as the reference's meter computes it.
 
 use std::f64::consts::TAU;
 
@@ -21,7 +21,7 @@ impl Biquad {
         }
     }
 
-    /// Raises what lies above `frequency` by `gain` dB: the head's effect.
+    /// High shelf of `gain` dB above `frequency`: the effect of the head.
     fn high_shelf(gain: f64, quality: f64, frequency: f64, rate: f64) -> Biquad {
         let a = 10f64.powf(gain / 40.0);
         let (sine, cosine) = (TAU * frequency / rate).sin_cos();
@@ -73,7 +73,8 @@ fn mean(powers: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-/// Integrated loudness in LUFS, or `None` for clips shorter than a block or without any sound above the gate.
+/// Integrated loudness in LUFS, or `None` for a clip shorter than a block or entirely below the
+/// gate.
 pub(super) fn integrated(samples: &[f32], sample_rate: u32) -> Option<f64> {
     let rate = f64::from(sample_rate);
     let mut weighted: Vec<f64> = samples.iter().map(|&sample| f64::from(sample)).collect();
@@ -107,7 +108,7 @@ pub(super) fn integrated(samples: &[f32], sample_rate: u32) -> Option<f64> {
     Some(decibels(mean(above(relative.max(ABSOLUTE_GATE)))?))
 }
 
-/// Brings a clip to `target` LUFS; silence stays as it is.
+/// Normalises a clip to `target` LUFS; silence is unchanged.
 pub(super) fn bring_to(samples: &mut [f32], sample_rate: u32, target: f32) {
     if let Some(loudness) = integrated(samples, sample_rate) {
         let gain = 10f64.powf((f64::from(target) - loudness) / 20.0) as f32;

@@ -1,10 +1,11 @@
-//! From a reference recording to a voice.
+//! Voice preparation: a reference recording to a voice.
 //!
-//! [`Preparer`] runs the three networks that only this needs (132 M parameters in the official models) without holding them. What stays
-//! is a [`PreparedVoice`] of about 165 KB.
+//! [`Preparer`] runs the three networks that only preparation needs (132 M parameters in the
+//! official models), and frees each after use. The result is a [`PreparedVoice`] of about 165 KB.
 //!
-//! The recording takes two ways, as in the reference: resampled sharply to 24 kHz and from there to 16 kHz for T3's prompt and the speaker
-//! embedding; and from 24 kHz softly (torchaudio's filter) to 16 kHz for the decoder's prompt and the x-vector.
+//! As in the reference, the recording takes two paths. For T3's prompt and the speaker embedding,
+//! it is resampled with a sharp filter to 24 kHz and then to 16 kHz. For the decoder's prompt and
+//! the x-vector, it is resampled from 24 kHz to 16 kHz with torchaudio's soft filter.
 
 mod error;
 mod front_end;

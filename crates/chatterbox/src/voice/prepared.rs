@@ -1,4 +1,4 @@
-//! A prepared voice and its files.
+//! A prepared voice and its file formats.
 
 use super::VoiceError;
 use crate::config::ModelConfig;
@@ -22,7 +22,7 @@ pub struct PreparedVoice {
     pub x_vector: Vec<f32>,
 }
 
-/// A part's name in our files and in the reference's `conds.pt`.
+/// A part's name in this format and in the reference's `conds.pt`.
 struct Part {
     name: &'static str,
     reference: &'static str,
@@ -50,7 +50,8 @@ const X_VECTOR: Part = Part {
 };
 
 impl PreparedVoice {
-    /// Reads a voice that [`PreparedVoice::write`] or the reference (`conds.pt`) wrote, and checks it against a model.
+    /// Reads a voice file that [`PreparedVoice::write`] or the reference (`conds.pt`) wrote, and
+    /// checks it against a model.
     ///
     /// # Errors
     /// [`VoiceError`] names the part that is missing or belongs to another model.
@@ -132,8 +133,8 @@ impl PreparedVoice {
         })
     }
 
-    /// The same voice if it fits a model. Prompts are cut to the model's longest, as the reference cuts the recording; frames beyond
-    /// those of the tokens are cut, as are tokens beyond the frames.
+    /// Checks the voice against a model. Prompts are cut to the model's limit, as the reference
+    /// cuts the recording; frames without tokens and tokens without frames are cut too.
     pub(super) fn check(mut self, config: &ModelConfig) -> Result<PreparedVoice, VoiceError> {
         let sized = |name: &str, found: usize, expected: usize| match found == expected {
             true => Ok(()),
@@ -205,7 +206,7 @@ impl PreparedVoice {
     /// The voice as a safetensors file.
     ///
     /// # Errors
-    /// Never in memory; the type is that of the writer.
+    /// Never in memory; the type is the writer's.
     pub fn write(&self, config: &ModelConfig) -> Result<Vec<u8>, VoiceError> {
         let bands = config.flow.mel_bands();
         let floats = |values: &[f32]| {
@@ -279,7 +280,7 @@ fn as_tokens(name: &str, values: &[i64]) -> Result<Vec<u32>, VoiceError> {
     (values.iter())
         .map(|&value| {
             u32::try_from(value)
-                .map_err(|_| wrong(name, format!("holds {value}, which is no token")))
+                .map_err(|_| wrong(name, format!("holds {value}, which is not a token")))
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! The networks that make a voice, each for as long as it is needed.
+//! Preparation of voices: each network is loaded only while it is used.
 
 use super::speech_tokenizer::{TokenizerBlock, TokenizerClip};
 use super::{
@@ -11,22 +11,23 @@ use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Precision, Workspace};
 
-/// Full precision: a token flips on small differences.
+/// Full precision: small differences change tokens.
 const PRECISION: Precision = Precision::F32;
-/// Shorter recordings give no voice to any model, seconds.
+/// Minimum length of a recording for any model, in seconds.
 const SECONDS_MIN: f32 = 0.5;
-/// Recordings whose loudest sample is quieter are silent.
+/// Peak below which a recording is silent.
 const PEAK_MIN: f32 = 1e-4;
-/// The largest sample of a recording in 32-bit integers that nobody scaled.
+/// Peak of an unscaled recording in 32-bit integers.
 const PEAK_MAX: f32 = 2_147_483_648.0;
-/// Seconds of a recording that are used: what follows changes a voice no further. The prompts take the first 6 to
-/// 15, the speaker embedding is the mean over all.
+/// Seconds of a recording that are used; more would not change the voice. The prompts take the
+/// first 6 to 15, the speaker embedding is the mean over all.
 const SECONDS_USED: u32 = 60;
-/// The rate that the three networks hear at.
+/// Sample rate of the three networks in Hz.
 const NETWORK_RATE: u32 = 16_000;
 
-/// Makes voices from recordings. Each network is loaded when it is needed and given back at once, the speech tokenizer even block by
-/// block: at no time is more than a fifth of their weights in memory.
+/// Prepares voices from recordings. Each network is loaded for its use and freed at once, the
+/// speech tokenizer even block by block: at no time is more than a fifth of their weights in
+/// memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparer<'a> {
     source: &'a Source,
@@ -37,7 +38,7 @@ impl<'a> Preparer<'a> {
     /// Checks that the model has the three networks; loads nothing.
     ///
     /// # Errors
-    /// [`WeightsError`] names the tensor that is missing or of another shape.
+    /// [`WeightsError`] names the tensor that is missing or has another shape.
     pub fn new(source: &'a Source, memory: &'a Memory) -> Result<Preparer<'a>, WeightsError> {
         let voice = &source.config().voice;
         measure(source, Component::VoiceEncoder, PRECISION, |loader| {
@@ -55,7 +56,7 @@ impl<'a> Preparer<'a> {
     /// The speaker embedding of samples at 16 kHz.
     ///
     /// # Errors
-    /// If a weight cannot be used or memory runs out.
+    /// If a weight is invalid or memory runs out.
     pub fn speaker_embedding(
         &self,
         device: &dyn Device,
@@ -102,10 +103,10 @@ impl<'a> Preparer<'a> {
         self.within(device, |context| Ok(network.embed(context, samples)?))
     }
 
-    /// A voice from a recording.
+    /// Prepares a voice from a recording.
     ///
     /// # Errors
-    /// [`VoiceError`] says what is wrong with the recording, or that memory ran out.
+    /// [`VoiceError`] names the problem of the recording, or that memory ran out.
     pub fn prepare(
         &self,
         device: &dyn Device,
@@ -171,10 +172,10 @@ impl<'a> Preparer<'a> {
     }
 }
 
-/// The whole speech tokenizer, for counting and converting its weights.
+/// Loads the whole speech tokenizer, to count or convert its weights.
 ///
 /// # Errors
-/// As for any loading.
+/// As for loading any network.
 pub fn load_speech_tokenizer(
     loader: &mut Loader<'_>,
     config: &SpeechTokenizerConfig,
@@ -186,12 +187,13 @@ pub fn load_speech_tokenizer(
     Ok(())
 }
 
-/// How a recording is decoded for a model: as much of it as is used, at the rate of the decoder's prompt.
+/// Decoding options of recordings for a model: the length used, at the rate of the decoder's
+/// prompt.
 pub fn recording_options(config: &ModelConfig) -> DecodeOptions {
     DecodeOptions::first(SECONDS_USED, config.flow.prompt_mel.sample_rate)
 }
 
-/// Whether a model can take a voice from a recording, as far as can be told without its networks.
+/// Checks whether a model can use a recording, as far as possible without its networks.
 ///
 /// # Errors
 /// If the recording is too short or silent.

@@ -1,5 +1,5 @@
-//! CAMPPlus: Kaldi filter banks to an x-vector, through a two-dimensional head and densely connected time-delay layers whose outputs
-//! are masked by their context.
+//! CAMPPlus: Kaldi filter banks to an x-vector, through a two-dimensional head and densely
+//! connected time-delay layers with context-aware masking.
 
 use super::front_end::kaldi_banks;
 use crate::config::SpeakerVectorConfig;
@@ -8,10 +8,10 @@ use sottovoce_tensor::{
     Activation, Context, Conv1d, Conv2d, Failure, Linear, Padding, Tensor, Vector, View,
 };
 
-/// How often the head halves the bands.
+/// Number of times that the head halves the bands.
 const HEAD_HALVINGS: usize = 3;
 
-/// A batch norm after training, followed by a rectifier.
+/// A folded batch norm, followed by a ReLU.
 #[derive(Debug)]
 struct NormRectified {
     scale: Vector,
@@ -42,7 +42,7 @@ struct DenseBlock {
     transit: Linear,
 }
 
-/// x-vectors from recordings.
+/// Recordings to x-vectors.
 #[derive(Debug)]
 pub struct SpeakerVector {
     config: SpeakerVectorConfig,
@@ -115,7 +115,10 @@ impl ResidualBlock {
 }
 
 impl SpeakerVector {
-    /// Takes its weights.
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn load(
         loader: &mut Loader<'_>,
         config: &SpeakerVectorConfig,
@@ -146,7 +149,8 @@ impl SpeakerVector {
             stride: 2,
             padding: Padding { left: 2, right: 2 },
             bias: false,
-            // The head's planes lie channel by channel in the checkpoint and row by row here.
+            // The head's planes are stored channel by channel in the checkpoint and row by row
+            // here.
             input_groups: rows,
             ..Conv1dSizes::new(config.channels, head * rows, 5)
         };
@@ -228,7 +232,7 @@ impl SpeakerVector {
         let bands = self.config.bands;
         let banks = kaldi_banks(samples, bands);
         let time = banks.len() / bands;
-        // The head sees a plane of bands by time.
+        // The head's input is a plane of bands by time.
         let plane: Vec<f32> = (0..bands)
             .flat_map(|band| banks.iter().skip(band).step_by(bands).copied())
             .collect();
@@ -297,7 +301,7 @@ impl DenseLayer {
         let mut x = context.linear(&x, &self.bottleneck);
         self.bottleneck_norm.apply(context, &mut x);
         let mut out = context.conv1d(&x, &self.local);
-        // One mask for each segment: the clip's mean and the segment's own.
+        // One mask per segment, from the means of the clip and of the segment.
         let pooled = context.segment_means(&x, segment);
         let segments = pooled.rows();
         let inner = context.linear_activated(&pooled, &self.context_in, Activation::Relu);

@@ -3,15 +3,15 @@
 use realfft::RealFftPlanner;
 use std::f64::consts::TAU;
 
-/// A Hann window that repeats after `length` samples.
+/// A periodic Hann window of `length` samples.
 pub(super) fn hann(length: usize) -> Vec<f64> {
     (0..length)
         .map(|index| 0.5 - 0.5 * (TAU * index as f64 / length as f64).cos())
         .collect()
 }
 
-/// `samples` with `count` more on each side, mirrored without repeating the first and last one. Clips shorter than the padding are
-/// mirrored again and again.
+/// Reflection padding by `count` samples on each side; clips shorter than the padding are reflected
+/// repeatedly.
 pub(super) fn pad(samples: &[f32], count: usize) -> Vec<f64> {
     let length = samples.len() as isize;
     let period = (2 * (length - 1)).max(1);
@@ -28,7 +28,7 @@ pub(super) fn pad(samples: &[f32], count: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Power of each frequency, `[frames][fft / 2 + 1]`, of windowed frames `hop` apart.
+/// Power spectra `[frames][fft / 2 + 1]` of windowed frames that are `hop` samples apart.
 pub(super) fn power(
     padded: &[f64],
     window: &[f64],
@@ -61,7 +61,7 @@ pub(super) fn power(
     count
 }
 
-/// A bank of triangular filters; each keeps only the bins that it weighs.
+/// A bank of triangular filters, stored sparsely.
 pub(super) struct FilterBank {
     filters: Vec<(usize, Vec<f64>)>,
 }
@@ -81,7 +81,8 @@ impl FilterBank {
         FilterBank { filters }
     }
 
-    /// Slaney's mel scale (linear to 1 kHz, then logarithmic) with filters of equal area, rounded to f32 as librosa stores them.
+    /// Slaney's mel scale (linear to 1 kHz, then logarithmic) with filters of equal area, rounded
+    /// to f32 as in librosa.
     pub(super) fn slaney(
         sample_rate: f64,
         fft: usize,
@@ -124,7 +125,7 @@ impl FilterBank {
         }))
     }
 
-    /// Kaldi's mel scale, filters triangular in mel, from 20 Hz to half the sample rate.
+    /// Kaldi's mel scale: filters triangular in mel, from 20 Hz to half the sample rate.
     pub(super) fn kaldi(sample_rate: f64, fft: usize, bands: usize) -> FilterBank {
         let to_mel = |hz: f64| 1127.0 * (1.0 + hz / 700.0).ln();
         let (low, high) = (to_mel(20.0), to_mel(sample_rate / 2.0));
@@ -142,7 +143,7 @@ impl FilterBank {
         }))
     }
 
-    /// Bands of one spectrum.
+    /// The bands of one spectrum.
     pub(super) fn apply<'s>(&'s self, spectrum: &'s [f64]) -> impl Iterator<Item = f64> + 's {
         self.filters.iter().map(|(first, weights)| {
             weights

@@ -1,4 +1,5 @@
-//! The S3 tokenizer, version 2: log mel to speech tokens at a quarter of its frame rate, quantised to ternary digits.
+//! The S3 tokenizer, version 2: log mel frames to speech tokens at a quarter of the frame rate,
+//! quantised to ternary digits.
 
 use super::front_end::token_mel;
 use crate::config::SpeechTokenizerConfig;
@@ -12,10 +13,10 @@ const ROTARY_BASE: f32 = 10_000.0;
 const NORM_EPSILON: f32 = 1e-5;
 /// Keeps a saturated digit from rounding beyond its level; the reference's constant.
 const DIGIT_RANGE: f32 = 0.999;
-/// Frames for one token: two convolutions of stride 2.
+/// Frames per token: two convolutions of stride 2.
 const FRAMES_PER_TOKEN: usize = 4;
 
-/// One of the tokenizer's transformer blocks, nearly all of its weights lie in these.
+/// One of the transformer blocks, which hold nearly all of the tokenizer's weights.
 #[derive(Debug)]
 pub struct TokenizerBlock {
     attention_norm: LayerNorm,
@@ -23,7 +24,7 @@ pub struct TokenizerBlock {
     key: Linear,
     value: Linear,
     output: Linear,
-    /// A filter over time for each channel, `[taps, channels]`.
+    /// A filter over time per channel, `[taps, channels]`.
     memory: Matrix,
     feed_forward_norm: LayerNorm,
     expand: Linear,
@@ -31,7 +32,10 @@ pub struct TokenizerBlock {
 }
 
 impl TokenizerBlock {
-    /// Takes the weights of block `index`.
+    /// Loads the weights of block `index`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn load(
         loader: &mut Loader<'_>,
         config: &SpeechTokenizerConfig,
@@ -64,10 +68,11 @@ struct State {
     sines: Tensor,
 }
 
-/// Samples at the tokenizer's rate, and the most tokens that are wanted of them, if not all.
+/// Samples at the tokenizer's rate, and the limit of tokens, if any.
 pub type TokenizerClip<'a> = (&'a [f32], Option<usize>);
 
-/// Speech tokens from recordings. Its transformer blocks are asked for one by one, so that not all of them need be in memory together.
+/// Recordings to speech tokens. Its transformer blocks are loaded one by one, so that they need not
+/// be in memory together.
 #[derive(Debug)]
 pub struct SpeechTokenizer {
     config: SpeechTokenizerConfig,
@@ -76,7 +81,10 @@ pub struct SpeechTokenizer {
 }
 
 impl SpeechTokenizer {
-    /// Takes its weights but for those of the blocks.
+    /// Loads the weights, except those of the blocks.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn load(
         loader: &mut Loader<'_>,
         config: &SpeechTokenizerConfig,
@@ -103,10 +111,11 @@ impl SpeechTokenizer {
         })
     }
 
-    /// Tokens of each clip. `block` gives the transformer block of an index; each is asked for once and dropped before the next.
+    /// Tokens of each clip. `block` loads the transformer block of an index; each block is loaded
+    /// once and dropped before the next one.
     ///
     /// # Errors
-    /// What `block` returns; or if memory ran out or the device failed.
+    /// The errors of `block`, or if memory ran out or the device failed.
     pub fn tokens<E: From<Failure>>(
         &self,
         context: &Context<'_>,
@@ -153,7 +162,7 @@ impl SpeechTokenizer {
         Ok(joined)
     }
 
-    /// The frames of each window: one, or several that share frames with their neighbours.
+    /// Frame ranges of the windows: one, or several that overlap their neighbours.
     fn windows(&self, frames: usize) -> Vec<Range<usize>> {
         let config = &self.config;
         if frames == 0 {
@@ -168,7 +177,7 @@ impl SpeechTokenizer {
             .collect()
     }
 
-    /// Neighbouring windows each give up half of what they share.
+    /// Joins the tokens of windows; neighbours each drop half of their overlap.
     fn join(&self, windows: impl ExactSizeIterator<Item = Vec<u32>>) -> Vec<u32> {
         let shared = self.config.overlap / 2 / FRAMES_PER_TOKEN;
         let count = windows.len();
@@ -232,7 +241,7 @@ impl SpeechTokenizer {
         context.linear_add(&inner, &block.contract, x);
     }
 
-    /// Adds the filtered values, tap by tap: each tap is a shifted copy, scaled by channel.
+    /// Adds the filtered values tap by tap: each tap is a shifted copy, scaled by channel.
     fn add_memory(
         &self,
         context: &Context<'_>,
@@ -246,7 +255,7 @@ impl SpeechTokenizer {
         let all: Vec<u32> = (0..taps as u32).collect();
         let weights = context.embedding(&block.memory, &all);
         for tap in 0..taps {
-            // Row t of the output sees row t + tap − before of the input.
+            // Row t of the output depends on row t + tap − before of the input.
             let first = before.saturating_sub(tap);
             let last = (time + before).saturating_sub(tap).min(time);
             if first >= last {
@@ -270,7 +279,7 @@ impl SpeechTokenizer {
     }
 }
 
-/// The code of one place: ternary digits, least significant first.
+/// The code of one position: ternary digits, least significant first.
 fn token(digits: &[f32]) -> u32 {
     digits.iter().rev().fold(0, |code, &digit| {
         let level = (digit.tanh() * DIGIT_RANGE).round_ties_even() + 1.0;

@@ -1,14 +1,15 @@
-//! The voice encoder: windows of power mel through an LSTM, one embedding of length 1 for the clip.
+//! The voice encoder: windows of power mel frames through an LSTM, one unit-length embedding for
+//! the clip.
 
 use super::front_end::{power_mel, trim};
 use crate::config::VoiceEncoderConfig;
 use crate::weights::{Loader, WeightsError};
 use sottovoce_tensor::{Activation, Context, Failure, Linear, Lstm};
 
-/// Windows that go through the LSTM at once; bounds its activations however long the clip.
+/// Windows per LSTM batch, which bounds the activations for clips of any length.
 const BATCH: usize = 32;
 
-/// Speaker embeddings from recordings.
+/// Recordings to speaker embeddings.
 #[derive(Debug)]
 pub struct VoiceEncoder {
     config: VoiceEncoderConfig,
@@ -17,7 +18,10 @@ pub struct VoiceEncoder {
 }
 
 impl VoiceEncoder {
-    /// Takes its weights.
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn load(
         loader: &mut Loader<'_>,
         config: &VoiceEncoderConfig,
@@ -29,7 +33,8 @@ impl VoiceEncoder {
         })
     }
 
-    /// The speaker embedding `[embedding]` of samples at the encoder's rate, quiet ends cut off first.
+    /// The speaker embedding `[embedding]` of samples at the encoder's rate, after trimming quiet
+    /// ends.
     ///
     /// # Errors
     /// If memory ran out or the device failed.
@@ -73,7 +78,8 @@ impl VoiceEncoder {
         Ok(sum.iter().map(|value| (value / length) as f32).collect())
     }
 
-    /// Where windows start. A last one counts if it is covered well enough; there is always one.
+    /// Start frames of the windows. The last one counts if enough of it is covered; there is at
+    /// least one.
     fn windows(&self, frames: usize) -> Vec<usize> {
         let (window, step) = (self.config.window, self.config.step());
         let reach = (frames + step).saturating_sub(window);
@@ -86,7 +92,7 @@ impl VoiceEncoder {
     }
 }
 
-/// Euclidean length; 1 for the zero vector, which then stays zero.
+/// Euclidean norm; 1 for the zero vector, which stays zero when divided.
 fn length(values: impl Iterator<Item = f64>) -> f64 {
     match values.map(|value| value * value).sum::<f64>().sqrt() {
         0.0 => 1.0,

@@ -1,7 +1,8 @@
-//! Perth's implicit watermark: a small network adds a residual to the lower bands of the magnitude spectrum, another one tells from the
-//! spectrum whether it is there. Works on samples at [`PerthConfig::sample_rate`].
+//! Perth's implicit watermark: a small network adds a residual to the lower bands of the magnitude
+//! spectrum, and another one detects it. Samples are at [`PerthConfig::sample_rate`].
 //!
-//! The trained weights ship inside the package `resemble-perth`; `reference/watermark.py convert` writes them as safetensors.
+//! The trained weights are part of the package `resemble-perth`; `reference/watermark.py convert`
+//! writes them as safetensors.
 
 mod spectrum;
 mod stream;
@@ -13,29 +14,29 @@ use realfft::num_complex::Complex32;
 use sottovoce_tensor::{Activation, Context, Conv1d, Failure, Tensor};
 use spectrum::Spectrum;
 
-/// Slope below zero of every activation.
+/// Negative slope of every leaky ReLU.
 const SLOPE: f32 = 0.01;
-/// Convolutions of the middle of each stack.
+/// Number of convolutions between the first and the last one of each stack.
 const MIDDLE_LAYERS: usize = 5;
 const MIDDLE_KERNEL: usize = 7;
-/// Decibels above full scale that the normalised spectrum leaves room for.
+/// Decibels above full scale in the range of the normalised spectrum.
 const HEADROOM: f32 = 15.0;
 const ENCODER: &str = "perth.encoder.layers";
-/// Frames quieter than this part of the loudest one carry no mark.
+/// Frames below this share of the loudest frame are not marked.
 const AUDIBLE_PART: f32 = 0.05;
 
-/// Perth's sizes.
+/// Configuration of Perth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PerthConfig {
-    /// Samples a second.
+    /// Sample rate in Hz.
     pub sample_rate: u32,
-    /// Samples in a transform.
+    /// Samples per transform.
     pub fft: usize,
-    /// Samples between two frames.
+    /// Samples from one frame to the next.
     pub hop: usize,
-    /// Highest frequency that is marked, Hz.
+    /// Highest frequency that is marked, in Hz.
     pub frequency_max: f32,
-    /// Quietest magnitude that is told from silence.
+    /// Smallest magnitude above silence.
     pub magnitude_min: f32,
     /// Channels of the networks.
     pub hidden: usize,
@@ -55,7 +56,7 @@ impl Default for PerthConfig {
 }
 
 impl PerthConfig {
-    /// The sizes of the weights in `source`.
+    /// The configuration of the weights in `source`.
     pub fn of(source: &Source) -> PerthConfig {
         let official = PerthConfig::default();
         let channels = source.shape(&format!("{ENCODER}.0.conv.weight"));
@@ -67,20 +68,20 @@ impl PerthConfig {
         }
     }
 
-    /// Lower bins of the spectrum that are marked.
+    /// Number of marked bins, from the lowest on.
     pub fn marked_bins(&self) -> usize {
         let bins = (self.fft / 2 + 1) as f32;
         (bins * self.frequency_max / (self.sample_rate as f32 / 2.0)).round() as usize
     }
 
-    /// Decibels from the quietest magnitude to the headroom's top.
+    /// Decibels of the smallest magnitude, and the range up to the headroom's top.
     fn range(&self) -> (f32, f32) {
         let lowest = 20.0 * self.magnitude_min.log10();
         (lowest, HEADROOM - lowest)
     }
 }
 
-/// One convolution at each end, some in the middle, a leaky rectifier after all but the last.
+/// A stack of convolutions: one at each end, some in between, a leaky ReLU after all but the last.
 struct Stack {
     layers: Vec<Conv1d>,
 }
@@ -121,7 +122,7 @@ impl Stack {
     }
 }
 
-/// The network that marks.
+/// The network that embeds the watermark.
 pub struct Marker {
     config: PerthConfig,
     encoder: Stack,
@@ -129,10 +130,10 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Takes the weights.
+    /// Loads the weights.
     ///
     /// # Errors
-    /// [`WeightsError`] names what is missing or of another shape.
+    /// [`WeightsError`] names the tensor that is missing or has another shape.
     pub fn load(loader: &mut Loader<'_>, config: &PerthConfig) -> Result<Marker, WeightsError> {
         let (marked, hidden) = (config.marked_bins(), config.hidden);
         Ok(Marker {
@@ -142,7 +143,7 @@ impl Marker {
         })
     }
 
-    /// The marked samples; the last, incomplete hop is cut off. Empty in a dry run.
+    /// The marked samples; the last, incomplete hop is dropped. Empty in a dry run.
     ///
     /// # Errors
     /// If memory ran out or the device failed.
@@ -151,7 +152,7 @@ impl Marker {
         self.embed_after(ctx, samples, &mut loudest)
     }
 
-    /// As [`Marker::embed`]; `loudest` is the loudest frame so far, these samples' included afterwards.
+    /// As [`Marker::embed`]; `loudest` is the level of the loudest frame so far, and is updated.
     fn embed_after(
         &self,
         ctx: &Context<'_>,
@@ -166,7 +167,7 @@ impl Marker {
         let (levels, audible) = levels(ctx, config, spectrum, samples, loudest);
         let residual = self.encoder.forward(ctx, &levels);
         drop(levels);
-        // A residual on the decibels is a factor on the bins; their phases stay.
+        // A residual in decibels is a factor of the bins, whose phases stay.
         let (lowest, range) = config.range();
         let columns = residual.columns();
         ctx.read(&residual, |residual| {
@@ -188,18 +189,18 @@ impl Marker {
 /// The watermark's networks.
 pub struct Perth {
     marker: Marker,
-    /// For sound that was slowed down, left alone, sped up.
+    /// For audio that was slowed down, unchanged, or sped up.
     decoders: [Stack; 3],
 }
 
-/// Lengths at which the decoders listen, as parts of the clip's.
+/// Lengths at which the decoders run, relative to the clip's.
 const SPEEDS: [f64; 3] = [1.25, 1.0, 0.75];
 
 impl Perth {
-    /// Takes the weights.
+    /// Loads the weights.
     ///
     /// # Errors
-    /// [`WeightsError`] names what is missing or of another shape.
+    /// [`WeightsError`] names the tensor that is missing or has another shape.
     pub fn load(loader: &mut Loader<'_>, config: &PerthConfig) -> Result<Perth, WeightsError> {
         let (marked, hidden) = (config.marked_bins(), config.hidden);
         let mut decoder = |speed: &str| {
@@ -218,12 +219,12 @@ impl Perth {
         })
     }
 
-    /// Samples that it expects a second.
+    /// Expected sample rate in Hz.
     pub fn sample_rate(&self) -> u32 {
         self.marker.config.sample_rate
     }
 
-    /// The marked samples; the last, incomplete hop is cut off. Empty in a dry run.
+    /// The marked samples; the last, incomplete hop is dropped. Empty in a dry run.
     ///
     /// # Errors
     /// If memory ran out or the device failed.
@@ -231,7 +232,8 @@ impl Perth {
         self.marker.embed(ctx, samples)
     }
 
-    /// How sure it is that samples carry the mark, from 0 to 1. 0 for an empty clip and in a dry run.
+    /// Probability that samples carry the watermark, from 0 to 1; 0 for an empty clip and in a dry
+    /// run.
     ///
     /// # Errors
     /// If memory ran out or the device failed.
@@ -239,7 +241,7 @@ impl Perth {
         Ok(self.confidence(ctx, samples)?.clamp(0.0, 1.0))
     }
 
-    /// As [`Perth::detect`], as the network puts it.
+    /// As [`Perth::detect`], without clamping the network's output.
     ///
     /// # Errors
     /// As [`Perth::detect`].
@@ -256,7 +258,7 @@ impl Perth {
         for ((decoder, speed), verdict) in self.decoders.iter().zip(SPEEDS).zip(&mut verdicts) {
             let length = ((frames as f64 * speed) as usize).max(1);
             let mut stretched = ctx.tensor(&[length, columns]);
-            ctx.write(&mut stretched, |rows| stretch(&levels, columns, rows));
+            ctx.write(&mut stretched, |rows| resize_rows(&levels, columns, rows));
             let out = decoder.forward(ctx, &stretched);
             *verdict = ctx.read(&out, |out| {
                 let heard: Vec<&[f32]> = (out.chunks_exact(2).enumerate())
@@ -282,8 +284,8 @@ impl Perth {
     }
 }
 
-/// The normalised levels of the marked bins, `[frames, marked bins]`, and which frames are loud enough beside the loudest, of those before
-/// and of these.
+/// The normalised levels of the marked bins, `[frames, marked bins]`, and whether each frame is
+/// loud enough relative to the loudest one so far.
 fn levels(
     ctx: &Context<'_>,
     config: &PerthConfig,
@@ -319,8 +321,8 @@ fn decibels(value: Complex32, least: f32) -> f32 {
     20.0 * value.norm().max(least).log10()
 }
 
-/// Rows interpolated to as many as `out` has, first and last kept.
-fn stretch(x: &[f32], columns: usize, out: &mut [f32]) {
+/// Interpolates rows to the number of rows of `out`; the first and the last are kept.
+fn resize_rows(x: &[f32], columns: usize, out: &mut [f32]) {
     let (rows, length) = (x.len() / columns, out.len() / columns);
     let step = if length > 1 {
         (rows - 1) as f32 / (length - 1) as f32

@@ -1,13 +1,14 @@
-//! The short-time transform around the mark: centred, reflected at both ends, periodic Hann window.
+//! The watermark's short-time Fourier transform: centred, reflected at both ends, periodic Hann
+//! window.
 
 use realfft::num_complex::Complex32;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use std::sync::Arc;
 
-/// The buffers are made by the transforms themselves.
+/// The transforms allocate their own buffers.
 const LENGTHS: &str = "buffers have the transform's length";
 
-/// A transform with its inverse.
+/// A transform and its inverse.
 pub(super) struct Spectrum {
     size: usize,
     hop: usize,
@@ -55,7 +56,8 @@ impl Spectrum {
                 if place > last {
                     place = 2 * last - place;
                 }
-                // Clips shorter than half a window are reflected once and then held.
+                // Clips shorter than half a window are reflected once and then extended by their
+                // last sample.
                 let sample = samples[place.clamp(0, last) as usize];
                 *value = self.window[offset] * sample;
             }
@@ -66,7 +68,8 @@ impl Spectrum {
         }
     }
 
-    /// The samples again, from bins that `change` changed frame by frame: `hop × (frames − 1)` of them.
+    /// Inverse transform of bins that `change` modified frame by frame: `hop × (frames − 1)`
+    /// samples.
     pub(super) fn signal(
         &self,
         samples: &[f32],

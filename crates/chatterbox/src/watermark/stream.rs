@@ -1,29 +1,31 @@
-//! The mark piece by piece, at any rate that hops fall on: what it adds depends on a quarter of a second to either side, which waits.
+//! The watermark in pieces, at any sample rate with whole hops. It depends on a quarter of a second
+//! on either side, which is held back.
 
 use super::Marker;
 use sottovoce_formats::resample::{Filter, resample};
 use sottovoce_tensor::{Context, Failure};
 
-/// Hops to either side of a hop that its mark depends on: 15 of the convolutions, 3.2 of a frame for each of the transforms, and the filters.
+/// Reach: hops on either side that a hop's mark depends on. 15 belong to the convolutions, 3.2 to
+/// each transform, and the rest to the resampling filters.
 const REACH_HOPS: usize = 24;
-/// Hops marked in one run.
+/// Hops marked per run.
 const RUN_HOPS: usize = 100;
-/// The mark lies where this one is exact, and what is above it does not pass through it.
+/// The filter is exact where the mark lies; frequencies above it are not resampled.
 const FILTER: Filter = Filter::Hann6;
 
-/// A stream's mark.
+/// State of a stream's watermark.
 #[derive(Clone, Debug)]
 pub struct MarkState {
     sample_rate: u32,
-    /// Samples from a hop's first on.
+    /// Samples from the first sample of a hop on.
     samples: Vec<f32>,
-    /// Of them, how many are out.
+    /// Number of samples already emitted.
     emitted: usize,
     loudest: f32,
 }
 
 impl MarkState {
-    /// The start of a stream with this many samples a second.
+    /// The start of a stream at this sample rate in Hz.
     pub fn new(sample_rate: u32) -> MarkState {
         MarkState {
             sample_rate,
@@ -40,7 +42,8 @@ impl MarkState {
 }
 
 impl Marker {
-    /// Samples at `sample_rate` with the mark, as many. Only what it adds is brought to that rate and back.
+    /// Marks samples at `sample_rate`; the number of samples is unchanged. Only the residual is
+    /// resampled.
     ///
     /// # Errors
     /// If memory ran out or the device failed.
@@ -62,7 +65,7 @@ impl Marker {
         loudest: &mut f32,
     ) -> Result<Vec<f32>, Failure> {
         let mut there = resample(samples, sample_rate, self.config.sample_rate, FILTER);
-        // A last hop that is not whole would be cut off.
+        // A partial hop at the end would be dropped.
         there.resize(there.len().next_multiple_of(self.config.hop), 0.0);
         let marked = self.embed_after(ctx, &there, loudest)?;
         for (added, marked) in there.iter_mut().zip(&marked) {
@@ -73,8 +76,8 @@ impl Marker {
         Ok(pairs.map(|(sample, added)| sample + added).collect())
     }
 
-    /// The next marked samples of a stream, `None` if they cannot be known yet; with `last`, until all are out. What comes is, but for rounding,
-    /// what [`Marker::mark`] makes of the whole.
+    /// The next marked samples of a stream, or `None` if none are final yet; with `last`, until all
+    /// are emitted. Apart from rounding, the output equals that of [`Marker::mark`] on the whole.
     ///
     /// # Errors
     /// As [`Marker::mark`].
@@ -111,7 +114,7 @@ impl Marker {
         Ok(Some(out))
     }
 
-    /// Runs once as [`Marker::mark_next`] does at its longest: what a workspace must be planned for.
+    /// Runs [`Marker::mark_next`] once at its longest, for planning the workspace.
     ///
     /// # Errors
     /// As [`Marker::mark`].
@@ -126,7 +129,7 @@ impl Marker {
         let of = self.config.sample_rate as usize;
         assert!(
             product.is_multiple_of(of) && product > 0,
-            "a hop of {} samples at {of} Hz is no whole number at {sample_rate} Hz",
+            "a hop of {} samples at {of} Hz is not a whole number at {sample_rate} Hz",
             self.config.hop
         );
         product / of

@@ -1,4 +1,4 @@
-//! Which names belong to which network.
+//! Assignment of tensor names to networks.
 
 use std::fmt;
 
@@ -17,11 +17,11 @@ pub enum Component {
     SpeechTokenizer,
     /// Clip to x-vector.
     SpeakerVector,
-    /// The mark in the sound.
+    /// The watermark in the samples.
     Watermark,
 }
 
-/// Stored in official checkpoints and used by no inference.
+/// In official checkpoints, but not used by inference.
 const NEVER_USED: [&str; 8] = [
     "tfmr.embed_tokens.weight",
     "tfmr.wte.weight",
@@ -34,7 +34,7 @@ const NEVER_USED: [&str; 8] = [
 ];
 
 impl Component {
-    /// All of them, in the order in which a voice is spoken and prepared.
+    /// All components, in the order of speech and of voice preparation.
     pub const ALL: [Component; 7] = [
         Component::T3,
         Component::Flow,
@@ -45,7 +45,7 @@ impl Component {
         Component::Watermark,
     ];
 
-    /// How its tensors' names begin.
+    /// Prefixes of its tensors' names.
     pub fn prefixes(self) -> &'static [&'static str] {
         match self {
             Component::T3 => &[
@@ -67,7 +67,7 @@ impl Component {
         }
     }
 
-    /// The tag under which its weights stand in memory reports.
+    /// Tag of its weights in memory reports.
     pub fn tag(self) -> &'static str {
         match self {
             Component::T3 => "t3",
@@ -87,7 +87,7 @@ impl Component {
             .any(|prefix| name.starts_with(prefix))
     }
 
-    /// Whether a tensor may stand in a checkpoint though nothing uses it: batch counts, causal masks, heads for training.
+    /// Whether a tensor of a checkpoint may be unused: batch counts, causal masks, training heads.
     pub(super) fn is_never_used(name: &str) -> bool {
         NEVER_USED.contains(&name)
             || name.ends_with(".num_batches_tracked")

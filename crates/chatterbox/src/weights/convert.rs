@@ -1,4 +1,4 @@
-//! A model at another precision, packed as it is used, in one file with its config.
+//! Conversion of a model to other precisions, packed for the kernels, in one file with its config.
 
 use super::loader::Loader;
 use super::source::CONVERTED_FILE;
@@ -17,13 +17,13 @@ pub(super) const CONFIG_KEY: &str = "config.json";
 /// Metadata key of the list of packed tensors.
 pub(super) const PACKED_KEY: &str = "packed";
 
-/// How a packed tensor is to be read.
+/// Kind of a packed tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PackedKind {
     /// f32 values.
     Vector,
-    /// A matrix as the kernels want it.
+    /// A matrix in the kernels' layout.
     Matrix(Precision),
 }
 
@@ -33,9 +33,9 @@ pub enum PackedKind {
 pub struct PackedTensor {
     /// Vector or matrix.
     pub kind: PackedKind,
-    /// Outputs; 1 for a vector.
+    /// Number of outputs; 1 for a vector.
     pub rows: usize,
-    /// Inputs; the length of a vector.
+    /// Number of inputs; the length of a vector.
     pub columns: usize,
 }
 
@@ -48,23 +48,24 @@ impl PackedTensor {
     }
 }
 
-/// What a conversion wrote.
+/// Result of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Converted {
-    /// Tensors.
+    /// Number of tensors.
     pub tensors: usize,
-    /// Bytes of their weights.
+    /// Bytes of weights.
     pub bytes: u64,
 }
 
-/// Loads a component; what it returns is dropped.
+/// Loads a component; its result is dropped.
 pub type ComponentLoader<'f> = dyn Fn(Component, &mut Loader<'_>) -> Result<(), WeightsError> + 'f;
 
-/// Writes `model.safetensors` to a folder: every tensor that the components load, packed at their precisions. The file carries the config
-/// and `texts` (such as the tokenizer) in its metadata, so that it is a model on its own. One tensor is in memory at a time.
+/// Writes `model.safetensors` to a folder: every tensor of the components, packed at their
+/// precisions. The file's metadata holds the config and `texts` (such as the tokenizer), so the
+/// file is a complete model. One tensor is in memory at a time.
 ///
 /// # Errors
-/// As for loading; and what the operating system says about the file.
+/// As for loading, and the operating system's error about the file.
 pub fn convert(
     source: &Source,
     folder: &Path,
@@ -93,7 +94,7 @@ pub fn convert(
     let mut metadata = vec![(CONFIG_KEY, config.as_str()), (PACKED_KEY, list.as_str())];
     metadata.extend_from_slice(texts);
 
-    // The networks are loaded a second time, in the same order, and hand over tensor after tensor.
+    // The networks are loaded a second time in the same order, and deliver tensor after tensor.
     let write = || -> Result<(), WeightsError> {
         let file = File::create(&partial).map_err(&refuse)?;
         let mut writer = safetensors::Writer::begin(BufWriter::new(file), &entries, &metadata)
@@ -111,7 +112,8 @@ pub fn convert(
     match result {
         Ok(()) => std::fs::rename(&partial, &path).map_err(&refuse)?,
         Err(error) => {
-            // The error that stopped the conversion matters more than a leftover that the next one overwrites.
+            // The error that stopped the conversion matters more than a leftover, which the next
+            // conversion overwrites.
             let _ = std::fs::remove_file(&partial);
             return Err(error);
         }

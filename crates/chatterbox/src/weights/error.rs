@@ -1,4 +1,4 @@
-//! What can be wrong with weights.
+//! Errors of weights.
 
 use super::Component;
 use crate::config::ConfigError;
@@ -14,12 +14,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
-    /// The operating system refused a file.
+    /// The operating system's error about a file.
     #[error("{}: {source}", path.display())]
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A folder without a model.
@@ -27,7 +27,7 @@ pub enum WeightsError {
     NoModel {
         /// The folder.
         path: PathBuf,
-        /// Weight files that official folders have.
+        /// Weight files of official folders.
         expected: Vec<String>,
     },
     /// A model folder without one of its files.
@@ -45,7 +45,7 @@ pub enum WeightsError {
     Config {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The problem.
         source: ConfigError,
     },
     /// Not a safetensors file, or a damaged one.
@@ -53,12 +53,12 @@ pub enum WeightsError {
     Safetensors {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The problem.
         source: SafetensorsError,
     },
-    /// A pickle on its own, as PyTorch before 1.6 wrote.
+    /// A bare pickle, as written by PyTorch before 1.6.
     #[error(
-        "{file} is a pickle without an archive around it, which is not read; save it anew with torch.save, or as safetensors"
+        "{file} is a bare pickle, which is not supported; save it again with torch.save, or as safetensors"
     )]
     BarePickle {
         /// The file.
@@ -69,19 +69,19 @@ pub enum WeightsError {
     TorchArchive {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The problem.
         source: TorchArchiveError,
     },
-    /// The list of packed tensors in a converted file.
-    #[error("{file}: its list of packed tensors is not readable: {reason}")]
+    /// The list of packed tensors in a converted file is malformed.
+    #[error("{file}: its list of packed tensors is malformed: {reason}")]
     PackedList {
         /// The file.
         file: String,
-        /// What the JSON reader met.
+        /// The JSON parser's error.
         reason: String,
     },
-    /// A tensor stands in two files of a folder.
-    #[error("{file}: tensor {tensor} also stands in {other}")]
+    /// A tensor occurs in two files of a folder.
+    #[error("{file}: tensor {tensor} is also in {other}")]
     Twice {
         /// The second file.
         file: String,
@@ -90,7 +90,7 @@ pub enum WeightsError {
         /// The tensor.
         tensor: String,
     },
-    /// A tensor that the network needs.
+    /// A missing tensor.
     #[error("{source_name}: tensor {tensor} is missing; the {component} needs it as {shape:?}")]
     MissingTensor {
         /// The file or folder.
@@ -99,11 +99,11 @@ pub enum WeightsError {
         component: Component,
         /// The tensor.
         tensor: String,
-        /// The shape that it must have.
+        /// The expected shape.
         shape: Vec<usize>,
     },
-    /// A tensor of another shape than the config says.
-    #[error("{file}: tensor {tensor} is {found:?}, but the config makes it {expected:?}")]
+    /// A tensor whose shape differs from the config.
+    #[error("{file}: tensor {tensor} is {found:?}, but the config expects {expected:?}")]
     Shape {
         /// The file.
         file: String,
@@ -111,10 +111,10 @@ pub enum WeightsError {
         tensor: String,
         /// Its shape.
         found: Vec<usize>,
-        /// What it should be.
+        /// The expected shape.
         expected: Vec<usize>,
     },
-    /// A tensor whose elements are no floating-point numbers.
+    /// A tensor whose elements are not floating-point numbers.
     #[error("{file}: tensor {tensor} holds {dtype}, not floating-point numbers")]
     NotFloat {
         /// The file.
@@ -124,38 +124,38 @@ pub enum WeightsError {
         /// Its element type.
         dtype: String,
     },
-    /// A weight that cannot be used.
+    /// An invalid weight.
     #[error("{file}: tensor {tensor}: {source}")]
     Value {
         /// The file.
         file: String,
         /// The tensor.
         tensor: String,
-        /// Which weight, and why.
+        /// The weight, and the reason.
         source: MatrixError,
     },
-    /// No memory for the weights.
-    #[error("no memory for the weights of the {component}: {source}")]
+    /// Too little memory for the weights.
+    #[error("out of memory for the weights of the {component}: {source}")]
     Memory {
         /// The network.
         component: Component,
-        /// How much was asked for and what there is.
+        /// The amounts requested and available.
         source: OutOfMemory,
     },
-    /// The device did not take the weights.
+    /// The device refused the weights.
     #[error("the weights of the {component} did not reach the device: {source}")]
     Device {
         /// The network.
         component: Component,
-        /// What the driver said.
+        /// The driver's error.
         source: DriverError,
     },
-    /// A loading function that asked for other tensors the second time.
+    /// A loading function that requested other tensors on its second run.
     #[error("the weights of the {component} took more than the {expected} bytes that were counted")]
     Recount {
         /// The network.
         component: Component,
-        /// Bytes counted first.
+        /// Bytes counted on the first run.
         expected: usize,
     },
 }

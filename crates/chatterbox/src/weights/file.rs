@@ -1,4 +1,4 @@
-//! One weight file: safetensors or torch archive, told by its content.
+//! A weight file: safetensors or torch archive, detected by content.
 
 use super::WeightsError;
 use super::convert::PackedTensor;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Where a tensor's elements lie, row-major.
+/// Location of a tensor's row-major elements.
 #[derive(Debug, Clone)]
 pub(super) struct StoredTensor {
     pub(super) dtype: Dtype,
@@ -43,7 +43,7 @@ impl WeightFile {
             return WeightFile::torch(name, bytes);
         }
         let header = safetensors::read_header(&bytes).map_err(|source| {
-            // Only now: a header's length may begin as a pickle does.
+            // Checked last: a header's length may look like the beginning of a pickle.
             if Content::of(&bytes) == Content::Pickle {
                 return WeightsError::BarePickle { file: name.clone() };
             }

@@ -1,4 +1,5 @@
-//! Tensors by their checkpoint names, checked, converted while they are copied into one arena.
+//! Loading of tensors by their checkpoint names: checked, and converted while they are copied into
+//! one arena.
 
 use super::convert::PackedTensor;
 use super::file::{StoredTensor, WeightFile};
@@ -15,14 +16,14 @@ use std::collections::BTreeSet;
 /// Epsilon of every batch norm in the family.
 const BATCH_NORM_EPSILON: f32 = 1e-5;
 
-/// A network with its weights, and what loading found.
+/// A loaded network, and statistics of its loading.
 #[derive(Debug)]
 pub struct Loaded<T> {
     /// The network.
     pub network: T,
-    /// Bytes of its arena.
+    /// Size of its arena in bytes.
     pub bytes: usize,
-    /// Tensors of the network that the files hold and nothing uses.
+    /// Tensors of the network in the files that are not used.
     pub surplus: Vec<String>,
 }
 
@@ -33,22 +34,23 @@ pub struct Conv1dSizes {
     pub outputs: usize,
     /// Input channels.
     pub inputs: usize,
-    /// Taps.
+    /// Number of taps.
     pub kernel: usize,
     /// Rows from one window to the next.
     pub stride: usize,
     /// Rows from one tap to the next.
     pub dilation: usize,
-    /// Zeros around the input.
+    /// Zero padding.
     pub padding: Padding,
     /// Whether it has a bias.
     pub bias: bool,
-    /// Into how many groups the input channels are stored interleaved: stored channel c · groups + g is read as g · (inputs ÷ groups) + c.
+    /// Number of groups in which the input channels are stored interleaved: stored channel c ·
+    /// groups + g is read as g · (inputs ÷ groups) + c.
     pub input_groups: usize,
 }
 
 impl Conv1dSizes {
-    /// Stride and dilation one, no padding, with bias.
+    /// Stride and dilation 1, no padding, with bias.
     pub fn new(outputs: usize, inputs: usize, kernel: usize) -> Conv1dSizes {
         Conv1dSizes {
             outputs,
@@ -62,7 +64,7 @@ impl Conv1dSizes {
         }
     }
 
-    /// The same with zeros on both sides so that as many rows come out as go in (odd kernels).
+    /// The same with zero padding on both sides that keeps the number of rows (odd kernels).
     pub fn same(self) -> Conv1dSizes {
         let side = (self.kernel - 1) / 2 * self.dilation;
         Conv1dSizes {
@@ -74,7 +76,7 @@ impl Conv1dSizes {
         }
     }
 
-    /// The same with all zeros before the input.
+    /// The same with all padding before the input.
     pub fn causal(self) -> Conv1dSizes {
         Conv1dSizes {
             padding: Padding {
@@ -86,17 +88,21 @@ impl Conv1dSizes {
     }
 }
 
-/// Hands tensors to a network's loading function.
+/// Provides tensors to a network's loading function.
 pub struct Loader<'a> {
     pub(super) source: &'a Source,
     pub(super) component: Component,
     pub(super) precision: Precision,
     pub(super) mode: Mode<'a>,
-    /// Stored tensors that were asked for.
+    /// Stored tensors that were requested.
     pub(super) used: BTreeSet<String>,
 }
 
-/// Bytes that a component's weights take at a precision, and the tensors that nothing uses. Nothing is read but names and shapes.
+/// Bytes of a component's weights at a precision, and the unused tensors. Only names and shapes are
+/// read.
+///
+/// # Errors
+/// As [`load`], except for values and memory.
 pub fn measure<'a, T>(
     source: &'a Source,
     component: Component,
@@ -108,10 +114,11 @@ pub fn measure<'a, T>(
     Ok((loader.measured(), loader.surplus()))
 }
 
-/// Loads a component: counted first, then copied into one arena of that size.
+/// Loads a component: measured first, then copied into one arena of that size.
 ///
 /// # Errors
-/// [`WeightsError`] names the tensor that is missing, of another shape or not finite; or the memory that is not there.
+/// [`WeightsError`] names the tensor that is missing, has another shape or is not finite, or the
+/// memory that is lacking.
 pub fn load<T>(
     source: &Source,
     component: Component,
@@ -143,7 +150,7 @@ pub fn load<T>(
     })
 }
 
-/// A stored or a synthetic tensor's elements.
+/// Elements of a stored or a synthetic tensor.
 enum Elements<'a> {
     Stored(&'a WeightFile, &'a StoredTensor),
     Synthetic(Synthetic),
@@ -237,7 +244,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Tensors of the component that nothing asked for.
+    /// Tensors of the component that were not requested.
     pub(super) fn surplus(&self) -> Vec<String> {
         (self.source.tensor_names())
             .filter(|name| {
@@ -249,12 +256,12 @@ impl<'a> Loader<'a> {
             .collect()
     }
 
-    /// The precision that the caller asked for; a network keeps what suffers from it at a higher one.
+    /// The requested precision; a network keeps sensitive weights at a higher one.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Changes the precision of the matrices that follow.
+    /// Changes the precision of the following matrices.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
@@ -264,7 +271,7 @@ impl<'a> Loader<'a> {
         self.source.has(name)
     }
 
-    /// A bias, a norm's scale, or anything else that stays at 32 bits.
+    /// A bias, a norm's scale, or any other vector that stays at 32 bits.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
         if self.is_packed(name) {
             return self.packed_vector(name, len);
@@ -273,7 +280,7 @@ impl<'a> Loader<'a> {
         self.build_vector(name, len, |values| elements.read(0, values))
     }
 
-    /// A tensor of any shape as one vector, row-major.
+    /// A tensor of any shape as one row-major vector.
     pub fn flat(&mut self, name: &str, shape: &[usize]) -> Result<Vector, WeightsError> {
         let len = shape.iter().product();
         if self.is_packed(name) {
@@ -283,7 +290,7 @@ impl<'a> Loader<'a> {
         self.build_vector(name, len, |values| elements.read(0, values))
     }
 
-    /// A matrix or table stored `[outputs, inputs]`.
+    /// A matrix or table stored as `[outputs, inputs]`.
     pub fn matrix(
         &mut self,
         name: &str,
@@ -298,7 +305,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A matrix `[outputs, inputs]` that the checkpoint stores as `[inputs, outputs]`, as GPT-2's are.
+    /// A matrix `[outputs, inputs]` stored as `[inputs, outputs]`, as in GPT-2.
     pub fn matrix_transposed(
         &mut self,
         name: &str,
@@ -315,7 +322,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Several matrices of one input on top of each other, such as query, key and value; `label` names the whole in converted files.
+    /// Several matrices of one input, stacked, such as query, key and value; `label` is the stack's
+    /// name in converted files.
     pub fn matrix_joined(
         &mut self,
         label: &str,
@@ -334,7 +342,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// `name.weight` and, if asked for, `name.bias`.
+    /// `name.weight` and, if requested, `name.bias`.
     pub fn linear(
         &mut self,
         name: &str,
@@ -374,7 +382,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A convolution over time, with its weight norm folded in if it is stored with one.
+    /// A convolution over time, with its weight norm folded in, if any.
     pub fn conv1d(&mut self, name: &str, sizes: Conv1dSizes) -> Result<Conv1d, WeightsError> {
         let Conv1dSizes {
             outputs,
@@ -411,7 +419,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A convolution of one tap, stored as one, used as a linear layer.
+    /// A convolution with one tap, used as a linear layer.
     pub fn pointwise(
         &mut self,
         name: &str,
@@ -431,7 +439,8 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight, bias })
     }
 
-    /// A filter over time for each channel, stored `[channels, 1, taps]`, as rows of taps: `[taps, channels]`.
+    /// A depthwise filter over time, stored as `[channels, 1, taps]`, as rows of taps: `[taps,
+    /// channels]`.
     pub fn depthwise(
         &mut self,
         name: &str,
@@ -449,8 +458,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A transposed convolution over time, stored `[inputs, outputs, kernel]`; its weight norm belongs to the *input* channel.
-    /// `padding` rows are cut from both ends.
+    /// A transposed convolution over time, stored as `[inputs, outputs, kernel]`; its weight norm
+    /// is per *input* channel. `padding` rows are cut from both ends.
     pub fn conv_transpose1d(
         &mut self,
         name: &str,
@@ -481,7 +490,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A square convolution over a plane without bias, followed by the batch norm `norm`, folded into one.
+    /// A square two-dimensional convolution without bias, with the following batch norm `norm`
+    /// folded in.
     pub fn conv2d_normed(
         &mut self,
         name: &str,
@@ -525,7 +535,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A batch norm as it is used after training: a scale and a shift for each channel. Without `affine` it has no weights of its own.
+    /// A batch norm in inference form: a scale and a shift per channel. Without `affine` it has no
+    /// weights of its own.
     pub fn batch_norm(
         &mut self,
         name: &str,
@@ -626,7 +637,8 @@ impl<'a> Loader<'a> {
         Ok(parts.unzip())
     }
 
-    /// A convolution's elements with dimension 0 outermost, and the factor of each of its slices if it is stored with weight norm.
+    /// A convolution's elements with dimension 0 outermost, and the factor of each slice if it is
+    /// stored with weight norm.
     fn find_normed(
         &mut self,
         name: &str,
@@ -675,7 +687,7 @@ impl<'a> Loader<'a> {
         }
         let Some((file, tensor)) = self.source.tensor(name) else {
             return Err(WeightsError::MissingTensor {
-                source_name: self.source.home_of(self.component).into(),
+                source_name: self.source.file_of(self.component).into(),
                 component: self.component,
                 tensor: name.into(),
                 shape: shape.to_vec(),

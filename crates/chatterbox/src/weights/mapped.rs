@@ -1,4 +1,4 @@
-//! Files mapped into memory, and their pages given back as soon as they were read.
+//! Memory-mapped files, whose pages are released after they were read.
 
 use memmap2::{Mmap, UncheckedAdvice};
 use std::io;
@@ -20,17 +20,19 @@ impl Bytes {
         if file.metadata()?.len() == 0 {
             return Ok(Bytes::Embedded(&[]));
         }
-        // SAFETY: the map is read-only and only ever read as plain bytes, for which every pattern is valid. A file that another
-        // process shortens meanwhile ends this process with a bus error, as it does every program that maps files; weight files are
-        // written once and renamed into place.
+        // SAFETY: the map is read-only and accessed as plain bytes, for which every bit pattern is
+        // valid. If another process truncates the file meanwhile, this process ends with a bus
+        // error, like every program that maps files; weight files are written once and renamed into
+        // place.
         Ok(Bytes::Mapped(unsafe { Mmap::map(&file)? }))
     }
 
-    /// Lets the operating system take the pages of a range back; they are read from the file again if needed.
+    /// Lets the operating system reclaim the pages of a range; they are read from the file again if
+    /// needed.
     pub(super) fn release(&self, range: Range<usize>) {
         let Bytes::Mapped(map) = self else { return };
-        // SAFETY: the map is a read-only view of a file, so a dropped page is read again with the same contents. A refusal changes
-        // nothing but memory use.
+        // SAFETY: the map is a read-only view of a file, so a dropped page is read again with the
+        // same contents. If the call fails, only memory use differs.
         let _ = unsafe {
             map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
         };

@@ -1,9 +1,11 @@
-//! From files to weights: found by their checkpoint names, checked, converted while they are copied, tensor by tensor.
+//! Weights: found by their checkpoint names, checked, and converted while they are copied, tensor
+//! by tensor.
 //!
-//! [`Source`] is where weights come from: an official folder, a converted one, a single file, bytes within the program, or nothing at all
-//! (seeded random weights for measurements). [`load`] runs a network's loading function twice: first without bytes, to learn what it
-//! takes and whether all is there; then into one arena of exactly that size. Between two tensors the pages of the first are given back,
-//! so that loading never holds much more than what stays.
+//! [`Source`] is the origin of weights: an official folder, a converted one, a single file, bytes
+//! within the program, or seeded random numbers for measurements. [`load`] runs a network's loading
+//! function twice: first without bytes, to measure it and to check that all tensors exist, then
+//! into one arena of exactly that size. The file pages of each tensor are released after it was
+//! copied, so loading never holds much more than the result.
 //!
 //! ```no_run
 //! use sottovoce_chatterbox::weights::{Component, Source, load};
@@ -12,7 +14,9 @@
 //!
 //! let source = Source::open("chatterbox-nano".as_ref())?;
 //! let memory = Memory::host(2 << 30);
-//! let loaded = load(&source, Component::SpeakerVector, Precision::F32, &memory, |loader| loader.vector("speaker_encoder.head.bn1.bias", 32))?;
+//! let loaded = load(&source, Component::SpeakerVector, Precision::F32, &memory, |loader| {
+//!     loader.vector("speaker_encoder.head.bn1.bias", 32)
+//! })?;
 //! println!("{} bytes", loaded.bytes);
 //! # Ok::<(), sottovoce_chatterbox::weights::WeightsError>(())
 //! ```

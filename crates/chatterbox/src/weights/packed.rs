@@ -1,4 +1,4 @@
-//! Tensors of converted files, which lie in them as the kernels want them.
+//! Tensors of converted files, stored in the kernels' layout.
 
 use super::WeightsError;
 use super::convert::{PackedKind, PackedTensor};
@@ -16,13 +16,13 @@ impl<'a> Loader<'a> {
             .is_some_and(|(file, _)| file.packed.contains_key(name))
     }
 
-    /// The file that holds a packed tensor, and where in it.
+    /// The file of a packed tensor, and its byte range.
     fn stored(&self, name: &str) -> (&'a WeightFile, Range<usize>) {
         let (file, tensor) = self.source.tensor(name).expect("it was found packed");
         (file, tensor.bytes.clone())
     }
 
-    /// A place for a packed tensor as long as its bytes in the file.
+    /// Space for a packed tensor, as long as its bytes in the file.
     fn take_packed(
         &mut self,
         name: &str,

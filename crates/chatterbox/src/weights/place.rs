@@ -1,4 +1,4 @@
-//! Where tensors go while they are loaded: counted, copied into an arena, or handed over one at a time.
+//! Destinations of loaded tensors: measured only, copied into an arena, or delivered one at a time.
 
 use super::convert::{PackedKind, PackedTensor};
 use super::loader::Loader;
@@ -6,17 +6,17 @@ use super::{Component, WeightsError};
 use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
 use sottovoce_tensor::{Matrix, MatrixError, Precision, Vector};
 
-/// Where each part of the arena begins: a cache line, which is also the widest vector.
+/// Alignment of tensors in the arena: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
-/// Address space taken at once while counting; none of it is ever touched.
+/// Address space reserved at a time while measuring; none of it is touched.
 const MEASURING_CHUNK: usize = 64 << 20;
 
-/// Takes a converted tensor's name and bytes.
+/// Receives the name and bytes of a converted tensor.
 pub(super) type Deliver<'d> = dyn FnMut(&str, &[u8]) -> Result<(), WeightsError> + 'd;
 
-/// What happens to each tensor.
+/// Treatment of each tensor.
 pub(super) enum Mode<'a> {
-    /// Sizes are counted; tensors lie on address space that nobody touches.
+    /// Sizes are summed up; tensors get untouched address space.
     Measure {
         memory: Memory,
         arena: Option<Arena>,
@@ -25,7 +25,7 @@ pub(super) enum Mode<'a> {
     },
     /// Tensors are copied.
     Fill(Arena),
-    /// Tensors are converted one at a time and handed over, in the order in which they were counted.
+    /// Tensors are converted and delivered one at a time, in the order in which they were measured.
     Convert {
         memory: Memory,
         arena: Option<Arena>,
@@ -50,7 +50,7 @@ impl Loader<'_> {
         }
     }
 
-    /// The next part of the arena, or of address space while counting.
+    /// The next part of the arena, or of address space while measuring.
     pub(super) fn take(&mut self, len: usize) -> Result<ArenaSlice, WeightsError> {
         let component = self.component;
         match &mut self.mode {
@@ -170,7 +170,8 @@ impl Loader<'_> {
     }
 }
 
-/// Address space to lay tensors out on that nobody touches; apart from the engine's memory, because no byte of it comes to exist.
+/// Address space for tensors that are never touched; separate from the engine's memory, because
+/// none of it is ever resident.
 pub(super) fn unbounded() -> Memory {
     Memory::host(1 << 46)
 }

@@ -1,4 +1,4 @@
-//! Where weights come from.
+//! Sources of weights.
 
 use super::convert::{CONFIG_KEY, PACKED_KEY, PackedTensor};
 use super::file::{StoredTensor, WeightFile};
@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Small files that are read whole, such as a tokenizer, may not be longer.
+/// Limit of small files that are read whole, such as a tokenizer.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 const CONFIG_FILE: &str = "config.json";
-/// The one weight file of a converted folder.
+/// The only weight file of a converted folder.
 pub(super) const CONVERTED_FILE: &str = "model.safetensors";
 
-/// The watermark's weights, which no hub folder brings: they may be laid beside a model's.
+/// The watermark's weights, which no official folder contains; they may be placed beside a model's.
 const WATERMARK: &str = "perth";
 
-/// T3's file in an official folder, and which variant it gives away.
+/// T3's file in official folders, which identifies the variant.
 const OFFICIAL: [(&str, Variant); 3] = [
     ("t3_nano_v1", Variant::Nano),
     ("t3_turbo_v1", Variant::Turbo),
@@ -33,16 +33,17 @@ pub struct Source {
     name: String,
     folder: Option<PathBuf>,
     files: Vec<WeightFile>,
-    /// Which file holds a tensor.
+    /// Index of the file that holds each tensor.
     index: BTreeMap<String, usize>,
     seed: Option<u64>,
 }
 
 impl Source {
-    /// Opens a folder (official or converted) or a single weight file that carries its config.
+    /// Opens a folder (official or converted) or a single weight file with a config in its
+    /// metadata.
     ///
     /// # Errors
-    /// [`WeightsError`] names the file that is missing, damaged or foreign.
+    /// [`WeightsError`] names the file that is missing, damaged or unknown.
     pub fn open(path: &Path) -> Result<Source, WeightsError> {
         let metadata = std::fs::metadata(path).map_err(|source| WeightsError::File {
             path: path.to_owned(),
@@ -55,7 +56,10 @@ impl Source {
         Source::single(file, path.parent().map(Path::to_owned))
     }
 
-    /// Opens a weight file that is part of the program.
+    /// Opens a weight file embedded in the program.
+    ///
+    /// # Errors
+    /// If the file is damaged, or has no config.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Source, WeightsError> {
         Source::single(
             WeightFile::read(name.to_owned(), Bytes::Embedded(bytes))?,
@@ -63,7 +67,7 @@ impl Source {
         )
     }
 
-    /// Random weights of a model: every tensor that is asked for exists.
+    /// Random weights of a model: every requested tensor exists.
     pub fn synthetic(config: ModelConfig, seed: u64) -> Source {
         let name = format!("synthetic {}", config.variant);
         Source {
@@ -111,7 +115,7 @@ impl Source {
                 &official,
             ) {
                 (Ok(config), _) => Some(config),
-                // Hub folders may hold another library's config.json.
+                // Official folders may contain another library's config.json.
                 (Err(_), Some(_)) if !json.contains("\"variant\"") => None,
                 (Err(error), _) => return Err(error),
             },
@@ -199,10 +203,11 @@ impl Source {
         })
     }
 
-    /// The weights of a network that lies in a file of its own, such as the watermark's, beside this model.
+    /// The weights of a network in a file of its own, such as the watermark's, for use with this
+    /// model.
     ///
     /// # Errors
-    /// [`WeightsError`] if the file is missing, damaged or foreign.
+    /// [`WeightsError`] if the file is missing, damaged or unknown.
     pub fn beside(&self, path: &Path) -> Result<Source, WeightsError> {
         let file = WeightFile::open(path)?;
         Source::assemble(self.config.clone(), file.name.clone(), None, vec![file])
@@ -223,23 +228,23 @@ impl Source {
         self.seed.is_some()
     }
 
-    /// What it is called in messages.
+    /// Name for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The folder that its files lie in, if any.
+    /// The folder of its files, if any.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
 
-    /// Names of all tensors; a synthetic source has none until it is asked.
+    /// Names of all tensors; none for a synthetic source.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.index.keys().map(String::as_str)
     }
 
     /// The file that holds a network's tensors, or the source's name if none does.
-    pub(super) fn home_of(&self, component: Component) -> &str {
+    pub(super) fn file_of(&self, component: Component) -> &str {
         (self.files.iter())
             .find(|file| file.tensors.keys().any(|name| component.owns(name)))
             .map_or(&self.name, |file| &file.name)
@@ -250,10 +255,10 @@ impl Source {
         self.is_synthetic() || self.tensor_names().any(|name| component.owns(name))
     }
 
-    /// The text of a small file beside the weights or within them, such as a tokenizer.
+    /// The text of a small file beside the weights or in their metadata, such as a tokenizer.
     ///
     /// # Errors
-    /// If it is there but cannot be read, is too long or is not text.
+    /// If it exists but cannot be read, is too long or is not text.
     pub fn text_file(&self, name: &str) -> Result<Option<String>, WeightsError> {
         if let Some(text) = self.files.iter().find_map(|file| file.metadata.get(name)) {
             return Ok(Some(text.clone()));
@@ -276,7 +281,8 @@ impl Source {
         Some((file, file.tensors.get(name)?))
     }
 
-    /// Whether a tensor is there; a synthetic source has every tensor that is not in another form than the plain one.
+    /// Whether a tensor exists; a synthetic source has every tensor in its plain form, but no
+    /// variant form such as weight norm.
     pub fn has(&self, name: &str) -> bool {
         match self.seed {
             Some(_) => !name.contains("parametrizations"),
@@ -301,7 +307,7 @@ fn parse_config(file: &str, json: &str) -> Result<ModelConfig, WeightsError> {
     })
 }
 
-/// `stem.safetensors`, or else `stem.pt`.
+/// `stem.safetensors`, or otherwise `stem.pt`.
 fn find_weights(folder: &Path, stem: &str) -> Option<PathBuf> {
     ["safetensors", "pt"]
         .iter()
@@ -327,7 +333,7 @@ fn read_text(path: &Path) -> Result<Option<String>, WeightsError> {
     io::read_to_string(file).map(Some).map_err(refuse)
 }
 
-/// The list of tensors that a converted file holds packed.
+/// The list of packed tensors in a converted file.
 pub(super) fn packed_list(
     file: &str,
     metadata: &BTreeMap<String, String>,

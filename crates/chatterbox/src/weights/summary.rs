@@ -1,4 +1,4 @@
-//! What files hold, counted by network.
+//! Contents of weight files, by network.
 
 use super::convert::{PackedKind, PackedTensor};
 use super::file::{StoredTensor, WeightFile};
@@ -7,14 +7,14 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Counts of stored tensors.
+/// Statistics of stored tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StoredSummary {
-    /// Tensors.
+    /// Number of tensors.
     pub tensors: u64,
-    /// Their elements.
+    /// Number of elements.
     pub parameters: u64,
-    /// Their bytes in the file.
+    /// Bytes in the file.
     pub stored_bytes: u64,
     /// Bytes by element type; converted tensors by precision.
     pub types: BTreeMap<String, u64>,
@@ -29,7 +29,7 @@ impl StoredSummary {
                     PackedKind::Vector => "f32".to_owned(),
                     PackedKind::Matrix(precision) => precision.to_string(),
                 };
-                // What a list claims need not fit.
+                // A claimed size may overflow.
                 (kind, tensor.rows.saturating_mul(tensor.columns))
             }
             None => (
@@ -44,7 +44,7 @@ impl StoredSummary {
     }
 }
 
-/// Counts by network, in their order; `None` are tensors of no network.
+/// Statistics by network, in their order; `None` are tensors of no network.
 pub type Summaries = Vec<(Option<Component>, StoredSummary)>;
 
 fn summarise<'f>(files: impl Iterator<Item = &'f WeightFile>) -> Summaries {
@@ -66,16 +66,16 @@ fn summarise<'f>(files: impl Iterator<Item = &'f WeightFile>) -> Summaries {
 }
 
 impl Source {
-    /// What its files hold; nothing for a synthetic source.
+    /// Contents of its files; empty for a synthetic source.
     pub fn summaries(&self) -> Summaries {
         summarise(self.files().iter())
     }
 }
 
-/// What one weight file holds, whether it is a whole model or not.
+/// Contents of one weight file, whether it is a whole model or not.
 ///
 /// # Errors
-/// If it is no weight file, or a damaged one.
+/// If it is not a weight file, or a damaged one.
 pub fn summarise_file(path: &Path) -> Result<Summaries, WeightsError> {
     Ok(summarise(std::iter::once(&WeightFile::open(path)?)))
 }

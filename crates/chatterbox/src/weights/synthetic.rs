@@ -1,4 +1,5 @@
-//! Weights out of a seed: any tensor that is asked for exists, each element a function of seed, name and place.
+//! Random weights from a seed: every tensor exists, and each element is a function of seed, name
+//! and index.
 
 /// splitmix64's output function: every bit of the result depends on every bit of the input.
 fn mix(mut state: u64) -> u64 {
@@ -15,24 +16,27 @@ pub(super) struct Synthetic {
 }
 
 impl Synthetic {
-    /// The tensor called `name`, with `inputs` values summed for an output: 1 for anything with a single dimension.
+    /// The tensor `name`, where each output sums `inputs` values: 1 for anything with a single
+    /// dimension.
     pub(super) fn new(seed: u64, name: &str, dimensions: usize, inputs: usize) -> Synthetic {
         let state = name.bytes().fold(
             mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)),
             |state, byte| mix(state ^ u64::from(byte)).wrapping_add(1),
         );
-        // Gains and variances lie around one, all else around zero; matrices keep the size of what they are given.
+        // Gains and variances are around one, all else around zero; matrices preserve the magnitude
+        // of their input.
         let is_gain = dimensions == 1
             && ["weight", "alpha", "running_var"]
                 .iter()
                 .any(|end| name.ends_with(end));
         let half_width = match dimensions {
             1 => 0.05,
-            // Tokens are looked up, not summed over.
+            // Embeddings are looked up, not summed over.
             _ if name == "text_emb.weight" || name == "speech_emb.weight" => 3.0_f32.sqrt(),
-            // GPT-2 begins with branches that add little each: its 24 layers' output projections are smaller by the root of their number.
+            // GPT-2's initialisation: the output projections of its 24 layers are smaller by the
+            // square root of their number.
             _ if name.ends_with("c_proj.weight") => (3.0 / inputs.max(1) as f32 / 48.0).sqrt(),
-            // A uniform distribution of half width √3 has deviation 1.
+            // A uniform distribution of half width √3 has a standard deviation of 1.
             _ => (3.0 / inputs.max(1) as f32).sqrt(),
         };
         Synthetic {
@@ -42,7 +46,7 @@ impl Synthetic {
         }
     }
 
-    /// The element at a place.
+    /// The element at an index.
     pub(super) fn at(&self, index: usize) -> f32 {
         let bits = mix(self
             .state
@@ -57,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_depend_on_seed_name_and_place_and_have_unit_gain() {
+    fn weights_depend_on_seed_name_and_index_and_have_unit_gain() {
         let tensor = Synthetic::new(1, "a.weight", 2, 64);
         let again = Synthetic::new(1, "a.weight", 2, 64);
         let other = Synthetic::new(2, "a.weight", 2, 64);

@@ -1,4 +1,4 @@
-//! AIFF and AIFF-C, the sound of Apple's and of older sound programs. Sizes are hints, as in
+//! AIFF and AIFF-C, the formats of Apple's and of older audio programs. Sizes are hints, as in
 //! [`riff`](super::riff).
 
 use super::header::{Order, field, read_at};
@@ -8,9 +8,9 @@ use super::{AudioError, CHANNELS_MAX};
 use std::io::{self, Read, Seek};
 use symphonia::core::codecs::audio::well_known::*;
 
-/// Chunks that are looked at; more are no recording.
+/// Limit of the number of chunks.
 const CHUNKS_MAX: usize = 1024;
-/// Frames and bytes a channel of a packet of Apple's ADPCM.
+/// Frames, and bytes per channel, of a packet of Apple's IMA ADPCM.
 const IMA_FRAMES: usize = 64;
 const IMA_BYTES: usize = 34;
 
@@ -20,7 +20,7 @@ fn damaged(reason: impl ToString) -> AudioError {
     }
 }
 
-/// Where the sound of an AIFF is, or nothing if the file is none.
+/// Locates the audio data of an AIFF file; `None` if the file is not an AIFF.
 pub(super) fn find(
     source: &mut (impl Read + Seek),
     start: u64,
@@ -34,7 +34,7 @@ pub(super) fn find(
     }
     let mut position = start + 12;
     let mut common = None;
-    // The chunk with the sound may come first.
+    // The SSND chunk may come before COMM.
     let mut sound = None;
     for _ in 0..CHUNKS_MAX {
         if position >= file_bytes || common.is_some() && sound.is_some() {
@@ -49,12 +49,12 @@ pub(super) fn find(
         let content = position + 8;
         match &name {
             b"COMM" => {
-                // An AIFF's ends where that of an AIFF-C names the codec.
+                // The COMM chunk of an AIFF ends where that of an AIFF-C names the codec.
                 let bytes = read_at(source, content, size.min(22) as usize).map_err(io)?;
                 common = Some(Common::parse(&bytes)?);
             }
             b"SSND" => {
-                // Bytes that align the first block stand before it.
+                // Padding that aligns the first block.
                 let offset = field(&header, 8).map_or(0, u32::from_be_bytes);
                 let first = content.saturating_add(8).saturating_add(offset.into());
                 let there = file_bytes.saturating_sub(first);
@@ -78,7 +78,7 @@ pub(super) fn find(
     Ok(Some(payload))
 }
 
-/// What the chunk of that name says.
+/// Contents of the COMM chunk.
 struct Common {
     channels: u16,
     bits: u16,
@@ -134,7 +134,7 @@ impl Common {
     }
 }
 
-/// A number of 80 bits, IEEE 754 extended, as a whole one; what is none becomes zero.
+/// An 80-bit IEEE 754 extended number as an integer; 0 if it is not one.
 fn extended(bytes: [u8; 10]) -> u32 {
     let exponent = i32::from(u16::from_be_bytes([bytes[0] & 0x7f, bytes[1]])) - 16_383;
     let mantissa = field(&bytes, 2).map_or(0, u64::from_be_bytes);
@@ -142,7 +142,7 @@ fn extended(bytes: [u8; 10]) -> u32 {
     if is_negative || !(0..32).contains(&exponent) {
         return 0;
     }
-    // 63 − 31 = 32 and more bits go, so what is left has 32.
+    // At least 63 − 31 = 32 bits are shifted out, so the rest fits 32 bits.
     (mantissa >> (63 - exponent)) as u32
 }
 

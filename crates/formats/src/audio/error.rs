@@ -1,4 +1,4 @@
-//! Why a recording cannot be read.
+//! Errors of reading recordings.
 
 use super::unread::Unread;
 
@@ -6,51 +6,51 @@ use super::unread::Unread;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AudioError {
-    /// Not a format that is read.
-    #[error("not a recording in a format that is read ({FORMATS}): {reason}", FORMATS = super::FORMATS)]
+    /// The format is not supported.
+    #[error("not a recording in a supported format ({FORMATS}): {reason}", FORMATS = super::FORMATS)]
     Unknown {
-        /// What the reader met.
+        /// What was found instead.
         reason: String,
     },
-    /// A known format or codec that nothing here decodes.
+    /// A known format or codec without a decoder.
     #[error("{0}")]
     Unread(Unread),
-    /// No sound in it.
+    /// No audio data.
     #[error("the recording is empty")]
     Empty,
-    /// Damaged.
+    /// The file is damaged.
     #[error("the recording is damaged: {reason}")]
     Damaged {
-        /// What the reader met.
+        /// What is damaged.
         reason: String,
     },
-    /// A rate or channel count beyond the limits.
-    #[error("the recording has {value} {what}; from {least} to {most} are read")]
+    /// A sample rate or channel count beyond the limits.
+    #[error("the recording has {value} {what}; {least} to {most} are supported")]
     OutOfRange {
-        /// Rate or channels.
+        /// Sample rate or channels.
         what: &'static str,
-        /// What the file says.
+        /// The file's value.
         value: u64,
-        /// The least.
+        /// The lower limit.
         least: u64,
-        /// The most.
+        /// The upper limit.
         most: u64,
     },
     /// Longer than the limit.
     #[error("the recording is longer than {seconds_max} s; cut it to that length")]
     TooLong {
-        /// The limit.
+        /// The limit in seconds.
         seconds_max: u32,
     },
-    /// An index or a packet that takes more memory than decoding may.
+    /// An index or a packet that exceeds the memory limit of decoding.
     #[error(
         "the recording's {part} is longer than {bytes_max} bytes; convert it: \
          ffmpeg -i recording -vn voice.wav"
     )]
     TooLarge {
-        /// What is too large.
+        /// The part that is too large.
         part: &'static str,
-        /// The limit.
+        /// The limit in bytes.
         bytes_max: u64,
     },
 }

@@ -1,8 +1,8 @@
-//! Reading the few fixed fields that headers consist of.
+//! Fixed fields of headers.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// The order of a number's bytes.
+/// Byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Little,
@@ -25,7 +25,7 @@ impl Order {
     }
 }
 
-/// `N` bytes at `offset` of a header that is in memory, if it reaches so far.
+/// `N` bytes at `offset` of a header in memory, or `None` past its end.
 pub(super) fn field<const N: usize>(header: &[u8], offset: usize) -> Option<[u8; N]> {
     let bytes = header.get(offset..)?.get(..N)?;
     bytes.try_into().ok()

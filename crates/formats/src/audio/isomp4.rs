@@ -1,34 +1,33 @@
-//! What must be known of an MP4, MOV or M4A beyond what its demultiplexer tells: the codec's name
-//! where it has none for it, the frames that an edit list leaves out, and whether its tables are of
-//! a size that may be walked.
+//! Facts of an MP4, MOV or M4A that its demultiplexer does not report: the name of an unknown
+//! codec, the frames that an edit list skips, and whether its tables are small enough to walk.
 //!
 //! ISO/IEC 14496-12.
 
 use super::header::{Order, field, read_at};
 use std::io::{self, Read, Seek};
 
-/// Boxes that are looked at; more are no recording.
+/// Limit of the number of boxes.
 const BOXES_MAX: usize = 1 << 14;
-/// Bytes of a file's tags that are searched.
+/// Bytes of the user data that are searched.
 const USER_DATA_BYTES: usize = 1 << 16;
-/// Nesting of boxes.
+/// Limit of the nesting depth of boxes.
 const DEPTH_MAX: usize = 8;
 
-/// The first sound track.
+/// The first audio track.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SoundTrack {
-    /// Four letters that name the codec.
+    /// The codec's four-character code.
     pub codec: [u8; 4],
-    /// Ticks a second of the track's clock.
+    /// Ticks per second of the track's clock.
     pub timescale: u32,
-    /// Ticks before the first that is heard: what the encoder put before the sound.
+    /// Ticks skipped before playback: the encoder delay.
     pub skipped: u64,
-    /// Runs of samples of equal duration, of all tracks.
+    /// Number of runs of samples of equal duration, over all tracks.
     pub run_count: u64,
     is_sound: bool,
 }
 
-/// The first sound track of a file, if it has any.
+/// The first audio track of a file, if there is one.
 pub(super) fn sound_track(
     source: &mut (impl Read + Seek),
     start: u64,
@@ -57,9 +56,9 @@ struct Walk<'s, S> {
     source: &'s mut S,
     boxes: usize,
     run_count: u64,
-    /// Frames before the sound, as a tag says.
+    /// Encoder delay in frames according to a tag.
     gapless: Option<u64>,
-    /// The track that is being read.
+    /// The track being parsed.
     track: SoundTrack,
     found: Option<SoundTrack>,
 }
@@ -130,12 +129,12 @@ impl<S: Read + Seek> Walk<'_, S> {
         Ok(())
     }
 
-    /// Where the first edit that is not empty begins.
+    /// Start of the first edit that is not empty.
     fn skipped(&mut self, start: u64, end: u64) -> io::Result<u64> {
         let long = read_at(self.source, start, 1)?.first() == Some(&1);
         let (entry_bytes, offset) = if long { (20, 8) } else { (12, 4) };
         let mut entry = start.saturating_add(8);
-        // An empty edit, a pause before the sound, may come first.
+        // An empty edit (a pause) may come first.
         for _ in 0..2 {
             if entry.saturating_add(entry_bytes) > end {
                 break;
@@ -155,8 +154,8 @@ impl<S: Read + Seek> Walk<'_, S> {
     }
 }
 
-/// What iTunes notes in place of an edit list: the tag `iTunSMPB`, in hexadecimal the frames before
-/// the sound second.
+/// The encoder delay that iTunes writes in place of an edit list: the second hexadecimal number of
+/// the tag `iTunSMPB`.
 fn gapless(user_data: &[u8]) -> Option<u64> {
     let mark = b"iTunSMPB";
     let place = user_data
@@ -174,7 +173,7 @@ fn word(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 impl SoundTrack {
-    /// Why the track is not decoded, by its codec's name.
+    /// The codec's name, for an error.
     pub(super) fn codec_name(&self) -> String {
         let name = match &self.codec {
             b"samr" => "AMR",
@@ -197,7 +196,7 @@ impl SoundTrack {
         name.into()
     }
 
-    /// The name of the protection, if the track is protected.
+    /// Name of the copy protection, if the track is protected.
     pub(super) fn protection(&self) -> Option<&'static str> {
         match &self.codec {
             b"drms" | b"drmi" | b"p608" => Some("FairPlay (DRM)"),

@@ -1,4 +1,4 @@
-//! The formats that Symphonia reads, held to a bound of what it may take in at once.
+//! The formats decoded by Symphonia, within a memory limit.
 
 use super::metered::{Allowance, Metered};
 use super::mixer::Mixer;
@@ -23,20 +23,20 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::Duration;
 
-/// Bytes of a container that may be read before the first packet: its index and its tags.
+/// Bytes of a container that may be read before the first packet: its index and tags.
 pub(super) const INDEX_BYTES_MAX: u64 = 8 << 20;
 /// Bytes that may be read for one packet.
 pub(super) const PACKET_BYTES_MAX: u64 = 2 << 20;
-/// Bytes of a tag that are kept; none is looked at.
+/// Bytes of a tag that are kept. Tags are not used.
 const TAG_BYTES_MAX: usize = 4 << 10;
-/// Packets that may be read, of whatever track.
+/// Limit of the number of packets, over all tracks.
 const PACKETS_MAX: u64 = 1 << 23;
-/// Steps of searching: an MP4's demultiplexer looks for each packet's time among all runs of equal
+/// Limit of search steps: the MP4 demultiplexer looks up each packet's time among all runs of equal
 /// duration.
 const STEPS_MAX: u64 = 1 << 32;
 
-/// Bytes that reading takes at most: the tables of an index grow by doubling and may be kept in
-/// wider numbers.
+/// Upper bound of the reader's memory: the tables of an index grow by doubling, and may be stored
+/// in wider numbers.
 pub(super) const BYTES_MAX: usize = 3 * INDEX_BYTES_MAX as usize + 2 * PACKET_BYTES_MAX as usize;
 
 fn damaged(reason: impl ToString) -> AudioError {
@@ -45,7 +45,8 @@ fn damaged(reason: impl ToString) -> AudioError {
     }
 }
 
-/// Decodes a file from `start` on until the mixer has enough. Its first bytes are `prefix`.
+/// Decodes a file from `start` on until the mixer has enough. `prefix` holds the file's first
+/// bytes.
 pub(super) fn decode(
     mut source: impl MediaSource,
     start: u64,
@@ -95,7 +96,7 @@ pub(super) fn decode(
         return Err(match &mp4 {
             Some(_) => unread(),
             None => AudioError::Unknown {
-                reason: "it has no sound track".into(),
+                reason: "it has no audio track".into(),
             },
         });
     };
@@ -134,18 +135,18 @@ pub(super) fn decode(
     read_packets(format, chosen, &allowance, mixer)
 }
 
-/// The track that is decoded.
+/// The track to decode.
 struct Chosen {
     track: u32,
     decoder: Decoder,
-    /// Frames before the sound, where the packets do not say so themselves.
+    /// Encoder delay in frames, if the packets do not state it themselves.
     lead_in: u64,
-    /// Packets that may be read, of whatever track.
+    /// Limit of the number of packets, over all tracks.
     packets_max: u64,
 }
 
-/// Frames that encoder and decoder put before the sound: as the container says, or as is usual for
-/// the codec.
+/// Delay of encoder and decoder in frames: as the container states it, or the usual one of the
+/// codec.
 fn lead_in(
     mp4: Option<&SoundTrack>,
     delay: Option<u32>,
@@ -163,16 +164,17 @@ fn lead_in(
         return u64::from(delay).saturating_mul(rate) / stated.max(1);
     }
     match parameters.codec {
-        // The overlap of the first window.
+        // Overlap of the first window.
         CODEC_ID_AAC => 1024,
-        // The filter bank, and for layer III the transform and the encoder that most use.
+        // The filter bank and, for layer III, the transform and the delay of the most common
+        // encoder.
         CODEC_ID_MP3 => 528 + 1 + 576,
         CODEC_ID_MP1 | CODEC_ID_MP2 => 481,
         _ => 0,
     }
 }
 
-/// The samples of a payload that a container only frames.
+/// Decodes a payload that its container only frames.
 pub(super) fn decode_payload(
     source: impl MediaSource,
     payload: &Payload,
@@ -226,7 +228,7 @@ impl Library {
     fn take(&mut self, packet: &Packet, mixer: &mut Mixer) -> Result<(), AudioError> {
         let buffer: GenericAudioBufferRef<'_> = match self.decoder.decode(packet) {
             Ok(buffer) => buffer,
-            // A last packet that was cut short.
+            // The last packet is truncated.
             Err(error) if is_end(&error) => return mixer.pass_over("a packet is cut short"),
             Err(SymphoniaError::DecodeError(reason)) => return mixer.pass_over(reason),
             Err(error) => return Err(damaged(error)),
@@ -258,7 +260,7 @@ fn read_packets(
                     bytes_max: PACKET_BYTES_MAX,
                 });
             }
-            // The end of the file, or of what is whole of it; a chained stream's second part is not
+            // End of the file, or of its intact part. The second part of a chained stream is not
             // read.
             Ok(None) | Err(SymphoniaError::ResetRequired) => break,
             Err(error) if is_end(&error) => break,
@@ -283,12 +285,12 @@ fn is_end(error: &SymphoniaError) -> bool {
     matches!(error, SymphoniaError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
-/// The codec that a Matroska's header names, where its demultiplexer has none for it.
+/// Name of the codec in a Matroska header, for codecs unknown to the demultiplexer.
 fn matroska_codec(prefix: &[u8]) -> Option<String> {
     if !prefix.starts_with(b"\x1a\x45\xdf\xa3") {
         return None;
     }
-    // A byte with the name's length stands before it.
+    // The byte before it is the name's length.
     let place = prefix.windows(2).position(|pair| pair == b"A_")?;
     let length = usize::from(prefix.get(place.checked_sub(1)?)? & 0x7f);
     let name = prefix.get(place..)?.get(..length)?;
@@ -303,8 +305,8 @@ fn matroska_codec(prefix: &[u8]) -> Option<String> {
     })
 }
 
-/// High-efficiency AAC holds plain AAC at half the rate, which any decoder reads; what was put on
-/// top for the upper band is left out. Changes the parameters to those of the core.
+/// Reduces the parameters of high-efficiency AAC to those of its core: plain AAC at half the rate,
+/// which any decoder reads. The extension of the upper band is ignored.
 ///
 /// ISO/IEC 14496-3, section 1.6.2.1.
 fn aac_core(parameters: &mut AudioCodecParameters) {

@@ -1,12 +1,11 @@
-//! A source that is read only so far at a time: what bounds the memory of a library that keeps what
-//! it reads.
+//! A source with a read allowance, which bounds the memory of a library that keeps what it reads.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use symphonia::core::io::MediaSource;
 
-/// How much of a [`Metered`] source may still be read; shared with it.
+/// Bytes that may still be read from a [`Metered`] source; shared with it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Allowance {
     bytes: Arc<AtomicU64>,
@@ -14,19 +13,19 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// Allows `bytes` from now on.
+    /// Allows `bytes` bytes from now on.
     pub(super) fn set(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
         self.exceeded.store(false, Ordering::Relaxed);
     }
 
-    /// Whether more was asked for than was allowed, since the last [`Allowance::set`].
+    /// Whether a read exceeded the allowance since the last [`Allowance::set`].
     pub(super) fn is_exceeded(&self) -> bool {
         self.exceeded.load(Ordering::Relaxed)
     }
 }
 
-/// A part of a source, from `start` on, read within an [`Allowance`].
+/// A part of a source, read within an [`Allowance`].
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     source: S,
@@ -37,7 +36,7 @@ pub(super) struct Metered<S> {
 }
 
 impl<S: MediaSource> Metered<S> {
-    /// `length` bytes from `start` on.
+    /// The `length` bytes from `start` on.
     pub(super) fn new(
         mut source: S,
         start: u64,
@@ -65,7 +64,7 @@ impl<S: MediaSource> Read for Metered<S> {
         let allowed = self.allowance.bytes.load(Ordering::Relaxed);
         if allowed == 0 {
             self.allowance.exceeded.store(true, Ordering::Relaxed);
-            return Err(io::Error::other("more was read at once than is allowed"));
+            return Err(io::Error::other("a read exceeded the allowance"));
         }
         // At most the buffer's length, which is a `usize`.
         let wanted = wanted.min(allowed) as usize;

@@ -1,62 +1,62 @@
-//! From decoded blocks to one channel at the wanted rate, as they come.
+//! Down-mixing and resampling of decoded blocks, as they are decoded.
 
 use super::{AudioError, CHANNELS_MAX, DecodeOptions, Longer, Recording, SAMPLE_RATES, check};
 use crate::resample::{Filter, RESAMPLER_BYTES_MAX, Resampler};
 
-/// Samples quieter than this are silence when the loudest channel is chosen.
+/// Magnitude below which samples count as silence in the choice of the loudest channel.
 const SILENCE: f32 = 1e-4;
-/// A constant part of more than this share of the peak is taken away.
+/// A constant offset above this share of the peak is removed.
 const OFFSET_SHARE_MAX: f64 = 0.02;
-/// Share of samples that may be no numbers.
+/// Largest share of samples that may be NaN or infinite.
 const NOT_FINITE_SHARE_MAX: f64 = 0.1;
-/// Blocks without any frame before a file is given up.
+/// Number of blocks without frames after which decoding fails.
 const EMPTY_BLOCKS_MAX: usize = 1 << 16;
-/// Frames that are mixed at once.
+/// Frames mixed at a time.
 const BLOCK_FRAMES: usize = 4096;
 
-/// Bytes that a mixer holds at most for these options.
+/// Upper bound of a mixer's memory for these options.
 pub(super) const fn bytes_max(options: &DecodeOptions) -> usize {
-    // The mean and the loudest channel.
+    // The mean, and the loudest channel.
     2 * (4 * samples_max(options) + RESAMPLER_BYTES_MAX + 4 * BLOCK_FRAMES)
 }
 
-/// Samples of a track: what is asked for and what the last input samples complete besides.
+/// Capacity of a track: the samples requested, and those completed by the last input on top.
 const fn samples_max(options: &DecodeOptions) -> usize {
     options.seconds_max as usize * options.sample_rate as usize + BLOCK_FRAMES
 }
 
-/// Mixes channels to one, resamples it, and keeps no more than was asked for.
+/// Mixes channels to mono, resamples, and keeps no more than requested.
 ///
-/// The mean of all channels is the sound, unless they cancel out, as those of a microphone wired
-/// the wrong way do; then the loudest channel is.
+/// The result is the mean of all channels. If the channels cancel out, as those of a microphone
+/// with swapped polarity do, the result is the loudest channel.
 pub(super) struct Mixer {
     options: DecodeOptions,
     shape: Option<Shape>,
     damaged_packets: usize,
     empty_blocks: usize,
-    /// Frames still to be left out at the beginning.
+    /// Frames still to be skipped at the beginning.
     skipped: u64,
 }
 
-/// What is known once the first block was decoded.
+/// State known from the first decoded block on.
 struct Shape {
     channels: usize,
     sample_rate: u32,
-    /// Frames taken so far.
+    /// Frames received.
     frames: u64,
-    /// Frames after which nothing more is needed.
+    /// Number of frames after which the rest is not needed.
     frames_max: u64,
     mean: Track,
-    /// The loudest channel, where there are several.
+    /// The loudest channel, if there are several channels.
     loudest: Option<Track>,
-    /// Its number, once any channel was heard.
+    /// Index of the loudest channel, once any channel was audible.
     loudest_channel: Option<usize>,
-    /// The last number of each channel.
+    /// The last finite sample of each channel.
     last: Vec<f32>,
     not_finite: u64,
 }
 
-/// A channel on its way.
+/// A channel being resampled.
 struct Track {
     resampler: Resampler,
     block: Vec<f32>,
@@ -65,8 +65,8 @@ struct Track {
 }
 
 impl Track {
-    /// A track of up to `length` samples. All have a place from the start: growing would hold some
-    /// of them twice.
+    /// A track of up to `length` samples. The full capacity is allocated at the start, because
+    /// growing would hold two copies.
     fn new(resampler: &Resampler, length: usize) -> Track {
         Track {
             resampler: resampler.clone(),
@@ -103,18 +103,18 @@ impl Mixer {
         }
     }
 
-    /// Leaves `frames` more out at the beginning.
+    /// Skips `frames` more frames at the beginning.
     pub(super) fn skip(&mut self, frames: u64) {
         self.skipped = self.skipped.saturating_add(frames);
     }
 
-    /// Whether nothing more is needed.
+    /// Whether the rest of the input is not needed.
     pub(super) fn has_enough(&self) -> bool {
         let shape = self.shape.as_ref();
         shape.is_some_and(|shape| shape.frames >= shape.frames_max)
     }
 
-    /// Takes the next frames, interleaved.
+    /// Adds the next frames, interleaved.
     pub(super) fn add(
         &mut self,
         interleaved: &[f32],
@@ -124,7 +124,7 @@ impl Mixer {
         check("channels", channels as u64, 1, CHANNELS_MAX as u64)?;
         let (least, most) = (*SAMPLE_RATES.start(), *SAMPLE_RATES.end());
         check(
-            "samples a second",
+            "samples per second",
             sample_rate.into(),
             least.into(),
             most.into(),
@@ -133,14 +133,14 @@ impl Mixer {
             self.empty_blocks += 1;
             if self.empty_blocks > EMPTY_BLOCKS_MAX {
                 return Err(AudioError::Damaged {
-                    reason: "it goes on and on without sound".into(),
+                    reason: "it has too many blocks without audio".into(),
                 });
             }
             return Ok(());
         }
         let skipped = self.skipped.min((interleaved.len() / channels) as u64);
         self.skipped -= skipped;
-        // Within the block, whose length is a `usize`.
+        // At most the block's length, which is a `usize`.
         let interleaved = &interleaved[skipped as usize * channels..];
         if self.shape.is_none() {
             self.shape = Some(Shape::new(&self.options, channels, sample_rate));
@@ -149,7 +149,7 @@ impl Mixer {
             return Ok(());
         };
         if (shape.channels, shape.sample_rate) != (channels, sample_rate) {
-            // Another recording behind the first.
+            // The block belongs to a second, chained recording.
             shape.frames_max = shape.frames;
             return Ok(());
         }
@@ -166,7 +166,7 @@ impl Mixer {
         Ok(())
     }
 
-    /// Passes over a damaged packet, if that is still allowed.
+    /// Skips a damaged packet, if the limit allows it.
     pub(super) fn pass_over(&mut self, reason: impl ToString) -> Result<(), AudioError> {
         self.damaged_packets += 1;
         if self.damaged_packets > self.options.damaged_packets_max {
@@ -187,7 +187,7 @@ impl Mixer {
                 reason: format!("{} of its {all} samples are not numbers", shape.not_finite),
             });
         }
-        // Channels of which only one is heard leave its power divided by their number squared.
+        // If one of n channels is audible, the mean has its power divided by n².
         let least = 0.5 / (shape.channels as f64).powi(2);
         let track = match shape.loudest {
             Some(loudest) if shape.mean.power < least * loudest.power => loudest,
@@ -197,7 +197,7 @@ impl Mixer {
         let length = u64::from(self.options.seconds_max) * u64::from(self.options.sample_rate);
         samples.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         samples.shrink_to_fit();
-        take_offset_away(&mut samples);
+        remove_offset(&mut samples);
         Ok(Recording {
             samples,
             sample_rate: self.options.sample_rate,
@@ -261,7 +261,7 @@ impl Shape {
     }
 }
 
-/// The channel with the most power in a block, if any is heard.
+/// The channel with most power in a block, if any is audible.
 fn loudest_channel(interleaved: &[f32], channels: usize) -> Option<usize> {
     let power = |channel: usize| -> f64 {
         let samples = interleaved.iter().skip(channel).step_by(channels);
@@ -275,8 +275,8 @@ fn loudest_channel(interleaved: &[f32], channels: usize) -> Option<usize> {
         .map(|(channel, _)| channel)
 }
 
-/// Takes a constant part away that no microphone's sound has.
-fn take_offset_away(samples: &mut [f32]) {
+/// Removes a constant (DC) offset.
+fn remove_offset(samples: &mut [f32]) {
     let sum: f64 = samples.iter().map(|&sample| f64::from(sample)).sum();
     let mean = sum / samples.len().max(1) as f64;
     let peak = samples

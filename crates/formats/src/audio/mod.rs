@@ -1,8 +1,8 @@
-//! Recordings in: what phones, browsers, recorders and editors write, as one channel at the rate
-//! that is asked for.
+//! Decoding of recordings from phones, browsers, recorders and editors, to mono at a requested
+//! sample rate.
 //!
-//! A recording is mixed and resampled while it is decoded, and no further than the caller wants it.
-//! What is held at once is bounded whatever a file claims: [`DecodeOptions::bytes_max`].
+//! A recording is mixed and resampled while it is decoded, and only as far as requested. Memory is
+//! bounded whatever a file claims: [`DecodeOptions::bytes_max`].
 
 mod aiff;
 mod error;
@@ -26,37 +26,37 @@ use std::fs::File;
 use std::io::{Cursor, SeekFrom};
 use symphonia::core::io::MediaSource;
 
-/// The formats that are read, for messages.
+/// The supported formats, for messages.
 const FORMATS: &str = "WAV, FLAC, MP3, Ogg, Opus, WebM, M4A, MP4, MOV, AAC, AIFF, CAF, AU";
-/// Bytes at the beginning by which a format is told.
+/// Bytes at the beginning that identify a format.
 const PREFIX_BYTES: usize = 4096;
-/// Tags before the sound that are stepped over.
+/// Number of tags before the audio data that are skipped.
 const TAGS_MAX: usize = 4;
 
-/// What is taken of a recording.
+/// Options of decoding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DecodeOptions {
-    /// Samples a second of the result.
+    /// Sample rate of the result, in Hz.
     pub sample_rate: u32,
-    /// Longest result, seconds.
+    /// Limit of the result's length, in seconds.
     pub seconds_max: u32,
-    /// What becomes of a longer recording.
+    /// Treatment of a longer recording.
     pub longer: Longer,
-    /// Damaged packets that are passed over before the file is given up.
+    /// Number of damaged packets that are skipped before decoding fails.
     pub damaged_packets_max: usize,
 }
 
-/// What becomes of a recording that is longer than was asked for.
+/// Treatment of a recording that is longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Longer {
-    /// Its beginning is taken; the rest is not even read.
+    /// The beginning is used; the rest is not read.
     Cut,
-    /// It is refused.
+    /// The recording is refused.
     Refuse,
 }
 
 impl DecodeOptions {
-    /// The first `seconds_max` seconds at a sample rate.
+    /// The first `seconds_max` seconds of a recording.
     pub const fn first(seconds_max: u32, sample_rate: u32) -> DecodeOptions {
         DecodeOptions {
             sample_rate,
@@ -66,7 +66,7 @@ impl DecodeOptions {
         }
     }
 
-    /// A whole recording of up to `seconds_max` seconds at a sample rate.
+    /// A whole recording of up to `seconds_max` seconds.
     pub const fn whole(seconds_max: u32, sample_rate: u32) -> DecodeOptions {
         DecodeOptions {
             longer: Longer::Refuse,
@@ -74,34 +74,35 @@ impl DecodeOptions {
         }
     }
 
-    /// Bytes that decoding holds at most beside the file itself, the result included.
+    /// Upper bound of the memory of decoding in bytes, the result included and the file itself
+    /// excluded.
     pub const fn bytes_max(&self) -> usize {
         mixer::bytes_max(self) + library::BYTES_MAX
     }
 }
 
-/// The lowest and highest sample rate that is read.
+/// Supported sample rates, in Hz.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 4_000..=384_000;
 const CHANNELS_MAX: usize = 32;
 
-/// A recording, its channels mixed.
+/// A decoded recording, mixed to mono.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recording {
     /// Samples from −1 to 1.
     pub samples: Vec<f32>,
-    /// Samples a second.
+    /// Sample rate in Hz.
     pub sample_rate: u32,
 }
 
-/// Decodes a recording that is in memory.
+/// Decodes a recording in memory.
 ///
 /// # Errors
-/// [`AudioError`] says what the file is not, or which limit it passes.
+/// [`AudioError`] names the unsupported format, the damage, or the limit exceeded.
 pub fn decode(file: &[u8], options: &DecodeOptions) -> Result<Recording, AudioError> {
     read(Cursor::new(file), options)
 }
 
-/// Decodes a recording from its file, which is not read further than the options ask.
+/// Decodes a recording from a file, and reads no more of it than the options need.
 ///
 /// # Errors
 /// As [`decode`].
@@ -142,8 +143,8 @@ fn read(mut source: impl MediaSource, options: &DecodeOptions) -> Result<Recordi
     mixer.finish()
 }
 
-/// Where the recording begins behind ID3 tags, which may hold pictures of megabytes, and its first
-/// bytes.
+/// Offset and first bytes of the recording behind any ID3 tags, which may hold pictures of
+/// megabytes.
 fn after_tags(source: &mut impl MediaSource) -> std::io::Result<(u64, Vec<u8>)> {
     let mut start = 0;
     for _ in 0..TAGS_MAX {
@@ -151,7 +152,7 @@ fn after_tags(source: &mut impl MediaSource) -> std::io::Result<(u64, Vec<u8>)> 
         let Some(&[b'I', b'D', b'3', _, _, flags, a, b, c, d]) = prefix.get(..10) else {
             return Ok((start, prefix));
         };
-        // Seven bits a byte; a footer repeats the header.
+        // Seven bits per byte; a footer repeats the header.
         let size = [a, b, c, d]
             .iter()
             .fold(0, |size, byte| size << 7 | u64::from(byte & 0x7f));

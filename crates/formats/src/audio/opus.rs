@@ -1,4 +1,4 @@
-//! Opus: in Ogg, which is what voice messages and `speak --out a.opus` are, and as packets of other
+//! Opus: in Ogg, the format of voice messages and of `speak --out a.opus`, and as packets of other
 //! containers.
 
 use super::AudioError;
@@ -11,14 +11,14 @@ use opus_pure::{
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 
-/// Opus has no rate of its own; this is the one that loses nothing.
+/// Opus has no native rate; decoding at this one is lossless.
 const SAMPLE_RATE: u32 = 48_000;
 const PAGE_MARK: &[u8] = b"OggS";
 const HEAD_MARK: &[u8] = b"OpusHead";
-/// The largest packet: 48 streams of 120 ms at the highest rate are less.
+/// Limit of a packet: 48 streams of 120 ms at the highest rate are smaller.
 const PACKET_BYTES_MAX: usize = 1 << 17;
 
-/// Whether a file's first bytes are an ogg stream's whose first packet is that of Opus.
+/// Whether a file begins with an Ogg stream whose first packet is an Opus header.
 pub(super) fn is_ogg_opus(prefix: &[u8]) -> bool {
     let lengths = prefix.get(26).copied().unwrap_or(0);
     let first = prefix.get(27 + usize::from(lengths)..).unwrap_or(&[]);
@@ -53,7 +53,7 @@ impl Decoder {
         })
     }
 
-    /// A packet's samples, interleaved.
+    /// Decodes a packet to interleaved samples.
     fn decode(&mut self, packet: &[u8]) -> Result<&[f32], OpusError> {
         let block = &mut self.block;
         let frames = match &mut self.inner {
@@ -64,15 +64,16 @@ impl Decoder {
     }
 }
 
-/// Packets of a container that gave the identification header.
+/// The Opus packets of a container, with their identification header.
 pub(super) struct PacketStream {
     decoder: Decoder,
-    /// Frames that the encoder put before the sound and that are not heard yet.
+    /// Frames of the pre-skip that are still to be dropped.
     skipped: usize,
 }
 
 impl PacketStream {
-    /// The stream that a header, RFC 7845 section 5.1, describes; `channels` where there is none.
+    /// A stream as described by its identification header (RFC 7845, section 5.1), or with
+    /// `channels` channels if there is none.
     pub(super) fn new(header: &[u8], channels: u8) -> Result<PacketStream, AudioError> {
         let head = parse(header, channels);
         let decoder = Decoder::new(&head).map_err(|error| AudioError::Damaged {
@@ -84,7 +85,7 @@ impl PacketStream {
         })
     }
 
-    /// Lets the container say alone what is left out at the beginning.
+    /// Disables the pre-skip, for containers that state the delay themselves.
     pub(super) fn skip_nothing(&mut self) {
         self.skipped = 0;
     }
@@ -92,7 +93,7 @@ impl PacketStream {
     /// Decodes the next packet into the mixer.
     pub(super) fn take(&mut self, packet: &[u8], mixer: &mut Mixer) -> Result<(), AudioError> {
         if packet.is_empty() || packet.len() > PACKET_BYTES_MAX {
-            return mixer.pass_over("an Opus packet of no sensible length");
+            return mixer.pass_over("an Opus packet of invalid length");
         }
         let channels = self.decoder.channels;
         match self.decoder.decode(packet) {
@@ -106,7 +107,7 @@ impl PacketStream {
     }
 }
 
-/// An identification header, or that of a plain stream where it is damaged.
+/// Parses an identification header; a damaged one is replaced by that of a plain stream.
 fn parse(header: &[u8], channels: u8) -> OpusHead {
     let mut head = OpusHead {
         channel_count: channels.clamp(1, 2),
@@ -133,8 +134,8 @@ fn parse(header: &[u8], channels: u8) -> OpusHead {
     head
 }
 
-/// A source that remembers whether its end was met: the reader has one kind of error for a stream
-/// cut short and for a damaged one.
+/// A source that records whether its end was reached: the reader does not tell a truncated stream
+/// from a damaged one.
 struct Ending<'e, S> {
     source: S,
     ended: &'e Cell<bool>,
@@ -165,7 +166,7 @@ pub(super) fn decode_ogg(source: impl Read, mixer: &mut Mixer) -> Result<(), Aud
     while !mixer.has_enough() {
         let packet = match reader.read_packet() {
             Ok(Some(packet)) => packet,
-            // At the end, or cut short within a page: what is whole of it stays.
+            // The end, or a page that is cut short: the intact part is kept.
             Ok(None) => return Ok(()),
             Err(_) if ended.get() => return Ok(()),
             Err(error) => {

@@ -1,5 +1,4 @@
-//! Uncompressed and block-compressed sound within a file: where it lies, how it is coded, and its
-//! packets.
+//! Uncompressed and block-compressed audio within a file: its location, coding and packets.
 
 use super::{AudioError, CHANNELS_MAX, SAMPLE_RATES, check};
 use std::io::{self, Read};
@@ -8,37 +7,37 @@ use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters};
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
-/// Frames of one packet, where frames are coded one by one.
+/// Frames per packet, where frames are coded one by one.
 const PACKET_FRAMES: usize = 1024;
 
-/// How the payload's bytes are coded.
+/// Coding of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// Blocks of `block_bytes` with `block_frames` each; one frame a block where samples stand
-    /// alone.
+    /// Blocks of `block_bytes` bytes and `block_frames` frames each; plain samples have one frame
+    /// per block.
     Blocks {
         codec: AudioCodecId,
         block_bytes: usize,
         block_frames: usize,
     },
-    /// A stream of MPEG audio or AAC frames that carries its own description.
+    /// A stream of MPEG audio or AAC frames, which describes itself.
     SelfDescribed,
 }
 
-/// The sound of a file whose container only says where it is.
+/// The audio data of a file, located by its container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Payload {
     pub coding: Coding,
     pub channels: u16,
     pub sample_rate: u32,
-    /// Its first byte.
+    /// Offset of the first byte.
     pub start: u64,
-    /// Its bytes, within the file.
+    /// Length in bytes, within the file.
     pub length: u64,
 }
 
 impl Payload {
-    /// Checks the rate and the channels before anything is allocated by them.
+    /// Checks sample rate and channels before anything is allocated by them.
     pub(super) fn check(&self) -> Result<(), AudioError> {
         if self.coding == Coding::SelfDescribed {
             return Ok(());
@@ -46,7 +45,7 @@ impl Payload {
         check("channels", self.channels.into(), 1, CHANNELS_MAX as u64)?;
         let (least, most) = (*SAMPLE_RATES.start(), *SAMPLE_RATES.end());
         check(
-            "samples a second",
+            "samples per second",
             self.sample_rate.into(),
             least.into(),
             most.into(),
@@ -65,7 +64,7 @@ pub(super) struct Packets<S> {
 }
 
 impl<S: Read> Packets<S> {
-    /// The packets of `source`, which begins with the payload and ends with it.
+    /// Packets of `source`, which holds the payload and nothing else.
     pub(super) fn new(
         source: S,
         payload: &Payload,
@@ -73,7 +72,7 @@ impl<S: Read> Packets<S> {
         block_bytes: usize,
         block_frames: usize,
     ) -> Packets<S> {
-        // A compressed block may be longer than the frames it is said to hold, so each is a packet.
+        // A compressed block may decode to more frames than stated, so each one is a packet.
         let packet_blocks = if block_frames == 1 { PACKET_FRAMES } else { 1 };
         let mut parameters = AudioCodecParameters::new();
         parameters
@@ -91,12 +90,12 @@ impl<S: Read> Packets<S> {
         }
     }
 
-    /// What a decoder needs to know.
+    /// Parameters for the decoder.
     pub(super) fn parameters(&self) -> &AudioCodecParameters {
         &self.parameters
     }
 
-    /// The next whole blocks, or none at the end. A part of a block at the very end is left out.
+    /// The next whole blocks, or `None` at the end. A partial block at the end is dropped.
     pub(super) fn next(&mut self) -> io::Result<Option<Packet>> {
         let mut data = vec![0; self.packet_blocks * self.block_bytes];
         let mut filled = 0;

@@ -1,9 +1,9 @@
 //! WAV in all its forms: RIFF, RIFX, RF64, BW64 and Wave64.
 //!
-//! Sizes are hints. Recorders that stream write zero or all ones, those that were interrupted leave
-//! what they began with, and editors forget padding; the sound is there all the same. So the chunk
-//! with the sound ends where its size says only if a chunk or the file's end follows there, and at
-//! the end of the file otherwise.
+//! Sizes are hints. Streaming recorders write zero or all ones, interrupted recorders leave the
+//! initial value, and editors forget the padding, but the samples are there. The size of the data
+//! chunk is therefore trusted only if a chunk or the end of the file follows; otherwise the data
+//! reaches to the end of the file.
 
 use super::header::{Order, field, read_at};
 use super::payload::{Coding, Payload};
@@ -13,14 +13,14 @@ use std::io::{self, Read, Seek};
 use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
-/// Chunks before the sound; more are no recording.
+/// Limit of the number of chunks before the data chunk.
 const CHUNKS_MAX: usize = 1024;
-/// A format chunk's bytes that are looked at.
+/// Bytes of a format chunk that are parsed.
 const FORMAT_BYTES: usize = 40;
-/// How far a lost data chunk is searched for.
+/// Bytes that are searched for a lost data chunk.
 const SEARCHED_BYTES: usize = 1 << 20;
-/// Chunks that may follow an odd chunk's end; another name there is taken for its padding's
-/// neighbour.
+/// Names of chunks that may follow an odd-sized chunk; any other name means that the padding is
+/// missing.
 const NAMES: &[&[u8; 4]] = &[
     b"data", b"fmt ", b"LIST", b"list", b"fact", b"bext", b"cue ", b"smpl", b"inst", b"iXML",
     b"JUNK", b"junk", b"FLLR", b"PAD ", b"PEAK", b"id3 ", b"ID3 ", b"DISP", b"cart", b"chna",
@@ -28,10 +28,10 @@ const NAMES: &[&[u8; 4]] = &[
     b"ds64", b"levl", b"afsp", b"LGWV", b"SAUR", b"MEXT", b"link", b"wavl", b"slnt", b"INFO",
 ];
 const WAVE64_RIFF: &[u8; 16] = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
-/// What follows the four letters in the identifiers of a Wave64's chunks.
+/// The last twelve bytes of Wave64 chunk identifiers.
 const WAVE64_TAIL: &[u8; 12] = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
 
-/// Where the sound of a WAV is, or nothing if the file is none.
+/// Locates the audio data of a WAV file; `None` if the file is not a WAV.
 pub(super) fn find(
     source: &mut (impl Read + Seek),
     start: u64,
@@ -72,12 +72,12 @@ fn missing(what: &str) -> AudioError {
     }
 }
 
-/// How chunks are headed.
+/// Layout of chunk headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chunks {
-    /// Four letters, a size of 32 bits without the header, padded to two bytes.
+    /// Four-character name, 32-bit size without the header, padded to two bytes.
     Riff(Order),
-    /// 16 bytes, a size of 64 bits with the header, padded to eight.
+    /// 16-byte identifier, 64-bit size including the header, padded to eight bytes.
     Wave64,
 }
 
@@ -96,7 +96,7 @@ impl Chunks {
         }
     }
 
-    /// A chunk's name and the size of its content.
+    /// Name of a chunk and size of its content.
     fn read(self, header: &[u8]) -> Option<(Name, u64)> {
         let name = Name(field(header, 0)?);
         let size = match self {
@@ -111,7 +111,7 @@ impl Chunks {
         Some((name, size))
     }
 
-    /// The chunk's end with its padding.
+    /// End of a chunk including its padding.
     fn padded(self, content: u64, size: u64) -> u64 {
         let boundary = match self {
             Chunks::Riff(_) => 2,
@@ -136,7 +136,7 @@ impl Name {
     }
 }
 
-/// A walk from chunk to chunk.
+/// A walk over the chunks.
 struct Walk<'s, S> {
     source: &'s mut S,
     chunks: Chunks,
@@ -176,13 +176,13 @@ impl<S: Read + Seek> Walk<'_, S> {
             }
         }
         let format = format.ok_or_else(|| missing("fmt"))?;
-        // A chunk whose size is wrong stands before the sound.
+        // The size of an earlier chunk is wrong.
         let content = self.search(start)?.ok_or_else(|| missing("data"))?;
         let length = self.file_bytes.saturating_sub(content);
         format.payload(content, length)
     }
 
-    /// The chunk at `position`, if one's header fits there.
+    /// The chunk at `position`, if its header fits there.
     fn chunk(&mut self, position: u64) -> Result<Option<(Name, u64)>, AudioError> {
         if position >= self.file_bytes {
             return Ok(None);
@@ -191,8 +191,8 @@ impl<S: Read + Seek> Walk<'_, S> {
         Ok(self.chunks.read(&header.map_err(damaged)?))
     }
 
-    /// Where the chunk after one begins: behind the padding, or without any where that is where a
-    /// known one is.
+    /// Start of the next chunk: behind the padding, or directly behind the content if a known chunk
+    /// is there.
     fn next(&mut self, content: u64, size: u64) -> Result<u64, AudioError> {
         let padded = self.chunks.padded(content, size);
         let unpadded = content.saturating_add(size);
@@ -207,18 +207,18 @@ impl<S: Read + Seek> Walk<'_, S> {
         Ok(padded)
     }
 
-    /// The bytes of the sound, as far as the file goes.
+    /// Bytes of the data chunk that are in the file.
     fn data_bytes(&mut self, content: u64, size: u64) -> Result<u64, AudioError> {
         let there = self.file_bytes.saturating_sub(content);
-        // Zero and nothing but chunks behind it is an empty recording; zero with sound behind it
-        // was never filled in.
+        // Size zero followed by chunks is an empty recording; size zero followed by samples was
+        // never filled in.
         if size < there && self.ends_with_chunks(content, size)? {
             return Ok(size);
         }
         Ok(there)
     }
 
-    /// Whether what follows the sound is chunks up to the end of the file.
+    /// Whether only chunks follow, up to the end of the file.
     fn ends_with_chunks(&mut self, content: u64, size: u64) -> Result<bool, AudioError> {
         let mut position = self.next(content, size)?;
         for _ in 0..CHUNKS_MAX {
@@ -233,7 +233,7 @@ impl<S: Read + Seek> Walk<'_, S> {
                 return Ok(false);
             }
             let next = self.next(position + self.chunks.header_bytes() as u64, size)?;
-            // Editors cut a last chunk short; a name that is none is sound.
+            // Editors truncate the last chunk; an invalid name is sample data.
             if next > self.file_bytes.saturating_add(8) {
                 return Ok(name.is_known());
             }
@@ -242,7 +242,7 @@ impl<S: Read + Seek> Walk<'_, S> {
         Ok(false)
     }
 
-    /// The content of a data chunk somewhere behind the header.
+    /// Searches for a data chunk behind the header.
     fn search(&mut self, start: u64) -> Result<Option<u64>, AudioError> {
         let bytes = read_at(self.source, start, SEARCHED_BYTES).map_err(damaged)?;
         let mut found = bytes.windows(4).enumerate().skip(12);
@@ -251,7 +251,7 @@ impl<S: Read + Seek> Walk<'_, S> {
     }
 }
 
-/// A `WAVEFORMATEX`, its extension resolved.
+/// A `WAVEFORMATEX` with its extension resolved.
 #[derive(Debug, Clone, Copy)]
 struct Format {
     tag: u16,
@@ -259,7 +259,7 @@ struct Format {
     sample_rate: u32,
     block_bytes: u16,
     bits: u16,
-    /// What an ADPCM's header says a block has.
+    /// Frames per block of an ADPCM header.
     block_frames: Option<u16>,
     order: Order,
 }
@@ -331,11 +331,11 @@ impl Format {
         }
     }
 
-    /// Samples one by one, as integers (1), floats (3), A-law (6) or µ-law (7).
+    /// Plain samples: integers (1), floats (3), A-law (6) or µ-law (7).
     fn plain(&self, channels: usize) -> Result<Coding, AudioError> {
         let by_bits = usize::from(self.bits).div_ceil(8);
         let by_block = usize::from(self.block_bytes) / channels;
-        // A block says how wide samples lie; without one their bits do.
+        // The block size gives the sample width in memory; without it, the bit depth does.
         let whole = usize::from(self.block_bytes) % channels == 0 && by_block >= by_bits;
         let sample_bytes = if whole && by_block > 0 {
             by_block
@@ -365,7 +365,7 @@ impl Format {
         })
     }
 
-    /// Blocks with a head for each channel and two samples a byte.
+    /// Blocks with a header per channel and two samples per byte.
     fn adpcm(
         &self,
         codec: AudioCodecId,

@@ -7,7 +7,7 @@ use super::unread::Unread;
 use std::io::{Read, Seek};
 use symphonia::core::codecs::audio::well_known::*;
 
-/// Where the sound of an AU file is, or nothing if the file is none.
+/// Locates the audio data of an AU file; `None` if the file is not an AU.
 pub(super) fn find(
     source: &mut (impl Read + Seek),
     start: u64,
@@ -63,7 +63,7 @@ pub(super) fn find(
         channels: u16::try_from(channels).unwrap_or(u16::MAX),
         sample_rate,
         start: content,
-        // Streams leave the size zero or all ones.
+        // Streaming writers leave the size zero or all ones.
         length: if size == 0 { there } else { size.min(there) },
     };
     payload.check()?;

@@ -1,25 +1,24 @@
-//! Formats and codecs that are recognised but not decoded, by name and with the way to convert
-//! them.
+//! Formats and codecs that are recognised but not decoded: their names, and how to convert them.
 
 use std::fmt;
 
-/// A format that is recognised and not decoded.
+/// A format that is recognised but not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
-    /// The format's or codec's name, with an article where the sentence needs one.
+    /// Name of the format or codec, with an article where the sentence needs one.
     name: String,
     remedy: Remedy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
-    /// A converter reads it, by this file name extension.
+    /// Convert it; the file name extension of the example.
     Convert(&'static str),
-    /// No converter may read it.
+    /// Copy-protected: cannot be converted.
     Protected,
-    /// Audible's scheme: a converter reads it with the account's key.
+    /// Audible's protection: can be converted with the account's key.
     Audible,
-    /// There is no sound in it.
+    /// Not audio.
     NoSound,
 }
 
@@ -29,7 +28,7 @@ impl fmt::Display for Unread {
         match self.remedy {
             Remedy::Convert(extension) => write!(
                 f,
-                "{name} recordings are not read here; convert it: \
+                "{name} recordings are not supported; convert it: \
                  ffmpeg -i recording.{extension} -vn voice.wav"
             ),
             Remedy::Protected => write!(
@@ -48,7 +47,7 @@ impl fmt::Display for Unread {
 }
 
 impl Unread {
-    /// A codec within a container that is read, converted from a file of this extension.
+    /// A codec within a supported container, in a file of this extension.
     pub(super) fn codec(name: impl Into<String>, extension: &'static str) -> Unread {
         Unread {
             name: name.into(),
@@ -56,7 +55,7 @@ impl Unread {
         }
     }
 
-    /// A track that is protected.
+    /// A protected track.
     pub(super) fn protected(scheme: &str) -> Unread {
         Unread {
             name: scheme.into(),
@@ -64,14 +63,16 @@ impl Unread {
         }
     }
 
-    /// What a file's first bytes say it is, if that is a format that is not decoded.
+    /// Recognises a format without a decoder by a file's first bytes.
     pub(super) fn of_prefix(prefix: &[u8]) -> Option<Unread> {
         let at = |offset: usize, mark: &[u8]| {
             prefix
                 .get(offset..)
                 .is_some_and(|rest| rest.starts_with(mark))
         };
-        let known = MARKS.iter().find(|(offset, mark, _, _)| at(*offset, mark));
+        let known = MAGIC_BYTES
+            .iter()
+            .find(|(offset, mark, _, _)| at(*offset, mark));
         if let Some(&(_, _, name, remedy)) = known {
             return Some(Unread {
                 name: name.into(),
@@ -105,8 +106,8 @@ fn starts_with_any(text: &[u8], marks: &[&[u8]]) -> bool {
         .any(|mark| (text.get(..mark.len())).is_some_and(|start| start.eq_ignore_ascii_case(mark)))
 }
 
-/// Offset, mark, name, remedy.
-const MARKS: &[(usize, &[u8], &str, Remedy)] = {
+/// Offset, magic bytes, name, remedy.
+const MAGIC_BYTES: &[(usize, &[u8], &str, Remedy)] = {
     use Remedy::{Audible, Convert, NoSound};
     &[
         (0, b"#!AMR-WB", "AMR wideband", Convert("awb")),

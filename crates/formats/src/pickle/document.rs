@@ -1,4 +1,4 @@
-//! What a pickle said: an arena of nodes and a root.
+//! The contents of a pickle: an arena of nodes and a root.
 
 /// A value: a scalar, or a reference to a node of the document.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub enum Value {
     Node(NodeId),
 }
 
-/// Which node of its document. Equal ids are the same Python object.
+/// Identifies a node of a document. Equal ids are the same Python object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(super) u32);
 
@@ -33,9 +33,9 @@ pub enum Node {
     List(Vec<Value>),
     /// A tuple.
     Tuple(Box<[Value]>),
-    /// A dictionary, in the order written; of equal keys the last counts.
+    /// A dictionary, in the order written; the last of equal keys wins.
     Dictionary(Vec<(Value, Value)>),
-    /// A name of code, such as `torch._utils._rebuild_tensor_v2`. Inert.
+    /// The name of a class or function, such as `torch._utils._rebuild_tensor_v2`. Inert.
     Global {
         /// The module.
         module: Box<str>,
@@ -44,18 +44,18 @@ pub enum Node {
     },
     /// A call or construction that Python would carry out. Inert.
     Call(Box<Call>),
-    /// A reference to something outside of the pickle, such as a tensor's storage. Inert.
+    /// A reference to an object outside of the pickle, such as a tensor's storage. Inert.
     PersistentId(Value),
-    /// A node that nothing refers to any more.
+    /// A node without references.
     Released,
 }
 
-/// A call that the pickle asks for and that nobody makes.
+/// A call in the pickle, which is never made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
-    /// What would be called; for an ordinary pickle a [`Node::Global`].
+    /// The callable; a [`Node::Global`] in an ordinary pickle.
     pub callable: Value,
-    /// Its arguments, for an ordinary pickle a [`Node::Tuple`].
+    /// The arguments; a [`Node::Tuple`] in an ordinary pickle.
     pub arguments: Value,
     /// The state set afterwards (`__setstate__`), if any.
     pub state: Option<Value>,
@@ -65,7 +65,7 @@ pub struct Call {
     pub entries: Vec<(Value, Value)>,
 }
 
-/// A pickle that was read.
+/// The contents of a pickle.
 #[derive(Debug)]
 pub struct Document {
     pub(super) nodes: Vec<Node>,
@@ -74,18 +74,18 @@ pub struct Document {
 }
 
 impl Document {
-    /// The object that the pickle holds.
+    /// The object in the pickle.
     pub fn root(&self) -> View<'_> {
         View::new(&self.nodes, self.root)
     }
 
-    /// How many bytes of the source the pickle took; another may follow.
+    /// Number of bytes of the pickle; another one may follow.
     pub fn encoded_bytes(&self) -> u64 {
         self.encoded_bytes
     }
 }
 
-/// A value together with the nodes that it may refer to.
+/// A value together with its document.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     nodes: &'a [Node],
@@ -123,7 +123,7 @@ impl<'a> View<'a> {
         self.value == Value::None
     }
 
-    /// The integer (or boolean, as Python has it), if it is one and fits.
+    /// The integer (or boolean, as in Python), if it is one and fits.
     pub fn integer(self) -> Option<i64> {
         match self.value {
             Value::Integer(integer) => Some(integer),
@@ -132,7 +132,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The integer from 0 to 2^64 − 1, if it is one.
+    /// The integer, if it is one from 0 to 2^64 − 1.
     pub fn unsigned(self) -> Option<u64> {
         match (self.node(), self.integer()) {
             (_, Some(integer)) => u64::try_from(integer).ok(),
@@ -202,7 +202,7 @@ impl<'a> View<'a> {
             .find_map(|(candidate, value)| (candidate.text() == Some(key)).then_some(value))
     }
 
-    /// Module and name, if this is a name of code.
+    /// Module and name, if this is a global.
     pub fn global(self) -> Option<(&'a str, &'a str)> {
         match self.node() {
             Some(Node::Global { module, name }) => Some((module, name)),
@@ -226,7 +226,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What kind of value this is, for messages.
+    /// The kind of value, for messages.
     pub fn kind(self) -> &'static str {
         match self.value {
             Value::None => "None",
@@ -240,10 +240,10 @@ impl<'a> View<'a> {
                 Some(Node::List(_)) => "a list",
                 Some(Node::Tuple(_)) => "a tuple",
                 Some(Node::Dictionary(_)) => "a dictionary",
-                Some(Node::Global { .. }) => "a name of code",
+                Some(Node::Global { .. }) => "a global",
                 Some(Node::Call(_)) => "an object",
-                Some(Node::PersistentId(_)) => "an outside reference",
-                Some(Node::Released) | None => "a value given up",
+                Some(Node::PersistentId(_)) => "an external reference",
+                Some(Node::Released) | None => "a released value",
             },
         }
     }

@@ -1,19 +1,19 @@
-//! What can be wrong with a pickle.
+//! Errors of pickles.
 
 use std::fmt;
 use std::io;
 
-/// A pickle that could not be read, with the byte at which that became clear.
+/// A pickle that could not be read, and where.
 #[derive(Debug, thiserror::Error)]
 #[error("pickle: {kind} (byte {offset})")]
 pub struct PickleError {
-    /// Offset of the opcode at fault, in bytes from the start of the pickle.
+    /// Offset of the opcode in question, in bytes from the start of the pickle.
     pub offset: u64,
-    /// What is wrong.
+    /// The problem.
     pub kind: PickleErrorKind,
 }
 
-/// The ways in which a pickle can be wrong.
+/// The kinds of problems.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PickleErrorKind {
@@ -21,30 +21,30 @@ pub enum PickleErrorKind {
     Io(io::Error),
     /// The file ends within an opcode, or before the last one.
     Truncated,
-    /// A byte that is no opcode of protocols 0 to 5.
+    /// A byte that is not an opcode of protocols 0 to 5.
     UnknownOpcode(u8),
-    /// A protocol that this reader does not know.
+    /// A newer protocol.
     UnknownProtocol(u8),
-    /// An opcode took more from the stack than there was.
+    /// An opcode pops more values than the stack holds.
     StackUnderflow,
-    /// An opcode needs a mark and there is none.
+    /// An opcode needs a mark, but there is none.
     NoMark,
     /// An opcode met a value of the wrong kind, such as an append to a number.
     WrongKind(&'static str),
     /// A memo entry that was never stored.
     UnknownMemo(u64),
-    /// A number, string or length that is not well formed.
+    /// A malformed number, string or length.
     Malformed(&'static str),
-    /// The pickle names code, which the caller has refused.
+    /// The pickle names a class or function, which the caller does not accept.
     GlobalRefused(String),
-    /// The pickle refers to an object outside itself, which the caller has refused.
+    /// The pickle refers to an object outside of itself, which the caller does not accept.
     PersistentIdRefused,
-    /// More memory would be needed than the limit allows.
+    /// The memory limit was exceeded.
     MemoryLimit {
-        /// The limit, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The listener found something wrong.
+    /// The listener refused an item.
     Refused(String),
 }
 
@@ -52,15 +52,15 @@ impl fmt::Display for PickleErrorKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(formatter, "cannot read: {error}"),
-            Self::Truncated => write!(formatter, "the file ends early"),
-            Self::UnknownOpcode(byte) => write!(formatter, "0x{byte:02x} is no opcode"),
+            Self::Truncated => write!(formatter, "the file is truncated"),
+            Self::UnknownOpcode(byte) => write!(formatter, "0x{byte:02x} is not an opcode"),
             Self::UnknownProtocol(version) => {
                 write!(formatter, "protocol {version} is unknown, 5 is the newest")
             }
             Self::StackUnderflow => write!(formatter, "an opcode takes more than the stack holds"),
             Self::NoMark => write!(formatter, "an opcode needs a mark that is not there"),
             Self::WrongKind(expected) => write!(formatter, "an opcode needs {expected}"),
-            Self::UnknownMemo(index) => write!(formatter, "memo entry {index} holds nothing"),
+            Self::UnknownMemo(index) => write!(formatter, "memo entry {index} is empty"),
             Self::Malformed(what) => write!(formatter, "malformed {what}"),
             Self::GlobalRefused(name) => write!(
                 formatter,

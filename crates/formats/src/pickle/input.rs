@@ -1,12 +1,13 @@
-//! The byte source of the pickle machine: counts, and never trusts a claimed length.
+//! The byte source of the pickle machine. It counts bytes and never trusts a claimed length.
 
 use super::error::{PickleError, PickleErrorKind};
 use std::io::{ErrorKind, Read};
 
 const BUFFER_BYTES: usize = 64 << 10;
-/// A claimed length is believed in steps of this size, each only after the one before has arrived.
+/// Claimed lengths are read in steps of this size, so that memory grows only with the bytes
+/// received.
 const STEP_BYTES: u64 = 64 << 10;
-/// Longest text argument of protocol 0, which ends with a newline. Python writes no longer ones.
+/// Limit of a text argument of protocol 0, which ends with a newline. Python writes none longer.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
 pub(super) struct Input<R> {
@@ -14,7 +15,7 @@ pub(super) struct Input<R> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Bytes that were taken before the buffer's start.
+    /// Bytes consumed before the buffer's start.
     passed: u64,
 }
 
@@ -29,7 +30,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Bytes taken so far.
+    /// Bytes consumed.
     pub(super) fn offset(&self) -> u64 {
         self.passed + self.start as u64
     }
@@ -41,7 +42,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Whether nothing follows. Compressed data that ends early is an error here too.
+    /// Whether the source is at its end. Truncated compressed data is an error here too.
     pub(super) fn at_end(&mut self) -> Result<bool, PickleError> {
         Ok(self.start == self.end && self.fetch()? == 0)
     }
@@ -53,7 +54,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Reads the next bytes into the buffer, which has been used up; 0 at the end.
+    /// Fills the exhausted buffer; 0 at the end.
     fn fetch(&mut self) -> Result<usize, PickleError> {
         self.passed += self.end as u64;
         self.start = 0;
@@ -91,7 +92,7 @@ impl<R: Read> Input<R> {
         Ok(array)
     }
 
-    /// `count` bytes; the result grows only as they arrive.
+    /// Reads `count` bytes; the result grows as they arrive.
     pub(super) fn bytes(&mut self, count: u64) -> Result<Vec<u8>, PickleError> {
         let mut bytes = Vec::with_capacity(count.min(STEP_BYTES) as usize);
         let mut missing = count;
@@ -107,7 +108,7 @@ impl<R: Read> Input<R> {
         Ok(bytes)
     }
 
-    /// Passes over `count` bytes.
+    /// Skips `count` bytes.
     pub(super) fn skip(&mut self, count: u64) -> Result<(), PickleError> {
         let mut missing = count;
         while missing > 0 {
@@ -121,7 +122,7 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
-    /// Bytes up to a newline, which is taken and dropped.
+    /// Reads up to a newline, which is consumed and dropped.
     pub(super) fn line(&mut self) -> Result<Vec<u8>, PickleError> {
         let mut line = Vec::new();
         loop {

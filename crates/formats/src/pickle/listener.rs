@@ -1,41 +1,41 @@
-//! Seeing list items while a pickle is read.
+//! Access to list items while a pickle is read.
 
 use super::document::{Node, Value, View};
 
-/// A step from a container to what it holds.
+/// A step from a container to one of its items.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step<'a> {
     /// The value under a string key.
     Key(&'a str),
     /// The item at an index.
     Index(usize),
-    /// Under a key that is no string.
+    /// A key that is not a string.
     Other,
 }
 
-/// What becomes of an item that a listener has seen.
+/// What to do with an item that a listener has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// It becomes part of the document.
+    /// Keep it as part of the document.
     Keep,
-    /// The listener has taken what it needs: the item is given up, and its memory with it.
+    /// Drop it and free its memory: the listener has taken what it needs.
     HandOver,
 }
 
-/// Sees the items of lists while the pickle is read, so that a long list need not be held.
+/// Sees the items of lists while a pickle is read, so that a long list need not be held in memory.
 ///
-/// Only lists at most [`LISTEN_DEPTH_MAX`] containers deep are announced, and only where the writer
-/// filled each container in batches, as Python does for more than one entry. Other items are found
-/// in the finished document.
+/// Only lists at a depth of at most [`LISTEN_DEPTH_MAX`] containers are announced, and only if each
+/// container is filled in batches, as Python does for more than one entry. Other items are found in
+/// the finished document.
 pub trait Listener {
-    /// An item about to be appended to the list at `path`. An error ends the reading.
+    /// Called before an item is appended to the list at `path`. An error ends the reading.
     fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String>;
 }
 
-/// How deep lists are announced to a [`Listener`].
+/// Depth down to which lists are announced to a [`Listener`].
 pub const LISTEN_DEPTH_MAX: usize = 6;
 
-/// Lets everything become part of the document.
+/// A listener that keeps every item.
 pub(super) struct KeepAll;
 
 impl Listener for KeepAll {
@@ -44,8 +44,8 @@ impl Listener for KeepAll {
     }
 }
 
-/// Fills the end of `steps` with the path from the root to the container at `position` on the
-/// stack, and returns where the path starts. `None` for containers that lie too deep.
+/// Replaces the end of `steps` by the path from the root to the container at `position` on the
+/// stack, and returns the start of the path. `None` for containers that are nested too deeply.
 pub(super) fn path<'a>(
     nodes: &'a [Node],
     stack: &[Value],
@@ -82,6 +82,7 @@ pub(super) fn path<'a>(
         }
         position = mark - 1;
     }
-    // Below the outermost mark only the root: under a container without one, the way is not known.
+    // Only the root may lie below the outermost mark: the path of a container without a mark is
+    // unknown.
     (position == 0).then_some(first)
 }

@@ -11,12 +11,12 @@ use std::io::Read;
 use std::mem::size_of;
 use std::sync::Arc;
 
-/// What a reader may use and accept.
+/// Limits of a reader.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The most memory that values may take while the pickle is read, in bytes, near enough.
+    /// Approximate limit of the memory of values while the pickle is read, in bytes.
     pub memory_bytes: u64,
-    /// What to do with names of code.
+    /// Treatment of globals.
     pub globals: Globals,
 }
 
@@ -30,12 +30,12 @@ impl Default for Limits {
     }
 }
 
-/// What to do with names of code, calls and persistent ids.
+/// Treatment of globals (names of classes and functions), calls and persistent ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Globals {
-    /// They are an error.
+    /// Report an error.
     Refuse,
-    /// They become nodes that do nothing.
+    /// Record them as inert nodes.
     Inert,
 }
 
@@ -50,15 +50,15 @@ pub fn read(source: impl Read, limits: &Limits) -> Result<Document, PickleError>
 
 /// A pickle being read, opcode by opcode, with a listener for list items.
 ///
-/// Nodes are reference-counted, as Python's objects are. A node that stack, memo and containers
-/// have released is freed and its slot reused. Cycles stay to the end.
+/// Nodes are reference-counted, like Python's objects. A node without references from stack, memo
+/// or containers is freed and its slot reused. Cycles stay until the end.
 pub struct Parser<R, L> {
     input: Input<R>,
     nodes: Vec<Node>,
-    /// For each node: references to it. One that reaches the largest count stays there.
+    /// Reference count of each node. A count that saturates stays so.
     references: Vec<u32>,
     vacant: Vec<u32>,
-    /// Empty between uses.
+    /// Scratch; empty between calls.
     releasing: Vec<Value>,
     stack: Vec<Value>,
     marks: Vec<usize>,
@@ -74,7 +74,7 @@ const VALUE_BYTES: usize = size_of::<Value>();
 const NODE_BYTES: usize = size_of::<Node>() + size_of::<u32>();
 
 impl<R: Read, L: Listener> Parser<R, L> {
-    /// A parser at the start of a pickle. Without `uses` every memo entry is kept to the end.
+    /// A parser at the start of a pickle. Without `uses`, every memo entry is kept to the end.
     pub fn new(
         source: R,
         limits: &Limits,
@@ -110,7 +110,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         &mut self.listener
     }
 
-    /// Reads on by one opcode; `false` once the pickle has ended.
+    /// Executes one opcode; `false` once the pickle has ended.
     ///
     /// # Errors
     /// If the pickle is malformed or beyond the limits, with its byte offset, or if the listener
@@ -123,16 +123,16 @@ impl<R: Read, L: Listener> Parser<R, L> {
         let step = self.step();
         self.ended = !matches!(step, Ok(true));
         step.map_err(|error| match error.kind {
-            // Where the bytes end is more telling than where the opcode began.
+            // The offset of the end says more than that of the opcode.
             Kind::Truncated | Kind::Io(_) => error,
             _ => PickleError { offset, ..error },
         })
     }
 
-    /// Reads on to the end of the pickle, which must be the end of the source.
+    /// Reads to the end of the pickle, which must be the end of the source.
     ///
     /// # Errors
-    /// As [`Parser::advance`], and if anything follows or compressed data lacks its end.
+    /// As [`Parser::advance`], and if anything follows or compressed data is truncated.
     pub fn finish_source(mut self) -> Result<Document, PickleError> {
         while self.advance()? {}
         if !self.input.at_end()? {
@@ -141,7 +141,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         self.finish()
     }
 
-    /// Reads on to the end of the pickle.
+    /// Reads to the end of the pickle.
     ///
     /// # Errors
     /// As [`Parser::advance`].
@@ -155,7 +155,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         })
     }
 
-    /// Carries out one opcode; `false` after the last.
+    /// Executes one opcode; `false` after the last.
     fn step(&mut self) -> Result<bool, PickleError> {
         let opcode = self.input.byte()?;
         match opcode {
@@ -165,7 +165,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
                     return self.fail(Kind::UnknownProtocol(version));
                 }
             }
-            // Frames only tell how much to read ahead.
+            // Frames are hints for reading ahead.
             op::FRAME => {
                 self.input.array::<8>()?;
             }
@@ -295,7 +295,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         Ok(true)
     }
 
-    /// The opcodes with which a pickle names or calls code: recorded, never carried out.
+    /// Opcodes that name or call code: recorded, never carried out.
     fn code(&mut self, opcode: u8) -> Result<(), PickleError> {
         match opcode {
             op::GLOBAL => {
@@ -371,8 +371,8 @@ impl<R: Read, L: Listener> Parser<R, L> {
         self.push_node(Node::Global { module, name })
     }
 
-    /// Replaces callable and arguments (positional, with `parts` 3 also by name) by a call node
-    /// that is never executed.
+    /// Replaces callable and arguments (positional and, with `parts` = 3, by name) by an inert call
+    /// node.
     fn push_call(&mut self, parts: usize) -> Result<(), PickleError> {
         if self.limits.globals == Globals::Refuse {
             return self.fail(Kind::GlobalRefused("a call".to_owned()));
@@ -395,7 +395,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         Err(self.input.fail(kind))
     }
 
-    /// Counts memory that is about to be taken.
+    /// Charges memory against the limit before it is allocated.
     fn charge(&mut self, bytes: usize) -> Result<(), PickleError> {
         self.held_bytes += bytes as u64;
         if self.held_bytes > self.limits.memory_bytes {
@@ -440,7 +440,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         self.push(Value::Node(NodeId(id)))
     }
 
-    /// The lowest stack index that belongs to the innermost mark.
+    /// Lowest stack index above the innermost mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -510,7 +510,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         }
     }
 
-    /// Appends to the container that lies on the stack just below `end`.
+    /// Appends to the container on the stack just below `end`.
     fn append(&mut self, end: usize, items: &[Value]) -> Result<(), PickleError> {
         if end <= self.floor() {
             return self.fail(Kind::StackUnderflow);
@@ -527,7 +527,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         Ok(())
     }
 
-    /// Shows the items to the listener; returns those to keep if any was handed over.
+    /// Announces items to the listener; returns those to keep, if any was dropped.
     fn announce(
         &mut self,
         position: usize,
@@ -563,7 +563,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         Ok(kept)
     }
 
-    /// Notes one more reference.
+    /// Adds a reference.
     #[inline]
     fn hold(&mut self, value: Value) {
         if let Value::Node(NodeId(id)) = value {
@@ -572,7 +572,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         }
     }
 
-    /// Notes one reference less, and frees what nothing refers to any more.
+    /// Removes a reference, and frees nodes without references.
     fn release(&mut self, value: Value) {
         let mut pending = std::mem::take(&mut self.releasing);
         pending.push(value);
@@ -654,7 +654,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
         self.push(fetched.value)
     }
 
-    /// The bytes of an opcode that is followed by a count and as many bytes.
+    /// The bytes of an opcode with a length prefix.
     fn counted(&mut self, opcode: u8) -> Result<Vec<u8>, PickleError> {
         let Some(count) = memo::length(&mut self.input, opcode)? else {
             return self.fail(Kind::Malformed("length: negative"));
@@ -702,7 +702,7 @@ impl<R: Read, L: Listener> Parser<R, L> {
     }
 }
 
-/// The bytes that a node takes, near enough.
+/// Approximate memory of a node in bytes.
 fn node_bytes(node: &Node) -> usize {
     let held = match node {
         Node::Text(text) => text.len(),

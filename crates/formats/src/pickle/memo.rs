@@ -1,4 +1,4 @@
-//! The memo: values that a pickle fetches again, and how often.
+//! The memo: stored values, and how often each is fetched.
 
 use super::document::Value;
 use super::error::{PickleError, PickleErrorKind as Kind};
@@ -10,27 +10,27 @@ use std::io::Read;
 use std::mem::size_of;
 use std::sync::Arc;
 
-/// How often a pickle fetches each entry of its memo: one pass over its opcodes that builds
+/// Number of fetches of each memo entry of a pickle, from a pass over its opcodes that builds
 /// nothing.
 ///
-/// Python stores nearly every object in the memo and fetches few of them. With these counts a
-/// [`Parser`](super::Parser) releases an entry after its last fetch. They cost two bits an entry.
+/// Python stores nearly every object in the memo and fetches few of them. With these counts, a
+/// [`Parser`](super::Parser) releases an entry after its last fetch. They cost two bits per entry.
 #[derive(Debug, Default)]
 pub struct MemoUse {
-    /// Two bits an entry: 0, 1, 2 fetches, or [`MANY`].
+    /// Two bits per entry: 0, 1, 2 fetches, or [`MANY`].
     fetches: Vec<u64>,
 }
 
-/// More than two fetches: such an entry is kept to the end.
+/// More than two fetches: the entry is kept to the end.
 const MANY: u8 = 3;
 const ENTRIES_IN_WORD: u64 = 32;
-/// Pickles with more entries than this, 256 MiB here, are read without such knowledge.
+/// Limit of the number of entries (256 MiB of counts); larger pickles are read without counts.
 const ENTRY_COUNT_MAX: u64 = 1 << 30;
 
 impl MemoUse {
     /// Counts the fetches of the pickle at the start of `source`. `None` if the counts are unknown:
-    /// for a malformed pickle, whose error is the parser's to report, and for a pickle that does
-    /// not number its entries in order, as Python does.
+    /// for a malformed pickle, whose error is left to the parser, and for a pickle that does not
+    /// number its entries consecutively, as Python does.
     pub fn scan(source: impl Read) -> Option<MemoUse> {
         let mut scan = Scan {
             input: Input::new(source),
@@ -69,7 +69,7 @@ struct Scan<R> {
 }
 
 impl<R: Read> Scan<R> {
-    /// Skips one opcode. `Some(false)` after the last, `None` if the use of the memo is unknown.
+    /// Skips one opcode. `Some(false)` after the last, `None` if the counts are unknown.
     fn step(&mut self) -> Result<Option<bool>, PickleError> {
         let opcode = self.input.byte()?;
         match opcode {
@@ -110,7 +110,7 @@ impl<R: Read> Scan<R> {
     }
 }
 
-/// The length before an opcode's bytes; `None` if it is negative.
+/// Reads a length prefix; `None` if it is negative.
 pub(super) fn length<R: Read>(
     input: &mut Input<R>,
     opcode: u8,
@@ -127,7 +127,7 @@ pub(super) fn length<R: Read>(
     }))
 }
 
-/// The memo index that an opcode names.
+/// Reads the memo index of an opcode.
 pub(super) fn memo_index<R: Read>(input: &mut Input<R>, opcode: u8) -> Result<u64, PickleError> {
     Ok(match opcode {
         op::BINPUT | op::BINGET => input.byte()?.into(),
@@ -141,19 +141,19 @@ pub(super) fn memo_index<R: Read>(input: &mut Input<R>, opcode: u8) -> Result<u6
     })
 }
 
-/// What was stored and may be fetched.
+/// The stored values.
 #[derive(Default)]
 pub(super) struct Memo {
-    /// If known: how often each entry is fetched.
+    /// Number of fetches of each entry, if known.
     uses: Option<Arc<MemoUse>>,
-    /// Entries so far, which is also the number that Python gives the next.
+    /// Number of entries so far, which is the index of Python's next entry.
     count: u64,
-    /// Entries that follow on each other, if their use is not known.
+    /// Consecutive entries, if the counts are unknown.
     dense: Vec<Value>,
-    /// The others, which Python never writes.
+    /// Other entries, which Python never writes.
     sparse: HashMap<u64, Value>,
-    /// The entries that are still to be fetched, if their use is known. The numbers are
-    /// consecutive, so no file can choose them to collide in a fast hash.
+    /// Entries that are still to be fetched, if the counts are known. Their numbers are
+    /// consecutive, so a file cannot choose them to collide in a fast hash.
     awaited: FxHashMap<u64, Awaited>,
 }
 
@@ -162,23 +162,23 @@ struct Awaited {
     fetches: u8,
 }
 
-/// Near enough what an entry takes.
+/// Approximate memory of an entry in bytes.
 pub(super) const ENTRY_BYTES: usize = 2 * size_of::<Awaited>();
 
-/// What became of a value to be stored.
+/// Result of storing a value.
 pub(super) enum Stored {
-    /// Nothing will fetch it.
+    /// Dropped: it is never fetched.
     Passed,
-    /// It is in the memo, where there was nothing.
+    /// Stored in an empty entry.
     Kept,
-    /// It is in the memo in place of another.
+    /// Stored in place of another value.
     Replaced(Value),
 }
 
 /// A value fetched.
 pub(super) struct Fetched {
     pub(super) value: Value,
-    /// It is in the memo no longer.
+    /// Whether this was the last fetch, which removed the entry.
     pub(super) last: bool,
 }
 
@@ -190,7 +190,7 @@ impl Memo {
         }
     }
 
-    /// The index that follows.
+    /// The next free index.
     pub(super) fn next(&self) -> u64 {
         self.count
     }

@@ -1,9 +1,8 @@
-//! Python's pickle format, read as data: nothing that a file names is ever looked up or called.
+//! Python's pickle format, read as data: nothing that a file names is looked up or called.
 //!
 //! The reader is the format's stack machine over an arena of nodes. Classes, calls and persistent
-//! ids become inert nodes that say what was asked for, or an error, as [`Globals`] chooses. Memory
-//! grows with the bytes that were read and ends at [`Limits`]; a length that the file merely claims
-//! allocates nothing.
+//! ids become inert nodes or an error, as [`Globals`] chooses. Memory grows with the bytes read, up
+//! to [`Limits`]; a length that the file merely claims allocates nothing.
 //!
 //! ```
 //! use sottovoce_formats::pickle::{self, Limits};

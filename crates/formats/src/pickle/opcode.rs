@@ -1,4 +1,4 @@
-//! The opcodes of protocols 0 to 5, as `pickletools` of Python's library names them.
+//! The opcodes of protocols 0 to 5, named as in Python's `pickletools`.
 
 macro_rules! opcodes {
     ($($name:ident = $byte:expr,)*) => { $(pub(super) const $name: u8 = $byte;)* };
@@ -75,17 +75,17 @@ opcodes! {
     READONLY_BUFFER = 0x98,
 }
 
-/// What follows an opcode.
+/// The argument of an opcode.
 pub(super) enum Argument {
-    /// So many bytes.
+    /// A fixed number of bytes.
     Bytes(u64),
-    /// A length and as many bytes.
+    /// A length prefix and as many bytes.
     Counted,
     /// Lines of text.
     Lines(u32),
 }
 
-/// What follows an opcode; `None` for a byte that is none.
+/// The argument of an opcode; `None` for a byte that is not an opcode.
 pub(super) fn argument(opcode: u8) -> Option<Argument> {
     Some(match opcode {
         MARK | STOP | POP | POP_MARK | DUP | NONE | BINPERSID | REDUCE | APPEND | BUILD | DICT

@@ -1,12 +1,12 @@
-//! Numbers and strings as pickles spell them.
+//! Numbers and strings in the encodings of pickles.
 
 use super::document::{Node, Value};
 use super::opcode as op;
 
-/// Longer integers are nothing that any reader here could use.
+/// Limit of an integer's length; no reader here has a use for longer ones.
 pub(super) const INTEGER_BYTES_MAX: usize = 1 << 16;
 
-/// UTF-8, with replacement characters where it is not (Python allows lone surrogates).
+/// Decodes UTF-8 with replacement characters for invalid sequences (Python allows lone surrogates).
 pub(super) fn utf8(bytes: Vec<u8>) -> Box<str> {
     match String::from_utf8(bytes) {
         Ok(text) => text.into(),
@@ -14,7 +14,7 @@ pub(super) fn utf8(bytes: Vec<u8>) -> Box<str> {
     }
 }
 
-/// A `str` of Python 2, which may be either.
+/// A `str` of Python 2, which may be text or bytes.
 pub(super) fn string_or_bytes(bytes: Vec<u8>) -> Node {
     match String::from_utf8(bytes) {
         Ok(text) => Node::Text(text.into()),
@@ -22,7 +22,7 @@ pub(super) fn string_or_bytes(bytes: Vec<u8>) -> Node {
     }
 }
 
-/// A name of code for a message, cut to a readable length.
+/// The name of a global for a message, cut to a readable length.
 pub(super) fn shown(module: &str, name: &str) -> String {
     let full = format!("{module}.{name}");
     if full.chars().count() <= 120 {
@@ -53,8 +53,8 @@ pub(super) fn number(opcode: u8, line: &[u8]) -> Option<Result<Value, Node>> {
             let digits = text.strip_suffix('L').unwrap_or(text);
             match digits.parse::<i64>() {
                 Ok(integer) => Some(Ok(Value::Integer(integer))),
-                // Addresses need at most 64 bits; two digits more are accepted, longer ones have no
-                // use here.
+                // Addresses need at most 64 bits; two digits more are accepted, longer numbers have
+                // no use here.
                 Err(_) => digits
                     .parse::<i128>()
                     .ok()

@@ -1,14 +1,14 @@
-//! Writes plain data as a pickle of protocol 4, piece by piece.
+//! Writes plain data as a pickle of protocol 4, incrementally.
 
 use super::opcode as op;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-/// Strings up to this length are written once and referred to afterwards.
+/// Strings up to this length are written once and fetched from the memo afterwards.
 const REMEMBERED_LENGTH_MAX: usize = 256;
-/// How many strings are remembered, so that the writer's memory stays small.
+/// Number of strings in the memo, which bounds the writer's memory.
 const REMEMBERED_COUNT_MAX: usize = 1 << 16;
-/// Python's reader takes items from the stack in batches of this size.
+/// Size of the batches in which Python's reader takes items from the stack.
 const BATCH_ITEMS: u32 = 1000;
 
 /// Writes lists, dictionaries, strings and numbers; memory use does not grow with what is written.
@@ -36,18 +36,18 @@ pub struct Writer<W: Write> {
     remembered: HashMap<Box<str>, u32>,
 }
 
-/// A container that is being written.
+/// An open container.
 struct Open {
     dictionary: bool,
-    /// Values since the last batch was closed.
+    /// Values since the last complete batch.
     pending: u32,
 }
 
 impl<W: Write> Writer<W> {
-    /// A writer to `sink`; give it a buffered one.
+    /// A writer to `sink`, which should be buffered.
     ///
     /// # Errors
-    /// Whatever the sink says, as for all methods.
+    /// If the sink fails, as for all methods.
     pub fn new(mut sink: W) -> io::Result<Writer<W>> {
         sink.write_all(&[op::PROTO, 4])?;
         Ok(Writer {
@@ -57,7 +57,7 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// Starts a value: closes a full batch of the container first.
+    /// Begins a value, after closing a full batch of the container.
     fn value(&mut self) -> io::Result<()> {
         if let Some(open) = self.open.last_mut() {
             if open.pending == BATCH_ITEMS {
@@ -74,7 +74,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Opens a list; what follows are its items, until [`Writer::end`].
+    /// Opens a list. The following values are its items, until [`Writer::end`].
     pub fn begin_list(&mut self) -> io::Result<()> {
         self.value()?;
         self.open.push(Open {
@@ -84,7 +84,8 @@ impl<W: Write> Writer<W> {
         self.sink.write_all(&[op::EMPTY_LIST, op::MARK])
     }
 
-    /// Opens a dictionary; what follows are its keys and values in turn, until [`Writer::end`].
+    /// Opens a dictionary. The following values are its keys and values in turn, until
+    /// [`Writer::end`].
     pub fn begin_dictionary(&mut self) -> io::Result<()> {
         self.value()?;
         self.open.push(Open {
@@ -97,7 +98,7 @@ impl<W: Write> Writer<W> {
     /// Closes the innermost list or dictionary.
     ///
     /// # Errors
-    /// Also if none is open, or a dictionary lacks the value of its last key.
+    /// If none is open, if the last key of a dictionary has no value, or if the sink fails.
     pub fn end(&mut self) -> io::Result<()> {
         match self.open.pop() {
             Some(open) if open.dictionary && open.pending % 2 == 1 => {
@@ -109,7 +110,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// A string.
+    /// Writes a string.
     pub fn text(&mut self, text: &str) -> io::Result<()> {
         self.value()?;
         if let Some(&index) = self.remembered.get(text) {
@@ -143,7 +144,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// An integer from 0 to 2^64 − 1.
+    /// Writes an integer from 0 to 2^64 − 1.
     pub fn unsigned(&mut self, value: u64) -> io::Result<()> {
         match i64::try_from(value) {
             Ok(value) => self.integer(value),
@@ -156,7 +157,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// An integer.
+    /// Writes an integer.
     pub fn integer(&mut self, value: i64) -> io::Result<()> {
         self.value()?;
         if let Ok(value) = u8::try_from(value) {
@@ -174,30 +175,30 @@ impl<W: Write> Writer<W> {
         self.sink.write_all(&value.to_le_bytes())
     }
 
-    /// A float.
+    /// Writes a float.
     pub fn float(&mut self, value: f64) -> io::Result<()> {
         self.value()?;
         self.sink.write_all(&[op::BINFLOAT])?;
         self.sink.write_all(&value.to_be_bytes())
     }
 
-    /// A boolean.
+    /// Writes a boolean.
     pub fn boolean(&mut self, value: bool) -> io::Result<()> {
         self.value()?;
         self.sink
             .write_all(&[if value { op::NEWTRUE } else { op::NEWFALSE }])
     }
 
-    /// `None`.
+    /// Writes `None`.
     pub fn none(&mut self) -> io::Result<()> {
         self.value()?;
         self.sink.write_all(&[op::NONE])
     }
 
-    /// Ends the pickle and gives the sink back.
+    /// Ends the pickle and returns the sink.
     ///
     /// # Errors
-    /// Also if a list or dictionary is still open.
+    /// If a list or dictionary is still open, or if the sink fails.
     pub fn finish(mut self) -> io::Result<W> {
         if !self.open.is_empty() {
             return Err(io::Error::other("a list or dictionary is still open"));

@@ -1,8 +1,8 @@
-//! PyTorch's `.pt` files: a zip archive of a pickle and the raw bytes of each storage.
+//! PyTorch's `.pt` files: a ZIP archive of a pickle and the raw bytes of each storage.
 //!
 //! The pickle is read as data; nothing that it names is called. It may name only the functions that
-//! rebuild tensors and ordered dictionaries; any other name is refused. Storages stay where they
-//! are in the file.
+//! rebuild tensors and ordered dictionaries; any other name is refused. Storages are ranges of the
+//! file and are not copied.
 
 mod zip;
 
@@ -11,32 +11,32 @@ use crate::pickle::{self, Globals, Limits, PickleError, View};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The longest pickle that is read; a checkpoint's is well under one MiB.
+/// Limit of the pickle's length in bytes; that of a checkpoint is well under one MiB.
 const PICKLE_BYTES_MAX: usize = 64 << 20;
 const PICKLE_MEMORY_MAX: u64 = 512 << 20;
-/// Dictionaries within dictionaries.
+/// Limit of nested dictionaries.
 const DEPTH_MAX: usize = 8;
 const RANK_MAX: usize = 8;
-/// Values visited: shared containers can make a small pickle unfold without end.
+/// Limit of visited values: shared containers can make a small pickle unfold exponentially.
 const VISITS_MAX: usize = 1 << 20;
 
-/// Why a file cannot be used as a torch archive.
+/// Why a file is not a usable torch archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TorchArchiveError {
-    /// Not a zip archive of stored entries.
+    /// Not a ZIP archive of stored entries.
     #[error("not a usable torch archive: {reason}")]
     Zip {
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A damaged pickle.
     #[error(transparent)]
     Pickle(#[from] PickleError),
-    /// A pickle that would run code.
-    #[error("the file asks to run {name}; nothing was run. Files with code in them are not read")]
+    /// A pickle with calls of other functions.
+    #[error("the file calls {name}; nothing was run. Files with code are refused")]
     Code {
-        /// What it names.
+        /// The function's name.
         name: String,
     },
     /// Not the structure of a checkpoint.
@@ -44,13 +44,13 @@ pub enum TorchArchiveError {
     Structure {
         /// The tensor, or the part of the file.
         place: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }
 
 impl TorchArchiveError {
-    /// The same error, said of a tensor.
+    /// The same error, about a tensor.
     pub fn within(self, tensor: &str) -> TorchArchiveError {
         match self {
             TorchArchiveError::Structure { reason, .. } => TorchArchiveError::Structure {
@@ -62,24 +62,24 @@ impl TorchArchiveError {
     }
 }
 
-/// Where a tensor lies in the file.
+/// Type, shape and location of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TorchTensor {
     /// Element type.
     pub dtype: Dtype,
     /// Sizes, outermost first.
     pub shape: Vec<usize>,
-    /// Elements between neighbours along each dimension.
+    /// Strides in elements, for each dimension.
     pub strides: Vec<usize>,
-    /// From its first element to the end of its storage.
+    /// Byte range from the first element to the end of the storage.
     pub bytes: Range<usize>,
 }
 
 impl TorchTensor {
-    /// The bytes of a tensor that lies row-major without gaps.
+    /// The byte range of a row-major tensor without gaps.
     ///
     /// # Errors
-    /// If it does not.
+    /// If the tensor has another layout.
     pub fn contiguous_bytes(&self) -> Result<Range<usize>, TorchArchiveError> {
         let mut expected = 1;
         for (&size, &stride) in self.shape.iter().zip(&self.strides).rev() {
@@ -103,7 +103,7 @@ impl TorchTensor {
         self.shape.iter().product()
     }
 
-    /// All elements row-major, whatever the strides, as bytes. Used for small tensors.
+    /// The bytes of all elements in row-major order, for any strides. Used for small tensors.
     fn gather(&self, file: &[u8]) -> Vec<u8> {
         let size = self.dtype.size();
         let mut gathered = Vec::new();
@@ -127,10 +127,10 @@ impl TorchTensor {
         gathered
     }
 
-    /// Elements as f32, row-major.
+    /// The elements as f32, in row-major order.
     ///
     /// # Errors
-    /// If they are no floating-point numbers.
+    /// If they are not floating-point numbers.
     pub fn to_f32(&self, file: &[u8]) -> Result<Vec<f32>, TorchArchiveError> {
         if !self.dtype.is_float() {
             let reason = format!("holds {}, not floating-point numbers", self.dtype);
@@ -144,10 +144,10 @@ impl TorchTensor {
         Ok(values)
     }
 
-    /// Elements as i64, row-major.
+    /// The elements as i64, in row-major order.
     ///
     /// # Errors
-    /// If they are no integers.
+    /// If they are not integers.
     pub fn to_i64(&self, file: &[u8]) -> Result<Vec<i64>, TorchArchiveError> {
         self.dtype
             .read_i64(&self.gather(file))
@@ -158,15 +158,18 @@ impl TorchTensor {
     }
 }
 
-/// A file that was read: every tensor in its nested dictionaries and lists, by path.
+/// All tensors in a file's nested dictionaries and lists, by path.
 #[derive(Debug, Clone)]
 pub struct TorchArchive {
     tensors: BTreeMap<String, TorchTensor>,
 }
 
 impl TorchArchive {
-    /// Reads the pickle of a whole file and finds its tensors. A tensor's path joins the keys that
-    /// lead to it with full stops.
+    /// Parses the pickle of a file and locates its tensors. A tensor's path is the list of keys
+    /// that lead to it, joined by full stops.
+    ///
+    /// # Errors
+    /// [`TorchArchiveError`] names the entry, the tensor or the code at fault.
     pub fn read(file: &[u8]) -> Result<TorchArchive, TorchArchiveError> {
         let entries = zip::entries(file)?;
         let (root, pickle) = (entries.iter())
@@ -210,10 +213,10 @@ impl TorchArchive {
         &self.tensors
     }
 
-    /// The tensors of a checkpoint, which may lie under the key `model`, in a list of one.
+    /// The tensors of a checkpoint, possibly under the key `model` or in a list of one.
     ///
     /// # Errors
-    /// If there is no tensor at all.
+    /// If there is no tensor.
     pub fn state_dict(self) -> Result<BTreeMap<String, TorchTensor>, TorchArchiveError> {
         if self.tensors.is_empty() {
             return Err(TorchArchiveError::Structure {
@@ -327,13 +330,13 @@ impl Reader<'_> {
     fn insert(&mut self, path: String, tensor: TorchTensor) -> Result<(), TorchArchiveError> {
         match self.tensors.insert(path.clone(), tensor) {
             None => Ok(()),
-            Some(_) => Err(structure(&path, "it stands twice")),
+            Some(_) => Err(structure(&path, "it occurs twice")),
         }
     }
 
-    /// Arguments of `_rebuild_tensor_v2`: storage, offset, sizes, strides, and flags of training.
+    /// Arguments of `_rebuild_tensor_v2`: storage, offset, sizes, strides, and training flags.
     fn tensor(&self, arguments: View<'_>, path: &str) -> Result<TorchTensor, TorchArchiveError> {
-        let malformed = || structure(path, "it is not described as a tensor is");
+        let malformed = || structure(path, "its description as a tensor is malformed");
         let mut arguments = arguments.items().ok_or_else(malformed)?;
         let mut next = || arguments.next().ok_or_else(malformed);
         let (storage, offset, shape, strides) = (next()?, next()?, next()?, next()?);
@@ -383,14 +386,14 @@ impl Reader<'_> {
         })
     }
 
-    /// A storage's type and range from its persistent id ('storage', type, key, device, elements).
-    /// The device is ignored.
+    /// Type and byte range of a storage from its persistent id ('storage', type, key, device,
+    /// elements). The device is ignored.
     fn storage(
         &self,
         reference: View<'_>,
         path: &str,
     ) -> Result<(Dtype, Range<usize>), TorchArchiveError> {
-        let malformed = || structure(path, "its storage is not described as one");
+        let malformed = || structure(path, "the description of its storage is malformed");
         let mut parts = reference
             .persistent_id()
             .and_then(|id| id.items())
@@ -415,7 +418,7 @@ impl Reader<'_> {
             _ => {
                 return Err(structure(
                     path,
-                    format!("its type {module}.{name} is not known"),
+                    format!("its type {module}.{name} is unknown"),
                 ));
             }
         };

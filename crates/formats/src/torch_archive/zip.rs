@@ -1,5 +1,5 @@
-//! The part of ZIP that torch archives use: stored entries, found through the central directory, as
-//! ranges of the file.
+//! The subset of ZIP that torch archives use: stored entries, located through the central
+//! directory.
 
 use super::TorchArchiveError;
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ const ENTRY_SIGNATURE: &[u8] = b"PK\x01\x02";
 const ENTRY_BYTES: usize = 46;
 const LOCAL_SIGNATURE: &[u8] = b"PK\x03\x04";
 const LOCAL_BYTES: usize = 30;
-/// The longest comment after the end record.
+/// Limit of the comment after the end record.
 const COMMENT_BYTES_MAX: usize = 1 << 16;
-/// Extra field with 64-bit sizes.
+/// Id of the extra field with 64-bit sizes.
 const EXTRA_64: u16 = 1;
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -72,14 +72,14 @@ pub(super) fn entries(file: &[u8]) -> Result<BTreeMap<String, Range<usize>>, Tor
         at = next;
         if entries.insert(name.clone(), range).is_some() {
             return Err(TorchArchiveError::Zip {
-                reason: format!("{name} stands twice"),
+                reason: format!("{name} occurs twice"),
             });
         }
     }
     Ok(entries)
 }
 
-/// One entry of the directory, and where the next begins.
+/// Parses one entry of the directory; also returns the start of the next one.
 fn entry(file: &[u8], at: usize) -> Result<(String, Range<usize>, usize), TorchArchiveError> {
     let header = at
         .checked_add(ENTRY_BYTES)
@@ -113,7 +113,7 @@ fn entry(file: &[u8], at: usize) -> Result<(String, Range<usize>, usize), TorchA
         .ok_or_else(cut_short)?;
     let (mut stored, whole, mut local) = (field32(20)?, field32(24)?, field32(42)?);
     let mut wide = extra_64(extra);
-    // The 64-bit field holds, in this order, only what did not fit above.
+    // The 64-bit field holds, in this order, only the values that did not fit above.
     if whole == u64::from(u32::MAX) {
         wide.next();
     }
@@ -121,7 +121,7 @@ fn entry(file: &[u8], at: usize) -> Result<(String, Range<usize>, usize), TorchA
         stored = wide.next().ok_or_else(|| refuse("its size is missing"))?;
     }
     if local == u64::from(u32::MAX) {
-        local = wide.next().ok_or_else(|| refuse("its place is missing"))?;
+        local = wide.next().ok_or_else(|| refuse("its offset is missing"))?;
     }
     let outside = || refuse("it lies outside the file; is the file cut short?");
     let local = usize::try_from(local).map_err(|_| outside())?;
@@ -142,7 +142,7 @@ fn entry(file: &[u8], at: usize) -> Result<(String, Range<usize>, usize), TorchA
     Ok((name, start..end, extra_start + extra_bytes + comment_bytes))
 }
 
-/// The values of the 64-bit extra field.
+/// Values of the 64-bit extra field.
 fn extra_64(mut extra: &[u8]) -> impl Iterator<Item = u64> {
     let mut values = Vec::new();
     while let (Some(kind), Some(length)) = (u16_at(extra, 0), u16_at(extra, 2)) {

@@ -1,13 +1,13 @@
-//! The mel spectrogram by which recordings are compared: that of the speech decoder's prompt.
+//! A mel spectrogram for comparing recordings: that of the speech decoder's prompt.
 
-/// The rate it is taken at.
+/// Its sample rate in Hz.
 pub const SAMPLE_RATE: u32 = 24_000;
 const WINDOW: usize = 1920;
 const HOP: usize = 480;
 const BANDS: usize = 80;
 const FREQUENCY_MAX: f64 = 8_000.0;
 
-/// Correlation of the log-mel spectrograms of two recordings, over the frames that both have.
+/// Correlation of the log-mel spectrograms of two recordings, over their common frames.
 pub fn mel_correlation(one: &[f32], other: &[f32]) -> f64 {
     let (one, other) = (log_mel(one), log_mel(other));
     let count = one.len().min(other.len());
@@ -36,7 +36,7 @@ fn to_frequency(mel: f64) -> f64 {
     700.0 * (10.0f64.powf(mel / 2595.0) - 1.0)
 }
 
-/// `[frames × bands]`, without the padding that a network's input would have.
+/// `[frames × bands]`, without the padding of a network's input.
 fn log_mel(samples: &[f32]) -> Vec<f64> {
     let bins = (FREQUENCY_MAX / f64::from(SAMPLE_RATE) * WINDOW as f64) as usize + 1;
     let angle = |index: usize| std::f64::consts::TAU * index as f64 / WINDOW as f64;

@@ -1,4 +1,4 @@
-//! Plans in use: the i-th allocation of a run lies at the i-th offset.
+//! Planned arenas: the i-th allocation of a run lies at the i-th offset of its plan.
 
 use super::Block;
 use crate::driver::Address;
@@ -13,27 +13,28 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Somebody is taking a piece just now.
+/// Value of [`PlannedBytes::turn`] while a thread takes a piece.
 const BUSY: u64 = u64::MAX;
 
-/// Serves every run of what was planned out of one block: an allocation is a look-up, a free is a flag.
+/// An arena that serves every run of a plan out of one block: an allocation is a table look-up, a
+/// free is a flag.
 ///
-/// A run takes its pieces in the order of the lifetimes that the plan was made from. That it keeps to them is checked and not
-/// trusted: a piece is refused while another one lives in its place.
+/// A run takes its pieces in the order of the lifetimes that the plan was made from. The arena
+/// checks this order: a piece is refused while another piece lives in its place.
 ///
-/// Pieces do not count references, which would cost more than all the rest: bytes of which a piece is still in use when their last
-/// arena goes are never given back.
+/// Pieces hold no reference count, which would cost more than all other work of an allocation. If a
+/// piece outlives the last arena over its bytes, those bytes are leaked.
 pub struct PlannedArena {
     bytes: Arc<Holder>,
     plan: usize,
 }
 
-/// Owns the bytes for all their arenas.
+/// The shared owner of the bytes under all arenas.
 struct Holder(NonNull<PlannedBytes>);
 
-// SAFETY: it is a box that all arenas share, and what is in the box is `Send` and `Sync`.
+// SAFETY: the box is shared by all arenas, and its contents are `Send` and `Sync`.
 unsafe impl Send for Holder {}
-// SAFETY: as above.
+// SAFETY: the box is shared by all arenas, and its contents are `Send` and `Sync`.
 unsafe impl Sync for Holder {}
 
 impl Holder {
@@ -43,13 +44,14 @@ impl Holder {
 }
 
 impl Holder {
-    /// What it owns, unless a piece of it is still in use: then that is never given back.
+    /// The owned bytes, or `None` if a piece is still in use; the bytes are leaked then.
     fn into_bytes(self) -> Option<PlannedBytes> {
         let idle = !self.live.iter().any(|live| live.load(Ordering::Acquire));
         let bytes = self.0;
-        // Its drop would free the box, or leave it to the piece that lives.
+        // Drop would free the box, or leak it to the live piece.
         std::mem::forget(self);
-        // SAFETY: it came from a box in `new`; this was the last holder, and no piece is left, so nobody has its address.
+        // SAFETY: the pointer came from a box in `new`. This was the last holder and no piece is
+        // left, so no other pointer to the box exists.
         idle.then(|| *unsafe { Box::from_raw(bytes.as_ptr()) })
     }
 }
@@ -59,7 +61,7 @@ impl Deref for Holder {
 
     #[inline]
     fn deref(&self) -> &PlannedBytes {
-        // SAFETY: the box is freed by nobody else than this holder's drop.
+        // SAFETY: only the drop of the last holder frees the box.
         unsafe { self.0.as_ref() }
     }
 }
@@ -69,7 +71,8 @@ impl Drop for Holder {
         if self.live.iter().any(|live| live.load(Ordering::Acquire)) {
             return;
         }
-        // SAFETY: it came from a box in `new`; no arena is left, and no piece, so nobody has its address.
+        // SAFETY: the pointer came from a box in `new`. No arena and no piece is left, so no other
+        // pointer to the box exists.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
@@ -78,18 +81,20 @@ impl Drop for Holder {
 struct PlannedBytes {
     block: Block,
     plans: Box<[Slots]>,
-    /// The pieces of all plans: whether they live.
+    /// For each piece of each plan, whether it is live.
     live: Box<[AtomicBool]>,
-    /// The plan that runs and the pieces that it has taken, or [`BUSY`]. Who swaps it for `BUSY` alone takes a piece.
+    /// The running plan and the number of pieces that it has taken, or [`BUSY`]. Only the thread
+    /// that swapped in `BUSY` may take a piece.
     turn: AtomicU64,
 }
 
-/// One plan's pieces.
+/// The pieces of one plan.
 struct Slots {
-    /// Place of its first piece among those of all plans.
+    /// Index of the plan's first piece among the pieces of all plans.
     first: usize,
     slots: Box<[Slot]>,
-    /// For each piece the pieces that had its bytes last, all in one list.
+    /// The predecessors of all pieces in one list: the earlier pieces that last held a part of the
+    /// same bytes.
     before: Box<[u32]>,
 }
 
@@ -97,11 +102,12 @@ struct Slots {
 struct Slot {
     offset: usize,
     bytes: usize,
-    /// Its part of `before` ends there, and begins where that of the piece before it ends.
+    /// End of the piece's predecessors in `before`. They begin where those of the previous piece
+    /// end.
     before_end: usize,
 }
 
-/// A run that differs from what was planned.
+/// A run that deviates from its plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanMismatch {
@@ -121,27 +127,28 @@ pub enum PlanMismatch {
         /// Bytes planned.
         planned: usize,
     },
-    /// An earlier piece lives on in its place.
+    /// An earlier piece is still live in the same place.
     #[error("piece {index} overlaps piece {other}, which lives longer than planned")]
     Overlaps {
         /// The piece, counted from 0.
         index: usize,
-        /// The earlier one.
+        /// The earlier piece.
         other: usize,
     },
-    /// A piece of the run before, perhaps of another plan in the same bytes, is still in use.
+    /// A piece of the previous run, perhaps of another plan over the same bytes, is still in use.
     #[error("a run begins that overlaps the one before: its piece {other} is still in use")]
     StillRunning {
-        /// The piece of the run before.
+        /// The piece of the previous run.
         other: usize,
     },
-    /// Two threads take pieces at once, so the order of pieces is not that of the plan.
-    #[error("two threads take pieces of one run at once")]
+    /// Two threads take pieces concurrently, so the order of pieces differs from the plan.
+    #[error("two threads take pieces of one run concurrently")]
     AtOnce,
 }
 
 impl PlannedArena {
-    /// An arena for each plan, all in one block as large as the largest of their peaks. Runs of different plans must not overlap.
+    /// An arena for each plan, all over one block of the size of the largest peak. Runs of
+    /// different plans must not overlap.
     ///
     /// # Errors
     /// If the memory has no room for the largest peak.
@@ -154,10 +161,12 @@ impl PlannedArena {
         Ok(PlannedArena::over(block, plans))
     }
 
-    /// Other plans in the same bytes. A block that is larger than their peaks gives its end back, where its driver can do that. Without a
-    /// piece of memory more than there was, this cannot fail for want of it.
+    /// Replaces the plans over the same bytes. A block that is larger than the new peaks is shrunk
+    /// where its driver supports that. The call allocates no memory, so it cannot fail for lack of
+    /// it.
     ///
-    /// `None`, and all bytes given back, if the block is smaller than a peak, if these are not all its arenas, or a piece is still in use.
+    /// Returns `None`, with all bytes freed, if the block is smaller than a peak, if `arenas` are
+    /// not all arenas over the block, or if a piece is still in use.
     pub fn replan(
         mut arenas: Vec<PlannedArena>,
         plans: &[(&[Lifetime], &Plan)],
@@ -169,12 +178,12 @@ impl PlannedArena {
         if peak > block.len() {
             return None;
         }
-        // What the driver does not take back stays at the end.
+        // Bytes that the driver does not take back stay unused at the end.
         let _ = block.shrink(peak);
         Some(PlannedArena::over(block, plans))
     }
 
-    /// An arena for each plan, over a block that is as large as the largest of their peaks.
+    /// An arena for each plan over one block, which is as large as the largest peak.
     fn over(block: Block, plans: &[(&[Lifetime], &Plan)]) -> Vec<PlannedArena> {
         let slots: Vec<_> = plans
             .iter()
@@ -198,11 +207,11 @@ impl PlannedArena {
         (0..plans.len()).map(arena).collect()
     }
 
-    /// The next piece of the run, `bytes` long, with whatever the last one there left in it. A run begins after
-    /// [`PlannedArena::restart`], or when another plan has run in between.
+    /// The next piece of the run, `bytes` long, with whatever its last user left there. A run
+    /// begins after [`PlannedArena::restart`], or after a run of another plan.
     ///
     /// # Errors
-    /// If the run differs from what was planned; it may go on otherwise.
+    /// If the run deviates from its plan. The run may go on with other pieces.
     #[inline]
     pub fn allocate(&self, bytes: usize) -> Result<PlannedPiece, PlanMismatch> {
         let shared: &PlannedBytes = &self.bytes;
@@ -231,10 +240,11 @@ impl PlannedArena {
         })
     }
 
-    /// Begins the next run with the first piece.
+    /// Starts the next run at the first piece.
     pub fn restart(&self) {
         let shared: &PlannedBytes = &self.bytes;
-        // A thread that takes a piece just now will find the run restarted or its piece refused; both are sound.
+        // A thread that takes a piece concurrently finds the run restarted or its piece refused.
+        // Both are sound.
         let before = shared.turn.load(Ordering::Acquire);
         let restarted = turn(self.plan, 0);
         if before != BUSY && before >> 32 == self.plan as u64 {
@@ -252,13 +262,13 @@ impl PlannedArena {
         self.bytes.block.len()
     }
 
-    /// Whether nothing was planned.
+    /// Whether the plans need no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The end of the furthest piece of any plan.
+/// The highest end of any piece of any plan.
 fn peak_bytes(plans: &[(&[Lifetime], &Plan)]) -> usize {
     let ends = plans.iter().flat_map(|(lifetimes, plan)| {
         let pieces = lifetimes.iter().zip(&plan.offsets);
@@ -272,7 +282,8 @@ fn turn(plan: usize, taken: usize) -> u64 {
 }
 
 impl PlannedBytes {
-    /// Where piece `index` of a plan goes: its place among all pieces, now marked as living, and its offset. Only who has the turn calls it.
+    /// Places piece `index` of a plan: marks it as live and returns its index among all pieces and
+    /// its offset. Only the holder of the turn may call this.
     #[inline]
     fn place(
         &self,
@@ -300,13 +311,14 @@ impl PlannedBytes {
         }
         let lives = |place: usize| self.live[place].load(Ordering::Acquire);
         if index == 0 {
-            // Whatever lives belongs to the run before: each run began with nothing alive.
+            // Every run starts with nothing live, so a live piece belongs to the previous run.
             let Slots { first, slots, .. } = &self.plans[running];
             if let Some(other) = (0..slots.len()).find(|other| lives(first + other)) {
                 return Err(PlanMismatch::StillRunning { other });
             }
         }
-        // It is enough to look at those that had its bytes last: they were let in only when those before them were gone.
+        // Only the direct predecessors need a check: each of them was placed after its own
+        // predecessors were dead.
         let start = index
             .checked_sub(1)
             .map_or(0, |last| slots[last].before_end);
@@ -323,7 +335,7 @@ impl PlannedBytes {
 
 impl Slots {
     fn new(first: usize, lifetimes: &[Lifetime], plan: &Plan) -> Slots {
-        // Who had which bytes last: start → end and piece.
+        // The last piece of each range of bytes: start → (end, piece).
         let mut last: BTreeMap<usize, (usize, u32)> = BTreeMap::new();
         let mut before = Vec::new();
         let slots = (lifetimes.iter().zip(&plan.offsets))
@@ -347,7 +359,7 @@ impl Slots {
     }
 }
 
-/// Gives `start..end` to piece `index`, and lists who had a part of it.
+/// Assigns `start..end` to piece `index`, and lists the previous pieces of these bytes.
 fn take_over(
     last: &mut BTreeMap<usize, (usize, u32)>,
     start: usize,
@@ -391,7 +403,8 @@ impl fmt::Debug for PlannedArena {
     }
 }
 
-/// An exclusive part of a [`PlannedArena`]'s block, free for the pieces after it once it is dropped.
+/// An exclusive part of a [`PlannedArena`]'s block. Later pieces may use its bytes once it is
+/// dropped.
 pub struct PlannedPiece {
     bytes: NonNull<PlannedBytes>,
     place: usize,
@@ -399,9 +412,10 @@ pub struct PlannedPiece {
     len: usize,
 }
 
-// SAFETY: it stands for exclusive bytes of a block, which is `Send` and `Sync`, and marks its end with an atomic flag.
+// SAFETY: the piece stands for exclusive bytes of a block, which is `Send` and `Sync`, and its end
+// is marked by an atomic flag.
 unsafe impl Send for PlannedPiece {}
-// SAFETY: as above.
+// SAFETY: the piece stands for exclusive bytes of a block, which is `Send` and `Sync`.
 unsafe impl Sync for PlannedPiece {}
 
 impl PlannedPiece {
@@ -411,38 +425,39 @@ impl PlannedPiece {
         self.len
     }
 
-    /// Where it lies on its device.
+    /// Address on the device.
     pub fn address(&self) -> Address {
         self.block().address.offset(self.offset as u64)
     }
 
-    /// Whether its bytes can be reached by this process.
+    /// Whether this process can access the bytes.
     #[inline]
     pub fn host_accessible(&self) -> bool {
         self.block().host_accessible()
     }
 
-    /// Its bytes.
+    /// The bytes.
     ///
     /// # Panics
-    /// If the device's memory cannot be reached by this process.
+    /// If this process cannot access the device's memory.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the piece lies within the block, which is as long as the furthest piece of any plan, and while it lives no
-        // other piece is given out that overlaps it.
+        // SAFETY: the piece lies within the block, which reaches to the highest end of any plan.
+        // While the piece lives, no overlapping piece is handed out.
         unsafe {
             let start = self.block().pointer().add(self.offset);
             std::slice::from_raw_parts(start.as_ptr(), self.len)
         }
     }
 
-    /// Its bytes, to write.
+    /// The bytes, for writing.
     ///
     /// # Panics
-    /// If the device's memory cannot be reached by this process.
+    /// If this process cannot access the device's memory.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` is the only way to this piece.
+        // SAFETY: the piece lies within the block and overlaps no live piece; `&mut self` is the
+        // only access.
         unsafe {
             let start = self.block().pointer().add(self.offset);
             std::slice::from_raw_parts_mut(start.as_ptr(), self.len)
@@ -450,7 +465,7 @@ impl PlannedPiece {
     }
 
     fn block(&self) -> &Block {
-        // SAFETY: the holder keeps what it owns as long as this piece is marked as living.
+        // SAFETY: the holder keeps the block and the flags while this piece is marked as live.
         unsafe { &(*self.bytes.as_ptr()).block }
     }
 }
@@ -458,7 +473,8 @@ impl PlannedPiece {
 impl Drop for PlannedPiece {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: up to this store the piece is marked as living, and so its holder keeps the flags; nothing is touched after it.
+        // SAFETY: the piece is marked as live until this store, so the holder keeps the flags.
+        // Nothing is accessed after the store.
         unsafe { &(&(*self.bytes.as_ptr()).live)[self.place] }.store(false, Ordering::Release);
     }
 }

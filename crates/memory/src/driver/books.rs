@@ -1,15 +1,15 @@
-//! A driver's bookkeeping: capacity, pieces, ranges and their mapped parts. All drivers share it
-//! and refuse whatever does not fit it.
+//! Bookkeeping shared by all drivers: capacity, pieces, reserved ranges and their mapped parts. A
+//! call that contradicts the books is refused.
 
 use super::{Address, DeviceMemory, DriverError};
 use std::collections::BTreeMap;
 
-/// A driver's books.
+/// The books of one driver.
 #[derive(Debug)]
 pub(super) struct Books {
     capacity: u64,
     used_bytes: u64,
-    /// What the driver holds for itself.
+    /// Bytes that the driver holds for itself.
     driver_bytes: u64,
     /// Allocated pieces: address → bytes.
     pieces: BTreeMap<u64, u64>,
@@ -43,7 +43,7 @@ impl Books {
         }
     }
 
-    /// Whether `bytes` more fit.
+    /// Refuses a request of `bytes` bytes beyond the free capacity.
     pub(super) fn room_for(&self, bytes: u64) -> Result<(), DriverError> {
         let DeviceMemory { free, total } = self.memory();
         if bytes > free {
@@ -57,17 +57,17 @@ impl Books {
         }
     }
 
-    /// Counts bytes that the driver took for itself, whether they fit or not.
+    /// Counts bytes that the driver took for itself, even beyond the capacity.
     pub(super) fn add_driver_bytes(&mut self, bytes: u64) {
         self.driver_bytes += bytes;
     }
 
-    /// Counts such bytes as given back.
+    /// Counts driver bytes as freed.
     pub(super) fn remove_driver_bytes(&mut self, bytes: u64) {
         self.driver_bytes -= bytes;
     }
 
-    /// Whether all of these addresses are those of one piece, or mapped in one range.
+    /// Whether the whole span lies in one piece, or in one mapped part of a range.
     pub(super) fn holds(&self, address: Address, bytes: u64) -> bool {
         let Some(end) = address.0.checked_add(bytes) else {
             return false;
@@ -86,7 +86,7 @@ impl Books {
         self.pieces.insert(address, bytes);
     }
 
-    /// Cuts a piece down to `bytes`; what it had.
+    /// Shrinks a piece to `bytes` and returns its previous size.
     pub(super) fn shrink_piece(
         &mut self,
         address: Address,
@@ -99,22 +99,22 @@ impl Books {
             reason,
         };
         let piece = (self.pieces.get_mut(&address.0))
-            .ok_or_else(|| misuse("no piece was allocated there"))?;
+            .ok_or_else(|| misuse("no piece was allocated at this address"))?;
         if bytes == 0 || bytes > *piece {
-            return Err(misuse("a piece shrinks to a part of itself"));
+            return Err(misuse("the new size must be smaller than the piece"));
         }
         let before = std::mem::replace(piece, bytes);
         self.used_bytes -= before - bytes;
         Ok(before)
     }
 
-    /// Strikes a piece off; its bytes.
+    /// Removes a piece and returns its size.
     pub(super) fn remove_piece(&mut self, address: Address) -> Result<u64, DriverError> {
         let bytes = self.pieces.remove(&address.0).ok_or(DriverError::Misuse {
             call: "free",
             address,
             bytes: 0,
-            reason: "nothing was allocated there",
+            reason: "nothing was allocated at this address",
         })?;
         self.used_bytes -= bytes;
         Ok(bytes)
@@ -131,7 +131,7 @@ impl Books {
         );
     }
 
-    /// Strikes a range off of which nothing is mapped; its bytes.
+    /// Removes a range without mapped parts and returns its size.
     pub(super) fn remove_range(&mut self, address: Address) -> Result<u64, DriverError> {
         let misuse = |reason| DriverError::Misuse {
             call: "release",
@@ -142,7 +142,7 @@ impl Books {
         let range = self
             .ranges
             .get(&address.0)
-            .ok_or_else(|| misuse("no range was reserved there"))?;
+            .ok_or_else(|| misuse("no range was reserved at this address"))?;
         if !range.mapped.is_empty() {
             return Err(misuse("parts of the range are still mapped"));
         }
@@ -151,7 +151,8 @@ impl Books {
         Ok(bytes)
     }
 
-    /// Whether a part may be mapped: whole units of a range, none mapped, and within the capacity.
+    /// Checks that a part may be mapped: whole units of one range, none of them mapped, within the
+    /// capacity.
     pub(super) fn may_map(&mut self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let range = self.range_of("map", address, bytes)?;
         if range.overlaps(address.0, address.0 + bytes) {
@@ -165,7 +166,7 @@ impl Books {
         self.room_for(bytes)
     }
 
-    /// Enters a part that [`Books::may_map`] allowed.
+    /// Records a part that [`Books::may_map`] admitted.
     pub(super) fn add_mapped(&mut self, address: Address, bytes: u64) -> Result<(), DriverError> {
         self.range_of("map", address, bytes)?
             .insert(address.0, address.0 + bytes);
@@ -173,7 +174,7 @@ impl Books {
         Ok(())
     }
 
-    /// Strikes a part off, all of which must be mapped.
+    /// Removes a part, all of which must be mapped.
     pub(super) fn remove_mapped(
         &mut self,
         address: Address,
@@ -194,13 +195,13 @@ impl Books {
         Ok(())
     }
 
-    /// The unit of the range that an address lies in.
+    /// The mapping unit of the range that contains an address.
     pub(super) fn unit(&self, address: Address) -> Option<u64> {
         let (_, range) = self.ranges.range(..=address.0).next_back()?;
         Some(range.unit)
     }
 
-    /// Every mapped unit: its address and bytes.
+    /// Address and size of every mapped unit.
     pub(super) fn mapped_units(&self) -> Vec<(u64, u64)> {
         let parts = self.ranges.values().flat_map(|range| {
             let unit = range.unit;
@@ -213,7 +214,7 @@ impl Books {
         parts.collect()
     }
 
-    /// Every piece, then every range, with its bytes.
+    /// Takes out all pieces and all ranges, with their sizes.
     pub(super) fn drain(&mut self) -> (BTreeMap<u64, u64>, Vec<(u64, u64)>) {
         let ranges = std::mem::take(&mut self.ranges)
             .into_iter()
@@ -238,7 +239,7 @@ impl Books {
             .ranges
             .range_mut(..=address.0)
             .next_back()
-            .ok_or_else(|| misuse("no range was reserved there"))?;
+            .ok_or_else(|| misuse("no range was reserved at this address"))?;
         if bytes == 0
             || !bytes.is_multiple_of(range.unit)
             || !(address.0 - start).is_multiple_of(range.unit)
@@ -279,7 +280,7 @@ impl Range {
         self.mapped.insert(start, end - start);
     }
 
-    /// Takes `start..end` out of the mapped parts, or says false if not all of it is mapped.
+    /// Removes `start..end` from the mapped parts. Returns `false` if not all of it is mapped.
     fn remove(&mut self, start: u64, end: u64) -> bool {
         match self.around(start) {
             Some((before, before_end)) if before_end >= end => {
@@ -297,7 +298,7 @@ impl Range {
     }
 }
 
-/// The refusal of a range whose unit does not fit.
+/// The error for a range with an invalid unit.
 pub(super) fn bad_unit(bytes: u64) -> DriverError {
     let reason =
         "the unit is not a multiple of the granularity, or the size not a multiple of the unit";

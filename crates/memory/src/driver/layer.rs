@@ -1,13 +1,11 @@
-//! Drivers over drivers: each layer adds one concern and passes everything else to the driver
-//! below.
+//! Driver layers: each adds one concern and forwards everything else to the driver below.
 
 use super::{Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId};
 
-/// A layer's part: checks before calls, notes after them. It is also its own handle: clones share
-/// their state.
+/// One concern: checks before calls, records after them. A layer is also the handle to its state,
+/// which all clones share.
 pub trait Layer: Clone + Default + Send + Sync {
-    /// Admits or refuses a call that asks for `bytes` bytes; `memory` is the state of the driver
-    /// below.
+    /// Admits or refuses a call for `bytes` bytes; `memory` is the state of the driver below.
     ///
     /// # Errors
     /// If the layer refuses the call, which then does not reach the driver.
@@ -20,19 +18,19 @@ pub trait Layer: Clone + Default + Send + Sync {
         Ok(())
     }
 
-    /// A piece was got.
+    /// Called after a piece was allocated.
     fn allocated(&self, _address: Address, _bytes: u64) {}
 
-    /// A piece was given back.
+    /// Called after a piece was freed.
     fn freed(&self, _address: Address) {}
 
-    /// What the device's memory looks like through the layer.
+    /// Free and total bytes as seen through the layer.
     fn memory(&self, below: DeviceMemory) -> DeviceMemory {
         below
     }
 }
 
-/// A driver with a layer over it.
+/// A driver with a layer on top.
 pub struct Layered<L, D> {
     pub(super) layer: L,
     below: D,
@@ -54,7 +52,7 @@ impl<L: Layer, D: Driver> Layered<L, D> {
     }
 }
 
-// SAFETY: every call is the driver's below, or refused.
+// SAFETY: every call is forwarded to the driver below, or refused.
 unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
     fn name(&self) -> &str {
         self.below.name()
@@ -85,7 +83,7 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
     }
 
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
-        // A range has nothing behind it: it takes addresses, not bytes.
+        // A reservation takes addresses, not bytes.
         self.pass(Call::Reserve, 0)?.reserve(bytes, unit)
     }
 
@@ -118,17 +116,17 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
     }
 
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
-        // SAFETY: the caller's promise is the driver's below.
+        // SAFETY: the caller's contract is that of the driver below.
         unsafe { self.below.read(from, into) }
     }
 
     unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of the driver below.
         unsafe { self.below.write(bytes, to) }
     }
 
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of the driver below.
         unsafe { self.below.stage(bytes, to) }
     }
 

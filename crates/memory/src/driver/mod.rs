@@ -1,7 +1,9 @@
-//! Where bytes come from: one small trait, and one driver for each kind of device.
+//! Sources of bytes: one small trait, and one driver for each kind of device.
 //!
-//! A driver gives whole pieces (`allocate`, `free`) and, where it can, address ranges whose parts are mapped and unmapped
-//! one by one (`reserve`, `map`, `unmap`, `release`). It knows nothing of blocks, streams or policy.
+//! A driver allocates and frees whole pieces ([`Driver::allocate`], [`Driver::free`]). Where the
+//! device supports it, a driver also has address ranges whose parts are mapped and unmapped one by
+//! one ([`Driver::reserve`], [`Driver::map`], [`Driver::unmap`], [`Driver::release`]). It knows
+//! nothing of blocks, streams or policy.
 
 mod books;
 pub mod cuda;
@@ -42,23 +44,23 @@ impl fmt::Display for Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId(pub u64);
 
-/// A device's memory, as its driver sees it.
+/// Free and total memory of a device, as its driver reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// Bytes that an allocation could still get.
+    /// Bytes that can still be allocated.
     pub free: u64,
-    /// All bytes of the device, or the capacity that was set.
+    /// Bytes of the device, or its configured capacity.
     pub total: u64,
 }
 
-/// What a driver can do.
+/// Features of a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Unit of `map` and `unmap`, in bytes; a power of two.
     pub granularity: u64,
-    /// Whether address ranges can be reserved and mapped piece by piece. If not, the reason why.
+    /// Whether address ranges can be reserved and mapped in parts. If not, the reason.
     pub ranges: Result<(), &'static str>,
-    /// Whether an address can be read and written by this process.
+    /// Whether this process can read and write the device's addresses.
     pub host_accessible: bool,
 }
 
@@ -92,20 +94,20 @@ impl Call {
         }
     }
 
-    /// Whether it asks for memory, or for addresses.
+    /// Whether the call requests memory or addresses.
     pub fn acquires(self) -> bool {
         matches!(self, Call::Allocate | Call::Reserve | Call::Map)
     }
 }
 
-/// Why a driver refused.
+/// A failed driver call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriverError {
-    /// The device has too little memory left.
-    #[error("{requested} bytes were asked for and {free} of {total} bytes are free")]
+    /// The device has too little free memory.
+    #[error("{requested} bytes were requested and {free} of {total} bytes are free")]
     OutOfMemory {
-        /// Bytes asked for.
+        /// Bytes requested.
         requested: u64,
         /// Bytes free on the device.
         free: u64,
@@ -113,29 +115,29 @@ pub enum DriverError {
         total: u64,
     },
     /// The driver is sealed: steady state must not call it.
-    #[error("the driver is sealed and {call} was called: this state must work without the driver")]
+    #[error("{call} was called while the driver is sealed: steady state must not call the driver")]
     Sealed {
         /// The refused call.
         call: &'static str,
     },
-    /// The device or the platform cannot do this.
+    /// The device or the platform does not support the call.
     #[error("{call} is not supported here: {reason}")]
     Unsupported {
         /// The refused call.
         call: &'static str,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
-    /// The call does not fit what was allocated, reserved or mapped before.
-    #[error("{call} of {address} ({bytes} bytes) does not fit what is held: {reason}")]
+    /// The call contradicts earlier allocations, reservations or mappings.
+    #[error("invalid {call} at {address} ({bytes} bytes): {reason}")]
     Misuse {
         /// The refused call.
         call: &'static str,
-        /// Where.
+        /// The address passed.
         address: Address,
-        /// How many bytes.
+        /// The size passed, in bytes.
         bytes: u64,
-        /// What was wrong.
+        /// The violated rule.
         reason: &'static str,
     },
     /// The device's own library reported an error.
@@ -143,12 +145,12 @@ pub enum DriverError {
     Failed {
         /// The call that failed.
         call: &'static str,
-        /// What the library said.
+        /// The library's message.
         message: String,
     },
 }
 
-// SAFETY: every call is the boxed driver's own.
+// SAFETY: every call is forwarded to the boxed driver.
 unsafe impl Driver for Box<dyn Driver> {
     fn name(&self) -> &str {
         (**self).name()
@@ -207,17 +209,17 @@ unsafe impl Driver for Box<dyn Driver> {
     }
 
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
-        // SAFETY: the caller's promise is the boxed driver's.
+        // SAFETY: the caller's contract is that of the boxed driver.
         unsafe { (**self).read(from, into) }
     }
 
     unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of the boxed driver.
         unsafe { (**self).write(bytes, to) }
     }
 
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of the boxed driver.
         unsafe { (**self).stage(bytes, to) }
     }
 
@@ -230,97 +232,127 @@ unsafe impl Driver for Box<dyn Driver> {
 ///
 /// # Safety
 ///
-/// Where [`Capabilities::host_accessible`] is true, every byte of an allocated piece or a mapped part must be initialised
-/// and valid for reads and writes until it is freed or unmapped through this driver, and pieces must not overlap.
+/// If [`Capabilities::host_accessible`] is true, every byte of an allocated piece or a mapped part
+/// must be initialised and valid for reads and writes until it is freed or unmapped through this
+/// driver. Pieces must not overlap.
 pub unsafe trait Driver: Send + Sync {
     /// The driver's name: `host`, `simulated`, `cuda`.
     fn name(&self) -> &str;
 
-    /// What it can do.
+    /// The driver's features.
     fn capabilities(&self) -> Capabilities;
 
     /// Free and total bytes.
     fn memory(&self) -> DeviceMemory;
 
-    /// A piece of at least `bytes` bytes, aligned to 512 or more.
-    fn allocate(&self, bytes: u64) -> Result<Address, DriverError>;
-
-    /// Gives back a piece got from [`Driver::allocate`].
-    fn free(&self, address: Address) -> Result<(), DriverError>;
-
-    /// Gives back the end of a piece got from [`Driver::allocate`], of which at least the first `bytes` bytes stay: a whole number of units
-    /// of the granularity, at least one. Counted as [`Call::Free`]. Drivers that cannot give back a part need not override it.
+    /// Allocates a piece of at least `bytes` bytes, aligned to 512 or more.
     ///
     /// # Errors
-    /// [`DriverError::Unsupported`] where pieces are given back whole only; the piece stays as it was.
+    /// [`DriverError::OutOfMemory`] if too little is free, or the device's own error.
+    fn allocate(&self, bytes: u64) -> Result<Address, DriverError>;
+
+    /// Frees a piece from [`Driver::allocate`].
+    ///
+    /// # Errors
+    /// [`DriverError::Misuse`] if no piece begins at `address`.
+    fn free(&self, address: Address) -> Result<(), DriverError>;
+
+    /// Shrinks a piece from [`Driver::allocate`] to its first `bytes` bytes, a positive multiple of
+    /// the granularity. Counted as [`Call::Free`]. Drivers that cannot free a part of a piece need
+    /// not override it.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] where pieces are freed whole only; the piece is unchanged then.
     fn shrink(&self, _address: Address, _bytes: u64) -> Result<(), DriverError> {
         Err(DriverError::Unsupported {
             call: "shrink",
-            reason: "this driver takes pieces back whole only",
+            reason: "this driver frees whole pieces only",
         })
     }
 
-    /// A range of addresses with nothing behind it yet, to be mapped and unmapped in whole units of `unit` bytes from its
-    /// start. `bytes` is a multiple of `unit`, and `unit` of the granularity.
+    /// Reserves a range of addresses without memory behind it. Its parts are mapped and unmapped in
+    /// whole units of `unit` bytes from its start. `bytes` is a multiple of `unit`, and `unit` is a
+    /// multiple of the granularity.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] on a device without address ranges, [`DriverError::Misuse`] for
+    /// an invalid unit.
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError>;
 
-    /// Gives back a range in which nothing is mapped.
+    /// Releases a range without mapped parts.
+    ///
+    /// # Errors
+    /// [`DriverError::Misuse`] if no such range exists, or parts of it are mapped.
     fn release(&self, address: Address) -> Result<(), DriverError>;
 
-    /// Puts memory behind a part of a reserved range. It consists of whole units, none of them mapped.
+    /// Maps memory behind a part of a reserved range. The part consists of whole units, none of
+    /// them mapped.
+    ///
+    /// # Errors
+    /// [`DriverError::OutOfMemory`] if too little is free, [`DriverError::Misuse`] for any other
+    /// part.
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
 
-    /// Takes the memory behind a part of a reserved range away. It consists of whole units, all of them mapped.
+    /// Unmaps a part of a reserved range and frees its memory. The part consists of whole units,
+    /// all of them mapped.
+    ///
+    /// # Errors
+    /// [`DriverError::Misuse`] for any other part.
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
 
-    /// Bytes of the device that the driver holds for itself, beside what it gives out: its context, modules, graphs.
+    /// Bytes of the device that the driver holds for itself, beside the allocated ones: its
+    /// context, modules, graphs.
     fn own_bytes(&self) -> u64 {
         0
     }
 
-    /// Marks the present end of the work on a queue. Devices that work in order with the caller need not override it.
+    /// Records an event at the current end of a queue. Devices that execute in order with the
+    /// caller need not override it.
     fn record_event(&self, _queue: u64) -> EventId {
         EventId(0)
     }
 
-    /// Whether all work before the event is done.
+    /// Whether all work before the event is complete.
     fn event_done(&self, _event: EventId) -> bool {
         true
     }
 
-    /// Waits until all work before the event is done.
+    /// Waits until all work before the event is complete.
     fn wait_event(&self, _event: EventId) {}
 
-    /// Copies bytes of the device to the host; returns when they are there.
+    /// Copies device bytes to the host and returns when the copy is complete.
     ///
     /// # Errors
     /// If the device refuses, or the driver cannot copy.
     ///
     /// # Safety
-    /// The bytes must lie in one piece or mapped part of this driver, and nobody may write to them meanwhile.
+    /// The bytes must lie in one piece or mapped part of this driver, and nobody may write to them
+    /// during the call.
     unsafe fn read(&self, _from: Address, _into: &mut [u8]) -> Result<(), DriverError> {
         Err(DriverError::Unsupported {
             call: "read",
-            reason: "this driver copies no bytes",
+            reason: "this driver cannot copy bytes",
         })
     }
 
-    /// Copies bytes of the host to the device; returns when they may be used there.
+    /// Copies host bytes to the device and returns when the device may use them.
     ///
     /// # Errors
     /// As [`Driver::read`].
     ///
     /// # Safety
-    /// The bytes must go to one piece or mapped part of this driver, and nobody may use those meanwhile.
+    /// The destination must lie in one piece or mapped part of this driver, and nobody may use it
+    /// during the call.
     unsafe fn write(&self, _bytes: &[u8], _to: Address) -> Result<(), DriverError> {
         Err(DriverError::Unsupported {
             call: "write",
-            reason: "this driver copies no bytes",
+            reason: "this driver cannot copy bytes",
         })
     }
 
-    /// Copies bytes of the host to the device, for loading many in a row: `bytes` may change as soon as this returns, and work that the
-    /// device is given later finds them, but they may still be on their way. [`Driver::finish_staging`] ends it.
+    /// Copies host bytes to the device, for loading many in a row. `bytes` may change as soon as
+    /// the call returns, and later work on the device sees the copies, but they may still be in
+    /// progress. [`Driver::finish_staging`] waits for them.
     ///
     /// # Errors
     /// As [`Driver::write`].
@@ -328,11 +360,11 @@ pub unsafe trait Driver: Send + Sync {
     /// # Safety
     /// As [`Driver::write`].
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller's contract is the same.
         unsafe { self.write(bytes, to) }
     }
 
-    /// Waits until all that was staged is on the device, and gives back what staging took of the host.
+    /// Waits until all staged bytes are on the device, and frees the host memory used for staging.
     ///
     /// # Errors
     /// If the device failed meanwhile.

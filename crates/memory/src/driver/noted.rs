@@ -1,40 +1,41 @@
-//! A driver that notes which pieces of memory were got and given back.
+//! A driver that records allocations and frees.
 
 use super::{Address, Driver, Layer, Layered};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A driver with notes on its allocations. Parts of ranges are not noted.
+/// A driver with a record of its allocations. Mapped parts of ranges are not recorded.
 pub type Noted<D> = Layered<Notes, D>;
 
-/// The notes of a [`Noted`] driver; cheap to clone.
+/// The record of a [`Noted`] driver. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Notes(Arc<Mutex<Vec<Note>>>);
 
-/// Something that a driver was asked for and did.
+/// A completed driver call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A piece of memory was got.
+    /// A piece was allocated.
     Taken {
-        /// Where.
+        /// Its address.
         address: Address,
-        /// Its size.
+        /// Its size in bytes.
         bytes: u64,
     },
-    /// A piece of memory was given back.
+    /// A piece was freed.
     GivenBack {
-        /// Where.
+        /// Its address.
         address: Address,
     },
 }
 
 impl Notes {
-    /// The notes since the last time.
+    /// Takes the notes since the previous call.
     pub fn take(&self) -> Vec<Note> {
         std::mem::take(&mut self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Note>> {
-        // A list that is only pushed to and taken is whole even if a thread has panicked with it.
+        // The list is consistent even if a thread panicked while it held the lock: it is only
+        // pushed to and taken.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,7 +51,7 @@ impl Layer for Notes {
 }
 
 impl<D: Driver> Noted<D> {
-    /// The handle to the notes.
+    /// A handle to the notes.
     pub fn notes(&self) -> Notes {
         self.layer.clone()
     }

@@ -1,5 +1,5 @@
 //! Scripted faults over any driver: calls that fail, a device that shrinks, bytes that another
-//! process takes meanwhile. Every call is counted.
+//! process takes. Every call is counted.
 
 use super::{Call, DeviceMemory, Driver, DriverError, Layer, Layered};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,64 +8,64 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A driver that follows a [`Script`].
 pub type Scripted<D> = Layered<Script, D>;
 
-/// The control of a [`Scripted`] or simulated driver: what a test does to the device while a pool
-/// uses it. Cheap to clone.
+/// The control of a [`Scripted`] or simulated driver: a test changes the device through it while a
+/// pool is using the device. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Script(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     calls: BTreeMap<Call, u64>,
-    /// Numbers of the calls, counted from the first, that fail.
+    /// Numbers of the failing calls, counted from 0.
     failing: BTreeSet<u64>,
-    /// Numbers among the calls that ask for memory, likewise.
+    /// Numbers of the failing calls among those that request memory, counted from 0.
     failing_acquiring: BTreeSet<u64>,
-    /// From this number on every call that asks for memory fails.
+    /// Number from which on every call that requests memory fails.
     failing_from: Option<u64>,
     capacity: Option<u64>,
     taken: u64,
 }
 
 impl Script {
-    /// Lets a coming call of any kind fail: 0 is the next one.
+    /// Fails an upcoming call of any kind; 0 is the next one.
     pub fn fail_call(&self, calls_ahead: u64) {
         let mut state = self.state();
         let number = state.call_count() + calls_ahead;
         state.failing.insert(number);
     }
 
-    /// Lets the `number`-th call that asks for memory fail, counted from 0 at the start.
+    /// Fails the `number`-th call that requests memory, counted from 0 at the start.
     pub fn fail_acquiring_call(&self, number: u64) {
         self.state().failing_acquiring.insert(number);
     }
 
-    /// Fails every call that asks for memory from the `number`-th on, counted from 0 at the start;
+    /// Fails every call that requests memory from the `number`-th on, counted from 0 at the start;
     /// `None` ends that.
     pub fn fail_acquiring_calls_from(&self, number: Option<u64>) {
         self.state().failing_from = number;
     }
 
-    /// Limits the device's total bytes, below what it has; what is used stays used.
+    /// Lowers the device's total bytes. Memory in use stays in use.
     pub fn set_capacity(&self, capacity: u64) {
         self.state().capacity = Some(capacity);
     }
 
-    /// Takes `bytes` for another process, in place of what it had taken before.
+    /// Takes `bytes` for another process, in place of what that process had taken before.
     pub fn take(&self, bytes: u64) {
         self.state().taken = bytes;
     }
 
-    /// Calls so far, of one kind.
+    /// Number of calls of one kind.
     pub fn calls(&self, call: Call) -> u64 {
         self.state().calls.get(&call).copied().unwrap_or_default()
     }
 
-    /// Calls so far, of all kinds.
+    /// Number of calls of all kinds.
     pub fn call_count(&self) -> u64 {
         self.state().call_count()
     }
 
-    /// Calls so far that ask for memory.
+    /// Number of calls that requested memory.
     pub fn acquiring_calls(&self) -> u64 {
         self.state().acquiring_calls()
     }
@@ -117,7 +117,7 @@ impl Layer for Script {
             }),
             other if fails => Err(DriverError::Failed {
                 call: other.name(),
-                message: format!("call {number} fails by script"),
+                message: format!("call {number} fails as scripted"),
             }),
             _ => Ok(()),
         }
@@ -129,7 +129,7 @@ impl Layer for Script {
 }
 
 impl<D: Driver> Scripted<D> {
-    /// The handle that writes the script.
+    /// A handle to the script.
     pub fn script(&self) -> Script {
         self.layer.clone()
     }

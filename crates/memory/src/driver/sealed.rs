@@ -1,24 +1,24 @@
-//! A driver that can be sealed: it then refuses every call, which enforces "no driver call in
-//! steady state".
+//! A driver that can be sealed. A sealed driver refuses every call, which enforces "no driver call
+//! in steady state".
 
 use super::{Call, DeviceMemory, Driver, DriverError, Layer, Layered};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A driver behind a seal.
+/// A driver that can be sealed.
 pub type Sealed<D> = Layered<Seal, D>;
 
-/// Opens and closes a [`Sealed`] driver; cheap to clone.
+/// The handle that seals and unseals a [`Sealed`] driver. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Seal(Arc<AtomicBool>);
 
 impl Seal {
-    /// From now on every call is refused.
+    /// Refuses every call from now on.
     pub fn close(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// Calls pass again.
+    /// Admits calls again.
     pub fn open(&self) {
         self.0.store(false, Ordering::SeqCst);
     }
@@ -44,7 +44,7 @@ impl Layer for Seal {
 }
 
 impl<D: Driver> Sealed<D> {
-    /// The handle that closes and opens the seal.
+    /// The handle that seals and unseals the driver.
     pub fn seal(&self) -> Seal {
         self.layer.clone()
     }

@@ -1,11 +1,13 @@
-//! A device without bytes: capacity, latencies and faults by script, every call counted. With bytes
-//! of the host behind it ([`SimulatedDriver::with_bytes`]) arithmetic can run over it too, and with
-//! hidden ones ([`SimulatedDriver::with_hidden_bytes`]) it is a device with a memory of its own.
+//! A simulated device with scripted capacity, latencies and faults; every call is counted.
+//!
+//! It has no bytes by default. With host bytes behind it ([`SimulatedDriver::with_bytes`])
+//! arithmetic can run over it. With hidden bytes ([`SimulatedDriver::with_hidden_bytes`]) it is a
+//! device whose memory the host cannot address.
 //!
 //! Without bytes, addresses follow Linux's placement of anonymous mappings of whole 2 MiB: from the
 //! top down, in the highest gap with room for alignment to a huge page; pieces keep 2 MiB free
-//! above them. Results of PyTorch's allocator over such mappings can therefore be compared to the
-//! byte, also where equal sizes are ordered by address.
+//! above them. Results of PyTorch's allocator over such mappings can therefore be compared byte for
+//! byte, even where equal sizes are ordered by address.
 
 use super::books::{Books, bad_unit};
 use super::{
@@ -18,11 +20,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const GRANULARITY: u64 = 2 << 20;
-/// Pieces that are meant to be somewhere begin at multiples of this.
-const PLACE_UNIT: u64 = 512;
-/// Where hidden bytes seem to lie, beside where they are: no address there is one of this process.
-const HIDDEN: u64 = 1 << 60;
-/// Addresses end below this.
+/// Alignment of scripted places.
+const PLACE_ALIGNMENT: u64 = 512;
+/// Offset of hidden bytes from their host addresses. No address of this process lies there.
+const HIDDEN_OFFSET: u64 = 1 << 60;
+/// Upper end of the address space.
 const TOP: u64 = 0x7f00_0000_0000;
 
 /// A simulated device.
@@ -30,31 +32,31 @@ const TOP: u64 = 0x7f00_0000_0000;
 pub struct SimulatedDriver {
     state: Arc<Mutex<State>>,
     script: Script,
-    /// Where bytes come from, if there are any.
+    /// The bytes behind the device, if any.
     bytes: Option<Backing>,
 }
 
-/// Memory of this process that stands for a device's.
+/// Host memory that stands for the device's memory.
 #[derive(Clone, Debug)]
 struct Backing {
     host: Arc<HostDriver>,
-    /// The device's addresses less those of this process.
+    /// Device address minus host address.
     shift: u64,
 }
 
 impl Backing {
-    /// What this process calls an address of the device.
+    /// The host address of a device address.
     fn host(&self, address: Address) -> Address {
         Address(address.0 - self.shift)
     }
 
-    /// What the device calls an address of this process.
+    /// The device address of a host address.
     fn device(&self, address: Address) -> u64 {
         address.0 + self.shift
     }
 }
 
-/// The other end of a [`SimulatedDriver`]: its script, its clock and its events.
+/// The control of a [`SimulatedDriver`]: its script, clock and events.
 #[derive(Clone, Debug)]
 pub struct SimulatedControl {
     state: Arc<Mutex<State>>,
@@ -74,12 +76,12 @@ struct State {
     books: Books,
     /// Occupied addresses: start → end.
     occupied: BTreeMap<u64, u64>,
-    /// Bytes → where pieces of this size go first.
+    /// Scripted addresses by piece size, used first.
     places: HashMap<u64, VecDeque<u64>>,
     ranges_supported: Result<(), &'static str>,
     latencies: BTreeMap<Call, Duration>,
     time: Duration,
-    /// Events stay undone while held.
+    /// Events stay incomplete while held.
     events_held: bool,
     next_event: u64,
     done_before: u64,
@@ -105,16 +107,16 @@ impl SimulatedDriver {
         }
     }
 
-    /// The same device with memory of this process behind it, in the units of this process: its bytes can be read and written, and places
-    /// that were meant ([`SimulatedDriver::with_places`]) count for nothing.
+    /// Adds host memory, in pages of this system: the bytes can be read and written, and scripted
+    /// places ([`SimulatedDriver::with_places`]) are ignored.
     pub fn with_bytes(self) -> SimulatedDriver {
         self.backed(0)
     }
 
-    /// As [`SimulatedDriver::with_bytes`], but the bytes are reached by [`Driver::read`] and
-    /// [`Driver::write`] alone: whoever takes an address for a place of this process faults.
+    /// As [`SimulatedDriver::with_bytes`], but the bytes are accessible through [`Driver::read`]
+    /// and [`Driver::write`] only. A dereferenced device address faults.
     pub fn with_hidden_bytes(self) -> SimulatedDriver {
-        self.backed(HIDDEN)
+        self.backed(HIDDEN_OFFSET)
     }
 
     fn backed(self, shift: u64) -> SimulatedDriver {
@@ -127,20 +129,20 @@ impl SimulatedDriver {
         }
     }
 
-    /// The same device where a call of this kind takes so long, in simulated time.
+    /// Sets the simulated latency of a kind of call.
     pub fn with_latency(self, call: Call, latency: Duration) -> SimulatedDriver {
         lock(&self.state).latencies.insert(call, latency);
         self
     }
 
-    /// The same device without virtual memory management, for this reason.
+    /// Removes virtual memory management, for the given reason.
     pub fn without_ranges(self, reason: &'static str) -> SimulatedDriver {
         lock(&self.state).ranges_supported = Err(reason);
         self
     }
 
-    /// The same device, which gives out pieces of these sizes at these addresses first, in this
-    /// order, as far as they are free: a replay of another device's placement.
+    /// Scripts the first addresses for pieces of these sizes, in this order and as far as they are
+    /// free: a replay of another device's placement.
     pub fn with_places(self, places: &[(Address, u64)]) -> SimulatedDriver {
         let mut state = lock(&self.state);
         for &(Address(address), bytes) in places {
@@ -150,7 +152,7 @@ impl SimulatedDriver {
         self
     }
 
-    /// The device's other end.
+    /// The device's control.
     pub fn control(&self) -> SimulatedControl {
         SimulatedControl {
             state: Arc::clone(&self.state),
@@ -168,7 +170,7 @@ impl SimulatedDriver {
         (self.bytes.as_ref()).map_or(Ok(()), |bytes| bytes.host.capabilities().ranges)
     }
 
-    /// The bytes, of which those from `address` on are to be copied.
+    /// The bytes behind a span of addresses, after a check of its bounds.
     fn backing(
         &self,
         call: &'static str,
@@ -186,12 +188,12 @@ impl SimulatedDriver {
                 call,
                 address,
                 bytes,
-                reason: "that is not all of one piece or mapped part",
+                reason: "the span does not lie in one piece or mapped part",
             }),
         }
     }
 
-    /// Counts a call for `bytes` bytes and its time; fails it if the script says so.
+    /// Counts a call for `bytes` bytes and its latency; fails it if the script says so.
     fn begin(&self, call: Call, bytes: u64) -> Result<MutexGuard<'_, State>, DriverError> {
         let mut state = lock(&self.state);
         let latency = state.latencies.get(&call).copied().unwrap_or_default();
@@ -202,42 +204,42 @@ impl SimulatedDriver {
 }
 
 impl SimulatedControl {
-    /// Holds events back (they stay incomplete), or completes those recorded so far and all later
-    /// ones.
+    /// Holds events back, which keeps them incomplete, or completes those recorded so far and all
+    /// later ones.
     pub fn hold_events(&self, held: bool) {
         let mut state = lock(&self.state);
         state.events_held = held;
         state.done_before = state.next_event;
     }
 
-    /// The sum of all calls' latencies.
+    /// Sum of all calls' latencies.
     pub fn time(&self) -> Duration {
         lock(&self.state).time
     }
 }
 
 impl State {
-    /// Occupies the next place meant for a piece of `bytes`, if there is one and it can be had.
-    fn place_as_meant(&mut self, bytes: u64) -> Option<u64> {
+    /// Occupies the next scripted place for a piece of `bytes`, if one is left and free.
+    fn scripted_place(&mut self, bytes: u64) -> Option<u64> {
         let address = self.places.get_mut(&bytes)?.pop_front()?;
         let end = address.checked_add(bytes)?;
         let below = self.occupied.range(..end).next_back();
         let free = below.is_none_or(|(_, &occupied_end)| occupied_end <= address);
-        if address == 0 || !address.is_multiple_of(PLACE_UNIT) || !free {
+        if address == 0 || !address.is_multiple_of(PLACE_ALIGNMENT) || !free {
             return None;
         }
         self.occupied.insert(address, end);
         Some(address)
     }
 
-    /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that also fits a
-    /// huge page.
+    /// Occupies `bytes` of addresses with `headroom` bytes free above them, in the highest gap that
+    /// also fits a huge page.
     fn place(&mut self, call: Call, bytes: u64, headroom: u64) -> Result<u64, DriverError> {
         let placed = bytes.saturating_add(headroom);
         let wanted = placed.saturating_add(GRANULARITY);
         let mut gap_end = TOP;
         for (&start, &end) in self.occupied.iter().rev() {
-            // What was meant to be elsewhere may lie above the top.
+            // A scripted place may lie above the top.
             if gap_end.saturating_sub(end) >= wanted {
                 break;
             }
@@ -251,15 +253,15 @@ impl State {
             }
             _ => Err(DriverError::Failed {
                 call: call.name(),
-                message: format!("no addresses for {bytes} bytes are left"),
+                message: format!("no free address range of {bytes} bytes is left"),
             }),
         }
     }
 }
 
-// SAFETY: either the device's memory is not accessible to the host, and no bytes must be valid; or
-// every piece and every mapped part is the host driver's, and no call goes to it that the books here
-// do not allow.
+// SAFETY: if the device's memory is not host-accessible, no bytes need to be valid. Otherwise every
+// piece and every mapped part is the host driver's, and the books here admit every call that
+// reaches it.
 unsafe impl Driver for SimulatedDriver {
     fn name(&self) -> &str {
         "simulated"
@@ -285,7 +287,7 @@ unsafe impl Driver for SimulatedDriver {
         let mut state = self.begin(Call::Allocate, whole)?;
         let address = if let Some(bytes) = &self.bytes {
             bytes.device(bytes.host.allocate(whole)?)
-        } else if let Some(address) = state.place_as_meant(whole) {
+        } else if let Some(address) = state.scripted_place(whole) {
             address
         } else {
             state.place(Call::Allocate, whole, GRANULARITY)?
@@ -382,13 +384,13 @@ unsafe impl Driver for SimulatedDriver {
 
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
         let backing = self.backing("read", from, into.len())?;
-        // SAFETY: the caller's bytes are the host driver's.
+        // SAFETY: the caller's contract is that of the host driver, whose bytes these are.
         unsafe { backing.host.read(backing.host(from), into) }
     }
 
     unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
         let backing = self.backing("write", to, bytes.len())?;
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of the host driver, whose bytes these are.
         unsafe { backing.host.write(bytes, backing.host(to)) }
     }
 }

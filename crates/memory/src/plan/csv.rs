@@ -1,24 +1,24 @@
-//! Lists of buffers as MiniMalloc writes them: `id,lower,upper,size`.
+//! Lists of buffers in MiniMalloc's format: `id,lower,upper,size`.
 
 use super::Lifetime;
 
-/// The first line of a list of buffers.
+/// First line of a list of buffers.
 pub const CSV_HEADER: &str = "id,lower,upper,size";
 
-/// A list of buffers that could not be read.
+/// A list of buffers that could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct CsvError {
-    /// The line, from 1.
+    /// Line number, from 1.
     pub line: usize,
     /// What is wrong with it.
     pub problem: String,
 }
 
-/// Reads a list of buffers, each live in the steps `lower..upper`.
+/// Parses a list of buffers, each live in the steps `lower..upper`.
 ///
 /// # Errors
-/// The first line that is not as [`CSV_HEADER`] says.
+/// The first line that does not match [`CSV_HEADER`].
 pub fn read_csv(text: &str) -> Result<Vec<Lifetime>, CsvError> {
     let fail = |line: usize, problem: &str| CsvError {
         line,
@@ -33,7 +33,7 @@ pub fn read_csv(text: &str) -> Result<Vec<Lifetime>, CsvError> {
         let number = |field: Option<&str>, name: &str| -> Result<u64, CsvError> {
             field
                 .and_then(|field| field.trim().parse().ok())
-                .ok_or_else(|| fail(index + 1, &format!("`{name}` is missing or no number")))
+                .ok_or_else(|| fail(index + 1, &format!("`{name}` is missing or not a number")))
         };
         let mut fields = row.split(',').skip(1);
         let lower = number(fields.next(), "lower")?;

@@ -1,24 +1,25 @@
-//! Quick placement: lifetimes one by one, each as low as it fits, and once more with those first that stuck out.
+//! Heuristic placement: lifetimes one by one, each at its lowest free offset, then again with those
+//! first that ended above the target.
 
 use super::Lifetime;
 use super::overlaps::Overlaps;
 use super::sweep::{self, lowest_gap};
 
-/// Sets up to this size are placed with care as a whole.
+/// Largest set that is placed in several orders as a whole.
 const CAREFUL_COUNT_MAX: usize = 12_000;
-/// How often those that did not fit are moved to the front, for each order to begin with.
+/// Rounds of moving misplaced lifetimes to the front, for each initial order.
 const ROUNDS_MAX: u32 = 24;
-/// How many neighbours may be looked at in all rounds together: a second or so.
+/// Limit of neighbour visits in all rounds together: about a second.
 const WORK_MAX: u64 = 100_000_000;
 
-/// The orders to begin with.
+/// Initial orders.
 #[derive(Clone, Copy)]
 enum Order {
-    /// The largest first.
+    /// Largest size first.
     Bytes,
-    /// The largest product of bytes and moments first.
+    /// Largest product of size and moments first.
     Area,
-    /// The longest first.
+    /// Longest first.
     Moments,
 }
 
@@ -39,11 +40,13 @@ impl Order {
     }
 }
 
-/// Offsets for all lifetimes (compressed to `moments`), and the peak, aiming at `goal`, the largest live sum.
+/// Offsets for all lifetimes (compressed to `moments`) and the peak. The target `goal` is the
+/// largest live sum.
 ///
-/// In a large set only a few thousand lifetimes decide the peak: they are placed with care, the others around them in the order of
-/// birth. What lives to the end of a large set is stacked from the ground in the order of birth: at every moment exactly its live
-/// bytes are taken, so nothing is lost.
+/// In a large set, only a few thousand lifetimes decide the peak. Those are placed in several
+/// orders, the others around them in the order of birth. Lifetimes that live to the end of a large
+/// set are stacked from offset 0 in the order of birth: at every moment the stack is exactly their
+/// live bytes high, so nothing is lost.
 pub(super) fn place(
     lifetimes: &[Lifetime],
     moments: usize,
@@ -82,7 +85,8 @@ pub(super) fn place(
     (offsets, peak.max(rest))
 }
 
-/// Stacks what lives to the end, and says how high the stack is at each moment and in the end.
+/// Stacks the lifetimes that live to the end. Returns the height of the stack at each moment, and
+/// at the end.
 fn stack(
     lifetimes: &[Lifetime],
     mut lasting: Vec<u32>,
@@ -103,7 +107,8 @@ fn stack(
     height
 }
 
-/// Splits `items` into those that decide the peak (not tiny, and live when nearly all of the peak is) and the others.
+/// Splits `items` into those that decide the peak (not tiny, and live when nearly all of the peak
+/// is live) and the others.
 fn split_decisive(
     lifetimes: &[Lifetime],
     items: Vec<u32>,
@@ -116,7 +121,7 @@ fn split_decisive(
     let mut split = (Vec::new(), items.clone());
     for percent in (5..=50).step_by(5) {
         let threshold = goal.saturating_sub(passing / 100 * percent);
-        // How many full moments there are before each.
+        // Number of full moments before each moment.
         let mut before = Vec::with_capacity(profile.len() + 1);
         before.push(0_u32);
         for &live in profile {
@@ -135,7 +140,8 @@ fn split_decisive(
     split
 }
 
-/// Places `items` in several orders, each time again with those first that stuck out above `aim`; keeps the best.
+/// Places `items` in several orders, each time again with those first that ended above `aim`; keeps
+/// the best.
 fn place_with_care(
     lifetimes: &[Lifetime],
     moments: usize,
@@ -147,7 +153,7 @@ fn place_with_care(
     if items.is_empty() {
         return 0;
     }
-    // A thousandth above the lowest possible is near enough to stop.
+    // Within a thousandth of the lower bound is good enough to stop.
     let near_enough = aim.saturating_add(aim / 1000);
     let mut work = 0;
     let mut best_offsets = offsets.clone();
@@ -174,7 +180,8 @@ fn place_with_care(
     best
 }
 
-/// Places `items` in turn, each at the lowest offset where it is clear of those before. Returns the highest end.
+/// Places `items` in turn, each at the lowest offset that is clear of those before. Returns the
+/// highest end.
 fn place_in_turn(
     lifetimes: &[Lifetime],
     moments: usize,

@@ -1,34 +1,35 @@
-//! When bytes are needed.
+//! Lifetimes: the input of a plan.
 
 /// An allocation of `bytes` that is live in the steps `first..last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lifetime {
-    /// The step at which it is born.
+    /// First step at which the allocation is live.
     pub first: u32,
-    /// The step at which it is gone; not before `first`.
+    /// First step at which it is no longer live; not before `first`.
     pub last: u32,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
 impl Lifetime {
-    /// Whether it takes no room at any time.
+    /// Whether the allocation occupies nothing at any step.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0 || self.first >= self.last
     }
 
-    /// Whether both are live at some step.
+    /// Whether both are live at a common step.
     pub fn overlaps(&self, other: &Lifetime) -> bool {
         self.first < other.last && other.first < self.last
     }
 }
 
-/// The largest sum of bytes that are live at one step: no plan needs less. Sums beyond 64 bits count as `u64::MAX`.
+/// The largest sum of live bytes at any step: a lower bound of every plan's peak. Sums beyond 64
+/// bits count as `u64::MAX`.
 pub fn lower_bound(lifetimes: &[Lifetime]) -> u64 {
     let mut changes: Vec<(u32, bool, u64)> = lifetimes
         .iter()
         .filter(|lifetime| !lifetime.is_empty())
-        // At one step, what ends comes before what begins.
+        // At equal steps, ends come before births.
         .flat_map(|lifetime| {
             [
                 (lifetime.first, true, lifetime.bytes),

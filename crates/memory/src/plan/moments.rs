@@ -1,11 +1,11 @@
-//! Time with all that does not matter taken out.
+//! Compressed time: only moments that change which lifetimes overlap.
 
 use super::Lifetime;
 
-/// Re-times lifetimes so that only the moments are left between which something ended and something began, and returns how many
-/// there are. Who overlaps whom does not change; empty lifetimes become `0..0`.
+/// Renumbers the steps of lifetimes so that only moments between an end and a birth are left, and
+/// returns the number of moments. Overlaps do not change; empty lifetimes become `0..0`.
 pub(super) fn compress(lifetimes: &mut [Lifetime]) -> usize {
-    // At one step, what ends comes before what begins.
+    // At equal steps, ends come before births.
     let mut changes: Vec<(u32, bool, u32)> = Vec::with_capacity(2 * lifetimes.len());
     for (index, lifetime) in lifetimes.iter_mut().enumerate() {
         if lifetime.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn compress(lifetimes: &mut [Lifetime]) -> usize {
             lifetime.first = moments;
             begun = true;
         } else {
-            // What ended after a birth closes that moment; further ends change nothing.
+            // An end after a birth closes that moment; further ends change nothing.
             moments += u32::from(begun);
             begun = false;
             lifetime.last = moments;
@@ -37,7 +37,7 @@ pub(super) fn compress(lifetimes: &mut [Lifetime]) -> usize {
     moments as usize
 }
 
-/// The bytes live at each moment of compressed lifetimes.
+/// Live bytes at each moment of compressed lifetimes.
 pub(super) fn profile(lifetimes: &[Lifetime], moments: usize) -> Vec<u64> {
     let mut changes = vec![0_i128; moments + 1];
     for lifetime in lifetimes {

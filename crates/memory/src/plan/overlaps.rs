@@ -1,19 +1,20 @@
-//! Which of the lifetimes placed so far are live in a range of steps.
+//! The set of placed lifetimes, with queries for those that are live in a range of steps.
 
-/// A segment tree over steps. A lifetime lies in the few nodes that together cover it exactly.
+/// A segment tree over steps. A lifetime is stored in the few nodes that together cover it exactly.
 pub(super) struct Overlaps {
-    /// Leaves are a power of two; node 1 is the root, node `n` has the children `2n` and `2n + 1`.
+    /// Number of leaves, a power of two. Node 1 is the root; node `n` has the children `2n` and `2n
+    /// + 1`.
     leaves: usize,
     lists: Vec<Vec<u32>>,
-    /// Whether anything lies in a node or below.
+    /// Whether a node or any node below it holds items.
     occupied: Vec<bool>,
-    /// The last query that reported an item.
+    /// For each item, the last query that reported it.
     reported: Vec<u32>,
     query: u32,
 }
 
 impl Overlaps {
-    /// For `items` lifetimes within `steps` steps.
+    /// A tree for `items` lifetimes within `steps` steps.
     pub(super) fn new(steps: usize, items: usize) -> Overlaps {
         let leaves = steps.max(1).next_power_of_two();
         Overlaps {
@@ -70,7 +71,7 @@ impl Overlaps {
         if last <= low || high <= first || !self.occupied[node] {
             return;
         }
-        // An item of this list covers the node's whole range, hence some step that was asked for.
+        // An item of this list covers the node's whole range, and so a step of the query.
         for &item in &self.lists[node] {
             if self.reported[item as usize] != self.query {
                 self.reported[item as usize] = self.query;

@@ -1,45 +1,46 @@
-//! An exact search for plans of small sets: branch and bound over placements from the bottom up.
+//! Exact search for plans of small sets: branch and bound over placements from the bottom up.
 //!
-//! Any plan can be pushed down until every lifetime rests on another or on the ground, and its
-//! lifetimes placed in the order of their offsets. Only such placements are searched, which leaves
-//! few choices:
-//! - the next lifetime lies where those below let it rest, never lower than the one before (of
-//!   equals, by index);
-//! - none is placed above a room that another could still fill: that one would have come before;
-//! - at each moment, the lowest place that anything left can take plus all that is left must stay
-//!   within the capacity;
-//! - parts of the timeline that nothing left connects are searched one by one as sets of their own,
-//!   and the first that fails ends the
-//!   branch.
+//! Any plan can be pushed down until every lifetime rests on another one or on offset 0, and its
+//! lifetimes can be placed in the order of their offsets. Only such placements are searched. That
+//! leaves few choices:
 //!
-//! The method is that of MiniMalloc (Moffitt, ASPLOS 2023), with its own order of choices.
+//! - the next lifetime lies where those below it let it rest, never lower than the previous one
+//!   (ties are broken by index);
+//! - no lifetime is placed above a gap that another one could still fill: that one would have come
+//!   before;
+//! - at each moment, the lowest offset that any remaining lifetime can take plus all remaining
+//!   bytes must stay within the capacity;
+//! - parts of the timeline that no remaining lifetime connects are searched separately, and the
+//!   first one that fails ends the branch.
+//!
+//! The method is that of MiniMalloc (Moffitt, ASPLOS 2023), with different branching orders.
 
 use super::{Lifetime, moments};
 
-/// How the search ended.
+/// Result of a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Offsets within the capacity.
     Found(Vec<u64>),
-    /// There are none.
+    /// No offsets exist.
     Impossible,
-    /// Not known within the allowed effort.
+    /// Not decided within the effort allowed.
     Undecided,
 }
 
-/// Which lifetime to try first among those that rest equally low. No single one is best for all
-/// sets: the search is started again and again, with each in turn and a limit that grows.
+/// Which lifetime to try first among those that rest equally low. No single preference is best for
+/// all sets: the search restarts with each in turn and a growing limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preference {
-    /// The one that lives at the moment where most branches have failed, then the longest.
+    /// Live at the moment with most failed branches, then the longest.
     MostFailures,
-    /// The one that lives through most failures, then the longest.
+    /// Live through most failures, then the longest.
     SumOfFailures,
-    /// The one that lives at the fullest moment, then that with most bytes × steps.
+    /// Live at the fullest moment, then most bytes × steps.
     FullestLarge,
-    /// The one that lives at the fullest moment, then the longest.
+    /// Live at the fullest moment, then the longest.
     FullestLong,
-    /// The one with most bytes × steps.
+    /// Most bytes × steps.
     Area,
     /// The longest.
     Steps,
@@ -56,21 +57,21 @@ impl Preference {
     ];
 }
 
-/// Elementary steps that ranking an item counts for.
+/// Elementary steps charged for ranking an item.
 const RANKING_STEPS: u64 = 8;
 
 /// A set to search.
 pub(super) struct Problem<'a> {
     /// The lifetimes, compressed.
     pub(super) lifetimes: &'a [Lifetime],
-    /// How many moments there are.
+    /// Number of moments.
     pub(super) moments: usize,
-    /// How many steps each lifetime had before it was compressed.
+    /// Length in steps of each lifetime before compression.
     pub(super) steps: &'a [u32],
 }
 
-/// Looks for offsets within `capacity`, by at most about `effort` elementary steps of work, which
-/// are taken off it.
+/// Searches for offsets within `capacity`, with about `effort` elementary steps of work at most;
+/// the work done is subtracted from `effort`.
 pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> Outcome {
     let mut search = Search::new(problem, capacity);
     let mut limit = (*effort / 4096).max(1 << 16);
@@ -100,7 +101,7 @@ enum Verdict {
     OutOfEffort,
 }
 
-/// The placement before, in the order of offsets and, of equals, of indices.
+/// The previous placement, in the order of offsets and, for equal offsets, of indices.
 #[derive(Clone, Copy)]
 struct Last {
     offset: u64,
@@ -124,25 +125,25 @@ struct Search<'a> {
     effort: u64,
     by_birth: Vec<u32>,
     preference: Preference,
-    /// Lower is tried first.
+    /// Rank of each item; lower ranks are tried first.
     rank: Vec<u32>,
     neighbours: Vec<Vec<u32>>,
-    /// Where a placed lifetime lies; where one that is not placed would rest now.
+    /// Offset of each placed lifetime, or the offset at which an unplaced one would rest now.
     offsets: Vec<u64>,
     placed: Vec<bool>,
     trail: Vec<Change>,
-    /// Bytes at each moment that are not placed.
+    /// Unplaced bytes at each moment.
     left: Vec<u64>,
-    /// How many branches failed at each moment, over all starts: hard moments are filled first.
+    /// Number of failed branches at each moment, over all restarts. Hard moments are filled first.
     failures: Vec<u64>,
-    /// Scratch: the lowest place that anything left can take, at each moment.
+    /// Scratch: the lowest offset that any remaining lifetime can take, at each moment.
     lowest: Vec<u64>,
 }
 
-/// What to take back when a branch fails.
+/// An entry of the undo trail.
 enum Change {
     Placed(u32),
-    /// An item and where it rested before.
+    /// An item and its previous resting offset.
     Raised(u32, u64),
 }
 
@@ -181,7 +182,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Ranks `items` among themselves by what is left at their moments now.
+    /// Ranks `items` among themselves by the bytes left at their moments now.
     fn rank(&mut self, items: &[u32]) {
         let preference = self.preference;
         let mut order = items.to_vec();
@@ -209,9 +210,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Places all `items` (by birth), or leaves everything as it was.
+    /// Places all `items` (ascending by birth), or restores the previous state.
     fn solve(&mut self, items: &[u32], last: Last) -> Verdict {
-        // Parts that nothing connects in time.
+        // Parts that no lifetime connects in time.
         let mut start = 0;
         let mut end_of_part = 0;
         let mut parts = Vec::new();
@@ -226,7 +227,7 @@ impl<'a> Search<'a> {
         if start < items.len() {
             parts.push(start..items.len());
         }
-        // The smallest part fails soonest, if it fails.
+        // The smallest part is the cheapest to refute.
         parts.sort_by_key(|part| part.len());
         let before = self.trail.len();
         let is_split = parts.len() > 1;
@@ -245,9 +246,9 @@ impl<'a> Search<'a> {
         Verdict::Solved
     }
 
-    /// Places a part that came off as a set of its own: ranked by what is left in it, and in an
-    /// order of offsets that begins at the ground. Orders that the larger set has tried may come
-    /// again; that costs less than the ranks of a set that is half filled save.
+    /// Places a separate part as a set of its own: ranked by its own remaining bytes, in an order
+    /// of offsets that starts at 0. Orders that the larger set has tried may be repeated; that
+    /// costs less than the ranks of a half-filled set would save.
     fn solve_anew(&mut self, items: &[u32]) -> Verdict {
         let ranks: Vec<u32> = items.iter().map(|&item| self.rank[item as usize]).collect();
         self.effort = (self.effort).saturating_sub(RANKING_STEPS * items.len() as u64);
@@ -259,7 +260,7 @@ impl<'a> Search<'a> {
         verdict
     }
 
-    /// Places all `items`, which time connects, or leaves everything as it was.
+    /// Places all `items`, which are connected in time, or restores the previous state.
     fn solve_part(&mut self, items: &[u32], last: Last) -> Verdict {
         if self.effort == 0 {
             return Verdict::OutOfEffort;
@@ -285,7 +286,7 @@ impl<'a> Search<'a> {
                 return verdict;
             }
             self.undo(before);
-            // If it stood in nobody's way, the others fail without it as well.
+            // If the item stood in nobody's way, the others fail without it as well.
             if raised_none || matches!(verdict, Verdict::OutOfEffort) {
                 return verdict;
             }
@@ -310,7 +311,7 @@ impl<'a> Search<'a> {
             let lowest = if last.allows(offset, self.rank[item as usize]) {
                 offset
             } else {
-                // Too late for the place where it rests: something else must come under it first.
+                // Too late for this offset: another lifetime must be placed below it first.
                 self.neighbours[item as usize]
                     .iter()
                     .filter(|&&other| !self.placed[other as usize])
@@ -329,7 +330,7 @@ impl<'a> Search<'a> {
             }
         }
         self.effort = self.effort.saturating_sub(work);
-        // Something would still fit below the last placement: it would have come before.
+        // A remaining lifetime would still fit below the last placement: it would have come before.
         if limit <= last.offset {
             return None;
         }
@@ -352,7 +353,7 @@ impl<'a> Search<'a> {
         )
     }
 
-    /// Places an item where it rests, and raises what must lie above.
+    /// Places an item at its resting offset, and raises those that must lie above it.
     fn place(&mut self, item: u32) {
         let lifetime = self.problem.lifetimes[item as usize];
         let end = self.offsets[item as usize] + lifetime.bytes;
@@ -370,7 +371,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes back all changes since the trail had this length.
+    /// Undoes all changes since the trail had this length.
     fn undo(&mut self, length: usize) {
         while self.trail.len() > length {
             match self.trail.pop() {

@@ -1,21 +1,21 @@
-//! Finds offsets: quick placement for any set, exact search for small ones.
+//! The solver: heuristic placement for any set, exact search for small ones.
 
 use super::lifetime::{Lifetime, lower_bound};
 use super::search::{self, Outcome, Problem};
 use super::{heuristic, moments};
 
-/// How to plan.
+/// Options of the solver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SolveOptions {
-    /// Offsets are multiples of this many bytes.
+    /// Alignment of offsets, in bytes.
     pub alignment: u64,
-    /// How much work the exact search of a small set may take: a count of elementary steps, roughly
-    /// 10^9 of them a second. A count and not a time, so that a plan is the same on every machine.
+    /// Limit of the exact search's work: a count of elementary steps, roughly 10^9 a second. A
+    /// count instead of a time makes a plan the same on every machine.
     pub effort: u64,
 }
 
 impl Default for SolveOptions {
-    /// Aligned to cache lines (64 bytes); a fraction of a second for sets that need the search.
+    /// Alignment to cache lines (64 bytes); a fraction of a second for sets that need the search.
     fn default() -> SolveOptions {
         SolveOptions {
             alignment: 64,
@@ -24,25 +24,25 @@ impl Default for SolveOptions {
     }
 }
 
-/// Where each lifetime lies.
+/// An offset for each lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Offset of each lifetime from the arena's start, in bytes.
     pub offsets: Vec<u64>,
     /// The arena's size in bytes.
     pub peak: u64,
-    /// The largest live sum in bytes, without alignment: no plan needs less.
+    /// The largest sum of live bytes, without alignment: no plan has a lower peak.
     pub lower_bound: u64,
 }
 
-/// Sets up to this size are searched exactly: the search is as deep as the set is large.
+/// Largest set that is searched exactly: the depth of the search is the size of the set.
 const SEARCH_COUNT_MAX: usize = 1000;
 
-/// How many of the moments that are too full are looked at for the shortest explanation.
+/// Number of overfull moments that are examined for the shortest explanation.
 const MOMENTS_EXPLAINED_MAX: usize = 100;
 
-/// Places all lifetimes with a peak as low as the effort allows. Always the same for the same
-/// input.
+/// Places all lifetimes with a peak as low as the effort allows. Deterministic: equal input gives
+/// equal plans.
 pub fn solve(lifetimes: &[Lifetime], options: &SolveOptions) -> Plan {
     let mut set = CompressedSet::new(lifetimes, options.alignment);
     let (offsets, peak) = set.place();
@@ -54,17 +54,18 @@ pub fn solve(lifetimes: &[Lifetime], options: &SolveOptions) -> Plan {
     if !set.searchable() {
         return plan;
     }
-    // First the best that can be, then halving what is left between the known and the impossible.
+    // The lower bound first, then bisection between the known peak and what is proven impossible.
     let mut effort = options.effort;
     let goal = set.goal;
     set.improve(&mut plan, goal, goal, &mut effort);
     plan
 }
 
-/// Looks for a plan within `capacity` bytes: `Ok` if there is one, otherwise why not.
+/// Looks for a plan within `capacity` bytes.
 ///
-/// # Errors [`DoesNotFit`] with the best peak found, and with a smallest set of lifetimes that
-/// cannot fit if that could be shown.
+/// # Errors
+/// [`DoesNotFit`] with the best plan found, and with a minimal set of lifetimes that cannot fit, if
+/// one could be proven.
 pub fn fit(
     lifetimes: &[Lifetime],
     capacity: u64,
@@ -92,7 +93,7 @@ pub fn fit(
             Outcome::Impossible => proven_bytes = capacity + 1,
             Outcome::Undecided => {}
         }
-        // The best plan near the capacity; with luck one within it.
+        // The best plan near the capacity; it may happen to lie within it.
         effort += options.effort / 2;
         let low = capacity + 1;
         let middle = low.midpoint(plan.peak);
@@ -110,19 +111,19 @@ pub fn fit(
     })
 }
 
-/// Lifetimes that found no room.
+/// Lifetimes for which no plan within the capacity was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}; the best plan found needs {} bytes", self.reason(), plan.peak)]
 pub struct DoesNotFit {
-    /// The bytes that there were.
+    /// The capacity in bytes.
     pub capacity: u64,
     /// The best plan found, which needs more.
     pub plan: Plan,
-    /// Bytes that every plan needs at least, as far as that was proven: between them and the best
-    /// plan's peak lies what is not known.
+    /// Proven lower bound of every plan's peak, in bytes. Between it and the best plan's peak
+    /// nothing is known.
     pub proven_bytes: u64,
-    /// Indices of lifetimes that together cannot fit and of which none can be left out. Empty if
-    /// that is not known: then there may be a plan that was not found.
+    /// Indices of a minimal set of lifetimes that cannot fit together. Empty if none is known: a
+    /// plan may exist that was not found.
     pub smallest: Vec<usize>,
 }
 
@@ -131,8 +132,8 @@ impl DoesNotFit {
         let capacity = self.capacity;
         match self.smallest.len() {
             0 => format!(
-                "no plan within {capacity} bytes was found, and none was proven impossible: every plan \
-                 needs {} bytes at least",
+                "no plan within {capacity} bytes was found, and its impossibility was not proven: every plan \
+                 needs at least {} bytes",
                 self.proven_bytes
             ),
             count => format!(
@@ -142,7 +143,7 @@ impl DoesNotFit {
     }
 }
 
-/// A set made ready: sizes rounded up, time compressed.
+/// The prepared input: sizes rounded up, time compressed.
 struct CompressedSet {
     lifetimes: Vec<Lifetime>,
     steps: Vec<u32>,
@@ -181,8 +182,8 @@ impl CompressedSet {
         }
     }
 
-    /// Looks for a plan with a lower peak, at `capacity` first, until none below it is left to be
-    /// looked for from `low` on, or the effort is spent.
+    /// Looks for a plan with a lower peak, at `capacity` first, until nothing between `low` and the
+    /// best peak is left to try or the effort is spent.
     fn improve(&self, plan: &mut Plan, mut low: u64, mut capacity: u64, effort: &mut u64) {
         while plan.peak > low && *effort > 0 {
             let mut share = (*effort / 4).max(1 << 20).min(*effort);
@@ -192,7 +193,7 @@ impl CompressedSet {
                     plan.peak = self.peak(&offsets);
                     plan.offsets = offsets;
                 }
-                // Not proven to be impossible, but there is no more time for it.
+                // Not proven impossible, but the effort is spent.
                 Outcome::Impossible | Outcome::Undecided => low = capacity + 1,
             }
             *effort += share;
@@ -208,7 +209,7 @@ impl CompressedSet {
     }
 
     fn searchable(&self) -> bool {
-        // Sums of a search must not wrap.
+        // Sums of the search must not overflow.
         self.lifetimes.len() <= SEARCH_COUNT_MAX && self.goal < 1 << 62
     }
 
@@ -230,12 +231,12 @@ impl CompressedSet {
             .unwrap_or(0)
     }
 
-    /// Lifetimes that cannot fit together, and of which none can be left out.
+    /// A minimal set of lifetimes that cannot fit together.
     fn smallest_subset(&self, capacity: u64, effort: u64) -> Vec<usize> {
         if self.goal > capacity {
             return self.fullest_moment(capacity);
         }
-        // Leave out one after another for as long as what remains is proven not to fit.
+        // Drops one lifetime after another while the rest is proven not to fit.
         let mut kept: Vec<usize> = (0..self.lifetimes.len())
             .filter(|&index| !self.lifetimes[index].is_empty())
             .collect();
@@ -261,7 +262,7 @@ impl CompressedSet {
         kept
     }
 
-    /// The fewest lifetimes whose sum at one moment passes the capacity.
+    /// The fewest lifetimes whose sum at one moment exceeds the capacity.
     fn fullest_moment(&self, capacity: u64) -> Vec<usize> {
         let mut best: Vec<usize> = Vec::new();
         let mut over: Vec<(u64, usize)> = self

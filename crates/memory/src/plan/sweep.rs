@@ -1,9 +1,9 @@
-//! Placing many lifetimes in the order of birth around those that are placed already.
+//! Placement of many lifetimes in the order of birth, around those already placed.
 
 use super::Lifetime;
 
-/// Places `items` (ascending by birth) as low as each fits above the floor, clear of each other and of `fixed`, which is placed
-/// already. Returns the highest end.
+/// Places `items` (ascending by birth), each at the lowest offset above the floor that is clear of
+/// the others and of `fixed`, which is already placed. Returns the highest end.
 pub(super) fn place(
     lifetimes: &[Lifetime],
     floor: &[u64],
@@ -20,9 +20,9 @@ pub(super) fn place(
         )
     };
     let mut upcoming = 0;
-    // What is live, ascending by offset and never overlapping, each with its last moment.
+    // Live ranges, ascending by offset and disjoint, each with its last moment.
     let mut live: Vec<((u64, u64), u32)> = Vec::new();
-    // What begins while an item lives.
+    // Fixed ranges that begin while the item lives.
     let mut later: Vec<(u64, u64)> = Vec::new();
     let mut now = None;
     let mut peak = 0;
@@ -67,7 +67,8 @@ fn insert(live: &mut Vec<((u64, u64), u32)>, range: (u64, u64), last: u32) {
     live.insert(at, (range, last));
 }
 
-/// The lowest offset from `floor` on at which `bytes` lie clear of the ranges taken, which come in ascending order.
+/// The lowest offset from `floor` on at which `bytes` bytes are clear of `taken`, ranges in
+/// ascending order.
 pub(super) fn lowest_gap(
     floor: u64,
     bytes: u64,
@@ -83,7 +84,7 @@ pub(super) fn lowest_gap(
     offset
 }
 
-/// Two ascending sequences as one.
+/// Merge of two ascending sequences.
 struct Merged<A: Iterator, B: Iterator> {
     one: std::iter::Peekable<A>,
     other: std::iter::Peekable<B>,

@@ -1,4 +1,5 @@
-//! Checks a plan. Shares nothing with the solver: a plan is right if this says so, however it was found.
+//! Validation of plans. It shares no code with the solver, so that it also catches the solver's
+//! errors.
 
 use super::{Lifetime, Plan};
 use std::collections::BTreeMap;
@@ -7,33 +8,34 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// Not one offset for each lifetime.
+    /// The number of offsets differs from the number of lifetimes.
     #[error("{offsets} offsets for {lifetimes} lifetimes")]
     Count {
-        /// How many offsets there are.
+        /// Number of offsets.
         offsets: usize,
-        /// How many there should be.
+        /// Number of lifetimes.
         lifetimes: usize,
     },
     /// A lifetime reaches past the peak.
     #[error("lifetime {index} reaches past the peak of {peak} bytes")]
     PastPeak {
-        /// Which lifetime.
+        /// Index of the lifetime.
         index: usize,
         /// The plan's peak.
         peak: u64,
     },
-    /// Two lifetimes share bytes at a time when both are live.
+    /// Two lifetimes share bytes while both are live.
     #[error("lifetimes {first} and {second} share bytes while both are live")]
     Overlap {
-        /// The one that was there.
+        /// Index of the earlier one.
         first: usize,
-        /// The one that came.
+        /// Index of the later one.
         second: usize,
     },
 }
 
-/// Checks that every lifetime has its bytes to itself and below the peak, by walking through time with a map of what is live.
+/// Checks that every lifetime lies below the peak and shares its bytes with no other live one, by a
+/// walk through time with a map of live ranges.
 ///
 /// # Errors
 /// The first rule found broken.
@@ -60,7 +62,7 @@ pub fn validate(lifetimes: &[Lifetime], plan: &Plan) -> Result<(), Violation> {
         steps.push((lifetime.last, 0, index));
     }
     steps.sort_unstable();
-    // Offset → (end, index) of all that is live; never two that overlap.
+    // Live ranges: offset → (end, index), always disjoint.
     let mut live: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
     for (_, begins, index) in steps {
         let offset = plan.offsets[index];

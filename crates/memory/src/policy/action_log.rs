@@ -1,4 +1,4 @@
-//! What was done for memory's sake: every action counted, the latest kept.
+//! A log of memory management: every action is counted, the latest ones are kept.
 
 use super::{Action, Reason};
 use serde::Serialize;
@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 /// An action that was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Done {
-    /// What.
+    /// The action.
     pub action: Action,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// Bytes that it gave back.
+    /// Bytes released by it.
     pub freed_bytes: u64,
 }
 
-/// Counts of all actions by reason, and the latest of them with their times.
+/// Counts of all actions by reason, and the latest actions with their times.
 #[derive(Clone, Debug)]
 pub struct ActionLog {
     counts: BTreeMap<(Action, Reason), u64>,
@@ -33,7 +33,7 @@ impl ActionLog {
         }
     }
 
-    /// Notes an action at a time of the caller's clock.
+    /// Records an action at a time of the caller's clock.
     pub fn record(&mut self, microseconds: u64, done: Done) {
         *self.counts.entry((done.action, done.reason)).or_default() += 1;
         if self.latest.len() >= self.latest_max {
@@ -52,7 +52,7 @@ impl ActionLog {
             .unwrap_or_default()
     }
 
-    /// How often an action was carried out, for whatever reason.
+    /// How often an action was carried out, for any reason.
     pub fn count_of(&self, action: Action) -> u64 {
         let same = self.counts.iter().filter(|((of, _), _)| *of == action);
         same.map(|(_, count)| count).sum()

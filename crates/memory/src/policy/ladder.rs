@@ -1,10 +1,10 @@
-//! The recovery ladder: what to try, in order, when memory is short now. After each rung the failed
-//! request is tried again.
+//! The recovery ladder: what to try, in order, when memory is short. After each rung the failed
+//! request is retried.
 
 use super::Action;
 use crate::out_of_memory::OutOfMemoryKind;
 
-/// The rungs, least harm first.
+/// The rungs, least disruptive first.
 pub const RUNGS: [Action; 4] = [
     Action::TrimPool,
     Action::RunReclaimHooks,
@@ -12,8 +12,9 @@ pub const RUNGS: [Action; 4] = [
     Action::HoldAdmissions,
 ];
 
-/// The action after `attempts` rungs did not help; `None` if no action can. Only "not now" climbs:
-/// taking memory from others does not help a request that can never fit or exceeds its own account.
+/// The action after `attempts` rungs did not help, or `None` if no action can. Only
+/// [`OutOfMemoryKind::NotNow`] climbs the ladder: reclaiming memory helps neither a request that
+/// can never fit nor one that exceeds its own account.
 pub fn rung(kind: OutOfMemoryKind, attempts: usize) -> Option<Action> {
     match kind {
         OutOfMemoryKind::NotNow => RUNGS.get(attempts).copied(),

@@ -9,14 +9,15 @@
 //! assert!(policy.decide(Event::ComponentLoaded, kept).actions.contains(&Action::TrimPool));
 //! ```
 //!
-//! # How an engine uses it
+//! # Use in an engine
 //!
-//! At each [`Event`] the engine asks [`Policy::decide`], carries out the decision's actions in
-//! order on its own [`Reclaim`] ([`Decision::carry_out`]), and reports the bytes that this released
-//! ([`Policy::learn`]). When an allocation fails it does the same with [`Event::OutOfMemory`],
-//! `attempt` counting from 0. It tries the allocation again after each decision, until one succeeds
-//! or a decision without actions says that nothing is left to try. [`ActionLog`] counts and keeps
-//! the actions.
+//! At each [`Event`] the engine calls [`Policy::decide`], carries out the decision's actions in
+//! order on its own [`Reclaim`] ([`Decision::carry_out`]), and reports the bytes released
+//! ([`Policy::learn`]).
+//!
+//! A failed allocation is an [`Event::OutOfMemory`], with `attempt` counting from 0. The engine
+//! retries the allocation after each decision, until it succeeds or a decision has no actions,
+//! which means that nothing is left to try. [`ActionLog`] counts and keeps the actions.
 
 mod action_log;
 mod ladder;
@@ -29,37 +30,37 @@ pub use profile::{MemoryProfile, ProfileSettings, UnknownProfile};
 use crate::out_of_memory::OutOfMemoryKind;
 use serde::Serialize;
 
-/// What happened.
+/// An event that may release memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A network was loaded.
     ComponentLoaded,
-    /// Another voice speaks than before.
+    /// Speech switched to another voice.
     VoiceSwitched,
-    /// A chunk is done.
+    /// A chunk was finished.
     ChunkDone,
-    /// A stream ended, and nobody waits to take over what it had.
+    /// A stream ended, and no waiting stream takes over its memory.
     StreamEnded,
-    /// A text went beyond the window and goes on in a fresh one.
+    /// A text exceeded the context window and continues in a fresh one.
     ContextOverflowed,
     /// An allocation failed.
     OutOfMemory {
-        /// Why.
+        /// The kind of failure.
         kind: OutOfMemoryKind,
-        /// Decisions about this allocation so far.
+        /// Number of earlier decisions about this allocation.
         attempt: usize,
     },
-    /// Somebody asks for memory back now, whatever the thresholds say.
+    /// Memory is requested back now, regardless of the thresholds.
     Asked,
 }
 
-/// What the books say.
+/// The figures that a decision depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// Bytes handed out.
+    /// Bytes of blocks in use.
     pub allocated_bytes: u64,
-    /// Bytes held from the driver.
+    /// Bytes reserved from the driver.
     pub reserved_bytes: u64,
 }
 
@@ -72,41 +73,41 @@ impl Observation {
         }
     }
 
-    /// Bytes held and not handed out.
+    /// Bytes reserved and not in use.
     pub fn kept_bytes(&self) -> u64 {
         self.reserved_bytes.saturating_sub(self.allocated_bytes)
     }
 }
 
-/// What is to be done.
+/// An action that releases memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Give what the pool and the pages keep back to the driver.
+    /// Return the caches of the pool and of the pages to the driver.
     TrimPool,
-    /// Drop what can be made again: caches of voices, idle networks.
+    /// Drop what can be rebuilt: caches of voices, idle networks.
     RunReclaimHooks,
-    /// Make do with a smaller workspace.
+    /// Shrink the workspace.
     ShrinkWorkspace,
-    /// Let no further stream in before one has ended.
+    /// Admit no further stream before one has ended.
     HoldAdmissions,
 }
 
-/// Why.
+/// The reason of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Nothing is to be done.
     None,
-    /// The event itself asks for it.
+    /// The event itself.
     Event,
-    /// As many chunks as the profile says have gone by.
+    /// The profile's number of chunks since the last release.
     Cadence,
-    /// Fragmentation is above the profile's threshold.
+    /// Fragmentation above the profile's threshold.
     Fragmentation,
-    /// An allocation failed and may succeed afterwards.
+    /// An allocation failed and may succeed after the actions.
     OutOfMemory,
-    /// It was asked for.
+    /// An explicit request.
     Forced,
 }
 
@@ -136,29 +137,28 @@ impl Action {
     }
 }
 
-/// The actions as the holder of the memory implements them. Each returns the bytes that it
-/// released, 0 if none.
+/// The actions, as implemented by the owner of the memory. Each returns the bytes released, or 0.
 pub trait Reclaim {
-    /// Releases what pool and pages cache: [`crate::Memory::trim`],
+    /// Releases the caches of the pool and of the pages: [`crate::Memory::trim`],
     /// [`crate::pages::PagePool::trim`].
     fn trim_pool(&mut self) -> u64;
 
-    /// Drops what can be made again.
+    /// Drops what can be rebuilt.
     fn run_reclaim_hooks(&mut self) -> u64;
 
     /// Shrinks the workspace as far as the runs under way allow: to fewer streams or shorter texts.
     fn shrink_workspace(&mut self) -> u64;
 
-    /// Lets no further stream in before one has ended.
+    /// Admits no further stream before one has ended.
     fn hold_admissions(&mut self);
 }
 
-/// Actions with their reason.
+/// Actions, and their reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// In the order in which to carry them out.
+    /// The actions, in order.
     pub actions: Vec<Action>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -170,7 +170,7 @@ impl Decision {
         }
     }
 
-    /// Does it; each action with its reason and the bytes that it gave back.
+    /// Carries out the actions. Returns each with its reason and the bytes that it released.
     pub fn carry_out(&self, holder: &mut dyn Reclaim) -> Vec<Done> {
         let mut act = |action| match action {
             Action::TrimPool => holder.trim_pool(),
@@ -191,54 +191,54 @@ impl Decision {
     }
 }
 
-/// Share of the held bytes that may lie idle after a stream's end. Releasing them costs driver
-/// calls, at a time when nobody waits.
+/// Share of the reserved bytes that may stay cached after a stream's end. Releasing them costs
+/// driver calls, at a time when no request waits.
 pub const IDLE_SHARE_MAX: f64 = 0.02;
-/// A clear that freed nothing doubles the time to the next one, up to this factor.
+/// A release that freed nothing doubles the interval to the next one, up to this factor.
 const BACK_OFF_MAX: u32 = 64;
 
-/// Settings and state.
+/// Settings and state of the policy.
 ///
-/// Thresholds that have no effect adapt. After a clear that freed nothing, the interval to the next
-/// one doubles, and the bytes still cached become the baseline: events and fragmentation ask for a
-/// clear only once a worthwhile amount has been added to it. The first clear that frees something
-/// restores the profile.
+/// Thresholds without effect adapt. After a release that freed nothing, the interval to the next
+/// one doubles, and the bytes still cached become the baseline: events and fragmentation cause a
+/// release only once a worthwhile amount has been added to it. The first release that frees
+/// something restores the profile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     settings: ProfileSettings,
     chunks_since_clear: u32,
     back_off: u32,
-    /// Kept bytes when the latest clear was decided, until it is known what that freed.
-    kept_at_clear: Option<u64>,
-    /// Kept bytes that a clear could not give back.
-    ground_bytes: u64,
+    /// Cached bytes when the latest release was decided, until its effect is known.
+    kept_at_release: Option<u64>,
+    /// Cached bytes that a release could not free: the baseline.
+    baseline_bytes: u64,
 }
 
 impl Policy {
-    /// Nothing has happened yet.
+    /// The policy before any event.
     pub fn new(settings: ProfileSettings) -> Policy {
         Policy {
             settings,
             chunks_since_clear: 0,
             back_off: 1,
-            kept_at_clear: None,
-            ground_bytes: 0,
+            kept_at_release: None,
+            baseline_bytes: 0,
         }
     }
 
-    /// What it goes by.
+    /// The settings.
     pub fn settings(&self) -> &ProfileSettings {
         &self.settings
     }
 
-    /// Present interval between two clears, in chunks: longer than the profile's after clears that
-    /// freed nothing.
+    /// Current interval between two releases, in chunks: longer than the profile's after releases
+    /// that freed nothing.
     pub fn interval_now(&self) -> Option<u32> {
         let interval = self.settings.cache_interval?;
         Some(interval.saturating_mul(self.back_off))
     }
 
-    /// Decides about an event. It asks for a clear only if as much is cached as the profile
+    /// Decides about an event. A decision releases memory only if as much is cached as the profile
     /// demands, so that a steady state makes no driver call.
     pub fn decide(&mut self, event: Event, books: Observation) -> Decision {
         let kept = books.kept_bytes();
@@ -259,7 +259,7 @@ impl Policy {
             return Decision::nothing();
         }
         self.chunks_since_clear = 0;
-        self.kept_at_clear = Some(kept);
+        self.kept_at_release = Some(kept);
         let collects = match reason {
             Reason::Forced => true,
             Reason::Fragmentation => false,
@@ -272,17 +272,17 @@ impl Policy {
         }
     }
 
-    /// Takes the bytes that the latest decision released: a clear that freed nothing is not
+    /// Reports the bytes that the latest decision released: a release that freed nothing is not
     /// repeated on the same schedule. The ladder's rungs have no schedule to adapt.
     pub fn learn(&mut self, freed_bytes: u64) {
-        match self.kept_at_clear.take() {
+        match self.kept_at_release.take() {
             Some(kept) if freed_bytes == 0 => {
                 self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
-                self.ground_bytes = kept;
+                self.baseline_bytes = kept;
             }
             Some(_) => {
                 self.back_off = 1;
-                self.ground_bytes = 0;
+                self.baseline_bytes = 0;
             }
             None => {}
         }
@@ -295,8 +295,8 @@ impl Policy {
         let (Some(interval), kept) = (self.interval_now(), books.kept_bytes()) else {
             return Reason::None;
         };
-        // What was given back otherwise is no longer ground.
-        self.ground_bytes = self.ground_bytes.min(kept);
+        // Bytes that were freed by other means leave the baseline.
+        self.baseline_bytes = self.baseline_bytes.min(kept);
         let worthwhile = |bytes: u64| bytes >= self.settings.worthwhile_bytes;
         let due = self.chunks_since_clear >= interval;
         let fragmented = books.fragmentation() > self.settings.fragmentation_threshold;
@@ -304,7 +304,7 @@ impl Policy {
             Event::StreamEnded if books.fragmentation() > IDLE_SHARE_MAX => Reason::Fragmentation,
             Event::StreamEnded => Reason::None,
             Event::ChunkDone if due && worthwhile(kept) => Reason::Cadence,
-            _ if !worthwhile(kept - self.ground_bytes) => Reason::None,
+            _ if !worthwhile(kept - self.baseline_bytes) => Reason::None,
             Event::ChunkDone if fragmented => Reason::Fragmentation,
             Event::ChunkDone => Reason::None,
             _ => Reason::Event,
@@ -326,14 +326,14 @@ mod tests {
     }
 
     #[test]
-    fn chunks_clear_at_the_profiles_cadence() {
+    fn chunks_release_at_the_profiles_cadence() {
         for (profile, interval) in [
             (MemoryProfile::Aggressive, 5),
             (MemoryProfile::Balanced, 10),
             (MemoryProfile::Performance, 20),
         ] {
             let mut policy = Policy::new(profile.settings(None));
-            // Much is kept, but less than the threshold of fragmentation.
+            // More is cached than is worthwhile, but below the threshold of fragmentation.
             let books = books(10_000, 250);
             for chunk in 1..=interval {
                 let decision = policy.decide(Event::ChunkDone, books);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_ended_stream_leaves_idle_goes_back_but_not_where_nothing_ever_does() {
+    fn an_ended_streams_cached_memory_is_released_unless_the_profile_never_releases() {
         for (profile, allocated, kept, expected) in [
             (MemoryProfile::Balanced, 97, 3, Reason::Fragmentation),
             (MemoryProfile::Balanced, 98, 2, Reason::None),
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn fragmentation_clears_before_the_cadence() {
+    fn fragmentation_releases_before_the_cadence() {
         let mut policy = Policy::new(MemoryProfile::Balanced.settings(None));
         let decision = policy.decide(Event::ChunkDone, books(200, 150));
         assert_eq!(
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_worthwhile_is_kept_nothing_is_done() {
+    fn nothing_is_done_while_no_worthwhile_amount_is_cached() {
         for event in [
             Event::ComponentLoaded,
             Event::VoiceSwitched,
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clear_that_freed_nothing_is_not_repeated_on_the_same_schedule() {
+    fn a_release_that_freed_nothing_is_not_repeated_on_the_same_schedule() {
         let mut policy = Policy::new(MemoryProfile::Aggressive.settings(None));
         let books = books(10_000, 300);
         let mut clears = Vec::new();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn performance_does_not_collect_and_none_does_nothing() {
+    fn performance_runs_no_reclaim_hooks_and_none_does_nothing() {
         let mut performance = Policy::new(MemoryProfile::Performance.settings(None));
         let books = books(100, 400);
         assert_eq!(
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn where_an_event_or_fragmentation_clears_nothing_only_what_comes_on_top_counts() {
+    fn after_a_release_without_effect_only_bytes_above_the_baseline_count() {
         for event in [
             Event::VoiceSwitched,
             Event::ComponentLoaded,
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_memory_climbs_one_rung_an_attempt_whatever_the_thresholds() {
+    fn out_of_memory_climbs_one_rung_per_attempt_whatever_the_thresholds() {
         let mut policy = Policy::new(MemoryProfile::None.settings(None));
         let mut attempts = |kind| {
             let attempt =
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_done_whatever_the_thresholds_and_each_action_tells_what_it_freed() {
+    fn an_explicit_request_ignores_thresholds_and_each_action_reports_its_bytes() {
         struct Holder(Vec<&'static str>);
         impl Reclaim for Holder {
             fn trim_pool(&mut self) -> u64 {

@@ -1,4 +1,4 @@
-//! Profiles: how eagerly kept memory goes back.
+//! Profiles: how eagerly cached memory is released.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -14,9 +14,9 @@ pub enum MemoryProfile {
     Aggressive,
     /// Every 10 chunks.
     Balanced,
-    /// Every 20 chunks, without dropping what can be made again.
+    /// Every 20 chunks, without dropping what can be rebuilt.
     Performance,
-    /// By the device's size: aggressive under 8 GiB, balanced under 16 GiB, else performance;
+    /// By the device's size: aggressive under 8 GiB, balanced under 16 GiB, otherwise performance;
     /// performance without a device.
     #[default]
     Automatic,
@@ -24,21 +24,21 @@ pub enum MemoryProfile {
     None,
 }
 
-/// What a policy goes by.
+/// The parameters of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ProfileSettings {
-    /// Chunks between two clears; never without it.
+    /// Chunks between two releases; `None` for never.
     pub cache_interval: Option<u32>,
-    /// Whether what can be made again is dropped with a clear.
+    /// Whether a release also drops what can be rebuilt.
     pub collect: bool,
-    /// Fragmentation (0 to 1) above which a clear comes before its time.
+    /// Fragmentation (0 to 1) above which a release does not wait for the interval.
     pub fragmentation_threshold: f64,
-    /// Kept bytes below which a clear is not worth its driver calls.
+    /// Cached bytes below which a release is not worth its driver calls.
     pub worthwhile_bytes: u64,
 }
 
 impl MemoryProfile {
-    /// The settings on a device with so much memory.
+    /// The settings on a device with `device_bytes` bytes of memory.
     pub fn settings(self, device_bytes: Option<u64>) -> ProfileSettings {
         let settings = |interval, collect, threshold, megabytes| ProfileSettings {
             cache_interval: interval,
@@ -72,9 +72,9 @@ impl fmt::Display for MemoryProfile {
     }
 }
 
-/// A word that names no profile.
+/// A name that is not a profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no profile: use aggressive, balanced, performance, automatic or none")]
+#[error("{0:?} is not a profile: use aggressive, balanced, performance, automatic or none")]
 pub struct UnknownProfile(String);
 
 impl std::str::FromStr for MemoryProfile {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_profile_is_written_as_it_is_read() {
+    fn a_profiles_name_parses_back_to_it() {
         for profile in [
             MemoryProfile::Aggressive,
             MemoryProfile::Balanced,
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn automatic_goes_by_the_devices_memory() {
+    fn automatic_depends_on_the_devices_memory() {
         let cases = [
             (Some(6 * GIBIBYTE), MemoryProfile::Aggressive),
             (Some(8 * GIBIBYTE), MemoryProfile::Balanced),

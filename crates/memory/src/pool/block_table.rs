@@ -1,48 +1,48 @@
-//! Records of all blocks of a shard, in use or free, linked to their neighbours in the segment.
+//! Records of all blocks of a shard, allocated or free, linked to their neighbours in the segment.
 
 /// No block, or no range.
 pub const NONE: u32 = u32::MAX;
 
-/// A block: a stretch of a segment, or of an expandable range (there perhaps without memory behind it).
+/// A block: a part of a segment, or a part of an expandable range, which may be unmapped.
 #[derive(Clone, Debug)]
 pub struct BlockRecord {
     /// First address.
     pub address: u64,
     /// Size in bytes.
     pub size: u64,
-    /// Bytes asked for by whoever holds it.
+    /// Bytes requested by the current user.
     pub requested: u64,
     /// The neighbour below, or [`NONE`].
     pub previous: u32,
     /// The neighbour above, or [`NONE`].
     pub next: u32,
-    /// The expandable range it lies in, or [`NONE`] for a segment of its own.
+    /// The expandable range that contains the block, or [`NONE`] for a segment.
     pub range: u32,
-    /// Events of other queues that it waits for.
+    /// Number of pending events of other queues.
     pub event_count: u32,
-    /// Searches of its pool half up to its becoming free: its age counts from here.
+    /// Searches of its pool half until the block became free: its age counts from here.
     pub searches_before: u64,
-    /// Place of its queue in the shard.
+    /// Index of its queue in the shard.
     pub queue: u16,
-    /// Whether the large half owns it.
+    /// Whether it belongs to the large half.
     pub large: bool,
-    /// Handed out.
+    /// Whether it is in use.
     pub allocated: bool,
-    /// Memory is behind it.
+    /// Whether memory is mapped.
     pub mapped: bool,
-    /// Other queues used it, so that a free must wait for them.
+    /// Whether other queues used it, so that freeing it must wait for them.
     pub used_elsewhere: bool,
-    /// The record describes no block.
+    /// Whether the record describes no block.
     pub vacant: bool,
 }
 
 impl BlockRecord {
-    /// Whether it is a part of a larger piece.
+    /// Whether it is a part of a larger segment.
     pub fn is_split(&self) -> bool {
         self.previous != NONE || self.next != NONE
     }
 
-    /// Whether it could be handed out or merged.
+    /// Whether it can be allocated or merged.
     pub fn is_free(&self) -> bool {
         !self.allocated && self.event_count == 0 && !self.used_elsewhere
     }
@@ -53,7 +53,7 @@ impl BlockRecord {
     }
 }
 
-/// All records; vacant ones are used again.
+/// All records; vacant ones are reused.
 #[derive(Default)]
 pub struct BlockTable {
     records: Vec<BlockRecord>,
@@ -61,7 +61,7 @@ pub struct BlockTable {
 }
 
 impl BlockTable {
-    /// Puts a record in and says where.
+    /// Adds a record and returns its index.
     #[inline]
     pub fn insert(&mut self, record: BlockRecord) -> u32 {
         match self.vacant.pop() {
@@ -78,14 +78,14 @@ impl BlockTable {
         }
     }
 
-    /// Takes a record out.
+    /// Removes a record.
     #[inline]
     pub fn remove(&mut self, index: u32) {
         self.records[index as usize].vacant = true;
         self.vacant.push(index);
     }
 
-    /// All records with their places.
+    /// All records with their indices.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &BlockRecord)> {
         (0..)
             .zip(&self.records)

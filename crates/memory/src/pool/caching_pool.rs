@@ -1,4 +1,5 @@
-//! The pool's public side: shards by queue, each with its own lock, and one lock for global state.
+//! The pool's public interface: shards by queue, each behind its own lock, and one lock for global
+//! state.
 
 use super::counters::{BOTH, FIGURES, Figure};
 use super::exclusive::{Exclusive, Global, Refusal};
@@ -12,43 +13,44 @@ use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// A caching pool over a driver, with PyTorch's rules.
 ///
-/// Requests of different queues go to different shards where the pool has several, so that threads
-/// with a queue each do not contend. Order of locks: shards in their order, then the global state.
+/// Where the pool has several shards, requests of different queues go to different shards, so that
+/// threads with a queue each do not contend. Lock order: shards in ascending order, then the global
+/// state.
 pub struct Pool {
     driver: Box<dyn Driver>,
     configuration: PoolConfiguration,
     allowed_bytes: Option<u64>,
-    /// Garbage collection counts ages in searches of all queues, so every allocation needs the
+    /// Garbage collection counts ages in searches of all queues, so every allocation locks the
     /// whole pool.
     collects: bool,
-    /// Some block waits for an event.
+    /// Whether a block waits for an event.
     events_pending: AtomicBool,
     shards: Box<[Padded]>,
     global: Mutex<Global>,
 }
 
-/// A shard on cache lines of its own.
+/// A shard with its own cache lines.
 #[repr(align(128))]
 struct Padded(Mutex<Shard>);
 
-/// A block handed out by a [`Pool`], to be given back to it.
+/// A block allocated from a [`Pool`], to be freed into the same pool.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "the pool counts the block as handed out until it is given back"]
+#[must_use = "the pool counts the block as allocated until it is freed"]
 pub struct PoolBlock {
     shard: u16,
     index: u32,
-    /// First address, a multiple of 512 on all devices.
+    /// First address; a multiple of 512 on all devices.
     pub address: Address,
-    /// Size of the block, at least the bytes asked for.
+    /// Size of the block in bytes, at least the size requested.
     pub size: u64,
 }
 
-/// An allocation that failed after all that could be done.
+/// An allocation that failed after every recovery attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolRefusal {
-    /// Bytes that the driver would have had to give: the size of the segment.
+    /// Size of the segment that the driver would have had to allocate.
     pub segment_bytes: u64,
-    /// Why it was not to be had.
+    /// The reason.
     pub refusal: Refusal,
 }
 
@@ -64,7 +66,7 @@ impl PoolBlock {
     }
 }
 
-/// What is asked of the pool, and how it is rounded.
+/// A request, and the size it is rounded to.
 struct Ask {
     bytes: u64,
     rounded: u64,
@@ -107,7 +109,8 @@ impl Ask {
     }
 }
 
-/// Gives a block back to its shard; false, and nothing changed, if that takes the whole pool.
+/// Frees a block into its shard. Returns `false`, with nothing changed, if that takes a lock on the
+/// whole pool.
 #[inline]
 fn give_back(shard: &mut Shard, index: u32, configuration: &PoolConfiguration) -> bool {
     let done = !shard.blocks[index].used_elsewhere && shard.give_back(index, configuration).is_ok();
@@ -118,13 +121,13 @@ fn give_back(shard: &mut Shard, index: u32, configuration: &PoolConfiguration) -
 }
 
 impl Pool {
-    /// A pool with one shard: the right one for a single thread.
+    /// A pool with one shard, for use by a single thread.
     pub fn new(driver: Box<dyn Driver>, configuration: PoolConfiguration) -> Pool {
         Pool::with_shards(driver, configuration, 1)
     }
 
-    /// A pool whose queues are spread over `shard_count` shards (at least 1, at most 256).
-    /// Expandable segments are off where the driver has no ranges.
+    /// A pool whose queues are spread over `shard_count` shards (1 to 256). Expandable segments are
+    /// off if the driver has no address ranges.
     pub fn with_shards(
         driver: Box<dyn Driver>,
         configuration: PoolConfiguration,
@@ -168,15 +171,15 @@ impl Pool {
         &*self.driver
     }
 
-    /// The most bytes that the pool may hold, if that was limited.
+    /// Limit of the pool's reserved bytes, if one is set.
     pub fn allowed_bytes(&self) -> Option<u64> {
         self.allowed_bytes
     }
 
-    /// A block of at least `bytes` bytes for use on `queue`.
+    /// Allocates a block of at least `bytes` bytes for use on `queue`.
     ///
     /// # Errors
-    /// If neither the cache nor the driver has enough, also after everything cached was given back.
+    /// If neither the cache nor the driver has enough, even after the cache was emptied.
     pub fn allocate(&self, bytes: u64, queue: u64) -> Result<PoolBlock, Box<PoolRefusal>> {
         let home = self.home(queue);
         let ask = Ask::new(bytes, queue, &self.configuration);
@@ -189,7 +192,7 @@ impl Pool {
         self.allocate_exclusively(home, &ask)
     }
 
-    /// [`Pool::allocate`] for a sole user, without a lock.
+    /// [`Pool::allocate`] with exclusive access, without a lock.
     ///
     /// # Errors
     /// As [`Pool::allocate`].
@@ -236,7 +239,7 @@ impl Pool {
         })
     }
 
-    /// Takes a block back.
+    /// Frees a block.
     pub fn free(&self, block: PoolBlock) {
         let home = block.shard as usize;
         if !give_back(&mut self.lock(home), block.index, &self.configuration) {
@@ -244,7 +247,7 @@ impl Pool {
         }
     }
 
-    /// [`Pool::free`] for a sole user, without a lock.
+    /// [`Pool::free`] with exclusive access, without a lock.
     pub fn free_mut(&mut self, block: PoolBlock) {
         let home = block.shard as usize;
         let shard = self.shards[home]
@@ -256,8 +259,8 @@ impl Pool {
         }
     }
 
-    /// Records that work on `queue` uses the block: once freed, the block is reused only after that
-    /// work.
+    /// Records that work on `queue` uses the block: after it is freed, the block is reused only
+    /// once that work is complete.
     pub fn record_use(&self, block: &PoolBlock, queue: u64) {
         let home = block.shard as usize;
         self.exclusively(home, |exclusive| {
@@ -265,7 +268,7 @@ impl Pool {
         });
     }
 
-    /// Gives everything cached back to the driver; the bytes given back.
+    /// Returns all cached memory to the driver, and says how many bytes.
     pub fn empty_cache(&self) -> u64 {
         self.exclusively(0, |exclusive| {
             let before = exclusive.global.reserved_bytes;
@@ -274,7 +277,7 @@ impl Pool {
         })
     }
 
-    /// All figures.
+    /// All statistics.
     pub fn statistics(&self) -> PoolStatistics {
         self.exclusively(0, |exclusive| {
             exclusive.settle();
@@ -282,7 +285,7 @@ impl Pool {
         })
     }
 
-    /// Bytes handed out and bytes held from the driver, now.
+    /// Current allocated and reserved bytes.
     pub fn allocated_and_reserved(&self) -> (u64, u64) {
         (0..self.shards.len()).map(|place| self.lock(place)).fold(
             (0, 0),
@@ -295,18 +298,18 @@ impl Pool {
         )
     }
 
-    /// Most bytes held from the driver at once, and bytes handed out when that was reached.
+    /// Peak of the reserved bytes, and the allocated bytes when it was reached.
     pub fn reserved_peak(&self) -> (u64, u64) {
         self.exclusively(0, |exclusive| exclusive.global.reserved_peak)
     }
 
-    /// Changes the divisions that requests are rounded by; returns the former ones. PyTorch also
+    /// Changes the divisions that requests are rounded by; returns the previous ones. PyTorch also
     /// allows this at run time.
     pub fn set_roundup(&mut self, divisions: [u64; ROUNDUP_INTERVALS]) -> [u64; ROUNDUP_INTERVALS] {
         std::mem::replace(&mut self.configuration.roundup_power2_divisions, divisions)
     }
 
-    /// Peaks count from now on.
+    /// Resets all peaks to the current values.
     pub fn reset_peaks(&self) {
         self.exclusively(0, |exclusive| {
             exclusive.settle();
@@ -329,11 +332,11 @@ impl Pool {
         });
     }
 
-    /// Walks all segments and verifies that blocks tile them, no two free neighbours exist, and
-    /// totals equal sums.
+    /// Walks all segments and verifies that blocks tile them, that no two neighbours are both free,
+    /// and that totals equal sums.
     ///
     /// # Errors
-    /// With the statement that does not hold.
+    /// The first invariant that does not hold.
     pub fn check(&self) -> Result<(), Violation> {
         self.exclusively(0, |exclusive| invariants::check(exclusive))
     }
@@ -341,7 +344,7 @@ impl Pool {
     fn home(&self, queue: u64) -> usize {
         match self.shards.len() {
             1 => 0,
-            // Device queues are addresses or small numbers: the multiplication spreads both.
+            // Device queues are addresses or small numbers; the multiplication spreads both.
             count => (queue.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % count,
         }
     }
@@ -370,7 +373,7 @@ impl Pool {
         }
         let result = work(&mut exclusive);
         if exclusive.shards.len() > 1 {
-            exclusive.share_limits(home);
+            exclusive.distribute_limits(home);
         }
         for shard in &exclusive.shards {
             invariants::after_operation(shard);

@@ -2,31 +2,31 @@
 //!
 //! Each shard counts for itself. Peaks belong to the whole pool, so a shard also has a *limit* for
 //! each figure: how far it may grow before the pool's total could exceed its peak. Within its
-//! limits a shard needs no other; a step beyond one takes the locks of all shards, where totals are
-//! known (see `exclusive`). With a single shard the limit is the peak.
+//! limits a shard is independent of the others. A step beyond a limit locks all shards, where the
+//! totals are known (see `exclusive`). With a single shard the limit is the peak.
 
 use super::sizes::PoolHalf;
 
-/// A figure that is kept for each half of the pool.
+/// A statistic that is kept for each half of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
-    /// Blocks handed out.
+    /// Allocated blocks.
     Allocation,
-    /// Their bytes.
+    /// Bytes of allocated blocks.
     AllocatedBytes,
-    /// Their bytes before rounding.
+    /// Bytes of allocated blocks before rounding.
     RequestedBytes,
     /// Free blocks that are parts of segments.
     InactiveSplit,
-    /// Their bytes.
+    /// Bytes of free blocks that are parts of segments.
     InactiveSplitBytes,
     /// Segments (not expandable ranges).
     Segment,
-    /// Bytes held from the driver.
+    /// Bytes reserved from the driver.
     ReservedBytes,
-    /// Blocks handed out that are larger than may be split; counted in the large half.
+    /// Allocated blocks above the split limit; counted in the large half.
     OversizeAllocation,
-    /// Segments that are larger than may be split; counted in the large half.
+    /// Segments above the split limit; counted in the large half.
     OversizeSegment,
 }
 
@@ -34,7 +34,7 @@ pub enum Figure {
 pub const FIGURES: usize = 9;
 /// A figure's columns: small half, large half, both.
 pub const COLUMNS: usize = 3;
-/// The column of both halves together.
+/// The column of the sum of both halves.
 pub const BOTH: usize = 2;
 
 /// One value for each figure and column.
@@ -43,13 +43,13 @@ pub type Table = [[u64; COLUMNS]; FIGURES];
 /// Current values, limits and sums of increases.
 #[derive(Clone, Debug)]
 pub struct Counters {
-    /// Values now, by half.
+    /// Current values, by half.
     current: [[u64; 2]; FIGURES],
     /// Sums of all increases, by half.
     added: [[u64; 2]; FIGURES],
-    /// Largest values that need no word from the other shards.
+    /// Largest values that need no lock on the other shards.
     pub limit: Table,
-    /// What the other shards hold, while all are locked.
+    /// Values of the other shards, while all are locked.
     pub others: Table,
 }
 
@@ -64,13 +64,13 @@ impl Counters {
         }
     }
 
-    /// A value now.
+    /// The current value.
     #[inline]
     pub fn current(&self, figure: Figure, column: usize) -> u64 {
         self.value(figure as usize, column)
     }
 
-    /// A value now, the figure by its number.
+    /// The current value, by the figure's number.
     #[inline]
     pub fn value(&self, figure: usize, column: usize) -> u64 {
         match column {
@@ -97,7 +97,7 @@ impl Counters {
             && self.current(figure, BOTH) + amount <= limit[BOTH]
     }
 
-    /// Adds; a value past its limit moves the limit along.
+    /// Adds to a value. A value that passes its limit raises the limit.
     #[inline]
     pub fn increase(&mut self, figure: Figure, half: PoolHalf, amount: u64) {
         let (figure, half) = (figure as usize, half as usize);
@@ -109,11 +109,11 @@ impl Counters {
         limit[BOTH] = limit[BOTH].max(both);
     }
 
-    /// Takes away.
+    /// Subtracts from a value.
     #[inline]
     pub fn decrease(&mut self, figure: Figure, half: PoolHalf, amount: u64) {
         let current = &mut self.current[figure as usize][half as usize];
-        debug_assert!(*current >= amount, "{figure:?} never goes below zero");
+        debug_assert!(*current >= amount, "{figure:?} must not be negative");
         *current -= amount;
     }
 }

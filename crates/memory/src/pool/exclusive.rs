@@ -1,7 +1,7 @@
 //! Operations on the whole pool: driver calls, release of cached memory, garbage collection, waits
 //! for events.
 //!
-//! All shards are locked meanwhile, so totals and peaks are exact.
+//! All shards are locked during these operations, so totals and peaks are exact.
 
 use super::PoolConfiguration;
 use super::block_table::{BlockRecord, NONE};
@@ -11,58 +11,58 @@ use super::sizes::{self, PoolHalf};
 use crate::driver::{Address, Driver, DriverError, EventId};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Limits on ranges and their bytes of addresses, beyond which a request too large for any range
-/// reserves no more.
+/// Limits on the number of ranges and on their address bytes. Beyond them, a request too large for
+/// any range reserves no further range.
 const RANGES_MAX: u64 = 4096;
 const RANGES_BYTES_MAX: u64 = 1 << 46;
 
 /// The state that no shard owns.
 pub struct Global {
-    /// Bytes held from the driver.
+    /// Bytes reserved from the driver.
     pub reserved_bytes: u64,
-    /// Allocations that had the whole cache given back first.
+    /// Allocations that emptied the cache first.
     pub alloc_retries: u64,
     /// Allocations that failed.
     pub ooms: u64,
-    /// Waits for all queues.
+    /// Synchronisations with all queues.
     pub syncs: u64,
-    /// Segments got and parts of ranges mapped.
+    /// Segments allocated and parts of ranges mapped.
     pub device_allocs: u64,
-    /// Segments given back and parts of ranges unmapped.
+    /// Segments freed and parts of ranges unmapped.
     pub device_frees: u64,
-    /// Largest totals so far.
+    /// Peaks of all totals.
     pub peak: Table,
-    /// Blocks that wait for events: count and bytes, small and large half.
+    /// Blocks that wait for events: count and bytes, by half.
     pub awaiting: [[u64; 2]; 2],
-    /// Largest active counts and bytes while some block waited: small, large, both.
+    /// Peaks of active counts and bytes while a block waited: small, large, both.
     pub active_peak: [[u64; 3]; 2],
-    /// Reserved bytes at their peak, and what was handed out of them when it was reached.
+    /// Peak of the reserved bytes, and the allocated bytes when it was reached.
     pub reserved_peak: (u64, u64),
     ranges: Vec<Option<ExpandableRange>>,
-    /// For each queue, the events recorded on it and the blocks (shard, place) that wait for them.
+    /// For each queue, the events recorded on it and the blocks (shard, index) that wait for them.
     events: BTreeMap<u64, VecDeque<(EventId, usize, u32)>>,
-    /// For each block (shard, place) the other queues that used it.
+    /// For each block (shard, index), the other queues that used it.
     uses: BTreeMap<(usize, u32), Vec<u64>>,
 }
 
-/// An address range of which parts are mapped as needed.
+/// An address range whose parts are mapped as needed.
 struct ExpandableRange {
     address: u64,
     bytes: u64,
     unit: u64,
 }
 
-/// Why an allocation failed after all that could be done.
+/// Why an allocation failed after every recovery attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
-    /// The driver had too little, or refused otherwise.
+    /// The driver had too little memory, or failed otherwise.
     Driver(DriverError),
-    /// The pool may not hold so much.
+    /// The request exceeds the pool's memory fraction.
     OverAllowed,
 }
 
 impl Global {
-    /// Nothing held yet.
+    /// The state of an empty pool.
     pub fn new() -> Global {
         Global {
             reserved_bytes: 0,
@@ -91,18 +91,18 @@ impl Global {
 pub struct Exclusive<'a> {
     /// Every shard of the pool.
     pub shards: Vec<&'a mut Shard>,
-    /// The rest.
+    /// State outside the shards.
     pub global: &'a mut Global,
-    /// Where memory comes from.
+    /// The driver.
     pub driver: &'a dyn Driver,
     /// Options.
     pub configuration: &'a PoolConfiguration,
-    /// Bytes that the pool may hold, if that was limited.
+    /// Limit of the pool's reserved bytes, if one is set.
     pub allowed_bytes: Option<u64>,
 }
 
 impl Exclusive<'_> {
-    /// An allocation by PyTorch's order of attempts.
+    /// Allocates by PyTorch's sequence of attempts.
     pub fn allocate(&mut self, home: usize, request: Request) -> Result<Allocated, Refusal> {
         self.process_events();
         let collects =
@@ -147,7 +147,7 @@ impl Exclusive<'_> {
         allocated
     }
 
-    /// A figure of all shards together.
+    /// The sum of a figure over all shards.
     pub fn total(&self, figure: Figure, column: usize) -> u64 {
         self.shards
             .iter()
@@ -155,7 +155,7 @@ impl Exclusive<'_> {
             .sum()
     }
 
-    /// A block in no free list, from new memory of the driver.
+    /// A block on new memory of the driver, not in any free list.
     fn new_block(&mut self, home: usize, request: Request) -> Result<u32, Refusal> {
         let bytes = sizes::segment_size(request.rounded, self.configuration);
         if self
@@ -233,14 +233,14 @@ impl Exclusive<'_> {
     fn reserve_range(&mut self, home: usize, request: Request) -> Result<u32, DriverError> {
         let unit = request.half.range_unit(self.configuration);
         let total = self.driver.memory().total;
-        // An eighth more than the device has, so that parts unmapped low in the range can be mapped
-        // again at its end.
+        // An eighth more than the device's memory, so that parts unmapped low in the range can be
+        // mapped again at its end.
         let bytes = total
             .saturating_add(total / 8)
             .div_ceil(unit)
             .saturating_mul(unit);
-        // A request larger than any range leaves an empty range behind each time, which later
-        // requests use first. PyTorch does the same; here it ends when addresses run out.
+        // Each request larger than any range leaves an empty range behind, which later requests use
+        // first. PyTorch does the same until addresses run out; here the number is limited.
         let count = self.global.ranges.len() as u64;
         let full = count >= RANGES_MAX || count.saturating_mul(bytes) >= RANGES_BYTES_MAX;
         if request.rounded > bytes && full {
@@ -272,8 +272,8 @@ impl Exclusive<'_> {
         Ok(index)
     }
 
-    /// Maps at least `bytes` (or all) of an unmapped block, merges it with its neighbours and adds
-    /// it to the free blocks.
+    /// Maps at least `bytes` bytes (or all) of an unmapped block, merges it with its neighbours and
+    /// adds it to the free blocks.
     fn map_block(&mut self, home: usize, index: u32, bytes: u64) -> Result<u32, DriverError> {
         let shard = &mut *self.shards[home];
         let record = &shard.blocks[index];
@@ -321,7 +321,7 @@ impl Exclusive<'_> {
         shard.merge(index, next);
     }
 
-    /// Releases whole free segments of the large half, the longest unused first, until the pool is
+    /// Releases whole free segments of the large half, least recently used first, until the pool is
     /// below its threshold.
     fn collect_garbage(&mut self) {
         let Some(allowed) = self.allowed_bytes else {
@@ -332,7 +332,7 @@ impl Exclusive<'_> {
             return;
         }
         let target = self.global.reserved_bytes - threshold;
-        // Collection keeps the pool in one shard: ages are counted in searches of the whole pool.
+        // With collection the pool has one shard: ages are counted in searches of the whole pool.
         let (large, mut reclaimed) = (PoolHalf::Large as usize, 0);
         let age =
             |shard: &Shard, index: u32| shard.searches[large] - shard.blocks[index].searches_before;
@@ -382,7 +382,7 @@ impl Exclusive<'_> {
             .collect()
     }
 
-    /// Releases cached blocks too large to be split, as many as the request needs; returns whether
+    /// Releases cached blocks above the split limit, as many as the request needs. Returns whether
     /// they suffice.
     fn release_oversize(&mut self, home: usize, request: Request) -> bool {
         let split_max = self.configuration.max_split_size;
@@ -399,7 +399,7 @@ impl Exclusive<'_> {
         {
             return self.release_segment(home, found.index);
         }
-        // No single block is large enough: the largest first, down to what may be split.
+        // No single block is large enough: the largest first, down to the split limit.
         let blocks: Vec<_> = self.shards[home].queues[place.0].free[place.1]
             .iter()
             .collect();
@@ -417,7 +417,7 @@ impl Exclusive<'_> {
         released >= needed
     }
 
-    /// Waits for pending events, then releases everything cached: whole segments, and whole units
+    /// Waits for pending events, then releases all cached memory: whole segments, and whole units
     /// of ranges.
     pub fn release_cached(&mut self) {
         self.synchronize_events();
@@ -442,7 +442,7 @@ impl Exclusive<'_> {
         self.settle();
     }
 
-    /// Gives a whole free segment back; false, and nothing changed, if the driver refuses.
+    /// Frees a whole free segment. Returns `false`, with nothing changed, if the driver refuses.
     fn release_segment(&mut self, home: usize, index: u32) -> bool {
         let shard = &mut *self.shards[home];
         let record = &shard.blocks[index];
@@ -462,8 +462,8 @@ impl Exclusive<'_> {
         true
     }
 
-    /// Unmaps the whole units inside a free block of a range. `index` then is the unmapped part, if
-    /// there were any.
+    /// Unmaps the whole units inside a free block of a range. `index` is the unmapped part
+    /// afterwards, if there was a whole unit.
     fn unmap_block(&mut self, home: usize, index: u32) {
         let shard = &mut *self.shards[home];
         let record = &shard.blocks[index];
@@ -523,7 +523,7 @@ impl Exclusive<'_> {
         self.global.device_frees += 1;
     }
 
-    /// Gives back a range of which nothing is mapped any longer.
+    /// Releases a range without mapped parts.
     fn release_range(&mut self, home: usize, index: u32) {
         let shard = &mut *self.shards[home];
         let place = shard.blocks[index].range as usize;
@@ -542,7 +542,7 @@ impl Exclusive<'_> {
         shard.blocks.remove(index);
     }
 
-    /// Notes that a queue other than its own used a block: its free will wait for that queue.
+    /// Records that another queue used a block: freeing the block waits for that queue.
     pub fn record_use(&mut self, home: usize, index: u32, queue: u64) {
         let shard = &mut *self.shards[home];
         let record = &mut shard.blocks[index];
@@ -556,7 +556,7 @@ impl Exclusive<'_> {
         }
     }
 
-    /// Takes a block back; if other queues used it, once they are done.
+    /// Frees a block; if other queues used it, after their work is complete.
     pub fn give_back(&mut self, home: usize, index: u32) {
         self.shards[home].end_allocation(index, self.configuration);
         if !self.shards[home].blocks[index].used_elsewhere {
@@ -579,7 +579,7 @@ impl Exclusive<'_> {
         self.global.awaiting[1][half] += size;
     }
 
-    /// Frees the blocks whose events are done, in each queue's order.
+    /// Frees the blocks whose events are complete, in each queue's order.
     fn process_events(&mut self) {
         let queues: Vec<u64> = self.global.events.keys().copied().collect();
         for queue in queues {
@@ -625,8 +625,8 @@ impl Exclusive<'_> {
         }
     }
 
-    /// Records active counts and bytes while a block waits for events; otherwise they equal the
-    /// allocated ones.
+    /// Updates the peaks of active counts and bytes while a block waits for events; otherwise they
+    /// equal the allocated ones.
     fn note_active(&mut self) {
         if !self.global.has_events() {
             return;
@@ -649,8 +649,8 @@ impl Exclusive<'_> {
         }
     }
 
-    /// Updates peaks and tells each shard what the others hold: at the start, and before another
-    /// shard counts.
+    /// Updates peaks, and gives each shard the values of the others: at the start, and before
+    /// another shard counts.
     pub fn settle(&mut self) {
         for figure in 0..FIGURES {
             for column in 0..=BOTH {
@@ -671,9 +671,9 @@ impl Exclusive<'_> {
         }
     }
 
-    /// Ends the time under all locks: the distance from each total to its peak is divided, half of
-    /// it to `home`.
-    pub fn share_limits(&mut self, home: usize) {
+    /// Ends the exclusive section: the distance from each total to its peak is divided among the
+    /// shards, half of it to `home`.
+    pub fn distribute_limits(&mut self, home: usize) {
         self.settle();
         let users = self
             .shards
@@ -697,7 +697,7 @@ impl Exclusive<'_> {
                     };
                     shard.counters.limit[figure][column] =
                         shard.counters.value(figure, column) + share;
-                    // Unlocked, a shard moves within its limit only, which no peak can come from.
+                    // An unlocked shard stays within its limit, so it cannot raise a peak.
                     shard.counters.others[figure][column] = 0;
                 }
             }

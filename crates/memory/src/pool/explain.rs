@@ -1,4 +1,4 @@
-//! What each option of a configuration does on a platform: nothing, harm, or its job.
+//! Effect of each option of a configuration on a platform: none, harmful, or as intended.
 //!
 //! Measured figures are peaks of reserved bytes on a recorded run of a streaming speech engine: its
 //! weights loaded, then four voices prepared and spoken with one after the other; 1.3 million
@@ -9,11 +9,11 @@ use super::parse::{ConfigurationError, Setting, split};
 use super::paste;
 use serde::Serialize;
 
-/// An option and the first version of PyTorch that takes it.
+/// An option and the first version of PyTorch that accepts it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownOption {
     pub(super) name: &'static str,
-    /// Major and minor number; 2.6 also stands for what came before.
+    /// Major and minor number; 2.6 also stands for earlier versions.
     pub(super) since: (u32, u32),
 }
 
@@ -24,7 +24,7 @@ const fn since(name: &'static str, minor: u32) -> KnownOption {
     }
 }
 
-/// Every option that some PyTorch knows.
+/// Every option that any version of PyTorch knows.
 pub(super) const OPTIONS: [KnownOption; 17] = [
     since("backend", 6),
     since("max_split_size_mb", 6),
@@ -45,65 +45,65 @@ pub(super) const OPTIONS: [KnownOption; 17] = [
     since("large_segment_size_mb", 11),
 ];
 
-/// Where PyTorch runs.
+/// The platform that PyTorch runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Platform {
-    /// Linux with a card of one's own.
+    /// Linux with a GPU not shared with others.
     #[default]
     Linux,
     /// Windows.
     Windows,
-    /// Linux inside Windows.
+    /// Linux under Windows (WSL).
     Wsl,
-    /// A part of a card, shared out by a hypervisor.
+    /// A virtual GPU: a part of a GPU, assigned by a hypervisor.
     Vgpu,
     /// A Jetson board.
     Jetson,
-    /// No device: the processor's memory.
+    /// No device: CPU memory only.
     Cpu,
 }
 
 impl Platform {
-    /// What expandable segments come to there, if they do not work.
+    /// The consequence of expandable segments, if the platform does not support them.
     pub fn refuses_expandable_segments(self) -> Option<&'static str> {
         match self {
             Platform::Linux => None,
             Platform::Windows => Some(
-                "PyTorch warns and goes on without it: on Windows it is built without the driver calls that it needs",
+                "PyTorch warns and continues without it: its Windows builds lack the driver calls that the option needs",
             ),
             Platform::Wsl => Some(
-                "the program stops at its first allocation with \"CUDA driver error\": under WSL the driver refuses \
-                 the memory handles that it needs",
+                "the program fails at its first allocation with \"CUDA driver error\": under WSL the driver refuses \
+                 the memory handles that the option needs",
             ),
             Platform::Vgpu => Some(
-                "on many virtual GPUs, which have no virtual memory management, the program stops at its first \
+                "on many virtual GPUs, which have no virtual memory management, the program fails at its first \
                  allocation with \"CUDA driver error\"",
             ),
             Platform::Jetson => Some(
-                "the program stops at its first allocation with \"CUDA driver error\": the driver of Jetson boards \
-                 does not export the memory handles that it needs",
+                "the program fails at its first allocation with \"CUDA driver error\": the driver of Jetson boards \
+                 does not export the memory handles that the option needs",
             ),
             Platform::Cpu => Some("without a device the caching allocator is not used at all"),
         }
     }
 }
 
-/// What an option comes to.
+/// The effect of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It does what it is there for.
+    /// Has the intended effect.
     Works,
-    /// It changes nothing.
+    /// Has no effect.
     DoesNothing,
-    /// It makes things worse as set.
+    /// Makes memory use worse as set.
     Harms,
-    /// The platform or the version does not have it.
+    /// Not available on the platform or in the version.
     Unsupported,
-    /// No such option; a similar one exists.
+    /// Unknown; a similar option exists.
     Misspelt,
-    /// PyTorch stops with an error at it.
+    /// PyTorch fails with an error.
     Rejected,
 }
 
@@ -125,16 +125,16 @@ pub struct Explanation {
     pub option: String,
     /// The value as written, without spaces.
     pub value: String,
-    /// Where it begins, in bytes.
+    /// Byte offset of the option in the text.
     pub offset: usize,
-    /// What it comes to.
+    /// The effect.
     pub verdict: Verdict,
-    /// Why, in a sentence or two.
+    /// The reason, in a sentence or two.
     pub explanation: String,
-    /// The first version of PyTorch that is known to take the option, such as `2.9`; `2.6 or
-    /// earlier` for those that are older.
+    /// The first version of PyTorch known to accept the option, such as `2.9`; `2.6 or earlier` for
+    /// older options.
     pub since: Option<String>,
-    /// What to write instead: options that PyTorch takes.
+    /// A replacement that PyTorch accepts.
     pub suggestion: Option<String>,
     /// A measurement behind the verdict.
     pub measured: Option<Measured>,
@@ -150,13 +150,13 @@ const fn measured(with_option_bytes: u64, configuration: &'static str) -> Option
     })
 }
 
-/// Explains every option of a configuration; what PyTorch rejects is explained too.
+/// Explains every option of a configuration, including those that PyTorch rejects.
 pub fn explain(text: &str, platform: Platform) -> Vec<Explanation> {
     let items: Vec<Item> = split(text)
         .into_iter()
         .map(|(part, offset)| Item::read(part, offset))
         .collect();
-    // What the options mean together is judged by those that PyTorch would accept.
+    // Combined effects are judged by the options that PyTorch would accept.
     let accepted: Vec<&str> = items
         .iter()
         .filter(|item| item.error.is_none())
@@ -169,14 +169,14 @@ pub fn explain(text: &str, platform: Platform) -> Vec<Explanation> {
             Some(error) => explain_error(item, error),
             None if last_of(&item.setting.name) != Some(place) => item.explained(
                 Verdict::DoesNothing,
-                "the same option follows again, and the last one wins",
+                "the same option is set again later, and the last one wins",
             ),
             None => explain_setting(item, &whole, platform),
         })
         .collect()
 }
 
-/// A part of the text between commas.
+/// A comma-separated part of the text.
 struct Item {
     text: String,
     setting: Setting,
@@ -222,8 +222,8 @@ fn explain_error(item: &Item, error: &ConfigurationError) -> Explanation {
     } else {
         Verdict::Rejected
     };
-    let mut explanation = item.explained(verdict, format!("PyTorch stops with: {error}"));
-    explanation.suggestion = paste::mended(&item.text);
+    let mut explanation = item.explained(verdict, format!("PyTorch fails with: {error}"));
+    explanation.suggestion = paste::corrected(&item.text);
     if let Some(option) = explanation
         .suggestion
         .as_deref()
@@ -234,7 +234,7 @@ fn explain_error(item: &Item, error: &ConfigurationError) -> Explanation {
     explanation
 }
 
-/// The first version that takes an option, as it is said.
+/// The first version that accepts an option, as text.
 fn since_version(name: &str) -> Option<String> {
     let option = OPTIONS.iter().find(|option| option.name == name)?;
     Some(match option.since {
@@ -253,7 +253,7 @@ pub(super) fn similar_option(name: &str) -> Option<&'static str> {
         .map(|(_, option)| option)
 }
 
-/// Edits that turn one text into the other.
+/// Edit distance of two texts.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -298,12 +298,12 @@ fn explain_setting(item: &Item, whole: &PoolConfiguration, platform: Platform) -
         "expandable_segments" => explain_expandable(item, whole, platform),
         "release_lock_on_cudamalloc" | "release_lock_on_hipmalloc" => {
             let verdict = if item.setting.value == "True" { Verdict::Works } else { Verdict::DoesNothing };
-            item.explained(verdict, "it lets other threads allocate while one waits for the driver; memory is used as without it")
+            item.explained(verdict, "it lets other threads allocate while one waits for the driver; memory use is the same")
         }
         _ if name.starts_with("pinned_") => {
             let mut explanation = item.explained(
                 Verdict::DoesNothing,
-                "it concerns pinned memory of the host; the device's memory is used as without it",
+                "it concerns pinned host memory; use of the device's memory is the same",
             );
             note_later(&mut explanation);
             explanation
@@ -312,7 +312,7 @@ fn explain_setting(item: &Item, whole: &PoolConfiguration, platform: Platform) -
             let mut explanation = item.explained(
                 Verdict::Works,
                 "segments for requests between 1 and 10 MiB, and the steps in which expandable segments grow, have \
-                 this size in place of 20 MiB: a smaller one wastes less where few such blocks live",
+                 this size in place of 20 MiB: a smaller one wastes less if few such blocks are live",
             );
             note_later(&mut explanation);
             explanation
@@ -326,7 +326,7 @@ fn explain_setting(item: &Item, whole: &PoolConfiguration, platform: Platform) -
             explanation
         }
         _ => {
-            let mut explanation = item.explained(Verdict::DoesNothing, "ordinary allocations are served as without it");
+            let mut explanation = item.explained(Verdict::DoesNothing, "ordinary allocations are served the same way");
             note_later(&mut explanation);
             explanation
         }
@@ -340,7 +340,7 @@ fn note_later(explanation: &mut Explanation) {
     if let Some(option) = option.filter(|option| option.since > (2, 6)) {
         let (major, minor) = option.since;
         explanation.explanation +=
-            &format!("; versions of PyTorch before {major}.{minor} stop with an error at it");
+            &format!("; versions of PyTorch before {major}.{minor} fail with an error at it");
     }
 }
 
@@ -377,13 +377,13 @@ fn explain_max_split_size(
     )
 }
 
-/// Expandable segments with a split limit: the one pair that is known to leak by design.
+/// Expandable segments with a split limit: the one combination known to leak by design.
 fn harmful_pair(item: &Item, whole: &PoolConfiguration) -> Explanation {
     let mut explanation = item.explained(
         Verdict::Harms,
-        "expandable_segments and max_split_size_mb do not go together: a free block that has grown past the limit serves no \
-         smaller request any more, so memory grows with every burst. PyTorch's own report of it went from 220 to 14,060 MiB in \
-         100 cycles. Keep the first and leave the second out",
+        "expandable_segments and max_split_size_mb should not be combined: a free block that has grown past the limit serves no \
+         smaller request any more, so memory grows with every burst. In PyTorch's own report, it grew from 220 to 14,060 MiB in \
+         100 cycles. Keep the first and remove the second",
     );
     explanation.measured = if whole.max_split_size <= 64 << 20 {
         measured(
@@ -411,7 +411,7 @@ fn explain_collection(item: &Item, whole: &PoolConfiguration, platform: Platform
         let mut explanation = item.explained(
             Verdict::DoesNothing,
             "it is a share of the memory that the process may use, and nothing is collected unless that was limited with \
-             torch.cuda.set_per_process_memory_fraction or, in later versions, by an option: do that, or leave it out",
+             torch.cuda.set_per_process_memory_fraction or, in later versions, by an option: set a limit, or remove this option",
         );
         explanation.suggestion = Some(format!("per_process_memory_fraction:1.0,{}", item.text));
         explanation.measured = measured(DEFAULT_BYTES, "garbage_collection_threshold:0.8");
@@ -419,8 +419,8 @@ fn explain_collection(item: &Item, whole: &PoolConfiguration, platform: Platform
     }
     item.explained(
         Verdict::Works,
-        "when a new segment is needed and more than this share of the allowed memory is held, free segments of large blocks are \
-         given back, those unused longest first",
+        "when a new segment is needed and more than this share of the allowed memory is reserved, free segments of large blocks are \
+         released, least recently used first",
     )
 }
 
@@ -465,7 +465,7 @@ fn explain_expandable(item: &Item, whole: &PoolConfiguration, platform: Platform
         return item.explained(Verdict::DoesNothing, "False is the default");
     }
     if let Some(reason) = platform.refuses_expandable_segments() {
-        return item.explained(Verdict::Unsupported, format!("{reason}. Leave it out"));
+        return item.explained(Verdict::Unsupported, format!("{reason}. Remove it"));
     }
     if whole.max_split_size <= 1 << 50 {
         return harmful_pair(item, whole);

@@ -1,8 +1,9 @@
 //! The free blocks of one queue and pool half, ordered by (size, address).
 //!
-//! Sizes are multiples of 512. Up to 32 KiB each size has its own bin; above it each power of two
-//! has sixteen. A bitmap marks the bins in use. A bin usually holds few blocks, sorted in a vector;
-//! one that grows becomes a tree, so that no trace makes an operation slower than logarithmic.
+//! Sizes are multiples of 512. Each size up to 32 KiB has its own bin; each larger power of two has
+//! sixteen bins. A bitmap marks the non-empty bins. A bin usually holds few blocks, in a sorted
+//! vector. A bin that grows becomes a tree, so that no trace makes an operation slower than
+//! logarithmic.
 
 use super::sizes::BLOCK_UNIT;
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ const BINS_PER_DOUBLING: usize = 16;
 /// Exponents 6 to 54 of the size in units.
 const BINS: usize = EXACT_BINS + 49 * BINS_PER_DOUBLING;
 const WORDS: usize = BINS.div_ceil(64);
-/// A vector that grows past this becomes a tree, and a tree that shrinks to half of it a vector.
+/// Size at which a vector becomes a tree; a tree that shrinks to half of it becomes a vector.
 const SORTED_MAX: usize = 64;
 
 /// A free block: ordered by size, then address.
@@ -24,7 +25,7 @@ pub struct FreeBlock {
     pub size: u64,
     /// First address.
     pub address: u64,
-    /// Place in the block table.
+    /// Index in the block table.
     pub index: u32,
 }
 
@@ -36,16 +37,16 @@ enum Bin {
 /// Free blocks in order.
 pub struct FreeBlocks {
     bins: Box<[Bin]>,
-    /// One bit a bin, set where the bin holds something.
+    /// One bit per bin, set if the bin is not empty.
     occupied: [u64; WORDS],
-    /// One bit a word of `occupied`, set where the word is not zero.
+    /// One bit per word of `occupied`, set if the word is not zero.
     occupied_words: u32,
 }
 
 const _: () = assert!(WORDS <= 32, "one summary bit for each word");
 
 impl FreeBlocks {
-    /// None yet.
+    /// An empty set.
     pub fn new() -> FreeBlocks {
         let bins = (0..BINS).map(|_| Bin::Sorted(Vec::new())).collect();
         FreeBlocks {
@@ -64,7 +65,7 @@ impl FreeBlocks {
         self.occupied_words |= 1 << (bin / 64);
     }
 
-    /// Takes a block out; false if it is not here.
+    /// Removes a block; `false` if it is not in the set.
     #[inline]
     pub fn remove(&mut self, block: FreeBlock) -> bool {
         let bin = bin_of(block.size);
@@ -78,12 +79,12 @@ impl FreeBlocks {
         found
     }
 
-    /// Whether a block is here.
+    /// Whether a block is in the set.
     pub fn contains(&self, block: FreeBlock) -> bool {
         self.bins[bin_of(block.size)].first_from(block) == Some(block)
     }
 
-    /// The smallest block of at least `size` bytes, of several the lowest.
+    /// Best fit: the smallest block of at least `size` bytes, at the lowest address.
     #[inline]
     pub fn first_at_least(&self, size: u64) -> Option<FreeBlock> {
         let bin = bin_of(size);
@@ -99,7 +100,7 @@ impl FreeBlocks {
             })
     }
 
-    /// The next in order.
+    /// The next block in order.
     pub fn next_after(&self, block: FreeBlock) -> Option<FreeBlock> {
         let bin = bin_of(block.size);
         self.bins[bin]
@@ -113,7 +114,7 @@ impl FreeBlocks {
             })
     }
 
-    /// All of them, in order.
+    /// All blocks in order.
     pub fn iter(&self) -> impl Iterator<Item = FreeBlock> + '_ {
         let first = self.next_occupied(0).and_then(|bin| self.bins[bin].first());
         std::iter::successors(first, |&block| self.next_after(block))
@@ -172,7 +173,7 @@ impl Bin {
     fn remove(&mut self, block: FreeBlock) -> bool {
         match self {
             Bin::Sorted(blocks) => match blocks.iter().position(|&other| other == block) {
-                // Most bins hold one block: that is taken without moving any.
+                // Most bins hold one block, which is removed without moving any other.
                 Some(place) if place + 1 == blocks.len() => blocks.pop().is_some(),
                 Some(place) => {
                     blocks.remove(place);

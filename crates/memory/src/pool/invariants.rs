@@ -1,4 +1,4 @@
-//! Statements that hold after every operation, checked in debug builds and wherever asked.
+//! Invariants that hold after every operation, checked in debug builds and on request.
 
 use super::block_table::{BlockRecord, NONE};
 use super::counters::{BOTH, Figure};
@@ -6,7 +6,7 @@ use super::exclusive::Exclusive;
 use super::shard::Shard;
 use super::sizes::{BLOCK_UNIT, PoolHalf};
 
-/// A statement about the pool that does not hold: a defect of the pool.
+/// An invariant that does not hold: a defect of the pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pool is inconsistent: {0}")]
 pub struct Violation(pub(super) String);
@@ -19,8 +19,8 @@ macro_rules! hold {
     };
 }
 
-/// In checked builds, verifies the shard: its totals after each operation, with feature `audit`
-/// every block.
+/// In debug builds, checks the shard's totals after each operation; with feature `audit`, every
+/// block as well.
 #[inline]
 pub fn after_operation(shard: &Shard) {
     if cfg!(debug_assertions) || cfg!(feature = "audit") {
@@ -36,7 +36,7 @@ pub fn after_operation(shard: &Shard) {
     }
 }
 
-/// Verifies all shards, every block, and what they hold against the pool's own sum.
+/// Checks all blocks of all shards, and the shards' reserved bytes against the pool's own sum.
 pub fn check(exclusive: &Exclusive<'_>) -> Result<(), Violation> {
     let mut reserved = 0;
     for shard in &exclusive.shards {
@@ -46,7 +46,7 @@ pub fn check(exclusive: &Exclusive<'_>) -> Result<(), Violation> {
     }
     hold!(
         reserved == exclusive.global.reserved_bytes,
-        "shards hold {reserved} bytes and the pool counts {}",
+        "shards reserve {reserved} bytes and the pool counts {}",
         exclusive.global.reserved_bytes
     );
     Ok(())
@@ -61,11 +61,11 @@ fn check_totals(shard: &Shard) -> Result<(), Violation> {
     .map(|figure| shard.counters.current(figure, BOTH));
     hold!(
         allocated <= reserved,
-        "{allocated} bytes are handed out of {reserved} bytes reserved"
+        "{allocated} bytes are allocated out of {reserved} bytes reserved"
     );
     hold!(
         requested <= reserved,
-        "{requested} bytes were asked for of {reserved} bytes reserved"
+        "{requested} bytes were requested out of {reserved} bytes reserved"
     );
     Ok(())
 }
@@ -113,7 +113,7 @@ fn check_blocks(shard: &Shard) -> Result<(), Violation> {
         .sum();
     hold!(
         listed == in_lists as u64,
-        "{listed} blocks are free and {in_lists} are in lists"
+        "{listed} blocks are free and {in_lists} are in free lists"
     );
     Ok(())
 }
@@ -127,11 +127,11 @@ fn check_block(shard: &Shard, index: u32, block: &BlockRecord) -> Result<(), Vio
     );
     hold!(
         !block.allocated || block.requested <= block.size,
-        "block {place:#x} is smaller than what was asked for"
+        "block {place:#x} is smaller than the request"
     );
     hold!(
         block.mapped || block.is_expandable(),
-        "block {place:#x} is unmapped and in no range"
+        "block {place:#x} is unmapped but not in a range"
     );
     hold!(
         block.mapped || block.is_free(),
@@ -173,7 +173,7 @@ fn check_block(shard: &Shard, index: u32, block: &BlockRecord) -> Result<(), Vio
         } else {
             queue.unmapped[half].contains(&(block.address, index))
         };
-        hold!(listed, "free block {place:#x} is in no list");
+        hold!(listed, "free block {place:#x} is not in a free list");
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! The caching pool: PyTorch's rules for what is kept, split, merged and given back.
+//! The caching pool, with PyTorch's rules for caching, splitting, coalescing and releasing.
 //!
-//! An allocation is rounded ([`sizes`]), sought among the free blocks of its queue, and only then
-//! asked of the driver; what is freed stays cached. A request served from the cache concerns one
-//! shard ([`Pool`]) and takes no other lock.
+//! An allocation is rounded ([`sizes`]), searched for among the free blocks of its queue (best
+//! fit), and only then requested from the driver. Freed blocks stay cached. A request served from
+//! the cache concerns one shard ([`Pool`]) and takes no other lock.
 
 mod block_table;
 mod caching_pool;

@@ -1,28 +1,28 @@
-//! PyTorch's configuration language: `option:value` pairs with commas between, spaces ignored, the
-//! last of a doubled option wins.
+//! Parser of PyTorch's configuration language: comma-separated `option:value` pairs, where spaces
+//! are ignored and the last of a repeated option wins.
 //!
-//! Numbers are read as C's `strtol` and `strtod` read them, prefixes and signs included, because
+//! Numbers are parsed as C's `strtol` and `strtod` parse them, prefixes and signs included, because
 //! PyTorch does.
 
 use super::configuration::{Backend, PoolConfiguration, ROUNDUP_INTERVALS};
 
 const MIB: u64 = 1 << 20;
-/// `max_split_size_mb` and `max_non_split_rounding_mb` must be larger than the large segment.
+/// Minimum (exclusive) of `max_split_size_mb` and `max_non_split_rounding_mb`: the large segment.
 const SIZE_MIN_MB: u64 = 20;
-/// `large_segment_size_mb` must be larger than a request that gets a segment of its own.
+/// Minimum (exclusive) of `large_segment_size_mb`: a request with a segment of its own.
 const LARGE_SEGMENT_MIN_MB: u64 = 10;
-/// No device holds one of these; what is rounded up from it still counts in 64 bits.
+/// Larger than any device; sizes rounded up from it do not overflow 64 bits.
 const LARGE_SEGMENT_MAX_MB: u64 = 1 << 32;
 const REGISTER_THREADS_MAX: u64 = 128;
 
-/// One option as it was written.
+/// One option as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The option's name.
     pub name: String,
     /// Its value, without spaces.
     pub value: String,
-    /// Where the name begins, in bytes from the start.
+    /// Byte offset of the name.
     pub offset: usize,
 }
 
@@ -30,23 +30,23 @@ pub struct Setting {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.explanation())]
 pub struct ConfigurationError {
-    /// The words of PyTorch's error.
+    /// The wording of PyTorch's error.
     pub text: String,
-    /// The option being read, if it got so far.
+    /// The option that was being parsed, if any.
     pub option: Option<String>,
-    /// Where, in bytes from the start.
+    /// Byte offset of the error.
     pub offset: usize,
-    /// The token at fault, empty at the end of the text.
+    /// The offending token; empty at the end of the text.
     pub token: String,
 }
 
 impl ConfigurationError {
-    /// PyTorch's words, with what they leave out: the number that could not be read.
+    /// PyTorch's wording, completed by the value that is not a number.
     fn explanation(&self) -> String {
         match (self.text.as_str(), &self.option) {
             ("stoi" | "stoul" | "stod", Some(option)) => {
                 format!(
-                    "{}: `{}` is not a number that {option} could take",
+                    "{}: `{}` is not a valid number for {option}",
                     self.text, self.token
                 )
             }
@@ -60,7 +60,7 @@ impl ConfigurationError {
     }
 }
 
-/// Parts between commas that stand outside brackets, with their offsets, empty ones left out.
+/// The non-empty parts between commas outside brackets, with their offsets.
 pub(super) fn split(text: &str) -> Vec<(&str, usize)> {
     let mut parts = Vec::new();
     let (mut start, mut in_list) = (0, false);
@@ -81,7 +81,7 @@ pub(super) fn split(text: &str) -> Vec<(&str, usize)> {
     parts
 }
 
-/// Tokens with their places.
+/// Tokens with their offsets.
 struct Tokens<'a> {
     text: &'a str,
     tokens: Vec<(String, usize)>,
@@ -89,7 +89,7 @@ struct Tokens<'a> {
     option: Option<String>,
 }
 
-/// Reads a configuration: the options, and each setting as written.
+/// Parses a configuration: the options, and each setting as written.
 pub fn parse(text: &str) -> Result<(PoolConfiguration, Vec<Setting>), ConfigurationError> {
     let mut tokens = Tokens::new(text);
     let mut configuration = PoolConfiguration::default();
@@ -246,12 +246,12 @@ impl<'a> Tokens<'a> {
             .is_some_and(|(token, _)| token == wanted)
     }
 
-    /// An error at the token that comes next.
+    /// An error at the next token.
     fn error(&self, text: impl Into<String>) -> ConfigurationError {
         self.error_at(self.next, text)
     }
 
-    /// An error at the token that was taken last.
+    /// An error at the previous token.
     fn error_before(&self, text: impl Into<String>) -> ConfigurationError {
         self.error_at(self.next.saturating_sub(1), text)
     }
@@ -281,7 +281,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// The colon and the value after it; `missing` says what PyTorch says where the text ends.
+    /// A colon and the value after it; `missing` is PyTorch's error if the text ends here.
     fn value(&mut self, missing: &str) -> Result<String, ConfigurationError> {
         self.expect(':')?;
         self.take()
@@ -299,7 +299,7 @@ impl<'a> Tokens<'a> {
         float(&token).ok_or_else(|| self.error_before("stod"))
     }
 
-    /// A size in MiB; very large ones (negative numbers read so) mean as much as can be.
+    /// A size in MiB; very large sizes, which negative numbers parse to, mean no limit.
     fn size_in_mib(&mut self, name: &str) -> Result<u64, ConfigurationError> {
         let size = self.integer(&format!("Error, expecting {name} value"))?;
         if size <= SIZE_MIN_MB {
@@ -335,7 +335,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// One number for all sizes, or a list with a number for each interval.
+    /// One number for all sizes, or a list with one for each interval.
     fn divisions(&mut self) -> Result<[u64; ROUNDUP_INTERVALS], ConfigurationError> {
         let token = self.value("Error, expecting roundup_power2_divisions value")?;
         if token != "[" {
@@ -357,7 +357,7 @@ impl<'a> Tokens<'a> {
                 ));
             }
             if key == ">" {
-                // As in PyTorch 2.6, the interval named last is overwritten too.
+                // As in PyTorch 2.6, the last named interval is overwritten too.
                 all[last_interval..].fill(divisions);
             } else {
                 let key = unsigned(&key).ok_or_else(|| self.error_at(key_place, "stoul"))?;
@@ -382,7 +382,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// What C's `stoi` makes of a token, widened as C widens it.
+/// The result of C's `stoi`, widened as C widens it.
 fn integer(token: &str) -> Option<u64> {
     let (negative, digits) = sign_and_digits(token);
     let value: i64 = digits.parse().ok()?;
@@ -392,7 +392,7 @@ fn integer(token: &str) -> Option<u64> {
         .map(|value| i64::from(value) as u64)
 }
 
-/// What C's `stoul` makes of a token.
+/// The result of C's `stoul`.
 fn unsigned(token: &str) -> Option<u64> {
     let (negative, digits) = sign_and_digits(token);
     let value: u64 = digits.parse().ok()?;
@@ -411,7 +411,7 @@ fn sign_and_digits(token: &str) -> (bool, &str) {
     (token.starts_with('-'), &unsigned[..end])
 }
 
-/// What C's `stod` makes of a token: its longest prefix that is a number.
+/// The result of C's `stod`: the longest prefix that is a number.
 fn float(token: &str) -> Option<f64> {
     let unsigned = token.strip_prefix(['+', '-']).unwrap_or(token);
     let sign = if token.starts_with('-') { -1.0 } else { 1.0 };
@@ -425,7 +425,7 @@ fn float(token: &str) -> Option<f64> {
     if let Some(value) = lower.strip_prefix("0x").and_then(hexadecimal) {
         return Some(sign * value);
     }
-    // The longest prefix that reads as a number; tokens are short.
+    // The longest prefix that parses as a number; tokens are short.
     let prefix = (1..=lower.len())
         .rev()
         .filter(|&end| lower.is_char_boundary(end))

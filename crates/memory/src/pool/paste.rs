@@ -1,20 +1,20 @@
-//! Allocator options as people paste them: whole lines of shells, batch files, YAML, `.env` files
-//! and programs, with quotes; and what was meant by options that PyTorch rejects.
+//! Allocator options as pasted by people: lines of shells, batch files, YAML, `.env` files and
+//! programs, with quotes; and corrections of options that PyTorch rejects.
 
 use super::PoolConfiguration;
 use super::configuration::VARIABLES;
 use super::explain::{OPTIONS, similar_option};
 use super::parse::split;
 
-/// The name of PyTorch's variable for AMD devices, which pastes have too.
+/// PyTorch's variable for AMD devices, which also occurs in pastes.
 const HIP_VARIABLE: &str = "PYTORCH_HIP_ALLOC_CONF";
 
-/// The options in a pasted line: what a variable is set to in it, or the text without quotes around
+/// The options in a pasted line: the value of a variable in it, or the text without quotes around
 /// it.
 pub fn options_of_line(line: &str) -> String {
     let line = line.trim_start_matches('\u{feff}').trim();
     let variables = VARIABLES.into_iter().chain([HIP_VARIABLE]);
-    // The longest first: one name ends with another.
+    // The longest first: one name is a suffix of another.
     let mut found: Vec<(usize, usize)> = variables
         .filter_map(|name| line.find(name).map(|place| (place, name.len())))
         .collect();
@@ -22,7 +22,7 @@ pub fn options_of_line(line: &str) -> String {
     let Some(&(place, length)) = found.first() else {
         return unquoted(line).trim().to_owned();
     };
-    // `set "NAME=VALUE"` has its quotes around both.
+    // In `set "NAME=VALUE"`, the quotes enclose both.
     let quote = line[..place].trim_end().chars().next_back();
     let quote = quote.filter(|character| matches!(character, '"' | '\''));
     let mut value = &line[place + length..];
@@ -40,7 +40,7 @@ pub fn options_of_line(line: &str) -> String {
     unquoted_value(value).trim().to_owned()
 }
 
-/// A value up to its closing quote, or to what follows it on the line.
+/// A value up to its closing quote, or to the next word on the line.
 fn unquoted_value(value: &str) -> &str {
     if let Some(quote @ ('"' | '\'')) = value.chars().next() {
         return value[1..].split(quote).next().unwrap_or_default();
@@ -49,7 +49,7 @@ fn unquoted_value(value: &str) -> &str {
     let end = ends.filter_map(|mark| value.find(mark)).min();
     let value =
         value[..end.unwrap_or(value.len())].trim_end_matches([';', ' ', '\r', '\t', '}', ')']);
-    // `NAME=VALUE program arguments`: a word that goes on with nothing begins something else.
+    // In `NAME=VALUE program arguments`, a word without a continuation begins something else.
     let mut end = 0;
     let mut open = true;
     for word in value.split_inclusive(' ') {
@@ -72,9 +72,9 @@ fn unquoted(text: &str) -> &str {
     })
 }
 
-/// What was meant by one option, or several with other marks between, that PyTorch rejects: text
-/// that it takes.
-pub(super) fn mended(text: &str) -> Option<String> {
+/// A correction of one rejected option, or of several with other separators: text that PyTorch
+/// accepts.
+pub(super) fn corrected(text: &str) -> Option<String> {
     let commas = text.replace([';', '\n', '|'], ",");
     let parts: Option<Vec<String>> = split(&commas)
         .into_iter()
@@ -103,14 +103,14 @@ fn mended_option(text: &str) -> Option<String> {
         .find(|option| *option == name)
         .or_else(|| similar_option(&name))?;
     let value = value.trim_start_matches([':', '=']);
-    mended_value(name, value, scale)
+    corrected_value(name, value, scale)
         .into_iter()
         .map(|value| format!("{name}:{value}"))
         .find(|setting| PoolConfiguration::parse(setting).is_ok())
 }
 
-/// Values that may have been meant, the likeliest first.
-fn mended_value(name: &str, value: &str, scale: f64) -> Vec<String> {
+/// Candidate values, most likely first.
+fn corrected_value(name: &str, value: &str, scale: f64) -> Vec<String> {
     let lower = value.to_ascii_lowercase();
     let mut values = Vec::new();
     if scale == 1.0 {
@@ -136,7 +136,7 @@ fn mended_value(name: &str, value: &str, scale: f64) -> Vec<String> {
             _ => scale,
         };
         values.push(format!("{:.0}", number * factor));
-        // The least that is taken.
+        // The smallest accepted value.
         values.push("21".to_owned());
     } else if name == "garbage_collection_threshold" || name == "per_process_memory_fraction" {
         let share = if unit == "%" || number > 1.0 {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_keeps_the_value() {
+    fn a_correction_keeps_the_value() {
         for (text, meant) in [
             ("expandable_segments=true", "expandable_segments:True"),
             ("max_split_size_mb=\"128\"", "max_split_size_mb:128"),
@@ -214,8 +214,8 @@ mod tests {
                 "expandable_segments:True,max_split_size_mb:128",
             ),
         ] {
-            assert_eq!(mended(text).as_deref(), Some(meant), "{text}");
+            assert_eq!(corrected(text).as_deref(), Some(meant), "{text}");
         }
-        assert_eq!(mended("frobnicate:1"), None);
+        assert_eq!(corrected("frobnicate:1"), None);
     }
 }

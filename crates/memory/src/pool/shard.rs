@@ -1,4 +1,5 @@
-//! The part of a pool that serves some queues alone: search, split, merge. It makes no driver call.
+//! The part of a pool that serves some queues by itself: search, split, merge. It makes no driver
+//! call.
 
 use super::PoolConfiguration;
 use super::block_table::{BlockRecord, BlockTable, NONE};
@@ -7,55 +8,55 @@ use super::free_blocks::{FreeBlock, FreeBlocks};
 use super::sizes::{self, PoolHalf};
 use std::collections::BTreeSet;
 
-/// What cached free blocks and unmapped stretches a queue has.
+/// Cached free blocks and unmapped parts of one queue.
 pub struct Queue {
     /// The device's queue.
     pub id: u64,
-    /// Free blocks of either half.
+    /// Free blocks of both halves.
     pub free: [FreeBlocks; 2],
-    /// Stretches of expandable ranges without memory, by address.
+    /// Unmapped parts of expandable ranges, by address.
     pub unmapped: [BTreeSet<(u64, u32)>; 2],
 }
 
-/// Queues, their blocks and their share of the figures.
+/// Queues, their blocks and their share of the statistics.
 pub struct Shard {
     /// All blocks.
     pub blocks: BlockTable,
     /// Queues in order of first use.
     pub queues: Vec<Queue>,
-    /// Figures.
+    /// Statistics.
     pub counters: Counters,
-    /// Searches in either half; the clock of garbage collection.
+    /// Searches in each half; the clock of garbage collection.
     pub searches: [u64; 2],
-    /// Whether the figures' limits bind: only when there are other shards.
+    /// Whether the limits of the counters apply: only if there are other shards.
     pub limited: bool,
 }
 
-/// A request on its way through the pool.
+/// A request in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    /// Bytes asked for.
+    /// Bytes requested.
     pub bytes: u64,
-    /// The block size that serves them.
+    /// The rounded block size.
     pub rounded: u64,
-    /// The half that serves them.
+    /// The half of the pool.
     pub half: PoolHalf,
-    /// Place of the queue in its shard.
+    /// Index of the queue in its shard.
     pub queue: u16,
 }
 
-/// A block handed out.
+/// An allocated block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allocated {
-    /// Place in the shard's block table.
+    /// Index in the shard's block table.
     pub index: u32,
     /// First address.
     pub address: u64,
-    /// Size of the block, at least what was asked for.
+    /// Size of the block, at least the size requested.
     pub size: u64,
 }
 
-/// The limits do not allow this; nothing was changed.
+/// The limits do not allow the operation; nothing was changed.
 #[derive(Clone, Copy, Debug)]
 pub struct NeedsAllShards;
 
@@ -71,7 +72,7 @@ impl Shard {
         }
     }
 
-    /// Place of a queue, made at its first use.
+    /// Index of a queue, which is created at its first use.
     #[inline]
     pub fn queue(&mut self, id: u64) -> u16 {
         if let Some(place) = self.queues.iter().position(|queue| queue.id == id) {
@@ -91,14 +92,14 @@ impl Shard {
         place
     }
 
-    /// The free block that best fits, by PyTorch's rules, or `None`.
+    /// The best-fitting free block by PyTorch's rules, or `None`.
     #[inline]
     pub fn search(&self, request: Request, configuration: &PoolConfiguration) -> Option<FreeBlock> {
         let free = &self.queues[request.queue as usize].free[request.half as usize];
         let mut found = free.first_at_least(request.rounded)?;
         if configuration.expandable_segments && self.blocks[found.index].is_expandable() {
-            // A block before unmapped addresses counts with the size that it could grow to: the
-            // least growth wins.
+            // A block in front of unmapped addresses counts with the size that it could grow to:
+            // the least growth wins.
             while let Some(next) = free.next_after(found) {
                 if self.growable_size(next) >= self.growable_size(found) {
                     break;
@@ -132,7 +133,7 @@ impl Shard {
         block.size + growth
     }
 
-    /// Whether the rest of a free block stays free when `request` takes its front.
+    /// Whether the remainder of a free block stays free when `request` takes its front.
     fn splits(
         &self,
         block: FreeBlock,
@@ -147,7 +148,7 @@ impl Shard {
         }
     }
 
-    /// Hands out a free block of this shard if one fits.
+    /// Allocates a free block of this shard if one fits.
     #[inline]
     pub fn allocate_cached(
         &mut self,
@@ -190,7 +191,7 @@ impl Shard {
                     && allows(Figure::InactiveSplitBytes, found.size - size)))
     }
 
-    /// Hands out a block that was taken out of the free blocks, splitting it if it is too large.
+    /// Allocates a block that was removed from the free blocks; splits it if it is too large.
     pub fn hand_out_found(
         &mut self,
         index: u32,
@@ -256,7 +257,8 @@ impl Shard {
         allocated
     }
 
-    /// Cuts the front off a block that is in no free list; the rest goes back to the free blocks.
+    /// Splits the front off a block that is not in a free list; the remainder is added to the free
+    /// blocks.
     #[inline]
     fn split_front(&mut self, found: u32, request: Request) -> (u32, u64) {
         let rest = &mut self.blocks[found];
@@ -278,7 +280,7 @@ impl Shard {
         (front, rest_bytes)
     }
 
-    /// Takes a block back that no other queue used; it merges with its free neighbours.
+    /// Frees a block that no other queue used and coalesces it with its free neighbours.
     #[inline]
     pub fn give_back(
         &mut self,
@@ -293,13 +295,13 @@ impl Shard {
         Ok(())
     }
 
-    /// Counts a block as no longer handed out.
+    /// Counts a block as no longer allocated.
     #[inline]
     pub fn end_allocation(&mut self, index: u32, configuration: &PoolConfiguration) {
         let record = &mut self.blocks[index];
         debug_assert!(
             record.allocated && !record.vacant,
-            "only a block that was handed out comes back"
+            "only an allocated block can be freed"
         );
         record.allocated = false;
         let (half, size) = (half_of(record), record.size);
@@ -317,8 +319,8 @@ impl Shard {
         if record.is_expandable() {
             return true;
         }
-        // A block that merges replaces neighbours that were counted already, so at most its own
-        // size is new.
+        // A merged block replaces neighbours that were counted already, so at most its own size is
+        // new.
         !record.is_split()
             || (self
                 .counters
@@ -328,7 +330,7 @@ impl Shard {
                     .allows(Figure::InactiveSplitBytes, half_of(record), record.size))
     }
 
-    /// Merges a block that is done with its free neighbours and puts it among the free blocks.
+    /// Coalesces a block with its free neighbours and adds it to the free blocks.
     #[inline]
     pub fn become_free(&mut self, index: u32) {
         let record = &self.blocks[index];
@@ -364,8 +366,8 @@ impl Shard {
         }
     }
 
-    /// Merges `other` into its neighbour `index` if it is free and both are mapped or both not;
-    /// returns the bytes gained.
+    /// Merges `other` into its neighbour `index` if it is free and both are mapped or both
+    /// unmapped. Returns the bytes gained.
     #[inline]
     pub fn merge(&mut self, index: u32, other: u32) -> Option<u64> {
         if other == NONE
@@ -395,7 +397,7 @@ impl Shard {
         Some(size)
     }
 
-    /// Puts a block among the free blocks, or the unmapped stretches, of its queue.
+    /// Adds a block to the free blocks, or the unmapped parts, of its queue.
     #[inline]
     pub fn put_free(&mut self, index: u32) {
         let record = &mut self.blocks[index];
@@ -413,7 +415,7 @@ impl Shard {
         }
     }
 
-    /// Takes a block out of the free blocks, or the unmapped stretches, of its queue.
+    /// Removes a block from the free blocks, or the unmapped parts, of its queue.
     #[inline]
     pub fn take_free(&mut self, index: u32) {
         let record = &self.blocks[index];
@@ -428,11 +430,11 @@ impl Shard {
         } else {
             queue.unmapped[half].remove(&(record.address, index))
         };
-        debug_assert!(found, "a free block is in its queue's lists");
+        debug_assert!(found, "a free block is in its queue's free list");
     }
 }
 
-/// The half that owns a block.
+/// The half that a block belongs to.
 #[inline]
 pub fn half_of(record: &BlockRecord) -> PoolHalf {
     if record.large {

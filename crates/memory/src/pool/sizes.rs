@@ -12,21 +12,21 @@ pub const SMALL_REQUEST_MAX: u64 = MIB;
 /// Segment size of the small pool, and its unit of growth in an expandable range.
 pub const SMALL_SEGMENT: u64 = 2 * MIB;
 /// Segment size for large requests under [`OWN_SEGMENT_MIN`], and the large pool's unit of growth
-/// in an expandable range, unless the configuration says otherwise.
+/// in an expandable range, unless configured otherwise.
 pub const LARGE_SEGMENT: u64 = 20 * MIB;
-/// From this rounded size on a request gets a segment of its own size.
+/// Rounded size from which on a request gets a segment of its own size.
 pub const OWN_SEGMENT_MIN: u64 = 10 * MIB;
-/// Segments of their own size are rounded up to this.
+/// Rounding unit of such segments.
 pub const OWN_SEGMENT_UNIT: u64 = 2 * MIB;
-/// No request may be larger: what is rounded up from it still counts in 64 bits.
+/// Largest request; sizes rounded up from it do not overflow 64 bits.
 pub const REQUEST_MAX: u64 = 1 << 63;
 
-/// Which half of the pool serves a request.
+/// The half of the pool that serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolHalf {
     /// Rounded requests up to 1 MiB.
     Small = 0,
-    /// Larger ones.
+    /// Larger requests.
     Large = 1,
 }
 
@@ -68,14 +68,14 @@ pub fn round_request(bytes: u64, configuration: &PoolConfiguration) -> u64 {
     }
 }
 
-/// The next of `divisions` equal steps between the powers of two around `bytes`; powers of two
-/// stay.
+/// The next of `divisions` equal steps between the powers of two around `bytes`; powers of two are
+/// unchanged.
 fn round_to_division(bytes: u64, divisions: u64) -> u64 {
     let floor = 1 << bytes.ilog2();
     bytes.next_multiple_of(floor >> divisions.ilog2())
 }
 
-/// Size of the segment that a rounded request needs from the driver.
+/// Size of the driver's segment for a rounded request.
 pub fn segment_size(rounded: u64, configuration: &PoolConfiguration) -> u64 {
     if rounded <= SMALL_REQUEST_MAX {
         SMALL_SEGMENT

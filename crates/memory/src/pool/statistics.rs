@@ -1,44 +1,44 @@
-//! The pool's figures under PyTorch's names.
+//! The pool's statistics under PyTorch's names.
 
 use super::counters::{BOTH, Figure};
 use super::exclusive::Exclusive;
 use crate::stats::{Gauge, GaugeByPool};
 use serde::{Serialize, Serializer};
 
-/// The figures of a pool, with PyTorch's names and meanings.
+/// The statistics of a pool, with PyTorch's names and meanings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PoolStatistics {
-    /// Blocks handed out.
+    /// Allocated blocks.
     pub allocation: GaugeByPool,
-    /// Segments held (expandable ranges are not counted).
+    /// Segments; expandable ranges are not counted.
     pub segment: GaugeByPool,
-    /// Blocks handed out or waiting for events of other queues.
+    /// Blocks allocated, or waiting for events of other queues.
     pub active: GaugeByPool,
     /// Free blocks that are parts of segments.
     pub inactive_split: GaugeByPool,
-    /// Bytes of blocks handed out, rounded.
+    /// Bytes of allocated blocks, rounded.
     pub allocated_bytes: GaugeByPool,
-    /// Bytes held from the driver.
+    /// Bytes reserved from the driver.
     pub reserved_bytes: GaugeByPool,
-    /// Bytes of blocks handed out or waiting.
+    /// Bytes of blocks allocated or waiting.
     pub active_bytes: GaugeByPool,
     /// Bytes of free blocks that are parts of segments.
     pub inactive_split_bytes: GaugeByPool,
-    /// Bytes of blocks handed out or waiting, before rounding.
+    /// Bytes of blocks allocated or waiting, before rounding.
     pub requested_bytes: GaugeByPool,
-    /// Blocks handed out that are larger than may be split.
+    /// Allocated blocks above the split limit.
     pub oversize_allocations: Gauge,
-    /// Segments that are larger than may be split.
+    /// Segments above the split limit.
     pub oversize_segments: Gauge,
-    /// Allocations that had the whole cache given back first.
+    /// Allocations that emptied the cache first.
     pub num_alloc_retries: u64,
     /// Allocations that failed.
     pub num_ooms: u64,
-    /// Waits for all queues.
+    /// Synchronisations with all queues.
     pub num_sync_all_streams: u64,
-    /// Segments got and parts of ranges mapped.
+    /// Segments allocated and parts of ranges mapped.
     pub num_device_alloc: u64,
-    /// Segments given back and parts of ranges unmapped.
+    /// Segments freed and parts of ranges unmapped.
     pub num_device_free: u64,
     /// The largest size that may be split; `u64::MAX` without a limit, which PyTorch writes as −1.
     #[serde(serialize_with = "limit_or_minus_one")]
@@ -52,7 +52,7 @@ fn limit_or_minus_one<S: Serializer>(limit: &u64, serializer: S) -> Result<S::Ok
     }
 }
 
-/// Adds up the shards, whose peaks must be settled.
+/// Sums over the shards, whose peaks must be settled.
 pub(super) fn collect(exclusive: &Exclusive<'_>) -> PoolStatistics {
     let gauge = |figure: Figure, column: usize| {
         let sum = |value: &dyn Fn(&super::counters::Counters) -> u64| {
@@ -77,7 +77,7 @@ pub(super) fn collect(exclusive: &Exclusive<'_>) -> PoolStatistics {
         small_pool: gauge(figure, 0),
         large_pool: gauge(figure, 1),
     };
-    // Active is what is allocated plus what waits; while nothing waits both have the same peak.
+    // Active is allocated plus waiting. While no block waits, both have the same peak.
     let active = |allocated: GaugeByPool, kind: usize| {
         let waiting = exclusive.global.awaiting[kind];
         let peak = exclusive.global.active_peak[kind];

@@ -1,4 +1,4 @@
-//! Who owns what: usage by owner, region, tag and stream.
+//! Usage by owner, region, tag and stream.
 
 use super::{MemoryStatistics, Usage};
 use crate::owner::{Owner, OwnerUsage, Region, StreamId};
@@ -7,7 +7,8 @@ use std::cmp::Reverse;
 
 /// Usage by owner and by each part of an owner.
 ///
-/// Streams come and go without end, so what belongs to a stream is forgotten once it holds nothing.
+/// A process serves any number of streams, so the entries of a stream are removed when it holds
+/// nothing.
 #[derive(Default)]
 pub(crate) struct Ledger {
     owners: FxHashMap<Owner, Usage>,
@@ -17,7 +18,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Counts a block of `bytes` as the owner's.
+    /// Counts a block of `bytes` bytes for its owner.
     pub(crate) fn add(&mut self, owner: Owner, bytes: u64) {
         self.owners.entry(owner).or_default().add(bytes);
         self.regions[owner.region as usize].add(bytes);
@@ -27,7 +28,7 @@ impl Ledger {
         }
     }
 
-    /// Counts a block of `bytes` as given back.
+    /// Subtracts a block of `bytes` bytes from its owner.
     pub(crate) fn remove(&mut self, owner: Owner, bytes: u64) {
         self.regions[owner.region as usize].remove(bytes);
         if let Some(usage) = self.tags.get_mut(owner.tag) {
@@ -49,8 +50,7 @@ impl Ledger {
         }
     }
 
-    /// Adds this ledger's figures to `statistics`. Peaks are summed: an upper bound of what was
-    /// held at once.
+    /// Adds this ledger's figures to `statistics`. Peaks are summed, which is an upper bound.
     pub(crate) fn add_to(&self, statistics: &mut MemoryStatistics) {
         let merge = |into: &mut Usage, usage: &Usage| {
             into.live_bytes += usage.live_bytes;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_without_blocks_is_forgotten_and_a_tag_keeps_its_peak() {
+    fn a_stream_without_blocks_is_removed_and_a_tag_keeps_its_peak() {
         let mut ledger = Ledger::default();
         let owner = Owner::new(Region::KeyValue, "test");
         for stream in 0..100 {

@@ -1,4 +1,4 @@
-//! The few figures that a person asks for first, gathered while streams run.
+//! The most important memory figures, gathered while streams run.
 
 use super::MemoryStatistics;
 use super::timeline::{Sample, Timeline};
@@ -9,27 +9,27 @@ use serde::Serialize;
 const MEGABYTE: f64 = 1_048_576.0;
 /// Samples of the timeline: an hour of chunks at one a second.
 const TIMELINE_SAMPLES: usize = 3600;
-/// Actions kept with their times.
+/// Number of actions kept with their times.
 const ACTIONS_KEPT: usize = 64;
 
-/// Memory in figures. Megabytes are 1,048,576 bytes.
+/// The main memory figures. Megabytes are 1,048,576 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryMetrics {
-    /// The most that was handed out.
+    /// Peak of the allocated bytes.
     pub peak_allocated_mb: f64,
-    /// The most that was held from the driver.
+    /// Peak of the reserved bytes.
     pub peak_reserved_mb: f64,
-    /// (reserved − allocated) ÷ reserved, now.
+    /// Current (reserved − allocated) ÷ reserved.
     pub fragmentation_ratio: f64,
-    /// Times that kept memory was given back.
+    /// Releases of cached memory.
     pub cache_clear_count: u64,
-    /// Times that what can be made again was dropped.
+    /// Runs of the reclaim hooks, which drop what can be rebuilt.
     pub gc_collect_count: u64,
-    /// Mean of what was handed out when a chunk was done.
+    /// Mean of the allocated bytes at the end of a chunk.
     pub avg_chunk_memory_mb: f64,
     /// Allocations that failed for good.
     pub oom_count: u64,
-    /// Allocations that were tried again after the cache was emptied.
+    /// Allocations that were retried after the cache was emptied.
     pub retry_count: u64,
 }
 
@@ -66,7 +66,7 @@ impl Default for MetricsRecorder {
 }
 
 impl MetricsRecorder {
-    /// Whether the timeline is kept; turning it off forgets what it holds.
+    /// Turns the timeline on or off; turning it off drops its samples.
     pub fn set_monitoring(&mut self, monitoring: bool) {
         if self.monitoring && !monitoring {
             self.timeline.clear();
@@ -92,8 +92,8 @@ impl MetricsRecorder {
             self.timeline.record(sample);
         }
         self.latest = sample;
-        // The peaks of the pool and of exact pieces may be of different moments: only sums that
-        // were observed together count.
+        // The peaks of the pool and of exact pieces may come from different moments: only sums
+        // observed together count.
         let peak = |recorded: u64, now: u64, own: u64| recorded.max(now).max(own);
         self.peak_allocated_bytes = peak(
             self.peak_allocated_bytes,
@@ -109,7 +109,7 @@ impl MetricsRecorder {
         self.retry_count = statistics.num_alloc_retries;
     }
 
-    /// Takes the books down at the end of a chunk.
+    /// Records the statistics at the end of a chunk.
     pub fn chunk_done(
         &mut self,
         statistics: &MemoryStatistics,
@@ -121,17 +121,17 @@ impl MetricsRecorder {
         self.chunk_bytes_sum += u128::from(self.latest.allocated_bytes);
     }
 
-    /// Notes an action that was carried out at a time of the caller's clock.
+    /// Records an action at a time of the caller's clock.
     pub fn acted(&mut self, microseconds: u64, done: Done) {
         self.actions.record(microseconds, done);
     }
 
-    /// What was done for memory's sake.
+    /// The log of actions.
     pub fn actions(&self) -> &ActionLog {
         &self.actions
     }
 
-    /// The figures now.
+    /// The current figures.
     pub fn metrics(&self) -> MemoryMetrics {
         let average = match self.chunk_count {
             0 => 0.0,
@@ -162,7 +162,7 @@ mod tests {
     use crate::{Memory, Owner};
 
     #[test]
-    fn the_figures_are_those_of_the_books() {
+    fn the_figures_are_those_of_the_statistics() {
         let memory = Memory::host(64 << 20);
         let owner = Owner::new(Region::Workspace, "test");
         let mut recorder = MetricsRecorder::default();

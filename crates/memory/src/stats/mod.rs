@@ -1,4 +1,4 @@
-//! Counters: what is reserved, allocated and requested, now and at most, and for whom.
+//! Counters: current and peak reserved, allocated and requested bytes, by owner.
 
 mod ledger;
 mod metrics;
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
-/// A number of bytes, shown in MiB and the like as PyTorch shows them.
+/// A number of bytes, displayed in MiB and the like as PyTorch displays it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
@@ -35,16 +35,16 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// One quantity over time.
+/// A gauge with its peak and its running totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Gauge {
-    /// Its value now.
+    /// Current value.
     pub current: u64,
-    /// Its largest value.
+    /// Largest value.
     pub peak: u64,
-    /// Everything ever added.
+    /// Sum of all increases.
     pub allocated: u64,
-    /// Everything ever taken away.
+    /// Sum of all decreases.
     pub freed: u64,
 }
 
@@ -56,17 +56,17 @@ impl Gauge {
         self.allocated += amount;
     }
 
-    /// Takes `amount` away.
+    /// Subtracts `amount`.
     pub fn decrease(&mut self, amount: u64) {
         self.current -= amount;
         self.freed += amount;
     }
 }
 
-/// A quantity for the whole pool and for its two halves.
+/// A gauge for the whole pool and for each half.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GaugeByPool {
-    /// Both pools together.
+    /// Both halves together.
     pub all: Gauge,
     /// Requests up to 1 MiB.
     pub small_pool: Gauge,
@@ -74,7 +74,7 @@ pub struct GaugeByPool {
     pub large_pool: Gauge,
 }
 
-/// What a group of owners holds and has held, before rounding.
+/// Current and peak usage of a group of owners, before rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Bytes held now.
@@ -86,29 +86,29 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Counts a block of `bytes`.
+    /// Counts an allocated block of `bytes` bytes.
     pub fn add(&mut self, bytes: u64) {
         self.live_bytes += bytes;
         self.peak_bytes = self.peak_bytes.max(self.live_bytes);
         self.live_blocks += 1;
     }
 
-    /// Counts a block of `bytes` given back.
+    /// Counts a freed block of `bytes` bytes.
     pub fn remove(&mut self, bytes: u64) {
         self.live_bytes -= bytes;
         self.live_blocks -= 1;
     }
 }
 
-/// The figures of one memory.
+/// The statistics of one memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryStatistics {
-    /// The pool's figures, with PyTorch's names.
+    /// The pool's statistics, with PyTorch's names.
     #[serde(flatten)]
     pub pool: PoolStatistics,
-    /// Bytes held from the driver directly, outside the pool.
+    /// Bytes allocated from the driver directly, outside the pool.
     pub exact_bytes: Gauge,
-    /// Pieces held from the driver directly.
+    /// Pieces allocated from the driver directly.
     pub exact_blocks: Gauge,
     /// Bytes of the device that its driver holds for itself; 0 on the host.
     pub driver_bytes: u64,
@@ -116,9 +116,9 @@ pub struct MemoryStatistics {
     pub regions: BTreeMap<Region, Usage>,
     /// By tag.
     pub tags: BTreeMap<&'static str, Usage>,
-    /// By stream that holds something.
+    /// By stream; streams that hold nothing are left out.
     pub streams: BTreeMap<StreamId, Usage>,
-    /// Every owner that holds or held something, largest first.
+    /// Every current or past owner, largest first.
     pub owners: Vec<OwnerUsage>,
 }
 
@@ -139,7 +139,7 @@ impl MemoryStatistics {
         }
     }
 
-    /// Adds what the driver holds for itself, under an owner of its own.
+    /// Adds the driver's own bytes, under an owner of their own.
     pub(crate) fn add_driver_bytes(&mut self, bytes: u64) {
         if bytes == 0 {
             return;
@@ -163,7 +163,7 @@ impl MemoryStatistics {
             .sort_by_key(|known| (Reverse(known.live_bytes), known.owner));
     }
 
-    /// Bytes held from the driver, by the pool and directly.
+    /// Bytes reserved from the driver, by the pool and directly.
     pub fn held_bytes(&self) -> u64 {
         self.reserved_bytes.all.current + self.exact_bytes.current
     }

@@ -1,18 +1,18 @@
-//! Memory over time: a ring of samples that never grows.
+//! Memory over time: a ring buffer of samples.
 
 use crate::owner::Region;
 use serde::Serialize;
 
-/// One look at the books.
+/// One sample of the statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Sample {
-    /// When, in microseconds of the caller's clock.
+    /// Time in microseconds of the caller's clock.
     pub microseconds: u64,
-    /// Bytes handed out.
+    /// Allocated bytes.
     pub allocated_bytes: u64,
-    /// Bytes held from the driver.
+    /// Reserved bytes.
     pub reserved_bytes: u64,
-    /// Bytes handed out by region, in the order of [`Region::ALL`].
+    /// Allocated bytes by region, in the order of [`Region::ALL`].
     pub region_bytes: [u64; Region::ALL.len()],
 }
 
@@ -26,12 +26,12 @@ impl Sample {
     }
 }
 
-/// The latest samples, as many as it was made for; all of its memory is taken at the start.
+/// A ring buffer of the latest samples, allocated in full at the start.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     samples: Vec<Sample>,
     capacity: usize,
-    /// Place of the oldest sample once the ring is full.
+    /// Index of the oldest sample once the ring is full.
     oldest: usize,
     dropped: u64,
 }
@@ -48,7 +48,7 @@ impl Timeline {
         }
     }
 
-    /// Adds a sample; the oldest one goes if the ring is full.
+    /// Adds a sample; a full ring drops the oldest one.
     #[inline]
     pub fn record(&mut self, sample: Sample) {
         if self.samples.len() < self.capacity {
@@ -60,7 +60,7 @@ impl Timeline {
         self.dropped += 1;
     }
 
-    /// Forgets all samples.
+    /// Drops all samples.
     pub fn clear(&mut self) {
         self.samples.clear();
         self.oldest = 0;
@@ -73,7 +73,7 @@ impl Timeline {
         older.iter().chain(newer)
     }
 
-    /// Samples that are gone.
+    /// Number of dropped samples.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn fragmentation_is_the_share_that_is_held_and_not_handed_out() {
+    fn fragmentation_is_the_share_of_reserved_bytes_that_is_not_allocated() {
         let sample = Sample {
             microseconds: 0,
             allocated_bytes: 60,

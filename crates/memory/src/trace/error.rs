@@ -1,80 +1,80 @@
-//! What can be wrong with a trace.
+//! Errors of traces.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// A trace that could not be read or written, and where.
+/// A trace that could not be read or written, with its position.
 #[derive(Debug)]
 pub struct TraceError {
     /// The file, if the trace came from one.
     pub file: Option<PathBuf>,
-    /// Where in the trace.
+    /// Position in the trace.
     pub position: TracePosition,
-    /// What is wrong.
+    /// The problem.
     pub kind: TraceErrorKind,
 }
 
-/// A place in a trace.
+/// A position in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TracePosition {
     /// The trace as a whole.
     Whole,
     /// A line of a text trace, from 1.
     Line(u64),
-    /// A byte of a snapshot (after decompression).
+    /// A byte of a snapshot, after decompression.
     Byte(u64),
     /// An event of a snapshot's trace, from 0.
     Event(u64),
 }
 
-/// The ways in which a trace can be wrong.
+/// The kinds of problems.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceErrorKind {
     /// The file could not be read or written.
     #[error("{0}")]
     Io(#[source] io::Error),
-    /// The compressed data ends early.
+    /// The compressed data is truncated.
     #[error("the gzip data ends early: the file is incomplete")]
     TruncatedGzip,
-    /// The compressed data is not well formed.
+    /// The compressed data is malformed.
     #[error("the gzip data is damaged: {0}")]
     DamagedGzip(#[source] io::Error),
     /// Neither text nor a snapshot.
     #[error("{0}")]
     UnknownContent(&'static str),
-    /// A line that says nothing known.
+    /// A line that is not an event.
     #[error("expected `a ID BYTES TAG`, `f ID` or `m TEXT`, found `{0}`")]
     UnknownLine(String),
-    /// A line far beyond any that a recorder writes.
+    /// A line far longer than any recorder writes.
     #[error("the line is longer than {0} bytes")]
     LineTooLong(usize),
-    /// An id that is no number from 0 to 2^64 − 1.
-    #[error("`{0}` is no id (a number from 0 to 2^64 − 1)")]
+    /// An id that is not a number from 0 to 2^64 − 1.
+    #[error("`{0}` is not an id (a number from 0 to 2^64 − 1)")]
     BadId(String),
-    /// A size that is no number below 2^63.
-    #[error("`{0}` is no size (bytes from 0 to 2^63 − 1)")]
+    /// A size that is not a number below 2^63.
+    #[error("`{0}` is not a size (bytes from 0 to 2^63 − 1)")]
     BadSize(String),
-    /// A stream that is no number from 0 to 2^64 − 1.
-    #[error("`{0}` is no stream (stream= and a number from 0 to 2^64 − 1)")]
+    /// A stream that is not a number from 0 to 2^64 − 1.
+    #[error("`{0}` is not a stream (stream= and a number from 0 to 2^64 − 1)")]
     BadStream(String),
-    /// An id that is live is allocated again.
+    /// A live id is allocated again.
     #[error("id {0} is allocated again while it is live")]
     DoubledId(u64),
-    /// An id is freed that is not live.
+    /// An id is freed while it is not live.
     #[error("id {0} is freed but not live")]
     UnknownFree(u64),
-    /// The sum of live bytes passes 2^63.
-    #[error("the live bytes pass 2^63 − 1")]
+    /// The sum of live bytes exceeds 2^63.
+    #[error("the live bytes exceed 2^63 − 1")]
     TooManyBytes,
-    /// More streams than a pool keeps apart.
-    #[error("allocations on more than {0} streams: no program has so many")]
+    /// More streams than the reader supports.
+    #[error("allocations on more than {0} streams, which is the limit")]
     TooManyStreams(usize),
-    /// A device was asked for, and the trace knows none.
-    #[error("only snapshots tell devices apart, and this is a text trace")]
+    /// A device was selected in a trace that has none.
+    #[error("only snapshots have devices, and this is a text trace")]
     NoDevices,
-    /// A snapshot that is not well formed.
+    /// A malformed snapshot.
     #[error("{0}")]
     Snapshot(String),
 }

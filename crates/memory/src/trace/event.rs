@@ -1,49 +1,49 @@
-//! What happens in a trace.
+//! Events of a trace.
 
 use std::collections::HashMap;
 
 /// One step of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Bytes were handed out.
+    /// An allocation.
     Allocate {
-        /// Names the allocation until it is freed.
+        /// Identifies the allocation until it is freed.
         id: u64,
-        /// Bytes asked for, before any rounding; below 2^63.
+        /// Bytes requested, before any rounding; below 2^63.
         bytes: u64,
-        /// Who asked; [`Reader::tags`](super::Reader::tags) knows the name.
+        /// The allocating code; [`Reader::tags`](super::Reader::tags) has the name.
         tag: TagId,
         /// The device's queue that the allocation belongs to.
         stream: u64,
     },
-    /// The bytes of an allocation were given back.
+    /// An allocation was freed.
     Free {
-        /// The allocation's name.
+        /// The allocation's id.
         id: u64,
     },
     /// A phase begins.
     Marker(Box<str>),
 }
 
-/// A tag by its number in [`Tags`].
+/// Number of a tag in [`Tags`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TagId(pub(super) u32);
 
 impl TagId {
-    /// The tag's place in [`Tags::names`].
+    /// The tag's index in [`Tags::names`].
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// The names of all tags seen so far.
+/// The names of all tags so far.
 #[derive(Clone, Debug, Default)]
 pub struct Tags {
     names: Vec<Box<str>>,
     ids: HashMap<Box<str>, TagId>,
 }
 
-/// More names than this are lumped together, so that a hostile trace cannot fill the memory with names.
+/// Further names are lumped together, so that a hostile trace cannot fill the memory with names.
 const TAG_COUNT_MAX: usize = 1 << 16;
 const REST: &str = "(other tags)";
 

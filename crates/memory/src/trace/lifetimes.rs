@@ -1,4 +1,4 @@
-//! From events to what the planner takes.
+//! Conversion of events to the planner's input.
 
 use super::error::TraceError;
 use super::event::{Event, TagId};
@@ -8,12 +8,12 @@ use std::collections::HashMap;
 /// The lifetimes of a trace, in the order of birth.
 #[derive(Clone, Debug, Default)]
 pub struct Lifetimes {
-    /// When each allocation lives, in steps: one for each allocation and each free, markers not counted. What is never freed lives
-    /// one step past the last.
+    /// Steps in which each allocation is live. There is one step for each allocation and each free;
+    /// markers do not count. What is never freed lives one step past the last.
     pub lifetimes: Vec<Lifetime>,
-    /// Who asked, for each lifetime.
+    /// The tag of each lifetime.
     pub tags: Vec<TagId>,
-    /// Where phases begin: the step of the first event after a marker, and the marker's text.
+    /// Starts of phases: the step of the first event after a marker, and the marker's text.
     pub phases: Vec<(u32, Box<str>)>,
     /// The number of steps.
     pub steps: u32,

@@ -1,17 +1,17 @@
-//! Recorded allocations: read, converted, replayed.
+//! Recorded allocations: reading, conversion, replay.
 //!
-//! A trace is text, one event a line, plain or gzip:
+//! A trace is text with one event per line, plain or gzip:
 //!
 //! ```text
-//! a ID BYTES TAG [stream=N]   allocated by TAG, on stream N of the device (0 if not said)
+//! a ID BYTES TAG [stream=N]   allocated by TAG, on stream N of the device (0 by default)
 //! f ID                        freed
 //! m TEXT                      a marker: a phase begins
-//! m oom BYTES [stream=N] TEXT a request of so many bytes was refused here
+//! m oom BYTES [stream=N] TEXT a request of BYTES bytes failed here
 //! # TEXT                      ignored
 //! ```
 //!
-//! [`Reader`] also takes PyTorch's memory snapshots and tells the kinds apart by content. It holds
-//! the ids that are live and nothing else, so that a trace of any length passes through.
+//! [`Reader`] also reads PyTorch's memory snapshots and detects the format by content. It holds
+//! only the live ids, so a trace of any length can be read.
 //!
 //! ```
 //! use sottovoce_memory::trace::{Event, Reader};

@@ -1,4 +1,4 @@
-//! Opens a trace, whatever it is.
+//! The reader of traces in any format.
 
 use super::error::{TraceError, TraceErrorKind as Kind};
 use super::event::{Event, Tags};
@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const BUFFER_BYTES: usize = 256 << 10;
-/// Bytes of a text by which another tool's file is told.
+/// Bytes of a text that are examined for another tool's format.
 const TEXT_SNIFF_BYTES: usize = 4 << 10;
-/// PyTorch makes 32 streams a priority on a device; a pool searches the streams that it has seen
-/// one by one.
+/// Maximum number of streams. PyTorch makes 32 streams per priority on a device; a pool searches
+/// the streams that it has seen one by one.
 const STREAMS_MAX: usize = 4096;
 
-/// The events of a trace, in order, each checked against those before. After an error there are no
-/// more.
+/// The events of a trace, in order, each checked against the earlier ones. The iterator ends after
+/// an error.
 pub struct Reader {
     file: Option<PathBuf>,
     source: Source,
@@ -35,7 +35,7 @@ enum Source {
     Snapshot(Box<SnapshotReader>),
 }
 
-/// How far a trace has been read; may be asked from another thread.
+/// Progress of reading; may be queried from another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     read_bytes: Arc<AtomicU64>,
@@ -43,7 +43,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Bytes of the file taken so far, before decompression.
+    /// Bytes of the file read so far, before decompression.
     pub fn read_bytes(&self) -> u64 {
         self.read_bytes.load(Ordering::Relaxed)
     }
@@ -68,10 +68,10 @@ impl<R: Read> Read for Counted<R> {
 }
 
 impl Reader {
-    /// Opens a file: text or a PyTorch snapshot, plain or gzip, told apart by content.
+    /// Opens a file: text or a PyTorch snapshot, plain or gzip, detected by content.
     ///
     /// # Errors
-    /// If the file cannot be opened, or holds something else.
+    /// If the file cannot be opened, or has another format.
     pub fn open(path: &Path) -> Result<Reader, TraceError> {
         Reader::open_file(path).map_err(|error| TraceError {
             file: Some(path.to_owned()),
@@ -138,7 +138,7 @@ impl Reader {
         })
     }
 
-    /// Reads text, whatever it begins with.
+    /// Reads text, whatever its first bytes are.
     pub fn text(source: impl Read + Send + 'static) -> Reader {
         let source = Box::new(BufReader::with_capacity(BUFFER_BYTES, source));
         Reader {
@@ -150,7 +150,7 @@ impl Reader {
         }
     }
 
-    /// Reads a snapshot, plain or gzip, that `open` opens from the start as often as it is called.
+    /// Reads a snapshot, plain or gzip. `open` opens it from the start on each call.
     pub fn snapshot_from<S: Read + Send + 'static>(
         open: impl Fn() -> io::Result<S> + Send + 'static,
     ) -> Reader {
@@ -168,8 +168,8 @@ impl Reader {
         }
     }
 
-    /// Of a snapshot that covers several devices, reads this one's events, not those of the device
-    /// that held most. To be said before anything else is asked.
+    /// Selects the device of a snapshot of several devices; the default is the one with most
+    /// memory. Must be called before anything else is read.
     ///
     /// # Errors
     /// For a text trace, which has no devices.
@@ -186,11 +186,11 @@ impl Reader {
         }
     }
 
-    /// What a snapshot says beside its events, or `None` for a text trace. The first call reads the
-    /// snapshot through.
+    /// The summary of a snapshot, or `None` for a text trace. The first call reads the whole
+    /// snapshot.
     ///
     /// # Errors
-    /// What is wrong with the snapshot.
+    /// If the snapshot is malformed.
     pub fn snapshot(&mut self) -> Result<Option<&SnapshotSummary>, TraceError> {
         match &mut self.source {
             Source::Text(_) => Ok(None),
@@ -204,13 +204,12 @@ impl Reader {
         }
     }
 
-    /// For a snapshot: the events that bring a fresh pool of this configuration into the state in
-    /// which the recording began, with the segments that it had. They take the place of the
-    /// allocations that the reader would otherwise begin with. `None` for a text trace, and once
-    /// reading has begun.
+    /// For a snapshot: the events that bring a fresh pool of this configuration into the state at
+    /// the start of the recording, with the segments that it had. They replace the allocations with
+    /// which the reader would otherwise begin. `None` for a text trace, and once reading has begun.
     ///
     /// # Errors
-    /// What is wrong with the snapshot.
+    /// If the snapshot is malformed.
     pub fn take_beginning(
         &mut self,
         configuration: &PoolConfiguration,
@@ -234,7 +233,7 @@ impl Reader {
         })
     }
 
-    /// The names behind the tags of the events so far.
+    /// The names of the tags of the events so far.
     pub fn tags(&self) -> &Tags {
         match &self.source {
             Source::Text(text) => &text.tags,
@@ -242,7 +241,7 @@ impl Reader {
         }
     }
 
-    /// How far the file has been read.
+    /// Progress of reading.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
     }
@@ -297,8 +296,7 @@ fn open_counted(
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, counted)))
 }
 
-/// What the source holds once decompressed, the decompressed bytes, and whether they were
-/// compressed.
+/// The kind of content, a source of the decompressed bytes, and whether they were compressed.
 fn identify(
     source: Box<dyn BufRead + Send>,
 ) -> Result<(Content, Box<dyn BufRead + Send>, bool), TraceError> {
@@ -313,7 +311,7 @@ fn identify(
     Ok((Content::of(&prefix), source, true))
 }
 
-/// What a file of another tool is, by its first bytes, and how to make one that is read.
+/// Recognises another tool's file by its first bytes, and says how to make one that can be read.
 fn other_tools_file(prefix: &[u8]) -> Option<&'static str> {
     let text = String::from_utf8_lossy(prefix);
     let text = text.trim_start_matches('\u{feff}').trim_start();
@@ -344,7 +342,7 @@ fn other_tools_file(prefix: &[u8]) -> Option<&'static str> {
     )
 }
 
-/// Looks at the first bytes, up to `count`, without taking them.
+/// The first bytes, up to `count`, without consuming them.
 fn peek(
     mut source: Box<dyn BufRead + Send>,
     count: usize,

@@ -1,4 +1,4 @@
-//! Runs a trace's events through a pool and reports what it took.
+//! Replays a trace's events through a pool and reports the result.
 
 use crate::driver::Driver;
 use crate::pool::{Pool, PoolBlock, PoolConfiguration};
@@ -7,81 +7,80 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// One step of a replay. Blocks are known by slots: small numbers, used again once their block is
+/// One step of a replay. Blocks are identified by slots: small numbers, reused once their block is
 /// freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A block of so many bytes on a queue.
+    /// Allocate a block.
     Allocate {
-        /// Where to keep it.
+        /// The slot to keep it in.
         slot: u32,
-        /// Bytes asked for; nothing happens for 0.
+        /// Bytes requested; 0 does nothing.
         bytes: u64,
-        /// The device queue it is for.
+        /// The device queue.
         queue: u64,
     },
-    /// The block in a slot is given back; nothing happens if its allocation had failed.
+    /// Free the block in a slot; does nothing if its allocation failed.
     Free {
-        /// Where it is kept.
+        /// The slot.
         slot: u32,
     },
-    /// A request that failed when the trace was recorded: it is tried, and given back at once where
-    /// it succeeds.
+    /// Retry a request that failed when the trace was recorded, and free it at once if it succeeds.
     Try {
-        /// Bytes asked for.
+        /// Bytes requested.
         bytes: u64,
-        /// The device queue it is for.
+        /// The device queue.
         queue: u64,
     },
-    /// A chunk of output begins: fragmentation is sampled, and the cache emptied if it is due.
+    /// A chunk of output begins: fragmentation is sampled, and the cache is emptied if due.
     Chunk,
-    /// The cache is emptied.
+    /// Empty the cache.
     Clear,
-    /// Nothing that concerns the pool.
+    /// A step without effect on the pool.
     Other,
 }
 
-/// What a replay found. Bytes throughout; the names are those of the JSON output.
+/// The result of a replay, in bytes. The field names are those of the JSON output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct ReplayReport {
     /// Steps, markers included.
     pub events: u64,
-    /// Most bytes asked for at once.
+    /// Peak of the requested bytes.
     pub peak_requested: u64,
-    /// Most bytes handed out at once, rounded.
+    /// Peak of the allocated bytes, rounded.
     pub peak_allocated: u64,
-    /// Most bytes held from the driver at once.
+    /// Peak of the reserved bytes.
     pub peak_reserved: u64,
-    /// Bytes handed out at the end.
+    /// Allocated bytes at the end.
     pub end_allocated: u64,
-    /// Bytes held from the driver at the end.
+    /// Reserved bytes at the end.
     pub end_reserved: u64,
-    /// Largest fragmentation at the trace's chunk marks; without any, the fragmentation at the peak
-    /// of reserved bytes.
+    /// Largest fragmentation at the trace's chunk marks, or the fragmentation at the peak of
+    /// reserved bytes if there are none.
     pub fragmentation_peak: f64,
-    /// Allocations that had the whole cache given back first.
+    /// Allocations that emptied the cache first.
     pub retries: u64,
     /// Allocations that failed.
     pub ooms: u64,
     /// Requests that failed when the trace was recorded and fail here too.
     pub refused_again: u64,
-    /// Requests that failed when the trace was recorded and are let in here.
+    /// Requests that failed when the trace was recorded and succeed here.
     pub let_in: u64,
-    /// Segments got from the driver and parts of ranges mapped.
+    /// Segments allocated from the driver and parts of ranges mapped.
     pub driver_allocs: u64,
-    /// Segments given back and parts of ranges unmapped.
+    /// Segments freed and parts of ranges unmapped.
     pub driver_frees: u64,
     /// Mean time of a step in the pool, driver calls included.
     pub ns_per_event: f64,
 }
 
-/// A replay under way.
+/// A replay in progress.
 pub struct Replay {
     pool: Pool,
     clear_every_chunk: Option<u32>,
     slots: Vec<Option<PoolBlock>>,
     slot_of_id: Slots,
-    /// What the pool had counted before the trace began.
+    /// Counts before the trace began.
     before: Counts,
     events: u64,
     chunks: u32,
@@ -92,7 +91,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// A replay over a fresh pool; with `clear_every_chunk` the cache is emptied at every n-th
+    /// A replay over a fresh pool. With `clear_every_chunk`, the cache is emptied at every n-th
     /// chunk mark.
     pub fn new(
         driver: Box<dyn Driver>,
@@ -173,14 +172,14 @@ impl Replay {
     }
 
     /// Runs events that only prepare the pool, such as a snapshot's
-    /// [beginning](crate::trace::Reader::take_beginning): nothing of it is reported, and peaks
-    /// count from here on.
+    /// [beginning](crate::trace::Reader::take_beginning). They are not reported, and peaks are
+    /// reset afterwards.
     pub fn prime(&mut self, events: Vec<Event>) {
         let steps: Vec<Step> = events
             .iter()
             .map(|event| self.slot_of_id.step(event))
             .collect();
-        // The state is made of exact sizes.
+        // The beginning is made of exact sizes.
         let divisions = self.pool.set_roundup(Default::default());
         self.run(&steps);
         self.pool.set_roundup(divisions);
@@ -197,7 +196,7 @@ impl Replay {
         self.fragmentation_at_chunks = None;
     }
 
-    /// What was found so far.
+    /// The results so far.
     pub fn report(&self) -> ReplayReport {
         let statistics = self.pool.statistics();
         ReplayReport {
@@ -234,7 +233,7 @@ fn fragmentation((reserved, allocated): (u64, u64)) -> f64 {
     }
 }
 
-/// Steps that are run, and timed, at a time.
+/// Steps that are run and timed at a time.
 const BATCH: usize = 1 << 14;
 
 impl Replay {
@@ -280,7 +279,7 @@ pub fn steps(
         .collect()
 }
 
-/// The request that a marker `oom BYTES [stream=N] …` tells of.
+/// The request of a marker `oom BYTES [stream=N] …`.
 fn refused<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Step> {
     let bytes: u64 = words.next()?.parse().ok()?;
     let stream = words.next().and_then(|word| word.strip_prefix("stream="));
@@ -290,7 +289,7 @@ fn refused<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Step> {
         .then_some(Step::Try { bytes, queue })
 }
 
-/// What a pool has counted.
+/// Counts of a pool.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     retries: u64,
@@ -299,7 +298,7 @@ struct Counts {
     driver_frees: u64,
 }
 
-/// Gives ids of a trace the slots of a replay.
+/// Maps ids of a trace to slots of a replay.
 #[derive(Default)]
 pub(super) struct Slots {
     by_id: HashMap<u64, u32>,

@@ -1,4 +1,4 @@
-//! The text format: one event a line.
+//! The text format: one event per line.
 
 use super::error::{TraceError, TraceErrorKind as Kind};
 use super::event::{Event, TagId, Tags};
@@ -7,7 +7,7 @@ use std::io::{BufRead, ErrorKind};
 
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// Reads lines, checks ids, and holds what is live.
+/// Parses lines, checks ids, and keeps the live ones.
 pub(super) struct TextReader {
     source: Box<dyn BufRead + Send>,
     compressed: bool,
@@ -15,7 +15,7 @@ pub(super) struct TextReader {
     line_number: u64,
     live: HashMap<u64, u64>,
     live_bytes: u64,
-    /// The tag of the line before, which is often the same.
+    /// The tag of the previous line, which often repeats.
     last_tag: TagId,
     pub(super) tags: Tags,
 }
@@ -52,7 +52,7 @@ impl TextReader {
         Ok(None)
     }
 
-    /// Reads a line into `self.line`, without its end; `false` when there is none.
+    /// Reads a line into `self.line`, without its line end; `false` at the end of the file.
     fn read_line(&mut self) -> Result<bool, TraceError> {
         self.line.clear();
         self.line_number += 1;
@@ -127,7 +127,7 @@ impl TextReader {
         if self.live.insert(id, bytes).is_some() {
             return self.fail(Kind::DoubledId(id));
         }
-        // Both below 2^63: the sum cannot wrap.
+        // Both are below 2^63: the sum cannot overflow.
         self.live_bytes += bytes;
         if self.live_bytes > i64::MAX as u64 {
             return self.fail(Kind::TooManyBytes);
@@ -151,7 +151,7 @@ impl TextReader {
     }
 }
 
-/// The first word and what follows it.
+/// The first word, and the rest.
 fn word(line: &[u8]) -> (&[u8], &[u8]) {
     let line = line.trim_ascii_start();
     let end = line
@@ -161,7 +161,7 @@ fn word(line: &[u8]) -> (&[u8], &[u8]) {
     line.split_at(end)
 }
 
-/// Splits ` stream=N` off the end of a tag, and gives what stands for N.
+/// Splits ` stream=N` off the end of a tag, and returns the text of N.
 fn split_stream(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
     let start = rest
         .iter()
@@ -187,7 +187,7 @@ fn number(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Text from the trace for a message: readable, and not too long.
+/// Text from the trace for a message, in readable form and limited length.
 fn shown(text: &[u8]) -> String {
     let text = text.trim_ascii();
     let cut = &text[..text.len().min(60)];

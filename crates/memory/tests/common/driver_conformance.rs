@@ -1,13 +1,13 @@
-//! What must hold for every driver. A driver's test calls [`run`] with a way to make a fresh one.
+//! The conformance suite of drivers. A driver's test calls [`run`] with a constructor.
 
 use sottovoce_memory::driver::{Address, Driver, DriverError};
 
-/// Bytes of the devices that the suite makes.
+/// Capacity of the devices that the suite makes.
 pub const CAPACITY: u64 = 256 << 20;
-/// Unit of the ranges: what the large half of a pool uses.
+/// Unit of the ranges: that of a pool's large half.
 const UNIT: u64 = 20 << 20;
 
-/// Runs the whole suite; `make` gives a driver with a capacity of [`CAPACITY`] bytes.
+/// Runs the whole suite; `make` returns a driver with a capacity of [`CAPACITY`] bytes.
 pub fn run(make: &dyn Fn() -> Box<dyn Driver>) {
     pieces_are_aligned_and_apart(&*make());
     what_is_freed_is_free_again(&*make());

@@ -1,3 +1,3 @@
-//! Suites that several test files share.
+//! Suites shared by several test files.
 
 pub mod driver_conformance;

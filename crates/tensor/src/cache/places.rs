@@ -1,4 +1,5 @@
-//! Where the rows of a forward stand in the pages of their caches: made once a forward, for all layers.
+//! The block table of a forward: the pages and positions of its rows, made once per forward for all
+//! layers.
 
 use super::CacheLayout;
 use bytemuck::{Pod, Zeroable};
@@ -6,16 +7,16 @@ use sottovoce_memory::driver::Address;
 use sottovoce_memory::pages::PageTable;
 use std::marker::PhantomData;
 
-/// How keys and values lie in a page: `[layer][row][keys, values][position]`.
+/// Layout of a page: `[layer][row][keys, values][position]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLayout {
-    /// Of a position's keys (or values).
+    /// Layout of one position's keys (or values).
     pub cache: CacheLayout,
-    /// Layers of the network.
+    /// Number of layers.
     pub layers: usize,
-    /// Rows of a state, each with keys and values of its own.
+    /// Rows of a state, each with its own keys and values.
     pub rows: usize,
-    /// Positions of a page.
+    /// Positions per page.
     pub positions: usize,
 }
 
@@ -36,31 +37,31 @@ impl PageLayout {
     }
 }
 
-/// Pages that are only read: what several states have before their own positions.
+/// Read-only pages: a prefix that several states share.
 #[derive(Clone, Copy)]
 pub struct CachedPages<'a> {
     /// The pages.
     pub table: &'a PageTable,
-    /// How they are laid out, with one row.
+    /// The layout of the pages, with one row.
     pub layout: PageLayout,
-    /// Positions in them.
+    /// Number of positions.
     pub positions: usize,
 }
 
-/// One row's part of some pages, one page after the other.
+/// One row's part of consecutive pages.
 ///
-/// Position `p` of it has its keys at `pages[first_page + p ÷ positions_a_page] + layer · layer_bytes + row_start +
-/// (p mod positions_a_page) · row bytes`, and its values `run_bytes` further on.
+/// The keys of position `p` are at `pages[first_page + p ÷ positions_a_page] + layer · layer_bytes
+/// + row_start + (p mod positions_a_page) · row bytes`, and its values `run_bytes` further on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct CacheStretch {
-    /// The first of its pages among all.
+    /// Index of its first page.
     pub first_page: u32,
-    /// Positions that it has, or has room for.
+    /// Positions in use, or the capacity.
     pub positions: u32,
-    /// Positions of a page.
+    /// Positions per page.
     pub positions_a_page: u32,
-    /// Where the row begins in a layer's part of a page, in bytes.
+    /// Byte offset of the row in a layer's part of a page.
     pub row_start: u32,
     /// Bytes of the keys (or values) of one layer and row in a page.
     pub run_bytes: u32,
@@ -68,28 +69,28 @@ pub struct CacheStretch {
     pub layer_bytes: u32,
 }
 
-/// What one row of a state sees: positions that it shares with others, then its own.
+/// The positions that one row of a state attends to: a shared prefix, then its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct CacheSequence {
-    /// Shared positions, read only.
+    /// Shared positions, read-only.
     pub prefix: CacheStretch,
-    /// Positions of its own.
+    /// The row's own positions.
     pub own: CacheStretch,
 }
 
-/// Where an input row stands.
+/// Sequence and position of an input row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct CacheRow {
-    /// The sequence.
+    /// Index of the sequence.
     pub sequence: u32,
-    /// Positions that it sees, its own last.
+    /// Number of positions that it attends to; its own is the last.
     pub length: u32,
 }
 
-/// Where the rows of a forward stand in the pages of their caches. Holds the pages of the sequences that grow exclusively, so that nobody
-/// else reads or writes them while it lives.
+/// The block table of a forward: pages, sequences and input rows. It borrows the pages of growing
+/// sequences exclusively, so that nobody else reads or writes them while it lives.
 #[derive(Debug)]
 pub struct CachePlaces<'a> {
     layout: CacheLayout,
@@ -102,7 +103,7 @@ pub struct CachePlaces<'a> {
 }
 
 impl<'a> CachePlaces<'a> {
-    /// No rows yet.
+    /// A table without rows.
     pub fn new(layout: CacheLayout) -> CachePlaces<'a> {
         CachePlaces {
             layout,
@@ -115,7 +116,7 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
-    /// `rows` rows that stand nowhere, for dry runs.
+    /// `rows` rows without pages, for dry runs.
     pub fn dry(layout: CacheLayout, rows: usize) -> CachePlaces<'a> {
         CachePlaces {
             rows: vec![CacheRow::default(); rows],
@@ -123,10 +124,12 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
-    /// Adds a sequence for each row of a state, whose own positions are in `own`; the number of the first.
+    /// Adds a sequence for each row of a state whose own positions are in `own`, and returns the
+    /// index of the first.
     ///
     /// # Panics
-    /// If pages are smaller than their layout says, or of another memory than those before, or the prefix has fewer than its positions.
+    /// If pages are smaller than their layout, or belong to another memory than the earlier ones,
+    /// or if the prefix has too few positions.
     pub fn add_sequences(
         &mut self,
         prefix: Option<CachedPages<'a>>,
@@ -183,10 +186,11 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
-    /// Adds an input row that sees the first `length` positions of a sequence and is the last of them.
+    /// Adds an input row that attends to the first `length` positions of a sequence, of which it is
+    /// the last.
     ///
     /// # Panics
-    /// If that is no position of the sequence's own.
+    /// If that is not one of the sequence's own positions.
     pub fn add_row(&mut self, sequence: usize, length: usize) {
         let CacheSequence { prefix, own } = self.sequences[sequence];
         let room = prefix.positions as usize + own.positions as usize;
@@ -204,8 +208,8 @@ impl<'a> CachePlaces<'a> {
     /// The same rows in other pages, which have one layer.
     ///
     /// # Safety
-    /// Each page of a sequence must be memory of this process, as long as one layer's part of it, and
-    /// nobody else may use it while the result lives.
+    /// Each page of a sequence must be host memory as long as one layer's part of it, and nobody
+    /// else may use it while the result lives.
     #[cfg(feature = "testing")]
     pub(crate) unsafe fn in_pages<'b>(&self, pages: Vec<Address>) -> CachePlaces<'b> {
         assert_eq!(pages.len(), self.pages.len(), "as many pages");
@@ -220,17 +224,17 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
-    /// How a position's keys (or values) are stored.
+    /// Layout of a position's keys (or values).
     pub fn layout(&self) -> CacheLayout {
         self.layout
     }
 
-    /// Where all pages lie.
+    /// The addresses of all pages.
     pub fn pages(&self) -> &[Address] {
         &self.pages
     }
 
-    /// What rows stand in.
+    /// The sequences.
     pub fn sequences(&self) -> &[CacheSequence] {
         &self.sequences
     }
@@ -246,7 +250,7 @@ impl<'a> CachePlaces<'a> {
         self.rows.iter().map(last).collect()
     }
 
-    /// The bytes in which an input row's own keys and values go.
+    /// The bytes for an input row's own keys and values.
     ///
     /// # Panics
     /// If the pages are not on the host, or there is no such row or layer.
@@ -259,13 +263,14 @@ impl<'a> CachePlaces<'a> {
         let keys = self.run(&own, layer, position / a_page) + position % a_page * row_bytes;
         [keys, keys + own.run_bytes as usize].map(|start| {
             let start = std::ptr::with_exposed_provenance_mut(start);
-            // SAFETY: `run` and `add_row` have shown that the row is inside a page of the sequence's own, which this holds exclusively for
-            // its lifetime; keys and values lie in different runs, and `&mut self` lets nobody else look.
+            // SAFETY: `run` and `add_row` have checked that the row is inside a page of the
+            // sequence's own, which `self` borrows exclusively. Keys and values lie in different
+            // runs, and `&mut self` excludes other readers.
             unsafe { std::slice::from_raw_parts_mut(start, row_bytes) }
         })
     }
 
-    /// What an input row sees, page by page.
+    /// The keys and values that an input row attends to, page by page.
     ///
     /// # Panics
     /// If the pages are not on the host, or there is no such row or layer.
@@ -284,11 +289,11 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
-    /// The host address of the keys of a stretch in one of its pages.
+    /// Host address of a span's keys in one of its pages.
     fn run(&self, stretch: &CacheStretch, layer: usize, page: usize) -> usize {
         assert!(
             self.host_accessible,
-            "pages on a device: the host cannot look at them"
+            "pages on a device: the host cannot access them"
         );
         assert!(layer < self.layers, "layer {layer} of {}", self.layers);
         let page = self.pages[stretch.first_page as usize + page];
@@ -296,24 +301,24 @@ impl<'a> CachePlaces<'a> {
     }
 }
 
-/// Keys and values of some positions, one after the other.
+/// Keys and values of consecutive positions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedPart<'a> {
     /// `[positions][row bytes]`.
     pub keys: &'a [u8],
     /// `[positions][row bytes]`.
     pub values: &'a [u8],
-    /// How many.
+    /// Number of positions.
     pub positions: usize,
 }
 
-/// What an input row sees, page by page.
+/// Iterator over the keys and values of an input row, page by page.
 #[derive(Clone)]
 pub(crate) struct CachedParts<'a> {
     places: &'a CachePlaces<'a>,
     stretches: [CacheStretch; 2],
     layer: usize,
-    /// The next page of the first stretch that is not empty.
+    /// The next page of the first non-empty span.
     page: usize,
 }
 
@@ -338,8 +343,8 @@ impl<'a> Iterator for CachedParts<'a> {
         let bytes = positions * self.places.layout.row_bytes();
         let [keys, values] = [keys, keys + first.run_bytes as usize].map(|start| {
             let start = std::ptr::with_exposed_provenance(start);
-            // SAFETY: `run` and `add_row` have shown that the positions are inside a page that `places` holds, of which nothing is written
-            // while it is borrowed.
+            // SAFETY: `run` and `add_row` have checked that the positions are inside a page of
+            // `places`, which is not written while borrowed.
             unsafe { std::slice::from_raw_parts(start, bytes) }
         });
         Some(CachedPart {

@@ -1,4 +1,4 @@
-//! Several operations that some devices do as one, and all others one after the other.
+//! Fused operations: one launch on devices that support them, the plain operations elsewhere.
 
 use super::{Context, assert_rows_at};
 use crate::cache::CachePlaces;
@@ -9,8 +9,8 @@ use crate::tensor::Tensor;
 use crate::view::View;
 
 impl Context<'_> {
-    /// Whether forwards through the same weights are better run together, with their rows one below
-    /// the other: where each launch has its price. Elsewhere that would only take more room.
+    /// Whether forwards through the same weights should run as one batch with stacked rows, because
+    /// launches are expensive. Elsewhere a batch would only take more memory.
     pub fn favours_batches(&self) -> bool {
         self.device.fused().is_some()
     }
@@ -23,7 +23,7 @@ impl Context<'_> {
         }
     }
 
-    /// A norm, a linear layer and a function of each element.
+    /// A norm, a linear layer and an activation.
     pub fn norm_linear<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -34,8 +34,8 @@ impl Context<'_> {
         self.linears_activated(x.into(), Some(norm), &[layer], activation)
     }
 
-    /// Linear layers of one shape over the same rows, which are normalised first where there is a
-    /// norm. The results lie one below the other, `[layers · rows, outputs]`.
+    /// Linear layers of one shape over the same rows, after an optional norm. The results are
+    /// stacked, `[layers · rows, outputs]`.
     ///
     /// # Panics
     /// If there is no layer, or the layers' shapes differ.
@@ -110,10 +110,10 @@ impl Context<'_> {
         out
     }
 
-    /// A norm, then queries, keys and values side by side, of which queries and keys are turned by
-    /// `angles` ([`Context::rotary_angles`]), and the store of keys and values as in
-    /// [`Context::cache_store`]. The first `heads · size` columns of the result are the queries;
-    /// what further ones there are hold is the device's affair.
+    /// A norm; the projection to queries, keys and values side by side; rotary position embedding
+    /// of queries and keys by `angles` ([`Context::rotary_angles`]); and the store of keys and
+    /// values as in [`Context::cache_store`]. The first `heads · size` columns of the result are
+    /// the queries; the contents of any further columns are unspecified.
     pub fn project<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -137,7 +137,7 @@ impl Context<'_> {
             let mut out = self.linear(&normed, joined);
             drop(normed);
             if let Some([cosines, sines]) = angles {
-                // Queries and keys lie side by side and turn alike.
+                // Queries and keys are side by side and rotated alike.
                 let turned = out.view_mut().columns(0..2 * columns);
                 self.rotate(turned, 2 * layout.heads, cosines, sines);
             }
@@ -158,10 +158,10 @@ impl Context<'_> {
         out
     }
 
-    /// Rows of a table plus rows of another one, each `times` times, one after the other.
+    /// Rows of a table plus rows of another one, each repeated `times` times.
     ///
     /// # Panics
-    /// If an id is not below its table's number of rows, or there are not as many of both.
+    /// If an id is not below its table's number of rows, or the numbers of ids differ.
     pub fn embedding_sum(
         &self,
         table: &Matrix,
@@ -206,7 +206,7 @@ impl Context<'_> {
         out
     }
 
-    /// A convolution over the time of each of `sequences` sequences that lie one below the other.
+    /// A convolution over time within each of `sequences` stacked sequences.
     pub fn conv1d_sequences<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -255,8 +255,7 @@ impl Context<'_> {
         }
     }
 
-    /// [`Context::conv1d_sequences`], then a norm, a function of each element, and the sum with one
-    /// row.
+    /// [`Context::conv1d_sequences`], then a norm, an activation, and the addition of one row.
     pub fn conv1d_norm<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -305,7 +304,7 @@ impl Context<'_> {
         );
     }
 
-    /// Attention within each of `sequences` sequences that lie one below the other.
+    /// Attention within each of `sequences` stacked sequences.
     ///
     /// # Panics
     /// If there are relative positions.

@@ -1,4 +1,4 @@
-//! What each instruction set of this machine computes, against what every machine computes.
+//! Results of each instruction set of this machine against the portable ones.
 
 #[path = "../../tests/common/mod.rs"]
 pub(super) mod common;
@@ -27,7 +27,8 @@ fn vector(values: &[f32]) -> Vector {
     Fixture::cpu().vector(values)
 }
 
-/// Runs `work` with each instruction set on one thread, and compares it with the portable result.
+/// Runs `work` with each instruction set on one thread, and compares the result with the portable
+/// one.
 fn agree(what: &str, tolerance: f64, work: impl Fn(&Context<'_>) -> Vec<f32>) {
     let run = |set: InstructionSet| {
         forced::with(set, || {
@@ -49,7 +50,7 @@ fn agree(what: &str, tolerance: f64, work: impl Fn(&Context<'_>) -> Vec<f32>) {
 }
 
 #[test]
-fn convolutions_at_points_agree() {
+fn winograd_convolutions_agree() {
     let (time, inputs, outputs) = (150, 48, 40);
     for (kernel, dilation) in [(3, 1), (3, 3), (7, 1), (7, 5), (11, 1), (11, 3), (12, 2)] {
         let layer = Conv1d {
@@ -91,7 +92,8 @@ fn products_agree_at_every_precision() {
             weight: matrix(outputs, inputs, &random(5, outputs * inputs), precision),
             bias: Some(vector(&random(6, outputs))),
         };
-        // Rows in 16-bit integers are rounded to one part in 65,024 of their largest value.
+        // Activations in 16-bit integers are rounded to one part in 65,024 of a row's largest
+        // value.
         let tolerance = match precision {
             Precision::F32 | Precision::F16 => 1e-6,
             Precision::Int8 | Precision::Q4 => 4e-5,

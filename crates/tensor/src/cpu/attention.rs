@@ -1,4 +1,4 @@
-//! Attention without a score matrix for the whole sequence: one head and a few queries at a time.
+//! Attention in f32, blocked by head and by queries: scores exist for one block at a time.
 
 use super::gemm::{self, Panels, Product, Rows, SharedOutput};
 use super::maths;
@@ -7,10 +7,10 @@ use crate::operations::{Activation, Attention, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
-/// Queries of one task.
+/// Queries per task.
 const QUERIES: usize = 96;
 
-/// Floats of scratch. Each task's scores, then packed keys, values and positions of every head.
+/// Floats of scratch: each task's scores, then packed keys, values and positions of every head.
 pub(crate) fn scratch(
     threads: &Threads,
     queries: usize,
@@ -26,7 +26,7 @@ struct Layout {
     size: usize,
     /// Floats of one head's packed keys.
     keys: usize,
-    /// Floats of one head's values, rows padded to whole vectors.
+    /// Floats of one head's values; rows are padded to whole vectors.
     values: usize,
     /// Floats of one head's packed positions.
     positions: usize,
@@ -141,7 +141,7 @@ pub(crate) fn attention(
                 let visible = (rows.start + index + 1 + keys).saturating_sub(queries);
                 row[visible.min(keys)..].fill(f32::NEG_INFINITY);
             }
-            factors[index] = maths::exponentials(row);
+            factors[index] = maths::unnormalised_softmax(row);
         }
         let left = Rows::of(View::new(scores, count, keys));
         let right = Panels::Plain {
@@ -152,7 +152,7 @@ pub(crate) fn attention(
         // Each task has its own rows and columns of the output.
         gemm::multiply_into(&plain(left, right), &output, rows.start, columns.start);
         for (row, &factor) in rows.zip(&factors) {
-            // SAFETY: as above.
+            // SAFETY: each task has its own rows and columns of the output.
             maths::scale(unsafe { output.row(row, columns.start, size) }, factor);
         }
     });
@@ -168,7 +168,8 @@ fn plain<'a>(left: Rows<'a>, right: Panels<'a>) -> Product<'a> {
     }
 }
 
-/// Adds query row i's product with position row keys − 1 − i + j to its score with key j.
+/// Relative shift: adds query row i's product with position row keys − 1 − i + j to its score with
+/// key j.
 fn add_positions(
     queries: View<'_>,
     positions: &[f32],
@@ -178,7 +179,8 @@ fn add_positions(
     shifted: &mut [f32],
 ) {
     let (count, size) = (queries.row_count(), queries.column_count());
-    // Only whole panels can be multiplied: begin with the one that holds the last query's first position.
+    // Only whole panels can be multiplied, so begin with the panel of the last query's first
+    // position.
     let first = (keys - first_query - count) / PANEL * PANEL;
     let end = (2 * keys - 1 - first_query)
         .next_multiple_of(PANEL)

@@ -1,4 +1,4 @@
-//! Convolutions as products over overlapping rows.
+//! Convolutions as GEMM over overlapping rows (implicit im2col).
 
 use super::gemm::{self, Product, Rows};
 use super::{maths, rows};
@@ -8,13 +8,13 @@ use crate::operations::{Activation, Convolving};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
-/// The input with its zeros around it, if it has any or is changed before.
+/// Scratch for the padded input, if it is padded or transformed first.
 pub(crate) fn conv1d_scratch(time: usize, layer: &Conv1d, options: &Convolving<'_>) -> usize {
     let padding = layer.padding.left + layer.padding.right;
     match (padding, options.snake) {
         (0, None) => 0,
         (_, None) => (time + padding) * layer.inputs(),
-        // One row more, of the Snake's shares.
+        // One more row, for the Snake's reciprocals.
         (_, Some(_)) => (time + padding + 1) * layer.inputs(),
     }
 }
@@ -34,7 +34,7 @@ pub(crate) fn conv1d(
         let rows = time + layer.padding.left + layer.padding.right;
         let (padded, shares) = scratch.split_at_mut(rows * inputs);
         if let Some(alpha) = options.snake {
-            maths::snake_shares(alpha.data(), shares);
+            maths::snake_reciprocals(alpha.data(), shares);
         }
         let shares = &*shares;
         let mut all = ViewMut::new(padded, rows, inputs);
@@ -66,7 +66,7 @@ pub(crate) fn conv1d(
     gemm::multiply(threads, &product, out);
 }
 
-/// Every tap's product for every input row.
+/// Scratch for the product of every tap with every input row.
 pub(crate) fn conv_transpose1d_scratch(time: usize, layer: &ConvTranspose1d) -> usize {
     time * layer.weight.rows()
 }
@@ -90,7 +90,8 @@ pub(crate) fn conv_transpose1d(
             Some(bias) => out.copy_from_slice(bias.data()),
             None => out.fill(0.0),
         }
-        // Output row `index` gets tap k of input row t wherever t · stride + k = index + padding.
+        // Output row `index` is the sum of tap k of input row t over all t · stride + k = index +
+        // padding.
         let place = index + layer.padding;
         let first = (place + 1)
             .saturating_sub(layer.kernel)
@@ -103,7 +104,7 @@ pub(crate) fn conv_transpose1d(
     });
 }
 
-/// The windows of one output row.
+/// Scratch for the windows of one output row (im2col).
 pub(crate) fn conv2d_scratch(size: [usize; 2], layer: &Conv2d) -> usize {
     layer.output_size(size)[1] * layer.weight.columns()
 }

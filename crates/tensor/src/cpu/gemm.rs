@@ -1,6 +1,10 @@
-//! Products of rows with packed weights: the basis of linear layers, convolutions and attention.
+//! GEMM: products of rows with packed weights, the basis of linear layers, convolutions and
+//! attention.
+//!
+//! With rows M, outputs N and inputs K, a task multiplies [`MC`] rows with one panel (NR =
+//! [`PANEL`] outputs), [`KC`] inputs at a time, in tiles of [`MR`] rows.
 
-use super::kernel::{self, Left, Start, Weights};
+use super::kernel::{self, InitialSum, Lhs, Weights};
 use super::maths;
 use super::unpack::unpack;
 use super::vectorised::vectorised;
@@ -12,30 +16,34 @@ use half::f16;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Rows that a kernel takes at once: with two vectors of 16 they fill 24 of AVX-512's 32 registers.
-pub(crate) const TILE_ROWS: usize = 12;
-/// Rows of one task; its tiles (12 KiB) stay in the first cache beside the weights.
-pub(crate) const CHUNK_ROWS: usize = 8 * TILE_ROWS;
-/// Up to this many rows, converting weights anew for each tile costs less than going through a buffer.
-const FEW_ROWS: usize = 2 * TILE_ROWS;
-/// Inputs of one stretch: 24 KiB of f32 weights of a panel. Fixed, because it is part of the order of summation.
-const STRETCH: usize = 192;
+/// MR: rows of a micro-kernel. With two vectors of 16 columns they use 24 of AVX-512's 32
+/// registers.
+pub(crate) const MR: usize = 12;
+/// MC: rows of one task. Their tiles (12 KiB) stay in the L1 cache beside the weights.
+pub(crate) const MC: usize = 8 * MR;
+/// Number of rows up to which converting the weights anew for each tile costs less than unpacking
+/// them to a buffer.
+const FEW_ROWS: usize = 2 * MR;
+/// KC: inputs per block, 24 KiB of f32 weights of a panel. A fixed number, because it determines
+/// the order of summation.
+const KC: usize = 192;
 
-/// The left operand: `count` rows of `segments` stretches of inputs. Row i's input (s, c) is
-/// `data[i · stride + s · segment_stride + c]`. Rows may overlap: a convolution's windows are rows whose segments are its taps.
+/// The left-hand side (A): `count` rows of `segments` segments of inputs. Input (s, c) of row i is
+/// `data[i · stride + s · segment_stride + c]`. Rows may overlap: the windows of a convolution are
+/// rows whose segments are its taps.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     /// The elements.
     pub data: &'a [f32],
     /// Number of rows.
     pub count: usize,
-    /// Elements from row to row.
+    /// Elements from one row to the next.
     pub stride: usize,
-    /// Stretches in a row.
+    /// Segments per row.
     pub segments: usize,
-    /// Inputs in a stretch.
+    /// Inputs per segment.
     pub segment_len: usize,
-    /// Elements from stretch to stretch.
+    /// Elements from one segment to the next.
     pub segment_stride: usize,
 }
 
@@ -52,7 +60,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Windows of `taps` rows, `dilation` apart, one window every `step` rows, over a view whose rows lie close together.
+    /// Windows of `taps` rows, `dilation` apart, one every `step` rows, over a view of contiguous
+    /// rows.
     pub fn windows(x: View<'a>, count: usize, taps: usize, dilation: usize, step: usize) -> Self {
         let contiguous = dilation == 1 && x.stride() == x.column_count();
         let (segments, segment_len) = match contiguous {
@@ -74,25 +83,26 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The right operand.
+/// The right-hand side (B).
 #[derive(Clone, Copy)]
 pub enum Panels<'a> {
     /// Packed weights.
     Matrix(&'a Matrix),
-    /// f32 panels as a matrix has them: `[panel][input][32]`, the last 16 or 32 wide.
+    /// f32 panels in the layout of a matrix: `[panel][input][32]`; the last one is 16 or 32 wide.
     Packed {
         /// The panels.
         data: &'a [f32],
-        /// Outputs.
+        /// Number of outputs.
         outputs: usize,
     },
-    /// Row-major f32 `[inputs, outputs]`, in place; rows at least as long as the outputs rounded up to 16, also the last.
+    /// Row-major f32 `[inputs, outputs]`, used in place. Every row, also the last, must be at least
+    /// as long as the outputs rounded up to 16.
     Plain {
         /// The elements.
         data: &'a [f32],
-        /// Elements from input to input.
+        /// Elements from one input to the next.
         stride: usize,
-        /// Outputs.
+        /// Number of outputs.
         outputs: usize,
     },
 }
@@ -106,18 +116,18 @@ impl Panels<'_> {
     }
 }
 
-/// `out = activation(factor · rows · panels + bias)`, or added to what `out` held.
+/// `out = activation(A · B + bias)`, or added to the contents of `out`.
 #[derive(Clone, Copy)]
 pub struct Product<'a> {
-    /// Left operand.
+    /// Left-hand side.
     pub left: Rows<'a>,
-    /// Right operand.
+    /// Right-hand side.
     pub right: Panels<'a>,
-    /// Added to each row.
+    /// Bias of each output.
     pub bias: Option<&'a [f32]>,
-    /// The function of each element.
+    /// Activation of each element.
     pub activation: Activation,
-    /// What happens to what the output held; `Add` comes after the activation.
+    /// Treatment of the output's contents; `Add` comes after the activation.
     pub store: Store,
 }
 
@@ -134,7 +144,7 @@ impl<'a> Product<'a> {
     }
 }
 
-/// Floats that panels of `outputs` × `inputs` take.
+/// Floats of packed panels of `outputs` × `inputs`.
 pub fn packed_len(outputs: usize, inputs: usize) -> usize {
     outputs.next_multiple_of(16) * inputs
 }
@@ -160,7 +170,7 @@ pub fn pack(x: View<'_>, out: &mut [f32]) {
     }
 }
 
-/// Output rows that tasks write at once, each its own rows or columns.
+/// Output rows that tasks write concurrently, each task its own rows or columns.
 pub(crate) struct SharedOutput<'a> {
     start: *mut f32,
     len: usize,
@@ -168,7 +178,7 @@ pub(crate) struct SharedOutput<'a> {
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: only `row` reaches the elements, and its contract keeps tasks apart.
+// SAFETY: only `row` accesses the elements, and its contract keeps tasks disjoint.
 unsafe impl Sync for SharedOutput<'_> {}
 
 impl<'a> SharedOutput<'a> {
@@ -183,7 +193,7 @@ impl<'a> SharedOutput<'a> {
         }
     }
 
-    /// The part that begins at `row` and `column`.
+    /// The part from `row` and `column` on.
     fn from(&self, row: usize, column: usize) -> SharedOutput<'a> {
         let start = row * self.stride + column;
         assert!(start <= self.len, "row {row} of the output");
@@ -197,8 +207,8 @@ impl<'a> SharedOutput<'a> {
     /// Columns `first..first + count` of row `index`.
     ///
     /// # Safety
-    /// No other task may hold any of these elements.
-    #[allow(clippy::mut_from_ref, reason = "the contract keeps the parts apart")]
+    /// No other task may access any of these elements.
+    #[allow(clippy::mut_from_ref, reason = "the contract keeps the parts disjoint")]
     pub(crate) unsafe fn row(&self, index: usize, first: usize, count: usize) -> &mut [f32] {
         let start = index * self.stride + first;
         assert!(start + count <= self.len, "row {index} of the output");
@@ -210,7 +220,7 @@ impl<'a> SharedOutput<'a> {
 /// Computes a product on all threads.
 ///
 /// # Panics
-/// If shapes do not fit.
+/// If the shapes do not match.
 pub fn multiply(threads: &Threads, product: &Product<'_>, out: ViewMut<'_>) {
     let outputs = product.right.outputs();
     assert_eq!(
@@ -227,12 +237,13 @@ pub fn multiply(threads: &Threads, product: &Product<'_>, out: ViewMut<'_>) {
     }
     let (rows, panels) = (product.left.count, outputs.div_ceil(PANEL));
     let out = SharedOutput::of(out);
-    for_each_part(threads, rows, CHUNK_ROWS, panels, |rows, panels| {
+    for_each_part(threads, rows, MC, panels, |rows, panels| {
         multiply_part(product, rows, panels, &out);
     });
 }
 
-/// Calls `work` with the rows and the panels of each part of a product: few parts, but enough that threads finish together.
+/// Calls `work` with the rows and the panels of each part of a product: few parts, but enough to
+/// balance the threads.
 pub(super) fn for_each_part(
     threads: &Threads,
     rows: usize,
@@ -252,12 +263,13 @@ pub(super) fn for_each_part(
     });
 }
 
-/// A product on the calling thread, for operations that share work out themselves.
+/// A product on the calling thread, for operations with their own parallelism.
 pub(crate) fn multiply_here(product: &Product<'_>, out: ViewMut<'_>) {
     multiply_into(product, &SharedOutput::of(out), 0, 0);
 }
 
-/// As [`multiply_here`], into the part of a shared output that begins at `row` and `column` and is the caller's alone.
+/// As [`multiply_here`], into the part of a shared output from `row` and `column` on, which belongs
+/// to the caller alone.
 pub(crate) fn multiply_into(
     product: &Product<'_>,
     out: &SharedOutput<'_>,
@@ -267,8 +279,8 @@ pub(crate) fn multiply_into(
     let panels = product.right.outputs().div_ceil(PANEL);
     let out = out.from(row, column);
     let count = product.left.count;
-    for first in (0..count).step_by(CHUNK_ROWS) {
-        let rows = first..(first + CHUNK_ROWS).min(count);
+    for first in (0..count).step_by(MC) {
+        let rows = first..(first + MC).min(count);
         multiply_part(product, rows, 0..panels, &out);
     }
 }
@@ -288,19 +300,19 @@ fn multiply_part(
         },
         Panels::Packed { .. } | Panels::Plain { .. } => true,
     };
-    // What a decoding step does not need is not cleared in vain.
+    // A decoding step, which does not need the buffer, does not clear it either.
     match (in_place, rows.len() <= FEW_ROWS) {
         (true, true) => {
             let mut tiles = [0.0; FEW_ROWS * PANEL];
             multiply_rows(set, product, rows, panels, &mut [], &mut tiles, out);
         }
         (true, false) => {
-            let mut tiles = [0.0; CHUNK_ROWS * PANEL];
+            let mut tiles = [0.0; MC * PANEL];
             multiply_rows(set, product, rows, panels, &mut [], &mut tiles, out);
         }
         (false, _) => {
-            let mut tiles = [0.0; CHUNK_ROWS * PANEL];
-            let mut buffer = [0.0; STRETCH * PANEL];
+            let mut tiles = [0.0; MC * PANEL];
+            let mut buffer = [0.0; KC * PANEL];
             multiply_rows(set, product, rows, panels, &mut buffer, &mut tiles, out);
         }
     }
@@ -317,23 +329,21 @@ fn multiply_rows(
 ) {
     let left = product.left;
     let outputs = product.right.outputs();
-    // Tiles of equal height: a last one of few rows would wait for its weights.
-    let tile_rows = rows
-        .len()
-        .div_ceil(rows.len().div_ceil(TILE_ROWS).max(1))
-        .max(1);
+    // Tiles of equal height: a short last tile would wait for its weights.
+    let tile_rows = rows.len().div_ceil(rows.len().div_ceil(MR).max(1)).max(1);
     for panel in panels {
         let first_output = panel * PANEL;
         let width = PANEL.min(outputs.next_multiple_of(16) - first_output);
-        let mut sums_from = Start::Zero;
+        let mut sums_from = InitialSum::Zero;
         for segment in 0..left.segments {
-            for first in (0..left.segment_len).step_by(STRETCH) {
-                let depth = STRETCH.min(left.segment_len - first);
+            for first in (0..left.segment_len).step_by(KC) {
+                let depth = KC.min(left.segment_len - first);
                 let input = segment * left.segment_len + first;
-                let (weights, stride) = stretch(set, product, panel, width, input, depth, buffer);
+                let (weights, stride) =
+                    weight_block(set, product, panel, width, input, depth, buffer);
                 for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
                     let start = row * left.stride + segment * left.segment_stride + first;
-                    let left = Left {
+                    let left = Lhs {
                         data: &left.data[start..],
                         stride: left.stride,
                         rows: tile_rows.min(rows.end - row),
@@ -342,17 +352,17 @@ fn multiply_rows(
                     let tile = &mut tiles[tile * tile_rows * PANEL..];
                     kernel::accumulate(set, left, weights, stride, width, sums_from, tile);
                 }
-                sums_from = Start::Tile;
+                sums_from = InitialSum::Tile;
             }
         }
-        if sums_from == Start::Zero {
+        if sums_from == InitialSum::Zero {
             tiles[..rows.len() * PANEL].fill(0.0);
         }
         let valid = width.min(outputs - first_output);
         let bias = product
             .bias
             .map(|bias| &bias[first_output..first_output + valid]);
-        let place = Place {
+        let place = OutputTile {
             rows: rows.clone(),
             column: first_output,
             columns: valid,
@@ -361,15 +371,15 @@ fn multiply_rows(
     }
 }
 
-/// A part of the output that belongs to one task.
-pub(crate) struct Place {
+/// Location of a task's tile in the output.
+pub(crate) struct OutputTile {
     pub(crate) rows: Range<usize>,
     pub(crate) column: usize,
     pub(crate) columns: usize,
 }
 
 vectorised! {
-    /// Bias, activation, and into the output.
+    /// Epilogue: bias, activation, and the store to the output.
     pub(crate) fn finish(
         tile: &mut [f32],
         bias: Option<&[f32]>,
@@ -387,7 +397,7 @@ vectorised! {
         activation: Activation,
         store: Store,
         out: &SharedOutput<'_>,
-        place: Place,
+        place: OutputTile,
     ) {
         let tiles = &mut tiles[..place.rows.len() * PANEL];
         if let Some(bias) = bias {
@@ -395,7 +405,7 @@ vectorised! {
                 (tile.iter_mut().zip(bias)).for_each(|(value, &bias)| *value += bias);
             }
         }
-        // What fills up the last panel goes through it as well: one long loop is quicker than many short ones.
+        // The padding of the last panel is included: one long loop is faster than many short ones.
         maths::activate_here::<FUSED>(tiles, activation);
         for (tile, row) in tiles.chunks_exact_mut(PANEL).zip(place.rows) {
             // SAFETY: each task has its own rows and panels.
@@ -404,7 +414,7 @@ vectorised! {
                 Store::Overwrite if place.columns == PANEL => {
                     let out: Option<&mut [f32; PANEL]> = out.first_chunk_mut();
                     let tile: Option<&[f32; PANEL]> = tile.first_chunk();
-                    // Of known length, it is two moves and no call.
+                    // With a constant length, the copy is two moves instead of a call.
                     if let (Some(out), Some(tile)) = (out, tile) {
                         *out = *tile;
                     }
@@ -416,7 +426,7 @@ vectorised! {
     }
 }
 
-/// As [`finish`], for callers that are compiled for an instruction set themselves.
+/// As [`finish`], for callers that are themselves compiled for an instruction set.
 #[inline(always)]
 pub(crate) fn finish_here<const FUSED: bool>(
     tile: &mut [f32],
@@ -435,8 +445,9 @@ pub(crate) fn finish_here<const FUSED: bool>(
     }
 }
 
-/// One panel's weights of one stretch of inputs: in place if the kernel can read them, else unpacked into `buffer`. With their row stride.
-fn stretch<'b>(
+/// The weights of one panel for one KC block of inputs, and their row stride: in place if the
+/// kernel can read them, otherwise unpacked into `buffer`.
+fn weight_block<'b>(
     set: kernel::InstructionSet,
     product: &Product<'b>,
     panel: usize,

@@ -1,4 +1,4 @@
-//! The harmonic source, a frame a task.
+//! The harmonic source signal, one frame per task.
 
 use super::{maths, rows};
 use crate::harmonics::Harmonics;

@@ -1,13 +1,14 @@
-//! The inner product of a few rows with one panel, once per instruction set.
+//! The f32 micro-kernel, a product of a few rows with one panel, for each instruction set.
 //!
-//! Every instruction set adds the same products in the same order; those with fused multiply-add round once instead of twice.
+//! Every instruction set adds the same products in the same order; those with fused multiply-add
+//! round once instead of twice.
 
-use super::gemm::TILE_ROWS;
+use super::gemm::MR;
 use crate::matrix::PANEL;
 use half::f16;
 use std::sync::OnceLock;
 
-/// What the kernels were compiled for; the machine is asked once.
+/// Instruction sets that the kernels are compiled for; detected once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
     /// 512-bit registers.
@@ -21,7 +22,7 @@ pub(crate) enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// For logs.
+    /// Name for logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -34,7 +35,7 @@ impl InstructionSet {
     }
 }
 
-/// The best that this machine has.
+/// The best instruction set of this machine.
 pub(crate) fn instruction_set() -> InstructionSet {
     #[cfg(test)]
     if let Some(set) = forced::current() {
@@ -65,16 +66,16 @@ fn detect() -> InstructionSet {
     InstructionSet::Portable
 }
 
-/// A few rows of the left operand over one stretch of inputs.
+/// A few rows of the lhs-hand side over one KC block of inputs.
 #[derive(Clone, Copy)]
-pub(crate) struct Left<'a> {
-    /// From the first element of the first row on.
+pub(crate) struct Lhs<'a> {
+    /// Elements from the first one of the first row on.
     pub(crate) data: &'a [f32],
-    /// Elements from row to row.
+    /// Elements from one row to the next.
     pub(crate) stride: usize,
-    /// Rows, at most [`TILE_ROWS`].
+    /// Number of rows, at most [`MR`].
     pub(crate) rows: usize,
-    /// Inputs.
+    /// Number of inputs.
     pub(crate) depth: usize,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct Left<'a> {
 pub(crate) enum Weights<'a> {
     /// 32-bit.
     F32(&'a [f32]),
-    /// 16-bit, converted while they are read; only where [`reads_halves`] says so.
+    /// 16-bit, converted on load; only where [`reads_halves`] says so.
     F16(
         #[cfg_attr(
             not(target_arch = "x86_64"),
@@ -93,12 +94,12 @@ pub(crate) enum Weights<'a> {
     ),
 }
 
-/// What sums begin with.
+/// Initial value of the sums.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Nothing; what the tile held is lost.
+pub(crate) enum InitialSum {
+    /// Zero; the contents of the tile are lost.
     Zero,
-    /// What the tile holds.
+    /// The contents of the tile.
     Tile,
 }
 
@@ -111,22 +112,23 @@ pub(crate) fn reads_halves(set: InstructionSet) -> bool {
     }
 }
 
-/// `tile[r][j] = start + Σₖ left[r][k] · panel[k · panel_stride + j]` for j below `width`, a multiple of 16 up to 32. Rows of `tile` are 32 long.
+/// `tile[r][j] = initial + Σₖ lhs[r][k] · panel[k · panel_stride + j]` for j below `width`, a
+/// multiple of 16 up to 32. Rows of `tile` are 32 long.
 pub(crate) fn accumulate(
     set: InstructionSet,
-    left: Left<'_>,
+    lhs: Lhs<'_>,
     weights: Weights<'_>,
     panel_stride: usize,
     width: usize,
-    start: Start,
+    initial: InitialSum,
     tile: &mut [f32],
 ) {
-    let Left { rows, depth, .. } = left;
+    let Lhs { rows, depth, .. } = lhs;
     if rows == 0 || depth == 0 {
         return;
     }
-    assert!(rows <= TILE_ROWS && (width == 16 || width == PANEL) && panel_stride >= width);
-    assert!(left.data.len() >= (rows - 1) * left.stride + depth);
+    assert!(rows <= MR && (width == 16 || width == PANEL) && panel_stride >= width);
+    assert!(lhs.data.len() >= (rows - 1) * lhs.stride + depth);
     let needed = (depth - 1) * panel_stride + width;
     assert!(tile.len() >= rows * PANEL);
     let panel = match weights {
@@ -134,8 +136,8 @@ pub(crate) fn accumulate(
         #[cfg(target_arch = "x86_64")]
         Weights::F16(panel) if set == InstructionSet::Avx512 => {
             assert!(panel.len() >= needed);
-            // SAFETY: the instruction set comes from detection; the lengths were checked above.
-            return unsafe { avx512(left, panel.as_ptr(), panel_stride, width, start, tile) };
+            // SAFETY: the instruction set was detected; the lengths were checked above.
+            return unsafe { avx512(lhs, panel.as_ptr(), panel_stride, width, initial, tile) };
         }
         Weights::F16(_) => unreachable!("{} reads no 16-bit weights", set.name()),
     };
@@ -143,20 +145,20 @@ pub(crate) fn accumulate(
     match set {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => {
-            // SAFETY: the instruction set comes from detection; the lengths were checked above.
-            unsafe { avx512(left, panel.as_ptr(), panel_stride, width, start, tile) }
+            // SAFETY: the instruction set was detected; the lengths were checked above.
+            unsafe { avx512(lhs, panel.as_ptr(), panel_stride, width, initial, tile) }
         }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => {
-            // SAFETY: the instruction set comes from detection; the body is safe code.
-            unsafe { avx2(left, panel, panel_stride, width, start, tile) }
+            // SAFETY: the instruction set was detected; the body is safe code.
+            unsafe { avx2(lhs, panel, panel_stride, width, initial, tile) }
         }
         InstructionSet::Portable => {
             let fused = cfg!(target_arch = "aarch64");
             if fused {
-                portable::<true, 4>(left, panel, panel_stride, width, start, tile);
+                portable::<true, 4>(lhs, panel, panel_stride, width, initial, tile);
             } else {
-                portable::<false, 4>(left, panel, panel_stride, width, start, tile);
+                portable::<false, 4>(lhs, panel, panel_stride, width, initial, tile);
             }
         }
     }
@@ -165,49 +167,50 @@ pub(crate) fn accumulate(
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2(
-    left: Left<'_>,
+    lhs: Lhs<'_>,
     panel: &[f32],
     panel_stride: usize,
     width: usize,
-    start: Start,
+    initial: InitialSum,
     tile: &mut [f32],
 ) {
-    portable::<true, 6>(left, panel, panel_stride, width, start, tile);
+    portable::<true, 6>(lhs, panel, panel_stride, width, initial, tile);
 }
 
-/// 16 columns of `BLOCK` rows at a time, in code that the compiler vectorises for the caller's instruction set.
+/// 16 columns of `BLOCK` rows at a time, in code that the compiler vectorises for the caller's
+/// instruction set.
 #[inline(always)]
 fn portable<const FUSED: bool, const BLOCK: usize>(
-    left: Left<'_>,
+    lhs: Lhs<'_>,
     panel: &[f32],
     panel_stride: usize,
     width: usize,
-    start: Start,
+    initial: InitialSum,
     tile: &mut [f32],
 ) {
-    for first in (0..left.rows).step_by(BLOCK) {
-        let block = Left {
-            data: &left.data[first * left.stride..],
-            rows: BLOCK.min(left.rows - first),
-            ..left
+    for first in (0..lhs.rows).step_by(BLOCK) {
+        let block = Lhs {
+            data: &lhs.data[first * lhs.stride..],
+            rows: BLOCK.min(lhs.rows - first),
+            ..lhs
         };
         for column in (0..width).step_by(16) {
             let tile = &mut tile[first * PANEL + column..];
             let panel = &panel[column..];
             if block.rows == BLOCK {
-                portable_block::<FUSED, BLOCK>(block, panel, panel_stride, start, tile);
+                portable_block::<FUSED, BLOCK>(block, panel, panel_stride, initial, tile);
             } else {
                 for row in 0..block.rows {
-                    let one = Left {
-                        data: &block.data[row * left.stride..],
+                    let one = Lhs {
+                        data: &block.data[row * lhs.stride..],
                         rows: 1,
-                        ..left
+                        ..lhs
                     };
                     portable_block::<FUSED, 1>(
                         one,
                         panel,
                         panel_stride,
-                        start,
+                        initial,
                         &mut tile[row * PANEL..],
                     );
                 }
@@ -218,24 +221,24 @@ fn portable<const FUSED: bool, const BLOCK: usize>(
 
 #[inline(always)]
 fn portable_block<const FUSED: bool, const ROWS: usize>(
-    left: Left<'_>,
+    lhs: Lhs<'_>,
     panel: &[f32],
     panel_stride: usize,
-    start: Start,
+    initial: InitialSum,
     tile: &mut [f32],
 ) {
     let mut sums = [[0.0_f32; 16]; ROWS];
-    if start == Start::Tile {
+    if initial == InitialSum::Tile {
         for (row, sums) in sums.iter_mut().enumerate() {
             sums.copy_from_slice(&tile[row * PANEL..][..16]);
         }
     }
-    for k in 0..left.depth {
+    for k in 0..lhs.depth {
         let weights: &[f32; 16] = panel[k * panel_stride..]
             .first_chunk()
             .expect("checked length");
         for (row, sums) in sums.iter_mut().enumerate() {
-            let value = left.data[row * left.stride + k];
+            let value = lhs.data[row * lhs.stride + k];
             for (sum, &weight) in sums.iter_mut().zip(weights) {
                 *sum = if FUSED {
                     value.mul_add(weight, *sum)
@@ -250,7 +253,7 @@ fn portable_block<const FUSED: bool, const ROWS: usize>(
     }
 }
 
-/// Stored numbers, sixteen at a time as f32.
+/// Stored numbers, loaded sixteen at a time as f32.
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait Element: Copy {
     /// # Safety
@@ -263,7 +266,7 @@ impl Element for f32 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn load(from: *const f32) -> std::arch::x86_64::__m512 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: the caller's contract.
         unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
     }
 }
@@ -274,7 +277,7 @@ impl Element for f16 {
     #[target_feature(enable = "avx512f")]
     unsafe fn load(from: *const f16) -> std::arch::x86_64::__m512 {
         use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
-        // SAFETY: passed on from the caller.
+        // SAFETY: the caller's contract.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
 }
@@ -285,7 +288,7 @@ impl Element for i8 {
     #[target_feature(enable = "avx512f")]
     unsafe fn load(from: *const i8) -> std::arch::x86_64::__m512 {
         use std::arch::x86_64::{_mm_loadu_si128, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps};
-        // SAFETY: passed on from the caller.
+        // SAFETY: the caller's contract.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
     }
 }
@@ -295,19 +298,19 @@ impl Element for i8 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512<E: Element>(
-    left: Left<'_>,
+    lhs: Lhs<'_>,
     panel: *const E,
     panel_stride: usize,
     width: usize,
-    start: Start,
+    initial: InitialSum,
     tile: &mut [f32],
 ) {
     macro_rules! rows {
         ($vectors:literal, $($rows:literal)*) => {
-            match left.rows {
-                // SAFETY: passed on from the caller.
-                $($rows => unsafe { avx512_tile::<$rows, $vectors, E>(left, panel, panel_stride, start, tile) },)*
-                _ => unreachable!("at most {TILE_ROWS} rows"),
+            match lhs.rows {
+                // SAFETY: the caller's contract.
+                $($rows => unsafe { avx512_tile::<$rows, $vectors, E>(lhs, panel, panel_stride, initial, tile) },)*
+                _ => unreachable!("at most {MR} rows"),
             }
         };
     }
@@ -318,10 +321,10 @@ unsafe fn avx512<E: Element>(
     }
 }
 
-/// From so many rows on arithmetic holds the reading of weights up, so that they are asked for in advance.
+/// Number of rows from which on the kernel is compute-bound, so that weights are prefetched.
 #[cfg(target_arch = "x86_64")]
 const ROWS_AHEAD: usize = 4;
-/// How many inputs in advance.
+/// Prefetch distance in inputs.
 #[cfg(target_arch = "x86_64")]
 const INPUTS_AHEAD: usize = 64;
 
@@ -331,10 +334,10 @@ const INPUTS_AHEAD: usize = 64;
 #[target_feature(enable = "avx512f")]
 #[inline]
 unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
-    left: Left<'_>,
+    lhs: Lhs<'_>,
     panel: *const E,
     panel_stride: usize,
-    start: Start,
+    initial: InitialSum,
     tile: &mut [f32],
 ) {
     use std::arch::x86_64::{
@@ -342,19 +345,19 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
         _mm512_setzero_ps, _mm512_storeu_ps,
     };
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-    let rows = left.data.as_ptr();
+    let rows = lhs.data.as_ptr();
     let mut weights = panel;
-    // SAFETY: every row of the tile is 32 long and there are `ROWS`; `left` reaches (ROWS − 1) · stride + depth; `panel` reaches
-    // (depth − 1) · panel_stride + 16 · VECTORS.
+    // SAFETY: every one of `ROWS` rows of the tile is 32 long; `lhs` reaches (ROWS − 1) · stride +
+    // depth; `panel` reaches (depth − 1) · panel_stride + 16 · VECTORS.
     unsafe {
-        if start == Start::Tile {
+        if initial == InitialSum::Tile {
             for (row, sums) in sums.iter_mut().enumerate() {
                 for (vector, sum) in sums.iter_mut().enumerate() {
                     *sum = _mm512_loadu_ps(tile.as_ptr().add(row * PANEL + 16 * vector));
                 }
             }
         }
-        for k in 0..left.depth {
+        for k in 0..lhs.depth {
             if ROWS >= ROWS_AHEAD {
                 let ahead = weights.wrapping_add(INPUTS_AHEAD * panel_stride);
                 for line in (0..16 * VECTORS * size_of::<E>()).step_by(64) {
@@ -366,7 +369,7 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
                 *loaded = E::load(weights.add(16 * vector));
             }
             for (row, sums) in sums.iter_mut().enumerate() {
-                let value = _mm512_set1_ps(*rows.add(row * left.stride + k));
+                let value = _mm512_set1_ps(*rows.add(row * lhs.stride + k));
                 for (sum, &weight) in sums.iter_mut().zip(&loaded) {
                     *sum = _mm512_fmadd_ps(value, weight, *sum);
                 }
@@ -381,7 +384,7 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
     }
 }
 
-/// Another instruction set than the machine's best, for tests.
+/// Forces another instruction set than the machine's best, for tests.
 #[cfg(test)]
 pub(crate) mod forced {
     use super::InstructionSet;
@@ -395,7 +398,7 @@ pub(crate) mod forced {
         FORCED.get()
     }
 
-    /// Runs `work` with what `set` has; for work on this thread alone.
+    /// Runs `work` with `set` on this thread.
     pub(crate) fn with<R>(set: InstructionSet, work: impl FnOnce() -> R) -> R {
         FORCED.set(Some(set));
         let result = work();
@@ -408,7 +411,7 @@ pub(crate) mod forced {
 pub(crate) mod tests {
     use super::*;
 
-    /// All that this machine has, the portable one first.
+    /// All instruction sets of this machine, the portable one first.
     pub(crate) fn available() -> Vec<InstructionSet> {
         #[allow(unused_mut, reason = "other machines have only one")]
         let mut sets = vec![InstructionSet::Portable];
@@ -431,11 +434,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_instruction_set_multiplies_as_the_formula_says() {
+    fn every_instruction_set_multiplies_like_the_formula() {
         let (stride, depth) = (83, 77);
-        let x = numbers(TILE_ROWS * stride, 31);
+        let x = numbers(MR * stride, 31);
         for set in available() {
-            for (rows, width) in (1..=TILE_ROWS).flat_map(|rows| [(rows, 16), (rows, PANEL)]) {
+            for (rows, width) in (1..=MR).flat_map(|rows| [(rows, 16), (rows, PANEL)]) {
                 let weights = numbers(depth * width, 101);
                 let halves: Vec<f16> = weights.iter().map(|&w| f16::from_f32(w)).collect();
                 let mut kinds = vec![Weights::F32(&weights)];
@@ -443,14 +446,14 @@ pub(crate) mod tests {
                     kinds.push(Weights::F16(&halves));
                 }
                 for kind in kinds {
-                    let left = Left {
+                    let lhs = Lhs {
                         data: &x,
                         stride,
                         rows,
                         depth,
                     };
                     let mut tile = vec![0.5; rows * PANEL];
-                    accumulate(set, left, kind, width, width, Start::Tile, &mut tile);
+                    accumulate(set, lhs, kind, width, width, InitialSum::Tile, &mut tile);
                     for (row, tile) in tile.chunks_exact(PANEL).enumerate() {
                         for (column, &got) in tile.iter().enumerate().take(width) {
                             let terms = (0..depth).map(|k| {

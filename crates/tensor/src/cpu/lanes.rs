@@ -1,13 +1,14 @@
-//! Vectors that multiply bytes, once per instruction set; kernels are written once for all of them.
+//! Vectors with byte products, for each instruction set; kernels are written once for all of them.
 //!
-//! Products are summed in 32-bit integers and numbers handled in one order, so every set gives the same bits.
+//! Products are summed in 32-bit integers, and floats are processed in one order, so every set
+//! gives the same bits.
 
-/// Functions of a trait that are one expression of intrinsics each.
+/// Defines functions of a trait that are one expression of intrinsics each.
 macro_rules! intrinsics {
     ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $body:expr;)+) => {$(
         #[inline(always)]
         unsafe fn $name($($argument: $type),*) $(-> $result)? {
-            // SAFETY: the caller has the instructions and lends what pointers reach.
+            // SAFETY: the caller has the instructions and guarantees the memory behind pointers.
             unsafe { $body }
         }
     )+};
@@ -28,7 +29,8 @@ pub(crate) use x86::ShortVnni;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512, AvxVnni};
 
-/// Instructions that multiply bytes; values come from [`best`] or a test's detection, so what they name is there.
+/// Instruction sets with byte products. Values come from [`best`] or from a test's detection, so
+/// the machine has the instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LaneSet {
     /// 512-bit registers with VNNI.
@@ -40,7 +42,8 @@ pub(crate) enum LaneSet {
     /// 256-bit registers; products of 16-bit integers.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-VNNI's kernels with AVX-512's form of its instruction, where a machine that runs tests has only that.
+    /// The kernels of AVX-VNNI with AVX-512's encoding of the instruction, for tests on machines
+    /// without AVX-VNNI.
     #[cfg(all(test, target_arch = "x86_64"))]
     ShortVnni,
     /// 128-bit registers with the dot product.
@@ -49,7 +52,7 @@ pub(crate) enum LaneSet {
 }
 
 impl LaneSet {
-    /// All, the best first.
+    /// All sets, best first.
     const ALL: &[LaneSet] = &[
         #[cfg(target_arch = "x86_64")]
         LaneSet::Avx512,
@@ -95,7 +98,7 @@ impl LaneSet {
     }
 }
 
-/// The best that this machine has, if it has any; the machine is asked once.
+/// The best set of this machine, if it has any; detected once.
 pub(crate) fn best() -> Option<LaneSet> {
     #[cfg(test)]
     if let Some(forced) = super::kernel::forced::current() {
@@ -108,41 +111,44 @@ pub(crate) fn best() -> Option<LaneSet> {
 /// Vectors of 32-bit lanes.
 ///
 /// # Safety
-/// Of every function: the machine has the instructions, and pointers reach as far as a function says.
+/// For every function: the machine must have the instructions, and pointers must be valid for the
+/// accesses stated.
 pub(crate) trait Vectors {
-    /// Lanes: 4, 8 or 16.
+    /// Number of lanes: 4, 8 or 16.
     const WIDTH: usize;
     /// 32-bit integers.
     type Integers: Copy;
-    /// 32-bit numbers.
+    /// 32-bit floats.
     type Floats: Copy;
 
     unsafe fn splat(value: i32) -> Self::Integers;
-    /// Four bytes a lane.
+    /// Loads four bytes per lane.
     unsafe fn load(from: *const u8) -> Self::Integers;
-    /// The lowest byte of each lane.
+    /// Stores the lowest byte of each lane.
     unsafe fn store_bytes(to: *mut u8, a: Self::Integers);
-    /// The lowest bytes of four lanes of `a`, of the same four of `b`, and so on: two bytes a lane.
+    /// Stores the lowest bytes of four lanes of `a`, of the same four lanes of `b`, and so on: two
+    /// bytes per lane.
     unsafe fn store_in_turns(to: *mut u8, a: Self::Integers, b: Self::Integers);
     unsafe fn add(a: Self::Integers, b: Self::Integers) -> Self::Integers;
     unsafe fn subtract(a: Self::Integers, b: Self::Integers) -> Self::Integers;
     unsafe fn and(a: Self::Integers, b: Self::Integers) -> Self::Integers;
     unsafe fn shift_left(a: Self::Integers, bits: i32) -> Self::Integers;
-    /// Zeros come in.
+    /// Logical shift.
     unsafe fn shift_right(a: Self::Integers, bits: i32) -> Self::Integers;
-    /// The sign comes in.
+    /// Arithmetic shift.
     unsafe fn shift_right_signed(a: Self::Integers, bits: i32) -> Self::Integers;
     unsafe fn sum(a: Self::Integers) -> i32;
-    /// The sum of 16 lanes as numbers, by halves: lanes that lie 8 apart first, then 4, 2 and 1. Of `a` as many vectors count as 16 lanes fill.
+    /// The sum of 16 lanes as floats, by halves: lanes 8 apart first, then 4, 2 and 1. Only as many
+    /// vectors of `a` count as 16 lanes fill.
     unsafe fn sum_of_sixteen(a: [Self::Integers; 4]) -> f32;
     unsafe fn to_floats(a: Self::Integers) -> Self::Floats;
 
     unsafe fn splat_float(value: f32) -> Self::Floats;
-    /// A number a lane.
+    /// Loads one float per lane.
     unsafe fn load_floats(from: *const f32) -> Self::Floats;
-    /// A 16-bit number a lane.
+    /// Loads one 16-bit float per lane.
     unsafe fn load_halves(from: *const u8) -> Self::Floats;
-    /// A number a lane.
+    /// Stores one float per lane.
     unsafe fn store_floats(to: *mut f32, a: Self::Floats);
     unsafe fn add_floats(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn subtract_floats(a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -150,37 +156,37 @@ pub(crate) trait Vectors {
     /// a · b + c, rounded once.
     unsafe fn multiply_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     unsafe fn magnitude(a: Self::Floats) -> Self::Floats;
-    /// `b` where `a` is not a number.
+    /// The maximum; `b` where `a` is NaN.
     unsafe fn larger(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn largest(a: Self::Floats) -> f32;
-    /// The nearest whole numbers.
+    /// Rounds to the nearest integer, as a float.
     unsafe fn whole(a: Self::Floats) -> Self::Floats;
-    /// a · 2ᵇ for whole b from −100 to 0 and results that need no denormals.
+    /// a · 2ᵇ for integers b from −100 to 0 and results that are not denormal.
     unsafe fn scale_by_powers(a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// The nearest integers; of numbers alone.
+    /// Rounds to the nearest integer; no lane may be NaN.
     unsafe fn round(a: Self::Floats) -> Self::Integers;
-    /// The nearest integers; what is not a number becomes 0.
+    /// Rounds to the nearest integer; NaN becomes 0.
     unsafe fn round_or_zero(a: Self::Floats) -> Self::Integers;
 }
 
-/// Sums of products of four bytes a lane, and how many of them fill the registers.
+/// Sums of products of four bytes per lane, and the tile sizes that fill the registers.
 ///
 /// # Safety
-/// As of [`Vectors`].
+/// As for [`Vectors`].
 pub(crate) trait Lanes {
     type Vectors: Vectors;
-    /// Rows of a tile of [`Lanes::VECTORS`] vectors with one sum for each.
+    /// Rows of a tile of [`Lanes::VECTORS`] vectors with one accumulator each.
     const ROWS: usize;
-    /// Rows of a tile with two sums for each, of vectors for 16 outputs at most.
+    /// Rows of a tile with two accumulators each, of vectors for 16 outputs at most.
     const SPLIT_ROWS: usize;
     /// Vectors of a tile.
     const VECTORS: usize;
-    /// What products count unsigned weights as more than they stand for, where 128 was added to signed ones.
+    /// Offset of the weights in products: 128 where signed weights are multiplied as unsigned ones.
     const OFFSET: i32;
 
-    /// One for each lane of a vector, perhaps in parts.
+    /// Accumulators: one per lane of a vector, possibly in parts.
     type Sums: Copy;
-    /// Bytes of weights, four a lane.
+    /// Four bytes of weights per lane.
     type Weights: Copy;
     /// The same four bytes in each lane.
     type Four: Copy;
@@ -191,25 +197,26 @@ pub(crate) trait Lanes {
     unsafe fn load_signed(from: *const u8) -> Self::Weights;
     unsafe fn four_unsigned(four: i32) -> Self::Four;
     unsafe fn four_signed(four: i32) -> Self::Four;
-    /// Unsigned weights, less 128 where [`Lanes::OFFSET`] is 0, by signed fours.
+    /// Adds products of unsigned weights, less 128 where [`Lanes::OFFSET`] is 0, with signed bytes.
     unsafe fn add_products(
         sums: Self::Sums,
         weights: Self::Weights,
         four: Self::Four,
     ) -> Self::Sums;
-    /// Signed weights by unsigned fours.
+    /// Adds products of signed weights with unsigned bytes.
     unsafe fn add_products_of_signed(
         sums: Self::Sums,
         weights: Self::Weights,
         four: Self::Four,
     ) -> Self::Sums;
-    /// Products of bytes below 16 with the 32 levels of 16 bits that lie at `row`, eight bytes for four: their high bytes, then their low.
+    /// Products of weights below 16 with the 32 16-bit levels at `row`, stored as eight bytes per
+    /// four levels: the high bytes, then the low ones.
     unsafe fn products_of_small(weights: &[Integers<Self>; 8], row: *const u8) -> Integers<Self>;
 }
 
-/// A set's vectors of integers.
+/// Integer vectors of a set.
 pub(crate) type Integers<L> = <<L as Lanes>::Vectors as Vectors>::Integers;
-/// A set's vectors of numbers.
+/// Float vectors of a set.
 pub(crate) type Floats<L> = <<L as Lanes>::Vectors as Vectors>::Floats;
 
 /// The high and the low bytes of four neighbouring inputs.
@@ -218,7 +225,7 @@ pub(crate) type Floats<L> = <<L as Lanes>::Vectors as Vectors>::Floats;
 /// Eight bytes must lie at `from`.
 #[inline(always)]
 pub(crate) unsafe fn split_four(from: *const u8) -> [i32; 2] {
-    // SAFETY: passed on from the caller.
+    // SAFETY: the caller's contract.
     unsafe {
         [
             from.cast::<i32>().read_unaligned(),
@@ -227,7 +234,7 @@ pub(crate) unsafe fn split_four(from: *const u8) -> [i32; 2] {
     }
 }
 
-/// Asks for a line of memory that will be read soon; any address may be named.
+/// Prefetches a cache line; any address is allowed.
 #[inline(always)]
 pub(crate) fn prefetch(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -240,9 +247,10 @@ pub(crate) fn prefetch(from: *const u8) {
     let _ = from;
 }
 
-/// Defines functions with a [`LaneSet`] as their first argument whose bodies, generic in it, are compiled for each set. What a body calls
-/// must be `#[inline(always)]`, and its closures must leave vectors alone: code that is not inlined lacks the instructions. A body must
-/// check the lengths that it relies on.
+/// Defines functions with a [`LaneSet`] as their first argument, whose generic bodies are compiled
+/// for each set. Functions called by a body must be `#[inline(always)]`, and its closures must not
+/// handle vectors: code that is not inlined lacks the instructions. A body must check the lengths
+/// that it relies on.
 macro_rules! on_lanes {
     ($(
         $(#[$attribute:meta])*
@@ -271,42 +279,42 @@ macro_rules! on_lanes {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
             fn avx_vnni($($argument: $type),*) $(-> $result)? {
-                // SAFETY: as above.
+                // SAFETY: this function's own instructions.
                 unsafe { body::<$crate::cpu::lanes::AvxVnni>($($argument),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2($($argument: $type),*) $(-> $result)? {
-                // SAFETY: as above.
+                // SAFETY: this function's own instructions.
                 unsafe { body::<$crate::cpu::lanes::Avx2>($($argument),*) }
             }
             #[cfg(all(test, target_arch = "x86_64"))]
             #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
             fn short_vnni($($argument: $type),*) $(-> $result)? {
-                // SAFETY: as above.
+                // SAFETY: this function's own instructions.
                 unsafe { body::<$crate::cpu::lanes::ShortVnni>($($argument),*) }
             }
             #[cfg(target_arch = "aarch64")]
             #[target_feature(enable = "neon,dotprod")]
             fn neon($($argument: $type),*) $(-> $result)? {
-                // SAFETY: as above.
+                // SAFETY: this function's own instructions.
                 unsafe { body::<$crate::cpu::lanes::Neon>($($argument),*) }
             }
             match set {
                 #[cfg(target_arch = "aarch64")]
-                // SAFETY: as below.
+                // SAFETY: the set was detected, and the body checks its lengths.
                 $crate::cpu::lanes::LaneSet::Neon => unsafe { neon($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: the set comes from detection, and the body checks its lengths.
+                // SAFETY: the set was detected, and the body checks its lengths.
                 $crate::cpu::lanes::LaneSet::Avx512 => unsafe { avx512($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
+                // SAFETY: the set was detected, and the body checks its lengths.
                 $crate::cpu::lanes::LaneSet::AvxVnni => unsafe { avx_vnni($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
+                // SAFETY: the set was detected, and the body checks its lengths.
                 $crate::cpu::lanes::LaneSet::Avx2 => unsafe { avx2($($argument),*) },
                 #[cfg(all(test, target_arch = "x86_64"))]
-                // SAFETY: as above.
+                // SAFETY: the set was detected, and the body checks its lengths.
                 $crate::cpu::lanes::LaneSet::ShortVnni => unsafe { short_vnni($($argument),*) },
             }
         }

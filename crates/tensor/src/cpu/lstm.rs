@@ -5,7 +5,8 @@ use crate::matrix::Matrix;
 use crate::operations::{Activation, Operations, Rounding, Store};
 use crate::view::{View, ViewMut};
 
-/// Floats of scratch: hidden states, cells and gates of all sequences, and what their product needs.
+/// Floats of scratch: hidden states, cells and gates of all sequences, and the scratch of their
+/// product.
 pub(crate) fn scratch(cpu: &Cpu, batch: usize, recurrent: &Matrix) -> usize {
     let hidden = recurrent.columns();
     6 * batch * hidden + cpu.linear_scratch(batch, recurrent, Rounding::Fine)

@@ -1,16 +1,17 @@
-//! Functions of elements and of rows, written so that the compiler turns them into vector code.
+//! Element-wise and row functions, written for auto-vectorisation.
 
 use super::vectorised::{multiply_add, vectorised};
 use crate::operations::Activation;
 
-/// eˣ within 2 ULP; 0 below −87.3, largest finite power above 88.
+/// eˣ within 2 ULP; 0 below −87.3, the largest finite power above 88.
 #[inline(always)]
 pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    // ln 2 in two parts, the first with few enough bits that its product with the exponent is exact.
+    // ln 2 in two parts. The first one has few enough bits that its product with the exponent is
+    // exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and taking away 1.5 · 2²³ rounds to the nearest whole number.
+    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.3, 88.0);
     let shifted = multiply_add::<FUSED>(clamped, LOG2_E, ROUND);
@@ -41,7 +42,7 @@ fn sigmoid<const FUSED: bool>(x: f32) -> f32 {
 #[inline(always)]
 fn tanh<const FUSED: bool>(x: f32) -> f32 {
     let square = x * x;
-    // Near zero 1 − 2 / (e²ˣ + 1) would lose its leading digits.
+    // Near zero, 1 − 2 / (e²ˣ + 1) would lose its leading digits.
     let near = x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * (17.0 / 315.0))));
     let far = 1.0 - 2.0 / (exp::<FUSED>(2.0 * x.abs()) + 1.0);
     if x.abs() < 0.15 {
@@ -82,7 +83,7 @@ fn mish<const FUSED: bool>(x: f32) -> f32 {
     x * (n / (n + 2.0))
 }
 
-/// sin x for moderate x: reduction by π in three parts, then a polynomial.
+/// sin x for moderate x: range reduction by π in three parts, then a polynomial.
 #[inline(always)]
 fn sin<const FUSED: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
@@ -101,7 +102,7 @@ fn sin<const FUSED: bool>(x: f32) -> f32 {
     f32::from_bits(value.to_bits() ^ (shifted.to_bits() << 31))
 }
 
-/// The natural logarithm of a positive normal number, within 3 units of the last place (Cephes' polynomial).
+/// Natural logarithm of a positive normal number, within 3 ULP (Cephes' polynomial).
 #[inline(always)]
 fn ln<const FUSED: bool>(x: f32) -> f32 {
     // x = m · 2ᵉ with m from √½ to √2.
@@ -140,7 +141,8 @@ fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
     0.5 * x * (1.0 + tanh::<FUSED>(ROOT * (x + 0.044_715 * x * x * x)))
 }
 
-/// Applies a function to each element, for callers that are compiled for an instruction set themselves.
+/// Applies an activation to each element, for callers that are themselves compiled for an
+/// instruction set.
 #[inline(always)]
 pub(crate) fn activate_here<const FUSED: bool>(x: &mut [f32], activation: Activation) {
     macro_rules! each {
@@ -167,7 +169,8 @@ pub(crate) fn activate_here<const FUSED: bool>(x: &mut [f32], activation: Activa
     }
 }
 
-/// The sum of a function of each element, in sixteen lanes, then the lanes in pairs: one fixed order that vectorises.
+/// Sum of a function of each element, in sixteen lanes, then the lanes in pairs: a fixed order that
+/// vectorises.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; 16];
@@ -183,7 +186,7 @@ pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     total(lanes)
 }
 
-/// The sum of products, in the order of [`sum`].
+/// Dot product, in the order of [`sum`].
 #[inline(always)]
 pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 16];
@@ -195,7 +198,7 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
     total(lanes)
 }
 
-/// Lanes in pairs.
+/// Sums lanes in pairs.
 #[inline(always)]
 fn total(mut lanes: [f32; 16]) -> f32 {
     let mut width = 8;
@@ -225,21 +228,21 @@ fn largest(x: &[f32]) -> f32 {
 }
 
 vectorised! {
-    /// Applies a function to each element.
+    /// Applies an activation to each element.
     pub(crate) fn activate(x: &mut [f32], activation: Activation) {
         activate_here::<FUSED>(x, activation);
     }
 
-    /// x + sin²(α x) · share, with the shares of [`snake_shares`].
-    pub(crate) fn snake(x: &[f32], alpha: &[f32], shares: &[f32], out: &mut [f32]) {
-        for (((out, &value), &alpha), &share) in out.iter_mut().zip(x).zip(alpha).zip(shares) {
+    /// Snake: x + sin²(α x) · r, with the reciprocals r of [`snake_reciprocals`].
+    pub(crate) fn snake(x: &[f32], alpha: &[f32], reciprocals: &[f32], out: &mut [f32]) {
+        for (((out, &value), &alpha), &r) in out.iter_mut().zip(x).zip(alpha).zip(reciprocals) {
             let wave = sin::<FUSED>(alpha * value);
-            *out = multiply_add::<FUSED>(wave * wave, share, value);
+            *out = multiply_add::<FUSED>(wave * wave, r, value);
         }
     }
 
     /// 1 / (α + 1e-9).
-    pub(crate) fn snake_shares(alpha: &[f32], out: &mut [f32]) {
+    pub(crate) fn snake_reciprocals(alpha: &[f32], out: &mut [f32]) {
         (out.iter_mut().zip(alpha)).for_each(|(out, alpha)| *out = 1.0 / (alpha + 1e-9));
     }
 
@@ -263,8 +266,9 @@ vectorised! {
         }
     }
 
-    /// Softmax of one row, but for its last step: returns what the row is still to be multiplied by. A row of −∞ alone becomes zeros.
-    pub(crate) fn exponentials(x: &mut [f32]) -> f32 {
+    /// Softmax of one row except for its normalisation, whose factor is returned. A row of −∞
+    /// becomes zeros.
+    pub(crate) fn unnormalised_softmax(x: &mut [f32]) -> f32 {
         let largest = largest(x);
         if largest == f32::NEG_INFINITY {
             x.fill(0.0);
@@ -304,7 +308,7 @@ vectorised! {
         x.iter_mut().zip(y).for_each(|(x, &y)| *x *= y);
     }
 
-    /// Mean 0 and variance 1, then scale and shift.
+    /// Layer normalisation: mean 0 and variance 1, then scale and shift.
     pub(crate) fn layer_norm(
         x: &[f32],
         weight: Option<&[f32]>,
@@ -324,7 +328,7 @@ vectorised! {
         }
     }
 
-    /// Divided by the root mean square, then scaled.
+    /// RMS normalisation: division by the root mean square, then scale.
     pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
         let mean_square = sum(x, |value| value * value) / x.len() as f32;
         let factor = 1.0 / (mean_square + epsilon).sqrt();
@@ -346,9 +350,9 @@ vectorised! {
     }
 }
 
-/// Softmax of one row; a row of −∞ alone becomes zeros.
+/// Softmax of one row; a row of −∞ becomes zeros.
 pub(crate) fn softmax(x: &mut [f32]) {
-    let factor = exponentials(x);
+    let factor = unnormalised_softmax(x);
     scale(x, factor);
 }
 

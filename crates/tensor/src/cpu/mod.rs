@@ -1,19 +1,22 @@
 //! Operations on the CPU.
 //!
-//! Products in floating point (linear layers, convolutions, attention) go through [`gemm`]; those with weights in integers through `integer`,
-//! where rows are rounded to 16 bits, or `bytes` and `attention_bytes`, where they are rounded to 8. All split outputs between threads and
-//! never a sum, in one fixed order of summation: a row's result depends on neither the number of threads nor the other rows.
+//! Floating-point products (linear layers, convolutions, attention) use [`gemm`]. Products with
+//! integer weights use `gemm_int16`, with activations rounded to 16 bits, or `gemm_int8` and
+//! `attention_int8`, with activations rounded to 8 bits.
+//!
+//! All operations split outputs between threads, never a sum, and sum in one fixed order: a row's
+//! result depends neither on the number of threads nor on other rows.
 
 #[cfg(test)]
 mod agreement;
 mod attention;
-mod attention_bytes;
-mod bytes;
-mod cached;
+mod attention_cached;
+mod attention_int8;
 mod conv;
 pub mod gemm;
+mod gemm_int16;
+mod gemm_int8;
 mod harmonics;
-mod integer;
 mod kernel;
 mod lanes;
 mod lstm;
@@ -41,7 +44,7 @@ use gemm::{Product, Rows};
 use lanes::LaneSet;
 use std::sync::Arc;
 
-/// The CPU with its threads.
+/// The CPU and its threads.
 #[derive(Clone)]
 pub struct Cpu {
     threads: Threads,
@@ -50,7 +53,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Operations that share their work between `threads`.
+    /// A device whose work is shared by `threads`.
     pub fn new(threads: Threads) -> Cpu {
         let name = format!("cpu-{}", kernel::instruction_set().name());
         Cpu {
@@ -61,28 +64,28 @@ impl Cpu {
     }
 }
 
-/// How a linear layer is computed.
+/// Arithmetic of a linear layer.
 enum Arithmetic {
-    /// In 32-bit floating point.
-    Float,
-    /// With rows in 16-bit integers.
-    Integer(LaneSet),
-    /// With rows in bytes.
-    Bytes(LaneSet),
+    /// 32-bit floating point.
+    F32,
+    /// Activations in 16-bit integers.
+    Int16(LaneSet),
+    /// Activations in 8-bit integers.
+    Int8(LaneSet),
 }
 
 fn arithmetic(weight: &Matrix, rounding: Rounding) -> Arithmetic {
     let Some(set) = lanes::best() else {
-        return Arithmetic::Float;
+        return Arithmetic::F32;
     };
     match (weight.precision(), rounding) {
-        (Precision::F32 | Precision::F16, _) => Arithmetic::Float,
-        (Precision::Int8, Rounding::Coarse) => Arithmetic::Bytes(set),
-        (Precision::Int8 | Precision::Q4, _) => Arithmetic::Integer(set),
+        (Precision::F32 | Precision::F16, _) => Arithmetic::F32,
+        (Precision::Int8, Rounding::Coarse) => Arithmetic::Int8(set),
+        (Precision::Int8 | Precision::Q4, _) => Arithmetic::Int16(set),
     }
 }
 
-/// What attention in integers would use, where it can go that way.
+/// The lanes for integer attention, where it applies.
 fn attention_lanes(
     keys: usize,
     columns: usize,
@@ -90,7 +93,7 @@ fn attention_lanes(
     rounding: Rounding,
 ) -> Option<LaneSet> {
     match rounding {
-        Rounding::Coarse if attention_bytes::applies(keys, columns, options) => lanes::best(),
+        Rounding::Coarse if attention_int8::applies(keys, columns, options) => lanes::best(),
         _ => None,
     }
 }
@@ -136,9 +139,9 @@ impl Operations for Cpu {
 
     fn linear_scratch(&self, rows: usize, weight: &Matrix, rounding: Rounding) -> usize {
         match arithmetic(weight, rounding) {
-            Arithmetic::Float => 0,
-            Arithmetic::Integer(_) => integer::scratch(rows, weight.columns()),
-            Arithmetic::Bytes(_) => bytes::scratch(rows, weight.columns()),
+            Arithmetic::F32 => 0,
+            Arithmetic::Int16(_) => gemm_int16::scratch(rows, weight.columns()),
+            Arithmetic::Int8(_) => gemm_int8::scratch(rows, weight.columns()),
         }
     }
 
@@ -156,7 +159,7 @@ impl Operations for Cpu {
         let (threads, bias) = (&self.threads, bias.map(Vector::data));
         let scratch = scratch.into_data();
         match arithmetic(weight, rounding) {
-            Arithmetic::Float => {
+            Arithmetic::F32 => {
                 let product = Product {
                     bias,
                     activation,
@@ -165,13 +168,13 @@ impl Operations for Cpu {
                 };
                 gemm::multiply(threads, &product, out);
             }
-            Arithmetic::Integer(set) => {
-                integer::multiply(
+            Arithmetic::Int16(set) => {
+                gemm_int16::multiply(
                     set, threads, x, weight, bias, activation, store, out, scratch,
                 );
             }
-            Arithmetic::Bytes(set) => {
-                bytes::multiply(
+            Arithmetic::Int8(set) => {
+                gemm_int8::multiply(
                     set, threads, x, weight, bias, activation, store, out, scratch,
                 );
             }
@@ -313,7 +316,7 @@ impl Operations for Cpu {
     ) -> usize {
         let (threads, heads) = (&self.threads, options.heads);
         match attention_lanes(keys, columns, options, rounding) {
-            Some(_) => attention_bytes::scratch(threads, keys, columns, heads),
+            Some(_) => attention_int8::scratch(threads, keys, columns, heads),
             None => attention::scratch(threads, queries, keys, columns, heads),
         }
     }
@@ -331,7 +334,7 @@ impl Operations for Cpu {
         let (threads, keys, columns) = (&self.threads, k.row_count(), q.column_count());
         let scratch = scratch.into_data();
         match attention_lanes(keys, columns, options, rounding) {
-            Some(set) => attention_bytes::attention(set, threads, q, k, v, options, out, scratch),
+            Some(set) => attention_int8::attention(set, threads, q, k, v, options, out, scratch),
             None => attention::attention(threads, q, k, v, options, out, scratch),
         }
     }
@@ -360,7 +363,7 @@ impl Operations for Cpu {
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
-        cached::attention_cached(&self.threads, q, layer, places, scale, out);
+        attention_cached::attention_cached(&self.threads, q, layer, places, scale, out);
     }
 
     fn rotary_angles(
@@ -382,7 +385,7 @@ impl Operations for Cpu {
     }
 
     fn rotate(&self, x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>) {
-        cached::rotate(x, heads, cosines, sines);
+        attention_cached::rotate(x, heads, cosines, sines);
     }
 
     fn sinusoids(

@@ -1,8 +1,8 @@
-//! Means and deviations by column, summed in f64 on one thread.
+//! Column means and standard deviations, summed in f64 on one thread.
 
 use crate::view::{View, ViewMut};
 
-/// Mean of rows by column.
+/// Column means.
 fn mean(x: View<'_>) -> Vec<f64> {
     let mut sums = vec![0.0; x.column_count()];
     for index in 0..x.row_count() {

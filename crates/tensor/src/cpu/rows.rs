@@ -1,10 +1,10 @@
-//! Work on one row at a time.
+//! Parallel work on rows.
 
 use super::gemm::SharedOutput;
 use crate::threads::Threads;
 use crate::view::ViewMut;
 
-/// Elements that one task takes, so that starting it costs little beside its work.
+/// Elements per task, so that starting a task costs little beside its work.
 const ELEMENTS_A_TASK: usize = 16_384;
 
 /// Calls `work` with each row's index and elements, on all threads.
@@ -24,27 +24,28 @@ pub(crate) fn for_each(
     });
 }
 
-/// Calls `work` with the first row and the elements of each piece of rows that lie close together, on all threads.
+/// Calls `work` with the first row and the elements of each chunk of contiguous rows, on all
+/// threads.
 pub(crate) fn fill(
     threads: &Threads,
     x: &mut ViewMut<'_>,
-    rows_a_piece: usize,
+    rows_per_chunk: usize,
     work: &(dyn Fn(usize, &mut [f32]) + Sync),
 ) {
     let (count, columns) = (x.row_count(), x.column_count());
-    assert_eq!(x.stride(), columns, "rows to fill lie close together");
+    assert_eq!(x.stride(), columns, "rows to fill are contiguous");
     let output = SharedOutput::of(x.reborrow());
-    threads.share(count.div_ceil(rows_a_piece), |_, piece| {
-        let first = piece * rows_a_piece;
-        let rows = rows_a_piece.min(count - first);
-        // SAFETY: each row belongs to one piece.
+    threads.share(count.div_ceil(rows_per_chunk), |_, piece| {
+        let first = piece * rows_per_chunk;
+        let rows = rows_per_chunk.min(count - first);
+        // SAFETY: each row belongs to one chunk.
         work(first, unsafe { output.row(first, 0, rows * columns) });
     });
 }
 
-/// `N` values of a row from `first` on: in place, or at the row's end in `last` with zeros behind them.
+/// `N` values of a row from `first` on: in place, or padded with zeros in `last` at the row's end.
 #[inline(always)]
-pub(crate) fn piece<'a, const N: usize>(
+pub(crate) fn zero_padded<'a, const N: usize>(
     row: &'a [f32],
     first: usize,
     last: &'a mut [f32; N],

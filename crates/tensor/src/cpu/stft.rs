@@ -1,4 +1,4 @@
-//! Short-time spectra and their way back, some frames a task.
+//! Short-time Fourier transforms and their inverse, some frames per task.
 
 use super::{maths, rows};
 use crate::operations::Activation;
@@ -7,7 +7,7 @@ use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use std::f32::consts::FRAC_PI_2;
 
-/// Frames that one task transforms.
+/// Frames per task.
 const FRAMES: usize = 128;
 
 impl Stft {
@@ -41,7 +41,7 @@ impl Stft {
         let data = spectrum.data();
         let half = self.fft / 2;
         rows::fill(threads, &mut out, FRAMES * self.hop, &|start, out| {
-            // Frames that reach these samples.
+            // Frames that overlap these samples.
             let first = (start + half + 1)
                 .saturating_sub(self.fft)
                 .div_ceil(self.hop);
@@ -56,7 +56,7 @@ impl Stft {
         });
     }
 
-    /// Adds the windowed frames from `first` on to the samples from `start` on.
+    /// Overlap-add of the windowed frames from `first` on to the samples from `start` on.
     fn overlap_frames(
         &self,
         rows: &[f32],
@@ -100,7 +100,7 @@ impl Stft {
         }
     }
 
-    /// Sum of the squared windows that cover a position.
+    /// Sum of the squared windows at a position.
     fn overlap(&self, position: usize, frames: usize) -> f32 {
         let last = (position / self.hop).min(frames - 1);
         let first = (position + 1).saturating_sub(self.fft).div_ceil(self.hop);
@@ -111,7 +111,7 @@ impl Stft {
     }
 }
 
-/// A position beyond either end, mirrored at the end's sample.
+/// Reflects a position beyond either end.
 fn mirrored(position: isize, count: usize) -> usize {
     let last = count as isize - 1;
     let mut position = position.abs();

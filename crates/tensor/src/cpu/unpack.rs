@@ -1,11 +1,12 @@
-//! Packed weights to f32, one stretch of inputs of one wide panel at a time.
+//! Dequantisation of packed weights to f32, one KC block of one wide panel at a time.
 
 use super::kernel::InstructionSet;
 use crate::matrix::{GROUP, Int8Parts, Matrix, NARROW_PANEL, PANEL, Precision, Q4_BLOCK};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// Writes `[inputs][width]` f32 weights of panel `panel`, inputs `first..first + depth`, to `out`. `first` is a multiple of 32.
+/// Writes the f32 weights `[inputs][width]` of panel `panel`, inputs `first..first + depth`, to
+/// `out`. `first` is a multiple of 32.
 pub(crate) fn unpack(
     set: InstructionSet,
     matrix: &Matrix,
@@ -17,12 +18,12 @@ pub(crate) fn unpack(
     match set {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => {
-            // SAFETY: the instruction set comes from detection; the body is safe code.
+            // SAFETY: the instruction set was detected; the body is safe code.
             unsafe { unpack_avx512(matrix, panel, first, depth, out) }
         }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => {
-            // SAFETY: as above.
+            // SAFETY: the instruction set was detected; the body is safe code.
             unsafe { unpack_avx2(matrix, panel, first, depth, out) }
         }
         InstructionSet::Portable => unpack_body(matrix, panel, first, depth, out),
@@ -89,7 +90,7 @@ fn int8_panel(weights: &[u8], scales: &[f32; 16], depth: usize, width: usize, ou
         let words: [u32; 16] = bytemuck::pod_read_unaligned(quad);
         for inner in 0..4.min(depth - 4 * step) {
             let out: &mut [f32; 16] = (out[(4 * step + inner) * width..].first_chunk_mut())
-                .expect("the buffer holds the stretch");
+                .expect("the buffer holds the block");
             for lane in 0..16 {
                 let level = (words[lane] >> (8 * inner) & 255) as i32 - 128;
                 out[lane] = level as f32 * scales[lane];
@@ -111,7 +112,7 @@ fn q4_block(block: &[u8], depth: usize, width: usize, out: &mut [f32]) {
         for inner in 0..8.min(depth.saturating_sub(8 * line)) {
             let shift = inner % 4 * 8 + inner / 4 * 4;
             let out: &mut [f32; 16] = (out[(8 * line + inner) * width..].first_chunk_mut())
-                .expect("the buffer holds the stretch");
+                .expect("the buffer holds the block");
             for lane in 0..16 {
                 let level = (words[lane] >> shift & 15) as i32 - 8;
                 out[lane] = level as f32 * scales[lane];

@@ -1,7 +1,8 @@
-//! Code that the compiler turns into vectors, compiled once per instruction set and chosen at run time.
+//! Auto-vectorised code, compiled for each instruction set and dispatched at run time.
 
-/// Defines functions whose bodies are compiled for each instruction set. What a body calls must be `#[inline(always)]`: code that is not
-/// inlined keeps the narrow vectors that every machine has. Bodies may ask `FUSED`: whether [`multiply_add`] is one instruction.
+/// Defines functions whose bodies are compiled for each instruction set. Functions called by a body
+/// must be `#[inline(always)]`: code that is not inlined has only the baseline's vectors. Bodies
+/// may use `FUSED`: whether [`multiply_add`] is one instruction.
 macro_rules! vectorised {
     ($(
         $(#[$attribute:meta])*
@@ -26,10 +27,12 @@ macro_rules! vectorised {
             }
             match instruction_set() {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: the instruction set comes from detection, and the body asks nothing of it.
+                // SAFETY: the instruction set was detected, and the body has no further
+                // requirements.
                 InstructionSet::Avx512 => unsafe { avx512 $(::<$($constant),+>)? ($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
+                // SAFETY: the instruction set was detected, and the body has no further
+                // requirements.
                 InstructionSet::Avx2 => unsafe { avx2 $(::<$($constant),+>)? ($($argument),*) },
                 InstructionSet::Portable => {
                     body::<{ cfg!(target_arch = "aarch64") } $($(, $constant)+)?>($($argument),*)
@@ -41,7 +44,7 @@ macro_rules! vectorised {
 
 pub(crate) use vectorised;
 
-/// x · y + z, rounded once where that is one instruction.
+/// x · y + z, rounded once if `FUSED`.
 #[inline(always)]
 pub(crate) fn multiply_add<const FUSED: bool>(x: f32, y: f32, z: f32) -> f32 {
     if FUSED { x.mul_add(y, z) } else { x * y + z }

@@ -1,4 +1,4 @@
-//! Each operation by way of the host.
+//! Each operation, computed on the host.
 
 use super::SimulatedDevice;
 use super::staging::Staging;
@@ -20,7 +20,7 @@ impl SimulatedDevice {
         self.of_none(operation, x, true, compute);
     }
 
-    /// An operation that makes rows of no others, or of what they held if `kept`.
+    /// An operation without inputs; with `kept`, it depends on the output's contents.
     fn of_none(
         &self,
         operation: &'static str,
@@ -36,7 +36,7 @@ impl SimulatedDevice {
         staging.store(&staged, out);
     }
 
-    /// An operation that makes rows of rows.
+    /// An operation with one input.
     fn of_one(
         &self,
         operation: &'static str,
@@ -52,7 +52,7 @@ impl SimulatedDevice {
         staging.store(&staged, out);
     }
 
-    /// An operation that changes rows in place by others.
+    /// An operation that changes rows in place by other rows.
     fn in_place_by(
         &self,
         operation: &'static str,

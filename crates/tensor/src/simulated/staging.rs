@@ -1,4 +1,4 @@
-//! Operands of one operation, copied to the host and back.
+//! Copies of an operation's operands to the host and back.
 
 use super::{SimulatedDevice, shape};
 use crate::cache::CachePlaces;
@@ -9,21 +9,21 @@ use crate::view::{View, ViewMut};
 use sottovoce_memory::driver::Address;
 use sottovoce_memory::{Block, Owner, Region};
 
-/// An operation and the places of its operands; those in a cache's pages do not count.
+/// An operation and the addresses of its operands, except those in cache pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     operation: &'static str,
-    /// Address, rows, columns and stride of views; address and bytes of weights.
+    /// Address, rows, columns and stride of views; address and size of weights.
     places: Vec<[u64; 4]>,
 }
 
-/// An operation under way.
+/// An operation in progress.
 pub(super) struct Staging<'d> {
     device: &'d SimulatedDevice,
     step: Step,
 }
 
-/// Rows of the device on the host.
+/// A copy of device rows on the host.
 pub(super) struct Staged {
     block: Block,
     rows: usize,
@@ -97,7 +97,7 @@ impl<'d> Staging<'d> {
         staged
     }
 
-    /// Rows that are written, and read before if `kept`: else they are NaN.
+    /// Rows that are written. With `kept` they are read first; otherwise they start as NaN.
     pub(super) fn output(&mut self, view: &ViewMut<'_>, kept: bool) -> Staged {
         if kept {
             return self.input(view.as_view());
@@ -182,13 +182,13 @@ impl<'d> Staging<'d> {
         Pages { homes, blocks }
     }
 
-    /// Takes results to the device.
+    /// Copies results to the device.
     pub(super) fn store(&mut self, staged: &Staged, view: ViewMut<'_>) {
         let values = bytemuck::cast_slice(staged.block.bytes());
         self.device.rows_out(values, view.as_view());
     }
 
-    /// Takes what was written at each row's own position to the device.
+    /// Copies each row's own position back to the device.
     pub(super) fn store_cached(&mut self, pages: &mut Pages, of: &CachePlaces<'_>) {
         let starts: Vec<_> = (pages.blocks.iter())
             .map(|block| (block.address().0, block.len() as u64))
@@ -204,7 +204,7 @@ impl<'d> Staging<'d> {
                         let to = homes[page].offset(written - starts[page].0);
                         self.device.copy_out(bytes, to);
                     }
-                    None => panic!("row {row} stands in no page"),
+                    None => panic!("row {row} has no page"),
                 }
             }
         }
@@ -219,23 +219,23 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// One layer's part of a cache's pages on the host, and where each lies on the device.
+/// One layer's part of a cache's pages on the host, and the device address of each.
 pub(super) struct Pages {
     homes: Vec<Address>,
     blocks: Vec<Block>,
 }
 
 impl Pages {
-    /// The same rows in these pages, which have one layer.
+    /// The block table with these pages, which have one layer.
     pub(super) fn places(&mut self, of: &CachePlaces<'_>) -> (CachePlaces<'_>, &[Address]) {
         let pages = self.blocks.iter_mut().map(|block| {
-            // What they hold is written to through its address.
+            // The contents are written through the address.
             let start = block.bytes_mut().as_mut_ptr();
             Address(start.expose_provenance() as u64)
         });
         let pages = pages.collect();
-        // SAFETY: each page that a sequence has is a block as long as a layer's part of it, and the
-        // blocks are borrowed exclusively as long as the places live.
+        // SAFETY: each page of a sequence is a block as long as a layer's part of it, and the
+        // blocks are borrowed exclusively while the places live.
         let places = unsafe { of.in_pages(pages) };
         (places, &self.homes)
     }

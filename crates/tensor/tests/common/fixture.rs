@@ -1,19 +1,19 @@
-//! What a device's tests run on: the device, its memory, and how near its results must come.
+//! Fixtures of device tests: the device, its memory, and its tolerances.
 
 use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
 use sottovoce_tensor::cpu::Cpu;
 use sottovoce_tensor::{Context, Device, Matrix, Precision, Threads, Vector, Workspace};
 use std::fmt::Debug;
 
-/// How far results may be from their formulas.
+/// Tolerances of results against their formulas.
 #[derive(Clone, Copy)]
 pub struct Tolerances {
-    /// What copies, draws or takes sines must be the processor's to the bit.
+    /// Whether copies, random numbers and sines must equal the CPU's bit for bit.
     pub exact: bool,
-    /// Of a function of one element, relative to its value or to 1, and relative L2 of norms.
+    /// Element-wise functions, relative to the value or to 1, and relative L2 of norms.
     pub element: f64,
-    /// Relative L2 of linear layers. Rows that meet integers are rounded to one part in 65,024 of
-    /// their largest value.
+    /// Relative L2 of linear layers. Activations for integer weights are rounded to one part in
+    /// 65,024 of a row's largest value.
     pub linear: fn(Precision) -> f64,
     /// Relative L2 of convolutions.
     pub convolution: fn(Precision) -> f64,
@@ -22,7 +22,7 @@ pub struct Tolerances {
 }
 
 impl Default for Tolerances {
-    /// The processor's.
+    /// Tolerances of the CPU.
     fn default() -> Tolerances {
         Tolerances {
             exact: true,
@@ -36,19 +36,19 @@ impl Default for Tolerances {
 
 /// A device with its memory.
 pub struct Fixture {
-    /// The device; more than one where they must give the same bits, as with other numbers of
+    /// The devices; several where they must give the same bits, as with different numbers of
     /// threads.
     pub devices: Vec<Box<dyn Device>>,
     /// The devices' memory, of less than 64 GiB.
     pub memory: Memory,
-    /// How near results must come.
+    /// The tolerances.
     pub tolerances: Tolerances,
-    /// Cases of each property.
+    /// Cases per property test.
     pub cases: u32,
 }
 
 impl Fixture {
-    /// The processor, with one thread and with three.
+    /// The CPU, with one thread and with three.
     pub fn cpu() -> Fixture {
         let cpu = |threads| Box::new(Cpu::new(Threads::new(threads))) as Box<dyn Device>;
         Fixture {
@@ -59,7 +59,7 @@ impl Fixture {
         }
     }
 
-    /// What `test` makes on each of the devices, which is the same to the bit.
+    /// The result of `test` on each of the devices, which must be bit-identical.
     pub fn run<R: PartialEq + Debug>(&self, test: impl Fn(Context<'_>) -> R) -> R {
         let mut results = self.devices.iter().map(|device| {
             let workspace = Workspace::pooled(&self.memory, "test");
@@ -97,7 +97,8 @@ impl Fixture {
         Vector::from_f32(slice, values).expect("finite values")
     }
 
-    /// Holds each value to its formula's; where the processor's own must be met exactly, to that.
+    /// Compares each value with its formula's; where bit equality with the CPU is required, with
+    /// the CPU's.
     pub fn assert_exact(&self, got: &[f32], expected: &[f32]) {
         assert_eq!(got.len(), expected.len(), "lengths");
         for (place, (&got, &expected)) in got.iter().zip(expected).enumerate() {
@@ -111,7 +112,7 @@ impl Fixture {
     }
 }
 
-/// The weights as a matrix of a precision holds them.
+/// The weights as rounded by a matrix of a precision.
 pub fn rounded(rows: usize, columns: usize, weights: &[f32], precision: Precision) -> Vec<f32> {
     let host = Fixture {
         devices: Vec::new(),

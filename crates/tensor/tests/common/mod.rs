@@ -1,5 +1,4 @@
-//! Naive versions of operations, in f64 and as their formulas say, and what tests need to run a
-//! device.
+//! Naive f64 versions of operations, and helpers to run a device.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod fixture;
@@ -11,7 +10,7 @@ use sottovoce_memory::pages::{PagePool, PageTable};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{CachePlaces, Context, PageLayout};
 
-/// Numbers between −1 and 1 from a seed.
+/// Pseudo-random numbers between −1 and 1.
 pub fn random(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..count)

@@ -63,7 +63,7 @@ pub fn coarse_attention_is_near_attention(fixture: &Fixture) {
         let columns = heads * size;
         let [q, mut k, v] =
             [(0, queries), (1, keys), (2, keys)].map(|(seed, rows)| random(seed, rows * columns));
-        // What all keys have in common would coarsen them; no weight depends on it.
+        // A common offset of all keys would coarsen them; no weight depends on it.
         k.iter_mut().for_each(|value| *value += 20.0);
         let run = |rounding: Rounding| {
             let options = Attention {
@@ -172,7 +172,7 @@ pub fn a_row_over_cached_positions_has_the_same_bits_whatever_the_other_rows(fix
             rows: 1,
             positions: 16,
         };
-        // Each of `chosen` in one forward: stores its keys and values at its last position and
+        // All `chosen` in one forward: each stores its keys and values at its last position and
         // attends to all of them.
         let run = |chosen: &[usize]| {
             fixture.run(|ctx| {

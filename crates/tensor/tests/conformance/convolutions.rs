@@ -6,7 +6,8 @@ use sottovoce_tensor::{
     Activation, Conv1d, Conv2d, ConvTranspose1d, Convolving, Padding, Precision, Store,
 };
 
-/// The convolution of these weights and this bias, one a row or none, equals its formula.
+/// Checks the convolution of these weights and this bias (one per row, or none) against its
+/// formula.
 fn assert_convolves(
     fixture: &Fixture,
     layer: &Conv1d,

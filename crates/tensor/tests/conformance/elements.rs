@@ -1,4 +1,4 @@
-//! Functions of elements and rows, norms, LSTM and tables against their formulas in f64.
+//! Element-wise and row functions, norms, LSTM and tables against their formulas in f64.
 
 use crate::common::{Fixture, dot, random, relative_l2};
 use sottovoce_tensor::{
@@ -6,7 +6,7 @@ use sottovoce_tensor::{
     SinusoidOrder, TrafficCount, Workspace,
 };
 
-/// The error function as a series whose terms are all of one sign.
+/// The error function as a series whose terms have the same sign.
 fn erf(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);
     for n in 1..200 {
@@ -114,7 +114,7 @@ pub fn norms_equal_their_formulas(fixture: &Fixture) {
                 expected_root.push((x / size * scale) as f32);
             }
         }
-        // The mean is twice the deviation: what subtracting it loses is what f32 has.
+        // The mean is twice the deviation: subtracting it loses as much as f32 does.
         assert!(
             relative_l2(&layer, &expected_layer) < 2.0 * fixture.tolerances.element,
             "{rows} × {channels}"
@@ -214,7 +214,7 @@ pub fn positions_turn_pairs_by_their_angles(fixture: &Fixture) {
 pub fn an_lstm_equals_its_formula_for_each_sequence_of_a_batch(fixture: &Fixture) {
     let (batch, time, inputs, hidden) = (3, 11, 9, 8);
     let x = random(12, batch * time * inputs);
-    // Of each layer: what multiplies inputs, what multiplies states, the bias.
+    // For each layer: input weights, recurrent weights, the bias.
     let weights = [(13, inputs), (16, hidden)].map(|(seed, inputs)| {
         let sizes = [4 * hidden * inputs, 4 * hidden * hidden, 4 * hidden];
         [0, 1, 2].map(|part| random(seed + part as u64, sizes[part]))

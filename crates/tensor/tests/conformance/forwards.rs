@@ -1,4 +1,4 @@
-//! Forwards as a whole: planned, repeated, and out of memory.
+//! Whole forwards: planned, replayed, and out of memory.
 
 use crate::common::{Fixture, page_table, random};
 use sottovoce_memory::Region;
@@ -99,7 +99,7 @@ pub fn a_replayed_forward_takes_ids_positions_and_places_of_a_cache_anew(fixture
     };
     for device in &fixture.devices {
         let device = &**device;
-        // One position after another of three sequences; what attention sees of each.
+        // One position after another of three sequences; returns each attention result.
         let speak = |key: Option<u64>| {
             let mut tables: Vec<_> = (0..rows)
                 .map(|_| page_table(&fixture.memory, layout, 9))

@@ -1,5 +1,4 @@
-//! Several operations that some devices do as one have the bits of the same ones done one after the
-//! other, and those of each row alone.
+//! Fused operations give the same bits as the plain ones in sequence, and as each row alone.
 
 use crate::common::{Fixture, page_table, random, store_positions};
 use sottovoce_tensor::{
@@ -38,7 +37,7 @@ fn layer(
     }
 }
 
-/// Holds a forward of rows to another one of them, and to itself for single rows.
+/// Compares two forwards of rows, and each with itself for single rows.
 fn compare(
     fixture: &Fixture,
     columns: usize,
@@ -79,7 +78,7 @@ pub fn a_norm_and_a_linear_layer_as_one_equal_both(fixture: &Fixture) {
                 |ctx, x| ctx.norm_linear(x, norm, &layer, Activation::GeluTanh),
                 |ctx, x| ctx.linear_activated(&ctx.norm(x, norm), &layer, Activation::GeluTanh),
             );
-            // 32 outputs each, which devices may take as one, and 20.
+            // 32 outputs each, which devices may fuse, and 20.
             for outputs in [64, 40] {
                 let gate_up = self::layer(fixture, [outputs, inputs], precision, false);
                 compare(
@@ -152,7 +151,7 @@ pub fn embeddings_with_positions_equal_their_sum(fixture: &Fixture) {
 
 pub fn a_projection_into_pages_equals_product_rotation_and_store(fixture: &Fixture) {
     let (heads, inputs) = (2, 40);
-    // Heads that devices may take as one, and others.
+    // Head sizes that devices may fuse, and others.
     for (size, precision) in [
         (32, CachePrecision::F32),
         (16, CachePrecision::F16),
@@ -176,7 +175,7 @@ pub fn a_projection_into_pages_equals_product_rotation_and_store(fixture: &Fixtu
             .map(|pair| 0.9_f32.powi(pair as i32))
             .collect();
         for (norm, turned) in norms(fixture, inputs).iter().zip([true, false]) {
-            // What each row sees after its own position was stored behind 20 others.
+            // Attention of each row after its own position was stored behind 20 others.
             let run = |first: usize, count: usize, fused: bool| {
                 fixture.run(|ctx| {
                     let mut tables: Vec<_> = (first..first + count)

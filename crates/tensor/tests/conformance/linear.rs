@@ -1,4 +1,4 @@
-//! Linear layers against their formulas, each row by itself.
+//! Linear layers against their formulas, row by row.
 
 use crate::common::{Fixture, product, random, relative_l2, rounded};
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
-//! What every device must do, each test a function of a [`Fixture`](crate::common::Fixture).
+//! The conformance suite of devices; each test is a function of a
+//! [`Fixture`](crate::common::Fixture).
 //!
-//! `suite!(FIXTURE)` makes a test of each, with a fixture of its own.
+//! `suite!(FIXTURE)` makes a test of each, with its own fixture.
 
 pub mod attention;
 pub mod convolutions;

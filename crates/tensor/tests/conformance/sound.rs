@@ -1,4 +1,4 @@
-//! Harmonics, spectra and their way back against their formulas in f64.
+//! Harmonics and Fourier transforms against their formulas in f64.
 
 use crate::common::{Fixture, random, relative_l2};
 use sottovoce_tensor::{Harmonics, Noise, Stft};
@@ -64,7 +64,7 @@ pub fn harmonics_go_on_where_they_stood(fixture: &Fixture) {
     });
 }
 
-/// Position beyond either end, mirrored at the end's sample.
+/// Reflects a position beyond either end.
 fn mirrored(position: isize, count: usize) -> usize {
     let last = count as isize - 1;
     let position = position.unsigned_abs() as isize;
@@ -121,7 +121,7 @@ pub fn overlapping_frames_give_back_the_samples_that_their_spectra_were_taken_of
     let got = fixture.run(|ctx| {
         let spectrum = ctx.spectrum(&ctx.upload(&[count, 1], &samples), &transform);
         let spectrum = ctx.download(&spectrum).unwrap();
-        // A phase is the sine of what is given: only those within a quarter turn can be.
+        // A phase is the sine of the input, so only phases within a quarter turn are possible.
         let mut logarithms = Vec::new();
         let mut kept = Vec::new();
         for row in spectrum.chunks_exact(2 * bins) {
@@ -163,7 +163,7 @@ pub fn overlapping_frames_give_back_the_samples_that_their_spectra_were_taken_of
             weights[frame * hop + index] += window[index].powi(2);
         }
     }
-    // An end bin has no imaginary part: what its phase would turn out of it is lost.
+    // The first and last bins have no imaginary part: that of their phase is lost.
     let expected: Vec<f32> = (fft / 2..fft / 2 + count)
         .map(|place| (sums[place] / weights[place]).clamp(-0.99, 0.99) as f32)
         .collect();

@@ -106,8 +106,8 @@ const NAMED: &[(&str, char)] = &[
     ("iquest", '¿'),
 ];
 
-/// The character that a reference at the beginning of `text` stands for, and the reference's
-/// length.
+/// Parses a character reference at the beginning of `text`: the character, and the length of the
+/// reference.
 pub(super) fn entity(text: &str) -> Option<(char, usize)> {
     let body = text.strip_prefix('&')?;
     let end = body.bytes().take(12).position(|byte| byte == b';')?;

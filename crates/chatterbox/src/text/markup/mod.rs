@@ -1,8 +1,7 @@
-//! What a text says, and what it only shows: SSML, HTML, Markdown, a language model's thoughts,
-//! pauses and tags.
+//! Removal of markup: SSML, HTML, Markdown, a language model's thoughts, pauses and tags.
 //!
-//! The text is read once from left to right. What is said becomes paragraphs; markup is left out; a
-//! pause is a value of its own.
+//! The text is read once from left to right. Spoken text becomes paragraphs, markup is dropped, and
+//! a pause becomes an element of its own.
 
 mod entities;
 mod tag;
@@ -13,9 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use tag::{Effect, Tag};
 
-/// A pause of which nobody said how long it is, such as one between paragraphs.
+/// A pause of unspecified length, such as one between paragraphs.
 pub(super) const PAUSE_SECONDS: f64 = 0.4;
-/// The longest pause that a text may ask for.
+/// The longest pause.
 const PAUSE_SECONDS_MAX: f64 = 60.0;
 /// Stands for what was said before a text that goes on after it: a character that nobody sees.
 pub(super) const JOINT: char = '\u{2060}';
@@ -24,10 +23,10 @@ const BRACKET_BYTES_MAX: usize = 400;
 /// A tag of the turbo family, such as `[laugh]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParalinguisticTag {
-    /// Without its brackets.
+    /// The name without brackets.
     pub name: &'static str,
-    /// Whether it is heard. Users report that the tags which name a delivery are accepted and
-    /// change nothing.
+    /// Whether the tag is audible. Users report that the tags which name a delivery are accepted
+    /// but change nothing.
     pub is_heard: bool,
 }
 
@@ -68,22 +67,22 @@ pub const PARALINGUISTIC_TAGS: [ParalinguisticTag; 19] = [
     unheard("advertisement"),
 ];
 
-/// Part of a text.
+/// An element of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Element {
-    /// What is said, lines joined, markup left out.
+    /// Spoken text: lines joined, markup removed.
     Paragraph(Traced),
-    /// A pause that the text asks for.
+    /// A pause in the text.
     Pause {
         seconds: f64,
-        /// In bytes of the source.
+        /// Byte range in the source.
         written: Range<usize>,
     },
 }
 
-/// A text's elements, in order. `tags` are those that the model knows, without brackets. A text
-/// that goes on where another ended (`within_paragraph`) begins with a paragraph of [`JOINT`]
-/// alone where it ends that one's last paragraph.
+/// The elements of a text, in order. `tags` are those that the model knows, without brackets. A
+/// text that continues the last paragraph of another (`within_paragraph`) begins with a paragraph
+/// of [`JOINT`] alone if it ends that paragraph.
 pub(super) fn elements<'s>(
     source: &'s str,
     tags: &[String],
@@ -112,7 +111,7 @@ pub(super) fn elements<'s>(
     reader.elements
 }
 
-/// A duration as SSML and people write it: `500ms`, `0.5s`, `2 seconds`, `1`; finite and not
+/// Parses a duration as in SSML and plain text: `500ms`, `0.5s`, `2 seconds`, `1`; finite and not
 /// negative.
 fn seconds(text: &str) -> Option<f64> {
     let text = text.trim();
@@ -137,14 +136,14 @@ struct Reader<'s, 'w> {
     warnings: &'w mut Warnings<'s>,
     elements: Vec<Element>,
     paragraph: Traced,
-    /// Places from which reading goes on elsewhere: the ends of links.
+    /// Offsets at which reading continues elsewhere: the ends of links.
     jumps: BTreeMap<usize, usize>,
-    /// Where the next closing tag of a name is, as far as it was looked for.
+    /// Offset of the next closing tag of each name, as far as searched.
     closes: HashMap<String, Option<usize>>,
-    /// The line under way is a heading or a table's row.
+    /// Whether the current line is a heading or a table row.
     line_ends_paragraph: bool,
     row: bool,
-    /// Within a tag that has its text read character by character.
+    /// Whether the current tag's text is read character by character.
     spelt: bool,
 }
 
@@ -195,7 +194,7 @@ impl<'s> Reader<'s, '_> {
         self.end_paragraph();
     }
 
-    /// Goes where reading goes on, if it does elsewhere.
+    /// Follows a jump at the current offset, if there is one.
     fn jump(&mut self) -> bool {
         while let Some((&from, &to)) = self.jumps.first_key_value()
             && from <= self.at
@@ -209,7 +208,7 @@ impl<'s> Reader<'s, '_> {
         false
     }
 
-    /// Where the closing tag of a name begins, from the byte `from` on.
+    /// Offset of the closing tag of a name, from byte `from` on.
     fn close(&mut self, name: &str, from: usize) -> Option<usize> {
         match self.closes.get(name) {
             Some(None) => return None,
@@ -248,7 +247,7 @@ impl<'s> Reader<'s, '_> {
             self.warnings.add(
                 self.at,
                 text,
-                format!("a pause is {PAUSE_SECONDS_MAX} s at most, and this one is cut to that"),
+                format!("a pause is limited to {PAUSE_SECONDS_MAX} s, and this one is shortened"),
             );
         }
         self.elements.push(Element::Pause {
@@ -269,7 +268,7 @@ impl<'s> Reader<'s, '_> {
         self.line_start();
     }
 
-    /// What Markdown puts at the beginning of a line.
+    /// Markdown at the beginning of a line.
     fn line_start(&mut self) {
         let line = self.rest().split('\n').next().unwrap_or("");
         let mut body = line.trim();
@@ -289,7 +288,7 @@ impl<'s> Reader<'s, '_> {
             self.at += line.len();
             return;
         }
-        // A line of nothing but marks stands for itself.
+        // A line of marks alone is a separator.
         if !body
             .chars()
             .any(|c| c.is_alphanumeric() || matches!(c, '<' | '['))
@@ -336,7 +335,7 @@ impl<'s> Reader<'s, '_> {
         }
     }
 
-    /// What begins with `<`.
+    /// Markup that begins with `<`.
     fn angle(&mut self) -> bool {
         let rest = self.rest();
         for (open, close) in [("<!--", "-->"), ("<?", "?>")] {
@@ -387,10 +386,7 @@ impl<'s> Reader<'s, '_> {
                 || written.contains('=')
                 || self.close(&tag.name, after).is_some();
             if is_markup {
-                self.warn(
-                    written,
-                    "this tag is not known and passed over; its text is read",
-                );
+                self.warn(written, "this tag is unknown and ignored; its text is read");
                 return self.skip(tag.length);
             }
             return false;
@@ -411,7 +407,7 @@ impl<'s> Reader<'s, '_> {
             Effect::Hidden if tag.closing => {
                 self.warn(
                     written,
-                    "this tag closes nothing; what stands before it is read",
+                    "this tag closes nothing; the text before it is read",
                 );
             }
             Effect::Hidden if tag.self_closing => {}
@@ -423,7 +419,10 @@ impl<'s> Reader<'s, '_> {
                     self.at = end;
                     return true;
                 }
-                None => self.warn(written, "this tag is never closed; what follows is read"),
+                None => self.warn(
+                    written,
+                    "this tag is never closed; the text after it is read",
+                ),
             },
             Effect::Substitute => {
                 if let (Some(alias), Some(close)) =
@@ -488,7 +487,7 @@ impl<'s> Reader<'s, '_> {
                 None => {
                     self.warn(
                         &rest[..length],
-                        "this is no pause: write [pause:0.5s] or [pause:500ms]",
+                        "this is not a pause: write [pause:0.5s] or [pause:500ms]",
                     );
                     self.at += length;
                 }
@@ -504,7 +503,7 @@ impl<'s> Reader<'s, '_> {
         if PARALINGUISTIC_TAGS.iter().any(|tag| tag.name == lower) {
             self.warn(
                 &rest[..length],
-                "this model makes no such sound; the tag is passed over",
+                "this model does not support this sound; the tag is ignored",
             );
             return self.skip(length);
         }
@@ -519,7 +518,7 @@ impl<'s> Reader<'s, '_> {
             && !inner.is_empty()
             && inner.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
         if like_tag {
-            self.warn(&rest[..length], "this tag is not known and read as words");
+            self.warn(&rest[..length], "this tag is unknown and read as words");
         }
         false
     }
@@ -540,7 +539,7 @@ impl<'s> Reader<'s, '_> {
             return false;
         };
         let target = &rest[close + 1..];
-        // A target ends on its own line: what goes on further is text in brackets.
+        // A target ends on its own line; otherwise this is text in brackets.
         let ends_with = |mark: u8, bytes_max: usize| {
             (target.bytes().take(bytes_max))
                 .take_while(|&byte| byte != b'\n')
@@ -559,7 +558,7 @@ impl<'s> Reader<'s, '_> {
         self.skip(before + 1)
     }
 
-    /// Runs of `*`, `_` and `~~` at a word's border; within a word they are signs.
+    /// Runs of `*`, `_` and `~~` at a word's border; within a word they are plain characters.
     fn emphasis(&mut self, mark: char) -> bool {
         let rest = self.rest();
         let run = rest.len() - rest.trim_start_matches(mark).len();
@@ -571,7 +570,7 @@ impl<'s> Reader<'s, '_> {
         let closes = !space(previous) && !word(next);
         let long_enough = if mark == '~' { run == 2 } else { run <= 3 };
         if !long_enough || !(opens || closes) {
-            // A run is read at once, so that its second half is not taken for a border.
+            // A run is consumed at once, so that its second half is not mistaken for a border.
             for _ in 0..run {
                 self.push(mark);
             }
@@ -580,10 +579,10 @@ impl<'s> Reader<'s, '_> {
     }
 }
 
-/// The longest target of a link.
+/// Limit of a link target's length.
 const TARGET_BYTES_MAX: usize = 2000;
 
-/// The length of a list's mark with the space behind it, and of a box to tick.
+/// Length of a list marker with the space after it, and of a check box.
 fn bullet(line: &str) -> Option<usize> {
     let rest = line.strip_prefix(['-', '*', '+', '•', '‣', '◦', '▪', '●'])?;
     let body = rest.trim_start();
@@ -604,7 +603,7 @@ fn is_numbered(line: &str) -> bool {
         && (rest.starts_with(". ") || rest.starts_with(") "))
 }
 
-/// Where ASCII text is found, in whatever case.
+/// Finds ASCII text, ignoring case.
 fn find_ignoring_case(text: &str, wanted: &str) -> Option<usize> {
     text.as_bytes()
         .windows(wanted.len())

@@ -1,21 +1,21 @@
-//! Tags of SSML, HTML and of language models that show their thoughts.
+//! Tags of SSML, of HTML, and of language models that show their thoughts.
 
-/// What a tag does to the text around it.
+/// Effect of a tag on the surrounding text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing: its text is read on.
+    /// None: its text is read.
     Inline,
     /// A new paragraph.
     Block,
-    /// A word's border.
+    /// A word border.
     Space,
-    /// A clause's border.
+    /// A clause border.
     Cell,
     /// A pause.
     Pause,
     /// Its contents are not read.
     Hidden,
-    /// Its contents are read as its `alias` says.
+    /// Its `alias` is read in place of its contents.
     Substitute,
     /// Its contents are read character by character if it says so.
     SayAs,
@@ -82,23 +82,23 @@ const INLINE: &[&str] = &[
     "lookup", "prompt", "answer", "response", "final", "output",
 ];
 
-/// A tag as it is written.
+/// A tag as written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tag<'a> {
-    /// In lower case, without a name space.
+    /// Lower-case name without a namespace.
     pub name: String,
     pub closing: bool,
     pub self_closing: bool,
     attributes: &'a str,
-    /// In bytes.
+    /// Length in bytes.
     pub length: usize,
 }
 
-/// The longest tag that is looked for.
+/// Limit of a tag's length.
 const TAG_BYTES_MAX: usize = 2000;
 
 impl<'a> Tag<'a> {
-    /// Reads a tag at the beginning of a text. Something like `a <b and c> d` is none.
+    /// Parses a tag at the beginning of a text. Text like `a <b and c> d` is not a tag.
     pub fn read(text: &'a str) -> Option<Tag<'a>> {
         let body = text.strip_prefix('<')?;
         let closing = body.starts_with('/');
@@ -164,7 +164,7 @@ impl<'a> Tag<'a> {
         None
     }
 
-    /// What it does; none if nobody knows such a tag.
+    /// The tag's effect; `None` for an unknown tag.
     pub fn effect(&self) -> Option<Effect> {
         let name = self.name.as_str();
         Some(match name {
@@ -180,7 +180,7 @@ impl<'a> Tag<'a> {
         })
     }
 
-    /// How long the pause is that it asks for, in seconds.
+    /// Length of the pause that the tag requests, in seconds.
     pub fn pause_seconds(&self) -> f64 {
         let time = ["time", "duration", "dur", "seconds"]
             .iter()

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Paragraphs as they are, pauses as seconds in braces; and the warnings.
+/// Paragraphs as text, pauses as seconds in braces, and the number of warnings.
 fn read(text: &str) -> (String, usize) {
     let tags = ["laugh".to_owned()];
     let mut warnings = Warnings::new(text);
@@ -86,7 +86,7 @@ fn markup_is_not_read_aloud() {
 }
 
 #[test]
-fn pauses_are_values_and_bad_ones_are_named() {
+fn pauses_are_values_and_invalid_ones_are_named() {
     for (text, said, warnings) in [
         ("a [pause:0.5s] b", "a | {0.5} | b", 0),
         ("a [pause 250ms] b", "a | {0.25} | b", 0),
@@ -102,7 +102,7 @@ fn pauses_are_values_and_bad_ones_are_named() {
 }
 
 #[test]
-fn tags_are_the_models_or_are_named() {
+fn unknown_tags_are_named() {
     for (text, said, warnings) in [
         ("Hm [laugh] yes", "Hm [laugh] yes", 0),
         ("Hm [Laugh] yes", "Hm [laugh] yes", 0),
@@ -117,7 +117,7 @@ fn tags_are_the_models_or_are_named() {
 }
 
 #[test]
-fn a_text_made_to_be_slow_is_not() {
+fn hostile_texts_take_linear_time() {
     for unit in [
         "<think>", "<x>", "[a](", "<!--", "<", "[", "&", "**a", "\n- ", "|a|\n", "<a b=\"", "![",
         "[x][y]",

@@ -1,6 +1,6 @@
-//! What the rules need to know of a language.
+//! The tables of a language that the rules use.
 
-/// A language's words and tables. A further language is a further value of this type.
+/// A language's words and tables. Another language is another value of this type.
 pub(super) struct Language {
     /// The words of a cardinal.
     pub cardinal: fn(u64) -> String,
@@ -8,41 +8,41 @@ pub(super) struct Language {
     pub ordinal: fn(u64) -> String,
     /// The words of a year.
     pub year: fn(u64) -> String,
-    /// The words of a fraction with this numerator and denominator.
+    /// The words of a fraction, from its numerator and denominator.
     pub fraction: fn(u64, u64) -> String,
     /// The plural of a number's words, as in `nineteen eighties`.
     pub plural: fn(&str) -> String,
     /// Zero to nine.
     pub digits: [&'static str; 10],
-    /// Short words between numbers and signs.
+    /// Function words between numbers and signs.
     pub words: Words,
     /// January to December.
     pub months: [Month; 12],
-    /// Weekday and its short form.
+    /// Weekdays and their abbreviations.
     pub weekdays: &'static [(&'static str, &'static str)],
-    /// What a numeral's endings look like: `st`, `nd`, `rd`, `th`.
+    /// Endings of ordinals: `st`, `nd`, `rd`, `th`.
     pub ordinal_endings: &'static [&'static str],
-    /// Whether an ending is the right one for a number.
+    /// The correct ending for a number.
     pub ordinal_ending: fn(u64) -> &'static str,
-    /// Short and long form of a thousand and more, longest first.
+    /// Abbreviations and names of thousands and more, longest first.
     pub magnitudes: &'static [(&'static str, &'static str)],
-    /// Money.
+    /// Currencies.
     pub currencies: &'static [Currency],
-    /// Short form after a stroke, as in `$20/mo`, and its word.
+    /// Abbreviations after a slash, as in `$20/mo`, and their words.
     pub periods: &'static [(&'static str, &'static str)],
-    /// What is measured.
+    /// Units.
     pub units: &'static [Unit],
-    /// Short forms of words.
+    /// Abbreviations.
     pub abbreviations: &'static [Abbreviation],
     /// Phrases with a reading of their own, in lower case, longest first.
     pub phrases: &'static [(&'static str, &'static str)],
-    /// Signs and Greek letters by name.
+    /// Names of signs and Greek letters.
     pub signs: &'static [(char, &'static str)],
-    /// Signs in web addresses by name.
+    /// Names of signs in web addresses.
     pub address_signs: &'static [(char, &'static str)],
-    /// Streets: short form, word.
+    /// Abbreviations and words of street types.
     pub streets: &'static [(&'static str, &'static str)],
-    /// Compass points before a street's name.
+    /// Compass directions before a street name.
     pub directions: &'static [(&'static str, &'static str)],
     /// States: postal code, name.
     pub states: &'static [(&'static str, &'static str)],
@@ -50,21 +50,21 @@ pub(super) struct Language {
     pub numbered: &'static [&'static str],
     /// Given names after which a Roman numeral is an ordinal.
     pub given_names: &'static [&'static str],
-    /// Words after which digits are a code and read one by one.
+    /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
-    /// Words after which four digits are a year.
+    /// Words before years of four digits.
     pub year_words: &'static [&'static str],
-    /// Capitalised words that are no names: articles, pronouns.
+    /// Capitalised words that are not names: articles, pronouns.
     pub function_words: &'static [&'static str],
     /// Words in capitals that are read as words.
     pub capital_words: &'static [&'static str],
-    /// Words in capitals that are read letter by letter though they look like words.
+    /// Words in capitals that are read letter by letter although they look like words.
     pub initialisms: &'static [&'static str],
     /// Time zones, in capitals.
     pub time_zones: &'static [&'static str],
 }
 
-/// Short words.
+/// Function words.
 pub(super) struct Words {
     pub point: &'static str,
     pub minus: &'static str,
@@ -97,35 +97,35 @@ pub(super) struct Words {
 /// A month.
 pub(super) struct Month {
     pub name: &'static str,
-    /// Without the full stop.
+    /// Abbreviations without the full stop.
     pub short: &'static [&'static str],
-    /// Whether name or short form in small letters is another word too.
+    /// Whether the name or an abbreviation in lower case is also another word.
     pub ambiguous: bool,
 }
 
-/// Money of one kind.
+/// A currency.
 pub(super) struct Currency {
     /// Signs before or after an amount, longest first.
     pub signs: &'static [&'static str],
     /// Codes after or before an amount.
     pub codes: &'static [&'static str],
-    /// One and several.
+    /// Singular and plural.
     pub names: [&'static str; 2],
-    /// One hundredth and several; empty where nobody counts them.
+    /// Singular and plural of a hundredth; empty where it is not used.
     pub parts: [&'static str; 2],
 }
 
-/// A measure.
+/// A unit.
 pub(super) struct Unit {
-    /// As written; the case counts, but for those of three letters and more.
+    /// Abbreviations; case-sensitive up to two letters.
     pub short: &'static [&'static str],
-    /// One and several.
+    /// Singular and plural.
     pub names: [&'static str; 2],
-    /// Whether it may stand apart from its number: `5 kg` is always a mass, `5 A` may be anything.
+    /// Whether it may be separated from its number: `5 kg` is always a mass, `5 A` may be anything.
     pub apart: bool,
 }
 
-/// When a short form stands for its word.
+/// When an abbreviation stands for its word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     /// With its full stop.
@@ -140,16 +140,16 @@ pub(super) enum When {
     BeforeNumber,
 }
 
-/// A short form of a word.
+/// An abbreviation.
 pub(super) struct Abbreviation {
-    /// Lower case, without the last full stop.
+    /// In lower case, without the last full stop.
     pub short: &'static str,
     pub word: &'static str,
     pub when: When,
 }
 
 impl Language {
-    /// Digits, each as a word. What is no digit is passed over.
+    /// Reads digits one by one; other characters are skipped.
     pub fn one_by_one(&self, digits: &str) -> String {
         let words: Vec<&str> = digits
             .bytes()
@@ -168,7 +168,7 @@ impl Language {
     }
 }
 
-/// Whether a table of lower-case words holds `word` in any case.
+/// Whether a table of lower-case words contains `word`, ignoring case.
 pub(super) fn holds(table: &[&str], word: &str) -> bool {
     table.iter().any(|known| known.eq_ignore_ascii_case(word))
 }

@@ -1,10 +1,10 @@
-//! Written English into spoken English, for voices that were trained on words.
+//! Text normalisation: written English to spoken English, for voices that were trained on words.
 //!
-//! A text is read from left to right. At each place the first rule that fits says what is spoken
-//! and for how many characters that stands; where none fits, a word passes as it is. The rules
-//! ([`rules`]) hold the grammar, a [`Language`] holds the words: signs, units, months, short forms.
-//! Where a reading is a matter of taste the rules say what a listener expects: `13000 people` are
-//! thirteen thousand, a bare `13000` is read digit by digit as codes are.
+//! A text is read from left to right. At each position the first matching rule returns the spoken
+//! text and the length it covers; without a match, a word passes unchanged. The rules ([`rules`])
+//! are the grammar, and a [`Language`] has the words: signs, units, months, abbreviations.
+//! Ambiguous cases follow a listener's expectation: `13000 people` are thirteen thousand, a bare
+//! `13000` is read digit by digit like a code.
 
 mod english;
 mod language;
@@ -18,14 +18,14 @@ use rules::{Reading, Setting};
 use scan::Cursor;
 use std::ops::Range;
 
-/// A part of a text that is read as one.
+/// A part of a text that is read as one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// Where it stands, in bytes.
+    /// Byte range in the text.
     pub written: Range<usize>,
-    /// What is said for it.
+    /// The spoken text.
     pub spoken: String,
-    /// Whether a space stands before it; only there may a sentence be cut.
+    /// Whether a space precedes it; a sentence may be split only there.
     pub after_space: bool,
 }
 
@@ -37,8 +37,8 @@ pub struct Normaliser {
 }
 
 impl Normaliser {
-    /// The rules of a language, by its code; none for languages without a table. With `capitals`,
-    /// words in capitals that are not read letter by letter are written small.
+    /// The rules of a language code; `None` for languages without tables. With `capitals`, words in
+    /// capitals that are not read letter by letter become lower case.
     pub fn of(language: &str, capitals: bool) -> Option<Normaliser> {
         // A region, as in en-GB, does not change the rules.
         let language = match language.split(['-', '_']).next() {
@@ -48,12 +48,12 @@ impl Normaliser {
         Some(Normaliser { language, capitals })
     }
 
-    /// What is said for a text.
+    /// The spoken text.
     pub fn normalise(&self, text: &str) -> String {
         join(&self.spans(text))
     }
 
-    /// A text's parts, in order; what is between them is white space.
+    /// The spans of a text in order, separated by white space.
     pub fn spans(&self, text: &str) -> Vec<Span> {
         let setting = Setting {
             language: self.language,
@@ -82,7 +82,7 @@ impl Normaliser {
     }
 }
 
-/// The spoken text of spans that follow each other.
+/// The spoken text of consecutive spans.
 pub(super) fn join(spans: &[Span]) -> String {
     let mut text = String::new();
     for span in spans {
@@ -95,7 +95,7 @@ pub(super) fn join(spans: &[Span]) -> String {
     text
 }
 
-/// A word, or one other character.
+/// Length of a word, or of one other character.
 fn plain_length(text: &str) -> usize {
     let is_word = |c: char| c.is_alphabetic() || is_mark(c);
     let Some(first) = text.chars().next() else {
@@ -107,17 +107,17 @@ fn plain_length(text: &str) -> usize {
     let end = text
         .find(|c| !is_word(c) && c != '\'' && c != '’')
         .unwrap_or(text.len());
-    // An apostrophe at the end may be a quotation mark, and before digits a decade.
+    // An apostrophe at the end may be a quotation mark, and before digits it starts a decade.
     text[..end].trim_end_matches(['\'', '’']).len()
 }
 
-/// Whether a character is written over or under a letter.
+/// Whether a character is a combining mark.
 fn is_mark(character: char) -> bool {
     unicode_normalization::char::is_combining_mark(character)
 }
 
-/// Whether a word is read letter by letter where [`Normaliser::of`] was told to tell words in
-/// capitals apart: at least two capitals, and a small `s` at most behind them.
+/// Whether a word in capitals is read letter by letter (see [`Normaliser::of`]): at least two
+/// capitals, and at most a lower-case `s` after them.
 pub(super) fn is_initialism(word: &str) -> bool {
     rules::is_capital(word)
 }
@@ -136,14 +136,14 @@ fn is_shouting(text: &str) -> bool {
     words > 1 && capital * 3 > words * 2
 }
 
-/// Spans as they are found, with the spaces that speech needs and writing has not.
+/// Collects spans, and adds the spaces that speech needs but the text lacks.
 #[derive(Default)]
 struct Spans {
     done: Vec<Span>,
     after_space: bool,
-    /// The last character that is spoken.
+    /// The last spoken character.
     last: Option<char>,
-    /// How the last span came: a reading, or a closing mark after one.
+    /// Whether the last span was a reading, or a closing mark after one.
     after_reading: bool,
 }
 
@@ -169,7 +169,7 @@ impl Spans {
                 .last
                 .is_some_and(|c| !matches!(c, '\'' | '’' | '"' | '-' | '/' | '(' | ' '));
         self.push(written, text, starts && touches);
-        // Marks right after a reading: the next word needs its space still.
+        // Marks directly after a reading: the next word still needs a space.
         self.after_reading &= !starts && text.starts_with([')', ']', ',', ';', '?', '!', '.', ':']);
     }
 

@@ -1,26 +1,26 @@
-//! Numbers as they stand in a text.
+//! Parsing of written numbers.
 
 use super::language::Language;
 use super::scan::Scan;
 
-/// Digits of the largest number read as one: what a cardinal has names for.
+/// Digits of the largest number with a name.
 const DIGITS_MAX: usize = 18;
-/// Marks between groups of three digits.
+/// Separators between groups of three digits.
 const GROUP_MARKS: [char; 5] = [',', ' ', '\'', '_', '.'];
 
-/// Digits with their groups and their decimal part; no sign.
+/// A number's digits with groups and a decimal part; no sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Number<'a> {
-    /// Without the marks between groups; empty in `.5`.
+    /// Digits without separators; empty in `.5`.
     pub whole: String,
-    /// After the decimal point.
+    /// Digits after the decimal point.
     pub part: Option<&'a str>,
-    /// Whether the digits stand in groups.
+    /// Whether the digits are grouped.
     pub grouped: bool,
 }
 
 impl<'a> Number<'a> {
-    /// Reads a number.
+    /// Parses a number.
     pub fn read(scan: &mut Scan<'a>) -> Option<Number<'a>> {
         let mut ahead = *scan;
         let first = ahead.digits();
@@ -50,7 +50,7 @@ impl<'a> Number<'a> {
             ahead = after;
         }
         let mut decimal = ahead;
-        // After groups with spaces or full stops the decimal sign is a comma.
+        // After groups separated by spaces or full stops, the decimal separator is a comma.
         let european = number.grouped && !scan.rest[..ahead.used - scan.used].contains([',', '_']);
         if european && decimal.take(',') {
             let part = decimal.digits();
@@ -63,7 +63,7 @@ impl<'a> Number<'a> {
         }
         if decimal.take('.') {
             let part = decimal.digits();
-            // `1.2.3` is a version or an address, no decimal.
+            // `1.2.3` is a version or an address, not a decimal.
             let goes_on = decimal
                 .rest
                 .strip_prefix('.')
@@ -80,7 +80,7 @@ impl<'a> Number<'a> {
         Some(number)
     }
 
-    /// The whole part, if it can be said as one number.
+    /// The integer part, if it has a name.
     pub fn value(&self) -> Option<u64> {
         if self.whole.is_empty() {
             return Some(0);
@@ -92,7 +92,7 @@ impl<'a> Number<'a> {
         self.whole.parse().ok()
     }
 
-    /// A whole number that can be said as one.
+    /// The value of an integer that has a name.
     pub fn integer(&self) -> Option<u64> {
         self.value().filter(|_| self.part.is_none())
     }
@@ -101,7 +101,7 @@ impl<'a> Number<'a> {
         self.integer() == Some(1)
     }
 
-    /// As a quantity: `forty five thousand point five`.
+    /// Words of a quantity: `forty five thousand point five`.
     pub fn words(&self, language: &Language) -> String {
         let whole = match self.value() {
             Some(value) => (language.cardinal)(value),
@@ -120,15 +120,15 @@ impl<'a> Number<'a> {
         }
     }
 
-    /// For comparisons; exact as far as ranges need it.
+    /// Approximate value for comparisons; exact in the range of the rules for ranges.
     pub fn approximately(&self) -> f64 {
         let text = format!("{}.{}", self.whole, self.part.unwrap_or("0"));
         text.parse().unwrap_or(f64::INFINITY)
     }
 }
 
-/// Groups of three digits after a first one, each led by `mark`; what was read and where it ended.
-/// Groups with full stops need two, since one is a decimal.
+/// Groups of three digits after the first one, each preceded by `mark`; the text and the scan after
+/// it. Groups separated by full stops need at least two, because one is a decimal.
 fn groups(start: Scan<'_>, mark: char) -> Option<(&str, Scan<'_>)> {
     let mut ahead = start;
     let mut count = 0;
@@ -141,7 +141,7 @@ fn groups(start: Scan<'_>, mark: char) -> Option<(&str, Scan<'_>)> {
         count += 1;
     }
     let least = if mark == '.' { 2 } else { 1 };
-    // `1,234,56` is no number in groups, and `12 345-678` no quantity.
+    // `1,234,56` is not a grouped number, and `12 345-678` is not a quantity.
     let broken = ahead.rest.starts_with(mark)
         && mark != ' '
         && ahead.rest[mark.len_utf8()..].starts_with(|c: char| c.is_ascii_digit());

@@ -1,26 +1,26 @@
-//! Reading a text from left to right: a place in it, and what stands there.
+//! Scanning a text from left to right: a position, and the text around it.
 
-/// How far a rule looks to either side: further than anything that is read as one, and so little
-/// that a text without an end costs no more a letter than a short one.
+/// How far a rule looks to either side: longer than anything that is read as one unit, and short
+/// enough that the cost per character does not grow with the text.
 const REACH_BYTES: usize = 512;
 
-/// A place in a text that is being normalised.
+/// A position in a text that is being normalised.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     /// The whole text.
     pub text: &'a str,
-    /// The place, in bytes.
+    /// Byte offset of the position.
     pub at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// What follows, as far as any rule looks.
+    /// The text after the position, as far as any rule looks.
     pub fn rest(&self) -> &'a str {
         let end = self.text.floor_char_boundary(self.at + REACH_BYTES);
         &self.text[self.at..end]
     }
 
-    /// What stands before, as far as any rule looks.
+    /// The text before the position, as far as any rule looks.
     pub fn before(&self) -> &'a str {
         let start = self
             .text
@@ -32,18 +32,17 @@ impl<'a> Cursor<'a> {
         self.before().chars().next_back()
     }
 
-    /// Whether no letter or digit touches the place from the left.
+    /// Whether no letter or digit precedes the position.
     pub fn starts_word(&self) -> bool {
         self.previous().is_none_or(|c| !c.is_alphanumeric())
     }
 
-    /// The word before, spaces between passed over; with the marks inside it, without those around
-    /// it.
+    /// The previous word, skipping spaces; with marks inside it, without those around it.
     pub fn previous_word(&self) -> &'a str {
         last_word(self.before().trim_end())
     }
 
-    /// Whether the place continues a chain such as `te-b-1` or `3/4/5`: a joining mark, and a
+    /// Whether the position continues a chain such as `te-b-1` or `3/4/5`: a joining mark, and a
     /// letter or digit before it.
     pub fn continues_chain(&self) -> bool {
         let mut before = self.before().chars().rev();
@@ -51,7 +50,7 @@ impl<'a> Cursor<'a> {
             && before.next().is_some_and(char::is_alphanumeric)
     }
 
-    /// What stands at the place, to be read.
+    /// A scan from the position on.
     pub fn scan(&self) -> Scan<'a> {
         Scan {
             rest: self.rest(),
@@ -69,7 +68,7 @@ pub(super) fn last_word(text: &str) -> &str {
     word.trim_matches(|c: char| !c.is_alphanumeric())
 }
 
-/// The first word of a text, spaces before it passed over, without the marks around it.
+/// The first word of a text, skipping spaces, without the marks around it.
 pub(super) fn first_word(text: &str) -> &str {
     let word = text.split_whitespace().next().unwrap_or("");
     word.trim_matches(|c: char| !c.is_alphanumeric())
@@ -80,12 +79,12 @@ pub(super) fn is_capitalised(word: &str) -> bool {
     word.chars().next().is_some_and(char::is_uppercase)
 }
 
-/// What is left to read; a copy is a place to come back to.
+/// The text left to scan. A copy is a position to return to.
 #[derive(Clone, Copy)]
 pub(super) struct Scan<'a> {
-    /// Not yet read.
+    /// The remaining text.
     pub rest: &'a str,
-    /// Bytes read.
+    /// Number of bytes consumed.
     pub used: usize,
 }
 
@@ -98,7 +97,7 @@ impl<'a> Scan<'a> {
         self.rest.chars().next()
     }
 
-    /// Reads `bytes` bytes.
+    /// Consumes `bytes` bytes.
     pub fn skip(&mut self, bytes: usize) -> &'a str {
         let (read, rest) = self.rest.split_at(bytes);
         self.rest = rest;
@@ -120,7 +119,7 @@ impl<'a> Scan<'a> {
         Some(character)
     }
 
-    /// Reads `text`, in whatever case.
+    /// Consumes `text`, ignoring case.
     pub fn take_ignoring_case(&mut self, text: &str) -> bool {
         let found = self
             .rest
@@ -137,12 +136,12 @@ impl<'a> Scan<'a> {
         self.skip(end)
     }
 
-    /// Digits, maybe none.
+    /// Consumes digits, possibly none.
     pub fn digits(&mut self) -> &'a str {
         self.take_while(|c| c.is_ascii_digit())
     }
 
-    /// Exactly `count` digits and no more.
+    /// Consumes exactly `count` digits, if no further one follows.
     pub fn exact_digits(&mut self, count: usize) -> Option<&'a str> {
         let mut ahead = *self;
         let digits = ahead.digits();
@@ -153,22 +152,23 @@ impl<'a> Scan<'a> {
         Some(digits)
     }
 
-    /// Letters, maybe none.
+    /// Consumes letters, possibly none.
     pub fn letters(&mut self) -> &'a str {
         self.take_while(char::is_alphabetic)
     }
 
-    /// At most one space.
+    /// Consumes at most one space.
     pub fn space(&mut self) -> bool {
         self.take(' ')
     }
 
-    /// Whether no letter or digit touches the place from the right.
+    /// Whether no letter or digit follows the position.
     pub fn ends_word(&self) -> bool {
         self.peek().is_none_or(|c| !c.is_alphanumeric())
     }
 
-    /// Whether a chain such as `1-413-te` goes on: a joining mark, and a letter or digit after it.
+    /// Whether a chain such as `1-413-te` continues: a joining mark, and a letter or digit after
+    /// it.
     pub fn goes_on_as_chain(&self) -> bool {
         let mut rest = self.rest.chars();
         matches!(rest.next(), Some('-' | '/' | '_'))

@@ -1,4 +1,4 @@
-//! Cases of each kind; what each stands for is in the name of its test.
+//! Cases of each rule, one test per kind.
 
 use super::Normaliser;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn spoken(cases: &[(&str, &str)]) {
 }
 
 #[test]
-fn numbers_are_amounts_years_or_codes_by_what_stands_around_them() {
+fn numbers_are_amounts_years_or_codes_depending_on_context() {
     spoken(&[
         ("I have 23 apples.", "I have twenty three apples."),
         (
@@ -285,7 +285,7 @@ fn mail_and_web_addresses_and_files() {
 }
 
 #[test]
-fn short_forms_names_and_roman_numerals() {
+fn abbreviations_names_and_roman_numerals() {
     spoken(&[
         ("Dr. Smith met Mrs. Jones", "doctor Smith met missus Jones"),
         (
@@ -337,7 +337,7 @@ fn signs_and_greek_letters_have_names() {
 }
 
 #[test]
-fn no_digit_is_left_and_no_text_is_too_strange() {
+fn no_digit_is_left_and_odd_texts_are_harmless() {
     let normaliser = Normaliser::of("en", true).unwrap();
     for text in [
         "1".repeat(400),
@@ -355,7 +355,7 @@ fn no_digit_is_left_and_no_text_is_too_strange() {
 }
 
 #[test]
-fn a_text_made_to_be_slow_is_not() {
+fn hostile_texts_take_linear_time() {
     let normaliser = Normaliser::of("en", true).unwrap();
     for unit in [
         "1-", "1/", "a.", "1 ", "$", "(1", "A ", "a@", "1.", "1a", "Jan ", "\u{301}", "1:", "@a.",
@@ -366,7 +366,7 @@ fn a_text_made_to_be_slow_is_not() {
 
 proptest! {
     #[test]
-    fn spans_follow_each_other_and_leave_out_only_space(text in "(\\PC|[ .,/:$€%@#0-9a-zA-Z-]){0,80}") {
+    fn spans_are_consecutive_and_skip_only_spaces(text in "(\\PC|[ .,/:$€%@#0-9a-zA-Z-]){0,80}") {
         let spans = Normaliser::of("en", true).unwrap().spans(&text);
         let mut end = 0;
         for span in &spans {
@@ -379,7 +379,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_spoken_has_no_digits(text in "[ .,/:$€%@#0-9a-zA-Z()'-]{0,60}") {
+    fn spoken_text_has_no_digits(text in "[ .,/:$€%@#0-9a-zA-Z()'-]{0,60}") {
         let spoken = Normaliser::of("en", true).unwrap().normalise(&text);
         prop_assert!(!spoken.contains(|c: char| c.is_ascii_digit()), "{}", spoken);
     }

@@ -1,18 +1,18 @@
-//! Pages by `mmap`: a reserved range is a mapping without access; mapped parts become readable and
-//! writable in place.
+//! Pages by `mmap`: a reserved range is a mapping without access rights, and mapping a part makes
+//! it readable and writable in place.
 
 #![allow(clippy::disallowed_methods, reason = "a driver maps memory")]
 
 use std::io;
 
-/// Large pieces start on this boundary, so that the kernel may back them with huge pages.
+/// Alignment of large pieces, which lets the kernel back them with huge pages.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 pub(super) const RANGES: Result<(), &str> = Ok(());
 pub(super) const SHRINKS: Result<(), &str> = Ok(());
 
 pub(super) fn page_bytes() -> u64 {
-    // SAFETY: `sysconf` reads no memory of ours.
+    // SAFETY: `sysconf` does not access memory of this program.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(bytes).unwrap_or(4096).max(512)
 }
@@ -26,7 +26,7 @@ pub(super) fn allocate(bytes: u64) -> io::Result<u64> {
         .ok_or(io::ErrorKind::OutOfMemory)?;
     let found = fresh(wide, libc::PROT_READ | libc::PROT_WRITE, 0)?;
     let start = found.next_multiple_of(HUGE_PAGE_BYTES);
-    // SAFETY: head and tail are the parts of the fresh mapping outside the piece; nothing refers to
+    // SAFETY: head and tail are parts of the fresh mapping outside the piece; nothing refers to
     // them.
     unsafe {
         give_back(found, start - found)?;
@@ -40,31 +40,31 @@ pub(super) fn reserve(bytes: u64) -> io::Result<u64> {
 }
 
 /// # Safety
-/// The piece came from [`allocate`] and has `before` bytes; nothing uses those from `after` on any
-/// longer.
+/// The piece came from [`allocate`] with this size, and nothing uses it any longer.
 pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller's contract.
     unsafe { give_back(address, bytes) }
 }
 
 /// # Safety
-/// The piece came from [`allocate`] and has `before` bytes, and nothing uses those from `after` on any longer.
+/// The piece came from [`allocate`] and has `before` bytes, and nothing uses those from `after` on
+/// any longer.
 pub(super) unsafe fn shrink(address: u64, before: u64, after: u64) -> io::Result<()> {
-    // SAFETY: as the caller promises; an end of whole pages can be given back by itself.
+    // SAFETY: the caller's contract; a tail of whole pages can be unmapped by itself.
     unsafe { give_back(address + after, before - after) }
 }
 
 /// # Safety
 /// The range came from [`reserve`] with this size, and nothing uses it any longer.
 pub(super) unsafe fn release(address: u64, bytes: u64) -> io::Result<()> {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller's contract.
     unsafe { give_back(address, bytes) }
 }
 
 /// # Safety
 /// The whole pages lie in a range from [`reserve`], and nothing uses them.
 pub(super) unsafe fn map(address: u64, bytes: u64) -> io::Result<()> {
-    // SAFETY: as the caller promises; changing access to pages that nobody uses harms nobody.
+    // SAFETY: the caller's contract; nothing uses the pages whose access rights change.
     match unsafe {
         libc::mprotect(
             pointer(address),
@@ -81,8 +81,9 @@ pub(super) unsafe fn map(address: u64, bytes: u64) -> io::Result<()> {
 /// The whole pages were mapped by [`map`], and nothing uses them any longer.
 pub(super) unsafe fn unmap(address: u64, bytes: u64) -> io::Result<()> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    // A fresh mapping over the old one returns the pages in every accounting of the system;
-    // `madvise` alone would not. SAFETY: the pages are ours and unused, so they may be replaced.
+    // A fresh mapping over the old one frees the pages in all accounting of the system; `madvise`
+    // alone would not. SAFETY: the pages belong to this driver and are unused, so they may be
+    // replaced.
     let replaced = unsafe {
         libc::mmap(
             pointer(address),
@@ -102,7 +103,8 @@ pub(super) unsafe fn unmap(address: u64, bytes: u64) -> io::Result<()> {
 
 fn fresh(bytes: u64, protection: i32, extra_flags: i32) -> io::Result<u64> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | extra_flags;
-    // SAFETY: a new anonymous map at an address of the kernel's choice touches no memory in use.
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps no memory in
+    // use.
     let found = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -121,12 +123,12 @@ fn fresh(bytes: u64, protection: i32, extra_flags: i32) -> io::Result<u64> {
 }
 
 /// # Safety
-/// The pages are ours and nothing uses them.
+/// The pages belong to this driver, and nothing uses them.
 unsafe fn give_back(address: u64, bytes: u64) -> io::Result<()> {
     if bytes == 0 {
         return Ok(());
     }
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller's contract.
     match unsafe { libc::munmap(pointer(address), length(bytes)?) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

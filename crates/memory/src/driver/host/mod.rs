@@ -1,4 +1,4 @@
-//! The host's memory: anonymous maps, really given back when freed, within a capacity.
+//! Host memory: anonymous mappings within a capacity, unmapped when freed.
 
 #[cfg(all(unix, not(miri)))]
 #[path = "maps.rs"]
@@ -11,7 +11,7 @@ use super::books::{Books, bad_unit};
 use super::{Address, Capabilities, DeviceMemory, Driver, DriverError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Anonymous memory of this process, no more than a capacity.
+/// A driver of anonymous memory of this process, up to a capacity.
 #[derive(Debug)]
 pub struct HostDriver {
     page_bytes: u64,
@@ -19,7 +19,7 @@ pub struct HostDriver {
 }
 
 impl HostDriver {
-    /// A driver that hands out at most `capacity` bytes at a time.
+    /// A driver that has at most `capacity` bytes allocated at a time.
     pub fn new(capacity: u64) -> HostDriver {
         HostDriver {
             page_bytes: pages::page_bytes(),
@@ -36,13 +36,13 @@ impl HostDriver {
             Some(bytes) if bytes <= isize::MAX as u64 => Ok(bytes),
             _ => Err(DriverError::Failed {
                 call,
-                message: format!("{bytes} bytes are more than an address can count"),
+                message: format!("{bytes} bytes exceed the address space"),
             }),
         }
     }
 }
 
-/// What the system refuses although the capacity allows it: out of memory if it says so.
+/// A system call that failed within the capacity: out of memory if the system reports it.
 fn system_error(
     call: &'static str,
     bytes: u64,
@@ -62,8 +62,9 @@ fn system_error(
     }
 }
 
-// SAFETY: pieces and mapped parts come from the operating system as zeroed, private, readable and writable pages; the books
-// keep pieces apart and let nothing be freed or unmapped that this driver did not give.
+// SAFETY: pieces and mapped parts come from the operating system as zeroed, private, readable and
+// writable pages. The books keep pieces disjoint, and let nothing be freed or unmapped that did not
+// come from this driver.
 unsafe impl Driver for HostDriver {
     fn name(&self) -> &str {
         "host"
@@ -94,7 +95,8 @@ unsafe impl Driver for HostDriver {
     fn free(&self, address: Address) -> Result<(), DriverError> {
         let mut books = self.books();
         let bytes = books.remove_piece(address)?;
-        // SAFETY: the books held this piece, so it came from `pages::allocate` with this size, and it is in them no longer.
+        // SAFETY: the books held this piece, so it came from `pages::allocate` with this size, and
+        // they no longer do.
         unsafe { pages::free(address.0, bytes) }
             .map_err(|error| system_error("free", bytes, books.memory(), &error))
     }
@@ -107,7 +109,7 @@ unsafe impl Driver for HostDriver {
         let bytes = (bytes.checked_next_multiple_of(self.page_bytes)).unwrap_or(u64::MAX);
         let mut books = self.books();
         let before = books.shrink_piece(address, bytes)?;
-        // SAFETY: the books held this piece with the larger size, and hold only the first part of it now.
+        // SAFETY: the books held this piece with the larger size, and now hold only its first part.
         unsafe { pages::shrink(address.0, before, bytes) }
             .map_err(|error| system_error("shrink", bytes, books.memory(), &error))
     }
@@ -133,7 +135,8 @@ unsafe impl Driver for HostDriver {
     fn release(&self, address: Address) -> Result<(), DriverError> {
         let mut books = self.books();
         let bytes = books.remove_range(address)?;
-        // SAFETY: the books held this range, so it came from `pages::reserve` with this size, and nothing is mapped in it.
+        // SAFETY: the books held this range, so it came from `pages::reserve` with this size, and
+        // nothing is mapped in it.
         unsafe { pages::release(address.0, bytes) }
             .map_err(|error| system_error("release", bytes, books.memory(), &error))
     }
@@ -141,7 +144,8 @@ unsafe impl Driver for HostDriver {
     fn map(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let mut books = self.books();
         books.may_map(address, bytes)?;
-        // SAFETY: the books have shown that these whole pages lie in a range of ours, and none of them is mapped.
+        // SAFETY: the books have checked that these whole pages lie in a range of this driver, and
+        // that none of them is mapped.
         unsafe { pages::map(address.0, bytes) }
             .map_err(|error| system_error("map", bytes, books.memory(), &error))?;
         books.add_mapped(address, bytes)
@@ -150,19 +154,20 @@ unsafe impl Driver for HostDriver {
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         let mut books = self.books();
         books.remove_mapped(address, bytes)?;
-        // SAFETY: these whole pages lie in a range of ours and were all mapped; the books hold them no longer.
+        // SAFETY: these whole pages lie in a range of this driver and were all mapped; the books no
+        // longer hold them.
         unsafe { pages::unmap(address.0, bytes) }
             .map_err(|error| system_error("unmap", bytes, books.memory(), &error))
     }
 
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
-        // SAFETY: the caller promises bytes of ours that nobody writes to.
+        // SAFETY: the caller guarantees bytes of this driver without a concurrent writer.
         into.copy_from_slice(unsafe { std::slice::from_raw_parts(pointer(from), into.len()) });
         Ok(())
     }
 
     unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
-        // SAFETY: the caller promises bytes of ours that nobody uses.
+        // SAFETY: the caller guarantees bytes of this driver without a concurrent user.
         unsafe { std::slice::from_raw_parts_mut(pointer(to), bytes.len()) }.copy_from_slice(bytes);
         Ok(())
     }
@@ -180,7 +185,8 @@ impl Drop for HostDriver {
             let _ = unsafe { pages::free(address, bytes) };
         }
         for (address, bytes) in ranges {
-            // SAFETY: the range came from `pages::reserve` with this size; nothing can use it once the driver is gone.
+            // SAFETY: the range came from `pages::reserve` with this size; nothing can use it after
+            // the driver.
             let _ = unsafe { pages::release(address, bytes) };
         }
     }

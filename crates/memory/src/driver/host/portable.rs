@@ -1,5 +1,5 @@
-//! Pages from the standard allocator, for systems without `mmap` and for interpreters. Ranges are
-//! not supported.
+//! Pages from the standard allocator, for systems without `mmap` and for interpreters. Address
+//! ranges are not supported.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
@@ -7,9 +7,9 @@ use std::io;
 const PAGE_BYTES: u64 = 4096;
 
 pub(super) const RANGES: Result<(), &str> =
-    Err("this system has no call to reserve addresses without memory");
+    Err("this system cannot reserve addresses without memory");
 
-pub(super) const SHRINKS: Result<(), &str> = Err("the standard allocator takes pieces back whole");
+pub(super) const SHRINKS: Result<(), &str> = Err("the standard allocator frees whole pieces only");
 
 pub(super) fn page_bytes() -> u64 {
     PAGE_BYTES
@@ -29,7 +29,7 @@ pub(super) fn allocate(bytes: u64) -> io::Result<u64> {
 /// The piece came from [`allocate`] with this size, and nothing uses it any longer.
 pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
     let layout = layout(bytes)?;
-    // SAFETY: as the caller promises, with the same layout.
+    // SAFETY: the caller's contract; the layout is that of the allocation.
     unsafe {
         dealloc(
             std::ptr::with_exposed_provenance_mut(address as usize),
@@ -40,7 +40,7 @@ pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
 }
 
 /// # Safety
-/// None: it always refuses.
+/// None: the call always fails.
 pub(super) unsafe fn shrink(_address: u64, _before: u64, _after: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -50,19 +50,19 @@ pub(super) fn reserve(_bytes: u64) -> io::Result<u64> {
 }
 
 /// # Safety
-/// None: it always refuses.
+/// None: the call always fails.
 pub(super) unsafe fn release(_address: u64, _bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// # Safety
-/// None: it always refuses.
+/// None: the call always fails.
 pub(super) unsafe fn map(_address: u64, _bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// # Safety
-/// None: it always refuses.
+/// None: the call always fails.
 pub(super) unsafe fn unmap(_address: u64, _bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

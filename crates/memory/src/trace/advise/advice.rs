@@ -1,4 +1,4 @@
-//! Tries settings and says what to do.
+//! Replays a trace under candidate settings and makes a recommendation.
 
 use super::candidates::{CLEAR_EVERY_CHUNK, CONFIGURATIONS};
 use super::owners::{self, OwnersAtPeak};
@@ -10,21 +10,21 @@ use crate::trace::replay::{Replay, Slots, Step};
 use crate::trace::{Event, Reader, SnapshotSummary, TraceError};
 use serde::Serialize;
 
-/// What advice is asked for.
+/// Input of the advice.
 #[derive(Clone, Debug)]
 pub struct AdviseOptions {
-    /// Bytes of the device; without it what a snapshot is known to have had, and at least
-    /// [`CARD_BYTES`] where it does not say how much that was.
+    /// Bytes of the device. Without it, the device's size as recorded in a snapshot, or at least
+    /// [`CARD_BYTES`] if none is recorded.
     pub device_bytes: Option<u64>,
-    /// Today's settings, in PyTorch's syntax and valid.
+    /// The current settings, valid and in PyTorch's syntax.
     pub today: String,
     /// Whether to collect curves for a plot.
     pub timeline: bool,
 }
 
-/// What PyTorch sees of a card sold with 24 GB: the device where nothing else is known.
+/// Usable memory of a GPU sold with 24 GB: the default device.
 pub const CARD_BYTES: u64 = 24_564 << 20;
-/// Devices larger than that card are taken to be a multiple of this.
+/// Larger devices are assumed to be a multiple of this.
 const CARD_STEP_BYTES: u64 = 16 << 30;
 
 /// Bytes of the device that a trace ran on, as far as is known.
@@ -44,39 +44,39 @@ pub fn device_bytes(recorded: Option<&SnapshotSummary>) -> u64 {
     }
 }
 
-/// A setting that was tried.
+/// The result of one setting.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tried {
     /// The settings, in PyTorch's syntax; empty for the defaults.
     pub configuration: String,
-    /// The program empties the cache at every so many chunk marks.
+    /// Interval, in chunk marks, at which the program empties the cache.
     pub clear_every_chunk: Option<u32>,
-    /// Whether these are today's settings.
+    /// Whether these are the current settings.
     pub today: bool,
-    /// Most bytes held from the driver.
+    /// Peak of the reserved bytes.
     pub peak_reserved: u64,
-    /// Bytes held in the end.
+    /// Reserved bytes at the end.
     pub end_reserved: u64,
     /// Largest fragmentation.
     pub fragmentation_peak: f64,
-    /// Allocations that had the whole cache given back first.
+    /// Allocations that emptied the cache first.
     pub retries: u64,
     /// Allocations that failed.
     pub ooms: u64,
     /// Requests that failed when the trace was recorded and fail under these settings too.
     pub refused_again: u64,
-    /// Requests that failed when the trace was recorded and are let in under these settings.
+    /// Requests that failed when the trace was recorded and succeed under these settings.
     pub let_in: u64,
-    /// Calls to the driver, each of which stalls the device.
+    /// Driver calls, each of which stalls the device.
     pub driver_calls: u64,
-    /// Peak less today's, in bytes; negative is better.
+    /// Peak minus the current settings' peak, in bytes; negative is better.
     pub versus_today: i64,
-    /// Peak divided by the live bytes that no allocator can do without.
+    /// Peak divided by the peak of live bytes, which is the lower bound of any allocator.
     pub versus_lower_bound: f64,
 }
 
 impl Tried {
-    /// What to call it: `default`, or its options, and what the program does beside.
+    /// A display name: `default`, or its options, and the program's own cache releases.
     pub fn name(&self) -> String {
         name(&self.configuration, self.clear_every_chunk)
     }
@@ -94,49 +94,49 @@ fn name(configuration: &str, clear_every_chunk: Option<u32>) -> String {
     }
 }
 
-/// What to do.
+/// The recommendation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recommendation {
-    /// The line for a shell, or `None` to leave things as they are.
+    /// A line of shell, or `None` to leave the settings as they are.
     pub line: Option<String>,
-    /// Bytes less at the peak than today.
+    /// Bytes saved at the peak.
     pub saves: u64,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub reason: String,
-    /// What no option does and a change of the program would, in a sentence.
+    /// What a change of the program would save beyond any option, in a sentence.
     pub program: Option<String>,
 }
 
-/// What a trace would take under other settings, and what no setting can change.
+/// The memory that a trace takes under other settings, and the part that no setting can change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Advice {
-    /// Events in the trace.
+    /// Number of events in the trace.
     pub events: u64,
-    /// Bytes of the device that the settings were tried on.
+    /// Bytes of the device used for the replays.
     pub device_bytes: u64,
-    /// Most bytes live at once, as requested: no allocator needs less.
+    /// Peak of the requested live bytes: no allocator needs less.
     pub lower_bound: u64,
-    /// The settings tried, best first.
+    /// The settings that were tried, best first.
     pub tried: Vec<Tried>,
-    /// Who owns the bytes at the peak.
+    /// Owners of the bytes at the peak.
     pub at_peak: OwnersAtPeak,
-    /// Bytes of today's peak that no option can save.
+    /// Bytes of the current peak that no option can save.
     pub beyond_options: u64,
-    /// What to do.
+    /// The recommendation.
     pub recommendation: Recommendation,
-    /// What a snapshot had recorded.
+    /// The summary of a snapshot.
     pub recorded: Option<SnapshotSummary>,
-    /// Curves, if they were asked for.
+    /// Curves, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
 }
 
-/// Events that all pools run at a time.
+/// Number of events that all pools replay at a time.
 const BATCH: usize = 256;
-/// A saving below this share of the peak is not worth a setting.
+/// Minimum saving, as a share of the peak, that justifies a setting.
 const WORTH_SHARE: f64 = 0.02;
 
-/// Tries settings on the trace that `open` opens, which is done twice.
+/// Replays the trace that `open` opens, which is called twice, under candidate settings.
 ///
 /// # Errors
 /// The trace's first error.
@@ -174,7 +174,7 @@ pub fn advise(
         .filter(|candidate| chunks || candidate.clear_every_chunk.is_none())
         .map(|candidate| candidate.result(today_peak, lower_bound))
         .collect();
-    // Of equals, the fewer options the better.
+    // Among equals, fewer options are better.
     tried.sort_by_key(|tried| {
         (
             tried.ooms,
@@ -200,12 +200,12 @@ pub fn advise(
     })
 }
 
-/// A pool under settings to try.
+/// A pool under candidate settings.
 struct Candidate {
     configuration: String,
     clear_every_chunk: Option<u32>,
     today: bool,
-    /// The cache was really emptied at a chunk mark.
+    /// Whether the cache was in fact emptied at a chunk mark.
     cleared: bool,
     replay: Replay,
 }
@@ -260,25 +260,25 @@ impl Candidate {
             refused_again: report.refused_again,
             let_in: report.let_in,
             driver_calls: report.driver_allocs + report.driver_frees,
-            // Both below 2^63: they are reserved on a device of that size at most.
+            // Both are below 2^63: they are reserved on a device of at most that size.
             versus_today: report.peak_reserved as i64 - today_peak as i64,
             versus_lower_bound: report.peak_reserved as f64 / lower_bound.max(1) as f64,
         }
     }
 }
 
-/// The live bytes on the way through the trace.
+/// Live bytes during the pass through the trace.
 #[derive(Default)]
 struct Live {
     by_id: std::collections::HashMap<u64, u64>,
     bytes: u64,
     peak: u64,
-    /// Events up to and with the one that reached the peak.
+    /// Number of events up to and including the peak.
     peak_event: u64,
     batch_peak: u64,
 }
 
-/// A pass through the trace with all candidates side by side.
+/// One pass through the trace with all candidates side by side.
 struct Run<'a> {
     candidates: &'a mut [Candidate],
     slots: Slots,
@@ -367,18 +367,18 @@ fn recommend(tried: &[Tried], is_recorded: bool, device_bytes: u64) -> Recommend
     ) else {
         return stay("Nothing was tried.".to_owned());
     };
-    // What a snapshot recorded did succeed: a replay in which it fails is of a smaller device, and
-    // says nothing.
+    // The recorded requests of a snapshot did succeed. A replay in which they fail uses too small a
+    // device and says nothing.
     if is_recorded && today.ooms > 0 {
         return stay(format!(
-            "No advice: {} of the allocations that succeeded when this was recorded fail on a device of {}, \
-             so it had more; say how much it had.",
+            "No advice: {} of the allocations that succeeded in the recording fail on a device of {}, \
+             so the real device was larger; give its size.",
             today.ooms,
             Bytes(device_bytes)
         ));
     }
     let worth = |more: u64, less: u64| (more - less.min(more)) as f64 >= more as f64 * WORTH_SHARE;
-    // The simplest setting that is as good as the best, near enough.
+    // The simplest setting that is about as good as the best one.
     let as_good = |tried: &&Tried| {
         (tried.ooms, tried.refused_again) == (best.ooms, best.refused_again)
             && !worth(tried.peak_reserved, best.peak_reserved)
@@ -408,9 +408,7 @@ fn recommend(tried: &[Tried], is_recorded: bool, device_bytes: u64) -> Recommend
     }
     let percent = saves as f64 / today.peak_reserved.max(1) as f64 * 100.0;
     let reason = if let_in > 0 {
-        format!(
-            "{let_in} of the requests that failed when this was recorded would have been let in."
-        )
+        format!("{let_in} of the requests that failed in the recording would have succeeded.")
     } else if fewer_refused > 0 {
         format!("{fewer_refused} of the allocations that fail today succeed.")
     } else if saves == 0 {
@@ -430,7 +428,7 @@ fn recommend(tried: &[Tried], is_recorded: bool, device_bytes: u64) -> Recommend
     }
 }
 
-/// Whether a change of the program would save something beside all options.
+/// The saving of a change of the program beyond all options, if there is one.
 fn change_of_program(tried: &[Tried]) -> Option<String> {
     let cleared = tried
         .iter()
@@ -438,7 +436,7 @@ fn change_of_program(tried: &[Tried]) -> Option<String> {
     let today = tried.iter().find(|tried| tried.today)?;
     let saves = today.peak_reserved.saturating_sub(cleared.peak_reserved);
     let share = saves as f64 / today.peak_reserved.max(1) as f64;
-    // What does not even run as recorded helps nobody.
+    // A change under which the recorded requests fail is no improvement.
     if cleared.ooms > today.ooms {
         return None;
     }

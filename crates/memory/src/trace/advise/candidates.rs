@@ -1,7 +1,8 @@
-//! The settings that are tried.
+//! Candidate settings.
 
-/// Settings worth trying on any trace, in PyTorch's syntax: each option alone at common values, and the pairs that are recommended in
-/// the field. `garbage_collection_threshold` alone does nothing, for it needs a memory fraction.
+/// Settings worth trying on any trace, in PyTorch's syntax: each option alone at common values, and
+/// common combinations. `garbage_collection_threshold` alone has no effect, because it needs a
+/// memory fraction.
 pub(super) const CONFIGURATIONS: [&str; 13] = [
     "",
     "expandable_segments:True",
@@ -18,5 +19,5 @@ pub(super) const CONFIGURATIONS: [&str; 13] = [
     "expandable_segments:True,max_split_size_mb:128,garbage_collection_threshold:0.8,roundup_power2_divisions:8",
 ];
 
-/// The chunk marks at which the cache is emptied in the row that tries this.
+/// Interval, in chunk marks, of the candidate that empties the cache.
 pub(super) const CLEAR_EVERY_CHUNK: u32 = 1;

@@ -1,7 +1,8 @@
-//! What a trace would take under other allocator settings, and what no setting can change.
+//! The memory that a trace takes under other allocator settings, and the part that no setting can
+//! change.
 //!
 //! The trace is read once through all candidate pools side by side, and once more up to its peak
-//! for the owners of the bytes there: nothing grows with its length.
+//! for the owners of the bytes there. Memory use does not grow with the trace's length.
 
 mod advice;
 mod candidates;

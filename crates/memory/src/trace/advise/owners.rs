@@ -1,10 +1,10 @@
-//! Who owns the bytes at the peak.
+//! Owners of the bytes at the peak.
 
 use crate::trace::{Event, Reader, TraceError};
 use serde::Serialize;
 use std::collections::HashMap;
 
-/// Bytes that are live at the peak, by one owner.
+/// Live bytes of one owner at the peak.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Share {
     /// The owner: a tag, or the phase in which the bytes were allocated.
@@ -15,27 +15,27 @@ pub struct Share {
     pub count: u64,
 }
 
-/// The moment at which most bytes are live.
+/// The moment of most live bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OwnersAtPeak {
-    /// Events before the peak is reached.
+    /// Number of events before the peak.
     pub event: u64,
-    /// The phase it falls into; empty if there are no markers.
+    /// Phase of the peak; empty if there are no markers.
     pub phase: String,
     /// Live bytes, as requested.
     pub bytes: u64,
-    /// By tag, most first.
+    /// By tag, largest first.
     pub by_tag: Vec<Share>,
-    /// By the phase in which they were allocated, most first.
+    /// By the phase of the allocation, largest first.
     pub by_phase: Vec<Share>,
 }
 
-/// Owners that are named; the others are summed up.
+/// Number of owners named; the others are summed up.
 const NAMED_MAX: usize = 12;
-/// Phases that are told apart; what comes after counts with the last.
+/// Number of phases told apart; later ones count as the last.
 const PHASE_COUNT_MAX: usize = 4096;
 
-/// Reads up to the given event and sums up what is live there.
+/// Reads the trace up to the given event and sums up what is live there.
 pub(super) fn at_peak(reader: &mut Reader, peak_event: u64) -> Result<OwnersAtPeak, TraceError> {
     let mut live = HashMap::new();
     let mut phases: Vec<String> = vec![String::new()];
@@ -82,7 +82,7 @@ pub(super) fn at_peak(reader: &mut Reader, peak_event: u64) -> Result<OwnersAtPe
 }
 
 fn shares(sums: impl Iterator<Item = (String, (u64, u64))>, unnamed: &str) -> Vec<Share> {
-    // Phases may come back under the same name.
+    // Phases may repeat under the same name.
     let mut by_name: HashMap<String, (u64, u64)> = HashMap::new();
     for (name, (bytes, count)) in sums {
         let sum = by_name.entry(name).or_default();

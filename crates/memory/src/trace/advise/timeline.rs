@@ -2,36 +2,36 @@
 
 use serde::Serialize;
 
-/// The largest values of one quantity in equal stretches of events.
+/// The maxima of one quantity over equal intervals of events.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Curve {
-    /// What it shows.
+    /// Display name.
     pub name: String,
-    /// Bytes, one value a stretch.
+    /// Bytes, one value per interval.
     pub bytes: Vec<u64>,
 }
 
-/// Curves and where phases begin.
+/// Curves, and the starts of phases.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Timeline {
     /// Events in the trace.
     pub events: u64,
-    /// The first curve is the live bytes.
+    /// The curves; the first one shows the live bytes.
     pub curves: Vec<Curve>,
     /// Event and text of the first markers.
     pub phases: Vec<(u64, String)>,
 }
 
-/// Stretches that a curve has at most; when there would be more, two become one.
+/// Maximum number of intervals of a curve; beyond it, pairs of intervals are merged.
 const STRETCH_COUNT_MAX: usize = 2048;
-/// Markers that are kept.
+/// Maximum number of markers kept.
 const PHASE_COUNT_MAX: usize = 400;
 
 /// Collects a timeline.
 pub(super) struct Collector {
     stretch_events: u64,
     in_stretch: u64,
-    /// One row a stretch, one value a curve.
+    /// One row per interval, one value per curve.
     rows: Vec<Vec<u64>>,
     current: Vec<u64>,
     events: u64,
@@ -56,7 +56,7 @@ impl Collector {
         }
     }
 
-    /// Notes the largest values that each curve had in the next `events` events.
+    /// Records the maxima of all curves over the next `events` events.
     pub(super) fn note(&mut self, events: u64, values: impl Iterator<Item = u64>) {
         for (current, value) in self.current.iter_mut().zip(values) {
             *current = (*current).max(value);
@@ -89,7 +89,7 @@ impl Collector {
         }
     }
 
-    /// The curves, named in the order in which values were noted.
+    /// The curves, named in the order in which values were recorded.
     pub(super) fn finish(mut self, names: Vec<String>) -> Timeline {
         if self.in_stretch > 0 {
             self.close();

@@ -2,18 +2,18 @@
 
 use sottovoce_formats::pickle::View;
 
-/// What happened.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Allocate,
     FreeRequested,
     FreeCompleted,
-    /// A segment, or a part of an expandable one, was got from the driver.
+    /// A segment, or a part of an expandable one, was allocated from the driver.
     SegmentTaken,
-    /// And given back.
+    /// A segment, or a part of an expandable one, was freed.
     SegmentGivenBack,
     OutOfMemory,
-    /// Nothing that concerns memory.
+    /// An entry that does not concern memory.
     Other,
 }
 
@@ -22,20 +22,20 @@ pub(super) enum Action {
 pub(super) struct Entry {
     pub(super) action: Action,
     pub(super) address: u64,
-    /// Bytes; for an allocation as requested.
+    /// Bytes; requested bytes for an allocation.
     pub(super) bytes: u64,
     pub(super) stream: u64,
-    /// For segments: a part of an expandable one was mapped or unmapped.
+    /// For segments: whether a part of an expandable one was mapped or unmapped.
     pub(super) mapped: bool,
-    /// For a request that failed: what was free on the device.
+    /// For a failed request: free bytes of the device.
     pub(super) free_bytes: Option<u64>,
 }
 
 impl Entry {
-    /// Reads an entry.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// Says what is missing or out of range.
+    /// A description of what is missing or out of range.
     pub(super) fn read(view: View<'_>) -> Result<Entry, String> {
         let action = view
             .entry("action")
@@ -62,7 +62,7 @@ impl Entry {
             });
         }
         let address = match action {
-            // It has the device's free bytes in place of an address.
+            // The entry has the device's free bytes in place of an address.
             Action::OutOfMemory => 0,
             _ => number(view, "addr")?,
         };
@@ -89,7 +89,7 @@ impl Entry {
     }
 }
 
-/// A number from 0 on under a key.
+/// A non-negative number under a key.
 pub(super) fn number(view: View<'_>, key: &str) -> Result<u64, String> {
     match view.entry(key) {
         None => Err(format!("`{key}` is missing")),
@@ -100,19 +100,19 @@ pub(super) fn number(view: View<'_>, key: &str) -> Result<u64, String> {
     }
 }
 
-/// Who asked, in a few words: the innermost Python function outside of PyTorch, or the innermost
-/// function there is. Empty if no stack was recorded.
+/// The allocating code in a few words: the innermost Python function outside of PyTorch, or else
+/// the innermost function. Empty if no stack was recorded.
 pub(super) fn tag(view: View<'_>) -> String {
     let Some(frames) = view.entry("frames").and_then(View::items) else {
         return String::new();
     };
     let mut fallback = None;
-    // Deeper stacks say no more about who asked.
+    // Deeper frames say no more about the allocating code.
     for frame in frames.take(256) {
         let name = frame.entry("name").and_then(View::text).unwrap_or("");
         let file = frame.entry("filename").and_then(View::text).unwrap_or("");
         if !file.ends_with(".py") {
-            // An operator's public name says more than what lies beneath it.
+            // An operator's public name says more than its implementation.
             if fallback.is_none_or(|(_, known): (&str, &str)| known.is_empty())
                 && name.starts_with("at::_ops::")
             {
@@ -139,7 +139,7 @@ pub(super) fn tag(view: View<'_>) -> String {
     }
 }
 
-/// What the program had set with `torch.cuda.memory._set_memory_metadata`: a phase's name.
+/// The text that the program set with `torch.cuda.memory._set_memory_metadata`: a phase's name.
 pub(super) fn metadata<'a>(view: View<'a>) -> &'a str {
     view.entry("user_metadata")
         .and_then(View::text)

@@ -1,4 +1,4 @@
-//! The second pass: the events, one after another.
+//! The second pass: the events in order.
 
 use super::entry::{Action, Entry, metadata, tag};
 use super::prelude::{Beginning, beginning};
@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 type Source = Box<dyn Read + Send>;
 
-/// What the values of a snapshot may take while it is read. Events, segments and annotations are
-/// let go of as they pass, so this is for the stack frames, of which each is kept once, and for
-/// what was live.
+/// Memory limit for the values of a snapshot. Events, segments and annotations are dropped as they
+/// pass, so the limit concerns the stack frames, each of which is kept once, and the blocks that
+/// were live.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 /// Reads a snapshot: opens it three times, each time from the start.
@@ -27,7 +27,7 @@ pub(in crate::trace) struct SnapshotReader {
     device: Option<u64>,
     uses: Option<Arc<MemoUse>>,
     survey: Option<Survey>,
-    /// The tags of what was live before the ring began.
+    /// The tags of the blocks that were live before the ring began.
     early_tags: Vec<TagId>,
     ring: Ring,
     pub(in crate::trace) tags: Tags,
@@ -35,15 +35,15 @@ pub(in crate::trace) struct SnapshotReader {
 
 enum Stage {
     Fresh,
-    /// What was live before the ring began: the next such block.
+    /// The next block that was live before the ring began.
     Early(usize),
     Ring(Box<Parser<Source, Queue>>),
     Ended,
 }
 
-/// The tag of what was allocated before the ring began and freed within it.
+/// Tag of what was allocated before the ring began and freed within it.
 const EARLY_TAG: &str = "(before the recording)";
-/// Where the ring begins, if anything was live before.
+/// Marker at the start of the ring, if blocks were live before.
 const RING_MARKER: &str = "recording";
 
 impl SnapshotReader {
@@ -64,12 +64,12 @@ impl SnapshotReader {
         }
     }
 
-    /// Asks for the events of this device; in time before anything was read.
+    /// Selects the device; must be called before anything was read.
     pub(in crate::trace) fn choose_device(&mut self, device: u64) {
         self.device = Some(device);
     }
 
-    /// What the snapshot says beside its events; reads it twice through.
+    /// The summary of the snapshot; reads it twice.
     pub(in crate::trace) fn summary(&mut self) -> Result<&SnapshotSummary, TraceError> {
         Ok(&self.survey()?.summary)
     }
@@ -119,9 +119,9 @@ impl SnapshotReader {
         (self.open)().map_err(|error| TraceError::whole(Kind::Io(error)))
     }
 
-    /// What brings a pool of this configuration into the state in which the ring began. It takes
-    /// the place of the allocations that the reader would otherwise begin with; `None` once reading
-    /// has begun.
+    /// The events that bring a pool of this configuration into the state at the start of the ring.
+    /// They replace the allocations with which the reader would otherwise begin; `None` once
+    /// reading has begun.
     pub(in crate::trace) fn take_beginning(
         &mut self,
         configuration: &PoolConfiguration,
@@ -193,7 +193,7 @@ impl SnapshotReader {
         }
     }
 
-    /// Events that the listener was not told of, and frees that were only requested.
+    /// Processes events that the listener did not see, and frees that were only requested.
     fn end_ring(&mut self) -> Result<(), TraceError> {
         if let Stage::Ring(mut parser) = std::mem::replace(&mut self.stage, Stage::Ended) {
             let wanted = parser.listener().device;
@@ -211,7 +211,7 @@ impl SnapshotReader {
     }
 }
 
-/// Entries as the parser meets them.
+/// Entries in the order of parsing.
 struct Queue {
     device: usize,
     entries: VecDeque<QueuedEntry>,
@@ -256,16 +256,16 @@ impl Listener for Queue {
     }
 }
 
-/// Turns entries into events with ids.
+/// Converts entries to events with ids.
 #[derive(Default)]
 struct Ring {
     ready: VecDeque<Event>,
-    /// Address → id, and whether the free was requested.
+    /// Address → (id, whether a free was requested).
     live: HashMap<u64, (u64, bool)>,
     next_id: u64,
-    /// Frees are recorded when they are completed, and not only when they are requested.
+    /// Whether completed frees are recorded, and not only requested ones.
     frees_complete: bool,
-    /// Blocks that in the end still waited for other streams.
+    /// Blocks that were still waiting for other streams at the end.
     waiting_in_the_end: Vec<u64>,
     giving_back: bool,
     metadata: String,
@@ -288,7 +288,8 @@ impl Ring {
     fn translate(&mut self, queued: &QueuedEntry, tags: &mut Tags) {
         let entry = queued.entry;
         if entry.action == Action::SegmentGivenBack {
-            // Segments go back when the cache is emptied, by the program or before a request fails.
+            // Segments are freed when the cache is emptied, by the program or before a request
+            // fails.
             if !std::mem::replace(&mut self.giving_back, true) {
                 self.ready.push_back(Event::Marker("clear".into()));
             }
@@ -306,7 +307,8 @@ impl Ring {
                 }
                 let id = self.next_id;
                 self.next_id += 1;
-                // An address that is handed out again was free, whether or not that was recorded.
+                // An address that is allocated again was free, whether or not the free was
+                // recorded.
                 if let Some((id, _)) = self.live.insert(entry.address, (id, false)) {
                     self.ready.push_back(Event::Free { id });
                 }

@@ -1,9 +1,10 @@
 //! PyTorch's memory snapshots (`torch.cuda.memory._dump_snapshot`).
 //!
-//! A snapshot holds the allocator's segments as they were in the end, and a ring of its last
-//! events. What was allocated before the ring began shows only in the segments and in later frees,
-//! so a file is read three times: for which of its objects are referred to again, for the segments
-//! and for what must have been live at the ring's start, and for the events. No pass holds them.
+//! A snapshot holds the allocator's segments at the end of the recording, and a ring of its last
+//! events. Allocations from before the start of the ring show only in the segments and in later
+//! frees. A file is therefore read three times: for the objects that are referenced again, for the
+//! segments and the blocks that must have been live at the start of the ring, and for the events.
+//! No pass holds the events in memory.
 
 mod entry;
 mod events;

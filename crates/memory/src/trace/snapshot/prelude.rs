@@ -1,8 +1,9 @@
-//! Brings a fresh pool into the state that an allocator was in when the ring began.
+//! Brings a fresh pool into the state that an allocator had at the start of the ring.
 //!
-//! What a pool can serve from its cache decides what it takes from the driver, so a replay that knows only the live blocks ends with
-//! other segments than the recording. Here every segment is got in the order of addresses and filled from its start, live blocks and
-//! gaps alike, while no other free block could serve a request; then the gaps are freed.
+//! The cache of a pool decides what it requests from the driver, so a replay that starts from the
+//! live blocks alone ends with other segments than the recording. Here every segment is allocated
+//! in the order of addresses and filled from its start, live blocks and gaps alike, while no other
+//! free block could serve a request. The gaps are freed afterwards.
 
 use super::ranges::Range;
 use super::survey::{EarlyBlock, Survey};
@@ -11,17 +12,18 @@ use crate::pool::PoolConfiguration;
 use crate::pool::sizes::{BLOCK_UNIT, SMALL_REQUEST_MAX, round_request};
 use crate::trace::event::{Event, TagId};
 
-/// How a replay of a snapshot begins.
+/// The start of a snapshot's replay.
 #[derive(Clone, Debug, Default)]
 pub struct Beginning {
-    /// What brings a fresh pool into the state in which the recording began.
+    /// The events that bring a fresh pool into the state at the start of the recording.
     pub events: Vec<Event>,
-    /// Where the recorded segments were, in the order in which a replay gets them: of blocks of equal size the pool takes the one at
-    /// the lowest address. For [`SimulatedDriver::with_places`](crate::driver::SimulatedDriver::with_places).
+    /// Addresses and sizes of the recorded segments, in the order in which a replay allocates them:
+    /// among blocks of equal size the pool takes the one at the lowest address. For
+    /// [`SimulatedDriver::with_places`](crate::driver::SimulatedDriver::with_places).
     pub places: Vec<(Address, u64)>,
 }
 
-/// The beginning; `tags` are those of the blocks that were live, and block `i` gets the id `i`.
+/// The beginning. `tags` are those of the live blocks, and block `i` has the id `i`.
 pub(super) fn beginning(
     survey: &Survey,
     tags: &[TagId],
@@ -74,7 +76,7 @@ struct Prelude<'a> {
     events: Vec<Event>,
     /// Ids of allocations that stand for free blocks.
     gaps: Vec<u64>,
-    /// Ids of allocations that stand for what an expandable segment had unmapped.
+    /// Ids of allocations that stand for unmapped parts of expandable segments.
     holes: Vec<u64>,
     next_gap: u64,
 }
@@ -93,7 +95,7 @@ impl Prelude<'_> {
         self.events
     }
 
-    /// A segment of its own: got whole, then filled.
+    /// Allocates a segment as a whole, then fills it.
     fn segment(&mut self, range: Range) {
         let opener = if range.small { BLOCK_UNIT } else { range.bytes };
         let id = self.allocate_gap(opener, range.stream);
@@ -101,7 +103,7 @@ impl Prelude<'_> {
         self.fill(range);
     }
 
-    /// The parts of an expandable segment, and the holes between them.
+    /// Allocates the parts of an expandable segment, and the holes between them.
     fn expandable(&mut self, parts: &[Range]) {
         let mut end = None;
         for &part in parts {
@@ -130,7 +132,7 @@ impl Prelude<'_> {
                 break;
             }
             if block.address < address {
-                // It lies under the one before: what is known of it cannot be true.
+                // The block overlaps the previous one: the recording is inconsistent here.
                 continue;
             }
             self.gap(block.address - address, range);
@@ -147,10 +149,11 @@ impl Prelude<'_> {
                 None => is_block(rest, range) && bytes < self.configuration.max_split_size,
             };
             if rest > 0 && !splits {
-                // What was left was too little to be split off, or too little to be had as a block of this pool.
+                // The remainder was too small to be split off, or too small for a block of this
+                // pool.
                 bytes += rest;
             }
-            // What the block would be without rounding to divisions, which is off meanwhile.
+            // The block size without rounding to divisions, which is off during the beginning.
             let plain = block.requested_bytes.max(1).next_multiple_of(BLOCK_UNIT);
             let asked = if bytes == plain {
                 block.requested_bytes
@@ -197,7 +200,7 @@ fn is_block(bytes: u64, range: Range) -> bool {
     }
 }
 
-/// Requests that fill so many bytes of a segment of the small or the large pool.
+/// Requests that fill `bytes` bytes of a segment of the small or the large pool.
 fn pieces(bytes: u64, small: bool) -> impl Iterator<Item = u64> {
     let piece_max = if small { SMALL_REQUEST_MAX } else { u64::MAX };
     let mut left = if small || bytes > SMALL_REQUEST_MAX {

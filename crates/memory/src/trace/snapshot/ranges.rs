@@ -1,8 +1,8 @@
-//! Ranges of memory got from the driver, taken back event by event.
+//! Memory ranges of the driver, reconstructed backwards from events.
 
 use std::collections::BTreeMap;
 
-/// A range of memory got from the driver.
+/// A memory range allocated from the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) address: u64,
@@ -18,14 +18,14 @@ impl Range {
     }
 }
 
-/// Ranges that do not overlap.
+/// A set of disjoint ranges.
 #[derive(Debug, Default)]
 pub(super) struct RangeSet {
     by_address: BTreeMap<u64, Range>,
 }
 
 impl RangeSet {
-    /// Adds a range; what was there under it goes.
+    /// Adds a range, which replaces anything it overlaps.
     pub(super) fn add(&mut self, range: Range) {
         self.remove(range);
         if range.bytes > 0 {
@@ -33,7 +33,7 @@ impl RangeSet {
         }
     }
 
-    /// Takes a range away, whole or out of larger ones.
+    /// Removes a range, whole or out of larger ones.
     pub(super) fn remove(&mut self, range: Range) {
         let end = range.end();
         while let Some((&address, &found)) = self.by_address.range(..end).next_back() {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_is_not_there_can_be_taken_away() {
+    fn removing_an_absent_range_is_harmless() {
         let mut set = RangeSet::default();
         set.add(range(50, 10));
         set.remove(range(0, 50));

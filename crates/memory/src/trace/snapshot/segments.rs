@@ -1,9 +1,9 @@
-//! The segments and blocks of a snapshot, and its settings.
+//! The segments, blocks and settings of a snapshot.
 
 use super::entry::{number, tag};
 use sottovoce_formats::pickle::View;
 
-/// A segment as it was in the end.
+/// A segment at the end of the recording.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) device: u64,
@@ -15,13 +15,13 @@ pub(super) struct Segment {
     pub(super) blocks: Vec<Block>,
 }
 
-/// A block in use, or waiting to be free.
+/// A block in use, or waiting for other streams.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) address: u64,
     pub(super) bytes: u64,
     pub(super) requested_bytes: u64,
-    /// Handed out, and not merely waiting for another stream.
+    /// Whether it is in use, and not merely waiting for another stream.
     pub(super) allocated: bool,
     pub(super) tag: String,
 }
@@ -31,16 +31,17 @@ pub(super) struct Block {
 /// # Errors
 /// If there is no list of them.
 pub(super) fn list(root: View<'_>) -> Result<impl Iterator<Item = View<'_>>, String> {
-    // `torch.cuda.memory_snapshot()` is the list of segments alone.
+    // The result of `torch.cuda.memory_snapshot()` is the bare list of segments.
     let list = root.entry("segments").unwrap_or(root);
-    list.items()
-        .ok_or_else(|| "this pickle is no memory snapshot: it has no list of `segments`".to_owned())
+    list.items().ok_or_else(|| {
+        "this pickle is not a memory snapshot: it has no list of `segments`".to_owned()
+    })
 }
 
-/// Reads a segment. Free blocks are left out: they are what lies between the others.
+/// Parses a segment. Free blocks are left out: they are the gaps between the others.
 ///
 /// # Errors
-/// Says what is missing or makes no sense.
+/// A description of what is missing or inconsistent.
 pub(super) fn segment(view: View<'_>) -> Result<Segment, String> {
     let problem = |problem: String| format!("a segment is malformed: {problem}");
     let address = number(view, "address").map_err(problem)?;
@@ -58,7 +59,7 @@ pub(super) fn segment(view: View<'_>) -> Result<Segment, String> {
         .flatten()
     {
         let bytes = number(block, "size").map_err(problem)?;
-        // Older versions left the address to be counted.
+        // Older versions do not record the address: it is the end of the previous block.
         let block_address = number(block, "address").unwrap_or(next_address);
         next_address = block_address.saturating_add(bytes);
         if block_address < address || next_address > end {
@@ -105,7 +106,7 @@ pub(super) fn configuration(root: View<'_>) -> String {
             return text.to_owned();
         }
     }
-    // Options set from within the program.
+    // Options set by the program itself.
     let mut options = Vec::new();
     if settings
         .entry("expandable_segments")

@@ -1,4 +1,4 @@
-//! The first pass: what was live and reserved when the ring began.
+//! The first pass: live and reserved memory at the start of the ring.
 
 use super::entry::{Action, Entry, tag};
 use super::ranges::{Range, RangeSet};
@@ -7,10 +7,10 @@ use serde::Serialize;
 use sottovoce_formats::pickle::{Disposition, Document, Listener, Step, View};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// What a snapshot says beside its events. Bytes throughout.
+/// Contents of a snapshot beside its events. All sizes are in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SnapshotSummary {
-    /// The device whose events are read: the one asked for, or that which held most.
+    /// The selected device: the one requested, or the one with most memory.
     pub device: u64,
     /// The devices that have segments or events, ascending.
     pub devices: Vec<u64>,
@@ -18,93 +18,91 @@ pub struct SnapshotSummary {
     pub configuration: String,
     /// Entries in the ring.
     pub entries: u64,
-    /// Bytes held from the driver in the end.
+    /// Reserved bytes at the end.
     pub end_reserved: u64,
-    /// Bytes handed out in the end, rounded as the allocator did.
+    /// Allocated bytes at the end, as the allocator rounded them.
     pub end_allocated: u64,
-    /// Bytes held from the driver when the ring began.
+    /// Reserved bytes at the start of the ring.
     pub start_reserved: u64,
-    /// Most bytes held from the driver while the ring was written.
+    /// Peak of the reserved bytes during the ring.
     pub peak_reserved: u64,
-    /// Bytes that were live before the ring began, as requested.
+    /// Live bytes at the start of the ring, as requested.
     pub start_live: u64,
-    /// Allocations that were live before the ring began.
+    /// Live allocations at the start of the ring.
     pub start_live_count: u64,
-    /// Requests that failed.
+    /// Failed requests.
     pub ooms: u64,
-    /// The first [`REFUSALS_MAX`] requests that failed, of all devices.
+    /// The first `REFUSALS_MAX` failed requests, of all devices.
     pub refusals: Vec<RecordedRefusal>,
 }
 
-/// Failed requests that a summary names.
+/// Number of failed requests kept in a summary.
 pub const REFUSALS_MAX: usize = 64;
 
-/// A request that failed while a snapshot was recorded.
+/// A request that failed during the recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RecordedRefusal {
-    /// The device that had no memory.
+    /// The device that was out of memory.
     pub device: u64,
-    /// Bytes asked for.
+    /// Bytes requested.
     pub bytes: u64,
-    /// Who asked; empty if no stack was recorded.
+    /// The allocating code; empty if no stack was recorded.
     pub tag: String,
     /// The device's stream.
     pub stream: u64,
-    /// What was free on the device, if that was recorded.
+    /// Free bytes of the device, if recorded.
     pub free_bytes: Option<u64>,
-    /// Bytes that the process held from the driver then.
+    /// Reserved bytes of the process at that moment.
     pub reserved_bytes: u64,
 }
 
 impl SnapshotSummary {
-    /// Bytes of the device as far as they are known: what a failed request found free and what the
-    /// process held then, or else the most that it ever held. Other processes' memory is not part
-    /// of it.
+    /// Known size of the device in bytes: the free bytes at a failed request plus the bytes that
+    /// the process held then, or else the peak of the process. Other processes' memory is not
+    /// included.
     pub fn known_device_bytes(&self) -> u64 {
         let own = (self.refusals.iter()).filter(|refusal| refusal.device == self.device);
         own.filter_map(|refusal| refusal.free_bytes?.checked_add(refusal.reserved_bytes))
             .fold(self.peak_reserved, u64::max)
     }
 
-    /// Whether a failed request says how much memory the device had.
+    /// Whether a failed request reveals the size of the device.
     pub fn says_device_bytes(&self) -> bool {
         let mut refusals = self.refusals.iter();
         refusals.any(|refusal| refusal.device == self.device && refusal.free_bytes.is_some())
     }
 }
 
-/// An allocation that was live before the ring began.
+/// An allocation that was live at the start of the ring.
 #[derive(Clone, Debug)]
 pub(super) struct EarlyBlock {
     pub(super) address: u64,
     pub(super) requested_bytes: u64,
-    /// The block's own size, if it was still live in the end.
+    /// The block's own size, if it was still live at the end.
     pub(super) block_bytes: Option<u64>,
-    /// The lowest address beyond it at which another block began while it was live, as far as is
-    /// known.
+    /// The lowest address above it at which another block began while it was live, if known.
     pub(super) next_address: Option<u64>,
     pub(super) stream: u64,
     pub(super) tag: String,
 }
 
-/// Everything that the first pass finds.
+/// Results of the first pass.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) summary: SnapshotSummary,
-    /// Ascending by address.
+    /// Blocks in ascending order of addresses.
     pub(super) early: Vec<EarlyBlock>,
-    /// What was reserved when the ring began, ascending by address.
+    /// Ranges reserved at the start of the ring, in ascending order of addresses.
     pub(super) start_ranges: Vec<Range>,
-    /// Segments got from the driver while the ring was written, in this order; expandable ones
-    /// aside.
+    /// Segments allocated from the driver during the ring, in this order; without expandable ones.
     pub(super) taken: Vec<Range>,
     /// Whether the completion of frees was recorded.
     pub(super) frees_complete: bool,
-    /// Addresses of blocks that in the end still waited for other streams.
+    /// Addresses of blocks that were still waiting for other streams at the end.
     pub(super) waiting_in_the_end: Vec<u64>,
 }
 
-/// Follows the events of all devices, and takes the segments as they come.
+/// Follows the events of all devices and collects the segments.
 #[derive(Debug, Default)]
 pub(super) struct Surveyor {
     devices: Vec<DeviceSurvey>,
@@ -118,13 +116,13 @@ struct DeviceSurvey {
     /// The first failed requests, each with the number of segment changes before it.
     refusals: Vec<(usize, RecordedRefusal)>,
     frees_complete: bool,
-    /// What was allocated within the ring and not yet freed.
+    /// Blocks allocated within the ring and not yet freed.
     live: HashSet<u64>,
-    /// Where blocks began that were allocated within the ring, the first [`STARTS_MAX`] of them.
+    /// Addresses of blocks allocated within the ring, the first [`STARTS_MAX`] of them.
     starts: BTreeSet<u64>,
-    /// What was freed and never allocated within the ring, by address.
+    /// Blocks freed within the ring but allocated before it, by address.
     freed_early: HashMap<u64, FreedEarly>,
-    /// What was got from the driver (`true`) and given back.
+    /// Segments allocated (`true`) and freed (`false`).
     segment_changes: Vec<(bool, Range)>,
 }
 
@@ -135,7 +133,7 @@ struct FreedEarly {
     next_address: Option<u64>,
 }
 
-/// Enough for the blocks around those that were live at first, and no more than some megabytes.
+/// Enough for the neighbours of the blocks that were live at first; some megabytes at most.
 const STARTS_MAX: usize = 1 << 17;
 
 impl DeviceSurvey {
@@ -190,7 +188,7 @@ impl DeviceSurvey {
         Ok(())
     }
 
-    /// Notes a block that is freed and was not allocated within the ring.
+    /// Records a block that is freed within the ring but was allocated before it.
     fn note_early(&mut self, entry: Entry) {
         let beyond = entry.address.saturating_add(entry.bytes.max(1));
         let next_address = self.starts.range(beyond..).next().copied();
@@ -205,19 +203,19 @@ impl DeviceSurvey {
 /// The size of a small segment, and the unit of small expandable ones.
 const SMALL_SEGMENT_BYTES: u64 = 2 << 20;
 
-/// What an item of a list is.
+/// Classification of a list item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// An event of this device.
     Event(usize),
     Segment,
-    /// Part of something that is looked at as a whole.
+    /// Part of a structure that is parsed as a whole.
     Structure,
-    /// Of no concern here, such as annotations.
+    /// Not used here, such as annotations.
     Unused,
 }
 
-/// What the items of the list at `path` are.
+/// Classification of the items of the list at `path`.
 pub(super) fn part_of(path: &[Step<'_>]) -> Part {
     match path {
         [Step::Key("device_traces"), Step::Index(device)] => Part::Event(*device),
@@ -228,7 +226,7 @@ pub(super) fn part_of(path: &[Step<'_>]) -> Part {
     }
 }
 
-/// More devices than this in one process are no snapshot.
+/// Limit of the devices of one process.
 const DEVICE_COUNT_MAX: usize = 1024;
 
 impl Surveyor {
@@ -257,7 +255,7 @@ impl Listener for Surveyor {
     }
 }
 
-/// The events that a listener was not told of, by device.
+/// Events that the listener did not see, by device.
 pub(super) fn rest_of_events(document: &Document) -> impl Iterator<Item = (usize, View<'_>)> {
     let devices = document
         .root()
@@ -273,11 +271,11 @@ pub(super) fn rest_of_events(document: &Document) -> impl Iterator<Item = (usize
 }
 
 impl Survey {
-    /// Concludes from all events and from the segments in the end, for the device `wanted` or for
-    /// that which held most.
+    /// Draws conclusions from all events and from the final segments, for the device `wanted` or
+    /// for the one with most memory.
     ///
     /// # Errors
-    /// Says what is malformed, or that there is no such device.
+    /// A description of what is malformed, or that there is no such device.
     pub(super) fn conclude(
         mut surveyor: Surveyor,
         document: &Document,
@@ -362,13 +360,13 @@ fn sum(values: impl Iterator<Item = u64>) -> u64 {
     values.fold(0, u64::saturating_add)
 }
 
-/// The failed requests of all devices, with what was held when each failed.
+/// The failed requests of all devices, each with the bytes reserved when it failed.
 fn refusals(surveyor: &Surveyor, segments: &[Segment]) -> Vec<RecordedRefusal> {
     let mut refusals = Vec::new();
     for (device, survey) in (0_u64..).zip(&surveyor.devices) {
         let own = segments.iter().filter(|segment| segment.device == device);
         let mut reserved = sum(own.map(|segment| segment.bytes));
-        // Back from the end, past each segment that was got or given back later.
+        // Backwards from the end, undoing each later change of segments.
         let mut changes = survey.segment_changes.len();
         let mut of_device = Vec::new();
         for (changes_before, refusal) in survey.refusals.iter().rev() {
@@ -395,7 +393,7 @@ fn refusals(surveyor: &Surveyor, segments: &[Segment]) -> Vec<RecordedRefusal> {
     refusals
 }
 
-/// The device that held most at some time; of equals that with most events, then the first.
+/// The device with the largest peak; among equals the one with most events, then the first.
 fn largest(surveyor: &Surveyor, segments: &[Segment], devices: &[u64]) -> Result<u64, String> {
     let none = DeviceSurvey::default();
     let mut largest = (0, 0, 0);
@@ -423,8 +421,8 @@ fn listed(devices: &[u64]) -> String {
     }
 }
 
-/// What was live before the ring began: freed within it without having been allocated within it, or
-/// still there in the end.
+/// Blocks that were live at the start of the ring: freed within it but not allocated within it, or
+/// still live at the end.
 fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> {
     let mut early: Vec<EarlyBlock> = survey
         .freed_early
@@ -458,8 +456,8 @@ fn early_blocks(survey: &DeviceSurvey, segments: &[Segment]) -> Vec<EarlyBlock> 
     early
 }
 
-/// What was reserved when the ring began, by taking its segment events back one by one, and the
-/// most that was on the way.
+/// Ranges reserved at the start of the ring, by undoing its segment events one by one, and the peak
+/// on the way.
 fn start_ranges<'a>(
     survey: &DeviceSurvey,
     segments: impl Iterator<Item = &'a Segment> + Clone,

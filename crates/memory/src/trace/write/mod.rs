@@ -1,4 +1,4 @@
-//! Traces in other formats.
+//! Conversion of traces to other formats.
 
 mod snapshot;
 mod text;
@@ -7,20 +7,22 @@ use super::{Reader, TraceError};
 use sottovoce_formats::content;
 use std::io::{self, Write};
 
-/// A format that traces are written in.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TraceFormat {
     /// One event a line.
     Text,
-    /// PyTorch's memory snapshot, as the caching allocator would have recorded it under its default settings: markers become
-    /// `user_metadata`, tags become the only frame of a stack, and allocations of no bytes are left out.
+    /// PyTorch's memory snapshot, as the caching allocator would have recorded it under default
+    /// settings: markers become `user_metadata`, tags become the only frame of a stack, and empty
+    /// allocations are left out.
     Snapshot,
 }
 
-/// Writes the events of `reader`, compressed with gzip if asked, and returns how many there were. Give it a buffered sink.
+/// Writes the events of `reader`, with gzip if requested, and returns their number. The sink should
+/// be buffered.
 ///
 /// # Errors
-/// The trace's first error, or what the sink says.
+/// The trace's first error, or the sink's.
 pub fn write(
     reader: &mut Reader,
     format: TraceFormat,
@@ -60,10 +62,10 @@ pub enum WriteError {
     /// The output could not be written.
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),
-    /// The snapshot needs an address for each block, and the pool that gives them refused one.
+    /// The pool that assigns an address to each block of a snapshot ran out of addresses.
     #[error("an allocation of {bytes} bytes finds no room in an address space of 2^46 bytes")]
     NoAddress {
-        /// Bytes asked for.
+        /// Bytes requested.
         bytes: u64,
     },
 }

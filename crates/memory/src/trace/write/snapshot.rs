@@ -1,8 +1,10 @@
-//! Writes a PyTorch snapshot: what the caching allocator would have recorded under its default settings.
+//! Writer of PyTorch snapshots, as the caching allocator would have recorded them under default
+//! settings.
 //!
-//! A trace has no addresses and a snapshot is made of them, so the trace is replayed through the pool, over a driver that notes what
-//! it is asked for. The result is consistent (blocks lie in segments, the end follows from the events) and a replay of it reserves
-//! what a replay of the trace does.
+//! A trace has no addresses, which a snapshot needs. The trace is therefore replayed through the
+//! pool, over a driver that records its calls. The result is consistent: blocks lie in segments,
+//! the end state follows from the events, and a replay of the snapshot reserves what a replay of
+//! the trace does.
 
 use super::WriteError;
 use crate::driver::{Note, Noted, Notes, SimulatedDriver};
@@ -12,12 +14,12 @@ use sottovoce_formats::pickle::Writer;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
-/// Room for any trace: what an address may have on common machines.
+/// The usual size of a user address space: enough for any trace.
 const ADDRESS_SPACE_BYTES: u64 = 1 << 46;
 /// Segments of this size belong to the small pool.
 const SMALL_SEGMENT_BYTES: u64 = crate::pool::sizes::SMALL_SEGMENT;
 
-/// Writes the events of `reader` as a snapshot and returns how many there were.
+/// Writes the events of `reader` as a snapshot and returns their number.
 pub(super) fn write(reader: &mut Reader, sink: impl Write) -> Result<u64, WriteError> {
     let driver = Noted::new(SimulatedDriver::new(ADDRESS_SPACE_BYTES));
     let notes = driver.notes();
@@ -109,7 +111,7 @@ impl<W: Write> Recorder<W> {
         Ok(())
     }
 
-    /// Writes what the driver was asked for since the last time, on behalf of `stream`.
+    /// Writes the driver calls since the previous call, on behalf of `stream`.
     fn write_notes(&mut self, stream: u64) -> Result<(), WriteError> {
         for note in self.notes.take() {
             match note {
@@ -160,7 +162,7 @@ impl<W: Write> Recorder<W> {
         Ok(())
     }
 
-    /// Writes the segments as they are in the end, and the settings.
+    /// Writes the final segments and the settings.
     fn finish(mut self) -> Result<(), WriteError> {
         let mut blocks: BTreeMap<u64, LiveBlock> = self
             .live
@@ -171,7 +173,7 @@ impl<W: Write> Recorder<W> {
         writer.text("segments")?;
         writer.begin_list()?;
         for (&address, &(bytes, stream)) in &self.segments {
-            // Blocks of later segments stay for their turn.
+            // Blocks of later segments are left for those.
             let later = blocks.split_off(&(address + bytes));
             let here = std::mem::replace(&mut blocks, later);
             let segment = Segment {
@@ -219,7 +221,7 @@ fn write_settings(writer: &mut Writer<impl Write>) -> io::Result<()> {
     writer.end()
 }
 
-/// A segment in the end.
+/// A segment at the end of the trace.
 struct Segment {
     address: u64,
     bytes: u64,

@@ -1,11 +1,11 @@
-//! Writes the text format.
+//! Writer of the text format.
 
 use super::WriteError;
 use crate::trace::{Event, Reader};
 use std::borrow::Cow;
 use std::io::Write;
 
-/// Writes the events of `reader` and returns how many there were.
+/// Writes the events of `reader` and returns their number.
 pub(super) fn write(reader: &mut Reader, mut sink: impl Write) -> Result<u64, WriteError> {
     let mut events = 0;
     while let Some(event) = reader.next() {
@@ -18,7 +18,7 @@ pub(super) fn write(reader: &mut Reader, mut sink: impl Write) -> Result<u64, Wr
             } => {
                 let tag = one_line(reader.tags().name(tag));
                 write!(sink, "a {id} {bytes} {tag}")?;
-                // A tag that itself ends so would be taken for a stream.
+                // A tag with this ending would be mistaken for a stream.
                 if stream != 0 || tag.contains("stream=") {
                     write!(sink, " stream={stream}")?;
                 }

@@ -1,4 +1,4 @@
-//! Vectors and products of bytes on 64-bit Arm.
+//! Vectors and byte products on 64-bit Arm.
 
 use super::{Lanes, Vectors, split_four};
 use std::arch::aarch64::*;
@@ -68,22 +68,22 @@ impl Vectors for Quarter {
             vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponents)))
         };
         round(a: float32x4_t) -> int32x4_t = vcvtnq_s32_f32(a);
-        // The instruction does that by itself.
+        // The instruction converts NaN to 0 by itself.
         round_or_zero(a: float32x4_t) -> int32x4_t = vcvtnq_s32_f32(a);
     }
 }
 
-/// Products of signed bytes by one instruction.
+/// Signed byte products in one instruction.
 pub(crate) enum Neon {}
 
 /// Adds four products of signed bytes to each lane of `sums`.
 ///
 /// # Safety
-/// The machine must have the dot product's instructions.
+/// The machine must have the dot product instructions.
 #[inline(always)]
 unsafe fn dot(mut sums: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
-    // The intrinsic is not stable yet.
-    // SAFETY: the caller has the instruction, which touches nothing but its registers.
+    // The intrinsic is not stable yet. SAFETY: the caller has the instruction, which accesses only
+    // its registers.
     unsafe {
         asm!(
             "sdot {sums:v}.4s, {a:v}.16b, {b:v}.16b",
@@ -96,7 +96,7 @@ unsafe fn dot(mut sums: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
     sums
 }
 
-/// Turns each of four bytes into itself with 128 added or taken away, by exclusive or.
+/// Adds or subtracts 128 in each of four bytes, by exclusive or.
 const TOP_BITS: i32 = 0x8080_8080_u32 as i32;
 
 impl Lanes for Neon {
@@ -106,7 +106,7 @@ impl Lanes for Neon {
     const VECTORS: usize = 2;
     const OFFSET: i32 = 0;
     type Sums = int32x4_t;
-    /// Signed bytes, and what their products with fours that had 128 taken away lack.
+    /// Signed weights, and the correction of their products with bytes reduced by 128.
     type Weights = [int32x4_t; 2];
     type Four = int32x4_t;
 
@@ -117,7 +117,7 @@ impl Lanes for Neon {
         };
         load_signed(from: *const u8) -> Self::Weights = {
             let weights = Quarter::load(from);
-            // There is no byte 128: its negative is, and what it gives is taken away.
+            // There is no signed byte 128: −128 is used, and its products are subtracted.
             let lacking = dot(vdupq_n_s32(0), weights, vdupq_n_s32(TOP_BITS));
             [weights, vnegq_s32(lacking)]
         };

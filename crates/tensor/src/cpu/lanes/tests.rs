@@ -1,15 +1,15 @@
-//! What each set computes, against plain integers.
+//! Results of each set against plain integer arithmetic.
 
 use super::LaneSet;
 use crate::cpu::agreement::common::random;
 use crate::cpu::agreement::matrix;
 use crate::cpu::kernel::InstructionSet;
-use crate::cpu::{attention, attention_bytes, bytes, integer};
+use crate::cpu::{attention, attention_int8, gemm_int8, gemm_int16};
 use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Q4_BLOCK};
 use crate::{Activation, Attention, Matrix, Precision, Store, Threads, View, ViewMut};
 use half::f16;
 
-/// All that this machine has.
+/// All sets of this machine.
 fn available() -> Vec<LaneSet> {
     let mut sets = LaneSet::ALL.to_vec();
     #[cfg(target_arch = "x86_64")]
@@ -18,7 +18,7 @@ fn available() -> Vec<LaneSet> {
     sets
 }
 
-/// The best that goes with an instruction set.
+/// The best set that belongs to an instruction set.
 pub(super) fn best_within(set: InstructionSet) -> Option<LaneSet> {
     let sets = match set {
         #[cfg(target_arch = "x86_64")]
@@ -35,9 +35,9 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// The scale of some values and their levels up to `most`; what is not a number counts as 0.
+/// Scale of some values, and their levels up to `most`; NaN counts as 0.
 fn round(values: &[f32], most: f32) -> (f32, Vec<i32>) {
-    // `max` passes over what is not a number.
+    // `max` skips NaN.
     let largest = values
         .iter()
         .fold(0.0_f32, |most, value| most.max(value.abs()));
@@ -47,7 +47,7 @@ fn round(values: &[f32], most: f32) -> (f32, Vec<i32>) {
     (scale, values.iter().map(level).collect())
 }
 
-/// Level and place of a weight of `Int8`.
+/// Level of an `Int8` weight.
 fn int8_level(matrix: &Matrix, output: usize, input: usize) -> i32 {
     let parts = Int8Parts::of(matrix.packed_bytes(), matrix.padded_rows());
     let panel = output / NARROW_PANEL * NARROW_PANEL * matrix.columns().next_multiple_of(4);
@@ -55,7 +55,7 @@ fn int8_level(matrix: &Matrix, output: usize, input: usize) -> i32 {
     i32::from(parts.weights[place]) - 128
 }
 
-/// Level of a weight of `Q4`, and its scale.
+/// Level of a `Q4` weight, and its scale.
 fn q4_level(matrix: &Matrix, output: usize, input: usize) -> (i32, f32) {
     let groups = matrix.columns().div_ceil(GROUP);
     let block = (output / NARROW_PANEL * groups + input / GROUP) * Q4_BLOCK;
@@ -67,7 +67,7 @@ fn q4_level(matrix: &Matrix, output: usize, input: usize) -> (i32, f32) {
     (level, f16::from_le_bytes(scale).to_f32())
 }
 
-/// Products with rows in 16 bits, as the kernels' order of operations says.
+/// Products with activations in 16 bits, in the kernels' order of operations.
 fn expected_of_integers(x: &[f32], matrix: &Matrix) -> Vec<f32> {
     let inputs = matrix.columns();
     let mut out = Vec::new();
@@ -103,7 +103,7 @@ fn expected_of_integers(x: &[f32], matrix: &Matrix) -> Vec<f32> {
     out
 }
 
-/// Products with rows in bytes.
+/// Products with activations in bytes.
 fn expected_of_bytes(x: &[f32], matrix: &Matrix) -> Vec<f32> {
     let inputs = matrix.columns();
     let parts = Int8Parts::of(matrix.packed_bytes(), matrix.padded_rows());
@@ -111,10 +111,10 @@ fn expected_of_bytes(x: &[f32], matrix: &Matrix) -> Vec<f32> {
     for row in x.chunks_exact(inputs) {
         for output in 0..matrix.rows() {
             let mut sum = 0.0_f32;
-            for (group, values) in row.chunks(bytes::GROUP_INPUTS).enumerate() {
+            for (group, values) in row.chunks(gemm_int8::GROUP_INPUTS).enumerate() {
                 let (scale, levels) = round(values, 127.0);
                 let products = levels.iter().enumerate().map(|(input, level)| {
-                    level * int8_level(matrix, output, group * bytes::GROUP_INPUTS + input)
+                    level * int8_level(matrix, output, group * gemm_int8::GROUP_INPUTS + input)
                 });
                 let total = products.sum::<i32>() as f32;
                 sum = (total * parts.scales[output]).mul_add(scale, sum);
@@ -125,7 +125,7 @@ fn expected_of_bytes(x: &[f32], matrix: &Matrix) -> Vec<f32> {
     out
 }
 
-/// What `multiply` gives on a set, with as much scratch as it asks for.
+/// Result of `multiply` on a set, with as much scratch as it requests.
 macro_rules! product {
     ($multiply:path, $scratch:path, $set:expr, $x:expr, $matrix:expr) => {{
         let (rows, outputs) = ($x.row_count(), $matrix.rows());
@@ -145,7 +145,8 @@ macro_rules! product {
     }};
 }
 
-/// Random numbers; all as large as they get, of one sign or of both, so that sums of two products pass 16 bits; one that is no number.
+/// Test inputs: random numbers; the largest numbers, of one sign or of both, so that sums of two
+/// products exceed 16 bits; one NaN.
 fn kinds_of_numbers(seed: u64, count: usize) -> [Vec<f32>; 4] {
     let random = random(seed, count);
     let signs = random.iter().map(|value| value.signum()).collect();
@@ -155,8 +156,9 @@ fn kinds_of_numbers(seed: u64, count: usize) -> [Vec<f32>; 4] {
 }
 
 #[test]
-fn products_of_integers_and_bytes_agree_to_the_bit_on_all_lanes() {
-    // Outputs that fill neither panel, inputs that fill neither four nor group nor stretch.
+fn integer_products_are_bit_identical_on_all_lanes() {
+    // Outputs that do not fill a panel; inputs that fill neither a group of four, nor a group, nor
+    // a KC block.
     for (outputs, inputs) in [(50, 99), (33, 645), (16, 128)] {
         let [random, negative, signs, _] = kinds_of_numbers(1, outputs * inputs);
         for weights in [random, negative, signs] {
@@ -168,15 +170,21 @@ fn products_of_integers_and_bytes_agree_to_the_bit_on_all_lanes() {
                         let expected = expected_of_integers(&x, &matrix);
                         for set in available() {
                             let what = format!("{rows} rows by {precision} on {set:?}");
-                            let got =
-                                product!(integer::multiply, integer::scratch, set, view, &matrix);
+                            let got = product!(
+                                gemm_int16::multiply,
+                                gemm_int16::scratch,
+                                set,
+                                view,
+                                &matrix
+                            );
                             assert_eq!(bits(&got), bits(&expected), "{what}");
                         }
                     }
                     let matrix = matrix(outputs, inputs, &weights, Precision::Int8);
                     let expected = expected_of_bytes(&x, &matrix);
                     for set in available() {
-                        let got = product!(bytes::multiply, bytes::scratch, set, view, &matrix);
+                        let got =
+                            product!(gemm_int8::multiply, gemm_int8::scratch, set, view, &matrix);
                         assert_eq!(bits(&got), bits(&expected), "{rows} in bytes on {set:?}");
                     }
                 }
@@ -186,7 +194,7 @@ fn products_of_integers_and_bytes_agree_to_the_bit_on_all_lanes() {
 }
 
 #[test]
-fn attention_in_bytes_agrees_to_the_bit_on_all_lanes_and_is_near_that_in_floats() {
+fn int8_attention_is_bit_identical_on_all_lanes_and_near_f32() {
     let threads = Threads::new(1);
     for (queries, keys, heads, size) in [(70, 70, 2, 64), (13, 50, 3, 12), (9, 200, 1, 128)] {
         let columns = heads * size;
@@ -203,12 +211,12 @@ fn attention_in_bytes_agrees_to_the_bit_on_all_lanes_and_is_near_that_in_floats(
                 };
                 let run = |set| {
                     let mut out = vec![0.0; queries * columns];
-                    let scratch = attention_bytes::scratch(&threads, keys, columns, heads);
+                    let scratch = attention_int8::scratch(&threads, keys, columns, heads);
                     let (view, scratch) = (
                         ViewMut::new(&mut out, queries, columns),
                         &mut vec![0.0; scratch],
                     );
-                    attention_bytes::attention(set, &threads, q, k, v, &options, view, scratch);
+                    attention_int8::attention(set, &threads, q, k, v, &options, view, scratch);
                     out
                 };
                 let mut floats = vec![0.0; queries * columns];
@@ -223,7 +231,7 @@ fn attention_in_bytes_agrees_to_the_bit_on_all_lanes_and_is_near_that_in_floats(
                 for (set, out) in &outputs {
                     let what = format!("{set:?}, {size} channels");
                     assert_eq!(bits(out), bits(&outputs[0].1), "{what}");
-                    // Where a number is none, bytes take 0.
+                    // Integer attention takes NaN for 0.
                     if floats.iter().all(|value| value.is_finite()) {
                         let (far, near) =
                             floats.iter().zip(out).fold((0.0, 0.0), |sums, (a, b)| {

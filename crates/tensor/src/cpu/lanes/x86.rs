@@ -1,4 +1,4 @@
-//! Vectors and products of bytes on x86-64.
+//! Vectors and byte products on x86-64.
 
 use super::{Lanes, Vectors, split_four};
 use std::arch::x86_64::*;
@@ -116,7 +116,7 @@ impl Vectors for Short {
     }
 }
 
-/// The lowest bytes of four lanes of `a`, of the same of `b`, and again for the other four.
+/// The lowest bytes of four lanes of `a`, of the same lanes of `b`, and again for the other four.
 ///
 /// # Safety
 /// The machine must have AVX2.
@@ -143,10 +143,10 @@ unsafe fn sum_of_eight(a: __m256) -> f32 {
     }
 }
 
-/// One instruction for four products of an unsigned with a signed byte and their sum, in each lane.
+/// An instruction for four products of an unsigned with a signed byte and their sum, in each lane.
 ///
 /// # Safety
-/// As of [`Vectors`].
+/// As for [`Vectors`].
 pub(crate) trait Dot {
     type Vectors: Vectors;
     const ROWS: usize;
@@ -158,7 +158,7 @@ pub(crate) trait Dot {
     ) -> <Self::Vectors as Vectors>::Integers;
 }
 
-/// AVX-512's, with 32 registers.
+/// AVX-512 VNNI with 32 registers.
 pub(crate) enum WideDot {}
 
 impl Dot for WideDot {
@@ -170,7 +170,7 @@ impl Dot for WideDot {
     }
 }
 
-/// AVX-VNNI's, with 16 registers.
+/// AVX-VNNI with 16 registers.
 pub(crate) enum ShortDot {}
 
 impl Dot for ShortDot {
@@ -182,7 +182,7 @@ impl Dot for ShortDot {
     }
 }
 
-/// The same as AVX-512 spells it.
+/// AVX-VNNI's instruction in AVX-512's encoding.
 #[cfg(test)]
 pub(crate) enum ShortDotOfAvx512 {}
 
@@ -196,7 +196,7 @@ impl Dot for ShortDotOfAvx512 {
     }
 }
 
-/// Products by one instruction.
+/// Byte products in one instruction.
 pub(crate) struct Vnni<D>(PhantomData<D>);
 
 pub(crate) type Avx512 = Vnni<WideDot>;
@@ -239,7 +239,7 @@ impl<D: Dot> Lanes for Vnni<D> {
         unsafe {
             let mut parts = [[D::Vectors::splat(0); 2]; 2];
             for (step, &weights) in weights.iter().enumerate() {
-                // Two sums each, because the next product must wait for the last.
+                // Two accumulators each, because a product must wait for the previous one.
                 let [high, low] = &mut parts[step % 2];
                 let [upper, lower] = split_four(row.add(8 * step));
                 *high = D::dot(*high, weights, D::Vectors::splat(upper));
@@ -252,7 +252,7 @@ impl<D: Dot> Lanes for Vnni<D> {
     }
 }
 
-/// Products of bytes as 16-bit integers: AVX2's own products of bytes saturate where both are large.
+/// Byte products as 16-bit integers: AVX2's own byte products saturate if both factors are large.
 pub(crate) enum Avx2 {}
 
 impl Lanes for Avx2 {
@@ -263,7 +263,7 @@ impl Lanes for Avx2 {
     const OFFSET: i32 = 128;
     /// The two halves of a lane's sum side by side.
     type Sums = [__m256i; 2];
-    /// Four 16-bit integers for each lane.
+    /// Four 16-bit integers per lane.
     type Weights = [__m256i; 2];
     type Four = __m256i;
 

@@ -1,9 +1,12 @@
-//! Convolutions at the points of a transform, with a third to two thirds of the multiplications.
+//! Winograd (Toom–Cook) convolutions, with a third to two thirds of the multiplications.
 //!
-//! A task takes a block of output rows of one step of the dilation, so that taps are neighbours. Its input rows, through the Snake if
-//! there is one and with their zeros, are brought to the points; tiles of outputs are then products there. A longer filter is cut
-//! into parts, and the window of a later part is the window of a later tile, so that the parts are one product over overlapping
-//! rows. A tile's result depends on its own rows alone, and so not on the number of threads.
+//! A task computes a block of output rows of one phase of the dilation, so that taps are
+//! neighbours. Its padded input rows, after the Snake if there is one, are transformed to the
+//! points, where tiles of outputs are products.
+//!
+//! A longer filter is cut into parts. The window of a later part is the window of a later tile, so
+//! all parts are one product over overlapping rows. A tile's result depends on its own rows alone,
+//! and so not on the number of threads.
 
 mod transform;
 
@@ -19,16 +22,17 @@ use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use transform::{LANES, SIX_BY_SEVEN, SIX_BY_SIX, SIX_BY_THREE, Transform};
 
-/// Floats of a task's points and products: three quarters of a megabyte, which a core's second cache holds.
+/// Floats of a task's transformed inputs and products: three quarters of a megabyte, which fit a
+/// core's L2 cache.
 const TASK_FLOATS: usize = 192 * 1024;
-/// Tiles of a task are a multiple of what the product's kernel takes at once; fewer would read the weights too often.
-const TILES: [usize; 2] = [2 * gemm::TILE_ROWS, 8 * gemm::TILE_ROWS];
-/// Fewer channels make the transforms dearer than what they save.
+/// Tiles per task: a multiple of MR; fewer tiles would read the weights too often.
+const TILES: [usize; 2] = [2 * gemm::MR, 8 * gemm::MR];
+/// With fewer channels the transforms cost more than they save.
 const CHANNELS_MIN: usize = 32;
-/// Shorter inputs leave most of the last tile unused, and the weights' transform unpaid.
+/// Shorter inputs leave most of the last tile unused, and do not pay for the weights' transform.
 const TIME_MIN: usize = 48;
 
-/// Whether a convolution over `time` rows goes this way.
+/// Whether this path applies to a convolution over `time` rows.
 pub(crate) fn applies(time: usize, layer: &Conv1d) -> bool {
     let known = matches!(layer.kernel, 3 | 7 | 11 | 12);
     let channels = layer.inputs().min(layer.weight.rows());
@@ -62,13 +66,13 @@ pub(crate) fn conv1d(
 
 struct Layout {
     workers: usize,
-    /// Parts that the filter is cut into.
+    /// Parts of the filter.
     parts: usize,
-    /// Tiles of a task.
+    /// Tiles per task.
     tiles: usize,
-    /// Input rows of a task.
+    /// Input rows per task.
     rows: usize,
-    /// Floats of the weights at one point.
+    /// Floats of the transformed weights at one point.
     point: usize,
     points: usize,
     /// Floats of one task.
@@ -84,18 +88,18 @@ impl Layout {
         let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
         let wide = outputs.next_multiple_of(LANES);
         let parts = layer.kernel.div_ceil(TAPS);
-        // A later part's window is a later tile's only where a part is as long as a tile.
+        // A later part's window is a later tile's window only if a part is as long as a tile.
         assert!(
             parts == 1 || OUTPUTS == TAPS,
             "parts of {TAPS} taps, tiles of {OUTPUTS}"
         );
-        let tiles = TASK_FLOATS / (POINTS * (inputs + wide)) / gemm::TILE_ROWS * gemm::TILE_ROWS;
+        let tiles = TASK_FLOATS / (POINTS * (inputs + wide)) / gemm::MR * gemm::MR;
         let tiles = tiles.clamp(TILES[0], TILES[1]);
         let windows = tiles + parts - 1;
         let rows = (windows - 1) * OUTPUTS + POINTS;
-        let values = POINTS * apart(windows, inputs);
-        let sums = POINTS * apart(tiles, wide);
-        let task = inputs + apart(rows, inputs) + values + sums + OUTPUTS * wide;
+        let values = POINTS * padded_len(windows, inputs);
+        let sums = POINTS * padded_len(tiles, wide);
+        let task = inputs + padded_len(rows, inputs) + values + sums + OUTPUTS * wide;
         Layout {
             workers: threads.count(),
             parts,
@@ -112,9 +116,10 @@ impl Layout {
     }
 }
 
-/// Floats from one point's rows to the next's. One vector more than there are: a power of two would put all points into the same few
-/// lines of the cache, and where channels do not fill whole vectors the last row's vector reaches past its end.
-fn apart(rows: usize, columns: usize) -> usize {
+/// Floats from one point's rows to those of the next, padded by one vector. Without the padding, a
+/// power of two would map all points to the same few cache sets. Where channels do not fill whole
+/// vectors, the last row's vector also reaches past its end.
+fn padded_len(rows: usize, columns: usize) -> usize {
     rows * columns + LANES
 }
 
@@ -149,7 +154,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     let output = SharedOutput::of(out);
     threads.share(blocks * dilation, |worker, block| {
         let (phase, first) = (block / blocks, block % blocks * layout.tiles * OUTPUTS);
-        // Output rows of this sequence: those at phase, phase + dilation, …
+        // Output rows of this phase: phase, phase + dilation, …
         let rows = (time + dilation - 1 - phase) / dilation;
         let Some(count @ 1..) = rows
             .checked_sub(first)
@@ -161,9 +166,9 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         let buffer = unsafe { buffers.row(worker, 0, layout.task) };
         let tiles = count.div_ceil(OUTPUTS);
         let windows = tiles + layout.parts - 1;
-        let (gathered, rest) = buffer.split_at_mut(inputs + apart(layout.rows, inputs));
-        let (values, rest) = rest.split_at_mut(POINTS * apart(windows, inputs));
-        let (sums, tile_rows) = rest.split_at_mut(POINTS * apart(tiles, wide));
+        let (gathered, rest) = buffer.split_at_mut(inputs + padded_len(layout.rows, inputs));
+        let (values, rest) = rest.split_at_mut(POINTS * padded_len(windows, inputs));
+        let (sums, tile_rows) = rest.split_at_mut(POINTS * padded_len(tiles, wide));
         let needed = (windows - 1) * OUTPUTS + POINTS;
         let start = first * dilation + phase;
         let (rows, stride) = gather(x, layer, options.snake, start, needed, gathered);
@@ -171,7 +176,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         for point in 0..POINTS {
             let product = Product {
                 left: Rows {
-                    data: &values[point * apart(windows, inputs)..][..windows * inputs],
+                    data: &values[point * padded_len(windows, inputs)..][..windows * inputs],
                     count: tiles,
                     stride: inputs,
                     segments: 1,
@@ -186,7 +191,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
                 activation: Activation::Identity,
                 store: Store::Overwrite,
             };
-            let sums = &mut sums[point * apart(tiles, wide)..][..tiles * wide];
+            let sums = &mut sums[point * padded_len(tiles, wide)..][..tiles * wide];
             gemm::multiply_here(&product, ViewMut::new(sums, tiles, wide));
         }
         let target = Target {
@@ -200,8 +205,8 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     });
 }
 
-/// `count` input rows, `dilation` apart, from the one that output row `start` begins with: in place where that is possible, else with
-/// the Snake and the zeros around the input in `out`. With the distance from row to row.
+/// `count` input rows, `dilation` apart, from the first one of output row `start` on, and their row
+/// stride: in place if possible, otherwise padded and after the Snake in `out`.
 fn gather<'b>(
     x: View<'b>,
     layer: &Conv1d,
@@ -221,7 +226,7 @@ fn gather<'b>(
     }
     let (shares, out) = out.split_at_mut(inputs);
     if let Some(alpha) = snake {
-        maths::snake_shares(alpha.data(), shares);
+        maths::snake_reciprocals(alpha.data(), shares);
     }
     for (index, out) in out.chunks_exact_mut(inputs).take(count).enumerate() {
         let row = (start + index * dilation).checked_sub(layer.padding.left);
@@ -236,7 +241,7 @@ fn gather<'b>(
     (out, inputs)
 }
 
-/// Brings one panel of weights to the points: `[point][panel][part · inputs + input][width]`.
+/// Transforms one panel of weights: `[point][panel][part · inputs + input][width]`.
 fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     set: InstructionSet,
     transform: &Transform<OUTPUTS, TAPS, POINTS>,
@@ -254,7 +259,7 @@ fn transform_panel<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
     for (point, factors) in transform.kernel.iter().enumerate() {
         for part in 0..parts {
             let (first, len) = (first + part * inputs * width, inputs * width);
-            // SAFETY: each panel is one piece of work and has its own columns.
+            // SAFETY: each panel is one work item and has its own columns.
             let out = unsafe { points.row(point, first, len) };
             let taps = &buffer[part * TAPS * len..layer.kernel.min((part + 1) * TAPS) * len];
             weigh_taps(factors, taps, out);
@@ -270,11 +275,11 @@ struct Target {
     columns: usize,
 }
 
-/// Bias, activation, and what happens to what the output held.
+/// Epilogue: bias, activation, and treatment of the output's contents.
 type Finishing<'a> = (Option<&'a [f32]>, Activation, Store);
 
 vectorised! {
-    /// The sum of taps, each as long as `out`, by their factors.
+    /// Weighted sum of taps, each as long as `out`.
     fn weigh_taps(factors: &[f32], taps: &[f32], out: &mut [f32]) {
         out.fill(0.0);
         for (&factor, tap) in factors.iter().zip(taps.chunks_exact(out.len())) {
@@ -286,8 +291,9 @@ vectorised! {
         }
     }
 
-    /// Windows of `POINTS` rows, `stride` apart, one every `OUTPUTS` rows, to their points; all windows' rows at a point lie together.
-    /// What a row's last vector writes past the row is overwritten by the next row.
+    /// Transforms windows of `POINTS` rows, `stride` apart, one every `OUTPUTS` rows; the rows of
+    /// all windows at a point are contiguous. The last vector of a row writes past the row, where
+    /// the next row overwrites it.
     fn transform_windows<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         transform: &Transform<OUTPUTS, TAPS, POINTS>,
         rows: &[f32],
@@ -296,7 +302,7 @@ vectorised! {
         windows: usize,
         values: &mut [f32],
     ) {
-        let point_stride = apart(windows, inputs);
+        let point_stride = padded_len(windows, inputs);
         for window in 0..windows {
             for first in (0..inputs).step_by(LANES) {
                 let from = (&rows[window * OUTPUTS * stride + first..], stride);
@@ -306,7 +312,7 @@ vectorised! {
         }
     }
 
-    /// The output rows of a task from the products at the points.
+    /// Transforms the products back to the output rows of a task.
     fn combine_tiles<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         transform: &Transform<OUTPUTS, TAPS, POINTS>,
         sums: &[f32],
@@ -319,7 +325,7 @@ vectorised! {
         let columns = target.columns;
         let wide = columns.next_multiple_of(LANES);
         let tiles = target.count.div_ceil(OUTPUTS);
-        let point_stride = apart(tiles, wide);
+        let point_stride = padded_len(tiles, wide);
         for tile in 0..tiles {
             for first in (0..wide).step_by(LANES) {
                 let from = (&sums[tile * wide + first..], point_stride);
@@ -328,7 +334,7 @@ vectorised! {
             let valid = OUTPUTS.min(target.count - tile * OUTPUTS);
             for (place, row) in tile_rows.chunks_exact_mut(wide).take(valid).enumerate() {
                 let index = target.first + (tile * OUTPUTS + place) * target.step;
-                // SAFETY: a row belongs to one step of the dilation and, in it, to one task.
+                // SAFETY: a row belongs to one phase of the dilation and, within it, to one task.
                 let out = unsafe { output.row(index, 0, columns) };
                 gemm::finish_here::<FUSED>(&mut row[..columns], bias, activation, store_as, out);
             }

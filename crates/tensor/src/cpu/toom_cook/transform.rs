@@ -1,32 +1,34 @@
-//! Toom–Cook transforms: a short convolution as products at a few points, so that six outputs of a seven-tap filter cost twelve
-//! multiplications in place of 42 (Winograd, "Arithmetic Complexity of Computations", 1980; the matrices follow from
-//! polynomial interpolation, Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016).
+//! Winograd (Toom–Cook) transforms: a short convolution as products at a few points, so that six
+//! outputs of a seven-tap filter cost twelve multiplications in place of 42 (Winograd, "Arithmetic
+//! Complexity of Computations", 1980). The matrices follow from polynomial interpolation (Lavin and
+//! Gray, "Fast Algorithms for Convolutional Neural Networks", 2016).
 //!
-//! With `y = output · ((kernel · w) ⊙ (input · x))`; rows of `input` are scaled by powers of two, and those of `kernel` by their
-//! inverses, so that no point outweighs the others in single precision.
+//! `y = output · ((kernel · w) ⊙ (input · x))`. Rows of `input` are scaled by powers of two, and
+//! those of `kernel` by their inverses, so that no point outweighs the others in single precision.
 //!
-//! Points are 0, then pairs of a number and its negative, then perhaps infinity. Of a pair's two polynomials one is the other with
-//! every second coefficient negated: sums over even and over odd places serve both.
+//! Points are 0, then pairs ±p, then possibly infinity. The two polynomials of a pair differ only
+//! in the sign of every second coefficient, so the sums over even and over odd coefficients serve
+//! both.
 
 use crate::cpu::vectorised::multiply_add;
 
-/// Values transformed together: one wide vector.
+/// Columns transformed together: one wide vector.
 pub const LANES: usize = 16;
 
 /// Matrices of F(`OUTPUTS`, `TAPS`) at `POINTS` = `OUTPUTS + TAPS − 1` points.
 pub struct Transform<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize> {
-    /// From a window of inputs to the points.
+    /// Transform of a window of inputs.
     input: [[f32; POINTS]; POINTS],
-    /// From the taps to the points.
+    /// Transform of the taps.
     pub kernel: [[f32; TAPS]; POINTS],
-    /// From the points to the outputs.
+    /// Transform of the products to the outputs.
     output: [[f32; POINTS]; OUTPUTS],
 }
 
-/// Six outputs of three taps at eight points: 1.33 products an output in place of 3.
+/// F(6, 3) at eight points: 1.33 products per output in place of 3.
 pub const SIX_BY_THREE: Transform<6, 3, 8> = Transform::new([1.0, 2.0, 0.5]);
-/// Six outputs of seven taps at twelve points: 2 products an output in place of 7. The points are the tangents of multiples of 15°:
-/// evenly spread on the circle they lose the fewest digits.
+/// F(6, 7) at twelve points: 2 products per output in place of 7. The points are the tangents of
+/// multiples of 15°: spread evenly on the circle, they lose the fewest digits.
 pub const SIX_BY_SEVEN: Transform<6, 7, 12> = Transform::new([
     0.267_949_192_431_122_7,
     0.577_350_269_189_625_6,
@@ -34,9 +36,9 @@ pub const SIX_BY_SEVEN: Transform<6, 7, 12> = Transform::new([
     1.732_050_807_568_877_2,
     3.732_050_807_568_877,
 ]);
-/// Six outputs of six taps at eleven points, tangents of multiples of a turn's 22nd part: 1.83 products an output in place of 6. As
-/// outputs and taps are equally many, the windows of a longer filter's parts are windows of later outputs, and are transformed
-/// once for all parts.
+/// F(6, 6) at eleven points, the tangents of multiples of 180°/11: 1.83 products per output in
+/// place of 6. As there are as many outputs as taps, the windows of a longer filter's parts are
+/// windows of later tiles, and are transformed once for all parts.
 pub const SIX_BY_SIX: Transform<6, 6, 11> = Transform::new([
     0.293_626_492_938_366_7,
     0.642_660_977_168_331,
@@ -48,7 +50,7 @@ pub const SIX_BY_SIX: Transform<6, 6, 11> = Transform::new([
 impl<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
     Transform<OUTPUTS, TAPS, POINTS>
 {
-    /// Builds the matrices for 0, the pairs ± `positive`, and infinity if that leaves a point.
+    /// Computes the matrices for 0, the pairs ± `positive`, and infinity if that leaves a point.
     const fn new<const PAIRS: usize>(positive: [f64; PAIRS]) -> Self {
         let finite = 2 * PAIRS + 1;
         assert!(OUTPUTS + TAPS - 1 == POINTS && (POINTS == finite || POINTS == finite + 1));
@@ -66,7 +68,8 @@ impl<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
         };
         let mut point = 0;
         while point < POINTS {
-            // Lagrange's polynomial of the point, or for infinity the one with all finite points as its roots.
+            // Lagrange polynomial of the point; for infinity, the one with all finite points as its
+            // roots.
             let mut polynomial = [0.0f64; POINTS];
             polynomial[0] = 1.0;
             let mut degree = 0;
@@ -139,16 +142,17 @@ impl<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
         transform
     }
 
-    /// Brings the first [`LANES`] columns of a window, whose rows lie `stride` apart, to the points, `out_stride` apart.
+    /// Transforms the first [`LANES`] columns of a window, whose rows are `stride` apart, to points
+    /// that are `out_stride` apart.
     #[inline(always)]
     pub fn to_points<const FUSED: bool>(
         &self,
         (x, stride): (&[f32], usize),
         (out, out_stride): (&mut [f32], usize),
     ) {
-        // All rows' lanes stay in registers for all sums.
+        // The lanes of all rows stay in registers for all sums.
         let rows: [[f32; LANES]; POINTS] = load_rows(x, stride);
-        // At 0 only even powers are left of the polynomial, at infinity only odd ones.
+        // At 0 only even coefficients of the polynomial are left, at infinity only odd ones.
         let [even, _] = halves::<FUSED, POINTS>(&self.input[0], &rows);
         store(out, 0, &even);
         for pair in 0..(POINTS - 1) / 2 {
@@ -163,7 +167,8 @@ impl<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
         }
     }
 
-    /// Brings the first [`LANES`] columns of the points' products, `stride` apart, to the outputs, `out_stride` apart.
+    /// Transforms the first [`LANES`] columns of the products, which are `stride` apart, to outputs
+    /// that are `out_stride` apart.
     #[inline(always)]
     pub fn to_outputs<const FUSED: bool>(
         &self,
@@ -196,7 +201,7 @@ impl<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>
     }
 }
 
-/// The sums over even and over odd places of rows by their factors.
+/// Weighted sums over the even and over the odd rows.
 #[inline(always)]
 fn halves<const FUSED: bool, const POINTS: usize>(
     factors: &[f32; POINTS],
@@ -249,7 +254,7 @@ fn subtract(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
 mod tests {
     use super::*;
 
-    /// The largest difference to the plain sum, over all outputs.
+    /// Largest difference from the direct sum, over all outputs.
     fn difference<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         transform: &Transform<OUTPUTS, TAPS, POINTS>,
     ) -> f32 {
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn transforms_compute_the_convolution() {
+    fn transforms_equal_direct_convolution() {
         for worst in [
             difference(&SIX_BY_THREE),
             difference(&SIX_BY_SEVEN),

@@ -1,9 +1,9 @@
-//! Words in capitals: which are read as words, and which letter by letter.
+//! Words in capitals: read as words, or letter by letter.
 
-/// Acronyms that are said as a word, and short words that people write in capitals for emphasis.
-/// Other words in capitals of up to five letters are read letter by letter.
+/// Acronyms read as a word, and short words that people write in capitals for emphasis. Other words
+/// in capitals of up to five letters are read letter by letter.
 pub(super) const WORDS: &[&str] = &[
-    // Said as words.
+    // Read as words.
     "aids", "ansi", "ascii", "asap", "basic", "bios", "cern", "cobol", "covid", "epcot", "fema",
     "fifa", "fomo", "gatt", "gif", "hipaa", "ieee", "imax", "interpol", "jpeg", "laser", "lidar",
     "mensa", "nafta", "nasa", "nasdaq", "nato", "navy", "norad", "opec", "osha", "pin", "radar",
@@ -11,7 +11,7 @@ pub(super) const WORDS: &[&str] = &[
     "unicef", "uefa", "wasp", "wifi", "yolo", "zip", "abba", "ikea", "lego", "nike", "visa",
     "bafta", "json", "yaml", "cuda", "bash", "ruby", "rust", "java", "linux", "unix", "sudo",
     "wav", "flac", "cad", "cobra", "darpa", "esa", "mac", "moma", "soho", "ted", "vat",
-    // Written large.
+    // Capitals for emphasis.
     "a", "about", "after", "again", "all", "alone", "also", "always", "am", "an", "and", "any",
     "are", "as", "ask", "at", "away", "back", "bad", "be", "beat", "been", "best", "better", "big",
     "black", "blue", "book", "both", "boy", "bring", "bus", "but", "buy", "by", "call", "came",
@@ -47,7 +47,7 @@ pub(super) const WORDS: &[&str] = &[
     "act", "scene", "part", "notes", "index", "table", "title", "intro", "sale", "taxi", "hello",
 ];
 
-/// Read letter by letter, though they are words too or longer than five letters.
+/// Read letter by letter, although they are also words or longer than five letters.
 pub(super) const INITIALISMS: &[&str] = &[
     "ai", "am", "api", "ar", "atm", "bbc", "bmw", "cd", "ceo", "cia", "cnn", "cpu", "cv", "dc",
     "diy", "dna", "dvd", "er", "eu", "fbi", "faq", "gdp", "gps", "gpu", "hiv", "hq", "hr", "html",

@@ -1,4 +1,4 @@
-//! Currencies, and the short forms of large amounts.
+//! Currencies, and abbreviations of large amounts.
 
 use super::super::language::Currency;
 
@@ -45,7 +45,7 @@ const fn currency(
     }
 }
 
-/// Signs that begin with another one stand before it.
+/// Longer signs come before their prefixes.
 pub(super) const CURRENCIES: &[Currency] = &[
     currency(
         &["US$", "U.S.$", "USD$"],

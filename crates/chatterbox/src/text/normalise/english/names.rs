@@ -1,4 +1,4 @@
-//! Places, people, and what is numbered.
+//! Names of places and people, and words that are followed by numbers.
 
 pub(super) const STREETS: &[(&str, &str)] = &[
     ("street", "Street"),

@@ -98,7 +98,7 @@ pub(super) fn plural(words: &str) -> String {
     }
 }
 
-/// A year as two pairs, but for round thousands and the years after them.
+/// A year as two pairs of digits, except round thousands and the years after them.
 pub(super) fn year(year: u64) -> String {
     let (century, rest) = (year / 100, year % 100);
     match rest {
@@ -109,7 +109,7 @@ pub(super) fn year(year: u64) -> String {
     }
 }
 
-/// A fraction: halves and quarters by name, all others by their ordinal.
+/// A fraction: halves and quarters by name, all others by ordinals.
 pub(super) fn fraction(numerator: u64, denominator: u64) -> String {
     let one = numerator == 1;
     let below = match (denominator, one) {
@@ -117,7 +117,7 @@ pub(super) fn fraction(numerator: u64, denominator: u64) -> String {
         (2, false) => "halves".to_owned(),
         (4, true) => "quarter".to_owned(),
         (4, false) => "quarters".to_owned(),
-        // Over one and over zero there is no ordinal to say.
+        // Over one and over zero, there is no ordinal.
         (0 | 1, _) => return format!("{} over {}", cardinal(numerator), cardinal(denominator)),
         (_, true) => ordinal(denominator),
         (_, false) => format!("{}s", ordinal(denominator)),
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numerals_are_those_of_an_english_speaker() {
+    fn numerals_match_spoken_english() {
         assert_eq!(cardinal(0), "zero");
         assert_eq!(cardinal(115), "one hundred fifteen");
         assert_eq!(cardinal(1_000_012), "one million twelve");

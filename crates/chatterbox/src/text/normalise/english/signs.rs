@@ -1,4 +1,4 @@
-//! Signs by name.
+//! Names of signs.
 
 pub(super) const SIGNS: &[(char, &str)] = &[
     ('&', "and"),

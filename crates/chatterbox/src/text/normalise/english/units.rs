@@ -1,4 +1,4 @@
-//! What is measured, and how often.
+//! Units of measurement and rates.
 
 use super::super::language::Unit;
 
@@ -10,7 +10,7 @@ const fn unit(short: &'static [&'static str], one: &'static str, several: &'stat
     }
 }
 
-/// A unit whose short form means something else where it stands apart from its number.
+/// A unit whose abbreviation means something else apart from its number.
 const fn close(short: &'static [&'static str], one: &'static str, several: &'static str) -> Unit {
     Unit {
         short,
@@ -65,7 +65,7 @@ pub(super) const UNITS: &[Unit] = &[
     close(&["ly"], "light year", "light years"),
     close(&["au"], "astronomical unit", "astronomical units"),
     unit(&["px"], "pixel", "pixels"),
-    // Area and volume; a square or a cube of any length is made by the rule.
+    // Area and volume; squares and cubes of lengths are formed by rule.
     unit(&["ha"], "hectare", "hectares"),
     unit(&["ac"], "acre", "acres"),
     unit(
@@ -212,7 +212,7 @@ pub(super) const UNITS: &[Unit] = &[
     unit(&["lx"], "lux", "lux"),
     unit(&["mol"], "mole", "moles"),
     unit(&["mmol"], "millimole", "millimoles"),
-    // Angles, temperatures, shares.
+    // Angles, temperatures, percentages.
     unit(
         &["°C", "° C", "°c", "degC", "deg C"],
         "degree Celsius",

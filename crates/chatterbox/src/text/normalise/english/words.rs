@@ -1,4 +1,4 @@
-//! Short forms, phrases and the words that decide how a number is read.
+//! Abbreviations, phrases, and words that decide how a number is read.
 
 use super::super::language::{Abbreviation, When};
 

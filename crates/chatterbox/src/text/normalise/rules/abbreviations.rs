@@ -1,10 +1,10 @@
-//! Short forms of words, dotted initials, Roman numerals.
+//! Abbreviations, dotted initials, Roman numerals.
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::{When, holds};
 use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
 
-/// Roman numerals that follow a name that is not known to be numbered go no further.
+/// Limit of Roman numerals after a name that is not known to be numbered.
 const ROMAN_AFTER_NAMES_MAX: u64 = 39;
 
 /// Phrases with a reading of their own.
@@ -27,13 +27,13 @@ pub(super) fn phrase(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     None
 }
 
-/// Whether letters follow a full stop directly.
+/// Whether letters follow a full stop without a space.
 fn is_site_like(scan: &Scan<'_>) -> bool {
     let mut rest = scan.rest.chars();
     rest.next() == Some('.') && rest.next().is_some_and(char::is_alphanumeric)
 }
 
-/// Whether a sentence begins after a full stop that belongs to a short form.
+/// Whether the full stop of an abbreviation also ends the sentence.
 fn ends_sentence(setting: &Setting, rest: &str) -> bool {
     rest.starts_with(' ')
         && holds(setting.language.function_words, first_word(rest))
@@ -118,7 +118,7 @@ pub(super) fn dotted(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     match letters.chars().count() {
         0 => return None,
         1 => {
-            // An initial before a name, or before another initial; `I` is rather a sentence's end.
+            // An initial before a name or another initial; `I` more likely ends a sentence.
             let next = first_word(scan.rest);
             let initial =
                 is_capitalised(cursor.rest()) && scan.rest.starts_with(' ') && is_capitalised(next);
@@ -175,7 +175,7 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     }
 }
 
-/// The value of a Roman numeral in capitals, written as it should be.
+/// The value of a well-formed Roman numeral in capitals.
 fn roman_value(written: &str) -> Option<u64> {
     const DIGITS: [(&str, u64); 13] = [
         ("M", 1000),
@@ -210,7 +210,7 @@ fn roman_value(written: &str) -> Option<u64> {
     (!written.is_empty() && rest.is_empty()).then_some(value)
 }
 
-/// The weekday that a word names, in full or in short.
+/// The weekday of a name or abbreviation.
 fn weekday_named(setting: &Setting, word: &str) -> Option<&'static str> {
     let mut days = setting.language.weekdays.iter();
     let (day, _) = days.find(|(day, short)| *day == word || short.eq_ignore_ascii_case(word))?;
@@ -259,7 +259,7 @@ mod tests {
     use super::roman_value;
 
     #[test]
-    fn roman_numerals_have_one_right_spelling() {
+    fn roman_numerals_have_one_valid_spelling() {
         for (written, value) in [
             ("II", 2),
             ("IV", 4),

@@ -1,10 +1,10 @@
-//! Postal addresses: house numbers, streets, compass points, states with their codes.
+//! Postal addresses: house numbers, streets, compass directions, states with their codes.
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::{Language, holds};
 use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised, last_word};
 
-/// Words between a house's number and its street's kind.
+/// Limit of words between a house number and the street type.
 const NAME_WORDS_MAX: usize = 4;
 
 fn street_word(language: &Language, word: &str) -> Option<&'static str> {
@@ -17,7 +17,7 @@ fn is_direction(language: &Language, word: &str) -> bool {
     language.directions.iter().any(|(short, _)| *short == word)
 }
 
-/// A word that may stand in a street's name.
+/// Whether a word may be part of a street name.
 fn is_name_word(language: &Language, word: &str) -> bool {
     let capitalised = is_capitalised(word) && !holds(language.function_words, word);
     let numbered = word.starts_with(|c: char| c.is_ascii_digit())
@@ -28,7 +28,7 @@ fn is_name_word(language: &Language, word: &str) -> bool {
     capitalised || numbered
 }
 
-/// The number of a house, known by the street after it: `2788 San Tomas Expy`.
+/// A house number, recognised by the street after it: `2788 San Tomas Expy`.
 pub(super) fn house(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     if !cursor.starts_word() || cursor.continues_chain() {
@@ -59,7 +59,7 @@ fn leads_to_street(language: &Language, rest: &str) -> bool {
     false
 }
 
-/// Read in pairs: `fourteen twenty eight`, `one twenty three`, `twelve hundred`.
+/// Digits in pairs: `fourteen twenty eight`, `one twenty three`, `twelve hundred`.
 fn house_number(language: &Language, digits: &str) -> String {
     let value: u64 = digits.parse().unwrap_or(0);
     let (head, rest) = (value / 100, value % 100);
@@ -74,7 +74,7 @@ fn house_number(language: &Language, digits: &str) -> String {
     }
 }
 
-/// Whether a house's number stands a few words before.
+/// Whether a house number occurs a few words before.
 fn follows_number(language: &Language, before: &str) -> bool {
     let words = before.trim_end().rsplit(' ').take(NAME_WORDS_MAX + 1);
     for written in words {
@@ -89,7 +89,7 @@ fn follows_number(language: &Language, before: &str) -> bool {
     false
 }
 
-/// The short form of a street's kind after its name: `Elm St.`, `Arques Ave`.
+/// The abbreviation of a street type after its name: `Elm St.`, `Arques Ave`.
 pub(super) fn street(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     let mut scan = cursor.scan();
@@ -108,8 +108,8 @@ pub(super) fn street(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     let next = first_word(after);
     let numbered = follows_number(language, cursor.before());
     if !numbered {
-        // Without a number, `Main St.` is a street and `Dr. No` none: it needs its full stop, and
-        // no name after it.
+        // Without a number, `Main St.` is a street but `Dr. No` is not: it needs a full stop, and
+        // no name may follow.
         let names_follow =
             after.starts_with(' ') && is_capitalised(next) && !holds(language.function_words, next);
         if !stop || !is_capitalised(word) || names_follow {
@@ -160,7 +160,7 @@ pub(super) fn state(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if let Some(code) = postal_code(language, &mut scan) {
         return Reading::new(format!("{name} {code}"), scan.used);
     }
-    // These are words as well.
+    // Also ordinary words.
     const WORDS: [&str; 7] = ["HI", "ID", "IN", "ME", "OH", "OK", "OR"];
     let ends =
         scan.rest.trim_start().is_empty() || scan.rest.starts_with(['.', ',', ';', ')', '?', '!']);

@@ -4,18 +4,18 @@ use super::{Reading, Setting};
 use crate::text::normalise::language::holds;
 use crate::text::normalise::scan::Cursor;
 
-/// Longer words are words, if they have a vowel.
+/// Limit of letters; longer words with a vowel are read as words.
 const SPELT_LETTERS_MAX: usize = 5;
 
-/// For a voice that knows words alone: what stays in capitals is read letter by letter, everything
-/// else is written small.
+/// For a voice that knows words alone: words that stay in capitals are read letter by letter, all
+/// others become lower case.
 pub(super) fn capitals(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     let word = scan.letters();
     if !setting.capitals || !is_capital(word) {
         return None;
     }
-    // The plural of `GPU` ends in a small letter.
+    // The plural of `GPU` ends in a lower-case letter.
     let singular = word.strip_suffix('s').unwrap_or(word);
     match is_spelt(setting, singular) {
         true => Reading::new(word, word.len()),
@@ -23,7 +23,7 @@ pub(super) fn capitals(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
     }
 }
 
-/// At least two capitals, and a small `s` at most behind them.
+/// At least two capitals, and at most a lower-case `s` after them.
 pub(in crate::text::normalise) fn is_capital(word: &str) -> bool {
     let letters = word.strip_suffix('s').unwrap_or(word);
     letters.chars().count() > 1 && letters.chars().all(char::is_uppercase)

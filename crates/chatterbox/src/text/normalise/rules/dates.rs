@@ -1,10 +1,10 @@
-//! Dates, decades and years in them.
+//! Dates, decades, and the years in dates.
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::{Language, Month};
 use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
 
-/// Years that stand in dates.
+/// Years in dates.
 const YEARS: std::ops::Range<u64> = 1000..3000;
 
 /// `July 25, 2012`, `25 July 2012`, `2016/07/03`, `15.01.2020`, `Jan-15`.
@@ -30,7 +30,7 @@ pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     })
 }
 
-/// One way of writing a date: its words, and the scan moved on.
+/// A date format: returns its words and advances the scan.
 type Form<'f> = &'f dyn Fn(&mut Scan<'_>) -> Option<String>;
 
 fn day_before_month(language: &Language, article: bool, day: u64, month: &Month) -> String {
@@ -55,8 +55,8 @@ fn year_words(language: &Language, digits: &str) -> Option<String> {
     }
 }
 
-/// `2016/07/03`, `01.10.2010`, `01/07/98`; after a year comes the month, else the month comes first
-/// if it can.
+/// `2016/07/03`, `01.10.2010`, `01/07/98`: the month follows a leading year; otherwise it comes
+/// first if it can.
 fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let first = ahead.digits();
@@ -109,7 +109,7 @@ fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<
     Some(words)
 }
 
-/// A month's name or short form, and whether it can be nothing else.
+/// A month's name or abbreviation, and whether it is unambiguous.
 fn month(language: &'static Language, scan: &mut Scan<'_>) -> Option<(&'static Month, bool)> {
     let mut ahead = *scan;
     let word = ahead.letters();
@@ -123,7 +123,7 @@ fn month(language: &'static Language, scan: &mut Scan<'_>) -> Option<(&'static M
         if !long && !short {
             continue;
         }
-        // The short form of March is no other word beside a day.
+        // The abbreviation of March is unambiguous beside a day.
         let sure = !month.ambiguous || is_capitalised(word) || short;
         if short {
             ahead.take('.');
@@ -134,7 +134,7 @@ fn month(language: &'static Language, scan: &mut Scan<'_>) -> Option<(&'static M
     None
 }
 
-/// A day of the month, and whether an ending says that it is an ordinal.
+/// A day of the month, and whether it has an ordinal ending.
 fn day(language: &Language, scan: &mut Scan<'_>) -> Option<(u64, bool)> {
     let mut ahead = *scan;
     let digits = ahead.digits();
@@ -231,14 +231,14 @@ fn day_first(language: &'static Language, article: bool, scan: &mut Scan<'_>) ->
     })
 }
 
-/// Whether a phrase may end before `rest`: in `15 may be enough` it does not.
+/// Whether a phrase may end before `rest`: it does not in `15 may be enough`.
 fn ends_phrase(language: &Language, rest: &str) -> bool {
     let next = first_word(rest);
     let linked = [language.words.and, language.words.to, language.words.of].contains(&next);
     !rest.starts_with(' ') || linked || next.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// `July 1876`, `Jan. 2020`, and short forms with their full stop alone: `in Sept.`.
+/// `July 1876`, `Jan. 2020`, and abbreviations with a full stop alone: `in Sept.`.
 fn month_alone(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let (found, sure) = month(language, &mut ahead)?;
@@ -247,7 +247,7 @@ fn month_alone(language: &'static Language, scan: &mut Scan<'_>) -> Option<Strin
         *scan = ahead;
         return Some(format!("{} {year}", found.name));
     }
-    // `On the mar.` and `You may.` are none.
+    // `On the mar.` and `You may.` are not months.
     let short = written.strip_suffix('.')?;
     if !sure || !is_capitalised(short) {
         return None;

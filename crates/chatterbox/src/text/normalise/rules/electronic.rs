@@ -4,30 +4,30 @@ use super::{Reading, Setting};
 use crate::text::normalise::language::Language;
 use crate::text::normalise::scan::{Cursor, Scan};
 
-/// Ends of names on the net that are said as words.
+/// Top-level domains that are read as words.
 const SPOKEN_ENDS: [&str; 13] = [
     "com", "org", "net", "edu", "gov", "info", "app", "dev", "shop", "blog", "cloud", "online",
     "site",
 ];
-/// Other ends by which a name on the net is known without a scheme; said letter by letter.
+/// Other top-level domains that identify a site without a scheme; read letter by letter.
 const SPELT_ENDS: [&str; 41] = [
     "io", "ai", "co", "uk", "us", "de", "fr", "eu", "ca", "au", "jp", "cn", "ru", "ch", "nl", "se",
     "es", "it", "pl", "br", "tv", "sm", "nz", "za", "kr", "mx", "dk", "fi", "at", "be", "ie", "pt",
     "cz", "gg", "xyz", "biz", "mil", "int", "in", "no", "me",
 ];
-/// Ends of file names.
+/// File name extensions.
 const FILE_ENDS: [&str; 46] = [
     "pdf", "txt", "html", "htm", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "csv", "json", "xml",
     "yaml", "yml", "toml", "jpg", "jpeg", "png", "gif", "svg", "mp3", "mp4", "wav", "flac", "zip",
     "gz", "tar", "exe", "dll", "py", "rs", "js", "ts", "css", "cpp", "java", "sh", "md", "log",
     "cfg", "ini", "iso", "bin", "srt", "vtt",
 ];
-/// Schemes.
+/// URL schemes.
 const SCHEMES: [&str; 10] = [
     "http", "https", "ftp", "sftp", "file", "ssh", "git", "mailto", "ws", "wss",
 ];
 
-/// What may stand within an address.
+/// Whether a character may occur within an address.
 fn is_part(character: char) -> bool {
     character.is_alphanumeric()
         || matches!(
@@ -54,7 +54,7 @@ fn is_part(character: char) -> bool {
         )
 }
 
-/// What ends a sentence rather than an address.
+/// Whether a character ends a sentence rather than an address.
 fn is_trailing(character: char) -> bool {
     matches!(
         character,
@@ -115,7 +115,8 @@ fn is_mail(text: &str) -> bool {
             .is_some_and(|end| end.len() >= 2 && end.chars().all(char::is_alphabetic))
 }
 
-/// A name with a known end, in small letters so that a full stop without a space after it is none.
+/// A name with a known domain, in lower case, so that a full stop without a space after it does not
+/// match.
 fn is_site(text: &str) -> bool {
     let host = text.split(['/', '?', '#', ':']).next().unwrap_or("");
     let labels: Vec<&str> = host.split('.').collect();
@@ -136,8 +137,7 @@ fn is_site(text: &str) -> bool {
             || (SPELT_ENDS.contains(end) && !is_word_end(end, text, host)))
 }
 
-/// Whether a short end is an English word too, and nothing but the full stop says that it is an
-/// address.
+/// Whether a short domain is also an English word, and only the full stop suggests an address.
 fn is_word_end(end: &str, text: &str, host: &str) -> bool {
     matches!(
         end,
@@ -149,7 +149,7 @@ fn is_word_end(end: &str, text: &str, host: &str) -> bool {
 fn is_file(text: &str) -> bool {
     let name = text.rsplit(['/', '\\']).next().unwrap_or("");
     let Some((stem, end)) = name.rsplit_once('.') else {
-        // A path of at least two parts from the root, or from home.
+        // A path of at least two parts from the root or the home folder.
         let rooted = text.starts_with('/') || text.starts_with("~/") || text.starts_with("./");
         return rooted
             && text.matches('/').count() >= 2
@@ -159,7 +159,7 @@ fn is_file(text: &str) -> bool {
     known && !stem.is_empty() && stem.chars().any(char::is_alphanumeric)
 }
 
-/// Words as they are, digits one by one, signs by name.
+/// Words unchanged, digits one by one, signs by name.
 fn spell(language: &Language, text: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut scan = Scan::new(text);
@@ -182,7 +182,7 @@ fn spell(language: &Language, text: &str) -> String {
     words.join(" ")
 }
 
-/// A run of letters: in capitals where nobody could say it as a word.
+/// A run of letters, in capitals if it cannot be pronounced as a word.
 fn word(letters: &str, after_dot: bool) -> String {
     let lower = letters.to_lowercase();
     let vowel = lower.contains(['a', 'e', 'i', 'o', 'u', 'y']);

@@ -6,7 +6,7 @@ use crate::text::normalise::language::Language;
 use crate::text::normalise::number::Number;
 use crate::text::normalise::scan::{Cursor, Scan};
 
-/// A unit as it is said.
+/// A unit's words.
 pub(super) struct Measured {
     pub one: String,
     pub several: String,
@@ -57,7 +57,7 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         }
         return None;
     }
-    // Before a noun, as in `a 5-km run`, it is singular.
+    // Singular before a noun, as in `a 5-km run`.
     if scan.rest.starts_with('-') {
         let mut ahead = scan;
         ahead.take('-');
@@ -115,7 +115,7 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     Reading::new(words, scan.used)
 }
 
-/// A number of a product: sizes of screens are said as years are.
+/// A factor of a product; screen sizes are read like years.
 fn factor(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let number = Number::read(scan)?;
     Some(match number.integer() {
@@ -152,7 +152,7 @@ fn height(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     ))
 }
 
-/// A sign, or a short form maybe apart from its number.
+/// A sign, or an abbreviation possibly apart from its number.
 fn length_sign(scan: &mut Scan<'_>, signs: &[char], short: &str) -> bool {
     if scan.take_any(signs).is_some() {
         return true;
@@ -171,7 +171,7 @@ fn known(language: &Language, short: &str) -> Option<Measured> {
     unit(language, &mut Scan::new(short))
 }
 
-/// A unit right after a number, or after one space where it can be nothing else.
+/// A unit directly after a number, or after one space if it is unambiguous.
 pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
     let mut ahead = *scan;
     let apart = ahead.space();
@@ -186,7 +186,7 @@ pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Mea
     {
         return None;
     }
-    // `2 tbsp. sugar`: the full stop belongs to the unit where the sentence goes on.
+    // `2 tbsp. sugar`: the full stop belongs to the unit if the sentence continues.
     let mut stop = ahead;
     if stop.take('.') && stop.space() && stop.peek().is_some_and(char::is_lowercase) {
         ahead.take('.');
@@ -195,7 +195,7 @@ pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Mea
     Some(found)
 }
 
-/// A unit, with a power and with what it is divided by.
+/// A unit with its power and its divisor.
 pub(super) fn unit(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
     let mut ahead = *scan;
     let mut measured = simple_unit(language, &mut ahead)?;
@@ -217,7 +217,7 @@ pub(super) fn unit(language: &Language, scan: &mut Scan<'_>) -> Option<Measured>
     Some(measured)
 }
 
-/// A period after a stroke, as in `$20/mo`.
+/// A period after a slash, as in `$20/mo`.
 pub(super) fn period<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str> {
     let mut ahead = *scan;
     let word = ahead.letters();
@@ -282,7 +282,7 @@ fn simple_unit(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
     })
 }
 
-/// Whether a unit's short form may end here: at a mark, or before its power.
+/// Whether a unit's abbreviation may end here: at a mark, or before its power.
 fn ends_unit(scan: &Scan<'_>) -> bool {
     if scan.ends_word() {
         return true;

@@ -1,4 +1,4 @@
-//! The rules, each a function that reads what begins at a place or passes.
+//! The rules: each is a function that returns a reading of what begins at a position, or `None`.
 
 mod abbreviations;
 mod addresses;
@@ -18,11 +18,11 @@ pub(super) use capitals::is_capital;
 use super::language::Language;
 use super::scan::{Cursor, Scan};
 
-/// What is said for a part of a text.
+/// A reading of a part of a text.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub spoken: String,
-    /// How many bytes it stands for; at least one.
+    /// Number of bytes that it covers; at least one.
     pub length: usize,
 }
 
@@ -35,10 +35,10 @@ impl Reading {
     }
 }
 
-/// What rules may ask for beyond the text.
+/// Context of the rules beyond the text.
 pub(super) struct Setting {
     pub language: &'static Language,
-    /// Whether words in capitals are to be told apart: read as words, or letter by letter.
+    /// Whether words in capitals are read as words or letter by letter.
     pub capitals: bool,
     /// Whether most of the text is in capitals.
     pub shouting: bool,
@@ -46,7 +46,7 @@ pub(super) struct Setting {
 
 type Rule = fn(&Setting, &Cursor<'_>) -> Option<Reading>;
 
-/// Where more than one fits, the first wins.
+/// The rules in order of precedence.
 const RULES: &[Rule] = &[
     abbreviations::phrase,
     electronic::address,
@@ -80,11 +80,10 @@ const RULES: &[Rule] = &[
     signs::sign,
 ];
 
-/// The reading of what begins at a place.
+/// The reading at a position.
 pub(super) fn read(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     RULES.iter().find_map(|rule| rule(setting, cursor))
 }
 
-/// What can stand on both sides of a range, or be read alone: the words, and the rest of the scan
-/// moved on.
+/// A side of a range, which can also be read alone: returns its words and advances the scan.
 type Part = fn(&Language, &mut Scan<'_>) -> Option<String>;

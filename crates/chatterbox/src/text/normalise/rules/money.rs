@@ -1,4 +1,4 @@
-//! Money.
+//! Amounts of money.
 
 use super::measures::{period, unit};
 use super::{Reading, Setting};
@@ -38,7 +38,7 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     Reading::new(words, scan.used)
 }
 
-/// For a plain whole amount that a range follows: its number and its currency.
+/// A plain integer amount before a range: its number and its currency.
 fn split_unit<'a>(
     language: &Language,
     cursor: &Cursor<'a>,
@@ -51,7 +51,7 @@ fn split_unit<'a>(
     (scan.used == length && number.part.is_none()).then_some((number, currency.names[1]))
 }
 
-/// An amount with its sign before or behind.
+/// An amount with its sign before or after it.
 pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let mut negative = ahead.take_any(&['-', '−']).is_some();
@@ -96,7 +96,7 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
     Some(words)
 }
 
-/// A currency's sign, or its code, before an amount.
+/// A currency's sign or code before an amount.
 fn sign(language: &Language, scan: &mut Scan<'_>) -> Option<&'static Currency> {
     let currencies = language.currencies;
     for currency in currencies {
@@ -121,7 +121,7 @@ fn sign(language: &Language, scan: &mut Scan<'_>) -> Option<&'static Currency> {
     None
 }
 
-/// A currency's sign or code after an amount, maybe after a space.
+/// A currency's sign or code after an amount, possibly after a space.
 fn sign_behind(language: &Language, scan: &mut Scan<'_>) -> Option<&'static Currency> {
     let currencies = language.currencies;
     let mut ahead = *scan;
@@ -131,7 +131,7 @@ fn sign_behind(language: &Language, scan: &mut Scan<'_>) -> Option<&'static Curr
             .codes
             .iter()
             .find(|code| ahead.rest.starts_with(**code));
-        // `20 $` is money; `20 Rs.` too; in `5 $5 notes` the sign belongs to what follows.
+        // `20 $` and `20 Rs.` are money; in `5 $5 notes` the sign belongs to the next number.
         let sign = (currency.signs.iter()).find(|sign| ahead.rest.starts_with(**sign));
         let Some(found) = code.or(sign) else {
             continue;
@@ -160,7 +160,7 @@ fn magnitude<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str>
     }
     let (short, name) =
         (language.magnitudes.iter()).find(|(short, _)| short.eq_ignore_ascii_case(word))?;
-    // `$5 m` may be anything, `$30 b` is what it says.
+    // `$5 m` is ambiguous, `$30 b` is not.
     if apart && short.len() == 1 && !matches!(*short, "b" | "m") {
         return None;
     }
@@ -185,7 +185,7 @@ fn words(
     let Some(value) = number.value().filter(|_| !currency.parts[0].is_empty()) else {
         return format!("{} {several}", number.words(language));
     };
-    // Trailing zeros say nothing; what is left must be hundredths.
+    // Trailing zeros are dropped; hundredths must be left.
     let trimmed = part.trim_end_matches('0');
     let cents: u64 = match trimmed.len() {
         0 => 0,

@@ -1,20 +1,20 @@
-//! Bare numbers: cardinals, ordinals, fractions, years, codes, versions.
+//! Plain numbers: cardinals, ordinals, fractions, years, codes, versions.
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::{Language, holds};
 use crate::text::normalise::number::Number;
 use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
 
-/// Digits that are a number even where nothing says so; more are read one by one, as a code is.
+/// Digits of a number without further context; longer ones are read digit by digit like a code.
 const PLAIN_DIGITS_MAX: usize = 4;
-/// Denominators beyond are no fractions.
+/// Limit of a denominator's digits.
 const FRACTION_DIGITS_MAX: usize = 4;
-/// Four digits that are a year if nothing says otherwise.
+/// Four digits that are a year by default.
 pub(super) const YEARS: std::ops::Range<u64> = 1100..2100;
-/// Four digits that are a year where a word before says so.
+/// Four digits that are a year after certain words.
 const EARLY_YEARS: std::ops::Range<u64> = 1000..1100;
 
-/// A word that can only be counted: a plural, or one of the irregular ones.
+/// Whether a word is countable: a plural, or an irregular one.
 fn is_counted(word: &str) -> bool {
     const IRREGULAR: &[&str] = &[
         "people", "men", "women", "children", "feet", "mice", "sheep", "fish",
@@ -64,7 +64,7 @@ pub(super) fn fraction(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
     Reading::new(words, scan.used)
 }
 
-/// The words of a fraction, for rules that put a unit behind.
+/// The words of a fraction, for rules that add a unit.
 pub(super) fn fraction_words(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let first = ahead.digits();
@@ -85,7 +85,7 @@ pub(super) fn fraction_words(language: &Language, scan: &mut Scan<'_>) -> Option
     Some(words)
 }
 
-/// The stroke and what is below it.
+/// The slash and the denominator.
 fn below(language: &Language, numerator: &str, scan: &mut Scan<'_>) -> Option<String> {
     if !scan.take('/') {
         return None;
@@ -173,7 +173,7 @@ fn part_of_version(language: &Language, digits: &str) -> Option<String> {
     }
 }
 
-/// `3:1`, where it can be no time.
+/// `3:1`, if it cannot be a time.
 pub(super) fn ratio(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     if !cursor.starts_word() || cursor.continues_chain() {
@@ -205,7 +205,7 @@ fn ratio_part(scan: &mut Scan<'_>) -> Option<u64> {
     digits.parse().ok().filter(|_| plain)
 }
 
-/// `0x1F`, sign by sign.
+/// `0x1F`, digit by digit.
 pub(super) fn hexadecimal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     if !cursor.starts_word() || !scan.take('0') || scan.take_any(&['x', 'X']).is_none() {
@@ -226,11 +226,11 @@ pub(super) fn hexadecimal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Read
     Reading::new(words.join(" "), scan.used)
 }
 
-/// Any number that no other rule knew more about.
+/// Any number that no other rule matched.
 pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     let mut scan = cursor.scan();
-    // The full stop of `Nos.5` is no decimal point.
+    // The full stop of `Nos.5` is not a decimal point.
     if scan.rest.starts_with('.') && !cursor.starts_word() {
         return None;
     }
@@ -240,7 +240,7 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
         if let Some(name) = magnitude(language, &mut scan) {
             words = format!("{words} {name}");
         } else if number.part.is_some() {
-            // `7.2-millimeter`: after a point the hyphen would be heard as one.
+            // `7.2-millimeter`: after a decimal point the hyphen would be read as a minus sign.
             let mut noun = scan;
             if noun.take('-') && noun.peek().is_some_and(char::is_alphabetic) {
                 words.push(' ');
@@ -280,7 +280,7 @@ fn magnitude<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str>
     Some(name)
 }
 
-/// Whether a word shortly before says that digits are a code.
+/// Whether a word shortly before indicates a code.
 fn is_code(language: &Language, cursor: &Cursor<'_>) -> bool {
     let before = cursor.before().trim_end();
     let mut words = before
@@ -306,8 +306,8 @@ fn is_year(language: &Language, cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64
     YEARS.contains(&value) && !counted
 }
 
-/// Whether five digits and more are an amount: something is counted, or the number is round and
-/// stands in a sentence.
+/// Whether a number of five digits or more is an amount: something is counted, or a round number is
+/// part of a sentence.
 fn is_amount(cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64) -> bool {
     let next = first_word(scan.rest);
     let counts = scan.rest.starts_with(' ') && next.starts_with(char::is_lowercase);

@@ -1,4 +1,4 @@
-//! Ranges: two of a kind with a dash between them.
+//! Ranges: two values of one kind with a dash between them.
 
 use super::dates::decade_words;
 use super::measures::unit_after;
@@ -9,7 +9,7 @@ use crate::text::normalise::language::Language;
 use crate::text::normalise::number::Number;
 use crate::text::normalise::scan::{Cursor, Scan};
 
-/// Signs that make a hyphen between numbers a minus.
+/// Operators, beside which a hyphen between numbers is a minus sign.
 const OPERATORS: [char; 7] = ['=', '+', '*', '×', '÷', '^', '≠'];
 
 /// `1980-1986`, `5pm-7 pm`, `$250–$300`, `2-5lb`, `40–60 °C`.
@@ -31,7 +31,7 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     }
     let mut scan = cursor.scan();
     let low = Number::read(&mut scan)?;
-    // The left side may have its unit too: `5 km - 10 km`.
+    // The left side may also have a unit: `5 km - 10 km`.
     let mut left = scan;
     let left_unit = unit_after(language, &mut left);
     if left_unit.is_some() {
@@ -114,8 +114,8 @@ enum Dash {
     Spaced,
 }
 
-/// A hyphen or a dash, maybe with a space on both sides; between spaces only a long dash is surely
-/// a range.
+/// A hyphen or a dash, possibly between spaces; between spaces only a long dash is certainly a
+/// range.
 fn dash(scan: &mut Scan<'_>) -> Option<Dash> {
     let mut ahead = *scan;
     let spaced = ahead.space();

@@ -1,9 +1,9 @@
-//! Signs by name.
+//! Signs read by name.
 
 use super::{Reading, Setting};
 use crate::text::normalise::scan::Cursor;
 
-/// `-5`, `(-5)`, `−.5`: a hyphen that is a sign.
+/// `-5`, `(-5)`, `−.5`: a hyphen as a minus sign.
 pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     scan.take_any(&['-', '−'])?;
@@ -67,7 +67,7 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         '~' if digit_beside(next) && cursor.starts_word() => name_of(setting, '∼')?,
         _ => name_of(setting, sign)?,
     };
-    // A Greek letter within a Greek word has no name here.
+    // A Greek letter within a Greek word is not read by name.
     let in_word = [previous, next]
         .into_iter()
         .flatten()

@@ -1,14 +1,14 @@
-//! Telephone numbers and other digits in fixed groups, and internet addresses.
+//! Telephone numbers, other digits in fixed groups, and IP addresses.
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::Language;
 use crate::text::normalise::scan::{Cursor, Scan};
 
-/// Marks between groups.
+/// Separators between groups.
 const MARKS: [char; 4] = ['-', '.', ' ', '–'];
-/// Numbers of emergency and service lines after a word that calls.
+/// Verbs before the numbers of emergency and service lines.
 const CALLED: [&str; 3] = ["call", "dial", "ring"];
-/// Other digits in groups of fixed lengths, and the marks between them.
+/// Other digits in groups of fixed lengths, and their separators.
 const GROUPED: &[(&[usize], &[char])] = &[
     // Social security numbers, local numbers, cards.
     (&[3, 2, 4], &['-']),
@@ -17,10 +17,10 @@ const GROUPED: &[(&[usize], &[char])] = &[
     (&[4, 6, 5], &['-', ' ']),
 ];
 
-/// One way of writing a telephone number: its groups, and the scan moved on.
+/// A telephone number format: returns the groups and advances the scan.
 type Form = fn(&Language, &mut Scan<'_>) -> Option<Vec<String>>;
 
-/// Digits of a telephone, in groups.
+/// A telephone number, in groups.
 pub(super) fn telephone(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     let first = cursor.rest().chars().next()?;
@@ -51,7 +51,7 @@ pub(super) fn telephone(setting: &Setting, cursor: &Cursor<'_>) -> Option<Readin
     None
 }
 
-/// Digits one by one, but for round hundreds.
+/// Digits one by one, except round hundreds.
 fn group(language: &Language, digits: &str) -> String {
     match digits.as_bytes() {
         [b'1'..=b'9', b'0', b'0'] => (language.cardinal)(digits.parse().unwrap_or(0)),
@@ -59,7 +59,7 @@ fn group(language: &Language, digits: &str) -> String {
     }
 }
 
-/// `+1`, `1-`: the country of the plan with three, three and four digits.
+/// `+1`, `1-`: the country code of the North American plan.
 fn country(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let plus = ahead.take('+');
@@ -117,7 +117,7 @@ fn with_letters(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>>
         }
         *scan = ahead;
         match named.last_mut() {
-            // A digit between letters belongs to what is said before it.
+            // A digit between letters belongs to the group before it.
             Some((false, before)) if digits => {
                 *before = format!("{before} {}", language.one_by_one(part));
             }
@@ -178,7 +178,7 @@ fn grouped(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
             };
             groups.push(digits);
         }
-        // `100-1000` is rather a range.
+        // `100-1000` is more likely a range.
         let range = groups.len() == 2 && groups.iter().any(|digits| digits.ends_with("00"));
         if range {
             continue;
@@ -194,7 +194,7 @@ fn grouped(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
     None
 }
 
-/// `-1`, ` x123`, ` ext. 123` behind a number.
+/// `-1`, ` x123`, ` ext. 123` after a number.
 fn extension(language: &Language, scan: &mut Scan<'_>, groups: &mut Vec<String>) {
     let mut ahead = *scan;
     if ahead.take('-') {

@@ -87,7 +87,7 @@ fn sixtieths(scan: &mut Scan<'_>) -> Option<u64> {
         .filter(|value| *value < 60)
 }
 
-/// `am`, `P.M.`, ` a.m`: in capitals, since it is read letter by letter.
+/// `am`, `P.M.`, ` a.m`: in capitals, because it is read letter by letter.
 fn half_of_day(scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     ahead.space();
@@ -102,7 +102,7 @@ fn half_of_day(scan: &mut Scan<'_>) -> Option<String> {
     ahead.take_any(&['m', 'M'])?;
     if dotted {
         let mut stop = ahead;
-        // The last full stop ends the sentence too where a sentence begins after it.
+        // The last full stop also ends the sentence if a new one begins after it.
         if stop.take('.') && !begins_sentence(stop.rest) {
             ahead = stop;
         }
@@ -127,12 +127,12 @@ fn zone(language: &Language, scan: &mut Scan<'_>, after_half: bool) -> Option<St
     let word = ahead.take_while(|c| c.is_ascii_alphabetic() || c == '.');
     let plain: String = word.chars().filter(|c| *c != '.').collect();
     let zone = plain.to_ascii_uppercase();
-    // In small letters only right after the half of the day: `at 5 est` may be French.
+    // In lower case only directly after the half of the day: `at 5 est` may be French.
     let sure = plain == zone || after_half;
     if !sure || !language.time_zones.contains(&zone.as_str()) || (zone.len() < 3 && plain != zone) {
         return None;
     }
-    // A full stop that ends the sentence stays.
+    // A full stop that ends the sentence is kept.
     let inner = word.trim_end_matches('.').contains('.');
     let length = if inner {
         word.len()

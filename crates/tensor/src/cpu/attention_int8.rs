@@ -1,11 +1,11 @@
-//! Attention in integers: queries and keys in 8 bits, one scale a row of a head; what the softmax gives in 16 bits, as two bytes; values in
-//! 8 bits, one scale a channel.
+//! Attention in integers. Queries and keys are quantised to 8 bits with one scale per row and head,
+//! softmax weights to 16 bits in two bytes, and values to 8 bits with one scale per channel.
 //!
-//! The keys' mean is taken from each of them first: it adds the same to all scores of a query, which the softmax does not see, and what is
-//! left is rounded more finely. (Zhang et al., "SageAttention", 2024.)
+//! The keys' mean is subtracted first: it adds the same to all scores of a query, which does not
+//! change the softmax, and the rest is quantised more finely (Zhang et al., "SageAttention", 2024).
 
-use super::bytes::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, round_row};
-use super::gemm::{SharedOutput, TILE_ROWS};
+use super::gemm::{MR, SharedOutput};
+use super::gemm_int8::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, round_row};
 use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, split_four, with_counts};
 use super::maths;
 use super::vectorised::vectorised;
@@ -14,16 +14,18 @@ use crate::operations::Attention;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
-/// Queries of one task: whole tiles, few enough that scores of a long sequence stay in the second cache.
-const QUERIES: usize = 4 * TILE_ROWS;
-/// Queries that meet the values together: with two sums each and two vectors they fill 24 of AVX-512's registers.
-const MIX_ROWS: usize = 6;
-/// The largest level of a weight of the softmax.
+/// Queries per task: whole tiles, few enough that the scores of a long sequence stay in the L2
+/// cache.
+const QUERIES: usize = 4 * MR;
+/// MR of the product with the values: with two accumulators and two vectors each, it uses 24 of
+/// AVX-512's registers.
+const VALUES_MR: usize = 6;
+/// Largest level of a softmax weight.
 const WEIGHT_MAX: f32 = 65_535.0;
-/// So many products of a byte with a signed byte fit 32 bits.
+/// Number of products of an unsigned and a signed byte whose sum fits 32 bits.
 const KEYS_MAX: usize = 1 << 16;
 
-/// Whether attention over `keys` keys can go this way.
+/// Whether attention over `keys` keys can use this path.
 pub(crate) fn applies(keys: usize, columns: usize, options: &Attention<'_>) -> bool {
     let size = columns / options.heads;
     options.relative.is_none() && size <= GROUP_INPUTS && (1..=KEYS_MAX).contains(&keys)
@@ -38,15 +40,15 @@ pub(crate) fn scratch(threads: &Threads, keys: usize, columns: usize, heads: usi
 /// Parts of scratch, in f32 units.
 #[derive(Clone, Copy)]
 struct Layout {
-    /// Channels of a head.
+    /// Channels per head.
     size: usize,
-    /// The same by fours, and in whole vectors.
+    /// Channels in groups of four, and padded to whole vectors.
     quads: usize,
     wide: usize,
-    /// Keys in whole panels, and by fours.
+    /// Keys padded to whole panels, and in groups of four.
     keys: usize,
     key_quads: usize,
-    /// One rounded row.
+    /// Layout of one quantised row.
     row: RowLayout,
 }
 
@@ -62,18 +64,19 @@ impl Layout {
         }
     }
 
-    /// A head: keys and their scales, values and their scales, a row and a rounded row to work with.
+    /// Floats of one head: keys and their scales, values and their scales, a scratch row and a
+    /// quantised scratch row.
     fn head(self) -> usize {
         self.keys * (self.quads + 1) + self.wide * (self.key_quads + 2) + self.row.len()
     }
 
-    /// A task: rounded queries, and scores.
+    /// Floats of one task: quantised queries, and scores.
     fn task(self) -> usize {
         QUERIES * (self.row.len() + self.keys)
     }
 }
 
-/// Keys and values of one head.
+/// Packed keys and values of one head.
 struct Head<'a> {
     /// Panels of 16 keys, `[panel][channel / 4][key][channel % 4]`.
     keys: &'a [f32],
@@ -153,16 +156,16 @@ pub(crate) fn attention(
                 false => keys,
             };
             row[visible..].fill(f32::NEG_INFINITY);
-            let total = weigh(set, row);
+            let total = softmax_levels(set, row);
             factors[index] = if total > 0.0 { 1.0 / total } else { 0.0 };
         }
-        for first in (0..rows.len()).step_by(MIX_ROWS) {
-            let count = MIX_ROWS.min(rows.len() - first);
+        for first in (0..rows.len()).step_by(VALUES_MR) {
+            let count = VALUES_MR.min(rows.len() - first);
             for column in (0..size).step_by(PANEL) {
-                let mut tile = [[0.0; PANEL]; MIX_ROWS];
+                let mut tile = [[0.0; PANEL]; VALUES_MR];
                 let weights = &scores[first * layout.keys..(first + count) * layout.keys];
                 let width = PANEL.min(layout.wide - column);
-                mix(
+                weighted_values(
                     set,
                     weights,
                     &factors[first..first + count],
@@ -195,7 +198,7 @@ fn head_parts(packed: &[f32], layout: Layout) -> Head<'_> {
     }
 }
 
-/// Rounds a head's keys, with `scale` in their scales, and its values.
+/// Quantises the keys of a head, with `scale` folded into their scales, and its values.
 fn pack_head(
     set: LaneSet,
     k: View<'_>,
@@ -212,7 +215,7 @@ fn pack_head(
     let (inverses, rounded) = rest.split_at_mut(layout.wide);
     let centred = &mut inverses[..layout.size];
 
-    // The mean waits among the values' scales.
+    // The mean is kept temporarily among the values' scales.
     let mean = &mut value_scales[..layout.size];
     mean.fill(0.0);
     for row in 0..count {
@@ -227,9 +230,9 @@ fn pack_head(
         maths::add(centred, mean);
         round_row(set, centred, layout.row, rounded);
         let panel = row / NARROW_PANEL * NARROW_PANEL * layout.quads + row % NARROW_PANEL;
-        let (row_scale, row_levels) = bytes::parts(rounded, layout.row);
+        let (row_scale, row_levels) = gemm_int8::parts(rounded, layout.row);
         for (quad, &four) in row_levels.iter().take(layout.quads).enumerate() {
-            // 128 is added to each of the four.
+            // Adds 128 to each of the four bytes.
             levels[panel + quad * NARROW_PANEL] = four ^ 0x8080_8080;
         }
         *key_scale = row_scale * scale;
@@ -242,25 +245,25 @@ fn pack_head(
     let levels: &mut [u32] = bytemuck::cast_slice_mut(values);
     levels.fill(0);
     maths::scale(value_scales, 1.0 / 127.0);
-    // The row to work with is free now.
+    // The scratch row is free from here on.
     for (inverse, &scale) in inverses.iter_mut().zip(&*value_scales) {
         *inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     }
     for quad in 0..count.div_ceil(4) {
         let rows = [0, 1, 2, 3].map(|row| match 4 * quad + row {
             row if row < count => v.row(row),
-            _ => &NO_VALUES[..layout.size],
+            _ => &ZERO_ROW[..layout.size],
         });
-        put_levels(rows, inverses, quad, layout.key_quads, levels);
+        interleave_levels(rows, inverses, quad, layout.key_quads, levels);
     }
 }
 
-/// In place of keys that fill up the last four.
-const NO_VALUES: [f32; GROUP_INPUTS] = [0.0; GROUP_INPUTS];
+/// Padding of the last group of four keys.
+const ZERO_ROW: [f32; GROUP_INPUTS] = [0.0; GROUP_INPUTS];
 
 vectorised! {
-    /// Rounds the values of four keys to signed bytes, and puts those of a channel side by side.
-    fn put_levels(rows: [&[f32]; 4], inverses: &[f32], quad: usize, quads: usize, levels: &mut [u32]) {
+    /// Quantises the values of four keys to signed bytes, and interleaves them by channel.
+    fn interleave_levels(rows: [&[f32]; 4], inverses: &[f32], quad: usize, quads: usize, levels: &mut [u32]) {
         for (panel, inverses) in inverses.chunks_exact(NARROW_PANEL).enumerate() {
             let first = panel * NARROW_PANEL;
             let words = &mut levels[(panel * quads + quad) * NARROW_PANEL..][..NARROW_PANEL];
@@ -275,7 +278,7 @@ vectorised! {
     }
 }
 
-/// Scores of rounded queries with all keys.
+/// Scores of quantised queries with all keys.
 fn score(
     set: LaneSet,
     rounded: &[f32],
@@ -293,11 +296,11 @@ fn score(
             panel_bytes,
             scales: &head.key_scales[first_key..first_key + width],
         };
-        for first in (0..count).step_by(TILE_ROWS) {
+        for first in (0..count).step_by(MR) {
             let rows = Rows {
                 data: &rounded[first * layout.row.len()..],
                 layout: layout.row,
-                count: TILE_ROWS.min(count - first),
+                count: MR.min(count - first),
                 first_input: 0,
                 quads: layout.quads,
             };
@@ -306,12 +309,13 @@ fn score(
                 stride: layout.keys,
                 add: false,
             };
-            bytes::accumulate(set, rows, panels, sums);
+            gemm_int8::accumulate(set, rows, panels, sums);
         }
     }
 }
 
-/// 2ˣ for x within ±½, times the largest level: the polynomial of fourth degree that is nowhere more than 3e-6 away.
+/// 2ˣ for x within ±½, times the largest level: the minimax polynomial of degree four, with an
+/// error below 3e-6.
 const POWERS: [f32; 5] = [
     WEIGHT_MAX,
     WEIGHT_MAX * 0.693_124_2,
@@ -319,17 +323,19 @@ const POWERS: [f32; 5] = [
     WEIGHT_MAX * 0.055_906_43,
     WEIGHT_MAX * 0.009_582_85,
 ];
-/// Below this power of two a level is zero.
+/// Exponent below which a level is zero.
 const POWER_MIN: f32 = -40.0;
 
 on_lanes! {
-    /// Softmax of a row of scores, in place, as levels of 16 bits: in the first half of the row the high bytes of four, then the low ones of
-    /// the same, and so on. Returns the levels' sum; a row of −∞ alone becomes zeros.
-    fn weigh<L>(row: &mut [f32]) -> f32 {
+    /// Softmax of a row of scores, in place, as 16-bit levels. The first half of the row holds the
+    /// high bytes of four levels, then their low bytes, and so on. Returns the sum of the levels; a
+    /// row of −∞ becomes zeros.
+    fn softmax_levels<L>(row: &mut [f32]) -> f32 {
         assert!(row.len().is_multiple_of(16));
         let width = L::Vectors::WIDTH;
         let start = row.as_mut_ptr();
-        // SAFETY: the caller has the instructions; whole vectors lie in the row, and what is written lies before what is still to be read.
+        // SAFETY: the caller has the instructions. Whole vectors lie in the row, and every write is
+        // before the part still to be read.
         unsafe {
             let mut largest = L::Vectors::splat_float(f32::NEG_INFINITY);
             for first in (0..row.len()).step_by(width) {
@@ -344,7 +350,7 @@ on_lanes! {
                     let first = first + width * part;
                     let scores = L::Vectors::load_floats(start.add(first));
                     let below = L::Vectors::subtract_floats(scores, largest);
-                    // Here too, so that what is no number weighs nothing.
+                    // Also here, so that NaN has weight zero.
                     let power = L::Vectors::larger(
                         L::Vectors::multiply(below, scale),
                         L::Vectors::splat_float(POWER_MIN),
@@ -363,24 +369,25 @@ on_lanes! {
                     L::Vectors::store_in_turns(place, upper, levels);
                 }
             }
-            // No lane's total reaches 2³¹: its keys are at most a sixteenth of all.
+            // No lane's sum reaches 2³¹: its keys are at most a sixteenth of all.
             L::Vectors::sum_of_sixteen(totals)
         }
     }
 
-    /// Means of values by weights, `factors` applied, of as many channels as there are scales: 32 or 16.
-    fn mix<L>(
+    /// Weighted means of the values, scaled by `factors`, for as many channels as there are scales:
+    /// 32 or 16.
+    fn weighted_values<L>(
         weights: &[f32],
         factors: &[f32],
         values: &[f32],
         scales: &[f32],
         quads: usize,
-        tile: &mut [[f32; PANEL]; MIX_ROWS],
+        tile: &mut [[f32; PANEL]; VALUES_MR],
     ) {
         let (width, count) = (scales.len(), factors.len());
-        assert!(count <= MIX_ROWS && weights.len() >= count * 4 * quads);
+        assert!(count <= VALUES_MR && weights.len() >= count * 4 * quads);
         assert!((width == NARROW_PANEL || width == PANEL) && values.len() >= width * quads);
-        let rows = L::SPLIT_ROWS.min(MIX_ROWS);
+        let rows = L::SPLIT_ROWS.min(VALUES_MR);
         let vectors = L::VECTORS.min(width / L::Vectors::WIDTH);
         for first in (0..count).step_by(rows) {
             let count = (count - first).min(rows);
@@ -390,7 +397,7 @@ on_lanes! {
                 // SAFETY: the caller has the instructions; the lengths were checked.
                 unsafe {
                     with_counts!(count, vectors, [1 2 3 4 5 6],
-                        mix_tile::<L>(weights, factors, values, scales, quads, channel, tile));
+                        weighted_values_tile::<L>(weights, factors, values, scales, quads, channel, tile));
                 }
             }
         }
@@ -400,9 +407,9 @@ on_lanes! {
 /// `ROWS` queries by `VECTORS` vectors of channels from `channel` on.
 ///
 /// # Safety
-/// The machine must have the instructions, and lengths must be as [`mix`] checks them.
+/// The machine must have the instructions, and lengths must be as [`weighted_values`] checks them.
 #[inline(always)]
-unsafe fn mix_tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
+unsafe fn weighted_values_tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     weights: &[f32],
     factors: &[f32],
     values: &[f32],
@@ -412,9 +419,10 @@ unsafe fn mix_tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     tile: &mut [[f32; PANEL]],
 ) {
     let width = L::Vectors::WIDTH;
-    // A row is as long as its scores were.
+    // Each row is as long as its scores.
     let (weights, stride) = (weights.as_ptr().cast::<u8>(), 16 * quads);
-    // SAFETY: inside the panels, and inside the first half of each row, as the caller promises; a row of the tile is two panels long.
+    // SAFETY: inside the panels, and inside the first half of each row, by the caller's contract; a
+    // row of the tile is two panels long.
     unsafe {
         let mut places = [values.as_ptr().cast::<u8>(); VECTORS];
         for (vector, place) in places.iter_mut().enumerate() {

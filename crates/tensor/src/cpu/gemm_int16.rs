@@ -1,7 +1,9 @@
-//! Products of `Int8` and `Q4` weights with rows in 16-bit integers, where the machine has instructions for them.
+//! GEMM of activations in 16-bit integers with `Int8` and `Q4` weights, on machines with dot
+//! product instructions.
 //!
-//! Each row is scaled so that its largest magnitude is 127 · 256 + 127 and split into two signed bytes, high and low: the products are
-//! exact, and what rounding a row costs is far below what the weights' own rounding costs. A row's result does not depend on the others.
+//! Each row is scaled so that its largest magnitude is 127 · 256 + 127, and split into two signed
+//! bytes, high and low. The products are exact, and the rounding error of a row is far below that
+//! of the weights. A row's result does not depend on other rows.
 
 use super::gemm::{self, SharedOutput, finish};
 use super::lanes::{
@@ -13,15 +15,17 @@ use crate::operations::{Activation, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
-/// Rows that meet a panel before the next one: a pass over it serves as many of them as the registers hold.
+/// Rows that are multiplied with a panel before the next panel: one pass over it serves as many
+/// rows as fit the registers.
 const ROWS: usize = 8;
-/// Rows of one task.
-const CHUNK_ROWS: usize = 64;
-/// The largest 16-bit level: its high byte is 127 after rounding.
+/// Rows per task.
+const MC: usize = 64;
+/// Largest 16-bit level: its high byte is 127 after rounding.
 const LEVEL_MAX: f32 = 32_512.0;
 
-/// How a quantised row lies in scratch, in f32 units: bytes (four high ones, then the four low ones of the same inputs, and so on), sums of
-/// levels by 32, then scale and the sum of the high bytes.
+/// Layout of a quantised row in scratch, in f32 units: bytes (four high ones, then the four low
+/// ones of the same inputs, and so on), sums of 32 levels each, then the scale and the sum of the
+/// high bytes.
 #[derive(Clone, Copy)]
 struct RowLayout {
     /// Inputs, padded with zeros to a multiple of 64.
@@ -54,7 +58,7 @@ struct Quantised<'a> {
 }
 
 impl<'a> Quantised<'a> {
-    /// Those from `first` on.
+    /// The rows from `first` on.
     fn from(self, first: usize) -> Quantised<'a> {
         Quantised {
             data: &self.data[first * self.layout.len()..],
@@ -66,7 +70,7 @@ impl<'a> Quantised<'a> {
         &self.data[index * self.layout.len()..][..self.layout.len()]
     }
 
-    /// Sums of levels of 32 inputs each.
+    /// Sums of 32 levels each.
     fn sums(&self, index: usize) -> &'a [i32] {
         let sums = &self.row(index)[self.layout.inputs / 2..][..self.layout.inputs / 32];
         bytemuck::cast_slice(sums)
@@ -85,7 +89,7 @@ impl<'a> Quantised<'a> {
     }
 }
 
-/// `out = activation(x Wᵀ + bias)` or added to what it held, for an `Int8` or `Q4` matrix.
+/// `out = activation(x Wᵀ + bias)`, or added to its contents, for an `Int8` or `Q4` matrix.
 #[allow(
     clippy::too_many_arguments,
     reason = "one fused product: operands, epilogue, output, scratch"
@@ -110,7 +114,7 @@ pub(crate) fn multiply(
     let scratch = &*scratch;
     let panels = weight.rows().div_ceil(16);
     let out = SharedOutput::of(out);
-    gemm::for_each_part(threads, count, CHUNK_ROWS, panels, |rows, panels| {
+    gemm::for_each_part(threads, count, MC, panels, |rows, panels| {
         for panel in panels {
             for first in rows.clone().step_by(ROWS) {
                 let count = ROWS.min(rows.end - first);
@@ -159,15 +163,16 @@ fn panel_product(
 }
 
 on_lanes! {
-    /// Scales a row and splits its levels into bytes.
+    /// Quantises a row and splits its levels into bytes.
     fn quantise<L>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
         assert!(row.len() <= layout.inputs && out.len() == layout.len());
         let mut end = [0.0; 32];
-        // SAFETY: the caller has the instructions; whole vectors lie in a piece of the row, and what is written was sliced.
+        // SAFETY: the caller has the instructions. Whole vectors lie in the padded part of the row,
+        // and the destination was sliced.
         unsafe {
             let mut largest = L::Vectors::splat_float(0.0);
             for first in (0..row.len()).step_by(32) {
-                let values = rows::piece(row, first, &mut end).as_ptr();
+                let values = rows::zero_padded(row, first, &mut end).as_ptr();
                 for input in (0..32).step_by(L::Vectors::WIDTH) {
                     let values = L::Vectors::load_floats(values.add(input));
                     largest = L::Vectors::larger(L::Vectors::magnitude(values), largest);
@@ -180,12 +185,12 @@ on_lanes! {
             let mut high_total = L::Vectors::splat(0);
             for (group, sum) in sums.iter_mut().enumerate() {
                 let mut total = L::Vectors::splat(0);
-                let values = rows::piece(row, 32 * group, &mut end).as_ptr();
+                let values = rows::zero_padded(row, 32 * group, &mut end).as_ptr();
                 let place = bytes[16 * group..][..16].as_mut_ptr();
                 for input in (0..32).step_by(L::Vectors::WIDTH) {
                     let values = L::Vectors::load_floats(values.add(input));
                     let scaled = L::Vectors::multiply(values, L::Vectors::splat_float(inverse));
-                    // No weight can turn what is not a number into one.
+                    // NaN becomes 0: no weight could turn it into a number.
                     let levels = L::Vectors::round_or_zero(scaled);
                     let nearest = L::Vectors::add(levels, L::Vectors::splat(128));
                     let upper = L::Vectors::shift_right_signed(nearest, 8);
@@ -201,7 +206,7 @@ on_lanes! {
         }
     }
 
-    /// Products of rows with a panel of `Int8`: whole steps of 64 bytes, and 16 scales.
+    /// Products of rows with an `Int8` panel: whole steps of 64 bytes, and 16 scales.
     fn int8_panel<L>(
         weights: &[u8],
         scales: &[f32],
@@ -225,7 +230,7 @@ on_lanes! {
         }
     }
 
-    /// Products of rows with a panel of `Q4`, in whole blocks.
+    /// Products of rows with a `Q4` panel, in whole blocks.
     fn q4_panel<L>(
         blocks: &[u8],
         rows: Quantised<'_>,
@@ -244,7 +249,7 @@ on_lanes! {
     }
 }
 
-/// `N` rows by outputs `output..output + VECTORS · WIDTH` of a panel.
+/// Micro-kernel: `N` rows by the outputs `output..output + VECTORS · WIDTH` of a panel.
 ///
 /// # Safety
 /// The machine must have the instructions, and lengths must be as [`int8_panel`] checks them.
@@ -259,13 +264,14 @@ unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
     let stride = rows.layout.len() * 4;
     let bytes: *const u8 = rows.data.as_ptr().cast();
     let width = L::Vectors::WIDTH;
-    // SAFETY: inside the panel and inside the rows, as the caller promises; a row of the tile is 16 long.
+    // SAFETY: inside the panel and inside the rows, by the caller's contract; a row of the tile is
+    // 16 long.
     unsafe {
         let mut sums = [[[L::begin(0); 2]; VECTORS]; N];
         for step in 0..weights.len() / 64 {
             let place = weights.as_ptr().add(64 * step + 4 * output);
             if N == L::SPLIT_ROWS {
-                // Arithmetic holds this panel up: the next one comes meanwhile, wherever it ends.
+                // This panel is compute-bound, so the next one is prefetched, even past the end.
                 prefetch(place.wrapping_add(weights.len()));
             }
             let mut levels = [L::load_unsigned(place); VECTORS];
@@ -298,20 +304,20 @@ unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
     }
 }
 
-/// Levels were stored with 128 added.
+/// Subtracts the offset of 128 of the stored levels.
 ///
 /// # Safety
 /// The machine must have the instructions.
 #[inline(always)]
 unsafe fn without_offset<L: Lanes>(sum: Integers<L>, row_total: i32) -> Floats<L> {
-    // SAFETY: passed on from the caller.
+    // SAFETY: the caller's contract.
     unsafe {
         let extra = L::Vectors::splat(row_total.wrapping_mul(L::OFFSET));
         L::Vectors::to_floats(L::Vectors::subtract(sum, extra))
     }
 }
 
-/// `N` rows by one vector (`VECTORS` is 1) of outputs from `output` on.
+/// Micro-kernel: `N` rows by one vector (`VECTORS` is 1) of outputs from `output` on.
 ///
 /// # Safety
 /// The machine must have the instructions, and lengths must be as [`q4_panel`] checks them.
@@ -325,14 +331,14 @@ unsafe fn q4_tile<L: Lanes, const N: usize, const VECTORS: usize>(
     let stride = rows.layout.len() * 4;
     let bytes: *const u8 = rows.data.as_ptr().cast();
     let group_sums: [&[i32]; N] = std::array::from_fn(|index| rows.sums(index));
-    // SAFETY: four lines of 64 bytes and 16 half-precision scales are a block; rows reach every group, as the caller promises; a row of the
-    // tile is 16 long.
+    // SAFETY: a block is four lines of 64 bytes and 16 half-precision scales. Rows reach every
+    // group, by the caller's contract; a row of the tile is 16 long.
     unsafe {
         let mask = L::Vectors::splat(0x0f0f_0f0f);
         let mut sums = [L::Vectors::splat_float(0.0); N];
         for (group, block) in blocks.chunks_exact(Q4_BLOCK).enumerate() {
             if N == ROWS {
-                // As above.
+                // Prefetches the next panel's block.
                 for line in 0..5 {
                     prefetch(block.as_ptr().wrapping_add(blocks.len() + 64 * line));
                 }
@@ -347,7 +353,7 @@ unsafe fn q4_tile<L: Lanes, const N: usize, const VECTORS: usize>(
             for (index, sum) in sums.iter_mut().enumerate() {
                 let row = bytes.add(index * stride + 64 * group);
                 let both = L::products_of_small(&levels, row);
-                // Levels were stored with 8 added.
+                // Stored levels are offset by 8.
                 let extra = L::Vectors::splat(8 * group_sums[index][group]);
                 let value = L::Vectors::to_floats(L::Vectors::subtract(both, extra));
                 *sum = L::Vectors::add_floats(*sum, L::Vectors::multiply(value, scales));

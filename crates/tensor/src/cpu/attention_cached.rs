@@ -1,4 +1,5 @@
-//! Attention of single positions over their cached past, in one pass with a running maximum: no scratch grows with the length.
+//! Attention of single positions over the KV cache, in one pass with a running maximum (online
+//! softmax): scratch does not grow with the length.
 
 use super::gemm::SharedOutput;
 use super::kernel::{InstructionSet, instruction_set};
@@ -7,14 +8,15 @@ use crate::cache::{CacheLayout, CachePlaces, CachedParts};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
-/// Channels of the heads that one task takes.
+/// Channels of the heads of one task.
 const COLUMNS: usize = 512;
 /// Heads of one task.
 const HEADS: usize = 64;
-/// Positions between two looks at the running maximum; parts are cut at multiples of it from their own start.
+/// Positions between two updates of the running maximum; parts are cut at multiples of it from
+/// their own start.
 const BLOCK: usize = 16;
 
-/// Each row of `q` sees the past that `places` has for it in a layer, the row's own position included.
+/// Each row of `q` attends to its cached past in a layer, its own position included.
 pub(crate) fn attention_cached(
     threads: &Threads,
     q: View<'_>,
@@ -50,12 +52,12 @@ pub(crate) fn attention_cached(
         match set {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 => {
-                // SAFETY: the instruction set comes from detection; what is read is sliced with its bounds checked.
+                // SAFETY: the instruction set was detected; all reads are of bounds-checked slices.
                 unsafe { avx512(&task, out) }
             }
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => {
-                // SAFETY: as above.
+                // SAFETY: the instruction set was detected; all reads are of bounds-checked slices.
                 unsafe { avx2(&task, out) }
             }
             InstructionSet::Portable => attend(&task, out),
@@ -97,7 +99,7 @@ mod x86 {
         _mm512_storeu_ps,
     };
 
-    /// A stored row's part of one head, and the factor of its elements.
+    /// The part of a stored row for one head, and the scale of its elements.
     pub(super) trait Stored: Element + bytemuck::AnyBitPattern {
         fn head(row: &[u8], heads: usize, head: usize, size: usize) -> (&[Self], f32) {
             let _ = heads;
@@ -121,7 +123,7 @@ mod x86 {
         assert_eq!(q.len(), row.len());
         let mut sum = _mm512_setzero_ps();
         for place in (0..q.len() / 16 * 16).step_by(16) {
-            // SAFETY: sixteen elements from `place` are inside both.
+            // SAFETY: sixteen elements from `place` on are inside both slices.
             unsafe {
                 let values = E::load(row.as_ptr().add(place));
                 sum = _mm512_fmadd_ps(values, _mm512_loadu_ps(q.as_ptr().add(place)), sum);
@@ -136,7 +138,7 @@ mod x86 {
         assert_eq!(out.len(), row.len());
         let weight = _mm512_set1_ps(weight);
         for place in (0..out.len() / 16 * 16).step_by(16) {
-            // SAFETY: sixteen elements from `place` are inside both.
+            // SAFETY: sixteen elements from `place` on are inside both slices.
             unsafe {
                 let values = E::load(row.as_ptr().add(place));
                 let out = out.as_mut_ptr().add(place);
@@ -170,7 +172,7 @@ mod x86 {
                     let most = weights.iter().fold(largest[index], |most, &w| most.max(w));
                     let shrink = exp::<false>(largest[index] - most);
                     largest[index] = most;
-                    // What is past `count` becomes 0.
+                    // Positions past `count` have weight 0.
                     weights
                         .iter_mut()
                         .for_each(|weight| *weight = exp::<false>(*weight - most));
@@ -252,7 +254,7 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
     }
 }
 
-/// Turns pairs (c, c + size / 2) of every head by a row's angles.
+/// Rotates the pairs (c, c + size / 2) of every head by a row's angles.
 pub(crate) fn rotate(mut x: ViewMut<'_>, heads: usize, cosines: View<'_>, sines: View<'_>) {
     let size = x.column_count() / heads;
     for index in 0..x.row_count() {

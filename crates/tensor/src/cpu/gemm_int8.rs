@@ -1,9 +1,11 @@
-//! Products of rows in 8-bit integers with 8-bit weights, four at once: a quarter of the instructions of 32-bit arithmetic, where many rows
-//! make arithmetic what takes time.
+//! GEMM of activations in 8-bit integers with `Int8` weights. A dot product instruction multiplies
+//! four at once, a quarter of the instructions of 32-bit arithmetic, which pays off where many rows
+//! make arithmetic the bottleneck.
 //!
-//! Each row is scaled by groups of inputs, so that a large value coarsens only its neighbours. A row's result depends on no other row.
+//! Each row has one scale per group of inputs, so that a large value coarsens only its neighbours.
+//! A row's result does not depend on other rows.
 
-use super::gemm::{self, CHUNK_ROWS, Place, SharedOutput, TILE_ROWS};
+use super::gemm::{self, MC, MR, OutputTile, SharedOutput};
 use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, with_counts};
 use super::rows;
 use crate::matrix::{Int8Parts, Matrix, NARROW_PANEL, PANEL};
@@ -11,14 +13,16 @@ use crate::operations::{Activation, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
-/// Inputs that share a scale: 32 products between two conversions.
+/// Inputs that share a scale: 32 products between two conversions to f32.
 pub(crate) const GROUP_INPUTS: usize = 128;
-/// Inputs whose weights of a wide panel stay in the first cache (16 KiB) while all rows of a task meet them.
-const STRETCH: usize = 4 * GROUP_INPUTS;
+/// KC: inputs whose weights of a wide panel stay in the L1 cache (16 KiB) during all rows of a
+/// task.
+const KC: usize = 4 * GROUP_INPUTS;
 /// Largest level.
 const LEVEL_MAX: f32 = 127.0;
 
-/// How a rounded row lies in scratch, in f32 units: levels as signed bytes, then for each group what its sums start with and its scale.
+/// Layout of a quantised row in scratch, in f32 units: levels as signed bytes, then for each group
+/// the initial value of its sums and its scale.
 #[derive(Clone, Copy)]
 pub(crate) struct RowLayout {
     /// Inputs, padded with zeros to a multiple of 64.
@@ -48,7 +52,7 @@ pub(crate) fn scratch(rows: usize, inputs: usize) -> usize {
 }
 
 on_lanes! {
-    /// Scales and rounds a row.
+    /// Quantises a row.
     pub(crate) fn round_row<L>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
         assert!(row.len() <= layout.inputs && out.len() == layout.len());
         let width = L::Vectors::WIDTH;
@@ -57,10 +61,11 @@ on_lanes! {
         for group in 0..layout.groups() {
             let first = group * GROUP_INPUTS;
             let count = GROUP_INPUTS.min(layout.inputs - first);
-            let values = rows::piece(row, first, &mut last).as_ptr();
+            let values = rows::zero_padded(row, first, &mut last).as_ptr();
             let bytes = &mut bytes[first / 4..(first + count) / 4];
             let place: *mut u8 = bytes.as_mut_ptr().cast();
-            // SAFETY: the caller has the instructions; `count` values in whole vectors lie in a piece of the row, and as many bytes are written.
+            // SAFETY: the caller has the instructions. `count` values in whole vectors lie in the
+            // padded part of the row, and as many bytes are written.
             unsafe {
                 let mut largest = L::Vectors::splat_float(0.0);
                 for input in (0..count).step_by(width) {
@@ -73,12 +78,12 @@ on_lanes! {
                 for input in (0..count).step_by(width) {
                     let values = L::Vectors::load_floats(values.add(input));
                     let scaled = L::Vectors::multiply(values, L::Vectors::splat_float(inverse));
-                    // No weight can turn what is not a number into one.
+                    // NaN becomes 0: no weight could turn it into a number.
                     let levels = L::Vectors::round_or_zero(scaled);
                     total = L::Vectors::add(total, levels);
                     L::Vectors::store_bytes(place.add(input), levels);
                 }
-                // Weights have 128 added.
+                // Stored weights are offset by 128.
                 let start = L::Vectors::sum(total).wrapping_mul(-L::OFFSET);
                 groups[2 * group] = f32::from_bits(start as u32);
                 groups[2 * group + 1] = scale;
@@ -86,14 +91,14 @@ on_lanes! {
         }
     }
 
-    /// Products of up to [`TILE_ROWS`] rows with one or two panels.
+    /// Products of up to [`MR`] rows with one or two panels.
     pub(crate) fn accumulate<L>(rows: Rows<'_>, panels: Panels<'_>, sums: Sums<'_>) {
         let width = panels.scales.len();
         let count = rows.count;
         if count == 0 || rows.quads == 0 {
             return;
         }
-        assert!(count <= TILE_ROWS && (width == NARROW_PANEL || width == PANEL));
+        assert!(count <= MR && (width == NARROW_PANEL || width == PANEL));
         assert!(rows.data.len() >= count * rows.layout.len());
         assert!(rows.first_input.is_multiple_of(GROUP_INPUTS));
         assert!(rows.first_input + 4 * rows.quads <= rows.layout.inputs);
@@ -115,24 +120,26 @@ on_lanes! {
     }
 }
 
-/// The scale of a row of a single group, and its levels by fours.
+/// The scale of a row with a single group, and its levels in groups of four.
 pub(crate) fn parts(rounded: &[f32], layout: RowLayout) -> (f32, &[u32]) {
     let (levels, groups) = rounded.split_at(layout.inputs / 4);
     (groups[1], bytemuck::cast_slice(levels))
 }
 
-/// Weights of one or two neighbouring panels of 16 outputs, `[panel][input / 4][output][input % 4]`, levels with 128 added.
+/// Weights of one or two neighbouring panels of 16 outputs, `[panel][input / 4][output][input %
+/// 4]`, as levels offset by 128.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
-    /// From the first panel on.
+    /// Weights from the first panel on.
     pub(crate) weights: &'a [u8],
-    /// Bytes from panel to panel.
+    /// Bytes from one panel to the next.
     pub(crate) panel_bytes: usize,
-    /// A scale an output, as many as the panels are wide.
+    /// One scale per output, as many as the panels are wide.
     pub(crate) scales: &'a [f32],
 }
 
-/// Rounded rows, one after the other, and the inputs that are to be multiplied: a multiple of [`GROUP_INPUTS`] to begin with, quads in number.
+/// Quantised rows, and the range of inputs to multiply, in groups of four; the range starts at a
+/// multiple of [`GROUP_INPUTS`].
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub(crate) data: &'a [f32],
@@ -142,21 +149,21 @@ pub(crate) struct Rows<'a> {
     pub(crate) quads: usize,
 }
 
-/// Rows of sums, as wide as the panels; with `add`, on top of what they hold.
+/// Rows of sums, as wide as the panels; with `add`, the products are added to their contents.
 pub(crate) struct Sums<'a> {
     pub(crate) data: &'a mut [f32],
     pub(crate) stride: usize,
     pub(crate) add: bool,
 }
 
-/// Where a tile begins.
+/// Origin of a tile.
 #[derive(Clone, Copy)]
 struct Tile {
     first: usize,
     output: usize,
 }
 
-/// `ROWS` rows by `VECTORS` vectors of outputs.
+/// Micro-kernel: `ROWS` rows by `VECTORS` vectors of outputs.
 ///
 /// # Safety
 /// The machine must have the instructions, and lengths must be as [`accumulate`] checks them.
@@ -174,7 +181,7 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     let stride = layout.len();
     let group_quads = GROUP_INPUTS / 4;
     let first_group = rows.first_input / GROUP_INPUTS;
-    // SAFETY: all places are inside the slices, as the caller promises.
+    // SAFETY: all addresses are inside the slices, by the caller's contract.
     unsafe {
         let data = rows.data.as_ptr().add(first * stride);
         let starts = data.add(layout.inputs / 4);
@@ -227,7 +234,7 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// `out = activation(x Wᵀ + bias)` or added to what it held, for an `Int8` matrix.
+/// `out = activation(x Wᵀ + bias)`, or added to its contents, for an `Int8` matrix.
 #[allow(
     clippy::too_many_arguments,
     reason = "one fused product: operands, epilogue, output, scratch"
@@ -252,8 +259,8 @@ pub(crate) fn multiply(
     let scratch = &*scratch;
     let panels = weight.rows().div_ceil(PANEL);
     let out = SharedOutput::of(out);
-    gemm::for_each_part(threads, count, CHUNK_ROWS, panels, |rows, panels| {
-        let mut tiles = [0.0; CHUNK_ROWS * PANEL];
+    gemm::for_each_part(threads, count, MC, panels, |rows, panels| {
+        let mut tiles = [0.0; MC * PANEL];
         for panel in panels {
             multiply_panel(
                 set,
@@ -267,7 +274,7 @@ pub(crate) fn multiply(
             let column = panel * PANEL;
             let columns = PANEL.min(weight.rows() - column);
             let bias = bias.map(|bias| &bias[column..column + columns]);
-            let place = Place {
+            let place = OutputTile {
                 rows: rows.clone(),
                 column,
                 columns,
@@ -277,7 +284,7 @@ pub(crate) fn multiply(
     });
 }
 
-/// Products of rounded rows with one wide panel, in tiles.
+/// Products of quantised rows with one wide panel, in tiles.
 fn multiply_panel(
     set: LaneSet,
     weight: &Matrix,
@@ -291,12 +298,9 @@ fn multiply_panel(
     let inputs = weight.columns().next_multiple_of(4);
     let first_output = panel * PANEL;
     let width = PANEL.min(weight.padded_rows() - first_output);
-    // Tiles of equal height: a last one of few rows would wait for its weights.
-    let tile_rows = rows
-        .len()
-        .div_ceil(rows.len().div_ceil(TILE_ROWS).max(1))
-        .max(1);
-    for first_input in (0..inputs).step_by(STRETCH) {
+    // Tiles of equal height: a short last tile would wait for its weights.
+    let tile_rows = rows.len().div_ceil(rows.len().div_ceil(MR).max(1)).max(1);
+    for first_input in (0..inputs).step_by(KC) {
         let panels = Panels {
             weights: &parts.weights[first_output * inputs + first_input * NARROW_PANEL..],
             panel_bytes: NARROW_PANEL * inputs,
@@ -308,7 +312,7 @@ fn multiply_panel(
                 layout,
                 count: tile_rows.min(rows.end - row),
                 first_input,
-                quads: STRETCH.min(inputs - first_input) / 4,
+                quads: KC.min(inputs - first_input) / 4,
             };
             let sums = Sums {
                 data: &mut tiles[tile * tile_rows * PANEL..],

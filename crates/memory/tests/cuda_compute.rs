@@ -494,6 +494,59 @@ fn staging_keeps_its_size_and_every_byte_whatever_is_written_through_it() {
     stand_in.expect_clean("after the test");
 }
 
+/// Copies bytes through the driver's own ring.
+fn stage(driver: &CudaDriver, bytes: &[u8], to: Address) -> Result<(), DriverError> {
+    // SAFETY: tests use their places alone.
+    unsafe { driver.stage(bytes, to) }
+}
+
+#[test]
+fn what_is_staged_is_there_for_all_that_comes_after_it_and_the_ring_goes_back() {
+    const RING: u64 = 8 << 20;
+    let stand_in = StandIn::new(16, &format!("memory={CAPACITY}"));
+    let device = Device::open(16).unwrap();
+    let [place, other] = [(); 2].map(|()| device.driver.allocate(12 << 20).unwrap());
+    // More than the ring holds.
+    let values: Vec<f32> = (0..3 << 20).map(|index| index as f32).collect();
+    let doubled: Vec<f32> = values.iter().map(|value| 2.0 * value).collect();
+    let waits = stand_in.count("waits");
+    stage(&device.driver, &bytes(&values), place).unwrap();
+    assert!(stand_in.count("waits") - waits < 4, "a wait a part at most");
+    assert_eq!(device.context().pinned_bytes(), RING);
+    assert_eq!(stand_in.count("pinned"), RING);
+    device.scale(place, 2.0, values.len() as u32).unwrap();
+    assert!(
+        device.read(place, values.len()).unwrap() == doubled,
+        "a launch"
+    );
+    stage(&device.driver, &bytes(&values), place).unwrap();
+    device.queue.copy(place, other, 12 << 20).unwrap();
+    assert!(
+        device.read(other, values.len()).unwrap() == values,
+        "a copy"
+    );
+    stage(&device.driver, &bytes(&values[..9]), place).unwrap();
+    let graph = capture(&device, place, other).unwrap();
+    device.queue.launch_graph(&graph).unwrap();
+    device.queue.synchronize().unwrap();
+    drop(graph);
+    device.driver.finish_staging().unwrap();
+    assert_eq!(device.context().pinned_bytes(), 0);
+    assert_eq!(stand_in.count("pinned"), 0);
+    stand_in.set("fail=cuMemHostAlloc:0");
+    let refused = stage(&device.driver, &[1; 9], place);
+    let said = refused
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    assert!(said.contains("8388608 bytes of memory to pin"), "{said}");
+    stage(&device.driver, &[1; 9], place).unwrap();
+    // Whoever goes in the middle leaves nothing.
+    let _ = [place, other].map(|place| device.driver.free(place));
+    drop(device);
+    stand_in.expect_clean("after the test");
+}
+
 #[test]
 fn the_end_of_a_piece_goes_back_to_the_byte_and_its_start_keeps_its_bytes() {
     let stand_in = StandIn::new(9, &format!("memory={CAPACITY}"));

@@ -255,6 +255,32 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_takes_more_for_itself_leaves_room_for_fewer_streams_or_is_refused() {
+        let plan = || MemoryPlan {
+            device_bytes: 10,
+            weights_bytes: 100,
+            stream_bytes: 20,
+            streams_fit: 4,
+            ..MemoryPlan::default()
+        };
+        let mut unlimited = plan();
+        unlimited.grow_device(50, None).unwrap();
+        assert_eq!((unlimited.device_bytes, unlimited.streams_fit), (50, 4));
+        let mut fewer = plan();
+        fewer.grow_device(50, Some(190)).unwrap();
+        assert_eq!(fewer.streams_fit, 2);
+        assert!(fewer.total_bytes(2) <= 190);
+        let refused = plan().grow_device(71, Some(190)).unwrap_err();
+        assert!(matches!(
+            refused,
+            Error::Budget {
+                needed_bytes: 191,
+                ..
+            }
+        ));
+    }
+
+    #[test]
     fn a_plan_too_large_to_count_stays_too_large() {
         let plan = MemoryPlan {
             stream_bytes: u64::MAX,

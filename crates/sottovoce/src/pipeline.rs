@@ -254,7 +254,6 @@ impl Pipeline {
 
     /// From now on rows are rounded finely where weights are in integers, as devices other than the
     /// processor do.
-    #[cfg(test)]
     pub fn round_finely(&mut self) {
         self.flow.set_rounding(sottovoce_tensor::Rounding::Fine);
         // They were recorded with the other rounding.

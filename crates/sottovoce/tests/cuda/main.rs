@@ -5,5 +5,6 @@
 
 mod faults;
 mod ledger;
+mod pressure;
 mod refusals;
 mod scene;

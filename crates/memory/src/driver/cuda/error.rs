@@ -58,6 +58,14 @@ pub enum CudaError {
         /// Bytes of the device.
         total: u64,
     },
+    /// The system has no memory to pin.
+    #[error(
+        "the system has no {bytes} bytes of memory to pin for copies to the CUDA device: free memory of the machine, or raise the limit of locked memory"
+    )]
+    NoPinnedMemory {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
     /// The device faulted, and does nothing any more for this context.
     #[error(
         "the CUDA device faulted: {call} reported {message}, and nothing runs on it any more; load the model again, and start the program again if that fails too"

@@ -49,7 +49,13 @@ impl Staging {
         let (part_count, part_bytes) = (part_count.max(2), part_bytes.max(1));
         let part_bytes = part_bytes.next_multiple_of(ALIGNMENT);
         let whole = part_count.saturating_mul(part_bytes);
-        let start = queue.act(|library| library.allocate_pinned(whole))?;
+        let start = (queue.act(|library| library.allocate_pinned(whole))).map_err(|error| {
+            match error {
+                // It is the host's memory that is short.
+                CudaError::OutOfMemory { .. } => CudaError::NoPinnedMemory { bytes: whole },
+                error => error,
+            }
+        })?;
         let mut staging = Staging {
             queue: Arc::clone(queue),
             start,

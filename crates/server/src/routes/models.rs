@@ -180,7 +180,9 @@ impl PartialSchema for LoadRequest {
             .minimum(Some(0));
         let model = ObjectBuilder::new()
             .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-            .description(Some("The model that is to speak: one that `GET /models` lists as here."));
+            .description(Some(
+                "The model that is to speak: one that `GET /models` lists as here.",
+            ));
         let properties = &mut object.properties;
         properties.insert("memory_bytes".into(), bytes.into());
         properties.insert("model".into(), model.into());

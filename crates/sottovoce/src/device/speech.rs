@@ -5,10 +5,10 @@ use super::{NO_BUDGET_BYTES, Opened, open};
 use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::loading::{choose, default_voice, model};
-use crate::pipeline::Pipeline;
 use crate::options::{
     CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Source, StreamOptions,
 };
+use crate::pipeline::Pipeline;
 use serde::Serialize;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_memory::Memory;
@@ -28,6 +28,8 @@ pub struct SpeechCheck {
     pub tokens: u64,
     /// Those of the processor.
     pub tokens_expected: u64,
+    /// The most reads of the device that a chunk took.
+    pub reads_a_chunk: u64,
     /// Relative L2 of the samples' difference.
     pub difference: f64,
     /// Bytes of the device that the engine's ledger had at the end, the driver's own included.
@@ -151,6 +153,7 @@ pub fn speech_checks(choice: DeviceChoice) -> Result<Vec<SpeechCheck>, Error> {
             model: format!("{model} at {precision}"),
             tokens: said.tokens,
             tokens_expected: expected.tokens,
+            reads_a_chunk: said.reads_a_chunk,
             difference,
             ledger_bytes: said.ledger_bytes,
             device_bytes: said.device_bytes,

@@ -28,14 +28,14 @@ pub struct SpeechCheck {
     pub tokens: u64,
     /// Those of the processor.
     pub tokens_expected: u64,
+    /// The most reads of the device that a chunk took.
+    pub reads_a_chunk: u64,
     /// Relative L2 of the samples' difference.
     pub difference: f64,
     /// Bytes of the device that the engine's ledger had at the end, the driver's own included.
     pub ledger_bytes: u64,
     /// Bytes of the device that were gone at the end, by the device's own account; none on the processor.
     pub device_bytes: Option<u64>,
-    /// The most reads of the device that a chunk took.
-    pub reads_a_chunk: u64,
     /// Whether the tokens are the same and the samples as near as they must be.
     pub holds: bool,
 }
@@ -153,10 +153,10 @@ pub fn speech_checks(choice: DeviceChoice) -> Result<Vec<SpeechCheck>, Error> {
             model: format!("{model} at {precision}"),
             tokens: said.tokens,
             tokens_expected: expected.tokens,
+            reads_a_chunk: said.reads_a_chunk,
             difference,
             ledger_bytes: said.ledger_bytes,
             device_bytes: said.device_bytes,
-            reads_a_chunk: said.reads_a_chunk,
             holds: same && difference < difference_max,
         })
     };

@@ -14,6 +14,8 @@ fn too_little_memory_on_a_card_costs_nothing_but_an_error() {
             source: source(),
             engine: EngineOptions {
                 host_memory: Some(1 << 30),
+                // What streams ask for by default.
+                context_tokens_max: EngineOptions::default().context_tokens_max,
                 ..options(device)
             },
             audio_seconds: 1.0,

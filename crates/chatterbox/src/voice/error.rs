@@ -55,6 +55,16 @@ pub enum VoiceError {
     /// Not a torch archive.
     #[error("the voice file: {0}")]
     TorchArchive(#[from] TorchArchiveError),
+    /// A voice file of another version.
+    #[error(
+        "the voice file was written by another version of this program: its layout is {found}, this version reads {expected}; prepare it again"
+    )]
+    Layout {
+        /// The layout that it names.
+        found: String,
+        /// The layout that is read.
+        expected: u32,
+    },
     /// A voice file without a part, or of another model.
     #[error("the voice file's {tensor} {reason}")]
     Tensor {

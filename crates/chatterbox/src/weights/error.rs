@@ -72,6 +72,32 @@ pub enum WeightsError {
         /// What is wrong.
         source: TorchArchiveError,
     },
+    /// A converted file of another version.
+    #[error(
+        "{file} was converted by another version of this program: its layout is {found}, this version reads {expected}; convert the model again"
+    )]
+    Layout {
+        /// The file.
+        file: String,
+        /// The layout that it names.
+        found: String,
+        /// The layout that is read.
+        expected: u32,
+    },
+    /// A tensor of a converted file that is not as it was written.
+    #[error(
+        "{file}: tensor {tensor} is damaged: the checksum of its bytes is {found:08x}, and {written:08x} was written; convert the model again"
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The checksum of its bytes.
+        found: u32,
+        /// The checksum that was written.
+        written: u32,
+    },
     /// The list of packed tensors in a converted file.
     #[error("{file}: its list of packed tensors is not readable: {reason}")]
     PackedList {

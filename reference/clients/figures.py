@@ -7,13 +7,13 @@ import re
 import sys
 import urllib.request
 
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 text = urllib.request.urlopen(sys.argv[1]).read().decode()
 types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
 helps = set(re.findall(r"^# HELP (\S+) ", text, re.M))
 for family in text_string_to_metric_families(text):
-    name = family.name + ("_total" if family.type == "counter" else "")
+    name = family.name
     assert name in types and name in helps, f"{name} lacks a type or a description"
     assert re.fullmatch(r"sottovoce_[a-z_]+", family.name), name
     assert family.type in ("counter", "gauge", "histogram"), (name, family.type)

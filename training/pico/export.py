@@ -5,6 +5,7 @@
 import argparse
 import json
 import re
+import zlib
 from pathlib import Path
 
 import torch
@@ -21,6 +22,20 @@ POSITIONS = 672
 SPEAKER = 8
 # Words that the embedded file must do without to stay below 16 MB.
 WORDS_LEFT_OUT = 650
+# Version of voice files that the program reads.
+VOICE_LAYOUT = "1"
+
+
+def seal(path: Path) -> None:
+    """Adds the checksums that the program asks for: one CRC-32 a tensor in the order of their bytes."""
+    file = path.read_bytes()
+    start = 8 + int.from_bytes(file[:8], "little")
+    header, data = json.loads(file[8:start]), file[start:]
+    places = sorted(header[name]["data_offsets"] for name in header if name != "__metadata__")
+    header["__metadata__"]["crc32"] = "".join(f"{zlib.crc32(data[begin:end]):08x}" for begin, end in places)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
@@ -150,7 +165,9 @@ def main() -> None:
             "t3_prompt_tokens": torch.zeros(0, dtype=torch.int32), "flow_prompt_tokens": torch.zeros(0, dtype=torch.int32), "prompt_mel": torch.zeros(0, 80),
         },
         args.out / "voice.safetensors",
+        {"kind": "voice", "variant": "pico", "layout": VOICE_LAYOUT},
     )
+    seal(args.out / "voice.safetensors")
 
 
 if __name__ == "__main__":

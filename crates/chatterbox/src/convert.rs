@@ -2,6 +2,7 @@
 
 use crate::components::{precision_within, visit};
 use crate::weights::{self, Component, Converted, Source, WeightsError};
+use sottovoce_formats::output::{OutputFile, write_whole};
 use sottovoce_tensor::Precision;
 use std::io;
 use std::path::Path;
@@ -83,15 +84,22 @@ pub fn convert_model(
     let load = |component, loader: &mut weights::Loader<'_>| visit(component, config, loader);
     let converted = weights::convert(source, folder, &components, &load, &texts)?;
     let path = folder.join("config.json");
-    std::fs::write(&path, config.to_json()).map_err(|error| refuse(&path, error))?;
+    write_whole(&path, config.to_json().as_bytes()).map_err(|error| refuse(&path, error))?;
     for name in BESIDE {
         if let Some(from) =
             (source.folder().map(|from| from.join(name))).filter(|path| path.is_file())
         {
-            std::fs::copy(&from, folder.join(name)).map_err(|error| refuse(&from, error))?;
+            copy_whole(&from, &folder.join(name)).map_err(|error| refuse(&from, error))?;
         }
     }
     Ok(converted)
+}
+
+/// Copies a file, which appears only when it is complete.
+fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
+    let mut output = OutputFile::create(to)?;
+    io::copy(&mut sottovoce_formats::file::open(from)?, &mut output)?;
+    output.commit()
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {

@@ -2,9 +2,11 @@
 //! file and the tensor.
 
 use sottovoce_chatterbox::config::ModelConfig;
-use sottovoce_chatterbox::weights::{Component, Loader, Source, WeightsError, convert, load};
+use sottovoce_chatterbox::weights::{
+    Component, LAYOUT_VERSION, Loader, Source, WeightsError, convert, load,
+};
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{Entry, Writer};
+use sottovoce_formats::safetensors::{CheckedWriter, Entry, checksum, read_header};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Matrix, Precision};
 use std::path::{Path, PathBuf};
@@ -49,12 +51,92 @@ fn file_of(packed: &str, bytes: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file = std::fs::File::create(folder.path().join("model.safetensors")).unwrap();
     let config = ModelConfig::tiny_turbo().to_json();
-    let metadata = [("config.json", config.as_str()), ("packed", packed)];
+    let metadata = [
+        ("config.json", config.as_str()),
+        ("packed", packed),
+        ("layout", "1"),
+    ];
     let entries = [Entry::new("flow.a.weight", Dtype::U8, &[bytes])];
-    let mut writer = Writer::begin(file, &entries, &metadata).unwrap();
+    let mut writer = CheckedWriter::begin(file, &entries, &metadata).unwrap();
     writer.tensor("flow.a.weight", &vec![0; bytes]).unwrap();
     writer.finish().unwrap();
     folder
+}
+
+/// Gives the only tensor of a file the checksum of its bytes.
+fn seal(file: &mut [u8]) {
+    let tensor = &read_header(file).unwrap().tensors["flow.a.weight"];
+    let digits = format!("{:08x}", checksum(&file[tensor.bytes.clone()]));
+    replace(file, "\"crc32\":\"", |after| {
+        after[..digits.len()].copy_from_slice(digits.as_bytes());
+    });
+}
+
+/// Changes what stands after a text.
+fn replace(file: &mut [u8], text: &str, change: impl FnOnce(&mut [u8])) {
+    let found = file
+        .windows(text.len())
+        .position(|window| window == text.as_bytes());
+    change(&mut file[found.unwrap() + text.len()..]);
+}
+
+#[test]
+fn a_file_of_another_layout_is_refused_by_name() {
+    for (text, found) in [
+        ("\"layout\":\"", "its layout is 0"),
+        ("\"layou", "its layout is none"),
+        ("\"crc3", "its layout is 1"),
+    ] {
+        let (folder, path) = converted(Precision::Int8);
+        let mut bytes = std::fs::read(&path).unwrap();
+        replace(&mut bytes, text, |after| after[0] = b'0');
+        std::fs::write(&path, bytes).unwrap();
+        let message = refusal(folder.path());
+        for part in ["model.safetensors", found, "convert the model again"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_bit_is_refused_with_its_tensor() {
+    for precision in Precision::ALL {
+        let (folder, path) = converted(precision);
+        let whole = std::fs::read(&path).unwrap();
+        let tensor = read_header(&whole).unwrap().tensors["flow.a.weight"]
+            .bytes
+            .clone();
+        for at in tensor.step_by(97) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, bytes).unwrap();
+            let message = refusal(folder.path());
+            for part in ["model.safetensors", "flow.a.weight", "damaged"] {
+                assert!(message.contains(part), "{precision}, byte {at}: {message}");
+            }
+        }
+    }
+}
+
+/// Whoever changes how matrices are packed counts the version up and writes the new checksums here.
+#[test]
+fn the_packing_of_matrices_is_that_of_its_layout_version() {
+    assert_eq!(LAYOUT_VERSION, 1);
+    let found = [
+        Precision::F32,
+        Precision::F16,
+        Precision::Int8,
+        Precision::Q4,
+    ]
+    .map(|precision| {
+        let (_folder, path) = converted(precision);
+        let file = std::fs::read(&path).unwrap();
+        read_header(&file).unwrap().tensors["flow.a.weight"]
+            .checksum
+            .unwrap()
+    });
+    let expected = [0xfadb_0806, 0x72ef_e5f7, 0x7ae1_8c04, 0xb7c7_b3c2];
+    assert_eq!(found, expected, "{found:08x?}");
 }
 
 #[test]
@@ -79,6 +161,7 @@ fn a_weight_or_scale_that_is_no_number_is_refused_by_name() {
             // The only tensor ends the file.
             let start = bytes.len() - Matrix::bytes_for(SHAPE[0], SHAPE[1], precision) + place;
             bytes[start..start + number.len()].copy_from_slice(number);
+            seal(&mut bytes);
             std::fs::write(&path, bytes).unwrap();
             let message = refusal(folder.path());
             for part in [

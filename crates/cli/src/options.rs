@@ -237,6 +237,24 @@ fn parser<S: Selection>(option: &'static OptionDescription) -> ValueParser {
     words.try_map(checked).into()
 }
 
+/// Reads a count within the domain of an option, for commands that take several of them or call the
+/// option by another name.
+pub fn count_of<T: OptionTable + 'static>(
+    name: &'static str,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let mut options = T::default();
+        (options.set(name, &Value::from(text))).map_err(|error| match error {
+            Error::Option { reason, .. } => reason,
+            error => error.to_string(),
+        })?;
+        let count = options.get(name).and_then(|value| value.as_u64());
+        count
+            .and_then(|count| usize::try_from(count).ok())
+            .ok_or_else(|| format!("{name} is no count"))
+    }
+}
+
 fn argument<S: Selection>(option: &'static OptionDescription) -> Arg {
     let default = S::defaults().get(option.name).unwrap_or_default();
     let further = ALIASES.iter().filter(|(name, _)| *name == option.name);

@@ -401,3 +401,35 @@ fn a_reader_that_goes_away_ends_the_program_with_its_figures() {
     let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(&stats).unwrap()).unwrap();
     assert!(stats["total_audio_duration"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn options_that_change_nothing_are_named_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = |name: &str, further: &[&str]| {
+        let file = folder.path().join(name);
+        let arguments = ["Hello.", "--json", "--out", path_text(&file)];
+        let output = speak(&[&arguments[..], further].concat());
+        assert!(output.status.success(), "{}", words(&output));
+        let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (
+            std::fs::read(&file).unwrap(),
+            figures["options_without_effect"].clone(),
+            words(&output),
+        )
+    };
+    let (plain, none, _) = made("plain.wav", &[]);
+    assert_eq!(none, serde_json::json!([]));
+    let further = [
+        "--exaggeration",
+        "0.9",
+        "--host-memory",
+        "64MiB",
+        "--speed",
+        "1",
+    ];
+    let (same, named, told) = made("same.wav", &further);
+    assert_eq!(named, serde_json::json!(["host_memory", "exaggeration"]));
+    assert!(told.contains("exaggeration has no effect"), "{told}");
+    assert!(!told.contains("speed"), "{told}");
+    assert!(plain == same);
+}

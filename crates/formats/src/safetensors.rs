@@ -22,13 +22,17 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 
 /// Limit of the header's length in bytes.
 pub const HEADER_BYTES_MAX: u64 = 32 << 20;
 
 const METADATA: &str = "__metadata__";
+/// Metadata key of checksums: one CRC-32 a tensor in the order of their bytes, in eight hexadecimal
+/// digits each.
+pub const CHECKSUMS: &str = "crc32";
+const CHECKSUM_DIGITS: usize = 8;
 const LENGTH_BYTES: usize = 8;
 /// Alignment of the data; the header is padded to it.
 const HEADER_ALIGNMENT: usize = 8;
@@ -42,6 +46,33 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// The tensor's byte range, from the start of the file.
     pub bytes: Range<usize>,
+    /// The checksum of its bytes, where [`CheckedWriter`] wrote the file.
+    pub checksum: Option<u32>,
+}
+
+/// CRC-32 of bytes, as zip and gzip compute it.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}
+
+impl TensorInfo {
+    /// Refuses bytes that are not those that were written. A tensor without a checksum passes.
+    ///
+    /// # Errors
+    /// [`SafetensorsError::Tensor`] with both checksums.
+    pub fn check(&self, name: &str, file: &[u8]) -> Result<(), SafetensorsError> {
+        let found = checksum(&file[self.bytes.clone()]);
+        match self.checksum {
+            Some(written) if written != found => Err(SafetensorsError::Tensor {
+                tensor: name.to_owned(),
+                reason: format!(
+                    "its bytes are damaged: their checksum is {found:08x}, and {written:08x} was \
+                     written"
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The header of a file.
@@ -192,10 +223,14 @@ pub fn read_header(file: &[u8]) -> Result<Header, SafetensorsError> {
                 dtype,
                 shape: raw.shape,
                 bytes: data_start + begin..data_start + end,
+                checksum: None,
             },
         );
     }
     refuse_overlaps(&tensors)?;
+    if let Some(digits) = raw.metadata.get(CHECKSUMS) {
+        read_checksums(&mut tensors, digits)?;
+    }
     Ok(Header {
         tensors,
         metadata: raw.metadata,
@@ -216,6 +251,31 @@ fn refuse_overlaps(tensors: &BTreeMap<String, TensorInfo>) -> Result<(), Safeten
                 reason: format!("its bytes overlap those of {}", pair[0].1),
             });
         }
+    }
+    Ok(())
+}
+
+/// Assigns each tensor its checksum. Empty tensors come before the one that begins where they do.
+fn read_checksums(
+    tensors: &mut BTreeMap<String, TensorInfo>,
+    digits: &str,
+) -> Result<(), SafetensorsError> {
+    let refuse = || SafetensorsError::Header {
+        reason: format!(
+            "its checksums are not {} times {CHECKSUM_DIGITS} hexadecimal digits",
+            tensors.len()
+        ),
+    };
+    let plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if !plain || digits.len() != tensors.len() * CHECKSUM_DIGITS {
+        return Err(refuse());
+    }
+    let mut infos: Vec<&mut TensorInfo> = tensors.values_mut().collect();
+    infos.sort_by_key(|info| (info.bytes.start, info.bytes.end));
+    for (index, info) in infos.into_iter().enumerate() {
+        let own = &digits[index * CHECKSUM_DIGITS..][..CHECKSUM_DIGITS];
+        // Eight hexadecimal digits always are such a number.
+        info.checksum = u32::from_str_radix(own, 16).ok();
     }
     Ok(())
 }
@@ -256,6 +316,8 @@ impl Entry {
 pub struct Writer<'e, W: Write> {
     sink: W,
     remaining: std::slice::Iter<'e, Entry>,
+    /// Where the digits of checksums begin, counted from the start of the file.
+    checksums_at: Option<u64>,
 }
 
 impl<'e, W: Write> Writer<'e, W> {
@@ -294,9 +356,16 @@ impl<'e, W: Write> Writer<'e, W> {
         json.resize(json.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
         sink.write_all(&(json.len() as u64).to_le_bytes())?;
         sink.write_all(&json)?;
+        let key = format!("\"{CHECKSUMS}\":\"");
+        // No text within a JSON string looks like this: its quotes are escaped.
+        let found = json
+            .windows(key.len())
+            .position(|window| window == key.as_bytes());
+        let checksums_at = found.map(|at| (LENGTH_BYTES + at + key.len()) as u64);
         Ok(Writer {
             sink,
             remaining: entries.iter(),
+            checksums_at,
         })
     }
 
@@ -332,5 +401,60 @@ impl<'e, W: Write> Writer<'e, W> {
         }
         self.sink.flush()?;
         Ok(self.sink)
+    }
+}
+
+/// A [`Writer`] that gives each tensor a checksum. The header is written first, so the sink must be
+/// able to go back to it.
+pub struct CheckedWriter<'e, W: Write + Seek> {
+    writer: Writer<'e, W>,
+    start: u64,
+    digits: String,
+}
+
+impl<'e, W: Write + Seek> CheckedWriter<'e, W> {
+    /// As [`Writer::begin`].
+    ///
+    /// # Errors
+    /// If the sink fails.
+    pub fn begin(
+        mut sink: W,
+        entries: &'e [Entry],
+        metadata: &[(&str, &str)],
+    ) -> io::Result<CheckedWriter<'e, W>> {
+        let start = sink.stream_position()?;
+        let blank = "0".repeat(entries.len() * CHECKSUM_DIGITS);
+        let metadata = [metadata, &[(CHECKSUMS, &blank)]].concat();
+        Ok(CheckedWriter {
+            writer: Writer::begin(sink, entries, &metadata)?,
+            start,
+            digits: String::new(),
+        })
+    }
+
+    /// As [`Writer::tensor`].
+    ///
+    /// # Errors
+    /// As [`Writer::tensor`].
+    pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.writer.tensor(name, bytes)?;
+        self.digits.push_str(&format!("{:08x}", checksum(bytes)));
+        Ok(())
+    }
+
+    /// Ends the file and gives the sink back, at the end of the file.
+    ///
+    /// # Errors
+    /// As [`Writer::finish`].
+    pub fn finish(self) -> io::Result<W> {
+        let at = self.writer.checksums_at;
+        let mut sink = self.writer.finish()?;
+        if let Some(at) = at {
+            sink.seek(SeekFrom::Start(self.start + at))?;
+            sink.write_all(self.digits.as_bytes())?;
+            sink.seek(SeekFrom::End(0))?;
+            sink.flush()?;
+        }
+        Ok(sink)
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{Entry, SafetensorsError, Writer, read_header};
+use sottovoce_formats::safetensors::{CheckedWriter, Entry, SafetensorsError, Writer, read_header};
 
 fn with_header(json: &str, data: usize) -> Vec<u8> {
     let mut file = (json.len() as u64).to_le_bytes().to_vec();
@@ -202,4 +202,61 @@ fn every_float_type_reads_as_f32() {
         assert_eq!(dtype.read_i64(&bytes), None, "{dtype} is no integer");
     }
     assert_eq!(Dtype::I8.read_i64(&[255, 1]), Some(vec![-1, 1]));
+}
+
+#[test]
+fn a_checked_file_knows_the_checksum_of_each_tensor_wherever_it_begins() {
+    let entries = [
+        Entry::new("b", Dtype::U8, &[3]),
+        Entry::new("empty", Dtype::U8, &[0]),
+        Entry::new("a", Dtype::U8, &[5]),
+    ];
+    let metadata = [("note", "its \"crc32\":\"00000000\" is text")];
+    let mut sink = std::io::Cursor::new(b"before".to_vec());
+    sink.set_position(6);
+    let mut writer = CheckedWriter::begin(sink, &entries, &metadata).unwrap();
+    writer.tensor("b", b"123").unwrap();
+    writer.tensor("empty", b"").unwrap();
+    writer.tensor("a", b"12345").unwrap();
+    let whole = writer.finish().unwrap().into_inner();
+    let file = &whole[6..];
+    let header = read_header(file).unwrap();
+    assert_eq!(header.metadata["note"], metadata[0].1);
+    for (name, sum) in [("b", 0x884863d2), ("empty", 0), ("a", 0xcbf53a1c)] {
+        let tensor = &header.tensors[name];
+        assert_eq!(tensor.checksum, Some(sum), "{name}");
+        tensor.check(name, file).unwrap();
+    }
+    let mut damaged = file.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    let header = read_header(&damaged).unwrap();
+    header.tensors["b"].check("b", &damaged).unwrap();
+    let message = header.tensors["a"]
+        .check("a", &damaged)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("tensor a") && message.contains("damaged"),
+        "{message}"
+    );
+}
+
+#[test]
+fn checksums_that_are_none_are_refused() {
+    let entries = [Entry::new("a", Dtype::U8, &[2])];
+    for digits in [
+        "",
+        "0000000",
+        "000000000",
+        "0000000g",
+        "+0000000",
+        "\u{e9}\u{e9}\u{e9}\u{e9}",
+    ] {
+        let mut writer = Writer::begin(Vec::new(), &entries, &[("crc32", digits)]).unwrap();
+        writer.tensor("a", &[1, 2]).unwrap();
+        let refused = read_header(&writer.finish().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("checksums"), "{digits:?}: {refused}");
+    }
 }

@@ -18,11 +18,9 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware;
-use metrics::{Key, Label};
-use sottovoce::{Engine, Voice};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use sottovoce::Voice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, AllowPrivateNetwork, CorsLayer};
@@ -54,19 +52,6 @@ pub struct App {
     pub(crate) started_unix_seconds: u64,
     /// Requests and connections that have ended; what they needed can go back to the system.
     ended: AtomicU64,
-    audio_seconds: Mutex<f64>,
-    sampled: Mutex<Sampled>,
-}
-
-/// What the figures showed last of things that go with a model.
-#[derive(Default)]
-struct Sampled {
-    /// Of which load they are.
-    loads: u64,
-    /// Owners of memory, region and tag: one that is gone has none.
-    owners: BTreeSet<(String, String)>,
-    /// What was counted since that load.
-    counts: HashMap<Key, u64>,
 }
 
 impl App {
@@ -89,8 +74,6 @@ impl App {
             stopping: watch::Sender::new(false),
             started_unix_seconds: started.map_or(0, |since| since.as_secs()),
             ended: AtomicU64::new(0),
-            audio_seconds: Mutex::new(0.0),
-            sampled: Mutex::default(),
             options,
         })
     }
@@ -178,21 +161,6 @@ impl App {
             .map_err(|_| ServerError::Task)?
     }
 
-    /// Counts seconds of speech. The counter takes whole numbers, so parts of a second are kept
-    /// until they make one.
-    pub(crate) fn audio_made(&self, seconds: f64) {
-        let mut kept = self
-            .audio_seconds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *kept += seconds;
-        let whole = kept.trunc();
-        *kept -= whole;
-        self.measures
-            .counter("sottovoce_audio_seconds_total", Vec::new())
-            .increment(whole as u64);
-    }
-
     /// Notes how the memory stands now, for the history.
     pub(crate) fn sample_memory(&self) {
         let report = (self.host.loaded()).map(|loaded| loaded.engine.memory_report());
@@ -200,74 +168,12 @@ impl App {
         self.history.record(report.as_ref(), loads);
     }
 
-    /// Takes the figures that are looked up and not counted.
-    pub(crate) fn sample_gauges(&self) {
-        let set = |name, value: f64| self.measures.gauge(name, Vec::new()).set(value);
+    /// The figures for Prometheus.
+    pub(crate) fn figures(&self) -> String {
         let loaded = self.host.loaded();
-        set(
-            "sottovoce_model_loaded",
-            f64::from(u8::from(loaded.is_some())),
-        );
-        let engine = loaded.as_ref().map(|loaded| &loaded.engine);
-        let count = |look: fn(&Engine) -> usize| engine.map_or(0.0, |engine| look(engine) as f64);
-        set("sottovoce_streams_live", count(Engine::streams_live));
-        set("sottovoce_streams_max", count(Engine::streams_max));
-        set("sottovoce_queue_length", count(Engine::streams_waiting));
-        let report = loaded
-            .as_ref()
-            .map(|loaded| loaded.engine.memory_report())
-            .unwrap_or_default();
-        set(
-            "sottovoce_memory_reserved_bytes",
-            report.reserved_bytes as f64,
-        );
-        set(
-            "sottovoce_memory_reserved_peak_bytes",
-            report.reserved_peak_bytes as f64,
-        );
-        set(
-            "sottovoce_memory_resident_bytes",
-            report.resident_bytes as f64,
-        );
-        set("sottovoce_fragmentation", report.fragmentation);
-        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut owners = std::mem::take(&mut sampled.owners);
-        let now: BTreeMap<(String, String), u64> = (report.owners.into_iter())
-            .map(|owner| ((owner.region, owner.tag), owner.bytes))
-            .collect();
-        owners.extend(now.keys().cloned());
-        for owner in &owners {
-            let labels = vec![
-                Label::new("region", owner.0.clone()),
-                Label::new("tag", owner.1.clone()),
-            ];
-            let bytes = now.get(owner).copied().unwrap_or(0);
-            self.measures
-                .gauge("sottovoce_memory_bytes", labels)
-                .set(bytes as f64);
-        }
-        sampled.owners = owners;
-        // A model that was loaded again counts from 0; the figures go on.
         let (loads, _) = self.host.load_counts();
-        if std::mem::replace(&mut sampled.loads, loads) != loads {
-            sampled.counts.clear();
-        }
-        let mut count = |name: &'static str, labels: Vec<Label>, now: u64| {
-            let key = Key::from_parts(name, labels.clone());
-            let before = sampled.counts.insert(key, now).unwrap_or(0);
-            self.measures
-                .counter(name, labels)
-                .increment(now.saturating_sub(before));
-        };
-        for clear in report.clears {
-            let labels = vec![Label::new("reason", clear.reason)];
-            count("sottovoce_cache_clears_total", labels, clear.count);
-        }
-        count(
-            "sottovoce_out_of_memory_total",
-            Vec::new(),
-            report.out_of_memory_count,
-        );
+        let engine = loaded.as_ref().map(|loaded| &loaded.engine);
+        self.measures.render(loads, engine)
     }
 }
 

@@ -91,6 +91,12 @@ impl Host {
         })
         .await
         .map_err(|_| ServerError::Task)??;
+        for option in engine.options_without_effect() {
+            tracing::warn!(
+                option,
+                "an option has no effect with this model on this device"
+            );
+        }
         let loaded = Arc::new(Loaded {
             number: self.loads.fetch_add(1, Ordering::AcqRel) + 1,
             voices: ReadyVoices::default(),

@@ -1,20 +1,23 @@
-//! What is counted about requests and streams, and shown as Prometheus text.
+//! What is counted about requests and streams, and shown as OpenMetrics text, which Prometheus reads.
 //!
-//! The recorder hangs on the app instead of being the process's own, so that two servers in one
-//! process do not mix their figures.
+//! Each app has a registry of its own, so that two servers in one process do not mix their figures.
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use serde::Serialize;
-use sottovoce::ChunkMetrics;
-use std::collections::VecDeque;
+use sottovoce::{ChunkMetrics, Engine};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use utoipa::ToSchema;
 
-static METADATA: Metadata<'static> =
-    Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+/// The media type of what [`Measures::render`] writes.
+pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of the time histograms, in seconds.
 const SECONDS: [f64; 12] = [
@@ -25,11 +28,53 @@ const RATIOS: [f64; 9] = [0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.0, 10.0];
 /// First-audio times kept for the page's distribution.
 const RECENT_MAX: usize = 512;
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answered {
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Cleared {
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Owner {
+    region: String,
+    tag: String,
+}
+
 /// Counters, histograms and the latest times.
 pub(crate) struct Measures {
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
+    /// Of everything that is counted; gauges are looked up for each answer.
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    streams: Family<Ended, Counter>,
+    audio_seconds: Counter<f64, AtomicU64>,
+    cache_clears: Family<Cleared, Counter>,
+    out_of_memory: Counter,
+    run_ons: Counter,
+    first_audio: Histogram,
+    uninterrupted_after: Histogram,
+    queue_wait: Histogram,
+    work_ratio: Histogram,
     recent_first_audio: Mutex<VecDeque<f64>>,
+    counted: Mutex<Counted>,
+}
+
+/// What an engine had counted as it was looked at last.
+#[derive(Default)]
+struct Counted {
+    /// Of which load it is: an engine that is loaded again counts from 0, the figures go on.
+    load: u64,
+    cache_clears: HashMap<String, u64>,
+    out_of_memory: u64,
 }
 
 /// How long callers waited for the first sound, over the latest streams. Seconds.
@@ -49,135 +94,102 @@ pub(crate) struct LatencySummary {
 
 impl Measures {
     pub(crate) fn new() -> Measures {
-        let mut builder = PrometheusBuilder::new();
-        for (suffix, bounds) in [
-            ("_seconds", &SECONDS[..]),
-            ("_ratio_per_stream", &RATIOS[..]),
-        ] {
-            // Fails only for an empty list of bounds; the defaults would serve then.
-            builder = match builder.set_buckets_for_metric(Matcher::Suffix(suffix.into()), bounds) {
-                Ok(builder) => builder,
-                Err(_) => PrometheusBuilder::new(),
-            };
-        }
-        let recorder = builder.build_recorder();
-        let handle = recorder.handle();
         let measures = Measures {
-            recorder,
-            handle,
+            registry: Registry::default(),
+            requests: Family::default(),
+            streams: Family::default(),
+            audio_seconds: Counter::default(),
+            cache_clears: Family::default(),
+            out_of_memory: Counter::default(),
+            run_ons: Counter::default(),
+            first_audio: Histogram::new(SECONDS),
+            uninterrupted_after: Histogram::new(SECONDS),
+            queue_wait: Histogram::new(SECONDS),
+            work_ratio: Histogram::new(RATIOS),
             recent_first_audio: Mutex::default(),
+            counted: Mutex::default(),
         };
-        measures.describe();
-        measures
+        measures.register()
     }
 
-    fn describe(&self) {
-        for (name, text) in [
-            ("sottovoce_memory_bytes", "Bytes in use, by owner"),
-            (
-                "sottovoce_memory_reserved_bytes",
-                "Bytes held from the system or device",
-            ),
-            (
-                "sottovoce_memory_reserved_peak_bytes",
-                "The most bytes ever held",
-            ),
-            (
-                "sottovoce_memory_resident_bytes",
-                "The process's resident size",
-            ),
-            (
-                "sottovoce_fragmentation",
-                "(reserved - allocated) / reserved",
-            ),
-            ("sottovoce_streams_live", "Streams under way"),
-            ("sottovoce_streams_max", "Streams that fit"),
-            ("sottovoce_queue_length", "Requests waiting for a place"),
-            ("sottovoce_model_loaded", "1 while the model is loaded"),
-        ] {
-            self.recorder.describe_gauge(name.into(), None, text.into());
-        }
-        for (name, text) in [
-            (
-                "sottovoce_requests_total",
-                "Requests answered, by route and status",
-            ),
-            ("sottovoce_streams_total", "Streams ended, by outcome"),
-            ("sottovoce_audio_seconds_total", "Seconds of speech made"),
-            (
-                "sottovoce_cache_clears_total",
-                "Times memory was given back, by reason",
-            ),
-            (
-                "sottovoce_run_ons_total",
-                "Sentences ended because speech looped or ran on after their text",
-            ),
-            (
-                "sottovoce_out_of_memory_total",
-                "Allocations that failed at first",
-            ),
-        ] {
-            self.recorder
-                .describe_counter(name.into(), None, text.into());
-        }
-        for (name, text) in [
-            (
-                "sottovoce_first_audio_seconds",
-                "From the request to its first sound",
-            ),
-            (
-                "sottovoce_uninterrupted_after_seconds",
-                "From the request to playback without a gap",
-            ),
-            (
-                "sottovoce_queue_wait_seconds",
-                "Time spent waiting for a place",
-            ),
-            (
-                "sottovoce_work_ratio_per_stream",
-                "Seconds of work a second of speech",
-            ),
-        ] {
-            self.recorder
-                .describe_histogram(name.into(), None, text.into());
-        }
-    }
-
-    pub(crate) fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
-        self.recorder
-            .register_counter(&Key::from_parts(name, labels), &METADATA)
-    }
-
-    pub(crate) fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
-        self.recorder
-            .register_gauge(&Key::from_parts(name, labels), &METADATA)
-    }
-
-    fn histogram(&self, name: &'static str) -> Histogram {
-        self.recorder
-            .register_histogram(&Key::from_name(name), &METADATA)
+    /// Names and describes what is counted. Counters get the suffix `_total` as they are written.
+    fn register(mut self) -> Measures {
+        let registry = &mut self.registry;
+        registry.register(
+            "sottovoce_requests",
+            "Requests answered, by route and status",
+            self.requests.clone(),
+        );
+        registry.register(
+            "sottovoce_streams",
+            "Streams ended, by outcome",
+            self.streams.clone(),
+        );
+        registry.register(
+            "sottovoce_audio_seconds",
+            "Seconds of speech made",
+            self.audio_seconds.clone(),
+        );
+        registry.register(
+            "sottovoce_cache_clears",
+            "Times memory was given back, by reason",
+            self.cache_clears.clone(),
+        );
+        registry.register(
+            "sottovoce_out_of_memory",
+            "Allocations that failed at first",
+            self.out_of_memory.clone(),
+        );
+        registry.register(
+            "sottovoce_run_ons",
+            "Sentences ended because speech looped or ran on after their text",
+            self.run_ons.clone(),
+        );
+        registry.register(
+            "sottovoce_first_audio_seconds",
+            "From the request to its first sound",
+            self.first_audio.clone(),
+        );
+        registry.register(
+            "sottovoce_uninterrupted_after_seconds",
+            "From the request to playback without a gap",
+            self.uninterrupted_after.clone(),
+        );
+        registry.register(
+            "sottovoce_queue_wait_seconds",
+            "Time spent waiting for a place",
+            self.queue_wait.clone(),
+        );
+        registry.register(
+            "sottovoce_work_ratio_per_stream",
+            "Seconds of work a second of speech",
+            self.work_ratio.clone(),
+        );
+        self
     }
 
     /// A request was answered.
     pub(crate) fn request(&self, route: &str, status: u16) {
-        let labels = vec![
-            Label::new("route", route.to_owned()),
-            Label::new("status", status.to_string()),
-        ];
-        self.counter("sottovoce_requests_total", labels)
-            .increment(1);
+        let labels = Answered {
+            route: route.to_owned(),
+            status,
+        };
+        self.requests.get_or_create(&labels).inc();
     }
 
     /// A request got its place after so many seconds.
     pub(crate) fn queue_wait(&self, seconds: f64) {
-        self.histogram("sottovoce_queue_wait_seconds")
-            .record(seconds);
+        self.queue_wait.observe(seconds);
+    }
+
+    /// So many seconds of speech were made.
+    pub(crate) fn audio_made(&self, seconds: f64) {
+        self.audio_seconds.inc_by(seconds);
     }
 
     /// A stream made its first sound.
     pub(crate) fn first_audio(&self, seconds: f64) {
-        self.histogram("sottovoce_first_audio_seconds")
-            .record(seconds);
+        self.first_audio.observe(seconds);
         let mut recent = self
             .recent_first_audio
             .lock()
@@ -190,17 +202,11 @@ impl Measures {
 
     /// A stream ended.
     pub(crate) fn stream_ended(&self, outcome: &'static str, last: &ChunkMetrics) {
-        self.counter(
-            "sottovoce_streams_total",
-            vec![Label::new("outcome", outcome)],
-        )
-        .increment(1);
-        (self.counter("sottovoce_run_ons_total", Vec::new())).increment(last.run_ons);
+        self.streams.get_or_create(&Ended { outcome }).inc();
+        self.run_ons.inc_by(last.run_ons);
         if last.chunk_count > 0 {
-            self.histogram("sottovoce_uninterrupted_after_seconds")
-                .record(last.uninterrupted_after);
-            self.histogram("sottovoce_work_ratio_per_stream")
-                .record(last.rtf);
+            self.uninterrupted_after.observe(last.uninterrupted_after);
+            self.work_ratio.observe(last.rtf);
         }
     }
 
@@ -233,10 +239,98 @@ impl Measures {
         }
     }
 
-    /// Everything as Prometheus text.
-    pub(crate) fn render(&self) -> String {
-        self.handle.run_upkeep();
-        self.handle.render()
+    /// Everything as OpenMetrics text: what was counted, and what an engine shows now, which was
+    /// loaded as the `load`th.
+    pub(crate) fn render(&self, load: u64, engine: Option<&Engine>) -> String {
+        let gauges = self.look(load, engine);
+        let mut text = String::new();
+        let written = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &gauges))
+            .and_then(|()| encode_eof(&mut text));
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        text
+    }
+
+    /// The gauges of this moment; what the engine counted since the last look is added to the
+    /// counters.
+    fn look(&self, load: u64, engine: Option<&Engine>) -> Registry {
+        let mut registry = Registry::default();
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            registry.register(name, help, ConstGauge::new(value as i64));
+        };
+        let count = |look: fn(&Engine) -> usize| engine.map_or(0, look) as u64;
+        let report = engine.map(Engine::memory_report).unwrap_or_default();
+        gauge(
+            "sottovoce_model_loaded",
+            "1 while the model is loaded",
+            engine.is_some().into(),
+        );
+        gauge(
+            "sottovoce_streams_live",
+            "Streams under way",
+            count(Engine::streams_live),
+        );
+        gauge(
+            "sottovoce_streams_max",
+            "Streams that fit",
+            count(Engine::streams_max),
+        );
+        gauge(
+            "sottovoce_queue_length",
+            "Requests waiting for a place",
+            count(Engine::streams_waiting),
+        );
+        gauge(
+            "sottovoce_memory_reserved_bytes",
+            "Bytes held from the system or device",
+            report.reserved_bytes,
+        );
+        gauge(
+            "sottovoce_memory_reserved_peak_bytes",
+            "The most bytes ever held",
+            report.reserved_peak_bytes,
+        );
+        gauge(
+            "sottovoce_memory_resident_bytes",
+            "The process's resident size",
+            report.resident_bytes,
+        );
+        registry.register(
+            "sottovoce_fragmentation",
+            "(reserved - allocated) / reserved",
+            ConstGauge::new(report.fragmentation),
+        );
+        let owners: Family<Owner, Gauge> = Family::default();
+        for owner in report.owners {
+            let labels = Owner {
+                region: owner.region,
+                tag: owner.tag,
+            };
+            owners.get_or_create(&labels).set(owner.bytes as i64);
+        }
+        registry.register("sottovoce_memory_bytes", "Bytes in use, by owner", owners);
+
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.load != load {
+            *counted = Counted {
+                load,
+                ..Counted::default()
+            };
+        }
+        for clear in report.clears {
+            let before = counted
+                .cache_clears
+                .insert(clear.reason.clone(), clear.count);
+            let labels = Cleared {
+                reason: clear.reason,
+            };
+            let new = clear.count.saturating_sub(before.unwrap_or(0));
+            self.cache_clears.get_or_create(&labels).inc_by(new);
+        }
+        let count = report.out_of_memory_count;
+        let before = std::mem::replace(&mut counted.out_of_memory, count);
+        self.out_of_memory.inc_by(count.saturating_sub(before));
+        registry
     }
 }
 
@@ -249,10 +343,10 @@ mod tests {
         let (one, other) = (Measures::new(), Measures::new());
         one.request("/v1/models", 200);
         assert!(
-            one.render()
+            one.render(0, None)
                 .contains("sottovoce_requests_total{route=\"/v1/models\",status=\"200\"} 1")
         );
-        assert!(!other.render().contains("sottovoce_requests_total{"));
+        assert!(!other.render(0, None).contains("sottovoce_requests_total{"));
     }
 
     #[test]
@@ -267,13 +361,21 @@ mod tests {
     }
 
     #[test]
-    fn histograms_have_bounds_in_seconds() {
+    fn histograms_have_bounds_in_seconds_and_speech_is_counted_in_parts_of_them() {
         let measures = Measures::new();
         measures.first_audio(0.07);
-        assert!(
-            measures
-                .render()
-                .contains("sottovoce_first_audio_seconds_bucket{le=\"0.1\"} 1")
-        );
+        measures.audio_made(0.25);
+        measures.audio_made(0.5);
+        let text = measures.render(0, None);
+        for line in [
+            "sottovoce_first_audio_seconds_bucket{le=\"0.1\"} 1",
+            "sottovoce_audio_seconds_total 0.75",
+            "# TYPE sottovoce_audio_seconds counter",
+            "sottovoce_queue_length 0",
+            "sottovoce_model_loaded 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -207,7 +207,7 @@ impl Speaking {
                         last = chunk.metrics.clone();
                         app.streams.update(id, &last);
                         let seconds = chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
-                        app.audio_made(seconds);
+                        app.measures.audio_made(seconds);
                     }
                     Err(_) => outcome = "failed",
                 }

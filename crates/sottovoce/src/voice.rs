@@ -8,10 +8,10 @@ use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::s3gen::FlowVoice;
 use sottovoce_chatterbox::t3::Prefix;
 use sottovoce_chatterbox::voice::PreparedVoice;
+use sottovoce_formats::output::write_whole;
 use sottovoce_memory::{Memory, OutOfMemory, Owner, Region};
 use sottovoce_tensor::{Noise, Vector};
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -259,27 +259,6 @@ impl Voice {
     }
 }
 
-/// Under another name until it is whole: others may read the same folder. What an end of the program leaves under such a name is no voice.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut number = 0u32;
-    let (mut file, partial) = loop {
-        let partial = path.with_file_name(format!(".{number}.partial"));
-        match File::create_new(&partial) {
-            Ok(file) => break (file, partial),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(error),
-        }
-    };
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| std::fs::rename(&partial, path));
-    if written.is_err() {
-        // The error that stopped it matters more than what it leaves.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
-}
-
 /// Longest file of a prepared voice.
 const VOICE_FILE_BYTES_MAX: u64 = 256 << 20;
 
@@ -334,24 +313,10 @@ mod tests {
     }
 
     #[test]
-    fn a_voice_is_written_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.safetensors");
-        std::fs::write(folder.path().join(".0.partial"), b"of another").unwrap();
-        write_whole(&path, b"voice").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"voice");
-        let taken = folder.path().join("b.safetensors");
-        std::fs::create_dir(&taken).unwrap();
-        write_whole(&taken, b"voice").unwrap_err();
-        let left = std::fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, 3, "the other's, the voice, the folder");
-    }
-
-    #[test]
     fn a_file_too_long_for_a_voice_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("long.safetensors");
-        let file = File::create(&path).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
         file.set_len(VOICE_FILE_BYTES_MAX + 1).unwrap();
         let refused = VoiceParts::read(&path, &ModelConfig::tiny_base());
         let message = refused.err().unwrap().to_string();

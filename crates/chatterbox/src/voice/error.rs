@@ -55,6 +55,16 @@ pub enum VoiceError {
     /// Not a torch archive.
     #[error("the voice file: {0}")]
     TorchArchive(#[from] TorchArchiveError),
+    /// A voice file of another version.
+    #[error(
+        "the voice file was written by another version of this program: its layout is {found}, this version reads {expected}; prepare it again"
+    )]
+    Layout {
+        /// Layout of the file.
+        found: String,
+        /// Layout that this version reads.
+        expected: u32,
+    },
     /// A voice file that lacks a part, or belongs to another model.
     #[error("the voice file's {tensor} {reason}")]
     Tensor {

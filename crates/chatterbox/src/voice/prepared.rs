@@ -4,8 +4,15 @@ use super::VoiceError;
 use crate::config::ModelConfig;
 use sottovoce_formats::content::Content;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{self, Entry, Writer};
+use sottovoce_formats::safetensors::{self, CHECKSUMS, CheckedWriter, Entry};
 use sottovoce_formats::torch_archive::TorchArchive;
+use std::io::Cursor;
+
+/// Metadata key of the version of a voice file's layout.
+const LAYOUT_KEY: &str = "layout";
+/// The layout of voice files that this version writes and reads. Whoever changes what a part means
+/// counts this up.
+pub const VOICE_LAYOUT_VERSION: u32 = 1;
 
 /// Everything derived from a reference recording.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -66,11 +73,20 @@ impl PreparedVoice {
 
     fn read_safetensors(file: &[u8]) -> Result<PreparedVoice, VoiceError> {
         let header = safetensors::read_header(file)?;
+        let layout = header.metadata.get(LAYOUT_KEY);
+        let is_known = layout.is_some_and(|found| *found == VOICE_LAYOUT_VERSION.to_string());
+        if !is_known || !header.metadata.contains_key(CHECKSUMS) {
+            return Err(VoiceError::Layout {
+                found: layout.cloned().unwrap_or_else(|| "none".into()),
+                expected: VOICE_LAYOUT_VERSION,
+            });
+        }
         let find = |part: &Part| {
             let info = header
                 .tensors
                 .get(part.name)
                 .ok_or_else(|| missing(part.name))?;
+            info.check(part.name, file)?;
             Ok::<_, VoiceError>((info.dtype, &file[info.bytes.clone()]))
         };
         let floats = |part: &Part| {
@@ -253,15 +269,20 @@ impl PreparedVoice {
         ];
         let entries: Vec<Entry> = parts.iter().map(|(entry, _)| entry.clone()).collect();
         let variant = config.variant.to_string();
-        let mut writer = Writer::begin(
-            Vec::new(),
+        let layout = VOICE_LAYOUT_VERSION.to_string();
+        let mut writer = CheckedWriter::begin(
+            Cursor::new(Vec::new()),
             &entries,
-            &[("kind", "voice"), ("variant", &variant)],
+            &[
+                ("kind", "voice"),
+                ("variant", &variant),
+                (LAYOUT_KEY, &layout),
+            ],
         )?;
         for (entry, bytes) in &parts {
             writer.tensor(&entry.name, bytes)?;
         }
-        Ok(writer.finish()?)
+        Ok(writer.finish()?.into_inner())
     }
 }
 
@@ -308,6 +329,43 @@ mod tests {
             assert!(file.len() <= 200 << 10, "{} bytes", file.len());
             assert_eq!(PreparedVoice::read(&file, &config).unwrap(), voice);
         }
+    }
+
+    #[test]
+    fn a_voice_of_another_layout_and_a_damaged_one_are_refused() {
+        let config = ModelConfig::nano();
+        let file = voice(&config).write(&config).unwrap();
+        let refusal = |file: &[u8]| {
+            let refused = PreparedVoice::read(file, &config).unwrap_err();
+            refused.to_string()
+        };
+        let replaced = |from: &str, to: &str| {
+            assert_eq!(from.len(), to.len());
+            let mut file = file.clone();
+            let at = file
+                .windows(from.len())
+                .position(|text| text == from.as_bytes())
+                .unwrap();
+            file[at..at + to.len()].copy_from_slice(to.as_bytes());
+            file
+        };
+        for (from, to, found) in [
+            ("\"layout\":\"1\"", "\"layout\":\"0\"", "layout is 0"),
+            ("\"layout\":\"1\"", "\"l_yout\":\"1\"", "layout is none"),
+            ("\"crc32\":", "\"crc_2\":", "prepare it again"),
+        ] {
+            let message = refusal(&replaced(from, to));
+            assert!(message.contains(found), "{message}");
+            assert!(message.contains("prepare it again"), "{message}");
+        }
+        let mut damaged = file.clone();
+        let last = damaged.len() - 2;
+        damaged[last] ^= 1;
+        let message = refusal(&damaged);
+        assert!(
+            message.contains("x_vector") && message.contains("damaged"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -5,10 +5,10 @@ use super::source::CONVERTED_FILE;
 use super::{Component, Source, WeightsError};
 use serde::{Deserialize, Serialize};
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{self, Entry};
+use sottovoce_formats::output::OutputFile;
+use sottovoce_formats::safetensors::{CheckedWriter, Entry};
 use sottovoce_tensor::{Matrix, Precision, Vector};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
@@ -16,6 +16,11 @@ use std::path::Path;
 pub(super) const CONFIG_KEY: &str = "config.json";
 /// Metadata key of the list of packed tensors.
 pub(super) const PACKED_KEY: &str = "packed";
+/// Metadata key of the version of the packed tensors' layout.
+pub(super) const LAYOUT_KEY: &str = "layout";
+/// The layout in which the matrix kernels of this version read packed tensors. Whoever changes it
+/// counts this up: files of another layout have the same sizes and would be noise.
+pub const LAYOUT_VERSION: u32 = 1;
 
 /// Kind of a packed tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,36 +93,30 @@ pub fn convert(
         path: path.clone(),
         source,
     };
-    let partial = path.with_extension("partial");
+    let layout = LAYOUT_VERSION.to_string();
     let list = serde_json::to_string(&packed).map_err(|error| refuse(error.into()))?;
     let config = source.config().to_json();
-    let mut metadata = vec![(CONFIG_KEY, config.as_str()), (PACKED_KEY, list.as_str())];
+    let mut metadata = vec![
+        (CONFIG_KEY, config.as_str()),
+        (PACKED_KEY, list.as_str()),
+        (LAYOUT_KEY, layout.as_str()),
+    ];
     metadata.extend_from_slice(texts);
 
     // The networks are loaded a second time in the same order, and deliver tensor after tensor.
-    let write = || -> Result<(), WeightsError> {
-        let file = File::create(&partial).map_err(&refuse)?;
-        let mut writer = safetensors::Writer::begin(BufWriter::new(file), &entries, &metadata)
-            .map_err(&refuse)?;
-        for &(component, precision) in components {
-            let mut deliver =
-                |name: &str, bytes: &[u8]| writer.tensor(name, bytes).map_err(&refuse);
-            let mut loader = Loader::converting(source, component, precision, &mut deliver);
-            load(component, &mut loader)?;
-        }
-        writer.finish().map_err(&refuse)?;
-        Ok(())
-    };
-    let result = write();
-    match result {
-        Ok(()) => std::fs::rename(&partial, &path).map_err(&refuse)?,
-        Err(error) => {
-            // The error that stopped the conversion matters more than a leftover, which the next
-            // conversion overwrites.
-            let _ = std::fs::remove_file(&partial);
-            return Err(error);
-        }
+    let output = OutputFile::create(&path).map_err(&refuse)?;
+    let mut writer =
+        CheckedWriter::begin(BufWriter::new(output), &entries, &metadata).map_err(&refuse)?;
+    for &(component, precision) in components {
+        let mut deliver = |name: &str, bytes: &[u8]| writer.tensor(name, bytes).map_err(&refuse);
+        let mut loader = Loader::converting(source, component, precision, &mut deliver);
+        load(component, &mut loader)?;
     }
+    let output = writer.finish().map_err(&refuse)?;
+    let output = output
+        .into_inner()
+        .map_err(|error| refuse(error.into_error()))?;
+    output.commit().map_err(&refuse)?;
     Ok(Converted {
         tensors: entries.len(),
         bytes: entries.iter().map(|entry| entry.byte_count() as u64).sum(),

@@ -72,6 +72,32 @@ pub enum WeightsError {
         /// The problem.
         source: TorchArchiveError,
     },
+    /// A converted file of another version.
+    #[error(
+        "{file} was converted by another version of this program: its layout is {found}, this version reads {expected}; convert the model again"
+    )]
+    Layout {
+        /// The file.
+        file: String,
+        /// Layout of the file.
+        found: String,
+        /// Layout that this version reads.
+        expected: u32,
+    },
+    /// A tensor of a converted file whose bytes changed since the conversion.
+    #[error(
+        "{file}: tensor {tensor} is damaged: the checksum of its bytes is {found:08x}, and {written:08x} was written; convert the model again"
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Checksum of the bytes in the file.
+        found: u32,
+        /// Checksum that the conversion wrote.
+        written: u32,
+    },
     /// The list of packed tensors in a converted file is malformed.
     #[error("{file}: its list of packed tensors is malformed: {reason}")]
     PackedList {

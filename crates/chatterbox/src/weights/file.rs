@@ -1,12 +1,12 @@
 //! A weight file: safetensors or torch archive, detected by content.
 
 use super::WeightsError;
-use super::convert::PackedTensor;
+use super::convert::{LAYOUT_KEY, LAYOUT_VERSION, PACKED_KEY, PackedTensor};
 use super::mapped::Bytes;
 use super::source::packed_list;
 use sottovoce_formats::content::Content;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors;
+use sottovoce_formats::safetensors::{self, CHECKSUMS};
 use sottovoce_formats::torch_archive::TorchArchive;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,6 +18,7 @@ pub(super) struct StoredTensor {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
     pub(super) bytes: Range<usize>,
+    pub(super) checksum: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -27,6 +28,23 @@ pub(super) struct WeightFile {
     pub(super) tensors: BTreeMap<String, StoredTensor>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) packed: BTreeMap<String, PackedTensor>,
+}
+
+/// Refuses packed tensors that another version of the program wrote.
+fn refuse_other_layouts(
+    file: &str,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), WeightsError> {
+    let found = metadata.get(LAYOUT_KEY);
+    let has_checksums = metadata.contains_key(CHECKSUMS);
+    if found.is_some_and(|found| *found == LAYOUT_VERSION.to_string()) && has_checksums {
+        return Ok(());
+    }
+    Err(WeightsError::Layout {
+        file: file.to_owned(),
+        found: found.cloned().unwrap_or_else(|| "none".into()),
+        expected: LAYOUT_VERSION,
+    })
 }
 
 impl WeightFile {
@@ -60,11 +78,15 @@ impl WeightFile {
                         dtype: info.dtype,
                         shape: info.shape,
                         bytes: info.bytes,
+                        checksum: info.checksum,
                     },
                 )
             })
             .collect();
         let packed = packed_list(&name, &header.metadata)?;
+        if header.metadata.contains_key(PACKED_KEY) {
+            refuse_other_layouts(&name, &header.metadata)?;
+        }
         Ok(WeightFile {
             name,
             bytes,
@@ -94,6 +116,7 @@ impl WeightFile {
                     dtype: info.dtype,
                     shape: info.shape.clone(),
                     bytes: range,
+                    checksum: None,
                 },
             );
         }

@@ -34,7 +34,7 @@ mod summary;
 mod synthetic;
 
 pub use component::Component;
-pub use convert::{ComponentLoader, Converted, PackedKind, PackedTensor, convert};
+pub use convert::{ComponentLoader, Converted, LAYOUT_VERSION, PackedKind, PackedTensor, convert};
 pub use error::WeightsError;
 pub use loader::{Conv1dSizes, Loaded, Loader, load, measure};
 pub use source::Source;

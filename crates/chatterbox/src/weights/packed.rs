@@ -5,6 +5,7 @@ use super::convert::{PackedKind, PackedTensor};
 use super::file::WeightFile;
 use super::loader::Loader;
 use super::place::Mode;
+use sottovoce_formats::safetensors::checksum;
 use sottovoce_memory::ArenaSlice;
 use sottovoce_tensor::{Matrix, MatrixError, Precision, Vector};
 use std::ops::Range;
@@ -22,6 +23,21 @@ impl<'a> Loader<'a> {
         (file, tensor.bytes.clone())
     }
 
+    /// Refuses a tensor whose bytes differ from those that the conversion wrote.
+    fn check_bytes(&self, name: &str) -> Result<(), WeightsError> {
+        let (file, tensor) = self.source.tensor(name).expect("it was found packed");
+        let found = checksum(&file.bytes[tensor.bytes.clone()]);
+        match tensor.checksum {
+            Some(written) if written == found => Ok(()),
+            written => Err(WeightsError::Damaged {
+                file: file.name.clone(),
+                tensor: name.to_owned(),
+                found,
+                written: written.unwrap_or_default(),
+            }),
+        }
+    }
+
     /// Space for a packed tensor, as long as its bytes in the file.
     fn take_packed(
         &mut self,
@@ -33,6 +49,9 @@ impl<'a> Loader<'a> {
         let (file, bytes) = self.stored(name);
         self.used.insert(name.to_owned());
         let slice = self.take(bytes.len())?;
+        if !matches!(self.mode, Mode::Measure { .. }) {
+            self.check_bytes(name)?;
+        }
         match &mut self.mode {
             Mode::Measure { list, .. } => list.push((
                 name.to_owned(),

@@ -1,7 +1,8 @@
 //! `sottovoce parity`: outputs of every network from given inputs, to hold against the reference's.
 
 use super::Outcome;
-use sottovoce::{DeviceChoice, device};
+use crate::options::count_of;
+use sottovoce::{DeviceChoice, EngineOptions, device};
 use sottovoce_chatterbox::parity::Parity;
 use sottovoce_chatterbox::weights::Source;
 use sottovoce_formats::output::write_whole;
@@ -31,7 +32,7 @@ pub struct Arguments {
     #[arg(long, default_value = "f32")]
     precision: Precision,
     /// Threads; as many as the machine has unless given.
-    #[arg(long)]
+    #[arg(long, value_parser = count_of::<EngineOptions>("threads"))]
     threads: Option<usize>,
 }
 

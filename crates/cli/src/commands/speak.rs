@@ -91,10 +91,14 @@ pub fn run(arguments: Arguments) -> Outcome {
     if let Some(note) = engine.device_note() {
         note!("note: {note}");
     }
-    note_without_effect(engine.options_without_effect());
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let stream = engine.stream(&text, &voice, spoken)?;
-    note_without_effect(stream.options_without_effect());
+    let without_effect = [
+        engine.options_without_effect(),
+        stream.options_without_effect(),
+    ]
+    .concat();
+    note_without_effect(&without_effect);
     drop(voice);
     // Only now: a file that is there already must not go for a text that cannot be spoken.
     let output = Output::open(&arguments)?;
@@ -103,6 +107,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let progress = Speaking::new(arguments.engine.options().memory);
     let figures = Figures {
         engine,
+        without_effect,
         file: arguments.stats,
         print: arguments.json,
     };
@@ -112,6 +117,8 @@ pub fn run(arguments: Arguments) -> Outcome {
 /// Where the figures of the run go besides the terminal.
 struct Figures {
     engine: Engine,
+    /// Options that were given and change nothing.
+    without_effect: Vec<&'static str>,
     file: Option<PathBuf>,
     print: bool,
 }
@@ -125,6 +132,7 @@ impl Figures {
         let mut json = serde_json::to_value(metrics)?;
         json["warnings"] = serde_json::to_value(warnings)?;
         json["memory"] = serde_json::to_value(self.engine.memory_report())?;
+        json["options_without_effect"] = serde_json::to_value(&self.without_effect)?;
         let json = serde_json::to_string_pretty(&json)?;
         if let Some(path) = &self.file {
             write_whole(path, json.as_bytes())

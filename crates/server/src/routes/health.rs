@@ -1,6 +1,7 @@
 //! Whether the server lives, whether it can speak, and its figures for Prometheus.
 
 use crate::app::App;
+use crate::measures::MEDIA_TYPE;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -71,12 +72,8 @@ pub(crate) async fn health(state: State<Arc<App>>) -> Response {
 
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health",
-    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    app.sample_gauges();
-    let kind = [(
-        header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
-    (kind, app.measures.render()).into_response()
+    let kind = [(header::CONTENT_TYPE, MEDIA_TYPE)];
+    (kind, app.figures()).into_response()
 }

@@ -210,7 +210,8 @@ impl Utterance {
 /// once.
 ///
 /// Binary messages are sound: 16-bit little-endian PCM, mono, 24 kHz, at most a second each. JSON
-/// messages are `ready`, `chunk` after the sound of each chunk (with its `metrics` and the `seed`),
+/// messages are `ready`, `chunk` after the sound of each chunk (with its `metrics`, the `seed`,
+/// and as `ignored` the options that change nothing with this model),
 /// `idle` when all text so far was spoken, `cancelled`, `done` before the end, and `error` (with
 /// OpenAI's `error` object). Text without words is a short silence.
 ///
@@ -682,7 +683,11 @@ impl Conversation {
                         .start
                         .as_ref()
                         .map_or(0, |start| start.stream.options().seed);
-                    self.tell(json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics}));
+                    let mut told = json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics});
+                    if !utterance.speaking.without_effect().is_empty() {
+                        told["ignored"] = json!(utterance.speaking.without_effect());
+                    }
+                    self.tell(told);
                 }
                 Err(error) => {
                     self.utterance = None;

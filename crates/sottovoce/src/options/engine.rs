@@ -46,7 +46,8 @@ crate::options! {
         /// Threads for arithmetic; 0 takes all.
         threads: Option<usize> = None, unset "one a core",
             domain Domain::count(0, Threads::COUNT_MAX as u64), scope Engine;
-        /// Weights of Perth's watermark: with them all sound is marked, a quarter of a second later.
+        /// Weights of Perth's watermark: with them all sound is marked, a quarter of a second
+        /// later.
         watermark: Option<PathBuf> = None, unset "no watermark",
             domain Domain::File, scope Engine;
         /// Streams that may be under way together; fewer where the memory holds fewer.

@@ -12,7 +12,8 @@
 //! let mut options = StreamOptions::default();
 //! options.set("speed", &Value::from("1.5"))?;
 //! assert_eq!(options.speed, 1.5);
-//! for option in StreamOptions::DESCRIPTIONS.iter().filter(|option| option.scope == Scope::Stream) {
+//! let options = StreamOptions::DESCRIPTIONS.iter();
+//! for option in options.filter(|option| option.scope == Scope::Stream) {
 //!     println!("{}: {} ({})", option.name, option.help(), option.domain.description());
 //! }
 //! # Ok::<(), sottovoce::Error>(())

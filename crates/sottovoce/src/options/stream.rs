@@ -46,8 +46,8 @@ crate::options! {
         /// Language of the text.
         language: String = "en".to_owned(),
             domain Domain::Text { form: "a language code such as en" }, scope Stream;
-        /// What becomes of characters for which the model has no sound: `skip` passes over them with
-        /// a warning, `refuse` refuses the text.
+        /// What becomes of characters for which the model has no sound: `skip` passes over them
+        /// with a warning, `refuse` refuses the text.
         unreadable: Unreadable = Unreadable::Skip,
             domain Domain::choice::<Unreadable>(), scope Stream;
         /// How the sound is made: `stream` in growing chunks for somebody who listens, `whole`

@@ -159,8 +159,8 @@ pub trait OptionTable: Clone + Default {
     /// Every option, in the order in which interfaces show them.
     const DESCRIPTIONS: &'static [OptionDescription];
 
-    /// Sets an option by name. A number or truth value may stand in a string, a size may have a unit;
-    /// null sets the default.
+    /// Sets an option by name. A number or truth value may stand in a string, a size may have a
+    /// unit; null sets the default.
     ///
     /// # Errors
     /// [`Error::UnknownOption`], or [`Error::Option`] for a value outside the option's domain; then

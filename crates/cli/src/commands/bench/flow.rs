@@ -2,9 +2,11 @@
 //! whole.
 
 use crate::commands::Outcome;
+use crate::options::count_of;
 use crate::output::print::output;
 use crate::source::ModelChoice;
 use sottovoce::bench::{FlowBenchOptions, FlowChoice, flow};
+use sottovoce::{EngineOptions, StreamOptions};
 use sottovoce_tensor::Precision;
 use std::io::Write;
 use std::process::ExitCode;
@@ -23,26 +25,26 @@ pub struct Arguments {
     #[arg(long, default_value = "int8")]
     precision: Precision,
     /// Threads for arithmetic; 0 takes all.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"))]
     threads: usize,
     /// Speech tokens of the utterance.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000))]
     tokens: u16,
     /// Tokens in a chunk, each in turn.
-    #[arg(long, value_delimiter = ',', default_value = "75", value_parser = clap::value_parser!(u16).range(1..=250))]
-    chunk_sizes: Vec<u16>,
+    #[arg(long, value_delimiter = ',', default_value = "75", value_parser = count_of::<StreamOptions>("chunk_size"))]
+    chunk_sizes: Vec<usize>,
     /// Tokens before a chunk, each in turn.
-    #[arg(long, value_delimiter = ',', default_value = "50", value_parser = clap::value_parser!(u16).range(0..=500))]
-    context_windows: Vec<u16>,
+    #[arg(long, value_delimiter = ',', default_value = "50", value_parser = count_of::<StreamOptions>("context_window"))]
+    context_windows: Vec<usize>,
     /// Tokens of the voice's prompt, each in turn.
-    #[arg(long, value_delimiter = ',', default_value = "250", value_parser = clap::value_parser!(u16).range(0..=1000))]
-    prompt_tokens: Vec<u16>,
+    #[arg(long, value_delimiter = ',', default_value = "250", value_parser = count_of::<StreamOptions>("prompt_tokens"))]
+    prompt_tokens: Vec<usize>,
     /// Steps from noise to mel, each in turn [default: the model's]
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=100))]
-    flow_steps: Vec<u16>,
+    #[arg(long, value_delimiter = ',', value_parser = count_of::<StreamOptions>("flow_steps"))]
+    flow_steps: Vec<usize>,
     /// Guided steps, each in turn [default: all]
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(0..=100))]
-    flow_guided_steps: Vec<u16>,
+    #[arg(long, value_delimiter = ',', value_parser = count_of::<StreamOptions>("flow_guided_steps"))]
+    flow_guided_steps: Vec<usize>,
     /// Print one JSON list.
     #[arg(long)]
     json: bool,
@@ -50,10 +52,10 @@ pub struct Arguments {
 
 /// Every combination of what was listed.
 fn choices(arguments: &Arguments) -> Vec<FlowChoice> {
-    let optional = |list: &[u16]| -> Vec<Option<usize>> {
+    let optional = |list: &[usize]| -> Vec<Option<usize>> {
         match list {
             [] => vec![None],
-            list => list.iter().map(|&value| Some(usize::from(value))).collect(),
+            list => list.iter().copied().map(Some).collect(),
         }
     };
     let mut choices = Vec::new();
@@ -63,9 +65,9 @@ fn choices(arguments: &Arguments) -> Vec<FlowChoice> {
                 for &flow_steps in &optional(&arguments.flow_steps) {
                     for &flow_guided_steps in &optional(&arguments.flow_guided_steps) {
                         choices.push(FlowChoice {
-                            chunk_size: chunk_size.into(),
-                            context_window: context_window.into(),
-                            prompt_tokens: prompt_tokens.into(),
+                            chunk_size,
+                            context_window,
+                            prompt_tokens,
                             flow_steps,
                             flow_guided_steps,
                         });

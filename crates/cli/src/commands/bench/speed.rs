@@ -2,6 +2,7 @@
 
 use crate::commands::Outcome;
 use crate::commands::speak::WHOLE_TOKENS;
+use crate::options::count_of;
 use crate::output::print::output;
 use crate::output::size::{mebibytes, parse_bytes};
 use sottovoce::bench::{self, SpeedOptions, UtteranceOptions, speed};
@@ -27,7 +28,7 @@ pub struct Arguments {
     #[arg(long, default_value = "int8")]
     precision: Precision,
     /// Threads for arithmetic; 0 takes all.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"))]
     threads: usize,
     /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not run
     /// on hardware yet.

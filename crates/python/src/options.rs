@@ -54,7 +54,7 @@ struct Given<'py> {
     value: Bound<'py, PyAny>,
 }
 
-impl Given<'_> {
+impl<'py> Given<'py> {
     /// The value as the table takes it.
     fn json(&self, domain: &Domain) -> Result<Value, Failed> {
         Ok(match domain {
@@ -102,7 +102,7 @@ impl Given<'_> {
         whole.extract().map_err(refused)
     }
 
-    fn extract<'a, T: FromPyObject<'a, 'a>>(&'a self, wanted: &str) -> Result<T, Failed> {
+    fn extract<'a, T: FromPyObject<'a, 'py>>(&'a self, wanted: &str) -> Result<T, Failed> {
         self.value.extract().map_err(|_| self.wrong_type(wanted))
     }
 

@@ -62,7 +62,7 @@ class Voice:
         return self._native.name
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the voice to a ``.safetensors`` file from which :meth:`Engine.voice` takes it again.
+        """Writes the voice to a ``.safetensors`` file that :meth:`Engine.voice` takes.
 
         Raises :class:`~sottovoce.VoiceError` for a voice without a recording behind it, such as
         that of random weights, and :class:`~sottovoce.FileError` if the file cannot be written.
@@ -90,6 +90,11 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
     def id(self) -> int:
         """The stream's number, as :attr:`MemoryReport.streams` has it."""
         return self._native.id
+
+    @property
+    def options_without_effect(self) -> list[str]:
+        """Names of options that were given and do nothing with this model."""
+        return self._native.options_without_effect
 
     def __iter__(self) -> Stream:
         return self
@@ -248,7 +253,7 @@ class Engine(Speaking):
 
     @property
     def options_without_effect(self) -> list[str]:
-        """Names of stream options that do nothing with this model."""
+        """Names of options that the engine was loaded with and that do nothing here."""
         return self._native.options_without_effect()
 
     @property
@@ -351,7 +356,10 @@ class Engine(Speaking):
         )
 
     def close(self) -> None:
-        """Ends every stream and gives everything back. Further calls raise :class:`~sottovoce.ClosedError`."""
+        """Ends every stream and gives everything back.
+
+        Further calls raise :class:`~sottovoce.ClosedError`.
+        """
         self._native.close()
 
     def __enter__(self) -> Engine:

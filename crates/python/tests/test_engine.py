@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +323,17 @@ def test_errors_are_of_the_kinds_that_python_knows() -> None:
     assert issubclass(sottovoce.FileError, OSError)
     for name in sottovoce.errors.__all__:
         assert issubclass(getattr(sottovoce.errors, name), sottovoce.SottovoceError)
+
+
+def test_the_package_takes_no_more_than_it_needs_when_it_is_imported() -> None:
+    program = (
+        "import sys, sottovoce\n"
+        "assert not {'asyncio', 'torch', 'sottovoce.memory'} & set(sys.modules)\n"
+        "assert sottovoce.memory.check('').valid and sottovoce.chatterbox.ChatterboxTTS\n"
+        "assert not hasattr(sottovoce, 'nosuch')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_public_thing_says_what_it_is() -> None:

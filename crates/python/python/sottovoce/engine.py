@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import time
@@ -10,7 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +19,9 @@ from ._speaking import Speaking
 from .errors import ClosedError
 from .metrics import ChunkMetrics, EngineMetrics, MemoryMetrics, MemoryPlan, MemoryReport
 from .policy import MemoryProfile, StreamingMemoryManager
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Chunk", "Engine", "SAMPLE_RATE", "Stream", "Voice", "configure_memory_management"]
 
@@ -110,6 +112,9 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
         return self
 
     async def __anext__(self) -> Chunk:
+        # Whoever awaits has imported it; others are spared its memory.
+        import asyncio
+
         self._idle()
         loop = asyncio.get_running_loop()
         while True:

@@ -95,8 +95,8 @@ class Speaking:
         text
             What to speak, at most 100,000 characters.
         voice
-            A :class:`~sottovoce.Voice` of this engine, or what :meth:`~sottovoce.Engine.voice` takes
-            by name or path; by default the model's own.
+            A :class:`~sottovoce.Voice` of this engine, or what :meth:`~sottovoce.Engine.voice`
+            takes by name or path; by default the model's own.
 {stream_parameters}
 
         Raises
@@ -121,8 +121,8 @@ class Speaking:
         :meth:`~sottovoce.Stream.push_text`, :meth:`~sottovoce.Stream.flush` and
         :meth:`~sottovoce.Stream.finish`.
 
-        However many pieces the text comes in, it is one utterance. A chunk without samples says that
-        all text so far was spoken. Parameters and exceptions are those of :meth:`stream`.
+        However many pieces the text comes in, it is one utterance. A chunk without samples says
+        that all text so far was spoken. Parameters and exceptions are those of :meth:`stream`.
         """
         options: dict[str, Any] = {{
 {stream_options}

@@ -43,7 +43,11 @@ def drop(engine: sottovoce.Engine, streams: int, seed: int) -> None:
     numbers = random.Random(seed)
     for _ in range(streams):
         stream = engine.stream("Hello there, how are you?", chunk_size=5)
-        for _ in range(numbers.choice((0, 0, 0, 1, 1, 2, 3))):
+        chunks = numbers.choice((0,) * 12 + (1,) * 3 + (2,))
+        if chunks == 0:
+            # In line, as it begins, or among its first steps.
+            time.sleep(numbers.random() * 0.004)
+        for _ in range(chunks):
             next(stream, None)
 
 

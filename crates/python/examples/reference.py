@@ -1,4 +1,4 @@
-"""A script of the reference's with nothing but its import changed; it needs PyTorch and torchaudio."""
+"""A script of the reference's with its import changed; it needs PyTorch and torchaudio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speaks a text into a file while it is being made: ``python stream.py "Hello there." hello.wav``."""
+"""Speaks a text into a file as it is made: ``python stream.py "Hello there." hello.wav``."""
 
 from __future__ import annotations
 

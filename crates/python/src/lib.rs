@@ -2,8 +2,9 @@
 //! tools as Python sees them. What callers meet, with types and documentation, is the Python in
 //! `python/sottovoce`; nothing here is public.
 //!
-//! Rules of the border: Python's lock is free while the engine works ([`errors::unlocked`]), no panic
-//! leaves ([`errors::Failed`]), and what belongs to a process is not touched in its forks ([`process`]).
+//! Rules of the border: Python's lock is free while the engine works ([`errors::unlocked`]), no
+//! panic leaves ([`errors::Failed`]), and what belongs to a process is not touched in its forks
+//! ([`process`]).
 
 mod allocator;
 mod bell;

@@ -4,7 +4,7 @@ use crate::errors::{Failed, other};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList};
 use serde_json::Value;
-use sottovoce::options::{Domain, OptionDescription, OptionTable};
+use sottovoce::options::{Domain, OptionTable};
 use sottovoce::{EngineOptions, StreamOptions};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -35,17 +35,17 @@ pub fn option_tables(py: Python<'_>) -> Result<Bound<'_, PyDict>, Failed> {
 
 fn table<T: OptionTable>(py: Python<'_>) -> Result<Bound<'_, PyList>, Failed> {
     let defaults = T::default();
-    let entry = |description: &OptionDescription| -> Result<Bound<'_, PyAny>, Failed> {
+    let entries = PyList::empty(py);
+    for description in T::DESCRIPTIONS {
         let entry = pythonize::pythonize(py, description).map_err(other)?;
         let default = defaults.get(description.name);
         let default = pythonize::pythonize(py, &default).map_err(other)?;
         entry.set_item("default", default)?;
         entry.set_item("type", description.domain.json_type())?;
         entry.set_item("values", description.domain.description())?;
-        Ok(entry)
-    };
-    let entries = T::DESCRIPTIONS.iter().map(entry);
-    Ok(PyList::new(py, entries.collect::<Result<Vec<_>, _>>()?)?)
+        entries.append(entry)?;
+    }
+    Ok(entries)
 }
 
 /// A value for the option of that name.
@@ -54,7 +54,7 @@ struct Given<'py> {
     value: Bound<'py, PyAny>,
 }
 
-impl Given<'_> {
+impl<'py> Given<'py> {
     /// The value as the table takes it.
     fn json(&self, domain: &Domain) -> Result<Value, Failed> {
         Ok(match domain {
@@ -102,7 +102,7 @@ impl Given<'_> {
         whole.extract().map_err(refused)
     }
 
-    fn extract<'a, T: FromPyObject<'a, 'a>>(&'a self, wanted: &str) -> Result<T, Failed> {
+    fn extract<'a, T: FromPyObject<'a, 'py>>(&'a self, wanted: &str) -> Result<T, Failed> {
         self.value.extract().map_err(|_| self.wrong_type(wanted))
     }
 

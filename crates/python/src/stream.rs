@@ -61,12 +61,14 @@ impl Wake for Unpark {
 pub struct Stream {
     parts: OfProcess<Parts>,
     id: u64,
+    without_effect: Vec<&'static str>,
 }
 
 impl Stream {
     pub fn new(stream: sottovoce::Stream, bell: Arc<Bell>) -> Stream {
         Stream {
             id: stream.id(),
+            without_effect: stream.options_without_effect().to_vec(),
             parts: OfProcess::new(Parts {
                 canceller: stream.canceller(),
                 text: stream.text(),
@@ -82,6 +84,12 @@ impl Stream {
     #[getter]
     fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Names of options that were given and do nothing with this model.
+    #[getter]
+    fn options_without_effect(&self) -> Vec<&'static str> {
+        self.without_effect.clone()
     }
 
     /// The next chunk; nothing after the last one.

@@ -3,10 +3,10 @@
 //!
 //! The exception is put together as a C++ compiler would: the constructor of its base class
 //! `c10::Error`, the virtual table and the type of `c10::OutOfMemoryError` come from PyTorch's
-//! libraries, which are loaded where this is called; allocation and throwing from the C++ runtime. Both
-//! layouts of `std::string` are known, as versions before 2.7 used the older one. Where something
-//! is missing, the process ends with the message: going on would be a write to an address that
-//! nobody owns.
+//! libraries, which are loaded where this is called; allocation and throwing from the C++ runtime.
+//! Both layouts of `std::string` are known, as versions before 2.7 used the older one. Where
+//! something is missing, the process ends with the message: going on would be a write to an
+//! address that nobody owns.
 
 /// Throws it with this text.
 pub fn throw_out_of_memory(text: &str) -> ! {

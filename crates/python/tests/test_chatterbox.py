@@ -42,7 +42,7 @@ def model(base_folder: Path) -> ChatterboxTTS:
 
 def defaults(call: Any) -> dict[str, Any]:
     parameters = inspect.signature(call).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.name != "self"}
+    return {one.name: one.default for one in parameters if one.name != "self"}
 
 
 def test_signatures_and_defaults_are_the_references() -> None:

@@ -11,7 +11,15 @@ import pytest
 import sottovoce
 import sottovoce.memory as memory
 
-TRACE = "m load\na 0 4096 weight\na 1 3145728 activation\nf 1\nm chunk 1\na 2 1048576 activation\nf 2\n"
+TRACE = """\
+m load
+a 0 4096 weight
+a 1 3145728 activation
+f 1
+m chunk 1
+a 2 1048576 activation
+f 2
+"""
 
 
 @pytest.fixture
@@ -103,7 +111,10 @@ def test_files_that_are_no_traces_are_refused(call: Any, tmp_path: Path) -> None
         ("conf", lambda path: memory.check(5)),  # type: ignore[arg-type]
         ("device", lambda path: memory.replay(path, device=-1)),
         ("clear_every_chunk", lambda path: memory.replay(path, clear_every_chunk=0)),
-        ("device_memory", lambda path: memory.replay(path, device_memory=[1])),  # type: ignore[arg-type]
+        (
+            "device_memory",
+            lambda path: memory.replay(path, device_memory=object()),  # type: ignore[arg-type]
+        ),
         ("alignment", lambda path: memory.plan(path, alignment="64")),  # type: ignore[arg-type]
     ],
 )

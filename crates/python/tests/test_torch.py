@@ -1,4 +1,4 @@
-"""The pool under PyTorch: its functions, called as PyTorch calls them, on a stand-in for the driver."""
+"""The pool under PyTorch: called as PyTorch calls it, on a stand-in for the driver."""
 
 from __future__ import annotations
 

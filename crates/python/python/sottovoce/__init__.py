@@ -10,6 +10,11 @@
 allocation traces, ``python -m sottovoce`` is the command line.
 """
 
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
 from ._native import __version__
 from .engine import SAMPLE_RATE, Chunk, Engine, Stream, Voice, configure_memory_management
 from .errors import (
@@ -71,3 +76,12 @@ __all__ = [
     "__version__",
     "configure_memory_management",
 ]
+
+#: Imported when they are first named.
+_MODULES = ("chatterbox", "memory", "testing", "torch")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 Signatures and defaults are those of ``chatterbox-tts`` and of its streaming fork; only the import
 changes::
 
-    from sottovoce.chatterbox import ChatterboxTTS    # was: from chatterbox.tts import ChatterboxTTS
+    from sottovoce.chatterbox import ChatterboxTTS  # it was chatterbox.tts
 
 Sound comes as a torch tensor, float32, shape ``[1, n]``, on the CPU. PyTorch is needed for nothing
 else, and imported only then. In new code use :class:`sottovoce.Engine`: there a voice is an object,
@@ -340,7 +340,7 @@ class ChatterboxTurboTTS(_Model):
     def from_pretrained(
         cls, device: object, nano: bool = False, **options: Any
     ) -> ChatterboxTurboTTS:
-        """The official model, downloaded if it is not there; see :meth:`ChatterboxTTS.from_pretrained`."""
+        """The official model, as :meth:`ChatterboxTTS.from_pretrained` has it."""
         return cls._load(_native.download("nano" if nano else "turbo"), device, options)
 
     @classmethod

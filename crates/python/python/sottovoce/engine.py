@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import time
@@ -10,7 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +19,9 @@ from ._speaking import Speaking
 from .errors import ClosedError
 from .metrics import ChunkMetrics, EngineMetrics, MemoryMetrics, MemoryPlan, MemoryReport
 from .policy import MemoryProfile, StreamingMemoryManager
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Chunk", "Engine", "SAMPLE_RATE", "Stream", "Voice", "configure_memory_management"]
 
@@ -62,7 +64,7 @@ class Voice:
         return self._native.name
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the voice to a ``.safetensors`` file from which :meth:`Engine.voice` takes it again.
+        """Writes the voice to a ``.safetensors`` file that :meth:`Engine.voice` takes.
 
         Raises :class:`~sottovoce.VoiceError` for a voice without a recording behind it, such as
         that of random weights, and :class:`~sottovoce.FileError` if the file cannot be written.
@@ -91,6 +93,11 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
         """The stream's number, as :attr:`MemoryReport.streams` has it."""
         return self._native.id
 
+    @property
+    def options_without_effect(self) -> list[str]:
+        """Names of options that were given and do nothing with this model."""
+        return self._native.options_without_effect
+
     def __iter__(self) -> Stream:
         return self
 
@@ -105,6 +112,9 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
         return self
 
     async def __anext__(self) -> Chunk:
+        # Whoever awaits has imported it; others are spared its memory.
+        import asyncio
+
         self._idle()
         loop = asyncio.get_running_loop()
         while True:
@@ -248,7 +258,7 @@ class Engine(Speaking):
 
     @property
     def options_without_effect(self) -> list[str]:
-        """Names of stream options that do nothing with this model."""
+        """Names of options that the engine was loaded with and that do nothing here."""
         return self._native.options_without_effect()
 
     @property
@@ -351,7 +361,10 @@ class Engine(Speaking):
         )
 
     def close(self) -> None:
-        """Ends every stream and gives everything back. Further calls raise :class:`~sottovoce.ClosedError`."""
+        """Ends every stream and gives everything back.
+
+        Further calls raise :class:`~sottovoce.ClosedError`.
+        """
         self._native.close()
 
     def __enter__(self) -> Engine:

@@ -1,4 +1,7 @@
-"""What the engine tells about its work and its memory. Sizes are bytes, times seconds, unless a name says otherwise."""
+"""What the engine tells about its work and its memory.
+
+Sizes are bytes and times are seconds, unless a name says otherwise.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ class StreamingMemoryManager:
 
     Given to an engine (``Engine(..., memory_manager=...)``), the engine's own policy goes by this
     interval. With ``enable_gc`` Python's garbage is collected at the same points, but never while
-    audio is due: a collection waits until the listener has enough audio in hand, or the stream ended.
+    audio is due: a collection waits until the listener has enough audio in hand, or the stream
+    ended.
 
     One manager may serve several engines and threads.
     """

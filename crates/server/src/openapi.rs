@@ -10,6 +10,7 @@ use crate::routes::{
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use std::sync::Arc;
+use tower_http::compression::CompressionLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -57,8 +58,8 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
         .routes(routes!(show))
-        .routes(routes!(page::index))
-        .routes(routes!(page::file))
+        .routes(routes!(page::index).layer(CompressionLayer::new()))
+        .routes(routes!(page::file).layer(CompressionLayer::new()))
 }
 
 /// This document.

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{App, Limits, ServerOptions};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,6 +159,29 @@ async fn with_keys_only_the_page_and_the_health_are_open() {
         .headers_mut()
         .insert(header::AUTHORIZATION, "Bearer secret".parse().unwrap());
     assert_eq!(answer(&router, request).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_s_files_are_packed_for_who_unpacks_them() {
+    let router = App::new(options()).router();
+    for path in ["/", "/page/app.js", "/page/style.css"] {
+        let plain = answer(&router, get(path)).await;
+        assert!(!plain.headers().contains_key(header::CONTENT_ENCODING));
+        let mut request = get(path);
+        let gzip = "gzip".parse().unwrap();
+        request.headers_mut().insert(header::ACCEPT_ENCODING, gzip);
+        let packed = answer(&router, request).await;
+        assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip", "{path}");
+        let (plain, packed) = (bytes(plain).await, bytes(packed).await);
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert!(
+            unpacked == plain && packed.len() < plain.len() * 2 / 3,
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

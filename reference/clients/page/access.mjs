@@ -47,6 +47,8 @@ export async function checkAccess(visitor) {
     await visitor.click("#models-open");
     await pause(800);
     await axe(visitor, `models, ${colours}`);
+    const wide = await page.$eval("#models-dialog", (node) => node.scrollWidth - node.clientWidth);
+    assert(wide <= 0, "the models must not scroll sideways");
     await page.keyboard.press("Escape");
     await visitor.click("#key-open");
     await axe(visitor, `key, ${colours}`);

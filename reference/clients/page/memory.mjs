@@ -45,6 +45,22 @@ export async function checkMemory(visitor) {
   assert.match(await visitor.text("beyond"), /Heap and stacks/);
   step("figures, five plots, both ledgers and what lies beyond them are shown");
 
+  // As a server tells that computes on a device with a memory of its own.
+  const memory = await page.evaluate(async () => (await fetch("/memory")).json());
+  const { engine } = memory;
+  memory.device = "a device";
+  engine.host = { ...engine, owners: [{ region: "voice", tag: "sound", bytes: 1, peak_bytes: 2 }] };
+  visitor.answer = (request) =>
+    request.url().endsWith("/memory")
+      ? request.respond({ contentType: "application/json", body: JSON.stringify(memory) })
+      : request.continue();
+  await visitor.says("host-ledger", "voices: sound");
+  assert.match(await visitor.text("device-ledger"), /weights/);
+  assert.match(await visitor.text("device-note"), /a device/);
+  visitor.answer = undefined;
+  await visitor.says("host-ledger", "weights");
+  step("a device with a memory of its own has a ledger beside the host's");
+
   await visitor.click("#trim");
   await visitor.says("model-message", "given back");
   await visitor.says("clears-plot", "asked");

@@ -186,7 +186,12 @@ export async function checkWords(visitor) {
     event(delta("One", 0)) +
     event(delta("two", 0.5)) +
     event(delta("three", 1)) +
-    event({ type: "speech.audio.done", seed: 1, metrics: { rtf: 0.1, uninterrupted_after: 0.25 } });
+    event({
+      type: "speech.audio.done",
+      seed: 1,
+      warnings: [{ line: 1, character: "漢", message: "the model has no sound for it" }],
+      metrics: { rtf: 0.1, uninterrupted_after: 0.25 },
+    });
   visitor.answer = (request) =>
     request.url().endsWith("/v1/audio/speech")
       ? request.respond({ status: 200, contentType: "text/event-stream", body })
@@ -200,6 +205,7 @@ export async function checkWords(visitor) {
     );
   }
   assert.equal(await visitor.text("uninterrupted"), "250 ms");
+  assert.match(await visitor.text("warnings"), /Line 1, “漢”: the model has no sound/);
   visitor.answer = undefined;
   await visitor.until(() => document.getElementById("stop").disabled);
   await visitor.click("#words span:nth-child(2)");

@@ -124,7 +124,7 @@ export class Models {
     const row = (fit) => {
       const fits = facts.budget_bytes
         ? fit.streams_fit > 0
-          ? `yes, ${fit.streams_fit} at once`
+          ? `${fit.streams_fit} at once`
           : "no"
         : "–";
       const cells = [

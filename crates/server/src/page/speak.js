@@ -15,6 +15,7 @@ import { key } from "/page/api.js";
 
 // Characters of a second of speech, for a first guess at the length.
 const CHARACTERS_A_SECOND = 14;
+const WARNINGS_MAX = 5;
 // Seeds that are drawn are short enough to be told.
 const SEEDS = 1_000_000;
 const TRIAL = "Hello! This is how I sound. Shall I read something to you?";
@@ -144,6 +145,7 @@ export class SpeakView {
     this.#show(take, sound, true);
     this.#wave.expect((request.input.length / CHARACTERS_A_SECOND / (request.speed ?? 1)) * RATE);
     for (const id of ["first-audio", "spoken", "rtf", "seed-used"]) byId(id).textContent = "–";
+    this.#warn([]);
     say(byId("speak-message"), "Speaking…");
     const asked = performance.now();
     let first = 0;
@@ -168,6 +170,7 @@ export class SpeakView {
       const gapless = done.metrics?.uninterrupted_after;
       byId("uninterrupted-figure").hidden = gapless === undefined;
       if (gapless !== undefined) byId("uninterrupted").textContent = seconds(gapless);
+      this.#warn(done.warnings ?? []);
       say(byId("speak-message"), `${sound.seconds.toFixed(1)} s were spoken.`);
     } catch (error) {
       take.stopped = true;
@@ -185,6 +188,17 @@ export class SpeakView {
       take.words = sound.words;
       if (keeps && sound.length) await this.takes.add(take, sound);
     }
+  }
+
+  // Characters, words and tags that were passed over, and what became of them.
+  #warn(warnings) {
+    const told = warnings
+      .slice(0, WARNINGS_MAX)
+      .map(({ line, character, message }) => `Line ${line}, “${character}”: ${message}`);
+    const more = warnings.length - told.length;
+    if (more > 0) told.push(`and ${more} more`);
+    byId("warnings").hidden = told.length === 0;
+    byId("warnings").replaceChildren(...told.map((words) => element("li", {}, words)));
   }
 
   stop() {

@@ -11,8 +11,8 @@ use crate::loading::{Choice, choose, default_voice, model};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{
-    Capabilities, EngineOptions, OptionTable, Profile, Source, StreamOptions, TEXT_CHARACTERS_MAX,
-    WhenFull,
+    Capabilities, DeliveryMode, EngineOptions, OptionTable, Profile, Source, StreamOptions,
+    TEXT_CHARACTERS_MAX, WhenFull,
 };
 use crate::pipeline::Pipeline;
 use crate::report::MemoryReport;

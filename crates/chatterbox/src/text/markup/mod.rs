@@ -112,6 +112,27 @@ pub(super) fn elements<'s>(
     reader.elements
 }
 
+/// Parts of a text that are not said, such as a language model's thoughts, tags included. The last
+/// one goes to the text's end where its own has not come yet.
+pub(super) fn hidden_parts(text: &str) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while let Some(open) = text[at..].find('<') {
+        let start = at + open;
+        at = start + 1;
+        let name = text[at..].split(|c: char| !c.is_ascii_alphabetic()).next();
+        let name = name.unwrap_or("").to_ascii_lowercase();
+        if !tag::HIDDEN.contains(&&*name) {
+            continue;
+        }
+        let close = find_ignoring_case(&text[at..], &format!("</{name}")).map(|close| at + close);
+        let end = close.and_then(|close| Some(close + text[close..].find('>')? + 1));
+        at = end.unwrap_or(text.len());
+        parts.push(start..at);
+    }
+    parts
+}
+
 /// A duration as SSML and people write it: `500ms`, `0.5s`, `2 seconds`, `1`; finite and not
 /// negative.
 fn seconds(text: &str) -> Option<f64> {

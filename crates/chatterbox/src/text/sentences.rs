@@ -1,6 +1,8 @@
 //! Sentence boundaries.
 
+use super::markup::hidden_parts;
 use super::punctuation::is_space;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Marks that end a sentence in any position.
@@ -177,10 +179,25 @@ impl SentenceBuffer {
         self.text.chars().count()
     }
 
+    /// The text with placeholders for the ranges that are not spoken, which must not be split.
+    fn shown(&self) -> Cow<'_, str> {
+        let hidden = hidden_parts(&self.text);
+        if hidden.is_empty() {
+            return Cow::Borrowed(&self.text);
+        }
+        let mut shown = self.text.clone();
+        for part in hidden {
+            let length = part.len();
+            shown.replace_range(part, &"_".repeat(length));
+        }
+        Cow::Owned(shown)
+    }
+
     /// End of a paragraph, or of a sentence that is long enough to stand alone.
     fn end(&self) -> Option<usize> {
-        let paragraph = paragraph_end(&self.text);
-        let text = &self.text[..paragraph.unwrap_or(self.text.len())];
+        let shown = self.shown();
+        let paragraph = paragraph_end(&shown);
+        let text = &shown[..paragraph.unwrap_or(shown.len())];
         let mut end = 0;
         while let Some(further) = sentence_end(&text[end..], paragraph.is_some()) {
             end += further;
@@ -192,8 +209,13 @@ impl SentenceBuffer {
     }
 
     fn forced_end(&self, characters_max: usize) -> Option<usize> {
-        let (limit, _) = self.text.char_indices().nth(characters_max)?;
-        let text = &self.text[..limit];
+        // What is not said may be long: only what stands before it is cut.
+        let open = match hidden_parts(&self.text).first() {
+            Some(hidden) => &self.text[..hidden.start],
+            None => &self.text,
+        };
+        let (limit, _) = open.char_indices().nth(characters_max)?;
+        let text = &open[..limit];
         let after_mark = text.char_indices().rev().find(|(at, space)| {
             is_space(*space) && text[..*at].ends_with([',', ';', ':', '—', '–']) && at * 3 > limit
         });
@@ -387,6 +409,28 @@ mod tests {
         assert!(parts.len() > 2 && parts.iter().all(|part| part.chars().count() <= 60));
         assert!(parts[0].ends_with(','), "after a clause: {parts:?}");
         assert_eq!(buffer.push(&"x".repeat(70), 60).len(), 2);
+    }
+
+    #[test]
+    fn text_that_is_not_spoken_is_never_split() {
+        let thought = "<think>They ask for a number. I know it. ".to_owned()
+            + &"It is large. ".repeat(50)
+            + "</think>";
+        let text = format!("{thought}It is forty two. And that is all there is to say.");
+        for size in [1, 10, 10_000] {
+            let mut buffer = SentenceBuffer::default();
+            let mut found = Vec::new();
+            for piece in text.as_bytes().chunks(size) {
+                found.extend(buffer.push(std::str::from_utf8(piece).unwrap(), 300));
+            }
+            found.extend(buffer.flush());
+            assert_eq!(found.concat(), text);
+            assert!(found[0].starts_with(&thought), "in pieces of {size}");
+            assert!(found.len() <= 2);
+        }
+        let mut buffer = SentenceBuffer::default();
+        buffer.push("<THINK>It never ends. So it is told at last.", 10);
+        assert!(buffer.flush().is_some_and(|text| text.ends_with("last.")));
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct BenchRun {
     pub other_bytes_max: u64,
     /// From call to first sound.
     pub first_audio_seconds: f64,
+    /// From call to playback without a gap.
+    pub uninterrupted_seconds: f64,
     /// Seconds of work a second of speech.
     pub rtf: f64,
     /// Seconds of speech.
@@ -207,6 +209,7 @@ fn run(
         peak_resident_bytes: 0,
         other_bytes_max: 0,
         first_audio_seconds: 0.0,
+        uninterrupted_seconds: 0.0,
         rtf: 0.0,
         audio_seconds: 0.0,
         fragmentation_max: 0.0,
@@ -228,6 +231,7 @@ fn run(
             .filter(|owner| owner.bytes > 0)
             .map(|owner| (format!("{} {}", owner.region, owner.tag), owner.bytes));
         let seconds = chunk.metrics.total_generation_time;
+        run.uninterrupted_seconds = chunk.metrics.uninterrupted_after;
         run.audio_seconds += chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
         run.rtf = seconds / run.audio_seconds.max(f64::MIN_POSITIVE);
         // As it stood when the chunk was done: the worker may be far ahead of its reader.

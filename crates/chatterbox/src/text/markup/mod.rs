@@ -111,6 +111,27 @@ pub(super) fn elements<'s>(
     reader.elements
 }
 
+/// Ranges of a text that are not spoken, such as a language model's reasoning, tags included. The
+/// last one extends to the text's end if its closing tag has not arrived yet.
+pub(super) fn hidden_parts(text: &str) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while let Some(open) = text[at..].find('<') {
+        let start = at + open;
+        at = start + 1;
+        let name = text[at..].split(|c: char| !c.is_ascii_alphabetic()).next();
+        let name = name.unwrap_or("").to_ascii_lowercase();
+        if !tag::HIDDEN.contains(&&*name) {
+            continue;
+        }
+        let close = find_ignoring_case(&text[at..], &format!("</{name}")).map(|close| at + close);
+        let end = close.and_then(|close| Some(close + text[close..].find('>')? + 1));
+        at = end.unwrap_or(text.len());
+        parts.push(start..at);
+    }
+    parts
+}
+
 /// Parses a duration as in SSML and plain text: `500ms`, `0.5s`, `2 seconds`, `1`; finite and not
 /// negative.
 fn seconds(text: &str) -> Option<f64> {

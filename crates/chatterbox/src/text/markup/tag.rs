@@ -59,7 +59,8 @@ const BLOCKS: &[&str] = &[
     "paragraph",
     "sentence",
 ];
-const HIDDEN: &[&str] = &[
+/// Elements whose content is not said.
+pub(super) const HIDDEN: &[&str] = &[
     "think",
     "thinking",
     "thought",

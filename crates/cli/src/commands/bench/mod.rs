@@ -108,17 +108,18 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     writeln!(
         out,
-        "{:<24} {:>14} {:>12} {:>12} {:>6} {:>6} {:>6}",
-        "", "peak reserved", "of reference", "first audio", "RTF", "frag.", "calls"
+        "{:<24} {:>14} {:>12} {:>12} {:>12} {:>6} {:>6} {:>6}",
+        "", "peak reserved", "of reference", "first audio", "without gap", "RTF", "frag.", "calls"
     )?;
     for run in &report.runs {
         writeln!(
             out,
-            "{:<24} {:>14} {:>10.1} % {:>10.2} s {:>6.2} {:>4.1} % {:>6.1}",
+            "{:<24} {:>14} {:>10.1} % {:>10.2} s {:>10.2} s {:>6.2} {:>4.1} % {:>6.1}",
             format!("{}, {}", run.precision, run.profile),
             mebibytes(run.peak_reserved_bytes),
             run.peak_reserved_share * 100.0,
             run.first_audio_seconds,
+            run.uninterrupted_seconds,
             run.rtf,
             run.fragmentation_max * 100.0,
             run.driver_calls_per_chunk

@@ -1,4 +1,5 @@
-//! Allocator options: any text is taken or refused, never a panic, and what was taken can be explained and written again.
+//! Allocator options: any text is taken or refused, never a panic, and what was taken can be
+//! explained and written again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Pickles: any bytes are read or refused within the memory allowed, and what was read can be walked.
+//! Pickles: any bytes are read or refused within the memory limit, and every document can be
+//! walked.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
             Ok(document) => {
                 assert!(document.encoded_bytes() <= bytes.len() as u64);
                 walk(document.root());
-                // What goes early must not be missed later.
+                // A dropped item must not be missed later.
                 for keep in [Disposition::Keep, Disposition::HandOver] {
                     let uses = MemoUse::scan(bytes).map(Arc::new);
                     let parser = Parser::new(bytes, &limits, Each(keep), uses);
@@ -29,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Says the same of each item.
+/// Gives the same answer for each item.
 struct Each(Disposition);
 
 impl Listener for Each {
@@ -39,7 +40,7 @@ impl Listener for Each {
     }
 }
 
-/// Looks at some thousand values, from any of which others can be reached in circles.
+/// Visits some thousand values, which may form cycles.
 fn walk(root: View<'_>) {
     let mut pending = vec![root];
     for _ in 0..4096 {

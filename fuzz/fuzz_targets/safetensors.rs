@@ -1,4 +1,5 @@
-//! Safetensors: a header that is accepted describes tensors within the file, and writing them again gives the same tensors.
+//! Safetensors: a header that is accepted describes tensors within the file, and writing them again
+//! gives the same tensors.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Snapshots: any bytes are read or refused; what was read runs through a pool in the state in which it begins.
+//! Snapshots: any bytes are read or refused; what was read runs through a pool in the state in
+//! which it begins.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

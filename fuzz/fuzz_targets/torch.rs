@@ -1,4 +1,5 @@
-//! Torch archives: any bytes are read or refused, and every tensor that was found can be read within the file.
+//! Torch archives: any bytes are read or refused, and every tensor that was found can be read
+//! within the file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Text traces: any bytes are read or refused; what was read is consistent, can be planned, and runs through a pool.
+//! Text traces: any bytes are read or refused; what was read is consistent, can be planned, and
+//! runs through a pool.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Every network by its name, for what concerns all of them alike: counting, converting and describing weights.
+//! All networks, for what concerns each of them: measuring, converting and describing weights.
 
 use crate::config::ModelConfig;
 use crate::convert::sound_precision;
@@ -10,10 +10,10 @@ use crate::watermark::{Perth, PerthConfig};
 use crate::weights::{Component, Loader, WeightsError};
 use sottovoce_tensor::Precision;
 
-/// Has a network take all its weights, and drops it.
+/// Lets a network load all its weights, and drops it.
 ///
 /// # Errors
-/// As for any loading.
+/// As for loading any network.
 pub fn visit(
     component: Component,
     config: &ModelConfig,
@@ -33,8 +33,8 @@ pub fn visit(
     }
 }
 
-/// The precision of a network in a model whose T3 is kept at `precision`. The voice networks keep 32 bits: a speech token flips on
-/// small differences.
+/// The precision of a network in a model whose T3 has `precision`. The voice networks stay at 32
+/// bits: small differences change speech tokens.
 pub fn precision_within(component: Component, precision: Precision) -> Precision {
     match component {
         Component::T3 => precision,

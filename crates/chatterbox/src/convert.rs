@@ -1,4 +1,4 @@
-//! A whole model at another precision.
+//! Conversion of a whole model to another precision.
 
 use crate::components::{precision_within, visit};
 use crate::weights::{self, Component, Converted, Source, WeightsError};
@@ -7,7 +7,7 @@ use sottovoce_tensor::Precision;
 use std::io;
 use std::path::Path;
 
-/// Small files that belong to a model beside its weights.
+/// Small files of a model, kept in the converted file's metadata.
 const TEXTS: [&str; 5] = [
     "tokenizer.json",
     "vocab.json",
@@ -15,14 +15,15 @@ const TEXTS: [&str; 5] = [
     "added_tokens.json",
     "tokenizer_config.json",
 ];
-/// Files that stand beside a model's weights: its own voice, and the watermark's weights, which are never converted.
+/// Files beside a model's weights: its own voice, and the watermark's weights, which are never
+/// converted.
 const BESIDE: [&str; 4] = [
     "voice.safetensors",
     "conds.pt",
     "perth.safetensors",
     "perth.pt",
 ];
-/// What is converted.
+/// The networks that are converted.
 const COMPONENTS: [Component; 6] = [
     Component::T3,
     Component::Flow,
@@ -32,8 +33,8 @@ const COMPONENTS: [Component; 6] = [
     Component::SpeakerVector,
 ];
 
-/// The precision of the flow and the vocoder in a model at `precision`. Below T3's at 4 bits they keep 8: what they would save is
-/// little, what they would lose is heard.
+/// The precision of the flow and the vocoder in a model at `precision`. At 4 bits they keep 8: the
+/// saving would be small, and the loss audible.
 pub fn sound_precision(precision: Precision) -> Precision {
     match precision {
         Precision::Q4 => Precision::Int8,
@@ -41,11 +42,12 @@ pub fn sound_precision(precision: Precision) -> Precision {
     }
 }
 
-/// Writes `model.safetensors` and `config.json` to `folder`, which may be new: T3 at `precision`, flow and vocoder at
-/// [`sound_precision`], the voice networks that it has at 32 bits, the tokenizer within the file and the model's voice beside it.
+/// Writes `model.safetensors` and `config.json` to `folder`, which may be new: T3 at `precision`,
+/// flow and vocoder at [`sound_precision`], its voice networks at 32 bits, the tokenizer in the
+/// file's metadata and the model's voice beside it.
 ///
 /// # Errors
-/// As for loading; and what the operating system says about the files.
+/// As for loading, and the operating system's errors about the files.
 pub fn convert_model(
     source: &Source,
     folder: &Path,
@@ -66,7 +68,7 @@ pub fn convert_model(
             io::Error::new(io::ErrorKind::AlreadyExists, reason),
         ));
     }
-    // A model with a voice of its own may have no networks that prepare others.
+    // A model with its own voice may lack the networks that prepare others.
     let components: Vec<(Component, Precision)> = (COMPONENTS.into_iter())
         .filter(|component| source.holds(*component))
         .map(|component| (component, precision_within(component, precision)))
@@ -95,7 +97,7 @@ pub fn convert_model(
     Ok(converted)
 }
 
-/// Copies a file, which appears only when it is complete.
+/// Copies a file through a temporary file and a rename, so that it appears only when complete.
 fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
     let mut output = OutputFile::create(to)?;
     io::copy(&mut sottovoce_formats::file::open(from)?, &mut output)?;

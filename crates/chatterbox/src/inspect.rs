@@ -1,4 +1,4 @@
-//! What a model folder or a weight file holds, by part, without reading a weight.
+//! Contents of a model folder or a weight file, by network, without reading weights.
 
 use crate::components::visit;
 use crate::config::Variant;
@@ -13,9 +13,9 @@ use std::path::Path;
 pub struct Inspection {
     /// The folder or file.
     pub name: String,
-    /// Which member of the family; absent for a lone file that does not say.
+    /// The member of the model family; absent for a lone file that does not say.
     pub variant: Option<Variant>,
-    /// Its parts, in the order in which they speak.
+    /// Its parts, in the order of speech.
     pub parts: Vec<Part>,
 }
 
@@ -24,19 +24,19 @@ pub struct Inspection {
 pub struct Part {
     /// The network; `other` for tensors that belong to none.
     pub part: String,
-    /// What is stored.
+    /// Statistics of the stored tensors.
     #[serde(flatten)]
     pub stored: StoredSummary,
-    /// Bytes in memory at each precision of its matrices. Weights converted before stay as they are.
+    /// Bytes in memory at each precision of its matrices. Converted weights stay as they are.
     pub loaded_bytes: BTreeMap<&'static str, u64>,
-    /// Tensors that inference has no use for and does not know.
+    /// Unknown tensors that inference does not use.
     pub surplus: Vec<String>,
-    /// Why it cannot be loaded: the tensor that is missing or of another shape.
+    /// Why it cannot be loaded: the tensor that is missing or has another shape.
     pub problem: Option<String>,
 }
 
 impl Part {
-    /// What a file holds of a component, not yet measured.
+    /// The stored tensors of a component, not yet measured.
     fn stored((component, stored): (Option<Component>, StoredSummary)) -> Part {
         Part {
             part: component.map_or("other", Component::tag).to_owned(),
@@ -76,10 +76,10 @@ impl Inspection {
         }
     }
 
-    /// Describes a weight file that may be only a part of a model.
+    /// Describes a weight file, which may be only a part of a model.
     ///
     /// # Errors
-    /// If it is no weight file, or a damaged one.
+    /// If it is not a weight file, or a damaged one.
     pub fn of_file(path: &Path) -> Result<Inspection, WeightsError> {
         let parts = (summarise_file(path)?.into_iter())
             .map(Part::stored)

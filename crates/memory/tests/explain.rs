@@ -170,7 +170,7 @@ fn options_say_since_which_version_they_are_known() {
         let explanation = only(text);
         assert_eq!(explanation.since.as_deref(), Some(since), "{text}");
         let is_new = since != "2.6 or earlier";
-        let words = format!("before {since} stop with an error");
+        let words = format!("before {since} fail with an error");
         assert_eq!(
             explanation.explanation.contains(&words),
             is_new,
@@ -191,7 +191,7 @@ fn platforms_where_expandable_segments_fail_the_program_are_named() {
     }
     let windows = explain("expandable_segments:True", Platform::Windows).remove(0);
     assert!(
-        windows.explanation.contains("warns and goes on"),
+        windows.explanation.contains("warns and continues"),
         "{windows:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! Inputs by name, checked.
+//! Named inputs, with checks.
 
 use super::ParityError;
 use sottovoce_formats::dtype::Dtype;
@@ -16,7 +16,7 @@ pub(super) fn wrong(input: &str, reason: String) -> ParityError {
     }
 }
 
-/// A shape without the leading ones that make it a batch of one.
+/// A shape without leading batch dimensions of one.
 fn without_batch(shape: &[usize], dimensions: usize) -> &[usize] {
     let surplus = shape.len().saturating_sub(dimensions);
     match shape[..surplus].iter().all(|&size| size == 1) {
@@ -46,7 +46,7 @@ impl<'f> Inputs<'f> {
         Some((info, &self.file[info.bytes.clone()]))
     }
 
-    /// What there is, for messages.
+    /// The names of all inputs, for messages.
     pub(super) fn names(&self) -> String {
         let names: Vec<&str> = self.header.tensors.keys().map(String::as_str).collect();
         match names.is_empty() {
@@ -55,7 +55,7 @@ impl<'f> Inputs<'f> {
         }
     }
 
-    /// Floating-point values of this shape, where `None` is any size.
+    /// Floating-point values of this shape, where `None` allows any size.
     pub(super) fn floats(
         &self,
         name: &str,
@@ -116,7 +116,7 @@ impl<'f> Inputs<'f> {
     }
 }
 
-/// A matrix of `rows` rows with its dimensions exchanged.
+/// The transpose of a matrix of `rows` rows.
 pub(super) fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
     let columns = values.len() / rows.max(1);
     (0..columns)

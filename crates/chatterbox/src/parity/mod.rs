@@ -1,7 +1,7 @@
-//! Every network's outputs from given inputs, to hold against the reference's.
+//! Outputs of every network from given inputs, for comparison with the reference.
 //!
-//! A file of inputs goes in, and every output whose inputs are all there comes out. Random draws are inputs too, so that both sides see
-//! the same. Names and shapes:
+//! From a file of inputs, every output is computed whose inputs are all given. Random numbers are
+//! inputs too, so that both sides use the same. Names and shapes:
 //!
 //! | inputs | outputs |
 //! |---|---|
@@ -41,7 +41,7 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParityError {
-    /// The inputs are no safetensors file.
+    /// The inputs are not a safetensors file.
     #[error("the inputs: {0}")]
     Inputs(#[from] SafetensorsError),
     /// The inputs could not be read.
@@ -49,10 +49,10 @@ pub enum ParityError {
     Read {
         /// Their file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Inputs from which nothing can be computed.
+    /// Inputs that suffice for no output.
     #[error(
         "the inputs hold {found}, from which no output can be computed: each output needs all of its inputs"
     )]
@@ -65,7 +65,7 @@ pub enum ParityError {
     Input {
         /// Its name.
         input: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// The model could not be loaded.
@@ -80,7 +80,7 @@ pub enum ParityError {
     /// The voice networks failed.
     #[error(transparent)]
     Voice(#[from] VoiceError),
-    /// No memory for activations.
+    /// Too little memory for activations.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
     /// The device failed.
@@ -91,7 +91,7 @@ pub enum ParityError {
     Write(#[from] io::Error),
 }
 
-/// Three of the x-vector's frames, the fewest that have a deviation after its stride of two.
+/// Three frames of the x-vector, the fewest with a standard deviation after its stride of two.
 const WAV_16K_MIN: usize = 720;
 
 impl From<Failure> for ParityError {
@@ -141,23 +141,24 @@ fn integers(name: &'static str, values: impl Iterator<Item = u32>) -> Output {
     }
 }
 
-/// A model to compute outputs with. Networks are loaded when an output needs them and given back afterwards.
+/// Computes outputs with a model. Networks are loaded when an output needs them, and freed
+/// afterwards.
 pub struct Parity<'a> {
     /// The weights.
     pub source: &'a Source,
-    /// What computes.
+    /// The device that computes.
     pub device: &'a dyn Device,
-    /// Where everything lives.
+    /// The memory of weights and activations.
     pub memory: &'a Memory,
-    /// T3's precision; the flow and the vocoder go no lower than 16 bits, the voice networks stay at 32.
+    /// T3's precision. The flow and the vocoder have at least 16 bits, the voice networks 32.
     pub precision: Precision,
 }
 
 impl Parity<'_> {
-    /// As [`Parity::compute`], the inputs from a file.
+    /// As [`Parity::compute`], with the inputs from a file.
     ///
     /// # Errors
-    /// As [`Parity::compute`], and what the system says of the file.
+    /// As [`Parity::compute`], and the system's error about the file.
     pub fn compute_file(&self, path: &Path) -> Result<Vec<u8>, ParityError> {
         let mut file = Vec::new();
         sottovoce_formats::file::open(path)
@@ -169,10 +170,10 @@ impl Parity<'_> {
         self.compute(&file)
     }
 
-    /// The outputs as a safetensors file, from the inputs as one.
+    /// Computes the outputs, as a safetensors file, from the inputs, as one.
     ///
     /// # Errors
-    /// [`ParityError`] names the input, file or tensor that is wrong.
+    /// [`ParityError`] names the input, file or tensor at fault.
     pub fn compute(&self, file: &[u8]) -> Result<Vec<u8>, ParityError> {
         let inputs = Inputs::read(file)?;
         let mut outputs = Vec::new();
@@ -197,7 +198,7 @@ impl Parity<'_> {
     fn voice(&self, inputs: &Inputs<'_>, outputs: &mut Vec<Output>) -> Result<(), ParityError> {
         if let Some(samples) = inputs.floats("wav_24k", &[None])? {
             let mel = &self.config().flow.prompt_mel;
-            // The ends are mirrored by half of what a window and a step differ in.
+            // The ends are mirrored by half of the difference of window and hop.
             let least = (mel.fft - mel.hop) / 2 + 1;
             enough("wav_24k", samples.len(), least)?;
             let frames = prompt_mel(&samples, mel);

@@ -203,11 +203,12 @@ impl TextFrontEnd {
         self.further_script(text, false, options)
     }
 
-    /// The same of text that goes on where another ended, `after_words` or after a pause: cut
-    /// between sentences, a text's pieces are spoken as the text. A blank one is nothing.
+    /// As [`TextFrontEnd::script`], for text that continues another one, `after_words` or after a
+    /// pause. If a text is split between sentences, its pieces are spoken like the whole. A blank
+    /// text has no pieces.
     ///
     /// # Errors
-    /// As [`TextFrontEnd::script`], but for [`TextError::Empty`].
+    /// As [`TextFrontEnd::script`], except [`TextError::Empty`].
     pub fn further_script(
         &self,
         text: &str,
@@ -512,8 +513,8 @@ impl Reading<'_> {
         Ok(known)
     }
 
-    /// The pieces; a pause after the last words is kept only if the text requests it. A text without
-    /// a piece is a pause, and nothing `after_words`.
+    /// The pieces; a pause after the last words is kept only if the text requests it. A text
+    /// without pieces is a pause, or nothing `after_words`.
     fn finish(mut self, after_words: bool) -> Vec<Piece> {
         if let Some((Piece::Pause { written, .. }, Length::Usual)) = self.pieces.last()
             && written.is_empty()

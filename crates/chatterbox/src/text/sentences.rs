@@ -137,9 +137,10 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
 
 /// Splits text that arrives in pieces into sentences as soon as they are complete, at the same
 /// boundaries as [`sentences`], so that a text sent in pieces is spoken like the whole. Only a very
-/// short sentence at the very end stands alone here but is joined to the previous one there. A
-/// sentence keeps the white space before it, which separates paragraphs: joined, the sentences are
-/// the text.
+/// short sentence at the very end stands alone here but is joined to the previous one there.
+///
+/// A sentence keeps the white space before it, which separates paragraphs: the concatenated
+/// sentences are the text.
 #[derive(Debug, Default)]
 pub struct SentenceBuffer {
     text: String,
@@ -158,7 +159,7 @@ impl SentenceBuffer {
                 whole.push(std::mem::replace(&mut self.text, rest));
                 continue;
             }
-            // Of endless white space only what it means is kept.
+            // Of long white space, only its meaning is kept.
             let lines = self.text[..end].matches('\n').count();
             let meant = if lines > 1 { PARAGRAPH_BREAK } else { "" };
             self.text.replace_range(..end, meant);

@@ -23,7 +23,7 @@ impl<'a> Loader<'a> {
         (file, tensor.bytes.clone())
     }
 
-    /// Refuses a tensor whose bytes differ from those that the conversion wrote.
+    /// Checks a tensor's bytes against the checksum written by the conversion.
     fn check_bytes(&self, name: &str) -> Result<(), WeightsError> {
         let (file, tensor) = self.source.tensor(name).expect("it was found packed");
         let found = checksum(&file.bytes[tensor.bytes.clone()]);

@@ -1,10 +1,10 @@
-//! Sizes in bytes as people write them.
+//! Parsing of sizes in bytes.
 
-/// Reads `512MiB`, `1GiB`, `64KiB`, `1.5GiB` or a plain number of bytes. `K`, `M`, `G` alone are
+/// Parses `512MiB`, `1GiB`, `64KiB`, `1.5GiB` or a plain number of bytes. `K`, `M`, `G` alone are
 /// the same powers of 1024.
 ///
 /// # Errors
-/// Text that is no number, or a number with an unknown unit; the message names both.
+/// Text that is not a number, or has an unknown unit; the message names both.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());

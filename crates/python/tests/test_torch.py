@@ -124,6 +124,43 @@ def test_the_budget_is_kept_and_where_nobody_can_catch_it_the_process_ends(
     assert "Tried to allocate" in called.stderr and "weight" in called.stderr
 
 
+#: A block that a stream still writes to is freed, and another of its size is asked for.
+STREAMS = """
+import ctypes
+from sottovoce import _native
+_native.install_allocator("", "1GiB", 0, None)
+library, driver = ctypes.CDLL(_native.__file__), ctypes.CDLL("libcuda.so.1")
+malloc, free = library.sottovoce_cuda_malloc, library.sottovoce_cuda_free
+malloc.restype = ctypes.c_void_p
+malloc.argtypes = [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
+free.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
+def check(status):
+    assert status == 0, status
+context, stream = ctypes.c_void_p(), ctypes.c_void_p()
+check(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0))
+check(driver.cuCtxSetCurrent(context))
+check(driver.cuStreamCreate(ctypes.byref(stream), 1))
+size = 30 << 20
+used = malloc(size, 0, None)
+write = driver.cuMemsetD8Async
+write.argtypes = [ctypes.c_uint64, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p]
+check(write(used, 7, size, stream))
+library.sottovoce_cuda_record_stream(ctypes.c_void_p(used), stream)
+free(used, size, 0, None)
+meanwhile = malloc(size, 0, None)
+check(driver.cuStreamSynchronize(stream))
+afterwards = malloc(size, 0, None)
+print(meanwhile != used, afterwards == used)
+"""
+
+
+@needs_device
+def test_a_block_waits_for_the_streams_that_use_it() -> None:
+    called = run_caller(STREAMS)
+    assert called.returncode == 0, called.stderr
+    assert called.stdout.split() == ["True", "True"]
+
+
 #: Allocates through C++ until the budget is used up; twice, as nothing may be left half done.
 THROWER = """
 import ctypes, sys

@@ -35,6 +35,7 @@ class Speaking:
         streams_max: int = 8,
         chunk_tokens_max: int | None = None,
         context_tokens_max: int = 50,
+        whole_tokens_max: int | None = None,
         waiting_max: int = 64,
         voices: str | os.PathLike[str] | None = None,
         memory_manager: StreamingMemoryManager | None = None,
@@ -49,13 +50,11 @@ class Speaking:
             out as the official ones; or ``"synthetic:base"`` and the like, random weights of full
             size.
         memory
-            Most memory to use; a device with memory of its own counts only that. Takes a number of
-            bytes or a size such as 512MiB, at most 256TiB. ``None``: what the system has for the
-            process.
+            Most memory to use; a device with memory of its own counts only that. Takes bytes, or a
+            size such as 512MiB. ``None``: what the system has for the process.
         host_memory
-            Most memory of the host for voices, and for samples on their way to readers. Takes a
-            number of bytes or a size such as 512MiB, at most 256TiB. ``None``: what the system has
-            for the process.
+            Most memory of the host for voices, and for samples on their way to readers. Takes
+            bytes, or a size such as 512MiB. ``None``: what the system has for the process.
         device
             Device that computes; ``auto`` is the first CUDA device if the model fits there, else
             the CPU. CUDA is experimental: it has not run on hardware yet. Takes cpu, cuda, cuda:N
@@ -88,6 +87,10 @@ class Speaking:
         context_tokens_max
             Most speech tokens before a chunk that any stream's synthesis sees again. Takes 0 to 500
             speech tokens.
+        whole_tokens_max
+            Speech tokens that one pass of the flow takes of streams that are delivered whole: fewer
+            where the memory holds fewer, and never fewer than chunks need in any case. Takes 0 to
+            1000 speech tokens. ``None``: what chunks need in any case.
         waiting_max
             Streams that may wait for a place. Takes 0 to 1048576 streams.
         voices
@@ -120,6 +123,7 @@ class Speaking:
             "streams_max": streams_max,
             "chunk_tokens_max": chunk_tokens_max,
             "context_tokens_max": context_tokens_max,
+            "whole_tokens_max": whole_tokens_max,
             "waiting_max": waiting_max,
             "voices": voices,
         }
@@ -143,6 +147,7 @@ class Speaking:
         normalise: str = "auto",
         language: str = "en",
         unreadable: str = "skip",
+        delivery: str | None = None,
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -196,6 +201,10 @@ class Speaking:
         unreadable
             What becomes of characters for which the model has no sound: ``skip`` passes over them
             with a warning, ``refuse`` refuses the text. Takes skip or refuse.
+        delivery
+            How the sound is made: ``stream`` in growing chunks for somebody who listens, ``whole``
+            sentence by sentence, with less work and a later first sound. Takes stream or whole.
+            ``None``: stream.
         chunk_size
             Speech tokens in a chunk once the stream runs. Takes 1 to 250 speech tokens. ``None``:
             the model's, or the engine's most if that is less.
@@ -241,6 +250,7 @@ class Speaking:
             "normalise": normalise,
             "language": language,
             "unreadable": unreadable,
+            "delivery": delivery,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,
@@ -270,6 +280,7 @@ class Speaking:
         normalise: str = "auto",
         language: str = "en",
         unreadable: str = "skip",
+        delivery: str | None = None,
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -301,6 +312,7 @@ class Speaking:
             "normalise": normalise,
             "language": language,
             "unreadable": unreadable,
+            "delivery": delivery,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,
@@ -331,6 +343,7 @@ class Speaking:
         normalise: str = "auto",
         language: str = "en",
         unreadable: str = "skip",
+        delivery: str | None = None,
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -360,6 +373,7 @@ class Speaking:
             "normalise": normalise,
             "language": language,
             "unreadable": unreadable,
+            "delivery": delivery,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,

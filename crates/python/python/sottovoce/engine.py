@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from . import _checks, _native
 from ._speaking import Speaking
 from .errors import ClosedError
-from .metrics import ChunkMetrics, EngineMetrics, MemoryMetrics, MemoryPlan, MemoryReport
+from .metrics import (
+    ChunkMetrics,
+    EngineMetrics,
+    MemoryMetrics,
+    MemoryPlan,
+    MemoryReport,
+    of_engine,
+)
 from .policy import MemoryProfile, StreamingMemoryManager
 
 if TYPE_CHECKING:
@@ -189,8 +196,7 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
         self._seconds += len(samples) / SAMPLE_RATE
         if self._manager is not None:
             self._manager.chunk_done()
-        figures["actions"] = tuple(figures["actions"])
-        return Chunk(samples, ChunkMetrics(**figures))
+        return Chunk(samples, of_engine(ChunkMetrics, figures))
 
     def _idle(self) -> None:
         """The reader is back for more: a moment for Python's garbage, if there is time."""
@@ -305,24 +311,22 @@ class Engine(Speaking):
 
     def memory_report(self) -> MemoryReport:
         """Where every byte is."""
-        return MemoryReport(**_of_tuples(self._native.memory_report()))
+        return of_engine(MemoryReport, self._native.memory_report())
 
     def metrics(self) -> MemoryMetrics:
         """Memory in the figures that people ask for first."""
         figures = self._native.metrics()["memory"]
         if self._manager is not None:
             figures["gc_collect_count"] += self._manager.gc_collect_count
-        return MemoryMetrics(**figures)
+        return of_engine(MemoryMetrics, figures)
 
     def engine_metrics(self) -> EngineMetrics:
         """How the work goes, since the engine was loaded."""
-        figures = self._native.metrics()
-        del figures["memory"]
-        return EngineMetrics(**figures)
+        return of_engine(EngineMetrics, self._native.metrics())
 
     def plan(self) -> MemoryPlan:
         """What was reckoned with when the engine was loaded."""
-        return MemoryPlan(**self._native.plan())
+        return of_engine(MemoryPlan, self._native.plan())
 
     def trim(self) -> int:
         """Gives memory that is kept but not used back to the system; the bytes given back."""
@@ -440,13 +444,6 @@ def _manager(manager: object) -> StreamingMemoryManager | None:
     if manager is None or isinstance(manager, StreamingMemoryManager):
         return manager
     raise _checks.wrong_type("memory_manager", manager, "a StreamingMemoryManager")
-
-
-def _of_tuples(figures: dict[str, Any]) -> dict[str, Any]:
-    """Lists as tuples."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in figures.items()
-    }
 
 
 @atexit.register

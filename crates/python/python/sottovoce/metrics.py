@@ -5,10 +5,25 @@ Sizes are bytes and times are seconds, unless a name says otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 __all__ = ["ChunkMetrics", "EngineMetrics", "MemoryMetrics", "MemoryPlan", "MemoryReport"]
+
+_Figures = TypeVar("_Figures")
+
+
+def of_engine(kind: type[_Figures], figures: Mapping[str, Any]) -> _Figures:
+    """The figures of the engine's that ``kind`` has; lists become tuples."""
+    known = {one.name for one in fields(kind)} & figures.keys()  # type: ignore[arg-type]
+    values = {name: figures[name] for name in known}
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -19,6 +34,8 @@ class ChunkMetrics:
     """Chunks so far, this one included."""
     latency_to_first_chunk: float
     """Seconds from the call to the first samples."""
+    uninterrupted_after: float
+    """Seconds from the call after which playback could have begun and not stopped up to here."""
     total_generation_time: float
     """Seconds from the call to this chunk."""
     total_audio_duration: float
@@ -29,6 +46,8 @@ class ChunkMetrics:
     """Tokens of the text, all sentences together."""
     tokens: int
     """Speech tokens so far, 25 a second."""
+    run_ons: int
+    """Sentences so far that were ended because speech looped or ran on after their text."""
     memory_allocated: int
     """Bytes in use now."""
     memory_reserved: int
@@ -39,6 +58,8 @@ class ChunkMetrics:
     """(reserved - allocated) / reserved."""
     actions: tuple[str, ...] = ()
     """What the memory policy did since the chunk before."""
+    warnings: tuple[dict[str, Any], ...] = ()
+    """What was passed over or changed in the text read since: line, character, message."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,8 @@ class MemoryPlan:
     """Of that, what a voice takes as long as it is there."""
     stream_bytes: int
     """The worst case of one stream."""
+    whole_tokens: int
+    """Speech tokens that one pass of the flow takes of a stream that is delivered whole."""
     streams_fit: int
     """Streams that fit together."""
     device_bytes: int = 0
@@ -153,10 +176,14 @@ class EngineMetrics:
     """Seconds of speech."""
     busy_seconds: float
     """Seconds of work."""
+    run_ons: int
+    """Sentences that were ended because speech looped or ran on after their text."""
     out_of_memory: int
     """Times that memory ran short."""
     first_audio: dict[str, Any] = field(repr=False)
     """Seconds from call to first sound: counts in buckets that double from 1 ms, and their sum."""
+    uninterrupted: dict[str, Any] = field(repr=False)
+    """Seconds from call to playback without a gap, likewise."""
     chunk_latency: dict[str, Any] = field(repr=False)
     """Seconds of work for a chunk, likewise."""
 

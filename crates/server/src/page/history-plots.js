@@ -10,6 +10,14 @@ import { BYTE_STEPS, COUNT_STEPS, Plot } from "/page/plots.js";
 const BARS = 60;
 // A budget of more than so many times of what is held is far.
 const BUDGET_NEAR = 8;
+// Reasons of clears in words.
+const REASONS = {
+  event: "after an event",
+  cadence: "by cadence",
+  fragmentation: "fragmentation",
+  "out of memory": "out of memory",
+  forced: "asked for",
+};
 const REASON_COLOURS = [
   "--weights",
   "--key-value",
@@ -165,8 +173,8 @@ export class HistoryPlots {
     ]);
     const middle = (range[1] - range[0]) / BARS / 2;
     const x = Array.from({ length: BARS }, (_, bar) => range[0] + middle * (2 * bar + 1));
-    const reasons = Object.entries(clears).map(([name, values], index) => ({
-      name,
+    const reasons = Object.entries(clears).map(([reason, values], index) => ({
+      name: REASONS[reason] ?? reason,
       colour: REASON_COLOURS[index % REASON_COLOURS.length],
       values: bars(at, values, range),
       stacked: true,

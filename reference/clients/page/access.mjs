@@ -138,9 +138,16 @@ export async function checkPictures(visitor, folder) {
   await picture("speak-light", "speak", 1280, "light");
   await picture("speak-dark", "speak", 1280, "dark");
   await picture("speak-narrow", "speak", NARROW, "light");
+  await visitor.click("#to-memory");
+  await visitor.click('[data-minutes="1"]');
+  await visitor.set("memory-budget", "64");
+  await visitor.click("#apply");
+  await visitor.says("budget", "64");
+  await visitor.click("#to-speak");
   await visitor.write("Every byte has an owner, and the owner has a name. ".repeat(300));
   await visitor.click("#speak");
   await visitor.hears();
+  await pause(20_000);
   await picture("memory-light", "memory", 1280, "light");
   await picture("memory-dark", "memory", 1280, "dark");
   await picture("memory-narrow", "memory", NARROW, "light");

@@ -63,12 +63,14 @@ export async function checkMemory(visitor) {
 
   await visitor.click("#trim");
   await visitor.says("model-message", "given back");
-  await visitor.says("clears-plot", "asked");
+  await visitor.says("clears-plot", "asked for");
   step("a clear is counted with its reason over time");
 
   const shown = () => page.$eval("#memory-plot .u-legend", (node) => node.innerText);
   const box = await (await page.$("#memory-plot .u-over")).boundingBox();
   await page.$eval("#memory-plot", (node) => node.scrollIntoView({ block: "center" }));
+  // Enough moments for the keys to go back over.
+  await visitor.until(async () => (await (await fetch("/memory/history")).json()).at.length > 6);
   await pause(2500);
   const now = await shown();
   const there = await (await page.$("#memory-plot .u-over")).boundingBox();

@@ -10,6 +10,7 @@ export async function checkVoices(visitor) {
   await visitor.click("#voice-add");
   for (const colours of ["dark", "light"]) {
     await scheme(page, colours);
+    await pause(800);
     await axe(visitor, `voice, ${colours}`);
   }
   await visitor.set("voice-name", "Ann");

@@ -10,6 +10,14 @@ import { BYTE_STEPS, COUNT_STEPS, Plot } from "/page/plots.js";
 const BARS = 60;
 // A budget of more than so many times of what is held is far.
 const BUDGET_NEAR = 8;
+// Reasons of clears in words.
+const REASONS = {
+  event: "after an event",
+  cadence: "by cadence",
+  fragmentation: "fragmentation",
+  "out of memory": "out of memory",
+  forced: "asked for",
+};
 const REASON_COLOURS = [
   "--weights",
   "--key-value",
@@ -55,6 +63,7 @@ export class HistoryPlots {
   #minutes = 10;
   #history;
   #asking = false;
+  #drawing = false;
   // Whether the budget's line was looked at: a far one would leave no room for the rest.
   #lookedAtBudget = false;
   #latency;
@@ -140,12 +149,32 @@ export class HistoryPlots {
       plot.restyle();
   }
 
-  draw() {
-    if (!this.#history) return;
-    const { at, regions, clears, ...columns } = this.#history;
-    if (!at.length) return;
-    const to = at.at(-1);
-    const range = [to - this.#minutes * 60, to];
+  // Draws all plots, with a breath after each: together they would hold up whoever types or clicks.
+  async draw() {
+    if (this.#drawing || !this.#history?.at.length) return;
+    this.#drawing = true;
+    try {
+      const to = this.#history.at.at(-1);
+      const range = [to - this.#minutes * 60, to];
+      const middle = (range[1] - range[0]) / BARS / 2;
+      const x = Array.from({ length: BARS }, (_, bar) => range[0] + middle * (2 * bar + 1));
+      const history = this.#history;
+      for (const plot of [
+        () => this.#drawMemory(history, range),
+        () => this.#drawFragmentation(history, range),
+        () => this.#drawClears(history, range, x),
+        () => this.#drawFailures(history, range, x),
+        () => this.#drawWaits(),
+      ]) {
+        plot();
+        await new Promise((done) => setTimeout(done));
+      }
+    } finally {
+      this.#drawing = false;
+    }
+  }
+
+  #drawMemory({ at, regions, reserved_bytes: reserved, budget_bytes: budgets }, range) {
     const owners = Object.entries(REGIONS)
       .filter(([region]) => regions[region]?.some((value) => value))
       .map(([region, { name, colour }]) => ({
@@ -154,48 +183,47 @@ export class HistoryPlots {
         values: regions[region],
         stacked: true,
       }));
-    this.#lookAtBudget(columns);
-    const lines = [{ name: "reserved", colour: "--ink", values: columns.reserved_bytes }];
-    if (byId("show-budget").checked && columns.budget_bytes.some((value) => value !== null)) {
-      lines.push({ name: "budget", colour: "--wrong", values: columns.budget_bytes, dashed: true });
+    this.#lookAtBudget(budgets, reserved);
+    const lines = [{ name: "reserved", colour: "--ink", values: reserved }];
+    if (byId("show-budget").checked && budgets.some((value) => value !== null)) {
+      lines.push({ name: "budget", colour: "--wrong", values: budgets, dashed: true });
     }
     this.#memory.show(at, range, [...owners, ...lines]);
+  }
+
+  #drawFragmentation({ at, fragmentation }, range) {
     this.#fragmentation.show(at, range, [
-      { name: "fragmentation", colour: "--accent", values: columns.fragmentation },
+      { name: "fragmentation", colour: "--accent", values: fragmentation },
     ]);
-    const middle = (range[1] - range[0]) / BARS / 2;
-    const x = Array.from({ length: BARS }, (_, bar) => range[0] + middle * (2 * bar + 1));
-    const reasons = Object.entries(clears).map(([name, values], index) => ({
-      name,
+  }
+
+  #drawClears({ at, clears }, range, x) {
+    const reasons = Object.entries(clears).map(([reason, values], index) => ({
+      name: REASONS[reason] ?? reason,
       colour: REASON_COLOURS[index % REASON_COLOURS.length],
       values: bars(at, values, range),
       stacked: true,
     }));
     byId("no-clears").textContent = reasons.length ? "" : "None in this time.";
-    this.#clears.show(
-      x,
-      range,
-      reasons.length ? reasons : [{ name: "clears", colour: "--edge", values: x.map(() => 0) }],
-    );
+    const none = { name: "clears", colour: "--edge", values: x.map(() => 0) };
+    this.#clears.show(x, range, reasons.length ? reasons : [none]);
+  }
+
+  #drawFailures({ at, out_of_memory: failed, retries }, range, x) {
+    const series = (name, colour, counts) => ({
+      name,
+      colour,
+      values: bars(at, counts, range),
+      stacked: true,
+    });
     this.#failures.show(x, range, [
-      {
-        name: "failed at first",
-        colour: "--driver",
-        values: bars(at, columns.out_of_memory, range),
-        stacked: true,
-      },
-      {
-        name: "tried again",
-        colour: "--key-value",
-        values: bars(at, columns.retries, range),
-        stacked: true,
-      },
+      series("failed at first", "--driver", failed),
+      series("tried again", "--key-value", retries),
     ]);
-    this.#drawWaits();
   }
 
   // Shows the budget's line at first only where it is near.
-  #lookAtBudget({ budget_bytes: budgets, reserved_bytes: reserved }) {
+  #lookAtBudget(budgets, reserved) {
     const budget = budgets.at(-1);
     byId("budget-size").textContent =
       budget === null || budget === undefined ? "" : ` (${bytes(budget)})`;

@@ -45,6 +45,8 @@ export class Plot {
   #shape = "";
   #columns = [];
   #range = [0, 1];
+  // Where on the x axis the keys are; it stays while the plot moves on.
+  #chosen;
   // Sizes are told by the browser after it laid the page out: asking for them in between costs time.
   #observer = new ResizeObserver((entries) => this.#measured(entries));
   #width = 0;
@@ -61,6 +63,8 @@ export class Plot {
       `${options.caption}. Arrow keys move through the values.`,
     );
     this.#host.addEventListener("keydown", (event) => this.#key(event));
+    this.#host.addEventListener("pointermove", () => (this.#chosen = undefined));
+    this.#host.addEventListener("blur", () => this.#leave());
     this.#observer.observe(this.#host);
   }
 
@@ -92,8 +96,9 @@ export class Plot {
     }
   }
 
-  // Values of the latest moment, where no pointer asks for another.
+  // Values of the latest moment, where neither pointer nor keys ask for another.
   #latest() {
+    if (this.#chosen !== undefined) return this.#choose(this.#chosen);
     if (this.#plot.cursor.idx === null || this.#plot.cursor.left < 0)
       this.#plot.setLegend({ idx: this.#columns[0].length - 1 }, false);
   }
@@ -191,11 +196,32 @@ export class Plot {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step || !this.#plot) return;
     event.preventDefault();
-    const last = this.#columns[0].length - 1;
-    const { idx } = this.#plot.cursor;
-    const index = Math.max(0, Math.min(last, (idx ?? last) + step));
-    const left = this.#plot.valToPos(this.#columns[0][index], "x");
+    const [x] = this.#columns;
+    const last = x.length - 1;
+    const index =
+      this.#chosen === undefined ? (this.#plot.cursor.idx ?? last) : this.#nearest(this.#chosen);
+    this.#choose(x[Math.max(0, Math.min(last, index + step))]);
+  }
+
+  // The value closest to a place on the x axis.
+  #nearest(place) {
+    const [x] = this.#columns;
+    const after = x.findIndex((value) => value >= place);
+    if (after <= 0) return after < 0 ? x.length - 1 : 0;
+    return x[after] - place < place - x[after - 1] ? after : after - 1;
+  }
+
+  #choose(place) {
+    this.#chosen = place;
+    const left = this.#plot.valToPos(this.#columns[0][this.#nearest(place)], "x");
     this.#plot.setCursor({ left, top: this.#plot.over.clientHeight / 2 });
+  }
+
+  #leave() {
+    if (this.#chosen === undefined) return;
+    this.#chosen = undefined;
+    this.#plot.setCursor({ left: -1, top: -1 });
+    this.#latest();
   }
 }
 

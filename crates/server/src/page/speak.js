@@ -185,6 +185,8 @@ export class SpeakView {
       this.#wave.draw();
       this.#buttons();
       take.seconds = sound.seconds;
+      // It may have become known meanwhile.
+      take.model = this.#model;
       take.words = sound.words;
       if (keeps && sound.length) await this.takes.add(take, sound);
     }

@@ -231,10 +231,16 @@ pub fn asked_by_flow(on: &OnStandIn, flow: &Flow, steps: usize, guided_steps: us
         steps,
         guided_steps,
     };
-    let (noise, rows) = (Noise::new(1), [0..24]);
+    let (noise, rows) = (Noise::new(1), 0..24);
     let before = on.asked();
     let mel = flow.mel(
-        &ctx, &[3; 12], &[0.5; 80], &[0.1; 24], noise, &rows, options,
+        &ctx,
+        &[3; 12],
+        &[0.5; 80],
+        &[0.1; 24],
+        noise,
+        std::slice::from_ref(&rows),
+        options,
     );
     ctx.download(&mel).expect("a mel");
     on.since(before)

@@ -1,0 +1,280 @@
+//! What a CUDA device is asked for, counted on the stand-in for its driver's library: kernels of a
+//! step and of a velocity, graphs, waits, driver calls, and the bytes that kernels read.
+//!
+//! Layers and tables are as many as the official models have; channels are fewer.
+#![allow(dead_code, reason = "each program uses its part")]
+
+use cuda_stand_in::client::StandIn;
+use sottovoce_chatterbox::config::{
+    BackboneConfig, BackboneKind, FlowConfig, FlowDecoderConfig, FlowEncoderConfig, ModelConfig,
+    T3Config,
+};
+use sottovoce_chatterbox::s3gen::{Flow, FlowOptions};
+use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3State, VoiceConditioning};
+use sottovoce_chatterbox::weights::{Component, Source, load};
+use sottovoce_memory::driver::cuda::CudaDriver;
+use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
+use sottovoce_tensor::cuda::Cuda;
+use sottovoce_tensor::{
+    CacheLayout, CachePrecision, Context, Device, Matrix, Noise, Precision, Workspace,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const HIDDEN: usize = 128;
+const HEADS: usize = 2;
+const STATE: Owner = Owner::new(Region::KeyValue, "state");
+
+/// Kernels count bytes for the whole process: one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// A device of the stand-in.
+pub struct OnStandIn {
+    pub device: Cuda,
+    pub memory: Memory,
+    pub stand_in: StandIn,
+    _one: MutexGuard<'static, ()>,
+}
+
+/// What was asked for up to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub launches: u64,
+    pub graph_launches: u64,
+    pub waits: u64,
+    /// Calls of the driver that take memory, give it back, or make graphs.
+    pub memory_calls: u64,
+    pub reads: u64,
+    /// Copies from the host.
+    pub writes: u64,
+    pub bytes_read: u64,
+}
+
+impl OnStandIn {
+    pub fn open() -> OnStandIn {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let stand_in = StandIn::new(0, "memory=4294967296 order=shuffled:3 node=1024");
+        let driver = CudaDriver::open(0, None).expect("a driver");
+        let context = Arc::clone(driver.context());
+        let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());
+        let device = Cuda::open(&context, &memory).expect("a device that computes");
+        OnStandIn {
+            device,
+            memory,
+            stand_in,
+            _one: one,
+        }
+    }
+
+    pub fn asked(&self) -> Asked {
+        let count = |name| self.stand_in.count(name);
+        let memory_calls = [
+            "cuMemAlloc",
+            "cuMemFree",
+            "cuMemCreate",
+            "cuMemRelease",
+            "cuMemMap",
+            "cuMemUnmap",
+            "cuMemAddressReserve",
+            "cuMemAddressFree",
+            "cuMemHostAlloc",
+            "cuGraphInstantiateWithFlags",
+        ];
+        Asked {
+            launches: count("cuLaunchKernel"),
+            graph_launches: count("cuGraphLaunch"),
+            waits: count("waits"),
+            memory_calls: memory_calls.map(count).iter().sum(),
+            reads: self.device.traffic().count().reads,
+            writes: count("cuMemcpyHtoDAsync"),
+            bytes_read: count("kernel_bytes_read"),
+        }
+    }
+
+    pub fn since(&self, before: Asked) -> Asked {
+        let now = self.asked();
+        Asked {
+            launches: now.launches - before.launches,
+            graph_launches: now.graph_launches - before.graph_launches,
+            waits: now.waits - before.waits,
+            memory_calls: now.memory_calls - before.memory_calls,
+            reads: now.reads - before.reads,
+            writes: now.writes - before.writes,
+            bytes_read: now.bytes_read - before.bytes_read,
+        }
+    }
+}
+
+/// The same layers with fewer channels.
+pub fn narrow(t3: T3Config) -> T3Config {
+    T3Config {
+        backbone: BackboneConfig {
+            hidden: HIDDEN,
+            heads: HEADS,
+            head_size: HIDDEN / HEADS,
+            feed_forward: 4 * HIDDEN,
+            ..t3.backbone
+        },
+        text_vocabulary: t3.text_vocabulary.min(704),
+        speaker_embedding: 32,
+        ..t3
+    }
+}
+
+/// T3 with its states, which have taken a text.
+pub struct Speaking {
+    t3: T3,
+    _store: KeyValueStore,
+    states: Vec<T3State>,
+    step: Workspace,
+    prefix_positions: usize,
+}
+
+impl Speaking {
+    pub fn begin(
+        on: &OnStandIn,
+        config: &ModelConfig,
+        precision: Precision,
+        count: usize,
+    ) -> Speaking {
+        let source = Source::synthetic(config.clone(), 1);
+        let loaded = load(&source, Component::T3, precision, &on.memory, |loader| {
+            T3::load(loader, &config.t3)
+        });
+        let t3 = loaded.expect("synthetic weights").network;
+        let store = t3.store(&on.memory, CachePrecision::F16, 1000);
+        let pooled = Workspace::pooled(&on.memory, "test");
+        let ctx = Context::new(&pooled, &on.device);
+        let voice = VoiceConditioning {
+            speaker_embedding: &[0.3; 32],
+            prompt_tokens: &[5; 20],
+        };
+        let prefix = (t3.prefix(&ctx, &store, STATE, &voice, 0.5)).expect("the voice fits");
+        let (prefix_positions, prefix) = (prefix.positions(), Arc::new(prefix));
+        let states = (0..count).map(|_| {
+            let mut state = t3.state(&store, STATE, prefix.clone());
+            state.reserve(64).expect("room");
+            t3.prefill(&ctx, &mut state, &[7; 9]).expect("a short text");
+            state
+        });
+        let states: Vec<T3State> = states.collect();
+        ctx.finish().expect("a device that works");
+        let measuring = Workspace::measuring();
+        t3.measure_step(&Context::new(&measuring, &on.device), count);
+        let recording = measuring.recording().expect("it measured");
+        let step = Workspace::planned(&on.memory, &recording, "step").expect("room");
+        Speaking {
+            t3,
+            _store: store,
+            states,
+            step,
+            prefix_positions,
+        }
+    }
+
+    /// Logits of a step of the first `count` states.
+    pub fn step(&mut self, device: &dyn Device, count: usize, token: u32) -> Vec<f32> {
+        self.step.restart();
+        let ctx = Context::new(&self.step, device);
+        let mut states: Vec<&mut T3State> = self.states[..count].iter_mut().collect();
+        let logits = self.t3.step(&ctx, &mut states, &vec![token; count]);
+        ctx.download(&logits.expect("it goes on")).expect("logits")
+    }
+
+    /// Positions of keys and values: those that are stored for the first `count` states, and those
+    /// that each row sees, which share the prefix.
+    pub fn positions(&self, count: usize) -> [u64; 2] {
+        let own = self.states[..count].iter().map(T3State::own_positions);
+        let own = own.sum::<usize>() * self.t3.rows();
+        let stored = self.prefix_positions + own;
+        let seen = self.prefix_positions * count * self.t3.rows() + own;
+        [stored, seen].map(|positions| positions as u64)
+    }
+}
+
+/// Bytes of the weights that a step needs.
+pub fn weight_bytes(config: &T3Config, precision: Precision) -> u64 {
+    let sizes = &config.backbone;
+    let columns = sizes.heads * sizes.head_size;
+    let up = match sizes.kind {
+        BackboneKind::Llama => 2 * sizes.feed_forward,
+        BackboneKind::Gpt2 => sizes.feed_forward,
+    };
+    let of = |rows, columns| Matrix::bytes_for(rows, columns, precision);
+    let layer = of(3 * columns, sizes.hidden)
+        + of(sizes.hidden, columns)
+        + of(up, sizes.hidden)
+        + of(sizes.hidden, sizes.feed_forward);
+    let head = match precision {
+        Precision::Q4 => Precision::Int8,
+        other => other,
+    };
+    let head = Matrix::bytes_for(config.speech_vocabulary, sizes.hidden, head);
+    (sizes.layers * layer + head) as u64
+}
+
+/// Bytes of one position's keys and values.
+pub fn position_bytes(config: &T3Config) -> u64 {
+    let sizes = &config.backbone;
+    let cache = CacheLayout {
+        heads: sizes.heads,
+        size: sizes.head_size,
+        precision: CachePrecision::F16,
+    };
+    (sizes.layers * 2 * cache.row_bytes()) as u64
+}
+
+/// What a mel of 12 tokens asks for, with the flow of a model whose decoder has few channels.
+pub fn asked_by_flow(on: &OnStandIn, flow: &Flow, steps: usize, guided_steps: usize) -> Asked {
+    let pooled = Workspace::pooled(&on.memory, "test");
+    let ctx = Context::new(&pooled, &on.device);
+    let options = FlowOptions {
+        steps,
+        guided_steps,
+    };
+    let (noise, rows) = (Noise::new(1), 0..24);
+    let before = on.asked();
+    let mel = flow.mel(
+        &ctx,
+        &[3; 12],
+        &[0.5; 80],
+        &[0.1; 24],
+        noise,
+        std::slice::from_ref(&rows),
+        options,
+    );
+    ctx.download(&mel).expect("a mel");
+    on.since(before)
+}
+
+/// The flow of a model with the same layers and fewer channels.
+pub fn narrow_flow(on: &OnStandIn, official: &ModelConfig) -> Flow {
+    let flow = FlowConfig {
+        speaker_vector: 24,
+        encoder: FlowEncoderConfig {
+            hidden: 64,
+            heads: 2,
+            feed_forward: 64,
+            ..official.flow.encoder
+        },
+        decoder: FlowDecoderConfig {
+            channels: 32,
+            heads: 2,
+            head_size: 16,
+            ..official.flow.decoder
+        },
+        ..official.flow
+    };
+    let config = ModelConfig {
+        flow,
+        ..official.clone()
+    };
+    let source = Source::synthetic(config.clone(), 1);
+    let loaded = load(
+        &source,
+        Component::Flow,
+        Precision::F16,
+        &on.memory,
+        |loader| Flow::load(loader, &config.flow),
+    );
+    loaded.expect("synthetic weights").network
+}

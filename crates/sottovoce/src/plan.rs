@@ -159,7 +159,8 @@ pub(crate) fn reckon(
     let prepared_voice_bytes = whole_pages(Vector::bytes_for(numbers) as u64);
     let host = (!device.host_accessible()).then(|| HostPlan {
         voice_bytes: prepared_voice_bytes,
-        stream_bytes: StreamOptions::default().delivery_bytes(extent.chunk_tokens),
+        // No chunk is larger, in either delivery.
+        stream_bytes: StreamOptions::default().delivery_bytes(extent.whole_tokens),
         watermark_bytes: 0,
         staging_bytes: device.pinned_bytes(),
     });

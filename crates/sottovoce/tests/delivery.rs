@@ -73,14 +73,16 @@ fn a_larger_window_is_planned_where_the_budget_holds_it_and_else_what_fits() {
     assert_eq!(large.whole_tokens, 1000);
     assert!(large.workspace_bytes > small.workspace_bytes);
     let exact = plan(Some(small.total_bytes(2)), Some(1000));
+    // Up to there the window costs nothing: other stages need as much.
+    assert!(small.whole_tokens <= exact.whole_tokens && exact.whole_tokens < 1000);
     assert_eq!(
-        (exact.whole_tokens, exact.workspace_bytes, exact.streams_fit),
-        (small.whole_tokens, small.workspace_bytes, 2)
+        (exact.workspace_bytes, exact.streams_fit),
+        (small.workspace_bytes, 2)
     );
     let between = (large.total_bytes(2) + small.total_bytes(2)) / 2;
     let between = plan(Some(between), Some(1000));
     assert_eq!(between.streams_fit, 2, "nobody stays away for it");
-    assert!(small.whole_tokens < between.whole_tokens && between.whole_tokens < 1000);
+    assert!(exact.whole_tokens <= between.whole_tokens && between.whole_tokens < 1000);
 }
 
 #[test]

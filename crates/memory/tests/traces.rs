@@ -52,29 +52,35 @@ fn malformed_lines_are_named_by_number() {
         ("a 1 5 x\nf 1\nf 1\n", "line 3: id 1 is freed but not live"),
         (
             "a 1 -5 x\n",
-            "line 1: `-5` is no size (bytes from 0 to 2^63 − 1)",
+            "line 1: `-5` is not a size (bytes from 0 to 2^63 − 1)",
         ),
         (
             "a 1 9223372036854775808 x\n",
-            "line 1: `9223372036854775808` is no size (bytes from 0 to 2^63 − 1)",
+            "line 1: `9223372036854775808` is not a size (bytes from 0 to 2^63 − 1)",
         ),
-        ("a 1\n", "line 1: `` is no size (bytes from 0 to 2^63 − 1)"),
+        (
+            "a 1\n",
+            "line 1: `` is not a size (bytes from 0 to 2^63 − 1)",
+        ),
         (
             "a -1 5 x\n",
-            "line 1: `-1` is no id (a number from 0 to 2^64 − 1)",
+            "line 1: `-1` is not an id (a number from 0 to 2^64 − 1)",
         ),
         (
             "a 18446744073709551616 5 x\n",
-            "line 1: `18446744073709551616` is no id (a number from 0 to 2^64 − 1)",
+            "line 1: `18446744073709551616` is not an id (a number from 0 to 2^64 − 1)",
         ),
         (
             "a 1 5 x stream=side\n",
-            "line 1: `stream=side` is no stream (stream= and a number from 0 to 2^64 − 1)",
+            "line 1: `stream=side` is not a stream (stream= and a number from 0 to 2^64 − 1)",
         ),
-        ("f\n", "line 1: `` is no id (a number from 0 to 2^64 − 1)"),
+        (
+            "f\n",
+            "line 1: `` is not an id (a number from 0 to 2^64 − 1)",
+        ),
         (
             "a 1 9223372036854775807 x\na 2 1 x\n",
-            "line 2: the live bytes pass 2^63 − 1",
+            "line 2: the live bytes exceed 2^63 − 1",
         ),
         (
             "\u{0}\u{1}binary",

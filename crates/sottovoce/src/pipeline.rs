@@ -1,21 +1,27 @@
 //! The model as the worker sees it: sentences in, speech tokens, sound out. All state of a stream
 //! is in its [`Utterance`].
 
-use crate::chunking::{Pass, Schedule, Window, Work, whole_pass};
+#[cfg(test)]
+mod tests;
+mod utterance;
+
+pub(crate) use utterance::{START_TOKENS, Utterance};
+
+use crate::chunking::{Pass, Schedule, Window, Work};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::options::{DeliveryMode, SAMPLE_RATE, StreamOptions};
+use crate::options::{DeliveryMode, StreamOptions};
 use crate::plan::{Extent, Networks, Recordings, record};
 use crate::text_stage::TextStage;
 use crate::voice::{Voice, VoiceInner};
 use crate::workspaces::Workspaces;
-use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
+use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rendering};
 use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3Error, T3State, VoiceConditioning};
-use sottovoce_chatterbox::text::{Piece, Script, Sentence, TextOptions, Warning};
+use sottovoce_chatterbox::text::{Script, Warning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
@@ -24,55 +30,7 @@ use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-
-/// Sets the random numbers of one sentence apart from those of the next.
-const SENTENCE_SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Speech starts with one or two.
-pub(crate) const START_TOKENS: usize = 2;
-/// Positions reserved beyond what is needed when a sentence goes on longer than was likely.
-const FURTHER_POSITIONS: usize = 64;
-/// Seldom does speech take longer than this: slow speakers need 2 tokens a letter.
-const TOKENS_A_LETTER: usize = 2;
-const TOKENS_AT_LEAST: usize = 50;
-
-/// How long a sentence may well be, in speech tokens.
-fn likely_tokens(sentence: &str) -> usize {
-    TOKENS_AT_LEAST + TOKENS_A_LETTER * sentence.chars().count()
-}
-
-/// What is to be spoken, in order.
-enum Coming {
-    Sentence(Sentence),
-    /// So many samples of nothing.
-    Silence(u64),
-}
-
-impl Coming {
-    /// What a script has, and its warnings.
-    fn of(script: Script) -> (VecDeque<Coming>, Vec<Warning>) {
-        let coming = script.pieces.into_iter().map(|piece| match piece {
-            Piece::Words(sentence) => Coming::Sentence(sentence),
-            Piece::Pause { seconds, .. } => {
-                Coming::Silence((seconds * f64::from(SAMPLE_RATE)).round() as u64)
-            }
-        });
-        (coming.collect(), script.warnings)
-    }
-
-    fn sentence(&self) -> Option<&Sentence> {
-        match self {
-            Coming::Sentence(sentence) => Some(sentence),
-            Coming::Silence(_) => None,
-        }
-    }
-}
-
-/// Tokens of these sentences together.
-fn text_tokens(coming: &VecDeque<Coming>) -> u64 {
-    let sentences = coming.iter().filter_map(Coming::sentence);
-    sentences.map(|s| s.tokens.len() as u64).sum()
-}
+use utterance::{Coming, Rendered, Speaking, likely_tokens, text_tokens};
 
 /// Prefixes kept of voices with which nobody speaks now, as reckoned.
 const IDLE_PREFIXES_MAX: usize = 1;
@@ -91,69 +49,6 @@ pub(crate) struct Pipeline {
     extent: Extent,
     /// Voices that may have a prefix cached, the one that spoke last at the end.
     voices: Vec<Weak<VoiceInner>>,
-}
-
-/// One stream's way through the model.
-pub(crate) struct Utterance {
-    state: T3State,
-    /// What its runs need of the workspaces.
-    extent: Extent,
-    /// What was reckoned with for a stream's own positions.
-    positions_max: usize,
-    sampling: SamplingConfig,
-    seed: u64,
-    text: TextOptions,
-    coming: VecDeque<Coming>,
-    /// Whether the last that came was a sentence.
-    after_words: bool,
-    /// Line breaks in the text so far.
-    lines: usize,
-    /// What was passed over in the text since this was last asked.
-    warnings: Vec<Warning>,
-    sentence_count: u64,
-    /// The caller's own limit of a sentence, in place of what its text tells.
-    sentence_tokens_max: Option<usize>,
-    text_tokens: u64,
-    speaking: Option<Speaking>,
-    flow: FlowState,
-    vocoder: VocoderState,
-    /// Sound was made since the last silence.
-    sounding: bool,
-    /// A chunk whose samples could not be made yet.
-    rendered: Option<Rendered>,
-    look_ahead: usize,
-    schedule: Schedule,
-    /// How a stream that is delivered whole is cut; none for one in chunks.
-    window: Option<Window>,
-    /// Tokens that no pass of such a stream has begun with.
-    later: VecDeque<u32>,
-    /// After how many of the tokens that wait sentences end, in order.
-    ends: VecDeque<usize>,
-    /// The next pass goes on with a sentence.
-    within: bool,
-    generated: u64,
-    run_ons: u64,
-    /// A sentence began since it was last asked.
-    crossed: bool,
-    /// Further text may come.
-    open: bool,
-}
-
-/// A sentence under way in T3.
-struct Speaking {
-    sampler: Sampler,
-    watch: RunOnWatch,
-    last: u32,
-    tokens: usize,
-    tokens_max: usize,
-}
-
-/// Mel frames on their way to samples.
-struct Rendered {
-    mel: Rendering,
-    /// Frames that the vocoder has.
-    given: usize,
-    samples: Vec<f32>,
 }
 
 /// Why a step failed, and whose fault it was.
@@ -187,160 +82,6 @@ fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<
                 .map(|(at, _)| at)
         }
         _ => None,
-    }
-}
-
-impl Utterance {
-    /// Whether T3 has more to say before the next silence.
-    pub fn speaking(&self) -> bool {
-        self.speaking.is_some() || matches!(self.coming.front(), Some(Coming::Sentence(_)))
-    }
-
-    /// Whether all text that is there was given to T3 and said by it, and no silence is left.
-    pub fn is_said(&self) -> bool {
-        self.speaking.is_none() && self.coming.is_empty()
-    }
-
-    /// Whether a silence comes after the tokens that wait.
-    pub fn before_silence(&self) -> bool {
-        self.speaking.is_none() && matches!(self.coming.front(), Some(Coming::Silence(_)))
-    }
-
-    /// Whether more will come after the tokens that wait, or may.
-    pub fn goes_on(&self) -> bool {
-        !self.is_said() || self.open
-    }
-
-    /// Takes up to `samples_max` of the silence that is next, when all sound before it was made.
-    pub fn take_silence(&mut self, samples_max: usize) -> Option<usize> {
-        if self.speaking.is_some() || self.sounding || self.tokens_waiting() > 0 {
-            return None;
-        }
-        let Some(Coming::Silence(left)) = self.coming.front_mut() else {
-            return None;
-        };
-        let taken = (*left).min(samples_max as u64);
-        *left -= taken;
-        if *left == 0 {
-            self.coming.pop_front();
-        }
-        Some(taken as usize)
-    }
-
-    /// Sentences and silences that were not begun.
-    pub fn coming(&self) -> usize {
-        self.coming.len()
-    }
-
-    /// What was passed over or changed in the text since this was last asked.
-    pub fn take_warnings(&mut self) -> Vec<Warning> {
-        std::mem::take(&mut self.warnings)
-    }
-
-    /// Whether further text may come.
-    pub fn is_open(&self) -> bool {
-        self.open
-    }
-
-    /// Tokens that wait to be made sound.
-    pub fn tokens_waiting(&self) -> usize {
-        self.flow.waiting() + self.later.len()
-    }
-
-    /// The tokens of chunk `index`, if enough are there for it. A chunk's size depends on its number,
-    /// the tokens and the stream's own options alone, so that samples do not depend on other streams
-    /// or on the reader's speed.
-    pub fn due(&self, index: u64) -> Option<Pass> {
-        let waiting = self.tokens_waiting();
-        let waits_for_text = self.open && self.is_said();
-        if waits_for_text && waiting == 0 {
-            return None;
-        }
-        if let Some(window) = self.window {
-            let ends = self.ends.iter().copied();
-            return whole_pass(waiting, ends, !self.speaking(), self.within, window);
-        }
-        let size = self.schedule.tokens(index);
-        let count = if waits_for_text {
-            // What follows is not known.
-            let known = waiting.saturating_sub(self.look_ahead);
-            Some(size.min(known)).filter(|count| *count > 0)
-        } else if self.speaking() {
-            (waiting >= size + self.look_ahead).then_some(size)
-        } else if waiting <= self.chunk_tokens_max() + self.look_ahead {
-            Some(waiting)
-        } else {
-            Some(size)
-        };
-        count.map(|count| Pass {
-            count,
-            look_ahead: 0,
-            goes_on: true,
-        })
-    }
-
-    /// Adds tokens of the sentence under way.
-    fn push(&mut self, tokens: &[u32]) {
-        match self.window {
-            Some(_) => self.later.extend(tokens),
-            None => self.flow.push(tokens),
-        }
-    }
-
-    /// Sentences so far that were ended because speech looped or ran on after their text.
-    pub fn run_ons(&self) -> u64 {
-        self.run_ons
-    }
-
-    /// Most tokens of a chunk.
-    pub fn chunk_tokens_max(&self) -> usize {
-        self.extent.chunk_tokens
-    }
-
-    /// Tokens of the whole text.
-    pub fn text_tokens(&self) -> u64 {
-        self.text_tokens
-    }
-
-    /// Tokens so far.
-    pub fn tokens_generated(&self) -> u64 {
-        self.generated
-    }
-
-    /// Bytes that it has, in use or reserved.
-    pub fn bytes(&self) -> u64 {
-        self.state.reserved_bytes() as u64
-    }
-
-    /// What runs of several need of the workspaces.
-    pub fn extent_together<'a>(utterances: impl Iterator<Item = &'a Utterance>) -> Extent {
-        let mut together = Extent::default();
-        for (index, utterance) in utterances.enumerate() {
-            together = together.union(&utterance.extent);
-            together.streams = index + 1;
-        }
-        together
-    }
-
-    /// Sees to it that there are pages for `count` more positions.
-    fn make_room(&mut self, count: usize, holdings: &Holdings) -> Result<(), Error> {
-        let needed = self.state.own_positions() + count;
-        if needed > self.state.reserved_positions() {
-            let _open = holdings.open();
-            let generous = (needed + FURTHER_POSITIONS).min(self.positions_max);
-            self.state.reserve(generous.max(needed))?;
-        }
-        Ok(())
-    }
-
-    /// Starts the random numbers of the sentence that is next.
-    fn sentence_seed(&self) -> u64 {
-        (self.seed).wrapping_add(self.sentence_count.wrapping_mul(SENTENCE_SEED_STEP))
-    }
-
-    /// Whether T3 went on in a fresh window since this was last asked.
-    pub fn take_crossed(&mut self) -> bool {
-        std::mem::take(&mut self.crossed)
     }
 }
 
@@ -985,114 +726,6 @@ impl Pipeline {
             idle += 1;
             if idle > kept {
                 prefixes.clear();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::loading::{choose, default_voice, model};
-    use crate::options::{EngineOptions, Source as Model};
-    use sottovoce_tensor::TrafficCount;
-    use sottovoce_tensor::simulated::SimulatedDevice;
-
-    const TEXT: &str = "We counted forty two boats before it got dark.";
-
-    /// A pipeline on a device with a memory of its own, and its voice.
-    fn simulated(source: &Model) -> (Pipeline, Voice, Holdings) {
-        let (device, memory, _) = SimulatedDevice::new(1 << 32, 1);
-        let device: Arc<dyn Device> = Arc::new(device);
-        let weights = model(source).unwrap();
-        let options = EngineOptions::default();
-        let choice = choose(&weights, &options, &*device).unwrap();
-        let pipeline = Pipeline::load(
-            &weights,
-            &memory,
-            choice.precision,
-            options.key_value_precision,
-            choice.extent,
-            &choice.recordings,
-            device,
-        )
-        .unwrap();
-        let host = Memory::host(1 << 24);
-        let voice = default_voice(&weights).unwrap().unwrap();
-        let voice = voice.keep(&host, None, Weak::new()).unwrap();
-        let holdings = Holdings::new(memory, Some(host), pipeline.pages().clone());
-        (pipeline, voice, holdings)
-    }
-
-    #[test]
-    fn a_sentence_that_loops_or_runs_on_is_ended_and_counted_and_the_next_is_spoken() {
-        let (mut pipeline, voice, holdings) = simulated(&Model::Embedded);
-        let first = "We counted them all.";
-        let text = format!("{first} Then all of us went home again.");
-        let looping: &dyn Fn(u32) -> u32 = &|_| 5;
-        let endless: &dyn Fn(u32) -> u32 = &|index| 1 + index * index % 300;
-        for (forced, most) in [(looping, 78), (endless, speech_tokens_max(first))] {
-            let mut utterance = {
-                let _open = holdings.open();
-                let options = StreamOptions::default();
-                (pipeline.begin(1, 0, Some(&text), &voice, &options, &holdings)).unwrap()
-            };
-            pipeline.step(&mut [&mut utterance], &holdings).unwrap();
-            for index in 0.. {
-                if utterance.speaking.is_none() {
-                    break;
-                }
-                let mut logits = vec![0.0; pipeline.config.t3.speech_vocabulary];
-                logits[forced(index) as usize] = 10.0;
-                Pipeline::take_token(&pipeline.config, 1, &mut utterance, &logits);
-            }
-            assert_eq!(utterance.run_ons(), 1);
-            assert!(utterance.tokens_generated() <= most as u64);
-            assert!(utterance.speaking(), "the next sentence is to come");
-            while utterance.speaking() {
-                pipeline.step(&mut [&mut utterance], &holdings).unwrap();
-            }
-            assert_eq!(utterance.run_ons(), 1, "and it ends by itself");
-        }
-    }
-
-    #[test]
-    fn a_step_of_all_streams_a_flow_chunk_and_a_vocoder_chunk_read_from_the_device_once_each() {
-        let tiny = Model::Random(Box::new(ModelConfig::tiny_base()));
-        for source in [Model::Embedded, tiny] {
-            let (mut pipeline, voice, holdings) = simulated(&source);
-            let device = pipeline.device().clone();
-            let reads = |before: TrafficCount| device.traffic().count().reads - before.reads;
-            let options = StreamOptions::default();
-            let mut utterances: Vec<Utterance> = {
-                let _open = holdings.open();
-                (0..3)
-                    .map(|id| {
-                        pipeline
-                            .begin(id, id as usize, Some(TEXT), &voice, &options, &holdings)
-                            .unwrap()
-                    })
-                    .collect()
-            };
-            let mut batch: Vec<&mut Utterance> = utterances.iter_mut().collect();
-            let before = device.traffic().count();
-            pipeline.step(&mut batch, &holdings).unwrap();
-            assert_eq!(reads(before), 3, "one for the text of each");
-            for _ in 0..15 {
-                let before = device.traffic().count();
-                pipeline.step(&mut batch, &holdings).unwrap();
-                assert_eq!(reads(before), 1, "a step");
-            }
-            let first = &mut utterances[0];
-            for last in [false, true] {
-                let before = device.traffic().count();
-                let count = first.tokens_waiting().min(10);
-                let mel = pipeline.mel(first, count, &holdings).unwrap();
-                assert_eq!(reads(before), 1, "a flow chunk");
-                let before = device.traffic().count();
-                let samples = pipeline.samples(first, &mel, last, &holdings).unwrap();
-                assert!(!samples.is_empty());
-                assert_eq!(reads(before), 1, "a vocoder chunk");
             }
         }
     }

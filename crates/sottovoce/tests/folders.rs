@@ -226,7 +226,7 @@ fn swapped_files_are_refused_with_the_first_tensor_that_is_not_there() {
     let folder = copy();
     std::fs::copy(MODEL.path().join(ENCODER_FILE), folder.path().join(T3_FILE)).unwrap();
     let message = load(folder.path()).err().unwrap().to_string();
-    assert!(message.contains("stands in"), "{message}");
+    assert!(message.contains("is also in"), "{message}");
     // A file of another network alone, in T3's place.
     let folder = copy();
     std::fs::rename(folder.path().join(SOUND_FILE), folder.path().join(T3_FILE)).unwrap();

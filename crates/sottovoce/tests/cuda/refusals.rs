@@ -28,7 +28,7 @@ fn a_device_that_is_not_there_is_named_with_their_number() {
     };
     assert_says(
         &refused(options),
-        &["no CUDA device 64", "64", "--device cpu"],
+        &["no CUDA device 64", "64", "device cpu"],
     );
 }
 

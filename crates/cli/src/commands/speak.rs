@@ -27,8 +27,9 @@ Examples:
 
 /// Where speech goes when nobody says where.
 const DEFAULT_OUT: &str = "speech.wav";
-/// Speech tokens that become sound together in a file, where memory allows: 10 s.
-pub const WHOLE_TOKENS: usize = 250;
+/// Speech tokens that become sound together in a file, where memory allows: 10 s and the silence
+/// after them.
+pub const WHOLE_TOKENS: usize = 256;
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -537,11 +537,8 @@ fn what_is_staged_is_there_for_all_that_comes_after_it_and_the_ring_goes_back() 
     assert_eq!(device.context().pinned_bytes(), 0);
     assert_eq!(stand_in.count("pinned"), 0);
     stand_in.set("fail=cuMemHostAlloc:0");
-    let refused = stage(&device.driver, &[1; 9], place);
-    let said = refused
-        .err()
-        .map(|error| error.to_string())
-        .unwrap_or_default();
+    let refused = stage(&device.driver, &[1; 9], place).unwrap_err();
+    let said = refused.to_string();
     assert!(said.contains("8388608 bytes of memory to pin"), "{said}");
     stage(&device.driver, &[1; 9], place).unwrap();
     // Whoever goes in the middle leaves nothing.

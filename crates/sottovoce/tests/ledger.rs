@@ -42,6 +42,8 @@ fn small(seed: u64) -> StreamOptions {
         chunk_size: Some(10),
         context_window: 10,
         buffered_chunks_max: 1,
+        // More than a text so short can take.
+        sentence_tokens_max: Some(200),
         ..StreamOptions::default()
     }
 }
@@ -105,6 +107,7 @@ fn when_memory_runs_short_the_workspace_shrinks_and_the_stream_goes_on_with_the_
     script.set_capacity(1 << 40);
     let larger = StreamOptions {
         seed: 7,
+        sentence_tokens_max: Some(200),
         ..StreamOptions::default()
     };
     let (again, _) = rest(engine.stream("Go.", &voice, larger).unwrap()).unwrap();

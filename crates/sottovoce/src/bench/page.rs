@@ -234,7 +234,7 @@ mod tests {
             precisions: vec![PrecisionChoice::Auto],
             profiles: vec![Profile::Balanced, Profile::None],
             engine: EngineOptions::default(),
-            text: "One two three.".into(),
+            text: "We counted forty two boats before it got dark.".into(),
             further: true,
             rounds: 0,
             audio_seconds_max: 1.0,

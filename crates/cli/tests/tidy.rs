@@ -9,7 +9,7 @@ const FILE_LINES_MAX: usize = 800;
 /// Columns of a comment line.
 const COMMENT_COLUMNS_MAX: usize = 100;
 /// Comment lines beyond that which are still to be wrapped: the number may only fall.
-const WIDE_COMMENTS_MAX: usize = 216;
+const WIDE_COMMENTS_MAX: usize = 0;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -149,8 +149,8 @@ fn comments_fit_the_page() {
 }
 
 /// What gives the host elements or bytes of a tensor, of weights or of a block that may lie on a
-/// device, and who may ask for them beside the processor's operations, the host's side of a simulated
-/// device, and tests.
+/// device, and who may ask for them beside the processor's operations, the host's side of a
+/// simulated device, and tests.
 const HOST_ACCESS: [(&str, &[&str]); 8] = [
     // Views are made where tensors and weights are, and of host slices by devices of the host.
     ("View::new(", &[]),

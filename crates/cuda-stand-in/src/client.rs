@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// PTX of three small kernels that are compiled into the library: `demo_fill(values, value, count)`,
-/// `demo_scale(values, factor, count)` and `demo_add(sums, left, right, count)`.
+/// PTX of three small kernels that are compiled into the library: `demo_fill(values, value,
+/// count)`, `demo_scale(values, factor, count)` and `demo_add(sums, left, right, count)`.
 pub const DEMO_PTX: &str = include_str!("../demo/demo.ptx");
 
 /// The library's handle in this process, as a number that threads can share.
@@ -28,15 +28,16 @@ pub fn library() -> PathBuf {
         .unwrap_or_else(|| panic!("no libcuda_stand_in.so beside {}", program.display()))
 }
 
-/// Puts the library into a folder under the names that programs look for, without the functions that are named: as an older
-/// driver's.
+/// Puts the library into a folder under the names that programs look for, without the functions
+/// that are named: as an older driver's.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the library has no such function.
 pub fn install(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
     let mut bytes = std::fs::read(library())?;
     for name in without {
-        // Names of functions lie in one table, each between zeros; another name there is one that nobody looks for.
+        // Names of functions lie in one table, each between zeros; another name there is one that
+        // nobody looks for.
         let text = [b"\0", name.as_bytes(), b"\0"].concat();
         let place = (bytes.windows(text.len()))
             .position(|window| window == text)
@@ -54,14 +55,16 @@ pub fn install(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Loads a library into this process, where whoever asks for the driver's by name finds it from now on; only the first call does.
+/// Loads a library into this process, where whoever asks for the driver's by name finds it from now
+/// on; only the first call does.
 ///
 /// # Panics
 /// If it cannot be loaded.
 pub fn load(path: &Path) {
     LOADED.get_or_init(|| {
         let text = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
-        // SAFETY: the path ends with a zero; the library's initialisers are those of the Rust and the C++ runtime.
+        // SAFETY: the path ends with a zero; the library's initialisers are those of the Rust and
+        // the C++ runtime.
         let handle = unsafe { libc::dlopen(text.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
         assert!(!handle.is_null(), "{} cannot be loaded", path.display());
         handle as usize
@@ -139,7 +142,8 @@ impl StandIn {
             if count == 0 || name.is_null() {
                 return None;
             }
-            // SAFETY: the library's names are constant text of that length, and it is never unloaded.
+            // SAFETY: the library's names are constant text of that length, and it is never
+            // unloaded.
             let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), length) };
             Some((std::str::from_utf8(name).unwrap_or_default(), count))
         };

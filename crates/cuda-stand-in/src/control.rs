@@ -70,7 +70,8 @@ unsafe extern "C" fn stand_in_count(ordinal: c_uint, name: *const c_char) -> u64
     }
 }
 
-/// The calls of the function that stands at `index` in the list of all that were called, and its name; 0 past the end.
+/// The calls of the function that stands at `index` in the list of all that were called, and its
+/// name; 0 past the end.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn stand_in_calls(
     ordinal: c_uint,

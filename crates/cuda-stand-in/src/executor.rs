@@ -1,7 +1,9 @@
-//! The thread that does a device's work, and the signal handler that finds out when work touches what is not there.
+//! The thread that does a device's work, and the signal handler that finds out when work touches
+//! what is not there.
 //!
-//! A kernel that faults cannot be unwound: it runs on a stack of its own, in the middle of other people's frames. So its thread is
-//! stopped for ever where it stands, whoever waits is told, and the device has no executor until its context is made anew.
+//! A kernel that faults cannot be unwound: it runs on a stack of its own, in the middle of other
+//! people's frames. So its thread is stopped for ever where it stands, whoever waits is told, and
+//! the device has no executor until its context is made anew.
 
 use crate::kernels::{Kernel, Shape};
 use crate::settings::Order;
@@ -165,8 +167,8 @@ impl Step {
     fn run(&self) -> Result<(), Fault> {
         match self {
             Step::Copy { to, from, bytes } => {
-                // SAFETY: the device has shown that both ends were memory when the copy was asked for; if one is not any longer,
-                // the handler ends the thread.
+                // SAFETY: the device has shown that both ends were memory when the copy was asked
+                // for; if one is not any longer, the handler ends the thread.
                 unsafe {
                     std::ptr::copy(*from as *const u8, *to as *mut u8, *bytes as usize);
                 }
@@ -266,7 +268,8 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _context: *mut l
     if own.is_null() {
         // Not ours: whoever handled it before handles the same instruction again.
         let index = SIGNALS.iter().position(|&known| known == signal);
-        // SAFETY: written before the handler was installed for the first executor, and only read since.
+        // SAFETY: written before the handler was installed for the first executor, and only read
+        // since.
         let before = index.and_then(|index| unsafe { BEFORE[index] });
         // SAFETY: an action of zeros is the system's own.
         let action = before.unwrap_or_else(|| unsafe { std::mem::zeroed() });
@@ -274,7 +277,8 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _context: *mut l
         unsafe { libc::sigaction(signal, &action, null_mut()) };
         return;
     }
-    // SAFETY: the executor's thread keeps what it shares alive, and the system gives the address of a fault with these signals.
+    // SAFETY: the executor's thread keeps what it shares alive, and the system gives the address of
+    // a fault with these signals.
     let (shared, address) = unsafe { (&*own, (*info).si_addr() as u64) };
     shared.address.store(address, Ordering::SeqCst);
     say(shared.pipe.as_raw_fd(), FAULTED);

@@ -118,8 +118,9 @@ impl Kernel {
         let pointers: Vec<*mut c_void> = (parameters.iter())
             .map(|words| words.as_ptr().cast_mut().cast())
             .collect();
-        // SAFETY: there are as many parameters as the kernel has, each as large as it says: the device copied them so. What they
-        // point to is the test's affair: a kernel that leaves the device's memory is what the library is there to catch.
+        // SAFETY: there are as many parameters as the kernel has, each as large as it says: the
+        // device copied them so. What they point to is the test's affair: a kernel that leaves the
+        // device's memory is what the library is there to catch.
         let message = unsafe { host_kernel_launch(self.0, &launch, pointers.as_ptr()) };
         if message.is_null() {
             return Ok(());

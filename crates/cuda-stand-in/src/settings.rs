@@ -1,6 +1,8 @@
-//! What a device of the stand-in is like and which of its calls fail: from the environment, or from a test.
+//! What a device of the stand-in is like and which of its calls fail: from the environment, or from
+//! a test.
 //!
-//! One list of keys serves both: `memory` is the key in a test's text and `CUDA_STAND_IN_MEMORY` the variable.
+//! One list of keys serves both: `memory` is the key in a test's text and `CUDA_STAND_IN_MEMORY`
+//! the variable.
 
 use crate::status::{ILLEGAL_ADDRESS, Status};
 use std::fmt::Display;
@@ -68,7 +70,8 @@ pub struct Settings {
     pub driver: i32,
     /// In which order the threads of a block run.
     pub order: Order,
-    /// Threads that the device holds at once: each takes a stack of device memory from the first launch on.
+    /// Threads that the device holds at once: each takes a stack of device memory from the first
+    /// launch on.
     pub threads: u64,
     /// Device bytes of a context.
     pub context: u64,
@@ -112,7 +115,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// A device as the environment describes it. Unless that says otherwise, every second one is of an older generation.
+    /// A device as the environment describes it. Unless that says otherwise, every second one is of
+    /// an older generation.
     ///
     /// # Errors
     /// With the variable that cannot be read.

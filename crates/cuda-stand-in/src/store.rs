@@ -1,8 +1,9 @@
 //! A device's addresses and the bytes behind them.
 //!
-//! Addresses are a reserved part of this process's, given out from the top down as the simulated driver of `sottovoce-memory` gives
-//! them out, so that both lead a pool to the same blocks. Bytes are parts of one file in memory. What has no bytes behind it cannot be
-//! touched, and between pieces there is always such a gap.
+//! Addresses are a reserved part of this process's, given out from the top down as the simulated
+//! driver of `sottovoce-memory` gives them out, so that both lead a pool to the same blocks. Bytes
+//! are parts of one file in memory. What has no bytes behind it cannot be touched, and between
+//! pieces there is always such a gap.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -76,7 +77,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that would take a unit besides.
+    /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that would take a
+    /// unit besides.
     pub fn place(&mut self, bytes: u64, headroom: u64) -> Option<u64> {
         let placed = bytes.checked_add(headroom)?;
         let wanted = placed.checked_add(GRANULARITY)?;
@@ -145,7 +147,8 @@ impl Store {
         self.remap(address, bytes, flags, -1, 0)
     }
 
-    /// Fills mapped addresses with bytes that are no number in any format of floating-point numbers.
+    /// Fills mapped addresses with bytes that are no number in any format of floating-point
+    /// numbers.
     pub fn fill(&self, address: u64, bytes: u64) {
         if self.holds(address, bytes) {
             // SAFETY: the addresses are the store's own, mapped and open.

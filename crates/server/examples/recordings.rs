@@ -1,5 +1,5 @@
-//! A server whose model takes voices from recordings, without a download: it is tiny and its weights
-//! are random, so it murmurs. For trying what clients do with voices.
+//! A server whose model takes voices from recordings, without a download: it is tiny and its
+//! weights are random, so it murmurs. For trying what clients do with voices.
 //!
 //! ```console
 //! $ cargo run --release -p sottovoce-server --example recordings -- --voices /tmp/voices

@@ -1,4 +1,5 @@
-//! What is counted about requests and streams, and shown as OpenMetrics text, which Prometheus reads.
+//! What is counted about requests and streams, and shown as OpenMetrics text, which Prometheus
+//! reads.
 //!
 //! Each app has a registry of its own, so that two servers in one process do not mix their figures.
 

@@ -1,5 +1,5 @@
-//! What the page asks beside speech: which models there are, fetching one, the memory over time, and
-//! another name for a voice.
+//! What the page asks beside speech: which models there are, fetching one, the memory over time,
+//! and another name for a voice.
 
 mod common;
 

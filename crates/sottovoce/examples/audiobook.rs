@@ -1,5 +1,5 @@
-//! An audiobook: a file for each chapter. Chapters that are there already are not spoken again, so a run
-//! that broke off goes on where it was.
+//! An audiobook: a file for each chapter. Chapters that are there already are not spoken again, so
+//! a run that broke off goes on where it was.
 //!
 //! ```console
 //! $ cargo run --release --example audiobook -- book.md audiobook/

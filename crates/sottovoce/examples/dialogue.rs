@@ -1,7 +1,8 @@
 //! A dialogue: lines of `NAME: text` in one file of sound, each speaker with a voice of their own.
 //!
 //! ```console
-//! $ cargo run --release --example dialogue -- dialogue.txt dialogue.wav ann=ann.safetensors bob=bob.wav
+//! $ cargo run --release --example dialogue -- \
+//!     dialogue.txt dialogue.wav ann=ann.safetensors bob=bob.wav
 //! ```
 //!
 //! Voices are prepared files or recordings, of a model that takes voices. Without any, the built-in

@@ -1,5 +1,5 @@
-//! A service within a budget: callers beyond what fits are told when to try again, and the memory never
-//! passes the limit.
+//! A service within a budget: callers beyond what fits are told when to try again, and the memory
+//! never passes the limit.
 //!
 //! ```console
 //! $ cargo run --release --example limited_service

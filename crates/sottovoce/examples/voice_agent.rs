@@ -1,5 +1,5 @@
-//! A voice agent's loop: text comes in pieces from a language model, sound goes out as it is made, and
-//! an interruption stops it at once.
+//! A voice agent's loop: text comes in pieces from a language model, sound goes out as it is made,
+//! and an interruption stops it at once.
 //!
 //! ```console
 //! $ cargo run --release --example voice_agent

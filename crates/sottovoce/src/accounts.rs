@@ -7,7 +7,8 @@ use sottovoce_memory::budget::{Account, Budget, Reservation};
 use sottovoce_memory::{OutOfMemory, Region};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The engine's accounts. What was reckoned with at load is promised from the start; streams and further voices are added as they come.
+/// The engine's accounts. What was reckoned with at load is promised from the start; streams and
+/// further voices are added as they come.
 pub(crate) struct Accounts {
     budget: Budget,
     /// Of the host, where that is not the device too.
@@ -90,7 +91,8 @@ impl Accounts {
     /// Room for one more voice of `bytes`.
     ///
     /// # Errors
-    /// If the budget has none beside the streams under way, or none that would leave room for a stream.
+    /// If the budget has none beside the streams under way, or none that would leave room for a
+    /// stream.
     pub fn voice(&self, bytes: u64) -> Result<VoicePlace, OutOfMemory> {
         self.voices.take(bytes)?;
         Ok(VoicePlace {

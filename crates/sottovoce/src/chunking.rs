@@ -165,9 +165,9 @@ pub(crate) struct Window {
 }
 
 /// The next pass of a stream that is delivered whole: as many sentences as the window takes, or the
-/// next part of one that is longer. `waiting` tokens are there, with sentences' ends after `ends` of
-/// them in order; `all` if no more will come before the next silence, `within` if the pass goes on
-/// with a sentence. `None` while that cannot be told yet.
+/// next part of one that is longer. `waiting` tokens are there, with sentences' ends after `ends`
+/// of them in order; `all` if no more will come before the next silence, `within` if the pass goes
+/// on with a sentence. `None` while that cannot be told yet.
 pub(crate) fn whole_pass(
     waiting: usize,
     ends: impl IntoIterator<Item = usize>,

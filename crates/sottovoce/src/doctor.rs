@@ -38,7 +38,8 @@ pub struct Fit {
     pub precision: PrecisionChoice,
     /// What must be there for one stream.
     pub one_stream_bytes: u64,
-    /// What each further stream adds at most, a voice of its own included, with 16-bit keys and values.
+    /// What each further stream adds at most, a voice of its own included, with 16-bit keys and
+    /// values.
     pub further_stream_bytes: u64,
     /// The same with 8-bit keys and values.
     pub further_stream_8_bit_bytes: u64,
@@ -67,7 +68,8 @@ pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
             key_value_precision: CachePrecision::Int8,
             ..one.clone()
         };
-        // Without a budget everything fits, and the needs are known even where the budget is too small.
+        // Without a budget everything fits, and the needs are known even where the budget is too
+        // small.
         let need = Engine::plan_for(source, &one).ok()?;
         let need_8_bit = Engine::plan_for(source, &one_8_bit).ok()?;
         let within = EngineOptions {

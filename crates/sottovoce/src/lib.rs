@@ -1,9 +1,11 @@
-//! A streaming Chatterbox text-to-speech engine that keeps a memory promise: say how much memory it may use; it speaks within that.
+//! A streaming Chatterbox text-to-speech engine that keeps a memory promise: say how much memory it
+//! may use; it speaks within that.
 //!
 //! ```no_run
 //! use sottovoce::{Engine, EngineOptions, Source, StreamOptions, VoiceSource};
 //!
-//! let engine = Engine::load(Source::Embedded, EngineOptions { memory: Some(256 << 20), ..Default::default() })?;
+//! let options = EngineOptions { memory: Some(256 << 20), ..Default::default() };
+//! let engine = Engine::load(Source::Embedded, options)?;
 //! let voice = engine.voice(VoiceSource::Default)?;
 //! for chunk in engine.stream("Every byte has an owner.", &voice, StreamOptions::default())? {
 //!     let chunk = chunk?;

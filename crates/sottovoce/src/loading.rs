@@ -1,4 +1,5 @@
-//! From what was asked for to what is loaded: the model's files, the precision, and the number of streams that the budget holds.
+//! From what was asked for to what is loaded: the model's files, the precision, and the number of
+//! streams that the budget holds.
 
 use crate::device;
 use crate::error::Error;
@@ -56,8 +57,8 @@ pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-/// What a model's folder or a weight file holds. A file that is only a part of a model is described without the sizes that its parts take
-/// in memory.
+/// What a model's folder or a weight file holds. A file that is only a part of a model is described
+/// without the sizes that its parts take in memory.
 ///
 /// # Errors
 /// If it is no model and no weight file, or a damaged one.
@@ -163,7 +164,8 @@ pub(crate) fn choose(
             let fit = (left / plan.stream_bytes.max(1)).min(on_host);
             let fit = fit.min(streams as u64) as usize;
             plan.streams_fit = fit;
-            // The workspace grows with the streams, so fewer streams may leave room for one more than this says; never for fewer.
+            // The workspace grows with the streams, so fewer streams may leave room for one more
+            // than this says; never for fewer.
             if fit == streams || streams == 1 {
                 let fits = fit > 0;
                 return Ok((

@@ -76,7 +76,8 @@ impl StreamingMemoryManager {
         self.carry_out(&decision, reclaim, metrics)
     }
 
-    /// Memory is short: climbs to rung `attempt`. `None` when there is none left; what was done otherwise.
+    /// Memory is short: climbs to rung `attempt`. `None` when there is none left; what was done
+    /// otherwise.
     pub fn climb(
         &mut self,
         error: &OutOfMemory,

@@ -61,7 +61,8 @@ fn is_zero(bytes: &u64) -> bool {
 }
 
 impl MemoryPlan {
-    /// What a stream is promised when it is let in. Room for a voice of its own is promised to the voices.
+    /// What a stream is promised when it is let in. Room for a voice of its own is promised to the
+    /// voices.
     pub(crate) fn stream_promise_bytes(&self) -> u64 {
         self.stream_bytes.saturating_sub(self.prepared_voice_bytes)
     }
@@ -120,7 +121,8 @@ pub(crate) struct MemoryNow {
 }
 
 impl MemoryNow {
-    /// From the ledger, and the bytes of pages that nobody has or may count on: they are kept, not in use.
+    /// From the ledger, and the bytes of pages that nobody has or may count on: they are kept, not
+    /// in use.
     pub fn of(statistics: &MemoryStatistics, spare_bytes: u64) -> MemoryNow {
         let exact = statistics.exact_blocks;
         MemoryNow {
@@ -226,7 +228,8 @@ impl Histogram {
         self.sum_seconds += seconds;
     }
 
-    /// The end of the bucket below which a `share` (0 to 1) of all lies, in seconds; 0 when nothing was counted.
+    /// The end of the bucket below which a `share` (0 to 1) of all lies, in seconds; 0 when nothing
+    /// was counted.
     pub fn quantile(&self, share: f64) -> f64 {
         let wanted = (self.count() as f64 * share).ceil() as u64;
         let mut seen = 0;

@@ -1,4 +1,5 @@
-//! What a model will need, reckoned before anything of it is mapped: weights by name and shape, workspaces by dry runs.
+//! What a model will need, reckoned before anything of it is mapped: weights by name and shape,
+//! workspaces by dry runs.
 
 use crate::error::Error;
 use crate::metrics::{HostPlan, MemoryPlan};
@@ -129,7 +130,8 @@ impl Recordings {
     }
 }
 
-/// Reckons a model at a precision: the plan for `extent.streams` streams, and the recordings for its workspaces.
+/// Reckons a model at a precision: the plan for `extent.streams` streams, and the recordings for
+/// its workspaces.
 pub(crate) fn reckon(
     source: &Source,
     precision: Precision,

@@ -266,7 +266,8 @@ pub struct RegionBytes {
     pub driver: u64,
 }
 
-/// The timeline, thinned to [`TIMELINE_ENTRIES_MAX`]: of moments that share an entry, the one that held most.
+/// The timeline, thinned to [`TIMELINE_ENTRIES_MAX`]: of moments that share an entry, the one that
+/// held most.
 fn timeline(timeline: &Timeline) -> Vec<TimelineEntry> {
     let samples: Vec<&Sample> = timeline.samples().collect();
     let together = samples.len().div_ceil(TIMELINE_ENTRIES_MAX).max(1);

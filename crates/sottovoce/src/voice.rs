@@ -115,7 +115,8 @@ impl VoiceParts {
         )
     }
 
-    /// Puts it into `memory`, whose driver must be open; `home` is the engine's that has the memory, if one has.
+    /// Puts it into `memory`, whose driver must be open; `home` is the engine's that has the
+    /// memory, if one has.
     pub fn keep(
         self,
         memory: &Memory,
@@ -233,7 +234,8 @@ impl Voice {
         &self.inner.name
     }
 
-    /// Whether it was made ready by the engine that has `holdings`: only that one's ledger and weights go with it.
+    /// Whether it was made ready by the engine that has `holdings`: only that one's ledger and
+    /// weights go with it.
     pub(crate) fn is_at(&self, holdings: &Arc<Holdings>) -> bool {
         self.inner.home.0.as_ptr() == Arc::as_ptr(holdings)
     }

@@ -1,4 +1,5 @@
-//! The mark in the sound: put into every stream of an engine that was given its weights, and looked for in recordings.
+//! The mark in the sound: put into every stream of an engine that was given its weights, and looked
+//! for in recordings.
 
 use crate::device;
 use crate::error::Error;
@@ -85,7 +86,8 @@ impl WatermarkPlan {
 }
 
 impl Watermark {
-    /// Takes a stream's samples and gives marked ones, a quarter of a second later; with `last`, all.
+    /// Takes a stream's samples and gives marked ones, a quarter of a second later; with `last`,
+    /// all.
     pub fn mark(
         &self,
         state: &mut MarkState,

@@ -141,8 +141,8 @@ impl Worker {
         }
     }
 
-    /// The device is lost with all that was on it: every stream ends with the reason, and the engine is
-    /// dead.
+    /// The device is lost with all that was on it: every stream ends with the reason, and the
+    /// engine is dead.
     fn lose(&mut self, reason: &DeviceError) {
         self.shared.lose(reason);
         for live in std::mem::take(&mut self.live) {

@@ -30,8 +30,9 @@ impl Workspaces {
         })
     }
 
-    /// Makes do with less of the same memory, for what was recorded of a smaller `extent`; the rest goes back. No memory beside it is
-    /// needed. `None`, and all of it given back, if something in it is still in use.
+    /// Makes do with less of the same memory, for what was recorded of a smaller `extent`; the rest
+    /// goes back. No memory beside it is needed. `None`, and all of it given back, if something in
+    /// it is still in use.
     pub fn shrunk(self, recordings: &Recordings, extent: Extent) -> Option<Workspaces> {
         let Workspaces {
             prefix,

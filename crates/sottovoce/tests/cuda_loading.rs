@@ -1,6 +1,6 @@
-//! Loading a model on a CUDA device takes little of the host: weights go from the file to the device
-//! through two pinned halves, and no whole copy is ever on the host. A test of its own, for its allocator
-//! counts the whole process.
+//! Loading a model on a CUDA device takes little of the host: weights go from the file to the
+//! device through two pinned halves, and no whole copy is ever on the host. A test of its own, for
+//! its allocator counts the whole process.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,5 @@
-//! Folders laid out as the official ones: spoken from with a recording's voice, converted, and damaged in every way.
+//! Folders laid out as the official ones: spoken from with a recording's voice, converted, and
+//! damaged in every way.
 
 mod common;
 

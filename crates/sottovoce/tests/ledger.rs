@@ -1,4 +1,5 @@
-//! What the engine holds: every byte with an owner, little idle, and what it does when memory runs short in mid-sentence.
+//! What the engine holds: every byte with an owner, little idle, and what it does when memory runs
+//! short in mid-sentence.
 
 use sottovoce::{
     Chunk, Engine, EngineOptions, Error, MemoryReport, ModelConfig, Profile, Source, Stream,
@@ -11,7 +12,8 @@ const FRAGMENTATION_MAX: f64 = 0.05;
 /// Digits may take far longer to say than most letters.
 const TEXT: &str = "Go to 12345678.";
 
-/// Random weights never end a sentence by themselves: it goes on to the limit, far beyond what was likely.
+/// Random weights never end a sentence by themselves: it goes on to the limit, far beyond what was
+/// likely.
 fn random() -> Source {
     let mut config = ModelConfig::tiny_base();
     config.t3.sampling.token_count_max = 200;
@@ -211,8 +213,9 @@ fn assert_little_idle(fragmentation: f64, when: &str) {
     );
 }
 
-/// Four streams at a time that come and go; what was idle is looked at by the worker after each chunk,
-/// and here once nobody speaks. In between a reader would see a stream's pages on their way back.
+/// Four streams at a time that come and go; what was idle is looked at by the worker after each
+/// chunk, and here once nobody speaks. In between a reader would see a stream's pages on their way
+/// back.
 fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
     let (engine, voice, _) = scripted(source, options());
     std::thread::scope(|scope| {
@@ -242,7 +245,8 @@ fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
         report.allocated_peak_bytes,
         report.reserved_peak_bytes
     );
-    // The driver is called when a stream comes, goes, or outgrows what was likely, whatever the number of its chunks.
+    // The driver is called when a stream comes, goes, or outgrows what was likely, whatever the
+    // number of its chunks.
     let streams = 4 * rounds as u64;
     let chunks = engine.metrics().chunks;
     assert!(chunks > 3 * streams, "{chunks} chunks");

@@ -1,5 +1,5 @@
-//! Too little memory, driver call by driver call, through the whole engine: loading, a voice from a recording, two streams at once whose
-//! sentences outgrow what was likely, and a switch of voices.
+//! Too little memory, driver call by driver call, through the whole engine: loading, a voice from a
+//! recording, two streams at once whose sentences outgrow what was likely, and a switch of voices.
 
 use sottovoce::validate::{Pressure, ValidateOptions, pressure};
 use sottovoce::{EngineOptions, ModelConfig, Source};

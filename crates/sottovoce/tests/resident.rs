@@ -1,4 +1,5 @@
-//! What the process has beyond the ledger. A test of its own, for other engines of one process would count.
+//! What the process has beyond the ledger. A test of its own, for other engines of one process
+//! would count.
 
 use sottovoce::{Engine, EngineOptions, Source, StreamOptions, VoiceSource};
 

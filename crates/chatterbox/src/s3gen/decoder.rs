@@ -1,5 +1,6 @@
-//! The flow decoder: which way a noisy mel must go, given what it should become. One stage down, many in the middle, one up, all at one
-//! rate; each is a residual block with the time put in, and transformer blocks.
+//! The flow decoder: which way a noisy mel must go, given what it should become. One stage down,
+//! many in the middle, one up, all at one rate; each is a residual block with the time put in, and
+//! transformer blocks.
 
 use crate::config::FlowConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
@@ -123,8 +124,9 @@ impl FlowDecoder {
         })
     }
 
-    /// The velocity of `x` `[frames, bands]` at time `from` (and, of a mean flow, towards `to`) under each of the conditions, one below
-    /// the other: `[conditions · frames, bands]`. Without a condition it is what guidance leads away from.
+    /// The velocity of `x` `[frames, bands]` at time `from` (and, of a mean flow, towards `to`)
+    /// under each of the conditions, one below the other: `[conditions · frames, bands]`. Without a
+    /// condition it is what guidance leads away from.
     pub fn velocity(
         &self,
         ctx: &Context<'_>,
@@ -219,7 +221,8 @@ impl Stage {
         })
     }
 
-    /// `x` has `sequences` sequences, one below the other; `shift` is what the time adds to each row.
+    /// `x` has `sequences` sequences, one below the other; `shift` is what the time adds to each
+    /// row.
     fn forward(&self, ctx: &Context<'_>, x: &Tensor, sequences: usize, shift: View<'_>) -> Tensor {
         let inner = self.block1.forward(ctx, x, sequences, Some(shift));
         let mut inner = self.block2.forward(ctx, &inner, sequences, None);

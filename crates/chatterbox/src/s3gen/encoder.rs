@@ -122,7 +122,8 @@ impl FlowEncoder {
         ctx.layer_norm(&x, &self.out_norm)
     }
 
-    /// Encodings of relative positions `[2 · rows − 1, hidden]`, from the key furthest before its query to the one furthest after it.
+    /// Encodings of relative positions `[2 · rows − 1, hidden]`, from the key furthest before its
+    /// query to the one furthest after it.
     fn positions(&self, ctx: &Context<'_>, rows: usize) -> Tensor {
         let positions = EvenPositions {
             first: (rows - 1) as f32,

@@ -1,5 +1,6 @@
-//! S3Gen's flow: speech tokens to mel frames, by a conformer encoder that looks ahead a little and a decoder that turns noise into mel
-//! along a learned flow (Lipman et al., "Flow Matching", 2022; Du et al., "CosyVoice 2", 2024).
+//! S3Gen's flow: speech tokens to mel frames, by a conformer encoder that looks ahead a little and
+//! a decoder that turns noise into mel along a learned flow (Lipman et al., "Flow Matching", 2022;
+//! Du et al., "CosyVoice 2", 2024).
 
 mod decoder;
 mod encoder;
@@ -20,7 +21,8 @@ use std::ops::Range;
 pub struct FlowOptions {
     /// Steps, at least one.
     pub steps: usize,
-    /// Of these, how many from the first on are guided (base): a guided step takes twice the time of another.
+    /// Of these, how many from the first on are guided (base): a guided step takes twice the time
+    /// of another.
     pub guided_steps: usize,
 }
 
@@ -83,8 +85,9 @@ impl Flow {
         &self.config
     }
 
-    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. The first frames are known as `prompt_mel` `[frames][bands]`; frames
-    /// start from the noise of `noise_rows`, one range after the other. The x-vector is normalised here.
+    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. The first frames are known as
+    /// `prompt_mel` `[frames][bands]`; frames start from the noise of `noise_rows`, one range after
+    /// the other. The x-vector is normalised here.
     ///
     /// # Panics
     /// If there is not a row of noise for each frame.

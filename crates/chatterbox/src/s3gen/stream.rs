@@ -1,4 +1,5 @@
-//! The flow chunk by chunk: a chunk's tokens with some before them and the look-ahead after them, and noise by absolute frame.
+//! The flow chunk by chunk: a chunk's tokens with some before them and the look-ahead after them,
+//! and noise by absolute frame.
 
 use super::{Flow, FlowOptions};
 use crate::config::FlowConfig;
@@ -6,12 +7,13 @@ use sottovoce_tensor::{Context, Failure, Noise, Vector};
 use std::f32::consts::FRAC_PI_2;
 use std::sync::Arc;
 
-/// Tokens before a chunk whose frames come out again with it: now that what follows them is known they are nearer to the whole, and a
-/// border between two renderings can be spread over them.
+/// Tokens before a chunk whose frames come out again with it: now that what follows them is known
+/// they are nearer to the whole, and a border between two renderings can be spread over them.
 const AGAIN_TOKENS: usize = 4;
 
-/// Tokens beyond the encoder's own look-ahead that a chunk waits for. T3 makes them in a fraction of the flow's time, and attention in the
-/// flow looks both ways: with 6 the mel steps a fifth less where chunks meet, and the whole mel is a twelfth nearer.
+/// Tokens beyond the encoder's own look-ahead that a chunk waits for. T3 makes them in a fraction
+/// of the flow's time, and attention in the flow looks both ways: with 6 the mel steps a fifth less
+/// where chunks meet, and the whole mel is a twelfth nearer.
 const FURTHER_TOKENS: usize = 6;
 
 /// Mel frames of a chunk.
@@ -24,8 +26,8 @@ pub struct Rendering {
 }
 
 impl Rendering {
-    /// Adds the new frames to `mel` `[frames][bands]`. Those at its end that are there again, of `waiting` that may still change, pass from
-    /// their old rendering to the new one.
+    /// Adds the new frames to `mel` `[frames][bands]`. Those at its end that are there again, of
+    /// `waiting` that may still change, pass from their old rendering to the new one.
     pub fn join(&self, mel: &mut Vec<f32>, waiting: usize, bands: usize) {
         let (again, new) = self.mel.split_at(self.again * bands);
         let crossing = waiting.min(self.again);
@@ -131,7 +133,8 @@ impl Flow {
         config.encoder.look_ahead + FURTHER_TOKENS
     }
 
-    /// Mel frames of the next `count` waiting tokens, after those of the last few tokens before them once more.
+    /// Mel frames of the next `count` waiting tokens, after those of the last few tokens before
+    /// them once more.
     ///
     /// # Errors
     /// If memory ran out or the device failed; the tokens wait on.

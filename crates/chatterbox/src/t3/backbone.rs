@@ -1,4 +1,5 @@
-//! The decoder stack, Llama or GPT-2: the same skeleton with other norms, positions and feed-forward parts.
+//! The decoder stack, Llama or GPT-2: the same skeleton with other norms, positions and
+//! feed-forward parts.
 
 use super::rope;
 use crate::config::{BackboneConfig, BackboneKind};
@@ -88,8 +89,8 @@ impl Backbone {
         CachePlaces::dry(layout, rows)
     }
 
-    /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all places; a place sees its sequence's
-    /// positions up to its own.
+    /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all
+    /// places; a place sees its sequence's positions up to its own.
     pub(super) fn forward(
         &self,
         ctx: &Context<'_>,

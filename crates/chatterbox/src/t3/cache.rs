@@ -1,7 +1,7 @@
 //! Keys and values in pages: a prefix for each voice, and what grows with each utterance.
 //!
-//! A page holds some positions of all layers: `[layer][row][keys, values][position]`. The prefix has one row, whatever guidance needs,
-//! and so the more positions a page.
+//! A page holds some positions of all layers: `[layer][row][keys, values][position]`. The prefix
+//! has one row, whatever guidance needs, and so the more positions a page.
 
 use crate::config::T3Config;
 use sottovoce_memory::pages::{PagePool, PageTable};
@@ -188,8 +188,9 @@ impl T3State {
         self.own.table.reserved_count() * self.own.table.page_bytes()
     }
 
-    /// Sees to it that the utterance can go on to `positions` of its own (the prefix not counted) without a call to the driver and
-    /// without running out: for the worst case, when a stream is let in.
+    /// Sees to it that the utterance can go on to `positions` of its own (the prefix not counted)
+    /// without a call to the driver and without running out: for the worst case, when a stream is
+    /// let in.
     ///
     /// # Errors
     /// If there is too little left for that many.

@@ -59,7 +59,8 @@ impl Conditioning {
     }
 }
 
-/// Learned queries look at the prompt, then at themselves, through one and the same attention block (arXiv:2103.03206).
+/// Learned queries look at the prompt, then at themselves, through one and the same attention block
+/// (arXiv:2103.03206).
 #[derive(Debug)]
 struct Perceiver {
     /// `[queries, hidden]`, row-major.

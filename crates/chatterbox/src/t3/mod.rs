@@ -1,11 +1,12 @@
 //! T3: text tokens and a voice to speech tokens.
 //!
-//! The conditioning of a voice is run once ([`T3::prefix`]); its keys and values serve every utterance in that voice. An utterance then
-//! has a [`T3State`]: [`T3::prefill`] takes the text, and [`T3::step`] one token a call for many states together, each at its own
-//! position, reading the weights once. Both return logits, which a [`sampler::Sampler`] turns into the next token.
+//! The conditioning of a voice is run once ([`T3::prefix`]); its keys and values serve every
+//! utterance in that voice. An utterance then has a [`T3State`]: [`T3::prefill`] takes the text,
+//! and [`T3::step`] one token a call for many states together, each at its own position, reading
+//! the weights once. Both return logits, which a [`sampler::Sampler`] turns into the next token.
 //!
-//! With classifier-free guidance every state has two rows: the first sees the text, the second a text of zeros. All rows share the
-//! prefix, whose inputs are the same.
+//! With classifier-free guidance every state has two rows: the first sees the text, the second a
+//! text of zeros. All rows share the prefix, whose inputs are the same.
 
 mod backbone;
 mod cache;
@@ -80,7 +81,8 @@ impl From<Failure> for T3Error {
 pub struct VoiceConditioning<'a> {
     /// The voice encoder's embedding.
     pub speaker_embedding: &'a [f32],
-    /// Speech tokens of the reference clip; may be empty. Those past the config's most are not used.
+    /// Speech tokens of the reference clip; may be empty. Those past the config's most are not
+    /// used.
     pub prompt_tokens: &'a [u32],
 }
 
@@ -107,8 +109,9 @@ impl T3 {
         let precision = loader.precision();
         let backbone = Backbone::load(loader, &config.backbone)?;
         let conditioning = Conditioning::load(loader, config)?;
-        // The head is read once a step: 4 bits would save little and cost accuracy. Of the tables a step reads single rows: 16 bits cost
-        // no time; only the text's, which is the largest by far and adds the least to the speech that follows, is as small as the head.
+        // The head is read once a step: 4 bits would save little and cost accuracy. Of the tables a
+        // step reads single rows: 16 bits cost no time; only the text's, which is the largest by
+        // far and adds the least to the speech that follows, is as small as the head.
         let narrow = match precision {
             Precision::Q4 => Precision::Int8,
             other => other,
@@ -166,7 +169,8 @@ impl T3 {
         KeyValueStore::new(memory, &self.config, precision, page_count_max)
     }
 
-    /// Runs a voice's conditioning and keeps its keys and values, to be shared by all utterances in that voice.
+    /// Runs a voice's conditioning and keeps its keys and values, to be shared by all utterances in
+    /// that voice.
     ///
     /// # Errors
     /// If memory runs out, or the voice was not made for this model.
@@ -231,8 +235,8 @@ impl T3 {
         store.state(owner, prefix, self.rows())
     }
 
-    /// Takes the text (with its start and stop where the model has them) and the start of speech; logits `[rows, vocabulary]` of the first
-    /// token.
+    /// Takes the text (with its start and stop where the model has them) and the start of speech;
+    /// logits `[rows, vocabulary]` of the first token.
     ///
     /// # Errors
     /// If memory runs out, a token is not in the vocabulary, or there are too many.
@@ -245,7 +249,8 @@ impl T3 {
         self.start(ctx, state, text, &[])
     }
 
-    /// Teacher-forced logits `[rows, speech.len(), vocabulary]`: place k predicts `speech[k]` from the text and all before it.
+    /// Teacher-forced logits `[rows, speech.len(), vocabulary]`: place k predicts `speech[k]` from
+    /// the text and all before it.
     ///
     /// # Errors
     /// As [`T3::prefill`].
@@ -262,7 +267,8 @@ impl T3 {
         Ok(logits.reshape(&[self.rows(), given.len() + 1, self.config.speech_vocabulary]))
     }
 
-    /// Text, start tokens, then `speech`; logits of the last start token and of each of `speech`, row by row.
+    /// Text, start tokens, then `speech`; logits of the last start token and of each of `speech`,
+    /// row by row.
     fn start(
         &self,
         ctx: &Context<'_>,
@@ -318,10 +324,12 @@ impl T3 {
         Ok(logits)
     }
 
-    /// Takes one token for each state; logits `[states · rows, vocabulary]` of the next, a state's rows together.
+    /// Takes one token for each state; logits `[states · rows, vocabulary]` of the next, a state's
+    /// rows together.
     ///
     /// # Errors
-    /// If memory runs out (then no state has moved), a token is not in the vocabulary, or a state is at the end of what the model takes.
+    /// If memory runs out (then no state has moved), a token is not in the vocabulary, or a state
+    /// is at the end of what the model takes.
     pub fn step(
         &self,
         ctx: &Context<'_>,
@@ -364,8 +372,8 @@ impl T3 {
         Ok(logits)
     }
 
-    /// What steps of as many states are to [`sottovoce_tensor::Device::replay`]: in one workspace they are the same operations on the same
-    /// places, whatever their tokens and positions.
+    /// What steps of as many states are to [`sottovoce_tensor::Device::replay`]: in one workspace
+    /// they are the same operations on the same places, whatever their tokens and positions.
     pub fn step_key(states: usize) -> u64 {
         states as u64
     }

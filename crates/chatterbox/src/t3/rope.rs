@@ -1,4 +1,5 @@
-//! Rotary positions with Llama 3's stretching of long wavelengths (arXiv:2104.09864; scaling as in Llama 3.1).
+//! Rotary positions with Llama 3's stretching of long wavelengths (arXiv:2104.09864; scaling as in
+//! Llama 3.1).
 
 use crate::config::RopeConfig;
 use std::f32::consts::PI;

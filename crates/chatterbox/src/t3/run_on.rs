@@ -1,7 +1,7 @@
 //! Speech that goes on without its text: a loop, or far more than any reading of it takes.
 //!
-//! The reference watches the attention of a few heads for this, in its multilingual model alone. Here
-//! tokens are enough: they are there in any case, for every model.
+//! The reference watches the attention of a few heads for this, in its multilingual model alone.
+//! Here tokens are enough: they are there in any case, for every model.
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,9 @@
 //! Runs the commands of the pages.
 //!
 //! A ```` ```console ```` block holds commands after `$ `; a command goes on in the next line after
-//! a backslash or within single quotes; other lines are output. Each page's commands run in order, in
-//! a folder of their own with the files of [`FILES`]. Words after a comma say how a block is run:
+//! a backslash or within single quotes; other lines are output. Each page's commands run in order,
+//! in a folder of their own with the files of [`FILES`]. Words after a comma say how a block is
+//! run:
 //!
 //! | word | meaning |
 //! |---|---|

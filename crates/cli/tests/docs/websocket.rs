@@ -1,8 +1,8 @@
 //! Runs the WebSocket transcripts of the pages.
 //!
 //! A ```` ```websocket ```` block holds one connection: `> ` is sent; `< ` must come, with at least
-//! the fields that are shown. `(sound)` is a binary message, `(close CODE)` the end. Sound, `ready` and
-//! `chunk` may come in between.
+//! the fields that are shown. `(sound)` is a binary message, `(close CODE)` the end. Sound, `ready`
+//! and `chunk` may come in between.
 
 use crate::page::{Block, pages};
 use crate::server::Server;

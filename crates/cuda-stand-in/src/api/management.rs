@@ -1,4 +1,5 @@
-//! NVIDIA's management library, in the same file: what is free on a device before there is a context.
+//! NVIDIA's management library, in the same file: what is free on a device before there is a
+//! context.
 
 use super::put;
 use crate::device::{call, count};

@@ -16,7 +16,8 @@ use std::sync::Arc;
 const SHARED_USUAL: u64 = 48 << 10;
 
 impl Device {
-    /// Loads a module, all of whose functions must be compiled into this library with the same parameters.
+    /// Loads a module, all of whose functions must be compiled into this library with the same
+    /// parameters.
     ///
     /// # Errors
     /// With a status and what is wrong.

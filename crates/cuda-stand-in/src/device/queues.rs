@@ -1,4 +1,5 @@
-//! Queues and events. Nothing is done before somebody waits for it, so that whoever forgets to wait sees old bytes.
+//! Queues and events. Nothing is done before somebody waits for it, so that whoever forgets to wait
+//! sees old bytes.
 
 use super::{Capture, DEFAULT_QUEUE, Device, Event, Item, Queue, new_handle};
 use crate::executor::Step;
@@ -75,7 +76,8 @@ impl Device {
         }
     }
 
-    /// Everything of a queue up to a ticket, and what it waits for on others, in an order that holds.
+    /// Everything of a queue up to a ticket, and what it waits for on others, in an order that
+    /// holds.
     fn collect(&mut self, handle: u64, ticket: u64, steps: &mut Vec<Step>) {
         while let Some(queue) = self.queues.get_mut(&handle)
             && queue.done < ticket
@@ -204,7 +206,8 @@ impl Device {
         Ok(())
     }
 
-    /// A copy to the device that is done when the call returns: the default queue's, which waits for queues that are not apart from it.
+    /// A copy to the device that is done when the call returns: the default queue's, which waits
+    /// for queues that are not apart from it.
     pub fn write(&mut self, to: u64, from: u64, bytes: u64) -> Outcome {
         self.refuse_in_capture()?;
         if !self.is_accessible(to, bytes) {
@@ -234,7 +237,8 @@ impl Device {
         self.run(vec![Step::Copy { to, from, bytes }])
     }
 
-    /// A copy to the device on a queue. Pinned memory is read when the copy is done, any other when it is asked for.
+    /// A copy to the device on a queue. Pinned memory is read when the copy is done, any other when
+    /// it is asked for.
     pub fn write_on(&mut self, queue: u64, to: u64, from: u64, bytes: u64) -> Outcome {
         if !self.is_accessible(to, bytes) {
             return Err(self.misuse());
@@ -255,7 +259,8 @@ impl Device {
         self.submit(queue, step)
     }
 
-    /// A copy from the device on a queue. To memory that is not pinned it is done when the call returns.
+    /// A copy from the device on a queue. To memory that is not pinned it is done when the call
+    /// returns.
     pub fn read_on(&mut self, queue: u64, to: u64, from: u64, bytes: u64) -> Outcome {
         if !self.is_accessible(from, bytes) {
             return Err(self.misuse());

@@ -1,4 +1,5 @@
-//! What a profile costs in time: one engine speaks the same text under each profile in turn, round after round.
+//! What a profile costs in time: one engine speaks the same text under each profile in turn, round
+//! after round.
 
 use super::BenchOptions;
 use crate::engine::Engine;

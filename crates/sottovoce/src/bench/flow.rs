@@ -1,4 +1,5 @@
-//! What each choice of the flow costs in time and in difference from the whole, so that its defaults can be measured.
+//! What each choice of the flow costs in time and in difference from the whole, so that its
+//! defaults can be measured.
 
 use crate::device;
 use crate::error::Error;
@@ -46,7 +47,8 @@ pub struct FlowChoice {
 }
 
 impl FlowChoice {
-    /// Refuses what no stream takes, naming the option, and chunks of which the utterance has no whole one.
+    /// Refuses what no stream takes, naming the option, and chunks of which the utterance has no
+    /// whole one.
     fn check(&self, tokens: usize, steps_max: usize) -> Result<(), Error> {
         let option = StreamOptions {
             chunk_size: Some(self.chunk_size),
@@ -81,14 +83,16 @@ pub struct FlowFigures {
     pub chunk_seconds: f64,
     /// The same for a second of sound.
     pub seconds_a_second: f64,
-    /// ‖mel − whole‖ ÷ ‖whole − its mean‖, where the whole is the utterance at once, in f32, as the model is meant.
+    /// ‖mel − whole‖ ÷ ‖whole − its mean‖, where the whole is the utterance at once, in f32, as the
+    /// model is meant.
     pub difference: f64,
 }
 
 /// Tries all choices on one utterance of random tokens.
 ///
 /// # Errors
-/// If a choice is out of range, if the model cannot be opened or has no voice of its own, or if memory runs out.
+/// If a choice is out of range, if the model cannot be opened or has no voice of its own, or if
+/// memory runs out.
 pub fn flow(
     options: &FlowBenchOptions,
     progress: &mut dyn FnMut(&FlowFigures),

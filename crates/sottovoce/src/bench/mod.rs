@@ -49,7 +49,8 @@ pub struct BenchOptions {
     pub audio_seconds_max: f64,
     /// Whether further streams and voices are measured too.
     pub further: bool,
-    /// Rounds in which every profile speaks in turn, to tell what it costs in time; 0 leaves that out.
+    /// Rounds in which every profile speaks in turn, to tell what it costs in time; 0 leaves that
+    /// out.
     pub rounds: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Whether a device computes what the processor does: each operation on small sizes, with the same numbers
-//! on both.
+//! Whether a device computes what the processor does: each operation on small sizes, with the same
+//! numbers on both.
 
 use crate::error::Error;
 use serde::Serialize;

@@ -34,7 +34,8 @@ pub struct SpeechCheck {
     pub difference: f64,
     /// Bytes of the device that the engine's ledger had at the end, the driver's own included.
     pub ledger_bytes: u64,
-    /// Bytes of the device that were gone at the end, by the device's own account; none on the processor.
+    /// Bytes of the device that were gone at the end, by the device's own account; none on the
+    /// processor.
     pub device_bytes: Option<u64>,
     /// Whether the tokens are the same and the samples as near as they must be.
     pub holds: bool,

@@ -27,8 +27,8 @@ impl Engine {
         }
     }
 
-    /// Loads a model on the first CUDA device where it fits, else on the host; the engine's note says
-    /// why not on those before.
+    /// Loads a model on the first CUDA device where it fits, else on the host; the engine's note
+    /// says why not on those before.
     fn load_on_any(source: Source, options: EngineOptions) -> Result<Engine, Error> {
         let of = |device| EngineOptions {
             device,

@@ -184,8 +184,8 @@ impl Utterance {
     }
 
     /// The tokens of chunk `index`, if enough are there for it. A chunk's size depends on its
-    /// number, the tokens and the stream's own options alone, so that samples do not depend on other
-    /// streams or on the reader's speed.
+    /// number, the tokens and the stream's own options alone, so that samples do not depend on
+    /// other streams or on the reader's speed.
     pub fn due(&self, index: u64) -> Option<Pass> {
         let waiting = self.tokens_waiting();
         let waits_for_text = self.open && self.is_said();

@@ -1,4 +1,5 @@
-//! A streamed utterance against the whole, of the same tokens and noise: where chunks meet there must be nothing to hear.
+//! A streamed utterance against the whole, of the same tokens and noise: where chunks meet there
+//! must be nothing to hear.
 
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
 use crate::device::{self, Opened};
@@ -17,7 +18,8 @@ use std::sync::Weak;
 /// Speech tokens of two sentences, with the silence at their ends: the whole is made in one piece.
 const WHOLE_TOKENS_MAX: usize = 256;
 const SENTENCE_TOKENS_MAX: usize = 120;
-/// Addresses for the model and for workspaces that hold the whole; what is not touched costs nothing.
+/// Addresses for the model and for workspaces that hold the whole; what is not touched costs
+/// nothing.
 const MEMORY_BYTES: u64 = 64 << 30;
 /// Samples to either side with which slopes are compared: a period or two of a deep voice.
 const NEIGHBOURHOOD: usize = 240;
@@ -30,13 +32,14 @@ const AUDIBLE_MAGNITUDE: f64 = 1e-2;
 /// The part of all frames, and of all samples, that counts as usual.
 const USUAL_FRAMES: f64 = 0.5;
 const USUAL_SAMPLES: f64 = 0.999;
-/// How large the usual step of a mel's difference may be where chunks meet, of what a mel changes by itself from frame to frame. It is up to a
-/// twelfth; 2.7 times as much without context.
+/// How large the usual step of a mel's difference may be where chunks meet, of what a mel changes
+/// by itself from frame to frame. It is up to a twelfth; 2.7 times as much without context.
 const MEL_STEP_PART_MAX: f64 = 0.1;
 /// By how much the level may differ from the whole's before borders, after them, and in all, dB.
 const LEVEL_DB_MAX: f64 = 0.5;
 
-/// What the borders look like. "Elsewhere" are all other places of the same utterances; a mel is the natural logarithm of magnitudes.
+/// What the borders look like. "Elsewhere" are all other places of the same utterances; a mel is
+/// the natural logarithm of magnitudes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct BordersReport {
     /// Utterances of two sentences.
@@ -59,7 +62,8 @@ pub struct BordersReport {
     pub mel_step_elsewhere: f64,
     /// How much the whole itself changes from frame to frame: the median.
     pub mel_change: f64,
-    /// Change from a sample to the next, of the root mean square around it: the most at borders of chunks.
+    /// Change from a sample to the next, of the root mean square around it: the most at borders of
+    /// chunks.
     pub slope_border: f64,
     /// The same at the borders of sentences.
     pub slope_join: f64,
@@ -75,8 +79,8 @@ pub struct BordersReport {
     pub level_after_db: f64,
     /// Level against the whole, dB: over everything.
     pub level_db: f64,
-    /// Whether the mel's step where chunks meet is at most a tenth of what a mel changes by itself, no slope or bend is larger, and each level
-    /// is within 0.5 dB of the whole's.
+    /// Whether the mel's step where chunks meet is at most a tenth of what a mel changes by itself,
+    /// no slope or bend is larger, and each level is within 0.5 dB of the whole's.
     pub held: bool,
 }
 
@@ -203,7 +207,8 @@ impl Speaker {
         Ok((utterance, joins))
     }
 
-    /// Speaks in chunks of the sizes that `size` gives by number, as a stream does while tokens come.
+    /// Speaks in chunks of the sizes that `size` gives by number, as a stream does while tokens
+    /// come.
     fn speak(
         &mut self,
         text: &str,
@@ -587,7 +592,8 @@ mod tests {
         };
         let whole = decode(2 * WHOLE_TOKENS_MAX);
         let size = root_mean_square(whole.iter().copied());
-        // What rounding makes of the fundamental adds up in the phase of its harmonics: 3e-4 with any number of frames held back.
+        // What rounding makes of the fundamental adds up in the phase of its harmonics: 3e-4 with
+        // any number of frames held back.
         for frames in [20, 50] {
             let streamed = decode(frames);
             let difference = streamed.iter().zip(&whole).map(|(a, b)| a - b);

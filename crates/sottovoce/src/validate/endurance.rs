@@ -192,8 +192,8 @@ impl<'a> Meter<'a> {
 }
 
 impl EnduranceRun {
-    /// Whether the second window held no more than the first: at rest to the byte, and at its height
-    /// but for what one longer utterance takes.
+    /// Whether the second window held no more than the first: at rest to the byte, and at its
+    /// height but for what one longer utterance takes.
     fn grew_nowhere(&self) -> bool {
         let growth = |first: u64, second: u64| second.saturating_sub(first);
         self.rest_end_bytes <= self.rest_settled_bytes

@@ -1,5 +1,5 @@
-//! Tries the memory promise out, at any length: endurance, voices, streams, pressure; and that chunks join without a border. The product's own
-//! long test.
+//! Tries the memory promise out, at any length: endurance, voices, streams, pressure; and that
+//! chunks join without a border. The product's own long test.
 
 mod borders;
 mod endurance;
@@ -37,7 +37,8 @@ pub struct ValidateOptions {
     pub streams: usize,
     /// Streams for which the budget is made.
     pub streams_in_budget: usize,
-    /// Runs with a fault for each kind of fault and device, at most; spread evenly over the driver calls where there are more.
+    /// Runs with a fault for each kind of fault and device, at most; spread evenly over the driver
+    /// calls where there are more.
     pub faults_max: usize,
     /// Most speech tokens of a sentence, to keep models without an end of their own short.
     pub sentence_tokens_max: Option<usize>,

@@ -1,4 +1,5 @@
-//! Too little memory, at every moment of a run and on every kind of device: nothing may be lost, leak or panic.
+//! Too little memory, at every moment of a run and on every kind of device: nothing may be lost,
+//! leak or panic.
 
 mod faults;
 mod scene;
@@ -147,8 +148,9 @@ fn taken(
     Ok(verdict(&heard, &ending, expected))
 }
 
-/// Two places, one stream under way, and all free memory taken by another process: a second stream may have to wait, but the first one
-/// does not notice, and the second one speaks once the first one's pages are free.
+/// Two places, one stream under way, and all free memory taken by another process: a second stream
+/// may have to wait, but the first one does not notice, and the second one speaks once the first
+/// one's pages are free.
 fn newcomer(
     options: &ValidateOptions,
     place: Place,

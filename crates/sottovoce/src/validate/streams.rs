@@ -1,4 +1,5 @@
-//! Many streams under a budget for few: the others wait, all finish, and each sounds as it does alone.
+//! Many streams under a budget for few: the others wait, all finish, and each sounds as it does
+//! alone.
 
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;

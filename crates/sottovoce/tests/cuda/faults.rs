@@ -1,5 +1,5 @@
-//! What the device refuses, and a device that is lost: streams end with their error after what they had
-//! spoken, nothing hangs, nothing is left behind, and the engine can be loaded again.
+//! What the device refuses, and a device that is lost: streams end with their error after what they
+//! had spoken, nothing hangs, nothing is left behind, and the engine can be loaded again.
 
 use crate::scene::{
     Heard, act, expected, listen, long_stream, options, source, stream, within_patience,
@@ -9,8 +9,8 @@ use sottovoce::{Engine, Error, VoiceSource};
 
 const MEMORY: &str = "memory=1073741824";
 
-/// Every stream finished with the same sound, or ended with an error of its own after a part of it; how
-/// many ended so.
+/// Every stream finished with the same sound, or ended with an error of its own after a part of it;
+/// how many ended so.
 fn check(heard: &[Heard], expected: &[Vec<f32>], when: &str) -> usize {
     let mut refused = 0;
     for ((samples, ending), expected) in heard.iter().zip(expected) {

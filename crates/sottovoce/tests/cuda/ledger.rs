@@ -70,7 +70,8 @@ fn speak_and_compare(source: Source, options: EngineOptions, device: StandIn) {
     device.expect_clean("after the engine");
 }
 
-/// In a process of its own, which finds the management library too: what a context takes is known from there.
+/// In a process of its own, which finds the management library too: what a context takes is known
+/// from there.
 #[test]
 #[allow(
     clippy::disallowed_methods,
@@ -127,8 +128,8 @@ fn pinned_memory_is_in_the_hosts_ledger_and_its_plan() {
     assert!(pinned > 0 && host.promised_bytes >= pinned);
 }
 
-/// By the plan alone: nothing of these sizes is loaded. What the driver takes for itself is not part of the
-/// reference's figure either.
+/// By the plan alone: nothing of these sizes is loaded. What the driver takes for itself is not
+/// part of the reference's figure either.
 #[test]
 fn base_on_a_card_takes_as_little_of_the_reference_as_on_the_processor() {
     let device = StandIn::new(4, "memory=25757220864");

@@ -1,5 +1,5 @@
-//! Too little memory on a card, as `validate` tries it: driver call by driver call, and memory that another
-//! process takes.
+//! Too little memory on a card, as `validate` tries it: driver call by driver call, and memory that
+//! another process takes.
 
 use crate::scene::{options, source, within_patience};
 use cuda_stand_in::client::StandIn;

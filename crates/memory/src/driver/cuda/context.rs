@@ -85,7 +85,8 @@ struct Events {
 }
 
 impl CudaContext {
-    /// Retains a device's primary context, lowers its limits if nobody else uses it, and measures what it takes.
+    /// Retains a device's primary context, lowers its limits if nobody else uses it, and measures
+    /// what it takes.
     pub(super) fn retain(
         library: Library,
         device: i32,
@@ -180,7 +181,8 @@ impl CudaContext {
         self.pinned.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes were given to the driver's own queue, for which other queues do not wait by themselves.
+    /// Bytes were given to the driver's own queue, for which other queues do not wait by
+    /// themselves.
     pub(super) fn note_staged(&self) {
         self.staged.store(true, Ordering::Release);
     }
@@ -382,7 +384,8 @@ impl CudaContext {
                 EventId(id)
             }
             Err(_) => {
-                // Without a mark there is only waiting; and where that fails too, nothing runs any more.
+                // Without a mark there is only waiting; and where that fails too, nothing runs any
+                // more.
                 let _ = twice(|| library.synchronize_stream(stream));
                 DONE
             }

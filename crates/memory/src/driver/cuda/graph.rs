@@ -8,7 +8,8 @@ use super::twice;
 use std::fmt;
 use std::sync::Arc;
 
-/// A graph that can be launched. It keeps the modules of its kernels loaded; the memory that they use is its maker's to keep.
+/// A graph that can be launched. It keeps the modules of its kernels loaded; the memory that they
+/// use is its maker's to keep.
 pub struct Graph {
     queue: Arc<Queue>,
     executable: ExecutableGraph,

@@ -36,7 +36,8 @@ impl Target {
         }
     }
 
-    /// Those that a device of `generation` can run, the best one first: machine code before PTX, the newest of each first.
+    /// Those that a device of `generation` can run, the best one first: machine code before PTX,
+    /// the newest of each first.
     pub fn in_order(generation: Generation, targets: &[Target]) -> Vec<Target> {
         let mut fitting: Vec<Target> = (targets.iter().copied())
             .filter(|target| target.runs_on(generation))

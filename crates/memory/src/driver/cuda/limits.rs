@@ -3,8 +3,8 @@
 use super::symbols::Library;
 use serde::Serialize;
 
-/// `CU_LIMIT_STACK_SIZE`: every thread that the device can hold has a stack of its own from the first launch on, so that 1,024 bytes are
-/// 192 MiB on a card with 128 multiprocessors.
+/// `CU_LIMIT_STACK_SIZE`: every thread that the device can hold has a stack of its own from the
+/// first launch on, so that 1,024 bytes are 192 MiB on a card with 128 multiprocessors.
 const STACK: u32 = 0;
 /// `CU_LIMIT_PRINTF_FIFO_SIZE`.
 const PRINT: u32 = 1;
@@ -23,11 +23,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Lowers the limits of this thread's context as far as the driver allows it, and says what they are. Our kernels have no stack,
-    /// print nothing and allocate nothing.
+    /// Lowers the limits of this thread's context as far as the driver allows it, and says what
+    /// they are. Our kernels have no stack, print nothing and allocate nothing.
     pub(super) fn lower(library: &Library) -> Limits {
         for limit in [STACK, PRINT, HEAP] {
-            // The driver rounds up to the least that it can; where it refuses, the limit stays as it is.
+            // The driver rounds up to the least that it can; where it refuses, the limit stays as
+            // it is.
             let _ = library.set_limit(limit, 0);
         }
         Limits::read(library)
@@ -45,8 +46,8 @@ impl Limits {
     }
 }
 
-/// Device memory that the driver holds for itself on this program's behalf, in bytes, as it was measured: free memory before and
-/// after.
+/// Device memory that the driver holds for itself on this program's behalf, in bytes, as it was
+/// measured: free memory before and after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DriverBytes {
     /// The context; none where it cannot be known.

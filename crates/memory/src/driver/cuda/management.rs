@@ -1,7 +1,8 @@
-//! NVIDIA's management library (NVML), which knows how much memory of a device is free before this program has a context there.
+//! NVIDIA's management library (NVML), which knows how much memory of a device is free before this
+//! program has a context there.
 //!
-//! It comes with every driver. Where it is missing, or knows the device by another name (a part of a card under MIG), what the context
-//! takes stays unknown.
+//! It comes with every driver. Where it is missing, or knows the device by another name (a part of
+//! a card under MIG), what the context takes stays unknown.
 
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong, c_void};
@@ -33,7 +34,8 @@ pub(super) struct Management {
 impl Management {
     /// Starts the library and finds the device with this PCI address.
     pub(super) fn find(address: &CStr) -> Option<Management> {
-        // SAFETY: loading runs the library's initialisers, as it does for every program that is linked to it.
+        // SAFETY: loading runs the library's initialisers, as it does for every program that is
+        // linked to it.
         let library = unsafe { Library::new(NAME) }.ok()?;
         // SAFETY: the types are those of the library's published header.
         let start = unsafe { library.get::<unsafe extern "C" fn() -> Status>(b"nvmlInit_v2") };

@@ -1,15 +1,20 @@
-//! An NVIDIA device's memory through the driver API, loaded at run time: a program without a driver starts and says so.
+//! An NVIDIA device's memory through the driver API, loaded at run time: a program without a driver
+//! starts and says so.
 //!
-//! A range is mapped unit by unit, each unit a physical allocation of its own, because the driver unmaps only what one map
-//! covered. A call that fails in the middle undoes what it did, so that a refusal changes nothing.
+//! A range is mapped unit by unit, each unit a physical allocation of its own, because the driver
+//! unmaps only what one map covered. A call that fails in the middle undoes what it did, so that a
+//! refusal changes nothing.
 //!
-//! Beside its memory ([`CudaDriver`]) the device has queues ([`Queue`]), kernels ([`Module`], [`Kernel`]) and graphs ([`Graph`]), all of
-//! one context ([`CudaContext`]). The pool knows queues by their numbers: an event of a number that is a [`Queue`]'s is done when its work is;
-//! others have no work. What the driver takes for itself (its context, modules, graphs) is measured and booked: it counts against the
-//! capacity. Before memory is unmapped the driver waits for all work in the context, as the library's own free does.
+//! Beside its memory ([`CudaDriver`]) the device has queues ([`Queue`]), kernels ([`Module`],
+//! [`Kernel`]) and graphs ([`Graph`]), all of one context ([`CudaContext`]). The pool knows queues
+//! by their numbers: an event of a number that is a [`Queue`]'s is done when its work is; others
+//! have no work. What the driver takes for itself (its context, modules, graphs) is measured and
+//! booked: it counts against the capacity. Before memory is unmapped the driver waits for all work
+//! in the context, as the library's own free does.
 //!
-//! An error after which a context does nothing any more (an illegal address, a card that is gone) is remembered: from then on every call
-//! says so without calling the library, nothing waits, and dropping everything gives the context back.
+//! An error after which a context does nothing any more (an illegal address, a card that is gone)
+//! is remembered: from then on every call says so without calling the library, nothing waits, and
+//! dropping everything gives the context back.
 
 mod context;
 mod error;
@@ -43,7 +48,8 @@ use symbols::{Failure, Library};
 
 /// Unit of plain allocations: what the driver hands out to large requests.
 const PIECE_UNIT: u64 = 2 << 20;
-/// Parts of the pinned ring through which weights are loaded, and bytes of each: one is filled while the other is copied.
+/// Parts of the pinned ring through which weights are loaded, and bytes of each: one is filled
+/// while the other is copied.
 const LOADING: (usize, usize) = (2, 4 << 20);
 
 /// A CUDA device, without any of its memory taken.
@@ -98,7 +104,8 @@ pub struct CudaDriver {
     driver_version: u32,
     /// The pinned ring for what is staged, while something is.
     loading: Mutex<Option<Staging>>,
-    /// The addresses behind pieces that are mapped unit by unit, in bytes: a piece that shrank keeps them.
+    /// The addresses behind pieces that are mapped unit by unit, in bytes: a piece that shrank
+    /// keeps them.
     reserved: Mutex<BTreeMap<u64, u64>>,
 }
 
@@ -219,7 +226,8 @@ impl CudaDriver {
         result
     }
 
-    /// Unmaps all units of a part; where one refuses, those before it get memory again, so that nothing has changed.
+    /// Unmaps all units of a part; where one refuses, those before it get memory again, so that
+    /// nothing has changed.
     fn unmap_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), Failure> {
         for start in (address..address + bytes).step_by(unit as usize) {
             if let Err(failure) = self.library().unmap(start, unit) {
@@ -480,7 +488,8 @@ unsafe impl Driver for CudaDriver {
         Ok((library.synchronize()).and_then(|()| library.write(to.0, bytes))?)
     }
 
-    /// Through a pinned ring on a queue of the driver's own, so that the next bytes are made ready while these are copied.
+    /// Through a pinned ring on a queue of the driver's own, so that the next bytes are made ready
+    /// while these are copied.
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
         if self.library().has_queues().is_err() {
             // SAFETY: the caller's promise is the same.

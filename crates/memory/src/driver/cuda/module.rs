@@ -20,10 +20,12 @@ pub struct Module {
 }
 
 impl Module {
-    /// Loads the first of `targets` that suits the device and that the driver takes, the best one first; `image` makes its bytes.
+    /// Loads the first of `targets` that suits the device and that the driver takes, the best one
+    /// first; `image` makes its bytes.
     ///
     /// # Errors
-    /// If there is no image for the device, an image cannot be made, or the driver refuses all of them: then with its last refusal.
+    /// If there is no image for the device, an image cannot be made, or the driver refuses all of
+    /// them: then with its last refusal.
     pub fn load_best<E: From<CudaError>>(
         context: &Arc<CudaContext>,
         name: &'static str,
@@ -44,7 +46,8 @@ impl Module {
         Err(refusal.into())
     }
 
-    /// Loads an image: PTX, or machine code. What the driver takes for it is booked as its own bytes.
+    /// Loads an image: PTX, or machine code. What the driver takes for it is booked as its own
+    /// bytes.
     ///
     /// # Errors
     /// If the image is not what `target` says, or the driver refuses it.
@@ -68,7 +71,8 @@ impl Module {
             }
             Target::Cubin(_) => check_elf(&image).map_err(|problem| refused(problem.to_owned()))?,
         }
-        // SAFETY: text ends with a zero, and the headers of machine code are true: both was just shown.
+        // SAFETY: text ends with a zero, and the headers of machine code are true: both was just
+        // shown.
         let loaded = context.measured(
             |bytes| &mut bytes.modules,
             |library| unsafe { library.load_module(&image) },
@@ -121,7 +125,8 @@ impl Module {
                 _ => self.context.error(failure),
             })?;
         let sizes = |index| library.parameter_bytes(function, index)?.ok();
-        // A driver that cannot tell has no answer for the first one either; a kernel without parameters has none.
+        // A driver that cannot tell has no answer for the first one either; a kernel without
+        // parameters has none.
         let expected: Vec<usize> = (0..=PARAMETERS_MAX).map_while(sizes).collect();
         let is_known = library.parameter_bytes(function, 0).is_some();
         let differs = is_known && expected != parameter_bytes;

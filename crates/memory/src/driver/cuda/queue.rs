@@ -122,11 +122,13 @@ impl Queue {
     /// Launches a kernel with copies of the parameters' bytes. Nothing is allocated.
     ///
     /// # Safety
-    /// What the parameters say must be true: pointers must be addresses of memory that the kernel may use in that way until the
-    /// queue is past it, and sizes no larger than what they stand for.
+    /// What the parameters say must be true: pointers must be addresses of memory that the kernel
+    /// may use in that way until the queue is past it, and sizes no larger than what they stand
+    /// for.
     ///
     /// # Errors
-    /// If the parameters are not the kernel's, the shape is one that the device cannot run, or the device refuses.
+    /// If the parameters are not the kernel's, the shape is one that the device cannot run, or the
+    /// device refuses.
     pub unsafe fn launch(
         &self,
         kernel: &Kernel,
@@ -140,7 +142,8 @@ impl Queue {
         }
         let extent = shape.into();
         let launch = |library: &Library| {
-            // SAFETY: `check` compared the parameters' number and bytes with the kernel's; the caller vouches for what they mean.
+            // SAFETY: `check` compared the parameters' number and bytes with the kernel's; the
+            // caller vouches for what they mean.
             unsafe { library.launch(self.stream, kernel.function(), &extent, &pointers) }
         };
         let mut capture = self.capture();
@@ -162,7 +165,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Captures the work that `work` gives to this queue, which is not done now, as a graph that does it.
+    /// Captures the work that `work` gives to this queue, which is not done now, as a graph that
+    /// does it.
     ///
     /// # Errors
     /// If `work` fails, something in it cannot be captured, or the device refuses.

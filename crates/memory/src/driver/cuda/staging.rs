@@ -1,5 +1,5 @@
-//! Pinned memory of the host through which bytes go to the device and come from it: a ring of parts, of which one is filled while
-//! those before it are copied.
+//! Pinned memory of the host through which bytes go to the device and come from it: a ring of
+//! parts, of which one is filled while those before it are copied.
 
 use super::context::count;
 use super::error::CudaError;
@@ -33,7 +33,8 @@ struct Part {
     recorded: bool,
 }
 
-// SAFETY: the pinned memory is the ring's alone; what the device does with it is over before it is used again.
+// SAFETY: the pinned memory is the ring's alone; what the device does with it is over before it is
+// used again.
 unsafe impl Send for Staging {}
 
 impl Staging {
@@ -83,7 +84,8 @@ impl Staging {
         self.part_bytes
     }
 
-    /// Copies bytes to the device, in as many parts as it takes. The host goes on as soon as they are in the ring.
+    /// Copies bytes to the device, in as many parts as it takes. The host goes on as soon as they
+    /// are in the ring.
     ///
     /// # Errors
     /// If the memory is not held, or the device refuses.
@@ -96,7 +98,8 @@ impl Staging {
         Ok(())
     }
 
-    /// Copies `bytes` bytes to the device that `fill` writes into the ring itself. They hold anything before.
+    /// Copies `bytes` bytes to the device that `fill` writes into the ring itself. They hold
+    /// anything before.
     ///
     /// # Errors
     /// If they are more than a part, the memory is not held, or the device refuses.
@@ -109,7 +112,8 @@ impl Staging {
         let context = Arc::clone(self.queue.context());
         context.check_held("a write", to, bytes as u64)?;
         let place = self.take(bytes)?;
-        // SAFETY: the place is within the ring, and no copy from it is under way: `take` waited for it.
+        // SAFETY: the place is within the ring, and no copy from it is under way: `take` waited for
+        // it.
         let filled = fill(unsafe { std::slice::from_raw_parts_mut(place, bytes) });
         if bytes > 0 {
             let stream = self.queue.stream();
@@ -123,7 +127,8 @@ impl Staging {
         Ok(filled)
     }
 
-    /// Copies bytes from the device, after all work that the queue has been given, and waits for them: once for each part.
+    /// Copies bytes from the device, after all work that the queue has been given, and waits for
+    /// them: once for each part.
     ///
     /// # Errors
     /// If the memory is not held, the device refuses, or work before it failed.
@@ -135,7 +140,8 @@ impl Staging {
         for piece in into.chunks_mut(self.part_bytes) {
             let place = self.take(piece.len())?;
             self.queue.act(|library| {
-                // SAFETY: nobody touches the place before the wait below is over; if that fails, it stays in use.
+                // SAFETY: nobody touches the place before the wait below is over; if that fails, it
+                // stays in use.
                 unsafe { library.read_on(stream, place, at.0, piece.len()) }
             })?;
             self.queue.synchronize()?;

@@ -21,7 +21,8 @@ pub struct FaultOutcomes {
     pub different: usize,
     /// Runs that left something behind.
     pub leaked: usize,
-    /// Whether every stream finished with the same audio or ended with its error, and nothing was left.
+    /// Whether every stream finished with the same audio or ended with its error, and nothing was
+    /// left.
     pub held: bool,
 }
 
@@ -55,7 +56,8 @@ impl Fault {
     }
 }
 
-/// Plays the scene once for each call and kind of fault, at most `runs_max` times a kind: spread evenly where there are more calls.
+/// Plays the scene once for each call and kind of fault, at most `runs_max` times a kind: spread
+/// evenly where there are more calls.
 pub(super) fn run(
     scene: &Scene,
     place: Place,

@@ -1,5 +1,5 @@
-//! What is played again and again with a fault each time: loading, a voice from a recording, streams in two voices at once, and a switch
-//! back to the first.
+//! What is played again and again with a fault each time: loading, a voice from a recording,
+//! streams in two voices at once, and a switch back to the first.
 
 use super::super::{ValidateOptions, stream_options};
 use super::TEXT;
@@ -136,7 +136,8 @@ pub(super) struct Played {
 pub(super) enum Ending {
     /// Every stream spoke as if nothing had been.
     Equal,
-    /// Some ended with an error of their own, after what they had spoken so far; the others spoke as if nothing had been.
+    /// Some ended with an error of their own, after what they had spoken so far; the others spoke
+    /// as if nothing had been.
     Refused,
     /// Some spoke something else, or lost a part.
     Different,

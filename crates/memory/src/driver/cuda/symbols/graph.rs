@@ -82,7 +82,8 @@ impl Library {
         stream: Stream,
         graph: ExecutableGraph,
     ) -> Result<(), Failure> {
-        // SAFETY: both handles came from the library; whoever captured the graph keeps what its nodes use.
+        // SAFETY: both handles came from the library; whoever captured the graph keeps what its
+        // nodes use.
         let status = unsafe { (need(self.graphs)?.launch)(graph.0, stream.pointer()) };
         self.check("cuGraphLaunch", status)
     }

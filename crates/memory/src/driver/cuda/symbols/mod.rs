@@ -1,7 +1,7 @@
 //! The driver library's functions, looked up by name at run time. The only place that calls them.
 //!
-//! The library checks device addresses, sizes and ordinals itself and answers with an error, so the methods are safe as long as
-//! contexts and handles come from it: both are made only here.
+//! The library checks device addresses, sizes and ordinals itself and answers with an error, so the
+//! methods are safe as long as contexts and handles come from it: both are made only here.
 
 use super::error::CudaError;
 use cudarc::driver::sys::{CUdeviceptr, is_culib_present};
@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What every function returns: 0, or an error's number. Kept as a number, since a newer library may know more of them than any list.
+/// What every function returns: 0, or an error's number. Kept as a number, since a newer library
+/// may know more of them than any list.
 pub(super) type Status = c_uint;
 
 /// The device has too little memory.
@@ -65,7 +66,8 @@ pub(super) struct Context {
     ordinal: c_int,
 }
 
-// SAFETY: the library allows a context to be made current in any thread, and counts its users under its own lock.
+// SAFETY: the library allows a context to be made current in any thread, and counts its users under
+// its own lock.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
@@ -96,8 +98,8 @@ macro_rules! functions {
             pub(super) fn load() -> Result<$name, &'static str> {
                 Ok($name {
                     $($field: {
-                        // SAFETY: the types are those of the library's published header, which never changes a symbol's; a
-                        // library that is loaded is never unloaded.
+                        // SAFETY: the types are those of the library's published header, which
+                        // never changes a symbol's; a library that is loaded is never unloaded.
                         unsafe { cudarc::driver::sys::culib().get($symbol.as_bytes()) }
                             .map(|function| *function)
                             .map_err(|_| $symbol)?
@@ -171,7 +173,8 @@ struct History {
 impl Library {
     /// Loads and starts the driver library.
     pub(super) fn load() -> Result<Library, CudaError> {
-        // SAFETY: loading runs the library's initialisers, as it does for every program that is linked to it.
+        // SAFETY: loading runs the library's initialisers, as it does for every program that is
+        // linked to it.
         if !unsafe { is_culib_present() } {
             return Err(CudaError::NoLibrary);
         }
@@ -224,7 +227,8 @@ impl Library {
 
     pub(super) fn device_name(&self, device: c_int) -> Result<String, Failure> {
         let mut name = [0; 256];
-        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a zero at the end.
+        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a
+        // zero at the end.
         let status =
             unsafe { (self.basic.device_name)(name.as_mut_ptr(), name.len() as c_int - 1, device) };
         self.check("cuDeviceGetName", status)?;
@@ -270,10 +274,12 @@ impl Library {
         self.check("cuDevicePrimaryCtxRelease", status)
     }
 
-    /// A device's PCI address, as other libraries of NVIDIA know it by; none where the driver does not tell.
+    /// A device's PCI address, as other libraries of NVIDIA know it by; none where the driver does
+    /// not tell.
     pub(super) fn pci_address(&self, device: c_int) -> Option<CString> {
         let mut text = [0; 32];
-        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a zero at the end.
+        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a
+        // zero at the end.
         let status =
             unsafe { (self.basic.pci_address)(text.as_mut_ptr(), text.len() as c_int - 1, device) };
         self.check("cuDeviceGetPCIBusId", status).ok()?;
@@ -307,7 +313,8 @@ impl Library {
 
     /// Copies to the device and waits for it.
     pub(super) fn write(&self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
-        // SAFETY: the bytes are valid until the call returns, which is after the copy; the caller's books hold the addresses.
+        // SAFETY: the bytes are valid until the call returns, which is after the copy; the caller's
+        // books hold the addresses.
         let status = unsafe { (self.basic.write)(to, bytes.as_ptr().cast(), bytes.len()) };
         self.check("cuMemcpyHtoD", status)
     }
@@ -350,7 +357,8 @@ impl Library {
     }
 
     pub(super) fn free(&self, address: u64) -> Result<(), Failure> {
-        // SAFETY: the library refuses an address that it did not give; no kernel uses it (the caller's books).
+        // SAFETY: the library refuses an address that it did not give; no kernel uses it (the
+        // caller's books).
         let status = unsafe { (self.basic.free)(address) };
         self.check("cuMemFree", status)
     }

@@ -51,7 +51,8 @@ impl Library {
         self.modules.map(|_| ())
     }
 
-    /// Loads an image, which ends with a zero if it is text. A refusal's message holds what the driver's compiler said.
+    /// Loads an image, which ends with a zero if it is text. A refusal's message holds what the
+    /// driver's compiler said.
     ///
     /// # Safety
     /// The image must be whole: the library is not told its length.
@@ -65,8 +66,8 @@ impl Library {
         // A value takes the place of a pointer.
         let values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), (LOG_BYTES - 1) as *mut c_void];
         let modules = need(self.modules)?;
-        // SAFETY: all pointers are valid for the call, and there are as many options and values as it is told. The caller
-        // vouches for the image.
+        // SAFETY: all pointers are valid for the call, and there are as many options and values as
+        // it is told. The caller vouches for the image.
         let status = unsafe {
             (modules.load)(
                 &mut module,
@@ -136,8 +137,8 @@ impl Library {
     /// Puts a kernel on a queue; the parameters are copied.
     ///
     /// # Safety
-    /// There must be as many parameters as the kernel has, each as large as it says, and what they point to must be memory that
-    /// the kernel may use until the queue is past it.
+    /// There must be as many parameters as the kernel has, each as large as it says, and what they
+    /// point to must be memory that the kernel may use until the queue is past it.
     pub(in crate::driver::cuda) unsafe fn launch(
         &self,
         stream: Stream,

@@ -93,13 +93,15 @@ impl Library {
         bytes: u64,
         physical: &Physical,
     ) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, which refuses addresses that are not reserved or already mapped.
+        // SAFETY: the handle came from the library, which refuses addresses that are not reserved
+        // or already mapped.
         let status = unsafe { (need(self.ranges)?.map)(address, bytes as usize, 0, physical.0, 0) };
         self.check("cuMemMap", status)
     }
 
     pub(in crate::driver::cuda) fn unmap(&self, address: u64, bytes: u64) -> Result<(), Failure> {
-        // SAFETY: the library refuses what is not one whole map; no kernel uses it (the caller's books).
+        // SAFETY: the library refuses what is not one whole map; no kernel uses it (the caller's
+        // books).
         let status = unsafe { (need(self.ranges)?.unmap)(address, bytes as usize) };
         self.check("cuMemUnmap", status)
     }

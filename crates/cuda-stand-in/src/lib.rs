@@ -16,7 +16,7 @@
 //! | `RANGES` | `ranges` | `off`: no virtual memory management |
 //! | `ADDRESSES` | `addresses` | bytes of a device's addresses |
 //! | `ORDER` | `order` | of a block's threads: `natural`, `reverse`, `shuffled:SEED` |
-//! | `CONTEXT`, `MODULE`, `GRAPH`, `NODE` | the same | device bytes of each (a node: of a graph); 0 |
+//! | `CONTEXT`, `MODULE`, `GRAPH`, `NODE` | the same | device bytes of each, 0 by default |
 //! | `THREADS` | `threads` | threads with a stack in device memory after the first launch: 0 |
 //! | `FAIL` | `fail` | `CALL:N[:STATUS]`: a call fails, N such calls ahead; or `any` |
 //! | `LOST` | `lost` | `N[:STATUS]`: N calls ahead the device is gone, and every call fails: 719 |

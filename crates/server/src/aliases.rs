@@ -1,5 +1,4 @@
-//! Further names of voices, so that clients with a fixed list of names reach the server's own
-//! voices.
+//! Voice aliases, through which clients with a fixed list of names reach the server's own voices.
 
 use crate::error::ServerError;
 use crate::voices::DEFAULT_VOICE;

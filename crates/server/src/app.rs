@@ -1,4 +1,4 @@
-//! All that a server is, short of its socket.
+//! The server's state and routes, without a socket.
 
 use crate::bodies::BodyMemory;
 use crate::callers::{CallerConnections, Rates};
@@ -122,7 +122,7 @@ impl App {
 
     /// Unloads a model that nobody has used for `idle`.
     pub(crate) async fn unload_when_idle(&self, idle: Duration) {
-        // A stream that began since is no failure: the model simply stays.
+        // A stream that began in the meantime is no failure: the model stays loaded.
         if self.host.rests(idle) && self.host.unload(false).await.unwrap_or(false) {
             tracing::info!(idle_seconds = idle.as_secs(), "the model was unloaded");
         }

@@ -1,5 +1,5 @@
-//! The bodies of requests: taken in within a bound that all share, unpacked within the same, and
-//! gone with their request.
+//! Request bodies. They are received and decompressed within a bound that all requests share, and
+//! freed with their request.
 
 use crate::app::App;
 use crate::error::ServerError;
@@ -156,7 +156,7 @@ async fn collect(
     match packing {
         Packing::Plain => Ok((bytes, held)),
         Packing::Gzip => unpack(GzDecoder::new(bytes.as_slice()), bytes_max, memory),
-        // By the letter of HTTP it is zlib's form.
+        // HTTP's `deflate` means the zlib format.
         Packing::Deflate => unpack(ZlibDecoder::new(bytes.as_slice()), bytes_max, memory),
     }
 }

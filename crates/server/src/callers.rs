@@ -1,5 +1,4 @@
-//! Who calls: the caller's address, also behind proxies, how often it may ask and how many
-//! connections it may hold.
+//! Callers: their addresses, also behind proxies, their rate limits and their connection limits.
 
 use crate::error::ServerError;
 use axum::http::HeaderMap;

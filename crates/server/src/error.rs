@@ -1,4 +1,4 @@
-//! One table from what went wrong to a status and OpenAI's error shape.
+//! Errors: one table that maps each to a status and to OpenAI's error format.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};

@@ -1,5 +1,4 @@
-//! The fields of a JSON object, read one by one, so that each refusal names its field in plain
-//! words.
+//! Reads the fields of a JSON object one by one, so that each error names its field.
 
 use crate::error::ServerError;
 use serde_json::{Map, Value};

@@ -1,4 +1,4 @@
-//! Who may call: keys and their roles, origins, names, and how often.
+//! Access control: keys and their roles, origins, host names, and rates.
 
 use crate::app::App;
 use crate::callers::client_address;
@@ -112,7 +112,7 @@ impl Keys {
                 _ => Err(ServerError::Unauthorized),
             },
             _ if self.is_open() => Ok(()),
-            // Both are looked at, so that the time tells nothing.
+            // Both checks always run, so that timing reveals nothing.
             _ => match key.map(|key| speaks(key) | administers(key)) {
                 Some(true) => Ok(()),
                 _ => Err(ServerError::Unauthorized),
@@ -207,8 +207,8 @@ pub(crate) async fn guard(
 ) -> Response {
     match admit(&app, &mut request) {
         Ok(()) => next.run(request).await,
-        // A browser's WebSocket shows its page no status, so its refusal is told over the
-        // WebSocket.
+        // Browsers hide the status of a failed WebSocket handshake from the page, so the refusal is
+        // sent over the WebSocket.
         Err(error) => match stream::refuse(&app, request, &error).await {
             Some(response) => response,
             None => error.into_response(),
@@ -221,8 +221,8 @@ fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
     let options = &app.options;
     let extensions = request.extensions();
     let route = extensions.get::<MatchedPath>();
-    // What matches no route is refused by its path; a key is asked for first, so that nothing is
-    // told without one.
+    // A path without a route is refused after the key is checked, so that nothing is revealed
+    // without a key.
     let access = route.map_or(Access::Speak, |route| {
         Access::of(request.method(), route.as_str(), options)
     });
@@ -236,8 +236,7 @@ fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
             return Err(overload.error());
         }
         app.rates.check(caller)?;
-        // A proxy's connection counts for nobody; the calls that come over it count for their
-        // callers.
+        // A proxy's connection belongs to no caller; the calls over it count for their own callers.
         if caller != peer
             && let Some(record) = extensions.get::<Arc<RequestRecord>>()
         {

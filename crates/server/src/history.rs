@@ -1,4 +1,4 @@
-//! What the memory did in the last hour, for plots: a sample a second, and a coarser one every six.
+//! Memory over the last hour, for plots: one sample a second, and a coarser one every six seconds.
 
 use serde::Serialize;
 use sottovoce::MemoryReport;

@@ -1,5 +1,4 @@
-//! The model: loaded at the start or on demand, given back on request or when nobody has spoken for
-//! a while.
+//! The model's life cycle: loaded at the start or on demand, unloaded on request or when idle.
 
 use crate::error::ServerError;
 use crate::library::ChosenModel;
@@ -80,7 +79,7 @@ impl Host {
             waiting_max: self.limits.queue,
             ..self.options().clone()
         };
-        // One that died goes first: two do not fit.
+        // A dead engine is dropped first: there is no room for two.
         let dead = self.slot().take();
         if dead.is_some() {
             self.broken().get_or_insert_with(Instant::now);
@@ -104,7 +103,7 @@ impl Host {
         });
         *self.slot() = Some(loaded.clone());
         *self.broken() = None;
-        // Whoever stopped the server meanwhile found nothing to drain.
+        // A stop request that came in the meantime found no engine to drain.
         if self.is_stopping() {
             loaded.engine.drain();
         }
@@ -152,7 +151,7 @@ impl Host {
             let Some(loaded) = slot.as_ref() else {
                 return Ok(false);
             };
-            // Nobody begins with a model that goes.
+            // Prevents new streams on a model that is being unloaded.
             let live = loaded.engine.drain_if_idle();
             if live > 0 && !force {
                 return Err(ServerError::InUse { live });
@@ -160,7 +159,8 @@ impl Host {
             slot.take()
         };
         self.unloads.fetch_add(1, Ordering::AcqRel);
-        // The last owner joins the engine's worker, which may take a chunk's time.
+        // Dropping the last reference joins the engine's worker, which may take as long as one
+        // chunk.
         tokio::task::spawn_blocking(move || {
             if let Some(loaded) = loaded {
                 if force {

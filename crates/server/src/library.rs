@@ -1,4 +1,4 @@
-//! The models that a call may choose: those here, those that can be fetched, and what each needs.
+//! Models that a call may choose: local ones, ones to download, and the memory that each needs.
 
 use crate::error::ServerError;
 use crate::options::ServerOptions;
@@ -251,7 +251,7 @@ impl Library {
         let downloads = self.downloads().clone();
         let official = OFFICIAL_MODELS.iter().map(|model| model.name);
         let mut names: Vec<&str> = [EMBEDDED].into_iter().chain(official).collect();
-        // Small ones first, as they are listed in their summaries.
+        // Small models first, in the order of their summaries.
         names.sort_by_key(|name| SUMMARIES.iter().position(|(known, _)| known == name));
         if !names.contains(&self.first.name.as_str()) {
             names.push(&self.first.name);
@@ -289,7 +289,8 @@ impl Library {
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let known = tags.entry(model.name.clone());
         let read = || {
-            // A model without a tokenizer has none to show; speaking says what is missing.
+            // A model without a tokenizer has no tags to list; a speech request reports the missing
+            // file.
             let names = text::tags(&model.source).unwrap_or_default();
             let heard = |name: &str| {
                 let known = PARALINGUISTIC_TAGS.iter().find(|tag| tag.name == name);
@@ -411,7 +412,7 @@ impl Library {
 pub(crate) fn budget_bytes(options: &EngineOptions, reserved_bytes: u64) -> Option<u64> {
     options.memory.or_else(|| {
         let free = sottovoce::SystemMemory::now().budget_max_bytes()?;
-        // A model makes room for the next.
+        // The loaded model makes room for the next one.
         Some(free.saturating_add(reserved_bytes))
     })
 }

@@ -1,4 +1,5 @@
-//! The socket: bounded connections, deadlines for slow peers, and an end that lets streams finish.
+//! The socket: bounded connections, deadlines for slow peers, and a shutdown that lets streams
+//! finish.
 
 use crate::app::App;
 use crate::callers::{CallerConnection, is_trusted};
@@ -42,8 +43,8 @@ const RECEIVE_BUFFER_BYTES: u32 = 256 << 10;
 
 /// A request's head must arrive this soon where more connections are open than may be.
 const SPARE_RECEIVE: Duration = Duration::from_secs(2);
-/// Connections beyond those that may be open, kept short, so that whoever asks how the server is
-/// gets an answer.
+/// Connections accepted above the limit, so that a health check gets an answer. They are
+/// short-lived.
 const SPARE_CONNECTIONS: usize = 32;
 
 /// A connection's share of the connections that may be open. A WebSocket outlives the HTTP exchange
@@ -184,8 +185,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
-    // A server that starts again takes its port at once; elsewhere the option means that two may
-    // share it.
+    // On Unix, a restarted server can reuse its port at once. Elsewhere, the option would let two
+    // servers share it.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -201,7 +202,7 @@ fn connection(
     peer: SocketAddr,
     share: Result<ConnectionShare, Overload>,
 ) -> AbortHandle {
-    // Sound leaves in small pieces that must not wait for each other.
+    // Sound is sent in small packets, which must not wait for each other.
     let _ = socket.set_nodelay(true);
     let limits = &app.options.limits;
     let (receive, slow_reader) = match &share {
@@ -226,8 +227,8 @@ fn connection(
             let router = router.clone();
             async move {
                 let mut response = router.oneshot(request).await?;
-                // One answer is all that a connection without a share gets; a switch of protocols
-                // closes by itself.
+                // A connection over the limit gets one response. An upgraded connection closes by
+                // itself.
                 if overload.is_some() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);

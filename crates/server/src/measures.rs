@@ -1,7 +1,6 @@
-//! What is counted about requests and streams, and shown as OpenMetrics text, which Prometheus
-//! reads.
+//! Metrics of requests and streams, as OpenMetrics text for Prometheus.
 //!
-//! Each app has a registry of its own, so that two servers in one process do not mix their figures.
+//! Each app has its own registry, so that two servers in one process do not mix their metrics.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -178,7 +177,7 @@ impl Measures {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// A request got its place after so many seconds.
+    /// Records the seconds that a request waited in the queue.
     pub(crate) fn queue_wait(&self, seconds: f64) {
         self.queue_wait.observe(seconds);
     }

@@ -1,4 +1,4 @@
-//! The fields of OpenAI's speech call, and Chatterbox's own beside them, as engine options.
+//! Fields of OpenAI's speech API, and Chatterbox's own, as engine options.
 
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields};
@@ -59,7 +59,7 @@ pub(crate) struct StreamFields(StreamOptions);
 impl Default for StreamFields {
     fn default() -> StreamFields {
         StreamFields(StreamOptions {
-            // The server has a buffer of its own.
+            // The server has its own buffer.
             buffered_chunks_max: 1,
             ..StreamOptions::default()
         })

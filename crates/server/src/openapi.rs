@@ -1,5 +1,5 @@
-//! The OpenAPI document, made from the handlers' own descriptions together with the routes: what is
-//! served is described.
+//! The OpenAPI document, generated from the handlers' annotations and the routes, so that it
+//! matches what is served.
 
 use crate::app::App;
 use crate::options::Limits;
@@ -73,7 +73,7 @@ async fn show(State(app): State<Arc<App>>) -> Json<Document> {
 pub fn document(limits: &Limits) -> Document {
     let mut document = routes(limits).into_openapi();
     set_limits(&mut document, limits);
-    // Keys are asked for only where the server was started with some.
+    // Keys are required only if the server was started with some.
     document
         .components
         .get_or_insert_default()

@@ -1,4 +1,4 @@
-//! Tables of options as OpenAPI schemas.
+//! OpenAPI schemas of option tables.
 
 use sottovoce::options::{Domain, OptionDescription, OptionTable};
 use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
@@ -51,7 +51,7 @@ fn field(option: &OptionDescription) -> ObjectBuilder {
             }
         }
         Domain::Choice { words } => {
-            // Null is a value of an enumeration only where it is named.
+            // OpenAPI allows null for an enumeration only if it is listed.
             let words = words.iter().map(|word| Some(*word)).chain([None]);
             field.enum_values(Some(words))
         }

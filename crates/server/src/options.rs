@@ -1,4 +1,4 @@
-//! What whoever starts the server may choose.
+//! Options of the server.
 
 use crate::aliases;
 use crate::error::ServerError;
@@ -33,7 +33,7 @@ pub struct ServerOptions {
     pub voices_directory: Option<PathBuf>,
     /// Whether calls may bring voices, take them away and set aliases.
     pub uploads: bool,
-    /// Keys of which a request must carry one; none: every request is let in.
+    /// Accepted API keys; if there are none, every request is accepted.
     pub api_keys: Vec<String>,
     /// Keys that may change how the server runs, and speak; none: every key may.
     pub admin_keys: Vec<String>,

@@ -1,4 +1,4 @@
-//! Origins of pages, as browsers write them.
+//! Origins of web pages, as browsers send them.
 
 use crate::error::ServerError;
 use axum::http::Uri;
@@ -8,7 +8,7 @@ use axum::http::Uri;
 /// # Errors
 /// Names what the browser sends instead, where that is known.
 pub(crate) fn check(origin: &str) -> Result<(), ServerError> {
-    // `null` is what pages from files and sandboxed frames send.
+    // Pages from files and sandboxed frames send `null`.
     if matches!(origin, "*" | "null") {
         return Ok(());
     }

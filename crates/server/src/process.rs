@@ -1,4 +1,4 @@
-//! The memory of the process beside the engine's ledger: who has it, and that it goes back.
+//! The process's memory outside the engine's ledger: its parts, and its release to the system.
 
 use crate::app::App;
 use serde::Serialize;
@@ -63,8 +63,8 @@ pub(crate) async fn release_after_requests(app: Arc<App>) {
         let ended = app.ended_requests();
         if ended != released {
             released = ended;
-            // It takes the heap's locks and walks its free lists: not for a thread that others wait
-            // for.
+            // The call takes the heap's locks and walks its free lists, which would block an async
+            // thread.
             let _ = tokio::task::spawn_blocking(release_unused_heap).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The record of each request: its id, its line in the log, and its place in the figures.
+//! Record of a request: its id, its log line, and its metrics.
 
 use crate::app::App;
 use crate::callers::CallerConnection;
@@ -162,7 +162,7 @@ impl HttpBody for RecordedBody {
 
 impl Drop for RecordedBody {
     fn drop(&mut self) {
-        // A switch of protocols has no body; its end is the conversation's.
+        // An upgraded connection has no body; its end is the conversation's end.
         let switched = self.record.status.load(Ordering::Acquire) == 101;
         if self.body.is_end_stream() && !switched {
             self.record.finish();

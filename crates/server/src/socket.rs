@@ -1,4 +1,4 @@
-//! A socket whose reader must keep up.
+//! A socket with a deadline for its reader.
 
 use std::io;
 use std::pin::Pin;

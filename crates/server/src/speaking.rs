@@ -1,4 +1,4 @@
-//! A stream of the engine, read by a thread and handed to asynchronous code chunk by chunk.
+//! A stream of the engine, read by a thread and passed to async code chunk by chunk.
 
 use crate::app::App;
 use crate::error::ServerError;
@@ -156,7 +156,8 @@ impl Speaking {
             };
             match stream {
                 Ok(stream) => break (loaded, stream),
-                // It was unloaded or died since; the next look loads another.
+                // The engine was unloaded or died in the meantime; the next attempt loads another
+                // one.
                 Err(Error::Stopped) if tries < TRIES_MAX => {}
                 Err(error) => return Err(error.into()),
             }
@@ -211,7 +212,7 @@ impl Speaking {
                     }
                     Err(_) => outcome = "failed",
                 }
-                // A reader that leaves chunks untaken must not hold its place for ever.
+                // A reader that does not take its chunks must not hold its place for ever.
                 let sent = runtime.block_on(tokio::time::timeout(
                     app.options.limits.slow_reader_time,
                     sender.send(item),

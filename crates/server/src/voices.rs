@@ -1,5 +1,4 @@
-//! The voices that callers can name: the model's own, those in the store, and further names for
-//! them.
+//! Voices that callers can name: the model's own, those in the store, and aliases.
 
 use crate::aliases::{Alias, Aliases};
 use crate::error::ServerError;
@@ -203,7 +202,7 @@ impl Voices {
         let (name, path) = store.prepare(&name)?;
         let voice = loaded.engine.voice(VoiceSource::Clip(clip.to_owned()));
         let voice = voice.map_err(|error| match error {
-            // Where the recording was kept meanwhile is nobody's business.
+            // The temporary path of the recording must not be revealed.
             sottovoce::Error::Voice { reason, .. } => sottovoce::Error::Voice {
                 name: name.clone(),
                 reason,

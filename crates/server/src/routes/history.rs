@@ -1,4 +1,4 @@
-//! `GET /memory/history`: the memory over time.
+//! `GET /memory/history`: memory over time.
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};

@@ -1,4 +1,4 @@
-//! `/models`: the models that a call may choose, and fetching them.
+//! `/models`: available models, and their download.
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};

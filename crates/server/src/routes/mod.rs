@@ -1,4 +1,4 @@
-//! One file a group of paths.
+//! Routes, one file per group of paths.
 
 pub(crate) mod aliases;
 pub(crate) mod health;

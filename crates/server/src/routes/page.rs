@@ -1,4 +1,4 @@
-//! The page, from the program itself: nothing is fetched from elsewhere.
+//! The web page, embedded in the program. It loads nothing from other hosts.
 
 use crate::error::{ErrorBody, ServerError};
 use crate::routes::PathName;
@@ -51,7 +51,7 @@ const FILES: [(&str, &str, &str); 25] = [
     file!("voices.js", SCRIPT),
     file!("waveform.js", SCRIPT),
     file!("words.js", SCRIPT),
-    // The library sets a variable; the page's modules import it.
+    // The library sets a global variable, but the page's modules need an import.
     (
         "uPlot.js",
         SCRIPT,

@@ -1,4 +1,4 @@
-//! `POST /v1/audio/speech`: text in, sound out as it is made.
+//! `POST /v1/audio/speech`: text in, streamed sound out.
 
 use crate::app::App;
 use crate::bodies::JsonBody;
@@ -73,9 +73,10 @@ pub(crate) async fn speak(
     let without_effect = speaking.without_effect().iter();
     ignored.extend(without_effect.map(|name| (*name).to_owned()));
     ignored.extend(unread);
-    // The engine has the text now.
+    // The engine has its own copy of the text by now.
     drop(held);
-    // Until here an error can still be told by the status; so the answer waits for the first chunk.
+    // The status can report errors only until the response starts, so the response waits for the
+    // first chunk.
     let first = speaking.next().await.ok_or(ServerError::Task)??;
     let warnings = header_of(&first.metrics.warnings);
     let sound = Sound::new(speaking, first, format, travel, seed)?;
@@ -94,7 +95,7 @@ pub(crate) async fn speak(
     if let Some(warnings) = warnings {
         headers.insert(WARNINGS, warnings);
     }
-    // Only names that a header may carry are among them.
+    // Includes only names that are valid in a header.
     if let Ok(ignored) = HeaderValue::from_str(&ignored.join(", "))
         && !ignored.is_empty()
     {
@@ -185,7 +186,7 @@ impl Sound {
                         StreamFormat::Events => event(&json!({
                             "type": "error", "error": error.body().error
                         })),
-                        // The status has left already: a broken transfer is how HTTP says that
+                        // The status is sent already. In HTTP, an aborted transfer signals that
                         // something is missing.
                         StreamFormat::Audio => {
                             return Some((Err(std::io::Error::other(error)), self));

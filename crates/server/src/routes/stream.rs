@@ -1,4 +1,4 @@
-//! `/v1/stream`: text arrives in pieces over a WebSocket, sound leaves as it is made.
+//! `/v1/stream`: a WebSocket that takes text in pieces and sends sound as it is generated.
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
@@ -115,7 +115,7 @@ impl Start {
         let voice = fields.voice("voice")?;
         Ok(Start {
             voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-            // One seed for all that is spoken until the next start.
+            // One seed for all speech until the next start.
             stream: StreamFields::from_fields(fields)?,
         })
     }
@@ -171,7 +171,7 @@ impl Utterance {
         let end = text.trim_end().trim_end_matches(['"', '\'', '”', '’', ')']);
         self.ended = match end.chars().next_back() {
             Some(last) => END_MARKS.contains(&last),
-            // Spaces and closing quotes change nothing.
+            // Spaces and closing quotes do not change the state.
             None => self.ended,
         };
         self.written = Instant::now();
@@ -248,10 +248,9 @@ pub(crate) async fn connect(
         let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader_time));
         let conversation = Conversation::new(app, outgoing, record.clone());
         conversation.run(&mut source, stopping.clone()).await;
-        // The conversation dropped its sender; what was sent before still leaves.
+        // The conversation dropped its sender; queued messages are still sent.
         let _ = writer.await;
-        // A connection that is closed with something unread takes back what the peer has not read
-        // yet.
+        // Closing a connection with unread input would discard what the peer has not read yet.
         let _ = tokio::time::timeout(CLOSING_MAX, async {
             while let Some(Ok(_)) = source.next().await {}
         })
@@ -430,7 +429,7 @@ impl Conversation {
             }
             let deadline = self.deadline();
             tokio::select! {
-                // Commands that bring only errors must not pile up answers that nobody reads.
+                // Commands that only cause errors must not pile up unread replies.
                 message = source.next(), if self.unsent.len() < UNSENT_MAX => {
                     heard = Instant::now();
                     match message {
@@ -452,7 +451,7 @@ impl Conversation {
                 _ = stopping.wait_for(|stopping| *stopping), if !self.ending => self.stop(),
                 permit = self.outgoing.clone().reserve_owned(), if !self.unsent.is_empty() => match permit {
                     Ok(permit) => if let Some(message) = self.unsent.pop_front() { let _ = permit.send(message); },
-                    // The writer gave up: the reader is gone or too slow.
+                    // The writer stopped: the reader is gone or too slow.
                     Err(_) => return,
                 },
                 started = started(&mut self.starting), if self.starting.is_some() => {
@@ -478,7 +477,7 @@ impl Conversation {
             }
         };
         for message in last {
-            // A writer that gave up takes none.
+            // A stopped writer accepts no messages.
             if self.outgoing.send(message).await.is_err() {
                 return;
             }
@@ -644,8 +643,7 @@ impl Conversation {
             Ok(Command::Text { text }) => self.write(&text),
             Ok(Command::Flush) => self.flush(),
             Ok(Command::Cancel) => {
-                // Dropping the stream ends it and frees its place; sound that has not left is not
-                // sent any more.
+                // Dropping the stream ends it and frees its place; unsent sound is discarded.
                 self.starting = None;
                 self.utterance = None;
                 self.waiting.clear();
@@ -668,7 +666,7 @@ impl Conversation {
         };
         let mut bytes = Vec::new();
         match item {
-            // All that was written so far was spoken.
+            // All text so far has been spoken.
             Some(Ok(chunk)) if chunk.samples.is_empty() => {
                 utterance.rests = Some(Instant::now());
             }

@@ -1,4 +1,4 @@
-//! `/v1/audio/voices`: list, upload a clip, delete.
+//! `/v1/audio/voices`: list, upload and delete voices.
 
 use crate::app::App;
 use crate::bodies::{refuse_packed, within};
@@ -93,7 +93,7 @@ pub(crate) async fn upload(
         status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         reason: format!("send a form with 'name' and 'file': {refusal}"),
     })?;
-    // Recordings are large: only few may be on their way, so that they cannot fill the memory.
+    // Recordings are large: only a few uploads may run at once, so that they cannot exhaust memory.
     let _upload = app
         .uploads
         .try_acquire()
@@ -191,7 +191,7 @@ fn broken(error: MultipartError) -> ServerError {
             status,
             reason: "the recording is larger than this server takes".into(),
         },
-        // Whatever else is wrong with a form is wrong with what was sent.
+        // Any other error in a form is the client's.
         _ => ServerError::Body {
             status: StatusCode::BAD_REQUEST,
             reason: format!("the form cannot be read: {error}"),

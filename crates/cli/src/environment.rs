@@ -1,4 +1,4 @@
-//! Every environment variable that the program reads, in one place.
+//! All environment variables of the program.
 
 use sottovoce_hub::HubSettings;
 use sottovoce_memory::pool::VARIABLES as ALLOCATOR_VARIABLES;

@@ -1,4 +1,4 @@
-//! Ctrl-C and the termination signal end a command in good order, with the shell's exit status.
+//! Graceful end on Ctrl-C and SIGTERM, with the shell's exit status.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Interrupt {
             .build();
         if let Ok(runtime) = runtime {
             let thread = std::thread::Builder::new().name("signals".into());
-            // See above: without a thread nothing is watched.
+            // As above: without a thread, signals are not handled.
             let _ = thread.spawn(move || runtime.block_on(wait_twice(action, &status)));
         }
         interrupt

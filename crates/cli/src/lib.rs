@@ -1,5 +1,5 @@
-//! The `sottovoce` command: parses, calls the engine or the memory tools, prints. A library, so
-//! that other packages can carry the same command.
+//! The `sottovoce` command: parses arguments, calls the engine or the memory tools, prints. It is a
+//! library so that other packages can ship the same command.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
@@ -22,7 +22,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match commands::Arguments::try_parse_from(arguments) {
         Ok(arguments) => commands::run(arguments),
         Err(error) => {
-            // Where nobody reads there is nobody to tell.
+            // If standard error is closed, nobody can be told.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }

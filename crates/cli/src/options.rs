@@ -1,4 +1,4 @@
-//! Options of engine and stream as arguments of a command, made from their tables.
+//! Options of engine and stream as command-line arguments, generated from their tables.
 
 use crate::source::model_source;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
@@ -163,7 +163,7 @@ fn flag(option: &OptionDescription) -> String {
 fn help(option: &OptionDescription, default: &Value) -> String {
     let mut notes = Vec::new();
     match option.domain {
-        // The parser lists words; a file is named by its placeholder.
+        // Clap lists the words, and the placeholder names files.
         Domain::Choice { .. } | Domain::Switch | Domain::File | Domain::Folder => {}
         Domain::Bytes => notes.push("a size such as 512MiB or 1GiB".to_owned()),
         domain => notes.push(
@@ -300,7 +300,7 @@ impl<S: Selection> FromArgMatches for Chosen<S> {
         for option in taken::<S>() {
             if let Some(text) = matches.get_one::<String>(option.name) {
                 let set = self.options.set(option.name, &Value::from(&**text));
-                // The argument's parser has refused every other value.
+                // Clap has refused all other values.
                 set.map_err(|error| {
                     clap::Error::raw(clap::error::ErrorKind::ValueValidation, error)
                 })?;

@@ -1,4 +1,4 @@
-//! What a person may give as a model or a voice, made into what the engine takes.
+//! Models and voices as named on the command line, resolved to the engine's sources.
 
 use crate::environment;
 use sottovoce::{Source, Variant, VoiceSource, parse_variant};

@@ -1,4 +1,4 @@
-//! The CUDA driver through the binary: with a stand-in for NVIDIA's library, with one that lacks
+//! End-to-end tests of the CUDA driver: with a stand-in for NVIDIA's library, with one that lacks
 //! functions, and without any.
 
 #![cfg(target_os = "linux")]
@@ -103,8 +103,7 @@ fn without_a_driver_the_program_says_so_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("run.trace");
     std::fs::write(&trace, TRACE).unwrap();
-    // A file of that name that is no library stands for a machine without one, wherever the test
-    // runs.
+    // An invalid file of that name stands for a missing library on any machine.
     for name in ["libcuda.so", "libcuda.so.1"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }

@@ -1,4 +1,4 @@
-//! What every command says of itself.
+//! Tests of every command's help.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! `sottovoce model download` against a hub that answers as the real one does: small files from
-//! another address of its own, large ones from a store on another host.
+//! Tests of `sottovoce model download` against a hub that behaves like the real one: small files
+//! from another address of its own, large ones from a store on another host.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -51,7 +51,7 @@ fn server(
                 .map(|line| line.to_lowercase())
                 .collect();
             let request = Request { line, headers };
-            // The client may be gone already.
+            // The client may have disconnected.
             let _ = answer(&request, &mut connection);
             requests.lock().unwrap().push(request);
         }

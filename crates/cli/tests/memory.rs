@@ -1,4 +1,4 @@
-//! The memory tools through the binary.
+//! End-to-end tests of the memory tools.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -401,7 +401,7 @@ fn the_device_of_a_snapshot_holds_what_was_recorded() {
     let tried = advice["tried"].as_array().unwrap();
     let today = tried.iter().find(|tried| tried["today"] == true).unwrap();
     assert_eq!(today["ooms"], 0);
-    // On a device that is too small for the recorded run there is nothing to advise.
+    // A device smaller than the recorded run leaves nothing to advise.
     let advice = json(&["advise", &path, "--json", "--device-memory", "24GiB"]);
     assert!(advice["recommendation"]["line"].is_null(), "{advice}");
     let reason = advice["recommendation"]["reason"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! `sottovoce serve` as it is started: what it logs, and what it refuses to start with.
+//! End-to-end tests of `sottovoce serve`: its log, and what it refuses at start-up.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};

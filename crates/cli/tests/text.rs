@@ -1,4 +1,4 @@
-//! `sottovoce text` as a person runs it.
+//! End-to-end tests of `sottovoce text`.
 
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! Rules of the tree that no compiler checks.
+//! Rules of the source tree that the compiler does not check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -149,19 +149,19 @@ fn comments_fit_the_page() {
 /// device, and who may ask for them beside the processor's operations, the host's side of a
 /// simulated device, and tests.
 const HOST_ACCESS: [(&str, &[&str]); 8] = [
-    // Views are made where tensors and weights are, and of host slices by devices of the host.
+    // Views are created where tensors and weights are, and from host slices by host devices.
     ("View::new(", &[]),
     ("ViewMut::new(", &[]),
-    // The ways between host and device.
+    // Transfers between host and device.
     (".contiguous()", &["tensor/src/context.rs"]),
     (".into_data()", &["tensor/src/view.rs"]),
     (".row_mut(", &[]),
-    // Packing weights in place, or by a staged panel.
+    // Packing of weights, in place or by a staged panel.
     (
         ".bytes_mut()",
         &["tensor/src/matrix.rs", "tensor/src/tensor.rs"],
     ),
-    // Converted weights, which are made on the host.
+    // Converted weights, which are created on the host.
     (
         ".packed_bytes()",
         &["tensor/src/matrix.rs", "chatterbox/src/weights/place.rs"],

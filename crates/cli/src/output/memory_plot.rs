@@ -1,4 +1,5 @@
-//! Live and reserved bytes over a trace, as one self-contained drawing for light and dark themes.
+//! Plot of live and reserved bytes over a trace, as one self-contained drawing for light and dark
+//! themes.
 
 use sottovoce_memory::trace::advise::{Advice, Curve, Share, Timeline};
 use std::fmt::Write;
@@ -197,7 +198,7 @@ fn axes(out: &mut String, scale: &Scale, step: f64, top: f64, timeline: &Timelin
         if x < free_from || x > WIDTH - RIGHT {
             continue;
         }
-        // At the right edge the label stands before its line, if there is room.
+        // At the right edge, the label is placed before its line if there is room.
         let (anchor, label_x) = if x + LABEL_GAP <= WIDTH {
             ("start", x + 3.0)
         } else if x - LABEL_GAP >= free_from {
@@ -237,7 +238,7 @@ fn points(curve: &Curve, scale: &Scale) -> String {
             format_args!("L{x:.1} {:.1}", scale.y(bytes as f64)),
         );
     };
-    // A value stands in the middle of its stretch; the first and the last reach to the edges.
+    // Values are centred in their intervals; the first and the last extend to the edges.
     point(0.0, curve.bytes.first().copied().unwrap_or(0));
     for (index, &bytes) in curve.bytes.iter().enumerate() {
         point((index as f64 + 0.5) / count, bytes);
@@ -366,7 +367,7 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // Not allowed in XML.
+            // Control characters are not allowed in XML.
             control if control.is_control() => escaped.push(' '),
             other => escaped.push(other),
         }

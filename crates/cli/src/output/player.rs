@@ -1,4 +1,4 @@
-//! Plays through whichever player the system has, so that building needs no sound library.
+//! Playback through a player installed on the system, so that the build needs no sound library.
 
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::io::Write;
@@ -63,7 +63,7 @@ impl Player {
                 .args(arguments)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
-                // Its libraries' messages help nobody who asked for speech.
+                // Messages of the player's libraries are of no use to the user.
                 .stderr(Stdio::null())
                 .spawn();
             if let Ok(process) = started {

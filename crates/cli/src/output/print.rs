@@ -1,4 +1,4 @@
-//! Text for standard output and standard error, either of which may be gone.
+//! Text for standard output and standard error, either of which may be closed.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -49,7 +49,7 @@ fn mark(error: io::Error) -> io::Error {
     }
 }
 
-/// Whoever read standard output has left.
+/// The reader of standard output closed it.
 #[derive(Debug)]
 struct ReaderGone;
 

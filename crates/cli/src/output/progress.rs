@@ -1,4 +1,4 @@
-//! Progress on standard error: drawn on a terminal, nothing in a pipe or a log.
+//! Progress on standard error: drawn on a terminal, silent in a pipe or a log.
 
 use super::print::note;
 use super::size::mebibytes;
@@ -145,7 +145,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.follower.take() {
             drop(stop);
-            // A bar whose thread failed has nothing left to take away.
+            // If the bar's thread failed, there is nothing to clear.
             let _ = thread.join();
         }
     }

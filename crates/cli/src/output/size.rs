@@ -1,4 +1,4 @@
-//! Sizes in bytes as people write them.
+//! Sizes in bytes, in the form that people write.
 
 use sottovoce::doctor::Fit;
 pub use sottovoce_memory::stats::parse_bytes;

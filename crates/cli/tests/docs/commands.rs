@@ -68,7 +68,7 @@ fn commands(block: &Block) -> Vec<String> {
 fn shell(command: &str, folder: &Path) -> Command {
     let binary = Path::new(env!("CARGO_BIN_EXE_sottovoce"));
     let programs = binary.parent().unwrap().display();
-    // What the server refuses must be an error.
+    // Errors of the server must fail the command.
     let checked = format!(
         "PATH=\"{programs}:$PATH\"\n\
          curl() {{ command curl --silent --show-error --fail \"$@\"; }}\n\
@@ -182,7 +182,7 @@ fn every_command_of_the_pages_does_what_they_say() {
     let (mut run, mut failures) = (0, Vec::new());
     for page in pages() {
         if page.name == "CONTRIBUTING.md" {
-            // Its commands build, or take long.
+            // Its commands build the project or take long.
             continue;
         }
         let mut runner = Runner::new(curl);

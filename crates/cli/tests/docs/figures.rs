@@ -1,5 +1,4 @@
-//! The figures of the models' page against `doctor`'s own, and those for Prometheus against the
-//! server's.
+//! Compares figures in the documentation with `doctor`'s and with the server's Prometheus metrics.
 
 use crate::page::{Page, root};
 use serde_json::Value;

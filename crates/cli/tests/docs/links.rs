@@ -1,4 +1,4 @@
-//! No link leads nowhere, and no page of the book is left out of its table of contents.
+//! No broken links, and every page of the book is in its table of contents.
 
 use crate::page::{Page, pages, root};
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! The pages, and what is in them.
+//! Pages of the documentation and their contents.
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A server for the examples of a page.
+//! A server for the examples on a page.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -40,7 +40,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended already cannot be ended.
+        // Fails if the server has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! Runs the WebSocket transcripts of the pages.
+//! Runs the pages' WebSocket transcripts.
 //!
 //! A ```` ```websocket ```` block holds one connection: `> ` is sent; `< ` must come, with at least
 //! the fields that are shown. `(sound)` is a binary message, `(close CODE)` the end. Sound, `ready`

@@ -1,4 +1,4 @@
-//! `sottovoce bench`: what speaking costs, for each precision and profile.
+//! `sottovoce bench`: benchmarks for each precision and profile.
 
 mod flow;
 mod speed;

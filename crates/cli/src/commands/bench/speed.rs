@@ -1,4 +1,4 @@
-//! `sottovoce bench speed`: the time of each stage with full-size random weights.
+//! `sottovoce bench speed`: time of each stage with full-size random weights.
 
 use crate::commands::Outcome;
 use crate::commands::speak::WHOLE_TOKENS;

@@ -1,5 +1,5 @@
-//! `sottovoce doctor --device`: one device, what it takes for itself, what reaching it costs, and
-//! whether it computes what the processor does. The text can be pasted into a report as it is.
+//! `sottovoce doctor --device`: one device's own memory needs, the cost of reaching it, and a
+//! comparison of its results with the CPU's. The output can be pasted into a report.
 
 use crate::commands::Outcome;
 use crate::output::print::output;

@@ -1,11 +1,11 @@
-//! A stand-in for NVIDIA's driver library, for tests: devices whose memory has bytes, whose queues
-//! do nothing before somebody waits, and whose kernels are the project's own sources, compiled for
-//! the processor.
+//! A stand-in for NVIDIA's driver library, for tests. Device memory is backed by bytes, queues
+//! defer their work until somebody waits, and kernels are the project's own sources, compiled for
+//! the CPU.
 //!
-//! It is a shared library of the driver's name (`libcuda.so`) and, for the tests that use it, a
-//! crate: [`client`] finds the library, loads it and scripts its devices. What the real library
-//! would refuse is refused and counted as a misuse; what a kernel must not touch is not there, and
-//! touching it ends the device as it would end a real one.
+//! It is a shared library with the driver's name (`libcuda.so`) and also a crate for tests:
+//! [`client`] finds the library, loads it and scripts its devices. Calls that the real library
+//! would refuse are refused and counted as misuse. Memory that a kernel must not access is
+//! unmapped; an access disables the device, as on real hardware.
 //!
 //! | variable (`CUDA_STAND_IN_…`) | key of [`client::StandIn`] | meaning |
 //! |---|---|---|

@@ -16,10 +16,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq};
 
-/// The prefix with which a browser's WebSocket carries a key: browsers cannot set its headers.
+/// Prefix of the subprotocol with which browsers send a key: they cannot set headers of a
+/// WebSocket.
 const SUBPROTOCOL_KEY_PREFIX: &str = "sottovoce-key.";
 
-/// Digests of keys: equal lengths, and no key in memory.
+/// Digests of keys: of equal length, and without the keys themselves in memory.
 struct Digests(Vec<[u8; 32]>);
 
 impl Digests {
@@ -28,7 +29,7 @@ impl Digests {
         Digests(keys.iter().map(digest).collect())
     }
 
-    /// Whether `key` is one of them; takes the same time whichever it is.
+    /// Whether `key` is valid, in constant time.
     fn accept(&self, key: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         let known = self.0.iter();
@@ -37,19 +38,19 @@ impl Digests {
     }
 }
 
-/// What a call asks of its caller.
+/// Access that a call requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
-    /// Nothing: the page, and whether the server is well.
+    /// None: the page and health checks.
     Open,
-    /// A key that may speak, where keys are asked for.
+    /// A key that may speak, if the server has keys.
     Speak,
-    /// A key that may change how the server runs.
+    /// A key that may change settings.
     Administer,
 }
 
 impl Access {
-    /// What the call of `method` on `route` asks.
+    /// Access required by `method` on `route`.
     fn of(method: &Method, route: &str, options: &ServerOptions) -> Access {
         let reads = method == Method::GET || method == Method::HEAD;
         match route {
@@ -70,17 +71,17 @@ impl Access {
     }
 }
 
-/// Whether this path tells only how the server is: such calls are never held up by others.
+/// Whether the path is a health check, which other requests must never delay.
 pub(crate) fn is_probe(path: &str) -> bool {
     matches!(path, "/health" | "/health/live" | "/health/ready")
 }
 
-/// The keys, by what they may do.
+/// Keys by role.
 pub(crate) struct Keys {
     speak: Digests,
-    /// Keys that may change settings, and speak; without any, every key may.
+    /// Keys that may change settings and speak; if empty, every key may.
     administer: Digests,
-    /// Whether settings may be changed by calls at all.
+    /// Whether calls may change settings at all.
     remote_settings: bool,
 }
 
@@ -93,7 +94,7 @@ impl Keys {
         }
     }
 
-    /// Whether calls need no key to speak.
+    /// Whether speaking needs no key.
     fn is_open(&self) -> bool {
         self.speak.0.is_empty()
     }
@@ -136,8 +137,8 @@ fn carried_key(headers: &HeaderMap) -> Option<&str> {
         .find_map(|protocol| protocol.trim().strip_prefix(SUBPROTOCOL_KEY_PREFIX))
 }
 
-/// Refuses pages of other origins. Without this any page in the user's browser could call a server
-/// on loopback.
+/// Refuses pages of other origins. Otherwise any page in the user's browser could call a server on
+/// loopback.
 fn check_origin(
     headers: &HeaderMap,
     host: Option<&str>,
@@ -161,7 +162,7 @@ fn check_origin(
     }
 }
 
-/// The name or address, with its port, by which the request calls this server.
+/// Host name or address of the request, with port.
 fn host(request: &Request) -> Option<&str> {
     let header = request.headers().get(header::HOST);
     header.and_then(|host| host.to_str().ok()).or_else(|| {
@@ -172,9 +173,9 @@ fn host(request: &Request) -> Option<&str> {
     })
 }
 
-/// Refuses names that nobody gave this server: the defence against DNS rebinding, by which a
-/// foreign page has its own name resolve to this address and so shares its origin. Such a page
-/// cannot be called by an address or localhost.
+/// Refuses unknown host names, as a defence against DNS rebinding: a foreign page lets its own name
+/// resolve to this address and so shares its origin. Requests by address or by localhost cannot
+/// come from such a page.
 fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError> {
     // Browsers always send it.
     let Some(host) = host else {
@@ -199,7 +200,7 @@ fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError>
     }
 }
 
-/// Lets a request through, or answers it.
+/// Middleware that passes a request on or refuses it.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -216,7 +217,7 @@ pub(crate) async fn guard(
     }
 }
 
-/// The verdict on a request, before its handler is asked.
+/// Checks a request before its handler runs.
 fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
     let options = &app.options;
     let extensions = request.extensions();

@@ -4,7 +4,7 @@ use sottovoce::options::{Domain, OptionDescription, OptionTable};
 use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder};
 
-/// An object whose fields are the options that `takes` names; each may be left out or null.
+/// Object schema of the options that `takes` selects; all are optional and nullable.
 pub(crate) fn object<T: OptionTable>(takes: fn(&OptionDescription) -> bool) -> Object {
     let defaults = T::default();
     let options = T::DESCRIPTIONS.iter().filter(|option| takes(option));
@@ -15,7 +15,7 @@ pub(crate) fn object<T: OptionTable>(takes: fn(&OptionDescription) -> bool) -> O
     object.build()
 }
 
-/// The same object with no other fields.
+/// The same schema without additional properties.
 pub(crate) fn closed(mut object: Object) -> Object {
     object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
     object
@@ -59,7 +59,7 @@ fn field(option: &OptionDescription) -> ObjectBuilder {
     }
 }
 
-/// A bound; those of options are far below.
+/// A bound as `usize`; bounds of options are far below its maximum.
 fn whole(bound: u64) -> usize {
     usize::try_from(bound).unwrap_or(usize::MAX)
 }

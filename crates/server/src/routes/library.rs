@@ -103,7 +103,7 @@ pub(crate) async fn cancel(
     app.library.cancel(&name).map(Json)
 }
 
-/// Runs what waits for files, the hub or arithmetic off the asynchronous threads.
+/// Runs blocking work off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {

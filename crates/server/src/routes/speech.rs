@@ -20,15 +20,15 @@ use sottovoce_audio::{AudioFormat, Encoder};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Names the fields that were sent and change nothing.
+/// Response header: fields that were sent but have no effect.
 pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-sottovoce-ignored");
-/// The seed that was used.
+/// Response header: the seed.
 pub(crate) const SEED: HeaderName = HeaderName::from_static("x-sottovoce-seed");
-/// What was passed over in the text: a JSON array of line, character and message.
+/// Response header: text that was skipped, as a JSON array of line, character and message.
 pub(crate) const WARNINGS: HeaderName = HeaderName::from_static("x-sottovoce-warnings");
-/// Warnings that a header tells.
+/// Most warnings in a header.
 const WARNINGS_MAX: usize = 10;
-/// Samples a second of headerless PCM.
+/// Response header: sample rate of headerless PCM.
 pub(crate) const RATE: HeaderName = HeaderName::from_static("x-sample-rate");
 
 /// Speaks `input`. The first bytes leave when the first chunk is ready.
@@ -104,7 +104,7 @@ pub(crate) async fn speak(
     Ok(response.into_response())
 }
 
-/// The first warnings in the form that a header takes: JSON of ASCII characters.
+/// The first warnings as a header value: JSON in ASCII.
 fn header_of(warnings: &[Warning]) -> Option<HeaderValue> {
     let shown = &warnings[..warnings.len().min(WARNINGS_MAX)];
     if shown.is_empty() {
@@ -123,7 +123,7 @@ fn header_of(warnings: &[Warning]) -> Option<HeaderValue> {
     HeaderValue::try_from(ascii).ok()
 }
 
-/// A response under way.
+/// A response in progress.
 struct Sound {
     speaking: Speaking,
     first: Option<Chunk>,

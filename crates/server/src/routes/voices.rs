@@ -17,9 +17,9 @@ use tempfile::TempPath;
 use tokio::io::AsyncWriteExt;
 use utoipa::ToSchema;
 
-/// Bytes of a form's text; a voice's name is far shorter.
+/// Largest text field of a form; names of voices are far shorter.
 const TEXT_BYTES_MAX: usize = 4 << 10;
-/// Where a recording waits until its voice is made; the name is no voice's.
+/// Prefix of temporary recordings; no voice can have such a name.
 const WAITING_PREFIX: &str = ".upload-";
 
 /// The voices there are.
@@ -112,7 +112,7 @@ pub(crate) async fn upload(
     Ok((StatusCode::CREATED, Json(entry.await?)))
 }
 
-/// Runs what waits for files or for work off the asynchronous threads.
+/// Runs blocking work off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
@@ -121,8 +121,8 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| ServerError::Task)?
 }
 
-/// The form's name, and a file in `folder` with its recording, which is gone when the path is
-/// dropped. Memory holds a piece of the recording at a time.
+/// Reads the form: the name, and a temporary file in `folder` with the recording, which is deleted
+/// when the path is dropped. Only a piece of the recording is in memory at a time.
 async fn read(mut form: Multipart, folder: &Path) -> Result<(String, TempPath), ServerError> {
     let (mut name, mut clip) = (None, None);
     while let Some(mut field) = form.next_field().await.map_err(broken)? {
@@ -165,7 +165,7 @@ async fn text(field: &mut Field<'_>, parameter: &'static str) -> Result<String, 
     String::from_utf8(bytes).map_err(|_| refuse("send it in UTF-8"))
 }
 
-/// Writes a field to a file of its own.
+/// Writes a field to a temporary file.
 async fn keep(field: &mut Field<'_>, folder: &Path) -> Result<TempPath, ServerError> {
     let failed = |source| sottovoce::Error::File {
         path: folder.to_owned(),

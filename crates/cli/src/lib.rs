@@ -16,8 +16,8 @@ use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs the command that `arguments` name, the program's own name first. Help and mistakes are
-/// printed as the command prints them; a mistake ends with status 2.
+/// Runs the command in `arguments`, which start with the program's name. Prints help and usage
+/// errors; a usage error has exit status 2.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match commands::Arguments::try_parse_from(arguments) {
         Ok(arguments) => commands::run(arguments),
@@ -29,11 +29,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Runs a command as [`run`] does and returns what it prints, which for some is the answer to their
-/// question even where they end with a status other than 0.
+/// Runs a command as [`run`] does and returns its output. For some commands the output is the
+/// answer even if the exit status is not 0.
 ///
 /// # Errors
-/// The command's message, if it fails or `arguments` name none.
+/// The command's error, or a usage error.
 pub fn capture(arguments: impl IntoIterator<Item = OsString>) -> Result<String, String> {
     let arguments =
         commands::Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?;

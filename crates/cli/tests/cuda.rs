@@ -128,7 +128,7 @@ fn without_a_driver_the_program_says_so_and_goes_on() {
     assert_eq!(report["settings"]["allocator"]["origin"], "default");
 }
 
-/// Speaks a few words into `file`; its figures, with what was said on standard error.
+/// Speaks a few words into `file`; returns the metrics and standard error.
 fn speak(
     libraries: &Path,
     file: &str,
@@ -275,7 +275,7 @@ fn a_driver_that_is_too_old_to_compute_is_named_with_its_version_and_what_to_ins
     }
 }
 
-/// As on a part of a card: the management library does not know the device.
+/// As on a MIG slice: the management library does not find the device.
 #[test]
 fn where_the_contexts_bytes_cannot_be_known_the_doctor_says_so() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 
 const COMMIT: &str = "89abcdef";
 const SIZE: usize = 100_000;
-/// How much a store that breaks off sends.
+/// Bytes that an interrupted download sends.
 const PIECE: usize = 10_000;
-/// SHA-256 of the large files' contents, all zeros.
+/// SHA-256 of the large files, which are all zeros.
 const DIGEST: &str = "9192c25b734fcbadbe32dadc28089c60db0e39f90cc20ce2e5733f57261acc0c";
 
 /// The first line of a request, and its header lines in lower case.
@@ -32,7 +32,7 @@ impl Request {
     }
 }
 
-/// Serves what `answer` writes for each request, and remembers the requests.
+/// Serves what `answer` writes for each request, and records the requests.
 fn server(
     answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + 'static,
 ) -> (String, Arc<Mutex<Vec<Request>>>) {

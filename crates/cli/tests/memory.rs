@@ -26,7 +26,7 @@ fn write(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-/// 40 MiB and 60 MiB come and go, then 60 MiB again.
+/// Allocates and frees 40 MiB and 60 MiB, then allocates 60 MiB again.
 const TRACE: &str =
     "a 0 41943040 t\na 1 2097152 t\na 2 62914560 t\nf 0\nf 2\nm chunk 1\na 3 62914560 t\n";
 
@@ -270,7 +270,7 @@ fn a_conversion_that_fails_leaves_what_was_there() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
-/// Sizes that differ a little each time: segments of their own for each, unless they can grow.
+/// Slightly different sizes: each needs its own segment unless segments can grow.
 fn growing() -> String {
     let mut text = String::from("m load\na 0 104857600 weight\nm run\n");
     for step in 1..40_u64 {

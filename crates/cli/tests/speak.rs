@@ -27,7 +27,7 @@ fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Checks a WAV file's header against its length; its samples.
+/// Checks a WAV file's header against its length; returns the samples.
 fn wav_samples(bytes: &[u8]) -> Vec<i16> {
     assert_eq!(
         (&bytes[..4], &bytes[8..16], &bytes[36..40]),
@@ -300,8 +300,8 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
     );
 }
 
-/// Starts to speak a long text into a pipe and reads its first `bytes`: the stream is then under
-/// way and waits for its reader.
+/// Starts to speak a long text into a pipe and reads its first `bytes`. The stream is then running
+/// and waits for its reader.
 fn speaking(text: &str, extra: &[&str], bytes: usize) -> Child {
     let mut child = sottovoce()
         .args(["speak", "--out", "-"])

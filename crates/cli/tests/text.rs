@@ -18,7 +18,7 @@ fn read(written: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What is said, pieces joined, pauses as their seconds in braces.
+/// The spoken pieces, joined, with pauses as seconds in braces.
 fn said(report: &Value) -> String {
     let pieces = report["pieces"].as_array().unwrap();
     let said: Vec<String> = (pieces.iter())

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Lines of one source file: longer ones hold more than one thing.
+/// Most lines of a source file; a longer one holds more than one thing.
 const FILE_LINES_MAX: usize = 800;
-/// Columns of a comment line.
+/// Widest comment line, in columns.
 const COMMENT_COLUMNS_MAX: usize = 100;
 
 fn root() -> PathBuf {
@@ -17,7 +17,7 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Source files of the product under `folder`, without what tools make.
+/// Source files of the product under `folder`, without generated ones.
 fn sources(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -63,7 +63,7 @@ fn allowed_edges() -> BTreeMap<String, BTreeSet<String>> {
     .collect()
 }
 
-/// What each crate's manifest depends on within the workspace, tests left out.
+/// Dependencies of each crate within the workspace by its manifest, without those of tests.
 fn found_edges() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -145,9 +145,9 @@ fn comments_fit_the_page() {
     );
 }
 
-/// What gives the host elements or bytes of a tensor, of weights or of a block that may lie on a
-/// device, and who may ask for them beside the processor's operations, the host's side of a
-/// simulated device, and tests.
+/// Expressions that give host access to tensors, weights or blocks that may lie on a device, and
+/// the files that may use them besides the CPU's operations, the host side of a simulated device,
+/// and tests.
 const HOST_ACCESS: [(&str, &[&str]); 8] = [
     // Views are created where tensors and weights are, and from host slices by host devices.
     ("View::new(", &[]),
@@ -238,7 +238,7 @@ fn crates_without_unsafe_code_forbid_it() {
     }
 }
 
-/// Whether a line of code says a command line's flag, such as `--memory`, in a text.
+/// Whether a line of code contains a command-line flag, such as `--memory`, in a string.
 fn says_a_flag(line: &str) -> bool {
     !line.trim_start().starts_with("//")
         && line.match_indices("--").any(|(at, _)| {

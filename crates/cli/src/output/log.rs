@@ -44,8 +44,8 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Logs from now on. Of the libraries only warnings are let through: their finer levels print what
-/// requests hold.
+/// Starts logging. Libraries log warnings only, since their finer levels print the contents of
+/// requests.
 pub fn start_log(level: LogLevel, format: LogFormat) {
     let level = LevelFilter::from(level);
     let targets = Targets::new()

@@ -15,7 +15,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// By a file's name.
+    /// The format of a file name.
     pub fn of(path: &Path) -> Option<Format> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "svg" => Some(Format::Svg),
@@ -31,7 +31,7 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 48.0;
-/// Phase labels are this far apart at least.
+/// Least distance between phase labels.
 const LABEL_GAP: f64 = 90.0;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
@@ -54,7 +54,7 @@ td,th{padding:.25rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px
 tr.today{font-weight:600}code{background:var(--grid);padding:.1rem .4rem;border-radius:4px;word-break:break-all}
 ";
 
-/// Draws what `advice` found.
+/// Draws the result of an analysis.
 pub fn draw(advice: &Advice, timeline: &Timeline, format: Format) -> String {
     match format {
         Format::Svg => svg(advice, timeline, true),
@@ -62,7 +62,7 @@ pub fn draw(advice: &Advice, timeline: &Timeline, format: Format) -> String {
     }
 }
 
-/// From events and bytes to the drawing's units.
+/// Maps events and bytes to the drawing's units.
 struct Scale {
     events: f64,
     bytes: f64,
@@ -358,7 +358,7 @@ fn shortened(text: &str, length: usize) -> String {
     text.chars().take(length).chain("…".chars()).collect()
 }
 
-/// Text of a trace is anybody's.
+/// Escapes text from a trace, which is untrusted.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -23,7 +23,7 @@ const NOT_RUN: [&str; 7] = [
 ];
 const MARKS: [&str; 3] = ["fails", "server", "foreground"];
 
-/// Files that the examples name.
+/// Files that the examples use.
 const FILES: [(&str, &[u8]); 6] = [
     (
         "chapter.txt",
@@ -140,7 +140,7 @@ impl Runner {
         }
     }
 
-    /// What is wrong with a command.
+    /// Runs a command; returns what is wrong with it.
     fn command(&mut self, command: &str, of_server: bool, fails: bool) -> Option<String> {
         let folder = self.folder.path();
         let command = match of_server {
@@ -160,7 +160,7 @@ impl Runner {
         })
     }
 
-    /// What is wrong with a server that is started and stopped.
+    /// Starts and stops a server; returns what is wrong with it.
     fn foreground(&self, command: &str) -> Option<String> {
         let command = format!("exec {command} --port 0 --json");
         let mut child = shell(&command, self.folder.path())

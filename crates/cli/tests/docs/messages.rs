@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const PAGE: &str = "docs/troubleshooting.md";
 /// Least bytes of a message's fixed words; messages with fewer only pass on another error.
 const WORDS_BYTES_MIN: usize = 9;
-/// Not part of the product.
+/// Crates that are not part of the product.
 const OTHER_CRATES: [&str; 1] = ["cuda-stand-in"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -80,14 +80,14 @@ fn fixed_parts(message: &str) -> Vec<String> {
     parts
 }
 
-/// The longest part, without the marks around the values beside it.
+/// The longest part, without punctuation next to placeholders.
 fn longest(parts: Vec<String>) -> String {
     let marks = |letter: char| !letter.is_alphanumeric();
     let trimmed = (parts.into_iter()).map(|part| part.trim_matches(marks).to_owned());
     trimmed.max_by_key(String::len).unwrap_or_default()
 }
 
-/// White space is one space: lines are broken anywhere.
+/// Collapses white space, because lines may be broken anywhere.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

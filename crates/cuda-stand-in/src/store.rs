@@ -19,7 +19,7 @@ const FILE_BYTES: u64 = 1 << 42;
 pub struct Store {
     start: u64,
     bytes: u64,
-    /// The system's reservation, of which the part from `start` on is aligned.
+    /// The system's reservation; the store uses the aligned part from `start` on.
     reserved: (u64, u64),
     file: i32,
     /// Start → end of all occupied address ranges.

@@ -52,7 +52,7 @@ pub(crate) enum VoiceField {
     },
 }
 
-/// How it is spoken: the engine's options of a stream, each of which may be left out.
+/// The engine's options of a stream; all are optional.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamFields(StreamOptions);
 

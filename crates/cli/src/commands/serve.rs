@@ -69,7 +69,7 @@ pub struct Arguments {
     /// Let the lists of models and voices be read without a key.
     #[arg(long)]
     open_lists: bool,
-    /// Unload the model after so many minutes without a request.
+    /// Minutes without a request after which the model is unloaded.
     #[arg(long, value_name = "MINUTES")]
     idle_unload: Option<f64>,
     #[command(flatten)]

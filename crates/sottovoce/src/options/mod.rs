@@ -1,9 +1,9 @@
 //! Options, with the reference's names where it has them.
 //!
-//! Each option is one line of [`EngineOptions`] or [`StreamOptions`]: help, name, type, default,
-//! domain, scope, unit, and the capability without which it means nothing. Command line, HTTP,
-//! OpenAPI, page, Python and the reference page `docs/configuration.md` are made from these tables
-//! ([`OptionTable::DESCRIPTIONS`]); no interface repeats a range, a default or a help text.
+//! Each option is one entry of [`EngineOptions`] or [`StreamOptions`]: help, name, type, default,
+//! domain, scope, unit, and the capability without which it has no effect. Command line, HTTP,
+//! OpenAPI, page, Python and the reference page `docs/configuration.md` are generated from these
+//! tables ([`OptionTable::DESCRIPTIONS`]); no interface repeats a range, a default or a help text.
 //!
 //! ```
 //! use sottovoce::options::{OptionTable, Scope, Value};

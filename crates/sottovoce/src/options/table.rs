@@ -1,4 +1,5 @@
-//! The table of options: each option is declared once, and every interface is made from it.
+//! Option tables: each option is declared once, and every interface is generated from its
+//! declaration.
 
 use super::capability::{Capabilities, Capability};
 use super::value::OptionValue;

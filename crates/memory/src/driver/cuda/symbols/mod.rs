@@ -42,7 +42,7 @@ const FAULTS: [Status; 14] = [
 pub(super) const ATTRIBUTE_MAJOR: c_int = 75;
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR`.
 pub(super) const ATTRIBUTE_MINOR: c_int = 76;
-/// `CU_DEVICE_ATTRIBUTE_INTEGRATED`: the device shares the processor's memory.
+/// `CU_DEVICE_ATTRIBUTE_INTEGRATED`: the device shares the CPU's memory.
 pub(super) const ATTRIBUTE_INTEGRATED: c_int = 18;
 /// `CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED`.
 pub(super) const ATTRIBUTE_ADDRESS_MANAGEMENT: c_int = 102;

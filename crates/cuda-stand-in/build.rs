@@ -1,4 +1,4 @@
-//! Compiles the kernels for the processor, with the engine that runs their threads as fibers.
+//! Compiles the kernels for the CPU, together with the engine that runs their threads as fibers.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use std::path::Path;
 const KERNELS: &str = "../tensor/kernels";
 
 fn main() {
-    // The library stands for Linux' driver only.
+    // The library replaces the Linux driver only.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") {
         return;
     }
@@ -23,14 +23,14 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .opt_level(2)
-        // As on a GPU, where nothing is contracted but what is written so.
+        // As on a GPU: only explicitly fused operations are contracted.
         .flag("-ffp-contract=off")
         .flag("-Wno-unknown-pragmas")
         .flag("-x")
         .flag("c++")
         .include(kernels)
         .files(&sources)
-        // Kernels register themselves, so nothing refers to the files that they are in.
+        // Kernels register themselves, so no symbol refers to their object files.
         .link_lib_modifier("+whole-archive")
         .compile("stand_in_kernels");
 }

@@ -1,7 +1,7 @@
 //! What a CUDA device is asked for by the official models, and how long named cards take at least.
 //!
-//! Launches are counted on the stand-in for the driver's library, with the official layers and fewer
-//! channels; bytes and operations follow from the sizes. No weights and no GPU are needed.
+//! Launches are counted on the stand-in for the driver's library, with the official layers and
+//! fewer channels; bytes and operations follow from the sizes. No weights and no GPU are needed.
 
 #[cfg(target_os = "linux")]
 #[path = "../tests/counted/mod.rs"]

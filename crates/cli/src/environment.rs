@@ -1,11 +1,11 @@
-//! Every environment variable that the program reads, in one place.
+//! All environment variables of the program.
 
 use sottovoce_hub::HubSettings;
 use sottovoce_memory::pool::VARIABLES as ALLOCATOR_VARIABLES;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Every variable that the program reads, and what it sets.
+/// All variables that the program reads, and what they set.
 pub const VARIABLES: [(&str, &str); 12] = [
     ("SOTTOVOCE_VOICES", "folder of named voices"),
     (
@@ -36,7 +36,7 @@ pub const VARIABLES: [(&str, &str); 12] = [
     ("HOME", "home folder; `USERPROFILE` where it is not set"),
 ];
 
-/// What the hub's own clients read: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.
+/// The hub clients' common variables: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.
 pub fn hub_settings() -> HubSettings {
     let cache = path("HF_HUB_CACHE").or_else(|| Some(path("HF_HOME")?.join("hub")));
     HubSettings {
@@ -61,8 +61,8 @@ pub fn voices_folder() -> PathBuf {
     })
 }
 
-/// The allocator's options and the variable that holds them: the first that is set of
-/// SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF and PYTORCH_CUDA_ALLOC_CONF.
+/// Allocator options and the variable that holds them: the first one set of SOTTOVOCE_ALLOC_CONF,
+/// PYTORCH_ALLOC_CONF and PYTORCH_CUDA_ALLOC_CONF.
 pub fn allocator_options() -> Option<(&'static str, String)> {
     (ALLOCATOR_VARIABLES.into_iter()).find_map(|name| Some((name, text(name)?)))
 }
@@ -73,7 +73,7 @@ pub fn origin(variables: &[&'static str]) -> &'static str {
     variables.iter().find(set).copied().unwrap_or("default")
 }
 
-/// Whether the terminal knows no control codes.
+/// Whether the terminal lacks control codes (`TERM=dumb`).
 pub fn terminal_is_dumb() -> bool {
     text("TERM").is_some_and(|terminal| terminal == "dumb")
 }
@@ -93,7 +93,7 @@ fn path(name: &str) -> Option<PathBuf> {
     variable(name).map(PathBuf::from)
 }
 
-/// An empty variable counts as none.
+/// An empty variable counts as unset.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment"

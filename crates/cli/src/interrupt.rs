@@ -1,23 +1,23 @@
-//! Ctrl-C and the termination signal end a command in good order, with the shell's exit status.
+//! Graceful end on Ctrl-C and SIGTERM, with the shell's exit status.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Statuses of a program that a signal ended: 128 + the signal's number.
+/// Exit status after a signal: 128 + its number.
 const INTERRUPTED: u8 = 130;
 #[cfg(unix)]
 const TERMINATED: u8 = 143;
 #[cfg(unix)]
 const HUNG_UP: u8 = 129;
 
-/// Whether a signal asked the command to end.
+/// Records a signal that asked the command to end.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<AtomicU8>);
 
 impl Interrupt {
-    /// Calls `action` at the first signal. A second one ends the program at once. Without a thread
-    /// for it the system's own handling stays: it ends the program.
+    /// Calls `action` at the first signal; a second one ends the program at once. If no thread can
+    /// be created, signals keep their default action, which ends the program.
     pub fn watch(action: impl FnOnce() + Send + 'static) -> Interrupt {
         let interrupt = Interrupt::default();
         let status = interrupt.clone();
@@ -26,13 +26,13 @@ impl Interrupt {
             .build();
         if let Ok(runtime) = runtime {
             let thread = std::thread::Builder::new().name("signals".into());
-            // See above: without a thread nothing is watched.
+            // As above: without a thread, signals are not handled.
             let _ = thread.spawn(move || runtime.block_on(wait_twice(action, &status)));
         }
         interrupt
     }
 
-    /// The status to end with, if a signal came.
+    /// Exit status for the signal, if one came.
     pub fn exit_code(&self) -> Option<ExitCode> {
         match self.0.load(Ordering::Acquire) {
             0 => None,

@@ -1,5 +1,5 @@
-//! The `sottovoce` command: parses, calls the engine or the memory tools, prints. A library, so
-//! that other packages can carry the same command.
+//! The `sottovoce` command: parses arguments, calls the engine or the memory tools, prints. It is a
+//! library so that other packages can ship the same command.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
@@ -16,24 +16,24 @@ use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs the command that `arguments` name, the program's own name first. Help and mistakes are
-/// printed as the command prints them; a mistake ends with status 2.
+/// Runs the command in `arguments`, which start with the program's name. Prints help and usage
+/// errors; a usage error has exit status 2.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match commands::Arguments::try_parse_from(arguments) {
         Ok(arguments) => commands::run(arguments),
         Err(error) => {
-            // Where nobody reads there is nobody to tell.
+            // If standard error is closed, nobody can be told.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
     }
 }
 
-/// Runs a command as [`run`] does and returns what it prints, which for some is the answer to their
-/// question even where they end with a status other than 0.
+/// Runs a command as [`run`] does and returns its output. For some commands the output is the
+/// answer even if the exit status is not 0.
 ///
 /// # Errors
-/// The command's message, if it fails or `arguments` name none.
+/// The command's error, or a usage error.
 pub fn capture(arguments: impl IntoIterator<Item = OsString>) -> Result<String, String> {
     let arguments =
         commands::Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Options of engine and stream as arguments of a command, made from their tables.
+//! Options of engine and stream as command-line arguments, generated from their tables.
 
 use crate::source::model_source;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
@@ -10,7 +10,7 @@ use sottovoce_server::Limits;
 use std::ffi::OsStr;
 use std::marker::PhantomData;
 
-/// Further names of flags.
+/// Aliases of flags.
 const ALIASES: [(&str, &str); 4] = [
     ("key_value_precision", "cache-precision"),
     ("streams_max", "streams"),
@@ -18,23 +18,23 @@ const ALIASES: [(&str, &str); 4] = [
     ("connections_per_caller", "connections-per-address"),
 ];
 
-/// Which options of a table a command takes, and where they begin.
+/// The options of a table that a command takes, and their defaults.
 pub trait Selection: Clone + Send + Sync + 'static {
     /// The table.
     type Table: OptionTable;
     /// Heading in the help; empty for none.
     const HEADING: &'static str = "";
 
-    /// Whether the command takes an option.
+    /// Whether the command takes the option.
     fn takes(option: &OptionDescription) -> bool;
 
-    /// The values of options that are not given.
+    /// Default values.
     fn defaults() -> Self::Table {
         Self::Table::default()
     }
 }
 
-/// What is chosen for each text.
+/// Options chosen per text.
 #[derive(Clone)]
 pub struct ForStream;
 
@@ -47,7 +47,7 @@ impl Selection for ForStream {
     }
 }
 
-/// What is chosen for how a text is read, without speaking it.
+/// Options of the text front end.
 #[derive(Clone)]
 pub struct ForText;
 
@@ -59,7 +59,7 @@ impl Selection for ForText {
     }
 }
 
-/// What is chosen for an engine of one caller.
+/// Options of an engine with one caller.
 #[derive(Clone)]
 pub struct ForEngine;
 
@@ -71,7 +71,7 @@ impl Selection for ForEngine {
     }
 }
 
-/// What is chosen for an engine of several callers.
+/// Options of an engine with several callers.
 #[derive(Clone)]
 pub struct ForServer;
 
@@ -83,7 +83,7 @@ impl Selection for ForServer {
     }
 }
 
-/// What callers of a server may take.
+/// Limits on a server's callers.
 #[derive(Clone)]
 pub struct ForLimits;
 
@@ -96,7 +96,7 @@ impl Selection for ForLimits {
     }
 }
 
-/// What is chosen for an engine whose precisions and profiles are measured one after the other.
+/// Options of an engine whose precisions and profiles are benchmarked in turn.
 #[derive(Clone)]
 pub struct ForBench;
 
@@ -115,7 +115,7 @@ impl Selection for ForBench {
     }
 }
 
-/// What is chosen for an engine whose promise is tested.
+/// Options of an engine under validation.
 #[derive(Clone)]
 pub struct ForValidation;
 
@@ -134,7 +134,7 @@ impl Selection for ForValidation {
     }
 }
 
-/// Options as given on the command line, the defaults in place of the others.
+/// Options from the command line, with defaults for the others.
 #[derive(Clone)]
 pub struct Chosen<S: Selection> {
     options: S::Table,
@@ -159,11 +159,11 @@ fn flag(option: &OptionDescription) -> String {
     option.name.replace('_', "-")
 }
 
-/// What the option does, its values, its owners and its default.
+/// Help of an option: its effect, values, owners and default.
 fn help(option: &OptionDescription, default: &Value) -> String {
     let mut notes = Vec::new();
     match option.domain {
-        // The parser lists words; a file is named by its placeholder.
+        // Clap lists the words, and the placeholder names files.
         Domain::Choice { .. } | Domain::Switch | Domain::File | Domain::Folder => {}
         Domain::Bytes => notes.push("a size such as 512MiB or 1GiB".to_owned()),
         domain => notes.push(
@@ -198,7 +198,7 @@ fn placeholder(domain: &Domain) -> &'static str {
     }
 }
 
-/// Takes any text and tells help and completions of the words that are meant.
+/// A value parser that accepts any text and offers the words to help and completions.
 #[derive(Clone)]
 struct Words(&'static [&'static str]);
 
@@ -222,7 +222,7 @@ impl TypedValueParser for Words {
     }
 }
 
-/// Refuses what the table refuses, in the table's words.
+/// A value parser that refuses what the table refuses, with the same message.
 fn parser<S: Selection>(option: &'static OptionDescription) -> ValueParser {
     let words = Words(match option.domain {
         Domain::Choice { words } => words,
@@ -237,8 +237,7 @@ fn parser<S: Selection>(option: &'static OptionDescription) -> ValueParser {
     words.try_map(checked).into()
 }
 
-/// Reads a count within the domain of an option, for commands that take several of them or call the
-/// option by another name.
+/// Parses a count in an option's domain, for commands that take several or use another name.
 pub fn count_of<T: OptionTable + 'static>(
     name: &'static str,
 ) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
@@ -300,7 +299,7 @@ impl<S: Selection> FromArgMatches for Chosen<S> {
         for option in taken::<S>() {
             if let Some(text) = matches.get_one::<String>(option.name) {
                 let set = self.options.set(option.name, &Value::from(&**text));
-                // The argument's parser has refused every other value.
+                // Clap has refused all other values.
                 set.map_err(|error| {
                     clap::Error::raw(clap::error::ErrorKind::ValueValidation, error)
                 })?;

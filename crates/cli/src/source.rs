@@ -1,4 +1,4 @@
-//! What a person may give as a model or a voice, made into what the engine takes.
+//! Models and voices as named on the command line, resolved to the engine's sources.
 
 use crate::environment;
 use sottovoce::{Source, Variant, VoiceSource, parse_variant};
@@ -17,7 +17,7 @@ pub struct ModelChoice {
 }
 
 impl ModelChoice {
-    /// Where its weights come from.
+    /// Source of the model's weights.
     pub fn source(&self) -> Result<Source, String> {
         match self.synthetic {
             Some(variant) => Ok(Source::Synthetic(variant)),
@@ -47,8 +47,8 @@ pub fn model_source(model: &str) -> Result<Source, String> {
     }
 }
 
-/// A name that is no file is a prepared voice's; a file's extension tells a prepared voice from a
-/// recording.
+/// Resolves a voice: a name without a file is a prepared voice's name; the extension of a file
+/// separates prepared voices from recordings.
 pub fn voice_source(name: Option<&str>) -> VoiceSource {
     let Some(name) = name else {
         return VoiceSource::Default;

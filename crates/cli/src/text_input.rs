@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-/// A little over the longest text in four-byte characters: more cannot be spoken in one go.
+/// A little more than the longest text in four-byte characters.
 const BYTES_MAX: u64 = 4 * sottovoce::TEXT_CHARACTERS_MAX as u64 + 1;
 
-/// The text of an argument, or else of a file, or else of standard input.
+/// Text of the argument, or else of the file, or else of standard input.
 ///
 /// # Errors
-/// If there is none, it is too long, or its encoding is not known.
+/// If there is none, it is too long, or its encoding is unknown.
 pub fn read(argument: Option<&str>, file: Option<&Path>) -> Result<String, Box<dyn Error>> {
     let (bytes, name) = match (argument, file) {
         (Some(text), _) => return Ok(text.to_owned()),

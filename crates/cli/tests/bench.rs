@@ -1,4 +1,4 @@
-//! `bench flow` from the outside, on the program's own voice.
+//! End-to-end tests of `bench flow` with the embedded voice.
 
 use serde_json::Value;
 use std::process::{Command, Output};

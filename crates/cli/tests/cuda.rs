@@ -1,4 +1,4 @@
-//! The CUDA driver through the binary: with a stand-in for NVIDIA's library, with one that lacks
+//! End-to-end tests of the CUDA driver: with a stand-in for NVIDIA's library, with one that lacks
 //! functions, and without any.
 
 #![cfg(target_os = "linux")]
@@ -103,8 +103,7 @@ fn without_a_driver_the_program_says_so_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("run.trace");
     std::fs::write(&trace, TRACE).unwrap();
-    // A file of that name that is no library stands for a machine without one, wherever the test
-    // runs.
+    // An invalid file of that name stands for a missing library on any machine.
     for name in ["libcuda.so", "libcuda.so.1"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
@@ -129,7 +128,7 @@ fn without_a_driver_the_program_says_so_and_goes_on() {
     assert_eq!(report["settings"]["allocator"]["origin"], "default");
 }
 
-/// Speaks a few words into `file`; its figures, with what was said on standard error.
+/// Speaks a few words into `file`; returns the metrics and standard error.
 fn speak(
     libraries: &Path,
     file: &str,
@@ -276,7 +275,7 @@ fn a_driver_that_is_too_old_to_compute_is_named_with_its_version_and_what_to_ins
     }
 }
 
-/// As on a part of a card: the management library does not know the device.
+/// As on a MIG slice: the management library does not find the device.
 #[test]
 fn where_the_contexts_bytes_cannot_be_known_the_doctor_says_so() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `sottovoce doctor` as a person runs it.
+//! End-to-end tests of `sottovoce doctor`.
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
@@ -17,7 +17,7 @@ fn a_limit_of_the_shell_bounds_the_budget() {
     let limit = &report["machine"]["memory_limit"];
     assert!(limit["left_bytes"].as_u64().unwrap() <= kibibytes * 1024);
     assert!(report["budget_bytes"].as_u64().unwrap() < kibibytes * 1024);
-    // A container with less would be named in the shell's place.
+    // A container with a lower limit would be named instead.
     if limit["by"] == "address_space" {
         assert_eq!(limit["bytes"], kibibytes * 1024);
         let notes = report["machine"]["notes"].to_string();

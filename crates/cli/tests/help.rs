@@ -1,4 +1,4 @@
-//! What every command says of itself.
+//! Tests of every command's help.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn help(command: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Names in the list of commands of a help text.
+/// Names in the command list of a help text.
 fn subcommands(help: &str) -> Vec<String> {
     let list = help.split("\nCommands:\n").nth(1).unwrap_or_default();
     list.lines()

@@ -1,5 +1,5 @@
-//! `sottovoce model download` against a hub that answers as the real one does: small files from
-//! another address of its own, large ones from a store on another host.
+//! Tests of `sottovoce model download` against a hub that behaves like the real one: small files
+//! from another address of its own, large ones from a store on another host.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 
 const COMMIT: &str = "89abcdef";
 const SIZE: usize = 100_000;
-/// How much a store that breaks off sends.
+/// Bytes that an interrupted download sends.
 const PIECE: usize = 10_000;
-/// SHA-256 of the large files' contents, all zeros.
+/// SHA-256 of the large files, which are all zeros.
 const DIGEST: &str = "9192c25b734fcbadbe32dadc28089c60db0e39f90cc20ce2e5733f57261acc0c";
 
 /// The first line of a request, and its header lines in lower case.
@@ -32,7 +32,7 @@ impl Request {
     }
 }
 
-/// Serves what `answer` writes for each request, and remembers the requests.
+/// Serves what `answer` writes for each request, and records the requests.
 fn server(
     answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + 'static,
 ) -> (String, Arc<Mutex<Vec<Request>>>) {
@@ -51,7 +51,7 @@ fn server(
                 .map(|line| line.to_lowercase())
                 .collect();
             let request = Request { line, headers };
-            // The client may be gone already.
+            // The client may have disconnected.
             let _ = answer(&request, &mut connection);
             requests.lock().unwrap().push(request);
         }

@@ -1,4 +1,4 @@
-//! The memory tools through the binary.
+//! End-to-end tests of the memory tools.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn write(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-/// 40 MiB and 60 MiB come and go, then 60 MiB again.
+/// Allocates and frees 40 MiB and 60 MiB, then allocates 60 MiB again.
 const TRACE: &str =
     "a 0 41943040 t\na 1 2097152 t\na 2 62914560 t\nf 0\nf 2\nm chunk 1\na 3 62914560 t\n";
 
@@ -270,7 +270,7 @@ fn a_conversion_that_fails_leaves_what_was_there() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
-/// Sizes that differ a little each time: segments of their own for each, unless they can grow.
+/// Slightly different sizes: each needs its own segment unless segments can grow.
 fn growing() -> String {
     let mut text = String::from("m load\na 0 104857600 weight\nm run\n");
     for step in 1..40_u64 {
@@ -401,7 +401,7 @@ fn the_device_of_a_snapshot_holds_what_was_recorded() {
     let tried = advice["tried"].as_array().unwrap();
     let today = tried.iter().find(|tried| tried["today"] == true).unwrap();
     assert_eq!(today["ooms"], 0);
-    // On a device that is too small for the recorded run there is nothing to advise.
+    // A device smaller than the recorded run leaves nothing to advise.
     let advice = json(&["advise", &path, "--json", "--device-memory", "24GiB"]);
     assert!(advice["recommendation"]["line"].is_null(), "{advice}");
     let reason = advice["recommendation"]["reason"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! `sottovoce model` as a person runs it.
+//! End-to-end tests of `sottovoce model`.
 
 use std::process::{Command, Output};
 
@@ -6,7 +6,7 @@ fn model(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sottovoce"))
         .arg("model")
         .args(arguments)
-        // What the machine's owner has set must not change a test.
+        // The user's environment must not affect a test.
         .env("HF_HUB_OFFLINE", "1")
         .env("HF_HOME", "/nonexistent")
         .env_remove("HF_HUB_CACHE")

@@ -1,4 +1,5 @@
-//! What is made from the tables of options: list, reference page, completions, manual pages.
+//! Tests of everything generated from the option tables: list, reference page, completions, manual
+//! pages.
 
 use std::process::{Command, Output};
 
@@ -86,7 +87,7 @@ fn shells_complete_commands_flags_and_words() {
         for word in ["speak", "normalise"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
-        // The others' scripts complete no words.
+        // Other shells' scripts do not complete words.
         if ["bash", "zsh", "fish"].contains(&shell) {
             assert!(script.contains("aggressive"), "{shell} knows no profile");
         }

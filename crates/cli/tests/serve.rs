@@ -1,4 +1,4 @@
-//! `sottovoce serve` as it is started: what it logs, and what it refuses to start with.
+//! End-to-end tests of `sottovoce serve`: its log, and what it refuses at start-up.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -27,7 +27,7 @@ impl Serve {
         Serve { child, address }
     }
 
-    /// Sends a request and gives the whole answer.
+    /// Sends a request; returns the whole response.
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
         let mut socket = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
@@ -41,7 +41,7 @@ impl Serve {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// Ends the server; what it wrote to standard error.
+    /// Stops the server; returns its standard error.
     fn end(mut self) -> String {
         self.child.kill().unwrap();
         let mut log = String::new();
@@ -58,7 +58,7 @@ fn key_file(text: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
-/// The request lines of a log, each as it was sent: `(id, line)`.
+/// Request lines of a log.
 fn requests(log: &str) -> Vec<Value> {
     log.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

@@ -1,4 +1,4 @@
-//! `sottovoce speak` as a person runs it.
+//! End-to-end tests of `sottovoce speak`.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 fn sottovoce() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sottovoce"));
-    // What the machine's owner has set must not change a test.
+    // The user's environment must not affect a test.
     command
         .env("HF_HUB_OFFLINE", "1")
         .env("HF_HOME", "/nonexistent")
@@ -27,7 +27,7 @@ fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Checks a WAV file's header against its length; its samples.
+/// Checks a WAV file's header against its length; returns the samples.
 fn wav_samples(bytes: &[u8]) -> Vec<i16> {
     assert_eq!(
         (&bytes[..4], &bytes[8..16], &bytes[36..40]),
@@ -268,7 +268,7 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
             .stderr(Stdio::piped())
             .spawn();
         let mut child = output.unwrap();
-        // A refusal may come before all of it was read.
+        // The command may refuse before it has read all input.
         let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
         let output = child.wait_with_output().unwrap();
         assert!(
@@ -277,7 +277,7 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
             words(&output)
         );
     }
-    // The voice in the program reads English alone; what it has no sound for is passed over.
+    // The embedded voice reads English only and skips characters without a sound.
     let output = sottovoce()
         .args(["speak", "hello мир", "--out", "-"])
         .output()
@@ -300,8 +300,8 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
     );
 }
 
-/// Starts to speak a long text into a pipe and reads its first `bytes`: the stream is then under
-/// way and waits for its reader.
+/// Starts to speak a long text into a pipe and reads its first `bytes`. The stream is then running
+/// and waits for its reader.
 fn speaking(text: &str, extra: &[&str], bytes: usize) -> Child {
     let mut child = sottovoce()
         .args(["speak", "--out", "-"])

@@ -1,4 +1,4 @@
-//! `sottovoce text` as a person runs it.
+//! End-to-end tests of `sottovoce text`.
 
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
@@ -18,7 +18,7 @@ fn read(written: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What is said, pieces joined, pauses as their seconds in braces.
+/// The spoken pieces, joined, with pauses as seconds in braces.
 fn said(report: &Value) -> String {
     let pieces = report["pieces"].as_array().unwrap();
     let said: Vec<String> = (pieces.iter())

@@ -1,4 +1,4 @@
-//! `sottovoce voice` as a person runs it.
+//! End-to-end tests of `sottovoce voice`.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! The library as tests use it: where it is, how it comes into a process, and its devices' scripts.
+//! Client interface for tests: locating the library, loading it, and scripting its devices.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::io;
@@ -6,17 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// PTX of three small kernels that are compiled into the library: `demo_fill(values, value, count)`,
+/// PTX of three small kernels that the library includes: `demo_fill(values, value, count)`,
 /// `demo_scale(values, factor, count)` and `demo_add(sums, left, right, count)`.
 pub const DEMO_PTX: &str = include_str!("../demo/demo.ptx");
 
-/// The library's handle in this process, as a number that threads can share.
+/// The library's handle in this process, as an integer that threads can share.
 static LOADED: OnceLock<usize> = OnceLock::new();
 
-/// The library's file, which lies beside the program that was built with this crate.
+/// The library's file, next to the program that was built with this crate.
 ///
 /// # Panics
-/// If it is not there: the crate was built without its shared library.
+/// If it is missing: the crate was built without its shared library.
 pub fn library() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let folders = program.ancestors().skip(1).take(2);
@@ -28,15 +28,16 @@ pub fn library() -> PathBuf {
         .unwrap_or_else(|| panic!("no libcuda_stand_in.so beside {}", program.display()))
 }
 
-/// Puts the library into a folder under the names that programs look for, without the functions that are named: as an older
-/// driver's.
+/// Installs the library in a folder under the names that programs look up, without the named
+/// functions, like an older driver.
 ///
 /// # Errors
-/// If a file cannot be read or written, or the library has no such function.
+/// If a file cannot be read or written, or the library lacks a named function.
 pub fn install(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
     let mut bytes = std::fs::read(library())?;
     for name in without {
-        // Names of functions lie in one table, each between zeros; another name there is one that nobody looks for.
+        // Symbol names lie in one table, each between zero bytes. A renamed symbol is never looked
+        // up.
         let text = [b"\0", name.as_bytes(), b"\0"].concat();
         let place = (bytes.windows(text.len()))
             .position(|window| window == text)
@@ -54,14 +55,16 @@ pub fn install(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Loads a library into this process, where whoever asks for the driver's by name finds it from now on; only the first call does.
+/// Loads the library into this process. Later look-ups of the driver's library by name find it.
+/// Calls after the first do nothing.
 ///
 /// # Panics
 /// If it cannot be loaded.
 pub fn load(path: &Path) {
     LOADED.get_or_init(|| {
         let text = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
-        // SAFETY: the path ends with a zero; the library's initialisers are those of the Rust and the C++ runtime.
+        // SAFETY: the path ends with a zero; the library's initialisers are those of the Rust and
+        // the C++ runtime.
         let handle = unsafe { libc::dlopen(text.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
         assert!(!handle.is_null(), "{} cannot be loaded", path.display());
         handle as usize
@@ -80,20 +83,20 @@ fn symbol(name: &str) -> *mut c_void {
     address
 }
 
-/// One device of the library in this process. Tests that run at once take different ones.
+/// One device of the library in this process. Concurrent tests use different devices.
 #[derive(Clone, Copy, Debug)]
 pub struct StandIn {
     ordinal: u32,
 }
 
 impl StandIn {
-    /// Devices that a process of tests sees.
+    /// Number of devices in a test process.
     pub const DEVICES: u32 = 64;
 
-    /// A fresh device with these settings: `memory=268435456 generation=75`.
+    /// Resets a device to these settings, such as `memory=268435456 generation=75`.
     ///
     /// # Panics
-    /// If the settings cannot be read.
+    /// If the settings are invalid.
     pub fn new(ordinal: u32, settings: &str) -> StandIn {
         // SAFETY: the library defines the function so.
         let devices: extern "C" fn(c_uint) =
@@ -104,20 +107,20 @@ impl StandIn {
         device
     }
 
-    /// The device's number.
+    /// The device's ordinal.
     pub fn ordinal(self) -> u32 {
         self.ordinal
     }
 
-    /// Changes settings: `fail=any:3`, `taken=1048576`.
+    /// Changes settings, such as `fail=any:3` or `taken=1048576`.
     ///
     /// # Panics
-    /// If they cannot be read.
+    /// If the settings are invalid.
     pub fn set(self, settings: &str) {
         self.tell("stand_in_set", settings);
     }
 
-    /// A count: `launches`, `used`, `waits`, or the calls of a function, `cuMemAlloc`.
+    /// A counter by name: `launches`, `used`, `waits`, or a function such as `cuMemAlloc`.
     pub fn count(self, name: &str) -> u64 {
         // SAFETY: the library defines the function so.
         let count: unsafe extern "C" fn(c_uint, *const c_char) -> u64 =
@@ -127,7 +130,7 @@ impl StandIn {
         unsafe { count(self.ordinal, name.as_ptr()) }
     }
 
-    /// Functions of the library that were called for the device, and how often.
+    /// Functions called for the device, with their counts.
     pub fn calls(self) -> Vec<(&'static str, u64)> {
         type Calls = unsafe extern "C" fn(c_uint, usize, *mut *const c_char, *mut usize) -> u64;
         // SAFETY: the library defines the function so.
@@ -139,24 +142,25 @@ impl StandIn {
             if count == 0 || name.is_null() {
                 return None;
             }
-            // SAFETY: the library's names are constant text of that length, and it is never unloaded.
+            // SAFETY: the library's names are constant text of that length, and it is never
+            // unloaded.
             let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), length) };
             Some((std::str::from_utf8(name).unwrap_or_default(), count))
         };
         (0..).map_while(one).collect()
     }
 
-    /// Lets no call fail; whether one was still to come.
+    /// Cancels scripted failures; returns whether one was still pending.
     pub fn fail_none(self) -> bool {
         let failing = self.count("failing") != 0;
         self.set("fail=none");
         failing
     }
 
-    /// Nothing is left on the device, and nothing impossible was asked of it.
+    /// Asserts that nothing is left on the device and that no misuse was counted.
     ///
     /// # Panics
-    /// If that is not so.
+    /// Otherwise.
     pub fn expect_clean(self, when: &str) {
         assert_eq!(self.count("held"), 0, "{when}: nothing is held");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What tests do to a device from outside, by functions of the library and by the environment.
+//! Control of devices from outside: exported functions for tests, and the environment.
 
 use crate::device::{DEVICES_MAX, device, set_count};
 use crate::executor::report;
@@ -7,10 +7,10 @@ use crate::settings::{Settings, variable_text};
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::sync::Once;
 
-/// Where the report goes, if anywhere.
+/// Path of the report, if one is written.
 const REPORT: &str = "CUDA_STAND_IN_REPORT";
 
-/// A text of the caller's.
+/// Reads a C string of the caller.
 ///
 /// # Safety
 /// It must end with a zero.
@@ -29,13 +29,13 @@ fn outcome(result: Result<(), String>) -> c_int {
     }
 }
 
-/// Says how many devices there are.
+/// Sets the number of devices.
 #[unsafe(no_mangle)]
 extern "C" fn stand_in_devices(count: c_uint) {
     set_count(count);
 }
 
-/// Makes a device fresh, as `settings` describe it; 0 if they cannot be read.
+/// Resets a device to `settings`; returns 0 if they are invalid.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn stand_in_configure(ordinal: c_uint, settings: *const c_char) -> c_int {
     // SAFETY: the caller's text ends with a zero.
@@ -47,7 +47,7 @@ unsafe extern "C" fn stand_in_configure(ordinal: c_uint, settings: *const c_char
     outcome(settings.apply(&text).map(|()| device.configure(settings)))
 }
 
-/// Changes a device's settings, and nothing else; 0 if they cannot be read.
+/// Changes some of a device's settings; returns 0 if they are invalid.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn stand_in_set(ordinal: c_uint, settings: *const c_char) -> c_int {
     // SAFETY: the caller's text ends with a zero.
@@ -58,7 +58,7 @@ unsafe extern "C" fn stand_in_set(ordinal: c_uint, settings: *const c_char) -> c
     }
 }
 
-/// A count of a device, by its name.
+/// A device's counter, by name.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn stand_in_count(ordinal: c_uint, name: *const c_char) -> u64 {
     // SAFETY: the caller's text ends with a zero.
@@ -70,7 +70,7 @@ unsafe extern "C" fn stand_in_count(ordinal: c_uint, name: *const c_char) -> u64
     }
 }
 
-/// The calls of the function that stands at `index` in the list of all that were called, and its name; 0 past the end.
+/// Count and name of the function at `index` among those called; 0 past the end.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn stand_in_calls(
     ordinal: c_uint,
@@ -92,7 +92,7 @@ unsafe extern "C" fn stand_in_calls(
     calls
 }
 
-/// Starts the counts of bytes that kernels read and write again.
+/// Resets the counts of bytes that kernels read and write.
 #[unsafe(no_mangle)]
 extern "C" fn stand_in_reset_kernel_counts() {
     kernels::reset_counters();
@@ -118,7 +118,7 @@ extern "C" fn write_report() {
     }
 }
 
-/// Writes every count when the program ends, if the environment names a file.
+/// Writes all counters at the program's exit, if the environment names a file.
 pub(crate) fn write_report_at_exit() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,7 +1,9 @@
-//! The thread that does a device's work, and the signal handler that finds out when work touches what is not there.
+//! The thread that runs a device's work, and the signal handler that detects access to unmapped
+//! memory.
 //!
-//! A kernel that faults cannot be unwound: it runs on a stack of its own, in the middle of other people's frames. So its thread is
-//! stopped for ever where it stands, whoever waits is told, and the device has no executor until its context is made anew.
+//! A faulting kernel cannot be unwound: it runs on a stack of its own, in frames of foreign code.
+//! Its thread is therefore suspended for ever, the waiting thread is notified, and the device has
+//! no executor until its context is created again.
 
 use crate::kernels::{Kernel, Shape};
 use crate::settings::Order;
@@ -13,53 +15,53 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once, mpsc};
 
-/// One piece of work.
+/// A unit of work.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Bytes from one place to another: device memory, or pinned memory of the host.
+    /// A copy between device memory and pinned host memory, or within either.
     Copy {
-        /// Where to.
+        /// Destination.
         to: u64,
-        /// Where from.
+        /// Source.
         from: u64,
-        /// How many.
+        /// Length, in bytes.
         bytes: u64,
     },
-    /// Bytes that were taken when the work was asked for.
+    /// A write of bytes that were copied at submission.
     Write {
-        /// Where to.
+        /// Destination.
         to: u64,
-        /// What.
+        /// The bytes.
         bytes: Arc<[u8]>,
     },
-    /// The same byte everywhere.
+    /// A fill with one byte value.
     Fill {
-        /// Where.
+        /// Destination.
         to: u64,
-        /// What.
+        /// The value.
         byte: u8,
-        /// How many.
+        /// Length, in bytes.
         bytes: u64,
     },
-    /// A kernel.
+    /// A kernel launch.
     Launch {
-        /// Which.
+        /// The kernel.
         kernel: Kernel,
-        /// Its blocks and threads.
+        /// Grid and block.
         shape: Shape,
-        /// Copies of its parameters, in whole words.
+        /// Copies of the parameters, as whole words.
         parameters: Arc<[Box<[u64]>]>,
-        /// In which order its threads run.
+        /// Order in which the threads of a block run.
         order: Order,
     },
-    /// A fault, as a script wants it.
+    /// A scripted fault.
     Fault(Status),
 }
 
-/// Work that ended badly: the status that every later call returns, and what happened.
+/// A fault: the status that every later call returns, and a message.
 pub type Fault = (Status, String);
 
-/// A thread for work.
+/// A thread that runs work.
 #[derive(Debug)]
 pub struct Executor {
     work: mpsc::Sender<Vec<Step>>,
@@ -69,13 +71,13 @@ pub struct Executor {
 
 #[derive(Debug)]
 struct Shared {
-    /// Where the thread, or the signal handler in it, says that it is done.
+    /// Completion pipe, written by the thread or by its signal handler.
     pipe: OwnedFd,
-    /// The address of the fault.
+    /// Address of the fault.
     address: AtomicU64,
-    /// Steps that are done.
+    /// Steps completed.
     steps: AtomicU64,
-    /// What the last step said, if it was no fault.
+    /// Error of the last step, if it was not a memory fault.
     message: std::sync::Mutex<Option<Fault>>,
 }
 
@@ -84,15 +86,15 @@ const REFUSED: u8 = b'r';
 const FAULTED: u8 = b'f';
 
 thread_local! {
-    /// What the executor in this thread shares.
+    /// Shared state of this thread's executor.
     static OWN: Cell<*const Shared> = const { Cell::new(null()) };
 }
 
 impl Executor {
-    /// Starts a thread.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// If the system has none left.
+    /// If the system cannot create a thread.
     pub fn start() -> std::io::Result<Executor> {
         install_handler();
         let mut ends = [0; 2];
@@ -121,10 +123,10 @@ impl Executor {
         })
     }
 
-    /// Does the steps in order and waits for them. After a fault the executor is of no more use.
+    /// Runs the steps in order and waits for them. After a fault, the executor is unusable.
     ///
     /// # Errors
-    /// With what happened, if a step faulted or was refused.
+    /// The fault or refusal of a step.
     pub fn run(&mut self, steps: Vec<Step>) -> Result<(), Fault> {
         let gone = || (LAUNCH_FAILED, "the executor is gone".to_owned());
         let names: Vec<&'static str> = steps.iter().map(Step::name).collect();
@@ -165,8 +167,8 @@ impl Step {
     fn run(&self) -> Result<(), Fault> {
         match self {
             Step::Copy { to, from, bytes } => {
-                // SAFETY: the device has shown that both ends were memory when the copy was asked for; if one is not any longer,
-                // the handler ends the thread.
+                // SAFETY: the device has shown that both ends were memory when the copy was asked
+                // for; if one is not any longer, the handler ends the thread.
                 unsafe {
                     std::ptr::copy(*from as *const u8, *to as *mut u8, *bytes as usize);
                 }
@@ -238,7 +240,7 @@ fn say(pipe: i32, byte: u8) {
 
 const SIGNALS: [i32; 3] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE];
 
-/// What handled the signals before.
+/// Signal actions before installation.
 static mut BEFORE: [Option<libc::sigaction>; SIGNALS.len()] = [None; SIGNALS.len()];
 
 fn install_handler() {
@@ -264,9 +266,10 @@ fn install_handler() {
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     let own = OWN.get();
     if own.is_null() {
-        // Not ours: whoever handled it before handles the same instruction again.
+        // Not a fault of an executor: the previous action handles the same instruction again.
         let index = SIGNALS.iter().position(|&known| known == signal);
-        // SAFETY: written before the handler was installed for the first executor, and only read since.
+        // SAFETY: written before the handler was installed for the first executor, and only read
+        // since.
         let before = index.and_then(|index| unsafe { BEFORE[index] });
         // SAFETY: an action of zeros is the system's own.
         let action = before.unwrap_or_else(|| unsafe { std::mem::zeroed() });
@@ -274,7 +277,8 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _context: *mut l
         unsafe { libc::sigaction(signal, &action, null_mut()) };
         return;
     }
-    // SAFETY: the executor's thread keeps what it shares alive, and the system gives the address of a fault with these signals.
+    // SAFETY: the executor's thread keeps what it shares alive, and the system gives the address of
+    // a fault with these signals.
     let (shared, address) = unsafe { (&*own, (*info).si_addr() as u64) };
     shared.address.store(address, Ordering::SeqCst);
     say(shared.pipe.as_raw_fd(), FAULTED);
@@ -284,7 +288,7 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, _context: *mut l
     }
 }
 
-/// Writes a line for a person to read.
+/// Writes a line to standard error.
 pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "cuda-stand-in: {line}");
 }

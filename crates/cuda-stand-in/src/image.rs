@@ -1,40 +1,40 @@
-//! What a module's image says of its functions: PTX, or machine code in NVIDIA's form of ELF.
+//! Reader of module images: PTX, or machine code in NVIDIA's ELF format.
 
-/// An image.
+/// A module image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The version of PTX; none for machine code.
+    /// PTX version; `None` for machine code.
     pub version: Option<(u32, u32)>,
-    /// 10 × major + minor of the generation that it is for.
+    /// Target generation: 10 × major + minor.
     pub target: u32,
     /// Its functions.
     pub entries: Vec<Entry>,
 }
 
-/// A function that can be launched.
+/// A kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// The bytes of each parameter.
+    /// Size of each parameter, in bytes.
     pub parameter_bytes: Vec<u32>,
 }
 
-/// Names of sections: this, then a function's name.
+/// Prefix of section names; the function's name follows.
 const INFO: &str = ".nv.info.";
 const CODE: &str = ".text.";
 /// An attribute that describes a parameter.
 const PARAMETER: u8 = 0x17;
-/// An attribute's form with a size and bytes of its own.
+/// An attribute format with a size and its own bytes.
 const SIZED: u8 = 0x04;
-/// Bytes of the header of ELF, and of a section's.
+/// Size of the ELF header, and of a section header.
 const HEADER: usize = 64;
 
 impl Image {
     /// Reads PTX.
     ///
     /// # Errors
-    /// With what is missing.
+    /// Says what is missing.
     pub fn from_ptx(text: &str) -> Result<Image, String> {
         let text = without_comments(text);
         let directive = |name: &str| {
@@ -75,7 +75,7 @@ impl Image {
         })
     }
 
-    /// The whole length that an ELF's headers claim.
+    /// File length according to the ELF headers.
     pub fn elf_bytes(header: &[u8; HEADER]) -> u64 {
         let word = |at| u64::from_le_bytes(take(header, at).unwrap_or_default());
         let half = |at| u64::from(u16::from_le_bytes(take(header, at).unwrap_or_default()));
@@ -87,14 +87,14 @@ impl Image {
     /// Reads machine code.
     ///
     /// # Errors
-    /// With what is missing.
+    /// Says what is missing.
     pub fn from_elf(bytes: &[u8]) -> Result<Image, String> {
         let cut = || "the file is cut short".to_owned();
         let half = |at| take(bytes, at).map(u16::from_le_bytes).ok_or_else(cut);
         let word = |at| take(bytes, at).map(u32::from_le_bytes).ok_or_else(cut);
         let long = |at| take(bytes, at).map(u64::from_le_bytes).ok_or_else(cut);
         let flags = word(0x30)?;
-        // From ABI version 8 on the generation is in the second byte.
+        // From ABI version 8 on, the second byte holds the generation.
         let target = match bytes.get(8) {
             Some(8..) => flags >> 8 & 0xff,
             _ => flags & 0xff,
@@ -109,7 +109,7 @@ impl Image {
                 .ok_or_else(cut)?;
             let (name, kind) = (word(header)? as usize, word(header + 4)?);
             let (offset, length) = (long(header + 0x18)? as usize, long(header + 0x20)? as usize);
-            // Sections of this kind have no bytes in the file.
+            // `SHT_NOBITS`: a section without bytes in the file.
             let content = match kind {
                 8 => Some(&[][..]),
                 _ => (offset.checked_add(length)).and_then(|end| bytes.get(offset..end)),
@@ -147,7 +147,7 @@ impl Image {
     }
 }
 
-/// The sizes of parameters that a function's attributes describe, in order.
+/// Parameter sizes in a function's attributes, in order.
 fn described(mut attributes: &[u8]) -> Vec<u32> {
     let mut sizes = Vec::new();
     while let [form, kind, rest @ ..] = attributes {
@@ -192,7 +192,7 @@ fn without_comments(text: &str) -> String {
     plain
 }
 
-/// The size of `.align 8 .b8 name[24]` or `.u64 name`.
+/// Size of `.align 8 .b8 name[24]` or `.u64 name`.
 fn parameter_bytes(declaration: &str) -> Option<u32> {
     let declaration = declaration.split(',').next()?;
     let unit = declaration
@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    /// A file with one function of two parameters.
+    /// An ELF file with one function of two parameters.
     fn elf() -> Vec<u8> {
         let names = b"\0.text.two\0.nv.info.two\0.names\0";
         let mut info = vec![0x03, 0x1b, 0xff, 0x00];

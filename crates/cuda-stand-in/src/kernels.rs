@@ -1,4 +1,4 @@
-//! The kernels that are compiled into the library, through the C interface of their engine.
+//! Kernels compiled into the library, through the C interface of their engine.
 
 use crate::settings::Order;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
@@ -39,7 +39,7 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel(&'static HostKernel);
 
-// SAFETY: what a kernel points to is constant.
+// SAFETY: everything that a kernel points to is immutable.
 unsafe impl Send for Kernel {}
 // SAFETY: as above.
 unsafe impl Sync for Kernel {}
@@ -64,11 +64,11 @@ impl Kernel {
         if first.is_null() {
             return None;
         }
-        // SAFETY: the engine gives that many kernels, which stay for ever.
+        // SAFETY: the engine returns that many kernels; they are never freed.
         let kernels: &'static [HostKernel] =
             unsafe { std::slice::from_raw_parts(first, count as usize) };
         let named = |kernel: &&HostKernel| {
-            // SAFETY: the engine's names end with a zero.
+            // SAFETY: the engine's names are zero-terminated.
             unsafe { CStr::from_ptr(kernel.name) }.to_bytes() == name.as_bytes()
         };
         kernels.iter().find(named).map(Kernel)
@@ -76,32 +76,32 @@ impl Kernel {
 
     /// The kernel's name.
     pub fn name(self) -> &'static str {
-        // SAFETY: the engine's names end with a zero, and stay for ever.
+        // SAFETY: the engine's names are zero-terminated and never freed.
         unsafe { CStr::from_ptr(self.0.name) }
             .to_str()
             .unwrap_or("a kernel")
     }
 
-    /// The bytes of each parameter.
+    /// Size of each parameter, in bytes.
     pub fn parameter_bytes(self) -> &'static [u32] {
         if self.0.parameter_count == 0 {
             return &[];
         }
-        // SAFETY: the engine gives that many sizes, which stay for ever.
+        // SAFETY: the engine returns that many sizes; they are never freed.
         unsafe {
             std::slice::from_raw_parts(self.0.parameter_bytes, self.0.parameter_count as usize)
         }
     }
 
-    /// Bytes of shared memory that every block has.
+    /// Static shared memory of each block, in bytes.
     pub fn static_shared_bytes(self) -> u64 {
         self.0.static_shared_bytes
     }
 
-    /// Runs the kernel in this thread.
+    /// Runs the kernel on this thread.
     ///
     /// # Errors
-    /// With the engine's message, if threads wait for each other in vain.
+    /// The engine's message, if threads are deadlocked.
     pub fn run(self, shape: &Shape, order: Order, parameters: &[Box<[u64]>]) -> Result<(), String> {
         let (order, seed) = match order {
             Order::Natural => (0, 0),
@@ -118,32 +118,33 @@ impl Kernel {
         let pointers: Vec<*mut c_void> = (parameters.iter())
             .map(|words| words.as_ptr().cast_mut().cast())
             .collect();
-        // SAFETY: there are as many parameters as the kernel has, each as large as it says: the device copied them so. What they
-        // point to is the test's affair: a kernel that leaves the device's memory is what the library is there to catch.
+        // SAFETY: the device copied the parameters so that their number and sizes match the
+        // kernel's. Memory that they point to is the test's responsibility: the library exists to
+        // catch kernels that leave the device's memory.
         let message = unsafe { host_kernel_launch(self.0, &launch, pointers.as_ptr()) };
         if message.is_null() {
             return Ok(());
         }
-        // SAFETY: the engine's messages end with a zero.
+        // SAFETY: the engine's messages are zero-terminated.
         let message = unsafe { CStr::from_ptr(message) };
         Err(message.to_string_lossy().into_owned())
     }
 }
 
-/// Bytes of device memory that kernels have read, by their own count.
+/// Bytes of device memory read by kernels, as the kernels count them.
 pub fn bytes_read() -> u64 {
-    // SAFETY: takes nothing.
+    // SAFETY: the function takes no arguments.
     unsafe { host_kernel_bytes_read() }
 }
 
-/// Bytes of device memory that kernels have written, by their own count.
+/// Bytes of device memory written by kernels, as the kernels count them.
 pub fn bytes_written() -> u64 {
-    // SAFETY: takes nothing.
+    // SAFETY: the function takes no arguments.
     unsafe { host_kernel_bytes_written() }
 }
 
-/// Starts the kernels' own counts again.
+/// Resets the kernels' counters.
 pub fn reset_counters() {
-    // SAFETY: takes nothing.
+    // SAFETY: the function takes no arguments.
     unsafe { host_kernel_counters_reset() };
 }

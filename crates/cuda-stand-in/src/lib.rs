@@ -1,22 +1,24 @@
-//! A stand-in for NVIDIA's driver library, for tests: devices whose memory has bytes, whose queues do nothing before somebody waits,
-//! and whose kernels are the project's own sources, compiled for the processor.
+//! A stand-in for NVIDIA's driver library, for tests. Device memory is backed by bytes, queues
+//! defer their work until somebody waits, and kernels are the project's own sources, compiled for
+//! the CPU.
 //!
-//! It is a shared library of the driver's name (`libcuda.so`) and, for the tests that use it, a crate: [`client`] finds the
-//! library, loads it and scripts its devices. What the real library would refuse is refused and counted as a misuse; what
-//! a kernel must not touch is not there, and touching it ends the device as it would end a real one.
+//! It is a shared library with the driver's name (`libcuda.so`) and also a crate for tests:
+//! [`client`] finds the library, loads it and scripts its devices. Calls that the real library
+//! would refuse are refused and counted as misuse. Memory that a kernel must not access is
+//! unmapped; an access disables the device, as on real hardware.
 //!
 //! | variable (`CUDA_STAND_IN_…`) | key of [`client::StandIn`] | meaning |
 //! |---|---|---|
 //! | `DEVICES` | – | how many devices there are: 2 |
-//! | `MEMORY`, `TAKEN` | `memory`, `taken` | bytes of a device, and those that other processes hold |
+//! | `MEMORY`, `TAKEN` | `memory`, `taken` | bytes of a device, and of other processes |
 //! | `GENERATION` | `generation` | 10 × compute capability: 86, and 75 for every second device |
 //! | `DRIVER` | `driver` | the driver's CUDA version: 12040 |
 //! | `RANGES` | `ranges` | `off`: no virtual memory management |
 //! | `ADDRESSES` | `addresses` | bytes of a device's addresses |
 //! | `ORDER` | `order` | of a block's threads: `natural`, `reverse`, `shuffled:SEED` |
-//! | `CONTEXT`, `MODULE`, `GRAPH`, `NODE` | the same | device bytes of each, and of a graph's node: 0 |
-//! | `THREADS` | `threads` | threads that have a stack of device memory from the first launch on: 0 |
-//! | `FAIL` | `fail` | `CALL:N[:STATUS]`: this call fails, N such calls ahead; `CALL` may be `any` |
+//! | `CONTEXT`, `MODULE`, `GRAPH`, `NODE` | the same | device bytes of each, 0 by default |
+//! | `THREADS` | `threads` | threads with a stack in device memory after the first launch: 0 |
+//! | `FAIL` | `fail` | `CALL:N[:STATUS]`: a call fails, N such calls ahead; or `any` |
 //! | `LOST` | `lost` | `N[:STATUS]`: N calls ahead the device is gone, and every call fails: 719 |
 //! | `FAULT` | `fault` | `N[:STATUS]`: the kernel N launches ahead faults: 700 |
 //! | `FILL` | `fill` | `on`: fresh memory holds no numbers instead of zeros |

@@ -1,6 +1,6 @@
-//! What a device of the stand-in is like and which of its calls fail: from the environment, or from a test.
+//! Settings of a device and its scripted failures, from the environment or from a test.
 //!
-//! One list of keys serves both: `memory` is the key in a test's text and `CUDA_STAND_IN_MEMORY` the variable.
+//! Both sources use the same keys: `memory` in a test is `CUDA_STAND_IN_MEMORY` in the environment.
 
 use crate::status::{ILLEGAL_ADDRESS, Status};
 use std::fmt::Display;
@@ -28,63 +28,64 @@ const KEYS: [&str; 16] = [
     "fill",
 ];
 
-/// In which order the threads of a block run.
+/// Order in which the threads of a block run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// By number.
+    /// By ascending number.
     #[default]
     Natural,
-    /// The last one first.
+    /// By descending number.
     Reverse,
-    /// As a seed has it.
+    /// Shuffled with this seed.
     Shuffled(u64),
 }
 
-/// A call that fails.
+/// A call that is scripted to fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failing {
     /// The function, or `any`.
     pub call: String,
-    /// How many such calls come before it.
+    /// Number of such calls before it.
     pub calls_ahead: u64,
-    /// What it returns; without it, what suits the call.
+    /// Its status; `None` for the call's usual error.
     pub status: Option<Status>,
 }
 
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of the device.
+    /// Memory of the device, in bytes.
     pub memory: u64,
-    /// Bytes of it that other processes hold.
+    /// Bytes held by other processes.
     pub taken: u64,
-    /// Bytes of addresses.
+    /// Bytes of address space.
     pub addresses: u64,
     /// 10 × major + minor of the compute capability.
     pub generation: u32,
     /// Whether the device has virtual memory management.
     pub ranges: bool,
-    /// 1000 × major + 10 × minor of the newest CUDA version that the driver knows.
+    /// The newest CUDA version that the driver supports: 1000 × major + 10 × minor.
     pub driver: i32,
-    /// In which order the threads of a block run.
+    /// Order in which the threads of a block run.
     pub order: Order,
-    /// Threads that the device holds at once: each takes a stack of device memory from the first launch on.
+    /// Threads that the device can run at once. Each has a stack in device memory from the first
+    /// launch on.
     pub threads: u64,
     /// Device bytes of a context.
     pub context: u64,
     /// Device bytes of a module.
     pub module: u64,
-    /// Device bytes of an instantiated graph, without its nodes.
+    /// Device bytes of an executable graph, excluding its nodes.
     pub graph: u64,
-    /// Device bytes of a node of an instantiated graph.
+    /// Device bytes of a node of an executable graph.
     pub node: u64,
     /// The next call to fail.
     pub fail: Option<Failing>,
-    /// From so many calls ahead on the device is gone: every call fails with this status.
+    /// After this number of calls the device is lost: every call fails with this status.
     pub lost: Option<(u64, Status)>,
-    /// The kernel so many launches ahead faults with this status.
+    /// The launch after this number of launches faults with this status.
     pub fault: Option<(u64, Status)>,
-    /// Whether fresh memory is filled with bytes that are no number, instead of zeros.
+    /// Whether fresh memory is filled with NaN bytes instead of zeros.
     pub fill: bool,
 }
 
@@ -112,10 +113,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// A device as the environment describes it. Unless that says otherwise, every second one is of an older generation.
+    /// Settings of a device from the environment. By default, every second device is of an older
+    /// generation.
     ///
     /// # Errors
-    /// With the variable that cannot be read.
+    /// Names the invalid variable.
     pub fn of_device(ordinal: usize) -> Result<Settings, String> {
         let mut settings = Settings {
             generation: if ordinal.is_multiple_of(2) { 86 } else { 75 },
@@ -132,10 +134,10 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Sets what `text` names: `key=value`, separated by spaces.
+    /// Applies `text`: pairs `key=value`, separated by spaces.
     ///
     /// # Errors
-    /// With the pair that cannot be read.
+    /// Names the invalid pair.
     pub fn apply(&mut self, text: &str) -> Result<(), String> {
         for pair in text.split_whitespace() {
             let (key, value) = pair
@@ -171,7 +173,7 @@ impl Settings {
     }
 }
 
-/// A variable of the environment, if it is set and not empty.
+/// An environment variable, if it is set and not empty.
 pub fn variable_text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,11 +1,11 @@
-//! What the functions of the library return.
+//! Statuses of the library's functions.
 
 use std::ffi::{CStr, c_uint};
 
-/// 0, or an error's number.
+/// 0, or an error number.
 pub type Status = c_uint;
 
-/// What a call did: nothing more to say, or an error's number.
+/// Outcome of a call: success, or an error number.
 pub type Outcome = Result<(), Status>;
 
 macro_rules! statuses {

@@ -1,34 +1,35 @@
-//! A device's addresses and the bytes behind them.
+//! A device's address space and the bytes behind it.
 //!
-//! Addresses are a reserved part of this process's, given out from the top down as the simulated driver of `sottovoce-memory` gives
-//! them out, so that both lead a pool to the same blocks. Bytes are parts of one file in memory. What has no bytes behind it cannot be
-//! touched, and between pieces there is always such a gap.
+//! Addresses are a reserved part of this process's, given out from the top down as the simulated
+//! driver of `sottovoce-memory` gives them out, so that both lead a pool to the same blocks. Bytes
+//! are parts of one file in memory. What has no bytes behind it cannot be touched, and between
+//! pieces there is always such a gap.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ptr::null_mut;
 
-/// Unit of everything.
+/// Granularity of addresses and extents.
 pub const GRANULARITY: u64 = 2 << 20;
-/// Bytes that the file could have; it takes only what is written.
+/// Maximum length of the file; only written parts take memory.
 const FILE_BYTES: u64 = 1 << 42;
 
-/// Addresses and bytes of one device.
+/// Address space and bytes of one device.
 #[derive(Debug)]
 pub struct Store {
     start: u64,
     bytes: u64,
-    /// What the system gave, for the part from `start` on that is aligned.
+    /// The system's reservation; the store uses the aligned part from `start` on.
     reserved: (u64, u64),
     file: i32,
-    /// Start → end of everything that has addresses.
+    /// Start → end of all occupied address ranges.
     occupied: BTreeMap<u64, u64>,
-    /// Start → end of the parts of the file that are in use.
+    /// Start → end of all extents of the file in use.
     extents: BTreeMap<u64, u64>,
 }
 
 impl Store {
-    /// Reserves `bytes` of addresses, rounded up to the granularity.
+    /// Reserves `bytes` of address space, rounded up to the granularity.
     ///
     /// # Errors
     /// If the system refuses.
@@ -39,7 +40,7 @@ impl Store {
         let reserved_bytes = bytes
             .checked_add(GRANULARITY)
             .ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: the name ends with a zero.
+        // SAFETY: the name is zero-terminated.
         let file = unsafe { libc::memfd_create(c"cuda-stand-in".as_ptr(), libc::MFD_CLOEXEC) };
         if file < 0 {
             return Err(io::Error::last_os_error());
@@ -57,7 +58,7 @@ impl Store {
             return Err(io::Error::last_os_error());
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: the system chooses a place that nothing else has.
+        // SAFETY: the system chooses an unused address.
         let place = unsafe {
             libc::mmap(
                 null_mut(),
@@ -76,7 +77,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that would take a unit besides.
+    /// Occupies `bytes` of addresses below `headroom` more, in the highest gap that has room for
+    /// one more unit.
     pub fn place(&mut self, bytes: u64, headroom: u64) -> Option<u64> {
         let placed = bytes.checked_add(headroom)?;
         let wanted = placed.checked_add(GRANULARITY)?;
@@ -96,12 +98,12 @@ impl Store {
         Some(address)
     }
 
-    /// Takes addresses back that [`Store::place`] gave.
+    /// Releases addresses that [`Store::place`] returned.
     pub fn vacate(&mut self, address: u64) {
         self.occupied.remove(&address);
     }
 
-    /// A part of the file for `bytes` bytes, all zero; where it begins.
+    /// Takes an extent of `bytes` zero bytes from the file; returns its offset.
     pub fn take_extent(&mut self, bytes: u64) -> Option<u64> {
         let mut place = 0;
         for (&start, &end) in &self.extents {
@@ -117,21 +119,21 @@ impl Store {
         Some(place)
     }
 
-    /// Gives a part of the file back, and its bytes to the system.
+    /// Releases an extent, and returns its bytes to the system.
     pub fn drop_extent(&mut self, extent: u64) {
         if let Some(end) = self.extents.remove(&extent) {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-            // SAFETY: the file is the store's own; what was mapped of this part is not any longer.
+            // SAFETY: the file is the store's own, and this extent is no longer mapped.
             unsafe { libc::fallocate(self.file, mode, extent as i64, (end - extent) as i64) };
         }
     }
 
-    /// Puts a part of the file behind addresses, which may not be touched yet.
+    /// Maps an extent at an address; it is not accessible yet.
     pub fn map(&self, address: u64, bytes: u64, extent: u64) -> bool {
         self.remap(address, bytes, libc::MAP_SHARED, self.file, extent)
     }
 
-    /// Lets mapped addresses be read and written.
+    /// Makes mapped addresses readable and writable.
     pub fn open(&self, address: u64, bytes: u64) -> bool {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         self.holds(address, bytes) &&
@@ -139,13 +141,13 @@ impl Store {
             unsafe { libc::mprotect(address as *mut _, bytes as usize, access) } == 0
     }
 
-    /// Takes what is behind addresses away.
+    /// Unmaps addresses.
     pub fn unmap(&self, address: u64, bytes: u64) -> bool {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         self.remap(address, bytes, flags, -1, 0)
     }
 
-    /// Fills mapped addresses with bytes that are no number in any format of floating-point numbers.
+    /// Fills mapped addresses with bytes that are NaN in every floating-point format.
     pub fn fill(&self, address: u64, bytes: u64) {
         if self.holds(address, bytes) {
             // SAFETY: the addresses are the store's own, mapped and open.
@@ -153,7 +155,7 @@ impl Store {
         }
     }
 
-    /// Whether addresses are the store's.
+    /// Whether an address range belongs to the store.
     pub fn holds(&self, address: u64, bytes: u64) -> bool {
         address >= self.start
             && (address.checked_add(bytes)).is_some_and(|end| end <= self.start + self.bytes)

@@ -1,5 +1,5 @@
-//! Puts a running server under load, or under attack, and reports what it answered and what it
-//! holds before and after.
+//! Load and attack generator for a running server. Reports the server's responses, and the memory
+//! that it holds before and after.
 //!
 //! ```console
 //! $ sottovoce serve --queue 256 --requests-per-minute 1000000 &
@@ -27,41 +27,41 @@ const SENTENCES: [&str; 4] = [
     "It speaks within that, from the first word to the last.",
     "The budget is a promise, and every byte has an owner.",
 ];
-/// How long an attack leaves its connections open.
+/// How long an attack keeps its connections open.
 const ATTACK: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Way {
-    /// Speech over HTTP, one request after the other.
+    /// Speech over HTTP, one request after another.
     Http,
-    /// Speech over one WebSocket each.
+    /// Speech over one WebSocket per client.
     Websocket,
-    /// Processes of such clients that are killed while they listen, in rounds.
+    /// Processes of such clients, killed while they listen, in rounds.
     Kill,
-    /// Clients that ask for speech and never read it.
+    /// Clients that request speech and never read it.
     Silent,
     /// Clients that send one byte of a request every second.
     Trickle,
-    /// Requests that make no sense; as many as clients times a hundred.
+    /// Malformed requests: a hundred times the number of clients.
     Malformed,
 }
 
 #[derive(Clone, Parser)]
 struct Arguments {
     way: Way,
-    /// Where the server listens.
+    /// Address of the server.
     #[arg(long, default_value = "127.0.0.1:8000")]
     address: SocketAddr,
     #[arg(long, default_value_t = 64)]
     clients: usize,
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// Only make load; ask for nothing before or after.
+    /// Generate load only, without requests before or after it.
     #[arg(long)]
     bare: bool,
 }
 
-/// What all clients together saw.
+/// Results of all clients.
 #[derive(Default)]
 struct Tally {
     spoken: usize,
@@ -227,7 +227,7 @@ fn spoken(tally: &Shared, bytes: usize, first: Option<Duration>) {
         .extend(first.map(|first| first.as_secs_f64()));
 }
 
-/// Asks for a long speech and never reads it.
+/// Requests a long speech and never reads it.
 async fn silent(address: SocketAddr) -> Result<(), String> {
     let mut client = Client::over(connect(address).await?);
     let body = json!({"input": SENTENCES.join(" ").repeat(50), "response_format": "pcm"});
@@ -250,7 +250,7 @@ async fn send_malformed(arguments: &Arguments, tally: &Shared) {
         match connect(arguments.address).await {
             Err(reason) => tally.lock().unwrap().failed.push(reason),
             Ok(mut socket) => {
-                // The server may have hung up already.
+                // The server may have closed the connection.
                 let _ = socket.write_all(&request).await;
                 let _ = socket.shutdown().await;
                 let answer = Client::over(socket).closed().await;
@@ -266,7 +266,7 @@ async fn send_malformed(arguments: &Arguments, tally: &Shared) {
     }
 }
 
-/// Lets processes with clients listen for a while, and kills them.
+/// Starts processes of clients, lets them listen for a while, and kills them.
 async fn kill(arguments: &Arguments) {
     let program = std::env::current_exe().expect("the system knows its own program");
     for _ in 0..5 {
@@ -302,7 +302,7 @@ async fn ask(address: SocketAddr, path: &str, body: Option<Value>) -> Answer {
     }
 }
 
-/// What the engine holds once nothing is under way and what it keeps for the next was given back.
+/// The engine's memory once no stream is running and caches are trimmed.
 async fn settled(address: SocketAddr) -> Value {
     let body = json!({"input": SENTENCES[0], "response_format": "pcm"});
     let spoken = ask(address, "/v1/audio/speech", Some(body)).await;

@@ -1,5 +1,5 @@
-//! A server whose model takes voices from recordings, without a download: it is tiny and its weights
-//! are random, so it murmurs. For trying what clients do with voices.
+//! A server whose model supports voices from recordings, without a download. The model is tiny and
+//! its weights are random, so it murmurs. For tests of clients' voice management.
 //!
 //! ```console
 //! $ cargo run --release -p sottovoce-server --example recordings -- --voices /tmp/voices
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", json!({ "address": address.to_string() }));
     };
     serve(app, listening, async {
-        // The server ends with whoever started it.
+        // The parent process ends the server by a signal.
         let _ = tokio::signal::ctrl_c().await;
     })
     .await?;

@@ -1,5 +1,4 @@
-//! Further names of voices, so that clients with a fixed list of names reach the server's own
-//! voices.
+//! Voice aliases, through which clients with a fixed list of names reach the server's own voices.
 
 use crate::error::ServerError;
 use crate::voices::DEFAULT_VOICE;
@@ -11,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use utoipa::ToSchema;
 
-/// The file beside the voices that keeps what calls have set.
+/// File in the voices' folder with the aliases that calls have set.
 const FILE: &str = "aliases.json";
-/// A longer file is none of this server's.
+/// Largest file; this server never writes a longer one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Aliases that may be kept.
+/// Most aliases.
 const ALIASES_MAX: usize = 1000;
 
 /// An alias as it is listed.
@@ -29,17 +28,17 @@ pub(crate) struct Alias {
     pub(crate) fixed: bool,
 }
 
-/// The aliases given at the start, and those that calls have set.
+/// Aliases given at start-up, and those set by calls.
 pub(crate) struct Aliases {
     fixed: BTreeMap<String, String>,
     folder: Option<PathBuf>,
-    /// Whether calls may set and forget aliases.
+    /// Whether calls may set and delete aliases.
     changeable: bool,
-    /// Held while the file is changed.
+    /// Held while the file is rewritten.
     changing: Mutex<()>,
 }
 
-/// Refuses aliases that can never be asked for, or stand for no possible voice.
+/// Refuses aliases that no request can name, or whose voice is impossible.
 pub(crate) fn check(aliases: &BTreeMap<String, String>) -> Result<(), ServerError> {
     for (alias, voice) in aliases {
         for name in [alias, voice] {
@@ -78,7 +77,7 @@ impl Aliases {
         self.folder.as_ref().map(|folder| folder.join(FILE))
     }
 
-    /// The voice that `name` stands for, if it is an alias. Blocks while the file is read.
+    /// The voice behind `name`, if it is an alias. Blocks while the file is read.
     pub(crate) fn voice(&self, name: &str) -> Result<Option<String>, ServerError> {
         let find = |table: &BTreeMap<String, String>| {
             let found = table.iter().find(|(alias, _)| same_voice_name(alias, name));
@@ -90,7 +89,7 @@ impl Aliases {
         }
     }
 
-    /// All of them, by name.
+    /// All aliases, by name.
     pub(crate) fn list(&self) -> Result<Vec<Alias>, ServerError> {
         let entry = |fixed| {
             move |(alias, voice)| Alias {
@@ -107,7 +106,7 @@ impl Aliases {
         Ok(list)
     }
 
-    /// Lets `alias` stand for `voice` from now on.
+    /// Sets `alias` to `voice`.
     pub(crate) fn set(&self, alias: &str, voice: &str) -> Result<Alias, ServerError> {
         check_voice_name(alias)?;
         if same_voice_name(alias, DEFAULT_VOICE) {
@@ -135,7 +134,7 @@ impl Aliases {
         })
     }
 
-    /// Forgets `alias`.
+    /// Deletes `alias`.
     pub(crate) fn remove(&self, alias: &str) -> Result<(), ServerError> {
         let missing = || ServerError::NotFound {
             what: format!("an alias {alias:?}"),
@@ -147,7 +146,7 @@ impl Aliases {
         self.change(alias, |_| Ok(()))
     }
 
-    /// Takes `alias` out of the table, lets `change` put in what replaces it, and writes the table.
+    /// Removes `alias` from the table, lets `change` insert its replacement, and writes the table.
     fn change(
         &self,
         alias: &str,
@@ -173,7 +172,7 @@ impl Aliases {
         write(folder, &path, &table).map_err(|source| failed(&path, source))
     }
 
-    /// The table that calls have set; empty where none did.
+    /// The aliases set by calls; empty if there are none.
     fn read(&self) -> Result<BTreeMap<String, String>, ServerError> {
         let Some(path) = self.path() else {
             return Ok(BTreeMap::new());
@@ -191,7 +190,7 @@ impl Aliases {
     }
 }
 
-/// Writes the whole table under another name first, so that no reader sees half of it.
+/// Writes the table to a temporary file and renames it, so that no reader sees a partial table.
 fn write(folder: &Path, path: &Path, table: &BTreeMap<String, String>) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(serde_json::to_string_pretty(table)?.as_bytes())?;

@@ -1,4 +1,4 @@
-//! All that a server is, short of its socket.
+//! The server's state and routes, without a socket.
 
 use crate::bodies::BodyMemory;
 use crate::callers::{CallerConnections, Rates};
@@ -25,37 +25,36 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, AllowPrivateNetwork, CorsLayer};
 
-/// A server's state: the model, the voices, the queue and the figures. Two apps in one process
-/// share nothing.
+/// A server's state: model, voices, queue and metrics. Two apps in one process share nothing.
 pub struct App {
     pub(crate) options: ServerOptions,
     pub(crate) host: Host,
     pub(crate) voices: Voices,
-    /// The models that calls may choose.
+    /// Models that calls may choose.
     pub(crate) library: Arc<Library>,
-    /// The memory of the last hour.
+    /// Memory over the last hour.
     pub(crate) history: History,
     pub(crate) keys: Keys,
     pub(crate) rates: Rates,
-    /// Connections that may still be opened.
+    /// Connections that may still be accepted.
     pub(crate) connection_places: Arc<Semaphore>,
-    /// Connections that each caller holds.
+    /// Connections per caller.
     pub(crate) connections: CallerConnections,
-    /// Bytes of the bodies that are held.
+    /// Bytes of all request bodies.
     pub(crate) bodies: Arc<BodyMemory>,
     pub(crate) measures: Measures,
     pub(crate) streams: LiveStreams,
-    /// Recordings that may still be taken in together.
+    /// Uploads that may still run.
     pub(crate) uploads: Semaphore,
-    /// Whether the server stops; each connection holds a receiver as long as it is open.
+    /// Whether the server is stopping. Each open connection holds a receiver.
     stopping: watch::Sender<bool>,
     pub(crate) started_unix_seconds: u64,
-    /// Requests and connections that have ended; what they needed can go back to the system.
+    /// Number of ended requests and connections, whose memory can be returned to the system.
     ended: AtomicU64,
 }
 
 impl App {
-    /// An app for these options; the model is loaded by the first request, or by [`App::load`].
+    /// An app with these options. The model is loaded by [`App::load`] or by the first request.
     pub fn new(options: ServerOptions) -> Arc<App> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         Arc::new(App {
@@ -78,23 +77,23 @@ impl App {
         })
     }
 
-    /// Loads the model now, so that the first request need not wait.
+    /// Loads the model now, so that the first request does not wait for it.
     pub async fn load(&self) -> Result<(), ServerError> {
         self.host.load().await.map(|_| ())
     }
 
-    /// Streams that may be under way together; none while the model is not loaded.
+    /// Most streams under way at once; `None` while the model is not loaded.
     pub fn streams_max(&self) -> Option<usize> {
         self.host.loaded().map(|loaded| loaded.engine.streams_max())
     }
 
-    /// Refuses new work from now on; what is under way goes on.
+    /// Refuses new work; running work goes on.
     pub fn stop(&self) {
         self.host.stop();
         self.stopping.send_replace(true);
     }
 
-    /// Tells a connection when the server stops, and the server that the connection is open.
+    /// Registers an open connection. The receiver tells it when the server stops.
     pub(crate) fn connection(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
     }
@@ -104,31 +103,31 @@ impl App {
         self.stopping.closed().await;
     }
 
-    /// Connections that are open.
+    /// Number of open connections.
     pub(crate) fn open_connections(&self) -> usize {
         let most = self.options.limits.connections;
         most.saturating_sub(self.connection_places.available_permits())
     }
 
-    /// A request or a connection has ended.
+    /// Counts an ended request or connection.
     pub(crate) fn request_ended(&self) {
         self.ended.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Requests and connections that have ended so far.
+    /// Number of ended requests and connections.
     pub(crate) fn ended_requests(&self) -> u64 {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Unloads a model that nobody has used for `idle`.
+    /// Unloads the model if it was idle for `idle`.
     pub(crate) async fn unload_when_idle(&self, idle: Duration) {
-        // A stream that began since is no failure: the model simply stays.
+        // A stream that began in the meantime is no failure: the model stays loaded.
         if self.host.rests(idle) && self.host.unload(false).await.unwrap_or(false) {
             tracing::info!(idle_seconds = idle.as_secs(), "the model was unloaded");
         }
     }
 
-    /// Every path, with its limits and guards.
+    /// All routes, with their limits and guards.
     pub fn router(self: &Arc<App>) -> Router {
         let limits = &self.options.limits;
         let (routes, _) = openapi::routes(limits).split_for_parts();
@@ -149,7 +148,7 @@ impl App {
             .with_state(self.clone())
     }
 
-    /// The voice of that name, made ready off the asynchronous threads.
+    /// Prepares the voice of that name, off the async threads.
     pub(crate) async fn voice(
         self: &Arc<App>,
         loaded: &Arc<Loaded>,
@@ -161,14 +160,14 @@ impl App {
             .map_err(|_| ServerError::Task)?
     }
 
-    /// Notes how the memory stands now, for the history.
+    /// Adds the present memory figures to the history.
     pub(crate) fn sample_memory(&self) {
         let report = (self.host.loaded()).map(|loaded| loaded.engine.memory_report());
         let (loads, _) = self.host.load_counts();
         self.history.record(report.as_ref(), loads);
     }
 
-    /// The figures for Prometheus.
+    /// Metrics for Prometheus.
     pub(crate) fn figures(&self) -> String {
         let loaded = self.host.loaded();
         let (loads, _) = self.host.load_counts();
@@ -177,11 +176,11 @@ impl App {
     }
 }
 
-/// How long a browser may keep what it was allowed.
+/// How long browsers may cache a permission.
 const ALLOWED_FOR: Duration = Duration::from_secs(600);
 
-/// Lets pages of `origins` call. OpenAI's clients send headers of their own, more with each
-/// version, so every header may come: the origin is what is checked.
+/// CORS layer that admits pages of `origins`. OpenAI's clients send headers of their own, more with
+/// each version, so every header is allowed: the origin is what is checked.
 fn cors(origins: &[String]) -> CorsLayer {
     let allow = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()

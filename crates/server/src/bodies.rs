@@ -1,5 +1,5 @@
-//! The bodies of requests: taken in within a bound that all share, unpacked within the same, and
-//! gone with their request.
+//! Request bodies. They are received and decompressed within a bound that all requests share, and
+//! freed with their request.
 
 use crate::app::App;
 use crate::error::ServerError;
@@ -14,16 +14,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What an unpacked body is read in.
+/// Read size of decompression.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// The bytes of all bodies that are held now, and their bound.
+/// Bytes of all request bodies at present, and their limit.
 pub(crate) struct BodyMemory {
     bytes_max: usize,
     bytes: AtomicUsize,
 }
 
-/// Bytes of one body, counted as long as they are held.
+/// Bytes of one body, counted while they are held.
 pub(crate) struct HeldBytes {
     memory: Arc<BodyMemory>,
     bytes: usize,
@@ -37,17 +37,17 @@ impl BodyMemory {
         })
     }
 
-    /// Bytes held now.
+    /// Bytes held at present.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// The most that may be held.
+    /// Limit on the bytes held.
     pub(crate) fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 
-    /// Counts a body that has no bytes yet.
+    /// Starts counting a body without bytes.
     fn hold(self: &Arc<BodyMemory>) -> HeldBytes {
         HeldBytes {
             memory: self.clone(),
@@ -57,10 +57,10 @@ impl BodyMemory {
 }
 
 impl HeldBytes {
-    /// Counts `more` bytes.
+    /// Adds `more` bytes.
     ///
     /// # Errors
-    /// If all bodies together would be more than may be held.
+    /// If all bodies together would exceed the limit.
     fn add(&mut self, more: usize) -> Result<(), ServerError> {
         let memory = &self.memory;
         let within = |bytes: usize| {
@@ -90,7 +90,7 @@ impl Drop for HeldBytes {
     }
 }
 
-/// How a body is packed.
+/// Content encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Packing {
     Plain,
@@ -113,7 +113,7 @@ fn packing(headers: &HeaderMap) -> Result<Packing, ServerError> {
     }
 }
 
-/// Refuses a body that is packed, for calls that read it piece by piece.
+/// Refuses a compressed body, for handlers that read it in pieces.
 pub(crate) fn refuse_packed(headers: &HeaderMap) -> Result<(), ServerError> {
     match packing(headers)? {
         Packing::Plain => Ok(()),
@@ -131,7 +131,7 @@ fn too_large(bytes_max: usize) -> ServerError {
     }
 }
 
-/// The whole body, at most `bytes_max` before and after unpacking.
+/// Collects the whole body: at most `bytes_max`, both compressed and decompressed.
 async fn collect(
     mut body: Body,
     packing: Packing,
@@ -156,7 +156,7 @@ async fn collect(
     match packing {
         Packing::Plain => Ok((bytes, held)),
         Packing::Gzip => unpack(GzDecoder::new(bytes.as_slice()), bytes_max, memory),
-        // By the letter of HTTP it is zlib's form.
+        // HTTP's `deflate` means the zlib format.
         Packing::Deflate => unpack(ZlibDecoder::new(bytes.as_slice()), bytes_max, memory),
     }
 }
@@ -185,13 +185,13 @@ fn unpack(
     }
 }
 
-/// A JSON object. Its refusals have OpenAI's shape.
+/// A JSON body. Its errors have OpenAI's format.
 pub(crate) struct JsonBody<T> {
-    /// What the call made of it.
+    /// The parsed value.
     pub(crate) value: T,
-    /// Names of fields that the call does not know.
+    /// Names of unknown fields.
     pub(crate) unread: Vec<String>,
-    /// Its bytes are counted as long as what was made of them.
+    /// Counts the body's bytes while the parsed value lives.
     pub(crate) held: HeldBytes,
 }
 
@@ -229,8 +229,8 @@ impl<T: FromFields> FromRequest<Arc<App>> for JsonBody<T> {
     }
 }
 
-/// What `receive` brings, if it brings it in time: each piece alone may come soon, and the whole
-/// never.
+/// Result of `receive` within a deadline. The deadline covers the whole body: a slow peer can send
+/// each piece in time and still never finish.
 pub(crate) async fn within<T>(
     limit: Duration,
     receive: impl Future<Output = Result<T, ServerError>>,

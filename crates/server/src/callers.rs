@@ -1,5 +1,4 @@
-//! Who calls: the caller's address, also behind proxies, how often it may ask and how many
-//! connections it may hold.
+//! Callers: their addresses, also behind proxies, their rate limits and their connection limits.
 
 use crate::error::ServerError;
 use axum::http::HeaderMap;
@@ -11,15 +10,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Callers that the rate limiter remembers. Further ones share one allowance until it forgets the
-/// idle ones.
+/// Callers that the rate limiter tracks. Further ones share one allowance until idle ones are
+/// forgotten.
 const CALLERS_MAX: usize = 10_000;
-/// The allowance of all callers beyond [`CALLERS_MAX`]; no caller has this address.
+/// Key of the shared allowance beyond [`CALLERS_MAX`]; no caller has this address.
 const FURTHER_CALLERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// An IPv6 customer has a whole network of this prefix, so its addresses count as one.
+/// An IPv6 customer usually has a whole network of this prefix, so its addresses count as one
+/// caller.
 const IPV6_CALLER_PREFIX: u8 = 64;
 
-/// Reads a proxy's address or network, such as `10.0.0.7` or `10.0.0.0/8`.
+/// Parses a proxy's address or network, such as `10.0.0.7` or `10.0.0.0/8`.
 ///
 /// # Errors
 /// If it is neither.
@@ -31,7 +31,7 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     })
 }
 
-/// What counts as one caller: an IPv4 address, or an IPv6 network of 64 bits.
+/// The unit that counts as one caller: an IPv4 address, or a 64-bit IPv6 network.
 pub(crate) fn caller_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Net::new(address, IPV6_CALLER_PREFIX)
@@ -40,14 +40,14 @@ pub(crate) fn caller_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether `address` is one of the proxies whose word about their callers is taken.
+/// Whether `address` is a trusted proxy.
 pub(crate) fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
     let address = address.to_canonical();
     proxies.iter().any(|network| network.contains(&address))
 }
 
-/// The address of the caller behind `peer`: the last one in `X-Forwarded-For` that is no trusted
-/// proxy's. Earlier entries are the caller's own claims.
+/// Address of the caller behind `peer`: the last entry of `X-Forwarded-For` that is not a trusted
+/// proxy. Earlier entries are unverified claims.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let mut address = peer;
     if !is_trusted(peer, proxies) {
@@ -71,7 +71,7 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet
     address
 }
 
-/// An entry of `X-Forwarded-For`; some proxies add a port.
+/// Parses an entry of `X-Forwarded-For`; some proxies add a port.
 fn forwarded_address(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim();
     let bracketed = entry
@@ -91,7 +91,7 @@ fn forwarded_address(entry: &str) -> Option<IpAddr> {
     })
 }
 
-/// How often each caller may ask.
+/// Rate limiter of callers.
 pub(crate) struct Rates {
     limiter: DefaultKeyedRateLimiter<IpAddr>,
 }
@@ -107,7 +107,7 @@ impl Rates {
     /// Counts a request of `caller`.
     ///
     /// # Errors
-    /// If it asks more often than it may.
+    /// If the caller exceeds its rate.
     pub(crate) fn check(&self, caller: IpAddr) -> Result<(), ServerError> {
         let mut caller = caller_of(caller);
         if self.limiter.len() >= CALLERS_MAX {
@@ -126,18 +126,18 @@ impl Rates {
     }
 }
 
-/// Connections that each caller holds.
+/// Number of connections per caller.
 #[derive(Clone, Default)]
 pub(crate) struct CallerConnections(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One connection of a caller, given back on drop.
+/// One connection of a caller; released on drop.
 pub(crate) struct CallerConnection {
     connections: CallerConnections,
     caller: IpAddr,
 }
 
 impl CallerConnections {
-    /// One more connection for the caller at `address`, unless it holds `most` already.
+    /// Counts a connection for the caller at `address`, unless it has `most` already.
     pub(crate) fn take(&self, address: IpAddr, most: usize) -> Option<CallerConnection> {
         let caller = caller_of(address);
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);

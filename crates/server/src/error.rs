@@ -1,4 +1,4 @@
-//! One table from what went wrong to a status and OpenAI's error shape.
+//! Errors: one table that maps each to a status and to OpenAI's error format.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// What a request, or the server's start, can fail with.
+/// Errors of a request, or of the server's start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -17,61 +17,61 @@ pub enum ServerError {
     /// The recording could not be encoded.
     #[error(transparent)]
     Encoding(#[from] sottovoce_audio::Error),
-    /// A model could not be fetched.
+    /// A model could not be downloaded.
     #[error(transparent)]
     Hub(#[from] sottovoce_hub::Error),
-    /// A field of the request cannot be used.
+    /// A request field has an invalid value.
     #[error("{parameter}: {reason}")]
     Parameter {
         /// The field's name.
         parameter: &'static str,
-        /// What would be right.
+        /// The values allowed.
         reason: String,
     },
-    /// The request has a field that the call does not know.
+    /// The request has an unknown field.
     #[error("{field}: {reason}")]
     Field {
-        /// The field's name, as it was sent.
+        /// The field's name, as sent.
         field: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The body is not what the call takes.
+    /// The body cannot be read.
     #[error("{reason}")]
     Body {
-        /// The status that fits: 400, 408, 413, 415 or 426.
+        /// The response status: 400, 408, 413, 415 or 426.
         status: StatusCode,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// No valid API key came with the request.
+    /// The request has no valid API key.
     #[error("this server needs an API key: send it as 'Authorization: Bearer KEY'")]
     Unauthorized,
-    /// The key may speak, and the call changes how the server runs.
+    /// The key may speak, but the call changes settings.
     #[error("this call changes how the server runs: it needs an administrator's key")]
     NotAdministrator,
-    /// The server was started so that no call changes how it runs.
+    /// The server was started with locked settings.
     #[error("this server lets no call change how it runs")]
     SettingsLocked,
-    /// More connections are open than may be.
+    /// Too many connections are open.
     #[error("{reason}; try again in 1 s")]
     Overloaded {
-        /// 429 where the caller has too many itself, 503 where all together have.
+        /// 429 if the caller has too many, 503 if the server has.
         status: StatusCode,
-        /// What is exhausted.
+        /// The exhausted limit.
         reason: &'static str,
     },
-    /// An option of the server cannot be used.
+    /// An option of the server is invalid.
     #[error("{option} {value}: {reason}")]
     Setting {
         /// The option's name.
         option: &'static str,
-        /// What it was given.
+        /// The value given.
         value: String,
-        /// What would be right.
+        /// The values allowed.
         reason: String,
     },
-    /// A foreign page asked.
+    /// A page of a foreign origin sent the request.
     #[error(
         "pages of {origin} may not call this server; allow the origin {origin} as it is started"
     )]
@@ -79,8 +79,7 @@ pub enum ServerError {
         /// The page's origin.
         origin: String,
     },
-    /// The request names this server by a name that it was not told of, as a page does that had its
-    /// own name changed to this address.
+    /// The request's host name is unknown to the server, as in DNS rebinding.
     #[error(
         "this server is not known as {host}; allow the host {host} as it is started, or ask for API keys"
     )]
@@ -88,53 +87,53 @@ pub enum ServerError {
         /// The name.
         host: String,
     },
-    /// The thing asked for is not there.
+    /// The requested object does not exist.
     #[error("{what} is not known here")]
     NotFound {
-        /// The thing.
+        /// The object.
         what: String,
     },
-    /// The path exists, the method does not.
+    /// The path exists, but not with this method.
     #[error("this path does not take that method")]
     Method,
-    /// The queue is full, or a place did not come free in time, or the caller asks too often.
+    /// The queue is full, the wait for a place timed out, or the caller exceeds its rate.
     #[error("{reason}; try again in {} s", retry_after.as_secs().max(1))]
     TooMany {
-        /// What is exhausted.
+        /// The exhausted limit.
         reason: String,
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// The model does not fit the budget that the call asks for.
+    /// The model does not fit the requested budget.
     #[error(transparent)]
     DoesNotFit(sottovoce::Error),
-    /// Streams are under way that the call would end.
+    /// The call would end running streams.
     #[error("{live} streams are under way; wait for them or send \"force\": true")]
     InUse {
-        /// How many.
+        /// Number of running streams.
         live: usize,
     },
-    /// Nothing was said on a WebSocket for so long.
+    /// A WebSocket was idle for too long.
     #[error("nothing was said for {seconds} s")]
     Idle {
-        /// How long.
+        /// The limit.
         seconds: u64,
     },
-    /// The reader took too long for a piece of sound.
+    /// The reader was too slow to take a chunk.
     #[error("the sound was not read in time; its stream was ended")]
     SlowReader,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}: {source}; choose another address or port")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A background task ended without an answer.
+    /// A background task ended without a result.
     #[error("a task of the server ended early; the request was not carried out")]
     Task,
 }
@@ -160,7 +159,7 @@ pub(crate) struct ErrorDetail {
 }
 
 impl ServerError {
-    /// Status, OpenAI's type and code.
+    /// Status, and OpenAI's type and code.
     fn row(&self) -> (StatusCode, &'static str, Option<&'static str>) {
         const INVALID: &str = "invalid_request_error";
         match self {
@@ -209,7 +208,7 @@ impl ServerError {
         }
     }
 
-    /// The status that a call is answered with.
+    /// The response status.
     pub(crate) fn status(&self) -> StatusCode {
         self.row().0
     }
@@ -235,7 +234,7 @@ impl ServerError {
         }
     }
 
-    /// The error as OpenAI's clients expect it.
+    /// The error in OpenAI's format.
     pub(crate) fn body(&self) -> ErrorBody {
         let (_, kind, code) = self.row();
         ErrorBody {

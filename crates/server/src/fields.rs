@@ -1,23 +1,22 @@
-//! The fields of a JSON object, read one by one, so that each refusal names its field in plain
-//! words.
+//! Reads the fields of a JSON object one by one, so that each error names its field.
 
 use crate::error::ServerError;
 use serde_json::{Map, Value};
 use sottovoce::options::{OptionDescription, OptionTable};
 
-/// The largest whole number that a JSON number holds exactly everywhere.
+/// The largest integer up to which JSON numbers are exact in every client.
 pub(crate) const EXACT_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
-/// Names of ignored fields that are told, and their longest.
+/// Most ignored fields that are reported, and their longest name.
 const IGNORED_MAX: usize = 32;
 const IGNORED_NAME_BYTES_MAX: usize = 64;
 
-/// A JSON object's fields that have not been read yet. `null` counts as left out.
+/// Fields of a JSON object that have not been read yet. `null` counts as absent.
 pub(crate) struct Fields(Map<String, Value>);
 
-/// An option and the value that was sent for it.
+/// An option and the value sent for it.
 pub(crate) type ChosenOption = (&'static str, Value);
 
-/// Sets options that were found to be in their domains.
+/// Sets options whose values were validated.
 pub(crate) fn set_all<T: OptionTable>(options: &mut T, chosen: &[ChosenOption]) {
     for (name, value) in chosen {
         let set = options.set(name, value);
@@ -25,18 +24,18 @@ pub(crate) fn set_all<T: OptionTable>(options: &mut T, chosen: &[ChosenOption]) 
     }
 }
 
-/// A value that a call makes of an object's fields.
+/// A value parsed from an object's fields.
 pub(crate) trait FromFields: Sized {
-    /// Reads the fields that the call knows.
+    /// Reads the fields that the call supports.
     fn from_fields(fields: &mut Fields) -> Result<Self, ServerError>;
 }
 
 impl Fields {
-    /// Reads an object. No bytes and `null` count as `{}`, for calls whose fields may all be left
-    /// out; a byte order mark before it is passed over.
+    /// Parses an object. An empty body and `null` count as `{}`, for calls without required fields.
+    /// A byte order mark is skipped.
     ///
     /// # Errors
-    /// If it is no JSON or no object.
+    /// If the text is not JSON, or not an object.
     pub(crate) fn parse(json: &[u8]) -> Result<Fields, String> {
         let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
         if json.is_empty() {
@@ -61,7 +60,7 @@ impl Fields {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
-    /// A text.
+    /// A string.
     pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<String>, ServerError> {
         match self.take(name) {
             None => Ok(None),
@@ -83,7 +82,7 @@ impl Fields {
         }
     }
 
-    /// A whole number from 0 on, also one in quotes; `2.0` is as whole as `2`.
+    /// A non-negative integer, also in quotes or with a zero fraction.
     pub(crate) fn count(&mut self, name: &'static str) -> Result<Option<u64>, ServerError> {
         let Some(value) = self.take(name) else {
             return Ok(None);
@@ -94,7 +93,7 @@ impl Fields {
         }
     }
 
-    /// A seed; -1 asks for one that is drawn.
+    /// A seed; −1 asks for a random one.
     pub(crate) fn seed(&mut self, name: &'static str) -> Result<Option<Seed>, ServerError> {
         let Some(value) = self.take(name) else {
             return Ok(None);
@@ -111,7 +110,7 @@ impl Fields {
         }
     }
 
-    /// Yes or no.
+    /// A boolean.
     pub(crate) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ServerError> {
         match self.take(name) {
             None => Ok(None),
@@ -122,7 +121,7 @@ impl Fields {
         }
     }
 
-    /// The options of a table that were sent and that `takes` names, for [`OptionTable::set`].
+    /// The options sent, of those that `takes` selects, for [`OptionTable::set`].
     ///
     /// # Errors
     /// A value outside its option's domain.
@@ -140,7 +139,7 @@ impl Fields {
         Ok(chosen)
     }
 
-    /// Sets the options of a table that were sent and that `takes` names.
+    /// Sets the options sent, of those that `takes` selects.
     ///
     /// # Errors
     /// A value outside its option's domain.
@@ -154,7 +153,7 @@ impl Fields {
         Ok(())
     }
 
-    /// The names of the fields that nobody read, as a header may carry them.
+    /// Names of unread fields, restricted to characters that a header can carry.
     pub(crate) fn unread(&self) -> Vec<String> {
         let plain = |name: &&String| {
             let sign =
@@ -169,8 +168,7 @@ impl Fields {
             .collect()
     }
 
-    /// Refuses fields that nobody read: a setting with a misspelt name must not seem to be in
-    /// force.
+    /// Refuses unread fields: a misspelt setting must not seem to be in force.
     pub(crate) fn refuse_unread(&self) -> Result<(), ServerError> {
         match self.0.keys().next() {
             None => Ok(()),
@@ -182,17 +180,17 @@ impl Fields {
     }
 }
 
-/// Where the random numbers of a stream start.
+/// Seed of a stream's random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seed {
-    /// At this seed.
+    /// The caller's seed.
     Given(u64),
-    /// At one that is drawn and told.
+    /// A random seed, which is reported.
     Drawn,
 }
 
 impl Seed {
-    /// The seed; one that is drawn is exact in every client's numbers.
+    /// The seed. A random one is exact in every client's number type.
     pub(crate) fn value(self) -> u64 {
         match self {
             Seed::Given(seed) => seed,

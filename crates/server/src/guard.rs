@@ -1,4 +1,4 @@
-//! Who may call: keys and their roles, origins, names, and how often.
+//! Access control: keys and their roles, origins, host names, and rates.
 
 use crate::app::App;
 use crate::callers::client_address;
@@ -16,10 +16,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq};
 
-/// The prefix with which a browser's WebSocket carries a key: browsers cannot set its headers.
+/// Prefix of the subprotocol with which browsers send a key: they cannot set headers of a
+/// WebSocket.
 const SUBPROTOCOL_KEY_PREFIX: &str = "sottovoce-key.";
 
-/// Digests of keys: equal lengths, and no key in memory.
+/// Digests of keys: of equal length, and without the keys themselves in memory.
 struct Digests(Vec<[u8; 32]>);
 
 impl Digests {
@@ -28,7 +29,7 @@ impl Digests {
         Digests(keys.iter().map(digest).collect())
     }
 
-    /// Whether `key` is one of them; takes the same time whichever it is.
+    /// Whether `key` is valid, in constant time.
     fn accept(&self, key: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         let known = self.0.iter();
@@ -37,19 +38,19 @@ impl Digests {
     }
 }
 
-/// What a call asks of its caller.
+/// Access that a call requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
-    /// Nothing: the page, and whether the server is well.
+    /// None: the page and health checks.
     Open,
-    /// A key that may speak, where keys are asked for.
+    /// A key that may speak, if the server has keys.
     Speak,
-    /// A key that may change how the server runs.
+    /// A key that may change settings.
     Administer,
 }
 
 impl Access {
-    /// What the call of `method` on `route` asks.
+    /// Access required by `method` on `route`.
     fn of(method: &Method, route: &str, options: &ServerOptions) -> Access {
         let reads = method == Method::GET || method == Method::HEAD;
         match route {
@@ -70,17 +71,17 @@ impl Access {
     }
 }
 
-/// Whether this path tells only how the server is: such calls are never held up by others.
+/// Whether the path is a health check, which other requests must never delay.
 pub(crate) fn is_probe(path: &str) -> bool {
     matches!(path, "/health" | "/health/live" | "/health/ready")
 }
 
-/// The keys, by what they may do.
+/// Keys by role.
 pub(crate) struct Keys {
     speak: Digests,
-    /// Keys that may change settings, and speak; without any, every key may.
+    /// Keys that may change settings and speak; if empty, every key may.
     administer: Digests,
-    /// Whether settings may be changed by calls at all.
+    /// Whether calls may change settings at all.
     remote_settings: bool,
 }
 
@@ -93,7 +94,7 @@ impl Keys {
         }
     }
 
-    /// Whether calls need no key to speak.
+    /// Whether speaking needs no key.
     fn is_open(&self) -> bool {
         self.speak.0.is_empty()
     }
@@ -112,7 +113,7 @@ impl Keys {
                 _ => Err(ServerError::Unauthorized),
             },
             _ if self.is_open() => Ok(()),
-            // Both are looked at, so that the time tells nothing.
+            // Both checks always run, so that timing reveals nothing.
             _ => match key.map(|key| speaks(key) | administers(key)) {
                 Some(true) => Ok(()),
                 _ => Err(ServerError::Unauthorized),
@@ -136,8 +137,8 @@ fn carried_key(headers: &HeaderMap) -> Option<&str> {
         .find_map(|protocol| protocol.trim().strip_prefix(SUBPROTOCOL_KEY_PREFIX))
 }
 
-/// Refuses pages of other origins. Without this any page in the user's browser could call a server
-/// on loopback.
+/// Refuses pages of other origins. Otherwise any page in the user's browser could call a server on
+/// loopback.
 fn check_origin(
     headers: &HeaderMap,
     host: Option<&str>,
@@ -161,7 +162,7 @@ fn check_origin(
     }
 }
 
-/// The name or address, with its port, by which the request calls this server.
+/// Host name or address of the request, with port.
 fn host(request: &Request) -> Option<&str> {
     let header = request.headers().get(header::HOST);
     header.and_then(|host| host.to_str().ok()).or_else(|| {
@@ -172,9 +173,9 @@ fn host(request: &Request) -> Option<&str> {
     })
 }
 
-/// Refuses names that nobody gave this server: the defence against DNS rebinding, by which a
-/// foreign page has its own name resolve to this address and so shares its origin. Such a page
-/// cannot be called by an address or localhost.
+/// Refuses unknown host names, as a defence against DNS rebinding: a foreign page lets its own name
+/// resolve to this address and so shares its origin. Requests by address or by localhost cannot
+/// come from such a page.
 fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError> {
     // Browsers always send it.
     let Some(host) = host else {
@@ -199,7 +200,7 @@ fn check_host(host: Option<&str>, allowed: &[String]) -> Result<(), ServerError>
     }
 }
 
-/// Lets a request through, or answers it.
+/// Middleware that passes a request on or refuses it.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -207,8 +208,8 @@ pub(crate) async fn guard(
 ) -> Response {
     match admit(&app, &mut request) {
         Ok(()) => next.run(request).await,
-        // A browser's WebSocket shows its page no status, so its refusal is told over the
-        // WebSocket.
+        // Browsers hide the status of a failed WebSocket handshake from the page, so the refusal is
+        // sent over the WebSocket.
         Err(error) => match stream::refuse(&app, request, &error).await {
             Some(response) => response,
             None => error.into_response(),
@@ -216,13 +217,13 @@ pub(crate) async fn guard(
     }
 }
 
-/// The verdict on a request, before its handler is asked.
+/// Checks a request before its handler runs.
 fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
     let options = &app.options;
     let extensions = request.extensions();
     let route = extensions.get::<MatchedPath>();
-    // What matches no route is refused by its path; a key is asked for first, so that nothing is
-    // told without one.
+    // A path without a route is refused after the key is checked, so that nothing is revealed
+    // without a key.
     let access = route.map_or(Access::Speak, |route| {
         Access::of(request.method(), route.as_str(), options)
     });
@@ -236,8 +237,7 @@ fn admit(app: &App, request: &mut Request) -> Result<(), ServerError> {
             return Err(overload.error());
         }
         app.rates.check(caller)?;
-        // A proxy's connection counts for nobody; the calls that come over it count for their
-        // callers.
+        // A proxy's connection belongs to no caller; the calls over it count for their own callers.
         if caller != peer
             && let Some(record) = extensions.get::<Arc<RequestRecord>>()
         {

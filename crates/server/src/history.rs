@@ -1,4 +1,4 @@
-//! What the memory did in the last hour, for plots: a sample a second, and a coarser one every six.
+//! Memory over the last hour, for plots: one sample a second, and a coarser one every six seconds.
 
 use serde::Serialize;
 use sottovoce::MemoryReport;
@@ -7,22 +7,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use utoipa::ToSchema;
 
-/// Between two samples.
+/// Interval between samples.
 pub(crate) const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// Samples of a window: ten minutes of fine ones, an hour of coarse ones.
+/// Samples in a window: ten minutes of fine ones, an hour of coarse ones.
 const SAMPLES_MAX: usize = 600;
-/// Fine samples in a coarse one.
+/// Fine samples per coarse one.
 const COARSE: u64 = 6;
-/// Minutes that fine samples reach back.
+/// Minutes covered by fine samples.
 const FINE_MINUTES: u64 = 10;
-/// Minutes that are remembered.
+/// Minutes covered by the history.
 pub(crate) const MINUTES_MAX: u64 = 60;
-/// Reasons of clears that are told apart; more are counted together.
+/// Most distinct reasons of clears; the rest are counted together.
 const REASONS_MAX: usize = 8;
-/// What further reasons are called.
+/// Name of the remaining reasons.
 const OTHER_REASONS: &str = "other reasons";
 
-/// The regions of a report, in the order of a sample's bytes.
+/// Regions in the order of a sample's bytes.
 const REGIONS: [&str; 6] = [
     "weights",
     "key_value",
@@ -32,10 +32,10 @@ const REGIONS: [&str; 6] = [
     "driver",
 ];
 
-/// One moment. Counts are of what happened since the sample before.
+/// One moment. Counts cover the time since the previous sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sample {
-    /// Seconds since 1970.
+    /// Unix time, in seconds.
     at: f64,
     budget_bytes: Option<u64>,
     reserved_bytes: u64,
@@ -48,7 +48,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// Two samples as one: the bytes of the one that held more, and the counts of both.
+    /// Merges two samples: the bytes of the one with more bytes held, and the sum of the counts.
     fn merge(self, later: Sample) -> Sample {
         let most = match self.reserved_bytes > later.reserved_bytes {
             true => self,
@@ -68,10 +68,10 @@ impl Sample {
     }
 }
 
-/// Counts of a model since it was loaded.
+/// A model's counts at the previous sample.
 #[derive(Default)]
 struct Counted {
-    /// Which load they are of.
+    /// Load that the counts belong to.
     loads: u64,
     clears: BTreeMap<String, u64>,
     out_of_memory: u64,
@@ -82,7 +82,7 @@ struct Counted {
 struct Samples {
     fine: VecDeque<Sample>,
     coarse: VecDeque<Sample>,
-    /// The coarse sample under way, and the fine ones in it.
+    /// The coarse sample in progress, and the number of fine ones in it.
     merging: Option<(Sample, u64)>,
     reasons: Vec<String>,
     counted: Counted,
@@ -120,14 +120,14 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how the memory stands; `loads` tells one model's counts from another's.
+    /// Records a sample; `loads` separates the counts of successive models.
     pub(crate) fn record(&self, report: Option<&MemoryReport>, loads: u64) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let at = now.map_or(0.0, |now| now.as_secs_f64());
         self.samples().record(report, loads, at);
     }
 
-    /// The last `minutes`, without what came at `since` (seconds since 1970) or before.
+    /// Samples of the last `minutes` that are newer than `since` (Unix time, in seconds).
     pub(crate) fn window(&self, minutes: u64, since: f64) -> MemoryHistory {
         self.samples().window(minutes, since)
     }
@@ -200,7 +200,7 @@ impl Samples {
         }
     }
 
-    /// The place of a reason's counts; the last is for all that have none of their own.
+    /// Index of a reason's counts; the last one collects all others.
     fn reason(&mut self, reason: &str) -> usize {
         if let Some(index) = self.reasons.iter().position(|known| known == reason) {
             return index;
@@ -246,7 +246,7 @@ impl Samples {
     }
 }
 
-/// What a count grew by.
+/// Growth of a count.
 fn since(before: u64, now: u64) -> u32 {
     u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,4 @@
-//! The model: loaded at the start or on demand, given back on request or when nobody has spoken for
-//! a while.
+//! The model's life cycle: loaded at the start or on demand, unloaded on request or when idle.
 
 use crate::error::ServerError;
 use crate::library::ChosenModel;
@@ -13,22 +12,22 @@ use std::time::{Duration, Instant};
 /// A loaded model.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
-    /// Which load it was.
+    /// Number of the load.
     pub(crate) number: u64,
     pub(crate) voices: ReadyVoices,
 }
 
-/// The model and what it takes to load it again.
+/// The model, and everything needed to load it again.
 pub(crate) struct Host {
     model: Mutex<ChosenModel>,
     loader: Loader,
     options: Mutex<EngineOptions>,
     limits: Limits,
     loaded: Mutex<Option<Arc<Loaded>>>,
-    /// Held while loading, so that one load serves all who ask meanwhile.
+    /// Held while loading, so that concurrent requests share one load.
     loading: tokio::sync::Mutex<()>,
     last_used: Mutex<Instant>,
-    /// Since when the model is dead.
+    /// Time since which the model is dead.
     broken: Mutex<Option<Instant>>,
     loads: AtomicU64,
     unloads: AtomicU64,
@@ -55,14 +54,14 @@ impl Host {
         }
     }
 
-    /// The model if it is loaded and lives; does not load it.
+    /// The model if it is loaded and alive; does not load it.
     pub(crate) fn loaded(&self) -> Option<Arc<Loaded>> {
         self.slot()
             .clone()
             .filter(|loaded| loaded.engine.is_alive())
     }
 
-    /// The model, loaded now if it is not, or if it died.
+    /// The model; loads it if it is not loaded or has died.
     pub(crate) async fn load(&self) -> Result<Arc<Loaded>, ServerError> {
         self.touch();
         if let Some(loaded) = self.loaded() {
@@ -80,7 +79,7 @@ impl Host {
             waiting_max: self.limits.queue,
             ..self.options().clone()
         };
-        // One that died goes first: two do not fit.
+        // A dead engine is dropped first: there is no room for two.
         let dead = self.slot().take();
         if dead.is_some() {
             self.broken().get_or_insert_with(Instant::now);
@@ -104,14 +103,14 @@ impl Host {
         });
         *self.slot() = Some(loaded.clone());
         *self.broken() = None;
-        // Whoever stopped the server meanwhile found nothing to drain.
+        // A stop request that came in the meantime found no engine to drain.
         if self.is_stopping() {
             loaded.engine.drain();
         }
         Ok(loaded)
     }
 
-    /// Loads the model again where its engine died.
+    /// Loads the model again if its engine died.
     pub(crate) async fn revive(&self) {
         let died = |loaded: &Arc<Loaded>| !loaded.engine.is_alive();
         if self.is_stopping() {
@@ -128,12 +127,12 @@ impl Host {
         }
     }
 
-    /// How long the model has been dead without another in its place.
+    /// How long the model has been dead without a replacement.
     pub(crate) fn broken_for(&self) -> Option<Duration> {
         self.broken().map(|since| since.elapsed())
     }
 
-    /// Whether the model is dead and no other in its place yet.
+    /// Whether the model is dead without a replacement.
     pub(crate) fn is_broken(&self) -> bool {
         let died = |loaded: &Arc<Loaded>| !loaded.engine.is_alive();
         self.broken().is_some() || self.slot().as_ref().is_some_and(died)
@@ -143,8 +142,7 @@ impl Host {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the model's memory back. Refused while streams are under way, unless forced: then they
-    /// end.
+    /// Unloads the model. With running streams this fails, unless forced: then they end.
     pub(crate) async fn unload(&self, force: bool) -> Result<bool, ServerError> {
         let _not_while_loading = self.loading.lock().await;
         let loaded = {
@@ -152,7 +150,7 @@ impl Host {
             let Some(loaded) = slot.as_ref() else {
                 return Ok(false);
             };
-            // Nobody begins with a model that goes.
+            // Prevents new streams on a model that is being unloaded.
             let live = loaded.engine.drain_if_idle();
             if live > 0 && !force {
                 return Err(ServerError::InUse { live });
@@ -160,7 +158,8 @@ impl Host {
             slot.take()
         };
         self.unloads.fetch_add(1, Ordering::AcqRel);
-        // The last owner joins the engine's worker, which may take a chunk's time.
+        // Dropping the last reference joins the engine's worker, which may take as long as one
+        // chunk.
         tokio::task::spawn_blocking(move || {
             if let Some(loaded) = loaded {
                 if force {
@@ -174,7 +173,7 @@ impl Host {
         Ok(true)
     }
 
-    /// Whether the model is loaded and nobody has used it for `idle`.
+    /// Whether the model is loaded and was idle for `idle`.
     pub(crate) fn rests(&self, idle: Duration) -> bool {
         let unused = self
             .last_used
@@ -185,26 +184,26 @@ impl Host {
         unused >= idle && self.loaded().is_some_and(|loaded| !speaks(loaded))
     }
 
-    /// The model that speaks, loaded or not.
+    /// The chosen model, loaded or not.
     pub(crate) fn model(&self) -> ChosenModel {
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         model.clone()
     }
 
-    /// Lets another model speak from the next load on; the one before.
+    /// Chooses the model of later loads; returns the previous choice.
     pub(crate) fn choose(&self, model: ChosenModel) -> ChosenModel {
         let mut chosen = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut chosen, model)
     }
 
-    /// Changes options for this model and for later loads.
+    /// Changes options of this model and of later loads.
     pub(crate) fn change_options(&self, change: impl FnOnce(&mut EngineOptions)) -> EngineOptions {
         let mut options = self.options();
         change(&mut options);
         options.clone()
     }
 
-    /// Refuses new work from now on.
+    /// Refuses new work.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         if let Some(loaded) = self.loaded() {
@@ -212,19 +211,19 @@ impl Host {
         }
     }
 
-    /// Whether work is refused because the server stops.
+    /// Whether the server is stopping.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Ends the streams that are still under way.
+    /// Ends the running streams.
     pub(crate) fn end_streams(&self) {
         if let Some(loaded) = self.loaded() {
             loaded.engine.stop();
         }
     }
 
-    /// Times the model was loaded and unloaded.
+    /// Numbers of loads and unloads.
     pub(crate) fn load_counts(&self) -> (u64, u64) {
         (
             self.loads.load(Ordering::Acquire),
@@ -232,7 +231,7 @@ impl Host {
         )
     }
 
-    /// Notes that somebody used the model.
+    /// Records a use of the model.
     pub(crate) fn touch(&self) {
         *self
             .last_used

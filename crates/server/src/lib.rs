@@ -1,12 +1,17 @@
-//! HTTP and WebSocket server over the engine: OpenAI's speech calls, text that arrives in pieces,
-//! the memory in view, and a page.
+//! HTTP and WebSocket server over the engine: OpenAI's speech API, streaming text input, memory
+//! reports, and a web page.
 //!
-//! Everything hangs on [`App`]; [`App::router`] can be called without a socket, [`serve`] adds the
-//! socket, its limits and an orderly end.
+//! [`App`] holds the state. [`App::router`] works without a socket; [`serve`] adds the socket, its
+//! limits and a graceful shutdown.
 //!
-//! Glossary: *place*: the right to have one stream under way, which the engine gives. *queue*:
-//! streams that wait for a place. *caller*: who sent a request, known by API key or address.
-//! *record*: a request from its head to the last byte of its answer.
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | place | the right to have one stream under way, granted by the engine |
+//! | queue | streams that wait for a place |
+//! | caller | the sender of a request, known by API key or address |
+//! | record | a request from its headers to the last byte of its response |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]

@@ -1,4 +1,4 @@
-//! The models that a call may choose: those here, those that can be fetched, and what each needs.
+//! Models that a call may choose: local ones, ones to download, and the memory that each needs.
 
 use crate::error::ServerError;
 use crate::options::ServerOptions;
@@ -11,12 +11,12 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use utoipa::ToSchema;
 
-/// The model inside the program.
+/// Name of the embedded model.
 pub(crate) const EMBEDDED: &str = "pico";
-/// All models so far speak English.
+/// Languages of every supported model.
 const LANGUAGES: [&str; 1] = ["en"];
 
-/// What is said about a model to who chooses one.
+/// Summary of each model, to help with the choice.
 const SUMMARIES: [(&str, &str); 4] = [
     (
         EMBEDDED,
@@ -134,17 +134,18 @@ pub(crate) struct ChosenModel {
     pub(crate) source: Source,
 }
 
-/// The models, with downloads under way.
+/// The models, and downloads in progress.
 pub(crate) struct Library {
     hub: Option<HubSettings>,
-    /// The one that the server was started with.
+    /// The model that the server was started with.
     first: ChosenModel,
     needs: OnceLock<HashMap<String, Vec<ModelNeed>>>,
     tags: Mutex<HashMap<String, Vec<ModelTag>>>,
     downloads: Mutex<HashMap<&'static str, DownloadState>>,
 }
 
-/// Weights of an official model's sizes, from which its needs follow before it is fetched.
+/// Random weights of an official model's sizes, from which its needs are computed before it is
+/// downloaded.
 fn of_same_size(name: &str) -> Option<Source> {
     match name {
         EMBEDDED => Some(Source::Embedded),
@@ -186,15 +187,15 @@ impl Library {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether models can be fetched.
+    /// Whether models can be downloaded.
     pub(crate) fn fetches(&self) -> bool {
         self.hub.as_ref().is_some_and(|hub| !hub.offline)
     }
 
-    /// The hub.
+    /// The hub's settings.
     ///
     /// # Errors
-    /// If the server fetches no models.
+    /// If the server has no hub.
     fn hub(&self) -> Result<&HubSettings, ServerError> {
         self.hub.as_ref().ok_or_else(|| ServerError::Parameter {
             parameter: "name",
@@ -202,7 +203,7 @@ impl Library {
         })
     }
 
-    /// The official model of that name.
+    /// The official model of this name.
     ///
     /// # Errors
     /// If there is none.
@@ -212,10 +213,10 @@ impl Library {
         })
     }
 
-    /// Where a model that is here has its weights. Blocks while its folder is looked at.
+    /// Locates a local model's weights. Blocks while its folder is read.
     ///
     /// # Errors
-    /// If it is not here.
+    /// If it is not on this machine.
     pub(crate) fn find(&self, name: &str) -> Result<ChosenModel, ServerError> {
         if name == self.first.name {
             return Ok(self.first.clone());
@@ -241,7 +242,7 @@ impl Library {
         }
     }
 
-    /// All models, of which `chosen` speaks. Blocks while folders are looked at.
+    /// All models; `chosen` is the one in use. Blocks while folders are read.
     pub(crate) fn models(
         &self,
         chosen: &str,
@@ -251,7 +252,7 @@ impl Library {
         let downloads = self.downloads().clone();
         let official = OFFICIAL_MODELS.iter().map(|model| model.name);
         let mut names: Vec<&str> = [EMBEDDED].into_iter().chain(official).collect();
-        // Small ones first, as they are listed in their summaries.
+        // Small models first, in the order of their summaries.
         names.sort_by_key(|name| SUMMARIES.iter().position(|(known, _)| known == name));
         if !names.contains(&self.first.name.as_str()) {
             names.push(&self.first.name);
@@ -284,12 +285,13 @@ impl Library {
         LANGUAGES.to_vec()
     }
 
-    /// Tags of a model. Blocks while its tokenizer is read, at the first time.
+    /// Tags of a model. The first call blocks while its tokenizer is read.
     pub(crate) fn tags(&self, model: &ChosenModel) -> Vec<ModelTag> {
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let known = tags.entry(model.name.clone());
         let read = || {
-            // A model without a tokenizer has none to show; speaking says what is missing.
+            // A model without a tokenizer has no tags to list; a speech request reports the missing
+            // file.
             let names = text::tags(&model.source).unwrap_or_default();
             let heard = |name: &str| {
                 let known = PARALINGUISTIC_TAGS.iter().find(|tag| tag.name == name);
@@ -304,10 +306,10 @@ impl Library {
         known.or_insert_with(read).clone()
     }
 
-    /// What fetching a model would bring. Blocks while the hub is asked.
+    /// Size of a model's download. Blocks while the hub is queried.
     ///
     /// # Errors
-    /// If there is no such model, or the hub does not say.
+    /// If there is no such model, or the hub does not answer.
     pub(crate) fn offer(&self, name: &str) -> Result<DownloadOffer, ServerError> {
         let (hub, model) = (self.hub()?, Library::official(name)?);
         let files = model.remote_files(hub)?;
@@ -325,10 +327,10 @@ impl Library {
         })
     }
 
-    /// Begins to fetch a model on a thread of its own, if nobody does yet.
+    /// Starts the download of a model on a thread, unless it is running already.
     ///
     /// # Errors
-    /// If there is no such model, or another is on its way.
+    /// If there is no such model, or another download is running.
     pub(crate) fn download(self: &Arc<Library>, name: &str) -> Result<DownloadState, ServerError> {
         let (hub, model) = (self.hub()?.clone(), Library::official(name)?);
         let mut downloads = self.downloads();
@@ -392,10 +394,10 @@ impl Library {
         Ok(())
     }
 
-    /// Ends a download; what came is kept. It may take a moment to notice.
+    /// Cancels a download, which may take a moment. Received files are kept.
     ///
     /// # Errors
-    /// If none is under way.
+    /// If none is running.
     pub(crate) fn cancel(&self, name: &str) -> Result<DownloadState, ServerError> {
         let mut downloads = self.downloads();
         let running = downloads.get_mut(name).filter(|state| state.running);
@@ -407,11 +409,11 @@ impl Library {
     }
 }
 
-/// What the server may use: what it was told, or what the system has.
+/// The server's budget: the configured one, or the system's available memory.
 pub(crate) fn budget_bytes(options: &EngineOptions, reserved_bytes: u64) -> Option<u64> {
     options.memory.or_else(|| {
         let free = sottovoce::SystemMemory::now().budget_max_bytes()?;
-        // A model makes room for the next.
+        // The loaded model makes room for the next one.
         Some(free.saturating_add(reserved_bytes))
     })
 }

@@ -1,4 +1,5 @@
-//! The socket: bounded connections, deadlines for slow peers, and an end that lets streams finish.
+//! The socket: bounded connections, deadlines for slow peers, and a shutdown that lets streams
+//! finish.
 
 use crate::app::App;
 use crate::callers::{CallerConnection, is_trusted};
@@ -23,31 +24,31 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tower::ServiceExt;
 
-/// Between two looks at whether the model rests.
+/// Interval between idle checks.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
-/// Between two looks at whether the model lives.
+/// Interval between checks that the engine is alive.
 const REVIVE_EVERY: Duration = Duration::from_secs(1);
-/// After a failed accept, as when the process has no file descriptors left.
+/// Pause after a failed accept, as when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long what is ended may take to say so.
+/// Time that ended streams have to send their last message.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Connections that the system may hold until they are taken.
+/// Backlog of the listening socket.
 const BACKLOG: u32 = 1024;
-/// Bytes of a request's head, and of what is read ahead.
+/// Limit on a request's headers, including read-ahead.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Bytes that the system may hold for a reader: left to itself it would take in minutes of speech.
+/// Send buffer of a connection. The system's default would hold minutes of speech.
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
-/// Bytes that the system may hold of what a peer sends and nobody has read.
+/// Receive buffer of a connection.
 const RECEIVE_BUFFER_BYTES: u32 = 256 << 10;
 
-/// A request's head must arrive this soon where more connections are open than may be.
+/// Deadline for the headers on a connection above the limit.
 const SPARE_RECEIVE: Duration = Duration::from_secs(2);
-/// Connections beyond those that may be open, kept short, so that whoever asks how the server is
-/// gets an answer.
+/// Connections accepted above the limit, so that a health check gets an answer. They are
+/// short-lived.
 const SPARE_CONNECTIONS: usize = 32;
 
-/// A connection's share of the connections that may be open. A WebSocket outlives the HTTP exchange
-/// that it began as and keeps it.
+/// A connection's share of the limit. A WebSocket keeps the share of the HTTP exchange that it came
+/// from.
 #[derive(Clone)]
 pub(crate) struct ConnectionShare {
     _held: Arc<HeldConnection>,
@@ -55,16 +56,16 @@ pub(crate) struct ConnectionShare {
 
 struct HeldConnection {
     _permit: OwnedSemaphorePermit,
-    /// None where a proxy holds the connection for many callers.
+    /// `None` if a proxy's connection serves many callers.
     _of_caller: Option<CallerConnection>,
 }
 
-/// Why a connection has no share: it is answered once, and closed.
+/// Why a connection has no share. It gets one response and is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overload {
-    /// All connections that may be open are.
+    /// The server's limit is reached.
     Server,
-    /// The caller holds as many as it may.
+    /// The caller's limit is reached.
     Caller,
 }
 
@@ -84,11 +85,11 @@ impl Overload {
     }
 }
 
-/// Connections without a share, oldest first; the oldest makes room for the newest.
+/// Connections without a share, oldest first. A new one evicts the oldest.
 #[derive(Default)]
 struct SpareConnections(VecDeque<AbortHandle>);
 
-/// A share for a new connection of `peer`, or the reason why there is none.
+/// Takes a share for a new connection of `peer`; otherwise returns the reason.
 fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Overload> {
     let of_caller = if is_trusted(peer, &app.options.trusted_proxies) {
         None
@@ -106,7 +107,7 @@ fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Overload> {
 }
 
 impl SpareConnections {
-    /// Remembers a connection without a share.
+    /// Adds a connection without a share.
     fn push(&mut self, connection: AbortHandle) {
         self.0.retain(|connection| !connection.is_finished());
         if self.0.len() >= SPARE_CONNECTIONS
@@ -118,8 +119,8 @@ impl SpareConnections {
     }
 }
 
-/// Serves until `stop` completes, then refuses new work, lets streams finish within the limit, and
-/// ends the rest. `listening` is called with the address once connections are taken.
+/// Serves until `stop` completes. Then it refuses new work, lets streams finish within the limit,
+/// and ends the rest. Calls `listening` with the address once connections are accepted.
 pub async fn serve(
     app: Arc<App>,
     listening: impl FnOnce(SocketAddr),
@@ -184,8 +185,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()?
     };
-    // A server that starts again takes its port at once; elsewhere the option means that two may
-    // share it.
+    // On Unix, a restarted server can reuse its port at once. Elsewhere, the option would let two
+    // servers share it.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -201,7 +202,7 @@ fn connection(
     peer: SocketAddr,
     share: Result<ConnectionShare, Overload>,
 ) -> AbortHandle {
-    // Sound leaves in small pieces that must not wait for each other.
+    // Sound is sent in small packets, which must not wait for each other.
     let _ = socket.set_nodelay(true);
     let limits = &app.options.limits;
     let (receive, slow_reader) = match &share {
@@ -226,8 +227,8 @@ fn connection(
             let router = router.clone();
             async move {
                 let mut response = router.oneshot(request).await?;
-                // One answer is all that a connection without a share gets; a switch of protocols
-                // closes by itself.
+                // A connection over the limit gets one response. An upgraded connection closes by
+                // itself.
                 if overload.is_some() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
@@ -264,7 +265,7 @@ fn connection(
     .abort_handle()
 }
 
-/// Tells the app that a connection has ended, also one that was aborted.
+/// Tells the app on drop that a connection has ended, even if it was aborted.
 struct EndedOnDrop(Arc<App>);
 
 impl Drop for EndedOnDrop {

@@ -1,6 +1,6 @@
-//! What is counted about requests and streams, and shown as OpenMetrics text, which Prometheus reads.
+//! Metrics of requests and streams, as OpenMetrics text for Prometheus.
 //!
-//! Each app has a registry of its own, so that two servers in one process do not mix their figures.
+//! Each app has its own registry, so that two servers in one process do not mix their metrics.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -16,16 +16,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use utoipa::ToSchema;
 
-/// The media type of what [`Measures::render`] writes.
+/// Media type of [`Measures::render`].
 pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of the time histograms, in seconds.
 const SECONDS: [f64; 12] = [
     0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
 ];
-/// Upper bounds of the histogram of seconds of work a second of speech.
+/// Upper bounds of the real-time factor's histogram.
 const RATIOS: [f64; 9] = [0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.0, 10.0];
-/// First-audio times kept for the page's distribution.
+/// Latest first-audio times kept for the page.
 const RECENT_MAX: usize = 512;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -50,9 +50,9 @@ struct Owner {
     tag: String,
 }
 
-/// Counters, histograms and the latest times.
+/// Counters, histograms and the latest first-audio times.
 pub(crate) struct Measures {
-    /// Of everything that is counted; gauges are looked up for each answer.
+    /// Registry of all counters and histograms; gauges are read at each scrape.
     registry: Registry,
     requests: Family<Answered, Counter>,
     streams: Family<Ended, Counter>,
@@ -68,10 +68,10 @@ pub(crate) struct Measures {
     counted: Mutex<Counted>,
 }
 
-/// What an engine had counted as it was looked at last.
+/// The engine's counters at the previous scrape.
 #[derive(Default)]
 struct Counted {
-    /// Of which load it is: an engine that is loaded again counts from 0, the figures go on.
+    /// Load that the counters belong to: a reloaded engine starts at 0, but the metrics continue.
     load: u64,
     cache_clears: HashMap<String, u64>,
     out_of_memory: u64,
@@ -112,7 +112,7 @@ impl Measures {
         measures.register()
     }
 
-    /// Names and describes what is counted. Counters get the suffix `_total` as they are written.
+    /// Registers names and descriptions. Counters get the suffix `_total` when they are written.
     fn register(mut self) -> Measures {
         let registry = &mut self.registry;
         registry.register(
@@ -168,7 +168,7 @@ impl Measures {
         self
     }
 
-    /// A request was answered.
+    /// Counts a response.
     pub(crate) fn request(&self, route: &str, status: u16) {
         let labels = Answered {
             route: route.to_owned(),
@@ -177,17 +177,17 @@ impl Measures {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// A request got its place after so many seconds.
+    /// Records the seconds that a request waited in the queue.
     pub(crate) fn queue_wait(&self, seconds: f64) {
         self.queue_wait.observe(seconds);
     }
 
-    /// So many seconds of speech were made.
+    /// Counts seconds of generated speech.
     pub(crate) fn audio_made(&self, seconds: f64) {
         self.audio_seconds.inc_by(seconds);
     }
 
-    /// A stream made its first sound.
+    /// Records a stream's time to first audio.
     pub(crate) fn first_audio(&self, seconds: f64) {
         self.first_audio.observe(seconds);
         let mut recent = self
@@ -200,7 +200,7 @@ impl Measures {
         recent.push_back(seconds);
     }
 
-    /// A stream ended.
+    /// Counts the end of a stream.
     pub(crate) fn stream_ended(&self, outcome: &'static str, last: &ChunkMetrics) {
         self.streams.get_or_create(&Ended { outcome }).inc();
         self.run_ons.inc_by(last.run_ons);
@@ -210,7 +210,7 @@ impl Measures {
         }
     }
 
-    /// The latest first-audio times, as a distribution.
+    /// Distribution of the latest first-audio times.
     pub(crate) fn latency(&self) -> LatencySummary {
         let recent = self
             .recent_first_audio
@@ -239,8 +239,7 @@ impl Measures {
         }
     }
 
-    /// Everything as OpenMetrics text: what was counted, and what an engine shows now, which was
-    /// loaded as the `load`th.
+    /// All metrics as OpenMetrics text: counters, and gauges of the engine, which is the `load`th.
     pub(crate) fn render(&self, load: u64, engine: Option<&Engine>) -> String {
         let gauges = self.look(load, engine);
         let mut text = String::new();
@@ -251,8 +250,8 @@ impl Measures {
         text
     }
 
-    /// The gauges of this moment; what the engine counted since the last look is added to the
-    /// counters.
+    /// Reads the gauges, and adds to the counters what the engine has counted since the previous
+    /// scrape.
     fn look(&self, load: u64, engine: Option<&Engine>) -> Registry {
         let mut registry = Registry::default();
         let mut gauge = |name: &str, help: &str, value: u64| {

@@ -1,4 +1,4 @@
-//! The fields of OpenAI's speech call, and Chatterbox's own beside them, as engine options.
+//! Fields of OpenAI's speech API, and Chatterbox's own, as engine options.
 
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields};
@@ -52,14 +52,14 @@ pub(crate) enum VoiceField {
     },
 }
 
-/// How it is spoken: the engine's options of a stream, each of which may be left out.
+/// The engine's options of a stream; all are optional.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamFields(StreamOptions);
 
 impl Default for StreamFields {
     fn default() -> StreamFields {
         StreamFields(StreamOptions {
-            // The server has a buffer of its own.
+            // The server has its own buffer.
             buffered_chunks_max: 1,
             ..StreamOptions::default()
         })
@@ -97,19 +97,18 @@ impl PartialSchema for StreamFields {
 impl ToSchema for StreamFields {}
 
 impl StreamFields {
-    /// The engine's options; what was left out has the engine's default, and a seed that was to be
-    /// drawn is drawn.
+    /// The engine's options: defaults for absent fields, and the random seed if one was requested.
     pub(crate) fn options(&self) -> &StreamOptions {
         &self.0
     }
 }
 
-/// How the sound travels.
+/// Transport of the sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamFormat {
-    /// The file's bytes.
+    /// The bytes of a sound file.
     Audio,
-    /// Server-sent events with the bytes in base64.
+    /// Server-sent events with base64-encoded bytes.
     Events,
 }
 
@@ -132,7 +131,7 @@ impl FromFields for SpeechRequest {
 }
 
 impl SpeechRequest {
-    /// The voice's name.
+    /// Name of the voice.
     pub(crate) fn voice_name(&self) -> &str {
         self.voice.as_deref().unwrap_or(DEFAULT_VOICE)
     }
@@ -149,7 +148,7 @@ impl SpeechRequest {
             })
     }
 
-    /// How the sound travels.
+    /// Transport of the sound.
     pub(crate) fn stream_format(&self) -> Result<StreamFormat, ServerError> {
         match self.stream_format.as_deref() {
             None | Some("audio") => Ok(StreamFormat::Audio),
@@ -161,7 +160,7 @@ impl SpeechRequest {
         }
     }
 
-    /// Names of fields that were sent and change nothing.
+    /// Names of fields that were sent but have no effect.
     pub(crate) fn ignored(&self) -> Option<&'static str> {
         self.instructions
             .as_ref()

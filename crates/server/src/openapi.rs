@@ -1,5 +1,5 @@
-//! The OpenAPI document, made from the handlers' own descriptions together with the routes: what is
-//! served is described.
+//! The OpenAPI document, generated from the handlers' annotations and the routes, so that it
+//! matches what is served.
 
 use crate::app::App;
 use crate::options::Limits;
@@ -21,7 +21,7 @@ use utoipa::openapi::{
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-/// Room for a form around its recording.
+/// Bytes allowed for a form in addition to its recording.
 const FORM_BYTES: usize = 64 << 10;
 
 #[derive(OpenApi)]
@@ -31,7 +31,7 @@ const FORM_BYTES: usize = 64 << 10;
 ))]
 struct Description;
 
-/// Every path with its description.
+/// All routes with their descriptions.
 pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
     let form = DefaultBodyLimit::max(limits.clip_bytes.saturating_add(FORM_BYTES));
     OpenApiRouter::with_openapi(Description::openapi())
@@ -69,11 +69,11 @@ async fn show(State(app): State<Arc<App>>) -> Json<Document> {
     Json(document(&app.options.limits))
 }
 
-/// The document that `/openapi.json` serves where these limits hold.
+/// The document at `/openapi.json` of a server with these limits.
 pub fn document(limits: &Limits) -> Document {
     let mut document = routes(limits).into_openapi();
     set_limits(&mut document, limits);
-    // Keys are asked for only where the server was started with some.
+    // Keys are required only if the server was started with some.
     document
         .components
         .get_or_insert_default()
@@ -97,7 +97,7 @@ pub fn document(limits: &Limits) -> Document {
     document
 }
 
-/// Puts the server's own limits where the document names one.
+/// Inserts the server's own limits into the document.
 fn set_limits(document: &mut Document, limits: &Limits) {
     let schemas = document
         .components
@@ -111,7 +111,7 @@ fn set_limits(document: &mut Document, limits: &Limits) {
     }
 }
 
-/// A field of an object, also of one that is put together of several.
+/// A field of an object schema, also of a composed one.
 fn property<'a>(schema: &'a mut Schema, name: &str) -> Option<&'a mut Object> {
     let found = |schema: &'a mut RefOr<Schema>| match schema {
         RefOr::T(schema) => property(schema, name),
@@ -127,7 +127,7 @@ fn property<'a>(schema: &'a mut Schema, name: &str) -> Option<&'a mut Object> {
     }
 }
 
-/// What every path may answer before its own handler is asked.
+/// Adds the errors that any path may return before its handler runs.
 fn add_refusals(operation: &mut Operation) {
     let every = [
         ("401", "No valid API key"),

@@ -1,10 +1,10 @@
-//! Tables of options as OpenAPI schemas.
+//! OpenAPI schemas of option tables.
 
 use sottovoce::options::{Domain, OptionDescription, OptionTable};
 use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder};
 
-/// An object whose fields are the options that `takes` names; each may be left out or null.
+/// Object schema of the options that `takes` selects; all are optional and nullable.
 pub(crate) fn object<T: OptionTable>(takes: fn(&OptionDescription) -> bool) -> Object {
     let defaults = T::default();
     let options = T::DESCRIPTIONS.iter().filter(|option| takes(option));
@@ -15,7 +15,7 @@ pub(crate) fn object<T: OptionTable>(takes: fn(&OptionDescription) -> bool) -> O
     object.build()
 }
 
-/// The same object with no other fields.
+/// The same schema without additional properties.
 pub(crate) fn closed(mut object: Object) -> Object {
     object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
     object
@@ -51,7 +51,7 @@ fn field(option: &OptionDescription) -> ObjectBuilder {
             }
         }
         Domain::Choice { words } => {
-            // Null is a value of an enumeration only where it is named.
+            // OpenAPI allows null for an enumeration only if it is listed.
             let words = words.iter().map(|word| Some(*word)).chain([None]);
             field.enum_values(Some(words))
         }
@@ -59,7 +59,7 @@ fn field(option: &OptionDescription) -> ObjectBuilder {
     }
 }
 
-/// A bound; those of options are far below.
+/// A bound as `usize`; bounds of options are far below its maximum.
 fn whole(bound: u64) -> usize {
     usize::try_from(bound).unwrap_or(usize::MAX)
 }

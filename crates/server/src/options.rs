@@ -1,4 +1,4 @@
-//! What whoever starts the server may choose.
+//! Options of the server.
 
 use crate::aliases;
 use crate::error::ServerError;
@@ -14,58 +14,58 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Choices for a whole server.
+/// Options of a server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Where to listen; loopback unless told otherwise.
+    /// Address to listen on; the default is loopback.
     pub address: SocketAddr,
-    /// The model that speaks.
+    /// Source of the model.
     pub source: Source,
-    /// The name that `/v1/models` lists.
+    /// Name of the model in `/v1/models`.
     pub model_name: String,
-    /// Where calls may fetch further models from; none: nowhere.
+    /// Hub for downloads of further models; `None` disables them.
     pub hub: Option<HubSettings>,
-    /// How the model is loaded.
+    /// Options with which the model is loaded.
     pub engine: EngineOptions,
-    /// What loads it.
+    /// Function that loads the model.
     pub loader: Loader,
-    /// Where voices are kept: those prepared on the command line, and those that calls bring.
+    /// Folder of voices, both prepared on the command line and uploaded.
     pub voices_directory: Option<PathBuf>,
-    /// Whether calls may bring voices, take them away and set aliases.
+    /// Whether calls may upload and delete voices and set aliases.
     pub uploads: bool,
-    /// Keys of which a request must carry one; none: every request is let in.
+    /// Accepted API keys; if there are none, every request is accepted.
     pub api_keys: Vec<String>,
-    /// Keys that may change how the server runs, and speak; none: every key may.
+    /// Keys that may change settings and speak; if empty, every key may.
     pub admin_keys: Vec<String>,
-    /// Whether calls may load, unload and reconfigure at all.
+    /// Whether calls may load, unload and reconfigure the model.
     pub remote_settings: bool,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Further names of voices: an alias, and the voice that it stands for.
+    /// Aliases of voices: alias → voice.
     pub voice_aliases: BTreeMap<String, String>,
-    /// Origins of foreign pages that may call; none unless told otherwise.
+    /// Origins of foreign pages that may call; the default is none.
     pub allowed_origins: Vec<String>,
-    /// Names by which this server may be called, beside addresses and localhost; looked at only
-    /// where no key is asked for.
+    /// Host names of this server in addition to addresses and localhost. Checked only if no key is
+    /// required.
     pub allowed_hosts: Vec<String>,
-    /// Whether the figures for Prometheus can be read without a key.
+    /// Whether metrics can be read without a key.
     pub open_metrics: bool,
     /// Whether the lists of models and voices can be read without a key.
     pub open_lists: bool,
-    /// Unload the model after so long without a request.
+    /// Idle time after which the model is unloaded.
     pub idle_unload: Option<Duration>,
-    /// Bounds on what callers may take.
+    /// Limits on callers.
     pub limits: Limits,
 }
 
-/// What makes an engine of a model. Programs that bring memory of their own replace it.
+/// Loads an engine for a model. Programs with memory of their own replace it.
 #[derive(Clone)]
 pub struct Loader(Arc<LoadEngine>);
 
 type LoadEngine = dyn Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync;
 
 impl Loader {
-    /// One that calls `load`, off the asynchronous threads.
+    /// A loader that calls `load` off the async threads.
     pub fn new(
         load: impl Fn(Source, EngineOptions) -> Result<Engine, Error> + Send + Sync + 'static,
     ) -> Loader {
@@ -116,10 +116,10 @@ impl Default for ServerOptions {
 }
 
 impl ServerOptions {
-    /// Refuses what can never work, before anything is loaded.
+    /// Refuses options that cannot work, before anything is loaded.
     ///
     /// # Errors
-    /// An origin that no browser sends, or an alias that is no voice's name.
+    /// An origin that no browser sends, or an alias that is no valid voice name.
     pub fn check(&self) -> Result<(), ServerError> {
         for origin in &self.allowed_origins {
             origins::check(origin)?;
@@ -128,11 +128,11 @@ impl ServerOptions {
     }
 }
 
-/// A day, the longest that any limit lasts.
+/// One day: the longest time of any limit.
 const DAY_SECONDS: f32 = 86_400.0;
 /// Any time up to a day.
 const TIME: Domain = Domain::number(0.0, DAY_SECONDS);
-/// Any number of things from one on.
+/// Any positive number.
 const SOME: Domain = Domain::count(1, 1 << 20);
 
 sottovoce::options! {

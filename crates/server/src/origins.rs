@@ -1,14 +1,14 @@
-//! Origins of pages, as browsers write them.
+//! Origins of web pages, as browsers send them.
 
 use crate::error::ServerError;
 use axum::http::Uri;
 
-/// Refuses an origin that no browser ever sends in this form, so that it could never match.
+/// Refuses an origin in a form that no browser sends, since it could never match.
 ///
 /// # Errors
-/// Names what the browser sends instead, where that is known.
+/// Names the form that browsers send, if it is known.
 pub(crate) fn check(origin: &str) -> Result<(), ServerError> {
-    // `null` is what pages from files and sandboxed frames send.
+    // Pages from files and sandboxed frames send `null`.
     if matches!(origin, "*" | "null") {
         return Ok(());
     }

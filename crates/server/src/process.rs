@@ -1,4 +1,4 @@
-//! The memory of the process beside the engine's ledger: who has it, and that it goes back.
+//! The process's memory outside the engine's ledger: its parts, and its release to the system.
 
 use crate::app::App;
 use serde::Serialize;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// Between two looks at whether the heap keeps what requests once needed.
+/// Interval between checks for unused heap pages.
 const RELEASE_EVERY: Duration = Duration::from_secs(2);
-/// Bytes that the protocol holds for a connection at most: a head with what was read ahead of it,
-/// and as much of an answer.
+/// Most bytes that the protocol holds for a connection: headers with read-ahead, and as much of a
+/// response.
 const CONNECTION_BYTES_MAX: u64 = 2 * crate::listener::HEAD_BYTES_MAX as u64;
 
 /// The process's memory, by owner.
@@ -35,7 +35,7 @@ pub(crate) struct ProcessMemory {
 }
 
 impl ProcessMemory {
-    /// Looks, with `engine_bytes` in the engine's ledger.
+    /// Reads the present figures; `engine_bytes` are those in the engine's ledger.
     pub(crate) fn now(app: &App, engine_bytes: u64) -> ProcessMemory {
         let ResidentMemory { bytes, file_bytes } = ResidentMemory::now();
         let requests_bytes = app.bodies.bytes() as u64;
@@ -54,7 +54,7 @@ impl ProcessMemory {
     }
 }
 
-/// Gives the heap's unused pages back after requests were answered, for as long as it runs.
+/// Returns the heap's unused pages to the system after requests have ended. Never completes.
 pub(crate) async fn release_after_requests(app: Arc<App>) {
     let mut look = tokio::time::interval(RELEASE_EVERY);
     let mut released = 0;
@@ -63,8 +63,8 @@ pub(crate) async fn release_after_requests(app: Arc<App>) {
         let ended = app.ended_requests();
         if ended != released {
             released = ended;
-            // It takes the heap's locks and walks its free lists: not for a thread that others wait
-            // for.
+            // The call takes the heap's locks and walks its free lists, which would block an async
+            // thread.
             let _ = tokio::task::spawn_blocking(release_unused_heap).await;
         }
     }

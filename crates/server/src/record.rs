@@ -1,4 +1,4 @@
-//! The record of each request: its id, its line in the log, and its place in the figures.
+//! Record of a request: its id, its log line, and its metrics.
 
 use crate::app::App;
 use crate::callers::CallerConnection;
@@ -15,15 +15,15 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// The header that carries a request's id, in and out.
+/// Header with a request's id, in requests and responses.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest id that is taken from a caller.
+/// Longest id accepted from a caller.
 const ID_BYTES_MAX: usize = 128;
-/// What proxies call the status of an answer whose caller left before it began.
+/// Proxies' status for a caller that left before the response began.
 const CALLER_LEFT: u16 = 499;
 
-/// A request from its head to the last byte of its answer, or to the end of its WebSocket. The last
-/// holder writes its line to the log; neither a text nor a key is in it.
+/// A request from its headers to the last byte of its response, or to the end of its WebSocket.
+/// Dropping the last reference writes its log line, which contains neither text nor key.
 pub(crate) struct RequestRecord {
     app: Arc<App>,
     id: HeaderValue,
@@ -33,27 +33,27 @@ pub(crate) struct RequestRecord {
     status: AtomicU16,
     first_audio: OnceLock<Duration>,
     whole: AtomicBool,
-    /// The caller's share of the connections, where a proxy's connection says nothing of it.
+    /// The caller's share of the connections, if a proxy's connection does not identify the caller.
     connection: OnceLock<CallerConnection>,
 }
 
 impl RequestRecord {
-    /// The id, as the answer's header carries it.
+    /// The id, as in the response header.
     pub(crate) fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
     }
 
-    /// The first samples were made; only the first call counts.
+    /// Records the first samples; later calls have no effect.
     pub(crate) fn first_audio(&self) {
         let _ = self.first_audio.set(self.received.elapsed());
     }
 
-    /// Keeps the caller's share of the connections as long as the request lasts.
+    /// Keeps the caller's share of the connections while the request lasts.
     pub(crate) fn hold(&self, connection: CallerConnection) {
         let _ = self.connection.set(connection);
     }
 
-    /// The answer, or the conversation, came to its own end.
+    /// Records that the response or conversation ended normally.
     pub(crate) fn finish(&self) {
         self.whole.store(true, Ordering::Release);
     }
@@ -130,7 +130,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("req_unknown"))
 }
 
-/// An answer's body that keeps the request's record until it is gone.
+/// A response body that keeps the request's record alive.
 struct RecordedBody {
     body: Body,
     record: Arc<RequestRecord>,
@@ -162,7 +162,7 @@ impl HttpBody for RecordedBody {
 
 impl Drop for RecordedBody {
     fn drop(&mut self) {
-        // A switch of protocols has no body; its end is the conversation's.
+        // An upgraded connection has no body; its end is the conversation's end.
         let switched = self.record.status.load(Ordering::Acquire) == 101;
         if self.body.is_end_stream() && !switched {
             self.record.finish();

@@ -1,4 +1,4 @@
-//! A socket whose reader must keep up.
+//! A socket with a deadline for its reader.
 
 use std::io;
 use std::pin::Pin;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write that makes no progress for too long, so that a peer that is gone or will not read
-/// holds nothing for ever.
+/// A socket whose writes fail if they make no progress for too long, so that a dead or unwilling
+/// reader holds no resources.
 pub(crate) struct ImpatientSocket<S> {
     socket: S,
     patience: Duration,
-    /// Runs while a write waits.
+    /// Armed while a write is pending.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 

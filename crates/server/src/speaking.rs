@@ -1,4 +1,4 @@
-//! A stream of the engine, read by a thread and handed to asynchronous code chunk by chunk.
+//! A stream of the engine, read by a thread and passed to async code chunk by chunk.
 
 use crate::app::App;
 use crate::error::ServerError;
@@ -17,13 +17,13 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-/// Chunks between the reading thread and the network: with the engine's own bound, all that a slow
-/// reader can pile up.
+/// Chunks between the reader thread and the network. With the engine's own bound, this is all that
+/// a slow reader can accumulate.
 const CHUNKS_AHEAD: usize = 1;
-/// What stands for a text of white space: it is spoken as a short silence.
+/// Replacement for a text of white space; spoken as a short silence.
 pub(crate) const MARKS: &str = "…";
 
-/// Tries to begin with a model that is unloaded or dies meanwhile.
+/// Most attempts to start with a model that is unloaded or dies meanwhile.
 const TRIES_MAX: usize = 3;
 
 /// What is known about a stream under way.
@@ -49,7 +49,7 @@ pub(crate) struct LiveStream {
     since: Option<Instant>,
 }
 
-/// Names a stream among those of all loads: an engine counts its own from 1.
+/// Identifies a stream across loads: each engine numbers its own from 1.
 type StreamKey = (u64, u64);
 
 /// The streams under way.
@@ -90,7 +90,7 @@ impl LiveStreams {
         self.table().remove(&key);
     }
 
-    /// All of them, oldest first, with what the engine says each holds.
+    /// All streams, oldest first, with the bytes that the engine reports for each.
     pub(crate) fn list(&self, held: &[StreamBytes]) -> Vec<LiveStream> {
         let mut list: Vec<LiveStream> = self.table().values().cloned().collect();
         for stream in &mut list {
@@ -106,38 +106,38 @@ impl LiveStreams {
     }
 }
 
-/// What to speak.
+/// A request to speak.
 pub(crate) struct Request {
-    /// The text; an empty one is still to be written.
+    /// The text; if empty, it is written later.
     pub(crate) text: String,
-    /// The voice's name, as the caller has it.
+    /// The caller's name for the voice.
     pub(crate) voice: String,
     pub(crate) options: StreamOptions,
-    /// When the caller asked: first audio counts from here.
+    /// Time of the call, from which first audio is measured.
     pub(crate) asked: Instant,
     /// The call's record, which notes the first audio.
     pub(crate) record: Option<Arc<RequestRecord>>,
 }
 
-/// A stream under way. Dropping it ends the stream and frees its place within a chunk.
+/// A running stream. Dropping it ends the stream and frees its place within a chunk.
 pub(crate) struct Speaking {
     chunks: mpsc::Receiver<Result<Chunk, Error>>,
-    /// Ends the engine's stream.
+    /// Cancels the engine's stream.
     canceller: Canceller,
-    /// Options that were sent and change nothing with the model that speaks.
+    /// Options that were sent but have no effect with the model.
     without_effect: Vec<&'static str>,
-    /// Writes the text where it is still to be written.
+    /// Writer of an open text.
     text: TextWriter,
-    /// Whether the reading thread gave up on the reader; what was sent is not all then.
+    /// Whether the reader was too slow, so that its sound is incomplete.
     too_slow: Arc<AtomicBool>,
 }
 
 impl Speaking {
-    /// Starts to speak: loads the model where it is not, and waits in the engine's line. Dropping
-    /// the future leaves the line.
+    /// Starts to speak: loads the model if necessary, and waits in the engine's queue. Dropping the
+    /// future leaves the queue.
     ///
     /// # Errors
-    /// What the engine refuses, and a wait that grew too long.
+    /// Errors of the engine, or a wait beyond the limit.
     pub(crate) async fn start(app: &Arc<App>, request: Request) -> Result<Speaking, ServerError> {
         let text = match &*request.text {
             blank if !blank.is_empty() && is_blank(blank) => MARKS,
@@ -156,7 +156,8 @@ impl Speaking {
             };
             match stream {
                 Ok(stream) => break (loaded, stream),
-                // It was unloaded or died since; the next look loads another.
+                // The engine was unloaded or died in the meantime; the next attempt loads another
+                // one.
                 Err(Error::Stopped) if tries < TRIES_MAX => {}
                 Err(error) => return Err(error.into()),
             }
@@ -174,7 +175,7 @@ impl Speaking {
         Ok(Speaking::read(app, loaded, stream, request))
     }
 
-    /// Reads a stream on a thread of its own.
+    /// Reads a stream on a thread.
     fn read(app: &Arc<App>, loaded: Arc<Loaded>, mut stream: Stream, request: Request) -> Speaking {
         let Request {
             text,
@@ -211,7 +212,7 @@ impl Speaking {
                     }
                     Err(_) => outcome = "failed",
                 }
-                // A reader that leaves chunks untaken must not hold its place for ever.
+                // A reader that does not take its chunks must not hold its place for ever.
                 let sent = runtime.block_on(tokio::time::timeout(
                     app.options.limits.slow_reader_time,
                     sender.send(item),
@@ -247,17 +248,17 @@ impl Speaking {
         }
     }
 
-    /// Options that were sent and change nothing with the model that speaks.
+    /// Options that were sent but have no effect with the model.
     pub(crate) fn without_effect(&self) -> &[&'static str] {
         &self.without_effect
     }
 
-    /// Adds text to a stream whose text is still to be written.
+    /// Appends to an open text.
     pub(crate) fn write(&self, text: &str) -> Result<(), ServerError> {
         Ok(self.text.push(text)?)
     }
 
-    /// Has what was written spoken without waiting for the end of its sentence.
+    /// Speaks the text so far without waiting for the end of its sentence.
     pub(crate) fn flush(&self) {
         self.text.flush();
     }
@@ -267,13 +268,13 @@ impl Speaking {
         self.text.finish();
     }
 
-    /// Characters that were written and have not been taken to be spoken.
+    /// Characters of an open text that the engine has not taken yet.
     pub(crate) fn unspoken(&self) -> usize {
         self.text.waiting()
     }
 
-    /// The next chunk; `None` after the last, and after an error. One without samples says that all
-    /// text so far was spoken.
+    /// The next chunk; `None` after the last one and after an error. A chunk without samples means
+    /// that all text so far has been spoken.
     pub(crate) async fn next(&mut self) -> Option<Result<Chunk, ServerError>> {
         match self.chunks.recv().await {
             Some(item) => Some(item.map_err(ServerError::from)),

@@ -1,5 +1,4 @@
-//! The voices that callers can name: the model's own, those in the store, and further names for
-//! them.
+//! Voices that callers can name: the model's own, those in the store, and aliases.
 
 use crate::aliases::{Alias, Aliases};
 use crate::error::ServerError;
@@ -15,15 +14,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use utoipa::ToSchema;
 
-/// The model's own voice goes by this name.
+/// Name of the model's own voice.
 pub(crate) const DEFAULT_VOICE: &str = "default";
-/// OpenAI's voice names; clients insist on sending one, and get the model's own voice for it.
+/// OpenAI's voice names. Clients must send one, and get the model's own voice for it.
 const OPENAI_VOICES: [&str; 13] = [
     "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse",
     "marin", "cedar",
 ];
-/// Voices kept ready together. Each may hold what it conditions the model with; the others are read
-/// again when they are asked for.
+/// Most voices kept prepared, each possibly with a cached prefix. Others are read again on demand.
 const READY_MAX: usize = 16;
 
 /// A voice as `/v1/audio/voices` lists it.
@@ -62,10 +60,10 @@ impl VoiceEntry {
     }
 }
 
-/// The voices in the store, and the aliases.
+/// Stored voices and aliases.
 pub(crate) struct Voices {
     store: Option<VoiceStore>,
-    /// Whether calls may bring voices and take them away.
+    /// Whether calls may upload and delete voices.
     uploads: bool,
     voices_max: usize,
     pub(crate) aliases: Aliases,
@@ -73,8 +71,8 @@ pub(crate) struct Voices {
 
 type ReadyTable = HashMap<String, (Option<SystemTime>, Voice)>;
 
-/// A loaded model's voices in use, by name, with the change time of their file: a replica may have
-/// replaced it. They go with the model whose memory they are in.
+/// A loaded model's prepared voices by name, with the modification time of their file, which
+/// another replica may replace. They are dropped with the model that holds their memory.
 #[derive(Default)]
 pub(crate) struct ReadyVoices(Mutex<ReadyTable>);
 
@@ -84,7 +82,7 @@ impl ReadyVoices {
     }
 }
 
-/// Whether the model's own voice answers to this name.
+/// Whether the name means the model's own voice.
 fn is_own(name: &str) -> bool {
     let mut own = OPENAI_VOICES.into_iter().chain([DEFAULT_VOICE]);
     own.any(|own| same_voice_name(own, name))
@@ -105,7 +103,7 @@ impl Voices {
     /// The store, for calls that change it.
     ///
     /// # Errors
-    /// If the server lets no call do so.
+    /// If uploads are disabled.
     pub(crate) fn store(&self) -> Result<&VoiceStore, ServerError> {
         let store = self.store.as_ref().filter(|_| self.uploads);
         store.ok_or_else(|| ServerError::Parameter {
@@ -114,7 +112,7 @@ impl Voices {
         })
     }
 
-    /// The voices that are kept, by name.
+    /// Stored voices, by name.
     fn stored(&self) -> Result<Vec<StoredVoice>, ServerError> {
         Ok(self
             .store
@@ -122,7 +120,7 @@ impl Voices {
             .map_or(Ok(Vec::new()), VoiceStore::voices)?)
     }
 
-    /// The kept voice of that name.
+    /// The stored voice of this name.
     fn find(&self, name: &str) -> Result<Option<StoredVoice>, ServerError> {
         match &self.store {
             Some(store) => Ok(store.look_up(name)?),
@@ -130,7 +128,7 @@ impl Voices {
         }
     }
 
-    /// All voices: the model's own first, then the uploaded ones by name, then the aliases.
+    /// All voices: the model's own, then uploaded ones by name, then aliases.
     pub(crate) fn list(&self) -> Result<Vec<VoiceEntry>, ServerError> {
         let own = VoiceEntry::new(DEFAULT_VOICE.into(), None);
         let stored = self.stored()?;
@@ -147,7 +145,7 @@ impl Voices {
             .collect())
     }
 
-    /// The voice of that name, made ready. Blocks while its file is read.
+    /// Prepares the voice of this name. Blocks while its file is read.
     pub(crate) fn voice(&self, loaded: &Loaded, name: &str) -> Result<Voice, ServerError> {
         let name = voice_name(name);
         let unknown = || ServerError::Parameter {
@@ -183,8 +181,8 @@ impl Voices {
         Ok(voice)
     }
 
-    /// Prepares a voice from a recording's file and keeps it under `name`, in place of one that has
-    /// the name. Blocks while it is prepared.
+    /// Prepares a voice from a recording's file and stores it under `name`, replacing a voice of
+    /// that name. Blocks meanwhile.
     pub(crate) fn add(
         &self,
         loaded: &Loaded,
@@ -203,7 +201,7 @@ impl Voices {
         let (name, path) = store.prepare(&name)?;
         let voice = loaded.engine.voice(VoiceSource::Clip(clip.to_owned()));
         let voice = voice.map_err(|error| match error {
-            // Where the recording was kept meanwhile is nobody's business.
+            // The temporary path of the recording must not be revealed.
             sottovoce::Error::Voice { reason, .. } => sottovoce::Error::Voice {
                 name: name.clone(),
                 reason,
@@ -215,10 +213,10 @@ impl Voices {
         Ok(VoiceEntry::new(name, Some(SystemTime::now())))
     }
 
-    /// A name for an uploaded voice in the form in which it is kept.
+    /// Normalises a name for an uploaded voice.
     ///
     /// # Errors
-    /// If it is none, or belongs to the model's own voice or an alias.
+    /// If the name is invalid, or belongs to the model's own voice or to an alias.
     pub(crate) fn free_name(&self, name: &str) -> Result<String, ServerError> {
         let name = voice_name(name);
         check_voice_name(&name).map_err(|error| ServerError::Parameter {
@@ -244,7 +242,7 @@ impl Voices {
         Ok(name)
     }
 
-    /// Lets `alias` stand for a voice that is there.
+    /// Sets an alias of an existing voice.
     pub(crate) fn set_alias(&self, alias: &str, voice: &str) -> Result<Alias, ServerError> {
         let voice = voice_name(voice);
         check_voice_name(&voice)?;
@@ -270,7 +268,7 @@ impl Voices {
         self.aliases.set(&alias, &voice)
     }
 
-    /// Renames an uploaded voice; aliases that stand for it follow. Blocks while files are changed.
+    /// Renames an uploaded voice and the aliases' references to it. Blocks while files are changed.
     pub(crate) fn rename(
         &self,
         loaded: Option<&Loaded>,
@@ -305,7 +303,7 @@ impl Voices {
         Ok(VoiceEntry::new(renamed.name, Some(renamed.changed)))
     }
 
-    /// Deletes an uploaded voice, also from those that the model has ready; its name.
+    /// Deletes an uploaded voice, in prepared form too; returns its name.
     pub(crate) fn remove(
         &self,
         loaded: Option<&Loaded>,

@@ -1,4 +1,4 @@
-//! What foreign clients send, and what they expect of the answer.
+//! Requests of other projects' clients, and the responses that they expect.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and everything that can
-//! go wrong on the way.
+//! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and failures along the
+//! way.
 
 mod common;
 
@@ -15,7 +15,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Many pings of no bytes each, masked by nothing.
+/// Many empty pings with a zero mask.
 const PINGS: [u8; 6 * 1024] = {
     let mut pings = [0; 6 * 1024];
     let mut at = 0;
@@ -27,7 +27,7 @@ const PINGS: [u8; 6 * 1024] = {
     pings
 };
 
-/// One WebSocket as a client has it.
+/// A WebSocket from the client's view.
 struct Conversation(WebSocketStream<TcpStream>);
 
 impl Conversation {
@@ -41,7 +41,7 @@ impl Conversation {
         Ok(conversation)
     }
 
-    /// One that may be refused.
+    /// Connects; the server may refuse.
     async fn connect(server: &Server, key: Option<&str>) -> Result<Conversation, Error> {
         let socket = TcpStream::connect(server.address).await.unwrap();
         let mut request = format!("ws://{}/v1/stream", server.address)
@@ -57,7 +57,7 @@ impl Conversation {
         Ok(Conversation(socket))
     }
 
-    /// One that waits for those before it to go.
+    /// Connects as soon as earlier connections are gone.
     async fn open_when_there_is_room(server: &Server) -> Conversation {
         within(async {
             loop {
@@ -71,7 +71,7 @@ impl Conversation {
         .await
     }
 
-    /// The code and the reason with which the server closes.
+    /// Close code and reason from the server.
     async fn closed(&mut self) -> (u16, String) {
         loop {
             match self.message().await.expect("there must be a close") {
@@ -105,7 +105,7 @@ impl Conversation {
         .await
     }
 
-    /// The next message in words; sound before it is passed over.
+    /// The next JSON message; sound before it is skipped.
     async fn words(&mut self) -> Value {
         loop {
             match self.message().await.expect("there must be words") {
@@ -116,7 +116,7 @@ impl Conversation {
         }
     }
 
-    /// Waits for words of this type; the bytes of sound before them.
+    /// Waits for a JSON message of this type; returns the bytes of sound before it.
     async fn until(&mut self, kind: &str) -> usize {
         let mut sound = 0;
         loop {
@@ -146,7 +146,7 @@ fn one_stream() -> ServerOptions {
     }
 }
 
-/// Bytes of sound of a text that comes in pieces of three letters.
+/// Bytes of sound of a text that is sent in pieces of three letters.
 async fn sound_in_pieces(server: &Server, text: &str) -> usize {
     let mut conversation = Conversation::open(server).await;
     conversation
@@ -202,7 +202,7 @@ async fn a_sentence_is_spoken_when_nothing_follows_it_and_its_place_comes_free()
     conversation.say(text("Nobody had come.")).await;
     let second = conversation.until("idle").await;
     assert!(second > 10_000, "the same utterance goes on, or the next");
-    // Another caller gets the one place although the conversation stays open.
+    // Another caller gets the only place while the conversation stays open.
     let body = json!({"input": "Good day.", "response_format": "pcm"});
     assert_eq!(server.post("/v1/audio/speech", &body).await.status, 200);
     conversation.say(text("Half a sentence without")).await;
@@ -296,7 +296,7 @@ async fn many_senseless_words_from_one_who_does_not_read_are_not_piled_up() {
     })
     .await;
     let mut conversation = Conversation::open(&server).await;
-    // The server stops reading when its answers are not read, and hangs up.
+    // The server stops reading while its replies are not read, and closes the connection.
     within(async {
         while conversation
             .0
@@ -314,8 +314,8 @@ async fn frames_that_break_the_protocol_end_the_conversation_alone() {
     let server = Server::start(options()).await;
     let head = "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     for frame in [
-        // Reserved bits, an unmasked text, a length of 2^63, a control frame that is too long, text
-        // that is no UTF-8.
+        // Reserved bits, an unmasked text, a length of 2^63, an oversized control frame, text that
+        // is not UTF-8.
         vec![0xff, 0x80, 0, 0, 0, 0],
         vec![0x81, 0x02, b'h', b'i'],
         [vec![0x82, 0xff, 0x7f], vec![0xff; 7], vec![0; 4]].concat(),

@@ -1,5 +1,4 @@
-//! What clients do wrong, over real sockets: nothing is lost, and the memory comes back to the same
-//! byte.
+//! Faults of clients over real sockets: nothing is lost, and memory returns to the same byte.
 
 mod common;
 
@@ -22,7 +21,7 @@ fn story() -> Value {
     json!({"input": long_story(), "response_format": "pcm"})
 }
 
-/// Speaks once, so that what is made once is there; the bytes in use afterwards.
+/// Speaks once, so that one-time allocations are made; returns the bytes in use.
 async fn warmed_up(server: &Server) -> u64 {
     let body = json!({"input": "Good day.", "response_format": "pcm"});
     let answer = server.post("/v1/audio/speech", &body).await;
@@ -107,7 +106,7 @@ async fn a_reader_who_does_not_read_is_bounded_and_ended() {
     let mut client = Client::over(socket.connect(server.address).await.unwrap());
     client.send_post("/v1/audio/speech", &story()).await;
     client.head().await.unwrap();
-    // Nothing more is read: the stream ends although the client stays.
+    // The client stays connected but reads nothing more; the stream must end.
     server.at_rest().await;
     server.comes_back_to(before).await;
     let mut sound = 0;
@@ -137,7 +136,7 @@ async fn who_sends_its_head_too_slowly_or_nothing_at_all_is_cut_off() {
         client.send(beginning).await.unwrap();
         client.closed().await;
     }
-    // One byte after the other gains no time.
+    // Sending byte by byte does not extend the deadline.
     let mut client = server.connect().await;
     let trickle = async {
         while client.send("G").await.is_ok() {
@@ -283,7 +282,7 @@ async fn callers_behind_a_trusted_proxy_are_told_apart_and_others_are_not_believ
         }
         assert_eq!(ask("127.0.0.1", caller).await, 429, "{caller}");
     }
-    // Who is no proxy cannot have itself taken for another caller each time.
+    // A caller that is not a proxy cannot pass for another caller with each request.
     let statuses = [
         ask("127.0.0.3", "203.0.113.3").await,
         ask("127.0.0.3", "203.0.113.4").await,
@@ -303,7 +302,7 @@ async fn callers_behind_a_trusted_proxy_are_told_apart_and_others_are_not_believ
 async fn send_malformed(server: &Server, count: usize) {
     for request in malformed(count) {
         let mut socket = TcpStream::connect(server.address).await.unwrap();
-        // The server may have hung up already.
+        // The server may have closed the connection.
         let _ = socket.write_all(&request).await;
         let _ = socket.shutdown().await;
         let answer = Client::over(socket).closed().await;

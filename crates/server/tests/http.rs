@@ -1,4 +1,4 @@
-//! The server's paths as callers use them, with the embedded voice and without a socket.
+//! The server's HTTP API with the embedded voice, without a socket.
 
 mod common;
 
@@ -296,7 +296,7 @@ async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
     let body = json!({"input": "Good day.", "voice": "Ann é 日本", "response_format": "pcm"});
     let sound = answer(&second, post("/v1/audio/speech", &body)).await;
     assert_eq!(sound.status(), StatusCode::OK);
-    // Random weights do not know when to stop: the beginning is enough.
+    // Random weights never end a sentence: the beginning is enough.
     let beginning = sound.into_body().frame().await.unwrap().unwrap();
     assert!(!beginning.into_data().unwrap().is_empty());
     let delete = || {

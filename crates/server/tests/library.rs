@@ -1,5 +1,5 @@
-//! What the page asks beside speech: which models there are, fetching one, the memory over time, and
-//! another name for a voice.
+//! The page's calls besides speech: the list of models, a download, the memory history, and
+//! renaming a voice.
 
 mod common;
 
@@ -16,12 +16,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-/// Bytes of each file of the stand-in for a hub.
+/// Bytes of each file of the stand-in hub.
 const SIZE: usize = 200_000;
-/// Their SHA-256 is not asked for: a tag that is none is not checked.
+/// Entity tag that is not a SHA-256, so that the files are not verified.
 const TAG: &str = "tag";
 
-/// A hub in which each file is as long; what is fetched comes slowly.
+/// A hub whose files all have [`SIZE`] bytes and are sent slowly.
 fn hub() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -101,7 +101,7 @@ async fn nano(router: &Router) -> Value {
     models.next().unwrap().clone()
 }
 
-/// Looks at the model until `there` holds.
+/// Polls the model until `there` holds.
 async fn until(router: &Router, there: impl Fn(&Value) -> bool) -> Value {
     within(async {
         loop {
@@ -156,7 +156,8 @@ async fn a_model_is_offered_fetched_cancelled_and_goes_on() {
     answer(&router, post(path, &json!({}))).await;
     let here = until(&router, |model| model["here"] == true).await;
     assert_eq!(here["speaks"], false);
-    // It is no model, which is told by the call that chooses it; the one before it stays.
+    // The files are not a model. The call that chooses it reports this, and the previous model
+    // stays.
     let chosen = answer(&router, post("/models/load", &json!({"model": "nano"}))).await;
     assert!(chosen.status().is_server_error() || chosen.status().is_client_error());
     let list = json_of(answer(&router, get("/models")).await).await;

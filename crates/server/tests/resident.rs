@@ -1,5 +1,5 @@
-//! What attacks leave behind in the process, of which this file has one for itself: its only test
-//! looks at its size.
+//! Resident memory left by attacks. A separate file with one test, because the size is the whole
+//! process's.
 
 #![cfg(target_os = "linux")]
 
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
-/// What may stay after an attack, and what may come during one.
+/// Tolerance after an attack, and during one.
 const LEFT_BYTES_MAX: u64 = 10 << 20;
 const DURING_BYTES_MAX: u64 = 48 << 20;
 
@@ -25,7 +25,7 @@ fn anonymous_bytes() -> u64 {
     now.bytes - now.file_bytes
 }
 
-/// Waits until the process is as small as before but for a little.
+/// Waits until the process is as small as before, within the tolerance.
 async fn comes_back_to(before: u64, attack: &str) {
     let mut least = u64::MAX;
     let comes = async {
@@ -41,7 +41,7 @@ async fn comes_back_to(before: u64, attack: &str) {
     assert!(came.is_ok(), "{attack} left {} KiB", (least - before) >> 10);
 }
 
-/// Bodies that are announced and sent but for the last byte.
+/// Bodies that are sent except for the last byte.
 async fn half_sent(server: &Server, path: &str, kind: &str, bytes: usize, count: usize) {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -51,7 +51,7 @@ async fn half_sent(server: &Server, path: &str, kind: &str, bytes: usize, count:
             bytes + 1
         );
         let body = vec![b' '; bytes];
-        // The server may have answered and hung up.
+        // The server may have responded and closed the connection.
         let _ = client.send([head.as_bytes(), &body].concat()).await;
         held.push(client);
     }
@@ -86,7 +86,7 @@ async fn refused_requests(server: &Server, count: usize) {
     }
 }
 
-/// Frames without end from a client that never reads.
+/// Endless frames from a client that never reads.
 async fn flood(server: &Server, frame: &[u8]) {
     let socket = TcpStream::connect(server.address).await.unwrap();
     let url = format!("ws://{}/v1/stream", server.address);
@@ -111,7 +111,7 @@ async fn attacks_stay_within_their_bounds_and_leave_nothing_in_the_process() {
         ..options()
     })
     .await;
-    // What is made once is there before anything is measured.
+    // One-time allocations happen before anything is measured.
     refused_requests(&server, 100).await;
     uploads_that_break_off(&server, 2).await;
     release_unused_heap();
@@ -145,11 +145,11 @@ async fn attacks_stay_within_their_bounds_and_leave_nothing_in_the_process() {
     let ping = [0x89, 0x80, 0, 0, 0, 0];
     flood(&server, &ping).await;
     comes_back_to(before, "pings").await;
-    // `{}` in a message of its own: each is answered with an error.
+    // `{}` as a message: each gets an error in reply.
     let tiny = [0x81, 0x82, 0, 0, 0, 0, b'{', b'}'];
     flood(&server, &tiny).await;
     comes_back_to(before, "tiny messages").await;
-    // Fragments of no bytes of a message that never ends.
+    // Empty fragments of a message that never ends.
     let fragment = [0x00, 0x80, 0, 0, 0, 0];
     let start = [0x01, 0x80, 0, 0, 0, 0];
     let mut fragments = start.to_vec();

@@ -1,5 +1,5 @@
-//! A server whose engine dies under load: who spoke is told, the model is loaded again, and the
-//! probes say how it stands.
+//! A server whose engine dies under load: callers are told, the model is loaded again, and health
+//! checks report the state.
 
 mod common;
 #[path = "../../sottovoce/tests/trap/mod.rs"]
@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use trap::{Trap, Trigger};
 
-/// A server over the trap's memory. Of `loads` models, those after the first `working` cannot be
-/// loaded.
+/// A server over the trap's memory. Loading fails after the first `working` models.
 async fn server(trap: &Trap, working: usize) -> Server {
     let (trap, loads) = (trap.clone(), Arc::new(AtomicUsize::new(0)));
     let loader = Loader::new(move |source, options| {
@@ -24,7 +23,7 @@ async fn server(trap: &Trap, working: usize) -> Server {
         }
         Engine::load_in(trap.memory(), source, options)
     });
-    // Sentences that outgrow what was likely: then the driver is asked while they are spoken.
+    // Sentences exceed their likely length, so that the driver is called while they are spoken.
     let mut config = ModelConfig::tiny_base();
     config.t3.sampling.token_count_max = 400;
     Server::start(ServerOptions {
@@ -43,7 +42,7 @@ fn story() -> Value {
     json!({"input": "This is a long story about nothing at all. ".repeat(50), "response_format": "pcm"})
 }
 
-/// Two callers hear the beginning of their stories; then the engine dies.
+/// Two callers hear the beginning of their texts; then the engine dies.
 async fn kill(server: &Server, trap: &Trap) {
     let mut callers: Vec<Client> = Vec::new();
     for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! An audiobook: a file for each chapter. Chapters that are there already are not spoken again, so a run
-//! that broke off goes on where it was.
+//! An audiobook: one file per chapter. Chapters that exist already are skipped, so that an
+//! interrupted run can be resumed.
 //!
 //! ```console
 //! $ cargo run --release --example audiobook -- book.md audiobook/
@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 /// A part of a book.
 #[derive(Debug, PartialEq)]
 pub struct Chapter {
-    /// Its title; empty where it has none.
+    /// Its title; empty if it has none.
     pub title: String,
-    /// What is read.
+    /// Its text.
     pub text: String,
 }
 
-/// Cuts a text at its titles; what comes before the first one is a chapter without a title.
+/// Splits a text at its titles. Text before the first title is a chapter without a title.
 pub fn chapters(book: &str) -> Vec<Chapter> {
     let mut chapters: Vec<Chapter> = Vec::new();
     for line in book.lines() {
@@ -44,7 +44,7 @@ pub fn chapters(book: &str) -> Vec<Chapter> {
     chapters
 }
 
-/// Speaks one chapter, its title first, and a pause after that.
+/// Speaks one chapter: its title, a pause, its text.
 fn speak(
     engine: &Engine,
     voice: &Voice,
@@ -55,7 +55,7 @@ fn speak(
         true => chapter.text.clone(),
         false => format!("{}.\n\n{}", chapter.title, chapter.text),
     };
-    // A file under its final name is whole: a run that breaks off leaves only the other.
+    // Only complete files have the final name; an interrupted run leaves the temporary one.
     let growing = path.with_extension("part.wav");
     let mut file = AudioFile::create(&growing, SAMPLE_RATE)?;
     let mut seconds = 0.0;
@@ -69,7 +69,7 @@ fn speak(
     Ok(seconds)
 }
 
-/// Speaks a book into `folder`; the files, in order.
+/// Speaks a book into `folder`; returns the files, in order.
 pub fn record(book: &str, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     std::fs::create_dir_all(folder)?;
     let engine = Engine::load(Source::Embedded, EngineOptions::default())?;

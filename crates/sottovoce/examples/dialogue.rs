@@ -1,11 +1,12 @@
-//! A dialogue: lines of `NAME: text` in one file of sound, each speaker with a voice of their own.
+//! A dialogue: lines of `NAME: text` in one sound file, each speaker with a voice of their own.
 //!
 //! ```console
-//! $ cargo run --release --example dialogue -- dialogue.txt dialogue.wav ann=ann.safetensors bob=bob.wav
+//! $ cargo run --release --example dialogue -- \
+//!     dialogue.txt dialogue.wav ann=ann.safetensors bob=bob.wav
 //! ```
 //!
-//! Voices are prepared files or recordings, of a model that takes voices. Without any, the built-in
-//! voice speaks everybody, each at another speed.
+//! Voices are prepared files or recordings, for a model that supports voices. Without any, the
+//! built-in voice speaks all parts, at different speeds.
 
 use sottovoce::{Engine, EngineOptions, SAMPLE_RATE, Source, StreamOptions, Voice, VoiceSource};
 use sottovoce_audio::AudioFile;
@@ -18,7 +19,7 @@ const PAUSE_SAMPLES: usize = SAMPLE_RATE as usize / 4;
 /// Speeds for speakers without a voice of their own.
 const SPEEDS: [f32; 3] = [1.0, 1.15, 0.9];
 
-/// What somebody says.
+/// A line of the dialogue.
 #[derive(Debug, PartialEq)]
 pub struct Line {
     /// Who says it.
@@ -27,7 +28,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// Reads `NAME: text` lines. A line without a name goes on with the speaker before it.
+/// Parses `NAME: text` lines. A line without a name continues the previous speaker's.
 pub fn lines(script: &str) -> Result<Vec<Line>, String> {
     let mut lines: Vec<Line> = Vec::new();
     for (index, line) in script.lines().enumerate() {
@@ -51,7 +52,7 @@ pub fn lines(script: &str) -> Result<Vec<Line>, String> {
     Ok(lines)
 }
 
-/// A voice for each speaker that has one.
+/// Voices of the speakers that have one.
 fn voices(
     engine: &Engine,
     files: &BTreeMap<String, PathBuf>,
@@ -68,7 +69,7 @@ fn voices(
         .collect()
 }
 
-/// Speaks a script into the file at `path`; the seconds of sound.
+/// Speaks a script into the file at `path`; returns the seconds of sound.
 pub fn speak(
     source: Source,
     script: &str,

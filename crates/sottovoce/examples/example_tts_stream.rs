@@ -1,4 +1,4 @@
-//! Speaks a text into a file while it is being made, within a budget.
+//! Streams a text into a file, within a budget.
 //!
 //! ```console
 //! $ cargo run --release --example example_tts_stream -- "Every byte has an owner." out.wav
@@ -12,13 +12,13 @@ use std::path::Path;
 /// Bytes that the engine may use.
 const BUDGET_BYTES: u64 = 128 << 20;
 
-/// Speaks `text` into the file at `path`; the seconds of speech that were made.
+/// Speaks `text` into the file at `path`; returns the seconds of speech.
 pub fn speak(text: &str, path: &Path) -> Result<f64, Box<dyn Error>> {
     let options = EngineOptions {
         memory: Some(BUDGET_BYTES),
         ..EngineOptions::default()
     };
-    // Refuses here, with the numbers, if the budget cannot hold a stream.
+    // Refuses here, with the numbers, if no stream fits the budget.
     let engine = Engine::load(Source::Embedded, options)?;
     let voice = engine.voice(VoiceSource::Default)?;
     let mut file = AudioFile::create(path, SAMPLE_RATE)?;

@@ -1,5 +1,5 @@
-//! A service within a budget: callers beyond what fits are told when to try again, and the memory never
-//! passes the limit.
+//! A service within a budget: callers beyond its capacity are told when to retry, and memory never
+//! exceeds the limit.
 //!
 //! ```console
 //! $ cargo run --release --example limited_service
@@ -14,13 +14,13 @@ use std::time::Duration;
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// So many samples were spoken.
+    /// Number of samples spoken.
     Spoken(usize),
-    /// All places are taken: try again after this time.
+    /// All places are taken: retry after this time.
     TryAgain(Duration),
 }
 
-/// Takes a budget and answers calls.
+/// A service with a budget.
 pub struct Service {
     engine: Engine,
     voice: Voice,
@@ -39,7 +39,7 @@ impl Service {
         Ok(Service { engine, voice })
     }
 
-    /// Speaks `text`, or says when to try again.
+    /// Speaks `text`, or returns when to retry.
     pub fn call(&self, text: &str, mut play: impl FnMut(&[f32])) -> Result<Outcome, Error> {
         let options = StreamOptions {
             when_full: WhenFull::Refuse,
@@ -59,7 +59,7 @@ impl Service {
         Ok(Outcome::Spoken(sample_count))
     }
 
-    /// Bytes that the engine may use, and the most that it ever held.
+    /// The budget, and the peak of the bytes held.
     pub fn memory(&self) -> (u64, u64) {
         let report = self.engine.memory_report();
         (report.budget_bytes.unwrap_or(0), report.reserved_peak_bytes)

@@ -1,5 +1,5 @@
-//! A voice agent's loop: text comes in pieces from a language model, sound goes out as it is made, and
-//! an interruption stops it at once.
+//! A voice agent's loop: text arrives in pieces from a language model, sound is played as it is
+//! generated, and an interruption stops it at once.
 //!
 //! ```console
 //! $ cargo run --release --example voice_agent
@@ -12,12 +12,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// What the loop tells its caller.
+/// Outcome of a turn.
 #[derive(Debug, PartialEq)]
 pub enum Turn {
-    /// All of the answer was spoken: so many samples.
+    /// The whole answer was spoken, in this number of samples.
     Spoken(usize),
-    /// The user spoke; so many samples had left by then.
+    /// The user interrupted after this number of samples.
     Interrupted(usize),
 }
 
@@ -59,13 +59,13 @@ pub fn answer(
             writer.finish();
         });
         let turn = speak();
-        // Nobody needs the rest of the text.
+        // The rest of the text is not needed.
         ended.store(true, Ordering::Relaxed);
         turn
     })
 }
 
-/// A language model's stand-in: some letters at a time.
+/// Stand-in for a language model: a few letters at a time.
 pub fn pieces(text: &str) -> impl Iterator<Item = String> + Send + use<> {
     let letters: Vec<char> = text.chars().collect();
     let pieces: Vec<String> = (letters.chunks(7))
@@ -79,7 +79,7 @@ pub fn pieces(text: &str) -> impl Iterator<Item = String> + Send + use<> {
 fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::load(Source::Embedded, EngineOptions::default())?;
     let voice = engine.voice(VoiceSource::Default)?;
-    // A detector of speech would hold the sender. Without one, nobody interrupts.
+    // A voice activity detector would hold the sender. Without one, nobody interrupts.
     let (_user, interruptions): (SyncSender<()>, Receiver<()>) = sync_channel(1);
     let text = pieces("Your table is booked for eight. Shall I send you a message?");
     let turn = answer(&engine, &voice, text, &interruptions, |samples| {

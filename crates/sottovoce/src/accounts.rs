@@ -1,22 +1,22 @@
-//! What the engine has promised out of its budgets: to the weights, to the workspace, to voices,
-//! and to each stream that was let in. Where the device has a memory of its own, the host's has a
-//! budget beside the device's, and voices are promised theirs there.
+//! The engine's reservations in its budgets: weights, workspace, voices, and each admitted stream.
+//! If the device has memory of its own, the host has a second budget, and voices are reserved
+//! there.
 
 use crate::metrics::MemoryPlan;
 use sottovoce_memory::budget::{Account, Budget, Reservation};
 use sottovoce_memory::{OutOfMemory, Region};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The engine's accounts. What was reckoned with at load is promised from the start; streams and further voices are added as they come.
+/// The engine's accounts. The plan is reserved at load; streams and further voices are added later.
 pub(crate) struct Accounts {
     budget: Budget,
-    /// Of the host, where that is not the device too.
+    /// The host's budget, if the device has memory of its own.
     host: Option<Budget>,
     voices: Arc<VoicesAccount>,
     _loaded: Vec<Reservation>,
 }
 
-/// A reservation for what is there from loading on.
+/// A reservation that is committed in full from loading on.
 fn whole(budget: &Budget, region: Region, bytes: u64) -> Result<Reservation, OutOfMemory> {
     let mut reservation = budget.reserve(Account::shared(region), bytes)?;
     reservation.commit(bytes)?;
@@ -24,10 +24,10 @@ fn whole(budget: &Budget, region: Region, bytes: u64) -> Result<Reservation, Out
 }
 
 impl Accounts {
-    /// Promises what `plan` says beside the streams.
+    /// Reserves everything in `plan` but the streams.
     ///
     /// # Errors
-    /// If that is more than `budget_bytes`, or on the host more than `host_budget_bytes`.
+    /// If that exceeds `budget_bytes`, or `host_budget_bytes` on the host.
     pub fn open(
         plan: &MemoryPlan,
         budget_bytes: Option<u64>,
@@ -40,11 +40,12 @@ impl Accounts {
             whole(&budget, Region::Weights, plan.weights_bytes)?,
             whole(&budget, Region::Workspace, plan.workspace_bytes)?,
         ];
-        // The model's own voice, and what each stream's own would take: nobody pays for it again.
+        // The model's own voice and one voice per stream are part of the plan; they cost no account
+        // anything further.
         let mut voices = whole(&budget, Region::Voice, plan.voice_bytes)?;
         let streams = plan.streams_fit as u64;
         let mut host = None;
-        // However many voices there are, one stream has its place.
+        // Voices never take the bytes that one stream needs.
         if let Some(plan) = plan.host {
             let capacity = host_budget_bytes.unwrap_or(u64::MAX);
             let host = host.insert(Budget::new(capacity));
@@ -77,20 +78,21 @@ impl Accounts {
         })
     }
 
-    /// All promises on the device.
+    /// The device's budget.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// All promises on the host, where that is not the device too.
+    /// The host's budget, if the device has memory of its own.
     pub fn host(&self) -> Option<&Budget> {
         self.host.as_ref()
     }
 
-    /// Room for one more voice of `bytes`.
+    /// Reserves `bytes` for one more voice.
     ///
     /// # Errors
-    /// If the budget has none beside the streams under way, or none that would leave room for a stream.
+    /// If the budget has no room beside the streams under way, or the voice would leave no room for
+    /// a stream.
     pub fn voice(&self, bytes: u64) -> Result<VoicePlace, OutOfMemory> {
         self.voices.take(bytes)?;
         Ok(VoicePlace {
@@ -100,7 +102,7 @@ impl Accounts {
     }
 }
 
-/// The promise to all voices together: never less than what was reckoned with at load.
+/// The reservation of all voices together: never less than the plan's.
 struct VoicesAccount {
     ground_bytes: u64,
     reservation: Mutex<Reservation>,
@@ -123,7 +125,7 @@ impl VoicesAccount {
     }
 
     fn reservation(&self) -> MutexGuard<'_, Reservation> {
-        // Balances are whole even if a thread has panicked with them.
+        // The balances are consistent even if a thread panicked while it held the lock.
         self.reservation
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,32 +1,32 @@
-//! Who may speak now, who waits, who is refused: a pure queue over the budget's accounts, without a
-//! clock and without an engine.
+//! Admission: which requests run, wait or are refused. A pure queue over the budgets' accounts,
+//! without a clock and without an engine.
 //!
-//! A stream enters when its worst case can be promised; nobody overtakes, so a large one is not
-//! starved by small ones behind it.
+//! A stream is admitted when its worst case can be reserved. The queue is strictly first-in,
+//! first-out, so that small streams cannot starve a large one.
 
 use sottovoce_memory::budget::{Account, Budget, Reservation};
 use sottovoce_memory::{OutOfMemory, OutOfMemoryKind, Region, StreamId};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// Names one request for as long as the engine lives.
+/// Identifies a request for the lifetime of the engine.
 pub(crate) type Ticket = u64;
 
-/// What a stream may come to hold, in bytes.
+/// The most that a stream can hold, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorstCase {
     /// On the device.
     pub device: u64,
-    /// On the host, where that is not the device too.
+    /// On the host, if the device has memory of its own.
     pub host: u64,
 }
 
-/// That a stream may hold as much.
+/// A stream's reservations.
 #[derive(Debug)]
 pub(crate) struct Promise {
-    /// On the device; what the stream has of it is in use.
+    /// On the device; the committed part is what the stream holds.
     pub device: Reservation,
-    /// On the host, where that is not the device too.
+    /// On the host, if the device has memory of its own.
     pub host: Option<Reservation>,
 }
 
@@ -39,28 +39,28 @@ impl Promise {
     }
 }
 
-/// What may be under way and in line.
+/// Limits on streams under way and on requests in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Streams together.
+    /// Most streams under way.
     pub streams_max: usize,
-    /// Requests in line.
+    /// Most requests in the queue.
     pub waiting_max: usize,
 }
 
-/// Why a request was not even put in line.
+/// Why a request was not queued.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The line is full, or the caller will not wait.
+    /// The queue is full, or the caller does not wait.
     Full {
         waiting: usize,
         retry_after: Duration,
     },
-    /// Its worst case is larger than a budget could ever promise.
+    /// Its worst case exceeds a whole budget.
     NeverFits(OutOfMemory),
 }
 
-/// The line and the places.
+/// The queue and the places.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limits: Limits,
@@ -69,15 +69,15 @@ pub(crate) struct Admission {
     live: BTreeSet<Ticket>,
     waiting: VecDeque<(Ticket, WorstCase)>,
     held: bool,
-    /// Mean time that a stream keeps its place.
+    /// Mean time that a stream holds its place.
     typical_stay: Duration,
 }
 
-/// What a stream is taken to last before one has ended.
+/// Assumed duration of a stream until the first one has ended.
 const STAY_AT_FIRST: Duration = Duration::from_secs(5);
 
 impl Admission {
-    /// Streams get their promises from `budget`, and from the `host`'s where that is another.
+    /// Streams are reserved in `budget`, and in `host` if the device has memory of its own.
     pub fn new(limits: Limits, budget: Budget, host: Option<Budget>) -> Admission {
         Admission {
             limits,
@@ -90,8 +90,7 @@ impl Admission {
         }
     }
 
-    /// Puts a request of this worst case in line; `waits` says whether it may stand there when
-    /// no place is free.
+    /// Queues a request of this worst case. `waits` says whether it may wait if no place is free.
     pub fn request(
         &mut self,
         ticket: Ticket,
@@ -104,8 +103,7 @@ impl Admission {
         {
             return Err(Refusal::NeverFits(error.clone()));
         }
-        // Those who were put in line a moment ago and enter with the worker's next look have their
-        // places as good as taken.
+        // Requests that the worker will admit at its next turn count as admitted.
         let ahead = self.live.len() + self.waiting.len();
         let enters_now = self.has_place() && ahead < self.limits.streams_max && promised.is_ok();
         if !enters_now && (!waits || self.waiting.len() >= self.limits.waiting_max) {
@@ -118,8 +116,8 @@ impl Admission {
         Ok(())
     }
 
-    /// The next request whose turn it is, if its worst case can be promised; it then has its place,
-    /// and with the promise it gives back the bytes.
+    /// Admits the request at the head of the queue if its worst case can be reserved. Dropping the
+    /// reservation returns the bytes.
     pub fn admit(&mut self) -> Option<(Ticket, Promise)> {
         let &(ticket, bytes) = self.waiting.front()?;
         if !self.has_place() {
@@ -131,7 +129,7 @@ impl Admission {
         Some((ticket, promise))
     }
 
-    /// A request left, from its place after `stay` or from the line.
+    /// Removes a request, from its place after `stay` or from the queue.
     pub fn leave(&mut self, ticket: Ticket, stay: Duration) {
         if self.live.remove(&ticket) {
             self.typical_stay = (self.typical_stay * 7 + stay) / 8;
@@ -139,15 +137,16 @@ impl Admission {
         self.waiting.retain(|(waiting, _)| *waiting != ticket);
     }
 
-    /// A place was taken back before the stream could start: it is the first in line again, with
-    /// its promise.
+    /// Returns a request whose stream could not start to the head of the queue, with its
+    /// reservation.
     pub fn put_back(&mut self, ticket: Ticket, promise: Promise) {
         if self.live.remove(&ticket) {
             self.waiting.push_front((ticket, promise.worst_case()));
         }
     }
 
-    /// While held nobody enters, unless nobody is there at all: memory is short for those who are.
+    /// While held, nobody is admitted unless no stream is under way: the running streams are short
+    /// of memory.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
     }
@@ -160,7 +159,7 @@ impl Admission {
         self.waiting.len()
     }
 
-    /// When a place is likely to be free for one who comes now.
+    /// Estimated time until a new request would find a free place.
     pub fn retry_after(&self) -> Duration {
         let places = self.live.len().max(1) as u32;
         let rounds = 1 + self.waiting.len() as u32 / places;
@@ -201,7 +200,7 @@ mod tests {
         WorstCase { device, host: 0 }
     }
 
-    /// Lets in whoever may enter; their promises join those in `places`.
+    /// Admits as many requests as possible; their reservations are added to `places`.
     fn admitted(admission: &mut Admission, places: &mut Places) -> Vec<Ticket> {
         let entered: Vec<_> = std::iter::from_fn(|| admission.admit()).collect();
         let tickets = entered.iter().map(|(ticket, _)| *ticket).collect();

@@ -1,41 +1,42 @@
-//! How many speech tokens each chunk of a stream has: a pure function of the model's config and the
-//! stream's options. It knows neither clock nor other streams, so that samples depend on neither.
+//! Sizes of a stream's chunks in speech tokens: a pure function of the model's config and the
+//! stream's options. It depends on neither the clock nor other streams, and so neither do the
+//! samples.
 
 use sottovoce_chatterbox::config::{FlowSolver, ModelConfig};
 use sottovoce_chatterbox::s3gen::FlowOptions;
 
-/// Speech tokens in the first chunk: 0.6 s, for an early first sound. With 10 tokens the flow sees
-/// so little of the sentence that this part is 1 dB quieter than in one piece; with 15, 0.4 dB.
+/// Speech tokens of the first chunk: 0.6 s, for low latency. With 10 tokens the flow sees so little
+/// context that this part is 1 dB quieter than in the offline result; with 15, 0.4 dB.
 const FIRST_CHUNK_TOKENS: usize = 15;
-/// First chunks and factors of growth that are tried. The first of equal ones is taken.
+/// Sizes of the first chunk and growth factors to choose from. Ties go to the first.
 const FIRST_CHUNKS: [usize; 3] = [FIRST_CHUNK_TOKENS, 25, 40];
 const GROWTHS: [usize; 4] = [2, 3, 4, 250];
-/// Lengths of utterances that are reckoned with: what people mostly say.
+/// Typical utterance lengths, in tokens.
 const UTTERANCES: [usize; 3] = [63, 125, 250];
 
-/// Seconds of a speech token.
+/// Duration of a speech token, in seconds.
 const TOKEN_SECONDS: f64 = 0.04;
-/// What two threads of one current core do in a second, in multiply-adds of the flow's decoder and
-/// in weights that T3 reads. It is a yardstick for the work, not a measure of this machine.
+/// Throughput of two threads on one current core: multiply-adds per second of the flow's decoder,
+/// and weights per second that T3 reads. A fixed reference, not a measurement of this machine.
 const FLOW_WORK_A_SECOND: f64 = 6e9;
 const T3_WEIGHTS_A_SECOND: f64 = 22e9;
 
-/// What the parts of a stream's work take on the machine that is reckoned with, in seconds.
+/// Seconds that the parts of a stream's work take on the reference machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
-    /// One more speech token of T3.
+    /// One speech token of T3.
     t3_token: f64,
-    /// One token in the flow's window, in all steps.
+    /// One token in the flow's window, over all steps.
     flow_token: f64,
-    /// Tokens of the voice's prompt, and at most before a chunk, that each chunk sees again.
+    /// Tokens of the voice's prompt, and most context tokens, that each chunk runs again.
     prompt_tokens: usize,
     context_tokens: usize,
-    /// Tokens after a chunk that it waits for.
+    /// Look-ahead tokens that a chunk waits for.
     look_ahead: usize,
 }
 
 impl Work {
-    /// The work of a model. A guided step of the flow is done for two rows.
+    /// The work of a model. A guided step of the flow runs two rows.
     pub fn of(
         config: &ModelConfig,
         flow: FlowOptions,
@@ -62,8 +63,8 @@ impl Work {
         }
     }
 
-    /// Seconds to the first sound of an utterance in chunks of `sizes`, and to its playback without
-    /// a gap.
+    /// Seconds until an utterance in chunks of `sizes` starts, and until it can play without
+    /// interruption.
     fn times(&self, utterance: usize, size: impl Fn(u64) -> usize) -> (f64, f64) {
         let (mut elapsed, mut first, mut uninterrupted) = (0.0, None, 0.0_f64);
         let (mut made, mut generated) = (0, 0);
@@ -90,7 +91,7 @@ impl Work {
     }
 }
 
-/// The sizes of a stream's chunks.
+/// Chunk sizes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
     first: usize,
@@ -99,8 +100,8 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of chunks of at most `most` tokens with which utterances of the usual lengths
-    /// sound soonest and can be heard without a gap soonest, both counted alike.
+    /// The schedule of chunks of at most `most` tokens that minimises the sum of two times over
+    /// typical utterances: until the first sound, and until playback can run without interruption.
     pub fn of(work: &Work, most: usize) -> Schedule {
         let candidates = FIRST_CHUNKS.into_iter().flat_map(|first| {
             GROWTHS.map(|growth| Schedule {
@@ -119,7 +120,7 @@ impl Schedule {
         let mut best: Option<(f64, Schedule)> = None;
         for schedule in candidates {
             let cost = cost(&schedule);
-            // What is nearly as good is not worth a later sound.
+            // A gain below 2 % does not justify a later first sound.
             if best.is_none_or(|(least, _)| cost < 0.98 * least) {
                 best = Some((cost, schedule));
             }
@@ -134,7 +135,7 @@ impl Schedule {
         )
     }
 
-    /// Speech tokens in chunk `index`, from 0.
+    /// Speech tokens of chunk `index`, from 0.
     pub fn tokens(&self, index: u64) -> usize {
         let grown = (0..index.min(16)).fold(self.first, |size, _| {
             size.saturating_mul(self.growth).min(self.most)
@@ -143,31 +144,31 @@ impl Schedule {
     }
 }
 
-/// What a stream that is delivered whole has for its next pass of the flow.
+/// One pass of the flow in whole delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
-    /// Tokens that become sound.
+    /// Tokens to render.
     pub count: usize,
-    /// Tokens after them that the pass sees.
+    /// Look-ahead tokens after them.
     pub look_ahead: usize,
-    /// The sentence goes on after them; else what follows begins anew.
+    /// Whether the sentence continues after them; otherwise the next pass starts afresh.
     pub goes_on: bool,
 }
 
-/// Room of one pass, in tokens beside the prompt.
+/// Limits of one pass, in tokens, excluding the prompt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
-    /// Tokens that it holds together.
+    /// Tokens of the window.
     pub tokens: usize,
-    /// Of these, what a pass sees of the same sentence before it, and after it.
+    /// Of these, context before and after the tokens to render, within the same sentence.
     pub context: usize,
     pub look_ahead: usize,
 }
 
-/// The next pass of a stream that is delivered whole: as many sentences as the window takes, or the
-/// next part of one that is longer. `waiting` tokens are there, with sentences' ends after `ends` of
-/// them in order; `all` if no more will come before the next silence, `within` if the pass goes on
-/// with a sentence. `None` while that cannot be told yet.
+/// The next pass of a stream in whole delivery: as many sentences as fit the window, or the next
+/// part of a longer one. `waiting` tokens are available; `ends` are the positions of sentence ends
+/// among them, in order. With `all`, no more tokens come before the next silence. With `within`,
+/// the pass continues a sentence. `None` if it cannot be decided yet.
 pub(crate) fn whole_pass(
     waiting: usize,
     ends: impl IntoIterator<Item = usize>,
@@ -179,7 +180,7 @@ pub(crate) fn whole_pass(
         true => window.tokens.saturating_sub(window.context).max(1),
         false => window.tokens,
     };
-    // A sentence that goes on ends alone: what follows it begins anew.
+    // A continued sentence ends its pass: the next sentence starts afresh.
     let mut ends = ends.into_iter().take(if within { 1 } else { usize::MAX });
     let fitting = ends.by_ref().take_while(|end| *end <= room).last();
     if let Some(count) = fitting

@@ -1,4 +1,4 @@
-//! Where a model is computed: the one place that names devices.
+//! Opening of devices: the only module that names their kinds.
 
 mod figures;
 mod self_test;
@@ -21,34 +21,33 @@ use sottovoce_tensor::cuda::{Cuda, CudaOpenError};
 use sottovoce_tensor::{Device, Threads};
 use std::sync::Arc;
 
-/// What the address space can hold: without a budget only the system says no.
+/// Address space, the limit when no budget is set: then only the system refuses memory.
 pub(crate) const NO_BUDGET_BYTES: u64 = 1 << 46;
 
-/// A device and the memory in which it computes.
+/// An open device and the memory in which it computes.
 pub struct Opened {
-    /// Which one it is: never `Auto`.
+    /// The device's kind; never `Auto`.
     pub choice: DeviceChoice,
     /// The device.
     pub device: Arc<dyn Device>,
-    /// Its memory.
+    /// The device's memory.
     pub memory: Memory,
-    /// Bytes of its memory that may be used; none where no budget was given and the system does not
-    /// tell.
+    /// Budget in its memory, in bytes; `None` if none was set and the system reports no limit.
     pub budget_bytes: Option<u64>,
-    /// The CUDA context, where it is a CUDA device.
+    /// The CUDA context of a CUDA device.
     pub context: Option<Arc<CudaContext>>,
 }
 
-/// What is called in place of a driver, made of it.
+/// Wraps a driver in another one.
 pub(crate) type Cover<'a> = &'a mut dyn FnMut(Box<dyn Driver>) -> Box<dyn Driver>;
 
-/// Opens a device, of whose memory `budget_bytes` may be used: all that is free without it.
-/// `threads` of the host share its work, 0 takes as many as the machine can run at once. `Auto`
-/// opens the first CUDA device that computes, and the processor where there is none.
+/// Opens a device with a budget of `budget_bytes`, or of all free memory. Work on the host runs on
+/// `threads` threads; 0 takes one per core. `Auto` opens the first CUDA device that can compute, or
+/// else the CPU.
 ///
 /// # Errors
-/// If this machine does not have it, the budget is more than it has, or it has too little memory
-/// for what computing itself needs.
+/// If the machine has no such device, the budget exceeds its memory, or its memory is too small for
+/// the kernels.
 pub fn open(
     choice: DeviceChoice,
     threads: usize,
@@ -57,7 +56,7 @@ pub fn open(
     open_covered(choice, threads, budget_bytes, &mut |driver| driver)
 }
 
-/// The same with something between the engine and the driver of the device's memory.
+/// As [`open`], with a wrapper around the driver of the device's memory.
 pub(crate) fn open_covered(
     choice: DeviceChoice,
     threads: usize,
@@ -102,8 +101,8 @@ fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Resul
         let budget = format!("{} ({budget_bytes} bytes)", Bytes(budget_bytes));
         return Err(Error::option("memory", budget, reason));
     }
-    // What others hold on the card cannot be had; what the driver took for this program counts as
-    // used.
+    // Memory that other processes hold is unavailable; memory that the driver took for this process
+    // counts against the budget.
     let within = free + driver.own_bytes();
     let budget_bytes = budget_bytes.map_or(within, |budget| budget.min(within));
     let memory = Memory::with_driver(cover(Box::new(driver)), PoolConfiguration::default());
@@ -117,7 +116,7 @@ fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Resul
     })
 }
 
-/// What computes on the host: for what stays there whatever device speaks.
+/// The CPU device, for work that stays on the host whatever the main device is.
 pub(crate) fn host(threads: usize) -> Arc<dyn Device> {
     Arc::new(Cpu::new(Threads::new(threads)))
 }

@@ -1,4 +1,4 @@
-//! What this machine has, what limits the engine here, and what fits.
+//! Diagnosis of this machine: its resources, the limits on the engine, and what fits.
 
 use crate::engine::Engine;
 use crate::options::{CachePrecision, EngineOptions, PrecisionChoice, Source};
@@ -6,47 +6,47 @@ use crate::system_memory::{LimitedBy, MemoryLimit, SystemMemory, resident_bytes}
 use serde::Serialize;
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
 
-/// The machine as the engine sees it. Sizes are bytes.
+/// The machine from the engine's view. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// Operating system and architecture.
     pub platform: String,
-    /// Cores that threads can run on.
+    /// Cores available to threads.
     pub cores: usize,
-    /// All memory; absent where the system does not tell.
+    /// Total memory; `None` if the system does not report it.
     pub memory_total_bytes: Option<u64>,
-    /// Memory that can be had without swapping and within every limit.
+    /// Memory available without swapping and within every limit.
     pub memory_available_bytes: Option<u64>,
-    /// What an engine may use at most: that, less what the program itself takes.
+    /// Largest budget of an engine: available memory less the program's own.
     pub budget_max_bytes: Option<u64>,
-    /// The limit on this process that leaves the least, if there is one below what the machine has.
+    /// The strictest limit on this process, if it is below the machine's memory.
     pub memory_limit: Option<MemoryLimit>,
-    /// This process now.
+    /// Resident size of this process.
     pub resident_bytes: Option<u64>,
-    /// Instruction sets that kernels use here.
+    /// Instruction sets that the kernels use on this machine.
     pub instruction_sets: Vec<&'static str>,
     /// CUDA devices, for the memory tools.
     pub cuda_devices: Vec<CudaDevice>,
-    /// What is switched off or limited, and why.
+    /// What is disabled or limited, and why.
     pub notes: Vec<String>,
 }
 
-/// What a model needs at a precision, and how much of it a budget holds.
+/// Memory needs of a model at a precision, and the streams that fit a budget.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fit {
     /// Precision of T3's weights.
     pub precision: PrecisionChoice,
-    /// What must be there for one stream.
+    /// Bytes needed for one stream.
     pub one_stream_bytes: u64,
-    /// What each further stream adds at most, a voice of its own included, with 16-bit keys and values.
+    /// Most bytes per further stream with a voice of its own and a 16-bit KV cache.
     pub further_stream_bytes: u64,
-    /// The same with 8-bit keys and values.
+    /// The same with an 8-bit KV cache.
     pub further_stream_8_bit_bytes: u64,
-    /// Streams that the budget holds, up to the default most.
+    /// Streams that fit the budget, up to the default limit.
     pub streams_fit: usize,
 }
 
-/// For each precision, the streams of a model that fit a budget; nothing is loaded for it.
+/// For each precision, the streams of a model that fit a budget. Loads nothing.
 pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
     let precisions = [
         PrecisionChoice::F32,
@@ -67,7 +67,8 @@ pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
             key_value_precision: CachePrecision::Int8,
             ..one.clone()
         };
-        // Without a budget everything fits, and the needs are known even where the budget is too small.
+        // Without a budget everything fits, so that the needs are known even where the budget is
+        // too small.
         let need = Engine::plan_for(source, &one).ok()?;
         let need_8_bit = Engine::plan_for(source, &one_8_bit).ok()?;
         let within = EngineOptions {
@@ -85,7 +86,7 @@ pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
     precisions.into_iter().filter_map(fit).collect()
 }
 
-/// Looks at the machine.
+/// Inspects the machine.
 pub fn machine() -> Machine {
     let memory = SystemMemory::now();
     let instruction_sets = instruction_sets();

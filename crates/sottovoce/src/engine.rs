@@ -1,4 +1,4 @@
-//! The engine as callers see it.
+//! The engine's public interface.
 
 mod devices;
 
@@ -38,31 +38,31 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A loaded model that speaks. Cloning shares it; when the last clone and the last stream are gone,
-/// all its memory is given back.
+/// A loaded model. Clones share it. When the last clone and the last stream are dropped, all its
+/// memory is returned.
 #[derive(Clone)]
 pub struct Engine {
     handle: Arc<Handle>,
 }
 
-/// What callers and the worker share.
+/// State shared by callers and the worker.
 pub(crate) struct Shared {
     holdings: Arc<Holdings>,
     recorder: Arc<Mutex<MetricsRecorder>>,
-    /// Where its times count from.
+    /// Origin of its times.
     started: Instant,
     budget_bytes: Option<u64>,
-    /// Of the host, where that is not the device too.
+    /// The host's budget, if the device has memory of its own.
     host_budget_bytes: Option<u64>,
     plan: MemoryPlan,
     device_name: String,
-    /// Why another device than the one that was wished for computes.
+    /// Why another device than the requested one computes.
     device_note: OnceLock<String>,
     default_voice: Option<Voice>,
     accounts: Accounts,
     model: Weights,
     capabilities: Capabilities,
-    /// Options of the engine that mean nothing for the model or the device.
+    /// Engine options that have no effect with this model or device.
     without_effect: Vec<&'static str>,
     desk: Mutex<Desk>,
     changed: Condvar,
@@ -75,7 +75,7 @@ struct Desk {
     jobs: HashMap<Ticket, Job>,
     next_ticket: Ticket,
     options: EngineOptions,
-    /// No further stream is taken; those under way go on.
+    /// No further stream is accepted; running streams go on.
     draining: bool,
     closing: bool,
     awake: bool,
@@ -94,17 +94,17 @@ impl Shared {
         self.desk().closing
     }
 
-    /// No further request is taken, and those in line end.
+    /// Refuses further requests and ends those in the queue.
     pub fn close(&self) {
         let mut desk = self.desk();
         desk.closing = true;
         desk.awake = true;
-        // Their readers are told as they go.
+        // Dropping a job tells its reader.
         desk.jobs.clear();
         self.changed.notify_all();
     }
 
-    /// The device is lost: no further request is taken, and those in line end with the reason.
+    /// The device is lost: refuses further requests, and ends those in the queue with the reason.
     pub fn lose(&self, reason: &DeviceError) {
         let mut desk = self.desk();
         desk.closing = true;
@@ -120,7 +120,7 @@ impl Shared {
         }
     }
 
-    /// No further request is taken, and those in line end; those under way go on.
+    /// Refuses further requests and ends those in the queue; running streams go on.
     pub fn drain(&self) {
         let mut desk = self.desk();
         desk.draining = true;
@@ -129,24 +129,24 @@ impl Shared {
             desk.admission.leave(*ticket, Duration::ZERO);
         }
         drop(desk);
-        // Their readers are told as they go; their voices' memory goes back.
+        // Dropping jobs tells their readers and frees their voices, which needs the driver.
         let _open = self.holdings.open();
         drop(jobs);
     }
 
-    /// The next request whose turn it is, and what it is promised.
+    /// The next admitted request and its reservations.
     pub fn next_admitted(&self) -> Option<(Job, Promise)> {
         let mut desk = self.desk();
         let (ticket, promise) = desk.admission.admit()?;
         Some((desk.jobs.remove(&ticket)?, promise))
     }
 
-    /// Whether somebody stands in line.
+    /// Whether any request is queued.
     pub fn somebody_waits(&self) -> bool {
         self.desk().admission.waiting() > 0
     }
 
-    /// Memory is short: a request goes back to the head of the line, and nobody enters before a
+    /// Memory is short: returns a request to the head of the queue, and admits nobody until a
     /// stream has ended.
     pub fn put_back(&self, job: Job, promise: Promise) {
         let (ticket, delivery) = (job.ticket, job.delivery.0.clone());
@@ -160,27 +160,27 @@ impl Shared {
         }
     }
 
-    /// Memory is short for those who are there: nobody enters before one has ended.
+    /// Memory is short for running streams: admits nobody until one has ended.
     pub fn hold_admissions(&self) {
         self.desk().admission.hold(true);
     }
 
-    /// How eagerly memory goes back, as set last.
+    /// The memory profile and cadence as last set.
     pub fn profile(&self) -> (Profile, Option<u32>) {
         let desk = self.desk();
         let interval = desk.options.cache_interval;
         (desk.options.profile, interval.filter(|chunks| *chunks > 0))
     }
 
-    /// A request's place is free.
+    /// Frees a request's place.
     pub fn left(&self, ticket: Ticket, stay: Duration) {
         let mut desk = self.desk();
         desk.admission.leave(ticket, stay);
         desk.admission.hold(false);
     }
 
-    /// A request is wanted no longer. If it still stands in line, its place there and its voice are
-    /// given back now; the worker sees to one that has begun.
+    /// Withdraws a request. If it is still queued, its place in the queue and its voice are
+    /// released at once; the worker ends a stream that has begun.
     pub fn withdraw(&self, ticket: Ticket) {
         let mut desk = self.desk();
         let job = desk.jobs.remove(&ticket);
@@ -201,17 +201,18 @@ impl Shared {
     }
 
     fn recorder(&self) -> MutexGuard<'_, MetricsRecorder> {
-        // Figures of a thread that panicked are still figures.
+        // Counters stay valid even if a thread panicked while it held the lock.
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the worker look at its streams again.
+    /// Wakes the worker.
     pub fn wake(&self) {
         self.desk().awake = true;
         self.changed.notify_all();
     }
 
-    /// Sleeps until someone called [`wake`](Self::wake) since the last time.
+    /// Sleeps until [`wake`](Self::wake) is called; returns at once if it was called since the last
+    /// sleep.
     pub fn sleep(&self) {
         let mut desk = self.desk();
         while !desk.awake {
@@ -228,7 +229,7 @@ impl Shared {
     }
 }
 
-/// Keeps the worker alive as long as an engine or a stream is there.
+/// Keeps the worker alive while an engine or a stream exists.
 pub(crate) struct Handle {
     pub shared: Arc<Shared>,
     worker: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -243,15 +244,15 @@ impl Drop for Handle {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(worker) = worker {
-            // A worker that panicked has nothing left to give back.
+            // A panicked worker has nothing left to release.
             let _ = worker.join();
         }
     }
 }
 
 impl Engine {
-    /// As [`Engine::load`], over memory of the host of the caller's choice, such as one whose
-    /// driver fails by script; the processor computes.
+    /// As [`Engine::load`], on the CPU with the caller's host memory, such as one whose driver
+    /// fails by script.
     pub fn load_in(
         memory: Memory,
         source: Source,
@@ -262,8 +263,8 @@ impl Engine {
         Engine::load_on(device, memory, source, options)
     }
 
-    /// The same on a device of the caller's choice, which must be able to compute in `memory`.
-    /// Where that is not the host's, voices lie in memory of the host.
+    /// As [`Engine::load_in`], on the caller's device, which must be able to compute in `memory`.
+    /// If that is not host memory, voices lie in host memory.
     ///
     /// # Errors
     /// As [`Engine::load`], and if `memory` is not the device's.
@@ -318,7 +319,7 @@ impl Engine {
             &recordings,
             device.clone(),
         )?;
-        // What the driver took for itself while the networks were loaded counts too.
+        // Includes memory that the driver took for itself while the networks were loaded.
         let own_bytes = device.own_bytes();
         if own_bytes > plan.device_bytes {
             plan.grow_device(own_bytes, budget_bytes)?;
@@ -388,24 +389,23 @@ impl Engine {
         })
     }
 
-    /// What a model would need, without loading it: the plan, and how many streams would fit the
-    /// budget.
+    /// Plans a model's memory without loading it: its parts, and how many streams fit the budget.
     ///
     /// # Errors
     /// As [`Engine::load`].
     pub fn plan_for(source: &Source, options: &EngineOptions) -> Result<MemoryPlan, Error> {
         options.check()?;
-        // Scratch is for each thread: as many as will run.
+        // Scratch is per thread, so the plan uses the same number of threads.
         let threads = options.threads.unwrap_or(0);
         let opened = device::open(options.device, threads, options.memory)?;
         let model = model(source)?;
         Ok(choose(&model, options, &*opened.device)?.plan)
     }
 
-    /// Makes a voice ready.
+    /// Prepares a voice.
     ///
     /// # Errors
-    /// If it is not known, or its file or recording cannot be used with this model.
+    /// If the voice is unknown, or its file or recording cannot be used with this model.
     pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         match source {
@@ -430,7 +430,7 @@ impl Engine {
         self.keep_voice(VoiceParts::read(path, self.handle.shared.model.config())?)
     }
 
-    /// Puts a voice where the budget has room for it beside the streams.
+    /// Places a voice in the engine's memory if the budget has room for it beside the streams.
     fn keep_voice(&self, parts: VoiceParts) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
         let bytes = parts.bytes();
@@ -453,16 +453,16 @@ impl Engine {
         Ok(parts.keep(shared.holdings.host(), Some(place), home)?)
     }
 
-    /// A voice like `voice` with its speaker changed a little, the same for the same seed: for
-    /// trying many voices.
+    /// A variation of `voice` with a slightly changed speaker, deterministic in `seed`: for trying
+    /// many voices.
     ///
     /// # Errors
-    /// If the budget has no room for a further voice.
+    /// If the budget has no room for another voice.
     pub fn varied_voice(&self, voice: &Voice, seed: u64) -> Result<Voice, Error> {
         self.keep_voice(VoiceParts::varied(voice, seed))
     }
 
-    /// The networks for this are loaded now and given back at the end.
+    /// Loads the networks that prepare voices, and releases them at the end.
     fn voice_of_clip(
         &self,
         name: String,
@@ -486,8 +486,8 @@ impl Engine {
         let prepared = Preparer::new(&shared.model, memory)
             .map_err(VoiceError::from)
             .and_then(|preparer| preparer.prepare(&*host, &recording));
-        // What preparation leaves in the pool serves nobody before the next voice; it goes back
-        // while the driver takes it.
+        // Memory cached during preparation would stay unused until the next voice. It is released
+        // here, while the driver is open.
         memory.trim();
         drop(opening);
         let prepared = prepared.map_err(|error| match error {
@@ -512,13 +512,12 @@ impl Engine {
         Ok(VoiceStore::new(folder).find(name)?.path)
     }
 
-    /// Starts to speak `text`; chunks come from the returned iterator as they are made. A text
+    /// Starts to speak `text`. The returned iterator yields chunks as they are ready. A text
     /// without words is a short silence.
     ///
     /// # Errors
-    /// An option out of range, an empty text or one longer than
-    /// [`TEXT_CHARACTERS_MAX`], a voice that another engine made ready, or [`Error::Busy`] when the
-    /// line is full.
+    /// An option out of range, an empty text or one longer than [`TEXT_CHARACTERS_MAX`], a voice of
+    /// another engine, or [`Error::Busy`] if the queue is full.
     pub fn stream(
         &self,
         text: &str,
@@ -541,12 +540,12 @@ impl Engine {
         self.start(TextInput::whole(text), voice, options)
     }
 
-    /// Starts a stream whose text is still to be written, with [`Stream::text`]: one utterance,
-    /// however many pieces its text comes in. It takes its place in line at once. A chunk without
-    /// samples says that all text so far was spoken.
+    /// Starts a stream whose text is written later, with [`Stream::text`]. All pieces of text form
+    /// one utterance. The stream is queued at once. A chunk without samples means that all text so
+    /// far has been spoken.
     ///
     /// # Errors
-    /// As [`stream`](Self::stream), but for the text.
+    /// As [`stream`](Self::stream), except for the text.
     pub fn open_stream(&self, voice: &Voice, options: StreamOptions) -> Result<Stream, Error> {
         self.start(TextInput::open(), voice, options)
     }
@@ -601,7 +600,7 @@ impl Engine {
         let waits = options.when_full == WhenFull::Wait;
         let chunk_tokens = options.chunk_tokens(config);
         let chunk_tokens = chunk_tokens.min(desk.options.chunk_tokens(config));
-        // The last tokens of a sentence come with the chunk before them.
+        // The last tokens of a sentence are part of the preceding chunk.
         let chunk_tokens = match options.delivery.unwrap_or_default() {
             DeliveryMode::Stream => chunk_tokens + Flow::look_ahead_of(&config.flow),
             DeliveryMode::Whole => shared.plan.whole_tokens,
@@ -652,56 +651,57 @@ impl Engine {
         })
     }
 
-    /// What this model on its device has: which options mean anything
+    /// Capabilities of this model on its device, which decide the options that have an effect
     /// ([`OptionTable::without_effect`]).
     pub fn capabilities(&self) -> &Capabilities {
         &self.handle.shared.capabilities
     }
 
-    /// The options of a stream of which none is chosen: the model's own values in place of those
-    /// that are left to it.
+    /// The default options of a stream, with the model's own values filled in.
     pub fn stream_defaults(&self) -> StreamOptions {
         let config = self.handle.shared.model.config();
         let chunk_tokens_max = self.handle.shared.desk().options.chunk_tokens(config);
         StreamOptions::of_model(config, chunk_tokens_max)
     }
 
-    /// Options that the engine was loaded with and that change nothing here.
+    /// Options given at load that have no effect with this model or device.
     pub fn options_without_effect(&self) -> &[&'static str] {
         &self.handle.shared.without_effect
     }
 
-    /// Streams that may be under way together.
+    /// Most streams under way at once.
     pub fn streams_max(&self) -> usize {
         self.handle.shared.plan.streams_fit
     }
 
-    /// What was reckoned with at load.
+    /// The memory plan made at load.
     pub fn plan(&self) -> &MemoryPlan {
         &self.handle.shared.plan
     }
 
-    /// Streams that are under way.
+    /// Streams under way.
     pub fn streams_live(&self) -> usize {
         self.handle.shared.desk().admission.live()
     }
 
-    /// Streams that stand in line.
+    /// Streams in the queue.
     pub fn streams_waiting(&self) -> usize {
         self.handle.shared.desk().admission.waiting()
     }
 
-    /// When a place is likely to be free for one who comes now, by how long streams stayed so far.
+    /// Estimated time until a new request would find a free place, from the duration of earlier
+    /// streams.
     pub fn retry_after(&self) -> Duration {
         self.handle.shared.desk().admission.retry_after()
     }
 
-    /// Takes no further stream and ends those in line; those under way go on.
+    /// Refuses further streams and ends those in the queue; running streams go on.
     pub fn drain(&self) {
         self.handle.shared.drain();
     }
 
-    /// Takes no further stream if none is under way or in line; how many are.
+    /// Refuses further streams if none is running or queued. Returns the number of running and
+    /// queued streams.
     pub fn drain_if_idle(&self) -> usize {
         let mut desk = self.handle.shared.desk();
         let streams = desk.admission.live() + desk.admission.waiting();
@@ -709,29 +709,29 @@ impl Engine {
         streams
     }
 
-    /// Whether the engine still speaks: not after [`stop`](Self::stop), nor after a fault from
-    /// which its worker could not recover. Its memory goes back when it is dropped; load another in
-    /// its place.
+    /// Whether the engine accepts work: not after [`stop`](Self::stop), nor after a fault from
+    /// which its worker could not recover. Its memory is returned when it is dropped; load another
+    /// engine instead.
     pub fn is_alive(&self) -> bool {
         !self.handle.shared.closing()
     }
 
-    /// What computes.
+    /// Name of the device.
     pub fn device_name(&self) -> &str {
         &self.handle.shared.device_name
     }
 
-    /// Why the processor computes although [`DeviceChoice::Auto`] would have taken a CUDA device.
+    /// Why the CPU computes although [`DeviceChoice::Auto`] would have preferred a CUDA device.
     pub fn device_note(&self) -> Option<&str> {
         self.handle.shared.device_note.get().map(String::as_str)
     }
 
-    /// Ends every stream, also those of other clones, and refuses new ones.
+    /// Ends every stream, including those of other clones, and refuses new ones.
     pub fn stop(&self) {
         self.handle.shared.close();
     }
 
-    /// Where every byte is.
+    /// The memory ledger at this moment.
     pub fn memory_report(&self) -> MemoryReport {
         let shared = &self.handle.shared;
         let (statistics, now) = shared.holdings.look();
@@ -748,7 +748,7 @@ impl Engine {
         report
     }
 
-    /// How the work goes.
+    /// Counters and latencies.
     pub fn metrics(&self) -> EngineMetrics {
         let mut metrics = self.handle.shared.metrics().clone();
         let desk = self.handle.shared.desk();
@@ -757,7 +757,7 @@ impl Engine {
         metrics
     }
 
-    /// Gives memory that is kept but not used back to the system; the bytes given back.
+    /// Returns cached memory to the system; returns the number of bytes.
     pub fn trim(&self) -> u64 {
         let shared = &self.handle.shared;
         let freed_bytes = shared.holdings.trim();
@@ -771,12 +771,12 @@ impl Engine {
         freed_bytes
     }
 
-    /// Changes how eagerly memory goes back, while running.
+    /// Changes the memory profile at run time.
     pub fn set_profile(&self, profile: Profile) {
         self.handle.shared.desk().options.profile = profile;
     }
 
-    /// Changes profile, monitoring and cadence together, while running.
+    /// Changes profile, monitoring and cadence at run time.
     pub fn configure_memory_management(
         &self,
         profile: Profile,
@@ -791,7 +791,7 @@ impl Engine {
         self.handle.shared.set_monitoring(enable_monitoring);
     }
 
-    /// What the engine was loaded with, as changed since.
+    /// The options given at load, with later changes.
     pub fn options(&self) -> EngineOptions {
         self.handle.shared.desk().options.clone()
     }

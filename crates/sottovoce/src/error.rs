@@ -1,4 +1,4 @@
-//! What can go wrong, each with what to do about it.
+//! Errors, each with the remedy.
 
 use sottovoce_chatterbox::t3::T3Error;
 use sottovoce_chatterbox::weights::WeightsError;
@@ -7,24 +7,24 @@ use sottovoce_tensor::{DeviceError, Failure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Everything that the engine refuses or fails at.
+/// Every error of the engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option has a value that it cannot have.
+    /// An option's value is out of its domain.
     #[error("option {option}: {value:?} cannot be used: {reason}")]
     Option {
         /// The option's name.
         option: &'static str,
-        /// The value that was given.
+        /// The value given.
         value: String,
-        /// What would be right.
+        /// The values allowed.
         reason: String,
     },
-    /// There is no option of this name.
+    /// No option has this name.
     #[error("there is no option {name:?}")]
     UnknownOption {
-        /// The name that was given.
+        /// The name given.
         name: String,
     },
     /// A file could not be read or written.
@@ -32,7 +32,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A recording could not be decoded.
@@ -40,15 +40,15 @@ pub enum Error {
     Recording {
         /// The recording's file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A voice is not known or cannot be used with this model.
+    /// A voice is unknown or cannot be used with this model.
     #[error("voice {name:?}: {reason}")]
     Voice {
         /// The voice's name or file.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A model cannot be used.
@@ -56,29 +56,29 @@ pub enum Error {
     Model {
         /// The model's folder or name.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The text holds nothing that can be spoken, or too much.
+    /// The text has nothing to speak, or is too long.
     #[error("text: {reason}")]
     Text {
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// All streams that fit are under way, and so many wait that no further one may.
+    /// All places are taken and the queue is full.
     #[error("{waiting} streams wait already, {waiting_max} may; try again in {} s", retry_after.as_secs())]
     Busy {
-        /// Streams waiting now.
+        /// Requests in the queue.
         waiting: usize,
-        /// Streams that may wait.
+        /// Most requests in the queue.
         waiting_max: usize,
-        /// When a place is likely to be free.
+        /// Estimated time until a place is free.
         retry_after: Duration,
     },
     /// A recording could not be encoded.
     #[error(transparent)]
     Encoding(#[from] sottovoce_audio::Error),
-    /// The budget cannot hold what was asked for.
+    /// The budget is too small.
     #[error(
         "the budget of {} ({budget_bytes} bytes) cannot hold it: {} ({needed_bytes} bytes) are needed ({plan}){}",
         Bytes(*budget_bytes), Bytes(*needed_bytes), hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
@@ -86,41 +86,41 @@ pub enum Error {
     Budget {
         /// The budget.
         budget_bytes: u64,
-        /// What must be there.
+        /// Bytes needed.
         needed_bytes: u64,
-        /// The parts of it, in words.
+        /// Its parts, as text.
         plan: String,
-        /// What would fit, in words.
+        /// What would fit, as text.
         hint: Option<String>,
     },
-    /// Memory ran out, after everything that could be given back was.
+    /// Memory ran out after all reclaimable memory was released.
     #[error("out of memory: {0}")]
     OutOfMemory(#[from] sottovoce_memory::OutOfMemory),
     /// There is no such CUDA device, or it cannot be used.
     #[error("{0}; the CPU speaks without it (device cpu)")]
     Cuda(#[from] sottovoce_memory::driver::cuda::CudaError),
-    /// The device failed; the engine has to be loaded again.
+    /// The device failed; the engine must be loaded again.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The model failed at a stream.
+    /// The model failed during a stream.
     #[error("{reason}")]
     Synthesis {
-        /// What failed.
+        /// The reason.
         reason: String,
     },
-    /// A stage broke off by a fault of this program; the engine goes on with other streams.
+    /// A stage panicked; the engine goes on with other streams.
     #[error("a stage broke off: {reason}; other streams go on, please report it")]
     Fault {
-        /// What the stage said.
+        /// The panic's message.
         reason: String,
     },
-    /// The engine was shut down while the stream was under way.
+    /// The engine was shut down during the stream.
     #[error("the engine was shut down")]
     Stopped,
 }
 
 impl Error {
-    /// An option's refusal.
+    /// An error about an option's value.
     pub(crate) fn option(
         option: &'static str,
         value: impl std::fmt::Display,
@@ -133,7 +133,7 @@ impl Error {
         }
     }
 
-    /// A refused budget, with something more to know about it; other errors as they are.
+    /// Adds a hint to a budget error; other errors are unchanged.
     pub(crate) fn with_hint(mut self, further: &str) -> Error {
         if let Error::Budget { hint, .. } = &mut self {
             *hint = Some(match hint.take() {
@@ -144,7 +144,7 @@ impl Error {
         self
     }
 
-    /// A file's failure.
+    /// An error about a file.
     pub(crate) fn file(path: &Path, source: std::io::Error) -> Error {
         Error::File {
             path: path.to_owned(),
@@ -152,7 +152,7 @@ impl Error {
         }
     }
 
-    /// A model that cannot be used.
+    /// An error about a model.
     pub(crate) fn model(name: &str, error: impl std::fmt::Display) -> Error {
         Error::Model {
             name: name.to_owned(),
@@ -160,7 +160,7 @@ impl Error {
         }
     }
 
-    /// Weights that could not be loaded; running out of memory stays that.
+    /// An error about weights; out-of-memory errors keep their kind.
     pub(crate) fn weights(name: &str, error: WeightsError) -> Error {
         match error {
             WeightsError::Memory { source, .. } => Error::OutOfMemory(source),
@@ -172,7 +172,7 @@ impl Error {
         }
     }
 
-    /// When to try again, where that can help.
+    /// When to retry, if retrying can help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::Busy { retry_after, .. } => Some(*retry_after),
@@ -180,12 +180,12 @@ impl Error {
         }
     }
 
-    /// Whether waiting for others to end could help.
+    /// Whether the request could succeed once other streams have ended.
     pub(crate) fn is_memory_short(&self) -> bool {
         matches!(self, Error::OutOfMemory(error) if error.kind == sottovoce_memory::OutOfMemoryKind::NotNow)
     }
 
-    /// Whether the caller's input is at fault (and not the engine's state or the machine).
+    /// Whether the caller's input is the cause, rather than the engine's state or the machine.
     pub fn is_input(&self) -> bool {
         matches!(
             self,

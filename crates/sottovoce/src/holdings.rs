@@ -1,26 +1,26 @@
-//! What the engine holds from the drivers, and when they may be called: while something is loaded,
-//! let in or given back, and at no other time. So "no driver call in steady state" is not a hope.
+//! The engine's memory and page pool, and the seal on their drivers. Drivers may be called only
+//! while something is loaded, admitted or released. The seal enforces "no driver call in steady
+//! state".
 
 use crate::metrics::MemoryNow;
 use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::{Memory, MemoryStatistics};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The engine's memory and pages, with the driver sealed while nobody has an [`Opening`].
+/// Memory and pages; the drivers are sealed unless an [`Opening`] exists.
 pub(crate) struct Holdings {
     memory: Memory,
-    /// The host's, where the device has a memory of its own.
+    /// Host memory, if the device has memory of its own.
     host: Option<Memory>,
     pages: PagePool,
     openings: Mutex<usize>,
 }
 
-/// While it lives the driver may be called.
+/// Keeps the drivers open while it lives.
 pub(crate) struct Opening<'a>(&'a Holdings);
 
 impl Holdings {
-    /// Seals the drivers: what is there from loading is there. `host` is the host's memory where
-    /// `memory` is a device's own.
+    /// Seals the drivers after loading. `host` is host memory, if `memory` is a device's own.
     pub fn new(memory: Memory, host: Option<Memory>, pages: PagePool) -> Holdings {
         memory.seal();
         host.iter().for_each(Memory::seal);
@@ -32,22 +32,22 @@ impl Holdings {
         }
     }
 
-    /// The device's memory: weights, workspace, keys and values.
+    /// Device memory: weights, workspace, KV cache.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// The host's memory: voices, and what prepares them.
+    /// Host memory: voices, and the networks that prepare them.
     pub fn host(&self) -> &Memory {
         self.host.as_ref().unwrap_or(&self.memory)
     }
 
-    /// The figures of the host's memory, where that is not the device's too.
+    /// Statistics of host memory, if the device has memory of its own.
     pub fn look_at_host(&self) -> Option<MemoryStatistics> {
         self.host.as_ref().map(Memory::statistics)
     }
 
-    /// Lets the driver be called; pieces that were dropped in the meantime go back to it now.
+    /// Opens the drivers. Pieces dropped while they were sealed are returned to them now.
     pub fn open(&self) -> Opening<'_> {
         let mut openings = self.openings();
         if *openings == 0 {
@@ -57,14 +57,14 @@ impl Holdings {
         Opening(self)
     }
 
-    /// The figures now.
+    /// Statistics at this moment.
     pub fn look(&self) -> (MemoryStatistics, MemoryNow) {
         let statistics = self.memory.statistics();
         let now = MemoryNow::of(&statistics, self.pages.spare_bytes());
         (statistics, now)
     }
 
-    /// Gives back what is kept and not used; the bytes given back.
+    /// Returns cached memory to the driver; returns the number of bytes.
     pub fn trim(&self) -> u64 {
         let held = || {
             let host = self.look_at_host();
@@ -87,7 +87,7 @@ impl Holdings {
     }
 
     fn openings(&self) -> MutexGuard<'_, usize> {
-        // A count is whole even if a thread has panicked with it.
+        // The count stays valid even if a thread panicked while it held the lock.
         self.openings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

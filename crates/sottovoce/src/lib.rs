@@ -1,9 +1,11 @@
-//! A streaming Chatterbox text-to-speech engine that keeps a memory promise: say how much memory it may use; it speaks within that.
+//! A streaming Chatterbox text-to-speech engine that keeps a memory promise: say how much memory it
+//! may use; it speaks within that.
 //!
 //! ```no_run
 //! use sottovoce::{Engine, EngineOptions, Source, StreamOptions, VoiceSource};
 //!
-//! let engine = Engine::load(Source::Embedded, EngineOptions { memory: Some(256 << 20), ..Default::default() })?;
+//! let options = EngineOptions { memory: Some(256 << 20), ..Default::default() };
+//! let engine = Engine::load(Source::Embedded, options)?;
 //! let voice = engine.voice(VoiceSource::Default)?;
 //! for chunk in engine.stream("Every byte has an owner.", &voice, StreamOptions::default())? {
 //!     let chunk = chunk?;
@@ -11,6 +13,25 @@
 //! }
 //! # Ok::<(), sottovoce::Error>(())
 //! ```
+//!
+//! # Terms
+//!
+//! | term | meaning |
+//! |---|---|
+//! | engine | a loaded model, its worker and its memory |
+//! | worker | the thread that owns the model and advances every stream |
+//! | stream, utterance | one text spoken in one voice, under way |
+//! | chunk | a piece of a stream's samples, delivered at once |
+//! | pass | one run of the flow: context, tokens to render, look-ahead |
+//! | delivery | in chunks for a listener, or whole for a file |
+//! | plan | the memory of a model, computed before it is mapped |
+//! | worst case | the most that a stream can hold; reserved at admission |
+//! | place | the right to have one stream under way |
+//! | queue | requests that wait for a place |
+//! | steady state | between loading, admission and release: no driver calls |
+//! | ladder | the actions tried in order when memory is short |
+//! | profile | how eagerly cached memory is released |
+//! | RTF | real-time factor: seconds of work per second of speech |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]

@@ -1,4 +1,5 @@
-//! From what was asked for to what is loaded: the model's files, the precision, and the number of streams that the budget holds.
+//! Loading decisions: the model's files, the precision, and the number of streams that fit the
+//! budget.
 
 use crate::device;
 use crate::error::Error;
@@ -13,17 +14,17 @@ use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::{CachePrecision, Device, Precision};
 
-/// The voice inside the program: config, tokenizer and weights in one file, made by `training/`.
+/// The embedded model: config, tokenizer and weights in one file, made by `training/`.
 const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
-/// Its voice.
+/// The embedded model's voice.
 const PICO_VOICE: &[u8] = include_bytes!("../assets/pico/voice.safetensors");
 
-/// Random weights are the same for everybody.
+/// Random weights are the same on every machine.
 const SYNTHETIC_SEED: u64 = 1;
 
-/// What `auto` tries, finest first.
+/// Precisions that `auto` tries, finest first.
 const AUTO: [Precision; 3] = [Precision::F16, Precision::Int8, Precision::Q4];
-/// What a refusal looks for, finest first.
+/// Precisions that a refusal suggests from, finest first.
 const ALL: [Precision; 4] = [
     Precision::F32,
     Precision::F16,
@@ -56,11 +57,11 @@ pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-/// What a model's folder or a weight file holds. A file that is only a part of a model is described without the sizes that its parts take
-/// in memory.
+/// Describes a model's folder or a weight file. A file that holds only a part of a model is
+/// described without the part's size in memory.
 ///
 /// # Errors
-/// If it is no model and no weight file, or a damaged one.
+/// If it is neither a model nor a weight file, or is damaged.
 pub fn inspect(source: &Source) -> Result<Inspection, Error> {
     let Source::Directory(path) = source else {
         return Ok(Inspection::of(&model(source)?));
@@ -73,10 +74,10 @@ pub fn inspect(source: &Source) -> Result<Inspection, Error> {
     }
 }
 
-/// Files that hold a folder's own voice: the engine's format, then the reference's.
+/// Files with a folder's default voice: the engine's format, then the reference's.
 const DEFAULT_VOICE_FILES: [&str; 2] = ["voice.safetensors", "conds.pt"];
 
-/// The voice that comes with a model, if one does; random weights get a random one.
+/// The model's default voice, if it has one; random weights get a random voice.
 pub(crate) fn default_voice(weights: &Weights) -> Result<Option<VoiceParts>, Error> {
     let config = weights.config();
     let found = weights.folder().and_then(|folder| {
@@ -98,7 +99,7 @@ pub(crate) fn default_voice(weights: &Weights) -> Result<Option<VoiceParts>, Err
     Ok(Some(parts))
 }
 
-/// What will be loaded.
+/// The precision, streams and plan to load.
 pub(crate) struct Choice {
     pub plan: MemoryPlan,
     pub recordings: Recordings,
@@ -110,7 +111,7 @@ pub(crate) struct Choice {
 /// Finds the precision and the number of streams that fit the budget.
 ///
 /// # Errors
-/// [`Error::Budget`] with the numbers and with what would fit.
+/// [`Error::Budget`] with the numbers and a suggestion that would fit.
 pub(crate) fn choose(
     weights: &Weights,
     options: &EngineOptions,
@@ -123,7 +124,7 @@ pub(crate) fn choose(
         PrecisionChoice::Int8 => &[Precision::Int8],
         PrecisionChoice::Q4 => &[Precision::Q4],
     };
-    // The mark is made on the host, whatever device speaks.
+    // The watermark is applied on the host, whatever the device.
     let host = (!device.host_accessible()).then(|| device::host(options.threads.unwrap_or(0)));
     let marking = host.as_deref().unwrap_or(device);
     let watermark = (options.watermark.as_deref())
@@ -163,7 +164,8 @@ pub(crate) fn choose(
             let fit = (left / plan.stream_bytes.max(1)).min(on_host);
             let fit = fit.min(streams as u64) as usize;
             plan.streams_fit = fit;
-            // The workspace grows with the streams, so fewer streams may leave room for one more than this says; never for fewer.
+            // The workspace grows with the streams. With fewer streams, one more may fit than this
+            // estimate; never fewer.
             if fit == streams || streams == 1 {
                 let fits = fit > 0;
                 return Ok((
@@ -186,7 +188,7 @@ pub(crate) fn choose(
         if fits {
             for whole_tokens in wholes(options.whole_tokens_max, choice.extent.whole_tokens) {
                 let (larger, fits) = attempt(precision, options.key_value_precision, whole_tokens)?;
-                // No stream has to stay away for it.
+                // The larger window is free: it displaces no stream.
                 if fits && larger.plan.streams_fit >= choice.plan.streams_fit {
                     choice = larger;
                     break;
@@ -222,7 +224,7 @@ pub(crate) fn choose(
         .into_iter()
         .filter(|precision| !precisions.contains(precision));
     let cache = options.key_value_precision;
-    // Other weights first, then the same ones and others with shorter keys and values.
+    // Suggests other weights first, then the same and other weights with a shorter KV cache.
     let others = (smaller.map(|precision| (precision, cache)))
         .chain(precisions.iter().map(|&same| (same, CachePrecision::Int8)))
         .chain(ALL.map(|precision| (precision, CachePrecision::Int8)));
@@ -262,8 +264,8 @@ pub(crate) fn choose(
     })
 }
 
-/// Windows for streams that are delivered whole, larger than the one that is there in any case: the
-/// one that was asked for, and what to do with where the budget does not hold it.
+/// Windows for whole delivery beyond the minimum: the requested one, then smaller ones for a budget
+/// that does not hold it.
 fn wholes(most: Option<usize>, least: usize) -> impl Iterator<Item = usize> {
     let most = most.unwrap_or(0);
     [4, 3, 2]

@@ -1,4 +1,5 @@
-//! Carries out the memory policy: at each of its events, and rung by rung when memory is short.
+//! Execution of the memory policy: at its events, and rung by rung of the ladder when memory is
+//! short.
 
 use crate::holdings::Holdings;
 use crate::metrics::EngineMetrics;
@@ -11,7 +12,7 @@ use sottovoce_memory::stats::{Bytes, MetricsRecorder};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Decides with the policy, acts on the engine, and keeps count.
+/// Asks the policy, applies its actions to the engine, and counts them.
 pub(crate) struct StreamingMemoryManager {
     holdings: Arc<Holdings>,
     device_bytes: Option<u64>,
@@ -43,7 +44,7 @@ impl StreamingMemoryManager {
         }
     }
 
-    /// Goes by another profile from now on; the same one changes nothing.
+    /// Switches to another profile; the same one changes nothing.
     pub fn configure(&mut self, profile: Profile, cache_interval: Option<u32>) {
         if (profile, cache_interval) != (self.profile, self.cache_interval) {
             self.profile = profile;
@@ -52,7 +53,7 @@ impl StreamingMemoryManager {
         }
     }
 
-    /// Something happened: does what the policy says, and tells what was done.
+    /// Handles an event: applies the policy's actions and returns their descriptions.
     pub fn event(
         &mut self,
         event: Event,
@@ -76,7 +77,8 @@ impl StreamingMemoryManager {
         self.carry_out(&decision, reclaim, metrics)
     }
 
-    /// Memory is short: climbs to rung `attempt`. `None` when there is none left; what was done otherwise.
+    /// Memory is short: applies rung `attempt` of the ladder and describes it. `None` after the
+    /// last rung.
     pub fn climb(
         &mut self,
         error: &OutOfMemory,
@@ -119,7 +121,7 @@ impl StreamingMemoryManager {
     }
 
     fn recorder(&self) -> MutexGuard<'_, MetricsRecorder> {
-        // Figures of a thread that panicked are still figures.
+        // Counters stay valid even if a thread panicked while it held the lock.
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

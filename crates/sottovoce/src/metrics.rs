@@ -1,4 +1,4 @@
-//! What the engine tells about its work, and what it reckoned with.
+//! The engine's metrics, and its memory plan.
 
 use crate::error::Error;
 use serde::Serialize;
@@ -6,48 +6,49 @@ use sottovoce_memory::MemoryStatistics;
 use sottovoce_memory::stats::{Bytes, MemoryMetrics};
 use std::time::Duration;
 
-/// What the engine reckoned with at load, in bytes.
+/// The memory plan made at load, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// Precision of the weights.
     pub precision: String,
-    /// What the device takes for itself: its driver's context, kernels. 0 on the processor.
+    /// Memory that the device takes for itself: the driver's context, kernels. 0 on the CPU.
     #[serde(skip_serializing_if = "is_zero")]
     pub device_bytes: u64,
     /// Weights.
     pub weights_bytes: u64,
-    /// The one workspace of the worker.
+    /// The worker's workspace.
     pub workspace_bytes: u64,
-    /// One prepared voice, with T3's keys and values of it.
+    /// One prepared voice, including T3's keys and values of its prefix.
     pub voice_bytes: u64,
-    /// Of that, what a voice takes as long as it is there; the rest can be made again.
+    /// The part of `voice_bytes` that lives as long as the voice; the rest is a cache.
     pub prepared_voice_bytes: u64,
     /// The worst case of one stream.
     pub stream_bytes: u64,
-    /// Speech tokens that one pass of the flow takes of a stream that is delivered whole.
+    /// Speech tokens per pass of the flow in whole delivery.
     pub whole_tokens: usize,
-    /// Streams that fit together.
+    /// Streams that fit the budget.
     pub streams_fit: usize,
-    /// What lies on the host, where the device has a memory of its own; else it is in the above.
+    /// The host's part of the plan, if the device has memory of its own; otherwise it is included
+    /// above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostPlan>,
 }
 
-/// What the engine reckoned with at load on the host beside a device's own memory, in bytes.
+/// The plan for host memory beside a device's own, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HostPlan {
     /// One prepared voice.
     pub voice_bytes: u64,
-    /// One stream's samples on their way to its reader, by default.
+    /// One stream's samples waiting for its reader, by default.
     pub stream_bytes: u64,
-    /// The network that marks the sound, and its workspace.
+    /// The watermark's network and its workspace.
     pub watermark_bytes: u64,
-    /// Pinned memory through which numbers come and go.
+    /// Pinned memory for copies.
     pub staging_bytes: u64,
 }
 
 impl HostPlan {
-    /// What must be there for `streams` streams, each with a voice of its own.
+    /// Bytes needed for `streams` streams, each with a voice of its own.
     pub fn total_bytes(&self, streams: usize) -> u64 {
         let per_stream = self.voice_bytes.saturating_add(self.stream_bytes);
         (self.voice_bytes.saturating_add(self.watermark_bytes))
@@ -61,15 +62,15 @@ fn is_zero(bytes: &u64) -> bool {
 }
 
 impl MemoryPlan {
-    /// What a stream is promised when it is let in. Room for a voice of its own is promised to the voices.
+    /// Reservation of an admitted stream. Its voice is part of the voices' reservation.
     pub(crate) fn stream_promise_bytes(&self) -> u64 {
         self.stream_bytes.saturating_sub(self.prepared_voice_bytes)
     }
 
-    /// The device takes more for itself than was known; fewer streams may fit.
+    /// Accounts for device memory beyond the estimate; fewer streams may fit.
     ///
     /// # Errors
-    /// If not even one does, with the numbers.
+    /// If not even one stream fits any more.
     pub(crate) fn grow_device(&mut self, bytes: u64, budget: Option<u64>) -> Result<(), Error> {
         let before = std::mem::replace(&mut self.device_bytes, bytes);
         let Some(budget_bytes) = budget else {
@@ -93,7 +94,7 @@ impl MemoryPlan {
         })
     }
 
-    /// What must be there for `streams` streams.
+    /// Bytes needed for `streams` streams.
     pub fn total_bytes(&self, streams: usize) -> u64 {
         let per_stream = self.stream_bytes.saturating_mul(streams as u64);
         [
@@ -108,19 +109,19 @@ impl MemoryPlan {
     }
 }
 
-/// The few figures that every chunk carries.
+/// Memory figures that every chunk carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryNow {
     pub allocated_bytes: u64,
     pub reserved_bytes: u64,
     pub reserved_peak_bytes: u64,
     pub driver_calls: u64,
-    /// Of the reserved bytes, pages that nobody has or may count on.
+    /// Of the reserved bytes, pages that are neither in use nor reserved by a state.
     pub spare_bytes: u64,
 }
 
 impl MemoryNow {
-    /// From the ledger, and the bytes of pages that nobody has or may count on: they are kept, not in use.
+    /// From the ledger and the bytes of spare pages, which count as cached, not as in use.
     pub fn of(statistics: &MemoryStatistics, spare_bytes: u64) -> MemoryNow {
         let exact = statistics.exact_blocks;
         MemoryNow {
@@ -145,43 +146,43 @@ impl MemoryNow {
     }
 }
 
-/// How the work goes, since the engine was loaded.
+/// Metrics since the engine was loaded.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EngineMetrics {
     /// Streams under way.
     pub streams_live: usize,
-    /// Streams in line.
+    /// Streams in the queue.
     pub streams_waiting: usize,
-    /// Streams that spoke to their end.
+    /// Streams that finished.
     pub streams_finished: u64,
     /// Streams that were dropped or cancelled.
     pub streams_cancelled: u64,
     /// Streams that ended with an error.
     pub streams_failed: u64,
-    /// Requests that were turned away.
+    /// Refused requests.
     pub streams_refused: u64,
-    /// Chunks spoken.
+    /// Chunks delivered.
     pub chunks: u64,
     /// Seconds of speech.
     pub audio_seconds: f64,
-    /// Seconds that the worker worked.
+    /// Seconds that the worker was busy.
     pub busy_seconds: f64,
-    /// Sentences that were ended because speech looped or ran on after their text.
+    /// Sentences cut off because speech looped or ran on after the text.
     pub run_ons: u64,
-    /// Times that memory ran short.
+    /// Times memory ran short.
     pub out_of_memory: u64,
-    /// Memory in the figures that people ask for first.
+    /// Memory metrics.
     pub memory: MemoryMetrics,
-    /// Seconds from call to first sound.
+    /// Latency from the call to the first chunk.
     pub first_audio: Histogram,
-    /// Seconds from call to playback without a gap, of streams that spoke to their end.
+    /// Time from the call until playback can run without interruption, of finished streams.
     pub uninterrupted: Histogram,
-    /// Seconds of work for a chunk.
+    /// Work per chunk.
     pub chunk_latency: Histogram,
 }
 
 impl EngineMetrics {
-    /// Seconds of work a second of speech.
+    /// Real-time factor: seconds of work per second of speech.
     pub fn rtf(&self) -> f64 {
         if self.audio_seconds > 0.0 {
             self.busy_seconds / self.audio_seconds
@@ -191,20 +192,20 @@ impl EngineMetrics {
     }
 }
 
-/// Counts of durations in buckets that double from 1 ms.
+/// Histogram of durations in buckets that double from 1 ms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Histogram {
-    /// Count in each bucket; bucket `k` ends at `2^k` ms, the last one is open.
+    /// Count of each bucket. Bucket `k` ends at `2^k` ms; the last one is open.
     pub buckets: [u64; Histogram::BUCKETS],
     /// Sum of all, in seconds.
     pub sum_seconds: f64,
 }
 
 impl Histogram {
-    /// Up to 2^16 ms, about a minute, and what is longer.
+    /// Buckets up to 2^16 ms (about a minute), and one for the rest.
     pub const BUCKETS: usize = 18;
 
-    /// Where bucket `index` ends, in seconds.
+    /// Upper bound of bucket `index`, in seconds.
     pub fn upper_bound(index: usize) -> f64 {
         if index + 1 >= Self::BUCKETS {
             f64::INFINITY
@@ -213,12 +214,12 @@ impl Histogram {
         }
     }
 
-    /// Everything counted.
+    /// Number of recorded durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Counts one duration.
+    /// Records a duration.
     pub fn record(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = (0..Self::BUCKETS).find(|&index| seconds <= Self::upper_bound(index));
@@ -226,7 +227,8 @@ impl Histogram {
         self.sum_seconds += seconds;
     }
 
-    /// The end of the bucket below which a `share` (0 to 1) of all lies, in seconds; 0 when nothing was counted.
+    /// Upper bound of the bucket that contains quantile `share` (0 to 1), in seconds; 0 if nothing
+    /// was recorded.
     pub fn quantile(&self, share: f64) -> f64 {
         let wanted = (self.count() as f64 * share).ceil() as u64;
         let mut seen = 0;

@@ -1,5 +1,5 @@
-//! The model as the worker sees it: sentences in, speech tokens, sound out. All state of a stream
-//! is in its [`Utterance`].
+//! The model's pipeline: sentences in, speech tokens, sound out. All state of a stream is in its
+//! [`Utterance`].
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use utterance::{Coming, Rendered, Speaking, likely_tokens, text_tokens};
 
-/// Prefixes kept of voices with which nobody speaks now, as reckoned.
+/// Cached prefixes of voices without a running stream, as planned.
 const IDLE_PREFIXES_MAX: usize = 1;
 
 /// A loaded model.
@@ -44,17 +44,17 @@ pub(crate) struct Pipeline {
     flow: Flow,
     vocoder: Vocoder,
     store: KeyValueStore,
-    /// None only where memory was too short for a larger set after the smaller one was given back.
+    /// `None` only if memory was too short for a larger set after the smaller one was released.
     workspaces: Option<Workspaces>,
     extent: Extent,
-    /// Voices that may have a prefix cached, the one that spoke last at the end.
+    /// Voices that may have a cached prefix, most recently used last.
     voices: Vec<Weak<VoiceInner>>,
 }
 
-/// Why a step failed, and whose fault it was.
+/// An error of a step, and the utterance that caused it.
 #[derive(Debug)]
 pub(crate) struct StepError {
-    /// The utterance's place in the batch; none where it concerns all.
+    /// Index of the utterance in the batch; `None` if the error concerns the whole batch.
     pub index: Option<usize>,
     pub error: Error,
 }
@@ -71,7 +71,7 @@ impl From<StepError> for Error {
     }
 }
 
-/// The place in a step's batch of the state that T3 refused.
+/// Index in the batch of the state that T3 refused.
 fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<usize> {
     match error {
         T3Error::TokenOutOfRange { token, .. } => tokens.iter().position(|known| known == token),
@@ -86,7 +86,7 @@ fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<
 }
 
 impl Pipeline {
-    /// Loads the networks and reserves the workspaces, as reckoned.
+    /// Loads the networks and reserves the planned workspaces.
     pub fn load(
         source: &Source,
         memory: &Memory,
@@ -129,11 +129,10 @@ impl Pipeline {
         })
     }
 
-    /// From now on rows are rounded finely where weights are in integers, as devices other than the
-    /// processor do.
+    /// Switches activations of integer weights to fine rounding, as on devices other than the CPU.
     pub fn round_finely(&mut self) {
         self.flow.set_rounding(sottovoce_tensor::Rounding::Fine);
-        // They were recorded with the other rounding.
+        // They were recorded with coarse rounding.
         self.workspaces = None;
     }
 
@@ -142,7 +141,7 @@ impl Pipeline {
         &self.config
     }
 
-    /// What computes.
+    /// The device.
     pub fn device(&self) -> &Arc<dyn Device> {
         &self.device
     }
@@ -152,7 +151,7 @@ impl Pipeline {
         self.store.pages()
     }
 
-    /// Adds to an open text; with `last` no more will come.
+    /// Appends to an open text; with `last` it is complete.
     pub fn add_text(&self, utterance: &mut Utterance, text: &str, last: bool) -> Result<(), Error> {
         let script = (self.text).further_script(text, utterance.after_words, &utterance.text)?;
         let (coming, warnings) = Coming::of(script);
@@ -171,9 +170,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Starts on a text, or on one that is still to come, beside `others` that are under way; `id`
-    /// owns what the stream will hold. All that it is likely to need is reserved now: the driver
-    /// must be open.
+    /// Begins an utterance, whose text may still be open, beside running `others`; `id` owns its
+    /// memory. Reserves everything it is likely to need, for which the driver must be open.
     pub fn begin(
         &mut self,
         id: u64,
@@ -191,7 +189,7 @@ impl Pipeline {
         let (coming, warnings) = Coming::of(script);
         let mut extent = self.extent_of(&coming, voice, options);
         if text.is_none() {
-            // Any sentence may come.
+            // An open text can bring sentences of any length.
             extent.text_tokens = self.extent.text_tokens;
         }
         let together = Extent {
@@ -255,8 +253,8 @@ impl Pipeline {
         })
     }
 
-    /// Gives back what ended streams left, if one of `positions` would take over only a part of it:
-    /// what it leaves of a piece goes back to the driver no sooner than itself.
+    /// Releases the pages that ended streams left, if a stream of `positions` would reuse only part
+    /// of them. A partly reused piece would return to the driver only after that stream.
     fn give_back_more_than(&self, positions: usize, holdings: &Holdings) {
         let pages = self.store.pages();
         let needed = KeyValueStore::pages_for_state(positions) * pages.page_bytes();
@@ -275,7 +273,7 @@ impl Pipeline {
         }
     }
 
-    /// The sizes of a stream's chunks.
+    /// Chunk sizes of a stream.
     pub fn schedule(&self, voice: &Voice, options: &StreamOptions) -> Schedule {
         let work = Work::of(
             &self.config,
@@ -288,18 +286,18 @@ impl Pipeline {
         Schedule::of(&work, most.min(self.extent.chunk_tokens))
     }
 
-    /// Tokens of a voice's prompt that the flow takes.
+    /// Tokens of a voice's prompt that the flow uses.
     fn flow_prompt_tokens(&self, voice: &Voice, options: &StreamOptions) -> usize {
         let most = options.prompt_tokens.unwrap_or(usize::MAX);
         voice.inner.flow.prompt_tokens.len().min(most)
     }
 
-    /// Tokens of a voice's prompt that T3 takes.
+    /// Tokens of a voice's prompt that T3 uses.
     fn voice_tokens(&self, voice: &VoiceInner) -> usize {
         (voice.prompt_tokens.len()).min(self.config.t3.prompt_token_count_max)
     }
 
-    /// What the runs of one stream need of the workspaces.
+    /// Workspace extent of a stream's runs.
     fn extent_of(
         &self,
         coming: &VecDeque<Coming>,
@@ -327,8 +325,8 @@ impl Pipeline {
         }
     }
 
-    /// Sees to it that the workspaces hold a run of `extent`: after they were shrunk they may have
-    /// to grow again. Those that are there go only if nobody needs them meanwhile: if the caller is
+    /// Makes the workspaces hold a run of `extent`; after shrinking they may have to grow again.
+    /// The existing ones are released only if no other stream needs them, that is, if the caller is
     /// `alone`.
     fn fit(&mut self, extent: &Extent, alone: bool, holdings: &Holdings) -> Result<(), Error> {
         let together = match &self.workspaces {
@@ -348,8 +346,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes the workspaces as small as those under way, who need `extent`, allow; the bytes that
-    /// this gave back. What they say stays the same.
+    /// Shrinks the workspaces to what the running streams' `extent` needs; returns the bytes
+    /// released. Results are unchanged.
     pub fn shrink(&mut self, extent: &Extent, holdings: &Holdings) -> u64 {
         let Some(workspaces) = self.workspaces.take() else {
             return 0;
@@ -369,8 +367,8 @@ impl Pipeline {
         before.saturating_sub(holdings.memory().statistics().held_bytes())
     }
 
-    /// Makes the workspaces anew after a stage broke off in them. If there is no room for all that
-    /// was planned at load, the next run makes those that it needs.
+    /// Rebuilds the workspaces after a stage panicked in them. If there is no room for everything
+    /// planned at load, the next run makes what it needs.
     pub fn renew_workspaces(&mut self, holdings: &Holdings) {
         let _open = holdings.open();
         self.device.forget_recorded();
@@ -396,17 +394,17 @@ impl Pipeline {
         })
     }
 
-    /// Drops what can be made again: prefixes of voices with which nobody speaks.
+    /// Drops caches: prefixes of voices without a running stream.
     pub fn drop_caches(&mut self) {
         self.drop_idle_prefixes(0);
     }
 
-    /// One more token for each. If memory runs out, those that have theirs keep it, and the call
-    /// can be repeated. The driver is opened only for a sentence that goes on longer than was
-    /// likely, and for the first step of so many streams.
+    /// One token for each utterance. If memory runs out, finished utterances keep their token, and
+    /// the call can be repeated. The driver is opened only if a sentence exceeds its likely length,
+    /// or for the first step with this number of streams.
     ///
     /// # Errors
-    /// Names the utterance at fault, where it is one's alone.
+    /// Names the utterance that caused the error, if only one did.
     pub fn step(
         &mut self,
         batch: &mut [&mut Utterance],
@@ -446,7 +444,7 @@ impl Pipeline {
             tokens.extend(utterance.speaking.as_ref().map(|speaking| speaking.last));
             states.push(&mut utterance.state);
         }
-        // What a device keeps of the first step of so many is taken from the driver.
+        // A device may record the first step of a batch size, which takes memory from the driver.
         let fresh = !self.device.has_recorded(T3::step_key(states.len()));
         let opening = fresh.then(|| holdings.open());
         let stepped = self.t3.step(&ctx, &mut states, &tokens);
@@ -474,8 +472,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes sound of a pass; with `last`, of everything that was held back too: what follows then
-    /// begins anew, after a silence. If memory runs out, the call can be repeated.
+    /// Renders a pass to sound. With `last`, held-back samples are flushed too, and the next pass
+    /// starts afresh after a silence. If memory runs out, the call can be repeated.
     pub fn synthesise(
         &mut self,
         utterance: &mut Utterance,
@@ -529,7 +527,7 @@ impl Pipeline {
         Ok(mel)
     }
 
-    /// Samples of what was rendered, by as many frames as the vocoder's workspace takes.
+    /// Samples of rendered frames, in runs that fit the vocoder's workspace.
     fn finish(
         &mut self,
         utterance: &mut Utterance,
@@ -582,7 +580,7 @@ impl Pipeline {
         Ok(self.flow.stream(&ctx, &mut utterance.flow, count)?)
     }
 
-    /// The samples that can be known once these mel frames are there; with `last`, all.
+    /// Samples that are final given these mel frames; with `last`, all samples.
     pub fn samples(
         &mut self,
         utterance: &mut Utterance,
@@ -599,9 +597,9 @@ impl Pipeline {
             .stream(&ctx, &mut utterance.vocoder, mel, last)?)
     }
 
-    /// Takes the next sentence's text and draws its first token.
+    /// Runs the next sentence's text and samples its first token.
     fn begin_sentence(&self, utterance: &mut Utterance, holdings: &Holdings) -> Result<(), Error> {
-        // An attempt before that failed may have left something.
+        // A failed attempt may have left positions.
         utterance.state.clear();
         let next = utterance.coming.front().and_then(Coming::sentence);
         let text_tokens = next.map_or(0, |next| next.tokens.len());
@@ -643,7 +641,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Draws a token from logits; at the end of a sentence, gives its keys and values back.
+    /// Samples a token from logits; at the end of a sentence, releases its pages.
     fn take_token(config: &ModelConfig, rows: usize, utterance: &mut Utterance, logits: &[f32]) {
         let Some(speaking) = &mut utterance.speaking else {
             return;
@@ -677,7 +675,7 @@ impl Pipeline {
         }
     }
 
-    /// A voice's conditioning, run once and shared by its streams.
+    /// A voice's conditioning, computed once and shared by its streams.
     fn prefix(&mut self, voice: &Voice, exaggeration: f32) -> Result<Arc<Prefix>, Error> {
         let inner = &voice.inner;
         self.voices
@@ -689,7 +687,7 @@ impl Pipeline {
         if let Some(prefix) = known {
             return Ok(prefix);
         }
-        // One at a time: a slider that is moved must not fill the memory with prefixes.
+        // One prefix per voice: moving a slider must not fill memory with prefixes.
         inner.prefixes().clear();
         self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
         let workspaces = self.workspaces()?;
@@ -713,8 +711,8 @@ impl Pipeline {
         Ok(prefix)
     }
 
-    /// Drops the prefixes of voices with which nobody speaks now, but for the `kept` that spoke
-    /// last.
+    /// Drops the prefixes of voices without a running stream, except for the `kept` most recent
+    /// ones.
     fn drop_idle_prefixes(&self, kept: usize) {
         let mut idle = 0;
         for voice in self.voices.iter().rev().filter_map(Weak::upgrade) {

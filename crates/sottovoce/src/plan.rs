@@ -1,4 +1,5 @@
-//! What a model will need, reckoned before anything of it is mapped: weights by name and shape, workspaces by dry runs.
+//! Planning of a model's memory before any of it is mapped: weights by name and shape, workspaces
+//! by dry runs.
 
 use crate::error::Error;
 use crate::metrics::{HostPlan, MemoryPlan};
@@ -14,12 +15,12 @@ use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision, Recording, Vector, Workspace};
 use std::sync::Arc;
 
-/// What is reserved is rounded up to whole pages of the system.
+/// Reservations are rounded up to whole system pages.
 pub(crate) const PAGE_BYTES: u64 = 4096;
-/// Addresses for dry runs; nothing is behind them.
+/// Address space of dry runs; it is not backed by memory.
 const DRY_BYTES: u64 = 1 << 46;
 
-/// The largest of everything that a run may see.
+/// Largest sizes of all runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Streams in one step.
@@ -28,19 +29,18 @@ pub(crate) struct Extent {
     pub text_tokens: usize,
     /// Speech tokens of a sentence.
     pub speech_tokens: usize,
-    /// Prompt tokens of a voice for T3 and for the flow.
+    /// Prompt tokens of a voice, for T3 and for the flow.
     pub voice_tokens: usize,
     pub flow_prompt_tokens: usize,
-    /// Speech tokens of a chunk and before it.
+    /// Speech tokens of a chunk, and of its context.
     pub chunk_tokens: usize,
     pub context_tokens: usize,
-    /// Speech tokens that one pass of the flow takes of a stream that is delivered whole, those
-    /// before and after them included.
+    /// Speech tokens per pass of the flow in whole delivery, including context and look-ahead.
     pub whole_tokens: usize,
 }
 
 impl Extent {
-    /// The model's own limits; a voice without prompt needs no room for one.
+    /// The model's own limits; a voice without a prompt needs no room for one.
     pub fn of(
         config: &ModelConfig,
         streams: usize,
@@ -49,21 +49,21 @@ impl Extent {
     ) -> Extent {
         Extent {
             streams,
-            // Start and stop.
+            // Start and stop tokens.
             text_tokens: config.text.token_count_max + 2,
             speech_tokens: config.t3.sampling.token_count_max,
             voice_tokens: config.t3_prompt_token_count_max(),
             flow_prompt_tokens: config.flow_prompt_token_count_max(),
             chunk_tokens,
             context_tokens,
-            // What chunks need holds that much in any case.
+            // The workspace of chunks holds this many in any case.
             whole_tokens: chunk_tokens + context_tokens + Flow::look_ahead_of(&config.flow),
         }
     }
 }
 
 impl Extent {
-    /// What holds a run of either.
+    /// An extent that covers both.
     pub fn union(&self, other: &Extent) -> Extent {
         Extent {
             streams: self.streams.max(other.streams),
@@ -77,13 +77,13 @@ impl Extent {
         }
     }
 
-    /// Positions of a stream in T3, the voice's not counted.
+    /// T3 positions of a stream, excluding the voice's prefix.
     pub fn positions(&self) -> usize {
         self.text_tokens + START_TOKENS + self.speech_tokens
     }
 }
 
-/// The networks of a model, for dry runs.
+/// A model's networks, for dry runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Networks<'a> {
     pub t3: &'a T3,
@@ -91,7 +91,7 @@ pub(crate) struct Networks<'a> {
     pub vocoder: &'a Vocoder,
 }
 
-/// Networks without weights behind them.
+/// Networks without weights.
 struct DryNetworks {
     t3: T3,
     flow: Flow,
@@ -99,10 +99,10 @@ struct DryNetworks {
     weights_bytes: u64,
 }
 
-/// What each kind of run allocates.
+/// Recorded allocations of each kind of run.
 pub(crate) struct Recordings {
     pub prefix: Recording,
-    /// A voice without prompt takes another way: its run is no smaller one of the same kind.
+    /// A voice without a prompt takes another path; its run is not a smaller one of the same kind.
     pub promptless_prefix: Recording,
     pub prefill: Recording,
     pub step: Recording,
@@ -111,7 +111,7 @@ pub(crate) struct Recordings {
 }
 
 impl Recordings {
-    /// What the runs need, one after the other.
+    /// Peak over the runs, which are sequential.
     pub fn peak_bytes(&self) -> u64 {
         let peaks = self.all().map(Recording::peak_bytes);
         peaks.into_iter().max().unwrap_or(0)
@@ -129,7 +129,8 @@ impl Recordings {
     }
 }
 
-/// Reckons a model at a precision: the plan for `extent.streams` streams, and the recordings for its workspaces.
+/// Plans a model at a precision for `extent.streams` streams; also returns the recordings for its
+/// workspaces.
 pub(crate) fn reckon(
     source: &Source,
     precision: Precision,
@@ -159,7 +160,7 @@ pub(crate) fn reckon(
     let prepared_voice_bytes = whole_pages(Vector::bytes_for(numbers) as u64);
     let host = (!device.host_accessible()).then(|| HostPlan {
         voice_bytes: prepared_voice_bytes,
-        // No chunk is larger, in either delivery.
+        // The largest chunk of either delivery mode.
         stream_bytes: StreamOptions::default().delivery_bytes(extent.whole_tokens),
         watermark_bytes: 0,
         staging_bytes: device.pinned_bytes(),
@@ -199,7 +200,7 @@ fn prefix_positions(config: &ModelConfig, extent: &Extent) -> usize {
     1 + prompt + usize::from(config.t3.emotion)
 }
 
-/// Pages of dry runs have addresses; nobody writes to them, and so the system puts nothing behind.
+/// Memory for dry runs. Nothing is written to it, so that the system backs it with no pages.
 fn dry_memory() -> Memory {
     Memory::host(DRY_BYTES)
 }
@@ -258,7 +259,7 @@ fn dry_networks(
     }
 }
 
-/// Runs each stage once with shapes only, at its largest within `extent`.
+/// Dry-runs each stage at its largest size within `extent`.
 pub(crate) fn record(
     networks: Networks<'_>,
     config: &ModelConfig,

@@ -1,4 +1,5 @@
-//! Where every byte is, for people and programs: what `GET /memory`, `--stats` and the page show.
+//! The memory report: the ledger, for people and programs. Shown by `GET /memory`, `--stats` and
+//! the page.
 
 use crate::metrics::MemoryNow;
 use crate::system_memory::resident_bytes;
@@ -9,72 +10,73 @@ use sottovoce_memory::stats::{MetricsRecorder, Sample, Timeline};
 use sottovoce_memory::{MemoryStatistics, Region};
 use std::collections::BTreeMap;
 
-/// Entries of a report's timeline, at most: enough for a plot.
+/// Most entries of a report's timeline: enough for a plot.
 const TIMELINE_ENTRIES_MAX: usize = 600;
 
 /// The engine's memory at one moment. Sizes are bytes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MemoryReport {
-    /// What the engine may use in all; none where no budget was set.
+    /// The budget; `None` if none was set.
     pub budget_bytes: Option<u64>,
-    /// Bytes handed out.
+    /// Bytes in use.
     pub allocated_bytes: u64,
-    /// Bytes held from the system or device.
+    /// Bytes held from the system or the device.
     pub reserved_bytes: u64,
-    /// The most bytes ever handed out.
+    /// Peak of the bytes in use.
     pub allocated_peak_bytes: u64,
-    /// The most bytes ever held.
+    /// Peak of the bytes held.
     pub reserved_peak_bytes: u64,
     /// (reserved − allocated) ÷ reserved.
     pub fragmentation: f64,
     /// The process's resident size.
     pub resident_bytes: u64,
-    /// What the process uses beyond what the engine holds on the host.
+    /// Resident memory beyond what the engine holds on the host.
     pub other_bytes: u64,
-    /// Of the bytes held, what the device's driver holds for itself: its context, modules, graphs.
+    /// Of the bytes held, those that the device's driver holds for itself: context, modules,
+    /// graphs.
     pub driver_bytes: u64,
-    /// The host's own ledger, where the device has a memory of its own: all the rest is then of the
-    /// device.
+    /// The host's ledger, if the device has memory of its own. All other figures are then the
+    /// device's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostReport>,
     /// Bytes in use by region and tag, largest first.
     pub owners: Vec<OwnerBytes>,
-    /// Bytes that the budget has promised, to what is loaded, to voices and to streams.
+    /// Bytes reserved in the budget for loaded networks, voices and streams.
     pub promised_bytes: u64,
-    /// What each stream has and was promised.
+    /// Bytes in use and reserved, by stream.
     pub streams: Vec<StreamBytes>,
-    /// What was done for memory's sake, and how often.
+    /// Actions of the memory policy, and their counts.
     pub actions: Vec<ActionCount>,
-    /// Times kept memory was given back, by reason.
+    /// Releases of cached memory, by reason.
     pub clears: Vec<ReasonCount>,
     /// Allocations that failed at first.
     pub out_of_memory_count: u64,
-    /// Allocations that were tried again.
+    /// Allocations that were retried.
     pub retry_count: u64,
-    /// Calls to the system or driver for memory.
+    /// Driver calls that allocate or release.
     pub driver_calls: u64,
-    /// How it went, oldest first, thinned where it is long; empty without monitoring.
+    /// Memory over time, oldest first, thinned if it is long; empty without monitoring.
     pub timeline: Vec<TimelineEntry>,
 }
 
-/// The host's memory beside a device's own. Sizes are bytes.
+/// Host memory beside a device's own. Sizes are bytes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct HostReport {
-    /// What voices and samples on their way to readers may use; none where no budget was set.
+    /// The budget of voices and undelivered samples; `None` if none was set.
     pub budget_bytes: Option<u64>,
-    /// Bytes handed out.
+    /// Bytes in use.
     pub allocated_bytes: u64,
     /// Bytes held from the system.
     pub reserved_bytes: u64,
-    /// The most bytes ever held.
+    /// Peak of the bytes held.
     pub reserved_peak_bytes: u64,
-    /// Bytes that the budget has promised, to voices and to streams.
+    /// Bytes reserved in the budget for voices and streams.
     pub promised_bytes: u64,
     /// Bytes in use by region and tag, largest first.
     pub owners: Vec<OwnerBytes>,
 }
 
-/// What is in use by region and tag, largest first.
+/// Bytes in use by region and tag, largest first.
 fn owners(statistics: &MemoryStatistics) -> Vec<OwnerBytes> {
     let mut owners: BTreeMap<_, OwnerBytes> = BTreeMap::new();
     for usage in &statistics.owners {
@@ -96,7 +98,7 @@ fn owners(statistics: &MemoryStatistics) -> Vec<OwnerBytes> {
 }
 
 impl MemoryReport {
-    /// Puts together the ledger, the budget's promises and the system's own figure.
+    /// Combines the ledger, the budget's reservations and the system's figure.
     pub(crate) fn of(
         statistics: &MemoryStatistics,
         now: MemoryNow,
@@ -135,7 +137,7 @@ impl MemoryReport {
         }
     }
 
-    /// Adds the host's ledger beside that of a device with a memory of its own.
+    /// Adds the host's ledger, if the device has memory of its own.
     pub(crate) fn add_host(
         &mut self,
         statistics: &MemoryStatistics,
@@ -166,7 +168,7 @@ impl MemoryReport {
         });
     }
 
-    /// Adds what was done, and how it went.
+    /// Adds the actions and the timeline.
     pub(crate) fn add_history(&mut self, recorder: &MetricsRecorder) {
         let counts = recorder.actions().counts();
         let mut clears: BTreeMap<&str, u64> = BTreeMap::new();
@@ -190,45 +192,45 @@ impl MemoryReport {
     }
 }
 
-/// What one owner has.
+/// Bytes of one owner.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct OwnerBytes {
-    /// weights, key_value, workspace, voice, staging or driver.
+    /// `weights`, `key_value`, `workspace`, `voice`, `staging` or `driver`.
     pub region: String,
     /// The part of the engine.
     pub tag: String,
     /// Bytes in use.
     pub bytes: u64,
-    /// The most bytes ever in use.
+    /// Peak of the bytes in use.
     pub peak_bytes: u64,
 }
 
 /// What one stream holds.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StreamBytes {
-    /// The stream's number, counted up from the engine's start.
+    /// The stream's number, counted from the engine's start.
     pub stream: u64,
     /// Bytes in use.
     pub bytes: u64,
-    /// Its worst case, promised when it was let in.
+    /// Its worst case, reserved at admission.
     pub promised_bytes: u64,
 }
 
-/// How often an action was carried out for a reason.
+/// Count of an action by reason.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ActionCount {
     /// The action: trim_pool, run_reclaim_hooks, shrink_workspace or hold_admissions.
     pub action: String,
-    /// The reason, in words.
+    /// The reason, as text.
     pub reason: String,
     /// How often.
     pub count: u64,
 }
 
-/// How often something was done for a reason.
+/// Count by reason.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ReasonCount {
-    /// The reason, in words.
+    /// The reason, as text.
     pub reason: String,
     /// How often.
     pub count: u64,
@@ -239,7 +241,7 @@ pub struct ReasonCount {
 pub struct TimelineEntry {
     /// Seconds since the engine was loaded.
     pub seconds: f64,
-    /// Bytes handed out.
+    /// Bytes in use.
     pub allocated_bytes: u64,
     /// Bytes held from the system or device.
     pub reserved_bytes: u64,
@@ -254,19 +256,20 @@ pub struct TimelineEntry {
 pub struct RegionBytes {
     /// Weights.
     pub weights: u64,
-    /// Keys and values of T3.
+    /// T3's KV cache.
     pub key_value: u64,
     /// Activations and scratch.
     pub workspace: u64,
     /// Voices, and the networks that prepare them.
     pub voice: u64,
-    /// On its way in or out.
+    /// Bytes on their way to or from the device or the reader.
     pub staging: u64,
-    /// What the device's driver holds for itself.
+    /// Bytes that the device's driver holds for itself.
     pub driver: u64,
 }
 
-/// The timeline, thinned to [`TIMELINE_ENTRIES_MAX`]: of moments that share an entry, the one that held most.
+/// The timeline, thinned to [`TIMELINE_ENTRIES_MAX`] entries. Of the moments that share an entry,
+/// the one with the most bytes held is kept.
 fn timeline(timeline: &Timeline) -> Vec<TimelineEntry> {
     let samples: Vec<&Sample> = timeline.samples().collect();
     let together = samples.len().div_ceil(TIMELINE_ENTRIES_MAX).max(1);

@@ -1,37 +1,37 @@
-//! The worker's next step: a pure choice over the live streams. How large a chunk is, `chunking`
-//! decides.
+//! Scheduling of the worker: a pure choice over the live streams. Chunk sizes are decided in
+//! `chunking`.
 
-/// A live stream as the choice sees it.
+/// A live stream, as far as the choice depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
-    /// T3 has more to say.
+    /// T3 has more tokens to generate.
     pub generating: bool,
-    /// Enough tokens wait for the next chunk, or the last ones do.
+    /// Enough tokens wait for the next chunk, or they are the last ones.
     pub chunk_ready: bool,
     /// The reader has room for a chunk.
     pub reader_ready: bool,
-    /// Something was heard already.
+    /// The first chunk was delivered.
     pub heard: bool,
-    /// The turn in which it was last synthesised; smaller is longer ago.
+    /// The turn in which it was last rendered.
     pub last_turn: u64,
 }
 
-/// The next piece of work.
+/// The next unit of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Turn this stream's tokens into a chunk.
+    /// Render this stream's tokens to a chunk.
     Synthesise(usize),
-    /// One T3 step of these streams together.
+    /// One T3 step of these streams as a batch.
     Step(Vec<usize>),
-    /// Nothing until somebody reads, asks or leaves.
+    /// Wait for a reader, a request or a cancellation.
     Wait,
 }
 
-/// Steps in a row that streams without sound yet may take while others have a chunk ready.
+/// Most successive steps for streams without a first chunk while others have a chunk ready.
 pub(crate) const HURRIED_STEPS_MAX: u32 = 16;
 
-/// Chooses: first sound first, then the stream that waited longest for a chunk, then tokens for all
-/// in one batch. `hurried_steps` counts the steps since the last chunk.
+/// Chooses by priority: first chunks, then the stream that waited longest for a chunk, then one
+/// step for all. `hurried_steps` counts the steps since the last chunk.
 pub(crate) fn choose(streams: &[View], hurried_steps: u32) -> Work {
     let ready = |stream: &View| stream.chunk_ready && stream.reader_ready;
     let needs_tokens = |stream: &View| stream.generating && !stream.chunk_ready;

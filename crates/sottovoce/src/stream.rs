@@ -1,4 +1,4 @@
-//! One utterance under way, as its reader sees it.
+//! One utterance under way, from its reader's view.
 
 use crate::engine::Handle;
 use crate::error::Error;
@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Warnings that are kept of a stream's text.
+/// Most warnings kept per stream.
 const WARNINGS_MAX: usize = 200;
 
 /// A piece of speech.
@@ -19,47 +19,48 @@ const WARNINGS_MAX: usize = 200;
 pub struct Chunk {
     /// Mono samples at [`SAMPLE_RATE`](crate::SAMPLE_RATE), nominally in −1..1.
     pub samples: Vec<f32>,
-    /// How things stood when the piece was done.
+    /// Metrics at the time the chunk was finished.
     pub metrics: ChunkMetrics,
 }
 
-/// How a stream stands after a chunk. Seconds are wall-clock seconds.
+/// Metrics of a stream up to a chunk. Seconds are wall-clock seconds.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ChunkMetrics {
-    /// Chunks so far, this one included.
+    /// Chunks so far, including this one.
     pub chunk_count: u64,
     /// From the call to the first samples.
     pub latency_to_first_chunk: f64,
-    /// From the call to when playback can begin that is not interrupted up to here.
+    /// From the call to the earliest time at which playback can begin without interruption up to
+    /// here.
     pub uninterrupted_after: f64,
     /// From the call to this chunk.
     pub total_generation_time: f64,
     /// Seconds of speech so far.
     pub total_audio_duration: f64,
-    /// Seconds of work a second of speech.
+    /// Seconds of work per second of speech.
     pub rtf: f64,
-    /// Tokens of the text, all sentences together.
+    /// Text tokens of all sentences.
     pub text_tokens: u64,
     /// Speech tokens so far.
     pub tokens: u64,
-    /// Sentences so far that were ended because speech looped or ran on after their text.
+    /// Sentences cut off because speech looped or ran on after the text.
     pub run_ons: u64,
-    /// Bytes in use now.
+    /// Bytes in use.
     pub memory_allocated: u64,
-    /// Bytes held from the system now.
+    /// Bytes held from the system.
     pub memory_reserved: u64,
-    /// The most bytes ever held from the system.
+    /// Peak of the bytes held from the system.
     pub memory_reserved_peak: u64,
     /// (reserved − allocated) ÷ reserved.
     pub fragmentation: f64,
-    /// What the memory policy did since the chunk before.
+    /// Actions of the memory policy since the previous chunk.
     pub actions: Vec<String>,
-    /// What was passed over or changed in the text that was read since the chunk before.
+    /// Text that was skipped or changed since the previous chunk.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// Where the worker leaves chunks for a reader, at most `room` of them.
+/// Bounded queue of at most `room` chunks between the worker and a reader.
 pub(crate) struct Delivery {
     room: usize,
     state: Mutex<DeliveryState>,
@@ -69,25 +70,25 @@ pub(crate) struct Delivery {
 #[derive(Default)]
 struct DeliveryState {
     chunks: VecDeque<Chunk>,
-    /// The worker is done; with its error, if it has one.
+    /// Set when the worker is done, with its error if there is one.
     ended: Option<Option<Error>>,
     cancelled: bool,
-    /// Whether the stream left the line for its place.
+    /// Whether the stream was admitted.
     admitted: bool,
-    /// Who waits for the place, or for a chunk.
+    /// Waker of the task that waits for admission or for a chunk.
     waker: Option<Waker>,
     warnings: Vec<Warning>,
 }
 
 impl DeliveryState {
-    /// Lets whoever waits look again.
+    /// Wakes the waiting reader.
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    /// What a reader gets now, if there is anything.
+    /// What the reader gets now, if anything.
     fn next(&mut self) -> Poll<Option<Result<Chunk, Error>>> {
         if let Some(chunk) = self.chunks.pop_front() {
             return Poll::Ready(Some(Ok(chunk)));
@@ -119,14 +120,14 @@ impl Delivery {
         self.state().cancelled
     }
 
-    /// The stream has its place.
+    /// Records that the stream was admitted.
     pub fn admit(&self) {
         let mut state = self.state();
         state.admitted = true;
         state.wake();
     }
 
-    /// Ready when the stream has its place, or will never have one.
+    /// Ready once the stream was admitted or has ended.
     fn poll_admitted(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.admitted || state.cancelled || state.ended.is_some() {
@@ -136,7 +137,7 @@ impl Delivery {
         Poll::Pending
     }
 
-    /// Tells of what was passed over in the text, before the sound of it.
+    /// Adds warnings about the text, ahead of its sound.
     pub fn warn(&self, warnings: &[Warning]) {
         let mut state = self.state();
         let room = WARNINGS_MAX.saturating_sub(state.warnings.len());
@@ -176,7 +177,8 @@ impl Delivery {
         self.changed.notify_all();
     }
 
-    /// The next chunk, then the error if there is one, then nothing.
+    /// Waits for the next chunk. Returns the error, if there is one, after the last chunk; then
+    /// `None`.
     fn receive(&self) -> Option<Result<Chunk, Error>> {
         let mut state = self.state();
         loop {
@@ -190,7 +192,7 @@ impl Delivery {
         }
     }
 
-    /// The same without waiting; `context` is woken when there may be something.
+    /// As `receive`, without waiting; wakes `context` when there may be something.
     fn poll_receive(&self, context: &mut Context<'_>) -> Poll<Option<Result<Chunk, Error>>> {
         let mut state = self.state();
         let item = state.next();
@@ -205,8 +207,8 @@ impl Delivery {
     }
 }
 
-/// The worker's end of a delivery. Whatever becomes of the worker, nobody waits for a chunk that
-/// will never come.
+/// The worker's end of a delivery. Dropping it ends the delivery, so that no reader waits for a
+/// worker that is gone.
 pub(crate) struct Sender(pub Arc<Delivery>);
 
 impl Deref for Sender {
@@ -223,8 +225,8 @@ impl Drop for Sender {
     }
 }
 
-/// An utterance under way: an iterator of chunks. Dropping it ends the utterance and gives back
-/// what it holds.
+/// An utterance under way: an iterator of chunks. Dropping it ends the utterance and releases its
+/// memory.
 pub struct Stream {
     pub(crate) id: u64,
     pub(crate) without_effect: Vec<&'static str>,
@@ -234,34 +236,34 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream's number, as [`StreamBytes::stream`](crate::StreamBytes) has it.
+    /// The stream's number, as in [`StreamBytes::stream`](crate::StreamBytes).
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Options that the stream was given and that change nothing with this model.
+    /// Options of the stream that have no effect with this model.
     pub fn options_without_effect(&self) -> &[&'static str] {
         &self.without_effect
     }
 
-    /// Completes when the stream left the line for its place; at once if it ended before, of which
-    /// the iterator then tells.
+    /// Completes when the stream is admitted. Completes at once if the stream has ended before; the
+    /// iterator then returns the error.
     pub fn admitted(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|context| self.delivery.poll_admitted(context))
     }
 
-    /// As [`next`](Iterator::next), without waiting: where nothing is there yet, the task of
-    /// `context` is woken when there may be.
+    /// As [`next`](Iterator::next), without waiting. If nothing is available, the task of `context`
+    /// is woken when there may be.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Chunk, Error>>> {
         let item = self.delivery.poll_receive(context);
         if item.is_ready() {
-            // The worker may have been waiting for room.
+            // The worker may be waiting for room.
             self.handle.shared.wake();
         }
         item
     }
 
-    /// What writes the text of a stream that was opened without one.
+    /// The writer of the text of an open stream.
     pub fn text(&self) -> TextWriter {
         TextWriter {
             input: self.text.clone(),
@@ -269,13 +271,13 @@ impl Stream {
         }
     }
 
-    /// What was passed over or changed in the text, as far as it was read: all of it from the first
-    /// chunk on, where the text was whole. Of very many, the first.
+    /// Text that was skipped or changed, as far as it has been read. For a text given whole, the
+    /// list is complete from the first chunk on. Only the first warnings are kept.
     pub fn warnings(&self) -> Vec<Warning> {
         self.delivery.state().warnings.clone()
     }
 
-    /// A handle with which another thread can end the utterance.
+    /// A handle that lets another thread end the utterance.
     pub fn canceller(&self) -> Canceller {
         Canceller {
             id: self.id,
@@ -288,11 +290,11 @@ impl Stream {
 impl Iterator for Stream {
     type Item = Result<Chunk, Error>;
 
-    /// Waits for the next chunk; `None` after the last one, after an error, and after a
+    /// Waits for the next chunk. `None` after the last chunk, after an error and after a
     /// cancellation.
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.delivery.receive();
-        // The worker may have been waiting for room.
+        // The worker may be waiting for room.
         self.handle.shared.wake();
         item
     }
@@ -305,8 +307,8 @@ impl Drop for Stream {
     }
 }
 
-/// Ends a stream from outside: its iterator ends at once, and the worker stops after the work it is
-/// at.
+/// Ends a stream from another thread. The iterator ends at once; the worker finishes its current
+/// unit of work.
 #[derive(Clone)]
 pub struct Canceller {
     id: u64,

@@ -1,58 +1,56 @@
-//! Memory that the system has for this process, and the limits that are set on it. Linux tells;
-//! elsewhere nothing is known.
+//! System memory available to this process, and limits on it. Known on Linux only.
 
 use serde::Serialize;
 use std::path::Path;
 
-/// Bytes that a process may have resident beyond the engine's ledger: program, thread stacks,
-/// encoders.
+/// Resident memory of the process beyond the engine's ledger: program, thread stacks, encoders.
 const OTHER_BYTES_MAX: u64 = 48 << 20;
-/// The older control groups spell "no limit" as a number that no machine has.
+/// Version 1 control groups express "no limit" as a number beyond any machine's memory.
 const UNLIMITED_BYTES: u64 = 1 << 60;
-/// Files are named from here.
+/// Root of the file names below.
 const ROOT: &str = "/";
-/// What the system says of the process.
+/// The kernel's status of the process.
 const STATUS: &str = "proc/self/status";
 
-/// Who limits a process.
+/// Source of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitedBy {
-    /// A control group (cgroup): a container's limit, or a service's.
+    /// A control group: the limit of a container or a service.
     ControlGroup,
-    /// The address space that the process may have (`ulimit -v`).
+    /// The address space of the process (`ulimit -v`).
     AddressSpace,
 }
 
 /// A limit on a process's memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryLimit {
-    /// Who set it.
+    /// Its source.
     pub by: LimitedBy,
     /// The limit.
     pub bytes: u64,
-    /// What it leaves now.
+    /// Bytes left under it.
     pub left_bytes: u64,
 }
 
-/// The system's memory as this process may use it, in bytes.
+/// System memory available to this process, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SystemMemory {
-    /// All that the machine has; absent where the system does not tell.
+    /// Total memory; `None` if the system does not report it.
     pub total_bytes: Option<u64>,
-    /// What can be had without swapping and within every limit.
+    /// Memory available without swapping and within every limit.
     pub available_bytes: Option<u64>,
-    /// The limit that leaves the least, where one leaves less than the machine has.
+    /// The strictest limit, if it is below the machine's memory.
     pub limit: Option<MemoryLimit>,
 }
 
 impl SystemMemory {
-    /// Looks.
+    /// Reads the present figures.
     pub fn now() -> SystemMemory {
         SystemMemory::under(Path::new(ROOT))
     }
 
-    /// What an engine may use here at most: what can be had, less what the program itself takes.
+    /// Largest budget of an engine: available memory less the program's own.
     pub fn budget_max_bytes(&self) -> Option<u64> {
         Some(self.available_bytes?.saturating_sub(OTHER_BYTES_MAX))
     }
@@ -74,27 +72,28 @@ impl SystemMemory {
     }
 }
 
-/// The process's resident size, where the system tells.
+/// Resident size of the process, if the system reports it.
 pub fn resident_bytes() -> Option<u64> {
     kibibytes(&read(Path::new(ROOT), STATUS), "VmRSS:")
 }
 
-/// The most that the process ever had resident, where the system tells.
+/// Peak resident size of the process, if the system reports it.
 pub fn resident_peak_bytes() -> Option<u64> {
     kibibytes(&read(Path::new(ROOT), STATUS), "VmHWM:")
 }
 
-/// What the process has resident, by kind, in bytes.
+/// Resident memory of the process by kind, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResidentMemory {
-    /// All of it.
+    /// Total.
     pub bytes: u64,
-    /// Of that, pages of files: the program, what it holds inside, libraries, mapped weights.
+    /// Of the total, file-backed pages: the program with its embedded data, libraries, mapped
+    /// weights.
     pub file_bytes: u64,
 }
 
 impl ResidentMemory {
-    /// Looks; nothing where the system does not tell.
+    /// Reads the present figures; `None` if the system does not report them.
     pub fn now() -> ResidentMemory {
         let status = read(Path::new(ROOT), STATUS);
         ResidentMemory {
@@ -104,7 +103,7 @@ impl ResidentMemory {
     }
 }
 
-/// A file's text; nothing where it cannot be read.
+/// A file's text; empty if it cannot be read.
 fn read(root: &Path, file: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root.join(file)).unwrap_or_default()
 }
@@ -116,11 +115,11 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Limits of the process's control groups and their ancestors, in both kinds of hierarchy. In a
-/// container its own group is the root.
+/// Limits of the process's control groups and their ancestors, of both versions. Inside a container
+/// its own group is the root.
 fn control_group_limits(root: &Path) -> impl Iterator<Item = MemoryLimit> {
-    /// Where a hierarchy may be mounted, its files for limit and use, and the name of its
-    /// reclaimable bytes.
+    /// Mount point of a hierarchy, its files for limit and usage, and the name of its reclaimable
+    /// bytes.
     type Hierarchy = (
         &'static [&'static str],
         &'static str,
@@ -192,7 +191,7 @@ mod tests {
 
     const MEBIBYTE: u64 = 1 << 20;
 
-    /// A machine of 1000 MiB, 800 of them free, with these files besides.
+    /// A machine with 1000 MiB, 800 of them free, and these files.
     fn machine(files: &[(&str, &str)]) -> SystemMemory {
         let root = tempfile::tempdir().unwrap();
         let meminfo = "MemTotal:  1024000 kB\nMemFree: 1 kB\nMemAvailable:  819200 kB\n";

@@ -1,5 +1,4 @@
-//! How a text will be read: what is said, where it pauses, what is passed over; without speaking
-//! it.
+//! Reading of a text without speaking it: its words, its pauses, and what is skipped.
 
 use crate::error::Error;
 use crate::loading::model;
@@ -11,17 +10,16 @@ pub use sottovoce_chatterbox::text::{
     TextOptions, Unreadable, Warning, is_blank, sentence_end, sentences,
 };
 
-/// A text as a model will read it. Nothing but the model's tokenizer is loaded.
+/// A text as the model would read it. Only the model's tokenizer is loaded.
 ///
 /// # Errors
-/// [`Error::Text`] if there is nothing in the text, or it was asked to refuse what the model has no
-/// sound for; [`Error::Model`] if the model has no
-/// tokenizer.
+/// [`Error::Text`] if the text is empty, or if the options refuse characters without a sound and it
+/// has some; [`Error::Model`] if the model has no tokenizer.
 pub fn script(source: &Source, text: &str, options: &TextOptions) -> Result<Script, Error> {
     TextStage::open(&model(source)?)?.script(text, options)
 }
 
-/// Tags such as `laugh` that a model knows, without brackets.
+/// Tags such as `laugh` that a model supports, without brackets.
 ///
 /// # Errors
 /// [`Error::Model`] if the model has no tokenizer.

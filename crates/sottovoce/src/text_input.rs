@@ -1,5 +1,4 @@
-//! Text on its way from a caller to the worker, which may still be written while the beginning is
-//! spoken.
+//! Text passed from a caller to the worker. It may still be written while its beginning is spoken.
 
 use crate::engine::Handle;
 use crate::error::Error;
@@ -7,7 +6,7 @@ use crate::options::TEXT_CHARACTERS_MAX;
 use sottovoce_chatterbox::text::SentenceBuffer;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Text without an end of sentence is not held back beyond so many characters.
+/// Most characters held back while a sentence has no end.
 const UNENDED_CHARACTERS_MAX: usize = 300;
 
 /// The text of one stream that the worker has not taken yet.
@@ -15,20 +14,20 @@ pub(crate) struct TextInput(Mutex<TextState>);
 
 #[derive(Default)]
 struct TextState {
-    /// Sentences whose ends are sure.
+    /// Sentences whose ends are certain.
     whole: String,
-    /// What follows them.
+    /// Text after them.
     rest: SentenceBuffer,
-    /// What is there is to be spoken without waiting for more.
+    /// Speak the text so far without waiting for more.
     flushed: bool,
-    /// No more will come.
+    /// The text is complete.
     finished: bool,
-    /// It came at once.
+    /// The text was given whole.
     at_once: bool,
 }
 
 impl TextInput {
-    /// A text that is whole.
+    /// A complete text.
     pub fn whole(text: &str) -> TextInput {
         TextInput(Mutex::new(TextState {
             whole: text.to_owned(),
@@ -38,18 +37,18 @@ impl TextInput {
         }))
     }
 
-    /// A text that is still to be written.
+    /// A text that is written later.
     pub fn open() -> TextInput {
         TextInput(Mutex::default())
     }
 
-    /// The text, if it came at once.
+    /// The text, if it was given whole.
     pub fn whole_text(&self) -> Option<String> {
         let state = self.state();
         state.at_once.then(|| state.whole.clone())
     }
 
-    /// The sentences whose ends are sure, and whether they are the last.
+    /// Takes the sentences whose ends are certain, and whether they are the last.
     pub fn take(&self) -> (String, bool) {
         let mut state = self.state();
         if std::mem::take(&mut state.flushed) || state.finished {
@@ -65,7 +64,7 @@ impl TextInput {
 }
 
 impl TextState {
-    /// Adds sentences to those whose ends are sure.
+    /// Adds sentences whose ends are certain.
     fn add(&mut self, sentences: impl IntoIterator<Item = String>) {
         self.whole.extend(sentences);
     }
@@ -75,7 +74,7 @@ impl TextState {
     }
 }
 
-/// Writes the text of a stream that was opened without one.
+/// Writes the text of an open stream.
 #[derive(Clone)]
 pub struct TextWriter {
     pub(crate) input: Arc<TextInput>,
@@ -83,10 +82,11 @@ pub struct TextWriter {
 }
 
 impl TextWriter {
-    /// Adds a piece, cut anywhere. Each sentence is spoken as soon as its end is sure.
+    /// Appends a piece of text, split anywhere. Each sentence is spoken as soon as its end is
+    /// certain.
     ///
     /// # Errors
-    /// If the text was finished, or more of it waits than one stream takes.
+    /// If the text was finished, or more of it is waiting than one stream accepts.
     pub fn push(&self, piece: &str) -> Result<(), Error> {
         let refuse = |reason: String| Err(Error::Text { reason });
         let mut state = self.input.state();
@@ -106,19 +106,19 @@ impl TextWriter {
         Ok(())
     }
 
-    /// Has what is there spoken without waiting for the end of its sentence.
+    /// Speaks the text so far without waiting for the end of its sentence.
     pub fn flush(&self) {
         self.input.state().flushed = true;
         self.wake();
     }
 
-    /// Ends the text: the stream ends when it is spoken.
+    /// Ends the text; the stream ends once it is spoken.
     pub fn finish(&self) {
         self.input.state().finished = true;
         self.wake();
     }
 
-    /// Characters that wait: the stream takes text as it speaks.
+    /// Characters waiting for the worker, which takes text as it speaks.
     pub fn waiting(&self) -> usize {
         self.input.state().characters()
     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use sottovoce_chatterbox::text::sentences;
 
-    /// The pieces that leave as `text` comes letter by letter, and then its end.
+    /// Pieces taken while `text` arrives letter by letter and then ends.
     fn taken(text: &str) -> Vec<String> {
         let input = Arc::new(TextInput::open());
         let writer = TextWriter {

@@ -1,5 +1,5 @@
-//! Text to sentences of tokens: the model's own front end, or characters as tokens where random
-//! weights have no tokenizer.
+//! From text to sentences of tokens: by the model's front end, or one token per character for
+//! random weights, which have no tokenizer.
 
 use crate::error::Error;
 use sottovoce_chatterbox::text::{Script, TextError, TextFrontEnd, TextOptions};
@@ -22,12 +22,13 @@ impl TextStage {
         Ok(TextStage { front_end })
     }
 
-    /// What is said and where it pauses, each piece within T3's limit.
+    /// Sentences and pauses of a text; each sentence fits T3's limit.
     pub fn script(&self, text: &str, options: &TextOptions) -> Result<Script, Error> {
         self.front_end.script(text, options).map_err(refusal)
     }
 
-    /// The same of text that goes on where another ended, `after_words` or after a pause.
+    /// As [`TextStage::script`], for text that continues an earlier one, `after_words` or after a
+    /// pause.
     pub fn further_script(
         &self,
         text: &str,
@@ -39,7 +40,7 @@ impl TextStage {
             .map_err(refusal)
     }
 
-    /// Tags that the model knows, without brackets.
+    /// Tags that the model supports, without brackets.
     pub fn tags(&self) -> &[String] {
         self.front_end.tags()
     }

@@ -1,4 +1,4 @@
-//! Who speaks.
+//! Voices.
 
 use crate::accounts::VoicePlace;
 use crate::error::Error;
@@ -15,27 +15,27 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Where a voice comes from.
+/// Source of a voice.
 #[derive(Clone, Debug)]
 pub enum VoiceSource {
-    /// The voice that comes with the model.
+    /// The model's default voice.
     Default,
     /// A voice prepared under a name.
     Name(String),
     /// A prepared voice's file (`.safetensors`, or the reference's `conds.pt`).
     Prepared(PathBuf),
-    /// A recording to take the voice from: wav, flac, mp3 or ogg.
+    /// A reference recording: wav, flac, mp3 or ogg.
     Clip(PathBuf),
-    /// The same, already in memory; the name is for messages.
+    /// A reference recording in memory.
     ClipBytes {
-        /// What to call it in messages.
+        /// Its name in messages.
         name: String,
         /// The file's bytes.
         bytes: Vec<u8>,
     },
 }
 
-/// Everything derived from a reference recording; cheap to clone.
+/// Everything derived from a reference recording. Cloning is cheap.
 #[derive(Clone)]
 pub struct Voice {
     pub(crate) inner: Arc<VoiceInner>,
@@ -43,23 +43,23 @@ pub struct Voice {
 
 pub(crate) struct VoiceInner {
     pub name: String,
-    /// The voice encoder's embedding.
+    /// Output of the voice encoder.
     pub speaker_embedding: Vector,
     /// Speech tokens for T3.
     pub prompt_tokens: Vec<u32>,
     pub flow: Arc<FlowVoice>,
-    /// The model for which it was prepared from a recording.
+    /// Config of the model for which it was prepared from a recording.
     config: Option<Arc<ModelConfig>>,
-    /// T3's keys and values of the conditioning, by exaggeration: a cache.
+    /// T3's cached keys and values of the conditioning, by exaggeration.
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
-    /// Its share of the budget, where it was not reckoned with from the start.
+    /// Its share of the budget, unless it is part of the plan.
     _place: Option<VoicePlace>,
     home: Home,
 }
 
-/// What holds a voice's memory: the memory of the engine that speaks it. It must be a voice's last
-/// field: by the time it is dropped the voice's memory is free, and the driver takes it back at
-/// once, however long other streams go on.
+/// Keeps the memory of the voice's engine reachable. It must be the last field: when it is dropped,
+/// the voice's memory is free already, and the driver takes it back at once, however long other
+/// streams run.
 struct Home(Weak<Holdings>);
 
 impl Drop for Home {
@@ -70,21 +70,21 @@ impl Drop for Home {
     }
 }
 
-/// A voice on its way into the engine's memory.
+/// A voice before it is placed in the engine's memory.
 pub(crate) struct VoiceParts {
     pub name: String,
     pub prepared: PreparedVoice,
-    /// The model for which it was prepared from a recording.
+    /// Config of the model for which it was prepared from a recording.
     pub config: Option<Arc<ModelConfig>>,
 }
 
 impl VoiceParts {
-    /// A prepared voice's file, called after it.
+    /// Reads a prepared voice's file; the voice is named after it.
     pub fn read(path: &Path, config: &ModelConfig) -> Result<VoiceParts, Error> {
         VoiceParts::of_file(path.display().to_string(), &read_limited(path)?, config)
     }
 
-    /// The bytes of a prepared voice's file.
+    /// Parses the bytes of a prepared voice's file.
     pub fn of_file(name: String, file: &[u8], config: &ModelConfig) -> Result<VoiceParts, Error> {
         match PreparedVoice::read(file, config) {
             Ok(prepared) => Ok(VoiceParts {
@@ -99,7 +99,7 @@ impl VoiceParts {
         }
     }
 
-    /// Bytes that it will take.
+    /// Bytes of the voice once placed.
     pub fn bytes(&self) -> u64 {
         let prepared = &self.prepared;
         let numbers = [
@@ -115,7 +115,8 @@ impl VoiceParts {
         )
     }
 
-    /// Puts it into `memory`, whose driver must be open; `home` is the engine's that has the memory, if one has.
+    /// Places the voice in `memory`, whose driver must be open. `home` is the memory's engine, if
+    /// it has one.
     pub fn keep(
         self,
         memory: &Memory,
@@ -152,7 +153,7 @@ impl VoiceParts {
 }
 
 impl VoiceInner {
-    /// A copy of everything derived from the recording.
+    /// A copy of all data derived from the recording.
     fn prepared(&self) -> PreparedVoice {
         PreparedVoice {
             speaker_embedding: self.speaker_embedding.data().to_vec(),
@@ -169,7 +170,7 @@ impl VoiceInner {
 }
 
 impl VoiceParts {
-    /// A made-up voice with prompts as long as the model takes them, for random weights.
+    /// A random voice with the longest prompts that the model accepts, for random weights.
     pub fn random(config: &ModelConfig) -> VoiceParts {
         let noise = Noise::new(1);
         let numbers = |row: u64, count: usize| -> Vec<f32> {
@@ -200,7 +201,7 @@ impl VoiceParts {
         }
     }
 
-    /// A voice like `voice` with its speaker changed a little, the same for the same seed.
+    /// A variation of `voice` with a slightly changed speaker, deterministic in `seed`.
     pub fn varied(voice: &Voice, seed: u64) -> VoiceParts {
         let noise = Noise::new(seed);
         let vary = |values: &[f32], row: u64| -> Vec<f32> {
@@ -228,20 +229,21 @@ impl VoiceParts {
 }
 
 impl Voice {
-    /// The voice's name or file, for people.
+    /// The voice's name or file, for messages.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// Whether it was made ready by the engine that has `holdings`: only that one's ledger and weights go with it.
+    /// Whether the voice belongs to the engine of `holdings`: it matches only that engine's ledger
+    /// and weights.
     pub(crate) fn is_at(&self, holdings: &Arc<Holdings>) -> bool {
         self.inner.home.0.as_ptr() == Arc::as_ptr(holdings)
     }
 
-    /// Writes the voice to a file from which [`VoiceSource::Prepared`] takes it again.
+    /// Saves the voice to a file for [`VoiceSource::Prepared`].
     ///
     /// # Errors
-    /// If the voice has no recording behind it, or the file cannot be written.
+    /// If the voice was not made from a recording, or the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let inner = &self.inner;
         let failed = |reason: String| Error::Voice {
@@ -259,7 +261,7 @@ impl Voice {
     }
 }
 
-/// Longest file of a prepared voice.
+/// Largest file of a prepared voice.
 const VOICE_FILE_BYTES_MAX: u64 = 256 << 20;
 
 fn read_limited(path: &Path) -> Result<Vec<u8>, Error> {

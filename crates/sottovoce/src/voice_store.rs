@@ -1,4 +1,4 @@
-//! Voices kept under a name, one file each: for the command line and the server the same.
+//! Named voices, one file each, shared by the command line and the server.
 
 use crate::error::Error;
 use std::collections::BTreeMap;
@@ -9,55 +9,55 @@ use unicode_normalization::char::is_combining_mark;
 
 const EXTENSION: &str = "safetensors";
 const NAME_CHARACTERS_MAX: usize = 64;
-/// File systems take 255 bytes for a file's name, its ending included.
+/// File systems limit a file name to 255 bytes, including its extension.
 const NAME_BYTES_MAX: usize = 200;
 
-/// A folder of prepared voices. A voice's file has the voice's name; names are the same in any case
-/// and any Unicode form.
+/// A folder of prepared voices. A file is named after its voice. Names are compared regardless of
+/// case and Unicode form.
 #[derive(Clone, Debug)]
 pub struct VoiceStore {
     folder: PathBuf,
 }
 
-/// A voice that is kept.
+/// A stored voice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredVoice {
-    /// Its name, as it was first written.
+    /// Its name, as first written.
     pub name: String,
     /// Its file.
     pub path: PathBuf,
-    /// When it was last prepared.
+    /// Time of the last preparation.
     pub changed: SystemTime,
 }
 
-/// A name in the form in which it is kept: without spaces around it, in composed letters.
+/// Normalises a name for storage: trimmed, in composed Unicode form (NFC).
 pub fn voice_name(name: &str) -> String {
     name.trim().nfc().collect()
 }
 
-/// Whether two names of voices are the same but for case and Unicode form.
+/// Whether two names are equal regardless of case and Unicode form.
 pub fn same_voice_name(one: &str, other: &str) -> bool {
     folded(one) == folded(other)
 }
 
-/// One spelling of a name for all its cases and Unicode forms.
+/// One spelling of a name for all cases and Unicode forms.
 fn folded(name: &str) -> String {
     let compatible = name.trim().nfkc();
     compatible.flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// Refuses names that could lead out of the folder, that are long, or that have neither letter nor
-/// digit.
+/// Refuses names that could lead out of the folder, that are too long, or that have neither a
+/// letter nor a digit.
 ///
 /// # Errors
-/// Says what a name may have.
+/// States the rule that the name breaks.
 pub fn check_voice_name(name: &str) -> Result<(), Error> {
     let fits = name.chars().any(char::is_alphanumeric)
         && name.chars().count() <= NAME_CHARACTERS_MAX
         && name.len() <= NAME_BYTES_MAX;
     let sign = |c| is_combining_mark(c) || matches!(c, '-' | '_' | '.' | ' ');
     let plain = name.chars().all(|c| c.is_alphanumeric() || sign(c));
-    // Hidden files are none of ours, and some systems drop dots and spaces at an end.
+    // Hidden files are not voices, and some systems drop trailing dots and spaces.
     let ends = |c| matches!(c, '.' | ' ');
     if fits && plain && !name.starts_with(ends) && !name.ends_with(ends) {
         return Ok(());
@@ -69,7 +69,7 @@ pub fn check_voice_name(name: &str) -> Result<(), Error> {
 }
 
 impl VoiceStore {
-    /// The store in `folder`, which need not exist yet.
+    /// The store in `folder`, which need not exist.
     pub fn new(folder: impl Into<PathBuf>) -> VoiceStore {
         VoiceStore {
             folder: folder.into(),
@@ -81,16 +81,16 @@ impl VoiceStore {
         &self.folder
     }
 
-    /// The file of a voice called `name`, whether it is there or not.
+    /// Path of the file for a voice called `name`, existing or not.
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.{EXTENSION}"))
     }
 
-    /// The voice called `name`, if it is kept: as it is written, or else in another case or Unicode
-    /// form.
+    /// The voice called `name`, if it is stored: by its exact spelling, or else regardless of case
+    /// and Unicode form.
     ///
     /// # Errors
-    /// A name that is none, or a folder that cannot be read.
+    /// If the name is invalid, or the folder cannot be read.
     pub fn look_up(&self, name: &str) -> Result<Option<StoredVoice>, Error> {
         let name = voice_name(name);
         check_voice_name(&name)?;
@@ -109,7 +109,7 @@ impl VoiceStore {
     /// The voice called `name`.
     ///
     /// # Errors
-    /// If there is none; names those that there are.
+    /// If there is none; lists the stored voices.
     pub fn find(&self, name: &str) -> Result<StoredVoice, Error> {
         if let Some(voice) = self.look_up(name)? {
             return Ok(voice);
@@ -126,7 +126,7 @@ impl VoiceStore {
         ))
     }
 
-    /// All voices that [`find`](Self::find) finds, by name. A folder that is not there has none.
+    /// All voices that [`find`](Self::find) can find, by name. A missing folder has none.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -154,11 +154,11 @@ impl VoiceStore {
         Ok(voices)
     }
 
-    /// Makes the folder and tells name and file for a voice that is to be kept: those of the voice
-    /// that has the name already, if one does.
+    /// Creates the folder and returns name and path for a voice to be stored: those of the stored
+    /// voice of that name, if there is one.
     ///
     /// # Errors
-    /// A name that is none, or a folder that cannot be made or read.
+    /// If the name is invalid, or the folder cannot be created or read.
     pub fn prepare(&self, name: &str) -> Result<(String, PathBuf), Error> {
         let composed = voice_name(name);
         check_voice_name(&composed)?;
@@ -173,11 +173,10 @@ impl VoiceStore {
         })
     }
 
-    /// Gives a voice another name, and keeps its file's time.
+    /// Renames a voice; its time is kept.
     ///
     /// # Errors
-    /// If there is no such voice, the new name is none or another voice's, or the file cannot be
-    /// renamed.
+    /// If there is no such voice, the new name is invalid or taken, or the file cannot be renamed.
     pub fn rename(&self, from: &str, to: &str) -> Result<StoredVoice, Error> {
         let voice = self.find(from)?;
         let name = voice_name(to);
@@ -200,11 +199,11 @@ impl VoiceStore {
         })
     }
 
-    /// Takes voices away, a name given twice only once; those that were taken away, in order.
+    /// Removes voices, ignoring duplicate names; returns the removed ones in order.
     ///
     /// # Errors
-    /// If one is not there: then none is taken away. If a file cannot be removed: those before it
-    /// are gone.
+    /// If one does not exist, none is removed. If a file cannot be removed, those before it are
+    /// gone.
     pub fn remove(&self, names: &[impl AsRef<str>]) -> Result<Vec<String>, Error> {
         let mut found = BTreeMap::new();
         for name in names {
@@ -218,7 +217,7 @@ impl VoiceStore {
     }
 }
 
-/// When a file was last changed; nothing where there is no file.
+/// Time of a file's last change; `None` if there is no file.
 fn file_time(path: &Path) -> Option<SystemTime> {
     let metadata = std::fs::metadata(path)
         .ok()

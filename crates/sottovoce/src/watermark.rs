@@ -1,4 +1,5 @@
-//! The mark in the sound: put into every stream of an engine that was given its weights, and looked for in recordings.
+//! The watermark: embedded in every stream of an engine that was given its weights, and detected in
+//! recordings.
 
 use crate::device;
 use crate::error::Error;
@@ -15,12 +16,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 const TAG: &str = "watermark";
-/// Most memory for looking at one recording of ten minutes.
+/// Most memory for detection in a recording of ten minutes.
 const DETECTION_BYTES_MAX: u64 = 2 << 30;
-/// Longest recording that is looked at, seconds.
+/// Longest recording for detection, in seconds.
 const RECORDING_SECONDS_MAX: u32 = 600;
 
-/// What marking needs, reckoned before anything of it is mapped.
+/// Memory plan of the watermark's network, made before any of it is mapped.
 pub(crate) struct WatermarkPlan {
     weights: Weights,
     config: PerthConfig,
@@ -31,7 +32,7 @@ pub(crate) struct WatermarkPlan {
     pub workspace_bytes: u64,
 }
 
-/// A loaded network that marks.
+/// A loaded watermark network.
 pub(crate) struct Watermark {
     marker: Marker,
     workspace: Workspace,
@@ -39,7 +40,7 @@ pub(crate) struct Watermark {
 }
 
 impl WatermarkPlan {
-    /// Measures the network in `path`.
+    /// Plans the network in `path`.
     pub fn of(model: &Weights, path: &Path, device: &dyn Device) -> Result<WatermarkPlan, Error> {
         let failed = |error| Error::weights(&path.display().to_string(), error);
         let weights = model.beside(path).map_err(failed)?;
@@ -66,7 +67,7 @@ impl WatermarkPlan {
         })
     }
 
-    /// Loads it.
+    /// Loads the network.
     pub fn load(&self, memory: &Memory, device: Arc<dyn Device>) -> Result<Watermark, Error> {
         let loaded = load(
             &self.weights,
@@ -85,7 +86,8 @@ impl WatermarkPlan {
 }
 
 impl Watermark {
-    /// Takes a stream's samples and gives marked ones, a quarter of a second later; with `last`, all.
+    /// Takes a stream's samples and returns marked ones, delayed by a quarter of a second; with
+    /// `last`, returns the rest.
     pub fn mark(
         &self,
         state: &mut MarkState,
@@ -105,7 +107,7 @@ impl Watermark {
     }
 }
 
-/// How sure the network in `weights` is that a recording carries the mark, from 0 to 1.
+/// Confidence of the network in `weights` that a recording carries the watermark, from 0 to 1.
 ///
 /// # Errors
 /// If either file cannot be read or used, or the recording is too long.

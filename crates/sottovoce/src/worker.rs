@@ -1,4 +1,4 @@
-//! The one thread that owns the model and moves every live stream on.
+//! The worker: the one thread that owns the model and advances every live stream.
 
 use crate::admission::{Promise, Ticket};
 use crate::engine::Shared;
@@ -34,16 +34,16 @@ pub(crate) struct Job {
     pub started: Instant,
 }
 
-/// Sentences and silences of an open text that are taken before they are spoken.
+/// Most pending sentences and silences taken from an open text.
 const COMING_MAX: usize = 2;
 
 /// Samples of one speech token.
 const SAMPLES_PER_TOKEN: usize = (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
 
-/// A stream under way.
+/// A live stream.
 struct Live {
     job: Job,
-    /// Its worst case.
+    /// Its reservation.
     promise: Promise,
     utterance: Utterance,
     fade: FadeIn,
@@ -54,13 +54,14 @@ struct Live {
     metrics: ChunkMetrics,
     /// Samples so far.
     samples: u64,
-    /// What the manager did since the chunk before.
+    /// Actions of the memory policy since the previous chunk.
     actions: Vec<String>,
-    /// What was passed over in the text since the chunk before.
+    /// Warnings about the text since the previous chunk.
     warnings: Vec<Warning>,
-    /// Chunks synthesised, those held back whole included; silences are none.
+    /// Number of rendered chunks, including those whose samples are held back entirely; silences do
+    /// not count.
     chunk: u64,
-    /// The reader was told that all text so far was spoken.
+    /// Whether the reader was told that all text so far has been spoken.
     rests: bool,
 }
 
@@ -76,12 +77,12 @@ pub(crate) struct Worker {
     pipeline: Pipeline,
     watermark: Option<Watermark>,
     manager: StreamingMemoryManager,
-    /// Who spoke last; it must not keep a voice that nobody has any more.
+    /// The voice of the last chunk; weak, so that it does not keep an unused voice alive.
     last_voice: Option<Weak<VoiceInner>>,
     live: Vec<Live>,
     turn: u64,
     hurried_steps: u32,
-    /// Streams have ended, and what they left was kept for those in line.
+    /// Whether memory of ended streams was kept for queued requests.
     left_for_others: bool,
 }
 
@@ -126,7 +127,8 @@ impl Worker {
                     shared.sleep();
                     continue;
                 }
-                // A stage is thousands of operations: each would wake a thread otherwise.
+                // Runs on the pool's threads: a stage is thousands of operations, and each would
+                // otherwise wake a thread.
                 Work::Step(batch) => self.survive(&batch, |worker| {
                     device.run(&mut || worker.step(&batch));
                 }),
@@ -141,8 +143,8 @@ impl Worker {
         }
     }
 
-    /// The device is lost with all that was on it: every stream ends with the reason, and the engine is
-    /// dead.
+    /// The device is lost with everything on it: every stream ends with the reason, and the engine
+    /// is dead.
     fn lose(&mut self, reason: &DeviceError) {
         self.shared.lose(reason);
         for live in std::mem::take(&mut self.live) {
@@ -150,12 +152,12 @@ impl Worker {
         }
     }
 
-    /// Runs a stage for the streams of `batch`. If it panics those streams end with an error, the
-    /// workspaces are made anew, and the others go on.
+    /// Runs a stage for the streams of `batch`. If it panics, those streams end with an error, the
+    /// workspaces are rebuilt, and the others go on.
     fn survive(&mut self, batch: &[usize], stage: impl FnOnce(&mut Worker)) {
         let streams = batch.iter().filter_map(|&index| self.live.get(index));
         let tickets: Vec<Ticket> = streams.map(|live| live.job.ticket).collect();
-        // What a panic may leave half done is dropped below: the streams' states and the
+        // State that a panic may leave inconsistent is dropped below: the streams and the
         // workspaces.
         let outcome = catch_unwind(AssertUnwindSafe(|| stage(&mut *self)));
         let Err(panic) = outcome else { return };
@@ -169,7 +171,7 @@ impl Worker {
                     let live = self.live.remove(index);
                     self.end(live, End::Failed(error()));
                 }
-                // It broke off as it ended: its place must not be lost.
+                // The panic came while the stream ended; its place must not be lost.
                 None => self.shared.left(ticket, Duration::ZERO),
             }
         }
@@ -178,13 +180,13 @@ impl Worker {
 
     fn admit(&mut self) {
         self.let_in();
-        // Whoever could take over what ended streams left has done so.
+        // Newly admitted streams have reused what they can of the memory of ended streams.
         if std::mem::take(&mut self.left_for_others) {
             self.event(Event::StreamEnded);
         }
     }
 
-    /// Begins the streams whose turn it is.
+    /// Begins the admitted streams.
     fn let_in(&mut self) {
         while let Some((job, promise)) = self.shared.next_admitted() {
             if job.delivery.cancelled() {
@@ -239,8 +241,8 @@ impl Worker {
         }
     }
 
-    /// Enters what each stream has now in its account. Whoever has more than was promised ends:
-    /// others count on the rest.
+    /// Commits each stream's present bytes to its reservation. A stream that exceeds its
+    /// reservation ends, because others rely on the rest.
     fn settle(&mut self) {
         let mut index = 0;
         while index < self.live.len() {
@@ -266,8 +268,7 @@ impl Worker {
         }
     }
 
-    /// Takes what was written since of texts that are open, and tells readers whose text was spoken
-    /// as far as it goes.
+    /// Takes new text of open streams, and tells readers whose text has been spoken so far.
     fn read_texts(&mut self) {
         let mut index = 0;
         while index < self.live.len() {
@@ -288,7 +289,7 @@ impl Worker {
         }
     }
 
-    /// Starts a job's utterance, climbing the ladder while memory is short.
+    /// Begins a job's utterance, climbing the ladder while memory is short.
     fn begin(&mut self, job: &Job) -> Result<Utterance, Error> {
         let shared = self.shared.clone();
         let _open = shared.holdings().open();
@@ -311,7 +312,7 @@ impl Worker {
         }
     }
 
-    /// One more token for each of `batch`. When memory is short and nothing can be given back, the
+    /// One token for each stream of `batch`. If memory is short and nothing can be reclaimed, the
     /// youngest stream ends so that the others go on.
     fn step(&mut self, batch: &[usize]) {
         self.hurried_steps += 1;
@@ -336,8 +337,8 @@ impl Worker {
                 }
                 continue;
             }
-            // Streams stand in the order in which they came: where memory is short, or it is
-            // nobody's alone, the youngest ends.
+            // Streams are in order of arrival. If memory is short, or the error has no single
+            // cause, the youngest ends.
             let ends = match index {
                 Some(index) if !error.is_memory_short() => batch.remove(index),
                 _ => match batch.pop() {
@@ -363,7 +364,7 @@ impl Worker {
         }
     }
 
-    /// One rung of the ladder for an error that it can help with; what was done.
+    /// One rung of the ladder, if the error is a shortage of memory; describes the action.
     fn climb(&mut self, error: &Error, attempt: usize) -> Option<String> {
         let Error::OutOfMemory(error) = error else {
             return None;
@@ -390,7 +391,7 @@ impl Worker {
         let Some(pass) = live.utterance.due(live.chunk) else {
             return;
         };
-        // What comes next does not depend on it: nothing, or a silence.
+        // What follows does not depend on this pass: nothing, or a silence.
         let whole = pass.count == live.utterance.tokens_waiting()
             && (!live.utterance.goes_on() || live.utterance.before_silence());
         let last = whole && !live.utterance.goes_on();
@@ -424,7 +425,7 @@ impl Worker {
         match samples {
             Ok(samples) => {
                 if samples.is_empty() && !last {
-                    // All of it is still held back; the next chunk brings it.
+                    // All samples are held back; the next chunk brings them.
                     return;
                 }
                 let managed = live.job.options.memory_management;
@@ -464,8 +465,8 @@ impl Worker {
         }
     }
 
-    /// What is done to samples after they were made: the fade, the speed, the mark. After those
-    /// that are `whole`, sound begins anew.
+    /// Post-processing of samples: fade, speed, watermark. After `whole` samples, sound starts
+    /// afresh.
     fn dress(
         &mut self,
         index: usize,
@@ -491,7 +492,7 @@ impl Worker {
         }
     }
 
-    /// Tells the manager when another voice speaks than before.
+    /// Tells the manager when the speaking voice changes.
     fn notice_voice(&mut self, index: usize) {
         let voice = &self.live[index].job.voice.inner;
         let same = |last: &Weak<VoiceInner>| last.as_ptr() == Arc::as_ptr(voice);
@@ -513,7 +514,7 @@ impl Worker {
             .event(event, &mut reclaimer, &mut self.shared.metrics())
     }
 
-    /// Gives back all that a stream holds, then tells its reader.
+    /// Releases everything that a stream holds, then tells its reader.
     fn end(&mut self, live: Live, end: End) {
         let Live {
             job,
@@ -535,10 +536,10 @@ impl Worker {
         drop(opening);
         self.shared.left(ticket, admitted.elapsed());
         if matches!(&end, End::Failed(error) if error.is_memory_short()) {
-            // What it gave back is for those who are left.
+            // The released memory is for the remaining streams.
             self.shared.hold_admissions();
         }
-        // Whoever is next in line takes over what this one had.
+        // The next stream in the queue reuses the memory of this one.
         self.left_for_others = self.shared.somebody_waits();
         if !self.left_for_others {
             self.event(Event::StreamEnded);
@@ -564,11 +565,11 @@ impl Worker {
     }
 }
 
-/// What the manager reaches of the engine.
+/// The parts of the engine that the manager can reclaim from.
 struct Reclaimer<'a> {
     pipeline: &'a mut Pipeline,
     shared: &'a Shared,
-    /// What those under way need of the workspaces; `None` where nobody is.
+    /// Workspace extent of the running streams; `None` if there are none.
     needed: Option<Extent>,
 }
 
@@ -604,19 +605,19 @@ impl Reclaim for Reclaimer<'_> {
     }
 }
 
-/// The fade at the start of a sound.
+/// Fade-in at the start of sound.
 fn fade_of(options: &StreamOptions) -> FadeIn {
     FadeIn::new((options.fade_duration * SAMPLE_RATE as f32).round() as usize)
 }
 
-/// What a panic said.
+/// A panic's message.
 fn reason_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("it gave no reason").to_owned()
 }
 
-/// However the worker ends, nobody waits for it any longer.
+/// Closes the engine however the worker ends, so that nobody waits for it.
 struct CloseOnExit<'a>(&'a Shared);
 
 impl Drop for CloseOnExit<'_> {
@@ -633,15 +634,15 @@ impl Live {
         promise.commit(has.saturating_sub(entered))
     }
 
-    /// Whether all text that is there has become tokens and more of it may come.
+    /// Whether all available text has become tokens and more may come.
     fn waits_for_text(&self) -> bool {
         self.utterance.is_open() && self.utterance.is_said()
     }
 
-    /// Takes what was written since of an open text. A chunk without samples tells the reader that
-    /// all of it so far was spoken.
+    /// Takes new text of an open stream. A chunk without samples tells the reader that all of it so
+    /// far has been spoken.
     fn read_text(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
-        // What is ahead of the voice waits with its writer, who has a bound for it.
+        // Text far ahead of the voice stays with its writer, which has a bound.
         if !self.utterance.is_open() || self.utterance.coming() >= COMING_MAX {
             return Ok(());
         }
@@ -677,7 +678,7 @@ impl Live {
         }
     }
 
-    /// Brings the figures up to date; whether this was the first sound.
+    /// Updates the metrics; returns whether this was the first sound.
     fn count(&mut self, samples: &[f32], memory: MemoryNow) -> bool {
         let elapsed = self.job.started.elapsed().as_secs_f64();
         let metrics = &mut self.metrics;

@@ -18,7 +18,7 @@ pub(crate) struct Workspaces {
 }
 
 impl Workspaces {
-    /// Reserves the arena for what was recorded of `extent`.
+    /// Reserves the arena for the recordings of `extent`.
     pub fn reserve(
         memory: &Memory,
         recordings: &Recordings,
@@ -30,8 +30,9 @@ impl Workspaces {
         })
     }
 
-    /// Makes do with less of the same memory, for what was recorded of a smaller `extent`; the rest goes back. No memory beside it is
-    /// needed. `None`, and all of it given back, if something in it is still in use.
+    /// Shrinks the arena in place to the recordings of a smaller `extent` and releases the rest,
+    /// without needing further memory. If part of it is still in use, returns `None` and releases
+    /// all of it.
     pub fn shrunk(self, recordings: &Recordings, extent: Extent) -> Option<Workspaces> {
         let Workspaces {
             prefix,
@@ -62,12 +63,12 @@ impl Workspaces {
         })
     }
 
-    /// The largest run that they hold.
+    /// Extent that the workspaces hold.
     pub fn extent(&self) -> &Extent {
         &self.extent
     }
 
-    /// What they take.
+    /// Bytes of the arena.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,6 +1,6 @@
-//! Loading a model on a CUDA device takes little of the host: weights go from the file to the device
-//! through two pinned halves, and no whole copy is ever on the host. A test of its own, for its allocator
-//! counts the whole process.
+//! Loading a model on a CUDA device needs little host memory: weights go from the file to the
+//! device through two pinned halves, without a full copy on the host. A separate test, because its
+//! allocator counts for the whole process.
 
 #![cfg(target_os = "linux")]
 
@@ -16,23 +16,23 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What loading may take of the host beside the file's own pages.
+/// Most host memory of loading, excluding the file's own pages.
 const HOST_BYTES_MAX: u64 = 64 << 20;
-/// Pinned memory while weights are staged: the loader's two halves and the device's own ring.
+/// Pinned memory during loading: the loader's two halves and the device's own ring.
 const PINNED_BYTES_MAX: u64 = (8 << 20) + (2 << 20);
 
-/// The system's allocator, which counts.
+/// The system's allocator, with a counter.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is the system allocator's own.
+// SAFETY: every call is passed to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(live, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Loads a folder on a device; the most that the heap grew by meanwhile.
+/// Loads a folder on a device; returns the heap's largest growth meanwhile.
 fn load(folder: &Path, precision: PrecisionChoice) -> u64 {
     let device = StandIn::new(0, "memory=1073741824");
     let options = EngineOptions {

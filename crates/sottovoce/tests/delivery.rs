@@ -1,4 +1,4 @@
-//! Delivery: in growing chunks, or whole.
+//! Delivery modes: growing chunks, or whole.
 
 use sottovoce::{
     Chunk, DeliveryMode, Engine, EngineOptions, ModelConfig, Source, StreamOptions, Voice,
@@ -73,7 +73,7 @@ fn a_larger_window_is_planned_where_the_budget_holds_it_and_else_what_fits() {
     assert_eq!(large.whole_tokens, 1000);
     assert!(large.workspace_bytes > small.workspace_bytes);
     let exact = plan(Some(small.total_bytes(2)), Some(1000));
-    // Up to there the window costs nothing: other stages need as much.
+    // Up to this size the window is free: other stages need as much.
     assert!(small.whole_tokens <= exact.whole_tokens && exact.whole_tokens < 1000);
     assert_eq!(
         (exact.workspace_bytes, exact.streams_fit),

@@ -1,4 +1,4 @@
-//! The same seed, text, voice and precision give the same samples, whatever else goes on.
+//! The same seed, text, voice and precision give the same samples, whatever else is running.
 
 use sottovoce::{
     Engine, EngineOptions, ModelConfig, PrecisionChoice, Profile, Source, StreamOptions,
@@ -26,7 +26,7 @@ fn options(seed: u64) -> StreamOptions {
     }
 }
 
-/// Speaks alone and then beside others; both must be the same.
+/// Speaks alone and then beside others, and asserts equal samples.
 fn samples(source: &Source, options_of_engine: EngineOptions) -> Vec<f32> {
     let engine = Engine::load(source.clone(), options_of_engine).unwrap();
     let voice = engine.voice(VoiceSource::Default).unwrap();

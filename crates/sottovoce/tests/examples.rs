@@ -1,4 +1,4 @@
-//! The examples do what they are there to show. Their `main` is not called here.
+//! Tests of the examples' functions; their `main` is not called.
 
 #![allow(
     dead_code,
@@ -53,7 +53,7 @@ fn an_agent_speaks_text_that_arrives_in_pieces_and_stops_when_interrupted() {
     let mut heard = 0;
     let turn = voice_agent::answer(&engine, &voice, pieces(), &interruptions, |samples| {
         heard += samples.len();
-        // A user who speaks as soon as there is sound.
+        // A user who interrupts at the first sound.
         user.try_send(()).unwrap();
     });
     assert_eq!(turn.unwrap(), voice_agent::Turn::Interrupted(heard));
@@ -95,7 +95,7 @@ fn a_dialogue_has_a_line_for_each_turn() {
 fn a_limited_service_stays_within_its_budget_and_turns_away_who_does_not_fit() {
     use limited_service::{Outcome, Service};
     let service = Service::new(64 << 20, 1).unwrap();
-    // More than what may wait for a reader: the stream is still under way with its first chunk.
+    // Longer than the reader's buffer: the stream is still running after its first chunk.
     let long = "The only place is taken as long as this is being spoken. ".repeat(12);
     let mut inner = None;
     let outcome = service

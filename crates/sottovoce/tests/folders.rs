@@ -1,4 +1,5 @@
-//! Folders laid out as the official ones: spoken from with a recording's voice, converted, and damaged in every way.
+//! Folders with the official layout: spoken with a recording's voice, converted, and damaged in
+//! many ways.
 
 mod common;
 
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// The folder from which the tests copy.
+/// Template folder of the tests.
 static MODEL: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
@@ -66,12 +67,12 @@ fn speak(engine: &Engine, voice: &Voice, text: &str) -> Result<Vec<f32>, Error> 
     Ok(samples)
 }
 
-/// Where a tensor's bytes lie in a file.
+/// Byte range of a tensor in a file.
 fn place(file: &[u8], tensor: &str) -> Range<usize> {
     read_header(file).unwrap().tensors[tensor].bytes.clone()
 }
 
-/// Changes a file of a copied folder; what loading then says.
+/// Damages a file of a copied folder; returns the error of loading.
 fn damaged(file: &str, damage: impl FnOnce(&mut Vec<u8>)) -> String {
     let folder = copy();
     let path = folder.path().join(file);
@@ -128,7 +129,7 @@ fn preparing_a_voice_never_holds_a_whole_tokenizer() {
         .find(|part| part.part == "speech tokenizer")
         .map(|part| part.loaded_bytes["f32"])
         .unwrap();
-    // The small tokenizer has two blocks, and they are most of it.
+    // The small tokenizer has two blocks, which are most of it.
     assert_eq!(held.0, 0, "nothing stays");
     assert!(held.1 > 0 && held.1 < whole * 7 / 10, "{held:?} of {whole}");
 }
@@ -227,7 +228,7 @@ fn swapped_files_are_refused_with_the_first_tensor_that_is_not_there() {
     std::fs::copy(MODEL.path().join(ENCODER_FILE), folder.path().join(T3_FILE)).unwrap();
     let message = load(folder.path()).err().unwrap().to_string();
     assert!(message.contains("is also in"), "{message}");
-    // A file of another network alone, in T3's place.
+    // A file of another network in T3's place.
     let folder = copy();
     std::fs::rename(folder.path().join(SOUND_FILE), folder.path().join(T3_FILE)).unwrap();
     std::fs::copy(MODEL.path().join(T3_FILE), folder.path().join(SOUND_FILE)).unwrap();

@@ -1,4 +1,5 @@
-//! What the engine holds: every byte with an owner, little idle, and what it does when memory runs short in mid-sentence.
+//! The engine's memory: every byte has an owner, little is idle, and shortages in the middle of a
+//! sentence are survived.
 
 use sottovoce::{
     Chunk, Engine, EngineOptions, Error, MemoryReport, ModelConfig, Profile, Source, Stream,
@@ -11,7 +12,7 @@ const FRAGMENTATION_MAX: f64 = 0.05;
 /// Digits may take far longer to say than most letters.
 const TEXT: &str = "Go to 12345678.";
 
-/// Random weights never end a sentence by themselves: it goes on to the limit, far beyond what was likely.
+/// Random weights never end a sentence: it runs to the limit, far beyond its likely length.
 fn random() -> Source {
     let mut config = ModelConfig::tiny_base();
     config.t3.sampling.token_count_max = 200;
@@ -27,7 +28,7 @@ fn options() -> EngineOptions {
     }
 }
 
-/// An engine over memory whose driver does what the script says.
+/// An engine whose driver follows a script.
 fn scripted(source: Source, options: EngineOptions) -> (Engine, Voice, Script) {
     let driver = Scripted::new(HostDriver::new(1 << 40));
     let script = driver.script();
@@ -37,7 +38,7 @@ fn scripted(source: Source, options: EngineOptions) -> (Engine, Voice, Script) {
     (engine, voice, script)
 }
 
-/// Less than what the workspace is made for, so that a smaller one will do.
+/// Less than the planned size, so that a smaller workspace suffices.
 fn small(seed: u64) -> StreamOptions {
     StreamOptions {
         seed,
@@ -61,7 +62,7 @@ fn rest(stream: Stream) -> Result<(Vec<f32>, Vec<String>), Error> {
     Ok((samples, actions))
 }
 
-/// Leaves `bytes` of what the engine does not hold; another process has the rest.
+/// Leaves `bytes` free; another process takes the rest.
 fn leave(engine: &Engine, script: &Script, bytes: u64) {
     script.set_capacity(engine.memory_report().reserved_bytes + bytes);
 }
@@ -165,13 +166,13 @@ fn the_report_adds_up_by_owner_region_and_stream() {
     for (ended, mut stream) in streams.into_iter().enumerate() {
         let id = stream.id();
         stream.next().unwrap().unwrap();
-        // Figures that are read while a stream comes or goes are of two moments.
+        // Figures read while a stream begins or ends may mix two moments.
         while engine.metrics().streams_live != 3 - ended {
             std::thread::yield_now();
         }
         let report = engine.memory_report();
         let owners: u64 = report.owners.iter().map(|owner| owner.bytes).sum();
-        // What is in use by its owner's size, what is held in whole pages of the system.
+        // Bytes in use are exact by owner; bytes held are whole system pages.
         assert!(
             owners <= report.reserved_bytes,
             "{owners} of {}",
@@ -211,8 +212,9 @@ fn assert_little_idle(fragmentation: f64, when: &str) {
     );
 }
 
-/// Four streams at a time that come and go; what was idle is looked at by the worker after each chunk,
-/// and here once nobody speaks. In between a reader would see a stream's pages on their way back.
+/// Four streams at a time, beginning and ending. Idle bytes are checked by the worker after each
+/// chunk, and here between utterances; in between, a reader could observe a stream's pages during
+/// their release.
 fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
     let (engine, voice, _) = scripted(source, options());
     std::thread::scope(|scope| {
@@ -223,7 +225,7 @@ fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
                     let seed = (reader * rounds + round) as u64;
                     let options = StreamOptions {
                         seed,
-                        // Many, so that a call for each would stand out.
+                        // Many chunks, so that one driver call per chunk would be noticed.
                         chunk_size: Some(25),
                         ..StreamOptions::default()
                     };
@@ -242,7 +244,8 @@ fn come_and_go(source: Source, texts: [&str; 4], rounds: usize) {
         report.allocated_peak_bytes,
         report.reserved_peak_bytes
     );
-    // The driver is called when a stream comes, goes, or outgrows what was likely, whatever the number of its chunks.
+    // The driver is called when a stream begins, ends, or exceeds its likely length, independent of
+    // the number of chunks.
     let streams = 4 * rounds as u64;
     let chunks = engine.metrics().chunks;
     assert!(chunks > 3 * streams, "{chunks} chunks");
@@ -263,7 +266,7 @@ fn a_short_stream_that_follows_a_long_one_leaves_little_of_its_pages_idle() {
     let long = "She wrote three letters and forgot to send two of them, so I sent them for her.";
     let long = engine.stream(&long.repeat(3), &voice, small(1)).unwrap();
     let short = engine.stream("Go.", &voice, small(2)).unwrap();
-    // The short one stands in line before the long one ends.
+    // The short stream is queued before the long one ends.
     for stream in [long, short] {
         for chunk in stream {
             assert_little_idle(chunk.unwrap().metrics.fragmentation, "after a chunk");

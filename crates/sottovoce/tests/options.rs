@@ -1,10 +1,10 @@
-//! The tables of options, from which every interface is made.
+//! The option tables, from which every interface is generated.
 
 use serde_json::{Value, json};
 use sottovoce::options::{Capabilities, Domain};
 use sottovoce::{EngineOptions, ModelConfig, OptionTable, StreamOptions};
 
-/// A value inside an option's domain and one outside it; nothing for domains that take every text.
+/// One value inside an option's domain and one outside; `None` for domains that accept every text.
 fn samples(domain: Domain) -> Option<(Value, Value)> {
     Some(match domain {
         Domain::Number { least, most } => (json!(least), json!(f64::from(most) + 1.0)),

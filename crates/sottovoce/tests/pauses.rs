@@ -1,4 +1,4 @@
-//! Silences that a text asks for, and texts without words.
+//! Pauses in the text, and texts without words.
 
 use sottovoce::options::{Normalise, Unreadable};
 use sottovoce::{
@@ -8,7 +8,7 @@ use sottovoce::{
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// A pause of which nobody says how long it is: 0.4 s.
+/// A pause of unspecified length: 0.4 s.
 const USUAL: usize = 9_600;
 
 static ENGINE: LazyLock<(Engine, Voice)> = LazyLock::new(|| {
@@ -27,7 +27,7 @@ fn spoken(text: &str) -> Vec<f32> {
     spoken_with(text, StreamOptions::default())
 }
 
-/// Speaks a text that comes in pieces.
+/// Speaks a text that arrives in pieces.
 fn written(pieces: impl Iterator<Item = String>) -> Vec<f32> {
     let (engine, voice) = &*ENGINE;
     let stream = engine.open_stream(voice, StreamOptions::default()).unwrap();
@@ -43,7 +43,7 @@ fn letters(text: &str) -> impl Iterator<Item = String> {
     text.chars().map(String::from)
 }
 
-/// Where nothing is heard for a tenth of a second or more.
+/// Ranges of at least a tenth of a second of silence.
 fn silences(samples: &[f32]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     for (at, sample) in samples.iter().enumerate() {
@@ -62,7 +62,7 @@ fn a_pause_has_exactly_the_samples_asked_for_and_changes_nothing_else() {
     let text = |pause: &str| format!("We waited for the boat. {pause} Then it came.");
     let half = spoken(&text("[pause:500ms]"));
     let [silence]: [Range<usize>; 1] = silences(&half).try_into().unwrap();
-    // The fade begins with a sample of nothing.
+    // The fade-in starts with a zero sample.
     assert!((12_000..=12_001).contains(&silence.len()), "{silence:?}");
     for (pause, samples) in [
         ("<break time=\"1s\"/>", 24_000),

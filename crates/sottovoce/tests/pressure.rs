@@ -1,5 +1,6 @@
-//! Too little memory, driver call by driver call, through the whole engine: loading, a voice from a recording, two streams at once whose
-//! sentences outgrow what was likely, and a switch of voices.
+//! Memory pressure through the whole engine, with a fault at each driver call: loading, a voice
+//! from a recording, two concurrent streams whose sentences exceed their likely length, and a
+//! switch of voices.
 
 use sottovoce::validate::{Pressure, ValidateOptions, pressure};
 use sottovoce::{EngineOptions, ModelConfig, Source};
@@ -52,7 +53,7 @@ fn every_stream_of_the_programs_own_voice_finishes_the_same_or_ends_with_its_err
 #[test]
 fn every_stream_in_a_recordings_voice_finishes_the_same_or_ends_with_its_error() {
     let mut config = ModelConfig::tiny_base();
-    // Random weights end no sentence: it grows far beyond the likely.
+    // Random weights never end a sentence, so that it exceeds its likely length.
     config.t3.sampling.token_count_max = 140;
     config.voice.prompt.flow_seconds_max = 1.0;
     check(&pressed(Source::Random(Box::new(config)), 8));

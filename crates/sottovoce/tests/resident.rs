@@ -1,4 +1,5 @@
-//! What the process has beyond the ledger. A test of its own, for other engines of one process would count.
+//! Resident memory beyond the ledger. A separate test, because other engines in the process would
+//! count.
 
 use sottovoce::{Engine, EngineOptions, Source, StreamOptions, VoiceSource};
 

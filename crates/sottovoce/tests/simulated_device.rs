@@ -1,4 +1,4 @@
-//! The engine on a device whose memory the host cannot touch.
+//! The engine on a device whose memory the host cannot access.
 
 use sottovoce::{
     Engine, EngineOptions, Error, HostReport, MemoryReport, ModelConfig, PrecisionChoice, Source,
@@ -93,7 +93,7 @@ fn voices_are_in_the_hosts_ledger_and_everything_else_in_the_devices() {
         report.owners
     );
     assert!(held(&on_host.owners, "voice") > 0);
-    // In whole pages of the system.
+    // Rounded up to whole system pages.
     assert!(
         on_host.allocated_bytes - held(&on_host.owners, "voice") < 2 * 4096,
         "nothing else is on the host: {on_host:?}"
@@ -119,8 +119,8 @@ fn a_stream_is_promised_its_worst_case_in_both_ledgers() {
     let during = engine.memory_report();
     let promised = |report: &MemoryReport| (report.promised_bytes, host(report).promised_bytes);
     assert!(promised(&during).0 > promised(&before).0);
-    // The chunk that waits and the one that is being made, 960 samples of four bytes a token; a
-    // sentence's last chunk has the look-ahead's nine tokens too.
+    // The waiting chunk and the one in progress: 960 samples of four bytes per token. A sentence's
+    // last chunk also has the nine look-ahead tokens.
     let chunks = 2 * (10 + 9) * 960 * 4;
     assert_eq!(promised(&during).1 - promised(&before).1, chunks);
     drop(stream);

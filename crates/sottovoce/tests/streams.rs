@@ -1,4 +1,4 @@
-//! Many streams through one engine.
+//! Many streams in one engine.
 
 use sottovoce::{
     Engine, EngineOptions, Error, ModelConfig, Source, Stream, StreamOptions, Voice, VoiceSource,
@@ -24,7 +24,7 @@ fn samples(stream: Stream) -> Vec<f32> {
     stream.flat_map(|chunk| chunk.unwrap().samples).collect()
 }
 
-/// A text long enough that its stream cannot be over before it is looked at.
+/// A text long enough that its stream is still running when it is checked.
 fn long_text() -> String {
     format!("{TEXT} ").repeat(200)
 }
@@ -161,7 +161,7 @@ fn dropping_streams_anywhere_gives_everything_back() {
         }
         drop(stream);
     }
-    // A stream in line behind them starts only once their places are free.
+    // A queued stream starts only once their places are free.
     samples(engine.stream(TEXT, &voice, options(9)).unwrap());
     while engine.metrics().streams_live > 0 {
         std::thread::yield_now();

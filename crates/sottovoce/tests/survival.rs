@@ -1,5 +1,5 @@
-//! Faults of the program itself, for which a driver stands that panics: who is hit ends with an
-//! error, the engine goes on or says that it is dead.
+//! Panics inside the program, provoked by a driver: the affected stream ends with an error, and the
+//! engine goes on or reports that it is dead.
 
 mod trap;
 
@@ -9,8 +9,7 @@ use sottovoce::{
 use std::time::{Duration, Instant};
 use trap::{Trap, Trigger};
 
-/// Random weights never end a sentence by themselves: it goes on to the limit, far beyond what was
-/// likely.
+/// Random weights never end a sentence: it runs to the limit, far beyond its likely length.
 fn loaded() -> (Engine, Voice, Trap) {
     let mut config = ModelConfig::tiny_base();
     config.t3.sampling.token_count_max = 400;
@@ -38,7 +37,7 @@ fn speak(engine: &Engine, voice: &Voice, seed: u64) -> Stream {
         .unwrap()
 }
 
-/// Reads to the end; the error, if there was one.
+/// Reads to the end; returns the error, if there was one.
 fn end_of(stream: Stream) -> Option<Error> {
     stream.filter_map(Result::err).last()
 }

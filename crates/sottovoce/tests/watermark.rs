@@ -1,4 +1,4 @@
-//! An engine that marks what it speaks, with a narrow random network in place of the trained one.
+//! An engine with a watermark, by a narrow random network in place of the trained one.
 
 use sottovoce::{Engine, EngineOptions, Error, Source, StreamOptions, VoiceSource};
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ fn a_stream_is_marked_over_its_whole_length_and_within_the_plan() {
     let marking = engine(Some(weights()), Some(plan.total_bytes(1))).unwrap();
     let (plain, marked) = (samples(&bare, 25), samples(&marking, 25));
     assert_eq!(plain.len(), marked.len());
-    // The network is random and adds much or little; what it adds reaches from the start to the end.
+    // The random network adds an arbitrary amount, but over the whole length.
     let differs = |range: std::ops::Range<usize>| {
         range.into_iter().any(|place| plain[place] != marked[place])
     };

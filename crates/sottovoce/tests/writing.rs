@@ -1,4 +1,4 @@
-//! Text that is written while it is spoken: one utterance, however many pieces it comes in.
+//! Text written while it is spoken: one utterance, in any number of pieces.
 
 use sottovoce::{Chunk, Engine, EngineOptions, Error, Source, Stream, StreamOptions, VoiceSource};
 
@@ -20,7 +20,7 @@ fn open(engine: &Engine) -> Stream {
         .unwrap()
 }
 
-/// Samples until the stream ends, or rests.
+/// Number of samples until the stream ends or rests.
 fn samples(stream: &mut Stream) -> usize {
     let mut count = 0;
     for chunk in stream {
@@ -92,7 +92,7 @@ fn a_stream_that_is_dropped_takes_no_more_text_of_anybody() {
     assert!(stream.next().unwrap().is_ok());
     drop(stream);
     let voice = engine.voice(VoiceSource::Default).unwrap();
-    // Its place comes free for the next.
+    // Its place is freed for the next stream.
     for _ in 0..3 {
         let next = engine.stream("Good day.", &voice, StreamOptions::default());
         let ends: Option<Error> = next.unwrap().filter_map(Result::err).last();

@@ -1,19 +1,26 @@
 //! Outputs of every network from given inputs, for comparison with the reference.
 //!
 //! From a file of inputs, every output is computed whose inputs are all given. Random numbers are
-//! inputs too, so that both sides use the same. Names and shapes:
+//! inputs too, so that both sides use the same. `m` is a number of speech tokens, `t` of flow
+//! tokens, `p` of flow prompt tokens, `h` of harmonics with the fundamental. Names and shapes:
 //!
 //! | inputs | outputs |
 //! |---|---|
 //! | `wav_16k` `[n]` | `speaker_embedding`, `speech_tokens`, `x_vector` |
 //! | `wav_24k` `[n]` | `prompt_mel` `[frames, bands]` |
 //! | `tokens_text` (UTF-8 bytes) | `text_ids` |
-//! | `text_tokens`, `speech_in` `[m]`, `cond_speaker_embedding`, `cond_prompt_tokens`, `emotion` `[1]` | `t3_logits` `[rows, m, vocabulary]` |
-//! | `flow_tokens` `[t]`, `flow_prompt_tokens` `[p]`, `flow_prompt_mel` `[2 p, bands]`, `flow_x_vector`, `flow_noise` `[bands, 2 (p + t)]` | `mel` `[bands, 2 t]` |
+//! | T3's inputs, below | `t3_logits` `[rows, m, vocabulary]` |
+//! | the flow's inputs, below | `mel` `[bands, 2 t]` |
 //! | `vocoder_mel` `[bands, frames]` | `f0` `[frames]` |
-//! | `vocoder_f0` `[frames]`, `vocoder_phase`, `vocoder_noise` `[harmonics + 1, samples]` | `source` `[samples]` |
+//! | `vocoder_f0` `[frames]`, `vocoder_phase`, `vocoder_noise` | `source` `[samples]` |
 //! | `vocoder_mel`, `vocoder_source` `[samples]` | `wav` `[samples]` |
-//! | `watermark_in_32k` `[n]`; the weights in `perth.safetensors` of the model's folder | `watermarked_32k` `[n]`, whole hops |
+//! | `watermark_in_32k` `[n]` | `watermarked_32k` `[n]`, whole hops |
+//!
+//! T3's inputs: `text_tokens`, `speech_in` `[m]`, `cond_speaker_embedding`, `cond_prompt_tokens`,
+//! `emotion` `[1]`. The flow's inputs: `flow_tokens` `[t]`, `flow_prompt_tokens` `[p]`,
+//! `flow_prompt_mel` `[2 p, bands]`, `flow_x_vector`, `flow_noise` `[bands, 2 (p + t)]`.
+//! `vocoder_noise` is `[h, samples]`. The watermark's weights are read from `perth.safetensors` in
+//! the model's folder.
 
 mod inputs;
 

@@ -1,5 +1,6 @@
-//! The flow decoder: which way a noisy mel must go, given what it should become. One stage down, many in the middle, one up, all at one
-//! rate; each is a residual block with the time put in, and transformer blocks.
+//! The flow decoder: estimates the velocity of a noisy mel towards its target. One stage down,
+//! several in the middle and one up, all at one frame rate. A stage is a residual block with a time
+//! embedding, followed by transformer blocks.
 
 use crate::config::FlowConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
@@ -8,27 +9,28 @@ use sottovoce_tensor::{
     Tensor, View,
 };
 
-/// Of every norm, as trained.
+/// ε of every norm, as trained.
 const EPSILON: f32 = 1e-5;
-/// Times are spread over this range before they are encoded.
+/// Times are scaled by this factor before they are encoded.
 const TIME_SCALE: f32 = 1000.0;
 const WAVELENGTH_MAX: f32 = 10_000.0;
-/// Times a block's channels: the time embedding and the inside of a feed-forward layer.
+/// Size of the time embedding and of the feed-forward layers' inner part, relative to a block's
+/// channels.
 const WIDENING: usize = 4;
 const PREFIX: &str = "flow.decoder.estimator";
 
-/// What the mel should become.
+/// Conditioning of the mel.
 pub(super) struct Condition<'a> {
-    /// The encoder's word for each frame, `[frames, bands]`.
+    /// The encoder's output for each frame, `[frames, bands]`.
     pub mu: &'a Tensor,
     /// The speaker, `[1, bands]`.
     pub speaker: &'a Tensor,
-    /// Frames that are known; zero elsewhere, `[frames, bands]`.
+    /// Known frames, `[frames, bands]`; zero elsewhere.
     pub known: &'a Tensor,
 }
 
 pub(super) struct FlowDecoder {
-    /// Of the time's encoding.
+    /// Rates of the time encoding.
     time_rates: Vec<f32>,
     time_in: Linear,
     time_out: Linear,
@@ -73,7 +75,7 @@ impl FlowDecoder {
     pub fn load(loader: &mut Loader<'_>, config: &FlowConfig) -> Result<FlowDecoder, WeightsError> {
         let channels = config.decoder.channels;
         let bands = config.mel_bands();
-        // Noisy mel, the encoder's word, speaker and known frames side by side.
+        // Concatenated columns: noisy mel, encoder output, speaker, known frames.
         let inputs = 4 * bands;
         let time = channels * WIDENING;
         let mean_flow = matches!(config.solver, crate::config::FlowSolver::MeanFlow { .. });
@@ -123,8 +125,9 @@ impl FlowDecoder {
         })
     }
 
-    /// The velocity of `x` `[frames, bands]` at time `from` (and, of a mean flow, towards `to`) under each of the conditions, one below
-    /// the other: `[conditions · frames, bands]`. Without a condition it is what guidance leads away from.
+    /// Velocity of `x` `[frames, bands]` at time `from` under each condition, stacked by rows:
+    /// `[conditions · frames, bands]`. A mean flow also takes the end time `to`. An absent
+    /// condition gives the unconditional velocity of guidance.
     pub fn velocity(
         &self,
         ctx: &Context<'_>,
@@ -139,7 +142,7 @@ impl FlowDecoder {
             .chain(&self.middle)
             .chain([&self.up])
             .collect();
-        // One row a stage.
+        // One row per stage.
         let layers: Vec<&Linear> = stages.iter().map(|stage| &stage.time).collect();
         let shifts = ctx.linears(&time, None, &layers);
         drop(time);
@@ -170,7 +173,7 @@ impl FlowDecoder {
         ctx.conv1d_sequences(&x, count, &self.out)
     }
 
-    /// The embedding of a time, or of both ends of a step, through its Mish `[1, time]`.
+    /// Embedding of a time, or of both ends of a step, after Mish: `[1, time]`.
     fn time(&self, ctx: &Context<'_>, from: f32, to: Option<f32>) -> Tensor {
         let embed = |time: f32, activation: Activation| {
             let at = EvenPositions {
@@ -219,7 +222,8 @@ impl Stage {
         })
     }
 
-    /// `x` has `sequences` sequences, one below the other; `shift` is what the time adds to each row.
+    /// `x` holds `sequences` sequences, stacked by rows; `shift` is the time's contribution to each
+    /// row.
     fn forward(&self, ctx: &Context<'_>, x: &Tensor, sequences: usize, shift: View<'_>) -> Tensor {
         let inner = self.block1.forward(ctx, x, sequences, Some(shift));
         let mut inner = self.block2.forward(ctx, &inner, sequences, None);

@@ -1,4 +1,4 @@
-//! The conformer encoder: tokens' embeddings to one vector a mel frame.
+//! The conformer encoder: from token embeddings to one vector per mel frame.
 
 use crate::config::FlowConfig;
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
@@ -7,17 +7,17 @@ use sottovoce_tensor::{
     RelativePositions, SinusoidOrder, Tensor, Vector,
 };
 
-/// Of the layers' norms and of those around them, as trained.
+/// ε of the norms in and around the layers, as trained.
 const LAYER_EPSILON: f32 = 1e-12;
 const OUTER_EPSILON: f32 = 1e-5;
-/// The look-ahead convolutions' rectifier.
+/// Negative slope of the leaky ReLU in the look-ahead convolutions.
 const SLOPE: f32 = 0.01;
 /// Longest wavelength of the position encoding, as in "Attention is all you need".
 const WAVELENGTH_MAX: f32 = 10_000.0;
 
 pub(super) struct FlowEncoder {
     upsampling: usize,
-    /// Of the position encoding, one a pair of channels.
+    /// Rates of the position encoding, one per pair of channels.
     rates: Vec<f32>,
     embed: Embed,
     ahead: Conv1d,
@@ -122,7 +122,8 @@ impl FlowEncoder {
         ctx.layer_norm(&x, &self.out_norm)
     }
 
-    /// Encodings of relative positions `[2 · rows − 1, hidden]`, from the key furthest before its query to the one furthest after it.
+    /// Encodings of relative positions `[2 · rows − 1, hidden]`, from the furthest key before its
+    /// query to the furthest after it.
     fn positions(&self, ctx: &Context<'_>, rows: usize) -> Tensor {
         let positions = EvenPositions {
             first: (rows - 1) as f32,

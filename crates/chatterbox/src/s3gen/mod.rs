@@ -1,5 +1,6 @@
-//! S3Gen's flow: speech tokens to mel frames, by a conformer encoder that looks ahead a little and a decoder that turns noise into mel
-//! along a learned flow (Lipman et al., "Flow Matching", 2022; Du et al., "CosyVoice 2", 2024).
+//! S3Gen's flow: from speech tokens to mel frames. A conformer encoder with a short look-ahead
+//! conditions a decoder, which transforms noise into mel along a learned flow (Lipman et al., "Flow
+//! Matching", 2022; Du et al., "CosyVoice 2", 2024).
 
 mod decoder;
 mod encoder;
@@ -15,17 +16,18 @@ use sottovoce_tensor::{Context, Linear, Matrix, Noise, Precision, Rounding, Tens
 use std::f32::consts::FRAC_PI_2;
 use std::ops::Range;
 
-/// How the flow is followed from noise to mel.
+/// Solver options of the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowOptions {
-    /// Steps, at least one.
+    /// Number of steps, at least one.
     pub steps: usize,
-    /// Of these, how many from the first on are guided (base): a guided step takes twice the time of another.
+    /// Number of leading steps with guidance (base model). A guided step takes twice the time of
+    /// another.
     pub guided_steps: usize,
 }
 
 impl FlowOptions {
-    /// As the model was meant: its own steps, all of them guided.
+    /// The model's own number of steps, all of them guided.
     pub fn of(config: &FlowConfig) -> FlowOptions {
         let steps = config.solver.steps();
         FlowOptions {
@@ -47,10 +49,10 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Takes the flow's tensors.
+    /// Loads the flow's tensors.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has the wrong shape.
     pub fn load(loader: &mut Loader<'_>, config: &FlowConfig) -> Result<Flow, WeightsError> {
         let hidden = config.encoder.hidden;
         let embedding =
@@ -73,21 +75,23 @@ impl Flow {
         })
     }
 
-    /// Rounds rows otherwise than the weights' precision suggests: coarsely for 8-bit weights.
+    /// Sets the rounding of activations, in place of the default for the weights' precision: coarse
+    /// for 8-bit weights.
     pub fn set_rounding(&mut self, rounding: Rounding) {
         self.rounding = rounding;
     }
 
-    /// The sizes.
+    /// The model's sizes.
     pub fn config(&self) -> &FlowConfig {
         &self.config
     }
 
-    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. The first frames are known as `prompt_mel` `[frames][bands]`; frames
-    /// start from the noise of `noise_rows`, one range after the other. The x-vector is normalised here.
+    /// Mel frames `[2 · tokens, bands]` of `tokens`, prompt first. `prompt_mel` `[frames][bands]`
+    /// gives the first frames. Frames start from the noise in `noise_rows`, one range after the
+    /// other. The x-vector is normalised here.
     ///
     /// # Panics
-    /// If there is not a row of noise for each frame.
+    /// Unless there is one row of noise per frame.
     #[allow(
         clippy::too_many_arguments,
         reason = "what is said, by whom, from which noise, and how"
@@ -115,7 +119,7 @@ impl Flow {
         self.mel_from(ctx, tokens, prompt_mel, speaker_vector, start, options)
     }
 
-    /// As [`Flow::mel`], from a given start `[2 · tokens, bands]`.
+    /// As [`Flow::mel`], from given noise `[2 · tokens, bands]`.
     pub fn mel_from(
         &self,
         ctx: &Context<'_>,
@@ -157,7 +161,7 @@ impl Flow {
         self.solve(ctx, start, &condition, options)
     }
 
-    /// Follows the flow from noise to mel.
+    /// Integrates the flow from noise to mel.
     fn solve(
         &self,
         ctx: &Context<'_>,

@@ -1,4 +1,5 @@
-//! The flow chunk by chunk: a chunk's tokens with some before them and the look-ahead after them, and noise by absolute frame.
+//! The streaming flow. A chunk is rendered with some tokens before it and the look-ahead after it;
+//! noise is indexed by absolute frame.
 
 use super::{Flow, FlowOptions};
 use crate::config::FlowConfig;
@@ -6,12 +7,15 @@ use sottovoce_tensor::{Context, Failure, Noise, Vector};
 use std::f32::consts::FRAC_PI_2;
 use std::sync::Arc;
 
-/// Tokens before a chunk whose frames come out again with it: now that what follows them is known they are nearer to the whole, and a
-/// border between two renderings can be spread over them.
+/// Tokens before a chunk that are rendered again with it. With their right context known, their
+/// frames are closer to the offline result, and the border between two renderings can be
+/// cross-faded over them.
 const AGAIN_TOKENS: usize = 4;
 
-/// Tokens beyond the encoder's own look-ahead that a chunk waits for. T3 makes them in a fraction of the flow's time, and attention in the
-/// flow looks both ways: with 6 the mel steps a fifth less where chunks meet, and the whole mel is a twelfth nearer.
+/// Tokens beyond the encoder's own look-ahead that a chunk waits for. T3 generates them in a
+/// fraction of the flow's time, and the flow's attention is bidirectional. With 6 tokens, mel
+/// discontinuities at chunk borders shrink by a fifth, and the error to the offline mel by a
+/// twelfth.
 const FURTHER_TOKENS: usize = 6;
 
 /// Mel frames of a chunk.
@@ -19,13 +23,13 @@ const FURTHER_TOKENS: usize = 6;
 pub struct Rendering {
     /// `[frames][bands]`.
     pub mel: Vec<f32>,
-    /// Frames at the start that came out before, with the chunk before.
+    /// Leading frames that the previous chunk has rendered already.
     pub again: usize,
 }
 
 impl Rendering {
-    /// Adds the new frames to `mel` `[frames][bands]`. Those at its end that are there again, of `waiting` that may still change, pass from
-    /// their old rendering to the new one.
+    /// Appends the new frames to `mel` `[frames][bands]`. Of the last `waiting` frames, which may
+    /// still change, those rendered again are cross-faded from their old rendering to the new one.
     pub fn join(&self, mel: &mut Vec<f32>, waiting: usize, bands: usize) {
         let (again, new) = self.mel.split_at(self.again * bands);
         let crossing = waiting.min(self.again);
@@ -44,43 +48,43 @@ impl Rendering {
     }
 }
 
-/// What the flow takes from a voice.
+/// The flow's inputs from a voice.
 #[derive(Clone, Debug)]
 pub struct FlowVoice {
     /// Speech tokens of the clip.
     pub prompt_tokens: Vec<u32>,
-    /// Its mel, `[frames][bands]`, as many frames as the tokens give.
+    /// Mel of the clip, `[frames][bands]`, as many frames as the tokens give.
     pub prompt_mel: Vector,
-    /// Its x-vector.
+    /// X-vector.
     pub speaker_vector: Vector,
 }
 
-/// What is seen again with each chunk.
+/// Context that is run again with each chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowWindow {
-    /// Most tokens of the voice's prompt, its last ones.
+    /// Most tokens of the voice's prompt; the last ones are used.
     pub prompt_tokens: usize,
     /// Most tokens of the stream before the chunk.
     pub context_tokens: usize,
 }
 
-/// A stream's flow.
+/// State of a stream's flow.
 #[derive(Clone, Debug)]
 pub struct FlowState {
     voice: Arc<FlowVoice>,
     noise: Noise,
     window: FlowWindow,
     options: FlowOptions,
-    /// Tokens from number `first` on: context, and what is not mel yet.
+    /// Tokens from index `first` on: context, and tokens that are not rendered yet.
     tokens: Vec<u32>,
-    /// Number of the first of `tokens` in the stream.
+    /// Index of the first of `tokens` in the stream.
     first: usize,
-    /// Of `tokens`, how many are mel already.
+    /// Number of `tokens` that are rendered.
     done: usize,
 }
 
 impl FlowState {
-    /// The start of a stream, with noise from `seed`.
+    /// The state at the start of a stream, with noise from `seed`.
     pub fn new(
         voice: Arc<FlowVoice>,
         seed: u64,
@@ -98,10 +102,10 @@ impl FlowState {
         }
     }
 
-    /// Forgets what was spoken, so that what follows begins as a stream does. Noise goes on.
+    /// Forgets the context, as at the start of a stream. The noise continues.
     ///
     /// # Panics
-    /// If tokens wait.
+    /// If tokens are waiting.
     pub fn restart(&mut self) {
         assert_eq!(self.waiting(), 0, "tokens wait that would be lost");
         self.first += self.tokens.len();
@@ -109,35 +113,36 @@ impl FlowState {
         self.done = 0;
     }
 
-    /// Tokens given and not mel yet.
+    /// Tokens pushed and not rendered yet.
     pub fn waiting(&self) -> usize {
         self.tokens.len() - self.done
     }
 
-    /// Adds tokens.
+    /// Appends tokens.
     pub fn push(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
     }
 }
 
 impl Flow {
-    /// Tokens that must be there beyond those made into mel, until the last ones.
+    /// Tokens needed beyond those to be rendered, except at the end.
     pub fn look_ahead(&self) -> usize {
         Flow::look_ahead_of(&self.config)
     }
 
-    /// The same of a flow that is still to be loaded.
+    /// As [`Flow::look_ahead`], for a flow that is not loaded.
     pub fn look_ahead_of(config: &FlowConfig) -> usize {
         config.encoder.look_ahead + FURTHER_TOKENS
     }
 
-    /// Mel frames of the next `count` waiting tokens, after those of the last few tokens before them once more.
+    /// Mel frames of the next `count` waiting tokens, preceded by those of the last few tokens
+    /// before them, rendered again.
     ///
     /// # Errors
-    /// If memory ran out or the device failed; the tokens wait on.
+    /// If memory ran out or the device failed; the tokens keep waiting.
     ///
     /// # Panics
-    /// If fewer are waiting.
+    /// If fewer tokens are waiting.
     pub fn stream(
         &self,
         ctx: &Context<'_>,
@@ -159,7 +164,7 @@ impl Flow {
         let factor = self.config.upsampling;
         let bands = self.config.mel_bands();
         let prompt_frames = prompt * factor;
-        // Prompt frames come first, whatever part of the prompt and of the stream is in the window.
+        // Prompt frames come first, whatever part of the prompt and of the stream the window holds.
         let (cut_frames, first_frame) = (cut * factor, state.first * factor);
         let prompt_end = (cut_frames + prompt_frames) as u64;
         let spoken = prompt_end + first_frame as u64;

@@ -1,4 +1,5 @@
-//! The decoder stack, Llama or GPT-2: the same skeleton with other norms, positions and feed-forward parts.
+//! The decoder stack of Llama or GPT-2. Both share one skeleton and differ in norms, positions and
+//! feed-forward layers.
 
 use super::rope;
 use crate::config::{BackboneConfig, BackboneKind};
@@ -14,16 +15,16 @@ pub(super) struct Backbone {
     head_size: usize,
     blocks: Vec<Block>,
     norm: Norm,
-    /// GPT-2's learned positions.
+    /// Learned position embeddings (GPT-2).
     positions: Option<Matrix>,
-    /// Llama's angles a position.
+    /// Rotary angle per position and pair of channels (Llama).
     frequencies: Option<Vec<f32>>,
 }
 
 #[derive(Debug)]
 struct Block {
     attention_norm: Norm,
-    /// Query, key and value on top of each other.
+    /// Query, key and value projections, stacked.
     query_key_value: Linear,
     output: Linear,
     feed_forward_norm: Norm,
@@ -32,9 +33,9 @@ struct Block {
 
 #[derive(Debug)]
 enum FeedForward {
-    /// SiLU-gated; gate and up on top of each other.
+    /// SiLU-gated; gate and up projections are stacked.
     Gated { gate_up: Linear, down: Linear },
-    /// GELU in its tanh form.
+    /// GELU, tanh approximation.
     Gelu { up: Linear, down: Linear },
 }
 
@@ -78,7 +79,7 @@ impl Backbone {
         })
     }
 
-    /// Places of `rows` rows for a dry run.
+    /// Cache places of `rows` rows for a dry run.
     pub(super) fn dry_places(&self, rows: usize) -> CachePlaces<'static> {
         let layout = CacheLayout {
             heads: self.heads,
@@ -88,8 +89,8 @@ impl Backbone {
         CachePlaces::dry(layout, rows)
     }
 
-    /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all places; a place sees its sequence's
-    /// positions up to its own.
+    /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all
+    /// places; a place attends to its sequence's positions up to its own.
     pub(super) fn forward(
         &self,
         ctx: &Context<'_>,
@@ -100,7 +101,7 @@ impl Backbone {
         ctx.norm(&x, &self.norm)
     }
 
-    /// As [`Backbone::forward`], with a layer after the last norm.
+    /// As [`Backbone::forward`], followed by a linear layer.
     pub(super) fn forward_to(
         &self,
         ctx: &Context<'_>,

@@ -1,7 +1,7 @@
-//! Keys and values in pages: a prefix for each voice, and what grows with each utterance.
+//! The KV cache in pages: one prefix per voice, and growing pages per utterance.
 //!
-//! A page holds some positions of all layers: `[layer][row][keys, values][position]`. The prefix has one row, whatever guidance needs,
-//! and so the more positions a page.
+//! A page holds a number of positions of all layers: `[layer][row][keys, values][position]`. A
+//! prefix has one row, with or without guidance, and therefore fits more positions in a page.
 
 use crate::config::T3Config;
 use sottovoce_memory::pages::{PagePool, PageTable};
@@ -9,14 +9,14 @@ use sottovoce_memory::{Memory, OutOfMemory, Owner};
 use sottovoce_tensor::{CacheLayout, CachePlaces, CachePrecision, CachedPages, PageLayout};
 use std::sync::Arc;
 
-/// Positions of a state in a page: small enough that the last, partly used page wastes little.
+/// Positions of a state per page: few, so that the last, partly used page wastes little.
 const POSITIONS_A_PAGE: usize = 16;
 
 /// The pages of one model, shared by all voices and streams.
 #[derive(Clone)]
 pub struct KeyValueStore {
     pages: PagePool,
-    /// Of a state's pages.
+    /// Layout of a state's pages.
     layout: PageLayout,
 }
 
@@ -39,12 +39,12 @@ impl KeyValueStore {
         page_layout(config, precision).page_bytes()
     }
 
-    /// Pages that `positions` of a state take, the prefix not counted.
+    /// Pages that `positions` of a state need, excluding the prefix.
     pub fn pages_for_state(positions: usize) -> usize {
         positions.div_ceil(POSITIONS_A_PAGE)
     }
 
-    /// Pages that a prefix of `positions` takes.
+    /// Pages that a prefix of `positions` needs.
     pub fn pages_for_prefix(&self, positions: usize) -> usize {
         positions.div_ceil(POSITIONS_A_PAGE * self.layout.rows)
     }
@@ -84,7 +84,7 @@ fn page_layout(config: &T3Config, precision: CachePrecision) -> PageLayout {
     }
 }
 
-/// Positions of all layers in pages.
+/// Paged positions of all layers.
 struct Paged {
     table: PageTable,
     layout: PageLayout,
@@ -133,7 +133,7 @@ impl Prefix {
         self.0.grow(count)
     }
 
-    /// Where its positions stand, while it is being made.
+    /// Cache places of its positions, while it is being computed.
     pub(super) fn places(&mut self) -> CachePlaces<'_> {
         let Paged {
             table,
@@ -148,7 +148,7 @@ impl Prefix {
         places
     }
 
-    /// Its length.
+    /// Number of positions.
     pub fn positions(&self) -> usize {
         self.0.positions
     }
@@ -163,64 +163,65 @@ impl Prefix {
 pub struct T3State {
     prefix: Arc<Prefix>,
     own: Paged,
-    /// Speech position of the last token taken.
+    /// Speech position of the last token consumed.
     pub(super) speech_position: usize,
 }
 
 impl T3State {
-    /// Positions taken, the prefix included.
+    /// Positions used, including the prefix.
     pub fn position(&self) -> usize {
         self.prefix.positions() + self.own.positions
     }
 
-    /// Positions taken, the prefix not counted.
+    /// Positions used, excluding the prefix.
     pub fn own_positions(&self) -> usize {
         self.own.positions
     }
 
-    /// Bytes of its own pages.
+    /// Bytes of its own pages, excluding the prefix.
     pub fn bytes(&self) -> usize {
         self.own.table.page_count() * self.own.table.page_bytes()
     }
 
-    /// Bytes of the pages that it has or has reserved.
+    /// Bytes of its pages and reserved pages.
     pub fn reserved_bytes(&self) -> usize {
         self.own.table.reserved_count() * self.own.table.page_bytes()
     }
 
-    /// Sees to it that the utterance can go on to `positions` of its own (the prefix not counted) without a call to the driver and
-    /// without running out: for the worst case, when a stream is let in.
+    /// Reserves pages for `positions` positions of the utterance, excluding the prefix. Up to there
+    /// it can neither run out of memory nor call the driver. An admitted stream reserves its worst
+    /// case.
     ///
     /// # Errors
-    /// If there is too little left for that many.
+    /// If fewer pages are available.
     pub fn reserve(&mut self, positions: usize) -> Result<(), OutOfMemory> {
         let pages = positions.div_ceil(self.own.layout.positions);
         self.own.table.reserve(pages)
     }
 
-    /// Positions of its own (the prefix not counted) for which it has reserved pages.
+    /// Positions, excluding the prefix, for which it has reserved pages.
     pub fn reserved_positions(&self) -> usize {
         self.own.table.reserved_count() * self.own.layout.positions
     }
 
-    /// Forgets what it took, for another text in the same voice; what was reserved stays reserved.
+    /// Clears the state for another text in the same voice; reservations are kept.
     pub fn clear(&mut self) {
         self.own.positions = 0;
         self.own.table.truncate(0);
         self.speech_position = 0;
     }
 
-    /// Takes the pages for `count` more positions ahead of time.
+    /// Allocates the pages for `count` more positions.
     pub(super) fn grow(&mut self, count: usize) -> Result<(), OutOfMemory> {
         self.own.grow(count)
     }
 
-    /// How a position's keys (or values) are stored.
+    /// Layout of a position's keys or values.
     pub(super) fn layout(&self) -> CacheLayout {
         self.own.layout.cache
     }
 
-    /// Adds a sequence for each of its rows to a forward's places; the number of the first.
+    /// Adds one sequence per row to a forward's places; returns the index of the first.
     pub(super) fn add_to<'a>(&'a mut self, places: &mut CachePlaces<'a>) -> usize {
         let prefix = CachedPages {
             table: &self.prefix.0.table,
@@ -230,7 +231,7 @@ impl T3State {
         places.add_sequences(Some(prefix), &mut self.own.table, self.own.layout)
     }
 
-    /// Undoes a `grow` of a step that did not happen.
+    /// Reverts `grow` after a step that failed.
     pub(super) fn shrink(&mut self, count: usize) {
         self.own.shrink(count);
         self.speech_position -= count;

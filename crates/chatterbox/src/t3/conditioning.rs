@@ -1,4 +1,4 @@
-//! What comes before the text: speaker, prompt, emotion.
+//! Conditioning, which precedes the text: speaker, prompt, emotion.
 
 use crate::config::T3Config;
 use crate::weights::{Loader, WeightsError};
@@ -8,7 +8,7 @@ use sottovoce_tensor::{Attention, Context, LayerNorm, Linear, Tensor, Vector};
 pub(super) struct Conditioning {
     speaker: Linear,
     perceiver: Option<Perceiver>,
-    /// The weight of the emotion's one input.
+    /// Weights of the emotion layer, which has one input.
     emotion: Option<Vector>,
 }
 
@@ -59,7 +59,8 @@ impl Conditioning {
     }
 }
 
-/// Learned queries look at the prompt, then at themselves, through one and the same attention block (arXiv:2103.03206).
+/// Perceiver resampler (arXiv:2103.03206): learned queries attend to the prompt, then to
+/// themselves, through the same attention block.
 #[derive(Debug)]
 struct Perceiver {
     /// `[queries, hidden]`, row-major.
@@ -110,7 +111,7 @@ impl Perceiver {
         self.attend(ctx, seen, None)
     }
 
-    /// The residual is the query before its norm; without `memory` it looks at itself.
+    /// The residual is the query before its norm. Without `memory` this is self-attention.
     fn attend(&self, ctx: &Context<'_>, mut x: Tensor, memory: Option<&Tensor>) -> Tensor {
         let normed = ctx.layer_norm(&x, &self.norm);
         let memory = memory.map(|memory| ctx.layer_norm(memory, &self.norm));

@@ -1,11 +1,12 @@
-//! T3: text tokens and a voice to speech tokens.
+//! T3: from text tokens and a voice to speech tokens.
 //!
-//! The conditioning of a voice is run once ([`T3::prefix`]); its keys and values serve every utterance in that voice. An utterance then
-//! has a [`T3State`]: [`T3::prefill`] takes the text, and [`T3::step`] one token a call for many states together, each at its own
-//! position, reading the weights once. Both return logits, which a [`sampler::Sampler`] turns into the next token.
+//! A voice's conditioning is run once ([`T3::prefix`]); its keys and values are shared by every
+//! utterance in that voice. Each utterance has a [`T3State`]. [`T3::prefill`] runs the text.
+//! [`T3::step`] runs one token for each of many states, at their own positions, and reads the
+//! weights once. Both return logits, from which a [`sampler::Sampler`] draws the next token.
 //!
-//! With classifier-free guidance every state has two rows: the first sees the text, the second a text of zeros. All rows share the
-//! prefix, whose inputs are the same.
+//! With classifier-free guidance a state has two rows: the first with the text, the second with
+//! zeros in its place. Both rows share the prefix, whose inputs are the same.
 
 mod backbone;
 mod cache;
@@ -26,42 +27,42 @@ use sottovoce_tensor::{
 };
 use std::sync::Arc;
 
-/// Why T3 could not go on.
+/// Errors of T3.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum T3Error {
-    /// No memory for keys and values or for activations.
+    /// Out of memory for the KV cache or for activations.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// A token that the vocabulary does not have.
+    /// A token outside the vocabulary.
     #[error("{kind} token {token} is not below the vocabulary's {vocabulary}")]
     TokenOutOfRange {
         /// `text` or `speech`.
         kind: &'static str,
         /// The token.
         token: u32,
-        /// Rows of the table.
+        /// Size of the vocabulary.
         vocabulary: usize,
     },
-    /// More tokens or positions than the model has places for.
+    /// More tokens or positions than the model supports.
     #[error("{count} {kind} are more than the {limit} that the model takes: shorten the text")]
     TooLong {
-        /// What there are too many of.
+        /// What exceeds the limit.
         kind: &'static str,
-        /// How many there are.
+        /// The number given.
         count: usize,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
-    /// A speaker embedding of another length.
+    /// A speaker embedding of the wrong length.
     #[error("the speaker embedding has {found} values, the model takes {expected}")]
     SpeakerEmbedding {
-        /// What the model takes.
+        /// Length that the model expects.
         expected: usize,
-        /// What was given.
+        /// Length given.
         found: usize,
     },
 }
@@ -75,16 +76,17 @@ impl From<Failure> for T3Error {
     }
 }
 
-/// What T3 knows of a voice.
+/// T3's inputs from a voice.
 #[derive(Clone, Copy, Debug)]
 pub struct VoiceConditioning<'a> {
-    /// The voice encoder's embedding.
+    /// Output of the voice encoder.
     pub speaker_embedding: &'a [f32],
-    /// Speech tokens of the reference clip; may be empty. Those past the config's most are not used.
+    /// Speech tokens of the reference clip; may be empty. Tokens beyond the model's prompt length
+    /// are ignored.
     pub prompt_tokens: &'a [u32],
 }
 
-/// The network. Immutable; what changes is in [`T3State`].
+/// The network. Immutable: all mutable state is in [`T3State`].
 #[derive(Debug)]
 pub struct T3 {
     config: T3Config,
@@ -92,23 +94,24 @@ pub struct T3 {
     conditioning: Conditioning,
     text_embedding: Matrix,
     speech_embedding: Matrix,
-    /// Learned positions of text and speech (base).
+    /// Learned positions of text and speech (base model).
     positions: Option<[Matrix; 2]>,
     speech_head: Linear,
 }
 
 impl T3 {
-    /// Takes the network's weights.
+    /// Loads the network's weights.
     ///
     /// # Errors
-    /// If one is missing, has another shape or is not finite.
+    /// If a tensor is missing, has the wrong shape or is not finite.
     pub fn load(loader: &mut Loader<'_>, config: &T3Config) -> Result<T3, WeightsError> {
         let hidden = config.backbone.hidden;
         let precision = loader.precision();
         let backbone = Backbone::load(loader, &config.backbone)?;
         let conditioning = Conditioning::load(loader, config)?;
-        // The head is read once a step: 4 bits would save little and cost accuracy. Of the tables a step reads single rows: 16 bits cost
-        // no time; only the text's, which is the largest by far and adds the least to the speech that follows, is as small as the head.
+        // The head is read once per step: 4 bits would save little and cost accuracy. Of the
+        // tables, a step reads single rows, so that 16 bits cost no time. Only the text table has
+        // the head's precision: it is by far the largest and affects the speech least.
         let narrow = match precision {
             Precision::Q4 => Precision::Int8,
             other => other,
@@ -142,12 +145,12 @@ impl T3 {
         })
     }
 
-    /// Its sizes.
+    /// The model's sizes.
     pub fn config(&self) -> &T3Config {
         &self.config
     }
 
-    /// Rows of logits a state has: 2 with classifier-free guidance.
+    /// Rows of logits per state: 2 with classifier-free guidance.
     pub fn rows(&self) -> usize {
         if self.config.classifier_free_guidance {
             2
@@ -156,7 +159,7 @@ impl T3 {
         }
     }
 
-    /// A store of keys and values for this network, at most `page_count_max` pages.
+    /// A KV cache for this network of at most `page_count_max` pages.
     pub fn store(
         &self,
         memory: &sottovoce_memory::Memory,
@@ -166,10 +169,10 @@ impl T3 {
         KeyValueStore::new(memory, &self.config, precision, page_count_max)
     }
 
-    /// Runs a voice's conditioning and keeps its keys and values, to be shared by all utterances in that voice.
+    /// Runs a voice's conditioning and keeps its keys and values for all utterances in that voice.
     ///
     /// # Errors
-    /// If memory runs out, or the voice was not made for this model.
+    /// If memory runs out, or the voice does not match this model.
     pub fn prefix(
         &self,
         ctx: &Context<'_>,
@@ -226,13 +229,13 @@ impl T3 {
         }
     }
 
-    /// A state that has taken nothing but the prefix.
+    /// A state that holds only the prefix.
     pub fn state(&self, store: &KeyValueStore, owner: Owner, prefix: Arc<Prefix>) -> T3State {
         store.state(owner, prefix, self.rows())
     }
 
-    /// Takes the text (with its start and stop where the model has them) and the start of speech; logits `[rows, vocabulary]` of the first
-    /// token.
+    /// Runs the text (with start and stop tokens if the model has them) and the start of speech;
+    /// returns logits `[rows, vocabulary]` of the first token.
     ///
     /// # Errors
     /// If memory runs out, a token is not in the vocabulary, or there are too many.
@@ -245,7 +248,8 @@ impl T3 {
         self.start(ctx, state, text, &[])
     }
 
-    /// Teacher-forced logits `[rows, speech.len(), vocabulary]`: place k predicts `speech[k]` from the text and all before it.
+    /// Teacher-forced logits `[rows, speech.len(), vocabulary]`: place k predicts `speech[k]` from
+    /// the text and all speech before it.
     ///
     /// # Errors
     /// As [`T3::prefill`].
@@ -262,7 +266,8 @@ impl T3 {
         Ok(logits.reshape(&[self.rows(), given.len() + 1, self.config.speech_vocabulary]))
     }
 
-    /// Text, start tokens, then `speech`; logits of the last start token and of each of `speech`, row by row.
+    /// Runs text, start tokens and `speech`; returns logits of the last start token and of each
+    /// token of `speech`, row by row.
     fn start(
         &self,
         ctx: &Context<'_>,
@@ -278,7 +283,7 @@ impl T3 {
 
         let mut tokens = vec![self.config.speech_start; starts];
         tokens.extend_from_slice(speech);
-        // Both start tokens stand at speech position 0.
+        // Both start tokens have speech position 0.
         let positions: Vec<u32> = (0..tokens.len())
             .map(|index| (index + 1).saturating_sub(starts) as u32)
             .collect();
@@ -318,10 +323,12 @@ impl T3 {
         Ok(logits)
     }
 
-    /// Takes one token for each state; logits `[states · rows, vocabulary]` of the next, a state's rows together.
+    /// Runs one token for each state; returns logits `[states · rows, vocabulary]` of the next
+    /// token. The rows of a state are adjacent.
     ///
     /// # Errors
-    /// If memory runs out (then no state has moved), a token is not in the vocabulary, or a state is at the end of what the model takes.
+    /// If memory runs out (no state has advanced then), a token is not in the vocabulary, or a
+    /// state is at the model's last position.
     pub fn step(
         &self,
         ctx: &Context<'_>,
@@ -364,13 +371,13 @@ impl T3 {
         Ok(logits)
     }
 
-    /// What steps of as many states are to [`sottovoce_tensor::Device::replay`]: in one workspace they are the same operations on the same
-    /// places, whatever their tokens and positions.
+    /// Key of a step of `states` states for [`sottovoce_tensor::Device::replay`]. In one workspace,
+    /// such steps are the same operations at the same addresses, for any tokens and positions.
     pub fn step_key(states: usize) -> u64 {
         states as u64
     }
 
-    /// Embeds each state's token for each of its rows, runs the backbone and the head.
+    /// Embeds each state's token once per row, then runs the backbone and the head.
     fn decode(
         &self,
         ctx: &Context<'_>,
@@ -382,7 +389,7 @@ impl T3 {
         (self.backbone).forward_to(ctx, x, places, &self.speech_head)
     }
 
-    /// Runs a step's operations in a measuring context, so that its workspace can be planned.
+    /// Runs a step in a measuring context, so that its workspace can be planned.
     pub fn measure_step(&self, ctx: &Context<'_>, states: usize) {
         let tokens = vec![0; states];
         let mut places = self.backbone.dry_places(states * self.rows());
@@ -401,7 +408,7 @@ impl T3 {
         }
     }
 
-    /// Each token `times` times.
+    /// Embeds each token `times` times.
     fn embed_speech(
         &self,
         ctx: &Context<'_>,
@@ -413,7 +420,7 @@ impl T3 {
         ctx.embedding_sum(&self.speech_embedding, tokens, positions, times)
     }
 
-    /// Row 1's text is zeros, with positions all the same.
+    /// Embeds the text; row 1 is zeros plus positions.
     fn embed_text(&self, ctx: &Context<'_>, text: &[u32], row: usize) -> Tensor {
         let mut x = match row {
             0 => ctx.embedding(&self.text_embedding, text),
@@ -426,7 +433,7 @@ impl T3 {
         x
     }
 
-    /// The most speech tokens that fit after `text_len` text tokens and a prefix of `prefix_len`.
+    /// Most speech tokens that fit after `text_len` text tokens and a prefix of `prefix_len`.
     pub fn speech_tokens_max(&self, prefix_len: usize, text_len: usize) -> usize {
         let starts = if self.config.speech_start_twice { 2 } else { 1 };
         let positions = self.config.backbone.position_count_max;

@@ -1,9 +1,9 @@
-//! Rotary positions with Llama 3's stretching of long wavelengths (arXiv:2104.09864; scaling as in Llama 3.1).
+//! Rotary position embedding (arXiv:2104.09864) with Llama 3.1's scaling of long wavelengths.
 
 use crate::config::RopeConfig;
 use std::f32::consts::PI;
 
-/// Angle a position for each pair of channels of a head.
+/// Angle per position for each pair of channels of a head.
 pub(super) fn frequencies(config: &RopeConfig, head_size: usize) -> Vec<f32> {
     (0..head_size / 2)
         .map(|pair| {

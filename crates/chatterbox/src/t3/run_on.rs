@@ -1,31 +1,31 @@
-//! Speech that goes on without its text: a loop, or far more than any reading of it takes.
+//! Detection of run-on speech: a loop, or far more tokens than any reading of the text takes.
 //!
-//! The reference watches the attention of a few heads for this, in its multilingual model alone. Here
-//! tokens are enough: they are there in any case, for every model.
+//! The reference detects this from the attention of a few heads, in its multilingual model only.
+//! This detector needs only the tokens and works for every model.
 
 use std::collections::VecDeque;
 
-/// The longest loop that is looked for, in tokens: a second.
+/// Longest period of a loop, in tokens: 1 s.
 const PERIOD_MAX: usize = 25;
-/// A loop is one that has repeated itself over so many tokens: 3 s. Silence within a sentence is
+/// Tokens of repetition after which a sequence counts as a loop: 3 s. Silence within a sentence is
 /// shorter.
 const LOOPED_TOKENS: usize = 75;
 
-/// Tokens that any text may take: 3 s.
+/// Tokens allowed for any text: 3 s.
 const TOKENS_AT_LEAST: usize = 75;
-/// Tokens that one letter may take. People speak 12 to 18 letters a second, so this is more than
-/// twice as slow as anybody.
+/// Tokens allowed per letter. Speakers read 12 to 18 letters a second, so this is less than half
+/// the slowest rate.
 const TOKENS_A_LETTER: usize = 4;
-/// Of a capital, which may be read by its name.
+/// Per capital letter, which may be read by its name.
 const TOKENS_A_CAPITAL: usize = 12;
-/// Of what is read as a word or a syllable: digits, signs, letters of scripts that write syllables.
+/// Per sign that is read as a word or a syllable: digits, symbols, letters of syllabic scripts.
 const TOKENS_A_SIGN: usize = 24;
-/// Of a mark at which one pauses.
+/// Per punctuation mark with a pause.
 const TOKENS_A_MARK: usize = 12;
-/// Of a sound such as a laugh, which stands in brackets.
+/// Per bracketed sound, such as a laugh.
 const TOKENS_A_SOUND: usize = 100;
 
-/// Most speech tokens that a reading of a text can take.
+/// Most speech tokens of any reading of a text.
 pub fn speech_tokens_max(spoken: &str) -> usize {
     let tokens = spoken.chars().map(|character| match character {
         '[' => TOKENS_A_SOUND,
@@ -38,26 +38,26 @@ pub fn speech_tokens_max(spoken: &str) -> usize {
     TOKENS_AT_LEAST + tokens.sum::<usize>()
 }
 
-/// Why a sentence has to be ended.
+/// Why a sentence is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOn {
-    /// The same tokens came again and again.
+    /// The same tokens repeat.
     Loop,
-    /// There are more tokens than the text can have.
+    /// More tokens than the text can take.
     Length,
 }
 
-/// Watches the tokens of one sentence.
+/// Run-on detector for the tokens of one sentence.
 #[derive(Debug, Clone)]
 pub struct RunOnWatch {
     left: usize,
     recent: VecDeque<u32>,
-    /// For each period, the tokens in a row that were the same as those a period before.
+    /// For each period, the number of successive tokens equal to the one a period earlier.
     repeated: [usize; PERIOD_MAX],
 }
 
 impl RunOnWatch {
-    /// Watches a sentence that has at most `tokens_max` tokens.
+    /// A detector for a sentence of at most `tokens_max` tokens.
     pub fn new(tokens_max: usize) -> RunOnWatch {
         RunOnWatch {
             left: tokens_max,
@@ -66,7 +66,7 @@ impl RunOnWatch {
         }
     }
 
-    /// Takes the next token; why the sentence has to end with it, if it has to.
+    /// Takes the next token. Returns a reason if the sentence must end with it.
     pub fn see(&mut self, token: u32) -> Option<RunOn> {
         for (before, repeated) in self.recent.iter().zip(&mut self.repeated) {
             *repeated = if *before == token { *repeated + 1 } else { 0 };

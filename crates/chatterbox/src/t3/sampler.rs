@@ -1,8 +1,8 @@
-//! Drawing the next token from logits, in the reference's orders.
+//! Sampling of the next token from logits, with the reference's order of filters.
 
 use crate::config::{SamplingConfig, SamplingOrder};
 
-/// Draws the tokens of one utterance. The same seed, options and logits give the same tokens.
+/// Samples the tokens of one utterance. The same seed, options and logits give the same tokens.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: SamplingConfig,
@@ -26,13 +26,13 @@ impl Sampler {
         }
     }
 
-    /// The tokens drawn so far.
+    /// The tokens sampled so far.
     pub fn drawn(&self) -> &[u32] {
         &self.drawn
     }
 
-    /// Draws from `[rows, vocabulary]` logits of one state. Two rows are guided: first + weight ·
-    /// (first − second). `None` if no logit is a number above −∞.
+    /// Samples from `[rows, vocabulary]` logits of one state. Two rows are combined by guidance:
+    /// first + weight · (first − second). `None` if every logit is −∞ or not a number.
     pub fn next(&mut self, logits: &[f32], rows: usize) -> Option<u32> {
         let vocabulary = logits.len() / rows.max(1);
         let (first, rest) = logits.split_at(vocabulary);
@@ -74,7 +74,7 @@ impl Sampler {
         token
     }
 
-    /// Tokens already there become less likely, each once.
+    /// Repetition penalty: applied once to each distinct token so far.
     fn penalise(&mut self, scores: &mut [f32], with_start: bool) {
         let penalty = self.options.repetition_penalty;
         if penalty == 1.0 {
@@ -98,7 +98,7 @@ impl Sampler {
         }
     }
 
-    /// Temperature 0 keeps only the likeliest token.
+    /// Divides by the temperature; temperature 0 keeps only the most likely token.
     fn cool(&self, scores: &mut [f32]) {
         let temperature = self.options.temperature;
         if temperature <= 0.0 {
@@ -121,7 +121,7 @@ impl Sampler {
         }
         let most = largest(scores);
         for score in scores {
-            // p < min_p · p_max without the common divisor.
+            // p < min_p · p_max; the common divisor cancels.
             if (*score - most).exp() < min_p {
                 *score = f32::NEG_INFINITY;
             }
@@ -162,7 +162,7 @@ impl Sampler {
         }
     }
 
-    /// Tokens by score, least likely first; equals in the order of their numbers.
+    /// Sorts tokens by ascending score; ties by token number.
     fn sort(&mut self, scores: &[f32]) {
         self.sorted.clear();
         self.sorted.extend(0..scores.len() as u32);
@@ -174,7 +174,7 @@ fn largest(scores: &[f32]) -> f32 {
     scores.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// The token at which the running sum of softmax passes `place` (0 to 1).
+/// The token at which the cumulative softmax passes `place` (0 to 1).
 fn draw(scores: &[f32], place: f64) -> Option<u32> {
     let most = largest(scores);
     if most == f32::NEG_INFINITY {
@@ -197,7 +197,7 @@ fn draw(scores: &[f32], place: f64) -> Option<u32> {
 }
 
 /// Counter-based random numbers: draw n of a seed is SplitMix64's finaliser of seed + (n + 1) ·
-/// 0x9e3779b97f4a7c15, so that a generator's state is a count.
+/// 0x9e3779b97f4a7c15. The state of a generator is a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Random {
     seed: u64,
@@ -205,7 +205,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// The numbers of a seed, from the first.
+    /// A generator at the first number of a seed.
     pub fn new(seed: u64) -> Random {
         Random { seed, count: 0 }
     }
@@ -219,7 +219,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to below 1.
+    /// A uniform number in [0, 1).
     pub fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// How often each of the tokens is drawn first in a thousand utterances.
+    /// Share of each token among the first tokens of a thousand utterances.
     fn shares(options: SamplingConfig, logits: &[f32]) -> Vec<f32> {
         let mut shares = vec![0.0; logits.len()];
         for seed in 0..1000 {
@@ -282,7 +282,7 @@ mod tests {
         let logits = [5.0_f32.ln(), 3.0_f32.ln(), 1.0_f32.ln(), 1.0_f32.ln()];
         let plain = options(SamplingOrder::PenaltyFirst);
         let cases = [
-            // The likeliest tokens whose sum reaches 0.7: half is not enough, eight tenths are.
+            // The most likely tokens whose sum reaches 0.7: half is not enough, eight tenths are.
             (
                 SamplingConfig {
                     top_p: 0.7,
@@ -343,7 +343,7 @@ mod tests {
             repetition_penalty: 1e9,
             ..options(order)
         };
-        // Token 0 is drawn at first, because the start token, 1, is penalised.
+        // Token 0 is sampled first because the start token, 1, is penalised.
         for (order, second) in [
             (SamplingOrder::PenaltyFirst, 2),
             (SamplingOrder::TemperatureFirst, 2),

@@ -10,8 +10,7 @@ use std::io::Cursor;
 
 /// Metadata key of the version of a voice file's layout.
 const LAYOUT_KEY: &str = "layout";
-/// The layout of voice files that this version writes and reads. Whoever changes what a part means
-/// counts this up.
+/// Version of the layout of voice files. Any change to the meaning of a part must increase it.
 pub const VOICE_LAYOUT_VERSION: u32 = 1;
 
 /// Everything derived from a reference recording.

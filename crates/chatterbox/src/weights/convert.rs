@@ -18,8 +18,8 @@ pub(super) const CONFIG_KEY: &str = "config.json";
 pub(super) const PACKED_KEY: &str = "packed";
 /// Metadata key of the version of the packed tensors' layout.
 pub(super) const LAYOUT_KEY: &str = "layout";
-/// The layout in which the matrix kernels of this version read packed tensors. Whoever changes it
-/// counts this up: files of another layout have the same sizes and would be noise.
+/// Version of the layout in which the matrix kernels read packed tensors. Any change to the layout
+/// must increase it: files of another layout have the same sizes and would produce noise.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// Kind of a packed tensor.

@@ -1,4 +1,4 @@
-//! `sottovoce completions`: what a shell needs to complete commands, flags and words.
+//! `sottovoce completions`: completion scripts for shells.
 
 use super::{Arguments as Program, Outcome};
 use crate::output::print::output;

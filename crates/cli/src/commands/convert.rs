@@ -1,5 +1,5 @@
-//! `sottovoce convert`: a model folder at another precision, which loads faster and takes less
-//! space.
+//! `sottovoce convert`: converts a model folder to another precision, which loads faster and takes
+//! less space.
 
 use super::Outcome;
 use crate::output::print::output;

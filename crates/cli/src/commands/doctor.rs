@@ -1,4 +1,4 @@
-//! `sottovoce doctor`: what this machine has, what is limited and why, what fits.
+//! `sottovoce doctor`: this machine's resources, the limits and their reasons, and what fits.
 
 mod device;
 

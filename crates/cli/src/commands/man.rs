@@ -1,4 +1,4 @@
-//! `sottovoce man`: manual pages, made from the commands' own help.
+//! `sottovoce man`: manual pages, generated from the commands' help.
 
 use super::{Arguments as Program, Outcome};
 use crate::output::print::output;

@@ -1,4 +1,4 @@
-//! `sottovoce model`: which models there are, and fetching them.
+//! `sottovoce model`: lists and downloads models.
 
 use super::Outcome;
 use crate::environment;
@@ -123,7 +123,7 @@ fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
     } else {
         Vec::new()
     };
-    // A folder without a tokenizer has no tags to show; speaking says what is missing.
+    // A folder without a tokenizer has no tags to list; speaking reports the missing file.
     let tags = match inspection.variant {
         Some(_) => sottovoce::text::tags(&source).unwrap_or_default(),
         None => Vec::new(),

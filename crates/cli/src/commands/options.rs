@@ -1,4 +1,4 @@
-//! `sottovoce options`: every option of engine and stream, as all interfaces name them.
+//! `sottovoce options`: all options of engine and stream, by their names in every interface.
 
 use super::Outcome;
 use crate::environment::VARIABLES;

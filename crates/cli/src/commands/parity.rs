@@ -1,4 +1,5 @@
-//! `sottovoce parity`: outputs of every network from given inputs, to hold against the reference's.
+//! `sottovoce parity`: outputs of every network for given inputs, for comparison with the
+//! reference.
 
 use super::Outcome;
 use crate::options::count_of;

@@ -1,4 +1,4 @@
-//! `sottovoce serve`: the HTTP and WebSocket server with its page.
+//! `sottovoce serve`: the HTTP and WebSocket server with its web page.
 
 use super::Outcome;
 use crate::environment;
@@ -69,7 +69,7 @@ pub struct Arguments {
     /// Let the lists of models and voices be read without a key.
     #[arg(long)]
     open_lists: bool,
-    /// Unload the model after so many minutes without a request.
+    /// Minutes without a request after which the model is unloaded.
     #[arg(long, value_name = "MINUTES")]
     idle_unload: Option<f64>,
     #[command(flatten)]
@@ -126,7 +126,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         )
         .await
     });
-    // A reading thread that hangs in the system must not hold up the end.
+    // A reader thread that is blocked in the system must not delay the exit.
     runtime.shutdown_timeout(Duration::from_secs(5));
     served?;
     Ok(ExitCode::SUCCESS)
@@ -196,7 +196,7 @@ fn read_keys(path: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     if keys.is_empty() {
         return Err(failed("there is no key in it; write one a line".into()).into());
     }
-    // What a header cannot carry could never be sent.
+    // A key that is not valid in a header could never match.
     let sendable = |key: &String| key.bytes().all(|byte| byte.is_ascii_graphic());
     match keys.iter().position(|key| !sendable(key)) {
         None => Ok(keys),
@@ -223,7 +223,7 @@ fn parse_alias(text: &str) -> Result<(String, String), String> {
 fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
     if json {
         let line = serde_json::json!({"address": address.to_string(), "streams_max": streams});
-        // A server whose starter has left serves on.
+        // The server keeps running after the program that started it has closed the pipe.
         let _ = writeln!(output(), "{line}");
         return;
     }

@@ -1,4 +1,4 @@
-//! `sottovoce speak`: text in, sound out while it is being made.
+//! `sottovoce speak`: text in, streamed sound out.
 
 use super::Outcome;
 use crate::environment;
@@ -101,7 +101,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     .concat();
     note_without_effect(&without_effect);
     drop(voice);
-    // Only now: a file that is there already must not go for a text that cannot be spoken.
+    // Opened late: a text that cannot be spoken must not overwrite an existing file.
     let output = Output::open(&arguments)?;
     let canceller = stream.canceller();
     let interrupt = Interrupt::watch(move || canceller.cancel());
@@ -179,7 +179,7 @@ fn speak(
     drop(stream);
     progress.clear();
     let place = output.place.clone();
-    // Speech before a failure is a whole recording, but no substitute for one that was there.
+    // Speech before a failure is a valid recording, but must not replace an existing file.
     let finished = match failure {
         None => output.finish(),
         Some(_) => output.abandon(),
@@ -190,7 +190,7 @@ fn speak(
         figures.write(metrics, &warnings)?;
     }
     match (failure, interrupt.exit_code()) {
-        // Whoever listened has heard enough.
+        // A player that was closed early is not an error.
         (Some(error), _) if !is_closed_pipe(&*error) => Err(error),
         (_, Some(interrupted)) => Ok(interrupted),
         _ => Ok(ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! `sottovoce text`: how a text will be read, without speaking it.
+//! `sottovoce text`: shows how a text would be read, without speaking it.
 
 use super::Outcome;
 use crate::options::{Chosen, ForText};

@@ -1,4 +1,4 @@
-//! `sottovoce validate`: tests the memory promise and the borders of chunks; the exit status is the
+//! `sottovoce validate`: tests of the memory promise and of chunk borders; the exit status is the
 //! verdict.
 
 use super::Outcome;

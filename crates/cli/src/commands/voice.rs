@@ -1,4 +1,4 @@
-//! `sottovoce voice`: voices prepared once and kept under a name.
+//! `sottovoce voice`: prepares and manages named voices.
 
 use super::Outcome;
 use crate::environment;

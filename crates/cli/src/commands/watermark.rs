@@ -1,5 +1,5 @@
-//! `sottovoce watermark`: whether a recording carries the mark of `speak --watermark` or of the
-//! reference.
+//! `sottovoce watermark`: detects the watermark of `speak --watermark` or of the reference in a
+//! recording.
 
 use super::Outcome;
 use crate::output::print::output;

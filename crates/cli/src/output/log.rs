@@ -1,4 +1,4 @@
-//! The log of a command that runs on: to standard error, as lines of text or of JSON.
+//! Logging of long-running commands to standard error, as text or JSON lines.
 
 use std::io;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -44,8 +44,8 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Logs from now on. Of the libraries only warnings are let through: their finer levels print what
-/// requests hold.
+/// Starts logging. Libraries log warnings only, since their finer levels print the contents of
+/// requests.
 pub fn start_log(level: LogLevel, format: LogFormat) {
     let level = LevelFilter::from(level);
     let targets = Targets::new()
@@ -54,7 +54,7 @@ pub fn start_log(level: LogLevel, format: LogFormat) {
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false)
-        // Where standard error is gone there is nobody to tell.
+        // If standard error is closed, nobody can be told.
         .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => tracing_subscriber::registry()
@@ -66,6 +66,6 @@ pub fn start_log(level: LogLevel, format: LogFormat) {
             .with(targets)
             .try_init(),
     };
-    // Whoever calls the command from a program of its own may log already.
+    // A program that embeds the command may have installed a logger already.
     drop(started);
 }

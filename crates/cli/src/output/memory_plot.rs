@@ -1,4 +1,5 @@
-//! Live and reserved bytes over a trace, as one self-contained drawing for light and dark themes.
+//! Plot of live and reserved bytes over a trace, as one self-contained drawing for light and dark
+//! themes.
 
 use sottovoce_memory::trace::advise::{Advice, Curve, Share, Timeline};
 use std::fmt::Write;
@@ -14,7 +15,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// By a file's name.
+    /// The format of a file name.
     pub fn of(path: &Path) -> Option<Format> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "svg" => Some(Format::Svg),
@@ -30,7 +31,7 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 48.0;
-/// Phase labels are this far apart at least.
+/// Least distance between phase labels.
 const LABEL_GAP: f64 = 90.0;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
@@ -53,7 +54,7 @@ td,th{padding:.25rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px
 tr.today{font-weight:600}code{background:var(--grid);padding:.1rem .4rem;border-radius:4px;word-break:break-all}
 ";
 
-/// Draws what `advice` found.
+/// Draws the result of an analysis.
 pub fn draw(advice: &Advice, timeline: &Timeline, format: Format) -> String {
     match format {
         Format::Svg => svg(advice, timeline, true),
@@ -61,7 +62,7 @@ pub fn draw(advice: &Advice, timeline: &Timeline, format: Format) -> String {
     }
 }
 
-/// From events and bytes to the drawing's units.
+/// Maps events and bytes to the drawing's units.
 struct Scale {
     events: f64,
     bytes: f64,
@@ -197,7 +198,7 @@ fn axes(out: &mut String, scale: &Scale, step: f64, top: f64, timeline: &Timelin
         if x < free_from || x > WIDTH - RIGHT {
             continue;
         }
-        // At the right edge the label stands before its line, if there is room.
+        // At the right edge, the label is placed before its line if there is room.
         let (anchor, label_x) = if x + LABEL_GAP <= WIDTH {
             ("start", x + 3.0)
         } else if x - LABEL_GAP >= free_from {
@@ -237,7 +238,7 @@ fn points(curve: &Curve, scale: &Scale) -> String {
             format_args!("L{x:.1} {:.1}", scale.y(bytes as f64)),
         );
     };
-    // A value stands in the middle of its stretch; the first and the last reach to the edges.
+    // Values are centred in their intervals; the first and the last extend to the edges.
     point(0.0, curve.bytes.first().copied().unwrap_or(0));
     for (index, &bytes) in curve.bytes.iter().enumerate() {
         point((index as f64 + 0.5) / count, bytes);
@@ -357,7 +358,7 @@ fn shortened(text: &str, length: usize) -> String {
     text.chars().take(length).chain("…".chars()).collect()
 }
 
-/// Text of a trace is anybody's.
+/// Escapes text from a trace, which is untrusted.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -366,7 +367,7 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // Not allowed in XML.
+            // Control characters are not allowed in XML.
             control if control.is_control() => escaped.push(' '),
             other => escaped.push(other),
         }

@@ -1,4 +1,4 @@
-//! What commands show to people and programs.
+//! Output of commands for people and programs.
 
 pub mod log;
 pub mod memory_plot;

@@ -1,10 +1,10 @@
-//! Plays through whichever player the system has, so that building needs no sound library.
+//! Playback through a player installed on the system, so that the build needs no sound library.
 
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
-/// Players that take raw 16-bit samples on standard input, best first, with their arguments for a
+/// Players that read raw 16-bit samples from standard input, best first, with their arguments for a
 /// sample rate.
 const PLAYERS: [(&str, &[&str]); 5] = [
     (
@@ -43,7 +43,7 @@ const PLAYERS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// A player under way.
+/// A running player.
 pub struct Player {
     program: &'static str,
     process: Child,
@@ -52,7 +52,7 @@ pub struct Player {
 }
 
 impl Player {
-    /// Starts the first player that the system has.
+    /// Starts the first player that is installed.
     pub fn start(sample_rate: u32) -> Result<Player, Box<dyn std::error::Error>> {
         let encoder = Encoder::new(AudioFormat::Pcm, sample_rate)?;
         for (program, arguments) in PLAYERS {
@@ -63,7 +63,7 @@ impl Player {
                 .args(arguments)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
-                // Its libraries' messages help nobody who asked for speech.
+                // Messages of the player's libraries are of no use to the user.
                 .stderr(Stdio::null())
                 .spawn();
             if let Ok(process) = started {
@@ -83,7 +83,7 @@ impl Player {
         .into())
     }
 
-    /// Hands samples over; waits while the player is behind.
+    /// Plays samples; blocks while the player is behind.
     pub fn play(&mut self, samples: &[f32]) -> Result<(), Box<dyn std::error::Error>> {
         self.encoder.encode(samples, &mut self.buffer)?;
         if let Some(pipe) = &mut self.process.stdin {
@@ -93,7 +93,7 @@ impl Player {
         Ok(())
     }
 
-    /// Waits until everything was heard.
+    /// Waits until everything has been played.
     pub fn finish(mut self) -> Result<(), Box<dyn std::error::Error>> {
         drop(self.process.stdin.take());
         let status = self.process.wait()?;

@@ -1,4 +1,4 @@
-//! Text for standard output and standard error, either of which may be gone.
+//! Text for standard output and standard error, either of which may be closed.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -6,12 +6,12 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
 thread_local! {
-    /// What this thread's commands print, while it is captured.
+    /// Output of this thread's commands, while it is captured.
     static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Standard output, or where this thread's is captured. After its reader has closed it, as `head`
-/// does, writing fails with an error that [`is_reader_gone`] recognises.
+/// Standard output, or this thread's capture. Once the reader has closed it, as `head` does, writes
+/// fail with an error that [`is_reader_gone`] recognises.
 pub struct Output(());
 
 /// Standard output, for `writeln!`.
@@ -19,7 +19,7 @@ pub fn output() -> Output {
     Output(())
 }
 
-/// What `work` prints on this thread, beside what it returns.
+/// Captures what `work` prints on this thread; returns it with the result.
 pub fn capture<T>(work: impl FnOnce() -> T) -> (T, Vec<u8>) {
     CAPTURED.set(Some(Vec::new()));
     let outcome = work();
@@ -49,7 +49,7 @@ fn mark(error: io::Error) -> io::Error {
     }
 }
 
-/// Whoever read standard output has left.
+/// The reader of standard output closed it.
 #[derive(Debug)]
 struct ReaderGone;
 
@@ -61,7 +61,7 @@ impl fmt::Display for ReaderGone {
 
 impl Error for ReaderGone {}
 
-/// Whether a command ended because nobody reads its output any more: nothing went wrong then.
+/// Whether a command ended because its output was closed, which is not a failure.
 pub fn is_reader_gone(error: &(dyn Error + 'static)) -> bool {
     error
         .downcast_ref::<io::Error>()
@@ -69,7 +69,7 @@ pub fn is_reader_gone(error: &(dyn Error + 'static)) -> bool {
         .is_some_and(|inner| inner.is::<ReaderGone>())
 }
 
-/// A line on standard error; that nobody reads it is no reason to stop.
+/// Prints a line to standard error; a closed standard error is ignored.
 macro_rules! note {
     ($($part:tt)*) => {{
         use std::io::Write as _;
@@ -78,7 +78,7 @@ macro_rules! note {
 }
 pub(crate) use note;
 
-/// Tells which options change nothing.
+/// Notes options without an effect.
 pub fn note_without_effect(options: &[&str]) {
     for option in options {
         note!("note: {option} has no effect with this model on this device");

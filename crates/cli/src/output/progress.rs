@@ -1,4 +1,4 @@
-//! Progress on standard error: drawn on a terminal, nothing in a pipe or a log.
+//! Progress on standard error: drawn on a terminal, silent in a pipe or a log.
 
 use super::print::note;
 use super::size::mebibytes;
@@ -10,8 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A bar of `length` units where a terminal shows it; a terminal that knows no control codes
-/// (`TERM=dumb`) gets none.
+/// A bar of `length` units on a terminal; none on a terminal without control codes (`TERM=dumb`).
 fn bar(length: u64, template: &str) -> ProgressBar {
     let target = match environment::terminal_is_dumb() {
         true => ProgressDrawTarget::hidden(),
@@ -23,14 +22,14 @@ fn bar(length: u64, template: &str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(length), target).with_style(style)
 }
 
-/// The line that follows a stream: seconds spoken, real-time factor, memory within the budget.
+/// Progress line of a stream: seconds spoken, real-time factor, memory within the budget.
 pub struct Speaking {
     bar: ProgressBar,
     budget_bytes: Option<u64>,
 }
 
 impl Speaking {
-    /// The memory bar is full at `budget_bytes`, or without it at the most so far.
+    /// The memory bar is full at `budget_bytes`, or at the peak so far if there is no budget.
     pub fn new(budget_bytes: Option<u64>) -> Speaking {
         let template = "{prefix}   [{bar:16}] {binary_bytes} of {binary_total_bytes}";
         Speaking {
@@ -39,7 +38,7 @@ impl Speaking {
         }
     }
 
-    /// Shows how the stream stands.
+    /// Shows the stream's metrics.
     pub fn show(&self, metrics: &ChunkMetrics) {
         self.bar
             .set_length(self.budget_bytes.unwrap_or(metrics.memory_reserved_peak));
@@ -50,13 +49,13 @@ impl Speaking {
         ));
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// One line with the figures of a run, after the place where the speech went.
+/// Prints one line with the metrics of a run, after the destination of the speech.
 pub fn summary(place: &str, metrics: &ChunkMetrics) {
     note!(
         "{place}: {:.1} s of speech, first audio after {:.0} ms, without a gap after {:.0} ms, \
@@ -69,7 +68,7 @@ pub fn summary(place: &str, metrics: &ChunkMetrics) {
     );
 }
 
-/// A bar for the download of one file after another.
+/// Progress bar of successive file downloads.
 pub struct Downloading {
     bar: ProgressBar,
 }
@@ -89,7 +88,7 @@ impl Downloading {
         }
     }
 
-    /// Shows how far `file` has come.
+    /// Shows the progress of `file`.
     pub fn show(&self, file: &str, received_bytes: u64, file_bytes: u64) {
         if self.bar.message() != file {
             self.bar.set_message(file.to_owned());
@@ -106,17 +105,17 @@ impl Drop for Downloading {
     }
 }
 
-/// Files that are read in less time show no bar.
+/// Files that are read faster show no bar.
 const FIRST_SHOWN_AFTER: Duration = Duration::from_millis(500);
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
-/// A bar that follows the reader of a trace until it is dropped.
+/// Progress bar of a trace reader; removed on drop.
 pub struct Reading {
     follower: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
 impl Reading {
-    /// Follows `progress`, if its end is known.
+    /// Follows `progress`, if its total is known.
     pub fn begin(progress: trace::Progress) -> Reading {
         let total = match progress.total_bytes() {
             Some(total) if total > 0 => total,
@@ -145,7 +144,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.follower.take() {
             drop(stop);
-            // A bar whose thread failed has nothing left to take away.
+            // If the bar's thread failed, there is nothing to clear.
             let _ = thread.join();
         }
     }

@@ -1,14 +1,14 @@
-//! Sizes in bytes as people write them.
+//! Sizes in bytes, in the form that people write.
 
 use sottovoce::doctor::Fit;
 pub use sottovoce_memory::stats::parse_bytes;
 
-/// Bytes for people, in MiB.
+/// A size in MiB, as text.
 pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
-/// One line about what fits.
+/// One line about a model's needs at a precision.
 pub fn fit_text(fit: &Fit) -> String {
     format!(
         "{:<5} {:>4} streams (one takes {}, each further one {}, {} with 8-bit keys and values)",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Rows of text in aligned columns: the first to the left, the others to the right.
+/// Aligned columns of text: the first left-aligned, the others right-aligned.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }

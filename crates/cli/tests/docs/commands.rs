@@ -1,8 +1,9 @@
 //! Runs the commands of the pages.
 //!
 //! A ```` ```console ```` block holds commands after `$ `; a command goes on in the next line after
-//! a backslash or within single quotes; other lines are output. Each page's commands run in order, in
-//! a folder of their own with the files of [`FILES`]. Words after a comma say how a block is run:
+//! a backslash or within single quotes; other lines are output. Each page's commands run in order,
+//! in a folder of their own with the files of [`FILES`]. Words after a comma say how a block is
+//! run:
 //!
 //! | word | meaning |
 //! |---|---|
@@ -22,7 +23,7 @@ const NOT_RUN: [&str; 7] = [
 ];
 const MARKS: [&str; 3] = ["fails", "server", "foreground"];
 
-/// Files that the examples name.
+/// Files that the examples use.
 const FILES: [(&str, &[u8]); 6] = [
     (
         "chapter.txt",
@@ -67,7 +68,7 @@ fn commands(block: &Block) -> Vec<String> {
 fn shell(command: &str, folder: &Path) -> Command {
     let binary = Path::new(env!("CARGO_BIN_EXE_sottovoce"));
     let programs = binary.parent().unwrap().display();
-    // What the server refuses must be an error.
+    // Errors of the server must fail the command.
     let checked = format!(
         "PATH=\"{programs}:$PATH\"\n\
          curl() {{ command curl --silent --show-error --fail \"$@\"; }}\n\
@@ -139,7 +140,7 @@ impl Runner {
         }
     }
 
-    /// What is wrong with a command.
+    /// Runs a command; returns what is wrong with it.
     fn command(&mut self, command: &str, of_server: bool, fails: bool) -> Option<String> {
         let folder = self.folder.path();
         let command = match of_server {
@@ -159,7 +160,7 @@ impl Runner {
         })
     }
 
-    /// What is wrong with a server that is started and stopped.
+    /// Starts and stops a server; returns what is wrong with it.
     fn foreground(&self, command: &str) -> Option<String> {
         let command = format!("exec {command} --port 0 --json");
         let mut child = shell(&command, self.folder.path())
@@ -181,7 +182,7 @@ fn every_command_of_the_pages_does_what_they_say() {
     let (mut run, mut failures) = (0, Vec::new());
     for page in pages() {
         if page.name == "CONTRIBUTING.md" {
-            // Its commands build, or take long.
+            // Its commands build the project or take long.
             continue;
         }
         let mut runner = Runner::new(curl);

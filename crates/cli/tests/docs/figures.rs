@@ -1,17 +1,16 @@
-//! The figures of the models' page against `doctor`'s own, and those for Prometheus against the
-//! server's.
+//! Compares figures in the documentation with `doctor`'s and with the server's Prometheus metrics.
 
 use crate::page::{Page, root};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// A machine with more threads needs a little more than is written.
+/// A machine with more threads needs slightly more than documented.
 const TOLERANCE: f64 = 0.03;
 
 type Fits = BTreeMap<(String, String), Value>;
 
-/// What fits `memory`, by model and precision.
+/// Models and precisions that fit `memory`.
 fn fits(memory: &str) -> Fits {
     let output = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
         .args(["doctor", "--json", "--memory", memory])
@@ -73,7 +72,7 @@ fn the_models_page_has_doctors_streams() {
     }
 }
 
-/// Names of the server's figures in a text, without what Prometheus adds.
+/// Metric names in a text, without the suffixes that Prometheus adds.
 fn figure_names(text: &str) -> BTreeSet<String> {
     let letters = |letter: char| letter.is_ascii_lowercase() || letter == '_';
     let names = text.split(|letter| !letters(letter));

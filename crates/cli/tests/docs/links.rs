@@ -1,10 +1,10 @@
-//! No link leads nowhere, and no page of the book is left out of its table of contents.
+//! No broken links, and every page of the book is in its table of contents.
 
 use crate::page::{Page, pages, root};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Why a link of `page` leads nowhere.
+/// Why a link of `page` is broken.
 fn broken(page: &Page, link: &str) -> Option<String> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
@@ -59,7 +59,7 @@ fn every_page_of_the_book_stands_in_its_table_of_contents() {
     }
 }
 
-/// Links within the book must not leave it: in the built pages nothing is beside it.
+/// Links must stay within the book: its built pages have nothing beside them.
 #[test]
 fn the_book_links_to_nothing_beside_it() {
     for page in pages() {

@@ -1,5 +1,5 @@
-//! What the documentation says, held against the program: links, commands, WebSocket transcripts,
-//! error messages, figures.
+//! Tests of the documentation against the program: links, commands, WebSocket transcripts, error
+//! messages, figures.
 
 mod commands;
 mod figures;

@@ -1,12 +1,12 @@
-//! Every error message stands on the page about troubleshooting, and every message there is one.
+//! The troubleshooting page lists every error message, and nothing else as one.
 
 use crate::page::{Page, root};
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = "docs/troubleshooting.md";
-/// Fixed words of a message, at least so many bytes: shorter ones hand on what another error says.
+/// Least bytes of a message's fixed words; messages with fewer only pass on another error.
 const WORDS_BYTES_MIN: usize = 9;
-/// Not part of the product.
+/// Crates that are not part of the product.
 const OTHER_CRATES: [&str; 1] = ["cuda-stand-in"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -48,7 +48,7 @@ fn literal(text: &str) -> Option<String> {
             '"' => return Some(literal),
             '\\' => match letters.next()? {
                 'n' => literal.push('\n'),
-                // The next line's indentation is not part of it.
+                // The indentation of the next line is not part of the literal.
                 '\n' => {
                     let rest = letters.as_str().trim_start();
                     letters = rest.chars();
@@ -80,14 +80,14 @@ fn fixed_parts(message: &str) -> Vec<String> {
     parts
 }
 
-/// The longest part, without the marks around the values beside it.
+/// The longest part, without punctuation next to placeholders.
 fn longest(parts: Vec<String>) -> String {
     let marks = |letter: char| !letter.is_alphanumeric();
     let trimmed = (parts.into_iter()).map(|part| part.trim_matches(marks).to_owned());
     trimmed.max_by_key(String::len).unwrap_or_default()
 }
 
-/// White space is one space: lines are broken anywhere.
+/// Collapses white space, because lines may be broken anywhere.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -121,7 +121,7 @@ fn every_error_message_is_explained() {
 fn every_explained_message_is_one_of_the_program() {
     let mut code = String::new();
     for (_, text) in product() {
-        // A literal may go on in the next line.
+        // A literal may continue on the next line.
         let joined: Vec<&str> = text.split("\\\n").collect();
         for part in joined {
             code.push_str(part.trim_start());

@@ -1,4 +1,4 @@
-//! The pages, and what is in them.
+//! Pages of the documentation and their contents.
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub fn root() -> PathBuf {
 
 /// A page of the documentation.
 pub struct Page {
-    /// From the repository's root, with slashes.
+    /// Path from the repository's root, with slashes.
     pub name: String,
     pub path: PathBuf,
     pub text: String,
@@ -22,11 +22,11 @@ pub struct Page {
 
 /// A fenced block of code.
 pub struct Block {
-    /// What it is: the first word of its info string.
+    /// Language: the first word of its info string.
     pub language: String,
-    /// The info string's other words.
+    /// The other words of the info string.
     pub marks: Vec<String>,
-    /// Its first line in the page, counted from 1.
+    /// Its first line in the page, from 1.
     pub line: usize,
     pub text: String,
 }
@@ -73,7 +73,7 @@ impl Page {
         blocks
     }
 
-    /// Targets of links and pictures.
+    /// Targets of links and images.
     pub fn links(&self) -> Vec<String> {
         parse(&self.text)
             .filter_map(|event| match event {
@@ -85,7 +85,7 @@ impl Page {
             .collect()
     }
 
-    /// What a link may name after `#`: the headings, as mdBook and code hosts name them.
+    /// Anchors of the headings, as mdBook and code hosts generate them.
     pub fn anchors(&self) -> Vec<String> {
         let mut anchors = Vec::new();
         let mut heading: Option<String> = None;
@@ -106,7 +106,7 @@ impl Page {
         anchors
     }
 
-    /// The rows of all tables: their cells, as they are written.
+    /// Cells of all tables, row by row.
     pub fn rows(&self) -> impl Iterator<Item = Vec<String>> + '_ {
         let rows = (self.text.lines()).filter(|line| line.starts_with('|') && line.ends_with('|'));
         rows.filter(|line| !line.starts_with("|---")).map(|line| {

@@ -1,11 +1,11 @@
-//! A server for the examples of a page.
+//! A server for the examples on a page.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Where the examples expect the server.
+/// Addresses of the server in the examples.
 const EXAMPLE_HOSTS: [&str; 2] = ["localhost:8000", "127.0.0.1:8000"];
 
 pub struct Server {
@@ -15,7 +15,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one that keeps voices in `folder`.
+    /// Starts a server with its voices in `folder`.
     pub fn start(folder: &Path) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
             .args(["serve", "--port", "0", "--json", "--threads", "1"])
@@ -28,7 +28,7 @@ impl Server {
         Server { child, address }
     }
 
-    /// `command` with this server's address in place of the examples'.
+    /// Replaces the examples' address in `command` with this server's.
     pub fn in_place(&self, command: &str) -> String {
         EXAMPLE_HOSTS
             .iter()
@@ -40,13 +40,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended already cannot be ended.
+        // Fails if the server has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What `serve --json` says first.
+/// Address in the first line of `serve --json`.
 pub fn announced_address(child: &mut Child) -> String {
     let mut line = String::new();
     let output = child.stdout.take().unwrap();

@@ -1,8 +1,8 @@
-//! Runs the WebSocket transcripts of the pages.
+//! Runs the pages' WebSocket transcripts.
 //!
 //! A ```` ```websocket ```` block holds one connection: `> ` is sent; `< ` must come, with at least
-//! the fields that are shown. `(sound)` is a binary message, `(close CODE)` the end. Sound, `ready` and
-//! `chunk` may come in between.
+//! the fields that are shown. `(sound)` is a binary message, `(close CODE)` the end. Sound, `ready`
+//! and `chunk` may come in between.
 
 use crate::page::{Block, pages};
 use crate::server::Server;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket, connect};
 
-/// A reader that waits longer waits for what does not come.
+/// Time limit for an expected message.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 type Socket = WebSocket<MaybeTlsStream<std::net::TcpStream>>;
 
-/// Whether `found` has everything that `expected` has.
+/// Whether `found` includes everything in `expected`.
 fn holds(found: &Value, expected: &Value) -> bool {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => (expected.iter())
@@ -25,7 +25,7 @@ fn holds(found: &Value, expected: &Value) -> bool {
     }
 }
 
-/// Reads until what `expected` says has come.
+/// Reads until a message that matches `expected`.
 fn receive(socket: &mut Socket, expected: &str, place: &str) {
     loop {
         let message = socket

@@ -1,4 +1,4 @@
-//! Devices, contexts, their limits.
+//! Functions on devices, contexts and limits.
 
 use super::put;
 use crate::control::write_report_at_exit;
@@ -72,7 +72,7 @@ unsafe extern "C" fn cuDeviceGetName(place: *mut c_char, len: c_int, device: c_i
     })
 }
 
-/// `0000:XX:00.0`, of which XX is the device's number.
+/// `0000:XX:00.0`, where XX is the device's ordinal.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetPCIBusId(place: *mut c_char, len: c_int, device: c_int) -> Status {
     call(device, "cuDeviceGetPCIBusId", UNKNOWN, |ordinal, _| {

@@ -1,4 +1,4 @@
-//! Capture, graphs, their replay.
+//! Functions on capture, graphs and replay.
 
 use super::put;
 use crate::device::current;
@@ -29,7 +29,7 @@ unsafe extern "C" fn cuGraphGetNodes(
     count: *mut usize,
 ) -> Status {
     current("cuGraphGetNodes", UNKNOWN, |_, device| {
-        // Only the number is to be had here.
+        // Only the number of nodes is supported.
         if !nodes.is_null() {
             return Err(device.misuse());
         }

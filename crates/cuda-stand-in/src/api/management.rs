@@ -1,4 +1,4 @@
-//! NVIDIA's management library, in the same file: what is free on a device before there is a context.
+//! NVIDIA's management library, in the same file: free device memory without a context.
 
 use super::put;
 use crate::device::{call, count};

@@ -1,4 +1,4 @@
-//! Pieces, ranges and pinned memory.
+//! Functions on pieces, ranges and pinned memory.
 
 use super::put;
 use crate::device::{Device, current};
@@ -29,7 +29,7 @@ const PINNED: c_uint = 1;
 const ON_DEVICE: c_uint = 1;
 const READ_WRITE: c_uint = 3;
 
-/// Whether properties ask for plain memory of the device.
+/// Whether the properties describe plain device memory.
 ///
 /// # Safety
 /// The pointer must be valid for a read, or null.

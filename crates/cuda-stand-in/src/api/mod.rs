@@ -1,4 +1,4 @@
-//! The functions of NVIDIA's driver library, as far as `sottovoce-memory` calls them.
+//! The C interface: the functions of NVIDIA's driver library that `sottovoce-memory` calls.
 
 mod basic;
 mod graph;
@@ -9,10 +9,10 @@ mod queue;
 
 use crate::status::{INVALID_VALUE, Outcome};
 
-/// Puts a value where the caller wants it.
+/// Writes a result through the caller's pointer.
 ///
 /// # Safety
-/// The place must be valid for a write, or null.
+/// The pointer must be valid for a write, or null.
 unsafe fn put<T>(place: *mut T, value: T) -> Outcome {
     if place.is_null() {
         return Err(INVALID_VALUE);

@@ -1,4 +1,4 @@
-//! Modules, functions, launches.
+//! Functions on modules, kernels and launches.
 
 use super::put;
 use crate::device::current;
@@ -14,10 +14,10 @@ const ERROR_LOG_BYTES: c_uint = 6;
 /// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
 const DYNAMIC_SHARED_MAX: c_uint = 8;
 
-/// Reads an image whose length nobody says.
+/// Reads an image of unknown length.
 ///
 /// # Safety
-/// The image must be whole: text that ends with a zero, or a file with true headers.
+/// The image must be complete: zero-terminated text, or a file with true headers.
 unsafe fn read(image: *const c_void) -> Result<Image, (Status, String)> {
     let bytes: *const u8 = image.cast();
     // SAFETY: a text has its zero in the first four bytes or goes on; a file is longer.
@@ -64,10 +64,10 @@ unsafe extern "C" fn cuModuleLoadDataEx(
     })
 }
 
-/// Writes what is wrong where the caller wants it, if anywhere.
+/// Writes an error message to the caller's log, if there is one.
 ///
 /// # Safety
-/// There must be as many options and values as `count` says, and a log as many bytes as they say.
+/// `options` and `values` must have `count` elements, and the log the length that they state.
 unsafe fn log(problem: &str, count: usize, options: *const c_uint, values: *const *mut c_void) {
     let value = |wanted: c_uint| {
         // SAFETY: there are as many options and values.

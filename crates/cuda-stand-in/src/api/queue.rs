@@ -1,4 +1,4 @@
-//! Queues (streams), events, copies.
+//! Functions on queues (streams), events and copies.
 
 use super::put;
 use crate::device::current;

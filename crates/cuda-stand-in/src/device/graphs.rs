@@ -1,4 +1,4 @@
-//! Graphs: what a queue captured, and what of it was made executable.
+//! Graphs: captured work, and its executable form.
 
 use super::{Device, ExecutableGraph, new_handle};
 use crate::executor::Step;
@@ -6,14 +6,14 @@ use crate::status::{Outcome, Status};
 use std::sync::Arc;
 
 impl Device {
-    /// Keeps a graph.
+    /// Stores a captured graph.
     pub fn add_graph(&mut self, steps: Arc<[Step]>) -> u64 {
         let handle = new_handle();
         self.graphs.insert(handle, steps);
         handle
     }
 
-    /// Nodes of a graph.
+    /// Number of nodes of a graph.
     pub fn node_count(&mut self, handle: u64) -> Result<usize, Status> {
         match self.graphs.get(&handle) {
             Some(steps) => Ok(steps.len()),
@@ -21,7 +21,7 @@ impl Device {
         }
     }
 
-    /// Ends a graph; what was made executable of it stays.
+    /// Destroys a graph; executable graphs made from it remain.
     pub fn destroy_graph(&mut self, handle: u64) -> Outcome {
         match self.graphs.remove(&handle) {
             Some(_) => Ok(()),
@@ -29,7 +29,7 @@ impl Device {
         }
     }
 
-    /// Makes a graph executable, which takes device memory.
+    /// Instantiates a graph, which takes device memory.
     pub fn instantiate(&mut self, handle: u64) -> Result<u64, Status> {
         self.refuse_in_capture()?;
         let Some(steps) = self.graphs.get(&handle).cloned() else {
@@ -43,7 +43,7 @@ impl Device {
         Ok(executable)
     }
 
-    /// Ends an executable graph, once all work is done.
+    /// Destroys an executable graph after all work is complete.
     pub fn destroy_executable(&mut self, handle: u64) -> Outcome {
         if !self.executables.contains_key(&handle) {
             return Err(self.unknown_handle());
@@ -55,7 +55,7 @@ impl Device {
         Ok(())
     }
 
-    /// Puts a graph on a queue.
+    /// Launches a graph on a queue.
     pub fn launch_graph(&mut self, handle: u64, queue: u64) -> Outcome {
         let Some(graph) = self.executables.get(&handle) else {
             return Err(self.unknown_handle());

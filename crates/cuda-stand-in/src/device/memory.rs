@@ -1,11 +1,11 @@
-//! Pieces, ranges, what is mapped in them, pinned memory of the host.
+//! Device memory: pieces, ranges and mappings; and pinned host memory.
 
 use super::{Device, Map, Physical, new_handle};
 use crate::status::{NOT_SUPPORTED, OUT_OF_MEMORY, Outcome, Status};
 use crate::store::{GRANULARITY, Store};
 use std::ptr::null_mut;
 
-/// Gives pinned memory back to the system.
+/// Returns pinned memory to the system.
 pub(super) fn unmap_pinned(address: u64, bytes: u64) {
     // SAFETY: `Device::allocate_pinned` mapped it with this size, and nobody holds it any longer.
     unsafe { libc::munmap(address as *mut _, bytes as usize) };
@@ -19,7 +19,7 @@ impl Device {
         self.store.as_mut().ok_or(OUT_OF_MEMORY)
     }
 
-    /// A plain piece.
+    /// Allocates a plain piece.
     pub fn allocate(&mut self, bytes: u64) -> Result<u64, Status> {
         self.refuse_in_capture()?;
         if bytes == 0 {
@@ -52,7 +52,7 @@ impl Device {
         Ok(address)
     }
 
-    /// Frees a plain piece, once all work is done.
+    /// Frees a plain piece after all work is complete.
     pub fn free(&mut self, address: u64) -> Outcome {
         self.refuse_in_capture()?;
         if !self.pieces.contains_key(&address) {
@@ -76,14 +76,14 @@ impl Device {
         }
     }
 
-    /// A range of addresses.
+    /// Reserves a range of addresses.
     pub fn reserve(&mut self, bytes: u64, alignment: u64) -> Result<u64, Status> {
         self.needs_ranges()?;
         let aligned = alignment == 0 || alignment.is_power_of_two();
         if bytes == 0 || !bytes.is_multiple_of(GRANULARITY) || !aligned {
             return Err(self.misuse());
         }
-        // What asks for an alignment gets its slack above it.
+        // Alignment slack lies above the range.
         let address = (self.store()?)
             .place(bytes, alignment.min(GRANULARITY))
             .ok_or(OUT_OF_MEMORY)?;
@@ -91,7 +91,7 @@ impl Device {
         Ok(address)
     }
 
-    /// Gives a range back, in which nothing may be mapped.
+    /// Releases a range without mappings.
     pub fn release_range(&mut self, address: u64, bytes: u64) -> Outcome {
         self.needs_ranges()?;
         let end = address.saturating_add(bytes);
@@ -104,7 +104,7 @@ impl Device {
         Ok(())
     }
 
-    /// Memory that is not mapped yet.
+    /// Creates a physical allocation.
     pub fn create(&mut self, bytes: u64) -> Result<u64, Status> {
         self.needs_ranges()?;
         if bytes == 0 || !bytes.is_multiple_of(GRANULARITY) {
@@ -128,7 +128,7 @@ impl Device {
         Ok(handle)
     }
 
-    /// Gives memory's handle up; it stays as long as it is mapped.
+    /// Releases a physical allocation's handle; the memory lives on while it is mapped.
     pub fn release_physical(&mut self, handle: u64) -> Outcome {
         self.needs_ranges()?;
         match self.physical.get_mut(&handle) {
@@ -138,7 +138,7 @@ impl Device {
         self.forget_if_unused(handle)
     }
 
-    /// Maps memory; it cannot be touched yet.
+    /// Maps a physical allocation; it is not accessible yet.
     pub fn map(&mut self, address: u64, bytes: u64, offset: u64, handle: u64) -> Outcome {
         self.needs_ranges()?;
         let Some(end) = address.checked_add(bytes) else {
@@ -173,7 +173,7 @@ impl Device {
         Ok(())
     }
 
-    /// Takes one whole map away at once, whatever is under way.
+    /// Unmaps one whole mapping at once, without waiting for work.
     pub fn unmap(&mut self, address: u64, bytes: u64) -> Outcome {
         self.needs_ranges()?;
         let handle = match self.maps.get(&address) {
@@ -188,7 +188,7 @@ impl Device {
         self.forget_if_unused(handle)
     }
 
-    /// Lets the device touch mapped addresses.
+    /// Makes mapped addresses accessible.
     pub fn open(&mut self, address: u64, bytes: u64) -> Outcome {
         self.needs_ranges()?;
         let end = address.saturating_add(bytes);
@@ -224,7 +224,7 @@ impl Device {
         Ok(())
     }
 
-    /// Whether all of these addresses can be touched.
+    /// Whether a whole address range is accessible.
     pub(super) fn is_accessible(&self, address: u64, bytes: u64) -> bool {
         let Some(end) = address.checked_add(bytes) else {
             return false;
@@ -245,7 +245,7 @@ impl Device {
         true
     }
 
-    /// Whether all of these addresses are pinned memory of the host.
+    /// Whether a whole address range is pinned host memory.
     pub(super) fn is_pinned(&self, address: u64, bytes: u64) -> bool {
         let Some(end) = address.checked_add(bytes) else {
             return false;
@@ -254,7 +254,7 @@ impl Device {
             .is_some_and(|(start, length)| end <= start + length)
     }
 
-    /// Pinned memory of the host.
+    /// Allocates pinned host memory.
     pub fn allocate_pinned(&mut self, bytes: u64) -> Result<u64, Status> {
         if bytes == 0 {
             return Err(self.misuse());
@@ -272,7 +272,7 @@ impl Device {
         Ok(place as u64)
     }
 
-    /// Gives pinned memory back, once all work is done.
+    /// Frees pinned memory after all work is complete.
     pub fn free_pinned(&mut self, address: u64) -> Outcome {
         if !self.pinned.contains_key(&address) {
             return Err(self.misuse());

@@ -1,4 +1,4 @@
-//! The state of one device, and how a call reaches it.
+//! State of a device, and dispatch of calls to it.
 
 mod graphs;
 mod memory;
@@ -20,23 +20,23 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
-/// No more devices than this.
+/// Most devices.
 pub const DEVICES_MAX: usize = 64;
-/// The legacy default queue's handle.
+/// Handle of the legacy default queue.
 pub const DEFAULT_QUEUE: u64 = 0;
-/// Limits that a context has: the stack, the buffer of `printf`, the heap of `malloc`.
+/// A context's default limits: stack, `printf` buffer, `malloc` heap.
 const LIMITS: [u64; 3] = [1024, 1 << 20, 8 << 20];
-/// The least that a limit can be.
+/// Smallest value of a limit.
 const LIMIT_LEAST: u64 = 16;
 
-/// Work that waits on a queue.
+/// An item of a queue.
 #[derive(Clone, Debug)]
 enum Item {
     Step(Step),
     Steps(Arc<[Step]>),
-    /// Nothing: an event was recorded.
+    /// A recorded event; does nothing.
     Record,
-    /// Until another queue is so far.
+    /// A wait for another queue's progress.
     Wait {
         queue: u64,
         ticket: u64,
@@ -50,10 +50,10 @@ struct Capture {
     broken: bool,
 }
 
-/// A queue: nothing of it is done before somebody waits.
+/// A queue. Its work is deferred until somebody waits.
 #[derive(Debug, Default)]
 struct Queue {
-    /// Whether it waits for the default queue, and that one for it.
+    /// Whether it synchronises with the default queue.
     blocking: bool,
     items: VecDeque<Item>,
     asked: u64,
@@ -63,7 +63,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Event {
-    /// The queue, and how far it was.
+    /// The queue, and its position when the event was recorded.
     recorded: Option<(u64, u64)>,
 }
 
@@ -95,7 +95,7 @@ struct ExecutableGraph {
     bytes: u64,
 }
 
-/// What tests count.
+/// Counters for tests.
 #[derive(Debug, Default)]
 struct Counts {
     calls: u64,
@@ -121,22 +121,22 @@ pub struct Device {
     epoch: u64,
     sticky: Option<Status>,
     limits: [u64; LIMITS.len()],
-    /// Device bytes behind the stacks of all threads, once a kernel was launched.
+    /// Device bytes of all threads' stacks, from the first launch on.
     stacks: Option<u64>,
     counts: Counts,
     executor: Option<Executor>,
-    /// Plain pieces: address → bytes and part of the file.
+    /// Plain pieces by address: bytes, and extent in the file.
     pieces: BTreeMap<u64, (u64, u64)>,
     ranges: BTreeMap<u64, u64>,
     maps: BTreeMap<u64, Map>,
     physical: BTreeMap<u64, Physical>,
-    /// Pinned memory of the host: address → bytes.
+    /// Pinned host memory by address: bytes.
     pinned: BTreeMap<u64, u64>,
     queues: BTreeMap<u64, Queue>,
     events: BTreeMap<u64, Event>,
-    /// Module → device bytes.
+    /// Device bytes by module.
     modules: BTreeMap<u64, u64>,
-    /// Names of a module's functions → their handles.
+    /// Function handles by module and name.
     names: BTreeMap<(u64, String), u64>,
     functions: BTreeMap<u64, Function>,
     graphs: BTreeMap<u64, Arc<[Step]>>,
@@ -157,11 +157,11 @@ static DEVICES: LazyLock<Vec<Mutex<Device>>> = LazyLock::new(|| {
 });
 
 thread_local! {
-    /// The ordinal and the epoch of this thread's context.
+    /// Ordinal and epoch of this thread's current context.
     static CURRENT: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
 }
 
-/// How many devices there are.
+/// Number of devices.
 pub fn count() -> u32 {
     match COUNT.load(Ordering::SeqCst) {
         0 => variable_text("CUDA_STAND_IN_DEVICES")
@@ -172,23 +172,23 @@ pub fn count() -> u32 {
     }
 }
 
-/// Says how many devices there are.
+/// Sets the number of devices.
 pub fn set_count(count: u32) {
     COUNT.store(count.clamp(1, DEVICES_MAX as u32), Ordering::SeqCst);
 }
 
-/// A device, by its number.
+/// A device by ordinal.
 pub fn device(ordinal: usize) -> Option<MutexGuard<'static, Device>> {
     let device = DEVICES.get(ordinal)?;
     Some(device.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// A number that is no other's.
+/// A new, unique handle.
 pub fn new_handle() -> u64 {
     NEXT_HANDLE.fetch_add(0x10, Ordering::SeqCst)
 }
 
-/// Counts a call to a device and does it, unless it is one to fail.
+/// Counts a call to a device and runs it, unless it is scripted to fail.
 pub fn call(
     ordinal: c_int,
     name: &'static str,
@@ -206,7 +206,7 @@ pub fn call(
     outcome.err().unwrap_or_default()
 }
 
-/// The same for the device of this thread's context, which must be in order.
+/// As [`call`], for the device of this thread's context, which must be valid.
 pub fn current(
     name: &'static str,
     failed: Status,
@@ -226,13 +226,13 @@ pub fn current(
     })
 }
 
-/// The ordinal and the epoch that a context's pointer stands for.
+/// Ordinal and epoch encoded in a context's pointer.
 pub fn context_of(pointer: u64) -> Option<(usize, u64)> {
     let ordinal = (pointer & 0xff).checked_sub(1)?;
     Some((ordinal as usize, pointer >> 8))
 }
 
-/// Makes a context this thread's, or none.
+/// Sets or clears this thread's current context.
 pub fn set_current(context: Option<(usize, u64)>) {
     CURRENT.set(context);
 }
@@ -265,7 +265,7 @@ impl Device {
         }
     }
 
-    /// Makes the device fresh.
+    /// Resets the device.
     pub fn configure(&mut self, settings: Settings) {
         *self = Device {
             epoch: self.epoch,
@@ -295,7 +295,7 @@ impl Device {
         Ok(())
     }
 
-    /// Counts a call that no library could obey.
+    /// Counts a misuse: a call that the real library would refuse.
     pub fn misuse(&mut self) -> Status {
         self.counts.misuses += 1;
         INVALID_VALUE
@@ -329,7 +329,7 @@ impl Device {
         )
     }
 
-    /// One more user of the primary context; the context's pointer.
+    /// Retains the primary context; returns its pointer.
     ///
     /// # Errors
     /// If a new context does not fit.
@@ -351,10 +351,10 @@ impl Device {
         Ok(self.epoch << 8 | (ordinal as u64 + 1))
     }
 
-    /// One user less of the primary context; with the last one it goes, and all that is left in it.
+    /// Releases the primary context. The last release destroys it with everything left in it.
     ///
     /// # Errors
-    /// If nobody uses it.
+    /// If it is not retained.
     pub fn release(&mut self) -> Outcome {
         if self.retained == 0 {
             return Err(self.misuse());
@@ -369,7 +369,7 @@ impl Device {
             for (address, bytes) in std::mem::take(&mut self.pinned) {
                 memory::unmap_pinned(address, bytes);
             }
-            // What the context's end takes back with it.
+            // Everything that belongs to the context ends with it.
             let fresh = Device {
                 epoch: self.epoch,
                 counts: std::mem::take(&mut self.counts),
@@ -385,7 +385,7 @@ impl Device {
         self.retained > 0
     }
 
-    /// Whether this is the context that exists now.
+    /// Whether `epoch` is that of the existing context.
     pub fn is_current(&self, epoch: u64) -> bool {
         self.retained > 0 && self.epoch == epoch
     }
@@ -395,7 +395,7 @@ impl Device {
         self.limits.get(limit).copied()
     }
 
-    /// Sets a limit; as much of it as a device allows.
+    /// Sets a limit, rounded up to the device's minimum.
     ///
     /// # Errors
     /// If there is no such limit.
@@ -409,7 +409,7 @@ impl Device {
         }
     }
 
-    /// Things that are still there.
+    /// Number of objects that still exist.
     fn things(&self) -> u64 {
         let counts = [
             self.pieces.len(),
@@ -426,7 +426,7 @@ impl Device {
         counts.iter().sum::<usize>() as u64
     }
 
-    /// A count, by its name; calls of one function by the function's.
+    /// A counter by name; calls of a function are counted under its name.
     pub fn count(&self, name: &str) -> u64 {
         match name {
             "held" => self.things() + self.used + self.retained,
@@ -448,7 +448,7 @@ impl Device {
         }
     }
 
-    /// Functions that were called, and how often.
+    /// Functions called, with their counts.
     pub fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.counts
             .by_name
@@ -456,7 +456,7 @@ impl Device {
             .map(|(&name, &calls)| (name, calls))
     }
 
-    /// Every count, as an object of JSON.
+    /// All counters as a JSON object.
     pub fn report(&self) -> String {
         let names = [
             "used",
@@ -478,12 +478,12 @@ impl Device {
         format!("{{{}}}", pairs.join(", "))
     }
 
-    /// Whether anything was ever asked of the device.
+    /// Whether the device was ever called.
     pub fn was_used(&self) -> bool {
         self.counts.calls > 0
     }
 
-    /// Does steps, and remembers a fault.
+    /// Runs steps, and remembers a fault.
     fn run(&mut self, steps: Vec<Step>) -> Outcome {
         if steps.is_empty() {
             return Ok(());
@@ -507,7 +507,7 @@ impl Device {
         })
     }
 
-    /// Refuses what must not be done while this thread captures.
+    /// Refuses calls that are invalid while this thread captures.
     fn refuse_in_capture(&mut self) -> Outcome {
         let thread = std::thread::current().id();
         let mut refused = false;

@@ -1,4 +1,4 @@
-//! Modules, their functions, launches.
+//! Modules, functions and launches.
 
 use super::{Device, Function, new_handle};
 use crate::executor::Step;
@@ -12,14 +12,15 @@ use crate::status::{
 use std::ffi::c_void;
 use std::sync::Arc;
 
-/// Dynamic shared memory that a function may have unless it asks for more.
+/// Default limit of a function's dynamic shared memory.
 const SHARED_USUAL: u64 = 48 << 10;
 
 impl Device {
-    /// Loads a module, all of whose functions must be compiled into this library with the same parameters.
+    /// Loads a module. All of its functions must be compiled into this library, with the same
+    /// parameters.
     ///
     /// # Errors
-    /// With a status and what is wrong.
+    /// With a status and a message.
     pub fn load_module(&mut self, image: &Image) -> Result<u64, (Status, String)> {
         self.refuse_in_capture()
             .map_err(|status| (status, "a queue captures".to_owned()))?;
@@ -59,7 +60,7 @@ impl Device {
                 return Err((INVALID_PTX, problem));
             }
             Some(_) => INVALID_PTX,
-            // Machine code runs on the same major generation, from its minor one on.
+            // Machine code runs on the same major version and the same or a later minor version.
             None if image.target / 10 != generation / 10 || image.target > generation => {
                 let problem = format!("sm_{generation} runs no code for sm_{}", image.target);
                 return Err((NO_BINARY_FOR_GPU, problem));
@@ -81,7 +82,7 @@ impl Device {
         Ok(())
     }
 
-    /// Ends a module and its functions.
+    /// Unloads a module with its functions.
     pub fn unload_module(&mut self, module: u64) -> Outcome {
         if !self.modules.contains_key(&module) {
             return Err(self.unknown_handle());
@@ -104,7 +105,7 @@ impl Device {
         (self.names.get(&(module, name.to_owned())).copied()).ok_or(NOT_FOUND)
     }
 
-    /// The offset and the bytes of a function's parameter.
+    /// Offset and size of a function's parameter, in bytes.
     pub fn parameter(&mut self, function: u64, index: usize) -> Result<(u64, u64), Status> {
         let Some(function) = self.functions.get(&function) else {
             return Err(self.unknown_handle());
@@ -122,7 +123,7 @@ impl Device {
         Err(INVALID_VALUE)
     }
 
-    /// Lets a function have more dynamic shared memory.
+    /// Raises a function's limit of dynamic shared memory.
     pub fn allow_shared(&mut self, function: u64, bytes: u64) -> Outcome {
         let most = shared_most(self.settings.generation);
         let Some(known) = self.functions.get_mut(&function) else {
@@ -135,10 +136,10 @@ impl Device {
         Ok(())
     }
 
-    /// Puts a kernel on a queue, with copies of its parameters.
+    /// Enqueues a kernel with copies of its parameters.
     ///
     /// # Safety
-    /// There must be as many parameters as the kernel has, each as large as it says.
+    /// The number and sizes of the parameters must match the kernel's.
     pub unsafe fn launch(
         &mut self,
         function: u64,
@@ -179,7 +180,7 @@ impl Device {
             self.take_stacks()?;
         }
         let order = match self.settings.order {
-            // Every launch has an order of its own.
+            // Every launch has its own order.
             Order::Shuffled(seed) => Order::Shuffled(seed.wrapping_add(self.counts.launches)),
             order => order,
         };
@@ -209,7 +210,7 @@ impl Device {
         }
     }
 
-    /// Takes the memory that all threads' stacks need, once.
+    /// Takes the memory of all threads' stacks, once.
     pub(super) fn take_stacks(&mut self) -> Outcome {
         let bytes = self.settings.threads * self.limits[0];
         let more = bytes.saturating_sub(self.stacks.unwrap_or(0));
@@ -228,7 +229,7 @@ fn is_possible(shape: &Shape) -> bool {
     grid && block && x * y * z <= 1024
 }
 
-/// The most shared memory that a block can have.
+/// Most shared memory of a block.
 fn shared_most(generation: u32) -> u64 {
     let kib = match generation {
         70 | 72 => 96,
@@ -240,12 +241,12 @@ fn shared_most(generation: u32) -> u64 {
     kib << 10
 }
 
-/// The newest version of PTX that a driver knows.
+/// The newest PTX version that a driver supports.
 fn newest_version(driver: i32) -> (u32, u32) {
     let (major, minor) = (driver as u32 / 1000, driver as u32 % 1000 / 10);
     match major {
         ..=11 => (7, minor),
-        // 12.6 brought no version of its own.
+        // CUDA 12.6 has no PTX version of its own.
         12 if minor > 5 => (8, minor - 1),
         12 => (8, minor),
         _ => (major - 4, minor),

@@ -1,4 +1,5 @@
-//! Queues and events. Nothing is done before somebody waits for it, so that whoever forgets to wait sees old bytes.
+//! Queues and events. Work is deferred until somebody waits for it, so that a missing wait reads
+//! stale bytes.
 
 use super::{Capture, DEFAULT_QUEUE, Device, Event, Item, Queue, new_handle};
 use crate::executor::Step;
@@ -9,7 +10,7 @@ use crate::status::{
 use std::sync::Arc;
 
 impl Device {
-    /// A new queue.
+    /// Creates a queue.
     pub fn create_queue(&mut self, blocking: bool) -> u64 {
         let handle = new_handle();
         let queue = Queue {
@@ -20,7 +21,7 @@ impl Device {
         handle
     }
 
-    /// Ends a queue, once its work is done.
+    /// Destroys a queue after its work is complete.
     pub fn destroy_queue(&mut self, handle: u64) -> Outcome {
         if handle == DEFAULT_QUEUE || !self.queues.contains_key(&handle) {
             return Err(self.unknown_handle());
@@ -37,7 +38,7 @@ impl Device {
         self.queues.get_mut(&handle).ok_or(INVALID_VALUE)
     }
 
-    /// Puts a step at the end of a queue, or of what it captures.
+    /// Appends a step to a queue, or to its capture.
     pub(super) fn submit(&mut self, handle: u64, step: Step) -> Outcome {
         let queue = self.queue(handle)?;
         match &mut queue.capture {
@@ -53,7 +54,7 @@ impl Device {
         }
     }
 
-    /// Puts a graph's steps at the end of a queue.
+    /// Appends a graph's steps to a queue.
     pub(super) fn submit_all(&mut self, handle: u64, steps: Arc<[Step]>) -> Outcome {
         self.no_capture(handle)?;
         self.queue(handle)?.push(Item::Steps(steps));
@@ -64,7 +65,7 @@ impl Device {
         Ok(self.queue(handle)?.capture.is_some())
     }
 
-    /// Refuses what a queue that captures cannot do, and ends the capture.
+    /// Refuses a call that cannot be captured, and invalidates the capture.
     pub(super) fn no_capture(&mut self, handle: u64) -> Outcome {
         match &mut self.queue(handle)?.capture {
             Some(capture) => {
@@ -75,7 +76,8 @@ impl Device {
         }
     }
 
-    /// Everything of a queue up to a ticket, and what it waits for on others, in an order that holds.
+    /// Collects a queue's steps up to a ticket, with the steps of other queues that they wait for,
+    /// in a valid order.
     fn collect(&mut self, handle: u64, ticket: u64, steps: &mut Vec<Step>) {
         while let Some(queue) = self.queues.get_mut(&handle)
             && queue.done < ticket
@@ -104,7 +106,7 @@ impl Device {
         self.finish_to(handle, ticket)
     }
 
-    /// Does all work of all queues.
+    /// Runs all work of all queues.
     pub(super) fn finish_all(&mut self) -> Outcome {
         let handles: Vec<u64> = self.queues.keys().copied().collect();
         handles
@@ -112,7 +114,7 @@ impl Device {
             .try_for_each(|handle| self.finish(handle))
     }
 
-    /// Waits for everything.
+    /// Waits for all work.
     pub fn synchronize(&mut self) -> Outcome {
         self.counts.waits += 1;
         self.refuse_in_capture()?;
@@ -126,7 +128,7 @@ impl Device {
         self.finish(handle)
     }
 
-    /// Whether a queue's work is done; if not, it is by the next time.
+    /// Whether a queue's work is complete. If not, it will be at the next query.
     pub fn query_queue(&mut self, handle: u64) -> Outcome {
         self.no_capture(handle)?;
         let queue = self.queue(handle)?;
@@ -135,14 +137,14 @@ impl Device {
         if idle { Ok(()) } else { Err(NOT_READY) }
     }
 
-    /// A new event.
+    /// Creates an event.
     pub fn create_event(&mut self) -> u64 {
         let handle = new_handle();
         self.events.insert(handle, Event::default());
         handle
     }
 
-    /// Ends an event.
+    /// Destroys an event.
     pub fn destroy_event(&mut self, handle: u64) -> Outcome {
         match self.events.remove(&handle) {
             Some(_) => Ok(()),
@@ -157,7 +159,7 @@ impl Device {
         }
     }
 
-    /// Marks the present end of a queue.
+    /// Records an event at the end of a queue's current work.
     pub fn record_event(&mut self, handle: u64, queue: u64) -> Outcome {
         self.event(handle)?;
         self.no_capture(queue)?;
@@ -170,7 +172,7 @@ impl Device {
         Ok(())
     }
 
-    /// Whether the work before an event is done; if not, it is by the next time.
+    /// Whether the work before an event is complete. If not, it will be at the next query.
     pub fn query_event(&mut self, handle: u64) -> Outcome {
         self.refuse_in_capture()?;
         let Some((queue, ticket)) = self.event(handle)? else {
@@ -191,7 +193,7 @@ impl Device {
         }
     }
 
-    /// Lets a queue wait for an event.
+    /// Makes a queue wait for an event.
     pub fn wait_for_event(&mut self, queue: u64, handle: u64) -> Outcome {
         self.no_capture(queue)?;
         if let Some((other, ticket)) = self.event(handle)? {
@@ -204,7 +206,7 @@ impl Device {
         Ok(())
     }
 
-    /// A copy to the device that is done when the call returns: the default queue's, which waits for queues that are not apart from it.
+    /// A synchronous copy to the device on the default queue, which waits for all blocking queues.
     pub fn write(&mut self, to: u64, from: u64, bytes: u64) -> Outcome {
         self.refuse_in_capture()?;
         if !self.is_accessible(to, bytes) {
@@ -214,7 +216,7 @@ impl Device {
         self.copy_now(to, from, bytes)
     }
 
-    /// The same from the device.
+    /// A synchronous copy from the device on the default queue.
     pub fn read(&mut self, to: u64, from: u64, bytes: u64) -> Outcome {
         self.refuse_in_capture()?;
         if !self.is_accessible(from, bytes) {
@@ -234,7 +236,8 @@ impl Device {
         self.run(vec![Step::Copy { to, from, bytes }])
     }
 
-    /// A copy to the device on a queue. Pinned memory is read when the copy is done, any other when it is asked for.
+    /// An asynchronous copy to the device. Pinned memory is read when the copy runs, other memory
+    /// at once.
     pub fn write_on(&mut self, queue: u64, to: u64, from: u64, bytes: u64) -> Outcome {
         if !self.is_accessible(to, bytes) {
             return Err(self.misuse());
@@ -242,7 +245,7 @@ impl Device {
         let step = if self.is_pinned(from, bytes) {
             Step::Copy { to, from, bytes }
         } else if self.is_capturing(queue)? {
-            // A graph would read the caller's memory whenever it runs.
+            // A graph would read the caller's memory at every replay.
             self.no_capture(queue)?;
             return Err(self.misuse());
         } else {
@@ -255,7 +258,8 @@ impl Device {
         self.submit(queue, step)
     }
 
-    /// A copy from the device on a queue. To memory that is not pinned it is done when the call returns.
+    /// An asynchronous copy from the device. A copy to memory that is not pinned is complete on
+    /// return.
     pub fn read_on(&mut self, queue: u64, to: u64, from: u64, bytes: u64) -> Outcome {
         if !self.is_accessible(from, bytes) {
             return Err(self.misuse());
@@ -273,7 +277,7 @@ impl Device {
         self.finish(queue)
     }
 
-    /// A copy within the device on a queue.
+    /// An asynchronous copy within the device.
     pub fn copy_on(&mut self, queue: u64, to: u64, from: u64, bytes: u64) -> Outcome {
         if !self.is_accessible(from, bytes) || !self.is_accessible(to, bytes) {
             return Err(self.misuse());
@@ -281,7 +285,7 @@ impl Device {
         self.submit(queue, Step::Copy { to, from, bytes })
     }
 
-    /// The same byte everywhere, on a queue.
+    /// An asynchronous fill with one byte value.
     pub fn fill_on(&mut self, queue: u64, to: u64, byte: u8, bytes: u64) -> Outcome {
         if !self.is_accessible(to, bytes) {
             return Err(self.misuse());
@@ -289,7 +293,7 @@ impl Device {
         self.submit(queue, Step::Fill { to, byte, bytes })
     }
 
-    /// From now on a queue's work is kept for a graph.
+    /// Begins to capture a queue's work.
     pub fn begin_capture(&mut self, handle: u64) -> Outcome {
         self.no_capture(handle)?;
         if handle == DEFAULT_QUEUE {
@@ -303,7 +307,7 @@ impl Device {
         Ok(())
     }
 
-    /// Ends a capture; the steps, unless something happened that cannot be captured.
+    /// Ends a capture; returns its steps unless the capture was invalidated.
     pub fn end_capture(&mut self, handle: u64) -> Result<Arc<[Step]>, Status> {
         match self.queue(handle)?.capture.take() {
             Some(capture) if capture.broken => Err(STREAM_CAPTURE_INVALIDATED),

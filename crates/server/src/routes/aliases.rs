@@ -1,4 +1,4 @@
-//! `/v1/audio/aliases`: further names of voices.
+//! `/v1/audio/aliases`: aliases of voices.
 
 use crate::aliases::Alias;
 use crate::app::App;

@@ -1,4 +1,4 @@
-//! Whether the server lives, whether it can speak, and its figures for Prometheus.
+//! Liveness, readiness, and metrics for Prometheus.
 
 use crate::app::App;
 use crate::measures::MEDIA_TYPE;

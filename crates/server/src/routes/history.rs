@@ -1,4 +1,4 @@
-//! `GET /memory/history`: the memory over time.
+//! `GET /memory/history`: memory over time.
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
-/// Minutes that are told where no other number is asked for.
+/// Default number of minutes.
 const MINUTES: u64 = 10;
 
 /// What part of the history is asked for.

@@ -1,4 +1,4 @@
-//! `/models`: the models that a call may choose, and fetching them.
+//! `/models`: available models, and their download.
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
@@ -103,7 +103,7 @@ pub(crate) async fn cancel(
     app.library.cancel(&name).map(Json)
 }
 
-/// Runs what waits for files, the hub or arithmetic off the asynchronous threads.
+/// Runs blocking work off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {

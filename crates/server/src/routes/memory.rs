@@ -1,4 +1,4 @@
-//! The memory over HTTP: what is where, give back, and how eagerly.
+//! `/memory`: the report, release of cached memory, and the profile.
 
 use crate::app::App;
 use crate::bodies::JsonBody;

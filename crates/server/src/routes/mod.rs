@@ -1,4 +1,4 @@
-//! One file a group of paths.
+//! Routes, one file per group of paths.
 
 pub(crate) mod aliases;
 pub(crate) mod health;
@@ -17,7 +17,7 @@ use crate::error::ServerError;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
-/// The one variable part of a path. What is no text names nothing.
+/// The variable segment of a path. Invalid UTF-8 matches nothing.
 pub(crate) struct PathName(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathName {

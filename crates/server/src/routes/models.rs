@@ -1,4 +1,4 @@
-//! `/v1/models` and the model's coming and going.
+//! `/v1/models`, and loading and unloading of the model.
 
 use crate::app::App;
 use crate::bodies::JsonBody;
@@ -156,7 +156,7 @@ impl FromFields for LoadRequest {
         let model = fields.text("model")?;
         let mut chosen = fields.chosen::<EngineOptions>(loads_anew)?;
         if let Some(bytes) = fields.count("memory_bytes")? {
-            // 0 stands for what the system has.
+            // 0 stands for all memory that the system grants.
             let value = Some(bytes).filter(|bytes| *bytes > 0).into();
             (EngineOptions::default().set("memory", &value)).map_err(|error| {
                 ServerError::Parameter {
@@ -225,7 +225,7 @@ pub(crate) async fn load(
     }
     let changed = app.host.loaded().is_none();
     if let Err(error) = app.host.load().await {
-        // What does not fit must not stay in force for the next request.
+        // A choice that does not fit must not persist for the next request.
         app.host.choose(spoke);
         app.host.change_options(|options| {
             options.precision = before.precision;

@@ -1,4 +1,4 @@
-//! `/v1/options`: what a caller may choose, and what that does with the model that is loaded.
+//! `/v1/options`: the options of a call, and their effect with the loaded model.
 
 use crate::app::App;
 use axum::Json;

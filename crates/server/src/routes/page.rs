@@ -1,11 +1,11 @@
-//! The page, from the program itself: nothing is fetched from elsewhere.
+//! The web page, embedded in the program. It loads nothing from other hosts.
 
 use crate::error::{ErrorBody, ServerError};
 use crate::routes::PathName;
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 
-/// A file of the page's own folder, by its name.
+/// A file in the page's folder, by name.
 macro_rules! file {
     ($name:literal, $kind:expr) => {
         ($name, $kind, include_str!(concat!("../page/", $name)))
@@ -15,7 +15,7 @@ macro_rules! file {
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Name, media type and text of each file beside the page itself.
+/// Name, media type and text of each file of the page except itself.
 const FILES: [(&str, &str, &str); 25] = [
     (
         "style.css",
@@ -51,7 +51,7 @@ const FILES: [(&str, &str, &str); 25] = [
     file!("voices.js", SCRIPT),
     file!("waveform.js", SCRIPT),
     file!("words.js", SCRIPT),
-    // The library sets a variable; the page's modules import it.
+    // The library sets a global variable, but the page's modules need an import.
     (
         "uPlot.js",
         SCRIPT,
@@ -62,11 +62,12 @@ const FILES: [(&str, &str, &str); 25] = [
     ),
 ];
 
-/// Keeps the page from loading or sending anything elsewhere, and others from framing it.
+/// Content security policy: the page loads from and sends to its own server only, and cannot be
+/// framed.
 const POLICY: &str = "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Of what browsers guard, the page uses the microphone alone.
+/// Permissions policy: the page uses the microphone only.
 const PERMISSIONS: &str = "microphone=(self), camera=(), geolocation=()";
 
 fn answer(kind: &'static str, text: &'static str) -> Response {

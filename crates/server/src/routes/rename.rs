@@ -1,4 +1,4 @@
-//! `POST /v1/audio/voices/{id}`: another name for an uploaded voice.
+//! `POST /v1/audio/voices/{id}`: renames an uploaded voice.
 
 use crate::app::App;
 use crate::bodies::JsonBody;

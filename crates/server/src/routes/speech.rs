@@ -1,4 +1,4 @@
-//! `POST /v1/audio/speech`: text in, sound out as it is made.
+//! `POST /v1/audio/speech`: text in, streamed sound out.
 
 use crate::app::App;
 use crate::bodies::JsonBody;
@@ -20,15 +20,15 @@ use sottovoce_audio::{AudioFormat, Encoder};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Names the fields that were sent and change nothing.
+/// Response header: fields that were sent but have no effect.
 pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-sottovoce-ignored");
-/// The seed that was used.
+/// Response header: the seed.
 pub(crate) const SEED: HeaderName = HeaderName::from_static("x-sottovoce-seed");
-/// What was passed over in the text: a JSON array of line, character and message.
+/// Response header: text that was skipped, as a JSON array of line, character and message.
 pub(crate) const WARNINGS: HeaderName = HeaderName::from_static("x-sottovoce-warnings");
-/// Warnings that a header tells.
+/// Most warnings in a header.
 const WARNINGS_MAX: usize = 10;
-/// Samples a second of headerless PCM.
+/// Response header: sample rate of headerless PCM.
 pub(crate) const RATE: HeaderName = HeaderName::from_static("x-sample-rate");
 
 /// Speaks `input`. The first bytes leave when the first chunk is ready.
@@ -73,9 +73,10 @@ pub(crate) async fn speak(
     let without_effect = speaking.without_effect().iter();
     ignored.extend(without_effect.map(|name| (*name).to_owned()));
     ignored.extend(unread);
-    // The engine has the text now.
+    // The engine has its own copy of the text by now.
     drop(held);
-    // Until here an error can still be told by the status; so the answer waits for the first chunk.
+    // The status can report errors only until the response starts, so the response waits for the
+    // first chunk.
     let first = speaking.next().await.ok_or(ServerError::Task)??;
     let warnings = header_of(&first.metrics.warnings);
     let sound = Sound::new(speaking, first, format, travel, seed)?;
@@ -94,7 +95,7 @@ pub(crate) async fn speak(
     if let Some(warnings) = warnings {
         headers.insert(WARNINGS, warnings);
     }
-    // Only names that a header may carry are among them.
+    // Includes only names that are valid in a header.
     if let Ok(ignored) = HeaderValue::from_str(&ignored.join(", "))
         && !ignored.is_empty()
     {
@@ -103,7 +104,7 @@ pub(crate) async fn speak(
     Ok(response.into_response())
 }
 
-/// The first warnings in the form that a header takes: JSON of ASCII characters.
+/// The first warnings as a header value: JSON in ASCII.
 fn header_of(warnings: &[Warning]) -> Option<HeaderValue> {
     let shown = &warnings[..warnings.len().min(WARNINGS_MAX)];
     if shown.is_empty() {
@@ -122,7 +123,7 @@ fn header_of(warnings: &[Warning]) -> Option<HeaderValue> {
     HeaderValue::try_from(ascii).ok()
 }
 
-/// A response under way.
+/// A response in progress.
 struct Sound {
     speaking: Speaking,
     first: Option<Chunk>,
@@ -185,7 +186,7 @@ impl Sound {
                         StreamFormat::Events => event(&json!({
                             "type": "error", "error": error.body().error
                         })),
-                        // The status has left already: a broken transfer is how HTTP says that
+                        // The status is sent already. In HTTP, an aborted transfer signals that
                         // something is missing.
                         StreamFormat::Audio => {
                             return Some((Err(std::io::Error::other(error)), self));

@@ -1,4 +1,4 @@
-//! `/v1/stream`: text arrives in pieces over a WebSocket, sound leaves as it is made.
+//! `/v1/stream`: a WebSocket that takes text in pieces and sends sound as it is generated.
 
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
@@ -28,40 +28,39 @@ use tokio_tungstenite::tungstenite;
 
 /// The path of the WebSocket.
 const ROUTE: &str = "/v1/stream";
-/// Bytes of one message that is taken: far more than a language model's piece.
+/// Largest incoming message: far more than a piece of text from a language model.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// Bytes of one message of sound: a second. A longer chunk leaves in several.
+/// Largest sound message: one second. A longer chunk is split.
 const SOUND_BYTES_MAX: usize = 2 * SAMPLE_RATE as usize;
-/// Bytes that are read at once from the connection.
+/// Read buffer of a connection.
 const READ_BUFFER_BYTES: usize = 4 << 10;
-/// Bytes that may wait for the connection before it is written to.
+/// Buffered bytes from which on the connection is written to.
 const WRITE_BUFFER_BYTES: usize = 4 << 10;
-/// Bytes that may wait for the connection at all: a message of sound with its figures, and answers
-/// to pings. A peer that pings and does not read gets only the latest of those answers.
+/// Most buffered bytes: a sound message with its metrics, and replies to pings. A peer that pings
+/// without reading gets only the latest reply.
 const WRITE_BUFFER_BYTES_MAX: usize = SOUND_BYTES_MAX + (32 << 10);
-/// Between two pings; a peer that answers none of three is gone.
+/// Interval between pings. A peer that misses three replies is considered gone.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// Without a message and with nothing to speak, the connection ends.
+/// Idle time, without a message and with nothing to speak, after which the connection is closed.
 const IDLE_MAX: Duration = Duration::from_secs(600);
-/// How long the peer may take to answer a close, and a refusal to leave.
+/// Deadline for the peer's reply to a close, and for sending a refusal.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
-/// After an end of sentence and so long without text, what is there is spoken: the next letter,
-/// which would tell whether the sentence goes on, may never come.
+/// Pause after a sentence end mark, after which the text so far is spoken. The next letter would
+/// show whether the sentence continues, but may never come.
 const PAUSE: Duration = Duration::from_millis(400);
-/// How long an utterance that was spoken as far as it goes waits for further text. Its last tenth
-/// of a second is held back meanwhile, so it must end before the listener comes to it.
+/// How long an utterance that has been spoken so far waits for more text. Its last tenth of a
+/// second is held back meanwhile, so the wait must be shorter than the listener's buffer.
 const REST_MAX: Duration = Duration::from_millis(300);
-/// How long an utterance keeps its place for text that does not come.
+/// How long an utterance keeps its place while no text comes.
 const SILENT_MAX: Duration = Duration::from_secs(10);
-/// Marks that end a sentence.
+/// Sentence end marks.
 const END_MARKS: [char; 9] = ['.', '!', '?', '…', '。', '！', '？', '।', '؟'];
-/// Messages that may wait for the writer before no further command is read.
+/// Unsent messages beyond which no further command is read.
 const UNSENT_MAX: usize = 16;
-/// What the page and other browser clients name as the protocol beside the one that carries the
-/// key.
+/// Subprotocol of the page and other browser clients, next to the one that carries the key.
 const PROTOCOL: &str = "sottovoce";
 
-/// What the caller may send.
+/// Commands of the caller.
 enum Command {
     Start(Result<Box<Start>, ServerError>),
     Text { text: String },
@@ -95,7 +94,7 @@ impl Command {
     }
 }
 
-/// Who speaks, and how, until the next start.
+/// Voice and options until the next start.
 struct Start {
     voice: String,
     stream: StreamFields,
@@ -115,41 +114,41 @@ impl Start {
         let voice = fields.voice("voice")?;
         Ok(Start {
             voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-            // One seed for all that is spoken until the next start.
+            // One seed for all speech until the next start.
             stream: StreamFields::from_fields(fields)?,
         })
     }
 }
 
-/// Text that waits for the utterance before it to end, or that no stream has yet.
+/// Text of an utterance that has no stream yet.
 #[derive(Default)]
 struct Waiting {
     text: String,
-    /// A flush came after it.
+    /// Whether it was flushed.
     finished: bool,
 }
 
 impl Waiting {
-    /// Whether a stream can begin on it.
+    /// Whether a stream can begin with it.
     fn is_speakable(&self) -> bool {
         let words = self.text.chars().any(char::is_alphanumeric);
         words || (self.finished && !self.text.is_empty())
     }
 }
 
-/// The utterance that is being spoken.
+/// The utterance under way.
 struct Utterance {
     speaking: Speaking,
     encoder: Encoder,
-    /// Its text is whole: what comes next is another utterance.
+    /// Whether its text is complete; further text starts another utterance.
     finished: bool,
-    /// The text so far ends with a sentence's end mark.
+    /// Whether the text so far ends with a sentence end mark.
     ended: bool,
-    /// When text came last.
+    /// Time of the last text.
     written: Instant,
-    /// The engine was told not to wait for the next letter.
+    /// Whether the engine was told not to wait for the next letter.
     hurried: bool,
-    /// Since when all of it was spoken.
+    /// Time at which all of its text had been spoken.
     rests: Option<Instant>,
 }
 
@@ -171,7 +170,7 @@ impl Utterance {
         let end = text.trim_end().trim_end_matches(['"', '\'', '”', '’', ')']);
         self.ended = match end.chars().next_back() {
             Some(last) => END_MARKS.contains(&last),
-            // Spaces and closing quotes change nothing.
+            // Spaces and closing quotes do not change the state.
             None => self.ended,
         };
         self.written = Instant::now();
@@ -180,13 +179,13 @@ impl Utterance {
         Ok(())
     }
 
-    /// No more text comes.
+    /// Marks the text as complete.
     fn finish(&mut self) {
         self.finished = true;
         self.speaking.finish();
     }
 
-    /// When it must be looked at although nothing happens.
+    /// Time of the next check without an event.
     fn deadline(&self) -> Option<Instant> {
         if self.finished {
             return None;
@@ -248,10 +247,9 @@ pub(crate) async fn connect(
         let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader_time));
         let conversation = Conversation::new(app, outgoing, record.clone());
         conversation.run(&mut source, stopping.clone()).await;
-        // The conversation dropped its sender; what was sent before still leaves.
+        // The conversation dropped its sender; queued messages are still sent.
         let _ = writer.await;
-        // A connection that is closed with something unread takes back what the peer has not read
-        // yet.
+        // Closing a connection with unread input would discard what the peer has not read yet.
         let _ = tokio::time::timeout(CLOSING_MAX, async {
             while let Some(Ok(_)) = source.next().await {}
         })
@@ -260,7 +258,7 @@ pub(crate) async fn connect(
     }))
 }
 
-/// A WebSocket whose buffers have bounds.
+/// Bounds the buffers of a WebSocket.
 fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
     upgrade
         .protocols([PROTOCOL])
@@ -271,7 +269,7 @@ fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
 }
 
-/// Tells a refusal over the WebSocket that was asked for; nothing where none was.
+/// Sends a refusal over the requested WebSocket; `None` if the request was not for one.
 pub(crate) async fn refuse(
     app: &Arc<App>,
     request: axum::extract::Request,
@@ -290,7 +288,7 @@ pub(crate) async fn refuse(
     Some(told(upgrade, error, (share, record)))
 }
 
-/// A WebSocket that says why it is refused and closes; `kept` goes with it.
+/// A WebSocket that reports an error and closes; `kept` lives as long.
 fn told<T: Send + 'static>(upgrade: WebSocketUpgrade, error: &ServerError, kept: T) -> Response {
     let messages = [
         text(&complaint(error)),
@@ -309,9 +307,9 @@ fn told<T: Send + 'static>(upgrade: WebSocketUpgrade, error: &ServerError, kept:
     })
 }
 
-/// The code with which a WebSocket closes for an error.
+/// Close code of an error.
 fn close_code_of(error: &ServerError) -> u16 {
-    /// As the registry of close codes has them.
+    /// From the registry of close codes.
     const UNAUTHORIZED: u16 = 3000;
     const FORBIDDEN: u16 = 3003;
     match error.status().as_u16() {
@@ -325,7 +323,7 @@ fn close_code_of(error: &ServerError) -> u16 {
 }
 
 fn close(code: u16, reason: impl Into<String>) -> Message {
-    /// A control frame takes 125 bytes, the code among them.
+    /// A control frame carries 125 bytes, including the code.
     const REASON_BYTES_MAX: usize = 123;
     let mut reason = reason.into();
     reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
@@ -335,7 +333,7 @@ fn close(code: u16, reason: impl Into<String>) -> Message {
     }))
 }
 
-/// Why what came was no message.
+/// The close message for an invalid frame.
 fn broken(error: axum::Error) -> Message {
     let inner = error.into_inner();
     match inner.downcast_ref::<tungstenite::Error>() {
@@ -364,21 +362,21 @@ async fn write(
 
 type Starting = BoxFuture<'static, Result<Speaking, ServerError>>;
 
-/// One connection.
+/// State of one connection.
 struct Conversation {
     app: Arc<App>,
     outgoing: mpsc::Sender<Message>,
     /// Messages that the writer has not taken yet: at most one chunk's.
     unsent: VecDeque<Message>,
-    /// None after a start that was refused: nothing is spoken before the next one.
+    /// `None` after a refused start: nothing is spoken before the next one.
     start: Option<Box<Start>>,
-    /// Text that no stream has yet, an entry for each utterance.
+    /// Text without a stream, one entry per utterance.
     waiting: VecDeque<Waiting>,
     record: Option<Arc<RequestRecord>>,
     starting: Option<Starting>,
     utterance: Option<Utterance>,
     ending: bool,
-    /// Whether something was spoken since the last `idle`.
+    /// Whether anything was spoken since the last `idle`.
     spoke: bool,
 }
 
@@ -430,7 +428,7 @@ impl Conversation {
             }
             let deadline = self.deadline();
             tokio::select! {
-                // Commands that bring only errors must not pile up answers that nobody reads.
+                // Commands that only cause errors must not pile up unread replies.
                 message = source.next(), if self.unsent.len() < UNSENT_MAX => {
                     heard = Instant::now();
                     match message {
@@ -452,7 +450,7 @@ impl Conversation {
                 _ = stopping.wait_for(|stopping| *stopping), if !self.ending => self.stop(),
                 permit = self.outgoing.clone().reserve_owned(), if !self.unsent.is_empty() => match permit {
                     Ok(permit) => if let Some(message) = self.unsent.pop_front() { let _ = permit.send(message); },
-                    // The writer gave up: the reader is gone or too slow.
+                    // The writer stopped: the reader is gone or too slow.
                     Err(_) => return,
                 },
                 started = started(&mut self.starting), if self.starting.is_some() => {
@@ -478,7 +476,7 @@ impl Conversation {
             }
         };
         for message in last {
-            // A writer that gave up takes none.
+            // A stopped writer accepts no messages.
             if self.outgoing.send(message).await.is_err() {
                 return;
             }
@@ -494,7 +492,7 @@ impl Conversation {
         self.utterance.as_ref().and_then(Utterance::deadline)
     }
 
-    /// The utterance's deadline came: its text is taken as whole as far as it goes, or altogether.
+    /// Handles the utterance's deadline: speaks the text so far, or ends the utterance.
     fn pause(&mut self) {
         let Some(utterance) = &mut self.utterance else {
             return;
@@ -507,7 +505,7 @@ impl Conversation {
         }
     }
 
-    /// The server stops: what is being said is said to its end, and nothing more.
+    /// The server is stopping: the utterance under way is finished, and no other begins.
     fn stop(&mut self) {
         self.ending = true;
         self.waiting.clear();
@@ -525,7 +523,7 @@ impl Conversation {
         self.tell(complaint(error));
     }
 
-    /// Begins the next utterance where none is under way.
+    /// Starts the next utterance if none is under way.
     fn start_next(&mut self) {
         if self.starting.is_some() || self.utterance.is_some() {
             return;
@@ -553,7 +551,7 @@ impl Conversation {
         ));
     }
 
-    /// The next utterance got its place, or was refused; then its text is dropped.
+    /// Handles the start of an utterance. If it was refused, its text is dropped.
     fn began(&mut self, started: Result<Speaking, ServerError>) {
         let Some(Waiting { text, finished }) = self.waiting.pop_front() else {
             return;
@@ -572,7 +570,7 @@ impl Conversation {
         }
     }
 
-    /// Takes text: the utterance that is being spoken goes on with it, or the last that waits.
+    /// Adds text to the utterance under way, or to the last waiting one.
     fn write(&mut self, text: &str) {
         let most = self.app.options.limits.text_characters;
         let waiting = self
@@ -611,7 +609,7 @@ impl Conversation {
         }
     }
 
-    /// Ends the utterance that text was last added to.
+    /// Ends the utterance to which text was last added.
     fn flush(&mut self) {
         if let Some(waiting) = self.waiting.back_mut() {
             waiting.finished = true;
@@ -627,7 +625,7 @@ impl Conversation {
         }
     }
 
-    /// Tells that all text so far was spoken, once.
+    /// Reports once that all text so far has been spoken.
     fn tell_idle(&mut self) {
         if std::mem::take(&mut self.spoke) {
             self.tell(json!({"type": "idle"}));
@@ -644,8 +642,7 @@ impl Conversation {
             Ok(Command::Text { text }) => self.write(&text),
             Ok(Command::Flush) => self.flush(),
             Ok(Command::Cancel) => {
-                // Dropping the stream ends it and frees its place; sound that has not left is not
-                // sent any more.
+                // Dropping the stream ends it and frees its place; unsent sound is discarded.
                 self.starting = None;
                 self.utterance = None;
                 self.waiting.clear();
@@ -668,7 +665,7 @@ impl Conversation {
         };
         let mut bytes = Vec::new();
         match item {
-            // All that was written so far was spoken.
+            // All text so far has been spoken.
             Some(Ok(chunk)) if chunk.samples.is_empty() => {
                 utterance.rests = Some(Instant::now());
             }

@@ -1,4 +1,4 @@
-//! `/v1/audio/voices`: list, upload a clip, delete.
+//! `/v1/audio/voices`: list, upload and delete voices.
 
 use crate::app::App;
 use crate::bodies::{refuse_packed, within};
@@ -17,9 +17,9 @@ use tempfile::TempPath;
 use tokio::io::AsyncWriteExt;
 use utoipa::ToSchema;
 
-/// Bytes of a form's text; a voice's name is far shorter.
+/// Largest text field of a form; names of voices are far shorter.
 const TEXT_BYTES_MAX: usize = 4 << 10;
-/// Where a recording waits until its voice is made; the name is no voice's.
+/// Prefix of temporary recordings; no voice can have such a name.
 const WAITING_PREFIX: &str = ".upload-";
 
 /// The voices there are.
@@ -93,7 +93,7 @@ pub(crate) async fn upload(
         status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         reason: format!("send a form with 'name' and 'file': {refusal}"),
     })?;
-    // Recordings are large: only few may be on their way, so that they cannot fill the memory.
+    // Recordings are large: only a few uploads may run at once, so that they cannot exhaust memory.
     let _upload = app
         .uploads
         .try_acquire()
@@ -112,7 +112,7 @@ pub(crate) async fn upload(
     Ok((StatusCode::CREATED, Json(entry.await?)))
 }
 
-/// Runs what waits for files or for work off the asynchronous threads.
+/// Runs blocking work off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
@@ -121,8 +121,8 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| ServerError::Task)?
 }
 
-/// The form's name, and a file in `folder` with its recording, which is gone when the path is
-/// dropped. Memory holds a piece of the recording at a time.
+/// Reads the form: the name, and a temporary file in `folder` with the recording, which is deleted
+/// when the path is dropped. Only a piece of the recording is in memory at a time.
 async fn read(mut form: Multipart, folder: &Path) -> Result<(String, TempPath), ServerError> {
     let (mut name, mut clip) = (None, None);
     while let Some(mut field) = form.next_field().await.map_err(broken)? {
@@ -165,7 +165,7 @@ async fn text(field: &mut Field<'_>, parameter: &'static str) -> Result<String, 
     String::from_utf8(bytes).map_err(|_| refuse("send it in UTF-8"))
 }
 
-/// Writes a field to a file of its own.
+/// Writes a field to a temporary file.
 async fn keep(field: &mut Field<'_>, folder: &Path) -> Result<TempPath, ServerError> {
     let failed = |source| sottovoce::Error::File {
         path: folder.to_owned(),
@@ -191,7 +191,7 @@ fn broken(error: MultipartError) -> ServerError {
             status,
             reason: "the recording is larger than this server takes".into(),
         },
-        // Whatever else is wrong with a form is wrong with what was sent.
+        // Any other error in a form is the client's.
         _ => ServerError::Body {
             status: StatusCode::BAD_REQUEST,
             reason: format!("the form cannot be read: {error}"),

@@ -1,4 +1,4 @@
-//! Calls of a router without a socket.
+//! Calls to a router without a socket.
 
 use axum::Router;
 use axum::body::Body;

@@ -1,4 +1,4 @@
-//! A client that can be as rude as one wants.
+//! A low-level client that can violate the protocol.
 
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Longer than anything that ends by itself may take on a busy machine.
+/// Longer than anything takes that ends by itself, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Fails instead of hanging.
+/// Fails the test instead of hanging.
 pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)
         .await
@@ -21,7 +21,7 @@ pub struct Answer {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
-    /// Whether the body came to its announced end.
+    /// Whether the body is complete.
     pub whole: bool,
 }
 
@@ -42,7 +42,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// One connection, read and written by hand.
+/// One connection, read and written byte by byte.
 pub struct Client {
     pub socket: BufReader<TcpStream>,
 }
@@ -54,7 +54,7 @@ impl Client {
         }
     }
 
-    /// A connection that comes from another address of this machine.
+    /// A connection from another address of this machine.
     pub async fn from_address(address: &str, server: SocketAddr) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket
@@ -82,7 +82,7 @@ impl Client {
         self.send(request).await.unwrap();
     }
 
-    /// The whole answer.
+    /// The whole response.
     pub async fn answer(&mut self) -> Answer {
         within(async {
             let (status, head) = self.head().await.expect("there must be an answer");
@@ -112,7 +112,7 @@ impl Client {
         .await
     }
 
-    /// Status and head; nothing if the connection ended before.
+    /// Status and headers; `None` if the connection ended before them.
     pub async fn head(&mut self) -> Option<(u16, String)> {
         within(async {
             let mut head = String::new();
@@ -128,7 +128,7 @@ impl Client {
         .await
     }
 
-    /// The next piece of a chunked body, empty at its end; nothing if the connection broke.
+    /// The next piece of a chunked body, empty at its end; `None` if the connection broke.
     pub async fn piece(&mut self) -> Option<Vec<u8>> {
         within(async {
             let mut size = String::new();
@@ -142,7 +142,7 @@ impl Client {
         .await
     }
 
-    /// Waits until the server closes the connection; what it said before.
+    /// Waits until the server closes the connection; returns what it sent before.
     pub async fn closed(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         // A reset is an end as well.
@@ -151,8 +151,7 @@ impl Client {
     }
 }
 
-/// Requests that no sound client sends, from a generator of numbers that gives the same ones each
-/// time.
+/// Malformed requests from a seeded generator.
 pub fn malformed(count: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = move |below: usize| {

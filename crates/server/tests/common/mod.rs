@@ -1,4 +1,4 @@
-//! A server on a socket of its own.
+//! A server on its own socket.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -16,12 +16,12 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Enough words that no test sees their end by accident.
+/// A text long enough that no test reaches its end by accident.
 pub fn long_story() -> String {
     "This is a long story about nothing at all. ".repeat(400)
 }
 
-/// Two streams, any port.
+/// Two streams, any free port.
 pub fn options() -> ServerOptions {
     ServerOptions {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -63,7 +63,7 @@ impl Server {
         }
     }
 
-    /// Tells the server to stop; it goes on with what is under way.
+    /// Tells the server to stop; running streams go on.
     pub fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             stop.send(()).unwrap();
@@ -93,8 +93,7 @@ impl Server {
         self.get("/memory").await.json()
     }
 
-    /// Waits until no stream is under way and nobody waits; the bytes in use then, what is kept for
-    /// the next given back.
+    /// Waits until no stream is running or queued; returns the bytes in use after a trim.
     pub async fn at_rest(&self) -> u64 {
         within(async {
             loop {
@@ -120,8 +119,8 @@ impl Server {
         memory["engine"]["allocated_bytes"].as_u64().unwrap()
     }
 
-    /// Waits until exactly so many bytes are in use: the engine ends a stream only after the piece
-    /// of work that it is at.
+    /// Waits until exactly `bytes` bytes are in use: the engine ends a stream only after its
+    /// current unit of work.
     pub async fn comes_back_to(&self, bytes: u64) {
         let started = Instant::now();
         loop {

@@ -1,4 +1,5 @@
-//! What a profile costs in time: one engine speaks the same text under each profile in turn, round after round.
+//! Time cost of each memory profile: one engine speaks the same text under each profile in turn,
+//! for several rounds.
 
 use super::BenchOptions;
 use crate::engine::Engine;
@@ -7,24 +8,24 @@ use crate::options::{EngineOptions, PrecisionChoice, Profile};
 use crate::voice::{Voice, VoiceSource};
 use serde::Serialize;
 
-/// A profile's time beside that of no management at all.
+/// A profile's time relative to no memory management.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProfileCost {
-    /// How weights were kept.
+    /// Precision of the weights.
     pub precision: PrecisionChoice,
     /// The profile.
     pub profile: Profile,
-    /// Times that each profile spoke.
+    /// Rounds.
     pub rounds: usize,
-    /// Seconds of work a second of speech: the median of the rounds.
+    /// Seconds of work per second of speech: the median over the rounds.
     pub rtf: f64,
     /// The same under [`Profile::None`].
     pub rtf_none: f64,
-    /// The median of rtf ÷ rtf_none − 1 within a round: 0.01 is one per cent.
+    /// Median of rtf ÷ rtf_none − 1 over the rounds: 0.01 is one per cent.
     pub cost: f64,
 }
 
-/// Costs of all profiles but `None` at `precision`; empty without rounds.
+/// Costs of all profiles except `None` at `precision`; empty without rounds.
 pub(super) fn costs(
     options: &BenchOptions,
     precision: PrecisionChoice,
@@ -46,10 +47,10 @@ pub(super) fn costs(
     let voice = engine.voice(VoiceSource::Default)?;
     let mut none = Vec::new();
     let mut times = vec![Vec::new(); managed.len()];
-    // The first one warms caches that all have afterwards.
+    // A first run warms the caches for all profiles.
     spoken(options, &engine, &voice, Profile::None)?;
     for round in 0..options.rounds {
-        // Whoever comes first in a round must not always be the same.
+        // The order rotates, so that no profile is always first.
         let mut order: Vec<Option<usize>> = (0..managed.len()).map(Some).collect();
         order.push(None);
         order.rotate_left(round % (managed.len() + 1));
@@ -95,7 +96,7 @@ fn spoken(
     Ok(rtf)
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The median; of an even number of values, the mean of the middle two.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;

@@ -1,4 +1,5 @@
-//! What each choice of the flow costs in time and in difference from the whole, so that its defaults can be measured.
+//! Cost of the flow's options in time and in difference from the offline result, as evidence for
+//! their defaults.
 
 use crate::device;
 use crate::error::Error;
@@ -12,7 +13,7 @@ use sottovoce_tensor::{Context, Device, Noise, Precision, Rounding, Workspace};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-/// Starts the noise.
+/// Seed of the noise.
 const SEED: u64 = 1;
 
 /// What to measure.
@@ -20,33 +21,34 @@ const SEED: u64 = 1;
 pub struct FlowBenchOptions {
     /// The model.
     pub source: Source,
-    /// Of the flow's weights.
+    /// Precision of the flow's weights.
     pub precision: Precision,
-    /// Threads for arithmetic; 0 takes all.
+    /// Compute threads; 0 takes all.
     pub threads: usize,
     /// Speech tokens of the utterance.
     pub tokens: usize,
-    /// What to try.
+    /// Option values to compare.
     pub choices: Vec<FlowChoice>,
 }
 
-/// One way to go.
+/// One set of option values.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FlowChoice {
-    /// Tokens of a chunk, before it, and of the voice's prompt.
+    /// Tokens of a chunk, of its context, and of the voice's prompt.
     pub chunk_size: usize,
     /// See `chunk_size`.
     pub context_window: usize,
     /// See `chunk_size`.
     pub prompt_tokens: usize,
-    /// Steps from noise to mel; the model's own without it.
+    /// Steps from noise to mel; `None` is the model's own number.
     pub flow_steps: Option<usize>,
-    /// Of them, how many are guided; all without it.
+    /// Number of guided steps among them; `None` is all.
     pub flow_guided_steps: Option<usize>,
 }
 
 impl FlowChoice {
-    /// Refuses what no stream takes, naming the option, and chunks of which the utterance has no whole one.
+    /// Refuses values that no stream accepts, naming the option, and chunk sizes larger than the
+    /// utterance.
     fn check(&self, tokens: usize, steps_max: usize) -> Result<(), Error> {
         let option = StreamOptions {
             chunk_size: Some(self.chunk_size),
@@ -72,23 +74,25 @@ impl FlowChoice {
     }
 }
 
-/// What came of a choice.
+/// Measurements of one set of option values.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FlowFigures {
-    /// The choice.
+    /// The option values.
     pub choice: FlowChoice,
-    /// Seconds of a whole chunk that sees the most context.
+    /// Seconds of a full chunk with full context.
     pub chunk_seconds: f64,
-    /// The same for a second of sound.
+    /// The same per second of sound.
     pub seconds_a_second: f64,
-    /// ‖mel − whole‖ ÷ ‖whole − its mean‖, where the whole is the utterance at once, in f32, as the model is meant.
+    /// ‖mel − offline‖ ÷ ‖offline − its mean‖. The offline mel is the whole utterance in f32, with
+    /// the model's own options.
     pub difference: f64,
 }
 
-/// Tries all choices on one utterance of random tokens.
+/// Measures all sets on one utterance of random tokens.
 ///
 /// # Errors
-/// If a choice is out of range, if the model cannot be opened or has no voice of its own, or if memory runs out.
+/// If a value is out of range, the model cannot be opened or has no default voice, or memory runs
+/// out.
 pub fn flow(
     options: &FlowBenchOptions,
     progress: &mut dyn FnMut(&FlowFigures),
@@ -111,7 +115,7 @@ pub fn flow(
     let bands = weights.config().flow.mel_bands();
     let whole = {
         let mut flow = bench.load(&weights, Precision::F32)?;
-        // A converted model has no finer weights, but rows need not be rounded.
+        // A converted model has no finer weights, but its activations need not be rounded.
         flow.set_rounding(Rounding::Fine);
         let options = FlowOptions::of(flow.config());
         bench
@@ -159,7 +163,7 @@ fn tokens(vocabulary: usize, count: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Relative to how much the whole varies within each band.
+/// Relative to the offline mel's variation within each band.
 fn difference(mel: &[f32], whole: &[f32], bands: usize) -> f64 {
     let frames = (whole.len() / bands).max(1) as f64;
     let (mut apart, mut spread) = (0.0, 0.0);
@@ -190,7 +194,7 @@ struct Bench<'a> {
 
 struct Spoken {
     mel: Vec<f32>,
-    /// The quickest of the whole chunks that see the most context.
+    /// The fastest of the full chunks with full context.
     chunk_seconds: f64,
 }
 

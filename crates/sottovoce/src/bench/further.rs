@@ -1,4 +1,4 @@
-//! What one more stream and one more voice take.
+//! Memory cost of one more stream and of one more voice.
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -8,27 +8,27 @@ use crate::voice::VoiceSource;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// Letters that a second of speech has.
+/// Letters per second of speech.
 const LETTERS_A_SECOND: usize = 15;
-/// Streams are let in within milliseconds; a large model's worker may be in the middle of a chunk.
+/// Admission takes milliseconds, but a large model's worker may be busy with a chunk.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a further one takes beside those that are there, in bytes held from the system.
+/// Additional bytes held from the system.
 #[derive(Clone, Debug, Serialize)]
 pub struct Further {
-    /// How T3's keys and values are kept.
+    /// Precision of T3's KV cache.
     pub key_value_precision: String,
-    /// A further stream of up to 40 s of speech in the same voice.
+    /// One more stream of up to 40 s of speech in the same voice.
     pub stream_of_40_seconds_bytes: u64,
-    /// The same with a voice of its own, the voice included.
+    /// The same with a voice of its own, including the voice.
     pub stream_of_40_seconds_own_voice_bytes: u64,
-    /// The same of 6 s.
+    /// One more stream of up to 6 s of speech in the same voice.
     pub stream_of_6_seconds_bytes: u64,
-    /// A further voice that nobody speaks with.
+    /// One more voice without a stream.
     pub voice_bytes: u64,
 }
 
-/// Measures with two streams that are let in one after the other.
+/// Measures with two streams that are admitted one after the other.
 pub(super) fn further(
     source: &Source,
     options: &EngineOptions,
@@ -79,7 +79,7 @@ pub(super) fn further(
     })
 }
 
-/// Bytes held once so many streams have taken their first pages.
+/// Bytes held once `streams` streams have taken their first pages.
 fn reserved_with(engine: &Engine, streams: usize) -> Result<u64, Error> {
     let started = Instant::now();
     loop {

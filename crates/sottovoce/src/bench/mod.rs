@@ -1,4 +1,5 @@
-//! What the engine costs, for each precision and profile, beside the reference's measured figures.
+//! Benchmarks of the engine for each precision and profile, next to measured figures of the
+//! reference.
 
 mod cost;
 mod flow;
@@ -27,7 +28,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Bytes that the reference engine held at its peak, full-size base in f32, one stream.
+/// Peak of the bytes that the reference reserved: full-size base model in f32, one stream.
 pub const REFERENCE_PEAK_RESERVED_BYTES: u64 = 3_749_707_776;
 /// The same with four voices in turn.
 pub const REFERENCE_PEAK_RESERVED_FOUR_VOICES_BYTES: u64 = 3_762_290_688;
@@ -37,24 +38,24 @@ pub const REFERENCE_PEAK_RESERVED_FOUR_VOICES_BYTES: u64 = 3_762_290_688;
 pub struct BenchOptions {
     /// The model.
     pub source: Source,
-    /// Precisions to try.
+    /// Precisions to measure.
     pub precisions: Vec<PrecisionChoice>,
-    /// Profiles to try.
+    /// Profiles to measure.
     pub profiles: Vec<Profile>,
-    /// Everything else.
+    /// All other engine options.
     pub engine: EngineOptions,
-    /// What to speak.
+    /// Text to speak.
     pub text: String,
-    /// Most seconds of speech in a run.
+    /// Most seconds of speech per run.
     pub audio_seconds_max: f64,
-    /// Whether further streams and voices are measured too.
+    /// Whether to measure further streams and voices too.
     pub further: bool,
-    /// Rounds in which every profile speaks in turn, to tell what it costs in time; 0 leaves that out.
+    /// Rounds in which every profile speaks in turn, to measure its time cost; 0 skips them.
     pub rounds: usize,
 }
 
 impl BenchOptions {
-    /// How each run speaks.
+    /// Stream options of every run.
     fn stream_options(&self) -> StreamOptions {
         let tokens_max = (self.audio_seconds_max * f64::from(TOKENS_PER_SECOND)).ceil() as usize;
         StreamOptions {
@@ -67,78 +68,78 @@ impl BenchOptions {
 /// All runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
-    /// The model, in words.
+    /// Description of the model.
     pub model: String,
-    /// Threads for arithmetic; absent where the engine chose.
+    /// Compute threads; `None` if the engine chose.
     pub threads: Option<usize>,
     /// [`REFERENCE_PEAK_RESERVED_BYTES`].
     pub reference_peak_reserved_bytes: u64,
     /// [`REFERENCE_PEAK_RESERVED_FOUR_VOICES_BYTES`].
     pub reference_peak_reserved_four_voices_bytes: u64,
-    /// One for each precision and profile.
+    /// One run for each precision and profile.
     pub runs: Vec<BenchRun>,
-    /// What each profile costs in time, where rounds were asked for.
+    /// Time cost of each profile; empty without rounds.
     pub costs: Vec<ProfileCost>,
-    /// What one more stream and voice take, with 16-bit and with 8-bit keys and values.
+    /// Cost of further streams and voices, with a 16-bit and an 8-bit KV cache.
     pub further: Vec<Further>,
 }
 
 /// One run. Sizes are bytes, times seconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchRun {
-    /// How weights were kept.
+    /// Precision of the weights.
     pub precision: PrecisionChoice,
-    /// How eagerly memory went back.
+    /// Memory profile.
     pub profile: Profile,
-    /// What was reckoned with at load.
+    /// The memory plan made at load.
     pub plan: MemoryPlan,
-    /// Loading.
+    /// Time to load.
     pub load_seconds: f64,
-    /// The most held from the system.
+    /// Peak of the bytes held from the system.
     pub peak_reserved_bytes: u64,
-    /// The same as a share of the reference's.
+    /// The same relative to the reference's.
     pub peak_reserved_share: f64,
-    /// The process's resident size at its highest since it started.
+    /// Peak resident size of the process since it started.
     pub peak_resident_bytes: u64,
-    /// The most that was resident but not in the ledger, at the end of a chunk.
+    /// Peak of the resident bytes outside the ledger, at the ends of chunks.
     pub other_bytes_max: u64,
-    /// From call to first sound.
+    /// From the call to the first chunk.
     pub first_audio_seconds: f64,
-    /// From call to playback without a gap.
+    /// From the call until playback can run without interruption.
     pub uninterrupted_seconds: f64,
-    /// Seconds of work a second of speech.
+    /// Seconds of work per second of speech.
     pub rtf: f64,
     /// Seconds of speech.
     pub audio_seconds: f64,
     /// Highest (reserved − allocated) ÷ reserved at the end of a chunk.
     pub fragmentation_max: f64,
-    /// Driver calls a chunk once the first one was out.
+    /// Driver calls per chunk after the first one.
     pub driver_calls_per_chunk: f64,
-    /// Chunk by chunk.
+    /// Metrics of each chunk.
     pub chunks: Vec<BenchChunk>,
 }
 
-/// The state after one chunk.
+/// Metrics after one chunk.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchChunk {
-    /// Since the call.
+    /// Time since the call.
     pub seconds: f64,
-    /// Work for this chunk.
+    /// Time of work on this chunk.
     pub latency_seconds: f64,
-    /// In use.
+    /// Bytes in use.
     pub allocated_bytes: u64,
-    /// Held from the system.
+    /// Bytes held from the system.
     pub reserved_bytes: u64,
     /// (reserved − allocated) ÷ reserved.
     pub fragmentation: f64,
-    /// In use by owner: region and tag.
+    /// Bytes in use by owner: region and tag.
     pub owners: BTreeMap<String, u64>,
 }
 
-/// Measures; `progress` hears what is going on.
+/// Runs the benchmarks; `progress` receives messages about the current step.
 ///
 /// # Errors
-/// What keeps an engine from loading or speaking.
+/// If an engine cannot load or speak.
 pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<BenchReport, Error> {
     let mut runs = Vec::new();
     for &precision in &options.precisions {
@@ -234,7 +235,7 @@ fn run(
         run.uninterrupted_seconds = chunk.metrics.uninterrupted_after;
         run.audio_seconds += chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
         run.rtf = seconds / run.audio_seconds.max(f64::MIN_POSITIVE);
-        // As it stood when the chunk was done: the worker may be far ahead of its reader.
+        // The chunk's own metrics: the worker may be far ahead of its reader.
         let metrics = &chunk.metrics;
         run.fragmentation_max = run.fragmentation_max.max(metrics.fragmentation);
         run.other_bytes_max = run.other_bytes_max.max(

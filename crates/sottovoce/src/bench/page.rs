@@ -1,4 +1,4 @@
-//! The bench as one page: a table, and plots drawn as SVG inside it. Nothing is fetched.
+//! Benchmark report as one HTML page: a table, and plots as inline SVG. The page loads nothing.
 
 use super::{BenchReport, BenchRun};
 use std::fmt::Write;
@@ -15,7 +15,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;mar
 table{border-collapse:collapse}th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #ccc}th:first-child,td:first-child{text-align:left}\
 svg{display:block;max-width:100%}svg text{font-size:11px;fill:currentColor}@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}";
 
-/// The report as a page of its own.
+/// The report as a self-contained page.
 pub fn html(report: &BenchReport) -> String {
     let mut page = String::new();
     let model = escape(&report.model);
@@ -67,7 +67,7 @@ fn table(page: &mut String, report: &BenchReport) {
     );
 }
 
-/// What one more takes.
+/// Table of the cost of further streams and voices.
 fn further_table(page: &mut String, report: &BenchReport) {
     if report.further.is_empty() {
         return;
@@ -87,7 +87,7 @@ fn further_table(page: &mut String, report: &BenchReport) {
     page.push_str("</table>");
 }
 
-/// Memory over time, stacked by owner, with what is held above it.
+/// Memory over time, stacked by owner, with the bytes held above it.
 fn memory_plot(page: &mut String, run: &BenchRun) {
     let mut owners: Vec<&String> = run
         .chunks

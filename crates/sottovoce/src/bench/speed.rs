@@ -1,4 +1,4 @@
-//! What each stage costs with full-size random weights.
+//! Time of each stage with full-size random weights.
 
 use crate::device::{self, Opened};
 use crate::error::Error;
@@ -19,44 +19,45 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Tokens of the voice's prompt for S3Gen.
+/// Prompt tokens of the voice for S3Gen.
 const PROMPT_TOKENS: usize = 250;
-/// Text tokens before the timed steps, and speech tokens to be in the middle of an utterance.
+/// Text tokens before the timed steps, and speech tokens that bring T3 to the middle of an
+/// utterance.
 const TEXT_TOKENS: usize = 60;
 const SPEECH_TOKENS: usize = 20;
-/// The best of so many is taken, as of the reference.
+/// Timed steps; the best counts, as in the reference's figures.
 const STEPS: usize = 15;
-/// Streams of the larger step.
+/// Streams of the batched step.
 const STREAMS: usize = 8;
 const VOCODER_RUNS: usize = 2;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct SpeedOptions {
-    /// Whose sizes.
+    /// Variant whose sizes are used.
     pub variant: Variant,
-    /// Of all weights; what has no 4 bits takes 8.
+    /// Precision of all weights; tensors without a 4-bit form take 8 bits.
     pub precision: Precision,
-    /// Threads for arithmetic; 0 takes all.
+    /// Compute threads; 0 takes all.
     pub threads: usize,
-    /// What computes.
+    /// The device.
     pub device: DeviceChoice,
-    /// Whether S3Gen and the vocoder are timed too.
+    /// Whether to time S3Gen and the vocoder too.
     pub sound: bool,
 }
 
-/// The times. Keys as the names say: milliseconds and seconds.
+/// Times in the unit of the name: milliseconds or seconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct SpeedReport {
     /// `base`, `turbo` or `nano`.
     pub variant: Variant,
-    /// Of the weights.
+    /// Precision of the weights.
     pub precision: Precision,
-    /// Threads for arithmetic.
+    /// Compute threads.
     pub threads: usize,
-    /// What computed.
+    /// Name of the device.
     pub device: String,
-    /// Making and packing all weights.
+    /// Generating and packing all weights.
     pub load_s: f64,
     /// Bytes of all weights.
     pub weights_bytes: usize,
@@ -68,31 +69,31 @@ pub struct SpeedReport {
     pub s3gen_75_s: Option<f64>,
     /// The same with 150 tokens.
     pub s3gen_150_s: Option<f64>,
-    /// As `s3gen_75_s`, as a stream's chunk with all that is kept for a voice.
+    /// As `s3gen_75_s`, as a chunk of a stream, with everything cached that is kept per voice.
     pub s3gen_75_cached_s: Option<f64>,
     /// The vocoder on 6 s of sound.
     pub hift_6s_s: Option<f64>,
-    /// What each stage asked of a CUDA device, by the stage's time above.
+    /// Work submitted to a CUDA device by each stage, keyed by the stage's time above.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub work: BTreeMap<&'static str, StageWork>,
 }
 
-/// What a stage asked of a CUDA device, in its last run.
+/// Work of a stage's last run on a CUDA device.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StageWork {
-    /// Kernels that were launched one by one.
+    /// Kernels launched one by one.
     pub launches: u64,
-    /// Graphs that were launched.
+    /// Graph launches.
     pub graph_launches: u64,
-    /// Times that the host waited.
+    /// Times the host waited for the device.
     pub waits: u64,
-    /// Calls of the driver's library, all of these among them.
+    /// Calls to the driver's library, including all of the above.
     pub calls: u64,
-    /// Bytes from the host.
+    /// Bytes copied to the device.
     pub bytes_written: u64,
-    /// Bytes to the host.
+    /// Bytes copied from the device.
     pub bytes_read: u64,
-    /// Bytes of the weights of the stage's network, all of which it reads at least once.
+    /// Bytes of the network's weights: the least that the stage reads.
     pub weights_bytes: u64,
 }
 
@@ -123,7 +124,7 @@ struct Bench {
     report: SpeedReport,
 }
 
-/// Makes the weights and times the stages.
+/// Generates the weights and times the stages.
 ///
 /// # Errors
 /// If memory runs out.
@@ -188,7 +189,7 @@ impl Bench {
         self.context.as_ref().map(|context| context.counts())
     }
 
-    /// What was asked of the device since.
+    /// Device work since `before`.
     fn work_since(&self, before: Option<Counts>, weights_bytes: u64) -> Option<StageWork> {
         let (before, now) = (before?, self.counts()?);
         Some(StageWork {
@@ -206,7 +207,7 @@ impl Bench {
         self.report.work.extend(work.map(|work| (stage, work)));
     }
 
-    /// All work runs on the pool's threads, as the engine's does.
+    /// Runs all work on the pool's threads, as the engine does.
     fn run<R: Send>(
         &self,
         work: impl FnOnce(&Context<'_>) -> Result<R, SpeedError> + Send,
@@ -292,7 +293,7 @@ impl Bench {
         let prompt_mel = vec![-4.0; 2 * PROMPT_TOKENS * bands];
         let speaker_vector = vec![0.1; config.speaker_vector];
         let owner = Owner::new(Region::Voice, "bench");
-        // A voice lies on the host, whatever computes.
+        // Voices lie on the host, whatever the device.
         let host = Memory::host(u64::MAX);
         let mut numbers = Vector::together(&host, owner, &[&prompt_mel, &speaker_vector])
             .map_err(Failure::from)?;

@@ -1,4 +1,4 @@
-//! What people mostly say: utterances of a few seconds, in both deliveries.
+//! Typical utterances: a few seconds of speech, in both delivery modes.
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -8,58 +8,58 @@ use crate::options::{
 use crate::voice::VoiceSource;
 use serde::Serialize;
 
-/// Longest sentence, in seconds: people say longer things in several.
+/// Longest sentence, in seconds; longer utterances have several.
 const SENTENCE_SECONDS_MAX: f64 = 10.0;
-/// Letters that a second of speech has.
+/// Letters per second of speech.
 const LETTERS_A_SECOND: f64 = 15.0;
-/// What is said, as often as it takes.
+/// Words of the text, repeated as needed.
 const WORDS: &str = "the first boats were coming home with the tide and nobody on the quay spoke";
-/// Letters of a sentence whose length the text does not tell.
+/// Letters per sentence if the text does not determine its length.
 const LETTERS: usize = 60;
 
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct UtteranceOptions {
-    /// The model. Where its weights are random, utterances have exactly the seconds asked for; else
-    /// about.
+    /// The model. With random weights, utterances have exactly the requested length; otherwise
+    /// approximately.
     pub source: Source,
-    /// Everything else.
+    /// All other engine options.
     pub engine: EngineOptions,
-    /// How long, in seconds of speech.
+    /// Lengths, in seconds of speech.
     pub seconds: Vec<f64>,
-    /// Speech tokens of one pass of the flow in whole delivery.
+    /// Speech tokens per pass of the flow in whole delivery.
     pub whole_tokens: usize,
-    /// Rounds; the best time of each is taken.
+    /// Rounds; the best time of each counts.
     pub rounds: usize,
 }
 
-/// One utterance in one delivery. Times are seconds from the call.
+/// One utterance in one delivery mode. Times are seconds from the call.
 #[derive(Clone, Debug, Serialize)]
 pub struct UtteranceFigures {
-    /// How it was made.
+    /// Delivery mode.
     pub delivery: DeliveryMode,
-    /// Seconds of speech asked for.
+    /// Requested seconds of speech.
     pub asked_seconds: f64,
     /// Seconds of speech.
     pub audio_seconds: f64,
     /// To the first sound.
     pub first_audio_seconds: f64,
-    /// To playback without a gap.
+    /// Until playback can run without interruption.
     pub uninterrupted_seconds: f64,
     /// To the end.
     pub total_seconds: f64,
-    /// Seconds of work a second of speech.
+    /// Seconds of work per second of speech.
     pub rtf: f64,
     /// Chunks.
     pub chunks: u64,
-    /// The most held from the system so far by an engine for this delivery.
+    /// Peak of the bytes held from the system by this delivery mode's engine so far.
     pub peak_reserved_bytes: u64,
 }
 
-/// Measures each length in each delivery, in turn.
+/// Measures each length in each delivery mode, in turn.
 ///
 /// # Errors
-/// What keeps an engine from loading or speaking.
+/// If an engine cannot load or speak.
 pub fn utterances(options: &UtteranceOptions) -> Result<Vec<UtteranceFigures>, Error> {
     let mut figures = Vec::new();
     for delivery in [DeliveryMode::Stream, DeliveryMode::Whole] {
@@ -125,7 +125,7 @@ fn one(
     })
 }
 
-/// Sentences of about so many letters.
+/// Sentences of about `letters` letters.
 fn text(sentences: usize, letters: usize) -> String {
     let mut words = WORDS.split(' ').cycle();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What it costs to reach a device: copies both ways, a launch, a wait.
+//! Cost of reaching a device: copies both ways, a launch, a round trip.
 
 use super::Opened;
 use crate::error::Error;
@@ -6,29 +6,29 @@ use serde::Serialize;
 use sottovoce_tensor::{Context, Workspace};
 use std::time::Instant;
 
-/// Copies are of so many rows of so many numbers.
+/// Rows and columns of a copied tensor.
 const COPY: [usize; 2] = [8192, 1024];
-/// Launches in a row, without a wait.
+/// Successive launches without a wait.
 const LAUNCHES: u32 = 1000;
-/// Launches each of which is waited for.
+/// Launches that are each waited for.
 const ROUND_TRIPS: u32 = 100;
 
-/// Rates and times, as the engine's own ways reach them.
+/// Rates and times, measured through the engine's own code paths.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct DeviceFigures {
-    /// Bytes of each copy that was timed.
+    /// Bytes of each timed copy.
     pub copy_bytes: u64,
-    /// From the host, in bytes a second.
+    /// Host to device, in bytes per second.
     pub write_bytes_a_second: f64,
-    /// To the host, in bytes a second.
+    /// Device to host, in bytes per second.
     pub read_bytes_a_second: f64,
-    /// Time of the host for a launch, in seconds.
+    /// Host time of a launch, in seconds.
     pub launch_seconds: f64,
-    /// From a launch until its result is on the host, in seconds.
+    /// Time from a launch until its result is on the host, in seconds.
     pub round_trip_seconds: f64,
 }
 
-/// Measures a device on which nothing else runs.
+/// Measures an otherwise idle device.
 ///
 /// # Errors
 /// If memory runs out, or the device fails.
@@ -38,13 +38,13 @@ pub fn figures(opened: &Opened) -> Result<DeviceFigures, Error> {
     let [rows, columns] = COPY;
     let values = vec![0.5; rows * columns];
     let copy_bytes = size_of_val(&values[..]) as u64;
-    // What the first use of anything costs is not meant.
+    // A first run keeps one-time costs out of the measurement.
     let mut x = ctx.upload(&COPY, &values);
     ctx.scale(&mut x, 2.0);
     ctx.read(x.view().rows(0..1), |_| ())?;
     let started = Instant::now();
     ctx.write(&mut x, |out| out.copy_from_slice(&values));
-    // Until it is there.
+    // Waits for the copy.
     ctx.read(x.view().rows(0..1), |_| ())?;
     let write_seconds = started.elapsed().as_secs_f64();
     let started = Instant::now();

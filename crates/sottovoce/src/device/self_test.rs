@@ -1,5 +1,4 @@
-//! Whether a device computes what the processor does: each operation on small sizes, with the same numbers
-//! on both.
+//! Self-test of a device: each operation on small sizes, compared with the CPU on the same inputs.
 
 use crate::error::Error;
 use serde::Serialize;
@@ -12,27 +11,27 @@ use sottovoce_tensor::{
     SinusoidOrder, Stft, Store, Tensor, Vector, View, Workspace,
 };
 
-/// How near an operation's result is to the processor's.
+/// Comparison of one operation with the CPU.
 #[derive(Clone, Debug, Serialize)]
 pub struct OperationCheck {
     /// The operation.
     pub operation: String,
-    /// Relative L2 of the difference.
+    /// Relative L2 difference.
     pub difference: f64,
-    /// Whether that is as near as it must be.
+    /// Whether the difference is within tolerance.
     pub holds: bool,
 }
 
-/// How far results may be apart.
+/// Largest difference.
 const DIFFERENCE_MAX: f64 = 1e-4;
-/// How far they may be apart where rows may be rounded coarsely.
+/// Largest difference where rows may be rounded coarsely.
 const DIFFERENCE_MAX_COARSE: f64 = 2e-2;
 const MEMORY_BYTES: u64 = 64 << 20;
 
-/// What a check computes on a device.
+/// The computation of a check on one device.
 type Work<'a> = Box<dyn Fn(&Side<'_>) -> Result<Vec<f32>, Error> + 'a>;
 
-/// A check: what it is called, how near it must be, and what it computes.
+/// A check: its name, its tolerance, and its computation.
 struct Check<'a> {
     operation: String,
     difference_max: f64,
@@ -51,7 +50,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// An operation on `rows` × `columns` numbers, without weights.
+    /// An operation on a `rows` × `columns` tensor, without weights.
     fn of_numbers(
         operation: impl Into<String>,
         [rows, columns]: [usize; 2],
@@ -102,7 +101,7 @@ impl Side<'_> {
         })
     }
 
-    /// What is computed, on the host.
+    /// Result of a computation, on the host.
     fn run(&self, work: impl FnOnce(&Context<'_>) -> Tensor) -> Result<Vec<f32>, Error> {
         let workspace = Workspace::pooled(self.memory, "self-test");
         let ctx = Context::new(&workspace, self.device);
@@ -130,7 +129,7 @@ pub(super) fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     (off / whole.max(1e-30)).sqrt()
 }
 
-/// Compares every operation of `device`, which computes in `memory`, with the processor's.
+/// Compares every operation of `device`, which computes in `memory`, with the CPU.
 ///
 /// # Errors
 /// If memory runs out, or a device fails.
@@ -155,7 +154,7 @@ pub fn self_test(device: &dyn Device, memory: &Memory) -> Result<Vec<OperationCh
         Ok(OperationCheck {
             operation: check.operation,
             difference,
-            // What is no number is not near.
+            // NaN fails the comparison.
             holds: difference < check.difference_max,
         })
     };
@@ -259,7 +258,7 @@ fn convolutions() -> Vec<Check<'static>> {
     ]
 }
 
-/// Keys and values of `positions`, of which a voice's come first, and attention over them.
+/// Attention over cached keys and values of `positions`, of which the first are a voice's prefix.
 fn cached(side: &Side<'_>, precision: CachePrecision) -> Result<Vec<f32>, Error> {
     let (heads, size, shared, positions) = (2, 64, 37, 150);
     let columns = heads * size;
@@ -340,7 +339,7 @@ fn attentions() -> Vec<Check<'static>> {
         CachePrecision::F16,
         CachePrecision::Int8,
     ] {
-        // A number in the middle between two steps may be rounded to either.
+        // A value halfway between two levels may round to either.
         let difference_max = match precision {
             CachePrecision::F32 => DIFFERENCE_MAX,
             CachePrecision::F16 => 1e-3,
@@ -440,7 +439,7 @@ fn sequences() -> Vec<Check<'static>> {
     for precision in Precision::ALL {
         checks.push(Check::new(format!("lstm {precision}"), move |side| {
             let mut recurrent = side.linear(precision, 4 * 16, 16)?;
-            // The biases are summed in the input's.
+            // The input's bias includes the recurrent one.
             recurrent.bias = None;
             let input = side.linear(precision, 4 * 16, 24)?;
             let network = Lstm {

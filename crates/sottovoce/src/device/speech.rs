@@ -1,4 +1,4 @@
-//! Whether a device says what the processor says: whole sentences of small models.
+//! Comparison of a device's speech with the CPU's: whole sentences of small models.
 
 use super::self_test::relative_l2;
 use super::{NO_BUDGET_BYTES, Opened, open};
@@ -15,44 +15,44 @@ use sottovoce_memory::Memory;
 use std::sync::Weak;
 
 const TEXT: &str = "We counted forty two boats.";
-/// Speech tokens at most: models of random weights never end a sentence.
+/// Most speech tokens: models with random weights never end a sentence.
 const TOKENS_MAX: usize = 12;
 const CHUNK_TOKENS: usize = 10;
 
-/// How near a model's speech is to the processor's.
+/// Comparison of one model's speech with the CPU's.
 #[derive(Clone, Debug, Serialize)]
 pub struct SpeechCheck {
     /// The model, and the precision of its weights.
     pub model: String,
     /// Speech tokens.
     pub tokens: u64,
-    /// Those of the processor.
+    /// Speech tokens on the CPU.
     pub tokens_expected: u64,
-    /// The most reads of the device that a chunk took.
+    /// Most device reads per chunk.
     pub reads_a_chunk: u64,
-    /// Relative L2 of the samples' difference.
+    /// Relative L2 difference of the samples.
     pub difference: f64,
-    /// Bytes of the device that the engine's ledger had at the end, the driver's own included.
+    /// Device bytes in the engine's ledger at the end, including the driver's own.
     pub ledger_bytes: u64,
-    /// Bytes of the device that were gone at the end, by the device's own account; none on the processor.
+    /// Device bytes used at the end, as the device reports them; `None` on the CPU.
     pub device_bytes: Option<u64>,
-    /// Whether the tokens are the same and the samples as near as they must be.
+    /// Whether the tokens are equal and the samples within tolerance.
     pub holds: bool,
 }
 
-/// What was said, and what it took.
+/// Speech of one run, and its cost.
 pub(super) struct Said {
     pub tokens: u64,
     pub samples: Vec<f32>,
-    /// The most reads of the device that a chunk took.
+    /// Most device reads per chunk.
     pub reads_a_chunk: u64,
     ledger_bytes: u64,
     device_bytes: Option<u64>,
 }
 
-/// Says the same on every device: rows are rounded finely where weights are in integers, as devices
-/// other than the processor do, because phases of harmonics add up what anything else makes of
-/// frequencies.
+/// Speaks with fine rounding of integer weights' activations, as devices other than the CPU use.
+/// Coarse rounding would change the fundamental frequency, and the phases of harmonics accumulate
+/// any such difference.
 pub(super) fn say(
     choice: DeviceChoice,
     source: &Source,
@@ -129,13 +129,13 @@ pub(super) fn say(
     })
 }
 
-/// Compares what a device says with what the processor says, model by model.
+/// Compares a device's speech with the CPU's, model by model.
 ///
 /// # Errors
-/// If a model cannot be loaded there, or the device fails.
+/// If a model cannot be loaded on the device, or the device fails.
 pub fn speech_checks(choice: DeviceChoice) -> Result<Vec<SpeechCheck>, Error> {
     let tiny = Source::Random(Box::new(ModelConfig::tiny_base()));
-    // The last of each: how far samples may be apart, as relative L2.
+    // The last item of each is the tolerance of the samples: relative L2.
     let models = [
         ("pico", Source::Embedded, PrecisionChoice::F16, 4e-3),
         ("small base", tiny.clone(), PrecisionChoice::F32, 1e-4),

@@ -1,4 +1,4 @@
-//! A CUDA device, on the stand-in for its driver's library, says what the processor says.
+//! Speech of a CUDA device (the stand-in) equals the CPU's.
 
 use super::self_test::relative_l2;
 use super::speech::say;

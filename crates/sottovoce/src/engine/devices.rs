@@ -1,4 +1,4 @@
-//! On which device an engine is loaded, and with what budget of its memory.
+//! Choice of the device on which an engine is loaded, and of its budget.
 
 use super::Engine;
 use crate::device::{self, NO_BUDGET_BYTES, Opened};
@@ -10,14 +10,14 @@ use sottovoce_memory::driver::cuda;
 use sottovoce_memory::stats::Bytes;
 
 impl Engine {
-    /// Loads a model. Refuses a budget in which not even one stream fits, with the numbers; without
-    /// a budget, what the system has for this process is one.
+    /// Loads a model. A budget in which not even one stream fits is refused, with the numbers.
+    /// Without a budget, the memory that the system grants this process is the budget.
     ///
-    /// On a CUDA device the budget is of the device's memory; without one it is what is free there.
+    /// On a CUDA device the budget applies to device memory; the default is all free memory.
     ///
     /// # Errors
-    /// An option out of range, a model that cannot be used, a device that is not there or fails, a
-    /// budget that is too small.
+    /// An option out of range, an unusable model, a missing or failing device, or a budget that is
+    /// too small.
     pub fn load(source: Source, options: EngineOptions) -> Result<Engine, Error> {
         options.check()?;
         match options.device {
@@ -27,8 +27,8 @@ impl Engine {
         }
     }
 
-    /// Loads a model on the first CUDA device where it fits, else on the host; the engine's note says
-    /// why not on those before.
+    /// Loads a model on the first CUDA device where it fits, or else on the host. The engine's note
+    /// gives the reasons against the devices tried before.
     fn load_on_any(source: Source, options: EngineOptions) -> Result<Engine, Error> {
         let of = |device| EngineOptions {
             device,
@@ -59,7 +59,7 @@ impl Engine {
         };
         if !refusals.is_empty() {
             let note = format!("{speaks} speaks: {}", refusals.join("; "));
-            // Nobody has set it before.
+            // Cannot fail: nothing has set the note before.
             let _ = engine.handle.shared.device_note.set(note);
         }
         Ok(engine)

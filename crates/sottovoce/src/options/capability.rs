@@ -1,9 +1,9 @@
-//! What a model and its device have, as far as options depend on it.
+//! Capabilities of a model and its device on which options depend.
 
 use serde::Serialize;
 use sottovoce_chatterbox::config::{FlowSolver, ModelConfig, SamplingOrder, Variant};
 
-/// Something that a model or a device has, without which an option means nothing.
+/// A capability of a model or a device, without which an option has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capability {
@@ -17,7 +17,7 @@ pub enum Capability {
     TopK,
     /// A sampler with a threshold relative to the most likely token.
     MinP,
-    /// Memory of its own: only the device has it, whatever the model.
+    /// A device with memory of its own; independent of the model.
     DeviceMemory,
 }
 
@@ -32,7 +32,7 @@ impl Capability {
         Capability::DeviceMemory,
     ];
 
-    /// Who has it, for people, such as `base only`.
+    /// Who has it, as text, such as `base only`.
     pub fn owners(self) -> String {
         if self == Capability::DeviceMemory {
             return "CUDA devices only".into();
@@ -58,12 +58,12 @@ impl Capability {
     }
 }
 
-/// What a model on a device has.
+/// Capabilities of a model on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Capabilities(Vec<Capability>);
 
 impl Capabilities {
-    /// Those of a model on a device whose memory the host reaches, or does not reach.
+    /// Capabilities of a model on a device, whose memory the host can access or cannot.
     pub fn of(config: &ModelConfig, host_accessible: bool) -> Capabilities {
         let has = |capability: &Capability| match capability {
             Capability::DeviceMemory => !host_accessible,

@@ -13,37 +13,37 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
-    /// The finest that fits the budget.
+    /// The finest precision that fits the budget.
     Auto,
     /// 32-bit floats.
     F32,
     /// 16-bit floats.
     F16,
-    /// 8 bits, one scale a row.
+    /// 8 bits, one scale per row.
     Int8,
     /// 4 bits in groups of 32 for T3's matrices, 8 bits elsewhere.
     Q4,
 }
 
-/// What a stream does when all places are taken.
+/// What a stream does if all places are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Waits in the queue; refused only when the queue is full.
+    /// Waits in the queue; refused only if the queue is full.
     #[default]
     Wait,
-    /// Is refused at once, with the time after which to try again.
+    /// Is refused at once, with the time after which to retry.
     Refuse,
 }
 
-/// How the sound of a stream is made.
+/// Delivery mode of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryMode {
-    /// In growing chunks, for somebody who listens.
+    /// In growing chunks, for a listener.
     #[default]
     Stream,
-    /// Sentence by sentence, as many as the flow's window takes together, for a file or a whole
-    /// response: less work, and a later first sound.
+    /// In passes of as many sentences as fit the flow's window, for a file or a whole response:
+    /// less work, but a later first sound.
     Whole,
 }
 
@@ -109,12 +109,12 @@ impl FromStr for PrecisionChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceChoice {
-    /// This machine's processor.
+    /// This machine's CPU.
     #[default]
     Cpu,
-    /// The CUDA device of this number.
+    /// The CUDA device of this ordinal.
     Cuda(u32),
-    /// The first CUDA device if the model fits there, else the processor.
+    /// The first CUDA device if the model fits there, otherwise the CPU.
     Auto,
 }
 

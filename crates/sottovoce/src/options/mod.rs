@@ -1,9 +1,9 @@
 //! Options, with the reference's names where it has them.
 //!
-//! Each option is one line of [`EngineOptions`] or [`StreamOptions`]: help, name, type, default,
-//! domain, scope, unit, and the capability without which it means nothing. Command line, HTTP,
-//! OpenAPI, page, Python and the reference page `docs/configuration.md` are made from these tables
-//! ([`OptionTable::DESCRIPTIONS`]); no interface repeats a range, a default or a help text.
+//! Each option is one entry of [`EngineOptions`] or [`StreamOptions`]: help, name, type, default,
+//! domain, scope, unit, and the capability without which it has no effect. Command line, HTTP,
+//! OpenAPI, page, Python and the reference page `docs/configuration.md` are generated from these
+//! tables ([`OptionTable::DESCRIPTIONS`]); no interface repeats a range, a default or a help text.
 //!
 //! ```
 //! use sottovoce::options::{OptionTable, Scope, Value};
@@ -44,18 +44,18 @@ use crate::error::Error;
 use sottovoce_chatterbox::config::{FlowSolver, ModelConfig, Variant};
 use std::path::PathBuf;
 
-/// Samples a second of everything that is spoken.
+/// Sample rate of all speech, in Hz.
 pub const SAMPLE_RATE: u32 = 24_000;
 /// Speech tokens a second.
 pub const TOKENS_PER_SECOND: u32 = 25;
 /// The longest text of one stream, in characters: more than an hour of speech.
 pub const TEXT_CHARACTERS_MAX: usize = 100_000;
 
-/// Default chunk size of a model in speech tokens, once a stream runs.
+/// Default chunk size of a model in speech tokens, after the first chunks.
 ///
-/// Each chunk's synthesis sees the voice's prompt and some context again, so a large chunk costs
-/// less a second of sound, but its workspace is larger. Two mean-flow steps for 3 s take little
-/// longer than for 1 s; ten guided steps are so much work that 6 s pay.
+/// Each chunk recomputes the voice's prompt and some context. A larger chunk therefore costs less
+/// per second of sound, but needs a larger workspace. With two mean-flow steps, 3 s take little
+/// longer than 1 s; with ten guided steps, 6 s pay off.
 pub fn default_chunk_size(config: &ModelConfig) -> usize {
     match config.flow.solver {
         FlowSolver::MeanFlow { .. } => 75,
@@ -65,10 +65,10 @@ pub fn default_chunk_size(config: &ModelConfig) -> usize {
 
 const CHUNK_SIZES: Domain = Domain::count(1, 250);
 const CONTEXT_WINDOWS: Domain = Domain::count(0, 500);
-/// Speech tokens that T3 makes of one sentence at most.
+/// Most speech tokens that T3 generates for one sentence.
 const WHOLE_TOKENS: Domain = Domain::count(0, 1000);
 
-/// Reads the name of a full-size member of the family.
+/// Parses the name of a full-size variant.
 ///
 /// # Errors
 /// [`Error::Option`] for any other word.
@@ -81,16 +81,16 @@ pub fn parse_variant(text: &str) -> Result<Variant, Error> {
     }
 }
 
-/// Where a model's weights come from.
+/// Source of a model's weights.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// The small voice inside the program.
+    /// The embedded small voice.
     Embedded,
-    /// A folder laid out as the official ones, or written by `convert`.
+    /// A folder with the official layout, or written by `convert`.
     Directory(PathBuf),
-    /// Full-size random weights, for measuring memory and time.
+    /// Full-size random weights, for measurements of memory and time.
     Synthetic(Variant),
-    /// Random weights of any sizes.
+    /// Random weights of the given sizes.
     Random(Box<ModelConfig>),
 }
 

@@ -89,14 +89,14 @@ impl StreamOptions {
             .unwrap_or_else(|| default_chunk_size(config))
     }
 
-    /// Most bytes of samples on their way to the reader, in chunks of at most `chunk_tokens`: those
-    /// that wait, and the one that is being made.
+    /// Most bytes of samples waiting for the reader, in chunks of at most `chunk_tokens`: the
+    /// waiting chunks, and the one in progress.
     pub(crate) fn delivery_bytes(&self, chunk_tokens: usize) -> u64 {
         let samples = chunk_tokens * (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
         ((self.buffered_chunks_max + 1) * samples * size_of::<f32>()) as u64
     }
 
-    /// How T3 draws tokens: the model's own sampling with what was chosen in its place.
+    /// T3's sampling: the model's own, overridden by the options that are set.
     pub(crate) fn sampling(&self, defaults: &SamplingConfig) -> SamplingConfig {
         SamplingConfig {
             temperature: self.temperature.unwrap_or(defaults.temperature),
@@ -112,7 +112,7 @@ impl StreamOptions {
         }
     }
 
-    /// The defaults with the model's own values in place of those that are left to it.
+    /// The default options, with the model's own values filled in.
     pub(crate) fn of_model(config: &ModelConfig, chunk_tokens_max: usize) -> StreamOptions {
         let sampling = config.t3.sampling;
         StreamOptions {
@@ -129,7 +129,7 @@ impl StreamOptions {
         }
     }
 
-    /// How the text is read.
+    /// Options of the text front end.
     pub fn text(&self) -> TextOptions {
         TextOptions {
             normalise: self.normalise,

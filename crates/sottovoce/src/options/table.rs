@@ -1,4 +1,5 @@
-//! The table of options: each option is declared once, and every interface is made from it.
+//! Option tables: each option is declared once, and every interface is generated from its
+//! declaration.
 
 use super::capability::{Capabilities, Capability};
 use super::value::OptionValue;
@@ -11,25 +12,25 @@ use sottovoce_memory::stats::parse_bytes;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// One option, as every interface shows it: command line, HTTP, page, Python and reference page.
+/// One option, as every interface presents it: command line, HTTP, page, Python and reference page.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct OptionDescription {
     /// The field's name. The command line writes `-` for `_`.
     pub name: &'static str,
-    /// What it does, for people.
+    /// What it does, as text.
     #[serde(serialize_with = "trimmed")]
     pub help: &'static str,
-    /// The values that it takes.
+    /// Its allowed values.
     pub domain: Domain,
-    /// The unit of a number; empty where it has none.
+    /// Unit of a number; empty if it has none.
     pub unit: &'static str,
-    /// Whose choice it is.
+    /// Who chooses it.
     pub scope: Scope,
-    /// What a model or device must have for the option to mean anything.
+    /// Capability without which it has no effect.
     pub needs: Option<Capability>,
-    /// Whether it can have no value.
+    /// Whether it may be unset.
     pub optional: bool,
-    /// What applies while it has no value; empty where it always has one.
+    /// What applies while it is unset; empty if it is never unset.
     pub unset: &'static str,
 }
 
@@ -38,36 +39,36 @@ fn trimmed<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> 
 }
 
 impl OptionDescription {
-    /// What it does, for people.
+    /// What it does, as text.
     pub fn help(&self) -> &'static str {
         self.help.trim()
     }
 
-    /// Whether the option changes anything for a model on a device.
+    /// Whether the option has an effect for a model on a device.
     pub fn has_effect(&self, capabilities: &Capabilities) -> bool {
         self.needs.is_none_or(|needed| capabilities.has(needed))
     }
 }
 
-/// More bytes than processors can address.
+/// More bytes than a CPU can address.
 pub(super) const BYTES_MAX: u64 = 1 << 48;
 
-/// The values that an option takes.
+/// Allowed values of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Domain {
-    /// A number within a range.
+    /// A number within bounds.
     Number {
-        /// The smallest value.
+        /// Smallest value.
         least: f32,
-        /// The largest value.
+        /// Largest value.
         most: f32,
     },
-    /// A whole number within a range.
+    /// An integer within bounds.
     Count {
-        /// The smallest value.
+        /// Smallest value.
         least: u64,
-        /// The largest value.
+        /// Largest value.
         most: u64,
     },
     /// One of these words.
@@ -75,9 +76,9 @@ pub enum Domain {
         /// The words.
         words: &'static [&'static str],
     },
-    /// A short text of the option's own form, such as `cuda:1`.
+    /// A short text in a syntax of the option's own, such as `cuda:1`.
     Text {
-        /// What it looks like, in words.
+        /// The syntax, as text.
         form: &'static str,
     },
     /// On or off.
@@ -96,7 +97,7 @@ impl Domain {
         Domain::Number { least, most }
     }
 
-    /// Whole numbers from `least` to `most`.
+    /// Integers from `least` to `most`.
     pub const fn count(least: u64, most: u64) -> Domain {
         Domain::Count { least, most }
     }
@@ -106,7 +107,7 @@ impl Domain {
         Domain::Choice { words: T::WORDS }
     }
 
-    /// The values in words, such as `0.25 to 4`.
+    /// The allowed values as text, such as `0.25 to 4`.
     pub fn description(&self) -> String {
         match self {
             Domain::Number { least, most } => format!("{least} to {most}"),
@@ -140,34 +141,34 @@ impl Domain {
     }
 }
 
-/// Whose choice an option is, and thereby where it can be made.
+/// Who chooses an option, and so where it is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Whoever loads a model: each command that does, Python, Rust.
+    /// The caller that loads a model: commands, Python, Rust.
     Engine,
-    /// Whoever loads a model for several callers: the server, Python, Rust.
+    /// The operator who loads a model for several callers: the server, Python, Rust.
     Server,
-    /// Whoever asks for speech: each command that speaks, each request, Python, Rust.
+    /// The caller that requests speech: commands, requests, Python, Rust.
     Stream,
-    /// A program that embeds the engine, and none of its users: Python, Rust.
+    /// The program that embeds the engine, but not its users: Python, Rust.
     Program,
 }
 
-/// A struct of which each field is an option.
+/// A struct whose fields are all options.
 pub trait OptionTable: Clone + Default {
-    /// Every option, in the order in which interfaces show them.
+    /// All options, in display order.
     const DESCRIPTIONS: &'static [OptionDescription];
 
-    /// Sets an option by name. A number or truth value may stand in a string, a size may have a
-    /// unit; null sets the default.
+    /// Sets an option by name. Numbers and booleans may be strings, sizes may have a unit, and null
+    /// sets the default.
     ///
     /// # Errors
-    /// [`Error::UnknownOption`], or [`Error::Option`] for a value outside the option's domain; then
-    /// nothing is changed.
+    /// [`Error::UnknownOption`], or [`Error::Option`] for a value outside the option's domain;
+    /// nothing is changed then.
     fn set(&mut self, name: &str, value: &Value) -> Result<(), Error>;
 
-    /// An option's value by name, null where it has none; `None` for an unknown name.
+    /// An option's value by name, null if it is unset; `None` for an unknown name.
     fn get(&self, name: &str) -> Option<Value>;
 
     /// Refuses values outside their domain.
@@ -183,8 +184,7 @@ pub trait OptionTable: Clone + Default {
             .find(|description| description.name == name)
     }
 
-    /// Names of options whose value is not the default and changes nothing for this model and
-    /// device.
+    /// Names of options that differ from the default but have no effect for this model and device.
     fn without_effect(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         let default = Self::default();
         Self::DESCRIPTIONS
@@ -230,10 +230,10 @@ pub fn check(name: &'static str, domain: &Domain, value: &impl OptionValue) -> R
     }
 }
 
-/// Longest value that a refusal repeats, in characters.
+/// Most characters of a value that an error message repeats.
 const SHOWN_CHARACTERS_MAX: usize = 64;
 
-/// A value for people: strings without quotes, long ones cut.
+/// A value as text: strings without quotes, long ones truncated.
 pub(super) fn shown(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -258,7 +258,7 @@ pub fn serialize<T: OptionTable, S: Serializer>(
     map.end()
 }
 
-/// Reads options from an object; those left out keep their defaults, unknown ones are refused.
+/// Reads options from an object; missing ones keep their defaults, unknown ones are refused.
 #[doc(hidden)]
 pub fn deserialize<'de, T: OptionTable, D: Deserializer<'de>>(
     deserializer: D,

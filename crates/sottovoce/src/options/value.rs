@@ -1,33 +1,33 @@
-//! Values of options, to and from JSON, the one dynamic form that all interfaces share.
+//! Conversion of option values to and from JSON, the dynamic form that all interfaces share.
 
 use super::table::{BYTES_MAX, Domain, shown};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The largest whole number up to which a 64-bit float holds every one.
+/// The largest integer up to which a 64-bit float represents every integer.
 const EXACT_MAX: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
 /// Longest text of an option, in bytes.
 const TEXT_BYTES_MAX: usize = 64;
 
-/// A type that an option can have.
+/// A type of an option's value.
 pub trait OptionValue: Sized {
-    /// Whether it can be no value.
+    /// Whether the value may be unset.
     const OPTIONAL: bool = false;
 
     /// The value as JSON.
     fn to_value(&self) -> Value;
 
-    /// Reads a value; numbers, truth values and words may stand in strings. `None` if it is none of
-    /// this type.
+    /// Reads a value; numbers, booleans and words may be strings. `None` if the value has another
+    /// type.
     fn from_value(value: &Value) -> Option<Self>;
 
-    /// Whether the value lies in a domain.
+    /// Whether the value is in a domain.
     fn is_in(&self, _domain: &Domain) -> bool {
         true
     }
 
-    /// The value for people.
+    /// The value as text.
     fn shown(&self) -> String {
         shown(&self.to_value())
     }
@@ -78,7 +78,7 @@ pub(super) use words;
 
 impl OptionValue for f32 {
     fn to_value(&self) -> Value {
-        // By way of the shortest text: 0.8 stays 0.8.
+        // Converts by the shortest decimal text, so that 0.8 stays 0.8.
         let shortest: Result<f64, _> = self.to_string().parse();
         shortest.map_or(Value::Null, Value::from)
     }
@@ -103,8 +103,8 @@ impl OptionValue for f32 {
     }
 }
 
-/// A whole number from 0 on, also one with an empty fraction or in a string: some clients have one
-/// kind of number only.
+/// A non-negative integer, also with a zero fraction or in a string: some clients have one number
+/// type only.
 fn whole(value: &Value) -> Option<u64> {
     let exact = |number: f64| {
         ((0.0..=EXACT_MAX).contains(&number) && number.fract() == 0.0).then_some(number as u64)
@@ -142,7 +142,7 @@ macro_rules! whole_numbers {
 }
 whole_numbers!(u32, u64, usize);
 
-/// Whole seconds or fractions of them.
+/// Seconds, with an optional fraction.
 impl OptionValue for Duration {
     fn to_value(&self) -> Value {
         match self.subsec_nanos() {

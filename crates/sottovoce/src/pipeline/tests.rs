@@ -1,4 +1,4 @@
-//! Tests of the pipeline on a device with a memory of its own.
+//! Tests of the pipeline on a device with memory of its own.
 
 use super::*;
 use crate::loading::{choose, default_voice, model};
@@ -8,7 +8,7 @@ use sottovoce_tensor::simulated::SimulatedDevice;
 
 const TEXT: &str = "We counted forty two boats before it got dark.";
 
-/// A pipeline on a device with a memory of its own, and its voice.
+/// A pipeline on a simulated device with memory of its own, and its voice.
 fn simulated(source: &Model) -> (Pipeline, Voice, Holdings) {
     let (device, memory, _) = SimulatedDevice::new(1 << 32, 1);
     let device: Arc<dyn Device> = Arc::new(device);

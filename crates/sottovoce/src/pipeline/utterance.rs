@@ -1,4 +1,4 @@
-//! The state of one stream on its way through the model.
+//! State of one stream in the pipeline.
 
 use crate::chunking::{Pass, Schedule, Window, whole_pass};
 use crate::error::Error;
@@ -14,31 +14,31 @@ use sottovoce_chatterbox::text::{Piece, Script, Sentence, TextOptions, Warning};
 use sottovoce_chatterbox::vocoder::VocoderState;
 use std::collections::VecDeque;
 
-/// Sets the random numbers of one sentence apart from those of the next.
+/// Separates the random numbers of successive sentences.
 pub(super) const SENTENCE_SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Speech starts with one or two.
+/// Speech starts with one or two tokens.
 pub(crate) const START_TOKENS: usize = 2;
-/// Positions reserved beyond what is needed when a sentence goes on longer than was likely.
+/// Positions reserved beyond the need when a sentence exceeds its likely length.
 pub(super) const FURTHER_POSITIONS: usize = 64;
-/// Seldom does speech take longer than this: slow speakers need 2 tokens a letter.
+/// Likely most tokens per letter: slow speakers take 2.
 pub(super) const TOKENS_A_LETTER: usize = 2;
 pub(super) const TOKENS_AT_LEAST: usize = 50;
 
-/// How long a sentence may well be, in speech tokens.
+/// Likely most speech tokens of a sentence.
 pub(super) fn likely_tokens(sentence: &str) -> usize {
     TOKENS_AT_LEAST + TOKENS_A_LETTER * sentence.chars().count()
 }
 
-/// What is to be spoken, in order.
+/// Pending sentences and silences.
 pub(super) enum Coming {
     Sentence(Sentence),
-    /// So many samples of nothing.
+    /// A silence of this many samples.
     Silence(u64),
 }
 
 impl Coming {
-    /// What a script has, and its warnings.
+    /// The parts of a script, and its warnings.
     pub(super) fn of(script: Script) -> (VecDeque<Coming>, Vec<Warning>) {
         let coming = script.pieces.into_iter().map(|piece| match piece {
             Piece::Words(sentence) => Coming::Sentence(sentence),
@@ -57,55 +57,55 @@ impl Coming {
     }
 }
 
-/// Tokens of these sentences together.
+/// Total text tokens of these sentences.
 pub(super) fn text_tokens(coming: &VecDeque<Coming>) -> u64 {
     let sentences = coming.iter().filter_map(Coming::sentence);
     sentences.map(|s| s.tokens.len() as u64).sum()
 }
 
-/// One stream's way through the model.
+/// A stream in the pipeline.
 pub(crate) struct Utterance {
     pub(super) state: T3State,
-    /// What its runs need of the workspaces.
+    /// Workspace extent of its runs.
     pub(super) extent: Extent,
-    /// What was reckoned with for a stream's own positions.
+    /// Most positions of its own, as planned for a stream.
     pub(super) positions_max: usize,
     pub(super) sampling: SamplingConfig,
     pub(super) seed: u64,
     pub(super) text: TextOptions,
     pub(super) coming: VecDeque<Coming>,
-    /// Whether the last that came was a sentence.
+    /// Whether the last part was a sentence.
     pub(super) after_words: bool,
     /// Line breaks in the text so far.
     pub(super) lines: usize,
-    /// What was passed over in the text since this was last asked.
+    /// Warnings about the text since they were last taken.
     pub(super) warnings: Vec<Warning>,
     pub(super) sentence_count: u64,
-    /// The caller's own limit of a sentence, in place of what its text tells.
+    /// The caller's limit on a sentence, in place of the estimate from the text.
     pub(super) sentence_tokens_max: Option<usize>,
     pub(super) text_tokens: u64,
     pub(super) speaking: Option<Speaking>,
     pub(super) flow: FlowState,
     pub(super) vocoder: VocoderState,
-    /// Sound was made since the last silence.
+    /// Whether sound was made since the last silence.
     pub(super) sounding: bool,
     /// A chunk whose samples could not be made yet.
     pub(super) rendered: Option<Rendered>,
     pub(super) look_ahead: usize,
     pub(super) schedule: Schedule,
-    /// How a stream that is delivered whole is cut; none for one in chunks.
+    /// Window of whole delivery; `None` in chunked delivery.
     pub(super) window: Option<Window>,
-    /// Tokens that no pass of such a stream has begun with.
+    /// In whole delivery, tokens that no pass has started with.
     pub(super) later: VecDeque<u32>,
-    /// After how many of the tokens that wait sentences end, in order.
+    /// Positions of sentence ends among the waiting tokens, in order.
     pub(super) ends: VecDeque<usize>,
-    /// The next pass goes on with a sentence.
+    /// Whether the next pass continues a sentence.
     pub(super) within: bool,
     pub(super) generated: u64,
     pub(super) run_ons: u64,
-    /// A sentence began since it was last asked.
+    /// Whether a sentence began since this was last taken.
     pub(super) crossed: bool,
-    /// Further text may come.
+    /// Whether more text may come.
     pub(super) open: bool,
 }
 
@@ -118,36 +118,36 @@ pub(super) struct Speaking {
     pub(super) tokens_max: usize,
 }
 
-/// Mel frames on their way to samples.
+/// Mel frames that are not samples yet.
 pub(super) struct Rendered {
     pub(super) mel: Rendering,
-    /// Frames that the vocoder has.
+    /// Number of frames that the vocoder has taken.
     pub(super) given: usize,
     pub(super) samples: Vec<f32>,
 }
 
 impl Utterance {
-    /// Whether T3 has more to say before the next silence.
+    /// Whether T3 has more to generate before the next silence.
     pub fn speaking(&self) -> bool {
         self.speaking.is_some() || matches!(self.coming.front(), Some(Coming::Sentence(_)))
     }
 
-    /// Whether all text that is there was given to T3 and said by it, and no silence is left.
+    /// Whether T3 has generated all of the available text, and no silence is pending.
     pub fn is_said(&self) -> bool {
         self.speaking.is_none() && self.coming.is_empty()
     }
 
-    /// Whether a silence comes after the tokens that wait.
+    /// Whether a silence follows the waiting tokens.
     pub fn before_silence(&self) -> bool {
         self.speaking.is_none() && matches!(self.coming.front(), Some(Coming::Silence(_)))
     }
 
-    /// Whether more will come after the tokens that wait, or may.
+    /// Whether more sound follows, or may follow, the waiting tokens.
     pub fn goes_on(&self) -> bool {
         !self.is_said() || self.open
     }
 
-    /// Takes up to `samples_max` of the silence that is next, when all sound before it was made.
+    /// Takes up to `samples_max` samples of the pending silence, once all sound before it is made.
     pub fn take_silence(&mut self, samples_max: usize) -> Option<usize> {
         if self.speaking.is_some() || self.sounding || self.tokens_waiting() > 0 {
             return None;
@@ -163,29 +163,29 @@ impl Utterance {
         Some(taken as usize)
     }
 
-    /// Sentences and silences that were not begun.
+    /// Number of sentences and silences that have not begun.
     pub fn coming(&self) -> usize {
         self.coming.len()
     }
 
-    /// What was passed over or changed in the text since this was last asked.
+    /// Takes the warnings about text that was skipped or changed.
     pub fn take_warnings(&mut self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Whether further text may come.
+    /// Whether more text may come.
     pub fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Tokens that wait to be made sound.
+    /// Tokens waiting to be rendered.
     pub fn tokens_waiting(&self) -> usize {
         self.flow.waiting() + self.later.len()
     }
 
-    /// The tokens of chunk `index`, if enough are there for it. A chunk's size depends on its
-    /// number, the tokens and the stream's own options alone, so that samples do not depend on other
-    /// streams or on the reader's speed.
+    /// The pass of chunk `index`, if enough tokens are available. A chunk's size depends only on
+    /// its index, the tokens and the stream's options. Samples therefore depend on neither other
+    /// streams nor the reader's speed.
     pub fn due(&self, index: u64) -> Option<Pass> {
         let waiting = self.tokens_waiting();
         let waits_for_text = self.open && self.is_said();
@@ -198,7 +198,7 @@ impl Utterance {
         }
         let size = self.schedule.tokens(index);
         let count = if waits_for_text {
-            // What follows is not known.
+            // The continuation is unknown, so the look-ahead stays in reserve.
             let known = waiting.saturating_sub(self.look_ahead);
             Some(size.min(known)).filter(|count| *count > 0)
         } else if self.speaking() {
@@ -215,7 +215,7 @@ impl Utterance {
         })
     }
 
-    /// Adds tokens of the sentence under way.
+    /// Appends tokens of the current sentence.
     pub(super) fn push(&mut self, tokens: &[u32]) {
         match self.window {
             Some(_) => self.later.extend(tokens),
@@ -223,7 +223,7 @@ impl Utterance {
         }
     }
 
-    /// Sentences so far that were ended because speech looped or ran on after their text.
+    /// Sentences cut off because speech looped or ran on after the text.
     pub fn run_ons(&self) -> u64 {
         self.run_ons
     }
@@ -233,22 +233,22 @@ impl Utterance {
         self.extent.chunk_tokens
     }
 
-    /// Tokens of the whole text.
+    /// Text tokens of the whole text.
     pub fn text_tokens(&self) -> u64 {
         self.text_tokens
     }
 
-    /// Tokens so far.
+    /// Speech tokens generated.
     pub fn tokens_generated(&self) -> u64 {
         self.generated
     }
 
-    /// Bytes that it has, in use or reserved.
+    /// Bytes held, in use or reserved.
     pub fn bytes(&self) -> u64 {
         self.state.reserved_bytes() as u64
     }
 
-    /// What runs of several need of the workspaces.
+    /// Workspace extent of several streams' runs.
     pub fn extent_together<'a>(utterances: impl Iterator<Item = &'a Utterance>) -> Extent {
         let mut together = Extent::default();
         for (index, utterance) in utterances.enumerate() {
@@ -258,7 +258,7 @@ impl Utterance {
         together
     }
 
-    /// Sees to it that there are pages for `count` more positions.
+    /// Reserves pages for `count` more positions.
     pub(super) fn make_room(&mut self, count: usize, holdings: &Holdings) -> Result<(), Error> {
         let needed = self.state.own_positions() + count;
         if needed > self.state.reserved_positions() {
@@ -269,12 +269,12 @@ impl Utterance {
         Ok(())
     }
 
-    /// Starts the random numbers of the sentence that is next.
+    /// Seed of the next sentence's random numbers.
     pub(super) fn sentence_seed(&self) -> u64 {
         (self.seed).wrapping_add(self.sentence_count.wrapping_mul(SENTENCE_SEED_STEP))
     }
 
-    /// Whether T3 went on in a fresh window since this was last asked.
+    /// Whether T3 began a new sentence since this was last taken.
     pub fn take_crossed(&mut self) -> bool {
         std::mem::take(&mut self.crossed)
     }

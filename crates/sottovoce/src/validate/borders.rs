@@ -1,4 +1,5 @@
-//! A streamed utterance against the whole, of the same tokens and noise: where chunks meet there must be nothing to hear.
+//! Streamed utterances compared with offline ones of the same tokens and noise: chunk borders must
+//! be inaudible.
 
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
 use crate::device::{self, Opened};
@@ -14,32 +15,35 @@ use sottovoce_memory::Memory;
 use std::collections::HashSet;
 use std::sync::Weak;
 
-/// Speech tokens of two sentences, with the silence at their ends: the whole is made in one piece.
+/// Speech tokens of two sentences, including their final silence. The offline result is rendered in
+/// one pass.
 const WHOLE_TOKENS_MAX: usize = 256;
 const SENTENCE_TOKENS_MAX: usize = 120;
-/// Addresses for the model and for workspaces that hold the whole; what is not touched costs nothing.
+/// Address space for the model and for workspaces of the offline pass. Untouched memory costs
+/// nothing.
 const MEMORY_BYTES: u64 = 64 << 30;
-/// Samples to either side with which slopes are compared: a period or two of a deep voice.
+/// Samples on either side over which slopes are normalised: one or two periods of a deep voice.
 const NEIGHBOURHOOD: usize = 240;
-/// Samples to either side of a border in which its level is taken: 25 ms.
+/// Samples on either side of a border over which its level is measured: 25 ms.
 const LEVEL_SAMPLES: usize = 600;
-/// Slopes in silence are compared with this instead.
+/// Smallest normaliser of slopes, for silence.
 const SLOPE_MIN: f64 = 1e-4;
-/// Frames are compared where the whole's magnitudes are not smaller than this.
+/// Smallest offline magnitude at which frames are compared.
 const AUDIBLE_MAGNITUDE: f64 = 1e-2;
-/// The part of all frames, and of all samples, that counts as usual.
+/// Quantiles of frames and of samples that count as typical.
 const USUAL_FRAMES: f64 = 0.5;
 const USUAL_SAMPLES: f64 = 0.999;
-/// How large the usual step of a mel's difference may be where chunks meet, of what a mel changes by itself from frame to frame. It is up to a
-/// twelfth; 2.7 times as much without context.
+/// Limit on the median step of the mel difference at chunk borders, relative to the mel's own
+/// change from frame to frame. Up to a twelfth is observed; without context, 2.7 times as much.
 const MEL_STEP_PART_MAX: f64 = 0.1;
-/// By how much the level may differ from the whole's before borders, after them, and in all, dB.
+/// Limit on the level difference before borders, after borders, and overall, in dB.
 const LEVEL_DB_MAX: f64 = 0.5;
 
-/// What the borders look like. "Elsewhere" are all other places of the same utterances; a mel is the natural logarithm of magnitudes.
+/// Figures of the borders. "Elsewhere" means all other positions of the same utterances. A mel is
+/// the natural logarithm of magnitudes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct BordersReport {
-    /// Utterances of two sentences.
+    /// Utterances of two sentences each.
     pub utterances: usize,
     /// Borders between chunks.
     pub borders: usize,
@@ -47,36 +51,37 @@ pub struct BordersReport {
     pub sentence_joins: usize,
     /// Most speech tokens of a chunk.
     pub chunk_tokens: usize,
-    /// Speech tokens before a chunk that it sees again.
+    /// Context tokens of a chunk.
     pub context_tokens: usize,
-    /// Root mean square of the difference between the streamed mel and the whole.
+    /// Root mean square of the difference between the streamed and the offline mel.
     pub mel_difference: f64,
-    /// How much that difference changes from frame to frame where chunks meet: the median.
+    /// Median step of that difference from frame to frame at chunk borders.
     pub mel_step_border: f64,
-    /// The most of it there.
+    /// Largest step at chunk borders.
     pub mel_step_border_max: f64,
-    /// How much it changes elsewhere: the median.
+    /// Median step elsewhere.
     pub mel_step_elsewhere: f64,
-    /// How much the whole itself changes from frame to frame: the median.
+    /// Median change of the offline mel from frame to frame.
     pub mel_change: f64,
-    /// Change from a sample to the next, of the root mean square around it: the most at borders of chunks.
+    /// Largest change from one sample to the next at chunk borders, relative to the root mean
+    /// square around it.
     pub slope_border: f64,
-    /// The same at the borders of sentences.
+    /// The same at sentence borders.
     pub slope_join: f64,
-    /// The same elsewhere, but for one sample in a thousand.
+    /// The 99.9th percentile of the same elsewhere.
     pub slope_elsewhere: f64,
-    /// Change of that change: the most at borders of chunks and sentences.
+    /// Largest change of the slope at chunk and sentence borders.
     pub bend_border: f64,
-    /// The same elsewhere, but for one sample in a thousand.
+    /// The 99.9th percentile of the same elsewhere.
     pub bend_elsewhere: f64,
-    /// Level against the whole, dB: of 25 ms before each border, together.
+    /// Level relative to the offline result over 25 ms before all borders, in dB.
     pub level_before_db: f64,
-    /// The same of 25 ms after it.
+    /// The same over 25 ms after all borders.
     pub level_after_db: f64,
-    /// Level against the whole, dB: over everything.
+    /// The same over everything.
     pub level_db: f64,
-    /// Whether the mel's step where chunks meet is at most a tenth of what a mel changes by itself, no slope or bend is larger, and each level
-    /// is within 0.5 dB of the whole's.
+    /// Whether the mel step at chunk borders is at most a tenth of the mel's own change, no slope
+    /// or bend is larger than elsewhere, and each level is within 0.5 dB.
     pub held: bool,
 }
 
@@ -95,7 +100,7 @@ pub(super) fn run(
     measure(&mut speaker, count, &stream)
 }
 
-/// Speaks `utterances` pairs of sentences as `options` say, and whole.
+/// Speaks `utterances` pairs of sentences with `options`, streamed and offline.
 fn measure(
     speaker: &mut Speaker,
     utterances: usize,
@@ -113,7 +118,7 @@ fn measure(
     Ok(figures.report(chunk_tokens, options))
 }
 
-/// Text `index` of many, and its options.
+/// Text `index` of the test set, and its options.
 fn utterance(index: usize, options: &StreamOptions) -> (String, StreamOptions) {
     let text = format!("{} {}", sentence(index), sentence(3 * index + 1));
     let options = StreamOptions {
@@ -123,7 +128,7 @@ fn utterance(index: usize, options: &StreamOptions) -> (String, StreamOptions) {
     (text, options)
 }
 
-/// A model that speaks at a pace that is told to it.
+/// A model that speaks in chunks of given sizes.
 struct Speaker {
     pipeline: Pipeline,
     holdings: Holdings,
@@ -131,20 +136,20 @@ struct Speaker {
     bands: usize,
 }
 
-/// An utterance and the places where its parts meet.
+/// An utterance and the positions of its borders.
 #[derive(Default)]
 struct Spoken {
     bands: usize,
-    /// `[frames][bands]`, as the vocoder takes it.
+    /// `[frames][bands]`, the vocoder's input.
     mel: Vec<f32>,
     samples: Vec<f32>,
-    /// Frames, each the first of a rendering.
+    /// First frames of renderings.
     mel_borders: Vec<usize>,
-    /// Frames before such a one that passed from one rendering to the next.
+    /// Number of frames before such a frame that are cross-faded.
     crossing: usize,
-    /// Samples, each the first of a chunk.
+    /// First samples of chunks.
     borders: Vec<usize>,
-    /// Samples, each the first of a sentence.
+    /// First samples of sentences.
     joins: Vec<usize>,
 }
 
@@ -183,7 +188,7 @@ impl Speaker {
         })
     }
 
-    /// All tokens of a text, and at which of them sentences begin.
+    /// All tokens of a text, and the indices at which sentences begin.
     fn tokens(
         &mut self,
         text: &str,
@@ -203,7 +208,7 @@ impl Speaker {
         Ok((utterance, joins))
     }
 
-    /// Speaks in chunks of the sizes that `size` gives by number, as a stream does while tokens come.
+    /// Speaks in chunks whose sizes `size` gives by index, like a stream to which tokens arrive.
     fn speak(
         &mut self,
         text: &str,
@@ -253,12 +258,12 @@ impl Spoken {
         &self.mel[index * self.bands..][..self.bands]
     }
 
-    /// Whether a frame is the first of a rendering or one of those that passed over to it.
+    /// Whether a frame is the first of a rendering, or is cross-faded into it.
     fn crosses(&self, frame: usize) -> bool {
         (self.mel_borders.iter()).any(|&border| frame <= border && frame + self.crossing >= border)
     }
 
-    /// Change from the sample before to this one, of the root mean square around it.
+    /// Change from the previous sample to this one, relative to the root mean square around it.
     fn slope(&self, at: usize) -> f64 {
         self.relative(at, |samples, at| samples[at] - samples[at - 1])
     }
@@ -275,13 +280,13 @@ impl Spoken {
         f64::from(change(&self.samples, at).abs()) / root_mean_square(around).max(SLOPE_MIN)
     }
 
-    /// Whether a place has the neighbours that it is compared with.
+    /// Whether a position has all the neighbours that it is compared with.
     fn inside(&self, at: usize) -> bool {
         at > LEVEL_SAMPLES && at + LEVEL_SAMPLES < self.samples.len()
     }
 }
 
-/// What was found so far.
+/// Accumulated measurements.
 #[derive(Default)]
 struct Figures {
     utterances: usize,
@@ -301,7 +306,7 @@ struct Figures {
     level: Energies,
 }
 
-/// Energies of what was streamed and of the whole.
+/// Energies of the streamed and of the offline samples.
 #[derive(Default)]
 struct Energies {
     streamed: f64,
@@ -333,7 +338,7 @@ impl Figures {
         let meeting: HashSet<usize> =
             (streamed.borders.iter().chain(&streamed.joins).copied()).collect();
         for at in (0..streamed.samples.len()).filter(|&at| streamed.inside(at)) {
-            // Every place of a border, and some of the many others.
+            // Every border position, and a subset of all others.
             if !meeting.contains(&at) {
                 if at % 31 == 0 {
                     self.slope_elsewhere.push(streamed.slope(at));
@@ -434,7 +439,7 @@ fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 
-/// The most in this part of all values.
+/// Quantile `part` of the values.
 fn usual(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
@@ -465,11 +470,11 @@ mod tests {
         }
     }
 
-    /// How chunks are joined that go wrong.
+    /// Defective ways of joining chunks.
     enum Fault {
-        /// Each mel frame stays as it was made first.
+        /// Frames keep their first rendering.
         FramesStay,
-        /// The vocoder begins anew with each chunk, as the reference's streaming does.
+        /// The vocoder restarts with each chunk, as in the reference's streaming.
         VocoderBeginsAnew,
     }
 
@@ -587,7 +592,8 @@ mod tests {
         };
         let whole = decode(2 * WHOLE_TOKENS_MAX);
         let size = root_mean_square(whole.iter().copied());
-        // What rounding makes of the fundamental adds up in the phase of its harmonics: 3e-4 with any number of frames held back.
+        // Rounding errors of the fundamental accumulate in the phase of its harmonics: 3e-4 with
+        // any number of held-back frames.
         for frames in [20, 50] {
             let streamed = decode(frames);
             let difference = streamed.iter().zip(&whole).map(|(a, b)| a - b);

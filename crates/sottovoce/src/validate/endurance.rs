@@ -1,4 +1,4 @@
-//! An hour of speech must hold what minute two held.
+//! Endurance test: an hour of speech must hold no more memory than its second minute.
 
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
 use crate::engine::Engine;
@@ -9,48 +9,48 @@ use crate::system_memory::resident_bytes;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 
-/// From here on nothing may grow; less where the whole test is shorter than ten times this.
+/// Seconds after which nothing may grow; a tenth of the test if that is shorter.
 const SETTLED_SECONDS: f64 = 120.0;
-/// How much higher the second window's high-water marks may be: utterances differ in length, and
-/// the longest may come late.
+/// Tolerance between the high-water marks of the two windows: utterances differ in length, and the
+/// longest may come late.
 const GROWTH_MAX_BYTES: u64 = 1 << 20;
 const FRAGMENTATION_MAX: f64 = 0.05;
 
-/// Long speech, both ways.
+/// Long speech in two forms.
 #[derive(Clone, Debug, Serialize)]
 pub struct Endurance {
-    /// In one stream of many sentences.
+    /// One stream of many sentences.
     pub one_stream: EnduranceRun,
-    /// In short utterances one after the other.
+    /// Successive short utterances.
     pub short_utterances: EnduranceRun,
-    /// Whether both held.
+    /// Whether both runs held.
     pub held: bool,
 }
 
-/// How one run went. Sizes are bytes.
+/// Measurements of one run. Sizes are bytes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EnduranceRun {
     /// Seconds of speech.
     pub audio_seconds: f64,
     /// Chunks.
     pub chunks: u64,
-    /// Most held from the system in the first half of the time once settled.
+    /// Peak of the bytes held in the first window after settling.
     pub reserved_settled_bytes: u64,
-    /// Most held in the second half.
+    /// The same in the second window.
     pub reserved_end_bytes: u64,
-    /// Most held between two utterances in the first half; none in a run of one stream.
+    /// Peak of the bytes held between utterances in the first window; 0 in a run of one stream.
     pub rest_settled_bytes: u64,
-    /// Most held between two utterances in the second half.
+    /// The same in the second window.
     pub rest_end_bytes: u64,
-    /// Most resident in the first half of the time once settled.
+    /// Peak resident size in the first window after settling.
     pub resident_settled_bytes: u64,
-    /// Most resident in the second half.
+    /// The same in the second window.
     pub resident_end_bytes: u64,
-    /// Highest (reserved − allocated) ÷ reserved once settled.
+    /// Highest (reserved − allocated) ÷ reserved after settling.
     pub fragmentation_max: f64,
-    /// Driver calls once settled.
+    /// Driver calls after settling.
     pub driver_calls: u64,
-    /// Seconds of work a second of speech.
+    /// Seconds of work per second of speech.
     pub rtf: f64,
     /// Whether nothing grew.
     pub held: bool,
@@ -165,7 +165,7 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Nobody speaks: what is held now is held for nobody.
+    /// Records the memory held while no stream is under way.
     fn rest(&mut self) {
         if !self.settled {
             return;
@@ -192,8 +192,8 @@ impl<'a> Meter<'a> {
 }
 
 impl EnduranceRun {
-    /// Whether the second window held no more than the first: at rest to the byte, and at its height
-    /// but for what one longer utterance takes.
+    /// Whether the second window held no more than the first: equal to the byte at rest, and within
+    /// the tolerance at the peak.
     fn grew_nowhere(&self) -> bool {
         let growth = |first: u64, second: u64| second.saturating_sub(first);
         self.rest_end_bytes <= self.rest_settled_bytes

@@ -1,5 +1,5 @@
-//! Tries the memory promise out, at any length: endurance, voices, streams, pressure; and that chunks join without a border. The product's own
-//! long test.
+//! Validation of the memory promise at any length (endurance, voices, streams, pressure) and of
+//! chunk borders.
 
 mod borders;
 mod endurance;
@@ -20,50 +20,51 @@ use crate::stream::Chunk;
 use crate::voice::Voice;
 use serde::Serialize;
 
-/// How long and how much to try.
+/// Extent of the tests.
 #[derive(Clone, Debug)]
 pub struct ValidateOptions {
     /// The model.
     pub source: Source,
-    /// Precision, profile, threads and budget; tests that need a budget of their own replace it.
+    /// Precision, profile, threads and budget. Tests that need a budget of their own replace it.
     pub engine: EngineOptions,
-    /// Seconds of speech in the endurance test, in one stream and once more in short utterances.
+    /// Seconds of speech in the endurance test, for each of its two runs.
     pub audio_seconds: f64,
     /// Voices in turn.
     pub voices: usize,
-    /// Switches between them.
+    /// Voice switches.
     pub switches: usize,
-    /// Streams at once.
+    /// Concurrent streams.
     pub streams: usize,
-    /// Streams for which the budget is made.
+    /// Streams that the budget is made for.
     pub streams_in_budget: usize,
-    /// Runs with a fault for each kind of fault and device, at most; spread evenly over the driver calls where there are more.
+    /// Most faulty runs for each kind of fault and device, spread evenly if there are more driver
+    /// calls.
     pub faults_max: usize,
-    /// Most speech tokens of a sentence, to keep models without an end of their own short.
+    /// Most speech tokens of a sentence, for models that do not end sentences themselves.
     pub sentence_tokens_max: Option<usize>,
 }
 
-/// What came out. Sizes are bytes.
+/// Results. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Validation {
-    /// Long speech.
+    /// Endurance.
     pub endurance: Endurance,
-    /// Many voices.
+    /// Voice switches.
     pub voices: VoicesReport,
-    /// Many streams.
+    /// Concurrent streams.
     pub streams: StreamsReport,
-    /// Too little memory.
+    /// Memory pressure.
     pub pressure: Pressure,
-    /// Chunks against the whole.
+    /// Chunk borders.
     pub borders: BordersReport,
-    /// Whether all five held.
+    /// Whether all five tests held.
     pub held: bool,
 }
 
-/// Runs the five tests; `progress` hears what is going on.
+/// Runs the five tests; `progress` receives messages about the current step.
 ///
 /// # Errors
-/// Only what keeps a test from running at all; what a test finds is in the report.
+/// If a test cannot run at all. Findings are part of the report.
 pub fn validate(
     options: &ValidateOptions,
     progress: &mut dyn FnMut(&str),
@@ -84,7 +85,7 @@ pub fn validate(
     })
 }
 
-/// Everyday sentences, spoken over and over.
+/// Everyday sentences for the tests.
 const SENTENCES: [&str; 8] = [
     "The train leaves at half past seven, so we should be there early.",
     "Please put the milk back into the fridge when you are done.",
@@ -96,12 +97,12 @@ const SENTENCES: [&str; 8] = [
     "We counted forty two boats before it got dark.",
 ];
 
-/// Text `index` of many.
+/// Sentence `index`, repeating the list.
 fn sentence(index: usize) -> &'static str {
     SENTENCES[index % SENTENCES.len()]
 }
 
-/// Speaks to the end and hands over each chunk.
+/// Speaks to the end and passes on each chunk.
 fn speak(
     engine: &Engine,
     voice: &Voice,

@@ -1,4 +1,5 @@
-//! Too little memory, at every moment of a run and on every kind of device: nothing may be lost, leak or panic.
+//! Memory pressure at every moment of a run and on every kind of device: no loss, no leak, no
+//! panic.
 
 mod faults;
 mod scene;
@@ -15,47 +16,47 @@ use crate::voice::VoiceSource;
 use scene::{Place, Pressed, Scene};
 use serde::Serialize;
 
-/// What a budget is rounded to.
+/// Granularity of budgets.
 const PAGE_BYTES: u64 = 4096;
-/// Short, for it is spoken once for each driver call, and yet of several chunks.
+/// Short, because it is spoken once per driver call, but long enough for several chunks.
 const TEXT: &str = "The kettle is on, come in.";
 
-/// How the engine stood up to it. Sizes are bytes.
+/// Results of the pressure test. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pressure {
-    /// The least budget for one stream.
+    /// The smallest budget for one stream.
     pub minimum_bytes: u64,
-    /// Whether it works with exactly that.
+    /// Whether that budget works.
     pub minimum_works: bool,
-    /// What one page less is answered with.
+    /// Answer to a budget one page smaller.
     pub one_page_less: String,
-    /// Whether that was a refusal with the numbers.
+    /// Whether that answer was a refusal with the numbers.
     pub one_page_less_refused: bool,
-    /// What happened on each kind of device.
+    /// Results for each kind of device.
     pub devices: Vec<DevicePressure>,
-    /// Whether everything was as it should be.
+    /// Whether every expectation was met.
     pub held: bool,
 }
 
-/// Pressure on one kind of device.
+/// Results for one kind of device.
 #[derive(Clone, Debug, Serialize)]
 pub struct DevicePressure {
-    /// Its memory: host, simulated, or that of a CUDA device.
+    /// Its memory: host, simulated, or a CUDA device's.
     pub device: String,
-    /// Memory taken by "another process" in the middle of a sentence.
+    /// Outcome when "another process" takes memory in the middle of a sentence.
     pub taken_in_mid_sentence: String,
-    /// A second stream that asks to be let in after that.
+    /// Outcome for a second stream that requests admission after that.
     pub newcomer: String,
-    /// A fault at each driver call of a run in turn, by kind of fault.
+    /// Outcomes of a fault at each driver call in turn, by kind of fault.
     pub faults: Vec<FaultOutcomes>,
-    /// Whether everything was as it should be.
+    /// Whether every expectation was met.
     pub held: bool,
 }
 
-/// Tries too little memory out; `progress` hears what is going on.
+/// Runs the pressure test; `progress` receives messages about the current step.
 ///
 /// # Errors
-/// Only what keeps the test from running at all.
+/// If the test cannot run at all.
 pub fn pressure(
     options: &ValidateOptions,
     progress: &mut dyn FnMut(&str),
@@ -90,7 +91,7 @@ pub fn pressure(
         held: false,
     };
     let Ok(expected) = minimum else {
-        // Where not even the minimum works, nothing further is tried.
+        // If the minimum does not work, no further test makes sense.
         return Ok(report);
     };
     let scene = Scene::prepare(options)?;
@@ -114,7 +115,7 @@ pub fn pressure(
     Ok(report)
 }
 
-/// An engine whose memory has `capacity` bytes.
+/// Loads an engine into memory of `capacity` bytes.
 fn load(
     options: &ValidateOptions,
     engine: &EngineOptions,
@@ -127,7 +128,7 @@ fn load(
     Ok((pressed, engine))
 }
 
-/// One stream within the least budget, of which all that is free is taken after the first chunk.
+/// One stream within the smallest budget; all free memory is taken after the first chunk.
 fn taken(
     options: &ValidateOptions,
     single: &EngineOptions,
@@ -147,8 +148,9 @@ fn taken(
     Ok(verdict(&heard, &ending, expected))
 }
 
-/// Two places, one stream under way, and all free memory taken by another process: a second stream may have to wait, but the first one
-/// does not notice, and the second one speaks once the first one's pages are free.
+/// Two places and one running stream, while another process takes all free memory. A second stream
+/// may have to wait. The first one must not be affected, and the second one must speak once the
+/// pages of the first are free.
 fn newcomer(
     options: &ValidateOptions,
     place: Place,
@@ -180,7 +182,7 @@ fn newcomer(
     ))
 }
 
-/// Adds what a stream says from here on.
+/// Appends a stream's remaining samples.
 fn hear(stream: Stream, heard: &mut Vec<f32>) -> Result<(), Error> {
     for chunk in stream {
         heard.extend(chunk?.samples);
@@ -188,7 +190,7 @@ fn hear(stream: Stream, heard: &mut Vec<f32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a stream ended as it may, and in words.
+/// Whether a stream ended as allowed, and a description.
 fn verdict(heard: &[f32], ending: &Result<(), Error>, expected: &[f32]) -> (bool, String) {
     match ending {
         Ok(()) if heard == expected => (true, "finished with the same audio".into()),

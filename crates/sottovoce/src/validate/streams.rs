@@ -1,4 +1,5 @@
-//! Many streams under a budget for few: the others wait, all finish, and each sounds as it does alone.
+//! Many streams under a budget for few: the others wait, all finish, and each sounds as it does
+//! alone.
 
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;
@@ -7,24 +8,24 @@ use crate::options::EngineOptions;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 
-/// How the streams went. Sizes are bytes.
+/// Results. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct StreamsReport {
-    /// Streams at once.
+    /// Concurrent streams.
     pub streams: usize,
     /// The budget.
     pub budget_bytes: u64,
-    /// Streams that fit it.
+    /// Streams that fit the budget.
     pub streams_fit: usize,
-    /// The most that was held, a device's driver included.
+    /// Peak of the bytes held, including a device's driver.
     pub reserved_peak_bytes: u64,
-    /// Streams that spoke to their end.
+    /// Streams that finished.
     pub finished: usize,
     /// Streams whose samples equal those of the same stream alone.
     pub equal: usize,
-    /// What went wrong, in words.
+    /// Errors, as text.
     pub errors: Vec<String>,
-    /// Whether all finished, equal and within the budget.
+    /// Whether all streams finished, were equal and stayed within the budget.
     pub held: bool,
 }
 

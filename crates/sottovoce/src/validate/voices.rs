@@ -1,4 +1,4 @@
-//! Hundreds of voice switches must leave nothing behind.
+//! Hundreds of voice switches must leak no memory.
 
 use super::{ValidateOptions, sentence, speak, stream_options};
 use crate::engine::Engine;
@@ -8,31 +8,31 @@ use crate::report::MemoryReport;
 use crate::voice::VoiceSource;
 use serde::Serialize;
 
-/// How the switches went. Sizes are bytes.
+/// Results. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct VoicesReport {
     /// Voices in turn.
     pub voices: usize,
     /// Switches.
     pub switches: usize,
-    /// In use before the first voice.
+    /// Bytes in use before the first voice.
     pub allocated_before_bytes: u64,
-    /// In use after the last one was dropped.
+    /// Bytes in use after the last voice was dropped.
     pub allocated_after_bytes: u64,
-    /// Held once every voice had spoken.
+    /// Bytes held once every voice had spoken.
     pub reserved_before_bytes: u64,
-    /// Held at the end.
+    /// Bytes held at the end.
     pub reserved_after_bytes: u64,
-    /// What a voice takes while it is there.
+    /// Bytes of a voice.
     pub voice_bytes: u64,
-    /// Whether nothing was left behind.
+    /// Whether nothing was leaked.
     pub held: bool,
 }
 
-/// A voice may take this much.
+/// Limit on the bytes of a voice.
 const VOICE_BYTES_MAX: u64 = 1_000_000;
 
-/// Where sentences are kept short, a switch takes no more than the first chunk.
+/// With short sentences, a switch takes no more than the first chunk.
 const BRIEF_TOKENS: usize = 10;
 
 fn brief(options: &ValidateOptions, seed: u64) -> StreamOptions {
@@ -45,7 +45,7 @@ fn brief(options: &ValidateOptions, seed: u64) -> StreamOptions {
     }
 }
 
-/// Bytes handed out, on the host and on a device with a memory of its own.
+/// Bytes in use on the host and, if it has memory of its own, on the device.
 fn allocated(report: &MemoryReport) -> u64 {
     let on_host = report.host.as_ref().map_or(0, |host| host.allocated_bytes);
     report.allocated_bytes + on_host
@@ -90,7 +90,7 @@ pub(super) fn run(
     }
     let reserved_after_bytes = engine.memory_report().reserved_bytes;
     drop(voices);
-    // As before the first switch: the first voice spoke last.
+    // The same state as before the first switch: the first voice spoke last.
     speak(
         &engine,
         &first,

@@ -1,4 +1,4 @@
-//! A small model in a folder laid out as the official ones.
+//! A small model in a folder with the official layout.
 
 use sottovoce::ModelConfig;
 use sottovoce_chatterbox::components::visit;
@@ -26,19 +26,19 @@ const FILES: [(&str, &[Component]); 3] = [
     (ENCODER_FILE, &[Component::VoiceEncoder]),
 ];
 
-/// Base's architecture, with utterances of at most a second.
+/// The base model's architecture, with utterances of at most a second.
 pub fn config() -> ModelConfig {
     let mut config = ModelConfig::tiny_base();
     config.t3.sampling.token_count_max = 25;
     config
 }
 
-/// Writes the folder: weights out of a seed, a tokenizer of letters, the config; no voice.
+/// Writes the folder: seeded random weights, a tokenizer of letters, the config; no voice.
 pub fn write_model(folder: &Path) {
     write_model_of(folder, &config());
 }
 
-/// The same for other sizes.
+/// As [`write_model`], for another config.
 pub fn write_model_of(folder: &Path, config: &ModelConfig) {
     std::fs::write(folder.join("config.json"), config.to_json()).unwrap();
     std::fs::write(folder.join("tokenizer.json"), tokenizer()).unwrap();
@@ -54,7 +54,7 @@ pub fn write_model_of(folder: &Path, config: &ModelConfig) {
     }
 }
 
-/// Adds the tensors that a network asks for, one after the other, until it asks for no more.
+/// Adds the tensors that a network requests, one at a time, until loading succeeds.
 fn grow(
     folder: &Path,
     file: &str,
@@ -102,7 +102,7 @@ fn write_weights(path: &Path, entries: &[Entry]) {
     std::fs::write(path, writer.finish().unwrap()).unwrap();
 }
 
-/// Weights under which signals keep about their size.
+/// Weights that roughly preserve the scale of signals.
 fn values(entry: &Entry) -> Vec<f32> {
     let mut state = entry.name.bytes().fold(1u32, |state, byte| {
         state.wrapping_mul(31).wrapping_add(byte.into())
@@ -154,7 +154,7 @@ fn tokenizer() -> String {
     .to_string()
 }
 
-/// A WAV file of a buzz that comes and goes.
+/// A WAV file of a buzz with varying volume.
 pub fn clip(seconds: f32, rate: u32) -> Vec<u8> {
     let count = (seconds * rate as f32) as u32;
     let samples = (0..count).flat_map(|index| {

@@ -1,5 +1,5 @@
-//! What the device refuses, and a device that is lost: streams end with their error after what they had
-//! spoken, nothing hangs, nothing is left behind, and the engine can be loaded again.
+//! Refusals of the device, and a lost device: streams end with their error after their unchanged
+//! beginning, nothing hangs or leaks, and the engine can be loaded again.
 
 use crate::scene::{
     Heard, act, expected, listen, long_stream, options, source, stream, within_patience,
@@ -9,8 +9,8 @@ use sottovoce::{Engine, Error, VoiceSource};
 
 const MEMORY: &str = "memory=1073741824";
 
-/// Every stream finished with the same sound, or ended with an error of its own after a part of it; how
-/// many ended so.
+/// Asserts that every stream finished with the same sound, or ended with its own error after a
+/// prefix of it; returns the number of the latter.
 fn check(heard: &[Heard], expected: &[Vec<f32>], when: &str) -> usize {
     let mut refused = 0;
     for ((samples, ending), expected) in heard.iter().zip(expected) {
@@ -29,7 +29,7 @@ fn check(heard: &[Heard], expected: &[Vec<f32>], when: &str) -> usize {
     refused
 }
 
-/// An error says what happened, and is no panic that was caught.
+/// Asserts that an error explains itself and is not a caught panic.
 fn check_error(error: &Error, when: &str) {
     let text = error.to_string();
     assert!(
@@ -38,7 +38,7 @@ fn check_error(error: &Error, when: &str) {
     );
 }
 
-/// Numbers below `count`, spread evenly, at most three.
+/// At most three numbers below `count`, evenly spread.
 fn spread(count: u64) -> Vec<u64> {
     let mut numbers = vec![0, count / 2, count - 1];
     numbers.dedup();
@@ -135,7 +135,7 @@ fn a_card_that_falls_off_in_mid_sentence_ends_streams_after_their_finished_sound
         assert!(before > 2, "{before} chunks");
         let mut first = long_stream(&engine, &voice, 0).unwrap();
         let mut samples = first.next().unwrap().unwrap().samples;
-        // The next chunk is finished, and waits for its reader.
+        // The next chunk is finished and waits for its reader.
         while engine.metrics().chunks < before + 2 {
             std::thread::yield_now();
         }

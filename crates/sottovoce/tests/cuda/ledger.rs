@@ -1,4 +1,4 @@
-//! The engine's ledger of the device is what the device itself counts.
+//! The engine's device ledger equals the device's own count.
 
 use crate::scene::{options, source, stream};
 use cuda_stand_in::client::{self, StandIn};
@@ -6,13 +6,13 @@ use sottovoce::{Engine, EngineOptions, PrecisionChoice, Source, Variant, Voice, 
 use std::path::Path;
 use std::process::Command;
 
-/// Peak reserved bytes of the reference with one voice (`sottovoce::bench`).
+/// Peak of the bytes that the reference reserved with one voice (`sottovoce::bench`).
 const REFERENCE_BYTES: u64 = sottovoce::bench::REFERENCE_PEAK_RESERVED_BYTES;
 
-/// The ledger and the device's own count.
+/// Compares the ledger with the device's own count.
 fn compare(engine: &Engine, device: StandIn, when: &str) {
     let (report, used) = loop {
-        // The worker may be at it: figures of two moments say nothing.
+        // The worker may be running, so both figures must be of the same moment.
         let before = device.count("used");
         let report = engine.memory_report();
         if device.count("used") == before {
@@ -30,7 +30,7 @@ fn compare(engine: &Engine, device: StandIn, when: &str) {
 fn speak_and_compare(source: Source, options: EngineOptions, device: StandIn) {
     let engine = Engine::load(source, options).unwrap();
     compare(&engine, device, "loaded");
-    // Graphs come with the first step of each number of streams.
+    // Graphs are made at the first step of each batch size.
     let (report, plan) = (engine.memory_report(), engine.plan());
     assert!(
         report.driver_bytes <= plan.device_bytes,
@@ -70,7 +70,8 @@ fn speak_and_compare(source: Source, options: EngineOptions, device: StandIn) {
     device.expect_clean("after the engine");
 }
 
-/// In a process of its own, which finds the management library too: what a context takes is known from there.
+/// Runs in a process of its own, which also finds the management library: the context's size is
+/// known from there.
 #[test]
 #[allow(
     clippy::disallowed_methods,
@@ -127,8 +128,8 @@ fn pinned_memory_is_in_the_hosts_ledger_and_its_plan() {
     assert!(pinned > 0 && host.promised_bytes >= pinned);
 }
 
-/// By the plan alone: nothing of these sizes is loaded. What the driver takes for itself is not part of the
-/// reference's figure either.
+/// By the plan alone: no weights of this size are loaded. The driver's own memory is not part of
+/// the reference's figure either.
 #[test]
 fn base_on_a_card_takes_as_little_of_the_reference_as_on_the_processor() {
     let device = StandIn::new(4, "memory=25757220864");

@@ -1,5 +1,5 @@
-//! The engine on a CUDA device, on the stand-in for the driver's library: what it holds, and what happens
-//! when the device refuses, runs out of memory or is lost.
+//! The engine on a CUDA device (the stand-in): its memory, and its behaviour when the device
+//! refuses, runs out of memory or is lost.
 
 #![cfg(target_os = "linux")]
 

@@ -1,5 +1,5 @@
-//! Too little memory on a card, as `validate` tries it: driver call by driver call, and memory that another
-//! process takes.
+//! Memory pressure on a CUDA device, as in `validate`: a fault at each driver call, and memory
+//! taken by another process.
 
 use crate::scene::{options, source, within_patience};
 use cuda_stand_in::client::StandIn;
@@ -14,7 +14,7 @@ fn too_little_memory_on_a_card_costs_nothing_but_an_error() {
             source: source(),
             engine: EngineOptions {
                 host_memory: Some(1 << 30),
-                // What streams ask for by default.
+                // The default of streams.
                 context_tokens_max: EngineOptions::default().context_tokens_max,
                 ..options(device)
             },

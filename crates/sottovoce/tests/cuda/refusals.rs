@@ -1,4 +1,4 @@
-//! Devices that cannot be used: one sentence with the numbers and what to do, and `auto` goes on.
+//! Unusable devices: one sentence with the numbers and the remedy, and `auto` falls back.
 
 use crate::scene::{options, source, stream};
 use cuda_stand_in::client::StandIn;

@@ -1,4 +1,4 @@
-//! A very small model on a device of the stand-in, and a few words.
+//! A very small model on a stand-in device, with short texts.
 
 use cuda_stand_in::client::StandIn;
 use sottovoce::{
@@ -8,15 +8,15 @@ use sottovoce::{
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// Speech tokens of a brief stream, and of one of several chunks.
+/// Speech tokens of a short stream, and of one with several chunks.
 const BRIEF_TOKENS: usize = 8;
 const LONG_TOKENS: usize = 40;
 /// Speech tokens of a chunk.
 const CHUNK_TOKENS: usize = 10;
-/// Longer than any of the tests takes on any machine.
+/// Longer than any test takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Base's architecture, smaller than any: the stand-in computes every thread of every kernel.
+/// The base model's architecture at its smallest: the stand-in runs every thread of every kernel.
 pub fn source() -> Source {
     let mut config = ModelConfig::tiny_base();
     config.t3.sampling.token_count_max = LONG_TOKENS;
@@ -36,7 +36,7 @@ pub fn options(device: StandIn) -> EngineOptions {
     }
 }
 
-/// A stream of a chunk or two.
+/// A stream of one or two chunks.
 pub fn stream(engine: &Engine, voice: &Voice, seed: u64) -> Result<Stream, Error> {
     stream_of(engine, voice, seed, BRIEF_TOKENS)
 }
@@ -59,10 +59,10 @@ fn stream_of(engine: &Engine, voice: &Voice, seed: u64, tokens: usize) -> Result
     engine.stream("Go on.", voice, options)
 }
 
-/// What was heard of a stream before it ended, and with what.
+/// Samples of one stream, and how it ended.
 pub type Heard = (Vec<f32>, Result<(), Error>);
 
-/// Reads streams to their ends, a chunk of each in turn.
+/// Reads streams to their ends, one chunk of each in turn.
 pub fn listen(streams: Vec<Result<Stream, Error>>) -> Vec<Heard> {
     let mut heard: Vec<Heard> = streams.iter().map(|_| (Vec::new(), Ok(()))).collect();
     let mut open: Vec<Option<Stream>> = Vec::new();
@@ -90,10 +90,10 @@ pub fn listen(streams: Vec<Result<Stream, Error>>) -> Vec<Heard> {
     heard
 }
 
-/// Loads, and speaks two streams at once.
+/// Loads the engine and speaks two streams at once.
 ///
 /// # Errors
-/// Where loading fails.
+/// If loading fails.
 pub fn act(device: StandIn) -> Result<Vec<Heard>, Error> {
     let engine = Engine::load(source(), options(device))?;
     let voice = engine.voice(VoiceSource::Default)?;
@@ -101,7 +101,7 @@ pub fn act(device: StandIn) -> Result<Vec<Heard>, Error> {
     Ok(listen(streams))
 }
 
-/// What `act` says when nothing happens.
+/// Result of `act` without faults.
 pub fn expected(device: StandIn) -> Vec<Vec<f32>> {
     let heard = act(device).unwrap();
     heard
@@ -114,13 +114,13 @@ pub fn expected(device: StandIn) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// Runs `work` in a thread of its own and ends the process if it hangs.
+/// Runs `work` in a thread and aborts the process if it hangs.
 pub fn within_patience(name: &str, work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let (done, finished) = sync_channel(1);
         let worker = scope.spawn(move || {
             work();
-            // Nobody listens any more where it took too long.
+            // The receiver is gone if it took too long.
             let _ = done.send(());
         });
         if finished.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {

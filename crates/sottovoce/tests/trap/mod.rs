@@ -1,4 +1,4 @@
-//! A driver that panics once when it is told to.
+//! A driver that panics once on request.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -8,31 +8,30 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// At which driver call the trap springs.
+/// The driver call that panics.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub enum Trigger {
-    /// The next that asks for memory.
+    /// The next allocation.
     Acquire = 1,
-    /// The next that asks for memory, and then the next that gives some back: the engine cannot
-    /// recover from the first.
+    /// The next allocation, and then the next release: the engine cannot recover from both.
     Kill = 2,
 }
 
-/// The second panic of [`Trigger::Kill`] is to come.
+/// The second panic of [`Trigger::Kill`] is pending.
 const WOUNDED: u8 = 3;
 const SPRUNG: u8 = 4;
 
-/// The trap; cheap to clone.
+/// The trap. Cloning is cheap.
 #[derive(Clone, Default)]
 pub struct Trap(Arc<AtomicU8>);
 
 thread_local! {
-    /// The trap of the driver that is made next: a layer comes into being by itself.
+    /// Trap of the driver that is created next: the layer is constructed by `Default`.
     static NEXT: RefCell<Trap> = RefCell::default();
 }
 
-/// The driver's side.
+/// The driver's side of a trap.
 #[derive(Clone)]
 struct Set(Trap);
 
@@ -58,7 +57,7 @@ impl Layer for Set {
             step(Trigger::Acquire as u8, SPRUNG);
             step(Trigger::Kill as u8, WOUNDED);
         } else if !std::thread::panicking() {
-            // A panic while another unwinds would end the process.
+            // A panic during unwinding would abort the process.
             step(WOUNDED, SPRUNG);
         }
         Ok(())
@@ -66,19 +65,19 @@ impl Layer for Set {
 }
 
 impl Trap {
-    /// Memory of the host over a driver with this trap.
+    /// Host memory over a driver with this trap.
     pub fn memory(&self) -> Memory {
         NEXT.replace(self.clone());
         let driver: Layered<Set, HostDriver> = Layered::new(HostDriver::new(1 << 40));
         Memory::with_driver(Box::new(driver), PoolConfiguration::default())
     }
 
-    /// Springs once at the next such call.
+    /// Arms the trap for the next matching call.
     pub fn arm(&self, trigger: Trigger) {
         self.0.store(trigger as u8, Ordering::Release);
     }
 
-    /// Whether it sprang since it was armed.
+    /// Whether the trap has sprung since it was armed.
     pub fn is_sprung(&self) -> bool {
         self.0.load(Ordering::Acquire) == SPRUNG
     }

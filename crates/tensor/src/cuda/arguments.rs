@@ -1,6 +1,5 @@
-//! What kernels are launched with, as `kernels/arguments.cuh` has it: pointers first, no padding.
-//! Rows of a tensor lie `…_stride` elements apart; pointers are addresses on the device, 0 for
-//! none.
+//! Arguments of the kernels, laid out as in `kernels/arguments.cuh`: pointers first, no padding.
+//! Rows of a tensor lie `…_stride` elements apart. Pointers are device addresses; 0 is none.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -102,7 +101,7 @@ pub(super) struct Projection {
     pub sines: u64,
 }
 
-/// Parts of a past that have blocks of their own where rows are few.
+/// Parts into which a cached past is split, one block each, when there are few rows.
 pub(super) const PARTS: usize = 8;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -313,7 +312,7 @@ pub(super) struct Harmonics {
 }
 
 pub(super) const FFT_MAX: usize = 64;
-/// Frames that a block of an overlap-add reaches, times bins.
+/// Most bins times frames that one block of an overlap-add reads.
 pub(super) const FRAME_BINS_MAX: usize = 2048;
 
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -1,7 +1,7 @@
-//! Several operations in one launch.
+//! Fused operations: several operations in one launch.
 //!
-//! Where rows are many, some of it takes several launches after all: then products with wide tiles
-//! do less work.
+//! With many rows, some of them take several launches after all: products with wide tiles then do
+//! less work.
 
 use super::arguments as with;
 use super::launches::{
@@ -17,14 +17,14 @@ use crate::matrix::{Matrix, Precision};
 use crate::operations::{Activation, Attention, Convolving, Operations, Store};
 use crate::view::{View, ViewMut};
 
-/// Outputs of a group of packed weights.
+/// Outputs in a group of packed weights.
 const GROUP: usize = 16;
-/// Channels of a head that a block of a projection has at most.
+/// Most channels of a head that one block of a projection computes.
 const HEAD_MAX: usize = 128;
-/// Outputs of a row that a block of a product has whole: with narrow and with wide tiles.
+/// Outputs of a row that one block of a product computes whole, with narrow and with wide tiles.
 const WHOLE_ROWS: [usize; 2] = [64, 256];
 
-/// `[rows, columns]` at the beginning of a scratch.
+/// `[rows, columns]` at the start of a scratch tensor.
 fn part(scratch: ViewMut<'_>, rows: usize, columns: usize) -> ViewMut<'_> {
     scratch.columns(0..rows * columns).in_rows(rows)
 }
@@ -177,7 +177,7 @@ impl FusedOperations for Cuda {
             cosines,
             sines,
         };
-        // A block has one head of the queries, keys or values.
+        // One block computes one head of queries, keys or values.
         let across = 3 * layout.heads;
         let family = &self.kernels.few_rows_project;
         self.multiply_few_rows(family, &joined.weight, across, rows, &arguments);

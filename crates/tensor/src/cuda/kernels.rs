@@ -1,5 +1,4 @@
-//! The kernels: what was built from `kernels/` is embedded, and the image that suits the device is
-//! loaded.
+//! The kernels. Images built from `kernels/` are embedded; the one that suits the device is loaded.
 
 use super::arguments as with;
 use crate::cache::CachePrecision;
@@ -19,7 +18,7 @@ const CUBIN_80: Target = Target::Cubin(generation(8, 0));
 const CUBIN_90: Target = Target::Cubin(generation(9, 0));
 const CUBIN_120: Target = Target::Cubin(generation(12, 0));
 
-/// The images, compressed.
+/// Compressed images.
 const IMAGES: [(Target, &[u8]); 5] = [
     (
         PTX_70,
@@ -43,7 +42,7 @@ const IMAGES: [(Target, &[u8]); 5] = [
     ),
 ];
 
-/// Rows that one block of a product of few rows takes.
+/// Rows that one block of a few-rows product computes, by variant.
 pub(super) const FEW_ROWS: [usize; 4] = [1, 2, 4, 8];
 
 /// All kernels of one module.
@@ -52,7 +51,7 @@ pub(super) struct Kernels {
     pub product: [[Arc<Kernel>; 2]; 4],
     /// By precision, then for at most 64 outputs and for more.
     pub product_norm: [[Arc<Kernel>; 2]; 4],
-    /// By precision, then by [`FEW_ROWS`]; so are the two after it.
+    /// By precision, then by [`FEW_ROWS`]; likewise the two fields below.
     pub few_rows: [[Arc<Kernel>; 4]; 4],
     pub few_rows_gated: [[Arc<Kernel>; 4]; 4],
     pub few_rows_project: [[Arc<Kernel>; 4]; 4],
@@ -60,7 +59,7 @@ pub(super) struct Kernels {
     pub lstm: [Arc<Kernel>; 4],
     pub attention_64: Arc<Kernel>,
     pub attention_128: Arc<Kernel>,
-    /// By the cache's precision.
+    /// By the precision of the cache.
     pub attend_pages: [Arc<Kernel>; 3],
     pub store_pages: Arc<Kernel>,
     pub activate: Arc<Kernel>,
@@ -85,7 +84,7 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    /// Loads the best image that the driver takes.
+    /// Loads the best image that the driver accepts.
     pub fn load(context: &Arc<CudaContext>) -> Result<Kernels, CudaError> {
         let targets = IMAGES.map(|(target, _)| target);
         let module = Module::load_best(context, "sottovoce", &targets, |target| {
@@ -160,7 +159,7 @@ impl Kernels {
     }
 }
 
-/// Kernels of each precision by something else, turned about.
+/// Swaps the two indices: kernels by precision become kernels of each variant.
 fn transposed<const N: usize>(kernels: [[Arc<Kernel>; 4]; N]) -> [[Arc<Kernel>; N]; 4] {
     let of = |precision: usize| std::array::from_fn(|other| Arc::clone(&kernels[other][precision]));
     std::array::from_fn(of)

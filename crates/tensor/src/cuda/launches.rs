@@ -1,4 +1,4 @@
-//! Arguments and grids of launches, from views, layers and functions.
+//! Arguments and grids of launches, computed from views, layers and functions.
 
 use super::arguments as with;
 use super::start;
@@ -11,13 +11,13 @@ use crate::stft::Stft;
 use crate::view::{View, ViewMut};
 use bytemuck::Zeroable;
 
-/// Elements that a block of a kernel over elements works on.
+/// Elements that one block of an element-wise kernel computes.
 pub(super) const PER_BLOCK: usize = 1024;
 
-/// A size as kernels take it.
+/// A size as a kernel argument.
 ///
 /// # Panics
-/// If it has more than 32 bits: no tensor of a network has so many rows or columns.
+/// If it exceeds 32 bits: no tensor of a network has that many rows or columns.
 pub(super) fn number(size: usize) -> u32 {
     match u32::try_from(size) {
         Ok(size) => size,
@@ -25,7 +25,7 @@ pub(super) fn number(size: usize) -> u32 {
     }
 }
 
-/// Blocks that work on `each` of `count` things.
+/// Grid for `count` items, `each` per block.
 pub(super) fn blocks(count: usize, each: usize) -> [u32; 3] {
     [number(count.div_ceil(each)), 1, 1]
 }
@@ -34,8 +34,8 @@ pub(super) fn element_blocks(rows: usize, columns: usize) -> [u32; 3] {
     blocks(rows * columns, PER_BLOCK)
 }
 
-/// Outputs of a block of a product of few rows: as many groups of 16 as leave each slot of inputs a
-/// quad of threads (`gemv.cu`).
+/// Outputs per block of a few-rows product: as many groups of 16 as leave a quad of threads for
+/// each slot of inputs (`gemv.cu`).
 pub(super) fn few_rows_outputs(inputs: usize) -> usize {
     let slot_length = 32 * inputs.div_ceil(1024);
     let slots = inputs.div_ceil(slot_length.max(1));
@@ -64,7 +64,7 @@ pub(super) fn cache_number(precision: CachePrecision) -> usize {
     }
 }
 
-/// A function's number and its slope (`functions.cuh`).
+/// A function's number and slope (`functions.cuh`).
 pub(super) fn numbered(activation: Activation) -> (u32, f32) {
     let number = match activation {
         Activation::Identity => 0,
@@ -90,7 +90,7 @@ pub(super) fn layer_of(weight: &Matrix, bias: Option<&Vector>) -> with::Layer {
     }
 }
 
-/// A linear layer, as a product of windows of one place.
+/// A linear layer, as a product over windows of one position.
 pub(super) fn product_of(
     x: View<'_>,
     weight: &Matrix,
@@ -127,7 +127,7 @@ pub(super) fn product_of(
     }
 }
 
-/// A convolution over the time of sequences that lie one below the other.
+/// A convolution over time of sequences that are stacked by rows.
 pub(super) fn product_of_sequences(
     x: View<'_>,
     sequences: usize,
@@ -183,7 +183,7 @@ pub(super) fn rows_of(
     }
 }
 
-/// A norm: its kind, scale, shift and ε.
+/// A norm's kind, scale, shift and ε.
 pub(super) fn normed(norm: Option<&Norm>) -> (u32, [u64; 2], f32) {
     match norm {
         None => (0, [0, 0], 0.0),
@@ -211,7 +211,7 @@ pub(super) fn elements(out: &ViewMut<'_>) -> with::Elements {
     }
 }
 
-/// `x` in place with `y`, which may have one row for all.
+/// Element-wise update of `x` with `y`; a `y` of one row applies to all rows.
 pub(super) fn elements_with(x: &ViewMut<'_>, y: &View<'_>) -> with::Elements {
     let y_stride = if y.row_count() == 1 { 0 } else { y.stride() };
     with::Elements {

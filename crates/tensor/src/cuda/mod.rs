@@ -1,12 +1,12 @@
 //! Operations on an NVIDIA device.
 //!
-//! Kernels are launched one after the other on one queue, which is the pool's queue 0, and the host
-//! goes on at once. What fails is remembered; from then on nothing is launched. All memory comes
-//! from views, matrices and pages, but for one block for the small arrays that [`uploads`] sends
-//! and the pinned ring through which numbers come and go: both are taken when the device is opened.
+//! Kernels are launched in order on one queue, the pool's queue 0, and the host does not wait. The
+//! first failure is remembered, and nothing is launched after it. Memory comes from views, matrices
+//! and pages. The device itself owns one block for the small arrays that [`uploads`] sends, and the
+//! pinned ring for copies; both are allocated when the device is opened.
 //!
-//! A sum has one fixed order, whatever else is computed: the rows of a product may come from either
-//! family of kernels, with the same bits.
+//! Every sum has one fixed order that does not depend on the rest of the batch. Both families of
+//! product kernels return the same bits for a row.
 
 mod arguments;
 mod fused;
@@ -31,16 +31,16 @@ use uploads::{UploadError, Uploads};
 
 /// Threads of every block.
 const THREADS: u32 = 128;
-/// Parts of the pinned ring, and bytes of each: what is read at once is waited for once.
+/// Number and bytes of the parts of the pinned ring. A read that fits one part waits once.
 const STAGING: (usize, usize) = (2, 1 << 20);
 
 /// Why a device cannot compute.
 #[derive(Debug, thiserror::Error)]
 pub enum CudaOpenError {
-    /// The device or its driver refuses.
+    /// The device or its driver refused.
     #[error(transparent)]
     Cuda(#[from] CudaError),
-    /// The device's memory has no room for what computing itself needs.
+    /// The device has too little memory for what the kernels themselves need.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 }
@@ -52,25 +52,24 @@ pub struct Cuda {
     kernels: Kernels,
     ways: Mutex<Ways>,
     replays: Mutex<Replays>,
-    /// Counts of parts of attentions that are done.
+    /// Counters of completed parts of attentions.
     done: Address,
     unit_bytes: u64,
     failure: OnceLock<DeviceError>,
     traffic: Traffic,
 }
 
-/// What goes between the host and the device.
+/// Copies between host and device.
 struct Ways {
     staging: Staging,
     uploads: Uploads,
 }
 
 impl Cuda {
-    /// Loads the kernels; `memory` is that of a driver of `context`, in which they will compute.
+    /// Loads the kernels. `memory` belongs to a driver of `context`, in which the kernels run.
     ///
     /// # Errors
-    /// If the driver is too old or refuses, there is no code for the device, or its memory is too
-    /// little.
+    /// If the driver is too old or refuses, no image suits the device, or memory runs out.
     pub fn open(context: &Arc<CudaContext>, memory: &Memory) -> Result<Cuda, CudaOpenError> {
         context.can_compute()?;
         let queue = Arc::new(Queue::new(context)?);
@@ -90,8 +89,8 @@ impl Cuda {
             failure: OnceLock::new(),
             traffic: Traffic::default(),
         };
-        // What the driver takes for itself at the first launch is thus known before anything is
-        // reckoned with.
+        // The driver takes memory at the first launch. Launching here makes that memory part of the
+        // plan.
         let zeros = arguments::Elements {
             out: done.0,
             rows: 1,
@@ -110,7 +109,7 @@ impl Cuda {
         let _ = self.failure.set(DeviceError { device, source });
     }
 
-    /// Something that the kernels cannot do.
+    /// Records a failure: an operation beyond the kernels' limits.
     fn refuse(&self, what: &str, count: usize, most: usize) {
         self.fail(DriverError::Failed {
             call: "cuda",
@@ -126,8 +125,8 @@ impl Cuda {
         self.replays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Launches a kernel, or gathers the launch for a replay; nothing where there are no blocks, or
-    /// the device has failed.
+    /// Launches a kernel, or gathers the launch for a replay. Does nothing if there are no blocks
+    /// or the device has failed.
     fn launch<A: Pod>(&self, kernel: &Arc<Kernel>, grid: [u32; 3], arguments: &A) {
         if grid.contains(&0) || self.failure.get().is_some() {
             return;
@@ -150,10 +149,10 @@ impl Cuda {
             block: [THREADS, 1, 1],
             shared_bytes: 0,
         };
-        // SAFETY: operations fill the arguments from views, weights and places of caches, which
-        // stand for memory of this device with the rows and columns that they say, and which live
-        // as long as the forward; whatever is done with that memory later takes its turn behind
-        // this on the same queue, and the driver waits for the queue before it takes memory away.
+        // SAFETY: operations fill the arguments from views, weights and cache places. These stand
+        // for memory of this device with the stated rows and columns, and live as long as the
+        // forward. Any later use of that memory is queued behind this launch on the same queue, and
+        // the driver waits for the queue before it unmaps memory.
         unsafe { (self.queue).launch(kernel, &shape, &[arguments]) }
     }
 
@@ -168,7 +167,7 @@ impl Cuda {
         }
     }
 
-    /// Launches what was gathered so far; the rest of the forward follows one by one.
+    /// Launches the work gathered so far; the rest of the forward is launched one by one.
     fn end_gathering(&self) {
         let gathered = self.replays().abandon();
         if let Some(launches) = gathered
@@ -178,7 +177,7 @@ impl Cuda {
         }
     }
 
-    /// Sends the arrays of a forward whose launches were gathered; whether that worked.
+    /// Sends the arrays of a gathered forward; returns whether that succeeded.
     fn send_gathered(&self) -> bool {
         let mut ways = self.ways();
         let Ways { staging, uploads } = &mut *ways;
@@ -189,14 +188,14 @@ impl Cuda {
         worked
     }
 
-    /// Captures launches and launches the graph; without a graph, each of them.
+    /// Captures the launches and launches the graph; if no graph can be made, launches one by one.
     fn capture(&self, launches: &Launches) -> Option<Graph> {
         match self.queue.capture_graph(|| self.launch_all(launches)) {
             Ok(graph) => {
                 self.note(self.queue.launch_graph(&graph));
                 Some(graph)
             }
-            // A driver that has no room for a graph may still launch.
+            // A driver without room for a graph may still launch.
             Err(_) => {
                 self.note(self.launch_all(launches));
                 None
@@ -239,7 +238,7 @@ impl Cuda {
     }
 }
 
-/// While a forward's launches are gathered. Those of one that breaks off are dropped.
+/// Gathers a forward's launches while it lives. Dropping it before the end discards them.
 struct Gathering<'a>(&'a Cuda);
 
 impl Drop for Gathering<'_> {
@@ -248,10 +247,10 @@ impl Drop for Gathering<'_> {
     }
 }
 
-/// Where a view begins.
+/// Device address of a view's first element.
 ///
 /// # Panics
-/// If it is on the host.
+/// If the view is in host memory.
 fn start(view: &View<'_>) -> Address {
     match view.address() {
         Some(address) => address,
@@ -277,7 +276,7 @@ impl Device for Cuda {
         let read = if rows == 1 || stride == columns {
             (ways.staging).read(start(&from), bytemuck::cast_slice_mut(into))
         } else {
-            // The gaps come along, so that there is one wait for all rows.
+            // Copying the gaps too costs one wait for all rows.
             let mut span = vec![0.0_f32; (rows - 1) * stride + columns];
             let read = (ways.staging).read(start(&from), bytemuck::cast_slice_mut(&mut span));
             for (row, out) in span.chunks(stride).zip(into.chunks_exact_mut(columns)) {
@@ -296,7 +295,7 @@ impl Device for Cuda {
         if self.failure.get().is_some() || values.is_empty() {
             return;
         }
-        // What comes before all launches may go ahead of them.
+        // A write before the first launch may precede all launches.
         if (self.replays().gathering()).is_some_and(|launches| !launches.is_empty()) {
             self.end_gathering();
         }
@@ -320,10 +319,9 @@ impl Device for Cuda {
         &self.traffic
     }
 
-    /// Gathers the launches of `forward`. At the first time with this key, and whenever they are
-    /// others than the last time, they are captured as a graph; else that graph is launched.
-    /// Nothing in `forward` may give memory back to the driver, or write to it past
-    /// [`Device::write`].
+    /// Gathers the launches of `forward`. If they equal the last ones under this key, the graph of
+    /// that time is launched; otherwise they are captured as a new graph. `forward` must not return
+    /// memory to the driver, and must write to it only by [`Device::write`].
     fn replay(&self, key: u64, forward: &mut dyn FnMut()) {
         self.replays().begin();
         self.ways().uploads.begin();

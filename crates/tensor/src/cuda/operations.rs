@@ -1,4 +1,4 @@
-//! Each operation as launches of kernels.
+//! Operations, each as launches of kernels.
 
 use super::arguments as with;
 use super::kernels::FEW_ROWS;
@@ -24,13 +24,13 @@ use bytemuck::Zeroable;
 use sottovoce_memory::driver::cuda::Kernel;
 use std::sync::Arc;
 
-/// Products of at most so many rows read each weight once for all rows of a block.
+/// Most rows of a product whose blocks read each weight once for all rows.
 pub(super) const FEW_ROWS_MAX: usize = 16;
-/// Warps of a block: rows of a norm, heads of a store.
+/// Warps per block: one row of a norm, or one head of a store, each.
 const WARPS: usize = THREADS as usize / 32;
-/// Queries of a block of an attention.
+/// Queries per block of an attention.
 const QUERIES: usize = 64;
-/// Samples of a block of an overlap-add at most.
+/// Most samples per block of an overlap-add.
 const SAMPLES_PER_BLOCK: usize = 256;
 
 impl Operations for Cuda {
@@ -320,7 +320,7 @@ impl Operations for Cuda {
     ) {
         let layout = places.layout();
         let count = q.row_count();
-        // Few rows would leave most of a device idle.
+        // With few rows, most of the device would be idle.
         let apart = count <= FEW_ROWS_MAX && count * layout.heads <= DONE_MAX;
         for first in (0..count).step_by(PIECE) {
             let range = first..count.min(first + PIECE);
@@ -535,7 +535,7 @@ impl Operations for Cuda {
         if transform.fft > with::FFT_MAX {
             return self.refuse("samples of a transform", transform.fft, with::FFT_MAX);
         }
-        // A block of n samples reaches at most (n + fft − 2) / hop + 1 frames.
+        // A block of n samples reads at most (n + fft − 2) / hop + 1 frames.
         let frames_max = with::FRAME_BINS_MAX / transform.bins();
         let reach = (frames_max - 1) * transform.hop + 2;
         let samples_per_block = reach.saturating_sub(transform.fft).min(SAMPLES_PER_BLOCK);
@@ -557,7 +557,7 @@ impl Operations for Cuda {
 }
 
 impl Cuda {
-    /// A product of rows with weights, by the family of kernels that suits their number.
+    /// A product of rows with weights, by the kernel family that suits the number of rows.
     fn multiply_rows(
         &self,
         x: View<'_>,
@@ -582,7 +582,7 @@ impl Cuda {
         );
     }
 
-    /// A product of few rows by a family of kernels, with so many blocks across.
+    /// A product of few rows by a kernel family, with `across` blocks along the outputs.
     pub(super) fn multiply_few_rows<A: bytemuck::Pod>(
         &self,
         family: &[[Arc<Kernel>; 4]; 4],
@@ -603,7 +603,7 @@ impl Cuda {
         self.multiply_layers(weight, 1, product);
     }
 
-    /// The first of a product's layers; all have weights like these.
+    /// The first of a product's layers; all layers have weights of this shape and precision.
     pub(super) fn multiply_layers(&self, weight: &Matrix, layers: usize, product: &with::Product) {
         let wide = weight.rows() > 32;
         let outputs = if wide { 64 } else { 32 };
@@ -614,7 +614,7 @@ impl Cuda {
         self.launch(kernel, grid, product);
     }
 
-    /// Attention within sequences that lie one below the other.
+    /// Attention within sequences that are stacked by rows.
     pub(super) fn attend(
         &self,
         q: View<'_>,
@@ -664,7 +664,7 @@ impl Cuda {
         self.launch(kernel, grid, &arguments);
     }
 
-    /// Rows of a table, and of a second one, each so many times.
+    /// Rows of a table, plus rows of an optional second one; each row is repeated `times` times.
     pub(super) fn embed(
         &self,
         table: &Matrix,

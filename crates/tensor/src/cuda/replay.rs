@@ -1,19 +1,19 @@
-//! Forwards that are repeated: their launches are gathered, compared with those of the last time,
-//! and given to the device as one graph.
+//! Repeated forwards: their launches are gathered, compared with those of the last run, and
+//! launched as one graph.
 //!
-//! Arrays that the host sends while launches are gathered go ahead of all of them, in one copy.
-//! Anything else in between (numbers that are written or read, more arrays than there is room for)
-//! ends the gathering: what was gathered is launched, and the rest follows one by one.
+//! Arrays that the host sends during gathering are copied ahead of all launches, in one copy.
+//! Anything else (reading or writing elements, more arrays than there is room for) ends the
+//! gathering: the gathered work is launched, and the rest follows one by one.
 
 use sottovoce_memory::driver::cuda::{Graph, Kernel};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Forwards that are kept.
+/// Most forwards kept.
 const FORWARDS_MAX: usize = 64;
 
-/// A launch: its kernel, its blocks, and where its arguments are.
+/// A launch: its kernel, its grid, and the range of its arguments.
 #[derive(Clone)]
 struct Launch {
     kernel: Arc<Kernel>,
@@ -21,11 +21,11 @@ struct Launch {
     arguments: Range<usize>,
 }
 
-/// Launches in their order.
+/// Launches in order.
 #[derive(Default)]
 pub(super) struct Launches {
     list: Vec<Launch>,
-    /// The arguments of all of them.
+    /// Arguments of all launches.
     arguments: Vec<u8>,
 }
 
@@ -68,25 +68,25 @@ impl Launches {
     }
 }
 
-/// A forward as it was the last time.
+/// A forward as last launched.
 #[derive(Default)]
 struct Forward {
     launches: Launches,
-    /// None where the driver made none.
+    /// `None` if the driver could not make one.
     graph: Option<Graph>,
 }
 
-/// What is to be done with launches that were gathered.
+/// What to do with gathered launches.
 pub(super) enum Next<'a> {
-    /// They are a graph's.
+    /// Launch this graph: the launches equal those that it captured.
     Replay(&'a Graph),
-    /// They are new to their key: to be captured.
+    /// Capture them: they are new under their key.
     Capture(&'a Launches),
-    /// No graph is made of them: to be launched one by one.
+    /// Launch them one by one: no graph is made of them.
     Launch(&'a Launches),
 }
 
-/// All forwards that were repeated, and the one that is gathered now.
+/// All kept forwards, and the one being gathered.
 #[derive(Default)]
 pub(super) struct Replays {
     gathered: Option<Launches>,
@@ -95,24 +95,24 @@ pub(super) struct Replays {
 }
 
 impl Replays {
-    /// Begins to gather.
+    /// Starts gathering.
     pub fn begin(&mut self) {
         let mut launches = std::mem::take(&mut self.spare);
         launches.clear();
         self.gathered = Some(launches);
     }
 
-    /// What is gathered now.
+    /// The launches gathered so far, if a forward is being gathered.
     pub fn gathering(&mut self) -> Option<&mut Launches> {
         self.gathered.as_mut()
     }
 
-    /// Ends the gathering in the middle of a forward.
+    /// Ends gathering in the middle of a forward.
     pub fn abandon(&mut self) -> Option<Launches> {
         self.gathered.take()
     }
 
-    /// Ends the gathering of a whole forward.
+    /// Ends gathering at the end of a forward.
     pub fn end(&mut self, key: u64) -> Option<Next<'_>> {
         let gathered = self.gathered.take()?;
         let known = self.forwards.contains_key(&key);
@@ -133,14 +133,14 @@ impl Replays {
         })
     }
 
-    /// Keeps what a forward was captured as.
+    /// Keeps the graph captured for a forward.
     pub fn keep(&mut self, key: u64, graph: Graph) {
         if let Some(forward) = self.forwards.get_mut(&key) {
             forward.graph = Some(graph);
         }
     }
 
-    /// Whether a forward of this key came before, or no more can be kept.
+    /// Whether a forward of this key has run before, or no further one can be kept.
     pub fn knows(&self, key: u64) -> bool {
         self.forwards.contains_key(&key) || self.forwards.len() == FORWARDS_MAX
     }

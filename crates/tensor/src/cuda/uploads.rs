@@ -1,12 +1,12 @@
-//! Small arrays of the host that kernels read: ids, positions, where the rows of a cache stand.
+//! Small host arrays that kernels read: ids, positions, and the cache places of rows.
 //!
-//! Each kind has a place of its own on the device, in one block that lives as long as the device. A
-//! copy to it takes its turn between the kernels before, which read what was there, and those
-//! after. What is there already is not copied again, so that the layers of a forward share one
+//! Each kind has a slot of its own on the device, in one block that lives as long as the device. A
+//! copy into it is queued between earlier kernels, which read the old contents, and later ones.
+//! Contents that are already there are not copied again, so that the layers of a forward share one
 //! copy.
 //!
-//! While a forward's launches are gathered, its arrays are too: each gets a place of its own, and
-//! one copy takes all of them to the device before the launches.
+//! Arrays of a gathered forward are gathered too. Each gets a slot of its own, and one copy sends
+//! all of them ahead of the launches.
 
 use crate::cache::{CachePlaces, CacheRow, CacheSequence};
 use bytemuck::Pod;
@@ -15,21 +15,21 @@ use sottovoce_memory::driver::cuda::{CudaError, Staging};
 use sottovoce_memory::{Block, Memory, OutOfMemory, Owner, Region};
 use std::ops::Range;
 
-/// Ids, positions or rows at a time; longer arrays go in pieces.
+/// Ids, positions or rows per copy; longer arrays are split.
 pub(super) const PIECE: usize = 4096;
-/// Sequences of a forward at most.
+/// Most sequences of a forward.
 const SEQUENCES_MAX: usize = 1024;
-/// Pages of a forward at most.
+/// Most pages of a forward.
 const PAGES_MAX: usize = 1 << 16;
 
-/// Bytes of all arrays of a forward that is gathered, but for its pages.
+/// Bytes of all arrays of a gathered forward, excluding its pages.
 const GATHERED_BYTES: usize = 128 << 10;
-/// Counts of parts of attentions that are done: zeros whenever no attention is under way.
+/// Counters of completed parts of attentions; all are 0 between attentions.
 pub(super) const DONE_MAX: usize = 1 << 14;
-/// Gathered arrays begin at multiples of this.
+/// Alignment of gathered arrays.
 const ALIGNMENT: usize = 16;
 
-/// Bytes of all places.
+/// Bytes of all slots.
 pub(super) const BYTES: usize = PIECE * (4 + 4 + size_of::<CacheRow>())
     + SEQUENCES_MAX * size_of::<CacheSequence>()
     + PAGES_MAX * 8
@@ -39,26 +39,26 @@ pub(super) const BYTES: usize = PIECE * (4 + 4 + size_of::<CacheRow>())
 
 /// Why an array is not on the device.
 pub(super) enum UploadError {
-    /// It is longer than its place.
+    /// The array is longer than its slot.
     TooLong {
         what: &'static str,
         count: usize,
         most: usize,
     },
-    /// The arrays that were gathered leave it no room.
+    /// The gathered arrays leave no room for it.
     NoRoom,
-    /// The device did not take it.
+    /// The copy failed.
     Device(CudaError),
 }
 
-/// Where the parts of [`CachePlaces`] are.
+/// Device addresses of the parts of [`CachePlaces`].
 pub(super) struct PlacesAddresses {
     pub pages: Address,
     pub sequences: Address,
     pub rows: Address,
 }
 
-/// The places of all kinds.
+/// Slots of all kinds.
 pub(super) struct Uploads {
     ids: Slot<u32>,
     positions: Slot<u32>,
@@ -71,7 +71,7 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    /// Takes the block; nothing is taken later.
+    /// Allocates the block; nothing is allocated later.
     pub fn new(memory: &Memory) -> Result<Uploads, OutOfMemory> {
         let block = memory.reserve_exact(BYTES, Owner::new(Region::Staging, "arrays"))?;
         let mut next = block.address();
@@ -87,22 +87,22 @@ impl Uploads {
         })
     }
 
-    /// Where the [`DONE_MAX`] counts are. They hold anything at first.
+    /// Address of the [`DONE_MAX`] counters. They start uninitialised.
     pub fn done(&self) -> Address {
         self.block.address().offset((BYTES - DONE_MAX * 4) as u64)
     }
 
-    /// A forward begins whose arrays are gathered.
+    /// Begins a forward whose arrays are gathered.
     pub fn begin(&mut self) {
         self.gathered.clear();
     }
 
-    /// Whether arrays are gathered from now on.
+    /// Switches gathering on or off.
     pub fn gather(&mut self, gathering: bool) {
         self.gathering = gathering;
     }
 
-    /// Copies what was gathered.
+    /// Copies the gathered arrays.
     pub fn send_gathered(&mut self, staging: &mut Staging) -> Result<(), CudaError> {
         self.gathered.send(staging)
     }
@@ -125,7 +125,7 @@ impl Uploads {
         }
     }
 
-    /// Sends where some of the rows stand.
+    /// Sends the cache places of a range of rows.
     pub fn places(
         &mut self,
         staging: &mut Staging,
@@ -149,25 +149,25 @@ impl Uploads {
     }
 }
 
-/// The arrays of a forward whose launches are gathered. Pages, whose number grows from one forward
-/// to the next, lie at the end; all others before them, the later the nearer to the beginning. So
-/// equal forwards have equal places, and what is in use is one piece.
+/// Arrays of a gathered forward. Pages, whose number grows from one forward to the next, lie at the
+/// end; all other arrays are allocated downwards before them. Equal forwards thus have equal
+/// addresses, and the bytes in use are contiguous.
 struct Gathered {
-    /// Where the pages begin.
+    /// Address of the pages.
     middle: Address,
-    /// What the device is to hold, as whole words.
+    /// Contents for the device, as whole words.
     words: Vec<u64>,
-    /// Each array but the pages; the last one begins first.
+    /// All arrays but the pages, by descending address.
     arrays: Vec<Array>,
     page_count: usize,
 }
 
-/// An array that was gathered.
+/// A gathered array.
 struct Array {
-    /// Its bytes.
+    /// Byte range.
     range: Range<usize>,
     element_bytes: usize,
-    /// Whether it was asked for by what every layer has.
+    /// Whether every layer uses it.
     shared: bool,
 }
 
@@ -190,7 +190,7 @@ impl Gathered {
         bytemuck::cast_slice_mut(&mut self.words)
     }
 
-    /// Where the first array begins.
+    /// Offset of the first array.
     fn start(&self) -> usize {
         let last = self.arrays.last();
         last.map_or(GATHERED_BYTES, |last| last.range.start)
@@ -200,7 +200,7 @@ impl Gathered {
         Address(self.middle.0 - (GATHERED_BYTES - place) as u64)
     }
 
-    /// Adds an array. Equal ones are not joined: the next forward's may differ.
+    /// Adds an array. Equal arrays are not merged: those of the next forward may differ.
     fn add<T: Pod>(&mut self, values: &[T]) -> Result<Address, UploadError> {
         let values: &[u8] = bytemuck::cast_slice(values);
         let room = self.start().checked_sub(values.len());
@@ -215,7 +215,7 @@ impl Gathered {
         Ok(self.address(start))
     }
 
-    /// Adds an array that every layer has, once.
+    /// Adds an array that every layer uses, once.
     fn add_shared<T: Pod>(&mut self, values: &[T]) -> Result<Address, UploadError> {
         let wanted: &[u8] = bytemuck::cast_slice(values);
         let bytes: &[u8] = bytemuck::cast_slice(&self.words);
@@ -234,7 +234,7 @@ impl Gathered {
         Ok(address)
     }
 
-    /// Adds the pages; a forward has the same ones everywhere.
+    /// Adds the pages, which are the same for all layers of a forward.
     fn add_pages(
         &mut self,
         pages: impl ExactSizeIterator<Item = u64> + Clone,
@@ -260,12 +260,12 @@ impl Gathered {
     }
 }
 
-/// One kind's place.
+/// Slot of one kind of array.
 struct Slot<T> {
     what: &'static str,
     address: Address,
     most: usize,
-    /// What is there once the device has come so far.
+    /// Contents of the slot once the queue is past the last copy.
     sent: Vec<T>,
 }
 

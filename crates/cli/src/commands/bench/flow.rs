@@ -1,5 +1,5 @@
-//! `sottovoce bench flow`: the cost of each option of the flow, in time and in difference from the
-//! whole.
+//! `sottovoce bench flow`: cost of each option of the flow, in time and in difference from the
+//! offline result.
 
 use crate::commands::Outcome;
 use crate::options::count_of;

@@ -1,4 +1,4 @@
-//! `sottovoce bench`: what speaking costs, for each precision and profile.
+//! `sottovoce bench`: benchmarks for each precision and profile.
 
 mod flow;
 mod speed;
@@ -51,7 +51,8 @@ pub struct Arguments {
     /// Leave out what further streams and voices take.
     #[arg(long)]
     no_further: bool,
-    /// Let every profile speak in turn so many times, and say what it costs in time beside none.
+    /// Rounds in which every profile speaks in turn, to measure its time cost relative to none; 0
+    /// skips them.
     #[arg(long, default_value_t = 0, value_name = "N")]
     rounds: usize,
     /// Print one JSON object.

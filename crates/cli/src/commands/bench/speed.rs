@@ -1,4 +1,4 @@
-//! `sottovoce bench speed`: the time of each stage with full-size random weights.
+//! `sottovoce bench speed`: time of each stage with full-size random weights.
 
 use crate::commands::Outcome;
 use crate::commands::speak::WHOLE_TOKENS;
@@ -30,12 +30,12 @@ pub struct Arguments {
     /// Threads for arithmetic; 0 takes all.
     #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"))]
     threads: usize,
-    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not run
-    /// on hardware yet.
+    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not
+    /// run on hardware yet.
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
-    /// In place of stages, time utterances of these lengths, streamed and whole, in seconds; without
-    /// --synthetic, pico's.
+    /// In place of stages, time utterances of these lengths, streamed and whole, in seconds;
+    /// without --synthetic, pico's.
     #[arg(long, value_delimiter = ',', value_name = "SECONDS")]
     utterances: Vec<f64>,
     /// Most memory to use for utterances.

@@ -1,5 +1,5 @@
-//! `sottovoce doctor --device`: one device, what it takes for itself, what reaching it costs, and whether
-//! it computes what the processor does. The text can be pasted into a report as it is.
+//! `sottovoce doctor --device`: one device's own memory needs, the cost of reaching it, and a
+//! comparison of its results with the CPU's. The output can be pasted into a report.
 
 use crate::commands::Outcome;
 use crate::output::print::output;
@@ -27,8 +27,8 @@ struct Findings {
     host_budget_bytes: Option<u64>,
 }
 
-/// Opens a device, of whose memory `budget_bytes` may be used, and looks at all that can be known without a
-/// model; the exit code says whether it computes what the CPU does.
+/// Opens a device, of whose memory `budget_bytes` may be used, and looks at all that can be known
+/// without a model; the exit code says whether it computes what the CPU does.
 pub(super) fn check(choice: DeviceChoice, budget_bytes: Option<u64>, json: bool) -> Outcome {
     let opened = device::open(choice, 0, budget_bytes)?;
     let checks = device::self_test(&*opened.device, &opened.memory)?;

@@ -1,4 +1,5 @@
-//! `sottovoce memory advise`: which allocator settings would help, and what none can.
+//! `sottovoce memory advise`: allocator settings that would help, and problems that no setting
+//! solves.
 
 use super::{Outcome, Trace, message, print_refusals};
 use crate::environment;
@@ -65,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     if let Some(path) = &arguments.message {
         return message::run(path, arguments.json);
     }
-    // Required where there is no message.
+    // Clap requires it unless there is a message.
     let trace = Trace {
         path: arguments.trace.path.clone().unwrap_or_default(),
         device: arguments.trace.device,

@@ -1,4 +1,4 @@
-//! `sottovoce memory check`: what each option of an allocator configuration does.
+//! `sottovoce memory check`: explains each option of an allocator configuration.
 
 use super::Outcome;
 use crate::output::print::{Output, output};

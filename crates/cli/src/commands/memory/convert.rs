@@ -1,4 +1,4 @@
-//! `sottovoce memory convert`: a trace in another format.
+//! `sottovoce memory convert`: converts a trace to another format.
 
 use super::{Outcome, Trace};
 use crate::output::print::output;

@@ -1,4 +1,4 @@
-//! `sottovoce memory advise --message`: PyTorch's out-of-memory message explained.
+//! `sottovoce memory advise --message`: explains PyTorch's out-of-memory message.
 
 use super::Outcome;
 use crate::output::print::output;

@@ -1,4 +1,4 @@
-//! Tools for anyone with an out-of-memory error: traces of allocations in, answers out.
+//! Tools for out-of-memory errors, based on traces of allocations.
 
 mod advise;
 mod check;

@@ -1,5 +1,4 @@
-//! `sottovoce memory plan`: the smallest arena for a trace's allocations when their future is
-//! known.
+//! `sottovoce memory plan`: the smallest arena for a trace's allocations, with all lifetimes known.
 
 use super::{Outcome, Trace};
 use crate::output::print::{Output, output};
@@ -171,7 +170,7 @@ fn buffer_list(path: &Path) -> Result<Option<Vec<Lifetime>>, Box<dyn std::error:
     let file = std::fs::File::open(path).map_err(|error| with_path(&error))?;
     let mut text = String::new();
     let header_bytes = plan::CSV_HEADER.len() as u64;
-    // What is not text is no list.
+    // A file that is not text is not a list.
     let _ = (&file).take(header_bytes).read_to_string(&mut text);
     if text != plan::CSV_HEADER {
         return Ok(None);

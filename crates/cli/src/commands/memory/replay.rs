@@ -1,4 +1,4 @@
-//! `sottovoce memory replay`: a trace through the pool.
+//! `sottovoce memory replay`: replays a trace through the pool.
 
 use super::{Outcome, Trace, print_refusals};
 use crate::environment;
@@ -77,8 +77,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         (None, Some(own)) => configuration(Some(&arguments.trace.known_settings(own)))?,
         (conf, _) => configuration(conf.as_deref())?,
     };
-    // A snapshot under its own settings starts with its recorded segments; other settings would
-    // have led to others.
+    // A snapshot replayed with its own settings starts with its recorded segments. Other settings
+    // would have led to other segments.
     let beginning = if arguments.conf.is_none() {
         reader.take_beginning(&configuration)?.unwrap_or_default()
     } else {

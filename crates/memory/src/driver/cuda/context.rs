@@ -1,4 +1,4 @@
-//! One device's primary context: what the driver of its memory, queues, modules and graphs share.
+//! A device's primary context: the state shared by its memory driver, queues, modules and graphs.
 
 use super::error::CudaError;
 use super::image::Generation;
@@ -14,31 +14,31 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The event of work that is done.
+/// Event that is always complete.
 const DONE: EventId = EventId(0);
 
-/// What was asked of a device so far.
+/// Calls and traffic of a device since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Kernels that were launched one by one, or captured.
+    /// Kernels launched one by one or captured.
     pub launches: u64,
-    /// Graphs that were launched.
+    /// Graph launches.
     pub graph_launches: u64,
     /// Copies to the device.
     pub writes: u64,
-    /// Bytes of them.
+    /// Bytes copied to the device.
     pub bytes_written: u64,
     /// Copies from the device.
     pub reads: u64,
-    /// Bytes of them.
+    /// Bytes copied from the device.
     pub bytes_read: u64,
-    /// Times that the host waited for the device.
+    /// Times the host waited for the device.
     pub waits: u64,
-    /// Calls of the driver's library, all of these among them.
+    /// Calls to the driver's library, including all of the above.
     pub calls: u64,
 }
 
-/// Where [`Counts`] are counted.
+/// Counters behind [`Counts`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub launches: AtomicU64,
@@ -55,7 +55,8 @@ pub(super) fn count(counter: &AtomicU64, more: usize) {
     counter.fetch_add(more as u64, Ordering::Relaxed);
 }
 
-/// A device's primary context. Whatever uses the device holds it; the last one to go gives it back.
+/// A device's primary context. Every user of the device holds a reference; dropping the last one
+/// releases the context.
 pub struct CudaContext {
     library: Library,
     context: symbols::Context,
@@ -67,25 +68,26 @@ pub struct CudaContext {
     queues: Mutex<BTreeMap<u64, Stream>>,
     events: Mutex<Events>,
     pub(super) counters: Counters,
-    /// Whether a kernel was launched, other than into a graph.
+    /// Whether a kernel has been launched outside a graph.
     has_launched: AtomicBool,
-    /// Whether bytes may be on their way on the driver's own queue.
+    /// Whether copies may be under way on the driver's own queue.
     staged: AtomicBool,
-    /// Pinned memory of the host, in bytes.
+    /// Pinned host memory, in bytes.
     pinned: AtomicU64,
 }
 
-/// Events that the pool waits for.
+/// Events that the pool may wait for.
 #[derive(Debug)]
 struct Events {
     next: u64,
     pending: BTreeMap<u64, Event>,
-    /// Events that can be recorded again.
+    /// Completed events for reuse.
     spare: Vec<Event>,
 }
 
 impl CudaContext {
-    /// Retains a device's primary context, lowers its limits if nobody else uses it, and measures what it takes.
+    /// Retains a device's primary context and measures the device memory that it takes. If nobody
+    /// else uses the context, its limits are lowered first.
     pub(super) fn retain(
         library: Library,
         device: i32,
@@ -101,14 +103,14 @@ impl CudaContext {
             major: attribute(symbols::ATTRIBUTE_MAJOR)?,
             minor: attribute(symbols::ATTRIBUTE_MINOR)?,
         };
-        // Without a context only the management library can tell what is free.
+        // Without a context, only the management library can report free memory.
         let management = match shared {
             true => None,
             false => (library.pci_address(device)).and_then(|address| Management::find(&address)),
         };
         let free_before = management.as_ref().and_then(Management::free_bytes);
         let context = library.retain_context(device)?;
-        // From here on it is given back whatever fails.
+        // From here on, dropping `context` releases it on every error path.
         let mut context = CudaContext {
             library,
             context,
@@ -148,7 +150,7 @@ impl CudaContext {
         self.generation
     }
 
-    /// Limits of the context.
+    /// The context's limits.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -158,7 +160,7 @@ impl CudaContext {
         *lock(&self.driver_bytes)
     }
 
-    /// What the card itself says, whatever the capacity: free and total bytes.
+    /// Free and total bytes as the device reports them, regardless of the capacity.
     ///
     /// # Errors
     /// If the device refuses.
@@ -167,7 +169,7 @@ impl CudaContext {
         Ok(DeviceMemory { free, total })
     }
 
-    /// Pinned memory of the host that is held for copies, in bytes.
+    /// Pinned host memory held for copies, in bytes.
     pub fn pinned_bytes(&self) -> u64 {
         self.pinned.load(Ordering::Relaxed)
     }
@@ -180,17 +182,18 @@ impl CudaContext {
         self.pinned.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes were given to the driver's own queue, for which other queues do not wait by themselves.
+    /// Records that copies were issued on the driver's own queue. Other queues do not wait for that
+    /// queue by themselves.
     pub(super) fn note_staged(&self) {
         self.staged.store(true, Ordering::Release);
     }
 
-    /// All of them are there.
+    /// Records that all staged copies are complete.
     pub(super) fn forget_staged(&self) {
         self.staged.store(false, Ordering::Release);
     }
 
-    /// Waits for what is on its way on the driver's own queue; nothing where that is nothing.
+    /// Waits for copies under way on the driver's own queue; returns at once if there are none.
     pub(super) fn settle(&self, library: &Library) -> Result<(), Failure> {
         if !self.staged.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -198,7 +201,7 @@ impl CudaContext {
         library.synchronize().inspect_err(|_| self.note_staged())
     }
 
-    /// What was asked of the device so far.
+    /// Counts since the device was opened.
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
@@ -214,15 +217,15 @@ impl CudaContext {
         }
     }
 
-    /// The error after which nothing runs on the device any more, if there was one.
+    /// The sticky error that disabled the context, if there was one.
     pub fn fault(&self) -> Option<CudaError> {
         self.library.fault().cloned().map(CudaError::from)
     }
 
-    /// Whether queues, modules and graphs can be used.
+    /// Whether queues, modules and graphs are available.
     ///
     /// # Errors
-    /// With the first function that the driver's library lacks.
+    /// Names the first function that the driver's library lacks.
     pub fn can_compute(&self) -> Result<(), CudaError> {
         (self.library.has_queues())
             .and_then(|()| self.library.has_modules())
@@ -244,22 +247,22 @@ impl CudaContext {
         }
     }
 
-    /// The same to give something back, which nobody would try again.
+    /// As [`CudaContext::enter`], for release calls, which nobody would repeat.
     pub(super) fn enter_to_give_back(&self) -> Result<&Library, Failure> {
         self.enter().or_else(|_| self.enter())
     }
 
-    /// The library as it is.
+    /// The library, without making the context current.
     pub(super) fn library(&self) -> &Library {
         &self.library
     }
 
-    /// What this failure means.
+    /// Converts a library failure into an error.
     pub(super) fn error(&self, failure: Failure) -> CudaError {
         CudaError::of(&self.library, failure)
     }
 
-    /// The books, with the context current in this thread.
+    /// Locks the books, with the context current in this thread.
     pub(super) fn enter_books(&self) -> Result<(&Library, MutexGuard<'_, Books>), DriverError> {
         let library = self.enter()?;
         Ok((library, self.books()))
@@ -269,7 +272,7 @@ impl CudaContext {
         lock(&self.books)
     }
 
-    /// Whether these addresses are held.
+    /// Checks that these addresses are allocated.
     pub(super) fn check_held(
         &self,
         call: &'static str,
@@ -286,18 +289,19 @@ impl CudaContext {
         }
     }
 
-    /// Does something that makes the driver take memory for itself, and books what it took.
+    /// Runs a call after which the driver may hold more memory for itself, and books the
+    /// difference.
     pub(super) fn measured<T>(
         &self,
         of: fn(&mut DriverBytes) -> &mut u64,
         act: impl FnOnce(&Library) -> Result<T, Failure>,
     ) -> Result<(T, u64), Failure> {
         let library = self.enter()?;
-        // Nothing of our own may come or go meanwhile.
+        // The lock keeps other threads' allocations out of the difference.
         let mut books = self.books();
         let (before, _) = library.memory()?;
         let made = act(library)?;
-        // What cannot be measured counts as nothing.
+        // If free memory cannot be read, the difference counts as 0.
         let after = library.memory().map_or(before, |(free, _)| free);
         let bytes = before.saturating_sub(after);
         *of(&mut lock(&self.driver_bytes)) += bytes;
@@ -305,7 +309,7 @@ impl CudaContext {
         Ok((made, bytes))
     }
 
-    /// Launches something; what the driver takes for itself at the first launch is booked.
+    /// Launches work. Memory that the driver takes at the first launch is booked.
     pub(super) fn launch(
         &self,
         act: impl FnOnce(&Library) -> Result<(), Failure>,
@@ -320,14 +324,14 @@ impl CudaContext {
         Ok(())
     }
 
-    /// Strikes off what was booked.
+    /// Subtracts booked bytes.
     pub(super) fn forget(&self, of: fn(&mut DriverBytes) -> &mut u64, bytes: u64) {
         let mut books = self.books();
         *of(&mut lock(&self.driver_bytes)) -= bytes;
         books.remove_driver_bytes(bytes);
     }
 
-    /// Enters a queue under the lowest free number.
+    /// Registers a queue under the lowest free number.
     pub(super) fn add_queue(&self, stream: Stream) -> u64 {
         let mut queues = lock(&self.queues);
         let number = (0..)
@@ -338,14 +342,15 @@ impl CudaContext {
         number
     }
 
-    /// The number of a queue that another library of this process made, or of the default queue
-    /// for null: events are recorded on it as on one's own. A handle always has the same number.
+    /// The number of a queue that another library in this process created; null is the default
+    /// queue. Events are recorded on it as on the engine's own queues. One handle always gets the
+    /// same number.
     ///
     /// # Safety
     /// `stream` must be null or a `CUstream` of this device's primary context, which must outlive
     /// every block that was allocated for it or used on it.
     pub unsafe fn adopt_queue(&self, stream: *mut std::ffi::c_void) -> u64 {
-        // SAFETY: the caller's promise is what is asked for.
+        // SAFETY: the caller upholds the same contract.
         let stream = unsafe { Stream::of(stream) };
         let known = (lock(&self.queues).iter())
             .find_map(|(number, queue)| (*queue == stream).then_some(*number));
@@ -356,7 +361,8 @@ impl CudaContext {
         lock(&self.queues).remove(&number);
     }
 
-    /// An event at the present end of a queue's work. Queues that are not there have none.
+    /// Records an event at the end of a queue's current work. An unknown queue gets the completed
+    /// event.
     pub(super) fn record_event(&self, queue: u64) -> EventId {
         let stream = lock(&self.queues).get(&queue).copied();
         let (Some(stream), Ok(library)) = (stream, self.enter()) else {
@@ -382,14 +388,15 @@ impl CudaContext {
                 EventId(id)
             }
             Err(_) => {
-                // Without a mark there is only waiting; and where that fails too, nothing runs any more.
+                // Without an event the only option is to wait. If waiting fails too, the context is
+                // dead and nothing runs.
                 let _ = twice(|| library.synchronize_stream(stream));
                 DONE
             }
         }
     }
 
-    /// Whether the work before an event is done.
+    /// Whether the work before an event is complete.
     pub(super) fn is_event_done(&self, event: EventId) -> bool {
         let mut events = lock(&self.events);
         let Some(&pending) = events.pending.get(&event.0) else {
@@ -407,7 +414,7 @@ impl CudaContext {
         done
     }
 
-    /// Waits until the work before an event is done.
+    /// Waits until the work before an event is complete.
     pub(super) fn wait_event(&self, event: EventId) {
         let pending = lock(&self.events).pending.get(&event.0).copied();
         let Some(pending) = pending else {
@@ -417,7 +424,8 @@ impl CudaContext {
         if let Ok(library) = self.enter()
             && twice(|| library.synchronize_event(pending)).is_err()
         {
-            // Everything before it, then; and where that fails too, nothing runs any more.
+            // Wait for the whole context instead. If waiting fails too, the context is dead and
+            // nothing runs.
             let _ = twice(|| library.synchronize());
         }
         let mut events = lock(&self.events);
@@ -435,7 +443,7 @@ impl fmt::Debug for CudaContext {
 
 impl Drop for CudaContext {
     fn drop(&mut self) {
-        // What fails from here on cannot be told to anybody, and the context's end gives it back.
+        // Errors cannot be reported from `drop`; releasing the context frees what is left.
         if let Ok(library) = self.enter_to_give_back() {
             let mut events = lock(&self.events);
             let pending = std::mem::take(&mut events.pending).into_values();

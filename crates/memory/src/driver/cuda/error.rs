@@ -1,10 +1,10 @@
-//! Why there is no CUDA device, or why it refuses.
+//! Errors of the CUDA driver.
 
 use super::image::{Generation, Target};
 use super::symbols::{Failure, Library, OUT_OF_MEMORY, is_fault};
 use crate::driver::{Address, DriverError};
 
-/// Why a CUDA device cannot be used, or does not do what it was asked for.
+/// Why a CUDA device cannot be used, or why a call to it failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {
@@ -13,29 +13,29 @@ pub enum CudaError {
         "no CUDA: the NVIDIA driver's library (libcuda.so, or nvcuda.dll on Windows) is not installed"
     )]
     NoLibrary,
-    /// The driver's library is too old.
+    /// The driver's library lacks a function.
     #[error("no CUDA: the NVIDIA driver's library lacks {symbol}; install a newer driver")]
     MissingSymbol {
-        /// The function that was looked for.
+        /// The missing function.
         symbol: &'static str,
     },
-    /// The driver is too old to compute with.
+    /// The driver is too old for compute.
     #[error(
         "no CUDA: the NVIDIA driver is for CUDA {}.{} and lacks {symbol}; install one for CUDA 11.8 or newer (520 or newer)",
         version / 1000, version % 1000 / 10
     )]
     OldDriver {
-        /// The newest CUDA version that it knows: 1000 × major + 10 × minor.
+        /// The newest CUDA version that the driver supports: 1000 × major + 10 × minor.
         version: u32,
-        /// The function that was looked for.
+        /// The missing function.
         symbol: &'static str,
     },
-    /// There is no such device.
+    /// There is no device of this ordinal.
     #[error("no CUDA device {ordinal}: the driver knows {count}, counted from 0")]
     NoDevice {
-        /// The device that was asked for.
+        /// The requested ordinal.
         ordinal: u32,
-        /// Devices that are there.
+        /// Devices present.
         count: u32,
     },
     /// The library reported an error.
@@ -43,40 +43,40 @@ pub enum CudaError {
     Failed {
         /// The call that failed.
         call: &'static str,
-        /// What the library said.
+        /// The library's description of the error.
         message: String,
     },
-    /// The device has too little memory left for what the driver itself needs.
+    /// Too little free device memory for the driver's own needs.
     #[error(
         "{call} found too little memory on the CUDA device: {free} of {total} bytes are free; end other programs that use it, or lower the budget"
     )]
     OutOfMemory {
         /// The call that failed.
         call: &'static str,
-        /// Bytes free on the device.
+        /// Free bytes of the device.
         free: u64,
-        /// Bytes of the device.
+        /// Total bytes of the device.
         total: u64,
     },
-    /// The system has no memory to pin.
+    /// The system refused to pin host memory.
     #[error(
         "the system has no {bytes} bytes of memory to pin for copies to the CUDA device: free memory of the machine, or raise the limit of locked memory"
     )]
     NoPinnedMemory {
-        /// Bytes that were asked for.
+        /// Bytes requested.
         bytes: usize,
     },
-    /// The device faulted, and does nothing any more for this context.
+    /// A sticky error: the context accepts no further work.
     #[error(
         "the CUDA device faulted: {call} reported {message}, and nothing runs on it any more; load the model again, and start the program again if that fails too"
     )]
     Faulted {
-        /// The call that reported it first.
+        /// The call that first reported it.
         call: &'static str,
-        /// What the library said.
+        /// The library's description of the error.
         message: String,
     },
-    /// The device is of a generation that there is no code for.
+    /// No embedded image suits the device's generation.
     #[error("no CUDA: {module} has no code for devices of compute capability {generation}")]
     NoImage {
         /// The module.
@@ -84,16 +84,16 @@ pub enum CudaError {
         /// The device's generation.
         generation: Generation,
     },
-    /// The driver refuses a module's image.
+    /// The driver rejected a module's image.
     #[error(
         "no CUDA: the driver refused the {target} of {module}: {message}; install a newer NVIDIA driver"
     )]
     Image {
         /// The module.
         module: &'static str,
-        /// What the image is.
+        /// The image's target.
         target: Target,
-        /// What the library said.
+        /// The library's description of the error.
         message: String,
     },
     /// A module lacks a kernel.
@@ -104,54 +104,54 @@ pub enum CudaError {
         /// The kernel.
         kernel: String,
     },
-    /// A kernel's parameters are not those that it is launched with.
+    /// The parameters given do not match the kernel's.
     #[error("{kernel} has parameters of {expected:?} bytes, not of {found:?}")]
     Parameters {
         /// The kernel.
         kernel: String,
-        /// What it has, in bytes.
+        /// Sizes of the kernel's parameters, in bytes.
         expected: Vec<usize>,
-        /// What was given, in bytes.
+        /// Sizes given, in bytes.
         found: Vec<usize>,
     },
-    /// A kernel cannot be launched so.
+    /// The device cannot run a launch of this shape.
     #[error("{kernel} cannot be launched with {shape}: {reason}")]
     Launch {
         /// The kernel.
         kernel: String,
-        /// Blocks, threads and shared memory.
+        /// Grid, block and shared memory.
         shape: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// Something was asked for that cannot be part of a graph.
+    /// An operation that cannot be captured in a graph.
     #[error("{call} cannot be done while a graph is captured")]
     Capturing {
-        /// What was asked for.
+        /// The operation.
         call: &'static str,
     },
-    /// A place that is not the driver's.
+    /// An address range that this driver does not hold.
     #[error("{call} of {bytes} bytes at {address}: the device's memory is not held there")]
     NotHeld {
-        /// What was asked for.
+        /// The operation.
         call: &'static str,
-        /// Where.
+        /// First address.
         address: Address,
-        /// How many bytes.
+        /// Bytes of the range.
         bytes: u64,
     },
-    /// More bytes at once than staging holds.
+    /// A copy larger than the staging buffer.
     #[error("{bytes} bytes at once are more than staging holds: {most}")]
     TooMuchAtOnce {
-        /// Bytes that were asked for.
+        /// Bytes requested.
         bytes: usize,
-        /// Bytes that it holds.
+        /// Bytes of the staging buffer.
         most: usize,
     },
 }
 
 impl CudaError {
-    /// What a failed call means: the device's memory is asked for where it says that there is none.
+    /// Converts a failed call; an out-of-memory status adds the device's free and total bytes.
     pub(super) fn of(library: &Library, failure: Failure) -> CudaError {
         let call = failure.call;
         if failure.status == OUT_OF_MEMORY

@@ -1,4 +1,4 @@
-//! Graphs: work that was captured once and is launched again as a whole.
+//! Graphs: work captured once and launched again as a whole.
 
 use super::error::CudaError;
 use super::module::Module;
@@ -8,18 +8,19 @@ use super::twice;
 use std::fmt;
 use std::sync::Arc;
 
-/// A graph that can be launched. It keeps the modules of its kernels loaded; the memory that they use is its maker's to keep.
+/// An executable graph. It keeps the modules of its kernels loaded. Its creator must keep the
+/// memory that it uses.
 pub struct Graph {
     queue: Arc<Queue>,
     executable: ExecutableGraph,
     node_count: usize,
     bytes: u64,
-    /// Whose kernels are in it.
+    /// Modules whose kernels the graph launches.
     _modules: Vec<Arc<Module>>,
 }
 
 impl Graph {
-    /// Makes what was captured executable; what the driver takes for it is booked as its own bytes.
+    /// Instantiates captured work. Device memory that the driver takes for it is booked.
     pub(super) fn new(
         queue: &Arc<Queue>,
         captured: CapturedGraph,
@@ -46,12 +47,12 @@ impl Graph {
         })
     }
 
-    /// Kernels, copies and fills in it.
+    /// Number of kernel, copy and fill nodes.
     pub fn node_count(&self) -> usize {
         self.node_count
     }
 
-    /// Device memory that it took, in bytes.
+    /// Device memory taken by the graph, in bytes.
     pub fn device_bytes(&self) -> u64 {
         self.bytes
     }
@@ -71,7 +72,7 @@ impl Drop for Graph {
     fn drop(&mut self) {
         let context = self.queue.context();
         if let Ok(library) = context.enter_to_give_back() {
-            // It may still run, on any queue.
+            // The graph may still be running on any queue.
             let _ = twice(|| library.synchronize());
             let _ = twice(|| library.destroy_executable(self.executable));
         }

@@ -1,4 +1,4 @@
-//! Which image of a module a device can run.
+//! Module images, and which of them a device can run.
 
 use serde::Serialize;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::fmt;
 /// A device's generation: its compute capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Generation {
-    /// The architecture.
+    /// Major version: the architecture.
     pub major: u32,
-    /// Within it.
+    /// Minor version within the architecture.
     pub minor: u32,
 }
 
@@ -18,17 +18,18 @@ impl fmt::Display for Generation {
     }
 }
 
-/// What an image is.
+/// What an image was compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Machine code: runs on devices of the same major generation, from its minor one on.
+    /// Machine code: runs on devices of the same major version and the same or a later minor
+    /// version.
     Cubin(Generation),
-    /// PTX: compiled by the driver for any device of this generation or a later one.
+    /// PTX: compiled by the driver for a device of this generation or a later one.
     Ptx(Generation),
 }
 
 impl Target {
-    /// Whether a device of `generation` can run it.
+    /// Whether a device of `generation` can run an image for this target.
     pub fn runs_on(self, generation: Generation) -> bool {
         match self {
             Target::Cubin(own) => own.major == generation.major && own.minor <= generation.minor,
@@ -36,7 +37,8 @@ impl Target {
         }
     }
 
-    /// Those that a device of `generation` can run, the best one first: machine code before PTX, the newest of each first.
+    /// Targets that a device of `generation` can run, best first: machine code before PTX, newest
+    /// first within each.
     pub fn in_order(generation: Generation, targets: &[Target]) -> Vec<Target> {
         let mut fitting: Vec<Target> = (targets.iter().copied())
             .filter(|target| target.runs_on(generation))

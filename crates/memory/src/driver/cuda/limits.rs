@@ -1,39 +1,40 @@
-//! What the driver takes for itself: as little as it can be brought to, and measured.
+//! Memory that the driver takes for itself: reduced by lowering limits, then measured.
 
 use super::symbols::Library;
 use serde::Serialize;
 
-/// `CU_LIMIT_STACK_SIZE`: every thread that the device can hold has a stack of its own from the first launch on, so that 1,024 bytes are
-/// 192 MiB on a card with 128 multiprocessors.
+/// `CU_LIMIT_STACK_SIZE`: from the first launch on, the driver holds one stack for each thread that
+/// the device can run at once. On a card with 128 multiprocessors, 1,024 bytes a thread add up to
+/// 192 MiB.
 const STACK: u32 = 0;
 /// `CU_LIMIT_PRINTF_FIFO_SIZE`.
 const PRINT: u32 = 1;
 /// `CU_LIMIT_MALLOC_HEAP_SIZE`.
 const HEAP: u32 = 2;
 
-/// Limits of a context, in bytes; none where the driver does not tell.
+/// Limits of a context, in bytes; `None` where the driver does not report one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// The stack of each thread.
+    /// Stack of each thread.
     pub stack_bytes: Option<u64>,
-    /// What kernels may print.
+    /// Buffer of device-side `printf`.
     pub print_bytes: Option<u64>,
-    /// What kernels may allocate.
+    /// Heap of device-side `malloc`.
     pub heap_bytes: Option<u64>,
 }
 
 impl Limits {
-    /// Lowers the limits of this thread's context as far as the driver allows it, and says what they are. Our kernels have no stack,
-    /// print nothing and allocate nothing.
+    /// Lowers the limits of this thread's context as far as the driver allows, and returns them.
+    /// The kernels use no stack, no `printf` and no `malloc`.
     pub(super) fn lower(library: &Library) -> Limits {
         for limit in [STACK, PRINT, HEAP] {
-            // The driver rounds up to the least that it can; where it refuses, the limit stays as it is.
+            // The driver rounds 0 up to its minimum. If it refuses, the limit stays as it was.
             let _ = library.set_limit(limit, 0);
         }
         Limits::read(library)
     }
 
-    /// The limits of this thread's context as they are.
+    /// Limits of this thread's context.
     pub(super) fn read(library: &Library) -> Limits {
         let [stack_bytes, print_bytes, heap_bytes] =
             [STACK, PRINT, HEAP].map(|limit| library.limit(limit).ok());
@@ -45,22 +46,22 @@ impl Limits {
     }
 }
 
-/// Device memory that the driver holds for itself on this program's behalf, in bytes, as it was measured: free memory before and
-/// after.
+/// Device memory that the driver holds for this program, in bytes, measured as the difference of
+/// free memory before and after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DriverBytes {
-    /// The context; none where it cannot be known.
+    /// The context; `None` if it could not be measured.
     pub context: Option<u64>,
     /// Loaded modules.
     pub modules: u64,
-    /// The stacks of all threads that the device can hold, from the first launch on.
+    /// Stacks of all threads that the device can run at once, allocated at the first launch.
     pub stacks: u64,
-    /// Graphs that can be launched.
+    /// Executable graphs.
     pub graphs: u64,
 }
 
 impl DriverBytes {
-    /// All of it.
+    /// Sum of all parts.
     pub fn total(self) -> u64 {
         self.context.unwrap_or(0) + self.modules + self.stacks + self.graphs
     }

@@ -1,12 +1,13 @@
-//! NVIDIA's management library (NVML), which knows how much memory of a device is free before this program has a context there.
+//! NVIDIA's management library (NVML), which reports free device memory before this program has a
+//! context on the device.
 //!
-//! It comes with every driver. Where it is missing, or knows the device by another name (a part of a card under MIG), what the context
-//! takes stays unknown.
+//! NVML is installed with every driver. If it is missing, or does not find the device (a MIG slice
+//! has another address), the context's size stays unknown.
 
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong, c_void};
 
-/// Where the library is.
+/// File name of the library.
 const NAME: &str = if cfg!(windows) {
     "nvml.dll"
 } else {
@@ -24,20 +25,20 @@ struct MemoryInfo {
     used: c_ulonglong,
 }
 
-/// The library, started.
+/// NVML, initialised.
 pub(super) struct Management {
     library: Library,
     device: *mut c_void,
 }
 
 impl Management {
-    /// Starts the library and finds the device with this PCI address.
+    /// Initialises NVML and looks up the device with this PCI address.
     pub(super) fn find(address: &CStr) -> Option<Management> {
-        // SAFETY: loading runs the library's initialisers, as it does for every program that is linked to it.
+        // SAFETY: loading runs the library's initialisers, as linking to it would.
         let library = unsafe { Library::new(NAME) }.ok()?;
         // SAFETY: the types are those of the library's published header.
         let start = unsafe { library.get::<unsafe extern "C" fn() -> Status>(b"nvmlInit_v2") };
-        // SAFETY: takes nothing.
+        // SAFETY: the function takes no arguments.
         let started = unsafe { start.ok()?() };
         if started != 0 {
             return None;
@@ -55,13 +56,14 @@ impl Management {
         (status == 0).then_some(management)
     }
 
-    /// Bytes of the device that nobody has.
+    /// Free bytes of the device.
     pub(super) fn free_bytes(&self) -> Option<u64> {
         type Memory = unsafe extern "C" fn(*mut c_void, *mut MemoryInfo) -> Status;
         // SAFETY: the types are those of the library's published header.
         let memory = unsafe { (self.library).get::<Memory>(b"nvmlDeviceGetMemoryInfo") }.ok()?;
         let mut info = MemoryInfo::default();
-        // SAFETY: the handle came from the library, which runs; the pointer is valid for the call.
+        // SAFETY: the handle came from the library, which is initialised; the pointer is valid for
+        // the call.
         let status = unsafe { memory(self.device, &mut info) };
         (status == 0).then_some(info.free)
     }
@@ -73,7 +75,7 @@ impl Drop for Management {
         let stop =
             unsafe { (self.library).get::<unsafe extern "C" fn() -> Status>(b"nvmlShutdown") };
         if let Ok(stop) = stop {
-            // SAFETY: it was started once for this value, and counts its users.
+            // SAFETY: this value called the matching initialisation; NVML counts its users.
             unsafe { stop() };
         }
     }

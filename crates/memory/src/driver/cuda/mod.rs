@@ -1,15 +1,20 @@
-//! An NVIDIA device's memory through the driver API, loaded at run time: a program without a driver starts and says so.
+//! An NVIDIA device's memory through the driver API. The driver's library is loaded at run time:
+//! without it, the program starts and reports that it is missing.
 //!
-//! A range is mapped unit by unit, each unit a physical allocation of its own, because the driver unmaps only what one map
-//! covered. A call that fails in the middle undoes what it did, so that a refusal changes nothing.
+//! A range is mapped unit by unit. Each unit is a physical allocation of its own, because the
+//! driver unmaps only whole mappings. A call that fails midway is rolled back, so that a refusal
+//! changes nothing.
 //!
-//! Beside its memory ([`CudaDriver`]) the device has queues ([`Queue`]), kernels ([`Module`], [`Kernel`]) and graphs ([`Graph`]), all of
-//! one context ([`CudaContext`]). The pool knows queues by their numbers: an event of a number that is a [`Queue`]'s is done when its work is;
-//! others have no work. What the driver takes for itself (its context, modules, graphs) is measured and booked: it counts against the
-//! capacity. Before memory is unmapped the driver waits for all work in the context, as the library's own free does.
+//! Besides memory ([`CudaDriver`]), a device has queues ([`Queue`]), kernels ([`Module`],
+//! [`Kernel`]) and graphs ([`Graph`]), all in one context ([`CudaContext`]). The pool knows queues
+//! by number. An event recorded on a [`Queue`]'s number is complete when the work before it is;
+//! unknown numbers have no work. Memory that the driver takes for itself (context, modules, graphs)
+//! is measured and counts against the capacity. Before unmapping memory, the driver waits for all
+//! work in the context, as `cuMemFree` does.
 //!
-//! An error after which a context does nothing any more (an illegal address, a card that is gone) is remembered: from then on every call
-//! says so without calling the library, nothing waits, and dropping everything gives the context back.
+//! Sticky errors (an illegal address, a lost device) are remembered. From then on, every call fails
+//! with the same error without calling the library, no call waits, and dropping the last reference
+//! releases the context.
 
 mod context;
 mod error;
@@ -41,35 +46,36 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use symbols::{Failure, Library};
 
-/// Unit of plain allocations: what the driver hands out to large requests.
+/// Granularity of plain allocations: the driver's own for large requests.
 const PIECE_UNIT: u64 = 2 << 20;
-/// Parts of the pinned ring through which weights are loaded, and bytes of each: one is filled while the other is copied.
+/// Number and bytes of the parts of the pinned ring through which weights are loaded. One part is
+/// filled while the other is copied.
 const LOADING: (usize, usize) = (2, 4 << 20);
 
-/// A CUDA device, without any of its memory taken.
+/// A CUDA device. Describing it takes none of its memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CudaDevice {
-    /// Its number, from 0.
+    /// Ordinal, from 0.
     pub ordinal: u32,
-    /// Its name, as the driver gives it.
+    /// Name, as the driver reports it.
     pub name: String,
-    /// All its memory, in bytes.
+    /// Total memory, in bytes.
     pub total_bytes: u64,
-    /// Its memory that is free now, in bytes.
+    /// Free memory at present, in bytes.
     pub free_bytes: u64,
-    /// The newest CUDA version that the driver knows: 1000 × major + 10 × minor.
+    /// The newest CUDA version that the driver supports: 1000 × major + 10 × minor.
     pub driver_version: u32,
-    /// Its compute capability.
+    /// Compute capability.
     pub generation: Generation,
-    /// Why expandable segments are off there, if they are.
+    /// Why expandable segments are off, if they are.
     pub ranges_off: Option<&'static str>,
-    /// Why nothing can be computed there, if so.
+    /// Why the device cannot compute, if it cannot.
     pub compute_off: Option<String>,
-    /// Device memory that the driver holds for its context, in bytes.
+    /// Device memory that the driver holds for itself, in bytes.
     pub driver_bytes: DriverBytes,
 }
 
-/// Every CUDA device of this machine.
+/// All CUDA devices of this machine.
 ///
 /// # Errors
 /// If there is no driver, or it does not work.
@@ -80,7 +86,7 @@ pub fn devices() -> Result<Vec<CudaDevice>, CudaError> {
         .collect()
 }
 
-/// How many CUDA devices this machine has; none of them is touched.
+/// Number of CUDA devices of this machine. Creates no context.
 ///
 /// # Errors
 /// If there is no driver, or it does not work.
@@ -96,17 +102,18 @@ pub struct CudaDriver {
     granularity: u64,
     ranges: Result<(), &'static str>,
     driver_version: u32,
-    /// The pinned ring for what is staged, while something is.
+    /// The pinned ring, while bytes are being staged.
     loading: Mutex<Option<Staging>>,
-    /// The addresses behind pieces that are mapped unit by unit, in bytes: a piece that shrank keeps them.
+    /// Reserved bytes of each piece that is mapped unit by unit, by address. A piece that shrank
+    /// keeps its reservation.
     reserved: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl CudaDriver {
-    /// Device `ordinal`, of which at most `capacity` bytes are used; without it, all that it has.
+    /// Opens device `ordinal` with a limit of `capacity` bytes, or with all of its memory.
     ///
     /// # Errors
-    /// If there is no driver, no such device, or the driver does not work.
+    /// If there is no driver, it does not work, or there is no such device.
     pub fn open(ordinal: u32, capacity: Option<u64>) -> Result<CudaDriver, CudaError> {
         let library = Library::load()?;
         let driver_version = library.driver_version()?.unsigned_abs();
@@ -140,7 +147,7 @@ impl CudaDriver {
         &self.context
     }
 
-    /// The device as it is now.
+    /// Describes the device in its present state.
     pub fn device(&self) -> CudaDevice {
         let DeviceMemory { free, total } = self.memory();
         CudaDevice {
@@ -175,7 +182,7 @@ impl CudaDriver {
         }
     }
 
-    /// Reserves, maps and gives back one unit.
+    /// Reserves, maps and releases one unit.
     fn probe(&self) -> Result<(), Failure> {
         let unit = self.library().granularity(self.context.device)?;
         let address = self.library().reserve(unit, 0)?;
@@ -185,16 +192,16 @@ impl CudaDriver {
         unmapped
     }
 
-    /// Puts memory of its own behind one unit.
+    /// Maps one unit to a physical allocation of its own.
     fn map_unit(&self, address: u64, unit: u64) -> Result<(), Failure> {
         let physical = self.library().create(unit, self.context.device)?;
         let mapped = self.library().map(address, unit, &physical);
-        // From here on the map alone keeps the memory; if the map failed, this gives it back.
+        // The mapping alone now keeps the memory alive. If mapping failed, this frees the memory.
         let _ = twice(|| self.library().release(&physical));
         mapped
     }
 
-    /// Maps all units of a part and makes them accessible, or none of them.
+    /// Maps all units of a range and makes them accessible, or maps none.
     fn map_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), Failure> {
         let units = || (address..address + bytes).step_by(unit as usize);
         let mut result = Ok(());
@@ -219,7 +226,7 @@ impl CudaDriver {
         result
     }
 
-    /// Unmaps all units of a part; where one refuses, those before it get memory again, so that nothing has changed.
+    /// Unmaps all units of a range. If one refuses, the units before it are mapped again.
     fn unmap_units(&self, address: u64, bytes: u64, unit: u64) -> Result<(), Failure> {
         for start in (address..address + bytes).step_by(unit as usize) {
             if let Err(failure) = self.library().unmap(start, unit) {
@@ -244,7 +251,7 @@ impl CudaDriver {
         }
     }
 
-    /// What the device has free, as far as the capacity allows it.
+    /// Free and total memory of the device within the capacity.
     fn memory_by(&self, books: &Books) -> DeviceMemory {
         let DeviceMemory { free, total } = books.memory();
         let device_free = self.library().memory().map_or(0, |(free, _)| free);
@@ -254,7 +261,7 @@ impl CudaDriver {
         }
     }
 
-    /// A piece whose units are mapped one by one, so that its end can be given back.
+    /// Allocates a piece whose units are mapped one by one, so that its end can be released.
     fn allocate_units(&self, library: &Library, bytes: u64) -> Result<u64, Failure> {
         let address = library.reserve(bytes, self.granularity)?;
         if let Err(failure) = self.map_units(address, bytes, self.granularity) {
@@ -265,13 +272,13 @@ impl CudaDriver {
         Ok(address)
     }
 
-    /// Gives such a piece back, of which `bytes` are left.
+    /// Frees a piece that is mapped unit by unit; `bytes` are still mapped.
     fn free_units(&self, library: &Library, address: u64, bytes: u64) -> Result<(), Failure> {
-        // A kernel may still be reading: unlike freeing, unmapping does not wait for it.
+        // A kernel may still be reading. Unlike `cuMemFree`, unmapping does not wait.
         (library.synchronize())
             .and_then(|()| self.unmap_units(address, bytes, self.granularity))?;
         let reserved = self.reserved().remove(&address).unwrap_or(bytes);
-        // Addresses that stay reserved take no memory, so there is nothing to undo.
+        // A reservation takes no memory, so a failure needs no rollback.
         let _ = twice(|| library.release_addresses(address, reserved));
         Ok(())
     }
@@ -288,7 +295,8 @@ impl CudaDriver {
         self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A pinned ring on a queue of its own, once what may still use the memory is done.
+    /// Creates a pinned ring on a queue of its own, after all earlier uses of the memory are
+    /// complete.
     fn begin_staging(&self) -> Result<Staging, CudaError> {
         let queue = Arc::new(Queue::unnumbered(&self.context)?);
         queue.act(Library::synchronize)?;
@@ -304,12 +312,12 @@ impl CudaDriver {
     }
 }
 
-/// Does what gives something back, and again if it is refused: nobody else would give it back.
+/// Runs a release call, and repeats it once if it fails, because nobody else would.
 fn twice(call: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
     call().or_else(|_| call())
 }
 
-// SAFETY: the device's memory is not accessible to the host, so there are no bytes to be valid.
+// SAFETY: device memory is not accessible to the host, so no host bytes need to be valid.
 unsafe impl Driver for CudaDriver {
     fn name(&self) -> &str {
         "cuda"
@@ -431,7 +439,7 @@ unsafe impl Driver for CudaDriver {
         let (library, mut books) = self.enter()?;
         books.remove_mapped(address, bytes)?;
         let unit = books.unit(address).unwrap_or(bytes);
-        // A kernel may still be reading: unlike freeing, unmapping does not wait for it.
+        // A kernel may still be reading. Unlike `cuMemFree`, unmapping does not wait.
         let result =
             (library.synchronize()).and_then(|()| self.unmap_units(address.0, bytes, unit));
         if let Err(failure) = result {
@@ -457,7 +465,7 @@ unsafe impl Driver for CudaDriver {
         self.context.wait_event(event);
     }
 
-    /// Waits for all work that the device has been given first.
+    /// Waits for all work submitted to the device before.
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
         let bytes = into.len();
         self.context.check_held("a read", from, bytes as u64)?;
@@ -469,7 +477,7 @@ unsafe impl Driver for CudaDriver {
         Ok((library.synchronize()).and_then(|()| library.read(from.0, into))?)
     }
 
-    /// Waits for all work that the device has been given first.
+    /// Waits for all work submitted to the device before.
     unsafe fn write(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
         self.context.check_held("a write", to, bytes.len() as u64)?;
         let library = self.context.enter()?;
@@ -480,10 +488,11 @@ unsafe impl Driver for CudaDriver {
         Ok((library.synchronize()).and_then(|()| library.write(to.0, bytes))?)
     }
 
-    /// Through a pinned ring on a queue of the driver's own, so that the next bytes are made ready while these are copied.
+    /// Copies through a pinned ring on a queue of its own, so that filling one part overlaps the
+    /// copy of another.
     unsafe fn stage(&self, bytes: &[u8], to: Address) -> Result<(), DriverError> {
         if self.library().has_queues().is_err() {
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller upholds the same contract.
             return unsafe { self.write(bytes, to) };
         }
         let mut loading = self.loading();
@@ -511,7 +520,7 @@ unsafe impl Driver for CudaDriver {
 impl Drop for CudaDriver {
     fn drop(&mut self) {
         drop(self.loading().take());
-        // What fails from here on cannot be told to anybody, and the context's end gives it back.
+        // Errors cannot be reported from `drop`; releasing the context frees what is left.
         let Ok((library, mut books)) = self.enter().or_else(|_| self.enter()) else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Modules of kernels, and what a kernel is launched with.
+//! Modules of kernels, and the shapes and parameters of launches.
 
 use super::context::CudaContext;
 use super::error::CudaError;
@@ -10,7 +10,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
 
-/// Loaded kernels.
+/// A loaded module.
 pub struct Module {
     context: Arc<CudaContext>,
     module: symbols::Module,
@@ -20,10 +20,12 @@ pub struct Module {
 }
 
 impl Module {
-    /// Loads the first of `targets` that suits the device and that the driver takes, the best one first; `image` makes its bytes.
+    /// Loads the best of `targets` that suits the device and that the driver accepts. `image`
+    /// produces the bytes of a target.
     ///
     /// # Errors
-    /// If there is no image for the device, an image cannot be made, or the driver refuses all of them: then with its last refusal.
+    /// If no target suits the device or an image cannot be produced. If the driver rejects every
+    /// image, returns its last error.
     pub fn load_best<E: From<CudaError>>(
         context: &Arc<CudaContext>,
         name: &'static str,
@@ -44,10 +46,10 @@ impl Module {
         Err(refusal.into())
     }
 
-    /// Loads an image: PTX, or machine code. What the driver takes for it is booked as its own bytes.
+    /// Loads an image: PTX or machine code. Device memory that the driver takes for it is booked.
     ///
     /// # Errors
-    /// If the image is not what `target` says, or the driver refuses it.
+    /// If the image is not of kind `target`, or the driver rejects it.
     pub fn load(
         context: &Arc<CudaContext>,
         name: &'static str,
@@ -68,7 +70,8 @@ impl Module {
             }
             Target::Cubin(_) => check_elf(&image).map_err(|problem| refused(problem.to_owned()))?,
         }
-        // SAFETY: text ends with a zero, and the headers of machine code are true: both was just shown.
+        // SAFETY: the checks above showed that PTX ends with a zero byte and that the headers of
+        // machine code stay within the image.
         let loaded = context.measured(
             |bytes| &mut bytes.modules,
             |library| unsafe { library.load_module(&image) },
@@ -90,20 +93,20 @@ impl Module {
         })
     }
 
-    /// What was loaded.
+    /// Target of the loaded image.
     pub fn target(&self) -> Target {
         self.target
     }
 
-    /// Device memory that it took, in bytes.
+    /// Device memory taken by the module, in bytes.
     pub fn device_bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The kernel of this name, whose parameters have these sizes in bytes.
+    /// The kernel of this name; `parameter_bytes` are the sizes of its parameters.
     ///
     /// # Errors
-    /// If there is none, or the driver knows its parameters to be others.
+    /// If there is no such kernel, or the driver reports other parameter sizes.
     pub fn kernel(
         self: &Arc<Self>,
         name: &str,
@@ -121,7 +124,8 @@ impl Module {
                 _ => self.context.error(failure),
             })?;
         let sizes = |index| library.parameter_bytes(function, index)?.ok();
-        // A driver that cannot tell has no answer for the first one either; a kernel without parameters has none.
+        // A driver that reports no sizes fails for the first one already, like a kernel without
+        // parameters.
         let expected: Vec<usize> = (0..=PARAMETERS_MAX).map_while(sizes).collect();
         let is_known = library.parameter_bytes(function, 0).is_some();
         let differs = is_known && expected != parameter_bytes;
@@ -141,7 +145,8 @@ impl Module {
     }
 }
 
-/// Whether the headers of an ELF file stay within it: the driver is not told where it ends.
+/// Checks that the headers of an ELF file stay within it: the driver is not told the image's
+/// length.
 fn check_elf(image: &[u8]) -> Result<(), &'static str> {
     let number = |at: usize, bytes: usize| {
         let field = image.get(at..at + bytes).unwrap_or_default();
@@ -150,7 +155,7 @@ fn check_elf(image: &[u8]) -> Result<(), &'static str> {
     if !image.starts_with(b"\x7fELF\x02\x01") || image.len() < 64 {
         return Err("no machine code of CUDA");
     }
-    // Tables of segments and of sections: place, size of an entry, entries.
+    // Program headers and section headers: offsets of position, entry size and entry count.
     for (place, size, count) in [(0x20, 0x36, 0x38), (0x28, 0x3a, 0x3c)] {
         let end = number(place, 8).saturating_add(number(size, 2) * number(count, 2));
         if end > image.len() as u64 {
@@ -165,7 +170,7 @@ fn check_elf(image: &[u8]) -> Result<(), &'static str> {
             number(header + 0x18, 8),
             number(header + 0x20, 8),
         );
-        // Sections of this kind have no bytes in the file.
+        // `SHT_NOBITS`: a section without bytes in the file.
         const NO_BYTES: u64 = 8;
         if kind != NO_BYTES && start.saturating_add(length) > image.len() as u64 {
             return Err("machine code that is cut short");
@@ -183,7 +188,7 @@ impl fmt::Debug for Module {
 impl Drop for Module {
     fn drop(&mut self) {
         if let Ok(library) = self.context.enter_to_give_back() {
-            // A kernel of it may still run.
+            // Kernels of the module may still be running.
             let _ = twice(|| library.synchronize());
             let _ = twice(|| library.unload_module(self.module));
         }
@@ -191,19 +196,19 @@ impl Drop for Module {
     }
 }
 
-/// Blocks, threads of a block, and bytes of dynamic shared memory.
+/// Grid, block and dynamic shared memory of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchShape {
-    /// Blocks in x, y and z.
+    /// Blocks of the grid in x, y and z.
     pub grid: [u32; 3],
     /// Threads of a block in x, y and z.
     pub block: [u32; 3],
-    /// Bytes of dynamic shared memory of each block.
+    /// Dynamic shared memory of each block, in bytes.
     pub shared_bytes: u32,
 }
 
 impl LaunchShape {
-    /// A row of blocks, each a row of threads.
+    /// A one-dimensional grid of one-dimensional blocks.
     pub fn row(blocks: u32, threads: u32) -> LaunchShape {
         LaunchShape {
             grid: [blocks, 1, 1],
@@ -252,10 +257,10 @@ impl Kernel {
         &self.name
     }
 
-    /// Lets it have so many bytes of dynamic shared memory: more than 48 KiB have to be asked for.
+    /// Allows the kernel `bytes` bytes of dynamic shared memory. Above 48 KiB this is required.
     ///
     /// # Errors
-    /// If the device has not that much.
+    /// If the device has less.
     pub fn allow_shared(&self, bytes: u32) -> Result<(), CudaError> {
         let library = self.module.context.enter_to_give_back()?;
         let shape = LaunchShape {
@@ -274,7 +279,7 @@ impl Kernel {
         self.function
     }
 
-    /// Whether parameters are this kernel's and a shape is one at all.
+    /// Checks parameters against the kernel's, and that no extent of the shape is 0.
     pub(super) fn check(&self, shape: &LaunchShape, parameters: &[&[u8]]) -> Result<(), CudaError> {
         let sizes = self.parameter_bytes.iter().copied();
         if !sizes.eq(parameters.iter().map(|parameter| parameter.len())) {
@@ -294,7 +299,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// What the driver says of a launch, with the launch.
+    /// Adds the launch's shape to an error of the driver.
     pub(super) fn explain(&self, shape: &LaunchShape, error: CudaError) -> CudaError {
         match error {
             CudaError::Failed { message, .. } => CudaError::Launch {
@@ -324,14 +329,14 @@ mod tests {
         assert_eq!(check_elf(&file), Ok(()));
         assert!(check_elf(b"\x7fELF").is_err());
         assert!(check_elf(b"PTX").is_err());
-        // One section, whose header is not there.
+        // One section header, outside the file.
         file[0x28] = 64;
         file[0x3a] = 64;
         file[0x3c] = 1;
         assert!(check_elf(&file).is_err());
         file.extend([0; 64]);
         assert_eq!(check_elf(&file), Ok(()));
-        // It has bytes past the end.
+        // The section's bytes reach past the end of the file.
         file[64 + 0x18] = 127;
         file[64 + 0x20] = 2;
         assert!(check_elf(&file).is_err());

@@ -1,29 +1,29 @@
-//! Where address ranges cannot be relied on, and why: a pure function of what was found out.
+//! Platforms on which address ranges are unreliable, decided by a pure function.
 
-/// What was found out about a device and where it runs.
+/// Facts about a device and its platform.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlatformFacts {
     /// The program runs on Windows.
     pub windows: bool,
-    /// The program runs on Linux inside Windows.
+    /// The program runs on Linux under WSL.
     pub wsl: bool,
-    /// The device shares the processor's memory, as on a Jetson board.
+    /// The device shares the CPU's memory, as on a Jetson board.
     pub integrated: bool,
-    /// The device is a part of a card, shared out by a hypervisor.
+    /// The device is a virtual GPU of a hypervisor.
     pub virtual_gpu: bool,
-    /// The driver library has the functions for ranges.
+    /// The driver's library has the functions for virtual memory management.
     pub functions_present: bool,
-    /// The device says that it can do it.
+    /// The device reports support for virtual memory management.
     pub address_management: bool,
-    /// One unit was reserved, mapped and given back without an error.
+    /// One unit was reserved, mapped and released without an error.
     pub probe_succeeded: bool,
 }
 
 impl PlatformFacts {
-    /// Whether expandable segments are on; why not otherwise.
+    /// Whether expandable segments are on.
     ///
     /// # Errors
-    /// With the first reason that applies.
+    /// Names the first reason against them.
     pub fn ranges(&self) -> Result<(), &'static str> {
         let reasons = [
             (
@@ -62,7 +62,7 @@ impl PlatformFacts {
     }
 }
 
-/// Whether a device's name is that of a virtual GPU's profile: `GRID T4-16Q`, `NVIDIA A100-40C`.
+/// Whether a device's name is a virtual GPU profile: `GRID T4-16Q`, `NVIDIA A100-40C`.
 pub(super) fn is_virtual_gpu(name: &str) -> bool {
     let Some((_, profile)) = name.rsplit_once('-') else {
         return false;
@@ -73,7 +73,7 @@ pub(super) fn is_virtual_gpu(name: &str) -> bool {
         && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether this is Linux inside Windows; the kernel's version names it.
+/// Whether this is WSL, by the kernel's version.
 pub(super) fn is_wsl() -> bool {
     std::fs::read_to_string("/proc/version")
         .is_ok_and(|version| version.to_ascii_lowercase().contains("microsoft"))

@@ -1,4 +1,4 @@
-//! Queues: work that the device does in order, while the host goes on.
+//! Queues (CUDA streams): work that a device runs in order, asynchronously to the host.
 
 use super::context::{CudaContext, count};
 use super::error::CudaError;
@@ -11,9 +11,9 @@ use std::ffi::c_void;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Of a queue that the pool does not know.
+/// Number of a queue that the pool does not know.
 const NO_NUMBER: u64 = u64::MAX;
-/// No kernel has more parameters.
+/// Most parameters of a kernel.
 pub const PARAMETERS_MAX: usize = 32;
 
 /// A queue of a device.
@@ -21,22 +21,22 @@ pub struct Queue {
     context: Arc<CudaContext>,
     stream: Stream,
     number: u64,
-    /// While a graph is captured, the modules whose kernels are in it.
+    /// Modules of the kernels captured so far, while a capture is under way.
     capture: Mutex<Option<Vec<Arc<Module>>>>,
 }
 
 impl Queue {
-    /// A new queue, whose number is the lowest that is free: 0 for the first one.
+    /// Creates a queue under the lowest free number: 0 for the first.
     ///
     /// # Errors
-    /// If the driver's library has no queues, or refuses.
+    /// If the driver's library has no queue functions, or refuses.
     pub fn new(context: &Arc<CudaContext>) -> Result<Queue, CudaError> {
         let mut queue = Queue::unnumbered(context)?;
         queue.number = context.add_queue(queue.stream);
         Ok(queue)
     }
 
-    /// A new queue that the pool does not know.
+    /// Creates a queue that the pool does not know.
     pub(super) fn unnumbered(context: &Arc<CudaContext>) -> Result<Queue, CudaError> {
         let library = context.enter()?;
         let stream =
@@ -49,7 +49,7 @@ impl Queue {
         })
     }
 
-    /// The number by which the pool knows the queue.
+    /// Number of the queue in the pool.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -59,7 +59,7 @@ impl Queue {
         &self.context
     }
 
-    /// Waits until all work is done. What failed in it is reported here, or by any call before.
+    /// Waits until all work is complete. Its failures are reported here or by an earlier call.
     ///
     /// # Errors
     /// If the work failed.
@@ -69,7 +69,7 @@ impl Queue {
         self.act(|library| library.synchronize_stream(self.stream))
     }
 
-    /// Whether all work is done.
+    /// Whether all work is complete.
     ///
     /// # Errors
     /// If the work failed.
@@ -78,10 +78,10 @@ impl Queue {
         self.act(|library| library.is_stream_done(self.stream))
     }
 
-    /// Copies within the device.
+    /// Copies within the device, in queue order.
     ///
     /// # Errors
-    /// If the memory is not held, or the device refuses.
+    /// If the memory is not allocated, or the device refuses.
     pub fn copy(&self, from: Address, to: Address, bytes: u64) -> Result<(), CudaError> {
         self.context.check_held("a copy", from, bytes)?;
         self.context.check_held("a copy", to, bytes)?;
@@ -91,10 +91,10 @@ impl Queue {
         })
     }
 
-    /// Fills memory of the device with one byte.
+    /// Fills device memory with one byte value, in queue order.
     ///
     /// # Errors
-    /// If the memory is not held, or the device refuses.
+    /// If the memory is not allocated, or the device refuses.
     pub fn fill(&self, to: Address, byte: u8, bytes: u64) -> Result<(), CudaError> {
         self.context.check_held("a fill", to, bytes)?;
         self.act(|library| {
@@ -103,7 +103,7 @@ impl Queue {
         })
     }
 
-    /// Lets this queue's later work wait for all that another has been given.
+    /// Makes later work of this queue wait for all work submitted to `other` so far.
     ///
     /// # Errors
     /// If the device refuses.
@@ -113,7 +113,7 @@ impl Queue {
             let event = library.create_event()?;
             let result = (library.record_event(event, other.stream))
                 .and_then(|()| library.stream_wait(self.stream, event));
-            // The library keeps what it still needs of it.
+            // The library keeps the event until the wait is over.
             let _ = twice(|| library.destroy_event(event));
             result
         })
@@ -122,11 +122,12 @@ impl Queue {
     /// Launches a kernel with copies of the parameters' bytes. Nothing is allocated.
     ///
     /// # Safety
-    /// What the parameters say must be true: pointers must be addresses of memory that the kernel may use in that way until the
-    /// queue is past it, and sizes no larger than what they stand for.
+    /// Pointer parameters must address memory that the kernel may access until the queue is past
+    /// the launch. Size parameters must not exceed that memory.
     ///
     /// # Errors
-    /// If the parameters are not the kernel's, the shape is one that the device cannot run, or the device refuses.
+    /// If the parameters do not match the kernel's, the device cannot run the shape, or the device
+    /// refuses.
     pub unsafe fn launch(
         &self,
         kernel: &Kernel,
@@ -140,7 +141,8 @@ impl Queue {
         }
         let extent = shape.into();
         let launch = |library: &Library| {
-            // SAFETY: `check` compared the parameters' number and bytes with the kernel's; the caller vouches for what they mean.
+            // SAFETY: `check` compared the number and sizes of the parameters with the kernel's;
+            // the caller vouches for their values.
             unsafe { library.launch(self.stream, kernel.function(), &extent, &pointers) }
         };
         let mut capture = self.capture();
@@ -162,17 +164,17 @@ impl Queue {
         Ok(())
     }
 
-    /// Captures the work that `work` gives to this queue, which is not done now, as a graph that does it.
+    /// Captures the work that `work` submits to this queue as a graph, without running it.
     ///
     /// # Errors
-    /// If `work` fails, something in it cannot be captured, or the device refuses.
+    /// If `work` fails, submits something that cannot be captured, or the device refuses.
     pub fn capture_graph<E: From<CudaError>>(
         self: &Arc<Self>,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<Graph, E> {
         self.refuse_in_capture("a capture")?;
         self.act(|library| {
-            // What waits cannot be waited for in a capture.
+            // Pending staged copies must complete first: a capture cannot wait for them.
             (self.context.settle(library)).and_then(|()| library.begin_capture(self.stream))
         })?;
         *self.capture() = Some(Vec::new());
@@ -228,7 +230,7 @@ impl Queue {
     }
 }
 
-/// A capture under way, which ends also when the work panics.
+/// A capture under way; dropping it ends the capture even if `work` panics.
 struct Capturing<'a>(&'a Queue);
 
 impl Capturing<'_> {
@@ -236,7 +238,7 @@ impl Capturing<'_> {
         let queue = self.0;
         std::mem::forget(self);
         let modules = queue.capture().take().unwrap_or_default();
-        // A capture that is not ended would hold the queue for ever.
+        // An unfinished capture would block the queue for ever.
         let stream = queue.stream;
         let captured = match queue.context.enter_to_give_back() {
             Ok(library) => (library.end_capture(stream))
@@ -268,7 +270,7 @@ impl Drop for Queue {
         if self.number != NO_NUMBER {
             self.context.remove_queue(self.number);
         }
-        // What is still under way is done first; what fails is given back with the context.
+        // Pending work completes first. If that fails, releasing the context frees the queue.
         if let Ok(library) = self.context.enter_to_give_back() {
             let _ = twice(|| library.synchronize_stream(self.stream));
             let _ = twice(|| library.destroy_stream(self.stream));

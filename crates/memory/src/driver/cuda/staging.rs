@@ -1,5 +1,5 @@
-//! Pinned memory of the host through which bytes go to the device and come from it: a ring of parts, of which one is filled while
-//! those before it are copied.
+//! Pinned host memory for copies to and from the device: a ring of parts. One part is filled while
+//! earlier ones are being copied.
 
 use super::context::count;
 use super::error::CudaError;
@@ -10,37 +10,37 @@ use crate::driver::Address;
 use std::fmt;
 use std::sync::Arc;
 
-/// What comes from the device begins at a multiple of this in a part.
+/// Alignment of bytes read from the device within a part.
 const ALIGNMENT: usize = 64;
 
-/// A ring of pinned parts for one queue. Its size is all that it ever takes.
+/// A ring of pinned parts for one queue. It never grows.
 pub struct Staging {
     queue: Arc<Queue>,
     start: *mut u8,
     part_bytes: usize,
-    /// Bytes of all parts.
+    /// Bytes of the whole ring.
     whole: usize,
     parts: Vec<Part>,
     current: usize,
-    /// Bytes of the current part that are in use.
+    /// Bytes in use in the current part.
     filled: usize,
 }
 
 #[derive(Debug)]
 struct Part {
     event: Event,
-    /// Whether the event was recorded since the part was last waited for.
+    /// Whether the event was recorded since the last wait for the part.
     recorded: bool,
 }
 
-// SAFETY: the pinned memory is the ring's alone; what the device does with it is over before it is used again.
+// SAFETY: the ring owns its pinned memory, and waits for the device's copies before reusing it.
 unsafe impl Send for Staging {}
 
 impl Staging {
-    /// `part_count` parts of `part_bytes` bytes each; at least two.
+    /// Allocates `part_count` parts of `part_bytes` bytes each. A ring has at least two parts.
     ///
     /// # Errors
-    /// If the driver's library has no queues, or the system has no memory to pin.
+    /// If the driver's library has no queue functions, or the system has no memory to pin.
     pub fn new(
         queue: &Arc<Queue>,
         part_count: usize,
@@ -51,7 +51,7 @@ impl Staging {
         let whole = part_count.saturating_mul(part_bytes);
         let start = (queue.act(|library| library.allocate_pinned(whole))).map_err(|error| {
             match error {
-                // It is the host's memory that is short.
+                // The short memory is the host's, not the device's.
                 CudaError::OutOfMemory { .. } => CudaError::NoPinnedMemory { bytes: whole },
                 error => error,
             }
@@ -66,7 +66,7 @@ impl Staging {
             filled: 0,
         };
         queue.context().add_pinned(whole);
-        // SAFETY: the memory is that large, and nobody else's; what it holds is not known yet.
+        // SAFETY: the allocation has `whole` bytes and no other user; zeroing initialises it.
         unsafe { std::ptr::write_bytes(start, 0, whole) };
         for _ in 0..part_count {
             let event = queue.act(|library| library.create_event())?;
@@ -78,15 +78,15 @@ impl Staging {
         Ok(staging)
     }
 
-    /// The most bytes that go at once.
+    /// Bytes of a part: the most that one copy takes.
     pub fn part_bytes(&self) -> usize {
         self.part_bytes
     }
 
-    /// Copies bytes to the device, in as many parts as it takes. The host goes on as soon as they are in the ring.
+    /// Copies bytes to the device, part by part. Returns once the bytes are in the ring.
     ///
     /// # Errors
-    /// If the memory is not held, or the device refuses.
+    /// If the memory is not allocated, or the device refuses.
     pub fn write(&mut self, bytes: &[u8], to: Address) -> Result<(), CudaError> {
         let mut at = to;
         for piece in bytes.chunks(self.part_bytes) {
@@ -96,10 +96,11 @@ impl Staging {
         Ok(())
     }
 
-    /// Copies `bytes` bytes to the device that `fill` writes into the ring itself. They hold anything before.
+    /// Copies `bytes` bytes to the device that `fill` writes into the ring. Before `fill` runs,
+    /// their contents are unspecified.
     ///
     /// # Errors
-    /// If they are more than a part, the memory is not held, or the device refuses.
+    /// If they exceed one part, the memory is not allocated, or the device refuses.
     pub fn write_with<T>(
         &mut self,
         to: Address,
@@ -109,12 +110,12 @@ impl Staging {
         let context = Arc::clone(self.queue.context());
         context.check_held("a write", to, bytes as u64)?;
         let place = self.take(bytes)?;
-        // SAFETY: the place is within the ring, and no copy from it is under way: `take` waited for it.
+        // SAFETY: the slice is within the ring, and `take` waited for earlier copies from it.
         let filled = fill(unsafe { std::slice::from_raw_parts_mut(place, bytes) });
         if bytes > 0 {
             let stream = self.queue.stream();
             self.queue.act(|library| {
-                // SAFETY: the place is not written again before the part's event is done.
+                // SAFETY: the slice is not written again before the part's event is complete.
                 unsafe { library.write_on(stream, to.0, place, bytes) }
             })?;
         }
@@ -123,10 +124,11 @@ impl Staging {
         Ok(filled)
     }
 
-    /// Copies bytes from the device, after all work that the queue has been given, and waits for them: once for each part.
+    /// Copies bytes from the device after all work submitted to the queue, and waits once for each
+    /// part.
     ///
     /// # Errors
-    /// If the memory is not held, the device refuses, or work before it failed.
+    /// If the memory is not allocated, the device refuses, or earlier work failed.
     pub fn read(&mut self, from: Address, into: &mut [u8]) -> Result<(), CudaError> {
         let context = Arc::clone(self.queue.context());
         context.check_held("a read", from, into.len() as u64)?;
@@ -135,11 +137,12 @@ impl Staging {
         for piece in into.chunks_mut(self.part_bytes) {
             let place = self.take(piece.len())?;
             self.queue.act(|library| {
-                // SAFETY: nobody touches the place before the wait below is over; if that fails, it stays in use.
+                // SAFETY: nobody accesses the slice before the wait below; if the wait fails, the
+                // part stays in use.
                 unsafe { library.read_on(stream, place, at.0, piece.len()) }
             })?;
             self.queue.synchronize()?;
-            // SAFETY: the copy is done.
+            // SAFETY: the copy is complete.
             piece.copy_from_slice(unsafe { std::slice::from_raw_parts(place, piece.len()) });
             self.forget_copies();
             at = at.offset(piece.len() as u64);
@@ -149,17 +152,17 @@ impl Staging {
         Ok(())
     }
 
-    /// Waits until nothing of the ring is in use.
+    /// Waits until no part of the ring is in use.
     ///
     /// # Errors
-    /// If the work before failed.
+    /// If earlier work failed.
     pub fn finish(&mut self) -> Result<(), CudaError> {
         self.queue.synchronize()?;
         self.forget_copies();
         Ok(())
     }
 
-    /// All copies are done: nothing of the ring is in use.
+    /// Records that all copies are complete and no part is in use.
     fn forget_copies(&mut self) {
         self.filled = 0;
         for part in &mut self.parts {
@@ -167,9 +170,9 @@ impl Staging {
         }
     }
 
-    /// A place for `bytes` bytes that no copy uses.
+    /// A slice of `bytes` bytes that no copy uses.
     fn take(&mut self, bytes: usize) -> Result<*mut u8, CudaError> {
-        // A graph would copy from the ring whenever it runs.
+        // A captured copy would read the ring at every replay.
         self.queue.refuse_in_capture("a copy through staging")?;
         if bytes > self.part_bytes {
             return Err(CudaError::TooMuchAtOnce {
@@ -212,16 +215,16 @@ impl Drop for Staging {
     fn drop(&mut self) {
         self.queue.context().remove_pinned(self.whole);
         let Ok(library) = self.queue.context().enter_to_give_back() else {
-            // Nothing runs any more, and the context's end gives the memory back.
+            // The context is dead; releasing it frees the memory.
             return;
         };
         let done = twice(|| library.synchronize_stream(self.queue.stream()));
         for part in &self.parts {
             let _ = twice(|| library.destroy_event(part.event));
         }
-        // What a copy may still use stays until the context ends.
+        // Memory that a copy may still use is kept until the context is released.
         if done.is_ok() {
-            // SAFETY: it came from the library, and no copy from it is under way.
+            // SAFETY: the memory came from the library, and no copy from it is under way.
             let _ = twice(|| unsafe { library.free_pinned(self.start) });
         }
     }

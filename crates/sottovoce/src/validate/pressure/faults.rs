@@ -1,37 +1,37 @@
-//! A fault at each driver call of a scene in turn.
+//! Faults at each driver call of a scene in turn.
 
 use super::scene::{Ending, Place, Scene};
 use serde::Serialize;
 use sottovoce_memory::driver::Script;
 
-/// How the runs with one kind of fault ended.
+/// Outcomes of the runs with one kind of fault.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FaultOutcomes {
-    /// What failed, in words.
+    /// Description of the fault.
     pub kind: String,
-    /// Driver calls of a run without a fault that it could strike.
+    /// Driver calls of a fault-free run that the fault can hit.
     pub calls: u64,
     /// Runs with a fault.
     pub runs: usize,
-    /// Runs that spoke as if nothing had been.
+    /// Runs with unchanged audio.
     pub equal: usize,
-    /// Runs in which a stream, or loading, ended with an error of its own.
+    /// Runs in which a stream, or loading, ended with its own error.
     pub refused: usize,
-    /// Runs that spoke something else, or lost a part.
+    /// Runs with changed or missing audio.
     pub different: usize,
-    /// Runs that left something behind.
+    /// Runs that leaked memory.
     pub leaked: usize,
-    /// Whether every stream finished with the same audio or ended with its error, and nothing was left.
+    /// Whether every stream finished with the same audio or ended with its error, without a leak.
     pub held: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Fault {
-    /// One call for memory is refused; the next one is not.
+    /// One allocation fails; later ones succeed.
     Once,
-    /// From one call on all are refused.
+    /// All allocations fail from one call on.
     ForGood,
-    /// Any one call fails, also one that gives back.
+    /// Any one call fails, including releases.
     AnyCall,
 }
 
@@ -55,7 +55,8 @@ impl Fault {
     }
 }
 
-/// Plays the scene once for each call and kind of fault, at most `runs_max` times a kind: spread evenly where there are more calls.
+/// Plays the scene once per call and kind of fault: at most `runs_max` runs per kind, spread evenly
+/// if there are more calls.
 pub(super) fn run(
     scene: &Scene,
     place: Place,

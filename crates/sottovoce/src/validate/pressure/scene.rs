@@ -1,5 +1,5 @@
-//! What is played again and again with a fault each time: loading, a voice from a recording, streams in two voices at once, and a switch
-//! back to the first.
+//! The scene that is replayed with a different fault each time: loading, a voice from a recording,
+//! streams in two voices at once, and a switch back to the first voice.
 
 use super::super::{ValidateOptions, stream_options};
 use super::TEXT;
@@ -19,25 +19,25 @@ use std::sync::Arc;
 const UTTERANCES: usize = 3;
 const CLIP_SECONDS: usize = 6;
 
-/// Kinds of memory to put under pressure.
+/// Kinds of memory under pressure.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
-    /// The memory of a device.
+    /// A device's memory.
     Of(DeviceChoice),
-    /// That of a simulated device with bytes behind it, in which the processor computes.
+    /// Memory of a simulated device, backed by host bytes, in which the CPU computes.
     Simulated,
 }
 
-/// A device under pressure.
+/// A device whose memory can be put under pressure.
 pub(super) struct Pressed {
     pub device: Arc<dyn Device>,
     pub memory: Memory,
-    /// What can be done to the memory meanwhile.
+    /// Script of the memory's faults.
     pub script: Script,
 }
 
 impl Place {
-    /// All that are tried for this device.
+    /// All places to test for this device.
     pub fn all(choice: DeviceChoice) -> Vec<Place> {
         match choice {
             DeviceChoice::Cpu => vec![Place::Of(choice), Place::Simulated],
@@ -53,7 +53,7 @@ impl Place {
         }
     }
 
-    /// A device with `capacity` bytes of such memory; without it, all that is there.
+    /// Opens a device with `capacity` bytes of such memory, or with all available.
     ///
     /// # Errors
     /// If the device cannot be opened.
@@ -61,7 +61,7 @@ impl Place {
         self.open_with(capacity, threads, &mut |_| {})
     }
 
-    /// The same, with `prepare` called on the script before the device is.
+    /// As [`Place::open`]; `prepare` is called with the script before the device is opened.
     ///
     /// # Errors
     /// If the device cannot be opened.
@@ -104,7 +104,7 @@ impl Place {
 }
 
 impl Pressed {
-    /// Another process takes all that is free of `capacity` bytes.
+    /// Lets another process take all that is free of `capacity` bytes.
     pub fn take_all(&self, capacity: u64) {
         let statistics = self.memory.statistics();
         let held = statistics.held_bytes() + statistics.driver_bytes;
@@ -112,43 +112,43 @@ impl Pressed {
     }
 }
 
-/// The scene, and how it sounds when nothing happens.
+/// The scene and its fault-free audio.
 pub(super) struct Scene {
     source: Source,
     engine: EngineOptions,
     options: [StreamOptions; UTTERANCES],
-    /// A recording for the second voice; none where the model takes none.
+    /// Recording for the second voice; `None` if the model has no voices from recordings.
     clip: Option<Vec<u8>>,
     expected: Vec<Vec<f32>>,
 }
 
-/// How one playing of it ended.
+/// Outcome of one run.
 pub(super) struct Played {
-    /// Calls to the driver.
+    /// Driver calls.
     pub calls: u64,
-    /// Of those, calls that ask for memory.
+    /// Of those, allocations.
     pub acquiring_calls: u64,
     pub ending: Ending,
 }
 
-/// From best to worst.
+/// Outcomes from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ending {
-    /// Every stream spoke as if nothing had been.
+    /// Every stream's audio was unchanged.
     Equal,
-    /// Some ended with an error of their own, after what they had spoken so far; the others spoke as if nothing had been.
+    /// Some streams ended with their own error after unchanged audio; the others were unchanged.
     Refused,
-    /// Some spoke something else, or lost a part.
+    /// Some audio was changed or missing.
     Different,
-    /// Something was left behind.
+    /// Memory was leaked.
     Leaked,
 }
 
-/// What was heard of one utterance before it ended, and with what.
+/// Samples of one utterance, and how it ended.
 type Heard = (Vec<f32>, Result<(), Error>);
 
 impl Scene {
-    /// Plays it once without a fault.
+    /// Runs the scene once without a fault.
     pub fn prepare(options: &ValidateOptions) -> Result<Scene, Error> {
         let mut scene = Scene {
             source: options.source.clone(),
@@ -180,11 +180,11 @@ impl Scene {
         self.engine.threads.unwrap_or(0)
     }
 
-    /// Plays it on a device to whose memory `fault` has done something.
+    /// Runs the scene on a device to whose memory `fault` is applied.
     pub fn play(&self, place: Place, fault: impl Fn(&Script)) -> Played {
         let pressed = match place.open_with(None, self.threads(), &mut |script| fault(script)) {
             Ok(pressed) => pressed,
-            // It struck what the device itself needs.
+            // The fault hit the opening of the device itself.
             Err(_) => {
                 return Played {
                     calls: 0,
@@ -223,7 +223,7 @@ impl Scene {
     }
 
     /// # Errors
-    /// Where no utterance could be tried: at loading.
+    /// The error of loading, if no utterance was possible.
     fn act(&self, pressed: &Pressed) -> Result<Vec<Heard>, Error> {
         let (device, memory) = (pressed.device.clone(), pressed.memory.clone());
         let engine = Engine::load_on(device, memory, self.source.clone(), self.engine.clone())?;
@@ -248,7 +248,7 @@ impl Scene {
     }
 }
 
-/// Reads streams to their ends, a chunk of each in turn.
+/// Reads streams to their ends, one chunk of each in turn.
 fn listen<const COUNT: usize>(streams: [Result<Stream, Error>; COUNT]) -> Vec<Heard> {
     let mut heard = Vec::with_capacity(COUNT);
     let mut open = Vec::with_capacity(COUNT);
@@ -275,7 +275,7 @@ fn listen<const COUNT: usize>(streams: [Result<Stream, Error>; COUNT]) -> Vec<He
     heard
 }
 
-/// A recording to take a voice from: a buzz that swells, for random weights and trained ones alike.
+/// A recording for a voice: a swelling buzz, for random and trained weights alike.
 fn clip() -> Result<Vec<u8>, Error> {
     let samples: Vec<f32> = (0..CLIP_SECONDS * SAMPLE_RATE as usize)
         .map(|index| {

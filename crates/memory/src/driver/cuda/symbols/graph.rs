@@ -4,13 +4,14 @@ use super::queue::Stream;
 use super::{Failure, Library, need};
 use std::ffi::{c_uint, c_ulonglong, c_void};
 
-/// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: what cannot be captured is refused in this thread only.
+/// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: calls that cannot be captured are refused in this thread
+/// only.
 const THREAD_LOCAL: c_uint = 1;
 
 handles! {
-    /// What was captured.
+    /// A captured graph.
     CapturedGraph;
-    /// What of it can be launched.
+    /// An executable graph.
     ExecutableGraph;
 }
 
@@ -28,12 +29,12 @@ functions! {
 }
 
 impl Library {
-    /// Whether there are graphs; the missing function otherwise.
+    /// Whether the graph functions are present; otherwise the missing one.
     pub(in crate::driver::cuda) fn has_graphs(&self) -> Result<(), &'static str> {
         self.graphs.map(|_| ())
     }
 
-    /// From now on a queue's work is kept for a graph.
+    /// Begins to capture a queue's work.
     pub(in crate::driver::cuda) fn begin_capture(&self, stream: Stream) -> Result<(), Failure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.graphs)?.begin)(stream.pointer(), THREAD_LOCAL) };
@@ -52,19 +53,19 @@ impl Library {
             .map(|()| CapturedGraph(graph))
     }
 
-    /// Nodes of a graph.
+    /// Number of nodes of a graph.
     pub(in crate::driver::cuda) fn node_count(
         &self,
         graph: CapturedGraph,
     ) -> Result<usize, Failure> {
         let mut count = 0;
         let graphs = need(self.graphs)?;
-        // SAFETY: the handle came from the library; without a place for nodes it only counts them.
+        // SAFETY: the handle came from the library; with a null array the call only counts nodes.
         let status = unsafe { (graphs.nodes)(graph.0, std::ptr::null_mut(), &mut count) };
         self.check("cuGraphGetNodes", status).map(|()| count)
     }
 
-    /// Makes a graph that can be launched.
+    /// Instantiates a captured graph.
     pub(in crate::driver::cuda) fn instantiate(
         &self,
         graph: CapturedGraph,
@@ -76,13 +77,14 @@ impl Library {
             .map(|()| ExecutableGraph(executable))
     }
 
-    /// Puts a graph on a queue.
+    /// Launches a graph on a queue.
     pub(in crate::driver::cuda) fn launch_graph(
         &self,
         stream: Stream,
         graph: ExecutableGraph,
     ) -> Result<(), Failure> {
-        // SAFETY: both handles came from the library; whoever captured the graph keeps what its nodes use.
+        // SAFETY: both handles came from the library; the graph's creator keeps the memory that its
+        // nodes use.
         let status = unsafe { (need(self.graphs)?.launch)(graph.0, stream.pointer()) };
         self.check("cuGraphLaunch", status)
     }
@@ -91,7 +93,7 @@ impl Library {
         &self,
         graph: CapturedGraph,
     ) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, and its owner gives it up.
+        // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.graphs)?.destroy)(graph.0) };
         self.check("cuGraphDestroy", status)
     }
@@ -100,7 +102,7 @@ impl Library {
         &self,
         graph: ExecutableGraph,
     ) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, and its owner gives it up.
+        // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.graphs)?.destroy_executable)(graph.0) };
         self.check("cuGraphExecDestroy", status)
     }

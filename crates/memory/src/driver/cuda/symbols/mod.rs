@@ -1,7 +1,8 @@
-//! The driver library's functions, looked up by name at run time. The only place that calls them.
+//! The driver library's functions, looked up by name at run time. Only this module calls them.
 //!
-//! The library checks device addresses, sizes and ordinals itself and answers with an error, so the methods are safe as long as
-//! contexts and handles come from it: both are made only here.
+//! The library validates device addresses, sizes and ordinals itself and returns errors. The
+//! methods are therefore safe as long as contexts and handles come from the library; only this
+//! module creates them.
 
 use super::error::CudaError;
 use cudarc::driver::sys::{CUdeviceptr, is_culib_present};
@@ -10,16 +11,17 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What every function returns: 0, or an error's number. Kept as a number, since a newer library may know more of them than any list.
+/// Return value of every function: 0 or an error number. It stays a number because a newer library
+/// may return values that no list here has.
 pub(super) type Status = c_uint;
 
-/// The device has too little memory.
+/// Too little device memory.
 pub(super) const OUT_OF_MEMORY: Status = 2;
-/// There is nothing of this name.
+/// No symbol of this name.
 pub(super) const NOT_FOUND: Status = 500;
-/// Work is under way.
+/// Work is still under way.
 const NOT_READY: Status = 600;
-/// Errors after which a context does nothing any more: whatever is called returns the same one.
+/// Sticky errors: every later call in the context returns the same one.
 const FAULTS: [Status; 14] = [
     214, // an error in memory that could not be corrected
     220, // the same on a link between devices
@@ -40,12 +42,12 @@ const FAULTS: [Status; 14] = [
 pub(super) const ATTRIBUTE_MAJOR: c_int = 75;
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR`.
 pub(super) const ATTRIBUTE_MINOR: c_int = 76;
-/// `CU_DEVICE_ATTRIBUTE_INTEGRATED`: the device shares the processor's memory.
+/// `CU_DEVICE_ATTRIBUTE_INTEGRATED`: the device shares the CPU's memory.
 pub(super) const ATTRIBUTE_INTEGRATED: c_int = 18;
 /// `CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED`.
 pub(super) const ATTRIBUTE_ADDRESS_MANAGEMENT: c_int = 102;
 
-/// Whether a status means that a context does nothing any more.
+/// Whether a status is a sticky error.
 pub(super) fn is_fault(status: Status) -> bool {
     FAULTS.contains(&status)
 }
@@ -65,7 +67,8 @@ pub(super) struct Context {
     ordinal: c_int,
 }
 
-// SAFETY: the library allows a context to be made current in any thread, and counts its users under its own lock.
+// SAFETY: the library allows a context to be made current in any thread, and counts its users under
+// its own lock.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
@@ -92,12 +95,12 @@ macro_rules! functions {
         pub(super) struct $name { $($field: unsafe extern "C" fn($($argument),*) -> std::ffi::c_uint,)* }
 
         impl $name {
-            /// Looks all of them up; the name of the first one that the library lacks otherwise.
+            /// Looks up all functions; otherwise returns the first one that the library lacks.
             pub(super) fn load() -> Result<$name, &'static str> {
                 Ok($name {
                     $($field: {
-                        // SAFETY: the types are those of the library's published header, which never changes a symbol's; a
-                        // library that is loaded is never unloaded.
+                        // SAFETY: the types match the library's published header, which never
+                        // changes a symbol's signature; a loaded library is never unloaded.
                         unsafe { cudarc::driver::sys::culib().get($symbol.as_bytes()) }
                             .map(|function| *function)
                             .map_err(|_| $symbol)?
@@ -109,7 +112,7 @@ macro_rules! functions {
 }
 
 functions! {
-    /// What every driver library has.
+    /// Functions that every driver library has.
     struct Basic {
         initialize = "cuInit": fn(c_uint);
         driver_version = "cuDriverGetVersion": fn(*mut c_int);
@@ -144,10 +147,10 @@ pub(super) use graph::{CapturedGraph, ExecutableGraph};
 pub(super) use module::{Extent, Function, Module};
 pub(super) use queue::{Event, Stream};
 
-/// A group of functions, or the name of the first one that the library lacks.
+/// A group of functions, or the first one that the library lacks.
 type Group<T> = Result<T, &'static str>;
 
-/// The loaded library, with what happened to one user of it.
+/// The loaded library and the call history of one user.
 #[derive(Clone)]
 pub(super) struct Library {
     basic: Basic,
@@ -160,18 +163,18 @@ pub(super) struct Library {
     history: Arc<History>,
 }
 
-/// What happened so far.
+/// Call history.
 #[derive(Debug, Default)]
 struct History {
     calls: AtomicU64,
-    /// The first error after which nothing works any more.
+    /// The first sticky error.
     fault: OnceLock<Failure>,
 }
 
 impl Library {
     /// Loads and starts the driver library.
     pub(super) fn load() -> Result<Library, CudaError> {
-        // SAFETY: loading runs the library's initialisers, as it does for every program that is linked to it.
+        // SAFETY: loading runs the library's initialisers, as linking to it would.
         if !unsafe { is_culib_present() } {
             return Err(CudaError::NoLibrary);
         }
@@ -185,22 +188,22 @@ impl Library {
             graphs: graph::Graphs::load(),
             history: Arc::default(),
         };
-        // SAFETY: takes no pointer; the flags must be 0.
+        // SAFETY: the function takes no pointer; the flags must be 0.
         library.check("cuInit", unsafe { (basic.initialize)(0) })?;
         Ok(library)
     }
 
-    /// Calls so far.
+    /// Number of calls so far.
     pub(super) fn calls(&self) -> u64 {
         self.history.calls.load(Ordering::Relaxed)
     }
 
-    /// The error after which nothing works any more, if there was one.
+    /// The sticky error, if there was one.
     pub(super) fn fault(&self) -> Option<&Failure> {
         self.history.fault.get()
     }
 
-    /// 1000 × major + 10 × minor.
+    /// The newest CUDA version that the driver supports: 1000 × major + 10 × minor.
     pub(super) fn driver_version(&self) -> Result<c_int, Failure> {
         let mut version = 0;
         // SAFETY: the pointer is valid for the call.
@@ -224,7 +227,8 @@ impl Library {
 
     pub(super) fn device_name(&self, device: c_int) -> Result<String, Failure> {
         let mut name = [0; 256];
-        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a zero at the end.
+        // SAFETY: the library writes no more bytes than the array's length that it is given,
+        // including a terminating zero.
         let status =
             unsafe { (self.basic.device_name)(name.as_mut_ptr(), name.len() as c_int - 1, device) };
         self.check("cuDeviceGetName", status)?;
@@ -265,15 +269,17 @@ impl Library {
     }
 
     pub(super) fn release_context(&self, context: &Context) -> Result<(), Failure> {
-        // SAFETY: takes no pointer.
+        // SAFETY: the function takes no pointer.
         let status = unsafe { (self.basic.release_context)(context.ordinal) };
         self.check("cuDevicePrimaryCtxRelease", status)
     }
 
-    /// A device's PCI address, as other libraries of NVIDIA know it by; none where the driver does not tell.
+    /// A device's PCI address, by which NVIDIA's other libraries identify it; `None` if the driver
+    /// does not report one.
     pub(super) fn pci_address(&self, device: c_int) -> Option<CString> {
         let mut text = [0; 32];
-        // SAFETY: the library writes at most as many bytes as it is told that the array has, with a zero at the end.
+        // SAFETY: the library writes no more bytes than the array's length that it is given,
+        // including a terminating zero.
         let status =
             unsafe { (self.basic.pci_address)(text.as_mut_ptr(), text.len() as c_int - 1, device) };
         self.check("cuDeviceGetPCIBusId", status).ok()?;
@@ -281,7 +287,7 @@ impl Library {
         Some(unsafe { CStr::from_ptr(text.as_ptr()) }.to_owned())
     }
 
-    /// Whether somebody uses the device's primary context.
+    /// Whether any user holds the device's primary context.
     pub(super) fn is_active(&self, device: c_int) -> Result<bool, Failure> {
         let (mut flags, mut active) = (0, 0);
         // SAFETY: the pointers are valid for the call.
@@ -290,9 +296,9 @@ impl Library {
             .map(|()| active != 0)
     }
 
-    /// Sets a limit of this thread's context; the library rounds it up to what the device can.
+    /// Sets a limit of this thread's context. The library rounds it up to the device's minimum.
     pub(super) fn set_limit(&self, limit: c_uint, value: u64) -> Result<(), Failure> {
-        // SAFETY: takes no pointer.
+        // SAFETY: the function takes no pointer.
         let status = unsafe { (self.basic.set_limit)(limit, value as usize) };
         self.check("cuCtxSetLimit", status)
     }
@@ -305,35 +311,36 @@ impl Library {
         self.check("cuCtxGetLimit", status).map(|()| value as u64)
     }
 
-    /// Copies to the device and waits for it.
+    /// Copies to the device and waits for the copy.
     pub(super) fn write(&self, to: u64, bytes: &[u8]) -> Result<(), Failure> {
-        // SAFETY: the bytes are valid until the call returns, which is after the copy; the caller's books hold the addresses.
+        // SAFETY: the bytes outlive the call, which returns after the copy; the caller's books hold
+        // the addresses.
         let status = unsafe { (self.basic.write)(to, bytes.as_ptr().cast(), bytes.len()) };
         self.check("cuMemcpyHtoD", status)
     }
 
-    /// Copies from the device and waits for it.
+    /// Copies from the device and waits for the copy.
     pub(super) fn read(&self, from: u64, bytes: &mut [u8]) -> Result<(), Failure> {
         // SAFETY: as above.
         let status = unsafe { (self.basic.read)(bytes.as_mut_ptr().cast(), from, bytes.len()) };
         self.check("cuMemcpyDtoH", status)
     }
 
-    /// Makes the context this thread's, as the functions on memory need it.
+    /// Makes the context current in this thread, as the memory functions require.
     pub(super) fn enter(&self, context: &Context) -> Result<(), Failure> {
         // SAFETY: the context was retained and lives until its owner releases it.
         let status = unsafe { (self.basic.set_context)(context.pointer) };
         self.check("cuCtxSetCurrent", status)
     }
 
-    /// Waits for everything under way in this thread's context.
+    /// Waits for all work in this thread's context.
     pub(super) fn synchronize(&self) -> Result<(), Failure> {
-        // SAFETY: takes no pointer.
+        // SAFETY: the function takes no pointer.
         let status = unsafe { (self.basic.synchronize)() };
         self.check("cuCtxSynchronize", status)
     }
 
-    /// Free and total bytes of this thread's context's device.
+    /// Free and total bytes of the device of this thread's context.
     pub(super) fn memory(&self) -> Result<(u64, u64), Failure> {
         let (mut free, mut total) = (0, 0);
         // SAFETY: the pointers are valid for the call.
@@ -350,7 +357,8 @@ impl Library {
     }
 
     pub(super) fn free(&self, address: u64) -> Result<(), Failure> {
-        // SAFETY: the library refuses an address that it did not give; no kernel uses it (the caller's books).
+        // SAFETY: the library refuses addresses that it did not allocate; by the caller's books, no
+        // kernel uses the memory.
         let status = unsafe { (self.basic.free)(address) };
         self.check("cuMemFree", status)
     }
@@ -371,7 +379,7 @@ impl Library {
         Err(failure)
     }
 
-    /// Whether work is done, as a query says it.
+    /// Converts a query's status: complete, or still under way.
     fn check_done(&self, call: &'static str, status: Status) -> Result<bool, Failure> {
         match status {
             NOT_READY => {
@@ -387,7 +395,7 @@ impl Library {
         // SAFETY: the pointer is valid for the call.
         let known = unsafe { (self.basic.error_name)(status, &mut name) };
         if known == 0 && !name.is_null() {
-            // SAFETY: the library gives a static string that ends with a zero.
+            // SAFETY: the library returns a static, zero-terminated string.
             let name = unsafe { CStr::from_ptr(name) };
             format!("{} ({status})", name.to_string_lossy())
         } else {

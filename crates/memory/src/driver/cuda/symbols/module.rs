@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 /// `CU_JIT_ERROR_LOG_BUFFER` and its size.
 const ERROR_LOG: c_uint = 5;
 const ERROR_LOG_BYTES: c_uint = 6;
-/// Bytes for what the compiler inside the driver has to say.
+/// Bytes of the driver compiler's error log.
 const LOG_BYTES: usize = 4096;
 /// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
 const DYNAMIC_SHARED_MAX: c_uint = 8;
@@ -31,13 +31,13 @@ functions! {
 }
 
 functions! {
-    /// What a kernel's parameters are like.
+    /// Queries of a kernel's parameters.
     struct Parameters {
         parameter = "cuFuncGetParamInfo": fn(*mut c_void, usize, *mut usize, *mut usize);
     }
 }
 
-/// Blocks, threads of a block, bytes of dynamic shared memory.
+/// Grid, block and dynamic shared memory.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver::cuda) struct Extent {
     pub grid: [u32; 3],
@@ -46,15 +46,16 @@ pub(in crate::driver::cuda) struct Extent {
 }
 
 impl Library {
-    /// Whether there are modules; the missing function otherwise.
+    /// Whether the module functions are present; otherwise the missing one.
     pub(in crate::driver::cuda) fn has_modules(&self) -> Result<(), &'static str> {
         self.modules.map(|_| ())
     }
 
-    /// Loads an image, which ends with a zero if it is text. A refusal's message holds what the driver's compiler said.
+    /// Loads an image; PTX must end with a zero byte. On failure the message includes the driver
+    /// compiler's log.
     ///
     /// # Safety
-    /// The image must be whole: the library is not told its length.
+    /// The image must be complete: the library is not told its length.
     pub(in crate::driver::cuda) unsafe fn load_module(
         &self,
         image: &[u8],
@@ -62,10 +63,10 @@ impl Library {
         let mut module = std::ptr::null_mut();
         let mut log = [0_u8; LOG_BYTES];
         let options = [ERROR_LOG, ERROR_LOG_BYTES];
-        // A value takes the place of a pointer.
+        // The size option is passed by value in a pointer's place.
         let values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), (LOG_BYTES - 1) as *mut c_void];
         let modules = need(self.modules)?;
-        // SAFETY: all pointers are valid for the call, and there are as many options and values as it is told. The caller
+        // SAFETY: all pointers are valid for the call, and the counts match the arrays. The caller
         // vouches for the image.
         let status = unsafe {
             (modules.load)(
@@ -89,7 +90,7 @@ impl Library {
     }
 
     pub(in crate::driver::cuda) fn unload_module(&self, module: Module) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, and its owner gives it up.
+        // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.modules)?.unload)(module.0) };
         self.check("cuModuleUnload", status)
     }
@@ -107,7 +108,8 @@ impl Library {
             .map(|()| Function(function))
     }
 
-    /// The bytes of a kernel's parameter, where the driver can tell; none past the last one.
+    /// Size of a kernel's parameter, in bytes; `None` past the last one, or if the driver cannot
+    /// report it.
     pub(in crate::driver::cuda) fn parameter_bytes(
         &self,
         function: Function,
@@ -120,7 +122,7 @@ impl Library {
         Some(self.check("cuFuncGetParamInfo", status).map(|()| bytes))
     }
 
-    /// Lets a kernel have so much dynamic shared memory.
+    /// Sets a kernel's limit of dynamic shared memory.
     pub(in crate::driver::cuda) fn allow_shared(
         &self,
         function: Function,
@@ -133,11 +135,11 @@ impl Library {
         self.check("cuFuncSetAttribute", status)
     }
 
-    /// Puts a kernel on a queue; the parameters are copied.
+    /// Launches a kernel on a queue; the parameters are copied.
     ///
     /// # Safety
-    /// There must be as many parameters as the kernel has, each as large as it says, and what they point to must be memory that
-    /// the kernel may use until the queue is past it.
+    /// The number and sizes of the parameters must match the kernel's. Memory that they point to
+    /// must stay accessible to the kernel until the queue is past the launch.
     pub(in crate::driver::cuda) unsafe fn launch(
         &self,
         stream: Stream,

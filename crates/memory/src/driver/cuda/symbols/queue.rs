@@ -4,20 +4,20 @@ use super::{Failure, Library, Status, need};
 use cudarc::driver::sys::CUdeviceptr;
 use std::ffi::{c_uchar, c_uint, c_void};
 
-/// `CU_STREAM_NON_BLOCKING`: the default queue of others in this process is nothing to it.
+/// `CU_STREAM_NON_BLOCKING`: no implicit synchronisation with the process's default stream.
 const NON_BLOCKING: c_uint = 1;
 /// `CU_EVENT_DISABLE_TIMING`.
 const NO_TIMING: c_uint = 2;
 
 handles! {
-    /// A queue.
+    /// A queue (`CUstream`).
     Stream;
-    /// A mark on a queue.
+    /// An event.
     Event;
 }
 
 functions! {
-    /// Queues and what is done on them.
+    /// Functions of queues, events and pinned memory.
     struct Queues {
         create = "cuStreamCreate": fn(*mut *mut c_void, c_uint);
         destroy = "cuStreamDestroy_v2": fn(*mut c_void);
@@ -39,7 +39,7 @@ functions! {
 }
 
 impl Stream {
-    /// A queue that the library gave to somebody else of this process; null is the default one.
+    /// A queue that another library in this process created; null is the default stream.
     ///
     /// # Safety
     /// The handle must be the library's, or null, for as long as it is used.
@@ -53,7 +53,7 @@ impl Stream {
 }
 
 impl Library {
-    /// Whether there are queues; the missing function otherwise.
+    /// Whether the queue functions are present; otherwise the missing one.
     pub(in crate::driver::cuda) fn has_queues(&self) -> Result<(), &'static str> {
         self.queues.map(|_| ())
     }
@@ -67,7 +67,7 @@ impl Library {
     }
 
     pub(in crate::driver::cuda) fn destroy_stream(&self, stream: Stream) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, and its owner gives it up.
+        // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.queues)?.destroy)(stream.0) };
         self.check("cuStreamDestroy", status)
     }
@@ -82,14 +82,14 @@ impl Library {
         self.check("cuStreamSynchronize", status)
     }
 
-    /// Whether all work of a queue is done.
+    /// Whether all work of a queue is complete.
     pub(in crate::driver::cuda) fn is_stream_done(&self, stream: Stream) -> Result<bool, Failure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.queues)?.query)(stream.0) };
         self.check_done("cuStreamQuery", status)
     }
 
-    /// Lets a queue wait for an event of another.
+    /// Makes a queue wait for another queue's event.
     pub(in crate::driver::cuda) fn stream_wait(
         &self,
         stream: Stream,
@@ -108,12 +108,12 @@ impl Library {
     }
 
     pub(in crate::driver::cuda) fn destroy_event(&self, event: Event) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, and its owner gives it up.
+        // SAFETY: the handle came from the library, and its owner releases it.
         let status = unsafe { (need(self.queues)?.destroy_event)(event.0) };
         self.check("cuEventDestroy", status)
     }
 
-    /// Marks the present end of a queue.
+    /// Records an event at the end of a queue's current work.
     pub(in crate::driver::cuda) fn record_event(
         &self,
         event: Event,
@@ -124,7 +124,7 @@ impl Library {
         self.check("cuEventRecord", status)
     }
 
-    /// Whether the work before an event is done.
+    /// Whether the work before an event is complete.
     pub(in crate::driver::cuda) fn is_event_done(&self, event: Event) -> Result<bool, Failure> {
         // SAFETY: the handle came from the library.
         let status = unsafe { (need(self.queues)?.query_event)(event.0) };
@@ -138,10 +138,10 @@ impl Library {
         self.check("cuEventSynchronize", status)
     }
 
-    /// Copies to the device when the queue comes to it.
+    /// Copies to the device, in queue order.
     ///
     /// # Safety
-    /// The bytes must stay as they are until then.
+    /// The bytes must stay valid and unchanged until the copy is complete.
     pub(in crate::driver::cuda) unsafe fn write_on(
         &self,
         stream: Stream,
@@ -155,10 +155,10 @@ impl Library {
         self.check("cuMemcpyHtoDAsync", status)
     }
 
-    /// Copies from the device when the queue comes to it.
+    /// Copies from the device, in queue order.
     ///
     /// # Safety
-    /// Nobody else may touch the bytes until then.
+    /// Nobody else may access the bytes until the copy is complete.
     pub(in crate::driver::cuda) unsafe fn read_on(
         &self,
         stream: Stream,
@@ -171,7 +171,7 @@ impl Library {
         self.check("cuMemcpyDtoHAsync", status)
     }
 
-    /// Copies within the device when the queue comes to it.
+    /// Copies within the device, in queue order.
     pub(in crate::driver::cuda) fn copy_on(
         &self,
         stream: Stream,
@@ -184,7 +184,7 @@ impl Library {
         self.check("cuMemcpyDtoDAsync", status)
     }
 
-    /// Fills memory of the device when the queue comes to it.
+    /// Fills device memory, in queue order.
     pub(in crate::driver::cuda) fn fill_on(
         &self,
         stream: Stream,
@@ -197,7 +197,7 @@ impl Library {
         self.check("cuMemsetD8Async", status)
     }
 
-    /// Memory of the host that the device can copy by itself.
+    /// Allocates page-locked host memory.
     pub(in crate::driver::cuda) fn allocate_pinned(
         &self,
         bytes: usize,
@@ -209,15 +209,15 @@ impl Library {
             .map(|()| address.cast())
     }
 
-    /// Gives pinned memory back.
+    /// Frees pinned memory.
     ///
     /// # Safety
-    /// It must come from [`Library::allocate_pinned`], and nothing may use it any longer.
+    /// The memory must come from [`Library::allocate_pinned`] and have no further use.
     pub(in crate::driver::cuda) unsafe fn free_pinned(
         &self,
         address: *mut u8,
     ) -> Result<(), Failure> {
-        // SAFETY: the caller gives it up.
+        // SAFETY: the caller gives up the memory.
         let status = unsafe { (need(self.queues)?.free_pinned)(address.cast()) };
         self.check("cuMemFreeHost", status)
     }

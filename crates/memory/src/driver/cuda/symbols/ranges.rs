@@ -8,7 +8,7 @@ use cudarc::driver::sys::{
 };
 use std::ffi::{c_int, c_uint, c_ulonglong};
 
-/// Physical memory that is not mapped yet, or that is kept by its maps alone.
+/// A physical allocation that is not mapped yet, or that only its mappings keep alive.
 #[derive(Debug)]
 pub(in crate::driver::cuda) struct Physical(CUmemGenericAllocationHandle);
 
@@ -27,23 +27,23 @@ functions! {
 }
 
 impl Library {
-    /// Whether ranges can be reserved; the missing function otherwise.
+    /// Whether the range functions are present; otherwise the missing one.
     pub(in crate::driver::cuda) fn has_ranges(&self) -> Result<(), &'static str> {
         self.ranges.map(|_| ())
     }
 
-    /// The unit in which memory can be created and mapped on a device.
+    /// Granularity at which memory can be created and mapped on a device.
     pub(in crate::driver::cuda) fn granularity(&self, device: c_int) -> Result<u64, Failure> {
         let mut bytes = 0;
         let properties = properties(device);
         let ranges = need(self.ranges)?;
-        // SAFETY: both pointers are valid for the call; 0 asks for the least unit.
+        // SAFETY: both pointers are valid for the call; 0 requests the minimum granularity.
         let status = unsafe { (ranges.granularity)(&mut bytes, &properties, 0) };
         self.check("cuMemGetAllocationGranularity", status)
             .map(|()| bytes as u64)
     }
 
-    /// Reserves addresses that begin at a multiple of `alignment`, or where the library likes.
+    /// Reserves addresses at a multiple of `alignment`; 0 leaves the alignment to the library.
     pub(in crate::driver::cuda) fn reserve(
         &self,
         bytes: u64,
@@ -51,7 +51,7 @@ impl Library {
     ) -> Result<u64, Failure> {
         let mut address = 0;
         let ranges = need(self.ranges)?;
-        // SAFETY: the pointer is valid for the call; 0 leaves the place to the library.
+        // SAFETY: the pointer is valid for the call; 0 leaves the address to the library.
         let status =
             unsafe { (ranges.reserve)(&mut address, bytes as usize, alignment as usize, 0, 0) };
         self.check("cuMemAddressReserve", status).map(|()| address)
@@ -62,7 +62,7 @@ impl Library {
         address: u64,
         bytes: u64,
     ) -> Result<(), Failure> {
-        // SAFETY: the library refuses a range that it did not give.
+        // SAFETY: the library refuses a range that it did not reserve.
         let status = unsafe { (need(self.ranges)?.release_addresses)(address, bytes as usize) };
         self.check("cuMemAddressFree", status)
     }
@@ -80,7 +80,7 @@ impl Library {
         self.check("cuMemCreate", status).map(|()| Physical(handle))
     }
 
-    /// Gives the handle up: the memory lives on as long as it is mapped somewhere.
+    /// Releases the handle. The memory lives on while it is mapped.
     pub(in crate::driver::cuda) fn release(&self, physical: &Physical) -> Result<(), Failure> {
         // SAFETY: the handle came from the library, which refuses one that was released.
         let status = unsafe { (need(self.ranges)?.release)(physical.0) };
@@ -93,18 +93,20 @@ impl Library {
         bytes: u64,
         physical: &Physical,
     ) -> Result<(), Failure> {
-        // SAFETY: the handle came from the library, which refuses addresses that are not reserved or already mapped.
+        // SAFETY: the handle came from the library, which refuses addresses that are not reserved
+        // or already mapped.
         let status = unsafe { (need(self.ranges)?.map)(address, bytes as usize, 0, physical.0, 0) };
         self.check("cuMemMap", status)
     }
 
     pub(in crate::driver::cuda) fn unmap(&self, address: u64, bytes: u64) -> Result<(), Failure> {
-        // SAFETY: the library refuses what is not one whole map; no kernel uses it (the caller's books).
+        // SAFETY: the library refuses a range that is not one whole mapping; by the caller's books,
+        // no kernel uses it.
         let status = unsafe { (need(self.ranges)?.unmap)(address, bytes as usize) };
         self.check("cuMemUnmap", status)
     }
 
-    /// Lets the device read and write mapped addresses.
+    /// Makes mapped addresses readable and writable for the device.
     pub(in crate::driver::cuda) fn set_access(
         &self,
         address: u64,
@@ -116,7 +118,7 @@ impl Library {
             flags: CUmemAccess_flags_enum::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
         };
         let ranges = need(self.ranges)?;
-        // SAFETY: the pointer is valid for the call, and one element is behind it.
+        // SAFETY: the pointer is valid for the call and has one element behind it.
         let status = unsafe { (ranges.set_access)(address, bytes as usize, &access, 1) };
         self.check("cuMemSetAccess", status)
     }

@@ -221,7 +221,12 @@ def test_an_engine_refuses_an_option_by_name(
     assert refused.value.argument in (option, "cache_precision")
 
 
-@pytest.mark.parametrize("text", ["", "   ", "?!", "x" * 100_001])
+def test_a_text_of_marks_alone_is_a_short_silence(engine: sottovoce.Engine) -> None:
+    samples = engine.speak("?!")
+    assert 0 < samples.size < 24_000 and not samples.any()
+
+
+@pytest.mark.parametrize("text", ["", "   ", "x" * 100_001])
 def test_a_text_without_speech_is_refused(engine: sottovoce.Engine, text: str) -> None:
     with pytest.raises(sottovoce.TextError) as refused:
         engine.stream(text)

@@ -721,7 +721,8 @@ impl Engine {
         &self.handle.shared.device_name
     }
 
-    /// Why the CPU computes although [`DeviceChoice::Auto`] would have preferred a CUDA device.
+    /// Why the CPU computes although [`DeviceChoice::Auto`](crate::DeviceChoice::Auto) would have
+    /// preferred a CUDA device.
     pub fn device_note(&self) -> Option<&str> {
         self.handle.shared.device_note.get().map(String::as_str)
     }

@@ -1,8 +1,8 @@
 //! GEMM: products of rows with packed weights, the basis of linear layers, convolutions and
 //! attention.
 //!
-//! With rows M, outputs N and inputs K, a task multiplies [`MC`] rows with one panel (NR =
-//! [`PANEL`] outputs), [`KC`] inputs at a time, in tiles of [`MR`] rows.
+//! With rows M, outputs N and inputs K, a task multiplies `MC` rows with one panel (NR =
+//! `PANEL` outputs), `KC` inputs at a time, in tiles of `MR` rows.
 
 use super::kernel::{self, InitialSum, Lhs, Weights};
 use super::maths;

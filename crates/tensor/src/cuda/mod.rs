@@ -2,7 +2,7 @@
 //!
 //! Kernels are launched in order on one queue, the pool's queue 0, and the host does not wait. The
 //! first failure is remembered, and nothing is launched after it. Memory comes from views, matrices
-//! and pages. The device itself owns one block for the small arrays that [`uploads`] sends, and the
+//! and pages. The device itself owns one block for the small arrays that `uploads` sends, and the
 //! pinned ring for copies; both are allocated when the device is opened.
 //!
 //! Every sum has one fixed order that does not depend on the rest of the batch. Both families of

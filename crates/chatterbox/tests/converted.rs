@@ -192,6 +192,42 @@ fn a_file_cut_anywhere_is_refused_by_name() {
 }
 
 #[test]
+fn a_packed_tensor_without_the_one_that_belongs_to_it_is_refused_by_name() {
+    type Network = fn(&mut Loader<'_>) -> Result<(), WeightsError>;
+    let networks: [(Network, Network, &str); 2] = [
+        (
+            |loader| loader.matrix("flow.a.weight", SHAPE).map(drop),
+            |loader| {
+                let convolution = loader.conv2d_normed("flow.a", "flow.n", [16, 16, 2], [1, 1]);
+                convolution.map(drop)
+            },
+            "flow.a.bias",
+        ),
+        (
+            |loader| loader.vector("flow.n.scale", 16).map(drop),
+            |loader| loader.batch_norm("flow.n", 16, true).map(drop),
+            "flow.n.shift",
+        ),
+    ];
+    for (written, read, missing) in networks {
+        let folder = tempfile::tempdir().unwrap();
+        convert(
+            &Source::synthetic(ModelConfig::tiny_turbo(), 3),
+            folder.path(),
+            &[(Component::Flow, Precision::Int8)],
+            &|_, loader| written(loader),
+            &[],
+        )
+        .unwrap();
+        let source = Source::open(folder.path()).unwrap();
+        let memory = Memory::host(1 << 20);
+        let result = load(&source, Component::Flow, Precision::F32, &memory, read);
+        let message = result.map(drop).unwrap_err().to_string();
+        assert!(message.contains(missing), "{message}");
+    }
+}
+
+#[test]
 fn another_models_file_is_refused_with_both_shapes() {
     let (folder, _) = converted(Precision::Q4);
     let other = tempfile::tempdir().unwrap();

@@ -10,27 +10,26 @@ use sottovoce_memory::ArenaSlice;
 use sottovoce_tensor::{Matrix, MatrixError, Precision, Vector};
 use std::ops::Range;
 
-impl<'a> Loader<'a> {
-    pub(super) fn is_packed(&self, name: &str) -> bool {
-        self.source
-            .tensor(name)
-            .is_some_and(|(file, _)| file.packed.contains_key(name))
+/// A packed tensor of a file.
+struct Packed<'a> {
+    file: &'a WeightFile,
+    bytes: Range<usize>,
+    checksum: Option<u32>,
+    tensor: PackedTensor,
+}
+
+impl Packed<'_> {
+    fn stored_bytes(&self) -> &[u8] {
+        &self.file.bytes[self.bytes.clone()]
     }
 
-    /// The file of a packed tensor, and its byte range.
-    fn stored(&self, name: &str) -> (&'a WeightFile, Range<usize>) {
-        let (file, tensor) = self.source.tensor(name).expect("it was found packed");
-        (file, tensor.bytes.clone())
-    }
-
-    /// Checks a tensor's bytes against the checksum written by the conversion.
+    /// Checks the bytes against the checksum written by the conversion.
     fn check_bytes(&self, name: &str) -> Result<(), WeightsError> {
-        let (file, tensor) = self.source.tensor(name).expect("it was found packed");
-        let found = checksum(&file.bytes[tensor.bytes.clone()]);
-        match tensor.checksum {
+        let found = checksum(self.stored_bytes());
+        match self.checksum {
             Some(written) if written == found => Ok(()),
             written => Err(WeightsError::Damaged {
-                file: file.name.clone(),
+                file: self.file.name.clone(),
                 tensor: name.to_owned(),
                 found,
                 written: written.unwrap_or_default(),
@@ -38,47 +37,62 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Space for a packed tensor, as long as its bytes in the file.
-    fn take_packed(
-        &mut self,
-        name: &str,
-        kind: PackedKind,
-        rows: usize,
-        columns: usize,
-    ) -> Result<ArenaSlice, WeightsError> {
-        let (file, bytes) = self.stored(name);
-        self.used.insert(name.to_owned());
-        let slice = self.take(bytes.len())?;
-        if !matches!(self.mode, Mode::Measure { .. }) {
-            self.check_bytes(name)?;
-        }
-        match &mut self.mode {
-            Mode::Measure { list, .. } => list.push((
-                name.to_owned(),
-                PackedTensor {
-                    kind,
-                    rows,
-                    columns,
-                },
-            )),
-            Mode::Fill(_) => {}
-            Mode::Convert { deliver, .. } => deliver(name, &file.bytes[bytes])?,
-        }
-        Ok(slice)
+    /// Lets the system drop the file's pages, which were copied.
+    fn release(self) {
+        self.file.bytes.release(self.bytes);
+    }
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn is_packed(&self, name: &str) -> bool {
+        self.source
+            .tensor(name)
+            .is_some_and(|(file, _)| file.packed.contains_key(name))
     }
 
-    fn packed(&self, name: &str, rows: usize, columns: usize) -> Result<PackedKind, WeightsError> {
-        let (file, _) = self.source.tensor(name).expect("it was found packed");
-        let packed = &file.packed[name];
-        if (packed.rows, packed.columns) == (rows, columns) {
-            return Ok(packed.kind);
+    /// Checks the shape of a packed tensor.
+    fn packed(&self, name: &str, rows: usize, columns: usize) -> Result<Packed<'a>, WeightsError> {
+        let stored = self.source.tensor(name);
+        let Some((file, tensor, packed)) =
+            stored.and_then(|(file, tensor)| Some((file, tensor, file.packed.get(name)?)))
+        else {
+            // A name that belongs to another packed tensor, such as its bias.
+            return Err(WeightsError::MissingTensor {
+                source_name: self.source.file_of(self.component).into(),
+                component: self.component,
+                tensor: name.into(),
+                shape: vec![rows, columns],
+            });
+        };
+        if (packed.rows, packed.columns) != (rows, columns) {
+            return Err(WeightsError::Shape {
+                file: file.name.clone(),
+                tensor: name.into(),
+                found: vec![packed.rows, packed.columns],
+                expected: vec![rows, columns],
+            });
         }
-        Err(WeightsError::Shape {
-            file: file.name.clone(),
-            tensor: name.into(),
-            found: vec![packed.rows, packed.columns],
-            expected: vec![rows, columns],
+        Ok(Packed {
+            file,
+            bytes: tensor.bytes.clone(),
+            checksum: tensor.checksum,
+            tensor: *packed,
         })
+    }
+
+    /// Space for a packed tensor, as long as its bytes in the file.
+    fn take_packed(&mut self, name: &str, packed: &Packed<'a>) -> Result<ArenaSlice, WeightsError> {
+        self.used.insert(name.to_owned());
+        let slice = self.take(packed.bytes.len())?;
+        if !matches!(self.mode, Mode::Measure { .. }) {
+            packed.check_bytes(name)?;
+        }
+        match &mut self.mode {
+            Mode::Measure { list, .. } => list.push((name.to_owned(), packed.tensor)),
+            Mode::Fill(_) => {}
+            Mode::Convert { deliver, .. } => deliver(name, packed.stored_bytes())?,
+        }
+        Ok(slice)
     }
 
     pub(super) fn packed_matrix(
@@ -87,22 +101,16 @@ impl<'a> Loader<'a> {
         rows: usize,
         columns: usize,
     ) -> Result<Matrix, WeightsError> {
-        let kind = self.packed(name, rows, columns)?;
-        let PackedKind::Matrix(precision) = kind else {
+        let packed = self.packed(name, rows, columns)?;
+        let PackedKind::Matrix(precision) = packed.tensor.kind else {
             return Err(self.value_error(name, MatrixError::UnknownPrecision("vector".into())));
         };
-        let slice = self.take_packed(name, kind, rows, columns)?;
+        let slice = self.take_packed(name, &packed)?;
         match self.mode {
             Mode::Fill(_) => {
-                let (file, bytes) = self.stored(name);
-                let matrix = Matrix::copy_packed(
-                    slice,
-                    rows,
-                    columns,
-                    precision,
-                    &file.bytes[bytes.clone()],
-                );
-                file.bytes.release(bytes);
+                let stored = packed.stored_bytes();
+                let matrix = Matrix::copy_packed(slice, rows, columns, precision, stored);
+                packed.release();
                 matrix
             }
             Mode::Measure { .. } | Mode::Convert { .. } => {
@@ -113,16 +121,15 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn packed_vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
-        let kind = self.packed(name, 1, len)?;
-        let slice = self.take_packed(name, kind, 1, len)?;
-        let (file, bytes) = self.stored(name);
+        let packed = self.packed(name, 1, len)?;
+        let slice = self.take_packed(name, &packed)?;
         let vector = match self.mode {
             Mode::Fill(_) => {
-                let vector = Vector::copy_packed(slice, len, &file.bytes[bytes.clone()]);
-                file.bytes.release(bytes);
+                let vector = Vector::copy_packed(slice, len, packed.stored_bytes());
+                packed.release();
                 vector
             }
-            Mode::Measure { .. } | Mode::Convert { .. } => match bytes.len() {
+            Mode::Measure { .. } | Mode::Convert { .. } => match packed.bytes.len() {
                 found if found == Vector::bytes_for(len) => {
                     Ok(Vector::from_packed(slice.into_shared()))
                 }

@@ -47,14 +47,8 @@ const SPARE_RECEIVE: Duration = Duration::from_secs(2);
 /// short-lived.
 const SPARE_CONNECTIONS: usize = 32;
 
-/// A connection's share of the limit. A WebSocket keeps the share of the HTTP exchange that it came
-/// from.
-#[derive(Clone)]
-pub(crate) struct ConnectionShare {
-    _held: Arc<HeldConnection>,
-}
-
-struct HeldConnection {
+/// A connection's share of the limit. Its socket keeps it, also as a WebSocket.
+struct ConnectionShare {
     _permit: OwnedSemaphorePermit,
     /// `None` if a proxy's connection serves many callers.
     _of_caller: Option<CallerConnection>,
@@ -99,10 +93,8 @@ fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Overload> {
     };
     let permit = app.connection_places.clone().try_acquire_owned();
     Ok(ConnectionShare {
-        _held: Arc::new(HeldConnection {
-            _permit: permit.map_err(|_| Overload::Server)?,
-            _of_caller: of_caller,
-        }),
+        _permit: permit.map_err(|_| Overload::Server)?,
+        _of_caller: of_caller,
     })
 }
 
@@ -212,17 +204,16 @@ fn connection(
             limits.slow_reader_time.min(SPARE_RECEIVE),
         ),
     };
-    let socket = ImpatientSocket::new(socket, slow_reader);
+    let overload = share.as_ref().err().copied();
+    let socket = ImpatientSocket::new(socket, share.ok(), slow_reader);
     let router = router.clone();
     let service = TowerToHyperService::new(tower::service_fn(
         move |request: Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(peer));
-            let overload = share.as_ref().err().copied();
-            match &share {
-                Ok(share) => drop(extensions.insert(share.clone())),
-                Err(overload) => drop(extensions.insert(*overload)),
+            if let Some(overload) = overload {
+                extensions.insert(overload);
             }
             let router = router.clone();
             async move {

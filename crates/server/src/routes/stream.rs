@@ -3,7 +3,6 @@
 use crate::app::App;
 use crate::error::{ErrorBody, ServerError};
 use crate::fields::{Fields, FromFields};
-use crate::listener::ConnectionShare;
 use crate::openai::StreamFields;
 use crate::record::RequestRecord;
 use crate::speaking::{MARKS, Request, Speaking};
@@ -43,7 +42,7 @@ const WRITE_BUFFER_BYTES_MAX: usize = SOUND_BYTES_MAX + (32 << 10);
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Idle time, without a message and with nothing to speak, after which the connection is closed.
 const IDLE_MAX: Duration = Duration::from_secs(600);
-/// Deadline for the peer's reply to a close, and for sending a refusal.
+/// Deadline for sending a refusal.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 /// Pause after a sentence end mark, after which the text so far is spoken. The next letter would
 /// show whether the sentence continues, but may never come.
@@ -228,7 +227,6 @@ impl Utterance {
         (status = 503, description = "The server is stopping", body = ErrorBody)))]
 pub(crate) async fn connect(
     State(app): State<Arc<App>>,
-    share: Option<Extension<ConnectionShare>>,
     record: Option<Extension<Arc<RequestRecord>>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ServerError> {
@@ -238,7 +236,7 @@ pub(crate) async fn connect(
     })?;
     let record = record.map(|record| record.0);
     if app.host.is_stopping() {
-        return Ok(told(upgrade, &ServerError::Stopping, (share, record)));
+        return Ok(told(upgrade, &ServerError::Stopping, record));
     }
     Ok(bounded(upgrade).on_upgrade(move |socket| async move {
         let (sink, mut source) = socket.split();
@@ -249,12 +247,7 @@ pub(crate) async fn connect(
         conversation.run(&mut source, stopping.clone()).await;
         // The conversation dropped its sender; queued messages are still sent.
         let _ = writer.await;
-        // Closing a connection with unread input would discard what the peer has not read yet.
-        let _ = tokio::time::timeout(CLOSING_MAX, async {
-            while let Some(Ok(_)) = source.next().await {}
-        })
-        .await;
-        drop((share, stopping, record));
+        drop((stopping, record));
     }))
 }
 
@@ -283,13 +276,16 @@ pub(crate) async fn refuse(
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app)
         .await
         .ok()?;
-    let share = parts.extensions.remove::<ConnectionShare>();
     let record = parts.extensions.remove::<Arc<RequestRecord>>();
-    Some(told(upgrade, error, (share, record)))
+    Some(told(upgrade, error, record))
 }
 
-/// A WebSocket that reports an error and closes; `kept` lives as long.
-fn told<T: Send + 'static>(upgrade: WebSocketUpgrade, error: &ServerError, kept: T) -> Response {
+/// A WebSocket that reports an error and closes; `record` lives as long.
+fn told(
+    upgrade: WebSocketUpgrade,
+    error: &ServerError,
+    record: Option<Arc<RequestRecord>>,
+) -> Response {
     let messages = [
         text(&complaint(error)),
         close(close_code_of(error), error.to_string()),
@@ -299,11 +295,10 @@ fn told<T: Send + 'static>(upgrade: WebSocketUpgrade, error: &ServerError, kept:
             for message in messages {
                 socket.send(message).await?;
             }
-            while let Some(Ok(_)) = socket.recv().await {}
             Ok::<(), axum::Error>(())
         })
         .await;
-        drop(kept);
+        drop(record);
     })
 }
 

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 /// PTX of three small kernels that the library includes: `demo_fill(values, value, count)`,
@@ -53,6 +54,38 @@ pub fn install(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+/// Environment variable with the argument of a test that runs in its own process.
+const CHILD_ARGUMENT: &str = "CUDA_STAND_IN_TEST_ARGUMENT";
+
+/// Runs one test of this program in its own process, which finds the libraries of `folder` first.
+/// There, [`child_argument`] returns `argument`.
+///
+/// # Panics
+/// If the test fails, or this program has no test of that full name.
+pub fn run_in_child(test: &str, argument: &str, folder: Option<&Path>) {
+    let program = std::env::current_exe().unwrap_or_default();
+    let mut command = Command::new(&program);
+    command
+        .args(["--exact", test])
+        .env(CHILD_ARGUMENT, argument);
+    if let Some(folder) = folder {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && printed.contains("1 passed"),
+        "{test} with {argument}: {output:?}"
+    );
+}
+
+/// The argument of [`run_in_child`] in the process that it made; `None` elsewhere.
+pub fn child_argument() -> Option<String> {
+    std::env::var(CHILD_ARGUMENT).ok()
 }
 
 /// Loads the library into this process. Later look-ups of the driver's library by name find it.

@@ -12,7 +12,6 @@ use sottovoce_memory::driver::{Address, Driver, DriverError};
 use sottovoce_memory::pool::Pool;
 use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 const CAPACITY: u64 = 256 << 20;
@@ -585,26 +584,12 @@ fn a_shrunk_piece_frees_its_tail_and_keeps_its_first_bytes() {
 /// Runs in a process of its own, which also finds the management library: the size of a context
 /// comes from there.
 #[test]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "how the test tells its own process"
-)]
 fn the_drivers_own_bytes_are_measured_booked_and_given_back() {
-    const CHILD: &str = "SOTTOVOCE_TEST_CHILD";
-    if std::env::var_os(CHILD).is_none() {
+    if client::child_argument().is_none() {
         let folder = tempfile::tempdir().unwrap();
         client::install(folder.path(), &[]).unwrap();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "the_drivers_own_bytes_are_measured_booked_and_given_back",
-            ])
-            .env(CHILD, "yes")
-            .env("LD_LIBRARY_PATH", folder.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        return;
+        let test = "the_drivers_own_bytes_are_measured_booked_and_given_back";
+        return client::run_in_child(test, "", Some(folder.path()));
     }
     client::load(Path::new("libcuda.so"));
     let own = "taken=1048576 context=314572800 module=5242880 graph=65536 node=4096 threads=100000";

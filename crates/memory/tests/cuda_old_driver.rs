@@ -8,10 +8,8 @@ use sottovoce_memory::driver::cuda::{
     CudaDriver, CudaError, Generation, Module, Queue, Staging, Target,
 };
 use sottovoce_memory::driver::{Address, Driver, DriverError};
-use std::process::Command;
 use std::sync::Arc;
 
-const MISSING: &str = "SOTTOVOCE_TEST_MISSING_FUNCTION";
 const UNIT: u64 = 2 << 20;
 
 fn read(driver: &CudaDriver, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
@@ -34,22 +32,13 @@ fn a_driver_without_a_group_of_functions_serves_all_others_and_names_the_missing
         "cuGraphInstantiateWithFlags",
         "cuMemAlloc_v2",
     ] {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "in_a_process_with_such_a_driver"])
-            .env(MISSING, missing)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{missing}: {output:?}");
+        client::run_in_child("in_a_process_with_such_a_driver", missing, None);
     }
 }
 
 #[test]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "how the test tells its own process"
-)]
 fn in_a_process_with_such_a_driver() {
-    let Ok(missing) = std::env::var(MISSING) else {
+    let Some(missing) = client::child_argument() else {
         return;
     };
     let missing = missing.as_str();

@@ -4,7 +4,6 @@ use crate::scene::{options, source, stream};
 use cuda_stand_in::client::{self, StandIn};
 use sottovoce::{Engine, EngineOptions, PrecisionChoice, Source, Variant, Voice, VoiceSource};
 use std::path::Path;
-use std::process::Command;
 
 /// Peak of the bytes that the reference reserved with one voice (`sottovoce::bench`).
 const REFERENCE_BYTES: u64 = sottovoce::bench::REFERENCE_PEAK_RESERVED_BYTES;
@@ -73,28 +72,12 @@ fn speak_and_compare(source: Source, options: EngineOptions, device: StandIn) {
 /// Runs in a process of its own, which also finds the management library: the context's size is
 /// known from there.
 #[test]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "how the test tells its own process"
-)]
 fn the_ledger_is_what_the_device_counts_to_the_byte() {
-    const CHILD: &str = "SOTTOVOCE_TEST_CHILD";
-    if std::env::var_os(CHILD).is_none() {
+    if client::child_argument().is_none() {
         let folder = tempfile::tempdir().unwrap();
         client::install(folder.path(), &[]).unwrap();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "ledger::the_ledger_is_what_the_device_counts_to_the_byte",
-            ])
-            .env(CHILD, "yes")
-            .env("LD_LIBRARY_PATH", folder.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(said.contains("1 passed"), "{said}");
-        return;
+        let test = "ledger::the_ledger_is_what_the_device_counts_to_the_byte";
+        return client::run_in_child(test, "", Some(folder.path()));
     }
     client::load(Path::new("libcuda.so"));
     let own = "context=314572800 module=5242880 graph=65536 node=4096 threads=100000";

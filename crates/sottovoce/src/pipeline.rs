@@ -1,10 +1,12 @@
 //! The model's pipeline: sentences in, speech tokens, sound out. All state of a stream is in its
 //! [`Utterance`].
 
+mod standalone;
 #[cfg(test)]
 mod tests;
 mod utterance;
 
+pub(crate) use standalone::Standalone;
 pub(crate) use utterance::{START_TOKENS, Utterance};
 
 use crate::chunking::{Pass, Schedule, Window, Work};

@@ -1,18 +1,14 @@
 //! Comparison of a device's speech with the CPU's: whole sentences of small models.
 
 use super::self_test::relative_l2;
-use super::{NO_BUDGET_BYTES, Opened, open};
+use super::{Opened, open};
 use crate::error::Error;
-use crate::holdings::Holdings;
-use crate::loading::{choose, default_voice, model};
 use crate::options::{
     CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Source, StreamOptions,
 };
-use crate::pipeline::Pipeline;
+use crate::pipeline::Standalone;
 use serde::Serialize;
 use sottovoce_chatterbox::config::ModelConfig;
-use sottovoce_memory::Memory;
-use std::sync::Weak;
 
 const TEXT: &str = "We counted forty two boats.";
 /// Most speech tokens: models with random weights never end a sentence.
@@ -77,25 +73,12 @@ pub(super) fn say(
     };
     let free = || Some(context.as_ref()?.device_memory().ok()?.free);
     let at_first = free().map(|free| free + ledger());
-    let weights = model(source)?;
-    let chosen = choose(&weights, &options, &*device)?;
-    let mut pipeline = Pipeline::load(
-        &weights,
-        &memory,
-        chosen.precision,
-        options.key_value_precision,
-        chosen.extent,
-        &chosen.recordings,
-        device.clone(),
-    )?;
+    let Standalone {
+        mut pipeline,
+        voice,
+        holdings,
+    } = Standalone::load(source, &options, device.clone(), memory.clone())?;
     pipeline.round_finely();
-    let voice = default_voice(&weights)?.ok_or_else(|| Error::Voice {
-        name: "default".into(),
-        reason: "the model's folder has none".into(),
-    })?;
-    let host = Memory::host(NO_BUDGET_BYTES);
-    let voice = voice.keep(&host, None, Weak::new())?;
-    let holdings = Holdings::new(memory.clone(), Some(host), pipeline.pages().clone());
     let spoken = StreamOptions {
         temperature: Some(0.0),
         seed: 3,

@@ -1,7 +1,6 @@
 //! Tests of the pipeline on a device with memory of its own.
 
 use super::*;
-use crate::loading::{choose, default_voice, model};
 use crate::options::{EngineOptions, Source as Model};
 use sottovoce_tensor::TrafficCount;
 use sottovoce_tensor::simulated::SimulatedDevice;
@@ -12,23 +11,11 @@ const TEXT: &str = "We counted forty two boats before it got dark.";
 fn simulated(source: &Model) -> (Pipeline, Voice, Holdings) {
     let (device, memory, _) = SimulatedDevice::new(1 << 32, 1);
     let device: Arc<dyn Device> = Arc::new(device);
-    let weights = model(source).unwrap();
-    let options = EngineOptions::default();
-    let choice = choose(&weights, &options, &*device).unwrap();
-    let pipeline = Pipeline::load(
-        &weights,
-        &memory,
-        choice.precision,
-        options.key_value_precision,
-        choice.extent,
-        &choice.recordings,
-        device,
-    )
-    .unwrap();
-    let host = Memory::host(1 << 24);
-    let voice = default_voice(&weights).unwrap().unwrap();
-    let voice = voice.keep(&host, None, Weak::new()).unwrap();
-    let holdings = Holdings::new(memory, Some(host), pipeline.pages().clone());
+    let Standalone {
+        pipeline,
+        voice,
+        holdings,
+    } = Standalone::load(source, &EngineOptions::default(), device, memory).unwrap();
     (pipeline, voice, holdings)
 }
 

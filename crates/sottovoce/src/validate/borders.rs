@@ -5,23 +5,17 @@ use super::{SENTENCES, ValidateOptions, sentence, stream_options};
 use crate::device::{self, Opened};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::loading::{choose, default_voice, model};
 use crate::options::{EngineOptions, Source, StreamOptions};
-use crate::pipeline::{Pipeline, Utterance};
+use crate::pipeline::{Pipeline, Standalone, Utterance};
 use crate::voice::Voice;
 use serde::Serialize;
 use sottovoce_chatterbox::s3gen::Rendering;
-use sottovoce_memory::Memory;
 use std::collections::HashSet;
-use std::sync::Weak;
 
 /// Speech tokens of two sentences, including their final silence. The offline result is rendered in
 /// one pass.
 const WHOLE_TOKENS_MAX: usize = 256;
 const SENTENCE_TOKENS_MAX: usize = 120;
-/// Address space for the model and for workspaces of the offline pass. Untouched memory costs
-/// nothing.
-const MEMORY_BYTES: u64 = 64 << 30;
 /// Samples on either side over which slopes are normalised: one or two periods of a deep voice.
 const NEIGHBOURHOOD: usize = 240;
 /// Samples on either side of a border over which its level is measured: 25 ms.
@@ -155,7 +149,6 @@ struct Spoken {
 
 impl Speaker {
     fn load(source: &Source, options: &EngineOptions) -> Result<Speaker, Error> {
-        let weights = model(source)?;
         let options = EngineOptions {
             memory: None,
             streams_max: 1,
@@ -164,27 +157,16 @@ impl Speaker {
         };
         let threads = options.threads.unwrap_or(0);
         let Opened { device, memory, .. } = device::open(options.device, threads, None)?;
-        let choice = choose(&weights, &options, &*device)?;
-        let pipeline = Pipeline::load(
-            &weights,
-            &memory,
-            choice.precision,
-            options.key_value_precision,
-            choice.extent,
-            &choice.recordings,
-            device,
-        )?;
-        let voice = default_voice(&weights)?.ok_or_else(|| Error::Voice {
-            name: "default".into(),
-            reason: "the model's folder has none".into(),
-        })?;
-        let on_device = !pipeline.device().host_accessible();
-        let host = on_device.then(|| Memory::host(MEMORY_BYTES));
-        Ok(Speaker {
-            bands: weights.config().flow.mel_bands(),
-            voice: voice.keep(host.as_ref().unwrap_or(&memory), None, Weak::new())?,
-            holdings: Holdings::new(memory, host, pipeline.pages().clone()),
+        let Standalone {
             pipeline,
+            voice,
+            holdings,
+        } = Standalone::load(source, &options, device, memory)?;
+        Ok(Speaker {
+            bands: pipeline.config().flow.mel_bands(),
+            pipeline,
+            voice,
+            holdings,
         })
     }
 

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 /// PTX of three small kernels that the library includes: `demo_fill(values, value, count)`,
 /// `demo_scale(values, factor, count)` and `demo_add(sums, left, right, count)`.
@@ -217,4 +219,29 @@ impl StandIn {
         let read = unsafe { tell(self.ordinal, settings.as_ptr()) };
         assert!(read != 0, "{text}: the settings cannot be read");
     }
+}
+
+/// Longer than any test takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Runs `work` in a thread and aborts the process if it hangs.
+///
+/// # Panics
+/// If `work` does.
+pub fn within_patience(name: &str, work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let (done, finished) = sync_channel(1);
+        let worker = scope.spawn(move || {
+            work();
+            // The receiver is gone if it took too long.
+            let _ = done.send(());
+        });
+        if finished.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{name} hangs");
+            std::process::abort();
+        }
+        if let Err(panic) = worker.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }

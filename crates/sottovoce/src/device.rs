@@ -1,15 +1,5 @@
 //! Opening of devices: the only module that names their kinds.
 
-mod figures;
-mod self_test;
-mod speech;
-#[cfg(all(test, target_os = "linux"))]
-mod tests;
-
-pub use figures::{DeviceFigures, figures};
-pub use self_test::{OperationCheck, self_test};
-pub use speech::{SpeechCheck, speech_checks};
-
 use crate::error::Error;
 use crate::options::DeviceChoice;
 use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDriver};
@@ -22,7 +12,7 @@ use sottovoce_tensor::{Device, Threads};
 use std::sync::Arc;
 
 /// Address space, the limit when no budget is set: then only the system refuses memory.
-pub(crate) const NO_BUDGET_BYTES: u64 = 1 << 46;
+pub const NO_BUDGET_BYTES: u64 = 1 << 46;
 
 /// An open device and the memory in which it computes.
 pub struct Opened {
@@ -39,7 +29,7 @@ pub struct Opened {
 }
 
 /// Wraps a driver in another one.
-pub(crate) type Cover<'a> = &'a mut dyn FnMut(Box<dyn Driver>) -> Box<dyn Driver>;
+pub type Cover<'a> = &'a mut dyn FnMut(Box<dyn Driver>) -> Box<dyn Driver>;
 
 /// Opens a device with a budget of `budget_bytes`, or of all free memory. Work on the host runs on
 /// `threads` threads; 0 takes one per core. `Auto` opens the first CUDA device that can compute, or
@@ -57,7 +47,10 @@ pub fn open(
 }
 
 /// As [`open`], with a wrapper around the driver of the device's memory.
-pub(crate) fn open_covered(
+///
+/// # Errors
+/// As [`open`].
+pub fn open_covered(
     choice: DeviceChoice,
     threads: usize,
     budget_bytes: Option<u64>,
@@ -117,7 +110,7 @@ fn open_cuda(ordinal: u32, budget_bytes: Option<u64>, cover: Cover<'_>) -> Resul
 }
 
 /// The CPU device, for work that stays on the host whatever the main device is.
-pub(crate) fn host(threads: usize) -> Arc<dyn Device> {
+pub fn host(threads: usize) -> Arc<dyn Device> {
     Arc::new(Cpu::new(Threads::new(threads)))
 }
 

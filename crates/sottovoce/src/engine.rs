@@ -7,7 +7,7 @@ use crate::admission::{Admission, Limits, Promise, Refusal, Ticket, WorstCase};
 use crate::device::{self, NO_BUDGET_BYTES};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::loading::{Choice, choose, default_voice, model};
+use crate::loading::{Choice, choose, default_voice, open_model};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{
@@ -280,7 +280,7 @@ impl Engine {
             let reason = format!("it cannot compute in memory of the driver {name:?}");
             return Err(Error::option("device", device.name(), reason));
         }
-        let model = model(&source)?;
+        let model = open_model(&source)?;
         let capabilities = Capabilities::of(model.config(), device.host_accessible());
         let without_effect = options.without_effect(&capabilities);
         let budget_bytes = options.memory;
@@ -398,7 +398,7 @@ impl Engine {
         // Scratch is per thread, so the plan uses the same number of threads.
         let threads = options.threads.unwrap_or(0);
         let opened = device::open(options.device, threads, options.memory)?;
-        let model = model(source)?;
+        let model = open_model(source)?;
         Ok(choose(&model, options, &*opened.device)?.plan)
     }
 

@@ -121,7 +121,7 @@ pub enum Error {
 
 impl Error {
     /// An error about an option's value.
-    pub(crate) fn option(
+    pub fn option(
         option: &'static str,
         value: impl std::fmt::Display,
         reason: impl Into<String>,
@@ -153,7 +153,7 @@ impl Error {
     }
 
     /// An error about a model.
-    pub(crate) fn model(name: &str, error: impl std::fmt::Display) -> Error {
+    pub fn model(name: &str, error: impl std::fmt::Display) -> Error {
         Error::Model {
             name: name.to_owned(),
             reason: error.to_string(),
@@ -161,7 +161,7 @@ impl Error {
     }
 
     /// An error about weights; out-of-memory errors keep their kind.
-    pub(crate) fn weights(name: &str, error: WeightsError) -> Error {
+    pub fn weights(name: &str, error: WeightsError) -> Error {
         match error {
             WeightsError::Memory { source, .. } => Error::OutOfMemory(source),
             WeightsError::Device { source, .. } => Error::Device(DeviceError {

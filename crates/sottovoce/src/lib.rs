@@ -38,10 +38,8 @@
 
 mod accounts;
 mod admission;
-pub mod bench;
 mod chunking;
 pub mod device;
-pub mod doctor;
 mod engine;
 mod error;
 mod holdings;
@@ -58,7 +56,6 @@ mod system_memory;
 pub mod text;
 mod text_input;
 mod text_stage;
-pub mod validate;
 mod voice;
 mod voice_store;
 pub mod watermark;
@@ -67,13 +64,14 @@ mod workspaces;
 
 pub use engine::Engine;
 pub use error::Error;
-pub use loading::inspect;
+pub use loading::{default_flow_voice, inspect, open_model};
 pub use metrics::{EngineMetrics, Histogram, HostPlan, MemoryPlan};
 pub use options::{
     CachePrecision, DeliveryMode, DeviceChoice, EngineOptions, OptionTable, PrecisionChoice,
     Profile, SAMPLE_RATE, Source, StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull,
     default_chunk_size, parse_variant,
 };
+pub use pipeline::{Standalone, StandaloneUtterance};
 pub use report::{
     ActionCount, HostReport, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry,
 };

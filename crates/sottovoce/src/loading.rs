@@ -10,9 +10,12 @@ use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::inspect::Inspection;
+use sottovoce_chatterbox::s3gen::FlowVoice;
 use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
+use sottovoce_memory::Memory;
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::{CachePrecision, Device, Precision};
+use std::sync::{Arc, Weak};
 
 /// The embedded model: config, tokenizer and weights in one file, made by `training/`.
 const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
@@ -32,8 +35,11 @@ const ALL: [Precision; 4] = [
     Precision::Q4,
 ];
 
-/// Opens a model's files.
-pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
+/// Opens a model's files. Nothing is loaded yet.
+///
+/// # Errors
+/// If it is not a model, is damaged, or speaks at another sample rate.
+pub fn open_model(source: &Source) -> Result<Weights, Error> {
     let weights = match source {
         Source::Embedded => {
             Weights::embedded("pico", PICO).map_err(|error| Error::model("pico", error))?
@@ -64,7 +70,7 @@ pub(crate) fn model(source: &Source) -> Result<Weights, Error> {
 /// If it is neither a model nor a weight file, or is damaged.
 pub fn inspect(source: &Source) -> Result<Inspection, Error> {
     let Source::Directory(path) = source else {
-        return Ok(Inspection::of(&model(source)?));
+        return Ok(Inspection::of(&open_model(source)?));
     };
     match Weights::open(path) {
         Ok(weights) => Ok(Inspection::of(&weights)),
@@ -97,6 +103,16 @@ pub(crate) fn default_voice(weights: &Weights) -> Result<Option<VoiceParts>, Err
         None => return Ok(None),
     };
     Ok(Some(parts))
+}
+
+/// What the flow needs of a model's default voice, placed in `memory`.
+///
+/// # Errors
+/// If the model has no voice of its own, or memory runs out.
+pub fn default_flow_voice(weights: &Weights, memory: &Memory) -> Result<Arc<FlowVoice>, Error> {
+    let voice = default_voice(weights)?
+        .ok_or_else(|| Error::model(weights.name(), "it has no voice of its own"))?;
+    Ok(voice.keep(memory, None, Weak::new())?.inner.flow.clone())
 }
 
 /// The precision, streams and plan to load.

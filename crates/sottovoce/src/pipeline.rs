@@ -6,7 +6,7 @@ mod standalone;
 mod tests;
 mod utterance;
 
-pub(crate) use standalone::Standalone;
+pub use standalone::{Standalone, StandaloneUtterance};
 pub(crate) use utterance::{START_TOKENS, Utterance};
 
 use crate::chunking::{Pass, Schedule, Window, Work};

@@ -1,7 +1,7 @@
 //! Reading of a text without speaking it: its words, its pauses, and what is skipped.
 
 use crate::error::Error;
-use crate::loading::model;
+use crate::loading::open_model;
 use crate::options::Source;
 use crate::text_stage::TextStage;
 
@@ -16,7 +16,7 @@ pub use sottovoce_chatterbox::text::{
 /// [`Error::Text`] if the text is empty, or if the options refuse characters without a sound and it
 /// has some; [`Error::Model`] if the model has no tokenizer.
 pub fn script(source: &Source, text: &str, options: &TextOptions) -> Result<Script, Error> {
-    TextStage::open(&model(source)?)?.script(text, options)
+    TextStage::open(&open_model(source)?)?.script(text, options)
 }
 
 /// Tags such as `laugh` that a model supports, without brackets.
@@ -24,5 +24,5 @@ pub fn script(source: &Source, text: &str, options: &TextOptions) -> Result<Scri
 /// # Errors
 /// [`Error::Model`] if the model has no tokenizer.
 pub fn tags(source: &Source) -> Result<Vec<String>, Error> {
-    Ok(TextStage::open(&model(source)?)?.tags().to_vec())
+    Ok(TextStage::open(&open_model(source)?)?.tags().to_vec())
 }

@@ -3,7 +3,7 @@
 
 use crate::device;
 use crate::error::Error;
-use crate::loading::model;
+use crate::loading::open_model;
 use crate::options::{SAMPLE_RATE, Source};
 use crate::plan::whole_pages;
 use sottovoce_chatterbox::watermark::{MarkState, Marker, Perth, PerthConfig};
@@ -113,7 +113,9 @@ impl Watermark {
 /// If either file cannot be read or used, or the recording is too long.
 pub fn detect(weights: &Path, recording: &Path, threads: Option<usize>) -> Result<f32, Error> {
     let failed = |error| Error::weights(&weights.display().to_string(), error);
-    let source = model(&Source::Embedded)?.beside(weights).map_err(failed)?;
+    let source = open_model(&Source::Embedded)?
+        .beside(weights)
+        .map_err(failed)?;
     let config = PerthConfig::of(&source);
     let memory = Memory::host(DETECTION_BYTES_MAX);
     let loaded = load(

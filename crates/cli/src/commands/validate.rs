@@ -6,7 +6,7 @@ use crate::options::{Chosen, ForValidation};
 use crate::output::print::{note, output};
 use crate::source::ModelChoice;
 use sottovoce::Source;
-use sottovoce::validate::{ValidateOptions, validate};
+use sottovoce_lab::validate::{ValidateOptions, validate};
 use std::io::Write;
 use std::process::ExitCode;
 

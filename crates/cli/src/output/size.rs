@@ -1,6 +1,6 @@
 //! Sizes in bytes, in the form that people write.
 
-use sottovoce::doctor::Fit;
+use sottovoce_lab::doctor::Fit;
 pub use sottovoce_memory::stats::parse_bytes;
 
 /// A size in MiB, as text.

@@ -1,10 +1,8 @@
 //! Refusals of the device, and a lost device: streams end with their error after their unchanged
 //! beginning, nothing hangs or leaks, and the engine can be loaded again.
 
-use crate::scene::{
-    Heard, act, expected, listen, long_stream, options, source, stream, within_patience,
-};
-use cuda_stand_in::client::StandIn;
+use crate::scene::{Heard, act, expected, listen, long_stream, options, source, stream};
+use cuda_stand_in::client::{StandIn, within_patience};
 use sottovoce::{Engine, Error, VoiceSource};
 
 const MEMORY: &str = "memory=1073741824";

@@ -5,6 +5,5 @@
 
 mod faults;
 mod ledger;
-mod pressure;
 mod refusals;
 mod scene;

@@ -5,16 +5,12 @@ use sottovoce::{
     DeviceChoice, Engine, EngineOptions, Error, ModelConfig, PrecisionChoice, Source, Stream,
     StreamOptions, Voice, VoiceSource,
 };
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
 
 /// Speech tokens of a short stream, and of one with several chunks.
 const BRIEF_TOKENS: usize = 8;
 const LONG_TOKENS: usize = 40;
 /// Speech tokens of a chunk.
 const CHUNK_TOKENS: usize = 10;
-/// Longer than any test takes on any machine.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The base model's architecture at its smallest: the stand-in runs every thread of every kernel.
 pub fn source() -> Source {
@@ -112,23 +108,4 @@ pub fn expected(device: StandIn) -> Vec<Vec<f32>> {
             samples
         })
         .collect()
-}
-
-/// Runs `work` in a thread and aborts the process if it hangs.
-pub fn within_patience(name: &str, work: impl FnOnce() + Send) {
-    std::thread::scope(|scope| {
-        let (done, finished) = sync_channel(1);
-        let worker = scope.spawn(move || {
-            work();
-            // The receiver is gone if it took too long.
-            let _ = done.send(());
-        });
-        if finished.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("{name} hangs");
-            std::process::abort();
-        }
-        if let Err(panic) = worker.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
 }

@@ -6,8 +6,8 @@ use crate::output::print::output;
 use crate::output::size::mebibytes;
 use serde_json::json;
 use sottovoce::DeviceChoice;
-use sottovoce::device::{self, DeviceFigures, Opened, OperationCheck, SpeechCheck};
-use sottovoce::doctor;
+use sottovoce::device::{self, Opened};
+use sottovoce_lab::doctor::{self, DeviceFigures, OperationCheck, SpeechCheck};
 use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDevice};
 use std::io::Write;
 use std::process::ExitCode;
@@ -31,11 +31,11 @@ struct Findings {
 /// without a model; the exit code says whether it computes what the CPU does.
 pub(super) fn check(choice: DeviceChoice, budget_bytes: Option<u64>, json: bool) -> Outcome {
     let opened = device::open(choice, 0, budget_bytes)?;
-    let checks = device::self_test(&*opened.device, &opened.memory)?;
-    let figures = device::figures(&opened)?;
+    let checks = doctor::self_test(&*opened.device, &opened.memory)?;
+    let figures = doctor::figures(&opened)?;
     let speech = match opened.choice {
         DeviceChoice::Cpu => Vec::new(),
-        choice => device::speech_checks(choice)?,
+        choice => doctor::speech_checks(choice)?,
     };
     let card = match opened.choice {
         DeviceChoice::Cuda(ordinal) => {

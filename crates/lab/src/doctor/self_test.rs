@@ -1,7 +1,7 @@
 //! Self-test of a device: each operation on small sizes, compared with the CPU on the same inputs.
 
-use crate::error::Error;
 use serde::Serialize;
+use sottovoce::{Error, device};
 use sottovoce_memory::pages::{PagePool, PageTable};
 use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
 use sottovoce_tensor::{
@@ -134,7 +134,7 @@ pub(super) fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
 /// # Errors
 /// If memory runs out, or a device fails.
 pub fn self_test(device: &dyn Device, memory: &Memory) -> Result<Vec<OperationCheck>, Error> {
-    let processor = super::host(1);
+    let processor = device::host(1);
     let host = Memory::host(MEMORY_BYTES);
     let here = Side { device, memory };
     let there = Side {

@@ -7,14 +7,10 @@ mod scene;
 pub use faults::FaultOutcomes;
 
 use super::{ValidateOptions, speak, stream_options};
-use crate::device::{self, Opened};
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::EngineOptions;
-use crate::stream::Stream;
-use crate::voice::VoiceSource;
 use scene::{Place, Pressed, Scene};
 use serde::Serialize;
+use sottovoce::device::{self, Opened};
+use sottovoce::{Engine, EngineOptions, Error, Stream, VoiceSource};
 
 /// Granularity of budgets.
 const PAGE_BYTES: u64 = 4096;

@@ -1,13 +1,10 @@
 //! Endurance test: an hour of speech must hold no more memory than its second minute.
 
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::{SAMPLE_RATE, TEXT_CHARACTERS_MAX};
-use crate::stream::Chunk;
-use crate::system_memory::resident_bytes;
-use crate::voice::VoiceSource;
 use serde::Serialize;
+use sottovoce::{
+    Chunk, Engine, Error, SAMPLE_RATE, TEXT_CHARACTERS_MAX, VoiceSource, resident_bytes,
+};
 
 /// Seconds after which nothing may grow; a tenth of the test if that is shorter.
 const SETTLED_SECONDS: f64 = 120.0;

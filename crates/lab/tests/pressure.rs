@@ -2,8 +2,8 @@
 //! from a recording, two concurrent streams whose sentences exceed their likely length, and a
 //! switch of voices.
 
-use sottovoce::validate::{Pressure, ValidateOptions, pressure};
 use sottovoce::{EngineOptions, ModelConfig, Source};
+use sottovoce_lab::validate::{Pressure, ValidateOptions, pressure};
 
 fn pressed(source: Source, faults_max: usize) -> Pressure {
     let options = ValidateOptions {

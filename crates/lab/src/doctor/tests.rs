@@ -2,8 +2,8 @@
 
 use super::self_test::relative_l2;
 use super::speech::say;
-use crate::options::{DeviceChoice, PrecisionChoice, Source};
 use cuda_stand_in::client::StandIn;
+use sottovoce::{DeviceChoice, PrecisionChoice, Source};
 use sottovoce_chatterbox::config::ModelConfig;
 
 const TOKENS_MAX: usize = 20;

@@ -2,11 +2,8 @@
 //! for several rounds.
 
 use super::BenchOptions;
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::{EngineOptions, PrecisionChoice, Profile};
-use crate::voice::{Voice, VoiceSource};
 use serde::Serialize;
+use sottovoce::{Engine, EngineOptions, Error, PrecisionChoice, Profile, Voice, VoiceSource};
 
 /// A profile's time relative to no memory management.
 #[derive(Clone, Debug, Serialize)]
@@ -110,7 +107,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Source;
+    use sottovoce::Source;
 
     #[test]
     fn the_median_is_the_middle_one() {

@@ -1,12 +1,8 @@
 //! Hundreds of voice switches must leak no memory.
 
 use super::{ValidateOptions, sentence, speak, stream_options};
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::StreamOptions;
-use crate::report::MemoryReport;
-use crate::voice::VoiceSource;
 use serde::Serialize;
+use sottovoce::{Engine, Error, MemoryReport, StreamOptions, VoiceSource};
 
 /// Results. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]

@@ -2,11 +2,8 @@
 //! alone.
 
 use super::{ValidateOptions, sentence, speak, stream_options};
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::EngineOptions;
-use crate::voice::VoiceSource;
 use serde::Serialize;
+use sottovoce::{Engine, EngineOptions, Error, VoiceSource};
 
 /// Results. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]

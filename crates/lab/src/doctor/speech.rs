@@ -1,13 +1,12 @@
 //! Comparison of a device's speech with the CPU's: whole sentences of small models.
 
 use super::self_test::relative_l2;
-use super::{Opened, open};
-use crate::error::Error;
-use crate::options::{
-    CachePrecision, DeviceChoice, EngineOptions, PrecisionChoice, Source, StreamOptions,
-};
-use crate::pipeline::Standalone;
 use serde::Serialize;
+use sottovoce::device::{self, Opened};
+use sottovoce::{
+    CachePrecision, DeviceChoice, EngineOptions, Error, PrecisionChoice, Source, Standalone,
+    StreamOptions,
+};
 use sottovoce_chatterbox::config::ModelConfig;
 
 const TEXT: &str = "We counted forty two boats.";
@@ -66,41 +65,30 @@ pub(super) fn say(
         memory,
         context,
         ..
-    } = open(choice, 0, None)?;
+    } = device::open(choice, 0, None)?;
     let ledger = || {
         let statistics = memory.statistics();
         statistics.held_bytes() + statistics.driver_bytes
     };
     let free = || Some(context.as_ref()?.device_memory().ok()?.free);
     let at_first = free().map(|free| free + ledger());
-    let Standalone {
-        mut pipeline,
-        voice,
-        holdings,
-    } = Standalone::load(source, &options, device.clone(), memory.clone())?;
-    pipeline.round_finely();
+    let mut standalone = Standalone::load(source, &options, device.clone(), memory.clone())?;
+    standalone.round_finely();
     let spoken = StreamOptions {
         temperature: Some(0.0),
         seed: 3,
         sentence_tokens_max: Some(tokens_max),
         ..StreamOptions::default()
     };
-    let begun = {
-        let _open = holdings.open();
-        pipeline.begin(1, 0, Some(TEXT), &voice, &spoken, &holdings)
-    };
-    let mut utterance = begun?;
-    while utterance.speaking() {
-        pipeline.step(&mut [&mut utterance], &holdings)?;
-    }
+    let mut utterance = standalone.generate(TEXT, &spoken)?;
     let (mut samples, mut reads_a_chunk) = (Vec::new(), 0);
     while utterance.tokens_waiting() > 0 {
         let count = utterance.tokens_waiting().min(CHUNK_TOKENS);
         let reads = || device.traffic().count().reads;
         let before = reads();
-        let mel = pipeline.mel(&mut utterance, count, &holdings)?;
+        let mel = standalone.mel(&mut utterance, count)?;
         let last = utterance.tokens_waiting() == 0;
-        samples.extend(pipeline.samples(&mut utterance, &mel, last, &holdings)?);
+        samples.extend(standalone.samples(&mut utterance, &mel, last)?);
         reads_a_chunk = reads_a_chunk.max(reads() - before);
     }
     Ok(Said {

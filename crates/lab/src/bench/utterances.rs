@@ -1,12 +1,10 @@
 //! Typical utterances: a few seconds of speech, in both delivery modes.
 
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::{
-    DeliveryMode, EngineOptions, SAMPLE_RATE, Source, StreamOptions, TOKENS_PER_SECOND,
-};
-use crate::voice::VoiceSource;
 use serde::Serialize;
+use sottovoce::{
+    DeliveryMode, Engine, EngineOptions, Error, SAMPLE_RATE, Source, StreamOptions,
+    TOKENS_PER_SECOND, VoiceSource,
+};
 
 /// Longest sentence, in seconds; longer utterances have several.
 const SENTENCE_SECONDS_MAX: f64 = 10.0;
@@ -151,7 +149,7 @@ mod tests {
     #[test]
     fn a_text_has_as_many_sentences_as_asked_for() {
         let text = text(4, 60);
-        assert_eq!(crate::text::sentences(&text).len(), 4, "{text}");
+        assert_eq!(sottovoce::text::sentences(&text).len(), 4, "{text}");
         assert!((240..330).contains(&text.len()));
     }
 }

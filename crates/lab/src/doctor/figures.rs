@@ -1,8 +1,8 @@
 //! Cost of reaching a device: copies both ways, a launch, a round trip.
 
-use super::Opened;
-use crate::error::Error;
 use serde::Serialize;
+use sottovoce::Error;
+use sottovoce::device::Opened;
 use sottovoce_tensor::{Context, Workspace};
 use std::time::Instant;
 

@@ -3,12 +3,11 @@
 
 use super::super::{ValidateOptions, stream_options};
 use super::TEXT;
-use crate::device::{self, NO_BUDGET_BYTES};
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::{DeviceChoice, EngineOptions, SAMPLE_RATE, Source, StreamOptions};
-use crate::stream::Stream;
-use crate::voice::VoiceSource;
+use sottovoce::device::{self, NO_BUDGET_BYTES};
+use sottovoce::{
+    DeviceChoice, Engine, EngineOptions, Error, SAMPLE_RATE, Source, Stream, StreamOptions,
+    VoiceSource,
+};
 use sottovoce_audio::{AudioFormat, Encoder};
 use sottovoce_memory::driver::{Driver, Script, Scripted, SimulatedDriver};
 use sottovoce_memory::{Memory, PoolConfiguration};

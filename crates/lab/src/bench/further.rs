@@ -1,11 +1,10 @@
 //! Memory cost of one more stream and of one more voice.
 
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::{CachePrecision, EngineOptions, Source, StreamOptions, TOKENS_PER_SECOND};
-use crate::stream::Stream;
-use crate::voice::VoiceSource;
 use serde::Serialize;
+use sottovoce::{
+    CachePrecision, Engine, EngineOptions, Error, Source, Stream, StreamOptions, TOKENS_PER_SECOND,
+    VoiceSource,
+};
 use std::time::{Duration, Instant};
 
 /// Letters per second of speech.

@@ -2,13 +2,9 @@
 //! be inaudible.
 
 use super::{SENTENCES, ValidateOptions, sentence, stream_options};
-use crate::device::{self, Opened};
-use crate::error::Error;
-use crate::holdings::Holdings;
-use crate::options::{EngineOptions, Source, StreamOptions};
-use crate::pipeline::{Pipeline, Standalone, Utterance};
-use crate::voice::Voice;
 use serde::Serialize;
+use sottovoce::device::{self, Opened};
+use sottovoce::{EngineOptions, Error, Source, Standalone, StreamOptions};
 use sottovoce_chatterbox::s3gen::Rendering;
 use std::collections::HashSet;
 
@@ -101,12 +97,12 @@ fn measure(
     options: &StreamOptions,
 ) -> Result<BordersReport, Error> {
     let mut figures = Figures::default();
-    let chunk_tokens = options.chunk_tokens(speaker.pipeline.config());
-    let schedule = speaker.pipeline.schedule(&speaker.voice, options);
+    let chunk_tokens = speaker.model.chunk_tokens(options);
+    let schedule = speaker.model.chunk_schedule(options);
     for index in 0..utterances {
         let (text, options) = utterance(index, options);
         let whole = speaker.speak(&text, &options, |_| WHOLE_TOKENS_MAX)?;
-        let streamed = speaker.speak(&text, &options, |chunk| schedule.tokens(chunk))?;
+        let streamed = speaker.speak(&text, &options, &schedule)?;
         figures.take(&streamed, &whole);
     }
     Ok(figures.report(chunk_tokens, options))
@@ -124,9 +120,7 @@ fn utterance(index: usize, options: &StreamOptions) -> (String, StreamOptions) {
 
 /// A model that speaks in chunks of given sizes.
 struct Speaker {
-    pipeline: Pipeline,
-    holdings: Holdings,
-    voice: Voice,
+    model: Standalone,
     bands: usize,
 }
 
@@ -157,37 +151,11 @@ impl Speaker {
         };
         let threads = options.threads.unwrap_or(0);
         let Opened { device, memory, .. } = device::open(options.device, threads, None)?;
-        let Standalone {
-            pipeline,
-            voice,
-            holdings,
-        } = Standalone::load(source, &options, device, memory)?;
+        let model = Standalone::load(source, &options, device, memory)?;
         Ok(Speaker {
-            bands: pipeline.config().flow.mel_bands(),
-            pipeline,
-            voice,
-            holdings,
+            bands: model.config().flow.mel_bands(),
+            model,
         })
-    }
-
-    /// All tokens of a text, and the indices at which sentences begin.
-    fn tokens(
-        &mut self,
-        text: &str,
-        options: &StreamOptions,
-    ) -> Result<(Utterance, Vec<usize>), Error> {
-        let _open = self.holdings.open();
-        let mut utterance =
-            (self.pipeline).begin(1, 0, Some(text), &self.voice, options, &self.holdings)?;
-        let mut joins = Vec::new();
-        while utterance.speaking() {
-            let before = utterance.tokens_waiting();
-            (self.pipeline).step(&mut [&mut utterance], &self.holdings)?;
-            if utterance.take_crossed() {
-                joins.push(before);
-            }
-        }
-        Ok((utterance, joins))
     }
 
     /// Speaks in chunks whose sizes `size` gives by index, like a stream to which tokens arrive.
@@ -197,7 +165,7 @@ impl Speaker {
         options: &StreamOptions,
         size: impl Fn(u64) -> usize,
     ) -> Result<Spoken, Error> {
-        let (mut utterance, joins) = self.tokens(text, options)?;
+        let mut utterance = self.model.generate(text, options)?;
         let tokens = utterance.tokens_waiting();
         let mut spoken = Spoken {
             bands: self.bands,
@@ -206,15 +174,17 @@ impl Speaker {
         for chunk in 0.. {
             let (waiting, size) = (utterance.tokens_waiting(), size(chunk));
             let last = waiting <= size;
-            let mel = (self.pipeline).mel(&mut utterance, size.min(waiting), &self.holdings)?;
-            let samples = (self.pipeline).samples(&mut utterance, &mel, last, &self.holdings)?;
+            let mel = (self.model).mel(&mut utterance, size.min(waiting))?;
+            let samples = (self.model).samples(&mut utterance, &mel, last)?;
             spoken.add(&mel, &samples);
             if last {
                 break;
             }
         }
         let per_token = spoken.samples.len() / tokens.max(1);
-        spoken.joins = joins.into_iter().map(|token| token * per_token).collect();
+        spoken.joins = (utterance.sentence_starts().iter())
+            .map(|token| token * per_token)
+            .collect();
         Ok(spoken)
     }
 }
@@ -434,7 +404,7 @@ fn usual(values: &mut [f64], part: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sottovoce_chatterbox::config::ModelConfig;
+    use sottovoce::ModelConfig;
 
     fn speaker(source: Source) -> Speaker {
         let options = EngineOptions {
@@ -466,32 +436,28 @@ mod tests {
         options: &StreamOptions,
     ) -> BordersReport {
         let mut figures = Figures::default();
-        let chunk_tokens = options.chunk_tokens(speaker.pipeline.config());
+        let chunk_tokens = speaker.model.chunk_tokens(options);
         for index in 0..3 {
             let (text, options) = utterance(index, options);
             let whole = speaker
                 .speak(&text, &options, |_| WHOLE_TOKENS_MAX)
                 .unwrap();
-            let (mut utterance, _) = speaker.tokens(&text, &options).unwrap();
+            let mut utterance = speaker.model.generate(&text, &options).unwrap();
             let mut spoken = Spoken {
                 bands: speaker.bands,
                 ..Spoken::default()
             };
             while utterance.tokens_waiting() > 0 {
                 let count = utterance.tokens_waiting().min(chunk_tokens);
-                let mut mel = (speaker.pipeline)
-                    .mel(&mut utterance, count, &speaker.holdings)
-                    .unwrap();
+                let mut mel = (speaker.model).mel(&mut utterance, count).unwrap();
                 mel.mel.drain(..mel.again * speaker.bands);
                 mel.again = 0;
                 let ends = utterance.tokens_waiting() == 0;
                 let samples = match fault {
-                    Fault::FramesStay => {
-                        (speaker.pipeline).samples(&mut utterance, &mel, ends, &speaker.holdings)
-                    }
+                    Fault::FramesStay => (speaker.model).samples(&mut utterance, &mel, ends),
                     Fault::VocoderBeginsAnew => {
-                        let (mut fresh, _) = speaker.tokens("Yes.", &options).unwrap();
-                        (speaker.pipeline).samples(&mut fresh, &mel, true, &speaker.holdings)
+                        let mut fresh = speaker.model.generate("Yes.", &options).unwrap();
+                        (speaker.model).samples(&mut fresh, &mel, true)
                     }
                 };
                 spoken.add(&mel, &samples.unwrap());
@@ -504,7 +470,11 @@ mod tests {
     #[test]
     fn where_chunks_of_the_trained_voice_meet_nothing_is_to_be_heard() {
         let mut speaker = speaker(Source::Embedded);
-        for tokens in [10, 25, crate::default_chunk_size(speaker.pipeline.config())] {
+        for tokens in [
+            10,
+            25,
+            sottovoce::default_chunk_size(speaker.model.config()),
+        ] {
             let report = measure(&mut speaker, 8, &chunks_of(tokens)).unwrap();
             assert!(report.held, "{report:#?}");
             assert!(report.borders > 2 * report.utterances);
@@ -551,13 +521,11 @@ mod tests {
     fn a_trained_voice_is_decoded_chunk_by_chunk_as_in_one_piece_but_for_rounding() {
         let mut speaker = speaker(Source::Embedded);
         let (text, options) = utterance(0, &chunks_of(25));
-        let (mut utterance, _) = speaker.tokens(&text, &options).unwrap();
+        let mut utterance = speaker.model.generate(&text, &options).unwrap();
         let tokens = utterance.tokens_waiting();
-        let mel = (speaker.pipeline)
-            .mel(&mut utterance, tokens, &speaker.holdings)
-            .unwrap();
+        let mel = (speaker.model).mel(&mut utterance, tokens).unwrap();
         let mut decode = |frames: usize| {
-            let (mut utterance, _) = speaker.tokens(&text, &options).unwrap();
+            let mut utterance = speaker.model.generate(&text, &options).unwrap();
             let count = mel.mel.len().div_ceil(frames * speaker.bands);
             let pieces = mel.mel.chunks(frames * speaker.bands).enumerate();
             let samples = pieces.flat_map(|(index, piece)| {
@@ -566,8 +534,8 @@ mod tests {
                     again: 0,
                 };
                 let last = index + 1 == count;
-                (speaker.pipeline)
-                    .samples(&mut utterance, &piece, last, &speaker.holdings)
+                (speaker.model)
+                    .samples(&mut utterance, &piece, last)
                     .unwrap()
             });
             samples.collect::<Vec<_>>()

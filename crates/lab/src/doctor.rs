@@ -1,9 +1,21 @@
-//! Diagnosis of this machine: its resources, the limits on the engine, and what fits.
+//! Diagnosis of this machine: its resources, the limits on the engine, and what fits; self-tests of
+//! its devices.
 
-use crate::engine::Engine;
-use crate::options::{CachePrecision, EngineOptions, PrecisionChoice, Source};
-use crate::system_memory::{LimitedBy, MemoryLimit, SystemMemory, resident_bytes};
+mod figures;
+mod self_test;
+mod speech;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+pub use figures::{DeviceFigures, figures};
+pub use self_test::{OperationCheck, self_test};
+pub use speech::{SpeechCheck, speech_checks};
+
 use serde::Serialize;
+use sottovoce::{
+    CachePrecision, Engine, EngineOptions, LimitedBy, MemoryLimit, PrecisionChoice, Source,
+    SystemMemory, resident_bytes,
+};
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
 
 /// The machine from the engine's view. Sizes are bytes.

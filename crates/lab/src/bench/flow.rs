@@ -1,16 +1,15 @@
 //! Cost of the flow's options in time and in difference from the offline result, as evidence for
 //! their defaults.
 
-use crate::device;
-use crate::error::Error;
-use crate::loading;
-use crate::options::{OptionTable, Source, StreamOptions};
 use serde::Serialize;
+use sottovoce::{
+    Error, OptionTable, Source, StreamOptions, default_flow_voice, device, open_model,
+};
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
 use sottovoce_chatterbox::weights::{Component, Source as Weights, load};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Noise, Precision, Rounding, Workspace};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Seed of the noise.
@@ -97,17 +96,14 @@ pub fn flow(
     options: &FlowBenchOptions,
     progress: &mut dyn FnMut(&FlowFigures),
 ) -> Result<Vec<FlowFigures>, Error> {
-    let weights = loading::model(&options.source)?;
+    let weights = open_model(&options.source)?;
     for choice in &options.choices {
         choice.check(options.tokens, weights.config().flow.solver.steps())?;
     }
     let memory = Memory::host(u64::MAX);
     let device = device::host(options.threads);
-    let voice = loading::default_voice(&weights)?
-        .ok_or_else(|| Error::model(weights.name(), "it has no voice of its own"))?
-        .keep(&memory, None, Weak::new())?;
     let bench = Bench {
-        voice: voice.inner.flow.clone(),
+        voice: default_flow_voice(&weights, &memory)?,
         tokens: tokens(weights.config().flow.vocabulary, options.tokens),
         memory: &memory,
         device: &*device,

@@ -15,16 +15,12 @@ pub use page::html;
 pub use speed::{SpeedError, SpeedOptions, SpeedReport, speed};
 pub use utterances::{UtteranceFigures, UtteranceOptions, utterances};
 
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::metrics::MemoryPlan;
-use crate::options::{
-    CachePrecision, EngineOptions, PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions,
-    TOKENS_PER_SECOND,
-};
-use crate::system_memory::{resident_bytes, resident_peak_bytes};
-use crate::voice::VoiceSource;
 use serde::Serialize;
+use sottovoce::{
+    CachePrecision, Engine, EngineOptions, Error, MemoryPlan, PrecisionChoice, Profile,
+    SAMPLE_RATE, Source, StreamOptions, TOKENS_PER_SECOND, VoiceSource, resident_bytes,
+    resident_peak_bytes,
+};
 use std::collections::BTreeMap;
 use std::time::Instant;
 

@@ -225,7 +225,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::bench::{BenchOptions, bench};
-    use crate::options::{EngineOptions, PrecisionChoice, Profile, Source};
+    use sottovoce::{EngineOptions, PrecisionChoice, Profile, Source};
 
     #[test]
     fn the_page_stands_alone_and_shows_every_run() {

@@ -13,12 +13,8 @@ pub use pressure::{DevicePressure, FaultOutcomes, Pressure, pressure};
 pub use streams::StreamsReport;
 pub use voices::VoicesReport;
 
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::options::{EngineOptions, Source, StreamOptions};
-use crate::stream::Chunk;
-use crate::voice::Voice;
 use serde::Serialize;
+use sottovoce::{Chunk, Engine, EngineOptions, Error, Source, StreamOptions, Voice};
 
 /// Extent of the tests.
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
 //! Time of each stage with full-size random weights.
 
-use crate::device::{self, Opened};
-use crate::error::Error;
-use crate::options::DeviceChoice;
 use serde::Serialize;
+use sottovoce::device::{self, Opened};
+use sottovoce::{DeviceChoice, Error};
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};

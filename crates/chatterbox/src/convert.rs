@@ -84,7 +84,8 @@ pub fn convert_model(
         .map(|(name, text)| (*name, text.as_str()))
         .collect();
     let load = |component, loader: &mut weights::Loader<'_>| visit(component, config, loader);
-    let converted = weights::convert(source, folder, &components, &load, &texts)?;
+    let file = folder.join(weights::CONVERTED_FILE);
+    let converted = weights::convert(source, &file, &components, &load, &texts)?;
     let path = folder.join("config.json");
     write_whole(&path, config.to_json().as_bytes()).map_err(|error| refuse(&path, error))?;
     for name in BESIDE {
@@ -95,6 +96,23 @@ pub fn convert_model(
         }
     }
     Ok(converted)
+}
+
+/// Writes the networks that speak, T3, flow and vocoder, to one file, each at its precision in a
+/// model at `precision`. [`Source::converted`] opens it.
+///
+/// # Errors
+/// As [`convert_model`].
+pub fn convert_speaking(
+    source: &Source,
+    file: &Path,
+    precision: Precision,
+) -> Result<Converted, WeightsError> {
+    let components =
+        Component::SPEAKING.map(|component| (component, precision_within(component, precision)));
+    let load =
+        |component, loader: &mut weights::Loader<'_>| visit(component, source.config(), loader);
+    weights::convert(source, file, &components, &load, &[])
 }
 
 /// Copies a file through a temporary file and a rename, so that it appears only when complete.

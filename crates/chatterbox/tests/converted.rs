@@ -22,7 +22,7 @@ fn converted(precision: Precision) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     convert(
         &Source::synthetic(ModelConfig::tiny_turbo(), 3),
-        folder.path(),
+        &folder.path().join("model.safetensors"),
         &[(Component::Flow, precision)],
         &|_, loader| network(loader).map(drop),
         &[],
@@ -213,7 +213,7 @@ fn a_packed_tensor_without_the_one_that_belongs_to_it_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         convert(
             &Source::synthetic(ModelConfig::tiny_turbo(), 3),
-            folder.path(),
+            &folder.path().join("model.safetensors"),
             &[(Component::Flow, Precision::Int8)],
             &|_, loader| written(loader),
             &[],
@@ -233,7 +233,7 @@ fn another_models_file_is_refused_with_both_shapes() {
     let other = tempfile::tempdir().unwrap();
     convert(
         &Source::synthetic(ModelConfig::tiny_turbo(), 3),
-        other.path(),
+        &other.path().join("model.safetensors"),
         &[(Component::Flow, Precision::Q4)],
         &|_, loader| loader.matrix("flow.a.weight", [32, 32]).map(drop),
         &[],

@@ -198,7 +198,8 @@ fn a_vector_that_is_not_a_number_is_not_converted() {
     let out = tempfile::tempdir().unwrap();
     let load = |_, loader: &mut Loader<'_>| loader.vector("flow.a", 2).map(drop);
     let components = [(Component::Flow, Precision::F32)];
-    let message = convert(&source, out.path(), &components, &load, &[])
+    let file = out.path().join("model.safetensors");
+    let message = convert(&source, &file, &components, &load, &[])
         .unwrap_err()
         .to_string();
     assert!(
@@ -240,7 +241,7 @@ fn a_converted_model_loads_as_the_original_does() {
         let drop_network = |loader: &mut Loader<'_>| network(loader).map(drop);
         let converted = convert(
             &source,
-            target.path(),
+            &target.path().join("model.safetensors"),
             &[(Component::Flow, precision)],
             &|_, loader| drop_network(loader),
             &[("tokenizer.json", "{}")],

@@ -6,11 +6,19 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// All variables that the program reads, and what they set.
-pub const VARIABLES: [(&str, &str); 12] = [
+pub const VARIABLES: [(&str, &str); 14] = [
     ("SOTTOVOCE_VOICES", "folder of named voices"),
     (
         "XDG_DATA_HOME",
         "folder of a user's data, in which voices lie by default",
+    ),
+    (
+        "SOTTOVOCE_CACHE",
+        "folder of converted weights and of voices prepared from recordings",
+    ),
+    (
+        "XDG_CACHE_HOME",
+        "folder of a user's caches, in which that one lies by default",
     ),
     ("HF_ENDPOINT", "server from which models are downloaded"),
     ("HF_HUB_CACHE", "folder of downloaded models"),
@@ -58,6 +66,20 @@ pub fn voices_folder() -> PathBuf {
     path("SOTTOVOCE_VOICES").unwrap_or_else(|| {
         let data = path("XDG_DATA_HOME").unwrap_or_else(|| home().join(".local/share"));
         data.join("sottovoce/voices")
+    })
+}
+
+/// The cache folder: SOTTOVOCE_CACHE, or `sottovoce` in the platform's folder of caches.
+pub fn cache_folder() -> PathBuf {
+    path("SOTTOVOCE_CACHE").unwrap_or_else(|| {
+        let caches = path("XDG_CACHE_HOME").unwrap_or_else(|| {
+            home().join(match std::env::consts::OS {
+                "macos" => "Library/Caches",
+                "windows" => "AppData/Local",
+                _ => ".cache",
+            })
+        });
+        caches.join("sottovoce")
     })
 }
 

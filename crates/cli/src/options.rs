@@ -1,5 +1,6 @@
 //! Options of engine and stream as command-line arguments, generated from their tables.
 
+use crate::environment::cache_folder;
 use crate::source::model_source;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
@@ -104,7 +105,7 @@ impl Selection for ForBench {
     type Table = EngineOptions;
 
     fn takes(option: &OptionDescription) -> bool {
-        ForEngine::takes(option) && !["precision", "profile"].contains(&option.name)
+        ForEngine::takes(option) && !["precision", "profile", "cache_dir"].contains(&option.name)
     }
 
     fn defaults() -> EngineOptions {
@@ -123,7 +124,7 @@ impl Selection for ForValidation {
     type Table = EngineOptions;
 
     fn takes(option: &OptionDescription) -> bool {
-        ForEngine::takes(option)
+        ForEngine::takes(option) && option.name != "cache_dir"
     }
 
     fn defaults() -> EngineOptions {
@@ -315,6 +316,9 @@ pub struct EngineChoice<S: Selection<Table = EngineOptions>> {
     /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
     #[arg(long, default_value = "pico")]
     pub model: String,
+    /// Keep nothing in the cache folder, and use nothing of it.
+    #[arg(long, conflicts_with = "cache_dir")]
+    no_cache: bool,
     #[command(flatten)]
     chosen: Chosen<S>,
 }
@@ -327,7 +331,12 @@ impl<S: Selection<Table = EngineOptions>> EngineChoice<S> {
 
     /// The engine's options.
     pub fn options(&self) -> EngineOptions {
-        self.chosen.options()
+        let options = self.chosen.options();
+        let given = options.cache_dir.or_else(|| Some(cache_folder()));
+        EngineOptions {
+            cache_dir: given.filter(|_| !self.no_cache),
+            ..options
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::stream::Stream;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use sottovoce::{EngineOptions, Source, StreamOptions, VoiceSource, parse_variant};
-use sottovoce_cli::environment::voices_folder;
+use sottovoce_cli::environment::{cache_folder, voices_folder};
 use sottovoce_cli::source::{model_source, voice_source};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +59,7 @@ impl Engine {
     fn load(py: Python<'_>, model: &str, given: &Bound<'_, PyDict>) -> Result<Engine, Failed> {
         let mut options: EngineOptions = options(given)?;
         options.voices.get_or_insert_with(voices_folder);
+        options.cache_dir.get_or_insert_with(cache_folder);
         let model = model.to_owned();
         let engine = unlocked(py, || -> Result<_, Failed> {
             let source = match model.strip_prefix(SYNTHETIC) {

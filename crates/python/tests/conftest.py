@@ -19,6 +19,14 @@ from sottovoce.testing import random_model
 TEXT = "Every byte has an owner."
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's cache folder neither serves the tests nor grows by them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOTTOVOCE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[sottovoce.Engine]:
     """Pico on one thread, shared by all tests that leave it as it is."""

@@ -21,6 +21,7 @@ from sottovoce.chatterbox import (
     ChatterboxVC,
     Conditionals,
     StreamingMetrics,
+    _seed,
 )
 
 
@@ -83,6 +84,18 @@ def test_pytorchs_seed_makes_a_result_repeatable(model: ChatterboxTTS, torch: An
 
     assert np.array_equal(speak(1), speak(1))
     assert not np.array_equal(speak(1), speak(2))
+
+
+def test_a_result_is_made_whole(model: ChatterboxTTS, torch: Any) -> None:
+    text = "Hello there, and hello to everybody else who is here."
+    torch.manual_seed(1)
+    made = model.generate(text).numpy()
+    torch.manual_seed(1)
+    whole = model.engine.speak(
+        text, model.engine.voice(), seed=_seed(torch), delivery="whole", min_p=0.05, top_p=1.0,
+        temperature=0.8, repetition_penalty=1.2, exaggeration=0.5, cfg_weight=0.5,
+    )  # fmt: skip
+    assert np.array_equal(made[0], whole)
 
 
 def test_a_stream_yields_tensors_and_figures(

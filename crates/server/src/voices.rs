@@ -199,7 +199,8 @@ impl Voices {
             });
         }
         let (name, path) = store.prepare(&name)?;
-        let voice = loaded.engine.voice(VoiceSource::Clip(clip.to_owned()));
+        // Kept under its name alone, so that nothing of a removed voice stays.
+        let voice = loaded.engine.fresh_voice(clip);
         let voice = voice.map_err(|error| match error {
             // The temporary path of the recording must not be revealed.
             sottovoce::Error::Voice { reason, .. } => sottovoce::Error::Voice {

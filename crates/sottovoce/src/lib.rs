@@ -29,6 +29,7 @@
 //! | place | the right to have one stream under way |
 //! | queue | requests that wait for a place |
 //! | steady state | between loading, admission and release: no driver calls |
+//! | cache folder | converted weights and prepared voices on disk, found by content |
 //! | ladder | the actions tried in order when memory is short |
 //! | profile | how eagerly cached memory is released |
 //! | RTF | real-time factor: seconds of work per second of speech |
@@ -38,6 +39,7 @@
 
 mod accounts;
 mod admission;
+mod cache_folder;
 mod chunking;
 pub mod device;
 mod engine;
@@ -62,6 +64,7 @@ pub mod watermark;
 mod worker;
 mod workspaces;
 
+pub use cache_folder::{CacheEntry, CacheFolder, CacheKind};
 pub use engine::Engine;
 pub use error::Error;
 pub use loading::{default_flow_voice, inspect, open_model};

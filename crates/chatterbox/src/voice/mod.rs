@@ -18,7 +18,7 @@ mod speech_tokenizer;
 mod voice_encoder;
 
 pub use error::VoiceError;
-pub use prepared::PreparedVoice;
+pub use prepared::{PreparedVoice, VOICE_LAYOUT_VERSION};
 pub use preparer::{Preparer, check_recording, load_speech_tokenizer, recording_options};
 pub use speaker_vector::SpeakerVector;
 pub use speech_tokenizer::{SpeechTokenizer, TokenizerBlock, TokenizerClip};

@@ -45,6 +45,16 @@ impl Component {
         Component::Watermark,
     ];
 
+    /// The networks that speak.
+    pub const SPEAKING: [Component; 3] = [Component::T3, Component::Flow, Component::Vocoder];
+
+    /// The networks that prepare a voice.
+    pub const VOICE: [Component; 3] = [
+        Component::VoiceEncoder,
+        Component::SpeechTokenizer,
+        Component::SpeakerVector,
+    ];
+
     /// Prefixes of its tensors' names.
     pub fn prefixes(self) -> &'static [&'static str] {
         match self {

@@ -1,7 +1,6 @@
 //! Conversion of a model to other precisions, packed for the kernels, in one file with its config.
 
 use super::loader::Loader;
-use super::source::CONVERTED_FILE;
 use super::{Component, Source, WeightsError};
 use serde::{Deserialize, Serialize};
 use sottovoce_formats::dtype::Dtype;
@@ -65,15 +64,15 @@ pub struct Converted {
 /// Loads a component; its result is dropped.
 pub type ComponentLoader<'f> = dyn Fn(Component, &mut Loader<'_>) -> Result<(), WeightsError> + 'f;
 
-/// Writes `model.safetensors` to a folder: every tensor of the components, packed at their
-/// precisions. The file's metadata holds the config and `texts` (such as the tokenizer), so the
-/// file is a complete model. One tensor is in memory at a time.
+/// Writes a file with every tensor of the components, packed at their precisions. Its metadata
+/// holds the config and `texts`; with the tokenizer among them the file is a complete model. One
+/// tensor is in memory at a time.
 ///
 /// # Errors
 /// As for loading, and the operating system's error about the file.
 pub fn convert(
     source: &Source,
-    folder: &Path,
+    path: &Path,
     components: &[(Component, Precision)],
     load: &ComponentLoader<'_>,
     texts: &[(&str, &str)],
@@ -88,9 +87,8 @@ pub fn convert(
             packed.insert(name.clone(), *tensor);
         }
     }
-    let path = folder.join(CONVERTED_FILE);
     let refuse = |source| WeightsError::File {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     };
     let layout = LAYOUT_VERSION.to_string();
@@ -104,7 +102,7 @@ pub fn convert(
     metadata.extend_from_slice(texts);
 
     // The networks are loaded a second time in the same order, and deliver tensor after tensor.
-    let output = OutputFile::create(&path).map_err(&refuse)?;
+    let output = OutputFile::create(path).map_err(&refuse)?;
     let mut writer =
         CheckedWriter::begin(BufWriter::new(output), &entries, &metadata).map_err(&refuse)?;
     for &(component, precision) in components {

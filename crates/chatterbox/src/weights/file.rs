@@ -10,7 +10,7 @@ use sottovoce_formats::safetensors::{self, CHECKSUMS};
 use sottovoce_formats::torch_archive::TorchArchive;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Location of a tensor's row-major elements.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(super) struct StoredTensor {
 #[derive(Debug)]
 pub(super) struct WeightFile {
     pub(super) name: String,
+    /// Where it lies, unless it is embedded.
+    pub(super) path: Option<PathBuf>,
     pub(super) bytes: Bytes,
     pub(super) tensors: BTreeMap<String, StoredTensor>,
     pub(super) metadata: BTreeMap<String, String>,
@@ -53,7 +55,11 @@ impl WeightFile {
             path: path.to_owned(),
             source,
         })?;
-        WeightFile::read(path.display().to_string(), bytes)
+        let file = WeightFile::read(path.display().to_string(), bytes)?;
+        Ok(WeightFile {
+            path: Some(path.to_owned()),
+            ..file
+        })
     }
 
     pub(super) fn read(name: String, bytes: Bytes) -> Result<WeightFile, WeightsError> {
@@ -89,6 +95,7 @@ impl WeightFile {
         }
         Ok(WeightFile {
             name,
+            path: None,
             bytes,
             tensors,
             metadata: header.metadata,
@@ -122,6 +129,7 @@ impl WeightFile {
         }
         Ok(WeightFile {
             name,
+            path: None,
             bytes,
             tensors,
             metadata: BTreeMap::new(),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 const CONFIG_FILE: &str = "config.json";
 /// The only weight file of a converted folder.
-pub(super) const CONVERTED_FILE: &str = "model.safetensors";
+pub const CONVERTED_FILE: &str = "model.safetensors";
 
 /// The watermark's weights, which no official folder contains; they may be placed beside a model's.
 const WATERMARK: &str = "perth";
@@ -211,6 +211,37 @@ impl Source {
     pub fn beside(&self, path: &Path) -> Result<Source, WeightsError> {
         let file = WeightFile::open(path)?;
         Source::assemble(self.config.clone(), file.name.clone(), None, vec![file])
+    }
+
+    /// Opens a file of this model's converted networks, in place of this source's own; small files
+    /// such as the tokenizer stay this source's.
+    ///
+    /// # Errors
+    /// [`WeightsError`] if the file is missing or damaged, or has another layout.
+    pub fn converted(&self, path: &Path) -> Result<Source, WeightsError> {
+        let mut file = WeightFile::open(path)?;
+        for (key, text) in self.files.iter().flat_map(|file| &file.metadata) {
+            file.metadata
+                .entry(key.clone())
+                .or_insert_with(|| text.clone());
+        }
+        let name = file.name.clone();
+        Source::assemble(self.config.clone(), name, self.folder.clone(), vec![file])
+    }
+
+    /// Whether any tensor is packed for the kernels already, by a conversion.
+    pub fn is_packed(&self) -> bool {
+        self.files.iter().any(|file| !file.packed.is_empty())
+    }
+
+    /// The files that hold the weights of these networks.
+    pub fn paths_of(&self, components: &[Component]) -> Vec<&Path> {
+        let holds = |file: &&WeightFile| {
+            let mut names = file.tensors.keys();
+            names.any(|name| components.iter().any(|component| component.owns(name)))
+        };
+        let files = self.files.iter().filter(holds);
+        files.filter_map(|file| file.path.as_deref()).collect()
     }
 
     /// The shape of a stored tensor.

@@ -7,7 +7,7 @@ use crate::environment;
 use crate::output::print::output;
 use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use serde_json::json;
-use sottovoce::{DeviceChoice, EngineOptions, Profile, Source, Variant};
+use sottovoce::{CacheFolder, DeviceChoice, EngineOptions, Profile, Source, Variant};
 use sottovoce_hub::{HubSettings, OFFICIAL_MODELS};
 use sottovoce_lab::doctor::{self, Fit, Machine};
 use sottovoce_memory::PoolConfiguration;
@@ -80,6 +80,14 @@ pub fn run(arguments: Arguments) -> Outcome {
     values.extend(profile_values(&arguments));
     values.extend(engine_values(&machine));
     values.extend(environment_values(&hub));
+    let cache = CacheFolder::new(environment::cache_folder());
+    let entries = cache.entries().unwrap_or_default();
+    let cache_bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    values.push(Value::new(
+        "cache",
+        format!("{}, {}", cache.folder().display(), mebibytes(cache_bytes)),
+        environment::origin(&["SOTTOVOCE_CACHE", "XDG_CACHE_HOME"]),
+    ));
     let settings = json!({
         "values": values.iter().map(Value::json).collect::<Vec<_>>(),
         "allocator": {
@@ -88,6 +96,7 @@ pub fn run(arguments: Arguments) -> Outcome {
             "error": refused.as_ref().map(ToString::to_string),
         },
         "voices": environment::voices_folder(),
+        "cache": { "folder": cache.folder(), "bytes": cache_bytes },
         "hub_cache": hub.cache,
         "hub_endpoint": hub.endpoint,
         "hub_offline": hub.offline,

@@ -1,6 +1,7 @@
 //! Commands, one file each.
 
 mod bench;
+mod cache;
 mod completions;
 mod convert;
 mod doctor;
@@ -42,6 +43,8 @@ enum Command {
     Voice(voice::Arguments),
     /// Models: list, download, inspect.
     Model(model::Arguments),
+    /// The cache folder: what is in it, and how to empty it.
+    Cache(cache::Arguments),
     /// Write a model folder at another precision.
     Convert(convert::Arguments),
     /// Compute every network's outputs from given inputs, to hold against the reference.
@@ -86,6 +89,7 @@ pub fn execute(arguments: Arguments) -> Outcome {
         Command::Text(arguments) => text::run(arguments),
         Command::Voice(arguments) => voice::run(arguments),
         Command::Model(arguments) => model::run(arguments),
+        Command::Cache(arguments) => cache::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Parity(arguments) => parity::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

@@ -80,6 +80,7 @@ fn shell(command: &str, folder: &Path) -> Command {
         .current_dir(folder)
         .env("HOME", folder)
         .env("SOTTOVOCE_VOICES", folder.join("voices"))
+        .env("SOTTOVOCE_CACHE", folder.join("cache"))
         .env_remove("XDG_DATA_HOME");
     shell
 }

@@ -32,6 +32,7 @@ class Speaking:
         enable_monitoring: bool = True,
         threads: int | None = None,
         watermark: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         streams_max: int = 8,
         chunk_tokens_max: int | None = None,
         context_tokens_max: int = 50,
@@ -78,6 +79,9 @@ class Speaking:
         watermark
             Weights of Perth's watermark: with them all sound is marked, a quarter of a second
             later. ``None``: no watermark.
+        cache_dir
+            Folder in which converted weights and voices prepared from recordings are kept, so that
+            the next start need not compute them; empty for none. ``None``: the user's cache folder.
         streams_max
             Streams that may be under way together; fewer where the memory holds fewer. Takes 0 to
             4096 streams.
@@ -120,6 +124,7 @@ class Speaking:
             "enable_monitoring": enable_monitoring,
             "threads": threads,
             "watermark": watermark,
+            "cache_dir": cache_dir,
             "streams_max": streams_max,
             "chunk_tokens_max": chunk_tokens_max,
             "context_tokens_max": context_tokens_max,

@@ -49,6 +49,10 @@ _Path = str | os.PathLike[str]
 
 _SEED_MAX = 2**31 - 1
 
+_WHOLE_TOKENS = 256
+"""Speech tokens that ``generate`` makes sound of together, where memory allows: 10 s and the
+silence after them, as the command line does for a file."""
+
 
 @dataclass
 class StreamingMetrics:
@@ -142,6 +146,7 @@ class _Model:
         self = cls.__new__(cls)
         wanted = _device(device)
         options.setdefault("memory", None)
+        options.setdefault("whole_tokens_max", _WHOLE_TOKENS)
         try:
             self._engine = Engine(model, device=wanted, **options)
         except DeviceError as error:
@@ -196,7 +201,8 @@ class _Model:
     def _speak(self, text: str, audio_prompt_path: _Path | None, **options: Any) -> torch.Tensor:
         torch = _torch()
         voice = self._voice(audio_prompt_path)
-        samples = self._engine.speak(text, voice, seed=_seed(torch), **options)
+        # Nobody listens before the end, so no sentence pays for chunks.
+        samples = self._engine.speak(text, voice, seed=_seed(torch), delivery="whole", **options)
         return _tensor(torch, samples)
 
     def _stream(

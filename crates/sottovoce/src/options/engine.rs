@@ -50,6 +50,10 @@ crate::options! {
         /// later.
         watermark: Option<PathBuf> = None, unset "no watermark",
             domain Domain::File, scope Engine;
+        /// Folder in which converted weights and voices prepared from recordings are kept, so that
+        /// the next start need not compute them; empty for none.
+        cache_dir: Option<PathBuf> = None, unset "the user's cache folder",
+            domain Domain::Folder, scope Engine;
         /// Streams that may be under way together; fewer where the memory holds fewer.
         streams_max: usize = 8, domain Domain::count(0, STREAMS_MAX), scope Server, unit "streams";
         /// Most speech tokens in a chunk of any stream: the workspace is planned for it.

@@ -1,6 +1,7 @@
 //! Benchmarks of the engine for each precision and profile, next to measured figures of the
 //! reference.
 
+mod bandwidth;
 mod cost;
 mod flow;
 mod further;
@@ -8,6 +9,7 @@ mod page;
 mod speed;
 mod utterances;
 
+pub use bandwidth::{BandwidthFigures, BandwidthOptions, bandwidth};
 pub use cost::ProfileCost;
 pub use flow::{FlowBenchOptions, FlowChoice, FlowFigures, flow};
 pub use further::Further;

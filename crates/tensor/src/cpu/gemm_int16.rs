@@ -20,6 +20,9 @@ use crate::view::{View, ViewMut};
 const ROWS: usize = 8;
 /// Rows per task.
 const MC: usize = 64;
+/// Prefetch distance with fewer rows than fit the registers, whose time is that of reading weights;
+/// with all of them the next panel is fetched during this one.
+const BYTES_AHEAD: usize = 4096;
 /// Largest 16-bit level: its high byte is 127 after rounding.
 const LEVEL_MAX: f32 = 32_512.0;
 
@@ -270,10 +273,11 @@ unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
         let mut sums = [[[L::begin(0); 2]; VECTORS]; N];
         for step in 0..weights.len() / 64 {
             let place = weights.as_ptr().add(64 * step + 4 * output);
-            if N == L::SPLIT_ROWS {
-                // This panel is compute-bound, so the next one is prefetched, even past the end.
-                prefetch(place.wrapping_add(weights.len()));
-            }
+            // Even past the end: there the next panel begins.
+            prefetch(place.wrapping_add(match N == L::SPLIT_ROWS {
+                true => weights.len(),
+                false => BYTES_AHEAD,
+            }));
             let mut levels = [L::load_unsigned(place); VECTORS];
             for (vector, levels) in levels.iter_mut().enumerate() {
                 *levels = L::load_unsigned(place.add(4 * width * vector));
@@ -337,11 +341,12 @@ unsafe fn q4_tile<L: Lanes, const N: usize, const VECTORS: usize>(
         let mask = L::Vectors::splat(0x0f0f_0f0f);
         let mut sums = [L::Vectors::splat_float(0.0); N];
         for (group, block) in blocks.chunks_exact(Q4_BLOCK).enumerate() {
-            if N == ROWS {
-                // Prefetches the next panel's block.
-                for line in 0..5 {
-                    prefetch(block.as_ptr().wrapping_add(blocks.len() + 64 * line));
-                }
+            let ahead = match N == ROWS {
+                true => blocks.len(),
+                false => BYTES_AHEAD,
+            };
+            for line in 0..5 {
+                prefetch(block.as_ptr().wrapping_add(ahead + 64 * line));
             }
             let mut levels = [L::Vectors::splat(0); 8];
             for line in 0..4 {

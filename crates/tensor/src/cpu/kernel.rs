@@ -321,10 +321,8 @@ unsafe fn avx512<E: Element>(
     }
 }
 
-/// Number of rows from which on the kernel is compute-bound, so that weights are prefetched.
-#[cfg(target_arch = "x86_64")]
-const ROWS_AHEAD: usize = 4;
-/// Prefetch distance in inputs.
+/// Prefetch distance in inputs: 4 KiB of 16-bit weights. The processor's own prefetching keeps too
+/// few lines on their way, with one row even more than with many.
 #[cfg(target_arch = "x86_64")]
 const INPUTS_AHEAD: usize = 64;
 
@@ -358,11 +356,9 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
             }
         }
         for k in 0..lhs.depth {
-            if ROWS >= ROWS_AHEAD {
-                let ahead = weights.wrapping_add(INPUTS_AHEAD * panel_stride);
-                for line in (0..16 * VECTORS * size_of::<E>()).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast::<i8>().wrapping_add(line));
-                }
+            let ahead = weights.wrapping_add(INPUTS_AHEAD * panel_stride);
+            for line in (0..16 * VECTORS * size_of::<E>()).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast::<i8>().wrapping_add(line));
             }
             let mut loaded = [_mm512_setzero_ps(); VECTORS];
             for (vector, loaded) in loaded.iter_mut().enumerate() {

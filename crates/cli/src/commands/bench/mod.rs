@@ -1,5 +1,6 @@
 //! `sottovoce bench`: benchmarks for each precision and profile.
 
+mod bandwidth;
 mod flow;
 mod speed;
 
@@ -67,6 +68,8 @@ pub struct Arguments {
 enum Command {
     /// The time of each stage with full-size random weights.
     Speed(speed::Arguments),
+    /// How fast products of a few rows read their weights, beside a loop that only reads.
+    Bandwidth(bandwidth::Arguments),
     /// The time and the difference of each choice of the flow.
     Flow(flow::Arguments),
 }
@@ -78,6 +81,7 @@ const DEFAULT_TEXT: &str = "The harbour was quiet that morning, and the first bo
 pub fn run(arguments: Arguments) -> Outcome {
     match &arguments.command {
         Some(Command::Speed(arguments)) => return speed::run(arguments),
+        Some(Command::Bandwidth(arguments)) => return bandwidth::run(arguments),
         Some(Command::Flow(arguments)) => return flow::run(arguments),
         None => {}
     }

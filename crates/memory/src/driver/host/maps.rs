@@ -32,7 +32,21 @@ pub(super) fn allocate(bytes: u64) -> io::Result<u64> {
         give_back(found, start - found)?;
         give_back(start + bytes, found + wide - (start + bytes))?;
     }
+    ask_for_huge_pages(start, bytes);
     Ok(start)
+}
+
+/// Asks for huge pages where the system gives them only on request. Weights are read from end to
+/// end at every step; with small pages the translation of addresses takes a part of that time.
+fn ask_for_huge_pages(address: u64, bytes: u64) {
+    #[cfg(target_os = "linux")]
+    if let Ok(bytes) = length(bytes) {
+        // SAFETY: advice about a fresh mapping of this driver changes no contents. A system that
+        // has no huge pages refuses it, and only speed differs.
+        unsafe { libc::madvise(pointer(address), bytes, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (address, bytes);
 }
 
 pub(super) fn reserve(bytes: u64) -> io::Result<u64> {

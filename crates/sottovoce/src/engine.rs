@@ -1,40 +1,39 @@
 //! The engine's public interface.
 
+mod change;
 mod devices;
+mod voices;
 
 use crate::accounts::Accounts;
 use crate::admission::{Admission, Limits, Promise, Refusal, Ticket, WorstCase};
 use crate::device::{self, NO_BUDGET_BYTES};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::loading::{Choice, choose, default_voice, open_model};
+use crate::listener::Grant;
+use crate::loading::{Choice, choose, default_voice, model_for};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{
     Capabilities, DeliveryMode, EngineOptions, OptionTable, Profile, Source, StreamOptions,
     TEXT_CHARACTERS_MAX, WhenFull,
 };
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, no_speech};
 use crate::report::MemoryReport;
 use crate::stream::{Delivery, Sender, Stream};
 use crate::system_memory::SystemMemory;
 use crate::text_input::TextInput;
-use crate::voice::{Voice, VoiceParts, VoiceSource};
-use crate::voice_store::VoiceStore;
-use crate::worker::{Job, Worker};
-use sottovoce_chatterbox::config::Variant;
+use crate::voice::Voice;
+use crate::worker::{ChangeTokens, Job, Worker};
 use sottovoce_chatterbox::s3gen::Flow;
 use sottovoce_chatterbox::text::is_blank;
-use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
+use sottovoce_chatterbox::voice::WindowTokenizerPlan;
 use sottovoce_chatterbox::weights::Source as Weights;
-use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
-use sottovoce_formats::file;
-use sottovoce_memory::Memory;
+use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Action, Done, Reason};
-use sottovoce_memory::stats::{Bytes, MetricsRecorder};
+use sottovoce_memory::stats::MetricsRecorder;
+use sottovoce_memory::{Memory, OutOfMemory};
 use sottovoce_tensor::{Device, DeviceError};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +60,10 @@ pub(crate) struct Shared {
     default_voice: Option<Voice>,
     accounts: Accounts,
     model: Weights,
+    /// Made when it is first needed.
+    tokenizer: OnceLock<Arc<WindowTokenizerPlan>>,
+    /// Held by each grant of a listener.
+    grants: Arc<()>,
     capabilities: Capabilities,
     /// Engine options that have no effect with this model or device.
     without_effect: Vec<&'static str>,
@@ -84,6 +87,11 @@ struct Desk {
 impl Shared {
     pub fn holdings(&self) -> &Holdings {
         &self.holdings
+    }
+
+    /// The model's files.
+    pub fn model(&self) -> &Weights {
+        &self.model
     }
 
     pub fn metrics(&self) -> MutexGuard<'_, EngineMetrics> {
@@ -139,6 +147,25 @@ impl Shared {
         let mut desk = self.desk();
         let (ticket, promise) = desk.admission.admit()?;
         Some((desk.jobs.remove(&ticket)?, promise))
+    }
+
+    /// A listener's grant of its reservation.
+    pub fn grant(&self, reservation: Reservation) -> Grant {
+        Grant {
+            reservation,
+            _counted: self.grants.clone(),
+        }
+    }
+
+    /// The request at the head of the queue, if nothing that ends would make room for it: no stream
+    /// is under way, and no listener holds memory.
+    pub fn next_stuck(&self) -> Option<(Job, OutOfMemory)> {
+        let mut desk = self.desk();
+        if Arc::strong_count(&self.grants) > 1 {
+            return None;
+        }
+        let (ticket, error) = desk.admission.remove_stuck()?;
+        Some((desk.jobs.remove(&ticket)?, error))
     }
 
     /// Whether any request is queued.
@@ -233,6 +260,16 @@ impl Shared {
 pub(crate) struct Handle {
     pub shared: Arc<Shared>,
     worker: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Listeners of voice changes that may still run.
+    listeners: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Handle {
+    fn listeners(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Handle {
@@ -246,6 +283,10 @@ impl Drop for Handle {
         if let Some(worker) = worker {
             // A panicked worker has nothing left to release.
             let _ = worker.join();
+        }
+        // Their streams have ended with the worker, so they end within a block of the tokenizer.
+        for listener in std::mem::take(&mut *self.listeners()) {
+            let _ = listener.join();
         }
     }
 }
@@ -280,7 +321,7 @@ impl Engine {
             let reason = format!("it cannot compute in memory of the driver {name:?}");
             return Err(Error::option("device", device.name(), reason));
         }
-        let model = open_model(&source)?;
+        let model = model_for(&source, &options)?;
         let capabilities = Capabilities::of(model.config(), device.host_accessible());
         let without_effect = options.without_effect(&capabilities);
         let budget_bytes = options.memory;
@@ -300,6 +341,7 @@ impl Engine {
             precision,
             extent,
             watermark,
+            tokenizer,
         } = choose(&model, &options, &*device)?;
         let cache = options.key_value_precision;
         let (marking, marking_memory) = match &host {
@@ -313,6 +355,7 @@ impl Engine {
         let pipeline = Pipeline::load(
             &model,
             &memory,
+            options.speech,
             precision,
             cache,
             extent,
@@ -358,6 +401,10 @@ impl Engine {
             default_voice,
             accounts,
             model,
+            tokenizer: tokenizer
+                .map(Arc::new)
+                .map_or_else(OnceLock::new, OnceLock::from),
+            grants: Arc::default(),
             capabilities,
             without_effect,
             desk: Mutex::new(desk),
@@ -385,6 +432,7 @@ impl Engine {
             handle: Arc::new(Handle {
                 shared,
                 worker: Mutex::new(Some(worker)),
+                listeners: Mutex::default(),
             }),
         })
     }
@@ -398,118 +446,8 @@ impl Engine {
         // Scratch is per thread, so the plan uses the same number of threads.
         let threads = options.threads.unwrap_or(0);
         let opened = device::open(options.device, threads, options.memory)?;
-        let model = open_model(source)?;
+        let model = model_for(source, options)?;
         Ok(choose(&model, options, &*opened.device)?.plan)
-    }
-
-    /// Prepares a voice.
-    ///
-    /// # Errors
-    /// If the voice is unknown, or its file or recording cannot be used with this model.
-    pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
-        let shared = &self.handle.shared;
-        match source {
-            VoiceSource::Default => shared.default_voice.clone().ok_or_else(|| Error::Voice {
-                name: "default".into(),
-                reason: "the model's folder has none (voice.safetensors or conds.pt): give a recording or a prepared voice".into(),
-            }),
-            VoiceSource::Name(name) => self.prepared_voice(&self.voice_file(&name)?),
-            VoiceSource::Prepared(path) => self.prepared_voice(&path),
-            VoiceSource::Clip(path) => {
-                let file =
-                    file::open(&path).map_err(|source| Error::file(&path, source))?;
-                self.voice_of_clip(path.display().to_string(), |options| decode_file(file, options))
-            }
-            VoiceSource::ClipBytes { name, bytes } => {
-                self.voice_of_clip(name, |options| decode(&bytes, options))
-            }
-        }
-    }
-
-    fn prepared_voice(&self, path: &Path) -> Result<Voice, Error> {
-        self.keep_voice(VoiceParts::read(path, self.handle.shared.model.config())?)
-    }
-
-    /// Places a voice in the engine's memory if the budget has room for it beside the streams.
-    fn keep_voice(&self, parts: VoiceParts) -> Result<Voice, Error> {
-        let shared = &self.handle.shared;
-        let bytes = parts.bytes();
-        let place = shared.accounts.voice(bytes).map_err(|error| {
-            let budget_bytes = match shared.accounts.host() {
-                Some(_) => shared.host_budget_bytes,
-                None => shared.budget_bytes,
-            };
-            let budget_bytes = budget_bytes.unwrap_or(u64::MAX);
-            let missing = error.requested.saturating_sub(error.available);
-            Error::Budget {
-                budget_bytes,
-                needed_bytes: budget_bytes.saturating_add(missing),
-                plan: format!("voice {:?} takes {}", parts.name, Bytes(bytes)),
-                hint: Some("let go of voices that nobody speaks with".into()),
-            }
-        })?;
-        let _open = shared.holdings.open();
-        let home = Arc::downgrade(&shared.holdings);
-        Ok(parts.keep(shared.holdings.host(), Some(place), home)?)
-    }
-
-    /// A variation of `voice` with a slightly changed speaker, deterministic in `seed`: for trying
-    /// many voices.
-    ///
-    /// # Errors
-    /// If the budget has no room for another voice.
-    pub fn varied_voice(&self, voice: &Voice, seed: u64) -> Result<Voice, Error> {
-        self.keep_voice(VoiceParts::varied(voice, seed))
-    }
-
-    /// Loads the networks that prepare voices, and releases them at the end.
-    fn voice_of_clip(
-        &self,
-        name: String,
-        decode: impl FnOnce(&DecodeOptions) -> Result<Recording, AudioError>,
-    ) -> Result<Voice, Error> {
-        let shared = &self.handle.shared;
-        let config = shared.model.config();
-        let failed = |reason: String| Error::Voice {
-            name: name.clone(),
-            reason,
-        };
-        if config.variant == Variant::Pico {
-            return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
-        }
-        let recording =
-            decode(&recording_options(config)).map_err(|error| failed(error.to_string()))?;
-        check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
-        let host = device::host(self.options().threads.unwrap_or(0));
-        let opening = shared.holdings.open();
-        let memory = shared.holdings.host();
-        let prepared = Preparer::new(&shared.model, memory)
-            .map_err(VoiceError::from)
-            .and_then(|preparer| preparer.prepare(&*host, &recording));
-        // Memory cached during preparation would stay unused until the next voice. It is released
-        // here, while the driver is open.
-        memory.trim();
-        drop(opening);
-        let prepared = prepared.map_err(|error| match error {
-            VoiceError::Memory(error) => Error::OutOfMemory(error),
-            VoiceError::Device(error) => Error::Device(error),
-            VoiceError::Weights(error) => Error::weights(shared.model.name(), error),
-            error => failed(error.to_string()),
-        })?;
-        self.keep_voice(VoiceParts {
-            name: name.clone(),
-            prepared,
-            config: Some(Arc::new(config.clone())),
-        })
-    }
-
-    fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {
-        let folder = self.handle.shared.desk().options.voices.clone();
-        let folder = folder.ok_or_else(|| Error::Voice {
-            name: name.to_owned(),
-            reason: "no folder of voices was set".into(),
-        })?;
-        Ok(VoiceStore::new(folder).find(name)?.path)
     }
 
     /// Starts to speak `text`. The returned iterator yields chunks as they are ready. A text
@@ -537,7 +475,7 @@ impl Engine {
                 reason: "there is nothing in it to speak".into(),
             });
         }
-        self.start(TextInput::whole(text), voice, options)
+        self.start_text(TextInput::whole(text), voice, options)
     }
 
     /// Starts a stream whose text is written later, with [`Stream::text`]. All pieces of text form
@@ -547,12 +485,26 @@ impl Engine {
     /// # Errors
     /// As [`stream`](Self::stream), except for the text.
     pub fn open_stream(&self, voice: &Voice, options: StreamOptions) -> Result<Stream, Error> {
-        self.start(TextInput::open(), voice, options)
+        self.start_text(TextInput::open(), voice, options)
     }
 
+    fn start_text(
+        &self,
+        text: TextInput,
+        voice: &Voice,
+        options: StreamOptions,
+    ) -> Result<Stream, Error> {
+        if !self.options().speech {
+            return Err(no_speech());
+        }
+        self.start(text, None, voice, options)
+    }
+
+    /// Queues a stream of a text, or of the `tokens` of recorded speech.
     fn start(
         &self,
         text: TextInput,
+        tokens: Option<ChangeTokens>,
         voice: &Voice,
         options: StreamOptions,
     ) -> Result<Stream, Error> {
@@ -605,9 +557,20 @@ impl Engine {
             DeliveryMode::Stream => chunk_tokens + Flow::look_ahead_of(&config.flow),
             DeliveryMode::Whole => shared.plan.whole_tokens,
         };
-        let worst_case = WorstCase {
-            device: shared.plan.stream_promise_bytes(),
-            host: options.delivery_bytes(chunk_tokens),
+        let delivery_bytes = options.delivery_bytes(chunk_tokens);
+        let worst_case = match (&tokens, shared.accounts.host()) {
+            (None, _) => WorstCase {
+                device: shared.plan.stream_promise_bytes(),
+                host: delivery_bytes,
+            },
+            (Some(tokens), None) => WorstCase {
+                device: tokens.listener_bytes,
+                host: 0,
+            },
+            (Some(tokens), Some(_)) => WorstCase {
+                device: 0,
+                host: delivery_bytes.saturating_add(tokens.listener_bytes),
+            },
         };
         if let Err(refusal) = desk.admission.request(ticket, worst_case, waits) {
             let waiting_max = desk.options.waiting_max;
@@ -627,12 +590,16 @@ impl Engine {
         }
         desk.next_ticket += 1;
         let text = Arc::new(text);
-        let without_effect = options.without_effect(&shared.capabilities);
+        let without_effect = match &tokens {
+            None => options.without_effect(&shared.capabilities),
+            Some(_) => change::without_effect(&options, &shared.capabilities),
+        };
         desk.jobs.insert(
             ticket,
             Job {
                 ticket,
                 text: text.clone(),
+                tokens,
                 voice: voice.clone(),
                 options,
                 delivery: Sender(delivery.clone()),

@@ -1,0 +1,132 @@
+//! Voices of an engine: found, prepared from recordings, and placed in its memory.
+
+use super::Engine;
+use crate::device;
+use crate::error::Error;
+use crate::voice::{Voice, VoiceParts, VoiceSource};
+use crate::voice_store::VoiceStore;
+use sottovoce_chatterbox::config::Variant;
+use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
+use sottovoce_chatterbox::weights::Component;
+use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
+use sottovoce_formats::file;
+use sottovoce_memory::stats::Bytes;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+impl Engine {
+    /// Prepares a voice.
+    ///
+    /// # Errors
+    /// If the voice is unknown, or its file or recording cannot be used with this model.
+    pub fn voice(&self, source: VoiceSource) -> Result<Voice, Error> {
+        let shared = &self.handle.shared;
+        match source {
+            VoiceSource::Default => shared.default_voice.clone().ok_or_else(|| Error::Voice {
+                name: "default".into(),
+                reason: "the model's folder has none (voice.safetensors or conds.pt): give a recording or a prepared voice".into(),
+            }),
+            VoiceSource::Name(name) => self.prepared_voice(&self.voice_file(&name)?),
+            VoiceSource::Prepared(path) => self.prepared_voice(&path),
+            VoiceSource::Clip(path) => {
+                let file =
+                    file::open(&path).map_err(|source| Error::file(&path, source))?;
+                self.voice_of_clip(path.display().to_string(), |options| decode_file(file, options))
+            }
+            VoiceSource::ClipBytes { name, bytes } => {
+                self.voice_of_clip(name, |options| decode(&bytes, options))
+            }
+        }
+    }
+
+    fn prepared_voice(&self, path: &Path) -> Result<Voice, Error> {
+        self.keep_voice(VoiceParts::read(path, self.handle.shared.model.config())?)
+    }
+
+    /// Places a voice in the engine's memory if the budget has room for it beside the streams.
+    fn keep_voice(&self, parts: VoiceParts) -> Result<Voice, Error> {
+        let shared = &self.handle.shared;
+        let bytes = parts.bytes();
+        let place = shared.accounts.voice(bytes).map_err(|error| {
+            let budget_bytes = match shared.accounts.host() {
+                Some(_) => shared.host_budget_bytes,
+                None => shared.budget_bytes,
+            };
+            let budget_bytes = budget_bytes.unwrap_or(u64::MAX);
+            let missing = error.requested.saturating_sub(error.available);
+            Error::Budget {
+                budget_bytes,
+                needed_bytes: budget_bytes.saturating_add(missing),
+                plan: format!("voice {:?} takes {}", parts.name, Bytes(bytes)),
+                hint: Some("let go of voices that nobody speaks with".into()),
+            }
+        })?;
+        let _open = shared.holdings.open();
+        let home = Arc::downgrade(&shared.holdings);
+        Ok(parts.keep(shared.holdings.host(), Some(place), home)?)
+    }
+
+    /// A variation of `voice` with a slightly changed speaker, deterministic in `seed`: for trying
+    /// many voices.
+    ///
+    /// # Errors
+    /// If the budget has no room for another voice.
+    pub fn varied_voice(&self, voice: &Voice, seed: u64) -> Result<Voice, Error> {
+        self.keep_voice(VoiceParts::varied(voice, seed))
+    }
+
+    /// Loads the networks that prepare voices, and releases them at the end.
+    fn voice_of_clip(
+        &self,
+        name: String,
+        decode: impl FnOnce(&DecodeOptions) -> Result<Recording, AudioError>,
+    ) -> Result<Voice, Error> {
+        let shared = &self.handle.shared;
+        let config = shared.model.config();
+        let failed = |reason: String| Error::Voice {
+            name: name.clone(),
+            reason,
+        };
+        if config.variant == Variant::Pico {
+            return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
+        }
+        let recording =
+            decode(&recording_options(config)).map_err(|error| failed(error.to_string()))?;
+        check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
+        let host = device::host(self.options().threads.unwrap_or(0));
+        let opening = shared.holdings.open();
+        let memory = shared.holdings.host();
+        let preparer = match self.options().speech || shared.model.holds(Component::VoiceEncoder) {
+            true => Preparer::new(&shared.model, memory),
+            false => Preparer::of_sound(&shared.model, memory),
+        };
+        let is_whole = preparer.as_ref().is_ok_and(Preparer::prepares_speech);
+        let prepared = preparer
+            .map_err(VoiceError::from)
+            .and_then(|preparer| preparer.prepare(&*host, &recording));
+        // Memory cached during preparation would stay unused until the next voice. It is released
+        // here, while the driver is open.
+        memory.trim();
+        drop(opening);
+        let prepared = prepared.map_err(|error| match error {
+            VoiceError::Memory(error) => Error::OutOfMemory(error),
+            VoiceError::Device(error) => Error::Device(error),
+            VoiceError::Weights(error) => Error::weights(shared.model.name(), error),
+            error => failed(error.to_string()),
+        })?;
+        self.keep_voice(VoiceParts {
+            name: name.clone(),
+            prepared,
+            config: is_whole.then(|| Arc::new(config.clone())),
+        })
+    }
+
+    fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.handle.shared.desk().options.voices.clone();
+        let folder = folder.ok_or_else(|| Error::Voice {
+            name: name.to_owned(),
+            reason: "no folder of voices was set".into(),
+        })?;
+        Ok(VoiceStore::new(folder).find(name)?.path)
+    }
+}

@@ -48,6 +48,19 @@ impl Selection for ForStream {
     }
 }
 
+/// Options chosen per voice change.
+#[derive(Clone)]
+pub struct ForChange;
+
+impl Selection for ForChange {
+    type Table = StreamOptions;
+    const HEADING: &'static str = "How it sounds";
+
+    fn takes(option: &OptionDescription) -> bool {
+        ForStream::takes(option) && StreamOptions::is_of_sound(option)
+    }
+}
+
 /// Options of the text front end.
 #[derive(Clone)]
 pub struct ForText;

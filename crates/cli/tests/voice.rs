@@ -1,5 +1,9 @@
 //! End-to-end tests of `sottovoce voice`.
 
+use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::convert::convert_model;
+use sottovoce_chatterbox::weights::Source;
+use sottovoce_tensor::Precision;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -54,5 +58,74 @@ fn a_voice_is_prepared_for_a_model_that_was_named() {
         assert!(!refused.status.success(), "{arguments:?} must fail");
         let words = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(words.contains(named), "{arguments:?}: {words}");
+    }
+}
+
+/// Seconds of a buzz at 16 kHz, as 16-bit WAV.
+fn write_recording(path: &Path, seconds: u32) {
+    let samples = (0..16_000 * seconds).flat_map(|index| {
+        let buzz = (index % 131) as i16 - 65;
+        (buzz * (100 + (index / 4000 % 3) as i16 * 40)).to_le_bytes()
+    });
+    let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    file.extend(16_000u32.to_le_bytes());
+    file.extend(32_000u32.to_le_bytes());
+    file.extend(b"\x02\0\x10\0data");
+    file.extend((32_000 * seconds).to_le_bytes());
+    file.extend(samples);
+    std::fs::write(path, file).unwrap();
+}
+
+#[test]
+fn a_recording_is_spoken_again_in_another_voice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let source = Source::synthetic(ModelConfig::tiny_turbo(), 1);
+    convert_model(&source, &folder.path().join("model"), Precision::F32).unwrap();
+    write_recording(&folder.path().join("talk.wav"), 3);
+    write_recording(&folder.path().join("her.wav"), 6);
+    let (talk, her, model) = (path("talk.wav"), path("her.wav"), path("model"));
+    let change = |more: &[&str]| {
+        let asked = ["change", &talk, "--voice", &her, "--model", &model];
+        voice(folder.path(), &[&asked, more].concat())
+    };
+    let out = path("out.wav");
+    let changed = change(&["-o", &out, "--json"]);
+    let words = String::from_utf8_lossy(&changed.stderr).into_owned();
+    assert!(changed.status.success(), "{words}");
+    let figures: serde_json::Value = serde_json::from_slice(&changed.stdout).unwrap();
+    assert_eq!(figures["total_audio_duration"], 3.0);
+    assert_eq!(std::fs::metadata(&out).unwrap().len(), 44 + 3 * 24_000 * 2);
+    let owners = figures["memory"]["owners"].as_array().unwrap();
+    assert!(
+        owners.iter().all(|owner| owner["tag"] != "t3"),
+        "{owners:?}"
+    );
+    let piped = change(&["-o", "-", "--format", "pcm", "--seed", "0"]);
+    assert_eq!(piped.stdout.len(), 3 * 24_000 * 2);
+    std::fs::write(&out, b"kept").unwrap();
+    for (arguments, named) in [
+        (
+            &["change", "/no/talk.wav", "--model", &model, "--voice", &her][..],
+            "/no/talk.wav",
+        ),
+        (
+            &["change", &talk, "--model", "pico"],
+            "base, turbo and nano",
+        ),
+        (
+            &["change", &talk, "--model", &model, "--voice", "nobody"],
+            "nobody",
+        ),
+        (
+            &["change", &model, "--model", &model, "--voice", &her],
+            "model",
+        ),
+    ] {
+        let refused = voice(folder.path(), &[arguments, &["-o", &out]].concat());
+        assert!(!refused.status.success(), "{arguments:?} must fail");
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(words.contains(named), "{arguments:?}: {words}");
+        assert_eq!(std::fs::read(&out).unwrap(), b"kept");
     }
 }

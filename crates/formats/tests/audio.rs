@@ -1,7 +1,11 @@
 //! Decoding of every format, rate and sample width, and of truncated, renamed and inconsistent
 //! files.
 
-use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
+use sottovoce_formats::audio::{
+    AudioError, DecodeOptions, Mix, Recording, decode, decode_file, decode_pieces,
+};
+use std::io::Cursor;
+use std::ops::ControlFlow;
 
 /// Half a second of 440 Hz, amplitude ¼, written by `reference/audio.py`.
 const FILES: [(&str, &[u8], u32, f32); 6] = [
@@ -303,4 +307,61 @@ fn rates_and_channel_counts_beyond_the_limits_are_named() {
     );
     let error = decode(&wav(1, 8, 0, 8_000, &[0; 100]), &options());
     assert!(error.is_err(), "no channel, no sound");
+}
+
+/// All samples of a recording that is decoded piece by piece, its largest piece, and the better mix.
+fn in_pieces(file: &[u8], mix: Mix) -> Result<(Vec<f32>, usize, Mix), AudioError> {
+    let (mut samples, mut largest) = (Vec::new(), 0);
+    let better = decode_pieces(Cursor::new(file), 24_000, mix, &mut |piece| {
+        largest = largest.max(piece.len());
+        samples.extend_from_slice(piece);
+        ControlFlow::Continue(())
+    })?;
+    Ok((samples, largest, better))
+}
+
+#[test]
+fn a_recording_in_pieces_is_the_recording_in_one() {
+    for (name, file, ..) in FILES {
+        let whole = decode(file, &options()).unwrap().samples;
+        let (samples, largest, better) = in_pieces(file, Mix::Mean).unwrap();
+        assert_eq!(better, Mix::Mean, "{name}");
+        assert!(largest < 30_000, "{name}: {largest} samples in one piece");
+        assert!(samples == whole, "{name}");
+    }
+    assert!(matches!(in_pieces(b"", Mix::Mean), Err(AudioError::Empty)));
+}
+
+#[test]
+fn channels_that_cancel_out_are_told_after_the_last_piece_and_the_loudest_is_heard() {
+    let tone = |index: u32| ((f64::from(index) * 0.05).sin() * 8000.0) as i16;
+    let frames = 24_000u32;
+    let mut file = b"RIFF".to_vec();
+    file.extend((36 + 4 * frames).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x02\0");
+    file.extend(24_000u32.to_le_bytes());
+    file.extend((4 * 24_000u32).to_le_bytes());
+    file.extend(b"\x04\0\x10\0data");
+    file.extend((4 * frames).to_le_bytes());
+    for index in 0..frames {
+        file.extend(tone(index).to_le_bytes());
+        file.extend((-tone(index)).to_le_bytes());
+    }
+    let (silent, _, better) = in_pieces(&file, Mix::Mean).unwrap();
+    assert_eq!(better, Mix::LoudestChannel);
+    assert!(silent.iter().all(|sample| sample.abs() < 1e-4));
+    let (heard, ..) = in_pieces(&file, Mix::LoudestChannel).unwrap();
+    assert_eq!(heard, decode(&file, &options()).unwrap().samples);
+}
+
+#[test]
+fn decoding_in_pieces_ends_where_it_is_told_to() {
+    let mut pieces = 0;
+    let (_, file, ..) = FILES[0];
+    decode_pieces(Cursor::new(file), 24_000, Mix::Mean, &mut |_| {
+        pieces += 1;
+        ControlFlow::Break(())
+    })
+    .unwrap();
+    assert!(pieces <= 2, "the first, and what the resampler still held");
 }

@@ -355,6 +355,21 @@ impl Reservation {
             .change(self.account, |balance| balance.reserved -= bytes);
         bytes
     }
+
+    /// Splits off up to `bytes` reserved bytes that are not committed, as a reservation of the same
+    /// account.
+    pub fn split(&mut self, bytes: u64) -> Reservation {
+        let bytes = bytes.min(self.balance.reserved - self.balance.committed);
+        self.balance.reserved -= bytes;
+        Reservation {
+            budget: self.budget.clone(),
+            account: self.account,
+            balance: Balance {
+                reserved: bytes,
+                committed: 0,
+            },
+        }
+    }
 }
 
 impl Drop for Reservation {
@@ -377,6 +392,22 @@ mod tests {
     const STREAM: Account = Account::of_stream(Region::KeyValue, StreamId(1));
     const OTHER: Account = Account::of_stream(Region::KeyValue, StreamId(2));
     const WEIGHTS: Account = Account::shared(Region::Weights);
+
+    #[test]
+    fn a_split_reservation_ends_in_two_parts_and_takes_nothing_further() {
+        let budget = Budget::new(100);
+        let mut whole = budget.reserve(STREAM, 60).unwrap();
+        whole.commit(20).unwrap();
+        let mut part = whole.split(50);
+        assert_eq!(part.balance().reserved, 40, "what was not committed");
+        assert_eq!(budget.available_bytes(), 40);
+        part.commit(40).unwrap();
+        assert!(part.commit(1).is_err());
+        drop(whole);
+        assert_eq!(budget.available_bytes(), 60);
+        drop(part);
+        assert_eq!(budget.available_bytes(), 100);
+    }
 
     #[test]
     fn a_reservation_that_does_not_fit_is_refused_at_once_with_the_figures() {

@@ -229,6 +229,7 @@ impl ServerError {
             Self::Engine(sottovoce::Error::Option { option, .. }) => Some((*option).to_owned()),
             Self::Encoding(error) if error.is_input() => Some("response_format".into()),
             Self::Engine(sottovoce::Error::Text { .. }) => Some("input".into()),
+            Self::Engine(sottovoce::Error::Recording { .. }) => Some("file".into()),
             Self::Engine(sottovoce::Error::Voice { .. }) => Some("voice".into()),
             _ => None,
         }

@@ -56,6 +56,12 @@ impl Fields {
         }
     }
 
+    /// The text fields of a form.
+    pub(crate) fn of_form(texts: impl IntoIterator<Item = (String, String)>) -> Fields {
+        let texts = texts.into_iter();
+        Fields(texts.map(|(name, text)| (name, text.into())).collect())
+    }
+
     fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }

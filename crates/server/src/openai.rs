@@ -70,27 +70,61 @@ fn is_field(option: &OptionDescription) -> bool {
     option.scope == Scope::Stream
 }
 
+fn is_field_of_sound(option: &OptionDescription) -> bool {
+    is_field(option) && StreamOptions::is_of_sound(option)
+}
+
+/// The engine's options of a voice change; all are optional.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangeFields(pub(crate) StreamOptions);
+
+impl FromFields for ChangeFields {
+    fn from_fields(fields: &mut Fields) -> Result<ChangeFields, ServerError> {
+        Ok(ChangeFields(options_of(fields, is_field_of_sound)?))
+    }
+}
+
+impl PartialSchema for ChangeFields {
+    fn schema() -> RefOr<Schema> {
+        schema_of(is_field_of_sound)
+    }
+}
+
+impl ToSchema for ChangeFields {}
+
+/// The options sent, and a seed, which may be drawn.
+fn options_of(
+    fields: &mut Fields,
+    takes: fn(&OptionDescription) -> bool,
+) -> Result<StreamOptions, ServerError> {
+    let StreamFields(mut options) = StreamFields::default();
+    if let Some(seed) = fields.seed("seed")? {
+        options.seed = seed.value();
+    }
+    fields.options(&mut options, takes)?;
+    Ok(options)
+}
+
+fn schema_of(takes: fn(&OptionDescription) -> bool) -> RefOr<Schema> {
+    let mut object = option_schema::object::<StreamOptions>(takes);
+    if let Some(RefOr::T(Schema::Object(seed))) = object.properties.get_mut("seed") {
+        seed.minimum = Some((-1).into());
+        let drawn = "-1 has one drawn, and the answer's header `x-sottovoce-seed` tells which.";
+        let description = seed.description.take().unwrap_or_default();
+        seed.description = Some(format!("{description} {drawn}"));
+    }
+    object.into()
+}
+
 impl FromFields for StreamFields {
     fn from_fields(fields: &mut Fields) -> Result<StreamFields, ServerError> {
-        let StreamFields(mut options) = StreamFields::default();
-        if let Some(seed) = fields.seed("seed")? {
-            options.seed = seed.value();
-        }
-        fields.options(&mut options, is_field)?;
-        Ok(StreamFields(options))
+        Ok(StreamFields(options_of(fields, is_field)?))
     }
 }
 
 impl PartialSchema for StreamFields {
     fn schema() -> RefOr<Schema> {
-        let mut object = option_schema::object::<StreamOptions>(is_field);
-        if let Some(RefOr::T(Schema::Object(seed))) = object.properties.get_mut("seed") {
-            seed.minimum = Some((-1).into());
-            let drawn = "-1 has one drawn, and the answer's header `x-sottovoce-seed` tells which.";
-            let description = seed.description.take().unwrap_or_default();
-            seed.description = Some(format!("{description} {drawn}"));
-        }
-        object.into()
+        schema_of(is_field)
     }
 }
 
@@ -110,6 +144,32 @@ pub(crate) enum StreamFormat {
     Audio,
     /// Server-sent events with base64-encoded bytes.
     Events,
+}
+
+impl StreamFormat {
+    /// The transport that a request names.
+    pub(crate) fn of(name: Option<&str>) -> Result<StreamFormat, ServerError> {
+        match name {
+            None | Some("audio") => Ok(StreamFormat::Audio),
+            Some("sse") => Ok(StreamFormat::Events),
+            Some(other) => Err(ServerError::Parameter {
+                parameter: "stream_format",
+                reason: format!("{other:?} is not one of audio and sse"),
+            }),
+        }
+    }
+}
+
+/// The format of the sound that a request names.
+pub(crate) fn format_of(name: Option<&str>) -> Result<AudioFormat, ServerError> {
+    let name = name.unwrap_or("mp3");
+    AudioFormat::ALL
+        .into_iter()
+        .find(|format| format.name().eq_ignore_ascii_case(name))
+        .ok_or_else(|| ServerError::Parameter {
+            parameter: "response_format",
+            reason: format!("{name:?} is not one of mp3, wav, opus, flac, aac and pcm"),
+        })
 }
 
 impl FromFields for SpeechRequest {
@@ -138,26 +198,12 @@ impl SpeechRequest {
 
     /// The format of the sound.
     pub(crate) fn format(&self) -> Result<AudioFormat, ServerError> {
-        let name = self.response_format.as_deref().unwrap_or("mp3");
-        AudioFormat::ALL
-            .into_iter()
-            .find(|format| format.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| ServerError::Parameter {
-                parameter: "response_format",
-                reason: format!("{name:?} is not one of mp3, wav, opus, flac, aac and pcm"),
-            })
+        format_of(self.response_format.as_deref())
     }
 
     /// Transport of the sound.
     pub(crate) fn stream_format(&self) -> Result<StreamFormat, ServerError> {
-        match self.stream_format.as_deref() {
-            None | Some("audio") => Ok(StreamFormat::Audio),
-            Some("sse") => Ok(StreamFormat::Events),
-            Some(other) => Err(ServerError::Parameter {
-                parameter: "stream_format",
-                reason: format!("{other:?} is not one of audio and sse"),
-            }),
-        }
+        StreamFormat::of(self.stream_format.as_deref())
     }
 
     /// Names of fields that were sent but have no effect.

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::options::Limits;
 use crate::routes::{
     aliases, health, history, library, memory, models, options, page, rename, speech, stream,
-    voices,
+    voice_changes, voices,
 };
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
@@ -36,6 +36,7 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
     let form = DefaultBodyLimit::max(limits.clip_bytes.saturating_add(FORM_BYTES));
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(speech::speak))
+        .routes(routes!(voice_changes::change).layer(form))
         .routes(routes!(options::list))
         .routes(routes!(voices::list, voices::upload).layer(form))
         .routes(routes!(voices::delete, rename::rename))

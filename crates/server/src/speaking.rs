@@ -7,10 +7,11 @@ use crate::record::RequestRecord;
 use serde::Serialize;
 use sottovoce::text::is_blank;
 use sottovoce::{
-    Canceller, Chunk, ChunkMetrics, Error, SAMPLE_RATE, Stream, StreamBytes, StreamOptions,
-    TextWriter,
+    Canceller, Chunk, ChunkMetrics, Engine, Error, RecordedSpeech, SAMPLE_RATE, Stream,
+    StreamBytes, StreamOptions, TextWriter, Voice,
 };
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -22,6 +23,9 @@ use utoipa::ToSchema;
 const CHUNKS_AHEAD: usize = 1;
 /// Replacement for a text of white space; spoken as a short silence.
 pub(crate) const MARKS: &str = "…";
+
+/// A recording's name in messages.
+const RECORDING: &str = "the recording";
 
 /// Most attempts to start with a model that is unloaded or dies meanwhile.
 const TRIES_MAX: usize = 3;
@@ -139,22 +143,53 @@ impl Speaking {
     /// # Errors
     /// Errors of the engine, or a wait beyond the limit.
     pub(crate) async fn start(app: &Arc<App>, request: Request) -> Result<Speaking, ServerError> {
-        let text = match &*request.text {
-            blank if !blank.is_empty() && is_blank(blank) => MARKS,
-            text => text,
-        };
+        Speaking::start_with(app, request, |engine, request, voice| {
+            let text = match &*request.text {
+                blank if !blank.is_empty() && is_blank(blank) => MARKS,
+                text => text,
+            };
+            let options = request.options.clone();
+            match text.is_empty() {
+                true => engine.open_stream(voice, options),
+                false => engine.stream(text, voice, options),
+            }
+        })
+        .await
+    }
+
+    /// As [`Speaking::start`], for a change of the voice of a recording.
+    ///
+    /// # Errors
+    /// As [`Speaking::start`].
+    pub(crate) async fn start_change(
+        app: &Arc<App>,
+        recording: File,
+        request: Request,
+    ) -> Result<Speaking, ServerError> {
+        Speaking::start_with(app, request, move |engine, request, voice| {
+            let name = RECORDING.to_owned();
+            let file = recording.try_clone().map_err(|source| Error::File {
+                path: RECORDING.into(),
+                source,
+            })?;
+            let speech = RecordedSpeech::Opened { name, file };
+            engine.change_voice(speech, voice, request.options.clone())
+        })
+        .await
+    }
+
+    async fn start_with(
+        app: &Arc<App>,
+        request: Request,
+        begin: impl Fn(&Engine, &Request, &Voice) -> Result<Stream, Error>,
+    ) -> Result<Speaking, ServerError> {
         let waited = Instant::now();
         let mut tries = 0;
         let (loaded, stream) = loop {
             tries += 1;
             let loaded = app.host.load().await?;
             let voice = app.voice(&loaded, &request.voice).await?;
-            let options = request.options.clone();
-            let stream = match text.is_empty() {
-                true => loaded.engine.open_stream(&voice, options),
-                false => loaded.engine.stream(text, &voice, options),
-            };
-            match stream {
+            match begin(&loaded.engine, &request, &voice) {
                 Ok(stream) => break (loaded, stream),
                 // The engine was unloaded or died in the meantime; the next attempt loads another
                 // one.

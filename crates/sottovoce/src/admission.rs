@@ -129,6 +129,18 @@ impl Admission {
         Some((ticket, promise))
     }
 
+    /// Removes the request at the head of the queue if its worst case cannot be reserved although no
+    /// stream is under way: nothing that ends would make room for it.
+    pub fn remove_stuck(&mut self) -> Option<(Ticket, OutOfMemory)> {
+        let &(ticket, bytes) = self.waiting.front()?;
+        if !self.live.is_empty() {
+            return None;
+        }
+        let error = self.promise(ticket, bytes).err()?;
+        self.waiting.pop_front();
+        Some((ticket, error))
+    }
+
     /// Removes a request, from its place after `stay` or from the queue.
     pub fn leave(&mut self, ticket: Ticket, stay: Duration) {
         if self.live.remove(&ticket) {
@@ -321,6 +333,25 @@ mod tests {
         assert_eq!(admitted(&mut admission, &mut places), [1]);
         drop(voices);
         assert_eq!(admitted(&mut admission, &mut places), [2]);
+    }
+
+    #[test]
+    fn a_request_that_nothing_would_make_room_for_does_not_block_those_behind_it() {
+        let mut places = Places::new();
+        let mut admission = admission(30, 3, 8);
+        let weights = admission
+            .budget
+            .reserve(Account::shared(Region::Weights), 15);
+        admission.request(1, of(10), true).unwrap();
+        admission.request(2, of(20), true).unwrap();
+        admission.request(3, of(10), true).unwrap();
+        assert_eq!(admitted(&mut admission, &mut places), [1]);
+        assert!(admission.remove_stuck().is_none(), "a stream is under way");
+        leave(&mut admission, &mut places, 1);
+        let (stuck, error) = admission.remove_stuck().unwrap();
+        assert_eq!((stuck, error.requested, error.available), (2, 20, 15));
+        assert_eq!(admitted(&mut admission, &mut places), [3]);
+        drop(weights);
     }
 
     #[test]

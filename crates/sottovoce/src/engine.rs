@@ -1,5 +1,6 @@
 //! The engine's public interface.
 
+mod change;
 mod devices;
 mod voices;
 
@@ -9,26 +10,29 @@ use crate::cache_folder::{CacheFolder, CachedWeights};
 use crate::device::{self, NO_BUDGET_BYTES};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::loading::{Choice, choose, default_voice, open_model};
+use crate::listener::Grant;
+use crate::loading::{Choice, choose, default_voice, model_for};
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{
     Capabilities, DeliveryMode, EngineOptions, OptionTable, Profile, Source, StreamOptions,
     TEXT_CHARACTERS_MAX, WhenFull,
 };
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, no_speech};
 use crate::report::MemoryReport;
 use crate::stream::{Delivery, Sender, Stream};
 use crate::system_memory::SystemMemory;
 use crate::text_input::TextInput;
 use crate::voice::Voice;
-use crate::worker::{Job, Worker};
+use crate::worker::{ChangeTokens, Job, Worker};
 use sottovoce_chatterbox::s3gen::Flow;
 use sottovoce_chatterbox::text::is_blank;
+use sottovoce_chatterbox::voice::WindowTokenizerPlan;
 use sottovoce_chatterbox::weights::Source as Weights;
-use sottovoce_memory::Memory;
+use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Action, Done, Reason};
 use sottovoce_memory::stats::MetricsRecorder;
+use sottovoce_memory::{Memory, OutOfMemory};
 use sottovoce_tensor::{Device, DeviceError};
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -57,6 +61,10 @@ pub(crate) struct Shared {
     default_voice: Option<Voice>,
     accounts: Accounts,
     model: Weights,
+    /// Made when it is first needed.
+    tokenizer: OnceLock<Arc<WindowTokenizerPlan>>,
+    /// Held by each grant of a listener.
+    grants: Arc<()>,
     capabilities: Capabilities,
     /// Engine options that have no effect with this model or device.
     without_effect: Vec<&'static str>,
@@ -80,6 +88,11 @@ struct Desk {
 impl Shared {
     pub fn holdings(&self) -> &Holdings {
         &self.holdings
+    }
+
+    /// The model's files.
+    pub fn model(&self) -> &Weights {
+        &self.model
     }
 
     pub fn metrics(&self) -> MutexGuard<'_, EngineMetrics> {
@@ -135,6 +148,25 @@ impl Shared {
         let mut desk = self.desk();
         let (ticket, promise) = desk.admission.admit()?;
         Some((desk.jobs.remove(&ticket)?, promise))
+    }
+
+    /// A listener's grant of its reservation.
+    pub fn grant(&self, reservation: Reservation) -> Grant {
+        Grant {
+            reservation,
+            _counted: self.grants.clone(),
+        }
+    }
+
+    /// The request at the head of the queue, if nothing that ends would make room for it: no stream
+    /// is under way, and no listener holds memory.
+    pub fn next_stuck(&self) -> Option<(Job, OutOfMemory)> {
+        let mut desk = self.desk();
+        if Arc::strong_count(&self.grants) > 1 {
+            return None;
+        }
+        let (ticket, error) = desk.admission.remove_stuck()?;
+        Some((desk.jobs.remove(&ticket)?, error))
     }
 
     /// Whether any request is queued.
@@ -246,6 +278,16 @@ fn load_cached(
 pub(crate) struct Handle {
     pub shared: Arc<Shared>,
     worker: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Listeners of voice changes that may still run.
+    listeners: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Handle {
+    fn listeners(&self) -> MutexGuard<'_, Vec<std::thread::JoinHandle<()>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Handle {
@@ -259,6 +301,10 @@ impl Drop for Handle {
         if let Some(worker) = worker {
             // A panicked worker has nothing left to release.
             let _ = worker.join();
+        }
+        // Their streams have ended with the worker, so they end within a block of the tokenizer.
+        for listener in std::mem::take(&mut *self.listeners()) {
+            let _ = listener.join();
         }
     }
 }
@@ -293,7 +339,7 @@ impl Engine {
             let reason = format!("it cannot compute in memory of the driver {name:?}");
             return Err(Error::option("device", device.name(), reason));
         }
-        let model = open_model(&source)?;
+        let model = model_for(&source, &options)?;
         let capabilities = Capabilities::of(model.config(), device.host_accessible());
         let without_effect = options.without_effect(&capabilities);
         let budget_bytes = options.memory;
@@ -313,6 +359,7 @@ impl Engine {
             precision,
             extent,
             watermark,
+            tokenizer,
         } = choose(&model, &options, &*device)?;
         let cache = options.key_value_precision;
         let (marking, marking_memory) = match &host {
@@ -328,6 +375,7 @@ impl Engine {
             Pipeline::load(
                 weights,
                 &memory,
+                options.speech,
                 precision,
                 cache,
                 extent,
@@ -381,6 +429,10 @@ impl Engine {
             default_voice,
             accounts,
             model,
+            tokenizer: tokenizer
+                .map(Arc::new)
+                .map_or_else(OnceLock::new, OnceLock::from),
+            grants: Arc::default(),
             capabilities,
             without_effect,
             desk: Mutex::new(desk),
@@ -408,6 +460,7 @@ impl Engine {
             handle: Arc::new(Handle {
                 shared,
                 worker: Mutex::new(Some(worker)),
+                listeners: Mutex::default(),
             }),
         })
     }
@@ -421,7 +474,7 @@ impl Engine {
         // Scratch is per thread, so the plan uses the same number of threads.
         let threads = options.threads.unwrap_or(0);
         let opened = device::open(options.device, threads, options.memory)?;
-        let model = open_model(source)?;
+        let model = model_for(source, options)?;
         Ok(choose(&model, options, &*opened.device)?.plan)
     }
 
@@ -450,7 +503,7 @@ impl Engine {
                 reason: "there is nothing in it to speak".into(),
             });
         }
-        self.start(TextInput::whole(text), voice, options)
+        self.start_text(TextInput::whole(text), voice, options)
     }
 
     /// Starts a stream whose text is written later, with [`Stream::text`]. All pieces of text form
@@ -460,12 +513,26 @@ impl Engine {
     /// # Errors
     /// As [`stream`](Self::stream), except for the text.
     pub fn open_stream(&self, voice: &Voice, options: StreamOptions) -> Result<Stream, Error> {
-        self.start(TextInput::open(), voice, options)
+        self.start_text(TextInput::open(), voice, options)
     }
 
+    fn start_text(
+        &self,
+        text: TextInput,
+        voice: &Voice,
+        options: StreamOptions,
+    ) -> Result<Stream, Error> {
+        if !self.options().speech {
+            return Err(no_speech());
+        }
+        self.start(text, None, voice, options)
+    }
+
+    /// Queues a stream of a text, or of the `tokens` of recorded speech.
     fn start(
         &self,
         text: TextInput,
+        tokens: Option<ChangeTokens>,
         voice: &Voice,
         options: StreamOptions,
     ) -> Result<Stream, Error> {
@@ -518,9 +585,20 @@ impl Engine {
             DeliveryMode::Stream => chunk_tokens + Flow::look_ahead_of(&config.flow),
             DeliveryMode::Whole => shared.plan.whole_tokens,
         };
-        let worst_case = WorstCase {
-            device: shared.plan.stream_promise_bytes(),
-            host: options.delivery_bytes(chunk_tokens),
+        let delivery_bytes = options.delivery_bytes(chunk_tokens);
+        let worst_case = match (&tokens, shared.accounts.host()) {
+            (None, _) => WorstCase {
+                device: shared.plan.stream_promise_bytes(),
+                host: delivery_bytes,
+            },
+            (Some(tokens), None) => WorstCase {
+                device: tokens.listener_bytes,
+                host: 0,
+            },
+            (Some(tokens), Some(_)) => WorstCase {
+                device: 0,
+                host: delivery_bytes.saturating_add(tokens.listener_bytes),
+            },
         };
         if let Err(refusal) = desk.admission.request(ticket, worst_case, waits) {
             let waiting_max = desk.options.waiting_max;
@@ -540,12 +618,16 @@ impl Engine {
         }
         desk.next_ticket += 1;
         let text = Arc::new(text);
-        let without_effect = options.without_effect(&shared.capabilities);
+        let without_effect = match &tokens {
+            None => options.without_effect(&shared.capabilities),
+            Some(_) => change::without_effect(&options, &shared.capabilities),
+        };
         desk.jobs.insert(
             ticket,
             Job {
                 ticket,
                 text: text.clone(),
+                tokens,
                 voice: voice.clone(),
                 options,
                 delivery: Sender(delivery.clone()),

@@ -191,6 +191,7 @@ impl Error {
             self,
             Error::Option { .. }
                 | Error::UnknownOption { .. }
+                | Error::Recording { .. }
                 | Error::Voice { .. }
                 | Error::Text { .. }
         )

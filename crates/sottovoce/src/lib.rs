@@ -21,9 +21,11 @@
 //! | engine | a loaded model, its worker and its memory |
 //! | worker | the thread that owns the model and advances every stream |
 //! | stream, utterance | one text spoken in one voice, under way |
+//! | voice change | recorded speech in another voice: a stream whose speech tokens come from a recording |
+//! | listener | the thread that makes the speech tokens of a recording |
 //! | chunk | a piece of a stream's samples, delivered at once |
 //! | pass | one run of the flow: context, tokens to render, look-ahead |
-//! | delivery | in chunks for a listener, or whole for a file |
+//! | delivery | in chunks for somebody who listens, or whole for a file |
 //! | plan | the memory of a model, computed before it is mapped |
 //! | worst case | the most that a stream can hold; reserved at admission |
 //! | place | the right to have one stream under way |
@@ -45,12 +47,14 @@ pub mod device;
 mod engine;
 mod error;
 mod holdings;
+mod listener;
 mod loading;
 mod manager;
 mod metrics;
 pub mod options;
 mod pipeline;
 mod plan;
+mod recorded_speech;
 mod report;
 mod scheduler;
 mod stream;
@@ -75,6 +79,7 @@ pub use options::{
     default_chunk_size, parse_variant,
 };
 pub use pipeline::{Standalone, StandaloneUtterance};
+pub use recorded_speech::RecordedSpeech;
 pub use report::{
     ActionCount, HostReport, MemoryReport, OwnerBytes, ReasonCount, StreamBytes, TimelineEntry,
 };

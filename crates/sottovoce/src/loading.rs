@@ -11,10 +11,12 @@ use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::s3gen::FlowVoice;
-use sottovoce_chatterbox::weights::{Source as Weights, WeightsError};
+use sottovoce_chatterbox::voice::WindowTokenizerPlan;
+use sottovoce_chatterbox::weights::{Component, Source as Weights, WeightsError};
 use sottovoce_memory::Memory;
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::{CachePrecision, Device, Precision};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 /// The embedded model: config, tokenizer and weights in one file, made by `training/`.
@@ -40,13 +42,28 @@ const ALL: [Precision; 4] = [
 /// # Errors
 /// If it is not a model, is damaged, or speaks at another sample rate.
 pub fn open_model(source: &Source) -> Result<Weights, Error> {
+    open(source, Weights::open)
+}
+
+/// Opens a model's files as an engine with these options needs them.
+pub(crate) fn model_for(source: &Source, options: &EngineOptions) -> Result<Weights, Error> {
+    match options.speech {
+        true => open_model(source),
+        false => open(source, Weights::open_sound),
+    }
+}
+
+fn open(
+    source: &Source,
+    open: fn(&Path) -> Result<Weights, WeightsError>,
+) -> Result<Weights, Error> {
     let weights = match source {
         Source::Embedded => {
             Weights::embedded("pico", PICO).map_err(|error| Error::model("pico", error))?
         }
         Source::Directory(folder) => {
             let name = folder.display().to_string();
-            Weights::open(folder).map_err(|error| Error::model(&name, error))?
+            open(folder).map_err(|error| Error::model(&name, error))?
         }
         Source::Synthetic(variant) => {
             Weights::synthetic(ModelConfig::preset(*variant), SYNTHETIC_SEED)
@@ -122,6 +139,26 @@ pub(crate) struct Choice {
     pub precision: Precision,
     pub extent: Extent,
     pub watermark: Option<WatermarkPlan>,
+    /// In an engine that only changes voices.
+    pub tokenizer: Option<WindowTokenizerPlan>,
+}
+
+/// What is said of a model without a speech tokenizer.
+pub(crate) const CHANGES_NO_VOICES: &str =
+    "it has no speech tokenizer and changes no voices; base, turbo and nano do";
+
+/// The plan of a model's speech tokenizer, which computes on `host`.
+///
+/// # Errors
+/// If the model has none.
+pub(crate) fn tokenizer_plan(
+    weights: &Weights,
+    host: &dyn Device,
+) -> Result<WindowTokenizerPlan, Error> {
+    if !weights.holds(Component::SpeechTokenizer) {
+        return Err(Error::model(weights.name(), CHANGES_NO_VOICES));
+    }
+    WindowTokenizerPlan::of(weights, host).map_err(|error| Error::model(weights.name(), error))
 }
 
 /// Finds the precision and the number of streams that fit the budget.
@@ -146,6 +183,9 @@ pub(crate) fn choose(
     let watermark = (options.watermark.as_deref())
         .map(|path| WatermarkPlan::of(weights, path, marking))
         .transpose()?;
+    let tokenizer = (!options.speech)
+        .then(|| tokenizer_plan(weights, marking))
+        .transpose()?;
     let attempt = |precision: Precision,
                    cache: CachePrecision,
                    whole_tokens: usize|
@@ -161,7 +201,12 @@ pub(crate) fn choose(
                 options.context_tokens_max,
             );
             extent.whole_tokens = extent.whole_tokens.max(whole_tokens);
-            let (mut plan, recordings) = reckon(weights, precision, cache, &extent, device)?;
+            if tokenizer.is_some() {
+                extent = extent.without_text();
+            }
+            let tokenizer = tokenizer.as_ref();
+            let (mut plan, recordings) =
+                reckon(weights, precision, cache, &extent, tokenizer, device)?;
             if let Some(watermark) = &watermark {
                 let (weights, workspace) = (watermark.weights_bytes, watermark.workspace_bytes);
                 match &mut plan.host {
@@ -191,6 +236,7 @@ pub(crate) fn choose(
                         precision,
                         extent,
                         watermark: None,
+                        tokenizer: None,
                     },
                     fits,
                 ));
@@ -212,6 +258,7 @@ pub(crate) fn choose(
             }
             return Ok(Choice {
                 watermark,
+                tokenizer,
                 ..choice
             });
         }

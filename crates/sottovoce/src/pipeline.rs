@@ -37,12 +37,18 @@ use utterance::{Coming, Rendered, Speaking, likely_tokens, text_tokens};
 /// Cached prefixes of voices without a running stream, as planned.
 const IDLE_PREFIXES_MAX: usize = 1;
 
+/// What makes speech tokens of texts.
+struct Speech {
+    text: TextStage,
+    t3: T3,
+}
+
 /// A loaded model.
 pub(crate) struct Pipeline {
     config: ModelConfig,
     device: Arc<dyn Device>,
-    text: TextStage,
-    t3: T3,
+    /// Absent in an engine that only changes voices.
+    speech: Option<Speech>,
     flow: Flow,
     vocoder: Vocoder,
     store: KeyValueStore,
@@ -73,6 +79,13 @@ impl From<StepError> for Error {
     }
 }
 
+/// An engine that only changes voices was asked to speak.
+pub(crate) fn no_speech() -> Error {
+    Error::Text {
+        reason: "this engine was loaded without T3 (option speech): it only changes the voices of recordings".into(),
+    }
+}
+
 /// Index in the batch of the state that T3 refused.
 fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<usize> {
     match error {
@@ -88,10 +101,13 @@ fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<
 }
 
 impl Pipeline {
-    /// Loads the networks and reserves the planned workspaces.
+    /// Loads the networks and reserves the planned workspaces; without `speaks`, only those that
+    /// change voices.
+    #[allow(clippy::too_many_arguments, reason = "what is loaded, where, and how")]
     pub fn load(
         source: &Source,
         memory: &Memory,
+        speaks: bool,
         precision: Precision,
         cache: CachePrecision,
         extent: Extent,
@@ -101,11 +117,16 @@ impl Pipeline {
         let config = source.config().clone();
         let failed = |error| Error::weights(source.name(), error);
         let sound = sound_precision(precision);
-        let t3 = load(source, Component::T3, precision, memory, |loader| {
-            T3::load(loader, &config.t3)
-        })
-        .map_err(failed)?
-        .network;
+        let speech = speaks.then(|| -> Result<Speech, Error> {
+            let loaded = load(source, Component::T3, precision, memory, |loader| {
+                T3::load(loader, &config.t3)
+            });
+            Ok(Speech {
+                t3: loaded.map_err(failed)?.network,
+                text: TextStage::open(source)?,
+            })
+        });
+        let speech = speech.transpose()?;
         let flow = load(source, Component::Flow, sound, memory, |loader| {
             Flow::load(loader, &config.flow)
         })
@@ -118,12 +139,11 @@ impl Pipeline {
         .map_err(failed)?
         .network;
         Ok(Pipeline {
-            text: TextStage::open(source)?,
-            store: t3.store(memory, cache, usize::MAX),
+            store: KeyValueStore::new(memory, &config.t3, cache, usize::MAX),
             workspaces: Some(Workspaces::reserve(memory, recordings, extent)?),
             config,
             device,
-            t3,
+            speech,
             flow,
             vocoder,
             extent,
@@ -136,6 +156,10 @@ impl Pipeline {
         self.flow.set_rounding(sottovoce_tensor::Rounding::Fine);
         // They were recorded with coarse rounding.
         self.workspaces = None;
+    }
+
+    fn speech(&self) -> Result<&Speech, Error> {
+        self.speech.as_ref().ok_or_else(no_speech)
     }
 
     /// The model's.
@@ -155,7 +179,8 @@ impl Pipeline {
 
     /// Appends to an open text; with `last` it is complete.
     pub fn add_text(&self, utterance: &mut Utterance, text: &str, last: bool) -> Result<(), Error> {
-        let script = (self.text).further_script(text, utterance.after_words, &utterance.text)?;
+        let script =
+            (self.speech()?.text).further_script(text, utterance.after_words, &utterance.text)?;
         let (coming, warnings) = Coming::of(script);
         utterance.text_tokens += text_tokens(&coming);
         if let Some(last) = coming.back() {
@@ -185,7 +210,7 @@ impl Pipeline {
     ) -> Result<Utterance, Error> {
         let read_by = options.text();
         let script = match text {
-            Some(text) => self.text.script(text, &read_by)?,
+            Some(text) => self.speech()?.text.script(text, &read_by)?,
             None => Script::default(),
         };
         let (coming, warnings) = Coming::of(script);
@@ -201,14 +226,8 @@ impl Pipeline {
         self.fit(&together, others == 0, holdings)?;
         let sampling = options.sampling(&self.config.t3.sampling);
         let prefix = self.prefix(voice, sampling.exaggeration)?;
-        let bands = self.config.flow.mel_bands();
-        let window = FlowWindow {
-            prompt_tokens: options.prompt_tokens.unwrap_or(usize::MAX),
-            context_tokens: options.context_window.min(self.extent.context_tokens),
-        };
-        let flow_options = self.flow_options(options);
         let owner = Owner::new(Region::KeyValue, "stream").for_stream(StreamId(id));
-        let mut state = self.t3.state(&self.store, owner, prefix);
+        let mut state = self.speech()?.t3.state(&self.store, owner, prefix);
         let longest = coming.iter().filter_map(Coming::sentence).map(|sentence| {
             let speech = match options.sentence_tokens_max {
                 Some(most) => most,
@@ -220,17 +239,59 @@ impl Pipeline {
         self.give_back_more_than(positions, holdings);
         state.reserve(positions)?;
         Ok(Utterance {
-            state,
-            extent,
-            positions_max: self.extent.positions(),
-            sampling,
-            seed: options.seed,
-            text: read_by,
+            state: Some(state),
             text_tokens: text_tokens(&coming),
-            after_words: false,
-            lines: 0,
             warnings,
             coming,
+            open: text.is_none(),
+            ..self.utterance(voice, options, extent)
+        })
+    }
+
+    /// Begins a voice change, whose speech tokens are pushed, beside running `others`. The driver
+    /// must be open.
+    pub fn begin_change(
+        &mut self,
+        others: usize,
+        voice: &Voice,
+        options: &StreamOptions,
+        holdings: &Holdings,
+    ) -> Result<Utterance, Error> {
+        let extent = Extent {
+            voice_tokens: 0,
+            ..self.extent_of(&VecDeque::new(), voice, options)
+        };
+        let together = Extent {
+            streams: others + 1,
+            ..extent
+        };
+        self.fit(&together, others == 0, holdings)?;
+        Ok(Utterance {
+            listening: true,
+            ..self.utterance(voice, options, extent)
+        })
+    }
+
+    /// An utterance without a text.
+    fn utterance(&self, voice: &Voice, options: &StreamOptions, extent: Extent) -> Utterance {
+        let bands = self.config.flow.mel_bands();
+        let window = FlowWindow {
+            prompt_tokens: options.prompt_tokens.unwrap_or(usize::MAX),
+            context_tokens: options.context_window.min(self.extent.context_tokens),
+        };
+        let flow_options = self.flow_options(options);
+        Utterance {
+            state: None,
+            extent,
+            positions_max: self.extent.positions(),
+            sampling: options.sampling(&self.config.t3.sampling),
+            seed: options.seed,
+            text: options.text(),
+            text_tokens: 0,
+            after_words: false,
+            lines: 0,
+            warnings: Vec::new(),
+            coming: VecDeque::new(),
             sentence_count: 0,
             sentence_tokens_max: options.sentence_tokens_max,
             speaking: None,
@@ -251,8 +312,9 @@ impl Pipeline {
             generated: 0,
             run_ons: 0,
             crossed: false,
-            open: text.is_none(),
-        })
+            open: false,
+            listening: false,
+        }
     }
 
     /// Releases the pages that ended streams left, if a stream of `positions` would reuse only part
@@ -383,7 +445,7 @@ impl Pipeline {
 
     fn record(&self, extent: &Extent) -> Result<Recordings, Error> {
         let networks = Networks {
-            t3: &self.t3,
+            t3: self.speech.as_ref().map(|speech| &speech.t3),
             flow: &self.flow,
             vocoder: &self.vocoder,
         };
@@ -444,12 +506,13 @@ impl Pipeline {
         let mut states = Vec::with_capacity(under_way.len());
         for utterance in &mut under_way {
             tokens.extend(utterance.speaking.as_ref().map(|speaking| speaking.last));
-            states.push(&mut utterance.state);
+            states.extend(&mut utterance.state);
         }
         // A device may record the first step of a batch size, which takes memory from the driver.
         let fresh = !self.device.has_recorded(T3::step_key(states.len()));
         let opening = fresh.then(|| holdings.open());
-        let stepped = self.t3.step(&ctx, &mut states, &tokens);
+        let t3 = &self.speech()?.t3;
+        let stepped = t3.step(&ctx, &mut states, &tokens);
         drop(opening);
         let logits = match stepped {
             Ok(logits) => logits,
@@ -463,7 +526,7 @@ impl Pipeline {
                 });
             }
         };
-        let rows = self.t3.rows();
+        let rows = t3.rows();
         let width = rows * logits.columns();
         ctx.read(&logits, |logits| {
             for (utterance, logits) in under_way.iter_mut().zip(logits.chunks_exact(width)) {
@@ -602,7 +665,7 @@ impl Pipeline {
     /// Runs the next sentence's text and samples its first token.
     fn begin_sentence(&self, utterance: &mut Utterance, holdings: &Holdings) -> Result<(), Error> {
         // A failed attempt may have left positions.
-        utterance.state.clear();
+        utterance.state()?.clear();
         let next = utterance.coming.front().and_then(Coming::sentence);
         let text_tokens = next.map_or(0, |next| next.tokens.len());
         utterance.make_room(text_tokens + START_TOKENS, holdings)?;
@@ -612,15 +675,13 @@ impl Pipeline {
         let workspace = &self.workspaces()?.prefill;
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);
-        let prefix_positions = utterance.state.position();
-        let logits = self
-            .t3
-            .prefill(&ctx, &mut utterance.state, &sentence.tokens)?;
+        let t3 = &self.speech()?.t3;
+        let state = utterance.state.as_mut().ok_or_else(no_speech)?;
+        let prefix_positions = state.position();
+        let logits = t3.prefill(&ctx, state, &sentence.tokens)?;
         let seed = utterance.sentence_seed();
         let start = self.config.t3.speech_start;
-        let room = self
-            .t3
-            .speech_tokens_max(prefix_positions, sentence.tokens.len());
+        let room = t3.speech_tokens_max(prefix_positions, sentence.tokens.len());
         let of_text = speech_tokens_max(&sentence.text);
         let (asked, run_on) = match utterance.sentence_tokens_max {
             Some(most) => (most, usize::MAX),
@@ -638,7 +699,7 @@ impl Pipeline {
             tokens_max,
         });
         ctx.read(&logits, |logits| {
-            Pipeline::take_token(&self.config, self.t3.rows(), utterance, logits);
+            Pipeline::take_token(&self.config, t3.rows(), utterance, logits);
         })?;
         Ok(())
     }
@@ -673,7 +734,7 @@ impl Pipeline {
                 utterance.ends.push_back(utterance.tokens_waiting());
             }
             utterance.speaking = None;
-            utterance.state.clear();
+            utterance.state.iter_mut().for_each(T3State::clear);
         }
     }
 
@@ -704,11 +765,13 @@ impl Pipeline {
             prompt_tokens: &inner.prompt_tokens,
         };
         let owner = Owner::new(Region::Voice, "prefix");
-        let prefix =
-            Arc::new(
-                self.t3
-                    .prefix(&ctx, &self.store, owner, &conditioning, exaggeration)?,
-            );
+        let prefix = Arc::new(self.speech()?.t3.prefix(
+            &ctx,
+            &self.store,
+            owner,
+            &conditioning,
+            exaggeration,
+        )?);
         inner.prefixes().push((exaggeration, prefix.clone()));
         Ok(prefix)
     }

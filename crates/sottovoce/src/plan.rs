@@ -10,7 +10,8 @@ use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
-use sottovoce_chatterbox::weights::{Component, Source, measure};
+use sottovoce_chatterbox::voice::WindowTokenizerPlan;
+use sottovoce_chatterbox::weights::{Component, Source, dry};
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision, Recording, Vector, Workspace};
 use std::sync::Arc;
@@ -77,6 +78,16 @@ impl Extent {
         }
     }
 
+    /// The same without T3's runs.
+    pub fn without_text(self) -> Extent {
+        Extent {
+            text_tokens: 0,
+            speech_tokens: 0,
+            voice_tokens: 0,
+            ..self
+        }
+    }
+
     /// T3 positions of a stream, excluding the voice's prefix.
     pub fn positions(&self) -> usize {
         self.text_tokens + START_TOKENS + self.speech_tokens
@@ -86,14 +97,15 @@ impl Extent {
 /// A model's networks, for dry runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Networks<'a> {
-    pub t3: &'a T3,
+    /// `None` in an engine that only changes voices.
+    pub t3: Option<&'a T3>,
     pub flow: &'a Flow,
     pub vocoder: &'a Vocoder,
 }
 
 /// Networks without weights.
 struct DryNetworks {
-    t3: T3,
+    t3: Option<T3>,
     flow: Flow,
     vocoder: Vocoder,
     weights_bytes: u64,
@@ -130,18 +142,21 @@ impl Recordings {
 }
 
 /// Plans a model at a precision for `extent.streams` streams; also returns the recordings for its
-/// workspaces.
+/// workspaces. With `tokenizer`, the model only changes voices, and each stream has a speech
+/// tokenizer.
 pub(crate) fn reckon(
     source: &Source,
     precision: Precision,
     cache: CachePrecision,
     extent: &Extent,
+    tokenizer: Option<&WindowTokenizerPlan>,
     device: &dyn Device,
 ) -> Result<(MemoryPlan, Recordings), Error> {
-    let networks = dry_networks(source, precision, device.unit_bytes())?;
+    let speaks = tokenizer.is_none();
+    let networks = dry_networks(source, precision, speaks, device.unit_bytes())?;
     let config = source.config();
     let shapes = Networks {
-        t3: &networks.t3,
+        t3: networks.t3.as_ref(),
         flow: &networks.flow,
         vocoder: &networks.vocoder,
     };
@@ -149,11 +164,18 @@ pub(crate) fn reckon(
     let unit = device.unit_bytes();
     let page = whole_pages(KeyValueStore::page_bytes_for(&config.t3, cache) as u64);
     let pages = |count: usize| (count as u64 * page).next_multiple_of(unit);
-    let dry = dry_memory();
-    let store = networks.t3.store(&dry, cache, usize::MAX);
-    let prefix_positions = prefix_positions(config, extent);
-    let stream_pages = KeyValueStore::pages_for_state(extent.positions());
-    let voice_pages = store.pages_for_prefix(prefix_positions);
+    let (stream_pages, voice_pages) = match &networks.t3 {
+        Some(t3) => {
+            let store = t3.store(&dry_memory(), cache, usize::MAX);
+            let prefix_positions = prefix_positions(config, extent);
+            (
+                KeyValueStore::pages_for_state(extent.positions()),
+                store.pages_for_prefix(prefix_positions),
+            )
+        }
+        None => (0, 0),
+    };
+    let tokenizer_bytes = tokenizer.map_or(0, tokenizer_bytes);
     let numbers = config.t3.speaker_embedding
         + config.flow.speaker_vector
         + extent.flow_prompt_tokens * config.flow.upsampling * config.flow.mel_bands();
@@ -161,13 +183,14 @@ pub(crate) fn reckon(
     let host = (!device.host_accessible()).then(|| HostPlan {
         voice_bytes: prepared_voice_bytes,
         // The largest chunk of either delivery mode.
-        stream_bytes: StreamOptions::default().delivery_bytes(extent.whole_tokens),
+        stream_bytes: StreamOptions::default().delivery_bytes(extent.whole_tokens)
+            + tokenizer_bytes,
         watermark_bytes: 0,
         staging_bytes: device.pinned_bytes(),
     });
-    let prepared_voice_bytes = match host {
-        Some(_) => 0,
-        None => prepared_voice_bytes,
+    let (prepared_voice_bytes, tokenizer_bytes) = match host {
+        Some(_) => (0, 0),
+        None => (prepared_voice_bytes, tokenizer_bytes),
     };
     let plan = MemoryPlan {
         precision: precision.to_string(),
@@ -177,12 +200,22 @@ pub(crate) fn reckon(
         voice_bytes: pages(voice_pages) + prepared_voice_bytes,
         prepared_voice_bytes,
         // Each stream may have a voice of its own.
-        stream_bytes: pages(stream_pages) + pages(voice_pages) + prepared_voice_bytes,
+        stream_bytes: pages(stream_pages)
+            + pages(voice_pages)
+            + prepared_voice_bytes
+            + tokenizer_bytes,
+        tokenizer_bytes,
         whole_tokens: extent.whole_tokens,
         streams_fit: extent.streams,
         host,
     };
     Ok((plan, recordings))
+}
+
+/// Bytes of a speech tokenizer at work.
+pub(crate) fn tokenizer_bytes(plan: &WindowTokenizerPlan) -> u64 {
+    let parts = [plan.network_bytes, plan.block_bytes, plan.workspace_bytes];
+    parts.map(whole_pages).iter().sum()
 }
 
 /// Bytes rounded up to whole pages.
@@ -208,55 +241,89 @@ fn dry_memory() -> Memory {
 fn dry_networks(
     source: &Source,
     precision: Precision,
+    speaks: bool,
     unit_bytes: u64,
 ) -> Result<DryNetworks, Error> {
     let config = source.config();
     let failed = |error| Error::model(source.name(), error);
-    let (mut t3, mut flow, mut vocoder) = (None, None, None);
-    let mut bytes = 0;
-    let (part, _) = measure(source, Component::T3, precision, |loader| {
-        t3 = Some(T3::load(loader, &config.t3)?);
-        Ok(())
+    let bands = config.flow.mel_bands();
+    let sound = sound_precision(precision);
+    let t3 = speaks.then(|| {
+        dry(source, Component::T3, precision, |loader| {
+            T3::load(loader, &config.t3)
+        })
+    });
+    let (t3, t3_bytes) = t3.transpose().map_err(failed)?.unzip();
+    let (flow, flow_bytes) = dry(source, Component::Flow, sound, |loader| {
+        Flow::load(loader, &config.flow)
     })
     .map_err(failed)?;
-    bytes += (part as u64).next_multiple_of(unit_bytes);
-    let (part, _) = measure(
-        source,
-        Component::Flow,
-        sound_precision(precision),
-        |loader| {
-            flow = Some(Flow::load(loader, &config.flow)?);
-            Ok(())
-        },
-    )
+    let (vocoder, vocoder_bytes) = dry(source, Component::Vocoder, sound, |loader| {
+        Vocoder::load(loader, &config.vocoder, bands)
+    })
     .map_err(failed)?;
-    bytes += (part as u64).next_multiple_of(unit_bytes);
-    let (part, _) = measure(
-        source,
-        Component::Vocoder,
-        sound_precision(precision),
-        |loader| {
-            vocoder = Some(Vocoder::load(
-                loader,
-                &config.vocoder,
-                config.flow.mel_bands(),
-            )?);
-            Ok(())
-        },
-    )
-    .map_err(failed)?;
-    bytes += (part as u64).next_multiple_of(unit_bytes);
-    match (t3, flow, vocoder) {
-        (Some(t3), Some(flow), Some(vocoder)) => Ok(DryNetworks {
-            t3,
-            flow,
-            vocoder,
-            weights_bytes: bytes,
-        }),
-        _ => Err(Error::Synthesis {
-            reason: "a network was not measured".into(),
-        }),
-    }
+    let parts = [t3_bytes.unwrap_or(0), flow_bytes, vocoder_bytes];
+    let parts = parts.map(|bytes| (bytes as u64).next_multiple_of(unit_bytes));
+    Ok(DryNetworks {
+        t3,
+        flow,
+        vocoder,
+        weights_bytes: parts.iter().sum(),
+    })
+}
+
+/// The allocations of a dry run.
+fn recorded(
+    device: &dyn Device,
+    run: &mut dyn FnMut(&Context<'_>) -> Result<(), Error>,
+) -> Result<Recording, Error> {
+    let workspace = Workspace::measuring();
+    run(&Context::new(&workspace, device))?;
+    workspace.recording().ok_or_else(|| Error::Synthesis {
+        reason: "a dry run left no recording".into(),
+    })
+}
+
+/// Dry-runs T3: prefix, prefix without a prompt, prefill, step.
+fn record_t3(
+    t3: &T3,
+    config: &ModelConfig,
+    extent: &Extent,
+    device: &dyn Device,
+) -> Result<[Recording; 4], Error> {
+    let memory = dry_memory();
+    let store = t3.store(&memory, CachePrecision::F16, usize::MAX);
+    let owner = Owner::new(Region::KeyValue, "dry");
+    let embedding = vec![0.0; config.t3.speaker_embedding];
+    let voice_of = |prompt_tokens| VoiceConditioning {
+        speaker_embedding: &embedding,
+        prompt_tokens,
+    };
+    let promptless_prefix = recorded(device, &mut |ctx| {
+        t3.prefix(ctx, &store, owner, &voice_of(&[]), 0.5)?;
+        Ok(())
+    })?;
+    let prompt = vec![0; extent.voice_tokens];
+    let mut made = None;
+    let prefix = recorded(device, &mut |ctx| {
+        let voice = voice_of(&prompt);
+        made = Some(Arc::new(t3.prefix(ctx, &store, owner, &voice, 0.5)?));
+        Ok(())
+    })?;
+    let made = made.ok_or_else(|| Error::Synthesis {
+        reason: "a dry run made no prefix".into(),
+    })?;
+    let text = vec![0; extent.text_tokens];
+    let prefill = recorded(device, &mut |ctx| {
+        let mut state = t3.state(&store, owner, made.clone());
+        t3.prefill(ctx, &mut state, &text)?;
+        Ok(())
+    })?;
+    let step = recorded(device, &mut |ctx| {
+        t3.measure_step(ctx, extent.streams);
+        Ok(())
+    })?;
+    Ok([prefix, promptless_prefix, prefill, step])
 }
 
 /// Dry-runs each stage at its largest size within `extent`.
@@ -266,48 +333,15 @@ pub(crate) fn record(
     extent: &Extent,
     device: &dyn Device,
 ) -> Result<Recordings, Error> {
-    let recorded =
-        |run: &mut dyn FnMut(&Context<'_>) -> Result<(), Error>| -> Result<Recording, Error> {
-            let workspace = Workspace::measuring();
-            run(&Context::new(&workspace, device))?;
-            workspace.recording().ok_or_else(|| Error::Synthesis {
-                reason: "a dry run left no recording".into(),
-            })
-        };
     let memory = dry_memory();
-    let store = networks.t3.store(&memory, CachePrecision::F16, usize::MAX);
     let owner = Owner::new(Region::KeyValue, "dry");
-    let embedding = vec![0.0; config.t3.speaker_embedding];
-    let voice_of = |prompt_tokens| VoiceConditioning {
-        speaker_embedding: &embedding,
-        prompt_tokens,
+    let [prefix, promptless_prefix, prefill, step] = match networks.t3 {
+        Some(t3) => record_t3(t3, config, extent, device)?,
+        None => {
+            let nothing = recorded(device, &mut |_| Ok(()))?;
+            [(); 4].map(|()| nothing.clone())
+        }
     };
-    let promptless_prefix = recorded(&mut |ctx| {
-        (networks.t3).prefix(ctx, &store, owner, &voice_of(&[]), 0.5)?;
-        Ok(())
-    })?;
-    let prompt = vec![0; extent.voice_tokens];
-    let mut made = None;
-    let prefix = recorded(&mut |ctx| {
-        let voice = voice_of(&prompt);
-        made = Some(Arc::new(
-            networks.t3.prefix(ctx, &store, owner, &voice, 0.5)?,
-        ));
-        Ok(())
-    })?;
-    let made = made.ok_or_else(|| Error::Synthesis {
-        reason: "a dry run made no prefix".into(),
-    })?;
-    let text = vec![0; extent.text_tokens];
-    let prefill = recorded(&mut |ctx| {
-        let mut state = networks.t3.state(&store, owner, made.clone());
-        networks.t3.prefill(ctx, &mut state, &text)?;
-        Ok(())
-    })?;
-    let step = recorded(&mut |ctx| {
-        networks.t3.measure_step(ctx, extent.streams);
-        Ok(())
-    })?;
     let bands = config.flow.mel_bands();
     let prompt_mel = vec![0.0; extent.flow_prompt_tokens * config.flow.upsampling * bands];
     let speaker_vector = vec![0.0; config.flow.speaker_vector];
@@ -323,7 +357,7 @@ pub(crate) fn record(
         prompt_tokens: extent.flow_prompt_tokens,
         context_tokens: extent.context_tokens,
     };
-    let flow = recorded(&mut |ctx| {
+    let flow = recorded(device, &mut |ctx| {
         let options = FlowOptions::of(&config.flow);
         let mut state = FlowState::new(flow_voice.clone(), 0, flow_window, options);
         state.push(&vec![0; window]);
@@ -335,7 +369,7 @@ pub(crate) fn record(
         mel: vec![0.0; frames * bands],
         again: 0,
     };
-    let vocoder = recorded(&mut |ctx| {
+    let vocoder = recorded(device, &mut |ctx| {
         let mut state = VocoderState::new(networks.vocoder, bands, 0);
         networks
             .vocoder

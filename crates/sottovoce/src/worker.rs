@@ -3,6 +3,7 @@
 use crate::admission::{Promise, Ticket};
 use crate::engine::Shared;
 use crate::error::Error;
+use crate::listener::TokenReceiver;
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::MemoryNow;
 use crate::options::{SAMPLE_RATE, StreamOptions, TOKENS_PER_SECOND};
@@ -28,10 +29,19 @@ use std::time::{Duration, Instant};
 pub(crate) struct Job {
     pub ticket: Ticket,
     pub text: Arc<TextInput>,
+    /// The tokens of recorded speech, for a voice change.
+    pub tokens: Option<ChangeTokens>,
     pub voice: Voice,
     pub options: StreamOptions,
     pub delivery: Sender,
     pub started: Instant,
+}
+
+/// The speech tokens of a voice change.
+pub(crate) struct ChangeTokens {
+    pub receiver: TokenReceiver,
+    /// Bytes of the stream's reservation that are for the listener.
+    pub listener_bytes: u64,
 }
 
 /// Most pending sentences and silences taken from an open text.
@@ -188,6 +198,10 @@ impl Worker {
 
     /// Begins the admitted streams.
     fn let_in(&mut self) {
+        while let Some((job, error)) = self.shared.next_stuck() {
+            self.shared.metrics().streams_failed += 1;
+            job.delivery.fail(Error::OutOfMemory(error));
+        }
         while let Some((job, promise)) = self.shared.next_admitted() {
             if job.delivery.cancelled() {
                 self.shared.left(job.ticket, job.started.elapsed());
@@ -203,6 +217,13 @@ impl Worker {
             });
             match begun {
                 Ok(mut utterance) => {
+                    let mut promise = promise;
+                    if let Some(tokens) = &job.tokens {
+                        let host = promise.host.as_mut();
+                        let of_listener = host.unwrap_or(&mut promise.device);
+                        let granted = of_listener.split(tokens.listener_bytes);
+                        tokens.receiver.0.grant(self.shared.grant(granted));
+                    }
                     let fade = fade_of(&job.options);
                     let tempo = Tempo::new(job.options.speed);
                     let warnings = utterance.take_warnings();
@@ -268,7 +289,7 @@ impl Worker {
         }
     }
 
-    /// Takes new text of open streams, and tells readers whose text has been spoken so far.
+    /// Takes new text of open streams and new tokens of recorded speech, and tells readers whose text has been spoken so far.
     fn read_texts(&mut self) {
         let mut index = 0;
         while index < self.live.len() {
@@ -298,14 +319,13 @@ impl Worker {
             let (id, text) = (job.ticket, job.text.whole_text());
             let (voice, options) = (&job.voice, &job.options);
             let others = self.live.len();
-            match (self.pipeline).begin(
-                id,
-                others,
-                text.as_deref(),
-                voice,
-                options,
-                shared.holdings(),
-            ) {
+            let holdings = shared.holdings();
+            let text = text.as_deref();
+            let begun = match &job.tokens {
+                Some(_) => (self.pipeline).begin_change(others, voice, options, holdings),
+                None => (self.pipeline).begin(id, others, text, voice, options, holdings),
+            };
+            match begun {
                 Err(error) if self.climb(&error, attempt).is_some() => attempt += 1,
                 outcome => return outcome,
             }
@@ -529,10 +549,11 @@ impl Worker {
             ticket,
             voice,
             delivery,
+            tokens,
             ..
         } = job;
         let opening = self.shared.holdings().open();
-        drop((utterance, promise, voice));
+        drop((utterance, promise, voice, tokens));
         drop(opening);
         self.shared.left(ticket, admitted.elapsed());
         if matches!(&end, End::Failed(error) if error.is_memory_short()) {
@@ -611,7 +632,7 @@ fn fade_of(options: &StreamOptions) -> FadeIn {
 }
 
 /// A panic's message.
-fn reason_of(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn reason_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("it gave no reason").to_owned()
@@ -642,6 +663,12 @@ impl Live {
     /// Takes new text of an open stream. A chunk without samples tells the reader that all of it so
     /// far has been spoken.
     fn read_text(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
+        if let Some(tokens) = &self.job.tokens
+            && self.utterance.wants_tokens()
+        {
+            let (tokens, last) = tokens.receiver.0.take()?;
+            self.utterance.hear(&tokens, last);
+        }
         // Text far ahead of the voice stays with its writer, which has a bound.
         if !self.utterance.is_open() || self.utterance.coming() >= COMING_MAX {
             return Ok(());

@@ -21,7 +21,8 @@ pub struct KeyValueStore {
 }
 
 impl KeyValueStore {
-    pub(super) fn new(
+    /// A store in `memory` of at most `page_count_max` pages; none is allocated yet.
+    pub fn new(
         memory: &Memory,
         config: &T3Config,
         precision: CachePrecision,

@@ -31,25 +31,100 @@ pub(super) fn power_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
 /// The speech tokenizer's mel spectrogram: the last frame dropped, decimal logarithm, floored 8
 /// below the clip's peak, mapped to about −1 to 1.
 pub(super) fn token_mel(samples: &[f32], mel: &MelConfig) -> Vec<f32> {
+    let mut log_mel = TokenLogMel::new(mel);
     let mut bands = Vec::new();
-    let bank = filters(mel);
-    let frames = power(
-        &pad(samples, mel.fft / 2),
-        &hann(mel.fft),
-        mel.hop,
-        |_, spectrum| {
-            bands.extend(
-                bank.apply(spectrum)
-                    .map(|band| (band as f32).max(1e-10).log10()),
-            );
-        },
-    );
-    bands.truncate(frames.saturating_sub(1) * mel.bands);
+    log_mel.push(samples, &mut bands);
+    log_mel.finish(&mut bands);
     let peak = bands.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    scale_token_mel(&mut bands, peak);
     bands
-        .iter_mut()
-        .for_each(|band| *band = (band.max(peak - 8.0) + 4.0) / 4.0);
-    bands
+}
+
+/// Floors logarithmic bands 8 below the clip's `peak`, and maps them to about −1 to 1.
+pub(super) fn scale_token_mel(bands: &mut [f32], peak: f32) {
+    for band in bands {
+        *band = (band.max(peak - 8.0) + 4.0) / 4.0;
+    }
+}
+
+/// The speech tokenizer's logarithmic mel bands of a clip that is read piece by piece: those of the
+/// whole clip, bit for bit.
+pub(super) struct TokenLogMel {
+    mel: MelConfig,
+    bank: FilterBank,
+    window: Vec<f64>,
+    /// Samples from the next frame's first one on. The first frames reach into the reflection of
+    /// the clip's start, which is known once enough samples are.
+    waiting: Vec<f64>,
+    /// Samples of a clip whose start cannot be reflected yet.
+    start: Option<Vec<f32>>,
+    samples: usize,
+    frames: usize,
+}
+
+impl TokenLogMel {
+    pub(super) fn new(mel: &MelConfig) -> TokenLogMel {
+        TokenLogMel {
+            mel: *mel,
+            bank: filters(mel),
+            window: hann(mel.fft),
+            waiting: Vec::new(),
+            start: Some(Vec::new()),
+            samples: 0,
+            frames: 0,
+        }
+    }
+
+    /// Takes the next samples and appends the frames that they complete.
+    pub(super) fn push(&mut self, samples: &[f32], bands: &mut Vec<f32>) {
+        self.samples += samples.len();
+        match &mut self.start {
+            None => self.waiting.extend(samples.iter().map(|&s| f64::from(s))),
+            Some(start) => {
+                start.extend_from_slice(samples);
+                let half = self.mel.fft / 2;
+                if start.len() <= self.mel.fft {
+                    return;
+                }
+                let padded = pad(start, half);
+                self.waiting = padded[..padded.len() - half].to_vec();
+                self.start = None;
+            }
+        }
+        self.take(bands);
+    }
+
+    /// Appends the remaining frames but the last one, which the tokenizer drops.
+    pub(super) fn finish(mut self, bands: &mut Vec<f32>) {
+        let half = self.mel.fft / 2;
+        self.waiting = match self.start.take() {
+            Some(start) => pad(&start, half),
+            None => {
+                // At least half a window of samples waits: the next frame reaches back so far.
+                let known = self.waiting.len();
+                let mirrored = (2..half + 2).map(|back| self.waiting[known - back]);
+                let mirrored: Vec<f64> = mirrored.collect();
+                [std::mem::take(&mut self.waiting), mirrored].concat()
+            }
+        };
+        let left = (self.samples / self.mel.hop).saturating_sub(self.frames);
+        let reach = match left {
+            0 => 0,
+            left => (left - 1) * self.mel.hop + self.mel.fft,
+        };
+        self.waiting.truncate(reach);
+        self.take(bands);
+    }
+
+    fn take(&mut self, bands: &mut Vec<f32>) {
+        let bank = &self.bank;
+        let taken = power(&self.waiting, &self.window, self.mel.hop, |_, spectrum| {
+            let applied = bank.apply(spectrum);
+            bands.extend(applied.map(|band| (band as f32).max(1e-10).log10()));
+        });
+        self.frames += taken;
+        self.waiting.drain(..taken * self.mel.hop);
+    }
 }
 
 /// The speech decoder's prompt mel spectrogram: magnitude, natural logarithm, padded so that there

@@ -15,6 +15,7 @@ mod preparer;
 mod speaker_vector;
 mod spectrum;
 mod speech_tokenizer;
+mod token_windows;
 mod voice_encoder;
 
 pub use error::VoiceError;
@@ -22,6 +23,9 @@ pub use prepared::{PreparedVoice, VOICE_LAYOUT_VERSION};
 pub use preparer::{Preparer, check_recording, load_speech_tokenizer, recording_options};
 pub use speaker_vector::SpeakerVector;
 pub use speech_tokenizer::{SpeechTokenizer, TokenizerBlock, TokenizerClip};
+pub use token_windows::{
+    TokenPeak, TokenWindow, TokenWindows, WindowTokenizer, WindowTokenizerPlan,
+};
 pub use voice_encoder::VoiceEncoder;
 
 use crate::config::MelConfig;

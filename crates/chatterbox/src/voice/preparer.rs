@@ -12,7 +12,7 @@ use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Precision, Workspace};
 
 /// Full precision: small differences change tokens.
-const PRECISION: Precision = Precision::F32;
+pub(super) const PRECISION: Precision = Precision::F32;
 /// Minimum length of a recording for any model, in seconds.
 const SECONDS_MIN: f32 = 0.5;
 /// Peak below which a recording is silent.
@@ -32,6 +32,7 @@ const NETWORK_RATE: u32 = 16_000;
 pub struct Preparer<'a> {
     source: &'a Source,
     memory: &'a Memory,
+    prepares_speech: bool,
 }
 
 impl<'a> Preparer<'a> {
@@ -44,13 +45,35 @@ impl<'a> Preparer<'a> {
         measure(source, Component::VoiceEncoder, PRECISION, |loader| {
             VoiceEncoder::load(loader, &voice.encoder)
         })?;
+        Ok(Preparer {
+            prepares_speech: true,
+            ..Preparer::of_sound(source, memory)?
+        })
+    }
+
+    /// As [`Preparer::new`], without the voice encoder: for voices of which only the sound is
+    /// needed, with nothing for T3.
+    ///
+    /// # Errors
+    /// As [`Preparer::new`].
+    pub fn of_sound(source: &'a Source, memory: &'a Memory) -> Result<Preparer<'a>, WeightsError> {
+        let voice = &source.config().voice;
         measure(source, Component::SpeechTokenizer, PRECISION, |loader| {
             load_speech_tokenizer(loader, &voice.tokenizer)
         })?;
         measure(source, Component::SpeakerVector, PRECISION, |loader| {
             SpeakerVector::load(loader, &voice.speaker_vector)
         })?;
-        Ok(Preparer { source, memory })
+        Ok(Preparer {
+            source,
+            memory,
+            prepares_speech: false,
+        })
+    }
+
+    /// Whether its voices have T3's part too.
+    pub fn prepares_speech(&self) -> bool {
+        self.prepares_speech
     }
 
     /// The speaker embedding of samples at 16 kHz.
@@ -129,15 +152,20 @@ impl<'a> Preparer<'a> {
         let flow_part = first_seconds(&whole, decoder_rate, prompt.flow_seconds_max);
         let soft = resample(flow_part, decoder_rate, NETWORK_RATE, Filter::Hann6);
         let t3_part = first_seconds(&sharp, NETWORK_RATE, prompt.t3_seconds_max);
-        let mut tokens = self.speech_tokens(
-            device,
-            &[
-                (t3_part, Some(config.t3.prompt_token_count_max)),
-                (&soft, None),
-            ],
-        )?;
+        let t3_clip = (t3_part, Some(config.t3.prompt_token_count_max));
+        let (clips, speaker_embedding) = match self.prepares_speech {
+            true => (
+                vec![t3_clip, (soft.as_slice(), None)],
+                self.speaker_embedding(device, &sharp)?,
+            ),
+            false => (
+                vec![(soft.as_slice(), None)],
+                vec![0.0; config.t3.speaker_embedding],
+            ),
+        };
+        let mut tokens = self.speech_tokens(device, &clips)?;
         let voice = PreparedVoice {
-            speaker_embedding: self.speaker_embedding(device, &sharp)?,
+            speaker_embedding,
             flow_prompt_tokens: tokens.pop().unwrap_or_default(),
             t3_prompt_tokens: tokens.pop().unwrap_or_default(),
             prompt_mel: front_end::prompt_mel(flow_part, &config.flow.prompt_mel),

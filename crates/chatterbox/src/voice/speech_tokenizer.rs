@@ -120,7 +120,7 @@ impl SpeechTokenizer {
         &self,
         context: &Context<'_>,
         clips: &[TokenizerClip<'_>],
-        mut block: impl FnMut(usize) -> Result<TokenizerBlock, E>,
+        block: impl FnMut(usize) -> Result<TokenizerBlock, E>,
     ) -> Result<Vec<Vec<u32>>, E> {
         let config = &self.config;
         let bands = config.mel.bands;
@@ -135,17 +135,39 @@ impl SpeechTokenizer {
             .collect();
         let windows: Vec<Vec<Range<usize>>> = mels
             .iter()
-            .map(|mel| self.windows(mel.len() / bands))
+            .map(|mel| windows(config, mel.len() / bands))
             .collect();
-        let mut states: Vec<State> = (mels.iter().zip(&windows))
-            .flat_map(|(mel, windows)| {
-                windows.iter().map(|window| {
-                    let mel = &mel[window.start * bands..window.end * bands];
-                    self.begin(context, mel)
-                })
+        let parts = (mels.iter().zip(&windows)).flat_map(|(mel, windows)| {
+            (windows.iter()).map(|window| &mel[window.start * bands..window.end * bands])
+        });
+        let pieces = self.tokens_of_mels(context, parts, block)?;
+        let mut pieces = pieces.into_iter();
+        let joined = (windows.iter())
+            .map(|windows| {
+                let count = windows.len();
+                let pieces = pieces.by_ref().take(count).enumerate();
+                let kept = pieces.flat_map(|(index, tokens)| {
+                    kept(config, tokens, index == 0, index + 1 == count)
+                });
+                kept.collect()
             })
             .collect();
-        for index in 0..config.layers {
+        Ok(joined)
+    }
+
+    /// Tokens of windows of scaled mel frames `[frames × bands]`, each of at most the config's
+    /// length, before neighbours are joined.
+    ///
+    /// # Errors
+    /// As [`SpeechTokenizer::tokens`].
+    pub(super) fn tokens_of_mels<'m, E: From<Failure>>(
+        &self,
+        context: &Context<'_>,
+        windows: impl Iterator<Item = &'m [f32]>,
+        mut block: impl FnMut(usize) -> Result<TokenizerBlock, E>,
+    ) -> Result<Vec<Vec<u32>>, E> {
+        let mut states: Vec<State> = windows.map(|mel| self.begin(context, mel)).collect();
+        for index in 0..self.config.layers {
             let block = block(index)?;
             for state in &mut states {
                 self.block(context, &block, state);
@@ -155,47 +177,7 @@ impl SpeechTokenizer {
             .into_iter()
             .map(|state| self.finish(context, &state.x))
             .collect::<Result<Vec<_>, Failure>>()?;
-        let mut pieces = pieces.into_iter();
-        let joined = (windows.iter())
-            .map(|windows| self.join(pieces.by_ref().take(windows.len())))
-            .collect();
-        Ok(joined)
-    }
-
-    /// Frame ranges of the windows: one, or several that overlap their neighbours.
-    fn windows(&self, frames: usize) -> Vec<Range<usize>> {
-        let config = &self.config;
-        if frames == 0 {
-            return Vec::new();
-        }
-        if frames <= config.window {
-            return std::iter::once(0..frames).collect();
-        }
-        (0..frames)
-            .step_by(config.window - config.overlap)
-            .map(|start| start..(start + config.window).min(frames))
-            .collect()
-    }
-
-    /// Joins the tokens of windows; neighbours each drop half of their overlap.
-    fn join(&self, windows: impl ExactSizeIterator<Item = Vec<u32>>) -> Vec<u32> {
-        let shared = self.config.overlap / 2 / FRAMES_PER_TOKEN;
-        let count = windows.len();
-        let mut tokens = Vec::new();
-        for (index, window) in windows.enumerate() {
-            let first = if index == 0 {
-                0
-            } else {
-                shared.min(window.len())
-            };
-            let last = if index + 1 == count {
-                window.len()
-            } else {
-                window.len().saturating_sub(shared)
-            };
-            tokens.extend_from_slice(window.get(first..last).unwrap_or_default());
-        }
-        tokens
+        Ok(pieces)
     }
 
     fn begin(&self, context: &Context<'_>, mel: &[f32]) -> State {
@@ -258,13 +240,13 @@ impl SpeechTokenizer {
             // Row t of the output depends on row t + tap − before of the input.
             let first = before.saturating_sub(tap);
             let last = (time + before).saturating_sub(tap).min(time);
-            if first >= last {
-                continue;
-            }
-            let source = first + tap - before..last + tap - before;
-            let mut scaled = context.copy(value.view().rows(source));
+            // A copy of all rows, so that runs of any length have the same tensors.
+            let mut scaled = context.copy(value.view());
             context.multiply(&mut scaled, weights.view().rows(tap..tap + 1));
-            context.add(x.view_mut().rows(first..last), &scaled);
+            if first < last {
+                let source = first + tap - before..last + tap - before;
+                context.add(x.view_mut().rows(first..last), scaled.view().rows(source));
+            }
         }
     }
 
@@ -277,6 +259,37 @@ impl SpeechTokenizer {
             .collect();
         context.rotary_angles(&positions, &frequencies)
     }
+}
+
+/// Frame ranges of a clip's windows: one, or several that overlap their neighbours.
+///
+/// The reference begins a further window at every step below the clip's length, and loses up to two
+/// seconds of speech at the end where that window is no longer than its overlap with the one before.
+/// That one reaches the end, so it is the last one here.
+pub(super) fn windows(config: &SpeechTokenizerConfig, frames: usize) -> Vec<Range<usize>> {
+    let step = config.window - config.overlap;
+    (0..frames)
+        .step_by(step)
+        .take_while(|start| *start == 0 || start + config.overlap < frames)
+        .map(|start| start..(start + config.window).min(frames))
+        .collect()
+}
+
+/// The tokens of a window that are its own; neighbours each drop half of their overlap.
+pub(super) fn kept(
+    config: &SpeechTokenizerConfig,
+    mut tokens: Vec<u32>,
+    is_first: bool,
+    is_last: bool,
+) -> Vec<u32> {
+    let shared = config.overlap / 2 / FRAMES_PER_TOKEN;
+    if !is_last {
+        tokens.truncate(tokens.len().saturating_sub(shared));
+    }
+    if !is_first {
+        tokens.drain(..shared.min(tokens.len()));
+    }
+    tokens
 }
 
 /// The code of one position: ternary digits, least significant first.

@@ -114,6 +114,21 @@ pub fn measure<'a, T>(
     Ok((loader.measured(), loader.surplus()))
 }
 
+/// A network without bytes, for dry runs, and the size in bytes that it will take.
+///
+/// # Errors
+/// As [`measure`].
+pub fn dry<'a, T>(
+    source: &'a Source,
+    component: Component,
+    precision: Precision,
+    load: impl FnOnce(&mut Loader<'a>) -> Result<T, WeightsError>,
+) -> Result<(T, usize), WeightsError> {
+    let mut loader = Loader::measuring(source, component, precision);
+    let network = load(&mut loader)?;
+    Ok((network, loader.measured()))
+}
+
 /// Loads a component: measured first, then copied into one arena of that size.
 ///
 /// # Errors

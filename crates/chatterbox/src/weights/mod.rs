@@ -36,6 +36,6 @@ mod synthetic;
 pub use component::Component;
 pub use convert::{ComponentLoader, Converted, LAYOUT_VERSION, PackedKind, PackedTensor, convert};
 pub use error::WeightsError;
-pub use loader::{Conv1dSizes, Loaded, Loader, load, measure};
+pub use loader::{Conv1dSizes, Loaded, Loader, dry, load, measure};
 pub use source::{CONVERTED_FILE, Source};
 pub use summary::{StoredSummary, Summaries, summarise_file};

@@ -26,6 +26,11 @@ const OFFICIAL: [(&str, Variant); 3] = [
     ("t3_cfg", Variant::Base),
 ];
 
+/// S3Gen's file in official folders, and a variant that has it.
+const SOUND: [(&str, Variant); 2] = [("s3gen", Variant::Base), ("s3gen_meanflow", Variant::Turbo)];
+/// The voice encoder's file in official folders.
+const VOICE_ENCODER: &str = "ve";
+
 /// A model's weights and config, opened but not loaded.
 #[derive(Debug)]
 pub struct Source {
@@ -54,6 +59,45 @@ impl Source {
         }
         let file = WeightFile::open(path)?;
         Source::single(file, path.parent().map(Path::to_owned))
+    }
+
+    /// As [`Source::open`], for what makes sound: T3 and the voice encoder may be missing.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open_sound(path: &Path) -> Result<Source, WeightsError> {
+        let has_t3 = OFFICIAL
+            .iter()
+            .any(|(stem, _)| find_weights(path, stem).is_some());
+        let sound = SOUND
+            .into_iter()
+            .find_map(|(stem, variant)| Some((find_weights(path, stem)?, variant)));
+        let Some((decoder, variant)) = sound.filter(|_| !has_t3) else {
+            return Source::open(path);
+        };
+        let own_config = path.join(CONFIG_FILE);
+        let config = match read_text(&own_config)? {
+            Some(json) if json.contains("\"variant\"") => {
+                parse_config(&own_config.display().to_string(), &json)?
+            }
+            _ => ModelConfig::preset(variant),
+        };
+        let mut paths = vec![decoder];
+        paths.extend(find_weights(path, VOICE_ENCODER));
+        Source::of_files(config, path, &paths)
+    }
+
+    fn of_files(
+        config: ModelConfig,
+        folder: &Path,
+        paths: &[PathBuf],
+    ) -> Result<Source, WeightsError> {
+        let mut files = Vec::new();
+        for path in paths.iter().chain(&find_weights(folder, WATERMARK)) {
+            files.push(WeightFile::open(path)?);
+        }
+        let name = folder.display().to_string();
+        Source::assemble(config, name, Some(folder.to_owned()), files)
     }
 
     /// Opens a weight file embedded in the program.
@@ -143,7 +187,7 @@ impl Source {
             variant: config.variant.to_string(),
             file: format!("{file}.safetensors"),
         };
-        let mut paths = match official {
+        let paths = match official {
             None if converted.is_file() => vec![converted],
             None => {
                 let t3 = OFFICIAL
@@ -152,27 +196,19 @@ impl Source {
                 return Err(missing(t3.map_or("model", |(stem, _)| stem)));
             }
             Some((t3, _)) => {
+                let [(base, _), (mean_flow, _)] = SOUND;
                 let decoder = if config.variant == Variant::Base {
-                    "s3gen"
+                    base
                 } else {
-                    "s3gen_meanflow"
+                    mean_flow
                 };
                 let decoder = find_weights(folder, decoder).ok_or_else(|| missing(decoder))?;
-                let encoder = find_weights(folder, "ve").ok_or_else(|| missing("ve"))?;
+                let encoder =
+                    find_weights(folder, VOICE_ENCODER).ok_or_else(|| missing(VOICE_ENCODER))?;
                 vec![t3, decoder, encoder]
             }
         };
-        paths.extend(find_weights(folder, WATERMARK));
-        let files = paths
-            .iter()
-            .map(|path| WeightFile::open(path))
-            .collect::<Result<_, _>>()?;
-        Source::assemble(
-            config,
-            folder.display().to_string(),
-            Some(folder.to_owned()),
-            files,
-        )
+        Source::of_files(config, folder, &paths)
     }
 
     fn assemble(

@@ -39,6 +39,20 @@ pub struct Arguments {
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    destination: Destination,
+    /// A prepared voice's name or file, or a recording to take the voice from.
+    #[arg(long)]
+    voice: Option<String>,
+    #[command(flatten)]
+    engine: EngineChoice<ForEngine>,
+    #[command(flatten)]
+    stream: Chosen<ForStream>,
+}
+
+/// Where the sound and the figures of the run go.
+#[derive(clap::Args)]
+pub(super) struct Destination {
     /// Write here; the extension names the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is
     /// standard output. Without it and without --play, speech.wav.
     #[arg(short, long = "out", value_name = "FILE")]
@@ -49,24 +63,17 @@ pub struct Arguments {
     /// Play while speaking.
     #[arg(long)]
     play: bool,
-    /// A prepared voice's name or file, or a recording to take the voice from.
-    #[arg(long)]
-    voice: Option<String>,
     /// Write figures of the run here, as JSON.
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
     /// Print the figures of the run as one JSON object on standard output.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    engine: EngineChoice<ForEngine>,
-    #[command(flatten)]
-    stream: Chosen<ForStream>,
 }
 
-impl Arguments {
+impl Destination {
     /// Whether nobody listens before the end.
-    fn is_for_a_file(&self) -> bool {
+    pub(super) fn is_for_a_file(&self) -> bool {
         let path = self.out.as_deref().unwrap_or(DEFAULT_OUT.as_ref());
         let named = path.as_os_str() != "-" && !path.starts_with("/dev");
         let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
@@ -77,7 +84,7 @@ impl Arguments {
 pub fn run(arguments: Arguments) -> Outcome {
     let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
     let mut spoken = arguments.stream.options();
-    if arguments.is_for_a_file() {
+    if arguments.destination.is_for_a_file() {
         spoken.delivery.get_or_insert(DeliveryMode::Whole);
     }
     let options = EngineOptions {
@@ -101,16 +108,34 @@ pub fn run(arguments: Arguments) -> Outcome {
     .concat();
     note_without_effect(&without_effect);
     drop(voice);
-    // Opened late: a text that cannot be spoken must not overwrite an existing file.
-    let output = Output::open(&arguments)?;
+    let budget_bytes = arguments.engine.options().memory;
+    deliver(
+        engine,
+        stream,
+        without_effect,
+        arguments.destination,
+        budget_bytes,
+    )
+}
+
+/// Sends a stream's sound and figures to their destination.
+pub(super) fn deliver(
+    engine: Engine,
+    stream: sottovoce::Stream,
+    without_effect: Vec<&'static str>,
+    destination: Destination,
+    budget_bytes: Option<u64>,
+) -> Outcome {
+    // Opened late: what cannot be spoken must not overwrite an existing file.
+    let output = Output::open(&destination)?;
     let canceller = stream.canceller();
     let interrupt = Interrupt::watch(move || canceller.cancel());
-    let progress = Speaking::new(arguments.engine.options().memory);
+    let progress = Speaking::new(budget_bytes);
     let figures = Figures {
         engine,
         without_effect,
-        file: arguments.stats,
-        print: arguments.json,
+        file: destination.stats,
+        print: destination.json,
     };
     speak(stream, output, &progress, &figures, &interrupt)
 }
@@ -207,29 +232,31 @@ struct Output {
 }
 
 impl Output {
-    fn open(arguments: &Arguments) -> Result<Output, Box<dyn std::error::Error>> {
+    fn open(destination: &Destination) -> Result<Output, Box<dyn std::error::Error>> {
         let mut output = Output {
             place: "played".into(),
             file: None,
             pipe: None,
             player: None,
         };
-        match &arguments.out {
+        match &destination.out {
             Some(path) if path.as_os_str() == "-" => {
-                if arguments.json {
+                if destination.json {
                     return Err(
                         "--json and --out - both want standard output: use --stats FILE.json"
                             .into(),
                     );
                 }
                 output.place = "standard output".into();
-                output.pipe = Some((Encoder::new(arguments.format, SAMPLE_RATE)?, Vec::new()));
+                output.pipe = Some((Encoder::new(destination.format, SAMPLE_RATE)?, Vec::new()));
             }
-            Some(path) => output.open_file(path, arguments.format)?,
-            None if !arguments.play => output.open_file(DEFAULT_OUT.as_ref(), arguments.format)?,
+            Some(path) => output.open_file(path, destination.format)?,
+            None if !destination.play => {
+                output.open_file(DEFAULT_OUT.as_ref(), destination.format)?;
+            }
             None => {}
         }
-        if arguments.play {
+        if destination.play {
             output.player = Some(Player::start(SAMPLE_RATE)?);
         }
         Ok(output)

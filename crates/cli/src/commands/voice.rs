@@ -1,12 +1,14 @@
 //! `sottovoce voice`: prepares and manages named voices.
 
 use super::Outcome;
+use super::speak::{Destination, WHOLE_TOKENS, deliver};
 use crate::environment;
-use crate::output::print::output;
+use crate::options::{Chosen, ForChange, ForEngine};
+use crate::output::print::{note, note_without_effect, output};
 use crate::output::size::{mebibytes, parse_bytes};
-use crate::source::model_source;
+use crate::source::{model_source, voice_source};
 use serde_json::json;
-use sottovoce::{Engine, EngineOptions, VoiceSource, VoiceStore};
+use sottovoce::{DeliveryMode, Engine, EngineOptions, RecordedSpeech, VoiceSource, VoiceStore};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   sottovoce voice prepare me.wav --name me --model nano
   sottovoce voice prepare me.flac --model ./models/base --memory 2GiB --json
+  sottovoce voice change talk.mp3 --voice me -o talk.flac --model turbo
   sottovoce voice list --json
   sottovoce voice remove me";
 
@@ -46,6 +49,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Speak a recording of any length again in another voice, with its words and its rhythm.
+    #[command(after_help = CHANGE_EXAMPLES)]
+    Change(Box<Change>),
     /// The voices that are kept.
     #[command(after_help = EXAMPLES)]
     List {
@@ -63,6 +69,83 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+const CHANGE_EXAMPLES: &str = "\
+Examples:
+  sottovoce voice change talk.mp3 --voice me -o talk.flac
+  sottovoce voice change talk.wav --voice her.wav -o her-talk.wav --model turbo --memory 1GiB
+  sottovoce voice change call.m4a --voice me -o - --format pcm --model ./models/base
+  sottovoce voice change talk.wav --voice me -o me.opus --json";
+
+/// Models that can listen to recordings, best first.
+const LISTENING: [&str; 3] = ["base", "turbo", "nano"];
+
+#[derive(clap::Args)]
+struct Change {
+    /// The recording (WAV, FLAC, MP3, Ogg, M4A, WebM, AIFF, CAF and more).
+    recording: PathBuf,
+    /// A prepared voice's name or file, or a recording to take the voice from; without it, the
+    /// model's own.
+    #[arg(long)]
+    voice: Option<String>,
+    /// base, turbo, nano (once fetched), or a model's folder, of which S3Gen is enough; without it,
+    /// the first of these that was fetched.
+    #[arg(long)]
+    model: Option<String>,
+    #[command(flatten)]
+    destination: Destination,
+    #[command(flatten)]
+    engine: Chosen<ForEngine>,
+    #[command(flatten)]
+    stream: Chosen<ForChange>,
+}
+
+fn change(arguments: Change) -> Outcome {
+    let source = match &arguments.model {
+        Some(model) => model_source(model)?,
+        None => {
+            let fetched = LISTENING.iter().find_map(|model| model_source(model).ok());
+            fetched.map_or_else(|| model_source(LISTENING[0]), Ok)?
+        }
+    };
+    let mut changed = arguments.stream.options();
+    if arguments.destination.is_for_a_file() {
+        changed.delivery.get_or_insert(DeliveryMode::Whole);
+    }
+    let is_whole = changed.delivery == Some(DeliveryMode::Whole);
+    let given = arguments.engine.options();
+    let budget_bytes = given.memory;
+    let options = EngineOptions {
+        speech: false,
+        chunk_tokens_max: changed.chunk_size,
+        context_tokens_max: changed.context_window,
+        whole_tokens_max: is_whole.then_some(WHOLE_TOKENS),
+        streams_max: 1,
+        voices: Some(environment::voices_folder()),
+        ..given
+    };
+    let engine = Engine::load(source, options)?;
+    if let Some(note) = engine.device_note() {
+        note!("note: {note}");
+    }
+    let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
+    let recording = RecordedSpeech::File(arguments.recording);
+    let stream = engine.change_voice(recording, &voice, changed)?;
+    let without_effect = [
+        engine.options_without_effect(),
+        stream.options_without_effect(),
+    ]
+    .concat();
+    note_without_effect(&without_effect);
+    drop(voice);
+    deliver(
+        engine,
+        stream,
+        without_effect,
+        arguments.destination,
+        budget_bytes,
+    )
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
@@ -101,6 +184,7 @@ pub fn run(arguments: Arguments) -> Outcome {
                 writeln!(out, "{} (peak memory {})", path.display(), mebibytes(peak))?;
             }
         }
+        Command::Change(arguments) => return change(*arguments),
         Command::List { json: as_json } => {
             let voices = store.voices()?.into_iter();
             let names: Vec<String> = voices.map(|voice| voice.name).collect();

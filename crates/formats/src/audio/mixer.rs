@@ -1,7 +1,8 @@
 //! Down-mixing and resampling of decoded blocks, as they are decoded.
 
-use super::{AudioError, CHANNELS_MAX, DecodeOptions, Longer, Recording, SAMPLE_RATES, check};
+use super::{AudioError, CHANNELS_MAX, DecodeOptions, Longer, Mix, Recording, SAMPLE_RATES, check};
 use crate::resample::{Filter, RESAMPLER_BYTES_MAX, Resampler};
+use std::ops::ControlFlow;
 
 /// Magnitude below which samples count as silence in the choice of the loudest channel.
 const SILENCE: f32 = 1e-4;
@@ -25,12 +26,17 @@ const fn samples_max(options: &DecodeOptions) -> usize {
     options.seconds_max as usize * options.sample_rate as usize + BLOCK_FRAMES
 }
 
+/// Takes samples; may end the decoding.
+pub(super) type Taker<'a> = &'a mut dyn FnMut(&[f32]) -> ControlFlow<()>;
+
 /// Mixes channels to mono, resamples, and keeps no more than requested.
 ///
 /// The result is the mean of all channels. If the channels cancel out, as those of a microphone
 /// with swapped polarity do, the result is the loudest channel.
-pub(super) struct Mixer {
+pub(super) struct Mixer<'a> {
     options: DecodeOptions,
+    /// Takes the samples of this mix as they come, so that none are kept.
+    taker: Option<(Mix, Taker<'a>)>,
     shape: Option<Shape>,
     damaged_packets: usize,
     empty_blocks: usize,
@@ -58,7 +64,8 @@ struct Shape {
 
 /// A channel being resampled.
 struct Track {
-    resampler: Resampler,
+    /// `None` for a track of which only the power is wanted.
+    resampler: Option<Resampler>,
     block: Vec<f32>,
     samples: Vec<f32>,
     power: f64,
@@ -67,9 +74,9 @@ struct Track {
 impl Track {
     /// A track of up to `length` samples. The full capacity is allocated at the start, because
     /// growing would hold two copies.
-    fn new(resampler: &Resampler, length: usize) -> Track {
+    fn new(resampler: Option<Resampler>, length: usize) -> Track {
         Track {
-            resampler: resampler.clone(),
+            resampler,
             block: Vec::with_capacity(BLOCK_FRAMES),
             samples: Vec::with_capacity(length),
             power: 0.0,
@@ -82,24 +89,37 @@ impl Track {
             .iter()
             .map(|&x| f64::from(x).powi(2))
             .sum::<f64>();
-        self.resampler.push(&self.block, &mut self.samples);
+        if let Some(resampler) = &mut self.resampler {
+            resampler.push(&self.block, &mut self.samples);
+        }
         self.block.clear();
     }
 
     fn finish(mut self) -> Vec<f32> {
-        self.resampler.finish(&mut self.samples);
+        if let Some(resampler) = self.resampler {
+            resampler.finish(&mut self.samples);
+        }
         self.samples
     }
 }
 
-impl Mixer {
-    pub(super) fn new(options: &DecodeOptions) -> Mixer {
+impl<'a> Mixer<'a> {
+    pub(super) fn new(options: &DecodeOptions) -> Mixer<'a> {
         Mixer {
             options: *options,
+            taker: None,
             shape: None,
             damaged_packets: 0,
             empty_blocks: 0,
             skipped: 0,
+        }
+    }
+
+    /// Hands the samples of `mix` to `taker` as they come, and keeps none.
+    pub(super) fn handing_on(options: &DecodeOptions, mix: Mix, taker: Taker<'a>) -> Mixer<'a> {
+        Mixer {
+            taker: Some((mix, taker)),
+            ..Mixer::new(options)
         }
     }
 
@@ -143,7 +163,8 @@ impl Mixer {
         // At most the block's length, which is a `usize`.
         let interleaved = &interleaved[skipped as usize * channels..];
         if self.shape.is_none() {
-            self.shape = Some(Shape::new(&self.options, channels, sample_rate));
+            let mix = self.taker.as_ref().map(|(mix, _)| *mix);
+            self.shape = Some(Shape::new(&self.options, mix, channels, sample_rate));
         }
         let Some(shape) = &mut self.shape else {
             return Ok(());
@@ -162,6 +183,15 @@ impl Mixer {
         }
         for block in interleaved.chunks(BLOCK_FRAMES * channels) {
             shape.mix(block);
+            if let Some((mix, taker)) = &mut self.taker
+                && let Some(track) = shape.track(*mix)
+            {
+                if taker(&track.samples).is_break() {
+                    shape.frames_max = shape.frames;
+                    break;
+                }
+                track.samples.clear();
+            }
         }
         Ok(())
     }
@@ -177,20 +207,28 @@ impl Mixer {
         Ok(())
     }
 
+    /// Hands on the last samples. Returns the mix that stands for the recording.
+    pub(super) fn finish_handing_on(self) -> Result<Mix, AudioError> {
+        let mut shape = self.shape.ok_or(AudioError::Empty)?;
+        let better = shape.check()?;
+        if let Some((mix, taker)) = self.taker
+            && let Some(track) = shape.track(mix)
+        {
+            let resampler = track.resampler.take();
+            if let Some(resampler) = resampler {
+                resampler.finish(&mut track.samples);
+            }
+            // Nothing is left to break off.
+            let _ = taker(&track.samples);
+        }
+        Ok(better)
+    }
+
     /// The recording.
     pub(super) fn finish(self) -> Result<Recording, AudioError> {
-        let shape = self.shape.filter(|shape| shape.frames > 0);
-        let shape = shape.ok_or(AudioError::Empty)?;
-        let all = shape.frames as f64 * shape.channels as f64;
-        if shape.not_finite as f64 > NOT_FINITE_SHARE_MAX * all {
-            return Err(AudioError::Damaged {
-                reason: format!("{} of its {all} samples are not numbers", shape.not_finite),
-            });
-        }
-        // If one of n channels is audible, the mean has its power divided by n².
-        let least = 0.5 / (shape.channels as f64).powi(2);
-        let track = match shape.loudest {
-            Some(loudest) if shape.mean.power < least * loudest.power => loudest,
+        let shape = self.shape.ok_or(AudioError::Empty)?;
+        let track = match (shape.check()?, shape.loudest) {
+            (Mix::LoudestChannel, Some(loudest)) => loudest,
             _ => shape.mean,
         };
         let mut samples = track.finish();
@@ -206,13 +244,47 @@ impl Mixer {
 }
 
 impl Shape {
-    fn new(options: &DecodeOptions, channels: usize, sample_rate: u32) -> Shape {
+    /// The mix that stands for all the recording.
+    ///
+    /// # Errors
+    /// If it has no frame, or too few numbers.
+    fn check(&self) -> Result<Mix, AudioError> {
+        let shape = Some(self).filter(|shape| shape.frames > 0);
+        let shape = shape.ok_or(AudioError::Empty)?;
+        let all = shape.frames as f64 * shape.channels as f64;
+        if shape.not_finite as f64 > NOT_FINITE_SHARE_MAX * all {
+            return Err(AudioError::Damaged {
+                reason: format!("{} of its {all} samples are not numbers", shape.not_finite),
+            });
+        }
+        // If one of n channels is audible, the mean has its power divided by n².
+        let least = 0.5 / (shape.channels as f64).powi(2);
+        Ok(match &shape.loudest {
+            Some(loudest) if shape.mean.power < least * loudest.power => Mix::LoudestChannel,
+            _ => Mix::Mean,
+        })
+    }
+
+    /// The track of a mix; a single channel is its own mean.
+    fn track(&mut self, mix: Mix) -> Option<&mut Track> {
+        match mix {
+            Mix::LoudestChannel if self.loudest.is_some() => self.loudest.as_mut(),
+            Mix::Mean | Mix::LoudestChannel => Some(&mut self.mean),
+        }
+    }
+
+    /// Keeps the samples of both mixes, or of `mix` as they are handed on.
+    fn new(options: &DecodeOptions, mix: Option<Mix>, channels: usize, sample_rate: u32) -> Shape {
         let resampler = Resampler::new(sample_rate, options.sample_rate, Filter::Kaiser64);
-        let track = || Track::new(&resampler, samples_max(options));
-        let mean = track();
-        let loudest = (channels > 1).then(track);
         let seconds = u64::from(options.seconds_max);
-        let frames_max = seconds * u64::from(sample_rate) + mean.resampler.look_ahead() as u64;
+        let frames_max = seconds * u64::from(sample_rate) + resampler.look_ahead() as u64;
+        let track = |of: Mix| match mix {
+            None => Track::new(Some(resampler.clone()), samples_max(options)),
+            Some(mix) if mix == of || channels == 1 => Track::new(Some(resampler.clone()), 0),
+            Some(_) => Track::new(None, 0),
+        };
+        let mean = track(Mix::Mean);
+        let loudest = (channels > 1).then(|| track(Mix::LoudestChannel));
         Shape {
             channels,
             sample_rate,

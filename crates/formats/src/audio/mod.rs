@@ -24,7 +24,8 @@ use metered::{Allowance, Metered};
 use mixer::Mixer;
 use std::fs::File;
 use std::io::{Cursor, SeekFrom};
-use symphonia::core::io::MediaSource;
+use std::ops::ControlFlow;
+pub use symphonia::core::io::MediaSource;
 
 /// The supported formats, for messages.
 const FORMATS: &str = "WAV, FLAC, MP3, Ogg, Opus, WebM, M4A, MP4, MOV, AAC, AIFF, CAF, AU";
@@ -110,7 +111,40 @@ pub fn decode_file(file: File, options: &DecodeOptions) -> Result<Recording, Aud
     read(file, options)
 }
 
-fn read(mut source: impl MediaSource, options: &DecodeOptions) -> Result<Recording, AudioError> {
+/// The channels of a recording that are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mix {
+    /// The mean of all channels.
+    Mean,
+    /// The loudest channel, for channels that cancel out.
+    LoudestChannel,
+}
+
+/// Decodes a recording of any length piece by piece: `take` gets the samples of a mix at
+/// `sample_rate`, and may end the decoding. Nothing is kept, and a constant offset stays. Returns
+/// the mix that [`decode`] would have chosen for what was read.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_pieces(
+    source: impl MediaSource,
+    sample_rate: u32,
+    mix: Mix,
+    take: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+) -> Result<Mix, AudioError> {
+    let options = DecodeOptions::first(u32::MAX, sample_rate);
+    let mut mixer = Mixer::handing_on(&options, mix, take);
+    read_into(source, &mut mixer)?;
+    mixer.finish_handing_on()
+}
+
+fn read(source: impl MediaSource, options: &DecodeOptions) -> Result<Recording, AudioError> {
+    let mut mixer = Mixer::new(options);
+    read_into(source, &mut mixer)?;
+    mixer.finish()
+}
+
+fn read_into(mut source: impl MediaSource, mixer: &mut Mixer<'_>) -> Result<(), AudioError> {
     let unreadable = |error: std::io::Error| AudioError::Unknown {
         reason: error.to_string(),
     };
@@ -119,7 +153,6 @@ fn read(mut source: impl MediaSource, options: &DecodeOptions) -> Result<Recordi
         return Err(AudioError::Empty);
     }
     let (start, prefix) = after_tags(&mut source).map_err(unreadable)?;
-    let mut mixer = Mixer::new(options);
     if let Some(unread) = Unread::of_prefix(&prefix) {
         return Err(AudioError::Unread(unread));
     }
@@ -130,17 +163,17 @@ fn read(mut source: impl MediaSource, options: &DecodeOptions) -> Result<Recordi
         }
     }
     if let Some(payload) = payload {
-        library::decode_payload(source, &payload, &mut mixer)?;
+        library::decode_payload(source, &payload, mixer)?;
     } else if opus::is_ogg_opus(&prefix) {
         let allowance = Allowance::default();
         allowance.set(u64::MAX);
         let length = file_bytes.saturating_sub(start);
         let source = Metered::new(source, start, length, &allowance).map_err(unreadable)?;
-        opus::decode_ogg(source, &mut mixer)?;
+        opus::decode_ogg(source, mixer)?;
     } else {
-        library::decode(source, start, file_bytes, &prefix, &mut mixer)?;
+        library::decode(source, start, file_bytes, &prefix, mixer)?;
     }
-    mixer.finish()
+    Ok(())
 }
 
 /// Offset and first bytes of the recording behind any ID3 tags, which may hold pictures of

@@ -11,6 +11,7 @@ pub(crate) mod page;
 pub(crate) mod rename;
 pub(crate) mod speech;
 pub(crate) mod stream;
+pub(crate) mod voice_changes;
 pub(crate) mod voices;
 
 use crate::error::ServerError;

@@ -69,14 +69,24 @@ pub(crate) async fn speak(
         asked,
         record: record.map(|record| record.0),
     };
-    let mut speaking = Speaking::start(&app, work).await?;
+    let speaking = Speaking::start(&app, work).await?;
     let without_effect = speaking.without_effect().iter();
     ignored.extend(without_effect.map(|name| (*name).to_owned()));
     ignored.extend(unread);
     // The engine has its own copy of the text by now.
     drop(held);
-    // The status can report errors only until the response starts, so the response waits for the
-    // first chunk.
+    respond(speaking, format, travel, seed, &ignored).await
+}
+
+/// The response of a stream, which begins with its first chunk: only until then can the status
+/// report errors.
+pub(crate) async fn respond(
+    mut speaking: Speaking,
+    format: AudioFormat,
+    travel: StreamFormat,
+    seed: u64,
+    ignored: &[String],
+) -> Result<Response, ServerError> {
     let first = speaking.next().await.ok_or(ServerError::Task)??;
     let warnings = header_of(&first.metrics.warnings);
     let sound = Sound::new(speaking, first, format, travel, seed)?;

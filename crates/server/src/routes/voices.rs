@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempPath;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::SemaphorePermit;
 use utoipa::ToSchema;
 
 /// Largest text field of a form; names of voices are far shorter.
@@ -93,14 +94,7 @@ pub(crate) async fn upload(
         status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         reason: format!("send a form with 'name' and 'file': {refusal}"),
     })?;
-    // Recordings are large: only a few uploads may run at once, so that they cannot exhaust memory.
-    let _upload = app
-        .uploads
-        .try_acquire()
-        .map_err(|_| ServerError::TooMany {
-            reason: "as many recordings as may are on their way".into(),
-            retry_after: Duration::from_secs(5),
-        })?;
+    let _upload = permit(&app)?;
     refuse_packed(&headers)?;
     let folder = app.voices.store()?.folder();
     let (name, clip) = within(app.options.limits.upload_time, read(form, folder)).await?;
@@ -119,6 +113,15 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| ServerError::Task)?
+}
+
+/// Recordings are large: only a few uploads may run at once, so that they cannot exhaust memory.
+pub(crate) fn permit(app: &App) -> Result<SemaphorePermit<'_>, ServerError> {
+    let permit = app.uploads.try_acquire();
+    permit.map_err(|_| ServerError::TooMany {
+        reason: "as many recordings as may are on their way".into(),
+        retry_after: Duration::from_secs(5),
+    })
 }
 
 /// Reads the form: the name, and a temporary file in `folder` with the recording, which is deleted
@@ -150,7 +153,10 @@ async fn read(mut form: Multipart, folder: &Path) -> Result<(String, TempPath), 
     Ok((name, clip))
 }
 
-async fn text(field: &mut Field<'_>, parameter: &'static str) -> Result<String, ServerError> {
+pub(crate) async fn text(
+    field: &mut Field<'_>,
+    parameter: &'static str,
+) -> Result<String, ServerError> {
     let refuse = |reason: &str| ServerError::Parameter {
         parameter,
         reason: reason.into(),
@@ -177,15 +183,29 @@ async fn keep(field: &mut Field<'_>, folder: &Path) -> Result<TempPath, ServerEr
         .tempfile_in(folder)
         .map_err(failed)?;
     let (file, path) = file.into_parts();
+    write(field, file, folder).await?;
+    Ok(path)
+}
+
+/// Writes a field to a temporary file in `folder`, piece by piece.
+pub(crate) async fn write(
+    field: &mut Field<'_>,
+    file: std::fs::File,
+    folder: &Path,
+) -> Result<(), ServerError> {
+    let failed = |source| sottovoce::Error::File {
+        path: folder.to_owned(),
+        source,
+    };
     let mut file = tokio::fs::File::from_std(file);
     while let Some(piece) = field.chunk().await.map_err(broken)? {
         file.write_all(&piece).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)?;
-    Ok(path)
+    Ok(())
 }
 
-fn broken(error: MultipartError) -> ServerError {
+pub(crate) fn broken(error: MultipartError) -> ServerError {
     match error.status() {
         status @ StatusCode::PAYLOAD_TOO_LARGE => ServerError::Body {
             status,

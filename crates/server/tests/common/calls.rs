@@ -47,6 +47,25 @@ pub fn form(name: &str, clip: &[u8]) -> Request<Body> {
         .unwrap()
 }
 
+/// A form that changes the voice of a clip, with further fields.
+pub fn change_form(fields: &[(&str, &str)], clip: &[u8]) -> Request<Body> {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let part =
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend(part.as_bytes());
+    }
+    body.extend(
+        b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x.wav\"\r\n\r\n",
+    );
+    body.extend(clip);
+    body.extend(b"\r\n--b--\r\n");
+    Request::post("/v1/audio/voice-changes")
+        .header(header::CONTENT_TYPE, "multipart/form-data; boundary=b")
+        .body(Body::from(body))
+        .unwrap()
+}
+
 /// Two seconds of a hum, as 16-bit WAV at 24 kHz.
 pub fn recording() -> Vec<u8> {
     let samples = (0..48_000).flat_map(|moment| {

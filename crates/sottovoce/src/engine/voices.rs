@@ -1,4 +1,4 @@
-//! Voices of an engine: from files, folders and recordings.
+//! Voices of an engine: found, prepared from recordings, and placed in its memory.
 
 use super::Engine;
 use crate::cache_folder::{CacheFolder, VoicePlaceholder};
@@ -8,6 +8,7 @@ use crate::voice::{Voice, VoiceParts, VoiceSource};
 use crate::voice_store::VoiceStore;
 use sottovoce_chatterbox::config::Variant;
 use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
+use sottovoce_chatterbox::weights::Component;
 use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
 use sottovoce_formats::file;
 use sottovoce_memory::stats::Bytes;
@@ -121,7 +122,12 @@ impl Engine {
         let host = device::host(self.options().threads.unwrap_or(0));
         let opening = shared.holdings.open();
         let memory = shared.holdings.host();
-        let prepared = Preparer::new(&shared.model, memory)
+        let preparer = match self.options().speech || shared.model.holds(Component::VoiceEncoder) {
+            true => Preparer::new(&shared.model, memory),
+            false => Preparer::of_sound(&shared.model, memory),
+        };
+        let is_whole = preparer.as_ref().is_ok_and(Preparer::prepares_speech);
+        let prepared = preparer
             .map_err(VoiceError::from)
             .and_then(|preparer| preparer.prepare(&*host, &recording));
         // Memory cached during preparation would stay unused until the next voice. It is released
@@ -134,13 +140,13 @@ impl Engine {
             VoiceError::Weights(error) => Error::weights(shared.model.name(), error),
             error => failed(error.to_string()),
         })?;
-        if let Some(place) = place {
+        if let Some(place) = place.filter(|_| is_whole) {
             place.keep(&prepared, config);
         }
         self.keep_voice(VoiceParts {
             name,
             prepared,
-            config: Some(Arc::new(config.clone())),
+            config: is_whole.then(|| Arc::new(config.clone())),
         })
     }
 

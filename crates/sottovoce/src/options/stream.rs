@@ -1,8 +1,8 @@
 //! Options of a stream.
 
 use super::{
-    CHUNK_SIZES, CONTEXT_WINDOWS, DeliveryMode, Domain, SAMPLE_RATE, TOKENS_PER_SECOND, WhenFull,
-    default_chunk_size,
+    CHUNK_SIZES, CONTEXT_WINDOWS, DeliveryMode, Domain, OptionDescription, SAMPLE_RATE,
+    TOKENS_PER_SECOND, WhenFull, default_chunk_size,
 };
 use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::text::{Normalise, TextOptions, Unreadable};
@@ -82,7 +82,28 @@ crate::options! {
     }
 }
 
+/// Options of a stream's text and of T3, which no voice change has.
+const OF_SPEECH: [&str; 11] = [
+    "exaggeration",
+    "cfg_weight",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "sentence_tokens_max",
+    "normalise",
+    "language",
+    "unreadable",
+];
+
 impl StreamOptions {
+    /// Whether an option is about the sound, not about the text or T3: only such options have an
+    /// effect on voice changes.
+    pub fn is_of_sound(option: &OptionDescription) -> bool {
+        !OF_SPEECH.contains(&option.name)
+    }
+
     /// Speech tokens in a chunk of this model once the stream runs.
     pub(crate) fn chunk_tokens(&self, config: &ModelConfig) -> usize {
         self.chunk_size

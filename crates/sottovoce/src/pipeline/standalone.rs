@@ -4,7 +4,7 @@ use super::{Pipeline, Utterance};
 use crate::device::NO_BUDGET_BYTES;
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::loading::{choose, default_voice, open_model};
+use crate::loading::{choose, default_voice, model_for};
 use crate::options::{EngineOptions, Source, StreamOptions};
 use crate::voice::Voice;
 use sottovoce_chatterbox::config::ModelConfig;
@@ -55,12 +55,13 @@ impl Standalone {
         device: Arc<dyn Device>,
         memory: Memory,
     ) -> Result<Standalone, Error> {
-        let weights = open_model(source)?;
+        let weights = model_for(source, options)?;
         let choice = choose(&weights, options, &*device)?;
         let host = (!device.host_accessible()).then(|| Memory::host(NO_BUDGET_BYTES));
         let pipeline = Pipeline::load(
             &weights,
             &memory,
+            options.speech,
             choice.precision,
             options.key_value_precision,
             choice.extent,

@@ -1,5 +1,6 @@
 //! State of one stream in the pipeline.
 
+use super::no_speech;
 use crate::chunking::{Pass, Schedule, Window, whole_pass};
 use crate::error::Error;
 use crate::holdings::Holdings;
@@ -65,7 +66,8 @@ pub(super) fn text_tokens(coming: &VecDeque<Coming>) -> u64 {
 
 /// A stream in the pipeline.
 pub(crate) struct Utterance {
-    pub(super) state: T3State,
+    /// `None` for a voice change.
+    pub(super) state: Option<T3State>,
     /// Workspace extent of its runs.
     pub(super) extent: Extent,
     /// Most positions of its own, as planned for a stream.
@@ -107,6 +109,8 @@ pub(crate) struct Utterance {
     pub(super) crossed: bool,
     /// Whether more text may come.
     pub(super) open: bool,
+    /// Whether more tokens of recorded speech come.
+    pub(super) listening: bool,
 }
 
 /// A sentence under way in T3.
@@ -144,7 +148,26 @@ impl Utterance {
 
     /// Whether more sound follows, or may follow, the waiting tokens.
     pub fn goes_on(&self) -> bool {
-        !self.is_said() || self.open
+        !self.is_said() || self.open || self.listening
+    }
+
+    pub(super) fn state(&mut self) -> Result<&mut T3State, Error> {
+        self.state.as_mut().ok_or_else(no_speech)
+    }
+
+    /// Whether tokens of recorded speech are wanted: fewer wait than one pass can take.
+    pub fn wants_tokens(&self) -> bool {
+        let pass = self
+            .window
+            .map_or(self.extent.chunk_tokens, |window| window.tokens);
+        self.listening && self.tokens_waiting() <= pass + self.look_ahead
+    }
+
+    /// Takes further tokens of recorded speech, and whether they are the last.
+    pub fn hear(&mut self, tokens: &[u32], last: bool) {
+        self.push(tokens);
+        self.generated += tokens.len() as u64;
+        self.listening = !last;
     }
 
     /// Takes up to `samples_max` samples of the pending silence, once all sound before it is made.
@@ -194,13 +217,18 @@ impl Utterance {
         }
         if let Some(window) = self.window {
             let ends = self.ends.iter().copied();
-            return whole_pass(waiting, ends, !self.speaking(), self.within, window);
+            let all = !self.speaking() && !self.listening;
+            return whole_pass(waiting, ends, all, self.within, window);
         }
         let size = self.schedule.tokens(index);
         let count = if waits_for_text {
             // The continuation is unknown, so the look-ahead stays in reserve.
             let known = waiting.saturating_sub(self.look_ahead);
             Some(size.min(known)).filter(|count| *count > 0)
+        } else if self.listening {
+            // As many as would not be rendered in one pass if they were the last: the choice does
+            // not depend on how far the listener is.
+            (waiting > self.chunk_tokens_max() + self.look_ahead).then_some(size)
         } else if self.speaking() {
             (waiting >= size + self.look_ahead).then_some(size)
         } else if waiting <= self.chunk_tokens_max() + self.look_ahead {
@@ -245,7 +273,8 @@ impl Utterance {
 
     /// Bytes held, in use or reserved.
     pub fn bytes(&self) -> u64 {
-        self.state.reserved_bytes() as u64
+        let state = self.state.as_ref();
+        state.map_or(0, |state| state.reserved_bytes() as u64)
     }
 
     /// Workspace extent of several streams' runs.
@@ -260,11 +289,13 @@ impl Utterance {
 
     /// Reserves pages for `count` more positions.
     pub(super) fn make_room(&mut self, count: usize, holdings: &Holdings) -> Result<(), Error> {
-        let needed = self.state.own_positions() + count;
-        if needed > self.state.reserved_positions() {
+        let positions_max = self.positions_max;
+        let state = self.state()?;
+        let needed = state.own_positions() + count;
+        if needed > state.reserved_positions() {
             let _open = holdings.open();
-            let generous = (needed + FURTHER_POSITIONS).min(self.positions_max);
-            self.state.reserve(generous.max(needed))?;
+            let generous = (needed + FURTHER_POSITIONS).min(positions_max);
+            state.reserve(generous.max(needed))?;
         }
         Ok(())
     }

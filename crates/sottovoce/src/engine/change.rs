@@ -1,0 +1,100 @@
+//! Voice changes: recorded speech in another voice.
+
+use super::Engine;
+use crate::device;
+use crate::error::Error;
+use crate::listener::{Listener, TokenInput, TokenReceiver};
+use crate::loading::{CHANGES_NO_VOICES, tokenizer_plan};
+use crate::options::{Capabilities, OptionDescription, OptionTable, StreamOptions};
+use crate::plan::tokenizer_bytes;
+use crate::recorded_speech::RecordedSpeech;
+use crate::stream::Stream;
+use crate::text_input::TextInput;
+use crate::voice::Voice;
+use crate::worker::ChangeTokens;
+use sottovoce_chatterbox::voice::WindowTokenizerPlan;
+use sottovoce_chatterbox::weights::Component;
+use std::sync::Arc;
+
+/// Names of options that differ from the default and have no effect on a voice change.
+pub(super) fn without_effect(
+    options: &StreamOptions,
+    capabilities: &Capabilities,
+) -> Vec<&'static str> {
+    let default = StreamOptions::default();
+    let has_none = |option: &&OptionDescription| {
+        !StreamOptions::is_of_sound(option) || !option.has_effect(capabilities)
+    };
+    (StreamOptions::DESCRIPTIONS.iter().filter(has_none))
+        .map(|option| option.name)
+        .filter(|name| options.get(name) != default.get(name))
+        .collect()
+}
+
+impl Engine {
+    /// Speaks recorded speech again in another voice, with its words and its rhythm. The recording
+    /// may have any length: it is read, rendered and delivered piece by piece in constant memory.
+    /// Options of the text and of T3 have no effect.
+    ///
+    /// A thread of its own reads the recording, once for its loudness and once for its speech
+    /// tokens, 30 s at a time, while the worker renders earlier ones.
+    ///
+    /// # Errors
+    /// A recording that cannot be opened, a model without a speech tokenizer, an option out of
+    /// range, a voice of another engine, or [`Error::Busy`] if the queue is full. A recording that
+    /// cannot be decoded ends the stream with [`Error::Recording`].
+    pub fn change_voice(
+        &self,
+        speech: RecordedSpeech,
+        voice: &Voice,
+        options: StreamOptions,
+    ) -> Result<Stream, Error> {
+        speech.check()?;
+        let shared = &self.handle.shared;
+        if !shared.model.holds(Component::SpeechTokenizer) {
+            let model = shared.model.name();
+            return Err(speech.refuse(format!("not with model {model}: {CHANGES_NO_VOICES}")));
+        }
+        let host = device::host(self.options().threads.unwrap_or(0));
+        let plan = match shared.tokenizer.get() {
+            Some(plan) => plan.clone(),
+            None => {
+                let plan = Arc::new(tokenizer_plan(&shared.model, &*host)?);
+                shared.tokenizer.get_or_init(|| plan).clone()
+            }
+        };
+        let input = Arc::new(TokenInput::default());
+        let tokens = ChangeTokens {
+            receiver: TokenReceiver(input.clone()),
+            listener_bytes: tokenizer_bytes(&plan),
+        };
+        let stream = self.start(TextInput::whole(""), Some(tokens), voice, options)?;
+        let listener = Listener {
+            shared: shared.clone(),
+            speech,
+            input,
+            plan,
+            device: host,
+        };
+        let thread = std::thread::Builder::new()
+            .name("sottovoce-listener".into())
+            .spawn(move || listener.run())
+            .map_err(|error| Error::Synthesis {
+                reason: format!("no thread for the listener: {error}"),
+            })?;
+        let mut listeners = self.handle.listeners();
+        listeners.retain(|listener| !listener.is_finished());
+        listeners.push(thread);
+        Ok(stream)
+    }
+
+    /// Bytes that a voice change needs beside the model: the speech tokenizer at work.
+    ///
+    /// # Errors
+    /// If the model has no speech tokenizer.
+    pub fn change_bytes(&self) -> Result<u64, Error> {
+        let host = device::host(1);
+        let plan: WindowTokenizerPlan = tokenizer_plan(&self.handle.shared.model, &*host)?;
+        Ok(tokenizer_bytes(&plan))
+    }
+}

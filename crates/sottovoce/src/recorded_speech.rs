@@ -1,0 +1,132 @@
+//! Recorded speech whose voice is changed.
+
+use crate::error::Error;
+use sottovoce_formats::audio::{Mix, SAMPLE_RATES, decode_pieces};
+use sottovoce_formats::file;
+use sottovoce_formats::resample::{Filter, Resampler};
+use std::fs::File;
+use std::io::Cursor;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Samples resampled at a time.
+const PIECE_SAMPLES: usize = 1 << 14;
+
+/// Recorded speech, of any length. A file is read piece by piece, twice: first for its loudness,
+/// then for its words.
+#[derive(Debug)]
+pub enum RecordedSpeech {
+    /// A recording's file.
+    File(PathBuf),
+    /// A recording's file that is open already.
+    Opened {
+        /// Its name in messages.
+        name: String,
+        /// The file.
+        file: File,
+    },
+    /// A recording in memory.
+    Bytes {
+        /// Its name in messages.
+        name: String,
+        /// The file's bytes.
+        bytes: Vec<u8>,
+    },
+    /// Mono samples, nominally in −1..1.
+    Samples {
+        /// The samples.
+        samples: Vec<f32>,
+        /// Samples a second.
+        sample_rate: u32,
+    },
+}
+
+impl RecordedSpeech {
+    /// Its name in messages.
+    pub fn name(&self) -> String {
+        match self {
+            RecordedSpeech::File(path) => path.display().to_string(),
+            RecordedSpeech::Opened { name, .. } | RecordedSpeech::Bytes { name, .. } => {
+                name.clone()
+            }
+            RecordedSpeech::Samples { .. } => "the samples".into(),
+        }
+    }
+
+    /// An error about it.
+    pub(crate) fn refuse(&self, reason: impl ToString) -> Error {
+        Error::Recording {
+            path: self.name().into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Finds out early, as far as possible without decoding, whether it can be read.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self {
+            RecordedSpeech::File(path) => open(path).map(drop),
+            RecordedSpeech::Opened { .. } | RecordedSpeech::Bytes { .. } => Ok(()),
+            RecordedSpeech::Samples {
+                samples,
+                sample_rate,
+            } => {
+                if !SAMPLE_RATES.contains(sample_rate) {
+                    let (least, most) = (SAMPLE_RATES.start(), SAMPLE_RATES.end());
+                    return Err(self.refuse(format!(
+                        "{sample_rate} samples a second; {least} to {most} are supported"
+                    )));
+                }
+                match samples.iter().position(|sample| !sample.is_finite()) {
+                    Some(index) => Err(self.refuse(format!("sample {index} is not finite"))),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Hands its samples at `sample_rate` to `take`, piece by piece. Returns the mix of the
+    /// channels that stands for it.
+    pub(crate) fn read(
+        &self,
+        sample_rate: u32,
+        mix: Mix,
+        take: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    ) -> Result<Mix, Error> {
+        let decoded = match self {
+            RecordedSpeech::File(path) => decode_pieces(open(path)?, sample_rate, mix, take),
+            RecordedSpeech::Opened { name, file } => {
+                let file = file
+                    .try_clone()
+                    .map_err(|source| Error::file(name.as_ref(), source))?;
+                decode_pieces(file, sample_rate, mix, take)
+            }
+            RecordedSpeech::Bytes { bytes, .. } => {
+                decode_pieces(Cursor::new(bytes.as_slice()), sample_rate, mix, take)
+            }
+            RecordedSpeech::Samples {
+                samples,
+                sample_rate: from,
+            } => {
+                let mut resampler = Resampler::new(*from, sample_rate, Filter::Kaiser64);
+                let mut piece = Vec::new();
+                for part in samples.chunks(PIECE_SAMPLES) {
+                    piece.clear();
+                    resampler.push(part, &mut piece);
+                    if take(&piece).is_break() {
+                        return Ok(Mix::Mean);
+                    }
+                }
+                piece.clear();
+                resampler.finish(&mut piece);
+                // Nothing is left to break off.
+                let _ = take(&piece);
+                Ok(Mix::Mean)
+            }
+        };
+        decoded.map_err(|error| self.refuse(error))
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    file::open(path).map_err(|source| Error::file(path, source))
+}

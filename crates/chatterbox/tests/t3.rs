@@ -1,7 +1,7 @@
 //! T3 against the reference's logits, steps against teacher forcing, batches against single
 //! streams.
 
-use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::config::{AttentionHead, ModelConfig};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3Error, T3State, VoiceConditioning};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_formats::safetensors::read_header;
@@ -206,6 +206,49 @@ fn steps_give_what_teacher_forcing_gives_alone_and_in_a_batch() {
                 }
             });
         }
+    }
+}
+
+#[test]
+fn watching_the_alignment_changes_no_logit_and_steps_note_what_one_forward_notes() {
+    let heads = [(0, 1), (1, 0)].map(|(layer, head)| AttentionHead { layer, head });
+    for (config, expected) in small() {
+        let mut model = Model::load(config.clone(), Precision::F32, CachePrecision::F16);
+        model.t3.set_alignment_heads(&heads);
+        let (text, speech) = (expected.tokens("text_tokens"), expected.tokens("speech_in"));
+        let starts = if config.t3.speech_start_twice { 2 } else { 1 };
+        model.run(|ctx| {
+            let mut whole = model.state(ctx, &expected);
+            whole.watch_alignment(true);
+            let forced = model.t3.teacher_forced(ctx, &mut whole, &text, &speech);
+            let forced = ctx.download(&forced.expect("room")).unwrap();
+            let rows = whole.alignment().expect("watched").rows();
+            let wanted: Vec<Vec<f32>> = rows.map(<[f32]>::to_vec).collect();
+            assert_eq!(wanted.len(), starts + speech.len() - 1);
+            assert_eq!(forced, model.logits(&expected), "nobody watches here");
+
+            // The watched state is the second of the batch; the first has another text.
+            let mut first = model.state(ctx, &expected);
+            let mut second = model.state(ctx, &expected);
+            second.watch_alignment(true);
+            model.t3.prefill(ctx, &mut first, &[1, 2, 3]).expect("room");
+            model.t3.prefill(ctx, &mut second, &text).expect("room");
+            let mut noted: Vec<Vec<f32>> = Vec::new();
+            noted.extend(second.alignment().unwrap().rows().map(<[f32]>::to_vec));
+            for &token in &speech[..speech.len() - 1] {
+                let states = &mut [&mut first, &mut second];
+                model.t3.step(ctx, states, &[7, token]).expect("room");
+                assert_eq!(second.alignment().unwrap().rows().len(), 1);
+                noted.extend(second.alignment().unwrap().rows().map(<[f32]>::to_vec));
+            }
+            assert!(first.alignment().is_none());
+            assert_eq!(noted, wanted);
+            for row in noted {
+                assert_eq!(row.len(), text.len());
+                let sum: f32 = row.iter().sum();
+                assert!(sum > 0.0 && sum <= 1.001 && row.iter().all(|weight| *weight >= 0.0));
+            }
+        });
     }
 }
 

@@ -7,12 +7,13 @@ use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm};
 use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::operations::{
-    Activation, Attention, Convolving, EvenPositions, Rounding, SinusoidOrder, Store,
+    Activation, Attention, Convolving, EvenPositions, Rounding, SinusoidOrder, Store, WatchedHead,
 };
 use crate::stft::Stft;
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
 use crate::workspace::Workspace;
+use std::ops::Range;
 
 mod fused;
 
@@ -523,6 +524,36 @@ impl<'a> Context<'a> {
             (self.device).attention_cached(q, layer, places, scale, out, scratch);
         }
         out
+    }
+
+    /// Writes to `out` the weights with which one head of a row of `q` attends to `positions` of
+    /// its cached past, if the device supports inspection ([`Operations::attention_weights`]).
+    /// Otherwise, and in a dry run, `out` is unchanged.
+    ///
+    /// # Panics
+    /// If `positions` are not in the row's past, or `out` is of another length.
+    ///
+    /// [`Operations::attention_weights`]: crate::Operations::attention_weights
+    pub fn attention_weights<'q>(
+        &self,
+        q: impl Into<View<'q>>,
+        row: usize,
+        head: WatchedHead,
+        places: &CachePlaces<'_>,
+        positions: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let q = q.into();
+        assert_rows_at("attention_weights", &q, places);
+        let past = places.rows()[row].length as usize;
+        assert!(
+            out.len() == positions.len() && (self.is_dry() || positions.end <= past),
+            "weights of {positions:?} of {past} positions in {} places",
+            out.len()
+        );
+        if let Some(inspection) = self.device.attention_weights().filter(|_| !self.is_dry()) {
+            inspection.cached(q, row, head, places, positions, out);
+        }
     }
 
     /// Cosines and sines of position · frequency, `[positions, frequencies]` each: the angles for

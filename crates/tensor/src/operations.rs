@@ -8,6 +8,7 @@ use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
+use std::ops::Range;
 
 /// An element-wise activation function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,6 +121,33 @@ pub struct EvenPositions {
     pub step: f32,
 }
 
+/// An attention head whose weights are inspected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WatchedHead {
+    /// The layer.
+    pub layer: usize,
+    /// The head in the layer.
+    pub head: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+}
+
+/// Inspection of single attention weights, beside the attention itself.
+pub trait AttentionWeights {
+    /// Writes to `out` the weights with which a row of `q` `[rows, heads · size]` attends to
+    /// `positions` of its cached past, its own position included. The softmax is over the whole
+    /// past.
+    fn cached(
+        &self,
+        q: View<'_>,
+        row: usize,
+        head: WatchedHead,
+        places: &CachePlaces<'_>,
+        positions: Range<usize>,
+        out: &mut [f32],
+    );
+}
+
 /// The operations of a device. [`crate::Context`] checks shapes, takes outputs and scratch from the
 /// workspace, and calls these: all shapes are valid here, and no view is dry.
 ///
@@ -135,6 +163,11 @@ pub trait Operations: Send + Sync {
 
     /// The fused operations of a device on which launches are expensive.
     fn fused(&self) -> Option<&dyn FusedOperations> {
+        None
+    }
+
+    /// Inspection of attention, on devices that compute in host memory.
+    fn attention_weights(&self) -> Option<&dyn AttentionWeights> {
         None
     }
 

@@ -16,8 +16,8 @@ mod voice;
 pub use mel::MelConfig;
 pub use s3gen::{FlowConfig, FlowDecoderConfig, FlowEncoderConfig, FlowSolver};
 pub use t3::{
-    BackboneConfig, BackboneKind, PerceiverConfig, PositionTables, RopeConfig, RopeScaling,
-    SamplingConfig, SamplingOrder, T3Config,
+    AttentionHead, BackboneConfig, BackboneKind, PerceiverConfig, PositionTables, RopeConfig,
+    RopeScaling, SamplingConfig, SamplingOrder, T3Config,
 };
 pub use text::{Normalisation, TextConfig, TokenizerKind};
 pub use validate::ConfigError;

@@ -119,6 +119,26 @@ pub struct SamplingConfig {
     pub token_count_max: usize,
 }
 
+/// An attention head of the backbone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionHead {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The head in the layer, from 0.
+    pub head: usize,
+}
+
+/// Heads of the Llama backbone, from the reference's `AlignmentStreamAnalyzer`.
+const LLAMA_HEADS: &[AttentionHead] = &[at(12, 15), at(13, 11), at(9, 2)];
+/// Pico's, by its own phones (`training/alignment.py`).
+const PICO_HEADS: &[AttentionHead] = &[at(3, 0)];
+/// A head of turbo, as published in the reference's pull request 563.
+const TURBO_HEADS: &[AttentionHead] = &[at(4, 6)];
+
+const fn at(layer: usize, head: usize) -> AttentionHead {
+    AttentionHead { layer, head }
+}
+
 /// T3: text tokens and a voice to speech tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,6 +177,18 @@ pub struct T3Config {
 }
 
 impl T3Config {
+    /// Alignment heads: the heads whose attention follows the text as it is spoken. They belong to
+    /// trained weights; a backbone of other sizes than the known models' has none.
+    pub fn alignment_heads(&self) -> &'static [AttentionHead] {
+        let backbone = &self.backbone;
+        match (backbone.kind, backbone.layers, backbone.heads) {
+            (BackboneKind::Llama, 30, 16) => LLAMA_HEADS,
+            (BackboneKind::Gpt2, 24, 16) => TURBO_HEADS,
+            (BackboneKind::Gpt2, 6, 4) => PICO_HEADS,
+            _ => &[],
+        }
+    }
+
     pub(super) fn base() -> T3Config {
         T3Config {
             backbone: BackboneConfig {

@@ -1,6 +1,7 @@
 //! The decoder stack of Llama or GPT-2. Both share one skeleton and differ in norms, positions and
 //! feed-forward layers.
 
+use super::alignment::Watch;
 use super::rope;
 use crate::config::{BackboneConfig, BackboneKind};
 use crate::weights::{Loader, WeightsError};
@@ -90,14 +91,16 @@ impl Backbone {
     }
 
     /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all
-    /// places; a place attends to its sequence's positions up to its own.
+    /// places; a place attends to its sequence's positions up to its own. `watch` notes the
+    /// attention of its rows.
     pub(super) fn forward(
         &self,
         ctx: &Context<'_>,
         x: Tensor,
         places: &mut CachePlaces<'_>,
+        watch: Option<&mut Watch<'_>>,
     ) -> Tensor {
-        let x = self.forward_blocks(ctx, x, places);
+        let x = self.forward_blocks(ctx, x, places, watch);
         ctx.norm(&x, &self.norm)
     }
 
@@ -107,9 +110,10 @@ impl Backbone {
         ctx: &Context<'_>,
         x: Tensor,
         places: &mut CachePlaces<'_>,
+        watch: Option<&mut Watch<'_>>,
         head: &Linear,
     ) -> Tensor {
-        let x = self.forward_blocks(ctx, x, places);
+        let x = self.forward_blocks(ctx, x, places, watch);
         ctx.norm_linear(&x, &self.norm, head, Activation::Identity)
     }
 
@@ -118,6 +122,7 @@ impl Backbone {
         ctx: &Context<'_>,
         mut x: Tensor,
         places: &mut CachePlaces<'_>,
+        mut watch: Option<&mut Watch<'_>>,
     ) -> Tensor {
         let positions = places.positions();
         if let Some(table) = &self.positions {
@@ -131,6 +136,9 @@ impl Backbone {
                 let (norm, joined) = (&block.attention_norm, &block.query_key_value);
                 let joined = ctx.project(&x, norm, joined, angles.as_ref(), layer, places);
                 let queries = joined.view().columns(0..self.heads * self.head_size);
+                if let Some(watch) = &mut watch {
+                    watch.note(ctx, queries, layer, places, scale);
+                }
                 ctx.attention_cached(queries, layer, places, scale)
             };
             ctx.linear_add(&seen, &block.output, &mut x);

@@ -3,10 +3,12 @@
 //! A page holds a number of positions of all layers: `[layer][row][keys, values][position]`. A
 //! prefix has one row, with or without guidance, and therefore fits more positions in a page.
 
+use super::alignment::AlignmentRows;
 use crate::config::T3Config;
 use sottovoce_memory::pages::{PagePool, PageTable};
 use sottovoce_memory::{Memory, OutOfMemory, Owner};
 use sottovoce_tensor::{CacheLayout, CachePlaces, CachePrecision, CachedPages, PageLayout};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Positions of a state per page: few, so that the last, partly used page wastes little.
@@ -64,6 +66,8 @@ impl KeyValueStore {
             prefix,
             own: Paged::new(self, owner, rows),
             speech_position: 0,
+            text: 0..0,
+            alignment: None,
         }
     }
 }
@@ -166,6 +170,10 @@ pub struct T3State {
     own: Paged,
     /// Speech position of the last token consumed.
     pub(super) speech_position: usize,
+    /// Positions of the text tokens.
+    pub(super) text: Range<usize>,
+    /// Attention of the newest speech positions, if it is watched.
+    pub(super) alignment: Option<AlignmentRows>,
 }
 
 impl T3State {
@@ -205,11 +213,24 @@ impl T3State {
         self.own.table.reserved_count() * self.own.layout.positions
     }
 
+    /// Whether the attention of its speech positions to the text is noted; see
+    /// [`T3State::alignment`].
+    pub fn watch_alignment(&mut self, on: bool) {
+        self.alignment = on.then(AlignmentRows::default);
+    }
+
+    /// Attention of the speech positions of the latest prefill or step to the text; `None` if it is
+    /// not watched.
+    pub fn alignment(&self) -> Option<&AlignmentRows> {
+        self.alignment.as_ref()
+    }
+
     /// Clears the state for another text in the same voice; reservations are kept.
     pub fn clear(&mut self) {
         self.own.positions = 0;
         self.own.table.truncate(0);
         self.speech_position = 0;
+        self.text = 0..0;
     }
 
     /// Allocates the pages for `count` more positions.

@@ -8,17 +8,22 @@
 //! With classifier-free guidance a state has two rows: the first with the text, the second with
 //! zeros in its place. Both rows share the prefix, whose inputs are the same.
 
+mod alignment;
 mod backbone;
 mod cache;
 mod conditioning;
 mod rope;
 pub mod run_on;
 pub mod sampler;
+mod word_alignment;
 
+pub use alignment::AlignmentRows;
 pub use cache::{KeyValueStore, Prefix, T3State};
+pub use word_alignment::{AlignedWord, WordAligner};
 
-use crate::config::T3Config;
+use crate::config::{AttentionHead, T3Config};
 use crate::weights::{Loader, WeightsError};
+use alignment::Watch;
 use backbone::Backbone;
 use conditioning::Conditioning;
 use sottovoce_memory::{OutOfMemory, Owner};
@@ -90,6 +95,7 @@ pub struct VoiceConditioning<'a> {
 #[derive(Debug)]
 pub struct T3 {
     config: T3Config,
+    alignment_heads: Vec<AttentionHead>,
     backbone: Backbone,
     conditioning: Conditioning,
     text_embedding: Matrix,
@@ -136,6 +142,7 @@ impl T3 {
         loader.set_precision(precision);
         Ok(T3 {
             config: *config,
+            alignment_heads: config.alignment_heads().to_vec(),
             backbone,
             conditioning,
             text_embedding,
@@ -148,6 +155,24 @@ impl T3 {
     /// The model's sizes.
     pub fn config(&self) -> &T3Config {
         &self.config
+    }
+
+    /// The heads whose attention is noted for states that watch their alignment
+    /// ([`T3State::watch_alignment`]): at first [`T3Config::alignment_heads`].
+    pub fn alignment_heads(&self) -> &[AttentionHead] {
+        &self.alignment_heads
+    }
+
+    /// Takes other heads.
+    ///
+    /// # Panics
+    /// If the backbone has no such head.
+    pub fn set_alignment_heads(&mut self, heads: &[AttentionHead]) {
+        let backbone = &self.config.backbone;
+        let known =
+            |head: &AttentionHead| head.layer < backbone.layers && head.head < backbone.heads;
+        assert!(heads.iter().all(known), "{heads:?} of {backbone:?}");
+        self.alignment_heads = heads.to_vec();
     }
 
     /// Rows of logits per state: 2 with classifier-free guidance.
@@ -184,7 +209,7 @@ impl T3 {
         let x = self.condition(ctx, voice, exaggeration)?;
         let mut prefix = store.prefix(owner);
         prefix.grow(x.rows())?;
-        self.backbone.forward(ctx, x, &mut prefix.places());
+        self.backbone.forward(ctx, x, &mut prefix.places(), None);
         ctx.finish()?;
         Ok(prefix)
     }
@@ -302,6 +327,11 @@ impl T3 {
 
         let first = state.position();
         state.grow(length)?;
+        state.text = first..first + text.len();
+        let mut watch = Watch::new(&self.alignment_heads);
+        if let Some(earlier) = state.alignment.take() {
+            watch.add(0, text.len()..length, state.text.clone(), earlier);
+        }
         let mut places = CachePlaces::new(state.layout());
         let sequence = state.add_to(&mut places);
         for row in 0..self.rows() {
@@ -309,7 +339,10 @@ impl T3 {
                 places.add_row(sequence + row, first + index + 1);
             }
         }
-        let x = self.backbone.forward(ctx, x, &mut places);
+        let x = (self.backbone).forward(ctx, x, &mut places, Some(&mut watch));
+        for (_, rows) in watch.finish(ctx) {
+            state.alignment = Some(rows);
+        }
         state.speech_position = speech.len();
         let wanted = speech.len() + 1;
         let last: Vec<_> = (0..self.rows())
@@ -354,7 +387,12 @@ impl T3 {
             Some(state) => CachePlaces::new(state.layout()),
             None => self.backbone.dry_places(0),
         };
-        for state in states.iter_mut() {
+        let mut watch = Watch::new(&self.alignment_heads);
+        for (index, state) in states.iter_mut().enumerate() {
+            if let Some(earlier) = state.alignment.take() {
+                let row = index * self.rows();
+                watch.add(index, row..row + 1, state.text.clone(), earlier);
+            }
             let length = state.position();
             let sequence = state.add_to(&mut places);
             for row in 0..self.rows() {
@@ -362,8 +400,11 @@ impl T3 {
             }
         }
         let logits = ctx.device.replayed(T3::step_key(tokens.len()), || {
-            self.decode(ctx, tokens, &positions, &mut places)
+            self.decode(ctx, tokens, &positions, &mut places, Some(&mut watch))
         });
+        for (index, rows) in watch.finish(ctx) {
+            states[index].alignment = Some(rows);
+        }
         if let Err(error) = ctx.finish() {
             states.iter_mut().for_each(|state| state.shrink(1));
             return Err(error.into());
@@ -384,16 +425,17 @@ impl T3 {
         tokens: &[u32],
         positions: &[u32],
         places: &mut CachePlaces<'_>,
+        watch: Option<&mut Watch<'_>>,
     ) -> Tensor {
         let x = self.embed_speech(ctx, tokens, positions, self.rows());
-        (self.backbone).forward_to(ctx, x, places, &self.speech_head)
+        (self.backbone).forward_to(ctx, x, places, watch, &self.speech_head)
     }
 
     /// Runs a step in a measuring context, so that its workspace can be planned.
     pub fn measure_step(&self, ctx: &Context<'_>, states: usize) {
         let tokens = vec![0; states];
         let mut places = self.backbone.dry_places(states * self.rows());
-        self.decode(ctx, &tokens, &tokens, &mut places);
+        self.decode(ctx, &tokens, &tokens, &mut places, None);
     }
 
     fn check_length(&self, length: usize, text: usize, speech: usize) -> Result<(), T3Error> {

@@ -12,6 +12,7 @@ mod agreement;
 mod attention;
 mod attention_cached;
 mod attention_int8;
+mod attention_weights;
 mod conv;
 pub mod gemm;
 mod gemm_int16;
@@ -35,13 +36,15 @@ use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Precision, Vector};
 use crate::noise::Noise;
 use crate::operations::{
-    Activation, Attention, Convolving, EvenPositions, Operations, Rounding, SinusoidOrder, Store,
+    Activation, Attention, AttentionWeights, Convolving, EvenPositions, Operations, Rounding,
+    SinusoidOrder, Store, WatchedHead,
 };
 use crate::stft::Stft;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use gemm::{Product, Rows};
 use lanes::LaneSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The CPU and its threads.
@@ -132,7 +135,27 @@ impl Device for Cpu {
     }
 }
 
+impl AttentionWeights for Cpu {
+    fn cached(
+        &self,
+        q: View<'_>,
+        row: usize,
+        head: WatchedHead,
+        places: &CachePlaces<'_>,
+        positions: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let size = places.layout().size;
+        let q = &q.row(row)[head.head * size..][..size];
+        attention_weights::attention_weights(q, row, head, places, positions, out);
+    }
+}
+
 impl Operations for Cpu {
+    fn attention_weights(&self) -> Option<&dyn AttentionWeights> {
+        Some(self)
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

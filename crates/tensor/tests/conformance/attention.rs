@@ -4,7 +4,7 @@ use crate::common::{Fixture, dot, page_table, random, relative_l2, store_positio
 use proptest::prelude::*;
 use sottovoce_tensor::{
     Attention, CacheLayout, CachePlaces, CachePrecision, CachedPages, PageLayout,
-    RelativePositions, Rounding,
+    RelativePositions, Rounding, WatchedHead,
 };
 
 pub fn attention_equals_its_formula(fixture: &Fixture) {
@@ -151,6 +151,71 @@ pub fn attention_over_cached_positions_equals_attention_whatever_their_parts(fix
             );
         }
     }
+}
+
+pub fn inspected_weights_are_those_of_the_attention(fixture: &Fixture) {
+    let (heads, size, prefix, positions) = (3, 20, 21, 60);
+    let columns = heads * size;
+    let cache = CacheLayout {
+        heads,
+        size,
+        precision: CachePrecision::F32,
+    };
+    let shared = PageLayout {
+        cache,
+        layers: 2,
+        rows: 1,
+        positions: 19,
+    };
+    let own = PageLayout {
+        positions: 16,
+        ..shared
+    };
+    let [q, k, v] =
+        [(0, 1), (1, positions), (2, positions)].map(|(seed, rows)| random(seed, rows * columns));
+    let (weights, got) = fixture.run(|ctx| {
+        let mut prefix_table = page_table(&fixture.memory, shared, prefix);
+        let mut own_table = page_table(&fixture.memory, own, positions - prefix);
+        let (keys, values) = (k.split_at(prefix * columns), v.split_at(prefix * columns));
+        store_positions(&ctx, &mut prefix_table, shared, [0, 1], [keys.0, values.0]);
+        store_positions(&ctx, &mut own_table, own, [0, 1], [keys.1, values.1]);
+        let mut places = CachePlaces::new(cache);
+        let prefix = CachedPages {
+            table: &prefix_table,
+            layout: shared,
+            positions: prefix,
+        };
+        let sequence = places.add_sequences(Some(prefix), &mut own_table, own);
+        places.add_row(sequence, positions);
+        let q = ctx.upload(&[1, columns], &q);
+        let mut weights = vec![f32::NAN; heads * positions];
+        for (head, weights) in weights.chunks_exact_mut(positions).enumerate() {
+            let head = WatchedHead {
+                layer: 1,
+                head,
+                scale: 0.3,
+            };
+            // In two parts, one on either side of the border between prefix and own positions.
+            let (first, second) = weights.split_at_mut(30);
+            ctx.attention_weights(&q, 0, head, &places, 0..30, first);
+            ctx.attention_weights(&q, 0, head, &places, 30..positions, second);
+        }
+        let got = ctx.attention_cached(&q, 1, &places, 0.3);
+        let supported = ctx.device.attention_weights().is_some();
+        (supported.then_some(weights), ctx.download(&got).unwrap())
+    });
+    let Some(weights) = weights else { return };
+    let mut expected = vec![0.0; columns];
+    for (head, weights) in weights.chunks_exact(positions).enumerate() {
+        for (weight, v) in weights.iter().zip(v.chunks_exact(columns)) {
+            let part = head * size..(head + 1) * size;
+            for (sum, value) in expected[part.clone()].iter_mut().zip(&v[part]) {
+                *sum += weight * value;
+            }
+        }
+    }
+    let error = relative_l2(&got, &expected);
+    assert!(error < fixture.tolerances.attention, "{error}");
 }
 
 pub fn a_row_over_cached_positions_has_the_same_bits_whatever_the_other_rows(fixture: &Fixture) {

@@ -31,6 +31,7 @@ macro_rules! suite {
                 attention_equals_its_formula
                 coarse_attention_is_near_attention
                 attention_over_cached_positions_equals_attention_whatever_their_parts
+                inspected_weights_are_those_of_the_attention
                 a_row_over_cached_positions_has_the_same_bits_whatever_the_other_rows
             ]
             elements [

@@ -33,7 +33,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 
@@ -148,6 +148,67 @@ class Speaking:
             chunks = [chunk.samples for chunk in stream]
         return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
 
+    def stream_voice_change(
+        self,
+        source: str | os.PathLike[str] | bytes | ArrayLike,
+        voice: Voice | str | os.PathLike[str] | None = None,
+        *,
+        sample_rate: int | None = None,
+{change_signature}
+    ) -> Stream:
+        """Starts to speak recorded speech again in another voice, with its words and its rhythm.
+
+        The recording may have any length; it is read twice, piece by piece. The first chunk comes
+        after the words of its first 30 s were read.
+
+        Parameters
+        ----------
+        source
+            The recording's file, or its bytes; or an array of samples from -1 to 1 with its
+            ``sample_rate``, as :meth:`~sottovoce.Engine.voice` takes it.
+        voice
+            A :class:`~sottovoce.Voice` of this engine, or what :meth:`~sottovoce.Engine.voice`
+            takes by name or path; by default the model's own.
+        sample_rate
+            Samples a second, for an array.
+{change_parameters}
+
+        Raises
+        ------
+        RecordingError
+            The recording cannot be read, or the model is pico, which changes no voices. The stream
+            raises it too.
+        ArgumentError
+            An option is out of range; ``argument`` names it.
+        BusyError
+            All places are taken and the line is full; ``retry_after`` says when to try again.
+        """
+        options: dict[str, Any] = {{
+{change_options}
+        }}
+        return self._change(source, sample_rate, voice, options)
+
+    def change_voice(
+        self,
+        source: str | os.PathLike[str] | bytes | ArrayLike,
+        voice: Voice | str | os.PathLike[str] | None = None,
+        *,
+        sample_rate: int | None = None,
+{change_signature}
+    ) -> NDArray[np.float32]:
+        """Speaks recorded speech again in another voice and returns all of it: float32, shape
+        ``[n]``, 24,000 samples a second.
+
+        Parameters and exceptions are those of :meth:`stream_voice_change`, whose chunks these are,
+        one after the other.
+        """
+        options: dict[str, Any] = {{
+{change_options}
+        }}
+        with self._change(source, sample_rate, voice, options) as stream:
+            chunks = [chunk.samples for chunk in stream]
+        return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
+
     @staticmethod
     def _text(text: object) -> str:
         return _checks.text("text", text)
@@ -163,6 +224,15 @@ class Speaking:
     def _stream(
         self,
         text: str | None,
+        voice: Voice | str | os.PathLike[str] | None,
+        options: dict[str, Any],
+    ) -> Stream:
+        raise NotImplementedError
+
+    def _change(
+        self,
+        source: str | os.PathLike[str] | bytes | ArrayLike,
+        sample_rate: int | None,
         voice: Voice | str | os.PathLike[str] | None,
         options: dict[str, Any],
     ) -> Stream:

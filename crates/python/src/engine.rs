@@ -7,7 +7,7 @@ use crate::process::OfProcess;
 use crate::stream::Stream;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sottovoce::{EngineOptions, Source, StreamOptions, VoiceSource, parse_variant};
+use sottovoce::{EngineOptions, RecordedSpeech, Source, StreamOptions, VoiceSource, parse_variant};
 use sottovoce_cli::environment::{cache_folder, voices_folder};
 use sottovoce_cli::source::{model_source, voice_source};
 use std::path::PathBuf;
@@ -126,6 +126,36 @@ impl Engine {
                 Some(text) => engine.stream(text, voice, options)?,
                 None => engine.open_stream(voice, options)?,
             })
+        })?;
+        Ok(Stream::new(stream, bell))
+    }
+
+    /// Starts to change the voice of a recording: the file of that name, or its bytes.
+    fn change_voice(
+        &self,
+        py: Python<'_>,
+        name: String,
+        recording: Option<Vec<u8>>,
+        voice: Option<&Voice>,
+        given: &Bound<'_, PyDict>,
+    ) -> Result<Stream, Failed> {
+        let options: StreamOptions = options(given)?;
+        let voice = voice.map(|voice| voice.voice.get()).transpose()?;
+        let bell = self.loaded.get()?.bell.clone();
+        let speech = match recording {
+            Some(bytes) => RecordedSpeech::Bytes { name, bytes },
+            None => RecordedSpeech::File(name.into()),
+        };
+        let stream = self.ask(py, |engine| {
+            let own;
+            let voice = match voice {
+                Some(voice) => voice,
+                None => {
+                    own = engine.voice(VoiceSource::Default)?;
+                    &own
+                }
+            };
+            Ok(engine.change_voice(speech, voice, options)?)
         })?;
         Ok(Stream::new(stream, bell))
     }

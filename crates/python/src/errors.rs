@@ -149,9 +149,9 @@ fn of_engine(error: &Error, figures: &Bound<'_, PyDict>) -> PyResult<&'static st
             "VoiceError"
         }
         Error::Recording { path, .. } => {
-            figures.set_item("argument", "voice")?;
+            figures.set_item("argument", "source")?;
             figures.set_item("name", path.as_os_str())?;
-            "VoiceError"
+            "RecordingError"
         }
         Error::Model { name, .. } => {
             figures.set_item("argument", "model")?;

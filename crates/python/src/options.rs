@@ -4,7 +4,7 @@ use crate::errors::{Failed, other};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList};
 use serde_json::Value;
-use sottovoce::options::{Domain, OptionTable};
+use sottovoce::options::{Domain, OptionDescription, OptionTable};
 use sottovoce::{EngineOptions, StreamOptions};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -24,19 +24,25 @@ pub fn options<T: OptionTable>(given: &Bound<'_, PyDict>) -> Result<T, Failed> {
     Ok(options)
 }
 
-/// The table of options: name, help, domain and default of each, for `engine` and `stream`.
+/// The table of options: name, help, domain and default of each, for `engine`, `stream` and
+/// `change`.
 #[pyfunction]
 pub fn option_tables(py: Python<'_>) -> Result<Bound<'_, PyDict>, Failed> {
     let tables = PyDict::new(py);
-    tables.set_item("engine", table::<EngineOptions>(py)?)?;
-    tables.set_item("stream", table::<StreamOptions>(py)?)?;
+    tables.set_item("engine", table::<EngineOptions>(py, |_| true)?)?;
+    tables.set_item("stream", table::<StreamOptions>(py, |_| true)?)?;
+    let change = table::<StreamOptions>(py, StreamOptions::is_of_sound)?;
+    tables.set_item("change", change)?;
     Ok(tables)
 }
 
-fn table<T: OptionTable>(py: Python<'_>) -> Result<Bound<'_, PyList>, Failed> {
+fn table<T: OptionTable>(
+    py: Python<'_>,
+    takes: fn(&OptionDescription) -> bool,
+) -> Result<Bound<'_, PyList>, Failed> {
     let defaults = T::default();
     let entries = PyList::empty(py);
-    for description in T::DESCRIPTIONS {
+    for description in T::DESCRIPTIONS.iter().filter(|option| takes(option)) {
         let entry = pythonize::pythonize(py, description).map_err(other)?;
         let default = defaults.get(description.name);
         let default = pythonize::pythonize(py, &default).map_err(other)?;

@@ -367,3 +367,29 @@ def test_every_public_thing_says_what_it_is() -> None:
             for member, value in vars(thing).items():
                 if not member.startswith("_") and (callable(value) or isinstance(value, property)):
                     assert value.__doc__, f"{name}.{member}"
+
+
+def test_recorded_speech_is_spoken_again_in_another_voice(base: sottovoce.Engine) -> None:
+    speech = noise(2.0, 16_000)
+    changed = base.change_voice(speech, sample_rate=16_000, seed=3)
+    assert changed.dtype == np.float32 and changed.shape == (2 * 24_000,)
+    again = base.change_voice(speech, sample_rate=16_000, seed=3)
+    assert np.array_equal(changed, again)
+    with base.stream_voice_change(speech, sample_rate=16_000, chunk_size=10, seed=3) as stream:
+        chunks = list(stream)
+    assert len(chunks) > 1 and chunks[-1].metrics.tokens == 50
+
+
+def test_what_cannot_be_heard_is_refused(
+    base: sottovoce.Engine, engine: sottovoce.Engine, tmp_path: Path
+) -> None:
+    with pytest.raises(sottovoce.RecordingError, match="not a recording"):
+        base.change_voice(b"no sound at all")
+    with pytest.raises(sottovoce.FileError):
+        base.change_voice(tmp_path / "none.wav")
+    with pytest.raises(sottovoce.ArgumentError, match="sample_rate"):
+        base.change_voice(noise(1.0))
+    with pytest.raises(sottovoce.ArgumentTypeError):
+        base.change_voice(5)  # type: ignore[arg-type]
+    with pytest.raises(sottovoce.RecordingError, match="base, turbo and nano"):
+        engine.change_voice(noise(1.0), sample_rate=24_000)

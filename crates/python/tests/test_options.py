@@ -21,6 +21,8 @@ GENERATOR = Path(__file__).parents[1] / "generate.py"
         ("stream", sottovoce.Engine.stream),
         ("stream", sottovoce.Engine.open_stream),
         ("stream", sottovoce.Engine.speak),
+        ("change", sottovoce.Engine.change_voice),
+        ("change", sottovoce.Engine.stream_voice_change),
     ],
 )
 def test_signatures_have_each_option_with_its_default(table: str, call: object) -> None:

@@ -70,10 +70,15 @@ def wrong_type(argument: str, value: object, wanted: str) -> ArgumentTypeError:
     )
 
 
-def recording(argument: str, value: Any, sample_rate: object) -> bytes:
+def recording(
+    argument: str,
+    value: Any,
+    sample_rate: object,
+    seconds_max: int | None = _RECORDING_SECONDS_MAX,
+) -> bytes:
     """An array of samples as a WAV file of 32-bit floats, channels mixed.
 
-    ``value`` has shape ``[n]``, ``[channels, n]`` or ``[n, channels]``.
+    Samples after ``seconds_max`` are left out. ``value`` has shape ``[n]``, ``[channels, n]`` or ``[n, channels]``.
     """
 
     def refuse(reason: str) -> ArgumentError:
@@ -96,7 +101,8 @@ def recording(argument: str, value: Any, sample_rate: object) -> bytes:
             array = array.T
         if array.shape[0] > _CHANNELS_MAX:
             raise refuse(f"{array.shape[0]} channels; at most {_CHANNELS_MAX} are mixed")
-    array = array[..., : _RECORDING_SECONDS_MAX * rate]
+    if seconds_max is not None:
+        array = array[..., : seconds_max * rate]
     samples = _floats(array, refuse)
     if array.ndim == 2:
         samples = samples.mean(axis=0, dtype=np.float32)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import _checks
 
@@ -38,6 +38,7 @@ class Speaking:
         context_tokens_max: int = 50,
         whole_tokens_max: int | None = None,
         waiting_max: int = 64,
+        speech: bool = True,
         voices: str | os.PathLike[str] | None = None,
         memory_manager: StreamingMemoryManager | None = None,
     ) -> None:
@@ -97,6 +98,9 @@ class Speaking:
             1000 speech tokens. ``None``: what chunks need in any case.
         waiting_max
             Streams that may wait for a place. Takes 0 to 1048576 streams.
+        speech
+            Whether texts can be spoken; without it T3 is not loaded, and the engine only changes
+            the voices of recordings.
         voices
             Folder of named voices. ``None``: the command line's own folder.
         memory_manager
@@ -130,6 +134,7 @@ class Speaking:
             "context_tokens_max": context_tokens_max,
             "whole_tokens_max": whole_tokens_max,
             "waiting_max": waiting_max,
+            "speech": speech,
             "voices": voices,
         }
         self._load(model, options, memory_manager)
@@ -393,6 +398,142 @@ class Speaking:
             chunks = [chunk.samples for chunk in stream]
         return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
 
+    def stream_voice_change(
+        self,
+        source: str | os.PathLike[str] | bytes | ArrayLike,
+        voice: Voice | str | os.PathLike[str] | None = None,
+        *,
+        sample_rate: int | None = None,
+        seed: int = 0,
+        speed: float = 1.0,
+        delivery: str | None = None,
+        chunk_size: int | None = None,
+        context_window: int = 50,
+        prompt_tokens: int | None = None,
+        flow_steps: int | None = None,
+        flow_guided_steps: int | None = None,
+        fade_duration: float = 0.02,
+        memory_management: bool = True,
+        when_full: str = "wait",
+        buffered_chunks_max: int = 4,
+    ) -> Stream:
+        """Starts to speak recorded speech again in another voice, with its words and its rhythm.
+
+        The recording may have any length; it is read twice, piece by piece. The first chunk comes
+        after the words of its first 30 s were read.
+
+        Parameters
+        ----------
+        source
+            The recording's file, or its bytes; or an array of samples from -1 to 1 with its
+            ``sample_rate``, as :meth:`~sottovoce.Engine.voice` takes it.
+        voice
+            A :class:`~sottovoce.Voice` of this engine, or what :meth:`~sottovoce.Engine.voice`
+            takes by name or path; by default the model's own.
+        sample_rate
+            Samples a second, for an array.
+        seed
+            Seed of the random numbers: the same seed, text, voice and precision give the same
+            samples. Takes a whole number from 0 on.
+        speed
+            Speed at constant pitch: 1 as the voice speaks, 2 twice as fast. Takes 0.25 to 4.
+        delivery
+            How the sound is made: ``stream`` in growing chunks for somebody who listens, ``whole``
+            sentence by sentence, with less work and a later first sound. Takes stream or whole.
+            ``None``: stream.
+        chunk_size
+            Speech tokens in a chunk once the stream runs. Takes 1 to 250 speech tokens. ``None``:
+            the model's, or the engine's most if that is less.
+        context_window
+            Speech tokens before a chunk that its synthesis sees again. 50 bring the mel a third
+            nearer to the whole's than 10; 100 bring an eighth more. Takes 0 to 500 speech tokens.
+        prompt_tokens
+            Most tokens of the voice's prompt that a chunk's synthesis sees, the last ones. Takes 0
+            to 1000 speech tokens. ``None``: all of them.
+        flow_steps
+            Steps from noise to mel, at most the model's own: fewer are faster and rougher. Takes 1
+            to 100 steps. ``None``: the model's.
+        flow_guided_steps
+            How many of these steps, from the first on, are guided: the others take half the time.
+            Takes 0 to 100 steps. ``None``: all of them.
+        fade_duration
+            Fade-in at the start. Takes 0 to 1 seconds.
+        memory_management
+            Whether the memory policy acts on this stream's chunks.
+        when_full
+            What to do when all places are taken. Takes wait or refuse.
+        buffered_chunks_max
+            Chunks that may wait for the reader before the stream pauses. Takes 1 to 1000 chunks.
+
+        Raises
+        ------
+        RecordingError
+            The recording cannot be read, or the model is pico, which changes no voices. The stream
+            raises it too.
+        ArgumentError
+            An option is out of range; ``argument`` names it.
+        BusyError
+            All places are taken and the line is full; ``retry_after`` says when to try again.
+        """
+        options: dict[str, Any] = {
+            "seed": seed,
+            "speed": speed,
+            "delivery": delivery,
+            "chunk_size": chunk_size,
+            "context_window": context_window,
+            "prompt_tokens": prompt_tokens,
+            "flow_steps": flow_steps,
+            "flow_guided_steps": flow_guided_steps,
+            "fade_duration": fade_duration,
+            "memory_management": memory_management,
+            "when_full": when_full,
+            "buffered_chunks_max": buffered_chunks_max,
+        }
+        return self._change(source, sample_rate, voice, options)
+
+    def change_voice(
+        self,
+        source: str | os.PathLike[str] | bytes | ArrayLike,
+        voice: Voice | str | os.PathLike[str] | None = None,
+        *,
+        sample_rate: int | None = None,
+        seed: int = 0,
+        speed: float = 1.0,
+        delivery: str | None = None,
+        chunk_size: int | None = None,
+        context_window: int = 50,
+        prompt_tokens: int | None = None,
+        flow_steps: int | None = None,
+        flow_guided_steps: int | None = None,
+        fade_duration: float = 0.02,
+        memory_management: bool = True,
+        when_full: str = "wait",
+        buffered_chunks_max: int = 4,
+    ) -> NDArray[np.float32]:
+        """Speaks recorded speech again in another voice and returns all of it: float32, shape
+        ``[n]``, 24,000 samples a second.
+
+        Parameters and exceptions are those of :meth:`stream_voice_change`, whose chunks these are,
+        one after the other.
+        """
+        options: dict[str, Any] = {
+            "seed": seed,
+            "speed": speed,
+            "delivery": delivery,
+            "chunk_size": chunk_size,
+            "context_window": context_window,
+            "prompt_tokens": prompt_tokens,
+            "flow_steps": flow_steps,
+            "flow_guided_steps": flow_guided_steps,
+            "fade_duration": fade_duration,
+            "memory_management": memory_management,
+            "when_full": when_full,
+            "buffered_chunks_max": buffered_chunks_max,
+        }
+        with self._change(source, sample_rate, voice, options) as stream:
+            chunks = [chunk.samples for chunk in stream]
+        return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
+
     @staticmethod
     def _text(text: object) -> str:
         return _checks.text("text", text)
@@ -408,6 +549,15 @@ class Speaking:
     def _stream(
         self,
         text: str | None,
+        voice: Voice | str | os.PathLike[str] | None,
+        options: dict[str, Any],
+    ) -> Stream:
+        raise NotImplementedError
+
+    def _change(
+        self,
+        source: str | os.PathLike[str] | bytes | ArrayLike,
+        sample_rate: int | None,
         voice: Voice | str | os.PathLike[str] | None,
         options: dict[str, Any],
     ) -> Stream:

@@ -48,6 +48,9 @@ __all__ = [
 _Path = str | os.PathLike[str]
 
 _SEED_MAX = 2**31 - 1
+#: Speech tokens that are converted in one pass where memory allows: 20 s. The reference converts all
+#: in one pass.
+_WHOLE_TOKENS = 500
 
 _WHOLE_TOKENS = 256
 """Speech tokens that ``generate`` makes sound of together, where memory allows: 10 s and the
@@ -463,10 +466,53 @@ class ChatterboxMultilingualTTS(_Missing):
         return {}
 
 
-class ChatterboxVC(_Missing):
-    """Voice conversion, which the engine does not have yet."""
+class ChatterboxVC(_Model):
+    """Voice conversion: recorded speech in another voice. Only S3Gen is loaded."""
 
-    _what = "voice conversion"
+    ENC_COND_LEN = 6 * 16_000
+    """Samples of a recording that T3's prompt is taken from, at 16 kHz; of no use here."""
+    DEC_COND_LEN = 10 * 24_000
+    """Samples of a recording that the sound's prompt is taken from, at 24 kHz."""
+
+    @classmethod
+    def from_pretrained(cls, device: object, **options: Any) -> ChatterboxVC:
+        """The official base model, as :meth:`ChatterboxTTS.from_pretrained` has it."""
+        return cls._load_sound(_native.download("base"), device, options)
+
+    @classmethod
+    def from_local(cls, ckpt_dir: _Path, device: object, **options: Any) -> ChatterboxVC:
+        """A model's folder, of which S3Gen's file is enough."""
+        return cls._load_sound(ckpt_dir, device, options)
+
+    @classmethod
+    def _load_sound(cls, model: _Path, device: object, options: dict[str, Any]) -> ChatterboxVC:
+        options.setdefault("streams_max", 1)
+        options.setdefault("whole_tokens_max", _WHOLE_TOKENS)
+        return cls._load(model, device, {**options, "speech": False})
+
+    def set_target_voice(self, wav_fpath: _Path) -> None:
+        """Takes the voice of a recording for all that is converted from now on."""
+        self._prepare(wav_fpath)
+
+    def generate(self, audio: _Path, target_voice_path: _Path | None = None) -> torch.Tensor:
+        """Speaks the recording at ``audio`` again: float32, shape ``[1, n]``, at :attr:`sr` samples
+        a second.
+
+        A recording at ``target_voice_path`` gives the voice for this and all that follows.
+        """
+        torch = _torch()
+        if target_voice_path:
+            self.set_target_voice(target_voice_path)
+        assert self.conds is not None, (
+            "Please `set_target_voice` first or specify `target_voice_path`"
+        )
+        samples = self._engine.change_voice(
+            _checks.path("audio", audio),
+            self.conds._of(self._engine),
+            seed=_seed(torch),
+            delivery="whole",
+        )
+        return _tensor(torch, samples)
 
 
 def _torch() -> Any:

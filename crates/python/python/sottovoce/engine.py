@@ -394,14 +394,36 @@ class Engine(Speaking):
         voice: Voice | str | os.PathLike[str] | None,
         options: dict[str, Any],
     ) -> Stream:
-        if voice is not None and not isinstance(voice, Voice):
-            if not isinstance(voice, (str, os.PathLike)):
-                raise _checks.wrong_type("voice", voice, "a Voice, a name or a path")
-            voice = self.voice(voice)
-        native = self._native.stream(
-            text, None if voice is None else voice._native, _given(**options)
-        )
+        native = self._native.stream(text, self._ready(voice), _given(**options))
         return Stream(native, self._manager)
+
+    def _change(
+        self,
+        source: str | os.PathLike[str] | bytes | ArrayLike,
+        sample_rate: int | None,
+        voice: Voice | str | os.PathLike[str] | None,
+        options: dict[str, Any],
+    ) -> Stream:
+        recording: bytes | None = None
+        if isinstance(source, (str, os.PathLike)):
+            name = _checks.path("source", source)
+        elif isinstance(source, (bytes, bytearray, memoryview)):
+            name, recording = "the recording", bytes(source)
+        elif hasattr(source, "__array__") or hasattr(source, "__array_interface__"):
+            name = "the samples"
+            recording = _checks.recording("source", source, sample_rate, seconds_max=None)
+        else:
+            raise _checks.wrong_type("source", source, "a path, bytes or an array of samples")
+        native = self._native.change_voice(name, recording, self._ready(voice), _given(**options))
+        return Stream(native, self._manager)
+
+    def _ready(self, voice: Voice | str | os.PathLike[str] | None) -> _native.Voice | None:
+        """The voice, made ready if it is named."""
+        if voice is None or isinstance(voice, Voice):
+            return None if voice is None else voice._native
+        if not isinstance(voice, (str, os.PathLike)):
+            raise _checks.wrong_type("voice", voice, "a Voice, a name or a path")
+        return self.voice(voice)._native
 
 
 def configure_memory_management(

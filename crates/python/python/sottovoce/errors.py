@@ -15,6 +15,7 @@ __all__ = [
     "MissingPackageError",
     "ModelError",
     "OutOfMemoryError",
+    "RecordingError",
     "SottovoceError",
     "StoppedError",
     "SynthesisError",
@@ -53,6 +54,13 @@ class VoiceError(ArgumentError):
 
     name: str
     """The voice's name or file."""
+
+
+class RecordingError(ArgumentError):
+    """A recording cannot be read."""
+
+    name: str
+    """The recording's name or file."""
 
 
 class ModelError(ArgumentError):

@@ -7,7 +7,8 @@
 >>> engine.memory_report().reserved_bytes
 
 ``sottovoce.chatterbox`` has the classes of the reference, ``sottovoce.memory`` the tools for
-allocation traces, ``python -m sottovoce`` is the command line.
+allocation traces, ``sottovoce.ray`` what needs more than one machine, ``python -m sottovoce`` is the
+command line.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ __all__ = [
 ]
 
 #: Imported when they are first named.
-_MODULES = ("chatterbox", "memory", "testing", "torch")
+_MODULES = ("chatterbox", "memory", "ray", "testing", "torch")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -26,7 +26,9 @@ from s3tokenizer.model_v2 import AudioEncoderV2, FSQVectorQuantization
 
 FIXTURES = Path(__file__).parent.parent / "crates/chatterbox/tests/fixtures"
 MEAN_FLOW_FILE = "s3gen_meanflow.safetensors"
-T3_FILES = {"t3_nano_v1": "nano", "t3_turbo_v1": "turbo", "t3_cfg": "base"}
+T3_FILES = {"t3_nano_v1": "nano", "t3_turbo_v1": "turbo", "t3_cfg": "base", "t3_mtl23ls_v2": "multilingual"}
+# Variants of base's architecture, whose text vocabularies differ.
+TEXT_VOCABULARIES = {"base": 704, "multilingual": 2454}
 
 # PyPI's release has no nano; its sizes are those of GPT-2 small.
 GPT2_SMALL = {"n_embd": 768, "hidden_size": 768, "n_head": 12, "n_layer": 12}
@@ -37,7 +39,7 @@ TINY = {
         "base": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32},
         "turbo": {"n_embd": 64, "hidden_size": 64, "n_head": 2, "n_layer": 2, "n_positions": 1024, "n_ctx": 1024},
     },
-    "text_vocabulary": {"base": 704, "turbo": 512},
+    "text_vocabulary": TEXT_VOCABULARIES | {"turbo": 512},
     "speaker_embedding": 32,
     "positions": {"text": 258, "speech": 516},
     "queries": 8,
@@ -53,19 +55,20 @@ TINY = {
 
 
 def build_t3(variant: str, tiny: bool) -> T3:
-    """T3 of `base`, `turbo` or `nano`, configured as the reference's `from_local` does."""
-    name = "Llama_520M" if variant == "base" else "GPT2_medium"
+    """T3 of a variant, configured as the reference's `from_local` does."""
+    has_llama = variant in TEXT_VOCABULARIES
+    name = "Llama_520M" if has_llama else "GPT2_medium"
     sizes = dict(llama_configs.LLAMA_CONFIGS[name])
     if variant == "nano":
         sizes |= GPT2_SMALL
     if tiny:
-        sizes |= TINY["t3"][variant]
+        sizes |= TINY["t3"]["base" if has_llama else variant]
         if variant == "turbo":
             sizes["vocab_size"] = TINY["text_vocabulary"][variant]
     llama_configs.LLAMA_CONFIGS["built"] = sizes
-    config = T3Config(text_tokens_dict_size=704 if variant == "base" else 50276)
+    config = T3Config(text_tokens_dict_size=TEXT_VOCABULARIES.get(variant, 50276))
     config.llama_config_name = "built"
-    if variant != "base":
+    if not has_llama:
         config.speech_tokens_dict_size = 6563
         config.input_pos_emb = None
         config.speech_cond_prompt_len = 375
@@ -76,7 +79,7 @@ def build_t3(variant: str, tiny: bool) -> T3:
         config.speech_tokens_dict_size = 6563
         config.speaker_embed_size = TINY["speaker_embedding"]
     t3 = T3(config)
-    if tiny and variant == "base":
+    if tiny and has_llama:
         t3.cond_enc.perceiver = Perceiver(TINY["queries"], t3.dim, t3.dim, 4)
         t3.text_pos_emb = LearnedPositionEmbeddings(TINY["positions"]["text"], t3.dim)
         t3.speech_pos_emb = LearnedPositionEmbeddings(TINY["positions"]["speech"], t3.dim)

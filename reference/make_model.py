@@ -1,6 +1,6 @@
 """A model folder laid out as the official ones, with seeded random weights.
 
-    make_model.py base|turbo|nano|tiny-base|tiny-turbo DIR [--seed N] [--initial]
+    make_model.py base|multilingual|turbo|nano|tiny-base|tiny-multilingual|tiny-turbo DIR [--seed N] [--initial]
 
 The weights come from the reference's own classes, T3's with --initial as training would begin with them. The tokenizer is trained on Python's own documentation: of the right kind and
 size, not the official vocabulary. `conds.pt` holds a random voice. Small models carry a `config.json`.
@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 import common
+import multilingual
 import torch
 from chatterbox.models.t3.modules.cond_enc import T3Cond
 from chatterbox.tts import Conditionals
@@ -100,7 +101,7 @@ def random_voice(folder: Path, t3, speaker_vector: int, generator: torch.Generat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["base", "turbo", "nano", "tiny-base", "tiny-turbo"])
+    parser.add_argument("model", choices=["base", "multilingual", "turbo", "nano", "tiny-base", "tiny-multilingual", "tiny-turbo"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--initial", action="store_true")
@@ -124,10 +125,11 @@ def main() -> None:
     text_vocabulary = t3.hp.text_tokens_dict_size
     del t3
 
-    s3gen = common.build_s3gen(variant != "base", tiny)
+    has_llama = variant in common.TEXT_VOCABULARIES
+    s3gen = common.build_s3gen(not has_llama, tiny)
     common.scatter(s3gen, generator)
     common.scatter_vocoder(s3gen.mel2wav)
-    s3gen_file = "s3gen.safetensors" if variant == "base" else common.MEAN_FLOW_FILE
+    s3gen_file = "s3gen.safetensors" if has_llama else common.MEAN_FLOW_FILE
     save_file({name: tensor.contiguous() for name, tensor in s3gen.state_dict().items()}, folder / s3gen_file)
     del s3gen
 
@@ -137,6 +139,8 @@ def main() -> None:
 
     if variant == "base":
         base_tokenizer(folder)
+    elif variant == "multilingual":
+        multilingual.write_files(folder)
     else:
         byte_pair_tokenizer(folder, text_vocabulary, tags=4 if tiny else len(TAGS))
     if tiny:

@@ -12,14 +12,16 @@ import tempfile
 from pathlib import Path
 
 import common
+import multilingual
 import torch
-from chatterbox import tts, tts_turbo
+from chatterbox import mtl_tts, tts, tts_turbo
 from chatterbox.models.tokenizers import EnTokenizer
 from safetensors.torch import load_file, save_file
 from t3 import logits as t3_logits
 from vocoder import source_of
 
 TEXT = "Hello there... it's 10 o'clock; the “quick” brown fox — jumps over: the lazy dog - again"
+LANGUAGE = "fr"
 GROUPS = ["voice", "text", "t3", "flow", "vocoder"]
 
 
@@ -44,7 +46,10 @@ def voice(folder, variant, tiny, generator, inputs, outputs):
 
 def text(folder, variant, tiny, generator, inputs, outputs):
     inputs["tokens_text"] = torch.tensor(list(TEXT.encode()), dtype=torch.uint8)
-    if variant == "base":
+    if variant == "multilingual":
+        inputs["tokens_language"] = torch.tensor(list(LANGUAGE.encode()), dtype=torch.uint8)
+        ids = multilingual.tokenizer_of((folder / multilingual.TOKENIZER).read_text()).encode(mtl_tts.punc_norm(TEXT), language_id=LANGUAGE)
+    elif variant == "base":
         ids = EnTokenizer(str(folder / "tokenizer.json")).encode(tts.punc_norm(TEXT))
     else:
         from transformers import AutoTokenizer
@@ -57,8 +62,8 @@ def t3(folder, variant, tiny, generator, inputs, outputs, text_length=40, speech
     model = common.build_t3(variant, tiny)
     model.load_state_dict(load_file(next(folder / f"{name}.safetensors" for name, of in common.T3_FILES.items() if of == variant)))
     hp = model.hp
-    ids = torch.randint(1, min(hp.text_tokens_dict_size, 700), (text_length,), generator=generator)
-    if variant == "base":
+    ids = torch.randint(1, hp.text_tokens_dict_size if variant == "multilingual" else min(hp.text_tokens_dict_size, 700), (text_length,), generator=generator)
+    if variant in common.TEXT_VOCABULARIES:
         ids[ids == hp.start_text_token] = 1
         ids[0], ids[-1] = hp.start_text_token, hp.stop_text_token
     speech = torch.randint(0, 6561, (speech_length,), generator=generator)
@@ -80,7 +85,7 @@ _S3GEN = {}
 
 def s3gen_of(folder, variant, tiny):
     if folder not in _S3GEN:
-        network = common.build_s3gen(variant != "base", tiny)
+        network = common.build_s3gen(variant not in common.TEXT_VOCABULARIES, tiny)
         network.load_state_dict(load_file(common.sound_file(folder)), strict=False)
         _S3GEN[folder] = network
     return _S3GEN[folder]
@@ -98,7 +103,7 @@ def flow(folder, variant, tiny, generator, inputs, outputs, tokens=40, prompt=60
     inputs |= given
     from s3gen import expected
 
-    outputs["mel"] = expected(network, given, variant != "base")
+    outputs["mel"] = expected(network, given, variant not in common.TEXT_VOCABULARIES)
 
 
 def vocoder(folder, variant, tiny, generator, inputs, outputs, frames=60):

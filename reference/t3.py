@@ -1,7 +1,7 @@
 """Teacher-forced logits of the reference's T3, with start tokens and positions as its inference builds them.
 
-    t3.py                        fixtures of both small models
-    t3.py VARIANT OUT [--seed]   inputs and logits of base, turbo or nano at full size
+    t3.py                        fixtures of the small models
+    t3.py VARIANT OUT [--seed]   inputs and logits of base, multilingual, turbo or nano at full size
 
 The weights are those of the engine's synthetic source: each element is a function of seed, name and place, so none are stored.
 """
@@ -51,7 +51,9 @@ def fill(t3, seed: int) -> None:
 def make_inputs(t3, seed: int, text: int, speech: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     config = t3.hp
-    text_tokens = torch.randint(1, min(250, config.text_tokens_dict_size), (text,), generator=generator)
+    # Base and turbo keep the ids that their fixtures were made with.
+    ids = config.text_tokens_dict_size if config.is_multilingual else 250
+    text_tokens = torch.randint(1, min(ids, config.text_tokens_dict_size), (text,), generator=generator)
     if not t3.is_gpt:
         text_tokens[0], text_tokens[-1] = config.start_text_token, config.stop_text_token
     speaker = torch.rand(config.speaker_embed_size, generator=generator)
@@ -96,7 +98,7 @@ def logits(t3, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variant", choices=["base", "turbo", "nano"], nargs="?")
+    parser.add_argument("variant", choices=["base", "multilingual", "turbo", "nano"], nargs="?")
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -107,7 +109,7 @@ def main() -> None:
         inputs = make_inputs(t3, arguments.seed, text=40, speech=30)
         save_file(inputs | {"t3_logits": logits(t3, inputs).contiguous()}, arguments.out)
         return
-    for variant in ["base", "turbo"]:
+    for variant in ["base", "multilingual", "turbo"]:
         t3 = common.build_t3(variant, tiny=True)
         fill(t3, seed=1)
         inputs = make_inputs(t3, seed=1, text=12, speech=9)

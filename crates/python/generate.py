@@ -57,9 +57,9 @@ class Speaking:
         Parameters
         ----------
         model
-            ``"pico"``, the small English voice inside the package; ``"base"``, ``"turbo"`` or
-            ``"nano"``, once downloaded (``python -m sottovoce model download nano``); a folder laid
-            out as the official ones; or ``"synthetic:base"`` and the like, random weights of full
+            ``"pico"``, the small English voice inside the package; ``"base"``, ``"multilingual"``,
+            ``"turbo"``, ``"nano"`` or another official model, once downloaded (``python -m
+            sottovoce model download nano``); a folder laid out as the official ones; or ``"synthetic:base"`` and the like, random weights of full
             size.
 {engine_parameters}
         memory_manager

@@ -1,6 +1,7 @@
 //! Conversion of a whole model to another precision.
 
 use crate::components::{precision_within, visit};
+use crate::text::{CANGJIE_FILE, MULTILINGUAL_FILE};
 use crate::weights::{self, Component, Converted, Source, WeightsError};
 use sottovoce_formats::output::{OutputFile, write_whole};
 use sottovoce_tensor::Precision;
@@ -8,8 +9,10 @@ use std::io;
 use std::path::Path;
 
 /// Small files of a model, kept in the converted file's metadata.
-const TEXTS: [&str; 5] = [
+const TEXTS: [&str; 7] = [
     "tokenizer.json",
+    MULTILINGUAL_FILE,
+    CANGJIE_FILE,
     "vocab.json",
     "merges.txt",
     "added_tokens.json",

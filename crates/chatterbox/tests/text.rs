@@ -55,7 +55,7 @@ fn every_line_gets_the_references_ids() {
     for (config, side) in sides() {
         let front_end = TextFrontEnd::new(&config, &side.files).unwrap();
         for (text, _, expected) in &side.lines {
-            let found = front_end.ids(text).unwrap();
+            let found = front_end.ids(text, None).unwrap();
             assert_eq!(&found, expected, "{}: {text:?}", config.variant);
         }
     }
@@ -151,7 +151,7 @@ fn off_leaves_a_text_to_the_references_rules_and_on_writes_it_out() {
         );
     }
     let off = front_end.sentences(text).unwrap();
-    let ids = front_end.ids(text).unwrap();
+    let ids = front_end.ids(text, None).unwrap();
     assert_eq!(off[0].tokens[1..off[0].tokens.len() - 1], ids);
 }
 

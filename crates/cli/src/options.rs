@@ -69,7 +69,7 @@ impl Selection for ForText {
     type Table = StreamOptions;
 
     fn takes(option: &OptionDescription) -> bool {
-        ["normalise", "language", "unreadable"].contains(&option.name)
+        ["normalise", "language", "letter_case", "unreadable"].contains(&option.name)
     }
 }
 
@@ -395,7 +395,7 @@ mod tests {
             Ok(StreamOptions {
                 speed: 1.5,
                 top_k: Some(40),
-                language: "de".into(),
+                language: Some("de".into()),
                 ..StreamOptions::default()
             })
         );

@@ -2,16 +2,17 @@
 
 use crate::environment;
 use sottovoce::{Source, Variant, VoiceSource, parse_variant};
-use sottovoce_hub::OfficialModel;
+use sottovoce_hub::{OfficialModel, official_names};
 use std::path::{Path, PathBuf};
 
 /// The model of a command that also takes random weights.
 #[derive(clap::Args)]
 pub struct ModelChoice {
-    /// pico, base, turbo, nano (once fetched) or a model's folder.
+    /// pico, the name of a fetched model (`model list` shows them all), or a model's folder; of a
+    /// folder with several, T3's file.
     #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
     model: String,
-    /// Full-size random weights of this variant instead: base, turbo or nano.
+    /// Full-size random weights of this variant instead: base, multilingual, turbo or nano.
     #[arg(long, value_parser = parse_variant)]
     synthetic: Option<Variant>,
 }
@@ -38,11 +39,12 @@ pub fn model_source(model: &str) -> Result<Source, String> {
             format!("model {name} is not here yet: run `sottovoce model download {name}`")
         });
     }
-    if Path::new(model).is_dir() {
+    if Path::new(model).exists() {
         Ok(Source::Directory(PathBuf::from(model)))
     } else {
         Err(format!(
-            "model {model:?} is neither pico, base, turbo or nano nor a folder"
+            "model {model:?} is neither pico, {} nor a folder",
+            official_names()
         ))
     }
 }

@@ -25,6 +25,7 @@ pub use error::Error;
 
 use sha2::{Digest, Sha256};
 use sottovoce_formats::output::write_whole;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -63,6 +64,29 @@ pub struct OfficialModel {
     pub repository: &'static str,
     /// The files needed for speech.
     pub files: &'static [&'static str],
+    /// T3's file, if the repository holds those of other models too.
+    pub t3: Option<&'static str>,
+    /// Files that it shares with another model, from that one's repository.
+    pub shared: &'static [&'static str],
+}
+
+const BASE_REPOSITORY: &str = "ResembleAI/chatterbox";
+const GRAPHEMES: &str = "grapheme_mtl_merged_expanded_v1.json";
+const CANGJIE: &str = "Cangjie5_TC.json";
+
+/// A version of the multilingual model that is tuned to one language.
+const fn tuned(
+    name: &'static str,
+    repository: &'static str,
+    files: &'static [&'static str],
+) -> OfficialModel {
+    OfficialModel {
+        name,
+        repository,
+        files,
+        t3: None,
+        shared: &["ve.safetensors", "conds.pt", CANGJIE],
+    }
 }
 
 const BYTE_PAIR_FILES: [&str; 5] = [
@@ -89,10 +113,12 @@ pub struct RemoteFile {
 }
 
 /// The models that can be downloaded.
-pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
+pub const OFFICIAL_MODELS: [OfficialModel; 11] = [
     OfficialModel {
         name: "base",
-        repository: "ResembleAI/chatterbox",
+        repository: BASE_REPOSITORY,
+        t3: None,
+        shared: &[],
         files: &[
             "ve.safetensors",
             "t3_cfg.safetensors",
@@ -104,6 +130,8 @@ pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
     OfficialModel {
         name: "turbo",
         repository: "ResembleAI/chatterbox-turbo",
+        t3: None,
+        shared: &[],
         files: &[
             "ve.safetensors",
             "t3_turbo_v1.safetensors",
@@ -119,6 +147,8 @@ pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
     OfficialModel {
         name: "nano",
         repository: "ResembleAI/chatterbox-nano",
+        t3: None,
+        shared: &[],
         files: &[
             "ve.safetensors",
             "t3_nano_v1.safetensors",
@@ -131,7 +161,75 @@ pub const OFFICIAL_MODELS: [OfficialModel; 3] = [
             BYTE_PAIR_FILES[4],
         ],
     },
+    OfficialModel {
+        name: "multilingual",
+        repository: BASE_REPOSITORY,
+        t3: Some("t3_mtl23ls_v2.safetensors"),
+        shared: &[],
+        files: &[
+            "ve.safetensors",
+            "t3_mtl23ls_v2.safetensors",
+            "s3gen.safetensors",
+            "conds.pt",
+            GRAPHEMES,
+            CANGJIE,
+        ],
+    },
+    OfficialModel {
+        name: "multilingual-v3",
+        repository: BASE_REPOSITORY,
+        t3: Some("t3_mtl23ls_v3.safetensors"),
+        shared: &[],
+        files: &[
+            "ve.safetensors",
+            "t3_mtl23ls_v3.safetensors",
+            "s3gen_v3.safetensors",
+            "conds.pt",
+            GRAPHEMES,
+            CANGJIE,
+        ],
+    },
+    tuned(
+        "zh",
+        "ResembleAI/Chatterbox-Multilingual-zh-cmn",
+        &["t3_zh_cmn.safetensors", "s3gen_v3.safetensors", GRAPHEMES],
+    ),
+    tuned(
+        "hi",
+        "ResembleAI/Chatterbox-Multilingual-hi",
+        &["t3_hi.safetensors", "s3gen_v3.safetensors", GRAPHEMES],
+    ),
+    tuned(
+        "es-es",
+        "ResembleAI/Chatterbox-Multilingual-es-es",
+        &["t3_es_es.safetensors", "s3gen_v3.safetensors", GRAPHEMES],
+    ),
+    tuned(
+        "es-mx",
+        "ResembleAI/Chatterbox-Multilingual-es-mx-latam",
+        &[
+            "t3_es_mx_latam.safetensors",
+            "s3gen_v3.safetensors",
+            GRAPHEMES,
+        ],
+    ),
+    tuned(
+        "pt-pt",
+        "ResembleAI/Chatterbox-Multilingual-pt-pt",
+        &["t3_pt_pt.safetensors", "s3gen_v3.safetensors", GRAPHEMES],
+    ),
+    tuned(
+        "pt-br",
+        "ResembleAI/Chatterbox-Multilingual-pt-br",
+        &["t3_pt_br.safetensors", "s3gen_v3.safetensors", GRAPHEMES],
+    ),
 ];
+
+/// The names of all official models, as text.
+pub fn official_names() -> String {
+    let names: Vec<&str> = OFFICIAL_MODELS.iter().map(|model| model.name).collect();
+    names.join(", ")
+}
 
 impl OfficialModel {
     /// The model of that name.
@@ -141,16 +239,32 @@ impl OfficialModel {
             .find(|model| model.name == name || model.repository == name)
     }
 
-    /// The model's folder in the cache, if all its files are there.
+    /// Its files with their repositories, its own first.
+    fn remote(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let (repository, own) = (self.repository, self.files.iter());
+        let shared = self.shared.iter().map(|file| (BASE_REPOSITORY, *file));
+        own.map(move |file| (repository, *file)).chain(shared)
+    }
+
+    /// What a loader opens in the folder of its files: the folder, or T3's file if there may be
+    /// several.
+    fn opened(&self, folder: PathBuf) -> PathBuf {
+        match self.t3 {
+            Some(t3) => folder.join(t3),
+            None => folder,
+        }
+    }
+
+    /// The model's folder in the cache, or T3's file in a folder of several models, if all its
+    /// files are there.
     pub fn cached(&self, settings: &HubSettings) -> Option<PathBuf> {
         let folder = repository_folder(settings, self.repository);
         let commit = std::fs::read_to_string(folder.join("refs").join(REVISION)).ok()?;
         let commit = safe_name(commit.trim())?;
         let snapshot = folder.join("snapshots").join(commit);
-        self.files
-            .iter()
-            .all(|file| snapshot.join(file).is_file())
-            .then_some(snapshot)
+        self.remote()
+            .all(|(_, file)| snapshot.join(file).is_file())
+            .then(|| self.opened(snapshot))
     }
 
     /// Asks the hub for the size of every file and the cache for the bytes it has of each.
@@ -161,10 +275,10 @@ impl OfficialModel {
         if settings.offline {
             return Err(self.offline());
         }
-        let blobs = repository_folder(settings, self.repository).join("blobs");
         let length = |path: PathBuf| std::fs::metadata(path).map(|blob| blob.len()).ok();
-        let files = self.files.iter().map(|&name| {
-            let facts = Fetch::new(settings, self.repository, name)?.facts()?;
+        let files = self.remote().map(|(repository, name)| {
+            let blobs = repository_folder(settings, repository).join("blobs");
+            let facts = Fetch::new(settings, repository, name)?.facts()?;
             let here = length(blobs.join(&facts.tag))
                 .or_else(|| length(blobs.join(partial_name(&facts.tag))));
             Ok(RemoteFile {
@@ -183,7 +297,7 @@ impl OfficialModel {
         )
     }
 
-    /// Downloads the missing files and returns their folder. `progress` may end the download.
+    /// Downloads the missing files and returns what [`OfficialModel::cached`] does. `progress` may end the download.
     ///
     /// # Errors
     /// [`Error::Download`] names the file and the reason, [`Error::Cancelled`] the file at which
@@ -200,21 +314,27 @@ impl OfficialModel {
             return Err(self.offline());
         }
         let folder = repository_folder(settings, self.repository);
-        let mut first_commit = None;
-        for &file in self.files {
-            let commit = Fetch::new(settings, self.repository, file)?.run(&folder, progress)?;
-            // All files must come from one commit of the repository.
-            let expected = first_commit.get_or_insert_with(|| commit.clone());
-            if *expected != commit {
+        let mut commits: BTreeMap<&str, String> = BTreeMap::new();
+        for (repository, file) in self.remote() {
+            let fetch = Fetch::new(settings, repository, file)?;
+            let blobs = repository_folder(settings, repository);
+            let facts = fetch.run(&blobs, progress)?;
+            // All files of a repository must come from one commit.
+            let expected = (commits.entry(repository)).or_insert_with(|| facts.commit.clone());
+            if *expected != facts.commit {
                 return Err(hub_error(
                     file,
                     "the repository changed while its files were being fetched: start again",
                 ));
             }
+            // Shared files are linked beside the model's own, which come first.
+            let commit = commits.get(self.repository).map_or("", String::as_str);
+            let entry = folder.join("snapshots").join(commit).join(file);
+            link(&blobs, &entry, &facts.tag)?;
         }
-        let commit = first_commit.unwrap_or_default();
+        let commit = commits.remove(self.repository).unwrap_or_default();
         write_file(&folder.join("refs").join(REVISION), commit.as_bytes())?;
-        Ok(folder.join("snapshots").join(commit))
+        Ok(self.opened(folder.join("snapshots").join(commit)))
     }
 }
 
@@ -258,8 +378,8 @@ impl<'a> Fetch<'a> {
         })
     }
 
-    /// Downloads the file into the cache and returns its commit.
-    fn run(&self, folder: &Path, progress: &mut Progress<'_>) -> Result<String, Error> {
+    /// Downloads the file into the blobs of its repository's folder.
+    fn run(&self, folder: &Path, progress: &mut Progress<'_>) -> Result<FileFacts, Error> {
         let facts = self.facts()?;
         let blob = folder.join("blobs").join(&facts.tag);
         if !blob.is_file() {
@@ -269,9 +389,7 @@ impl<'a> Fetch<'a> {
             self.verify(&facts, &partial)?;
             std::fs::rename(&partial, &blob).map_err(|source| Error::file(&blob, source))?;
         }
-        let entry = folder.join("snapshots").join(&facts.commit).join(self.file);
-        link(&blob, &entry, &facts.tag)?;
-        Ok(facts.commit)
+        Ok(facts)
     }
 
     fn facts(&self) -> Result<FileFacts, Error> {
@@ -492,21 +610,24 @@ fn safe_name(name: &str) -> Option<&str> {
     ((1..=128).contains(&name.len()) && name.bytes().all(allowed)).then_some(name)
 }
 
-fn link(blob: &Path, entry: &Path, tag: &str) -> Result<(), Error> {
+/// Links a file's entry in a snapshot to its blob in a repository's folder.
+fn link(repository: &Path, entry: &Path, tag: &str) -> Result<(), Error> {
     if entry.is_file() {
         return Ok(());
     }
     create_parent(entry)?;
     #[cfg(unix)]
     let linked = {
-        let _ = blob;
-        std::os::unix::fs::symlink(Path::new("../../blobs").join(tag), entry)
+        // Relative to the snapshot, so that the cache can be moved.
+        let name = repository.file_name().unwrap_or_default();
+        let blobs = match entry.starts_with(repository) {
+            true => Path::new("../../blobs").to_owned(),
+            false => Path::new("../../..").join(name).join("blobs"),
+        };
+        std::os::unix::fs::symlink(blobs.join(tag), entry)
     };
     #[cfg(not(unix))]
-    let linked = {
-        let _ = tag;
-        std::fs::hard_link(blob, entry)
-    };
+    let linked = { std::fs::hard_link(repository.join("blobs").join(tag), entry) };
     linked.map_err(|source| Error::file(entry, source))
 }
 

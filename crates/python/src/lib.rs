@@ -31,7 +31,7 @@ mod _native {
     #[pymodule_export]
     use super::stream::Stream;
     #[pymodule_export]
-    use super::tools::{download, run_command, run_tool, write_random_model};
+    use super::tools::{download, languages, run_command, run_tool, write_random_model};
 
     #[pymodule_init]
     fn constants(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -2,6 +2,7 @@
 
 use crate::errors::{Failed, other, unlocked};
 use pyo3::prelude::*;
+use sottovoce::text::LANGUAGES;
 use sottovoce::{ModelConfig, parse_variant};
 use sottovoce_chatterbox::config::Variant;
 use sottovoce_chatterbox::convert::convert_model;
@@ -56,11 +57,18 @@ pub fn download(py: Python<'_>, name: &str) -> Result<PathBuf, Failed> {
     })
 }
 
+/// Languages of the multilingual models: code and English name.
+#[pyfunction]
+pub fn languages() -> Vec<(&'static str, &'static str)> {
+    LANGUAGES.to_vec()
+}
+
 /// Writes a small model of random weights, for tests.
 #[pyfunction]
 pub fn write_random_model(py: Python<'_>, folder: PathBuf, variant: &str) -> Result<(), Failed> {
     let mut config = match parse_variant(variant)? {
         Variant::Base => ModelConfig::tiny_base(),
+        Variant::Multilingual => ModelConfig::tiny_multilingual(),
         _ => ModelConfig::tiny_turbo(),
     };
     // Random weights hardly ever end a sentence.

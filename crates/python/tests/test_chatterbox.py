@@ -23,6 +23,7 @@ from sottovoce.chatterbox import (
     StreamingMetrics,
     _seed,
 )
+from sottovoce.testing import random_model
 
 
 @pytest.fixture
@@ -63,11 +64,41 @@ def test_signatures_and_defaults_are_the_references() -> None:
         ("audio_prompt_path", None), ("exaggeration", 0.0), ("cfg_weight", 0.0),
         ("temperature", 0.8), ("top_k", 1000), ("norm_loudness", True),
     ]  # fmt: skip
+    assert list(defaults(ChatterboxMultilingualTTS.generate).items()) == [
+        ("text", none), ("language_id", none), ("audio_prompt_path", None), ("exaggeration", 0.5),
+        ("cfg_weight", 0.5), ("temperature", 0.8), ("repetition_penalty", 2.0), ("min_p", 0.05),
+        ("top_p", 1.0),
+    ]  # fmt: skip
+    local = defaults(ChatterboxMultilingualTTS.from_local)
+    assert list(local)[:3] == ["ckpt_dir", "device", "t3_model"] and local["t3_model"] is None
     assert defaults(ChatterboxTTS.prepare_conditionals) == {"wav_fpath": none, "exaggeration": 0.5}
     turbo = defaults(ChatterboxTurboTTS.prepare_conditionals)
     assert turbo == {"wav_fpath": none, "exaggeration": 0.5, "norm_loudness": True}
     assert list(defaults(ChatterboxTurboTTS.from_pretrained))[:2] == ["device", "nano"]
     assert list(defaults(ChatterboxTTS.from_local))[:2] == ["ckpt_dir", "device"]
+
+
+def test_the_multilingual_model_speaks_its_languages(tmp_path: Path, torch: Any) -> None:
+    folder = random_model(tmp_path / "multilingual", "multilingual")
+    languages = ChatterboxMultilingualTTS.get_supported_languages()
+    assert len(languages) == 23 and languages["de"] == "German"
+    languages.clear()
+    assert ChatterboxMultilingualTTS.get_supported_languages()["zh"] == "Chinese"
+    model = ChatterboxMultilingualTTS.from_local(folder, "cpu", threads=1)
+
+    def speak(language_id: str | None) -> Any:
+        torch.manual_seed(1)
+        return model.generate("Hallo.", language_id).tolist()
+
+    assert speak("DE") == speak("de") != speak("fr")
+    assert speak(None) == speak("en")
+    chunks = list(model.generate_stream("Hallo.", "de", print_metrics=False))
+    assert chunks and chunks[0][0].shape[0] == 1
+    with pytest.raises(ValueError, match="language_id.*'xx'.*ar, da, de") as refused:
+        model.generate("Hallo.", "xx")
+    assert isinstance(refused.value, sottovoce.ArgumentError)
+    with pytest.raises(sottovoce.ModelError, match="t3_mtl23ls_v3"):
+        ChatterboxMultilingualTTS.from_local(folder, "cpu", t3_model="v3")
 
 
 def test_a_result_is_a_tensor_of_one_row(model: ChatterboxTTS, torch: Any) -> None:
@@ -214,15 +245,6 @@ def test_voice_conversion_without_a_target_asserts(base_folder: Path, clip: str)
 
 
 def test_what_the_engine_has_not_is_refused_clearly() -> None:
-    for model in (ChatterboxMultilingualTTS,):
-        for call in (
-            lambda model=model: model.from_pretrained("cpu"),
-            lambda model=model: model.from_local("folder", "cpu"),
-            model,
-        ):
-            with pytest.raises(sottovoce.UnsupportedError, match=model.__name__):
-                call()
-    assert ChatterboxMultilingualTTS.get_supported_languages() == {}
     with pytest.raises(sottovoce.UnsupportedError, match="from_pretrained"):
         ChatterboxTTS(None, None, None, None, "cpu")
 

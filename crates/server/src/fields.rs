@@ -10,6 +10,9 @@ pub(crate) const EXACT_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
 const IGNORED_MAX: usize = 32;
 const IGNORED_NAME_BYTES_MAX: usize = 64;
 
+/// Options with a second name, the reference's.
+const ALIASES: [(&str, &str); 1] = [("language", "language_id")];
+
 /// Fields of a JSON object that have not been read yet. `null` counts as absent.
 pub(crate) struct Fields(Map<String, Value>);
 
@@ -137,7 +140,9 @@ impl Fields {
     ) -> Result<Vec<ChosenOption>, ServerError> {
         let mut chosen = Vec::new();
         for option in T::DESCRIPTIONS.iter().filter(|option| takes(option)) {
-            if let Some(value) = self.take(option.name) {
+            let alias = ALIASES.iter().find(|(name, _)| *name == option.name);
+            let other = alias.and_then(|(_, alias)| self.take(alias));
+            if let Some(value) = self.take(option.name).or(other) {
                 T::default().set(option.name, &value)?;
                 chosen.push((option.name, value));
             }
@@ -295,6 +300,22 @@ mod tests {
             told(speed(&long)).len() < 300,
             "a refusal repeats little of it"
         );
+    }
+
+    #[test]
+    fn an_option_is_also_read_by_the_references_name() {
+        for (json, language) in [
+            (r#"{"language_id":"de"}"#, Some("de")),
+            (r#"{"language":"fr","language_id":"de"}"#, Some("fr")),
+            (r#"{"language_id":null}"#, None),
+        ] {
+            let mut options = StreamOptions::default();
+            let mut fields = fields(json);
+            let set = fields.options(&mut options, |option| option.name == "language");
+            set.unwrap();
+            assert_eq!(options.language.as_deref(), language, "{json}");
+            assert!(fields.unread().is_empty(), "{json}");
+        }
     }
 
     #[test]

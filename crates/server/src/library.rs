@@ -3,7 +3,7 @@
 use crate::error::ServerError;
 use crate::options::ServerOptions;
 use serde::Serialize;
-use sottovoce::text::PARALINGUISTIC_TAGS;
+use sottovoce::text::{LANGUAGES, PARALINGUISTIC_TAGS};
 use sottovoce::{EngineOptions, Source, Variant, text};
 use sottovoce_hub::{Error as HubError, HubSettings, OFFICIAL_MODELS, OfficialModel};
 use sottovoce_lab::doctor;
@@ -14,11 +14,8 @@ use utoipa::ToSchema;
 
 /// Name of the embedded model.
 pub(crate) const EMBEDDED: &str = "pico";
-/// Languages of every supported model.
-const LANGUAGES: [&str; 1] = ["en"];
-
 /// Summary of each model, to help with the choice.
-const SUMMARIES: [(&str, &str); 4] = [
+const SUMMARIES: [(&str, &str); 12] = [
     (
         EMBEDDED,
         "Inside this program: small, quick and plain. Right for a first try and for small machines.",
@@ -34,6 +31,29 @@ const SUMMARIES: [(&str, &str); 4] = [
     (
         "base",
         "500 million parameters. Its emotion can be set; it asks for the most work.",
+    ),
+    (
+        "multilingual",
+        "Base in 23 languages; a voice keeps its sound in each of them.",
+    ),
+    (
+        "multilingual-v3",
+        "Multilingual, trained further: steadier, and nearer to the voice.",
+    ),
+    ("zh", "Multilingual v3, tuned to Mandarin."),
+    ("hi", "Multilingual v3, tuned to Hindi."),
+    ("es-es", "Multilingual v3, tuned to the Spanish of Spain."),
+    (
+        "es-mx",
+        "Multilingual v3, tuned to the Spanish of Latin America.",
+    ),
+    (
+        "pt-pt",
+        "Multilingual v3, tuned to the Portuguese of Portugal.",
+    ),
+    (
+        "pt-br",
+        "Multilingual v3, tuned to the Portuguese of Brazil.",
     ),
 ];
 
@@ -108,7 +128,7 @@ pub(crate) struct LibraryModel {
     /// What it is good for.
     summary: &'static str,
     /// Languages that it speaks.
-    languages: Vec<&'static str>,
+    languages: Vec<String>,
     /// Whether its files are here.
     here: bool,
     /// Whether it is the one that speaks.
@@ -128,6 +148,15 @@ pub(crate) struct ModelTag {
     heard: bool,
 }
 
+/// What a model can be asked to say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spoken {
+    /// Codes of its languages, the default first.
+    pub(crate) languages: Vec<String>,
+    /// Its tags.
+    pub(crate) tags: Vec<ModelTag>,
+}
+
 /// A model's name, and where its weights come from.
 #[derive(Clone, Debug)]
 pub(crate) struct ChosenModel {
@@ -141,7 +170,7 @@ pub(crate) struct Library {
     /// The model that the server was started with.
     first: ChosenModel,
     needs: OnceLock<HashMap<String, Vec<ModelNeed>>>,
-    tags: Mutex<HashMap<String, Vec<ModelTag>>>,
+    spoken: Mutex<HashMap<String, Spoken>>,
     downloads: Mutex<HashMap<&'static str, DownloadState>>,
 }
 
@@ -153,7 +182,19 @@ fn of_same_size(name: &str) -> Option<Source> {
         "nano" => Some(Source::Synthetic(Variant::Nano)),
         "turbo" => Some(Source::Synthetic(Variant::Turbo)),
         "base" => Some(Source::Synthetic(Variant::Base)),
+        _ if OfficialModel::named(name).is_some() => Some(Source::Synthetic(Variant::Multilingual)),
         _ => None,
+    }
+}
+
+/// The languages of a model that need not be here. Names of models that are tuned to a language
+/// begin with its code.
+fn languages(name: &str, source: &Source) -> Vec<String> {
+    let code = name.split('-').next().unwrap_or_default();
+    match OfficialModel::named(name) {
+        Some(_) if LANGUAGES.iter().any(|(known, _)| *known == code) => vec![code.to_owned()],
+        // Speaking reports why a model cannot be opened.
+        _ => text::languages(source).unwrap_or_default(),
     }
 }
 
@@ -177,7 +218,7 @@ impl Library {
                 source: options.source.clone(),
             },
             needs: OnceLock::new(),
-            tags: Mutex::default(),
+            spoken: Mutex::default(),
             downloads: Mutex::default(),
         }
     }
@@ -258,19 +299,29 @@ impl Library {
         if !names.contains(&self.first.name.as_str()) {
             names.push(&self.first.name);
         }
+        let source = |name: &str| of_same_size(name).unwrap_or_else(|| self.first.source.clone());
         let needs = self.needs.get_or_init(|| {
-            let sources = names.iter().map(|name| {
-                let source = of_same_size(name).unwrap_or_else(|| self.first.source.clone());
-                ((*name).to_owned(), needs(&source))
-            });
-            sources.collect()
+            // Many models have the same size.
+            let mut known: Vec<(Source, Vec<ModelNeed>)> = Vec::new();
+            let mut needs_of = |source: Source| {
+                if let Some((_, needs)) = known.iter().find(|(other, _)| *other == source) {
+                    return needs.clone();
+                }
+                let found = needs(&source);
+                known.push((source, found.clone()));
+                found
+            };
+            let all = names
+                .iter()
+                .map(|name| ((*name).to_owned(), needs_of(source(name))));
+            all.collect()
         });
         let entry = |name: &str| LibraryModel {
             name: name.to_owned(),
             summary: (SUMMARIES.iter())
                 .find_map(|(known, summary)| (*known == name).then_some(*summary))
                 .unwrap_or_default(),
-            languages: LANGUAGES.to_vec(),
+            languages: languages(name, &source(name)),
             here: self.find(name).is_ok(),
             speaks: name == chosen,
             fits: (needs.get(name).into_iter().flatten())
@@ -281,15 +332,10 @@ impl Library {
         names.into_iter().map(entry).collect()
     }
 
-    /// Languages of a model.
-    pub(crate) fn languages(&self) -> Vec<&'static str> {
-        LANGUAGES.to_vec()
-    }
-
-    /// Tags of a model. The first call blocks while its tokenizer is read.
-    pub(crate) fn tags(&self, model: &ChosenModel) -> Vec<ModelTag> {
-        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = tags.entry(model.name.clone());
+    /// Languages and tags of a model. The first call blocks while its tokenizer is read.
+    pub(crate) fn spoken(&self, model: &ChosenModel) -> Spoken {
+        let mut spoken = self.spoken.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = spoken.entry(model.name.clone());
         let read = || {
             // A model without a tokenizer has no tags to list; a speech request reports the missing
             // file.
@@ -302,7 +348,10 @@ impl Library {
                 heard: heard(&name),
                 tag: format!("[{name}]"),
             };
-            names.into_iter().map(tag).collect()
+            Spoken {
+                languages: text::languages(&model.source).unwrap_or_default(),
+                tags: names.into_iter().map(tag).collect(),
+            }
         };
         known.or_insert_with(read).clone()
     }

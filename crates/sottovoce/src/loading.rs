@@ -91,8 +91,10 @@ pub fn inspect(source: &Source) -> Result<Inspection, Error> {
     };
     match Weights::open(path) {
         Ok(weights) => Ok(Inspection::of(&weights)),
-        Err(WeightsError::NoModel { .. }) if path.is_file() => Inspection::of_file(path)
-            .map_err(|error| Error::model(&path.display().to_string(), error)),
+        Err(WeightsError::NoModel { .. } | WeightsError::MissingFile { .. }) if path.is_file() => {
+            Inspection::of_file(path)
+                .map_err(|error| Error::model(&path.display().to_string(), error))
+        }
         Err(error) => Err(Error::model(&path.display().to_string(), error)),
     }
 }

@@ -6,8 +6,8 @@ use crate::options::Source;
 use crate::text_stage::TextStage;
 
 pub use sottovoce_chatterbox::text::{
-    Normalise, PARALINGUISTIC_TAGS, ParalinguisticTag, Piece, Script, Sentence, SentenceBuffer,
-    TextOptions, Unreadable, Warning, is_blank, sentence_end, sentences,
+    LANGUAGES, Normalise, PARALINGUISTIC_TAGS, ParalinguisticTag, Piece, Script, Sentence,
+    SentenceBuffer, TextOptions, Unreadable, Warning, is_blank, sentence_end, sentences,
 };
 
 /// A text as the model would read it. Only the model's tokenizer is loaded.
@@ -17,6 +17,21 @@ pub use sottovoce_chatterbox::text::{
 /// has some; [`Error::Model`] if the model has no tokenizer.
 pub fn script(source: &Source, text: &str, options: &TextOptions) -> Result<Script, Error> {
     TextStage::open(&open_model(source)?)?.script(text, options)
+}
+
+/// Codes of the languages that a model speaks, its default first.
+///
+/// # Errors
+/// [`Error::Model`] if the model cannot be opened.
+pub fn languages(source: &Source) -> Result<Vec<String>, Error> {
+    let model = open_model(source)?;
+    let text = &model.config().text;
+    let default = text.default_language();
+    let others = text.languages.iter().map(String::as_str);
+    let codes = [default]
+        .into_iter()
+        .chain(others.filter(|code| *code != default));
+    Ok(codes.map(str::to_owned).collect())
 }
 
 /// Tags such as `laugh` that a model supports, without brackets.

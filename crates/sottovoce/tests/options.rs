@@ -119,7 +119,7 @@ fn options_go_through_json_and_back_and_unknown_names_are_refused() {
     let options = StreamOptions {
         temperature: Some(0.7),
         seed: u64::MAX,
-        language: "de".into(),
+        language: Some("de".into()),
         ..StreamOptions::default()
     };
     let json = serde_json::to_string(&options).unwrap();

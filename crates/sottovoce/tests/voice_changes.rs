@@ -272,7 +272,7 @@ fn options_of_text_are_told_to_have_no_effect_and_the_others_have_theirs() {
     let (engine, voice) = load(options());
     let options = StreamOptions {
         temperature: Some(0.1),
-        language: "de".into(),
+        language: Some("de".into()),
         speed: 2.0,
         chunk_size: Some(20),
         ..seeded(1)

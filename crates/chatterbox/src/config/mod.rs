@@ -19,13 +19,14 @@ pub use t3::{
     AttentionHead, BackboneConfig, BackboneKind, PerceiverConfig, PositionTables, RopeConfig,
     RopeScaling, SamplingConfig, SamplingOrder, T3Config,
 };
-pub use text::{Normalisation, TextConfig, TokenizerKind};
+pub use text::{LetterCase, Normalisation, TextConfig, TokenizerKind};
 pub use validate::ConfigError;
 pub use vocoder::{SourceConfig, VocoderConfig};
 pub use voice::{
     PromptConfig, SpeakerVectorConfig, SpeechTokenizerConfig, VoiceConfig, VoiceEncoderConfig,
 };
 
+use crate::text::LANGUAGES;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -35,6 +36,8 @@ use std::fmt;
 pub enum Variant {
     /// Llama backbone with guidance, emotion and perceiver; ten flow steps.
     Base,
+    /// Base's networks with a text vocabulary for 23 languages, or a version of them tuned to one.
+    Multilingual,
     /// GPT-2 medium backbone; two mean-flow steps.
     Turbo,
     /// GPT-2 small backbone; two mean-flow steps.
@@ -47,6 +50,7 @@ impl fmt::Display for Variant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Variant::Base => "base",
+            Variant::Multilingual => "multilingual",
             Variant::Turbo => "turbo",
             Variant::Nano => "nano",
             Variant::Pico => "pico",
@@ -85,6 +89,16 @@ impl ModelConfig {
         }
     }
 
+    /// Chatterbox multilingual, of all languages or those of a checkpoint tuned to fewer.
+    pub fn multilingual(languages: &[&str]) -> ModelConfig {
+        ModelConfig {
+            variant: Variant::Multilingual,
+            text: TextConfig::multilingual(languages),
+            t3: T3Config::multilingual(),
+            ..ModelConfig::base()
+        }
+    }
+
     /// Chatterbox turbo.
     pub fn turbo() -> ModelConfig {
         ModelConfig {
@@ -111,6 +125,10 @@ impl ModelConfig {
     pub fn preset(variant: Variant) -> ModelConfig {
         match variant {
             Variant::Base => ModelConfig::base(),
+            Variant::Multilingual => {
+                let languages: Vec<&str> = LANGUAGES.iter().map(|(code, _)| *code).collect();
+                ModelConfig::multilingual(&languages)
+            }
             Variant::Turbo => ModelConfig::turbo(),
             Variant::Nano => ModelConfig::nano(),
             Variant::Pico => ModelConfig {
@@ -182,7 +200,9 @@ mod tests {
             ModelConfig::base(),
             ModelConfig::turbo(),
             ModelConfig::nano(),
+            ModelConfig::preset(Variant::Multilingual),
             ModelConfig::tiny_base(),
+            ModelConfig::tiny_multilingual(),
             ModelConfig::tiny_turbo(),
             ModelConfig::preset(Variant::Pico),
         ] {

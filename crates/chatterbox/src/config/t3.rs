@@ -243,6 +243,18 @@ impl T3Config {
         }
     }
 
+    pub(super) fn multilingual() -> T3Config {
+        let base = T3Config::base();
+        T3Config {
+            text_vocabulary: 2454,
+            sampling: SamplingConfig {
+                repetition_penalty: 2.0,
+                ..base.sampling
+            },
+            ..base
+        }
+    }
+
     pub(super) fn turbo() -> T3Config {
         T3Config {
             backbone: BackboneConfig {

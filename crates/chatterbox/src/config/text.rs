@@ -10,13 +10,36 @@ pub enum Normalisation {
     Base,
     /// Turbo and nano: keeps those three.
     Turbo,
+    /// Multilingual: base's, and full-width marks may end a sentence.
+    Multilingual,
+}
+
+/// What a multilingual model's front end does to letters before its tokenizer. The two public front
+/// ends of the same checkpoints differ; which one a checkpoint was trained with is a property of
+/// it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LetterCase {
+    /// Lower case, then NFKD, then the language's own rules: the reference package's.
+    #[default]
+    Lower,
+    /// Case is kept and no first letter raised. Chinese becomes codes before NFKD; Japanese and
+    /// Korean have no rules of their own: as in the reference's hosted demonstration of v3.
+    Kept,
+}
+
+impl LetterCase {
+    fn is_lower(&self) -> bool {
+        *self == LetterCase::Lower
+    }
 }
 
 /// Kind of tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizerKind {
-    /// `tokenizer.json`; every space becomes `[SPACE]` first.
+    /// `tokenizer.json`, or the multilingual models' `grapheme_mtl_merged_expanded_v1.json`; every
+    /// space becomes `[SPACE]` first.
     Spaced,
     /// GPT-2's byte-level BPE: `vocab.json`, `merges.txt`, `added_tokens.json`, or a
     /// `tokenizer.json` of that kind.
@@ -36,8 +59,12 @@ pub struct TextConfig {
     pub spell_out: bool,
     /// Limit of text tokens per T3 run; longer sentences are split.
     pub token_count_max: usize,
-    /// Language tags that may precede the text; empty for models of one language.
+    /// Languages whose tag precedes the text, in the order of menus; empty for models of English,
+    /// which have no tags.
     pub languages: Vec<String>,
+    /// Treatment of letters, for models with language tags.
+    #[serde(default, skip_serializing_if = "LetterCase::is_lower")]
+    pub letter_case: LetterCase,
 }
 
 impl TextConfig {
@@ -51,7 +78,22 @@ impl TextConfig {
             // tokens, and a stream under 300 MB of KV cache.
             token_count_max: 180,
             languages: Vec::new(),
+            letter_case: LetterCase::Lower,
         }
+    }
+
+    pub(super) fn multilingual(languages: &[&str]) -> TextConfig {
+        TextConfig {
+            normalisation: Normalisation::Multilingual,
+            languages: languages.iter().map(|&code| code.to_owned()).collect(),
+            ..TextConfig::base()
+        }
+    }
+
+    /// The language of a text that names none: English where the model has it.
+    pub fn default_language(&self) -> &str {
+        let english = self.languages.iter().find(|code| *code == "en");
+        english.or(self.languages.first()).map_or("en", |code| code)
     }
 
     pub(super) fn turbo() -> TextConfig {
@@ -62,6 +104,7 @@ impl TextConfig {
             // About four letters per token, so half of base's limit.
             token_count_max: 100,
             languages: Vec::new(),
+            letter_case: LetterCase::Lower,
         }
     }
 }

@@ -39,6 +39,22 @@ impl ModelConfig {
         }
     }
 
+    /// As [`ModelConfig::tiny_base`], with the multilingual text vocabulary.
+    pub fn tiny_multilingual() -> ModelConfig {
+        let multilingual = ModelConfig::preset(Variant::Multilingual);
+        let tiny = ModelConfig::tiny_base();
+        ModelConfig {
+            variant: multilingual.variant,
+            text: multilingual.text,
+            t3: T3Config {
+                text_vocabulary: multilingual.t3.text_vocabulary,
+                sampling: multilingual.t3.sampling,
+                ..tiny.t3
+            },
+            ..tiny
+        }
+    }
+
     /// Turbo's architecture, about 1 M parameters without the voice networks.
     pub fn tiny_turbo() -> ModelConfig {
         let turbo = ModelConfig::turbo();
@@ -131,6 +147,10 @@ mod tests {
             (
                 include_str!("../../tests/fixtures/tiny-base.json"),
                 ModelConfig::tiny_base(),
+            ),
+            (
+                include_str!("../../tests/fixtures/tiny-multilingual.json"),
+                ModelConfig::tiny_multilingual(),
             ),
             (
                 include_str!("../../tests/fixtures/tiny-turbo.json"),

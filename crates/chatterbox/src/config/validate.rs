@@ -106,7 +106,20 @@ impl ModelConfig {
     }
 
     fn validate_text(&self) -> Result<(), ConfigError> {
-        Check::between("text.token_count_max", self.text.token_count_max, 8, 4096)
+        Check::between("text.token_count_max", self.text.token_count_max, 8, 4096)?;
+        Check::between("text.languages.length", self.text.languages.len(), 0, 256)?;
+        for language in &self.text.languages {
+            let is_code = (2..=8).contains(&language.len())
+                && language.bytes().all(|byte| byte.is_ascii_lowercase());
+            if !is_code {
+                return Err(ConfigError::OutOfRange {
+                    field: "text.languages".into(),
+                    value: format!("{language:?}"),
+                    expected: "codes of 2 to 8 small letters, such as de".into(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn validate_t3(&self) -> Result<(), ConfigError> {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `wav_16k` `[n]` | `speaker_embedding`, `speech_tokens`, `x_vector` |
 //! | `wav_24k` `[n]` | `prompt_mel` `[frames, bands]` |
-//! | `tokens_text` (UTF-8 bytes) | `text_ids` |
+//! | `tokens_text` (UTF-8 bytes), for multilingual models also `tokens_language` | `text_ids` |
 //! | T3's inputs, below | `t3_logits` `[rows, m, vocabulary]` |
 //! | the flow's inputs, below | `mel` `[bands, 2 t]` |
 //! | `vocoder_mel` `[bands, frames]` | `f0` `[frames]` |
@@ -233,7 +233,8 @@ impl Parity<'_> {
         if let Some(text) = inputs.text("tokens_text")? {
             enough("tokens_text", text.len(), 1)?;
             let front_end = TextFrontEnd::new(self.config(), self.source)?;
-            outputs.push(integers("text_ids", front_end.ids(text)?.into_iter()));
+            let ids = front_end.ids(text, inputs.text("tokens_language")?)?;
+            outputs.push(integers("text_ids", ids.into_iter()));
         }
         Ok(())
     }

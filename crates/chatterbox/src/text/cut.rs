@@ -7,6 +7,8 @@ use std::ops::Range;
 const CLAUSE_MARKS: &[char] = &[
     ',', ';', ':', '—', '–', '，', '、', '；', '：', '،', '؛', '.', '!', '?',
 ];
+/// Those of them that no space follows.
+const WIDE_CLAUSE_MARKS: &[char] = &['，', '、', '；', '：'];
 /// Closing marks that may follow a clause mark.
 const CLOSERS: &[char] = &['"', '\'', '”', '’', ')', ']', '»'];
 /// Words that begin a clause: a split before them sounds like a breath.
@@ -98,7 +100,8 @@ fn kind(left: &Span, right: &Span) -> usize {
     }
 }
 
-/// Splits a span that is too long: between spoken words, then between any two characters.
+/// Splits a span that is too long: after the clause marks of scripts without spaces, between spoken
+/// words, then between any two characters.
 fn cut_words(spoken: String, token_count_max: usize, count: &dyn Fn(&str) -> usize) -> Vec<String> {
     let mut pieces = Vec::new();
     let mut waiting = vec![spoken];
@@ -108,6 +111,11 @@ fn cut_words(spoken: String, token_count_max: usize, count: &dyn Fn(&str) -> usi
             continue;
         }
         let half = piece.len() / 2;
+        let inner = piece.len() / 4..=piece.len() / 4 * 3;
+        let mark = (piece.match_indices(WIDE_CLAUSE_MARKS))
+            .map(|(at, mark)| at + mark.len())
+            .filter(|at| inner.contains(at))
+            .min_by_key(|at| at.abs_diff(half));
         let spaces = piece.match_indices(' ').map(|(at, _)| at);
         let space = spaces
             .filter(|at| *at > 0)
@@ -118,7 +126,7 @@ fn cut_words(spoken: String, token_count_max: usize, count: &dyn Fn(&str) -> usi
                 .filter(|at| *at > 0)
                 .min_by_key(|at| at.abs_diff(half))
         };
-        let Some(at) = space.or_else(between) else {
+        let Some(at) = mark.or(space).or_else(between) else {
             pieces.push(piece);
             continue;
         };

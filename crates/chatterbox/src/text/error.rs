@@ -35,6 +35,14 @@ pub enum TextError {
         /// The characters.
         found: String,
     },
+    /// A language that the model does not speak.
+    #[error("this model does not speak {language:?}: use {has}")]
+    Language {
+        /// The language.
+        language: String,
+        /// Its languages' codes.
+        has: String,
+    },
     /// Tokenizer and model do not match.
     #[error(
         "the tokenizer gave id {id}, but the model's text vocabulary has {vocabulary}; do they belong together?"

@@ -8,6 +8,7 @@
 mod characters;
 mod cut;
 mod error;
+mod graphemes;
 mod letters;
 mod markup;
 mod normalise;
@@ -18,19 +19,25 @@ mod traced;
 mod warning;
 
 pub use error::TextError;
+pub(crate) use graphemes::CANGJIE_FILE;
+pub use graphemes::LANGUAGES;
 pub use markup::{PARALINGUISTIC_TAGS, ParalinguisticTag};
 pub use normalise::{Normaliser, Span};
 pub use punctuation::normalise;
 pub use sentences::{SentenceBuffer, sentence_end, sentences};
+pub(crate) use tokenizer::MULTILINGUAL_FILE;
 pub use tokenizer::{Tokenizer, TokenizerFiles};
 pub use warning::Warning;
 
-use crate::config::ModelConfig;
+use crate::config::{LetterCase, ModelConfig};
 use characters::{compatible, visible};
+use graphemes::{Graphemes, language_code};
 use markup::{Element, JOINT, PAUSE_SECONDS, elements};
+use punctuation::tidy;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::str::FromStr;
+use tokenizer::language_tag;
 use traced::Traced;
 use warning::Warnings;
 
@@ -76,8 +83,10 @@ pub enum Unreadable {
 pub struct TextOptions {
     /// Whether the text is normalised to words.
     pub normalise: Normalise,
-    /// Language code.
-    pub language: String,
+    /// Language code; the model's default if absent.
+    pub language: Option<String>,
+    /// Treatment of letters by models with language tags; the model's own if absent.
+    pub letter_case: Option<LetterCase>,
     /// Treatment of characters that the model cannot speak.
     pub unreadable: Unreadable,
 }
@@ -86,7 +95,8 @@ impl Default for TextOptions {
     fn default() -> TextOptions {
         TextOptions {
             normalise: Normalise::Auto,
-            language: "en".into(),
+            language: None,
+            letter_case: None,
             unreadable: Unreadable::Skip,
         }
     }
@@ -141,8 +151,20 @@ impl Script {
 pub struct TextFrontEnd {
     config: ModelConfig,
     tokenizer: Tokenizer,
+    /// Rules of the languages, for models with language tags and a tokenizer.
+    graphemes: Option<Graphemes>,
     /// Tags known to the tokenizer, without brackets.
     tags: Vec<String>,
+}
+
+/// How a spoken text becomes the tokenizer's input.
+#[derive(Clone, Copy)]
+struct Manner<'t> {
+    /// Whether it was normalised to words.
+    on: bool,
+    /// One of the model's languages, or any code for a model of English.
+    language: &'t str,
+    letter_case: LetterCase,
 }
 
 impl TextFrontEnd {
@@ -154,10 +176,12 @@ impl TextFrontEnd {
         config: &ModelConfig,
         files: &dyn TokenizerFiles,
     ) -> Result<TextFrontEnd, TextError> {
-        Ok(TextFrontEnd::over(
-            config,
-            Tokenizer::load(&config.text, files)?,
-        ))
+        let tokenizer = Tokenizer::load(&config.text, files)?;
+        let mut front_end = TextFrontEnd::over(config, tokenizer);
+        if !config.text.languages.is_empty() {
+            front_end.graphemes = Some(Graphemes::load(&config.text, files)?);
+        }
+        Ok(front_end)
     }
 
     /// A front end with one token per character, for models with random weights and no tokenizer.
@@ -171,6 +195,7 @@ impl TextFrontEnd {
             config: config.clone(),
             tags: tokenizer.tags(),
             tokenizer,
+            graphemes: None,
         }
     }
 
@@ -180,13 +205,36 @@ impl TextFrontEnd {
     }
 
     /// Token ids of one text, normalised but neither split nor framed by start and stop tokens: the
-    /// result of the reference's tokenizer.
+    /// result of the reference's tokenizer. Without a `language`, the model's default.
     ///
     /// # Errors
-    /// If the tokenizer cannot encode the text.
-    pub fn ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        self.tokenizer
-            .encode(&normalise(text, self.config.text.normalisation))
+    /// If the model does not speak the language, or the tokenizer cannot encode the text.
+    pub fn ids(&self, text: &str, language: Option<&str>) -> Result<Vec<u32>, TextError> {
+        let manner = Manner {
+            on: false,
+            language: self.language(language)?,
+            letter_case: self.config.text.letter_case,
+        };
+        self.encode(text, manner)
+    }
+
+    /// The code of a language that the model speaks, or its default. A model of English alone takes
+    /// any code.
+    ///
+    /// # Errors
+    /// [`TextError::Language`] if the model does not speak it.
+    pub fn language<'t>(&'t self, asked: Option<&'t str>) -> Result<&'t str, TextError> {
+        let text = &self.config.text;
+        match asked {
+            None => Ok(text.default_language()),
+            Some(asked) if text.languages.is_empty() => Ok(asked),
+            Some(asked) => {
+                language_code(&text.languages, asked).ok_or_else(|| TextError::Language {
+                    language: asked.chars().take(LANGUAGE_CHARACTERS_MAX).collect(),
+                    has: text.languages.join(", "),
+                })
+            }
+        }
     }
 
     /// Prepares a text as words and pauses, each piece within the model's token limit. A text
@@ -222,15 +270,26 @@ impl TextFrontEnd {
             Normalise::Off => false,
         };
         let capitals = self.config.text.spell_out;
-        let rules = Normaliser::of(&options.language, capitals);
-        if on && rules.is_none() {
-            let message = "there are no normalisation rules for this language: its numbers and signs are left to the model";
-            warnings.add(0, &options.language, message.into());
+        let language = self.language(options.language.as_deref())?;
+        let rules = Normaliser::of(language, capitals);
+        let speaks_it = !self.config.text.languages.is_empty();
+        if rules.is_none() && (on || !speaks_it) {
+            let message = match speaks_it {
+                true => {
+                    "there are no normalisation rules for this language: its numbers and signs are left to the model"
+                }
+                false => "this model speaks English alone: the text is read as English",
+            };
+            warnings.add(0, language, message.into());
         }
         let mut reading = Reading {
             front_end: self,
             source: text,
-            on: on && rules.is_some(),
+            manner: Manner {
+                on: on && rules.is_some(),
+                language,
+                letter_case: (options.letter_case).unwrap_or(self.config.text.letter_case),
+            },
             // The units of English apply to most languages: digits, units, abbreviations.
             rules: rules.or_else(|| Normaliser::of("en", capitals)),
             refuse: options.unreadable == Unreadable::Refuse,
@@ -262,13 +321,28 @@ impl TextFrontEnd {
         Ok(self.script(text, &TextOptions::default())?.into_sentences())
     }
 
-    /// The tokenizer's input for a spoken text.
-    fn given(&self, spoken: &str, on: bool) -> String {
+    /// The tokenizer's input for a spoken text, without a language's tag.
+    fn given(&self, spoken: &str, manner: Manner<'_>) -> Result<String, TextError> {
         let rules = self.config.text.normalisation;
-        if on && self.config.text.spell_out {
-            normalise(&letters::for_words_alone(spoken), rules)
-        } else {
-            normalise(spoken, rules)
+        if manner.on && self.config.text.spell_out {
+            return Ok(normalise(&letters::for_words_alone(spoken), rules));
+        }
+        let Some(graphemes) = &self.graphemes else {
+            return Ok(normalise(spoken, rules));
+        };
+        let tidied = match manner.letter_case {
+            LetterCase::Lower => normalise(spoken, rules),
+            LetterCase::Kept => tidy(spoken, rules),
+        };
+        graphemes.of(&tidied, manner.language, manner.letter_case)
+    }
+
+    /// Token ids of a spoken text.
+    fn encode(&self, spoken: &str, manner: Manner<'_>) -> Result<Vec<u32>, TextError> {
+        let given = self.given(spoken, manner)?;
+        match self.graphemes {
+            Some(_) => (self.tokenizer).encode(&(language_tag(manner.language) + &given)),
+            None => self.tokenizer.encode(&given),
         }
     }
 
@@ -285,6 +359,9 @@ impl TextFrontEnd {
     }
 }
 
+/// Characters of an unknown language's code that a message repeats.
+const LANGUAGE_CHARACTERS_MAX: usize = 32;
+
 /// Origin of a pause's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Length {
@@ -298,7 +375,7 @@ enum Length {
 struct Reading<'t> {
     front_end: &'t TextFrontEnd,
     source: &'t str,
-    on: bool,
+    manner: Manner<'t>,
     rules: Option<Normaliser>,
     refuse: bool,
     /// Whether the tokenizer can encode a character.
@@ -342,7 +419,7 @@ impl Reading<'_> {
         paragraph: &Traced,
         warnings: &mut Warnings<'_>,
     ) -> Result<(), TextError> {
-        let text = if self.on {
+        let text = if self.manner.on {
             compatible(paragraph)
         } else {
             visible(paragraph)
@@ -375,15 +452,9 @@ impl Reading<'_> {
             span.written.end += sentence.start;
             self.pass_over(span, text, warnings)?;
         }
-        let (front_end, on) = (self.front_end, self.on);
+        let (front_end, manner) = (self.front_end, self.manner);
         // A part that the tokenizer refuses counts 0 here; the error is reported below.
-        let count = |spoken: &str| {
-            let given = front_end.given(spoken, on);
-            front_end
-                .tokenizer
-                .encode(&given)
-                .map_or(0, |ids| ids.len())
-        };
+        let count = |spoken: &str| front_end.encode(spoken, manner).map_or(0, |ids| ids.len());
         let parts = cut::cut(&spans, front_end.config.text.token_count_max, &count);
         for part in parts {
             let start = spans
@@ -397,8 +468,7 @@ impl Reading<'_> {
                 self.pause(written, PAUSE_SECONDS, Length::Usual);
                 continue;
             }
-            let given = front_end.given(&part.spoken, on);
-            let ids = front_end.tokenizer.encode(&given)?;
+            let ids = front_end.encode(&part.spoken, manner)?;
             let sentence = Sentence {
                 written: written.to_owned(),
                 text: part.spoken,
@@ -428,7 +498,7 @@ impl Reading<'_> {
                 first.after_space |= after_space;
             }
             for mut span in found {
-                if !self.on {
+                if !self.manner.on {
                     span.spoken = text[span.written.clone()].to_owned();
                 }
                 span.written = span.written.start + from..span.written.end + from;
@@ -483,12 +553,12 @@ impl Reading<'_> {
         if self.refuse {
             return Err(TextError::Unreadable { found: lost });
         }
-        let message = match self.on {
+        let message = match self.manner.on {
             true => "this model cannot speak it; it is skipped",
             false => "this model does not know it",
         };
         warnings.add(text.origin(span.written.start), &lost, message.into());
-        if self.on {
+        if self.manner.on {
             span.spoken
                 .retain(|character| self.known.get(&character) != Some(&false));
         }
@@ -503,7 +573,7 @@ impl Reading<'_> {
         if let Some(&known) = self.known.get(&character) {
             return Ok(known);
         }
-        let given = self.front_end.given(&character.to_string(), self.on);
+        let given = (self.front_end).given(&character.to_string(), self.manner)?;
         let ids = self
             .front_end
             .tokenizer

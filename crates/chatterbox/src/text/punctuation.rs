@@ -2,23 +2,25 @@
 
 use crate::config::Normalisation;
 
-/// The reference's replacements in their order; the first three for base only.
-const REPLACEMENTS: [(&str, &str, Option<Normalisation>); 12] = [
-    ("...", ", ", Some(Normalisation::Base)),
-    ("…", ", ", None),
-    (":", ",", None),
-    (" - ", ", ", Some(Normalisation::Base)),
-    (";", ", ", Some(Normalisation::Base)),
-    ("—", "-", None),
-    ("–", "-", None),
-    (" ,", ",", None),
-    ("“", "\"", None),
-    ("”", "\"", None),
-    ("‘", "'", None),
-    ("’", "'", None),
+/// The reference's replacements in their order, and whether turbo and nano have them too.
+const REPLACEMENTS: [(&str, &str, bool); 12] = [
+    ("...", ", ", false),
+    ("…", ", ", true),
+    (":", ",", true),
+    (" - ", ", ", false),
+    (";", ", ", false),
+    ("—", "-", true),
+    ("–", "-", true),
+    (" ,", ",", true),
+    ("“", "\"", true),
+    ("”", "\"", true),
+    ("‘", "'", true),
+    ("’", "'", true),
 ];
 
 const ENDERS: [char; 5] = ['.', '!', '?', '-', ','];
+/// Further end marks of the multilingual models.
+const WIDE_ENDERS: [char; 5] = ['、', '，', '。', '？', '！'];
 
 /// Whether Python's `split` splits at it: Unicode white space and the four ASCII separators.
 pub(super) fn is_space(character: char) -> bool {
@@ -37,18 +39,25 @@ pub fn normalise(text: &str, rules: Normalisation) -> String {
         None => {}
     }
     raised.push_str(characters.as_str());
-    let words: Vec<&str> = raised
+    tidy(&raised, rules)
+}
+
+/// As [`normalise`], without the capital.
+pub(super) fn tidy(text: &str, rules: Normalisation) -> String {
+    let words: Vec<&str> = text
         .split(is_space)
         .filter(|word| !word.is_empty())
         .collect();
     let mut text = words.join(" ");
-    for (from, to, only) in REPLACEMENTS {
-        if only.is_none_or(|only| only == rules) && text.contains(from) {
+    for (from, to, all) in REPLACEMENTS {
+        if (all || rules != Normalisation::Turbo) && text.contains(from) {
             text = text.replace(from, to);
         }
     }
     text.truncate(text.trim_end_matches(' ').len());
-    if !text.ends_with(ENDERS) {
+    let ends = text.ends_with(ENDERS)
+        || (rules == Normalisation::Multilingual && text.ends_with(WIDE_ENDERS));
+    if !ends {
         text.push('.');
     }
     text
@@ -93,5 +102,19 @@ mod tests {
                 "turbo {text:?}"
             );
         }
+    }
+
+    #[test]
+    fn full_width_marks_end_a_multilingual_sentence() {
+        for (text, expected) in [
+            ("你好。", "你好。"),
+            ("好き？", "好き？"),
+            ("なら、", "なら、"),
+            ("hola; tú…", "Hola, tú,"),
+            ("क्या।", "क्या।."),
+        ] {
+            assert_eq!(normalise(text, Normalisation::Multilingual), expected);
+        }
+        assert_eq!(tidy("hola", Normalisation::Multilingual), "hola.");
     }
 }

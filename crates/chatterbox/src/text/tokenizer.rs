@@ -8,6 +8,8 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Pipeline};
 
+/// The multilingual models' tokenizer.
+pub(crate) const MULTILINGUAL_FILE: &str = "grapheme_mtl_merged_expanded_v1.json";
 const SPACE: &str = "[SPACE]";
 const START: &str = "[START]";
 const STOP: &str = "[STOP]";
@@ -64,11 +66,16 @@ struct AddedEntry {
     special: bool,
 }
 
-fn unusable(file: &str, reason: impl ToString) -> TextError {
+pub(super) fn unusable(file: &str, reason: impl ToString) -> TextError {
     TextError::Unusable {
         file: file.into(),
         reason: reason.to_string(),
     }
+}
+
+/// The token that precedes a text in a language.
+pub(super) fn language_tag(language: &str) -> String {
+    format!("[{language}]")
 }
 
 fn required(files: &dyn TokenizerFiles, file: &str) -> Result<String, TextError> {
@@ -84,25 +91,23 @@ impl Tokenizer {
     /// [`TextError`] names the missing or invalid file.
     pub fn load(config: &TextConfig, files: &dyn TokenizerFiles) -> Result<Tokenizer, TextError> {
         let spaced = config.tokenizer == TokenizerKind::Spaced;
-        let whole = files.text("tokenizer.json")?;
+        let file = match config.languages.is_empty() {
+            true => "tokenizer.json",
+            false => MULTILINGUAL_FILE,
+        };
+        let whole = files.text(file)?;
         let pipeline = match whole {
-            Some(json) => json
-                .parse::<Pipeline>()
-                .map_err(|error| unusable("tokenizer.json", error))?,
+            Some(json) => (json.parse::<Pipeline>()).map_err(|error| unusable(file, error))?,
             None if spaced => {
-                return Err(TextError::Missing {
-                    file: "tokenizer.json".into(),
-                });
+                return Err(TextError::Missing { file: file.into() });
             }
             None => byte_pairs(files)?,
         };
         if spaced {
-            for token in [START, STOP] {
-                if pipeline.token_to_id(token).is_none() {
-                    return Err(unusable(
-                        "tokenizer.json",
-                        format!("it has no token {token}"),
-                    ));
+            let tags = (config.languages.iter()).map(|language| language_tag(language));
+            for token in [START, STOP].map(str::to_owned).into_iter().chain(tags) {
+                if pipeline.token_to_id(&token).is_none() {
+                    return Err(unusable(file, format!("it has no token {token}")));
                 }
             }
         }
@@ -120,7 +125,8 @@ impl Tokenizer {
         }
     }
 
-    /// Tags such as `[laugh]` that are single tokens, without their brackets.
+    /// Tags such as `[laugh]` that are single tokens, without their brackets. Tags of languages and
+    /// of phonetic script are none.
     pub fn tags(&self) -> Vec<String> {
         let Kind::Trained { pipeline, .. } = &self.kind else {
             return Vec::new();
@@ -129,7 +135,7 @@ impl Tokenizer {
             .filter_map(|(id, token)| {
                 let name = token.content.strip_prefix('[')?.strip_suffix(']')?;
                 let small = name.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
-                (small && !name.is_empty()).then(|| (id, name.to_owned()))
+                (small && name.len() > 2 && name != "ipa").then(|| (id, name.to_owned()))
             })
             .collect();
         tags.sort();

@@ -7,6 +7,7 @@ use super::{Component, WeightsError};
 use crate::config::{ModelConfig, Variant};
 use crate::text::{TextError, TokenizerFiles};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -19,15 +20,78 @@ pub const CONVERTED_FILE: &str = "model.safetensors";
 /// The watermark's weights, which no official folder contains; they may be placed beside a model's.
 const WATERMARK: &str = "perth";
 
-/// T3's file in official folders, which identifies the variant.
-const OFFICIAL: [(&str, Variant); 3] = [
-    ("t3_nano_v1", Variant::Nano),
-    ("t3_turbo_v1", Variant::Turbo),
-    ("t3_cfg", Variant::Base),
+/// An official checkpoint of T3, and what it needs beside it.
+struct Checkpoint {
+    /// The stem of T3's file, which identifies the model.
+    t3: &'static str,
+    variant: Variant,
+    /// Languages of a checkpoint that is tuned to them.
+    languages: &'static [&'static str],
+    /// Stems of the decoder's file, the best first.
+    decoders: &'static [&'static str],
+}
+
+impl Checkpoint {
+    const fn new(
+        t3: &'static str,
+        variant: Variant,
+        decoders: &'static [&'static str],
+    ) -> Checkpoint {
+        Checkpoint {
+            t3,
+            variant,
+            languages: &[],
+            decoders,
+        }
+    }
+
+    /// A version of the multilingual model that is tuned to one language.
+    const fn tuned(t3: &'static str, languages: &'static [&'static str]) -> Checkpoint {
+        Checkpoint {
+            languages,
+            ..Checkpoint::new(t3, Variant::Multilingual, V3_DECODERS)
+        }
+    }
+
+    fn config(&self) -> ModelConfig {
+        let mut config = match self.languages {
+            [] => ModelConfig::preset(self.variant),
+            languages => ModelConfig::multilingual(languages),
+        };
+        if self.variant == Variant::Multilingual && self.t3 != MULTILINGUAL_V2 {
+            // The reference's later releases, which v3 came with.
+            config.t3.sampling.repetition_penalty = 1.2;
+        }
+        config
+    }
+}
+
+const MULTILINGUAL_V2: &str = "t3_mtl23ls_v2";
+/// V3 came with a vocoder of its own; the reference's loader pairs it with v2's.
+const V3_DECODERS: &[&str] = &["s3gen_v3", "s3gen"];
+
+/// The official checkpoints. Of a folder with several, the first counts, unless a path names
+/// another one's file.
+const OFFICIAL: [Checkpoint; 11] = [
+    Checkpoint::new("t3_nano_v1", Variant::Nano, &["s3gen_meanflow"]),
+    Checkpoint::new("t3_turbo_v1", Variant::Turbo, &["s3gen_meanflow"]),
+    Checkpoint::new("t3_cfg", Variant::Base, &["s3gen"]),
+    Checkpoint::tuned("t3_zh_cmn", &["zh"]),
+    Checkpoint::tuned("t3_hi", &["hi"]),
+    Checkpoint::tuned("t3_es_es", &["es"]),
+    Checkpoint::tuned("t3_es_mx_latam", &["es"]),
+    Checkpoint::tuned("t3_pt_pt", &["pt"]),
+    Checkpoint::tuned("t3_pt_br", &["pt"]),
+    Checkpoint::new("t3_mtl23ls_v3", Variant::Multilingual, V3_DECODERS),
+    Checkpoint::new(MULTILINGUAL_V2, Variant::Multilingual, &["s3gen"]),
 ];
 
 /// S3Gen's file in official folders, and a variant that has it.
-const SOUND: [(&str, Variant); 2] = [("s3gen", Variant::Base), ("s3gen_meanflow", Variant::Turbo)];
+const SOUND: [(&str, Variant); 3] = [
+    ("s3gen", Variant::Base),
+    ("s3gen_v3", Variant::Multilingual),
+    ("s3gen_meanflow", Variant::Turbo),
+];
 /// The voice encoder's file in official folders.
 const VOICE_ENCODER: &str = "ve";
 
@@ -44,8 +108,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens a folder (official or converted) or a single weight file with a config in its
-    /// metadata.
+    /// Opens a folder (official or converted), T3's file in an official folder that has several,
+    /// or a single weight file with a config in its metadata.
     ///
     /// # Errors
     /// [`WeightsError`] names the file that is missing, damaged or unknown.
@@ -55,9 +119,23 @@ impl Source {
             source,
         })?;
         if metadata.is_dir() {
-            return Source::open_folder(path);
+            return Source::open_folder(path, &OFFICIAL);
         }
+        let stem = path.file_stem().and_then(OsStr::to_str);
+        let named = OFFICIAL
+            .iter()
+            .position(|checkpoint| Some(checkpoint.t3) == stem);
         let file = WeightFile::open(path)?;
+        if let Some(index) = named
+            && !file.metadata.contains_key(CONFIG_KEY)
+        {
+            // A bare file name lies in the working folder, whose path is empty.
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            return Source::open_folder(folder, &OFFICIAL[index..=index]);
+        }
         Source::single(file, path.parent().map(Path::to_owned))
     }
 
@@ -68,7 +146,7 @@ impl Source {
     pub fn open_sound(path: &Path) -> Result<Source, WeightsError> {
         let has_t3 = OFFICIAL
             .iter()
-            .any(|(stem, _)| find_weights(path, stem).is_some());
+            .any(|checkpoint| find_weights(path, checkpoint.t3).is_some());
         let sound = SOUND
             .into_iter()
             .find_map(|(stem, variant)| Some((find_weights(path, stem)?, variant)));
@@ -147,10 +225,14 @@ impl Source {
         Source::assemble(config, name, folder, vec![file])
     }
 
-    fn open_folder(folder: &Path) -> Result<Source, WeightsError> {
-        let official = OFFICIAL
-            .into_iter()
-            .find_map(|(stem, variant)| Some((find_weights(folder, stem)?, variant)));
+    /// Opens a folder with one of these checkpoints, or a converted one.
+    fn open_folder(
+        folder: &Path,
+        checkpoints: &'static [Checkpoint],
+    ) -> Result<Source, WeightsError> {
+        let official = checkpoints
+            .iter()
+            .find_map(|checkpoint| Some((find_weights(folder, checkpoint.t3)?, checkpoint)));
         let converted = folder.join(CONVERTED_FILE);
         let own_config = folder.join(CONFIG_FILE);
         let config = match read_text(&own_config)? {
@@ -167,14 +249,14 @@ impl Source {
         };
         let config = match (config, &official) {
             (Some(config), _) => config,
-            (None, Some((_, variant))) => ModelConfig::preset(*variant),
+            (None, Some((_, checkpoint))) => checkpoint.config(),
             (None, None) if converted.is_file() => {
                 return Source::single(WeightFile::open(&converted)?, Some(folder.to_owned()));
             }
             (None, None) => {
-                let expected = OFFICIAL
+                let expected = checkpoints
                     .iter()
-                    .map(|(stem, _)| format!("{stem}.safetensors"))
+                    .map(|checkpoint| format!("{}.safetensors", checkpoint.t3))
                     .collect();
                 return Err(WeightsError::NoModel {
                     path: folder.to_owned(),
@@ -190,19 +272,14 @@ impl Source {
         let paths = match official {
             None if converted.is_file() => vec![converted],
             None => {
-                let t3 = OFFICIAL
-                    .iter()
-                    .find(|(_, variant)| *variant == config.variant);
-                return Err(missing(t3.map_or("model", |(stem, _)| stem)));
+                let mut checkpoints = checkpoints.iter();
+                let t3 = checkpoints.find(|checkpoint| checkpoint.variant == config.variant);
+                return Err(missing(t3.map_or("model", |checkpoint| checkpoint.t3)));
             }
-            Some((t3, _)) => {
-                let [(base, _), (mean_flow, _)] = SOUND;
-                let decoder = if config.variant == Variant::Base {
-                    base
-                } else {
-                    mean_flow
-                };
-                let decoder = find_weights(folder, decoder).ok_or_else(|| missing(decoder))?;
+            Some((t3, checkpoint)) => {
+                let mut decoders = checkpoint.decoders.iter();
+                let decoder = decoders.find_map(|stem| find_weights(folder, stem));
+                let decoder = decoder.ok_or_else(|| missing(checkpoint.decoders[0]))?;
                 let encoder =
                     find_weights(folder, VOICE_ENCODER).ok_or_else(|| missing(VOICE_ENCODER))?;
                 vec![t3, decoder, encoder]

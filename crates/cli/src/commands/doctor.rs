@@ -140,7 +140,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         let folder = model.cached(&hub);
         writeln!(
             out,
-            "model {:<7} {}",
+            "model {:<15} {}",
             model.name,
             folder.map_or_else(
                 || "not here".to_owned(),
@@ -161,7 +161,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     writeln!(out, "fits in {shown_budget}:")?;
     for (model, fit) in &fits {
-        writeln!(out, "  {model:<6} {}", fit_text(fit))?;
+        writeln!(out, "  {model:<12} {}", fit_text(fit))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -173,6 +173,7 @@ fn what_fits(budget: Option<u64>) -> Vec<(&'static str, Fit)> {
         ("nano", Source::Synthetic(Variant::Nano)),
         ("turbo", Source::Synthetic(Variant::Turbo)),
         ("base", Source::Synthetic(Variant::Base)),
+        ("multilingual", Source::Synthetic(Variant::Multilingual)),
     ];
     (models.iter())
         .flat_map(|(name, source)| {

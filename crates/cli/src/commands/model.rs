@@ -9,12 +9,11 @@ use crate::output::table::Table;
 use crate::source::model_source;
 use serde_json::json;
 use sottovoce::text::PARALINGUISTIC_TAGS;
-use sottovoce::{Inspection, Part, Source};
-use sottovoce_hub::{OFFICIAL_MODELS, OfficialModel};
+use sottovoce::{Inspection, Part};
+use sottovoce_hub::{OFFICIAL_MODELS, OfficialModel, official_names};
 use sottovoce_lab::doctor;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -44,7 +43,7 @@ enum Command {
     /// bytes in memory.
     #[command(after_help = EXAMPLES)]
     Inspect {
-        /// A folder, a weight file, or pico, base, turbo or nano.
+        /// A folder, a weight file, pico, or the name of a fetched model.
         model: String,
         /// Say what fits this much memory.
         #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
@@ -57,7 +56,7 @@ enum Command {
     /// download and checks each file.
     #[command(after_help = EXAMPLES)]
     Download {
-        /// base, turbo or nano.
+        /// One of the names that `model list` shows.
         name: String,
         /// One JSON object instead of a line.
         #[arg(long)]
@@ -96,13 +95,13 @@ fn list(as_json: bool) -> Outcome {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(out, "{:<7} in this program", "pico")?;
+    writeln!(out, "{:<15} in this program", "pico")?;
     for (model, folder) in models {
         match folder {
-            Some(folder) => writeln!(out, "{:<7} {}", model.name, folder.display())?,
+            Some(folder) => writeln!(out, "{:<15} {}", model.name, folder.display())?,
             None => writeln!(
                 out,
-                "{:<7} not here; `sottovoce model download {}` fetches {}",
+                "{:<15} not here; `sottovoce model download {}` fetches {}",
                 model.name, model.name, model.repository
             )?,
         }
@@ -111,11 +110,7 @@ fn list(as_json: bool) -> Outcome {
 }
 
 fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
-    let source = if Path::new(model).is_file() {
-        Source::Directory(model.into())
-    } else {
-        model_source(model)?
-    };
+    let source = model_source(model)?;
     let inspection = sottovoce::inspect(&source)?;
     let whole = inspection.variant.is_some()
         && (inspection.parts.iter()).all(|part| part.problem.is_none());
@@ -123,6 +118,10 @@ fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
         doctor::fits(&source, memory)
     } else {
         Vec::new()
+    };
+    let languages = match inspection.variant {
+        Some(_) => sottovoce::text::languages(&source)?,
+        None => Vec::new(),
     };
     // A folder without a tokenizer has no tags to list; speaking reports the missing file.
     let tags = match inspection.variant {
@@ -134,7 +133,7 @@ fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
         writeln!(
             out,
             "{:#}",
-            json!({ "model": inspection, "budget_bytes": memory, "fits": fits, "tags": tags_in_json(&tags) })
+            json!({ "model": inspection, "budget_bytes": memory, "fits": fits, "tags": tags_in_json(&tags), "languages": languages })
         )?;
         return Ok(exit_code(&inspection));
     }
@@ -150,6 +149,9 @@ fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
         if let Some(problem) = &part.problem {
             writeln!(out, "{}: cannot be loaded: {problem}", part.part)?;
         }
+    }
+    if !languages.is_empty() {
+        writeln!(out, "languages: {}", languages.join(" "))?;
     }
     for (heading, heard) in [
         ("tags", true),
@@ -220,7 +222,7 @@ fn parts_table(inspection: &Inspection) -> Table {
 
 fn download(name: &str, as_json: bool) -> Outcome {
     let model = OfficialModel::named(name)
-        .ok_or_else(|| format!("unknown model {name:?}: use base, turbo or nano"))?;
+        .ok_or_else(|| format!("unknown model {name:?}: use {}", official_names()))?;
     let progress = Downloading::new();
     let folder = model.download(&environment::hub_settings(), &mut |file, there, size| {
         progress.show(file, there, size);

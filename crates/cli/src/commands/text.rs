@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
+    /// pico (in this program), the name of a fetched model, or a model's folder.
     #[arg(long, default_value = "pico")]
     model: String,
     #[command(flatten)]

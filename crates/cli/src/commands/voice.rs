@@ -39,7 +39,7 @@ enum Command {
         /// The voice's name; without it, the file's.
         #[arg(long)]
         name: Option<String>,
-        /// The model that will speak with it: base, turbo, nano or a folder.
+        /// The model that will speak with it: the name of a fetched one, or a folder.
         #[arg(long)]
         model: String,
         /// Most memory to use.

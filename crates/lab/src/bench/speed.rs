@@ -134,11 +134,7 @@ struct Bench {
 /// # Errors
 /// If memory runs out.
 pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
-    let config = match options.variant {
-        Variant::Base => ModelConfig::base(),
-        Variant::Turbo => ModelConfig::turbo(),
-        _ => ModelConfig::nano(),
-    };
+    let config = ModelConfig::preset(options.variant);
     let Opened {
         device,
         memory,

@@ -47,9 +47,9 @@ class Speaking:
         Parameters
         ----------
         model
-            ``"pico"``, the small English voice inside the package; ``"base"``, ``"turbo"`` or
-            ``"nano"``, once downloaded (``python -m sottovoce model download nano``); a folder laid
-            out as the official ones; or ``"synthetic:base"`` and the like, random weights of full
+            ``"pico"``, the small English voice inside the package; ``"base"``, ``"multilingual"``,
+            ``"turbo"``, ``"nano"`` or another official model, once downloaded (``python -m
+            sottovoce model download nano``); a folder laid out as the official ones; or ``"synthetic:base"`` and the like, random weights of full
             size.
         memory
             Most memory to use; a device with memory of its own counts only that. Takes bytes, or a
@@ -155,7 +155,8 @@ class Speaking:
         repetition_penalty: float | None = None,
         sentence_tokens_max: int | None = None,
         normalise: str = "auto",
-        language: str = "en",
+        language: str | None = None,
+        letter_case: str | None = None,
         unreadable: str = "skip",
         delivery: str | None = None,
         chunk_size: int | None = None,
@@ -207,7 +208,12 @@ class Speaking:
             Whether numbers, dates, signs and abbreviations become words first; ``auto`` as the
             model was trained. Takes auto, on or off.
         language
-            Language of the text. Takes a language code such as en.
+            Language of the text, for models that speak several. Takes a language code such as en.
+            ``None``: English where the model speaks it, else the model's.
+        letter_case
+            Whether a multilingual model reads small letters alone, as the reference's package does,
+            or letters as they are written, as its hosted demonstration does. Takes lower or kept.
+            ``None``: the model's.
         unreadable
             What becomes of characters for which the model has no sound: ``skip`` passes over them
             with a warning, ``refuse`` refuses the text. Takes skip or refuse.
@@ -259,6 +265,7 @@ class Speaking:
             "sentence_tokens_max": sentence_tokens_max,
             "normalise": normalise,
             "language": language,
+            "letter_case": letter_case,
             "unreadable": unreadable,
             "delivery": delivery,
             "chunk_size": chunk_size,
@@ -288,7 +295,8 @@ class Speaking:
         repetition_penalty: float | None = None,
         sentence_tokens_max: int | None = None,
         normalise: str = "auto",
-        language: str = "en",
+        language: str | None = None,
+        letter_case: str | None = None,
         unreadable: str = "skip",
         delivery: str | None = None,
         chunk_size: int | None = None,
@@ -321,6 +329,7 @@ class Speaking:
             "sentence_tokens_max": sentence_tokens_max,
             "normalise": normalise,
             "language": language,
+            "letter_case": letter_case,
             "unreadable": unreadable,
             "delivery": delivery,
             "chunk_size": chunk_size,
@@ -351,7 +360,8 @@ class Speaking:
         repetition_penalty: float | None = None,
         sentence_tokens_max: int | None = None,
         normalise: str = "auto",
-        language: str = "en",
+        language: str | None = None,
+        letter_case: str | None = None,
         unreadable: str = "skip",
         delivery: str | None = None,
         chunk_size: int | None = None,
@@ -382,6 +392,7 @@ class Speaking:
             "sentence_tokens_max": sentence_tokens_max,
             "normalise": normalise,
             "language": language,
+            "letter_case": letter_case,
             "unreadable": unreadable,
             "delivery": delivery,
             "chunk_size": chunk_size,

@@ -18,7 +18,8 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import _checks, _native
 from .engine import SAMPLE_RATE, Engine, Voice
@@ -42,6 +43,7 @@ __all__ = [
     "ChatterboxTurboTTS",
     "ChatterboxVC",
     "Conditionals",
+    "SUPPORTED_LANGUAGES",
     "StreamingMetrics",
 ]
 
@@ -55,6 +57,14 @@ _WHOLE_TOKENS = 500
 _WHOLE_TOKENS = 256
 """Speech tokens that ``generate`` makes sound of together, where memory allows: 10 s and the
 silence after them, as the command line does for a file."""
+
+SUPPORTED_LANGUAGES: dict[str, str] = dict(_native.languages())
+"""English names of the multilingual models' languages by code."""
+
+_MULTILINGUAL_FILES = {
+    "v2": "t3_mtl23ls_v2.safetensors",
+    "v3": "t3_mtl23ls_v3.safetensors",
+}
 
 
 @dataclass
@@ -427,43 +437,105 @@ class ChatterboxTurboTTS(_Model):
         )
 
 
-class _Missing:
-    """A class of the reference that this engine does not have yet."""
+class ChatterboxMultilingualTTS(_Model):
+    """The multilingual models, of 23 languages or tuned to one of them."""
 
-    _what: ClassVar[str]
-
-    def __init__(self, *arguments: object, **others: object) -> None:
-        self._refuse()
-
-    @classmethod
-    def _refuse(cls) -> None:
-        raise UnsupportedError(
-            f"{cls.__name__}: the engine has no {cls._what} yet; ChatterboxTTS and "
-            "ChatterboxTurboTTS speak English"
-        )
-
-    @classmethod
-    def from_pretrained(cls, device: object, *arguments: object, **options: object) -> None:
-        """Raises :class:`~sottovoce.UnsupportedError`."""
-        cls._refuse()
-
-    @classmethod
-    def from_local(
-        cls, ckpt_dir: _Path, device: object, *arguments: object, **options: object
-    ) -> None:
-        """Raises :class:`~sottovoce.UnsupportedError`."""
-        cls._refuse()
-
-
-class ChatterboxMultilingualTTS(_Missing):
-    """The multilingual model, which the engine does not have yet."""
-
-    _what = "multilingual model"
+    ENC_COND_LEN = 6 * 16_000
+    """Samples of a recording that T3's prompt is taken from, at 16 kHz."""
+    DEC_COND_LEN = 10 * 24_000
+    """Samples of a recording that the sound's prompt is taken from, at 24 kHz."""
 
     @classmethod
     def get_supported_languages(cls) -> dict[str, str]:
-        """Languages by code: none."""
-        return {}
+        """English names of the languages by code."""
+        return SUPPORTED_LANGUAGES.copy()
+
+    @classmethod
+    def from_pretrained(
+        cls, device: object, t3_model: str | None = None, **options: Any
+    ) -> ChatterboxMultilingualTTS:
+        """The official model, as :meth:`ChatterboxTTS.from_pretrained` has it.
+
+        ``t3_model`` is ``"v2"``, the default, ``"v3"``, or the name of a model that is tuned to a
+        language, such as ``"zh"``.
+        """
+        names = {None: "multilingual", "v2": "multilingual", "v3": "multilingual-v3"}
+        return cls._load(_native.download(names.get(t3_model) or str(t3_model)), device, options)
+
+    @classmethod
+    def from_local(
+        cls, ckpt_dir: _Path, device: object, t3_model: str | None = None, **options: Any
+    ) -> ChatterboxMultilingualTTS:
+        """A model's folder; of one with several, ``t3_model`` names T3's file, or ``"v3"``."""
+        folder = Path(_checks.path("ckpt_dir", ckpt_dir))
+        file = folder / _MULTILINGUAL_FILES.get(t3_model or "v2", str(t3_model))
+        # A converted folder has no file of T3's own.
+        model = file if t3_model is not None or file.is_file() else folder
+        return cls._load(model, device, options)
+
+    def prepare_conditionals(self, wav_fpath: _Path, exaggeration: float = 0.5) -> None:
+        """As :meth:`ChatterboxTTS.prepare_conditionals`."""
+        self._prepare(wav_fpath)
+
+    def generate(
+        self,
+        text: str,
+        language_id: str | None,
+        audio_prompt_path: _Path | None = None,
+        exaggeration: float = 0.5,
+        cfg_weight: float = 0.5,
+        temperature: float = 0.8,
+        repetition_penalty: float = 2.0,
+        min_p: float = 0.05,
+        top_p: float = 1.0,
+    ) -> torch.Tensor:
+        """Speaks ``text``: float32, shape ``[1, n]``, at :attr:`sr` samples a second.
+
+        ``language_id`` is one of :meth:`get_supported_languages`; ``None`` is English, or the
+        language that the model is tuned to.
+        """
+        return self._speak(
+            text,
+            audio_prompt_path,
+            language=_language(language_id),
+            repetition_penalty=repetition_penalty,
+            min_p=min_p,
+            top_p=top_p,
+            exaggeration=exaggeration,
+            cfg_weight=cfg_weight,
+            temperature=temperature,
+        )
+
+    def generate_stream(
+        self,
+        text: str,
+        language_id: str | None,
+        audio_prompt_path: _Path | None = None,
+        exaggeration: float = 0.5,
+        cfg_weight: float = 0.5,
+        temperature: float = 0.8,
+        chunk_size: int = 25,
+        context_window: int = 50,
+        fade_duration: float = 0.02,
+        print_metrics: bool = True,
+        memory_management: bool = True,
+        cache_interval: int = 10,
+    ) -> Iterator[tuple[torch.Tensor, StreamingMetrics]]:
+        """As :meth:`ChatterboxTTS.generate_stream`, in a language."""
+        return self._stream(
+            text,
+            audio_prompt_path,
+            print_metrics,
+            cache_interval,
+            language=_language(language_id),
+            exaggeration=exaggeration,
+            cfg_weight=cfg_weight,
+            temperature=temperature,
+            chunk_size=chunk_size,
+            context_window=context_window,
+            fade_duration=fade_duration,
+            memory_management=memory_management,
+        )
 
 
 class ChatterboxVC(_Model):
@@ -543,6 +615,20 @@ def _device(device: object) -> str:
     name = str(device)
     # The CPU is what speaks on Apple's machines.
     return "cpu" if name.split(":")[0] == "mps" else name
+
+
+def _language(language_id: str | None) -> str | None:
+    """A language of the multilingual models, by the reference's rule."""
+    if not language_id:
+        return None
+    code = _checks.text("language_id", language_id).lower()
+    if code not in SUPPORTED_LANGUAGES:
+        raise ArgumentError(
+            f"argument language_id: {language_id!r} is not supported: use one of "
+            f"{', '.join(SUPPORTED_LANGUAGES)}",
+            argument="language_id",
+        )
+    return code
 
 
 def _loudness_is_fixed(norm_loudness: bool) -> None:

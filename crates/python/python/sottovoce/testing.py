@@ -25,13 +25,16 @@ def random_model(folder: str | os.PathLike[str], variant: str = "base") -> Path:
     folder
         Where to; it may be new.
     variant
-        Whose architecture it has: ``"base"``, ``"turbo"`` or ``"nano"``.
+        Whose architecture it has: ``"base"``, ``"multilingual"``, ``"turbo"`` or
+        ``"nano"``.
 
     Returns the folder.
     """
     path = Path(_checks.path("folder", folder))
     _native.write_random_model(str(path), _checks.text("variant", variant))
-    (path / "tokenizer.json").write_text(_tokenizer(), encoding="utf-8")
+    languages = [code for code, _ in _native.languages()] if variant == "multilingual" else []
+    name = "grapheme_mtl_merged_expanded_v1.json" if languages else "tokenizer.json"
+    (path / name).write_text(_tokenizer(languages), encoding="utf-8")
     noise = np.random.default_rng(1).normal(0.0, 0.1, _VOICE_SECONDS * SAMPLE_RATE)
     with Engine(path, memory=None, device="cpu") as engine:
         voice = engine.voice(noise.astype(np.float32), sample_rate=SAMPLE_RATE)
@@ -39,9 +42,11 @@ def random_model(folder: str | os.PathLike[str], variant: str = "base") -> Path:
     return path
 
 
-def _tokenizer() -> str:
-    """Every printable ASCII character as a token of its own, in the format of ``tokenizers``."""
+def _tokenizer(languages: list[str]) -> str:
+    """Every printable ASCII character as a token of its own, and every language's tag, in the format
+    of ``tokenizers``."""
     special = {"[STOP]": 0, "[UNK]": 1, "[SPACE]": 2, "[START]": 255}
+    special |= {f"[{code}]": 256 + index for index, code in enumerate(languages)}
     letters = {chr(code): code - 30 for code in range(33, 127)}
     added = [
         {

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Speaking {
     /// Languages that it speaks.
-    languages: Vec<&'static str>,
+    languages: Vec<String>,
     /// Tags that it knows.
     tags: Vec<ModelTag>,
     /// Whether it takes voices from recordings.
@@ -48,10 +48,11 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<LibraryList
         let options = app.host.change_options(|_| {});
         let budget_bytes = budget_bytes(&options, reserved);
         let model = app.host.model();
+        let spoken = app.library.spoken(&model);
         Ok(Json(LibraryList {
             speaking: Speaking {
-                languages: app.library.languages(),
-                tags: app.library.tags(&model),
+                languages: spoken.languages,
+                tags: spoken.tags,
                 takes_recordings: !matches!(model.source, Source::Embedded),
             },
             budget_bytes,
@@ -65,7 +66,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<LibraryList
 
 /// Tells what fetching a model would bring.
 #[utoipa::path(get, path = "/models/{name}/download", tag = "models", operation_id = "offer_download",
-    params(("name" = String, Path, description = "base, turbo or nano")),
+    params(("name" = String, Path, description = "A name that `GET /models` lists")),
     responses((status = 200, description = "What would come", body = DownloadOffer),
         (status = 400, description = "This server fetches no models", body = ErrorBody),
         (status = 404, description = "Unknown", body = ErrorBody),
@@ -79,7 +80,7 @@ pub(crate) async fn offer(
 
 /// Fetches a model in the background; `GET /models` tells how it stands.
 #[utoipa::path(post, path = "/models/{name}/download", tag = "models", operation_id = "download_model",
-    params(("name" = String, Path, description = "base, turbo or nano")),
+    params(("name" = String, Path, description = "A name that `GET /models` lists")),
     responses((status = 202, description = "It is on its way", body = DownloadState),
         (status = 400, description = "This server fetches no models, or another is on its way", body = ErrorBody),
         (status = 404, description = "Unknown", body = ErrorBody)))]
@@ -93,7 +94,7 @@ pub(crate) async fn download(
 
 /// Ends a download; what came is kept.
 #[utoipa::path(delete, path = "/models/{name}/download", tag = "models", operation_id = "cancel_download",
-    params(("name" = String, Path, description = "base, turbo or nano")),
+    params(("name" = String, Path, description = "A name that `GET /models` lists")),
     responses((status = 200, description = "It ends", body = DownloadState),
         (status = 404, description = "None is under way", body = ErrorBody)))]
 pub(crate) async fn cancel(

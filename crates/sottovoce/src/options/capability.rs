@@ -17,18 +17,21 @@ pub enum Capability {
     TopK,
     /// A sampler with a threshold relative to the most likely token.
     MinP,
+    /// Tags of several languages.
+    Languages,
     /// A device with memory of its own; independent of the model.
     DeviceMemory,
 }
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 6] = [
+    pub const ALL: [Capability; 7] = [
         Capability::Emotion,
         Capability::Guidance,
         Capability::GuidedFlow,
         Capability::TopK,
         Capability::MinP,
+        Capability::Languages,
         Capability::DeviceMemory,
     ];
 
@@ -37,7 +40,13 @@ impl Capability {
         if self == Capability::DeviceMemory {
             return "CUDA devices only".into();
         }
-        let variants = [Variant::Base, Variant::Turbo, Variant::Nano, Variant::Pico];
+        let variants = [
+            Variant::Base,
+            Variant::Multilingual,
+            Variant::Turbo,
+            Variant::Nano,
+            Variant::Pico,
+        ];
         let owners: Vec<String> = (variants.into_iter())
             .filter(|&variant| self.is_in_model(&ModelConfig::preset(variant)))
             .map(|variant| variant.to_string())
@@ -53,6 +62,7 @@ impl Capability {
             Capability::GuidedFlow => matches!(config.flow.solver, FlowSolver::Euler { .. }),
             Capability::TopK => t3.sampling.order == SamplingOrder::PenaltyLast,
             Capability::MinP => t3.sampling.order == SamplingOrder::PenaltyFirst,
+            Capability::Languages => !config.text.languages.is_empty(),
             Capability::DeviceMemory => false,
         }
     }

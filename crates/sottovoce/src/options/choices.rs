@@ -5,6 +5,7 @@ use super::{CachePrecision, Profile};
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sottovoce_chatterbox::config::LetterCase;
 use sottovoce_chatterbox::text::{Normalise, Unreadable};
 use std::fmt;
 use std::str::FromStr;
@@ -78,6 +79,10 @@ words!(Normalise {
     Auto => "auto",
     On => "on",
     Off => "off",
+});
+words!(LetterCase {
+    Lower => "lower",
+    Kept => "kept",
 });
 words!(Unreadable {
     Skip => "skip",

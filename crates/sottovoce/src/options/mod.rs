@@ -33,6 +33,7 @@ pub use engine::EngineOptions;
 #[doc(hidden)]
 pub use serde;
 pub use serde_json::Value;
+pub use sottovoce_chatterbox::config::LetterCase;
 pub use sottovoce_chatterbox::text::{Normalise, Unreadable};
 pub use sottovoce_memory::policy::MemoryProfile as Profile;
 pub use sottovoce_tensor::CachePrecision;
@@ -75,9 +76,14 @@ const WHOLE_TOKENS: Domain = Domain::count(0, 1000);
 pub fn parse_variant(text: &str) -> Result<Variant, Error> {
     match text {
         "base" => Ok(Variant::Base),
+        "multilingual" => Ok(Variant::Multilingual),
         "turbo" => Ok(Variant::Turbo),
         "nano" => Ok(Variant::Nano),
-        _ => Err(Error::option("synthetic", text, "use base, turbo or nano")),
+        _ => Err(Error::option(
+            "synthetic",
+            text,
+            "use base, multilingual, turbo or nano",
+        )),
     }
 }
 
@@ -86,7 +92,8 @@ pub fn parse_variant(text: &str) -> Result<Variant, Error> {
 pub enum Source {
     /// The embedded small voice.
     Embedded,
-    /// A folder with the official layout, or written by `convert`.
+    /// A folder with the official layout, or written by `convert`; T3's file in a folder with
+    /// several models.
     Directory(PathBuf),
     /// Full-size random weights, for measurements of memory and time.
     Synthetic(Variant),

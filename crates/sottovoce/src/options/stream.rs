@@ -4,7 +4,7 @@ use super::{
     CHUNK_SIZES, CONTEXT_WINDOWS, DeliveryMode, Domain, OptionDescription, SAMPLE_RATE,
     TOKENS_PER_SECOND, WhenFull, default_chunk_size,
 };
-use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
+use sottovoce_chatterbox::config::{LetterCase, ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::text::{Normalise, TextOptions, Unreadable};
 
 crate::options! {
@@ -43,9 +43,14 @@ crate::options! {
         /// Whether numbers, dates, signs and abbreviations become words first; `auto` as the model
         /// was trained.
         normalise: Normalise = Normalise::Auto, domain Domain::choice::<Normalise>(), scope Stream;
-        /// Language of the text.
-        language: String = "en".to_owned(),
+        /// Language of the text, for models that speak several.
+        language: Option<String> = None,
+            unset "English where the model speaks it, else the model's",
             domain Domain::Text { form: "a language code such as en" }, scope Stream;
+        /// Whether a multilingual model reads small letters alone, as the reference's package does,
+        /// or letters as they are written, as its hosted demonstration does.
+        letter_case: Option<LetterCase> = None, unset "the model's",
+            domain Domain::choice::<LetterCase>(), scope Stream, needs Languages;
         /// What becomes of characters for which the model has no sound: `skip` passes over them
         /// with a warning, `refuse` refuses the text.
         unreadable: Unreadable = Unreadable::Skip,
@@ -155,6 +160,7 @@ impl StreamOptions {
         TextOptions {
             normalise: self.normalise,
             language: self.language.clone(),
+            letter_case: self.letter_case,
             unreadable: self.unreadable,
         }
     }

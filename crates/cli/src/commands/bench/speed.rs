@@ -21,7 +21,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Sizes of base, turbo or nano.
+    /// Sizes of base, multilingual, turbo or nano.
     #[arg(long, value_parser = parse_variant, required_unless_present = "utterances")]
     synthetic: Option<Variant>,
     /// How all weights are kept: f32, f16, int8 or q4.

@@ -37,7 +37,10 @@ fn options_are_listed_for_people_and_for_programs() {
     assert_eq!(speed["domain"]["most"], 4.0);
     assert_eq!(speed["scope"], "stream");
     let one = printed(&["options", "exaggeration"]);
-    assert!(one.contains("base only") && !one.contains("speed"), "{one}");
+    assert!(
+        one.contains("base, multilingual only") && !one.contains("speed"),
+        "{one}"
+    );
     let unknown = sottovoce(&["options", "sped"]);
     assert!(!unknown.status.success());
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("sped"));
@@ -54,7 +57,9 @@ fn every_flag_of_the_help_names_an_option_of_the_list() {
         let help = printed(&[command, "--help"]);
         for option in list.as_array().unwrap() {
             let flag = format!("--{} <", option["name"].as_str().unwrap().replace('_', "-"));
-            if scopes.contains(&option["scope"].as_str().unwrap()) {
+            // What the laboratory runs is computed anew.
+            let left_out = command == "validate" && option["name"] == "cache_dir";
+            if scopes.contains(&option["scope"].as_str().unwrap()) && !left_out {
                 assert!(help.contains(&flag), "{command} has {flag}");
             }
         }

@@ -9,6 +9,7 @@
 //! zeros in its place. Both rows share the prefix, whose inputs are the same.
 
 mod alignment;
+pub mod alignment_watch;
 mod backbone;
 mod cache;
 mod conditioning;

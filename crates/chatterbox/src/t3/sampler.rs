@@ -1,6 +1,10 @@
 //! Sampling of the next token from logits, with the reference's order of filters.
 
+use super::alignment_watch::Stop;
 use crate::config::{SamplingConfig, SamplingOrder};
+
+/// The logit, positive or negative, that decides alone: the reference's.
+const STOP_LOGIT: f32 = 32_768.0;
 
 /// Samples the tokens of one utterance. The same seed, options and logits give the same tokens.
 #[derive(Clone, Debug)]
@@ -34,6 +38,17 @@ impl Sampler {
     /// Samples from `[rows, vocabulary]` logits of one state. Two rows are combined by guidance:
     /// first + weight · (first − second). `None` if every logit is −∞ or not a number.
     pub fn next(&mut self, logits: &[f32], rows: usize) -> Option<u32> {
+        self.next_with(logits, rows, (Stop::Free, 0))
+    }
+
+    /// As [`Sampler::next`], with a rule for the stop token of this id. The rule applies to the
+    /// guided logits, before penalties and filters.
+    pub fn next_with(
+        &mut self,
+        logits: &[f32],
+        rows: usize,
+        (rule, stop): (Stop, u32),
+    ) -> Option<u32> {
         let vocabulary = logits.len() / rows.max(1);
         let (first, rest) = logits.split_at(vocabulary);
         let mut scores = std::mem::take(&mut self.logits);
@@ -47,6 +62,16 @@ impl Sampler {
         for score in &mut scores {
             if score.is_nan() {
                 *score = f32::NEG_INFINITY;
+            }
+        }
+        if rule == Stop::Forced {
+            scores.fill(-STOP_LOGIT);
+        }
+        if let Some(score) = scores.get_mut(stop as usize) {
+            match rule {
+                Stop::Free => {}
+                Stop::Forbidden => *score = -STOP_LOGIT,
+                Stop::Forced => *score = STOP_LOGIT,
             }
         }
         match self.options.order {
@@ -380,5 +405,23 @@ mod tests {
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn a_rule_about_the_stop_token_decides_before_every_filter() {
+        for order in [SamplingOrder::PenaltyFirst, SamplingOrder::PenaltyLast] {
+            let mut sampler = Sampler::new(options(order), 1, 0);
+            for _ in 0..50 {
+                let stopped = sampler.next_with(&[0.0, 9.0, 0.0], 1, (Stop::Forbidden, 1));
+                assert_ne!(stopped, Some(1));
+                let stopped = sampler.next_with(&[9.0, 0.0, 0.0], 1, (Stop::Forced, 1));
+                assert_eq!(stopped, Some(1));
+            }
+            assert!(
+                sampler
+                    .next_with(&[0.0, 1.0], 1, (Stop::Forced, 9))
+                    .is_some()
+            );
+        }
     }
 }

@@ -158,6 +158,7 @@ class Speaking:
         language: str | None = None,
         letter_case: str | None = None,
         unreadable: str = "skip",
+        alignment_watch: bool = False,
         delivery: str | None = None,
         chunk_size: int | None = None,
         context_window: int = 50,
@@ -217,6 +218,9 @@ class Speaking:
         unreadable
             What becomes of characters for which the model has no sound: ``skip`` passes over them
             with a warning, ``refuse`` refuses the text. Takes skip or refuse.
+        alignment_watch
+            Whether T3's attention to the text holds back an early end, and ends speech that goes on
+            after its text or reads it again: the reference's watcher.
         delivery
             How the sound is made: ``stream`` in growing chunks for somebody who listens, ``whole``
             sentence by sentence, with less work and a later first sound. Takes stream or whole.
@@ -267,6 +271,7 @@ class Speaking:
             "language": language,
             "letter_case": letter_case,
             "unreadable": unreadable,
+            "alignment_watch": alignment_watch,
             "delivery": delivery,
             "chunk_size": chunk_size,
             "context_window": context_window,
@@ -298,6 +303,7 @@ class Speaking:
         language: str | None = None,
         letter_case: str | None = None,
         unreadable: str = "skip",
+        alignment_watch: bool = False,
         delivery: str | None = None,
         chunk_size: int | None = None,
         context_window: int = 50,
@@ -331,6 +337,7 @@ class Speaking:
             "language": language,
             "letter_case": letter_case,
             "unreadable": unreadable,
+            "alignment_watch": alignment_watch,
             "delivery": delivery,
             "chunk_size": chunk_size,
             "context_window": context_window,
@@ -363,6 +370,7 @@ class Speaking:
         language: str | None = None,
         letter_case: str | None = None,
         unreadable: str = "skip",
+        alignment_watch: bool = False,
         delivery: str | None = None,
         chunk_size: int | None = None,
         context_window: int = 50,
@@ -394,6 +402,7 @@ class Speaking:
             "language": language,
             "letter_case": letter_case,
             "unreadable": unreadable,
+            "alignment_watch": alignment_watch,
             "delivery": delivery,
             "chunk_size": chunk_size,
             "context_window": context_window,

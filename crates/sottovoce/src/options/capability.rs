@@ -17,6 +17,8 @@ pub enum Capability {
     TopK,
     /// A sampler with a threshold relative to the most likely token.
     MinP,
+    /// Attention heads that follow the text, in a T3 whose text has start and stop tokens.
+    AlignmentHeads,
     /// Tags of several languages.
     Languages,
     /// A device with memory of its own; independent of the model.
@@ -25,12 +27,13 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 7] = [
+    pub const ALL: [Capability; 8] = [
         Capability::Emotion,
         Capability::Guidance,
         Capability::GuidedFlow,
         Capability::TopK,
         Capability::MinP,
+        Capability::AlignmentHeads,
         Capability::Languages,
         Capability::DeviceMemory,
     ];
@@ -62,6 +65,9 @@ impl Capability {
             Capability::GuidedFlow => matches!(config.flow.solver, FlowSolver::Euler { .. }),
             Capability::TopK => t3.sampling.order == SamplingOrder::PenaltyLast,
             Capability::MinP => t3.sampling.order == SamplingOrder::PenaltyFirst,
+            Capability::AlignmentHeads => {
+                t3.text_start_stop.is_some() && !t3.alignment_heads().is_empty()
+            }
             Capability::Languages => !config.text.languages.is_empty(),
             Capability::DeviceMemory => false,
         }

@@ -55,6 +55,10 @@ crate::options! {
         /// with a warning, `refuse` refuses the text.
         unreadable: Unreadable = Unreadable::Skip,
             domain Domain::choice::<Unreadable>(), scope Stream;
+        /// Whether T3's attention to the text holds back an early end, and ends speech that goes on
+        /// after its text or reads it again: the reference's watcher.
+        alignment_watch: bool = false,
+            domain Domain::Switch, scope Stream, needs AlignmentHeads;
         /// How the sound is made: `stream` in growing chunks for somebody who listens, `whole`
         /// sentence by sentence, with less work and a later first sound.
         delivery: Option<DeliveryMode> = None,

@@ -9,6 +9,7 @@ use crate::plan::Extent;
 use sottovoce_chatterbox::config::SamplingConfig;
 use sottovoce_chatterbox::s3gen::{FlowState, Rendering};
 use sottovoce_chatterbox::t3::T3State;
+use sottovoce_chatterbox::t3::alignment_watch::AlignmentWatch;
 use sottovoce_chatterbox::t3::run_on::RunOnWatch;
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::text::{Piece, Script, Sentence, TextOptions, Warning};
@@ -85,6 +86,8 @@ pub(crate) struct Utterance {
     pub(super) sentence_count: u64,
     /// The caller's limit on a sentence, in place of the estimate from the text.
     pub(super) sentence_tokens_max: Option<usize>,
+    /// Whether attention to the text decides about a sentence's end.
+    pub(super) watches_alignment: bool,
     pub(super) text_tokens: u64,
     pub(super) speaking: Option<Speaking>,
     pub(super) flow: FlowState,
@@ -117,6 +120,7 @@ pub(crate) struct Utterance {
 pub(super) struct Speaking {
     pub(super) sampler: Sampler,
     pub(super) watch: RunOnWatch,
+    pub(super) alignment: Option<AlignmentWatch>,
     pub(super) last: u32,
     pub(super) tokens: usize,
     pub(super) tokens_max: usize,

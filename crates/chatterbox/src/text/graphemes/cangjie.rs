@@ -25,8 +25,10 @@ impl Cangjie {
         let Some(json) = files.text(FILE)? else {
             return Ok(None);
         };
-        let entries: Vec<&str> =
+        // Owned, because the reference's file escapes the tab.
+        let entries: Vec<String> =
             serde_json::from_str(&json).map_err(|error| unusable(FILE, error))?;
+        let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
         Cangjie::of(&entries).map(Some)
     }
 

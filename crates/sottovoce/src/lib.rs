@@ -52,6 +52,7 @@ mod plan;
 mod report;
 mod scheduler;
 mod stream;
+pub mod subtitles;
 mod system_memory;
 pub mod text;
 mod text_input;
@@ -59,6 +60,7 @@ mod text_stage;
 mod voice;
 mod voice_store;
 pub mod watermark;
+mod word_times;
 mod worker;
 mod workspaces;
 
@@ -85,3 +87,4 @@ pub use system_memory::{
 pub use text_input::TextWriter;
 pub use voice::{Voice, VoiceSource};
 pub use voice_store::{StoredVoice, VoiceStore, check_voice_name, same_voice_name, voice_name};
+pub use word_times::WordTime;

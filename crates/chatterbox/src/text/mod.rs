@@ -16,6 +16,7 @@ mod sentences;
 mod tokenizer;
 mod traced;
 mod warning;
+mod words;
 
 pub use error::TextError;
 pub use markup::{PARALINGUISTIC_TAGS, ParalinguisticTag};
@@ -24,6 +25,7 @@ pub use punctuation::normalise;
 pub use sentences::{SentenceBuffer, sentence_end, sentences};
 pub use tokenizer::{Tokenizer, TokenizerFiles};
 pub use warning::Warning;
+pub use words::Word;
 
 use crate::config::ModelConfig;
 use characters::{compatible, visible};
@@ -101,6 +103,8 @@ pub struct Sentence {
     pub text: String,
     /// Its tokens, with the start and stop tokens that the model's T3 expects.
     pub tokens: Vec<u32>,
+    /// Its words, in order.
+    pub words: Vec<Word>,
 }
 
 /// A part of a text, in speaking order.
@@ -236,6 +240,7 @@ impl TextFrontEnd {
             refuse: options.unreadable == Unreadable::Refuse,
             known: HashMap::new(),
             pieces: Vec::new(),
+            counted: (0, 0),
         };
         for element in elements(text, &self.tags, after_words, &mut warnings) {
             match element {
@@ -304,6 +309,8 @@ struct Reading<'t> {
     /// Whether the tokenizer can encode a character.
     known: HashMap<char, bool>,
     pieces: Vec<(Piece, Length)>,
+    /// A byte offset of the source, and the number of characters before it.
+    counted: (usize, usize),
 }
 
 impl Reading<'_> {
@@ -385,7 +392,7 @@ impl Reading<'_> {
                 .map_or(0, |ids| ids.len())
         };
         let parts = cut::cut(&spans, front_end.config.text.token_count_max, &count);
-        for part in parts {
+        for (index, part) in parts.iter().enumerate() {
             let start = spans
                 .get(part.spans.start)
                 .map_or(sentence.start, |span| span.written.start);
@@ -398,15 +405,54 @@ impl Reading<'_> {
                 continue;
             }
             let given = front_end.given(&part.spoken, on);
-            let ids = front_end.tokenizer.encode(&given)?;
+            let (ids, offsets) = front_end.tokenizer.encode_with_offsets(&given)?;
+            let same = |other: &&cut::Part| other.spans == part.spans;
+            let found = match parts.iter().filter(same).count() {
+                1 => words::words(&spans[part.spans.clone()], text.text()),
+                count => {
+                    let place = parts[..index].iter().filter(same).count();
+                    vec![part_of(
+                        &spans[part.spans.clone()],
+                        text.text(),
+                        place,
+                        count,
+                        &part.spoken,
+                    )]
+                }
+            };
+            let letters: Vec<usize> = (found.iter())
+                .map(|word| words::letter_count(&front_end.given(&word.spoken, on)))
+                .collect();
+            let tokens = words::tokens(&given, &offsets, &letters);
+            let first = usize::from(front_end.config.t3.text_start_stop.is_some());
+            let words = found.iter().zip(tokens).map(|(word, tokens)| {
+                let range = text.source_range(self.source, word.range.clone());
+                Word {
+                    written: self.source[range.clone()].to_owned(),
+                    characters: self.characters(range.start)..self.characters(range.end),
+                    tokens: tokens.start + first..tokens.end + first,
+                }
+            });
+            let words = words.collect();
             let sentence = Sentence {
                 written: written.to_owned(),
-                text: part.spoken,
+                text: part.spoken.clone(),
                 tokens: front_end.frame(ids)?,
+                words,
             };
             self.pieces.push((Piece::Words(sentence), Length::Asked));
         }
         Ok(())
+    }
+
+    /// Number of characters of the source before a byte offset.
+    fn characters(&mut self, at: usize) -> usize {
+        if at < self.counted.0 {
+            self.counted = (0, 0);
+        }
+        let (from, before) = self.counted;
+        self.counted = (at, before + self.source[from..at].chars().count());
+        self.counted.1
     }
 
     /// The spans of a sentence; each tag of the model is one.
@@ -525,6 +571,23 @@ impl Reading<'_> {
             self.pause(self.source, PAUSE_SECONDS, Length::Usual);
         }
         self.pieces.into_iter().map(|(piece, _)| piece).collect()
+    }
+}
+
+/// The word of part `place` of `count` of spans that are too long for one run.
+fn part_of(
+    spans: &[Span],
+    text: &str,
+    place: usize,
+    count: usize,
+    spoken: &str,
+) -> words::SpanWord {
+    let start = spans.first().map_or(0, |span| span.written.start);
+    let end = spans.last().map_or(start, |span| span.written.end);
+    let border = |place: usize| text.floor_char_boundary(start + (end - start) * place / count);
+    words::SpanWord {
+        range: border(place)..border(place + 1),
+        spoken: spoken.to_owned(),
     }
 }
 

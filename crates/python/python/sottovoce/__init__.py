@@ -38,7 +38,14 @@ from .errors import (
     UnsupportedError,
     VoiceError,
 )
-from .metrics import ChunkMetrics, EngineMetrics, MemoryMetrics, MemoryPlan, MemoryReport
+from .metrics import (
+    ChunkMetrics,
+    EngineMetrics,
+    MemoryMetrics,
+    MemoryPlan,
+    MemoryReport,
+    WordTime,
+)
 from .policy import MemoryProfile, StreamingMemoryManager
 
 __all__ = [
@@ -73,6 +80,7 @@ __all__ = [
     "UnsupportedError",
     "Voice",
     "VoiceError",
+    "WordTime",
     "__version__",
     "configure_memory_management",
 ]

@@ -153,6 +153,7 @@ class Speaking:
         prompt_tokens: int | None = None,
         flow_steps: int | None = None,
         flow_guided_steps: int | None = None,
+        word_times: bool = False,
         fade_duration: float = 0.02,
         memory_management: bool = True,
         when_full: str = "wait",
@@ -220,6 +221,8 @@ class Speaking:
         flow_guided_steps
             How many of these steps, from the first on, are guided: the others take half the time.
             Takes 0 to 100 steps. ``None``: all of them.
+        word_times
+            Whether chunks tell the words in them, with the time of each.
         fade_duration
             Fade-in at the start. Takes 0 to 1 seconds.
         memory_management
@@ -256,6 +259,7 @@ class Speaking:
             "prompt_tokens": prompt_tokens,
             "flow_steps": flow_steps,
             "flow_guided_steps": flow_guided_steps,
+            "word_times": word_times,
             "fade_duration": fade_duration,
             "memory_management": memory_management,
             "when_full": when_full,
@@ -286,6 +290,7 @@ class Speaking:
         prompt_tokens: int | None = None,
         flow_steps: int | None = None,
         flow_guided_steps: int | None = None,
+        word_times: bool = False,
         fade_duration: float = 0.02,
         memory_management: bool = True,
         when_full: str = "wait",
@@ -318,6 +323,7 @@ class Speaking:
             "prompt_tokens": prompt_tokens,
             "flow_steps": flow_steps,
             "flow_guided_steps": flow_guided_steps,
+            "word_times": word_times,
             "fade_duration": fade_duration,
             "memory_management": memory_management,
             "when_full": when_full,
@@ -349,6 +355,7 @@ class Speaking:
         prompt_tokens: int | None = None,
         flow_steps: int | None = None,
         flow_guided_steps: int | None = None,
+        word_times: bool = False,
         fade_duration: float = 0.02,
         memory_management: bool = True,
         when_full: str = "wait",
@@ -379,6 +386,7 @@ class Speaking:
             "prompt_tokens": prompt_tokens,
             "flow_steps": flow_steps,
             "flow_guided_steps": flow_guided_steps,
+            "word_times": word_times,
             "fade_duration": fade_duration,
             "memory_management": memory_management,
             "when_full": when_full,

@@ -17,25 +17,30 @@ pub enum Capability {
     TopK,
     /// A sampler with a threshold relative to the most likely token.
     MinP,
+    /// Known alignment heads, on a device whose attention can be inspected.
+    WordTimes,
     /// A device with memory of its own; independent of the model.
     DeviceMemory,
 }
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 6] = [
+    pub const ALL: [Capability; 7] = [
         Capability::Emotion,
         Capability::Guidance,
         Capability::GuidedFlow,
         Capability::TopK,
         Capability::MinP,
+        Capability::WordTimes,
         Capability::DeviceMemory,
     ];
 
     /// Who has it, as text, such as `base only`.
     pub fn owners(self) -> String {
-        if self == Capability::DeviceMemory {
-            return "CUDA devices only".into();
+        match self {
+            Capability::DeviceMemory => return "CUDA devices only".into(),
+            Capability::WordTimes => return "base, turbo, pico on the CPU only".into(),
+            _ => {}
         }
         let variants = [Variant::Base, Variant::Turbo, Variant::Nano, Variant::Pico];
         let owners: Vec<String> = (variants.into_iter())
@@ -53,6 +58,7 @@ impl Capability {
             Capability::GuidedFlow => matches!(config.flow.solver, FlowSolver::Euler { .. }),
             Capability::TopK => t3.sampling.order == SamplingOrder::PenaltyLast,
             Capability::MinP => t3.sampling.order == SamplingOrder::PenaltyFirst,
+            Capability::WordTimes => !t3.alignment_heads().is_empty(),
             Capability::DeviceMemory => false,
         }
     }
@@ -67,6 +73,7 @@ impl Capabilities {
     pub fn of(config: &ModelConfig, host_accessible: bool) -> Capabilities {
         let has = |capability: &Capability| match capability {
             Capability::DeviceMemory => !host_accessible,
+            Capability::WordTimes if !host_accessible => false,
             capability => capability.is_in_model(config),
         };
         Capabilities(Capability::ALL.into_iter().filter(has).collect())

@@ -1,6 +1,6 @@
 //! `sottovoce speak`: text in, streamed sound out.
 
-use super::Outcome;
+use super::{Outcome, script};
 use crate::environment;
 use crate::interrupt::Interrupt;
 use crate::options::{Chosen, EngineChoice, ForEngine, ForStream};
@@ -9,8 +9,12 @@ use crate::output::print::{self, note, note_without_effect};
 use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
 use crate::text_input;
+use sottovoce::options::Capability;
+use sottovoce::subtitles::{self, SubtitleFormat};
 use sottovoce::text::Warning;
-use sottovoce::{Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE};
+use sottovoce::{
+    Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE, StreamOptions, WordTime,
+};
 use sottovoce_audio::{AudioFile, AudioFormat, Encoder};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
@@ -23,6 +27,9 @@ Examples:
   sottovoce speak --file chapter.txt --out chapter.flac --memory 1GiB
   sottovoce speak \"Hello.\" --out - --format pcm | aplay -f S16_LE -r 24000
   sottovoce speak \"In my own words.\" --model nano --voice me.wav --play
+  sottovoce speak --file talk.txt --out talk.mp3 --subtitles talk.srt
+  sottovoce speak --script play.txt --cast Ann=ann.wav --out play.mp3 --loudness -16
+  sottovoce speak --script book.txt --chapters --out book --format flac
   sottovoce speak \"What did it cost?\" --out cost.wav --json";
 
 /// Where speech goes when nobody says where.
@@ -39,6 +46,22 @@ pub struct Arguments {
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
+    /// Speak a script: lines of `NAME: text`, each by the voice of that name, and chapters that
+    /// begin with `# Title`. If the run breaks off, the same command goes on where it stood.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "play", "stats", "subtitles"])]
+    script: Option<PathBuf>,
+    /// Voice of a script's speaker, such as Ann=ann.safetensors; may be repeated. Without it, the
+    /// prepared voice of the speaker's name.
+    #[arg(long, value_name = "NAME=VOICE", value_parser = parse_cast)]
+    #[arg(requires = "script", conflicts_with_all = ["text", "file"])]
+    cast: Vec<(String, String)>,
+    /// One file a chapter, into the folder that --out names, in --format.
+    #[arg(long, requires = "script", conflicts_with_all = ["text", "file"])]
+    chapters: bool,
+    /// Loudness of a script's speakers in LUFS, such as -16 or -19.
+    #[arg(long, value_name = "LUFS", value_parser = parse_loudness, allow_hyphen_values = true)]
+    #[arg(requires = "script", conflicts_with_all = ["text", "file"])]
+    loudness: Option<f64>,
     /// Write here; the extension names the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is
     /// standard output. Without it and without --play, speech.wav.
     #[arg(short, long = "out", value_name = "FILE")]
@@ -52,10 +75,14 @@ pub struct Arguments {
     /// A prepared voice's name or file, or a recording to take the voice from.
     #[arg(long)]
     voice: Option<String>,
+    /// Write subtitles here, as .srt or .vtt.
+    #[arg(long, value_name = "FILE")]
+    subtitles: Option<PathBuf>,
     /// Write figures of the run here, as JSON.
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
-    /// Print the figures of the run as one JSON object on standard output.
+    /// Print the figures of the run as one JSON object on standard output, with the time of each
+    /// word.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -74,10 +101,37 @@ impl Arguments {
     }
 }
 
+/// Reads `NAME=VOICE`.
+fn parse_cast(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, voice)) if !name.trim().is_empty() && !voice.is_empty() => {
+            Ok((name.trim().to_owned(), voice.to_owned()))
+        }
+        _ => Err("write NAME=VOICE, such as Ann=ann.safetensors".into()),
+    }
+}
+
+/// Reads a loudness in LUFS.
+fn parse_loudness(text: &str) -> Result<f64, String> {
+    let loudness = text
+        .parse()
+        .ok()
+        .filter(|loudness| (-36.0..=-9.0).contains(loudness));
+    loudness.ok_or_else(|| "give -36 to -9 LUFS, such as -16 or -19".into())
+}
+
 pub fn run(arguments: Arguments) -> Outcome {
-    let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
+    let file = arguments.script.as_deref().or(arguments.file.as_deref());
+    let text = match arguments.script {
+        Some(_) => text_input::read_script(file)?,
+        None => text_input::read(arguments.text.as_deref(), file)?,
+    };
+    let subtitles = match &arguments.subtitles {
+        Some(path) => Some((path.clone(), SubtitleFormat::from_path(path)?)),
+        None => None,
+    };
     let mut spoken = arguments.stream.options();
-    if arguments.is_for_a_file() {
+    if arguments.script.is_some() || arguments.is_for_a_file() {
         spoken.delivery.get_or_insert(DeliveryMode::Whole);
     }
     let options = EngineOptions {
@@ -92,6 +146,19 @@ pub fn run(arguments: Arguments) -> Outcome {
     if let Some(note) = engine.device_note() {
         note!("note: {note}");
     }
+    if let Some(script) = &arguments.script {
+        note_without_effect(engine.options_without_effect());
+        let job = script_job(script, &arguments, spoken)?;
+        return script::run(&engine, &arguments.engine.model, &text, &job);
+    }
+    let told = engine.capabilities().has(Capability::WordTimes);
+    if subtitles.is_some() && !told {
+        return Err(
+            "this model on this device tells no word times, which subtitles are made from: use base, turbo or pico on the CPU"
+                .into(),
+        );
+    }
+    spoken.word_times |= told && (subtitles.is_some() || arguments.json);
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let stream = engine.stream(&text, &voice, spoken)?;
     let without_effect = [
@@ -108,6 +175,8 @@ pub fn run(arguments: Arguments) -> Outcome {
     let progress = Speaking::new(arguments.engine.options().memory);
     let figures = Figures {
         engine,
+        text,
+        subtitles,
         without_effect,
         file: arguments.stats,
         print: arguments.json,
@@ -115,9 +184,41 @@ pub fn run(arguments: Arguments) -> Outcome {
     speak(stream, output, &progress, &figures, &interrupt)
 }
 
+/// What becomes of a script.
+fn script_job(
+    script: &Path,
+    arguments: &Arguments,
+    options: StreamOptions,
+) -> Result<script::Job, Box<dyn std::error::Error>> {
+    let out = arguments.out.clone();
+    let out = match arguments.chapters {
+        true => out.ok_or("--chapters: name the folder for them with --out")?,
+        false => out.unwrap_or_else(|| DEFAULT_OUT.into()),
+    };
+    if !arguments.chapters {
+        if out.as_os_str() == "-" || out.starts_with("/dev") {
+            return Err("a script is written to a file, which is put together at the end: name one with --out".into());
+        }
+        AudioFormat::from_path(&out)?;
+    }
+    Ok(script::Job {
+        script: script.to_owned(),
+        cast: arguments.cast.iter().cloned().collect(),
+        voice: arguments.voice.clone(),
+        out,
+        chapters: arguments.chapters,
+        format: arguments.format,
+        loudness: arguments.loudness,
+        options,
+        json: arguments.json,
+    })
+}
+
 /// Where the figures of the run go besides the terminal.
 struct Figures {
     engine: Engine,
+    text: String,
+    subtitles: Option<(PathBuf, SubtitleFormat)>,
     /// Options that were given and change nothing.
     without_effect: Vec<&'static str>,
     file: Option<PathBuf>,
@@ -129,9 +230,19 @@ impl Figures {
         &self,
         metrics: &ChunkMetrics,
         warnings: &[Warning],
+        words: &[WordTime],
     ) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some((path, format)) = &self.subtitles {
+            let cues = subtitles::cues(&self.text, words);
+            let file = subtitles::file(&cues, *format);
+            write_whole(path, file.as_bytes())
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         let mut json = serde_json::to_value(metrics)?;
         json["warnings"] = serde_json::to_value(warnings)?;
+        if !words.is_empty() {
+            json["words"] = serde_json::to_value(words)?;
+        }
         json["memory"] = serde_json::to_value(self.engine.memory_report())?;
         json["options_without_effect"] = serde_json::to_value(&self.without_effect)?;
         let json = serde_json::to_string_pretty(&json)?;
@@ -155,9 +266,11 @@ fn speak(
 ) -> Outcome {
     let mut last = None;
     let mut failure = None;
+    let mut words = Vec::new();
     for chunk in &mut stream {
         match chunk {
-            Ok(chunk) => {
+            Ok(mut chunk) => {
+                words.append(&mut chunk.words);
                 for warning in &chunk.metrics.warnings {
                     eprintln!("warning: {warning}");
                 }
@@ -187,7 +300,7 @@ fn speak(
     let failure = failure.or(finished.err());
     if let Some(metrics) = &last {
         progress::summary(&place, metrics);
-        figures.write(metrics, &warnings)?;
+        figures.write(metrics, &warnings, &words)?;
     }
     match (failure, interrupt.exit_code()) {
         // A player that was closed early is not an error.

@@ -440,3 +440,16 @@ def word_lists(words: list[str], rounds: int, seed: int) -> list[str]:
                 joined = " ".join(part)
             sentences.append(joined.strip() + rng.choice("....?!"))
     return sentences
+
+
+def spell(text: str) -> str:
+    """Spells out the numbers of the evaluation sentences. Rough: the product has its own front end."""
+    def year(m):
+        n = int(m[0])
+        return cardinal(n // 100) + " " + cardinal(n % 100)
+
+    text = re.sub(r"\$(\d+)", lambda m: cardinal(int(m[1])) + " dollars", text)
+    text = re.sub(r"(\d+)(?:st|nd|rd|th)\b", lambda m: ordinal(int(m[1])), text)
+    text = re.sub(r"\b1[0-9]{3}\b", year, text)
+    text = re.sub(r"\d+", lambda m: cardinal(int(m[0])), text)
+    return text.lower()

@@ -1,25 +1,11 @@
 """Text to sound in PyTorch, for looking at checkpoints while they train; the product does this in Rust."""
 
-import re
-
 import numpy as np
 import torch
 
-from . import corpus, networks
+from . import networks
+from .corpus import spell
 from .export import load
-
-
-def spell(text: str) -> str:
-    """Spells out the numbers of the evaluation sentences. Rough: the product has its own front end."""
-    def year(m):
-        n = int(m[0])
-        return corpus.cardinal(n // 100) + " " + corpus.cardinal(n % 100)
-
-    text = re.sub(r"\$(\d+)", lambda m: corpus.cardinal(int(m[1])) + " dollars", text)
-    text = re.sub(r"(\d+)(?:st|nd|rd|th)\b", lambda m: corpus.ordinal(int(m[1])), text)
-    text = re.sub(r"\b1[0-9]{3}\b", year, text)
-    text = re.sub(r"\d+", lambda m: corpus.cardinal(int(m[0])), text)
-    return text.lower()
 
 
 class Speaker:

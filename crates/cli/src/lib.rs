@@ -9,6 +9,7 @@ pub mod environment;
 mod interrupt;
 mod options;
 pub mod output;
+mod script;
 pub mod source;
 mod text_input;
 

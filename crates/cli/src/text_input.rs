@@ -9,26 +9,48 @@ use std::path::Path;
 /// A little more than the longest text in four-byte characters.
 const BYTES_MAX: u64 = 4 * sottovoce::TEXT_CHARACTERS_MAX as u64 + 1;
 
+/// Most bytes of a script: a long book.
+const SCRIPT_BYTES_MAX: u64 = 64 << 20;
+
+/// Text of a script's file, which may be longer than one stream's text.
+///
+/// # Errors
+/// If it cannot be read, it is too long, or its encoding is unknown.
+pub fn read_script(file: Option<&Path>) -> Result<String, Box<dyn Error>> {
+    read_bytes(None, file, SCRIPT_BYTES_MAX)
+}
+
 /// Text of the argument, or else of the file, or else of standard input.
 ///
 /// # Errors
 /// If there is none, it is too long, or its encoding is unknown.
 pub fn read(argument: Option<&str>, file: Option<&Path>) -> Result<String, Box<dyn Error>> {
+    read_bytes(argument, file, BYTES_MAX)
+}
+
+fn read_bytes(
+    argument: Option<&str>,
+    file: Option<&Path>,
+    bytes_max: u64,
+) -> Result<String, Box<dyn Error>> {
     let (bytes, name) = match (argument, file) {
         (Some(text), _) => return Ok(text.to_owned()),
         (None, Some(path)) => {
             let name = path.display().to_string();
             let failed = |error| format!("{name}: {error}");
             let file = File::open(path).map_err(failed)?;
-            (read_limited(file).map_err(failed)?, name)
+            (read_limited(file, bytes_max).map_err(failed)?, name)
         }
         (None, None) if std::io::stdin().is_terminal() => {
             return Err("nothing to say: give a text, --file, or text on standard input".into());
         }
-        (None, None) => (read_limited(std::io::stdin())?, "standard input".into()),
+        (None, None) => (
+            read_limited(std::io::stdin(), bytes_max)?,
+            "standard input".into(),
+        ),
     };
-    if bytes.len() as u64 == BYTES_MAX {
-        let most = sottovoce::TEXT_CHARACTERS_MAX;
+    if bytes.len() as u64 == bytes_max {
+        let most = bytes_max / 4;
         return Err(format!("the text is longer than {most} characters; split it").into());
     }
     decode(&bytes).ok_or_else(|| {
@@ -38,9 +60,9 @@ pub fn read(argument: Option<&str>, file: Option<&Path>) -> Result<String, Box<d
     })
 }
 
-fn read_limited(source: impl Read) -> std::io::Result<Vec<u8>> {
+fn read_limited(source: impl Read, bytes_max: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    source.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

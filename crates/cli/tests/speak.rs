@@ -433,3 +433,65 @@ fn options_that_change_nothing_are_named_and_change_nothing() {
     assert!(!told.contains("speed"), "{told}");
     assert!(plain == same);
 }
+
+#[test]
+fn json_tells_the_time_of_each_word_and_subtitles_are_written_from_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let text = "Dr. Smith paid $5. “Good,” she said.";
+    let (sound, srt) = (place("out.wav"), place("out.srt"));
+    let output = speak(&[text, "--out", &sound, "--json", "--subtitles", &srt]);
+    assert!(output.status.success(), "{}", words(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = report["words"].as_array().unwrap();
+    let written: Vec<&str> = told
+        .iter()
+        .map(|word| word["word"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        written,
+        ["Dr.", "Smith", "paid", "$5", "Good", "she", "said"]
+    );
+    let characters: Vec<char> = text.chars().collect();
+    let seconds = report["total_audio_duration"].as_f64().unwrap();
+    let mut end = 0.0;
+    for word in told {
+        let number = |name: &str| word[name].as_f64().unwrap();
+        assert!(
+            number("start") >= end && number("end") > number("start"),
+            "{word}"
+        );
+        end = number("end");
+        let place = number("text_start") as usize..number("text_end") as usize;
+        assert_eq!(word["word"], String::from_iter(&characters[place]));
+    }
+    assert!(end <= seconds);
+    let subtitles = std::fs::read_to_string(&srt).unwrap();
+    assert!(subtitles.starts_with("1\n00:00:0"), "{subtitles}");
+    assert!(
+        subtitles.contains("Dr. Smith paid $5.\n\n2\n"),
+        "{subtitles}"
+    );
+    assert!(subtitles.contains("“Good,” she said.\n"), "{subtitles}");
+    let vtt = place("out.vtt");
+    let output = speak(&[text, "--out", &sound, "--subtitles", &vtt]);
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(
+        std::fs::read_to_string(&vtt)
+            .unwrap()
+            .starts_with("WEBVTT\n\n1\n")
+    );
+}
+
+#[test]
+fn subtitles_in_an_unknown_format_are_refused_before_anything_is_spoken() {
+    let output = speak(&[
+        "Hello.",
+        "--out",
+        "/nonexistent/x.wav",
+        "--subtitles",
+        "x.txt",
+    ]);
+    assert!(!output.status.success());
+    assert!(words(&output).contains("x.txt: subtitles are written as .srt or .vtt"));
+}

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// A signal such as Ctrl-C is looked for so often.
 const SIGNALS_SEEN_EVERY: Duration = Duration::from_millis(50);
 
-/// Samples and figures, as Python gets them.
-type Spoken = (Py<PyArray1<f32>>, Py<PyAny>);
+/// Samples, figures and words, as Python gets them.
+type Spoken = (Py<PyArray1<f32>>, Py<PyAny>, Py<PyAny>);
 
 struct Parts {
     stream: Mutex<Option<sottovoce::Stream>>,
@@ -169,5 +169,6 @@ fn spoken(py: Python<'_>, item: Option<Result<Chunk, Error>>) -> Result<Option<S
     };
     let metrics = pythonize::pythonize(py, &chunk.metrics).map_err(other)?;
     let samples = PyArray1::from_vec(py, chunk.samples);
-    Ok(Some((samples.unbind(), metrics.unbind())))
+    let words = pythonize::pythonize(py, &chunk.words).map_err(other)?;
+    Ok(Some((samples.unbind(), metrics.unbind(), words.unbind())))
 }

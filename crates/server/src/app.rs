@@ -78,8 +78,17 @@ impl App {
     }
 
     /// Loads the model now, so that the first request does not wait for it.
+    ///
+    /// # Errors
+    /// If the model cannot be loaded.
     pub async fn load(&self) -> Result<(), ServerError> {
-        self.host.load().await.map(|_| ())
+        self.host.start().await
+    }
+
+    /// Announces that [`App::load`] follows: until it is done, requests that need the model are
+    /// answered with 503 and `Retry-After`, and the server is not ready.
+    pub fn expect_load(&self) {
+        self.host.starts();
     }
 
     /// Most streams under way at once; `None` while the model is not loaded.

@@ -122,6 +122,9 @@ pub enum ServerError {
     /// The reader was too slow to take a chunk.
     #[error("the sound was not read in time; its stream was ended")]
     SlowReader,
+    /// The server has started, and its model is still being loaded.
+    #[error("the model is being loaded; try again in 2 s")]
+    Loading,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -175,6 +178,11 @@ impl ServerError {
                 "server_error",
                 Some("stopping"),
             ),
+            Self::Loading => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                Some("loading"),
+            ),
             Self::Parameter { .. } | Self::Field { .. } => (StatusCode::BAD_REQUEST, INVALID, None),
             Self::Body { status, .. } => (*status, INVALID, None),
             Self::Hub(_) => (StatusCode::BAD_GATEWAY, "server_error", Some("hub")),
@@ -217,6 +225,7 @@ impl ServerError {
         match self {
             Self::TooMany { retry_after, .. } => Some(*retry_after),
             Self::Overloaded { .. } => Some(Duration::from_secs(1)),
+            Self::Loading => Some(Duration::from_secs(2)),
             Self::Engine(error) => error.retry_after(),
             _ => None,
         }

@@ -73,7 +73,10 @@ impl Access {
 
 /// Whether the path is a health check, which other requests must never delay.
 pub(crate) fn is_probe(path: &str) -> bool {
-    matches!(path, "/health" | "/health/live" | "/health/ready")
+    matches!(
+        path,
+        "/health" | "/health/live" | "/health/ready" | "/health/startup"
+    )
 }
 
 /// Keys by role.

@@ -31,6 +31,8 @@ pub(crate) struct Host {
     broken: Mutex<Option<Instant>>,
     loads: AtomicU64,
     unloads: AtomicU64,
+    /// Whether the model is loaded for the first time, while the server already listens.
+    starting: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -50,6 +52,7 @@ impl Host {
             broken: Mutex::new(None),
             loads: AtomicU64::new(0),
             unloads: AtomicU64::new(0),
+            starting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
     }
@@ -61,8 +64,32 @@ impl Host {
             .filter(|loaded| loaded.engine.is_alive())
     }
 
-    /// The model; loads it if it is not loaded or has died.
+    /// The model; loads it if it is not loaded or has died. While the server starts this fails.
     pub(crate) async fn load(&self) -> Result<Arc<Loaded>, ServerError> {
+        match self.is_starting() {
+            true => Err(ServerError::Loading),
+            false => self.load_now().await,
+        }
+    }
+
+    /// Announces that the model will be loaded by [`Host::start`].
+    pub(crate) fn starts(&self) {
+        self.starting.store(true, Ordering::Release);
+    }
+
+    /// Loads the model for the start of the server.
+    pub(crate) async fn start(&self) -> Result<(), ServerError> {
+        let loaded = self.load_now().await;
+        self.starting.store(false, Ordering::Release);
+        loaded.map(drop)
+    }
+
+    /// Whether the model is loaded for the start of the server.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Acquire)
+    }
+
+    async fn load_now(&self) -> Result<Arc<Loaded>, ServerError> {
         self.touch();
         if let Some(loaded) = self.loaded() {
             return Ok(loaded);

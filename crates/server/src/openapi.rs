@@ -57,6 +57,7 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::health))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(health::startup))
         .routes(routes!(health::metrics))
         .routes(routes!(show))
         .routes(routes!(page::index).layer(CompressionLayer::new()))

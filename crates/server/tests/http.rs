@@ -8,8 +8,8 @@ use common::calls::{answer, bytes, form, get, json_of, post, recording};
 use common::options;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use sottovoce::{EngineOptions, ModelConfig, Source};
-use sottovoce_server::{App, Limits, ServerOptions};
+use sottovoce::{Engine, EngineOptions, ModelConfig, Source};
+use sottovoce_server::{App, Limits, Loader, ServerOptions};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
@@ -476,6 +476,89 @@ async fn a_stopping_server_is_not_ready_and_refuses_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_tell_the_words_in_their_sound_where_they_are_asked_for() {
+    let router = App::new(options()).router();
+    let text = "Good day. It costs $5.";
+    for (format, asked) in [("pcm", true), ("mp3", true), ("pcm", false)] {
+        let body = json!({
+            "input": text, "response_format": format, "stream_format": "sse", "word_times": asked,
+        });
+        let response = answer(&router, post("/v1/audio/speech", &body)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let events = String::from_utf8(bytes(response).await).unwrap();
+        let events = events
+            .split("\n\n")
+            .filter_map(|event| event.strip_prefix("data: "));
+        let words: Vec<Value> = events
+            .map(|event| serde_json::from_str::<Value>(event).unwrap())
+            .flat_map(|event| event["words"].as_array().cloned().unwrap_or_default())
+            .collect();
+        let written: Vec<&str> = words
+            .iter()
+            .map(|word| word["word"].as_str().unwrap())
+            .collect();
+        match asked {
+            true => assert_eq!(written, ["Good", "day", "It", "costs", "$5"], "{format}"),
+            false => assert_eq!(written, [""; 0]),
+        }
+        let starts: Vec<f64> = words
+            .iter()
+            .map(|word| word["start"].as_f64().unwrap())
+            .collect();
+        assert!(starts.is_sorted());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_model_is_loaded_at_the_start_the_server_says_so_and_refuses_work() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let loader = Loader::new(move |source, options| {
+        released.lock().unwrap().recv().unwrap();
+        Engine::load(source, options)
+    });
+    let app = App::new(ServerOptions {
+        loader,
+        ..options()
+    });
+    app.expect_load();
+    let router = app.router();
+    let loading = tokio::spawn({
+        let app = app.clone();
+        async move { app.load().await }
+    });
+    let words = json!({"input": "Hi there."});
+    let refused = answer(&router, post("/v1/audio/speech", &words)).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "2");
+    assert_eq!(json_of(refused).await["error"]["code"], "loading");
+    for (probe, status) in [
+        ("/health/startup", StatusCode::SERVICE_UNAVAILABLE),
+        ("/health/ready", StatusCode::SERVICE_UNAVAILABLE),
+        ("/health/live", StatusCode::OK),
+    ] {
+        assert_eq!(
+            answer(&router, get(probe)).await.status(),
+            status,
+            "{probe}"
+        );
+    }
+    let ready = answer(&router, get("/health/ready")).await;
+    assert_eq!(json_of(ready).await["status"], "loading");
+    release.send(()).unwrap();
+    loading.await.unwrap().unwrap();
+    for probe in ["/health/startup", "/health/ready", "/health/live"] {
+        assert_eq!(
+            answer(&router, get(probe)).await.status(),
+            StatusCode::OK,
+            "{probe}"
+        );
+    }
+    let spoken = answer(&router, post("/v1/audio/speech", &words)).await;
+    assert_eq!(spoken.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_openapi_document_describes_what_is_served() {
     let router = App::new(options()).router();
     let document = json_of(answer(&router, get("/openapi.json")).await).await;
@@ -484,6 +567,7 @@ async fn the_openapi_document_describes_what_is_served() {
         "/health",
         "/health/live",
         "/health/ready",
+        "/health/startup",
         "/memory",
         "/memory/history",
         "/models",

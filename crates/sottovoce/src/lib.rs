@@ -58,6 +58,7 @@ mod recorded_speech;
 mod report;
 mod scheduler;
 mod stream;
+pub mod subtitles;
 mod system_memory;
 pub mod text;
 mod text_input;
@@ -65,6 +66,7 @@ mod text_stage;
 mod voice;
 mod voice_store;
 pub mod watermark;
+mod word_times;
 mod worker;
 mod workspaces;
 
@@ -93,3 +95,4 @@ pub use system_memory::{
 pub use text_input::TextWriter;
 pub use voice::{Voice, VoiceSource};
 pub use voice_store::{StoredVoice, VoiceStore, check_voice_name, same_voice_name, voice_name};
+pub use word_times::WordTime;

@@ -12,8 +12,9 @@ pub(crate) use utterance::{START_TOKENS, Utterance};
 use crate::chunking::{Pass, Schedule, Window, Work};
 use crate::error::Error;
 use crate::holdings::Holdings;
-use crate::options::{DeliveryMode, StreamOptions};
+use crate::options::{Capabilities, Capability, DeliveryMode, StreamOptions};
 use crate::plan::{Extent, Networks, Recordings, record};
+use crate::text_input::TakenText;
 use crate::text_stage::TextStage;
 use crate::voice::{Voice, VoiceInner};
 use crate::workspaces::Workspaces;
@@ -23,7 +24,9 @@ use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rend
 use sottovoce_chatterbox::t3::alignment_watch::{AlignmentWatch, Stop};
 use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3Error, T3State, VoiceConditioning};
+use sottovoce_chatterbox::t3::{
+    KeyValueStore, Prefix, T3, T3Error, T3State, VoiceConditioning, WordAligner,
+};
 use sottovoce_chatterbox::text::{Script, Warning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
@@ -32,8 +35,9 @@ use sottovoce_memory::policy::IDLE_SHARE_MAX;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
-use utterance::{Coming, Rendered, Speaking, likely_tokens, text_tokens};
+use utterance::{Aligned, Coming, Rendered, Speaking, likely_tokens, text_tokens};
 
 /// Cached prefixes of voices without a running stream, as planned.
 const IDLE_PREFIXES_MAX: usize = 1;
@@ -178,11 +182,18 @@ impl Pipeline {
         self.store.pages()
     }
 
-    /// Appends to an open text; with `last` it is complete.
-    pub fn add_text(&self, utterance: &mut Utterance, text: &str, last: bool) -> Result<(), Error> {
+    /// Appends to an open text.
+    pub fn add_text(&self, utterance: &mut Utterance, taken: &TakenText) -> Result<(), Error> {
+        let TakenText { text, last, .. } = taken;
         let script =
             (self.speech()?.text).further_script(text, utterance.after_words, &utterance.text)?;
-        let (coming, warnings) = Coming::of(script);
+        let (mut coming, warnings) = Coming::of(script);
+        for word in coming.iter_mut().flat_map(Coming::words_mut) {
+            let Range { start, end } = word.characters;
+            word.characters = utterance.characters + taken.written(start)
+                ..utterance.characters + taken.written(end);
+        }
+        utterance.characters += taken.written(text.chars().count());
         utterance.text_tokens += text_tokens(&coming);
         if let Some(last) = coming.back() {
             utterance.after_words = last.sentence().is_some();
@@ -194,7 +205,7 @@ impl Pipeline {
             ..warning
         }));
         utterance.lines += text.matches('\n').count();
-        utterance.open &= !last;
+        utterance.open &= !*last;
         Ok(())
     }
 
@@ -239,9 +250,13 @@ impl Pipeline {
         let positions = longest.max().unwrap_or(0);
         self.give_back_more_than(positions, holdings);
         state.reserve(positions)?;
-        state.watch_alignment(options.alignment_watch);
+        let capabilities = Capabilities::of(&self.config, self.device.host_accessible());
+        let times_words = options.word_times && capabilities.has(Capability::WordTimes);
+        let decides = options.alignment_watch && self.watches_alignment();
+        state.watch_alignment(times_words || decides);
         Ok(Utterance {
             state: Some(state),
+            times_words,
             text_tokens: text_tokens(&coming),
             warnings,
             coming,
@@ -292,6 +307,10 @@ impl Pipeline {
             text_tokens: 0,
             after_words: false,
             lines: 0,
+            characters: 0,
+            times_words: false,
+            words: Vec::new(),
+            run_tokens: 0,
             warnings: Vec::new(),
             coming: VecDeque::new(),
             sentence_count: 0,
@@ -681,6 +700,7 @@ impl Pipeline {
         let Some(sentence) = utterance.coming.front().and_then(Coming::sentence) else {
             return Ok(());
         };
+        let text_tokens = sentence.tokens.len();
         let workspace = &self.workspaces()?.prefill;
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);
@@ -699,7 +719,17 @@ impl Pipeline {
         let tokens_max = asked.min(self.extent.speech_tokens).min(room);
         let alignment =
             (utterance.watches_alignment).then(|| AlignmentWatch::new(sentence.tokens.len()));
-        utterance.coming.pop_front();
+        let words = match utterance.coming.pop_front() {
+            Some(Coming::Sentence(sentence)) if utterance.times_words => {
+                let tokens = sentence.words.iter().map(|word| word.tokens.clone());
+                Some(Aligned {
+                    aligner: WordAligner::new(tokens.collect(), text_tokens),
+                    words: sentence.words,
+                    run_tokens: utterance.run_tokens,
+                })
+            }
+            _ => None,
+        };
         utterance.crossed = utterance.sentence_count > 0;
         utterance.sentence_count += 1;
         utterance.speaking = Some(Speaking {
@@ -709,6 +739,7 @@ impl Pipeline {
             last: start,
             tokens: 0,
             tokens_max,
+            words,
         });
         ctx.read(&logits, |logits| {
             Pipeline::take_token(&self.config, t3.rows(), utterance, logits);
@@ -740,7 +771,20 @@ impl Pipeline {
         utterance.generated += u64::from(!stopped);
         utterance.run_ons += u64::from(run_on.is_some() || stop == Stop::Forced);
         // Special tokens have no sound.
-        if !stopped && (token as usize) < config.flow.vocabulary {
+        let sounds = !stopped && (token as usize) < config.flow.vocabulary;
+        if let Some(words) = &mut speaking.words {
+            let rows = utterance.state.as_ref().and_then(T3State::alignment);
+            let row = rows.and_then(|rows| rows.rows().next_back());
+            if let Some(row) = row.filter(|_| sounds) {
+                let known = words.aligner.see(row);
+                utterance.words.extend(words.spoken(known));
+            }
+            if ended {
+                let known = words.aligner.finish();
+                utterance.words.extend(words.spoken(known));
+            }
+        }
+        if sounds {
             utterance.push(&[token]);
         }
         if ended {

@@ -3,6 +3,7 @@
 use crate::engine::Handle;
 use crate::error::Error;
 use crate::text_input::{TextInput, TextWriter};
+use crate::word_times::WordTime;
 use serde::Serialize;
 use sottovoce_chatterbox::text::Warning;
 use std::collections::VecDeque;
@@ -19,6 +20,11 @@ const WARNINGS_MAX: usize = 200;
 pub struct Chunk {
     /// Mono samples at [`SAMPLE_RATE`](crate::SAMPLE_RATE), nominally in −1..1.
     pub samples: Vec<f32>,
+    /// Words that begin in these samples, if [`StreamOptions::word_times`] asks for them. A word
+    /// whose end is not known yet comes with a later chunk.
+    ///
+    /// [`StreamOptions::word_times`]: crate::StreamOptions::word_times
+    pub words: Vec<WordTime>,
     /// Metrics at the time the chunk was finished.
     pub metrics: ChunkMetrics,
 }
@@ -337,6 +343,7 @@ mod tests {
             let sender = Sender(delivery.clone());
             sender.send(Chunk {
                 samples: vec![0.0],
+                words: Vec::new(),
                 metrics: ChunkMetrics::default(),
             });
             if finished {

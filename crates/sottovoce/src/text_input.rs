@@ -9,6 +9,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// Most characters held back while a sentence has no end.
 const UNENDED_CHARACTERS_MAX: usize = 300;
 
+/// Text that the worker takes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TakenText {
+    pub text: String,
+    /// Whether the text ends with it.
+    pub last: bool,
+    /// Characters of white space that were written before a character of `text` and left out.
+    skips: Vec<(usize, usize)>,
+}
+
+impl TakenText {
+    /// Characters written before a character of `text`, counted from where `text` begins.
+    pub fn written(&self, character: usize) -> usize {
+        let before = self.skips.iter().filter(|(at, _)| *at <= character);
+        character + before.map(|(_, skipped)| skipped).sum::<usize>()
+    }
+}
+
 /// The text of one stream that the worker has not taken yet.
 pub(crate) struct TextInput(Mutex<TextState>);
 
@@ -16,6 +34,8 @@ pub(crate) struct TextInput(Mutex<TextState>);
 struct TextState {
     /// Sentences whose ends are certain.
     whole: String,
+    /// Characters taken before `whole`.
+    taken: usize,
     /// Text after them.
     rest: SentenceBuffer,
     /// Speak the text so far without waiting for more.
@@ -48,14 +68,23 @@ impl TextInput {
         state.at_once.then(|| state.whole.clone())
     }
 
-    /// Takes the sentences whose ends are certain, and whether they are the last.
-    pub fn take(&self) -> (String, bool) {
+    /// Takes the sentences whose ends are certain.
+    pub fn take(&self) -> TakenText {
         let mut state = self.state();
         if std::mem::take(&mut state.flushed) || state.finished {
             let rest = state.rest.flush();
             state.add(rest);
         }
-        (std::mem::take(&mut state.whole), state.finished)
+        let text = std::mem::take(&mut state.whole);
+        let before = state.taken;
+        state.taken += text.chars().count();
+        let taken = state.taken;
+        let skips = state.rest.take_skips(taken).into_iter();
+        TakenText {
+            skips: skips.map(|(at, count)| (at - before, count)).collect(),
+            text,
+            last: state.finished,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, TextState> {
@@ -145,10 +174,10 @@ mod tests {
         let mut pieces = Vec::new();
         for letter in text.chars() {
             writer.push(letter.encode_utf8(&mut [0; 4])).unwrap();
-            pieces.push(input.take().0);
+            pieces.push(input.take().text);
         }
         writer.finish();
-        pieces.push(input.take().0);
+        pieces.push(input.take().text);
         pieces.retain(|piece| !piece.trim().is_empty());
         pieces.iter().map(|piece| piece.trim().to_owned()).collect()
     }
@@ -176,16 +205,56 @@ mod tests {
             handle: Weak::new(),
         };
         writer.push("It is half past three. ").unwrap();
-        assert_eq!(input.take().0, "", "a small letter could go on with it");
+        assert_eq!(input.take().text, "", "a small letter could go on with it");
         writer.push("Shall we").unwrap();
-        assert_eq!(input.take(), ("It is half past three.".into(), false));
-        assert_eq!(input.take().0, "");
+        let taken = input.take();
+        assert_eq!(
+            (&*taken.text, taken.last),
+            ("It is half past three.", false)
+        );
+        assert_eq!(input.take().text, "");
         writer.flush();
-        assert_eq!(input.take().0, " Shall we");
+        assert_eq!(input.take().text, " Shall we");
         assert!(input.whole_text().is_none());
         writer.finish();
-        assert_eq!(input.take(), (String::new(), true));
+        let taken = input.take();
+        assert_eq!((&*taken.text, taken.last), ("", true));
         assert!(writer.push("more").is_err());
+    }
+
+    #[test]
+    fn characters_are_counted_as_they_were_written_however_much_white_space_is_left_out() {
+        let spaces = |count| " ".repeat(count);
+        let text = format!(
+            "{}The first sentence is here.{}And the second one is there.{}\n\nA third one comes.",
+            spaces(700),
+            spaces(1000),
+            spaces(5)
+        );
+        let written: Vec<char> = text.chars().collect();
+        for size in [1, 50, 5000] {
+            let input = Arc::new(TextInput::open());
+            let writer = TextWriter {
+                input: input.clone(),
+                handle: Weak::new(),
+            };
+            let mut base = 0;
+            let mut check = |taken: TakenText| {
+                for (at, character) in taken.text.chars().enumerate() {
+                    if character.is_alphabetic() {
+                        assert_eq!(written[base + taken.written(at)], character, "{size}");
+                    }
+                }
+                base += taken.written(taken.text.chars().count());
+            };
+            for piece in written.chunks(size) {
+                writer.push(&piece.iter().collect::<String>()).unwrap();
+                check(input.take());
+            }
+            writer.finish();
+            check(input.take());
+            assert!(base <= written.len() && base + 5 > written.len());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::listener::TokenReceiver;
 use crate::manager::StreamingMemoryManager;
 use crate::metrics::MemoryNow;
-use crate::options::{SAMPLE_RATE, StreamOptions, TOKENS_PER_SECOND};
+use crate::options::{SAMPLE_RATE, SAMPLES_PER_TOKEN, StreamOptions};
 use crate::pipeline::{Pipeline, StepError, Utterance};
 use crate::plan::Extent;
 use crate::scheduler::{self, View, Work};
@@ -14,6 +14,7 @@ use crate::stream::{Chunk, ChunkMetrics, Sender};
 use crate::text_input::TextInput;
 use crate::voice::{Voice, VoiceInner};
 use crate::watermark::Watermark;
+use crate::word_times::WordClock;
 use sottovoce_audio::{FadeIn, Tempo};
 use sottovoce_chatterbox::text::Warning;
 use sottovoce_chatterbox::watermark::MarkState;
@@ -47,9 +48,6 @@ pub(crate) struct ChangeTokens {
 /// Most pending sentences and silences taken from an open text.
 const COMING_MAX: usize = 2;
 
-/// Samples of one speech token.
-const SAMPLES_PER_TOKEN: usize = (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
-
 /// A live stream.
 struct Live {
     job: Job,
@@ -59,6 +57,7 @@ struct Live {
     fade: FadeIn,
     tempo: Tempo,
     mark: MarkState,
+    words: WordClock,
     admitted: Instant,
     last_turn: u64,
     metrics: ChunkMetrics,
@@ -226,6 +225,7 @@ impl Worker {
                     }
                     let fade = fade_of(&job.options);
                     let tempo = Tempo::new(job.options.speed);
+                    let words = WordClock::new(job.options.speed);
                     let warnings = utterance.take_warnings();
                     job.delivery.warn(&warnings);
                     let metrics = ChunkMetrics::default();
@@ -237,6 +237,7 @@ impl Worker {
                         fade,
                         tempo,
                         mark: MarkState::new(SAMPLE_RATE),
+                        words,
                         admitted: Instant::now(),
                         last_turn: self.turn,
                         metrics,
@@ -402,6 +403,7 @@ impl Worker {
         live.last_turn = self.turn;
         let samples_max = live.utterance.chunk_tokens_max() * SAMPLES_PER_TOKEN;
         if let Some(count) = live.utterance.take_silence(samples_max) {
+            live.words.silence(count);
             let last = !live.utterance.goes_on();
             let samples = self.mark(index, vec![0.0; count], last);
             return self.deliver(index, samples, last, started);
@@ -428,7 +430,12 @@ impl Worker {
             }
             attempt += 1;
         };
-        self.live[index].chunk += 1;
+        let live = &mut self.live[index];
+        live.chunk += 1;
+        live.words.add(live.utterance.take_words());
+        if whole && spoken.is_ok() {
+            live.words.end_run(live.utterance.take_run_tokens());
+        }
         let dressed = spoken.and_then(|samples| self.dress(index, samples, whole, last));
         self.deliver(index, dressed, last, started);
     }
@@ -459,8 +466,10 @@ impl Worker {
                 let (_, memory) = self.shared.holdings().look();
                 let first_audio = live.count(&samples, memory);
                 let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
+                let words = live.words.take(live.samples, last);
                 live.job.delivery.send(Chunk {
                     samples,
+                    words,
                     metrics: live.metrics.clone(),
                 });
                 let mut metrics = self.shared.metrics();
@@ -673,8 +682,8 @@ impl Live {
         if !self.utterance.is_open() || self.utterance.coming() >= COMING_MAX {
             return Ok(());
         }
-        let (text, last) = self.job.text.take();
-        pipeline.add_text(&mut self.utterance, &text, last)?;
+        let taken = self.job.text.take();
+        pipeline.add_text(&mut self.utterance, &taken)?;
         let warnings = self.utterance.take_warnings();
         self.job.delivery.warn(&warnings);
         self.warnings.extend(warnings);
@@ -685,6 +694,7 @@ impl Live {
             self.rests = true;
             self.job.delivery.send(Chunk {
                 samples: Vec::new(),
+                words: self.words.take(self.samples, false),
                 metrics: ChunkMetrics {
                     actions: Vec::new(),
                     warnings: std::mem::take(&mut self.warnings),

@@ -55,6 +55,7 @@ fn rest(stream: Stream) -> Result<(Vec<f32>, Vec<String>), Error> {
         let Chunk {
             samples: more,
             metrics,
+            ..
         } = chunk?;
         samples.extend(more);
         actions.extend(metrics.actions);

@@ -131,7 +131,7 @@ pub struct AttentionHead {
 /// Heads of the Llama backbone, from the reference's `AlignmentStreamAnalyzer`.
 const LLAMA_HEADS: &[AttentionHead] = &[at(12, 15), at(13, 11), at(9, 2)];
 /// Pico's, by its own phones (`training/alignment.py`).
-const PICO_HEADS: &[AttentionHead] = &[at(3, 0)];
+const PICO_HEADS: &[AttentionHead] = &[at(3, 1), at(3, 0), at(2, 3)];
 /// A head of turbo, as published in the reference's pull request 563.
 const TURBO_HEADS: &[AttentionHead] = &[at(4, 6)];
 

@@ -17,6 +17,7 @@ mod sentences;
 mod tokenizer;
 mod traced;
 mod warning;
+mod words;
 
 pub use error::TextError;
 pub(crate) use graphemes::CANGJIE_FILE;
@@ -28,6 +29,7 @@ pub use sentences::{SentenceBuffer, sentence_end, sentences};
 pub(crate) use tokenizer::MULTILINGUAL_FILE;
 pub use tokenizer::{Tokenizer, TokenizerFiles};
 pub use warning::Warning;
+pub use words::Word;
 
 use crate::config::{LetterCase, ModelConfig};
 use characters::{compatible, visible};
@@ -111,6 +113,8 @@ pub struct Sentence {
     pub text: String,
     /// Its tokens, with the start and stop tokens that the model's T3 expects.
     pub tokens: Vec<u32>,
+    /// Its words, in order.
+    pub words: Vec<Word>,
 }
 
 /// A part of a text, in speaking order.
@@ -295,6 +299,7 @@ impl TextFrontEnd {
             refuse: options.unreadable == Unreadable::Refuse,
             known: HashMap::new(),
             pieces: Vec::new(),
+            counted: (0, 0),
         };
         for element in elements(text, &self.tags, after_words, &mut warnings) {
             match element {
@@ -346,6 +351,27 @@ impl TextFrontEnd {
         }
     }
 
+    /// The tokenizer's input for a spoken text without the language's tag, its token ids, and the
+    /// byte range of each token in that input; the tag's is empty.
+    fn encode_with_offsets(
+        &self,
+        spoken: &str,
+        manner: Manner<'_>,
+    ) -> Result<(String, Vec<u32>, Vec<(usize, usize)>), TextError> {
+        let given = self.given(spoken, manner)?;
+        let tag = match self.graphemes {
+            Some(_) => language_tag(manner.language),
+            None => String::new(),
+        };
+        let tagged = tag.clone() + &given;
+        let (ids, mut offsets) = self.tokenizer.encode_with_offsets(&tagged)?;
+        for (start, end) in &mut offsets {
+            *start = start.saturating_sub(tag.len());
+            *end = end.saturating_sub(tag.len());
+        }
+        Ok((given, ids, offsets))
+    }
+
     fn frame(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, TextError> {
         let vocabulary = self.config.t3.text_vocabulary;
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
@@ -381,6 +407,8 @@ struct Reading<'t> {
     /// Whether the tokenizer can encode a character.
     known: HashMap<char, bool>,
     pieces: Vec<(Piece, Length)>,
+    /// A byte offset of the source, and the number of characters before it.
+    counted: (usize, usize),
 }
 
 impl Reading<'_> {
@@ -456,7 +484,7 @@ impl Reading<'_> {
         // A part that the tokenizer refuses counts 0 here; the error is reported below.
         let count = |spoken: &str| front_end.encode(spoken, manner).map_or(0, |ids| ids.len());
         let parts = cut::cut(&spans, front_end.config.text.token_count_max, &count);
-        for part in parts {
+        for (index, part) in parts.iter().enumerate() {
             let start = spans
                 .get(part.spans.start)
                 .map_or(sentence.start, |span| span.written.start);
@@ -468,15 +496,54 @@ impl Reading<'_> {
                 self.pause(written, PAUSE_SECONDS, Length::Usual);
                 continue;
             }
-            let ids = front_end.encode(&part.spoken, manner)?;
+            let (given, ids, offsets) = front_end.encode_with_offsets(&part.spoken, manner)?;
+            let same = |other: &&cut::Part| other.spans == part.spans;
+            let found = match parts.iter().filter(same).count() {
+                1 => words::words(&spans[part.spans.clone()], text.text()),
+                count => {
+                    let place = parts[..index].iter().filter(same).count();
+                    vec![part_of(
+                        &spans[part.spans.clone()],
+                        text.text(),
+                        place,
+                        count,
+                        &part.spoken,
+                    )]
+                }
+            };
+            let letters: Vec<usize> = (found.iter())
+                .map(|word| Ok(words::letter_count(&front_end.given(&word.spoken, manner)?)))
+                .collect::<Result<_, TextError>>()?;
+            let tokens = words::tokens(&given, &offsets, &letters);
+            let first = usize::from(front_end.config.t3.text_start_stop.is_some());
+            let words = found.iter().zip(tokens).map(|(word, tokens)| {
+                let range = text.source_range(self.source, word.range.clone());
+                Word {
+                    written: self.source[range.clone()].to_owned(),
+                    characters: self.characters(range.start)..self.characters(range.end),
+                    tokens: tokens.start + first..tokens.end + first,
+                }
+            });
+            let words = words.collect();
             let sentence = Sentence {
                 written: written.to_owned(),
-                text: part.spoken,
+                text: part.spoken.clone(),
                 tokens: front_end.frame(ids)?,
+                words,
             };
             self.pieces.push((Piece::Words(sentence), Length::Asked));
         }
         Ok(())
+    }
+
+    /// Number of characters of the source before a byte offset.
+    fn characters(&mut self, at: usize) -> usize {
+        if at < self.counted.0 {
+            self.counted = (0, 0);
+        }
+        let (from, before) = self.counted;
+        self.counted = (at, before + self.source[from..at].chars().count());
+        self.counted.1
     }
 
     /// The spans of a sentence; each tag of the model is one.
@@ -595,6 +662,23 @@ impl Reading<'_> {
             self.pause(self.source, PAUSE_SECONDS, Length::Usual);
         }
         self.pieces.into_iter().map(|(piece, _)| piece).collect()
+    }
+}
+
+/// The word of part `place` of `count` of spans that are too long for one run.
+fn part_of(
+    spans: &[Span],
+    text: &str,
+    place: usize,
+    count: usize,
+    spoken: &str,
+) -> words::SpanWord {
+    let start = spans.first().map_or(0, |span| span.written.start);
+    let end = spans.last().map_or(start, |span| span.written.end);
+    let border = |place: usize| text.floor_char_boundary(start + (end - start) * place / count);
+    words::SpanWord {
+        range: border(place)..border(place + 1),
+        spoken: spoken.to_owned(),
     }
 }
 

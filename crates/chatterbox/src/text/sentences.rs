@@ -144,6 +144,10 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
 #[derive(Debug, Default)]
 pub struct SentenceBuffer {
     text: String,
+    /// Characters returned so far.
+    returned: usize,
+    /// White space left out: characters returned before it, and its length.
+    skips: Vec<(usize, usize)>,
 }
 
 impl SentenceBuffer {
@@ -156,12 +160,18 @@ impl SentenceBuffer {
             let spoken = self.text[..end].trim_end().len();
             if spoken > 0 {
                 let rest = self.text.split_off(spoken);
+                self.returned += self.text.chars().count();
                 whole.push(std::mem::replace(&mut self.text, rest));
                 continue;
             }
             // Of long white space, only its meaning is kept.
             let lines = self.text[..end].matches('\n').count();
             let meant = if lines > 1 { PARAGRAPH_BREAK } else { "" };
+            let skipped = self.text[..end].chars().count() - meant.chars().count();
+            match self.skips.last_mut() {
+                Some((at, count)) if *at == self.returned => *count += skipped,
+                _ => self.skips.push((self.returned, skipped)),
+            }
             self.text.replace_range(..end, meant);
         }
         whole
@@ -172,7 +182,15 @@ impl SentenceBuffer {
         let spoken = self.text.trim_end().len();
         let rest = self.text.split_off(spoken);
         let text = std::mem::replace(&mut self.text, rest);
+        self.returned += text.chars().count();
         (!text.is_empty()).then_some(text)
+    }
+
+    /// Takes the white space that was left out before the first `returned` characters of all
+    /// returned text: the number of characters returned before each, and its length in characters.
+    pub fn take_skips(&mut self, returned: usize) -> Vec<(usize, usize)> {
+        let count = self.skips.partition_point(|(at, _)| *at < returned);
+        self.skips.drain(..count).collect()
     }
 
     /// Number of buffered characters.

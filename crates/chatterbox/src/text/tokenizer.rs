@@ -30,6 +30,9 @@ impl TokenizerFiles for HashMap<String, String> {
     }
 }
 
+/// Token ids, and the byte range of each token in the text.
+pub(super) type EncodedText = (Vec<u32>, Vec<(usize, usize)>);
+
 /// Text to token ids.
 pub struct Tokenizer {
     kind: Kind,
@@ -151,6 +154,38 @@ impl Tokenizer {
         unknown.is_some() && ids.iter().all(|id| Some(*id) == unknown)
     }
 
+    /// As [`Tokenizer::encode`], with the byte range of each token in `text`.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub(super) fn encode_with_offsets(&self, text: &str) -> Result<EncodedText, TextError> {
+        let (pipeline, spaced) = match &self.kind {
+            Kind::Trained { pipeline, spaced } => (pipeline, *spaced),
+            Kind::Characters { .. } => {
+                let offsets = text.char_indices();
+                let offsets = offsets.map(|(at, letter)| (at, at + letter.len_utf8()));
+                return Ok((self.encode(text)?, offsets.collect()));
+            }
+        };
+        let given = match spaced {
+            true => text.replace(' ', SPACE),
+            false => text.to_owned(),
+        };
+        let encoding = (pipeline.encode(given.as_str(), true)).map_err(refused)?;
+        let offsets = encoding.get_offsets().iter();
+        let offsets = match spaced {
+            true => {
+                let places = unspaced(&given);
+                let place = |at: usize| places.get(at).copied().unwrap_or(text.len());
+                offsets
+                    .map(|&(start, end)| (place(start), place(end)))
+                    .collect()
+            }
+            false => offsets.copied().collect(),
+        };
+        Ok((encoding.get_ids().to_vec(), offsets))
+    }
+
     /// Encodes a normalised text.
     ///
     /// # Errors
@@ -174,10 +209,29 @@ impl Tokenizer {
         };
         encoded
             .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| TextError::Refused {
-                reason: error.to_string(),
-            })
+            .map_err(refused)
     }
+}
+
+fn refused(error: impl ToString) -> TextError {
+    TextError::Refused {
+        reason: error.to_string(),
+    }
+}
+
+/// For each byte of a text with `[SPACE]` in place of spaces, the byte of the text with spaces.
+fn unspaced(given: &str) -> Vec<usize> {
+    let mut places = Vec::with_capacity(given.len());
+    let mut place = 0;
+    for (index, part) in given.split(SPACE).enumerate() {
+        if index > 0 {
+            places.resize(places.len() + SPACE.len(), place);
+            place += 1;
+        }
+        places.extend(place..place + part.len());
+        place += part.len();
+    }
+    places
 }
 
 /// GPT-2's tokenizer from separate files.

@@ -1,6 +1,8 @@
 //! Text that keeps the source position of each character.
 
+use super::characters::is_invisible;
 use std::ops::Range;
+use unicode_normalization::char::is_combining_mark;
 
 /// A text derived from a source text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +57,23 @@ impl Traced {
     /// The characters with their source bytes.
     pub fn characters(&self) -> impl Iterator<Item = (char, u32)> {
         (self.text.char_indices()).map(|(at, character)| (character, self.origins[at]))
+    }
+
+    /// The source bytes of a part of the text whose last character is spoken: up to that
+    /// character's end, with the marks that combine with it.
+    pub fn source_range(&self, source: &str, part: Range<usize>) -> Range<usize> {
+        let start = source.floor_char_boundary(self.origin(part.start));
+        let last = self.text[..part.end].char_indices().next_back();
+        let last = last.map_or(part.start, |(at, _)| at);
+        let from = source.floor_char_boundary(self.origin(last));
+        let limit = source.ceil_char_boundary(self.origin(part.end));
+        let mut characters = source[from..limit.max(from)].char_indices();
+        let first = characters.next().map_or(0, |(_, first)| first.len_utf8());
+        let joined = characters
+            .take_while(|(_, next)| is_combining_mark(*next) || is_invisible(*next))
+            .last();
+        let length = joined.map_or(first, |(at, mark)| at + mark.len_utf8());
+        start..(from + length).max(start)
     }
 
     /// The source text of a part of the text.

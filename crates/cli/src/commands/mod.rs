@@ -10,6 +10,7 @@ mod memory;
 mod model;
 mod options;
 mod parity;
+mod script;
 mod serve;
 mod speak;
 mod text;

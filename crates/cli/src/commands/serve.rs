@@ -7,6 +7,7 @@ use crate::output::log::{LogFormat, LogLevel, start_log};
 use crate::output::print::{note, output};
 use sottovoce::Source;
 use sottovoce_server::{App, IpNet, Loader, ServerOptions, openapi_document, parse_network, serve};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -83,7 +84,7 @@ pub struct Arguments {
     /// Load the model with the first request instead of at the start.
     #[arg(long)]
     lazy: bool,
-    /// Print one JSON object with the address once the server listens.
+    /// Print one JSON object with the address once the server takes requests.
     #[arg(long)]
     json: bool,
     /// Probe a running server at this address, such as http://127.0.0.1:8000/health/ready; for
@@ -109,22 +110,40 @@ pub fn run(arguments: Arguments) -> Outcome {
     let lazy = arguments.lazy;
     let options = options(arguments)?;
     options.check()?;
+    let model = options.model_name.clone();
     let app = App::new(options);
+    if !lazy {
+        app.expect_load();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let served = runtime.block_on(async {
+        let address = Cell::new(None);
+        let listening = |bound| {
+            address.set(Some(bound));
+            match (json, lazy) {
+                (true, true) => announce_ready(bound, None, json),
+                (true, false) => {}
+                (false, true) => announce(bound, "the model loads with the first request"),
+                (false, false) => announce(bound, &format!("{model} is being loaded")),
+            }
+        };
+        let serving = serve(app.clone(), listening, stopped());
+        tokio::pin!(serving);
         if !lazy {
-            app.load().await?;
+            // The port is open from the first poll on, and the model is loaded meanwhile.
+            tokio::select! {
+                biased;
+                served = &mut serving => return served,
+                loaded = app.load() => loaded?,
+            }
+            if let Some(address) = address.get() {
+                announce_ready(address, app.streams_max(), json);
+            }
         }
-        let streams = app.streams_max();
-        serve(
-            app.clone(),
-            |address| announce(address, streams, json),
-            stopped(),
-        )
-        .await
+        serving.await
     });
     // A reader thread that is blocked in the system must not delay the exit.
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -220,20 +239,22 @@ fn parse_alias(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn announce(address: SocketAddr, streams: Option<usize>, json: bool) {
+/// Notes that the port is open.
+fn announce(address: SocketAddr, loads: &str) {
+    note!("listening on http://{address}; {loads}");
+    if !address.ip().is_loopback() {
+        note!("others can reach this address: give --api-key-file where not everyone may speak");
+    }
+}
+
+/// Notes that requests are taken.
+fn announce_ready(address: SocketAddr, streams: Option<usize>, json: bool) {
     if json {
         let line = serde_json::json!({"address": address.to_string(), "streams_max": streams});
         // The server keeps running after the program that started it has closed the pipe.
         let _ = writeln!(output(), "{line}");
-        return;
-    }
-    let fit = streams.map_or_else(
-        || "the model loads with the first request".to_owned(),
-        |streams| format!("streams that fit: {streams}"),
-    );
-    note!("listening on http://{address}; {fit}");
-    if !address.ip().is_loopback() {
-        note!("others can reach this address: give --api-key-file where not everyone may speak");
+    } else if let Some(streams) = streams {
+        note!("ready; streams that fit: {streams}");
     }
 }
 

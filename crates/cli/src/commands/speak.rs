@@ -1,6 +1,6 @@
 //! `sottovoce speak`: text in, streamed sound out.
 
-use super::Outcome;
+use super::{Outcome, script};
 use crate::environment;
 use crate::interrupt::Interrupt;
 use crate::options::{Chosen, EngineChoice, ForEngine, ForStream};
@@ -9,8 +9,12 @@ use crate::output::print::{self, note, note_without_effect};
 use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
 use crate::text_input;
+use sottovoce::options::Capability;
+use sottovoce::subtitles::{self, SubtitleFormat};
 use sottovoce::text::Warning;
-use sottovoce::{Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE};
+use sottovoce::{
+    Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE, StreamOptions, WordTime,
+};
 use sottovoce_audio::{AudioFile, AudioFormat, Encoder};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
@@ -23,6 +27,9 @@ Examples:
   sottovoce speak --file chapter.txt --out chapter.flac --memory 1GiB
   sottovoce speak \"Hello.\" --out - --format pcm | aplay -f S16_LE -r 24000
   sottovoce speak \"In my own words.\" --model nano --voice me.wav --play
+  sottovoce speak --file talk.txt --out talk.mp3 --subtitles talk.srt
+  sottovoce speak --script play.txt --cast Ann=ann.wav --out play.mp3 --loudness -16
+  sottovoce speak --script book.txt --chapters --out book --format flac
   sottovoce speak \"What did it cost?\" --out cost.wav --json";
 
 /// Where speech goes when nobody says where.
@@ -44,6 +51,25 @@ pub struct Arguments {
     /// A prepared voice's name or file, or a recording to take the voice from.
     #[arg(long)]
     voice: Option<String>,
+    /// Speak a script: lines of `NAME: text`, each by the voice of that name, and chapters that
+    /// begin with `# Title`. If the run breaks off, the same command goes on where it stood.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "play", "stats", "subtitles"])]
+    script: Option<PathBuf>,
+    /// Voice of a script's speaker, such as Ann=ann.safetensors; may be repeated. Without it, the
+    /// prepared voice of the speaker's name.
+    #[arg(long, value_name = "NAME=VOICE", value_parser = parse_cast)]
+    #[arg(requires = "script", conflicts_with_all = ["text", "file"])]
+    cast: Vec<(String, String)>,
+    /// One file a chapter, into the folder that --out names, in --format.
+    #[arg(long, requires = "script", conflicts_with_all = ["text", "file"])]
+    chapters: bool,
+    /// Loudness of a script's speakers in LUFS, such as -16 or -19.
+    #[arg(long, value_name = "LUFS", value_parser = parse_loudness, allow_hyphen_values = true)]
+    #[arg(requires = "script", conflicts_with_all = ["text", "file"])]
+    loudness: Option<f64>,
+    /// Write subtitles here, as .srt or .vtt.
+    #[arg(long, value_name = "FILE")]
+    subtitles: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineChoice<ForEngine>,
     #[command(flatten)]
@@ -66,7 +92,8 @@ pub(super) struct Destination {
     /// Write figures of the run here, as JSON.
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
-    /// Print the figures of the run as one JSON object on standard output.
+    /// Print the figures of the run as one JSON object on standard output, with the time of each
+    /// word.
     #[arg(long)]
     json: bool,
 }
@@ -81,10 +108,37 @@ impl Destination {
     }
 }
 
+/// Reads `NAME=VOICE`.
+fn parse_cast(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, voice)) if !name.trim().is_empty() && !voice.is_empty() => {
+            Ok((name.trim().to_owned(), voice.to_owned()))
+        }
+        _ => Err("write NAME=VOICE, such as Ann=ann.safetensors".into()),
+    }
+}
+
+/// Reads a loudness in LUFS.
+fn parse_loudness(text: &str) -> Result<f64, String> {
+    let loudness = text
+        .parse()
+        .ok()
+        .filter(|loudness| (-36.0..=-9.0).contains(loudness));
+    loudness.ok_or_else(|| "give -36 to -9 LUFS, such as -16 or -19".into())
+}
+
 pub fn run(arguments: Arguments) -> Outcome {
-    let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
+    let file = arguments.script.as_deref().or(arguments.file.as_deref());
+    let text = match arguments.script {
+        Some(_) => text_input::read_script(file)?,
+        None => text_input::read(arguments.text.as_deref(), file)?,
+    };
+    let subtitles = match &arguments.subtitles {
+        Some(path) => Some((path.clone(), SubtitleFormat::from_path(path)?)),
+        None => None,
+    };
     let mut spoken = arguments.stream.options();
-    if arguments.destination.is_for_a_file() {
+    if arguments.script.is_some() || arguments.destination.is_for_a_file() {
         spoken.delivery.get_or_insert(DeliveryMode::Whole);
     }
     let options = EngineOptions {
@@ -99,6 +153,19 @@ pub fn run(arguments: Arguments) -> Outcome {
     if let Some(note) = engine.device_note() {
         note!("note: {note}");
     }
+    if let Some(script) = &arguments.script {
+        note_without_effect(engine.options_without_effect());
+        let job = script_job(script, &arguments, spoken)?;
+        return script::run(&engine, &arguments.engine.model, &text, &job);
+    }
+    let told = engine.capabilities().has(Capability::WordTimes);
+    if subtitles.is_some() && !told {
+        return Err(
+            "this model on this device tells no word times, which subtitles are made from: use base, turbo or pico on the CPU"
+                .into(),
+        );
+    }
+    spoken.word_times |= told && (subtitles.is_some() || arguments.destination.json);
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let stream = engine.stream(&text, &voice, spoken)?;
     let without_effect = [
@@ -109,19 +176,29 @@ pub fn run(arguments: Arguments) -> Outcome {
     note_without_effect(&without_effect);
     drop(voice);
     let budget_bytes = arguments.engine.options().memory;
+    let transcript = Transcript { text, subtitles };
     deliver(
         engine,
         stream,
+        transcript,
         without_effect,
         arguments.destination,
         budget_bytes,
     )
 }
 
+/// The text of a stream, and where its subtitles go.
+#[derive(Default)]
+pub(super) struct Transcript {
+    text: String,
+    subtitles: Option<(PathBuf, SubtitleFormat)>,
+}
+
 /// Sends a stream's sound and figures to their destination.
 pub(super) fn deliver(
     engine: Engine,
     stream: sottovoce::Stream,
+    transcript: Transcript,
     without_effect: Vec<&'static str>,
     destination: Destination,
     budget_bytes: Option<u64>,
@@ -133,6 +210,7 @@ pub(super) fn deliver(
     let progress = Speaking::new(budget_bytes);
     let figures = Figures {
         engine,
+        transcript,
         without_effect,
         file: destination.stats,
         print: destination.json,
@@ -140,9 +218,40 @@ pub(super) fn deliver(
     speak(stream, output, &progress, &figures, &interrupt)
 }
 
+/// What becomes of a script.
+fn script_job(
+    script: &Path,
+    arguments: &Arguments,
+    options: StreamOptions,
+) -> Result<script::Job, Box<dyn std::error::Error>> {
+    let out = arguments.destination.out.clone();
+    let out = match arguments.chapters {
+        true => out.ok_or("--chapters: name the folder for them with --out")?,
+        false => out.unwrap_or_else(|| DEFAULT_OUT.into()),
+    };
+    if !arguments.chapters {
+        if out.as_os_str() == "-" || out.starts_with("/dev") {
+            return Err("a script is written to a file, which is put together at the end: name one with --out".into());
+        }
+        AudioFormat::from_path(&out)?;
+    }
+    Ok(script::Job {
+        script: script.to_owned(),
+        cast: arguments.cast.iter().cloned().collect(),
+        voice: arguments.voice.clone(),
+        out,
+        chapters: arguments.chapters,
+        format: arguments.destination.format,
+        loudness: arguments.loudness,
+        options,
+        json: arguments.destination.json,
+    })
+}
+
 /// Where the figures of the run go besides the terminal.
 struct Figures {
     engine: Engine,
+    transcript: Transcript,
     /// Options that were given and change nothing.
     without_effect: Vec<&'static str>,
     file: Option<PathBuf>,
@@ -154,9 +263,19 @@ impl Figures {
         &self,
         metrics: &ChunkMetrics,
         warnings: &[Warning],
+        words: &[WordTime],
     ) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some((path, format)) = &self.transcript.subtitles {
+            let cues = subtitles::cues(&self.transcript.text, words);
+            let file = subtitles::file(&cues, *format);
+            write_whole(path, file.as_bytes())
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         let mut json = serde_json::to_value(metrics)?;
         json["warnings"] = serde_json::to_value(warnings)?;
+        if !words.is_empty() {
+            json["words"] = serde_json::to_value(words)?;
+        }
         json["memory"] = serde_json::to_value(self.engine.memory_report())?;
         json["options_without_effect"] = serde_json::to_value(&self.without_effect)?;
         let json = serde_json::to_string_pretty(&json)?;
@@ -180,9 +299,11 @@ fn speak(
 ) -> Outcome {
     let mut last = None;
     let mut failure = None;
+    let mut words = Vec::new();
     for chunk in &mut stream {
         match chunk {
-            Ok(chunk) => {
+            Ok(mut chunk) => {
+                words.append(&mut chunk.words);
                 for warning in &chunk.metrics.warnings {
                     eprintln!("warning: {warning}");
                 }
@@ -212,7 +333,7 @@ fn speak(
     let failure = failure.or(finished.err());
     if let Some(metrics) = &last {
         progress::summary(&place, metrics);
-        figures.write(metrics, &warnings)?;
+        figures.write(metrics, &warnings, &words)?;
     }
     match (failure, interrupt.exit_code()) {
         // A player that was closed early is not an error.

@@ -1,7 +1,7 @@
 //! `sottovoce voice`: prepares and manages named voices.
 
 use super::Outcome;
-use super::speak::{Destination, WHOLE_TOKENS, deliver};
+use super::speak::{Destination, Transcript, WHOLE_TOKENS, deliver};
 use crate::environment;
 use crate::options::{Chosen, ForChange, ForEngine};
 use crate::output::print::{note, note_without_effect, output};
@@ -142,6 +142,7 @@ fn change(arguments: Change) -> Outcome {
     deliver(
         engine,
         stream,
+        Transcript::default(),
         without_effect,
         arguments.destination,
         budget_bytes,

@@ -105,6 +105,41 @@ impl Drop for Downloading {
     }
 }
 
+/// Progress bar of a script: lines done, and the time left by the characters spoken so far.
+pub struct Lines {
+    bar: ProgressBar,
+    lines: u64,
+}
+
+impl Lines {
+    /// A bar for so many lines of so many characters.
+    pub fn new(lines: u64, characters: u64) -> Lines {
+        let template = "{prefix} [{bar:32}] {percent:>3} %, {eta} left";
+        Lines {
+            bar: bar(characters, template),
+            lines,
+        }
+    }
+
+    /// Line `number` of this length was spoken.
+    pub fn show(&self, number: u64, characters: u64) {
+        self.bar
+            .set_prefix(format!("line {number} of {}", self.lines));
+        self.bar.inc(characters);
+    }
+
+    /// Line `number` of this length was there already, which says nothing about the time left.
+    pub fn skip(&self, number: u64, characters: u64) {
+        self.show(number, characters);
+        self.bar.reset_eta();
+    }
+
+    /// Removes the bar.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Files that are read faster show no bar.
 const FIRST_SHOWN_AFTER: Duration = Duration::from_millis(500);
 const SHOWN_EVERY: Duration = Duration::from_millis(200);

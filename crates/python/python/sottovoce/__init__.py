@@ -40,7 +40,14 @@ from .errors import (
     UnsupportedError,
     VoiceError,
 )
-from .metrics import ChunkMetrics, EngineMetrics, MemoryMetrics, MemoryPlan, MemoryReport
+from .metrics import (
+    ChunkMetrics,
+    EngineMetrics,
+    MemoryMetrics,
+    MemoryPlan,
+    MemoryReport,
+    WordTime,
+)
 from .policy import MemoryProfile, StreamingMemoryManager
 
 __all__ = [
@@ -76,6 +83,7 @@ __all__ = [
     "UnsupportedError",
     "Voice",
     "VoiceError",
+    "WordTime",
     "__version__",
     "configure_memory_management",
 ]

@@ -11,7 +11,7 @@ SAMPLE_RATE: int
 TOKENS_PER_SECOND: int
 TEXT_CHARACTERS_MAX: int
 
-_Spoken = tuple[NDArray[np.float32], dict[str, Any]]
+_Spoken = tuple[NDArray[np.float32], dict[str, Any], list[dict[str, Any]]]
 
 @final
 class Voice:

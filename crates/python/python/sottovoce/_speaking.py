@@ -165,6 +165,7 @@ class Speaking:
         prompt_tokens: int | None = None,
         flow_steps: int | None = None,
         flow_guided_steps: int | None = None,
+        word_times: bool = False,
         fade_duration: float = 0.02,
         memory_management: bool = True,
         when_full: str = "wait",
@@ -240,6 +241,8 @@ class Speaking:
         flow_guided_steps
             How many of these steps, from the first on, are guided: the others take half the time.
             Takes 0 to 100 steps. ``None``: all of them.
+        word_times
+            Whether chunks tell the words in them, with the time of each.
         fade_duration
             Fade-in at the start. Takes 0 to 1 seconds.
         memory_management
@@ -278,6 +281,7 @@ class Speaking:
             "prompt_tokens": prompt_tokens,
             "flow_steps": flow_steps,
             "flow_guided_steps": flow_guided_steps,
+            "word_times": word_times,
             "fade_duration": fade_duration,
             "memory_management": memory_management,
             "when_full": when_full,
@@ -310,6 +314,7 @@ class Speaking:
         prompt_tokens: int | None = None,
         flow_steps: int | None = None,
         flow_guided_steps: int | None = None,
+        word_times: bool = False,
         fade_duration: float = 0.02,
         memory_management: bool = True,
         when_full: str = "wait",
@@ -344,6 +349,7 @@ class Speaking:
             "prompt_tokens": prompt_tokens,
             "flow_steps": flow_steps,
             "flow_guided_steps": flow_guided_steps,
+            "word_times": word_times,
             "fade_duration": fade_duration,
             "memory_management": memory_management,
             "when_full": when_full,
@@ -377,6 +383,7 @@ class Speaking:
         prompt_tokens: int | None = None,
         flow_steps: int | None = None,
         flow_guided_steps: int | None = None,
+        word_times: bool = False,
         fade_duration: float = 0.02,
         memory_management: bool = True,
         when_full: str = "wait",
@@ -409,6 +416,7 @@ class Speaking:
             "prompt_tokens": prompt_tokens,
             "flow_steps": flow_steps,
             "flow_guided_steps": flow_guided_steps,
+            "word_times": word_times,
             "fade_duration": fade_duration,
             "memory_management": memory_management,
             "when_full": when_full,

@@ -23,6 +23,7 @@ from .metrics import (
     MemoryMetrics,
     MemoryPlan,
     MemoryReport,
+    WordTime,
     of_engine,
 )
 from .policy import MemoryProfile, StreamingMemoryManager
@@ -52,6 +53,9 @@ class Chunk:
     """How the stream stood when the piece was done."""
     sample_rate: int = SAMPLE_RATE
     """Samples a second."""
+    words: tuple[WordTime, ...] = ()
+    """Words that begin in it, where ``word_times`` was asked for. A word whose end is not known yet
+    comes with a later chunk."""
 
     @property
     def duration(self) -> float:
@@ -185,18 +189,24 @@ class Stream(Iterator[Chunk], AsyncIterator[Chunk]):
     def __repr__(self) -> str:
         return f"<sottovoce.Stream {self.id}>"
 
-    def _chunk(self, spoken: tuple[NDArray[np.float32], dict[str, Any]] | None) -> Chunk | None:
+    def _chunk(
+        self, spoken: tuple[NDArray[np.float32], dict[str, Any], list[dict[str, Any]]] | None
+    ) -> Chunk | None:
         if spoken is None:
             if self._manager is not None:
                 self._manager.idle(float("inf"))
             return None
-        samples, figures = spoken
+        samples, figures, words = spoken
         if self._first_at is None:
             self._first_at = time.perf_counter()
         self._seconds += len(samples) / SAMPLE_RATE
         if self._manager is not None:
             self._manager.chunk_done()
-        return Chunk(samples, of_engine(ChunkMetrics, figures))
+        return Chunk(
+            samples,
+            of_engine(ChunkMetrics, figures),
+            words=tuple(WordTime(**word) for word in words),
+        )
 
     def _idle(self) -> None:
         """The reader is back for more: a moment for Python's garbage, if there is time."""

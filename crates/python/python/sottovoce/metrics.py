@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-__all__ = ["ChunkMetrics", "EngineMetrics", "MemoryMetrics", "MemoryPlan", "MemoryReport"]
+__all__ = [
+    "ChunkMetrics",
+    "EngineMetrics",
+    "MemoryMetrics",
+    "MemoryPlan",
+    "MemoryReport",
+    "WordTime",
+]
 
 _Figures = TypeVar("_Figures")
 
@@ -24,6 +31,22 @@ def of_engine(kind: type[_Figures], figures: Mapping[str, Any]) -> _Figures:
             for name, value in values.items()
         }
     )
+
+
+@dataclass(frozen=True)
+class WordTime:
+    """A written word, and when it is heard."""
+
+    word: str
+    """The word as written, without the marks around it."""
+    start: float
+    """Its beginning, in seconds from the start of the stream's sound."""
+    end: float
+    """Its end, in seconds from the start of the stream's sound."""
+    text_start: int
+    """Index of its first character in the text."""
+    text_end: int
+    """Index of the character after its last one."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,11 @@ export class SpeakView {
   optionsChanged({ text_characters: charactersMax, stream }) {
     this.#charactersMax = charactersMax;
     byId("text").maxLength = charactersMax;
-    this.knobs.show(stream.filter((option) => option.has_effect !== false));
+    // The page asks for word times itself.
+    const shown = stream.filter(
+      (option) => option.has_effect !== false && option.name !== "word_times",
+    );
+    this.knobs.show(shown);
     this.#settingsChanged();
   }
 

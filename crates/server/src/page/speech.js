@@ -39,7 +39,12 @@ export async function speak(request, { signal, heard, words }) {
     method: "POST",
     signal,
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ...request, response_format: "pcm", stream_format: "sse" }),
+    body: JSON.stringify({
+      ...request,
+      response_format: "pcm",
+      stream_format: "sse",
+      word_times: true,
+    }),
   });
   for await (const event of events(response)) {
     if (event.type === "error") throw new CallError(event.error.message, 0, event.error.code);

@@ -14,7 +14,8 @@ use utoipa::ToSchema;
 /// How the server stands.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, `stopping`, or `broken` while a model that died is loaded again.
+    /// `ok`, `loading` while the server starts, `stopping`, or `broken` while a model that died is
+    /// loaded again.
     status: &'static str,
     /// Whether the model is in memory; if not, the next request loads it.
     model_loaded: bool,
@@ -40,11 +41,12 @@ pub(crate) async fn live(State(app): State<Arc<App>>) -> (StatusCode, &'static s
 /// Whether requests are taken.
 #[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses((status = 200, description = "They are", body = Health),
-        (status = 503, description = "The server is stopping, or its model died", body = Health)))]
+        (status = 503, description = "The server is starting or stopping, or its model died", body = Health)))]
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     let loaded = app.host.loaded();
     let status = match () {
         () if app.host.is_stopping() => "stopping",
+        () if app.host.is_starting() => "loading",
         () if app.host.is_broken() => "broken",
         () => "ok",
     };
@@ -63,9 +65,20 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     (status, Json(health)).into_response()
 }
 
+/// Whether the server has started: its model is loaded, or will be by the first request.
+#[utoipa::path(get, path = "/health/startup", tag = "health", operation_id = "startup",
+    responses((status = 200, description = "It has", body = String, content_type = "text/plain"),
+        (status = 503, description = "The model is being loaded", body = String, content_type = "text/plain")))]
+pub(crate) async fn startup(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match app.host.is_starting() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
+        false => (StatusCode::OK, "ok"),
+    }
+}
+
 /// The same as `/health/ready`.
 #[utoipa::path(get, path = "/health", tag = "health",
-    responses((status = 200, description = "Requests are taken", body = Health), (status = 503, description = "The server is stopping", body = Health)))]
+    responses((status = 200, description = "Requests are taken", body = Health), (status = 503, description = "The server is starting or stopping", body = Health)))]
 pub(crate) async fn health(state: State<Arc<App>>) -> Response {
     ready(state).await
 }

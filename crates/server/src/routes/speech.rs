@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::stream;
 use serde_json::json;
 use sottovoce::text::Warning;
-use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE};
+use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE, WordTime};
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::sync::Arc;
 use std::time::Instant;
@@ -142,6 +142,8 @@ struct Sound {
     seed: u64,
     last: ChunkMetrics,
     warnings: Vec<Warning>,
+    /// Words that no event has told.
+    words: Vec<WordTime>,
     ended: bool,
 }
 
@@ -161,6 +163,7 @@ impl Sound {
             seed,
             last: ChunkMetrics::default(),
             warnings: Vec::new(),
+            words: Vec::new(),
             ended: false,
         })
     }
@@ -177,6 +180,9 @@ impl Sound {
                 Some(Ok(chunk)) => {
                     self.warnings.extend_from_slice(&chunk.metrics.warnings);
                     self.last = chunk.metrics;
+                    if self.travel == StreamFormat::Events {
+                        self.words.extend(chunk.words);
+                    }
                     self.encoder
                         .encode(&chunk.samples, &mut bytes)
                         .map_err(ServerError::from)
@@ -211,25 +217,32 @@ impl Sound {
         None
     }
 
-    fn wrap(&self, bytes: Vec<u8>) -> Vec<u8> {
+    fn wrap(&mut self, bytes: Vec<u8>) -> Vec<u8> {
         match self.travel {
             StreamFormat::Audio => bytes,
             StreamFormat::Events => {
                 let mut text = Vec::new();
                 if !bytes.is_empty() {
-                    text = event(
-                        &json!({"type": "speech.audio.delta", "audio": BASE64.encode(bytes)}),
-                    );
+                    let mut delta =
+                        json!({"type": "speech.audio.delta", "audio": BASE64.encode(bytes)});
+                    if !self.words.is_empty() {
+                        delta["words"] = json!(std::mem::take(&mut self.words));
+                    }
+                    text = event(&delta);
                 }
                 if self.ended {
                     let (read, spoken) = (self.last.text_tokens, self.last.tokens);
-                    text.extend(event(&json!({
+                    let mut done = json!({
                         "type": "speech.audio.done",
                         "usage": {"input_tokens": read, "output_tokens": spoken, "total_tokens": read + spoken},
                         "seed": self.seed,
                         "metrics": self.last,
                         "warnings": self.warnings,
-                    })));
+                    });
+                    if !self.words.is_empty() {
+                        done["words"] = json!(std::mem::take(&mut self.words));
+                    }
+                    text.extend(event(&done));
                 }
                 text
             }

@@ -676,6 +676,9 @@ impl Conversation {
                         .as_ref()
                         .map_or(0, |start| start.stream.options().seed);
                     let mut told = json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics});
+                    if !chunk.words.is_empty() {
+                        told["words"] = json!(chunk.words);
+                    }
                     if !utterance.speaking.without_effect().is_empty() {
                         told["ignored"] = json!(utterance.speaking.without_effect());
                     }

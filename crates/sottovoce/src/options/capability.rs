@@ -21,13 +21,15 @@ pub enum Capability {
     AlignmentHeads,
     /// Tags of several languages.
     Languages,
+    /// Known alignment heads, on a device whose attention can be inspected.
+    WordTimes,
     /// A device with memory of its own; independent of the model.
     DeviceMemory,
 }
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 8] = [
+    pub const ALL: [Capability; 9] = [
         Capability::Emotion,
         Capability::Guidance,
         Capability::GuidedFlow,
@@ -35,13 +37,18 @@ impl Capability {
         Capability::MinP,
         Capability::AlignmentHeads,
         Capability::Languages,
+        Capability::WordTimes,
         Capability::DeviceMemory,
     ];
 
     /// Who has it, as text, such as `base only`.
     pub fn owners(self) -> String {
-        if self == Capability::DeviceMemory {
-            return "CUDA devices only".into();
+        match self {
+            Capability::DeviceMemory => return "CUDA devices only".into(),
+            Capability::WordTimes => {
+                return "base, multilingual, turbo, pico on the CPU only".into();
+            }
+            _ => {}
         }
         let variants = [
             Variant::Base,
@@ -69,6 +76,7 @@ impl Capability {
                 t3.text_start_stop.is_some() && !t3.alignment_heads().is_empty()
             }
             Capability::Languages => !config.text.languages.is_empty(),
+            Capability::WordTimes => !t3.alignment_heads().is_empty(),
             Capability::DeviceMemory => false,
         }
     }
@@ -83,6 +91,7 @@ impl Capabilities {
     pub fn of(config: &ModelConfig, host_accessible: bool) -> Capabilities {
         let has = |capability: &Capability| match capability {
             Capability::DeviceMemory => !host_accessible,
+            Capability::WordTimes if !host_accessible => false,
             capability => capability.is_in_model(config),
         };
         Capabilities(Capability::ALL.into_iter().filter(has).collect())

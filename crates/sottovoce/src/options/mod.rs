@@ -49,6 +49,8 @@ use std::path::PathBuf;
 pub const SAMPLE_RATE: u32 = 24_000;
 /// Speech tokens a second.
 pub const TOKENS_PER_SECOND: u32 = 25;
+/// Samples of one speech token.
+pub(crate) const SAMPLES_PER_TOKEN: usize = (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
 /// The longest text of one stream, in characters: more than an hour of speech.
 pub const TEXT_CHARACTERS_MAX: usize = 100_000;
 

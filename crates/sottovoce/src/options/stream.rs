@@ -1,8 +1,8 @@
 //! Options of a stream.
 
 use super::{
-    CHUNK_SIZES, CONTEXT_WINDOWS, DeliveryMode, Domain, OptionDescription, SAMPLE_RATE,
-    TOKENS_PER_SECOND, WhenFull, default_chunk_size,
+    CHUNK_SIZES, CONTEXT_WINDOWS, DeliveryMode, Domain, OptionDescription, SAMPLES_PER_TOKEN,
+    WhenFull, default_chunk_size,
 };
 use sottovoce_chatterbox::config::{LetterCase, ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::text::{Normalise, TextOptions, Unreadable};
@@ -79,6 +79,8 @@ crate::options! {
         /// How many of these steps, from the first on, are guided: the others take half the time.
         flow_guided_steps: Option<usize> = None, unset "all of them",
             domain Domain::count(0, 100), scope Stream, unit "steps", needs GuidedFlow;
+        /// Whether chunks tell the words in them, with the time of each.
+        word_times: bool = false, domain Domain::Switch, scope Stream, needs WordTimes;
         /// Fade-in at the start.
         fade_duration: f32 = 0.02, domain Domain::number(0.0, 1.0), scope Stream, unit "seconds";
         /// Whether the memory policy acts on this stream's chunks.
@@ -122,7 +124,7 @@ impl StreamOptions {
     /// Most bytes of samples waiting for the reader, in chunks of at most `chunk_tokens`: the
     /// waiting chunks, and the one in progress.
     pub(crate) fn delivery_bytes(&self, chunk_tokens: usize) -> u64 {
-        let samples = chunk_tokens * (SAMPLE_RATE / TOKENS_PER_SECOND) as usize;
+        let samples = chunk_tokens * SAMPLES_PER_TOKEN;
         ((self.buffered_chunks_max + 1) * samples * size_of::<f32>()) as u64
     }
 

@@ -6,13 +6,14 @@ use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::options::SAMPLE_RATE;
 use crate::plan::Extent;
+use crate::word_times::SpokenWord;
 use sottovoce_chatterbox::config::SamplingConfig;
 use sottovoce_chatterbox::s3gen::{FlowState, Rendering};
-use sottovoce_chatterbox::t3::T3State;
 use sottovoce_chatterbox::t3::alignment_watch::AlignmentWatch;
 use sottovoce_chatterbox::t3::run_on::RunOnWatch;
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::text::{Piece, Script, Sentence, TextOptions, Warning};
+use sottovoce_chatterbox::t3::{AlignedWord, T3State, WordAligner};
+use sottovoce_chatterbox::text::{Piece, Script, Sentence, TextOptions, Warning, Word};
 use sottovoce_chatterbox::vocoder::VocoderState;
 use std::collections::VecDeque;
 
@@ -51,6 +52,14 @@ impl Coming {
         (coming.collect(), script.warnings)
     }
 
+    /// The words of a sentence.
+    pub(super) fn words_mut(&mut self) -> &mut [Word] {
+        match self {
+            Coming::Sentence(sentence) => &mut sentence.words,
+            Coming::Silence(_) => &mut [],
+        }
+    }
+
     pub(super) fn sentence(&self) -> Option<&Sentence> {
         match self {
             Coming::Sentence(sentence) => Some(sentence),
@@ -81,6 +90,14 @@ pub(crate) struct Utterance {
     pub(super) after_words: bool,
     /// Line breaks in the text so far.
     pub(super) lines: usize,
+    /// Characters of an open text so far.
+    pub(super) characters: usize,
+    /// Whether the times of words are wanted and known.
+    pub(super) times_words: bool,
+    /// Words since they were last taken, if their times are wanted.
+    pub(super) words: Vec<SpokenWord>,
+    /// Speech tokens since the last silence, or since the start.
+    pub(super) run_tokens: usize,
     /// Warnings about the text since they were last taken.
     pub(super) warnings: Vec<Warning>,
     pub(super) sentence_count: u64,
@@ -124,6 +141,30 @@ pub(super) struct Speaking {
     pub(super) last: u32,
     pub(super) tokens: usize,
     pub(super) tokens_max: usize,
+    /// Its words, if word times are wanted.
+    pub(super) words: Option<Aligned>,
+}
+
+/// The words of a sentence under way.
+pub(super) struct Aligned {
+    pub(super) words: Vec<Word>,
+    pub(super) aligner: WordAligner,
+    /// Speech tokens of the run before the sentence.
+    pub(super) run_tokens: usize,
+}
+
+impl Aligned {
+    /// Words on the tokens of the run.
+    pub(super) fn spoken(&self, ended: Vec<AlignedWord>) -> impl Iterator<Item = SpokenWord> {
+        ended.into_iter().map(|ended| {
+            let word = &self.words[ended.word];
+            SpokenWord {
+                word: word.written.clone(),
+                text: word.characters.clone(),
+                tokens: self.run_tokens + ended.speech.start..self.run_tokens + ended.speech.end,
+            }
+        })
+    }
 }
 
 /// Mel frames that are not samples yet.
@@ -200,6 +241,16 @@ impl Utterance {
         std::mem::take(&mut self.warnings)
     }
 
+    /// Takes the words whose times are known since they were last taken.
+    pub fn take_words(&mut self) -> Vec<SpokenWord> {
+        std::mem::take(&mut self.words)
+    }
+
+    /// Takes the number of speech tokens since the last silence.
+    pub fn take_run_tokens(&mut self) -> usize {
+        std::mem::take(&mut self.run_tokens)
+    }
+
     /// Whether more text may come.
     pub fn is_open(&self) -> bool {
         self.open
@@ -249,6 +300,7 @@ impl Utterance {
 
     /// Appends tokens of the current sentence.
     pub(super) fn push(&mut self, tokens: &[u32]) {
+        self.run_tokens += tokens.len();
         match self.window {
             Some(_) => self.later.extend(tokens),
             None => self.flow.push(tokens),

@@ -173,7 +173,7 @@ def test_only_what_may_be_repeated_goes_to_another_replica() -> None:
 @needs_ray
 def test_a_table_is_numbered_in_even_pieces() -> None:
     table = pa.table({"text": [str(number) for number in range(23)]})
-    settings = {"text": "text", "voice": None, "name": None}
+    settings: dict[str, Any] = {"text": "text", "voice": None, "name": None}
     for chunk in (1, 3, 5, 23):
         kept = list(batches._numbered(table.to_batches(max_chunksize=chunk), settings, 5))
         assert [piece.num_rows for piece in kept] == [5, 5, 5, 5, 3]
@@ -379,7 +379,7 @@ def test_a_job_that_is_broken_off_and_loses_a_replica_has_each_row_once(
     rows: list[dict[str, Any]] = [{"text": f"Row {number}. " * 4} for number in range(count)]
     rows[9]["text"] = ""
     out = tmp_path / "job"
-    arguments = {"memory": "128MiB", "replicas": 2, "cpus": 0.5, "rows_at_once": 2}
+    arguments: dict[str, Any] = {"memory": "128MiB", "replicas": 2, "cpus": 0.5, "rows_at_once": 2}
 
     def files() -> int:
         return len(list((out / "rows").glob("*.parquet")))

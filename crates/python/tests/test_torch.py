@@ -208,10 +208,64 @@ def test_what_does_not_fit_is_thrown_as_pytorchs_own_error(strings: str, tmp_pat
         assert "Tried to allocate" in text and "script.py:7 main" in text
 
 
+#: The same trace by PyTorch itself, and then more than there is.
+PYTORCH = """
+import importlib.util, json, sys
+conf, memory, path = sys.argv[1:]
+if importlib.util.find_spec("torch") is None:
+    sys.exit("PyTorch is not installed")
+import torch
+if not torch.cuda.is_available():
+    sys.exit("PyTorch has no device")
+import sottovoce.torch
+sottovoce.torch.use_allocator(conf, memory, owners=True)
+
+def tensor(size):
+    return torch.empty(size, dtype=torch.uint8, device="cuda")
+
+live = {}
+for line in open(path):
+    kind, *rest = line.split()
+    if kind == "a":
+        live[rest[0]] = tensor(int(rest[1]))
+    elif kind == "f":
+        del live[rest[0]]
+    elif rest[0] == "clear":
+        torch.cuda.empty_cache()
+report = sottovoce.torch.report().statistics
+try:
+    more = [tensor(1 << 28) for _ in range(64)]
+except torch.OutOfMemoryError as error:
+    print(json.dumps({"report": report, "error": str(error)}))
+"""
+
+
+@pytest.mark.parametrize("conf", ["", "expandable_segments:True", "roundup_power2_divisions:4"])
+def test_pytorch_itself_has_the_peaks_of_the_replay_and_its_own_error(
+    conf: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "run.trace"
+    trace.write_text(TRACE)
+    called = run_caller(PYTORCH, conf, "1GiB", str(trace))
+    if called.stderr.startswith("PyTorch "):
+        pytest.skip(called.stderr.strip())
+    assert called.returncode == 0, called.stderr
+    answer = json.loads(called.stdout)
+    report = answer["report"]
+    predicted = sottovoce.memory.replay(trace, conf=conf, device_memory="1GiB")
+    assert report["reserved_bytes"]["all"]["peak"] == predicted.peak_reserved
+    assert report["allocated_bytes"]["all"]["peak"] == predicted.peak_allocated
+    assert report["requested_bytes"]["all"]["peak"] == predicted.peak_requested
+    assert report["reserved_bytes"]["all"]["current"] == predicted.end_reserved
+    assert "Tried to allocate 256.00 MiB" in answer["error"]
+    assert "Largest owners" in answer["error"] and "tensor" in answer["error"]
+
+
 def test_options_that_pytorch_would_refuse_are_refused_by_name(
     torch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "cuda", types.SimpleNamespace(init=int, synchronize=int))
+    # Without `init`: once that was called, PyTorch takes no other allocator.
+    monkeypatch.setattr(torch, "cuda", types.SimpleNamespace())
     with pytest.raises(sottovoce.ArgumentError, match="foo") as refused:
         sottovoce.torch.use_allocator("foo:1")
     assert refused.value.argument == "conf"

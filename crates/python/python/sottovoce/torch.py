@@ -112,9 +112,8 @@ def use_allocator(
     number = _checks.count("device", device)
     wants_owners = _checks.switch("owners", owners)
     torch = _torch()
-    # The context is PyTorch's: it must be there before the pool looks at the device.
-    torch.cuda.init()
-    torch.cuda.synchronize(number)
+    # Not after torch.cuda.init, which readies PyTorch's own allocator for good. The context that the
+    # pool opens is the device's primary one, which PyTorch's runtime takes as well.
     _native.install_allocator(conf, size, number, _owner if wants_owners else None)
     allocator = torch.cuda.memory.CUDAPluggableAllocator(
         _native.__file__, "sottovoce_cuda_malloc", "sottovoce_cuda_free"

@@ -1,8 +1,8 @@
 """Tables of texts, spoken by Ray Data into files or into Parquet.
 
-A job is a folder: ``texts`` has the table with its rows numbered, ``rows`` the result, ``audio`` the
-sound where it goes into files, and ``checkpoint`` what Ray Data notes of rows that are done. Ray
-reads ``texts``, leaves out what is done, speaks the rest on replicas and commits each file of
+A job is a folder: ``texts`` has the table with its rows numbered, ``rows`` the result, ``audio``
+the sound where it goes into files, and ``checkpoint`` what Ray Data notes of rows that are done.
+Ray reads ``texts``, leaves out what is done, speaks the rest on replicas and commits each file of
 ``rows`` in two phases. So a job that was broken off goes on where it was, and has each row once.
 """
 

@@ -131,9 +131,6 @@ def app(arguments: dict[str, Any] | ServingOptions) -> serve.Application:
     Raises ``pydantic.ValidationError``, which names the argument, for one that cannot be used.
     """
     options = ServingOptions.model_validate(arguments)
-    resources: dict[str, Any] = {"num_cpus": options.cpus, "num_gpus": options.gpus}
-    # A GPU's budget lies on the GPU: Ray counts that by GPUs and the host's memory by bytes.
-    resources["memory"] = PROCESS_BYTES + (0 if options.gpus else int(options.memory))
     ongoing = options.streams * REQUESTS_PER_STREAM
     scale: dict[str, Any] = {"num_replicas": options.replicas}
     if options.replicas is None:
@@ -147,7 +144,7 @@ def app(arguments: dict[str, Any] | ServingOptions) -> serve.Application:
         }
     replica = serve.deployment(Replica).options(
         name="Replica",
-        ray_actor_options=resources,
+        ray_actor_options=replica_resources(options),
         max_ongoing_requests=ongoing,
         max_queued_requests=options.queue,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_SECONDS),
@@ -163,6 +160,13 @@ def app(arguments: dict[str, Any] | ServingOptions) -> serve.Application:
         max_ongoing_requests=GATEWAY_REQUESTS_MAX,
     )
     return gateway.bind(replica.bind(options.model_dump()))
+
+
+def replica_resources(options: ServingOptions) -> dict[str, float]:
+    """What Ray sets aside for a replica."""
+    # A GPU's budget lies on the GPU: Ray counts that by GPUs, and by bytes the host's memory.
+    memory = PROCESS_BYTES + (0 if options.gpus else int(options.memory))
+    return {"num_cpus": options.cpus, "num_gpus": options.gpus, "memory": memory}
 
 
 def replicas_wanted(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
@@ -217,7 +221,7 @@ class Replica:
         self._keys = _Keys(settings.server)
         self._idle_bytes: int | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sottovoce._tied", *_command(settings, self._keys.server)],
+            [sys.executable, "-m", "sottovoce._tied", *server_command(settings, self._keys.server)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -372,7 +376,7 @@ class _Keys:
             self._path = None
 
 
-def _command(options: ServingOptions, server: dict[str, Any]) -> list[str]:
+def server_command(options: ServingOptions, server: dict[str, Any]) -> list[str]:
     """The server's command line."""
     command = [
         "serve",

@@ -309,7 +309,8 @@ fn rates_and_channel_counts_beyond_the_limits_are_named() {
     assert!(error.is_err(), "no channel, no sound");
 }
 
-/// All samples of a recording that is decoded piece by piece, its largest piece, and the better mix.
+/// All samples of a recording that is decoded piece by piece, its largest piece, and the better
+/// mix.
 fn in_pieces(file: &[u8], mix: Mix) -> Result<(Vec<f32>, usize, Mix), AudioError> {
     let (mut samples, mut largest) = (Vec::new(), 0);
     let better = decode_pieces(Cursor::new(file), 24_000, mix, &mut |piece| {

@@ -129,8 +129,8 @@ impl Admission {
         Some((ticket, promise))
     }
 
-    /// Removes the request at the head of the queue if its worst case cannot be reserved although no
-    /// stream is under way: nothing that ends would make room for it.
+    /// Removes the request at the head of the queue if its worst case cannot be reserved although
+    /// no stream is under way: nothing that ends would make room for it.
     pub fn remove_stuck(&mut self) -> Option<(Ticket, OutOfMemory)> {
         let &(ticket, bytes) = self.waiting.front()?;
         if !self.live.is_empty() {

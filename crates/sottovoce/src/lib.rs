@@ -21,7 +21,7 @@
 //! | engine | a loaded model, its worker and its memory |
 //! | worker | the thread that owns the model and advances every stream |
 //! | stream, utterance | one text spoken in one voice, under way |
-//! | voice change | recorded speech in another voice: a stream whose speech tokens come from a recording |
+//! | voice change | a stream whose speech tokens come from a recording |
 //! | listener | the thread that makes the speech tokens of a recording |
 //! | chunk | a piece of a stream's samples, delivered at once |
 //! | pass | one run of the flow: context, tokens to render, look-ahead |

@@ -290,7 +290,8 @@ impl Worker {
         }
     }
 
-    /// Takes new text of open streams and new tokens of recorded speech, and tells readers whose text has been spoken so far.
+    /// Takes new text of open streams and new tokens of recorded speech, and tells readers whose
+    /// text has been spoken so far.
     fn read_texts(&mut self) {
         let mut index = 0;
         while index < self.live.len() {

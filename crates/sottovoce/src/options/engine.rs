@@ -68,8 +68,8 @@ crate::options! {
             domain WHOLE_TOKENS, scope Server, unit "speech tokens";
         /// Streams that may wait for a place.
         waiting_max: usize = 64, domain Domain::count(0, WAITING_MAX), scope Program, unit "streams";
-        /// Whether texts can be spoken; without it T3 is not loaded, and the engine only changes the
-        /// voices of recordings.
+        /// Whether texts can be spoken; without it T3 is not loaded, and the engine only changes
+        /// the voices of recordings.
         speech: bool = true, domain Domain::Switch, scope Program;
         /// Folder of named voices.
         voices: Option<PathBuf> = None, unset "no named voices",

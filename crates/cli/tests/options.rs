@@ -37,7 +37,10 @@ fn options_are_listed_for_people_and_for_programs() {
     assert_eq!(speed["domain"]["most"], 4.0);
     assert_eq!(speed["scope"], "stream");
     let one = printed(&["options", "exaggeration"]);
-    assert!(one.contains("base only") && !one.contains("speed"), "{one}");
+    assert!(
+        one.contains("base, multilingual only") && !one.contains("speed"),
+        "{one}"
+    );
     let unknown = sottovoce(&["options", "sped"]);
     assert!(!unknown.status.success());
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("sped"));

@@ -162,6 +162,52 @@ fn every_file_is_fetched_once_and_found_again_offline() {
 }
 
 #[test]
+fn a_tuned_model_finds_the_files_that_it_shares_beside_its_own() {
+    let hub = stand_in(Fault::None);
+    let cache = tempfile::tempdir().unwrap();
+    let mut settings = settings(&hub, cache.path());
+    let model = OfficialModel::named("hi").unwrap();
+    let sizes = model.remote_files(&settings).unwrap();
+    assert_eq!(sizes.len(), model.files.len() + model.shared.len());
+    let go_on = &mut |_: &str, _, _| ControlFlow::Continue(());
+    let folder = model.download(&settings, go_on).unwrap();
+    for file in model.files.iter().chain(model.shared) {
+        let found = std::fs::read(folder.join(file)).unwrap();
+        assert_eq!(found, contents(file), "{file}");
+    }
+    let blobs = cache.path().join("models--ResembleAI--chatterbox/blobs");
+    assert_eq!(
+        std::fs::read_dir(blobs).unwrap().count(),
+        model.shared.len(),
+        "shared files are kept with the model that they belong to"
+    );
+    settings.offline = true;
+    assert_eq!(model.cached(&settings), Some(folder));
+}
+
+#[test]
+fn of_models_in_one_repository_each_has_its_own_file() {
+    let hub = stand_in(Fault::None);
+    let cache = tempfile::tempdir().unwrap();
+    let settings = settings(&hub, cache.path());
+    for (name, t3) in [
+        ("multilingual", "t3_mtl23ls_v2.safetensors"),
+        ("multilingual-v3", "t3_mtl23ls_v3.safetensors"),
+    ] {
+        let model = OfficialModel::named(name).unwrap();
+        assert_eq!(model.cached(&settings), None);
+        let go_on = &mut |_: &str, _, _| ControlFlow::Continue(());
+        let path = model.download(&settings, go_on).unwrap();
+        assert!(path.ends_with(t3) && path.is_file(), "{}", path.display());
+        assert_eq!(model.cached(&settings), Some(path));
+    }
+    assert_eq!(
+        OfficialModel::named("base").unwrap().cached(&settings),
+        None
+    );
+}
+
+#[test]
 fn an_interrupted_transfer_resumes_where_it_stopped() {
     let hub = stand_in(Fault::Interrupted(2));
     let cache = tempfile::tempdir().unwrap();

@@ -87,6 +87,9 @@ mod tests {
         assert_eq!(fields["normalise"]["enum"][0], "auto");
         assert!(fields["temperature"]["default"].is_null());
         let exaggeration = fields["exaggeration"]["description"].as_str().unwrap();
-        assert!(exaggeration.contains("base only"), "{exaggeration}");
+        assert!(
+            exaggeration.contains("base, multilingual only"),
+            "{exaggeration}"
+        );
     }
 }

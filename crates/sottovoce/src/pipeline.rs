@@ -21,7 +21,7 @@ use crate::workspaces::Workspaces;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rendering};
-use sottovoce_chatterbox::t3::alignment_watch::{AlignmentWatch, Stop};
+use sottovoce_chatterbox::t3::alignment_watch::Stop;
 use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{
@@ -252,8 +252,7 @@ impl Pipeline {
         state.reserve(positions)?;
         let capabilities = Capabilities::of(&self.config, self.device.host_accessible());
         let times_words = options.word_times && capabilities.has(Capability::WordTimes);
-        let decides = options.alignment_watch && self.watches_alignment();
-        state.watch_alignment(times_words || decides);
+        state.watch_alignment(times_words || options.watches_alignment(&self.config));
         Ok(Utterance {
             state: Some(state),
             times_words,
@@ -315,7 +314,7 @@ impl Pipeline {
             coming: VecDeque::new(),
             sentence_count: 0,
             sentence_tokens_max: options.sentence_tokens_max,
-            watches_alignment: options.alignment_watch && self.watches_alignment(),
+            watches_alignment: options.watches_alignment(&self.config),
             speaking: None,
             flow: FlowState::new(voice.inner.flow.clone(), options.seed, window, flow_options),
             vocoder: VocoderState::new(&self.vocoder, bands, options.seed),
@@ -357,12 +356,6 @@ impl Pipeline {
             steps,
             guided_steps: options.flow_guided_steps.unwrap_or(steps).min(steps),
         }
-    }
-
-    /// Whether the reference's rules about attention apply: to texts with start and stop tokens.
-    fn watches_alignment(&self) -> bool {
-        let t3 = &self.config.t3;
-        t3.text_start_stop.is_some() && !t3.alignment_heads().is_empty()
     }
 
     /// Chunk sizes of a stream.
@@ -717,8 +710,7 @@ impl Pipeline {
             None => (usize::MAX, of_text),
         };
         let tokens_max = asked.min(self.extent.speech_tokens).min(room);
-        let alignment =
-            (utterance.watches_alignment).then(|| AlignmentWatch::new(sentence.tokens.len()));
+        let alignment = utterance.alignment_watch(sentence);
         let words = match utterance.coming.pop_front() {
             Some(Coming::Sentence(sentence)) if utterance.times_words => {
                 let tokens = sentence.words.iter().map(|word| word.tokens.clone());
@@ -752,11 +744,7 @@ impl Pipeline {
         let Some(speaking) = &mut utterance.speaking else {
             return;
         };
-        let attention = utterance.state.as_ref().and_then(T3State::alignment);
-        let stop = match (&mut speaking.alignment, attention) {
-            (Some(watch), Some(attention)) => watch.see(attention.rows(), speaking.last),
-            _ => Stop::Free,
-        };
+        let stop = speaking.stop(utterance.state.as_ref());
         let token = (speaking.sampler)
             .next_with(logits, rows, (stop, config.t3.speech_stop))
             .unwrap_or(config.t3.speech_stop);

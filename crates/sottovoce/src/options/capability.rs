@@ -64,7 +64,7 @@ impl Capability {
         format!("{} only", owners.join(", "))
     }
 
-    fn is_in_model(self, config: &ModelConfig) -> bool {
+    pub(crate) fn is_in_model(self, config: &ModelConfig) -> bool {
         let t3 = &config.t3;
         match self {
             Capability::Emotion => t3.emotion,

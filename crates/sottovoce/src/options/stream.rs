@@ -1,8 +1,8 @@
 //! Options of a stream.
 
 use super::{
-    CHUNK_SIZES, CONTEXT_WINDOWS, DeliveryMode, Domain, OptionDescription, SAMPLES_PER_TOKEN,
-    WhenFull, default_chunk_size,
+    CHUNK_SIZES, CONTEXT_WINDOWS, Capability, DeliveryMode, Domain, OptionDescription,
+    SAMPLES_PER_TOKEN, WhenFull, default_chunk_size,
 };
 use sottovoce_chatterbox::config::{LetterCase, ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::text::{Normalise, TextOptions, Unreadable};
@@ -142,6 +142,11 @@ impl StreamOptions {
             exaggeration: self.exaggeration.unwrap_or(defaults.exaggeration),
             ..*defaults
         }
+    }
+
+    /// Whether attention to the text decides about the end of this model's sentences.
+    pub(crate) fn watches_alignment(&self, config: &ModelConfig) -> bool {
+        self.alignment_watch && Capability::AlignmentHeads.is_in_model(config)
     }
 
     /// The default options, with the model's own values filled in.

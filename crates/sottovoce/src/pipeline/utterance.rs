@@ -9,7 +9,7 @@ use crate::plan::Extent;
 use crate::word_times::SpokenWord;
 use sottovoce_chatterbox::config::SamplingConfig;
 use sottovoce_chatterbox::s3gen::{FlowState, Rendering};
-use sottovoce_chatterbox::t3::alignment_watch::AlignmentWatch;
+use sottovoce_chatterbox::t3::alignment_watch::{AlignmentWatch, Stop};
 use sottovoce_chatterbox::t3::run_on::RunOnWatch;
 use sottovoce_chatterbox::t3::sampler::Sampler;
 use sottovoce_chatterbox::t3::{AlignedWord, T3State, WordAligner};
@@ -167,6 +167,16 @@ impl Aligned {
     }
 }
 
+impl Speaking {
+    /// The rule for the next token, by the attention that its logits come with.
+    pub(super) fn stop(&mut self, state: Option<&T3State>) -> Stop {
+        match (&mut self.alignment, state.and_then(T3State::alignment)) {
+            (Some(watch), Some(attention)) => watch.see(attention.rows(), self.last),
+            _ => Stop::Free,
+        }
+    }
+}
+
 /// Mel frames that are not samples yet.
 pub(super) struct Rendered {
     pub(super) mel: Rendering,
@@ -179,6 +189,12 @@ impl Utterance {
     /// Whether T3 has more to generate before the next silence.
     pub fn speaking(&self) -> bool {
         self.speaking.is_some() || matches!(self.coming.front(), Some(Coming::Sentence(_)))
+    }
+
+    /// The watch of a sentence's alignment, if the stream asks for one.
+    pub(super) fn alignment_watch(&self, sentence: &Sentence) -> Option<AlignmentWatch> {
+        self.watches_alignment
+            .then(|| AlignmentWatch::new(sentence.tokens.len()))
     }
 
     /// Whether T3 has generated all of the available text, and no silence is pending.

@@ -222,7 +222,12 @@ mod tests {
     /// Words of a text, half a second each.
     fn timed(text: &str) -> Vec<WordTime> {
         let characters: Vec<char> = text.chars().collect();
-        let is_word = |at: usize| characters[at].is_alphanumeric() || characters[at] == '’';
+        let is_word = |at: usize| {
+            // Tags are not spoken.
+            let open = characters[..at].iter().rposition(|c| *c == '<');
+            let closed = characters[..at].iter().rposition(|c| *c == '>');
+            open <= closed && (characters[at].is_alphanumeric() || characters[at] == '’')
+        };
         let mut words: Vec<WordTime> = Vec::new();
         for at in 0..characters.len() {
             if !is_word(at) {

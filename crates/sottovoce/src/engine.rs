@@ -383,7 +383,9 @@ impl Engine {
                 device,
             )
         };
-        let cache_folder = CacheFolder::of_option(options.cache_dir.as_deref());
+        // An entry holds the networks of a whole engine, T3 with them.
+        let cache_folder =
+            CacheFolder::of_option(options.cache_dir.as_deref()).filter(|_| options.speech);
         let weights_bytes = plan.weights_bytes;
         let cached = || {
             let folder = cache_folder.as_ref()?;

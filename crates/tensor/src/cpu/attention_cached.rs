@@ -132,17 +132,34 @@ mod x86 {
         _mm512_reduce_add_ps(sum)
     }
 
+    /// Adds weighted rows to `out` one after the other, in `VECTORS` vectors from `place` on, which
+    /// stay in registers meanwhile.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn add<E: Element>(weight: f32, row: &[E], out: &mut [f32]) {
-        assert_eq!(out.len(), row.len());
-        let weight = _mm512_set1_ps(weight);
-        for place in (0..out.len() / 16 * 16).step_by(16) {
-            // SAFETY: sixteen elements from `place` on are inside both slices.
-            unsafe {
-                let values = E::load(row.as_ptr().add(place));
-                let out = out.as_mut_ptr().add(place);
-                _mm512_storeu_ps(out, _mm512_fmadd_ps(values, weight, _mm512_loadu_ps(out)));
+    fn add<E: Element, const VECTORS: usize>(
+        weights: &[f32],
+        rows: &[&[E]],
+        place: usize,
+        out: &mut [f32],
+    ) {
+        assert!(place + 16 * VECTORS <= out.len());
+        assert!(rows.iter().all(|row| row.len() == out.len()));
+        // SAFETY: all vectors from `place` on are inside `out` and inside every row.
+        unsafe {
+            let out = out.as_mut_ptr().add(place);
+            let mut sums = [_mm512_setzero_ps(); VECTORS];
+            for (vector, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_loadu_ps(out.add(16 * vector));
+            }
+            for (&weight, row) in weights.iter().zip(rows) {
+                let weight = _mm512_set1_ps(weight);
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    let values = E::load(row.as_ptr().add(place + 16 * vector));
+                    *sum = _mm512_fmadd_ps(values, weight, *sum);
+                }
+            }
+            for (vector, &sum) in sums.iter().enumerate() {
+                _mm512_storeu_ps(out.add(16 * vector), sum);
             }
         }
     }
@@ -178,9 +195,20 @@ mod x86 {
                         .for_each(|weight| *weight = exp::<false>(*weight - most));
                     totals[index] = totals[index] * shrink + weights.iter().sum::<f32>();
                     out.iter_mut().for_each(|out| *out *= shrink);
-                    for (&weight, row) in weights.iter().zip(values.chunks_exact(row_bytes)) {
-                        let (row, factor) = E::head(row, heads, head, size);
-                        add(weight * factor, row, out);
+                    let mut rows: [&[E]; BLOCK] = [&[]; BLOCK];
+                    let stored = values.chunks_exact(row_bytes);
+                    for ((weight, row), stored) in weights.iter_mut().zip(&mut rows).zip(stored) {
+                        let (values, factor) = E::head(stored, heads, head, size);
+                        *weight *= factor;
+                        *row = values;
+                    }
+                    let (weights, rows) = (&weights[..count], &rows[..count]);
+                    let wide = size / 64 * 64;
+                    for place in (0..wide).step_by(64) {
+                        add::<E, 4>(weights, rows, place, out);
+                    }
+                    for place in (wide..size).step_by(16) {
+                        add::<E, 1>(weights, rows, place, out);
                     }
                 }
             }

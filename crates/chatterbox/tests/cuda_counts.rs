@@ -35,8 +35,8 @@ fn a_step_is_one_graph_of_few_kernels_that_read_each_weight_once() {
         };
         for &precision in precisions {
             let on = OnStandIn::open();
-            let mut speaking = Speaking::begin(&on, &config, precision, 4);
-            for count in [1, 4] {
+            let mut speaking = Speaking::begin(&on, &config, precision, 8);
+            for count in [1, 4, 8] {
                 let own_bytes = on.device.own_bytes();
                 assert!(!on.device.has_recorded(T3::step_key(count)));
                 let before = on.asked();
@@ -100,6 +100,35 @@ fn a_step_is_one_graph_of_few_kernels_that_read_each_weight_once() {
 }
 
 #[test]
+fn steps_that_were_recorded_take_nothing_from_the_driver_when_they_first_run() {
+    let config = ModelConfig::tiny_base();
+    let run = |record: bool| {
+        let on = OnStandIn::open();
+        let mut speaking = Speaking::begin(&on, &config, Precision::Int8, 4);
+        let own_bytes = on.device.own_bytes();
+        if record {
+            (1..=4).for_each(|count| speaking.record(&on.device, count));
+            let taken = on.device.own_bytes() - own_bytes;
+            let reckoned = (on.device).recorded_bytes(4, speaking.launch_count_max());
+            assert!(0 < taken && taken <= reckoned, "{taken} of {reckoned}");
+        }
+        let mut logits = Vec::new();
+        for (token, count) in [1, 4, 2, 3, 1].into_iter().enumerate() {
+            let (before, own_bytes) = (on.asked(), on.device.own_bytes());
+            logits.push(speaking.step(&on.device, count, token as u32));
+            let step = on.since(before);
+            assert_eq!((step.graph_launches, step.reads), (1, 1));
+            if record {
+                assert_eq!((step.launches, step.memory_calls), (0, 0), "{count} states");
+                assert_eq!(on.device.own_bytes(), own_bytes);
+            }
+        }
+        logits
+    };
+    assert!(run(true) == run(false), "the same bits");
+}
+
+#[test]
 fn a_replayed_step_has_the_bits_of_one_that_is_launched_kernel_by_kernel() {
     let config = ModelConfig::tiny_base();
     let run = |forget: bool| {
@@ -132,14 +161,20 @@ fn a_replayed_step_has_the_bits_of_one_that_is_launched_kernel_by_kernel() {
 }
 
 #[test]
-fn a_guided_velocity_is_one_pass_of_few_kernels_and_a_chunk_is_read_once() {
-    let on = OnStandIn::open();
-    let flow = narrow_flow(&on, &ModelConfig::base());
-    let asked = |steps, guided_steps| asked_by_flow(&on, &flow, steps, guided_steps);
-    let (one, two, plain) = (asked(1, 1), asked(2, 2), asked(2, 1));
-    let guided = two.launches - one.launches;
-    println!("a guided velocity: {guided} launches");
-    assert!(guided <= 340, "{guided} launches");
-    assert!(plain.launches - one.launches <= guided);
-    assert_eq!((two.reads, two.waits), (1, 1), "a chunk");
+fn a_velocity_is_one_pass_of_few_kernels_and_a_chunk_is_read_once() {
+    for (name, config) in [
+        ("base", ModelConfig::base()),
+        ("turbo", ModelConfig::turbo()),
+        ("nano", ModelConfig::nano()),
+    ] {
+        let on = OnStandIn::open();
+        let flow = narrow_flow(&on, &config);
+        let asked = |steps, guided_steps| asked_by_flow(&on, &flow, steps, guided_steps);
+        let (one, two, plain) = (asked(1, 1), asked(2, 2), asked(2, 1));
+        let guided = two.launches - one.launches;
+        println!("{name}, a velocity: {guided} launches");
+        assert!(guided <= 340, "{name}: {guided} launches");
+        assert!(plain.launches - one.launches <= guided);
+        assert_eq!((two.reads, two.waits), (1, 1), "{name}, a chunk");
+    }
 }

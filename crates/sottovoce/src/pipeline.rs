@@ -143,7 +143,7 @@ impl Pipeline {
         })
         .map_err(failed)?
         .network;
-        Ok(Pipeline {
+        let pipeline = Pipeline {
             store: KeyValueStore::new(memory, &config.t3, cache, usize::MAX),
             workspaces: Some(Workspaces::reserve(memory, recordings, extent)?),
             config,
@@ -153,10 +153,30 @@ impl Pipeline {
             vocoder,
             extent,
             voices: Vec::new(),
-        })
+        };
+        pipeline.record_steps()?;
+        Ok(pipeline)
     }
 
-    /// Switches activations of integer weights to fine rounding, as on devices other than the CPU.
+    /// Records a step of each number of streams, on a device that records.
+    fn record_steps(&self) -> Result<(), Error> {
+        let Some(speech) = &self.speech else {
+            return Ok(());
+        };
+        let workspace = &self.workspaces()?.step;
+        for streams in 1..=self.extent.streams {
+            if self.device.has_recorded(T3::step_key(streams)) {
+                break;
+            }
+            workspace.restart();
+            let ctx = Context::new(workspace, &*self.device);
+            speech.t3.record_step(&ctx, &self.store, streams);
+        }
+        self.device.check().map_err(Error::Device)
+    }
+
+    /// Switches activations of integer weights to fine rounding: coarse rounding differs from
+    /// device to device.
     pub fn round_finely(&mut self) {
         self.flow.set_rounding(sottovoce_tensor::Rounding::Fine);
         // They were recorded with coarse rounding.
@@ -486,7 +506,7 @@ impl Pipeline {
 
     /// One token for each utterance. If memory runs out, finished utterances keep their token, and
     /// the call can be repeated. The driver is opened only if a sentence exceeds its likely length,
-    /// or for the first step with this number of streams.
+    /// or for the first step with this number of streams after the workspaces changed.
     ///
     /// # Errors
     /// Names the utterance that caused the error, if only one did.
@@ -529,7 +549,8 @@ impl Pipeline {
             tokens.extend(utterance.speaking.as_ref().map(|speaking| speaking.last));
             states.extend(&mut utterance.state);
         }
-        // A device may record the first step of a batch size, which takes memory from the driver.
+        // A device records the step anew when its workspace has moved, which takes memory that was
+        // planned from the driver.
         let fresh = !self.device.has_recorded(T3::step_key(states.len()));
         let opening = fresh.then(|| holdings.open());
         let t3 = &self.speech()?.t3;

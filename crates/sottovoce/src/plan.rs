@@ -192,9 +192,13 @@ pub(crate) fn reckon(
         Some(_) => (0, 0),
         None => (prepared_voice_bytes, tokenizer_bytes),
     };
+    // A step of each number of streams is recorded at load.
+    let steps_bytes = networks.t3.as_ref().map_or(0, |t3| {
+        device.recorded_bytes(extent.streams, t3.step_launch_count_max())
+    });
     let plan = MemoryPlan {
         precision: precision.to_string(),
-        device_bytes: device.own_bytes(),
+        device_bytes: device.own_bytes() + steps_bytes,
         weights_bytes: networks.weights_bytes,
         workspace_bytes: recordings.peak_bytes().next_multiple_of(unit),
         voice_bytes: pages(voice_pages) + prepared_voice_bytes,

@@ -24,7 +24,7 @@ typedef long long int64_t;
 /// Begins a kernel: `KERNEL(name, Shared, (parameters)) { … }`. `Shared` is the type of its static
 /// shared memory, or `None`.
 #define KERNEL(name, Shared, parameters)                                                            \
-    extern "C" __global__ void __launch_bounds__(128, 1) name parameters
+    extern "C" __global__ void __launch_bounds__(128, 4) name parameters
 /// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing
 /// yet: NaN on the host.
 #define SHARED(Shared, name) __shared__ Shared name

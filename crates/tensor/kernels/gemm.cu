@@ -51,16 +51,16 @@ DEVICE int first_across(const ProductArguments &p, unsigned row) {
 }
 
 /// Statistics of the block's rows, which a linear layer normalises first.
-template <unsigned OUTPUTS>
+template <unsigned COUNT>
 DEVICE void find_statistics(const ProductArguments &p, unsigned first_row,
-                            Shared<OUTPUTS> &shared) {
+                            Statistics (&rows)[COUNT]) {
     NO_UNROLL
-    for (unsigned row = thread_x() / 32; row < Shared<OUTPUTS>::ROWS; row += THREADS / 32) {
+    for (unsigned row = thread_x() / 32; row < COUNT; row += THREADS / 32) {
         Statistics found{0.0f, 0.0f};
         if (first_row + row < p.rows)
             found = row_statistics(p.x + uint64_t(first_row + row) * p.x_stride, p.inputs, p.norm,
                                    p.epsilon);
-        if (thread_x() % 32 == 0) shared.rows[row] = found;
+        if (thread_x() % 32 == 0) rows[row] = found;
     }
     barrier();
 }
@@ -192,13 +192,11 @@ DEVICE void sum_inputs(const ProductArguments &p, const void *weights, unsigned 
     barrier();
 }
 
-template <class Weights, unsigned OUTPUTS>
-DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
-    constexpr unsigned BLOCK_ROWS = Shared<OUTPUTS>::ROWS;
+/// Ends the block's sums and stores them.
+template <class Weights, unsigned BLOCK_ROWS, unsigned OUTPUTS>
+DEVICE void store_outputs(const ProductArguments &p, const float (&sums)[BLOCK_ROWS][OUTPUTS]) {
     const LayerArguments &layer = p.layers[block_z()];
     const unsigned first_row = block_x() * BLOCK_ROWS, first_output = block_y() * OUTPUTS;
-    if (p.norm != NORM_NONE) find_statistics(p, first_row, shared);
-    sum_inputs<Weights>(p, layer.weights, p.norm, shared);
     float *out = p.out + uint64_t(block_z()) * p.rows * p.out_stride;
     NO_UNROLL
     for (unsigned place = thread_x(); place < 4096; place += THREADS) {
@@ -206,23 +204,29 @@ DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
         const unsigned output = first_output + place % OUTPUTS;
         if (out_row >= p.rows || output >= p.outputs) continue;
         finish_output<Weights>(Weights::scale(layer.weights, output), layer.bias, output,
-                               shared.out[place / OUTPUTS][place % OUTPUTS], p.activation, p.slope,
+                               sums[place / OUTPUTS][place % OUTPUTS], p.activation, p.slope,
                                p.add, out + uint64_t(out_row) * p.out_stride + output);
     }
 }
 
-/// A product whose result is normalised row by row, with as many outputs as a block has at most:
-/// then the activation, then `p.row` is added.
 template <class Weights, unsigned OUTPUTS>
-DEVICE void multiply_and_normalise(const ProductArguments &p, Shared<OUTPUTS> &shared) {
-    constexpr unsigned BLOCK_ROWS = Shared<OUTPUTS>::ROWS;
+DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
+    if (p.norm != NORM_NONE)
+        find_statistics(p, block_x() * Shared<OUTPUTS>::ROWS, shared.rows);
+    sum_inputs<Weights>(p, p.layers[block_z()].weights, p.norm, shared);
+    store_outputs<Weights>(p, shared.out);
+}
+
+/// Ends the block's sums, which are whole rows of the result, normalises each row, applies the
+/// activation, adds `p.row`, and stores them.
+template <class Weights, unsigned BLOCK_ROWS, unsigned OUTPUTS>
+DEVICE void store_normalised(const ProductArguments &p, float (&block)[BLOCK_ROWS][OUTPUTS]) {
     const LayerArguments &layer = p.layers[0];
     const unsigned thread = thread_x(), first_row = block_x() * BLOCK_ROWS;
-    sum_inputs<Weights>(p, layer.weights, NORM_NONE, shared);
     NO_UNROLL
     for (unsigned place = thread; place < 4096; place += THREADS) {
         const unsigned output = place % OUTPUTS;
-        float *sum = &shared.out[place / OUTPUTS][output];
+        float *sum = &block[place / OUTPUTS][output];
         if (output < p.outputs)
             finish_output<Weights>(Weights::scale(layer.weights, output), layer.bias, output, *sum,
                                    ACTIVATION_IDENTITY, 0.0f, false, sum);
@@ -231,7 +235,7 @@ DEVICE void multiply_and_normalise(const ProductArguments &p, Shared<OUTPUTS> &s
     NO_UNROLL
     for (unsigned row = thread / 32; row < BLOCK_ROWS; row += THREADS / 32) {
         if (first_row + row >= p.rows) return;
-        const float *sums = shared.out[row];
+        const float *sums = block[row];
         float *out = p.out + uint64_t(first_row + row) * p.out_stride;
         const Statistics statistics = row_statistics(sums, p.outputs, p.norm, p.epsilon);
         NO_UNROLL
@@ -242,6 +246,13 @@ DEVICE void multiply_and_normalise(const ProductArguments &p, Shared<OUTPUTS> &s
             out[column] = p.row ? active + p.row[column] : active;
         }
     }
+}
+
+/// A product whose result is normalised row by row, with as many outputs as a block has at most.
+template <class Weights, unsigned OUTPUTS>
+DEVICE void multiply_and_normalise(const ProductArguments &p, Shared<OUTPUTS> &shared) {
+    sum_inputs<Weights>(p, p.layers[0].weights, NORM_NONE, shared);
+    store_normalised<Weights>(p, shared.out);
 }
 
 } // namespace gemm

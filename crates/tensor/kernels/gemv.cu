@@ -18,7 +18,7 @@ constexpr unsigned OUTPUTS_MAX = 128;
 
 template <unsigned ROWS> struct Shared {
     /// Inputs of a slot that are in shared memory at a time.
-    static constexpr unsigned CHUNK = 32;
+    static constexpr unsigned CHUNK = ROWS <= 8 ? 32 : 16;
 
     union {
         /// Of each slot `[row][input]`; four more, so that slots lie in different banks.
@@ -122,17 +122,17 @@ DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned
     for (unsigned first = 0; first < division.slot_length; first += CHUNK) {
         load_inputs(p, division, first, shared);
         barrier();
-        const unsigned end = busy ? smaller(begin + first + CHUNK, p.inputs) : 0;
+        const unsigned start = begin + first;
+        const unsigned count = busy && start < p.inputs ? smaller(CHUNK, p.inputs - start) : 0;
         // Four loads of weights are under way at a time where registers allow it; at least the two
-        // that share q4's bytes.
-        _Pragma("unroll (ROWS <= 2 ? 4 : 2)")
-        for (unsigned input = begin + first; input < end; input += 4) {
+        // that share q4's bytes, where sixteen rows leave any.
+        _Pragma("unroll (ROWS <= 2 ? 4 : ROWS <= 8 ? 2 : 1)")
+        for (unsigned within = 0; within < count; within += 4) {
             Four w[4];
-            Weights::load(p.weights, padded, p.inputs, group, quad, input, w);
+            Weights::load(p.weights, padded, p.inputs, group, quad, start + within, w);
             UNROLL
             for (unsigned row = 0; row < ROWS; ++row) {
-                const Four x =
-                    load_four(&shared.inputs[slot][row * CHUNK + input - begin - first]);
+                const Four x = load_four(&shared.inputs[slot][row * CHUNK + within]);
                 UNROLL
                 for (unsigned i = 0; i < 4; ++i) sums[row] = multiply_add(w[i], x[i], sums[row]);
             }
@@ -311,3 +311,4 @@ ROWS_PRECISIONS(1)
 ROWS_PRECISIONS(2)
 ROWS_PRECISIONS(4)
 ROWS_PRECISIONS(8)
+ROWS_PRECISIONS(16)

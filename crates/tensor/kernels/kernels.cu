@@ -1,8 +1,10 @@
 // All kernels, in one module.
 
 #include "attention.cu"
+#include "attention_mma.cu"
 #include "elements.cu"
 #include "gemm.cu"
+#include "gemm_mma.cu"
 #include "gemv.cu"
 #include "pages.cu"
 #include "sound.cu"

@@ -41,6 +41,18 @@ pub trait Device: Operations {
         forward();
     }
 
+    /// Records `forward` for later calls of [`Device::replay`] under this key, without executing
+    /// it: the first replay then takes no memory from the driver either. `forward` must neither
+    /// read nor write elements. Its cache places need no pages. A device that records nothing does
+    /// not run it.
+    fn record(&self, _key: u64, _forward: &mut dyn FnMut()) {}
+
+    /// Device memory that the driver takes to record `forward_count` forwards of `launch_count`
+    /// operations each, as measured when the device was opened, in bytes.
+    fn recorded_bytes(&self, _forward_count: usize, _launch_count: usize) -> u64 {
+        0
+    }
+
     /// Whether a forward with this key was recorded: replaying it takes no memory from the driver,
     /// while recording may allocate a graph.
     fn has_recorded(&self, _key: u64) -> bool {

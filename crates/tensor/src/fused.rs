@@ -3,7 +3,7 @@
 use crate::cache::{CacheLayout, CachePlaces};
 use crate::layers::{Conv1d, LayerNorm, Linear, Norm};
 use crate::matrix::Matrix;
-use crate::operations::{Activation, Attention, Convolving};
+use crate::operations::{Activation, Attention, Convolving, Rounding};
 use crate::view::{View, ViewMut};
 
 /// Fused operations. Each one gives the same bits as the plain operations in sequence, to which
@@ -20,6 +20,7 @@ pub trait FusedOperations {
         norm: Option<&Norm>,
         layers: &[&Linear],
         activation: Activation,
+        rounding: Rounding,
         out: ViewMut<'_>,
     );
 
@@ -79,6 +80,7 @@ pub trait FusedOperations {
         sequences: usize,
         layer: &Conv1d,
         options: &Convolving<'_>,
+        rounding: Rounding,
         out: ViewMut<'_>,
     );
 
@@ -98,17 +100,17 @@ pub trait FusedOperations {
         norm: &LayerNorm,
         activation: Activation,
         row: Option<View<'_>>,
+        rounding: Rounding,
         out: ViewMut<'_>,
     );
 
-    /// Attention within each of `sequences` stacked sequences.
+    /// Attention of queries over keys and values within each of `sequences` stacked sequences.
     fn attention_sequences(
         &self,
-        q: View<'_>,
-        k: View<'_>,
-        v: View<'_>,
+        parts: [View<'_>; 3],
         sequences: usize,
         options: &Attention<'_>,
+        rounding: Rounding,
         out: ViewMut<'_>,
     );
 }

@@ -121,6 +121,7 @@ pub struct Matrix {
     rows: usize,
     columns: usize,
     precision: Precision,
+    many_rows: bool,
     data: SharedBlock,
 }
 
@@ -195,6 +196,7 @@ impl Matrix {
             rows,
             columns,
             precision,
+            many_rows: false,
             data: data.into_shared(),
         })
     }
@@ -214,6 +216,7 @@ impl Matrix {
             rows,
             columns,
             precision,
+            many_rows: false,
             data,
         })
     }
@@ -239,6 +242,7 @@ impl Matrix {
             rows,
             columns,
             precision,
+            many_rows: false,
             data: block.into_shared(),
         })
     }
@@ -260,6 +264,21 @@ impl Matrix {
             });
         }
         Ok(())
+    }
+
+    /// Marks weights that are multiplied with many rows at a time. A device may multiply them on
+    /// matrix units, which round the rows' elements: then at any number of rows, so that a row's
+    /// result does not depend on the others.
+    pub fn for_many_rows(self) -> Matrix {
+        Matrix {
+            many_rows: true,
+            ..self
+        }
+    }
+
+    /// Whether they are marked by [`Matrix::for_many_rows`].
+    pub fn is_for_many_rows(&self) -> bool {
+        self.many_rows
     }
 
     /// Number of outputs.

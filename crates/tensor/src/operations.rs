@@ -48,7 +48,8 @@ pub enum Store {
     Add,
 }
 
-/// Rounding of activations where weights are integers; no effect elsewhere.
+/// Rounding of activations where weights are integers; no effect elsewhere. A CUDA device rounds
+/// only those of [`crate::Matrix::for_many_rows`], to 22 and to 11 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
     /// To 16 bits, well below the rounding error of the weights.

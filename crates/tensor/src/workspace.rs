@@ -20,7 +20,12 @@ pub struct Workspace {
 }
 
 enum Kind {
-    Pooled { memory: Memory, owner: Owner },
+    Pooled {
+        memory: Memory,
+        owner: Owner,
+        /// Whether each tensor is a piece of the driver's.
+        apart: bool,
+    },
     Measuring(Arc<Mutex<Recorder>>),
     Planned(PlannedArena),
 }
@@ -36,6 +41,17 @@ impl Workspace {
         Workspace::of(Kind::Pooled {
             memory: memory.clone(),
             owner,
+            apart: false,
+        })
+    }
+
+    /// Each tensor in a piece of the driver's, past which a driver for tests may let kernels fault.
+    #[cfg(feature = "testing")]
+    pub fn apart(memory: &Memory, tag: &'static str) -> Workspace {
+        Workspace::of(Kind::Pooled {
+            memory: memory.clone(),
+            owner: Owner::new(Region::Workspace, tag),
+            apart: true,
         })
     }
 
@@ -115,13 +131,23 @@ impl Workspace {
         let bytes = elements * size_of::<f32>();
         match &self.kind {
             Kind::Pooled { .. } if lock(&self.failure).is_some() => Storage::Dry,
-            Kind::Pooled { memory, owner } => match memory.allocate(bytes, *owner) {
-                Ok(block) => Storage::Pooled(block),
-                Err(error) => {
-                    *lock(&self.failure) = Some(error);
-                    Storage::Dry
-                }
-            },
+            Kind::Pooled {
+                memory,
+                owner,
+                apart,
+            } => {
+                let block = match apart {
+                    true => memory.reserve_exact(bytes, *owner),
+                    false => memory.allocate(bytes, *owner),
+                };
+                block.map_or_else(
+                    |error| {
+                        *lock(&self.failure) = Some(error);
+                        Storage::Dry
+                    },
+                    Storage::Pooled,
+                )
+            }
             Kind::Measuring(recorder) => Storage::Recorded(Recorder::begin(recorder, bytes)),
             Kind::Planned(arena) => match arena.allocate(bytes) {
                 Ok(piece) => Storage::Planned(piece),

@@ -8,7 +8,9 @@ mod conformance;
 
 use common::Fixture;
 use common::fixture::Tolerances;
+use common::tight::Tight;
 use cuda_stand_in::client::StandIn;
+use sottovoce_memory::driver::Driver;
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::{Memory, PoolConfiguration};
 use sottovoce_tensor::cuda::Cuda;
@@ -27,6 +29,11 @@ struct OnStandIn {
 }
 
 fn on_stand_in(settings: &str, cases: u32) -> OnStandIn {
+    on_driver(settings, cases, false)
+}
+
+/// With `apart`, a kernel that goes past a tensor or a weight faults.
+fn on_driver(settings: &str, cases: u32, apart: bool) -> OnStandIn {
     let ordinal = FREE.lock().expect("a list").pop().unwrap_or_else(|| {
         let mut next = NEXT.lock().expect("a number");
         *next += 1;
@@ -35,7 +42,11 @@ fn on_stand_in(settings: &str, cases: u32) -> OnStandIn {
     let device = StandIn::new(ordinal, &format!("memory=2147483648 {settings}"));
     let driver = CudaDriver::open(ordinal, None).expect("a driver");
     let context = Arc::clone(driver.context());
-    let memory = Memory::with_driver(Box::new(driver), PoolConfiguration::default());
+    let driver: Box<dyn Driver> = match apart {
+        true => Box::new(Tight::new(driver)),
+        false => Box::new(driver),
+    };
+    let memory = Memory::with_driver(driver, PoolConfiguration::default());
     let cuda = Cuda::open(&context, &memory).expect("a device that computes");
     OnStandIn {
         fixture: ManuallyDrop::new(Fixture {
@@ -45,10 +56,12 @@ fn on_stand_in(settings: &str, cases: u32) -> OnStandIn {
                 exact: false,
                 // Rows are not rounded where weights are in integers.
                 linear: |_| 1e-6,
+                coarse: 4e-4,
                 convolution: |_| 1e-6,
                 ..Tolerances::default()
             },
             cases,
+            apart,
         }),
         device,
     }
@@ -89,4 +102,25 @@ mod in_shuffled_order {
     use crate::{conformance, on_stand_in};
 
     conformance::suite!(*on_stand_in("generation=120 order=shuffled:5", 3));
+}
+
+mod with_nothing_behind_a_tensor {
+    use crate::{conformance, on_driver};
+    use sottovoce_tensor::Precision;
+
+    conformance::suite!(*on_driver("generation=86 fill=on", 3, true));
+
+    #[test]
+    fn a_kernel_that_reads_past_a_table_faults() {
+        let card = on_driver("", 1, true);
+        let table = card.matrix(16, 64, &[0.5; 16 * 64], Precision::F32);
+        let workspace = sottovoce_tensor::Workspace::apart(&card.memory, "test");
+        let device = &*card.devices[0];
+        let ctx = sottovoce_tensor::Context::new(&workspace, device);
+        let mut out = ctx.zeros(&[1, 64]);
+        for (id, works) in [(15, true), (16, false)] {
+            device.embedding(&table, &[id], out.view_mut());
+            assert_eq!(ctx.download(&out).is_ok(), works, "row {id} of 16");
+        }
+    }
 }

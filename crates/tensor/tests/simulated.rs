@@ -16,6 +16,7 @@ fn fixture() -> Fixture {
         memory,
         tolerances: Tolerances::default(),
         cases: 10,
+        apart: false,
     }
 }
 

@@ -175,23 +175,23 @@ impl FlowDecoder {
 
     /// Embedding of a time, or of both ends of a step, after Mish: `[1, time]`.
     fn time(&self, ctx: &Context<'_>, from: f32, to: Option<f32>) -> Tensor {
-        let embed = |time: f32, activation: Activation| {
-            let at = EvenPositions {
-                first: TIME_SCALE * time,
-                step: 0.0,
-            };
-            let encoded = ctx.sinusoids(1, at, &self.time_rates, SinusoidOrder::Halves);
-            let inner = ctx.linear_activated(&encoded, &self.time_in, Activation::Silu);
-            ctx.linear_activated(&inner, &self.time_out, activation)
+        let [first, last] = [from, to.unwrap_or(from)].map(|time| TIME_SCALE * time);
+        let mixer = self.time_mixer.as_ref().filter(|_| to.is_some());
+        let ends = if mixer.is_some() { 2 } else { 1 };
+        let positions = EvenPositions {
+            first,
+            step: last - first,
         };
-        match (&self.time_mixer, to) {
-            (Some(mixer), Some(to)) => {
-                let ends = [from, to].map(|time| embed(time, Activation::Identity));
-                let both = ctx.concat_columns(&ends.each_ref().map(Tensor::view));
-                ctx.linear_activated(&both, mixer, Activation::Mish)
-            }
-            _ => embed(from, Activation::Mish),
-        }
+        let encoded = ctx.sinusoids(ends, positions, &self.time_rates, SinusoidOrder::Halves);
+        let inner = ctx.linear_activated(&encoded, &self.time_in, Activation::Silu);
+        let Some(mixer) = mixer else {
+            return ctx.linear_activated(&inner, &self.time_out, Activation::Mish);
+        };
+        let both = ctx.linear_activated(&inner, &self.time_out, Activation::Identity);
+        // The ends side by side.
+        let columns = ends * both.columns();
+        let both = both.reshape(&[1, columns]);
+        ctx.linear_activated(&both, mixer, Activation::Mish)
     }
 }
 

@@ -52,6 +52,11 @@ impl KeyValueStore {
         positions.div_ceil(POSITIONS_A_PAGE * self.layout.rows)
     }
 
+    /// Layout of one position's keys (or values).
+    pub(super) fn layout(&self) -> CacheLayout {
+        self.layout.cache
+    }
+
     /// The pool of pages.
     pub fn pages(&self) -> &PagePool {
         &self.pages

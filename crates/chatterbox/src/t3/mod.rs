@@ -419,6 +419,23 @@ impl T3 {
         states as u64
     }
 
+    /// Records a step of `states` states of `store`, without executing it; see
+    /// [`sottovoce_tensor::Device::record`]. The workspace must be the one of the steps.
+    pub fn record_step(&self, ctx: &Context<'_>, store: &KeyValueStore, states: usize) {
+        let tokens = vec![0; states];
+        let mut places = CachePlaces::dry(store.layout(), states * self.rows());
+        ctx.device.record(T3::step_key(states), &mut || {
+            self.decode(ctx, &tokens, &tokens, &mut places, None);
+        });
+    }
+
+    /// Most launches of a step on a device that fuses operations.
+    pub fn step_launch_count_max(&self) -> usize {
+        // A layer: projection, attention, its output, feed-forward in two. Then embedding, angles,
+        // last norm, head.
+        5 * self.config.backbone.layers + 4
+    }
+
     /// Embeds each state's token once per row, then runs the backbone and the head.
     fn decode(
         &self,

@@ -117,6 +117,7 @@ impl<'a> Loader<'a> {
                 Matrix::from_packed(slice.into_shared(), rows, columns, precision)
             }
         }
+        .map(|matrix| self.placed(matrix))
         .map_err(|source| self.value_error(name, source))
     }
 

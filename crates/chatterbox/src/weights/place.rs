@@ -119,6 +119,14 @@ impl Loader<'_> {
         Vector::from_f32(slice, &values).map_err(|source| self.value_error(label, source))
     }
 
+    /// Marks the weights of a network that takes many rows at a time.
+    pub(super) fn placed(&self, matrix: Matrix) -> Matrix {
+        match self.component {
+            Component::Flow => matrix.for_many_rows(),
+            _ => matrix,
+        }
+    }
+
     pub(super) fn build_matrix(
         &mut self,
         label: &str,
@@ -166,6 +174,7 @@ impl Loader<'_> {
                 }
             }
         }
+        .map(|matrix| self.placed(matrix))
         .map_err(|source| self.value_error(label, source))
     }
 }

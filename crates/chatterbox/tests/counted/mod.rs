@@ -123,7 +123,7 @@ pub fn narrow(t3: T3Config) -> T3Config {
 /// T3 with its states, which have taken a text.
 pub struct Speaking {
     t3: T3,
-    _store: KeyValueStore,
+    store: KeyValueStore,
     states: Vec<T3State>,
     step: Workspace,
     prefix_positions: usize,
@@ -164,11 +164,23 @@ impl Speaking {
         let step = Workspace::planned(&on.memory, &recording, "step").expect("room");
         Speaking {
             t3,
-            _store: store,
+            store,
             states,
             step,
             prefix_positions,
         }
+    }
+
+    /// Records a step of `count` states.
+    pub fn record(&mut self, device: &dyn Device, count: usize) {
+        self.step.restart();
+        let ctx = Context::new(&self.step, device);
+        self.t3.record_step(&ctx, &self.store, count);
+    }
+
+    /// Most launches of a step.
+    pub fn launch_count_max(&self) -> usize {
+        self.t3.step_launch_count_max()
     }
 
     /// Logits of a step of the first `count` states.

@@ -1,6 +1,6 @@
 //! The engine's device ledger equals the device's own count.
 
-use crate::scene::{options, source, stream};
+use crate::scene::{listen, options, source, stream};
 use cuda_stand_in::client::{self, StandIn};
 use sottovoce::{Engine, EngineOptions, Source, Voice, VoiceSource};
 use std::path::Path;
@@ -26,7 +26,6 @@ fn compare(engine: &Engine, device: StandIn, when: &str) {
 fn speak_and_compare(source: Source, options: EngineOptions, device: StandIn) {
     let engine = Engine::load(source, options).unwrap();
     compare(&engine, device, "loaded");
-    // Graphs are made at the first step of each batch size.
     let (report, plan) = (engine.memory_report(), engine.plan());
     assert!(
         report.driver_bytes <= plan.device_bytes,
@@ -94,6 +93,46 @@ fn the_ledger_is_what_the_device_counts_to_the_byte() {
         };
         speak_and_compare(source, options, device);
     }
+}
+
+/// The last byte of the budget is in the plan: nothing is taken from the driver for itself later.
+#[test]
+fn a_budget_full_to_the_last_byte_holds_every_number_of_streams() {
+    let own = "module=5242880 graph=65536 node=4096 threads=100000";
+    let device = StandIn::new(5, &format!("memory=2147483648 {own}"));
+    let options = EngineOptions {
+        streams_max: 3,
+        ..options(device)
+    };
+    let planned = Engine::plan_for(&source(), &options).unwrap();
+    assert_eq!(planned.streams_fit, 3);
+    let budget = planned.total_bytes(3);
+    let with = |bytes| EngineOptions {
+        memory: Some(bytes),
+        ..options.clone()
+    };
+    let fewer = Engine::plan_for(&source(), &with(budget - 1)).unwrap();
+    assert_eq!(fewer.streams_fit, 2);
+    let engine = Engine::load(source(), with(budget)).unwrap();
+    assert_eq!(engine.plan().streams_fit, 3);
+    let own_bytes = engine.memory_report().driver_bytes;
+    let graphs = || device.count("cuGraphInstantiateWithFlags");
+    let made = graphs();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    for count in [3, 1, 2] {
+        let streams = (0..count).map(|seed| stream(&engine, &voice, seed));
+        for (samples, ending) in listen(streams.collect()) {
+            ending.unwrap();
+            assert!(!samples.is_empty());
+        }
+        assert_eq!(engine.memory_report().driver_bytes, own_bytes);
+        assert_eq!(graphs(), made, "{count} streams");
+        compare(&engine, device, "after some streams");
+    }
+    let peak = device.count("used_peak");
+    assert!(peak <= budget, "{peak} of {budget}");
+    drop((voice, engine));
+    device.expect_clean("after the engine");
 }
 
 #[test]

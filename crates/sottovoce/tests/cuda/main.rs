@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod faults;
+mod full_size;
 mod ledger;
 mod refusals;
 mod scene;

@@ -39,8 +39,11 @@ The first run makes a Python environment in FOLDER and installs two pinned wheel
 network are needed then, and never again).
 ";
 
+/// Virtual architectures: without matrix units, with those of sm_75, with those from sm_80 on. Code
+/// of a real architecture is made from the latest that it has.
+const VIRTUAL: [u32; 3] = [70, 75, 80];
 /// The PTX that is shipped: any later card's driver makes its own code of it.
-const VIRTUAL_ARCHITECTURE: u32 = 70;
+const SHIPPED_PTX: [u32; 2] = [70, 80];
 /// Real architectures whose code is shipped beside it; one serves all later cards of its
 /// generation.
 const SHIPPED: [u32; 4] = [75, 80, 90, 120];
@@ -95,8 +98,18 @@ fn run() -> Result<(), Box<dyn Error>> {
 fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<dyn Error>> {
     let compiler = compiler::Compiler::open(&tools.nvrtc)?;
     let mut files = BTreeMap::new();
-    let ptx = compiler.ptx(kernels, VIRTUAL_ARCHITECTURE)?;
-    let mut entries: BTreeMap<String, Entry> = (manifest::entries(&ptx)?.into_iter())
+    let mut sources = BTreeMap::new();
+    for architecture in VIRTUAL {
+        sources.insert(architecture, compiler.ptx(kernels, architecture)?);
+    }
+    let entries_of = |architecture| manifest::entries(&sources[&architecture]);
+    let first = entries_of(VIRTUAL[0])?;
+    for architecture in VIRTUAL {
+        if entries_of(architecture)? != first {
+            return Err(format!("compute_{architecture} has other kernels").into());
+        }
+    }
+    let mut entries: BTreeMap<String, Entry> = (first.into_iter())
         .map(|(name, parameter_bytes)| {
             let resources = BTreeMap::new();
             (
@@ -109,8 +122,18 @@ fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<
         })
         .collect();
     let mut over_budget = Vec::new();
-    for target in ASSEMBLED {
-        let (cubin, resources) = assembler::assemble(&tools.ptxas, &ptx, target)?;
+    let assemble = |target: u32| {
+        let source = sources.range(..=target).next_back();
+        let (_, ptx) = source.ok_or_else(|| format!("no PTX for sm_{target}"))?;
+        assembler::assemble(&tools.ptxas, ptx, target).map_err(|error| error.to_string())
+    };
+    let assembled = std::thread::scope(|scope| {
+        let all = ASSEMBLED.map(|target| (target, scope.spawn(move || assemble(target))));
+        all.map(|(target, work)| (target, work.join()))
+    });
+    for (target, result) in assembled {
+        let result = result.map_err(|_| format!("the assembler's thread for sm_{target} died"))?;
+        let (cubin, resources) = result?;
         for (name, used) in resources {
             over_budget.extend(over_budget_of(&name, target, &used));
             let entry = entries
@@ -122,10 +145,10 @@ fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<
             files.insert(format!("sm_{target}.cubin"), cubin);
         }
     }
-    files.insert(
-        format!("compute_{VIRTUAL_ARCHITECTURE}.ptx"),
-        ptx.into_bytes(),
-    );
+    sources.retain(|architecture, _| SHIPPED_PTX.contains(architecture));
+    for (architecture, ptx) in sources {
+        files.insert(format!("compute_{architecture}.ptx"), ptx.into_bytes());
+    }
     if !over_budget.is_empty() {
         return Err(over_budget.join("\n         ").into());
     }

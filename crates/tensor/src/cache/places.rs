@@ -116,9 +116,11 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
-    /// `rows` rows without pages, for dry runs.
+    /// `rows` rows without pages, each in a sequence of its own, for dry runs and for
+    /// [`crate::Device::record`].
     pub fn dry(layout: CacheLayout, rows: usize) -> CachePlaces<'a> {
         CachePlaces {
+            sequences: vec![CacheSequence::default(); rows],
             rows: vec![CacheRow::default(); rows],
             ..CachePlaces::new(layout)
         }

@@ -69,7 +69,7 @@ impl Context<'_> {
         if let Some(fused) = self.device.fused() {
             let mut out = self.tensor(&[layers.len() * rows, outputs]);
             if !self.is_dry() {
-                fused.linears(x, norm, layers, activation, out.view_mut());
+                fused.linears(x, norm, layers, activation, self.rounding, out.view_mut());
             }
             return out;
         }
@@ -221,7 +221,8 @@ impl Context<'_> {
         if let Some(fused) = self.device.fused() {
             self.check_sequences(x, sequences, layer);
             if !self.is_dry() {
-                fused.conv1d_sequences(x, sequences, layer, &options, out.view_mut());
+                let rounding = self.rounding;
+                fused.conv1d_sequences(x, sequences, layer, &options, rounding, out.view_mut());
             }
             return out;
         }
@@ -251,7 +252,7 @@ impl Context<'_> {
             "conv1d_add: shape of the sum"
         );
         if !self.is_dry() {
-            fused.conv1d_sequences(x, 1, layer, &options, sum.view_mut());
+            fused.conv1d_sequences(x, 1, layer, &options, self.rounding, sum.view_mut());
         }
     }
 
@@ -290,7 +291,8 @@ impl Context<'_> {
         let time = layer.output_time(x.row_count() / sequences);
         let mut out = self.tensor(&[sequences * time, outputs]);
         if !self.is_dry() {
-            fused.conv1d_norm(x, sequences, layer, norm, activation, row, out.view_mut());
+            let (rounding, out) = (self.rounding, out.view_mut());
+            fused.conv1d_norm(x, sequences, layer, norm, activation, row, rounding, out);
         }
         out
     }
@@ -331,7 +333,8 @@ impl Context<'_> {
             );
             let mut out = self.tensor(&[q.row_count(), columns]);
             if !self.is_dry() {
-                fused.attention_sequences(q, k, v, sequences, options, out.view_mut());
+                let rounding = self.rounding;
+                fused.attention_sequences([q, k, v], sequences, options, rounding, out.view_mut());
             }
             return out;
         }

@@ -4,6 +4,7 @@
 //! less work.
 
 use super::arguments as with;
+use super::kernels::MatrixUnits;
 use super::launches::{
     few_rows_outputs, layer_normed, layer_of, normed, number, placed, precision_number, product_of,
     product_of_sequences, rows_of,
@@ -14,7 +15,7 @@ use crate::cache::{CacheLayout, CachePlaces};
 use crate::fused::FusedOperations;
 use crate::layers::{Conv1d, LayerNorm, Linear, Norm};
 use crate::matrix::{Matrix, Precision};
-use crate::operations::{Activation, Attention, Convolving, Operations, Store};
+use crate::operations::{Activation, Attention, Convolving, Operations, Rounding, Store};
 use crate::view::{View, ViewMut};
 
 /// Outputs in a group of packed weights.
@@ -59,10 +60,12 @@ impl FusedOperations for Cuda {
         norm: Option<&Norm>,
         layers: &[&Linear],
         activation: Activation,
+        rounding: Rounding,
         mut out: ViewMut<'_>,
     ) {
         let rows = x.row_count();
-        if let ([layer], true) = (layers, rows <= FEW_ROWS_MAX) {
+        let few = rows <= FEW_ROWS_MAX && MatrixUnits::of(&layers[0].weight, rounding).is_none();
+        if let ([layer], true) = (layers, few) {
             let arguments = self.few_rows(x, norm, layer, activation, &out);
             let weight = &layer.weight;
             let across = weight.rows().div_ceil(few_rows_outputs(weight.columns()));
@@ -88,7 +91,7 @@ impl FusedOperations for Cuda {
             for (place, layer) in product.layers.iter_mut().zip(layers) {
                 *place = layer_of(&layer.weight, layer.bias.as_ref());
             }
-            self.multiply_layers(weight, layers.len(), &product);
+            self.multiply_layers(weight, layers.len(), &product, rounding);
         }
     }
 
@@ -115,7 +118,8 @@ impl FusedOperations for Cuda {
         if rows > FEW_ROWS_MAX {
             let mut both = part(scratch, rows, weight.rows());
             let plain = Activation::Identity;
-            self.linears(x, Some(norm), &[gate_up], plain, both.reborrow());
+            let fine = Rounding::Fine;
+            self.linears(x, Some(norm), &[gate_up], plain, fine, both.reborrow());
             return self.gated_silu(both.as_view(), out);
         }
         let half = weight.rows() / 2;
@@ -155,7 +159,8 @@ impl FusedOperations for Cuda {
             let columns = layout.heads * layout.size;
             let mut all = part(scratch, rows, joined.weight.rows());
             let plain = Activation::Identity;
-            self.linears(x, Some(norm), &[joined], plain, all.reborrow());
+            let fine = Rounding::Fine;
+            self.linears(x, Some(norm), &[joined], plain, fine, all.reborrow());
             if let Some([cosines, sines]) = angles {
                 let turned = all.reborrow().columns(0..2 * columns);
                 self.rotate(turned, 2 * layout.heads, cosines, sines);
@@ -208,10 +213,11 @@ impl FusedOperations for Cuda {
         sequences: usize,
         layer: &Conv1d,
         options: &Convolving<'_>,
+        rounding: Rounding,
         out: ViewMut<'_>,
     ) {
         let product = product_of_sequences(x, sequences, layer, options, &out);
-        self.multiply_layers(&layer.weight, 1, &product);
+        self.multiply_layers(&layer.weight, 1, &product, rounding);
     }
 
     fn takes_conv1d_norm(&self, layer: &Conv1d) -> bool {
@@ -226,6 +232,7 @@ impl FusedOperations for Cuda {
         norm: &LayerNorm,
         activation: Activation,
         row: Option<View<'_>>,
+        rounding: Rounding,
         out: ViewMut<'_>,
     ) {
         let options = Convolving {
@@ -243,7 +250,11 @@ impl FusedOperations for Cuda {
         };
         let weight = &layer.weight;
         let wide = weight.rows() > WHOLE_ROWS[0];
-        let kernel = &self.kernels.product_norm[precision_number(weight)][usize::from(wide)];
+        let kernels = match MatrixUnits::of(weight, rounding) {
+            Some(units) => &self.kernels.product_mma_norm[units as usize],
+            None => &self.kernels.product_norm[precision_number(weight)],
+        };
+        let kernel = &kernels[usize::from(wide)];
         let rows = 4096 / WHOLE_ROWS[usize::from(wide)];
         let down = out.row_count().div_ceil(rows);
         self.launch(kernel, [number(down), 1, 1], &product);
@@ -251,13 +262,12 @@ impl FusedOperations for Cuda {
 
     fn attention_sequences(
         &self,
-        q: View<'_>,
-        k: View<'_>,
-        v: View<'_>,
+        parts: [View<'_>; 3],
         sequences: usize,
         options: &Attention<'_>,
+        rounding: Rounding,
         out: ViewMut<'_>,
     ) {
-        self.attend(q, k, v, sequences, options, out);
+        self.attend(parts, sequences, options, rounding, out);
     }
 }

@@ -2,7 +2,8 @@
 
 use super::arguments as with;
 use crate::cache::CachePrecision;
-use crate::matrix::Precision;
+use crate::matrix::{Matrix, Precision};
+use crate::operations::Rounding;
 use flate2::read::GzDecoder;
 use sottovoce_memory::driver::cuda::{CudaContext, CudaError, Generation, Kernel, Module, Target};
 use std::io::Read;
@@ -13,16 +14,21 @@ const fn generation(major: u32, minor: u32) -> Generation {
 }
 
 const PTX_70: Target = Target::Ptx(generation(7, 0));
+const PTX_80: Target = Target::Ptx(generation(8, 0));
 const CUBIN_75: Target = Target::Cubin(generation(7, 5));
 const CUBIN_80: Target = Target::Cubin(generation(8, 0));
 const CUBIN_90: Target = Target::Cubin(generation(9, 0));
 const CUBIN_120: Target = Target::Cubin(generation(12, 0));
 
 /// Compressed images.
-const IMAGES: [(Target, &[u8]); 5] = [
+const IMAGES: [(Target, &[u8]); 6] = [
     (
         PTX_70,
         include_bytes!("../../kernels/built/compute_70.ptx.gz"),
+    ),
+    (
+        PTX_80,
+        include_bytes!("../../kernels/built/compute_80.ptx.gz"),
     ),
     (
         CUBIN_75,
@@ -43,7 +49,47 @@ const IMAGES: [(Target, &[u8]); 5] = [
 ];
 
 /// Rows that one block of a few-rows product computes, by variant.
-pub(super) const FEW_ROWS: [usize; 4] = [1, 2, 4, 8];
+pub(super) const FEW_ROWS: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// How a product runs on matrix units, where it does.
+#[derive(Clone, Copy)]
+pub(super) enum MatrixUnits {
+    /// 16-bit weights, inputs of 22 bits.
+    F16,
+    /// 8-bit weights, inputs of 11 bits.
+    CoarseInt8,
+    /// 8-bit weights, inputs of 22 bits.
+    FineInt8,
+}
+
+impl MatrixUnits {
+    const ALL: [MatrixUnits; 3] = [
+        MatrixUnits::F16,
+        MatrixUnits::CoarseInt8,
+        MatrixUnits::FineInt8,
+    ];
+
+    /// Whether and how products with these weights run there. That depends on neither the rows nor
+    /// their number, so that a row's result does not either.
+    pub fn of(weight: &Matrix, rounding: Rounding) -> Option<MatrixUnits> {
+        match (weight.precision(), rounding) {
+            _ if !weight.is_for_many_rows() => None,
+            (Precision::F32 | Precision::Q4, _) => None,
+            (Precision::F16, _) => Some(MatrixUnits::F16),
+            (Precision::Int8, Rounding::Coarse) => Some(MatrixUnits::CoarseInt8),
+            (Precision::Int8, Rounding::Fine) => Some(MatrixUnits::FineInt8),
+        }
+    }
+
+    /// Precision of the weights, and halves of an input.
+    fn name(self) -> &'static str {
+        match self {
+            MatrixUnits::F16 => "f16_2",
+            MatrixUnits::CoarseInt8 => "int8_1",
+            MatrixUnits::FineInt8 => "int8_2",
+        }
+    }
+}
 
 /// All kernels of one module.
 pub(super) struct Kernels {
@@ -51,14 +97,20 @@ pub(super) struct Kernels {
     pub product: [[Arc<Kernel>; 2]; 4],
     /// By precision, then for at most 64 outputs and for more.
     pub product_norm: [[Arc<Kernel>; 2]; 4],
+    /// On matrix units, by [`MatrixUnits`]; likewise the field below.
+    pub product_mma: [Arc<Kernel>; 3],
+    /// For at most 64 outputs and for more.
+    pub product_mma_norm: [[Arc<Kernel>; 2]; 3],
     /// By precision, then by [`FEW_ROWS`]; likewise the two fields below.
-    pub few_rows: [[Arc<Kernel>; 4]; 4],
-    pub few_rows_gated: [[Arc<Kernel>; 4]; 4],
-    pub few_rows_project: [[Arc<Kernel>; 4]; 4],
+    pub few_rows: [[Arc<Kernel>; 5]; 4],
+    pub few_rows_gated: [[Arc<Kernel>; 5]; 4],
+    pub few_rows_project: [[Arc<Kernel>; 5]; 4],
     pub embed: [Arc<Kernel>; 4],
     pub lstm: [Arc<Kernel>; 4],
     pub attention_64: Arc<Kernel>,
     pub attention_128: Arc<Kernel>,
+    /// On matrix units.
+    pub attention_mma_64: Arc<Kernel>,
     /// By the precision of the cache.
     pub attend_pages: [Arc<Kernel>; 3],
     pub store_pages: Arc<Kernel>,
@@ -112,8 +164,21 @@ impl Kernels {
         };
         let rows = |family: &str, bytes| {
             let of = |end| by_precision(family, end, bytes);
-            Ok::<_, CudaError>(transposed([of("_1")?, of("_2")?, of("_4")?, of("_8")?]))
+            let [one, two, four, eight] = [of("_1")?, of("_2")?, of("_4")?, of("_8")?];
+            Ok::<_, CudaError>(transposed([one, two, four, eight, of("_16")?]))
         };
+        let units = |family: &str, end: &str| {
+            let of = |units: MatrixUnits| {
+                get(
+                    &format!("{family}_{}{end}", units.name()),
+                    size_of::<with::Product>(),
+                )
+            };
+            let [first, second, third] = MatrixUnits::ALL.map(of);
+            Ok::<_, CudaError>([first?, second?, third?])
+        };
+        let [narrow, wide] = ["_64", "_256"].map(|end| units("product_mma_norm", end));
+        let (narrow, wide) = (narrow?, wide?);
         Ok(Kernels {
             product: transposed([
                 by_precision("product", "_32", size_of::<with::Product>())?,
@@ -123,6 +188,10 @@ impl Kernels {
                 by_precision("product_norm", "_64", size_of::<with::Product>())?,
                 by_precision("product_norm", "_256", size_of::<with::Product>())?,
             ]),
+            product_mma: units("product_mma", "")?,
+            product_mma_norm: std::array::from_fn(|units| {
+                [&narrow, &wide].map(|kernels| Arc::clone(&kernels[units]))
+            }),
             few_rows: rows("rows", size_of::<with::Rows>())?,
             few_rows_gated: rows("rows_gated", size_of::<with::Rows>())?,
             few_rows_project: rows("rows_project", size_of::<with::Projection>())?,
@@ -130,6 +199,7 @@ impl Kernels {
             lstm: by_precision("lstm", "", size_of::<with::Lstm>())?,
             attention_64: get("attention_64", size_of::<with::Attention>())?,
             attention_128: get("attention_128", size_of::<with::Attention>())?,
+            attention_mma_64: get("attention_mma_64", size_of::<with::Attention>())?,
             attend_pages: [
                 pages(CachePrecision::F32)?,
                 pages(CachePrecision::F16)?,

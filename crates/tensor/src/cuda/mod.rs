@@ -20,7 +20,7 @@ use crate::device::{Device, DeviceError, Traffic};
 use crate::view::{View, ViewMut};
 use bytemuck::{Pod, Zeroable};
 use kernels::Kernels;
-use replay::{Launches, Next, Replays};
+use replay::{FORWARDS_MAX, Launches, Next, Replays};
 use sottovoce_memory::driver::cuda::{
     CudaContext, CudaError, Graph, Kernel, LaunchShape, Queue, Staging,
 };
@@ -33,6 +33,8 @@ use uploads::{UploadError, Uploads};
 const THREADS: u32 = 128;
 /// Number and bytes of the parts of the pinned ring. A read that fits one part waits once.
 const STAGING: (usize, usize) = (2, 1 << 20);
+/// Launches of the larger of the two graphs whose memory is measured.
+const MEASURED_LAUNCHES: usize = 65;
 
 /// Why a device cannot compute.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,8 @@ pub struct Cuda {
     /// Counters of completed parts of attentions.
     done: Address,
     unit_bytes: u64,
+    /// Device bytes of any graph, and of each launch in it.
+    graph_bytes: [u64; 2],
     failure: OnceLock<DeviceError>,
     traffic: Traffic,
 }
@@ -78,7 +82,7 @@ impl Cuda {
         let done = uploads.done();
         let (parts, part_bytes) = STAGING;
         let staging = Staging::new(&queue, parts, part_bytes)?;
-        let cuda = Cuda {
+        let mut cuda = Cuda {
             name: format!("cuda-{}", context.generation()),
             queue,
             kernels,
@@ -86,6 +90,7 @@ impl Cuda {
             replays: Mutex::default(),
             done,
             unit_bytes: memory.unit_bytes(),
+            graph_bytes: [0; 2],
             failure: OnceLock::new(),
             traffic: Traffic::default(),
         };
@@ -100,6 +105,7 @@ impl Cuda {
         let grid = launches::element_blocks(1, uploads::DONE_MAX);
         cuda.launch(&cuda.kernels.fill, grid, &zeros);
         cuda.queue.synchronize()?;
+        cuda.graph_bytes = cuda.measure_graphs(&zeros);
         Ok(cuda)
     }
 
@@ -132,9 +138,14 @@ impl Cuda {
             return;
         }
         let arguments = bytemuck::bytes_of(arguments);
-        if let Some(launches) = self.replays().gathering() {
+        let mut replays = self.replays();
+        if let Some(launches) = replays.gathering() {
             return launches.push(kernel, grid, arguments);
         }
+        if replays.is_recording() {
+            return;
+        }
+        drop(replays);
         self.note(self.launch_now(kernel, grid, arguments));
     }
 
@@ -169,8 +180,11 @@ impl Cuda {
 
     /// Launches the work gathered so far; the rest of the forward is launched one by one.
     fn end_gathering(&self) {
-        let gathered = self.replays().abandon();
+        let mut replays = self.replays();
+        let (gathered, recording) = (replays.abandon(), replays.is_recording());
+        drop(replays);
         if let Some(launches) = gathered
+            && !recording
             && self.send_gathered()
         {
             self.note(self.launch_all(&launches));
@@ -190,17 +204,35 @@ impl Cuda {
 
     /// Captures the launches and launches the graph; if no graph can be made, launches one by one.
     fn capture(&self, launches: &Launches) -> Option<Graph> {
-        match self.queue.capture_graph(|| self.launch_all(launches)) {
-            Ok(graph) => {
-                self.note(self.queue.launch_graph(&graph));
-                Some(graph)
+        let graph = self.captured(launches);
+        self.note(match &graph {
+            Some(graph) => self.queue.launch_graph(graph),
+            None => self.launch_all(launches),
+        });
+        graph
+    }
+
+    /// A graph of the launches; `None` if none can be made. A driver without room for a graph may
+    /// still launch.
+    fn captured(&self, launches: &Launches) -> Option<Graph> {
+        (self.queue.capture_graph(|| self.launch_all(launches))).ok()
+    }
+
+    /// Measures the memory that the driver takes for graphs: for any graph, and for each launch.
+    fn measure_graphs(&self, arguments: &arguments::Elements) -> [u64; 2] {
+        let bytes_of = |launch_count: usize| {
+            let mut launches = Launches::default();
+            for _ in 0..launch_count {
+                let bytes = bytemuck::bytes_of(arguments);
+                launches.push(&self.kernels.fill, [1, 1, 1], bytes);
             }
-            // A driver without room for a graph may still launch.
-            Err(_) => {
-                self.note(self.launch_all(launches));
-                None
-            }
-        }
+            // Without graphs, forwards are launched kernel by kernel.
+            let graph = self.captured(&launches);
+            graph.map_or(0, |graph| graph.device_bytes())
+        };
+        let [one, many] = [1, MEASURED_LAUNCHES].map(bytes_of);
+        let further = MEASURED_LAUNCHES as u64 - 1;
+        [one, many.saturating_sub(one).div_ceil(further)]
     }
 
     /// Sends small arrays; `None` if the device has failed.
@@ -241,9 +273,19 @@ impl Cuda {
 /// Gathers a forward's launches while it lives. Dropping it before the end discards them.
 struct Gathering<'a>(&'a Cuda);
 
+impl<'a> Gathering<'a> {
+    fn begin(device: &'a Cuda, recording: bool) -> Gathering<'a> {
+        device.replays().begin(recording);
+        device.ways().uploads.begin();
+        Gathering(device)
+    }
+}
+
 impl Drop for Gathering<'_> {
     fn drop(&mut self) {
-        drop(self.0.replays().abandon());
+        let mut replays = self.0.replays();
+        drop(replays.abandon());
+        replays.end_recording();
     }
 }
 
@@ -323,9 +365,7 @@ impl Device for Cuda {
     /// that time is launched; otherwise they are captured as a new graph. `forward` must not return
     /// memory to the driver, and must write to it only by [`Device::write`].
     fn replay(&self, key: u64, forward: &mut dyn FnMut()) {
-        self.replays().begin();
-        self.ways().uploads.begin();
-        let gathering = Gathering(self);
+        let gathering = Gathering::begin(self, false);
         forward();
         if self.failure.get().is_none()
             && self.replays().gathering().is_some()
@@ -349,6 +389,26 @@ impl Device for Cuda {
             }
         }
         drop(gathering);
+    }
+
+    fn record(&self, key: u64, forward: &mut dyn FnMut()) {
+        let gathering = Gathering::begin(self, true);
+        forward();
+        if self.failure.get().is_none() {
+            let mut replays = self.replays();
+            if let Some(Next::Capture(launches)) = replays.end(key)
+                && let Some(graph) = self.captured(launches)
+            {
+                replays.keep(key, graph);
+            }
+        }
+        drop(gathering);
+    }
+
+    fn recorded_bytes(&self, forward_count: usize, launch_count: usize) -> u64 {
+        let [graph, launch] = self.graph_bytes;
+        let forwards = forward_count.min(FORWARDS_MAX) as u64;
+        forwards * (graph + launch * launch_count as u64)
     }
 
     fn has_recorded(&self, key: u64) -> bool {
@@ -393,6 +453,9 @@ mod tests {
             ("rows_int8_4", size_of::<with::Rows>()),
             ("rows_project_f16_1", size_of::<with::Projection>()),
             ("product_norm_f32_256", size_of::<with::Product>()),
+            ("product_mma_f16_2", size_of::<with::Product>()),
+            ("product_mma_norm_int8_1_64", size_of::<with::Product>()),
+            ("attention_mma_64", size_of::<with::Attention>()),
             ("store_pages", size_of::<with::Store>()),
             ("attend_pages_f16", size_of::<with::Pages>()),
             ("attention_64", size_of::<with::Attention>()),

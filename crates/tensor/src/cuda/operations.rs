@@ -1,7 +1,7 @@
 //! Operations, each as launches of kernels.
 
 use super::arguments as with;
-use super::kernels::FEW_ROWS;
+use super::kernels::{FEW_ROWS, MatrixUnits};
 use super::launches::{
     blocks, cache_number, columns, element_blocks, elements, elements_with, few_rows_outputs,
     layer_of, number, numbered, optional, placed, precision_number, product_of,
@@ -53,11 +53,11 @@ impl Operations for Cuda {
         bias: Option<&Vector>,
         activation: Activation,
         store: Store,
-        _rounding: Rounding,
+        rounding: Rounding,
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
-        self.multiply_rows(x, weight, bias, activation, store, out);
+        self.multiply_rows(x, weight, bias, activation, store, rounding, out);
     }
 
     fn conv1d_scratch(&self, _time: usize, _layer: &Conv1d, _options: &Convolving<'_>) -> usize {
@@ -73,7 +73,7 @@ impl Operations for Cuda {
         _scratch: ViewMut<'_>,
     ) {
         let product = product_of_sequences(x, 1, layer, options, &out);
-        self.multiply_windows(&layer.weight, &product);
+        self.multiply_layers(&layer.weight, 1, &product, Rounding::Fine);
     }
 
     fn conv_transpose1d_scratch(&self, time: usize, layer: &ConvTranspose1d) -> usize {
@@ -104,7 +104,7 @@ impl Operations for Cuda {
                 &scratch,
             )
         };
-        self.multiply_windows(&layer.weight, &product);
+        self.multiply_layers(&layer.weight, 1, &product, Rounding::Fine);
         let taps = with::Taps {
             products: products.0,
             bias: optional(layer.bias.as_ref()),
@@ -155,7 +155,7 @@ impl Operations for Cuda {
                 &out,
             )
         };
-        self.multiply_windows(&layer.weight, &product);
+        self.multiply_layers(&layer.weight, 1, &product, Rounding::Fine);
     }
 
     fn layer_norm(
@@ -268,11 +268,11 @@ impl Operations for Cuda {
         k: View<'_>,
         v: View<'_>,
         options: &Attention<'_>,
-        _rounding: Rounding,
+        rounding: Rounding,
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
-        self.attend(q, k, v, 1, options, out);
+        self.attend([q, k, v], 1, options, rounding, out);
     }
 
     fn cache_store(
@@ -558,6 +558,10 @@ impl Operations for Cuda {
 
 impl Cuda {
     /// A product of rows with weights, by the kernel family that suits the number of rows.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "rows, a layer, where its results go, how they are made"
+    )]
     fn multiply_rows(
         &self,
         x: View<'_>,
@@ -565,11 +569,12 @@ impl Cuda {
         bias: Option<&Vector>,
         activation: Activation,
         store: Store,
+        rounding: Rounding,
         out: ViewMut<'_>,
     ) {
-        if x.row_count() > FEW_ROWS_MAX {
+        if x.row_count() > FEW_ROWS_MAX || MatrixUnits::of(weight, rounding).is_some() {
             let product = product_of(x, weight, bias, activation, store, &out);
-            return self.multiply_windows(weight, &product);
+            return self.multiply_layers(weight, 1, &product, rounding);
         }
         let arguments = rows_of(x, layer_of(weight, bias), weight, activation, store, &out);
         let across = weight.rows().div_ceil(few_rows_outputs(weight.columns()));
@@ -585,7 +590,7 @@ impl Cuda {
     /// A product of few rows by a kernel family, with `across` blocks along the outputs.
     pub(super) fn multiply_few_rows<A: bytemuck::Pod>(
         &self,
-        family: &[[Arc<Kernel>; 4]; 4],
+        family: &[[Arc<Kernel>; FEW_ROWS.len()]; 4],
         weight: &Matrix,
         across: usize,
         rows: usize,
@@ -598,16 +603,24 @@ impl Cuda {
         self.launch(kernel, [number(across), number(down), 1], arguments);
     }
 
-    /// A product of windows with weights.
-    fn multiply_windows(&self, weight: &Matrix, product: &with::Product) {
-        self.multiply_layers(weight, 1, product);
-    }
-
-    /// The first of a product's layers; all layers have weights of this shape and precision.
-    pub(super) fn multiply_layers(&self, weight: &Matrix, layers: usize, product: &with::Product) {
+    /// Products with the weights of layers, all of this shape and precision, of which these are the
+    /// first's.
+    pub(super) fn multiply_layers(
+        &self,
+        weight: &Matrix,
+        layers: usize,
+        product: &with::Product,
+        rounding: Rounding,
+    ) {
+        let units = MatrixUnits::of(weight, rounding).filter(|_| product.alpha == 0);
         let wide = weight.rows() > 32;
-        let outputs = if wide { 64 } else { 32 };
-        let kernel = &self.kernels.product[precision_number(weight)][usize::from(wide)];
+        let (outputs, kernel) = match units {
+            Some(units) => (64, &self.kernels.product_mma[units as usize]),
+            None => {
+                let kernels = &self.kernels.product[precision_number(weight)];
+                (if wide { 64 } else { 32 }, &kernels[usize::from(wide)])
+            }
+        };
         let down = (product.rows as usize).div_ceil(4096 / outputs);
         let across = weight.rows().div_ceil(outputs);
         let grid = [number(down), number(across), number(layers)];
@@ -617,17 +630,18 @@ impl Cuda {
     /// Attention within sequences that are stacked by rows.
     pub(super) fn attend(
         &self,
-        q: View<'_>,
-        k: View<'_>,
-        v: View<'_>,
+        [q, k, v]: [View<'_>; 3],
         sequences: usize,
         options: &Attention<'_>,
+        rounding: Rounding,
         out: ViewMut<'_>,
     ) {
         let (queries, keys) = (q.row_count() / sequences, k.row_count() / sequences);
         let heads = options.heads;
         let size = q.column_count() / heads.max(1);
+        let plain = options.relative.is_none() && !options.causal;
         let kernel = match size {
+            0..=64 if plain && rounding == Rounding::Coarse => &self.kernels.attention_mma_64,
             0..=64 => &self.kernels.attention_64,
             65..=128 => &self.kernels.attention_128,
             _ => return self.refuse("channels of a head of an attention", size, 128),

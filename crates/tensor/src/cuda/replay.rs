@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Most forwards kept.
-const FORWARDS_MAX: usize = 64;
+pub(super) const FORWARDS_MAX: usize = 64;
 
 /// A launch: its kernel, its grid, and the range of its arguments.
 #[derive(Clone)]
@@ -90,13 +90,16 @@ pub(super) enum Next<'a> {
 #[derive(Default)]
 pub(super) struct Replays {
     gathered: Option<Launches>,
+    /// Whether the forward being gathered is recorded only, and must not be launched.
+    recording: bool,
     spare: Launches,
     forwards: BTreeMap<u64, Forward>,
 }
 
 impl Replays {
-    /// Starts gathering.
-    pub fn begin(&mut self) {
+    /// Starts gathering, with `recording` to record only.
+    pub fn begin(&mut self, recording: bool) {
+        self.recording = recording;
         let mut launches = std::mem::take(&mut self.spare);
         launches.clear();
         self.gathered = Some(launches);
@@ -105,6 +108,16 @@ impl Replays {
     /// The launches gathered so far, if a forward is being gathered.
     pub fn gathering(&mut self) -> Option<&mut Launches> {
         self.gathered.as_mut()
+    }
+
+    /// Whether a forward is being recorded only.
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    /// Ends recording.
+    pub fn end_recording(&mut self) {
+        self.recording = false;
     }
 
     /// Ends gathering in the middle of a forward.

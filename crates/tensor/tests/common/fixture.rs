@@ -15,6 +15,8 @@ pub struct Tolerances {
     /// Relative L2 of linear layers. Activations for integer weights are rounded to one part in
     /// 65,024 of a row's largest value.
     pub linear: fn(Precision) -> f64,
+    /// Relative L2 of linear layers with coarse rounding.
+    pub coarse: f64,
     /// Relative L2 of convolutions.
     pub convolution: fn(Precision) -> f64,
     /// Relative L2 of attention.
@@ -28,6 +30,7 @@ impl Default for Tolerances {
             exact: true,
             element: 1e-6,
             linear: |_| 4e-5,
+            coarse: 1e-2,
             convolution: |_| 1e-5,
             attention: 1e-5,
         }
@@ -45,6 +48,8 @@ pub struct Fixture {
     pub tolerances: Tolerances,
     /// Cases per property test.
     pub cases: u32,
+    /// Whether each tensor has a piece of the driver's.
+    pub apart: bool,
 }
 
 impl Fixture {
@@ -56,13 +61,17 @@ impl Fixture {
             memory: Memory::host(1 << 30),
             tolerances: Tolerances::default(),
             cases: 40,
+            apart: false,
         }
     }
 
     /// The result of `test` on each of the devices, which must be bit-identical.
     pub fn run<R: PartialEq + Debug>(&self, test: impl Fn(Context<'_>) -> R) -> R {
         let mut results = self.devices.iter().map(|device| {
-            let workspace = Workspace::pooled(&self.memory, "test");
+            let workspace = match self.apart {
+                true => Workspace::apart(&self.memory, "test"),
+                false => Workspace::pooled(&self.memory, "test"),
+            };
             let ctx = Context::new(&workspace, &**device);
             let result = test(ctx);
             ctx.finish().expect("memory, and a device that works");

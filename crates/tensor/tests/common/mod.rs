@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod fixture;
+pub mod tight;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use fixture::{Fixture, rounded};

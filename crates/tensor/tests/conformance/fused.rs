@@ -272,19 +272,24 @@ pub fn long_pasts_have_the_same_bits_in_few_rows_and_in_many(fixture: &Fixture) 
 
 pub fn sequences_in_one_pass_equal_each_of_them(fixture: &Fixture) {
     let (time, inputs) = (23, 12);
-    for (outputs, precision) in [
-        (24, Precision::F32),
-        (80, Precision::F16),
-        (33, Precision::Int8),
-        (260, Precision::Q4),
+    for (outputs, precision, many_rows) in [
+        (24, Precision::F32, false),
+        (80, Precision::F16, false),
+        (33, Precision::Int8, false),
+        (260, Precision::Q4, false),
+        (80, Precision::F16, true),
+        (33, Precision::Int8, true),
     ] {
+        let placed = |columns: usize, seed: u64| {
+            let weights = random(seed, outputs * columns);
+            let weight = fixture.matrix(outputs, columns, &weights, precision);
+            match many_rows {
+                true => weight.for_many_rows(),
+                false => weight,
+            }
+        };
         let conv = Conv1d {
-            weight: fixture.matrix(
-                outputs,
-                3 * inputs,
-                &random(1, outputs * 3 * inputs),
-                precision,
-            ),
+            weight: placed(3 * inputs, 1),
             bias: Some(fixture.vector(&random(2, outputs))),
             kernel: 3,
             stride: 1,
@@ -292,7 +297,7 @@ pub fn sequences_in_one_pass_equal_each_of_them(fixture: &Fixture) {
             padding: Padding { left: 2, right: 0 },
         };
         let skip = Conv1d {
-            weight: fixture.matrix(outputs, inputs, &random(3, outputs * inputs), precision),
+            weight: placed(inputs, 3),
             kernel: 1,
             padding: Padding::default(),
             ..conv.clone()

@@ -88,3 +88,37 @@ pub fn a_coarse_linear_layer_is_near_its_formula_and_each_row_its_own(fixture: &
         assert_eq!(all, alone, "together against each alone");
     }
 }
+
+pub fn a_layer_for_many_rows_is_near_its_formula_and_each_row_its_own(fixture: &Fixture) {
+    for (rows, inputs, outputs) in [(1, 4, 16), (13, 77, 33), (100, 300, 170)] {
+        for precision in Precision::ALL {
+            for rounding in [Rounding::Fine, Rounding::Coarse] {
+                let weights = random(4, outputs * inputs);
+                let weight = fixture.matrix(outputs, inputs, &weights, precision);
+                let weights = rounded(outputs, inputs, &weights, precision);
+                let layer = Linear {
+                    weight: weight.for_many_rows(),
+                    bias: None,
+                };
+                let x = random(3, rows * inputs);
+                let run = |x: &[f32]| {
+                    fixture.run(|ctx| {
+                        let ctx = ctx.rounding(rounding);
+                        let x = ctx.upload(&[x.len() / inputs, inputs], x);
+                        ctx.download(&ctx.linear(&x, &layer)).unwrap()
+                    })
+                };
+                let all = run(&x);
+                let error = relative_l2(&all, &product(&x, &weights, inputs));
+                let tolerance = match rounding {
+                    Rounding::Fine => (fixture.tolerances.linear)(precision),
+                    Rounding::Coarse => fixture.tolerances.coarse,
+                };
+                let what = format!("{rows} rows of {inputs}, {precision}, {rounding:?}");
+                assert!(error < tolerance, "{what}: {error}");
+                let alone: Vec<f32> = x.chunks_exact(inputs).flat_map(run).collect();
+                assert_eq!(all, alone, "{what}: together against each alone");
+            }
+        }
+    }
+}

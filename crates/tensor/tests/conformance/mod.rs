@@ -19,6 +19,7 @@ macro_rules! suite {
                 a_linear_layer_equals_its_formula_at_every_precision
                 a_row_of_a_linear_layer_has_the_same_bits_whatever_the_other_rows
                 a_coarse_linear_layer_is_near_its_formula_and_each_row_its_own
+                a_layer_for_many_rows_is_near_its_formula_and_each_row_its_own
             ]
             convolutions [
                 a_convolution_equals_its_formula

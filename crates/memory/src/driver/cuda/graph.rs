@@ -71,11 +71,17 @@ impl fmt::Debug for Graph {
 impl Drop for Graph {
     fn drop(&mut self) {
         let context = self.queue.context();
+        let mut given_back = self.bytes;
         if let Ok(library) = context.enter_to_give_back() {
             // The graph may still be running on any queue.
             let _ = twice(|| library.synchronize());
+            let before = library.memory();
             let _ = twice(|| library.destroy_executable(self.executable));
+            // A driver may keep memory of one graph for the next.
+            if let (Ok((before, _)), Ok((after, _))) = (before, library.memory()) {
+                given_back = given_back.min(after.saturating_sub(before));
+            }
         }
-        context.forget(|bytes| &mut bytes.graphs, self.bytes);
+        context.forget(|bytes| &mut bytes.graphs, given_back);
     }
 }

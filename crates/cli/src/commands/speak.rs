@@ -8,14 +8,15 @@ use crate::output::player::Player;
 use crate::output::print::{self, note, note_without_effect};
 use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
-use crate::text_input;
+use crate::text_input::{self, ArrivingText, Failure, SpokenText};
 use sottovoce::text::Warning;
-use sottovoce::{Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE};
+use sottovoce::{Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE, Stream};
 use sottovoce_audio::{AudioFile, AudioFormat, Encoder};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,6 +24,7 @@ Examples:
   sottovoce speak --file chapter.txt --out chapter.flac --memory 1GiB
   sottovoce speak \"Hello.\" --out - --format pcm | aplay -f S16_LE -r 24000
   sottovoce speak \"In my own words.\" --model nano --voice me.wav --play
+  language-model | sottovoce speak - --play
   sottovoce speak \"What did it cost?\" --out cost.wav --json";
 
 /// Where speech goes when nobody says where.
@@ -34,7 +36,7 @@ pub const WHOLE_TOKENS: usize = 256;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// What to say; without it and without --file, standard input.
+    /// What to say; without it and without --file, or as `-`, standard input, spoken as it comes.
     text: Option<String>,
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
@@ -82,7 +84,7 @@ impl Destination {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
+    let text = text_input::open(arguments.text.as_deref(), arguments.file.as_deref())?;
     let mut spoken = arguments.stream.options();
     if arguments.destination.is_for_a_file() {
         spoken.delivery.get_or_insert(DeliveryMode::Whole);
@@ -100,7 +102,17 @@ pub fn run(arguments: Arguments) -> Outcome {
         note!("note: {note}");
     }
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
-    let stream = engine.stream(&text, &voice, spoken)?;
+    let arrival = Arrival::default();
+    let stream = match text {
+        SpokenText::Whole(text) => engine.stream(&text, &voice, spoken)?,
+        SpokenText::Arriving(mut text) => {
+            let beginning = text.beginning()?;
+            let stream = engine.open_stream(&voice, spoken)?;
+            stream.text().push(&beginning)?;
+            arrival.pass_on(text, beginning, &stream)?;
+            stream
+        }
+    };
     let without_effect = [
         engine.options_without_effect(),
         stream.options_without_effect(),
@@ -115,16 +127,18 @@ pub fn run(arguments: Arguments) -> Outcome {
         without_effect,
         arguments.destination,
         budget_bytes,
+        &arrival,
     )
 }
 
 /// Sends a stream's sound and figures to their destination.
 pub(super) fn deliver(
     engine: Engine,
-    stream: sottovoce::Stream,
+    stream: Stream,
     without_effect: Vec<&'static str>,
     destination: Destination,
     budget_bytes: Option<u64>,
+    arrival: &Arrival,
 ) -> Outcome {
     // Opened late: what cannot be spoken must not overwrite an existing file.
     let output = Output::open(&destination)?;
@@ -137,7 +151,36 @@ pub(super) fn deliver(
         file: destination.stats,
         print: destination.json,
     };
-    speak(stream, output, &progress, &figures, &interrupt)
+    speak(stream, output, &progress, &figures, &interrupt, arrival)
+}
+
+/// What went wrong with text that arrives while its beginning is spoken.
+#[derive(Clone, Default)]
+pub(super) struct Arrival(Arc<Mutex<Option<Failure>>>);
+
+impl Arrival {
+    /// Passes the rest of the text on, on a thread that ends with the process if nothing more
+    /// comes. If the text breaks off, the stream ends.
+    fn pass_on(
+        &self,
+        text: ArrivingText,
+        beginning: String,
+        stream: &Stream,
+    ) -> std::io::Result<()> {
+        let (writer, canceller, failure) = (stream.text(), stream.canceller(), self.clone());
+        let thread = std::thread::Builder::new().name("text".into());
+        thread.spawn(move || {
+            if let Err(error) = text.pass_on(&beginning, &writer) {
+                *failure.slot() = Some(error);
+                canceller.cancel();
+            }
+        })?;
+        Ok(())
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where the figures of the run go besides the terminal.
@@ -172,11 +215,12 @@ impl Figures {
 }
 
 fn speak(
-    mut stream: sottovoce::Stream,
+    mut stream: Stream,
     mut output: Output,
     progress: &Speaking,
     figures: &Figures,
     interrupt: &Interrupt,
+    arrival: &Arrival,
 ) -> Outcome {
     let mut last = None;
     let mut failure = None;
@@ -199,6 +243,12 @@ fn speak(
                 break;
             }
         }
+    }
+    // After an interrupt, text that cannot be read any more is no failure.
+    if interrupt.exit_code().is_none()
+        && let Some(error) = arrival.slot().take()
+    {
+        failure = Some(error as Box<dyn std::error::Error>);
     }
     let warnings = stream.warnings();
     drop(stream);

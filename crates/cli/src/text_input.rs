@@ -1,13 +1,195 @@
 //! Text from an argument, a file or standard input.
 
-use encoding_rs::Encoding;
+use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
+use sottovoce::{TextWriter, ends_sentence};
 use std::error::Error;
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal, Read};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 /// A little more than the longest text in four-byte characters.
 const BYTES_MAX: u64 = 4 * sottovoce::TEXT_CHARACTERS_MAX as u64 + 1;
+
+/// Name of standard input on the command line.
+const STANDARD_INPUT: &str = "-";
+/// Read size of standard input.
+const PIECE_BYTES: usize = 4 << 10;
+/// Characters that may wait to be spoken before no more is read.
+const WAITING_MAX: usize = 4 * PIECE_BYTES;
+/// Interval between looks whether text was spoken.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Pause after a sentence end mark, after which the text so far is spoken.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// Why text breaks off.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// A text to be spoken.
+pub enum SpokenText {
+    /// Of an argument or a file.
+    Whole(String),
+    /// Of standard input.
+    Arriving(ArrivingText),
+}
+
+/// The text to be spoken: of the argument, or else of the file, or else of standard input, which
+/// `-` names too.
+///
+/// # Errors
+/// If there is none, a file is too long, or the encoding is unknown.
+pub fn open(argument: Option<&str>, file: Option<&Path>) -> Result<SpokenText, Box<dyn Error>> {
+    let names_input = argument == Some(STANDARD_INPUT) || file == Some(STANDARD_INPUT.as_ref());
+    if names_input || (argument.is_none() && file.is_none()) {
+        let input = std::io::stdin();
+        if !names_input && input.is_terminal() {
+            return Err(NOTHING.into());
+        }
+        return Ok(SpokenText::Arriving(ArrivingText::new(input)));
+    }
+    Ok(SpokenText::Whole(read(argument, file)?))
+}
+
+const NOTHING: &str = "nothing to say: give a text, --file, or text on standard input";
+
+/// Text that is read as it arrives, in UTF-8 or in UTF-16 with a byte order mark.
+pub struct ArrivingText {
+    source: Box<dyn Read + Send>,
+    decoder: Decoder,
+    ended: bool,
+}
+
+impl ArrivingText {
+    fn new(source: impl Read + Send + 'static) -> ArrivingText {
+        ArrivingText {
+            source: Box::new(source),
+            decoder: UTF_8.new_decoder(),
+            ended: false,
+        }
+    }
+
+    /// The next piece, as soon as any of it is there; empty if only a part of a character came.
+    /// `None` at the end.
+    ///
+    /// # Errors
+    /// If standard input cannot be read, or its encoding is unknown.
+    fn piece(&mut self) -> Result<Option<String>, Failure> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut bytes = [0; PIECE_BYTES];
+        let count = loop {
+            match self.source.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        self.ended = count == 0;
+        let mut text = String::new();
+        let longest = (self.decoder).max_utf8_buffer_length_without_replacement(count);
+        text.reserve(longest.unwrap_or(4 * PIECE_BYTES));
+        let (result, _) = self.decoder.decode_to_string_without_replacement(
+            &bytes[..count],
+            &mut text,
+            self.ended,
+        );
+        match result {
+            DecoderResult::InputEmpty => Ok(Some(text)),
+            _ => Err(unknown_encoding("standard input").into()),
+        }
+    }
+
+    /// All of the text.
+    ///
+    /// # Errors
+    /// If it cannot be read, is too long, or its encoding is unknown.
+    pub fn whole(mut self) -> Result<String, Box<dyn Error>> {
+        let mut text = String::new();
+        while let Some(piece) = self.piece().map_err(|error| error as Box<dyn Error>)? {
+            text.push_str(&piece);
+            if text.len() as u64 >= BYTES_MAX {
+                return Err(too_long(BYTES_MAX).into());
+            }
+        }
+        Ok(text)
+    }
+
+    /// The text up to and including its first piece with a letter or a sign.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn beginning(&mut self) -> Result<String, Box<dyn Error>> {
+        let mut text = String::new();
+        loop {
+            match self.piece().map_err(|error| error as Box<dyn Error>)? {
+                Some(piece) => text.push_str(&piece),
+                None => return Err(NOTHING.into()),
+            }
+            if text.chars().any(|character| !character.is_whitespace()) {
+                return Ok(text);
+            }
+            // White space before the text says nothing.
+            text.clear();
+        }
+    }
+
+    /// Passes the rest on as it arrives and is spoken, and finishes the text. A sentence is spoken
+    /// after a pause too: the next letter would show whether it goes on, but may never come.
+    ///
+    /// # Errors
+    /// As [`beginning`](Self::beginning). The text is finished nevertheless.
+    pub fn pass_on(mut self, beginning: &str, writer: &TextWriter) -> Result<(), Failure> {
+        let mut ended = ends_sentence(beginning).unwrap_or(false);
+        let (sender, pieces) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("standard input".into());
+        let reading = thread.spawn(move || {
+            loop {
+                let piece = self.piece().transpose();
+                let last = !matches!(piece, Some(Ok(_)));
+                if piece.is_some_and(|piece| sender.send(piece).is_err()) || last {
+                    return;
+                }
+            }
+        });
+        let pieces = reading.map(|_| pieces)?;
+        let passed = loop {
+            match pieces.recv_timeout(PAUSE) {
+                Ok(Ok(piece)) => {
+                    ended = ends_sentence(&piece).unwrap_or(ended);
+                    while writer.waiting() > WAITING_MAX {
+                        std::thread::sleep(LOOK_EVERY);
+                    }
+                    if let Err(error) = writer.push(&piece) {
+                        break Err(error.into());
+                    }
+                }
+                Ok(Err(error)) => break Err(error),
+                Err(RecvTimeoutError::Timeout) if ended => {
+                    ended = false;
+                    writer.flush();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break Ok(()),
+            }
+        };
+        writer.finish();
+        passed
+    }
+}
+
+fn too_long(bytes_max: u64) -> String {
+    format!(
+        "the text is longer than {} characters; split it",
+        bytes_max / 4
+    )
+}
+
+fn unknown_encoding(name: &str) -> String {
+    let hint = "write it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8`";
+    format!("{name}: the text is neither UTF-8 nor UTF-16 with a byte order mark: {hint}")
+}
 
 /// Most bytes of a script: a long book.
 const SCRIPT_BYTES_MAX: u64 = 64 << 20;
@@ -42,7 +224,7 @@ fn read_bytes(
             (read_limited(file, bytes_max).map_err(failed)?, name)
         }
         (None, None) if std::io::stdin().is_terminal() => {
-            return Err("nothing to say: give a text, --file, or text on standard input".into());
+            return Err(NOTHING.into());
         }
         (None, None) => (
             read_limited(std::io::stdin(), bytes_max)?,
@@ -50,14 +232,9 @@ fn read_bytes(
         ),
     };
     if bytes.len() as u64 == bytes_max {
-        let most = bytes_max / 4;
-        return Err(format!("the text is longer than {most} characters; split it").into());
+        return Err(too_long(bytes_max).into());
     }
-    decode(&bytes).ok_or_else(|| {
-        let hint = "write it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8`";
-        format!("{name}: the text is neither UTF-8 nor UTF-16 with a byte order mark: {hint}")
-            .into()
-    })
+    decode(&bytes).ok_or_else(|| unknown_encoding(&name).into())
 }
 
 fn read_limited(source: impl Read, bytes_max: u64) -> std::io::Result<Vec<u8>> {
@@ -68,7 +245,7 @@ fn read_limited(source: impl Read, bytes_max: u64) -> std::io::Result<Vec<u8>> {
 
 /// UTF-8, with or without a byte order mark, or UTF-16 with one.
 fn decode(bytes: &[u8]) -> Option<String> {
-    let (encoding, mark_bytes) = Encoding::for_bom(bytes).unwrap_or((encoding_rs::UTF_8, 0));
+    let (encoding, mark_bytes) = Encoding::for_bom(bytes).unwrap_or((UTF_8, 0));
     let text = encoding
         .decode_without_bom_handling_and_without_replacement(&bytes[mark_bytes..])?
         .into_owned();
@@ -77,7 +254,61 @@ fn decode(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use super::*;
+
+    /// Gives a byte at a time.
+    struct Trickle(Vec<u8>);
+
+    impl Read for Trickle {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = usize::from(!self.0.is_empty());
+            buffer[..count].copy_from_slice(&self.0.drain(..count).collect::<Vec<_>>());
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn text_that_arrives_in_bytes_is_the_same_text_in_every_encoding() {
+        for text in ["Déjà vu 😀.", "plain"] {
+            let wide: Vec<u8> = ("\u{feff}".to_owned() + text)
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect();
+            for bytes in [text.as_bytes().to_vec(), wide] {
+                let mut arriving = ArrivingText::new(Trickle(bytes));
+                let mut read = String::new();
+                while let Some(piece) = arriving.piece().unwrap() {
+                    read.push_str(&piece);
+                }
+                assert_eq!(read, text);
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_arrives_in_another_encoding_or_ends_within_a_character_is_refused() {
+        for bytes in [&b"d\xe9j\xe0 vu"[..], b"half \xc3"] {
+            let mut arriving = ArrivingText::new(Trickle(bytes.to_vec()));
+            let refused = loop {
+                match arriving.piece() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break false,
+                    Err(_) => break true,
+                }
+            };
+            assert!(refused, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_is_found_behind_white_space_and_missed_where_there_is_none() {
+        let mut arriving = ArrivingText::new(Trickle(b" \n\t Hi".to_vec()));
+        assert_eq!(arriving.beginning().unwrap(), "H");
+        for empty in [&b""[..], b" \n"] {
+            let mut arriving = ArrivingText::new(Trickle(empty.to_vec()));
+            assert!(arriving.beginning().is_err());
+        }
+    }
 
     #[test]
     fn text_with_a_byte_order_mark_is_read_in_its_encoding() {

@@ -132,6 +132,56 @@ fn text_comes_from_standard_input_or_a_file_alike() {
 }
 
 #[test]
+fn text_on_standard_input_is_spoken_as_it_comes() {
+    for named in [&[][..], &["-"], &["--file", "-"]] {
+        let mut child = sottovoce()
+            .args(["speak", "--out", "-", "--format", "pcm"])
+            .args(named)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        input
+            .write_all(b"  \nThe first sentence is whole. ")
+            .unwrap();
+        input.write_all(b"The second is").unwrap();
+        // The input is still open: its first sentence must not wait for the end.
+        let mut first = vec![0; 24_000];
+        output.read_exact(&mut first).unwrap();
+        input.write_all(b" later.").unwrap();
+        drop(input);
+        output.read_to_end(&mut first).unwrap();
+        assert!(child.wait().unwrap().success());
+        let whole = "The first sentence is whole. The second is later.";
+        let at_once = speak(&[whole, "--out", "-", "--format", "pcm"]).stdout;
+        // Chunks end elsewhere where the text paused, so that samples differ in their last bits.
+        assert_eq!(first.len(), at_once.len(), "{named:?}");
+    }
+}
+
+#[test]
+fn standard_input_that_breaks_off_leaves_the_file_that_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keep.wav");
+    std::fs::write(&file, "before").unwrap();
+    for text in [&b"A whole sentence. d\xe9j\xe0 vu"[..], b"", b" \n"] {
+        let mut child = sottovoce()
+            .args(["speak", "-", "--out", path_text(&file)])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+        assert_eq!(std::fs::read(&file).unwrap(), b"before", "{text:?}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_samples_whatever_profile_and_threads() {
     let run = |extra: &[&str]| {
         speak(
@@ -285,7 +335,7 @@ fn text_of_every_kind_is_spoken_or_refused_but_never_panics() {
     assert!(output.status.success(), "{}", words(&output));
     let too_long = "a ".repeat(60_000);
     let mut child = sottovoce()
-        .args(["speak", "--out", "-"])
+        .args(["speak", "--out", "-", "--file", "/dev/stdin"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -8,7 +8,7 @@
 use clap::Parser;
 use serde_json::json;
 use sottovoce::{ModelConfig, Source};
-use sottovoce_server::{App, ServerOptions, serve};
+use sottovoce_server::{Addresses, App, ServerOptions, serve};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -33,8 +33,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..ServerOptions::default()
     });
     app.load().await?;
-    let listening = |address: SocketAddr| {
-        println!("{}", json!({ "address": address.to_string() }));
+    let listening = |addresses: Addresses| {
+        println!("{}", json!({ "address": addresses.http.to_string() }));
     };
     serve(app, listening, async {
         // The parent process ends the server by a signal.

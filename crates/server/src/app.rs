@@ -8,15 +8,17 @@ use crate::history::History;
 use crate::host::{Host, Loaded};
 use crate::library::Library;
 use crate::measures::Measures;
+use crate::nearest;
 use crate::openapi;
 use crate::options::ServerOptions;
 use crate::record::{REQUEST_ID, record};
+use crate::routes::compat;
 use crate::routes::speech::{IGNORED, RATE, SEED};
-use crate::speaking::LiveStreams;
-use crate::voices::Voices;
+use crate::speaking::{LiveStreams, Speaker};
+use crate::voices::{Voices, recorded_voice};
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, Method, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware;
 use sottovoce::Voice;
 use std::sync::Arc;
@@ -45,7 +47,7 @@ pub struct App {
     pub(crate) measures: Measures,
     pub(crate) streams: LiveStreams,
     /// Uploads that may still run.
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: Arc<Semaphore>,
     /// Whether the server is stopping. Each open connection holds a receiver.
     stopping: watch::Sender<bool>,
     pub(crate) started_unix_seconds: u64,
@@ -69,7 +71,7 @@ impl App {
             bodies: BodyMemory::new(options.limits.bodies_bytes),
             measures: Measures::new(),
             streams: LiveStreams::default(),
-            uploads: Semaphore::new(options.limits.uploads_max),
+            uploads: Arc::new(Semaphore::new(options.limits.uploads_max)),
             stopping: watch::Sender::new(false),
             started_unix_seconds: started.map_or(0, |since| since.as_secs()),
             ended: AtomicU64::new(0),
@@ -139,12 +141,12 @@ impl App {
     /// All routes, with their limits and guards.
     pub fn router(self: &Arc<App>) -> Router {
         let limits = &self.options.limits;
-        let (routes, _) = openapi::routes(limits).split_for_parts();
+        let (routes, document) = openapi::routes(limits).split_for_parts();
+        let paths: Arc<[String]> = document.paths.paths.into_keys().collect();
         let mut router = routes
-            .fallback(|| async {
-                ServerError::NotFound {
-                    what: "this path".into(),
-                }
+            .merge(compat::routes(&self.options.compatibility, limits))
+            .fallback(async move |State(app): State<Arc<App>>, uri: Uri| {
+                nearest::refuse(&app.options, &paths, uri.path())
             })
             .method_not_allowed_fallback(|| async { ServerError::Method })
             .layer(DefaultBodyLimit::max(limits.body_bytes))
@@ -157,16 +159,19 @@ impl App {
             .with_state(self.clone())
     }
 
-    /// Prepares the voice of that name, off the async threads.
+    /// Prepares a voice, off the async threads.
     pub(crate) async fn voice(
         self: &Arc<App>,
         loaded: &Arc<Loaded>,
-        name: &str,
+        speaker: &Speaker,
     ) -> Result<Voice, ServerError> {
-        let (app, loaded, name) = (self.clone(), loaded.clone(), name.to_owned());
-        tokio::task::spawn_blocking(move || app.voices.voice(&loaded, &name))
-            .await
-            .map_err(|_| ServerError::Task)?
+        let (app, loaded, speaker) = (self.clone(), loaded.clone(), speaker.clone());
+        tokio::task::spawn_blocking(move || match speaker {
+            Speaker::Named(name) => app.voices.voice(&loaded, &name),
+            Speaker::Recording(recording) => recorded_voice(&loaded, &recording.path, "recording"),
+        })
+        .await
+        .map_err(|_| ServerError::Task)?
     }
 
     /// Adds the present memory figures to the history.

@@ -48,7 +48,7 @@ impl BodyMemory {
     }
 
     /// Starts counting a body without bytes.
-    fn hold(self: &Arc<BodyMemory>) -> HeldBytes {
+    pub(crate) fn hold(self: &Arc<BodyMemory>) -> HeldBytes {
         HeldBytes {
             memory: self.clone(),
             bytes: 0,
@@ -61,7 +61,7 @@ impl HeldBytes {
     ///
     /// # Errors
     /// If all bodies together would exceed the limit.
-    fn add(&mut self, more: usize) -> Result<(), ServerError> {
+    pub(crate) fn add(&mut self, more: usize) -> Result<(), ServerError> {
         let memory = &self.memory;
         let within = |bytes: usize| {
             let sum = bytes.checked_add(more)?;

@@ -93,6 +93,17 @@ pub enum ServerError {
         /// The object.
         what: String,
     },
+    /// The path does not exist, but a similar one does.
+    #[error("there is no such path here; did you mean {meant}?")]
+    NearMiss {
+        /// The similar path.
+        meant: String,
+    },
+    /// The path is another server's, and the server was not told to answer it.
+    #[error(
+        "this path is another Chatterbox server's; the option compat answers it with the value chatterbox"
+    )]
+    OtherServersPath,
     /// The path exists, but not with this method.
     #[error("this path does not take that method")]
     Method,
@@ -158,7 +169,7 @@ pub(crate) struct ErrorDetail {
     /// The field at fault.
     param: Option<String>,
     /// A word for programs.
-    code: Option<&'static str>,
+    pub(crate) code: Option<&'static str>,
 }
 
 impl ServerError {
@@ -199,7 +210,9 @@ impl ServerError {
             Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, INVALID, Some("foreign_host")),
             Self::Idle { .. } => (StatusCode::REQUEST_TIMEOUT, INVALID, Some("idle")),
             Self::SlowReader => (StatusCode::REQUEST_TIMEOUT, INVALID, Some("slow_reader")),
-            Self::NotFound { .. } => (StatusCode::NOT_FOUND, INVALID, Some("not_found")),
+            Self::NotFound { .. } | Self::NearMiss { .. } | Self::OtherServersPath => {
+                (StatusCode::NOT_FOUND, INVALID, Some("not_found"))
+            }
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, INVALID, None),
             Self::TooMany { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,

@@ -13,7 +13,8 @@ const IGNORED_NAME_BYTES_MAX: usize = 64;
 /// Options with a second name, the reference's.
 const ALIASES: [(&str, &str); 1] = [("language", "language_id")];
 
-/// Fields of a JSON object that have not been read yet. `null` counts as absent.
+/// Fields of a JSON object, a form or a query that have not been read yet. `null` counts as absent.
+#[derive(Default)]
 pub(crate) struct Fields(Map<String, Value>);
 
 /// An option and the value sent for it.
@@ -59,10 +60,48 @@ impl Fields {
         }
     }
 
-    /// The text fields of a form.
-    pub(crate) fn of_form(texts: impl IntoIterator<Item = (String, String)>) -> Fields {
-        let texts = texts.into_iter();
-        Fields(texts.map(|(name, text)| (name, text.into())).collect())
+    /// The fields of an object.
+    pub(crate) fn of(object: Map<String, Value>) -> Fields {
+        Fields(object)
+    }
+
+    /// The fields of a nested object; none if it is absent.
+    pub(crate) fn object(&mut self, name: &'static str) -> Result<Fields, ServerError> {
+        match self.take(name) {
+            None => Ok(Fields::default()),
+            Some(Value::Object(object)) => Ok(Fields(object)),
+            Some(_) => refuse(name, "send an object"),
+        }
+    }
+
+    /// Adds a field of a form or a query. An empty text counts as absent, as forms send all fields.
+    pub(crate) fn insert(&mut self, name: String, text: String) {
+        let value = if text.is_empty() {
+            Value::Null
+        } else {
+            Value::String(text)
+        };
+        self.0.insert(name, value);
+    }
+
+    /// Moves a field to the name under which the engine knows it, unless that is sent too.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        if let Some(value) = self.take(from) {
+            self.0.entry(to).or_insert(value);
+        }
+    }
+
+    /// Changes a field's value, if it is there.
+    pub(crate) fn change(&mut self, name: &str, change: fn(Value) -> Value) {
+        if let Some(value) = self.take(name) {
+            self.0.insert(name.to_owned(), change(value));
+        }
+    }
+
+    /// Removes fields that have no effect here; returns the names of those that were sent.
+    pub(crate) fn drop_all(&mut self, names: &[&'static str]) -> Vec<String> {
+        let sent = names.iter().filter(|name| self.take(name).is_some());
+        sent.map(|name| (*name).to_owned()).collect()
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
@@ -189,6 +228,12 @@ impl Fields {
             }),
         }
     }
+}
+
+/// The language of a tag, without its region: `zh-CN` is `zh`.
+pub(crate) fn base_language(tag: &str) -> String {
+    let language = tag.split(['-', '_']).next().unwrap_or_default();
+    language.trim().to_ascii_lowercase()
 }
 
 /// Seed of a stream's random numbers.

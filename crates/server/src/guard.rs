@@ -6,7 +6,7 @@ use crate::error::ServerError;
 use crate::listener::Overload;
 use crate::options::ServerOptions;
 use crate::record::RequestRecord;
-use crate::routes::stream;
+use crate::routes::{compat, stream};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
@@ -66,6 +66,9 @@ impl Access {
             {
                 Access::Open
             }
+            _ if options.open_lists && reads && compat::lists().any(|list| list == route) => {
+                Access::Open
+            }
             _ => Access::Speak,
         }
     }
@@ -76,7 +79,7 @@ pub(crate) fn is_probe(path: &str) -> bool {
     matches!(
         path,
         "/health" | "/health/live" | "/health/ready" | "/health/startup"
-    )
+    ) || compat::is_probe(path)
 }
 
 /// Keys by role.

@@ -1,5 +1,5 @@
-//! HTTP and WebSocket server over the engine: OpenAI's speech API, streaming text input, memory
-//! reports, and a web page.
+//! HTTP, WebSocket and Wyoming server over the engine: OpenAI's speech API, streaming text input,
+//! memory reports, and a web page.
 //!
 //! [`App`] holds the state. [`App::router`] works without a socket; [`serve`] adds the socket, its
 //! limits and a graceful shutdown.
@@ -20,14 +20,17 @@ mod aliases;
 mod app;
 mod bodies;
 mod callers;
+mod conversation;
 mod error;
 mod fields;
+mod forms;
 mod guard;
 mod history;
 mod host;
 mod library;
 mod listener;
 mod measures;
+mod nearest;
 mod openai;
 mod openapi;
 mod option_schema;
@@ -39,12 +42,13 @@ mod routes;
 mod socket;
 mod speaking;
 mod voices;
+mod wyoming;
 
 pub use app::App;
 pub use callers::parse_network;
 pub use error::ServerError;
 pub use ipnet::IpNet;
-pub use listener::serve;
+pub use listener::{Addresses, serve};
 pub use openapi::document as openapi_document;
-pub use options::{Limits, Loader, ServerOptions};
+pub use options::{Compatibility, Limits, Loader, ServerOptions};
 pub use sottovoce_hub::HubSettings;

@@ -143,7 +143,7 @@ pub(crate) struct LibraryModel {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ModelTag {
     /// As it is written in a text, such as `[laugh]`.
-    tag: String,
+    pub(crate) tag: String,
     /// Whether it is heard; of some, users report that it is not.
     heard: bool,
 }

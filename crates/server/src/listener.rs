@@ -7,6 +7,7 @@ use crate::error::ServerError;
 use crate::history::SAMPLE_EVERY;
 use crate::process::release_after_requests;
 use crate::socket::ImpatientSocket;
+use crate::wyoming;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -29,7 +30,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// Interval between checks that the engine is alive.
 const REVIVE_EVERY: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, as when the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Time that ended streams have to send their last message.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Backlog of the listening socket.
@@ -48,7 +49,7 @@ const SPARE_RECEIVE: Duration = Duration::from_secs(2);
 const SPARE_CONNECTIONS: usize = 32;
 
 /// A connection's share of the limit. Its socket keeps it, also as a WebSocket.
-struct ConnectionShare {
+pub(crate) struct ConnectionShare {
     _permit: OwnedSemaphorePermit,
     /// `None` if a proxy's connection serves many callers.
     _of_caller: Option<CallerConnection>,
@@ -84,7 +85,7 @@ impl Overload {
 struct SpareConnections(VecDeque<AbortHandle>);
 
 /// Takes a share for a new connection of `peer`; otherwise returns the reason.
-fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Overload> {
+pub(crate) fn share(app: &App, peer: IpAddr) -> Result<ConnectionShare, Overload> {
     let of_caller = if is_trusted(peer, &app.options.trusted_proxies) {
         None
     } else {
@@ -111,18 +112,45 @@ impl SpareConnections {
     }
 }
 
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// HTTP and WebSocket.
+    pub http: SocketAddr,
+    /// Wyoming, if it is served.
+    pub wyoming: Option<SocketAddr>,
+}
+
 /// Serves until `stop` completes. Then it refuses new work, lets streams finish within the limit,
-/// and ends the rest. Calls `listening` with the address once connections are accepted.
+/// and ends the rest. Calls `listening` with the addresses once connections are accepted.
 pub async fn serve(
     app: Arc<App>,
-    listening: impl FnOnce(SocketAddr),
+    listening: impl FnOnce(Addresses),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     app.options.check()?;
     let address = app.options.address;
     let failed = |source| ServerError::Listen { address, source };
     let listener = listen(address).map_err(failed)?;
-    listening(listener.local_addr().map_err(failed)?);
+    let http = listener.local_addr().map_err(failed)?;
+    let wyoming = match app.options.wyoming {
+        None => None,
+        Some(address) => {
+            let listener = wyoming::bind(address)?;
+            let failed = |source| ServerError::Listen { address, source };
+            Some((listener.local_addr().map_err(failed)?, listener))
+        }
+    };
+    let wyoming_address = wyoming.as_ref().map(|(address, _)| *address);
+    let announcement = match (&app.options.announce, wyoming_address) {
+        (Some(name), Some(address)) => Some(wyoming::Announcement::new(name, address)?),
+        _ => None,
+    };
+    let wyoming = wyoming.map(|(_, listener)| tokio::spawn(wyoming::serve(app.clone(), listener)));
+    listening(Addresses {
+        http,
+        wyoming: wyoming_address,
+    });
     let mut spare = SpareConnections::default();
     let router = app.router();
     let idle = app
@@ -153,7 +181,14 @@ pub async fn serve(
         }
     }
     drop(listener);
+    if let Some(wyoming) = wyoming {
+        wyoming.abort();
+    }
     app.stop();
+    if let Some(announcement) = announcement {
+        // It waits for the network.
+        let _ = tokio::task::spawn_blocking(move || drop(announcement)).await;
+    }
     releasing.abort();
     reviving.abort();
     sampling.abort();
@@ -171,7 +206,8 @@ pub async fn serve(
     Ok(())
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// A listening socket whose connections have bounded buffers.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {

@@ -137,6 +137,24 @@ impl StreamFields {
     }
 }
 
+/// The format that the field `parameter` names; `unset` without a name.
+pub(crate) fn format_named(
+    parameter: &'static str,
+    name: Option<&str>,
+    unset: AudioFormat,
+) -> Result<AudioFormat, ServerError> {
+    let Some(name) = name else {
+        return Ok(unset);
+    };
+    AudioFormat::ALL
+        .into_iter()
+        .find(|format| format.name().eq_ignore_ascii_case(name))
+        .ok_or_else(|| ServerError::Parameter {
+            parameter,
+            reason: format!("{name:?} is not one of mp3, wav, opus, flac, aac and pcm"),
+        })
+}
+
 /// Transport of the sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamFormat {
@@ -144,11 +162,13 @@ pub(crate) enum StreamFormat {
     Audio,
     /// Server-sent events with base64-encoded bytes.
     Events,
+    /// The same after one event that describes the samples.
+    DescribedEvents,
 }
 
 impl StreamFormat {
-    /// The transport that a request names.
-    pub(crate) fn of(name: Option<&str>) -> Result<StreamFormat, ServerError> {
+    /// The transport that the field `stream_format` names; without it, a file's bytes.
+    pub(crate) fn named(name: Option<&str>) -> Result<StreamFormat, ServerError> {
         match name {
             None | Some("audio") => Ok(StreamFormat::Audio),
             Some("sse") => Ok(StreamFormat::Events),
@@ -158,18 +178,6 @@ impl StreamFormat {
             }),
         }
     }
-}
-
-/// The format of the sound that a request names.
-pub(crate) fn format_of(name: Option<&str>) -> Result<AudioFormat, ServerError> {
-    let name = name.unwrap_or("mp3");
-    AudioFormat::ALL
-        .into_iter()
-        .find(|format| format.name().eq_ignore_ascii_case(name))
-        .ok_or_else(|| ServerError::Parameter {
-            parameter: "response_format",
-            reason: format!("{name:?} is not one of mp3, wav, opus, flac, aac and pcm"),
-        })
 }
 
 impl FromFields for SpeechRequest {
@@ -196,14 +204,14 @@ impl SpeechRequest {
         self.voice.as_deref().unwrap_or(DEFAULT_VOICE)
     }
 
-    /// The format of the sound.
-    pub(crate) fn format(&self) -> Result<AudioFormat, ServerError> {
-        format_of(self.response_format.as_deref())
+    /// The format of the sound; `unset` if the request names none.
+    pub(crate) fn format(&self, unset: AudioFormat) -> Result<AudioFormat, ServerError> {
+        format_named("response_format", self.response_format.as_deref(), unset)
     }
 
     /// Transport of the sound.
     pub(crate) fn stream_format(&self) -> Result<StreamFormat, ServerError> {
-        StreamFormat::of(self.stream_format.as_deref())
+        StreamFormat::named(self.stream_format.as_deref())
     }
 
     /// Names of fields that were sent but have no effect.
@@ -250,7 +258,7 @@ mod tests {
             r#"{"model":"gpt-4o-mini-tts","input":"Hi","voice":"alloy","response_format":"wav","speed":1.0,"stream_format":"sse","instructions":"gently"}"#,
         );
         assert_eq!(request.voice_name(), "alloy");
-        assert_eq!(request.format().unwrap(), AudioFormat::Wav);
+        assert_eq!(request.format(AudioFormat::Mp3).unwrap(), AudioFormat::Wav);
         assert_eq!(request.stream_format().unwrap(), StreamFormat::Events);
         assert_eq!(request.ignored(), Some("instructions"));
     }
@@ -263,7 +271,7 @@ mod tests {
         );
         let least = request(r#"{"input":"x"}"#);
         assert_eq!(least.voice_name(), DEFAULT_VOICE);
-        assert_eq!(least.format().unwrap(), AudioFormat::Mp3);
+        assert_eq!(least.format(AudioFormat::Mp3).unwrap(), AudioFormat::Mp3);
         assert_eq!(least.ignored(), None);
     }
 
@@ -297,7 +305,7 @@ mod tests {
     fn unknown_formats_are_refused_by_name() {
         assert!(
             request(r#"{"input":"x","response_format":"midi"}"#)
-                .format()
+                .format(AudioFormat::Mp3)
                 .is_err()
         );
         assert!(

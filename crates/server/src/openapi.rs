@@ -21,9 +21,6 @@ use utoipa::openapi::{
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-/// Bytes allowed for a form in addition to its recording.
-const FORM_BYTES: usize = 64 << 10;
-
 #[derive(OpenApi)]
 #[openapi(info(
     title = "sottovoce",
@@ -33,7 +30,7 @@ struct Description;
 
 /// All routes with their descriptions.
 pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
-    let form = DefaultBodyLimit::max(limits.clip_bytes.saturating_add(FORM_BYTES));
+    let form = DefaultBodyLimit::max(limits.form_bytes());
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(speech::speak))
         .routes(routes!(voice_changes::change).layer(form))

@@ -3,14 +3,17 @@
 use crate::aliases;
 use crate::error::ServerError;
 use crate::origins;
+use crate::wyoming;
 use ipnet::IpNet;
 use sottovoce::options::Domain;
 use sottovoce::{Engine, EngineOptions, Error, Source, TEXT_CHARACTERS_MAX};
+use sottovoce_audio::AudioFormat;
 use sottovoce_hub::HubSettings;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,10 @@ use std::time::Duration;
 pub struct ServerOptions {
     /// Address to listen on; the default is loopback.
     pub address: SocketAddr,
+    /// Address at which the Wyoming protocol is served, which has no keys; the default is none.
+    pub wyoming: Option<SocketAddr>,
+    /// Name under which the Wyoming service is announced to the local network; the default is none.
+    pub announce: Option<String>,
     /// Source of the model.
     pub source: Source,
     /// Name of the model in `/v1/models`.
@@ -43,6 +50,8 @@ pub struct ServerOptions {
     pub trusted_proxies: Vec<IpNet>,
     /// Aliases of voices: alias → voice.
     pub voice_aliases: BTreeMap<String, String>,
+    /// Other servers whose paths are answered too.
+    pub compatibility: Vec<Compatibility>,
     /// Origins of foreign pages that may call; the default is none.
     pub allowed_origins: Vec<String>,
     /// Host names of this server in addition to addresses and localhost. Checked only if no key is
@@ -56,6 +65,25 @@ pub struct ServerOptions {
     pub idle_unload: Option<Duration>,
     /// Limits on callers.
     pub limits: Limits,
+}
+
+/// Servers whose paths are answered in addition, so that their clients work unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compatibility {
+    /// The two Chatterbox servers in use: `devnen/Chatterbox-TTS-Server` and
+    /// `travisvn/chatterbox-tts-api`.
+    Chatterbox,
+}
+
+impl FromStr for Compatibility {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Compatibility, String> {
+        match name {
+            "chatterbox" => Ok(Compatibility::Chatterbox),
+            _ => Err(format!("{name:?} is not known; use chatterbox")),
+        }
+    }
 }
 
 /// Loads an engine for a model. Programs with memory of their own replace it.
@@ -93,6 +121,8 @@ impl Default for ServerOptions {
     fn default() -> ServerOptions {
         ServerOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            wyoming: None,
+            announce: None,
             source: Source::Embedded,
             model_name: "pico".into(),
             hub: None,
@@ -105,6 +135,7 @@ impl Default for ServerOptions {
             remote_settings: true,
             trusted_proxies: Vec::new(),
             voice_aliases: BTreeMap::new(),
+            compatibility: Vec::new(),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             open_metrics: false,
@@ -119,12 +150,46 @@ impl ServerOptions {
     /// Refuses options that cannot work, before anything is loaded.
     ///
     /// # Errors
-    /// An origin that no browser sends, or an alias that is no valid voice name.
+    /// An origin that no browser sends, an alias that is no valid voice name, or an announcement of
+    /// a service that is not served.
     pub fn check(&self) -> Result<(), ServerError> {
         for origin in &self.allowed_origins {
             origins::check(origin)?;
         }
+        if let Some(name) = &self.announce {
+            wyoming::check_name(name)?;
+            if self.wyoming.is_none() {
+                return Err(ServerError::Setting {
+                    option: "announce",
+                    value: format!("{name:?}"),
+                    reason: "what is announced is the Wyoming service: serve it too".into(),
+                });
+            }
+        }
         aliases::check(&self.voice_aliases)
+    }
+
+    /// Whether the paths of `other` are answered.
+    pub(crate) fn answers_like(&self, other: Compatibility) -> bool {
+        self.compatibility.contains(&other)
+    }
+
+    /// Format of speech whose request names none: OpenAI's, or that of the Chatterbox servers.
+    pub(crate) fn default_format(&self) -> AudioFormat {
+        match self.answers_like(Compatibility::Chatterbox) {
+            true => AudioFormat::Wav,
+            false => AudioFormat::Mp3,
+        }
+    }
+}
+
+impl Limits {
+    /// Most bytes of a form with recordings.
+    pub(crate) fn form_bytes(&self) -> usize {
+        /// Bytes allowed in addition to the recordings and the texts.
+        const FRAME_BYTES: usize = 64 << 10;
+        let parts = self.clip_bytes.saturating_add(self.body_bytes);
+        parts.saturating_add(FRAME_BYTES)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::error::ServerError;
+use crate::forms::UploadedRecording;
 use crate::host::Loaded;
 use crate::record::RequestRecord;
 use serde::Serialize;
@@ -110,12 +111,31 @@ impl LiveStreams {
     }
 }
 
+/// Who speaks.
+#[derive(Clone)]
+pub(crate) enum Speaker {
+    /// The caller's name for a voice.
+    Named(String),
+    /// A voice of an uploaded recording, for this request only.
+    Recording(Arc<UploadedRecording>),
+}
+
+impl Speaker {
+    /// Name in the list of streams.
+    fn label(&self) -> &str {
+        match self {
+            Speaker::Named(name) => name,
+            Speaker::Recording(_) => "recording",
+        }
+    }
+}
+
 /// A request to speak.
 pub(crate) struct Request {
     /// The text; if empty, it is written later.
     pub(crate) text: String,
-    /// The caller's name for the voice.
-    pub(crate) voice: String,
+    /// Who speaks.
+    pub(crate) voice: Speaker,
     pub(crate) options: StreamOptions,
     /// Time of the call, from which first audio is measured.
     pub(crate) asked: Instant,
@@ -223,7 +243,7 @@ impl Speaking {
         let without_effect = stream.options_without_effect().to_vec();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let id = (loaded.number, stream.id());
-        app.streams.begin(id, &voice, text.chars().count());
+        app.streams.begin(id, voice.label(), text.chars().count());
         let too_slow = Arc::new(AtomicBool::new(false));
         let gave_up = too_slow.clone();
         let app = app.clone();

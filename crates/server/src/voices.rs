@@ -3,7 +3,7 @@
 use crate::aliases::{Alias, Aliases};
 use crate::error::ServerError;
 use crate::host::Loaded;
-use crate::options::ServerOptions;
+use crate::options::{Compatibility, ServerOptions};
 use serde::Serialize;
 use sottovoce::{
     StoredVoice, Voice, VoiceSource, VoiceStore, check_voice_name, same_voice_name, voice_name,
@@ -66,6 +66,8 @@ pub(crate) struct Voices {
     /// Whether calls may upload and delete voices.
     uploads: bool,
     voices_max: usize,
+    /// Whether the name of a recording's file names its voice.
+    file_names: bool,
     pub(crate) aliases: Aliases,
 }
 
@@ -74,11 +76,21 @@ type ReadyTable = HashMap<String, (Option<SystemTime>, Voice)>;
 /// A loaded model's prepared voices by name, with the modification time of their file, which
 /// another replica may replace. They are dropped with the model that holds their memory.
 #[derive(Default)]
-pub(crate) struct ReadyVoices(Mutex<ReadyTable>);
+pub(crate) struct ReadyVoices {
+    table: Mutex<ReadyTable>,
+    /// Held while a recording is decoded and prepared: one at a time, whatever their number.
+    preparing: Mutex<()>,
+}
 
 impl ReadyVoices {
     fn table(&self) -> MutexGuard<'_, ReadyTable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn preparing(&self) -> MutexGuard<'_, ()> {
+        self.preparing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,6 +98,36 @@ impl ReadyVoices {
 fn is_own(name: &str) -> bool {
     let mut own = OPENAI_VOICES.into_iter().chain([DEFAULT_VOICE]);
     own.any(|own| same_voice_name(own, name))
+}
+
+/// The name of a recording's file without its extension; `None` for any other name.
+pub(crate) fn recording_stem(name: &str) -> Option<&str> {
+    const EXTENSIONS: [&str; 11] = [
+        "wav", "mp3", "flac", "ogg", "opus", "m4a", "aac", "webm", "aiff", "caf", "mp4",
+    ];
+    let (stem, extension) = name.rsplit_once('.')?;
+    let known = |known: &str| extension.eq_ignore_ascii_case(known);
+    EXTENSIONS.into_iter().any(known).then_some(stem)
+}
+
+/// Prepares the voice of a recording's file; errors call it `name`. Blocks meanwhile, and while
+/// another recording is prepared.
+pub(crate) fn recorded_voice(
+    loaded: &Loaded,
+    clip: &Path,
+    name: &str,
+) -> Result<Voice, ServerError> {
+    let _one_at_a_time = loaded.voices.preparing();
+    // Kept under its name alone, if at all, so that nothing of a removed voice stays.
+    let voice = loaded.engine.fresh_voice(clip);
+    Ok(voice.map_err(|error| match error {
+        // The temporary path of the recording must not be revealed.
+        sottovoce::Error::Voice { reason, .. } => sottovoce::Error::Voice {
+            name: name.to_owned(),
+            reason,
+        },
+        error => error,
+    })?)
 }
 
 impl Voices {
@@ -96,6 +138,7 @@ impl Voices {
             store: folder.clone().map(VoiceStore::new),
             uploads: options.uploads,
             voices_max: options.limits.voices_max,
+            file_names: options.answers_like(Compatibility::Chatterbox),
             aliases: Aliases::new(aliases, folder, options.uploads),
         }
     }
@@ -113,7 +156,7 @@ impl Voices {
     }
 
     /// Stored voices, by name.
-    fn stored(&self) -> Result<Vec<StoredVoice>, ServerError> {
+    pub(crate) fn stored(&self) -> Result<Vec<StoredVoice>, ServerError> {
         Ok(self
             .store
             .as_ref()
@@ -121,7 +164,7 @@ impl Voices {
     }
 
     /// The stored voice of this name.
-    fn find(&self, name: &str) -> Result<Option<StoredVoice>, ServerError> {
+    pub(crate) fn find(&self, name: &str) -> Result<Option<StoredVoice>, ServerError> {
         match &self.store {
             Some(store) => Ok(store.look_up(name)?),
             None => Ok(None),
@@ -145,8 +188,18 @@ impl Voices {
             .collect())
     }
 
-    /// Prepares the voice of this name. Blocks while its file is read.
+    /// Prepares the voice of this name. Blocks while its file is read. Clients of servers that keep
+    /// recordings name a voice by its file, such as `ann.wav`.
     pub(crate) fn voice(&self, loaded: &Loaded, name: &str) -> Result<Voice, ServerError> {
+        match (self.named_voice(loaded, name), recording_stem(name)) {
+            (Err(ServerError::Parameter { .. }), Some(stem)) if self.file_names => {
+                self.named_voice(loaded, stem)
+            }
+            (voice, _) => voice,
+        }
+    }
+
+    fn named_voice(&self, loaded: &Loaded, name: &str) -> Result<Voice, ServerError> {
         let name = voice_name(name);
         let unknown = || ServerError::Parameter {
             parameter: "voice",
@@ -199,17 +252,7 @@ impl Voices {
             });
         }
         let (name, path) = store.prepare(&name)?;
-        // Kept under its name alone, so that nothing of a removed voice stays.
-        let voice = loaded.engine.fresh_voice(clip);
-        let voice = voice.map_err(|error| match error {
-            // The temporary path of the recording must not be revealed.
-            sottovoce::Error::Voice { reason, .. } => sottovoce::Error::Voice {
-                name: name.clone(),
-                reason,
-            },
-            error => error,
-        })?;
-        voice.save(&path)?;
+        recorded_voice(loaded, clip, &name)?.save(&path)?;
         loaded.voices.table().remove(&name);
         Ok(VoiceEntry::new(name, Some(SystemTime::now())))
     }

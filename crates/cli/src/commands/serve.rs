@@ -6,7 +6,10 @@ use crate::options::{Chosen, EngineChoice, ForLimits, ForServer};
 use crate::output::log::{LogFormat, LogLevel, start_log};
 use crate::output::print::{note, output};
 use sottovoce::Source;
-use sottovoce_server::{App, IpNet, Loader, ServerOptions, openapi_document, parse_network, serve};
+use sottovoce_server::{
+    Addresses, App, Compatibility, IpNet, Loader, ServerOptions, openapi_document, parse_network,
+    serve,
+};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -21,6 +24,8 @@ const EXAMPLES: &str = "\
 Examples:
   sottovoce serve
   sottovoce serve --port 8880 --memory 1GiB --streams 8 --voices /srv/voices
+  sottovoce serve --wyoming 0.0.0.0:10200 --announce kitchen
+  sottovoce serve --compat chatterbox --port 8004
   sottovoce serve --model nano --address 0.0.0.0 --api-key-file /run/secrets/key
   curl localhost:8000/v1/audio/speech -H 'Content-Type: application/json' -d '{\"input\":\"Hello.\"}' -o hello.mp3";
 
@@ -33,6 +38,14 @@ pub struct Arguments {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8000)]
     port: u16,
+    /// Serve Wyoming too, the protocol of Home Assistant's voice services, at this port or address
+    /// and port, such as 10200 or 0.0.0.0:10200. It has no keys.
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = parse_listener)]
+    wyoming: Option<Listener>,
+    /// Announce the Wyoming service to the local network under this name (mDNS), so that Home
+    /// Assistant finds it.
+    #[arg(long, value_name = "NAME", requires = "wyoming")]
+    announce: Option<String>,
     #[command(flatten)]
     engine: EngineChoice<ForServer>,
     /// Folder for uploaded voices; replicas may share it. Without it, voices prepared with `voice
@@ -57,6 +70,10 @@ pub struct Arguments {
     /// repeated.
     #[arg(long = "voice-alias", value_name = "ALIAS=VOICE", value_parser = parse_alias)]
     voice_aliases: Vec<(String, String)>,
+    /// Answer the paths of other servers too, so that their clients work unchanged: `chatterbox`
+    /// for devnen/Chatterbox-TTS-Server and travisvn/chatterbox-tts-api.
+    #[arg(long = "compat", value_name = "SERVERS")]
+    compatibility: Vec<Compatibility>,
     /// Origin of a foreign page that may call, such as https://app.example; may be repeated.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
@@ -178,6 +195,11 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
     let model_name = named_folder.map(|name| name.to_string_lossy().into_owned());
     Ok(ServerOptions {
         address: SocketAddr::new(arguments.address, arguments.port),
+        wyoming: arguments.wyoming.map(|listener| match listener {
+            Listener::Port(port) => SocketAddr::new(arguments.address, port),
+            Listener::Address(address) => address,
+        }),
+        announce: arguments.announce,
         source,
         model_name: model_name.unwrap_or_else(|| arguments.engine.model.clone()),
         hub: Some(environment::hub_settings()),
@@ -189,6 +211,7 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
         admin_keys,
         remote_settings: !arguments.no_remote_settings,
         trusted_proxies: arguments.trusted_proxies,
+        compatibility: arguments.compatibility,
         voice_aliases: arguments.voice_aliases.into_iter().collect(),
         allowed_origins: arguments.allowed_origins,
         allowed_hosts: arguments.allowed_hosts,
@@ -239,23 +262,48 @@ fn parse_alias(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Notes that the port is open.
-fn announce(address: SocketAddr, loads: &str) {
-    note!("listening on http://{address}; {loads}");
-    if !address.ip().is_loopback() {
+/// Notes that the ports are open.
+fn announce(addresses: Addresses, loads: &str) {
+    let Addresses { http, wyoming } = addresses;
+    note!("listening on http://{http}; {loads}");
+    if !http.ip().is_loopback() {
         note!("others can reach this address: give --api-key-file where not everyone may speak");
+    }
+    if let Some(wyoming) = wyoming {
+        note!("listening for Wyoming on tcp://{wyoming}, where no key is asked for");
     }
 }
 
 /// Notes that requests are taken.
-fn announce_ready(address: SocketAddr, streams: Option<usize>, json: bool) {
+fn announce_ready(addresses: Addresses, streams: Option<usize>, json: bool) {
     if json {
-        let line = serde_json::json!({"address": address.to_string(), "streams_max": streams});
+        let Addresses { http, wyoming } = addresses;
+        let mut line = serde_json::json!({"address": http.to_string(), "streams_max": streams});
+        if let Some(wyoming) = wyoming {
+            line["wyoming_address"] = wyoming.to_string().into();
+        }
         // The server keeps running after the program that started it has closed the pipe.
         let _ = writeln!(output(), "{line}");
     } else if let Some(streams) = streams {
         note!("ready; streams that fit: {streams}");
     }
+}
+
+/// Reads `PORT` or `ADDRESS:PORT`.
+fn parse_listener(text: &str) -> Result<Listener, String> {
+    let port = text.parse().map(Listener::Port);
+    port.or_else(|_| text.parse().map(Listener::Address))
+        .map_err(|_| {
+            "write a port, such as 10200, or an address and a port, such as 0.0.0.0:10200".into()
+        })
+}
+
+/// Where a further service listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listener {
+    /// At the port, on the server's own address.
+    Port(u16),
+    Address(SocketAddr),
 }
 
 /// Succeeds if the server answers with status 200.
@@ -328,6 +376,19 @@ mod tests {
             let refusal = keys(bytes).unwrap_err();
             assert!(refusal.contains(words), "{refusal}");
             assert!(!refusal.contains("secret"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_further_service_has_a_port_or_an_address_and_a_port() {
+        let address = "[::1]:10200".parse().unwrap();
+        assert_eq!(parse_listener("10200"), Ok(Listener::Port(10_200)));
+        assert_eq!(
+            parse_listener("[::1]:10200"),
+            Ok(Listener::Address(address))
+        );
+        for wrong in ["", "0.0.0.0", "70000", "localhost:10200"] {
+            assert!(parse_listener(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -8,18 +8,20 @@ use crate::output::player::Player;
 use crate::output::print::{self, note, note_without_effect};
 use crate::output::progress::{self, Speaking};
 use crate::source::voice_source;
-use crate::text_input;
+use crate::text_input::{self, ArrivingText, Failure, SpokenText};
 use sottovoce::options::Capability;
 use sottovoce::subtitles::{self, SubtitleFormat};
 use sottovoce::text::Warning;
 use sottovoce::{
-    Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE, StreamOptions, WordTime,
+    Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE, Stream, StreamOptions,
+    WordTime,
 };
 use sottovoce_audio::{AudioFile, AudioFormat, Encoder};
 use sottovoce_formats::output::write_whole;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +32,7 @@ Examples:
   sottovoce speak --file talk.txt --out talk.mp3 --subtitles talk.srt
   sottovoce speak --script play.txt --cast Ann=ann.wav --out play.mp3 --loudness -16
   sottovoce speak --script book.txt --chapters --out book --format flac
+  language-model | sottovoce speak - --play
   sottovoce speak \"What did it cost?\" --out cost.wav --json";
 
 /// Where speech goes when nobody says where.
@@ -41,7 +44,7 @@ pub const WHOLE_TOKENS: usize = 256;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// What to say; without it and without --file, standard input.
+    /// What to say; without it and without --file, or as `-`, standard input, spoken as it comes.
     text: Option<String>,
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
@@ -128,36 +131,28 @@ fn parse_loudness(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let file = arguments.script.as_deref().or(arguments.file.as_deref());
-    let text = match arguments.script {
-        Some(_) => text_input::read_script(file)?,
-        None => text_input::read(arguments.text.as_deref(), file)?,
-    };
     let subtitles = match &arguments.subtitles {
         Some(path) => Some((path.clone(), SubtitleFormat::from_path(path)?)),
         None => None,
     };
+    if let Some(file) = &arguments.script {
+        return speak_script(file, &arguments);
+    }
+    let text = text_input::open(arguments.text.as_deref(), arguments.file.as_deref())?;
+    // Subtitles quote the whole text.
+    let (text, written) = match text {
+        SpokenText::Whole(text) => (SpokenText::Whole(text.clone()), text),
+        SpokenText::Arriving(text) if subtitles.is_some() => {
+            let text = text.whole()?;
+            (SpokenText::Whole(text.clone()), text)
+        }
+        arriving => (arriving, String::new()),
+    };
     let mut spoken = arguments.stream.options();
-    if arguments.script.is_some() || arguments.destination.is_for_a_file() {
+    if arguments.destination.is_for_a_file() {
         spoken.delivery.get_or_insert(DeliveryMode::Whole);
     }
-    let options = EngineOptions {
-        chunk_tokens_max: spoken.chunk_size,
-        context_tokens_max: spoken.context_window,
-        whole_tokens_max: (spoken.delivery == Some(DeliveryMode::Whole)).then_some(WHOLE_TOKENS),
-        streams_max: 1,
-        voices: Some(environment::voices_folder()),
-        ..arguments.engine.options()
-    };
-    let engine = Engine::load(arguments.engine.source()?, options)?;
-    if let Some(note) = engine.device_note() {
-        note!("note: {note}");
-    }
-    if let Some(script) = &arguments.script {
-        note_without_effect(engine.options_without_effect());
-        let job = script_job(script, &arguments, spoken)?;
-        return script::run(&engine, &arguments.engine.model, &text, &job);
-    }
+    let engine = load(&arguments, &spoken)?;
     let told = engine.capabilities().has(Capability::WordTimes);
     if subtitles.is_some() && !told {
         return Err(
@@ -167,7 +162,17 @@ pub fn run(arguments: Arguments) -> Outcome {
     }
     spoken.word_times |= told && (subtitles.is_some() || arguments.destination.json);
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
-    let stream = engine.stream(&text, &voice, spoken)?;
+    let arrival = Arrival::default();
+    let stream = match text {
+        SpokenText::Whole(text) => engine.stream(&text, &voice, spoken)?,
+        SpokenText::Arriving(mut text) => {
+            let beginning = text.beginning()?;
+            let stream = engine.open_stream(&voice, spoken)?;
+            stream.text().push(&beginning)?;
+            arrival.pass_on(text, beginning, &stream)?;
+            stream
+        }
+    };
     let without_effect = [
         engine.options_without_effect(),
         stream.options_without_effect(),
@@ -176,7 +181,10 @@ pub fn run(arguments: Arguments) -> Outcome {
     note_without_effect(&without_effect);
     drop(voice);
     let budget_bytes = arguments.engine.options().memory;
-    let transcript = Transcript { text, subtitles };
+    let transcript = Transcript {
+        text: written,
+        subtitles,
+    };
     deliver(
         engine,
         stream,
@@ -184,6 +192,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         without_effect,
         arguments.destination,
         budget_bytes,
+        &arrival,
     )
 }
 
@@ -197,11 +206,12 @@ pub(super) struct Transcript {
 /// Sends a stream's sound and figures to their destination.
 pub(super) fn deliver(
     engine: Engine,
-    stream: sottovoce::Stream,
+    stream: Stream,
     transcript: Transcript,
     without_effect: Vec<&'static str>,
     destination: Destination,
     budget_bytes: Option<u64>,
+    arrival: &Arrival,
 ) -> Outcome {
     // Opened late: what cannot be spoken must not overwrite an existing file.
     let output = Output::open(&destination)?;
@@ -215,7 +225,67 @@ pub(super) fn deliver(
         file: destination.stats,
         print: destination.json,
     };
-    speak(stream, output, &progress, &figures, &interrupt)
+    speak(stream, output, &progress, &figures, &interrupt, arrival)
+}
+
+/// What went wrong with text that arrives while its beginning is spoken.
+#[derive(Clone, Default)]
+pub(super) struct Arrival(Arc<Mutex<Option<Failure>>>);
+
+impl Arrival {
+    /// Passes the rest of the text on, on a thread that ends with the process if nothing more
+    /// comes. If the text breaks off, the stream ends.
+    fn pass_on(
+        &self,
+        text: ArrivingText,
+        beginning: String,
+        stream: &Stream,
+    ) -> std::io::Result<()> {
+        let (writer, canceller, failure) = (stream.text(), stream.canceller(), self.clone());
+        let thread = std::thread::Builder::new().name("text".into());
+        thread.spawn(move || {
+            if let Err(error) = text.pass_on(&beginning, &writer) {
+                *failure.slot() = Some(error);
+                canceller.cancel();
+            }
+        })?;
+        Ok(())
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Loads the engine for one stream with these options.
+fn load(
+    arguments: &Arguments,
+    spoken: &StreamOptions,
+) -> Result<Engine, Box<dyn std::error::Error>> {
+    let options = EngineOptions {
+        chunk_tokens_max: spoken.chunk_size,
+        context_tokens_max: spoken.context_window,
+        whole_tokens_max: (spoken.delivery == Some(DeliveryMode::Whole)).then_some(WHOLE_TOKENS),
+        streams_max: 1,
+        voices: Some(environment::voices_folder()),
+        ..arguments.engine.options()
+    };
+    let engine = Engine::load(arguments.engine.source()?, options)?;
+    if let Some(note) = engine.device_note() {
+        note!("note: {note}");
+    }
+    Ok(engine)
+}
+
+/// Speaks a script.
+fn speak_script(file: &Path, arguments: &Arguments) -> Outcome {
+    let text = text_input::read_script(Some(file))?;
+    let mut spoken = arguments.stream.options();
+    spoken.delivery.get_or_insert(DeliveryMode::Whole);
+    let engine = load(arguments, &spoken)?;
+    note_without_effect(engine.options_without_effect());
+    let job = script_job(file, arguments, spoken)?;
+    script::run(&engine, &arguments.engine.model, &text, &job)
 }
 
 /// What becomes of a script.
@@ -291,11 +361,12 @@ impl Figures {
 }
 
 fn speak(
-    mut stream: sottovoce::Stream,
+    mut stream: Stream,
     mut output: Output,
     progress: &Speaking,
     figures: &Figures,
     interrupt: &Interrupt,
+    arrival: &Arrival,
 ) -> Outcome {
     let mut last = None;
     let mut failure = None;
@@ -320,6 +391,12 @@ fn speak(
                 break;
             }
         }
+    }
+    // After an interrupt, text that cannot be read any more is no failure.
+    if interrupt.exit_code().is_none()
+        && let Some(error) = arrival.slot().take()
+    {
+        failure = Some(error as Box<dyn std::error::Error>);
     }
     let warnings = stream.warnings();
     drop(stream);

@@ -1,7 +1,7 @@
 //! `sottovoce voice`: prepares and manages named voices.
 
 use super::Outcome;
-use super::speak::{Destination, Transcript, WHOLE_TOKENS, deliver};
+use super::speak::{Arrival, Destination, Transcript, WHOLE_TOKENS, deliver};
 use crate::environment;
 use crate::options::{Chosen, ForChange, ForEngine};
 use crate::output::print::{note, note_without_effect, output};
@@ -146,6 +146,7 @@ fn change(arguments: Change) -> Outcome {
         without_effect,
         arguments.destination,
         budget_bytes,
+        &Arrival::default(),
     )
 }
 

@@ -1,11 +1,12 @@
 //! `POST /v1/audio/speech`: text in, streamed sound out.
 
 use crate::app::App;
-use crate::bodies::JsonBody;
+use crate::bodies::{HeldBytes, JsonBody};
 use crate::error::{ErrorBody, ServerError};
 use crate::openai::{SpeechRequest, StreamFormat, check_text};
+use crate::options::Compatibility;
 use crate::record::RequestRecord;
-use crate::speaking::{Request, Speaking};
+use crate::speaking::{Request, Speaker, Speaking};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderName, HeaderValue, header};
@@ -15,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::stream;
 use serde_json::json;
 use sottovoce::text::Warning;
-use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE, WordTime};
+use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE, StreamOptions, WordTime};
 use sottovoce_audio::{AudioFormat, Encoder};
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,21 +56,73 @@ pub(crate) async fn speak(
         unread,
         held,
     } = body;
-    let asked = Instant::now();
-    check_text(&request.input, &app.options.limits)?;
-    let format = request.format()?;
-    let travel = request.stream_format()?;
-    let options = request.stream.options().clone();
-    let seed = options.seed;
-    let mut ignored: Vec<String> = request.ignored().map(str::to_owned).into_iter().collect();
-    let work = Request {
-        voice: request.voice_name().to_owned(),
+    let format = request.format(app.options.default_format())?;
+    let ask = Ask {
+        ignored: request.ignored().map(str::to_owned).into_iter().collect(),
+        format,
+        travel: request.stream_format()?,
+        options: request.stream.options().clone(),
+        voice: Speaker::Named(request.voice_name().to_owned()),
         text: request.input,
+        unread,
+        held,
+    };
+    answer(&app, record.map(|record| record.0), ask).await
+}
+
+/// A checked request for sound.
+pub(crate) struct Ask {
+    pub(crate) text: String,
+    pub(crate) voice: Speaker,
+    pub(crate) options: StreamOptions,
+    pub(crate) format: AudioFormat,
+    pub(crate) travel: StreamFormat,
+    /// Known fields without an effect here.
+    pub(crate) ignored: Vec<String>,
+    /// Unknown fields.
+    pub(crate) unread: Vec<String>,
+    /// The body's bytes.
+    pub(crate) held: HeldBytes,
+}
+
+/// Speaks; the response begins with the first chunk.
+///
+/// # Errors
+/// Errors before the first chunk. Later ones end the response early.
+pub(crate) async fn answer(
+    app: &Arc<App>,
+    record: Option<Arc<RequestRecord>>,
+    ask: Ask,
+) -> Result<Response, ServerError> {
+    let Ask {
+        text,
+        voice,
+        options,
+        format,
+        travel,
+        mut ignored,
+        unread,
+        held,
+    } = ask;
+    // Clients of the Chatterbox servers expect raw samples in events, and a description of them.
+    let compatible = app.options.answers_like(Compatibility::Chatterbox);
+    let (format, travel) = match (format, travel) {
+        (AudioFormat::Wav, StreamFormat::Events) if compatible => {
+            (AudioFormat::Pcm, StreamFormat::DescribedEvents)
+        }
+        as_asked => as_asked,
+    };
+    let asked = Instant::now();
+    check_text(&text, &app.options.limits)?;
+    let seed = options.seed;
+    let work = Request {
+        voice,
+        text,
         options,
         asked,
-        record: record.map(|record| record.0),
+        record,
     };
-    let speaking = Speaking::start(&app, work).await?;
+    let speaking = Speaking::start(app, work).await?;
     let without_effect = speaking.without_effect().iter();
     ignored.extend(without_effect.map(|name| (*name).to_owned()));
     ignored.extend(unread);
@@ -89,12 +142,23 @@ pub(crate) async fn respond(
 ) -> Result<Response, ServerError> {
     let first = speaking.next().await.ok_or(ServerError::Task)??;
     let warnings = header_of(&first.metrics.warnings);
-    let sound = Sound::new(speaking, first, format, travel, seed)?;
+    let sound = Sound {
+        speaking,
+        first: Some(first),
+        encoder: Encoder::new(format, SAMPLE_RATE)?,
+        travel,
+        described: travel == StreamFormat::DescribedEvents,
+        seed,
+        last: ChunkMetrics::default(),
+        warnings: Vec::new(),
+        words: Vec::new(),
+        ended: false,
+    };
     let mut response = Response::new(Body::from_stream(stream::unfold(sound, Sound::piece)));
     let headers = response.headers_mut();
     let kind = match travel {
         StreamFormat::Audio => format.media_type(),
-        StreamFormat::Events => "text/event-stream",
+        StreamFormat::Events | StreamFormat::DescribedEvents => "text/event-stream",
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -139,6 +203,8 @@ struct Sound {
     first: Option<Chunk>,
     encoder: Encoder,
     travel: StreamFormat,
+    /// Whether the first event is to describe the samples.
+    described: bool,
     seed: u64,
     last: ChunkMetrics,
     warnings: Vec<Warning>,
@@ -148,26 +214,6 @@ struct Sound {
 }
 
 impl Sound {
-    fn new(
-        speaking: Speaking,
-        first: Chunk,
-        format: AudioFormat,
-        travel: StreamFormat,
-        seed: u64,
-    ) -> Result<Sound, ServerError> {
-        Ok(Sound {
-            speaking,
-            first: Some(first),
-            encoder: Encoder::new(format, SAMPLE_RATE)?,
-            travel,
-            seed,
-            last: ChunkMetrics::default(),
-            warnings: Vec::new(),
-            words: Vec::new(),
-            ended: false,
-        })
-    }
-
     /// The next bytes of the response, or its end.
     async fn piece(mut self) -> Option<(Result<Bytes, std::io::Error>, Sound)> {
         while !self.ended {
@@ -199,7 +245,7 @@ impl Sound {
                     self.ended = true;
                     tracing::warn!(%error, "a stream ended early");
                     match self.travel {
-                        StreamFormat::Events => event(&json!({
+                        StreamFormat::Events | StreamFormat::DescribedEvents => event(&json!({
                             "type": "error", "error": error.body().error
                         })),
                         // The status is sent already. In HTTP, an aborted transfer signals that
@@ -220,15 +266,21 @@ impl Sound {
     fn wrap(&mut self, bytes: Vec<u8>) -> Vec<u8> {
         match self.travel {
             StreamFormat::Audio => bytes,
-            StreamFormat::Events => {
+            StreamFormat::Events | StreamFormat::DescribedEvents => {
                 let mut text = Vec::new();
+                if std::mem::take(&mut self.described) {
+                    text.extend(event(&json!({
+                        "type": "speech.audio.info",
+                        "sample_rate": SAMPLE_RATE, "channels": 1, "bits_per_sample": 16,
+                    })));
+                }
                 if !bytes.is_empty() {
                     let mut delta =
                         json!({"type": "speech.audio.delta", "audio": BASE64.encode(bytes)});
                     if !self.words.is_empty() {
                         delta["words"] = json!(std::mem::take(&mut self.words));
                     }
-                    text = event(&delta);
+                    text.extend(event(&delta));
                 }
                 if self.ended {
                     let (read, spoken) = (self.last.text_tokens, self.last.tokens);

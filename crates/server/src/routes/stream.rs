@@ -1,24 +1,21 @@
 //! `/v1/stream`: a WebSocket that takes text in pieces and sends sound as it is generated.
 
 use crate::app::App;
+use crate::conversation::{Conversation, Heard, Manner};
 use crate::error::{ErrorBody, ServerError};
 use crate::fields::{Fields, FromFields};
 use crate::openai::StreamFields;
 use crate::record::RequestRecord;
-use crate::speaking::{MARKS, Request, Speaking};
+use crate::speaking::Speaker;
 use crate::voices::DEFAULT_VOICE;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Extension, FromRequestParts, MatchedPath, State};
 use axum::response::Response;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use sottovoce::text::is_blank;
-use sottovoce::{Chunk, SAMPLE_RATE};
-use sottovoce_audio::{AudioFormat, Encoder};
+use sottovoce::SAMPLE_RATE;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,16 +41,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// Deadline for sending a refusal.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
-/// Pause after a sentence end mark, after which the text so far is spoken. The next letter would
-/// show whether the sentence continues, but may never come.
-const PAUSE: Duration = Duration::from_millis(400);
-/// How long an utterance that has been spoken so far waits for more text. Its last tenth of a
-/// second is held back meanwhile, so the wait must be shorter than the listener's buffer.
-const REST_MAX: Duration = Duration::from_millis(300);
-/// How long an utterance keeps its place while no text comes.
-const SILENT_MAX: Duration = Duration::from_secs(10);
-/// Sentence end marks.
-const END_MARKS: [char; 9] = ['.', '!', '?', '…', '。', '！', '？', '।', '؟'];
 /// Unsent messages beyond which no further command is read.
 const UNSENT_MAX: usize = 16;
 /// Subprotocol of the page and other browser clients, next to the one that carries the key.
@@ -61,7 +48,7 @@ const PROTOCOL: &str = "sottovoce";
 
 /// Commands of the caller.
 enum Command {
-    Start(Result<Box<Start>, ServerError>),
+    Start(Result<Box<Manner>, ServerError>),
     Text { text: String },
     Flush,
     Cancel,
@@ -80,7 +67,7 @@ impl Command {
         const KINDS: &str = "send start, text, flush, cancel or end";
         let kind = fields.text("type")?.ok_or_else(|| refuse("type", KINDS))?;
         Ok(match kind.as_str() {
-            "start" => Command::Start(Start::read(&mut fields).map(Box::new)),
+            "start" => Command::Start(Manner::read(&mut fields).map(Box::new)),
             "text" => Command::Text {
                 text: (fields.text("text")?)
                     .ok_or_else(|| refuse("text", "send the text to speak"))?,
@@ -93,107 +80,21 @@ impl Command {
     }
 }
 
-/// Voice and options until the next start.
-struct Start {
-    voice: String,
-    stream: StreamFields,
-}
-
-impl Default for Start {
-    fn default() -> Start {
-        Start {
-            voice: DEFAULT_VOICE.into(),
-            stream: StreamFields::default(),
+impl Manner {
+    /// The default voice and options.
+    fn unset() -> Manner {
+        Manner {
+            voice: Speaker::Named(DEFAULT_VOICE.into()),
+            options: StreamFields::default().options().clone(),
         }
     }
-}
 
-impl Start {
-    fn read(fields: &mut Fields) -> Result<Start, ServerError> {
+    fn read(fields: &mut Fields) -> Result<Manner, ServerError> {
         let voice = fields.voice("voice")?;
-        Ok(Start {
-            voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
+        Ok(Manner {
+            voice: Speaker::Named(voice.unwrap_or_else(|| DEFAULT_VOICE.into())),
             // One seed for all speech until the next start.
-            stream: StreamFields::from_fields(fields)?,
-        })
-    }
-}
-
-/// Text of an utterance that has no stream yet.
-#[derive(Default)]
-struct Waiting {
-    text: String,
-    /// Whether it was flushed.
-    finished: bool,
-}
-
-impl Waiting {
-    /// Whether a stream can begin with it.
-    fn is_speakable(&self) -> bool {
-        let words = self.text.chars().any(char::is_alphanumeric);
-        words || (self.finished && !self.text.is_empty())
-    }
-}
-
-/// The utterance under way.
-struct Utterance {
-    speaking: Speaking,
-    encoder: Encoder,
-    /// Whether its text is complete; further text starts another utterance.
-    finished: bool,
-    /// Whether the text so far ends with a sentence end mark.
-    ended: bool,
-    /// Time of the last text.
-    written: Instant,
-    /// Whether the engine was told not to wait for the next letter.
-    hurried: bool,
-    /// Time at which all of its text had been spoken.
-    rests: Option<Instant>,
-}
-
-impl Utterance {
-    fn new(speaking: Speaking) -> Result<Utterance, ServerError> {
-        Ok(Utterance {
-            speaking,
-            encoder: Encoder::new(AudioFormat::Pcm, SAMPLE_RATE)?,
-            finished: false,
-            ended: false,
-            written: Instant::now(),
-            hurried: false,
-            rests: None,
-        })
-    }
-
-    fn write(&mut self, text: &str) -> Result<(), ServerError> {
-        self.speaking.write(text)?;
-        let end = text.trim_end().trim_end_matches(['"', '\'', '”', '’', ')']);
-        self.ended = match end.chars().next_back() {
-            Some(last) => END_MARKS.contains(&last),
-            // Spaces and closing quotes do not change the state.
-            None => self.ended,
-        };
-        self.written = Instant::now();
-        self.hurried = false;
-        self.rests = None;
-        Ok(())
-    }
-
-    /// Marks the text as complete.
-    fn finish(&mut self) {
-        self.finished = true;
-        self.speaking.finish();
-    }
-
-    /// Time of the next check without an event.
-    fn deadline(&self) -> Option<Instant> {
-        if self.finished {
-            return None;
-        }
-        let silent = self.written + SILENT_MAX;
-        Some(match self.rests {
-            Some(since) => since + REST_MAX,
-            None if self.ended && !self.hurried => self.written + PAUSE,
-            None => silent,
+            options: StreamFields::from_fields(fields)?.options().clone(),
         })
     }
 }
@@ -243,9 +144,9 @@ pub(crate) async fn connect(
         let (outgoing, messages) = mpsc::channel(1);
         let stopping = app.connection();
         let writer = tokio::spawn(write(sink, messages, app.options.limits.slow_reader_time));
-        let conversation = Conversation::new(app, outgoing, record.clone());
-        conversation.run(&mut source, stopping.clone()).await;
-        // The conversation dropped its sender; queued messages are still sent.
+        let connection = Connection::new(app, outgoing, record.clone());
+        connection.run(&mut source, stopping.clone()).await;
+        // The connection dropped its sender; queued messages are still sent.
         let _ = writer.await;
         drop((stopping, record));
     }))
@@ -355,49 +256,36 @@ async fn write(
     }
 }
 
-type Starting = BoxFuture<'static, Result<Speaking, ServerError>>;
-
 /// State of one connection.
-struct Conversation {
+struct Connection {
     app: Arc<App>,
     outgoing: mpsc::Sender<Message>,
     /// Messages that the writer has not taken yet: at most one chunk's.
     unsent: VecDeque<Message>,
-    /// `None` after a refused start: nothing is spoken before the next one.
-    start: Option<Box<Start>>,
-    /// Text without a stream, one entry per utterance.
-    waiting: VecDeque<Waiting>,
+    conversation: Conversation,
     record: Option<Arc<RequestRecord>>,
-    starting: Option<Starting>,
-    utterance: Option<Utterance>,
     ending: bool,
-    /// Whether anything was spoken since the last `idle`.
-    spoke: bool,
 }
 
-impl Conversation {
+impl Connection {
     fn new(
         app: Arc<App>,
         outgoing: mpsc::Sender<Message>,
         record: Option<Arc<RequestRecord>>,
-    ) -> Conversation {
+    ) -> Connection {
         let id = record.as_ref().map(|record| record.id().to_owned());
-        let mut conversation = Conversation {
+        let mut connection = Connection {
+            conversation: Conversation::new(app.clone(), record.clone(), Manner::unset()),
             app,
             outgoing,
             unsent: VecDeque::new(),
-            start: Some(Box::default()),
-            waiting: VecDeque::new(),
             record,
-            starting: None,
-            utterance: None,
             ending: false,
-            spoke: false,
         };
-        conversation.tell(json!({
+        connection.tell(json!({
             "type": "ready", "format": "pcm_s16le", "sample_rate": SAMPLE_RATE, "channels": 1, "request_id": id,
         }));
-        conversation
+        connection
     }
 
     async fn run(
@@ -409,8 +297,11 @@ impl Conversation {
         let mut heard = Instant::now();
         let mut busy_at = Instant::now();
         let last = loop {
-            self.start_next();
-            if self.ending && self.is_idle() && self.unsent.is_empty() {
+            self.conversation.start_next();
+            if self.conversation.is_idle() && self.conversation.take_spoke() {
+                self.tell(json!({"type": "idle"}));
+            }
+            if self.ending && self.conversation.is_idle() && self.unsent.is_empty() {
                 let stopping = self.app.host.is_stopping();
                 let close = match stopping {
                     true => close(close_code::AWAY, "the server is stopping"),
@@ -421,7 +312,6 @@ impl Conversation {
                 }
                 break vec![text(&json!({"type": "done"})), close];
             }
-            let deadline = self.deadline();
             tokio::select! {
                 // Commands that only cause errors must not pile up unread replies.
                 message = source.next(), if self.unsent.len() < UNSENT_MAX => {
@@ -448,20 +338,15 @@ impl Conversation {
                     // The writer stopped: the reader is gone or too slow.
                     Err(_) => return,
                 },
-                started = started(&mut self.starting), if self.starting.is_some() => {
-                    self.starting = None;
-                    self.began(started);
-                }
-                item = next_chunk(&mut self.utterance), if self.utterance.is_some() && self.unsent.is_empty() => {
+                event = self.conversation.next(self.unsent.is_empty()) => {
                     busy_at = Instant::now();
-                    self.chunk(item);
+                    self.event(event);
                 }
-                () = sleep_until(deadline), if deadline.is_some() => self.pause(),
                 _ = ping.tick() => {
                     if heard.elapsed() > 3 * PING_EVERY {
                         break vec![close(close_code::AWAY, "no ping was answered")];
                     }
-                    if self.is_idle() && busy_at.elapsed() > IDLE_MAX {
+                    if self.conversation.is_idle() && busy_at.elapsed() > IDLE_MAX {
                         let error = complaint(&ServerError::Idle { seconds: IDLE_MAX.as_secs() });
                         let reason = "nothing was said for too long";
                         break vec![text(&error), close(close_code::AWAY, reason)];
@@ -478,35 +363,10 @@ impl Conversation {
         }
     }
 
-    fn is_idle(&self) -> bool {
-        let speakable = self.waiting.front().is_some_and(Waiting::is_speakable);
-        self.starting.is_none() && self.utterance.is_none() && !speakable
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.utterance.as_ref().and_then(Utterance::deadline)
-    }
-
-    /// Handles the utterance's deadline: speaks the text so far, or ends the utterance.
-    fn pause(&mut self) {
-        let Some(utterance) = &mut self.utterance else {
-            return;
-        };
-        if utterance.rests.is_none() && utterance.ended && !utterance.hurried {
-            utterance.hurried = true;
-            utterance.speaking.flush();
-        } else {
-            utterance.finish();
-        }
-    }
-
     /// The server is stopping: the utterance under way is finished, and no other begins.
     fn stop(&mut self) {
         self.ending = true;
-        self.waiting.clear();
-        if let Some(utterance) = &mut self.utterance {
-            utterance.finish();
-        }
+        self.conversation.stop();
         self.complain(&ServerError::Stopping);
     }
 
@@ -518,182 +378,55 @@ impl Conversation {
         self.tell(complaint(error));
     }
 
-    /// Starts the next utterance if none is under way.
-    fn start_next(&mut self) {
-        if self.starting.is_some() || self.utterance.is_some() {
-            return;
-        }
-        if self.start.is_none() {
-            self.spoke |= self.waiting.iter().any(Waiting::is_speakable);
-            self.waiting.clear();
-        }
-        let speakable = self.waiting.front().is_some_and(Waiting::is_speakable);
-        let Some(start) = self.start.as_ref().filter(|_| speakable) else {
-            self.tell_idle();
-            return;
-        };
-        self.spoke = true;
-        let request = Request {
-            text: String::new(),
-            voice: start.voice.clone(),
-            options: start.stream.options().clone(),
-            asked: Instant::now(),
-            record: self.record.clone(),
-        };
-        let app = self.app.clone();
-        self.starting = Some(Box::pin(
-            async move { Speaking::start(&app, request).await },
-        ));
-    }
-
-    /// Handles the start of an utterance. If it was refused, its text is dropped.
-    fn began(&mut self, started: Result<Speaking, ServerError>) {
-        let Some(Waiting { text, finished }) = self.waiting.pop_front() else {
-            return;
-        };
-        let begun = started.and_then(|speaking| {
-            let mut utterance = Utterance::new(speaking)?;
-            utterance.write(if is_blank(&text) { MARKS } else { &text })?;
-            if finished {
-                utterance.finish();
-            }
-            Ok(utterance)
-        });
-        match begun {
-            Ok(utterance) => self.utterance = Some(utterance),
-            Err(error) => self.complain(&error),
-        }
-    }
-
-    /// Adds text to the utterance under way, or to the last waiting one.
-    fn write(&mut self, text: &str) {
-        let most = self.app.options.limits.text_characters;
-        let waiting = self
-            .waiting
-            .iter()
-            .map(|waiting| waiting.text.chars().count());
-        let unspoken = self
-            .utterance
-            .as_ref()
-            .map_or(0, |utterance| utterance.speaking.unspoken());
-        if waiting.sum::<usize>() + unspoken + text.chars().count() > most {
-            return self.complain(&ServerError::Parameter {
-                parameter: "text",
-                reason: format!(
-                    "more than {most} characters wait to be spoken; this piece was dropped"
-                ),
-            });
-        }
-        if self.waiting.is_empty()
-            && let Some(utterance) = self
-                .utterance
-                .as_mut()
-                .filter(|utterance| !utterance.finished)
-        {
-            if let Err(error) = utterance.write(text) {
-                self.complain(&error);
-            }
-            return;
-        }
-        match self.waiting.back_mut().filter(|waiting| !waiting.finished) {
-            Some(waiting) => waiting.text.push_str(text),
-            None => self.waiting.push_back(Waiting {
-                text: text.to_owned(),
-                finished: false,
-            }),
-        }
-    }
-
-    /// Ends the utterance to which text was last added.
-    fn flush(&mut self) {
-        if let Some(waiting) = self.waiting.back_mut() {
-            waiting.finished = true;
-            if !waiting.is_speakable() {
-                self.waiting.pop_back();
-            }
-        } else if let Some(utterance) = self
-            .utterance
-            .as_mut()
-            .filter(|utterance| !utterance.finished)
-        {
-            utterance.finish();
-        }
-    }
-
-    /// Reports once that all text so far has been spoken.
-    fn tell_idle(&mut self) {
-        if std::mem::take(&mut self.spoke) {
-            self.tell(json!({"type": "idle"}));
-        }
-    }
-
     fn command(&mut self, message: &str) {
         match Command::read(message) {
-            Ok(Command::Start(Ok(start))) => self.start = Some(start),
+            Ok(Command::Start(Ok(manner))) => self.conversation.speak_as(Some(*manner)),
             Ok(Command::Start(Err(error))) => {
-                self.start = None;
+                self.conversation.speak_as(None);
                 self.complain(&error);
             }
-            Ok(Command::Text { text }) => self.write(&text),
-            Ok(Command::Flush) => self.flush(),
+            Ok(Command::Text { text }) => {
+                if let Err(error) = self.conversation.write(&text) {
+                    self.complain(&error);
+                }
+            }
+            Ok(Command::Flush) => self.conversation.flush(),
             Ok(Command::Cancel) => {
-                // Dropping the stream ends it and frees its place; unsent sound is discarded.
-                self.starting = None;
-                self.utterance = None;
-                self.waiting.clear();
+                self.conversation.cancel();
+                // Unsent sound is discarded.
                 self.unsent
                     .retain(|message| !matches!(message, Message::Binary(_)));
-                self.spoke = false;
                 self.tell(json!({"type": "cancelled"}));
             }
             Ok(Command::End) => {
-                self.flush();
+                self.conversation.flush();
                 self.ending = true;
             }
             Err(error) => self.complain(&error),
         }
     }
 
-    fn chunk(&mut self, item: Option<Result<Chunk, ServerError>>) {
-        let Some(utterance) = &mut self.utterance else {
-            return;
-        };
-        let mut bytes = Vec::new();
-        match item {
-            // All text so far has been spoken.
-            Some(Ok(chunk)) if chunk.samples.is_empty() => {
-                utterance.rests = Some(Instant::now());
-            }
-            Some(Ok(chunk)) => match utterance.encoder.encode(&chunk.samples, &mut bytes) {
-                Ok(()) => {
-                    let mut sound = Bytes::from(bytes);
-                    while !sound.is_empty() {
-                        let piece = sound.split_to(sound.len().min(SOUND_BYTES_MAX));
-                        self.unsent.push_back(Message::Binary(piece));
-                    }
-                    let seed = self
-                        .start
-                        .as_ref()
-                        .map_or(0, |start| start.stream.options().seed);
-                    let mut told = json!({"type": "chunk", "seed": seed, "metrics": chunk.metrics});
-                    if !chunk.words.is_empty() {
-                        told["words"] = json!(chunk.words);
-                    }
-                    if !utterance.speaking.without_effect().is_empty() {
-                        told["ignored"] = json!(utterance.speaking.without_effect());
-                    }
-                    self.tell(told);
+    fn event(&mut self, event: Heard) {
+        match event {
+            Heard::Sound(sound) => {
+                let mut pcm = sound.pcm;
+                while !pcm.is_empty() {
+                    let piece = pcm.split_to(pcm.len().min(SOUND_BYTES_MAX));
+                    self.unsent.push_back(Message::Binary(piece));
                 }
-                Err(error) => {
-                    self.utterance = None;
-                    self.complain(&error.into());
+                let manner = self.conversation.manner();
+                let seed = manner.map_or(0, |manner| manner.options.seed);
+                let mut told = json!({"type": "chunk", "seed": seed, "metrics": sound.metrics});
+                if !sound.words.is_empty() {
+                    told["words"] = json!(sound.words);
                 }
-            },
-            Some(Err(error)) => {
-                self.utterance = None;
-                self.complain(&error);
+                if !sound.without_effect.is_empty() {
+                    told["ignored"] = json!(sound.without_effect);
+                }
+                self.tell(told);
             }
-            None => self.utterance = None,
+            Heard::Failed(error) => self.complain(&error),
+            Heard::Ended => {}
         }
     }
 }
@@ -705,27 +438,6 @@ fn complaint(error: &ServerError) -> Value {
 
 fn text(value: &Value) -> Message {
     Message::Text(value.to_string().into())
-}
-
-async fn started(starting: &mut Option<Starting>) -> Result<Speaking, ServerError> {
-    match starting {
-        Some(starting) => starting.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_chunk(utterance: &mut Option<Utterance>) -> Option<Result<Chunk, ServerError>> {
-    match utterance {
-        Some(utterance) => utterance.speaking.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

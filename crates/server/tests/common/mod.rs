@@ -8,7 +8,7 @@ mod client;
 pub use client::*;
 use serde_json::{Value, json};
 use sottovoce::EngineOptions;
-use sottovoce_server::{App, ServerError, ServerOptions, serve};
+use sottovoce_server::{Addresses, App, ServerError, ServerOptions, serve};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub fn options() -> ServerOptions {
 
 pub struct Server {
     pub address: SocketAddr,
+    /// Address of the Wyoming service, if it is served.
+    pub wyoming: Option<SocketAddr>,
     pub app: Arc<App>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), ServerError>>,
@@ -44,19 +46,25 @@ impl Server {
     pub async fn start(options: ServerOptions) -> Server {
         let app = App::new(options);
         app.load().await.unwrap();
-        let (say, address) = oneshot::channel();
+        let (say, addresses) = oneshot::channel::<Addresses>();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let app = app.clone();
             async move {
-                serve(app, move |address| say.send(address).unwrap(), async move {
-                    let _ = stopped.await;
-                })
+                serve(
+                    app,
+                    move |addresses| say.send(addresses).unwrap(),
+                    async move {
+                        let _ = stopped.await;
+                    },
+                )
                 .await
             }
         });
+        let addresses = addresses.await.unwrap();
         Server {
-            address: address.await.unwrap(),
+            address: addresses.http,
+            wyoming: addresses.wyoming,
             app,
             stop: Some(stop),
             task,

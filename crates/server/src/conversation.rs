@@ -1,0 +1,381 @@
+//! Text that arrives in pieces, spoken utterance by utterance, whatever the protocol.
+
+use crate::app::App;
+use crate::error::ServerError;
+use crate::record::RequestRecord;
+use crate::speaking::{MARKS, Request, Speaker, Speaking};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use sottovoce::text::is_blank;
+use sottovoce::{Chunk, ChunkMetrics, SAMPLE_RATE, StreamOptions, WordTime, ends_sentence};
+use sottovoce_audio::{AudioFormat, Encoder};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pause after a sentence end mark, after which the text so far is spoken. The next letter would
+/// show whether the sentence continues, but may never come.
+const PAUSE: Duration = Duration::from_millis(400);
+/// How long an utterance that has been spoken so far waits for more text. Its last tenth of a
+/// second is held back meanwhile, so the wait must be shorter than the listener's buffer.
+const REST_MAX: Duration = Duration::from_millis(300);
+/// How long an utterance keeps its place while no text comes.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+
+/// Voice and options of the utterances that follow.
+#[derive(Clone)]
+pub(crate) struct Manner {
+    pub(crate) voice: Speaker,
+    pub(crate) options: StreamOptions,
+}
+
+/// What a conversation has to tell.
+pub(crate) enum Heard {
+    /// Sound of a chunk.
+    Sound(Sound),
+    /// An utterance could not begin or ended early.
+    Failed(ServerError),
+    /// An utterance ended.
+    Ended,
+}
+
+/// Sound of a chunk.
+pub(crate) struct Sound {
+    /// 16-bit little-endian samples, mono, 24 kHz.
+    pub(crate) pcm: Bytes,
+    pub(crate) metrics: ChunkMetrics,
+    /// Words in it, if their times are wanted.
+    pub(crate) words: Vec<WordTime>,
+    /// Options that were sent but have no effect with the model.
+    pub(crate) without_effect: Vec<&'static str>,
+}
+
+/// Text of an utterance that has no stream yet.
+#[derive(Default)]
+struct Waiting {
+    text: String,
+    /// Whether it was flushed.
+    finished: bool,
+}
+
+impl Waiting {
+    /// Whether a stream can begin with it.
+    fn is_speakable(&self) -> bool {
+        let words = self.text.chars().any(char::is_alphanumeric);
+        words || (self.finished && !self.text.is_empty())
+    }
+}
+
+/// The utterance under way.
+struct Utterance {
+    speaking: Speaking,
+    encoder: Encoder,
+    /// Whether its text is complete; further text starts another utterance.
+    finished: bool,
+    /// Whether the text so far ends with a sentence end mark.
+    ended: bool,
+    /// Time of the last text.
+    written: Instant,
+    /// Whether the engine was told not to wait for the next letter.
+    hurried: bool,
+    /// Time at which all of its text had been spoken.
+    rests: Option<Instant>,
+}
+
+impl Utterance {
+    fn new(speaking: Speaking) -> Result<Utterance, ServerError> {
+        Ok(Utterance {
+            speaking,
+            encoder: Encoder::new(AudioFormat::Pcm, SAMPLE_RATE)?,
+            finished: false,
+            ended: false,
+            written: Instant::now(),
+            hurried: false,
+            rests: None,
+        })
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), ServerError> {
+        self.speaking.write(text)?;
+        self.ended = ends_sentence(text).unwrap_or(self.ended);
+        self.written = Instant::now();
+        self.hurried = false;
+        self.rests = None;
+        Ok(())
+    }
+
+    /// Marks the text as complete.
+    fn finish(&mut self) {
+        self.finished = true;
+        self.speaking.finish();
+    }
+
+    /// Time of the next check without an event.
+    fn deadline(&self) -> Option<Instant> {
+        if self.finished {
+            return None;
+        }
+        let silent = self.written + SILENT_MAX;
+        Some(match self.rests {
+            Some(since) => since + REST_MAX,
+            None if self.ended && !self.hurried => self.written + PAUSE,
+            None => silent,
+        })
+    }
+}
+
+type Starting = BoxFuture<'static, Result<Speaking, ServerError>>;
+
+/// The text and the utterances of one caller. Dropping it ends the utterance under way.
+pub(crate) struct Conversation {
+    app: Arc<App>,
+    record: Option<Arc<RequestRecord>>,
+    /// `None` after a refused choice: nothing is spoken before the next one.
+    manner: Option<Manner>,
+    /// Text without a stream, one entry per utterance.
+    waiting: VecDeque<Waiting>,
+    starting: Option<Starting>,
+    utterance: Option<Utterance>,
+    /// Whether anything was spoken since [`Conversation::take_spoke`].
+    spoke: bool,
+}
+
+impl Conversation {
+    pub(crate) fn new(
+        app: Arc<App>,
+        record: Option<Arc<RequestRecord>>,
+        manner: Manner,
+    ) -> Conversation {
+        Conversation {
+            app,
+            record,
+            manner: Some(manner),
+            waiting: VecDeque::new(),
+            starting: None,
+            utterance: None,
+            spoke: false,
+        }
+    }
+
+    /// Sets voice and options of the utterances that follow; `None` lets nothing be spoken.
+    pub(crate) fn speak_as(&mut self, manner: Option<Manner>) {
+        self.manner = manner;
+    }
+
+    /// Voice and options of the utterances that follow.
+    pub(crate) fn manner(&self) -> Option<&Manner> {
+        self.manner.as_ref()
+    }
+
+    /// Adds text to the utterance under way, or to the last waiting one.
+    ///
+    /// # Errors
+    /// If more text waits than the server allows; the piece is dropped.
+    pub(crate) fn write(&mut self, text: &str) -> Result<(), ServerError> {
+        let most = self.app.options.limits.text_characters;
+        let waiting = self
+            .waiting
+            .iter()
+            .map(|waiting| waiting.text.chars().count());
+        let unspoken = self
+            .utterance
+            .as_ref()
+            .map_or(0, |utterance| utterance.speaking.unspoken());
+        if waiting.sum::<usize>() + unspoken + text.chars().count() > most {
+            return Err(ServerError::Parameter {
+                parameter: "text",
+                reason: format!(
+                    "more than {most} characters wait to be spoken; this piece was dropped"
+                ),
+            });
+        }
+        if self.waiting.is_empty()
+            && let Some(utterance) = self
+                .utterance
+                .as_mut()
+                .filter(|utterance| !utterance.finished)
+        {
+            return utterance.write(text);
+        }
+        match self.waiting.back_mut().filter(|waiting| !waiting.finished) {
+            Some(waiting) => waiting.text.push_str(text),
+            None => self.waiting.push_back(Waiting {
+                text: text.to_owned(),
+                finished: false,
+            }),
+        }
+        Ok(())
+    }
+
+    /// Ends the utterance to which text was last added.
+    pub(crate) fn flush(&mut self) {
+        if let Some(waiting) = self.waiting.back_mut() {
+            waiting.finished = true;
+            if !waiting.is_speakable() {
+                self.waiting.pop_back();
+            }
+        } else if let Some(utterance) = self
+            .utterance
+            .as_mut()
+            .filter(|utterance| !utterance.finished)
+        {
+            utterance.finish();
+        }
+    }
+
+    /// Ends the utterance under way at once, and forgets the text that waits.
+    pub(crate) fn cancel(&mut self) {
+        // Dropping the stream ends it and frees its place.
+        self.starting = None;
+        self.utterance = None;
+        self.waiting.clear();
+        self.spoke = false;
+    }
+
+    /// Lets the utterance under way finish, and begins no other.
+    pub(crate) fn stop(&mut self) {
+        self.waiting.clear();
+        if let Some(utterance) = &mut self.utterance {
+            utterance.finish();
+        }
+    }
+
+    /// Whether nothing is spoken and nothing waits to be.
+    pub(crate) fn is_idle(&self) -> bool {
+        let speakable = self.waiting.front().is_some_and(Waiting::is_speakable);
+        self.starting.is_none() && self.utterance.is_none() && !speakable
+    }
+
+    /// Whether anything was spoken, or dropped for lack of a voice, since the last call.
+    pub(crate) fn take_spoke(&mut self) -> bool {
+        std::mem::take(&mut self.spoke)
+    }
+
+    /// Starts the next utterance if none is under way.
+    pub(crate) fn start_next(&mut self) {
+        if self.starting.is_some() || self.utterance.is_some() {
+            return;
+        }
+        if self.manner.is_none() {
+            self.spoke |= self.waiting.iter().any(Waiting::is_speakable);
+            self.waiting.clear();
+        }
+        let speakable = self.waiting.front().is_some_and(Waiting::is_speakable);
+        let Some(manner) = self.manner.as_ref().filter(|_| speakable) else {
+            return;
+        };
+        self.spoke = true;
+        let request = Request {
+            text: String::new(),
+            voice: manner.voice.clone(),
+            options: manner.options.clone(),
+            asked: Instant::now(),
+            record: self.record.clone(),
+        };
+        let app = self.app.clone();
+        self.starting = Some(Box::pin(
+            async move { Speaking::start(&app, request).await },
+        ));
+    }
+
+    /// What happens next; never completes while nothing is spoken. Sound is left where it is while
+    /// `takes_sound` is false. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self, takes_sound: bool) -> Heard {
+        loop {
+            self.start_next();
+            let deadline = self.utterance.as_ref().and_then(Utterance::deadline);
+            tokio::select! {
+                started = started(&mut self.starting), if self.starting.is_some() => {
+                    self.starting = None;
+                    if let Err(error) = self.began(started) {
+                        return Heard::Failed(error);
+                    }
+                }
+                item = next_chunk(&mut self.utterance), if takes_sound && self.utterance.is_some() => {
+                    if let Some(heard) = self.chunk(item) {
+                        return heard;
+                    }
+                }
+                () = sleep_until(deadline), if deadline.is_some() => self.pause(),
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Handles the utterance's deadline: speaks the text so far, or ends the utterance.
+    fn pause(&mut self) {
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        if utterance.rests.is_none() && utterance.ended && !utterance.hurried {
+            utterance.hurried = true;
+            utterance.speaking.flush();
+        } else {
+            utterance.finish();
+        }
+    }
+
+    /// Handles the start of an utterance. If it was refused, its text is dropped.
+    fn began(&mut self, started: Result<Speaking, ServerError>) -> Result<(), ServerError> {
+        let Some(Waiting { text, finished }) = self.waiting.pop_front() else {
+            return Ok(());
+        };
+        let mut utterance = Utterance::new(started?)?;
+        utterance.write(if is_blank(&text) { MARKS } else { &text })?;
+        if finished {
+            utterance.finish();
+        }
+        self.utterance = Some(utterance);
+        Ok(())
+    }
+
+    fn chunk(&mut self, item: Option<Result<Chunk, ServerError>>) -> Option<Heard> {
+        let utterance = self.utterance.as_mut()?;
+        let heard = match item {
+            // All text so far has been spoken.
+            Some(Ok(chunk)) if chunk.samples.is_empty() => {
+                utterance.rests = Some(Instant::now());
+                return None;
+            }
+            Some(Ok(chunk)) => {
+                let mut pcm = Vec::new();
+                match utterance.encoder.encode(&chunk.samples, &mut pcm) {
+                    Ok(()) => {
+                        return Some(Heard::Sound(Sound {
+                            pcm: pcm.into(),
+                            metrics: chunk.metrics,
+                            words: chunk.words,
+                            without_effect: utterance.speaking.without_effect().to_vec(),
+                        }));
+                    }
+                    Err(error) => Heard::Failed(error.into()),
+                }
+            }
+            Some(Err(error)) => Heard::Failed(error),
+            None => Heard::Ended,
+        };
+        self.utterance = None;
+        Some(heard)
+    }
+}
+
+async fn started(starting: &mut Option<Starting>) -> Result<Speaking, ServerError> {
+    match starting {
+        Some(starting) => starting.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_chunk(utterance: &mut Option<Utterance>) -> Option<Result<Chunk, ServerError>> {
+    match utterance {
+        Some(utterance) => utterance.speaking.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

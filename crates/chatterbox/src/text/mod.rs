@@ -39,6 +39,7 @@ use punctuation::tidy;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::str::FromStr;
+use tokenizer::EncodedText;
 use tokenizer::language_tag;
 use traced::Traced;
 use warning::Warnings;
@@ -357,7 +358,7 @@ impl TextFrontEnd {
         &self,
         spoken: &str,
         manner: Manner<'_>,
-    ) -> Result<(String, Vec<u32>, Vec<(usize, usize)>), TextError> {
+    ) -> Result<(String, EncodedText), TextError> {
         let given = self.given(spoken, manner)?;
         let tag = match self.graphemes {
             Some(_) => language_tag(manner.language),
@@ -369,7 +370,7 @@ impl TextFrontEnd {
             *start = start.saturating_sub(tag.len());
             *end = end.saturating_sub(tag.len());
         }
-        Ok((given, ids, offsets))
+        Ok((given, (ids, offsets)))
     }
 
     fn frame(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, TextError> {
@@ -496,7 +497,7 @@ impl Reading<'_> {
                 self.pause(written, PAUSE_SECONDS, Length::Usual);
                 continue;
             }
-            let (given, ids, offsets) = front_end.encode_with_offsets(&part.spoken, manner)?;
+            let (given, (ids, offsets)) = front_end.encode_with_offsets(&part.spoken, manner)?;
             let same = |other: &&cut::Part| other.spans == part.spans;
             let found = match parts.iter().filter(same).count() {
                 1 => words::words(&spans[part.spans.clone()], text.text()),

@@ -422,13 +422,16 @@ fn gains(
     Ok(gains)
 }
 
+/// A line's number in the script, its speaker, and its samples in the file.
+type LinePlace = (usize, String, Range<usize>);
+
 /// Calls `take` with the sound of chapters. Speakers with a gain are amplified and limited.
 fn mix(
     chapters: &[Chapter],
     parts: &Parts,
     gains: &BTreeMap<String, f32>,
     mut take: impl FnMut(&[f32]) -> Result<(), Box<dyn Error>>,
-) -> Result<Vec<(usize, String, Range<usize>)>, Box<dyn Error>> {
+) -> Result<Vec<LinePlace>, Box<dyn Error>> {
     let mut limiter = (!gains.is_empty()).then(|| Limiter::new(SAMPLE_RATE));
     let (mut places, mut count) = (Vec::new(), 0);
     let mut push = |samples: &[f32], gain: f32| match &mut limiter {

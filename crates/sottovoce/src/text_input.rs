@@ -15,7 +15,8 @@ const END_MARKS: [char; 9] = ['.', '!', '?', '…', '。', '！', '？', '।', 
 /// Whether `text` ends with a sentence end mark, quotes and parentheses after it aside. `None` if
 /// there is nothing else in it, so that the text before it decides.
 pub fn ends_sentence(text: &str) -> Option<bool> {
-    let end = text.trim_end().trim_end_matches(['"', '\'', '”', '’', ')']);
+    let closes = |letter: char| letter.is_whitespace() || "\"'”’)".contains(letter);
+    let end = text.trim_end_matches(closes);
     let last = end.chars().next_back()?;
     Some(END_MARKS.contains(&last))
 }
@@ -173,6 +174,7 @@ impl TextWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sottovoce_chatterbox::text::sentences;
 
     #[test]
     fn a_sentence_ends_with_its_mark_whatever_closes_it() {
@@ -187,8 +189,6 @@ mod tests {
             assert_eq!(ends_sentence(text), ends, "{text:?}");
         }
     }
-    use sottovoce_chatterbox::text::sentences;
-
     /// Pieces taken while `text` arrives letter by letter and then ends.
     fn taken(text: &str) -> Vec<String> {
         let input = Arc::new(TextInput::open());

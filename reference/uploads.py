@@ -23,7 +23,7 @@ import imageio_ffmpeg
 SERVER, PROCESS = sys.argv[1].rstrip("/"), int(sys.argv[2])
 COUNT = int(sys.argv[3]) if len(sys.argv) > 3 else 200
 AT_ONCE = int(sys.argv[4]) if len(sys.argv) > 4 else 4
-SOUND = "aevalsrc='0.2*sin(2*PI*130*t)*(1+sin(2*PI*3*t))+0.05*(random(0)-0.5)':d=600:s=48000"
+SOUND = "aevalsrc='0.2*sin(2*PI*130*t)*(1+sin(2*PI*3*t))+0.05*(random(0)-0.5)':d=600:s=16000"
 FORMATS = {
     "wav": "-ac 1 -ar 16000 -c:a pcm_s16le",
     "flac": "-ac 1 -ar 22050 -c:a flac",
@@ -82,7 +82,8 @@ def main():
         clips = []
         for extension, options in FORMATS.items():
             clip = Path(folder, f"long.{extension}")
-            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "lavfi", "-i", SOUND, *options.split(), str(clip)]
+            source = ["-i", str(clips[0])] if clips else ["-f", "lavfi", "-i", SOUND]
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", *source, *options.split(), str(clip)]
             subprocess.run(command, check=True)
             clips.append(clip)
             print(f"{clip.name}: {clip.stat().st_size} bytes")

@@ -29,7 +29,7 @@ pub(crate) struct VoiceForm {
     #[schema(
         min_length = 1,
         max_length = 64,
-        pattern = "^[\\p{L}\\p{N}._ -]*[\\p{L}\\p{N}][\\p{L}\\p{N}._ -]*$"
+        pattern = "^[\\w._ -]*[^\\W_][\\w._ -]*$"
     )]
     name: String,
     /// The recording.

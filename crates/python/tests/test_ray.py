@@ -217,7 +217,7 @@ def test_names_of_outputs_stay_in_their_folder() -> None:
 
 @needs_ray
 def test_a_job_with_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
-    settings = {"text": "text", "voice": None, "name": None, "options": {"seed": 1}}
+    settings: dict[str, Any] = {"text": "text", "voice": None, "name": None, "options": {"seed": 1}}
     assert batches._Job(tmp_path).begin([{"text": "a"}], settings, 4) == 1
     assert batches._Job(tmp_path).begin(None, settings, 4) == 1
     with pytest.raises(sottovoce.ArgumentError, match="another folder") as refused:
@@ -227,7 +227,7 @@ def test_a_job_with_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
 
 @needs_ray
 def test_a_batch_is_spoken_in_its_order_and_not_twice(tmp_path: Path) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "into": "files", "text": "text", "voice": None, "name": None, "model": "pico",
         "engine": {}, "options": {},
     }  # fmt: skip

@@ -275,6 +275,76 @@ fn a_driver_that_is_too_old_to_compute_is_named_with_its_version_and_what_to_ins
     }
 }
 
+/// A card that is busy, smaller than the budget, that faults, or that falls off.
+#[test]
+fn what_is_wrong_with_a_card_is_one_sentence_with_its_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &[]).unwrap();
+    let memory = (256_u64 << 20).to_string();
+    let busy = (250_u64 << 20).to_string();
+    for (environment, further, words) in [
+        (
+            ("CUDA_STAND_IN_TAKEN", busy.as_str()),
+            &[][..],
+            &["give at least", "MiB"][..],
+        ),
+        (
+            ("CUDA_STAND_IN_TAKEN", "0"),
+            &["--memory", "1GiB"],
+            &["1024.00 MiB", "cuda:0 has 256.00 MiB", "give at most that"],
+        ),
+        (
+            ("CUDA_STAND_IN_FAULT", "400"),
+            &[],
+            &["ILLEGAL_ADDRESS", "load the model again"],
+        ),
+        (
+            ("CUDA_STAND_IN_LOST", "1500:719"),
+            &[],
+            &["LAUNCH_FAILED", "load the model again"],
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sottovoce"))
+            .args(["speak", "Go on.", "--threads", "1", "--device", "cuda"])
+            .args(["--out", "-", "--format", "wav"])
+            .args(further)
+            .env("LD_LIBRARY_PATH", folder.path())
+            .env("CUDA_STAND_IN_MEMORY", &memory)
+            .env(environment.0, environment.1)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{environment:?}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{environment:?}, {word}: {said}");
+        }
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn every_command_that_takes_a_device_refuses_one_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    client::install(folder.path(), &[]).unwrap();
+    for arguments in [
+        &["speak", "Go."][..],
+        &["serve", "--port", "0"],
+        &["doctor"],
+        &["validate", "--audio-minutes", "0.01"],
+        &["bench"],
+        &["bench", "speed", "--utterances", "1"],
+    ] {
+        let arguments = [arguments, &["--device", "cuda:9"]].concat();
+        let output = sottovoce(folder.path(), &arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(
+            said.contains("no CUDA device 9: the driver knows 2"),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
 /// As on a MIG slice: the management library does not find the device.
 #[test]
 fn where_the_contexts_bytes_cannot_be_known_the_doctor_says_so() {

@@ -32,7 +32,9 @@ pub struct Arguments {
     model: ModelChoice,
     #[command(flatten)]
     engine: Chosen<ForValidation>,
-    /// Minutes of speech in the endurance test, once in one stream and once in short utterances.
+    /// Minutes of speech in the endurance test, once in one stream and once in short utterances. On
+    /// a device slower than real time the other tests have fewer runs and shorter sentences, in
+    /// proportion.
     #[arg(long, default_value_t = 60.0)]
     audio_minutes: f64,
     /// Voices in turn.

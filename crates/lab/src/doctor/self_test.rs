@@ -184,6 +184,27 @@ fn products() -> Vec<Check<'static>> {
                 })
             })
         });
+        // Where a device has matrix units.
+        for (rounding, difference_max) in [
+            (Rounding::Fine, DIFFERENCE_MAX),
+            (Rounding::Coarse, DIFFERENCE_MAX_COARSE),
+        ] {
+            let name = format!("linear {precision} for many rows, {rounding:?}").to_lowercase();
+            checks.push(Check {
+                difference_max,
+                ..Check::new(name, move |side| {
+                    let Linear { weight, bias } = side.linear(precision, 80, 72)?;
+                    let layer = Linear {
+                        weight: weight.for_many_rows(),
+                        bias,
+                    };
+                    side.run(|ctx| {
+                        let ctx = Context::new(ctx.workspace, side.device).rounding(rounding);
+                        ctx.linear(&upload(&ctx, &[40, 72], 3), &layer)
+                    })
+                })
+            });
+        }
         checks.push(Check::new(format!("embedding {precision}"), move |side| {
             let table = side.matrix(precision, [50, 37])?;
             side.run(|ctx| ctx.embedding(&table, &[49, 0, 17, 17]))
@@ -317,6 +338,13 @@ fn attentions() -> Vec<Check<'static>> {
         Check::of_numbers("attention", [70, 128], |ctx, x| {
             ctx.attention(&x, &x, &x, &options(false))
         }),
+        Check {
+            difference_max: DIFFERENCE_MAX_COARSE,
+            ..Check::of_numbers("attention, coarse", [70, 128], |ctx, x| {
+                let ctx = Context::new(ctx.workspace, ctx.device).rounding(Rounding::Coarse);
+                ctx.attention(&x, &x, &x, &options(false))
+            })
+        },
         Check::of_numbers("attention, causal", [70, 128], |ctx, x| {
             ctx.attention(&x, &x, &x, &options(true))
         }),

@@ -1,7 +1,7 @@
 //! Streamed utterances compared with offline ones of the same tokens and noise: chunk borders must
 //! be inaudible.
 
-use super::{SENTENCES, ValidateOptions, sentence, stream_options};
+use super::{ValidateOptions, sentence, stream_options};
 use serde::Serialize;
 use sottovoce::device::{self, Opened};
 use sottovoce::{EngineOptions, Error, Source, Standalone, StreamOptions};
@@ -77,9 +77,9 @@ pub struct BordersReport {
 
 pub(super) fn run(
     options: &ValidateOptions,
+    count: usize,
     progress: &mut dyn FnMut(&str),
 ) -> Result<BordersReport, Error> {
-    let count = SENTENCES.len();
     progress(&format!("borders: {count} utterances against the whole"));
     let most = (options.sentence_tokens_max).unwrap_or(SENTENCE_TOKENS_MAX);
     let stream = StreamOptions {

@@ -24,6 +24,16 @@ pub struct Endurance {
     pub held: bool,
 }
 
+impl Endurance {
+    /// Seconds of work per second of speech over both runs.
+    pub(super) fn rtf(&self) -> f64 {
+        let runs = [&self.one_stream, &self.short_utterances];
+        let seconds: f64 = runs.iter().map(|run| run.audio_seconds).sum();
+        let work: f64 = runs.iter().map(|run| run.rtf * run.audio_seconds).sum();
+        work / seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
 /// Measurements of one run. Sizes are bytes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EnduranceRun {

@@ -40,6 +40,39 @@ pub struct ValidateOptions {
     pub sentence_tokens_max: Option<usize>,
 }
 
+/// Fewest voices, switches, and faulty runs of a kind, on a slow device.
+const FEWEST: usize = 4;
+/// Fewest speech tokens that a sentence is cut to: several chunks.
+const TOKENS_FEWEST: usize = 10;
+/// Speech tokens of a sentence that ends by itself.
+const TOKENS_USUAL: usize = 75;
+
+/// The share of `count` that a device of a pace does in the time that one in real time takes for
+/// all, but no fewer than `least`.
+fn fewer(count: usize, pace: f64, least: usize) -> usize {
+    ((count as f64 / pace) as usize).max(least.min(count))
+}
+
+impl ValidateOptions {
+    /// Options for a device that takes `pace` seconds for a second of speech, at least 1: voices,
+    /// switches and faulty runs are fewer in proportion, and sentences are shorter. The streams
+    /// stay as many.
+    fn at_pace(&self, pace: f64) -> ValidateOptions {
+        if pace <= 1.0 {
+            return self.clone();
+        }
+        let fewer = |count, least| fewer(count, pace, least);
+        let tokens = self.sentence_tokens_max.unwrap_or(TOKENS_USUAL);
+        ValidateOptions {
+            voices: fewer(self.voices, FEWEST),
+            switches: fewer(self.switches, FEWEST),
+            faults_max: fewer(self.faults_max, FEWEST),
+            sentence_tokens_max: Some(fewer(tokens, TOKENS_FEWEST)),
+            ..self.clone()
+        }
+    }
+}
+
 /// Results. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Validation {
@@ -66,10 +99,12 @@ pub fn validate(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Validation, Error> {
     let endurance = endurance::run(options, progress)?;
+    let pace = endurance.rtf().max(1.0);
+    let options = &options.at_pace(pace);
     let voices = voices::run(options, progress)?;
     let streams = streams::run(options, progress)?;
     let pressure = pressure(options, progress)?;
-    let borders = borders::run(options, progress)?;
+    let borders = borders::run(options, fewer(SENTENCES.len(), pace, 1), progress)?;
     let held = endurance.held && voices.held && streams.held && pressure.held && borders.held;
     Ok(Validation {
         endurance,
@@ -120,5 +155,34 @@ fn stream_options(options: &ValidateOptions, seed: u64) -> StreamOptions {
         seed,
         sentence_tokens_max: options.sentence_tokens_max,
         ..StreamOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_device_has_fewer_and_shorter_runs_and_as_many_streams() {
+        let options = ValidateOptions {
+            source: Source::Embedded,
+            engine: EngineOptions::default(),
+            audio_seconds: 60.0,
+            voices: 50,
+            switches: 500,
+            streams: 32,
+            streams_in_budget: 8,
+            faults_max: 1000,
+            sentence_tokens_max: None,
+        };
+        let figures = |pace: f64| {
+            let at = options.at_pace(pace);
+            let tokens = at.sentence_tokens_max;
+            (at.voices, at.switches, at.faults_max, at.streams, tokens)
+        };
+        assert_eq!(figures(1.0), (50, 500, 1000, 32, None));
+        assert_eq!(figures(5.0), (10, 100, 200, 32, Some(15)));
+        assert_eq!(figures(1e9), (4, 4, 4, 32, Some(10)));
+        assert_eq!(fewer(2, 3.0, FEWEST), 2);
     }
 }

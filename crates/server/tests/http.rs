@@ -511,7 +511,7 @@ async fn events_tell_the_words_in_their_sound_where_they_are_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_model_is_loaded_at_the_start_the_server_says_so_and_refuses_work() {
-    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let released = std::sync::Mutex::new(released);
     let loader = Loader::new(move |source, options| {
         released.lock().unwrap().recv().unwrap();

@@ -383,7 +383,9 @@ impl Engine {
                 device,
             )
         };
-        let cache_folder = CacheFolder::of_option(options.cache_dir.as_deref());
+        // Its entries have T3 too.
+        let cache_folder =
+            CacheFolder::of_option(options.cache_dir.as_deref()).filter(|_| options.speech);
         let weights_bytes = plan.weights_bytes;
         let cached = || {
             let folder = cache_folder.as_ref()?;

@@ -1,6 +1,7 @@
 //! The model's pipeline: sentences in, speech tokens, sound out. All state of a stream is in its
 //! [`Utterance`].
 
+mod prefix;
 mod standalone;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rend
 use sottovoce_chatterbox::t3::alignment_watch::{AlignmentWatch, Stop};
 use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{KeyValueStore, Prefix, T3, T3Error, T3State, VoiceConditioning};
+use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3Error, T3State};
 use sottovoce_chatterbox::text::{Script, Warning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
@@ -34,9 +35,6 @@ use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use utterance::{Coming, Rendered, Speaking, likely_tokens, text_tokens};
-
-/// Cached prefixes of voices without a running stream, as planned.
-const IDLE_PREFIXES_MAX: usize = 1;
 
 /// What makes speech tokens of texts.
 struct Speech {
@@ -751,61 +749,6 @@ impl Pipeline {
             }
             utterance.speaking = None;
             utterance.state.iter_mut().for_each(T3State::clear);
-        }
-    }
-
-    /// A voice's conditioning, computed once and shared by its streams.
-    fn prefix(&mut self, voice: &Voice, exaggeration: f32) -> Result<Arc<Prefix>, Error> {
-        let inner = &voice.inner;
-        self.voices
-            .retain(|known| known.strong_count() > 0 && known.as_ptr() != Arc::as_ptr(inner));
-        self.voices.push(Arc::downgrade(inner));
-        let known = (inner.prefixes().iter())
-            .find(|(of, _)| of.to_bits() == exaggeration.to_bits())
-            .map(|(_, prefix)| prefix.clone());
-        if let Some(prefix) = known {
-            return Ok(prefix);
-        }
-        // One prefix per voice: moving a slider must not fill memory with prefixes.
-        inner.prefixes().clear();
-        self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
-        let workspaces = self.workspaces()?;
-        let workspace = match self.voice_tokens(inner) {
-            0 => &workspaces.promptless_prefix,
-            _ => &workspaces.prefix,
-        };
-        workspace.restart();
-        let ctx = Context::new(workspace, &*self.device);
-        let conditioning = VoiceConditioning {
-            speaker_embedding: inner.speaker_embedding.data(),
-            prompt_tokens: &inner.prompt_tokens,
-        };
-        let owner = Owner::new(Region::Voice, "prefix");
-        let prefix = Arc::new(self.speech()?.t3.prefix(
-            &ctx,
-            &self.store,
-            owner,
-            &conditioning,
-            exaggeration,
-        )?);
-        inner.prefixes().push((exaggeration, prefix.clone()));
-        Ok(prefix)
-    }
-
-    /// Drops the prefixes of voices without a running stream, except for the `kept` most recent
-    /// ones.
-    fn drop_idle_prefixes(&self, kept: usize) {
-        let mut idle = 0;
-        for voice in self.voices.iter().rev().filter_map(Weak::upgrade) {
-            let mut prefixes = voice.prefixes();
-            let spoken = |(_, prefix): &(f32, Arc<Prefix>)| Arc::strong_count(prefix) > 1;
-            if prefixes.is_empty() || prefixes.iter().any(spoken) {
-                continue;
-            }
-            idle += 1;
-            if idle > kept {
-                prefixes.clear();
-            }
         }
     }
 }

@@ -92,7 +92,7 @@ crate::options! {
 }
 
 /// Options of a stream's text and of T3, which no voice change has.
-const OF_SPEECH: [&str; 11] = [
+const OF_SPEECH: [&str; 13] = [
     "exaggeration",
     "cfg_weight",
     "temperature",
@@ -103,7 +103,9 @@ const OF_SPEECH: [&str; 11] = [
     "sentence_tokens_max",
     "normalise",
     "language",
+    "letter_case",
     "unreadable",
+    "alignment_watch",
 ];
 
 impl StreamOptions {

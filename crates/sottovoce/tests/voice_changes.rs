@@ -232,15 +232,6 @@ fn the_listeners_memory_is_reserved_before_it_listens_and_is_given_back() {
 }
 
 #[test]
-fn the_official_speech_tokenizer_takes_less_than_the_pages_say() {
-    let source = Source::Synthetic(sottovoce::Variant::Turbo);
-    let plan = Engine::plan_for(&source, &options()).unwrap();
-    let mebibytes = plan.tokenizer_bytes >> 20;
-    println!("{mebibytes} MiB in all: {plan:?}");
-    assert!((150..=250).contains(&mebibytes), "{mebibytes} MiB");
-}
-
-#[test]
 fn what_cannot_be_heard_is_refused_by_name() {
     let (engine, voice) = load(options());
     let outcome = |speech| -> Error {

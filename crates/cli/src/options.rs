@@ -1,7 +1,7 @@
 //! Options of engine and stream as command-line arguments, generated from their tables.
 
 use crate::environment::cache_folder;
-use crate::source::model_source;
+use crate::source::{model_source, sound_folder, with_sound_folder};
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use serde_json::Value;
@@ -339,12 +339,15 @@ pub struct EngineChoice<S: Selection<Table = EngineOptions>> {
 impl<S: Selection<Table = EngineOptions>> EngineChoice<S> {
     /// Where the weights come from.
     pub fn source(&self) -> Result<Source, String> {
+        if let Some(sound) = &self.chosen.options.sound {
+            sound_folder(sound)?;
+        }
         model_source(&self.model)
     }
 
     /// The engine's options.
     pub fn options(&self) -> EngineOptions {
-        let options = self.chosen.options();
+        let options = with_sound_folder(self.chosen.options());
         let given = options.cache_dir.or_else(|| Some(cache_folder()));
         EngineOptions {
             cache_dir: given.filter(|_| !self.no_cache),

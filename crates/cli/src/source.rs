@@ -1,7 +1,7 @@
 //! Models and voices as named on the command line, resolved to the engine's sources.
 
 use crate::environment;
-use sottovoce::{Source, Variant, VoiceSource, parse_variant};
+use sottovoce::{EngineOptions, Source, Variant, VoiceSource, parse_variant};
 use sottovoce_hub::{OfficialModel, official_names};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,25 @@ pub fn model_source(model: &str) -> Result<Source, String> {
             official_names()
         ))
     }
+}
+
+/// The folder of the model whose sound is taken, given as the option names it.
+pub fn sound_folder(sound: &Path) -> Result<PathBuf, String> {
+    if sound.is_dir() {
+        return Ok(sound.to_owned());
+    }
+    match model_source(&sound.to_string_lossy())? {
+        Source::Directory(folder) => Ok(folder),
+        _ => Err("pico speaks with its own sound only: use base, turbo, nano or a folder".into()),
+    }
+}
+
+/// Options in which the model whose sound is taken is named by its folder, if it has one.
+pub fn with_sound_folder(options: EngineOptions) -> EngineOptions {
+    let sound = options
+        .sound
+        .map(|sound| sound_folder(&sound).unwrap_or(sound));
+    EngineOptions { sound, ..options }
 }
 
 /// Resolves a voice: a name without a file is a prepared voice's name; the extension of a file

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use sottovoce::{EngineOptions, RecordedSpeech, Source, StreamOptions, VoiceSource, parse_variant};
 use sottovoce_cli::environment::{cache_folder, voices_folder};
-use sottovoce_cli::source::{model_source, voice_source};
+use sottovoce_cli::source::{model_source, voice_source, with_sound_folder};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,6 +60,7 @@ impl Engine {
         let mut options: EngineOptions = options(given)?;
         options.voices.get_or_insert_with(voices_folder);
         options.cache_dir.get_or_insert_with(cache_folder);
+        let options = with_sound_folder(options);
         let model = model.to_owned();
         let engine = unlocked(py, || -> Result<_, Failed> {
             let source = match model.strip_prefix(SYNTHETIC) {

@@ -219,10 +219,12 @@ impl Listener {
         if self.input.is_closed() {
             return Ok(());
         }
-        let tokens = {
+        let mut tokens = Ok(Vec::new());
+        {
             let _open = self.shared.holdings().open();
-            tokenizer.tokens(window)
-        };
+            // On the pool's threads, as the worker's stages.
+            self.device.run(&mut || tokens = tokenizer.tokens(window));
+        }
         let tokens = tokens.map_err(|error| self.failed(error))?;
         self.input.push(tokens, window.is_last());
         self.shared.wake();

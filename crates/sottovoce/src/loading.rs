@@ -4,7 +4,7 @@
 use crate::device;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
-use crate::options::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source};
+use crate::options::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source, parse_variant};
 use crate::plan::{Extent, Recordings, reckon};
 use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
@@ -47,9 +47,29 @@ pub fn open_model(source: &Source) -> Result<Weights, Error> {
 
 /// Opens a model's files as an engine with these options needs them.
 pub(crate) fn model_for(source: &Source, options: &EngineOptions) -> Result<Weights, Error> {
+    let paired;
+    let source = match &options.sound {
+        None => source,
+        Some(sound) => {
+            paired = Source::Paired {
+                model: Box::new(source.clone()),
+                sound: Box::new(sound_source(source, sound)),
+            };
+            &paired
+        }
+    };
     match options.speech {
         true => open_model(source),
         false => open(source, Weights::open_sound),
+    }
+}
+
+/// The model whose sound is taken: a folder, or beside random weights those of a variant.
+fn sound_source(model: &Source, sound: &Path) -> Source {
+    let variant = sound.to_str().and_then(|name| parse_variant(name).ok());
+    match (model, variant) {
+        (Source::Synthetic(_), Some(variant)) => Source::Synthetic(variant),
+        _ => Source::Directory(sound.to_owned()),
     }
 }
 
@@ -69,6 +89,12 @@ fn open(
             Weights::synthetic(ModelConfig::preset(*variant), SYNTHETIC_SEED)
         }
         Source::Random(config) => Weights::synthetic((**config).clone(), SYNTHETIC_SEED),
+        Source::Paired { model, sound } => {
+            let sound = self::open(sound, Weights::open_sound)?;
+            let model = self::open(model, open)?;
+            let name = model.name().to_owned();
+            (model.with_sound(sound)).map_err(|error| Error::model(&name, error))?
+        }
     };
     let rate = weights.config().sample_rate();
     if rate != SAMPLE_RATE {

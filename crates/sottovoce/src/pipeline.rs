@@ -1,6 +1,7 @@
 //! The model's pipeline: sentences in, speech tokens, sound out. All state of a stream is in its
 //! [`Utterance`].
 
+mod prefix;
 mod standalone;
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,7 @@ use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rend
 use sottovoce_chatterbox::t3::alignment_watch::Stop;
 use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{
-    KeyValueStore, Prefix, T3, T3Error, T3State, VoiceConditioning, WordAligner,
-};
+use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3Error, T3State, WordAligner};
 use sottovoce_chatterbox::text::{Script, Warning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
@@ -38,9 +37,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use utterance::{Aligned, Coming, Rendered, Speaking, likely_tokens, text_tokens};
-
-/// Cached prefixes of voices without a running stream, as planned.
-const IDLE_PREFIXES_MAX: usize = 1;
 
 /// What makes speech tokens of texts.
 struct Speech {
@@ -804,61 +800,6 @@ impl Pipeline {
             }
             utterance.speaking = None;
             utterance.state.iter_mut().for_each(T3State::clear);
-        }
-    }
-
-    /// A voice's conditioning, computed once and shared by its streams.
-    fn prefix(&mut self, voice: &Voice, exaggeration: f32) -> Result<Arc<Prefix>, Error> {
-        let inner = &voice.inner;
-        self.voices
-            .retain(|known| known.strong_count() > 0 && known.as_ptr() != Arc::as_ptr(inner));
-        self.voices.push(Arc::downgrade(inner));
-        let known = (inner.prefixes().iter())
-            .find(|(of, _)| of.to_bits() == exaggeration.to_bits())
-            .map(|(_, prefix)| prefix.clone());
-        if let Some(prefix) = known {
-            return Ok(prefix);
-        }
-        // One prefix per voice: moving a slider must not fill memory with prefixes.
-        inner.prefixes().clear();
-        self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
-        let workspaces = self.workspaces()?;
-        let workspace = match self.voice_tokens(inner) {
-            0 => &workspaces.promptless_prefix,
-            _ => &workspaces.prefix,
-        };
-        workspace.restart();
-        let ctx = Context::new(workspace, &*self.device);
-        let conditioning = VoiceConditioning {
-            speaker_embedding: inner.speaker_embedding.data(),
-            prompt_tokens: &inner.prompt_tokens,
-        };
-        let owner = Owner::new(Region::Voice, "prefix");
-        let prefix = Arc::new(self.speech()?.t3.prefix(
-            &ctx,
-            &self.store,
-            owner,
-            &conditioning,
-            exaggeration,
-        )?);
-        inner.prefixes().push((exaggeration, prefix.clone()));
-        Ok(prefix)
-    }
-
-    /// Drops the prefixes of voices without a running stream, except for the `kept` most recent
-    /// ones.
-    fn drop_idle_prefixes(&self, kept: usize) {
-        let mut idle = 0;
-        for voice in self.voices.iter().rev().filter_map(Weak::upgrade) {
-            let mut prefixes = voice.prefixes();
-            let spoken = |(_, prefix): &(f32, Arc<Prefix>)| Arc::strong_count(prefix) > 1;
-            if prefixes.is_empty() || prefixes.iter().any(spoken) {
-                continue;
-            }
-            idle += 1;
-            if idle > kept {
-                prefixes.clear();
-            }
         }
     }
 }

@@ -229,19 +229,19 @@ mod tests {
             open <= closed && (characters[at].is_alphanumeric() || characters[at] == '’')
         };
         let mut words: Vec<WordTime> = Vec::new();
-        for (at, &character) in characters.iter().enumerate() {
+        for (at, character) in characters.iter().enumerate() {
             if !is_word(at) {
                 continue;
             }
             match words.last_mut() {
                 Some(word) if word.text_end == at => {
-                    word.word.push(character);
+                    word.word.push(*character);
                     word.text_end += 1;
                 }
                 _ => {
                     let start = words.len() as f64 * 0.5;
                     words.push(WordTime {
-                        word: character.into(),
+                        word: character.to_string(),
                         start,
                         end: start + 0.5,
                         text_start: at,

@@ -138,6 +138,57 @@ impl ModelConfig {
         }
     }
 
+    /// This model with the S3Gen and the vocoder of `sound`. Voices are then prepared by the
+    /// networks of both: for T3 by the model's voice encoder, for the sound by `sound`'s networks.
+    /// Length and loudness of the recording stay the model's.
+    ///
+    /// # Errors
+    /// In words, why they do not fit: other speech tokens, other rates, or a model with a sound of
+    /// its own.
+    pub fn with_sound_of(&self, sound: &ModelConfig) -> Result<ModelConfig, String> {
+        if let Some(pico) = [self, sound]
+            .into_iter()
+            .find(|config| !config.has_prompts())
+        {
+            return Err(format!("{} speaks with its own sound only", pico.variant));
+        }
+        let code_digits = |config: &ModelConfig| config.voice.tokenizer.code_digits;
+        let pairs = [
+            ("speech tokens", self.flow.vocabulary, sound.flow.vocabulary),
+            (
+                "digits of a speech token",
+                code_digits(self),
+                code_digits(sound),
+            ),
+            (
+                "speech tokens a second",
+                self.flow.token_rate as usize,
+                sound.flow.token_rate as usize,
+            ),
+            (
+                "samples a second",
+                self.sample_rate() as usize,
+                sound.sample_rate() as usize,
+            ),
+        ];
+        for (what, own, other) in pairs {
+            if own != other {
+                return Err(format!("it has {other} {what}, the model {own}"));
+            }
+        }
+        let voice = VoiceConfig {
+            tokenizer: sound.voice.tokenizer,
+            speaker_vector: sound.voice.speaker_vector.clone(),
+            ..self.voice.clone()
+        };
+        Ok(ModelConfig {
+            flow: sound.flow,
+            vocoder: sound.vocoder.clone(),
+            voice,
+            ..self.clone()
+        })
+    }
+
     /// Parses a config and checks every size in it.
     ///
     /// # Errors
@@ -208,6 +259,33 @@ mod tests {
         ] {
             let again = ModelConfig::from_json(&config.to_json()).expect("a preset is valid");
             assert_eq!(again, config);
+        }
+    }
+
+    #[test]
+    fn a_model_takes_the_sound_of_another_and_refuses_what_cannot_fit_by_name() {
+        let (base, turbo) = (ModelConfig::base(), ModelConfig::turbo());
+        let paired = base.with_sound_of(&turbo).unwrap();
+        assert_eq!((&paired.t3, &paired.text), (&base.t3, &base.text));
+        assert_eq!(
+            (&paired.flow, &paired.vocoder),
+            (&turbo.flow, &turbo.vocoder)
+        );
+        assert_eq!(paired.voice.prompt, base.voice.prompt);
+        ModelConfig::from_json(&paired.to_json()).unwrap();
+        let pico = ModelConfig::preset(Variant::Pico);
+        let mut tokens = turbo.clone();
+        tokens.flow.vocabulary = 4096;
+        let mut rate = turbo.clone();
+        rate.vocoder.sample_rate = 22_050;
+        for (model, sound, words) in [
+            (&base, &pico, "pico"),
+            (&pico, &turbo, "pico"),
+            (&base, &tokens, "4096 speech tokens"),
+            (&base, &rate, "22050 samples a second"),
+        ] {
+            let refusal = model.with_sound_of(sound).unwrap_err();
+            assert!(refusal.contains(words), "{refusal}");
         }
     }
 

@@ -55,6 +55,18 @@ impl Component {
         Component::SpeakerVector,
     ];
 
+    /// Whether it makes sound, or prepares a voice's part for it: such networks come from one
+    /// model.
+    pub fn is_of_sound(self) -> bool {
+        match self {
+            Component::Flow
+            | Component::Vocoder
+            | Component::SpeechTokenizer
+            | Component::SpeakerVector => true,
+            Component::T3 | Component::VoiceEncoder | Component::Watermark => false,
+        }
+    }
+
     /// Prefixes of its tensors' names.
     pub fn prefixes(self) -> &'static [&'static str] {
         match self {

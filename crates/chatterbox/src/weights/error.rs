@@ -106,6 +106,14 @@ pub enum WeightsError {
         /// The JSON parser's error.
         reason: String,
     },
+    /// A model whose sound cannot be that of another one.
+    #[error("the sound of {sound} does not fit: {reason}")]
+    Sound {
+        /// The model whose sound was asked for.
+        sound: String,
+        /// Why it does not fit.
+        reason: String,
+    },
     /// A tensor occurs in two files of a folder.
     #[error("{file}: tensor {tensor} is also in {other}")]
     Twice {

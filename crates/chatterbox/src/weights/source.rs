@@ -165,6 +165,47 @@ impl Source {
         Source::of_files(config, path, &paths)
     }
 
+    /// This model with the S3Gen and the vocoder of another one; `sound` is opened as by
+    /// [`Source::open_sound`].
+    ///
+    /// # Errors
+    /// [`WeightsError::Sound`] if they do not fit.
+    pub fn with_sound(self, sound: Source) -> Result<Source, WeightsError> {
+        let refuse = |reason: String| WeightsError::Sound {
+            sound: sound.name.clone(),
+            reason,
+        };
+        if self.is_synthetic() != sound.is_synthetic() {
+            let reason = "random weights go with random weights, and files with files";
+            return Err(refuse(reason.into()));
+        }
+        let config = self.config.with_sound_of(&sound.config).map_err(refuse)?;
+        let name = format!("{} with the sound of {}", self.name, sound.name);
+        if self.is_synthetic() {
+            return Ok(Source {
+                config,
+                name,
+                ..self
+            });
+        }
+        let is_of_sound = |name: &str| {
+            let owner = Component::ALL.into_iter().find(|part| part.owns(name));
+            owner.is_some_and(Component::is_of_sound)
+        };
+        let mut files = self.files;
+        for file in &mut files {
+            file.tensors.retain(|name, _| !is_of_sound(name));
+        }
+        for mut file in sound.files {
+            file.tensors.retain(|name, _| is_of_sound(name));
+            // A converted file's metadata hold the tokenizer of its own model.
+            file.metadata.clear();
+            files.push(file);
+        }
+        files.retain(|file| !file.tensors.is_empty());
+        Source::assemble(config, name, self.folder, files)
+    }
+
     fn of_files(
         config: ModelConfig,
         folder: &Path,

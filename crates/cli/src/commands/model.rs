@@ -6,14 +6,15 @@ use crate::output::print::output;
 use crate::output::progress::Downloading;
 use crate::output::size::{fit_text, mebibytes, parse_bytes};
 use crate::output::table::Table;
-use crate::source::model_source;
+use crate::source::{model_source, sound_folder};
 use serde_json::json;
 use sottovoce::text::PARALINGUISTIC_TAGS;
-use sottovoce::{Inspection, Part};
+use sottovoce::{Inspection, Part, Source};
 use sottovoce_hub::{OFFICIAL_MODELS, OfficialModel, official_names};
 use sottovoce_lab::doctor;
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -21,7 +22,8 @@ Examples:
   sottovoce model list
   sottovoce model download nano
   HF_ENDPOINT=https://mirror.example sottovoce model download base --json
-  sottovoce model inspect nano --memory 512MiB";
+  sottovoce model inspect nano --memory 512MiB
+  sottovoce model inspect base --sound turbo";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -45,6 +47,9 @@ enum Command {
     Inspect {
         /// A folder, a weight file, pico, or the name of a fetched model.
         model: String,
+        /// With the sound of this model: base, turbo, nano or a folder.
+        #[arg(long, value_name = "MODEL")]
+        sound: Option<PathBuf>,
         /// Say what fits this much memory.
         #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
         memory: Option<u64>,
@@ -69,9 +74,10 @@ pub fn run(arguments: Arguments) -> Outcome {
         Command::List { json } => list(json),
         Command::Inspect {
             model,
+            sound,
             memory,
             json,
-        } => inspect(&model, memory, json),
+        } => inspect(&model, sound.as_deref(), memory, json),
         Command::Download { name, json } => download(&name, json),
     }
 }
@@ -109,8 +115,14 @@ fn list(as_json: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn inspect(model: &str, memory: Option<u64>, as_json: bool) -> Outcome {
-    let source = model_source(model)?;
+fn inspect(model: &str, sound: Option<&Path>, memory: Option<u64>, as_json: bool) -> Outcome {
+    let mut source = model_source(model)?;
+    if let Some(sound) = sound {
+        source = Source::Paired {
+            model: Box::new(source),
+            sound: Box::new(Source::Directory(sound_folder(sound)?)),
+        };
+    }
     let inspection = sottovoce::inspect(&source)?;
     let whole = inspection.variant.is_some()
         && (inspection.parts.iter()).all(|part| part.problem.is_none());

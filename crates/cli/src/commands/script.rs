@@ -307,19 +307,25 @@ struct Written {
     title: String,
     seconds: f64,
     loudness: Option<f64>,
-    /// Lines with their speakers and samples.
-    lines: Vec<(usize, String, Range<usize>)>,
+    lines: Vec<Placed>,
+}
+
+/// A line in a finished file.
+struct Placed {
+    number: usize,
+    speaker: String,
+    samples: Range<usize>,
 }
 
 impl Written {
     fn report(&self) -> Value {
         let seconds = |samples: usize| samples as f64 / f64::from(SAMPLE_RATE);
-        let lines = self.lines.iter().map(|(number, speaker, samples)| {
+        let lines = self.lines.iter().map(|line| {
             json!({
-                "line": number,
-                "speaker": speaker,
-                "start": seconds(samples.start),
-                "end": seconds(samples.end),
+                "line": line.number,
+                "speaker": line.speaker,
+                "start": seconds(line.samples.start),
+                "end": seconds(line.samples.end),
             })
         });
         json!({
@@ -422,16 +428,13 @@ fn gains(
     Ok(gains)
 }
 
-/// A line's number in the script, its speaker, and its samples in the file.
-type LinePlace = (usize, String, Range<usize>);
-
 /// Calls `take` with the sound of chapters. Speakers with a gain are amplified and limited.
 fn mix(
     chapters: &[Chapter],
     parts: &Parts,
     gains: &BTreeMap<String, f32>,
     mut take: impl FnMut(&[f32]) -> Result<(), Box<dyn Error>>,
-) -> Result<Vec<LinePlace>, Box<dyn Error>> {
+) -> Result<Vec<Placed>, Box<dyn Error>> {
     let mut limiter = (!gains.is_empty()).then(|| Limiter::new(SAMPLE_RATE));
     let (mut places, mut count) = (Vec::new(), 0);
     let mut push = |samples: &[f32], gain: f32| match &mut limiter {
@@ -453,7 +456,11 @@ fn mix(
                 count += samples.len();
                 push(samples, gain)
             })?;
-            places.push((line.number, line.speaker.clone(), start..count));
+            places.push(Placed {
+                number: line.number,
+                speaker: line.speaker.clone(),
+                samples: start..count,
+            });
         }
     }
     if let Some(limiter) = &mut limiter {

@@ -6,7 +6,7 @@ use crate::environment;
 use crate::options::{Chosen, ForChange, ForEngine};
 use crate::output::print::{note, note_without_effect, output};
 use crate::output::size::{mebibytes, parse_bytes};
-use crate::source::{model_source, voice_source};
+use crate::source::{model_source, voice_source, with_sound_folder};
 use serde_json::json;
 use sottovoce::{DeliveryMode, Engine, EngineOptions, RecordedSpeech, VoiceSource, VoiceStore};
 use std::io::Write;
@@ -114,7 +114,7 @@ fn change(arguments: Change) -> Outcome {
         changed.delivery.get_or_insert(DeliveryMode::Whole);
     }
     let is_whole = changed.delivery == Some(DeliveryMode::Whole);
-    let given = arguments.engine.options();
+    let given = with_sound_folder(arguments.engine.options());
     let budget_bytes = given.memory;
     let options = EngineOptions {
         speech: false,

@@ -167,12 +167,7 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<B
         }
     }
     Ok(BenchReport {
-        model: match &options.source {
-            Source::Embedded => "pico".into(),
-            Source::Synthetic(variant) => format!("synthetic {variant}"),
-            Source::Random(config) => format!("random {}", config.variant),
-            Source::Directory(folder) => folder.display().to_string(),
-        },
+        model: options.source.to_string(),
         threads: options.engine.threads,
         reference_peak_reserved_bytes: REFERENCE_PEAK_RESERVED_BYTES,
         reference_peak_reserved_four_voices_bytes: REFERENCE_PEAK_RESERVED_FOUR_VOICES_BYTES,

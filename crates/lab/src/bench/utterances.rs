@@ -88,7 +88,7 @@ fn one(
     delivery: DeliveryMode,
 ) -> Result<UtteranceFigures, Error> {
     let sentences = (seconds / SENTENCE_SECONDS_MAX).ceil().max(1.0);
-    let random = matches!(source, Source::Synthetic(_) | Source::Random(_));
+    let random = source.is_random();
     let tokens = (seconds / sentences * f64::from(TOKENS_PER_SECOND)).round() as usize;
     let letters = match random {
         true => LETTERS,

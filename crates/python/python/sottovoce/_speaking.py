@@ -27,6 +27,7 @@ class Speaking:
         device: str = "auto",
         precision: str = "auto",
         key_value_precision: str = "f16",
+        sound: str | os.PathLike[str] | None = None,
         profile: MemoryProfile | str = "automatic",
         cache_interval: int | None = None,
         enable_monitoring: bool = True,
@@ -67,6 +68,10 @@ class Speaking:
         key_value_precision
             Precision of T3's key-value cache; int8 halves a stream's memory against f16. Takes f32,
             f16 or int8.
+        sound
+            Model whose S3Gen and vocoder make the sound; base with turbo's needs a tenth of the
+            flow's work. Nobody has listened to it with the official weights yet. ``None``: the
+            model's own.
         profile
             How eagerly cached memory is released; ``automatic`` goes by the size of the memory.
             Takes automatic, aggressive, balanced, performance or none.
@@ -123,6 +128,7 @@ class Speaking:
             "device": device,
             "precision": precision,
             "key_value_precision": key_value_precision,
+            "sound": sound,
             "profile": profile,
             "cache_interval": cache_interval,
             "enable_monitoring": enable_monitoring,

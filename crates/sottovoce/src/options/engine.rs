@@ -35,6 +35,10 @@ crate::options! {
         /// Precision of T3's key-value cache; int8 halves a stream's memory against f16.
         key_value_precision: CachePrecision = CachePrecision::F16,
             domain Domain::choice::<CachePrecision>(), scope Engine;
+        /// Model whose S3Gen and vocoder make the sound; base with turbo's needs a tenth of the
+        /// flow's work. Nobody has listened to it with the official weights yet.
+        sound: Option<PathBuf> = None, unset "the model's own",
+            domain Domain::Folder, scope Engine;
         /// How eagerly cached memory is released; `automatic` goes by the size of the memory.
         profile: Profile = Profile::Automatic,
             domain Domain::choice::<Profile>(), scope Engine;

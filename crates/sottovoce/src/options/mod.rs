@@ -43,6 +43,7 @@ pub use value::{Choice, OptionValue};
 
 use crate::error::Error;
 use sottovoce_chatterbox::config::{FlowSolver, ModelConfig, Variant};
+use std::fmt;
 use std::path::PathBuf;
 
 /// Sample rate of all speech, in Hz.
@@ -101,6 +102,38 @@ pub enum Source {
     Synthetic(Variant),
     /// Random weights of the given sizes.
     Random(Box<ModelConfig>),
+    /// A model with the S3Gen and the vocoder of another one.
+    Paired {
+        /// The model that makes speech tokens.
+        model: Box<Source>,
+        /// The model whose sound is taken.
+        sound: Box<Source>,
+    },
+}
+
+impl Source {
+    /// Whether the weights that make speech tokens are random numbers.
+    pub fn is_random(&self) -> bool {
+        match self {
+            Source::Synthetic(_) | Source::Random(_) => true,
+            Source::Embedded | Source::Directory(_) => false,
+            Source::Paired { model, .. } => model.is_random(),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Embedded => formatter.write_str("pico"),
+            Source::Directory(folder) => write!(formatter, "{}", folder.display()),
+            Source::Synthetic(variant) => write!(formatter, "synthetic {variant}"),
+            Source::Random(config) => write!(formatter, "random {}", config.variant),
+            Source::Paired { model, sound } => {
+                write!(formatter, "{model} with the sound of {sound}")
+            }
+        }
+    }
 }
 
 #[cfg(test)]

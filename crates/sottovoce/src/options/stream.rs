@@ -94,7 +94,7 @@ crate::options! {
 }
 
 /// Options of a stream's text and of T3, which no voice change has.
-const OF_SPEECH: [&str; 11] = [
+const OF_SPEECH: [&str; 13] = [
     "exaggeration",
     "cfg_weight",
     "temperature",
@@ -105,7 +105,9 @@ const OF_SPEECH: [&str; 11] = [
     "sentence_tokens_max",
     "normalise",
     "language",
+    "letter_case",
     "unreadable",
+    "alignment_watch",
 ];
 
 impl StreamOptions {

@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   sottovoce bench speed --synthetic nano
   sottovoce bench speed --synthetic turbo --utterances 2.5,5,10,40 --threads 2
+  sottovoce bench speed --synthetic base --sound turbo --utterances 10 --threads 2
   sottovoce bench speed --synthetic base --precision f16 --threads 2 --t3-only --json
   sottovoce bench speed --synthetic nano --device cuda --json";
 
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// without --synthetic, pico's.
     #[arg(long, value_delimiter = ',', value_name = "SECONDS")]
     utterances: Vec<f64>,
+    /// Take S3Gen and the vocoder of base, turbo or nano.
+    #[arg(long, value_parser = parse_variant, requires = "utterances", requires = "synthetic")]
+    sound: Option<Variant>,
     /// Most memory to use for utterances.
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE", requires = "utterances")]
     memory: Option<u64>,
@@ -120,9 +124,14 @@ fn utterances(arguments: &Arguments) -> Outcome {
         return Err("--utterances: use seconds above 0 and at most 3600".into());
     }
     let figures = bench::utterances(&UtteranceOptions {
-        source: arguments
-            .synthetic
-            .map_or(Source::Embedded, Source::Synthetic),
+        source: match (arguments.synthetic, arguments.sound) {
+            (None, _) => Source::Embedded,
+            (Some(variant), None) => Source::Synthetic(variant),
+            (Some(variant), Some(sound)) => Source::Paired {
+                model: Box::new(Source::Synthetic(variant)),
+                sound: Box::new(Source::Synthetic(sound)),
+            },
+        },
         engine: EngineOptions {
             memory: arguments.memory,
             precision: arguments.precision.to_string().parse()?,

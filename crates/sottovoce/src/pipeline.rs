@@ -3,11 +3,13 @@
 
 mod prefix;
 mod standalone;
+mod step_error;
 #[cfg(test)]
 mod tests;
 mod utterance;
 
 pub use standalone::{Standalone, StandaloneUtterance};
+pub(crate) use step_error::StepError;
 pub(crate) use utterance::{START_TOKENS, Utterance};
 
 use crate::chunking::{Pass, Schedule, Window, Work};
@@ -25,7 +27,7 @@ use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rend
 use sottovoce_chatterbox::t3::alignment_watch::Stop;
 use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3Error, T3State, WordAligner};
+use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3State, WordAligner};
 use sottovoce_chatterbox::text::{Script, Warning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
@@ -36,6 +38,7 @@ use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
+use step_error::at_fault;
 use utterance::{Aligned, Coming, Rendered, Speaking, likely_tokens, text_tokens};
 
 /// What makes speech tokens of texts.
@@ -60,44 +63,10 @@ pub(crate) struct Pipeline {
     voices: Vec<Weak<VoiceInner>>,
 }
 
-/// An error of a step, and the utterance that caused it.
-#[derive(Debug)]
-pub(crate) struct StepError {
-    /// Index of the utterance in the batch; `None` if the error concerns the whole batch.
-    pub index: Option<usize>,
-    pub error: Error,
-}
-
-impl From<Error> for StepError {
-    fn from(error: Error) -> StepError {
-        StepError { index: None, error }
-    }
-}
-
-impl From<StepError> for Error {
-    fn from(step: StepError) -> Error {
-        step.error
-    }
-}
-
 /// An engine that only changes voices was asked to speak.
 pub(crate) fn no_speech() -> Error {
     Error::Text {
         reason: "this engine was loaded without T3 (option speech): it only changes the voices of recordings".into(),
-    }
-}
-
-/// Index in the batch of the state that T3 refused.
-fn at_fault(error: &T3Error, states: &[&mut T3State], tokens: &[u32]) -> Option<usize> {
-    match error {
-        T3Error::TokenOutOfRange { token, .. } => tokens.iter().position(|known| known == token),
-        T3Error::TooLong { .. } => {
-            let positions = states.iter().map(|state| state.position()).enumerate();
-            positions
-                .max_by_key(|(_, position)| *position)
-                .map(|(at, _)| at)
-        }
-        _ => None,
     }
 }
 

@@ -94,7 +94,7 @@ crate::options! {
 }
 
 /// Options of a stream's text and of T3, which no voice change has.
-const OF_SPEECH: [&str; 13] = [
+const OF_SPEECH: [&str; 14] = [
     "exaggeration",
     "cfg_weight",
     "temperature",
@@ -108,6 +108,7 @@ const OF_SPEECH: [&str; 13] = [
     "letter_case",
     "unreadable",
     "alignment_watch",
+    "word_times",
 ];
 
 impl StreamOptions {

@@ -1,5 +1,6 @@
 //! A model with the sound of another one.
 
+#[allow(dead_code, reason = "what only other tests use")]
 mod common;
 
 use sottovoce::{

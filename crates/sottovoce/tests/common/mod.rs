@@ -1,7 +1,5 @@
 //! A small model in a folder with the official layout.
 
-#![allow(dead_code, reason = "each test program uses a part")]
-
 use sottovoce::ModelConfig;
 use sottovoce_chatterbox::components::visit;
 use sottovoce_chatterbox::weights::{Component, Source, WeightsError, measure};

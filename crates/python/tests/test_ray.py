@@ -6,6 +6,7 @@ less than 4 GB.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import importlib
 import importlib.util
@@ -18,7 +19,7 @@ import sys
 import threading
 import types
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,105 @@ def test_only_what_may_be_repeated_goes_to_another_replica() -> None:
     assert call("POST", "application/json; charset=utf-8").repeatable
     assert not call("POST", "multipart/form-data; boundary=x").repeatable
     assert not call("DELETE", "application/json").repeatable
+
+
+class Replicas:
+    """Stands in for the handle of replicas that answer as scripted, one after the other."""
+
+    def __init__(self, *answers: Callable[[], AsyncIterator[Any]]) -> None:
+        self.answers = iter(answers)
+        self.calls: list[Any] = []
+
+    def options(self, **options: Any) -> Replicas:
+        assert options == {"stream": True, "method_name": "forward"}
+        return self
+
+    def remote(self, call: Any) -> AsyncIterator[Any]:
+        self.calls.append(call)
+        return next(self.answers)()
+
+
+async def dies() -> AsyncIterator[Any]:
+    raise ray.exceptions.ActorDiedError
+    yield
+
+
+async def speaks() -> AsyncIterator[Any]:
+    yield serving.Head(200, (("content-type", "audio/pcm"),))
+    yield b"one"
+    yield b"two"
+
+
+async def breaks() -> AsyncIterator[Any]:
+    yield serving.Head(200, ())
+    yield b"one"
+    raise ray.exceptions.ActorDiedError
+
+
+def passed_on(
+    replicas: Replicas, kind: str = "application/json", size: int = 2
+) -> tuple[int, list[bytes], BaseException | None]:
+    """A request through a gateway: status, pieces, and how the answer broke off."""
+    from starlette.requests import Request
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/audio/speech",
+        "raw_path": b"/v1/audio/speech",
+        "query_string": b"a=%20",
+        "headers": [(b"content-type", kind.encode()), (b"connection", b"close")],
+        "client": ("192.0.2.7", 1),
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+    async def call() -> tuple[int, list[bytes], BaseException | None]:
+        response: Any = await serving.Gateway(replicas)(Request(scope, receive))
+        pieces: list[bytes] = []
+        if not hasattr(response, "body_iterator"):
+            return response.status_code, [response.body], None
+        try:
+            async for piece in response.body_iterator:
+                pieces.append(piece)
+        except ray.exceptions.ActorDiedError as error:
+            return response.status_code, pieces, error
+        return response.status_code, pieces, None
+
+    return asyncio.run(call())
+
+
+@needs_ray
+def test_a_request_goes_to_the_next_replica_until_one_begins_to_answer() -> None:
+    replicas = Replicas(dies, dies, speaks)
+    assert passed_on(replicas) == (200, [b"one", b"two"], None)
+    assert len(replicas.calls) == 3
+    (call, *again) = replicas.calls
+    assert again == [call, call]
+    assert (call.target, call.body) == ("/v1/audio/speech?a=%20", b"xx")
+    assert dict(call.headers) == {
+        "content-type": "application/json", "x-forwarded-for": "192.0.2.7"
+    }  # fmt: skip
+
+
+@needs_ray
+def test_an_answer_that_had_begun_breaks_off_and_is_not_begun_again() -> None:
+    replicas = Replicas(breaks, speaks)
+    status, pieces, error = passed_on(replicas)
+    assert (status, pieces) == (200, [b"one"]) and error is not None
+    assert len(replicas.calls) == 1
+
+
+@needs_ray
+def test_what_cannot_be_passed_on_is_refused_in_openais_format() -> None:
+    def refusal(replicas: Replicas, **request: Any) -> tuple[int, str | None]:
+        status, (body,), _ = passed_on(replicas, **request)
+        return status, json.loads(body)["error"]["code"]
+
+    assert refusal(Replicas(*[dies] * serving.ATTEMPTS_MAX)) == (503, "stopping")
+    assert refusal(Replicas(dies), kind="multipart/form-data") == (503, "stopping")
+    assert refusal(Replicas(), size=serving.BODY_BYTES_MAX + 1) == (413, None)
 
 
 @needs_ray

@@ -218,7 +218,7 @@ fn the_vocoder_chunk_by_chunk_gives_what_the_whole_gives() {
             for piece in mel.chunks(chunk * BANDS) {
                 let piece = Rendering {
                     mel: piece.to_vec(),
-                    again: 0,
+                    overlap: 0,
                 };
                 samples.extend(vocoder.stream(ctx, &mut state, &piece, false).unwrap());
             }
@@ -277,7 +277,7 @@ fn the_flow_chunk_by_chunk_ends_near_the_whole_and_does_not_depend_on_the_chunks
             while state.waiting() > 0 {
                 let count = chunk.min(state.waiting());
                 let rendering = flow.stream(ctx, &mut state, count).unwrap();
-                mel.extend_from_slice(&rendering.mel[rendering.again * BANDS..]);
+                mel.extend_from_slice(&rendering.mel[rendering.overlap * BANDS..]);
             }
             mel
         })

@@ -77,7 +77,7 @@ struct Utterance {
     /// Time of the last text.
     written: Instant,
     /// Whether the engine was told not to wait for the next letter.
-    hurried: bool,
+    flushed_early: bool,
     /// Time at which all of its text had been spoken.
     rests: Option<Instant>,
 }
@@ -90,7 +90,7 @@ impl Utterance {
             finished: false,
             ended: false,
             written: Instant::now(),
-            hurried: false,
+            flushed_early: false,
             rests: None,
         })
     }
@@ -99,7 +99,7 @@ impl Utterance {
         self.speaking.write(text)?;
         self.ended = ends_sentence(text).unwrap_or(self.ended);
         self.written = Instant::now();
-        self.hurried = false;
+        self.flushed_early = false;
         self.rests = None;
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Utterance {
         let silent = self.written + SILENT_MAX;
         Some(match self.rests {
             Some(since) => since + REST_MAX,
-            None if self.ended && !self.hurried => self.written + PAUSE,
+            None if self.ended && !self.flushed_early => self.written + PAUSE,
             None => silent,
         })
     }
@@ -307,8 +307,8 @@ impl Conversation {
         let Some(utterance) = &mut self.utterance else {
             return;
         };
-        if utterance.rests.is_none() && utterance.ended && !utterance.hurried {
-            utterance.hurried = true;
+        if utterance.rests.is_none() && utterance.ended && !utterance.flushed_early {
+            utterance.flushed_early = true;
             utterance.speaking.flush();
         } else {
             utterance.finish();

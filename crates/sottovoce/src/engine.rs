@@ -68,13 +68,13 @@ pub(crate) struct Shared {
     capabilities: Capabilities,
     /// Engine options that have no effect with this model or device.
     without_effect: Vec<&'static str>,
-    desk: Mutex<Desk>,
+    requests: Mutex<Requests>,
     changed: Condvar,
     metrics: Mutex<EngineMetrics>,
 }
 
 /// Requests on their way to the worker.
-struct Desk {
+struct Requests {
     admission: Admission,
     jobs: HashMap<Ticket, Job>,
     next_ticket: Ticket,
@@ -100,28 +100,28 @@ impl Shared {
     }
 
     pub fn closing(&self) -> bool {
-        self.desk().closing
+        self.requests().closing
     }
 
     /// Refuses further requests and ends those in the queue.
     pub fn close(&self) {
-        let mut desk = self.desk();
-        desk.closing = true;
-        desk.awake = true;
+        let mut requests = self.requests();
+        requests.closing = true;
+        requests.awake = true;
         // Dropping a job tells its reader.
-        desk.jobs.clear();
+        requests.jobs.clear();
         self.changed.notify_all();
     }
 
     /// The device is lost: refuses further requests, and ends those in the queue with the reason.
     pub fn lose(&self, reason: &DeviceError) {
-        let mut desk = self.desk();
-        desk.closing = true;
-        let jobs = std::mem::take(&mut desk.jobs);
+        let mut requests = self.requests();
+        requests.closing = true;
+        let jobs = std::mem::take(&mut requests.jobs);
         for ticket in jobs.keys() {
-            desk.admission.leave(*ticket, Duration::ZERO);
+            requests.admission.leave(*ticket, Duration::ZERO);
         }
-        drop(desk);
+        drop(requests);
         let _open = self.holdings.open();
         for job in jobs.into_values() {
             self.metrics().streams_failed += 1;
@@ -131,13 +131,13 @@ impl Shared {
 
     /// Refuses further requests and ends those in the queue; running streams go on.
     pub fn drain(&self) {
-        let mut desk = self.desk();
-        desk.draining = true;
-        let jobs = std::mem::take(&mut desk.jobs);
+        let mut requests = self.requests();
+        requests.draining = true;
+        let jobs = std::mem::take(&mut requests.jobs);
         for ticket in jobs.keys() {
-            desk.admission.leave(*ticket, Duration::ZERO);
+            requests.admission.leave(*ticket, Duration::ZERO);
         }
-        drop(desk);
+        drop(requests);
         // Dropping jobs tells their readers and frees their voices, which needs the driver.
         let _open = self.holdings.open();
         drop(jobs);
@@ -145,9 +145,9 @@ impl Shared {
 
     /// The next admitted request and its reservations.
     pub fn next_admitted(&self) -> Option<(Job, Promise)> {
-        let mut desk = self.desk();
-        let (ticket, promise) = desk.admission.admit()?;
-        Some((desk.jobs.remove(&ticket)?, promise))
+        let mut requests = self.requests();
+        let (ticket, promise) = requests.admission.admit()?;
+        Some((requests.jobs.remove(&ticket)?, promise))
     }
 
     /// A listener's grant of its reservation.
@@ -161,28 +161,28 @@ impl Shared {
     /// The request at the head of the queue, if nothing that ends would make room for it: no stream
     /// is under way, and no listener holds memory.
     pub fn next_stuck(&self) -> Option<(Job, OutOfMemory)> {
-        let mut desk = self.desk();
+        let mut requests = self.requests();
         if Arc::strong_count(&self.grants) > 1 {
             return None;
         }
-        let (ticket, error) = desk.admission.remove_stuck()?;
-        Some((desk.jobs.remove(&ticket)?, error))
+        let (ticket, error) = requests.admission.remove_stuck()?;
+        Some((requests.jobs.remove(&ticket)?, error))
     }
 
     /// Whether any request is queued.
     pub fn somebody_waits(&self) -> bool {
-        self.desk().admission.waiting() > 0
+        self.requests().admission.waiting() > 0
     }
 
     /// Memory is short: returns a request to the head of the queue, and admits nobody until a
     /// stream has ended.
     pub fn put_back(&self, job: Job, promise: Promise) {
         let (ticket, delivery) = (job.ticket, job.delivery.0.clone());
-        let mut desk = self.desk();
-        desk.admission.put_back(ticket, promise);
-        desk.admission.hold(true);
-        desk.jobs.insert(ticket, job);
-        drop(desk);
+        let mut requests = self.requests();
+        requests.admission.put_back(ticket, promise);
+        requests.admission.hold(true);
+        requests.jobs.insert(ticket, job);
+        drop(requests);
         if delivery.cancelled() {
             self.withdraw(ticket);
         }
@@ -190,32 +190,35 @@ impl Shared {
 
     /// Memory is short for running streams: admits nobody until one has ended.
     pub fn hold_admissions(&self) {
-        self.desk().admission.hold(true);
+        self.requests().admission.hold(true);
     }
 
     /// The memory profile and cadence as last set.
     pub fn profile(&self) -> (Profile, Option<u32>) {
-        let desk = self.desk();
-        let interval = desk.options.cache_interval;
-        (desk.options.profile, interval.filter(|chunks| *chunks > 0))
+        let requests = self.requests();
+        let interval = requests.options.cache_interval;
+        (
+            requests.options.profile,
+            interval.filter(|chunks| *chunks > 0),
+        )
     }
 
     /// Frees a request's place.
     pub fn left(&self, ticket: Ticket, stay: Duration) {
-        let mut desk = self.desk();
-        desk.admission.leave(ticket, stay);
-        desk.admission.hold(false);
+        let mut requests = self.requests();
+        requests.admission.leave(ticket, stay);
+        requests.admission.hold(false);
     }
 
     /// Withdraws a request. If it is still queued, its place in the queue and its voice are
     /// released at once; the worker ends a stream that has begun.
     pub fn withdraw(&self, ticket: Ticket) {
-        let mut desk = self.desk();
-        let job = desk.jobs.remove(&ticket);
+        let mut requests = self.requests();
+        let job = requests.jobs.remove(&ticket);
         if job.is_some() {
-            desk.admission.leave(ticket, Duration::ZERO);
+            requests.admission.leave(ticket, Duration::ZERO);
         }
-        drop(desk);
+        drop(requests);
         if let Some(job) = job {
             let _open = self.holdings.open();
             drop(job);
@@ -235,25 +238,25 @@ impl Shared {
 
     /// Wakes the worker.
     pub fn wake(&self) {
-        self.desk().awake = true;
+        self.requests().awake = true;
         self.changed.notify_all();
     }
 
     /// Sleeps until [`wake`](Self::wake) is called; returns at once if it was called since the last
     /// sleep.
     pub fn sleep(&self) {
-        let mut desk = self.desk();
-        while !desk.awake {
-            desk = self
+        let mut requests = self.requests();
+        while !requests.awake {
+            requests = self
                 .changed
-                .wait(desk)
+                .wait(requests)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        desk.awake = false;
+        requests.awake = false;
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -410,7 +413,7 @@ impl Engine {
             streams_max: plan.streams_fit,
             waiting_max: options.waiting_max,
         };
-        let desk = Desk {
+        let requests = Requests {
             admission: Admission::new(limits, accounts.budget().clone(), accounts.host().cloned()),
             jobs: HashMap::new(),
             next_ticket: 1,
@@ -437,11 +440,11 @@ impl Engine {
             grants: Arc::default(),
             capabilities,
             without_effect,
-            desk: Mutex::new(desk),
+            requests: Mutex::new(requests),
             changed: Condvar::new(),
             metrics: Mutex::default(),
         });
-        shared.set_monitoring(shared.desk().options.enable_monitoring);
+        shared.set_monitoring(shared.requests().options.enable_monitoring);
         let (profile, cache_interval) = shared.profile();
         let manager = StreamingMemoryManager::new(
             shared.holdings.clone(),
@@ -548,8 +551,8 @@ impl Engine {
             });
         }
         let delivery = Arc::new(Delivery::new(options.buffered_chunks_max));
-        let mut desk = shared.desk();
-        if desk.closing || desk.draining {
+        let mut requests = shared.requests();
+        if requests.closing || requests.draining {
             return Err(Error::Stopped);
         }
         let config = shared.model.config();
@@ -557,12 +560,12 @@ impl Engine {
             (
                 "chunk_size",
                 options.chunk_size.unwrap_or(0),
-                desk.options.chunk_tokens(config),
+                requests.options.chunk_tokens(config),
             ),
             (
                 "context_window",
                 options.context_window,
-                desk.options.context_tokens_max,
+                requests.options.context_tokens_max,
             ),
             (
                 "flow_steps",
@@ -578,10 +581,10 @@ impl Engine {
                 ));
             }
         }
-        let ticket = desk.next_ticket;
+        let ticket = requests.next_ticket;
         let waits = options.when_full == WhenFull::Wait;
         let chunk_tokens = options.chunk_tokens(config);
-        let chunk_tokens = chunk_tokens.min(desk.options.chunk_tokens(config));
+        let chunk_tokens = chunk_tokens.min(requests.options.chunk_tokens(config));
         // The last tokens of a sentence are part of the preceding chunk.
         let chunk_tokens = match options.delivery.unwrap_or_default() {
             DeliveryMode::Stream => chunk_tokens + Flow::look_ahead_of(&config.flow),
@@ -602,9 +605,9 @@ impl Engine {
                 host: delivery_bytes.saturating_add(tokens.listener_bytes),
             },
         };
-        if let Err(refusal) = desk.admission.request(ticket, worst_case, waits) {
-            let waiting_max = desk.options.waiting_max;
-            drop(desk);
+        if let Err(refusal) = requests.admission.request(ticket, worst_case, waits) {
+            let waiting_max = requests.options.waiting_max;
+            drop(requests);
             shared.metrics().streams_refused += 1;
             return Err(match refusal {
                 Refusal::Full {
@@ -618,13 +621,13 @@ impl Engine {
                 Refusal::NeverFits(error) => Error::OutOfMemory(error),
             });
         }
-        desk.next_ticket += 1;
+        requests.next_ticket += 1;
         let text = Arc::new(text);
         let without_effect = match &tokens {
             None => options.without_effect(&shared.capabilities),
             Some(_) => change::without_effect(&options, &shared.capabilities),
         };
-        desk.jobs.insert(
+        requests.jobs.insert(
             ticket,
             Job {
                 ticket,
@@ -636,8 +639,8 @@ impl Engine {
                 started,
             },
         );
-        desk.awake = true;
-        drop(desk);
+        requests.awake = true;
+        drop(requests);
         shared.changed.notify_all();
         Ok(Stream {
             id: ticket,
@@ -657,7 +660,7 @@ impl Engine {
     /// The default options of a stream, with the model's own values filled in.
     pub fn stream_defaults(&self) -> StreamOptions {
         let config = self.handle.shared.model.config();
-        let chunk_tokens_max = self.handle.shared.desk().options.chunk_tokens(config);
+        let chunk_tokens_max = self.handle.shared.requests().options.chunk_tokens(config);
         StreamOptions::of_model(config, chunk_tokens_max)
     }
 
@@ -678,18 +681,18 @@ impl Engine {
 
     /// Streams under way.
     pub fn streams_live(&self) -> usize {
-        self.handle.shared.desk().admission.live()
+        self.handle.shared.requests().admission.live()
     }
 
     /// Streams in the queue.
     pub fn streams_waiting(&self) -> usize {
-        self.handle.shared.desk().admission.waiting()
+        self.handle.shared.requests().admission.waiting()
     }
 
     /// Estimated time until a new request would find a free place, from the duration of earlier
     /// streams.
     pub fn retry_after(&self) -> Duration {
-        self.handle.shared.desk().admission.retry_after()
+        self.handle.shared.requests().admission.retry_after()
     }
 
     /// Refuses further streams and ends those in the queue; running streams go on.
@@ -700,9 +703,9 @@ impl Engine {
     /// Refuses further streams if none is running or queued. Returns the number of running and
     /// queued streams.
     pub fn drain_if_idle(&self) -> usize {
-        let mut desk = self.handle.shared.desk();
-        let streams = desk.admission.live() + desk.admission.waiting();
-        desk.draining |= streams == 0;
+        let mut requests = self.handle.shared.requests();
+        let streams = requests.admission.live() + requests.admission.waiting();
+        requests.draining |= streams == 0;
         streams
     }
 
@@ -749,9 +752,9 @@ impl Engine {
     /// Counters and latencies.
     pub fn metrics(&self) -> EngineMetrics {
         let mut metrics = self.handle.shared.metrics().clone();
-        let desk = self.handle.shared.desk();
-        metrics.streams_live = desk.admission.live();
-        metrics.streams_waiting = desk.admission.waiting();
+        let requests = self.handle.shared.requests();
+        metrics.streams_live = requests.admission.live();
+        metrics.streams_waiting = requests.admission.waiting();
         metrics
     }
 
@@ -771,7 +774,7 @@ impl Engine {
 
     /// Changes the memory profile at run time.
     pub fn set_profile(&self, profile: Profile) {
-        self.handle.shared.desk().options.profile = profile;
+        self.handle.shared.requests().options.profile = profile;
     }
 
     /// Changes profile, monitoring and cadence at run time.
@@ -781,16 +784,16 @@ impl Engine {
         enable_monitoring: bool,
         cache_interval: Option<u32>,
     ) {
-        let mut desk = self.handle.shared.desk();
-        desk.options.profile = profile;
-        desk.options.enable_monitoring = enable_monitoring;
-        desk.options.cache_interval = cache_interval;
-        drop(desk);
+        let mut requests = self.handle.shared.requests();
+        requests.options.profile = profile;
+        requests.options.enable_monitoring = enable_monitoring;
+        requests.options.cache_interval = cache_interval;
+        drop(requests);
         self.handle.shared.set_monitoring(enable_monitoring);
     }
 
     /// The options given at load, with later changes.
     pub fn options(&self) -> EngineOptions {
-        self.handle.shared.desk().options.clone()
+        self.handle.shared.requests().options.clone()
     }
 }

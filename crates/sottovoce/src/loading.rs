@@ -5,7 +5,7 @@ use crate::device;
 use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use crate::options::{EngineOptions, PrecisionChoice, SAMPLE_RATE, Source, parse_variant};
-use crate::plan::{Extent, Recordings, reckon};
+use crate::plan::{Extent, Recordings, make_plan};
 use crate::voice::VoiceParts;
 use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
@@ -234,7 +234,7 @@ pub(crate) fn choose(
             }
             let tokenizer = tokenizer.as_ref();
             let (mut plan, recordings) =
-                reckon(weights, precision, cache, &extent, tokenizer, device)?;
+                make_plan(weights, precision, cache, &extent, tokenizer, device)?;
             if let Some(watermark) = &watermark {
                 let (weights, workspace) = (watermark.weights_bytes, watermark.workspace_bytes);
                 match &mut plan.host {

@@ -317,7 +317,7 @@ impl Pipeline {
             within: false,
             generated: 0,
             run_ons: 0,
-            crossed: false,
+            sentence_started: false,
             open: false,
             listening: false,
         }
@@ -611,15 +611,15 @@ impl Pipeline {
         let frames_max = utterance.extent.chunk_tokens * self.config.flow.upsampling;
         let frames = rendered.mel.mel.len() / bands;
         loop {
-            let again = if rendered.given == 0 {
-                rendered.mel.again
+            let overlap = if rendered.given == 0 {
+                rendered.mel.overlap
             } else {
                 0
             };
-            let end = (rendered.given + again + frames_max).min(frames);
+            let end = (rendered.given + overlap + frames_max).min(frames);
             let part = Rendering {
                 mel: rendered.mel.mel[rendered.given * bands..end * bands].to_vec(),
-                again,
+                overlap,
             };
             match self.samples(utterance, &part, last && end == frames, holdings) {
                 Ok(samples) => rendered.samples.extend(samples),
@@ -708,7 +708,7 @@ impl Pipeline {
             }
             _ => None,
         };
-        utterance.crossed = utterance.sentence_count > 0;
+        utterance.sentence_started = utterance.sentence_count > 0;
         utterance.sentence_count += 1;
         utterance.speaking = Some(Speaking {
             sampler: Sampler::new(utterance.sampling, seed, start),

@@ -144,7 +144,7 @@ impl Recordings {
 /// Plans a model at a precision for `extent.streams` streams; also returns the recordings for its
 /// workspaces. With `tokenizer`, the model only changes voices, and each stream has a speech
 /// tokenizer.
-pub(crate) fn reckon(
+pub(crate) fn make_plan(
     source: &Source,
     precision: Precision,
     cache: CachePrecision,
@@ -371,7 +371,7 @@ pub(crate) fn record(
     let frames = VocoderState::frames_max(extent.chunk_tokens * config.flow.upsampling);
     let frames_of_silence = Rendering {
         mel: vec![0.0; frames * bands],
-        again: 0,
+        overlap: 0,
     };
     let vocoder = recorded(device, &mut |ctx| {
         let mut state = VocoderState::new(networks.vocoder, bands, 0);

@@ -28,11 +28,11 @@ pub(crate) enum Work {
 }
 
 /// Most successive steps for streams without a first chunk while others have a chunk ready.
-pub(crate) const HURRIED_STEPS_MAX: u32 = 16;
+pub(crate) const STEPS_BEFORE_CHUNK_MAX: u32 = 16;
 
 /// Chooses by priority: first chunks, then the stream that waited longest for a chunk, then one
-/// step for all. `hurried_steps` counts the steps since the last chunk.
-pub(crate) fn choose(streams: &[View], hurried_steps: u32) -> Work {
+/// step for all. `steps_since_chunk` counts the steps since the last chunk.
+pub(crate) fn choose(streams: &[View], steps_since_chunk: u32) -> Work {
     let ready = |stream: &View| stream.chunk_ready && stream.reader_ready;
     let needs_tokens = |stream: &View| stream.generating && !stream.chunk_ready;
     let longest_waiting = |heard: bool| {
@@ -47,11 +47,11 @@ pub(crate) fn choose(streams: &[View], hurried_steps: u32) -> Work {
     if let Some(index) = longest_waiting(false) {
         return Work::Synthesise(index);
     }
-    let hurried = streams
+    let some_unheard = streams
         .iter()
         .any(|stream| needs_tokens(stream) && !stream.heard);
-    let sound_first = !hurried || hurried_steps >= HURRIED_STEPS_MAX;
-    if let Some(index) = longest_waiting(true).filter(|_| sound_first) {
+    let chunk_first = !some_unheard || steps_since_chunk >= STEPS_BEFORE_CHUNK_MAX;
+    if let Some(index) = longest_waiting(true).filter(|_| chunk_first) {
         return Work::Synthesise(index);
     }
     let batch: Vec<usize> = streams
@@ -130,7 +130,7 @@ mod tests {
             (
                 "but not for ever",
                 vec![READY, FRESH],
-                HURRIED_STEPS_MAX,
+                STEPS_BEFORE_CHUNK_MAX,
                 Work::Synthesise(0),
             ),
             (

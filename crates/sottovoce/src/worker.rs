@@ -90,7 +90,7 @@ pub(crate) struct Worker {
     last_voice: Option<Weak<VoiceInner>>,
     live: Vec<Live>,
     turn: u64,
-    hurried_steps: u32,
+    steps_since_chunk: u32,
     /// Whether memory of ended streams was kept for queued requests.
     left_for_others: bool,
 }
@@ -110,7 +110,7 @@ impl Worker {
             last_voice: None,
             live: Vec::new(),
             turn: 0,
-            hurried_steps: 0,
+            steps_since_chunk: 0,
             left_for_others: false,
         }
     }
@@ -131,7 +131,7 @@ impl Worker {
             self.read_texts();
             let views: Vec<View> = self.live.iter().map(Live::view).collect();
             let started = Instant::now();
-            match scheduler::choose(&views, self.hurried_steps) {
+            match scheduler::choose(&views, self.steps_since_chunk) {
                 Work::Wait => {
                     shared.sleep();
                     continue;
@@ -337,7 +337,7 @@ impl Worker {
     /// One token for each stream of `batch`. If memory is short and nothing can be reclaimed, the
     /// youngest stream ends so that the others go on.
     fn step(&mut self, batch: &[usize]) {
-        self.hurried_steps += 1;
+        self.steps_since_chunk += 1;
         let mut batch = batch.to_vec();
         let mut attempt = 0;
         while !batch.is_empty() {
@@ -376,12 +376,12 @@ impl Worker {
             attempt = 0;
         }
         self.settle();
-        let crossed = self
+        let sentence_started = self
             .live
             .iter_mut()
-            .map(|live| usize::from(live.utterance.take_crossed()))
+            .map(|live| usize::from(live.utterance.take_sentence_start()))
             .sum::<usize>();
-        if crossed > 0 {
+        if sentence_started > 0 {
             self.event(Event::ContextOverflowed);
         }
     }
@@ -398,7 +398,7 @@ impl Worker {
 
     fn synthesise(&mut self, index: usize) {
         self.turn += 1;
-        self.hurried_steps = 0;
+        self.steps_since_chunk = 0;
         let started = Instant::now();
         let live = &mut self.live[index];
         live.last_turn = self.turn;
@@ -437,8 +437,9 @@ impl Worker {
         if whole && spoken.is_ok() {
             live.words.end_run(live.utterance.take_run_tokens());
         }
-        let dressed = spoken.and_then(|samples| self.dress(index, samples, whole, last));
-        self.deliver(index, dressed, last, started);
+        let post_processed =
+            spoken.and_then(|samples| self.post_process(index, samples, whole, last));
+        self.deliver(index, post_processed, last, started);
     }
 
     /// Sends a chunk to its reader.
@@ -497,7 +498,7 @@ impl Worker {
 
     /// Post-processing of samples: fade, speed, watermark. After `whole` samples, sound starts
     /// afresh.
-    fn dress(
+    fn post_process(
         &mut self,
         index: usize,
         mut samples: Vec<f32>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Tokens before a chunk that are rendered again with it. With their right context known, their
 /// frames are closer to the offline result, and the border between two renderings can be
 /// cross-faded over them.
-const AGAIN_TOKENS: usize = 4;
+const OVERLAP_TOKENS: usize = 4;
 
 /// Tokens beyond the encoder's own look-ahead that a chunk waits for. T3 generates them in a
 /// fraction of the flow's time, and the flow's attention is bidirectional. With 6 tokens, mel
@@ -24,24 +24,24 @@ pub struct Rendering {
     /// `[frames][bands]`.
     pub mel: Vec<f32>,
     /// Leading frames that the previous chunk has rendered already.
-    pub again: usize,
+    pub overlap: usize,
 }
 
 impl Rendering {
     /// Appends the new frames to `mel` `[frames][bands]`. Of the last `waiting` frames, which may
     /// still change, those rendered again are cross-faded from their old rendering to the new one.
     pub fn join(&self, mel: &mut Vec<f32>, waiting: usize, bands: usize) {
-        let (again, new) = self.mel.split_at(self.again * bands);
-        let crossing = waiting.min(self.again);
+        let (overlapping, new) = self.mel.split_at(self.overlap * bands);
+        let crossing = waiting.min(self.overlap);
         let start = mel.len() - crossing * bands;
         let old = mel[start..].chunks_exact_mut(bands);
-        let again = again[again.len() - crossing * bands..].chunks_exact(bands);
-        for (place, (old, again)) in old.zip(again).enumerate() {
+        let overlapping = overlapping[overlapping.len() - crossing * bands..].chunks_exact(bands);
+        for (place, (old, overlapping)) in old.zip(overlapping).enumerate() {
             let weight = ((place as f32 + 0.5) / crossing as f32 * FRAC_PI_2)
                 .sin()
                 .powi(2);
-            for (old, again) in old.iter_mut().zip(again) {
-                *old += weight * (again - *old);
+            for (old, overlapping) in old.iter_mut().zip(overlapping) {
+                *old += weight * (overlapping - *old);
             }
         }
         mel.extend_from_slice(new);
@@ -185,9 +185,9 @@ impl Flow {
             &noise_rows,
             state.options,
         );
-        let again = state.done.min(AGAIN_TOKENS);
-        let start = (prompt + state.done - again) * factor;
-        let frames = ctx.download(mel.view().rows(start..start + (again + count) * factor))?;
+        let overlap = state.done.min(OVERLAP_TOKENS);
+        let start = (prompt + state.done - overlap) * factor;
+        let frames = ctx.download(mel.view().rows(start..start + (overlap + count) * factor))?;
         drop(mel);
         state.done += count;
         let drop_count = state.done.saturating_sub(state.window.context_tokens);
@@ -196,7 +196,7 @@ impl Flow {
         state.done -= drop_count;
         Ok(Rendering {
             mel: frames,
-            again: again * factor,
+            overlap: overlap * factor,
         })
     }
 }

@@ -234,7 +234,7 @@ impl Bench<'_> {
                 } else if count == chunk {
                     spoken.chunk_seconds = spoken.chunk_seconds.min(seconds);
                 }
-                rendering.join(&mut spoken.mel, rendering.again, bands);
+                rendering.join(&mut spoken.mel, rendering.overlap, bands);
                 done += count;
             }
             Ok(spoken)

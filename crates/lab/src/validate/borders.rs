@@ -194,8 +194,8 @@ impl Spoken {
         if !self.mel.is_empty() {
             self.mel_borders.push(self.frames());
         }
-        self.crossing = self.crossing.max(mel.again);
-        mel.join(&mut self.mel, mel.again, self.bands);
+        self.crossing = self.crossing.max(mel.overlap);
+        mel.join(&mut self.mel, mel.overlap, self.bands);
         if !self.samples.is_empty() && !samples.is_empty() {
             self.borders.push(self.samples.len());
         }
@@ -450,8 +450,8 @@ mod tests {
             while utterance.tokens_waiting() > 0 {
                 let count = utterance.tokens_waiting().min(chunk_tokens);
                 let mut mel = (speaker.model).mel(&mut utterance, count).unwrap();
-                mel.mel.drain(..mel.again * speaker.bands);
-                mel.again = 0;
+                mel.mel.drain(..mel.overlap * speaker.bands);
+                mel.overlap = 0;
                 let ends = utterance.tokens_waiting() == 0;
                 let samples = match fault {
                     Fault::FramesStay => (speaker.model).samples(&mut utterance, &mel, ends),
@@ -531,7 +531,7 @@ mod tests {
             let samples = pieces.flat_map(|(index, piece)| {
                 let piece = Rendering {
                     mel: piece.to_vec(),
-                    again: 0,
+                    overlap: 0,
                 };
                 let last = index + 1 == count;
                 (speaker.model)

@@ -151,7 +151,7 @@ impl Engine {
     }
 
     fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {
-        let folder = self.handle.shared.desk().options.voices.clone();
+        let folder = self.handle.shared.requests().options.voices.clone();
         let folder = folder.ok_or_else(|| Error::Voice {
             name: name.to_owned(),
             reason: "no folder of voices was set".into(),

@@ -116,7 +116,7 @@ impl Standalone {
         while utterance.speaking() {
             let before = utterance.tokens_waiting();
             (self.pipeline).step(&mut [&mut utterance], &self.holdings)?;
-            if utterance.take_crossed() {
+            if utterance.take_sentence_start() {
                 sentence_starts.push(before);
             }
         }

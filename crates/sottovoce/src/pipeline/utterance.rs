@@ -126,7 +126,7 @@ pub(crate) struct Utterance {
     pub(super) generated: u64,
     pub(super) run_ons: u64,
     /// Whether a sentence began since this was last taken.
-    pub(super) crossed: bool,
+    pub(super) sentence_started: bool,
     /// Whether more text may come.
     pub(super) open: bool,
     /// Whether more tokens of recorded speech come.
@@ -378,7 +378,7 @@ impl Utterance {
     }
 
     /// Whether T3 began a new sentence since this was last taken.
-    pub fn take_crossed(&mut self) -> bool {
-        std::mem::take(&mut self.crossed)
+    pub fn take_sentence_start(&mut self) -> bool {
+        std::mem::take(&mut self.sentence_started)
     }
 }

@@ -110,7 +110,7 @@ mod tests {
             ("你好。", "你好。"),
             ("好き？", "好き？"),
             ("なら、", "なら、"),
-            ("hola; tú…", "Hola, tú,"),
+            ("hola; tú…", "Hola,  tú,"),
             ("क्या।", "क्या।."),
         ] {
             assert_eq!(normalise(text, Normalisation::Multilingual), expected);

@@ -28,6 +28,8 @@ use std::sync::Arc;
 pub(super) const FEW_ROWS_MAX: usize = 16;
 /// Warps per block: one row of a norm, or one head of a store, each.
 const WARPS: usize = THREADS as usize / 32;
+/// Most channels of a head of an attention that a launch makes.
+const VALUES_MAX: usize = 128;
 /// Queries per block of an attention.
 const QUERIES: usize = 64;
 /// Most samples per block of an overlap-add.
@@ -644,7 +646,8 @@ impl Cuda {
             0..=64 if plain && rounding == Rounding::Coarse => &self.kernels.attention_mma_64,
             0..=64 => &self.kernels.attention_64,
             65..=128 => &self.kernels.attention_128,
-            _ => return self.refuse("channels of a head of an attention", size, 128),
+            _ if size.is_multiple_of(VALUES_MAX) => &self.kernels.attention_128,
+            _ => return self.refuse("channels of a head of an attention", size, VALUES_MAX),
         };
         let relative = options.relative.as_ref().map(|relative| {
             let (queries, positions) = (&relative.queries, &relative.positions);
@@ -675,7 +678,16 @@ impl Cuda {
             unused: 0,
         };
         let grid = [queries.div_ceil(QUERIES), heads, sequences].map(number);
-        self.launch(kernel, grid, &arguments);
+        // Of wider heads a launch makes some channels, with the scores of all.
+        for first in (0..size.max(1)).step_by(VALUES_MAX) {
+            let offset = (first * size_of::<f32>()) as u64;
+            let arguments = with::Attention {
+                v: arguments.v + offset,
+                out: arguments.out + offset,
+                ..arguments
+            };
+            self.launch(kernel, grid, &arguments);
+        }
     }
 
     /// Rows of a table, plus rows of an optional second one; each row is repeated `times` times.

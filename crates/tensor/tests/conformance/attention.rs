@@ -53,6 +53,40 @@ pub fn attention_equals_its_formula(fixture: &Fixture) {
     });
 }
 
+/// As in the base model's perceiver.
+pub fn attention_of_wide_heads_equals_its_formula(fixture: &Fixture) {
+    let (queries, keys, heads, size) = (5, 40, 2, 256);
+    let columns = heads * size;
+    let [q, k, v] =
+        [(0, queries), (1, keys), (2, keys)].map(|(seed, rows)| random(seed, rows * columns));
+    let options = Attention {
+        heads,
+        scale: 1.0 / 16.0,
+        causal: false,
+        relative: None,
+    };
+    let got = fixture.run(|ctx| {
+        let [q, k, v] = [(&q, queries), (&k, keys), (&v, keys)]
+            .map(|(x, rows)| ctx.upload(&[rows, columns], x));
+        ctx.download(&ctx.attention(&q, &k, &v, &options)).unwrap()
+    });
+    let mut expected = vec![0.0; queries * columns];
+    for head in 0..heads {
+        let part = |x: &[f32], row: usize| x[row * columns + head * size..][..size].to_vec();
+        for i in 0..queries {
+            let weights = (0..keys).map(|j| (dot(&part(&q, i), &part(&k, j)) / 16.0).exp());
+            let weights: Vec<f64> = weights.collect();
+            let total: f64 = weights.iter().sum();
+            for (j, weight) in weights.iter().enumerate() {
+                for (c, value) in part(&v, j).into_iter().enumerate() {
+                    expected[i * columns + head * size + c] += (weight / total) as f32 * value;
+                }
+            }
+        }
+    }
+    assert!(relative_l2(&got, &expected) < fixture.tolerances.attention);
+}
+
 pub fn coarse_attention_is_near_attention(fixture: &Fixture) {
     for (queries, keys, heads, size, causal) in [
         (1, 1, 1, 4, false),

@@ -30,6 +30,7 @@ macro_rules! suite {
             ]
             attention [
                 attention_equals_its_formula
+                attention_of_wide_heads_equals_its_formula
                 coarse_attention_is_near_attention
                 attention_over_cached_positions_equals_attention_whatever_their_parts
                 inspected_weights_are_those_of_the_attention

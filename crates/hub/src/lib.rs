@@ -297,8 +297,8 @@ impl OfficialModel {
         )
     }
 
-    /// Downloads the missing files and returns what [`OfficialModel::cached`] does. `progress` may end
-    /// the download.
+    /// Downloads the missing files and returns what [`OfficialModel::cached`] does. `progress` may
+    /// end the download.
     ///
     /// # Errors
     /// [`Error::Download`] names the file and the reason, [`Error::Cancelled`] the file at which

@@ -18,6 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 const WAITING_PREFIX: &str = ".upload-";
 /// Most recordings in a form.
 const RECORDINGS_MAX: usize = 16;
+/// Most text fields in a form.
+const FIELDS_MAX: usize = 64;
 
 /// A received form.
 pub(crate) struct Form {
@@ -98,7 +100,7 @@ async fn read(
         held: app.bodies.hold(),
         _upload: upload,
     };
-    let mut text_bytes = 0;
+    let (mut fields, mut text_bytes) = (0, 0);
     while let Some(mut field) = multipart.next_field().await.map_err(broken)? {
         let name = field.name().unwrap_or_default().to_owned();
         let file_name = field.file_name().map(str::to_owned);
@@ -116,13 +118,21 @@ async fn read(
                 (Err(_), Folder::Any) => std::env::temp_dir(),
                 (Err(error), Folder::OfVoices) => return Err(error),
             };
-            let path = keep(&mut field, &folder).await?;
+            let bytes_max = app.options.limits.clip_bytes;
+            let path = keep(&mut field, &folder, bytes_max).await?;
             form.recordings.push(UploadedRecording {
                 field: name,
                 file_name,
                 path,
             });
         } else {
+            fields += 1;
+            if fields > FIELDS_MAX {
+                return Err(ServerError::Body {
+                    status: StatusCode::BAD_REQUEST,
+                    reason: format!("the form has more than {FIELDS_MAX} text fields"),
+                });
+            }
             let mut bytes = Vec::new();
             text_bytes += name.len();
             while let Some(piece) = field.chunk().await.map_err(broken)? {
@@ -150,9 +160,13 @@ async fn read(
     Ok(form)
 }
 
-/// Writes a field to a temporary file in `folder`. Only a piece of the recording is in memory at a
-/// time.
-async fn keep(field: &mut Field<'_>, folder: &Path) -> Result<TempPath, ServerError> {
+/// Writes a field of at most `bytes_max` to a temporary file in `folder`. Only a piece of the
+/// recording is in memory at a time.
+async fn keep(
+    field: &mut Field<'_>,
+    folder: &Path,
+    bytes_max: usize,
+) -> Result<TempPath, ServerError> {
     let failed = |source| sottovoce::Error::File {
         path: folder.to_owned(),
         source,
@@ -164,19 +178,28 @@ async fn keep(field: &mut Field<'_>, folder: &Path) -> Result<TempPath, ServerEr
         .map_err(failed)?;
     let (file, path) = file.into_parts();
     let mut file = tokio::fs::File::from_std(file);
+    let mut bytes = 0;
     while let Some(piece) = field.chunk().await.map_err(broken)? {
+        bytes += piece.len();
+        if bytes > bytes_max {
+            return Err(too_large());
+        }
         file.write_all(&piece).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)?;
     Ok(path)
 }
 
+fn too_large() -> ServerError {
+    ServerError::Body {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        reason: "the recording is larger than this server takes".into(),
+    }
+}
+
 fn broken(error: MultipartError) -> ServerError {
     match error.status() {
-        status @ StatusCode::PAYLOAD_TOO_LARGE => ServerError::Body {
-            status,
-            reason: "the recording is larger than this server takes".into(),
-        },
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         // Any other error in a form is the client's.
         _ => ServerError::Body {
             status: StatusCode::BAD_REQUEST,

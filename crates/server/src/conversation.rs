@@ -135,6 +135,8 @@ pub(crate) struct Conversation {
     /// Text without a stream, one entry per utterance.
     waiting: VecDeque<Waiting>,
     starting: Option<Starting>,
+    /// Whether the text of the utterance that is starting was complete.
+    starts_whole: bool,
     utterance: Option<Utterance>,
     /// Whether anything was spoken since [`Conversation::take_spoke`].
     spoke: bool,
@@ -152,6 +154,7 @@ impl Conversation {
             manner: Some(manner),
             waiting: VecDeque::new(),
             starting: None,
+            starts_whole: false,
             utterance: None,
             spoke: false,
         }
@@ -265,8 +268,12 @@ impl Conversation {
             return;
         };
         self.spoke = true;
+        // A text that is complete is given at once: what is taken of one that is still written
+        // depends on when the engine looks.
+        let front = self.waiting.front().filter(|front| front.finished);
+        self.starts_whole = front.is_some();
         let request = Request {
-            text: String::new(),
+            text: front.map_or_else(String::new, |front| front.text.clone()),
             voice: manner.voice.clone(),
             options: manner.options.clone(),
             asked: Instant::now(),
@@ -321,6 +328,11 @@ impl Conversation {
             return Ok(());
         };
         let mut utterance = Utterance::new(started?)?;
+        if self.starts_whole {
+            utterance.finished = true;
+            self.utterance = Some(utterance);
+            return Ok(());
+        }
         utterance.write(if is_blank(&text) { MARKS } else { &text })?;
         if finished {
             utterance.finish();

@@ -105,6 +105,14 @@ fn standard_output_gets_a_stream_with_open_length_and_nothing_else() {
 }
 
 #[test]
+fn the_models_own_voice_has_a_name() {
+    let unnamed = speak(&["Hello there.", "--out", "-"]).stdout;
+    let named = speak(&["Hello there.", "--voice", "default", "--out", "-"]);
+    assert!(named.status.success(), "{}", words(&named));
+    assert_eq!(named.stdout, unnamed);
+}
+
+#[test]
 fn text_comes_from_standard_input_or_a_file_alike() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("text.txt");

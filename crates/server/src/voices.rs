@@ -14,8 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use utoipa::ToSchema;
 
-/// Name of the model's own voice.
-pub(crate) const DEFAULT_VOICE: &str = "default";
+pub(crate) use sottovoce::DEFAULT_VOICE;
+
 /// OpenAI's voice names. Clients must send one, and get the model's own voice for it.
 const OPENAI_VOICES: [&str; 13] = [
     "alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse",

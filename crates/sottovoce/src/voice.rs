@@ -15,12 +15,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+/// Name of the model's own voice, unless a voice of this name was prepared.
+pub const DEFAULT_VOICE: &str = "default";
+
 /// Source of a voice.
 #[derive(Clone, Debug)]
 pub enum VoiceSource {
     /// The model's default voice.
     Default,
-    /// A voice prepared under a name.
+    /// A voice prepared under a name, or [`DEFAULT_VOICE`].
     Name(String),
     /// A prepared voice's file (`.safetensors`, or the reference's `conds.pt`).
     Prepared(PathBuf),

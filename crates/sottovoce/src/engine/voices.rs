@@ -4,8 +4,8 @@ use super::Engine;
 use crate::cache_folder::{CacheFolder, VoicePlaceholder};
 use crate::device;
 use crate::error::Error;
-use crate::voice::{Voice, VoiceParts, VoiceSource};
-use crate::voice_store::VoiceStore;
+use crate::voice::{DEFAULT_VOICE, Voice, VoiceParts, VoiceSource};
+use crate::voice_store::{VoiceStore, same_voice_name};
 use sottovoce_chatterbox::config::Variant;
 use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
 use sottovoce_chatterbox::weights::Component;
@@ -28,7 +28,10 @@ impl Engine {
                 name: "default".into(),
                 reason: "the model's folder has none (voice.safetensors or conds.pt): give a recording or a prepared voice".into(),
             }),
-            VoiceSource::Name(name) => self.prepared_voice(&self.voice_file(&name)?),
+            VoiceSource::Name(name) => match self.voice_file(&name) {
+                Err(_) if same_voice_name(&name, DEFAULT_VOICE) => self.voice(VoiceSource::Default),
+                file => self.prepared_voice(&file?),
+            },
             VoiceSource::Prepared(path) => self.prepared_voice(&path),
             VoiceSource::Clip(path) => {
                 let folder = CacheFolder::of_option(self.options().cache_dir.as_deref());

@@ -1,7 +1,8 @@
 //! Text from an argument, a file or standard input.
 
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
-use sottovoce::{TextWriter, ends_sentence};
+use sottovoce::TextWriter;
+use sottovoce::text::ends_sentence;
 use std::error::Error;
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Read};

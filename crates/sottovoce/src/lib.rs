@@ -92,7 +92,7 @@ pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use system_memory::{
     LimitedBy, MemoryLimit, ResidentMemory, SystemMemory, resident_bytes, resident_peak_bytes,
 };
-pub use text_input::{TextWriter, ends_sentence};
+pub use text_input::TextWriter;
 pub use voice::{DEFAULT_VOICE, Voice, VoiceSource};
 pub use voice_store::{StoredVoice, VoiceStore, check_voice_name, same_voice_name, voice_name};
 pub use word_times::WordTime;

@@ -1,6 +1,7 @@
 //! Subtitles from word times: SubRip (`.srt`) and WebVTT (`.vtt`).
 
 use crate::word_times::WordTime;
+use sottovoce_chatterbox::text::ends_sentence;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -110,9 +111,9 @@ fn joins_after(characters: &[char], first: &WordTime, before: &WordTime, last: &
         .split(char::is_whitespace)
         .next()
         .unwrap_or_default();
-    let marks = marks.trim_end_matches(['"', '”', '’', ')', ']', '»', '“', '‘', '«']);
+    let marks = marks.trim_end_matches(['“', '‘', '«']);
     let paragraph = between.matches('\n').count() > 1;
-    let sentence = paragraph || marks.ends_with(['.', '!', '?', '…', '。', '！', '？']);
+    let sentence = paragraph || ends_sentence(marks) == Some(true);
     !sentence && last.start - before.end < SILENCE_SECONDS && last.end - first.start <= SECONDS_MAX
 }
 

@@ -7,7 +7,8 @@ use crate::text_stage::TextStage;
 
 pub use sottovoce_chatterbox::text::{
     LANGUAGES, Normalise, PARALINGUISTIC_TAGS, ParalinguisticTag, Piece, Script, Sentence,
-    SentenceBuffer, TextOptions, Unreadable, Warning, is_blank, sentence_end, sentences,
+    SentenceBuffer, TextOptions, Unreadable, Warning, ends_sentence, is_blank, sentence_end,
+    sentences,
 };
 
 /// A text as the model would read it. Only the model's tokenizer is loaded.

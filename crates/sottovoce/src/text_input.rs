@@ -9,18 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// Most characters held back while a sentence has no end.
 const UNENDED_CHARACTERS_MAX: usize = 300;
 
-/// Sentence end marks.
-const END_MARKS: [char; 9] = ['.', '!', '?', '…', '。', '！', '？', '।', '؟'];
-
-/// Whether `text` ends with a sentence end mark, quotes and parentheses after it aside. `None` if
-/// there is nothing else in it, so that the text before it decides.
-pub fn ends_sentence(text: &str) -> Option<bool> {
-    let closes = |letter: char| letter.is_whitespace() || "\"'”’)".contains(letter);
-    let end = text.trim_end_matches(closes);
-    let last = end.chars().next_back()?;
-    Some(END_MARKS.contains(&last))
-}
-
 /// Text that the worker takes.
 #[derive(Debug, PartialEq)]
 pub(crate) struct TakenText {
@@ -176,19 +164,6 @@ mod tests {
     use super::*;
     use sottovoce_chatterbox::text::sentences;
 
-    #[test]
-    fn a_sentence_ends_with_its_mark_whatever_closes_it() {
-        for (text, ends) in [
-            ("Well. ", Some(true)),
-            ("\"Well?\")\n", Some(true)),
-            ("好。", Some(true)),
-            ("Well, ", Some(false)),
-            ("\" )", None),
-            ("", None),
-        ] {
-            assert_eq!(ends_sentence(text), ends, "{text:?}");
-        }
-    }
     /// Pieces taken while `text` arrives letter by letter and then ends.
     fn taken(text: &str) -> Vec<String> {
         let input = Arc::new(TextInput::open());

@@ -25,7 +25,7 @@ pub use graphemes::LANGUAGES;
 pub use markup::{PARALINGUISTIC_TAGS, ParalinguisticTag};
 pub use normalise::{Normaliser, Span};
 pub use punctuation::normalise;
-pub use sentences::{SentenceBuffer, sentence_end, sentences};
+pub use sentences::{SentenceBuffer, ends_sentence, sentence_end, sentences};
 pub(crate) use tokenizer::MULTILINGUAL_FILE;
 pub use tokenizer::{Tokenizer, TokenizerFiles};
 pub use warning::Warning;

@@ -319,6 +319,14 @@ fn belongs_to_word(word: &str, next: &str) -> bool {
     false
 }
 
+/// Whether `text` ends with a sentence end mark, marks that may follow it and white space aside.
+/// `None` if there is nothing else in it, so that the text before it decides.
+pub fn ends_sentence(text: &str) -> Option<bool> {
+    let closes = |mark: char| is_space(mark) || CLOSERS.contains(&mark);
+    let last = text.trim_end_matches(closes).chars().next_back()?;
+    Some(ENDERS.contains(&last) || ENDERS_ALONE.contains(&last))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,6 +336,20 @@ mod tests {
             .into_iter()
             .map(|range| &text[range])
             .collect()
+    }
+
+    #[test]
+    fn a_sentence_ends_with_its_mark_whatever_closes_it() {
+        for (text, ends) in [
+            ("Well. ", Some(true)),
+            ("\"Well?\")\n", Some(true)),
+            ("好。", Some(true)),
+            ("Well, ", Some(false)),
+            ("\" )", None),
+            ("", None),
+        ] {
+            assert_eq!(ends_sentence(text), ends, "{text:?}");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use sottovoce::options::Capability;
 use sottovoce::subtitles::{self, SubtitleFormat};
 use sottovoce::text::Warning;
 use sottovoce::{
-    Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE, Stream, StreamOptions,
-    WordTime,
+    Chunk, ChunkMetrics, DeliveryMode, Engine, EngineOptions, SAMPLE_RATE, Source, Stream,
+    StreamOptions, WordTime,
 };
 use sottovoce_audio::{AudioFile, AudioFormat, Encoder};
 use sottovoce_formats::output::write_whole;
@@ -173,12 +173,6 @@ pub fn run(arguments: Arguments) -> Outcome {
             stream
         }
     };
-    let without_effect = [
-        engine.options_without_effect(),
-        stream.options_without_effect(),
-    ]
-    .concat();
-    note_without_effect(&without_effect);
     drop(voice);
     let budget_bytes = arguments.engine.options().memory;
     let transcript = Transcript {
@@ -189,7 +183,6 @@ pub fn run(arguments: Arguments) -> Outcome {
         engine,
         stream,
         transcript,
-        without_effect,
         arguments.destination,
         budget_bytes,
         &arrival,
@@ -208,11 +201,16 @@ pub(super) fn deliver(
     engine: Engine,
     stream: Stream,
     transcript: Transcript,
-    without_effect: Vec<&'static str>,
     destination: Destination,
     budget_bytes: Option<u64>,
     arrival: &Arrival,
 ) -> Outcome {
+    let without_effect = [
+        engine.options_without_effect(),
+        stream.options_without_effect(),
+    ]
+    .concat();
+    note_without_effect(&without_effect);
     // Opened late: what cannot be spoken must not overwrite an existing file.
     let output = Output::open(&destination)?;
     let canceller = stream.canceller();
@@ -270,7 +268,15 @@ fn load(
         voices: Some(environment::voices_folder()),
         ..arguments.engine.options()
     };
-    let engine = Engine::load(arguments.engine.source()?, options)?;
+    load_noted(arguments.engine.source()?, options)
+}
+
+/// Loads an engine, and notes why it is not on the device that was asked for.
+pub(super) fn load_noted(
+    source: Source,
+    options: EngineOptions,
+) -> Result<Engine, Box<dyn std::error::Error>> {
+    let engine = Engine::load(source, options)?;
     if let Some(note) = engine.device_note() {
         note!("note: {note}");
     }

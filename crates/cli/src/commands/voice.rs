@@ -1,10 +1,10 @@
 //! `sottovoce voice`: prepares and manages named voices.
 
 use super::Outcome;
-use super::speak::{Arrival, Destination, Transcript, WHOLE_TOKENS, deliver};
+use super::speak::{Arrival, Destination, Transcript, WHOLE_TOKENS, deliver, load_noted};
 use crate::environment;
 use crate::options::{Chosen, ForChange, ForEngine};
-use crate::output::print::{note, note_without_effect, output};
+use crate::output::print::output;
 use crate::output::size::{mebibytes, parse_bytes};
 use crate::source::{model_source, voice_source, with_sound_folder};
 use serde_json::json;
@@ -125,25 +125,15 @@ fn change(arguments: Change) -> Outcome {
         voices: Some(environment::voices_folder()),
         ..given
     };
-    let engine = Engine::load(source, options)?;
-    if let Some(note) = engine.device_note() {
-        note!("note: {note}");
-    }
+    let engine = load_noted(source, options)?;
     let voice = engine.voice(voice_source(arguments.voice.as_deref()))?;
     let recording = RecordedSpeech::File(arguments.recording);
     let stream = engine.change_voice(recording, &voice, changed)?;
-    let without_effect = [
-        engine.options_without_effect(),
-        stream.options_without_effect(),
-    ]
-    .concat();
-    note_without_effect(&without_effect);
     drop(voice);
     deliver(
         engine,
         stream,
         Transcript::default(),
-        without_effect,
         arguments.destination,
         budget_bytes,
         &Arrival::default(),

@@ -115,17 +115,10 @@ impl Engine {
         let voice = voice.map(|voice| voice.voice.get()).transpose()?;
         let bell = self.loaded.get()?.bell.clone();
         let stream = self.ask(py, |engine| {
-            let own;
-            let voice = match voice {
-                Some(voice) => voice,
-                None => {
-                    own = engine.voice(VoiceSource::Default)?;
-                    &own
-                }
-            };
+            let voice = voice_or_own(engine, voice)?;
             Ok(match text {
-                Some(text) => engine.stream(text, voice, options)?,
-                None => engine.open_stream(voice, options)?,
+                Some(text) => engine.stream(text, &voice, options)?,
+                None => engine.open_stream(&voice, options)?,
             })
         })?;
         Ok(Stream::new(stream, bell))
@@ -148,15 +141,8 @@ impl Engine {
             None => RecordedSpeech::File(name.into()),
         };
         let stream = self.ask(py, |engine| {
-            let own;
-            let voice = match voice {
-                Some(voice) => voice,
-                None => {
-                    own = engine.voice(VoiceSource::Default)?;
-                    &own
-                }
-            };
-            Ok(engine.change_voice(speech, voice, options)?)
+            let voice = voice_or_own(engine, voice)?;
+            Ok(engine.change_voice(speech, &voice, options)?)
         })?;
         Ok(Stream::new(stream, bell))
     }
@@ -266,5 +252,16 @@ impl Voice {
     fn save(&self, py: Python<'_>, path: PathBuf) -> Result<(), Failed> {
         let voice = self.voice.get()?;
         unlocked(py, || voice.save(&path))
+    }
+}
+
+/// The voice, or the model's own.
+fn voice_or_own(
+    engine: &sottovoce::Engine,
+    voice: Option<&sottovoce::Voice>,
+) -> Result<sottovoce::Voice, sottovoce::Error> {
+    match voice {
+        Some(voice) => Ok(voice.clone()),
+        None => engine.voice(VoiceSource::Default),
     }
 }

@@ -9,13 +9,17 @@ use crate::error::{ErrorBody, ServerError};
 use crate::fields::{Fields, FromFields, base_language};
 use crate::openai::StreamFields;
 use crate::options::{Compatibility, Limits};
+use crate::record::RequestRecord;
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Serialize;
 use serde_json::Value;
 use sottovoce::text::LANGUAGES;
 use std::sync::Arc;
+
+/// The record of a request in the log, if it has one.
+type Record = Option<Extension<Arc<RequestRecord>>>;
 
 /// Routes of these servers.
 pub(crate) fn routes(servers: &[Compatibility], limits: &Limits) -> Router<Arc<App>> {

@@ -1,21 +1,20 @@
 //! Paths of `travisvn/chatterbox-tts-api`, after its `app/core/aliases.py` and `app/api/endpoints`.
 //! It answers each path with and without `/v1`, and speaks in WAV unless told otherwise.
 
-use super::{Paths, Refusal, file_name, language_name, stream_options};
+use super::{Paths, Record, Refusal, file_name, language_name, stream_options};
 use crate::app::App;
 use crate::bodies::JsonBody;
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields};
 use crate::forms::{Folder, receive};
 use crate::openai::{StreamFields, StreamFormat, format_named};
-use crate::record::RequestRecord;
 use crate::routes::PathName;
 use crate::routes::health;
 use crate::routes::speech::{Ask, answer};
 use crate::routes::voices::{add, blocking};
 use crate::speaking::Speaker;
 use crate::voices::{DEFAULT_VOICE, recording_stem};
-use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
@@ -112,8 +111,6 @@ impl FromFields for SpeechRequest {
         })
     }
 }
-
-type Record = Option<Extension<Arc<RequestRecord>>>;
 
 async fn speak(
     State(app): State<Arc<App>>,

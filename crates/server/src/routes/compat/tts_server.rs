@@ -1,19 +1,18 @@
 //! Paths of `devnen/Chatterbox-TTS-Server`, after its `server.py` and `models.py`. Its voices are
 //! files: `ann.wav` is the voice `ann`.
 
-use super::{Paths, Refusal, file_name, language_name, stream_options};
+use super::{Paths, Record, Refusal, file_name, language_name, stream_options};
 use crate::app::App;
 use crate::bodies::{HeldBytes, JsonBody};
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields};
 use crate::forms::{Folder, UploadedRecording, receive};
 use crate::openai::{StreamFields, StreamFormat, format_named};
-use crate::record::RequestRecord;
 use crate::routes::speech::{Ask, answer};
 use crate::routes::voices::{add, blocking};
 use crate::speaking::Speaker;
 use crate::voices::recording_stem;
-use axum::extract::{DefaultBodyLimit, Extension, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -107,8 +106,6 @@ impl FromFields for TtsRequest {
         })
     }
 }
-
-type Record = Option<Extension<Arc<RequestRecord>>>;
 
 async fn spoken(
     app: &Arc<App>,

@@ -18,8 +18,8 @@ const LETTERS: usize = 60;
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct UtteranceOptions {
-    /// The model. With random weights, utterances have exactly the requested length; otherwise
-    /// approximately.
+    /// The model. With random weights T3 makes exactly the tokens of the requested length, of
+    /// which those that are no speech codes are left out; otherwise the length is approximate.
     pub source: Source,
     /// All other engine options.
     pub engine: EngineOptions,

@@ -19,10 +19,14 @@ fn main() {
         kernels.join("kernels.cu"),
         kernels.join("host/fibers.cpp"),
     ];
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    if vectors_of_this_machine() {
+        build.flag("-march=x86-64-v3");
+    }
+    build
         .cpp(true)
         .std("c++17")
-        .opt_level(2)
+        .opt_level(3)
         // As on a GPU: only explicitly fused operations are contracted.
         .flag("-ffp-contract=off")
         .flag("-Wno-unknown-pragmas")
@@ -33,4 +37,19 @@ fn main() {
         // Kernels register themselves, so no symbol refers to their object files.
         .link_lib_modifier("+whole-archive")
         .compile("stand_in_kernels");
+}
+
+/// Whether tests will run on this machine, and its processor has wide vectors and halves.
+fn vectors_of_this_machine() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::env::var("HOST") == std::env::var("TARGET") {
+        return std::is_x86_feature_detected!("avx2")
+            && std::is_x86_feature_detected!("bmi1")
+            && std::is_x86_feature_detected!("bmi2")
+            && std::is_x86_feature_detected!("f16c")
+            && std::is_x86_feature_detected!("fma")
+            && std::is_x86_feature_detected!("lzcnt")
+            && std::is_x86_feature_detected!("movbe");
+    }
+    false
 }

@@ -1,5 +1,5 @@
-//! A model of full size on a card, against the processor. The stand-in runs every thread of every
-//! kernel: minutes of work, so on request only.
+//! Models of full size on a card, against the processor. The stand-in runs every thread of every
+//! kernel: a minute or more of work each, so on request only.
 
 use cuda_stand_in::client::StandIn;
 use sottovoce::{
@@ -8,26 +8,25 @@ use sottovoce::{
 };
 use std::time::Instant;
 
-/// Speech tokens: one chunk.
-const TOKENS: usize = 15;
-
-fn say(device: DeviceChoice) -> Vec<f32> {
+/// Samples of one chunk of at most so many speech tokens.
+fn say(variant: Variant, tokens: usize, device: DeviceChoice) -> Vec<f32> {
     let started = Instant::now();
     let options = EngineOptions {
         device,
         precision: PrecisionChoice::F16,
         streams_max: 1,
-        chunk_tokens_max: Some(TOKENS),
-        context_tokens_max: TOKENS,
+        chunk_tokens_max: Some(tokens),
+        context_tokens_max: tokens,
         ..EngineOptions::default()
     };
-    let engine = Engine::load(Source::Synthetic(Variant::Nano), options).unwrap();
+    let engine = Engine::load(Source::Synthetic(variant), options).unwrap();
+    let loaded = started.elapsed();
     let voice = engine.voice(VoiceSource::Default).unwrap();
     let options = StreamOptions {
         seed: 7,
         temperature: Some(0.0),
-        sentence_tokens_max: Some(TOKENS),
-        chunk_size: Some(TOKENS),
+        sentence_tokens_max: Some(tokens),
+        chunk_size: Some(tokens),
         context_window: 0,
         prompt_tokens: Some(10),
         ..StreamOptions::default()
@@ -37,19 +36,18 @@ fn say(device: DeviceChoice) -> Vec<f32> {
         samples.extend(chunk.unwrap().samples);
     }
     println!(
-        "{device}: {} samples in {:.0} s",
+        "{device}: {} samples in {:.0} s, after {:.0} s of loading",
         samples.len(),
-        started.elapsed().as_secs_f64()
+        (started.elapsed() - loaded).as_secs_f64(),
+        loaded.as_secs_f64()
     );
     samples
 }
 
-#[test]
-#[ignore = "minutes of work"]
-fn nano_at_full_size_speaks_on_a_card_as_on_the_processor() {
-    let card = StandIn::new(40, "memory=4294967296 order=shuffled:3");
-    let expected = say(DeviceChoice::Cpu);
-    let samples = say(DeviceChoice::Cuda(card.ordinal()));
+fn expect_the_same_on_a_card(variant: Variant, tokens: usize, memory: u64) {
+    let card = StandIn::new(40, &format!("memory={memory} order=shuffled:3"));
+    let expected = say(variant, tokens, DeviceChoice::Cpu);
+    let samples = say(variant, tokens, DeviceChoice::Cuda(card.ordinal()));
     assert_eq!(samples.len(), expected.len());
     let square = |value: f32| f64::from(value).powi(2);
     let off: f64 = (samples.iter().zip(&expected))
@@ -59,4 +57,16 @@ fn nano_at_full_size_speaks_on_a_card_as_on_the_processor() {
     let difference = (off / whole).sqrt();
     println!("relative L2 of the samples: {difference:.2e}");
     assert!(difference < 1e-3, "{difference:.2e}");
+}
+
+#[test]
+#[ignore = "a minute of work"]
+fn nano_at_full_size_speaks_on_a_card_as_on_the_processor() {
+    expect_the_same_on_a_card(Variant::Nano, 15, 4 << 30);
+}
+
+#[test]
+#[ignore = "minutes of work, 4 GB of memory"]
+fn base_at_full_size_speaks_on_a_card_as_on_the_processor() {
+    expect_the_same_on_a_card(Variant::Base, 2, 6 << 30);
 }

@@ -7,6 +7,9 @@
 #include <cstring>
 #include <type_traits>
 #include <utility>
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
 
 #define DEVICE inline
 #define DEVICE_CONSTANT static const
@@ -173,6 +176,9 @@ inline double square_root(double x) { return __builtin_sqrt(x); }
 inline uint32_t bits_of(float x) { return host::value_of<uint32_t>(host::slot_of(x)); }
 inline float float_of(uint32_t bits) { return host::value_of<float>(host::slot_of(bits)); }
 
+#if defined(__F16C__)
+inline float half_to_float(uint16_t half) { return _cvtsh_ss(half); }
+#else
 inline float half_to_float(uint16_t half) {
     const uint32_t sign = uint32_t(half & 0x8000) << 16;
     const uint32_t magnitude = half & 0x7fff;
@@ -182,8 +188,15 @@ inline float half_to_float(uint16_t half) {
     const uint32_t bits = magnitude >= 0x7c00 ? 0x7f800000 | magnitude << 13 : bits_of(value);
     return float_of(bits | sign);
 }
+#endif
 
 /// The nearest half, ties to even.
+#if defined(__F16C__)
+inline uint16_t float_to_half(float value) {
+    // As on a GPU, all that is not a number is one half.
+    return value != value ? 0x7fff : _cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT);
+}
+#else
 inline uint16_t float_to_half(float value) {
     const uint32_t bits = bits_of(value), magnitude = bits & 0x7fffffff;
     const uint16_t sign = uint16_t(bits >> 16 & 0x8000);
@@ -197,6 +210,7 @@ inline uint16_t float_to_half(float value) {
     const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
     return uint16_t(sign | ((rounded - 0x38000000) >> 13));
 }
+#endif
 
 inline float add_floats(float x, float y) { return x + y; }
 inline float larger_float(float x, float y) { return x > y ? x : y; }

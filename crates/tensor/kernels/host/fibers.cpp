@@ -59,6 +59,9 @@ constexpr size_t DYNAMIC_SHARED_MAX = 228 << 10;
 constexpr size_t STACK_BYTES = HOST_ASAN ? 256 << 10 : 64 << 10;
 /// Stands at the far end of a stack; a stack that grew over it was too small.
 constexpr uint64_t CANARY = 0x5ca1ab1e0ddba11;
+/// Whether a fiber that leaves goes on with the next one itself. Sanitizers are told of switches, so
+/// that theirs lead by the launch's own stack.
+constexpr bool DIRECT = !TSAN && !HOST_ASAN;
 /// A switch to another fiber orders nothing in ThreadSanitizer's eyes.
 constexpr unsigned NO_SYNC = 1;
 
@@ -166,6 +169,8 @@ struct Engine {
     std::vector<char *> free_stacks;
     std::vector<char *> all_stacks;
     std::vector<unsigned> order;
+    /// Where in the order the thread is that runs.
+    unsigned turn = 0;
     Meeting block;
     Registers main;
     void *main_tsan = nullptr;
@@ -232,71 +237,18 @@ struct Engine {
     }
 };
 
-thread_local Engine engine;
+thread_local Engine own_engine;
+/// The same, found without a call.
+__thread Engine *engine __attribute__((tls_model("initial-exec")));
 
-void leave_fiber(Fiber &fiber, bool for_good) {
-    (void)for_good;
-#if HOST_ASAN
-    __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.asan, engine.main_bottom,
-                                   engine.main_size);
-#endif
-    if (TSAN) __tsan_switch_to_fiber(engine.main_tsan, NO_SYNC);
-    change(fiber.registers, engine.main);
-#if HOST_ASAN
-    __sanitizer_finish_switch_fiber(fiber.asan, &engine.main_bottom, &engine.main_size);
-#endif
-}
-
-void begin_fiber() {
-#if HOST_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &engine.main_bottom, &engine.main_size);
-#endif
-    __tsan_acquire(&engine.begin_mark);
-    engine.entry->call(engine.entry->function, engine.parameters);
-    Fiber &fiber = engine.fibers[lane.thread];
-    fiber.state = State::Done;
-    ++engine.done;
-    __tsan_release(&engine.end_mark);
-    leave_fiber(fiber, true);
-    std::abort();
-}
-
-void enter_fiber(unsigned thread) {
-    Fiber &fiber = engine.fibers[thread];
-    if (fiber.state == State::New) {
-        fiber.stack = engine.take_stack();
-        // Stacks that begin at the same place of their pages would share few lines of the caches.
-        const size_t shift = thread % 64 * 208;
-        prepare(fiber.registers, fiber.stack, STACK_BYTES - shift, begin_fiber);
-        if (TSAN) {
-            // Another thread in each block: else a thread's work would be in order with that of the
-            // same number in the next block.
-            const unsigned count = unsigned(engine.fibers.size());
-            while (engine.tsan_threads.size() < count)
-                engine.tsan_threads.push_back(__tsan_create_fiber(0));
-            fiber.tsan = engine.tsan_threads[(thread + 37 * engine.blocks_run) % count];
-        }
-    }
-    fiber.state = State::Ready;
-    lane.thread = thread;
-#if HOST_ASAN
-    __sanitizer_start_switch_fiber(&engine.main_asan, fiber.stack, STACK_BYTES);
-#endif
-    if (TSAN) __tsan_switch_to_fiber(fiber.tsan, NO_SYNC);
-    change(engine.main, fiber.registers);
-#if HOST_ASAN
-    __sanitizer_finish_switch_fiber(engine.main_asan, nullptr, nullptr);
-#endif
-}
-
-Warp &warp_of(unsigned thread) { return engine.warps[thread / WARP]; }
+Warp &warp_of(unsigned thread) { return engine->warps[thread / WARP]; }
 
 bool may_go_on(unsigned thread) {
-    const Fiber &fiber = engine.fibers[thread];
+    const Fiber &fiber = engine->fibers[thread];
     switch (fiber.state) {
     case State::New:
     case State::Ready: return true;
-    case State::AtBarrier: return engine.block.generation != fiber.generation;
+    case State::AtBarrier: return engine->block.generation != fiber.generation;
     case State::AtWarpBarrier:
     case State::AtRendezvous: return warp_of(thread).meeting.generation != fiber.generation;
     case State::Done: return false;
@@ -304,11 +256,109 @@ bool may_go_on(unsigned thread) {
     return false;
 }
 
+/// Finds the thread whose turn it is: the next one in the block's order that may go on.
+bool find_next(unsigned &thread) {
+    const unsigned count = unsigned(engine->order.size());
+    for (unsigned tried = 0; tried < count; ++tried) {
+        if (++engine->turn >= count) engine->turn = 0;
+        thread = engine->order[engine->turn];
+        if (may_go_on(thread)) return true;
+    }
+    return false;
+}
+
+void begin_fiber();
+
+/// Makes a fiber ready to be changed to.
+void prepare_fiber(unsigned thread) {
+    Fiber &fiber = engine->fibers[thread];
+    if (fiber.state == State::New) {
+        fiber.stack = engine->take_stack();
+        // Stacks that begin at the same place of their pages would share few lines of the caches.
+        const size_t shift = thread % 64 * 208;
+        prepare(fiber.registers, fiber.stack, STACK_BYTES - shift, begin_fiber);
+        if (TSAN) {
+            // Another thread in each block: else a thread's work would be in order with that of the
+            // same number in the next block.
+            const unsigned count = unsigned(engine->fibers.size());
+            while (engine->tsan_threads.size() < count)
+                engine->tsan_threads.push_back(__tsan_create_fiber(0));
+            fiber.tsan = engine->tsan_threads[(thread + 37 * engine->blocks_run) % count];
+        }
+    }
+    fiber.state = State::Ready;
+    lane.thread = thread;
+}
+
+/// Lets others go on until it is this fiber's turn again, if ever.
+void leave_fiber(Fiber &fiber, bool for_good) {
+    (void)for_good;
+    unsigned next;
+    if (DIRECT && !engine->failed && find_next(next)) {
+        prepare_fiber(next);
+        change(fiber.registers, engine->fibers[next].registers);
+        return;
+    }
+#if HOST_ASAN
+    __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.asan, engine->main_bottom,
+                                   engine->main_size);
+#endif
+    if (TSAN) __tsan_switch_to_fiber(engine->main_tsan, NO_SYNC);
+    change(fiber.registers, engine->main);
+#if HOST_ASAN
+    __sanitizer_finish_switch_fiber(fiber.asan, &engine->main_bottom, &engine->main_size);
+#endif
+}
+
+void run_thread() {
+    engine->entry->call(engine->entry->function, engine->parameters);
+    engine->fibers[lane.thread].state = State::Done;
+    ++engine->done;
+}
+
+void begin_fiber() {
+#if HOST_ASAN
+    __sanitizer_finish_switch_fiber(nullptr, &engine->main_bottom, &engine->main_size);
+#endif
+    __tsan_acquire(&engine->begin_mark);
+    run_thread();
+    unsigned next;
+    while (DIRECT && !engine->failed && find_next(next)) {
+        Fiber &own = engine->fibers[lane.thread], &other = engine->fibers[next];
+        if (other.state != State::New) {
+            prepare_fiber(next);
+            change(own.registers, other.registers);
+        }
+        // Threads that have not begun take over the stack of one that has ended.
+        std::swap(own.stack, other.stack);
+        lane.thread = next;
+        run_thread();
+    }
+    __tsan_release(&engine->end_mark);
+    leave_fiber(engine->fibers[lane.thread], true);
+    std::abort();
+}
+
+/// Runs threads from this one on, until none may go on or, with a sanitizer, until this one leaves.
+void enter_fiber(unsigned thread) {
+    prepare_fiber(thread);
+    Fiber &fiber = engine->fibers[thread];
+    (void)fiber;
+#if HOST_ASAN
+    __sanitizer_start_switch_fiber(&engine->main_asan, fiber.stack, STACK_BYTES);
+#endif
+    if (TSAN) __tsan_switch_to_fiber(fiber.tsan, NO_SYNC);
+    change(engine->main, fiber.registers);
+#if HOST_ASAN
+    __sanitizer_finish_switch_fiber(engine->main_asan, nullptr, nullptr);
+#endif
+}
+
 /// Comes to a meeting; true for the last one, who opens it, after which `open` may work before
 /// anybody goes on.
 template <typename Open> void meet(Meeting &meeting, State state, bool orders, Open open) {
     const unsigned thread = lane.thread;
-    Fiber &fiber = engine.fibers[thread];
+    Fiber &fiber = engine->fibers[thread];
     char *mark = &meeting.marks[meeting.generation % 2];
     if (orders) __tsan_release(mark);
     fiber.generation = meeting.generation;
@@ -329,10 +379,10 @@ void enter_warp(State kind, Combine combine) {
         warp.kind = kind;
         warp.combine = combine;
     } else if (warp.kind != kind || warp.combine != combine) {
-        engine.fail("thread " + std::to_string(lane.thread) +
-                    " is at another operation of its warp than the threads before it");
-        engine.fibers[lane.thread].state = State::Done;
-        leave_fiber(engine.fibers[lane.thread], true);
+        engine->fail("thread " + std::to_string(lane.thread) +
+                     " is at another operation of its warp than the threads before it");
+        engine->fibers[lane.thread].state = State::Done;
+        leave_fiber(engine->fibers[lane.thread], true);
     }
 }
 
@@ -360,15 +410,15 @@ const char *name_of(State state) {
 /// Says which threads wait for which.
 void report_divergence(unsigned threads) {
     for (unsigned thread = 0; thread < threads; ++thread) {
-        const State state = engine.fibers[thread].state;
+        const State state = engine->fibers[thread].state;
         if (state == State::Done) continue;
         const bool of_block = state == State::AtBarrier;
         const unsigned first = of_block ? 0 : thread / WARP * WARP;
         const unsigned end = of_block ? threads : std::min(first + WARP, threads);
         for (unsigned other = first; other < end; ++other) {
-            const State others = engine.fibers[other].state;
+            const State others = engine->fibers[other].state;
             if (others == state) continue;
-            engine.fail("thread " + std::to_string(thread) + " of block " +
+            engine->fail("thread " + std::to_string(thread) + " of block " +
                         std::to_string(lane.block[0]) + ", " + std::to_string(lane.block[1]) +
                         ", " + std::to_string(lane.block[2]) + " " + name_of(state) +
                         " that thread " + std::to_string(other) + " does not reach: it " +
@@ -376,16 +426,16 @@ void report_divergence(unsigned threads) {
             return;
         }
     }
-    engine.fail("no thread can go on");
+    engine->fail("no thread can go on");
 }
 
 /// Takes a piece of shared memory that holds only NaN.
 void clear_shared(size_t bytes) {
-    if (!TSAN && engine.shared_bytes < bytes) {
-        engine.shared.reset(new char[bytes + 64]);
-        engine.shared_bytes = bytes;
+    if (!TSAN && engine->shared_bytes < bytes) {
+        engine->shared.reset(new char[bytes + 64]);
+        engine->shared_bytes = bytes;
     }
-    char *start = TSAN ? engine.take_from_region(bytes + 64) : engine.shared.get();
+    char *start = TSAN ? engine->take_from_region(bytes + 64) : engine->shared.get();
     const uintptr_t aligned = (reinterpret_cast<uintptr_t>(start) + 63) & ~uintptr_t(63);
     lane.shared = reinterpret_cast<void *>(aligned);
     std::memset(lane.shared, 0xff, bytes);
@@ -396,81 +446,76 @@ void map_region(size_t bytes) {
     void *place = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (place == MAP_FAILED) throw std::bad_alloc();
-    engine.region = static_cast<char *>(place);
-    engine.region_bytes = bytes;
-    engine.region_used = 0;
+    engine->region = static_cast<char *>(place);
+    engine->region_bytes = bytes;
+    engine->region_used = 0;
 }
 
 void unmap_region() {
-    if (TSAN) munmap(engine.region, engine.region_bytes);
+    if (TSAN) munmap(engine->region, engine->region_bytes);
 }
 
 void run_block(unsigned threads) {
-    engine.fibers.resize(threads);
-    for (Fiber &fiber : engine.fibers) {
+    engine->fibers.resize(threads);
+    for (Fiber &fiber : engine->fibers) {
         fiber.state = State::New;
         fiber.stack = nullptr;
     }
     const unsigned warps = (threads + WARP - 1) / WARP;
-    if (engine.warps.size() < warps) engine.warps.resize(warps);
+    if (engine->warps.size() < warps) engine->warps.resize(warps);
     for (unsigned warp = 0; warp < warps; ++warp) {
-        Meeting &meeting = engine.warps[warp].meeting;
+        Meeting &meeting = engine->warps[warp].meeting;
         meeting.come = meeting.generation = 0;
         meeting.expected = std::min(WARP, threads - warp * WARP);
     }
-    engine.block.come = engine.block.generation = 0;
-    engine.block.expected = threads;
-    engine.done = 0;
-    ++engine.blocks_run;
-    __tsan_release(&engine.begin_mark);
-    while (engine.done < threads && !engine.failed) {
-        bool moved = false;
-        for (unsigned thread : engine.order) {
-            if (!may_go_on(thread)) continue;
-            enter_fiber(thread);
-            moved = true;
-            if (engine.failed) break;
-            Fiber &fiber = engine.fibers[thread];
-            if (fiber.state != State::Done) continue;
-            if (!engine.return_stack(fiber.stack)) engine.fail("a thread's stack was too small");
-            fiber.stack = nullptr;
-        }
-        if (!moved) report_divergence(threads);
+    engine->block.come = engine->block.generation = 0;
+    engine->block.expected = threads;
+    engine->done = 0;
+    ++engine->blocks_run;
+    __tsan_release(&engine->begin_mark);
+    // The first turn is the order's first thread's.
+    engine->turn = threads - 1;
+    while (engine->done < threads && !engine->failed) {
+        unsigned next;
+        if (find_next(next)) enter_fiber(next);
+        else report_divergence(threads);
     }
-    for (Fiber &fiber : engine.fibers) {
-        if (TSAN && fiber.stack) {
+    for (Fiber &fiber : engine->fibers) {
+        if (TSAN && fiber.stack && fiber.state != State::Done) {
             // A thread that was given up: its work is in order with what comes after the launch all
             // the same.
             __tsan_switch_to_fiber(fiber.tsan, NO_SYNC);
-            __tsan_release(&engine.end_mark);
-            __tsan_switch_to_fiber(engine.main_tsan, NO_SYNC);
+            __tsan_release(&engine->end_mark);
+            __tsan_switch_to_fiber(engine->main_tsan, NO_SYNC);
         }
-        if (fiber.stack) engine.return_stack(fiber.stack);
+        if (fiber.stack && !engine->return_stack(fiber.stack))
+            engine->fail("a thread's stack was too small");
         fiber.stack = nullptr;
     }
 }
 
 const char *launch(const Entry &entry, const HostLaunch &launch, void *const *parameters) {
-    engine.entry = &entry;
-    engine.failed = false;
-    engine.parameters = parameters;
-    engine.main_tsan = __tsan_get_current_fiber();
+    engine = &own_engine;
+    engine->entry = &entry;
+    engine->failed = false;
+    engine->parameters = parameters;
+    engine->main_tsan = __tsan_get_current_fiber();
     const unsigned long long threads =
         1ull * launch.block[0] * launch.block[1] * launch.block[2];
     const unsigned long long grid[2] = {1ull * launch.grid[0] * launch.grid[1], launch.grid[2]};
     if (threads == 0 || threads > THREADS_MAX || threads != launch.block[0])
-        engine.fail("a block has one to 1024 threads, in one dimension");
-    else if (threads % WARP != 0) engine.fail("a block is made of whole warps");
+        engine->fail("a block has one to 1024 threads, in one dimension");
+    else if (threads % WARP != 0) engine->fail("a block is made of whole warps");
     else if (grid[0] * grid[1] == 0 || launch.grid[0] > 0x7fffffff || launch.grid[1] > 65535 ||
              launch.grid[2] > 65535)
-        engine.fail("the grid is empty or too large");
+        engine->fail("the grid is empty or too large");
     else if (entry.kernel.static_shared_bytes > STATIC_SHARED_MAX ||
              launch.shared_bytes > DYNAMIC_SHARED_MAX)
-        engine.fail("too much shared memory");
-    if (engine.failed) return engine.message.c_str();
+        engine->fail("too much shared memory");
+    if (engine->failed) return engine->message.c_str();
 
     const size_t static_bytes = (entry.kernel.static_shared_bytes + 63) / 64 * 64;
-    shuffle(engine.order, unsigned(threads), launch.order, launch.seed);
+    shuffle(engine->order, unsigned(threads), launch.order, launch.seed);
     std::vector<unsigned> blocks[3];
     for (int axis = 0; axis < 3; ++axis)
         shuffle(blocks[axis], launch.grid[axis], launch.order, launch.seed + 1 + axis);
@@ -478,7 +523,7 @@ const char *launch(const Entry &entry, const HostLaunch &launch, void *const *pa
     lane.bytes_read = lane.bytes_written = 0;
     std::copy(launch.grid, launch.grid + 3, lane.grid);
     const unsigned long long blocks_count = grid[0] * grid[1];
-    for (unsigned long long index = 0; index < blocks_count && !engine.failed; ++index) {
+    for (unsigned long long index = 0; index < blocks_count && !engine->failed; ++index) {
         lane.block[0] = blocks[0][index % launch.grid[0]];
         lane.block[1] = blocks[1][index / launch.grid[0] % launch.grid[1]];
         lane.block[2] = blocks[2][index / grid[0]];
@@ -490,8 +535,8 @@ const char *launch(const Entry &entry, const HostLaunch &launch, void *const *pa
         run_block(unsigned(threads));
         unmap_region();
     }
-    __tsan_acquire(&engine.end_mark);
-    if (engine.failed) return engine.message.c_str();
+    __tsan_acquire(&engine->end_mark);
+    if (engine->failed) return engine->message.c_str();
     bytes_read += lane.bytes_read;
     bytes_written += lane.bytes_written;
     return nullptr;
@@ -500,7 +545,7 @@ const char *launch(const Entry &entry, const HostLaunch &launch, void *const *pa
 } // namespace
 
 void barrier() {
-    meet(engine.block, State::AtBarrier, true, [] {});
+    meet(engine->block, State::AtBarrier, true, [] {});
 }
 
 void warp_barrier() {

@@ -16,6 +16,11 @@ impl FadeIn {
         }
     }
 
+    /// Fades in again from the next sample on.
+    pub fn restart(&mut self) {
+        self.position = 0;
+    }
+
     /// Applies the fade to the next samples, as far as it reaches.
     pub fn apply(&mut self, samples: &mut [f32]) {
         let fading = self.length.saturating_sub(self.position).min(samples.len());

@@ -35,6 +35,11 @@ impl Tempo {
         }
     }
 
+    /// Forgets all samples, as at the start.
+    pub fn restart(&mut self) {
+        *self = Tempo::new(self.speed as f32);
+    }
+
     /// Takes samples and returns the output that is ready.
     pub fn push(&mut self, samples: Vec<f32>) -> Vec<f32> {
         if self.speed == 1.0 {

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::holdings::Holdings;
 use crate::options::{Capabilities, Capability, DeliveryMode, StreamOptions};
 use crate::plan::{Extent, Networks, Recordings, record};
+use crate::stage::{FlowStage, Run, Stage, VocoderStage};
 use crate::text_input::TakenText;
 use crate::text_stage::TextStage;
 use crate::voice::{Voice, VoiceInner};
@@ -34,7 +35,7 @@ use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::pages::PagePool;
 use sottovoce_memory::policy::IDLE_SHARE_MAX;
 use sottovoce_memory::{Memory, Owner, Region, StreamId};
-use sottovoce_tensor::{CachePrecision, Context, Device, Precision};
+use sottovoce_tensor::{CachePrecision, Context, Device, Precision, Workspace};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -564,10 +565,8 @@ impl Pipeline {
         let samples = self.finish(utterance, rendered, last, holdings)?;
         utterance.sounding = !last;
         if last {
-            utterance.flow.restart();
-            let bands = self.config.flow.mel_bands();
-            let seed = utterance.sentence_seed();
-            utterance.vocoder = VocoderState::new(&self.vocoder, bands, seed);
+            self.flow_stage(utterance)?.reset();
+            self.vocoder_stage(utterance)?.reset();
         }
         Ok(samples)
     }
@@ -594,7 +593,7 @@ impl Pipeline {
         }
         utterance.within = pass.goes_on;
         if !pass.goes_on {
-            utterance.flow.restart();
+            self.flow_stage(utterance)?.reset();
         }
         Ok(mel)
     }
@@ -642,14 +641,8 @@ impl Pipeline {
         count: usize,
         holdings: &Holdings,
     ) -> Result<Rendering, Error> {
-        if count == 0 {
-            return Ok(Rendering::default());
-        }
         self.fit(&utterance.extent, false, holdings)?;
-        let workspaces = self.workspaces()?;
-        workspaces.flow.restart();
-        let ctx = Context::new(&workspaces.flow, &*self.device);
-        Ok(self.flow.stream(&ctx, &mut utterance.flow, count)?)
+        self.flow_stage(utterance)?.step(count, false)
     }
 
     /// Samples that are final given these mel frames; with `last`, all samples.
@@ -661,12 +654,35 @@ impl Pipeline {
         holdings: &Holdings,
     ) -> Result<Vec<f32>, Error> {
         self.fit(&utterance.extent, false, holdings)?;
-        let workspaces = self.workspaces()?;
-        workspaces.vocoder.restart();
-        let ctx = Context::new(&workspaces.vocoder, &*self.device);
-        Ok(self
-            .vocoder
-            .stream(&ctx, &mut utterance.vocoder, mel, last)?)
+        self.vocoder_stage(utterance)?.step(mel, last)
+    }
+
+    fn flow_stage<'a>(&'a self, utterance: &'a mut Utterance) -> Result<FlowStage<'a>, Error> {
+        Ok(FlowStage {
+            flow: &self.flow,
+            state: &mut utterance.flow,
+            run: self.run(&self.workspaces()?.flow),
+        })
+    }
+
+    fn vocoder_stage<'a>(
+        &'a self,
+        utterance: &'a mut Utterance,
+    ) -> Result<VocoderStage<'a>, Error> {
+        Ok(VocoderStage {
+            vocoder: &self.vocoder,
+            bands: self.config.flow.mel_bands(),
+            seed: utterance.sentence_seed(),
+            state: &mut utterance.vocoder,
+            run: self.run(&self.workspaces()?.vocoder),
+        })
+    }
+
+    fn run<'a>(&'a self, workspace: &'a Workspace) -> Run<'a> {
+        Run {
+            workspace,
+            device: &*self.device,
+        }
     }
 
     /// Runs the next sentence's text and samples its first token.

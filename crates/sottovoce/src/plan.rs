@@ -368,7 +368,8 @@ pub(crate) fn record(
         networks.flow.stream(ctx, &mut state, window)?;
         Ok(())
     })?;
-    let frames = VocoderState::frames_max(extent.chunk_tokens * config.flow.upsampling);
+    let chunk_frames = extent.chunk_tokens * config.flow.upsampling;
+    let frames = VocoderState::frames_max(&config.vocoder, chunk_frames);
     let frames_of_silence = Rendering {
         mel: vec![0.0; frames * bands],
         overlap: 0,

@@ -9,15 +9,14 @@ use crate::metrics::MemoryNow;
 use crate::options::{SAMPLE_RATE, SAMPLES_PER_TOKEN, StreamOptions};
 use crate::pipeline::{Pipeline, StepError, Utterance};
 use crate::plan::Extent;
+use crate::post_process::PostProcess;
 use crate::scheduler::{self, View, Work};
 use crate::stream::{Chunk, ChunkMetrics, Sender};
 use crate::text_input::TextInput;
 use crate::voice::{Voice, VoiceInner};
 use crate::watermark::Watermark;
 use crate::word_times::WordClock;
-use sottovoce_audio::{FadeIn, Tempo};
 use sottovoce_chatterbox::text::Warning;
-use sottovoce_chatterbox::watermark::MarkState;
 use sottovoce_memory::OutOfMemory;
 use sottovoce_memory::policy::{Event, Reclaim};
 use sottovoce_tensor::DeviceError;
@@ -54,9 +53,7 @@ struct Live {
     /// Its reservation.
     promise: Promise,
     utterance: Utterance,
-    fade: FadeIn,
-    tempo: Tempo,
-    mark: MarkState,
+    post_process: PostProcess,
     words: WordClock,
     admitted: Instant,
     last_turn: u64,
@@ -223,8 +220,7 @@ impl Worker {
                         let granted = of_listener.split(tokens.listener_bytes);
                         tokens.receiver.0.grant(self.shared.grant(granted));
                     }
-                    let fade = fade_of(&job.options);
-                    let tempo = Tempo::new(job.options.speed);
+                    let post_process = PostProcess::new(&job.options);
                     let words = WordClock::new(job.options.speed);
                     let warnings = utterance.take_warnings();
                     job.delivery.warn(&warnings);
@@ -234,9 +230,7 @@ impl Worker {
                         job,
                         promise,
                         utterance,
-                        fade,
-                        tempo,
-                        mark: MarkState::new(SAMPLE_RATE),
+                        post_process,
                         words,
                         admitted: Instant::now(),
                         last_turn: self.turn,
@@ -406,7 +400,8 @@ impl Worker {
         if let Some(count) = live.utterance.take_silence(samples_max) {
             live.words.silence(count);
             let last = !live.utterance.goes_on();
-            let samples = self.mark(index, vec![0.0; count], last);
+            let post_process = &mut live.post_process;
+            let samples = post_process.silence(self.watermark.as_ref(), count, last);
             return self.deliver(index, samples, last, started);
         }
         self.notice_voice(index);
@@ -437,8 +432,9 @@ impl Worker {
         if whole && spoken.is_ok() {
             live.words.end_run(live.utterance.take_run_tokens());
         }
-        let post_processed =
-            spoken.and_then(|samples| self.post_process(index, samples, whole, last));
+        let post_processed = spoken.and_then(|samples| {
+            (live.post_process).sound(self.watermark.as_ref(), samples, whole, last)
+        });
         self.deliver(index, post_processed, last, started);
     }
 
@@ -493,33 +489,6 @@ impl Worker {
                 let live = self.live.remove(index);
                 self.end(live, End::Failed(error));
             }
-        }
-    }
-
-    /// Post-processing of samples: fade, speed, watermark. After `whole` samples, sound starts
-    /// afresh.
-    fn post_process(
-        &mut self,
-        index: usize,
-        mut samples: Vec<f32>,
-        whole: bool,
-        last: bool,
-    ) -> Result<Vec<f32>, Error> {
-        let live = &mut self.live[index];
-        live.fade.apply(&mut samples);
-        samples = live.tempo.push(samples);
-        if whole {
-            samples.extend(live.tempo.finish());
-            live.tempo = Tempo::new(live.job.options.speed);
-            live.fade = fade_of(&live.job.options);
-        }
-        self.mark(index, samples, last)
-    }
-
-    fn mark(&mut self, index: usize, samples: Vec<f32>, last: bool) -> Result<Vec<f32>, Error> {
-        match &self.watermark {
-            Some(watermark) => watermark.mark(&mut self.live[index].mark, &samples, last),
-            None => Ok(samples),
         }
     }
 
@@ -635,11 +604,6 @@ impl Reclaim for Reclaimer<'_> {
     fn hold_admissions(&mut self) {
         self.shared.hold_admissions();
     }
-}
-
-/// Fade-in at the start of sound.
-fn fade_of(options: &StreamOptions) -> FadeIn {
-    FadeIn::new((options.fade_duration * SAMPLE_RATE as f32).round() as usize)
 }
 
 /// A panic's message.

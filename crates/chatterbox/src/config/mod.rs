@@ -21,6 +21,7 @@ pub use t3::{
 };
 pub use text::{LetterCase, Normalisation, TextConfig, TokenizerKind};
 pub use validate::ConfigError;
+pub(crate) use vocoder::{F0_KERNEL, OUTER_KERNEL};
 pub use vocoder::{SourceConfig, VocoderConfig};
 pub use voice::{
     PromptConfig, SpeakerVectorConfig, SpeechTokenizerConfig, VoiceConfig, VoiceEncoderConfig,
@@ -330,5 +331,16 @@ mod tests {
                 "{error} must name {field}"
             );
         }
+    }
+
+    #[test]
+    fn a_vocoder_that_would_not_upsample_last_is_refused() {
+        let mut config = ModelConfig::turbo();
+        config.vocoder.upsampling = vec![8, 15, 1];
+        let error = ModelConfig::from_json(&config.to_json()).expect_err("the last factor is 1");
+        assert!(
+            error.to_string().contains("vocoder.upsampling[2]"),
+            "{error}"
+        );
     }
 }

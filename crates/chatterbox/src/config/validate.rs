@@ -309,6 +309,11 @@ impl ModelConfig {
         let stages = vocoder.upsampling.len();
         Check::between("vocoder.upsampling.length", stages, 1, 8)?;
         Check::sizes("vocoder.upsampling", &vocoder.upsampling, stages)?;
+        if let [_, .., last] = vocoder.upsampling[..] {
+            // The source's spectrum has a row more than the mel has hops; a stride drops it.
+            let field = format!("vocoder.upsampling[{}]", stages - 1);
+            Check::between(&field, last, 2, 4096)?;
+        }
         Check::sizes(
             "vocoder.upsampling_kernels",
             &vocoder.upsampling_kernels,

@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Kernel of the first and of the last convolution.
+pub(crate) const OUTER_KERNEL: usize = 7;
+/// Kernel of the convolutions that predict the fundamental frequency.
+pub(crate) const F0_KERNEL: usize = 3;
+
 /// The harmonic source signal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +82,53 @@ impl VocoderConfig {
 
     /// Output samples per mel frame.
     pub fn samples_per_frame(&self) -> usize {
-        self.upsampling.iter().product::<usize>() * self.hop
+        let factors = self.upsampling.iter();
+        factors.fold(self.hop, |product, &factor| product.saturating_mul(factor))
+    }
+
+    /// Mel frames before a frame that its samples depend on, by way of the mel or of the source
+    /// signal.
+    pub fn reach_frames(&self) -> usize {
+        // Positions are those of the first row that row 0 of the next layer reads, from the
+        // samples of frame 0 back to the mel.
+        let outer = (OUTER_KERNEL / 2) as i64;
+        let half_window = (self.fft / 2) as i64;
+        let hop = self.hop as i64;
+        let floor = |position: i64, by: i64| position.div_euclid(by);
+        let ceiling = |position: i64, by: i64| -(-position).div_euclid(by);
+        let residual = |kernel: usize| -> i64 {
+            let dilations = self.residual_dilations.iter();
+            dilations
+                .map(|dilation| (kernel / 2 * (dilation + 1)) as i64)
+                .sum()
+        };
+        let longest = |kernels: &[usize]| kernels.iter().copied().max().unwrap_or(1);
+        let mut row = ceiling(1 - half_window, hop) - outer;
+        let mut source_sample = 0;
+        let mut down = 1;
+        for stage in (0..self.upsampling.len()).rev() {
+            row -= residual(longest(&self.residual_kernels));
+            let of_source = row - residual(self.source_residual_kernels[stage]);
+            let spectrum_row = match down {
+                1 => of_source,
+                _ => of_source * down - down / 2,
+            };
+            source_sample = source_sample.min(spectrum_row * hop - half_window);
+            if stage + 1 == self.upsampling.len() {
+                // The mirrored row shifts all others by one.
+                row -= 1;
+            }
+            let (factor, kernel) = (
+                self.upsampling[stage] as i64,
+                self.upsampling_kernels[stage],
+            );
+            let kernel = kernel as i64;
+            row = ceiling(row + (kernel - factor) / 2 - (kernel - 1), factor);
+            down *= factor;
+        }
+        let mel = row - outer;
+        let source = floor(source_sample, self.samples_per_frame() as i64);
+        let pitch = -((self.f0_layers * (F0_KERNEL / 2)) as i64);
+        mel.min(source).min(pitch).unsigned_abs() as usize
     }
 }

@@ -36,16 +36,17 @@ pub(super) struct FlowDecoder {
     time_out: Linear,
     time_mixer: Option<Linear>,
     inputs: usize,
-    down: Stage,
+    down: UnetBlock,
     down_out: Conv1d,
-    middle: Vec<Stage>,
-    up: Stage,
+    middle: Vec<UnetBlock>,
+    up: UnetBlock,
     up_out: Conv1d,
     last: CausalBlock,
     out: Conv1d,
 }
 
-struct Stage {
+/// A block of the U-Net: a residual block in time, then transformers.
+struct UnetBlock {
     block1: CausalBlock,
     time: Linear,
     block2: CausalBlock,
@@ -82,7 +83,7 @@ impl FlowDecoder {
         let causal3 = Conv1dSizes::new(channels, channels, 3).causal();
         let middle = (0..config.decoder.middle_stages)
             .map(|index| {
-                Stage::load(
+                UnetBlock::load(
                     loader,
                     &format!("{PREFIX}.mid_blocks.{index}"),
                     channels,
@@ -107,10 +108,10 @@ impl FlowDecoder {
                 })
                 .transpose()?,
             inputs,
-            down: Stage::load(loader, &format!("{PREFIX}.down_blocks.0"), inputs, config)?,
+            down: UnetBlock::load(loader, &format!("{PREFIX}.down_blocks.0"), inputs, config)?,
             down_out: loader.conv1d(&format!("{PREFIX}.down_blocks.0.2"), causal3)?,
             middle,
-            up: Stage::load(
+            up: UnetBlock::load(
                 loader,
                 &format!("{PREFIX}.up_blocks.0"),
                 2 * channels,
@@ -137,7 +138,7 @@ impl FlowDecoder {
         to: Option<f32>,
     ) -> Tensor {
         let time = self.time(ctx, from, to);
-        let stages: Vec<&Stage> = [&self.down]
+        let stages: Vec<&UnetBlock> = [&self.down]
             .into_iter()
             .chain(&self.middle)
             .chain([&self.up])
@@ -195,18 +196,18 @@ impl FlowDecoder {
     }
 }
 
-impl Stage {
+impl UnetBlock {
     fn load(
         loader: &mut Loader<'_>,
         name: &str,
         inputs: usize,
         config: &FlowConfig,
-    ) -> Result<Stage, WeightsError> {
+    ) -> Result<UnetBlock, WeightsError> {
         let channels = config.decoder.channels;
         let transformers = (0..config.decoder.blocks)
             .map(|index| Transformer::load(loader, &format!("{name}.1.{index}"), config))
             .collect::<Result<_, _>>()?;
-        Ok(Stage {
+        Ok(UnetBlock {
             block1: CausalBlock::load(loader, &format!("{name}.0.block1"), inputs, channels)?,
             time: loader.linear(
                 &format!("{name}.0.mlp.1"),

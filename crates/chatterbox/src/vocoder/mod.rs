@@ -13,6 +13,7 @@ pub use source::SourceState;
 pub use stream::VocoderState;
 
 use crate::config::VocoderConfig;
+use crate::config::{F0_KERNEL, OUTER_KERNEL};
 use crate::weights::{Conv1dSizes, Loader, WeightsError};
 use sottovoce_tensor::{
     Activation, Context, Conv1d, ConvTranspose1d, Convolving, Linear, Padding, Stft, Store, Tensor,
@@ -32,13 +33,13 @@ pub struct Vocoder {
     f0_out: Linear,
     merge: Linear,
     first: Conv1d,
-    stages: Vec<Stage>,
+    stages: Vec<UpsamplingBlock>,
     last: Conv1d,
     transform: Stft,
 }
 
-/// One upsampling stage.
-struct Stage {
+/// One upsampling with its source and residual blocks.
+struct UpsamplingBlock {
     up: ConvTranspose1d,
     source_down: Conv1d,
     source_block: ResidualBlock,
@@ -122,7 +123,7 @@ impl Vocoder {
             let name = format!("{PREFIX}.f0_predictor.condnet.{}", 2 * layer);
             f0_layers.push(loader.conv1d(
                 &name,
-                Conv1dSizes::new(config.f0_channels, inputs, 3).same(),
+                Conv1dSizes::new(config.f0_channels, inputs, F0_KERNEL).same(),
             )?);
         }
         let f0_out = loader.linear(
@@ -137,7 +138,7 @@ impl Vocoder {
         )?;
         let first = loader.conv1d(
             &format!("{PREFIX}.conv_pre"),
-            Conv1dSizes::new(config.channels, mel_bands, 7).same(),
+            Conv1dSizes::new(config.channels, mel_bands, OUTER_KERNEL).same(),
         )?;
         let bins = config.fft + 2;
         let mut stages = Vec::with_capacity(config.upsampling.len());
@@ -189,7 +190,7 @@ impl Vocoder {
                     &config.residual_dilations,
                 )?);
             }
-            stages.push(Stage {
+            stages.push(UpsamplingBlock {
                 up,
                 source_down,
                 source_block,
@@ -199,7 +200,7 @@ impl Vocoder {
         let channels = config.channels >> config.upsampling.len();
         let last = loader.conv1d(
             &format!("{PREFIX}.conv_post"),
-            Conv1dSizes::new(bins, channels, 7).same(),
+            Conv1dSizes::new(bins, channels, OUTER_KERNEL).same(),
         )?;
         Ok(Vocoder {
             config: config.clone(),

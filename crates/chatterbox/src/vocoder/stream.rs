@@ -5,6 +5,7 @@
 //! once.
 
 use super::{SourceState, Vocoder};
+use crate::config::VocoderConfig;
 use crate::s3gen::Rendering;
 use sottovoce_tensor::{Context, Failure, Tensor};
 
@@ -12,9 +13,6 @@ use sottovoce_tensor::{Context, Failure, Tensor};
 /// depends on no more than 6. Weights in general could depend on 16, which would delay first audio
 /// by a sixth of a second.
 const AHEAD_FRAMES: usize = 8;
-/// Reach: frames before a frame that its samples depend on. 3 belong to the first convolution, 7.5
-/// and 1.5 to the residual blocks at the first two rates, and the rest to the later stages.
-const REACH_FRAMES: usize = 14;
 
 /// State of a stream's vocoder.
 #[derive(Clone, Debug)]
@@ -29,6 +27,8 @@ pub struct VocoderState {
     emitted: usize,
     /// Look-ahead in frames.
     ahead: usize,
+    /// Frames kept before the next one, on which its samples depend.
+    reach: usize,
 }
 
 impl VocoderState {
@@ -41,6 +41,7 @@ impl VocoderState {
             source_samples: Vec::new(),
             emitted: 0,
             ahead: AHEAD_FRAMES,
+            reach: vocoder.config().reach_frames(),
         }
     }
 
@@ -54,8 +55,8 @@ impl VocoderState {
     }
 
     /// Largest number of frames in one decoding of `frames` new frames, for planning the workspace.
-    pub fn frames_max(frames: usize) -> usize {
-        REACH_FRAMES + AHEAD_FRAMES + frames
+    pub fn frames_max(config: &VocoderConfig, frames: usize) -> usize {
+        config.reach_frames() + AHEAD_FRAMES + frames
     }
 }
 
@@ -102,7 +103,7 @@ impl Vocoder {
         state.source.advance(self.config(), &f0);
         state.source_samples.extend_from_slice(&source);
         state.emitted = known;
-        let keep_from = known.saturating_sub(REACH_FRAMES);
+        let keep_from = known.saturating_sub(state.reach);
         state.mel.drain(..keep_from * state.bands);
         state.source_samples.drain(..keep_from * per_frame);
         // The working set of a chunk was ten times the carried state.

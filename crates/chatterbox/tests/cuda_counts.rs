@@ -145,7 +145,7 @@ fn a_replayed_step_has_the_bits_of_one_that_is_launched_kernel_by_kernel() {
         logits
     };
     let replayed = run(false);
-    assert!(replayed == run(true), "captured anew at every step");
+    assert!(replayed == run(true), "captured again at every step");
     // A driver that makes no graphs.
     let on = OnStandIn::open();
     let mut speaking = Speaking::begin(&on, &config, Precision::Int8, 2);

@@ -22,7 +22,7 @@ fn the_reference_page_of_options_is_fresh() {
     let page = std::fs::read_to_string(path).unwrap();
     assert!(
         page == printed(&["options", "--markdown"]),
-        "docs/configuration.md is out of date: `sottovoce options --markdown` makes it anew"
+        "docs/configuration.md is out of date: `sottovoce options --markdown` makes it again"
     );
 }
 
@@ -57,7 +57,7 @@ fn every_flag_of_the_help_names_an_option_of_the_list() {
         let help = printed(&[command, "--help"]);
         for option in list.as_array().unwrap() {
             let flag = format!("--{} <", option["name"].as_str().unwrap().replace('_', "-"));
-            // What the laboratory runs is computed anew.
+            // What the laboratory runs is computed again.
             let left_out = command == "validate" && option["name"] == "cache_dir";
             if scopes.contains(&option["scope"].as_str().unwrap()) && !left_out {
                 assert!(help.contains(&flag), "{command} has {flag}");

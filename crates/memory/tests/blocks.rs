@@ -161,7 +161,7 @@ fn plans_share_bytes_in_turn_but_never_concurrently() {
     let whole = arenas[1].allocate(4096).expect("it is the second's turn");
     assert_eq!(arenas[0].allocate(64).unwrap_err(), still_running);
     drop(whole);
-    arenas[0].allocate(64).expect("the first begins anew");
+    arenas[0].allocate(64).expect("the first begins again");
 }
 
 #[test]

@@ -515,7 +515,7 @@ impl Pipeline {
             tokens.extend(utterance.speaking.as_ref().map(|speaking| speaking.last));
             states.extend(&mut utterance.state);
         }
-        // A device records the step anew when its workspace has moved, which takes memory that was
+        // A device records the step again when its workspace has moved, which takes memory that was
         // planned from the driver.
         let fresh = !self.device.has_recorded(T3::step_key(states.len()));
         let opening = fresh.then(|| holdings.open());

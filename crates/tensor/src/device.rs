@@ -36,7 +36,7 @@ pub trait Device: Operations {
     /// Runs `forward`, which for equal keys must consist of the same operations on the same
     /// addresses: a device may record them once as a graph, and launch it afterwards. `forward`
     /// runs in any case, because workspaces follow it, and its host inputs (ids, positions, block
-    /// tables) are uploaded anew.
+    /// tables) are uploaded again.
     fn replay(&self, _key: u64, forward: &mut dyn FnMut()) {
         forward();
     }

@@ -228,7 +228,7 @@ fn read_keys(path: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let failed = |reason: String| format!("{}: {reason}", path.display());
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| failed("it is not UTF-8; write it anew in UTF-8".into()))?;
+        .map_err(|_| failed("it is not UTF-8; write it again in UTF-8".into()))?;
     let keys: Vec<String> = text
         .trim_start_matches('\u{feff}')
         .lines()

@@ -133,7 +133,7 @@ export class Knobs {
       id: "seed",
       min: 0,
       step: 1,
-      placeholder: "drawn anew each time",
+      placeholder: "drawn again each time",
     });
     const hint = element("p", {
       className: "hint",

@@ -88,7 +88,7 @@ export class Plot {
     this.#latest();
   }
 
-  // Draws all anew, in the colours that are now in force.
+  // Draws all again, in the colours that are now in force.
   restyle() {
     if (this.#plot) {
       this.#make();

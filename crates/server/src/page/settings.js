@@ -26,7 +26,7 @@ export class Settings {
     });
   }
 
-  // Has the next report fill the fields anew.
+  // Has the next report fill the fields again.
   forget() {
     this.#applied = undefined;
   }

@@ -192,7 +192,7 @@ impl PartialSchema for LoadRequest {
 
 impl ToSchema for LoadRequest {}
 
-/// Loads the model if it is not; with other options than before, loads it anew.
+/// Loads the model if it is not; with other options than before, loads it again.
 #[utoipa::path(post, path = "/models/load", tag = "models", operation_id = "load_model", request_body = Option<LoadRequest>,
     responses((status = 200, description = "How it stands now", body = ModelState),
         (status = 400, description = "An option cannot be used", body = ErrorBody),

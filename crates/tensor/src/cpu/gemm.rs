@@ -21,7 +21,7 @@ use std::ops::Range;
 pub(crate) const MR: usize = 12;
 /// MC: rows of one task. Their tiles (12 KiB) stay in the L1 cache beside the weights.
 pub(crate) const MC: usize = 8 * MR;
-/// Number of rows up to which converting the weights anew for each tile costs less than unpacking
+/// Number of rows up to which converting the weights again for each tile costs less than unpacking
 /// them to a buffer.
 const FEW_ROWS: usize = 2 * MR;
 /// KC: inputs per block, 24 KiB of f32 weights of a panel. A fixed number, because it determines

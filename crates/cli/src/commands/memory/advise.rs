@@ -161,7 +161,7 @@ fn print(out: &mut Output, advice: &Advice, origin: &str) -> io::Result<()> {
         if recorded.start_live_count > 0 {
             writeln!(
                 out,
-                "each setting begins with the {} that were live before the recording, allocated anew",
+                "each setting begins with the {} that were live before the recording, allocated again",
                 mebibytes(recorded.start_live)
             )?;
         }

@@ -255,7 +255,7 @@ class Replica:
                 yield piece
 
     async def check_health(self) -> None:
-        """Raises if the server has to be started anew: Ray replaces the replica."""
+        """Raises if the server has to be started again: Ray replaces the replica."""
         status = self._process.poll()
         if status is not None:
             raise ServerGoneError(f"the server ended with status {status}")

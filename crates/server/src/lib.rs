@@ -24,6 +24,8 @@ mod conversation;
 mod error;
 mod fields;
 mod forms;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guard;
 mod history;
 mod host;

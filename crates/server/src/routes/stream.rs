@@ -80,6 +80,12 @@ impl Command {
     }
 }
 
+/// Reads a message of the caller, for fuzzing.
+#[cfg(fuzzing)]
+pub(crate) fn read_message(message: &str) -> Result<(), ServerError> {
+    Command::read(message).map(drop)
+}
+
 impl Manner {
     /// The default voice and options.
     fn unset() -> Manner {

@@ -209,6 +209,22 @@ impl<R: AsyncRead + Unpin> EventReader<R> {
     }
 }
 
+/// Reads all events of `bytes`, for fuzzing; returns their number.
+#[cfg(fuzzing)]
+pub(crate) async fn read_events(
+    bytes: &[u8],
+    memory: &Arc<BodyMemory>,
+    data_bytes_max: usize,
+    receive_time: Duration,
+) -> Result<usize, ServerError> {
+    let mut reader = EventReader::new(bytes, memory, data_bytes_max, receive_time);
+    let mut count = 0;
+    while reader.next().await?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
 fn broken(reason: &str) -> ServerError {
     ServerError::Body {
         status: StatusCode::BAD_REQUEST,

@@ -21,6 +21,8 @@ use crate::socket::ImpatientSocket;
 use crate::speaking::Speaker;
 use crate::voices::DEFAULT_VOICE;
 pub(crate) use announce::{Announcement, check as check_name};
+#[cfg(fuzzing)]
+pub(crate) use event::read_events;
 use event::{Event, EventReader, encode};
 use serde_json::{Value, json};
 use sottovoce::SAMPLE_RATE;

@@ -31,10 +31,12 @@ struct Description;
 /// All routes with their descriptions.
 pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
     let form = DefaultBodyLimit::max(limits.form_bytes());
+    // Texts that are long and not secret; sound is not, and a stream would be held up by it.
+    let compression = CompressionLayer::new();
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(speech::speak))
         .routes(routes!(voice_changes::change).layer(form))
-        .routes(routes!(options::list))
+        .routes(routes!(options::list).layer(compression.clone()))
         .routes(routes!(voices::list, voices::upload).layer(form))
         .routes(routes!(voices::delete, rename::rename))
         .routes(routes!(aliases::list))
@@ -42,13 +44,13 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list_speech_models))
         .routes(routes!(models::list))
         .routes(routes!(models::show))
-        .routes(routes!(library::list))
+        .routes(routes!(library::list).layer(compression.clone()))
         .routes(routes!(library::offer, library::download, library::cancel))
         .routes(routes!(models::load))
         .routes(routes!(models::unload))
         .routes(routes!(stream::connect))
         .routes(routes!(memory::report))
-        .routes(routes!(history::history))
+        .routes(routes!(history::history).layer(compression.clone()))
         .routes(routes!(memory::trim))
         .routes(routes!(memory::profile))
         .routes(routes!(health::health))
@@ -56,9 +58,9 @@ pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::ready))
         .routes(routes!(health::startup))
         .routes(routes!(health::metrics))
-        .routes(routes!(show))
-        .routes(routes!(page::index).layer(CompressionLayer::new()))
-        .routes(routes!(page::file).layer(CompressionLayer::new()))
+        .routes(routes!(show).layer(compression.clone()))
+        .routes(routes!(page::index).layer(compression.clone()))
+        .routes(routes!(page::file).layer(compression))
 }
 
 /// This document.

@@ -122,6 +122,9 @@ export async function checkPictures(visitor, folder) {
     await page.setViewport({ width, height: 900 });
     await scheme(page, colours);
     await visitor.click(`#to-${view}`);
+    // Plots are drawn where they can be seen: all of the page must be.
+    const height = await page.evaluate(() => document.documentElement.scrollHeight);
+    await page.setViewport({ width, height });
     await pause(1500);
     await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });

@@ -103,6 +103,10 @@ export class Visitor {
     }
   }
 
+  looksAt(id) {
+    return this.page.$eval(`#${id}`, (node) => node.scrollIntoView({ block: "center" }));
+  }
+
   async click(selector) {
     await this.page.waitForSelector(selector);
     await this.page.$eval(selector, (node) => node.scrollIntoView({ block: "center" }));

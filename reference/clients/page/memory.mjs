@@ -37,7 +37,10 @@ export async function checkMemory(visitor) {
   ]) {
     assert.match(await visitor.text(id), /\d/, `${id} must be shown`);
   }
-  for (const id of PLOTS) await page.waitForSelector(`#${id} canvas`);
+  for (const id of PLOTS) {
+    await visitor.looksAt(id);
+    await page.waitForSelector(`#${id} canvas`);
+  }
   const legend = await visitor.text("memory-plot");
   for (const name of ["weights", "workspace", "reserved", "budget"])
     assert(legend.includes(name), `${name} in ${legend}`);
@@ -63,12 +66,13 @@ export async function checkMemory(visitor) {
 
   await visitor.click("#trim");
   await visitor.says("model-message", "given back");
+  await visitor.looksAt("clears-plot");
   await visitor.says("clears-plot", "asked for");
   step("a clear is counted with its reason over time");
 
   const shown = () => page.$eval("#memory-plot .u-legend", (node) => node.innerText);
   const box = await (await page.$("#memory-plot .u-over")).boundingBox();
-  await page.$eval("#memory-plot", (node) => node.scrollIntoView({ block: "center" }));
+  await visitor.looksAt("memory-plot");
   // Enough moments for the keys to go back over.
   await visitor.until(async () => (await (await fetch("/memory/history")).json()).at.length > 6);
   await pause(2500);
@@ -93,6 +97,7 @@ export async function checkMemory(visitor) {
     await pause(1200);
   }
   await visitor.click("#show-budget");
+  await visitor.looksAt("memory-plot");
   await visitor.until(() => !document.getElementById("memory-plot").textContent.includes("budget"));
   await visitor.click("#show-budget");
   step("values are told under the pointer and by keys, over 1, 10 and 60 minutes");

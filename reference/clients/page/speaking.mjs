@@ -171,7 +171,7 @@ export async function checkTakes(visitor) {
   await visitor.click("#knobs-reset");
 }
 
-// A stream that carries word times, as a server that knows them sends it.
+// Words of a stream of our own, whose times are known, and of the server's.
 export async function checkWords(visitor) {
   const { page } = visitor;
   const half = Buffer.alloc(24000);
@@ -211,7 +211,19 @@ export async function checkWords(visitor) {
   await visitor.click("#words span:nth-child(2)");
   await pause(100);
   assert(Math.abs((await place(visitor)) - 0.5) < 0.05, "a word is a place to go to");
-  step("words are lit as they are spoken, where the server tells their times");
+  step("words are lit as a stream tells their times");
+
+  await visitor.write("One, two. Three!");
+  await visitor.click("#speak");
+  for (const word of ["One", "two", "Three"]) {
+    await visitor.until(
+      (word) => document.querySelector("#words .lit")?.textContent === word,
+      word,
+    );
+  }
+  assert.equal(await visitor.text("words"), "One, two. Three!");
+  await visitor.until(() => document.getElementById("stop").disabled);
+  step("words are lit as the model speaks them, with their marks");
 }
 
 export async function checkFaults(visitor) {

@@ -53,9 +53,12 @@ async function look() {
     const now = `${memory.model} ${memory.model_loaded}`;
     if (!known || now !== model) {
       model = now;
-      speakView.optionsChanged(await get("/v1/options"));
-      await models.load();
-      await speakView.voices.load();
+      const [options] = await Promise.all([
+        get("/v1/options"),
+        models.load(),
+        speakView.voices.load(),
+      ]);
+      speakView.optionsChanged(options);
       known = true;
     }
     memoryView.update(memory);

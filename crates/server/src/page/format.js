@@ -27,3 +27,11 @@ export const dateAndTime = (moment) =>
 
 export const count = (number, one, many = `${one}s`) =>
   `${number.toLocaleString()} ${number === 1 ? one : many}`;
+
+let languages;
+
+// A language by its code, in English. The names are loaded by the first use: that takes its time.
+export function language(code) {
+  languages ??= new Intl.DisplayNames(["en"], { type: "language" });
+  return languages.of(code);
+}

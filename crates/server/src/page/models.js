@@ -2,11 +2,10 @@
 
 import { get, send } from "/page/api.js";
 import { byId, element, onClick, say } from "/page/dom.js";
-import { bytes, percent } from "/page/format.js";
+import { bytes, language, percent } from "/page/format.js";
 
 // Milliseconds between two looks at a download.
 const LOOK_EVERY = 500;
-const LANGUAGES = new Intl.DisplayNames(["en"], { type: "language" });
 
 export class Models {
   #dialog = byId("models-dialog");
@@ -60,12 +59,11 @@ export class Models {
   #show(facts) {
     const speaking = facts.models.find((model) => model.speaks);
     byId("model-name").textContent = facts.model;
-    byId("model-languages").textContent = (speaking?.languages ?? [])
-      .map((code) => LANGUAGES.of(code))
-      .join(", ");
+    byId("model-languages").textContent = (speaking?.languages ?? []).map(language).join(", ");
     byId("model-summary").textContent = speaking?.summary ?? "";
     const { budget_bytes: budget } = facts;
     byId("models-budget").textContent = budget ? `This server may use ${bytes(budget)}.` : "";
+    if (!this.#dialog.open) return;
     // While only bytes come, the list stays, and with it the focus of who uses it.
     const shape = JSON.stringify([
       budget,
@@ -88,7 +86,7 @@ export class Models {
     const title = element("h3", { textContent: model.name });
     const about = element("span", {
       className: "badge",
-      textContent: model.languages.map((code) => LANGUAGES.of(code)).join(", "),
+      textContent: model.languages.map(language).join(", "),
     });
     const buttons = element("div", { className: "buttons" });
     const head = element("div", { className: "head" }, title, about, buttons);

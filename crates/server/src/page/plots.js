@@ -12,6 +12,8 @@ const BYTE_STEPS = Array.from({ length: 34 }, (_, power) => KIBI * 2 ** power);
 const COUNT_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 // Rows of the legend below a plot, in pixels.
 const LEGEND = 28;
+// How far from the window's edge a plot counts as in view.
+const AHEAD = "200px";
 
 const pad = (number) => String(number).padStart(2, "0");
 
@@ -47,6 +49,12 @@ export class Plot {
   #range = [0, 1];
   // Where on the x axis the keys are; it stays while the plot moves on.
   #chosen;
+  // A plot out of sight costs nothing: what it was told last is drawn when it comes into view.
+  #inView = false;
+  #stale = false;
+  #sight = new IntersectionObserver((entries) => this.#sighted(entries.at(-1).isIntersecting), {
+    rootMargin: AHEAD,
+  });
   // Sizes are told by the browser after it laid the page out: asking for them in between costs time.
   #observer = new ResizeObserver((entries) => this.#measured(entries));
   #width = 0;
@@ -66,6 +74,7 @@ export class Plot {
     this.#host.addEventListener("pointermove", () => (this.#chosen = undefined));
     this.#host.addEventListener("blur", () => this.#leave());
     this.#observer.observe(this.#host);
+    this.#sight.observe(this.#host);
   }
 
   // Shows columns over `x` between `range`. A series has a name, a colour's variable, values, and
@@ -78,7 +87,18 @@ export class Plot {
     const shown = series.map((one) => (one.stacked ? sums[stacked.indexOf(one)] : one.values));
     // Of areas that overlap, the highest is drawn first.
     this.#columns = [x, ...shown.toReversed()];
-    const shape = series.map((one) => `${one.name} ${one.colour}`).join();
+    this.#stale = true;
+    if (this.#inView) this.#draw();
+  }
+
+  #sighted(inView) {
+    this.#inView = inView;
+    if (inView && this.#stale) this.#draw();
+  }
+
+  #draw() {
+    this.#stale = false;
+    const shape = this.#series.map((one) => `${one.name} ${one.colour}`).join();
     if (!this.#plot || shape !== this.#shape) {
       this.#shape = shape;
       this.#make();
@@ -90,10 +110,10 @@ export class Plot {
 
   // Draws all again, in the colours that are now in force.
   restyle() {
-    if (this.#plot) {
-      this.#make();
-      this.#latest();
-    }
+    if (!this.#plot) return;
+    this.#shape = "";
+    this.#stale = true;
+    if (this.#inView) this.#draw();
   }
 
   // Values of the latest moment, where neither pointer nor keys ask for another.

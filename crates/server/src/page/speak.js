@@ -1,7 +1,7 @@
 // The view in which one speaks: text, settings, the sound, takes.
 
 import { byId, download, element, onClick, say } from "/page/dom.js";
-import { count, seconds } from "/page/format.js";
+import { count, language, seconds } from "/page/format.js";
 import { Knobs } from "/page/knobs.js";
 import { Player } from "/page/player.js";
 import { Snippets } from "/page/snippets.js";
@@ -74,10 +74,9 @@ export class SpeakView {
   modelChanged(facts) {
     this.#model = facts.model;
     const { languages, tags } = facts.speaking;
-    const names = new Intl.DisplayNames(["en"], { type: "language" });
     const chosen = byId("language").value;
     byId("language").replaceChildren(
-      ...languages.map((code) => new Option(names.of(code), code, false, code === chosen)),
+      ...languages.map((code) => new Option(language(code), code, false, code === chosen)),
     );
     byId("tags").replaceChildren(
       ...tags.map(({ tag, heard }) => {
@@ -216,7 +215,7 @@ export class SpeakView {
 
   #show(take, sound, plays) {
     this.#loaded = take;
-    this.#words.show(sound.words);
+    this.#words.show(sound.words, take.request.input);
     this.#player.load(sound, plays);
     byId("spoken").textContent = seconds(sound.seconds);
     byId("seed-used").textContent = take.request.seed ?? "–";

@@ -3,10 +3,23 @@
 import { byId, element } from "/page/dom.js";
 import { RATE } from "/page/speech.js";
 
+// Marks that end a word or sentence.
+const MARKS = /^[.,;:!?…)”’。、，！？）]*/u;
+
+// What is written between a word and the next: its marks, and a space where there is one.
+function after(text, { text_end: end }) {
+  if (end === undefined) return " ";
+  const rest = text.slice(end, end + 10).join("");
+  const [marks] = MARKS.exec(rest);
+  return /^\S/u.test(rest.slice(marks.length)) ? marks : `${marks} `;
+}
+
 export class Words {
   #player;
   #place = byId("words");
   #words = [];
+  // The characters of what was written.
+  #text = [];
   #lit = -1;
   #following = false;
 
@@ -19,8 +32,9 @@ export class Words {
     player.addEventListener("change", () => this.#follow());
   }
 
-  show(words) {
+  show(words, text) {
     this.#words = [];
+    this.#text = [...text];
     this.#lit = -1;
     this.#place.replaceChildren();
     this.add(words);
@@ -30,7 +44,7 @@ export class Words {
   add(words) {
     for (const word of words) {
       this.#words.push(word);
-      this.#place.append(element("span", { textContent: word.word }), " ");
+      this.#place.append(element("span", { textContent: word.word }), after(this.#text, word));
     }
     this.#place.hidden = this.#words.length === 0;
     this.#follow();

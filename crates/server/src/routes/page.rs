@@ -2,8 +2,9 @@
 
 use crate::error::{ErrorBody, ServerError};
 use crate::routes::PathName;
-use axum::http::{HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A file in the page's folder, by name.
 macro_rules! file {
@@ -70,7 +71,23 @@ const POLICY: &str = "default-src 'self'; media-src 'self' blob:; worker-src 'se
 /// Permissions policy: the page uses the microphone only.
 const PERMISSIONS: &str = "microphone=(self), camera=(), geolocation=()";
 
-fn answer(kind: &'static str, text: &'static str) -> Response {
+/// Entity tag of a text: weak, because a compressed answer has the same.
+fn entity_tag(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("W/\"{:016x}\"", hasher.finish())
+}
+
+/// Answers with a text of the page; without it where the browser's copy, named by `If-None-Match`
+/// among `asked`, is the same.
+fn answer(asked: &HeaderMap, kind: &'static str, text: &'static str) -> Response {
+    let tag = entity_tag(text);
+    let known = asked
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|known| known.trim() == tag);
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -79,14 +96,19 @@ fn answer(kind: &'static str, text: &'static str) -> Response {
         (HeaderName::from_static("referrer-policy"), "no-referrer"),
         (HeaderName::from_static("permissions-policy"), PERMISSIONS),
     ];
-    (headers, text).into_response()
+    let tagged = [(header::ETAG, tag)];
+    if known {
+        return (StatusCode::NOT_MODIFIED, tagged, headers).into_response();
+    }
+    (tagged, headers, text).into_response()
 }
 
 /// The page itself.
 #[utoipa::path(get, path = "/", tag = "page",
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
-pub(crate) async fn index() -> Response {
+pub(crate) async fn index(asked: HeaderMap) -> Response {
     answer(
+        &asked,
         "text/html; charset=utf-8",
         include_str!("../page/index.html"),
     )
@@ -96,11 +118,14 @@ pub(crate) async fn index() -> Response {
 #[utoipa::path(get, path = "/page/{file}", tag = "page", params(("file" = String, Path, description = "Its name")),
     responses((status = 200, description = "The file", content((String = "text/css"), (String = "text/javascript"))),
         (status = 404, description = "Unknown", body = ErrorBody)))]
-pub(crate) async fn file(PathName(name): PathName) -> Result<Response, ServerError> {
+pub(crate) async fn file(
+    asked: HeaderMap,
+    PathName(name): PathName,
+) -> Result<Response, ServerError> {
     FILES
         .iter()
         .find(|(known, _, _)| *known == name)
-        .map(|(_, kind, text)| answer(kind, text))
+        .map(|(_, kind, text)| answer(&asked, kind, text))
         .ok_or_else(|| ServerError::NotFound {
             what: format!("the page's file {name:?}"),
         })
@@ -129,6 +154,22 @@ mod tests {
         let texts = own.map(|(_, _, text)| *text).chain([INDEX]);
         let named: BTreeSet<&str> = texts.flat_map(named).collect();
         assert_eq!(named, served);
+    }
+
+    #[test]
+    fn what_a_browser_has_already_is_not_sent_again() {
+        let asked = |tag: Option<&str>| {
+            let pair = tag.map(|tag| (header::IF_NONE_MATCH, tag.parse().unwrap()));
+            answer(&pair.into_iter().collect(), STYLE, "a {}")
+        };
+        let first = asked(None);
+        assert_eq!(first.status(), StatusCode::OK);
+        let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
+        assert_ne!(tag, entity_tag("b {}"));
+        assert_eq!(asked(Some(&tag)).status(), StatusCode::NOT_MODIFIED);
+        let several = format!("W/\"0\", {tag}");
+        assert_eq!(asked(Some(&several)).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(asked(Some("W/\"0\"")).status(), StatusCode::OK);
     }
 
     #[test]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from chatterbox.models.s3gen.configs import CFM_PARAMS
 from chatterbox.models.s3gen.decoder import ConditionalDecoder
@@ -22,13 +23,14 @@ from chatterbox.models.t3.modules.perceiver import Perceiver
 from chatterbox.models.t3.modules.t3_config import T3Config
 from chatterbox.models.voice_encoder import VoiceEncoder
 from chatterbox.models.voice_encoder.config import VoiceEncConfig
+from chatterbox_flash.model import ChatterboxFlashT3
 from s3tokenizer.model_v2 import AudioEncoderV2, FSQVectorQuantization
 
 FIXTURES = Path(__file__).parent.parent / "crates/chatterbox/tests/fixtures"
 MEAN_FLOW_FILE = "s3gen_meanflow.safetensors"
-T3_FILES = {"t3_nano_v1": "nano", "t3_turbo_v1": "turbo", "t3_cfg": "base", "t3_mtl23ls_v2": "multilingual"}
+T3_FILES = {"t3_nano_v1": "nano", "t3_turbo_v1": "turbo", "t3_cfg": "base", "t3_flash": "flash", "t3_mtl23ls_v2": "multilingual", "t3_mtl23ls_v3": "multilingual"}
 # Variants of base's architecture, whose text vocabularies differ.
-TEXT_VOCABULARIES = {"base": 704, "multilingual": 2454}
+TEXT_VOCABULARIES = {"base": 704, "flash": 704, "multilingual": 2454}
 
 # PyPI's release has no nano; its sizes are those of GPT-2 small.
 GPT2_SMALL = {"n_embd": 768, "hidden_size": 768, "n_head": 12, "n_layer": 12}
@@ -78,12 +80,16 @@ def build_t3(variant: str, tiny: bool) -> T3:
         config.text_tokens_dict_size = TINY["text_vocabulary"][variant]
         config.speech_tokens_dict_size = 6563
         config.speaker_embed_size = TINY["speaker_embedding"]
-    t3 = T3(config)
+    t3 = ChatterboxFlashT3(config) if variant == "flash" else T3(config)
     if tiny and has_llama:
         t3.cond_enc.perceiver = Perceiver(TINY["queries"], t3.dim, t3.dim, 4)
         t3.text_pos_emb = LearnedPositionEmbeddings(TINY["positions"]["text"], t3.dim)
         t3.speech_pos_emb = LearnedPositionEmbeddings(TINY["positions"]["speech"], t3.dim)
     return t3.eval()
+
+
+def has_mean_flow(variant: str) -> bool:
+    return variant == "flash" or variant not in TEXT_VOCABULARIES
 
 
 def build_voice_encoder(tiny: bool) -> VoiceEncoder:
@@ -182,6 +188,44 @@ def tiny_speaker_encoder() -> CAMPPlus:
     return network
 
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(state: np.ndarray) -> np.ndarray:
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def synthetic(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """What `weights/synthetic.rs` gives for a tensor."""
+    with np.errstate(over="ignore"):
+        state = mix(np.array([seed], dtype=np.uint64) + GOLDEN)
+        for byte in name.encode():
+            state = mix(state ^ np.uint64(byte)) + np.uint64(1)
+        bits = mix(state + np.arange(np.prod(shape), dtype=np.uint64) * GOLDEN)
+    unit = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2 / (1 << 24)) - np.float32(1)
+    inputs = int(np.prod(shape[1:]))
+    half_width = np.float32(0.05) if len(shape) == 1 else np.sqrt(np.float32(3) / np.float32(inputs))
+    if name in ("text_emb.weight", "speech_emb.weight"):
+        half_width = np.sqrt(np.float32(3))
+    if name.endswith("c_proj.weight"):
+        half_width = np.sqrt(np.float32(3) / np.float32(inputs) / np.float32(48))
+    gain = len(shape) == 1 and name.endswith(("weight", "alpha", "running_var"))
+    return torch.from_numpy((np.float32(gain) + unit * half_width).reshape(shape))
+
+
+def fill(network: torch.nn.Module, seed: int, prefix: str = "") -> None:
+    """The engine's synthetic weights; those of normalised weights are the products, under their plain name."""
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            if "parametrizations" not in name:
+                tensor.copy_(synthetic(prefix + name, tuple(tensor.shape), seed))
+        for name, module in network.named_modules():
+            if hasattr(module, "parametrizations"):
+                module.weight = synthetic(f"{prefix}{name}.weight", tuple(module.weight.shape), seed)
+
+
 def scatter(network: torch.nn.Module, generator: torch.Generator) -> None:
     """Seeded weights under which signals keep their size: matrices scaled by what they sum over, gains around one, biases small."""
     with torch.no_grad():
@@ -224,7 +268,7 @@ def scatter_vocoder(vocoder: HiFTGenerator) -> None:
 
 def sound_file(folder: Path) -> Path:
     """A folder's S3Gen weights; those of a mean flow have a name of their own."""
-    return next(path for path in (folder / "s3gen.safetensors", folder / MEAN_FLOW_FILE) if path.exists())
+    return next(path for path in (folder / name for name in ("s3gen.safetensors", "s3gen_v3.safetensors", MEAN_FLOW_FILE)) if path.exists())
 
 
 def part_of_config(folder: Path, part: str, official: dict) -> dict:

@@ -1,6 +1,6 @@
 """A model folder laid out as the official ones, with seeded random weights.
 
-    make_model.py base|multilingual|turbo|nano|tiny-base|tiny-multilingual|tiny-turbo DIR [--seed N] [--initial]
+    make_model.py base|flash|multilingual|multilingual-v3|turbo|nano|tiny-base|tiny-flash|tiny-multilingual|tiny-turbo DIR [--seed N] [--initial]
 
 The weights come from the reference's own classes, T3's with --initial as training would begin with them. The tokenizer is trained on Python's own documentation: of the right kind and
 size, not the official vocabulary. `conds.pt` holds a random voice. Small models carry a `config.json`.
@@ -101,13 +101,15 @@ def random_voice(folder: Path, t3, speaker_vector: int, generator: torch.Generat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["base", "multilingual", "turbo", "nano", "tiny-base", "tiny-multilingual", "tiny-turbo"])
+    parser.add_argument("model", choices=["base", "flash", "multilingual", "multilingual-v3", "turbo", "nano", "tiny-base", "tiny-flash", "tiny-multilingual", "tiny-turbo"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--initial", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    tiny, variant = arguments.model.startswith("tiny-"), arguments.model.removeprefix("tiny-")
+    tiny, variant = arguments.model.startswith("tiny-"), arguments.model.removeprefix("tiny-").removesuffix("-v3")
+    # V3 has v2's networks under names of its own.
+    version = "_v3" if arguments.model.endswith("-v3") else ""
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(arguments.seed)
@@ -118,7 +120,7 @@ def main() -> None:
         common.shrink_projections(t3)
     else:
         common.scatter(t3, generator)
-    t3_file = next(name for name, of in common.T3_FILES.items() if of == variant)
+    t3_file = next(name for name, of in common.T3_FILES.items() if of == variant and name.endswith(version))
     save_file({name: tensor.contiguous() for name, tensor in t3.state_dict().items()}, folder / f"{t3_file}.safetensors")
     speaker_vector = common.TINY["speaker_vector"] if tiny else 192
     random_voice(folder, t3, speaker_vector, generator)
@@ -126,10 +128,10 @@ def main() -> None:
     del t3
 
     has_llama = variant in common.TEXT_VOCABULARIES
-    s3gen = common.build_s3gen(not has_llama, tiny)
+    s3gen = common.build_s3gen(common.has_mean_flow(variant), tiny)
     common.scatter(s3gen, generator)
     common.scatter_vocoder(s3gen.mel2wav)
-    s3gen_file = "s3gen.safetensors" if has_llama else common.MEAN_FLOW_FILE
+    s3gen_file = f"s3gen{version}.safetensors" if has_llama else common.MEAN_FLOW_FILE
     save_file({name: tensor.contiguous() for name, tensor in s3gen.state_dict().items()}, folder / s3gen_file)
     del s3gen
 
@@ -137,7 +139,7 @@ def main() -> None:
     common.scatter(encoder, generator)
     save_file(encoder.state_dict(), folder / "ve.safetensors")
 
-    if variant == "base":
+    if variant in ("base", "flash"):
         base_tokenizer(folder)
     elif variant == "multilingual":
         multilingual.write_files(folder)

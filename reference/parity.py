@@ -16,11 +16,14 @@ import multilingual
 import torch
 from chatterbox import mtl_tts, tts, tts_turbo
 from chatterbox.models.tokenizers import EnTokenizer
+from flash import decode
 from safetensors.torch import load_file, save_file
 from t3 import logits as t3_logits
 from vocoder import source_of
 
 TEXT = "Hello there... it's 10 o'clock; the “quick” brown fox — jumps over: the lazy dog - again"
+# Flash has its own rules of text, which the engine does not have: words and plain marks are the same under both.
+TEXT_FOR_FLASH = "Hello there, it's ten o'clock. The quick brown fox jumps over the lazy dog!"
 LANGUAGE = "fr"
 GROUPS = ["voice", "text", "t3", "flow", "vocoder"]
 
@@ -45,12 +48,12 @@ def voice(folder, variant, tiny, generator, inputs, outputs):
 
 
 def text(folder, variant, tiny, generator, inputs, outputs):
-    inputs["tokens_text"] = torch.tensor(list(TEXT.encode()), dtype=torch.uint8)
+    inputs["tokens_text"] = torch.tensor(list((TEXT_FOR_FLASH if variant == "flash" else TEXT).encode()), dtype=torch.uint8)
     if variant == "multilingual":
         inputs["tokens_language"] = torch.tensor(list(LANGUAGE.encode()), dtype=torch.uint8)
         ids = multilingual.tokenizer_of((folder / multilingual.TOKENIZER).read_text()).encode(mtl_tts.punc_norm(TEXT), language_id=LANGUAGE)
-    elif variant == "base":
-        ids = EnTokenizer(str(folder / "tokenizer.json")).encode(tts.punc_norm(TEXT))
+    elif variant in common.TEXT_VOCABULARIES:
+        ids = EnTokenizer(str(folder / "tokenizer.json")).encode(TEXT_FOR_FLASH if variant == "flash" else tts.punc_norm(TEXT))
     else:
         from transformers import AutoTokenizer
 
@@ -60,7 +63,7 @@ def text(folder, variant, tiny, generator, inputs, outputs):
 
 def t3(folder, variant, tiny, generator, inputs, outputs, text_length=40, speech_length=50):
     model = common.build_t3(variant, tiny)
-    model.load_state_dict(load_file(next(folder / f"{name}.safetensors" for name, of in common.T3_FILES.items() if of == variant)))
+    model.load_state_dict(load_file(next(path for name in common.T3_FILES if (path := folder / f"{name}.safetensors").exists())))
     hp = model.hp
     ids = torch.randint(1, hp.text_tokens_dict_size if variant == "multilingual" else min(hp.text_tokens_dict_size, 700), (text_length,), generator=generator)
     if variant in common.TEXT_VOCABULARIES:
@@ -77,7 +80,11 @@ def t3(folder, variant, tiny, generator, inputs, outputs, text_length=40, speech
         "cond_prompt_tokens": prompt,
         "emotion": torch.tensor([0.5]),
     }
-    outputs["t3_logits"] = t3_logits(model, inputs)
+    if variant == "flash":
+        inputs["block_token_count"] = torch.tensor([2 * model.drf_block_size])
+        outputs |= decode(model, inputs)
+    else:
+        outputs["t3_logits"] = t3_logits(model, inputs)
 
 
 _S3GEN = {}
@@ -85,7 +92,7 @@ _S3GEN = {}
 
 def s3gen_of(folder, variant, tiny):
     if folder not in _S3GEN:
-        network = common.build_s3gen(variant not in common.TEXT_VOCABULARIES, tiny)
+        network = common.build_s3gen(common.has_mean_flow(variant), tiny)
         network.load_state_dict(load_file(common.sound_file(folder)), strict=False)
         _S3GEN[folder] = network
     return _S3GEN[folder]
@@ -103,7 +110,7 @@ def flow(folder, variant, tiny, generator, inputs, outputs, tokens=40, prompt=60
     inputs |= given
     from s3gen import expected
 
-    outputs["mel"] = expected(network, given, variant not in common.TEXT_VOCABULARIES)
+    outputs["mel"] = expected(network, given, common.has_mean_flow(variant))
 
 
 def vocoder(folder, variant, tiny, generator, inputs, outputs, frames=60):

@@ -1,6 +1,6 @@
 """Teacher-forced logits of the reference's T3, with start tokens and positions as its inference builds them.
 
-    t3.py                        fixtures of the small models
+    t3.py                        fixtures of the small models, the multilingual one's with a mel of its flow
     t3.py VARIANT OUT [--seed]   inputs and logits of base, multilingual, turbo or nano at full size
 
 The weights are those of the engine's synthetic source: each element is a function of seed, name and place, so none are stored.
@@ -10,43 +10,10 @@ import argparse
 from pathlib import Path
 
 import common
-import numpy as np
+import s3gen
 import torch
 from chatterbox.models.t3.modules.cond_enc import T3Cond
 from safetensors.torch import save_file
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def mix(state: np.ndarray) -> np.ndarray:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
-
-
-def synthetic(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """What `weights/synthetic.rs` gives for a tensor."""
-    with np.errstate(over="ignore"):
-        state = mix(np.array([seed], dtype=np.uint64) + GOLDEN)
-        for byte in name.encode():
-            state = mix(state ^ np.uint64(byte)) + np.uint64(1)
-        bits = mix(state + np.arange(np.prod(shape), dtype=np.uint64) * GOLDEN)
-    unit = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2 / (1 << 24)) - np.float32(1)
-    inputs = int(np.prod(shape[1:]))
-    half_width = np.float32(0.05) if len(shape) == 1 else np.sqrt(np.float32(3) / np.float32(inputs))
-    if name in ("text_emb.weight", "speech_emb.weight"):
-        half_width = np.sqrt(np.float32(3))
-    if name.endswith("c_proj.weight"):
-        half_width = np.sqrt(np.float32(3) / np.float32(inputs) / np.float32(48))
-    gain = len(shape) == 1 and name.endswith("weight")
-    return torch.from_numpy((np.float32(gain) + unit * half_width).reshape(shape))
-
-
-def fill(t3, seed: int) -> None:
-    with torch.no_grad():
-        for name, tensor in t3.named_parameters():
-            tensor.copy_(synthetic(name, tuple(tensor.shape), seed))
-
 
 def make_inputs(t3, seed: int, text: int, speech: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
@@ -96,6 +63,14 @@ def logits(t3, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return t3.speech_head(hidden[:, -len(inputs["speech_in"]) :])
 
 
+def small_mel() -> dict[str, torch.Tensor]:
+    """Inputs and mel of the flow that comes with the small base and multilingual models."""
+    flow = common.build_flow(common.TINY, mean_flow=False)
+    common.fill(flow, 1, "flow.")
+    given = s3gen.inputs(common.TINY, 9, 6, torch.Generator().manual_seed(1))
+    return given | {"mel": s3gen.expected(flow, given, mean_flow=False)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variant", choices=["base", "multilingual", "turbo", "nano"], nargs="?")
@@ -105,16 +80,18 @@ def main() -> None:
     torch.set_num_threads(1)
     if arguments.variant:
         t3 = common.build_t3(arguments.variant, tiny=False)
-        fill(t3, arguments.seed)
+        common.fill(t3, arguments.seed)
         inputs = make_inputs(t3, arguments.seed, text=40, speech=30)
         save_file(inputs | {"t3_logits": logits(t3, inputs).contiguous()}, arguments.out)
         return
     for variant in ["base", "multilingual", "turbo"]:
         t3 = common.build_t3(variant, tiny=True)
-        fill(t3, seed=1)
+        common.fill(t3, seed=1)
         inputs = make_inputs(t3, seed=1, text=12, speech=9)
         # Of the vocabulary's 6,563 columns a sample is kept.
         expected = logits(t3, inputs)[:, :, ::13].contiguous()
+        if variant == "multilingual":
+            inputs |= small_mel()
         save_file(inputs | {"t3_logits": expected}, common.FIXTURES / f"t3_{variant}.safetensors")
 
 

@@ -6,6 +6,7 @@ use sottovoce_chatterbox::config::{
 };
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
+use sottovoce_chatterbox::voice::Preparer;
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_formats::safetensors::{Header, read_header};
 use sottovoce_memory::{Memory, Owner, Region};
@@ -160,6 +161,43 @@ fn the_flow_gives_the_references_mel() {
             );
         }
     }
+}
+
+/// `reference/voice_change.py fixture`: what a voice change hears and the mel that it renders.
+#[test]
+fn a_recording_gives_the_references_tokens_and_mel() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/voice_change.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let fixture = Fixture {
+        header: read_header(&bytes).unwrap(),
+        bytes,
+        model: Source::synthetic(ModelConfig::tiny_base(), 1),
+        _folder: tempfile::tempdir().unwrap(),
+    };
+    let memory = Memory::host(1 << 30);
+    let preparer = Preparer::new(&fixture.model, &memory).unwrap();
+    let samples = fixture.floats("samples_16k");
+    let cpu = Cpu::new(Threads::new(2));
+    let tokens = preparer.speech_tokens(&cpu, &[(&samples, None)]).unwrap();
+    let spoken = tokens.into_iter().next().unwrap();
+    assert_eq!(spoken, fixture.tokens("speech_tokens"));
+    let mut tokens = fixture.tokens("flow_prompt_tokens");
+    let prompt_frames = 2 * tokens.len();
+    tokens.extend(spoken);
+    let flow = load_flow(&fixture.model, &memory);
+    let (prompt, speaker) = (
+        fixture.floats("flow_prompt_mel"),
+        fixture.floats("flow_x_vector"),
+    );
+    let mel = with_context(|ctx| {
+        let start = ctx.upload(&[2 * tokens.len(), BANDS], &fixture.sequence("flow_noise"));
+        let options = FlowOptions::of(flow.config());
+        let mel = flow.mel_from(ctx, &tokens, &prompt, &speaker, start, options);
+        ctx.download(mel.view().rows(prompt_frames..mel.rows()))
+            .unwrap()
+    });
+    assert_close(&mel, &fixture.sequence("mel"), TOLERANCE, "mel");
 }
 
 fn vocoder_model() -> (Fixture, Vocoder, Memory) {

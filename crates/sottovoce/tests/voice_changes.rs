@@ -3,9 +3,10 @@
 mod common;
 
 use sottovoce::{
-    Chunk, DeliveryMode, Engine, EngineOptions, Error, ModelConfig, RecordedSpeech, Source, Stream,
-    StreamOptions, Voice, VoiceSource, WhenFull,
+    Chunk, DeliveryMode, Engine, EngineOptions, Error, ModelConfig, PrecisionChoice,
+    RecordedSpeech, Source, Stream, StreamOptions, Voice, VoiceSource, WhenFull,
 };
+use sottovoce_formats::safetensors::read_header;
 
 const SAMPLES_PER_TOKEN: usize = 960;
 
@@ -73,6 +74,50 @@ fn recorded_speech_comes_back_in_full_length_and_the_same_each_time() {
         ..seeded(1)
     };
     assert_eq!(change(speech(7.0), &voice, whole).len(), changed.len());
+}
+
+/// `reference/voice_change.py fixture`: the reference's S3Gen with this engine's random weights,
+/// voice and random numbers.
+#[test]
+fn a_change_is_the_references_on_the_same_weights_and_random_numbers() {
+    let file = include_bytes!("../../chatterbox/tests/fixtures/voice_change.safetensors");
+    let header = read_header(file).unwrap();
+    let floats = |name: &str| {
+        let info = &header.tensors[name];
+        let mut values = vec![0.0; info.shape.iter().product()];
+        info.dtype.read_f32(&file[info.bytes.clone()], &mut values);
+        values
+    };
+    let mut config = ModelConfig::tiny_base();
+    config.voice.prompt.flow_seconds_max = 0.4;
+    // Random weights give low frequencies, of which some are to count as voiced.
+    config.vocoder.source.voiced_threshold = 0.5;
+    let exact = EngineOptions {
+        precision: PrecisionChoice::F32,
+        ..options()
+    };
+    let engine = Engine::load(Source::Random(Box::new(config)), exact).unwrap();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    let speech = RecordedSpeech::Samples {
+        samples: floats("samples_16k"),
+        sample_rate: 16_000,
+    };
+    let in_one_pass = StreamOptions {
+        delivery: Some(DeliveryMode::Whole),
+        fade_duration: 0.0,
+        ..seeded(7)
+    };
+    let changed = engine.change_voice(speech, &voice, in_one_pass).unwrap();
+    let (changed, expected) = (samples(changed).unwrap(), floats("wav"));
+    assert_eq!(changed.len(), expected.len());
+    // The reference silences the first 20 ms and fades the next 20 in.
+    let (changed, expected) = (&changed[960..], &expected[960..]);
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let apart: f64 = (changed.iter().zip(expected))
+        .map(|(a, b)| square(a - b))
+        .sum();
+    let error = (apart / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt();
+    assert!(error <= 1e-4, "relative L2 error {error:e}");
 }
 
 #[test]

@@ -97,6 +97,10 @@ struct CacheSequence {
 struct CacheRow {
     unsigned sequence;
     unsigned length;
+    /// Positions whose weights are noted, and the row of the notes.
+    unsigned watched_first;
+    unsigned watched_count;
+    unsigned watched_row;
 };
 
 /// How keys and values are stored.
@@ -143,10 +147,17 @@ struct PagesArguments {
     float *partial;
     /// `[rows][heads]`, zeros before and after: parts that are done.
     unsigned *done;
+    /// `[watched heads][watched_rows][watched_stride]`: weights of the rows' watched positions.
+    float *watched;
     unsigned rows;
     unsigned q_stride;
     unsigned out_stride;
     float scale;
+    unsigned watched_rows;
+    unsigned watched_stride;
+    /// A byte each, the first in the lowest bits.
+    unsigned watched_heads;
+    unsigned unused;
 };
 
 /// Attention of rows over rows, in sequences along the grid's third axis, each of `queries` and

@@ -1,9 +1,13 @@
 // Products of few rows with packed weights, each weight read once for all rows: what a step of T3
 // is made of.
 //
-// A thread sums one slot of inputs (see slot_length) for four outputs and all rows; a block has as
-// many groups of 16 outputs as leave each slot a quad of threads. Slots are then added in their
+// A thread sums one slot of inputs (see slot_length) for four outputs and up to 16 rows; a block has
+// as many groups of 16 outputs as leave each slot a quad of threads. Slots are then added in their
 // order, so that a row's bits are those of gemm.cu.
+//
+// Up to 16 rows all threads of a block work on the same rows, each with weights of its own. With 32
+// or 64 rows a block has teams of threads, each with eight of the rows and a part of the slots at a
+// time; they share the weights, which pass through shared memory once.
 
 #include "cache.cuh"
 #include "norms.cuh"
@@ -11,12 +15,18 @@
 
 namespace gemv {
 
-/// Quads of threads in a block.
-constexpr unsigned QUADS = THREADS / 4;
-/// Outputs of a block at most.
-constexpr unsigned OUTPUTS_MAX = 128;
+/// Rows of a team.
+constexpr unsigned TEAM_ROWS = 8;
 
-template <unsigned ROWS> struct Shared {
+/// What a block has for its rows.
+template <unsigned ROWS, bool TEAMS = (ROWS > 16)> struct Shared;
+
+template <unsigned ROWS_> struct Shared<ROWS_, false> {
+    static constexpr unsigned ROWS = ROWS_;
+    /// Quads of threads that share rows.
+    static constexpr unsigned QUADS = THREADS / 4;
+    /// Outputs of a block, and channels of a head, at most.
+    static constexpr unsigned OUTPUTS = 128, HEAD = 128;
     /// Inputs of a slot that are in shared memory at a time.
     static constexpr unsigned CHUNK = ROWS <= 8 ? 32 : 16;
 
@@ -27,7 +37,30 @@ template <unsigned ROWS> struct Shared {
     };
     Statistics rows[ROWS];
     /// Of the outputs that are worked on.
-    float scales[OUTPUTS_MAX];
+    float scales[OUTPUTS];
+};
+
+template <unsigned ROWS_> struct Shared<ROWS_, true> {
+    static constexpr unsigned ROWS = ROWS_;
+    static constexpr unsigned TEAMS = ROWS / TEAM_ROWS, TEAM = THREADS / TEAMS;
+    static constexpr unsigned QUADS = TEAM / 4;
+    static constexpr unsigned OUTPUTS = QUADS / 4 * GROUP, HEAD = 4096 / ROWS;
+    static constexpr unsigned CHUNK = 16;
+
+    struct Tiles {
+        float inputs[QUADS][ROWS * CHUNK + 4];
+        /// Four outputs of a quad of threads by four inputs.
+        float weights[CHUNK / 4][QUADS][4][GROUP];
+    };
+
+    union {
+        Tiles tiles;
+        float partial[ROWS][QUADS][GROUP + 1];
+    };
+    /// Sums of the slots so far.
+    float totals[ROWS][OUTPUTS];
+    Statistics rows[ROWS];
+    float scales[OUTPUTS];
 };
 
 /// How a block is divided.
@@ -40,12 +73,14 @@ struct Division {
     unsigned groups;
 };
 
-DEVICE Division division(unsigned inputs) {
+/// The division of a block whose slots have so many quads of threads, some at a time if there are
+/// more of them.
+DEVICE Division division(unsigned inputs, unsigned most) {
     const unsigned length = slot_length(inputs), slots = divide_up(inputs, length);
-    unsigned quads = QUADS / (OUTPUTS_MAX / GROUP);
+    unsigned quads = 4;
     NO_UNROLL
-    while (quads < slots) quads *= 2;
-    return Division{length, slots, quads, QUADS / quads};
+    while (quads < smaller(slots, most)) quads *= 2;
+    return Division{length, slots, quads, most / quads};
 }
 
 template <unsigned ROWS>
@@ -74,7 +109,7 @@ template <unsigned ROWS> DEVICE RowsArguments rows_of_block(const RowsArguments 
 /// slot's or the rows' end.
 template <unsigned ROWS>
 DEVICE void load_inputs(const RowsArguments &p, const Division &division, unsigned first,
-                        Shared<ROWS> &shared) {
+                        Shared<ROWS, false> &shared) {
     constexpr unsigned CHUNK = Shared<ROWS>::CHUNK;
     NO_UNROLL
     for (unsigned place = thread_x(); place < division.slots * ROWS * CHUNK; place += THREADS) {
@@ -108,7 +143,7 @@ DEVICE void load_scales(const void *weights, unsigned first_output, unsigned cou
 /// `shared.partial`.
 template <class Weights, unsigned ROWS>
 DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned first_group,
-                      unsigned group_end, unsigned padded, Shared<ROWS> &shared) {
+                      unsigned group_end, unsigned padded, Shared<ROWS, false> &shared) {
     constexpr unsigned CHUNK = Shared<ROWS>::CHUNK;
     const unsigned thread = thread_x(), quad = thread % 4;
     const unsigned slot = thread / 4 % division.quads;
@@ -149,7 +184,7 @@ DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned
 
 /// The sum of all slots of an output of the block.
 template <unsigned ROWS>
-DEVICE float total(const Shared<ROWS> &shared, const Division &division, unsigned row,
+DEVICE float total(const Shared<ROWS, false> &shared, const Division &division, unsigned row,
                    unsigned output) {
     const unsigned first = output / GROUP * division.quads;
     float sum = 0.0f;
@@ -159,10 +194,121 @@ DEVICE float total(const Shared<ROWS> &shared, const Division &division, unsigne
     return sum;
 }
 
+/// Brings the inputs from `first` on of the slots from `first_slot` on into shared memory,
+/// normalised; zeros past a slot's or the rows' end.
+template <unsigned ROWS>
+DEVICE void load_tiles(const RowsArguments &p, const Division &division, unsigned first_slot,
+                       unsigned first, Shared<ROWS, true> &shared) {
+    constexpr unsigned CHUNK = Shared<ROWS>::CHUNK, TILES = CHUNK / 4;
+    const unsigned slots = smaller(division.slots - first_slot, Shared<ROWS>::QUADS);
+    const bool aligned = is_aligned(p.x, p.x_stride);
+    NO_UNROLL
+    for (unsigned place = thread_x(); place < slots * ROWS * TILES; place += THREADS) {
+        const unsigned within = place % TILES * 4, row = place / TILES % ROWS;
+        const unsigned slot = place / (TILES * ROWS);
+        const unsigned input = (first_slot + slot) * division.slot_length + first + within;
+        Four values = four(0.0f);
+        if (row < p.rows && input < p.inputs) {
+            const float *x = p.x + uint64_t(row) * p.x_stride + input;
+            if (aligned && input + 4 <= p.inputs) {
+                values = load_four(x);
+            } else {
+                UNROLL
+                for (unsigned i = 0; i < 4; ++i)
+                    if (input + i < p.inputs) values[i] = x[i];
+            }
+            if (p.norm != NORM_NONE) {
+                UNROLL
+                for (unsigned i = 0; i < 4; ++i)
+                    if (input + i < p.inputs)
+                        values[i] = normalised(values[i], shared.rows[row], p.norm_scale,
+                                               p.norm_shift, input + i);
+            }
+        }
+        store_four(&shared.tiles.inputs[slot][row * CHUNK + within], values);
+    }
+}
+
+/// Sums all slots of the groups from `first_group` to below `group_end` into `shared.totals`.
+template <class Weights, unsigned ROWS>
+DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned first_group,
+                      unsigned group_end, unsigned padded, Shared<ROWS, true> &shared) {
+    using Of = Shared<ROWS, true>;
+    constexpr unsigned CHUNK = Of::CHUNK;
+    const unsigned team = thread_x() / Of::TEAM, thread = thread_x() % Of::TEAM;
+    const unsigned quad = thread % 4, place = thread / 4;
+    const unsigned slot = place % division.quads, group = first_group + place / division.quads;
+    const unsigned outputs = division.groups * GROUP;
+    NO_UNROLL
+    for (unsigned first_slot = 0; first_slot < division.slots; first_slot += Of::QUADS) {
+        const unsigned begin = (first_slot + slot) * division.slot_length;
+        const bool busy = group < group_end && first_slot + slot < division.slots;
+        Four sums[TEAM_ROWS];
+        UNROLL
+        for (unsigned row = 0; row < TEAM_ROWS; ++row) sums[row] = four(0.0f);
+        NO_UNROLL
+        for (unsigned first = 0; first < division.slot_length; first += CHUNK) {
+            const unsigned start = begin + first;
+            const unsigned count = busy && start < p.inputs ? smaller(CHUNK, p.inputs - start) : 0;
+            load_tiles(p, division, first_slot, first, shared);
+            // Each team brings some of the weights.
+            NO_UNROLL
+            for (unsigned within = team * 4; within < count; within += Of::TEAMS * 4) {
+                Four w[4];
+                Weights::load(p.weights, padded, p.inputs, group, quad, start + within, w);
+                UNROLL
+                for (unsigned i = 0; i < 4; ++i)
+                    store_four(&shared.tiles.weights[within / 4][place][i][quad * 4], w[i]);
+            }
+            barrier();
+            NO_UNROLL
+            for (unsigned within = 0; within < count; within += 4) {
+                Four w[4];
+                UNROLL
+                for (unsigned i = 0; i < 4; ++i)
+                    w[i] = load_four(&shared.tiles.weights[within / 4][place][i][quad * 4]);
+                UNROLL
+                for (unsigned row = 0; row < TEAM_ROWS; ++row) {
+                    const unsigned column = (team * TEAM_ROWS + row) * CHUNK + within;
+                    const Four x = load_four(&shared.tiles.inputs[slot][column]);
+                    UNROLL
+                    for (unsigned i = 0; i < 4; ++i) sums[row] = multiply_add(w[i], x[i], sums[row]);
+                }
+            }
+            barrier();
+        }
+        UNROLL
+        for (unsigned row = 0; row < TEAM_ROWS; ++row)
+            UNROLL
+            for (unsigned i = 0; i < 4; ++i)
+                shared.partial[team * TEAM_ROWS + row][place][quad * 4 + i] = sums[row][i];
+        barrier();
+        const unsigned slots = smaller(division.slots - first_slot, Of::QUADS);
+        NO_UNROLL
+        for (unsigned at = thread_x(); at < ROWS * outputs; at += THREADS) {
+            const unsigned row = at / outputs, output = at % outputs;
+            const unsigned first = output / GROUP * division.quads;
+            float sum = first_slot == 0 ? 0.0f : shared.totals[row][output];
+            NO_UNROLL
+            for (unsigned one = 0; one < slots; ++one)
+                sum = sum + shared.partial[row][first + one][output % GROUP];
+            shared.totals[row][output] = sum;
+        }
+        barrier();
+    }
+}
+
+/// The sum of all slots of an output of the block.
+template <unsigned ROWS>
+DEVICE float total(const Shared<ROWS, true> &shared, const Division &, unsigned row,
+                   unsigned output) {
+    return shared.totals[row][output];
+}
+
 template <class Weights, unsigned ROWS>
 DEVICE void multiply(const RowsArguments &all, Shared<ROWS> &shared) {
     const RowsArguments p = rows_of_block<ROWS>(all);
-    const Division parts = division(p.inputs);
+    const Division parts = division(p.inputs, Shared<ROWS>::QUADS);
     const unsigned padded = round_up(p.outputs, GROUP);
     const unsigned first_group = block_x() * parts.groups;
     const unsigned outputs = parts.groups * GROUP;
@@ -182,7 +328,7 @@ DEVICE void multiply(const RowsArguments &all, Shared<ROWS> &shared) {
 
 template <unsigned ROWS> struct GatedShared {
     Shared<ROWS> product;
-    float gate[ROWS][OUTPUTS_MAX];
+    float gate[ROWS][Shared<ROWS>::OUTPUTS];
 };
 
 /// silu(gate) · up, where the first `outputs` rows of the weights are the gate's and as many after
@@ -190,7 +336,7 @@ template <unsigned ROWS> struct GatedShared {
 template <class Weights, unsigned ROWS>
 DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) {
     const RowsArguments p = rows_of_block<ROWS>(all);
-    const Division parts = division(p.inputs);
+    const Division parts = division(p.inputs, Shared<ROWS>::QUADS);
     const unsigned groups = p.outputs / GROUP, padded = 2 * p.outputs;
     const unsigned first_group = block_x() * parts.groups, outputs = parts.groups * GROUP;
     find_statistics(p, shared.product);
@@ -220,17 +366,17 @@ DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) 
 
 template <unsigned ROWS> struct ProjectionShared {
     Shared<ROWS> product;
-    float head[ROWS][OUTPUTS_MAX];
+    float head[ROWS][Shared<ROWS>::HEAD];
 };
 
 /// One head of the queries, keys or values, which are thirds of the outputs: queries go to `out`,
-/// keys and values into pages. A head has a multiple of 16 channels, at most 128.
+/// keys and values into pages. A head has a multiple of 16 channels, at most `HEAD`.
 template <class Weights, unsigned ROWS>
 DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared) {
     const RowsArguments p = rows_of_block<ROWS>(a.product);
     const unsigned first_row = block_y() * ROWS;
     const Places &places = a.places;
-    const Division parts = division(p.inputs);
+    const Division parts = division(p.inputs, Shared<ROWS>::QUADS);
     const unsigned head = block_x() % places.heads, third = block_x() / places.heads;
     const unsigned size = places.size, groups = size / GROUP;
     const unsigned first_output = block_x() * size, padded = round_up(p.outputs, GROUP);
@@ -312,3 +458,5 @@ ROWS_PRECISIONS(2)
 ROWS_PRECISIONS(4)
 ROWS_PRECISIONS(8)
 ROWS_PRECISIONS(16)
+ROWS_PRECISIONS(32)
+ROWS_PRECISIONS(64)

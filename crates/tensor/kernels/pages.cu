@@ -36,6 +36,76 @@ DEVICE Part join(Part first, Part second, float &before, float &after) {
 
 DEVICE float sum_of(Four x) { return (x[0] + x[1]) + (x[2] + x[3]); }
 
+/// The score of one position, whose query is in `shared.q`.
+template <class Cache>
+DEVICE float score_of(const PagesArguments &a, const CacheSequence &sequence, unsigned head,
+                      unsigned position, const Shared &shared) {
+    const Places &places = a.places;
+    const unsigned size = places.size, quads = divide_up(size, 4);
+    const CachedPlace place =
+        cached_place(places, sequence, position, Cache::row_bytes(places.heads, size));
+    Four products = four(0.0f);
+    _Pragma("unroll 4")
+    for (unsigned quad = 0; quad < quads; ++quad) {
+        const Four key =
+            Cache::read(place.keys, places.heads, head, size, quad * 4, size % 4 == 0);
+        products = multiply_add(key, load_four(&shared.q[quad * 4]), products);
+    }
+    return a.scale * Cache::factor(place.keys, head) * sum_of(products);
+}
+
+/// Brings the query of the block's row into shared memory.
+DEVICE void load_query(const PagesArguments &a, unsigned head, Shared &shared) {
+    const unsigned row = block_y(), size = a.places.size;
+    NO_UNROLL
+    for (unsigned channel = thread_x(); channel < round_up(size, 4); channel += THREADS)
+        shared.q[channel] =
+            channel < size ? a.q[uint64_t(row) * a.q_stride + head * size + channel] : 0.0f;
+    barrier();
+}
+
+/// Notes the weights with which a watched head attends to its row's watched positions; the softmax
+/// is over all that the row sees. A thread has every 128th position.
+template <class Cache>
+DEVICE void watch(const PagesArguments &a, unsigned index, Shared &shared) {
+    const CacheRow at = a.places.rows[block_y()];
+    if (at.watched_count == 0) return;
+    const CacheSequence sequence = a.places.sequences[at.sequence];
+    const unsigned head = a.watched_heads >> 8 * index & 255, thread = thread_x();
+    float *out = a.watched + (uint64_t(index) * a.watched_rows + at.watched_row) * a.watched_stride;
+    load_query(a, head, shared);
+    float largest = LOWEST, total = 0.0f;
+    NO_UNROLL
+    for (unsigned position = thread; position < at.length; position += THREADS) {
+        const float score = score_of<Cache>(a, sequence, head, position, shared);
+        const float most = larger_float(score, largest);
+        total = total * exponential(largest - most) + exponential(score - most);
+        largest = most;
+        const unsigned place = position - at.watched_first;
+        if (place < at.watched_count) out[place] = score;
+    }
+    const float own = largest;
+    largest = warp_max(largest);
+    total = warp_sum(total * exponential(own - largest));
+    if (thread % 32 == 0) {
+        shared.weights[thread / 32] = largest;
+        shared.sums[thread / 32] = total;
+    }
+    barrier();
+    Part all{shared.weights[0], shared.sums[0]};
+    NO_UNROLL
+    for (unsigned warp = 1; warp < THREADS / 32; ++warp) {
+        float before, after;
+        all = join(all, Part{shared.weights[warp], shared.sums[warp]}, before, after);
+    }
+    NO_UNROLL
+    for (unsigned position = thread; position < at.length; position += THREADS) {
+        const unsigned place = position - at.watched_first;
+        if (place < at.watched_count)
+            out[place] = exponential(out[place] - all.largest) / all.total;
+    }
+}
+
 /// One split of a row and a head. Thread `c` of those below the head's quads returns in `sum` what
 /// its four channels come to.
 template <class Cache>
@@ -48,17 +118,7 @@ DEVICE Part attend_split(const PagesArguments &a, const CacheSequence &sequence,
     NO_UNROLL
     for (unsigned index = thread; index < SPLIT; index += THREADS) {
         float score = LOWEST;
-        if (index < count) {
-            const CachedPlace place = cached_place(places, sequence, first + index, row_bytes);
-            Four products = four(0.0f);
-            _Pragma("unroll 4")
-            for (unsigned quad = 0; quad < quads; ++quad) {
-                const Four key =
-                    Cache::read(place.keys, places.heads, head, size, quad * 4, whole);
-                products = multiply_add(key, load_four(&shared.q[quad * 4]), products);
-            }
-            score = a.scale * Cache::factor(place.keys, head) * sum_of(products);
-        }
+        if (index < count) score = score_of<Cache>(a, sequence, head, first + index, shared);
         shared.weights[index] = score;
     }
     barrier();
@@ -148,20 +208,21 @@ DEVICE Part join_parts(const PagesArguments &a, unsigned row, unsigned head, uns
     return all;
 }
 
-/// Parts lie along the grid's third axis where they have blocks of their own; the last one of a row
+/// Heads lie along the grid's first axis, then the watched ones once more, whose weights are noted.
+/// Parts lie along the third axis where they have blocks of their own; the last one of a row
 /// and head to be done joins them.
 template <class Cache> DEVICE void attend(const PagesArguments &a, Shared &shared) {
     const unsigned head = block_x(), row = block_y(), thread = thread_x(), size = a.places.size;
+    if (head >= a.places.heads) {
+        if (block_z() == 0) watch<Cache>(a, head - a.places.heads, shared);
+        return;
+    }
     const CacheRow at = a.places.rows[row];
     const CacheSequence sequence = a.places.sequences[at.sequence];
     const unsigned splits = divide_up(at.length, SPLIT), parts = smaller(splits, PARTS);
     const bool apart = a.partial != nullptr;
     if (apart && block_z() >= parts) return;
-    NO_UNROLL
-    for (unsigned channel = thread; channel < round_up(size, 4); channel += THREADS)
-        shared.q[channel] =
-            channel < size ? a.q[uint64_t(row) * a.q_stride + head * size + channel] : 0.0f;
-    barrier();
+    load_query(a, head, shared);
     const unsigned first = apart ? block_z() : 0, end = apart ? first + 1 : parts;
     // What the parts before come to, and this part's splits so far.
     Part all{LOWEST, 0.0f}, own{LOWEST, 0.0f};

@@ -87,6 +87,12 @@ pub struct CacheRow {
     pub sequence: u32,
     /// Number of positions that it attends to; its own is the last.
     pub length: u32,
+    /// The first position whose weights are noted.
+    pub watched_first: u32,
+    /// Number of positions whose weights are noted.
+    pub watched_count: u32,
+    /// Row of the notes.
+    pub watched_row: u32,
 }
 
 /// The block table of a forward: pages, sequences and input rows. It borrows the pages of growing
@@ -204,6 +210,7 @@ impl<'a> CachePlaces<'a> {
         self.rows.push(CacheRow {
             sequence: sequence as u32,
             length: length as u32,
+            ..CacheRow::default()
         });
     }
 
@@ -257,7 +264,9 @@ impl<'a> CachePlaces<'a> {
     /// # Panics
     /// If the pages are not on the host, or there is no such row or layer.
     pub(crate) fn own_bytes(&mut self, row: usize, layer: usize) -> [&mut [u8]; 2] {
-        let CacheRow { sequence, length } = self.rows[row];
+        let CacheRow {
+            sequence, length, ..
+        } = self.rows[row];
         let CacheSequence { prefix, own } = self.sequences[sequence as usize];
         let position = (length - 1 - prefix.positions) as usize;
         let a_page = own.positions_a_page as usize;
@@ -277,7 +286,9 @@ impl<'a> CachePlaces<'a> {
     /// # Panics
     /// If the pages are not on the host, or there is no such row or layer.
     pub(crate) fn parts(&self, row: usize, layer: usize) -> CachedParts<'_> {
-        let CacheRow { sequence, length } = self.rows[row];
+        let CacheRow {
+            sequence, length, ..
+        } = self.rows[row];
         let CacheSequence { prefix, own } = self.sequences[sequence as usize];
         let own = CacheStretch {
             positions: length - prefix.positions,

@@ -112,10 +112,15 @@ pub(super) struct Pages {
     pub out: u64,
     pub partial: u64,
     pub done: u64,
+    pub watched: u64,
     pub rows: u32,
     pub q_stride: u32,
     pub out_stride: u32,
     pub scale: f32,
+    pub watched_rows: u32,
+    pub watched_stride: u32,
+    pub watched_heads: u32,
+    pub unused: u32,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -4,10 +4,10 @@
 //! less work.
 
 use super::arguments as with;
-use super::kernels::MatrixUnits;
+use super::kernels::{FEW_ROWS, MatrixUnits};
 use super::launches::{
-    few_rows_outputs, layer_normed, layer_of, normed, number, placed, precision_number, product_of,
-    product_of_sequences, rows_of,
+    few_rows_grid, few_rows_outputs, few_rows_variant, layer_normed, layer_of, normed, number,
+    placed, precision_number, product_of, product_of_sequences, rows_of,
 };
 use super::operations::FEW_ROWS_MAX;
 use super::{Cuda, start};
@@ -68,9 +68,10 @@ impl FusedOperations for Cuda {
         if let ([layer], true) = (layers, few) {
             let arguments = self.few_rows(x, norm, layer, activation, &out);
             let weight = &layer.weight;
-            let across = weight.rows().div_ceil(few_rows_outputs(weight.columns()));
-            let family = &self.kernels.few_rows;
-            return self.multiply_few_rows(family, weight, across, rows, &arguments);
+            let variant = few_rows_variant(rows);
+            let across = (weight.rows()).div_ceil(few_rows_outputs(weight.columns(), variant));
+            let kernel = &self.kernels.few_rows[precision_number(weight)][variant];
+            return self.launch(kernel, few_rows_grid(across, rows, variant), &arguments);
         }
         let (norm, [norm_scale, norm_shift], epsilon) = normed(norm);
         for (piece, layers) in layers.chunks(with::LAYERS_MAX).enumerate() {
@@ -127,9 +128,10 @@ impl FusedOperations for Cuda {
             outputs: number(half),
             ..self.few_rows(x, Some(norm), gate_up, Activation::Identity, &out)
         };
-        let across = half.div_ceil(few_rows_outputs(weight.columns()));
-        let family = &self.kernels.few_rows_gated;
-        self.multiply_few_rows(family, weight, across, rows, &arguments);
+        let variant = few_rows_variant(rows);
+        let across = half.div_ceil(few_rows_outputs(weight.columns(), variant));
+        let kernel = &self.kernels.few_rows_gated[precision_number(weight)][variant];
+        self.launch(kernel, few_rows_grid(across, rows, variant), &arguments);
     }
 
     fn takes_projection(&self, _joined: &Linear, layout: CacheLayout) -> bool {
@@ -182,10 +184,18 @@ impl FusedOperations for Cuda {
             cosines,
             sines,
         };
-        // One block computes one head of queries, keys or values.
-        let across = 3 * layout.heads;
-        let family = &self.kernels.few_rows_project;
-        self.multiply_few_rows(family, &joined.weight, across, rows, &arguments);
+        // One block computes one head of queries, keys or values, of which those with many rows
+        // hold smaller ones only.
+        let mut variant = few_rows_variant(rows);
+        while FEW_ROWS[variant] > 16 && layout.size > 4096 / FEW_ROWS[variant] {
+            variant -= 1;
+        }
+        let kernel = &self.kernels.few_rows_project[precision_number(&joined.weight)][variant];
+        self.launch(
+            kernel,
+            few_rows_grid(3 * layout.heads, rows, variant),
+            &arguments,
+        );
     }
 
     fn takes_embedding(&self, table: &Matrix, positions: Option<&Matrix>) -> bool {

@@ -49,7 +49,7 @@ const IMAGES: [(Target, &[u8]); 6] = [
 ];
 
 /// Rows that one block of a few-rows product computes, by variant.
-pub(super) const FEW_ROWS: [usize; 5] = [1, 2, 4, 8, 16];
+pub(super) const FEW_ROWS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// How a product runs on matrix units, where it does.
 #[derive(Clone, Copy)]
@@ -102,9 +102,9 @@ pub(super) struct Kernels {
     /// For at most 64 outputs and for more.
     pub product_mma_norm: [[Arc<Kernel>; 2]; 3],
     /// By precision, then by [`FEW_ROWS`]; likewise the two fields below.
-    pub few_rows: [[Arc<Kernel>; 5]; 4],
-    pub few_rows_gated: [[Arc<Kernel>; 5]; 4],
-    pub few_rows_project: [[Arc<Kernel>; 5]; 4],
+    pub few_rows: [[Arc<Kernel>; FEW_ROWS.len()]; 4],
+    pub few_rows_gated: [[Arc<Kernel>; FEW_ROWS.len()]; 4],
+    pub few_rows_project: [[Arc<Kernel>; FEW_ROWS.len()]; 4],
     pub embed: [Arc<Kernel>; 4],
     pub lstm: [Arc<Kernel>; 4],
     pub attention_64: Arc<Kernel>,
@@ -163,9 +163,9 @@ impl Kernels {
             )
         };
         let rows = |family: &str, bytes| {
-            let of = |end| by_precision(family, end, bytes);
-            let [one, two, four, eight] = [of("_1")?, of("_2")?, of("_4")?, of("_8")?];
-            Ok::<_, CudaError>(transposed([one, two, four, eight, of("_16")?]))
+            let of = |rows: usize| by_precision(family, &format!("_{rows}"), bytes);
+            let [one, two, four, eight, more, many, most] = FEW_ROWS.map(of);
+            Ok::<_, CudaError>(transposed([one?, two?, four?, eight?, more?, many?, most?]))
         };
         let units = |family: &str, end: &str| {
             let of = |units: MatrixUnits| {

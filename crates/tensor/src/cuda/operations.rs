@@ -1,11 +1,11 @@
 //! Operations, each as launches of kernels.
 
 use super::arguments as with;
-use super::kernels::{FEW_ROWS, MatrixUnits};
+use super::kernels::MatrixUnits;
 use super::launches::{
-    blocks, cache_number, columns, element_blocks, elements, elements_with, few_rows_outputs,
-    layer_of, number, numbered, optional, placed, precision_number, product_of,
-    product_of_sequences, rows_of, spectra,
+    blocks, cache_number, columns, element_blocks, elements, elements_with, few_rows_grid,
+    few_rows_outputs, few_rows_variant, layer_of, number, numbered, optional, placed,
+    precision_number, product_of, product_of_sequences, rows_of, spectra,
 };
 use super::uploads::{DONE_MAX, PIECE, PlacesAddresses};
 use super::{Cuda, THREADS, start};
@@ -25,7 +25,9 @@ use sottovoce_memory::driver::cuda::Kernel;
 use std::sync::Arc;
 
 /// Most rows of a product whose blocks read each weight once for all rows.
-pub(super) const FEW_ROWS_MAX: usize = 16;
+pub(super) const FEW_ROWS_MAX: usize = 64;
+/// Most rows of an attention over cached positions whose parts have blocks of their own.
+const APART_ROWS_MAX: usize = 16;
 /// Warps per block: one row of a norm, or one head of a store, each.
 const WARPS: usize = THREADS as usize / 32;
 /// Most channels of a head of an attention that a launch makes.
@@ -308,7 +310,7 @@ impl Operations for Cuda {
     }
 
     fn attention_cached_scratch(&self, rows: usize, layout: CacheLayout) -> usize {
-        rows.min(FEW_ROWS_MAX) * layout.heads * with::PARTS * (layout.size + 2)
+        rows.min(APART_ROWS_MAX) * layout.heads * with::PARTS * (layout.size + 2)
     }
 
     fn attention_cached(
@@ -323,7 +325,7 @@ impl Operations for Cuda {
         let layout = places.layout();
         let count = q.row_count();
         // With few rows, most of the device would be idle.
-        let apart = count <= FEW_ROWS_MAX && count * layout.heads <= DONE_MAX;
+        let apart = count <= APART_ROWS_MAX && count * layout.heads <= DONE_MAX;
         for first in (0..count).step_by(PIECE) {
             let range = first..count.min(first + PIECE);
             let Some(at) = self.send_places(places, range.clone()) else {
@@ -344,6 +346,7 @@ impl Operations for Cuda {
                 q_stride: number(q.stride()),
                 out_stride: number(out.stride()),
                 scale,
+                ..with::Pages::zeroed()
             };
             let kernel = &self.kernels.attend_pages[cache_number(layout.precision)];
             let parts = if apart { with::PARTS } else { 1 };
@@ -579,30 +582,14 @@ impl Cuda {
             return self.multiply_layers(weight, 1, &product, rounding);
         }
         let arguments = rows_of(x, layer_of(weight, bias), weight, activation, store, &out);
-        let across = weight.rows().div_ceil(few_rows_outputs(weight.columns()));
-        self.multiply_few_rows(
-            &self.kernels.few_rows,
-            weight,
-            across,
-            x.row_count(),
+        let variant = few_rows_variant(x.row_count());
+        let across = (weight.rows()).div_ceil(few_rows_outputs(weight.columns(), variant));
+        let kernel = &self.kernels.few_rows[precision_number(weight)][variant];
+        self.launch(
+            kernel,
+            few_rows_grid(across, x.row_count(), variant),
             &arguments,
         );
-    }
-
-    /// A product of few rows by a kernel family, with `across` blocks along the outputs.
-    pub(super) fn multiply_few_rows<A: bytemuck::Pod>(
-        &self,
-        family: &[[Arc<Kernel>; FEW_ROWS.len()]; 4],
-        weight: &Matrix,
-        across: usize,
-        rows: usize,
-        arguments: &A,
-    ) {
-        let fits = FEW_ROWS.iter().position(|&most| rows <= most);
-        let most = fits.unwrap_or(FEW_ROWS.len() - 1);
-        let kernel = &family[precision_number(weight)][most];
-        let down = rows.div_ceil(FEW_ROWS[most]);
-        self.launch(kernel, [number(across), number(down), 1], arguments);
     }
 
     /// Products with the weights of layers, all of this shape and precision, of which these are the

@@ -7,7 +7,7 @@ use sottovoce_tensor::{
 };
 
 /// One row, few rows, and many.
-const ROWS: [usize; 5] = [1, 2, 7, 16, 40];
+const ROWS: [usize; 7] = [1, 2, 7, 16, 20, 40, 70];
 
 fn norms(fixture: &Fixture, channels: usize) -> [Norm; 2] {
     let [scale, weight, bias] = [1, 2, 3].map(|seed| fixture.vector(&random(seed, channels)));
@@ -45,7 +45,7 @@ fn compare(
     fused: impl Fn(&Context<'_>, &Tensor) -> Tensor,
     plain: impl Fn(&Context<'_>, &Tensor) -> Tensor,
 ) {
-    let all = random(7, ROWS[4] * columns);
+    let all = random(7, ROWS[6] * columns);
     let run = |x: &[f32], forward: &dyn Fn(&Context<'_>, &Tensor) -> Tensor| {
         fixture.run(|ctx| {
             let x = ctx.upload(&[x.len() / columns, columns], x);
@@ -192,7 +192,7 @@ pub fn a_projection_into_pages_equals_product_rotation_and_store(fixture: &Fixtu
                         let sequence = places.add_sequences(None, table, layout);
                         places.add_row(sequence, 21);
                     }
-                    let x = random(7, ROWS[4] * inputs);
+                    let x = random(7, ROWS[6] * inputs);
                     let x = ctx.upload(&[count, inputs], &x[first * inputs..][..count * inputs]);
                     let angles =
                         turned.then(|| ctx.rotary_angles(&places.positions(), &frequencies));

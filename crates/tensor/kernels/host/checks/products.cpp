@@ -85,7 +85,7 @@ CHECK(linear_layers_equal_their_formula_and_a_row_has_the_same_bits_in_every_ker
                                                   expected[i] + bias[i % s.outputs], 0.25);
             expect_near(wide, expected, 2e-6, what);
             expect_equal(narrow, wide, what + " by blocks of another shape");
-            for (unsigned count : {1u, 2u, 4u, 8u, 16u}) {
+            for (unsigned count : {1u, 2u, 4u, 8u, 16u, 32u, 64u}) {
                 RowsArguments few = rows_of(x, w, s.rows);
                 few.bias = bias.data();
                 few.activation = ACTIVATION_LEAKY_RELU;

@@ -63,7 +63,7 @@ pub use layers::{
 pub use matrix::{Matrix, MatrixError, Precision, Vector};
 pub use noise::Noise;
 pub use operations::{
-    Activation, Attention, AttentionWeights, Convolving, EvenPositions, Operations,
+    Activation, Attention, AttentionWeights, Convolving, EvenPositions, LayerChains, Operations,
     RelativePositions, Rounding, SinusoidOrder, Store, WatchedHead,
 };
 pub use stft::Stft;

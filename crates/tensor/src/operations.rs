@@ -3,7 +3,7 @@
 use crate::cache::{CacheLayout, CachePlaces};
 use crate::fused::FusedOperations;
 use crate::harmonics::Harmonics;
-use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
+use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, Linear, Norm};
 use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::stft::Stft;
@@ -149,6 +149,49 @@ pub trait AttentionWeights {
     );
 }
 
+/// Chains of layers whose rows stay in a core's caches from one layer to the next. Each one gives
+/// the same bits as the plain operations in sequence, to which [`crate::Context`] falls back where
+/// no scratch is named.
+pub trait LayerChains {
+    /// f32 elements of scratch for [`LayerChains::linears`]; `None` if it does not apply.
+    fn linears_scratch(&self, rows: usize, layers: &[&Linear], rounding: Rounding)
+    -> Option<usize>;
+    /// Layers of one shape over the same rows, after an optional norm. The results are stacked,
+    /// `[layers · rows, outputs]`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "operands, layers, epilogue, output, scratch"
+    )]
+    fn linears(
+        &self,
+        x: View<'_>,
+        norm: Option<&Norm>,
+        layers: &[&Linear],
+        activation: Activation,
+        rounding: Rounding,
+        out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
+    );
+
+    /// f32 elements of scratch for [`LayerChains::feed_forward`]; `None` if it does not apply.
+    fn feed_forward_scratch(
+        &self,
+        rows: usize,
+        layers: [&Linear; 2],
+        rounding: Rounding,
+    ) -> Option<usize>;
+    /// Adds a norm, a layer, an activation and a second layer of `x` to `x`.
+    fn feed_forward(
+        &self,
+        x: ViewMut<'_>,
+        norm: &Norm,
+        layers: [&Linear; 2],
+        activation: Activation,
+        rounding: Rounding,
+        scratch: ViewMut<'_>,
+    );
+}
+
 /// The operations of a device. [`crate::Context`] checks shapes, takes outputs and scratch from the
 /// workspace, and calls these: all shapes are valid here, and no view is dry.
 ///
@@ -164,6 +207,11 @@ pub trait Operations: Send + Sync {
 
     /// The fused operations of a device on which launches are expensive.
     fn fused(&self) -> Option<&dyn FusedOperations> {
+        None
+    }
+
+    /// The chains of layers of a device that computes on cores with caches.
+    fn chains(&self) -> Option<&dyn LayerChains> {
         None
     }
 

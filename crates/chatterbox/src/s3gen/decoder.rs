@@ -320,7 +320,7 @@ impl Transformer {
             let mixed = ctx.attention_sequences(parts, sequences, &options);
             ctx.linear_add(&mixed, &self.out, x);
         }
-        let inner = ctx.norm_linear(&*x, &self.feed_norm, &self.feed_in, Activation::GeluErf);
-        ctx.linear_add(&inner, &self.feed_out, x);
+        let gelu = Activation::GeluErf;
+        ctx.feed_forward(x, &self.feed_norm, &self.feed_in, gelu, &self.feed_out);
     }
 }

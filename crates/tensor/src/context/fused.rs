@@ -73,6 +73,25 @@ impl Context<'_> {
             }
             return out;
         }
+        let chains = self.device.chains();
+        let scratch = chains.and_then(|chains| chains.linears_scratch(rows, layers, self.rounding));
+        if let (Some(chains), Some(needed)) = (chains, scratch) {
+            let mut out = self.tensor(&[layers.len() * rows, outputs]);
+            let mut scratch = self.tensor(&[needed]);
+            if !self.is_dry() {
+                let (rounding, scratch) = (self.rounding, scratch.view_mut());
+                chains.linears(
+                    x,
+                    norm,
+                    layers,
+                    activation,
+                    rounding,
+                    out.view_mut(),
+                    scratch,
+                );
+            }
+            return out;
+        }
         let normed = norm.map(|norm| self.norm(x, norm));
         let x = normed.as_ref().map_or(x, Tensor::view);
         let mut out = self.tensor(&[layers.len() * rows, outputs]);
@@ -81,6 +100,39 @@ impl Context<'_> {
             self.linear_into(x, layer, activation, Store::Overwrite, out);
         }
         out
+    }
+
+    /// Adds `feed_out(activation(feed_in(norm(x))))` to `x` `[n, channels]`.
+    ///
+    /// # Panics
+    /// If the layers' shapes do not match.
+    pub fn feed_forward(
+        &self,
+        x: &mut Tensor,
+        norm: &Norm,
+        feed_in: &Linear,
+        activation: Activation,
+        feed_out: &Linear,
+    ) {
+        let (outer, inner) = (x.columns(), feed_in.weight.rows());
+        for (layer, [outputs, inputs]) in [(feed_in, [inner, outer]), (feed_out, [outer, inner])] {
+            let shape = [layer.weight.rows(), layer.weight.columns()];
+            assert_eq!(shape, [outputs, inputs], "feed_forward: shape of a layer");
+        }
+        let layers = [feed_in, feed_out];
+        let (rows, rounding) = (x.rows(), self.rounding);
+        let chains = self.device.chains();
+        let scratch = chains.and_then(|it| it.feed_forward_scratch(rows, layers, rounding));
+        let (Some(chains), Some(needed)) = (chains, scratch) else {
+            let inner = self.norm_linear(&*x, norm, feed_in, activation);
+            self.linear_add(&inner, feed_out, x);
+            return;
+        };
+        let mut scratch = self.tensor(&[needed]);
+        if !self.is_dry() {
+            let scratch = scratch.view_mut();
+            chains.feed_forward(x.view_mut(), norm, layers, activation, rounding, scratch);
+        }
     }
 
     /// A norm, a linear layer whose first half of outputs is the gate, and silu(gate) · up:

@@ -5,10 +5,9 @@
 //! change the softmax, and the rest is quantised more finely (Zhang et al., "SageAttention", 2024).
 
 use super::gemm::{MR, SharedOutput};
-use super::gemm_int8::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, round_row};
-use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, split_four, with_counts};
-use super::maths;
-use super::vectorised::vectorised;
+use super::gemm_int8::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, inverse_of, round_row};
+use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, split_four, unknown_zero, with_counts};
+use super::{maths, rows};
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::Attention;
 use crate::threads::Threads;
@@ -247,31 +246,54 @@ fn pack_head(
     maths::scale(value_scales, 1.0 / 127.0);
     // The scratch row is free from here on.
     for (inverse, &scale) in inverses.iter_mut().zip(&*value_scales) {
-        *inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        *inverse = inverse_of(scale);
     }
     for quad in 0..count.div_ceil(4) {
         let rows = [0, 1, 2, 3].map(|row| match 4 * quad + row {
             row if row < count => v.row(row),
             _ => &ZERO_ROW[..layout.size],
         });
-        interleave_levels(rows, inverses, quad, layout.key_quads, levels);
+        interleave_levels(set, rows, inverses, quad, layout.key_quads, levels);
     }
 }
 
 /// Padding of the last group of four keys.
 const ZERO_ROW: [f32; GROUP_INPUTS] = [0.0; GROUP_INPUTS];
 
-vectorised! {
+on_lanes! {
     /// Quantises the values of four keys to signed bytes, and interleaves them by channel.
-    fn interleave_levels(rows: [&[f32]; 4], inverses: &[f32], quad: usize, quads: usize, levels: &mut [u32]) {
-        for (panel, inverses) in inverses.chunks_exact(NARROW_PANEL).enumerate() {
+    fn interleave_levels<L>(
+        rows: [&[f32]; 4],
+        inverses: &[f32],
+        quad: usize,
+        quads: usize,
+        levels: &mut [u32],
+    ) {
+        for panel in 0..inverses.len() / NARROW_PANEL {
             let first = panel * NARROW_PANEL;
+            let inverses = inverses[first..first + NARROW_PANEL].as_ptr();
             let words = &mut levels[(panel * quads + quad) * NARROW_PANEL..][..NARROW_PANEL];
-            for (place, row) in rows.iter().enumerate() {
-                let values = &row[first..row.len().min(first + NARROW_PANEL)];
-                for ((word, &value), &inverse) in words.iter_mut().zip(values).zip(inverses) {
-                    let level = (value * inverse).round_ties_even() as i32;
-                    *word |= (level as u32 & 255) << (8 * place);
+            let last: [[f32; NARROW_PANEL]; 4];
+            let places = match rows.map(|row| row.get(first..first + NARROW_PANEL)) {
+                [Some(a), Some(b), Some(c), Some(d)] => [a, b, c, d].map(<[f32]>::as_ptr),
+                _ => {
+                    last = rows.map(|row| *rows::zero_padded(row, first, &mut [0.0; NARROW_PANEL]));
+                    last.each_ref().map(|values| values.as_ptr())
+                }
+            };
+            // SAFETY: the caller has the instructions; a panel's length lies at all places.
+            unsafe {
+                for lane in (0..NARROW_PANEL).step_by(L::Vectors::WIDTH) {
+                    let inverse = L::Vectors::load_floats(inverses.add(lane));
+                    let mut word = L::Vectors::splat(0);
+                    for (key, values) in places.into_iter().enumerate() {
+                        let value = L::Vectors::load_floats(values.add(lane));
+                        let level = L::Vectors::round_or_zero(L::Vectors::multiply(value, inverse));
+                        let byte = L::Vectors::and(level, L::Vectors::splat(255));
+                        let byte = L::Vectors::shift_left(byte, 8 * key as i32);
+                        word = L::Vectors::add(word, byte);
+                    }
+                    L::Vectors::store(words.as_mut_ptr().add(lane).cast(), word);
                 }
             }
         }
@@ -337,11 +359,24 @@ on_lanes! {
         // SAFETY: the caller has the instructions. Whole vectors lie in the row, and every write is
         // before the part still to be read.
         unsafe {
-            let mut largest = L::Vectors::splat_float(f32::NEG_INFINITY);
-            for first in (0..row.len()).step_by(width) {
-                largest = L::Vectors::larger(L::Vectors::load_floats(start.add(first)), largest);
+            // Four maxima, because each has to wait for the one before it.
+            let mut largest = [L::Vectors::splat_float(f32::NEG_INFINITY); 4];
+            let whole = row.len() / 64 * 64;
+            for first in (0..whole).step_by(4 * width) {
+                for (part, largest) in largest.iter_mut().enumerate() {
+                    let scores = L::Vectors::load_floats(start.add(first + width * part));
+                    *largest = L::Vectors::larger(scores, *largest);
+                }
             }
-            let largest = L::Vectors::splat_float(L::Vectors::largest(largest));
+            for first in (whole..row.len()).step_by(width) {
+                let scores = L::Vectors::load_floats(start.add(first));
+                largest[0] = L::Vectors::larger(scores, largest[0]);
+            }
+            let largest = L::Vectors::largest(L::Vectors::larger(
+                L::Vectors::larger(largest[0], largest[1]),
+                L::Vectors::larger(largest[2], largest[3]),
+            ));
+            let largest = L::Vectors::splat_float(largest);
             let scale = L::Vectors::splat_float(std::f32::consts::LOG2_E);
             // As many as the narrowest vectors need for 16 lanes.
             let mut totals = [L::Vectors::splat(0); 4];
@@ -364,9 +399,7 @@ on_lanes! {
                     }
                     let levels = L::Vectors::round(L::Vectors::scale_by_powers(value, whole));
                     *total = L::Vectors::add(*total, levels);
-                    let upper = L::Vectors::shift_right(levels, 8);
-                    let place = start.add(first / 2).cast();
-                    L::Vectors::store_in_turns(place, upper, levels);
+                    L::Vectors::store_split(start.add(first / 2).cast(), levels);
                 }
             }
             // No lane's sum reaches 2³¹: its keys are at most a sixteenth of all.
@@ -430,7 +463,7 @@ unsafe fn weighted_values_tile<L: Lanes, const ROWS: usize, const VECTORS: usize
             let (panel, lane) = (channel / NARROW_PANEL, channel % NARROW_PANEL);
             *place = place.add(panel * quads * 64 + 4 * lane);
         }
-        let mut totals = [[[L::begin(0); 2]; VECTORS]; ROWS];
+        let mut totals = [[[L::begin(unknown_zero()); 2]; VECTORS]; ROWS];
         for quad in 0..quads {
             let mut levels = [L::load_signed(places[0].add(64 * quad)); VECTORS];
             for (levels, place) in levels.iter_mut().zip(places) {

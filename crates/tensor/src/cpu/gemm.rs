@@ -5,6 +5,7 @@
 //! `PANEL` outputs), `KC` inputs at a time, in tiles of `MR` rows.
 
 use super::kernel::{self, InitialSum, Lhs, Weights};
+use super::lanes::prefetch_far;
 use super::maths;
 use super::unpack::unpack;
 use super::vectorised::vectorised;
@@ -194,13 +195,23 @@ impl<'a> SharedOutput<'a> {
     }
 
     /// The part from `row` and `column` on.
-    fn from(&self, row: usize, column: usize) -> SharedOutput<'a> {
+    pub(crate) fn from(&self, row: usize, column: usize) -> SharedOutput<'a> {
         let start = row * self.stride + column;
         assert!(start <= self.len, "row {row} of the output");
         SharedOutput {
             start: self.start.wrapping_add(start),
             len: self.len - start,
             ..*self
+        }
+    }
+
+    /// Fetches a panel's columns of a range of rows into the L2 cache, before they are written.
+    pub(crate) fn prefetch(&self, rows: Range<usize>, column: usize) {
+        for row in rows {
+            let start = self.start.wrapping_add(row * self.stride + column);
+            for line in (0..PANEL * size_of::<f32>()).step_by(64) {
+                prefetch_far(start.cast::<u8>().wrapping_add(line));
+            }
         }
     }
 
@@ -329,6 +340,7 @@ fn multiply_rows(
 ) {
     let left = product.left;
     let outputs = product.right.outputs();
+    let few = rows.len() <= FEW_ROWS;
     // Tiles of equal height: a short last tile would wait for its weights.
     let tile_rows = rows.len().div_ceil(rows.len().div_ceil(MR).max(1)).max(1);
     for panel in panels {
@@ -342,6 +354,9 @@ fn multiply_rows(
                 let (weights, stride) =
                     weight_block(set, product, panel, width, input, depth, buffer);
                 for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
+                    if sums_from == InitialSum::Zero && !few {
+                        out.prefetch(row..rows.end.min(row + tile_rows), first_output);
+                    }
                     let start = row * left.stride + segment * left.segment_stride + first;
                     let left = Lhs {
                         data: &left.data[start..],

@@ -6,15 +6,18 @@
 //! A row's result does not depend on other rows.
 
 use super::gemm::{self, MC, MR, OutputTile, SharedOutput};
-use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, with_counts};
+use super::lanes::{LaneSet, Lanes, Vectors, largest_magnitude, on_lanes, with_counts};
 use super::rows;
 use crate::matrix::{Int8Parts, Matrix, NARROW_PANEL, PANEL};
 use crate::operations::{Activation, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
+use std::ops::Range;
 
 /// Inputs that share a scale: 32 products between two conversions to f32.
 pub(crate) const GROUP_INPUTS: usize = 128;
+/// Inputs of a row's last group, if they are not as many.
+const HALF_GROUP: usize = 64;
 /// KC: inputs whose weights of a wide panel stay in the L1 cache (16 KiB) during all rows of a
 /// task.
 const KC: usize = 4 * GROUP_INPUTS;
@@ -55,39 +58,31 @@ on_lanes! {
     /// Quantises a row.
     pub(crate) fn round_row<L>(row: &[f32], layout: RowLayout, out: &mut [f32]) {
         assert!(row.len() <= layout.inputs && out.len() == layout.len());
-        let width = L::Vectors::WIDTH;
         let (bytes, groups) = out.split_at_mut(layout.inputs / 4);
-        let mut last = [0.0; GROUP_INPUTS];
-        for group in 0..layout.groups() {
+        let groups = groups.as_chunks_mut::<2>().0;
+        for (group, out) in groups.iter_mut().enumerate().take(layout.groups()) {
             let first = group * GROUP_INPUTS;
             let count = GROUP_INPUTS.min(layout.inputs - first);
-            let values = rows::zero_padded(row, first, &mut last).as_ptr();
             let bytes = &mut bytes[first / 4..(first + count) / 4];
             let place: *mut u8 = bytes.as_mut_ptr().cast();
-            // SAFETY: the caller has the instructions. `count` values in whole vectors lie in the
-            // padded part of the row, and as many bytes are written.
-            unsafe {
-                let mut largest = L::Vectors::splat_float(0.0);
-                for input in (0..count).step_by(width) {
-                    let values = L::Vectors::load_floats(values.add(input));
-                    largest = L::Vectors::larger(L::Vectors::magnitude(values), largest);
+            let values = row.get(first..).unwrap_or_default();
+            // SAFETY: the caller has the instructions. A group is 128 or 64 inputs, of which
+            // `values` has all or a padded copy has them; as many bytes are written.
+            *out = unsafe {
+                match count {
+                    GROUP_INPUTS if values.len() >= GROUP_INPUTS => {
+                        round_group::<L>(values.as_ptr(), GROUP_INPUTS, place)
+                    }
+                    HALF_GROUP if values.len() >= HALF_GROUP => {
+                        round_group::<L>(values.as_ptr(), HALF_GROUP, place)
+                    }
+                    _ => {
+                        let mut last = [0.0; GROUP_INPUTS];
+                        let values = rows::zero_padded(row, first, &mut last);
+                        round_group::<L>(values.as_ptr(), count, place)
+                    }
                 }
-                let scale = L::Vectors::largest(largest) / LEVEL_MAX;
-                let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-                let mut total = L::Vectors::splat(0);
-                for input in (0..count).step_by(width) {
-                    let values = L::Vectors::load_floats(values.add(input));
-                    let scaled = L::Vectors::multiply(values, L::Vectors::splat_float(inverse));
-                    // NaN becomes 0: no weight could turn it into a number.
-                    let levels = L::Vectors::round_or_zero(scaled);
-                    total = L::Vectors::add(total, levels);
-                    L::Vectors::store_bytes(place.add(input), levels);
-                }
-                // Stored weights are offset by 128.
-                let start = L::Vectors::sum(total).wrapping_mul(-L::OFFSET);
-                groups[2 * group] = f32::from_bits(start as u32);
-                groups[2 * group + 1] = scale;
-            }
+            };
         }
     }
 
@@ -117,6 +112,37 @@ on_lanes! {
                 }
             }
         }
+    }
+}
+
+/// The inverse of a scale; 0 for values so small that it would be infinite.
+pub(crate) fn inverse_of(scale: f32) -> f32 {
+    if scale.is_normal() { 1.0 / scale } else { 0.0 }
+}
+
+/// Quantises `count` inputs to bytes at `place`. Returns the initial value of their sums and their
+/// scale.
+///
+/// # Safety
+/// The machine must have the instructions. `count` values, a multiple of 16, must lie at `values`,
+/// and as many bytes at `place`.
+#[inline(always)]
+unsafe fn round_group<L: Lanes>(values: *const f32, count: usize, place: *mut u8) -> [f32; 2] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let scale = largest_magnitude::<L::Vectors>(values, count) / LEVEL_MAX;
+        let inverse = L::Vectors::splat_float(inverse_of(scale));
+        let mut total = L::Vectors::splat(0);
+        for input in (0..count).step_by(L::Vectors::WIDTH) {
+            let values = L::Vectors::load_floats(values.add(input));
+            // NaN becomes 0: no weight could turn it into a number.
+            let levels = L::Vectors::round_or_zero(L::Vectors::multiply(values, inverse));
+            total = L::Vectors::add(total, levels);
+            L::Vectors::store_bytes(place.add(input), levels);
+        }
+        // Stored weights are offset by 128.
+        let start = L::Vectors::sum(total).wrapping_mul(-L::OFFSET);
+        [f32::from_bits(start as u32), scale]
     }
 }
 
@@ -251,75 +277,104 @@ pub(crate) fn multiply(
     scratch: &mut [f32],
 ) {
     let layout = RowLayout::of(weight.columns());
-    let count = x.row_count();
-    let mut rounded = ViewMut::new(scratch, count, layout.len());
+    let mut rounded = ViewMut::new(scratch, x.row_count(), layout.len());
     rows::for_each(threads, &mut rounded, |row, out| {
         round_row(set, x.row(row), layout, out);
     });
-    let scratch = &*scratch;
-    let panels = weight.rows().div_ceil(PANEL);
-    let out = SharedOutput::of(out);
-    gemm::for_each_part(threads, count, MC, panels, |rows, panels| {
+    let product = RoundedProduct {
+        set,
+        rounded: scratch,
+        layout,
+        weight,
+        bias,
+        activation,
+        store,
+    };
+    product.multiply(threads, out);
+}
+
+/// `activation(A Wᵀ + bias)` of quantised rows A.
+pub(crate) struct RoundedProduct<'a> {
+    pub(crate) set: LaneSet,
+    pub(crate) rounded: &'a [f32],
+    pub(crate) layout: RowLayout,
+    pub(crate) weight: &'a Matrix,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) activation: Activation,
+    pub(crate) store: Store,
+}
+
+impl RoundedProduct<'_> {
+    /// All rows of `out`, on all threads.
+    pub(crate) fn multiply(&self, threads: &Threads, out: ViewMut<'_>) {
+        let (count, panels) = (out.row_count(), self.weight.rows().div_ceil(PANEL));
+        let out = SharedOutput::of(out);
+        gemm::for_each_part(threads, count, MC, panels, |rows, panels| {
+            self.multiply_part(rows, panels, &out);
+        });
+    }
+
+    /// Up to [`MC`] rows by some panels, on the calling thread.
+    pub(crate) fn multiply_part(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        out: &SharedOutput<'_>,
+    ) {
         let mut tiles = [0.0; MC * PANEL];
         for panel in panels {
-            multiply_panel(
-                set,
-                weight,
-                panel,
-                scratch,
-                layout,
-                rows.clone(),
-                &mut tiles,
-            );
+            self.multiply_panel(panel, rows.clone(), &mut tiles, out);
             let column = panel * PANEL;
-            let columns = PANEL.min(weight.rows() - column);
-            let bias = bias.map(|bias| &bias[column..column + columns]);
+            let columns = PANEL.min(self.weight.rows() - column);
+            let bias = (self.bias).map(|bias| &bias[column..column + columns]);
             let place = OutputTile {
                 rows: rows.clone(),
                 column,
                 columns,
             };
-            gemm::finish_rows(&mut tiles, bias, activation, store, &out, place);
+            gemm::finish_rows(&mut tiles, bias, self.activation, self.store, out, place);
         }
-    });
-}
+    }
 
-/// Products of quantised rows with one wide panel, in tiles.
-fn multiply_panel(
-    set: LaneSet,
-    weight: &Matrix,
-    panel: usize,
-    rounded: &[f32],
-    layout: RowLayout,
-    rows: std::ops::Range<usize>,
-    tiles: &mut [f32],
-) {
-    let parts = Int8Parts::of(weight.packed_bytes(), weight.padded_rows());
-    let inputs = weight.columns().next_multiple_of(4);
-    let first_output = panel * PANEL;
-    let width = PANEL.min(weight.padded_rows() - first_output);
-    // Tiles of equal height: a short last tile would wait for its weights.
-    let tile_rows = rows.len().div_ceil(rows.len().div_ceil(MR).max(1)).max(1);
-    for first_input in (0..inputs).step_by(KC) {
-        let panels = Panels {
-            weights: &parts.weights[first_output * inputs + first_input * NARROW_PANEL..],
-            panel_bytes: NARROW_PANEL * inputs,
-            scales: &parts.scales[first_output..first_output + width],
-        };
-        for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
-            let rows = Rows {
-                data: &rounded[row * layout.len()..],
-                layout,
-                count: tile_rows.min(rows.end - row),
-                first_input,
-                quads: KC.min(inputs - first_input) / 4,
+    /// Products of rows with one wide panel, in tiles; meanwhile the output's lines are fetched.
+    fn multiply_panel(
+        &self,
+        panel: usize,
+        rows: Range<usize>,
+        tiles: &mut [f32],
+        out: &SharedOutput<'_>,
+    ) {
+        let (weight, layout) = (self.weight, self.layout);
+        let parts = Int8Parts::of(weight.packed_bytes(), weight.padded_rows());
+        let inputs = weight.columns().next_multiple_of(4);
+        let first_output = panel * PANEL;
+        let width = PANEL.min(weight.padded_rows() - first_output);
+        // Tiles of equal height: a short last tile would wait for its weights.
+        let tile_rows = rows.len().div_ceil(rows.len().div_ceil(MR).max(1)).max(1);
+        for first_input in (0..inputs).step_by(KC) {
+            let panels = Panels {
+                weights: &parts.weights[first_output * inputs + first_input * NARROW_PANEL..],
+                panel_bytes: NARROW_PANEL * inputs,
+                scales: &parts.scales[first_output..first_output + width],
             };
-            let sums = Sums {
-                data: &mut tiles[tile * tile_rows * PANEL..],
-                stride: PANEL,
-                add: first_input > 0,
-            };
-            accumulate(set, rows, panels, sums);
+            for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
+                if first_input == 0 {
+                    out.prefetch(row..rows.end.min(row + tile_rows), first_output);
+                }
+                let rows = Rows {
+                    data: &self.rounded[row * layout.len()..],
+                    layout,
+                    count: tile_rows.min(rows.end - row),
+                    first_input,
+                    quads: KC.min(inputs - first_input) / 4,
+                };
+                let sums = Sums {
+                    data: &mut tiles[tile * tile_rows * PANEL..],
+                    stride: PANEL,
+                    add: first_input > 0,
+                };
+                accumulate(self.set, rows, panels, sums);
+            }
         }
     }
 }

@@ -126,12 +126,15 @@ pub(crate) trait Vectors {
     unsafe fn load(from: *const u8) -> Self::Integers;
     /// Stores the lowest byte of each lane.
     unsafe fn store_bytes(to: *mut u8, a: Self::Integers);
-    /// Stores the lowest bytes of four lanes of `a`, of the same four lanes of `b`, and so on: two
-    /// bytes per lane.
-    unsafe fn store_in_turns(to: *mut u8, a: Self::Integers, b: Self::Integers);
+    /// Stores the second lowest bytes of four lanes, then their lowest bytes, and so on: two bytes
+    /// per lane.
+    unsafe fn store_split(to: *mut u8, a: Self::Integers);
+    /// Stores four bytes per lane.
+    unsafe fn store(to: *mut u8, a: Self::Integers);
     unsafe fn add(a: Self::Integers, b: Self::Integers) -> Self::Integers;
     unsafe fn subtract(a: Self::Integers, b: Self::Integers) -> Self::Integers;
     unsafe fn and(a: Self::Integers, b: Self::Integers) -> Self::Integers;
+    unsafe fn exclusive_or(a: Self::Integers, b: Self::Integers) -> Self::Integers;
     unsafe fn shift_left(a: Self::Integers, bits: i32) -> Self::Integers;
     /// Logical shift.
     unsafe fn shift_right(a: Self::Integers, bits: i32) -> Self::Integers;
@@ -179,6 +182,8 @@ pub(crate) trait Lanes {
     const ROWS: usize;
     /// Rows of a tile with two accumulators each, of vectors for 16 outputs at most.
     const SPLIT_ROWS: usize;
+    /// The same, of vectors for 32 outputs.
+    const WIDE_SPLIT_ROWS: usize = Self::SPLIT_ROWS * 3 / 4;
     /// Vectors of a tile.
     const VECTORS: usize;
     /// Offset of the weights in products: 128 where signed weights are multiplied as unsigned ones.
@@ -209,9 +214,13 @@ pub(crate) trait Lanes {
         weights: Self::Weights,
         four: Self::Four,
     ) -> Self::Sums;
-    /// Products of weights below 16 with the 32 16-bit levels at `row`, stored as eight bytes per
-    /// four levels: the high bytes, then the low ones.
-    unsafe fn products_of_small(weights: &[Integers<Self>; 8], row: *const u8) -> Integers<Self>;
+    /// `start` and products of weights below 16 with the 32 16-bit levels at `row`, stored as eight
+    /// bytes per four levels: the high bytes, then the low ones.
+    unsafe fn products_of_small(
+        start: Integers<Self>,
+        weights: &[Integers<Self>; 8],
+        row: *const u8,
+    ) -> Integers<Self>;
 }
 
 /// Integer vectors of a set.
@@ -242,6 +251,19 @@ pub(crate) fn prefetch(from: *const u8) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
+/// As [`prefetch`], into the L2 cache alone.
+#[inline(always)]
+pub(crate) fn prefetch_far(from: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction, and it never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;
@@ -332,6 +354,35 @@ macro_rules! with_counts {
             (rows, vectors) => unreachable!("{rows} rows of {vectors} vectors"),
         }
     };
+}
+
+/// Zero, unknown to the compiler: it would clear an array of sums that begin with a known zero by a
+/// call, in memory instead of in registers.
+#[inline(always)]
+pub(crate) fn unknown_zero() -> i32 {
+    std::hint::black_box(0)
+}
+
+/// The largest magnitude of `count` values, and at least 0; NaN counts as nothing. Four maxima are
+/// kept, because each has to wait for the one before it.
+///
+/// # Safety
+/// The machine must have the instructions, and `count` values, a multiple of 16, must lie at
+/// `values`.
+#[inline(always)]
+pub(crate) unsafe fn largest_magnitude<V: Vectors>(values: *const f32, count: usize) -> f32 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut most = [V::splat_float(0.0); 4];
+        for (turn, place) in (0..count).step_by(V::WIDTH).enumerate() {
+            let magnitude = V::magnitude(V::load_floats(values.add(place)));
+            most[turn % 4] = V::larger(magnitude, most[turn % 4]);
+        }
+        V::largest(V::larger(
+            V::larger(most[0], most[1]),
+            V::larger(most[2], most[3]),
+        ))
+    }
 }
 
 pub(crate) use {on_lanes, with_counts};

@@ -13,6 +13,7 @@ mod attention;
 mod attention_cached;
 mod attention_int8;
 mod attention_weights;
+mod chains;
 mod conv;
 pub mod gemm;
 mod gemm_int16;
@@ -32,12 +33,12 @@ mod vectorised;
 use crate::cache::CachePlaces;
 use crate::device::{Device, DeviceError, Traffic};
 use crate::harmonics::Harmonics;
-use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
+use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, Linear, Norm};
 use crate::matrix::{Matrix, Precision, Vector};
 use crate::noise::Noise;
 use crate::operations::{
-    Activation, Attention, AttentionWeights, Convolving, EvenPositions, Operations, Rounding,
-    SinusoidOrder, Store, WatchedHead,
+    Activation, Attention, AttentionWeights, Convolving, EvenPositions, LayerChains, Operations,
+    Rounding, SinusoidOrder, Store, WatchedHead,
 };
 use crate::stft::Stft;
 use crate::threads::Threads;
@@ -151,7 +152,79 @@ impl AttentionWeights for Cpu {
     }
 }
 
+/// The lanes for layers of quantised rows, where they apply.
+fn chain_lanes(layers: &[&Linear], rounding: Rounding) -> Option<LaneSet> {
+    let mut sets = layers
+        .iter()
+        .map(|layer| arithmetic(&layer.weight, rounding));
+    match sets.next()? {
+        Arithmetic::Int8(set) if sets.all(|next| matches!(next, Arithmetic::Int8(_))) => Some(set),
+        _ => None,
+    }
+}
+
+impl LayerChains for Cpu {
+    fn linears_scratch(
+        &self,
+        rows: usize,
+        layers: &[&Linear],
+        rounding: Rounding,
+    ) -> Option<usize> {
+        chain_lanes(layers, rounding)?;
+        let inputs = layers.first()?.weight.columns();
+        Some(chains::linears_scratch(&self.threads, rows, inputs))
+    }
+
+    fn linears(
+        &self,
+        x: View<'_>,
+        norm: Option<&Norm>,
+        layers: &[&Linear],
+        activation: Activation,
+        rounding: Rounding,
+        out: ViewMut<'_>,
+        scratch: ViewMut<'_>,
+    ) {
+        if let Some(set) = chain_lanes(layers, rounding) {
+            let (threads, scratch) = (&self.threads, scratch.into_data());
+            chains::linears(set, threads, x, norm, layers, activation, out, scratch);
+        }
+    }
+
+    fn feed_forward_scratch(
+        &self,
+        rows: usize,
+        layers: [&Linear; 2],
+        rounding: Rounding,
+    ) -> Option<usize> {
+        chain_lanes(&layers, rounding)?;
+        Some(chains::feed_forward_scratch(&self.threads, rows, layers[0]))
+    }
+
+    fn feed_forward(
+        &self,
+        x: ViewMut<'_>,
+        norm: &Norm,
+        layers: [&Linear; 2],
+        activation: Activation,
+        rounding: Rounding,
+        scratch: ViewMut<'_>,
+    ) {
+        if let Some(set) = chain_lanes(&layers, rounding) {
+            let (threads, scratch) = (&self.threads, scratch.into_data());
+            let [feed_in, feed_out] = layers;
+            chains::feed_forward(
+                set, threads, x, norm, feed_in, activation, feed_out, scratch,
+            );
+        }
+    }
+}
+
 impl Operations for Cpu {
+    fn chains(&self) -> Option<&dyn LayerChains> {
+        Some(self)
+    }
+
     fn attention_weights(&self) -> Option<&dyn AttentionWeights> {
         Some(self)
     }

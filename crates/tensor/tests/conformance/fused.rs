@@ -3,7 +3,7 @@
 use crate::common::{Fixture, page_table, random, store_positions};
 use sottovoce_tensor::{
     Activation, Attention, CacheLayout, CachePlaces, CachePrecision, Context, Conv1d, LayerNorm,
-    Linear, Norm, Padding, PageLayout, Precision, Tensor,
+    Linear, Norm, Padding, PageLayout, Precision, Rounding, Tensor,
 };
 
 /// One row, few rows, and many.
@@ -118,6 +118,72 @@ pub fn layers_side_by_side_equal_each_of_them(fixture: &Fixture) {
             )
         });
         assert_eq!(together, apart, "{rows} rows");
+    }
+}
+
+pub fn layers_of_rows_in_bytes_equal_each_of_them(fixture: &Fixture) {
+    let inputs = 136;
+    for norm in &norms(fixture, inputs) {
+        let layers: Vec<Linear> = (0..3)
+            .map(|seed| Linear {
+                weight: fixture.matrix(40, inputs, &random(seed, 40 * inputs), Precision::Int8),
+                bias: Some(fixture.vector(&random(seed + 50, 40))),
+            })
+            .collect();
+        let layers: Vec<&Linear> = layers.iter().collect();
+        for rows in [1, 130] {
+            let x = random(4, rows * inputs);
+            let (together, apart) = fixture.run(|ctx| {
+                let ctx = ctx.rounding(Rounding::Coarse);
+                let x = ctx.upload(&[rows, inputs], &x);
+                let together = ctx.linears(&x, Some(norm), &layers);
+                let apart = (layers.iter()).flat_map(|layer| {
+                    let one = ctx.linear(&ctx.norm(&x, norm), layer);
+                    ctx.download(&one).unwrap()
+                });
+                (
+                    ctx.download(&together).unwrap(),
+                    apart.collect::<Vec<f32>>(),
+                )
+            });
+            assert_eq!(together, apart, "{rows} rows");
+        }
+    }
+}
+
+pub fn a_feed_forward_equals_its_layers_in_sequence(fixture: &Fixture) {
+    let (outer, inner) = (72, 200);
+    let gelu = Activation::GeluErf;
+    for norm in &norms(fixture, outer) {
+        for precision in Precision::ALL {
+            let feed_in = layer(fixture, [inner, outer], precision, true);
+            let feed_out = layer(fixture, [outer, inner], precision, true);
+            for (rows, rounding) in [1, 7, 50, 230]
+                .into_iter()
+                .flat_map(|rows| [(rows, Rounding::Fine), (rows, Rounding::Coarse)])
+            {
+                let x = random(7, rows * outer);
+                let run = |whole: bool| {
+                    fixture.run(|ctx| {
+                        let ctx = ctx.rounding(rounding);
+                        let mut x = ctx.upload(&[rows, outer], &x);
+                        if whole {
+                            ctx.feed_forward(&mut x, norm, &feed_in, gelu, &feed_out);
+                        } else {
+                            let inner = ctx.norm(&x, norm);
+                            let inner = ctx.linear_activated(&inner, &feed_in, gelu);
+                            ctx.linear_add(&inner, &feed_out, &mut x);
+                        }
+                        ctx.download(&x).unwrap()
+                    })
+                };
+                assert_eq!(
+                    run(true),
+                    run(false),
+                    "{precision}, {rows} rows, {rounding:?}"
+                );
+            }
+        }
     }
 }
 

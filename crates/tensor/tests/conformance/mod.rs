@@ -60,6 +60,8 @@ macro_rules! suite {
             fused [
                 a_norm_and_a_linear_layer_as_one_equal_both
                 layers_side_by_side_equal_each_of_them
+                layers_of_rows_in_bytes_equal_each_of_them
+                a_feed_forward_equals_its_layers_in_sequence
                 embeddings_with_positions_equal_their_sum
                 a_projection_into_pages_equals_product_rotation_and_store
                 long_pasts_have_the_same_bits_in_few_rows_and_in_many

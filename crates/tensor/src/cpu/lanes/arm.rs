@@ -20,13 +20,17 @@ impl Vectors for Quarter {
             let bytes = vreinterpret_u32_s8(vmovn_s16(vcombine_s16(words, words)));
             to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
         };
-        store_in_turns(to: *mut u8, a: int32x4_t, b: int32x4_t) = {
-            let words = vcombine_s16(vmovn_s32(a), vmovn_s32(b));
-            vst1_u8(to, vreinterpret_u8_s8(vmovn_s16(words)));
+        store_split(to: *mut u8, a: int32x4_t) = {
+            let words = vreinterpret_u8_s16(vmovn_s32(a));
+            let upper = vreinterpret_u32_u8(vuzp2_u8(words, words));
+            let lower = vreinterpret_u32_u8(vuzp1_u8(words, words));
+            vst1_u8(to, vreinterpret_u8_u32(vzip1_u32(upper, lower)));
         };
+        store(to: *mut u8, a: int32x4_t) = vst1q_u8(to, vreinterpretq_u8_s32(a));
         add(a: int32x4_t, b: int32x4_t) -> int32x4_t = vaddq_s32(a, b);
         subtract(a: int32x4_t, b: int32x4_t) -> int32x4_t = vsubq_s32(a, b);
         and(a: int32x4_t, b: int32x4_t) -> int32x4_t = vandq_s32(a, b);
+        exclusive_or(a: int32x4_t, b: int32x4_t) -> int32x4_t = veorq_s32(a, b);
         shift_left(a: int32x4_t, bits: i32) -> int32x4_t = vshlq_s32(a, vdupq_n_s32(bits));
         shift_right(a: int32x4_t, bits: i32) -> int32x4_t = {
             vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-bits)))
@@ -137,10 +141,14 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    unsafe fn products_of_small(weights: &[int32x4_t; 8], row: *const u8) -> int32x4_t {
+    unsafe fn products_of_small(
+        start: int32x4_t,
+        weights: &[int32x4_t; 8],
+        row: *const u8,
+    ) -> int32x4_t {
         // SAFETY: the caller has the instructions, and 64 bytes lie at `row`.
         unsafe {
-            let mut sums = [vdupq_n_s32(0); 2];
+            let mut sums = [vdupq_n_s32(0), start];
             for (step, &weights) in weights.iter().enumerate() {
                 let fours = split_four(row.add(8 * step));
                 for (sum, four) in sums.iter_mut().zip(fours) {

@@ -16,14 +16,17 @@ impl Vectors for Wide {
         splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
         load(from: *const u8) -> __m512i = _mm512_loadu_si512(from.cast());
         store_bytes(to: *mut u8, a: __m512i) = _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a));
-        store_in_turns(to: *mut u8, a: __m512i, b: __m512i) = {
-            let (a, b) = (_mm512_cvtepi32_epi8(a), _mm512_cvtepi32_epi8(b));
-            _mm_storeu_si128(to.cast(), _mm_unpacklo_epi32(a, b));
-            _mm_storeu_si128(to.add(16).cast(), _mm_unpackhi_epi32(a, b));
+        store_split(to: *mut u8, a: __m512i) = {
+            let halves = _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(split_order()));
+            let order = _mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6);
+            let bytes = _mm512_permutexvar_epi64(order, halves);
+            _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(bytes));
         };
+        store(to: *mut u8, a: __m512i) = _mm512_storeu_si512(to.cast(), a);
         add(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
         subtract(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
         and(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
+        exclusive_or(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
         shift_left(a: __m512i, bits: i32) -> __m512i = _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits));
         shift_right(a: __m512i, bits: i32) -> __m512i = _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits));
         shift_right_signed(a: __m512i, bits: i32) -> __m512i = _mm512_sra_epi32(a, _mm_cvtsi32_si128(bits));
@@ -66,13 +69,22 @@ impl Vectors for Short {
         splat(value: i32) -> __m256i = _mm256_set1_epi32(value);
         load(from: *const u8) -> __m256i = _mm256_loadu_si256(from.cast());
         store_bytes(to: *mut u8, a: __m256i) = {
-            let bytes = lowest_bytes(a, a);
-            _mm_storel_epi64(to.cast(), _mm_shuffle_epi32::<0b1000>(bytes));
+            let mask = _mm256_set1_epi32(255);
+            let words = _mm256_packs_epi32(_mm256_and_si256(a, mask), _mm256_setzero_si256());
+            let bytes = _mm256_packus_epi16(words, _mm256_setzero_si256());
+            let upper = _mm256_extracti128_si256::<1>(bytes);
+            _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), upper));
         };
-        store_in_turns(to: *mut u8, a: __m256i, b: __m256i) = _mm_storeu_si128(to.cast(), lowest_bytes(a, b));
+        store_split(to: *mut u8, a: __m256i) = {
+            let halves = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(split_order()));
+            let bytes = _mm256_permute4x64_epi64::<0b1000>(halves);
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
+        };
+        store(to: *mut u8, a: __m256i) = _mm256_storeu_si256(to.cast(), a);
         add(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32(a, b);
         subtract(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
         and(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
+        exclusive_or(a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
         shift_left(a: __m256i, bits: i32) -> __m256i = _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits));
         shift_right(a: __m256i, bits: i32) -> __m256i = _mm256_srl_epi32(a, _mm_cvtsi32_si128(bits));
         shift_right_signed(a: __m256i, bits: i32) -> __m256i = _mm256_sra_epi32(a, _mm_cvtsi32_si128(bits));
@@ -116,19 +128,11 @@ impl Vectors for Short {
     }
 }
 
-/// The lowest bytes of four lanes of `a`, of the same lanes of `b`, and again for the other four.
-///
-/// # Safety
-/// The machine must have AVX2.
+/// Order of four lanes' bytes: the second lowest of each, then the lowest of each.
 #[inline(always)]
-unsafe fn lowest_bytes(a: __m256i, b: __m256i) -> __m128i {
-    // SAFETY: the caller has the instructions.
-    unsafe {
-        let mask = _mm256_set1_epi32(255);
-        let words = _mm256_packs_epi32(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
-        let bytes = _mm256_packus_epi16(words, words);
-        _mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(bytes))
-    }
+fn split_order() -> __m128i {
+    // SAFETY: every x86-64 has the instruction.
+    unsafe { _mm_set_epi64x(0, 0x0c08_0400_0d09_0501) }
 }
 
 /// # Safety
@@ -234,19 +238,19 @@ impl<D: Dot> Lanes for Vnni<D> {
     }
 
     #[inline(always)]
-    unsafe fn products_of_small(weights: &[Self::Weights; 8], row: *const u8) -> Self::Sums {
+    unsafe fn products_of_small(
+        start: Self::Sums,
+        weights: &[Self::Weights; 8],
+        row: *const u8,
+    ) -> Self::Sums {
         // SAFETY: the caller has the instructions, and 64 bytes lie at `row`.
         unsafe {
-            let mut parts = [[D::Vectors::splat(0); 2]; 2];
+            let (mut high, mut low) = (D::Vectors::splat(0), start);
             for (step, &weights) in weights.iter().enumerate() {
-                // Two accumulators each, because a product must wait for the previous one.
-                let [high, low] = &mut parts[step % 2];
                 let [upper, lower] = split_four(row.add(8 * step));
-                *high = D::dot(*high, weights, D::Vectors::splat(upper));
-                *low = D::dot(*low, weights, D::Vectors::splat(lower));
+                high = D::dot(high, weights, D::Vectors::splat(upper));
+                low = D::dot(low, weights, D::Vectors::splat(lower));
             }
-            let high = D::Vectors::add(parts[0][0], parts[1][0]);
-            let low = D::Vectors::add(parts[0][1], parts[1][1]);
             D::Vectors::add(D::Vectors::shift_left(high, 8), low)
         }
     }
@@ -292,7 +296,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn products_of_small(weights: &[__m256i; 8], row: *const u8) -> __m256i {
+    unsafe fn products_of_small(start: __m256i, weights: &[__m256i; 8], row: *const u8) -> __m256i {
         // SAFETY: the caller has the instructions, and 64 bytes lie at `row`.
         unsafe {
             let mut sums = [_mm256_setzero_si256(); 2];
@@ -307,7 +311,7 @@ impl Lanes for Avx2 {
             let ones = _mm256_set1_epi16(1);
             let high = _mm256_madd_epi16(sums[0], ones);
             let low = _mm256_madd_epi16(sums[1], ones);
-            _mm256_add_epi32(_mm256_slli_epi32::<8>(high), low)
+            _mm256_add_epi32(_mm256_slli_epi32::<8>(high), _mm256_add_epi32(low, start))
         }
     }
 }

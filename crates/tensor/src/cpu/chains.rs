@@ -1,0 +1,200 @@
+//! Chains of layers in 8-bit integers: rows are quantised once for all layers that read them, and
+//! a task takes its rows through all layers while they are in its core's caches.
+
+use super::gemm::{MC, SharedOutput};
+use super::gemm_int8::{RoundedProduct, RowLayout, round_row};
+use super::lanes::LaneSet;
+use super::maths;
+use crate::layers::{Linear, Norm};
+use crate::matrix::{PANEL, Vector};
+use crate::operations::{Activation, Store};
+use crate::threads::Threads;
+use crate::view::{View, ViewMut};
+
+/// Fewest rows of a task: fewer would read the weights too often.
+const ROWS_MIN: usize = MC / 2;
+
+/// Most rows of a task: two tasks a thread, if they are large enough. Never fewer for more rows in
+/// all, so that scratch for many rows is enough for fewer.
+fn rows_max(threads: &Threads, count: usize) -> usize {
+    count.div_ceil(2 * threads.count()).clamp(ROWS_MIN, MC)
+}
+
+/// Rows of a task, about equal for all of them.
+fn rows_a_task(threads: &Threads, count: usize) -> usize {
+    let tasks = count.div_ceil(rows_max(threads, count)).max(1);
+    count.div_ceil(tasks).max(1)
+}
+
+/// Floats of scratch for [`linears`].
+pub(crate) fn linears_scratch(threads: &Threads, rows: usize, inputs: usize) -> usize {
+    rows * RowLayout::of(inputs).len() + threads.count() * inputs
+}
+
+/// Layers of one shape over the same rows, after an optional norm; the results are stacked.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "operands, layers, epilogue, output, scratch"
+)]
+pub(crate) fn linears(
+    set: LaneSet,
+    threads: &Threads,
+    x: View<'_>,
+    norm: Option<&Norm>,
+    layers: &[&Linear],
+    activation: Activation,
+    mut out: ViewMut<'_>,
+    scratch: &mut [f32],
+) {
+    let (count, inputs) = (x.row_count(), x.column_count());
+    let layout = RowLayout::of(inputs);
+    let (rounded, normed) = scratch.split_at_mut(count * layout.len());
+    let normed = &mut normed[..threads.count() * inputs];
+    let workers = SharedOutput::of(ViewMut::new(normed, threads.count(), inputs));
+    let rounded_rows = SharedOutput::of(ViewMut::new(rounded, count, layout.len()));
+    let rows = rows_a_task(threads, count);
+    threads.share(count.div_ceil(rows), |worker, task| {
+        // SAFETY: each worker has its own row.
+        let normed = unsafe { workers.row(worker, 0, inputs) };
+        for row in task * rows..((task + 1) * rows).min(count) {
+            // SAFETY: each row belongs to one task.
+            let out = unsafe { rounded_rows.row(row, 0, layout.len()) };
+            round_row(set, normalised(x.row(row), norm, normed), layout, out);
+        }
+    });
+    for (index, layer) in layers.iter().enumerate() {
+        let product = RoundedProduct {
+            set,
+            rounded,
+            layout,
+            weight: &layer.weight,
+            bias: layer.bias.as_ref().map(Vector::data),
+            activation,
+            store: Store::Overwrite,
+        };
+        let rows = index * count..(index + 1) * count;
+        product.multiply(threads, out.reborrow().rows(rows));
+    }
+}
+
+/// A row after a norm, if there is one.
+fn normalised<'a>(row: &'a [f32], norm: Option<&Norm>, out: &'a mut [f32]) -> &'a [f32] {
+    match norm {
+        None => return row,
+        Some(Norm::RootMeanSquare { scale, epsilon }) => {
+            maths::rms_norm(row, scale.data(), *epsilon, out);
+        }
+        Some(Norm::Layer(norm)) => {
+            let (weight, bias) = (norm.weight.data(), norm.bias.data());
+            maths::layer_norm(row, Some(weight), Some(bias), norm.epsilon, out);
+        }
+    }
+    out
+}
+
+/// Parts of a task's scratch for [`feed_forward`], in f32 units.
+struct FeedForward {
+    /// Most rows of a task.
+    rows: usize,
+    /// Tasks at a time.
+    workers: usize,
+    /// Quantised inputs, and the width of a row.
+    outer: RowLayout,
+    width: usize,
+    /// The same of the inner rows.
+    inner: RowLayout,
+    inner_width: usize,
+}
+
+impl FeedForward {
+    fn of(threads: &Threads, count: usize, feed_in: &Linear) -> FeedForward {
+        let (inner_width, width) = (feed_in.weight.rows(), feed_in.weight.columns());
+        FeedForward {
+            rows: rows_max(threads, count),
+            workers: threads.count().min(count.div_ceil(ROWS_MIN)),
+            outer: RowLayout::of(width),
+            width,
+            inner: RowLayout::of(inner_width),
+            inner_width,
+        }
+    }
+
+    fn task(&self) -> usize {
+        self.width + self.rows * (self.outer.len() + self.inner_width + self.inner.len())
+    }
+
+    fn total(&self) -> usize {
+        self.workers * self.task()
+    }
+}
+
+/// Floats of scratch for [`feed_forward`].
+pub(crate) fn feed_forward_scratch(threads: &Threads, count: usize, feed_in: &Linear) -> usize {
+    FeedForward::of(threads, count, feed_in).total()
+}
+
+/// Adds `feed_out(activation(feed_in(norm(x))))` to `x`.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "rows, three layers with an activation, scratch"
+)]
+pub(crate) fn feed_forward(
+    set: LaneSet,
+    threads: &Threads,
+    x: ViewMut<'_>,
+    norm: &Norm,
+    feed_in: &Linear,
+    activation: Activation,
+    feed_out: &Linear,
+    scratch: &mut [f32],
+) {
+    let count = x.row_count();
+    let sizes = FeedForward::of(threads, count, feed_in);
+    let (width, workers, task_len) = (sizes.width, sizes.workers, sizes.task());
+    let scratch = &mut scratch[..sizes.total()];
+    let buffers = SharedOutput::of(ViewMut::new(scratch, workers, task_len));
+    let x = SharedOutput::of(x);
+    let rows = rows_a_task(threads, count);
+    threads.share(count.div_ceil(rows), |worker, task| {
+        // SAFETY: each worker has its own row.
+        let buffer = unsafe { buffers.row(worker, 0, task_len) };
+        let (normed, buffer) = buffer.split_at_mut(width);
+        let (outer, buffer) = buffer.split_at_mut(sizes.rows * sizes.outer.len());
+        let (values, inner) = buffer.split_at_mut(sizes.rows * sizes.inner_width);
+        let first = task * rows;
+        let count = rows.min(count - first);
+        for (index, out) in (0..count).zip(outer.chunks_exact_mut(sizes.outer.len())) {
+            // SAFETY: each row belongs to one task.
+            let row = unsafe { x.row(first + index, 0, width) };
+            round_row(set, normalised(row, Some(norm), normed), sizes.outer, out);
+        }
+        let product = RoundedProduct {
+            set,
+            rounded: outer,
+            layout: sizes.outer,
+            weight: &feed_in.weight,
+            bias: feed_in.bias.as_ref().map(Vector::data),
+            activation,
+            store: Store::Overwrite,
+        };
+        let local = SharedOutput::of(ViewMut::new(values, sizes.rows, sizes.inner_width));
+        let panels = sizes.inner_width.div_ceil(PANEL);
+        product.multiply_part(0..count, 0..panels, &local);
+        for (row, out) in (values.chunks_exact(sizes.inner_width))
+            .zip(inner.chunks_exact_mut(sizes.inner.len()))
+            .take(count)
+        {
+            round_row(set, row, sizes.inner, out);
+        }
+        let product = RoundedProduct {
+            set,
+            rounded: inner,
+            layout: sizes.inner,
+            weight: &feed_out.weight,
+            bias: feed_out.bias.as_ref().map(Vector::data),
+            activation: Activation::Identity,
+            store: Store::Add,
+        };
+        product.multiply_part(0..count, 0..width.div_ceil(PANEL), &x.from(first, 0));
+    });
+}

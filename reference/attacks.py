@@ -22,6 +22,8 @@ URL = urllib.parse.urlsplit(sys.argv[1])
 PROCESS = int(sys.argv[2])
 GROWTH_MAX, LEFT_MAX = 48 << 20, 10 << 20
 AFTER_SECONDS = 5
+# Probes come from another address, as those of a cluster do.
+PROBER = ("127.0.0.2", 0) if URL.hostname == "127.0.0.1" else None
 
 
 def anonymous_bytes():
@@ -174,6 +176,12 @@ def idle_web_sockets():
             held.append(web_socket())
         except OSError:
             break
+    # Another address is served meanwhile.
+    body = json.dumps({"input": "Good day.", "response_format": "pcm"}).encode()
+    connection = connect(PROBER)
+    connection.sendall(post("application/json", len(body)) + body)
+    assert connection.recv(12) == b"HTTP/1.1 200", "another address was not served"
+    connection.close()
     time.sleep(3)
     for connection in held:
         connection.close()
@@ -182,10 +190,6 @@ def idle_web_sockets():
 ATTACKS = [
     ping_flood, tiny_messages, long_text, slow_reads, half_sent_bodies, large_uploads, aborted_uploads, refused_requests, idle_web_sockets,
 ]
-
-
-# Probes come from another address, as those of a cluster do.
-PROBER = ("127.0.0.2", 0) if URL.hostname == "127.0.0.1" else None
 
 
 class Watch(threading.Thread):

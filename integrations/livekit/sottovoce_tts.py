@@ -8,14 +8,26 @@ own: closing its stream, as an interruption does, ends speech and frees its plac
 
 import asyncio
 import json
+import re
 from typing import Any
 
 from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, tts, utils
-from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, TimedString
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 SAMPLE_RATE = 24_000
+MARKS_BEFORE = re.compile(r"(?:^|(?<=\s))[^\w\s]+$")
+AFTER = re.compile(r"[^\w\s]*\s*")
+
+
+def timed(text: str, word: dict[str, Any]) -> TimedString:
+    """The word as the text has it, with its marks and the space behind it, and when it is heard."""
+    start, end = word["text_start"], word["text_end"]
+    before = MARKS_BEFORE.search(text[max(start - 8, 0) : start])
+    after = AFTER.match(text, end)
+    written = (before[0] if before else "") + text[start:end] + (after[0] if after else "")
+    return TimedString(written, start_time=word["start"], end_time=word["end"])
 
 
 class TTS(tts.TTS):
@@ -26,6 +38,7 @@ class TTS(tts.TTS):
         api_key: A line of the server's key file, if it has one.
         voice: A voice's name or alias.
         options: Further fields of the protocol's ``start``, such as ``{"speed": 1.1, "seed": 7}``.
+        word_times: The transcript is aligned with the sound, word by word. Models that tell no word times have none.
     """
 
     def __init__(
@@ -35,11 +48,13 @@ class TTS(tts.TTS):
         api_key: str | None = None,
         voice: str = "default",
         options: dict[str, Any] | None = None,
+        word_times: bool = True,
     ) -> None:
-        super().__init__(capabilities=tts.TTSCapabilities(streaming=True), sample_rate=SAMPLE_RATE, num_channels=1)
+        capabilities = tts.TTSCapabilities(streaming=True, aligned_transcript=word_times)
+        super().__init__(capabilities=capabilities, sample_rate=SAMPLE_RATE, num_channels=1)
         self._url = url
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._start = {"type": "start", "voice": voice, **(options or {})}
+        self._start = {"type": "start", "voice": voice, "word_times": word_times, **(options or {})}
 
     @property
     def provider(self) -> str:
@@ -96,10 +111,12 @@ class _Segment:
     def __init__(self, connection: ClientConnection, emitter: tts.AudioEmitter) -> None:
         self._connection = connection
         self._emitter = emitter
+        self._text = ""
         emitter.start_segment(segment_id=utils.shortuuid())
         self._reader = asyncio.create_task(self._read())
 
     async def say(self, text: str) -> None:
+        self._text += text
         await self._connection.send(json.dumps({"type": "text", "text": text}))
 
     async def finish(self) -> None:
@@ -119,6 +136,8 @@ class _Segment:
                 self._emitter.push(message)
                 continue
             told = json.loads(message)
+            if words := told.get("words"):
+                self._emitter.push_timed_transcript([timed(self._text, word) for word in words])
             if told["type"] == "error":
                 error = told["error"]
                 raise APIStatusError(error["message"], status_code=400, body=error, retryable=False)

@@ -18,6 +18,7 @@ from pipecat.frames.frames import (
     TTSSpeakFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
@@ -33,7 +34,7 @@ class Listener(FrameProcessor):
 
     def __init__(self):
         super().__init__()
-        self.sound, self.order, self.stopped, self.errors = {}, [], asyncio.Queue(), []
+        self.sound, self.words, self.order, self.stopped, self.errors = {}, {}, [], asyncio.Queue(), []
 
     async def process_frame(self, frame, direction):
         await super().process_frame(frame, direction)
@@ -42,6 +43,8 @@ class Listener(FrameProcessor):
         elif isinstance(frame, TTSAudioRawFrame):
             assert frame.sample_rate == SAMPLE_RATE
             self.sound[frame.context_id] = self.sound.get(frame.context_id, b"") + frame.audio
+        elif isinstance(frame, TTSTextFrame):
+            self.words.setdefault(frame.context_id, []).append((frame.text, frame.pts))
         elif isinstance(frame, TTSStoppedFrame):
             self.stopped.put_nowait(frame.context_id)
         elif isinstance(frame, ErrorFrame):
@@ -73,6 +76,11 @@ async def main():
         whole = len(listener.sound[first]) / 2 / SAMPLE_RATE
         print(f"a turn in tokens: {whole:.1f} s of speech after {time.monotonic() - asked:.2f} s")
         assert whole > 2
+        words, times = zip(*listener.words[first], strict=True)
+        assert " ".join(words) == TEXT, words
+        assert list(times) == sorted(times) and times[0] < times[-1], "each word has its own time"
+        assert times[-1] - times[0] < whole * 1e9
+        print(f"the {len(words)} words as they are heard, the last {(times[-1] - times[0]) / 1e9:.1f} s after the first")
         await worker.queue_frame(TTSSpeakFrame("By itself."))
         alone = await asyncio.wait_for(listener.stopped.get(), 60)
         assert alone != first and listener.sound[alone]
@@ -94,6 +102,8 @@ async def main():
             pass
         assert len(listener.sound.get(interrupted, b"")) == heard, "no sound of an interrupted turn comes later"
         assert len(listener.sound[after]) == len(listener.sound[first]), "the next turn is what it would be by itself"
+        told = " ".join(word for word, _ in listener.words.get(interrupted, []))
+        assert len(told) < 20 * len(TEXT), "words that were not heard are not told"
         print(f"an interruption after {heard / 2 / SAMPLE_RATE:.1f} s of speech, and the turn after it")
         assert not listener.errors, listener.errors
         await worker.queue_frame(EndFrame())

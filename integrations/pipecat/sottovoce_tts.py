@@ -10,6 +10,7 @@ token: the server finds the ends of sentences.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -21,6 +22,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 SAMPLE_RATE = 24_000
+MARKS_BEFORE = re.compile(r"(?:^|(?<=\s))[^\w\s]+$")
+MARKS_AFTER = re.compile(r"[^\w\s]*")
+
+
+def with_marks(text: str, word: dict[str, Any]) -> str:
+    """The word as the text has it, with the marks that belong to it."""
+    start, end = word["text_start"], word["text_end"]
+    before = MARKS_BEFORE.search(text[max(start - 8, 0) : start])
+    after = MARKS_AFTER.match(text, end)
+    return (before[0] if before else "") + text[start:end] + (after[0] if after else "")
 
 
 class SottovoceTTSService(TTSService):
@@ -31,6 +42,8 @@ class SottovoceTTSService(TTSService):
         api_key: A line of the server's key file, if it has one.
         voice: A voice's name or alias.
         options: Further fields of the protocol's ``start``, such as ``{"speed": 1.1, "seed": 7}``.
+        word_times: Text goes downstream word by word, each as it is heard, so that an interrupted turn has the words that
+            were heard. With a model that tells no word times, a turn's text comes at its end.
     """
 
     def __init__(
@@ -40,11 +53,13 @@ class SottovoceTTSService(TTSService):
         api_key: str | None = None,
         voice: str = "default",
         options: dict[str, Any] | None = None,
+        word_times: bool = True,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("text_aggregation_mode", TextAggregationMode.TOKEN)
         super().__init__(
             push_start_frame=True,
+            push_text_frames=not word_times,
             push_stop_frames=False,
             sample_rate=SAMPLE_RATE,
             settings=TTSSettings(model=None, voice=voice, language=None),
@@ -52,7 +67,8 @@ class SottovoceTTSService(TTSService):
         )
         self._url = url
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._options = options or {}
+        self._options = {"word_times": word_times, **(options or {})}
+        self._texts: dict[str, str] = {}
         self._connections: dict[str, ClientConnection] = {}
         self._readers: dict[str, asyncio.Task] = {}
         self._spare: ClientConnection | None = None
@@ -80,6 +96,7 @@ class SottovoceTTSService(TTSService):
         """Sends a piece of text; its sound arrives in the context ``context_id``."""
         try:
             connection = await self._connection(context_id)
+            self._texts[context_id] += text
             await connection.send(json.dumps({"type": "text", "text": text}))
             await self.start_tts_usage_metrics(text)
             yield None
@@ -120,7 +137,7 @@ class SottovoceTTSService(TTSService):
         spare, self._spare = self._spare, None
         open_ahead = spare is not None and spare.state is State.OPEN
         connection = spare if open_ahead else await self._connect()
-        self._connections[context_id] = connection
+        self._connections[context_id], self._texts[context_id] = connection, ""
         await connection.send(json.dumps({"type": "start", "voice": self._settings.voice, **self._options}))
         self._readers[context_id] = self.create_task(self._read(context_id, connection), name=f"sottovoce {context_id}")
         return connection
@@ -135,6 +152,10 @@ class SottovoceTTSService(TTSService):
                     await self.append_to_audio_context(context_id, frame)
                     continue
                 told = json.loads(message)
+                if words := told.get("words"):
+                    text = self._texts[context_id]
+                    times = [(with_marks(text, word), word["start"]) for word in words]
+                    await self.add_word_timestamps(times, context_id)
                 if told["type"] == "error":
                     await self.push_error(error_msg=told["error"]["message"])
         except ConnectionClosed as error:
@@ -143,6 +164,7 @@ class SottovoceTTSService(TTSService):
             await self.append_to_audio_context(context_id, TTSStoppedFrame(context_id=context_id))
             await self.remove_audio_context(context_id)
         self._connections.pop(context_id, None)
+        self._texts.pop(context_id, None)
         if self._spare is None:
             await self._open_spare()
         self._readers.pop(context_id, None)
@@ -150,6 +172,7 @@ class SottovoceTTSService(TTSService):
     async def _close(self, context_id: str) -> None:
         reader = self._readers.pop(context_id, None)
         connection = self._connections.pop(context_id, None)
+        self._texts.pop(context_id, None)
         if reader:
             await self.cancel_task(reader)
         if connection:

@@ -353,7 +353,8 @@ def cluster() -> Iterator[None]:
         ray.init(log_to_driver=False)
     else:
         ray.init(
-            num_cpus=4,
+            # Two served replicas, a job's two speakers, and the tasks that read and write its rows.
+            num_cpus=6,
             num_gpus=0,
             object_store_memory=150 << 20,
             include_dashboard=False,

@@ -111,7 +111,8 @@ def speak_table(
     replicas
         Engines, or the least and the most of them.
     cpus, gpus
-        Cores and GPUs of a replica.
+        Cores and GPUs of a replica. Reading and writing need one core beside them: without it the
+        job waits.
     rows_at_once
         Rows that are begun, committed and, if a replica is lost, spoken again together.
 

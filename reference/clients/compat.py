@@ -24,6 +24,10 @@ TTS_API = {
     "input": "Good day.", "voice": "alloy", "response_format": "wav", "speed": 1, "exaggeration": 0.5, "cfg_weight": 0.5,
     "temperature": 0.8, "streaming_chunk_size": 200, "streaming_strategy": "sentence", "streaming_quality": "balanced",
 }
+# Kokoro-FastAPI's examples of captioned speech.
+KOKORO = {
+    "model": "kokoro", "input": "Good day.", "voice": "alloy", "speed": 1.0, "response_format": "wav", "stream": False,
+}
 FORM = "".join(f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in TTS_API.items()) + "--b--\r\n"
 
 REQUESTS = [
@@ -44,6 +48,8 @@ REQUESTS = [
     ("POST", "/audio/speech", "application/json", json.dumps(TTS_API), b"RIFF"),
     ("POST", "/v1/audio/speech/stream", "application/json", json.dumps(TTS_API), b"RIFF"),
     ("POST", "/audio/speech/stream", "application/json", json.dumps(TTS_API | {"stream_format": "sse"}), b'data: {"bits_per_sample":16'),
+    ("POST", "/dev/captioned_speech", "application/json", json.dumps(KOKORO), ["audio", "audio_format", "timestamps", "start_time"]),
+    ("POST", "/dev/captioned_speech", "application/json", json.dumps(KOKORO | {"stream": True}), b'{"audio":"UklGR'),
     ("POST", "/v1/audio/speech/upload", "multipart/form-data; boundary=b", FORM, b"RIFF"),
 ]
 

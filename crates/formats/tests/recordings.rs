@@ -165,6 +165,27 @@ fn a_truncated_container_decodes_to_its_intact_part_or_an_error() {
 }
 
 #[test]
+fn a_container_that_goes_on_beyond_its_file_is_read_as_far_as_it_comes() {
+    for name in [
+        "video.mp4",
+        "fragmented.mp4",
+        "opus.webm",
+        "vorbis.webm",
+        "opus.mka",
+        "aac.mka",
+        "flac.mka",
+    ] {
+        let whole = file(name);
+        let speech = decode(&whole, &OPTIONS).unwrap().samples;
+        let part = decode(&whole[..whole.len() * 7 / 10], &OPTIONS);
+        let part = part.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let seconds = 0.4 * speech.len() as f64 / f64::from(SAMPLE_RATE);
+        assert_sounds_like(name, &part, &speech, seconds);
+        assert!(part.samples.len() < speech.len(), "{name}");
+    }
+}
+
+#[test]
 fn sizes_in_a_wav_are_hints() {
     let speech = speech();
     let samples = as_16_bit(&speech);

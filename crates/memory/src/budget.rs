@@ -22,11 +22,12 @@
 use crate::out_of_memory::{OutOfMemory, OutOfMemoryKind};
 use crate::owner::{Region, StreamId};
 use crate::stats::Bytes;
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The holder of a reservation: a region, and the stream that the bytes serve, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -81,7 +82,13 @@ impl Balance {
 
 /// One device's accounts. Cheap to clone; all clones are the same budget.
 #[derive(Clone)]
-pub struct Budget(Arc<Mutex<Books>>);
+pub struct Budget(Arc<Inner>);
+
+struct Inner {
+    books: Mutex<Books>,
+    /// Notified when reserved bytes return, or a limit changes.
+    freed: Condvar,
+}
 
 struct Books {
     capacity: u64,
@@ -99,18 +106,23 @@ pub struct BooksViolation(String);
 impl Budget {
     /// A budget of `capacity` bytes without reservations.
     pub fn new(capacity: u64) -> Budget {
-        Budget(Arc::new(Mutex::new(Books {
+        let books = Books {
             capacity,
             region_limits: BTreeMap::new(),
             device: Balance::default(),
             regions: BTreeMap::new(),
             accounts: BTreeMap::new(),
-        })))
+        };
+        Budget(Arc::new(Inner {
+            books: Mutex::new(books),
+            freed: Condvar::new(),
+        }))
     }
 
     /// Changes the capacity. Existing reservations stay valid even beyond it; new ones have to fit.
     pub fn set_capacity(&self, capacity: u64) {
         self.books().capacity = capacity;
+        self.0.freed.notify_all();
     }
 
     /// Limits the reservations of a region. `None` leaves only the device's capacity.
@@ -120,6 +132,8 @@ impl Budget {
             Some(limit) => books.region_limits.insert(region, limit),
             None => books.region_limits.remove(&region),
         };
+        drop(books);
+        self.0.freed.notify_all();
     }
 
     /// Reserves `bytes` for an account.
@@ -129,14 +143,49 @@ impl Budget {
     /// [`OutOfMemoryKind::NotNow`] if it exceeds what other reservations leave.
     pub fn reserve(&self, account: Account, bytes: u64) -> Result<Reservation, OutOfMemory> {
         self.books().promise(account, bytes)?;
-        Ok(Reservation {
+        Ok(self.promised(account, bytes))
+    }
+
+    /// As [`Budget::reserve`], but waits up to `wait` for others to return what is missing.
+    ///
+    /// # Errors
+    /// As [`Budget::reserve`]; [`OutOfMemoryKind::NotNow`] only after the wait.
+    pub fn reserve_within(
+        &self,
+        account: Account,
+        bytes: u64,
+        wait: Duration,
+    ) -> Result<Reservation, OutOfMemory> {
+        let end = Instant::now() + wait;
+        let mut books = self.books();
+        loop {
+            let Err(refusal) = books.promise(account, bytes) else {
+                return Ok(self.promised(account, bytes));
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            if refusal.kind != OutOfMemoryKind::NotNow || left.is_zero() {
+                return Err(refusal);
+            }
+            let waited = self.0.freed.wait_timeout(books, left);
+            books = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The reservation of bytes that the books have promised.
+    fn promised(&self, account: Account, bytes: u64) -> Reservation {
+        Reservation {
             budget: self.clone(),
             account,
             balance: Balance {
                 reserved: bytes,
                 committed: 0,
             },
-        })
+        }
+    }
+
+    /// Capacity in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.books().capacity
     }
 
     /// Bytes that are not reserved.
@@ -174,7 +223,7 @@ impl Budget {
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -353,6 +402,7 @@ impl Reservation {
         self.budget
             .books()
             .change(self.account, |balance| balance.reserved -= bytes);
+        self.budget.0.freed.notify_all();
         bytes
     }
 
@@ -382,6 +432,7 @@ impl Drop for Reservation {
             balance.reserved -= reserved;
             balance.committed -= committed;
         });
+        self.budget.0.freed.notify_all();
     }
 }
 
@@ -433,6 +484,30 @@ mod tests {
             assert_eq!(refused, expected, "{bytes} for {account}");
             assert_eq!(budget.accounts(), before, "a trial leaves nothing behind");
         }
+    }
+
+    #[test]
+    fn a_reservation_can_wait_for_what_others_return_but_not_for_what_never_comes() {
+        let budget = Budget::new(1000);
+        budget.set_region_limit(Region::KeyValue, Some(600));
+        let (taken, hour) = (
+            budget.reserve(WEIGHTS, 700).unwrap(),
+            Duration::from_secs(3600),
+        );
+        let refused = |account, bytes, wait| {
+            let refusal = budget.reserve_within(account, bytes, wait).unwrap_err();
+            (refusal.kind, refusal.available)
+        };
+        let (never, not_now) = (OutOfMemoryKind::NeverFits, OutOfMemoryKind::NotNow);
+        assert_eq!(refused(STREAM, 601, hour), (never, 600));
+        assert_eq!(refused(STREAM, 301, Duration::ZERO), (not_now, 300));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| budget.reserve_within(STREAM, 500, hour));
+            drop(taken);
+            let reservation = waiting.join().unwrap().unwrap();
+            assert_eq!(reservation.balance().reserved, 500);
+        });
+        assert_eq!(budget.available_bytes(), 1000);
     }
 
     #[test]

@@ -32,11 +32,13 @@
 //! | queue | an order of execution on a device; blocks are cached per queue |
 //! | stream | one utterance under way |
 //! | owner | region, tag and stream that a block is counted for |
+//! | charge | bytes that something else allocated, counted for an owner |
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod block;
 pub mod budget;
+mod charge;
 pub mod driver;
 pub mod heap;
 mod memory;
@@ -52,6 +54,7 @@ mod sync;
 pub mod trace;
 
 pub use block::{Arena, ArenaSlice, Block, PlanMismatch, PlannedArena, PlannedPiece, SharedBlock};
+pub use charge::Charge;
 pub use memory::Memory;
 pub use out_of_memory::{OutOfMemory, OutOfMemoryKind, OutOfMemoryReport};
 pub use owner::{Owner, OwnerUsage, Region, StreamId};

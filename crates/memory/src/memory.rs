@@ -27,7 +27,7 @@ struct Inner {
     exact: Mutex<Exact>,
 }
 
-/// Pieces allocated from the driver directly, without the pool.
+/// Pieces allocated from the driver directly, without the pool, and charges.
 #[derive(Default)]
 struct Exact {
     bytes: Gauge,
@@ -157,18 +157,7 @@ impl Memory {
         let whole = (bytes as u64)
             .checked_next_multiple_of(driver.capabilities().granularity)
             .unwrap_or(u64::MAX);
-        let mut result = driver.allocate(whole);
-        if matches!(result, Err(DriverError::OutOfMemory { .. })) {
-            self.0.pool.empty_cache();
-            result = driver.allocate(whole);
-        }
-        let address = result.map_err(|error| {
-            let refusal = PoolRefusal {
-                segment_bytes: whole,
-                refusal: Refusal::Driver(error),
-            };
-            self.refused(bytes as u64, &refusal)
-        })?;
+        let address = self.ask_driver(bytes as u64, whole, || driver.allocate(whole))?;
         let mut exact = self.exact();
         exact.bytes.increase(whole);
         exact.blocks.increase(1);
@@ -182,6 +171,56 @@ impl Memory {
             owner,
             0,
         ))
+    }
+
+    /// Asks the driver for `whole` bytes, of which `bytes` were requested; again with an empty
+    /// cache if it has too little.
+    fn ask_driver<T>(
+        &self,
+        bytes: u64,
+        whole: u64,
+        ask: impl Fn() -> Result<T, DriverError>,
+    ) -> Result<T, OutOfMemory> {
+        let mut result = ask();
+        if matches!(result, Err(DriverError::OutOfMemory { .. })) {
+            self.0.pool.empty_cache();
+            result = ask();
+        }
+        result.map_err(|error| {
+            let refusal = PoolRefusal {
+                segment_bytes: whole,
+                refusal: Refusal::Driver(error),
+            };
+            self.refused(bytes, &refusal)
+        })
+    }
+
+    pub(crate) fn add_charge(&self, bytes: u64, owner: Owner) -> Result<(), OutOfMemory> {
+        self.ask_driver(bytes, bytes, || self.driver().charge(bytes))?;
+        let mut exact = self.exact();
+        exact.bytes.increase(bytes);
+        exact.blocks.increase(1);
+        drop(exact);
+        self.ledger(0).add(owner, bytes);
+        Ok(())
+    }
+
+    /// Ends the count of `beyond` bytes of a charge, of which `left` remain.
+    pub(crate) fn shrink_charge(&self, beyond: u64, left: u64, owner: Owner) {
+        self.driver().uncharge(beyond);
+        self.exact().bytes.decrease(beyond);
+        let mut ledger = self.ledger(0);
+        ledger.remove(owner, beyond + left);
+        ledger.add(owner, left);
+    }
+
+    pub(crate) fn remove_charge(&self, bytes: u64, owner: Owner) {
+        self.driver().uncharge(bytes);
+        let mut exact = self.exact();
+        exact.bytes.decrease(bytes);
+        exact.blocks.decrease(1);
+        drop(exact);
+        self.ledger(0).remove(owner, bytes);
     }
 
     /// The current statistics.

@@ -9,6 +9,41 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// to another process.
 const CONTEXT_BYTES: u64 = 1 << 30;
 
+/// Marks of errors that PyTorch's allocator for CUDA, ROCm and XPU did not raise, and what they
+/// say.
+const OTHER_ERRORS: [(&[&str], &str); 3] = [
+    (
+        &["MPS backend out of memory"],
+        "it is of Apple's GPU, whose allocator has settings of its own, such as PYTORCH_MPS_HIGH_WATERMARK_RATIO",
+    ),
+    (
+        &[
+            "DefaultCPUAllocator",
+            "not enough memory: you tried to allocate",
+        ],
+        "it is of the host's memory, of which the system had too little, not of a device's",
+    ),
+    (
+        &[
+            "CUDA error: out of memory",
+            "CUDA_ERROR_OUT_OF_MEMORY",
+            "cudaErrorMemoryAllocation",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_ALLOC_FAILED",
+        ],
+        "the device was full for a call outside of PyTorch's allocator, such as a context or a library's workspace: \
+         nvidia-smi shows who holds it, and torch.cuda.empty_cache() gives the allocator's cache back",
+    ),
+];
+
+/// What an out-of-memory error says that is in the text and that PyTorch's allocator for CUDA, ROCm
+/// and XPU did not raise.
+pub fn other_error(text: &str) -> Option<&'static str> {
+    let found = |marks: &&[&str]| marks.iter().any(|mark| text.contains(mark));
+    let (_, meaning) = OTHER_ERRORS.iter().find(|(marks, _)| found(marks))?;
+    Some(meaning)
+}
+
 /// The figures of a message, in bytes. Figures that the message does not contain are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OutOfMemoryMessage {
@@ -51,6 +86,10 @@ impl OutOfMemoryMessage {
         // Terminals and logs wrap the message.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let begin = text.rfind("Tried to allocate ")?;
+        let sentence = text[..begin].rfind("out of memory");
+        if sentence.is_some_and(|sentence| text[..sentence].ends_with("MPS backend ")) {
+            return None;
+        }
         let end = text[begin..]
             .find("Traceback")
             .map_or(text.len(), |end| begin + end);
@@ -59,24 +98,32 @@ impl OutOfMemoryMessage {
         let reserved = size_before(text, " reserved in total");
         let allocated = size_before(text, " is allocated by PyTorch")
             .or_else(|| size_before(text, " already allocated"));
-        let others = text
-            .split("Process ")
-            .skip(1)
-            .filter_map(|part| size_after(part, "has "));
+        let unallocated = size_before(text, " is reserved by PyTorch but unallocated")
+            .or_else(|| Some(reserved?.saturating_sub(allocated?)));
+        let total = size_after(text, "total capacity of ")
+            .or_else(|| size_after(text, "total capacty of "))
+            .or_else(|| size_before(text, " total capacity"));
+        let mut others: Vec<u64> = (text.split("Process ").skip(1))
+            .filter_map(|part| size_after(part, "has "))
+            .collect();
+        let mut in_use = size_after(text, "this process has ");
+        if in_use.is_none() {
+            let own = allocated
+                .unwrap_or(0)
+                .saturating_add(unallocated.unwrap_or(0));
+            in_use = take_own(&mut others, own, total);
+        }
         Some(OutOfMemoryMessage {
             device: number_after(text, "GPU "),
             tried,
-            total: size_after(text, "total capacity of ")
-                .or_else(|| size_after(text, "total capacty of "))
-                .or_else(|| size_before(text, " total capacity")),
+            total,
             free: size_before(text, " is free").or_else(|| size_before(text, " free")),
-            in_use: size_after(text, "this process has "),
-            others_in_use: others.fold(0, u64::saturating_add),
+            in_use,
+            others_in_use: others.into_iter().fold(0, u64::saturating_add),
             allowed: size_before(text, " allowed"),
             allocated,
             private_pools: size_before(text, " allocated in private pools"),
-            unallocated: size_before(text, " is reserved by PyTorch but unallocated")
-                .or_else(|| Some(reserved?.saturating_sub(allocated?))),
+            unallocated,
         })
     }
 
@@ -159,6 +206,19 @@ impl OutOfMemoryMessage {
             line,
         }
     }
+}
+
+/// Takes this process's figure out of those of all processes. In a container, PyTorch does not find
+/// itself among the numbers of processes that the driver knows, and lists itself as another one:
+/// the figures and its `own` bytes are then more than the device has.
+fn take_own(processes: &mut Vec<u64>, own: u64, total: Option<u64>) -> Option<u64> {
+    let all = processes.iter().copied().fold(own, u64::saturating_add);
+    if own == 0 || all <= total? {
+        return None;
+    }
+    let candidates = (0..processes.len()).filter(|&index| processes[index] >= own);
+    let index = candidates.min_by_key(|&index| processes[index])?;
+    Some(processes.remove(index))
 }
 
 /// Parses a size at the start of a text, such as `1.50 GiB`.
@@ -275,6 +335,56 @@ mod tests {
             "{explanation:?}"
         );
         assert_eq!(explanation.line, None);
+    }
+
+    #[test]
+    fn in_a_container_the_process_itself_is_not_taken_for_another() {
+        let message = |others: &str| {
+            let text = format!(
+                "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 1 has a total \
+                 capacty of 23.69 GiB of which 18.25 MiB is free. {others} Of the allocated memory 15.31 GiB is \
+                 allocated by PyTorch, and 1.05 GiB is reserved by PyTorch but unallocated."
+            );
+            OutOfMemoryMessage::parse(&text).unwrap()
+        };
+        let alone = message("Process 1234 has 23.66 GiB memory in use.");
+        assert_eq!(alone.in_use, Some((23.66 * GIB) as u64));
+        assert_eq!(alone.others_in_use, 0);
+        let shared = message(
+            "Process 12 has 6.60 GiB memory in use. Process 34 has 17.06 GiB memory in use.",
+        );
+        assert_eq!(shared.in_use, Some((17.06 * GIB) as u64));
+        assert_eq!(shared.others_in_use, (6.6 * GIB) as u64);
+        let other = message("Process 12 has 6.60 GiB memory in use.");
+        assert_eq!(
+            (other.in_use, other.others_in_use),
+            (None, (6.6 * GIB) as u64)
+        );
+    }
+
+    #[test]
+    fn errors_of_other_allocators_are_told_from_messages() {
+        for (text, words) in [
+            (
+                "RuntimeError: MPS backend out of memory (MPS allocated: 17.03 GB, other allocations: 1.05 GB, max \
+                 allowed: 18.13 GB). Tried to allocate 512.00 MB on private pool.",
+                "Apple",
+            ),
+            (
+                "RuntimeError: [enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough memory: you \
+                 tried to allocate 8589934592 bytes.",
+                "host",
+            ),
+            ("RuntimeError: CUDA error: out of memory", "outside"),
+            (
+                "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                "outside",
+            ),
+        ] {
+            assert_eq!(OutOfMemoryMessage::parse(text), None, "{text}");
+            assert!(other_error(text).unwrap().contains(words), "{text}");
+        }
+        assert_eq!(other_error("RuntimeError: shape mismatch"), None);
     }
 
     #[test]

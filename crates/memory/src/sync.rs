@@ -3,11 +3,11 @@
 
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::sync::{
-    Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64, atomic::Ordering,
+    Condvar, Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64, atomic::Ordering,
 };
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use std::sync::{
-    Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64, atomic::Ordering,
+    Condvar, Mutex, MutexGuard, atomic::AtomicBool, atomic::AtomicU64, atomic::Ordering,
 };
 
 pub(crate) use std::sync::PoisonError;

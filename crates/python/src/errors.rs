@@ -184,6 +184,15 @@ fn of_engine(error: &Error, figures: &Bound<'_, PyDict>) -> PyResult<&'static st
             figures.set_item("hint", hint)?;
             "BudgetError"
         }
+        Error::NoRoom {
+            needed_bytes,
+            left_bytes,
+            ..
+        } => {
+            figures.set_item("requested_bytes", needed_bytes)?;
+            figures.set_item("available_bytes", left_bytes)?;
+            "OutOfMemoryError"
+        }
         Error::OutOfMemory(error) => {
             figures.set_item("requested_bytes", error.requested)?;
             figures.set_item("available_bytes", error.available)?;

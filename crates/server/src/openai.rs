@@ -164,6 +164,10 @@ pub(crate) enum StreamFormat {
     Events,
     /// The same after one event that describes the samples.
     DescribedEvents,
+    /// A line of JSON per piece of a sound file, with the times of words.
+    CaptionedLines,
+    /// One JSON object with a sound file and the times of words.
+    Captioned,
 }
 
 impl StreamFormat {

@@ -78,19 +78,11 @@ type ReadyTable = HashMap<String, (Option<SystemTime>, Voice)>;
 #[derive(Default)]
 pub(crate) struct ReadyVoices {
     table: Mutex<ReadyTable>,
-    /// Held while a recording is decoded and prepared: one at a time, whatever their number.
-    preparing: Mutex<()>,
 }
 
 impl ReadyVoices {
     fn table(&self) -> MutexGuard<'_, ReadyTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn preparing(&self) -> MutexGuard<'_, ()> {
-        self.preparing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,7 +109,6 @@ pub(crate) fn recorded_voice(
     clip: &Path,
     name: &str,
 ) -> Result<Voice, ServerError> {
-    let _one_at_a_time = loaded.voices.preparing();
     // Kept under its name alone, if at all, so that nothing of a removed voice stays.
     let voice = loaded.engine.fresh_voice(clip);
     Ok(voice.map_err(|error| match error {

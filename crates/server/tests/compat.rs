@@ -6,6 +6,8 @@ mod common;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use common::calls::{answer, bytes, get, json_of, post, recording};
 use common::options;
 use serde_json::{Value, json};
@@ -351,6 +353,98 @@ async fn lists_and_probes_are_open_as_the_server_s_own_are() {
     }
 }
 
+/// The body of Kokoro-FastAPI's own examples of captioned speech.
+fn kokoro(text: &str, stream: bool) -> Value {
+    json!({
+        "model": "kokoro", "input": text, "voice": "default", "speed": 1.0,
+        "response_format": "wav", "stream": stream,
+    })
+}
+
+fn spoken_words(object: &Value) -> Vec<String> {
+    let words = object["timestamps"].as_array().unwrap().iter();
+    words
+        .map(|word| {
+            let (start, end) = (&word["start_time"], &word["end_time"]);
+            assert!(start.as_f64() < end.as_f64(), "{word}");
+            word["word"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+fn captioned_sound(object: &Value) -> Vec<u8> {
+    BASE64.decode(object["audio"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn captioned_speech_comes_whole_or_line_by_line_with_the_times_of_its_words() {
+    let router = router();
+    let (path, text) = ("/dev/captioned_speech", "Hello there. Now we go on.");
+    let response = answer(&router, post(path, &kokoro(text, false))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    let whole = json_of(response).await;
+    assert_eq!(whole["audio_format"], "audio/wav");
+    let words = ["Hello", "there", "Now", "we", "go", "on"];
+    assert_eq!(spoken_words(&whole), words);
+    let sound = captioned_sound(&whole);
+    assert!(sound.starts_with(b"RIFF"));
+
+    let response = answer(&router, post(path, &kokoro(text, true))).await;
+    let lines = String::from_utf8(bytes(response).await).unwrap();
+    let lines: Vec<Value> = (lines.lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines.len() > 1);
+    let told: Vec<String> = lines.iter().flat_map(spoken_words).collect();
+    assert_eq!(told, words);
+    let joined: Vec<u8> = lines.iter().flat_map(captioned_sound).collect();
+    assert_eq!(joined, sound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn captioned_speech_takes_the_other_server_s_fields_and_names_those_without_effect() {
+    let router = router();
+    let path = "/dev/captioned_speech";
+    let mut body = kokoro("Hello there.", false);
+    body["return_timestamps"] = false.into();
+    body["lang_code"] = "a".into();
+    body["return_download_link"] = true.into();
+    body["volume_multiplier"] = 1.0.into();
+    body["normalization_options"] = json!({"normalize": true, "url_normalization": true});
+    body["response_format"] = "mp3".into();
+    let response = answer(&router, post(path, &body)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let ignored = response.headers()["x-sottovoce-ignored"].to_str().unwrap();
+    for name in [
+        "return_download_link",
+        "volume_multiplier",
+        "normalization_options",
+    ] {
+        assert!(ignored.contains(name), "{ignored}");
+    }
+    let object = json_of(response).await;
+    assert_eq!(object["audio_format"], "audio/mpeg");
+    assert_eq!(object["timestamps"], json!([]));
+    for (field, value) in [
+        ("input", json!("")),
+        ("voice", json!("af_nobody")),
+        ("response_format", json!("midi")),
+        ("speed", json!(40)),
+        ("stream", json!("perhaps")),
+    ] {
+        let mut body = kokoro("Hello there.", false);
+        body[field] = value;
+        let response = answer(&router, post(path, &body)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{field}");
+        let detail = json_of(response).await["detail"].to_string();
+        assert!(
+            field == "input" || detail.contains(field),
+            "{field}: {detail}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_near_miss_is_told_the_right_path_and_another_server_s_path_the_option() {
     let plain = App::new(options()).router();
@@ -362,6 +456,7 @@ async fn a_near_miss_is_told_the_right_path_and_another_server_s_path_the_option
         ("/tts", "option compat"),
         ("/v1/languages", "option compat"),
         ("/get_predefined_voices", "option compat"),
+        ("/dev/captioned_speech", "option compat"),
         ("/nowhere/at/all", "not known here"),
     ] {
         let response = answer(&plain, post(path, &json!({}))).await;

@@ -13,6 +13,8 @@ pub(crate) struct Accounts {
     /// The host's budget, if the device has memory of its own.
     host: Option<Budget>,
     voices: Arc<VoicesAccount>,
+    /// Held while a recording becomes a voice.
+    recordings: Mutex<()>,
     _loaded: Vec<Reservation>,
 }
 
@@ -74,6 +76,7 @@ impl Accounts {
             }),
             budget,
             host,
+            recordings: Mutex::default(),
             _loaded: loaded,
         })
     }
@@ -86,6 +89,18 @@ impl Accounts {
     /// The host's budget, if the device has memory of its own.
     pub fn host(&self) -> Option<&Budget> {
         self.host.as_ref()
+    }
+
+    /// The budget of the host's memory.
+    pub fn host_memory(&self) -> &Budget {
+        self.host.as_ref().unwrap_or(&self.budget)
+    }
+
+    /// The turn of a recording that becomes a voice: one at a time, whatever their number.
+    pub fn recordings_turn(&self) -> MutexGuard<'_, ()> {
+        self.recordings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reserves `bytes` for one more voice.

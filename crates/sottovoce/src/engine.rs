@@ -1,6 +1,7 @@
 //! The engine's public interface.
 
 mod change;
+mod decoding;
 mod devices;
 mod voices;
 
@@ -150,7 +151,7 @@ impl Shared {
         Some((requests.jobs.remove(&ticket)?, promise))
     }
 
-    /// A listener's grant of its reservation.
+    /// A grant of a reservation that ends by itself: a listener's, or a recording's.
     pub fn grant(&self, reservation: Reservation) -> Grant {
         Grant {
             reservation,
@@ -159,7 +160,7 @@ impl Shared {
     }
 
     /// The request at the head of the queue, if nothing that ends would make room for it: no stream
-    /// is under way, and no listener holds memory.
+    /// is under way, and no listener or recording holds memory.
     pub fn next_stuck(&self) -> Option<(Job, OutOfMemory)> {
         let mut requests = self.requests();
         if Arc::strong_count(&self.grants) > 1 {

@@ -75,6 +75,19 @@ pub enum Error {
         /// Estimated time until a place is free.
         retry_after: Duration,
     },
+    /// Streams under way hold the memory that a recording needs until it is a voice.
+    #[error(
+        "a recording needs {} until it is a voice, and streams under way leave {}; try again in {} s",
+        Bytes(*needed_bytes), Bytes(*left_bytes), retry_after.as_secs()
+    )]
+    NoRoom {
+        /// Bytes needed.
+        needed_bytes: u64,
+        /// Bytes left by streams and voices.
+        left_bytes: u64,
+        /// Estimated time until a stream ends.
+        retry_after: Duration,
+    },
     /// A recording could not be encoded.
     #[error(transparent)]
     Encoding(#[from] sottovoce_audio::Error),
@@ -175,7 +188,9 @@ impl Error {
     /// When to retry, if retrying can help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Error::Busy { retry_after, .. } => Some(*retry_after),
+            Error::Busy { retry_after, .. } | Error::NoRoom { retry_after, .. } => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }

@@ -34,7 +34,7 @@ struct TokenState {
     closed: bool,
 }
 
-/// A listener's share of the budget.
+/// A share of the budget of a listener, or of a recording that becomes a voice.
 pub(crate) struct Grant {
     pub reservation: Reservation,
     /// Counts the grants of an engine; dropped after the reservation.

@@ -20,7 +20,10 @@ mod voice_encoder;
 
 pub use error::VoiceError;
 pub use prepared::{PreparedVoice, VOICE_LAYOUT_VERSION};
-pub use preparer::{Preparer, check_recording, load_speech_tokenizer, recording_options};
+pub use preparer::{
+    Preparer, check_recording, decoded_bytes_max, load_speech_tokenizer, recording_bytes_max,
+    recording_options,
+};
 pub use speaker_vector::SpeakerVector;
 pub use speech_tokenizer::{SpeechTokenizer, TokenizerBlock, TokenizerClip};
 pub use token_windows::{

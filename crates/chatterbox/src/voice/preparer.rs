@@ -7,7 +7,7 @@ use super::{
 use crate::config::{ModelConfig, SpeechTokenizerConfig};
 use crate::weights::{Component, Loader, Source, WeightsError, load, measure};
 use sottovoce_formats::audio::{DecodeOptions, Recording};
-use sottovoce_formats::resample::{Filter, resample};
+use sottovoce_formats::resample::{Filter, RESAMPLER_BYTES_MAX, resample};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Context, Device, Precision, Workspace};
 
@@ -219,6 +219,27 @@ pub fn load_speech_tokenizer(
 /// prompt.
 pub fn recording_options(config: &ModelConfig) -> DecodeOptions {
     DecodeOptions::first(SECONDS_USED, config.flow.prompt_mel.sample_rate)
+}
+
+/// Upper bound of the memory of a recording until it is a voice, in bytes: while it is decoded from
+/// a file of `file_bytes` bytes, and then with its copies.
+pub fn recording_bytes_max(config: &ModelConfig, file_bytes: u64) -> u64 {
+    let options = recording_options(config);
+    let samples = u64::from(SECONDS_USED) * u64::from(options.sample_rate);
+    copies_bytes_max(samples, options.sample_rate).max(options.bytes_max(file_bytes) as u64)
+}
+
+/// Upper bound of the memory of a decoded recording until it is a voice, in bytes.
+pub fn decoded_bytes_max(recording: &Recording) -> u64 {
+    copies_bytes_max(recording.samples.len() as u64, recording.sample_rate)
+}
+
+/// A recording of so many samples with its copy of equal loudness, both at the networks' rate, and
+/// a resampler.
+fn copies_bytes_max(samples: u64, sample_rate: u32) -> u64 {
+    let at_network_rate =
+        (samples * u64::from(NETWORK_RATE)).div_ceil(u64::from(sample_rate).max(1));
+    4 * 2 * (samples + at_network_rate) + RESAMPLER_BYTES_MAX as u64
 }
 
 /// Checks whether a model can use a recording, as far as possible without its networks.

@@ -24,6 +24,8 @@ pub(super) struct SoundTrack {
     pub skipped: u64,
     /// Number of runs of samples of equal duration, over all tracks.
     pub run_count: u64,
+    /// Whether the sound goes on beyond the end of the file.
+    pub is_cut: bool,
     is_sound: bool,
 }
 
@@ -38,6 +40,7 @@ pub(super) fn sound_track(
         boxes: 0,
         run_count: 0,
         gapless: None,
+        is_cut: false,
         track: SoundTrack::default(),
         found: None,
     };
@@ -46,6 +49,7 @@ pub(super) fn sound_track(
         return Ok(None);
     };
     track.run_count = walk.run_count;
+    track.is_cut = walk.is_cut;
     if let (0, Some(skipped)) = (track.skipped, walk.gapless) {
         track.skipped = skipped;
     }
@@ -58,6 +62,7 @@ struct Walk<'s, S> {
     run_count: u64,
     /// Encoder delay in frames according to a tag.
     gapless: Option<u64>,
+    is_cut: bool,
     /// The track being parsed.
     track: SoundTrack,
     found: Option<SoundTrack>,
@@ -85,6 +90,7 @@ impl<S: Read + Seek> Walk<'_, S> {
             };
             let next = position.saturating_add(size);
             if size < content || next > end {
+                self.is_cut = depth == 0 && name == *b"mdat";
                 return Ok(());
             }
             self.visit(&name, position + content, next, depth)?;

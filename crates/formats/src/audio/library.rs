@@ -35,9 +35,16 @@ const PACKETS_MAX: u64 = 1 << 23;
 /// duration.
 const STEPS_MAX: u64 = 1 << 32;
 
-/// Upper bound of the reader's memory: the tables of an index grow by doubling, and may be stored
-/// in wider numbers.
-pub(super) const BYTES_MAX: usize = 3 * INDEX_BYTES_MAX as usize + 2 * PACKET_BYTES_MAX as usize;
+/// Upper bound of the reader's memory for a file of `file_bytes` bytes: the tables of an index grow
+/// by doubling, and may be stored in wider numbers.
+pub(super) const fn bytes_max(file_bytes: u64) -> usize {
+    let index = if file_bytes < INDEX_BYTES_MAX {
+        file_bytes
+    } else {
+        INDEX_BYTES_MAX
+    };
+    3 * index as usize + 2 * PACKET_BYTES_MAX as usize
+}
 
 fn damaged(reason: impl ToString) -> AudioError {
     AudioError::Damaged {
@@ -65,7 +72,12 @@ pub(super) fn decode(
     let allowance = Allowance::default();
     allowance.set(INDEX_BYTES_MAX);
     let length = file_bytes.saturating_sub(start);
+    let is_cut = match &mp4 {
+        Some(track) => track.is_cut,
+        None => matroska_is_cut(prefix, length),
+    };
     let source = Metered::new(source, start, length, &allowance).map_err(damaged)?;
+    let source = source.cut(is_cut);
     let stream = MediaSourceStream::new(Box::new(source), MediaSourceStreamOptions::default());
     let metadata = MetadataOptions::default()
         .limit_tag_bytes(Limit::Maximum(TAG_BYTES_MAX))
@@ -283,6 +295,32 @@ fn read_packets(
 
 fn is_end(error: &SymphoniaError) -> bool {
     matches!(error, SymphoniaError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof)
+}
+
+/// Whether the segment of a Matroska file is longer than the file, which has `length` bytes.
+fn matroska_is_cut(prefix: &[u8], length: u64) -> bool {
+    const HEADER: &[u8] = b"\x1a\x45\xdf\xa3";
+    const SEGMENT: &[u8] = b"\x18\x53\x80\x67";
+    let end = |place: usize, id: &[u8]| {
+        let rest = prefix.get(place..)?.strip_prefix(id)?;
+        let (size, size_bytes) = matroska_size(rest)?;
+        Some((place + id.len() + size_bytes) as u64 + size)
+    };
+    let segment = end(0, HEADER).and_then(|place| usize::try_from(place).ok());
+    segment
+        .and_then(|place| end(place, SEGMENT))
+        .is_some_and(|end| end > length)
+}
+
+/// The size at the start of `bytes`, and its own length; `None` for an unknown size.
+fn matroska_size(bytes: &[u8]) -> Option<(u64, usize)> {
+    let first = *bytes.first()?;
+    let length = first.leading_zeros() as usize + 1;
+    let rest = bytes.get(1..length)?;
+    let head = u64::from(first) & (0x7f >> (length - 1));
+    let size = (rest.iter()).fold(head, |size, &byte| size << 8 | u64::from(byte));
+    let unknown = (1 << (7 * length)) - 1;
+    (size != unknown).then_some((size, length))
 }
 
 /// Name of the codec in a Matroska header, for codecs unknown to the demultiplexer.

@@ -33,6 +33,7 @@ pub(super) struct Metered<S> {
     length: u64,
     position: u64,
     allowance: Allowance,
+    is_cut: bool,
 }
 
 impl<S: MediaSource> Metered<S> {
@@ -50,7 +51,15 @@ impl<S: MediaSource> Metered<S> {
             length,
             position: 0,
             allowance: allowance.clone(),
+            is_cut: false,
         })
+    }
+
+    /// Hides where the source ends, for a container that goes on beyond it: the library refuses
+    /// what does not fit, but reads a stream as far as it comes.
+    pub(super) fn cut(mut self, is_cut: bool) -> Metered<S> {
+        self.is_cut = is_cut;
+        self
     }
 }
 
@@ -94,10 +103,10 @@ impl<S: MediaSource> Seek for Metered<S> {
 
 impl<S: MediaSource> MediaSource for Metered<S> {
     fn is_seekable(&self) -> bool {
-        true
+        !self.is_cut
     }
 
     fn byte_len(&self) -> Option<u64> {
-        Some(self.length)
+        (!self.is_cut).then_some(self.length)
     }
 }

@@ -75,10 +75,10 @@ impl DecodeOptions {
         }
     }
 
-    /// Upper bound of the memory of decoding in bytes, the result included and the file itself
-    /// excluded.
-    pub const fn bytes_max(&self) -> usize {
-        mixer::bytes_max(self) + library::BYTES_MAX
+    /// Upper bound of the memory of decoding a file of `file_bytes` bytes, in bytes: the result is
+    /// included, the file itself is not.
+    pub const fn bytes_max(&self, file_bytes: u64) -> usize {
+        mixer::bytes_max(self) + library::bytes_max(file_bytes)
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub(super) struct Books {
     capacity: u64,
     used_bytes: u64,
-    /// Bytes that the driver holds for itself.
+    /// Bytes outside pieces and ranges: those that the driver holds for itself, and charged ones.
     driver_bytes: u64,
     /// Allocated pieces: address → bytes.
     pieces: BTreeMap<u64, u64>,
@@ -57,7 +57,7 @@ impl Books {
         }
     }
 
-    /// Counts bytes that the driver took for itself, even beyond the capacity.
+    /// Counts bytes that the driver took for itself, even beyond the capacity, or charged ones.
     pub(super) fn add_driver_bytes(&mut self, bytes: u64) {
         self.driver_bytes += bytes;
     }

@@ -103,6 +103,14 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
         self.below.own_bytes()
     }
 
+    fn charge(&self, bytes: u64) -> Result<(), DriverError> {
+        self.below.charge(bytes)
+    }
+
+    fn uncharge(&self, bytes: u64) {
+        self.below.uncharge(bytes);
+    }
+
     fn record_event(&self, queue: u64) -> EventId {
         self.below.record_event(queue)
     }

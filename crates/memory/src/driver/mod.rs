@@ -196,6 +196,14 @@ unsafe impl Driver for Box<dyn Driver> {
         (**self).own_bytes()
     }
 
+    fn charge(&self, bytes: u64) -> Result<(), DriverError> {
+        (**self).charge(bytes)
+    }
+
+    fn uncharge(&self, bytes: u64) {
+        (**self).uncharge(bytes);
+    }
+
     fn record_event(&self, queue: u64) -> EventId {
         (**self).record_event(queue)
     }
@@ -299,6 +307,22 @@ pub unsafe trait Driver: Send + Sync {
     /// # Errors
     /// [`DriverError::Misuse`] for any other part.
     fn unmap(&self, address: Address, bytes: u64) -> Result<(), DriverError>;
+
+    /// Counts bytes of the same memory that something else allocated, such as a library on the
+    /// heap, against the capacity. No memory is requested, so a sealed driver admits it.
+    ///
+    /// # Errors
+    /// [`DriverError::OutOfMemory`] if too little is free, [`DriverError::Unsupported`] if nothing
+    /// but the driver allocates there.
+    fn charge(&self, _bytes: u64) -> Result<(), DriverError> {
+        Err(DriverError::Unsupported {
+            call: "charge",
+            reason: "only this driver allocates its memory",
+        })
+    }
+
+    /// Reverses a [`Driver::charge`].
+    fn uncharge(&self, _bytes: u64) {}
 
     /// Bytes of the device that the driver holds for itself, beside the allocated ones: its
     /// context, modules, graphs.

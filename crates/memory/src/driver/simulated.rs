@@ -382,6 +382,17 @@ unsafe impl Driver for SimulatedDriver {
         state.done_before = state.done_before.max(event.0 + 1);
     }
 
+    fn charge(&self, bytes: u64) -> Result<(), DriverError> {
+        let mut state = lock(&self.state);
+        state.books.room_for(bytes)?;
+        state.books.add_driver_bytes(bytes);
+        Ok(())
+    }
+
+    fn uncharge(&self, bytes: u64) {
+        lock(&self.state).books.remove_driver_bytes(bytes);
+    }
+
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
         let backing = self.backing("read", from, into.len())?;
         // SAFETY: the caller's contract is that of the host driver, whose bytes these are.

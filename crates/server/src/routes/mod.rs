@@ -1,6 +1,7 @@
 //! Routes, one file per group of paths.
 
 pub(crate) mod aliases;
+pub(crate) mod captions;
 pub(crate) mod compat;
 pub(crate) mod health;
 pub(crate) mod history;

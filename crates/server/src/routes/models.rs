@@ -50,7 +50,7 @@ pub(crate) struct ModelState {
 #[derive(Default, ToSchema)]
 pub(crate) struct UnloadRequest {
     /// End the streams under way.
-    #[schema(default = false, required = false)]
+    #[schema(value_type = Option<bool>, default = false, required = false)]
     force: bool,
 }
 

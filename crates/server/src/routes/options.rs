@@ -30,7 +30,7 @@ pub(crate) struct ShownOption {
     #[serde(rename = "type")]
     kind: &'static str,
     /// The value if nothing is chosen, the model's own where one is loaded.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     default: Value,
     /// Whether it changes anything with the model that is loaded; null while none is.
     has_effect: Option<bool>,

@@ -6,6 +6,7 @@ use crate::error::{ErrorBody, ServerError};
 use crate::openai::{SpeechRequest, StreamFormat, check_text};
 use crate::options::Compatibility;
 use crate::record::RequestRecord;
+use crate::routes::captions::Captions;
 use crate::speaking::{Request, Speaker, Speaking};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
@@ -39,7 +40,7 @@ pub(crate) const RATE: HeaderName = HeaderName::from_static("x-sample-rate");
     responses(
         (status = 200, description = "The sound, as it is made", content(
             (Vec<u8> = "audio/mpeg"), (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (Vec<u8> = "audio/flac"),
-            (Vec<u8> = "audio/aac"), (Vec<u8> = "audio/pcm"), (String = "text/event-stream"))),
+            (Vec<u8> = "audio/aac"), (Vec<u8> = "audio/pcm"), (serde_json::Value = "text/event-stream"))),
         (status = 400, description = "A field cannot be used", body = ErrorBody),
         (status = 429, description = "The queue is full; `Retry-After` says when to try again", body = ErrorBody),
         (status = 500, description = "The engine failed", body = ErrorBody),
@@ -142,11 +143,29 @@ pub(crate) async fn respond(
 ) -> Result<Response, ServerError> {
     let first = speaking.next().await.ok_or(ServerError::Task)??;
     let warnings = header_of(&first.metrics.warnings);
+    let mut kind = format.media_type();
+    let captions = match travel {
+        StreamFormat::Captioned | StreamFormat::CaptionedLines => {
+            let lines = travel == StreamFormat::CaptionedLines;
+            let told = !ignored.iter().any(|option| option == "word_times");
+            Some(Captions::new(
+                lines,
+                std::mem::replace(&mut kind, "application/json"),
+                told,
+            ))
+        }
+        StreamFormat::Events | StreamFormat::DescribedEvents => {
+            kind = "text/event-stream";
+            None
+        }
+        StreamFormat::Audio => None,
+    };
     let sound = Sound {
         speaking,
         first: Some(first),
         encoder: Encoder::new(format, SAMPLE_RATE)?,
         travel,
+        captions,
         described: travel == StreamFormat::DescribedEvents,
         seed,
         last: ChunkMetrics::default(),
@@ -156,10 +175,6 @@ pub(crate) async fn respond(
     };
     let mut response = Response::new(Body::from_stream(stream::unfold(sound, Sound::piece)));
     let headers = response.headers_mut();
-    let kind = match travel {
-        StreamFormat::Audio => format.media_type(),
-        StreamFormat::Events | StreamFormat::DescribedEvents => "text/event-stream",
-    };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if format == AudioFormat::Pcm {
@@ -203,6 +218,7 @@ struct Sound {
     first: Option<Chunk>,
     encoder: Encoder,
     travel: StreamFormat,
+    captions: Option<Captions>,
     /// Whether the first event is to describe the samples.
     described: bool,
     seed: u64,
@@ -226,8 +242,12 @@ impl Sound {
                 Some(Ok(chunk)) => {
                     self.warnings.extend_from_slice(&chunk.metrics.warnings);
                     self.last = chunk.metrics;
-                    if self.travel == StreamFormat::Events {
-                        self.words.extend(chunk.words);
+                    match &mut self.captions {
+                        Some(captions) => captions.add(chunk.words),
+                        None if self.travel == StreamFormat::Events => {
+                            self.words.extend(chunk.words);
+                        }
+                        None => {}
                     }
                     self.encoder
                         .encode(&chunk.samples, &mut bytes)
@@ -250,7 +270,9 @@ impl Sound {
                         })),
                         // The status is sent already. In HTTP, an aborted transfer signals that
                         // something is missing.
-                        StreamFormat::Audio => {
+                        StreamFormat::Audio
+                        | StreamFormat::Captioned
+                        | StreamFormat::CaptionedLines => {
                             return Some((Err(std::io::Error::other(error)), self));
                         }
                     }
@@ -266,6 +288,11 @@ impl Sound {
     fn wrap(&mut self, bytes: Vec<u8>) -> Vec<u8> {
         match self.travel {
             StreamFormat::Audio => bytes,
+            StreamFormat::Captioned | StreamFormat::CaptionedLines => {
+                let ended = self.ended;
+                let captions = self.captions.as_mut();
+                captions.map_or_else(Vec::new, |captions| captions.piece(bytes, ended))
+            }
             StreamFormat::Events | StreamFormat::DescribedEvents => {
                 let mut text = Vec::new();
                 if std::mem::take(&mut self.described) {

@@ -44,7 +44,7 @@ pub(crate) struct VoiceChangeForm {
     responses(
         (status = 200, description = "The sound, as it is made", content(
             (Vec<u8> = "audio/mpeg"), (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (Vec<u8> = "audio/flac"),
-            (Vec<u8> = "audio/aac"), (Vec<u8> = "audio/pcm"), (String = "text/event-stream"))),
+            (Vec<u8> = "audio/aac"), (Vec<u8> = "audio/pcm"), (serde_json::Value = "text/event-stream"))),
         (status = 400, description = "The recording or a field cannot be used", body = ErrorBody),
         (status = 429, description = "The queue is full; `Retry-After` says when to try again", body = ErrorBody),
         (status = 500, description = "The engine failed", body = ErrorBody),

@@ -1,13 +1,17 @@
 //! Voices of an engine: found, prepared from recordings, and placed in its memory.
 
 use super::Engine;
+use super::decoding::Decoding;
 use crate::cache_folder::{CacheFolder, VoicePlaceholder};
 use crate::device;
 use crate::error::Error;
 use crate::voice::{DEFAULT_VOICE, Voice, VoiceParts, VoiceSource};
 use crate::voice_store::{VoiceStore, same_voice_name};
 use sottovoce_chatterbox::config::Variant;
-use sottovoce_chatterbox::voice::{Preparer, VoiceError, check_recording, recording_options};
+use sottovoce_chatterbox::voice::{
+    Preparer, VoiceError, check_recording, decoded_bytes_max, recording_bytes_max,
+    recording_options,
+};
 use sottovoce_chatterbox::weights::Component;
 use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
 use sottovoce_formats::file;
@@ -47,7 +51,8 @@ impl Engine {
                 self.voice_of_file(&path, place)
             }
             VoiceSource::ClipBytes { name, bytes } => {
-                self.voice_of_clip(name, None, |options| decode(&bytes, options))
+                let file_bytes = bytes.len() as u64;
+                self.voice_of_clip(name, None, file_bytes, |options| decode(&bytes, options))
             }
         }
     }
@@ -62,8 +67,12 @@ impl Engine {
 
     fn voice_of_file(&self, clip: &Path, place: Option<VoicePlaceholder>) -> Result<Voice, Error> {
         let file = file::open(clip).map_err(|source| Error::file(clip, source))?;
+        let metadata = file.metadata();
+        let file_bytes = metadata.map_err(|source| Error::file(clip, source))?.len();
         let name = clip.display().to_string();
-        self.voice_of_clip(name, place, |options| decode_file(file, options))
+        self.voice_of_clip(name, place, file_bytes, |options| {
+            decode_file(file, options)
+        })
     }
 
     fn prepared_voice(&self, path: &Path) -> Result<Voice, Error> {
@@ -102,12 +111,14 @@ impl Engine {
         self.keep_voice(VoiceParts::varied(voice, seed))
     }
 
-    /// Loads the networks that prepare voices, and releases them at the end. The result is kept at
-    /// `place`.
+    /// Decodes a recording of `file_bytes` bytes, loads the networks that prepare voices, and
+    /// releases them at the end. The result is kept at `place`. Waits while another recording
+    /// becomes a voice.
     fn voice_of_clip(
         &self,
         name: String,
         place: Option<VoicePlaceholder>,
+        file_bytes: u64,
         decode: impl FnOnce(&DecodeOptions) -> Result<Recording, AudioError>,
     ) -> Result<Voice, Error> {
         let shared = &self.handle.shared;
@@ -119,9 +130,12 @@ impl Engine {
         if config.variant == Variant::Pico {
             return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
         }
+        let needed = recording_bytes_max(config, file_bytes);
+        let mut decoding = Decoding::begin(shared, needed)?;
         let recording =
             decode(&recording_options(config)).map_err(|error| failed(error.to_string()))?;
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
+        decoding.shrink_to(decoded_bytes_max(&recording));
         let host = device::host(self.options().threads.unwrap_or(0));
         let opening = shared.holdings.open();
         let memory = shared.holdings.host();
@@ -137,6 +151,8 @@ impl Engine {
         // here, while the driver is open.
         memory.trim();
         drop(opening);
+        drop(recording);
+        drop(decoding);
         let prepared = prepared.map_err(|error| match error {
             VoiceError::Memory(error) => Error::OutOfMemory(error),
             VoiceError::Device(error) => Error::Device(error),

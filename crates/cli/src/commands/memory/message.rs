@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::output::print::output;
-use sottovoce_memory::message::{MESSAGE_BYTES_MAX, OutOfMemoryMessage};
+use sottovoce_memory::message::{MESSAGE_BYTES_MAX, OutOfMemoryMessage, other_error};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,11 +20,16 @@ pub fn run(path: &Path, json: bool) -> Outcome {
         .take(MESSAGE_BYTES_MAX as u64)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    let message = OutOfMemoryMessage::parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| {
-        format!(
+    let text = String::from_utf8_lossy(&bytes);
+    let message = OutOfMemoryMessage::parse(&text).ok_or_else(|| match other_error(&text) {
+        Some(meaning) => format!(
+            "{}: this is no message of PyTorch's allocator for CUDA: {meaning}",
+            path.display()
+        ),
+        None => format!(
             "{}: there is no out-of-memory message of PyTorch in it (\"Tried to allocate …\")",
             path.display()
-        )
+        ),
     })?;
     let explanation = message.explain();
     let mut out = output();

@@ -160,6 +160,17 @@ unsafe impl Driver for HostDriver {
             .map_err(|error| system_error("unmap", bytes, books.memory(), &error))
     }
 
+    fn charge(&self, bytes: u64) -> Result<(), DriverError> {
+        let mut books = self.books();
+        books.room_for(bytes)?;
+        books.add_driver_bytes(bytes);
+        Ok(())
+    }
+
+    fn uncharge(&self, bytes: u64) {
+        self.books().remove_driver_bytes(bytes);
+    }
+
     unsafe fn read(&self, from: Address, into: &mut [u8]) -> Result<(), DriverError> {
         // SAFETY: the caller guarantees bytes of this driver without a concurrent writer.
         into.copy_from_slice(unsafe { std::slice::from_raw_parts(pointer(from), into.len()) });

@@ -1,6 +1,7 @@
 //! Paths of other servers, so that their clients work unchanged. They are not part of the OpenAPI
 //! document: their own servers' documentation describes them.
 
+mod kokoro;
 mod tts_api;
 mod tts_server;
 
@@ -28,13 +29,16 @@ pub(crate) fn routes(servers: &[Compatibility], limits: &Limits) -> Router<Arc<A
         let form = DefaultBodyLimit::max(limits.form_bytes());
         router = router.merge(tts_server::routes(form));
         router = router.merge(tts_api::routes(form));
+        router = router.merge(kokoro::routes());
     }
     router
 }
 
-/// Paths of the Chatterbox servers, for a hint where they are not answered.
+/// Paths of these servers, for a hint where they are not answered.
 pub(crate) fn paths<'a>() -> impl Iterator<Item = &'a str> {
-    let groups = tts_server::PATHS.iter().chain(&tts_api::PATHS);
+    let groups = (tts_server::PATHS.iter())
+        .chain(&tts_api::PATHS)
+        .chain(&kokoro::PATHS);
     groups.flat_map(|paths| paths.iter().copied())
 }
 

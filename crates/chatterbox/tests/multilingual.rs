@@ -32,7 +32,9 @@ fn in_language(language: &str) -> TextOptions {
 fn compare(fixture: &Fixture) -> BTreeMap<String, usize> {
     let config = ModelConfig::preset(Variant::Multilingual);
     let front_end = TextFrontEnd::new(&config, &fixture.files).unwrap();
-    for (language, lines) in &fixture.lines {
+    // The fixture's words are not separated.
+    let unlike = |language: &str| cfg!(feature = "chinese") && language == "zh";
+    for (language, lines) in fixture.lines.iter().filter(|(code, _)| !unlike(code)) {
         for (text, expected) in lines {
             let found = front_end.ids(text, Some(language)).unwrap();
             assert_eq!(&found, expected, "{language}: {text:?}");
@@ -240,4 +242,104 @@ fn a_text_without_spaces_is_cut_after_its_marks_and_within_the_limit() {
         );
         assert!(sentence.text.ends_with('，'), "{:?}", sentence.text);
     }
+}
+
+#[test]
+fn a_hundred_thousand_characters_without_a_mark_lose_nothing() {
+    let front_end = front_end();
+    for (language, character) in [("ja", "山"), ("zh", "明"), ("ar", "م")] {
+        let text = character.repeat(100_000);
+        let script = front_end.script(&text, &in_language(language)).unwrap();
+        let sentences = script.into_sentences();
+        let written: usize = (sentences.iter())
+            .map(|sentence| sentence.text.matches(character).count())
+            .sum();
+        assert_eq!(written, 100_000, "{language}");
+    }
+}
+
+/// Ids that would have to be inserted, removed or replaced to make one list of another.
+#[cfg(all(feature = "chinese", feature = "japanese"))]
+fn distance(left: &[u32], right: &[u32]) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, id) in left.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (place, other) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(id != other);
+            diagonal = row[place + 1];
+            row[place + 1] = replaced.min(diagonal + 1).min(row[place] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// Holds the sentences of `reference/dictionaries.py` against their ids: readings and words are
+/// those of other dictionaries than the reference's, so that a few differ.
+#[cfg(all(feature = "chinese", feature = "japanese"))]
+fn compare_dictionaries(fixture: &Fixture) {
+    let config = ModelConfig::multilingual(&["ja", "zh"]);
+    let front_end = TextFrontEnd::new(&config, &fixture.files).unwrap();
+    for (language, lines) in &fixture.lines {
+        let (mut different, mut all) = (0, 0);
+        for (text, expected) in lines {
+            let found = front_end.ids(text, Some(language)).unwrap();
+            let ids = distance(&found, expected);
+            if ids > 0 {
+                println!("{language} {ids}: {text}");
+            }
+            (different, all) = (different + ids, all + expected.len());
+        }
+        let equal = 1.0 - different as f64 / all as f64;
+        println!("{language}: {} sentences, {equal:.4} equal", lines.len());
+        assert!(equal >= 0.98, "{language}: {equal}");
+    }
+}
+
+#[cfg(all(feature = "chinese", feature = "japanese"))]
+#[test]
+fn dictionaries_give_nearly_all_of_the_references_ids() {
+    let fixture = serde_json::from_str(include_str!("fixtures/dictionaries.json")).unwrap();
+    compare_dictionaries(&fixture);
+}
+
+/// `TEXT_EXPECTED` names a file of `reference/dictionaries.py`.
+#[cfg(all(feature = "chinese", feature = "japanese"))]
+#[test]
+#[ignore = "needs a file of reference/dictionaries.py"]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file that only a developer has"
+)]
+fn dictionaries_give_nearly_all_of_the_references_ids_of_a_file() {
+    let path = std::env::var_os("TEXT_EXPECTED").expect("TEXT_EXPECTED names a file");
+    compare_dictionaries(&serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap());
+}
+
+#[test]
+fn a_build_without_a_dictionary_says_what_a_text_loses() {
+    let front_end = front_end();
+    for (language, text, has, word) in [
+        (
+            "ja",
+            "明日、朋。",
+            cfg!(feature = "japanese"),
+            "kanji have no reading",
+        ),
+        (
+            "zh",
+            "明日，朋月。",
+            cfg!(feature = "chinese"),
+            "words are not separated",
+        ),
+    ] {
+        let script = front_end.script(text, &in_language(language)).unwrap();
+        let said = |word: &str| (script.warnings.iter()).any(|found| found.message.contains(word));
+        assert_eq!(said(word), !has, "{:?}", script.warnings);
+        assert_eq!(script.into_sentences()[0].written, text);
+    }
+    let kana = front_end
+        .script("かな、カナ。", &in_language("ja"))
+        .unwrap();
+    let lost = |found: &sottovoce_chatterbox::text::Warning| found.message.contains("dictionary");
+    assert!(!kana.warnings.iter().any(lost), "{:?}", kana.warnings);
 }

@@ -152,6 +152,8 @@ pub(crate) struct Speaking {
     without_effect: Vec<&'static str>,
     /// Writer of an open text.
     text: TextWriter,
+    /// Whether a program changes the text, for which its writer waits.
+    filtered: bool,
     /// Whether the reader was too slow, so that its sound is incomplete.
     too_slow: Arc<AtomicBool>,
 }
@@ -209,7 +211,8 @@ impl Speaking {
             tries += 1;
             let loaded = app.host.load().await?;
             let voice = app.voice(&loaded, &request.voice).await?;
-            match begin(&loaded.engine, &request, &voice) {
+            let filtered = loaded.engine.options().text_filter.is_some();
+            match beside_others(filtered, || begin(&loaded.engine, &request, &voice)) {
                 Ok(stream) => break (loaded, stream),
                 // The engine was unloaded or died in the meantime; the next attempt loads another
                 // one.
@@ -240,6 +243,7 @@ impl Speaking {
             ..
         } = request;
         let (canceller, writer) = (stream.canceller(), stream.text());
+        let filtered = loaded.engine.options().text_filter.is_some();
         let without_effect = stream.options_without_effect().to_vec();
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let id = (loaded.number, stream.id());
@@ -299,6 +303,7 @@ impl Speaking {
             canceller,
             without_effect,
             text: writer,
+            filtered,
             too_slow,
         }
     }
@@ -310,17 +315,17 @@ impl Speaking {
 
     /// Appends to an open text.
     pub(crate) fn write(&self, text: &str) -> Result<(), ServerError> {
-        Ok(self.text.push(text)?)
+        Ok(beside_others(self.filtered, || self.text.push(text))?)
     }
 
     /// Speaks the text so far without waiting for the end of its sentence.
     pub(crate) fn flush(&self) {
-        self.text.flush();
+        beside_others(self.filtered, || self.text.flush());
     }
 
     /// Ends the text.
     pub(crate) fn finish(&self) {
-        self.text.finish();
+        beside_others(self.filtered, || self.text.finish());
     }
 
     /// Characters of an open text that the engine has not taken yet.
@@ -344,5 +349,13 @@ impl Speaking {
 impl Drop for Speaking {
     fn drop(&mut self) {
         self.canceller.cancel();
+    }
+}
+/// Does work that may wait for a text filter without holding up the other tasks of its thread.
+fn beside_others<T>(filtered: bool, work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::current().runtime_flavor();
+    match filtered && flavor == tokio::runtime::RuntimeFlavor::MultiThread {
+        true => tokio::task::block_in_place(work),
+        false => work(),
     }
 }

@@ -313,6 +313,45 @@ async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_language_that_the_model_has_not_is_refused_and_right_to_left_text_is_spoken() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ServerOptions {
+        source: Source::Random(Box::new(ModelConfig::tiny_multilingual())),
+        engine: EngineOptions {
+            threads: Some(1),
+            ..EngineOptions::default()
+        },
+        voices_directory: Some(folder.path().to_owned()),
+        ..options()
+    };
+    let router = App::new(options).router();
+    let made = answer(&router, form("Ann", &recording())).await;
+    assert_eq!(made.status(), StatusCode::CREATED);
+    let body = |language: &str, text: &str| json!({"input": text, "voice": "Ann", "response_format": "pcm", "language": language});
+    for (language, reason) in [
+        ("xx", "does not speak"),
+        ("klingon", "does not speak"),
+        ("english please", "language code"),
+    ] {
+        let request = post("/v1/audio/speech", &body(language, "Hello."));
+        let refused = answer(&router, request).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{language}");
+        let message = json_of(refused).await["error"]["message"].to_string();
+        assert!(message.contains(reason), "{message}");
+    }
+    for (language, text) in [
+        ("ar", "مرحبا Anna، كيف الحال؟"),
+        ("he", "שלום Hello 今日は"),
+    ] {
+        let spoken = answer(&router, post("/v1/audio/speech", &body(language, text))).await;
+        assert_eq!(spoken.status(), StatusCode::OK, "{language}");
+        // Random weights never end a sentence: the beginning is enough.
+        let beginning = spoken.into_body().frame().await.unwrap().unwrap();
+        assert!(beginning.into_data().is_ok_and(|bytes| !bytes.is_empty()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_takes_no_voices_says_which_do() {
     let folder = tempfile::tempdir().unwrap();
     let router = App::new(ServerOptions {

@@ -3,6 +3,7 @@
 mod change;
 mod decoding;
 mod devices;
+mod texts;
 mod voices;
 
 use crate::accounts::Accounts;
@@ -17,17 +18,17 @@ use crate::manager::StreamingMemoryManager;
 use crate::metrics::{EngineMetrics, MemoryPlan};
 use crate::options::{
     Capabilities, DeliveryMode, EngineOptions, OptionTable, Profile, Source, StreamOptions,
-    TEXT_CHARACTERS_MAX, WhenFull,
+    WhenFull,
 };
-use crate::pipeline::{Pipeline, no_speech};
+use crate::pipeline::Pipeline;
 use crate::report::MemoryReport;
 use crate::stream::{Delivery, Sender, Stream};
 use crate::system_memory::SystemMemory;
+use crate::text_filter::TextFilter;
 use crate::text_input::TextInput;
 use crate::voice::Voice;
 use crate::worker::{ChangeTokens, Job, Worker};
 use sottovoce_chatterbox::s3gen::Flow;
-use sottovoce_chatterbox::text::is_blank;
 use sottovoce_chatterbox::voice::WindowTokenizerPlan;
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_memory::budget::Reservation;
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     capabilities: Capabilities,
     /// Engine options that have no effect with this model or device.
     without_effect: Vec<&'static str>,
+    text_filter: Option<Arc<TextFilter>>,
     requests: Mutex<Requests>,
     changed: Condvar,
     metrics: Mutex<EngineMetrics>,
@@ -409,6 +411,10 @@ impl Engine {
                 .map(|parts| parts.keep(holdings.host(), None, Arc::downgrade(&holdings)))
                 .transpose()?
         };
+        let text_filter = (options.text_filter.as_deref())
+            .map(TextFilter::start)
+            .transpose()?
+            .map(Arc::new);
         let accounts = Accounts::open(&plan, budget_bytes, host_budget_bytes)?;
         let limits = Limits {
             streams_max: plan.streams_fit,
@@ -441,6 +447,7 @@ impl Engine {
             grants: Arc::default(),
             capabilities,
             without_effect,
+            text_filter,
             requests: Mutex::new(requests),
             changed: Condvar::new(),
             metrics: Mutex::default(),
@@ -482,56 +489,6 @@ impl Engine {
         let opened = device::open(options.device, threads, options.memory)?;
         let model = model_for(source, options)?;
         Ok(choose(&model, options, &*opened.device)?.plan)
-    }
-
-    /// Starts to speak `text`. The returned iterator yields chunks as they are ready. A text
-    /// without words is a short silence.
-    ///
-    /// # Errors
-    /// An option out of range, an empty text or one longer than [`TEXT_CHARACTERS_MAX`], a voice of
-    /// another engine, or [`Error::Busy`] if the queue is full.
-    pub fn stream(
-        &self,
-        text: &str,
-        voice: &Voice,
-        options: StreamOptions,
-    ) -> Result<Stream, Error> {
-        let characters = text.chars().count();
-        if characters > TEXT_CHARACTERS_MAX {
-            return Err(Error::Text {
-                reason: format!(
-                    "{characters} characters; one stream takes {TEXT_CHARACTERS_MAX}, split it"
-                ),
-            });
-        }
-        if is_blank(text) {
-            return Err(Error::Text {
-                reason: "there is nothing in it to speak".into(),
-            });
-        }
-        self.start_text(TextInput::whole(text), voice, options)
-    }
-
-    /// Starts a stream whose text is written later, with [`Stream::text`]. All pieces of text form
-    /// one utterance. The stream is queued at once. A chunk without samples means that all text so
-    /// far has been spoken.
-    ///
-    /// # Errors
-    /// As [`stream`](Self::stream), except for the text.
-    pub fn open_stream(&self, voice: &Voice, options: StreamOptions) -> Result<Stream, Error> {
-        self.start_text(TextInput::open(), voice, options)
-    }
-
-    fn start_text(
-        &self,
-        text: TextInput,
-        voice: &Voice,
-        options: StreamOptions,
-    ) -> Result<Stream, Error> {
-        if !self.options().speech {
-            return Err(no_speech());
-        }
-        self.start(text, None, voice, options)
     }
 
     /// Queues a stream of a text, or of the `tokens` of recorded speech.

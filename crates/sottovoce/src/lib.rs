@@ -63,6 +63,7 @@ mod stream;
 pub mod subtitles;
 mod system_memory;
 pub mod text;
+mod text_filter;
 mod text_input;
 mod text_stage;
 mod voice;

@@ -3,7 +3,9 @@
 use crate::error::Error;
 use crate::loading::open_model;
 use crate::options::Source;
+use crate::text_filter::TextFilter;
 use crate::text_stage::TextStage;
+use std::path::Path;
 
 pub use sottovoce_chatterbox::text::{
     LANGUAGES, Normalise, PARALINGUISTIC_TAGS, ParalinguisticTag, Piece, Script, Sentence,
@@ -18,6 +20,14 @@ pub use sottovoce_chatterbox::text::{
 /// has some; [`Error::Model`] if the model has no tokenizer.
 pub fn script(source: &Source, text: &str, options: &TextOptions) -> Result<Script, Error> {
     TextStage::open(&open_model(source)?)?.script(text, options)
+}
+
+/// A text in a language as the program of the option `text_filter` changes it.
+///
+/// # Errors
+/// [`Error::Option`] if the program does not start, [`Error::Text`] if it does not answer.
+pub fn filtered(program: &Path, text: &str, language: &str) -> Result<String, Error> {
+    TextFilter::start(program)?.apply(text, language)
 }
 
 /// Codes of the languages that a model speaks, its default first.

@@ -3,7 +3,8 @@
 use crate::engine::Handle;
 use crate::error::Error;
 use crate::options::TEXT_CHARACTERS_MAX;
-use sottovoce_chatterbox::text::SentenceBuffer;
+use crate::text_filter::TextFilter;
+use sottovoce_chatterbox::text::{SentenceBuffer, is_blank};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Most characters held back while a sentence has no end.
@@ -28,7 +29,14 @@ impl TakenText {
 }
 
 /// The text of one stream that the worker has not taken yet.
-pub(crate) struct TextInput(Mutex<TextState>);
+#[derive(Default)]
+pub(crate) struct TextInput {
+    state: Mutex<TextState>,
+    /// Changes the sentences on the writer's thread, as text of a language.
+    filter: Option<(Arc<TextFilter>, String)>,
+    /// Held while sentences are on their way through the filter, so that they stay in order.
+    filtering: Mutex<()>,
+}
 
 #[derive(Default)]
 struct TextState {
@@ -49,17 +57,28 @@ struct TextState {
 impl TextInput {
     /// A complete text.
     pub fn whole(text: &str) -> TextInput {
-        TextInput(Mutex::new(TextState {
-            whole: text.to_owned(),
-            finished: true,
-            at_once: true,
-            ..TextState::default()
-        }))
+        TextInput {
+            state: Mutex::new(TextState {
+                whole: text.to_owned(),
+                finished: true,
+                at_once: true,
+                ..TextState::default()
+            }),
+            ..TextInput::default()
+        }
     }
 
     /// A text that is written later.
     pub fn open() -> TextInput {
-        TextInput(Mutex::default())
+        TextInput::default()
+    }
+
+    /// A text in a language that is written later and goes through a filter.
+    pub fn filtered(filter: Arc<TextFilter>, language: &str) -> TextInput {
+        TextInput {
+            filter: Some((filter, language.to_owned())),
+            ..TextInput::default()
+        }
     }
 
     /// The text, if it was given whole.
@@ -81,14 +100,54 @@ impl TextInput {
         let taken = state.taken;
         let skips = state.rest.take_skips(taken).into_iter();
         TakenText {
-            skips: skips.map(|(at, count)| (at - before, count)).collect(),
+            // A filter may have lengthened the text, which is then counted as it is spoken.
+            skips: (skips.map(|(at, count)| (at.saturating_sub(before), count))).collect(),
             text,
             last: state.finished,
         }
     }
 
+    /// Sentences of the state, as the filter changes them. If it fails, they are spoken as they
+    /// are.
+    fn pass(
+        &self,
+        sentences: impl FnOnce(&mut TextState) -> Result<Vec<String>, Error>,
+    ) -> Result<(), Error> {
+        let _in_order = self
+            .filter
+            .as_ref()
+            .map(|_| (self.filtering.lock()).unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state();
+        let mut found = sentences(&mut state)?;
+        let mut failure = Ok(());
+        if let Some((filter, language)) = &self.filter {
+            // The worker must not wait for the program.
+            drop(state);
+            for sentence in found.iter_mut().filter(|sentence| !is_blank(sentence)) {
+                match filter.apply(sentence, language) {
+                    Ok(changed) => *sentence = changed,
+                    Err(error) => {
+                        failure = Err(error);
+                        break;
+                    }
+                }
+            }
+            state = self.state();
+        }
+        state.add(found);
+        failure
+    }
+
+    /// Sends the text after the last whole sentence through the filter, if there is one.
+    fn pass_rest(&self) -> Result<(), Error> {
+        match self.filter {
+            Some(_) => self.pass(|state| Ok(state.rest.flush().into_iter().collect())),
+            None => Ok(()),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, TextState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,34 +174,38 @@ impl TextWriter {
     /// certain.
     ///
     /// # Errors
-    /// If the text was finished, or more of it is waiting than one stream accepts.
+    /// If the text was finished, or more of it is waiting than one stream accepts. If the text
+    /// filter fails, its error; the text is spoken as it is.
     pub fn push(&self, piece: &str) -> Result<(), Error> {
         let refuse = |reason: String| Err(Error::Text { reason });
-        let mut state = self.input.state();
-        if state.finished {
-            return refuse("it was finished".into());
-        }
-        let characters = state.characters() + piece.chars().count();
-        if characters > TEXT_CHARACTERS_MAX {
-            return refuse(format!(
-                "{characters} characters wait; {TEXT_CHARACTERS_MAX} may"
-            ));
-        }
-        let whole = state.rest.push(piece, UNENDED_CHARACTERS_MAX);
-        state.add(whole);
-        drop(state);
+        let passed = self.input.pass(|state| {
+            if state.finished {
+                return refuse("it was finished".into());
+            }
+            let characters = state.characters() + piece.chars().count();
+            if characters > TEXT_CHARACTERS_MAX {
+                return refuse(format!(
+                    "{characters} characters wait; {TEXT_CHARACTERS_MAX} may"
+                ));
+            }
+            let sentences = state.rest.push(piece, UNENDED_CHARACTERS_MAX);
+            Ok(sentences)
+        });
         self.wake();
-        Ok(())
+        passed
     }
 
     /// Speaks the text so far without waiting for the end of its sentence.
     pub fn flush(&self) {
+        // What the filter failed at is spoken as it is.
+        let _ = self.input.pass_rest();
         self.input.state().flushed = true;
         self.wake();
     }
 
     /// Ends the text; the stream ends once it is spoken.
     pub fn finish(&self) {
+        let _ = self.input.pass_rest();
         self.input.state().finished = true;
         self.wake();
     }

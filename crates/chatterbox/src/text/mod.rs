@@ -33,7 +33,7 @@ pub use words::Word;
 
 use crate::config::{LetterCase, ModelConfig};
 use characters::{compatible, visible};
-use graphemes::{Graphemes, language_code};
+use graphemes::{Graphemes, is_kanji, lacks, language_code};
 use markup::{Element, JOINT, PAUSE_SECONDS, elements};
 use punctuation::tidy;
 use serde::{Deserialize, Serialize};
@@ -285,6 +285,9 @@ impl TextFrontEnd {
                 }
                 false => "this model speaks English alone: the text is read as English",
             };
+            warnings.add(0, language, message.into());
+        }
+        if let Some(message) = lacks(language, text).filter(|_| self.graphemes.is_some()) {
             warnings.add(0, language, message.into());
         }
         let mut reading = Reading {
@@ -615,6 +618,11 @@ impl Reading<'_> {
                 lost.push(character);
             }
         }
+        if lost.contains(is_kanji) {
+            // Some have a reading within a word alone.
+            let given = self.front_end.given(&span.spoken, self.manner)?;
+            lost.retain(|character| !is_kanji(character) || given.contains(character));
+        }
         if lost.is_empty() {
             return Ok(());
         }
@@ -627,8 +635,7 @@ impl Reading<'_> {
         };
         warnings.add(text.origin(span.written.start), &lost, message.into());
         if self.manner.on {
-            span.spoken
-                .retain(|character| self.known.get(&character) != Some(&false));
+            span.spoken.retain(|character| !lost.contains(character));
         }
         Ok(())
     }

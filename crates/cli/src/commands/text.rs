@@ -6,7 +6,7 @@ use crate::output::print::{note, output};
 use crate::source::model_source;
 use crate::text_input;
 use serde_json::{Value, json};
-use sottovoce::text::{Piece, Script, script};
+use sottovoce::text::{Piece, Script, filtered, languages, script};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// pico (in this program), the name of a fetched model, or a model's folder.
     #[arg(long, default_value = "pico")]
     model: String,
+    /// Program that changes the text before it is read, as the option of speak and serve.
+    #[arg(long, value_name = "FILE")]
+    text_filter: Option<PathBuf>,
     #[command(flatten)]
     reading: Chosen<ForText>,
     /// One JSON object instead of lines.
@@ -39,7 +42,19 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Outcome {
     let text = text_input::read(arguments.text.as_deref(), arguments.file.as_deref())?;
     let options = arguments.reading.options().text();
-    let script = script(&model_source(&arguments.model)?, &text, &options)?;
+    let source = model_source(&arguments.model)?;
+    let text = match &arguments.text_filter {
+        Some(program) => {
+            let default = languages(&source)?.into_iter().next().unwrap_or_default();
+            filtered(
+                program,
+                &text,
+                options.language.as_deref().unwrap_or(&default),
+            )?
+        }
+        None => text,
+    };
+    let script = script(&source, &text, &options)?;
     match arguments.json {
         true => writeln!(output(), "{:#}", in_json(&script))?,
         false => in_lines(&script)?,

@@ -33,6 +33,7 @@ class Speaking:
         enable_monitoring: bool = True,
         threads: int | None = None,
         watermark: str | os.PathLike[str] | None = None,
+        text_filter: str | os.PathLike[str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         streams_max: int = 8,
         chunk_tokens_max: int | None = None,
@@ -85,6 +86,10 @@ class Speaking:
         watermark
             Weights of Perth's watermark: with them all sound is marked, a quarter of a second
             later. ``None``: no watermark.
+        text_filter
+            Program that changes each text before it is read, such as one that adds vowel points: it
+            takes a line of JSON with text and language, and answers with a line. ``None``: texts
+            stay as they are.
         cache_dir
             Folder in which converted weights and voices prepared from recordings are kept, so that
             the next start need not compute them; empty for none. ``None``: the user's cache folder.
@@ -134,6 +139,7 @@ class Speaking:
             "enable_monitoring": enable_monitoring,
             "threads": threads,
             "watermark": watermark,
+            "text_filter": text_filter,
             "cache_dir": cache_dir,
             "streams_max": streams_max,
             "chunk_tokens_max": chunk_tokens_max,

@@ -54,6 +54,10 @@ crate::options! {
         /// later.
         watermark: Option<PathBuf> = None, unset "no watermark",
             domain Domain::File, scope Engine;
+        /// Program that changes each text before it is read, such as one that adds vowel points: it
+        /// takes a line of JSON with text and language, and answers with a line.
+        text_filter: Option<PathBuf> = None, unset "texts stay as they are",
+            domain Domain::File, scope Engine;
         /// Folder in which converted weights and voices prepared from recordings are kept, so that
         /// the next start need not compute them; empty for none.
         cache_dir: Option<PathBuf> = None, unset "the user's cache folder",

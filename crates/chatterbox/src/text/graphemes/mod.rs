@@ -5,6 +5,8 @@
 //! points and stress marks are spoken where the text has them, and none are added.
 
 mod cangjie;
+#[cfg(feature = "japanese")]
+mod japanese;
 
 use super::TextError;
 use super::punctuation::is_space;
@@ -64,9 +66,32 @@ pub(super) fn language_code<'m>(languages: &'m [String], asked: &str) -> Option<
     })
 }
 
+/// Whether a character is one that the reference reads as kanji.
+pub(super) fn is_kanji(character: char) -> bool {
+    matches!(character, '\u{4e00}'..='\u{9fff}')
+}
+
+/// What a text in a language loses in this build, without a dictionary for it.
+pub(super) fn lacks(language: &str, text: &str) -> Option<&'static str> {
+    match language {
+        "ja" if !cfg!(feature = "japanese") && text.contains(is_kanji) => Some(
+            "this build has no Japanese dictionary, so kanji have no reading: write kana, or build with the cargo feature `japanese`",
+        ),
+        "zh" if !cfg!(feature = "chinese") => Some(
+            "this build has no Chinese dictionary, so words are not separated as the model expects: build with the cargo feature `chinese`",
+        ),
+        _ => None,
+    }
+}
+
 /// The rules of one model.
 pub(super) struct Graphemes {
     cangjie: Option<Cangjie>,
+    #[cfg(feature = "japanese")]
+    readings: japanese::Readings,
+    /// Chinese words, from the first text in Chinese on: they take about 30 MB.
+    #[cfg(feature = "chinese")]
+    segmenter: std::sync::OnceLock<jieba_rs::Jieba>,
 }
 
 impl Graphemes {
@@ -81,7 +106,13 @@ impl Graphemes {
             true => Cangjie::load(files)?,
             false => None,
         };
-        Ok(Graphemes { cangjie })
+        Ok(Graphemes {
+            cangjie,
+            #[cfg(feature = "japanese")]
+            readings: japanese::Readings::built_in()?,
+            #[cfg(feature = "chinese")]
+            segmenter: std::sync::OnceLock::new(),
+        })
     }
 
     /// The tokenizer's input for a tidied text in one of the model's languages, without its tag.
@@ -99,6 +130,7 @@ impl Graphemes {
                 let text: String = text.to_lowercase().nfkd().collect();
                 match language {
                     "zh" => self.coded(&text),
+                    "ja" => Ok(self.kana(&text).nfkd().collect()),
                     // NFKD has decomposed the syllables, and may have left a space in front.
                     "ko" => Ok(text.trim_matches(is_space).to_owned()),
                     _ => Ok(text),
@@ -111,7 +143,29 @@ impl Graphemes {
         }
     }
 
+    /// A Japanese text with kana in place of the kanji that have a reading.
+    fn kana(&self, text: &str) -> String {
+        #[cfg(feature = "japanese")]
+        return self.readings.read(text);
+        #[cfg(not(feature = "japanese"))]
+        text.to_owned()
+    }
+
+    /// A Chinese text with spaces between its words, and none at its ends.
+    #[cfg(feature = "chinese")]
+    fn separated(&self, text: &str) -> String {
+        let segmenter = self.segmenter.get_or_init(jieba_rs::Jieba::new);
+        let parts = text.split(is_space).filter(|part| !part.is_empty());
+        let words: Vec<&str> = parts
+            .flat_map(|part| segmenter.cut(part, true))
+            .map(|word| word.word)
+            .collect();
+        words.join(" ")
+    }
+
     fn coded(&self, text: &str) -> Result<String, TextError> {
+        #[cfg(feature = "chinese")]
+        let text = &self.separated(text);
         match &self.cangjie {
             Some(cangjie) => Ok(cangjie.coded(text)),
             None => Err(TextError::Missing {
@@ -185,7 +239,8 @@ mod tests {
 
     #[test]
     fn chinese_needs_its_table() {
-        let without = Graphemes { cangjie: None };
+        let mut without = rules();
+        without.cangjie = None;
         let error = without.of("明", "zh", LetterCase::Lower).unwrap_err();
         assert!(error.to_string().contains("Cangjie5_TC.json"), "{error}");
         assert_eq!(

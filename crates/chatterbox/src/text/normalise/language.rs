@@ -42,14 +42,20 @@ pub(super) struct Language {
     pub address_signs: &'static [(char, &'static str)],
     /// Abbreviations and words of street types.
     pub streets: &'static [(&'static str, &'static str)],
+    /// Short and long names of numbered roads and rooms.
+    pub roads: &'static [(&'static str, &'static str)],
     /// Compass directions before a street name.
     pub directions: &'static [(&'static str, &'static str)],
     /// States: postal code, name.
     pub states: &'static [(&'static str, &'static str)],
     /// Words after which a Roman numeral is a number: `chapter`, `part`.
     pub numbered: &'static [&'static str],
+    /// Words before which a Roman numeral is an ordinal: `century`.
+    pub counted_in_order: &'static [&'static str],
     /// Given names after which a Roman numeral is an ordinal.
     pub given_names: &'static [&'static str],
+    /// Titles before the given name of a ruler.
+    pub royal_titles: &'static [&'static str],
     /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
     /// Words before years of four digits.
@@ -91,6 +97,8 @@ pub(super) struct Words {
     pub slash: &'static str,
     pub colon: &'static str,
     pub extension: &'static str,
+    pub over: &'static str,
+    pub ten: &'static str,
     pub bc: &'static [&'static str],
 }
 

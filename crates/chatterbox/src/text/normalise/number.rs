@@ -140,7 +140,10 @@ fn groups(start: Scan<'_>, mark: char) -> Option<(&str, Scan<'_>)> {
         ahead = next;
         count += 1;
     }
-    let least = if mark == '.' { 2 } else { 1 };
+    // `1.234,56`: a comma before two digits shows that the full stop is none.
+    let mut cents = ahead;
+    let decimals = cents.take(',') && cents.exact_digits(2).is_some() && cents.ends_word();
+    let least = if mark == '.' && !decimals { 2 } else { 1 };
     // `1,234,56` is not a grouped number, and `12 345-678` is not a quantity.
     let broken = ahead.rest.starts_with(mark)
         && mark != ' '
@@ -194,6 +197,7 @@ mod tests {
             ("1'000'000", "1000000", None, 9),
             ("1.000.000", "1000000", None, 9),
             ("1.000", "1", Some("000"), 5),
+            ("1.234,56 €", "1234", Some("56"), 8),
             ("9000,000", "9000", None, 4),
             ("1,00,000", "100000", None, 8),
             ("1.234.567,50", "1234567", Some("50"), 12),

@@ -147,6 +147,88 @@ fn dates_in_the_common_orders() {
 }
 
 #[test]
+fn roads_rooms_and_houses_are_numbered_as_people_say_them() {
+    spoken(&[
+        ("221B Baker St", "two twenty one B Baker Street"),
+        (
+            "Hwy 101, I-95 and Route 66",
+            "Highway one oh one, I ninety five and Route sixty six",
+        ),
+        (
+            "Room 404, Suite 200",
+            "Room four oh four, Suite two hundred",
+        ),
+        ("I 95 and US 5", "I ninety five and US five"),
+        (
+            "at 94043-1351",
+            "at nine four zero four three, one three five one",
+        ),
+        (
+            "020 7946 0958",
+            "zero two zero, seven nine four six, zero nine five eight",
+        ),
+        ("Order #12345", "Order number one two three four five"),
+    ]);
+}
+
+#[test]
+fn rulers_centuries_and_volumes_in_roman_numerals() {
+    spoken(&[
+        ("George V, Malcolm X", "George the fifth, Malcolm X"),
+        (
+            "King Charles I and Pope Leo X",
+            "King Charles the first and Pope Leo the tenth",
+        ),
+        ("Elizabeth I saw", "Elizabeth I saw"),
+        (
+            "the XIX century, the XXth century",
+            "the nineteenth century, the twentieth century",
+        ),
+        ("XVIII century", "eighteenth century"),
+        ("vol. IX", "volume nine"),
+        ("WWII", "World War Two"),
+    ]);
+}
+
+#[test]
+fn symbols_beside_letters_and_powers_of_ten() {
+    spoken(&[
+        ("2πr and ΔT", "two pi r and delta T"),
+        ("λόγος", "λόγος"),
+        (
+            "1e6, 1.5e-3",
+            "one times ten to the power of six, one point five times ten to the power of minus three",
+        ),
+        ("3E5", "three E five"),
+        ("8 / 2 = 4", "eight divided by two equals four"),
+        ("β-carotene", "beta-carotene"),
+        ("5bn people", "five billion people"),
+        ("120/80", "one hundred twenty over eighty"),
+        (
+            "3x a day, 20 cm x 30 cm",
+            "three times a day, twenty centimeters by thirty centimeters",
+        ),
+        ("~$100", "about one hundred dollars"),
+        ("A-Z, B-C", "A to Z, B-C"),
+        (
+            "10/2020, 1/2007",
+            "October twenty twenty, one two thousand seventh",
+        ),
+        ("1.0.0-beta.2", "one point zero point zero beta two"),
+        ("localhost:3000", "localhost colon three zero zero zero"),
+        ("C:\\Windows", "c colon backslash windows"),
+        (
+            "$1.5-2 million, $1.50-2",
+            "one point five to two million dollars, one dollar and fifty cents-two",
+        ),
+        (
+            "1.234,56 €",
+            "one thousand two hundred thirty four euros and fifty six cents",
+        ),
+    ]);
+}
+
+#[test]
 fn times_of_the_day() {
     spoken(&[
         ("at 7:30", "at seven thirty"),

@@ -45,6 +45,33 @@ pub(super) const STREETS: &[(&str, &str)] = &[
     ("tpke", "Turnpike"),
 ];
 
+/// Numbered roads and rooms; those in capitals are joined to their number by a hyphen.
+pub(super) const ROADS: &[(&str, &str)] = &[
+    ("Hwy", "Highway"),
+    ("Highway", "Highway"),
+    ("Rte", "Route"),
+    ("Rt", "Route"),
+    ("Route", "Route"),
+    ("I", "I"),
+    ("US", "US"),
+    ("SR", "SR"),
+    ("Room", "Room"),
+    ("Flight", "Flight"),
+    ("Suite", "Suite"),
+];
+
+/// What is counted in order by Roman numerals.
+pub(super) const COUNTED_IN_ORDER: &[&str] = &[
+    "century",
+    "centuries",
+    "dynasty",
+    "olympiad",
+    "congress",
+    "amendment",
+    "corps",
+    "legion",
+];
+
 pub(super) const DIRECTIONS: &[(&str, &str)] = &[
     ("N", "North"),
     ("S", "South"),
@@ -164,6 +191,14 @@ pub(super) const NUMBERED: &[&str] = &[
     "volume",
     "war",
     "vol",
+    "vols",
+    "ch",
+    "fig",
+    "sec",
+    "no",
+    "pt",
+    "bk",
+    "art",
     "world",
 ];
 
@@ -299,6 +334,11 @@ pub(super) const GIVEN_NAMES: &[&str] = &[
     "wilhelm",
     "william",
     "xerxes",
+];
+
+pub(super) const ROYAL_TITLES: &[&str] = &[
+    "king", "queen", "pope", "emperor", "empress", "tsar", "tsarina", "kaiser", "prince", "sultan",
+    "shah", "czar",
 ];
 
 pub(super) const TIME_ZONES: &[&str] = &[

@@ -186,7 +186,6 @@ pub(super) const UNITS: &[Unit] = &[
     unit(&["Ω", "ω"], "ohm", "ohms"),
     unit(&["kΩ", "kω"], "kilohm", "kilohms"),
     unit(&["MΩ", "Mω"], "megohm", "megohms"),
-    close(&["F"], "farad", "farads"),
     unit(&["μF"], "microfarad", "microfarads"),
     unit(&["nF"], "nanofarad", "nanofarads"),
     unit(&["pF"], "picofarad", "picofarads"),

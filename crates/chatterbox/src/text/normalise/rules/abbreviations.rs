@@ -2,7 +2,7 @@
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::{When, holds};
-use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
+use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised, last_word};
 
 /// Limit of Roman numerals after a name that is not known to be numbered.
 const ROMAN_AFTER_NAMES_MAX: u64 = 39;
@@ -60,10 +60,9 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
         let next = first_word(scan.rest);
         let near = scan.rest.starts_with(' ');
         let name = near && is_capitalised(next);
-        let digit = scan
-            .rest
-            .trim_start_matches(' ')
-            .starts_with(|c: char| c.is_ascii_digit());
+        let after = scan.rest.trim_start_matches(' ');
+        let digit = after.starts_with(|c: char| c.is_ascii_digit())
+            || (near && roman_value(next).is_some() && next != "I");
         let fits = match abbreviation.when {
             When::Always => stop,
             When::Plain => stop || !capitalised,
@@ -145,22 +144,51 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     let mut scan = cursor.scan();
     let written = scan.letters();
+    // `XXth`.
+    for ending in language.ordinal_endings {
+        if let Some(value) = written.strip_suffix(ending).and_then(roman_value)
+            && written.len() > ending.len() + 1
+            && cursor.starts_word()
+            && scan.ends_word()
+        {
+            return Reading::new((language.ordinal)(value), written.len());
+        }
+    }
     let value = roman_value(written)?;
+    let in_order = cursor.starts_word()
+        && written != "I"
+        && scan.rest.starts_with(' ')
+        && holds(language.counted_in_order, first_word(scan.rest));
+    if in_order {
+        return Reading::new((language.ordinal)(value), written.len());
+    }
     let possessive = matches!(scan.peek(), Some('\'' | '’'));
     if !cursor.before().ends_with(' ') || !scan.ends_word() || (possessive && written.len() < 2) {
         return None;
     }
     let before = cursor.previous_word();
-    let close = cursor.before().trim_end().ends_with(before) && !before.is_empty();
-    if !close {
+    let numbered = holds(language.numbered, before);
+    // `Vol. IX`: the full stop of an abbreviation.
+    let near = cursor.before().trim_end();
+    let near = match numbered {
+        true => near.trim_end_matches('.'),
+        false => near,
+    };
+    if !near.ends_with(before) || before.is_empty() {
         return None;
     }
-    if holds(language.numbered, before) {
+    if numbered {
         return Reading::new((language.cardinal)(value), written.len());
     }
     let named = is_capitalised(before) && !holds(language.function_words, before);
+    // `George V`, `King Charles I`: a single letter may also be an initial or a pronoun.
+    let titled = || {
+        let title = near.strip_suffix(before).unwrap_or("");
+        holds(language.royal_titles, last_word(title.trim_end()))
+    };
+    let ruler = holds(language.given_names, before) && (written == "V" || titled());
     if !named
-        || written.len() < 2
+        || (written.len() < 2 && !ruler)
         || value > ROMAN_AFTER_NAMES_MAX
         || written.contains(['L', 'C', 'D', 'M'])
     {

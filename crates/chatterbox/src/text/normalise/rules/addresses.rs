@@ -6,6 +6,8 @@ use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised, las
 
 /// Limit of words between a house number and the street type.
 const NAME_WORDS_MAX: usize = 4;
+/// Letters after a house number.
+const HOUSE_LETTERS: [char; 6] = ['A', 'B', 'C', 'D', 'E', 'F'];
 
 fn street_word(language: &Language, word: &str) -> Option<&'static str> {
     let (_, name) =
@@ -36,10 +38,14 @@ pub(super) fn house(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     }
     let mut scan = cursor.scan();
     let digits = scan.digits();
-    if !(1..=5).contains(&digits.len()) || digits.starts_with('0') || !scan.rest.starts_with(' ') {
+    // `221B Baker St`: the letter is read after the number.
+    let mut street = scan;
+    street.take_any(&HOUSE_LETTERS);
+    if !(1..=5).contains(&digits.len()) || digits.starts_with('0') || !street.rest.starts_with(' ')
+    {
         return None;
     }
-    if !leads_to_street(language, scan.rest) {
+    if !leads_to_street(language, street.rest) {
         return None;
     }
     Reading::new(house_number(language, digits), digits.len())
@@ -74,12 +80,41 @@ fn house_number(language: &Language, digits: &str) -> String {
     }
 }
 
+/// `Hwy 101`, `I-95`, `Route 66`, `Room 404`: a numbered road or room.
+pub(super) fn road(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    let word = scan.letters();
+    let (_, name) = language.roads.iter().find(|(short, _)| *short == word)?;
+    let stop = scan.take('.');
+    let mark = scan.take_any(&[' ', '-'])?;
+    // `I 5` is a person, and a hyphen joins no whole word to its number.
+    let joined = word.chars().all(char::is_uppercase);
+    let digits = scan.digits();
+    let plain = (1..=4).contains(&digits.len()) && !digits.starts_with('0');
+    if !cursor.starts_word()
+        || cursor.continues_chain()
+        || !plain
+        || !scan.ends_word()
+        || scan.goes_on_as_chain()
+        || (mark == '-') != joined
+        || (stop && joined)
+    {
+        return None;
+    }
+    Reading::new(
+        format!("{name} {}", house_number(language, digits)),
+        scan.used,
+    )
+}
+
 /// Whether a house number occurs a few words before.
 fn follows_number(language: &Language, before: &str) -> bool {
     let words = before.trim_end().rsplit(' ').take(NAME_WORDS_MAX + 1);
     for written in words {
         let word = written.trim_matches(|c: char| !c.is_alphanumeric());
-        if !word.is_empty() && word.bytes().all(|c| c.is_ascii_digit()) {
+        let number = word.strip_suffix(HOUSE_LETTERS).unwrap_or(word);
+        if !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()) {
             return true;
         }
         if !is_name_word(language, word) {

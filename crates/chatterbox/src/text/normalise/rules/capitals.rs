@@ -26,7 +26,9 @@ pub(super) fn capitals(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
 /// At least two capitals, and at most a lower-case `s` after them.
 pub(in crate::text::normalise) fn is_capital(word: &str) -> bool {
     let letters = word.strip_suffix('s').unwrap_or(word);
-    letters.chars().count() > 1 && letters.chars().all(char::is_uppercase)
+    // A Greek capital beside others is a symbol, as in ΔT.
+    let is_capital = |c: char| c.is_uppercase() && !matches!(c, '\u{370}'..='\u{3ff}');
+    letters.chars().count() > 1 && letters.chars().all(is_capital)
 }
 
 fn is_spelt(setting: &Setting, word: &str) -> bool {

@@ -6,6 +6,8 @@ use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
 
 /// Years in dates.
 const YEARS: std::ops::Range<u64> = 1000..3000;
+/// Years that may stand beside a month in digits.
+const RECENT_YEARS: std::ops::Range<u64> = 1900..2100;
 
 /// `July 25, 2012`, `25 July 2012`, `2016/07/03`, `15.01.2020`, `Jan-15`.
 pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
@@ -17,8 +19,9 @@ pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let article = !cursor
         .previous_word()
         .eq_ignore_ascii_case(language.words.the);
-    let forms: [Form<'_>; 4] = [
+    let forms: [Form<'_>; 5] = [
         &|scan| in_digits(language, article, scan),
+        &|scan| month_and_year(language, scan),
         &|scan| month_first(language, scan),
         &|scan| day_first(language, article, scan),
         &|scan| month_alone(language, scan),
@@ -105,6 +108,36 @@ fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<
             ahead = clock;
         }
     }
+    *scan = ahead;
+    Some(words)
+}
+
+/// `10/2020`, `2020/10`.
+fn month_and_year(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let first = ahead.digits();
+    if !ahead.take('/') {
+        return None;
+    }
+    let second = ahead.digits();
+    let (month, year) = match (first.len(), second.len()) {
+        (2, 4) => (first, second),
+        (4, 2) => (second, first),
+        _ => return None,
+    };
+    let month: usize = month.parse().ok()?;
+    let recent = RECENT_YEARS.contains(&year.parse().ok()?);
+    // `10/2000 of a second` is a fraction.
+    let of = first_word(ahead.rest) == language.words.of;
+    if !(1..=12).contains(&month) || !recent || of || !ahead.ends_word() || ahead.goes_on_as_chain()
+    {
+        return None;
+    }
+    let words = format!(
+        "{} {}",
+        language.months[month - 1].name,
+        year_words(language, year)?
+    );
     *scan = ahead;
     Some(words)
 }

@@ -78,7 +78,12 @@ pub(super) fn address(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     }
     let mut scan = cursor.scan();
     let text = scan.take_while(is_part).trim_end_matches(is_trailing);
-    let is_address = has_scheme(text) || is_mail(text) || is_site(text) || is_file(text);
+    let is_address = has_scheme(text)
+        || is_mail(text)
+        || is_site(text)
+        || is_local_port(text)
+        || is_drive(text)
+        || is_file(text);
     if !is_address {
         return None;
     }
@@ -144,6 +149,21 @@ fn is_word_end(end: &str, text: &str, host: &str) -> bool {
         "in" | "no" | "me" | "us" | "it" | "at" | "be" | "so" | "is" | "to"
     ) && text.len() == host.len()
         && host.matches('.').count() < 2
+}
+
+/// `localhost:3000`.
+fn is_local_port(text: &str) -> bool {
+    text.strip_prefix("localhost:").is_some_and(|port| {
+        let digits = port.split('/').next().unwrap_or("");
+        !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit())
+    })
+}
+
+/// `C:\Users`.
+fn is_drive(text: &str) -> bool {
+    let mut characters = text.chars();
+    characters.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && characters.as_str().starts_with(":\\")
 }
 
 fn is_file(text: &str) -> bool {

@@ -4,7 +4,7 @@ use super::numbers::fraction_words;
 use super::{Reading, Setting};
 use crate::text::normalise::language::Language;
 use crate::text::normalise::number::Number;
-use crate::text::normalise::scan::{Cursor, Scan};
+use crate::text::normalise::scan::{Cursor, Scan, first_word};
 
 /// A unit's words.
 pub(super) struct Measured {
@@ -68,6 +68,26 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     Reading::new(format!("{words} {}", unit.of(number.is_one())), scan.used)
 }
 
+/// `3x a day`, `1.5x faster`: a number of times.
+pub(super) fn multiple(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    const AFTER: [&str; 14] = [
+        "a", "an", "per", "daily", "weekly", "monthly", "yearly", "faster", "slower", "more",
+        "larger", "bigger", "smaller", "better",
+    ];
+    let language = setting.language;
+    if !cursor.starts_word() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let number = Number::read(&mut scan)?;
+    scan.take_any(&['x', '×'])?;
+    if !scan.rest.starts_with(' ') || !AFTER.contains(&first_word(scan.rest)) {
+        return None;
+    }
+    let words = format!("{} {}", number.words(language), language.words.times);
+    Reading::new(words, scan.used)
+}
+
 /// `2x8 m2`, `1920×1080`, `3 x 4`.
 pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
@@ -80,6 +100,12 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     let mut several = false;
     loop {
         let mut ahead = scan;
+        let mut measured = scan;
+        // `20 cm x 30 cm`: each side may have its unit.
+        let side = unit_after(language, &mut measured).filter(|_| measured.rest.starts_with(' '));
+        if side.is_some() {
+            ahead = measured;
+        }
         ahead.space();
         let Some(sign) = ahead.take_any(&['x', 'X', '×', '*']) else {
             break;
@@ -89,6 +115,10 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
             break;
         };
         crossed |= sign != 'x' && sign != 'X';
+        if let Some(unit) = side {
+            words.push(' ');
+            words.push_str(&unit.several);
+        }
         words.push(' ');
         words.push('\u{0}');
         words.push(' ');

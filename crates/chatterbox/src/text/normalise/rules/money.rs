@@ -22,6 +22,7 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         && !spread.goes_on_as_chain()
         && let Some((low, unit)) = split_unit(language, cursor, scan.used)
         && low.approximately() < number.approximately()
+        && (low.part.is_none() || large.is_some())
     {
         let mut words = format!(
             "{} {} {}",
@@ -38,7 +39,7 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     Reading::new(words, scan.used)
 }
 
-/// A plain integer amount before a range: its number and its currency.
+/// A plain amount before a range: its number and its currency.
 fn split_unit<'a>(
     language: &Language,
     cursor: &Cursor<'a>,
@@ -48,7 +49,7 @@ fn split_unit<'a>(
     let currency = sign(language, &mut scan)?;
     scan.space();
     let number = Number::read(&mut scan)?;
-    (scan.used == length && number.part.is_none()).then_some((number, currency.names[1]))
+    (scan.used == length).then_some((number, currency.names[1]))
 }
 
 /// An amount with its sign before or after it.

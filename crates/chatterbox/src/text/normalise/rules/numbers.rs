@@ -9,6 +9,8 @@ use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised};
 const PLAIN_DIGITS_MAX: usize = 4;
 /// Limit of a denominator's digits.
 const FRACTION_DIGITS_MAX: usize = 4;
+/// Largest denominator under a larger numerator that is read as a fraction's.
+const PLAIN_DENOMINATOR_MAX: u64 = 32;
 /// Four digits that are a year by default.
 pub(super) const YEARS: std::ops::Range<u64> = 1100..2100;
 /// Four digits that are a year after certain words.
@@ -109,6 +111,12 @@ fn below(language: &Language, numerator: &str, scan: &mut Scan<'_>) -> Option<St
         return None;
     }
     let (above, below) = (numerator.parse().ok()?, denominator.parse().ok()?);
+    if above > below && below > PLAIN_DENOMINATOR_MAX {
+        // `120/80`, a blood pressure.
+        let cardinal = language.cardinal;
+        let over = language.words.over;
+        return Some(format!("{} {over} {}", cardinal(above), cardinal(below)));
+    }
     Some((language.fraction)(above, below))
 }
 
@@ -156,11 +164,41 @@ pub(super) fn version(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if !scan.ends_word() || parts.len() < if named { 2 } else { 3 } {
         return None;
     }
-    let numbers = parts.join(&format!(" {} ", language.words.point));
+    let mut numbers = parts.join(&format!(" {} ", language.words.point));
+    if let Some(words) = pre_release(language, &mut scan) {
+        numbers = format!("{numbers} {words}");
+    }
     match named {
         true => Reading::new(format!("{} {numbers}", language.words.version), scan.used),
         false => Reading::new(numbers, scan.used),
     }
+}
+
+/// `-beta.2`, `-rc1` after a version.
+fn pre_release(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    const NAMES: [&str; 6] = ["alpha", "beta", "rc", "dev", "pre", "preview"];
+    let mut ahead = *scan;
+    if !ahead.take('-') {
+        return None;
+    }
+    let name = ahead.letters();
+    if !holds(&NAMES, name) {
+        return None;
+    }
+    let mut words = match name.len() {
+        2 => name.to_uppercase(),
+        _ => name.to_lowercase(),
+    };
+    let mut numbered = ahead;
+    numbered.take('.');
+    if let Some(number) = part_of_version(language, numbered.digits()) {
+        words = format!("{words} {number}");
+        ahead = numbered;
+    }
+    ahead.ends_word().then(|| {
+        *scan = ahead;
+        words
+    })
 }
 
 fn part_of_version(language: &Language, digits: &str) -> Option<String> {
@@ -226,6 +264,40 @@ pub(super) fn hexadecimal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Read
     Reading::new(words.join(" "), scan.used)
 }
 
+/// `1.5e-3`, `1e6`.
+pub(super) fn scientific(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let number = Number::read(&mut scan)?;
+    let mark = scan.take_any(&['e', 'E'])?;
+    let negative = scan.take_any(&['-', '−']).is_some();
+    scan.take('+');
+    let digits = scan.digits();
+    // `3E5` may be a code.
+    let certain = number.part.is_some() || mark == 'e';
+    if !certain || !(1..=3).contains(&digits.len()) || !scan.ends_word() || scan.goes_on_as_chain()
+    {
+        return None;
+    }
+    let words = &language.words;
+    let sign = match negative {
+        true => format!("{} ", words.minus),
+        false => String::new(),
+    };
+    let power = format!(
+        "{} {} {} {} {sign}{}",
+        number.words(language),
+        words.times,
+        words.ten,
+        words.to_the_power_of,
+        (language.cardinal)(digits.parse().ok()?)
+    );
+    Reading::new(power, scan.used)
+}
+
 /// Any number that no other rule matched.
 pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
@@ -252,6 +324,11 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     let Some(value) = number.integer() else {
         return Reading::new(language.one_by_one(&number.whole), scan.used);
     };
+    let mut large = scan;
+    if let Some(name) = magnitude(language, &mut large).filter(|_| !scan.rest.starts_with(' ')) {
+        let words = format!("{} {name}", (language.cardinal)(value));
+        return Reading::new(words, large.used);
+    }
     let alone = cursor.starts_word() && scan.ends_word();
     let words = match number.whole.len() {
         4 if !alone => match YEARS.contains(&value) || EARLY_YEARS.contains(&value) {
@@ -260,6 +337,7 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
         },
         0..=2 => (language.cardinal)(value),
         _ if is_code(language, cursor) => language.one_by_one(&number.whole),
+        4.. if cursor.previous() == Some('#') => language.one_by_one(&number.whole),
         3 => (language.cardinal)(value),
         4 if is_year(language, cursor, &scan, value) => (language.year)(value),
         4..=PLAIN_DIGITS_MAX => (language.cardinal)(value),
@@ -272,10 +350,13 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
 /// A word such as `million` after a number and one space.
 fn magnitude<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str> {
     let mut ahead = *scan;
-    ahead.space();
+    let apart = ahead.space();
     let word = ahead.letters();
-    let (_, name) = (language.magnitudes.iter())
-        .find(|(short, name)| short == name && word.eq_ignore_ascii_case(name))?;
+    // Single letters may be anything; `5bn` is a number without a currency too.
+    let (_, name) = (language.magnitudes.iter()).find(|(short, name)| match apart {
+        true => short == name && word.eq_ignore_ascii_case(name),
+        false => word == *short && short.len() > 1,
+    })?;
     *scan = ahead;
     Some(name)
 }

@@ -87,6 +87,32 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     )
 }
 
+/// `A-Z`, `A–F`: letters far enough apart that no name is meant.
+pub(super) fn letters(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    const APART_MIN: u32 = 3;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let first = scan.peek().filter(char::is_ascii_alphabetic)?;
+    scan.skip(1);
+    scan.take_any(&['-', '–'])?;
+    let last = scan.peek().filter(char::is_ascii_alphabetic)?;
+    scan.skip(1);
+    let ascending = u32::from(last) >= u32::from(first) + APART_MIN;
+    let one_case = first.is_ascii_uppercase() == last.is_ascii_uppercase();
+    if !ascending || !one_case || !scan.ends_word() || scan.goes_on_as_chain() {
+        return None;
+    }
+    let (first, last) = (first.to_ascii_uppercase(), last.to_ascii_uppercase());
+    joined(
+        setting.language,
+        &first.to_string(),
+        &last.to_string(),
+        scan.used,
+    )
+}
+
 fn joined(language: &Language, first: &str, second: &str, length: usize) -> Option<Reading> {
     Reading::new(format!("{first} {} {second}", language.words.to), length)
 }

@@ -63,15 +63,27 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let name = match sign {
         // Between numbers only; elsewhere they are decoration.
         '*' if digit_beside(previous) && digit_beside(next) => language.words.times,
-        '/' if previous == Some(' ') && next == Some(' ') => language.words.slash,
-        '~' if digit_beside(next) && cursor.starts_word() => name_of(setting, '∼')?,
+        '/' if previous == Some(' ') && next == Some(' ') => {
+            let left = cursor.before().trim_end();
+            let right = scan.rest[1..].trim_start();
+            match digit_beside(left.chars().next_back()) && digit_beside(right.chars().next()) {
+                true => name_of(setting, '÷')?,
+                false => language.words.slash,
+            }
+        }
+        '~' if cursor.starts_word()
+            && next.is_some_and(|c| c.is_ascii_digit() || matches!(c, '$' | '£' | '€' | '¥')) =>
+        {
+            name_of(setting, '∼')?
+        }
         _ => name_of(setting, sign)?,
     };
-    // A Greek letter within a Greek word is not read by name.
+    // A Greek letter within a Greek word is not read by name; beside Latin letters, as in 2πr, it
+    // is a symbol.
     let in_word = [previous, next]
         .into_iter()
         .flatten()
-        .any(char::is_alphabetic);
+        .any(|c| c.is_alphabetic() && !c.is_ascii());
     if sign.is_alphabetic() && in_word {
         return None;
     }
@@ -80,8 +92,11 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     } else {
         " "
     };
+    // `β-carotene` is one word, `√-1` two.
+    let minus = digit_beside(scan.rest.chars().nth(2));
     let right = match next {
-        Some(c) if c.is_alphanumeric() || name_of(setting, c).is_some() || c == '-' => " ",
+        Some(c) if c.is_alphanumeric() || name_of(setting, c).is_some() => " ",
+        Some('-') if minus => " ",
         _ => "",
     };
     Reading::new(format!("{left}{name}{right}"), sign.len_utf8())

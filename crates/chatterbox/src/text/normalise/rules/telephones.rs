@@ -13,6 +13,8 @@ const GROUPED: &[(&[usize], &[char])] = &[
     // Social security numbers, local numbers, cards.
     (&[3, 2, 4], &['-']),
     (&[3, 4], &['-', '.']),
+    // Postal codes.
+    (&[5, 4], &['-']),
     (&[4, 4, 4, 4], &['-', ' ']),
     (&[4, 6, 5], &['-', ' ']),
 ];
@@ -30,7 +32,7 @@ pub(super) fn telephone(setting: &Setting, cursor: &Cursor<'_>) -> Option<Readin
     {
         return None;
     }
-    let forms: [Form; 4] = [with_letters, national, international, grouped];
+    let forms: [Form; 5] = [with_letters, national, international, trunk, grouped];
     for form in forms {
         let mut scan = cursor.scan();
         if let Some(mut groups) = form(language, &mut scan) {
@@ -157,6 +159,32 @@ fn international(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>
     let long_enough = (7..=15).contains(&count);
     let grouped = (1..=3).contains(&first.len()) && groups.len() > 2;
     (!first.is_empty() && long_enough && (grouped || groups.len() == 1)).then_some(groups)
+}
+
+/// `020 7946 0958`, `01 23 45 67 89`: groups after the zero of a trunk line.
+fn trunk(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
+    let first = scan.digits();
+    if !first.starts_with('0') || !(2..=5).contains(&first.len()) {
+        return None;
+    }
+    let mark = scan.peek().filter(|mark| matches!(mark, ' ' | '-'))?;
+    let mut groups = vec![first];
+    loop {
+        let mut ahead = *scan;
+        let marked = ahead.take(mark);
+        let digits = ahead.digits();
+        if !marked || !(2..=6).contains(&digits.len()) {
+            break;
+        }
+        groups.push(digits);
+        *scan = ahead;
+    }
+    let count: usize = groups.iter().map(|digits| digits.len()).sum();
+    if groups.len() < 2 || !(9..=11).contains(&count) {
+        return None;
+    }
+    let words = groups.iter().map(|digits| language.one_by_one(digits));
+    Some(words.collect())
 }
 
 fn grouped(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {

@@ -3,7 +3,13 @@
 
 use serde::Deserialize;
 use sottovoce_chatterbox::config::{LetterCase, ModelConfig, Variant};
+use sottovoce_chatterbox::parity::Parity;
 use sottovoce_chatterbox::text::{LANGUAGES, Normalise, TextFrontEnd, TextOptions, Unreadable};
+use sottovoce_chatterbox::weights::Source;
+use sottovoce_formats::safetensors::read_header;
+use sottovoce_memory::Memory;
+use sottovoce_tensor::cpu::Cpu;
+use sottovoce_tensor::{Precision, Threads};
 use std::collections::{BTreeMap, HashMap};
 
 #[derive(Deserialize)]
@@ -64,6 +70,42 @@ fn every_line_of_a_file_gets_the_references_ids() {
     let path = std::env::var_os("TEXT_EXPECTED").expect("TEXT_EXPECTED names a file");
     let fixture: Fixture = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     println!("{:?}", compare(&fixture));
+}
+
+/// `reference/t3.py`: logits and mel of the small model.
+#[test]
+fn the_same_logits_and_mel_as_the_references() {
+    let fixture = include_bytes!("fixtures/t3_multilingual.safetensors");
+    let source = Source::synthetic(ModelConfig::tiny_multilingual(), 1);
+    let parity = Parity {
+        source: &source,
+        device: &Cpu::new(Threads::new(1)),
+        memory: &Memory::host(1 << 30),
+        precision: Precision::F32,
+    };
+    let computed = parity.compute(fixture).unwrap();
+    let floats = |file: &[u8], name: &str| {
+        let info = &read_header(file).unwrap().tensors[name];
+        let mut values = vec![0.0; info.shape.iter().product()];
+        info.dtype.read_f32(&file[info.bytes.clone()], &mut values);
+        values
+    };
+    // Of the logits' columns the fixture keeps each thirteenth.
+    let logits = floats(&computed, "t3_logits");
+    let rows = logits.chunks_exact(source.config().t3.speech_vocabulary);
+    let logits: Vec<f32> = rows
+        .flat_map(|row| row.iter().step_by(13).copied())
+        .collect();
+    for (name, found) in [("t3_logits", logits), ("mel", floats(&computed, "mel"))] {
+        let expected = floats(fixture, name);
+        assert_eq!(found.len(), expected.len(), "{name}");
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let apart: f64 = (found.iter().zip(&expected))
+            .map(|(a, b)| square(a - b))
+            .sum();
+        let error = (apart / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt();
+        assert!(error <= 1e-4, "{name}: relative L2 error {error:e}");
+    }
 }
 
 #[test]

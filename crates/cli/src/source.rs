@@ -12,7 +12,8 @@ pub struct ModelChoice {
     /// folder with several, T3's file.
     #[arg(long, default_value = "pico", conflicts_with = "synthetic")]
     model: String,
-    /// Full-size random weights of this variant instead: base, multilingual, turbo or nano.
+    /// Full-size random weights of this variant instead: base, flash, multilingual, turbo or
+    /// nano.
     #[arg(long, value_parser = parse_variant)]
     synthetic: Option<Variant>,
 }

@@ -113,7 +113,7 @@ pub struct RemoteFile {
 }
 
 /// The models that can be downloaded.
-pub const OFFICIAL_MODELS: [OfficialModel; 11] = [
+pub const OFFICIAL_MODELS: [OfficialModel; 12] = [
     OfficialModel {
         name: "base",
         repository: BASE_REPOSITORY,
@@ -159,6 +159,19 @@ pub const OFFICIAL_MODELS: [OfficialModel; 11] = [
             BYTE_PAIR_FILES[2],
             BYTE_PAIR_FILES[3],
             BYTE_PAIR_FILES[4],
+        ],
+    },
+    OfficialModel {
+        name: "flash",
+        repository: "ResembleAI/chatterbox-flash",
+        t3: None,
+        shared: &[],
+        // It has no voice of its own.
+        files: &[
+            "ve.safetensors",
+            "t3_flash.safetensors",
+            "s3gen.safetensors",
+            "tokenizer.json",
         ],
     },
     OfficialModel {

@@ -68,6 +68,7 @@ pub fn languages() -> Vec<(&'static str, &'static str)> {
 pub fn write_random_model(py: Python<'_>, folder: PathBuf, variant: &str) -> Result<(), Failed> {
     let mut config = match parse_variant(variant)? {
         Variant::Base => ModelConfig::tiny_base(),
+        Variant::Flash => ModelConfig::tiny_flash(),
         Variant::Multilingual => ModelConfig::tiny_multilingual(),
         _ => ModelConfig::tiny_turbo(),
     };

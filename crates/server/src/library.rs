@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 /// Name of the embedded model.
 pub(crate) const EMBEDDED: &str = "pico";
 /// Summary of each model, to help with the choice.
-const SUMMARIES: [(&str, &str); 12] = [
+const SUMMARIES: [(&str, &str); 13] = [
     (
         EMBEDDED,
         "Inside this program: small, quick and plain. Right for a first try and for small machines.",
@@ -31,6 +31,10 @@ const SUMMARIES: [(&str, &str); 12] = [
     (
         "base",
         "500 million parameters. Its emotion can be set; it asks for the most work.",
+    ),
+    (
+        "flash",
+        "Base that decides 16 speech tokens together: made for GPUs. Needs a voice of your own.",
     ),
     (
         "multilingual",
@@ -182,6 +186,7 @@ fn of_same_size(name: &str) -> Option<Source> {
         "nano" => Some(Source::Synthetic(Variant::Nano)),
         "turbo" => Some(Source::Synthetic(Variant::Turbo)),
         "base" => Some(Source::Synthetic(Variant::Base)),
+        "flash" => Some(Source::Synthetic(Variant::Flash)),
         _ if OfficialModel::named(name).is_some() => Some(Source::Synthetic(Variant::Multilingual)),
         _ => None,
     }

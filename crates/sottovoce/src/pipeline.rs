@@ -1,7 +1,9 @@
 //! The model's pipeline: sentences in, speech tokens, sound out. All state of a stream is in its
 //! [`Utterance`].
 
+mod blocks;
 mod prefix;
+mod sentence;
 mod standalone;
 mod step_error;
 #[cfg(test)]
@@ -25,10 +27,7 @@ use crate::workspaces::Workspaces;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowWindow, Rendering};
-use sottovoce_chatterbox::t3::alignment_watch::Stop;
-use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
-use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3State, WordAligner};
+use sottovoce_chatterbox::t3::{KeyValueStore, T3};
 use sottovoce_chatterbox::text::{Script, Warning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
 use sottovoce_chatterbox::weights::{Component, Source, load};
@@ -40,12 +39,14 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use step_error::at_fault;
-use utterance::{Aligned, Coming, Rendered, Speaking, likely_tokens, text_tokens};
+use utterance::{Coming, Rendered, likely_tokens, text_tokens};
 
 /// What makes speech tokens of texts.
 struct Speech {
     text: TextStage,
     t3: T3,
+    /// Prior probabilities of the speech tokens; empty unless the model decodes in blocks.
+    prior: Arc<[f32]>,
 }
 
 /// A loaded model.
@@ -88,12 +89,15 @@ impl Pipeline {
         let config = source.config().clone();
         let failed = |error| Error::weights(source.name(), error);
         let sound = sound_precision(precision);
+        let store = KeyValueStore::new(memory, &config.t3, cache, usize::MAX);
         let speech = speaks.then(|| -> Result<Speech, Error> {
             let loaded = load(source, Component::T3, precision, memory, |loader| {
                 T3::load(loader, &config.t3)
             });
+            let t3 = loaded.map_err(failed)?.network;
             Ok(Speech {
-                t3: loaded.map_err(failed)?.network,
+                prior: blocks::prior(&t3, &store, memory, &*device)?,
+                t3,
                 text: TextStage::open(source)?,
             })
         });
@@ -110,7 +114,7 @@ impl Pipeline {
         .map_err(failed)?
         .network;
         let pipeline = Pipeline {
-            store: KeyValueStore::new(memory, &config.t3, cache, usize::MAX),
+            store,
             workspaces: Some(Workspaces::reserve(memory, recordings, extent)?),
             config,
             device,
@@ -126,7 +130,8 @@ impl Pipeline {
 
     /// Records a step of each number of streams, on a device that records.
     fn record_steps(&self) -> Result<(), Error> {
-        let Some(speech) = &self.speech else {
+        let Some(speech) = (self.speech.as_ref()).filter(|_| self.config.t3.blocks.is_none())
+        else {
             return Ok(());
         };
         let workspace = &self.workspaces()?.step;
@@ -494,7 +499,7 @@ impl Pipeline {
         for (index, utterance) in batch.iter_mut().enumerate() {
             match began[index] {
                 true => self.begin_sentence(utterance, holdings),
-                false => utterance.make_room(1, holdings),
+                false => utterance.make_room(utterance.step_positions(), holdings),
             }
             .map_err(of(index))?;
         }
@@ -505,6 +510,9 @@ impl Pipeline {
             .collect();
         if under_way.is_empty() {
             return Ok(());
+        }
+        if self.config.t3.blocks.is_some() {
+            return Ok(self.pass_blocks(&mut under_way)?);
         }
         let workspace = &self.workspaces()?.step;
         workspace.restart();
@@ -682,109 +690,6 @@ impl Pipeline {
         Run {
             workspace,
             device: &*self.device,
-        }
-    }
-
-    /// Runs the next sentence's text and samples its first token.
-    fn begin_sentence(&self, utterance: &mut Utterance, holdings: &Holdings) -> Result<(), Error> {
-        // A failed attempt may have left positions.
-        utterance.state()?.clear();
-        let next = utterance.coming.front().and_then(Coming::sentence);
-        let text_tokens = next.map_or(0, |next| next.tokens.len());
-        utterance.make_room(text_tokens + START_TOKENS, holdings)?;
-        let Some(sentence) = utterance.coming.front().and_then(Coming::sentence) else {
-            return Ok(());
-        };
-        let text_tokens = sentence.tokens.len();
-        let workspace = &self.workspaces()?.prefill;
-        workspace.restart();
-        let ctx = Context::new(workspace, &*self.device);
-        let t3 = &self.speech()?.t3;
-        let state = utterance.state.as_mut().ok_or_else(no_speech)?;
-        let prefix_positions = state.position();
-        let logits = t3.prefill(&ctx, state, &sentence.tokens)?;
-        let seed = utterance.sentence_seed();
-        let start = self.config.t3.speech_start;
-        let room = t3.speech_tokens_max(prefix_positions, sentence.tokens.len());
-        let of_text = speech_tokens_max(&sentence.text);
-        let (asked, run_on) = match utterance.sentence_tokens_max {
-            Some(most) => (most, usize::MAX),
-            None => (usize::MAX, of_text),
-        };
-        let tokens_max = asked.min(self.extent.speech_tokens).min(room);
-        let alignment = utterance.alignment_watch(sentence);
-        let words = match utterance.coming.pop_front() {
-            Some(Coming::Sentence(sentence)) if utterance.times_words => {
-                let tokens = sentence.words.iter().map(|word| word.tokens.clone());
-                Some(Aligned {
-                    aligner: WordAligner::new(tokens.collect(), text_tokens),
-                    words: sentence.words,
-                    run_tokens: utterance.run_tokens,
-                })
-            }
-            _ => None,
-        };
-        utterance.sentence_started = utterance.sentence_count > 0;
-        utterance.sentence_count += 1;
-        utterance.speaking = Some(Speaking {
-            sampler: Sampler::new(utterance.sampling, seed, start),
-            watch: RunOnWatch::new(run_on),
-            alignment,
-            last: start,
-            tokens: 0,
-            tokens_max,
-            words,
-        });
-        ctx.read(&logits, |logits| {
-            Pipeline::take_token(&self.config, t3.rows(), utterance, logits);
-        })?;
-        Ok(())
-    }
-
-    /// Samples a token from logits; at the end of a sentence, releases its pages.
-    fn take_token(config: &ModelConfig, rows: usize, utterance: &mut Utterance, logits: &[f32]) {
-        let Some(speaking) = &mut utterance.speaking else {
-            return;
-        };
-        let stop = speaking.stop(utterance.state.as_ref());
-        let token = (speaking.sampler)
-            .next_with(logits, rows, (stop, config.t3.speech_stop))
-            .unwrap_or(config.t3.speech_stop);
-        let stopped = token == config.t3.speech_stop;
-        let mut run_on = None;
-        if !stopped {
-            speaking.last = token;
-            speaking.tokens += 1;
-            run_on = speaking.watch.see(token);
-        }
-        let ended = stopped || run_on.is_some() || speaking.tokens >= speaking.tokens_max;
-        utterance.generated += u64::from(!stopped);
-        utterance.run_ons += u64::from(run_on.is_some() || stop == Stop::Forced);
-        // Special tokens have no sound.
-        let sounds = !stopped && (token as usize) < config.flow.vocabulary;
-        if let Some(words) = &mut speaking.words {
-            let rows = utterance.state.as_ref().and_then(T3State::alignment);
-            let row = rows.and_then(|rows| rows.rows().next_back());
-            if let Some(row) = row.filter(|_| sounds) {
-                let known = words.aligner.see(row);
-                utterance.words.extend(words.spoken(known));
-            }
-            if ended {
-                let known = words.aligner.finish();
-                utterance.words.extend(words.spoken(known));
-            }
-        }
-        if sounds {
-            utterance.push(&[token]);
-        }
-        if ended {
-            let silence = vec![config.flow.silence_token; config.flow.silence_token_count];
-            utterance.push(&silence);
-            if utterance.window.is_some() {
-                utterance.ends.push_back(utterance.tokens_waiting());
-            }
-            utterance.speaking = None;
-            utterance.state.iter_mut().for_each(T3State::clear);
         }
     }
 }

@@ -192,8 +192,9 @@ pub(crate) fn make_plan(
         Some(_) => (0, 0),
         None => (prepared_voice_bytes, tokenizer_bytes),
     };
-    // A step of each number of streams is recorded at load.
-    let steps_bytes = networks.t3.as_ref().map_or(0, |t3| {
+    // A step of each number of streams is recorded at load; passes over blocks are not.
+    let steps = (networks.t3.as_ref()).filter(|t3| t3.config().blocks.is_none());
+    let steps_bytes = steps.map_or(0, |t3| {
         device.recorded_bytes(extent.streams, t3.step_launch_count_max())
     });
     let plan = MemoryPlan {
@@ -238,7 +239,7 @@ fn prefix_positions(config: &ModelConfig, extent: &Extent) -> usize {
 }
 
 /// Memory for dry runs. Nothing is written to it, so that the system backs it with no pages.
-fn dry_memory() -> Memory {
+pub(crate) fn dry_memory() -> Memory {
     Memory::host(DRY_BYTES)
 }
 
@@ -320,11 +321,17 @@ fn record_t3(
     let text = vec![0; extent.text_tokens];
     let prefill = recorded(device, &mut |ctx| {
         let mut state = t3.state(&store, owner, made.clone());
-        t3.prefill(ctx, &mut state, &text)?;
+        match config.t3.blocks {
+            Some(blocks) => t3.begin_blocks(ctx, &mut state, &text, &vec![0; blocks.size])?,
+            None => t3.prefill(ctx, &mut state, &text)?,
+        };
         Ok(())
     })?;
     let step = recorded(device, &mut |ctx| {
-        t3.measure_step(ctx, extent.streams);
+        match config.t3.blocks {
+            Some(_) => t3.measure_block_pass(ctx, extent.streams),
+            None => t3.measure_step(ctx, extent.streams),
+        }
         Ok(())
     })?;
     Ok([prefix, promptless_prefix, prefill, step])

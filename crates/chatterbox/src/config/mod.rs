@@ -16,8 +16,8 @@ mod voice;
 pub use mel::MelConfig;
 pub use s3gen::{FlowConfig, FlowDecoderConfig, FlowEncoderConfig, FlowSolver};
 pub use t3::{
-    AttentionHead, BackboneConfig, BackboneKind, PerceiverConfig, PositionTables, RopeConfig,
-    RopeScaling, SamplingConfig, SamplingOrder, T3Config,
+    AttentionHead, BackboneConfig, BackboneKind, BlockConfig, PerceiverConfig, PositionTables,
+    RopeConfig, RopeScaling, SamplingConfig, SamplingOrder, T3Config,
 };
 pub use text::{LetterCase, Normalisation, TextConfig, TokenizerKind};
 pub use validate::ConfigError;
@@ -37,6 +37,8 @@ use std::fmt;
 pub enum Variant {
     /// Llama backbone with guidance, emotion and perceiver; ten flow steps.
     Base,
+    /// Base's backbone, decoding in blocks; two mean-flow steps.
+    Flash,
     /// Base's networks with a text vocabulary for 23 languages, or a version of them tuned to one.
     Multilingual,
     /// GPT-2 medium backbone; two mean-flow steps.
@@ -51,6 +53,7 @@ impl fmt::Display for Variant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Variant::Base => "base",
+            Variant::Flash => "flash",
             Variant::Multilingual => "multilingual",
             Variant::Turbo => "turbo",
             Variant::Nano => "nano",
@@ -90,6 +93,20 @@ impl ModelConfig {
         }
     }
 
+    /// Chatterbox-Flash, English.
+    pub fn flash() -> ModelConfig {
+        ModelConfig {
+            variant: Variant::Flash,
+            text: TextConfig::flash(),
+            t3: T3Config::flash(),
+            flow: FlowConfig {
+                silence_token_count: 0,
+                ..FlowConfig::mean_flow()
+            },
+            ..ModelConfig::base()
+        }
+    }
+
     /// Chatterbox multilingual, of all languages or those of a checkpoint tuned to fewer.
     pub fn multilingual(languages: &[&str]) -> ModelConfig {
         ModelConfig {
@@ -126,6 +143,7 @@ impl ModelConfig {
     pub fn preset(variant: Variant) -> ModelConfig {
         match variant {
             Variant::Base => ModelConfig::base(),
+            Variant::Flash => ModelConfig::flash(),
             Variant::Multilingual => {
                 let languages: Vec<&str> = LANGUAGES.iter().map(|(code, _)| *code).collect();
                 ModelConfig::multilingual(&languages)
@@ -253,7 +271,9 @@ mod tests {
             ModelConfig::turbo(),
             ModelConfig::nano(),
             ModelConfig::preset(Variant::Multilingual),
+            ModelConfig::flash(),
             ModelConfig::tiny_base(),
+            ModelConfig::tiny_flash(),
             ModelConfig::tiny_multilingual(),
             ModelConfig::tiny_turbo(),
             ModelConfig::preset(Variant::Pico),

@@ -119,6 +119,28 @@ pub struct SamplingConfig {
     pub token_count_max: usize,
 }
 
+/// Decoding of speech in blocks: all tokens of a block start as mask tokens, and each pass of the
+/// backbone decides some of them. As in Chatterbox-Flash (arXiv:2605.30748).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockConfig {
+    /// Tokens of a block.
+    pub size: usize,
+    /// Most passes for a block; the last one decides all that is left.
+    pub passes: usize,
+    /// How far the quantile of the scores above which a token is decided falls during the passes: 0
+    /// decides exactly as many as scheduled.
+    pub early: f32,
+    /// Shape of the schedule: below 1, the first passes decide fewer tokens than the last ones.
+    pub schedule_shift: f32,
+    /// Whether Gumbel noise perturbs the order in which tokens are decided.
+    pub order_is_random: bool,
+    /// Most speech tokens of a sentence, by its text tokens with start and stop.
+    pub speech_a_text_token_max: usize,
+    /// Speech tokens that any sentence may have.
+    pub speech_token_count_min: usize,
+}
+
 /// An attention head of the backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionHead {
@@ -174,6 +196,10 @@ pub struct T3Config {
     pub classifier_free_guidance: bool,
     /// Sampling defaults.
     pub sampling: SamplingConfig,
+    /// Decoding in blocks (flash). The speech embedding then has one more row, the mask token's,
+    /// and the unconditional row sees neither voice nor text nor their positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<BlockConfig>,
 }
 
 impl T3Config {
@@ -182,6 +208,8 @@ impl T3Config {
     pub fn alignment_heads(&self) -> &'static [AttentionHead] {
         let backbone = &self.backbone;
         match (backbone.kind, backbone.layers, backbone.heads) {
+            // Those of flash are not known.
+            _ if self.blocks.is_some() => &[],
             (BackboneKind::Llama, 30, 16) => LLAMA_HEADS,
             (BackboneKind::Gpt2, 24, 16) => TURBO_HEADS,
             (BackboneKind::Gpt2, 6, 4) => PICO_HEADS,
@@ -240,6 +268,7 @@ impl T3Config {
                 exaggeration: 0.5,
                 token_count_max: 1000,
             },
+            blocks: None,
         }
     }
 
@@ -253,6 +282,44 @@ impl T3Config {
             },
             ..base
         }
+    }
+
+    pub(super) fn flash() -> T3Config {
+        let base = T3Config::base();
+        T3Config {
+            speech_start_twice: false,
+            sampling: SamplingConfig {
+                temperature: 0.6,
+                min_p: 0.0,
+                repetition_penalty: 1.0,
+                guidance: 1.0,
+                ..base.sampling
+            },
+            blocks: Some(BlockConfig {
+                size: 16,
+                passes: 10,
+                early: 0.1,
+                schedule_shift: 0.5,
+                order_is_random: true,
+                speech_a_text_token_max: 6,
+                speech_token_count_min: 300,
+            }),
+            ..base
+        }
+    }
+
+    /// Rows of keys and values of a voice's conditioning: the rows of an utterance share one,
+    /// unless the unconditional row does not see the voice.
+    pub fn prefix_rows(&self) -> usize {
+        match self.blocks.is_some() && self.classifier_free_guidance {
+            true => 2,
+            false => 1,
+        }
+    }
+
+    /// The token that stands for a speech token that is not decided yet.
+    pub fn mask_token(&self) -> u32 {
+        self.speech_vocabulary as u32
     }
 
     pub(super) fn turbo() -> T3Config {
@@ -292,6 +359,7 @@ impl T3Config {
                 exaggeration: 0.0,
                 token_count_max: 1000,
             },
+            blocks: None,
         }
     }
 

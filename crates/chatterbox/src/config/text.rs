@@ -12,6 +12,8 @@ pub enum Normalisation {
     Turbo,
     /// Multilingual: base's, and full-width marks may end a sentence.
     Multilingual,
+    /// Flash: only white space, dashes and quotation marks change, as its texts are words already.
+    Flash,
 }
 
 /// What a multilingual model's front end does to letters before its tokenizer. The two public front
@@ -79,6 +81,14 @@ impl TextConfig {
             token_count_max: 180,
             languages: Vec::new(),
             letter_case: LetterCase::Lower,
+        }
+    }
+
+    pub(super) fn flash() -> TextConfig {
+        TextConfig {
+            normalisation: Normalisation::Flash,
+            spell_out: true,
+            ..TextConfig::base()
         }
     }
 

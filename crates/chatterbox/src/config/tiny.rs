@@ -39,6 +39,23 @@ impl ModelConfig {
         }
     }
 
+    /// As [`ModelConfig::tiny_base`], decoding in blocks, with two mean-flow steps.
+    pub fn tiny_flash() -> ModelConfig {
+        let (flash, tiny) = (ModelConfig::flash(), ModelConfig::tiny_base());
+        ModelConfig {
+            variant: flash.variant,
+            text: flash.text,
+            t3: T3Config {
+                speech_start_twice: flash.t3.speech_start_twice,
+                sampling: flash.t3.sampling,
+                blocks: flash.t3.blocks,
+                ..tiny.t3
+            },
+            flow: tiny_flow(flash.flow),
+            ..tiny
+        }
+    }
+
     /// As [`ModelConfig::tiny_base`], with the multilingual text vocabulary.
     pub fn tiny_multilingual() -> ModelConfig {
         let multilingual = ModelConfig::preset(Variant::Multilingual);
@@ -147,6 +164,10 @@ mod tests {
             (
                 include_str!("../../tests/fixtures/tiny-base.json"),
                 ModelConfig::tiny_base(),
+            ),
+            (
+                include_str!("../../tests/fixtures/tiny-flash.json"),
+                ModelConfig::tiny_flash(),
             ),
             (
                 include_str!("../../tests/fixtures/tiny-multilingual.json"),

@@ -223,6 +223,30 @@ impl ModelConfig {
                 "the perceiver's heads share it",
             )?;
         }
+        if let Some(blocks) = &t3.blocks {
+            let tables = t3.positions.map_or(SIZE_MAX, |tables| tables.speech);
+            Check::between("t3.blocks.size", blocks.size, 1, 256.min(tables - 1))?;
+            Check::between("t3.blocks.passes", blocks.passes, 1, 256)?;
+            Check::number("t3.blocks.early", blocks.early, 0.0, 1.0)?;
+            Check::number(
+                "t3.blocks.schedule_shift",
+                blocks.schedule_shift,
+                0.0,
+                100.0,
+            )?;
+            for (field, count) in [
+                (
+                    "t3.blocks.speech_a_text_token_max",
+                    blocks.speech_a_text_token_max,
+                ),
+                (
+                    "t3.blocks.speech_token_count_min",
+                    blocks.speech_token_count_min,
+                ),
+            ] {
+                Check::size(field, count)?;
+            }
+        }
         let sampling = &t3.sampling;
         Check::number("t3.sampling.temperature", sampling.temperature, 1e-3, 100.0)?;
         Check::number("t3.sampling.top_p", sampling.top_p, 0.0, 1.0)?;

@@ -10,6 +10,7 @@
 //! | `wav_24k` `[n]` | `prompt_mel` `[frames, bands]` |
 //! | `tokens_text` (UTF-8 bytes), for multilingual models also `tokens_language` | `text_ids` |
 //! | T3's inputs, below | `t3_logits` `[rows, m, vocabulary]` |
+//! | T3's inputs, if it decodes in blocks | `block_tokens`, `block_logits` |
 //! | the flow's inputs, below | `mel` `[bands, 2 t]` |
 //! | `vocoder_mel` `[bands, frames]` | `f0` `[frames]` |
 //! | `vocoder_f0` `[frames]`, `vocoder_phase`, `vocoder_noise` | `source` `[samples]` |
@@ -17,17 +18,20 @@
 //! | `watermark_in_32k` `[n]` | `watermarked_32k` `[n]`, whole hops |
 //!
 //! T3's inputs: `text_tokens`, `speech_in` `[m]`, `cond_speaker_embedding`, `cond_prompt_tokens`,
-//! `emotion` `[1]`. The flow's inputs: `flow_tokens` `[t]`, `flow_prompt_tokens` `[p]`,
-//! `flow_prompt_mel` `[2 p, bands]`, `flow_x_vector`, `flow_noise` `[bands, 2 (p + t)]`.
+//! `emotion` `[1]`; if it decodes in blocks, `block_token_count` `[1]` in place of `speech_in`, for
+//! `block_logits` `[passes, rows, block, vocabulary]` at temperature 0.
+//!
+//! The flow's inputs: `flow_tokens` `[t]`, `flow_prompt_tokens` `[p]`, `flow_prompt_mel`
+//! `[2 p, bands]`, `flow_x_vector`, `flow_noise` `[bands, 2 (p + t)]`.
 //! `vocoder_noise` is `[h, samples]`. The watermark's weights are read from `perth.safetensors` in
 //! the model's folder.
 
 mod inputs;
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, SamplingConfig};
 use crate::convert::sound_precision;
 use crate::s3gen::{Flow, FlowOptions};
-use crate::t3::{T3, T3Error, VoiceConditioning};
+use crate::t3::{BlockDecoder, T3, T3Error, VoiceConditioning};
 use crate::text::{TextError, TextFrontEnd};
 use crate::vocoder::{Vocoder, exact};
 use crate::voice::{Preparer, VoiceError, prompt_mel};
@@ -246,16 +250,21 @@ impl Parity<'_> {
             None if !config.emotion => Some(vec![0.0]),
             emotion => emotion,
         };
+        // What is to be predicted, or how many tokens are to be decoded.
+        let speech = match config.blocks {
+            Some(_) => "block_token_count",
+            None => "speech_in",
+        };
         let (Some(text), Some(speech), Some(speaker), Some(prompt), Some(emotion)) = (
             inputs.tokens("text_tokens")?,
-            inputs.tokens("speech_in")?,
+            inputs.tokens(speech)?,
             inputs.floats("cond_speaker_embedding", &[Some(config.speaker_embedding)])?,
             inputs.tokens("cond_prompt_tokens")?,
             emotion,
         ) else {
             return Ok(());
         };
-        enough("speech_in", speech.len(), 1)?;
+        enough("speech_in or block_token_count", speech.len(), 1)?;
         let most = config.prompt_token_count_max;
         if prompt.len() > most {
             return Err(inputs::wrong(
@@ -289,6 +298,61 @@ impl Parity<'_> {
         };
         let prefix = t3.prefix(&context, &store, owner, &voice, emotion[0])?;
         let mut state = t3.state(&store, owner, Arc::new(prefix));
+        if let Some(blocks) = config.blocks {
+            let prior = t3.block_prior(&context, &store, owner)?;
+            // Whole blocks, so that all passes have as many places.
+            let count = (speech[0] as usize).min(config.sampling.token_count_max);
+            let count = count.next_multiple_of(blocks.size);
+            let sampling = SamplingConfig {
+                temperature: 0.0,
+                ..config.sampling
+            };
+            let decoder = BlockDecoder::new(config, sampling, prior.into(), 0, count);
+            let Some(mut decoder) = decoder else {
+                return Ok(());
+            };
+            let (mut tokens, mut passes) = (Vec::new(), Vec::new());
+            let mut first = Vec::new();
+            let mut logits = {
+                let block = decoder.next_pass().block;
+                t3.begin_blocks(&context, &mut state, &text, block)?
+            };
+            loop {
+                let values = context.download(&logits)?;
+                let decided = decoder.take(&values, t3.rows());
+                let vocabulary = config.speech_vocabulary;
+                let rows = values.chunks_exact(values.len() / t3.rows());
+                // A block's first pass tells the logits of its first place, for all its passes.
+                match rows.len() * blocks.size * vocabulary == values.len() {
+                    true => {
+                        first = rows.flat_map(|row| &row[..vocabulary]).copied().collect();
+                        passes.extend_from_slice(&values);
+                    }
+                    false => {
+                        for (first, row) in first.chunks_exact(vocabulary).zip(rows) {
+                            passes.extend_from_slice(first);
+                            passes.extend_from_slice(row);
+                        }
+                    }
+                }
+                let ended = decided.as_ref().is_some_and(|decided| decided.ended);
+                tokens.extend(decided.into_iter().flat_map(|decided| decided.tokens));
+                if ended {
+                    break;
+                }
+                let pass = decoder.next_pass();
+                logits = t3.block_pass(&context, &mut [&mut state], &[pass])?;
+            }
+            outputs.push(integers("block_tokens", tokens.into_iter()));
+            let one = [t3.rows(), blocks.size, config.speech_vocabulary];
+            let count = passes.len() / one.iter().product::<usize>();
+            outputs.push(floats(
+                "block_logits",
+                &[count, one[0], one[1], one[2]],
+                passes,
+            ));
+            return Ok(());
+        }
         let logits = t3.teacher_forced(&context, &mut state, &text, &speech)?;
         let values = context.download(&logits)?;
         outputs.push(floats("t3_logits", logits.shape(), values));

@@ -91,8 +91,8 @@ impl Backbone {
     }
 
     /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all
-    /// places; a place attends to its sequence's positions up to its own. `watch` notes the
-    /// attention of its rows.
+    /// places; a place attends to its sequence's positions up to its own, or its block's last.
+    /// `watch` notes the attention of its rows.
     pub(super) fn forward(
         &self,
         ctx: &Context<'_>,
@@ -139,7 +139,7 @@ impl Backbone {
                 if let Some(watch) = &mut watch {
                     watch.note(ctx, queries, layer, places, scale);
                 }
-                ctx.attention_cached(queries, layer, places, scale)
+                places.attending(|places| ctx.attention_cached(queries, layer, places, scale))
             };
             ctx.linear_add(&seen, &block.output, &mut x);
             drop(seen);

@@ -1,7 +1,8 @@
 //! The KV cache in pages: one prefix per voice, and growing pages per utterance.
 //!
 //! A page holds a number of positions of all layers: `[layer][row][keys, values][position]`. A
-//! prefix has one row, with or without guidance, and therefore fits more positions in a page.
+//! prefix has one row, with or without guidance, and therefore fits more positions in a page. Only
+//! in models whose unconditional row does not see the voice, it has two.
 
 use super::alignment::AlignmentRows;
 use crate::config::T3Config;
@@ -20,6 +21,8 @@ pub struct KeyValueStore {
     pages: PagePool,
     /// Layout of a state's pages.
     layout: PageLayout,
+    /// Rows of a prefix.
+    prefix_rows: usize,
 }
 
 impl KeyValueStore {
@@ -34,6 +37,7 @@ impl KeyValueStore {
         KeyValueStore {
             pages: PagePool::new(memory, layout.page_bytes(), page_count_max),
             layout,
+            prefix_rows: config.prefix_rows(),
         }
     }
 
@@ -49,7 +53,7 @@ impl KeyValueStore {
 
     /// Pages that a prefix of `positions` needs.
     pub fn pages_for_prefix(&self, positions: usize) -> usize {
-        positions.div_ceil(POSITIONS_A_PAGE * self.layout.rows)
+        positions.div_ceil(POSITIONS_A_PAGE * self.layout.rows / self.prefix_rows)
     }
 
     /// Layout of one position's keys (or values).
@@ -63,7 +67,7 @@ impl KeyValueStore {
     }
 
     pub(super) fn prefix(&self, owner: Owner) -> Prefix {
-        Prefix(Paged::new(self, owner, 1))
+        Prefix(Paged::new(self, owner, self.prefix_rows))
     }
 
     pub(super) fn state(&self, owner: Owner, prefix: Arc<Prefix>, rows: usize) -> T3State {
@@ -152,8 +156,10 @@ impl Prefix {
         } = &mut self.0;
         let mut places = CachePlaces::new(layout.cache);
         let sequence = places.add_sequences(None, table, *layout);
-        for position in 0..*positions {
-            places.add_row(sequence, position + 1);
+        for row in 0..layout.rows {
+            for position in 0..*positions {
+                places.add_row(sequence + row, position + 1);
+            }
         }
         places
     }
@@ -256,6 +262,11 @@ impl T3State {
             positions: self.prefix.0.positions,
         };
         places.add_sequences(Some(prefix), &mut self.own.table, self.own.layout)
+    }
+
+    /// Forgets the last `count` positions and keeps their pages for those that follow.
+    pub(super) fn rewind(&mut self, count: usize) {
+        self.own.positions -= count;
     }
 
     /// Reverts `grow` after a step that failed.

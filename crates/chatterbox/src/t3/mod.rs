@@ -7,10 +7,16 @@
 //!
 //! With classifier-free guidance a state has two rows: the first with the text, the second with
 //! zeros in its place. Both rows share the prefix, whose inputs are the same.
+//!
+//! A model that decodes in blocks (flash) has no steps: [`T3::begin_blocks`] and [`T3::block_pass`]
+//! run a block of tokens, and a [`BlockDecoder`] decides some of them after each pass. Its second
+//! row has zeros in place of the voice too, so that its prefix has two rows.
 
 mod alignment;
 pub mod alignment_watch;
 mod backbone;
+mod block_decoder;
+mod blocks;
 mod cache;
 mod conditioning;
 mod rope;
@@ -19,6 +25,8 @@ pub mod sampler;
 mod word_alignment;
 
 pub use alignment::AlignmentRows;
+pub use block_decoder::{BlockDecoder, Decided};
+pub use blocks::BlockPass;
 pub use cache::{KeyValueStore, Prefix, T3State};
 pub use word_alignment::{AlignedWord, WordAligner};
 
@@ -62,6 +70,12 @@ pub enum T3Error {
         count: usize,
         /// The limit.
         limit: usize,
+    },
+    /// A way of decoding that the model was not trained for.
+    #[error("the model decodes {expected}")]
+    Decoding {
+        /// How it decodes.
+        expected: &'static str,
     },
     /// A speaker embedding of the wrong length.
     #[error("the speaker embedding has {found} values, the model takes {expected}")]
@@ -132,7 +146,8 @@ impl T3 {
         let speech = [config.speech_vocabulary, hidden];
         let speech_head = loader.linear("speech_head", speech, config.speech_head_bias)?;
         loader.set_precision(table);
-        let speech_embedding = loader.matrix("speech_emb.weight", speech)?;
+        let embedded = config.speech_vocabulary + usize::from(config.blocks.is_some());
+        let speech_embedding = loader.matrix("speech_emb.weight", [embedded, hidden])?;
         let positions = match config.positions {
             Some(tables) => Some([
                 loader.matrix("text_pos_emb.emb.weight", [tables.text, hidden])?,
@@ -207,9 +222,13 @@ impl T3 {
         voice: &VoiceConditioning<'_>,
         exaggeration: f32,
     ) -> Result<Prefix, T3Error> {
-        let x = self.condition(ctx, voice, exaggeration)?;
+        let mut x = self.condition(ctx, voice, exaggeration)?;
         let mut prefix = store.prefix(owner);
         prefix.grow(x.rows())?;
+        if self.config.prefix_rows() > 1 {
+            let nothing = ctx.zeros(&[x.rows(), x.columns()]);
+            x = ctx.concat_rows(&[x.view(), nothing.view()]);
+        }
         self.backbone.forward(ctx, x, &mut prefix.places(), None);
         ctx.finish()?;
         Ok(prefix)
@@ -301,6 +320,10 @@ impl T3 {
         text: &[u32],
         speech: &[u32],
     ) -> Result<Tensor, T3Error> {
+        if self.config.blocks.is_some() {
+            let expected = "in blocks, not one token at a time";
+            return Err(T3Error::Decoding { expected });
+        }
         self.check_tokens("text", text)?;
         self.check_tokens("speech", speech)?;
         let starts = if self.config.speech_start_twice { 2 } else { 1 };
@@ -480,13 +503,14 @@ impl T3 {
         ctx.embedding_sum(&self.speech_embedding, tokens, positions, times)
     }
 
-    /// Embeds the text; row 1 is zeros plus positions.
+    /// Embeds the text; row 1 is zeros, plus positions unless the model decodes in blocks.
     fn embed_text(&self, ctx: &Context<'_>, text: &[u32], row: usize) -> Tensor {
         let mut x = match row {
             0 => ctx.embedding(&self.text_embedding, text),
             _ => ctx.zeros(&[text.len(), self.config.backbone.hidden]),
         };
-        if let Some([table, _]) = &self.positions {
+        let is_placed = row == 0 || self.config.blocks.is_none();
+        if let Some([table, _]) = self.positions.as_ref().filter(|_| is_placed) {
             let positions: Vec<u32> = (0..text.len() as u32).collect();
             ctx.add(&mut x, &ctx.embedding(table, &positions));
         }

@@ -22,6 +22,11 @@ const ENDERS: [char; 5] = ['.', '!', '?', '-', ','];
 /// Further end marks of the multilingual models.
 const WIDE_ENDERS: [char; 5] = ['、', '，', '。', '？', '！'];
 
+/// Whether a replacement is a mark of the same meaning.
+fn is_look_alike(to: &str) -> bool {
+    matches!(to, "-" | "\"" | "'")
+}
+
 /// Whether Python's `split` splits at it: Unicode white space and the four ASCII separators.
 pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\u{1c}'..='\u{1f}')
@@ -29,8 +34,11 @@ pub(super) fn is_space(character: char) -> bool {
 
 /// Normalises a text like the reference before its tokenizer: the first letter becomes a capital,
 /// runs of white space become one space, rare punctuation is replaced, and a missing end mark is
-/// added. White space alone becomes the end mark alone.
+/// added, but for flash neither capital nor end mark. White space alone becomes the end mark alone.
 pub fn normalise(text: &str, rules: Normalisation) -> String {
+    if rules == Normalisation::Flash {
+        return tidy(text, rules);
+    }
     let mut raised = String::with_capacity(text.len() + 1);
     let mut characters = text.chars();
     match characters.next() {
@@ -50,11 +58,19 @@ pub(super) fn tidy(text: &str, rules: Normalisation) -> String {
         .collect();
     let mut text = words.join(" ");
     for (from, to, all) in REPLACEMENTS {
-        if (all || rules != Normalisation::Turbo) && text.contains(from) {
+        let applies = match rules {
+            Normalisation::Turbo => all,
+            Normalisation::Flash => all && is_look_alike(to),
+            Normalisation::Base | Normalisation::Multilingual => true,
+        };
+        if applies && text.contains(from) {
             text = text.replace(from, to);
         }
     }
     text.truncate(text.trim_end_matches(' ').len());
+    if rules == Normalisation::Flash && !text.is_empty() {
+        return text;
+    }
     let ends = text.ends_with(ENDERS)
         || (rules == Normalisation::Multilingual && text.ends_with(WIDE_ENDERS));
     if !ends {
@@ -101,6 +117,20 @@ mod tests {
                 turbo,
                 "turbo {text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn flash_reads_marks_as_they_are() {
+        for (text, expected) in [
+            (
+                "  well...  yes; no - maybe: ok",
+                "well... yes; no - maybe: ok",
+            ),
+            ("“quoted” ‘it’s’ — fine", "\"quoted\" 'it's' - fine"),
+            (" ", "."),
+        ] {
+            assert_eq!(normalise(text, Normalisation::Flash), expected);
         }
     }
 

@@ -72,10 +72,11 @@ const V3_DECODERS: &[&str] = &["s3gen_v3", "s3gen"];
 
 /// The official checkpoints. Of a folder with several, the first counts, unless a path names
 /// another one's file.
-const OFFICIAL: [Checkpoint; 11] = [
+const OFFICIAL: [Checkpoint; 12] = [
     Checkpoint::new("t3_nano_v1", Variant::Nano, &["s3gen_meanflow"]),
     Checkpoint::new("t3_turbo_v1", Variant::Turbo, &["s3gen_meanflow"]),
     Checkpoint::new("t3_cfg", Variant::Base, &["s3gen"]),
+    Checkpoint::new("t3_flash", Variant::Flash, &["s3gen"]),
     Checkpoint::tuned("t3_zh_cmn", &["zh"]),
     Checkpoint::tuned("t3_hi", &["hi"]),
     Checkpoint::tuned("t3_es_es", &["es"]),

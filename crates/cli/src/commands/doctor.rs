@@ -166,13 +166,20 @@ pub fn run(arguments: Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// For each model and precision, the streams that fit a budget; nothing is loaded for it.
+/// For each model, base with turbo's sound among them, and precision, the streams that fit a
+/// budget; nothing is loaded for it.
 fn what_fits(budget: Option<u64>) -> Vec<(&'static str, Fit)> {
+    let paired = Source::Paired {
+        model: Box::new(Source::Synthetic(Variant::Base)),
+        sound: Box::new(Source::Synthetic(Variant::Turbo)),
+    };
     let models = [
         ("pico", Source::Embedded),
         ("nano", Source::Synthetic(Variant::Nano)),
         ("turbo", Source::Synthetic(Variant::Turbo)),
         ("base", Source::Synthetic(Variant::Base)),
+        ("base+turbo", paired),
+        ("flash", Source::Synthetic(Variant::Flash)),
         ("multilingual", Source::Synthetic(Variant::Multilingual)),
     ];
     (models.iter())

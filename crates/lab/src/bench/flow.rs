@@ -85,6 +85,8 @@ pub struct FlowFigures {
     /// ‖mel − offline‖ ÷ ‖offline − its mean‖. The offline mel is the whole utterance in f32, with
     /// the model's own options.
     pub difference: f64,
+    /// The same to the offline mel of the model's own sound, for a model with another's sound.
+    pub difference_to_own: Option<f64>,
 }
 
 /// Measures all sets on one utterance of random tokens.
@@ -109,14 +111,10 @@ pub fn flow(
         device: &*device,
     };
     let bands = weights.config().flow.mel_bands();
-    let whole = {
-        let mut flow = bench.load(&weights, Precision::F32)?;
-        // A converted model has no finer weights, but its activations need not be rounded.
-        flow.set_rounding(Rounding::Fine);
-        let options = FlowOptions::of(flow.config());
-        bench
-            .speak(&flow, bench.tokens.len(), whole_window(), options)?
-            .mel
+    let whole = bench.whole(&weights)?;
+    let own = match &options.source {
+        Source::Paired { model, .. } => Some(bench.whole(&open_model(model)?)?),
+        _ => None,
     };
     let flow = bench.load(&weights, options.precision)?;
     let mut all = Vec::new();
@@ -137,6 +135,7 @@ pub fn flow(
             chunk_seconds: spoken.chunk_seconds,
             seconds_a_second: spoken.chunk_seconds * rate / choice.chunk_size as f64,
             difference: difference(&spoken.mel, &whole, bands),
+            difference_to_own: own.as_ref().map(|own| difference(&spoken.mel, own, bands)),
         };
         progress(&figures);
         all.push(figures);
@@ -203,6 +202,16 @@ impl Bench<'_> {
         loaded
             .map(|loaded| loaded.network)
             .map_err(|error| Error::weights(weights.name(), error))
+    }
+
+    /// The offline mel in f32, with the model's own options.
+    fn whole(&self, weights: &Weights) -> Result<Vec<f32>, Error> {
+        let mut flow = self.load(weights, Precision::F32)?;
+        // A converted model has no finer weights, but its activations need not be rounded.
+        flow.set_rounding(Rounding::Fine);
+        let options = FlowOptions::of(flow.config());
+        let spoken = self.speak(&flow, self.tokens.len(), whole_window(), options)?;
+        Ok(spoken.mel)
     }
 
     fn speak(

@@ -6,7 +6,7 @@ use sottovoce::{DeviceChoice, Error};
 use sottovoce_chatterbox::config::{ModelConfig, Variant};
 use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow};
-use sottovoce_chatterbox::t3::{T3, T3Error, T3State, VoiceConditioning};
+use sottovoce_chatterbox::t3::{BlockPass, T3, T3Error, T3State, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{SourceState, Vocoder};
 use sottovoce_chatterbox::weights::{Component, Loaded, Loader, Source, WeightsError, load};
 use sottovoce_memory::driver::cuda::{Counts, CudaContext};
@@ -26,6 +26,8 @@ const TEXT_TOKENS: usize = 60;
 const SPEECH_TOKENS: usize = 20;
 /// Timed steps: the best, as in the reference's figures, and the median.
 const STEPS: usize = 15;
+/// Steps with and without a watch of the alignment, in turn.
+const WATCHED_STEPS: usize = 61;
 /// Streams of the batched step.
 const STREAMS: usize = 8;
 const VOCODER_RUNS: usize = 2;
@@ -48,7 +50,7 @@ pub struct SpeedOptions {
 /// Times in the unit of the name: milliseconds or seconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct SpeedReport {
-    /// `base`, `turbo` or `nano`.
+    /// The variant whose sizes were used.
     pub variant: Variant,
     /// Precision of the weights.
     pub precision: Precision,
@@ -62,10 +64,14 @@ pub struct SpeedReport {
     pub weights_bytes: usize,
     /// T3's run over the voice's conditioning and the text, the best of its streams.
     pub t3_prompt_ms: f64,
-    /// A T3 step of one stream, the best.
+    /// A T3 step of one stream, the best: a token, or with flash a pass over a block of 16, of
+    /// which it takes at most ten.
     pub t3_token_ms: f64,
     /// The same, the median.
     pub t3_token_median_ms: f64,
+    /// Share of a step's time that watching the alignment adds: the best of steps with and without,
+    /// in turn. `None` for models without alignment heads.
+    pub t3_watch_share: Option<f64>,
     /// A T3 step of eight streams, the best.
     pub t3_step8_ms: f64,
     /// The same, the median.
@@ -155,6 +161,7 @@ pub fn speed(options: &SpeedOptions) -> Result<SpeedReport, SpeedError> {
             t3_prompt_ms: 0.0,
             t3_token_ms: 0.0,
             t3_token_median_ms: 0.0,
+            t3_watch_share: None,
             t3_step8_ms: 0.0,
             t3_step8_median_ms: 0.0,
             s3gen_75_s: None,
@@ -236,7 +243,27 @@ impl Bench {
         };
         let store = t3.store(&self.memory, cache, usize::MAX);
         let measuring = Workspace::measuring();
-        t3.measure_step(&Context::new(&measuring, &*self.device), STREAMS);
+        {
+            let ctx = Context::new(&measuring, &*self.device);
+            match config.blocks {
+                Some(_) => t3.measure_block_pass(&ctx, STREAMS),
+                None => t3.measure_step(&ctx, STREAMS),
+            }
+        }
+        // Undecided tokens, for a model that decodes in blocks.
+        let block = config
+            .blocks
+            .map(|blocks| vec![config.mask_token(); blocks.size]);
+        let step = |ctx: &Context<'_>, states: &mut [&mut T3State], token: u32| match &block {
+            Some(block) => {
+                let pass = BlockPass {
+                    settled: &[],
+                    block,
+                };
+                t3.block_pass(ctx, states, &vec![pass; states.len()])
+            }
+            None => t3.step(ctx, states, &vec![token; states.len()]),
+        };
         let steps = match measuring.recording() {
             Some(recording) => Workspace::planned(&self.memory, &recording, "bench"),
             None => Ok(Workspace::pooled(&self.memory, "bench")),
@@ -261,10 +288,13 @@ impl Bench {
             for _ in 0..STREAMS {
                 let mut state = t3.state(&store, owner, Arc::clone(&prefix));
                 let start = Instant::now();
-                t3.prefill(ctx, &mut state, &text)?;
+                match &block {
+                    Some(block) => t3.begin_blocks(ctx, &mut state, &text, block)?,
+                    None => t3.prefill(ctx, &mut state, &text)?,
+                };
                 text_seconds = text_seconds.min(start.elapsed().as_secs_f64());
                 for token in tokens(SPEECH_TOKENS) {
-                    t3.step(ctx, &mut [&mut state], &[token])?;
+                    step(ctx, &mut [&mut state], token)?;
                 }
                 states.push(state);
             }
@@ -276,7 +306,7 @@ impl Bench {
                     let start = Instant::now();
                     steps.restart();
                     let ctx = Context::new(&steps, &*self.device);
-                    let logits = t3.step(&ctx, &mut batch, &vec![token; streams])?;
+                    let logits = step(&ctx, &mut batch, token)?;
                     ctx.read(&logits, |_| ())?;
                     seconds.push(start.elapsed().as_secs_f64());
                     work = self.work_since(before, bytes);
@@ -285,10 +315,30 @@ impl Bench {
                 Ok(([seconds[0] * 1e3, seconds[STEPS / 2] * 1e3], work))
             };
             let prompt_ms = (prefix_seconds + text_seconds) * 1e3;
-            Ok((time(1)?, time(STREAMS)?, prompt_ms))
+            let (one, several) = (time(1)?, time(STREAMS)?);
+            let mut watched = [Vec::new(), Vec::new()];
+            let watched_steps = match config.alignment_heads() {
+                [] => 0,
+                _ => WATCHED_STEPS,
+            };
+            for token in tokens(watched_steps) {
+                for (watches, seconds) in [false, true].into_iter().zip(&mut watched) {
+                    states[0].watch_alignment(watches);
+                    let start = Instant::now();
+                    steps.restart();
+                    let ctx = Context::new(&steps, &*self.device);
+                    let logits = step(&ctx, &mut [&mut states[0]], token)?;
+                    ctx.read(&logits, |_| ())?;
+                    seconds.push(start.elapsed().as_secs_f64());
+                }
+            }
+            let [without, with] =
+                watched.map(|seconds| seconds.into_iter().fold(f64::INFINITY, f64::min));
+            Ok((one, several, prompt_ms, with / without - 1.0))
         })?;
-        let ((one, one_work), (several, several_work), prompt_ms) = times;
+        let ((one, one_work), (several, several_work), prompt_ms, watch_share) = times;
         let report = &mut self.report;
+        report.t3_watch_share = (!config.alignment_heads().is_empty()).then_some(watch_share);
         report.t3_prompt_ms = prompt_ms;
         [report.t3_token_ms, report.t3_token_median_ms] = one;
         [report.t3_step8_ms, report.t3_step8_median_ms] = several;

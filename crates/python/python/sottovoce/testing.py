@@ -25,8 +25,8 @@ def random_model(folder: str | os.PathLike[str], variant: str = "base") -> Path:
     folder
         Where to; it may be new.
     variant
-        Whose architecture it has: ``"base"``, ``"multilingual"``, ``"turbo"`` or
-        ``"nano"``.
+        Whose architecture it has: ``"base"``, ``"flash"``, ``"multilingual"``,
+        ``"turbo"`` or ``"nano"``.
 
     Returns the folder.
     """

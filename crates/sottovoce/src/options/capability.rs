@@ -17,6 +17,8 @@ pub enum Capability {
     TopK,
     /// A sampler with a threshold relative to the most likely token.
     MinP,
+    /// Speech tokens one after the other, each of which depends on all before it.
+    TokenByToken,
     /// Attention heads that follow the text, in a T3 whose text has start and stop tokens.
     AlignmentHeads,
     /// Tags of several languages.
@@ -29,12 +31,13 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Capability; 9] = [
+    pub const ALL: [Capability; 10] = [
         Capability::Emotion,
         Capability::Guidance,
         Capability::GuidedFlow,
         Capability::TopK,
         Capability::MinP,
+        Capability::TokenByToken,
         Capability::AlignmentHeads,
         Capability::Languages,
         Capability::WordTimes,
@@ -52,6 +55,7 @@ impl Capability {
         }
         let variants = [
             Variant::Base,
+            Variant::Flash,
             Variant::Multilingual,
             Variant::Turbo,
             Variant::Nano,
@@ -71,7 +75,10 @@ impl Capability {
             Capability::Guidance => t3.classifier_free_guidance,
             Capability::GuidedFlow => matches!(config.flow.solver, FlowSolver::Euler { .. }),
             Capability::TopK => t3.sampling.order == SamplingOrder::PenaltyLast,
-            Capability::MinP => t3.sampling.order == SamplingOrder::PenaltyFirst,
+            Capability::MinP => {
+                t3.blocks.is_none() && t3.sampling.order == SamplingOrder::PenaltyFirst
+            }
+            Capability::TokenByToken => t3.blocks.is_none(),
             Capability::AlignmentHeads => {
                 t3.text_start_stop.is_some() && !t3.alignment_heads().is_empty()
             }

@@ -79,13 +79,14 @@ const WHOLE_TOKENS: Domain = Domain::count(0, 1000);
 pub fn parse_variant(text: &str) -> Result<Variant, Error> {
     match text {
         "base" => Ok(Variant::Base),
+        "flash" => Ok(Variant::Flash),
         "multilingual" => Ok(Variant::Multilingual),
         "turbo" => Ok(Variant::Turbo),
         "nano" => Ok(Variant::Nano),
         _ => Err(Error::option(
             "synthetic",
             text,
-            "use base, multilingual, turbo or nano",
+            "use base, flash, multilingual, turbo or nano",
         )),
     }
 }

@@ -27,7 +27,7 @@ crate::options! {
             domain Domain::number(0.0, 5.0), scope Stream;
         /// Nucleus sampling: least probability mass kept.
         top_p: Option<f32> = None, unset "the model's",
-            domain Domain::number(0.0, 1.0), scope Stream;
+            domain Domain::number(0.0, 1.0), scope Stream, needs TokenByToken;
         /// Most tokens kept, the most likely first.
         top_k: Option<usize> = None, unset "the model's",
             domain Domain::count(0, 1 << 20), scope Stream, needs TopK;
@@ -36,7 +36,7 @@ crate::options! {
             domain Domain::number(0.0, 1.0), scope Stream, needs MinP;
         /// Repetition penalty: above 1 makes repeated tokens less likely.
         repetition_penalty: Option<f32> = None, unset "the model's",
-            domain Domain::number(1.0, 10.0), scope Stream;
+            domain Domain::number(1.0, 10.0), scope Stream, needs TokenByToken;
         /// Most speech tokens of one sentence; the model's own limit holds as well.
         sentence_tokens_max: Option<usize> = None, unset "the model's",
             domain Domain::count(1, 1 << 20), scope Stream, unit "speech tokens";

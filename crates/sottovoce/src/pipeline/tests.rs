@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::options::{EngineOptions, Source as Model};
+use sottovoce_chatterbox::t3::run_on::speech_tokens_max;
 use sottovoce_tensor::TrafficCount;
 use sottovoce_tensor::simulated::SimulatedDevice;
 

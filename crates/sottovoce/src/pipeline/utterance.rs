@@ -7,12 +7,12 @@ use crate::holdings::Holdings;
 use crate::options::SAMPLE_RATE;
 use crate::plan::Extent;
 use crate::word_times::SpokenWord;
-use sottovoce_chatterbox::config::SamplingConfig;
+use sottovoce_chatterbox::config::{ModelConfig, SamplingConfig};
 use sottovoce_chatterbox::s3gen::{FlowState, Rendering};
 use sottovoce_chatterbox::t3::alignment_watch::{AlignmentWatch, Stop};
 use sottovoce_chatterbox::t3::run_on::RunOnWatch;
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{AlignedWord, T3State, WordAligner};
+use sottovoce_chatterbox::t3::{AlignedWord, BlockDecoder, T3State, WordAligner};
 use sottovoce_chatterbox::text::{Piece, Script, Sentence, TextOptions, Warning, Word};
 use sottovoce_chatterbox::vocoder::VocoderState;
 use std::collections::VecDeque;
@@ -136,6 +136,8 @@ pub(crate) struct Utterance {
 /// A sentence under way in T3.
 pub(super) struct Speaking {
     pub(super) sampler: Sampler,
+    /// In place of the sampler, for models that decode in blocks.
+    pub(super) blocks: Option<BlockDecoder>,
     pub(super) watch: RunOnWatch,
     pub(super) alignment: Option<AlignmentWatch>,
     pub(super) last: u32,
@@ -370,6 +372,26 @@ impl Utterance {
             state.reserve(generous.max(needed))?;
         }
         Ok(())
+    }
+
+    /// Positions that the next step of the sentence under way needs.
+    pub(super) fn step_positions(&self) -> usize {
+        let blocks = (self.speaking.as_ref()).and_then(|speaking| speaking.blocks.as_ref());
+        blocks.map_or(1, |blocks| {
+            let pass = blocks.next_pass();
+            pass.settled.len() + pass.block.len()
+        })
+    }
+
+    /// Ends the sentence under way and releases its pages.
+    pub(super) fn end_sentence(&mut self, config: &ModelConfig) {
+        let silence = vec![config.flow.silence_token; config.flow.silence_token_count];
+        self.push(&silence);
+        if self.window.is_some() {
+            self.ends.push_back(self.tokens_waiting());
+        }
+        self.speaking = None;
+        self.state.iter_mut().for_each(T3State::clear);
     }
 
     /// Seed of the next sentence's random numbers.

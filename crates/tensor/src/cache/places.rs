@@ -42,7 +42,7 @@ impl PageLayout {
 pub struct CachedPages<'a> {
     /// The pages.
     pub table: &'a PageTable,
-    /// The layout of the pages, with one row.
+    /// The layout of the pages: with one row that all rows of a state share, or with one for each.
     pub layout: PageLayout,
     /// Number of positions.
     pub positions: usize,
@@ -105,6 +105,10 @@ pub struct CachePlaces<'a> {
     pages: Vec<Address>,
     sequences: Vec<CacheSequence>,
     rows: Vec<CacheRow>,
+    /// Number of positions that each input row attends to.
+    seen: Vec<u32>,
+    /// Whether any of them are more than the positions up to the row's own.
+    has_blocks: bool,
     tables: PhantomData<&'a mut PageTable>,
 }
 
@@ -118,6 +122,8 @@ impl<'a> CachePlaces<'a> {
             pages: Vec::new(),
             sequences: Vec::new(),
             rows: Vec::new(),
+            seen: Vec::new(),
+            has_blocks: false,
             tables: PhantomData,
         }
     }
@@ -137,7 +143,7 @@ impl<'a> CachePlaces<'a> {
     ///
     /// # Panics
     /// If pages are smaller than their layout, or belong to another memory than the earlier ones,
-    /// or if the prefix has too few positions.
+    /// or if the prefix has too few positions, or neither one row nor as many as the state.
     pub fn add_sequences(
         &mut self,
         prefix: Option<CachedPages<'a>>,
@@ -145,6 +151,13 @@ impl<'a> CachePlaces<'a> {
         layout: PageLayout,
     ) -> usize {
         let first = self.sequences.len();
+        let prefix_rows = prefix.map_or(1, |prefix| prefix.layout.rows);
+        assert!(
+            prefix_rows == 1 || prefix_rows == layout.rows,
+            "a prefix of {prefix_rows} rows before {} rows",
+            layout.rows
+        );
+        let prefix_layout = prefix.map(|prefix| prefix.layout);
         let prefix = prefix.map_or(CacheStretch::default(), |prefix| {
             let shared = self.add_pages(prefix.table, prefix.layout);
             assert!(
@@ -159,9 +172,18 @@ impl<'a> CachePlaces<'a> {
             }
         });
         let own = self.add_pages(own, layout);
+        let start = |row: usize, layout: PageLayout| (row * 2 * layout.run_bytes()) as u32;
         for row in 0..layout.rows {
-            let row_start = (row * 2 * layout.run_bytes()) as u32;
-            let own = CacheStretch { row_start, ..own };
+            let own = CacheStretch {
+                row_start: start(row, layout),
+                ..own
+            };
+            let prefix = CacheStretch {
+                row_start: prefix_layout
+                    .filter(|prefix| prefix.rows > 1)
+                    .map_or(0, |prefix| start(row, prefix)),
+                ..prefix
+            };
             self.sequences.push(CacheSequence { prefix, own });
         }
         first
@@ -212,6 +234,38 @@ impl<'a> CachePlaces<'a> {
             length: length as u32,
             ..CacheRow::default()
         });
+        self.seen.push(length as u32);
+    }
+
+    /// Adds the input rows of a block: the last `count` of the first `length` positions of a
+    /// sequence, each of which attends to all of these.
+    ///
+    /// # Panics
+    /// As [`CachePlaces::add_row`].
+    pub fn add_block(&mut self, sequence: usize, length: usize, count: usize) {
+        for own in length - count..length {
+            self.add_row(sequence, own + 1);
+        }
+        let first = self.seen.len() - count;
+        self.seen[first..].fill(length as u32);
+        self.has_blocks = true;
+    }
+
+    /// Lets `attend` see, for each input row, all positions that it attends to. Otherwise a row's
+    /// last position is its own.
+    pub fn attending<R>(&mut self, attend: impl FnOnce(&CachePlaces<'_>) -> R) -> R {
+        self.swap_lengths();
+        let outcome = attend(self);
+        self.swap_lengths();
+        outcome
+    }
+
+    fn swap_lengths(&mut self) {
+        if self.has_blocks {
+            for (row, seen) in self.rows.iter_mut().zip(&mut self.seen) {
+                std::mem::swap(&mut row.length, seen);
+            }
+        }
     }
 
     /// The same rows in other pages, which have one layer.
@@ -229,6 +283,8 @@ impl<'a> CachePlaces<'a> {
             pages,
             sequences: self.sequences.clone(),
             rows: self.rows.clone(),
+            seen: Vec::new(),
+            has_blocks: false,
             tables: PhantomData,
         }
     }

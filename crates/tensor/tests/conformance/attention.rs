@@ -305,3 +305,89 @@ pub fn a_row_over_cached_positions_has_the_same_bits_whatever_the_other_rows(fix
         assert_eq!(run(&all), alone, "{precision:?}");
     }
 }
+
+pub fn rows_of_a_block_see_all_of_it_and_their_own_rows_prefix(fixture: &Fixture) {
+    let (heads, size, prefix, block) = (2, 24, 21, 5);
+    let (columns, positions) = (heads * size, prefix + 11);
+    let cache = CacheLayout {
+        heads,
+        size,
+        precision: CachePrecision::F32,
+    };
+    let own = PageLayout {
+        cache,
+        layers: 2,
+        rows: 2,
+        positions: 16,
+    };
+    let shared = PageLayout {
+        positions: 19,
+        ..own
+    };
+    let [q, k, v] = [0, 2, 4].map(|seed| [0, 1].map(|row| random(seed + row, positions * columns)));
+    let (got, expected) = fixture.run(|ctx| {
+        let mut prefix_table = page_table(&fixture.memory, shared, prefix);
+        let mut own_table = page_table(&fixture.memory, own, positions - prefix);
+        for row in 0..2 {
+            let end = prefix * columns;
+            let keys = [&k[row][..end], &v[row][..end]];
+            store_positions(&ctx, &mut prefix_table, shared, [row, 1], keys);
+        }
+        let mut places = CachePlaces::new(cache);
+        let of_prefix = CachedPages {
+            table: &prefix_table,
+            layout: shared,
+            positions: prefix,
+        };
+        let first = places.add_sequences(Some(of_prefix), &mut own_table, own);
+        for row in 0..2 {
+            for position in prefix..positions - block {
+                places.add_row(first + row, position + 1);
+            }
+            places.add_block(first + row, positions, block);
+        }
+        let rows = (prefix..positions).map(|position| position as u32);
+        assert_eq!(
+            places.positions(),
+            [rows.clone(), rows].map(Vec::from_iter).concat()
+        );
+        let new = |x: &[Vec<f32>; 2]| {
+            let rows = x.iter().flat_map(|x| &x[prefix * columns..]).copied();
+            ctx.upload(
+                &[2 * (positions - prefix), columns],
+                &rows.collect::<Vec<f32>>(),
+            )
+        };
+        ctx.cache_store(&new(&k), &new(&v), 1, &mut places);
+        let got = places.attending(|places| ctx.attention_cached(&new(&q), 1, places, 0.3));
+        // Each row alone, over the positions that it sees.
+        let mut expected = Vec::new();
+        for row in 0..2 {
+            for position in prefix..positions {
+                let seen = match position < positions - block {
+                    true => position + 1,
+                    false => positions,
+                };
+                let of = |x: &[Vec<f32>; 2], range: std::ops::Range<usize>| {
+                    let rows = &x[row][range.start * columns..range.end * columns];
+                    ctx.upload(&[range.len(), columns], rows)
+                };
+                let options = Attention {
+                    heads,
+                    scale: 0.3,
+                    causal: false,
+                    relative: None,
+                };
+                let (q, k, v) = (
+                    of(&q, position..position + 1),
+                    of(&k, 0..seen),
+                    of(&v, 0..seen),
+                );
+                expected.extend(ctx.download(&ctx.attention(&q, &k, &v, &options)).unwrap());
+            }
+        }
+        (ctx.download(&got).unwrap(), expected)
+    });
+    let error = relative_l2(&got, &expected);
+    assert!(error < fixture.tolerances.attention, "{error}");
+}

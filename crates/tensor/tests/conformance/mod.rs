@@ -34,6 +34,7 @@ macro_rules! suite {
                 coarse_attention_is_near_attention
                 attention_over_cached_positions_equals_attention_whatever_their_parts
                 inspected_weights_are_those_of_the_attention
+                rows_of_a_block_see_all_of_it_and_their_own_rows_prefix
                 a_row_over_cached_positions_has_the_same_bits_whatever_the_other_rows
             ]
             elements [

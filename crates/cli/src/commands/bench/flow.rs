@@ -5,7 +5,7 @@ use crate::commands::Outcome;
 use crate::options::count_of;
 use crate::output::print::output;
 use crate::source::ModelChoice;
-use sottovoce::{EngineOptions, StreamOptions};
+use sottovoce::{EngineOptions, Source, StreamOptions, Variant, parse_variant};
 use sottovoce_lab::bench::{FlowBenchOptions, FlowChoice, flow};
 use sottovoce_tensor::Precision;
 use std::io::Write;
@@ -14,13 +14,17 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   sottovoce bench flow --synthetic nano --chunk-sizes 25,75
-  sottovoce bench flow --synthetic base --flow-steps 10,6 --threads 2 --json";
+  sottovoce bench flow --synthetic base --flow-steps 10,6 --threads 2 --json
+  sottovoce bench flow --synthetic base --sound turbo --chunk-sizes 75,150";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelChoice,
+    /// Take S3Gen of base, turbo or nano, and compare its mel with that of the model's own, too.
+    #[arg(long, value_parser = parse_variant, requires = "synthetic")]
+    sound: Option<Variant>,
     /// How the flow's weights are kept: f32, f16 or int8.
     #[arg(long, default_value = "int8")]
     precision: Precision,
@@ -81,7 +85,13 @@ fn choices(arguments: &Arguments) -> Vec<FlowChoice> {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let options = FlowBenchOptions {
-        source: arguments.model.source()?,
+        source: match arguments.sound {
+            Some(sound) => Source::Paired {
+                model: Box::new(arguments.model.source()?),
+                sound: Box::new(Source::Synthetic(sound)),
+            },
+            None => arguments.model.source()?,
+        },
         precision: arguments.precision,
         threads: arguments.threads,
         tokens: arguments.tokens.into(),
@@ -114,6 +124,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
             figures.seconds_a_second,
             figures.difference
         );
+        let line = line.and_then(|()| match figures.difference_to_own {
+            Some(difference) => writeln!(out, "{:>58} {difference:>11.5}", "to its own sound"),
+            None => Ok(()),
+        });
         if let Err(error) = line {
             written = Err(error);
         }

@@ -22,7 +22,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Sizes of base, multilingual, turbo or nano.
+    /// Sizes of base, flash, multilingual, turbo or nano.
     #[arg(long, value_parser = parse_variant, required_unless_present = "utterances")]
     synthetic: Option<Variant>,
     /// How all weights are kept: f32, f16, int8 or q4.
@@ -89,6 +89,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ("the same, the median", report.t3_step8_median_ms),
     ] {
         writeln!(out, "{name:<34} {milliseconds:>10.2} ms")?;
+    }
+    if let Some(share) = report.t3_watch_share {
+        writeln!(
+            out,
+            "{:<34} {:>10.2} %",
+            "watching the alignment adds",
+            share * 100.0
+        )?;
     }
     for (name, seconds) in [
         ("S3Gen, 75 tokens", report.s3gen_75_s),

@@ -1,0 +1,102 @@
+//! Steps of models that decode in blocks: one pass over the block of each stream.
+
+use super::{Pipeline, Utterance};
+use crate::error::Error;
+use crate::plan::dry_memory;
+use sottovoce_chatterbox::config::ModelConfig;
+use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, T3};
+use sottovoce_memory::{Memory, Owner, Region};
+use sottovoce_tensor::{CachePrecision, Context, Device, Workspace};
+use std::sync::Arc;
+
+/// Prior probabilities of the speech tokens; empty unless the model decodes in blocks.
+pub(super) fn prior(
+    t3: &T3,
+    store: &KeyValueStore,
+    memory: &Memory,
+    device: &dyn Device,
+) -> Result<Arc<[f32]>, Error> {
+    if t3.config().blocks.is_none() {
+        return Ok(Arc::default());
+    }
+    let owner = Owner::new(Region::KeyValue, "prior");
+    let measuring = Workspace::measuring();
+    let nowhere = t3.store(&dry_memory(), CachePrecision::F16, usize::MAX);
+    t3.block_prior(&Context::new(&measuring, device), &nowhere, owner)?;
+    let recording = measuring.recording().ok_or_else(|| Error::Synthesis {
+        reason: "a dry run left no recording".into(),
+    })?;
+    let prior = {
+        let workspace = Workspace::planned(memory, &recording, "t3")?;
+        workspace.restart();
+        t3.block_prior(&Context::new(&workspace, device), store, owner)?
+    };
+    // The run's pages are not part of the plan.
+    store.pages().trim();
+    Ok(prior.into())
+}
+
+impl Pipeline {
+    /// A pass for each utterance, all of which have a block.
+    pub(super) fn pass_blocks(&self, under_way: &mut [&mut Utterance]) -> Result<(), Error> {
+        let workspace = &self.workspaces()?.step;
+        workspace.restart();
+        let ctx = Context::new(workspace, &*self.device);
+        let t3 = &self.speech()?.t3;
+        let mut passes: Vec<BlockPass<'_>> = Vec::with_capacity(under_way.len());
+        let mut states = Vec::with_capacity(under_way.len());
+        for utterance in under_way.iter_mut() {
+            let speaking = utterance.speaking.as_ref();
+            let blocks = speaking.and_then(|speaking| speaking.blocks.as_ref());
+            passes.extend(blocks.map(|blocks| blocks.next_pass()));
+            states.extend(&mut utterance.state);
+        }
+        let logits = t3.block_pass(&ctx, &mut states, &passes)?;
+        let rows = t3.rows();
+        let counts: Vec<usize> = passes.iter().map(BlockPass::places).collect();
+        drop((passes, states));
+        let vocabulary = logits.columns();
+        ctx.read(&logits, |mut logits| {
+            for (utterance, count) in under_way.iter_mut().zip(counts) {
+                let (own, rest) = logits.split_at(rows * count * vocabulary);
+                take_block(&self.config, rows, utterance, own);
+                logits = rest;
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// Decides tokens by the logits of a pass; takes those of a block once all are decided.
+pub(super) fn take_block(
+    config: &ModelConfig,
+    rows: usize,
+    utterance: &mut Utterance,
+    logits: &[f32],
+) {
+    let Some(speaking) = &mut utterance.speaking else {
+        return;
+    };
+    let blocks = speaking.blocks.as_mut();
+    let Some(decided) = blocks.and_then(|blocks| blocks.take(logits, rows)) else {
+        return;
+    };
+    let mut spoken = Vec::with_capacity(decided.tokens.len());
+    let mut run_on = None;
+    for token in decided.tokens {
+        speaking.tokens += 1;
+        spoken.push(token);
+        run_on = speaking.watch.see(token);
+        if run_on.is_some() {
+            break;
+        }
+    }
+    utterance.generated += spoken.len() as u64;
+    utterance.run_ons += u64::from(run_on.is_some());
+    // Special tokens have no sound.
+    spoken.retain(|&token| (token as usize) < config.flow.vocabulary);
+    utterance.push(&spoken);
+    if decided.ended || run_on.is_some() {
+        utterance.end_sentence(config);
+    }
+}

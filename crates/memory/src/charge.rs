@@ -80,14 +80,15 @@ mod tests {
 
     #[test]
     fn a_charge_is_possible_while_the_driver_is_sealed_and_empties_the_cache_if_it_must() {
-        let memory = Memory::host(4 << 20);
+        const CAPACITY: u64 = 64 << 20;
+        let memory = Memory::host(CAPACITY);
         drop(memory.allocate(3 << 20, OWNER).unwrap());
         let cached = memory.statistics().held_bytes();
         assert!(cached > 0);
         memory.seal();
-        assert!(memory.charge(4 << 20, OWNER).is_err(), "the cache stays");
-        drop(memory.charge((4 << 20) - cached, OWNER).unwrap());
+        assert!(memory.charge(CAPACITY, OWNER).is_err(), "the cache stays");
+        drop(memory.charge(CAPACITY - cached, OWNER).unwrap());
         memory.unseal();
-        memory.charge(4 << 20, OWNER).unwrap();
+        memory.charge(CAPACITY, OWNER).unwrap();
     }
 }

@@ -6,13 +6,12 @@
 //! of the weights. A row's result does not depend on other rows.
 
 use super::gemm::{self, SharedOutput, finish};
-use super::gemm_int8::Panels;
 use super::lanes::{
     Floats, Integers, LaneSet, Lanes, Vectors, on_lanes, prefetch, split_four, unknown_zero,
     with_counts,
 };
 use super::rows;
-use crate::matrix::{GROUP, Int8Parts, Matrix, NARROW_PANEL, PANEL, Precision, Q4_BLOCK};
+use crate::matrix::{GROUP, Int8Parts, Matrix, NARROW_PANEL, Precision, Q4_BLOCK};
 use crate::operations::{Activation, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
@@ -29,8 +28,8 @@ const BYTES_AHEAD: usize = 4096;
 const LEVEL_MAX: f32 = 32_512.0;
 
 /// Layout of a quantised row in scratch, in f32 units: bytes (four high ones, then the four low
-/// ones of the same inputs, and so on), the initial values of the sums over 32 inputs each with
-/// `Q4` weights, then the scale and the sums of the high and of the low bytes.
+/// ones of the same inputs, and so on), sums of 32 levels each, then the scale and the sums of the
+/// high and of the low bytes.
 #[derive(Clone, Copy)]
 struct RowLayout {
     /// Inputs, padded with zeros to a multiple of 64.
@@ -75,10 +74,10 @@ impl<'a> Quantised<'a> {
         &self.data[index * self.layout.len()..][..self.layout.len()]
     }
 
-    /// Initial values of the sums over 32 inputs each.
-    fn starts(&self, index: usize) -> &'a [i32] {
-        let starts = &self.row(index)[self.layout.inputs / 2..][..self.layout.inputs / 32];
-        bytemuck::cast_slice(starts)
+    /// Sums of 32 levels each.
+    fn sums(&self, index: usize) -> &'a [i32] {
+        let sums = &self.row(index)[self.layout.inputs / 2..][..self.layout.inputs / 32];
+        bytemuck::cast_slice(sums)
     }
 
     fn scale(&self, index: usize) -> f32 {
@@ -119,27 +118,20 @@ pub(crate) fn multiply(
     let panels = weight.rows().div_ceil(NARROW_PANEL);
     let out = SharedOutput::of(out);
     gemm::for_each_part(threads, count, MC, panels, |rows, panels| {
-        // With one row two panels would only make memory's streams shorter.
-        let together = match weight.precision() {
-            Precision::Int8 if rows.len() > 1 => 2,
-            _ => 1,
-        };
-        for panel in panels.clone().step_by(together) {
-            let width = NARROW_PANEL * together.min(panels.end - panel);
-            let column = NARROW_PANEL * panel;
-            let valid = width.min(weight.rows() - column);
+        for panel in panels {
             for first in rows.clone().step_by(ROWS) {
                 let count = ROWS.min(rows.end - first);
-                let mut tile = [[0.0; PANEL]; ROWS];
+                let mut tile = [[0.0; 16]; ROWS];
                 let rows = Quantised {
                     data: &scratch[first * layout.len()..(first + count) * layout.len()],
                     layout,
                 };
-                panel_product(set, weight, panel, width, rows, count, &mut tile);
+                panel_product(set, weight, panel, rows, count, &mut tile);
+                let valid = 16.min(weight.rows() - 16 * panel);
                 for (index, tile) in tile.iter_mut().take(count).enumerate() {
                     // SAFETY: each task has its own rows and panels.
-                    let out = unsafe { out.row(first + index, column, valid) };
-                    let bias = bias.map(|bias| &bias[column..column + valid]);
+                    let out = unsafe { out.row(first + index, 16 * panel, valid) };
+                    let bias = bias.map(|bias| &bias[16 * panel..16 * panel + valid]);
                     finish(&mut tile[..valid], bias, activation, store, out);
                 }
             }
@@ -147,27 +139,22 @@ pub(crate) fn multiply(
     });
 }
 
-/// Products of rows with `width` outputs: those of a panel, or with `Int8` of two.
 fn panel_product(
     set: LaneSet,
     weight: &Matrix,
     panel: usize,
-    width: usize,
     rows: Quantised<'_>,
     count: usize,
-    tile: &mut [[f32; PANEL]; ROWS],
+    tile: &mut [[f32; 16]; ROWS],
 ) {
     let data = weight.packed_bytes();
     match weight.precision() {
         Precision::Int8 => {
             let parts = Int8Parts::of(data, weight.padded_rows());
-            let panel_bytes = weight.columns().next_multiple_of(4) * NARROW_PANEL;
-            let panels = Panels {
-                weights: &parts.weights[panel * panel_bytes..],
-                panel_bytes,
-                scales: &parts.scales[panel * NARROW_PANEL..][..width],
-            };
-            int8_panels(set, panels, rows, count, tile);
+            let scales = &parts.scales[panel * NARROW_PANEL..][..NARROW_PANEL];
+            let bytes = weight.columns().next_multiple_of(4) * NARROW_PANEL;
+            let weights = &parts.weights[panel * bytes..][..bytes];
+            int8_panel(set, weights, scales, rows, count, tile);
         }
         Precision::Q4 => {
             let bytes = weight.columns().div_ceil(GROUP) * Q4_BLOCK;
@@ -197,9 +184,9 @@ on_lanes! {
             let scale = L::Vectors::largest(largest) / LEVEL_MAX;
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             let (bytes, rest) = out.split_at_mut(layout.inputs / 2);
-            let (starts, last) = rest.split_at_mut(layout.inputs / 32);
+            let (sums, last) = rest.split_at_mut(layout.inputs / 32);
             let (mut all, mut high_total) = (0_i32, L::Vectors::splat(0));
-            for (group, start) in starts.iter_mut().enumerate() {
+            for (group, sum) in sums.iter_mut().enumerate() {
                 let mut total = L::Vectors::splat(0);
                 let values = rows::zero_padded(row, 32 * group, &mut end).as_ptr();
                 let place = bytes[16 * group..][..16].as_mut_ptr();
@@ -218,8 +205,7 @@ on_lanes! {
                 }
                 let total = L::Vectors::sum(total);
                 all = all.wrapping_add(total);
-                // Stored levels are offset by 8.
-                *start = f32::from_bits((total * -8) as u32);
+                *sum = f32::from_bits(total as u32);
             }
             let high = L::Vectors::sum(high_total);
             let low = all.wrapping_sub(high.wrapping_mul(256));
@@ -229,44 +215,25 @@ on_lanes! {
         }
     }
 
-    /// Products of rows with one or two `Int8` panels in whole steps of 64 bytes.
-    fn int8_panels<L>(
-        panels: Panels<'_>,
+    /// Products of rows with an `Int8` panel: whole steps of 64 bytes, and 16 scales.
+    fn int8_panel<L>(
+        weights: &[u8],
+        scales: &[f32],
         rows: Quantised<'_>,
         count: usize,
-        tile: &mut [[f32; PANEL]; ROWS],
+        tile: &mut [[f32; 16]; ROWS],
     ) {
-        let width = panels.scales.len();
-        assert!(width == NARROW_PANEL || width == PANEL);
-        assert!(count <= ROWS && rows.data.len() >= count * rows.layout.len());
-        assert!(panels.panel_bytes.is_multiple_of(64));
-        assert!(panels.weights.len() >= width / NARROW_PANEL * panels.panel_bytes);
-        assert!(rows.layout.inputs >= panels.panel_bytes / 16);
-        let vectors = L::VECTORS.min(width / L::Vectors::WIDTH);
-        let outputs = vectors * L::Vectors::WIDTH;
-        let most = match outputs > NARROW_PANEL {
-            true => L::WIDE_SPLIT_ROWS,
-            false => L::SPLIT_ROWS,
-        };
-        // Passes of equal height, of which each fetches its share of what comes next.
-        let passes = count.div_ceil(most).max(1);
-        let height = count.div_ceil(passes).max(1);
-        for output in (0..width).step_by(outputs) {
-            for (pass, first) in (0..count).step_by(height).enumerate() {
-                let count = (count - first).min(height);
-                let fetch = match passes {
-                    1 => Fetch { ahead: BYTES_AHEAD, mask: 0, turn: 0 },
-                    _ => Fetch {
-                        ahead: panels.panel_bytes * outputs.div_ceil(NARROW_PANEL),
-                        mask: passes.next_power_of_two() - 1,
-                        turn: pass,
-                    },
-                };
+        assert!(scales.len() == 16 && rows.data.len() >= count * rows.layout.len());
+        assert!(weights.len().is_multiple_of(64) && rows.layout.inputs >= weights.len() / 16);
+        let vectors = L::VECTORS.min(16 / L::Vectors::WIDTH);
+        for first in (0..count).step_by(L::SPLIT_ROWS) {
+            let count = (count - first).min(L::SPLIT_ROWS);
+            for output in (0..16).step_by(vectors * L::Vectors::WIDTH) {
                 let (rows, tile) = (rows.from(first), &mut tile[first..first + count]);
                 // SAFETY: the caller has the instructions; the lengths were checked.
                 unsafe {
                     with_counts!(count, vectors, [1 2 3 4 5 6 7 8],
-                        int8_tile::<L>(&panels, rows, output, fetch, tile));
+                        int8_tile::<L>(weights, scales, rows, output, tile));
                 }
             }
         }
@@ -277,7 +244,7 @@ on_lanes! {
         blocks: &[u8],
         rows: Quantised<'_>,
         count: usize,
-        tile: &mut [[f32; PANEL]; ROWS],
+        tile: &mut [[f32; 16]; ROWS],
     ) {
         assert!(count <= ROWS && rows.data.len() >= count * rows.layout.len());
         assert!(rows.layout.inputs >= blocks.len() / Q4_BLOCK * GROUP);
@@ -291,50 +258,35 @@ on_lanes! {
     }
 }
 
-/// Prefetching during a pass over weights: `ahead` bytes from each step whose number, masked, is
-/// `turn`.
-#[derive(Clone, Copy)]
-struct Fetch {
-    ahead: usize,
-    mask: usize,
-    turn: usize,
-}
-
-/// Micro-kernel: `N` rows by the outputs `output..output + VECTORS · WIDTH` of the panels.
+/// Micro-kernel: `N` rows by the outputs `output..output + VECTORS · WIDTH` of a panel.
 ///
 /// # Safety
-/// The machine must have the instructions, and lengths must be as [`int8_panels`] checks them.
+/// The machine must have the instructions, and lengths must be as [`int8_panel`] checks them.
 #[inline(always)]
 unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
-    panels: &Panels<'_>,
+    weights: &[u8],
+    scales: &[f32],
     rows: Quantised<'_>,
     output: usize,
-    fetch: Fetch,
-    tile: &mut [[f32; PANEL]],
+    tile: &mut [[f32; 16]],
 ) {
     let stride = rows.layout.len() * 4;
     let bytes: *const u8 = rows.data.as_ptr().cast();
     let width = L::Vectors::WIDTH;
-    // SAFETY: inside the panels and inside the rows, by the caller's contract; a row of the tile is
-    // as long as two panels are wide.
+    // SAFETY: inside the panel and inside the rows, by the caller's contract; a row of the tile is
+    // 16 long.
     unsafe {
-        let mut places = [panels.weights.as_ptr(); VECTORS];
-        for (vector, place) in places.iter_mut().enumerate() {
-            let output = output + width * vector;
-            let (panel, lane) = (output / NARROW_PANEL, output % NARROW_PANEL);
-            *place = place.add(panel * panels.panel_bytes + 4 * lane);
-        }
         let mut sums = [[[L::begin(unknown_zero()); 2]; VECTORS]; N];
-        for step in 0..panels.panel_bytes / 64 {
-            if step & fetch.mask == fetch.turn {
-                // Even past the end: there the next panels begin. A line holds a panel's step.
-                for place in places.iter().step_by(NARROW_PANEL.div_ceil(width)) {
-                    prefetch(place.wrapping_add(64 * step + fetch.ahead));
-                }
-            }
-            let mut levels = [L::load_unsigned(places[0].add(64 * step)); VECTORS];
-            for (levels, place) in levels.iter_mut().zip(places) {
-                *levels = L::load_unsigned(place.add(64 * step));
+        for step in 0..weights.len() / 64 {
+            let place = weights.as_ptr().add(64 * step + 4 * output);
+            // Even past the end: there the next panel begins.
+            prefetch(place.wrapping_add(match N == L::SPLIT_ROWS {
+                true => weights.len(),
+                false => BYTES_AHEAD,
+            }));
+            let mut levels = [L::load_unsigned(place); VECTORS];
+            for (vector, levels) in levels.iter_mut().enumerate() {
+                *levels = L::load_unsigned(place.add(4 * width * vector));
             }
             for (row, sums) in sums.iter_mut().enumerate() {
                 let [upper, lower] = split_four(bytes.add(row * stride + 8 * step));
@@ -352,7 +304,7 @@ unsafe fn int8_tile<L: Lanes, const N: usize, const VECTORS: usize>(
                 let low = without_offset::<L>(L::end(low), totals[1]);
                 let sum = L::Vectors::multiply_add(high, L::Vectors::splat_float(256.0), low);
                 let place = output + width * vector;
-                let scales = L::Vectors::load_floats(panels.scales.as_ptr().add(place));
+                let scales = L::Vectors::load_floats(scales.as_ptr().add(place));
                 let row_scale = L::Vectors::splat_float(rows.scale(index));
                 let scale = L::Vectors::multiply(scales, row_scale);
                 let scaled = L::Vectors::multiply(sum, scale);
@@ -384,13 +336,13 @@ unsafe fn q4_tile<L: Lanes, const N: usize, const VECTORS: usize>(
     blocks: &[u8],
     rows: Quantised<'_>,
     output: usize,
-    tile: &mut [[f32; PANEL]; ROWS],
+    tile: &mut [[f32; 16]; ROWS],
 ) {
     let stride = rows.layout.len() * 4;
     let bytes: *const u8 = rows.data.as_ptr().cast();
-    let starts: [&[i32]; N] = std::array::from_fn(|index| rows.starts(index));
+    let group_sums: [&[i32]; N] = std::array::from_fn(|index| rows.sums(index));
     // SAFETY: a block is four lines of 64 bytes and 16 half-precision scales. Rows reach every
-    // group, by the caller's contract; a row of the tile is longer than a panel is wide.
+    // group, by the caller's contract; a row of the tile is 16 long.
     unsafe {
         let mask = L::Vectors::splat(0x0f0f_0f0f);
         let mut sums = [L::Vectors::splat_float(0.0); N];
@@ -411,8 +363,10 @@ unsafe fn q4_tile<L: Lanes, const N: usize, const VECTORS: usize>(
             let scales = L::Vectors::load_halves(block.as_ptr().add(256 + 2 * output));
             for (index, sum) in sums.iter_mut().enumerate() {
                 let row = bytes.add(index * stride + 64 * group);
-                let start = L::Vectors::splat(starts[index][group]);
-                let value = L::Vectors::to_floats(L::products_of_small(start, &levels, row));
+                let both = L::products_of_small(&levels, row);
+                // Stored levels are offset by 8.
+                let extra = L::Vectors::splat(8 * group_sums[index][group]);
+                let value = L::Vectors::to_floats(L::Vectors::subtract(both, extra));
                 *sum = L::Vectors::add_floats(*sum, L::Vectors::multiply(value, scales));
             }
         }

@@ -182,8 +182,6 @@ pub(crate) trait Lanes {
     const ROWS: usize;
     /// Rows of a tile with two accumulators each, of vectors for 16 outputs at most.
     const SPLIT_ROWS: usize;
-    /// The same, of vectors for 32 outputs.
-    const WIDE_SPLIT_ROWS: usize = Self::SPLIT_ROWS * 3 / 4;
     /// Vectors of a tile.
     const VECTORS: usize;
     /// Offset of the weights in products: 128 where signed weights are multiplied as unsigned ones.
@@ -214,13 +212,9 @@ pub(crate) trait Lanes {
         weights: Self::Weights,
         four: Self::Four,
     ) -> Self::Sums;
-    /// `start` and products of weights below 16 with the 32 16-bit levels at `row`, stored as eight
-    /// bytes per four levels: the high bytes, then the low ones.
-    unsafe fn products_of_small(
-        start: Integers<Self>,
-        weights: &[Integers<Self>; 8],
-        row: *const u8,
-    ) -> Integers<Self>;
+    /// Products of weights below 16 with the 32 16-bit levels at `row`, stored as eight bytes per
+    /// four levels: the high bytes, then the low ones.
+    unsafe fn products_of_small(weights: &[Integers<Self>; 8], row: *const u8) -> Integers<Self>;
 }
 
 /// Integer vectors of a set.

@@ -141,14 +141,10 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    unsafe fn products_of_small(
-        start: int32x4_t,
-        weights: &[int32x4_t; 8],
-        row: *const u8,
-    ) -> int32x4_t {
+    unsafe fn products_of_small(weights: &[int32x4_t; 8], row: *const u8) -> int32x4_t {
         // SAFETY: the caller has the instructions, and 64 bytes lie at `row`.
         unsafe {
-            let mut sums = [vdupq_n_s32(0), start];
+            let mut sums = [vdupq_n_s32(0); 2];
             for (step, &weights) in weights.iter().enumerate() {
                 let fours = split_four(row.add(8 * step));
                 for (sum, four) in sums.iter_mut().zip(fours) {

@@ -238,19 +238,19 @@ impl<D: Dot> Lanes for Vnni<D> {
     }
 
     #[inline(always)]
-    unsafe fn products_of_small(
-        start: Self::Sums,
-        weights: &[Self::Weights; 8],
-        row: *const u8,
-    ) -> Self::Sums {
+    unsafe fn products_of_small(weights: &[Self::Weights; 8], row: *const u8) -> Self::Sums {
         // SAFETY: the caller has the instructions, and 64 bytes lie at `row`.
         unsafe {
-            let (mut high, mut low) = (D::Vectors::splat(0), start);
+            let mut parts = [[D::Vectors::splat(0); 2]; 2];
             for (step, &weights) in weights.iter().enumerate() {
+                // Two accumulators each, because a product must wait for the previous one.
+                let [high, low] = &mut parts[step % 2];
                 let [upper, lower] = split_four(row.add(8 * step));
-                high = D::dot(high, weights, D::Vectors::splat(upper));
-                low = D::dot(low, weights, D::Vectors::splat(lower));
+                *high = D::dot(*high, weights, D::Vectors::splat(upper));
+                *low = D::dot(*low, weights, D::Vectors::splat(lower));
             }
+            let high = D::Vectors::add(parts[0][0], parts[1][0]);
+            let low = D::Vectors::add(parts[0][1], parts[1][1]);
             D::Vectors::add(D::Vectors::shift_left(high, 8), low)
         }
     }
@@ -296,7 +296,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn products_of_small(start: __m256i, weights: &[__m256i; 8], row: *const u8) -> __m256i {
+    unsafe fn products_of_small(weights: &[__m256i; 8], row: *const u8) -> __m256i {
         // SAFETY: the caller has the instructions, and 64 bytes lie at `row`.
         unsafe {
             let mut sums = [_mm256_setzero_si256(); 2];
@@ -311,7 +311,7 @@ impl Lanes for Avx2 {
             let ones = _mm256_set1_epi16(1);
             let high = _mm256_madd_epi16(sums[0], ones);
             let low = _mm256_madd_epi16(sums[1], ones);
-            _mm256_add_epi32(_mm256_slli_epi32::<8>(high), _mm256_add_epi32(low, start))
+            _mm256_add_epi32(_mm256_slli_epi32::<8>(high), low)
         }
     }
 }

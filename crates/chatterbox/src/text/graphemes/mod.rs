@@ -89,7 +89,7 @@ pub(super) struct Graphemes {
     cangjie: Option<Cangjie>,
     #[cfg(feature = "japanese")]
     readings: japanese::Readings,
-    /// Chinese words, from the first text in Chinese on: they take about 30 MB.
+    /// Chinese words, read with the first text in Chinese.
     #[cfg(feature = "chinese")]
     segmenter: std::sync::OnceLock<jieba_rs::Jieba>,
 }

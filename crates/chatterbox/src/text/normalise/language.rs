@@ -75,6 +75,7 @@ pub(super) struct Words {
     pub point: &'static str,
     pub minus: &'static str,
     pub plus: &'static str,
+    pub from: &'static str,
     pub to: &'static str,
     pub by: &'static str,
     pub times: &'static str,

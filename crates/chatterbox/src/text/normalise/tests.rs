@@ -209,6 +209,7 @@ fn symbols_beside_letters_and_powers_of_ten() {
             "three times a day, twenty centimeters by thirty centimeters",
         ),
         ("~$100", "about one hundred dollars"),
+        ("from 9-5, won 9-5", "from nine to five, won nine - five"),
         ("A-Z, B-C", "A to Z, B-C"),
         (
             "10/2020, 1/2007",

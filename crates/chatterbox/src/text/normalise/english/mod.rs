@@ -32,6 +32,7 @@ pub(super) static ENGLISH: Language = Language {
         point: "point",
         minus: "minus",
         plus: "plus",
+        from: "from",
         to: "to",
         by: "by",
         times: "times",

@@ -74,7 +74,10 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if let Some(years) = years(language, &low, &high) {
         return joined(language, &years[0], &years[1], scan.used);
     }
-    if !ascending {
+    let from = cursor
+        .previous_word()
+        .eq_ignore_ascii_case(language.words.from);
+    if !ascending && !from {
         // A score, or a number in two parts.
         let words = format!("{} - {}", low.words(language), high.words(language));
         return Reading::new(words, scan.used);

@@ -519,10 +519,10 @@ impl Pipeline {
         let fresh = !self.device.has_recorded(T3::step_key(states.len()));
         let opening = fresh.then(|| holdings.open());
         let t3 = &self.speech()?.t3;
-        let stepped = t3.step(&ctx, &mut states, &tokens);
+        let stepped = t3.step_scores(&ctx, &mut states, &tokens);
         drop(opening);
-        let logits = match stepped {
-            Ok(logits) => logits,
+        let scores = match stepped {
+            Ok(scores) => scores,
             Err(error) => {
                 let at = at_fault(&error, &states, &tokens);
                 let batched = began.iter().enumerate().filter(|(_, began)| !**began);
@@ -534,13 +534,17 @@ impl Pipeline {
             }
         };
         let rows = t3.rows();
-        let width = rows * logits.columns();
-        ctx.read(&logits, |logits| {
-            for (utterance, logits) in under_way.iter_mut().zip(logits.chunks_exact(width)) {
+        let width = rows * scores.logits().columns();
+        let taken = scores.read(&ctx, |logits, alignments| {
+            let each = under_way.iter_mut().zip(logits.chunks_exact(width));
+            for (index, (utterance, logits)) in each.enumerate() {
+                if let Some(state) = &mut utterance.state {
+                    alignments.give(index, state);
+                }
                 Pipeline::take_token(&self.config, rows, utterance, logits);
             }
-        })
-        .map_err(Error::from)?;
+        });
+        taken.map_err(Error::from)?;
         Ok(())
     }
 
@@ -686,7 +690,7 @@ impl Pipeline {
         let t3 = &self.speech()?.t3;
         let state = utterance.state.as_mut().ok_or_else(no_speech)?;
         let prefix_positions = state.position();
-        let logits = t3.prefill(&ctx, state, &sentence.tokens)?;
+        let scores = t3.prefill_scores(&ctx, state, &sentence.tokens)?;
         let seed = utterance.sentence_seed();
         let start = self.config.t3.speech_start;
         let room = t3.speech_tokens_max(prefix_positions, sentence.tokens.len());
@@ -719,7 +723,10 @@ impl Pipeline {
             tokens_max,
             words,
         });
-        ctx.read(&logits, |logits| {
+        scores.read(&ctx, |logits, alignments| {
+            if let Some(state) = &mut utterance.state {
+                alignments.give(0, state);
+            }
             Pipeline::take_token(&self.config, t3.rows(), utterance, logits);
         })?;
         Ok(())

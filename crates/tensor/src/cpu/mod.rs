@@ -36,15 +36,14 @@ use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::{Matrix, Precision, Vector};
 use crate::noise::Noise;
 use crate::operations::{
-    Activation, Attention, AttentionWeights, Convolving, EvenPositions, Operations, Rounding,
-    SinusoidOrder, Store, WatchedHead,
+    Activation, Attention, Convolving, EvenPositions, Operations, Rounding, SinusoidOrder, Store,
+    WatchedHeads,
 };
 use crate::stft::Stft;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use gemm::{Product, Rows};
 use lanes::LaneSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The CPU and its threads.
@@ -135,27 +134,7 @@ impl Device for Cpu {
     }
 }
 
-impl AttentionWeights for Cpu {
-    fn cached(
-        &self,
-        q: View<'_>,
-        row: usize,
-        head: WatchedHead,
-        places: &CachePlaces<'_>,
-        positions: Range<usize>,
-        out: &mut [f32],
-    ) {
-        let size = places.layout().size;
-        let q = &q.row(row)[head.head * size..][..size];
-        attention_weights::attention_weights(q, row, head, places, positions, out);
-    }
-}
-
 impl Operations for Cpu {
-    fn attention_weights(&self) -> Option<&dyn AttentionWeights> {
-        Some(self)
-    }
-
     fn name(&self) -> &str {
         &self.name
     }
@@ -383,10 +362,14 @@ impl Operations for Cpu {
         layer: usize,
         places: &CachePlaces<'_>,
         scale: f32,
+        watched: Option<WatchedHeads<'_>>,
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
         attention_cached::attention_cached(&self.threads, q, layer, places, scale, out);
+        if let Some(watched) = watched {
+            attention_weights::note(q, layer, places, scale, watched);
+        }
     }
 
     fn rotary_angles(

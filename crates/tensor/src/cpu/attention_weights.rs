@@ -29,8 +29,8 @@ pub(crate) fn note(
     }
 }
 
-/// Writes to `out` the weights with which a head of a row in a layer, whose query is `q`, attends to
-/// the positions from `first` on.
+/// Writes to `out` the weights with which a head of a row in a layer, whose query is `q`, attends
+/// to the positions from `first` on.
 fn weights(
     q: &[f32],
     [row, layer, head]: [usize; 3],

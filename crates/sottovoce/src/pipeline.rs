@@ -528,10 +528,10 @@ impl Pipeline {
         let fresh = !self.device.has_recorded(T3::step_key(states.len()));
         let opening = fresh.then(|| holdings.open());
         let t3 = &self.speech()?.t3;
-        let stepped = t3.step(&ctx, &mut states, &tokens);
+        let stepped = t3.step_scores(&ctx, &mut states, &tokens);
         drop(opening);
-        let logits = match stepped {
-            Ok(logits) => logits,
+        let scores = match stepped {
+            Ok(scores) => scores,
             Err(error) => {
                 let at = at_fault(&error, &states, &tokens);
                 let batched = began.iter().enumerate().filter(|(_, began)| !**began);
@@ -543,13 +543,17 @@ impl Pipeline {
             }
         };
         let rows = t3.rows();
-        let width = rows * logits.columns();
-        ctx.read(&logits, |logits| {
-            for (utterance, logits) in under_way.iter_mut().zip(logits.chunks_exact(width)) {
+        let width = rows * scores.logits().columns();
+        let taken = scores.read(&ctx, |logits, alignments| {
+            let each = under_way.iter_mut().zip(logits.chunks_exact(width));
+            for (index, (utterance, logits)) in each.enumerate() {
+                if let Some(state) = &mut utterance.state {
+                    alignments.give(index, state);
+                }
                 Pipeline::take_token(&self.config, rows, utterance, logits);
             }
-        })
-        .map_err(Error::from)?;
+        });
+        taken.map_err(Error::from)?;
         Ok(())
     }
 

@@ -7,13 +7,12 @@ use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, LayerNorm, Linear, Lstm};
 use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::operations::{
-    Activation, Attention, Convolving, EvenPositions, Rounding, SinusoidOrder, Store, WatchedHead,
+    Activation, Attention, Convolving, EvenPositions, Rounding, SinusoidOrder, Store, WatchedHeads,
 };
 use crate::stft::Stft;
 use crate::tensor::Tensor;
 use crate::view::{View, ViewMut};
 use crate::workspace::Workspace;
-use std::ops::Range;
 
 mod fused;
 
@@ -84,6 +83,30 @@ impl<'a> Context<'a> {
         let mut values = vec![0.0; elements];
         self.device.read(x, &mut values)?;
         Ok(work(&values))
+    }
+
+    /// As [`Context::read`] of two results, counted as one read.
+    ///
+    /// # Errors
+    /// As [`Context::read`].
+    pub fn read_both<R: Default>(
+        &self,
+        [one, other]: [&Tensor; 2],
+        work: impl FnOnce(&[f32], &[f32]) -> R,
+    ) -> Result<R, Failure> {
+        let [one, other] = [one.view(), other.view()];
+        self.finish()?;
+        if one.is_dry() || other.is_dry() {
+            return Ok(R::default());
+        }
+        let [first, second] = [one, other].map(|view| view.row_count() * view.column_count());
+        self.device.traffic().add_read(first + second);
+        if let (Some(one), Some(other)) = (one.contiguous(), other.contiguous()) {
+            return Ok(work(one, other));
+        }
+        let (mut first, mut second) = (vec![0.0; first], vec![0.0; second]);
+        (self.device).read_both([one, other], [&mut first, &mut second])?;
+        Ok(work(&first, &second))
     }
 
     /// Copies a result's elements to the host in row-major order; empty in a dry run.
@@ -514,46 +537,35 @@ impl<'a> Context<'a> {
         places: &CachePlaces<'_>,
         scale: f32,
     ) -> Tensor {
+        self.attention_watched(q, layer, places, scale, None)
+    }
+
+    /// As [`Context::attention_cached`]; notes the weights of the `watched` heads at the rows'
+    /// watched positions ([`CachePlaces::watch`]). The softmax is over all that a row attends to.
+    ///
+    /// # Panics
+    /// If there is no such head, or the notes have no room for a row.
+    pub fn attention_watched<'q>(
+        &self,
+        q: impl Into<View<'q>>,
+        layer: usize,
+        places: &CachePlaces<'_>,
+        scale: f32,
+        watched: Option<WatchedHeads<'_>>,
+    ) -> Tensor {
         let q = q.into();
         assert_rows_at("attention_cached", &q, places);
+        if let Some(watched) = &watched {
+            watched.check(places);
+        }
         let mut out = self.tensor(&[q.row_count(), q.column_count()]);
         let needed = (self.device).attention_cached_scratch(q.row_count(), places.layout());
         let mut scratch = self.tensor(&[needed]);
         if !self.is_dry() {
             let (out, scratch) = (out.view_mut(), scratch.view_mut());
-            (self.device).attention_cached(q, layer, places, scale, out, scratch);
+            (self.device).attention_cached(q, layer, places, scale, watched, out, scratch);
         }
         out
-    }
-
-    /// Writes to `out` the weights with which one head of a row of `q` attends to `positions` of
-    /// its cached past, if the device supports inspection ([`Operations::attention_weights`]).
-    /// Otherwise, and in a dry run, `out` is unchanged.
-    ///
-    /// # Panics
-    /// If `positions` are not in the row's past, or `out` is of another length.
-    ///
-    /// [`Operations::attention_weights`]: crate::Operations::attention_weights
-    pub fn attention_weights<'q>(
-        &self,
-        q: impl Into<View<'q>>,
-        row: usize,
-        head: WatchedHead,
-        places: &CachePlaces<'_>,
-        positions: Range<usize>,
-        out: &mut [f32],
-    ) {
-        let q = q.into();
-        assert_rows_at("attention_weights", &q, places);
-        let past = places.rows()[row].length as usize;
-        assert!(
-            out.len() == positions.len() && (self.is_dry() || positions.end <= past),
-            "weights of {positions:?} of {past} positions in {} places",
-            out.len()
-        );
-        if let Some(inspection) = self.device.attention_weights().filter(|_| !self.is_dry()) {
-            inspection.cached(q, row, head, places, positions, out);
-        }
     }
 
     /// Cosines and sines of position · frequency, `[positions, frequencies]` each: the angles for

@@ -18,6 +18,17 @@ pub trait Device: Operations {
     /// If the device failed, now or before.
     fn read(&self, from: View<'_>, into: &mut [f32]) -> Result<(), DeviceError>;
 
+    /// As [`Device::read`] of two views. A device that waits for a read waits once for both if they
+    /// are small.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    fn read_both(&self, from: [View<'_>; 2], into: [&mut [f32]; 2]) -> Result<(), DeviceError> {
+        let ([one, other], [into_one, into_other]) = (from, into);
+        self.read(one, into_one)?;
+        self.read(other, into_other)
+    }
+
     /// Copies host elements to a view in row-major order, before the operations that follow.
     /// `values` may change as soon as the call returns.
     fn write(&self, values: &[f32], to: ViewMut<'_>);

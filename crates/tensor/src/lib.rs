@@ -63,8 +63,8 @@ pub use layers::{
 pub use matrix::{Matrix, MatrixError, Precision, Vector};
 pub use noise::Noise;
 pub use operations::{
-    Activation, Attention, AttentionWeights, Convolving, EvenPositions, LayerChains, Operations,
-    RelativePositions, Rounding, SinusoidOrder, Store, WatchedHead,
+    Activation, Attention, Convolving, EvenPositions, LayerChains, Operations, RelativePositions,
+    Rounding, SinusoidOrder, Store, WatchedHeads,
 };
 pub use stft::Stft;
 pub use tensor::Tensor;

@@ -8,7 +8,6 @@ use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
-use std::ops::Range;
 
 /// An element-wise activation function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,31 +121,38 @@ pub struct EvenPositions {
     pub step: f32,
 }
 
-/// An attention head whose weights are inspected.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WatchedHead {
-    /// The layer.
-    pub layer: usize,
-    /// The head in the layer.
-    pub head: usize,
-    /// Factor of the scores.
-    pub scale: f32,
+/// Heads of a layer whose weights are noted while they attend to cached positions.
+pub struct WatchedHeads<'a> {
+    /// The heads; most devices take four a layer.
+    pub heads: &'a [usize],
+    /// `[heads · rows, positions]`: of each head the rows of [`CachePlaces::watch`]. Only watched
+    /// positions are written.
+    pub notes: ViewMut<'a>,
 }
 
-/// Inspection of single attention weights, beside the attention itself.
-pub trait AttentionWeights {
-    /// Writes to `out` the weights with which a row of `q` `[rows, heads · size]` attends to
-    /// `positions` of its cached past, its own position included. The softmax is over the whole
-    /// past.
-    fn cached(
-        &self,
-        q: View<'_>,
-        row: usize,
-        head: WatchedHead,
-        places: &CachePlaces<'_>,
-        positions: Range<usize>,
-        out: &mut [f32],
-    );
+impl WatchedHeads<'_> {
+    /// Rows of one head's notes.
+    pub(crate) fn rows(&self) -> usize {
+        self.notes.row_count() / self.heads.len().max(1)
+    }
+
+    /// # Panics
+    /// If there is no such head, or no room for a watched row.
+    pub(crate) fn check(&self, places: &CachePlaces<'_>) {
+        let known = (self.heads.iter()).all(|&head| head < places.layout().heads);
+        let room = (places.rows().iter()).all(|row| {
+            row.watched_count == 0
+                || (row.watched_count as usize <= self.notes.column_count()
+                    && (row.watched_row as usize) < self.rows())
+        });
+        assert!(
+            known && room,
+            "heads {:?} with notes of {} × {}",
+            self.heads,
+            self.notes.row_count(),
+            self.notes.column_count()
+        );
+    }
 }
 
 /// Chains of layers whose rows stay in a core's caches from one layer to the next. Each one gives
@@ -212,11 +218,6 @@ pub trait Operations: Send + Sync {
 
     /// The chains of layers of a device that computes on cores with caches.
     fn chains(&self) -> Option<&dyn LayerChains> {
-        None
-    }
-
-    /// Inspection of attention, on devices that compute in host memory.
-    fn attention_weights(&self) -> Option<&dyn AttentionWeights> {
         None
     }
 
@@ -347,13 +348,18 @@ pub trait Operations: Send + Sync {
         0
     }
     /// Attention of each row of `q` over its cached past including its own position, in one layer's
-    /// part of the pages.
+    /// part of the pages. The weights of `watched` heads are noted.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "queries, their pasts, what is noted, output, scratch"
+    )]
     fn attention_cached(
         &self,
         q: View<'_>,
         layer: usize,
         places: &CachePlaces<'_>,
         scale: f32,
+        watched: Option<WatchedHeads<'_>>,
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     );

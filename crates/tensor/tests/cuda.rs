@@ -8,7 +8,7 @@ mod conformance;
 
 use common::Fixture;
 use common::fixture::Tolerances;
-use common::tight::Tight;
+use common::tight::{Edge, Tight};
 use cuda_stand_in::client::StandIn;
 use sottovoce_memory::driver::Driver;
 use sottovoce_memory::driver::cuda::CudaDriver;
@@ -29,11 +29,11 @@ struct OnStandIn {
 }
 
 fn on_stand_in(settings: &str, cases: u32) -> OnStandIn {
-    on_driver(settings, cases, false)
+    on_driver(settings, cases, None)
 }
 
-/// With `apart`, a kernel that goes past a tensor or a weight faults.
-fn on_driver(settings: &str, cases: u32, apart: bool) -> OnStandIn {
+/// A kernel that goes past this end of a tensor or a weight faults.
+fn on_driver(settings: &str, cases: u32, edge: Option<Edge>) -> OnStandIn {
     let ordinal = FREE.lock().expect("a list").pop().unwrap_or_else(|| {
         let mut next = NEXT.lock().expect("a number");
         *next += 1;
@@ -42,9 +42,9 @@ fn on_driver(settings: &str, cases: u32, apart: bool) -> OnStandIn {
     let device = StandIn::new(ordinal, &format!("memory=2147483648 {settings}"));
     let driver = CudaDriver::open(ordinal, None).expect("a driver");
     let context = Arc::clone(driver.context());
-    let driver: Box<dyn Driver> = match apart {
-        true => Box::new(Tight::new(driver)),
-        false => Box::new(driver),
+    let driver: Box<dyn Driver> = match edge {
+        Some(edge) => Box::new(Tight::new(driver, edge)),
+        None => Box::new(driver),
     };
     let memory = Memory::with_driver(driver, PoolConfiguration::default());
     let cuda = Cuda::open(&context, &memory).expect("a device that computes");
@@ -61,7 +61,7 @@ fn on_driver(settings: &str, cases: u32, apart: bool) -> OnStandIn {
                 ..Tolerances::default()
             },
             cases,
-            apart,
+            apart: edge.is_some(),
         }),
         device,
     }
@@ -104,15 +104,36 @@ mod in_shuffled_order {
     conformance::suite!(*on_stand_in("generation=120 order=shuffled:5", 3));
 }
 
+mod with_nothing_before_a_tensor {
+    use crate::common::tight::Edge;
+    use crate::{conformance, on_driver};
+    use sottovoce_memory::{Owner, Region};
+
+    conformance::suite!(*on_driver("generation=86 fill=on", 3, Some(Edge::Front)));
+
+    #[test]
+    fn a_block_begins_where_its_piece_begins() {
+        let card = on_driver("", 1, Some(Edge::Front));
+        let blocks = [100, 5000].map(|bytes| {
+            let owner = Owner::new(Region::Workspace, "test");
+            card.memory.reserve_exact(bytes, owner).unwrap()
+        });
+        for block in &blocks {
+            assert!(block.address().0.is_multiple_of(2 << 20));
+        }
+    }
+}
+
 mod with_nothing_behind_a_tensor {
+    use crate::common::tight::Edge;
     use crate::{conformance, on_driver};
     use sottovoce_tensor::Precision;
 
-    conformance::suite!(*on_driver("generation=86 fill=on", 3, true));
+    conformance::suite!(*on_driver("generation=86 fill=on", 3, Some(Edge::Back)));
 
     #[test]
     fn a_kernel_that_reads_past_a_table_faults() {
-        let card = on_driver("", 1, true);
+        let card = on_driver("", 1, Some(Edge::Back));
         let table = card.matrix(16, 64, &[0.5; 16 * 64], Precision::F32);
         let workspace = sottovoce_tensor::Workspace::apart(&card.memory, "test");
         let device = &*card.devices[0];

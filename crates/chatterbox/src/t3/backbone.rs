@@ -136,10 +136,10 @@ impl Backbone {
                 let (norm, joined) = (&block.attention_norm, &block.query_key_value);
                 let joined = ctx.project(&x, norm, joined, angles.as_ref(), layer, places);
                 let queries = joined.view().columns(0..self.heads * self.head_size);
-                if let Some(watch) = &mut watch {
-                    watch.note(ctx, queries, layer, places, scale);
-                }
-                places.attending(|places| ctx.attention_cached(queries, layer, places, scale))
+                let watched = watch.as_mut().and_then(|watch| watch.of_layer(layer));
+                places.attending(|places| {
+                    ctx.attention_watched(queries, layer, places, scale, watched)
+                })
             };
             ctx.linear_add(&seen, &block.output, &mut x);
             drop(seen);

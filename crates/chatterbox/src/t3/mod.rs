@@ -24,7 +24,7 @@ pub mod run_on;
 pub mod sampler;
 mod word_alignment;
 
-pub use alignment::AlignmentRows;
+pub use alignment::{AlignmentRows, Alignments, Scores};
 pub use block_decoder::{BlockDecoder, Decided};
 pub use blocks::BlockPass;
 pub use cache::{KeyValueStore, Prefix, T3State};
@@ -32,7 +32,7 @@ pub use word_alignment::{AlignedWord, WordAligner};
 
 use crate::config::{AttentionHead, T3Config};
 use crate::weights::{Loader, WeightsError};
-use alignment::Watch;
+use alignment::{TEXT_MAX, Watch};
 use backbone::Backbone;
 use conditioning::Conditioning;
 use sottovoce_memory::{OutOfMemory, Owner};
@@ -290,6 +290,20 @@ impl T3 {
         state: &mut T3State,
         text: &[u32],
     ) -> Result<Tensor, T3Error> {
+        let scores = self.prefill_scores(ctx, state, text)?;
+        Ok(scores.settle(ctx, &mut [state])?)
+    }
+
+    /// As [`T3::prefill`]; the state's alignment is read with the logits.
+    ///
+    /// # Errors
+    /// As [`T3::prefill`].
+    pub fn prefill_scores(
+        &self,
+        ctx: &Context<'_>,
+        state: &mut T3State,
+        text: &[u32],
+    ) -> Result<Scores, T3Error> {
         self.start(ctx, state, text, &[])
     }
 
@@ -307,7 +321,8 @@ impl T3 {
     ) -> Result<Tensor, T3Error> {
         self.check_tokens("speech", speech)?;
         let given = &speech[..speech.len().saturating_sub(1)];
-        let logits = self.start(ctx, state, text, given)?;
+        let scores = self.start(ctx, state, text, given)?;
+        let logits = scores.settle(ctx, &mut [state])?;
         Ok(logits.reshape(&[self.rows(), given.len() + 1, self.config.speech_vocabulary]))
     }
 
@@ -319,7 +334,7 @@ impl T3 {
         state: &mut T3State,
         text: &[u32],
         speech: &[u32],
-    ) -> Result<Tensor, T3Error> {
+    ) -> Result<Scores, T3Error> {
         if self.config.blocks.is_some() {
             let expected = "in blocks, not one token at a time";
             return Err(T3Error::Decoding { expected });
@@ -352,21 +367,24 @@ impl T3 {
         let first = state.position();
         state.grow(length)?;
         state.text = first..first + text.len();
-        let mut watch = Watch::new(&self.alignment_heads);
-        if let Some(earlier) = state.alignment.take() {
-            watch.add(0, text.len()..length, state.text.clone(), earlier);
+        let spoken = tokens.len();
+        let mut watch = Watch::new(ctx, &self.alignment_heads, spoken, text.len());
+        let watched = state.alignment.is_some();
+        if watched {
+            watch.add(0, 0..spoken, text.len());
         }
+        let at = state.text.clone();
         let mut places = CachePlaces::new(state.layout());
         let sequence = state.add_to(&mut places);
         for row in 0..self.rows() {
             for index in 0..length {
                 places.add_row(sequence + row, first + index + 1);
+                if watched && row == 0 && index >= text.len() {
+                    places.watch(index - text.len(), at.clone());
+                }
             }
         }
         let x = (self.backbone).forward(ctx, x, &mut places, Some(&mut watch));
-        for (_, rows) in watch.finish(ctx) {
-            state.alignment = Some(rows);
-        }
         state.speech_position = speech.len();
         let wanted = speech.len() + 1;
         let last: Vec<_> = (0..self.rows())
@@ -377,7 +395,7 @@ impl T3 {
             .collect();
         let logits = ctx.linear(&ctx.concat_rows(&last), &self.speech_head);
         ctx.finish()?;
-        Ok(logits)
+        Ok(watch.finish(logits))
     }
 
     /// Runs one token for each state; returns logits `[states · rows, vocabulary]` of the next
@@ -392,6 +410,20 @@ impl T3 {
         states: &mut [&mut T3State],
         tokens: &[u32],
     ) -> Result<Tensor, T3Error> {
+        let scores = self.step_scores(ctx, states, tokens)?;
+        Ok(scores.settle(ctx, states)?)
+    }
+
+    /// As [`T3::step`]; the states' alignment is read with the logits.
+    ///
+    /// # Errors
+    /// As [`T3::step`].
+    pub fn step_scores(
+        &self,
+        ctx: &Context<'_>,
+        states: &mut [&mut T3State],
+        tokens: &[u32],
+    ) -> Result<Scores, T3Error> {
         assert_eq!(states.len(), tokens.len(), "a token for each state");
         self.check_tokens("speech", tokens)?;
         for state in states.iter() {
@@ -411,29 +443,34 @@ impl T3 {
             Some(state) => CachePlaces::new(state.layout()),
             None => self.backbone.dry_places(0),
         };
-        let mut watch = Watch::new(&self.alignment_heads);
+        let mut watch = self.step_watch(ctx, states.len());
         for (index, state) in states.iter_mut().enumerate() {
-            if let Some(earlier) = state.alignment.take() {
-                let row = index * self.rows();
-                watch.add(index, row..row + 1, state.text.clone(), earlier);
+            let (length, at) = (state.position(), state.text.clone());
+            let watched = state.alignment.is_some() && at.len() <= TEXT_MAX;
+            if watched {
+                watch.add(index, index..index + 1, at.len());
             }
-            let length = state.position();
             let sequence = state.add_to(&mut places);
             for row in 0..self.rows() {
                 places.add_row(sequence + row, length);
+                if watched && row == 0 {
+                    places.watch(index, at.clone());
+                }
             }
         }
         let logits = ctx.device.replayed(T3::step_key(tokens.len()), || {
-            self.decode(ctx, tokens, &positions, &mut places, Some(&mut watch))
+            self.decode(ctx, tokens, &positions, &mut places, &mut watch)
         });
-        for (index, rows) in watch.finish(ctx) {
-            states[index].alignment = Some(rows);
-        }
         if let Err(error) = ctx.finish() {
             states.iter_mut().for_each(|state| state.shrink(1));
             return Err(error.into());
         }
-        Ok(logits)
+        Ok(watch.finish(logits))
+    }
+
+    /// What a step of so many states notes.
+    fn step_watch(&self, ctx: &Context<'_>, states: usize) -> Watch<'_> {
+        Watch::new(ctx, &self.alignment_heads, states, TEXT_MAX)
     }
 
     /// Key of a step of `states` states for [`sottovoce_tensor::Device::replay`]. In one workspace,
@@ -447,8 +484,9 @@ impl T3 {
     pub fn record_step(&self, ctx: &Context<'_>, store: &KeyValueStore, states: usize) {
         let tokens = vec![0; states];
         let mut places = CachePlaces::dry(store.layout(), states * self.rows());
+        let mut watch = self.step_watch(ctx, states);
         ctx.device.record(T3::step_key(states), &mut || {
-            self.decode(ctx, &tokens, &tokens, &mut places, None);
+            self.decode(ctx, &tokens, &tokens, &mut places, &mut watch);
         });
     }
 
@@ -466,17 +504,18 @@ impl T3 {
         tokens: &[u32],
         positions: &[u32],
         places: &mut CachePlaces<'_>,
-        watch: Option<&mut Watch<'_>>,
+        watch: &mut Watch<'_>,
     ) -> Tensor {
         let x = self.embed_speech(ctx, tokens, positions, self.rows());
-        (self.backbone).forward_to(ctx, x, places, watch, &self.speech_head)
+        (self.backbone).forward_to(ctx, x, places, Some(watch), &self.speech_head)
     }
 
     /// Runs a step in a measuring context, so that its workspace can be planned.
     pub fn measure_step(&self, ctx: &Context<'_>, states: usize) {
         let tokens = vec![0; states];
         let mut places = self.backbone.dry_places(states * self.rows());
-        self.decode(ctx, &tokens, &tokens, &mut places, None);
+        let mut watch = self.step_watch(ctx, states);
+        self.decode(ctx, &tokens, &tokens, &mut places, &mut watch);
     }
 
     fn check_length(&self, length: usize, text: usize, speech: usize) -> Result<(), T3Error> {

@@ -6,8 +6,8 @@
 
 use cuda_stand_in::client::StandIn;
 use sottovoce_chatterbox::config::{
-    BackboneConfig, BackboneKind, FlowConfig, FlowDecoderConfig, FlowEncoderConfig, ModelConfig,
-    T3Config,
+    AttentionHead, BackboneConfig, BackboneKind, FlowConfig, FlowDecoderConfig, FlowEncoderConfig,
+    ModelConfig, T3Config,
 };
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3State, VoiceConditioning};
@@ -140,7 +140,13 @@ impl Speaking {
         let loaded = load(&source, Component::T3, precision, &on.memory, |loader| {
             T3::load(loader, &config.t3)
         });
-        let t3 = loaded.expect("synthetic weights").network;
+        let mut t3 = loaded.expect("synthetic weights").network;
+        // Where the official models have theirs, as far as there are layers.
+        let heads = [(4, 1), (9, 1), (12, 0), (13, 1)];
+        let heads = heads.map(|(layer, head)| AttentionHead { layer, head });
+        let layers = config.t3.backbone.layers;
+        let known = heads.into_iter().filter(|head| head.layer < layers);
+        t3.set_alignment_heads(&known.collect::<Vec<_>>());
         let store = t3.store(&on.memory, CachePrecision::F16, 1000);
         let pooled = Workspace::pooled(&on.memory, "test");
         let ctx = Context::new(&pooled, &on.device);
@@ -153,6 +159,7 @@ impl Speaking {
         let states = (0..count).map(|_| {
             let mut state = t3.state(&store, STATE, prefix.clone());
             state.reserve(64).expect("room");
+            state.watch_alignment(true);
             t3.prefill(&ctx, &mut state, &[7; 9]).expect("a short text");
             state
         });
@@ -183,13 +190,35 @@ impl Speaking {
         self.t3.step_launch_count_max()
     }
 
-    /// Logits of a step of the first `count` states.
+    /// Logits of a step of the first `count` states, whose alignment is read with them.
     pub fn step(&mut self, device: &dyn Device, count: usize, token: u32) -> Vec<f32> {
         self.step.restart();
         let ctx = Context::new(&self.step, device);
         let mut states: Vec<&mut T3State> = self.states[..count].iter_mut().collect();
-        let logits = self.t3.step(&ctx, &mut states, &vec![token; count]);
-        ctx.download(&logits.expect("it goes on")).expect("logits")
+        let scores = (self.t3).step_scores(&ctx, &mut states, &vec![token; count]);
+        let read = scores
+            .expect("it goes on")
+            .read(&ctx, |logits, alignments| {
+                for (index, state) in states.iter_mut().enumerate() {
+                    alignments.give(index, state);
+                }
+                logits.to_vec()
+            });
+        for state in states {
+            let rows = state.alignment().expect("watched").rows();
+            assert_eq!(rows.len(), self.t3.alignment_heads().len().min(1));
+            for row in rows {
+                let sum: f32 = row.iter().sum();
+                assert!(row.len() == 9 && sum > 0.0 && sum < 1.001, "{row:?}");
+            }
+        }
+        read.expect("logits")
+    }
+
+    /// Bytes of the keys that the alignment heads read once more, of `seen` positions of all rows.
+    pub fn watched_bytes(&self, seen: u64) -> u64 {
+        let heads = self.t3.alignment_heads().len();
+        seen / self.t3.rows() as u64 * (heads * HIDDEN / HEADS * 2) as u64
     }
 
     /// Positions of keys and values: those that are stored for the first `count` states, and those

@@ -156,7 +156,7 @@ pub fn run(arguments: Arguments) -> Outcome {
     let told = engine.capabilities().has(Capability::WordTimes);
     if subtitles.is_some() && !told {
         return Err(
-            "this model on this device tells no word times, which subtitles are made from: use base, turbo or pico on the CPU"
+            "this model tells no word times, which subtitles are made from: use base, turbo or pico"
                 .into(),
         );
     }

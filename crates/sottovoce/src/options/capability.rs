@@ -23,7 +23,7 @@ pub enum Capability {
     AlignmentHeads,
     /// Tags of several languages.
     Languages,
-    /// Known alignment heads, on a device whose attention can be inspected.
+    /// Known alignment heads.
     WordTimes,
     /// A device with memory of its own; independent of the model.
     DeviceMemory,
@@ -46,12 +46,8 @@ impl Capability {
 
     /// Who has it, as text, such as `base only`.
     pub fn owners(self) -> String {
-        match self {
-            Capability::DeviceMemory => return "CUDA devices only".into(),
-            Capability::WordTimes => {
-                return "base, multilingual, turbo, pico on the CPU only".into();
-            }
-            _ => {}
+        if self == Capability::DeviceMemory {
+            return "CUDA devices only".into();
         }
         let variants = [
             Variant::Base,
@@ -98,7 +94,6 @@ impl Capabilities {
     pub fn of(config: &ModelConfig, host_accessible: bool) -> Capabilities {
         let has = |capability: &Capability| match capability {
             Capability::DeviceMemory => !host_accessible,
-            Capability::WordTimes if !host_accessible => false,
             capability => capability.is_in_model(config),
         };
         Capabilities(Capability::ALL.into_iter().filter(has).collect())

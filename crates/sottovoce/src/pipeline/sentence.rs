@@ -8,7 +8,7 @@ use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::t3::alignment_watch::Stop;
 use sottovoce_chatterbox::t3::run_on::{RunOnWatch, speech_tokens_max};
 use sottovoce_chatterbox::t3::sampler::Sampler;
-use sottovoce_chatterbox::t3::{BlockDecoder, T3State, WordAligner};
+use sottovoce_chatterbox::t3::{BlockDecoder, Scores, T3State, WordAligner};
 use sottovoce_tensor::Context;
 
 impl Pipeline {
@@ -50,12 +50,12 @@ impl Pipeline {
         let prior = self.speech()?.prior.clone();
         let sampling = utterance.sampling;
         let blocks = BlockDecoder::new(&self.config.t3, sampling, prior, seed, tokens_max);
-        let logits = match &blocks {
+        let scores = match &blocks {
             Some(blocks) => {
                 let block = blocks.next_pass().block;
-                t3.begin_blocks(&ctx, state, &sentence.tokens, block)?
+                Scores::unwatched(t3.begin_blocks(&ctx, state, &sentence.tokens, block)?)
             }
-            None => t3.prefill(&ctx, state, &sentence.tokens)?,
+            None => t3.prefill_scores(&ctx, state, &sentence.tokens)?,
         };
         let alignment = utterance.alignment_watch(sentence);
         let words = match utterance.coming.pop_front() {
@@ -81,7 +81,10 @@ impl Pipeline {
             tokens_max,
             words,
         });
-        ctx.read(&logits, |logits| {
+        scores.read(&ctx, |logits, alignments| {
+            if let Some(state) = &mut utterance.state {
+                alignments.give(0, state);
+            }
             match self.config.t3.blocks {
                 Some(_) => blocks::take_block(&self.config, t3.rows(), utterance, logits),
                 None => Pipeline::take_token(&self.config, t3.rows(), utterance, logits),

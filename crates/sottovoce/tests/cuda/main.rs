@@ -8,3 +8,4 @@ mod full_size;
 mod ledger;
 mod refusals;
 mod scene;
+mod words;

@@ -6,6 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use sottovoce_memory::driver::Address;
 use sottovoce_memory::pages::PageTable;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Layout of a page: `[layer][row][keys, values][position]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +267,22 @@ impl<'a> CachePlaces<'a> {
                 std::mem::swap(&mut row.length, seen);
             }
         }
+    }
+
+    /// Lets watched heads note the weights of the last row at `positions`, in row `row` of their
+    /// notes.
+    ///
+    /// # Panics
+    /// If there is no row, or it does not attend to all of them.
+    pub fn watch(&mut self, row: usize, positions: Range<usize>) {
+        let last = self.rows.last_mut();
+        let last = last.filter(|last| positions.end <= last.length as usize);
+        let Some(last) = last else {
+            panic!("positions {positions:?} are not in the last row's past");
+        };
+        last.watched_first = positions.start as u32;
+        last.watched_count = positions.len() as u32;
+        last.watched_row = row as u32;
     }
 
     /// The same rows in other pages, which have one layer.

@@ -37,15 +37,14 @@ use crate::layers::{Conv1d, Conv2d, ConvTranspose1d, Linear, Norm};
 use crate::matrix::{Matrix, Precision, Vector};
 use crate::noise::Noise;
 use crate::operations::{
-    Activation, Attention, AttentionWeights, Convolving, EvenPositions, LayerChains, Operations,
-    Rounding, SinusoidOrder, Store, WatchedHead,
+    Activation, Attention, Convolving, EvenPositions, LayerChains, Operations, Rounding,
+    SinusoidOrder, Store, WatchedHeads,
 };
 use crate::stft::Stft;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use gemm::{Product, Rows};
 use lanes::LaneSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The CPU and its threads.
@@ -136,22 +135,6 @@ impl Device for Cpu {
     }
 }
 
-impl AttentionWeights for Cpu {
-    fn cached(
-        &self,
-        q: View<'_>,
-        row: usize,
-        head: WatchedHead,
-        places: &CachePlaces<'_>,
-        positions: Range<usize>,
-        out: &mut [f32],
-    ) {
-        let size = places.layout().size;
-        let q = &q.row(row)[head.head * size..][..size];
-        attention_weights::attention_weights(q, row, head, places, positions, out);
-    }
-}
-
 /// The lanes for layers of quantised rows, where they apply.
 fn chain_lanes(layers: &[&Linear], rounding: Rounding) -> Option<LaneSet> {
     let mut sets = layers
@@ -222,10 +205,6 @@ impl LayerChains for Cpu {
 
 impl Operations for Cpu {
     fn chains(&self) -> Option<&dyn LayerChains> {
-        Some(self)
-    }
-
-    fn attention_weights(&self) -> Option<&dyn AttentionWeights> {
         Some(self)
     }
 
@@ -456,10 +435,14 @@ impl Operations for Cpu {
         layer: usize,
         places: &CachePlaces<'_>,
         scale: f32,
+        watched: Option<WatchedHeads<'_>>,
         out: ViewMut<'_>,
         _scratch: ViewMut<'_>,
     ) {
         attention_cached::attention_cached(&self.threads, q, layer, places, scale, out);
+        if let Some(watched) = watched {
+            attention_weights::note(q, layer, places, scale, watched);
+        }
     }
 
     fn rotary_angles(

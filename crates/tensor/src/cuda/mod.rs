@@ -333,6 +333,29 @@ impl Device for Cuda {
         self.failed().map_or(Ok(()), Err)
     }
 
+    fn read_both(&self, from: [View<'_>; 2], into: [&mut [f32]; 2]) -> Result<(), DeviceError> {
+        let ([one, other], [into_one, into_other]) = (from, into);
+        let has_gaps =
+            |view: &View<'_>| view.row_count() > 1 && view.stride() != view.column_count();
+        if has_gaps(&one) || has_gaps(&other) {
+            self.read(one, into_one)?;
+            return self.read(other, into_other);
+        }
+        if let Some(failure) = self.failed() {
+            return Err(failure);
+        }
+        self.end_gathering();
+        let mut parts = [
+            (start(&one), bytemuck::cast_slice_mut(into_one)),
+            (start(&other), bytemuck::cast_slice_mut(into_other)),
+        ];
+        let read = self.ways().staging.read_all(&mut parts);
+        if let Err(error) = read {
+            self.fail(error.into());
+        }
+        self.failed().map_or(Ok(()), Err)
+    }
+
     fn write(&self, values: &[f32], to: ViewMut<'_>) {
         if self.failure.get().is_some() || values.is_empty() {
             return;

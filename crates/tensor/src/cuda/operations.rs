@@ -17,6 +17,7 @@ use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::operations::{
     Activation, Attention, Convolving, EvenPositions, Operations, Rounding, SinusoidOrder, Store,
+    WatchedHeads,
 };
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
@@ -26,6 +27,8 @@ use std::sync::Arc;
 
 /// Most rows of a product whose blocks read each weight once for all rows.
 pub(super) const FEW_ROWS_MAX: usize = 64;
+/// Most heads of a layer whose weights are noted.
+const WATCHED_MAX: usize = 4;
 /// Most rows of an attention over cached positions whose parts have blocks of their own.
 const APART_ROWS_MAX: usize = 16;
 /// Warps per block: one row of a norm, or one head of a store, each.
@@ -319,11 +322,27 @@ impl Operations for Cuda {
         layer: usize,
         places: &CachePlaces<'_>,
         scale: f32,
+        watched: Option<WatchedHeads<'_>>,
         mut out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
         let layout = places.layout();
         let count = q.row_count();
+        let mut noted = with::Pages::zeroed();
+        let watched_heads = watched.as_ref().map_or(&[][..], |watched| watched.heads);
+        if watched_heads.len() > WATCHED_MAX || watched_heads.iter().any(|&head| head > 255) {
+            let count = watched_heads.len();
+            return self.refuse("watched heads of a layer", count, WATCHED_MAX);
+        }
+        if let Some(watched) = &watched {
+            let view = watched.notes.as_view();
+            noted.watched = start(&view).0;
+            noted.watched_rows = number(watched.rows());
+            noted.watched_stride = number(view.stride());
+            for &head in watched.heads.iter().rev() {
+                noted.watched_heads = noted.watched_heads << 8 | number(head);
+            }
+        }
         // With few rows, most of the device would be idle.
         let apart = count <= APART_ROWS_MAX && count * layout.heads <= DONE_MAX;
         for first in (0..count).step_by(PIECE) {
@@ -346,11 +365,15 @@ impl Operations for Cuda {
                 q_stride: number(q.stride()),
                 out_stride: number(out.stride()),
                 scale,
-                ..with::Pages::zeroed()
+                ..noted
             };
             let kernel = &self.kernels.attend_pages[cache_number(layout.precision)];
             let parts = if apart { with::PARTS } else { 1 };
-            let grid = [number(layout.heads), number(rows), number(parts)];
+            let grid = [
+                number(layout.heads + watched_heads.len()),
+                number(rows),
+                number(parts),
+            ];
             self.launch(kernel, grid, &arguments);
         }
     }

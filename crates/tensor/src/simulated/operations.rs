@@ -9,7 +9,7 @@ use crate::matrix::{Matrix, Vector};
 use crate::noise::Noise;
 use crate::operations::{
     Activation, Attention, Convolving, EvenPositions, Operations, RelativePositions, Rounding,
-    SinusoidOrder, Store,
+    SinusoidOrder, Store, WatchedHeads,
 };
 use crate::stft::Stft;
 use crate::view::{View, ViewMut};
@@ -321,6 +321,7 @@ impl Operations for SimulatedDevice {
         layer: usize,
         places: &CachePlaces<'_>,
         scale: f32,
+        watched: Option<WatchedHeads<'_>>,
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
@@ -329,9 +330,19 @@ impl Operations for SimulatedDevice {
         };
         let (q, mut pages) = (staging.input(q), staging.pages(places, layer));
         let mut staged = staging.output(&out, false);
+        let mut notes = (watched.as_ref()).map(|watched| staging.output(&watched.notes, false));
         let (places, _) = pages.places(places);
-        (self.cpu).attention_cached(q.view(), 0, &places, scale, staged.view_mut(), scratch);
+        let staged_watch =
+            (watched.as_ref().zip(notes.as_mut())).map(|(watched, notes)| WatchedHeads {
+                heads: watched.heads,
+                notes: notes.view_mut(),
+            });
+        let view = staged.view_mut();
+        (self.cpu).attention_cached(q.view(), 0, &places, scale, staged_watch, view, scratch);
         staging.store(&staged, out);
+        if let (Some(watched), Some(notes)) = (watched, notes) {
+            staging.store(&notes, watched.notes);
+        }
     }
 
     fn rotary_angles(

@@ -1,4 +1,4 @@
-//! A driver whose pieces end at the end of what is mapped.
+//! A driver whose pieces begin or end where what is mapped begins or ends.
 
 use sottovoce_memory::driver::{Address, Capabilities, DeviceMemory, Driver, DriverError, EventId};
 use std::collections::BTreeMap;
@@ -7,19 +7,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What kernels load and store at a time.
 const ALIGNMENT: u64 = 16;
 
-/// Behind each of its pieces is an address that cannot be accessed, so that a kernel that goes past
-/// a tensor or a weight with a piece of its own faults. Below it is a driver that leaves gaps
-/// between pieces.
+/// The end of a piece beyond which nothing can be accessed.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Edge {
+    Front,
+    Back,
+}
+
+/// Next to each of its pieces, on one side, is an address that cannot be accessed, so that a kernel
+/// that goes past that end of a tensor or a weight with a piece of its own faults. Below it is a
+/// driver that leaves gaps between pieces.
 pub struct Tight<D> {
     below: D,
+    edge: Edge,
     /// Address given out → piece of the driver below.
     pieces: Mutex<BTreeMap<u64, Address>>,
 }
 
 impl<D: Driver> Tight<D> {
-    pub fn new(below: D) -> Tight<D> {
+    pub fn new(below: D, edge: Edge) -> Tight<D> {
         Tight {
             below,
+            edge,
             pieces: Mutex::default(),
         }
     }
@@ -55,7 +64,10 @@ unsafe impl<D: Driver> Driver for Tight<D> {
     fn allocate(&self, bytes: u64) -> Result<Address, DriverError> {
         let whole = bytes.next_multiple_of(self.below.capabilities().granularity);
         let piece = self.below.allocate(whole)?;
-        let address = piece.offset(whole - bytes);
+        let address = match self.edge {
+            Edge::Front => piece,
+            Edge::Back => piece.offset(whole - bytes),
+        };
         self.pieces().insert(address.0, piece);
         Ok(address)
     }

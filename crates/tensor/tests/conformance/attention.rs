@@ -4,7 +4,7 @@ use crate::common::{Fixture, dot, page_table, random, relative_l2, store_positio
 use proptest::prelude::*;
 use sottovoce_tensor::{
     Attention, CacheLayout, CachePlaces, CachePrecision, CachedPages, PageLayout,
-    RelativePositions, Rounding, WatchedHead,
+    RelativePositions, Rounding, WatchedHeads,
 };
 
 pub fn attention_equals_its_formula(fixture: &Fixture) {
@@ -213,32 +213,53 @@ pub fn inspected_weights_are_those_of_the_attention(fixture: &Fixture) {
         let (keys, values) = (k.split_at(prefix * columns), v.split_at(prefix * columns));
         store_positions(&ctx, &mut prefix_table, shared, [0, 1], [keys.0, values.0]);
         store_positions(&ctx, &mut own_table, own, [0, 1], [keys.1, values.1]);
-        let mut places = CachePlaces::new(cache);
         let prefix = CachedPages {
             table: &prefix_table,
             layout: shared,
             positions: prefix,
         };
+        // All positions in one row of the notes, those on either side of the border between prefix
+        // and own positions in two; the row in between is of a row that is not watched.
+        let mut noted = |range: std::ops::Range<usize>, row| {
+            let mut places = CachePlaces::new(cache);
+            let sequence = places.add_sequences(Some(prefix), &mut own_table, own);
+            places.add_row(sequence, positions);
+            places.add_row(sequence, positions);
+            places.watch(row, range);
+            let q = ctx.upload(&[2, columns], &[&q[..], &q[..]].concat());
+            let mut notes = ctx.zeros(&[heads * 3, positions]);
+            let all: Vec<usize> = (0..heads).collect();
+            let watched = WatchedHeads {
+                heads: &all,
+                notes: notes.view_mut(),
+            };
+            let got = ctx.attention_watched(&q, 1, &places, 0.3, Some(watched));
+            let notes = ctx.download(&notes).unwrap();
+            let rows = notes.chunks_exact(positions).skip(row).step_by(3);
+            let rows: Vec<f32> = rows.flatten().copied().collect();
+            (rows, ctx.download(&got).unwrap())
+        };
+        let (weights, both) = noted(0..positions, 1);
+        let (first, _) = noted(0..30, 0);
+        let (second, _) = noted(30..positions, 2);
+        let parts = (first.chunks_exact(positions)).zip(second.chunks_exact(positions));
+        let parts: Vec<f32> = parts
+            .flat_map(|(first, second)| first[..30].iter().chain(&second[..positions - 30]))
+            .copied()
+            .collect();
+        assert_eq!(weights, parts);
+        let mut places = CachePlaces::new(cache);
         let sequence = places.add_sequences(Some(prefix), &mut own_table, own);
         places.add_row(sequence, positions);
-        let q = ctx.upload(&[1, columns], &q);
-        let mut weights = vec![f32::NAN; heads * positions];
-        for (head, weights) in weights.chunks_exact_mut(positions).enumerate() {
-            let head = WatchedHead {
-                layer: 1,
-                head,
-                scale: 0.3,
-            };
-            // In two parts, one on either side of the border between prefix and own positions.
-            let (first, second) = weights.split_at_mut(30);
-            ctx.attention_weights(&q, 0, head, &places, 0..30, first);
-            ctx.attention_weights(&q, 0, head, &places, 30..positions, second);
-        }
-        let got = ctx.attention_cached(&q, 1, &places, 0.3);
-        let supported = ctx.device.attention_weights().is_some();
-        (supported.then_some(weights), ctx.download(&got).unwrap())
+        let got = ctx.attention_cached(&ctx.upload(&[1, columns], &q), 1, &places, 0.3);
+        let got = ctx.download(&got).unwrap();
+        assert_eq!(
+            both,
+            [&got[..], &got[..]].concat(),
+            "with and without a watch"
+        );
+        (weights, got)
     });
-    let Some(weights) = weights else { return };
     let mut expected = vec![0.0; columns];
     for (head, weights) in weights.chunks_exact(positions).enumerate() {
         for (weight, v) in weights.iter().zip(v.chunks_exact(columns)) {

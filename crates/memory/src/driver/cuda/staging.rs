@@ -132,23 +132,59 @@ impl Staging {
     pub fn read(&mut self, from: Address, into: &mut [u8]) -> Result<(), CudaError> {
         let context = Arc::clone(self.queue.context());
         context.check_held("a read", from, into.len() as u64)?;
-        let stream = self.queue.stream();
         let mut at = from;
         for piece in into.chunks_mut(self.part_bytes) {
-            let place = self.take(piece.len())?;
-            self.queue.act(|library| {
-                // SAFETY: nobody accesses the slice before the wait below; if the wait fails, the
-                // part stays in use.
-                unsafe { library.read_on(stream, place, at.0, piece.len()) }
-            })?;
-            self.queue.synchronize()?;
-            // SAFETY: the copy is complete.
-            piece.copy_from_slice(unsafe { std::slice::from_raw_parts(place, piece.len()) });
-            self.forget_copies();
-            at = at.offset(piece.len() as u64);
-            count(&context.counters.reads, 1);
-            count(&context.counters.bytes_read, piece.len());
+            let bytes = piece.len() as u64;
+            self.read_part(&mut [(at, piece)])?;
+            at = at.offset(bytes);
         }
+        Ok(())
+    }
+
+    /// As [`Staging::read`] of several places; waits once if one part holds all of them.
+    ///
+    /// # Errors
+    /// As [`Staging::read`].
+    pub fn read_all(&mut self, places: &mut [(Address, &mut [u8])]) -> Result<(), CudaError> {
+        let bytes: usize = places.iter().map(|(_, into)| into.len()).sum();
+        if bytes > self.part_bytes {
+            return (places.iter_mut()).try_for_each(|(from, into)| self.read(*from, into));
+        }
+        let context = Arc::clone(self.queue.context());
+        for (from, into) in places.iter() {
+            context.check_held("a read", *from, into.len() as u64)?;
+        }
+        self.read_part(places)
+    }
+
+    /// Reads places that fit one part of the ring.
+    fn read_part(&mut self, places: &mut [(Address, &mut [u8])]) -> Result<(), CudaError> {
+        let context = Arc::clone(self.queue.context());
+        let stream = self.queue.stream();
+        let bytes: usize = places.iter().map(|(_, into)| into.len()).sum();
+        let part = self.take(bytes)?;
+        let mut start = 0;
+        for (from, into) in places.iter() {
+            let length = into.len();
+            self.queue.act(|library| {
+                // SAFETY: the part has room for all places. Nobody accesses it before the wait
+                // below; if the wait fails, the part stays in use.
+                unsafe { library.read_on(stream, part.add(start), from.0, length) }
+            })?;
+            start += length;
+        }
+        self.queue.synchronize()?;
+        let mut start = 0;
+        for (_, into) in places.iter_mut() {
+            // SAFETY: the copies are complete, and wrote the part up to the end of all places.
+            into.copy_from_slice(unsafe {
+                std::slice::from_raw_parts(part.add(start), into.len())
+            });
+            start += into.len();
+        }
+        self.forget_copies();
+        count(&context.counters.reads, 1);
+        count(&context.counters.bytes_read, bytes);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use serde::Serialize;
-use sottovoce::{ResidentMemory, release_unused_heap};
+use sottovoce::{ResidentMemory, map_large_heap_pieces, release_unused_heap};
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -56,6 +56,7 @@ impl ProcessMemory {
 
 /// Returns the heap's unused pages to the system after requests have ended. Never completes.
 pub(crate) async fn release_after_requests(app: Arc<App>) {
+    map_large_heap_pieces();
     let mut look = tokio::time::interval(RELEASE_EVERY);
     let mut released = 0;
     loop {

@@ -90,7 +90,9 @@ pub use report::{
 };
 pub use sottovoce_chatterbox::config::{ModelConfig, Variant};
 pub use sottovoce_chatterbox::inspect::{Inspection, Part};
-pub use sottovoce_memory::heap::release_unused as release_unused_heap;
+pub use sottovoce_memory::heap::{
+    map_large_pieces as map_large_heap_pieces, release_unused as release_unused_heap,
+};
 pub use stream::{Canceller, Chunk, ChunkMetrics, Stream};
 pub use system_memory::{
     LimitedBy, MemoryLimit, ResidentMemory, SystemMemory, resident_bytes, resident_peak_bytes,

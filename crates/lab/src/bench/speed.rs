@@ -69,8 +69,8 @@ pub struct SpeedReport {
     pub t3_token_ms: f64,
     /// The same, the median.
     pub t3_token_median_ms: f64,
-    /// Share of a step's time that watching the alignment adds: the best of steps with and without,
-    /// in turn. `None` for models without alignment heads.
+    /// Share of a step's time that watching the alignment adds: steps with and without in turn, by
+    /// their medians. `None` for models without alignment heads.
     pub t3_watch_share: Option<f64>,
     /// A T3 step of eight streams, the best.
     pub t3_step8_ms: f64,
@@ -332,8 +332,10 @@ impl Bench {
                     seconds.push(start.elapsed().as_secs_f64());
                 }
             }
-            let [without, with] =
-                watched.map(|seconds| seconds.into_iter().fold(f64::INFINITY, f64::min));
+            let [without, with] = watched.map(|mut seconds| {
+                seconds.sort_by(f64::total_cmp);
+                seconds.get(seconds.len() / 2).copied().unwrap_or(0.0)
+            });
             Ok((one, several, prompt_ms, with / without - 1.0))
         })?;
         let ((one, one_work), (several, several_work), prompt_ms, watch_share) = times;

@@ -38,7 +38,7 @@ fn options_are_listed_for_people_and_for_programs() {
     assert_eq!(speed["scope"], "stream");
     let one = printed(&["options", "exaggeration"]);
     assert!(
-        one.contains("base, multilingual only") && !one.contains("speed"),
+        one.contains("base, flash, multilingual only") && !one.contains("speed"),
         "{one}"
     );
     let unknown = sottovoce(&["options", "sped"]);

@@ -88,7 +88,7 @@ mod tests {
         assert!(fields["temperature"]["default"].is_null());
         let exaggeration = fields["exaggeration"]["description"].as_str().unwrap();
         assert!(
-            exaggeration.contains("base, multilingual only"),
+            exaggeration.contains("base, flash, multilingual only"),
             "{exaggeration}"
         );
     }

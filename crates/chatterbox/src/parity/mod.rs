@@ -251,20 +251,20 @@ impl Parity<'_> {
             emotion => emotion,
         };
         // What is to be predicted, or how many tokens are to be decoded.
-        let speech = match config.blocks {
+        let input = match config.blocks {
             Some(_) => "block_token_count",
             None => "speech_in",
         };
         let (Some(text), Some(speech), Some(speaker), Some(prompt), Some(emotion)) = (
             inputs.tokens("text_tokens")?,
-            inputs.tokens(speech)?,
+            inputs.tokens(input)?,
             inputs.floats("cond_speaker_embedding", &[Some(config.speaker_embedding)])?,
             inputs.tokens("cond_prompt_tokens")?,
             emotion,
         ) else {
             return Ok(());
         };
-        enough("speech_in or block_token_count", speech.len(), 1)?;
+        enough(input, speech.len(), 1)?;
         let most = config.prompt_token_count_max;
         if prompt.len() > most {
             return Err(inputs::wrong(

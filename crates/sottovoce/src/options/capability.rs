@@ -57,8 +57,10 @@ impl Capability {
             Variant::Nano,
             Variant::Pico,
         ];
+        // The embedded model has its own file; its preset lacks its alignment heads.
+        let of_pico = |variant| variant == Variant::Pico && self == Capability::WordTimes;
         let owners: Vec<String> = (variants.into_iter())
-            .filter(|&variant| self.is_in_model(&ModelConfig::preset(variant)))
+            .filter(|&variant| self.is_in_model(&ModelConfig::preset(variant)) || of_pico(variant))
             .map(|variant| variant.to_string())
             .collect();
         format!("{} only", owners.join(", "))

@@ -62,7 +62,7 @@ void fill(Store &store, unsigned layer, unsigned sequence, unsigned count, const
     const unsigned columns = store.heads * store.size;
     store.rows.clear();
     for (unsigned position = 0; position < count; ++position)
-        store.rows.push_back({sequence, position + 1});
+        store.rows.push_back({sequence, position + 1, 0, 0, 0});
     StoreArguments a{};
     a.places = store.places(layer);
     a.keys = keys.data();

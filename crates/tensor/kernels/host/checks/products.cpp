@@ -37,15 +37,16 @@ RowsArguments rows_of(const Numbers &x, const Weights &w, unsigned rows) {
 }
 
 /// Outputs of a block of a product of few rows.
-unsigned rows_block(unsigned inputs) {
+unsigned rows_block(unsigned inputs, unsigned count) {
     const unsigned slots = divide_up(inputs, 32 * divide_up(inputs, 1024));
+    const unsigned all = count <= 16 ? 32 : 256 / count;
     unsigned quads = 4;
-    while (quads < slots) quads *= 2;
-    return 32 / quads * 16;
+    while (quads < (slots < all ? slots : all)) quads *= 2;
+    return all / quads * 16;
 }
 
 Grid rows_grid(const RowsArguments &p, unsigned count) {
-    return {divide_up(p.outputs, rows_block(p.inputs)), divide_up(p.rows, count)};
+    return {divide_up(p.outputs, rows_block(p.inputs, count)), divide_up(p.rows, count)};
 }
 
 std::vector<double> sums(const Numbers &x, unsigned stride, const Weights &w, unsigned rows) {

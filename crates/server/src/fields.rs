@@ -117,6 +117,18 @@ impl Fields {
         }
     }
 
+    /// A string that must be there; without it, the request is refused with `reason`.
+    pub(crate) fn required_text(
+        &mut self,
+        name: &'static str,
+        reason: &str,
+    ) -> Result<String, ServerError> {
+        match self.text(name)? {
+            Some(text) => Ok(text),
+            None => refuse(name, reason),
+        }
+    }
+
     /// A voice: its name, or an object with its `id`, as newer clients send it.
     pub(crate) fn voice(&mut self, name: &'static str) -> Result<Option<String>, ServerError> {
         match self.take(name) {

@@ -186,10 +186,7 @@ impl StreamFormat {
 
 impl FromFields for SpeechRequest {
     fn from_fields(fields: &mut Fields) -> Result<SpeechRequest, ServerError> {
-        let input = fields.text("input")?.ok_or(ServerError::Parameter {
-            parameter: "input",
-            reason: "send the text to speak".into(),
-        })?;
+        let input = fields.required_text("input", "send the text to speak")?;
         Ok(SpeechRequest {
             model: fields.text("model")?,
             input,

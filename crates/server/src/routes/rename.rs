@@ -22,10 +22,7 @@ pub(crate) struct RenameRequest {
 
 impl FromFields for RenameRequest {
     fn from_fields(fields: &mut Fields) -> Result<RenameRequest, ServerError> {
-        let name = fields.text("name")?.ok_or(ServerError::Parameter {
-            parameter: "name",
-            reason: "send the voice's new name".into(),
-        })?;
+        let name = fields.required_text("name", "send the voice's new name")?;
         fields.refuse_unread()?;
         Ok(RenameRequest { name })
     }

@@ -65,12 +65,11 @@ impl Command {
         let mut fields =
             fields.map_err(|reason| refuse("message", &reason.replace("body", "message")))?;
         const KINDS: &str = "send start, text, flush, cancel or end";
-        let kind = fields.text("type")?.ok_or_else(|| refuse("type", KINDS))?;
+        let kind = fields.required_text("type", KINDS)?;
         Ok(match kind.as_str() {
             "start" => Command::Start(Manner::read(&mut fields).map(Box::new)),
             "text" => Command::Text {
-                text: (fields.text("text")?)
-                    .ok_or_else(|| refuse("text", "send the text to speak"))?,
+                text: fields.required_text("text", "send the text to speak")?,
             },
             "flush" => Command::Flush,
             "cancel" => Command::Cancel,

@@ -208,10 +208,7 @@ impl Connection {
             // Within a text in pieces it repeats that text, for servers that take no pieces.
             "synthesize" if self.speech.as_ref().is_some_and(|speech| speech.streamed) => Ok(()),
             "synthesize" => {
-                let text = data.text("text")?.ok_or(ServerError::Parameter {
-                    parameter: "text",
-                    reason: "send the text to speak".into(),
-                })?;
+                let text = data.required_text("text", "send the text to speak")?;
                 check_text(&text, &self.app.options.limits)?;
                 let mut speech = self.begin(&mut data, false)?;
                 speech.conversation.write(&text)?;

@@ -1,21 +1,15 @@
 //! The path of `remsky/Kokoro-FastAPI` that OpenAI's API lacks: speech with the times of its words,
 //! after its `api/src/routers/development.py`. It speaks in MP3 unless told otherwise.
 
-use super::{Paths, Record, Refusal};
+use super::{Paths, SpeechRequest, speak};
 use crate::app::App;
-use crate::bodies::JsonBody;
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields, base_language};
 use crate::openai::{StreamFields, StreamFormat, format_named};
-use crate::routes::speech::{Ask, answer};
-use crate::speaking::Speaker;
 use crate::voices::DEFAULT_VOICE;
 use axum::Router;
-use axum::extract::State;
-use axum::response::Response;
 use axum::routing::post;
 use serde_json::Value;
-use sottovoce::StreamOptions;
 use sottovoce_audio::AudioFormat;
 use std::sync::Arc;
 
@@ -38,27 +32,22 @@ const LETTERS: [(&str, &str); 9] = [
 
 pub(super) fn routes() -> Router<Arc<App>> {
     (CAPTIONED.iter()).fold(Router::new(), |router, path| {
-        router.route(path, post(speak))
+        router.route(path, post(speak::<CaptionedRequest>))
     })
 }
 
 /// Its fields, and the engine's options.
-struct CaptionedRequest {
-    input: String,
-    voice: String,
-    response_format: Option<String>,
-    /// Whether the answer is a line per piece.
-    lines: bool,
-    options: StreamOptions,
-    ignored: Vec<String>,
+struct CaptionedRequest(SpeechRequest);
+
+impl From<CaptionedRequest> for SpeechRequest {
+    fn from(request: CaptionedRequest) -> SpeechRequest {
+        request.0
+    }
 }
 
 impl FromFields for CaptionedRequest {
     fn from_fields(fields: &mut Fields) -> Result<CaptionedRequest, ServerError> {
-        let input = fields.text("input")?.ok_or(ServerError::Parameter {
-            parameter: "input",
-            reason: "send the text to speak".into(),
-        })?;
+        let text = fields.required_text("input", "send the text to speak")?;
         let voice = fields.voice("voice")?;
         let response_format = fields.text("response_format")?;
         // One model serves all names.
@@ -74,14 +63,18 @@ impl FromFields for CaptionedRequest {
         fields.change("language", language);
         let mut options = StreamFields::from_fields(fields)?.options().clone();
         options.word_times = told;
-        Ok(CaptionedRequest {
-            input,
+        let format = response_format.as_deref();
+        Ok(CaptionedRequest(SpeechRequest {
+            text,
             voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-            response_format,
-            lines,
+            format: format_named("response_format", format, AudioFormat::Mp3)?,
+            travel: match lines {
+                true => StreamFormat::CaptionedLines,
+                false => StreamFormat::Captioned,
+            },
             options,
             ignored,
-        })
+        }))
     }
 }
 
@@ -95,31 +88,4 @@ fn language(code: Value) -> Value {
         Some((_, language)) => (*language).into(),
         None => base_language(tag).into(),
     }
-}
-
-async fn speak(
-    State(app): State<Arc<App>>,
-    record: Record,
-    body: Result<JsonBody<CaptionedRequest>, ServerError>,
-) -> Result<Response, Refusal> {
-    let JsonBody {
-        value: request,
-        unread,
-        held,
-    } = body?;
-    let format = request.response_format.as_deref();
-    let ask = Ask {
-        format: format_named("response_format", format, AudioFormat::Mp3)?,
-        text: request.input,
-        voice: Speaker::Named(request.voice),
-        options: request.options,
-        travel: match request.lines {
-            true => StreamFormat::CaptionedLines,
-            false => StreamFormat::Captioned,
-        },
-        ignored: request.ignored,
-        unread,
-        held,
-    };
-    Ok(answer(&app, record.map(|record| record.0), ask).await?)
 }

@@ -6,17 +6,23 @@ mod tts_api;
 mod tts_server;
 
 use crate::app::App;
+use crate::bodies::{HeldBytes, JsonBody};
 use crate::error::{ErrorBody, ServerError};
 use crate::fields::{Fields, FromFields, base_language};
-use crate::openai::StreamFields;
+use crate::forms::UploadedRecording;
+use crate::openai::{StreamFields, StreamFormat};
 use crate::options::{Compatibility, Limits};
 use crate::record::RequestRecord;
-use axum::extract::DefaultBodyLimit;
+use crate::routes::speech::{Ask, answer};
+use crate::speaking::Speaker;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use serde::Serialize;
 use serde_json::Value;
+use sottovoce::StreamOptions;
 use sottovoce::text::LANGUAGES;
+use sottovoce_audio::AudioFormat;
 use std::sync::Arc;
 
 /// The record of a request in the log, if it has one.
@@ -85,6 +91,55 @@ impl IntoResponse for Refusal {
         parts.headers.remove(axum::http::header::CONTENT_LENGTH);
         (parts.status, parts.headers, Json(body)).into_response()
     }
+}
+
+/// A request for speech, whatever the server's fields are called.
+struct SpeechRequest {
+    text: String,
+    voice: String,
+    format: AudioFormat,
+    travel: StreamFormat,
+    options: StreamOptions,
+    /// Known fields without an effect here.
+    ignored: Vec<String>,
+}
+
+impl SpeechRequest {
+    /// Speaks, with the voice of a recording if there is one; `unread` are unknown fields.
+    async fn answer(
+        self,
+        app: &Arc<App>,
+        record: Record,
+        recording: Option<UploadedRecording>,
+        unread: Vec<String>,
+        held: HeldBytes,
+    ) -> Result<Response, Refusal> {
+        let ask = Ask {
+            text: self.text,
+            voice: match recording {
+                Some(recording) => Speaker::Recording(Arc::new(recording)),
+                None => Speaker::Named(self.voice),
+            },
+            options: self.options,
+            format: self.format,
+            travel: self.travel,
+            ignored: self.ignored,
+            unread,
+            held,
+        };
+        Ok(answer(app, record.map(|record| record.0), ask).await?)
+    }
+}
+
+/// Speaks what a JSON body asks for.
+async fn speak<R: FromFields + Into<SpeechRequest>>(
+    State(app): State<Arc<App>>,
+    record: Record,
+    body: Result<JsonBody<R>, ServerError>,
+) -> Result<Response, Refusal> {
+    let body = body?;
+    let request: SpeechRequest = body.value.into();
+    (request.answer(&app, record, None, body.unread, body.held)).await
 }
 
 /// The options of a stream, as these servers' clients send them, and the names of fields that

@@ -1,18 +1,17 @@
 //! Paths of `travisvn/chatterbox-tts-api`, after its `app/core/aliases.py` and `app/api/endpoints`.
 //! It answers each path with and without `/v1`, and speaks in WAV unless told otherwise.
 
-use super::{Paths, Record, Refusal, file_name, language_name, stream_options};
+use super::{
+    Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
+};
 use crate::app::App;
-use crate::bodies::JsonBody;
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields};
 use crate::forms::{Folder, receive};
-use crate::openai::{StreamFields, StreamFormat, format_named};
+use crate::openai::{StreamFormat, format_named};
 use crate::routes::PathName;
 use crate::routes::health;
-use crate::routes::speech::{Ask, answer};
 use crate::routes::voices::{add, blocking};
-use crate::speaking::Speaker;
 use crate::voices::{DEFAULT_VOICE, recording_stem};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
@@ -61,7 +60,7 @@ pub(super) const LISTS: [&Paths; 4] = [VOICES, DEFAULT, VOICE, LANGUAGES];
 
 pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
     let groups: [(&Paths, MethodRouter<Arc<App>>); 8] = [
-        (SPEAK, post(speak)),
+        (SPEAK, post(speak::<OpenAiRequest>)),
         (SPEAK_FORM, post(speak_form).layer(form)),
         (VOICES, get(list).post(upload).layer(form)),
         (DEFAULT, get(show_default)),
@@ -80,60 +79,34 @@ pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
 }
 
 /// OpenAI's fields, and the reference's.
-struct SpeechRequest {
-    input: String,
-    voice: String,
-    response_format: Option<String>,
-    stream_format: StreamFormat,
-    stream: StreamFields,
-    ignored: Vec<String>,
+struct OpenAiRequest(SpeechRequest);
+
+impl From<OpenAiRequest> for SpeechRequest {
+    fn from(request: OpenAiRequest) -> SpeechRequest {
+        request.0
+    }
 }
 
-impl FromFields for SpeechRequest {
-    fn from_fields(fields: &mut Fields) -> Result<SpeechRequest, ServerError> {
-        let input = fields.text("input")?.ok_or(ServerError::Parameter {
-            parameter: "input",
-            reason: "send the text to speak".into(),
-        })?;
+impl FromFields for OpenAiRequest {
+    fn from_fields(fields: &mut Fields) -> Result<OpenAiRequest, ServerError> {
+        let text = fields.required_text("input", "send the text to speak")?;
         let voice = fields.voice("voice")?;
         let response_format = fields.text("response_format")?;
         let stream_format = fields.text("stream_format")?;
         // Every client of OpenAI's call must send a model, and one model serves them all.
         fields.text("model")?;
         let (stream, ignored) = stream_options(fields)?;
-        Ok(SpeechRequest {
-            input,
+        let travel = StreamFormat::named(stream_format.as_deref())?;
+        let format = response_format.as_deref();
+        Ok(OpenAiRequest(SpeechRequest {
+            text,
             voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-            response_format,
-            stream_format: StreamFormat::named(stream_format.as_deref())?,
-            stream,
+            format: format_named("response_format", format, AudioFormat::Wav)?,
+            travel,
+            options: stream.options().clone(),
             ignored,
-        })
+        }))
     }
-}
-
-async fn speak(
-    State(app): State<Arc<App>>,
-    record: Record,
-    body: Result<JsonBody<SpeechRequest>, ServerError>,
-) -> Result<Response, Refusal> {
-    let JsonBody {
-        value: request,
-        unread,
-        held,
-    } = body?;
-    let format = request.response_format.as_deref();
-    let ask = Ask {
-        format: format_named("response_format", format, AudioFormat::Wav)?,
-        text: request.input,
-        voice: Speaker::Named(request.voice),
-        options: request.stream.options().clone(),
-        travel: request.stream_format,
-        ignored: request.ignored,
-        unread,
-        held,
-    };
-    Ok(answer(&app, record.map(|record| record.0), ask).await?)
 }
 
 /// The fields come as a form. With a recording (`voice_file`) the voice is that recording's, for
@@ -145,22 +118,9 @@ async fn speak_form(
 ) -> Result<Response, Refusal> {
     let mut form = receive(&app, request, Folder::Any).await?;
     let recording = form.recording(&["voice_file", "file"]);
-    let request = SpeechRequest::from_fields(&mut form.fields)?;
-    let format = request.response_format.as_deref();
-    let ask = Ask {
-        format: format_named("response_format", format, AudioFormat::Wav)?,
-        text: request.input,
-        voice: match recording {
-            Some(recording) => Speaker::Recording(Arc::new(recording)),
-            None => Speaker::Named(request.voice),
-        },
-        options: request.stream.options().clone(),
-        travel: request.stream_format,
-        ignored: request.ignored,
-        unread: form.fields.unread(),
-        held: form.held,
-    };
-    Ok(answer(&app, record.map(|record| record.0), ask).await?)
+    let OpenAiRequest(request) = OpenAiRequest::from_fields(&mut form.fields)?;
+    let unread = form.fields.unread();
+    (request.answer(&app, record, recording, unread, form.held)).await
 }
 
 /// A voice as that server's library lists it.

@@ -1,17 +1,16 @@
 //! Paths of `devnen/Chatterbox-TTS-Server`, after its `server.py` and `models.py`. Its voices are
 //! files: `ann.wav` is the voice `ann`.
 
-use super::{Paths, Record, Refusal, file_name, language_name, stream_options};
+use super::{
+    Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
+};
 use crate::app::App;
-use crate::bodies::{HeldBytes, JsonBody};
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields};
 use crate::forms::{Folder, UploadedRecording, receive};
-use crate::openai::{StreamFields, StreamFormat, format_named};
-use crate::routes::speech::{Ask, answer};
+use crate::openai::{StreamFormat, format_named};
 use crate::routes::voices::{add, blocking};
-use crate::speaking::Speaker;
-use crate::voices::recording_stem;
+use crate::voices::{DEFAULT_VOICE, recording_stem};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -47,7 +46,7 @@ pub(super) const LISTS: [&Paths; 3] = [VOICES, RECORDINGS, MODEL];
 
 pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
     Router::new()
-        .route(SPEAK[0], post(speak))
+        .route(SPEAK[0], post(speak::<TtsRequest>))
         .route(SPEAK_BY_URL[0], get(speak_by_url))
         .route(VOICES[0], get(list_voices))
         .route(RECORDINGS[0], get(list_recordings))
@@ -58,13 +57,12 @@ pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
 }
 
 /// The body of `/tts`.
-struct TtsRequest {
-    text: String,
-    voice: String,
-    output_format: Option<String>,
-    stream_format: StreamFormat,
-    stream: StreamFields,
-    ignored: Vec<String>,
+struct TtsRequest(SpeechRequest);
+
+impl From<TtsRequest> for SpeechRequest {
+    fn from(request: TtsRequest) -> SpeechRequest {
+        request.0
+    }
 }
 
 impl FromFields for TtsRequest {
@@ -76,8 +74,7 @@ impl FromFields for TtsRequest {
         // The other server has the same path, with OpenAI's fields.
         fields.rename("input", "text");
         fields.rename("response_format", "output_format");
-        let text =
-            (fields.text("text")?).ok_or_else(|| missing("text", "send the text to speak"))?;
+        let text = fields.required_text("text", "send the text to speak")?;
         let predefined = fields.text("predefined_voice_id")?;
         let recording = fields.text("reference_audio_filename")?;
         let voice = fields.voice("voice")?;
@@ -96,45 +93,17 @@ impl FromFields for TtsRequest {
         let mut ignored = fields.drop_all(&["model"]);
         let (stream, others) = stream_options(fields)?;
         ignored.extend(others);
-        Ok(TtsRequest {
+        let format = fields.text("output_format")?;
+        let travel = StreamFormat::named(stream_format.as_deref())?;
+        Ok(TtsRequest(SpeechRequest {
             text,
-            voice: voice.unwrap_or_else(|| crate::voices::DEFAULT_VOICE.into()),
-            output_format: fields.text("output_format")?,
-            stream_format: StreamFormat::named(stream_format.as_deref())?,
-            stream,
+            voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
+            format: format_named("output_format", format.as_deref(), AudioFormat::Wav)?,
+            travel,
+            options: stream.options().clone(),
             ignored,
-        })
+        }))
     }
-}
-
-async fn spoken(
-    app: &Arc<App>,
-    record: Record,
-    request: TtsRequest,
-    unread: Vec<String>,
-    held: HeldBytes,
-) -> Result<Response, Refusal> {
-    let format = request.output_format.as_deref();
-    let ask = Ask {
-        format: format_named("output_format", format, AudioFormat::Wav)?,
-        text: request.text,
-        voice: Speaker::Named(request.voice),
-        options: request.stream.options().clone(),
-        travel: request.stream_format,
-        ignored: request.ignored,
-        unread,
-        held,
-    };
-    Ok(answer(app, record.map(|record| record.0), ask).await?)
-}
-
-async fn speak(
-    State(app): State<Arc<App>>,
-    record: Record,
-    body: Result<JsonBody<TtsRequest>, ServerError>,
-) -> Result<Response, Refusal> {
-    let body = body?;
-    spoken(&app, record, body.value, body.unread, body.held).await
 }
 
 /// The request's fields stand in the query, so that a page's player can read the sound by itself.
@@ -151,8 +120,9 @@ async fn speak_by_url(
     for (name, text) in pairs {
         fields.insert(name, text);
     }
-    let request = TtsRequest::from_fields(&mut fields)?;
-    spoken(&app, record, request, fields.unread(), app.bodies.hold()).await
+    let TtsRequest(request) = TtsRequest::from_fields(&mut fields)?;
+    let held = app.bodies.hold();
+    (request.answer(&app, record, None, fields.unread(), held)).await
 }
 
 /// All voices, each as the file of which that server would have made it.

@@ -196,6 +196,8 @@ mod tests {
             ("本", &[("本", true)]),
             ("本ABC", &[("本", true), ("ABC", false)]),
             ("カタカナ", &[("カタカナ", false)]),
+            // As in IPADIC, an unknown kanji may take the next with it; here that costs less.
+            ("鬱本", &[("鬱本", false)]),
             ("2024本", &[("2024", false), ("本", true)]),
             ("𠮷", &[("𠮷", false)]),
         ] {

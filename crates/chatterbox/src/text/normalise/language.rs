@@ -38,6 +38,8 @@ pub(super) struct Language {
     pub phrases: &'static [(&'static str, &'static str)],
     /// Names of signs and Greek letters.
     pub signs: &'static [(char, &'static str)],
+    /// Names of operators of more than one character, longest first.
+    pub operators: &'static [(&'static str, &'static str)],
     /// Names of signs in web addresses.
     pub address_signs: &'static [(char, &'static str)],
     /// Abbreviations and words of street types.
@@ -56,6 +58,15 @@ pub(super) struct Language {
     pub given_names: &'static [&'static str],
     /// Titles before the given name of a ruler.
     pub royal_titles: &'static [&'static str],
+    /// Words before a score out of a hundred or less: `rated 8/10`.
+    pub score_words: &'static [&'static str],
+    /// Plural nouns and their company: words before which a number may itself be a plural, as in
+    /// `two 911s`.
+    pub several_words: &'static [&'static str],
+    /// Articles.
+    pub articles: &'static [&'static str],
+    /// Words after the apostrophe of feet: `5' tall`.
+    pub length_words: &'static [&'static str],
     /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
     /// Words before years of four digits.
@@ -99,6 +110,8 @@ pub(super) struct Words {
     pub colon: &'static str,
     pub extension: &'static str,
     pub over: &'static str,
+    pub out_of: &'static str,
+    pub on: &'static str,
     pub ten: &'static str,
     pub bc: &'static [&'static str],
 }

@@ -72,6 +72,86 @@ fn ordinals_and_fractions() {
 }
 
 #[test]
+fn scores_dates_without_a_year_and_seasons_are_no_fractions() {
+    spoken(&[
+        ("It got 10/10.", "It got ten out of ten."),
+        (
+            "I rate it 8.5/10.",
+            "I rate it eight point five out of ten.",
+        ),
+        ("3/10 of it, 2/2", "three tenths of it, two halves"),
+        ("Call me on 3/4.", "Call me on March fourth."),
+        ("on 3/4 of the days", "on three quarters of the days"),
+        ("Friday, 12/25", "Friday, December twenty fifth"),
+        ("the 2019/20 season", "the twenty nineteen twenty season"),
+        ("1999/00", "nineteen ninety nine two thousand"),
+        ("3-1/2 inches", "three and one half inches"),
+        ("7/8ths", "seven eighths"),
+    ]);
+}
+
+#[test]
+fn a_number_with_an_s_is_seconds_or_a_plural() {
+    spoken(&[
+        (
+            "wait 10s, then 300s",
+            "wait ten seconds, then three hundred seconds",
+        ),
+        ("100s of people", "hundreds of people"),
+        ("10s of thousands", "tens of thousands"),
+        ("F-16s and B-52s", "F-sixteens and B-fifty twos"),
+        ("two 747s", "two seven hundred forty sevens"),
+    ]);
+}
+
+#[test]
+fn large_numbers_may_be_short() {
+    spoken(&[
+        (
+            "50k people, 1.5k",
+            "fifty thousand people, one point five thousand",
+        ),
+        (
+            "1M users, 2.5B views",
+            "one million users, two point five billion views",
+        ),
+        ("4K, 5M, 2B or not 2B", "four K, five M, two B or not two B"),
+        ("$5 million dollars", "five million dollars"),
+    ]);
+}
+
+#[test]
+fn marks_after_numbers_are_lengths_unless_they_quote() {
+    spoken(&[
+        ("5′ and 12″", "five feet and twelve inches"),
+        ("5′ and 12′′", "five feet and twelve inches"),
+        ("a 3\" pipe", "a three inch pipe"),
+        ("a 55\" TV, 5' tall", "a fifty five inch TV, five feet tall"),
+        (
+            "I said \"I am 3\" and left.",
+            "I said \"I am three\" and left.",
+        ),
+        ("'5' or '12'", "'five' or 'twelve'"),
+        ("5 lb. 3 oz. He left.", "five pounds three ounces. He left."),
+        ("2 1/2 tbsp", "two and one half tablespoons"),
+    ]);
+}
+
+#[test]
+fn operators_are_named_and_lines_of_signs_are_not() {
+    spoken(&[
+        ("a != b", "a not equal to b"),
+        ("if x<=3", "if x less than or equal to three"),
+        ("x == y", "x equals y"),
+        ("A -> B --> C", "A to B to C"),
+        ("y = 2x - 1", "y equals two x minus one"),
+        ("I took 3 - no, 4", "I took three - no, four"),
+        ("=== Title ===", "Title"),
+        ("§§ 3-5", "sections three to five"),
+    ]);
+}
+
+#[test]
 fn money_of_every_kind() {
     spoken(&[
         ("$4.50 or £1", "four dollars and fifty cents or one pound"),
@@ -466,4 +546,28 @@ proptest! {
         let spoken = Normaliser::of("en", true).unwrap().normalise(&text);
         prop_assert!(!spoken.contains(|c: char| c.is_ascii_digit()), "{}", spoken);
     }
+}
+
+#[test]
+fn durations_hours_of_work_and_years_in_other_forms() {
+    spoken(&[
+        ("2h30m", "two hours thirty minutes"),
+        ("1h 5m 3s", "one hour five minutes three seconds"),
+        ("90m", "ninety meters"),
+        ("Mon-Fri 9-5", "Monday to Friday nine to five"),
+        ("around 4:30ish", "around four thirty ish"),
+        ("3:45 a.m. PST", "three forty five AM PST"),
+        ("the winter of '69", "the winter of sixty nine"),
+        (
+            "MCMXCIV, MMXX and CIVIL",
+            "nineteen ninety four, twenty twenty and civil",
+        ),
+        ("1st-3rd grade", "first to third grade"),
+        ("300 B.C.E.", "three hundred BCE"),
+        ("Apt. #5", "apartment number five"),
+        (
+            "0044 20 7946 0958",
+            "zero zero four four, two zero, seven nine four six, zero nine five eight",
+        ),
+    ]);
 }

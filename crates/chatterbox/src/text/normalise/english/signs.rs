@@ -119,6 +119,19 @@ pub(super) const SIGNS: &[(char, &str)] = &[
     ('Ω', "omega"),
 ];
 
+pub(super) const OPERATORS: &[(&str, &str)] = &[
+    ("!==", "not equal to"),
+    ("==", "equals"),
+    ("!=", "not equal to"),
+    ("<=", "less than or equal to"),
+    (">=", "greater than or equal to"),
+    ("->", "to"),
+    ("=>", "to"),
+    ("<-", "from"),
+    ("+/-", "plus or minus"),
+    ("§§", "sections"),
+];
+
 pub(super) const ADDRESS_SIGNS: &[(char, &str)] = &[
     ('.', "dot"),
     ('/', "slash"),

@@ -148,6 +148,8 @@ pub(super) const PHRASES: &[(&str, &str)] = &[
     ("and/or", "and or"),
     ("he/she", "he or she"),
     ("she/he", "she or he"),
+    ("yes/no", "yes or no"),
+    ("true/false", "true or false"),
     ("his/her", "his or her"),
     ("c++", "C plus plus"),
     ("c#", "C sharp"),
@@ -164,7 +166,22 @@ pub(super) const PHRASES: &[(&str, &str)] = &[
     ("a.m.", "AM"),
     ("p.m.", "PM"),
     ("a.d.", "AD"),
+    ("b.c.e.", "BCE"),
     ("b.c.", "BC"),
+];
+
+pub(super) const SCORE_WORDS: &[&str] = &[
+    "rate", "rated", "rates", "rating", "score", "scored", "scores", "scoring", "grade", "graded",
+    "mark", "marks", "got", "give", "gave", "solid",
+];
+
+pub(super) const SEVERAL_WORDS: &[&str] = &[
+    "the", "these", "those", "two", "three", "four", "five", "six", "several", "some", "many",
+    "few", "all", "both", "our", "their",
+];
+
+pub(super) const LENGTH_WORDS: &[&str] = &[
+    "tall", "long", "wide", "high", "deep", "thick", "away", "apart", "by", "x",
 ];
 
 pub(super) const CODE_WORDS: &[&str] = &[

@@ -4,6 +4,8 @@ use super::{Reading, Setting};
 use crate::text::normalise::language::{When, holds};
 use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised, last_word};
 
+/// Letters of a Roman numeral that is a year without further context.
+const ROMAN_YEAR_LETTERS_MIN: usize = 4;
 /// Limit of Roman numerals after a name that is not known to be numbered.
 const ROMAN_AFTER_NAMES_MAX: u64 = 39;
 
@@ -61,7 +63,8 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
         let near = scan.rest.starts_with(' ');
         let name = near && is_capitalised(next);
         let after = scan.rest.trim_start_matches(' ');
-        let digit = after.starts_with(|c: char| c.is_ascii_digit())
+        let digit = (after.strip_prefix('#').unwrap_or(after))
+            .starts_with(|c: char| c.is_ascii_digit())
             || (near && roman_value(next).is_some() && next != "I");
         let fits = match abbreviation.when {
             When::Always => stop,
@@ -161,6 +164,14 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         && holds(language.counted_in_order, first_word(scan.rest));
     if in_order {
         return Reading::new((language.ordinal)(value), written.len());
+    }
+    // `MCMXCIV`: long enough that no word or name is meant.
+    if written.len() >= ROMAN_YEAR_LETTERS_MIN
+        && cursor.starts_word()
+        && scan.ends_word()
+        && super::numbers::YEARS.contains(&value)
+    {
+        return Reading::new((language.year)(value), written.len());
     }
     let possessive = matches!(scan.peek(), Some('\'' | '’'));
     if !cursor.before().ends_with(' ') || !scan.ends_word() || (possessive && written.len() < 2) {

@@ -19,8 +19,9 @@ pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let article = !cursor
         .previous_word()
         .eq_ignore_ascii_case(language.words.the);
-    let forms: [Form<'_>; 5] = [
+    let forms: [Form<'_>; 6] = [
         &|scan| in_digits(language, article, scan),
+        &|scan| month_and_day(language, cursor, scan),
         &|scan| month_and_year(language, scan),
         &|scan| month_first(language, scan),
         &|scan| day_first(language, article, scan),
@@ -112,7 +113,32 @@ fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<
     Some(words)
 }
 
-/// `10/2020`, `2020/10`.
+/// `on 3/4`, `Friday, 12/25`: without such words it is a fraction.
+fn month_and_day(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
+    let before = cursor.previous_word();
+    let announced = before.eq_ignore_ascii_case(language.words.on)
+        || language.weekdays.iter().any(|(name, short)| {
+            before.eq_ignore_ascii_case(name) || before.eq_ignore_ascii_case(short)
+        });
+    let mut ahead = *scan;
+    let month: usize = ahead.digits().parse().ok()?;
+    if !announced || !ahead.take('/') || !(1..=12).contains(&month) {
+        return None;
+    }
+    let (day, _) = day(language, &mut ahead)?;
+    let of = first_word(ahead.rest) == language.words.of;
+    if of || ahead.goes_on_as_chain() {
+        return None;
+    }
+    *scan = ahead;
+    Some(format!(
+        "{} {}",
+        language.months[month - 1].name,
+        (language.ordinal)(day)
+    ))
+}
+
+/// `10/2020`, `2020/10`, `2019/20`.
 fn month_and_year(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let first = ahead.digits();
@@ -125,6 +151,10 @@ fn month_and_year(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
         (4, 2) => (second, first),
         _ => return None,
     };
+    if let Some(words) = season(language, first, second).filter(|_| ahead.ends_word()) {
+        *scan = ahead;
+        return Some(words);
+    }
     let month: usize = month.parse().ok()?;
     let recent = RECENT_YEARS.contains(&year.parse().ok()?);
     // `10/2000 of a second` is a fraction.
@@ -140,6 +170,17 @@ fn month_and_year(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     );
     *scan = ahead;
     Some(words)
+}
+
+/// `2019/20`: a year and the next one's last two digits, where they cannot be a month.
+fn season(language: &Language, first: &str, second: &str) -> Option<String> {
+    let (from, to): (u64, u64) = (first.parse().ok()?, second.parse().ok()?);
+    let follows = first.len() == 4 && to == (from + 1) % 100 && (to > 12 || to == 0);
+    let last = match to {
+        0 => (language.year)(from + 1),
+        _ => (language.cardinal)(to),
+    };
+    (follows && RECENT_YEARS.contains(&from)).then(|| format!("{} {last}", (language.year)(from)))
 }
 
 /// A month's name or abbreviation, and whether it is unambiguous.
@@ -287,6 +328,21 @@ fn month_alone(language: &'static Language, scan: &mut Scan<'_>) -> Option<Strin
     }
     *scan = ahead;
     Some(found.name.to_owned())
+}
+
+/// `the winter of '69`.
+pub(super) fn short_year(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let mut scan = cursor.scan();
+    if cursor.previous() != Some(' ') {
+        return None;
+    }
+    scan.take_any(&['\'', '’'])?;
+    let value = scan.exact_digits(2)?.parse().ok()?;
+    // Between quotation marks it is any number.
+    if !scan.ends_word() || scan.rest.starts_with(['\'', '’']) {
+        return None;
+    }
+    Reading::new(setting.language.pair(value), scan.used)
 }
 
 /// `1980s`, `'80s`, `80's` before nothing else.

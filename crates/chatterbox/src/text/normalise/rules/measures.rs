@@ -2,7 +2,7 @@
 
 use super::numbers::fraction_words;
 use super::{Reading, Setting};
-use crate::text::normalise::language::Language;
+use crate::text::normalise::language::{Language, holds};
 use crate::text::normalise::number::Number;
 use crate::text::normalise::scan::{Cursor, Scan, first_word};
 
@@ -31,11 +31,16 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if cursor.previous() == Some('.') && cursor.rest().starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
+    if let Some(words) = length(language, cursor, &mut scan) {
+        return Reading::new(words, scan.used);
+    }
     let mut part = scan;
-    if let Some(words) = fraction_words(language, &mut part)
-        && let Some(unit) = unit_after(language, &mut part)
-    {
-        return Reading::new(format!("{words} {}", unit.one), part.used);
+    if let Some(words) = fraction_words(language, &mut part) {
+        // `2 1/2`: more than one.
+        let mixed = cursor.rest()[..part.used].contains([' ', '-']);
+        if let Some(unit) = unit_after(language, &mut part) {
+            return Reading::new(format!("{words} {}", unit.of(!mixed)), part.used);
+        }
     }
     let number = Number::read(&mut scan)?;
     let words = number.words(language);
@@ -182,6 +187,74 @@ fn height(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     ))
 }
 
+/// `5′`, `12″`, and with typewriter marks where they cannot be quotation marks: `a 3" pipe`,
+/// `5' tall`.
+fn length(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let number = Number::read(&mut ahead)?;
+    let mark = match ahead.rest.starts_with("′′") {
+        // What compatibility decomposition makes of a double prime.
+        true => ahead.skip("′′".len()).chars().next().map(|_| '″')?,
+        false => ahead.take_any(&['\'', '’', '′', '"', '″'])?,
+    };
+    let quoted = cursor.before().matches('"').count() % 2 == 1;
+    let plausible = match mark {
+        '′' | '″' => true,
+        '"' => !quoted && ahead.rest.starts_with(' '),
+        _ => ahead.rest.starts_with(' ') && holds(language.length_words, first_word(ahead.rest)),
+    };
+    if !plausible || !ahead.ends_word() {
+        return None;
+    }
+    let unit = match mark {
+        '"' | '″' => known(language, "in.")?,
+        _ => known(language, "ft")?,
+    };
+    // Singular before a noun, as in `a 3" pipe`.
+    let noun = holds(language.articles, cursor.previous_word())
+        && first_word(ahead.rest).starts_with(char::is_alphabetic)
+        && !holds(language.length_words, first_word(ahead.rest));
+    *scan = ahead;
+    Some(format!(
+        "{} {}",
+        number.words(language),
+        unit.of(number.is_one() || noun)
+    ))
+}
+
+/// `2h30m`, `1h 5m 3s`: hours with minutes, and seconds after them.
+pub(super) fn duration(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let units = [
+        ('h', language.words.hours),
+        ('m', language.words.minutes),
+        ('s', language.words.seconds),
+    ];
+    let mut parts = Vec::new();
+    for (letter, [one, several]) in units {
+        let mut ahead = scan;
+        if !parts.is_empty() {
+            ahead.space();
+        }
+        let digits = ahead.digits();
+        if !(1..=3).contains(&digits.len()) || !ahead.take(letter) {
+            continue;
+        }
+        let value: u64 = digits.parse().ok()?;
+        let name = if value == 1 { one } else { several };
+        parts.push(format!("{} {name}", (language.cardinal)(value)));
+        scan = ahead;
+    }
+    if parts.len() < 2 || !scan.ends_word() {
+        return None;
+    }
+    Reading::new(parts.join(" "), scan.used)
+}
+
 /// A sign, or an abbreviation possibly apart from its number.
 fn length_sign(scan: &mut Scan<'_>, signs: &[char], short: &str) -> bool {
     if scan.take_any(signs).is_some() {
@@ -218,7 +291,13 @@ pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Mea
     }
     // `2 tbsp. sugar`: the full stop belongs to the unit if the sentence continues.
     let mut stop = ahead;
-    if stop.take('.') && stop.space() && stop.peek().is_some_and(char::is_lowercase) {
+    let goes_on = |mut rest: Scan<'_>| {
+        // `5 lb. 3 oz`
+        let again = Number::read(&mut rest).is_some() && rest.space();
+        rest.peek().is_some_and(char::is_lowercase)
+            && (!again || unit(language, &mut rest).is_some())
+    };
+    if stop.take('.') && stop.space() && goes_on(stop) {
         ahead.take('.');
     }
     *scan = ahead;

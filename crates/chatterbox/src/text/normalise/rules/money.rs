@@ -83,6 +83,15 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
     if negative {
         words = format!("{} {words}", language.words.minus);
     }
+    // `$5 million dollars` names the currency twice.
+    let mut again = ahead;
+    if again.space()
+        && let Some(name) = currency.names.iter().find(|name| words.ends_with(*name))
+        && again.take_ignoring_case(name)
+        && again.ends_word()
+    {
+        ahead = again;
+    }
     let mut each = ahead;
     if each.take('/')
         && let Some(name) = period(language, &mut each)

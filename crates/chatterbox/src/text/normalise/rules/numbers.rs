@@ -56,14 +56,57 @@ fn is_counted(word: &str) -> bool {
             && !NO_PLURALS.contains(&word))
 }
 
-/// `3/4`, `3 1/2`, `1/4th`, `4.5/5`.
+/// `3/4`, `3 1/2`, `3-1/2`, `1/4th`, `10/10`, `rated 8/10`.
 pub(super) fn fraction(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if !cursor.starts_word() || cursor.continues_chain() {
         return None;
     }
     let mut scan = cursor.scan();
+    if let Some(words) = score(setting.language, cursor, &mut scan) {
+        return Reading::new(words, scan.used);
+    }
     let words = fraction_words(setting.language, &mut scan)?;
     Reading::new(words, scan.used)
+}
+
+/// `10/10`, and any part of ten or a hundred shortly after a word such as `rated`.
+fn score(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
+    /// How many words before a score may announce it.
+    const WORDS: usize = 3;
+    /// A whole below it is a fraction: `2/2`.
+    const FULL_MARKS_MIN: u64 = 5;
+    let mut ahead = *scan;
+    let points = Number::read(&mut ahead)?;
+    if !ahead.take('/') {
+        return None;
+    }
+    let marks: u64 = ahead.digits().parse().ok()?;
+    let goes_on = ahead
+        .rest
+        .strip_prefix('.')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if !ahead.ends_word() || ahead.goes_on_as_chain() || goes_on {
+        return None;
+    }
+    let full = points.integer() == Some(marks) && marks >= FULL_MARKS_MIN;
+    let announced = [5, 10, 20, 100].contains(&marks)
+        && points.approximately() <= marks as f64
+        && cursor
+            .before()
+            .split_whitespace()
+            .rev()
+            .take(WORDS)
+            .any(|word| holds(language.score_words, word));
+    if !full && !announced {
+        return None;
+    }
+    *scan = ahead;
+    Some(format!(
+        "{} {} {}",
+        points.words(language),
+        language.words.out_of,
+        (language.cardinal)(marks)
+    ))
 }
 
 /// The words of a fraction, for rules that add a unit.
@@ -74,8 +117,11 @@ pub(super) fn fraction_words(language: &Language, scan: &mut Scan<'_>) -> Option
         return None;
     }
     let mut mixed = ahead;
-    let words = if mixed.space() && !mixed.digits().is_empty() && mixed.rest.starts_with('/') {
-        ahead.space();
+    // `3-1/2`, but not `2026-06/09`.
+    let hyphen = first.len() <= 2 && mixed.rest.starts_with('-') && !mixed.rest.starts_with("-0");
+    let apart = mixed.space() || (hyphen && mixed.take('-'));
+    let words = if apart && !mixed.digits().is_empty() && mixed.rest.starts_with('/') {
+        ahead.take_any(&[' ', '-']);
         let numerator = ahead.digits();
         let part = below(language, numerator, &mut ahead)?;
         let whole = (language.cardinal)(first.parse().ok()?);
@@ -99,8 +145,12 @@ fn below(language: &Language, numerator: &str, scan: &mut Scan<'_>) -> Option<St
     }
     for ending in language.ordinal_endings {
         let mut ahead = *scan;
-        if ahead.take_ignoring_case(ending) && ahead.ends_word() {
-            *scan = ahead;
+        if ahead.take_ignoring_case(ending) {
+            // `7/8ths`
+            ahead.take('s');
+            if ahead.ends_word() {
+                *scan = ahead;
+            }
         }
     }
     let followed_by_digit = scan
@@ -141,6 +191,30 @@ pub(super) fn ordinal_words(language: &Language, scan: &mut Scan<'_>) -> Option<
         true => (language.ordinal)(value),
         false => format!("{} {ending}", (language.cardinal)(value)),
     })
+}
+
+/// `100s of people`, `F-16s`, `two 911s`: a number in the plural, which is no time in seconds.
+pub(super) fn several(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    let digits = scan.digits();
+    let value: u64 = digits.parse().ok()?;
+    if !cursor.starts_word() || digits.starts_with('0') || !scan.take('s') || !scan.ends_word() {
+        return None;
+    }
+    let counts = scan.rest.starts_with(' ') && first_word(scan.rest) == language.words.of;
+    let words = (language.cardinal)(value);
+    if counts && matches!(value, 10 | 100 | 1000) {
+        // `hundreds of`, not `one hundreds of`.
+        let one = format!("{} ", (language.cardinal)(1));
+        let bare = words.strip_prefix(&one).unwrap_or(&words);
+        return Reading::new((language.plural)(bare), scan.used);
+    }
+    let model = cursor.before().ends_with('-') && cursor.continues_chain();
+    let counted = digits.len() == 3 && holds(language.several_words, cursor.previous_word());
+    (model || counted)
+        .then(|| Reading::new((language.plural)(&words), scan.used))
+        .flatten()
 }
 
 /// `v1.2.3`, `1.2.3`.
@@ -352,10 +426,17 @@ fn magnitude<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str>
     let mut ahead = *scan;
     let apart = ahead.space();
     let word = ahead.letters();
-    // Single letters may be anything; `5bn` is a number without a currency too.
+    // Single letters may be anything, but not before what is counted: `1M users`. `5bn` and `50k`
+    // are numbers without a currency too; `4K` is not.
+    let counts = ahead.rest.starts_with(' ') && is_counted(first_word(ahead.rest));
+    let large = |short: &str| match word {
+        "M" | "B" => counts && word.eq_ignore_ascii_case(short),
+        "k" => short == word && ahead.ends_word() && !ahead.goes_on_as_chain(),
+        _ => word == short && short.len() > 1,
+    };
     let (_, name) = (language.magnitudes.iter()).find(|(short, name)| match apart {
         true => short == name && word.eq_ignore_ascii_case(name),
-        false => word == *short && short.len() > 1,
+        false => large(short),
     })?;
     *scan = ahead;
     Some(name)

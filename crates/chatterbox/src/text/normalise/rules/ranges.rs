@@ -3,6 +3,7 @@
 use super::dates::decade_words;
 use super::measures::unit_after;
 use super::money::amount;
+use super::numbers::ordinal_words;
 use super::times::time_words;
 use super::{Part, Reading, Setting};
 use crate::text::normalise::language::Language;
@@ -18,7 +19,7 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if !cursor.starts_word() || cursor.continues_chain() {
         return None;
     }
-    let kinds: [Part; 3] = [time_words, amount, decade_words];
+    let kinds: [Part; 4] = [time_words, amount, decade_words, ordinal_words];
     for kind in kinds {
         let mut scan = cursor.scan();
         if let Some(first) = kind(language, &mut scan)
@@ -77,7 +78,7 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let from = cursor
         .previous_word()
         .eq_ignore_ascii_case(language.words.from);
-    if !ascending && !from {
+    if !ascending && !from && !is_day_of_work(language, cursor, &low, &high) {
         // A score, or a number in two parts.
         let words = format!("{} - {}", low.words(language), high.words(language));
         return Reading::new(words, scan.used);
@@ -88,6 +89,28 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         &high.words(language),
         scan.used,
     )
+}
+
+/// `Mon-Fri 9-5`: from the morning to the evening.
+fn is_day_of_work(
+    language: &Language,
+    cursor: &Cursor<'_>,
+    low: &Number<'_>,
+    high: &Number<'_>,
+) -> bool {
+    let day = |word: &str| {
+        (language.weekdays.iter()).any(|(name, short)| {
+            word.eq_ignore_ascii_case(name) || word.eq_ignore_ascii_case(short)
+        })
+    };
+    let hours = |number: &Number<'_>| {
+        number
+            .integer()
+            .is_some_and(|hour| (1..=12).contains(&hour))
+    };
+    let before = cursor.previous_word();
+    let last = before.rsplit(['-', '–']).next().unwrap_or("");
+    hours(low) && hours(high) && day(last)
 }
 
 /// `A-Z`, `A–F`: letters far enough apart that no name is meant.

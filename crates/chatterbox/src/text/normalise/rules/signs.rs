@@ -1,12 +1,48 @@
 //! Signs read by name.
 
 use super::{Reading, Setting};
-use crate::text::normalise::scan::Cursor;
+use crate::text::normalise::scan::{Cursor, first_word, last_word};
 
-/// `-5`, `(-5)`, `−.5`: a hyphen as a minus sign.
+/// `==`, `<=`, `->`: an operator of several characters.
+pub(super) fn operator(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    /// Signs of an operator or an arrow; a longer run of them is decoration, and is not read.
+    const OPERATOR_MAX: usize = 3;
+    let mut scan = cursor.scan();
+    let run = scan.take_while(|c| matches!(c, '=' | '<' | '>' | '~' | '-'));
+    if run.len() >= OPERATOR_MAX && run.contains(['=', '<', '>', '~']) {
+        let between = cursor.before().ends_with(' ') && scan.rest.starts_with(' ');
+        let arrow = run.ends_with('>') && !run.starts_with('<');
+        let name = if arrow && between {
+            name_of(setting, '→')?
+        } else {
+            ""
+        };
+        return Reading::new(name, run.len());
+    }
+    let scan = cursor.scan();
+    let (sign, name) =
+        (setting.language.operators.iter()).find(|(sign, _)| scan.rest.starts_with(sign))?;
+    let next = scan.rest[sign.len()..].chars().next();
+    let left = if cursor.previous().is_none_or(char::is_whitespace) {
+        ""
+    } else {
+        " "
+    };
+    let right = if next.is_some_and(|c| !c.is_whitespace()) {
+        " "
+    } else {
+        ""
+    };
+    Reading::new(format!("{left}{name}{right}"), sign.len())
+}
+
+/// `-5`, `(-5)`, `−.5`, and ` - ` in an equation: a hyphen as a minus sign.
 pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     scan.take_any(&['-', '−'])?;
+    if scan.rest.starts_with(' ') && is_equation(cursor, scan.rest) {
+        return Reading::new(setting.language.words.minus, scan.used);
+    }
     let joined = cursor.previous().is_some_and(|c| {
         c.is_alphanumeric() || matches!(c, ')' | ']' | '-' | '"' | '%' | '°' | '/')
     });
@@ -18,6 +54,19 @@ pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     };
     (number && !joined).then_some(())?;
     Reading::new(format!("{} ", setting.language.words.minus), scan.used)
+}
+
+/// Whether a hyphen between spaces stands between two terms of an equation: each a number or a
+/// single letter, and an equals sign in the same sentence.
+fn is_equation(cursor: &Cursor<'_>, behind: &str) -> bool {
+    let before = cursor.before();
+    let term = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_digit()) || word.chars().take(2).count() == 1
+    };
+    let left = before.ends_with(' ') && term(last_word(before.trim_end()));
+    let sentence = |text: &str| text.contains(" = ") && !text.contains(". ");
+    left && term(first_word(behind))
+        && (sentence(before) || sentence(behind.split(". ").next().unwrap_or("")))
 }
 
 /// `x^2`, `10^-6`.

@@ -161,7 +161,7 @@ fn international(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>
     (!first.is_empty() && long_enough && (grouped || groups.len() == 1)).then_some(groups)
 }
 
-/// `020 7946 0958`, `01 23 45 67 89`: groups after the zero of a trunk line.
+/// `020 7946 0958`, `01 23 45 67 89`, `0044 20 7946 0958`: groups after the zero of a trunk line.
 fn trunk(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
     let first = scan.digits();
     if !first.starts_with('0') || !(2..=5).contains(&first.len()) {
@@ -180,7 +180,9 @@ fn trunk(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
         *scan = ahead;
     }
     let count: usize = groups.iter().map(|digits| digits.len()).sum();
-    if groups.len() < 2 || !(9..=11).contains(&count) {
+    // After two zeros the country's code follows.
+    let most = if first.starts_with("00") { 15 } else { 11 };
+    if groups.len() < 2 || !(9..=most).contains(&count) {
         return None;
     }
     let words = groups.iter().map(|digits| language.one_by_one(digits));

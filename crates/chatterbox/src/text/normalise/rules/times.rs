@@ -2,7 +2,7 @@
 
 use super::{Reading, Setting};
 use crate::text::normalise::language::Language;
-use crate::text::normalise::scan::{Cursor, Scan};
+use crate::text::normalise::scan::{Cursor, Scan, first_word};
 
 /// `7:30`, `5pm`, `1.59 p.m. EST`, `14:10:30`.
 pub(super) fn time(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
@@ -40,10 +40,15 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
             ahead = more;
         }
     }
-    let half = half_of_day(&mut ahead);
+    let half = half_of_day(language, &mut ahead);
     let zone = zone(language, &mut ahead, half.is_some());
     if (minute.is_none() || dotted) && half.is_none() {
         return None;
+    }
+    let mut about = ahead;
+    let roughly = half.is_none() && about.take_ignoring_case("ish") && about.ends_word();
+    if roughly {
+        ahead = about;
     }
     if !ahead.ends_word() || ahead.rest.starts_with([':', '%']) {
         return None;
@@ -72,7 +77,8 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
         (None | Some(0), _) => format!("{hour_words} {}", language.words.hundred),
         (Some(minute), _) => format!("{hour_words} {}", language.pair(minute)),
     };
-    for name in [half, zone].into_iter().flatten() {
+    let roughly = roughly.then(|| "ish".to_owned());
+    for name in [half, zone, roughly].into_iter().flatten() {
         words.push(' ');
         words.push_str(&name);
     }
@@ -88,7 +94,7 @@ fn sixtieths(scan: &mut Scan<'_>) -> Option<u64> {
 }
 
 /// `am`, `P.M.`, ` a.m`: in capitals, because it is read letter by letter.
-fn half_of_day(scan: &mut Scan<'_>) -> Option<String> {
+fn half_of_day(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     ahead.space();
     let half = ahead.take_any(&['a', 'p', 'A', 'P'])?;
@@ -103,7 +109,7 @@ fn half_of_day(scan: &mut Scan<'_>) -> Option<String> {
     if dotted {
         let mut stop = ahead;
         // The last full stop also ends the sentence if a new one begins after it.
-        if stop.take('.') && !begins_sentence(stop.rest) {
+        if stop.take('.') && !begins_sentence(language, stop.rest) {
             ahead = stop;
         }
     } else if !ahead.ends_word() {
@@ -113,9 +119,10 @@ fn half_of_day(scan: &mut Scan<'_>) -> Option<String> {
     Some(format!("{}M", half.to_ascii_uppercase()))
 }
 
-fn begins_sentence(rest: &str) -> bool {
+fn begins_sentence(language: &Language, rest: &str) -> bool {
+    let zone = language.time_zones.contains(&first_word(rest));
     rest.strip_prefix(' ')
-        .is_some_and(|rest| rest.starts_with(char::is_uppercase) && !rest.starts_with("EST"))
+        .is_some_and(|rest| rest.starts_with(char::is_uppercase) && !zone)
         || rest.starts_with(['?', '!'])
         || rest.starts_with('"')
 }

@@ -142,7 +142,7 @@ fn operators_are_named_and_lines_of_signs_are_not() {
     spoken(&[
         ("a != b", "a not equal to b"),
         ("if x<=3", "if x less than or equal to three"),
-        ("x == y", "x equals y"),
+        ("x == y && y > 0", "x equals y and y greater than zero"),
         ("A -> B --> C", "A to B to C"),
         ("y = 2x - 1", "y equals two x minus one"),
         ("I took 3 - no, 4", "I took three - no, four"),

@@ -128,6 +128,8 @@ pub(super) const OPERATORS: &[(&str, &str)] = &[
     ("->", "to"),
     ("=>", "to"),
     ("<-", "from"),
+    ("&&", "and"),
+    ("||", "or"),
     ("+/-", "plus or minus"),
     ("§§", "sections"),
 ];

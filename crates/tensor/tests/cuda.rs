@@ -9,12 +9,13 @@ mod conformance;
 use common::Fixture;
 use common::fixture::Tolerances;
 use common::tight::{Edge, Tight};
-use cuda_stand_in::client::StandIn;
+use cuda_stand_in::client::{DEMO_PTX, StandIn};
 use sottovoce_memory::driver::Driver;
-use sottovoce_memory::driver::cuda::CudaDriver;
-use sottovoce_memory::{Memory, PoolConfiguration};
+use sottovoce_memory::driver::cuda::{
+    CudaContext, CudaDriver, CudaError, Generation, LaunchShape, Module, Queue, Target,
+};
+use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
 use sottovoce_tensor::cuda::Cuda;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
@@ -24,9 +25,14 @@ static NEXT: Mutex<u32> = Mutex::new(0);
 
 /// A fixture on a device of the stand-in that belongs to one test.
 struct OnStandIn {
-    fixture: ManuallyDrop<Fixture>,
-    device: StandIn,
+    fixture: Fixture,
+    context: Arc<CudaContext>,
+    /// Dropped last: by then the device is expected to be empty.
+    _lent: Lent,
 }
+
+/// A device of the stand-in, which goes back to [`FREE`].
+struct Lent(StandIn);
 
 fn on_stand_in(settings: &str, cases: u32) -> OnStandIn {
     on_driver(settings, cases, None)
@@ -49,7 +55,7 @@ fn on_driver(settings: &str, cases: u32, edge: Option<Edge>) -> OnStandIn {
     let memory = Memory::with_driver(driver, PoolConfiguration::default());
     let cuda = Cuda::open(&context, &memory).expect("a device that computes");
     OnStandIn {
-        fixture: ManuallyDrop::new(Fixture {
+        fixture: Fixture {
             devices: vec![Box::new(cuda)],
             memory,
             tolerances: Tolerances {
@@ -62,8 +68,9 @@ fn on_driver(settings: &str, cases: u32, edge: Option<Edge>) -> OnStandIn {
             },
             cases,
             apart: edge.is_some(),
-        }),
-        device,
+        },
+        context,
+        _lent: Lent(device),
     }
 }
 
@@ -75,13 +82,45 @@ impl Deref for OnStandIn {
     }
 }
 
-impl Drop for OnStandIn {
+impl Drop for Lent {
     fn drop(&mut self) {
-        // SAFETY: it is dropped only here.
-        unsafe { ManuallyDrop::drop(&mut self.fixture) };
         if !std::thread::panicking() {
-            self.device.expect_clean("after the test");
-            FREE.lock().expect("a list").push(self.device.ordinal());
+            self.0.expect_clean("after the test");
+            FREE.lock().expect("a list").push(self.0.ordinal());
+        }
+    }
+}
+
+/// Reads one number `offset` bytes from the start of a tensor of 25 numbers that has a piece of its
+/// own, with a kernel made for it; returns what the device says then.
+fn read_at(card: &OnStandIn, offset: i64) -> Result<(), CudaError> {
+    let owner = Owner::new(Region::Workspace, "test");
+    let [from, to] = [100, 100].map(|bytes| card.memory.reserve_exact(bytes, owner).unwrap());
+    let queue = Arc::new(Queue::new(&card.context)?);
+    let ptx = Target::Ptx(Generation { major: 7, minor: 0 });
+    let module = Module::load(&card.context, "demo", ptx, DEMO_PTX.into())?;
+    let add = Arc::new(module).kernel("demo_add", &[8, 8, 8, 4])?;
+    let (to, from) = (to.address().0, from.address().0);
+    let read = from.checked_add_signed(offset).unwrap();
+    let parameters = [to, read, from].map(u64::to_ne_bytes);
+    let [to, read, from] = parameters.each_ref().map(|bytes| &bytes[..]);
+    let shape = LaunchShape::row(1, 32);
+    // SAFETY: the addresses are those of live blocks, or the device's refusal is what is tested.
+    unsafe { queue.launch(&add, &shape, &[to, read, from, &1_u32.to_ne_bytes()])? };
+    queue.synchronize()
+}
+
+/// Whether a fault is told for exactly these offsets from the start of a tensor.
+fn expect_faults(edge: Edge, offsets: [(i64, bool); 3]) {
+    for (offset, faults) in offsets {
+        let card = on_driver("", 1, Some(edge));
+        let read = read_at(&card, offset);
+        match faults {
+            true => assert!(
+                matches!(read, Err(CudaError::Faulted { .. })),
+                "{offset}: {read:?}"
+            ),
+            false => assert!(read.is_ok(), "{offset}: {read:?}"),
         }
     }
 }
@@ -106,10 +145,15 @@ mod in_shuffled_order {
 
 mod with_nothing_before_a_tensor {
     use crate::common::tight::Edge;
-    use crate::{conformance, on_driver};
+    use crate::{conformance, expect_faults, on_driver};
     use sottovoce_memory::{Owner, Region};
 
     conformance::suite!(*on_driver("generation=86 fill=on", 3, Some(Edge::Front)));
+
+    #[test]
+    fn a_kernel_that_reads_before_a_tensor_faults() {
+        expect_faults(Edge::Front, [(-4, true), (0, false), (96, false)]);
+    }
 
     #[test]
     fn a_block_begins_where_its_piece_begins() {
@@ -126,10 +170,16 @@ mod with_nothing_before_a_tensor {
 
 mod with_nothing_behind_a_tensor {
     use crate::common::tight::Edge;
-    use crate::{conformance, on_driver};
+    use crate::{conformance, expect_faults, on_driver};
     use sottovoce_tensor::Precision;
 
     conformance::suite!(*on_driver("generation=86 fill=on", 3, Some(Edge::Back)));
+
+    #[test]
+    fn a_kernel_that_reads_past_a_tensor_faults() {
+        // A piece of 100 bytes ends at a multiple of 16 bytes.
+        expect_faults(Edge::Back, [(112, true), (0, false), (96, false)]);
+    }
 
     #[test]
     fn a_kernel_that_reads_past_a_table_faults() {

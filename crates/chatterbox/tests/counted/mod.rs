@@ -10,7 +10,7 @@ use sottovoce_chatterbox::config::{
     ModelConfig, T3Config,
 };
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions};
-use sottovoce_chatterbox::t3::{KeyValueStore, T3, T3State, VoiceConditioning};
+use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, T3, T3State, VoiceConditioning};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
@@ -230,6 +230,62 @@ impl Speaking {
         let seen = self.prefix_positions * count * self.t3.rows() + own;
         [stored, seen].map(|positions| positions as u64)
     }
+}
+
+/// What a pass over the blocks of `count` states asks for, without settled blocks and with them.
+pub fn asked_by_passes(on: &OnStandIn, config: &ModelConfig, count: usize) -> [Asked; 2] {
+    let source = Source::synthetic(config.clone(), 1);
+    let loaded = load(
+        &source,
+        Component::T3,
+        Precision::F16,
+        &on.memory,
+        |loader| T3::load(loader, &config.t3),
+    );
+    let t3 = loaded.expect("synthetic weights").network;
+    let store = t3.store(&on.memory, CachePrecision::F16, 1000);
+    let pooled = Workspace::pooled(&on.memory, "test");
+    let ctx = Context::new(&pooled, &on.device);
+    let voice = VoiceConditioning {
+        speaker_embedding: &[0.3; 32],
+        prompt_tokens: &[5; 20],
+    };
+    let prefix = (t3.prefix(&ctx, &store, STATE, &voice, 0.5)).expect("the voice fits");
+    let prefix = Arc::new(prefix);
+    let block = vec![t3.config().mask_token(); 16];
+    let mut states: Vec<T3State> = (0..count)
+        .map(|_| {
+            let mut state = t3.state(&store, STATE, prefix.clone());
+            state.reserve(96).expect("room");
+            (t3.begin_blocks(&ctx, &mut state, &[7; 9], &block)).expect("a short text");
+            state
+        })
+        .collect();
+    // Nothing runs before a wait.
+    ctx.download(&ctx.zeros(&[1, 1])).expect("a wait");
+    let measuring = Workspace::measuring();
+    t3.measure_block_pass(&Context::new(&measuring, &on.device), count);
+    let recording = measuring.recording().expect("it measured");
+    let workspace = Workspace::planned(&on.memory, &recording, "pass").expect("room");
+    [&[][..], &[3; 16]].map(|settled| {
+        let before = on.asked();
+        workspace.restart();
+        let ctx = Context::new(&workspace, &on.device);
+        let mut states: Vec<&mut T3State> = states.iter_mut().collect();
+        let pass = BlockPass {
+            settled,
+            block: &block,
+        };
+        let logits = t3.block_pass(&ctx, &mut states, &vec![pass; count]);
+        let logits = ctx.download(&logits.expect("it goes on"));
+        assert!(
+            logits
+                .expect("logits")
+                .iter()
+                .all(|logit| logit.is_finite())
+        );
+        on.since(before)
+    })
 }
 
 /// Bytes of the weights that a step needs.

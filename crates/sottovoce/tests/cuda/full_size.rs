@@ -70,3 +70,9 @@ fn nano_at_full_size_speaks_on_a_card_as_on_the_processor() {
 fn base_at_full_size_speaks_on_a_card_as_on_the_processor() {
     expect_the_same_on_a_card(Variant::Base, 2, 6 << 30);
 }
+
+#[test]
+#[ignore = "minutes of work, 2 GB of memory"]
+fn turbo_at_full_size_speaks_on_a_card_as_on_the_processor() {
+    expect_the_same_on_a_card(Variant::Turbo, 4, 4 << 30);
+}

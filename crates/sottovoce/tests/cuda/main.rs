@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod families;
 mod faults;
 mod full_size;
 mod ledger;

@@ -30,7 +30,7 @@ pub(super) const DONE_MAX: usize = 1 << 14;
 const ALIGNMENT: usize = 16;
 
 /// Bytes of all slots.
-pub(super) const BYTES: usize = PIECE * (4 + 4 + size_of::<CacheRow>())
+pub(super) const BYTES: usize = PIECE * (4 + 4 + 2 * size_of::<CacheRow>())
     + SEQUENCES_MAX * size_of::<CacheSequence>()
     + PAGES_MAX * 8
     + GATHERED_BYTES
@@ -62,7 +62,7 @@ pub(super) struct PlacesAddresses {
 pub(super) struct Uploads {
     ids: Slot<u32>,
     positions: Slot<u32>,
-    rows: Slot<CacheRow>,
+    rows: TwoSlots<CacheRow>,
     sequences: Slot<CacheSequence>,
     pages: Slot<u64>,
     gathered: Gathered,
@@ -77,7 +77,7 @@ impl Uploads {
         let mut next = block.address();
         Ok(Uploads {
             pages: Slot::new("pages of a cache", PAGES_MAX, &mut next),
-            rows: Slot::new("rows of a cache", PIECE, &mut next),
+            rows: TwoSlots::new("rows of a cache", PIECE, &mut next),
             sequences: Slot::new("sequences of a cache", SEQUENCES_MAX, &mut next),
             ids: Slot::new("ids", PIECE, &mut next),
             positions: Slot::new("positions", PIECE, &mut next),
@@ -144,7 +144,7 @@ impl Uploads {
         Ok(PlacesAddresses {
             pages: self.pages.send(staging, pages)?,
             sequences: self.sequences.send(staging, sequences)?,
-            rows: self.rows.send(staging, rows.iter().copied())?,
+            rows: self.rows.send(staging, rows)?,
         })
     }
 }
@@ -281,6 +281,10 @@ impl<T: Pod + PartialEq> Slot<T> {
         }
     }
 
+    fn holds(&self, values: impl Iterator<Item = T>) -> bool {
+        self.sent.iter().copied().eq(values)
+    }
+
     fn send(
         &mut self,
         staging: &mut Staging,
@@ -294,7 +298,7 @@ impl<T: Pod + PartialEq> Slot<T> {
                 most: self.most,
             });
         }
-        if !self.sent.iter().copied().eq(values.clone()) {
+        if !self.holds(values.clone()) {
             self.sent.clear();
             self.sent.extend(values);
             let sent = staging.write(bytemuck::cast_slice(&self.sent), self.address);
@@ -304,5 +308,32 @@ impl<T: Pod + PartialEq> Slot<T> {
             }
         }
         Ok(self.address)
+    }
+}
+
+/// Two slots of one kind of array, for layers that use two such arrays in turn: rows of a block are
+/// stored at their own positions and attend to the whole block.
+struct TwoSlots<T> {
+    slots: [Slot<T>; 2],
+    /// The slot that was written first.
+    older: usize,
+}
+
+impl<T: Pod + PartialEq> TwoSlots<T> {
+    fn new(what: &'static str, most: usize, next: &mut Address) -> TwoSlots<T> {
+        TwoSlots {
+            slots: std::array::from_fn(|_| Slot::new(what, most, next)),
+            older: 0,
+        }
+    }
+
+    fn send(&mut self, staging: &mut Staging, values: &[T]) -> Result<Address, UploadError> {
+        let values = values.iter().copied();
+        let known = (self.slots.iter()).position(|slot| slot.holds(values.clone()));
+        let index = known.unwrap_or(self.older);
+        if known.is_none() {
+            self.older = 1 - index;
+        }
+        self.slots[index].send(staging, values)
     }
 }

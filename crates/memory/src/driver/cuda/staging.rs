@@ -8,6 +8,7 @@ use super::symbols::Event;
 use super::twice;
 use crate::driver::Address;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Alignment of bytes read from the device within a part.
@@ -24,6 +25,8 @@ pub struct Staging {
     current: usize,
     /// Bytes in use in the current part.
     filled: usize,
+    /// Whether a read may still write anywhere in the ring, because the wait for it failed.
+    overwritten: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,7 @@ impl Staging {
             parts: Vec::with_capacity(part_count),
             current: 0,
             filled: 0,
+            overwritten: false,
         };
         queue.context().add_pinned(whole);
         // SAFETY: the allocation has `whole` bytes and no other user; zeroing initialises it.
@@ -78,7 +82,7 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Bytes of a part: the most that one copy takes.
+    /// Bytes of a part: the most that one copy to the device takes.
     pub fn part_bytes(&self) -> usize {
         self.part_bytes
     }
@@ -124,67 +128,58 @@ impl Staging {
         Ok(filled)
     }
 
-    /// Copies bytes from the device after all work submitted to the queue, and waits once for each
-    /// part.
+    /// Copies bytes from the device after all work submitted to the queue, and waits once for as
+    /// much as the ring holds.
     ///
     /// # Errors
     /// If the memory is not allocated, the device refuses, or earlier work failed.
     pub fn read(&mut self, from: Address, into: &mut [u8]) -> Result<(), CudaError> {
-        let context = Arc::clone(self.queue.context());
-        context.check_held("a read", from, into.len() as u64)?;
-        let mut at = from;
-        for piece in into.chunks_mut(self.part_bytes) {
-            let bytes = piece.len() as u64;
-            self.read_part(&mut [(at, piece)])?;
-            at = at.offset(bytes);
-        }
-        Ok(())
+        self.read_all(&mut [(from, into)])
     }
 
-    /// As [`Staging::read`] of several places; waits once if one part holds all of them.
+    /// As [`Staging::read`], of several places.
     ///
     /// # Errors
     /// As [`Staging::read`].
     pub fn read_all(&mut self, places: &mut [(Address, &mut [u8])]) -> Result<(), CudaError> {
-        let bytes: usize = places.iter().map(|(_, into)| into.len()).sum();
-        if bytes > self.part_bytes {
-            return (places.iter_mut()).try_for_each(|(from, into)| self.read(*from, into));
-        }
         let context = Arc::clone(self.queue.context());
         for (from, into) in places.iter() {
             context.check_held("a read", *from, into.len() as u64)?;
         }
-        self.read_part(places)
+        let bytes: usize = places.iter().map(|(_, into)| into.len()).sum();
+        for first in (0..bytes).step_by(self.whole) {
+            self.read_at_once(places, first..bytes.min(first + self.whole))?;
+        }
+        Ok(())
     }
 
-    /// Reads places that fit one part of the ring.
-    fn read_part(&mut self, places: &mut [(Address, &mut [u8])]) -> Result<(), CudaError> {
-        let context = Arc::clone(self.queue.context());
-        let stream = self.queue.stream();
-        let bytes: usize = places.iter().map(|(_, into)| into.len()).sum();
-        let part = self.take(bytes)?;
-        let mut start = 0;
-        for (from, into) in places.iter() {
-            let length = into.len();
+    /// Reads the bytes `range` of places that lie one behind the other. They may have the whole
+    /// ring: the queue copies them after what it has still to copy from there.
+    fn read_at_once(
+        &mut self,
+        places: &mut [(Address, &mut [u8])],
+        range: Range<usize>,
+    ) -> Result<(), CudaError> {
+        self.queue.refuse_in_capture("a copy through staging")?;
+        self.overwritten = true;
+        each_piece(places, range.clone(), |start, from, into| {
+            let (stream, length) = (self.queue.stream(), into.len());
             self.queue.act(|library| {
-                // SAFETY: the part has room for all places. Nobody accesses it before the wait
-                // below; if the wait fails, the part stays in use.
-                unsafe { library.read_on(stream, part.add(start), from.0, length) }
-            })?;
-            start += length;
-        }
-        self.queue.synchronize()?;
-        let mut start = 0;
-        for (_, into) in places.iter_mut() {
-            // SAFETY: the copies are complete, and wrote the part up to the end of all places.
-            into.copy_from_slice(unsafe {
-                std::slice::from_raw_parts(part.add(start), into.len())
-            });
-            start += into.len();
-        }
-        self.forget_copies();
+                // SAFETY: the range is no longer than the ring. Nobody accesses the ring before the
+                // wait below, or one that succeeds.
+                unsafe { library.read_on(stream, self.start.add(start), from.0, length) }
+            })
+        })?;
+        self.finish()?;
+        each_piece(places, range.clone(), |start, _, into| {
+            // SAFETY: the copies are complete, and wrote the ring up to the end of the range.
+            let copied = unsafe { std::slice::from_raw_parts(self.start.add(start), into.len()) };
+            into.copy_from_slice(copied);
+            Ok(())
+        })?;
+        let context = self.queue.context();
         count(&context.counters.reads, 1);
-        count(&context.counters.bytes_read, bytes);
+        count(&context.counters.bytes_read, range.len());
         Ok(())
     }
 
@@ -194,22 +189,21 @@ impl Staging {
     /// If earlier work failed.
     pub fn finish(&mut self) -> Result<(), CudaError> {
         self.queue.synchronize()?;
-        self.forget_copies();
-        Ok(())
-    }
-
-    /// Records that all copies are complete and no part is in use.
-    fn forget_copies(&mut self) {
+        self.overwritten = false;
         self.filled = 0;
         for part in &mut self.parts {
             part.recorded = false;
         }
+        Ok(())
     }
 
     /// A slice of `bytes` bytes that no copy uses.
     fn take(&mut self, bytes: usize) -> Result<*mut u8, CudaError> {
         // A captured copy would read the ring at every replay.
         self.queue.refuse_in_capture("a copy through staging")?;
+        if self.overwritten {
+            self.finish()?;
+        }
         if bytes > self.part_bytes {
             return Err(CudaError::TooMuchAtOnce {
                 bytes,
@@ -238,6 +232,30 @@ impl Staging {
         // SAFETY: the offset and the bytes are within the current part.
         Ok(unsafe { self.start.add(offset) })
     }
+}
+
+/// Calls `work` with each piece of the bytes `range` of places that lie one behind the other: where
+/// it begins in the range, its address, and its bytes.
+fn each_piece(
+    places: &mut [(Address, &mut [u8])],
+    range: Range<usize>,
+    mut work: impl FnMut(usize, Address, &mut [u8]) -> Result<(), CudaError>,
+) -> Result<(), CudaError> {
+    let mut first = 0;
+    for (from, into) in places {
+        let end = first + into.len();
+        let (low, high) = (range.start.max(first), range.end.min(end));
+        if low < high {
+            let from = from.offset((low - first) as u64);
+            work(
+                low - range.start,
+                from,
+                &mut into[low - first..high - first],
+            )?;
+        }
+        first = end;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Staging {

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from . import networks
-from .loop import optimisers, train
+from .loop import HAS_BF16, optimisers, train
 from .phones import Codes
 
 
@@ -65,7 +65,7 @@ def batches(items: list, tokens: int):
 
 def loss_of(model, batch, progress):
     tokens, lengths, mel, weight = batch
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, HAS_BF16):
         mean, mask = model.encode(tokens, lengths)
         noise = torch.randn_like(mel)
         middle, end = model.mel(mean, mask, noise)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import networks, spelling
-from .loop import optimisers, train
+from .loop import HAS_BF16, optimisers, train
 from .phones import Codes
 
 HIDDEN, LAYERS, HEADS, FEED_FORWARD, POSITIONS = 256, 6, 4, 1024, 768
@@ -129,15 +129,22 @@ class Sentences:
     def __init__(self, work: Path, data: Path, codes: Codes):
         self.codes, self.tokenizer = codes, spelling.build(work, data)
         self.vocabulary = self.tokenizer.get_vocab()
-        self.items: list[tuple[list[list[int]], list[int], list[str]]] = []
-        for file in sorted(work.glob("tokens_*.pickle")):
+        # Sentences as corpora have them, and as the text front end makes them of written ones.
+        self.items, self.written = self.encoded(work, "tokens"), self.encoded(work, "written")
+        self.held_out, self.items = self.items[:200], self.items[200:]
+        self.held_out_written, self.written = self.written[:200], self.written[200:]
+
+    def encoded(self, work: Path, kind: str) -> list[tuple[list[list[int]], list[int], list[str]]]:
+        """Text tokens by word, speech codes and words of the sentences in the shards of a kind."""
+        items = []
+        for file in sorted(work.glob(f"{kind}_*.pickle")):
             for item in pickle.loads(file.read_bytes()):
-                speech = codes.encode(item["parts"])
+                speech = self.codes.encode(item["parts"])
                 if speech is None or len(speech) > 300:
                     continue
                 words = re.findall(r"[a-z]+(?:'[a-z]+)*|[.,?!;-]", item["text"])
-                self.items.append(([self.segment(w, None) for w in words], speech, words))
-        self.held_out, self.items = self.items[:200], self.items[200:]
+                items.append(([self.segment(w, None) for w in words], speech, words))
+        return items
 
     def segment(self, word: str, without: str | None) -> list[int]:
         """WordPiece of one word, as if `without` were not in the vocabulary."""
@@ -178,8 +185,10 @@ class Sentences:
         return kind, text, code, target
 
     def batches(self, tokens: int, dropping: float = 0.12):
+        """Batches of similar length; half of the sentences are written ones, if there are any."""
         while True:
-            order = random.sample(self.items, min(len(self.items), 6000))
+            order = random.sample(self.items, min(len(self.items), 3000 if self.written else 6000))
+            order += random.sample(self.written, min(len(self.written), 3000))
             order.sort(key=lambda item: len(item[1]) + len(item[2]))
             groups, group, longest = [], [], 0
             for item in order:
@@ -198,7 +207,7 @@ def loss_of(model, batch, progress):
     # A wrong past now and then teaches the model to find its place again.
     wrong = (torch.rand(code.shape) < 0.02) & (code < model.codes.start)
     code = torch.where(wrong, torch.randint(0, model.codes.start, code.shape), code)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, HAS_BF16):
         hidden = model(kind, text, code)
         wanted = target >= 0
         logits = model.speech_head(hidden[wanted]).float()
@@ -222,25 +231,36 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=70)
     parser.add_argument("--tokens", type=int, default=3000)
     parser.add_argument("--pieces", type=float, default=0.12, help="the share of whole words that are cut into pieces while training")
+    parser.add_argument("--rate", type=float, default=3e-3, help="the learning rate at first")
+    parser.add_argument("--embedded", type=Path, help="start from the T3 of this converted file, where there is no checkpoint")
     args = parser.parse_args()
     torch.manual_seed(2)
     torch.set_num_threads(1)
+    if args.embedded:
+        from . import embedded
+
+        embedded.begin(args.work, args.embedded)
     model, codes = make(args.work, args.data)
+    if args.embedded:
+        embedded.load(model, args.embedded)
     sentences = Sentences(args.work, args.data, codes)
     print(len(sentences.items), "sentences", sum(p.numel() for p in model.parameters()), "parameters", flush=True)
 
     def report(step: int) -> None:
         random.seed(4)
         model.eval()
-        with torch.no_grad():
-            batch = sentences.collate(sentences.held_out, 0.0)
-            loss, shown = loss_of(model, batch, 1.0)
+        for name, items in (("held out", sentences.held_out), ("held out, written", sentences.held_out_written)):
+            if items:
+                with torch.no_grad():
+                    loss, shown = loss_of(model, sentences.collate(items, 0.0), 1.0)
+                print(f"{name}: loss {loss:.4f} right {shown['right']:.4f}", flush=True)
         model.train()
         random.seed(step)
-        print(f"held out: loss {loss:.4f} right {shown['right']:.4f}", flush=True)
 
-    makers = optimisers(model, 3e-3, lambda name: ".h." in name)
-    train("t3", args.work, model, makers, sentences.batches(args.tokens, args.pieces), loss_of, args.minutes, report=report)
+    report(0)
+    makers = optimisers(model, args.rate, lambda name: ".h." in name)
+    train("t3", args.work, model, makers, sentences.batches(args.tokens, args.pieces), loss_of, args.minutes, report=report,
+          warm_up=15 if args.embedded else 100)
 
 
 if __name__ == "__main__":

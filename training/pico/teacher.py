@@ -12,17 +12,19 @@ import argparse
 import json
 import pickle
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from . import corpus
+from . import corpus, written
 
 STRESS = "ˈˌ"
 MARKS = "ːˑ̩̃ʲ̯"
 JOINED = {"aɪ", "eɪ", "ɔɪ", "oʊ", "aʊ", "tʃ", "dʒ"}
 PAUSES = set(",.?!;:")
+CONSONANTS = set("b d f h j k l m n n̩ p s t v w z ð ŋ ɡ ɹ ɾ ʃ ʒ θ tʃ dʒ".split())
 FRAMES_PER_TOKEN = 3.5
 LENGTH_SCALE = 1.15
 NOISE_SCALE = 0.2
@@ -105,7 +107,9 @@ class Teacher:
             raise ValueError("symbols and ids disagree")
         frames = np.zeros(len(ids), dtype=np.int64)
         phones, counts, border, clock = [], [], 0, 0.0
-        for name, first, end in groups:
+        for at, (name, first, end) in enumerate(groups):
+            if ends_before_consonant([g[0] for g in groups[at : at + 3]]):
+                natural[first:end] *= max(1, 2 * FRAMES_PER_TOKEN / natural[first:end].sum())
             clock += natural[first:end].sum()
             after = max(border + shortest(name), round(clock / FRAMES_PER_TOKEN))
             budget = int(FRAMES_PER_TOKEN * after) - int(FRAMES_PER_TOKEN * border)
@@ -122,6 +126,13 @@ class Teacher:
     def describe(self, text: str) -> dict:
         parts = [self.sentence(s) for s in self.voice.phonemize(text) if s]
         return {"text": text, "parts": parts}
+
+    def described(self, text: str) -> dict | None:
+        """As `describe`; None where phones and ids disagree."""
+        try:
+            return self.describe(text)
+        except ValueError:
+            return None
 
     def speak(self, parts: list[dict]) -> np.ndarray:
         """Sound at 24 kHz, exactly 960 samples a token."""
@@ -140,6 +151,15 @@ class Teacher:
 def shortest(phone: str) -> int:
     """Tokens that a phone gets at least: stressed vowels and diphthongs are not understood in 40 ms."""
     return 2 if phone[0] == "ˈ" or phone.lstrip(STRESS) in {"aɪ", "eɪ", "ɔɪ", "oʊ", "aʊ"} else 1
+
+
+def ends_before_consonant(phones: list[str]) -> bool:
+    """Whether the first of three phones is a word's last consonant, and the next word starts with one: in 40 ms it is lost, as in
+    `paid twelve`."""
+    if len(phones) < 3 or phones[1] != " ":
+        return False
+    last, _, following = (phone.lstrip(STRESS) for phone in phones)
+    return last in CONSONANTS - {"l", "ɹ"} and following in CONSONANTS
 
 
 def codes(phones: list[str], counts: list[int]) -> list[tuple[str, int]]:
@@ -225,13 +245,23 @@ def rare_texts(data: Path) -> list[str]:
     return out
 
 
+def written_texts(program: Path, data: Path, count: int, seed: int) -> list[tuple[str, str]]:
+    """What pico's T3 is given for written sentences, and what the teacher is to say: `a` as espeak reads its name where it is a letter."""
+    found = []
+    for text in written.read(program, written.sentences(data, count, seed)):
+        article = re.sub(r"^A(?= [a-z]{2})", "a", text)
+        found.append((text.lower(), re.sub(r"\bA(?='s\b|\b)", "eigh", article)))
+    return list(dict.fromkeys(found))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tokens", "rare", "numbers", "audio"])
+    parser.add_argument("what", choices=["tokens", "rare", "numbers", "written", "audio"])
     parser.add_argument("--data", type=Path, required=True, help="where the Debian packages wordnet-base and scowl are unpacked")
     parser.add_argument("--work", type=Path, required=True, help="where everything made goes")
     parser.add_argument("--sentences", type=int, default=100000)
     parser.add_argument("--shard", type=int, default=2000)
+    parser.add_argument("--program", type=Path, help="the sottovoce program, which reads the written sentences")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     held_out = {t for t in (corpus.clean(line) for line in (Path(__file__).parent.parent / "sentences.txt").read_text().splitlines()) if t}
@@ -241,6 +271,15 @@ def main() -> None:
     lines = texts(args.data, json.loads(words_file.read_text()), held_out)
     print(len(lines), "sentences", flush=True)
     teacher = Teacher(args.work)
+    if args.what == "written":
+        for number in range(args.sentences // args.shard):
+            file = args.work / f"written_{number:03}.pickle"
+            if not file.exists():
+                pairs = written_texts(args.program, args.data, args.shard, 300 + number)
+                made = [item | {"text": text} for text, said in pairs if text not in held_out and (item := teacher.described(said))]
+                file.write_bytes(pickle.dumps(made))
+                print(file.name, len(made), flush=True)
+        return
     if args.what != "audio":
         first = {"tokens": 0, "rare": 100, "numbers": 200}[args.what]
         if args.what == "rare":
@@ -253,10 +292,8 @@ def main() -> None:
                 continue
             made = []
             for text in lines[start : start + args.shard]:
-                try:
-                    made.append(teacher.describe(text))
-                except ValueError:
-                    continue
+                if item := teacher.described(text):
+                    made.append(item)
             file.write_bytes(pickle.dumps(made))
             print(file.name, len(made), flush=True)
         return
@@ -269,9 +306,8 @@ def main() -> None:
             continue
         made, seconds = [], 0.0
         for text in chosen[start : start + 250]:
-            try:
-                item = teacher.describe(text)
-            except ValueError:
+            item = teacher.described(text)
+            if item is None:
                 continue
             sound = teacher.speak(item["parts"])
             mel = mel_spectrogram(sound)

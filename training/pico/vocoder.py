@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from . import networks
-from .loop import optimisers, train
+from .loop import HAS_BF16, optimisers, train
 from .mel import mel_torch
 
 FRAMES = 32
@@ -44,7 +44,7 @@ def through_flow(work: Path, count: int) -> list[dict]:
             tokens = codes.encode(item["parts"])
             if tokens is None or len(item["mel"]) != 2 * len(tokens) or len(item["mel"]) <= FRAMES:
                 continue
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, HAS_BF16):
                 mean, mask = flow.encode(torch.tensor([tokens]), torch.tensor([len(tokens)]))
                 mel = flow.mel(mean, mask, torch.randn(1, 80, 2 * len(tokens)))[1]
             items.append({"mel": mel[0].T.float().numpy(), "pitch": item["pitch"], "sound": item["sound"]})

@@ -33,8 +33,8 @@ What a CUDA device is asked for by each official model, and how long named cards
 
 Usage: cargo run --release -p sottovoce-chatterbox --example launch_plan [-- --json]
 
-Times are lower bounds, not measurements: bytes by the card's bandwidth or operations by its peak in 32-bit
-floating point, whichever is longer, with nothing for launches.
+Times are lower bounds, not measurements: bytes by the card's bandwidth or operations by the peak of what they
+run on, whichever is longer, with nothing for launches.
 
 Options:
   --json   the same as JSON
@@ -59,6 +59,8 @@ Examples:
         bandwidth: f64,
         /// Operations a second at 32 bits; a product and its sum are two.
         operations: f64,
+        /// The same on matrix units, of halves with sums of 32 bits.
+        operations_of_halves: f64,
     }
 
     const CARDS: [Card; 4] = [
@@ -66,21 +68,25 @@ Examples:
             name: "T4",
             bandwidth: 320e9,
             operations: 8.1e12,
+            operations_of_halves: 65e12,
         },
         Card {
             name: "RTX 3060",
             bandwidth: 360e9,
             operations: 12.7e12,
+            operations_of_halves: 25.5e12,
         },
         Card {
             name: "RTX 4090",
             bandwidth: 1008e9,
             operations: 82.6e12,
+            operations_of_halves: 165.2e12,
         },
         Card {
             name: "H200",
             bandwidth: 4800e9,
             operations: 67e12,
+            operations_of_halves: 989e12,
         },
     ];
 
@@ -89,13 +95,38 @@ Examples:
     struct Work {
         launches: u64,
         bytes: u64,
-        operations: u64,
+        /// Of products with weights.
+        product_operations: u64,
+        attention_operations: u64,
+        /// Products of halves that one product, and one of attention, is made of on matrix units;
+        /// 0 where it is made of numbers of 32 bits.
+        halves: [u64; 2],
     }
 
     impl Work {
+        fn operations(&self) -> u64 {
+            self.product_operations + self.attention_operations
+        }
+
         /// Seconds that it takes at least.
         fn bound(&self, card: &Card) -> f64 {
-            (self.bytes as f64 / card.bandwidth).max(self.operations as f64 / card.operations)
+            let seconds = |operations: u64, halves: u64| {
+                let rate = match halves {
+                    0 => card.operations,
+                    halves => card.operations_of_halves / halves as f64,
+                };
+                operations as f64 / rate
+            };
+            let [product, attention] = self.halves;
+            // Attention of numbers of 32 bits is left to these where halves are not as much faster.
+            let attention = match attention > 1 && card.operations_of_halves < 3.0 * card.operations
+            {
+                true => 0,
+                false => attention,
+            };
+            let operations = seconds(self.product_operations, product)
+                + seconds(self.attention_operations, attention);
+            operations.max(self.bytes as f64 / card.bandwidth)
         }
     }
 
@@ -239,7 +270,9 @@ Examples:
         Work {
             launches: 0,
             bytes: weight_bytes(config, precision) + rows * POSITIONS * position_bytes(config),
-            operations: rows * (2 * weights + 4 * attended),
+            product_operations: rows * 2 * weights,
+            attention_operations: rows * 4 * attended,
+            halves: [0; 2],
         }
     }
 
@@ -260,16 +293,18 @@ Examples:
         let frames = WINDOW_TOKENS * config.upsampling as u64;
         let rows = frames * if guided { 2 } else { 1 };
         let scores = frames * (stages * sizes.blocks * inner) as u64;
-        let bits = match precision {
-            Precision::F32 => 32,
-            Precision::F16 => 16,
-            Precision::Int8 | Precision::Q4 => 8,
+        let (bits, halves) = match precision {
+            Precision::F32 => (32, [0, 3]),
+            Precision::F16 => (16, [2, 3]),
+            Precision::Int8 | Precision::Q4 => (8, [1, 1]),
         };
         Work {
             launches: 0,
             // Its weights once; what layers hand on may stay in a card's cache.
             bytes: weights as u64 * bits / 8,
-            operations: rows * (2 * weights as u64 + 4 * scores),
+            product_operations: rows * 2 * weights as u64,
+            attention_operations: rows * 4 * scores,
+            halves,
         }
     }
 
@@ -289,10 +324,10 @@ Examples:
                 row.precision,
                 row.step.launches,
                 row.step.bytes as f64 / 1e6,
-                row.step.operations as f64 / 1e6,
+                row.step.operations() as f64 / 1e6,
                 row.velocity.launches,
                 row.velocity.bytes as f64 / 1e6,
-                row.velocity.operations as f64 / 1e9,
+                row.velocity.operations() as f64 / 1e9,
                 row.velocities_a_chunk,
             );
             for bound in &row.lower_bounds {

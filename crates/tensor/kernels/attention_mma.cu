@@ -1,8 +1,10 @@
-// Attention as in attention.cu, on matrix units: queries, keys, values and weights are rounded to
-// halves, sums and powers are of 32 bits. Without relative positions and without a causal mask.
+// Attention as in attention.cu, on matrix units: queries, keys, values and weights are rounded to a
+// half, or to the sum of two, which have 22 bits between them; sums and powers are of 32 bits.
+// Without a causal mask.
 //
-// A warp has 16 queries of one head, a block 64; keys pass 64 at a time. Cards without matrix units
-// run attention.cu in the same grid.
+// A warp has 16 queries of one head, a block 64; keys pass in tiles. With relative positions a warp
+// multiplies its queries with all positions that they and a tile's keys reach, and each query takes
+// its own part of these. Cards without matrix units run attention.cu in the same grid.
 
 #include "matrix_units.cuh"
 
@@ -10,107 +12,217 @@
 namespace attention_mma {
 
 constexpr unsigned QUERIES = 64;
-constexpr unsigned KEYS = 64;
+/// Queries of a warp.
+constexpr unsigned ROWS = 16;
 constexpr unsigned SIZE = 64;
+/// Fragments along the channels.
+constexpr unsigned STEPS = SIZE / 16;
 /// Pairs from one row of a tile to the next: rows of a fragment lie in different banks.
-constexpr unsigned STRIDE = 36;
-/// Tiles of eight outputs: keys of the scores, channels of the result.
-constexpr unsigned TILES = 8;
+constexpr unsigned STRIDE = SIZE / 2 + 4;
 
-struct Shared {
-    /// Queries at first, then keys: `[row][pair of channels]`.
-    uint32_t rows[KEYS][STRIDE];
-    /// Values: `[channel][pair of keys]`.
-    uint32_t values[SIZE][STRIDE];
+template <unsigned TERMS, bool RELATIVE> struct Shared {
+    static constexpr unsigned KEYS = TERMS == 1 && !RELATIVE ? 64 : 32;
+    static constexpr unsigned VALUES_STRIDE = KEYS / 2 + 4;
+    /// Positions that a block's queries, and that a warp's queries, reach with a tile's keys.
+    static constexpr unsigned REACH = QUERIES + KEYS, WARP_REACH = ROWS + KEYS;
+
+    struct Tiles {
+        /// `[row][pair of channels]`.
+        uint32_t keys[TERMS][KEYS][STRIDE];
+        /// `[channel][pair of keys]`.
+        uint32_t values[TERMS][SIZE][VALUES_STRIDE];
+    };
+
+    union {
+        uint32_t queries[TERMS][QUERIES][STRIDE];
+        Tiles tiles;
+        uint32_t positions[TERMS][RELATIVE ? REACH : 1][STRIDE];
+        /// Products of a warp's queries and positions.
+        float products[RELATIVE ? THREADS / 32 : 1][ROWS][WARP_REACH + 8];
+    };
+    uint32_t relative_queries[TERMS][RELATIVE ? QUERIES : 1][STRIDE];
 };
+using Shared1 = Shared<1, false>;
+using Shared2 = Shared<2, false>;
+using SharedRelative1 = Shared<1, true>;
+using SharedRelative2 = Shared<2, true>;
 
-DEVICE float element(const float *x, unsigned stride, unsigned rows, unsigned row, unsigned size,
+DEVICE float element(const float *x, unsigned stride, unsigned rows, int row, unsigned size,
                      unsigned column) {
-    return row < rows && column < size ? x[uint64_t(row) * stride + column] : 0.0f;
+    const bool inside = row >= 0 && row < int(rows) && column < size;
+    return inside ? x[uint64_t(row) * stride + column] : 0.0f;
 }
 
-/// Brings 64 rows from `first` on of a head's channels into shared memory, less `centre`; zeros past
-/// the ends.
-DEVICE void load_rows(const float *x, unsigned stride, unsigned rows, const float *centre,
-                      unsigned first, unsigned size, Shared &shared) {
+/// Brings `COUNT` rows from `first` on of a head's channels into shared memory, less `centre`; zeros
+/// past the ends.
+template <unsigned TERMS, unsigned COUNT>
+DEVICE void load_rows(const float *x, unsigned stride, unsigned rows, const float *centre, int first,
+                      unsigned size, uint32_t (&out)[TERMS][COUNT][STRIDE]) {
     NO_UNROLL
-    for (unsigned place = thread_x(); place < KEYS * SIZE / 2; place += THREADS) {
+    for (unsigned place = thread_x(); place < COUNT * SIZE / 2; place += THREADS) {
         const unsigned row = place / (SIZE / 2), pair = place % (SIZE / 2);
-        float low = element(x, stride, rows, first + row, size, 2 * pair);
-        float high = element(x, stride, rows, first + row, size, 2 * pair + 1);
+        float low = element(x, stride, rows, first + int(row), size, 2 * pair);
+        float high = element(x, stride, rows, first + int(row), size, 2 * pair + 1);
         if (centre) {
             low = low - element(centre, 0, 1, 0, size, 2 * pair);
             high = high - element(centre, 0, 1, 0, size, 2 * pair + 1);
         }
-        shared.rows[row][pair] = pair_of(nearest_half(low), nearest_half(high));
+        uint32_t terms[TERMS];
+        split_pair(low, high, terms);
+        UNROLL
+        for (unsigned term = 0; term < TERMS; ++term) out[term][row][pair] = terms[term];
     }
 }
 
 /// The same of values, a row of shared memory for each channel.
+template <unsigned TERMS, unsigned VALUES_STRIDE>
 DEVICE void load_values(const float *x, unsigned stride, unsigned rows, unsigned first,
-                        unsigned size, Shared &shared) {
+                        unsigned size, uint32_t (&out)[TERMS][SIZE][VALUES_STRIDE]) {
+    constexpr unsigned PAIRS = VALUES_STRIDE - 4;
     NO_UNROLL
-    for (unsigned place = thread_x(); place < KEYS / 2 * SIZE; place += THREADS) {
+    for (unsigned place = thread_x(); place < PAIRS * SIZE; place += THREADS) {
         const unsigned pair = place / SIZE, channel = place % SIZE;
-        const float low = element(x, stride, rows, first + 2 * pair, size, channel);
-        const float high = element(x, stride, rows, first + 2 * pair + 1, size, channel);
-        shared.values[channel][pair] = pair_of(nearest_half(low), nearest_half(high));
+        const int row = int(first + 2 * pair);
+        uint32_t terms[TERMS];
+        split_pair(element(x, stride, rows, row, size, channel),
+                   element(x, stride, rows, row + 1, size, channel), terms);
+        UNROLL
+        for (unsigned term = 0; term < TERMS; ++term) out[term][channel][pair] = terms[term];
     }
 }
 
-/// The right matrices of 16 inputs that begin at pair `first` of the tiles' rows.
-DEVICE void load_right(const uint32_t (&rows)[64][STRIDE], unsigned first,
-                       RightFragment (&right)[TILES]) {
-    const unsigned group = thread_x() % 32 / 4, pair = first + thread_x() % 4;
+/// The left matrix of a warp's rows from `first` on, for 16 channels that begin at pair `pair`.
+DEVICE void load_left(const uint32_t (&rows)[QUERIES][STRIDE], unsigned first, unsigned pair,
+                      LeftFragment &left) {
+    const unsigned row = first + thread_x() % 32 / 4, column = pair + thread_x() % 4;
     UNROLL
-    for (unsigned tile = 0; tile < TILES; ++tile) {
-        right[tile].pairs[0] = rows[8 * tile + group][pair];
-        right[tile].pairs[1] = rows[8 * tile + group][pair + 4];
+    for (unsigned i = 0; i < 4; ++i) left.pairs[i] = rows[row + i % 2 * 8][column + i / 2 * 4];
+}
+
+/// Adds the products of a warp's rows with `8 · TILES` rows from `first` on, for 16 inputs that begin
+/// at pair `pair`: those of small halves first, without those of two small ones, which are below
+/// what the sums hold.
+template <unsigned TERMS, unsigned TILES, unsigned COUNT, unsigned WIDTH>
+DEVICE void multiply_step(Four (&sums)[1][TILES], const LeftFragment (&left)[TERMS][1],
+                          const uint32_t (&rows)[TERMS][COUNT][WIDTH], unsigned first,
+                          unsigned pair) {
+    const unsigned row = first + thread_x() % 32 / 4, column = pair + thread_x() % 4;
+    UNROLL
+    for (unsigned after = 0; after < TERMS; ++after) {
+        const unsigned term = TERMS - 1 - after;
+        RightFragment right[TILES];
+        UNROLL
+        for (unsigned tile = 0; tile < TILES; ++tile) {
+            right[tile].pairs[0] = rows[term][row + 8 * tile][column];
+            right[tile].pairs[1] = rows[term][row + 8 * tile][column + 4];
+        }
+        UNROLL
+        for (unsigned other = 0; other <= after; ++other)
+            multiply_fragments(sums, left[after - other], right);
     }
 }
 
-DEVICE void attend(const AttentionArguments &a, Shared &shared) {
+template <unsigned TILES> DEVICE void clear(Four (&sums)[1][TILES]) {
+    UNROLL
+    for (unsigned tile = 0; tile < TILES; ++tile) sums[0][tile] = four(0.0f);
+}
+
+/// Makes the scores by relative positions of a warp's queries and a tile's keys. Query i and key j
+/// of all meet position keys − 1 − i + j.
+template <unsigned TERMS, unsigned TILES>
+DEVICE void score_positions(const AttentionArguments &a, unsigned first_key,
+                            Shared<TERMS, true> &shared, Four (&scores)[1][TILES]) {
+    using Block = Shared<TERMS, true>;
+    const unsigned head = block_y(), warp = thread_x() / 32;
+    const unsigned group = thread_x() % 32 / 4, pair = thread_x() % 4;
+    // Row QUERIES − 1 − i + j of the block's positions is that of its query i and key j of the tile;
+    // column ROWS − 1 − i + j of the warp's is that of its query i.
+    const unsigned warp_first = QUERIES - (warp + 1) * ROWS;
+    const int first = int(a.keys) + int(first_key) - int(block_x() * QUERIES) - int(QUERIES);
+    barrier();
+    load_rows(a.relative_positions + head * a.size, a.relative_positions_stride, 2 * a.keys - 1,
+              nullptr, first, a.size, shared.positions);
+    barrier();
+    Four products[1][Block::WARP_REACH / 8];
+    clear(products);
+    UNROLL
+    for (unsigned step = 0; step < STEPS; ++step) {
+        LeftFragment left[TERMS][1];
+        UNROLL
+        for (unsigned term = 0; term < TERMS; ++term)
+            load_left(shared.relative_queries[term], warp * ROWS, 8 * step, left[term][0]);
+        multiply_step(products, left, shared.positions, warp_first, 8 * step);
+    }
+    barrier();
+    UNROLL
+    for (unsigned tile = 0; tile < Block::WARP_REACH / 8; ++tile)
+        UNROLL
+        for (unsigned i = 0; i < 4; ++i)
+            shared.products[warp][group + i / 2 * 8][8 * tile + 2 * pair + i % 2] =
+                products[0][tile][i];
+    warp_barrier();
+    UNROLL
+    for (unsigned tile = 0; tile < TILES; ++tile)
+        UNROLL
+        for (unsigned i = 0; i < 4; ++i) {
+            const unsigned row = group + i / 2 * 8;
+            scores[0][tile][i] =
+                shared.products[warp][row][ROWS - 1 - row + 8 * tile + 2 * pair + i % 2];
+        }
+}
+
+/// Without relative positions there are none.
+template <unsigned TERMS, unsigned TILES>
+DEVICE void score_positions(const AttentionArguments &, unsigned, Shared<TERMS, false> &,
+                            Four (&scores)[1][TILES]) {
+    clear(scores);
+}
+
+template <unsigned TERMS, bool RELATIVE>
+DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared) {
+    constexpr unsigned KEYS = Shared<TERMS, RELATIVE>::KEYS;
+    // Tiles of eight outputs: channels of the result, keys of the scores.
+    constexpr unsigned TILES = SIZE / 8, KEY_TILES = KEYS / 8;
+    // What weights are multiplied by, so that small ones are no subnormal halves.
+    constexpr float POWER = TERMS == 1 ? 1.0f : 4096.0f;
     const unsigned head = block_y(), size = a.size, first_query = block_x() * QUERIES;
     const unsigned group = thread_x() % 32 / 4, pair = thread_x() % 4;
-    const unsigned warp_query = thread_x() / 32 * 16;
+    const unsigned warp_query = thread_x() / 32 * ROWS;
     const uint64_t queries_before = uint64_t(block_z()) * a.queries;
     const uint64_t keys_before = uint64_t(block_z()) * a.keys;
     const float *k = a.k + keys_before * a.k_stride + head * size;
     const float *v = a.v + keys_before * a.v_stride + head * size;
     load_rows(a.q + queries_before * a.q_stride + head * size, a.q_stride, a.queries, nullptr,
-              first_query, size, shared);
+              int(first_query), size, shared.queries);
+    if (RELATIVE)
+        load_rows(a.relative_queries + head * size, a.relative_queries_stride, a.queries, nullptr,
+                  int(first_query), size, shared.relative_queries);
     barrier();
-    LeftFragment queries[SIZE / 16][1];
+    LeftFragment queries[STEPS][TERMS][1];
     UNROLL
-    for (unsigned step = 0; step < SIZE / 16; ++step)
+    for (unsigned step = 0; step < STEPS; ++step)
         UNROLL
-        for (unsigned i = 0; i < 4; ++i)
-            queries[step][0].pairs[i] =
-                shared.rows[warp_query + group + i % 2 * 8][8 * step + pair + i / 2 * 4];
+        for (unsigned term = 0; term < TERMS; ++term)
+            load_left(shared.queries[term], warp_query, 8 * step, queries[step][term][0]);
     Four sums[1][TILES];
-    UNROLL
-    for (unsigned tile = 0; tile < TILES; ++tile) sums[0][tile] = four(0.0f);
+    clear(sums);
     // Of the thread's two rows.
     float largest[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f};
     NO_UNROLL
     for (unsigned first_key = 0; first_key < a.keys; first_key += KEYS) {
+        Four scores[1][KEY_TILES];
+        score_positions(a, first_key, shared, scores);
         barrier();
         // What all keys have in common changes no weight, and would take bits of their halves.
-        load_rows(k, a.k_stride, a.keys, k, first_key, size, shared);
-        load_values(v, a.v_stride, a.keys, first_key, size, shared);
+        load_rows(k, a.k_stride, a.keys, k, int(first_key), size, shared.tiles.keys);
+        load_values(v, a.v_stride, a.keys, first_key, size, shared.tiles.values);
         barrier();
-        Four scores[1][TILES];
         UNROLL
-        for (unsigned tile = 0; tile < TILES; ++tile) scores[0][tile] = four(0.0f);
-        UNROLL
-        for (unsigned step = 0; step < SIZE / 16; ++step) {
-            RightFragment right[TILES];
-            load_right(shared.rows, 8 * step, right);
-            multiply_fragments(scores, queries[step], right);
-        }
+        for (unsigned step = 0; step < STEPS; ++step)
+            multiply_step(scores, queries[step], shared.tiles.keys, 0, 8 * step);
         float most[2] = {largest[0], largest[1]}, shrink[2];
         UNROLL
-        for (unsigned tile = 0; tile < TILES; ++tile)
+        for (unsigned tile = 0; tile < KEY_TILES; ++tile)
             UNROLL
             for (unsigned i = 0; i < 4; ++i) {
                 const bool inside = first_key + 8 * tile + 2 * pair + i % 2 < a.keys;
@@ -124,35 +236,43 @@ DEVICE void attend(const AttentionArguments &a, Shared &shared) {
             most[row] = larger_float(shuffle_xor(most[row], 2), most[row]);
             shrink[row] = exponential(largest[row] - most[row]);
             largest[row] = most[row];
-            total[row] = total[row] * shrink[row];
         }
-        LeftFragment weights[KEYS / 16][1];
+        float tile_total[2] = {0.0f, 0.0f};
+        LeftFragment weights[KEYS / 16][TERMS][1];
         UNROLL
-        for (unsigned tile = 0; tile < TILES; ++tile)
+        for (unsigned tile = 0; tile < KEY_TILES; ++tile)
             UNROLL
             for (unsigned row = 0; row < 2; ++row) {
-                uint16_t halves[2];
+                float powers[2];
                 UNROLL
                 for (unsigned j = 0; j < 2; ++j) {
                     const bool inside = first_key + 8 * tile + 2 * pair + j < a.keys;
                     const float score = scores[0][tile][2 * row + j];
-                    halves[j] = inside ? float_to_half(exponential(score - most[row])) : 0;
-                    // What is multiplied is what is divided by.
-                    total[row] = total[row] + half_to_float(halves[j]);
+                    powers[j] = inside ? exponential(score - most[row]) * POWER : 0.0f;
                 }
-                weights[tile / 2][0].pairs[tile % 2 * 2 + row] = pair_of(halves[0], halves[1]);
+                uint32_t terms[TERMS];
+                split_pair(powers[0], powers[1], terms);
+                // What is multiplied is what is divided by.
+                float multiplied[2] = {0.0f, 0.0f};
+                UNROLL
+                for (unsigned term = 0; term < TERMS; ++term) {
+                    weights[tile / 2][term][0].pairs[tile % 2 * 2 + row] = terms[term];
+                    multiplied[0] = multiplied[0] + half_to_float(uint16_t(terms[term]));
+                    multiplied[1] = multiplied[1] + half_to_float(uint16_t(terms[term] >> 16));
+                }
+                tile_total[row] = tile_total[row] + (multiplied[0] + multiplied[1]);
             }
+        UNROLL
+        for (unsigned row = 0; row < 2; ++row)
+            total[row] = total[row] * shrink[row] + tile_total[row];
         UNROLL
         for (unsigned tile = 0; tile < TILES; ++tile)
             UNROLL
             for (unsigned i = 0; i < 4; ++i)
                 sums[0][tile][i] = sums[0][tile][i] * shrink[i / 2];
         UNROLL
-        for (unsigned step = 0; step < KEYS / 16; ++step) {
-            RightFragment right[TILES];
-            load_right(shared.values, 8 * step, right);
-            multiply_fragments(sums, weights[step], right);
-        }
+        for (unsigned step = 0; step < KEYS / 16; ++step)
+            multiply_step(sums, weights[step], shared.tiles.values, 0, 8 * step);
     }
     float *out = a.out + queries_before * a.out_stride + head * size;
     UNROLL
@@ -174,17 +294,22 @@ DEVICE void attend(const AttentionArguments &a, Shared &shared) {
 }
 
 } // namespace attention_mma
+
+#define ATTENTION_MMA(name, Tiles)                                                                  \
+    KERNEL(name, attention_mma::Tiles, (AttentionArguments a)) {                                    \
+        SHARED(attention_mma::Tiles, shared);                                                       \
+        attention_mma::attend(a, shared);                                                           \
+    }
+#else
+#define ATTENTION_MMA(name, Tiles)                                                                  \
+    KERNEL(name, attention::Shared<64>, (AttentionArguments a)) {                                   \
+        SHARED(attention::Shared<64>, shared);                                                      \
+        attention::attend<64>(a, shared);                                                           \
+    }
 #endif
 
-/// Heads of at most 64 channels; the grid is that of attention_64.
-#ifdef MATRIX_UNITS
-KERNEL(attention_mma_64, attention_mma::Shared, (AttentionArguments a)) {
-    SHARED(attention_mma::Shared, shared);
-    attention_mma::attend(a, shared);
-}
-#else
-KERNEL(attention_mma_64, attention::Shared<64>, (AttentionArguments a)) {
-    SHARED(attention::Shared<64>, shared);
-    attention::attend<64>(a, shared);
-}
-#endif
+/// Heads of at most 64 channels, with so many halves for a number; the grid is that of attention_64.
+ATTENTION_MMA(attention_mma_1, Shared1)
+ATTENTION_MMA(attention_mma_2, Shared2)
+ATTENTION_MMA(attention_mma_relative_1, SharedRelative1)
+ATTENTION_MMA(attention_mma_relative_2, SharedRelative2)

@@ -148,7 +148,7 @@ mod with_nothing_before_a_tensor {
     use crate::{conformance, expect_faults, on_driver};
     use sottovoce_memory::{Owner, Region};
 
-    conformance::suite!(*on_driver("generation=86 fill=on", 3, Some(Edge::Front)));
+    conformance::suite!(*on_driver("generation=80 fill=on", 3, Some(Edge::Front)));
 
     #[test]
     fn a_kernel_that_reads_before_a_tensor_faults() {
@@ -173,7 +173,7 @@ mod with_nothing_behind_a_tensor {
     use crate::{conformance, expect_faults, on_driver};
     use sottovoce_tensor::Precision;
 
-    conformance::suite!(*on_driver("generation=86 fill=on", 3, Some(Edge::Back)));
+    conformance::suite!(*on_driver("generation=80 fill=on", 3, Some(Edge::Back)));
 
     #[test]
     fn a_kernel_that_reads_past_a_tensor_faults() {

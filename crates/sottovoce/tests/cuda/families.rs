@@ -50,7 +50,7 @@ fn same_on_a_card(
     config: &ModelConfig,
     streams: &[(&str, StreamOptions)],
 ) -> Vec<Said> {
-    let card = StandIn::new(ordinal, "memory=1073741824 order=shuffled:3");
+    let card = StandIn::new(ordinal, "memory=1073741824 order=shuffled:3 generation=90");
     let expected = say(config, DeviceChoice::Cpu, streams);
     let found = say(config, DeviceChoice::Cuda(card.ordinal()), streams);
     card.expect_clean("after the streams");

@@ -91,6 +91,13 @@ impl MatrixUnits {
     }
 }
 
+/// Whether attention with fine rounding, whose products are three of halves each, is faster on a
+/// card's matrix units. Most cards of 8.6, 8.9 and 12 add products of halves in 32 bits at half
+/// their rate: twice that of plain products.
+pub(super) fn fine_attention_has_matrix_units(generation: Generation) -> bool {
+    !matches!((generation.major, generation.minor), (8, 6 | 9) | (12, _))
+}
+
 /// All kernels of one module.
 pub(super) struct Kernels {
     /// By precision, then for at most 32 outputs and for more.
@@ -109,8 +116,9 @@ pub(super) struct Kernels {
     pub lstm: [Arc<Kernel>; 4],
     pub attention_64: Arc<Kernel>,
     pub attention_128: Arc<Kernel>,
-    /// On matrix units.
-    pub attention_mma_64: Arc<Kernel>,
+    /// On matrix units, of heads of at most 64 channels: by [`Rounding`], coarse first, then
+    /// without relative positions and with them.
+    pub attention_mma: [[Arc<Kernel>; 2]; 2],
     /// By the precision of the cache.
     pub attend_pages: [Arc<Kernel>; 3],
     pub store_pages: Arc<Kernel>,
@@ -177,6 +185,12 @@ impl Kernels {
             let [first, second, third] = MatrixUnits::ALL.map(of);
             Ok::<_, CudaError>([first?, second?, third?])
         };
+        let units_attention = |kind: &str, halves: u32| {
+            get(
+                &format!("attention_mma_{kind}{halves}"),
+                size_of::<with::Attention>(),
+            )
+        };
         let [narrow, wide] = ["_64", "_256"].map(|end| units("product_mma_norm", end));
         let (narrow, wide) = (narrow?, wide?);
         Ok(Kernels {
@@ -199,7 +213,10 @@ impl Kernels {
             lstm: by_precision("lstm", "", size_of::<with::Lstm>())?,
             attention_64: get("attention_64", size_of::<with::Attention>())?,
             attention_128: get("attention_128", size_of::<with::Attention>())?,
-            attention_mma_64: get("attention_mma_64", size_of::<with::Attention>())?,
+            attention_mma: [
+                [units_attention("", 1)?, units_attention("relative_", 1)?],
+                [units_attention("", 2)?, units_attention("relative_", 2)?],
+            ],
             attend_pages: [
                 pages(CachePrecision::F32)?,
                 pages(CachePrecision::F16)?,

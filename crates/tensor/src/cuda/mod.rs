@@ -53,6 +53,7 @@ pub struct Cuda {
     name: String,
     queue: Arc<Queue>,
     kernels: Kernels,
+    fine_attention_has_matrix_units: bool,
     ways: Mutex<Ways>,
     replays: Mutex<Replays>,
     /// Counters of completed parts of attentions.
@@ -87,6 +88,9 @@ impl Cuda {
             name: format!("cuda-{}", context.generation()),
             queue,
             kernels,
+            fine_attention_has_matrix_units: kernels::fine_attention_has_matrix_units(
+                context.generation(),
+            ),
             ways: Mutex::new(Ways { staging, uploads }),
             replays: Mutex::default(),
             done,
@@ -479,7 +483,7 @@ mod tests {
             ("product_norm_f32_256", size_of::<with::Product>()),
             ("product_mma_f16_2", size_of::<with::Product>()),
             ("product_mma_norm_int8_1_64", size_of::<with::Product>()),
-            ("attention_mma_64", size_of::<with::Attention>()),
+            ("attention_mma_relative_2", size_of::<with::Attention>()),
             ("store_pages", size_of::<with::Store>()),
             ("attend_pages_f16", size_of::<with::Pages>()),
             ("attention_64", size_of::<with::Attention>()),

@@ -651,9 +651,11 @@ impl Cuda {
         let (queries, keys) = (q.row_count() / sequences, k.row_count() / sequences);
         let heads = options.heads;
         let size = q.column_count() / heads.max(1);
-        let plain = options.relative.is_none() && !options.causal;
+        let fine = rounding == Rounding::Fine;
+        let units = !options.causal && (!fine || self.fine_attention_has_matrix_units);
+        let of_units = &self.kernels.attention_mma[usize::from(fine)];
         let kernel = match size {
-            0..=64 if plain && rounding == Rounding::Coarse => &self.kernels.attention_mma_64,
+            0..=64 if units => &of_units[usize::from(options.relative.is_some())],
             0..=64 => &self.kernels.attention_64,
             65..=128 => &self.kernels.attention_128,
             _ if size.is_multiple_of(VALUES_MAX) => &self.kernels.attention_128,

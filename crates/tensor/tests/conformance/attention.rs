@@ -88,28 +88,40 @@ pub fn attention_of_wide_heads_equals_its_formula(fixture: &Fixture) {
 }
 
 pub fn coarse_attention_is_near_attention(fixture: &Fixture) {
-    for (queries, keys, heads, size, causal) in [
-        (1, 1, 1, 4, false),
-        (50, 33, 2, 20, false),
-        (200, 230, 3, 64, false),
-        (97, 97, 2, 40, true),
+    for (queries, keys, heads, size, causal, relative) in [
+        (1, 1, 1, 4, false, false),
+        (50, 33, 2, 20, false, false),
+        (200, 230, 3, 64, false, false),
+        (97, 97, 2, 40, true, false),
+        (97, 97, 2, 64, false, true),
     ] {
         let columns = heads * size;
         let [q, mut k, v] =
             [(0, queries), (1, keys), (2, keys)].map(|(seed, rows)| random(seed, rows * columns));
         // A common offset of all keys would coarsen them; no weight depends on it.
         k.iter_mut().for_each(|value| *value += 20.0);
+        let biased = random(3, queries * columns);
+        let positions = random(4, (2 * keys - 1) * columns);
         let run = |rounding: Rounding| {
-            let options = Attention {
-                heads,
-                scale: 0.5,
-                causal,
-                relative: None,
-            };
             fixture.run(|ctx| {
                 let ctx = ctx.rounding(rounding);
-                let [q, k, v] = [(&q, queries), (&k, keys), (&v, keys)]
-                    .map(|(x, rows)| ctx.upload(&[rows, columns], x));
+                let [q, k, v, biased, positions] = [
+                    (&q, queries),
+                    (&k, keys),
+                    (&v, keys),
+                    (&biased, queries),
+                    (&positions, 2 * keys - 1),
+                ]
+                .map(|(x, rows)| ctx.upload(&[rows, columns], x));
+                let options = Attention {
+                    heads,
+                    scale: 0.5,
+                    causal,
+                    relative: relative.then(|| RelativePositions {
+                        queries: biased.view(),
+                        positions: positions.view(),
+                    }),
+                };
                 ctx.download(&ctx.attention(&q, &k, &v, &options)).unwrap()
             })
         };

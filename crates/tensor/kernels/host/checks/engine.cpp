@@ -38,6 +38,10 @@ KERNEL(probe_mixed, None, (Probe p)) {
     p.out[thread_x()] = thread_x() == p.missing ? warp_sum(1.0f) : warp_max(1.0f);
 }
 
+KERNEL(probe_outside, None, (Probe p)) {
+    if (thread_x() == 0) p.out[0] = p.out[int64_t(int32_t(p.missing))];
+}
+
 KERNEL(probe_warps, None, (Probe p)) {
     const float value = float(thread_x());
     p.out[thread_x() * 4] = warp_sum(value);
@@ -70,6 +74,16 @@ CHECK(race_of_a_missing_barrier) {
     unsigned unwritten = 0;
     for (float value : out) unwritten += value != value;
     expect(unwritten > 0, "what nobody has written yet is no number");
+}
+
+/// AddressSanitizer must end these two with a report.
+CHECK(outside_before_the_start_of_an_array) {
+    Numbers out(THREADS);
+    expect(!probe("probe_outside", unsigned(-1), out), "launches");
+}
+CHECK(outside_past_the_end_of_an_array) {
+    Numbers out(THREADS);
+    expect(!probe("probe_outside", THREADS, out), "launches");
 }
 
 CHECK(divergence_is_reported_and_the_next_launch_works) {

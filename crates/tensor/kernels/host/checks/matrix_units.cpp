@@ -179,36 +179,75 @@ CHECK(inputs_beyond_the_largest_half_are_finite_and_weights_of_subnormal_halves_
 CHECK(attention_on_matrix_units_equals_the_plain_kernel_within_the_rounding_of_halves) {
     struct Case {
         unsigned queries, keys, heads, size, sequences;
+        bool relative;
     };
-    for (const Case c : {Case{1, 1, 1, 4, 1}, {70, 70, 2, 40, 1}, {130, 97, 2, 5, 1},
-                         {33, 200, 2, 64, 1}, {40, 65, 2, 64, 2}}) {
-        const unsigned columns = c.heads * c.size, stride = columns + 3;
-        const Numbers q = random(1, c.sequences * c.queries * columns);
-        const Numbers k = random(2, c.sequences * c.keys * columns);
-        const Numbers v = random(3, c.sequences * c.keys * stride);
-        AttentionArguments a{};
-        a.q = q.data();
-        a.k = k.data();
-        a.v = v.data();
-        a.queries = c.queries;
-        a.keys = c.keys;
-        a.size = c.size;
-        a.q_stride = a.k_stride = a.out_stride = columns;
-        a.v_stride = stride;
-        a.scale = 0.4f;
-        const Grid grid = {divide_up(c.queries, 64), c.heads, c.sequences};
-        Numbers plain(c.sequences * c.queries * columns), out(plain.size());
-        run("attention_64", grid, a, plain);
-        run("attention_mma_64", grid, a, out);
-        expect_near(out, {plain.begin(), plain.end()}, 6e-4, std::to_string(c.size));
-        if (c.keys == 1) continue;
-        // A query alone.
-        AttentionArguments one = a;
-        one.q = q.data() + (c.queries - 1) * columns;
-        one.queries = 1;
-        Numbers alone(columns);
-        run("attention_mma_64", {1, c.heads}, one, alone);
-        const auto last = out.begin() + (c.queries - 1) * columns;
-        expect_equal(alone, Numbers(last, last + columns), "a query alone");
-    }
+    struct Kind {
+        unsigned terms;
+        double tolerance;
+    };
+    for (const Kind kind : {Kind{1, 6e-4}, {2, 2e-6}})
+        for (const Case c : {Case{1, 1, 1, 4, 1, false}, {70, 70, 2, 40, 1, false},
+                             {130, 97, 2, 5, 1, false}, {33, 200, 2, 64, 1, false},
+                             {40, 65, 2, 64, 2, false}, {1, 1, 2, 7, 1, true},
+                             {33, 33, 2, 64, 1, true}, {150, 150, 1, 40, 1, true}}) {
+            const unsigned columns = c.heads * c.size, stride = columns + 3;
+            const Numbers q = random(1, c.sequences * c.queries * columns);
+            const Numbers k = random(2, c.sequences * c.keys * columns);
+            const Numbers v = random(3, c.sequences * c.keys * stride);
+            const Numbers biased = random(4, c.queries * columns);
+            const Numbers positions = random(5, (2 * c.keys - 1) * stride);
+            AttentionArguments a{};
+            a.q = q.data();
+            a.k = k.data();
+            a.v = v.data();
+            if (c.relative) {
+                a.relative_queries = biased.data();
+                a.relative_positions = positions.data();
+            }
+            a.queries = c.queries;
+            a.keys = c.keys;
+            a.size = c.size;
+            a.q_stride = a.k_stride = a.out_stride = a.relative_queries_stride = columns;
+            a.v_stride = a.relative_positions_stride = stride;
+            a.scale = 0.4f;
+            const Grid grid = {divide_up(c.queries, 64), c.heads, c.sequences};
+            const std::string name = std::string("attention_mma_") +
+                                     (c.relative ? "relative_" : "") + std::to_string(kind.terms);
+            Numbers plain(c.sequences * c.queries * columns), out(plain.size());
+            run("attention_64", grid, a, plain);
+            run(name, grid, a, out);
+            expect_near(out, {plain.begin(), plain.end()}, kind.tolerance,
+                        name + " " + std::to_string(c.queries) + " of " + std::to_string(c.size));
+            // Relative positions depend on the query's place.
+            if (c.keys == 1 || c.relative) continue;
+            // A query alone.
+            AttentionArguments one = a;
+            one.q = q.data() + (c.queries - 1) * columns;
+            one.queries = 1;
+            Numbers alone(columns);
+            run(name, {1, c.heads}, one, alone);
+            const auto last = out.begin() + (c.queries - 1) * columns;
+            expect_equal(alone, Numbers(last, last + columns), "a query alone");
+        }
+}
+
+CHECK(small_weights_of_attention_on_matrix_units_count) {
+    // Keys whose weights are about 2^−17 of the first one's, which a half holds with few bits.
+    const unsigned keys = 2000;
+    Numbers q(1, 1.0f), k(keys, 0.0f), v(keys, 1.0f);
+    v[0] = 0.0f;
+    for (unsigned key = 1; key < keys; ++key) k[key] = 0.25f * float(key % 7) - 12.5f;
+    AttentionArguments a{};
+    a.q = q.data();
+    a.k = k.data();
+    a.v = v.data();
+    a.queries = a.size = 1;
+    a.keys = keys;
+    a.q_stride = a.k_stride = a.v_stride = a.out_stride = 1;
+    a.scale = 1.0f;
+    double sum = 0;
+    for (unsigned key = 1; key < keys; ++key) sum += std::exp(double(k[key]));
+    Numbers out(1);
+    run("attention_mma_2", {1}, a, out);
+    expect_near(out, {sum / (1 + sum)}, 1e-6, "the sum of small weights");
 }

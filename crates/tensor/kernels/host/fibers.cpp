@@ -234,6 +234,8 @@ struct Engine {
     void fail(const std::string &what) {
         if (!failed) message = std::string(entry->kernel.name) + ": " + what;
         failed = true;
+        // A thread that fails never gets to its end.
+        __tsan_release(&end_mark);
     }
 };
 

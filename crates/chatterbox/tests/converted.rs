@@ -6,7 +6,7 @@ use sottovoce_chatterbox::weights::{
     Component, LAYOUT_VERSION, Loader, Source, WeightsError, convert, load,
 };
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{CheckedWriter, Entry, checksum, read_header};
+use sottovoce_formats::safetensors::{CheckedWriter, DATA_ALIGNMENT, Entry, checksum, read_header};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::{Matrix, Precision};
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ fn file_of(packed: &str, bytes: usize) -> tempfile::TempDir {
         ("layout", "1"),
     ];
     let entries = [Entry::new("flow.a.weight", Dtype::U8, &[bytes])];
-    let mut writer = CheckedWriter::begin(file, &entries, &metadata).unwrap();
+    let mut writer = CheckedWriter::begin(file, &entries, &metadata, DATA_ALIGNMENT).unwrap();
     writer.tensor("flow.a.weight", &vec![0; bytes]).unwrap();
     writer.finish().unwrap();
     folder
@@ -95,6 +95,88 @@ fn a_file_of_another_layout_is_refused_by_name() {
         for part in ["model.safetensors", found, "convert the model again"] {
             assert!(message.contains(part), "{message}");
         }
+    }
+}
+
+/// Two networks: their tensors have odd sizes, so that padding must align the ones after them.
+fn two_networks(component: Component, loader: &mut Loader<'_>) -> Result<Vec<u8>, WeightsError> {
+    let name = |rest: &str| {
+        let prefix = component.prefixes()[0];
+        format!("{prefix}{rest}")
+    };
+    let odd = loader.vector(&name("a.bias"), 5)?;
+    let even = loader.matrix(&name("a.weight"), SHAPE)?;
+    let values = odd.data().iter().flat_map(|value| value.to_le_bytes());
+    Ok(values.chain(even.packed_bytes().iter().copied()).collect())
+}
+
+fn loaded(source: &Source, component: Component, memory: &Memory) -> Result<Vec<u8>, WeightsError> {
+    let load_one = |loader: &mut Loader<'_>| two_networks(component, loader);
+    Ok(load(source, component, Precision::Int8, memory, load_one)?.network)
+}
+
+#[test]
+fn networks_used_in_place_have_the_bytes_of_copies_and_the_same_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let original = Source::synthetic(ModelConfig::tiny_turbo(), 3);
+    let parts = [Component::T3, Component::Flow];
+    convert(
+        &original,
+        &path,
+        &parts.map(|component| (component, Precision::Int8)),
+        &|component, loader| two_networks(component, loader).map(drop),
+        &[],
+    )
+    .unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for component in parts {
+        let memory = Memory::host(1 << 20);
+        let expected = loaded(&original, component, &memory).unwrap();
+        let copied = memory.statistics().exact_bytes.peak;
+        let in_place = original.converted(&path).unwrap();
+        assert_eq!(loaded(&in_place, component, &memory).unwrap(), expected);
+        let statistics = memory.statistics();
+        assert_eq!(
+            statistics.exact_bytes.peak, copied,
+            "no page more than copies"
+        );
+        assert_eq!(statistics.exact_bytes.current, 0);
+
+        let header = read_header(&whole).unwrap();
+        let tensor = &header.tensors[&format!("{}a.weight", component.prefixes()[0])];
+        let mut bytes = whole.clone();
+        bytes[tensor.bytes.start + 9] ^= 4;
+        let damaged = folder.path().join("damaged.safetensors");
+        std::fs::write(&damaged, bytes).unwrap();
+        let damaged = original.converted(&damaged).unwrap();
+        let message = loaded(&damaged, component, &memory)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("a.weight"), "{message}");
+        assert_eq!(memory.statistics().exact_bytes.current, 0);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn only_converted_networks_that_nobody_else_writes_are_used_in_place() {
+    let (folder, path) = converted(Precision::Int8);
+    let original = Source::synthetic(ModelConfig::tiny_turbo(), 3);
+    let memory = Memory::host(1 << 20);
+    for (source, in_place) in [
+        (original.converted(&path).unwrap(), true),
+        (Source::open(folder.path()).unwrap(), false),
+    ] {
+        let whole = std::fs::read(&path).unwrap();
+        let loaded = load(&source, Component::Flow, Precision::Int8, &memory, network);
+        let matrix = loaded.unwrap().network;
+        let before = matrix.packed_bytes().to_vec();
+        let changed: Vec<u8> = whole.iter().map(|byte| !byte).collect();
+        // Written in place, as nobody may: it shows whose bytes are used.
+        std::fs::write(&path, changed).unwrap();
+        assert_eq!(matrix.packed_bytes() != before, in_place);
+        std::fs::write(&path, whole).unwrap();
     }
 }
 

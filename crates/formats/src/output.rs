@@ -101,6 +101,64 @@ impl OutputFile {
     }
 }
 
+/// Bytes of a block of a [`BlockWriter`]: a huge page of most processors.
+const BLOCK_BYTES: usize = 2 << 20;
+
+/// Writes whole blocks of 2 MiB, at multiples of their size if the sink begins at one. File systems
+/// then keep the file in the system's cache in huge pages, and as such it can be mapped.
+pub struct BlockWriter<W: Write> {
+    sink: W,
+    block: Vec<u8>,
+}
+
+impl<W: Write> BlockWriter<W> {
+    /// A writer to `sink`.
+    pub fn new(sink: W) -> BlockWriter<W> {
+        BlockWriter {
+            sink,
+            block: Vec::with_capacity(BLOCK_BYTES),
+        }
+    }
+
+    /// Writes what is left and returns the sink.
+    ///
+    /// # Errors
+    /// If the sink fails.
+    pub fn into_inner(mut self) -> io::Result<W> {
+        self.flush()?;
+        Ok(self.sink)
+    }
+
+    fn write_block(&mut self) -> io::Result<()> {
+        self.sink.write_all(&self.block)?;
+        self.block.clear();
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for BlockWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(BLOCK_BYTES - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        if self.block.len() == BLOCK_BYTES {
+            self.write_block()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_block()?;
+        self.sink.flush()
+    }
+}
+
+impl<W: Write + Seek> Seek for BlockWriter<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.write_block()?;
+        self.sink.seek(to)
+    }
+}
+
 /// Writes `bytes` to `path` atomically.
 ///
 /// # Errors
@@ -173,6 +231,39 @@ impl Seek for OutputFile {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn blocks_are_whole_and_nothing_is_lost() {
+        /// Sizes of the writes that arrive.
+        #[derive(Default)]
+        struct Sink(std::io::Cursor<Vec<u8>>, Vec<usize>);
+        impl Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1.push(bytes.len());
+                self.0.write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        impl Seek for Sink {
+            fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+                self.0.seek(to)
+            }
+        }
+        let content: Vec<u8> = (0..2 * BLOCK_BYTES + 12_345).map(|at| at as u8).collect();
+        let mut writer = BlockWriter::new(Sink::default());
+        for part in content.chunks(700_001) {
+            writer.write_all(part).unwrap();
+        }
+        writer.seek(SeekFrom::Start(5)).unwrap();
+        writer.write_all(b"five").unwrap();
+        let Sink(written, sizes) = writer.into_inner().unwrap();
+        assert_eq!(sizes, [BLOCK_BYTES, BLOCK_BYTES, 12_345, 4]);
+        let mut expected = content;
+        expected[5..9].copy_from_slice(b"five");
+        assert!(written.into_inner() == expected);
+    }
 
     #[test]
     fn a_file_appears_only_when_it_is_complete() {

@@ -34,8 +34,8 @@ const METADATA: &str = "__metadata__";
 pub const CHECKSUMS: &str = "crc32";
 const CHECKSUM_DIGITS: usize = 8;
 const LENGTH_BYTES: usize = 8;
-/// Alignment of the data; the header is padded to it.
-const HEADER_ALIGNMENT: usize = 8;
+/// Least alignment of the data in the file; the header is padded to it.
+pub const DATA_ALIGNMENT: usize = 8;
 
 /// Type, shape and location of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -326,9 +326,19 @@ impl<'e, W: Write> Writer<'e, W> {
     /// # Errors
     /// If the sink fails.
     pub fn begin(
+        sink: W,
+        entries: &'e [Entry],
+        metadata: &[(&str, &str)],
+    ) -> io::Result<Writer<'e, W>> {
+        Writer::begin_aligned(sink, entries, metadata, DATA_ALIGNMENT)
+    }
+
+    /// As [`Writer::begin`]; the data begins at a multiple of `alignment` bytes, a power of two.
+    fn begin_aligned(
         mut sink: W,
         entries: &'e [Entry],
         metadata: &[(&str, &str)],
+        alignment: usize,
     ) -> io::Result<Writer<'e, W>> {
         #[derive(Serialize)]
         struct Written<'a> {
@@ -353,7 +363,9 @@ impl<'e, W: Write> Writer<'e, W> {
             offset = end;
         }
         let mut json = serde_json::to_vec(&header)?;
-        json.resize(json.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
+        let data_start =
+            (LENGTH_BYTES + json.len()).next_multiple_of(alignment.max(DATA_ALIGNMENT));
+        json.resize(data_start - LENGTH_BYTES, b' ');
         sink.write_all(&(json.len() as u64).to_le_bytes())?;
         sink.write_all(&json)?;
         let key = format!("\"{CHECKSUMS}\":\"");
@@ -413,7 +425,8 @@ pub struct CheckedWriter<'e, W: Write + Seek> {
 }
 
 impl<'e, W: Write + Seek> CheckedWriter<'e, W> {
-    /// As [`Writer::begin`].
+    /// As [`Writer::begin`]; the data begins at a multiple of `alignment` bytes, a power of two and
+    /// at least [`DATA_ALIGNMENT`].
     ///
     /// # Errors
     /// If the sink fails.
@@ -421,12 +434,13 @@ impl<'e, W: Write + Seek> CheckedWriter<'e, W> {
         mut sink: W,
         entries: &'e [Entry],
         metadata: &[(&str, &str)],
+        alignment: usize,
     ) -> io::Result<CheckedWriter<'e, W>> {
         let start = sink.stream_position()?;
         let blank = "0".repeat(entries.len() * CHECKSUM_DIGITS);
         let metadata = [metadata, &[(CHECKSUMS, &blank)]].concat();
         Ok(CheckedWriter {
-            writer: Writer::begin(sink, entries, &metadata)?,
+            writer: Writer::begin_aligned(sink, entries, &metadata, alignment)?,
             start,
             digits: String::new(),
         })

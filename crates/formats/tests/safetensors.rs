@@ -214,13 +214,15 @@ fn a_checked_file_knows_the_checksum_of_each_tensor_wherever_it_begins() {
     let metadata = [("note", "its \"crc32\":\"00000000\" is text")];
     let mut sink = std::io::Cursor::new(b"before".to_vec());
     sink.set_position(6);
-    let mut writer = CheckedWriter::begin(sink, &entries, &metadata).unwrap();
+    let mut writer = CheckedWriter::begin(sink, &entries, &metadata, 512).unwrap();
     writer.tensor("b", b"123").unwrap();
     writer.tensor("empty", b"").unwrap();
     writer.tensor("a", b"12345").unwrap();
     let whole = writer.finish().unwrap().into_inner();
     let file = &whole[6..];
     let header = read_header(file).unwrap();
+    let begin = header.tensors["b"].bytes.start;
+    assert_eq!(begin % 512, 0, "the data is aligned as asked for");
     assert_eq!(header.metadata["note"], metadata[0].1);
     for (name, sum) in [("b", 0x884863d2), ("empty", 0), ("a", 0xcbf53a1c)] {
         let tensor = &header.tensors[name];

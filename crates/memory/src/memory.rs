@@ -1,6 +1,6 @@
 //! The memory of one device: a driver, a caching pool over it, and the owners of all bytes.
 
-use crate::block::Block;
+use crate::block::{Block, SharedBlock};
 use crate::driver::{Address, Driver, DriverError, HostDriver, Seal, Sealed};
 use crate::out_of_memory::OutOfMemory;
 use crate::owner::Owner;
@@ -8,6 +8,8 @@ use crate::pool::{Pool, PoolBlock, PoolConfiguration, PoolRefusal, Refusal, Viol
 use crate::stats::{Gauge, Ledger, MemoryStatistics};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::fmt;
+use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Number of shards of the pool and of the ledgers; queues are spread over them.
@@ -158,19 +160,47 @@ impl Memory {
             .checked_next_multiple_of(driver.capabilities().granularity)
             .unwrap_or(u64::MAX);
         let address = self.ask_driver(bytes as u64, whole, || driver.allocate(whole))?;
+        Ok(self.exact_block(address, whole, bytes, owner))
+    }
+
+    /// Makes a part of a file shared, read-only bytes, without a copy. The part begins at a
+    /// multiple of [`Memory::unit_bytes`]. It counts for its owner and against the capacity as
+    /// memory does, although the system may drop its pages and read them from the file again.
+    /// Nobody may shorten or write the file until the bytes are freed.
+    ///
+    /// # Errors
+    /// If the driver has too little, or cannot map this part of the file, or any file.
+    pub fn map_file(
+        &self,
+        file: &File,
+        part: Range<u64>,
+        owner: Owner,
+    ) -> Result<SharedBlock, OutOfMemory> {
+        let driver = self.0.pool.driver();
+        let bytes = part.end.saturating_sub(part.start);
+        let whole = bytes
+            .checked_next_multiple_of(driver.capabilities().granularity)
+            .unwrap_or(u64::MAX);
+        let address = self.ask_driver(bytes, whole, || driver.map_file(file, part.clone()))?;
+        let block = self.exact_block(address, whole, bytes as usize, owner);
+        Ok(block.into_shared())
+    }
+
+    /// Counts a piece of `whole` bytes, of which `bytes` were requested.
+    fn exact_block(&self, address: Address, whole: u64, bytes: usize, owner: Owner) -> Block {
         let mut exact = self.exact();
         exact.bytes.increase(whole);
         exact.blocks.increase(1);
         drop(exact);
         self.ledger(0).add(owner, bytes as u64);
-        Ok(Block::new(
+        Block::new(
             self.clone(),
             Handle::Exact(address, whole),
             address,
             bytes,
             owner,
             0,
-        ))
+        )
     }
 
     /// Asks the driver for `whole` bytes, of which `bytes` were requested; again with an empty

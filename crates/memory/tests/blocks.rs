@@ -50,6 +50,28 @@ fn a_request_that_others_block_is_not_now_and_names_them() {
     assert_eq!(error.owners()[0].owner.tag, "weights.t3");
 }
 
+#[cfg(all(target_os = "linux", not(miri)))]
+#[test]
+fn a_part_of_a_file_counts_for_its_owner_until_its_last_holder_is_dropped() {
+    use std::io::Write;
+    let memory = Memory::host(1 << 20);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[[7; 65_536], [9; 65_536]].concat())
+        .unwrap();
+    let shared = memory.map_file(&file, 65_536..65_540, OWNER).unwrap();
+    drop(file);
+    let part = shared.slice(1..3).unwrap();
+    drop(shared);
+    assert_eq!(part.bytes(), [9; 2]);
+    let statistics = memory.statistics();
+    assert_eq!(statistics.exact_bytes.current, memory.unit_bytes());
+    assert_eq!(statistics.owners[0].owner, OWNER);
+    assert_eq!(statistics.owners[0].live_bytes, 4);
+    drop(part);
+    assert_eq!(memory.statistics().held_bytes(), 0);
+    memory.check().unwrap();
+}
+
 #[test]
 fn arena_parts_are_aligned_disjoint_and_shareable() {
     let memory = Memory::host(64 << 20);

@@ -194,6 +194,78 @@ fn a_shrunk_piece_frees_its_tail_and_keeps_its_start() {
     }
 }
 
+/// A file of whole and partial pages, of which each byte differs from its neighbours.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn file_of(bytes: u64) -> std::fs::File {
+    use std::io::Write;
+    let mut file = tempfile::tempfile().unwrap();
+    let content: Vec<u8> = (0..bytes).map(|at| (at / 4096 + at) as u8).collect();
+    file.write_all(&content).unwrap();
+    file
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+#[test]
+fn a_part_of_a_file_is_a_piece_within_the_capacity() {
+    let driver = HostDriver::new(CAPACITY);
+    let unit = driver.capabilities().granularity;
+    let file = file_of(3 * unit + 100);
+    let piece = driver.map_file(&file, unit..3 * unit + 100).unwrap();
+    assert_eq!(driver.memory().free, CAPACITY - 3 * unit);
+    let mut read = vec![0; unit as usize];
+    // SAFETY: the bytes lie within the piece; nobody writes to the file.
+    unsafe { driver.read(piece.offset(unit + 100), &mut read) }.unwrap();
+    for (at, byte) in (2 * unit + 100..).zip(read) {
+        assert_eq!(byte, (at / 4096 + at) as u8, "byte {at} of the file");
+    }
+    driver.free(piece).unwrap();
+    assert_eq!(driver.memory().free, CAPACITY);
+    assert!(driver.free(piece).is_err(), "it is freed once");
+
+    for part in [unit..4 * unit, 1..unit, unit..unit, 0..u64::MAX] {
+        let refused = driver.map_file(&file, part.clone());
+        assert!(
+            matches!(
+                refused,
+                Err(DriverError::Misuse { .. } | DriverError::Failed { .. })
+            ),
+            "{part:?}: {refused:?}"
+        );
+    }
+    let small = HostDriver::new(2 * unit);
+    let refused = small.map_file(&file, 0..3 * unit);
+    assert!(
+        matches!(refused, Err(DriverError::OutOfMemory { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(small.memory().free, 2 * unit);
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+#[test]
+fn parts_of_files_pass_every_layer_as_allocations_do() {
+    let file = file_of(4096);
+    let driver = Sealed::new(Scripted::new(HostDriver::new(CAPACITY)));
+    driver.seal().close();
+    assert_eq!(
+        driver.map_file(&file, 0..4096),
+        Err(DriverError::Sealed { call: "allocate" })
+    );
+    let driver = Scripted::new(HostDriver::new(CAPACITY));
+    let script = driver.script();
+    script.fail_call(0);
+    assert!(driver.map_file(&file, 0..4096).is_err());
+    let piece = driver.map_file(&file, 0..4096).unwrap();
+    assert_eq!(script.calls(Call::Allocate), 2);
+    driver.free(piece).unwrap();
+
+    let other = SimulatedDriver::new(CAPACITY);
+    assert!(matches!(
+        other.map_file(&file, 0..4096),
+        Err(DriverError::Unsupported { .. })
+    ));
+}
+
 #[test]
 fn any_device_can_shrink_and_another_process_can_take_its_memory() {
     scripted(|driver, script| {

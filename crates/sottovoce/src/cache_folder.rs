@@ -207,7 +207,7 @@ impl CacheFolder {
         }
         let files = self.model_digest(source, &Component::SPEAKING)?;
         let key = of_parts(&[
-            b"weights",
+            b"weights in blocks",
             &COMPUTATION_VERSION.to_le_bytes(),
             &LAYOUT_VERSION.to_le_bytes(),
             precision.to_string().as_bytes(),

@@ -79,9 +79,9 @@ pub use error::Error;
 pub use loading::{default_flow_voice, inspect, open_model};
 pub use metrics::{EngineMetrics, Histogram, HostPlan, MemoryPlan};
 pub use options::{
-    CachePrecision, DeliveryMode, DeviceChoice, EngineOptions, OptionTable, PrecisionChoice,
-    Profile, SAMPLE_RATE, Source, StreamOptions, TEXT_CHARACTERS_MAX, TOKENS_PER_SECOND, WhenFull,
-    default_chunk_size, parse_variant,
+    CachePrecision, DeliveryMode, DeviceChoice, EngineOptions, FirstSound, OptionTable,
+    PrecisionChoice, Profile, SAMPLE_RATE, Source, StreamOptions, TEXT_CHARACTERS_MAX,
+    TOKENS_PER_SECOND, WhenFull, default_chunk_size, parse_variant,
 };
 pub use pipeline::{Standalone, StandaloneUtterance};
 pub use recorded_speech::RecordedSpeech;

@@ -359,7 +359,11 @@ impl Pipeline {
             self.flow.look_ahead(),
         );
         let most = options.chunk_tokens(&self.config);
-        Schedule::of(&work, most.min(self.extent.chunk_tokens))
+        Schedule::of(
+            &work,
+            most.min(self.extent.chunk_tokens),
+            options.first_sound,
+        )
     }
 
     /// Tokens of a voice's prompt that the flow uses.

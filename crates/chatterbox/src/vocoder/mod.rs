@@ -10,7 +10,7 @@ mod source;
 mod stream;
 
 pub use source::SourceState;
-pub use stream::VocoderState;
+pub use stream::{AHEAD_FRAMES, VocoderState};
 
 use crate::config::VocoderConfig;
 use crate::config::{F0_KERNEL, OUTER_KERNEL};

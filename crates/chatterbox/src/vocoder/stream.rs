@@ -12,7 +12,7 @@ use sottovoce_tensor::{Context, Failure, Tensor};
 /// Look-ahead: frames that must follow a frame before its samples are final. A trained model
 /// depends on no more than 6. Weights in general could depend on 16, which would delay first audio
 /// by a sixth of a second.
-const AHEAD_FRAMES: usize = 8;
+pub const AHEAD_FRAMES: usize = 8;
 
 /// State of a stream's vocoder.
 #[derive(Clone, Debug)]

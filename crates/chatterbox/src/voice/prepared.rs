@@ -4,7 +4,7 @@ use super::VoiceError;
 use crate::config::ModelConfig;
 use sottovoce_formats::content::Content;
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::safetensors::{self, CHECKSUMS, CheckedWriter, Entry};
+use sottovoce_formats::safetensors::{self, CHECKSUMS, CheckedWriter, DATA_ALIGNMENT, Entry};
 use sottovoce_formats::torch_archive::TorchArchive;
 use std::io::Cursor;
 
@@ -277,6 +277,7 @@ impl PreparedVoice {
                 ("variant", &variant),
                 (LAYOUT_KEY, &layout),
             ],
+            DATA_ALIGNMENT,
         )?;
         for (entry, bytes) in &parts {
             writer.tensor(&entry.name, bytes)?;

@@ -1,14 +1,14 @@
 //! Conversion of a model to other precisions, packed for the kernels, in one file with its config.
 
 use super::loader::Loader;
+use super::place::ALIGNMENT;
 use super::{Component, Source, WeightsError};
 use serde::{Deserialize, Serialize};
 use sottovoce_formats::dtype::Dtype;
-use sottovoce_formats::output::OutputFile;
+use sottovoce_formats::output::{BlockWriter, OutputFile};
 use sottovoce_formats::safetensors::{CheckedWriter, Entry};
 use sottovoce_tensor::{Matrix, Precision, Vector};
 use std::collections::BTreeMap;
-use std::io::BufWriter;
 use std::path::Path;
 
 /// Metadata key of a single file's config.
@@ -20,6 +20,12 @@ pub(super) const LAYOUT_KEY: &str = "layout";
 /// Version of the layout in which the matrix kernels read packed tensors. Any change to the layout
 /// must increase it: files of another layout have the same sizes and would produce noise.
 pub const LAYOUT_VERSION: u32 = 1;
+
+/// Beginning of the names of tensors without a meaning, which align the ones after them.
+pub(super) const PADDING: &str = "padding.";
+/// Alignment of a network's first tensor in the file: a multiple of every page size, so that the
+/// network can be mapped by itself.
+const NETWORK_ALIGNMENT: usize = 64 << 10;
 
 /// Kind of a packed tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +71,9 @@ pub struct Converted {
 pub type ComponentLoader<'f> = dyn Fn(Component, &mut Loader<'_>) -> Result<(), WeightsError> + 'f;
 
 /// Writes a file with every tensor of the components, packed at their precisions. Its metadata
-/// holds the config and `texts`; with the tokenizer among them the file is a complete model. One
-/// tensor is in memory at a time.
+/// holds the config and `texts`; with the tokenizer among them the file is a complete model.
+/// Tensors are aligned as in memory, with padding between them where it is needed. One tensor is in
+/// memory at a time.
 ///
 /// # Errors
 /// As for loading, and the operating system's error about the file.
@@ -79,12 +86,24 @@ pub fn convert(
 ) -> Result<Converted, WeightsError> {
     let mut packed: BTreeMap<String, PackedTensor> = BTreeMap::new();
     let mut entries = Vec::new();
+    // Padding by the tensor that it precedes.
+    let mut padding: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    let mut end = 0_usize;
     for &(component, precision) in components {
         let mut loader = Loader::measuring(source, component, precision);
         load(component, &mut loader)?;
+        let mut alignment = NETWORK_ALIGNMENT;
         for (name, tensor) in loader.list() {
+            let start = end.next_multiple_of(alignment);
+            if start > end {
+                let filler = format!("{PADDING}{}", padding.len());
+                entries.push(Entry::new(&filler, Dtype::U8, &[start - end]));
+                padding.insert(name.clone(), (filler, start - end));
+            }
             entries.push(Entry::new(name, Dtype::U8, &[tensor.bytes()]));
             packed.insert(name.clone(), *tensor);
+            end = start + tensor.bytes();
+            alignment = ALIGNMENT;
         }
     }
     let refuse = |source| WeightsError::File {
@@ -103,20 +122,24 @@ pub fn convert(
 
     // The networks are loaded a second time in the same order, and deliver tensor after tensor.
     let output = OutputFile::create(path).map_err(&refuse)?;
+    let blocks = BlockWriter::new(output);
     let mut writer =
-        CheckedWriter::begin(BufWriter::new(output), &entries, &metadata).map_err(&refuse)?;
+        CheckedWriter::begin(blocks, &entries, &metadata, NETWORK_ALIGNMENT).map_err(&refuse)?;
     for &(component, precision) in components {
-        let mut deliver = |name: &str, bytes: &[u8]| writer.tensor(name, bytes).map_err(&refuse);
+        let mut deliver = |name: &str, bytes: &[u8]| {
+            if let Some((filler, length)) = padding.get(name) {
+                (writer.tensor(filler, &vec![0; *length])).map_err(&refuse)?;
+            }
+            writer.tensor(name, bytes).map_err(&refuse)
+        };
         let mut loader = Loader::converting(source, component, precision, &mut deliver);
         load(component, &mut loader)?;
     }
     let output = writer.finish().map_err(&refuse)?;
-    let output = output
-        .into_inner()
-        .map_err(|error| refuse(error.into_error()))?;
+    let output = output.into_inner().map_err(&refuse)?;
     output.commit().map_err(&refuse)?;
     Ok(Converted {
-        tensors: entries.len(),
-        bytes: entries.iter().map(|entry| entry.byte_count() as u64).sum(),
+        tensors: packed.len(),
+        bytes: packed.values().map(|tensor| tensor.bytes() as u64).sum(),
     })
 }

@@ -1,7 +1,7 @@
 //! A weight file: safetensors or torch archive, detected by content.
 
 use super::WeightsError;
-use super::convert::{LAYOUT_KEY, LAYOUT_VERSION, PACKED_KEY, PackedTensor};
+use super::convert::{LAYOUT_KEY, LAYOUT_VERSION, PACKED_KEY, PADDING, PackedTensor};
 use super::mapped::Bytes;
 use super::source::packed_list;
 use sottovoce_formats::content::Content;
@@ -30,6 +30,8 @@ pub(super) struct WeightFile {
     pub(super) tensors: BTreeMap<String, StoredTensor>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) packed: BTreeMap<String, PackedTensor>,
+    /// Whether packed tensors are used where they are mapped, in place of copies.
+    pub(super) used_in_place: bool,
 }
 
 /// Refuses packed tensors that another version of the program wrote.
@@ -76,7 +78,10 @@ impl WeightFile {
                 source,
             }
         })?;
+        let packed = packed_list(&name, &header.metadata)?;
+        let is_padding = |tensor: &str| !packed.is_empty() && tensor.starts_with(PADDING);
         let tensors = (header.tensors.into_iter())
+            .filter(|(tensor, _)| !is_padding(tensor))
             .map(|(tensor, info)| {
                 (
                     tensor,
@@ -89,7 +94,6 @@ impl WeightFile {
                 )
             })
             .collect();
-        let packed = packed_list(&name, &header.metadata)?;
         if header.metadata.contains_key(PACKED_KEY) {
             refuse_other_layouts(&name, &header.metadata)?;
         }
@@ -100,6 +104,7 @@ impl WeightFile {
             tensors,
             metadata: header.metadata,
             packed,
+            used_in_place: false,
         })
     }
 
@@ -134,6 +139,7 @@ impl WeightFile {
             tensors,
             metadata: BTreeMap::new(),
             packed: BTreeMap::new(),
+            used_in_place: false,
         })
     }
 }

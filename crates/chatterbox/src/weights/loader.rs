@@ -3,6 +3,7 @@
 
 use super::convert::PackedTensor;
 use super::file::{StoredTensor, WeightFile};
+use super::mapped::MappedTensors;
 use super::place::{Deliver, Mode, unbounded};
 use super::synthetic::Synthetic;
 use super::{Component, Source, WeightsError};
@@ -129,7 +130,8 @@ pub fn dry<'a, T>(
     Ok((network, loader.measured()))
 }
 
-/// Loads a component: measured first, then copied into one arena of that size.
+/// Loads a component: measured first, then copied into one arena of that size, or mapped
+/// ([`Source::converted`]).
 ///
 /// # Errors
 /// [`WeightsError`] names the tensor that is missing, has another shape or is not finite, or the
@@ -141,16 +143,25 @@ pub fn load<T>(
     memory: &Memory,
     mut load: impl FnMut(&mut Loader<'_>) -> Result<T, WeightsError>,
 ) -> Result<Loaded<T>, WeightsError> {
-    let (bytes, surplus) = measure(source, component, precision, &mut load)?;
+    let mut loader = Loader::measuring(source, component, precision);
+    load(&mut loader)?;
+    let (bytes, surplus) = (loader.measured(), loader.surplus());
     let owner = Owner::new(Region::Weights, component.tag());
-    let block = memory
-        .reserve_exact(bytes, owner)
-        .map_err(|source| WeightsError::Memory { component, source })?;
+    let names = loader.list().iter().map(|(name, _)| &name[..]);
+    let mode = match MappedTensors::of(source, names, bytes, memory, owner) {
+        Some(mapped) => Mode::Share(mapped),
+        None => {
+            let block = memory
+                .reserve_exact(bytes, owner)
+                .map_err(|source| WeightsError::Memory { component, source })?;
+            Mode::Fill(Arena::new(block))
+        }
+    };
     let mut loader = Loader {
         source,
         component,
         precision,
-        mode: Mode::Fill(Arena::new(block)),
+        mode,
         used: BTreeSet::new(),
     };
     let loaded = load(&mut loader);
@@ -248,14 +259,14 @@ impl<'a> Loader<'a> {
     pub(super) fn measured(&self) -> usize {
         match &self.mode {
             Mode::Measure { bytes, .. } => *bytes,
-            Mode::Fill(_) | Mode::Convert { .. } => 0,
+            Mode::Fill(_) | Mode::Share(_) | Mode::Convert { .. } => 0,
         }
     }
 
     pub(super) fn list(&self) -> &[(String, PackedTensor)] {
         match &self.mode {
             Mode::Measure { list, .. } => list,
-            Mode::Fill(_) | Mode::Convert { .. } => &[],
+            Mode::Fill(_) | Mode::Share(_) | Mode::Convert { .. } => &[],
         }
     }
 

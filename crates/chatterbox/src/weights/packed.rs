@@ -6,7 +6,7 @@ use super::file::WeightFile;
 use super::loader::Loader;
 use super::place::Mode;
 use sottovoce_formats::safetensors::checksum;
-use sottovoce_memory::ArenaSlice;
+use sottovoce_memory::{ArenaSlice, SharedBlock};
 use sottovoce_tensor::{Matrix, MatrixError, Precision, Vector};
 use std::ops::Range;
 
@@ -23,9 +23,9 @@ impl Packed<'_> {
         &self.file.bytes[self.bytes.clone()]
     }
 
-    /// Checks the bytes against the checksum written by the conversion.
-    fn check_bytes(&self, name: &str) -> Result<(), WeightsError> {
-        let found = checksum(self.stored_bytes());
+    /// Checks the tensor's bytes against the checksum written by the conversion.
+    fn check(&self, name: &str, bytes: &[u8]) -> Result<(), WeightsError> {
+        let found = checksum(bytes);
         match self.checksum {
             Some(written) if written == found => Ok(()),
             written => Err(WeightsError::Damaged {
@@ -85,14 +85,32 @@ impl<'a> Loader<'a> {
         self.used.insert(name.to_owned());
         let slice = self.take(packed.bytes.len())?;
         if !matches!(self.mode, Mode::Measure { .. }) {
-            packed.check_bytes(name)?;
+            packed.check(name, packed.stored_bytes())?;
         }
         match &mut self.mode {
             Mode::Measure { list, .. } => list.push((name.to_owned(), packed.tensor)),
-            Mode::Fill(_) => {}
+            Mode::Fill(_) | Mode::Share(_) => {}
             Mode::Convert { deliver, .. } => deliver(name, packed.stored_bytes())?,
         }
         Ok(slice)
+    }
+
+    /// A packed tensor where it is mapped, if this network's are. Its values were checked when they
+    /// were converted, and the checksum shows that they are those.
+    fn in_place(
+        &mut self,
+        name: &str,
+        packed: &Packed<'a>,
+    ) -> Result<Option<SharedBlock>, WeightsError> {
+        let Mode::Share(mapped) = &self.mode else {
+            return Ok(None);
+        };
+        let data = mapped.tensor(&packed.bytes);
+        if let Some(data) = &data {
+            packed.check(name, data.bytes())?;
+            self.used.insert(name.to_owned());
+        }
+        Ok(data)
     }
 
     pub(super) fn packed_matrix(
@@ -105,9 +123,14 @@ impl<'a> Loader<'a> {
         let PackedKind::Matrix(precision) = packed.tensor.kind else {
             return Err(self.value_error(name, MatrixError::UnknownPrecision("vector".into())));
         };
+        if let Some(data) = self.in_place(name, &packed)? {
+            return Matrix::from_packed(data, rows, columns, precision)
+                .map(|matrix| self.placed(matrix))
+                .map_err(|source| self.value_error(name, source));
+        }
         let slice = self.take_packed(name, &packed)?;
         match self.mode {
-            Mode::Fill(_) => {
+            Mode::Fill(_) | Mode::Share(_) => {
                 let stored = packed.stored_bytes();
                 let matrix = Matrix::copy_packed(slice, rows, columns, precision, stored);
                 packed.release();
@@ -123,25 +146,27 @@ impl<'a> Loader<'a> {
 
     pub(super) fn packed_vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
         let packed = self.packed(name, 1, len)?;
+        let whole = |data: SharedBlock| match data.len() {
+            found if found == Vector::bytes_for(len) => Ok(Vector::from_packed(data)),
+            found => Err(MatrixError::WrongSize {
+                rows: 1,
+                columns: len,
+                precision: Precision::F32,
+                expected: Vector::bytes_for(len),
+                found,
+            }),
+        };
+        if let Some(data) = self.in_place(name, &packed)? {
+            return whole(data).map_err(|source| self.value_error(name, source));
+        }
         let slice = self.take_packed(name, &packed)?;
         let vector = match self.mode {
-            Mode::Fill(_) => {
+            Mode::Fill(_) | Mode::Share(_) => {
                 let vector = Vector::copy_packed(slice, len, packed.stored_bytes());
                 packed.release();
                 vector
             }
-            Mode::Measure { .. } | Mode::Convert { .. } => match packed.bytes.len() {
-                found if found == Vector::bytes_for(len) => {
-                    Ok(Vector::from_packed(slice.into_shared()))
-                }
-                found => Err(MatrixError::WrongSize {
-                    rows: 1,
-                    columns: len,
-                    precision: Precision::F32,
-                    expected: Vector::bytes_for(len),
-                    found,
-                }),
-            },
+            Mode::Measure { .. } | Mode::Convert { .. } => whole(slice.into_shared()),
         };
         vector.map_err(|source| self.value_error(name, source))
     }

@@ -1,13 +1,15 @@
-//! Destinations of loaded tensors: measured only, copied into an arena, or delivered one at a time.
+//! Destinations of loaded tensors: measured only, copied into an arena, left in their mapped file,
+//! or delivered one at a time.
 
 use super::convert::{PackedKind, PackedTensor};
 use super::loader::Loader;
+use super::mapped::MappedTensors;
 use super::{Component, WeightsError};
 use sottovoce_memory::{Arena, ArenaSlice, Memory, Owner, Region};
 use sottovoce_tensor::{Matrix, MatrixError, Precision, Vector};
 
 /// Alignment of tensors in the arena: a cache line, which is also the widest vector.
-const ALIGNMENT: usize = 64;
+pub(super) const ALIGNMENT: usize = 64;
 /// Address space reserved at a time while measuring; none of it is touched.
 const MEASURING_CHUNK: usize = 64 << 20;
 
@@ -25,6 +27,8 @@ pub(super) enum Mode<'a> {
     },
     /// Tensors are copied.
     Fill(Arena),
+    /// All tensors are packed, and stay where they are mapped.
+    Share(MappedTensors),
     /// Tensors are converted and delivered one at a time, in the order in which they were measured.
     Convert {
         memory: Memory,
@@ -61,6 +65,11 @@ impl Loader<'_> {
                     expected,
                 })
             }
+            // Mapped tensors take no space.
+            Mode::Share(_) => Err(WeightsError::Recount {
+                component,
+                expected: 0,
+            }),
             Mode::Measure {
                 memory,
                 arena,
@@ -112,7 +121,7 @@ impl Loader<'_> {
                 deliver(label, &bytes)?;
                 return Ok(Vector::from_packed(slice.into_shared()));
             }
-            Mode::Fill(_) => {}
+            Mode::Fill(_) | Mode::Share(_) => {}
         }
         let mut values = vec![0.0; len];
         fill(&mut values);
@@ -149,7 +158,9 @@ impl Loader<'_> {
                 ));
                 Matrix::from_packed(slice.into_shared(), rows, columns, precision)
             }
-            Mode::Fill(_) => Matrix::from_rows(slice, rows, columns, precision, fill),
+            Mode::Fill(_) | Mode::Share(_) => {
+                Matrix::from_rows(slice, rows, columns, precision, fill)
+            }
             Mode::Convert {
                 memory, deliver, ..
             } => {

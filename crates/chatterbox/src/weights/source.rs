@@ -369,12 +369,15 @@ impl Source {
     }
 
     /// Opens a file of this model's converted networks, in place of this source's own; small files
-    /// such as the tokenizer stay this source's.
+    /// such as the tokenizer stay this source's. Where memory can be a file's, networks use their
+    /// weights in place, as long as they live: the file may be removed or replaced, but nobody may
+    /// write into it.
     ///
     /// # Errors
     /// [`WeightsError`] if the file is missing or damaged, or has another layout.
     pub fn converted(&self, path: &Path) -> Result<Source, WeightsError> {
         let mut file = WeightFile::open(path)?;
+        file.used_in_place = true;
         for (key, text) in self.files.iter().flat_map(|file| &file.metadata) {
             file.metadata
                 .entry(key.clone())

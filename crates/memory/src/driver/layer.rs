@@ -1,6 +1,8 @@
 //! Driver layers: each adds one concern and forwards everything else to the driver below.
 
 use super::{Address, Call, Capabilities, DeviceMemory, Driver, DriverError, EventId};
+use std::fs::File;
+use std::ops::Range;
 
 /// One concern: checks before calls, records after them. A layer is also the handle to its state,
 /// which all clones share.
@@ -80,6 +82,13 @@ unsafe impl<L: Layer, D: Driver> Driver for Layered<L, D> {
 
     fn shrink(&self, address: Address, bytes: u64) -> Result<(), DriverError> {
         self.pass(Call::Free, 0)?.shrink(address, bytes)
+    }
+
+    fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
+        let bytes = part.end.saturating_sub(part.start);
+        let address = self.pass(Call::Allocate, bytes)?.map_file(file, part)?;
+        self.layer.allocated(address, bytes);
+        Ok(address)
     }
 
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {

@@ -22,6 +22,8 @@ pub use sealed::{Seal, Sealed};
 pub use simulated::{SimulatedControl, SimulatedDriver};
 
 use std::fmt;
+use std::fs::File;
+use std::ops::Range;
 
 /// An address on a device. Never null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,6 +178,10 @@ unsafe impl Driver for Box<dyn Driver> {
         (**self).shrink(address, bytes)
     }
 
+    fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
+        (**self).map_file(file, part)
+    }
+
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {
         (**self).reserve(bytes, unit)
     }
@@ -242,7 +248,8 @@ unsafe impl Driver for Box<dyn Driver> {
 ///
 /// If [`Capabilities::host_accessible`] is true, every byte of an allocated piece or a mapped part
 /// must be initialised and valid for reads and writes until it is freed or unmapped through this
-/// driver. Pieces must not overlap.
+/// driver. A piece of a file ([`Driver::map_file`]) is valid for reads only. Pieces must not
+/// overlap.
 pub unsafe trait Driver: Send + Sync {
     /// The driver's name: `host`, `simulated`, `cuda`.
     fn name(&self) -> &str;
@@ -275,6 +282,22 @@ pub unsafe trait Driver: Send + Sync {
         Err(DriverError::Unsupported {
             call: "shrink",
             reason: "this driver frees whole pieces only",
+        })
+    }
+
+    /// Makes a part of a file a read-only piece, without a copy: its bytes are those of the
+    /// system's file cache. The part begins at a multiple of the granularity and ends within the
+    /// file. Counted as [`Call::Allocate`], and freed by [`Driver::free`]. Nobody may shorten or
+    /// write the file while the piece exists.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] where memory cannot be a file's, or the part would be slower to
+    /// read, [`DriverError::OutOfMemory`] if too little is free, [`DriverError::Misuse`] for any
+    /// other part.
+    fn map_file(&self, _file: &File, _part: Range<u64>) -> Result<Address, DriverError> {
+        Err(DriverError::Unsupported {
+            call: "map_file",
+            reason: "this driver's memory cannot be a file's",
         })
     }
 

@@ -172,6 +172,7 @@ class Speaking:
         unreadable: str = "skip",
         alignment_watch: bool = False,
         delivery: str | None = None,
+        first_sound: str = "steady",
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -238,6 +239,10 @@ class Speaking:
             How the sound is made: ``stream`` in growing chunks for somebody who listens, ``whole``
             sentence by sentence, with less work and a later first sound. Takes stream or whole.
             ``None``: stream.
+        first_sound
+            When a stream's first sound comes: ``steady`` once playback need not wait afterwards,
+            where the model is fast enough for that, ``early`` sooner, and playback may wait once.
+            Takes steady or early.
         chunk_size
             Speech tokens in a chunk once the stream runs. Takes 1 to 250 speech tokens. ``None``:
             the model's, or the engine's most if that is less.
@@ -288,6 +293,7 @@ class Speaking:
             "unreadable": unreadable,
             "alignment_watch": alignment_watch,
             "delivery": delivery,
+            "first_sound": first_sound,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,
@@ -321,6 +327,7 @@ class Speaking:
         unreadable: str = "skip",
         alignment_watch: bool = False,
         delivery: str | None = None,
+        first_sound: str = "steady",
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -356,6 +363,7 @@ class Speaking:
             "unreadable": unreadable,
             "alignment_watch": alignment_watch,
             "delivery": delivery,
+            "first_sound": first_sound,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,
@@ -390,6 +398,7 @@ class Speaking:
         unreadable: str = "skip",
         alignment_watch: bool = False,
         delivery: str | None = None,
+        first_sound: str = "steady",
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -423,6 +432,7 @@ class Speaking:
             "unreadable": unreadable,
             "alignment_watch": alignment_watch,
             "delivery": delivery,
+            "first_sound": first_sound,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,
@@ -447,6 +457,7 @@ class Speaking:
         seed: int = 0,
         speed: float = 1.0,
         delivery: str | None = None,
+        first_sound: str = "steady",
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -481,6 +492,10 @@ class Speaking:
             How the sound is made: ``stream`` in growing chunks for somebody who listens, ``whole``
             sentence by sentence, with less work and a later first sound. Takes stream or whole.
             ``None``: stream.
+        first_sound
+            When a stream's first sound comes: ``steady`` once playback need not wait afterwards,
+            where the model is fast enough for that, ``early`` sooner, and playback may wait once.
+            Takes steady or early.
         chunk_size
             Speech tokens in a chunk once the stream runs. Takes 1 to 250 speech tokens. ``None``:
             the model's, or the engine's most if that is less.
@@ -519,6 +534,7 @@ class Speaking:
             "seed": seed,
             "speed": speed,
             "delivery": delivery,
+            "first_sound": first_sound,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,
@@ -540,6 +556,7 @@ class Speaking:
         seed: int = 0,
         speed: float = 1.0,
         delivery: str | None = None,
+        first_sound: str = "steady",
         chunk_size: int | None = None,
         context_window: int = 50,
         prompt_tokens: int | None = None,
@@ -560,6 +577,7 @@ class Speaking:
             "seed": seed,
             "speed": speed,
             "delivery": delivery,
+            "first_sound": first_sound,
             "chunk_size": chunk_size,
             "context_window": context_window,
             "prompt_tokens": prompt_tokens,

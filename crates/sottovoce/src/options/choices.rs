@@ -48,6 +48,21 @@ pub enum DeliveryMode {
     Whole,
 }
 
+/// When a stream's first sound comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstSound {
+    /// Once playback need not wait afterwards, where the model is fast enough for that.
+    #[default]
+    Steady,
+    /// As early as the rest of the utterance does not suffer from it; playback may wait once.
+    Early,
+}
+
+words!(FirstSound {
+    Steady => "steady",
+    Early => "early",
+});
 words!(DeliveryMode {
     Stream => "stream",
     Whole => "whole",

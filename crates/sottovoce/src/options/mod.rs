@@ -28,7 +28,7 @@ pub mod table;
 mod value;
 
 pub use capability::{Capabilities, Capability};
-pub use choices::{DeliveryMode, DeviceChoice, PrecisionChoice, WhenFull};
+pub use choices::{DeliveryMode, DeviceChoice, FirstSound, PrecisionChoice, WhenFull};
 pub use engine::EngineOptions;
 #[doc(hidden)]
 pub use serde;

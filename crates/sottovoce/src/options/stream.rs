@@ -1,7 +1,7 @@
 //! Options of a stream.
 
 use super::{
-    CHUNK_SIZES, CONTEXT_WINDOWS, Capability, DeliveryMode, Domain, OptionDescription,
+    CHUNK_SIZES, CONTEXT_WINDOWS, Capability, DeliveryMode, Domain, FirstSound, OptionDescription,
     SAMPLES_PER_TOKEN, WhenFull, default_chunk_size,
 };
 use sottovoce_chatterbox::config::{LetterCase, ModelConfig, SamplingConfig};
@@ -64,6 +64,10 @@ crate::options! {
         delivery: Option<DeliveryMode> = None,
             unset "whole where `speak` writes a file, else stream",
             domain Domain::choice::<DeliveryMode>(), scope Stream;
+        /// When a stream's first sound comes: `steady` once playback need not wait afterwards,
+        /// where the model is fast enough for that, `early` sooner, and playback may wait once.
+        first_sound: FirstSound = FirstSound::Steady,
+            domain Domain::choice::<FirstSound>(), scope Stream;
         /// Speech tokens in a chunk once the stream runs.
         chunk_size: Option<usize> = None, unset "the model's, or the engine's most if that is less",
             domain CHUNK_SIZES, scope Stream, unit "speech tokens";

@@ -1,15 +1,22 @@
 //! Pages by `mmap`: a reserved range is a mapping without access rights, and mapping a part makes
-//! it readable and writable in place.
+//! it readable and writable in place. A part of a file is a private, read-only mapping.
 
 #![allow(clippy::disallowed_methods, reason = "a driver maps memory")]
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::AsRawFd;
 
 /// Alignment of large pieces, which lets the kernel back them with huge pages.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 pub(super) const RANGES: Result<(), &str> = Ok(());
 pub(super) const SHRINKS: Result<(), &str> = Ok(());
+/// Only measured on Linux.
+pub(super) const FILES: Result<(), &str> = match cfg!(target_os = "linux") {
+    true => Ok(()),
+    false => Err("whether files are read as fast as memory is known of Linux alone"),
+};
 
 pub(super) fn page_bytes() -> u64 {
     // SAFETY: `sysconf` does not access memory of this program.
@@ -47,6 +54,55 @@ fn ask_for_huge_pages(address: u64, bytes: u64) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (address, bytes);
+}
+
+/// Maps `bytes` bytes of a file from `offset` on, both in whole pages, for reading. Large parts
+/// that the system has in small pages only are refused: weights are read faster from memory then.
+pub(super) fn map_file(file: &File, offset: u64, bytes: u64) -> io::Result<u64> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps no memory in use.
+    let found = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length(bytes)?,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            file.as_raw_fd(),
+            offset,
+        )
+    };
+    let address = mapped(found)?;
+    ask_for_huge_pages(address, bytes);
+    // All pages will be read, so all are entered at once instead of a few at each fault.
+    #[cfg(target_os = "linux")]
+    // SAFETY: the advice concerns a fresh mapping of this driver and changes no contents. A system
+    // that does not know it refuses it, and only speed differs.
+    unsafe {
+        libc::madvise(found, length(bytes)?, libc::MADV_POPULATE_READ)
+    };
+    if bytes >= HUGE_PAGE_BYTES && huge_page_bytes(address)? < bytes / 4 * 3 {
+        // SAFETY: the mapping is fresh, and nothing refers to it.
+        unsafe { give_back(address, bytes)? };
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(address)
+}
+
+/// Bytes of huge pages in the mapping of a file at `address`, by the system's list of mappings.
+fn huge_page_bytes(address: u64) -> io::Result<u64> {
+    const FIELD: &str = "FilePmdMapped:";
+    let head = format!("{address:x}-");
+    let mut within = false;
+    for line in BufReader::new(File::open("/proc/self/smaps")?).lines() {
+        let line = line?;
+        if line.starts_with(&head) {
+            within = true;
+        } else if let Some(size) = line.strip_prefix(FIELD).filter(|_| within) {
+            let kibibytes = size.trim().trim_end_matches(" kB").parse::<u64>();
+            return Ok(kibibytes.map_or(0, |size| size << 10));
+        }
+    }
+    Ok(0)
 }
 
 pub(super) fn reserve(bytes: u64) -> io::Result<u64> {
@@ -129,6 +185,11 @@ fn fresh(bytes: u64, protection: i32, extra_flags: i32) -> io::Result<u64> {
             0,
         )
     };
+    mapped(found)
+}
+
+/// The address of a mapping, or the system's error.
+fn mapped(found: *mut libc::c_void) -> io::Result<u64> {
     if found == libc::MAP_FAILED {
         Err(io::Error::last_os_error())
     } else {

@@ -1,4 +1,4 @@
-//! Host memory: anonymous mappings within a capacity, unmapped when freed.
+//! Host memory: anonymous mappings and parts of files within a capacity, unmapped when freed.
 
 #[cfg(all(unix, not(miri)))]
 #[path = "maps.rs"]
@@ -9,6 +9,8 @@ mod pages;
 
 use super::books::{Books, bad_unit};
 use super::{Address, Capabilities, DeviceMemory, Driver, DriverError};
+use std::fs::File;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A driver of anonymous memory of this process, up to a capacity.
@@ -63,8 +65,8 @@ fn system_error(
 }
 
 // SAFETY: pieces and mapped parts come from the operating system as zeroed, private, readable and
-// writable pages. The books keep pieces disjoint, and let nothing be freed or unmapped that did not
-// come from this driver.
+// writable pages, or as readable pages of a file that is long enough. The books keep pieces
+// disjoint, and let nothing be freed or unmapped that did not come from this driver.
 unsafe impl Driver for HostDriver {
     fn name(&self) -> &str {
         "host"
@@ -112,6 +114,39 @@ unsafe impl Driver for HostDriver {
         // SAFETY: the books held this piece with the larger size, and now hold only its first part.
         unsafe { pages::shrink(address.0, before, bytes) }
             .map_err(|error| system_error("shrink", bytes, books.memory(), &error))
+    }
+
+    fn map_file(&self, file: &File, part: Range<u64>) -> Result<Address, DriverError> {
+        const CALL: &str = "map_file";
+        pages::FILES.map_err(|reason| DriverError::Unsupported { call: CALL, reason })?;
+        let length = part.end.saturating_sub(part.start);
+        let misuse = |reason| DriverError::Misuse {
+            call: CALL,
+            address: Address(part.start),
+            bytes: length,
+            reason,
+        };
+        if length == 0 || !part.start.is_multiple_of(self.page_bytes) {
+            return Err(misuse("the part must begin at a whole page and have bytes"));
+        }
+        let bytes = self.whole_pages(CALL, length)?;
+        let mut books = self.books();
+        let failed = |memory, error| system_error(CALL, bytes, memory, &error);
+        let file_bytes = file.metadata().map(|metadata| metadata.len());
+        if part.end > file_bytes.map_err(|error| failed(books.memory(), error))? {
+            return Err(misuse("the file ends before the part does"));
+        }
+        books.room_for(bytes)?;
+        let address =
+            pages::map_file(file, part.start, bytes).map_err(|error| match error.kind() {
+                std::io::ErrorKind::Unsupported => DriverError::Unsupported {
+                    call: CALL,
+                    reason: "the system has this part of the file in small pages",
+                },
+                _ => failed(books.memory(), error),
+            })?;
+        books.add_piece(address, bytes);
+        Ok(Address(address))
     }
 
     fn reserve(&self, bytes: u64, unit: u64) -> Result<Address, DriverError> {

@@ -2,6 +2,7 @@
 //! ranges are not supported.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fs::File;
 use std::io;
 
 const PAGE_BYTES: u64 = 4096;
@@ -10,6 +11,8 @@ pub(super) const RANGES: Result<(), &str> =
     Err("this system cannot reserve addresses without memory");
 
 pub(super) const SHRINKS: Result<(), &str> = Err("the standard allocator frees whole pieces only");
+
+pub(super) const FILES: Result<(), &str> = Err("this system's memory cannot be a file's");
 
 pub(super) fn page_bytes() -> u64 {
     PAGE_BYTES
@@ -42,6 +45,10 @@ pub(super) unsafe fn free(address: u64, bytes: u64) -> io::Result<()> {
 /// # Safety
 /// None: the call always fails.
 pub(super) unsafe fn shrink(_address: u64, _before: u64, _after: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn map_file(_file: &File, _offset: u64, _bytes: u64) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -39,11 +39,16 @@ RECORDINGS = {
     "speech.mp3": "-c:a libmp3lame -b:a 64k",
     "layer2.mp2": "-c:a mp2 -b:a 128k",
     "surround.opus": "-ac 6 -c:a libopus -b:a 256k",
+    "surround61.opus": "-af pan=6.1|FC=c0 -c:a libopus -b:a 256k",
     # Formats that are named and not read.
     "narrow.amr": "-c:a amr_nb -ar 8000 -t 0.3",
     "media.wma": "-c:a wmav2 -t 0.3",
     "dolby.mp4": "-c:a ac3 -t 0.3",
     "dolby.mkv": "-c:a ac3 -t 0.3",
+    "surround.m4a": "-ac 6 -c:a aac -b:a 64k -t 0.3",
+    "surround.aac": "-af pan=4.0|FC=c0 -c:a aac -b:a 64k -t 0.3",
+    "surround.mka": "-af pan=7.1|FC=c0 -c:a aac -b:a 64k -t 0.3",
+    "custom.m4a": "-af pan=quad|FL=c0 -c:a aac -b:a 64k -t 0.3",
 }
 
 

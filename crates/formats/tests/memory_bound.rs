@@ -1,8 +1,12 @@
 //! Decoding has bounded memory, whatever a file is and claims.
 
-use sottovoce_formats::audio::{AudioError, DecodeOptions, decode};
+use sottovoce_formats::audio::{
+    AudioError, DecodeOptions, Mix, decode, decode_pieces, pieces_bytes_max, pieces_bytes_max_of,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 thread_local! {
@@ -55,6 +59,19 @@ fn most_held(file: &[u8], options: &DecodeOptions) -> (usize, Result<usize, Audi
     (MOST.get() - before, length)
 }
 
+/// Peak of the bytes that decoding piece by piece holds beside the file, and the bound stated
+/// before.
+fn most_held_in_pieces(file: &[u8], mix: Mix) -> (usize, usize) {
+    let bound = pieces_bytes_max_of(Cursor::new(file), 16_000);
+    let bound = bound.unwrap_or(pieces_bytes_max(16_000));
+    assert!(bound <= pieces_bytes_max(16_000));
+    let before = HELD.get();
+    MOST.set(before);
+    let take: &mut dyn FnMut(&[f32]) -> _ = &mut |_| ControlFlow::Continue(());
+    let _ = decode_pieces(Cursor::new(file), 16_000, mix, take);
+    (MOST.get() - before, bound)
+}
+
 fn recording(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/recordings");
     std::fs::read(folder.join(name)).unwrap()
@@ -93,6 +110,21 @@ fn a_long_recording_takes_no_more_memory_than_its_beginning() {
 }
 
 #[test]
+fn a_recording_read_piece_by_piece_takes_the_same_memory_whatever_its_length() {
+    let file = ten_minutes();
+    for mix in [Mix::Mean, Mix::LoudestChannel] {
+        let (held, bound) = most_held_in_pieces(&file, mix);
+        let second = &file[..44 + 192_000];
+        let (held_of_second, bound_of_second) = most_held_in_pieces(second, mix);
+        assert_eq!(bound_of_second, bound);
+        // Vectors grow to sizes that depend on where the pieces end.
+        let apart = held.abs_diff(held_of_second);
+        assert!(apart < 32 << 10, "{held} and {held_of_second} bytes");
+        assert!(held <= bound && bound < 8 << 20, "{held} of {bound} bytes");
+    }
+}
+
+#[test]
 fn every_container_is_decoded_within_the_bound() {
     let options = DecodeOptions::first(2, 24_000);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/recordings");
@@ -102,6 +134,11 @@ fn every_container_is_decoded_within_the_bound() {
         let (held, _) = most_held(&file, &options);
         assert!(held <= options.bytes_max(file.len() as u64));
         assert!(held < 6 << 20, "{} takes {held} bytes", path.display());
+        for mix in [Mix::Mean, Mix::LoudestChannel] {
+            let (held, bound) = most_held_in_pieces(&file, mix);
+            let name = path.display();
+            assert!(held <= bound, "{name}: {held} of {bound} bytes");
+        }
     }
 }
 
@@ -152,6 +189,8 @@ fn tables_tags_and_packets_of_any_length_respect_the_bound() {
     let (held, _) = most_held(&flac, &options);
     let bound = options.bytes_max(flac.len() as u64);
     assert!(held <= bound, "comments: {held} bytes");
+    let (held, bound) = most_held_in_pieces(&flac, Mix::Mean);
+    assert!(held <= bound, "comments in pieces: {held} bytes");
 
     for (name, file) in [
         ("index", index),
@@ -163,5 +202,7 @@ fn tables_tags_and_packets_of_any_length_respect_the_bound() {
         assert!(held <= bound, "{name}: {held} of {bound} bytes");
         let is_refused = matches!(result, Err(AudioError::TooLarge { .. }));
         assert!(is_refused, "{name}: {result:?}");
+        let (held, bound) = most_held_in_pieces(&file, Mix::Mean);
+        assert!(held <= bound, "{name} in pieces: {held} of {bound} bytes");
     }
 }

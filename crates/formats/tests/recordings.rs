@@ -120,6 +120,7 @@ fn every_container_decodes_to_the_original_speech() {
         "speech.mp3",
         "layer2.mp2",
         "surround.opus",
+        "surround61.opus",
     ] {
         let recording =
             decode(&file(name), &OPTIONS).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -465,6 +466,26 @@ fn undecodable_formats_are_named_with_the_way_to_convert_them() {
             "dolby.mkv",
             "Dolby Digital (AC-3)",
             "ffmpeg -i recording.mkv",
+        ),
+        (
+            "surround.m4a",
+            "AAC (6 channels, 5.1) recordings are not supported",
+            "ffmpeg -i recording.m4a",
+        ),
+        (
+            "surround.aac",
+            "AAC (4 channels) recordings are not supported",
+            "ffmpeg -i recording.aac",
+        ),
+        (
+            "surround.mka",
+            "AAC (8 channels, 7.1) recordings are not supported",
+            "ffmpeg -i recording.mkv",
+        ),
+        (
+            "custom.m4a",
+            "AAC (a channel layout of its own) recordings are not supported",
+            "ffmpeg -i recording.m4a",
         ),
     ] {
         let error = decode(&file(name), &OPTIONS).unwrap_err();

@@ -217,6 +217,58 @@ fn setting() -> impl Strategy<Value = (&'static str, String)> {
     ]
 }
 
+/// Groups of three digits, with commas between them.
+fn grouped(number: &str) -> String {
+    let groups: Vec<&str> = number
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).unwrap())
+        .collect();
+    groups.join(",")
+}
+
+/// Ways to write a value that PyTorch reads otherwise or not at all; `None` where there is none.
+fn writing(kind: usize, name: &str, value: &str) -> Option<String> {
+    let size = || name.ends_with("_mb").then(|| value.parse::<u64>().unwrap());
+    let share = || {
+        name.ends_with("threshold")
+            .then(|| value.parse::<f64>().unwrap())
+    };
+    Some(match kind {
+        0 => format!("{}MB", size()?),
+        1 => format!("{} MiB", size()?),
+        2 => format!("{}kB", size()? * 1024),
+        3 => format!("{}GiB", size()? as f64 / 1024.0),
+        4 => format!(
+            "{} GB",
+            (size()? as f64 / 1024.0).to_string().replace('.', ",")
+        ),
+        5 => grouped(&size()?.to_string()),
+        6 => format!("{}b;", size()? << 20),
+        7 => format!("{}.0", size()?),
+        8 => format!(
+            "{}_{:03}",
+            size()?.checked_div(1000).filter(|&high| high > 0)?,
+            size()? % 1000
+        ),
+        9 => value.replace(share().map(|_| '.')?, ","),
+        10 => format!("{}%", (share()? * 100.0).round()),
+        11 => format!("{} percent", (share()? * 100.0).round()),
+        12 => format!(
+            "{}",
+            (share()? * 100.0).round() + if share()? < 0.02 { return None } else { 0.0 }
+        ),
+        13 => value
+            .strip_prefix('0')
+            .filter(|_| share().is_some())?
+            .to_owned(),
+        14 => format!("{}e-2;", (share()? * 100.0).round()),
+        15 => value.replace('0', "０").replace('.', "．"),
+        _ => format!(" {value} ;"),
+    })
+}
+
 /// Ways in which people misspell it.
 fn slip(kind: usize, name: &str, value: &str) -> String {
     match kind {
@@ -246,9 +298,38 @@ proptest! {
     }
 
     #[test]
+    fn a_value_written_otherwise_is_accepted_as_meant_or_suggested(
+        (name, value) in setting(),
+        kind in 0..17usize,
+        separator in "[:=]",
+    ) {
+        let Some(written) = writing(kind, name, &value) else {
+            return Ok(());
+        };
+        let right = PoolConfiguration::parse(&format!("{name}:{value}")).unwrap();
+        for text in [
+            format!("{name}{separator}{written}"),
+            format!("PYTORCH_ALLOC_CONF={name}:{written}"),
+        ] {
+            let mut explanations = explain(&options_of_line(&text), Platform::Linux);
+            prop_assert_eq!(explanations.len(), 1, "{}", text);
+            let explanation = explanations.remove(0);
+            let read = format!("{}:{}", explanation.option, explanation.value);
+            let taken = match (explanation.verdict, explanation.suggestion) {
+                (Verdict::Misread | Verdict::Rejected | Verdict::Misspelt, suggestion) => {
+                    suggestion.expect("what was meant is plain")
+                }
+                _ => read,
+            };
+            let taken = PoolConfiguration::parse(&taken).unwrap();
+            prop_assert_eq!(&taken, &right, "{}", text);
+        }
+    }
+
+    #[test]
     fn every_suggestion_passes_the_check(
         texts in prop::collection::vec(
-            prop_oneof!["[a-z_]{1,30}[:=][0-9a-zA-Z%.\\[\\]>]{0,12}", "\\PC{0,40}",
+            prop_oneof!["[a-z_]{1,30}[:=][0-9a-zA-Z%.,\\[\\]>]{0,12}", "\\PC{0,40}",
                 (setting(), 0..8usize).prop_map(|((name, value), kind)| slip(kind, name, &value))],
             1..4),
         mark in "[,; ]",
@@ -261,7 +342,7 @@ proptest! {
                     let again = explain(&suggestion, platform);
                     prop_assert!(again.iter().all(|explanation| !matches!(
                         explanation.verdict,
-                        Verdict::Rejected | Verdict::Misspelt
+                        Verdict::Rejected | Verdict::Misread | Verdict::Misspelt
                     )));
                 }
             }

@@ -1,10 +1,13 @@
 //! Plans are valid, near the lower bound and deterministic; refusals are explained.
 
+#[allow(dead_code, reason = "the benchmark uses all of it")]
+mod derived_sets;
+
+use derived_sets::{Change, challenge, derive};
 use proptest::prelude::*;
 use sottovoce_memory::plan::{
     self, DoesNotFit, Lifetime, Plan, SolveOptions, Violation, fit, lower_bound, solve, validate,
 };
-use std::path::Path;
 
 fn lifetime(first: u32, last: u32, bytes: u64) -> Lifetime {
     Lifetime { first, last, bytes }
@@ -15,14 +18,6 @@ fn exact(effort: u64) -> SolveOptions {
         alignment: 1,
         effort,
     }
-}
-
-fn challenge(name: &str) -> Vec<Lifetime> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data/minimalloc")
-        .join(format!("{name}.1048576.csv"));
-    let text = std::fs::read_to_string(path).unwrap();
-    plan::read_csv(&text).unwrap()
 }
 
 /// The order in which the search meets equals must not decide whether it terminates.
@@ -41,6 +36,31 @@ fn every_challenge_set_fits_its_capacity_backwards_in_time_and_order_too() {
             assert!(plan.peak <= 1 << 20, "set {name} needs {}", plan.peak);
             validate(&lifetimes, &plan).unwrap();
         }
+    }
+}
+
+#[test]
+fn sets_derived_from_a_challenge_fit_what_they_are_known_to_fit() {
+    let witness = fit(
+        &challenge("B"),
+        derived_sets::CAPACITY,
+        &exact(4_000_000_000),
+    )
+    .unwrap();
+    let changes = [
+        Change::Stretched,
+        Change::Scaled,
+        Change::Split,
+        Change::Thinned,
+    ];
+    for change in changes {
+        let set = derive("B", &witness.offsets, change, 0);
+        let plan = fit(&set.lifetimes, set.capacity, &exact(4_000_000_000))
+            .unwrap_or_else(|error| panic!("{change:?}: {error}"));
+        validate(&set.lifetimes, &plan).unwrap();
+        // The threads of the search do not decide which plan is found.
+        let again = fit(&set.lifetimes, set.capacity, &exact(4_000_000_000)).unwrap();
+        assert_eq!(plan, again, "{change:?}");
     }
 }
 

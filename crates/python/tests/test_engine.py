@@ -112,7 +112,7 @@ def test_every_figure_of_the_engine_is_here(engine: sottovoce.Engine) -> None:
     stream = native.stream("Hello.", None, {})
     spoken = stream.next()
     assert spoken is not None
-    beside = {"warnings", "host", "device_bytes", "tokenizer_bytes"}
+    beside = {"warnings", "host", "device_bytes", "listener_bytes"}
     for figures, kind in (
         (spoken[1], sottovoce.ChunkMetrics),
         (native.memory_report(), sottovoce.MemoryReport),

@@ -2,8 +2,10 @@
 //! If the device has memory of its own, the host has a second budget, and voices are reserved
 //! there.
 
+use crate::error::Error;
 use crate::metrics::MemoryPlan;
 use sottovoce_memory::budget::{Account, Budget, Reservation};
+use sottovoce_memory::stats::Bytes;
 use sottovoce_memory::{OutOfMemory, Region};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +25,36 @@ fn whole(budget: &Budget, region: Region, bytes: u64) -> Result<Reservation, Out
     let mut reservation = budget.reserve(Account::shared(region), bytes)?;
     reservation.commit(bytes)?;
     Ok(reservation)
+}
+
+/// Checks whether `bytes` bytes would fit if no stream were under way. `purpose` says what they are
+/// for.
+///
+/// # Errors
+/// [`Error::Budget`] with the figures.
+pub(crate) fn check_possible(
+    budget: &Budget,
+    bytes: u64,
+    purpose: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let shared = (budget.accounts().iter())
+        .filter(|(account, _)| account.stream.is_none())
+        .map(|(_, balance)| balance.reserved)
+        .sum::<u64>();
+    let (needed_bytes, budget_bytes) = (shared.saturating_add(bytes), budget.capacity());
+    if needed_bytes <= budget_bytes {
+        return Ok(());
+    }
+    Err(Error::Budget {
+        budget_bytes,
+        needed_bytes,
+        plan: format!(
+            "the model and its voices take {}, {}",
+            Bytes(shared),
+            purpose()
+        ),
+        hint: Some("give so much, and allow no more streams than now".into()),
+    })
 }
 
 impl Accounts {

@@ -29,7 +29,7 @@ use crate::text_input::TextInput;
 use crate::voice::Voice;
 use crate::worker::{ChangeTokens, Job, Worker};
 use sottovoce_chatterbox::s3gen::Flow;
-use sottovoce_chatterbox::voice::WindowTokenizerPlan;
+use sottovoce_chatterbox::voice::NetworkPlan;
 use sottovoce_chatterbox::weights::Source as Weights;
 use sottovoce_memory::budget::Reservation;
 use sottovoce_memory::policy::{Action, Done, Reason};
@@ -64,7 +64,9 @@ pub(crate) struct Shared {
     accounts: Accounts,
     model: Weights,
     /// Made when it is first needed.
-    tokenizer: OnceLock<Arc<WindowTokenizerPlan>>,
+    tokenizer: OnceLock<Arc<NetworkPlan>>,
+    /// Most bytes of the networks that prepare voices; found when it is first needed.
+    preparing_bytes: OnceLock<u64>,
     /// Held by each grant of a listener.
     grants: Arc<()>,
     capabilities: Capabilities,
@@ -444,6 +446,7 @@ impl Engine {
             tokenizer: tokenizer
                 .map(Arc::new)
                 .map_or_else(OnceLock::new, OnceLock::from),
+            preparing_bytes: OnceLock::new(),
             grants: Arc::default(),
             capabilities,
             without_effect,

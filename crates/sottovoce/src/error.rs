@@ -1,6 +1,7 @@
 //! Errors, each with the remedy.
 
 use sottovoce_chatterbox::t3::T3Error;
+use sottovoce_chatterbox::voice::VoiceError;
 use sottovoce_chatterbox::weights::WeightsError;
 use sottovoce_memory::stats::Bytes;
 use sottovoce_tensor::{DeviceError, Failure};
@@ -182,6 +183,20 @@ impl Error {
                 source,
             }),
             other => Error::model(name, other),
+        }
+    }
+
+    /// An error of a network that hears recordings; `other` names those of the recording.
+    pub(crate) fn hearing(
+        model: &str,
+        error: VoiceError,
+        other: impl FnOnce(VoiceError) -> Error,
+    ) -> Error {
+        match error {
+            VoiceError::Memory(error) => Error::OutOfMemory(error),
+            VoiceError::Device(error) => Error::Device(error),
+            VoiceError::Weights(error) => Error::weights(model, error),
+            error => other(error),
         }
     }
 

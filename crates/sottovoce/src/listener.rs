@@ -3,10 +3,10 @@
 
 use crate::engine::Shared;
 use crate::error::Error;
-use crate::recorded_speech::RecordedSpeech;
+use crate::recorded_speech::{RECORDING, RecordedSpeech};
 use crate::worker::reason_of;
 use sottovoce_chatterbox::voice::{
-    TokenPeak, TokenWindow, TokenWindows, VoiceError, WindowTokenizer, WindowTokenizerPlan,
+    NetworkPlan, TokenPeak, TokenWindow, TokenWindows, VoiceError, WindowTokenizer,
 };
 use sottovoce_formats::audio::Mix;
 use sottovoce_memory::budget::Reservation;
@@ -112,8 +112,10 @@ impl Drop for TokenReceiver {
 pub(crate) struct Listener {
     pub shared: Arc<Shared>,
     pub speech: RecordedSpeech,
+    /// Bytes of its grant for reading the speech.
+    pub reading_bytes: u64,
     pub input: Arc<TokenInput>,
-    pub plan: Arc<WindowTokenizerPlan>,
+    pub plan: Arc<NetworkPlan>,
     /// Computes on the host.
     pub device: Arc<dyn Device>,
 }
@@ -134,19 +136,20 @@ impl Listener {
     }
 
     fn listen(&self) -> Result<(), Error> {
-        let Some((mix, peak)) = self.survey()? else {
-            return Ok(());
-        };
         let Some(mut grant) = self.input.granted() else {
             return Ok(());
         };
         let reserved = grant.reservation.balance().reserved;
         grant.reservation.commit(reserved)?;
         let holdings = self.shared.holdings();
+        let _reading = holdings.host().charge(self.reading_bytes, RECORDING)?;
+        let Some((mix, peak)) = self.survey()? else {
+            return Ok(());
+        };
         let tokenizer = {
             let _open = holdings.open();
             let (source, memory) = (self.shared.model(), holdings.host());
-            let loaded = self.plan.load(source, memory, self.device.clone());
+            let loaded = WindowTokenizer::load(&self.plan, source, memory, self.device.clone());
             loaded.map_err(|error| self.failed(error))?
         };
         let listened = self.make_tokens(&tokenizer, mix, peak);
@@ -239,11 +242,7 @@ impl Listener {
     }
 
     fn failed(&self, error: VoiceError) -> Error {
-        match error {
-            VoiceError::Memory(error) => Error::OutOfMemory(error),
-            VoiceError::Device(error) => Error::Device(error),
-            VoiceError::Weights(error) => Error::weights(self.shared.model().name(), error),
-            error => self.speech.refuse(error),
-        }
+        let model = self.shared.model().name();
+        Error::hearing(model, error, |error| self.speech.refuse(error))
     }
 }

@@ -11,7 +11,7 @@ use crate::watermark::WatermarkPlan;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::inspect::Inspection;
 use sottovoce_chatterbox::s3gen::FlowVoice;
-use sottovoce_chatterbox::voice::WindowTokenizerPlan;
+use sottovoce_chatterbox::voice::{NetworkPlan, WindowTokenizer};
 use sottovoce_chatterbox::weights::{Component, Source as Weights, WeightsError};
 use sottovoce_memory::Memory;
 use sottovoce_memory::stats::Bytes;
@@ -168,7 +168,7 @@ pub(crate) struct Choice {
     pub extent: Extent,
     pub watermark: Option<WatermarkPlan>,
     /// In an engine that only changes voices.
-    pub tokenizer: Option<WindowTokenizerPlan>,
+    pub tokenizer: Option<NetworkPlan>,
 }
 
 /// What is said of a model without a speech tokenizer.
@@ -179,14 +179,11 @@ pub(crate) const CHANGES_NO_VOICES: &str =
 ///
 /// # Errors
 /// If the model has none.
-pub(crate) fn tokenizer_plan(
-    weights: &Weights,
-    host: &dyn Device,
-) -> Result<WindowTokenizerPlan, Error> {
+pub(crate) fn tokenizer_plan(weights: &Weights, host: &dyn Device) -> Result<NetworkPlan, Error> {
     if !weights.holds(Component::SpeechTokenizer) {
         return Err(Error::model(weights.name(), CHANGES_NO_VOICES));
     }
-    WindowTokenizerPlan::of(weights, host).map_err(|error| Error::model(weights.name(), error))
+    WindowTokenizer::plan(weights, host).map_err(|error| Error::model(weights.name(), error))
 }
 
 /// Finds the precision and the number of streams that fit the budget.

@@ -24,9 +24,10 @@ pub struct MemoryPlan {
     pub prepared_voice_bytes: u64,
     /// The worst case of one stream.
     pub stream_bytes: u64,
-    /// The part of `stream_bytes` for the speech tokenizer, in an engine that only changes voices.
+    /// The part of `stream_bytes` for the speech tokenizer and the recording being read, in an
+    /// engine that only changes voices.
     #[serde(skip_serializing_if = "is_zero")]
-    pub tokenizer_bytes: u64,
+    pub listener_bytes: u64,
     /// Speech tokens per pass of the flow in whole delivery.
     pub whole_tokens: usize,
     /// Streams that fit the budget.

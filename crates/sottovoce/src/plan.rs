@@ -10,8 +10,9 @@ use sottovoce_chatterbox::convert::sound_precision;
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions, FlowState, FlowVoice, FlowWindow, Rendering};
 use sottovoce_chatterbox::t3::{KeyValueStore, T3, VoiceConditioning};
 use sottovoce_chatterbox::vocoder::{Vocoder, VocoderState};
-use sottovoce_chatterbox::voice::WindowTokenizerPlan;
+use sottovoce_chatterbox::voice::{NetworkPlan, TokenWindows};
 use sottovoce_chatterbox::weights::{Component, Source, dry};
+use sottovoce_formats::audio::pieces_bytes_max;
 use sottovoce_memory::{Memory, Owner, Region};
 use sottovoce_tensor::{CachePrecision, Context, Device, Precision, Recording, Vector, Workspace};
 use std::sync::Arc;
@@ -149,7 +150,7 @@ pub(crate) fn make_plan(
     precision: Precision,
     cache: CachePrecision,
     extent: &Extent,
-    tokenizer: Option<&WindowTokenizerPlan>,
+    tokenizer: Option<&NetworkPlan>,
     device: &dyn Device,
 ) -> Result<(MemoryPlan, Recordings), Error> {
     let speaks = tokenizer.is_none();
@@ -175,7 +176,9 @@ pub(crate) fn make_plan(
         }
         None => (0, 0),
     };
-    let tokenizer_bytes = tokenizer.map_or(0, tokenizer_bytes);
+    let listener_bytes = tokenizer.map_or(0, |tokenizer| {
+        listener_bytes(tokenizer, reading_bytes_max(config))
+    });
     let numbers = config.t3.speaker_embedding
         + config.flow.speaker_vector
         + extent.flow_prompt_tokens * config.flow.upsampling * config.flow.mel_bands();
@@ -183,14 +186,13 @@ pub(crate) fn make_plan(
     let host = (!device.host_accessible()).then(|| HostPlan {
         voice_bytes: prepared_voice_bytes,
         // The largest chunk of either delivery mode.
-        stream_bytes: StreamOptions::default().delivery_bytes(extent.whole_tokens)
-            + tokenizer_bytes,
+        stream_bytes: StreamOptions::default().delivery_bytes(extent.whole_tokens) + listener_bytes,
         watermark_bytes: 0,
         staging_bytes: device.pinned_bytes(),
     });
-    let (prepared_voice_bytes, tokenizer_bytes) = match host {
+    let (prepared_voice_bytes, listener_bytes) = match host {
         Some(_) => (0, 0),
-        None => (prepared_voice_bytes, tokenizer_bytes),
+        None => (prepared_voice_bytes, listener_bytes),
     };
     // A step of each number of streams is recorded at load; passes over blocks are not.
     let steps = (networks.t3.as_ref()).filter(|t3| t3.config().blocks.is_none());
@@ -208,8 +210,8 @@ pub(crate) fn make_plan(
         stream_bytes: pages(stream_pages)
             + pages(voice_pages)
             + prepared_voice_bytes
-            + tokenizer_bytes,
-        tokenizer_bytes,
+            + listener_bytes,
+        listener_bytes,
         whole_tokens: extent.whole_tokens,
         streams_fit: extent.streams,
         host,
@@ -217,10 +219,28 @@ pub(crate) fn make_plan(
     Ok((plan, recordings))
 }
 
-/// Bytes of a speech tokenizer at work.
-pub(crate) fn tokenizer_bytes(plan: &WindowTokenizerPlan) -> u64 {
+/// Bytes of the listener of a voice change: a speech tokenizer at work, and the recording being
+/// read.
+pub(crate) fn listener_bytes(plan: &NetworkPlan, reading_bytes: u64) -> u64 {
+    network_bytes(plan) + whole_pages(reading_bytes)
+}
+
+/// Bytes of a network at work.
+pub(crate) fn network_bytes(plan: &NetworkPlan) -> u64 {
     let parts = [plan.network_bytes, plan.block_bytes, plan.workspace_bytes];
     parts.map(whole_pages).iter().sum()
+}
+
+/// Bytes of a recording that is read piece by piece for its tokens, of which `decoding_bytes` are
+/// the decoder's.
+pub(crate) fn reading_bytes(config: &ModelConfig, decoding_bytes: u64) -> u64 {
+    decoding_bytes + TokenWindows::bytes_max(&config.voice.tokenizer)
+}
+
+/// The same of any recording.
+pub(crate) fn reading_bytes_max(config: &ModelConfig) -> u64 {
+    let sample_rate = config.voice.tokenizer.mel.sample_rate;
+    reading_bytes(config, pieces_bytes_max(sample_rate) as u64)
 }
 
 /// Bytes rounded up to whole pages.

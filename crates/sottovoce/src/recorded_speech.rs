@@ -1,14 +1,17 @@
 //! Recorded speech whose voice is changed.
 
 use crate::error::Error;
-use sottovoce_formats::audio::{Mix, SAMPLE_RATES, decode_pieces};
+use sottovoce_formats::audio::{AudioError, Mix, SAMPLE_RATES, decode_pieces, pieces_bytes_max_of};
 use sottovoce_formats::file;
-use sottovoce_formats::resample::{Filter, Resampler};
+use sottovoce_formats::resample::{Filter, RESAMPLER_BYTES_MAX, Resampler};
+use sottovoce_memory::{Owner, Region};
 use std::fs::File;
 use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+/// Owner of a recording's memory while it is decoded.
+pub(crate) const RECORDING: Owner = Owner::new(Region::Staging, "recording");
 /// Samples resampled at a time.
 const PIECE_SAMPLES: usize = 1 << 14;
 
@@ -61,24 +64,41 @@ impl RecordedSpeech {
         }
     }
 
-    /// Finds out early, as far as possible without decoding, whether it can be read.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Finds out early, as far as possible without decoding, whether it can be read. Returns an
+    /// upper bound of the memory of reading it at `sample_rate`, in bytes; it does not depend on
+    /// its length.
+    pub(crate) fn check(&self, sample_rate: u32) -> Result<u64, Error> {
+        let decoding = |bytes_max: Result<usize, AudioError>| {
+            let bytes_max = bytes_max.map_err(|error| self.refuse(error))?;
+            Ok(bytes_max as u64)
+        };
         match self {
-            RecordedSpeech::File(path) => open(path).map(drop),
-            RecordedSpeech::Opened { .. } | RecordedSpeech::Bytes { .. } => Ok(()),
+            RecordedSpeech::File(path) => decoding(pieces_bytes_max_of(open(path)?, sample_rate)),
+            RecordedSpeech::Opened { name, file } => {
+                decoding(pieces_bytes_max_of(again(name, file)?, sample_rate))
+            }
+            RecordedSpeech::Bytes { bytes, .. } => {
+                let source = Cursor::new(bytes.as_slice());
+                decoding(pieces_bytes_max_of(source, sample_rate))
+            }
             RecordedSpeech::Samples {
                 samples,
-                sample_rate,
+                sample_rate: from,
             } => {
-                if !SAMPLE_RATES.contains(sample_rate) {
+                if !SAMPLE_RATES.contains(from) {
                     let (least, most) = (SAMPLE_RATES.start(), SAMPLE_RATES.end());
                     return Err(self.refuse(format!(
-                        "{sample_rate} samples a second; {least} to {most} are supported"
+                        "{from} samples a second; {least} to {most} are supported"
                     )));
                 }
                 match samples.iter().position(|sample| !sample.is_finite()) {
                     Some(index) => Err(self.refuse(format!("sample {index} is not finite"))),
-                    None => Ok(()),
+                    None => {
+                        let ratio = u64::from(sample_rate.div_ceil(*from));
+                        // A resampled piece, in a vector that grows by doubling.
+                        let piece = 2 * size_of::<f32>() * PIECE_SAMPLES;
+                        Ok(RESAMPLER_BYTES_MAX as u64 + piece as u64 * (ratio + 1))
+                    }
                 }
             }
         }
@@ -95,10 +115,7 @@ impl RecordedSpeech {
         let decoded = match self {
             RecordedSpeech::File(path) => decode_pieces(open(path)?, sample_rate, mix, take),
             RecordedSpeech::Opened { name, file } => {
-                let file = file
-                    .try_clone()
-                    .map_err(|source| Error::file(name.as_ref(), source))?;
-                decode_pieces(file, sample_rate, mix, take)
+                decode_pieces(again(name, file)?, sample_rate, mix, take)
             }
             RecordedSpeech::Bytes { bytes, .. } => {
                 decode_pieces(Cursor::new(bytes.as_slice()), sample_rate, mix, take)
@@ -125,6 +142,10 @@ impl RecordedSpeech {
         };
         decoded.map_err(|error| self.refuse(error))
     }
+}
+
+fn again(name: &str, file: &File) -> Result<File, Error> {
+    (file.try_clone()).map_err(|source| Error::file(name.as_ref(), source))
 }
 
 fn open(path: &Path) -> Result<File, Error> {

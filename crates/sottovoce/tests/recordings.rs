@@ -104,6 +104,66 @@ fn a_recording_that_the_budget_never_holds_is_refused_with_the_figures() {
 }
 
 #[test]
+fn the_networks_that_prepare_a_voice_are_reserved_and_take_no_more() {
+    let engine = Engine::load(source(), options(None)).unwrap();
+    let networks_bytes = engine.preparation_bytes().unwrap();
+    let [promised, before] = {
+        let report = engine.memory_report();
+        [report.promised_bytes, report.reserved_bytes]
+    };
+    let mut recording_bytes = 0;
+    for seconds in [0.7, 3.0, 70.0] {
+        drop(voice(&engine, seconds).unwrap());
+        recording_bytes = recordings(&engine).peak_bytes;
+        let peak = engine.memory_report().reserved_peak_bytes - before;
+        assert!(peak <= recording_bytes + networks_bytes, "{seconds} s");
+    }
+    // The refusal names both, and they are all that is lacking.
+    let plan = engine.plan().clone();
+    let engine = Engine::load(source(), options(Some(plan.total_bytes(1)))).unwrap();
+    let Err(refusal) = voice(&engine, 70.0) else {
+        panic!("it was not refused");
+    };
+    let message = refusal.to_string();
+    assert!(message.contains("the networks that hear it"), "{message}");
+    let Error::Budget { needed_bytes, .. } = refusal else {
+        panic!("{message}");
+    };
+    assert_eq!(needed_bytes, promised + recording_bytes + networks_bytes);
+}
+
+#[test]
+fn a_voice_is_prepared_beside_streams_only_in_what_their_worst_case_leaves() {
+    let free = Engine::load(source(), options(None)).unwrap();
+    drop(voice(&free, 3.0).unwrap());
+    let needed = recordings(&free).peak_bytes + free.preparation_bytes().unwrap();
+    let total = free.plan().total_bytes(1);
+    drop(free);
+    let stream_options = StreamOptions {
+        buffered_chunks_max: 1,
+        ..StreamOptions::default()
+    };
+    // Room for both, and a byte less.
+    for (lacking, fits) in [(0, true), (1, false)] {
+        let engine = Engine::load(source(), options(Some(total + needed - lacking))).unwrap();
+        let own = engine.voice(VoiceSource::Default).unwrap();
+        // More text may come: the stream stays under way.
+        let mut stream = engine.open_stream(&own, stream_options.clone()).unwrap();
+        let text = stream.text();
+        text.push(TEXT).unwrap();
+        text.flush();
+        stream.next().unwrap().unwrap();
+        match (voice(&engine, 3.0), fits) {
+            (Ok(_), true) | (Err(Error::NoRoom { .. }), false) => (),
+            (other, _) => panic!("{lacking}: {:?}", other.map(drop)),
+        }
+        assert_eq!(engine.streams_live(), 1);
+        text.finish();
+        stream.for_each(|chunk| drop(chunk.unwrap()));
+    }
+}
+
+#[test]
 fn a_recording_waits_for_the_memory_of_a_stream() {
     let plan = Engine::plan_for(&source(), &options(None)).unwrap();
     let engine = Engine::load(source(), options(Some(plan.total_bytes(1)))).unwrap();

@@ -17,7 +17,7 @@ pub use mel::MelConfig;
 pub use s3gen::{FlowConfig, FlowDecoderConfig, FlowEncoderConfig, FlowSolver};
 pub use t3::{
     AttentionHead, BackboneConfig, BackboneKind, BlockConfig, PerceiverConfig, PositionTables,
-    RopeConfig, RopeScaling, SamplingConfig, SamplingOrder, T3Config,
+    RopeConfig, RopeScaling, SamplingConfig, SamplingOrder, StatedHeads, T3Config,
 };
 pub use text::{LetterCase, Normalisation, TextConfig, TokenizerKind};
 pub use validate::ConfigError;
@@ -281,6 +281,35 @@ mod tests {
             let again = ModelConfig::from_json(&config.to_json()).expect("a preset is valid");
             assert_eq!(again, config);
         }
+    }
+
+    #[test]
+    fn alignment_heads_are_the_configs_or_those_known_for_the_sizes() {
+        let nano = ModelConfig::nano();
+        assert!(nano.t3.alignment_heads().is_empty());
+        let with = |heads: &str| {
+            let stated = format!("\"alignment_heads\": {heads}, \"text_vocabulary\"");
+            let json = nano.to_json().replacen("\"text_vocabulary\"", &stated, 1);
+            ModelConfig::from_json(&json)
+        };
+        let config = with("[[4, 6], [3, 1]]").unwrap();
+        let heads = [(4, 6), (3, 1)].map(|(layer, head)| AttentionHead { layer, head });
+        assert_eq!(config.t3.alignment_heads(), heads);
+        assert_eq!(ModelConfig::from_json(&config.to_json()).unwrap(), config);
+        for (heads, words) in [
+            ("[[999, 0]]", "t3.alignment_heads"),
+            ("[[0, 999]]", "t3.alignment_heads"),
+            ("[[0, 0], [0, 1], [0, 2], [0, 3], [0, 4]]", "at most 4"),
+        ] {
+            let message = with(heads).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+        let turbo = ModelConfig::turbo();
+        assert!(!turbo.t3.alignment_heads().is_empty());
+        let mut flash = ModelConfig::flash();
+        assert!(flash.t3.alignment_heads().is_empty());
+        flash.t3.alignment_heads = config.t3.alignment_heads;
+        assert!(ModelConfig::from_json(&flash.to_json()).is_err());
     }
 
     #[test]

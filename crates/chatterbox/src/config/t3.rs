@@ -150,6 +150,52 @@ pub struct AttentionHead {
     pub head: usize,
 }
 
+/// Most alignment heads that a config states.
+pub const ALIGNMENT_HEADS_MAX: usize = 4;
+
+/// Alignment heads that a config states, as pairs of a layer and its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<[usize; 2]>", into = "Vec<[usize; 2]>")]
+pub struct StatedHeads {
+    heads: [AttentionHead; ALIGNMENT_HEADS_MAX],
+    count: usize,
+}
+
+impl StatedHeads {
+    /// The heads.
+    pub fn as_slice(&self) -> &[AttentionHead] {
+        &self.heads[..self.count]
+    }
+}
+
+impl TryFrom<Vec<[usize; 2]>> for StatedHeads {
+    type Error = String;
+
+    fn try_from(pairs: Vec<[usize; 2]>) -> Result<StatedHeads, String> {
+        if pairs.len() > ALIGNMENT_HEADS_MAX {
+            let count = pairs.len();
+            return Err(format!(
+                "{count} alignment heads; at most {ALIGNMENT_HEADS_MAX} are watched"
+            ));
+        }
+        let mut heads = [at(0, 0); ALIGNMENT_HEADS_MAX];
+        for (place, [layer, head]) in heads.iter_mut().zip(&pairs) {
+            *place = at(*layer, *head);
+        }
+        Ok(StatedHeads {
+            heads,
+            count: pairs.len(),
+        })
+    }
+}
+
+impl From<StatedHeads> for Vec<[usize; 2]> {
+    fn from(stated: StatedHeads) -> Vec<[usize; 2]> {
+        let heads = stated.as_slice().iter();
+        heads.map(|head| [head.layer, head.head]).collect()
+    }
+}
+
 /// Heads of the Llama backbone, from the reference's `AlignmentStreamAnalyzer`.
 const LLAMA_HEADS: &[AttentionHead] = &[at(12, 15), at(13, 11), at(9, 2)];
 /// Pico's, by its own phones (`training/alignment.py`).
@@ -200,12 +246,20 @@ pub struct T3Config {
     /// and the unconditional row sees neither voice nor text nor their positions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<BlockConfig>,
+    /// Alignment heads, for weights whose heads are not known here; see
+    /// [`T3Config::alignment_heads`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment_heads: Option<StatedHeads>,
 }
 
 impl T3Config {
     /// Alignment heads: the heads whose attention follows the text as it is spoken. They belong to
-    /// trained weights; a backbone of other sizes than the known models' has none.
-    pub fn alignment_heads(&self) -> &'static [AttentionHead] {
+    /// trained weights: the config's, else those published for a backbone of these sizes. Others
+    /// have none.
+    pub fn alignment_heads(&self) -> &[AttentionHead] {
+        if let Some(stated) = &self.alignment_heads {
+            return stated.as_slice();
+        }
         let backbone = &self.backbone;
         match (backbone.kind, backbone.layers, backbone.heads) {
             // Those of flash are not known.
@@ -269,6 +323,7 @@ impl T3Config {
                 token_count_max: 1000,
             },
             blocks: None,
+            alignment_heads: None,
         }
     }
 
@@ -360,6 +415,7 @@ impl T3Config {
                 token_count_max: 1000,
             },
             blocks: None,
+            alignment_heads: None,
         }
     }
 

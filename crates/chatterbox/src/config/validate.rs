@@ -223,6 +223,20 @@ impl ModelConfig {
                 "the perceiver's heads share it",
             )?;
         }
+        if let Some(stated) = &t3.alignment_heads {
+            if t3.blocks.is_some() {
+                return Err(ConfigError::OutOfRange {
+                    field: "t3.alignment_heads".into(),
+                    value: "given".into(),
+                    expected: "absent: passes over blocks note no attention".into(),
+                });
+            }
+            for head in stated.as_slice() {
+                let (layers, heads) = (backbone.layers, backbone.heads);
+                Check::between("t3.alignment_heads[][0]", head.layer, 0, layers - 1)?;
+                Check::between("t3.alignment_heads[][1]", head.head, 0, heads - 1)?;
+            }
+        }
         if let Some(blocks) = &t3.blocks {
             let tables = t3.positions.map_or(SIZE_MAX, |tables| tables.speech);
             Check::between("t3.blocks.size", blocks.size, 1, 256.min(tables - 1))?;

@@ -10,6 +10,7 @@
 mod error;
 mod front_end;
 mod loudness;
+mod network_plan;
 mod prepared;
 mod preparer;
 mod speaker_vector;
@@ -19,6 +20,7 @@ mod token_windows;
 mod voice_encoder;
 
 pub use error::VoiceError;
+pub use network_plan::NetworkPlan;
 pub use prepared::{PreparedVoice, VOICE_LAYOUT_VERSION};
 pub use preparer::{
     Preparer, check_recording, decoded_bytes_max, load_speech_tokenizer, recording_bytes_max,
@@ -26,9 +28,7 @@ pub use preparer::{
 };
 pub use speaker_vector::SpeakerVector;
 pub use speech_tokenizer::{SpeechTokenizer, TokenizerBlock, TokenizerClip};
-pub use token_windows::{
-    TokenPeak, TokenWindow, TokenWindows, WindowTokenizer, WindowTokenizerPlan,
-};
+pub use token_windows::{PIECE_SECONDS_MAX, TokenPeak, TokenWindow, TokenWindows, WindowTokenizer};
 pub use voice_encoder::VoiceEncoder;
 
 use crate::config::MelConfig;

@@ -2,14 +2,15 @@
 
 use super::speech_tokenizer::{TokenizerBlock, TokenizerClip};
 use super::{
-    PreparedVoice, SpeakerVector, SpeechTokenizer, VoiceEncoder, VoiceError, front_end, loudness,
+    NetworkPlan, PreparedVoice, SpeakerVector, SpeechTokenizer, VoiceEncoder, VoiceError,
+    front_end, loudness,
 };
 use crate::config::{ModelConfig, SpeechTokenizerConfig};
-use crate::weights::{Component, Loader, Source, WeightsError, load, measure};
+use crate::weights::{Component, Loader, Source, WeightsError, dry, load, measure};
 use sottovoce_formats::audio::{DecodeOptions, Recording};
 use sottovoce_formats::resample::{Filter, RESAMPLER_BYTES_MAX, resample};
 use sottovoce_memory::Memory;
-use sottovoce_tensor::{Context, Device, Precision, Workspace};
+use sottovoce_tensor::{Context, Device, Precision};
 
 /// Full precision: small differences change tokens.
 pub(super) const PRECISION: Precision = Precision::F32;
@@ -76,6 +77,35 @@ impl<'a> Preparer<'a> {
         self.prepares_speech
     }
 
+    /// What the networks take for the longest recording that is used, found by dry runs. They run
+    /// one after the other.
+    ///
+    /// # Errors
+    /// If the model lacks one, or a tensor has another shape.
+    pub fn plans(&self, device: &dyn Device) -> Result<Vec<NetworkPlan>, VoiceError> {
+        let config = self.config();
+        let prompt = &config.voice.prompt;
+        // Not silent, as silent ends are trimmed.
+        let whole: Vec<f32> = (0..SECONDS_USED * NETWORK_RATE)
+            .map(|index| if index % 2 == 0 { 0.5 } else { -0.5 })
+            .collect();
+        let part = |seconds| first_seconds(&whole, NETWORK_RATE, seconds);
+        let t3_clip = (
+            part(prompt.t3_seconds_max),
+            Some(config.t3.prompt_token_count_max),
+        );
+        let flow_part = part(prompt.flow_seconds_max);
+        let clips = [t3_clip, (flow_part, None)];
+        let mut plans = vec![
+            self.plan_x_vector(device, flow_part)?,
+            self.plan_speech_tokens(device, &clips[usize::from(!self.prepares_speech)..])?,
+        ];
+        if self.prepares_speech {
+            plans.push(self.plan_speaker_embedding(device, &whole)?);
+        }
+        Ok(plans)
+    }
+
     /// The speaker embedding of samples at 16 kHz.
     ///
     /// # Errors
@@ -85,11 +115,31 @@ impl<'a> Preparer<'a> {
         device: &dyn Device,
         samples: &[f32],
     ) -> Result<Vec<f32>, VoiceError> {
+        let plan = self.plan_speaker_embedding(device, samples)?;
         let config = &self.config().voice.encoder;
         let network = self.load(Component::VoiceEncoder, |loader| {
             VoiceEncoder::load(loader, config)
         })?;
-        self.within(device, |context| Ok(network.embed(context, samples)?))
+        self.within(
+            device,
+            &plan,
+            |context| Ok(network.embed(context, samples)?),
+        )
+    }
+
+    fn plan_speaker_embedding(
+        &self,
+        device: &dyn Device,
+        samples: &[f32],
+    ) -> Result<NetworkPlan, VoiceError> {
+        let config = &self.config().voice.encoder;
+        let (network, bytes) = self.dry(Component::VoiceEncoder, |loader| {
+            VoiceEncoder::load(loader, config)
+        })?;
+        NetworkPlan::of(bytes, device, |context, _| {
+            network.embed(context, samples)?;
+            Ok(())
+        })
     }
 
     /// Speech tokens of clips at 16 kHz.
@@ -101,11 +151,12 @@ impl<'a> Preparer<'a> {
         device: &dyn Device,
         clips: &[TokenizerClip<'_>],
     ) -> Result<Vec<Vec<u32>>, VoiceError> {
+        let plan = self.plan_speech_tokens(device, clips)?;
         let config = &self.config().voice.tokenizer;
         let network = self.load(Component::SpeechTokenizer, |loader| {
             SpeechTokenizer::load(loader, config)
         })?;
-        self.within(device, |context| {
+        self.within(device, &plan, |context| {
             network.tokens(context, clips, |index| {
                 self.load(Component::SpeechTokenizer, |loader| {
                     TokenizerBlock::load(loader, config, index)
@@ -114,16 +165,57 @@ impl<'a> Preparer<'a> {
         })
     }
 
+    fn plan_speech_tokens(
+        &self,
+        device: &dyn Device,
+        clips: &[TokenizerClip<'_>],
+    ) -> Result<NetworkPlan, VoiceError> {
+        let config = &self.config().voice.tokenizer;
+        let (network, bytes) = self.dry(Component::SpeechTokenizer, |loader| {
+            SpeechTokenizer::load(loader, config)
+        })?;
+        NetworkPlan::of(bytes, device, |context, block_bytes| {
+            network.tokens(context, clips, |index| -> Result<_, VoiceError> {
+                let (block, bytes) = self.dry(Component::SpeechTokenizer, |loader| {
+                    TokenizerBlock::load(loader, config, index)
+                })?;
+                *block_bytes = bytes.max(*block_bytes);
+                Ok(block)
+            })?;
+            Ok(())
+        })
+    }
+
     /// The x-vector of samples at 16 kHz.
     ///
     /// # Errors
     /// As [`Preparer::speaker_embedding`].
     pub fn x_vector(&self, device: &dyn Device, samples: &[f32]) -> Result<Vec<f32>, VoiceError> {
+        let plan = self.plan_x_vector(device, samples)?;
         let config = &self.config().voice.speaker_vector;
         let network = self.load(Component::SpeakerVector, |loader| {
             SpeakerVector::load(loader, config)
         })?;
-        self.within(device, |context| Ok(network.embed(context, samples)?))
+        self.within(
+            device,
+            &plan,
+            |context| Ok(network.embed(context, samples)?),
+        )
+    }
+
+    fn plan_x_vector(
+        &self,
+        device: &dyn Device,
+        samples: &[f32],
+    ) -> Result<NetworkPlan, VoiceError> {
+        let config = &self.config().voice.speaker_vector;
+        let (network, bytes) = self.dry(Component::SpeakerVector, |loader| {
+            SpeakerVector::load(loader, config)
+        })?;
+        NetworkPlan::of(bytes, device, |context, _| {
+            network.embed(context, samples)?;
+            Ok(())
+        })
     }
 
     /// Prepares a voice from a recording.
@@ -187,12 +279,22 @@ impl<'a> Preparer<'a> {
         Ok(loaded.network)
     }
 
+    fn dry<T>(
+        &self,
+        component: Component,
+        network: impl FnOnce(&mut Loader<'a>) -> Result<T, WeightsError>,
+    ) -> Result<(T, u64), VoiceError> {
+        let (network, bytes) = dry(self.source, component, PRECISION, network)?;
+        Ok((network, bytes as u64))
+    }
+
     fn within<R>(
         &self,
         device: &dyn Device,
+        plan: &NetworkPlan,
         run: impl FnOnce(&Context<'_>) -> Result<R, VoiceError>,
     ) -> Result<R, VoiceError> {
-        let workspace = Workspace::pooled(self.memory, "voice");
+        let workspace = plan.workspace(self.memory, "voice")?;
         let context = Context::new(&workspace, device);
         let result = run(&context)?;
         context.finish()?;
@@ -274,4 +376,47 @@ pub fn check_recording(recording: &Recording, config: &ModelConfig) -> Result<()
 fn first_seconds(samples: &[f32], rate: u32, seconds: f32) -> &[f32] {
     let count = (f64::from(seconds) * f64::from(rate)) as usize;
     &samples[..count.min(samples.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sottovoce_tensor::Threads;
+    use sottovoce_tensor::cpu::Cpu;
+
+    #[test]
+    fn the_plans_hold_for_recordings_of_any_length() {
+        let source = Source::synthetic(ModelConfig::tiny_base(), 3);
+        let device = Cpu::new(Threads::new(1));
+        let sample_rate = source.config().flow.prompt_mel.sample_rate;
+        for prepares_speech in [true, false] {
+            let memory = Memory::host(1 << 30);
+            let preparer = match prepares_speech {
+                true => Preparer::new(&source, &memory).unwrap(),
+                false => Preparer::of_sound(&source, &memory).unwrap(),
+            };
+            let plans = preparer.plans(&device).unwrap();
+            assert_eq!(plans.len(), if prepares_speech { 3 } else { 2 });
+            let whole = |bytes: u64| bytes.next_multiple_of(4096);
+            let most = plans.iter().map(|plan| {
+                whole(plan.network_bytes) + whole(plan.block_bytes) + whole(plan.workspace_bytes)
+            });
+            let most = most.max().unwrap();
+            let mut peak = 0;
+            for seconds in [0.6f32, 0.9, 2.0, 3.3, 9.99, 14.0, 31.0, SECONDS_USED as f32] {
+                let count = (seconds * sample_rate as f32) as usize;
+                let samples = (0..count).map(|index| ((index % 117) as f32 / 117.0 - 0.5) * 0.4);
+                let recording = Recording {
+                    samples: samples.collect(),
+                    sample_rate,
+                };
+                preparer.prepare(&device, &recording).unwrap();
+                let statistics = memory.statistics();
+                assert_eq!(statistics.held_bytes(), 0);
+                peak = statistics.exact_bytes.peak;
+                assert!(peak <= most, "{seconds} s take {peak} of {most} bytes");
+            }
+            assert_eq!(peak, most, "the longest recording takes all of it");
+        }
+    }
 }

@@ -10,11 +10,11 @@
 use super::front_end::{TokenLogMel, scale_token_mel};
 use super::preparer::PRECISION;
 use super::speech_tokenizer::kept;
-use super::{SpeechTokenizer, TokenizerBlock, VoiceError};
+use super::{NetworkPlan, SpeechTokenizer, TokenizerBlock, VoiceError};
 use crate::config::SpeechTokenizerConfig;
 use crate::weights::{Component, Source, dry, load};
 use sottovoce_memory::Memory;
-use sottovoce_tensor::{Context, Device, Recording, Workspace};
+use sottovoce_tensor::{Context, Device, Workspace};
 use std::sync::Arc;
 
 /// The loudest logarithmic mel band of a recording that is read piece by piece.
@@ -52,6 +52,9 @@ fn peak(bands: &[f32], least: f32) -> f32 {
     bands.iter().copied().fold(least, f32::max)
 }
 
+/// Longest piece for which [`TokenWindows`] and [`TokenPeak`] have a bound, in seconds.
+pub const PIECE_SECONDS_MAX: usize = 8;
+
 /// A window of a recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenWindow {
@@ -81,6 +84,17 @@ pub struct TokenWindows {
 }
 
 impl TokenWindows {
+    /// Upper bound of its memory in bytes with a window handed out, for pieces of up to
+    /// [`PIECE_SECONDS_MAX`].
+    pub fn bytes_max(config: &SpeechTokenizerConfig) -> u64 {
+        let mel = &config.mel;
+        let piece = PIECE_SECONDS_MAX * mel.sample_rate as usize;
+        // Vectors grow by doubling: those of frames, and of samples on their way to frames.
+        let frames = 2 * (config.window + piece.div_ceil(mel.hop)) + config.window;
+        let samples = 2 * (piece + 2 * mel.fft) * size_of::<f64>();
+        (frames * mel.bands * size_of::<f32>() + samples) as u64
+    }
+
     /// The windows of a recording with this peak.
     pub fn new(config: &SpeechTokenizerConfig, peak: f32) -> TokenWindows {
         TokenWindows {
@@ -136,48 +150,38 @@ impl TokenWindows {
     }
 }
 
-/// Memory plan of a [`WindowTokenizer`], made before any of it is mapped.
-pub struct WindowTokenizerPlan {
-    recording: Recording,
-    /// Bytes of its weights that are loaded throughout.
-    pub network_bytes: u64,
-    /// Bytes of a transformer block; one is loaded at a time.
-    pub block_bytes: u64,
-    /// Bytes of its workspace.
-    pub workspace_bytes: u64,
+/// The speech tokenizer for one window at a time: its transformer blocks are loaded one after the
+/// other for each window, and all its memory is planned.
+pub struct WindowTokenizer<'a> {
+    source: &'a Source,
+    network: SpeechTokenizer,
+    workspace: Workspace,
+    memory: Memory,
+    device: Arc<dyn Device>,
 }
 
-impl WindowTokenizerPlan {
+impl<'a> WindowTokenizer<'a> {
     /// Plans the tokenizer of a model for windows of full length.
     ///
     /// # Errors
     /// If the model has no speech tokenizer, or a tensor of another shape.
-    pub fn of(source: &Source, device: &dyn Device) -> Result<WindowTokenizerPlan, VoiceError> {
+    pub fn plan(source: &Source, device: &dyn Device) -> Result<NetworkPlan, VoiceError> {
         let config = &source.config().voice.tokenizer;
         let component = Component::SpeechTokenizer;
-        let (network, network_bytes) = dry(source, component, PRECISION, |loader| {
+        let (network, bytes) = dry(source, component, PRECISION, |loader| {
             SpeechTokenizer::load(loader, config)
         })?;
-        let mut block_bytes = 0;
-        let workspace = Workspace::measuring();
-        let context = Context::new(&workspace, device);
         let mel = vec![0.0; config.window * config.mel.bands];
-        let windows = std::iter::once(mel.as_slice());
-        network.tokens_of_mels(&context, windows, |index| -> Result<_, VoiceError> {
-            let (block, bytes) = dry(source, component, PRECISION, |loader| {
-                TokenizerBlock::load(loader, config, index)
+        NetworkPlan::of(bytes as u64, device, |context, block_bytes| {
+            let windows = std::iter::once(mel.as_slice());
+            network.tokens_of_mels(context, windows, |index| -> Result<_, VoiceError> {
+                let (block, bytes) = dry(source, component, PRECISION, |loader| {
+                    TokenizerBlock::load(loader, config, index)
+                })?;
+                *block_bytes = (bytes as u64).max(*block_bytes);
+                Ok(block)
             })?;
-            block_bytes = bytes.max(block_bytes);
-            Ok(block)
-        })?;
-        let recording = workspace
-            .recording()
-            .expect("a measuring workspace has a recording");
-        Ok(WindowTokenizerPlan {
-            network_bytes: network_bytes as u64,
-            block_bytes: block_bytes as u64,
-            workspace_bytes: recording.peak_bytes(),
-            recording,
+            Ok(())
         })
     }
 
@@ -185,8 +189,8 @@ impl WindowTokenizerPlan {
     ///
     /// # Errors
     /// If a weight is invalid or memory runs out.
-    pub fn load<'a>(
-        &self,
+    pub fn load(
+        plan: &NetworkPlan,
         source: &'a Source,
         memory: &Memory,
         device: Arc<dyn Device>,
@@ -199,24 +203,12 @@ impl WindowTokenizerPlan {
         Ok(WindowTokenizer {
             source,
             network: loaded.network,
-            workspace: Workspace::planned(memory, &self.recording, "speech tokenizer")?,
+            workspace: plan.workspace(memory, "speech tokenizer")?,
             memory: memory.clone(),
             device,
         })
     }
-}
 
-/// The speech tokenizer for one window at a time: its transformer blocks are loaded one after the
-/// other for each window, and all its memory is planned.
-pub struct WindowTokenizer<'a> {
-    source: &'a Source,
-    network: SpeechTokenizer,
-    workspace: Workspace,
-    memory: Memory,
-    device: Arc<dyn Device>,
-}
-
-impl WindowTokenizer<'_> {
     /// The tokens that are the window's own. Blocks are loaded, for which the driver must be open.
     ///
     /// # Errors
@@ -270,8 +262,8 @@ mod tests {
         let memory = Memory::host(1 << 30);
         let device: Arc<dyn Device> = Arc::new(Cpu::new(Threads::new(1)));
         let preparer = Preparer::new(&source, &memory).unwrap();
-        let plan = WindowTokenizerPlan::of(&source, &*device).unwrap();
-        let loaded = plan.load(&source, &memory, device.clone()).unwrap();
+        let plan = WindowTokenizer::plan(&source, &*device).unwrap();
+        let loaded = WindowTokenizer::load(&plan, &source, &memory, device.clone()).unwrap();
         // Shorter than a window, on both sides of borders, and with a remainder within the overlap.
         for frames in [1, 3, 40, 119, 120, 121, 136, 224, 225, 240, 500, 1000] {
             let samples = sound(frames * 160 + frames % 7);

@@ -5,9 +5,9 @@ use super::mixer::Mixer;
 use super::opus::PacketStream;
 use super::payload::{Coding, Packets, Payload};
 use super::unread::Unread;
-use super::{AudioError, isomp4};
+use super::{AudioError, aac, isomp4};
 use isomp4::SoundTrack;
-use symphonia::core::audio::{Channels, GenericAudioBufferRef};
+use symphonia::core::audio::GenericAudioBufferRef;
 use symphonia::core::codecs::audio::well_known::{
     CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS,
 };
@@ -43,8 +43,11 @@ pub(super) const fn bytes_max(file_bytes: u64) -> usize {
     } else {
         INDEX_BYTES_MAX
     };
-    3 * index as usize + 2 * PACKET_BYTES_MAX as usize
+    3 * index as usize + PACKETS_BYTES_MAX
 }
+
+/// Upper bound of the memory of packets on their way.
+pub(super) const PACKETS_BYTES_MAX: usize = 2 * PACKET_BYTES_MAX as usize;
 
 fn damaged(reason: impl ToString) -> AudioError {
     AudioError::Damaged {
@@ -93,7 +96,7 @@ pub(super) fn decode(
                 reason: error.to_string(),
             },
         })?;
-    let unread = || {
+    let unread_codec = || {
         let (name, extension) = match (&mp4, matroska_codec(prefix)) {
             (Some(track), _) => (track.codec_name(), "mp4"),
             (None, Some(codec)) => (codec, "mkv"),
@@ -106,7 +109,7 @@ pub(super) fn decode(
         .or_else(|| format.first_track(TrackType::Audio));
     let Some(track) = track else {
         return Err(match &mp4 {
-            Some(_) => unread(),
+            Some(_) => unread_codec(),
             None => AudioError::Unknown {
                 reason: "it has no audio track".into(),
             },
@@ -115,10 +118,20 @@ pub(super) fn decode(
     let parameters = (track.codec_params.as_ref()).and_then(|parameters| parameters.audio());
     let Some(parameters) = parameters.filter(|parameters| parameters.codec != CODEC_ID_NULL_AUDIO)
     else {
-        return Err(unread());
+        return Err(unread_codec());
     };
     let mut parameters = parameters.clone();
     let lead_in = lead_in(mp4.as_ref(), track.delay, &mut parameters);
+    let extension = match prefix {
+        _ if mp4.is_some() => "m4a",
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => "mkv",
+        _ => "aac",
+    };
+    let unread = || match parameters.codec {
+        CODEC_ID_AAC => aac::undecoded(&parameters).map(|name| Unread::codec(name, extension)),
+        _ => None,
+    };
+    let unread = || unread().map_or_else(&unread_codec, AudioError::Unread);
     let decoder = if parameters.codec == CODEC_ID_OPUS {
         let channels = (parameters.channels.as_ref()).map_or(1, |channels| channels.count());
         let header = parameters.extra_data.as_deref().unwrap_or_default();
@@ -133,6 +146,9 @@ pub(super) fn decode(
         match made {
             Ok(decoder) => Decoder::Library(Box::new(Library::new(decoder))),
             Err(SymphoniaError::Unsupported(_)) => return Err(unread()),
+            Err(_) if parameters.codec == CODEC_ID_AAC && aac::undecoded(&parameters).is_some() => {
+                return Err(unread());
+            }
             Err(error) => return Err(damaged(error)),
         }
     };
@@ -166,7 +182,7 @@ fn lead_in(
 ) -> u64 {
     let stated = u64::from(parameters.sample_rate.unwrap_or(0));
     if parameters.codec == CODEC_ID_AAC {
-        aac_core(parameters);
+        aac::reduce_to_core(parameters);
     }
     let rate = u64::from(parameters.sample_rate.unwrap_or(0));
     if let Some(track) = mp4.filter(|track| track.skipped > 0 && track.timescale > 0) {
@@ -341,34 +357,4 @@ fn matroska_codec(prefix: &[u8]) -> Option<String> {
         name if name.starts_with(b"A_DTS") => "DTS".into(),
         name => format!("\"{}\" in Matroska", name.escape_ascii()),
     })
-}
-
-/// Reduces the parameters of high-efficiency AAC to those of its core: plain AAC at half the rate,
-/// which any decoder reads. The extension of the upper band is ignored.
-///
-/// ISO/IEC 14496-3, section 1.6.2.1.
-fn aac_core(parameters: &mut AudioCodecParameters) {
-    const SPECTRAL_BAND_REPLICATION: u8 = 5;
-    const PARAMETRIC_STEREO: u8 = 29;
-    const LOW_COMPLEXITY: u8 = 2;
-    const RATES: [u32; 13] = [
-        96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025,
-        8_000, 7_350,
-    ];
-    let Some(&[first, second, ..]) = parameters.extra_data.as_deref() else {
-        return;
-    };
-    let object = first >> 3;
-    let rate_index = (first & 7) << 1 | second >> 7;
-    let channels = second >> 3 & 15;
-    let core_rate = RATES.get(usize::from(rate_index));
-    if let (SPECTRAL_BAND_REPLICATION | PARAMETRIC_STEREO, Some(&core_rate)) = (object, core_rate) {
-        let core = [
-            LOW_COMPLEXITY << 3 | rate_index >> 1,
-            (rate_index & 1) << 7 | channels << 3,
-        ];
-        parameters.extra_data = Some(Box::new(core));
-        parameters.sample_rate = Some(core_rate);
-        parameters.channels = Some(Channels::Discrete(channels.into()));
-    }
 }

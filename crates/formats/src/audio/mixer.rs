@@ -21,6 +21,14 @@ pub(super) const fn bytes_max(options: &DecodeOptions) -> usize {
     2 * (4 * samples_max(options) + RESAMPLER_BYTES_MAX + 4 * BLOCK_FRAMES)
 }
 
+/// Upper bound of the memory of a mixer that hands on samples at `sample_rate`. Its tracks share
+/// one resampler's taps.
+pub(super) const fn handing_on_bytes_max(sample_rate: u32) -> usize {
+    let ratio = sample_rate.div_ceil(*SAMPLE_RATES.start()) as usize;
+    // A block of each track, and the resampled one in a vector that grows by doubling.
+    RESAMPLER_BYTES_MAX + 4 * BLOCK_FRAMES * (2 + 2 * (ratio + 1))
+}
+
 /// Capacity of a track: the samples requested, and those completed by the last input on top.
 const fn samples_max(options: &DecodeOptions) -> usize {
     options.seconds_max as usize * options.sample_rate as usize + BLOCK_FRAMES

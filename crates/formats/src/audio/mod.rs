@@ -4,6 +4,7 @@
 //! A recording is mixed and resampled while it is decoded, and only as far as requested. Memory is
 //! bounded whatever a file claims: [`DecodeOptions::bytes_max`].
 
+mod aac;
 mod aiff;
 mod error;
 mod header;
@@ -12,6 +13,7 @@ mod library;
 mod metered;
 mod mixer;
 mod opus;
+mod opus_streams;
 mod payload;
 mod riff;
 mod sun;
@@ -22,6 +24,7 @@ pub use unread::Unread;
 
 use metered::{Allowance, Metered};
 use mixer::Mixer;
+use payload::{Coding, Payload};
 use std::fs::File;
 use std::io::{Cursor, SeekFrom};
 use std::ops::ControlFlow;
@@ -138,42 +141,113 @@ pub fn decode_pieces(
     mixer.finish_handing_on()
 }
 
+/// Upper bound of the memory of [`decode_pieces`] at `sample_rate` for any recording, in bytes.
+pub const fn pieces_bytes_max(sample_rate: u32) -> usize {
+    mixer::handing_on_bytes_max(sample_rate) + library::bytes_max(u64::MAX)
+}
+
+/// Upper bound of the memory of [`decode_pieces`] at `sample_rate` for this source, in bytes. It
+/// does not depend on the recording's length: containers that have no index need none.
+///
+/// # Errors
+/// As [`decode`], if the container is damaged or its format has no decoder here.
+pub fn pieces_bytes_max_of(
+    mut source: impl MediaSource,
+    sample_rate: u32,
+) -> Result<usize, AudioError> {
+    let has_index = !matches!(
+        Container::of(&mut source)?.content,
+        Content::Opus
+            | Content::Payload(Payload {
+                coding: Coding::Blocks { .. },
+                ..
+            })
+    );
+    Ok(match has_index {
+        true => pieces_bytes_max(sample_rate),
+        false => mixer::handing_on_bytes_max(sample_rate) + library::PACKETS_BYTES_MAX,
+    })
+}
+
 fn read(source: impl MediaSource, options: &DecodeOptions) -> Result<Recording, AudioError> {
     let mut mixer = Mixer::new(options);
     read_into(source, &mut mixer)?;
     mixer.finish()
 }
 
-fn read_into(mut source: impl MediaSource, mixer: &mut Mixer<'_>) -> Result<(), AudioError> {
-    let unreadable = |error: std::io::Error| AudioError::Unknown {
-        reason: error.to_string(),
-    };
-    let file_bytes = source.seek(SeekFrom::End(0)).map_err(unreadable)?;
-    if file_bytes == 0 {
-        return Err(AudioError::Empty);
-    }
-    let (start, prefix) = after_tags(&mut source).map_err(unreadable)?;
-    if let Some(unread) = Unread::of_prefix(&prefix) {
-        return Err(AudioError::Unread(unread));
-    }
-    let mut payload = riff::find(&mut source, start, file_bytes)?;
-    for find in [aiff::find, sun::find] {
-        if payload.is_none() {
-            payload = find(&mut source, start, file_bytes)?;
+/// A recording's container, as far as its first bytes show.
+struct Container {
+    file_bytes: u64,
+    /// Offset behind any tags.
+    start: u64,
+    prefix: Vec<u8>,
+    content: Content,
+}
+
+/// Who reads a container.
+enum Content {
+    /// Framed only.
+    Payload(Payload),
+    /// Opus in Ogg.
+    Opus,
+    /// Everything else.
+    Library,
+}
+
+impl Container {
+    fn of(source: &mut impl MediaSource) -> Result<Container, AudioError> {
+        let unreadable = |error: std::io::Error| AudioError::Unknown {
+            reason: error.to_string(),
+        };
+        let file_bytes = source.seek(SeekFrom::End(0)).map_err(unreadable)?;
+        if file_bytes == 0 {
+            return Err(AudioError::Empty);
         }
+        let (start, prefix) = after_tags(source).map_err(unreadable)?;
+        if let Some(unread) = Unread::of_prefix(&prefix) {
+            return Err(AudioError::Unread(unread));
+        }
+        let mut payload = riff::find(source, start, file_bytes)?;
+        for find in [aiff::find, sun::find] {
+            if payload.is_none() {
+                payload = find(source, start, file_bytes)?;
+            }
+        }
+        let content = match payload {
+            Some(payload) => Content::Payload(payload),
+            None if opus::is_ogg_opus(&prefix) => Content::Opus,
+            None => Content::Library,
+        };
+        Ok(Container {
+            file_bytes,
+            start,
+            prefix,
+            content,
+        })
     }
-    if let Some(payload) = payload {
-        library::decode_payload(source, &payload, mixer)?;
-    } else if opus::is_ogg_opus(&prefix) {
-        let allowance = Allowance::default();
-        allowance.set(u64::MAX);
-        let length = file_bytes.saturating_sub(start);
-        let source = Metered::new(source, start, length, &allowance).map_err(unreadable)?;
-        opus::decode_ogg(source, mixer)?;
-    } else {
-        library::decode(source, start, file_bytes, &prefix, mixer)?;
+}
+
+fn read_into(mut source: impl MediaSource, mixer: &mut Mixer<'_>) -> Result<(), AudioError> {
+    let Container {
+        file_bytes,
+        start,
+        prefix,
+        content,
+    } = Container::of(&mut source)?;
+    match content {
+        Content::Payload(payload) => library::decode_payload(source, &payload, mixer),
+        Content::Opus => {
+            let allowance = Allowance::default();
+            allowance.set(u64::MAX);
+            let length = file_bytes.saturating_sub(start);
+            let source = Metered::new(source, start, length, &allowance);
+            let source = source.map_err(|error| AudioError::Unknown {
+                reason: error.to_string(),
+            })?;
+            opus::decode_ogg(source, mixer)
+        }
+        Content::Library => library::decode(source, start, file_bytes, &prefix, mixer),
     }
-    Ok(())
 }
 
 /// Offset and first bytes of the recording behind any ID3 tags, which may hold pictures of

@@ -4,15 +4,15 @@
 use super::AudioError;
 use super::header::field;
 use super::mixer::Mixer;
+use super::opus_streams::Streams;
 use opus_pure::{
-    Error as OpusError, MAX_PACKET_SAMPLES, OggOpusReader, OpusDecoder, OpusHead, OpusMSDecoder,
-    Trim,
+    Error as OpusError, MAX_PACKET_SAMPLES, OggOpusReader, OpusDecoder, OpusHead, Trim,
 };
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 
 /// Opus has no native rate; decoding at this one is lossless.
-const SAMPLE_RATE: u32 = 48_000;
+pub(super) const SAMPLE_RATE: u32 = 48_000;
 const PAGE_MARK: &[u8] = b"OggS";
 const HEAD_MARK: &[u8] = b"OpusHead";
 /// Limit of a packet: 48 streams of 120 ms at the highest rate are smaller.
@@ -34,17 +34,21 @@ pub(super) struct Decoder {
 
 enum Inner {
     Plain(Box<OpusDecoder>),
-    Surround(OpusMSDecoder),
+    Streams(Streams),
 }
 
 impl Decoder {
-    fn new(head: &OpusHead) -> Result<Decoder, OpusError> {
-        let channels = usize::from(head.channel_count);
-        let inner = if head.mapping_family == 0 {
-            Inner::Plain(Box::new(head.decoder(SAMPLE_RATE as i32)?))
+    fn new(head: &OpusHead) -> Result<Decoder, AudioError> {
+        let (inner, channels) = if head.mapping_family == 0 {
+            let decoder = head.decoder(SAMPLE_RATE as i32);
+            let decoder = decoder.map_err(|error| AudioError::Damaged {
+                reason: error.to_string(),
+            })?;
+            (Inner::Plain(Box::new(decoder)), head.channel_count.into())
         } else {
-            let family = head.mapping_family;
-            Inner::Surround(OpusMSDecoder::new(SAMPLE_RATE as i32, channels, family)?)
+            let streams = Streams::new(head)?;
+            let channels = streams.channels();
+            (Inner::Streams(streams), channels)
         };
         Ok(Decoder {
             inner,
@@ -58,7 +62,7 @@ impl Decoder {
         let block = &mut self.block;
         let frames = match &mut self.inner {
             Inner::Plain(decoder) => decoder.decode(packet, MAX_PACKET_SAMPLES, block)?,
-            Inner::Surround(decoder) => decoder.decode(packet, MAX_PACKET_SAMPLES, block)?,
+            Inner::Streams(streams) => streams.decode(packet, block)?,
         };
         Ok(&self.block[..frames * self.channels])
     }
@@ -76,11 +80,8 @@ impl PacketStream {
     /// `channels` channels if there is none.
     pub(super) fn new(header: &[u8], channels: u8) -> Result<PacketStream, AudioError> {
         let head = parse(header, channels);
-        let decoder = Decoder::new(&head).map_err(|error| AudioError::Damaged {
-            reason: error.to_string(),
-        })?;
         Ok(PacketStream {
-            decoder,
+            decoder: Decoder::new(&head)?,
             skipped: head.pre_skip.into(),
         })
     }
@@ -130,7 +131,14 @@ fn parse(header: &[u8], channels: u8) -> OpusHead {
     head.coupled_count = header[9].saturating_sub(1);
     head.pre_skip = u16::from_le_bytes(pre_skip);
     head.output_gain_q8 = i16::from_le_bytes(gain);
-    head.mapping_family = header.get(18).copied().unwrap_or(0);
+    if let Some(&[family, streams, coupled, ref mapping @ ..]) = header.get(18..)
+        && family > 0
+    {
+        head.mapping_family = family;
+        (head.stream_count, head.coupled_count) = (streams, coupled);
+        let mapping = &mapping[..mapping.len().min(header[9].into())];
+        head.channel_mapping = mapping.to_vec();
+    }
     head
 }
 
@@ -160,8 +168,8 @@ pub(super) fn decode_ogg(source: impl Read, mixer: &mut Mixer) -> Result<(), Aud
         ended: &ended,
     };
     let mut reader = OggOpusReader::new(BufReader::new(source)).map_err(unknown)?;
-    let channels = usize::from(reader.head().channel_count);
-    let mut decoder = Decoder::new(reader.head()).map_err(unknown)?;
+    let mut decoder = Decoder::new(reader.head())?;
+    let channels = decoder.channels;
     let mut trim = Trim::new(reader.head(), SAMPLE_RATE as i32, channels).map_err(unknown)?;
     while !mixer.has_enough() {
         let packet = match reader.read_packet() {

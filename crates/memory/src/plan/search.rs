@@ -8,14 +8,23 @@
 //!   (ties are broken by index);
 //! - no lifetime is placed above a gap that another one could still fill: that one would have come
 //!   before;
-//! - at each moment, the lowest offset that any remaining lifetime can take plus all remaining
-//!   bytes must stay within the capacity;
+//! - at each moment, the remaining lifetimes, stacked in the order of the lowest offsets that each
+//!   can take, must stay within the capacity;
+//! - of lifetimes of the same bytes and moments, the first one lies lowest;
 //! - parts of the timeline that no remaining lifetime connects are searched separately, and the
 //!   first one that fails ends the branch.
 //!
-//! The method is that of MiniMalloc (Moffitt, ASPLOS 2023), with different branching orders.
+//! The method is that of MiniMalloc (Moffitt, ASPLOS 2023), with different branching orders and a
+//! closer bound: the stack at a moment is a schedule of jobs with release times on one machine,
+//! whose shortest end is that of the order of release.
+//!
+//! What a short search leaves undecided goes on in [`THREADS`] threads, each with its own orders.
+//! Their work is counted and the first order that decides counts, so that a plan does not depend on
+//! their speed.
 
 use super::{Lifetime, moments};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Result of a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,27 +79,83 @@ pub(super) struct Problem<'a> {
     pub(super) steps: &'a [u32],
 }
 
+/// Threads of a long search.
+const THREADS: usize = 2;
+/// Work of a search before further threads are worth it.
+const ALONE_EFFORT: u64 = 1 << 26;
+/// How often a search looks whether another thread has decided, in nodes.
+const NODES_PER_LOOK: u32 = 1 << 10;
+
+/// A restart: an order of branching and the limit of its work.
+#[derive(Clone, Copy)]
+struct Restart {
+    preference: Preference,
+    /// Perturbs the order; 0 for none.
+    seed: u64,
+    limit: u64,
+}
+
+/// The restarts of a round, whose limits double from round to round. With `perturbed`, each order
+/// is followed by a perturbed one, for another thread.
+fn restarts(first_limit: u64, round: u32, perturbed: bool) -> Vec<Restart> {
+    let limit = first_limit.checked_shl(round).unwrap_or(u64::MAX);
+    let seeds = [0, u64::from(round) + 1];
+    let seeds = if perturbed { &seeds[..] } else { &seeds[..1] };
+    let orders = Preference::ALL.iter().flat_map(|&preference| {
+        seeds.iter().map(move |&seed| Restart {
+            preference,
+            seed,
+            limit,
+        })
+    });
+    orders.collect()
+}
+
 /// Searches for offsets within `capacity`, with about `effort` elementary steps of work at most;
 /// the work done is subtracted from `effort`.
 pub(super) fn search(problem: &Problem<'_>, capacity: u64, effort: &mut u64) -> Outcome {
-    let mut search = Search::new(problem, capacity);
-    let mut limit = (*effort / 4096).max(1 << 16);
-    while *effort > 0 {
-        for preference in Preference::ALL {
-            let allowed = limit.min(*effort);
-            search.effort = allowed;
-            search.preference = preference;
-            let items = search.by_birth.clone();
-            search.rank(&items);
-            let verdict = search.solve(&items, Last::GROUND);
-            *effort -= allowed - search.effort;
-            match verdict {
-                Verdict::Solved => return Outcome::Found(search.offsets),
-                Verdict::Failed => return Outcome::Impossible,
-                Verdict::OutOfEffort => {}
+    let first_limit = (*effort / 4096).max(1 << 16);
+    // Of the restarts of a round, the first that has decided.
+    let first_decided = AtomicUsize::new(usize::MAX);
+    let mut alone = Search::new(problem, capacity, &first_decided);
+    let mut alone_effort = ALONE_EFFORT.min(*effort);
+    let mut round = 0;
+    while alone_effort > 0 {
+        for restart in restarts(first_limit, round, false) {
+            let used = alone.restart(restart, alone_effort);
+            *effort -= used;
+            alone_effort -= used;
+            if let Some(outcome) = alone.decided.take() {
+                return outcome;
             }
         }
-        limit *= 2;
+        round += 1;
+    }
+    // All begin with what was learnt about the moments.
+    let mut searches = vec![alone; THREADS];
+    while *effort > 0 {
+        let orders = restarts(first_limit, round, true);
+        let share = *effort / orders.len() as u64 + 1;
+        let used = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (first, search) in searches.iter_mut().enumerate() {
+                let orders = &orders;
+                threads.push(scope.spawn(move || search.restarts(orders, first, share)));
+            }
+            let used = threads.into_iter().filter_map(|thread| thread.join().ok());
+            used.flatten().collect::<Vec<(usize, u64)>>()
+        });
+        let decided = first_decided.load(Ordering::Relaxed);
+        let used = used.into_iter().filter(|(index, _)| *index <= decided);
+        *effort = effort.saturating_sub(used.map(|(_, work)| work).sum::<u64>().max(1));
+        let outcome = searches.iter_mut().find_map(|search| {
+            let is_first = search.index == decided;
+            search.decided.take().filter(|_| is_first)
+        });
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
+        round += 1;
     }
     Outcome::Undecided
 }
@@ -119,15 +184,25 @@ impl Last {
     }
 }
 
+#[derive(Clone)]
 struct Search<'a> {
     problem: &'a Problem<'a>,
     capacity: u64,
     effort: u64,
+    /// The place of the restart under way among those of all threads.
+    index: usize,
+    /// The first restart of any thread that has decided: those behind it end.
+    first_decided: &'a AtomicUsize,
+    nodes: u32,
+    decided: Option<Outcome>,
+    seed: u64,
     by_birth: Vec<u32>,
     preference: Preference,
     /// Rank of each item; lower ranks are tried first.
     rank: Vec<u32>,
     neighbours: Vec<Vec<u32>>,
+    /// The lifetime before each of the same bytes and moments.
+    twins: Vec<Option<u32>>,
     /// Offset of each placed lifetime, or the offset at which an unplaced one would rest now.
     offsets: Vec<u64>,
     placed: Vec<bool>,
@@ -136,19 +211,33 @@ struct Search<'a> {
     left: Vec<u64>,
     /// Number of failed branches at each moment, over all restarts. Hard moments are filled first.
     failures: Vec<u64>,
-    /// Scratch: the lowest offset that any remaining lifetime can take, at each moment.
-    lowest: Vec<u64>,
+    /// Scratch: the height of the stack of remaining lifetimes at each moment.
+    heights: Vec<u64>,
+    /// Scratch: the lowest offset of each remaining lifetime.
+    lowest: Vec<(u64, u32)>,
 }
 
 /// An entry of the undo trail.
+#[derive(Clone)]
 enum Change {
     Placed(u32),
     /// An item and its previous resting offset.
     Raised(u32, u64),
 }
 
+/// A factor from 16 to 31 that depends on a lifetime alone, so that twins keep their order; 16
+/// without a seed.
+fn perturbation(seed: u64, lifetime: &Lifetime) -> u128 {
+    if seed == 0 {
+        return 16;
+    }
+    let mut hasher = rustc_hash::FxHasher::default();
+    (seed, lifetime.first, lifetime.last, lifetime.bytes).hash(&mut hasher);
+    u128::from(16 + (hasher.finish() >> 32) % 16)
+}
+
 impl<'a> Search<'a> {
-    fn new(problem: &'a Problem<'a>, capacity: u64) -> Search<'a> {
+    fn new(problem: &'a Problem<'a>, capacity: u64, first_decided: &'a AtomicUsize) -> Search<'a> {
         let lifetimes = problem.lifetimes;
         let mut by_birth: Vec<u32> = (0..lifetimes.len() as u32)
             .filter(|&item| !lifetimes[item as usize].is_empty())
@@ -165,35 +254,86 @@ impl<'a> Search<'a> {
                 neighbours[other as usize].push(item);
             }
         }
+        let mut twins = vec![None; lifetimes.len()];
+        for (at, &item) in by_birth.iter().enumerate() {
+            let lifetime = &lifetimes[item as usize];
+            let before = by_birth[..at].iter().rev();
+            twins[item as usize] = before
+                .take_while(|&&other| lifetimes[other as usize].first == lifetime.first)
+                .find(|&&other| lifetimes[other as usize] == *lifetime)
+                .copied();
+        }
         Search {
             problem,
             capacity,
             effort: 0,
+            index: 0,
+            first_decided,
+            nodes: 0,
+            decided: None,
+            seed: 0,
             by_birth,
             preference: Preference::Area,
             rank: vec![0; lifetimes.len()],
             neighbours,
+            twins,
             offsets: vec![0; lifetimes.len()],
             placed: vec![false; lifetimes.len()],
             trail: Vec::new(),
             left: moments::profile(lifetimes, problem.moments),
             failures: vec![0; problem.moments],
-            lowest: vec![0; problem.moments],
+            heights: vec![0; problem.moments],
+            lowest: Vec::new(),
         }
+    }
+
+    /// Searches in the orders of a round that are this thread's, every [`THREADS`]th from `first`
+    /// on, until one decides; returns the work done for each.
+    fn restarts(&mut self, round: &[Restart], first: usize, effort: u64) -> Vec<(usize, u64)> {
+        let mut used = Vec::new();
+        for index in (first..round.len()).step_by(THREADS) {
+            if self.first_decided.load(Ordering::Relaxed) < index {
+                break;
+            }
+            self.index = index;
+            used.push((index, self.restart(round[index], effort)));
+            if self.decided.is_some() {
+                self.first_decided.fetch_min(index, Ordering::Relaxed);
+                break;
+            }
+        }
+        used
+    }
+
+    /// Searches in one order, with at most `effort` steps of work; returns the work done.
+    fn restart(&mut self, restart: Restart, effort: u64) -> u64 {
+        let allowed = restart.limit.min(effort);
+        self.effort = allowed;
+        self.preference = restart.preference;
+        self.seed = restart.seed;
+        let items = self.by_birth.clone();
+        self.rank(&items);
+        match self.solve(&items, Last::GROUND) {
+            Verdict::Solved => self.decided = Some(Outcome::Found(self.offsets.clone())),
+            Verdict::Failed => self.decided = Some(Outcome::Impossible),
+            Verdict::OutOfEffort => {}
+        }
+        allowed - self.effort
     }
 
     /// Ranks `items` among themselves by the bytes left at their moments now.
     fn rank(&mut self, items: &[u32]) {
         let preference = self.preference;
         let mut order = items.to_vec();
-        order.sort_by_key(|&item| {
+        let seed = self.seed;
+        order.sort_by_cached_key(|&item| {
             let lifetime = &self.problem.lifetimes[item as usize];
             let span = lifetime.first as usize..lifetime.last as usize;
             let steps = u128::from(self.problem.steps[item as usize]);
             let area = u128::from(lifetime.bytes) * steps;
             let failures = &self.failures[span.clone()];
             let most = |values: &[u64]| u128::from(values.iter().copied().max().unwrap_or(0));
-            std::cmp::Reverse(match preference {
+            let key = match preference {
                 Preference::MostFailures => (most(failures), steps, area),
                 Preference::SumOfFailures => {
                     let sum = failures.iter().map(|&count| u128::from(count)).sum();
@@ -203,7 +343,8 @@ impl<'a> Search<'a> {
                 Preference::FullestLong => (most(&self.left[span]), steps, area),
                 Preference::Area => (area, most(&self.left[span]), 0),
                 Preference::Steps => (steps, area, most(&self.left[span])),
-            })
+            };
+            std::cmp::Reverse((key.0 * perturbation(seed, lifetime), key.1, key.2))
         });
         for (place, &item) in order.iter().enumerate() {
             self.rank[item as usize] = place as u32;
@@ -262,6 +403,12 @@ impl<'a> Search<'a> {
 
     /// Places all `items`, which are connected in time, or restores the previous state.
     fn solve_part(&mut self, items: &[u32], last: Last) -> Verdict {
+        self.nodes = self.nodes.wrapping_add(1);
+        if self.nodes.is_multiple_of(NODES_PER_LOOK)
+            && self.first_decided.load(Ordering::Relaxed) < self.index
+        {
+            self.effort = 0;
+        }
         if self.effort == 0 {
             return Verdict::OutOfEffort;
         }
@@ -303,7 +450,7 @@ impl<'a> Search<'a> {
             (first.min(lifetime.first), end.max(lifetime.last))
         });
         let span = first as usize..end as usize;
-        self.lowest[span.clone()].fill(u64::MAX);
+        self.lowest.clear();
         for &item in items {
             let lifetime = &self.problem.lifetimes[item as usize];
             let offset = self.offsets[item as usize];
@@ -325,18 +472,23 @@ impl<'a> Search<'a> {
                 return None;
             }
             work += u64::from(lifetime.last - lifetime.first);
-            for place in &mut self.lowest[lifetime.first as usize..lifetime.last as usize] {
-                *place = (*place).min(lowest);
-            }
+            self.lowest.push((lowest, item));
         }
         self.effort = self.effort.saturating_sub(work);
         // A remaining lifetime would still fit below the last placement: it would have come before.
         if limit <= last.offset {
             return None;
         }
+        self.lowest.sort_unstable();
+        self.heights[span.clone()].fill(0);
+        for &(lowest, item) in &self.lowest {
+            let lifetime = &self.problem.lifetimes[item as usize];
+            for height in &mut self.heights[lifetime.first as usize..lifetime.last as usize] {
+                *height = (*height).max(lowest) + lifetime.bytes;
+            }
+        }
         for moment in span {
-            let left = self.left[moment];
-            if left > 0 && self.lowest[moment].saturating_add(left) > self.capacity {
+            if self.heights[moment] > self.capacity {
                 self.failures[moment] += 1;
                 return None;
             }
@@ -347,7 +499,10 @@ impl<'a> Search<'a> {
                 .copied()
                 .filter(|&item| {
                     let offset = self.offsets[item as usize];
-                    offset < limit && last.allows(offset, self.rank[item as usize])
+                    let twin = self.twins[item as usize];
+                    offset < limit
+                        && last.allows(offset, self.rank[item as usize])
+                        && twin.is_none_or(|twin| self.placed[twin as usize])
                 })
                 .collect(),
         )

@@ -5,7 +5,7 @@
 //! events on a 24,564 MiB device, live bytes 3,380 MiB.
 
 use super::configuration::{Backend, PoolConfiguration};
-use super::parse::{ConfigurationError, Setting, split};
+use super::parse::{ConfigurationError, Setting};
 use super::paste;
 use serde::Serialize;
 
@@ -101,6 +101,8 @@ pub enum Verdict {
     Harms,
     /// Not available on the platform or in the version.
     Unsupported,
+    /// PyTorch takes it for another value than is written.
+    Misread,
     /// Unknown; a similar option exists.
     Misspelt,
     /// PyTorch fails with an error.
@@ -152,7 +154,7 @@ const fn measured(with_option_bytes: u64, configuration: &'static str) -> Option
 
 /// Explains every option of a configuration, including those that PyTorch rejects.
 pub fn explain(text: &str, platform: Platform) -> Vec<Explanation> {
-    let items: Vec<Item> = split(text)
+    let items: Vec<Item> = paste::options(text)
         .into_iter()
         .map(|(part, offset)| Item::read(part, offset))
         .collect();
@@ -171,7 +173,10 @@ pub fn explain(text: &str, platform: Platform) -> Vec<Explanation> {
                 Verdict::DoesNothing,
                 "the same option is set again later, and the last one wins",
             ),
-            None => explain_setting(item, &whole, platform),
+            None => match paste::misread(&item.text) {
+                Some(meant) => item.misread(meant),
+                None => explain_setting(item, &whole, platform),
+            },
         })
         .collect()
 }
@@ -211,6 +216,18 @@ impl Item {
             suggestion: None,
             measured: None,
         }
+    }
+}
+
+impl Item {
+    fn misread(&self, meant: String) -> Explanation {
+        let mut explanation = self.explained(
+            Verdict::Misread,
+            "PyTorch reads the digits at the start and ignores what follows: units, points and \
+             separators are not for it",
+        );
+        explanation.suggestion = Some(meant);
+        explanation
     }
 }
 

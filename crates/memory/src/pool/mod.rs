@@ -17,6 +17,7 @@ mod paste;
 mod shard;
 pub mod sizes;
 mod statistics;
+mod written_number;
 
 pub use caching_pool::{Pool, PoolBlock, PoolRefusal};
 pub use configuration::{Backend, PoolConfiguration, ROUNDUP_INTERVALS, VARIABLES};

@@ -383,7 +383,7 @@ impl<'a> Tokens<'a> {
 }
 
 /// The result of C's `stoi`, widened as C widens it.
-fn integer(token: &str) -> Option<u64> {
+pub(super) fn integer(token: &str) -> Option<u64> {
     let (negative, digits) = sign_and_digits(token);
     let value: i64 = digits.parse().ok()?;
     let value = if negative { -value } else { value };

@@ -3,8 +3,9 @@
 
 use super::PoolConfiguration;
 use super::configuration::VARIABLES;
-use super::explain::{OPTIONS, similar_option};
-use super::parse::split;
+use super::explain::{KnownOption, OPTIONS, similar_option};
+use super::parse::{integer, split};
+use super::written_number::{WrittenNumber, is_percent, is_rest_of_number, is_unit, mebibytes};
 
 /// PyTorch's variable for AMD devices, which also occurs in pastes.
 const HIP_VARIABLE: &str = "PYTORCH_HIP_ALLOC_CONF";
@@ -53,7 +54,8 @@ fn unquoted_value(value: &str) -> &str {
     let mut end = 0;
     let mut open = true;
     for word in value.split_inclusive(' ') {
-        let goes_on = word.trim_start().starts_with([':', ',']) || word.contains(':');
+        let goes_on =
+            word.trim_start().starts_with([':', ',']) || word.contains(':') || is_unit(word.trim());
         if !open && !goes_on {
             break;
         }
@@ -72,11 +74,40 @@ fn unquoted(text: &str) -> &str {
     })
 }
 
-/// A correction of one rejected option, or of several with other separators: text that PyTorch
-/// accepts.
+/// The options of a text, between its commas, with their offsets. A comma within a number, as in
+/// `garbage_collection_threshold:0,8`, separates nothing; PyTorch does split there, and fails.
+pub(super) fn options(text: &str) -> Vec<(&str, usize)> {
+    let mut options: Vec<(&str, usize)> = Vec::new();
+    for (part, offset) in split(text) {
+        let goes_on = options.last().filter(|(before, start)| {
+            let digits = (before.split_once([':', '=']))
+                .map(|(_, value)| value.trim_start_matches([' ', '"', '\'', '+', '-']));
+            // Nothing but the comma lies between the two.
+            let adjacent = text[start + before.trim_start().len()..offset].trim() == ",";
+            adjacent
+                && is_rest_of_number(part)
+                && digits.is_some_and(|digits| {
+                    let digits = digits.trim_end();
+                    digits.chars().all(|digit| matches!(digit, '0'..='9' | ','))
+                })
+        });
+        match goes_on {
+            Some(&(_, start)) => {
+                let end = offset + part.trim_start().len();
+                let last = options.len() - 1;
+                options[last] = (&text[start..end], start);
+            }
+            None => options.push((part, offset)),
+        }
+    }
+    options
+}
+
+/// A correction of one option that PyTorch rejects or reads as another value, or of several with
+/// other separators: text that PyTorch accepts, with the value that was meant.
 pub(super) fn corrected(text: &str) -> Option<String> {
-    let commas = text.replace([';', '\n', '|'], ",");
-    let parts: Option<Vec<String>> = split(&commas)
+    let plain: String = text.chars().map(plain).collect();
+    let parts: Option<Vec<String>> = options(&plain)
         .into_iter()
         .map(|(part, _)| mended_option(part))
         .collect();
@@ -84,74 +115,146 @@ pub(super) fn corrected(text: &str) -> Option<String> {
     (!mended.is_empty() && PoolConfiguration::parse(&mended).is_ok()).then_some(mended)
 }
 
+/// A character of other keyboards and separators as PyTorch writes it.
+fn plain(character: char) -> char {
+    match character {
+        ';' | '\n' | '|' | '，' | '、' | '；' => ',',
+        '：' => ':',
+        '＝' => '=',
+        '％' => '%',
+        '．' => '.',
+        '＿' => '_',
+        '−' | '–' => '-',
+        '０'..='９' => char::from(b'0' + (character as u32 - '０' as u32) as u8),
+        other => other,
+    }
+}
+
+/// Suffixes of names that name a unit, each with the suffix that PyTorch has.
+const NAMED_UNITS: [&str; 8] = ["gb", "gib", "mib", "kb", "kib", "bytes", "byte", "b"];
+
 fn mended_option(text: &str) -> Option<String> {
     let kept = |character: &char| {
         !character.is_whitespace() && !matches!(character, '"' | '\'' | '`' | '“' | '”' | '‘' | '’')
     };
     let text: String = text.chars().filter(kept).collect();
-    if PoolConfiguration::parse(&text).is_ok() {
+    let accepted = PoolConfiguration::parse(&text).is_ok();
+    if accepted && misread(&text).is_none() {
         return Some(text);
     }
     let (name, value) = text.split_once([':', '='])?;
-    let (name, scale) = match name.to_ascii_lowercase().strip_suffix("_gb") {
-        Some(stem) => (format!("{stem}_mb"), 1024.0),
-        None => (name.to_owned(), 1.0),
+    let lower = name.to_ascii_lowercase().replace('-', "_");
+    let unit_of_name = (lower.rsplit_once('_')).filter(|(_, unit)| NAMED_UNITS.contains(unit));
+    let (lower, unit) = match unit_of_name {
+        Some((stem, unit)) => (format!("{stem}_mb"), unit),
+        None => (lower, ""),
     };
-    let name = OPTIONS
-        .iter()
-        .map(|option| option.name)
-        .find(|option| *option == name)
-        .or_else(|| similar_option(&name))?;
+    let known = |option: &&KnownOption| option.name == name || option.name == lower;
+    let name = match OPTIONS.iter().find(known) {
+        Some(option) => option.name,
+        None => similar_option(&lower)?,
+    };
     let value = value.trim_start_matches([':', '=']);
-    corrected_value(name, value, scale)
+    corrected_value(name, value, unit)
         .into_iter()
         .map(|value| format!("{name}:{value}"))
         .find(|setting| PoolConfiguration::parse(setting).is_ok())
 }
 
-/// Candidate values, most likely first.
-fn corrected_value(name: &str, value: &str, scale: f64) -> Vec<String> {
+/// The value that an accepted option is meant to have, if PyTorch, which reads the digits before
+/// anything else, reads another one: `max_split_size_mb:64GB` is 64 MiB.
+pub(super) fn misread(text: &str) -> Option<String> {
+    let (name, value) = text.split_once(':')?;
+    let lower: String = value.to_ascii_lowercase().chars().map(plain).collect();
+    let meant = meant_value(name, &lower, "")?;
+    let setting = format!("{name}:{meant}");
+    let read = PoolConfiguration::parse(text).ok()?;
+    let right = PoolConfiguration::parse(&setting).ok()?;
+    // The configuration does not hold these.
+    let of_pinned = name.starts_with("pinned_") && integer(value) != integer(&meant);
+    (read != right || of_pinned).then_some(setting)
+}
+
+/// Candidate values, most likely first. `unit` is the one that the name has, if any.
+fn corrected_value(name: &str, value: &str, unit: &str) -> Vec<String> {
     let lower = value.to_ascii_lowercase();
-    let mut values = Vec::new();
-    if scale == 1.0 {
-        values.push(value.to_owned());
+    if let Some(meant) = meant_value(name, &lower, unit) {
+        let limit = limit(name, &lower, unit);
+        return [Some(meant), limit].into_iter().flatten().collect();
     }
-    match lower.as_str() {
-        "true" | "1" | "yes" | "on" | "enable" | "enabled" => values.push("True".to_owned()),
-        "false" | "0" | "no" | "off" | "disable" | "disabled" => values.push("False".to_owned()),
-        "cudamallocasync" | "async" => values.push("cudaMallocAsync".to_owned()),
-        "native" => values.push(lower.clone()),
-        _ => {}
-    }
-    let digits = lower.find(|character: char| !(character.is_ascii_digit() || character == '.'));
-    let (number, unit) = lower.split_at(digits.unwrap_or(lower.len()));
-    let Ok(number) = number.parse::<f64>() else {
-        return values;
+    let word = match lower.as_str() {
+        "true" | "t" | "1" | "yes" | "y" | "on" | "enable" | "enabled" => "True",
+        "false" | "f" | "0" | "no" | "n" | "off" | "disable" | "disabled" => "False",
+        "cudamallocasync" | "async" => "cudaMallocAsync",
+        "native" => "native",
+        _ => value,
     };
+    vec![word.to_owned()]
+}
+
+/// What a number means to an option, as PyTorch writes it: a whole number of MiB, a share, or a
+/// power of two. `None` if it is no number, or has a unit that the option has not.
+fn meant_value(name: &str, lower: &str, unit: &str) -> Option<String> {
     if name.ends_with("_mb") {
-        let factor = match unit {
-            "g" | "gb" | "gib" => 1024.0,
-            "k" | "kb" | "kib" => 1.0 / 1024.0,
-            "b" => 1.0 / 1_048_576.0,
-            _ => scale,
-        };
-        values.push(format!("{:.0}", number * factor));
-        // The smallest accepted value.
-        values.push("21".to_owned());
-    } else if name == "garbage_collection_threshold" || name == "per_process_memory_fraction" {
-        let share = if unit == "%" || number > 1.0 {
-            number / 100.0
-        } else {
-            number
-        };
-        values.push(format!("{share}"));
-        values.push(if share >= 1.0 { "0.99" } else { "0.01" }.to_owned());
-    } else if number.is_finite() {
-        // Divisions and threads are powers of two.
-        let whole = number.clamp(1.0, 128.0) as u64;
-        values.push(whole.next_power_of_two().to_string());
+        return Some(format!("{:.0}", size(lower, unit)?.round()));
     }
-    values
+    if is_share(name) {
+        return share(lower).map(|share| format!("{share}"));
+    }
+    if !matches!(
+        name,
+        "roundup_power2_divisions" | "pinned_num_register_threads"
+    ) {
+        return None;
+    }
+    // Divisions and threads are powers of two.
+    let number = WrittenNumber::read(lower, true)?;
+    let whole = number.value.clamp(1.0, 128.0) as u64;
+    (number.unit.is_empty() && number.value > 0.0).then(|| whole.next_power_of_two().to_string())
+}
+
+fn is_share(name: &str) -> bool {
+    name == "garbage_collection_threshold" || name == "per_process_memory_fraction"
+}
+
+/// A size in MiB.
+fn size(lower: &str, unit: &str) -> Option<f64> {
+    let number = WrittenNumber::read(lower, true)?;
+    let unit = if number.unit.is_empty() {
+        unit
+    } else {
+        number.unit
+    };
+    match unit {
+        "" => Some(number.value),
+        unit => Some(number.value * mebibytes(unit)?),
+    }
+}
+
+/// A share of one; a number above one is a percentage.
+fn share(lower: &str) -> Option<f64> {
+    let number = WrittenNumber::read(lower, false)?;
+    let is_hundredths = is_percent(number.unit) || number.unit.is_empty() && number.value > 1.0;
+    match (is_hundredths, number.unit) {
+        // Without the rounding errors of a product.
+        (true, _) => Some(number.value / 100.0),
+        (false, "") => Some(number.value),
+        (false, _) => None,
+    }
+}
+
+/// The accepted value nearest to one that is out of range. Zero and less have none: they are meant
+/// to switch the option off.
+fn limit(name: &str, lower: &str, unit: &str) -> Option<String> {
+    let limit = match name {
+        "garbage_collection_threshold" if share(lower)? >= 1.0 => "0.99",
+        "per_process_memory_fraction" if share(lower)? > 1.0 => "1",
+        "large_segment_size_mb" if size(lower, unit)? > 0.0 => "11",
+        "pinned_reserve_segment_size_mb" if size(lower, unit)? > 0.0 => "1",
+        "max_split_size_mb" | "max_non_split_rounding_mb" if size(lower, unit)? > 0.0 => "21",
+        _ => return None,
+    };
+    Some(limit.to_owned())
 }
 
 #[cfg(test)]
@@ -199,6 +302,40 @@ mod tests {
             ("max_split_size_gb:1", "max_split_size_mb:1024"),
             ("max_split_size_mb:512MB", "max_split_size_mb:512MB"),
             ("max_split_size_mb:2GB", "max_split_size_mb:2048"),
+            ("max_split_size_mb:64GB", "max_split_size_mb:65536"),
+            ("max_split_size_mb:0.5GiB", "max_split_size_mb:512"),
+            ("max_split_size_mb:0,5 GB", "max_split_size_mb:512"),
+            ("max_split_size_mb:1,024", "max_split_size_mb:1024"),
+            ("max_split_size:64GB", "max_split_size_mb:65536"),
+            ("max_split_size_bytes:134217728", "max_split_size_mb:128"),
+            ("max_split_size_mb:128,5", "max_split_size_mb:129"),
+            ("max_split_size_mb:1e3", "max_split_size_mb:1000"),
+            ("max_split_size_mb:10", "max_split_size_mb:21"),
+            ("large_segment_size_mb:4", "large_segment_size_mb:11"),
+            (
+                "pinned_reserve_segment_size_mb:2GB",
+                "pinned_reserve_segment_size_mb:2048",
+            ),
+            (
+                "garbage_collection_threshold:0,8",
+                "garbage_collection_threshold:0.8",
+            ),
+            (
+                "garbage_collection_threshold=0,8;",
+                "garbage_collection_threshold:0.8",
+            ),
+            (
+                "garbage_collection_threshold：0，8",
+                "garbage_collection_threshold:0.8",
+            ),
+            (
+                "garbage_collection_threshold:80 %",
+                "garbage_collection_threshold:0.8",
+            ),
+            (
+                "per_process_memory_fraction:50%,garbage_collection_threshold:0,75",
+                "per_process_memory_fraction:0.5,garbage_collection_threshold:0.75",
+            ),
             (
                 "garbage_collection_threshold:80%",
                 "garbage_collection_threshold:0.8",
@@ -216,6 +353,16 @@ mod tests {
         ] {
             assert_eq!(corrected(text).as_deref(), Some(meant), "{text}");
         }
-        assert_eq!(corrected("frobnicate:1"), None);
+        // Zero switches off what is off by default: there is nothing to set.
+        for text in [
+            "frobnicate:1",
+            "garbage_collection_threshold:0",
+            "max_split_size_mb:0",
+            "garbage_collection_threshold:80GB",
+            "max_split_size_mb:80%",
+            "max_split_size_mb:much",
+        ] {
+            assert_eq!(corrected(text), None, "{text}");
+        }
     }
 }

@@ -10,6 +10,9 @@ else, and imported only then. In new code use :class:`sottovoce.Engine`: there a
 not a state of the model.
 
 As with the reference, ``torch.manual_seed`` makes a result repeatable.
+
+Each class spells out its signatures and defaults, however alike they are: editors, type checkers
+and callers by position read them as the reference's own.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ class Explanation:
     offset: int
     """Where it begins in the configuration, bytes."""
     verdict: str
-    """works, does_nothing, harms, unsupported, misspelt or rejected."""
+    """works, does_nothing, harms, unsupported, misread, misspelt or rejected."""
     explanation: str
     """Why."""
     suggestion: str | None

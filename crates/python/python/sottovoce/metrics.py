@@ -129,8 +129,9 @@ class MemoryPlan:
     """Streams that fit together."""
     device_bytes: int = 0
     """What the device's driver takes for itself."""
-    tokenizer_bytes: int = 0
-    """Of ``stream_bytes``, the speech tokenizer's, in an engine that only changes voices."""
+    listener_bytes: int = 0
+    """Of ``stream_bytes``, the speech tokenizer's and those of the recording that it reads, in an
+    engine that only changes voices."""
     host: dict[str, int] | None = None
     """What lies on the host, where the device has a memory of its own."""
 

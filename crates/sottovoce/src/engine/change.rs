@@ -1,19 +1,20 @@
 //! Voice changes: recorded speech in another voice.
 
 use super::Engine;
+use crate::accounts::check_possible;
 use crate::device;
 use crate::error::Error;
 use crate::listener::{Listener, TokenInput, TokenReceiver};
 use crate::loading::{CHANGES_NO_VOICES, tokenizer_plan};
 use crate::options::{Capabilities, OptionDescription, OptionTable, StreamOptions};
-use crate::plan::tokenizer_bytes;
+use crate::plan::{listener_bytes, reading_bytes, reading_bytes_max};
 use crate::recorded_speech::RecordedSpeech;
 use crate::stream::Stream;
 use crate::text_input::TextInput;
 use crate::voice::Voice;
 use crate::worker::ChangeTokens;
-use sottovoce_chatterbox::voice::WindowTokenizerPlan;
 use sottovoce_chatterbox::weights::Component;
+use sottovoce_memory::stats::Bytes;
 use std::sync::Arc;
 
 /// Names of options that differ from the default and have no effect on a voice change.
@@ -41,7 +42,8 @@ impl Engine {
     ///
     /// # Errors
     /// A recording that cannot be opened, a model without a speech tokenizer, an option out of
-    /// range, a voice of another engine, or [`Error::Busy`] if the queue is full. A recording that
+    /// range, a voice of another engine, [`Error::Budget`] if the model and voices leave too little
+    /// for a listener, or [`Error::Busy`] if the queue is full. A recording that
     /// cannot be decoded ends the stream with [`Error::Recording`].
     pub fn change_voice(
         &self,
@@ -49,8 +51,8 @@ impl Engine {
         voice: &Voice,
         options: StreamOptions,
     ) -> Result<Stream, Error> {
-        speech.check()?;
         let shared = &self.handle.shared;
+        let decoding_bytes = speech.check(shared.model.config().voice.tokenizer.mel.sample_rate)?;
         if !shared.model.holds(Component::SpeechTokenizer) {
             let model = shared.model.name();
             return Err(speech.refuse(format!("not with model {model}: {CHANGES_NO_VOICES}")));
@@ -63,15 +65,24 @@ impl Engine {
                 shared.tokenizer.get_or_init(|| plan).clone()
             }
         };
+        let reading_bytes = reading_bytes(shared.model.config(), decoding_bytes);
         let input = Arc::new(TokenInput::default());
+        let listener_bytes = listener_bytes(&plan, reading_bytes);
+        check_possible(shared.accounts.host_memory(), listener_bytes, || {
+            format!(
+                "the speech tokenizer and the recording that it reads {}",
+                Bytes(listener_bytes)
+            )
+        })?;
         let tokens = ChangeTokens {
             receiver: TokenReceiver(input.clone()),
-            listener_bytes: tokenizer_bytes(&plan),
+            listener_bytes,
         };
         let stream = self.start(TextInput::whole(""), Some(tokens), voice, options)?;
         let listener = Listener {
             shared: shared.clone(),
             speech,
+            reading_bytes,
             input,
             plan,
             device: host,
@@ -88,13 +99,15 @@ impl Engine {
         Ok(stream)
     }
 
-    /// Bytes that a voice change needs beside the model: the speech tokenizer at work.
+    /// Bytes that a voice change needs beside the model at most: the speech tokenizer at work, and
+    /// the recording being read.
     ///
     /// # Errors
     /// If the model has no speech tokenizer.
     pub fn change_bytes(&self) -> Result<u64, Error> {
         let host = device::host(1);
-        let plan: WindowTokenizerPlan = tokenizer_plan(&self.handle.shared.model, &*host)?;
-        Ok(tokenizer_bytes(&plan))
+        let model = &self.handle.shared.model;
+        let plan = tokenizer_plan(model, &*host)?;
+        Ok(listener_bytes(&plan, reading_bytes_max(model.config())))
     }
 }

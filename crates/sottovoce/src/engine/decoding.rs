@@ -1,15 +1,17 @@
-//! Memory for recordings that become voices: decoded and prepared one at a time, within the budget.
+//! Memory for recordings that become voices, and for the networks that hear them: one recording at
+//! a time, within the budget.
 
 use super::Shared;
+use crate::accounts::check_possible;
 use crate::error::Error;
 use crate::listener::Grant;
-use sottovoce_memory::budget::{Account, Budget};
+use crate::recorded_speech::RECORDING;
+use sottovoce_memory::budget::Account;
 use sottovoce_memory::stats::Bytes;
-use sottovoce_memory::{Charge, OutOfMemoryKind, Owner, Region};
+use sottovoce_memory::{Charge, OutOfMemoryKind};
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-const OWNER: Owner = Owner::new(Region::Staging, "recording");
 /// Longest wait for memory that streams under way hold.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -32,16 +34,29 @@ impl Drop for Wake<'_> {
 }
 
 impl<'a> Decoding<'a> {
-    /// Waits for the turn, and for `bytes` bytes of the host's budget.
+    /// Waits for the turn, and for so many bytes of the host's budget: the recording's, and those
+    /// of the networks that make it a voice. The networks' are not charged here; they are in the
+    /// ledger under their own names while they are loaded.
     ///
     /// # Errors
     /// [`Error::Budget`] if the model and voices leave too little, [`Error::NoRoom`] if streams
     /// under way did for all of the wait.
-    pub fn begin(shared: &'a Shared, bytes: u64) -> Result<Self, Error> {
+    pub fn begin(
+        shared: &'a Shared,
+        recording_bytes: u64,
+        networks_bytes: u64,
+    ) -> Result<Self, Error> {
         let turn = shared.accounts.recordings_turn();
         let budget = shared.accounts.host_memory();
-        check_possible(budget, bytes)?;
-        let account = Account::shared(OWNER.region);
+        let bytes = recording_bytes.saturating_add(networks_bytes);
+        check_possible(budget, bytes, || {
+            format!(
+                "the recording {} and the networks that hear it {} until it is a voice",
+                Bytes(recording_bytes),
+                Bytes(networks_bytes)
+            )
+        })?;
+        let account = Account::shared(RECORDING.region);
         let reserved = budget.reserve_within(account, bytes, WAIT_MAX);
         let mut reservation = reserved.map_err(|refusal| match refusal.kind {
             OutOfMemoryKind::NotNow => Error::NoRoom {
@@ -54,14 +69,17 @@ impl<'a> Decoding<'a> {
         reservation.commit(bytes)?;
         let grant = shared.grant(reservation);
         Ok(Decoding {
-            charge: shared.holdings().host().charge(bytes, OWNER)?,
+            charge: shared
+                .holdings()
+                .host()
+                .charge(recording_bytes, RECORDING)?,
             grant,
             wake: Wake(shared),
             _turn: turn,
         })
     }
 
-    /// Gives back all but `bytes` bytes.
+    /// Gives back all of the recording but `bytes` bytes.
     pub fn shrink_to(&mut self, bytes: u64) {
         let beyond = self.charge.bytes().saturating_sub(bytes);
         self.charge.shrink_to(bytes);
@@ -69,26 +87,4 @@ impl<'a> Decoding<'a> {
         self.grant.reservation.shrink(beyond);
         self.wake.0.wake();
     }
-}
-
-/// Checks whether `bytes` bytes would fit if no stream were under way.
-fn check_possible(budget: &Budget, bytes: u64) -> Result<(), Error> {
-    let shared = (budget.accounts().iter())
-        .filter(|(account, _)| account.stream.is_none())
-        .map(|(_, balance)| balance.reserved)
-        .sum::<u64>();
-    let (needed_bytes, budget_bytes) = (shared.saturating_add(bytes), budget.capacity());
-    if needed_bytes <= budget_bytes {
-        return Ok(());
-    }
-    Err(Error::Budget {
-        budget_bytes,
-        needed_bytes,
-        plan: format!(
-            "the model and its voices take {}, the recording {} until it is a voice",
-            Bytes(shared),
-            Bytes(bytes)
-        ),
-        hint: Some("give so much, and allow no more streams than now".into()),
-    })
 }

@@ -5,17 +5,18 @@ use super::decoding::Decoding;
 use crate::cache_folder::{CacheFolder, VoicePlaceholder};
 use crate::device;
 use crate::error::Error;
+use crate::plan::network_bytes;
 use crate::voice::{DEFAULT_VOICE, Voice, VoiceParts, VoiceSource};
 use crate::voice_store::{VoiceStore, same_voice_name};
 use sottovoce_chatterbox::config::Variant;
 use sottovoce_chatterbox::voice::{
-    Preparer, VoiceError, check_recording, decoded_bytes_max, recording_bytes_max,
-    recording_options,
+    Preparer, check_recording, decoded_bytes_max, recording_bytes_max, recording_options,
 };
 use sottovoce_chatterbox::weights::Component;
 use sottovoce_formats::audio::{AudioError, DecodeOptions, Recording, decode, decode_file};
 use sottovoce_formats::file;
 use sottovoce_memory::stats::Bytes;
+use sottovoce_tensor::Device;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,35 +131,29 @@ impl Engine {
         if config.variant == Variant::Pico {
             return Err(failed("the embedded model speaks with its own voice only; base, turbo and nano take voices from recordings".into()));
         }
-        let needed = recording_bytes_max(config, file_bytes);
-        let mut decoding = Decoding::begin(shared, needed)?;
+        let host = device::host(self.options().threads.unwrap_or(0));
+        let preparer = self.preparer()?;
+        let recording_bytes = recording_bytes_max(config, file_bytes);
+        let mut decoding = Decoding::begin(
+            shared,
+            recording_bytes,
+            self.preparing_bytes(&preparer, &*host)?,
+        )?;
         let recording =
             decode(&recording_options(config)).map_err(|error| failed(error.to_string()))?;
         check_recording(&recording, config).map_err(|error| failed(error.to_string()))?;
         decoding.shrink_to(decoded_bytes_max(&recording));
-        let host = device::host(self.options().threads.unwrap_or(0));
         let opening = shared.holdings.open();
-        let memory = shared.holdings.host();
-        let preparer = match self.options().speech || shared.model.holds(Component::VoiceEncoder) {
-            true => Preparer::new(&shared.model, memory),
-            false => Preparer::of_sound(&shared.model, memory),
-        };
-        let is_whole = preparer.as_ref().is_ok_and(Preparer::prepares_speech);
-        let prepared = preparer
-            .map_err(VoiceError::from)
-            .and_then(|preparer| preparer.prepare(&*host, &recording));
-        // Memory cached during preparation would stay unused until the next voice. It is released
-        // here, while the driver is open.
-        memory.trim();
+        let prepared = preparer.prepare(&*host, &recording);
         drop(opening);
         drop(recording);
         drop(decoding);
-        let prepared = prepared.map_err(|error| match error {
-            VoiceError::Memory(error) => Error::OutOfMemory(error),
-            VoiceError::Device(error) => Error::Device(error),
-            VoiceError::Weights(error) => Error::weights(shared.model.name(), error),
-            error => failed(error.to_string()),
+        let prepared = prepared.map_err(|error| {
+            Error::hearing(shared.model.name(), error, |error| {
+                failed(error.to_string())
+            })
         })?;
+        let is_whole = preparer.prepares_speech();
         if let Some(place) = place.filter(|_| is_whole) {
             place.keep(&prepared, config);
         }
@@ -167,6 +162,41 @@ impl Engine {
             prepared,
             config: is_whole.then(|| Arc::new(config.clone())),
         })
+    }
+
+    /// Most bytes that the networks take at once while they prepare a voice from a recording,
+    /// beside the recording: they are loaded one after the other.
+    ///
+    /// # Errors
+    /// If the model lacks one of them.
+    pub fn preparation_bytes(&self) -> Result<u64, Error> {
+        let host = device::host(self.options().threads.unwrap_or(0));
+        self.preparing_bytes(&self.preparer()?, &*host)
+    }
+
+    fn preparing_bytes(&self, preparer: &Preparer<'_>, host: &dyn Device) -> Result<u64, Error> {
+        let shared = &self.handle.shared;
+        if let Some(bytes) = shared.preparing_bytes.get() {
+            return Ok(*bytes);
+        }
+        let plans = (preparer.plans(host)).map_err(|error| {
+            let name = shared.model.name();
+            Error::hearing(name, error, |error| Error::model(name, error))
+        })?;
+        let bytes = plans.iter().map(network_bytes).max().unwrap_or(0);
+        Ok(*shared.preparing_bytes.get_or_init(|| bytes))
+    }
+
+    fn preparer(&self) -> Result<Preparer<'_>, Error> {
+        let (model, memory) = (
+            &self.handle.shared.model,
+            self.handle.shared.holdings.host(),
+        );
+        let preparer = match self.options().speech || model.holds(Component::VoiceEncoder) {
+            true => Preparer::new(model, memory),
+            false => Preparer::of_sound(model, memory),
+        };
+        preparer.map_err(|error| Error::weights(model.name(), error))
     }
 
     fn voice_file(&self, name: &str) -> Result<PathBuf, Error> {

@@ -130,6 +130,7 @@ fn verdict(verdict: Verdict) -> &'static str {
         Verdict::DoesNothing => "does nothing",
         Verdict::Harms => "harms",
         Verdict::Unsupported => "unsupported",
+        Verdict::Misread => "misread",
         Verdict::Misspelt => "misspelt",
         Verdict::Rejected => "rejected",
     }

@@ -22,8 +22,8 @@ Examples:
 A trace is what `sottovoce memory replay` takes; a list of buffers (`id,lower,upper,size`) will do as well. The exit status is 1
 if a capacity was given and no plan fits it.";
 
-/// Work that a capacity is worth: half a minute or so.
-const CAPACITY_EFFORT: u64 = 12_000_000_000;
+/// Work that a capacity is worth: half a minute or so on two threads.
+const CAPACITY_EFFORT: u64 = 24_000_000_000;
 /// How many lifetimes of an explanation are printed.
 const SHOWN_MAX: usize = 20;
 

@@ -16,7 +16,8 @@ pub enum Edge {
 
 /// Next to each of its pieces, on one side, is an address that cannot be accessed, so that a kernel
 /// that goes past that end of a tensor or a weight with a piece of its own faults. Below it is a
-/// driver that leaves gaps between pieces.
+/// driver that leaves gaps between pieces. It is no `Layer`, and forwards calls itself: a layer
+/// changes neither the sizes nor the addresses of pieces.
 pub struct Tight<D> {
     below: D,
     edge: Edge,

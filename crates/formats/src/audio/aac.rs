@@ -54,7 +54,7 @@ pub(super) fn undecoded(parameters: &AudioCodecParameters) -> Option<String> {
         3 => Some("AAC SSR"),
         4 => Some("AAC LTP"),
         23 => Some("AAC-LD"),
-        31 => match (first & 7) << 3 | second >> 5 {
+        31 => match 32 + ((first & 7) << 3 | second >> 5) {
             39 => Some("AAC-ELD"),
             42 => Some("xHE-AAC"),
             _ => Some("AAC of another profile"),

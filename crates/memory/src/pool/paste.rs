@@ -359,7 +359,6 @@ mod tests {
             "garbage_collection_threshold:0",
             "max_split_size_mb:0",
             "garbage_collection_threshold:80GB",
-            "max_split_size_mb:80%",
             "max_split_size_mb:much",
         ] {
             assert_eq!(corrected(text), None, "{text}");

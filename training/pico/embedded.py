@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--embedded", type=Path, required=True, help="the converted file whose T3 is replaced")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--bits", type=int, default=8, help="round large tensors to so many bits")
+    parser.add_argument("--share", type=float, default=1.0, help="the share of the trained weights in a mean with those in the file")
     args = parser.parse_args()
     model, _ = t3.make(args.work, args.data)
     model.load_state_dict(averaged(args.work, "t3"))
@@ -128,8 +129,11 @@ def main() -> None:
     with torch.no_grad():
         tensors = t3_tensors(model, list(range(len(model.own.weight))))
     for name, value in tensors.items():
-        value = rounded(name, value.detach().float(), args.bits)
-        file.write(name, value.T if ".h." in name and value.ndim == 2 else value)
+        value = value.detach().float()
+        value = value.T if ".h." in name and value.ndim == 2 else value
+        value = args.share * value + (1 - args.share) * file.read(name)
+        # Outputs come first by now, also in GPT-2's layers, which `rounded` knows by their names.
+        file.write(name, rounded("", value, args.bits) if file.shape(name)[0] == "int8" else value)
     file.save(args.out)
 
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Most host memory of loading, excluding the file's own pages.
 const HOST_BYTES_MAX: u64 = 64 << 20;
 /// Pinned memory during loading: the loader's two halves and the device's own ring.
-const PINNED_BYTES_MAX: u64 = (8 << 20) + (2 << 20);
+const PINNED_BYTES_MAX: u64 = (8 << 20) + (9 << 18);
 
 /// The system's allocator, with a counter.
 struct Counting;

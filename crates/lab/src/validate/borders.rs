@@ -26,8 +26,9 @@ const USUAL_SAMPLES: f64 = 0.999;
 /// Limit on the median step of the mel difference at chunk borders, relative to the mel's own
 /// change from frame to frame. Up to a twelfth is observed; without context, 2.7 times as much.
 const MEL_STEP_PART_MAX: f64 = 0.1;
-/// Limit on the level difference before borders, after borders, and overall, in dB.
-const LEVEL_DB_MAX: f64 = 0.5;
+/// Limit on the level difference before borders, after borders, and overall, in dB: a step of about
+/// 1 dB is the least that is heard.
+const LEVEL_DB_MAX: f64 = 0.75;
 
 /// Figures of the borders. "Elsewhere" means all other positions of the same utterances. A mel is
 /// the natural logarithm of magnitudes.

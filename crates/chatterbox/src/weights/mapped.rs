@@ -3,7 +3,7 @@
 
 use super::Source;
 use super::place::ALIGNMENT;
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::Mmap;
 use sottovoce_memory::{Memory, Owner, SharedBlock};
 use std::fs::File;
 use std::io;
@@ -33,13 +33,17 @@ impl Bytes {
     }
 
     /// Lets the operating system reclaim the pages of a range; they are read from the file again if
-    /// needed.
+    /// needed. Other systems than Unix take them back by themselves when memory is short.
+    #[cfg_attr(not(unix), allow(unused_variables, clippy::unused_self))]
     pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
         let Bytes::Mapped(map, _) = self else { return };
+        #[cfg(unix)]
         // SAFETY: the map is a read-only view of a file, so a dropped page is read again with the
         // same contents. If the call fails, only memory use differs.
         let _ = unsafe {
-            map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            map.unchecked_advise_range(advice, range.start, range.len())
         };
     }
 }

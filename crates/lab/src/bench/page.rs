@@ -234,7 +234,8 @@ mod tests {
             precisions: vec![PrecisionChoice::Auto],
             profiles: vec![Profile::Balanced, Profile::None],
             engine: EngineOptions::default(),
-            text: "We counted forty two boats before it got dark.".into(),
+            // Long enough that the first chunk is looked at while the last ones are still made.
+            text: "We counted forty two boats before it got dark. ".repeat(12),
             further: true,
             rounds: 0,
             audio_seconds_max: 1.0,

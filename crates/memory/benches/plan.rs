@@ -1,5 +1,5 @@
 //! The planner on sets derived from known ones: `cargo bench -p sottovoce-memory --bench plan
-//! [-- NAME]`.
+//! [-- SET… CHANGE… SEEDS]`, such as `-- E Warped 3`.
 //!
 //! Each set of MiniMalloc's challenge is changed in ways that keep it solvable, from seeds: other
 //! sizes, other moments, other orders, two sets after each other or on top of each other. A plan of
@@ -18,21 +18,18 @@ use derived_sets::{Change, DerivedSet, challenge, derive};
 const EFFORT: u64 = 24_000_000_000;
 
 fn main() {
-    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
-    wanted.retain(|argument| !argument.starts_with("--"));
-    let seeds: u64 = wanted
-        .iter()
-        .find_map(|word| word.parse().ok())
-        .unwrap_or(1);
-    let is_wanted = |word: &str, kinds: &dyn Fn(&str) -> bool| {
-        let mut named = wanted.iter().filter(|other| kinds(other)).peekable();
-        named.peek().is_none() || named.any(|other| other == word)
+    let words: Vec<String> = (std::env::args().skip(1))
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let seeds: u64 = words.iter().find_map(|word| word.parse().ok()).unwrap_or(1);
+    let words = words.iter().filter(|word| word.parse::<u64>().is_err());
+    let (sets, changes): (Vec<&String>, Vec<&String>) = words.partition(|word| word.len() == 1);
+    let is_wanted = |word: &str, named: &[&String]| {
+        named.is_empty() || named.iter().any(|other| *other == word)
     };
     let mut failures = 0;
     for name in derived_sets::NAMES {
-        if !is_wanted(name, &|other| {
-            other.len() == 1 && other.parse::<u64>().is_err()
-        }) {
+        if !is_wanted(name, &sets) {
             continue;
         }
         let options = SolveOptions {
@@ -47,9 +44,7 @@ fn main() {
         println!("{name}: itself in {seconds:.2} s, {work:.2} s of work");
         for change in Change::ALL {
             let word = format!("{change:?}");
-            if !is_wanted(&word, &|other| {
-                other.len() > 1 && other.parse::<u64>().is_err()
-            }) {
+            if !is_wanted(&word, &changes) {
                 continue;
             }
             for seed in 0..seeds {

@@ -33,19 +33,19 @@ impl Bytes {
     }
 
     /// Lets the operating system reclaim the pages of a range; they are read from the file again if
-    /// needed. Other systems than Unix take them back by themselves when memory is short.
-    #[cfg_attr(not(unix), allow(unused_variables, clippy::unused_self))]
+    /// needed.
+    #[cfg(unix)]
     pub(super) fn release(&self, range: Range<usize>) {
-        #[cfg(unix)]
         let Bytes::Mapped(map, _) = self else { return };
-        #[cfg(unix)]
+        let advice = memmap2::UncheckedAdvice::DontNeed;
         // SAFETY: the map is a read-only view of a file, so a dropped page is read again with the
         // same contents. If the call fails, only memory use differs.
-        let _ = unsafe {
-            let advice = memmap2::UncheckedAdvice::DontNeed;
-            map.unchecked_advise_range(advice, range.start, range.len())
-        };
+        let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
     }
+
+    /// Nothing: other systems reclaim such pages by themselves.
+    #[cfg(not(unix))]
+    pub(super) fn release(&self, _range: Range<usize>) {}
 }
 
 impl Deref for Bytes {

@@ -10,7 +10,7 @@ use sottovoce_chatterbox::config::{
     ModelConfig, T3Config,
 };
 use sottovoce_chatterbox::s3gen::{Flow, FlowOptions};
-use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, T3, T3State, VoiceConditioning};
+use sottovoce_chatterbox::t3::{BlockPass, KeyValueStore, Prefix, T3, T3State, VoiceConditioning};
 use sottovoce_chatterbox::weights::{Component, Source, load};
 use sottovoce_memory::driver::cuda::CudaDriver;
 use sottovoce_memory::{Memory, Owner, PoolConfiguration, Region};
@@ -120,6 +120,26 @@ pub fn narrow(t3: T3Config) -> T3Config {
     }
 }
 
+/// T3 with random weights.
+fn loaded(on: &OnStandIn, config: &ModelConfig, precision: Precision) -> T3 {
+    let source = Source::synthetic(config.clone(), 1);
+    let loaded = load(&source, Component::T3, precision, &on.memory, |loader| {
+        T3::load(loader, &config.t3)
+    });
+    loaded.expect("synthetic weights").network
+}
+
+/// The store of a T3, and a voice's prefix in it.
+fn with_voice(on: &OnStandIn, t3: &T3, ctx: &Context<'_>) -> (KeyValueStore, Arc<Prefix>) {
+    let store = t3.store(&on.memory, CachePrecision::F16, 1000);
+    let voice = VoiceConditioning {
+        speaker_embedding: &[0.3; 32],
+        prompt_tokens: &[5; 20],
+    };
+    let prefix = (t3.prefix(ctx, &store, STATE, &voice, 0.5)).expect("the voice fits");
+    (store, Arc::new(prefix))
+}
+
 /// T3 with its states, which have taken a text.
 pub struct Speaking {
     t3: T3,
@@ -136,26 +156,17 @@ impl Speaking {
         precision: Precision,
         count: usize,
     ) -> Speaking {
-        let source = Source::synthetic(config.clone(), 1);
-        let loaded = load(&source, Component::T3, precision, &on.memory, |loader| {
-            T3::load(loader, &config.t3)
-        });
-        let mut t3 = loaded.expect("synthetic weights").network;
+        let mut t3 = loaded(on, config, precision);
         // Where the official models have theirs, as far as there are layers.
         let heads = [(4, 1), (9, 1), (12, 0), (13, 1)];
         let heads = heads.map(|(layer, head)| AttentionHead { layer, head });
         let layers = config.t3.backbone.layers;
         let known = heads.into_iter().filter(|head| head.layer < layers);
         t3.set_alignment_heads(&known.collect::<Vec<_>>());
-        let store = t3.store(&on.memory, CachePrecision::F16, 1000);
         let pooled = Workspace::pooled(&on.memory, "test");
         let ctx = Context::new(&pooled, &on.device);
-        let voice = VoiceConditioning {
-            speaker_embedding: &[0.3; 32],
-            prompt_tokens: &[5; 20],
-        };
-        let prefix = (t3.prefix(&ctx, &store, STATE, &voice, 0.5)).expect("the voice fits");
-        let (prefix_positions, prefix) = (prefix.positions(), Arc::new(prefix));
+        let (store, prefix) = with_voice(on, &t3, &ctx);
+        let prefix_positions = prefix.positions();
         let states = (0..count).map(|_| {
             let mut state = t3.state(&store, STATE, prefix.clone());
             state.reserve(64).expect("room");
@@ -234,24 +245,10 @@ impl Speaking {
 
 /// What a pass over the blocks of `count` states asks for, without settled blocks and with them.
 pub fn asked_by_passes(on: &OnStandIn, config: &ModelConfig, count: usize) -> [Asked; 2] {
-    let source = Source::synthetic(config.clone(), 1);
-    let loaded = load(
-        &source,
-        Component::T3,
-        Precision::F16,
-        &on.memory,
-        |loader| T3::load(loader, &config.t3),
-    );
-    let t3 = loaded.expect("synthetic weights").network;
-    let store = t3.store(&on.memory, CachePrecision::F16, 1000);
+    let t3 = loaded(on, config, Precision::F16);
     let pooled = Workspace::pooled(&on.memory, "test");
     let ctx = Context::new(&pooled, &on.device);
-    let voice = VoiceConditioning {
-        speaker_embedding: &[0.3; 32],
-        prompt_tokens: &[5; 20],
-    };
-    let prefix = (t3.prefix(&ctx, &store, STATE, &voice, 0.5)).expect("the voice fits");
-    let prefix = Arc::new(prefix);
+    let (store, prefix) = with_voice(on, &t3, &ctx);
     let block = vec![t3.config().mask_token(); 16];
     let mut states: Vec<T3State> = (0..count)
         .map(|_| {

@@ -217,9 +217,7 @@ impl Item {
             measured: None,
         }
     }
-}
 
-impl Item {
     fn misread(&self, meant: String) -> Explanation {
         let mut explanation = self.explained(
             Verdict::Misread,

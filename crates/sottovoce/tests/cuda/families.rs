@@ -1,11 +1,9 @@
 //! Models whose decoding has parts of its own, on a card and on the processor: the multilingual
 //! model's alignment watcher, and flash's blocks.
 
+use crate::scene::one_stream;
 use cuda_stand_in::client::StandIn;
-use sottovoce::{
-    DeviceChoice, Engine, EngineOptions, ModelConfig, PrecisionChoice, Source, StreamOptions,
-    Variant, VoiceSource,
-};
+use sottovoce::{DeviceChoice, Engine, ModelConfig, Source, StreamOptions, Variant, VoiceSource};
 
 /// What a stream said.
 struct Said {
@@ -15,14 +13,8 @@ struct Said {
 }
 
 fn say(config: &ModelConfig, device: DeviceChoice, streams: &[(&str, StreamOptions)]) -> Vec<Said> {
-    let options = EngineOptions {
-        device,
-        precision: PrecisionChoice::F16,
-        streams_max: 1,
-        threads: Some(1),
-        ..EngineOptions::default()
-    };
-    let engine = Engine::load(Source::Random(Box::new(config.clone())), options).unwrap();
+    let engine =
+        Engine::load(Source::Random(Box::new(config.clone())), one_stream(device)).unwrap();
     let voice = engine.voice(VoiceSource::Default).unwrap();
     let one = |(text, options): &(&str, StreamOptions)| {
         let options = StreamOptions {

@@ -20,6 +20,17 @@ pub fn source() -> Source {
     Source::Random(Box::new(config))
 }
 
+/// The options for one stream on a device.
+pub fn one_stream(device: DeviceChoice) -> EngineOptions {
+    EngineOptions {
+        device,
+        precision: PrecisionChoice::F16,
+        streams_max: 1,
+        threads: Some(1),
+        ..EngineOptions::default()
+    }
+}
+
 pub fn options(device: StandIn) -> EngineOptions {
     EngineOptions {
         device: DeviceChoice::Cuda(device.ordinal()),

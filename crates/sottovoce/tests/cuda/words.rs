@@ -1,22 +1,13 @@
 //! Word times on a device: the alignment heads note there what they note on the processor.
 
+use crate::scene::one_stream;
 use cuda_stand_in::client::StandIn;
-use sottovoce::{
-    DeviceChoice, Engine, EngineOptions, PrecisionChoice, Source, StreamOptions, VoiceSource,
-    WordTime,
-};
+use sottovoce::{DeviceChoice, Engine, Source, StreamOptions, VoiceSource, WordTime};
 
 const TEXT: &str = "Forty-two boats came.";
 
 fn words(device: DeviceChoice) -> Vec<WordTime> {
-    let options = EngineOptions {
-        device,
-        precision: PrecisionChoice::F16,
-        streams_max: 1,
-        threads: Some(1),
-        ..EngineOptions::default()
-    };
-    let engine = Engine::load(Source::Embedded, options).unwrap();
+    let engine = Engine::load(Source::Embedded, one_stream(device)).unwrap();
     let voice = engine.voice(VoiceSource::Default).unwrap();
     let options = StreamOptions {
         seed: 3,

@@ -171,6 +171,14 @@ pub(super) struct Abbreviation {
 }
 
 impl Language {
+    /// The weekday of a name or abbreviation, ignoring case.
+    pub fn weekday(&self, word: &str) -> Option<&'static str> {
+        let is_meant = |known: &str| known.eq_ignore_ascii_case(word);
+        let mut days = self.weekdays.iter();
+        let (day, _) = days.find(|(day, short)| is_meant(day) || is_meant(short))?;
+        Some(day)
+    }
+
     /// Reads digits one by one; other characters are skipped.
     pub fn one_by_one(&self, digits: &str) -> String {
         let words: Vec<&str> = digits

@@ -1,7 +1,7 @@
 //! The path of `remsky/Kokoro-FastAPI` that OpenAI's API lacks: speech with the times of its words,
 //! after its `api/src/routers/development.py`. It speaks in MP3 unless told otherwise.
 
-use super::{Paths, SpeechRequest, speak};
+use super::{Dialect, Paths, SpeechRequest, speak};
 use crate::app::App;
 use crate::error::ServerError;
 use crate::fields::{Fields, FromFields, base_language};
@@ -32,21 +32,15 @@ const LETTERS: [(&str, &str); 9] = [
 
 pub(super) fn routes() -> Router<Arc<App>> {
     (CAPTIONED.iter()).fold(Router::new(), |router, path| {
-        router.route(path, post(speak::<CaptionedRequest>))
+        router.route(path, post(speak::<CaptionedFields>))
     })
 }
 
 /// Its fields, and the engine's options.
-struct CaptionedRequest(SpeechRequest);
+struct CaptionedFields;
 
-impl From<CaptionedRequest> for SpeechRequest {
-    fn from(request: CaptionedRequest) -> SpeechRequest {
-        request.0
-    }
-}
-
-impl FromFields for CaptionedRequest {
-    fn from_fields(fields: &mut Fields) -> Result<CaptionedRequest, ServerError> {
+impl Dialect for CaptionedFields {
+    fn read(fields: &mut Fields) -> Result<SpeechRequest, ServerError> {
         let text = fields.required_text("input", "send the text to speak")?;
         let voice = fields.voice("voice")?;
         let response_format = fields.text("response_format")?;
@@ -64,7 +58,7 @@ impl FromFields for CaptionedRequest {
         let mut options = StreamFields::from_fields(fields)?.options().clone();
         options.word_times = told;
         let format = response_format.as_deref();
-        Ok(CaptionedRequest(SpeechRequest {
+        Ok(SpeechRequest {
             text,
             voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
             format: format_named("response_format", format, AudioFormat::Mp3)?,
@@ -74,7 +68,7 @@ impl FromFields for CaptionedRequest {
             },
             options,
             ignored,
-        }))
+        })
     }
 }
 

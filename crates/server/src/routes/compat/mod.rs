@@ -23,6 +23,7 @@ use serde_json::Value;
 use sottovoce::StreamOptions;
 use sottovoce::text::LANGUAGES;
 use sottovoce_audio::AudioFormat;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The record of a request in the log, if it has one.
@@ -131,14 +132,35 @@ impl SpeechRequest {
     }
 }
 
+/// A server's own names of a request's fields.
+trait Dialect {
+    /// Takes the fields of a request for speech.
+    fn read(fields: &mut Fields) -> Result<SpeechRequest, ServerError>;
+}
+
+/// A request for speech in a dialect.
+struct Said<D> {
+    request: SpeechRequest,
+    dialect: PhantomData<D>,
+}
+
+impl<D: Dialect> FromFields for Said<D> {
+    fn from_fields(fields: &mut Fields) -> Result<Said<D>, ServerError> {
+        Ok(Said {
+            request: D::read(fields)?,
+            dialect: PhantomData,
+        })
+    }
+}
+
 /// Speaks what a JSON body asks for.
-async fn speak<R: FromFields + Into<SpeechRequest>>(
+async fn speak<D: Dialect>(
     State(app): State<Arc<App>>,
     record: Record,
-    body: Result<JsonBody<R>, ServerError>,
+    body: Result<JsonBody<Said<D>>, ServerError>,
 ) -> Result<Response, Refusal> {
     let body = body?;
-    let request: SpeechRequest = body.value.into();
+    let request = body.value.request;
     (request.answer(&app, record, None, body.unread, body.held)).await
 }
 

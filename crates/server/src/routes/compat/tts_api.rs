@@ -2,11 +2,11 @@
 //! It answers each path with and without `/v1`, and speaks in WAV unless told otherwise.
 
 use super::{
-    Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
+    Dialect, Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
 };
 use crate::app::App;
 use crate::error::ServerError;
-use crate::fields::{Fields, FromFields};
+use crate::fields::Fields;
 use crate::forms::{Folder, receive};
 use crate::openai::{StreamFormat, format_named};
 use crate::routes::PathName;
@@ -60,7 +60,7 @@ pub(super) const LISTS: [&Paths; 4] = [VOICES, DEFAULT, VOICE, LANGUAGES];
 
 pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
     let groups: [(&Paths, MethodRouter<Arc<App>>); 8] = [
-        (SPEAK, post(speak::<OpenAiRequest>)),
+        (SPEAK, post(speak::<OpenAiFields>)),
         (SPEAK_FORM, post(speak_form).layer(form)),
         (VOICES, get(list).post(upload).layer(form)),
         (DEFAULT, get(show_default)),
@@ -79,16 +79,10 @@ pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
 }
 
 /// OpenAI's fields, and the reference's.
-struct OpenAiRequest(SpeechRequest);
+struct OpenAiFields;
 
-impl From<OpenAiRequest> for SpeechRequest {
-    fn from(request: OpenAiRequest) -> SpeechRequest {
-        request.0
-    }
-}
-
-impl FromFields for OpenAiRequest {
-    fn from_fields(fields: &mut Fields) -> Result<OpenAiRequest, ServerError> {
+impl Dialect for OpenAiFields {
+    fn read(fields: &mut Fields) -> Result<SpeechRequest, ServerError> {
         let text = fields.required_text("input", "send the text to speak")?;
         let voice = fields.voice("voice")?;
         let response_format = fields.text("response_format")?;
@@ -98,14 +92,14 @@ impl FromFields for OpenAiRequest {
         let (stream, ignored) = stream_options(fields)?;
         let travel = StreamFormat::named(stream_format.as_deref())?;
         let format = response_format.as_deref();
-        Ok(OpenAiRequest(SpeechRequest {
+        Ok(SpeechRequest {
             text,
             voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
             format: format_named("response_format", format, AudioFormat::Wav)?,
             travel,
             options: stream.options().clone(),
             ignored,
-        }))
+        })
     }
 }
 
@@ -118,7 +112,7 @@ async fn speak_form(
 ) -> Result<Response, Refusal> {
     let mut form = receive(&app, request, Folder::Any).await?;
     let recording = form.recording(&["voice_file", "file"]);
-    let OpenAiRequest(request) = OpenAiRequest::from_fields(&mut form.fields)?;
+    let request = OpenAiFields::read(&mut form.fields)?;
     let unread = form.fields.unread();
     (request.answer(&app, record, recording, unread, form.held)).await
 }

@@ -2,11 +2,11 @@
 //! files: `ann.wav` is the voice `ann`.
 
 use super::{
-    Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
+    Dialect, Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
 };
 use crate::app::App;
 use crate::error::ServerError;
-use crate::fields::{Fields, FromFields};
+use crate::fields::Fields;
 use crate::forms::{Folder, UploadedRecording, receive};
 use crate::openai::{StreamFormat, format_named};
 use crate::routes::voices::{add, blocking};
@@ -46,7 +46,7 @@ pub(super) const LISTS: [&Paths; 3] = [VOICES, RECORDINGS, MODEL];
 
 pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
     Router::new()
-        .route(SPEAK[0], post(speak::<TtsRequest>))
+        .route(SPEAK[0], post(speak::<TtsFields>))
         .route(SPEAK_BY_URL[0], get(speak_by_url))
         .route(VOICES[0], get(list_voices))
         .route(RECORDINGS[0], get(list_recordings))
@@ -57,16 +57,10 @@ pub(super) fn routes(form: DefaultBodyLimit) -> Router<Arc<App>> {
 }
 
 /// The body of `/tts`.
-struct TtsRequest(SpeechRequest);
+struct TtsFields;
 
-impl From<TtsRequest> for SpeechRequest {
-    fn from(request: TtsRequest) -> SpeechRequest {
-        request.0
-    }
-}
-
-impl FromFields for TtsRequest {
-    fn from_fields(fields: &mut Fields) -> Result<TtsRequest, ServerError> {
+impl Dialect for TtsFields {
+    fn read(fields: &mut Fields) -> Result<SpeechRequest, ServerError> {
         let missing = |parameter, reason: &str| ServerError::Parameter {
             parameter,
             reason: reason.into(),
@@ -95,14 +89,14 @@ impl FromFields for TtsRequest {
         ignored.extend(others);
         let format = fields.text("output_format")?;
         let travel = StreamFormat::named(stream_format.as_deref())?;
-        Ok(TtsRequest(SpeechRequest {
+        Ok(SpeechRequest {
             text,
             voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
             format: format_named("output_format", format.as_deref(), AudioFormat::Wav)?,
             travel,
             options: stream.options().clone(),
             ignored,
-        }))
+        })
     }
 }
 
@@ -120,7 +114,7 @@ async fn speak_by_url(
     for (name, text) in pairs {
         fields.insert(name, text);
     }
-    let TtsRequest(request) = TtsRequest::from_fields(&mut fields)?;
+    let request = TtsFields::read(&mut fields)?;
     let held = app.bodies.hold();
     (request.answer(&app, record, None, fields.unread(), held)).await
 }

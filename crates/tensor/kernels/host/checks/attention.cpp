@@ -258,21 +258,10 @@ CHECK(attention_over_rows_equals_its_formula) {
         const Numbers q = random(1, c.queries * columns), k = random(2, c.keys * columns);
         const Numbers v = random(3, c.keys * columns), biased = random(4, c.queries * columns);
         const Numbers positions = random(5, (2 * c.keys - 1) * columns);
-        AttentionArguments a{};
-        a.q = q.data();
-        a.k = k.data();
-        a.v = v.data();
-        if (c.relative) {
-            a.relative_queries = biased.data();
-            a.relative_positions = positions.data();
-        }
-        a.queries = c.queries;
-        a.keys = c.keys;
-        a.size = c.size;
-        a.q_stride = a.k_stride = a.v_stride = a.out_stride = columns;
-        a.relative_queries_stride = a.relative_positions_stride = columns;
+        AttentionArguments a =
+            attention(q, k, v, c.queries, c.keys, c.heads, c.size, c.relative ? &biased : nullptr,
+                      c.relative ? &positions : nullptr);
         a.causal = c.causal;
-        a.scale = 0.4f;
         Numbers out(c.queries * columns), other(c.queries * columns);
         const std::string what = std::to_string(c.queries) + " of " + std::to_string(c.size);
         if (c.size <= 64) {

@@ -65,6 +65,27 @@ inline const HostKernel *find(const std::string &name) {
     std::exit(2);
 }
 
+/// Attention of `queries` rows over `keys` rows, each of `heads` heads of `size` numbers without
+/// gaps, and where they are given by queries and positions that are relative.
+inline AttentionArguments attention(const Numbers &q, const Numbers &k, const Numbers &v,
+                                    unsigned queries, unsigned keys, unsigned heads, unsigned size,
+                                    const Numbers *relative_queries = nullptr,
+                                    const Numbers *relative_positions = nullptr) {
+    AttentionArguments a{};
+    a.q = q.data();
+    a.k = k.data();
+    a.v = v.data();
+    if (relative_queries) a.relative_queries = relative_queries->data();
+    if (relative_positions) a.relative_positions = relative_positions->data();
+    a.queries = queries;
+    a.keys = keys;
+    a.size = size;
+    a.q_stride = a.k_stride = a.v_stride = a.out_stride = heads * size;
+    a.relative_queries_stride = a.relative_positions_stride = heads * size;
+    a.scale = 0.4f;
+    return a;
+}
+
 struct Grid {
     unsigned x, y = 1, z = 1;
 };

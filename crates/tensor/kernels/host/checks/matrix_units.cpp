@@ -196,20 +196,10 @@ CHECK(attention_on_matrix_units_equals_the_plain_kernel_within_the_rounding_of_h
             const Numbers v = random(3, c.sequences * c.keys * stride);
             const Numbers biased = random(4, c.queries * columns);
             const Numbers positions = random(5, (2 * c.keys - 1) * stride);
-            AttentionArguments a{};
-            a.q = q.data();
-            a.k = k.data();
-            a.v = v.data();
-            if (c.relative) {
-                a.relative_queries = biased.data();
-                a.relative_positions = positions.data();
-            }
-            a.queries = c.queries;
-            a.keys = c.keys;
-            a.size = c.size;
-            a.q_stride = a.k_stride = a.out_stride = a.relative_queries_stride = columns;
+            AttentionArguments a =
+                attention(q, k, v, c.queries, c.keys, c.heads, c.size,
+                          c.relative ? &biased : nullptr, c.relative ? &positions : nullptr);
             a.v_stride = a.relative_positions_stride = stride;
-            a.scale = 0.4f;
             const Grid grid = {divide_up(c.queries, 64), c.heads, c.sequences};
             const std::string name = std::string("attention_mma_") +
                                      (c.relative ? "relative_" : "") + std::to_string(kind.terms);
@@ -237,13 +227,7 @@ CHECK(small_weights_of_attention_on_matrix_units_count) {
     Numbers q(1, 1.0f), k(keys, 0.0f), v(keys, 1.0f);
     v[0] = 0.0f;
     for (unsigned key = 1; key < keys; ++key) k[key] = 0.25f * float(key % 7) - 12.5f;
-    AttentionArguments a{};
-    a.q = q.data();
-    a.k = k.data();
-    a.v = v.data();
-    a.queries = a.size = 1;
-    a.keys = keys;
-    a.q_stride = a.k_stride = a.v_stride = a.out_stride = 1;
+    AttentionArguments a = attention(q, k, v, 1, keys, 1, 1);
     a.scale = 1.0f;
     double sum = 0;
     for (unsigned key = 1; key < keys; ++key) sum += std::exp(double(k[key]));

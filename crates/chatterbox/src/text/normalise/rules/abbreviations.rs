@@ -249,13 +249,6 @@ fn roman_value(written: &str) -> Option<u64> {
     (!written.is_empty() && rest.is_empty()).then_some(value)
 }
 
-/// The weekday of a name or abbreviation.
-fn weekday_named(setting: &Setting, word: &str) -> Option<&'static str> {
-    let mut days = setting.language.weekdays.iter();
-    let (day, _) = days.find(|(day, short)| *day == word || short.eq_ignore_ascii_case(word))?;
-    Some(day)
-}
-
 /// `Mon.`, `Tue,` before a date, `Mon-Fri`.
 pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if !cursor.starts_word() {
@@ -263,10 +256,11 @@ pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     }
     let mut scan = cursor.scan();
     let written = scan.letters();
-    let day = weekday_named(setting, written).filter(|day| *day != written)?;
+    let day = setting.language.weekday(written);
+    let day = day.filter(|day| !day.eq_ignore_ascii_case(written))?;
     let mut last = scan;
     if last.take_any(&['-', '–']).is_some()
-        && let Some(end) = weekday_named(setting, last.letters())
+        && let Some(end) = setting.language.weekday(last.letters())
         && last.ends_word()
     {
         let words = format!("{day} {} {end}", setting.language.words.to);

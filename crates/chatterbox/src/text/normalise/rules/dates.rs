@@ -116,10 +116,8 @@ fn in_digits(language: &Language, article: bool, scan: &mut Scan<'_>) -> Option<
 /// `on 3/4`, `Friday, 12/25`: without such words it is a fraction.
 fn month_and_day(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
     let before = cursor.previous_word();
-    let announced = before.eq_ignore_ascii_case(language.words.on)
-        || language.weekdays.iter().any(|(name, short)| {
-            before.eq_ignore_ascii_case(name) || before.eq_ignore_ascii_case(short)
-        });
+    let announced =
+        before.eq_ignore_ascii_case(language.words.on) || language.weekday(before).is_some();
     let mut ahead = *scan;
     let month: usize = ahead.digits().parse().ok()?;
     if !announced || !ahead.take('/') || !(1..=12).contains(&month) {

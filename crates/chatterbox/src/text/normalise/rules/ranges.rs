@@ -98,11 +98,6 @@ fn is_day_of_work(
     low: &Number<'_>,
     high: &Number<'_>,
 ) -> bool {
-    let day = |word: &str| {
-        (language.weekdays.iter()).any(|(name, short)| {
-            word.eq_ignore_ascii_case(name) || word.eq_ignore_ascii_case(short)
-        })
-    };
     let hours = |number: &Number<'_>| {
         number
             .integer()
@@ -110,7 +105,7 @@ fn is_day_of_work(
     };
     let before = cursor.previous_word();
     let last = before.rsplit(['-', '–']).next().unwrap_or("");
-    hours(low) && hours(high) && day(last)
+    hours(low) && hours(high) && language.weekday(last).is_some()
 }
 
 /// `A-Z`, `A–F`: letters far enough apart that no name is meant.

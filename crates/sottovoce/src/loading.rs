@@ -20,9 +20,9 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 /// The embedded model: config, tokenizer and weights in one file, made by `training/`.
-const PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
+static PICO: &[u8] = include_bytes!("../assets/pico/model.safetensors");
 /// The embedded model's voice.
-const PICO_VOICE: &[u8] = include_bytes!("../assets/pico/voice.safetensors");
+static PICO_VOICE: &[u8] = include_bytes!("../assets/pico/voice.safetensors");
 
 /// Random weights are the same on every machine.
 const SYNTHETIC_SEED: u64 = 1;

@@ -7,6 +7,7 @@
 // its own part of these. Cards without matrix units run attention.cu in the same grid.
 
 #include "matrix_units.cuh"
+#include "product.cuh"
 
 #ifdef MATRIX_UNITS
 namespace attention_mma {
@@ -20,7 +21,7 @@ constexpr unsigned STEPS = SIZE / 16;
 /// Pairs from one row of a tile to the next: rows of a fragment lie in different banks.
 constexpr unsigned STRIDE = SIZE / 2 + 4;
 
-template <unsigned TERMS, bool RELATIVE> struct Shared {
+template <unsigned TERMS, bool RELATIVE> struct alignas(16) Shared {
     static constexpr unsigned KEYS = TERMS == 1 && !RELATIVE ? 64 : 32;
     static constexpr unsigned VALUES_STRIDE = KEYS / 2 + 4;
     /// Positions that a block's queries, and that a warp's queries, reach with a tile's keys.
@@ -53,50 +54,75 @@ DEVICE float element(const float *x, unsigned stride, unsigned rows, int row, un
     return inside ? x[uint64_t(row) * stride + column] : 0.0f;
 }
 
+/// Four channels of a row from `column` on; zeros past the ends.
+DEVICE Four four_elements(const float *x, unsigned stride, unsigned rows, int row, unsigned size,
+                          unsigned column, bool aligned) {
+    if (row < 0 || row >= int(rows)) return four(0.0f);
+    if (aligned && column + 4 <= size) return load_four(x + uint64_t(row) * stride + column);
+    return four(element(x, stride, rows, row, size, column),
+                element(x, stride, rows, row, size, column + 1),
+                element(x, stride, rows, row, size, column + 2),
+                element(x, stride, rows, row, size, column + 3));
+}
+
 /// Brings `COUNT` rows from `first` on of a head's channels into shared memory, less `centre`; zeros
-/// past the ends.
-template <unsigned TERMS, unsigned COUNT>
+/// past the ends. `AT_ONCE` reads are under way at a time.
+template <unsigned AT_ONCE, unsigned TERMS, unsigned COUNT>
 DEVICE void load_rows(const float *x, unsigned stride, unsigned rows, const float *centre, int first,
                       unsigned size, uint32_t (&out)[TERMS][COUNT][STRIDE]) {
+    // Rows that all threads bring together.
+    constexpr unsigned TOGETHER = THREADS * 4 / SIZE;
+    const unsigned column = thread_x() % (SIZE / 4) * 4;
+    const bool aligned = AT_ONCE > 1 && is_aligned(x, stride);
     NO_UNROLL
-    for (unsigned place = thread_x(); place < COUNT * SIZE / 2; place += THREADS) {
-        const unsigned row = place / (SIZE / 2), pair = place % (SIZE / 2);
-        float low = element(x, stride, rows, first + int(row), size, 2 * pair);
-        float high = element(x, stride, rows, first + int(row), size, 2 * pair + 1);
-        if (centre) {
-            low = low - element(centre, 0, 1, 0, size, 2 * pair);
-            high = high - element(centre, 0, 1, 0, size, 2 * pair + 1);
-        }
-        uint32_t terms[TERMS];
-        split_pair(low, high, terms);
+    for (unsigned start = 0; start < COUNT; start += AT_ONCE * TOGETHER) {
+        Four values[AT_ONCE];
+        const unsigned row = start + thread_x() / (SIZE / 4);
         UNROLL
-        for (unsigned term = 0; term < TERMS; ++term) out[term][row][pair] = terms[term];
+        for (unsigned i = 0; i < AT_ONCE; ++i)
+            values[i] = four_elements(x, stride, rows, first + int(row + i * TOGETHER), size, column,
+                                      aligned);
+        const Four middle = centre ? four_elements(centre, 0, 1, 0, size, column, aligned)
+                                   : four(0.0f);
+        UNROLL
+        for (unsigned i = 0; i < AT_ONCE; ++i) {
+            if (centre) values[i] = values[i] - middle;
+            uint32_t low[TERMS], high[TERMS];
+            split_pair(values[i][0], values[i][1], low);
+            split_pair(values[i][2], values[i][3], high);
+            UNROLL
+            for (unsigned term = 0; term < TERMS; ++term)
+                store_uint2(&out[term][row + i * TOGETHER][column / 2],
+                            uint2{low[term], high[term]});
+        }
     }
 }
 
 /// The same of values, a row of shared memory for each channel.
-template <unsigned TERMS, unsigned VALUES_STRIDE>
+template <unsigned AT_ONCE, unsigned TERMS, unsigned VALUES_STRIDE>
 DEVICE void load_values(const float *x, unsigned stride, unsigned rows, unsigned first,
                         unsigned size, uint32_t (&out)[TERMS][SIZE][VALUES_STRIDE]) {
-    constexpr unsigned PAIRS = VALUES_STRIDE - 4;
+    constexpr unsigned PAIRS = VALUES_STRIDE - 4, TOGETHER = THREADS / SIZE;
+    const unsigned channel = thread_x() % SIZE;
     NO_UNROLL
-    for (unsigned place = thread_x(); place < PAIRS * SIZE; place += THREADS) {
-        const unsigned pair = place / SIZE, channel = place % SIZE;
-        const int row = int(first + 2 * pair);
-        uint32_t terms[TERMS];
-        split_pair(element(x, stride, rows, row, size, channel),
-                   element(x, stride, rows, row + 1, size, channel), terms);
+    for (unsigned start = 0; start < PAIRS; start += AT_ONCE * TOGETHER) {
+        float values[AT_ONCE][2];
+        const unsigned pair = start + thread_x() / SIZE;
         UNROLL
-        for (unsigned term = 0; term < TERMS; ++term) out[term][channel][pair] = terms[term];
+        for (unsigned i = 0; i < AT_ONCE; ++i)
+            UNROLL
+            for (unsigned j = 0; j < 2; ++j)
+                values[i][j] = element(x, stride, rows,
+                                       int(first + 2 * (pair + i * TOGETHER) + j), size, channel);
+        UNROLL
+        for (unsigned i = 0; i < AT_ONCE; ++i) {
+            uint32_t terms[TERMS];
+            split_pair(values[i][0], values[i][1], terms);
+            UNROLL
+            for (unsigned term = 0; term < TERMS; ++term)
+                out[term][channel][pair + i * TOGETHER] = terms[term];
+        }
     }
-}
-
-/// The left matrix of a warp's rows from `first` on, for 16 channels that begin at pair `pair`.
-DEVICE void load_left(const uint32_t (&rows)[QUERIES][STRIDE], unsigned first, unsigned pair,
-                      LeftFragment &left) {
-    const unsigned row = first + thread_x() % 32 / 4, column = pair + thread_x() % 4;
-    UNROLL
-    for (unsigned i = 0; i < 4; ++i) left.pairs[i] = rows[row + i % 2 * 8][column + i / 2 * 4];
 }
 
 /// Adds the products of a warp's rows with `8 · TILES` rows from `first` on, for 16 inputs that begin
@@ -106,16 +132,13 @@ template <unsigned TERMS, unsigned TILES, unsigned COUNT, unsigned WIDTH>
 DEVICE void multiply_step(Four (&sums)[1][TILES], const LeftFragment (&left)[TERMS][1],
                           const uint32_t (&rows)[TERMS][COUNT][WIDTH], unsigned first,
                           unsigned pair) {
-    const unsigned row = first + thread_x() % 32 / 4, column = pair + thread_x() % 4;
     UNROLL
     for (unsigned after = 0; after < TERMS; ++after) {
         const unsigned term = TERMS - 1 - after;
         RightFragment right[TILES];
         UNROLL
-        for (unsigned tile = 0; tile < TILES; ++tile) {
-            right[tile].pairs[0] = rows[term][row + 8 * tile][column];
-            right[tile].pairs[1] = rows[term][row + 8 * tile][column + 4];
-        }
+        for (unsigned tile = 0; tile < TILES; tile += 2)
+            load_right(&rows[term][first + 8 * tile][pair], WIDTH, &right[tile]);
         UNROLL
         for (unsigned other = 0; other <= after; ++other)
             multiply_fragments(sums, left[after - other], right);
@@ -140,7 +163,7 @@ DEVICE void score_positions(const AttentionArguments &a, unsigned first_key,
     const unsigned warp_first = QUERIES - (warp + 1) * ROWS;
     const int first = int(a.keys) + int(first_key) - int(block_x() * QUERIES) - int(QUERIES);
     barrier();
-    load_rows(a.relative_positions + head * a.size, a.relative_positions_stride, 2 * a.keys - 1,
+    load_rows<1>(a.relative_positions + head * a.size, a.relative_positions_stride, 2 * a.keys - 1,
               nullptr, first, a.size, shared.positions);
     barrier();
     Four products[1][Block::WARP_REACH / 8];
@@ -150,7 +173,8 @@ DEVICE void score_positions(const AttentionArguments &a, unsigned first_key,
         LeftFragment left[TERMS][1];
         UNROLL
         for (unsigned term = 0; term < TERMS; ++term)
-            load_left(shared.relative_queries[term], warp * ROWS, 8 * step, left[term][0]);
+            load_left(&shared.relative_queries[term][warp * ROWS][8 * step], STRIDE,
+                      left[term][0]);
         multiply_step(products, left, shared.positions, warp_first, 8 * step);
     }
     barrier();
@@ -192,18 +216,18 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
     const uint64_t keys_before = uint64_t(block_z()) * a.keys;
     const float *k = a.k + keys_before * a.k_stride + head * size;
     const float *v = a.v + keys_before * a.v_stride + head * size;
-    load_rows(a.q + queries_before * a.q_stride + head * size, a.q_stride, a.queries, nullptr,
-              int(first_query), size, shared.queries);
+    load_rows<4>(a.q + queries_before * a.q_stride + head * size, a.q_stride, a.queries, nullptr,
+                 int(first_query), size, shared.queries);
     if (RELATIVE)
-        load_rows(a.relative_queries + head * size, a.relative_queries_stride, a.queries, nullptr,
-                  int(first_query), size, shared.relative_queries);
+        load_rows<4>(a.relative_queries + head * size, a.relative_queries_stride, a.queries,
+                     nullptr, int(first_query), size, shared.relative_queries);
     barrier();
     LeftFragment queries[STEPS][TERMS][1];
     UNROLL
     for (unsigned step = 0; step < STEPS; ++step)
         UNROLL
         for (unsigned term = 0; term < TERMS; ++term)
-            load_left(shared.queries[term], warp_query, 8 * step, queries[step][term][0]);
+            load_left(&shared.queries[term][warp_query][8 * step], STRIDE, queries[step][term][0]);
     Four sums[1][TILES];
     clear(sums);
     // Of the thread's two rows.
@@ -214,8 +238,8 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
         score_positions(a, first_key, shared, scores);
         barrier();
         // What all keys have in common changes no weight, and would take bits of their halves.
-        load_rows(k, a.k_stride, a.keys, k, int(first_key), size, shared.tiles.keys);
-        load_values(v, a.v_stride, a.keys, first_key, size, shared.tiles.values);
+        load_rows<4>(k, a.k_stride, a.keys, k, int(first_key), size, shared.tiles.keys);
+        load_values<8>(v, a.v_stride, a.keys, first_key, size, shared.tiles.values);
         barrier();
         UNROLL
         for (unsigned step = 0; step < STEPS; ++step)
@@ -296,7 +320,7 @@ DEVICE void attend(const AttentionArguments &a, Shared<TERMS, RELATIVE> &shared)
 } // namespace attention_mma
 
 #define ATTENTION_MMA(name, Tiles)                                                                  \
-    KERNEL(name, attention_mma::Tiles, (AttentionArguments a)) {                                    \
+    KERNEL_FOR(3, name, attention_mma::Tiles, (AttentionArguments a)) {                             \
         SHARED(attention_mma::Tiles, shared);                                                       \
         attention_mma::attend(a, shared);                                                           \
     }

@@ -23,8 +23,11 @@ typedef long long int64_t;
 
 /// Begins a kernel: `KERNEL(name, Shared, (parameters)) { … }`. `Shared` is the type of its static
 /// shared memory, or `None`.
-#define KERNEL(name, Shared, parameters)                                                            \
-    extern "C" __global__ void __launch_bounds__(128, 4) name parameters
+#define KERNEL(name, Shared, parameters) KERNEL_FOR(4, name, Shared, parameters)
+/// The same of a kernel that needs only so many blocks on a multiprocessor at a time, and may have
+/// more registers for that.
+#define KERNEL_FOR(blocks, name, Shared, parameters)                                                \
+    extern "C" __global__ void __launch_bounds__(128, blocks) name parameters
 /// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing
 /// yet: NaN on the host.
 #define SHARED(Shared, name) __shared__ Shared name
@@ -59,6 +62,8 @@ DEVICE Four load_four(const float *pointer) { return *reinterpret_cast<const Fou
 DEVICE void store_four(float *pointer, Four value) { *reinterpret_cast<Four *>(pointer) = value; }
 DEVICE uint4 load_uint4(const void *pointer) { return *static_cast<const uint4 *>(pointer); }
 DEVICE uint2 load_uint2(const void *pointer) { return *static_cast<const uint2 *>(pointer); }
+/// `pointer` is aligned to 8 bytes.
+DEVICE void store_uint2(void *pointer, uint2 value) { *static_cast<uint2 *>(pointer) = value; }
 
 /// x · y + z, rounded once on a GPU. Nothing else is contracted: kernels are compiled with
 /// `-fmad=false`, so that a sum has the same bits in whichever kernel it is made.

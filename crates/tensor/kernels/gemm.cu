@@ -31,14 +31,27 @@ template <unsigned OUTPUTS> struct Shared {
     int down[ROWS], across[ROWS];
 };
 
-/// The input `index` of the window whose first place is (`down`, `across`), or null where the
-/// window reaches past the plane.
-DEVICE const float *window_input(const ProductArguments &p, int down, int across, unsigned index) {
-    const unsigned tap = index / p.channels, channel = index % p.channels;
-    const int y = down + int(tap / p.kernel_width);
-    const int x = across + int(tap % p.kernel_width * p.dilation);
-    const bool inside = index < p.inputs && unsigned(y) < p.height && unsigned(x) < p.width;
-    return inside ? p.x + (uint64_t(y) * p.width + x) * p.x_stride + channel : nullptr;
+/// Where an input of a window lies, from the window's first place.
+struct Tap {
+    int down, across;
+    unsigned channel;
+};
+
+/// The place of the input `index`; one past the end lies so far down that it is in no plane.
+DEVICE Tap tap_of(const ProductArguments &p, unsigned index) {
+    if (index >= p.inputs) return Tap{0x20000000, 0, 0};
+    if (p.channels == p.inputs) return Tap{0, 0, index};
+    const unsigned tap = index / p.channels;
+    return Tap{int(tap / p.kernel_width), int(tap % p.kernel_width * p.dilation),
+               index % p.channels};
+}
+
+/// An input of the window whose first place is (`down`, `across`), or null where the window
+/// reaches past the plane.
+DEVICE const float *window_input(const ProductArguments &p, int down, int across, Tap tap) {
+    const int y = down + tap.down, x = across + tap.across;
+    const bool inside = unsigned(y) < p.height && unsigned(x) < p.width;
+    return inside ? p.x + (uint64_t(y) * p.width + x) * p.x_stride + tap.channel : nullptr;
 }
 
 /// Where a row's window begins. A row past the end begins so far down that nothing of it is inside.
@@ -54,13 +67,24 @@ DEVICE int first_across(const ProductArguments &p, unsigned row) {
 template <unsigned COUNT>
 DEVICE void find_statistics(const ProductArguments &p, unsigned first_row,
                             Statistics (&rows)[COUNT]) {
+    // Rows of a warp at a time.
+    constexpr unsigned AT_ONCE = 4;
     NO_UNROLL
-    for (unsigned row = thread_x() / 32; row < COUNT; row += THREADS / 32) {
-        Statistics found{0.0f, 0.0f};
-        if (first_row + row < p.rows)
-            found = row_statistics(p.x + uint64_t(first_row + row) * p.x_stride, p.inputs, p.norm,
-                                   p.epsilon);
-        if (thread_x() % 32 == 0) rows[row] = found;
+    for (unsigned row = thread_x() / 32 * AT_ONCE; row < COUNT; row += THREADS / 32 * AT_ONCE) {
+        Statistics found[AT_ONCE] = {};
+        if (first_row + row + AT_ONCE <= p.rows) {
+            rows_statistics(p.x + uint64_t(first_row + row) * p.x_stride, p.x_stride, p.inputs,
+                            p.norm, p.epsilon, found);
+        } else {
+            UNROLL
+            for (unsigned i = 0; i < AT_ONCE; ++i)
+                if (first_row + row + i < p.rows)
+                    found[i] = row_statistics(p.x + uint64_t(first_row + row + i) * p.x_stride,
+                                              p.inputs, p.norm, p.epsilon);
+        }
+        UNROLL
+        for (unsigned i = 0; i < AT_ONCE; ++i)
+            if (thread_x() % 32 == 0) rows[row + i] = found[i];
     }
     barrier();
 }
@@ -99,22 +123,25 @@ DEVICE void sum_inputs(const ProductArguments &p, const void *weights, unsigned 
     NO_UNROLL
     for (unsigned first = 0; first < p.inputs; first += DEPTH) {
         if (aligned) {
+            const Tap tap = tap_of(p, first + load_input);
+            Four values[LOADS];
             UNROLL
             for (unsigned i = 0; i < LOADS; ++i) {
                 const unsigned row = load_row + 16 * i;
-                const float *place =
-                    window_input(p, shared.down[row], shared.across[row], first + load_input);
-                const Four values = place ? load_four(place) : four(0.0f);
+                const float *place = window_input(p, shared.down[row], shared.across[row], tap);
+                values[i] = place ? load_four(place) : four(0.0f);
+            }
+            UNROLL
+            for (unsigned i = 0; i < LOADS; ++i)
                 UNROLL
                 for (unsigned j = 0; j < 4; ++j)
-                    shared.tiles.a[load_input + j][row] = values[j];
-            }
+                    shared.tiles.a[load_input + j][load_row + 16 * i] = values[i][j];
         } else {
             NO_UNROLL
             for (unsigned i = 0; i < LOADS * 4; ++i) {
                 const unsigned input = load_input + i % 4, row = load_row + i / 4 * 16;
-                const float *place =
-                    window_input(p, shared.down[row], shared.across[row], first + input);
+                const float *place = window_input(p, shared.down[row], shared.across[row],
+                                                  tap_of(p, first + input));
                 shared.tiles.a[input][row] = place ? *place : 0.0f;
             }
         }
@@ -152,8 +179,8 @@ DEVICE void sum_inputs(const ProductArguments &p, const void *weights, unsigned 
             Four w[4];
             const unsigned output = first_output + group * GROUP;
             if (output < padded && first + quad_input < p.inputs) {
-                Weights::load(weights, padded, p.inputs, output / GROUP, quad,
-                              first + quad_input, w);
+                read_weights<Weights>(weights, padded, p.inputs, output / GROUP, quad,
+                                      first + quad_input, w);
             } else {
                 UNROLL
                 for (unsigned i = 0; i < 4; ++i) w[i] = four(0.0f);
@@ -192,20 +219,53 @@ DEVICE void sum_inputs(const ProductArguments &p, const void *weights, unsigned 
     barrier();
 }
 
+/// Ends the block's sums where they are; what is outside the result stays.
+template <class Weights, unsigned BLOCK_ROWS, unsigned OUTPUTS>
+DEVICE void finish_block(const LayerArguments &layer, unsigned first_output, unsigned outputs,
+                         unsigned activation, float slope, float (&block)[BLOCK_ROWS][OUTPUTS]) {
+    // A thread has an output of every row, or of every second or fourth one.
+    NO_UNROLL
+    for (unsigned within = thread_x() % OUTPUTS; within < OUTPUTS; within += THREADS) {
+        const unsigned output = first_output + within;
+        if (output >= outputs) continue;
+        const float scale = Weights::SCALED ? Weights::scale(layer.weights, output) : 1.0f;
+        const float bias = layer.bias ? layer.bias[output] : 0.0f;
+        NO_UNROLL
+        for (unsigned row = thread_x() / OUTPUTS; row < BLOCK_ROWS;
+             row += larger(THREADS / OUTPUTS, 1)) {
+            float *sum = &block[row][within];
+            *sum = finished<Weights>(*sum, scale, layer.bias != nullptr, bias, activation, slope);
+        }
+    }
+    barrier();
+}
+
 /// Ends the block's sums and stores them.
 template <class Weights, unsigned BLOCK_ROWS, unsigned OUTPUTS>
-DEVICE void store_outputs(const ProductArguments &p, const float (&sums)[BLOCK_ROWS][OUTPUTS]) {
-    const LayerArguments &layer = p.layers[block_z()];
+DEVICE void store_outputs(const ProductArguments &p, float (&sums)[BLOCK_ROWS][OUTPUTS]) {
+    // Reads under way at a time, of what sums are added to.
+    constexpr unsigned AT_ONCE = 8;
     const unsigned first_row = block_x() * BLOCK_ROWS, first_output = block_y() * OUTPUTS;
     float *out = p.out + uint64_t(block_z()) * p.rows * p.out_stride;
+    finish_block<Weights>(p.layers[block_z()], first_output, p.outputs, p.activation, p.slope, sums);
     NO_UNROLL
-    for (unsigned place = thread_x(); place < 4096; place += THREADS) {
-        const unsigned out_row = first_row + place / OUTPUTS;
-        const unsigned output = first_output + place % OUTPUTS;
-        if (out_row >= p.rows || output >= p.outputs) continue;
-        finish_output<Weights>(Weights::scale(layer.weights, output), layer.bias, output,
-                               sums[place / OUTPUTS][place % OUTPUTS], p.activation, p.slope,
-                               p.add, out + uint64_t(out_row) * p.out_stride + output);
+    for (unsigned first = thread_x(); first < BLOCK_ROWS * OUTPUTS; first += AT_ONCE * THREADS) {
+        float *places[AT_ONCE];
+        float before[AT_ONCE];
+        UNROLL
+        for (unsigned i = 0; i < AT_ONCE; ++i) {
+            const unsigned place = first + i * THREADS;
+            const unsigned row = first_row + place / OUTPUTS, output = first_output + place % OUTPUTS;
+            const bool inside = row < p.rows && output < p.outputs;
+            places[i] = inside ? out + uint64_t(row) * p.out_stride + output : nullptr;
+            before[i] = inside && p.add ? *places[i] : 0.0f;
+        }
+        UNROLL
+        for (unsigned i = 0; i < AT_ONCE; ++i) {
+            const unsigned place = first + i * THREADS;
+            const float sum = sums[place / OUTPUTS][place % OUTPUTS];
+            if (places[i]) *places[i] = p.add ? before[i] + sum : sum;
+        }
     }
 }
 
@@ -221,24 +281,15 @@ DEVICE void multiply(const ProductArguments &p, Shared<OUTPUTS> &shared) {
 /// activation, adds `p.row`, and stores them.
 template <class Weights, unsigned BLOCK_ROWS, unsigned OUTPUTS>
 DEVICE void store_normalised(const ProductArguments &p, float (&block)[BLOCK_ROWS][OUTPUTS]) {
-    const LayerArguments &layer = p.layers[0];
     const unsigned thread = thread_x(), first_row = block_x() * BLOCK_ROWS;
-    NO_UNROLL
-    for (unsigned place = thread; place < 4096; place += THREADS) {
-        const unsigned output = place % OUTPUTS;
-        float *sum = &block[place / OUTPUTS][output];
-        if (output < p.outputs)
-            finish_output<Weights>(Weights::scale(layer.weights, output), layer.bias, output, *sum,
-                                   ACTIVATION_IDENTITY, 0.0f, false, sum);
-    }
-    barrier();
+    finish_block<Weights>(p.layers[0], 0, p.outputs, ACTIVATION_IDENTITY, 0.0f, block);
     NO_UNROLL
     for (unsigned row = thread / 32; row < BLOCK_ROWS; row += THREADS / 32) {
         if (first_row + row >= p.rows) return;
         const float *sums = block[row];
         float *out = p.out + uint64_t(first_row + row) * p.out_stride;
         const Statistics statistics = row_statistics(sums, p.outputs, p.norm, p.epsilon);
-        NO_UNROLL
+        _Pragma("unroll 2")
         for (unsigned column = thread % 32; column < p.outputs; column += 32) {
             const float value =
                 normalised(sums[column], statistics, p.norm_scale, p.norm_shift, column);

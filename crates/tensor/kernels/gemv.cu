@@ -3,7 +3,8 @@
 //
 // A thread sums one slot of inputs (see slot_length) for four outputs and up to 16 rows; a block has
 // as many groups of 16 outputs as leave each slot a quad of threads. Slots are then added in their
-// order, so that a row's bits are those of gemm.cu.
+// order, so that a row's bits are those of gemm.cu. A step waits for memory more than it computes:
+// weights are on their way before the inputs that they are multiplied with.
 //
 // Up to 16 rows all threads of a block work on the same rows, each with weights of its own. With 32
 // or 64 rows a block has teams of threads, each with eight of the rows and a part of the slots at a
@@ -18,6 +19,14 @@ namespace gemv {
 /// Rows of a team.
 constexpr unsigned TEAM_ROWS = 8;
 
+/// One of two types.
+template <bool FIRST, class A, class B> struct Chosen {
+    using Type = A;
+};
+template <class A, class B> struct Chosen<false, A, B> {
+    using Type = B;
+};
+
 /// What a block has for its rows.
 template <unsigned ROWS, bool TEAMS = (ROWS > 16)> struct Shared;
 
@@ -29,12 +38,19 @@ template <unsigned ROWS_> struct Shared<ROWS_, false> {
     static constexpr unsigned OUTPUTS = 128, HEAD = 128;
     /// Inputs of a slot that are in shared memory at a time.
     static constexpr unsigned CHUNK = ROWS <= 8 ? 32 : 16;
+    /// Whether inputs stay there while slots are added.
+    static constexpr bool KEPT = ROWS <= 4;
 
-    union {
+    struct Apart {
         /// Of each slot `[row][input]`; four more, so that slots lie in different banks.
         float inputs[QUADS][ROWS * CHUNK + 4];
         float partial[ROWS][QUADS][GROUP + 1];
     };
+    union Together {
+        float inputs[QUADS][ROWS * CHUNK + 4];
+        float partial[ROWS][QUADS][GROUP + 1];
+    };
+    typename Chosen<KEPT, Apart, Together>::Type sums;
     Statistics rows[ROWS];
     /// Of the outputs that are worked on.
     float scales[OUTPUTS];
@@ -62,6 +78,11 @@ template <unsigned ROWS_> struct Shared<ROWS_, true> {
     Statistics rows[ROWS];
     float scales[OUTPUTS];
 };
+
+/// The largest power of two of at most `most` and `count`; one at least.
+DEVICE constexpr unsigned batch(unsigned most, unsigned count) {
+    return most < 2 || count < 2 ? 1 : 2 * batch(most / 2, count / 2);
+}
 
 /// How a block is divided.
 struct Division {
@@ -105,24 +126,41 @@ template <unsigned ROWS> DEVICE RowsArguments rows_of_block(const RowsArguments 
     return p;
 }
 
-/// Brings the inputs from `first` on of every slot into shared memory, normalised; zeros past a
-/// slot's or the rows' end.
-template <unsigned ROWS>
-DEVICE void load_inputs(const RowsArguments &p, const Division &division, unsigned first,
-                        Shared<ROWS, false> &shared) {
-    constexpr unsigned CHUNK = Shared<ROWS>::CHUNK;
+/// Brings the inputs from `first` on of the `slots` slots from `first_slot` on into shared memory,
+/// normalised; zeros past a slot's or the rows' end.
+template <unsigned ROWS, unsigned CHUNK, unsigned SLOTS>
+DEVICE void load_inputs(const RowsArguments &p, const Division &division, unsigned first_slot,
+                        unsigned slots, unsigned first, const Statistics (&rows)[ROWS],
+                        float (&out)[SLOTS][ROWS * CHUNK + 4]) {
+    // Fours of a slot's row, and reads under way at a time.
+    constexpr unsigned FOURS = CHUNK / 4, AT_ONCE = ROWS <= 2 ? 4 : 2;
     NO_UNROLL
-    for (unsigned place = thread_x(); place < division.slots * ROWS * CHUNK; place += THREADS) {
-        const unsigned within = place % CHUNK, row = place / CHUNK % ROWS;
-        const unsigned slot = place / (CHUNK * ROWS);
-        const unsigned input = slot * division.slot_length + first + within;
-        float value = 0.0f;
-        if (input < p.inputs && row < p.rows) {
-            value = p.x[uint64_t(row) * p.x_stride + input];
+    for (unsigned start = thread_x(); start < slots * ROWS * FOURS; start += AT_ONCE * THREADS) {
+        Four values[AT_ONCE];
+        NormFactors factors[AT_ONCE] = {};
+        UNROLL
+        for (unsigned i = 0; i < AT_ONCE; ++i) {
+            const unsigned place = start + i * THREADS, row = place / FOURS % ROWS;
+            const unsigned slot = first_slot + place / (FOURS * ROWS);
+            const unsigned input = slot * division.slot_length + first + place % FOURS * 4;
+            values[i] = four(0.0f);
             if (p.norm != NORM_NONE)
-                value = normalised(value, shared.rows[row], p.norm_scale, p.norm_shift, input);
+                factors[i] = norm_factors(p.norm_scale, p.norm_shift, input, p.inputs);
+            if (place >= slots * ROWS * FOURS || row >= p.rows || input >= p.inputs) continue;
+            values[i] = four_of(p.x + uint64_t(row) * p.x_stride, input, p.inputs);
         }
-        shared.inputs[slot][row * CHUNK + within] = value;
+        UNROLL
+        for (unsigned i = 0; i < AT_ONCE; ++i) {
+            const unsigned place = start + i * THREADS, row = place / FOURS % ROWS;
+            const unsigned within = place % FOURS * 4, slot = place / (FOURS * ROWS);
+            const unsigned input = (first_slot + slot) * division.slot_length + first + within;
+            if (place >= slots * ROWS * FOURS) continue;
+            if (p.norm != NORM_NONE && row < p.rows)
+                values[i] = before(four_normalised(values[i], rows[row], p.norm_scale, p.norm_shift,
+                                                   factors[i]),
+                                   input, p.inputs);
+            store_four(&out[slot][row * CHUNK + within], values[i]);
+        }
     }
 }
 
@@ -139,38 +177,67 @@ DEVICE void load_scales(const void *weights, unsigned first_output, unsigned cou
     }
 }
 
-/// Sums each thread's slot of the groups from `first_group` to below `group_end` into
-/// `shared.partial`.
+/// Sums each thread's slot of the groups from `first_group` to below `group_end` into the partial
+/// sums. `ready` says whether the inputs are in shared memory, if they stay there; statistics are
+/// found where they are not.
 template <class Weights, unsigned ROWS>
 DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned first_group,
-                      unsigned group_end, unsigned padded, Shared<ROWS, false> &shared) {
+                      unsigned group_end, unsigned padded, bool ready, Shared<ROWS, false> &shared) {
     constexpr unsigned CHUNK = Shared<ROWS>::CHUNK;
+    // Reads of weights under way at a time, as registers allow.
+    constexpr unsigned WORDS = ROWS <= 4 ? 64 : ROWS <= 8 ? 32 : 16;
+    constexpr unsigned AT_ONCE = batch(WORDS / Weights::WORDS, CHUNK / 4);
     const unsigned thread = thread_x(), quad = thread % 4;
     const unsigned slot = thread / 4 % division.quads;
     const unsigned group = first_group + thread / 4 / division.quads;
     const unsigned begin = slot * division.slot_length;
     const bool busy = group < group_end && slot < division.slots;
+    const bool kept = ready && Shared<ROWS>::KEPT && division.slot_length <= CHUNK;
     Four sums[ROWS];
     UNROLL
     for (unsigned row = 0; row < ROWS; ++row) sums[row] = four(0.0f);
     NO_UNROLL
     for (unsigned first = 0; first < division.slot_length; first += CHUNK) {
-        load_inputs(p, division, first, shared);
-        barrier();
         const unsigned start = begin + first;
         const unsigned count = busy && start < p.inputs ? smaller(CHUNK, p.inputs - start) : 0;
-        // Four loads of weights are under way at a time where registers allow it; at least the two
-        // that share q4's bytes, where sixteen rows leave any.
-        _Pragma("unroll (ROWS <= 2 ? 4 : ROWS <= 8 ? 2 : 1)")
-        for (unsigned within = 0; within < count; within += 4) {
+        const bool whole = count == CHUNK && is_wide(padded, group);
+        typename Weights::Packed packed[AT_ONCE] = {};
+        const auto fetch = [&](unsigned within) {
+            UNROLL
+            for (unsigned i = 0; i < AT_ONCE; ++i)
+                packed[i] = Weights::template fetch<true>(p.weights, padded, p.inputs, group, quad,
+                                                          start + within + 4 * i);
+        };
+        const auto add = [&](const typename Weights::Packed &four_inputs, unsigned within) {
             Four w[4];
-            Weights::load(p.weights, padded, p.inputs, group, quad, start + within, w);
+            Weights::unpack(four_inputs, w);
             UNROLL
             for (unsigned row = 0; row < ROWS; ++row) {
-                const Four x = load_four(&shared.inputs[slot][row * CHUNK + within]);
+                const Four x = load_four(&shared.sums.inputs[slot][row * CHUNK + within]);
                 UNROLL
                 for (unsigned i = 0; i < 4; ++i) sums[row] = multiply_add(w[i], x[i], sums[row]);
             }
+        };
+        // The first weights are on their way while inputs are brought.
+        if (whole && AT_ONCE > 1) fetch(0);
+        if (!kept) {
+            if (first == 0 && !ready) find_statistics(p, shared);
+            load_inputs<ROWS, CHUNK>(p, division, 0, division.slots, first, shared.rows,
+                                     shared.sums.inputs);
+        }
+        barrier();
+        if (whole) {
+            NO_UNROLL
+            for (unsigned within = 0; within < CHUNK; within += 4 * AT_ONCE) {
+                if (within > 0 || AT_ONCE == 1) fetch(within);
+                UNROLL
+                for (unsigned i = 0; i < AT_ONCE; ++i) add(packed[i], within + 4 * i);
+            }
+        } else {
+            NO_UNROLL
+            for (unsigned within = 0; within < count; within += 4)
+                add(Weights::fetch(p.weights, padded, p.inputs, group, quad, start + within),
+                    within);
         }
         barrier();
     }
@@ -178,7 +245,7 @@ DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned
     for (unsigned row = 0; row < ROWS; ++row)
         UNROLL
         for (unsigned i = 0; i < 4; ++i)
-            shared.partial[row][thread / 4][quad * 4 + i] = sums[row][i];
+            shared.sums.partial[row][thread / 4][quad * 4 + i] = sums[row][i];
     barrier();
 }
 
@@ -188,57 +255,24 @@ DEVICE float total(const Shared<ROWS, false> &shared, const Division &division, 
                    unsigned output) {
     const unsigned first = output / GROUP * division.quads;
     float sum = 0.0f;
-    NO_UNROLL
+    _Pragma("unroll 8")
     for (unsigned slot = 0; slot < division.slots; ++slot)
-        sum = sum + shared.partial[row][first + slot][output % GROUP];
+        sum = sum + shared.sums.partial[row][first + slot][output % GROUP];
     return sum;
 }
 
-/// Brings the inputs from `first` on of the slots from `first_slot` on into shared memory,
-/// normalised; zeros past a slot's or the rows' end.
-template <unsigned ROWS>
-DEVICE void load_tiles(const RowsArguments &p, const Division &division, unsigned first_slot,
-                       unsigned first, Shared<ROWS, true> &shared) {
-    constexpr unsigned CHUNK = Shared<ROWS>::CHUNK, TILES = CHUNK / 4;
-    const unsigned slots = smaller(division.slots - first_slot, Shared<ROWS>::QUADS);
-    const bool aligned = is_aligned(p.x, p.x_stride);
-    NO_UNROLL
-    for (unsigned place = thread_x(); place < slots * ROWS * TILES; place += THREADS) {
-        const unsigned within = place % TILES * 4, row = place / TILES % ROWS;
-        const unsigned slot = place / (TILES * ROWS);
-        const unsigned input = (first_slot + slot) * division.slot_length + first + within;
-        Four values = four(0.0f);
-        if (row < p.rows && input < p.inputs) {
-            const float *x = p.x + uint64_t(row) * p.x_stride + input;
-            if (aligned && input + 4 <= p.inputs) {
-                values = load_four(x);
-            } else {
-                UNROLL
-                for (unsigned i = 0; i < 4; ++i)
-                    if (input + i < p.inputs) values[i] = x[i];
-            }
-            if (p.norm != NORM_NONE) {
-                UNROLL
-                for (unsigned i = 0; i < 4; ++i)
-                    if (input + i < p.inputs)
-                        values[i] = normalised(values[i], shared.rows[row], p.norm_scale,
-                                               p.norm_shift, input + i);
-            }
-        }
-        store_four(&shared.tiles.inputs[slot][row * CHUNK + within], values);
-    }
-}
-
-/// Sums all slots of the groups from `first_group` to below `group_end` into `shared.totals`.
+/// Sums all slots of the groups from `first_group` to below `group_end` into `shared.totals`; `ready`
+/// says whether the rows' statistics are found.
 template <class Weights, unsigned ROWS>
 DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned first_group,
-                      unsigned group_end, unsigned padded, Shared<ROWS, true> &shared) {
+                      unsigned group_end, unsigned padded, bool ready, Shared<ROWS, true> &shared) {
     using Of = Shared<ROWS, true>;
     constexpr unsigned CHUNK = Of::CHUNK;
     const unsigned team = thread_x() / Of::TEAM, thread = thread_x() % Of::TEAM;
     const unsigned quad = thread % 4, place = thread / 4;
     const unsigned slot = place % division.quads, group = first_group + place / division.quads;
     const unsigned outputs = division.groups * GROUP;
+    if (!ready) find_statistics(p, shared);
     NO_UNROLL
     for (unsigned first_slot = 0; first_slot < division.slots; first_slot += Of::QUADS) {
         const unsigned begin = (first_slot + slot) * division.slot_length;
@@ -250,15 +284,28 @@ DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned
         for (unsigned first = 0; first < division.slot_length; first += CHUNK) {
             const unsigned start = begin + first;
             const unsigned count = busy && start < p.inputs ? smaller(CHUNK, p.inputs - start) : 0;
-            load_tiles(p, division, first_slot, first, shared);
-            // Each team brings some of the weights.
-            NO_UNROLL
-            for (unsigned within = team * 4; within < count; within += Of::TEAMS * 4) {
+            // Each team brings some of the weights, which are on their way first.
+            constexpr unsigned SHARE = (CHUNK / 4 + Of::TEAMS - 1) / Of::TEAMS;
+            typename Weights::Packed packed[SHARE] = {};
+            UNROLL
+            for (unsigned i = 0; i < SHARE; ++i) {
+                const unsigned within = (team + i * Of::TEAMS) * 4;
+                if (within < count)
+                    packed[i] = Weights::fetch(p.weights, padded, p.inputs, group, quad,
+                                               start + within);
+            }
+            load_inputs<ROWS, CHUNK>(p, division, first_slot,
+                                     smaller(division.slots - first_slot, Of::QUADS), first,
+                                     shared.rows, shared.tiles.inputs);
+            UNROLL
+            for (unsigned i = 0; i < SHARE; ++i) {
+                const unsigned within = (team + i * Of::TEAMS) * 4;
+                if (within >= count) continue;
                 Four w[4];
-                Weights::load(p.weights, padded, p.inputs, group, quad, start + within, w);
+                Weights::unpack(packed[i], w);
                 UNROLL
-                for (unsigned i = 0; i < 4; ++i)
-                    store_four(&shared.tiles.weights[within / 4][place][i][quad * 4], w[i]);
+                for (unsigned j = 0; j < 4; ++j)
+                    store_four(&shared.tiles.weights[within / 4][place][j][quad * 4], w[j]);
             }
             barrier();
             NO_UNROLL
@@ -312,17 +359,20 @@ DEVICE void multiply(const RowsArguments &all, Shared<ROWS> &shared) {
     const unsigned padded = round_up(p.outputs, GROUP);
     const unsigned first_group = block_x() * parts.groups;
     const unsigned outputs = parts.groups * GROUP;
-    find_statistics(p, shared);
     load_scales<Weights>(p.weights, first_group * GROUP, outputs, p.outputs, shared);
-    sum_slots<Weights>(p, parts, first_group, padded / GROUP, padded, shared);
+    sum_slots<Weights>(p, parts, first_group, padded / GROUP, padded, false, shared);
     NO_UNROLL
     for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
         const unsigned row = place / outputs, within = place % outputs;
         const unsigned output = first_group * GROUP + within;
         if (output >= p.outputs) continue;
-        finish_output<Weights>(shared.scales[within], p.bias, output,
-                               total(shared, parts, row, within), p.activation, p.slope, p.add,
-                               p.out + uint64_t(row) * p.out_stride + output);
+        float *out = p.out + uint64_t(row) * p.out_stride + output;
+        const float before = p.add ? *out : 0.0f;
+        const float value =
+            finished<Weights>(total(shared, parts, row, within), shared.scales[within],
+                              p.bias != nullptr, p.bias ? p.bias[output] : 0.0f, p.activation,
+                              p.slope);
+        *out = p.add ? before + value : value;
     }
 }
 
@@ -339,13 +389,12 @@ DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) 
     const Division parts = division(p.inputs, Shared<ROWS>::QUADS);
     const unsigned groups = p.outputs / GROUP, padded = 2 * p.outputs;
     const unsigned first_group = block_x() * parts.groups, outputs = parts.groups * GROUP;
-    find_statistics(p, shared.product);
     NO_UNROLL
     for (unsigned part = 0; part < 2; ++part) {
         const unsigned first = first_group + part * groups;
         load_scales<Weights>(p.weights, first * GROUP, outputs, (part + 1) * p.outputs,
                              shared.product);
-        sum_slots<Weights>(p, parts, first, (part + 1) * groups, padded, shared.product);
+        sum_slots<Weights>(p, parts, first, (part + 1) * groups, padded, part > 0, shared.product);
         NO_UNROLL
         for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
             const unsigned row = place / outputs, within = place % outputs;
@@ -380,22 +429,22 @@ DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared
     const unsigned head = block_x() % places.heads, third = block_x() / places.heads;
     const unsigned size = places.size, groups = size / GROUP;
     const unsigned first_output = block_x() * size, padded = round_up(p.outputs, GROUP);
-    find_statistics(p, shared.product);
     NO_UNROLL
     for (unsigned done = 0; done < groups; done += parts.groups) {
         const unsigned first_group = first_output / GROUP;
         const unsigned outputs = smaller(parts.groups, groups - done) * GROUP;
         load_scales<Weights>(p.weights, first_output + done * GROUP, outputs, p.outputs,
                              shared.product);
-        sum_slots<Weights>(p, parts, first_group + done, first_group + groups, padded,
+        sum_slots<Weights>(p, parts, first_group + done, first_group + groups, padded, done > 0,
                            shared.product);
         NO_UNROLL
         for (unsigned place = thread_x(); place < p.rows * outputs; place += THREADS) {
             const unsigned row = place / outputs, within = place % outputs;
-            finish_output<Weights>(shared.product.scales[within], p.bias,
-                                   first_output + done * GROUP + within,
-                                   total(shared.product, parts, row, within), ACTIVATION_IDENTITY,
-                                   0.0f, false, &shared.head[row][done * GROUP + within]);
+            const unsigned output = first_output + done * GROUP + within;
+            shared.head[row][done * GROUP + within] =
+                finished<Weights>(total(shared.product, parts, row, within),
+                                  shared.product.scales[within], p.bias != nullptr,
+                                  p.bias ? p.bias[output] : 0.0f, ACTIVATION_IDENTITY, 0.0f);
         }
         barrier();
     }
@@ -433,16 +482,16 @@ DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared
 } // namespace gemv
 
 #define ROWS_PRODUCTS(precision, Weights, ROWS)                                                     \
-    KERNEL(rows_##precision##_##ROWS, gemv::Shared<ROWS>, (RowsArguments p)) {                      \
+    KERNEL_FOR(3, rows_##precision##_##ROWS, gemv::Shared<ROWS>, (RowsArguments p)) {               \
         SHARED(gemv::Shared<ROWS>, shared);                                                         \
         gemv::multiply<Weights, ROWS>(p, shared);                                                   \
     }                                                                                               \
-    KERNEL(rows_gated_##precision##_##ROWS, gemv::GatedShared<ROWS>, (RowsArguments p)) {           \
+    KERNEL_FOR(3, rows_gated_##precision##_##ROWS, gemv::GatedShared<ROWS>, (RowsArguments p)) {    \
         SHARED(gemv::GatedShared<ROWS>, shared);                                                    \
         gemv::multiply_gated<Weights, ROWS>(p, shared);                                             \
     }                                                                                               \
-    KERNEL(rows_project_##precision##_##ROWS, gemv::ProjectionShared<ROWS>,                         \
-           (ProjectionArguments a)) {                                                               \
+    KERNEL_FOR(3, rows_project_##precision##_##ROWS, gemv::ProjectionShared<ROWS>,                  \
+               (ProjectionArguments a)) {                                                           \
         SHARED(gemv::ProjectionShared<ROWS>, shared);                                               \
         gemv::project<Weights, ROWS>(a, shared);                                                    \
     }

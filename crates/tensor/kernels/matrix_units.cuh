@@ -20,8 +20,46 @@ struct RightFragment {
 #ifndef __CUDACC_RTC__
 #define MATRIX_UNITS
 #include "host/matrix_units.h"
+
+DEVICE void load_left(const uint32_t *rows, unsigned stride, LeftFragment &left) {
+    const unsigned row = thread_x() % 32 / 4, column = thread_x() % 4;
+    for (unsigned i = 0; i < 4; ++i)
+        left.pairs[i] = rows[(row + i % 2 * 8) * stride + column + i / 2 * 4];
+}
+
+DEVICE void load_right(const uint32_t *outputs, unsigned stride, RightFragment *right) {
+    const unsigned output = thread_x() % 32 / 4, column = thread_x() % 4;
+    for (unsigned i = 0; i < 4; ++i)
+        right[i / 2].pairs[i % 2] = outputs[(output + i / 2 * 8) * stride + column + i % 2 * 4];
+}
 #elif __CUDA_ARCH__ >= 750
 #define MATRIX_UNITS
+
+/// Loads four matrices of eight rows by eight halves from shared memory; lane `l` says where row
+/// `l % 8` of matrix `l / 8` begins.
+DEVICE void load_matrices(const uint32_t *row, uint32_t (&pairs)[4]) {
+    const unsigned place = unsigned(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(pairs[0]), "=r"(pairs[1]), "=r"(pairs[2]), "=r"(pairs[3])
+                 : "r"(place)
+                 : "memory");
+}
+
+/// The left matrix of 16 rows of shared memory, `stride` pairs apart. All threads of the warp take
+/// part; `rows` and `stride` are aligned to 16 bytes.
+DEVICE void load_left(const uint32_t *rows, unsigned stride, LeftFragment &left) {
+    const unsigned lane = thread_x() % 32;
+    load_matrices(rows + lane % 16 * stride + lane / 16 * 4, left.pairs);
+}
+
+/// The two right matrices of 16 outputs, in the same way.
+DEVICE void load_right(const uint32_t *outputs, unsigned stride, RightFragment *right) {
+    const unsigned lane = thread_x() % 32;
+    uint32_t pairs[4];
+    load_matrices(outputs + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 4, pairs);
+    UNROLL
+    for (unsigned i = 0; i < 4; ++i) right[i / 2].pairs[i % 2] = pairs[i];
+}
 
 DEVICE void multiply_fragment(Four &sums, const LeftFragment &left, const RightFragment &right) {
 #if __CUDA_ARCH__ >= 800
@@ -68,15 +106,27 @@ DEVICE uint32_t pair_of(uint16_t first, uint16_t second) {
     return uint32_t(first) | uint32_t(second) << 16;
 }
 
+/// The nearest halves of a pair, those of the largest magnitude beyond.
+DEVICE uint32_t nearest_pair(float first, float second) {
+#if defined(__CUDACC_RTC__) && __CUDA_ARCH__ >= 800
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    asm("min.NaN.f16x2 %0, %0, %1;" : "+r"(pair) : "r"(0x7bff7bffu));
+    asm("max.NaN.f16x2 %0, %0, %1;" : "+r"(pair) : "r"(0xfbfffbffu));
+    return pair;
+#else
+    return pair_of(nearest_half(first), nearest_half(second));
+#endif
+}
+
 /// A pair of numbers as halves: the nearest ones, then those nearest to what these leave.
 template <unsigned TERMS>
 DEVICE void split_pair(float first, float second, uint32_t (&terms)[TERMS]) {
     float left[2] = {first, second};
     UNROLL
     for (unsigned term = 0; term < TERMS; ++term) {
-        const uint16_t halves[2] = {nearest_half(left[0]), nearest_half(left[1])};
-        terms[term] = pair_of(halves[0], halves[1]);
-        left[0] = left[0] - half_to_float(halves[0]);
-        left[1] = left[1] - half_to_float(halves[1]);
+        terms[term] = nearest_pair(left[0], left[1]);
+        left[0] = left[0] - half_to_float(uint16_t(terms[term]));
+        left[1] = left[1] - half_to_float(uint16_t(terms[term] >> 16));
     }
 }

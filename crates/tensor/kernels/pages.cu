@@ -45,7 +45,8 @@ DEVICE float score_of(const PagesArguments &a, const CacheSequence &sequence, un
     const CachedPlace place =
         cached_place(places, sequence, position, Cache::row_bytes(places.heads, size));
     Four products = four(0.0f);
-    _Pragma("unroll 4")
+    // Reads under way at a time.
+    _Pragma("unroll 8")
     for (unsigned quad = 0; quad < quads; ++quad) {
         const Four key =
             Cache::read(place.keys, places.heads, head, size, quad * 4, size % 4 == 0);
@@ -151,12 +152,25 @@ DEVICE Part attend_split(const PagesArguments &a, const CacheSequence &sequence,
     const unsigned group_count = THREADS / width, quad = thread % width, group = thread / width;
     Four values = four(0.0f);
     if (quad < quads) {
+        // Reads under way at a time.
+        constexpr unsigned AT_ONCE = 8;
         NO_UNROLL
-        for (unsigned index = group; index < count; index += group_count) {
-            const CachedPlace place = cached_place(places, sequence, first + index, row_bytes);
-            const uint8_t *stored = place.keys + place.values_offset;
-            const Four value = Cache::read(stored, places.heads, head, size, quad * 4, whole);
-            values = multiply_add(value, shared.weights[index], values);
+        for (unsigned start = group; start < count; start += AT_ONCE * group_count) {
+            Four read[AT_ONCE];
+            UNROLL
+            for (unsigned i = 0; i < AT_ONCE; ++i) {
+                const unsigned index = start + i * group_count;
+                read[i] = four(0.0f);
+                if (index >= count) continue;
+                const CachedPlace place = cached_place(places, sequence, first + index, row_bytes);
+                const uint8_t *stored = place.keys + place.values_offset;
+                read[i] = Cache::read(stored, places.heads, head, size, quad * 4, whole);
+            }
+            UNROLL
+            for (unsigned i = 0; i < AT_ONCE; ++i) {
+                const unsigned index = start + i * group_count;
+                if (index < count) values = multiply_add(read[i], shared.weights[index], values);
+            }
         }
     }
     store_four(&shared.sums[thread * 4], values);
@@ -274,15 +288,15 @@ template <class Cache> DEVICE void attend(const PagesArguments &a, Shared &share
 
 } // namespace pages
 
-KERNEL(attend_pages_f32, pages::Shared, (PagesArguments a)) {
+KERNEL_FOR(3, attend_pages_f32, pages::Shared, (PagesArguments a)) {
     SHARED(pages::Shared, shared);
     pages::attend<CacheF32>(a, shared);
 }
-KERNEL(attend_pages_f16, pages::Shared, (PagesArguments a)) {
+KERNEL_FOR(3, attend_pages_f16, pages::Shared, (PagesArguments a)) {
     SHARED(pages::Shared, shared);
     pages::attend<CacheF16>(a, shared);
 }
-KERNEL(attend_pages_int8, pages::Shared, (PagesArguments a)) {
+KERNEL_FOR(3, attend_pages_int8, pages::Shared, (PagesArguments a)) {
     SHARED(pages::Shared, shared);
     pages::attend<CacheInt8>(a, shared);
 }

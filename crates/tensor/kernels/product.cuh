@@ -3,18 +3,55 @@
 
 #include "arguments.cuh"
 #include "functions.cuh"
+#include "norms.cuh"
 #include "weights.cuh"
 
-/// The end of an output: its `scale` where its weights have one, bias, activation, sum.
+/// The end of an output's sum: its `scale` where its weights have one, bias, activation.
 template <class Weights>
-DEVICE void finish_output(float scale, const float *bias, unsigned output, float total,
-                          unsigned activation, float slope, bool add, float *out) {
+DEVICE float finished(float total, float scale, bool has_bias, float bias, unsigned activation,
+                      float slope) {
     float value = Weights::SCALED ? total * scale : total;
-    if (bias) value = value + bias[output];
-    value = activated(value, activation, slope);
-    *out = add ? *out + value : value;
+    if (has_bias) value = value + bias;
+    return activated(value, activation, slope);
 }
 
 DEVICE bool is_aligned(const float *pointer, unsigned stride) {
     return (reinterpret_cast<uint64_t>(pointer) | uint64_t(stride) * 4) % 16 == 0;
+}
+
+/// Four numbers from `index` on of `count`, zeros past the end.
+DEVICE Four four_of(const float *x, unsigned index, unsigned count) {
+    if (index + 4 <= count && is_aligned(x + index, 0)) return load_four(x + index);
+    Four values = four(0.0f);
+    UNROLL
+    for (unsigned i = 0; i < 4; ++i)
+        if (index + i < count) values[i] = x[index + i];
+    return values;
+}
+
+/// What four neighbouring inputs are scaled and shifted by after a norm.
+struct NormFactors {
+    Four scale, shift;
+};
+
+DEVICE NormFactors norm_factors(const float *scale, const float *shift, unsigned index,
+                                unsigned count) {
+    return NormFactors{scale ? four_of(scale, index, count) : four(1.0f),
+                       shift ? four_of(shift, index, count) : four(0.0f)};
+}
+
+/// Four elements as `normalised` makes them.
+DEVICE Four four_normalised(Four x, Statistics row, bool scaled, bool shifted, NormFactors with) {
+    Four value = (x - four(row.mean)) * row.factor;
+    if (scaled) value = value * with.scale;
+    if (shifted) value = value + with.shift;
+    return value;
+}
+
+/// Four inputs from `index` on, those past the last one as zeros, which padding's weights are not.
+DEVICE Four before(Four values, unsigned index, unsigned count) {
+    UNROLL
+    for (unsigned i = 0; i < 4; ++i)
+        if (index + i >= count) values[i] = 0.0f;
+    return values;
 }

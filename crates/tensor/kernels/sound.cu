@@ -275,8 +275,8 @@ template <class Weights> DEVICE void lstm(const LstmArguments &a, LstmShared &sh
             _Pragma("unroll 4")
             for (unsigned unit = 0; unit < hidden; unit += 4) {
                 Four w[4];
-                Weights::load(a.recurrent, padded, hidden, output / GROUP, output % GROUP / 4,
-                              unit, w);
+                read_weights<Weights>(a.recurrent, padded, hidden, output / GROUP,
+                                      output % GROUP / 4, unit, w);
                 const Four values = load_four(&shared.hidden[unit]);
                 UNROLL
                 for (unsigned i = 0; i < 4; ++i) sums = multiply_add(w[i], values[i], sums);

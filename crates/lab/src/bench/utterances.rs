@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use sottovoce::{
-    DeliveryMode, Engine, EngineOptions, Error, SAMPLE_RATE, Source, StreamOptions,
-    TOKENS_PER_SECOND, VoiceSource,
+    ChunkMetrics, DeliveryMode, Engine, EngineOptions, Error, SAMPLE_RATE, Source, StreamOptions,
+    TOKENS_PER_SECOND, Voice, VoiceSource,
 };
 
 /// Longest sentence, in seconds; longer utterances have several.
@@ -29,16 +29,21 @@ pub struct UtteranceOptions {
     pub whole_tokens: usize,
     /// Rounds; the best time of each counts.
     pub rounds: usize,
+    /// Streams that speak the utterance at the same time.
+    pub streams: usize,
 }
 
-/// One utterance in one delivery mode. Times are seconds from the call.
+/// One utterance in one delivery mode, spoken by so many streams at the same time. Times are
+/// seconds from the call, those of the slowest stream.
 #[derive(Clone, Debug, Serialize)]
 pub struct UtteranceFigures {
     /// Delivery mode.
     pub delivery: DeliveryMode,
+    /// Streams.
+    pub streams: usize,
     /// Requested seconds of speech.
     pub asked_seconds: f64,
-    /// Seconds of speech.
+    /// Seconds of speech of all streams.
     pub audio_seconds: f64,
     /// To the first sound.
     pub first_audio_seconds: f64,
@@ -46,9 +51,9 @@ pub struct UtteranceFigures {
     pub uninterrupted_seconds: f64,
     /// To the end.
     pub total_seconds: f64,
-    /// Seconds of work per second of speech.
+    /// Seconds of work per second of speech of all streams.
     pub rtf: f64,
-    /// Chunks.
+    /// Chunks of all streams.
     pub chunks: u64,
     /// Peak of the bytes held from the system by this delivery mode's engine so far.
     pub peak_reserved_bytes: u64,
@@ -62,7 +67,7 @@ pub fn utterances(options: &UtteranceOptions) -> Result<Vec<UtteranceFigures>, E
     let mut figures = Vec::new();
     for delivery in [DeliveryMode::Stream, DeliveryMode::Whole] {
         let engine = EngineOptions {
-            streams_max: 1,
+            streams_max: options.streams,
             whole_tokens_max: (delivery == DeliveryMode::Whole).then_some(options.whole_tokens),
             ..options.engine.clone()
         };
@@ -70,7 +75,7 @@ pub fn utterances(options: &UtteranceOptions) -> Result<Vec<UtteranceFigures>, E
         for &seconds in &options.seconds {
             let mut best: Option<UtteranceFigures> = None;
             for _ in 0..options.rounds.max(1) {
-                let found = one(&engine, &options.source, seconds, delivery)?;
+                let found = together(&engine, options, seconds, delivery)?;
                 if (best.as_ref()).is_none_or(|best| found.total_seconds < best.total_seconds) {
                     best = Some(found);
                 }
@@ -81,12 +86,62 @@ pub fn utterances(options: &UtteranceOptions) -> Result<Vec<UtteranceFigures>, E
     Ok(figures)
 }
 
-fn one(
+/// Speaks the utterance in all streams at the same time.
+fn together(
     engine: &Engine,
-    source: &Source,
+    options: &UtteranceOptions,
     seconds: f64,
     delivery: DeliveryMode,
 ) -> Result<UtteranceFigures, Error> {
+    let voice = engine.voice(VoiceSource::Default)?;
+    let spoken = std::thread::scope(|scope| {
+        let one = || one(engine, &voice, &options.source, seconds, delivery);
+        let others: Vec<_> = (1..options.streams).map(|_| scope.spawn(one)).collect();
+        let mut spoken = vec![one()];
+        spoken.extend(others.into_iter().map(|other| match other.join() {
+            Ok(figures) => figures,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }));
+        spoken.into_iter().collect::<Result<Vec<_>, _>>()
+    })?;
+    let samples: usize = spoken.iter().map(|one| one.samples).sum();
+    let audio_seconds = samples as f64 / f64::from(SAMPLE_RATE);
+    let slowest = |time: fn(&ChunkMetrics) -> f64| {
+        spoken
+            .iter()
+            .map(|one| time(&one.metrics))
+            .fold(0.0, f64::max)
+    };
+    let total_seconds = slowest(|metrics| metrics.total_generation_time);
+    Ok(UtteranceFigures {
+        delivery,
+        streams: spoken.len(),
+        asked_seconds: seconds,
+        audio_seconds,
+        first_audio_seconds: slowest(|metrics| metrics.latency_to_first_chunk),
+        uninterrupted_seconds: slowest(|metrics| metrics.uninterrupted_after),
+        total_seconds,
+        rtf: total_seconds / audio_seconds,
+        chunks: spoken.iter().map(|one| one.metrics.chunk_count).sum(),
+        peak_reserved_bytes: (spoken.iter().map(|one| one.metrics.memory_reserved_peak))
+            .max()
+            .unwrap_or(0),
+    })
+}
+
+/// What one stream came to.
+struct Spoken {
+    samples: usize,
+    metrics: ChunkMetrics,
+}
+
+fn one(
+    engine: &Engine,
+    voice: &Voice,
+    source: &Source,
+    seconds: f64,
+    delivery: DeliveryMode,
+) -> Result<Spoken, Error> {
     let sentences = (seconds / SENTENCE_SECONDS_MAX).ceil().max(1.0);
     let random = source.is_random();
     let tokens = (seconds / sentences * f64::from(TOKENS_PER_SECOND)).round() as usize;
@@ -100,27 +155,17 @@ fn one(
         buffered_chunks_max: 1000,
         ..StreamOptions::default()
     };
-    let voice = engine.voice(VoiceSource::Default)?;
     let text = text(sentences as usize, letters);
-    let (mut samples, mut last) = (0, None);
-    for chunk in engine.stream(&text, &voice, options)? {
+    let mut spoken = Spoken {
+        samples: 0,
+        metrics: ChunkMetrics::default(),
+    };
+    for chunk in engine.stream(&text, voice, options)? {
         let chunk = chunk?;
-        samples += chunk.samples.len();
-        last = Some(chunk.metrics);
+        spoken.samples += chunk.samples.len();
+        spoken.metrics = chunk.metrics;
     }
-    let metrics = last.unwrap_or_default();
-    let audio_seconds = samples as f64 / f64::from(SAMPLE_RATE);
-    Ok(UtteranceFigures {
-        delivery,
-        asked_seconds: seconds,
-        audio_seconds,
-        first_audio_seconds: metrics.latency_to_first_chunk,
-        uninterrupted_seconds: metrics.uninterrupted_after,
-        total_seconds: metrics.total_generation_time,
-        rtf: metrics.rtf,
-        chunks: metrics.chunk_count,
-        peak_reserved_bytes: metrics.memory_reserved_peak,
-    })
+    Ok(spoken)
 }
 
 /// Sentences of about `letters` letters.

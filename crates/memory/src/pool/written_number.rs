@@ -67,7 +67,8 @@ pub(super) fn is_rest_of_number(text: &str) -> bool {
 
 impl WrittenNumber<'_> {
     /// Reads a text in lower case without spaces. Of a number with groups of three digits, a comma
-    /// stands between groups if `grouped`; otherwise a single comma is a decimal one.
+    /// stands between groups if `grouped`; otherwise a single comma is a decimal one. So it is of
+    /// gigabytes: no card has a thousand of them.
     pub fn read(text: &str, grouped: bool) -> Option<WrittenNumber<'_>> {
         let end = text
             .char_indices()
@@ -88,6 +89,8 @@ impl WrittenNumber<'_> {
         let in_groups = (groups.iter().skip(1)).all(|group| group.len() == 3)
             && (1..=3).contains(&groups[0].len())
             && groups[0] != "0";
+        let unit = unit.trim_end_matches([';', '.']);
+        let grouped = grouped && mebibytes(unit).is_none_or(|mebibytes| mebibytes < 1024.0);
         let plain = match commas {
             0 => digits,
             _ if in_groups && (grouped || commas > 1) => digits.replace(',', ""),
@@ -95,7 +98,6 @@ impl WrittenNumber<'_> {
             _ => return None,
         };
         let value: f64 = plain.parse().ok()?;
-        let unit = unit.trim_end_matches([';', '.']);
         value.is_finite().then_some(WrittenNumber { value, unit })
     }
 }
@@ -118,6 +120,9 @@ mod tests {
             ("1,024", true, 1024.0, ""),
             ("1,024,000kb", true, 1_024_000.0, "kb"),
             ("0,512gb", true, 0.512, "gb"),
+            ("1,875gb", true, 1.875, "gb"),
+            ("1,875mb", true, 1875.0, "mb"),
+            ("1,024,000gb", true, 1_024_000.0, "gb"),
             ("0.5gib", true, 0.5, "gib"),
             ("1_024", true, 1024.0, ""),
             ("+512mb", true, 512.0, "mb"),

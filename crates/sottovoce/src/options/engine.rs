@@ -25,7 +25,7 @@ crate::options! {
         host_memory: Option<u64> = None, unset "what the system has for the process",
             domain Domain::Bytes, scope Engine, needs DeviceMemory;
         /// Device that computes; `auto` is the first CUDA device if the model fits there, else the
-        /// CPU. CUDA is experimental: it has not run on hardware yet.
+        /// CPU. CUDA is experimental: it has run on an NVIDIA H200 only.
         device: DeviceChoice = DeviceChoice::Cpu,
             domain Domain::Text { form: "cpu, cuda, cuda:N (counted from 0) or auto" },
             scope Engine;

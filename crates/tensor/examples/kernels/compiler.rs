@@ -38,16 +38,17 @@ impl Compiler {
         Ok(Compiler { library })
     }
 
-    /// PTX of all kernels for a virtual architecture.
-    pub fn ptx(&self, kernels: &Path, architecture: u32) -> Result<String, Box<dyn Error>> {
-        let source = CString::new(std::fs::read_to_string(kernels.join("kernels.cu"))?)?;
-        let name = CString::new("kernels.cu")?;
+    /// PTX of all kernels in the working directory for a virtual architecture.
+    pub fn ptx(&self, architecture: u32) -> Result<String, Box<dyn Error>> {
+        const NAME: &str = "kernels.cu";
+        let source = CString::new(std::fs::read_to_string(NAME)?)?;
+        let name = CString::new(NAME)?;
         let options = [
             format!("--gpu-architecture=compute_{architecture}"),
             "--std=c++17".to_owned(),
             // A sum has the same bits in every kernel: only what says multiply_add is contracted.
             "--fmad=false".to_owned(),
-            format!("--include-path={}", kernels.display()),
+            "--include-path=.".to_owned(),
         ];
         let options = options
             .map(CString::new)

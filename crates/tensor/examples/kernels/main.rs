@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use tools::Tools;
 
 const HELP: &str = "\
@@ -50,16 +50,46 @@ const SHIPPED: [u32; 4] = [75, 80, 90, 120];
 /// Real architectures for which the kernels must assemble, within their budgets.
 const ASSEMBLED: [u32; 10] = [70, 72, 75, 80, 86, 87, 89, 90, 100, 120];
 
-const REGISTERS_MAX: u32 = 128;
+const REGISTERS_MAX: u32 = 168;
 const STATIC_SHARED_BYTES_MAX: u32 = 48 << 10;
 
 fn main() -> ExitCode {
-    match run() {
+    let done = match has_fixed_addresses() {
+        Ok(true) => run(),
+        Ok(false) => run_at_fixed_addresses(),
+        Err(error) => Err(error),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kernels: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether the system places this process's memory as it does at each run. The compiler orders some
+/// of its work by addresses, and its output with it.
+fn has_fixed_addresses() -> Result<bool, Box<dyn Error>> {
+    const ADDRESSES_NOT_RANDOM: u32 = 0x0004_0000;
+    let personality = std::fs::read_to_string("/proc/self/personality")?;
+    Ok(u32::from_str_radix(personality.trim(), 16)? & ADDRESSES_NOT_RANDOM != 0)
+}
+
+/// Runs this program again, in memory that lies where it lies each time.
+fn run_at_fixed_addresses() -> Result<(), Box<dyn Error>> {
+    let mut again = Command::new("setarch");
+    again
+        .arg("--addr-no-randomize")
+        .arg(std::env::current_exe()?);
+    let status = again.args(std::env::args().skip(1)).status();
+    match status
+        .map_err(|error| format!("setarch (util-linux): {error}"))?
+        .code()
+    {
+        Some(0) => Ok(()),
+        Some(code) => std::process::exit(code),
+        None => Err("it was ended by a signal".into()),
     }
 }
 
@@ -80,8 +110,10 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
     }
     let command = command.ok_or("say build or check: see --help")?;
-    let tools = Tools::find_or_install(&folder)?;
+    let tools = Tools::find_or_install(&std::path::absolute(folder)?)?;
     let kernels = root.join("kernels");
+    // The compiler is told no path of this machine, which would take more or less room in memory.
+    std::env::set_current_dir(&kernels)?;
     let made = make(&tools, &kernels)?;
     let built = kernels.join("built");
     if command == "build" {
@@ -100,7 +132,7 @@ fn make(tools: &Tools, kernels: &Path) -> Result<BTreeMap<String, Vec<u8>>, Box<
     let mut files = BTreeMap::new();
     let mut sources = BTreeMap::new();
     for architecture in VIRTUAL {
-        sources.insert(architecture, compiler.ptx(kernels, architecture)?);
+        sources.insert(architecture, compiler.ptx(architecture)?);
     }
     let entries_of = |architecture| manifest::entries(&sources[&architecture]);
     let first = entries_of(VIRTUAL[0])?;

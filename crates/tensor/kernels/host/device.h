@@ -136,6 +136,7 @@ UNWATCHED inline void exchange(Slot *slots, unsigned count) {
     static void name parameters;                                                                    \
     static const host::Registration<Shared> name##_registration(#name, &name);                      \
     static void name parameters
+#define KERNEL_FOR(blocks, name, Shared, parameters) KERNEL(name, Shared, parameters)
 /// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing
 /// yet: NaN on the host.
 #define SHARED(Shared, name) Shared &name = *static_cast<Shared *>(host::lane.shared)
@@ -167,6 +168,7 @@ inline Four load_four(const float *pointer) { return *reinterpret_cast<const Fou
 inline void store_four(float *pointer, Four value) { *reinterpret_cast<Four *>(pointer) = value; }
 inline uint4 load_uint4(const void *pointer) { return *static_cast<const uint4 *>(pointer); }
 inline uint2 load_uint2(const void *pointer) { return *static_cast<const uint2 *>(pointer); }
+inline void store_uint2(void *pointer, uint2 value) { *static_cast<uint2 *>(pointer) = value; }
 
 inline float multiply_add(float x, float y, float z) { return x * y + z; }
 inline Four multiply_add(Four x, float y, Four z) { return x * y + z; }

@@ -21,7 +21,7 @@ const CUBIN_90: Target = Target::Cubin(generation(9, 0));
 const CUBIN_120: Target = Target::Cubin(generation(12, 0));
 
 /// Compressed images.
-const IMAGES: [(Target, &[u8]); 6] = [
+static IMAGES: [(Target, &[u8]); 6] = [
     (
         PTX_70,
         include_bytes!("../../kernels/built/compute_70.ptx.gz"),
@@ -104,9 +104,9 @@ pub(super) struct Kernels {
     pub product: [[Arc<Kernel>; 2]; 4],
     /// By precision, then for at most 64 outputs and for more.
     pub product_norm: [[Arc<Kernel>; 2]; 4],
-    /// On matrix units, by [`MatrixUnits`]; likewise the field below.
-    pub product_mma: [Arc<Kernel>; 3],
-    /// For at most 64 outputs and for more.
+    /// On matrix units, by [`MatrixUnits`], then in blocks of 32 rows and of 64.
+    pub product_mma: [[Arc<Kernel>; 2]; 3],
+    /// The same for at most 64 outputs and for more.
     pub product_mma_norm: [[Arc<Kernel>; 2]; 3],
     /// By precision, then by [`FEW_ROWS`]; likewise the two fields below.
     pub few_rows: [[Arc<Kernel>; FEW_ROWS.len()]; 4],
@@ -191,8 +191,14 @@ impl Kernels {
                 size_of::<with::Attention>(),
             )
         };
-        let [narrow, wide] = ["_64", "_256"].map(|end| units("product_mma_norm", end));
-        let (narrow, wide) = (narrow?, wide?);
+        let (low, high) = (units("product_mma", "_32")?, units("product_mma", "_64")?);
+        let (narrow, wide) = (
+            units("product_mma_norm", "_64")?,
+            units("product_mma_norm", "_256")?,
+        );
+        let of_each = |kinds: [&[Arc<Kernel>; 3]; 2]| {
+            std::array::from_fn(|units| kinds.map(|kernels| Arc::clone(&kernels[units])))
+        };
         Ok(Kernels {
             product: transposed([
                 by_precision("product", "_32", size_of::<with::Product>())?,
@@ -202,10 +208,8 @@ impl Kernels {
                 by_precision("product_norm", "_64", size_of::<with::Product>())?,
                 by_precision("product_norm", "_256", size_of::<with::Product>())?,
             ]),
-            product_mma: units("product_mma", "")?,
-            product_mma_norm: std::array::from_fn(|units| {
-                [&narrow, &wide].map(|kernels| Arc::clone(&kernels[units]))
-            }),
+            product_mma: of_each([&low, &high]),
+            product_mma_norm: of_each([&narrow, &wide]),
             few_rows: rows("rows", size_of::<with::Rows>())?,
             few_rows_gated: rows("rows_gated", size_of::<with::Rows>())?,
             few_rows_project: rows("rows_project", size_of::<with::Projection>())?,

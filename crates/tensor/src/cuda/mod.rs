@@ -481,7 +481,7 @@ mod tests {
             ("rows_int8_4", size_of::<with::Rows>()),
             ("rows_project_f16_1", size_of::<with::Projection>()),
             ("product_norm_f32_256", size_of::<with::Product>()),
-            ("product_mma_f16_2", size_of::<with::Product>()),
+            ("product_mma_f16_2_64", size_of::<with::Product>()),
             ("product_mma_norm_int8_1_64", size_of::<with::Product>()),
             ("attention_mma_relative_2", size_of::<with::Attention>()),
             ("store_pages", size_of::<with::Store>()),

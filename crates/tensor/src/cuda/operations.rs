@@ -39,6 +39,9 @@ const VALUES_MAX: usize = 128;
 const QUERIES: usize = 64;
 /// Most samples per block of an overlap-add.
 const SAMPLES_PER_BLOCK: usize = 256;
+/// Blocks of a launch that keep the largest cards busy, two for each of some 130 multiprocessors;
+/// with fewer of them products on matrix units have smaller blocks.
+const BLOCKS_ENOUGH: usize = 256;
 
 impl Operations for Cuda {
     fn name(&self) -> &str {
@@ -626,15 +629,21 @@ impl Cuda {
     ) {
         let units = MatrixUnits::of(weight, rounding).filter(|_| product.alpha == 0);
         let wide = weight.rows() > 32;
-        let (outputs, kernel) = match units {
-            Some(units) => (64, &self.kernels.product_mma[units as usize]),
+        let rows = product.rows as usize;
+        let outputs = if units.is_some() || wide { 64 } else { 32 };
+        let across = weight.rows().div_ceil(outputs);
+        let (block_rows, kernel) = match units {
+            Some(units) => {
+                let high = rows.div_ceil(64) * across * layers >= BLOCKS_ENOUGH;
+                let kernel = &self.kernels.product_mma[units as usize][usize::from(high)];
+                (if high { 64 } else { 32 }, kernel)
+            }
             None => {
                 let kernels = &self.kernels.product[precision_number(weight)];
-                (if wide { 64 } else { 32 }, &kernels[usize::from(wide)])
+                (4096 / outputs, &kernels[usize::from(wide)])
             }
         };
-        let down = (product.rows as usize).div_ceil(4096 / outputs);
-        let across = weight.rows().div_ceil(outputs);
+        let down = rows.div_ceil(block_rows);
         let grid = [number(down), number(across), number(layers)];
         self.launch(kernel, grid, product);
     }

@@ -17,6 +17,7 @@ Examples:
   sottovoce bench speed --synthetic turbo --utterances 2.5,5,10,40 --threads 2
   sottovoce bench speed --synthetic base --sound turbo --utterances 10 --threads 2
   sottovoce bench speed --synthetic base --precision f16 --threads 2 --t3-only --json
+  sottovoce bench speed --synthetic base --utterances 5 --streams 8 --device cuda
   sottovoce bench speed --synthetic nano --device cuda --json";
 
 #[derive(clap::Args)]
@@ -31,8 +32,8 @@ pub struct Arguments {
     /// Threads for arithmetic; 0 takes all.
     #[arg(long, default_value = "0", value_parser = count_of::<EngineOptions>("threads"))]
     threads: usize,
-    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has not
-    /// run on hardware yet.
+    /// What computes: cpu, cuda, cuda:N (counted from 0), or auto. CUDA is experimental: it has
+    /// run on an NVIDIA H200 only.
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
     /// In place of stages, time utterances of these lengths, streamed and whole, in seconds;
@@ -48,6 +49,14 @@ pub struct Arguments {
     /// Rounds of each utterance; the best is shown.
     #[arg(long, default_value_t = 1, requires = "utterances")]
     rounds: usize,
+    /// Streams that speak each utterance at the same time.
+    #[arg(
+        long,
+        default_value_t = 1,
+        requires = "utterances",
+        value_name = "COUNT"
+    )]
+    streams: usize,
     /// Time T3 alone.
     #[arg(long)]
     t3_only: bool,
@@ -150,6 +159,7 @@ fn utterances(arguments: &Arguments) -> Outcome {
         seconds: arguments.utterances.clone(),
         whole_tokens: WHOLE_TOKENS,
         rounds: arguments.rounds,
+        streams: arguments.streams.max(1),
     })?;
     let mut out = output();
     if arguments.json {

@@ -73,7 +73,7 @@ CHECK(products_on_matrix_units_equal_their_formula_within_the_rounding_of_their_
             p.add = 1;
             const Numbers before = random(4, size_t(p.rows) * c.outputs);
             Numbers out = before;
-            run("product_mma_" + kind.name(), grid(p, 64), p, out);
+            run("product_mma_" + kind.name() + "_64", grid(p, 64), p, out);
             std::vector<double> expected = formula_of(x, w, p);
             for (size_t i = 0; i < expected.size(); ++i)
                 expected[i] += before[i] + double(bias[i % c.outputs]);
@@ -89,23 +89,27 @@ CHECK(a_row_has_the_same_bits_on_matrix_units_whatever_is_beside_it) {
         const Numbers x = random(2, rows * inputs);
         const ProductArguments all = windows(x, w, 1, rows, 1);
         Numbers together(rows * outputs);
-        run("product_mma_" + kind.name(), grid(all, 64), all, together);
+        run("product_mma_" + kind.name() + "_64", grid(all, 64), all, together);
         for (unsigned row : {0u, 9u, 17u, 63u, 64u, 89u}) {
             const Numbers one(x.begin() + row * inputs, x.begin() + (row + 1) * inputs);
             const ProductArguments p = windows(one, w, 1, 1, 1);
             Numbers alone(outputs);
-            run("product_mma_" + kind.name(), grid(p, 64), p, alone);
+            run("product_mma_" + kind.name() + "_64", grid(p, 64), p, alone);
             const Numbers part(together.begin() + row * outputs,
                                together.begin() + (row + 1) * outputs);
             expect_equal(alone, part, kind.name() + ", row " + std::to_string(row));
         }
+        Numbers of_small_blocks(rows * outputs);
+        run("product_mma_" + kind.name() + "_32", {divide_up(rows, 32), divide_up(outputs, 64)}, all,
+            of_small_blocks);
+        expect_equal(of_small_blocks, together, kind.name() + " in blocks of 32 rows");
     }
 }
 
 CHECK(norms_before_and_after_a_product_on_matrix_units_equal_the_plain_kernels) {
     for (const Kind &kind : KINDS)
         for (unsigned outputs : {33u, 64u, 200u}) {
-            const unsigned rows = 42, inputs = 36;
+            const unsigned rows = 42, inputs = outputs == 33 ? 37 : 36;
             const Weights w = weights(kind.precision, outputs, inputs, 1);
             const Numbers x = random(2, rows * inputs), bias = random(3, outputs);
             const Numbers scale = random(4, 256), shift = random(5, 256), added = random(6, outputs);
@@ -122,17 +126,17 @@ CHECK(norms_before_and_after_a_product_on_matrix_units_equal_the_plain_kernels) 
             Numbers normed(rows * inputs), separate(rows * outputs), together(rows * outputs);
             run("normalise", {divide_up(rows, 4)}, n, normed);
             p.x = normed.data();
-            run("product_mma_" + kind.name(), grid(p, 64), p, separate);
+            run("product_mma_" + kind.name() + "_64", grid(p, 64), p, separate);
             p.x = x.data();
             p.norm = NORM_LAYER;
             p.epsilon = n.epsilon;
             p.norm_scale = scale.data();
             p.norm_shift = shift.data();
-            run("product_mma_" + kind.name(), grid(p, 64), p, together);
+            run("product_mma_" + kind.name() + "_64", grid(p, 64), p, together);
             expect_equal(together, separate, kind.name() + " after a norm");
             ProductArguments q = windows(x, w, 1, rows, 1);
             q.layers[0].bias = bias.data();
-            run("product_mma_" + kind.name(), grid(q, 64), q, separate);
+            run("product_mma_" + kind.name() + "_64", grid(q, 64), q, separate);
             n.x = n.out = separate.data();
             n.columns = n.x_stride = n.out_stride = outputs;
             launch("normalise", {divide_up(rows, 4)}, n, 0, 0);
@@ -161,18 +165,18 @@ CHECK(inputs_beyond_the_largest_half_are_finite_and_weights_of_subnormal_halves_
     Numbers x(8, 0.0f), out(4);
     x[3] = 1e5f;
     ProductArguments p = windows(x, w, 1, 1, 1);
-    run("product_mma_f16_2", grid(p, 64), p, out);
+    run("product_mma_f16_2_64", grid(p, 64), p, out);
     // Two halves reach twice as far as one.
     expect_near(out, formula_of(x, w, p), 1e-4, "beyond one half");
     x[3] = 1e30f;
-    run("product_mma_f16_2", grid(p, 64), p, out);
+    run("product_mma_f16_2_64", grid(p, 64), p, out);
     for (float value : out) expect(std::isfinite(value), "saturated");
     Weights tiny = w;
     std::vector<uint16_t> halves(16 * 8, 3);
     std::memcpy(tiny.storage.data(), halves.data(), halves.size() * 2);
     Numbers ones(8, 1.0f);
     p = windows(ones, tiny, 1, 1, 1);
-    run("product_mma_f16_2", grid(p, 64), p, out);
+    run("product_mma_f16_2_64", grid(p, 64), p, out);
     expect_near(out, std::vector<double>(4, 24 * std::pow(2.0, -24)), 1e-6, "subnormal");
 }
 

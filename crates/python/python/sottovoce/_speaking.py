@@ -61,8 +61,8 @@ class Speaking:
             bytes, or a size such as 512MiB. ``None``: what the system has for the process.
         device
             Device that computes; ``auto`` is the first CUDA device if the model fits there, else
-            the CPU. CUDA is experimental: it has not run on hardware yet. Takes cpu, cuda, cuda:N
-            (counted from 0) or auto.
+            the CPU. CUDA is experimental: it has run on an NVIDIA H200 only. Takes cpu, cuda,
+            cuda:N (counted from 0) or auto.
         precision
             Precision of the weights; ``auto`` is the finest that fits the memory. Takes auto, f32,
             f16, int8 or q4.

@@ -1,14 +1,39 @@
-//! End-to-end tests of `bench flow` with the embedded voice.
+//! End-to-end tests of `bench flow` and `bench speed` with the embedded voice.
 
 use serde_json::Value;
 use std::process::{Command, Output};
 
-fn bench_flow(arguments: &[&str]) -> Output {
+fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sottovoce"))
-        .args(["bench", "flow", "--tokens", "40"])
+        .arg("bench")
         .args(arguments)
         .output()
         .unwrap()
+}
+
+fn bench_flow(arguments: &[&str]) -> Output {
+    bench(&[&["flow", "--tokens", "40"], arguments].concat())
+}
+
+#[test]
+fn streams_that_speak_at_the_same_time_are_counted_together() {
+    let samples = |streams: &str| {
+        let output = bench(&["speed", "--utterances", "2", "--streams", streams, "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        let figures: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let whole = (figures.iter().find(|figure| figure["delivery"] == "whole")).unwrap();
+        assert_eq!(whole["streams"], streams.parse::<u64>().unwrap());
+        (whole["audio_seconds"].as_f64().unwrap() * 24_000.0).round() as u64
+    };
+    assert_eq!(samples("3"), 3 * samples("1"));
+}
+
+#[test]
+fn more_streams_than_an_engine_takes_are_refused_before_any_is_started() {
+    let output = bench(&["speed", "--utterances", "2", "--streams", "1000000"]);
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("--streams"), "{message}");
 }
 
 #[test]

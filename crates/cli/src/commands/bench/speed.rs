@@ -49,10 +49,11 @@ pub struct Arguments {
     /// Rounds of each utterance; the best is shown.
     #[arg(long, default_value_t = 1, requires = "utterances")]
     rounds: usize,
-    /// Streams that speak each utterance at the same time.
+    /// Streams that speak each utterance at the same time; 0 is one.
     #[arg(
         long,
-        default_value_t = 1,
+        default_value = "1",
+        value_parser = count_of::<EngineOptions>("streams_max"),
         requires = "utterances",
         value_name = "COUNT"
     )]
@@ -168,8 +169,9 @@ fn utterances(arguments: &Arguments) -> Outcome {
     }
     writeln!(
         out,
-        "{:<9} {:>8} {:>8} {:>12} {:>12} {:>8} {:>6} {:>7} {:>14}",
+        "{:<9} {:>7} {:>8} {:>8} {:>12} {:>12} {:>8} {:>6} {:>7} {:>14}",
         "delivery",
+        "streams",
         "asked",
         "speech",
         "first sound",
@@ -182,8 +184,9 @@ fn utterances(arguments: &Arguments) -> Outcome {
     for figure in figures {
         writeln!(
             out,
-            "{:<9} {:>6.1} s {:>6.2} s {:>10.2} s {:>10.2} s {:>6.2} s {:>6.2} {:>7} {:>14}",
+            "{:<9} {:>7} {:>6.1} s {:>6.2} s {:>10.2} s {:>10.2} s {:>6.2} s {:>6.2} {:>7} {:>14}",
             figure.delivery,
+            figure.streams,
             figure.asked_seconds,
             figure.audio_seconds,
             figure.first_audio_seconds,

@@ -272,7 +272,8 @@ Examples:
             bytes: weight_bytes(config, precision) + rows * POSITIONS * position_bytes(config),
             product_operations: rows * 2 * weights,
             attention_operations: rows * 4 * attended,
-            halves: [0; 2],
+            // Inputs of two halves, in tiles of eight rows.
+            halves: [2 * 8 / rows, 0],
         }
     }
 

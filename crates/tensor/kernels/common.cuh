@@ -18,6 +18,8 @@ typedef long long int64_t;
 #define DEVICE_CONSTANT static __device__ const
 #define RESTRICT __restrict__
 #define UNROLL _Pragma("unroll")
+/// A loop that is unrolled so that arrays are in registers: of no use on the host.
+#define UNROLL_REGISTERS UNROLL
 /// A loop whose body is long: to be compiled once.
 #define NO_UNROLL _Pragma("unroll 1")
 
@@ -27,7 +29,10 @@ typedef long long int64_t;
 /// The same of a kernel that needs only so many blocks on a multiprocessor at a time, and may have
 /// more registers for that.
 #define KERNEL_FOR(blocks, name, Shared, parameters)                                                \
-    extern "C" __global__ void __launch_bounds__(128, blocks) name parameters
+    KERNEL_OF(128, blocks, name, Shared, parameters)
+/// The same of a kernel whose blocks have so many threads.
+#define KERNEL_OF(threads, blocks, name, Shared, parameters)                                        \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name parameters
 /// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing
 /// yet: NaN on the host.
 #define SHARED(Shared, name) __shared__ Shared name
@@ -62,6 +67,7 @@ DEVICE Four load_four(const float *pointer) { return *reinterpret_cast<const Fou
 DEVICE void store_four(float *pointer, Four value) { *reinterpret_cast<Four *>(pointer) = value; }
 DEVICE uint4 load_uint4(const void *pointer) { return *static_cast<const uint4 *>(pointer); }
 DEVICE uint2 load_uint2(const void *pointer) { return *static_cast<const uint2 *>(pointer); }
+DEVICE uint32_t load_uint(const void *pointer) { return *static_cast<const uint32_t *>(pointer); }
 /// `pointer` is aligned to 8 bytes.
 DEVICE void store_uint2(void *pointer, uint2 value) { *static_cast<uint2 *>(pointer) = value; }
 
@@ -120,6 +126,13 @@ DEVICE unsigned arrive(unsigned *counter, unsigned last) {
     return before;
 }
 
+/// The same pointer, of which the compiler does not know that: what was read through it is read again
+/// rather than kept in registers.
+DEVICE const float *read_again(const float *pointer) {
+    asm volatile("" : "+l"(pointer));
+    return pointer;
+}
+
 /// Notes bytes of weights or caches that this thread reads or writes. Nothing on a GPU.
 DEVICE void count_read(unsigned) {}
 DEVICE void count_written(unsigned) {}
@@ -129,7 +142,7 @@ DEVICE void count_written(unsigned) {}
 /// No static shared memory.
 struct None {};
 
-/// Threads of every block.
+/// Threads of a block where nothing else is said.
 constexpr unsigned THREADS = 128;
 
 DEVICE unsigned divide_up(unsigned x, unsigned by) { return (x + by - 1) / by; }

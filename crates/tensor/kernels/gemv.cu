@@ -104,14 +104,15 @@ DEVICE Division division(unsigned inputs, unsigned most) {
     return Division{length, slots, quads, most / quads};
 }
 
+/// Statistics of rows that are normalised, found by the `threads` of a block.
 template <unsigned ROWS>
-DEVICE void find_statistics(const RowsArguments &p, Shared<ROWS> &shared) {
+DEVICE void find_statistics(const RowsArguments &p, Statistics (&rows)[ROWS], unsigned threads) {
     if (p.norm == NORM_NONE) return;
     NO_UNROLL
-    for (unsigned row = thread_x() / 32; row < p.rows; row += THREADS / 32) {
+    for (unsigned row = thread_x() / 32; row < p.rows; row += threads / 32) {
         const Statistics found =
             row_statistics(p.x + uint64_t(row) * p.x_stride, p.inputs, p.norm, p.epsilon);
-        if (thread_x() % 32 == 0) shared.rows[row] = found;
+        if (thread_x() % 32 == 0) rows[row] = found;
     }
     barrier();
 }
@@ -221,7 +222,7 @@ DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned
         // The first weights are on their way while inputs are brought.
         if (whole && AT_ONCE > 1) fetch(0);
         if (!kept) {
-            if (first == 0 && !ready) find_statistics(p, shared);
+            if (first == 0 && !ready) find_statistics(p, shared.rows, THREADS);
             load_inputs<ROWS, CHUNK>(p, division, 0, division.slots, first, shared.rows,
                                      shared.sums.inputs);
         }
@@ -272,7 +273,7 @@ DEVICE void sum_slots(const RowsArguments &p, const Division &division, unsigned
     const unsigned quad = thread % 4, place = thread / 4;
     const unsigned slot = place % division.quads, group = first_group + place / division.quads;
     const unsigned outputs = division.groups * GROUP;
-    if (!ready) find_statistics(p, shared);
+    if (!ready) find_statistics(p, shared.rows, THREADS);
     NO_UNROLL
     for (unsigned first_slot = 0; first_slot < division.slots; first_slot += Of::QUADS) {
         const unsigned begin = (first_slot + slot) * division.slot_length;
@@ -413,6 +414,45 @@ DEVICE void multiply_gated(const RowsArguments &all, GatedShared<ROWS> &shared) 
     }
 }
 
+/// Ends a head of each of a block's rows, which its `threads` have in shared memory: queries go to
+/// `out`, keys and values into pages; queries and keys are rotated before.
+template <unsigned ROWS, unsigned HEAD>
+DEVICE void store_heads(const ProjectionArguments &a, const RowsArguments &p, unsigned threads,
+                        float (&heads)[ROWS][HEAD]) {
+    const Places &places = a.places;
+    const unsigned first_row = block_y() * ROWS, size = places.size;
+    const unsigned head = block_x() % places.heads, third = block_x() / places.heads;
+    const unsigned half = size / 2;
+    if (third < 2 && a.cosines) {
+        NO_UNROLL
+        for (unsigned place = thread_x(); place < p.rows * half; place += threads) {
+            const unsigned row = place / half, pair = place % half;
+            const unsigned angle = (first_row + row) * half + pair;
+            const float cosine = a.cosines[angle], sine = a.sines[angle];
+            const float left = heads[row][pair], right = heads[row][pair + half];
+            heads[row][pair] = left * cosine - right * sine;
+            heads[row][pair + half] = right * cosine + left * sine;
+        }
+        barrier();
+    }
+    NO_UNROLL
+    for (unsigned row = thread_x() / 32; row < p.rows; row += threads / 32) {
+        const float *values = heads[row];
+        if (third == 0) {
+            float *out = p.out + uint64_t(row) * p.out_stride + head * size;
+            NO_UNROLL
+            for (unsigned channel = thread_x() % 32; channel < size; channel += 32)
+                out[channel] = values[channel];
+        } else {
+            const CacheRow at = places.rows[first_row + row];
+            const CachedPlace place = cached_place(places, places.sequences[at.sequence],
+                                                   at.length - 1, cached_row_bytes(places));
+            uint8_t *stored = place.keys + (third == 2 ? place.values_offset : 0);
+            store_head(stored, places, head, values);
+        }
+    }
+}
+
 template <unsigned ROWS> struct ProjectionShared {
     Shared<ROWS> product;
     float head[ROWS][Shared<ROWS>::HEAD];
@@ -423,11 +463,8 @@ template <unsigned ROWS> struct ProjectionShared {
 template <class Weights, unsigned ROWS>
 DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared) {
     const RowsArguments p = rows_of_block<ROWS>(a.product);
-    const unsigned first_row = block_y() * ROWS;
-    const Places &places = a.places;
     const Division parts = division(p.inputs, Shared<ROWS>::QUADS);
-    const unsigned head = block_x() % places.heads, third = block_x() / places.heads;
-    const unsigned size = places.size, groups = size / GROUP;
+    const unsigned size = a.places.size, groups = size / GROUP;
     const unsigned first_output = block_x() * size, padded = round_up(p.outputs, GROUP);
     NO_UNROLL
     for (unsigned done = 0; done < groups; done += parts.groups) {
@@ -448,35 +485,7 @@ DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared
         }
         barrier();
     }
-    const unsigned half = size / 2;
-    if (third < 2 && a.cosines) {
-        NO_UNROLL
-        for (unsigned place = thread_x(); place < p.rows * half; place += THREADS) {
-            const unsigned row = place / half, pair = place % half;
-            const unsigned angle = (first_row + row) * half + pair;
-            const float cosine = a.cosines[angle], sine = a.sines[angle];
-            const float left = shared.head[row][pair], right = shared.head[row][pair + half];
-            shared.head[row][pair] = left * cosine - right * sine;
-            shared.head[row][pair + half] = right * cosine + left * sine;
-        }
-        barrier();
-    }
-    NO_UNROLL
-    for (unsigned row = thread_x() / 32; row < p.rows; row += THREADS / 32) {
-        const float *values = shared.head[row];
-        if (third == 0) {
-            float *out = p.out + uint64_t(row) * p.out_stride + head * size;
-            NO_UNROLL
-            for (unsigned channel = thread_x() % 32; channel < size; channel += 32)
-                out[channel] = values[channel];
-        } else {
-            const CacheRow at = places.rows[first_row + row];
-            const CachedPlace place = cached_place(places, places.sequences[at.sequence],
-                                                   at.length - 1, cached_row_bytes(places));
-            uint8_t *stored = place.keys + (third == 2 ? place.values_offset : 0);
-            store_head(stored, places, head, values);
-        }
-    }
+    store_heads(a, p, THREADS, shared.head);
 }
 
 } // namespace gemv
@@ -496,11 +505,16 @@ DEVICE void project(const ProjectionArguments &a, ProjectionShared<ROWS> &shared
         gemv::project<Weights, ROWS>(a, shared);                                                    \
     }
 
+// Cards with matrix units have other kernels for weights of fewer bits (gemv_mma.cu).
+#if !defined(__CUDACC_RTC__) || __CUDA_ARCH__ < 750
 #define ROWS_PRECISIONS(ROWS)                                                                       \
     ROWS_PRODUCTS(f32, F32, ROWS)                                                                   \
     ROWS_PRODUCTS(f16, F16, ROWS)                                                                   \
     ROWS_PRODUCTS(int8, Int8, ROWS)                                                                 \
     ROWS_PRODUCTS(q4, Q4, ROWS)
+#else
+#define ROWS_PRECISIONS(ROWS) ROWS_PRODUCTS(f32, F32, ROWS)
+#endif
 
 ROWS_PRECISIONS(1)
 ROWS_PRECISIONS(2)

@@ -6,5 +6,6 @@
 #include "gemm.cu"
 #include "gemm_mma.cu"
 #include "gemv.cu"
+#include "gemv_mma.cu"
 #include "pages.cu"
 #include "sound.cu"

@@ -119,6 +119,21 @@ DEVICE uint32_t nearest_pair(float first, float second) {
 #endif
 }
 
+/// The bytes `2 · pair` and `2 · pair + 1` of a word, less `OFFSET` each, as halves.
+template <unsigned OFFSET> DEVICE uint32_t halves_of_bytes(uint32_t word, unsigned pair) {
+#ifdef __CUDACC_RTC__
+    // A byte behind 0x64 is the half 1024 + byte.
+    uint32_t halves = __byte_perm(word, 0x64646464, pair == 0 ? 0x4140 : 0x4342);
+    asm("sub.f16x2 %0, %0, %1;" : "+r"(halves) : "r"((0x6400 | OFFSET) * 0x10001));
+    return halves;
+#else
+    const auto half = [&](unsigned byte) {
+        return float_to_half(float(int32_t(word >> (8 * byte) & 255) - int32_t(OFFSET)));
+    };
+    return pair_of(half(2 * pair), half(2 * pair + 1));
+#endif
+}
+
 /// A pair of numbers as halves: the nearest ones, then those nearest to what these leave.
 template <unsigned TERMS>
 DEVICE void split_pair(float first, float second, uint32_t (&terms)[TERMS]) {

@@ -15,20 +15,6 @@ DEVICE float finished(float total, float scale, bool has_bias, float bias, unsig
     return activated(value, activation, slope);
 }
 
-DEVICE bool is_aligned(const float *pointer, unsigned stride) {
-    return (reinterpret_cast<uint64_t>(pointer) | uint64_t(stride) * 4) % 16 == 0;
-}
-
-/// Four numbers from `index` on of `count`, zeros past the end.
-DEVICE Four four_of(const float *x, unsigned index, unsigned count) {
-    if (index + 4 <= count && is_aligned(x + index, 0)) return load_four(x + index);
-    Four values = four(0.0f);
-    UNROLL
-    for (unsigned i = 0; i < 4; ++i)
-        if (index + i < count) values[i] = x[index + i];
-    return values;
-}
-
 /// What four neighbouring inputs are scaled and shifted by after a norm.
 struct NormFactors {
     Four scale, shift;
@@ -46,12 +32,4 @@ DEVICE Four four_normalised(Four x, Statistics row, bool scaled, bool shifted, N
     if (scaled) value = value * with.scale;
     if (shifted) value = value + with.shift;
     return value;
-}
-
-/// Four inputs from `index` on, those past the last one as zeros, which padding's weights are not.
-DEVICE Four before(Four values, unsigned index, unsigned count) {
-    UNROLL
-    for (unsigned i = 0; i < 4; ++i)
-        if (index + i >= count) values[i] = 0.0f;
-    return values;
 }

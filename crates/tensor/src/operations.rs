@@ -47,8 +47,9 @@ pub enum Store {
     Add,
 }
 
-/// Rounding of activations where weights are integers; no effect elsewhere. A CUDA device rounds
-/// only those of [`crate::Matrix::for_many_rows`], to 22 and to 11 bits.
+/// Rounding of activations where weights are integers; no effect elsewhere. A CUDA device with
+/// matrix units rounds to 22 bits, and to 11 where rounding is coarse and weights are
+/// [`crate::Matrix::for_many_rows`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
     /// To 16 bits, well below the rounding error of the weights.

@@ -15,6 +15,7 @@
 #define DEVICE_CONSTANT static const
 #define RESTRICT __restrict__
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_REGISTERS
 #define NO_UNROLL
 
 namespace host {
@@ -137,6 +138,7 @@ UNWATCHED inline void exchange(Slot *slots, unsigned count) {
     static const host::Registration<Shared> name##_registration(#name, &name);                      \
     static void name parameters
 #define KERNEL_FOR(blocks, name, Shared, parameters) KERNEL(name, Shared, parameters)
+#define KERNEL_OF(threads, blocks, name, Shared, parameters) KERNEL(name, Shared, parameters)
 /// Names the kernel's static shared memory, of the type that KERNEL was given. It holds nothing
 /// yet: NaN on the host.
 #define SHARED(Shared, name) Shared &name = *static_cast<Shared *>(host::lane.shared)
@@ -168,6 +170,7 @@ inline Four load_four(const float *pointer) { return *reinterpret_cast<const Fou
 inline void store_four(float *pointer, Four value) { *reinterpret_cast<Four *>(pointer) = value; }
 inline uint4 load_uint4(const void *pointer) { return *static_cast<const uint4 *>(pointer); }
 inline uint2 load_uint2(const void *pointer) { return *static_cast<const uint2 *>(pointer); }
+inline uint32_t load_uint(const void *pointer) { return *static_cast<const uint32_t *>(pointer); }
 inline void store_uint2(void *pointer, uint2 value) { *static_cast<uint2 *>(pointer) = value; }
 
 inline float multiply_add(float x, float y, float z) { return x * y + z; }
@@ -231,6 +234,8 @@ inline unsigned arrive(unsigned *counter, unsigned last) {
     }
     return before;
 }
+
+inline const float *read_again(const float *pointer) { return pointer; }
 
 /// Notes bytes of weights or caches that this thread reads or writes. Nothing on a GPU, nor under
 /// ThreadSanitizer, to which the counters are shared by all threads.

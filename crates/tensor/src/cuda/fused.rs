@@ -4,12 +4,12 @@
 //! less work.
 
 use super::arguments as with;
-use super::kernels::{FEW_ROWS, MatrixUnits};
+use super::kernels::MatrixUnits;
 use super::launches::{
-    few_rows_grid, few_rows_outputs, few_rows_variant, layer_normed, layer_of, normed, number,
-    placed, precision_number, product_of, product_of_sequences, rows_of,
+    layer_normed, layer_of, normed, number, placed, precision_number, product_of,
+    product_of_sequences, rows_of,
 };
-use super::operations::FEW_ROWS_MAX;
+use super::uploads::PIECE;
 use super::{Cuda, start};
 use crate::cache::{CacheLayout, CachePlaces};
 use crate::fused::FusedOperations;
@@ -31,6 +31,12 @@ fn part(scratch: ViewMut<'_>, rows: usize, columns: usize) -> ViewMut<'_> {
 }
 
 impl Cuda {
+    /// Whether one launch projects so many rows.
+    fn projects_at_once(&self, rows: usize, joined: &Linear) -> bool {
+        let kernels = &self.kernels.few_rows_project[precision_number(&joined.weight)];
+        kernels.takes(rows) && rows <= PIECE
+    }
+
     /// A product of few rows that are normalised first.
     fn few_rows(
         &self,
@@ -64,14 +70,18 @@ impl FusedOperations for Cuda {
         mut out: ViewMut<'_>,
     ) {
         let rows = x.row_count();
-        let few = rows <= FEW_ROWS_MAX && MatrixUnits::of(&layers[0].weight, rounding).is_none();
-        if let ([layer], true) = (layers, few) {
-            let arguments = self.few_rows(x, norm, layer, activation, &out);
-            let weight = &layer.weight;
-            let variant = few_rows_variant(rows);
-            let across = (weight.rows()).div_ceil(few_rows_outputs(weight.columns(), variant));
-            let kernel = &self.kernels.few_rows[precision_number(weight)][variant];
-            return self.launch(kernel, few_rows_grid(across, rows, variant), &arguments);
+        let kernels = &self.kernels.few_rows[precision_number(&layers[0].weight)];
+        let few = kernels.takes(rows) && MatrixUnits::of(&layers[0].weight, rounding).is_none();
+        if few && (layers.len() == 1 || kernels.are_on_units()) {
+            for (index, layer) in layers.iter().enumerate() {
+                let out = (out.reborrow()).rows(index * rows..(index + 1) * rows);
+                let arguments = self.few_rows(x, norm, layer, activation, &out);
+                let weight = &layer.weight;
+                let variant = kernels.of_rows(rows);
+                let blocks = variant.blocks(weight.rows(), weight.columns(), rows);
+                self.launch(variant.kernel, blocks, &arguments);
+            }
+            return;
         }
         let (norm, [norm_scale, norm_shift], epsilon) = normed(norm);
         for (piece, layers) in layers.chunks(with::LAYERS_MAX).enumerate() {
@@ -101,9 +111,10 @@ impl FusedOperations for Cuda {
     }
 
     fn gated_linear_scratch(&self, rows: usize, gate_up: &Linear) -> usize {
-        match rows {
-            0..=FEW_ROWS_MAX => 0,
-            _ => rows * gate_up.weight.rows(),
+        let kernels = &self.kernels.few_rows_gated[precision_number(&gate_up.weight)];
+        match kernels.takes(rows) {
+            true => 0,
+            false => rows * gate_up.weight.rows(),
         }
     }
 
@@ -116,7 +127,8 @@ impl FusedOperations for Cuda {
         scratch: ViewMut<'_>,
     ) {
         let (rows, weight) = (x.row_count(), &gate_up.weight);
-        if rows > FEW_ROWS_MAX {
+        let kernels = &self.kernels.few_rows_gated[precision_number(weight)];
+        if !kernels.takes(rows) {
             let mut both = part(scratch, rows, weight.rows());
             let plain = Activation::Identity;
             let fine = Rounding::Fine;
@@ -128,10 +140,9 @@ impl FusedOperations for Cuda {
             outputs: number(half),
             ..self.few_rows(x, Some(norm), gate_up, Activation::Identity, &out)
         };
-        let variant = few_rows_variant(rows);
-        let across = half.div_ceil(few_rows_outputs(weight.columns(), variant));
-        let kernel = &self.kernels.few_rows_gated[precision_number(weight)][variant];
-        self.launch(kernel, few_rows_grid(across, rows, variant), &arguments);
+        let variant = kernels.of_rows(rows);
+        let blocks = variant.blocks(half, weight.columns(), rows);
+        self.launch(variant.kernel, blocks, &arguments);
     }
 
     fn takes_projection(&self, _joined: &Linear, layout: CacheLayout) -> bool {
@@ -139,9 +150,9 @@ impl FusedOperations for Cuda {
     }
 
     fn project_scratch(&self, rows: usize, joined: &Linear) -> usize {
-        match rows {
-            0..=FEW_ROWS_MAX => 0,
-            _ => rows * joined.weight.rows(),
+        match self.projects_at_once(rows, joined) {
+            true => 0,
+            false => rows * joined.weight.rows(),
         }
     }
 
@@ -157,7 +168,7 @@ impl FusedOperations for Cuda {
         scratch: ViewMut<'_>,
     ) {
         let (rows, layout) = (x.row_count(), places.layout());
-        if rows > FEW_ROWS_MAX {
+        if !self.projects_at_once(rows, joined) {
             let columns = layout.heads * layout.size;
             let mut all = part(scratch, rows, joined.weight.rows());
             let plain = Activation::Identity;
@@ -184,18 +195,11 @@ impl FusedOperations for Cuda {
             cosines,
             sines,
         };
-        // One block computes one head of queries, keys or values, of which those with many rows
-        // hold smaller ones only.
-        let mut variant = few_rows_variant(rows);
-        while FEW_ROWS[variant] > 16 && layout.size > 4096 / FEW_ROWS[variant] {
-            variant -= 1;
-        }
-        let kernel = &self.kernels.few_rows_project[precision_number(&joined.weight)][variant];
-        self.launch(
-            kernel,
-            few_rows_grid(3 * layout.heads, rows, variant),
-            &arguments,
-        );
+        // A block has one head of queries, keys or values.
+        let kernels = &self.kernels.few_rows_project[precision_number(&joined.weight)];
+        let variant = kernels.of_heads(rows, layout.size);
+        let blocks = variant.across(3 * layout.heads, rows);
+        self.launch(variant.kernel, blocks, &arguments);
     }
 
     fn takes_embedding(&self, table: &Matrix, positions: Option<&Matrix>) -> bool {

@@ -1,6 +1,7 @@
 //! The kernels. Images built from `kernels/` are embedded; the one that suits the device is loaded.
 
 use super::arguments as with;
+use super::few_rows::FewRows;
 use crate::cache::CachePrecision;
 use crate::matrix::{Matrix, Precision};
 use crate::operations::Rounding;
@@ -12,6 +13,9 @@ use std::sync::Arc;
 const fn generation(major: u32, minor: u32) -> Generation {
     Generation { major, minor }
 }
+
+/// The first generation with the matrix units that kernels use.
+const FIRST_WITH_MATRIX_UNITS: Generation = generation(7, 5);
 
 const PTX_70: Target = Target::Ptx(generation(7, 0));
 const PTX_80: Target = Target::Ptx(generation(8, 0));
@@ -47,9 +51,6 @@ static IMAGES: [(Target, &[u8]); 6] = [
         include_bytes!("../../kernels/built/sm_120.cubin.gz"),
     ),
 ];
-
-/// Rows that one block of a few-rows product computes, by variant.
-pub(super) const FEW_ROWS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// How a product runs on matrix units, where it does.
 #[derive(Clone, Copy)]
@@ -108,10 +109,10 @@ pub(super) struct Kernels {
     pub product_mma: [[Arc<Kernel>; 2]; 3],
     /// The same for at most 64 outputs and for more.
     pub product_mma_norm: [[Arc<Kernel>; 2]; 3],
-    /// By precision, then by [`FEW_ROWS`]; likewise the two fields below.
-    pub few_rows: [[Arc<Kernel>; FEW_ROWS.len()]; 4],
-    pub few_rows_gated: [[Arc<Kernel>; FEW_ROWS.len()]; 4],
-    pub few_rows_project: [[Arc<Kernel>; FEW_ROWS.len()]; 4],
+    /// By precision; likewise the two fields below.
+    pub few_rows: [FewRows; 4],
+    pub few_rows_gated: [FewRows; 4],
+    pub few_rows_project: [FewRows; 4],
     pub embed: [Arc<Kernel>; 4],
     pub lstm: [Arc<Kernel>; 4],
     pub attention_64: Arc<Kernel>,
@@ -170,10 +171,11 @@ impl Kernels {
                 size_of::<with::Pages>(),
             )
         };
-        let rows = |family: &str, bytes| {
-            let of = |rows: usize| by_precision(family, &format!("_{rows}"), bytes);
-            let [one, two, four, eight, more, many, most] = FEW_ROWS.map(of);
-            Ok::<_, CudaError>(transposed([one?, two?, four?, eight?, more?, many?, most?]))
+        let has_units = module.target().generation() >= FIRST_WITH_MATRIX_UNITS;
+        let rows = |kind: &str, bytes| {
+            let of = |precision| FewRows::load(kind, precision, has_units, |name| get(name, bytes));
+            let [f32, f16, int8, q4] = Precision::ALL.map(of);
+            Ok::<_, CudaError>([f32?, f16?, int8?, q4?])
         };
         let units = |family: &str, end: &str| {
             let of = |units: MatrixUnits| {
@@ -210,9 +212,9 @@ impl Kernels {
             ]),
             product_mma: of_each([&low, &high]),
             product_mma_norm: of_each([&narrow, &wide]),
-            few_rows: rows("rows", size_of::<with::Rows>())?,
-            few_rows_gated: rows("rows_gated", size_of::<with::Rows>())?,
-            few_rows_project: rows("rows_project", size_of::<with::Projection>())?,
+            few_rows: rows("", size_of::<with::Rows>())?,
+            few_rows_gated: rows("_gated", size_of::<with::Rows>())?,
+            few_rows_project: rows("_project", size_of::<with::Projection>())?,
             embed: by_precision("embed", "", size_of::<with::Embedding>())?,
             lstm: by_precision("lstm", "", size_of::<with::Lstm>())?,
             attention_64: get("attention_64", size_of::<with::Attention>())?,

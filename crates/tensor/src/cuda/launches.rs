@@ -1,7 +1,6 @@
 //! Arguments and grids of launches, computed from views, layers and functions.
 
 use super::arguments as with;
-use super::kernels::FEW_ROWS;
 use super::start;
 use super::uploads::PlacesAddresses;
 use crate::cache::{CacheLayout, CachePrecision};
@@ -33,30 +32,6 @@ pub(super) fn blocks(count: usize, each: usize) -> [u32; 3] {
 
 pub(super) fn element_blocks(rows: usize, columns: usize) -> [u32; 3] {
     blocks(rows * columns, PER_BLOCK)
-}
-
-/// The index in [`FEW_ROWS`] of the kernel for so many rows.
-pub(super) fn few_rows_variant(rows: usize) -> usize {
-    let fits = FEW_ROWS.iter().position(|&most| rows <= most);
-    fits.unwrap_or(FEW_ROWS.len() - 1)
-}
-
-/// Outputs per block of a few-rows product: as many groups of 16 as leave a quad of threads for
-/// each slot of inputs, or for those that a team has at a time (`gemv.cu`).
-pub(super) fn few_rows_outputs(inputs: usize, variant: usize) -> usize {
-    let slot_length = 32 * inputs.div_ceil(1024);
-    let slots = inputs.div_ceil(slot_length.max(1));
-    let all = match FEW_ROWS[variant] {
-        0..=16 => 32,
-        rows => 256 / rows,
-    };
-    let quads = slots.min(all).next_power_of_two().max(4);
-    all / quads * 16
-}
-
-/// The grid of a few-rows product with `across` blocks along the outputs.
-pub(super) fn few_rows_grid(across: usize, rows: usize, variant: usize) -> [u32; 3] {
-    [number(across), number(rows.div_ceil(FEW_ROWS[variant])), 1]
 }
 
 pub(super) fn optional(vector: Option<&Vector>) -> u64 {

@@ -9,6 +9,7 @@
 //! product kernels return the same bits for a row.
 
 mod arguments;
+mod few_rows;
 mod fused;
 mod kernels;
 mod launches;
@@ -29,13 +30,30 @@ use sottovoce_memory::{Memory, OutOfMemory};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use uploads::{UploadError, Uploads};
 
-/// Threads of every block.
+/// Threads of a block where a kernel has no others.
 const THREADS: u32 = 128;
 /// Number and bytes of the parts of the pinned ring. A read that fits the ring waits once, as the
 /// scores of base's step of 34 streams do.
 const STAGING: (usize, usize) = (2, 9 << 17);
 /// Launches of the larger of the two graphs whose memory is measured.
 const MEASURED_LAUNCHES: usize = 65;
+
+/// The blocks of a launch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Blocks {
+    grid: [u32; 3],
+    /// Of a block.
+    threads: u32,
+}
+
+impl From<[u32; 3]> for Blocks {
+    fn from(grid: [u32; 3]) -> Blocks {
+        Blocks {
+            grid,
+            threads: THREADS,
+        }
+    }
+}
 
 /// Why a device cannot compute.
 #[derive(Debug, thiserror::Error)]
@@ -138,31 +156,32 @@ impl Cuda {
 
     /// Launches a kernel, or gathers the launch for a replay. Does nothing if there are no blocks
     /// or the device has failed.
-    fn launch<A: Pod>(&self, kernel: &Arc<Kernel>, grid: [u32; 3], arguments: &A) {
-        if grid.contains(&0) || self.failure.get().is_some() {
+    fn launch<A: Pod>(&self, kernel: &Arc<Kernel>, blocks: impl Into<Blocks>, arguments: &A) {
+        let blocks = blocks.into();
+        if blocks.grid.contains(&0) || self.failure.get().is_some() {
             return;
         }
         let arguments = bytemuck::bytes_of(arguments);
         let mut replays = self.replays();
         if let Some(launches) = replays.gathering() {
-            return launches.push(kernel, grid, arguments);
+            return launches.push(kernel, blocks, arguments);
         }
         if replays.is_recording() {
             return;
         }
         drop(replays);
-        self.note(self.launch_now(kernel, grid, arguments));
+        self.note(self.launch_now(kernel, blocks, arguments));
     }
 
     fn launch_now(
         &self,
         kernel: &Kernel,
-        grid: [u32; 3],
+        blocks: Blocks,
         arguments: &[u8],
     ) -> Result<(), CudaError> {
         let shape = LaunchShape {
-            grid,
-            block: [THREADS, 1, 1],
+            grid: blocks.grid,
+            block: [blocks.threads, 1, 1],
             shared_bytes: 0,
         };
         // SAFETY: operations fill the arguments from views, weights and cache places. These stand
@@ -174,7 +193,7 @@ impl Cuda {
 
     fn launch_all(&self, launches: &Launches) -> Result<(), CudaError> {
         (launches.each())
-            .try_for_each(|(kernel, grid, arguments)| self.launch_now(kernel, grid, arguments))
+            .try_for_each(|(kernel, blocks, arguments)| self.launch_now(kernel, blocks, arguments))
     }
 
     fn note(&self, result: Result<(), CudaError>) {
@@ -229,7 +248,7 @@ impl Cuda {
             let mut launches = Launches::default();
             for _ in 0..launch_count {
                 let bytes = bytemuck::bytes_of(arguments);
-                launches.push(&self.kernels.fill, [1, 1, 1], bytes);
+                launches.push(&self.kernels.fill, [1, 1, 1].into(), bytes);
             }
             // Without graphs, forwards are launched kernel by kernel.
             let graph = self.captured(&launches);
@@ -503,6 +522,6 @@ mod tests {
             let expected = &built["entries"][family]["parameter_bytes"];
             assert_eq!(*expected, serde_json::json!([bytes]), "{family}");
         }
-        assert!(kernels::FEW_ROWS.is_sorted());
+        assert!(few_rows::PLAIN_ROWS.is_sorted() && few_rows::UNITS_ROWS.is_sorted());
     }
 }

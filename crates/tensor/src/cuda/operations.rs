@@ -3,9 +3,9 @@
 use super::arguments as with;
 use super::kernels::MatrixUnits;
 use super::launches::{
-    blocks, cache_number, columns, element_blocks, elements, elements_with, few_rows_grid,
-    few_rows_outputs, few_rows_variant, layer_of, number, numbered, optional, placed,
-    precision_number, product_of, product_of_sequences, rows_of, spectra,
+    blocks, cache_number, columns, element_blocks, elements, elements_with, layer_of, number,
+    numbered, optional, placed, precision_number, product_of, product_of_sequences, rows_of,
+    spectra,
 };
 use super::uploads::{DONE_MAX, PIECE, PlacesAddresses};
 use super::{Cuda, THREADS, start};
@@ -25,8 +25,6 @@ use bytemuck::Zeroable;
 use sottovoce_memory::driver::cuda::Kernel;
 use std::sync::Arc;
 
-/// Most rows of a product whose blocks read each weight once for all rows.
-pub(super) const FEW_ROWS_MAX: usize = 64;
 /// Most heads of a layer whose weights are noted.
 const WATCHED_MAX: usize = 4;
 /// Most rows of an attention over cached positions whose parts have blocks of their own.
@@ -603,19 +601,16 @@ impl Cuda {
         rounding: Rounding,
         out: ViewMut<'_>,
     ) {
-        if x.row_count() > FEW_ROWS_MAX || MatrixUnits::of(weight, rounding).is_some() {
+        let rows = x.row_count();
+        let few = &self.kernels.few_rows[precision_number(weight)];
+        if !few.takes(rows) || MatrixUnits::of(weight, rounding).is_some() {
             let product = product_of(x, weight, bias, activation, store, &out);
             return self.multiply_layers(weight, 1, &product, rounding);
         }
         let arguments = rows_of(x, layer_of(weight, bias), weight, activation, store, &out);
-        let variant = few_rows_variant(x.row_count());
-        let across = (weight.rows()).div_ceil(few_rows_outputs(weight.columns(), variant));
-        let kernel = &self.kernels.few_rows[precision_number(weight)][variant];
-        self.launch(
-            kernel,
-            few_rows_grid(across, x.row_count(), variant),
-            &arguments,
-        );
+        let variant = few.of_rows(rows);
+        let blocks = variant.blocks(weight.rows(), weight.columns(), rows);
+        self.launch(variant.kernel, blocks, &arguments);
     }
 
     /// Products with the weights of layers, all of this shape and precision, of which these are the

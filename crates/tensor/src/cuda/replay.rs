@@ -5,6 +5,7 @@
 //! Anything else (reading or writing elements, more arrays than there is room for) ends the
 //! gathering: the gathered work is launched, and the rest follows one by one.
 
+use super::Blocks;
 use sottovoce_memory::driver::cuda::{Graph, Kernel};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,11 +14,11 @@ use std::sync::Arc;
 /// Most forwards kept.
 pub(super) const FORWARDS_MAX: usize = 64;
 
-/// A launch: its kernel, its grid, and the range of its arguments.
+/// A launch: its kernel, its blocks, and the range of its arguments.
 #[derive(Clone)]
 struct Launch {
     kernel: Arc<Kernel>,
-    grid: [u32; 3],
+    blocks: Blocks,
     arguments: Range<usize>,
 }
 
@@ -30,12 +31,12 @@ pub(super) struct Launches {
 }
 
 impl Launches {
-    pub fn push(&mut self, kernel: &Arc<Kernel>, grid: [u32; 3], arguments: &[u8]) {
+    pub fn push(&mut self, kernel: &Arc<Kernel>, blocks: Blocks, arguments: &[u8]) {
         let start = self.arguments.len();
         self.arguments.extend_from_slice(arguments);
         self.list.push(Launch {
             kernel: Arc::clone(kernel),
-            grid,
+            blocks,
             arguments: start..self.arguments.len(),
         });
     }
@@ -44,17 +45,17 @@ impl Launches {
         self.list.is_empty()
     }
 
-    pub fn each(&self) -> impl Iterator<Item = (&Kernel, [u32; 3], &[u8])> {
+    pub fn each(&self) -> impl Iterator<Item = (&Kernel, Blocks, &[u8])> {
         (self.list.iter()).map(|launch| {
             let arguments = &self.arguments[launch.arguments.clone()];
-            (&*launch.kernel, launch.grid, arguments)
+            (&*launch.kernel, launch.blocks, arguments)
         })
     }
 
     fn equals(&self, other: &Launches) -> bool {
         let same = |(one, other): (&Launch, &Launch)| {
             Arc::ptr_eq(&one.kernel, &other.kernel)
-                && one.grid == other.grid
+                && one.blocks == other.blocks
                 && one.arguments == other.arguments
         };
         self.arguments == other.arguments

@@ -29,6 +29,13 @@ pub enum Target {
 }
 
 impl Target {
+    /// The first generation that can run an image for this target.
+    pub fn generation(self) -> Generation {
+        match self {
+            Target::Cubin(own) | Target::Ptx(own) => own,
+        }
+    }
+
     /// Whether a device of `generation` can run an image for this target.
     pub fn runs_on(self, generation: Generation) -> bool {
         match self {

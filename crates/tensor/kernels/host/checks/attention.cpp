@@ -177,15 +177,35 @@ CHECK(attention_over_pages_equals_its_formula_alone_in_a_batch_and_in_splits) {
 }
 
 CHECK(projections_go_into_pages_as_product_rotation_and_store_do) {
-    for (unsigned precision = 0; precision < 3; ++precision) {
+    struct Case {
+        const char *weights, *product, *projection;
+        /// Rows and threads of a block.
+        unsigned block_rows, threads;
+        unsigned precision, inputs, size;
+    };
+    std::vector<Case> cases;
+    for (unsigned precision = 0; precision < 3; ++precision)
         for (unsigned inputs : {64u, 300u, 1100u}) {
-            const unsigned heads = 2, size = 32, columns = heads * size, rows = 3;
+            cases.push_back({"q4", "rows_q4_2", "rows_project_q4_2", 2, THREADS, precision, inputs, 32});
+            cases.push_back({"f16", "rows_mma_f16_8", "rows_mma_project_f16_8", 8, 256, precision,
+                             inputs, inputs == 64 ? 96u : 64u});
+            cases.push_back({"int8", "rows_mma_int8_8", "rows_mma_project_int8_16", 16, 256, precision,
+                             inputs, 48});
+            cases.push_back({"q4", "rows_mma_q4_16", "rows_mma_project_q4_32", 32, 256, precision,
+                             inputs, inputs == 64 ? 128u : 32u});
+            cases.push_back({"f16", "rows_mma_f16_64", "rows_mma_project_f16_64", 64, 256, precision,
+                             inputs, 64});
+        }
+    for (const Case &c : cases) {
+        {
+            const unsigned precision = c.precision, inputs = c.inputs, size = c.size;
+            const unsigned heads = 2, columns = heads * size, rows = 3;
             Store together(precision, heads, size), apart(precision, heads, size);
             for (Store *store : {&together, &apart}) {
                 store->sequences.push_back({store->stretch(5, 0, 1), store->stretch(20, 1, 2)});
-                store->rows = {{0, 2}, {0, 6}, {0, 25}};
+                store->rows = {{0, 2, 0, 0, 0}, {0, 6, 0, 0, 0}, {0, 25, 0, 0, 0}};
             }
-            const Weights w = weights("q4", 3 * columns, inputs, 1);
+            const Weights w = weights(c.weights, 3 * columns, inputs, 1);
             const Numbers x = random(2, rows * inputs), bias = random(3, 3 * columns);
             const Numbers scale = random(4, inputs), angles = random(5, rows * size / 2);
             Numbers cosines, sines;
@@ -211,13 +231,15 @@ CHECK(projections_go_into_pages_as_product_rotation_and_store_do) {
             in_all_orders(queries, [&](int order, uint64_t seed) {
                 ProjectionArguments b = a;
                 b.product.out = queries.data();
-                const char *message = launch("rows_project_q4_2", {3 * heads, 2}, b, order, seed);
+                const Grid grid{3 * heads, divide_up(rows, c.block_rows), 1, c.threads};
+                const char *message = launch(c.projection, grid, b, order, seed);
                 expect(!message, message ? message : "");
             });
             RowsArguments plain = a.product;
             plain.out_stride = 3 * columns;
             Numbers joined(rows * 3 * columns);
-            run("rows_q4_4", {divide_up(3 * columns, 16), 1}, plain, joined);
+            const unsigned row_blocks = divide_up(rows, c.threads == THREADS ? 2 : 8);
+            run(c.product, {divide_up(3 * columns, 16), row_blocks, 1, c.threads}, plain, joined);
             RotateArguments r{};
             r.x = joined.data();
             r.cosines = cosines.data();

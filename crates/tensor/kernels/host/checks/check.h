@@ -88,13 +88,15 @@ inline AttentionArguments attention(const Numbers &q, const Numbers &k, const Nu
 
 struct Grid {
     unsigned x, y = 1, z = 1;
+    /// Of a block.
+    unsigned threads = THREADS;
 };
 
 /// Launches in one order; `arguments` is the kernel's only parameter.
 template <typename Arguments>
 const char *launch(const std::string &name, Grid grid, Arguments arguments, int order,
                    uint64_t seed) {
-    const HostLaunch launch = {{grid.x, grid.y, grid.z}, {THREADS, 1, 1}, 0, order, seed};
+    const HostLaunch launch = {{grid.x, grid.y, grid.z}, {grid.threads, 1, 1}, 0, order, seed};
     void *parameters[] = {&arguments};
     return host_kernel_launch(find(name), &launch, parameters);
 }

@@ -105,6 +105,8 @@ KERNEL(normalise, None, (NormArguments a)) {
     const float *x = a.x + uint64_t(row) * a.x_stride;
     float *out = a.out + uint64_t(row) * a.out_stride;
     const Statistics statistics = row_statistics(x, a.columns, a.norm, a.epsilon);
+    // Where a row is normalised in its place, all of it is read before.
+    warp_barrier();
     NO_UNROLL
     for (unsigned column = thread_x() % 32; column < a.columns; column += 32)
         out[column] = normalised(x[column], statistics, a.scale, a.shift, column);

@@ -267,7 +267,8 @@ impl Matrix {
     }
 
     /// Marks weights that are multiplied with many rows at a time, which a device may have other
-    /// kernels for: then at any number of rows, so that a row's result does not depend on the others.
+    /// kernels for: then at any number of rows, so that a row's result does not depend on the
+    /// others.
     pub fn for_many_rows(self) -> Matrix {
         Matrix {
             many_rows: true,

@@ -284,3 +284,70 @@ fn libraries_name_options_and_no_flags() {
         }
     }
 }
+
+/// Versions that a text names: numbers with dots after what stands before a version of the program.
+fn named_versions(text: &str) -> Vec<(usize, String)> {
+    let marks = [
+        "sottovoce:",
+        "sottovoce-ray:",
+        "sottovoce-",
+        "newTag: ",
+        "appVersion: ",
+        "version: ",
+        "\", version = \"",
+    ];
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        for mark in marks {
+            for (at, _) in line.match_indices(mark) {
+                let rest = &line[at + mark.len()..];
+                let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+                let version = rest[..end.unwrap_or(rest.len())].trim_end_matches('.');
+                if version.split('.').count() == 3 {
+                    found.push((index + 1, version.to_owned()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_place_names_the_same_version() {
+    assert_eq!(
+        named_versions("image: sottovoce:1.2.3\nsottovoce-1.2.3.tar.gz apiVersion: v2"),
+        [(1, "1.2.3".to_owned()), (2, "1.2.3".to_owned())]
+    );
+    let version = env!("CARGO_PKG_VERSION");
+    let mut places = vec![
+        root().join("Cargo.toml"),
+        root().join("README.md"),
+        root().join("deploy/kuberay/Dockerfile"),
+    ];
+    sources(&root().join("deploy"), &["yaml"], &mut places);
+    sources(&root().join("docs"), &["md"], &mut places);
+    let mut count = 0;
+    for place in places {
+        let text = std::fs::read_to_string(&place).unwrap();
+        // Cargo.toml's other dependencies have versions of their own.
+        let own = |line: &str| !line.contains("version = ") || line.starts_with("sottovoce");
+        let text: Vec<&str> = text
+            .lines()
+            .map(|line| if own(line) { line } else { "" })
+            .collect();
+        for (line, named) in named_versions(&text.join("\n")) {
+            count += 1;
+            assert_eq!(named, version, "{}:{line}", place.display());
+        }
+    }
+    assert!(count > 15, "only {count} versions were found");
+    let changelog = std::fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let newest = changelog
+        .lines()
+        .find_map(|line| line.strip_prefix("## "))
+        .unwrap();
+    assert!(
+        newest == version || newest.ends_with("(unreleased)"),
+        "CHANGELOG.md begins with {newest}"
+    );
+}

@@ -63,10 +63,14 @@ pub(super) struct Language {
     /// Plural nouns and their company: words before which a number may itself be a plural, as in
     /// `two 911s`.
     pub several_words: &'static [&'static str],
+    /// Articles of one thing of several.
+    pub indefinite_articles: &'static [&'static str],
     /// Articles.
     pub articles: &'static [&'static str],
     /// Words after the apostrophe of feet: `5' tall`.
     pub length_words: &'static [&'static str],
+    /// Words before a number with a letter: `gate 12A`.
+    pub lettered: &'static [&'static str],
     /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
     /// Words before years of four digits.
@@ -104,6 +108,8 @@ pub(super) struct Words {
     pub minutes: [&'static str; 2],
     pub seconds: [&'static str; 2],
     pub to_the_power_of: &'static str,
+    pub factorial: &'static str,
+    pub divided_by: &'static str,
     pub squared: &'static str,
     pub cubed: &'static str,
     pub slash: &'static str,

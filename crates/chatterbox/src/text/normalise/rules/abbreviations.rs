@@ -6,6 +6,8 @@ use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised, las
 
 /// Letters of a Roman numeral that is a year without further context.
 const ROMAN_YEAR_LETTERS_MIN: usize = 4;
+/// Letters of a Roman numeral between an article and a noun.
+const ROMAN_ORDINAL_LETTERS_MIN: usize = 3;
 /// Limit of Roman numerals after a name that is not known to be numbered.
 const ROMAN_AFTER_NAMES_MAX: u64 = 39;
 
@@ -157,11 +159,22 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
             return Reading::new((language.ordinal)(value), written.len());
         }
     }
+    // `Appendix C`, `Class D`: a letter.
+    if matches!(written, "C" | "D" | "L" | "M") {
+        return None;
+    }
     let value = roman_value(written)?;
+    // `the XXI Olympic Games`; two letters may be an abbreviation, as in `the IV drip`.
+    let placed = written.len() >= ROMAN_ORDINAL_LETTERS_MIN
+        && value <= ROMAN_AFTER_NAMES_MAX
+        && cursor
+            .previous_word()
+            .eq_ignore_ascii_case(language.words.the)
+        && first_word(scan.rest).starts_with(char::is_alphabetic);
     let in_order = cursor.starts_word()
         && written != "I"
         && scan.rest.starts_with(' ')
-        && holds(language.counted_in_order, first_word(scan.rest));
+        && (placed || holds(language.counted_in_order, first_word(scan.rest)));
     if in_order {
         return Reading::new((language.ordinal)(value), written.len());
     }

@@ -39,7 +39,12 @@ pub(super) fn operator(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
 /// `-5`, `(-5)`, `−.5`, and ` - ` in an equation: a hyphen as a minus sign.
 pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
-    scan.take_any(&['-', '−'])?;
+    let sign = scan.take_any(&['-', '−', '–'])?;
+    // A dash before a number is a sign only at the beginning of a phrase.
+    let phrase = cursor.before().trim_end();
+    if sign == '–' && !(phrase.is_empty() || phrase.ends_with(['(', ':', ','])) {
+        return None;
+    }
     if scan.rest.starts_with(' ') && is_equation(cursor, scan.rest) {
         return Reading::new(setting.language.words.minus, scan.used);
     }
@@ -110,6 +115,12 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let next = scan.rest.chars().nth(1);
     let digit_beside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let name = match sign {
+        '_' if previous.is_some_and(char::is_alphanumeric)
+            && next.is_some_and(char::is_alphanumeric) =>
+        {
+            super::electronic::sign_name(language, '_')?
+        }
+        '!' if digit_beside(previous) && is_equal_to(&scan.rest[1..]) => language.words.factorial,
         // Between numbers only; elsewhere they are decoration.
         '*' if digit_beside(previous) && digit_beside(next) => language.words.times,
         '/' if previous == Some(' ') && next == Some(' ') => {
@@ -149,6 +160,11 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         _ => "",
     };
     Reading::new(format!("{left}{name}{right}"), sign.len_utf8())
+}
+
+/// Whether an equals sign is the next thing.
+fn is_equal_to(rest: &str) -> bool {
+    rest.starts_with(" =")
 }
 
 fn is_opening(character: char) -> bool {

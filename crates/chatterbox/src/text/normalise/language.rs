@@ -40,6 +40,8 @@ pub(super) struct Language {
     pub signs: &'static [(char, &'static str)],
     /// Names of operators of more than one character, longest first.
     pub operators: &'static [(&'static str, &'static str)],
+    /// Names of LaTeX's commands.
+    pub commands: &'static [(&'static str, &'static str)],
     /// Names of signs in web addresses.
     pub address_signs: &'static [(char, &'static str)],
     /// Abbreviations and words of street types.

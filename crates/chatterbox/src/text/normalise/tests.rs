@@ -636,6 +636,37 @@ fn codes_and_addresses_in_hexadecimal_digits() {
 }
 
 #[test]
+fn latex_is_read_by_its_names() {
+    spoken(&[
+        (
+            "$E = mc^2$ and $$x$$ for $5 and $6",
+            "E equals mc squared and dollar dollar x dollar dollar for five dollars and six dollars",
+        ),
+        (
+            "\\frac{1}{2} \\alpha + \\beta \\leq \\gamma^2",
+            "one over two} alpha plus beta less than or equal to gamma squared",
+        ),
+        (
+            "$\\int_0^1 x^2 dx$, $\\sum_{i=1}^{n} i$",
+            "the integral from zero to one of x squared dx, the sum from i equals one to n of i",
+        ),
+        ("\\begin{equation} x", "\\begin{equation} x"),
+    ]);
+}
+
+#[test]
+fn digests_are_read_digit_by_digit() {
+    spoken(&[
+        (
+            "id 550e8400-e29b-41d4",
+            "id five five zero E eight four zero zero, E two nine B, four one D four",
+        ),
+        ("deadbeef ab12", "deadbeef ab twelve"),
+        ("Mr.Smith and Dr.Jones", "mister Smith and doctor Jones"),
+    ]);
+}
+
+#[test]
 fn fractions_join_units_and_divisions() {
     spoken(&[
         (

@@ -99,6 +99,7 @@ pub(super) static ENGLISH: Language = Language {
     phrases: words::PHRASES,
     signs: signs::SIGNS,
     operators: signs::OPERATORS,
+    commands: signs::COMMANDS,
     address_signs: signs::ADDRESS_SIGNS,
     streets: names::STREETS,
     roads: names::ROADS,

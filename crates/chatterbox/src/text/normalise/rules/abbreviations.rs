@@ -56,13 +56,20 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
         }
         let stop = scan.take('.');
         let numbered = stop && abbreviation.when == When::BeforeNumber;
-        if !(scan.ends_word() || numbered) || (!stop && scan.rest.starts_with(['\'', '’', '-'])) {
+        // `Mr.Smith`
+        let glued = stop
+            && abbreviation.when == When::Title
+            && abbreviation.short.len() > 1
+            && is_capitalised(scan.rest);
+        if !(scan.ends_word() || numbered || glued)
+            || (!stop && scan.rest.starts_with(['\'', '’', '-']))
+        {
             continue;
         }
         let written = cursor.rest();
         let capitalised = is_capitalised(written);
         let next = first_word(scan.rest);
-        let near = scan.rest.starts_with(' ');
+        let near = scan.rest.starts_with(' ') || glued;
         let name = near && is_capitalised(next);
         let after = scan.rest.trim_start_matches(' ');
         let digit = (after.strip_prefix('#').unwrap_or(after))

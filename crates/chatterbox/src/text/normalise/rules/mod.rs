@@ -5,6 +5,7 @@ mod addresses;
 mod capitals;
 mod dates;
 mod electronic;
+mod mathematics;
 mod measures;
 mod money;
 mod numbers;
@@ -53,6 +54,7 @@ const RULES: &[Rule] = &[
     telephones::telephone,
     telephones::internet_address,
     telephones::hexadecimal_address,
+    telephones::digest,
     telephones::code,
     ranges::range,
     ranges::letters,
@@ -84,6 +86,8 @@ const RULES: &[Rule] = &[
     abbreviations::weekday,
     capitals::capitals,
     electronic::handle,
+    mathematics::command,
+    mathematics::delimiter,
     signs::operator,
     signs::minus,
     signs::power,
@@ -95,7 +99,7 @@ pub(super) fn read(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     RULES.iter().find_map(|rule| rule(setting, cursor))
 }
 
-/// Whether an amount modifies a noun and is therefore singular, as in `a $5 bill` and `a 10 km run`.
+/// Whether an amount modifies a noun and is therefore singular: `a $5 bill`, `a 10 km run`.
 fn modifies_noun(setting: &Setting, cursor: &Cursor<'_>, scan: &Scan<'_>) -> bool {
     let language = setting.language;
     let next = first_word(scan.rest);

@@ -1,6 +1,7 @@
 //! Signs read by name.
 
 use super::{Reading, Setting};
+use crate::text::normalise::language::Language;
 use crate::text::normalise::scan::{Cursor, first_word, last_word};
 
 /// `==`, `<=`, `->`: an operator of several characters.
@@ -13,7 +14,7 @@ pub(super) fn operator(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
         let between = cursor.before().ends_with(' ') && scan.rest.starts_with(' ');
         let arrow = run.ends_with('>') && !run.starts_with('<');
         let name = if arrow && between {
-            name_of(setting, '→')?
+            name_of(setting.language, '→')?
         } else {
             ""
         };
@@ -127,16 +128,16 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
             let left = cursor.before().trim_end();
             let right = scan.rest[1..].trim_start();
             match digit_beside(left.chars().next_back()) && digit_beside(right.chars().next()) {
-                true => name_of(setting, '÷')?,
+                true => name_of(setting.language, '÷')?,
                 false => language.words.slash,
             }
         }
         '~' if cursor.starts_word()
             && next.is_some_and(|c| c.is_ascii_digit() || matches!(c, '$' | '£' | '€' | '¥')) =>
         {
-            name_of(setting, '∼')?
+            name_of(setting.language, '∼')?
         }
-        _ => name_of(setting, sign)?,
+        _ => name_of(setting.language, sign)?,
     };
     // A Greek letter within a Greek word is not read by name; beside Latin letters, as in 2πr, it
     // is a symbol.
@@ -155,7 +156,7 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     // `β-carotene` is one word, `√-1` two.
     let minus = digit_beside(scan.rest.chars().nth(2));
     let right = match next {
-        Some(c) if c.is_alphanumeric() || name_of(setting, c).is_some() => " ",
+        Some(c) if c.is_alphanumeric() || name_of(setting.language, c).is_some() => " ",
         Some('-') if minus => " ",
         _ => "",
     };
@@ -171,11 +172,7 @@ fn is_opening(character: char) -> bool {
     matches!(character, '(' | '[' | '{' | '"' | '“' | '\'' | '‘')
 }
 
-fn name_of(setting: &Setting, sign: char) -> Option<&'static str> {
-    let (_, name) = setting
-        .language
-        .signs
-        .iter()
-        .find(|(known, _)| *known == sign)?;
+pub(super) fn name_of(language: &Language, sign: char) -> Option<&'static str> {
+    let (_, name) = language.signs.iter().find(|(known, _)| *known == sign)?;
     Some(name)
 }

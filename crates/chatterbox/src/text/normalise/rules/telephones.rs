@@ -331,6 +331,41 @@ pub(super) fn hexadecimal_address(setting: &Setting, cursor: &Cursor<'_>) -> Opt
     Reading::new(groups.join(between), scan.used)
 }
 
+/// `550e8400-e29b-41d4-a716-446655440000`, `9f86d081884c7d65`: identifiers and digests in
+/// hexadecimal digits.
+pub(super) fn digest(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    const DIGITS_MIN: usize = 12;
+    if !cursor.starts_word() || cursor.before().ends_with(['-', '_']) {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let mut groups = Vec::new();
+    loop {
+        let group = scan.take_while(|c| c.is_ascii_hexdigit());
+        if group.is_empty() {
+            return None;
+        }
+        groups.push(group);
+        let mut ahead = scan;
+        if !(ahead.take('-') && ahead.peek().is_some_and(|c| c.is_ascii_hexdigit())) {
+            break;
+        }
+        scan = ahead;
+    }
+    let written = groups.concat();
+    let letters = written.bytes().filter(u8::is_ascii_alphabetic).count();
+    let one_case = !written.contains(|c: char| c.is_ascii_uppercase())
+        || !written.contains(|c: char| c.is_ascii_lowercase());
+    let mixed = letters > 0 && letters < written.len() && one_case;
+    if !mixed || written.len() < DIGITS_MIN || !scan.ends_word() {
+        return None;
+    }
+    let groups: Vec<String> = (groups.iter())
+        .map(|group| spelt(setting.language, group))
+        .collect();
+    Reading::new(groups.join(", "), scan.used)
+}
+
 /// Hexadecimal digits one by one, letters by name.
 pub(super) fn spelt(language: &Language, digits: &str) -> String {
     let name = |digit: char| match digit.is_ascii_digit() {

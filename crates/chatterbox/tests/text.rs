@@ -199,6 +199,20 @@ fn what_is_written_is_the_texts_own() {
 }
 
 #[test]
+fn a_text_without_a_space_is_written_once_however_often_it_is_cut() {
+    let front_end = front_end(0, true);
+    let mut cuts = 0;
+    for text in ["x".repeat(6_000), "7".repeat(6_000), "ab,".repeat(2_000)] {
+        let script = front_end.script(&text, &TextOptions::default()).unwrap();
+        let sentences = script.into_sentences();
+        cuts += sentences.len() - 1;
+        let written: String = sentences.into_iter().map(|one| one.written).collect();
+        assert!(written == text, "{} of {} bytes", written.len(), text.len());
+    }
+    assert!(cuts > 2, "{cuts} cuts");
+}
+
+#[test]
 fn a_text_in_pieces_has_the_pieces_of_the_whole_text() {
     for (config, side) in sides() {
         let front_end = TextFrontEnd::new(&config, &side.files).unwrap();

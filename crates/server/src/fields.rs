@@ -28,6 +28,31 @@ pub(crate) fn set_all<T: OptionTable>(options: &mut T, chosen: &[ChosenOption]) 
     }
 }
 
+/// JSON with each half of a surrogate pair replaced by U+FFFD; `None` if there is none.
+fn whole_characters(json: &[u8]) -> Option<Vec<u8>> {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut mended = None;
+    let mut at = 0;
+    while at < json.len() {
+        at += match (unit(at), unit(at + 6)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0xd800..0xe000), _) => {
+                let mended = mended.get_or_insert_with(|| json.to_vec());
+                mended[at..at + 6].copy_from_slice(b"\\ufffd");
+                6
+            }
+            (Some(_), _) => 6,
+            // An escaped backslash begins no such escape.
+            (None, _) if json[at] == b'\\' => 2,
+            (None, _) => 1,
+        };
+    }
+    mended
+}
+
 /// A value parsed from an object's fields.
 pub(crate) trait FromFields: Sized {
     /// Reads the fields that the call supports.
@@ -36,7 +61,8 @@ pub(crate) trait FromFields: Sized {
 
 impl Fields {
     /// Parses an object. An empty body and `null` count as `{}`, for calls without required fields.
-    /// A byte order mark is skipped.
+    /// A byte order mark is skipped. Half of a surrogate pair, as programs leave that cut a text
+    /// within an emoji, becomes U+FFFD.
     ///
     /// # Errors
     /// If the text is not JSON, or not an object.
@@ -48,7 +74,11 @@ impl Fields {
         if std::str::from_utf8(json).is_err() {
             return Err("the body is not UTF-8; send JSON in UTF-8".into());
         }
-        match serde_json::from_slice(json) {
+        let parsed = serde_json::from_slice(json).or_else(|error| {
+            let mended = whole_characters(json).ok_or(error)?;
+            serde_json::from_slice(&mended)
+        });
+        match parsed {
             Ok(Value::Null) => Ok(Fields(Map::new())),
             Ok(Value::Object(fields)) => Ok(Fields(fields)),
             Ok(_) => Err("the body is no JSON object; send {\"name\": value, ...}".into()),
@@ -431,6 +461,23 @@ mod tests {
     }
 
     #[test]
+    fn half_of_a_surrogate_pair_loses_no_other_character() {
+        for (body, text) in [
+            (r#"{"a":"x \ud83d y"}"#, "x \u{fffd} y"),
+            (
+                r#"{"a":"\ude00\ud83d\ude00\ud83d"}"#,
+                "\u{fffd}\u{1f600}\u{fffd}",
+            ),
+            (r#"{"a":"\\ud83d \ud83d"}"#, "\\ud83d \u{fffd}"),
+            (r#"{"a":"\ud83d\u0041"}"#, "\u{fffd}A"),
+        ] {
+            let fields = Fields::parse(body.as_bytes()).unwrap();
+            assert_eq!(fields.0["a"], text, "{body}");
+        }
+        assert!(Fields::parse(br#"{"a":"\ud83d"#).is_err());
+    }
+
+    #[test]
     fn a_mark_before_the_object_is_passed_over_and_no_object_is_told_plainly() {
         assert_eq!(Fields::parse(b"").map(|fields| fields.0.len()), Ok(0));
         assert_eq!(
@@ -443,7 +490,6 @@ mod tests {
             (b"{", "line 1"),
             (b" ", "not JSON"),
             (b"\xff\xfe{\0}\0", "UTF-8"),
-            (b"{\"a\":\"\\ud800\"}", "not JSON"),
         ] {
             let refusal = Fields::parse(body).err().unwrap_or_default();
             assert!(refusal.contains(words), "{body:?}: {refusal}");

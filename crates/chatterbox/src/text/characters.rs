@@ -61,7 +61,7 @@ pub(super) fn compatible(text: &Traced) -> Traced {
             previous = character;
             continue;
         }
-        if is_fraction(character) && previous.is_ascii_digit() {
+        if is_fraction(character) && (previous.is_ascii_digit() || is_fraction(previous)) {
             clean.push(' ', origin);
         }
         cluster.clear();
@@ -186,6 +186,7 @@ mod tests {
             ("Ⅳ ① ﬁne", "IV 1 fine"),
             ("x² and 10⁻⁶", "x^2 and 10^-6"),
             ("2½ cups, ⅓", "2 1/2 cups, 1/3"),
+            ("½¼", "1/2 1/4"),
             ("e\u{301}te\u{301}", "été"),
             ("٣ and ५", "3 and 5"),
             ("№ 5, Brand™", "No. 5, Brand"),

@@ -19,18 +19,26 @@ const ENGLISH_LETTERS: [(&str, &str); 11] = [
 ];
 /// Limit of a word's letters; the longest English words in use have fewer than 30.
 const WORD_LETTERS_MAX: usize = 40;
+/// Letters of a word that is told apart from the same word before it.
+const REPEATED_LETTERS_MIN: usize = 3;
 
 /// Reduces a spoken text to letters and marks that such a voice has learnt.
 pub(super) fn for_words_alone(spoken: &str) -> String {
     let mut text = String::with_capacity(spoken.len());
     let mut rest = spoken;
+    let mut previous = "";
     while let Some(first) = rest.chars().next() {
         let length = match first {
             _ if first.is_alphabetic() => {
                 let end = rest
                     .find(|c: char| !c.is_alphabetic())
                     .unwrap_or(rest.len());
-                push_word(&mut text, &rest[..end]);
+                let word = &rest[..end];
+                if is_repeated(previous, word) && text.ends_with(' ') {
+                    text.insert(text.len() - 1, ',');
+                }
+                push_word(&mut text, word);
+                previous = word;
                 end
             }
             '.' | '!' | '?' | '…' => {
@@ -58,6 +66,9 @@ pub(super) fn for_words_alone(spoken: &str) -> String {
                 first.len_utf8()
             }
         };
+        if !first.is_alphabetic() && first != ' ' {
+            previous = "";
+        }
         rest = &rest[length..];
     }
     // The voice has learnt sentences, which end with a full stop and never with a comma.
@@ -66,6 +77,12 @@ pub(super) fn for_words_alone(spoken: &str) -> String {
         .len();
     text.truncate(end);
     text
+}
+
+/// Whether a word is the one before it once more. Such a voice loses count of the fives in `five
+/// five five`; with a comma between them it says each.
+fn is_repeated(previous: &str, word: &str) -> bool {
+    word.len() >= REPEATED_LETTERS_MIN && previous.eq_ignore_ascii_case(word)
 }
 
 /// The mark for a run of marks. At the end of the text, question and exclamation marks win. Before
@@ -129,6 +146,12 @@ mod tests {
             ("Wait... What is that?!", "Wait, What is that?"),
             ("so,, it -- goes", "so, it — goes"),
             ("came to the party,", "came to the party"),
+            ("five five five, two", "five, five, five, two"),
+            (
+                "Twenty twenty-one, very, very",
+                "Twenty, twenty-one, very, very",
+            ),
+            ("no? No. It is, is", "no, No, It is, is"),
             ("Łódź, Bjørn, Straße", "lódź, Bjorn, Strasse"),
         ] {
             assert_eq!(for_words_alone(spoken), given, "{spoken}");

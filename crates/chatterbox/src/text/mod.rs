@@ -488,32 +488,29 @@ impl Reading<'_> {
         // A part that the tokenizer refuses counts 0 here; the error is reported below.
         let count = |spoken: &str| front_end.encode(spoken, manner).map_or(0, |ids| ids.len());
         let parts = cut::cut(&spans, front_end.config.text.token_count_max, &count);
-        for (index, part) in parts.iter().enumerate() {
-            let start = spans
-                .get(part.spans.start)
-                .map_or(sentence.start, |span| span.written.start);
-            let end = spans
-                .get(part.spans.end)
-                .map_or(sentence.end, |span| span.written.start);
-            let written = text.written(self.source, start..end);
+        // Parts of the same spans are those of one word that is too long for a run.
+        let runs = parts.chunk_by(|one, next| one.spans == next.spans);
+        let placed = runs.flat_map(|run| run.iter().enumerate().map(|at| (at, run.len())));
+        for ((place, part), count) in placed {
+            let own = &spans[part.spans.clone()];
+            let shared = (count > 1).then(|| part_of(own, text.text(), place, count, &part.spoken));
+            let range = match &shared {
+                Some(word) => word.range.clone(),
+                None => {
+                    let start_of = |at: usize| spans.get(at).map(|span| span.written.start);
+                    let start = start_of(part.spans.start).unwrap_or(sentence.start);
+                    start..start_of(part.spans.end).unwrap_or(sentence.end)
+                }
+            };
+            let written = text.written(self.source, range);
             if !part.spoken.chars().any(char::is_alphanumeric) {
                 self.pause(written, PAUSE_SECONDS, Length::Usual);
                 continue;
             }
             let (given, (ids, offsets)) = front_end.encode_with_offsets(&part.spoken, manner)?;
-            let same = |other: &&cut::Part| other.spans == part.spans;
-            let found = match parts.iter().filter(same).count() {
-                1 => words::words(&spans[part.spans.clone()], text.text()),
-                count => {
-                    let place = parts[..index].iter().filter(same).count();
-                    vec![part_of(
-                        &spans[part.spans.clone()],
-                        text.text(),
-                        place,
-                        count,
-                        &part.spoken,
-                    )]
-                }
+            let found = match shared {
+                Some(word) => vec![word],
+                None => words::words(own, text.text()),
             };
             let letters: Vec<usize> = (found.iter())
                 .map(|word| Ok(words::letter_count(&front_end.given(&word.spoken, manner)?)))

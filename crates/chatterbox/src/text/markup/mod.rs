@@ -184,6 +184,7 @@ impl<'s> Reader<'s, '_> {
                     true
                 }
                 '\r' => self.skip(1),
+                '\u{1b}' => self.escape(),
                 '<' => self.angle(),
                 '&' => self.entity(),
                 '!' if self.rest().starts_with("![") => self.link(1),
@@ -356,14 +357,39 @@ impl<'s> Reader<'s, '_> {
         }
     }
 
+    /// A terminal's control sequence, such as `ESC [ 31 m`.
+    fn escape(&mut self) -> bool {
+        let rest = &self.rest()[1..];
+        let length = rest.strip_prefix('[').and_then(|sequence| {
+            let end = sequence
+                .bytes()
+                .take(BRACKET_BYTES_MAX)
+                .position(|byte| !matches!(byte, b' '..=b'?'))?;
+            matches!(sequence.as_bytes()[end], b'@'..=b'~').then_some(2 + end)
+        });
+        self.skip(1 + length.unwrap_or(0))
+    }
+
     /// Markup that begins with `<`.
     fn angle(&mut self) -> bool {
         let rest = self.rest();
         for (open, close) in [("<!--", "-->"), ("<?", "?>")] {
-            if rest.starts_with(open)
-                && let Some(end) = rest.find(close)
-            {
+            if !rest.starts_with(open) {
+                continue;
+            }
+            // Searched for once where there is none.
+            let known = self.closes.get(open).copied();
+            let end = match known {
+                Some(None) => None,
+                _ => rest.find(close),
+            };
+            if let Some(end) = end {
                 return self.skip(end + close.len());
+            }
+            self.closes.insert(open.to_owned(), None);
+            if open == "<!--" {
+                self.warn(open, "this tag is never closed; the text after it is read");
+                return self.skip(open.len());
             }
         }
         if let Some(content) = rest.strip_prefix("<![CDATA[") {
@@ -566,8 +592,18 @@ impl<'s> Reader<'s, '_> {
                 .take_while(|&byte| byte != b'\n')
                 .position(|byte| byte == mark)
         };
+        // A target may have pairs of parentheses in it.
+        let mut depth = 0;
+        let mut closing = || {
+            let mut line =
+                (target.bytes().take(TARGET_BYTES_MAX)).take_while(|&byte| byte != b'\n');
+            line.position(|byte| {
+                depth += i32::from(byte == b'(') - i32::from(byte == b')');
+                depth == 0
+            })
+        };
         let end = match target.bytes().next() {
-            Some(b'(') => ends_with(b')', TARGET_BYTES_MAX),
+            Some(b'(') => closing(),
             Some(b'[') => ends_with(b']', BRACKET_BYTES_MAX),
             _ => None,
         };

@@ -37,6 +37,8 @@ fn markup_is_not_read_aloud() {
             "See the bold one there.",
         ),
         ("Look: ![a cat](cat.png) here", "Look: a cat here"),
+        ("A [link](https://a.org/b_(c)) there", "A link there"),
+        ("\u{1b}[1;31mred\u{1b}[0m and \u{1b}x", "red and x"),
         (
             "# A title\nThe text **is** _here_.",
             "A title | The text is here.",
@@ -111,6 +113,7 @@ fn unknown_tags_are_named() {
         ("As in [1] and [A]", "As in [1] and [A]", 0),
         ("<foo>text</foo>", "text", 2),
         ("<think>never closed", "never closed", 1),
+        ("On <!-- and on", "On and on", 1),
     ] {
         assert_eq!(read(text), (said.to_owned(), warnings), "{text:?}");
     }

@@ -40,6 +40,8 @@ pub(super) struct Language {
     pub signs: &'static [(char, &'static str)],
     /// Names of operators of more than one character, longest first.
     pub operators: &'static [(&'static str, &'static str)],
+    /// Names of LaTeX's commands.
+    pub commands: &'static [(&'static str, &'static str)],
     /// Names of signs in web addresses.
     pub address_signs: &'static [(char, &'static str)],
     /// Abbreviations and words of street types.
@@ -63,10 +65,14 @@ pub(super) struct Language {
     /// Plural nouns and their company: words before which a number may itself be a plural, as in
     /// `two 911s`.
     pub several_words: &'static [&'static str],
+    /// Articles of one thing of several.
+    pub indefinite_articles: &'static [&'static str],
     /// Articles.
     pub articles: &'static [&'static str],
     /// Words after the apostrophe of feet: `5' tall`.
     pub length_words: &'static [&'static str],
+    /// Words before a number with a letter: `gate 12A`.
+    pub lettered: &'static [&'static str],
     /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
     /// Words before years of four digits.
@@ -104,6 +110,8 @@ pub(super) struct Words {
     pub minutes: [&'static str; 2],
     pub seconds: [&'static str; 2],
     pub to_the_power_of: &'static str,
+    pub factorial: &'static str,
+    pub divided_by: &'static str,
     pub squared: &'static str,
     pub cubed: &'static str,
     pub slash: &'static str,

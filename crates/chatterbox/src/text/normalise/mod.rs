@@ -179,7 +179,9 @@ impl Spans {
             && spoken.starts_with(' ')
             && self.last.is_some_and(char::is_whitespace);
         let spoken = if glued { spoken.trim_start() } else { spoken };
-        self.last = spoken.chars().next_back().or(self.last);
+        // What is not spoken leaves its space to the next span.
+        let left = self.last.filter(|_| !self.after_space).or(Some(' '));
+        self.last = spoken.chars().next_back().or(left);
         self.done.push(Span {
             written,
             spoken: format!("{space}{spoken}"),

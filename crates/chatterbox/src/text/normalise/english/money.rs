@@ -48,7 +48,7 @@ const fn currency(
 /// Longer signs come before their prefixes.
 pub(super) const CURRENCIES: &[Currency] = &[
     currency(
-        &["US$", "U.S.$", "USD$"],
+        &["US$", "U.S.$", "USD$", "$US"],
         &["USD"],
         ["US dollar", "US dollars"],
         CENTS,

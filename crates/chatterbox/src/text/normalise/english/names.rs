@@ -43,6 +43,12 @@ pub(super) const STREETS: &[(&str, &str)] = &[
     ("rte", "Route"),
     ("turnpike", "Turnpike"),
     ("tpke", "Turnpike"),
+    ("crescent", "Crescent"),
+    ("cres", "Crescent"),
+    ("mall", "Mall"),
+    ("loop", "Loop"),
+    ("row", "Row"),
+    ("walk", "Walk"),
 ];
 
 /// Numbered roads and rooms; those in capitals are joined to their number by a hyphen.

@@ -6,6 +6,8 @@ use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised, las
 
 /// Letters of a Roman numeral that is a year without further context.
 const ROMAN_YEAR_LETTERS_MIN: usize = 4;
+/// Letters of a Roman numeral between an article and a noun.
+const ROMAN_ORDINAL_LETTERS_MIN: usize = 3;
 /// Limit of Roman numerals after a name that is not known to be numbered.
 const ROMAN_AFTER_NAMES_MAX: u64 = 39;
 
@@ -54,13 +56,20 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
         }
         let stop = scan.take('.');
         let numbered = stop && abbreviation.when == When::BeforeNumber;
-        if !(scan.ends_word() || numbered) || (!stop && scan.rest.starts_with(['\'', '’', '-'])) {
+        // `Mr.Smith`
+        let glued = stop
+            && abbreviation.when == When::Title
+            && abbreviation.short.len() > 1
+            && is_capitalised(scan.rest);
+        if !(scan.ends_word() || numbered || glued)
+            || (!stop && scan.rest.starts_with(['\'', '’', '-']))
+        {
             continue;
         }
         let written = cursor.rest();
         let capitalised = is_capitalised(written);
         let next = first_word(scan.rest);
-        let near = scan.rest.starts_with(' ');
+        let near = scan.rest.starts_with(' ') || glued;
         let name = near && is_capitalised(next);
         let after = scan.rest.trim_start_matches(' ');
         let digit = (after.strip_prefix('#').unwrap_or(after))
@@ -157,11 +166,22 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
             return Reading::new((language.ordinal)(value), written.len());
         }
     }
+    // `Appendix C`, `Class D`: a letter.
+    if matches!(written, "C" | "D" | "L" | "M") {
+        return None;
+    }
     let value = roman_value(written)?;
+    // `the XXI Olympic Games`; two letters may be an abbreviation, as in `the IV drip`.
+    let placed = written.len() >= ROMAN_ORDINAL_LETTERS_MIN
+        && value <= ROMAN_AFTER_NAMES_MAX
+        && cursor
+            .previous_word()
+            .eq_ignore_ascii_case(language.words.the)
+        && first_word(scan.rest).starts_with(char::is_alphabetic);
     let in_order = cursor.starts_word()
         && written != "I"
         && scan.rest.starts_with(' ')
-        && holds(language.counted_in_order, first_word(scan.rest));
+        && (placed || holds(language.counted_in_order, first_word(scan.rest)));
     if in_order {
         return Reading::new((language.ordinal)(value), written.len());
     }

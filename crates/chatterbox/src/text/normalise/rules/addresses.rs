@@ -7,7 +7,7 @@ use crate::text::normalise::scan::{Cursor, Scan, first_word, is_capitalised, las
 /// Limit of words between a house number and the street type.
 const NAME_WORDS_MAX: usize = 4;
 /// Letters after a house number.
-const HOUSE_LETTERS: [char; 6] = ['A', 'B', 'C', 'D', 'E', 'F'];
+const HOUSE_LETTERS: [char; 12] = ['A', 'B', 'C', 'D', 'E', 'F', 'a', 'b', 'c', 'd', 'e', 'f'];
 
 fn street_word(language: &Language, word: &str) -> Option<&'static str> {
     let (_, name) =

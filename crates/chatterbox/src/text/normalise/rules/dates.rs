@@ -19,10 +19,11 @@ pub(super) fn date(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let article = !cursor
         .previous_word()
         .eq_ignore_ascii_case(language.words.the);
-    let forms: [Form<'_>; 6] = [
+    let forms: [Form<'_>; 7] = [
         &|scan| in_digits(language, article, scan),
         &|scan| month_and_day(language, cursor, scan),
         &|scan| month_and_year(language, scan),
+        &|scan| months(language, scan),
         &|scan| month_first(language, scan),
         &|scan| day_first(language, article, scan),
         &|scan| month_alone(language, scan),
@@ -136,14 +137,15 @@ fn month_and_day(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) 
     ))
 }
 
-/// `10/2020`, `2020/10`, `2019/20`.
+/// `10/2020`, `2020/10`, `2020-10`, `2019/20`.
 fn month_and_year(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let first = ahead.digits();
-    if !ahead.take('/') {
+    let mark = ahead.take_any(&['/', '-'])?;
+    let second = ahead.digits();
+    if mark == '-' && first.len() != 4 {
         return None;
     }
-    let second = ahead.digits();
     let (month, year) = match (first.len(), second.len()) {
         (2, 4) => (first, second),
         (4, 2) => (second, first),
@@ -248,7 +250,25 @@ fn year_after(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     Some(words)
 }
 
-/// `July 25`, `July 25th, 2012`, `Jan. 5-7`.
+/// `Jan-Mar`, `June–July 2015`: from one month to another.
+fn months(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let (first, _) = month(language, &mut ahead)?;
+    super::ranges::dash(&mut ahead)?;
+    let (last, _) = month(language, &mut ahead)?;
+    let capitals = is_capitalised(scan.rest);
+    if !capitals || !ahead.ends_word() {
+        return None;
+    }
+    let mut words = format!("{} {} {}", first.name, language.words.to, last.name);
+    if let Some(year) = year_after(language, &mut ahead) {
+        words = format!("{words} {year}");
+    }
+    *scan = ahead;
+    Some(words)
+}
+
+/// `July 25`, `July 25th, 2012`, `Jan. 5-7`, `Jan. 28 - Feb. 2`.
 fn month_first(language: &'static Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
     let (month, sure) = month(language, &mut ahead)?;
@@ -260,12 +280,21 @@ fn month_first(language: &'static Language, scan: &mut Scan<'_>) -> Option<Strin
     let (first, ending) = day(language, &mut ahead)?;
     let mut words = format!("{} {}", month.name, (language.ordinal)(first));
     let mut last = ahead;
-    if last.take_any(&['-', '–']).is_some()
-        && let Some((day, _)) = day(language, &mut last)
-        && day > first
-    {
-        words = format!("{words} {} {}", language.words.to, (language.ordinal)(day));
-        ahead = last;
+    if super::ranges::dash(&mut last).is_some() {
+        let mut other = last;
+        if let Some((day, _)) = day(language, &mut last)
+            && day > first
+        {
+            words = format!("{words} {} {}", language.words.to, (language.ordinal)(day));
+            ahead = last;
+        } else if let Some((next, _)) = self::month(language, &mut other)
+            && other.space()
+            && let Some((day, _)) = day(language, &mut other)
+        {
+            let day = (language.ordinal)(day);
+            words = format!("{words} {} {} {day}", language.words.to, next.name);
+            ahead = other;
+        }
     }
     let year = year_after(language, &mut ahead);
     if !sure && !ending && year.is_none() {

@@ -78,6 +78,8 @@ pub(super) fn address(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     }
     let mut scan = cursor.scan();
     let text = scan.take_while(is_part).trim_end_matches(is_trailing);
+    // `ann@example.com's`
+    let text = text.strip_suffix("'s").unwrap_or(text);
     let is_address = has_scheme(text)
         || is_mail(text)
         || is_site(text)
@@ -137,8 +139,17 @@ fn is_site(text: &str) -> bool {
     let has_letters = names
         .iter()
         .any(|name| name.chars().any(char::is_alphabetic));
+    // `bit.ly/3abc`: with a path, any country's domain will do.
+    let path = text
+        .strip_prefix(host)
+        .and_then(|rest| rest.strip_prefix('/'));
+    let linked = path.is_some_and(|path| path.starts_with(char::is_alphanumeric))
+        && end.len() == 2
+        && host.bytes().all(|c| c.is_ascii_lowercase() || c == b'.')
+        && names.iter().all(|name| name.len() > 1);
     has_letters
-        && (SPOKEN_ENDS.contains(end)
+        && (linked
+            || SPOKEN_ENDS.contains(end)
             || (SPELT_ENDS.contains(end) && !is_word_end(end, text, host)))
 }
 
@@ -170,9 +181,10 @@ fn is_file(text: &str) -> bool {
     let name = text.rsplit(['/', '\\']).next().unwrap_or("");
     let Some((stem, end)) = name.rsplit_once('.') else {
         // A path of at least two parts from the root or the home folder.
-        let rooted = text.starts_with('/') || text.starts_with("~/") || text.starts_with("./");
+        let home = text.starts_with("~/");
+        let rooted = text.starts_with('/') || home || text.starts_with("./");
         return rooted
-            && text.matches('/').count() >= 2
+            && (home || text.matches('/').count() >= 2)
             && text.split('/').skip(1).all(|part| !part.is_empty());
     };
     let known = FILE_ENDS.contains(&end.to_ascii_lowercase().as_str());

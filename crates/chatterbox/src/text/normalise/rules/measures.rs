@@ -1,7 +1,7 @@
 //! Numbers with units.
 
 use super::numbers::fraction_words;
-use super::{Reading, Setting};
+use super::{Reading, Setting, modifies_noun};
 use crate::text::normalise::language::{Language, holds};
 use crate::text::normalise::number::Number;
 use crate::text::normalise::scan::{Cursor, Scan, first_word};
@@ -38,6 +38,12 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if let Some(words) = fraction_words(language, &mut part) {
         // `2 1/2`: more than one.
         let mixed = cursor.rest()[..part.used].contains([' ', '-']);
+        let mut joined = part;
+        if joined.take('-')
+            && let Some(unit) = unit(language, &mut joined)
+        {
+            return Reading::new(format!("{words} {}", unit.one), joined.used);
+        }
         if let Some(unit) = unit_after(language, &mut part) {
             return Reading::new(format!("{words} {}", unit.of(!mixed)), part.used);
         }
@@ -62,7 +68,7 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         }
         return None;
     }
-    // Singular before a noun, as in `a 5-km run`.
+    // Also singular before a noun: `a 5-km run`.
     if scan.rest.starts_with('-') {
         let mut ahead = scan;
         ahead.take('-');
@@ -70,7 +76,15 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         return Reading::new(format!("{words} {}", unit.one), ahead.used);
     }
     let unit = unit_after(language, &mut scan)?;
-    Reading::new(format!("{words} {}", unit.of(number.is_one())), scan.used)
+    // `5W-30`, `gate 12A`: a letter, not a unit.
+    let mut written = cursor.rest()[..scan.used].chars().rev();
+    let letter = written.next().is_some_and(char::is_alphabetic)
+        && written.next().is_some_and(|c| c.is_ascii_digit());
+    if letter && (scan.goes_on_as_chain() || holds(language.lettered, cursor.previous_word())) {
+        return None;
+    }
+    let one = number.is_one() || modifies_noun(setting, cursor, &scan);
+    Reading::new(format!("{words} {}", unit.of(one)), scan.used)
 }
 
 /// `3x a day`, `1.5x faster`: a number of times.
@@ -191,7 +205,13 @@ fn height(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
 /// `5' tall`.
 fn length(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
     let mut ahead = *scan;
-    let number = Number::read(&mut ahead)?;
+    let (words, is_one) = match fraction_words(language, &mut ahead) {
+        Some(words) => (words, !cursor.rest()[..ahead.used].contains([' ', '-'])),
+        None => {
+            let number = Number::read(&mut ahead)?;
+            (number.words(language), number.is_one())
+        }
+    };
     let mark = match ahead.rest.starts_with("′′") {
         // What compatibility decomposition makes of a double prime.
         true => ahead.skip("′′".len()).chars().next().map(|_| '″')?,
@@ -200,7 +220,7 @@ fn length(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Opti
     let quoted = cursor.before().matches('"').count() % 2 == 1;
     let plausible = match mark {
         '′' | '″' => true,
-        '"' => !quoted && ahead.rest.starts_with(' '),
+        '"' => !quoted && (ahead.rest.is_empty() || ahead.rest.starts_with([' ', ',', '.'])),
         _ => ahead.rest.starts_with(' ') && holds(language.length_words, first_word(ahead.rest)),
     };
     if !plausible || !ahead.ends_word() {
@@ -215,11 +235,7 @@ fn length(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Opti
         && first_word(ahead.rest).starts_with(char::is_alphabetic)
         && !holds(language.length_words, first_word(ahead.rest));
     *scan = ahead;
-    Some(format!(
-        "{} {}",
-        number.words(language),
-        unit.of(number.is_one() || noun)
-    ))
+    Some(format!("{} {}", words, unit.of(is_one || noun)))
 }
 
 /// `2h30m`, `1h 5m 3s`: hours with minutes, and seconds after them.

@@ -5,6 +5,7 @@ mod addresses;
 mod capitals;
 mod dates;
 mod electronic;
+mod mathematics;
 mod measures;
 mod money;
 mod numbers;
@@ -15,8 +16,8 @@ mod times;
 
 pub(super) use capitals::is_capital;
 
-use super::language::Language;
-use super::scan::{Cursor, Scan};
+use super::language::{Language, holds};
+use super::scan::{Cursor, Scan, first_word};
 
 /// A reading of a part of a text.
 #[derive(Debug)]
@@ -52,6 +53,9 @@ const RULES: &[Rule] = &[
     electronic::address,
     telephones::telephone,
     telephones::internet_address,
+    telephones::hexadecimal_address,
+    telephones::digest,
+    telephones::code,
     ranges::range,
     ranges::letters,
     times::time,
@@ -82,6 +86,8 @@ const RULES: &[Rule] = &[
     abbreviations::weekday,
     capitals::capitals,
     electronic::handle,
+    mathematics::command,
+    mathematics::delimiter,
     signs::operator,
     signs::minus,
     signs::power,
@@ -91,6 +97,19 @@ const RULES: &[Rule] = &[
 /// The reading at a position.
 pub(super) fn read(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     RULES.iter().find_map(|rule| rule(setting, cursor))
+}
+
+/// Whether an amount modifies a noun and is therefore singular: `a $5 bill`, `a 10 km run`.
+fn modifies_noun(setting: &Setting, cursor: &Cursor<'_>, scan: &Scan<'_>) -> bool {
+    let language = setting.language;
+    let next = first_word(scan.rest);
+    language
+        .indefinite_articles
+        .contains(&cursor.previous_word())
+        && scan.rest.starts_with(' ')
+        && next.starts_with(char::is_lowercase)
+        && !holds(language.function_words, next)
+        && !holds(language.length_words, next)
 }
 
 /// A side of a range, which can also be read alone: returns its words and advances the scan.

@@ -1,10 +1,10 @@
 //! Amounts of money.
 
 use super::measures::{period, unit};
-use super::{Reading, Setting};
+use super::{Reading, Setting, modifies_noun};
 use crate::text::normalise::language::{Currency, Language};
 use crate::text::normalise::number::Number;
-use crate::text::normalise::scan::{Cursor, Scan};
+use crate::text::normalise::scan::{Cursor, Scan, first_word};
 
 /// `$20.50`, `$ 10`, `10€`, `£5m`, `-$5`, `$10-20`, `$20/mo`, `100 USD`.
 pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
@@ -36,6 +36,13 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         }
         return Reading::new(words, spread.used);
     }
+    if modifies_noun(setting, cursor, &scan) {
+        let names = language.currencies.iter().map(|currency| currency.names);
+        let singular = names
+            .filter_map(|[one, several]| Some(format!("{}{one}", words.strip_suffix(several)?)))
+            .min_by_key(String::len);
+        return Reading::new(singular.unwrap_or(words), scan.used);
+    }
     Reading::new(words, scan.used)
 }
 
@@ -61,7 +68,20 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
             ahead.space();
             negative |= ahead.take_any(&['-', '−']).is_some();
             let number = Number::read(&mut ahead)?;
-            (number, currency, magnitude(language, &mut ahead))
+            let large = magnitude(language, &mut ahead);
+            // `$5 CAD`: the code says which dollar.
+            let mut coded = ahead;
+            coded.space();
+            let mut currencies = language.currencies.iter();
+            let coded_currency = currencies.find(|known| {
+                let mut codes = known.codes.iter();
+                codes.any(|code| first_word(coded.rest) == *code && coded.rest.starts_with(code))
+            });
+            if coded_currency.is_some() {
+                coded.letters();
+                ahead = coded;
+            }
+            (number, coded_currency.unwrap_or(currency), large)
         }
         None => {
             let number = Number::read(&mut ahead)?;

@@ -157,10 +157,23 @@ fn below(language: &Language, numerator: &str, scan: &mut Scan<'_>) -> Option<St
         .rest
         .strip_prefix(['.', ','])
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    if !scan.ends_word() || scan.goes_on_as_chain() || followed_by_digit {
+    // `3/4-full` is a fraction, `3/4-5` is not.
+    let chained = scan.goes_on_as_chain()
+        && !(scan.rest.starts_with('-') && scan.rest[1..].starts_with(char::is_alphabetic));
+    if !scan.ends_word() || chained || followed_by_digit {
         return None;
     }
     let (above, below) = (numerator.parse().ok()?, denominator.parse().ok()?);
+    if above > below && below > 0 && scan.rest.trim_start().starts_with('=') {
+        // `12/4=3`, a division.
+        let cardinal = language.cardinal;
+        let divided_by = language.words.divided_by;
+        return Some(format!(
+            "{} {divided_by} {}",
+            cardinal(above),
+            cardinal(below)
+        ));
+    }
     if above > below && below > PLAIN_DENOMINATOR_MAX {
         // `120/80`, a blood pressure.
         let cardinal = language.cardinal;
@@ -197,18 +210,22 @@ pub(super) fn ordinal_words(language: &Language, scan: &mut Scan<'_>) -> Option<
 pub(super) fn several(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
     let mut scan = cursor.scan();
-    let digits = scan.digits();
-    let value: u64 = digits.parse().ok()?;
+    let number = Number::read(&mut scan)?;
+    let value = number.integer()?;
+    let digits = number.whole.as_str();
     if !cursor.starts_word() || digits.starts_with('0') || !scan.take('s') || !scan.ends_word() {
         return None;
     }
     let counts = scan.rest.starts_with(' ') && first_word(scan.rest) == language.words.of;
     let words = (language.cardinal)(value);
-    if counts && matches!(value, 10 | 100 | 1000) {
+    if counts && matches!(value, 10 | 100 | 1000 | 1_000_000) {
         // `hundreds of`, not `one hundreds of`.
         let one = format!("{} ", (language.cardinal)(1));
         let bare = words.strip_prefix(&one).unwrap_or(&words);
         return Reading::new((language.plural)(bare), scan.used);
+    }
+    if number.grouped {
+        return None;
     }
     let model = cursor.before().ends_with('-') && cursor.continues_chain();
     let counted = digits.len() == 3 && holds(language.several_words, cursor.previous_word());
@@ -225,6 +242,10 @@ pub(super) fn version(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         return None;
     }
     let named = scan.take_any(&['v', 'V']).is_some();
+    // `1.000.000` is a number in groups.
+    if !named && Number::read(&mut cursor.scan()).is_some_and(|number| number.grouped) {
+        return None;
+    }
     let mut parts = vec![part_of_version(language, scan.digits())?];
     while scan.rest.starts_with('.') {
         let mut ahead = scan;
@@ -328,14 +349,11 @@ pub(super) fn hexadecimal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Read
         return None;
     }
     let language = setting.language;
-    let mut words = vec![language.one_by_one("0"), "X".to_owned()];
-    for digit in digits.chars() {
-        words.push(match digit.is_ascii_digit() {
-            true => language.one_by_one(digit.encode_utf8(&mut [0; 4])),
-            false => digit.to_ascii_uppercase().to_string(),
-        });
-    }
-    Reading::new(words.join(" "), scan.used)
+    let digits = super::telephones::spelt(language, digits);
+    Reading::new(
+        format!("{} X {digits}", language.one_by_one("0")),
+        scan.used,
+    )
 }
 
 /// `1.5e-3`, `1e6`.

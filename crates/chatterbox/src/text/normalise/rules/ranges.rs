@@ -46,6 +46,22 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     {
         return joined(language, &low.words(language), &time, late.used);
     }
+    // `-10--5`, `-10–-5`.
+    let mut signed = scan;
+    if signed.take_any(&['-', '−']).is_some()
+        && let Some(number) = Number::read(&mut signed)
+    {
+        let minus = language.words.minus;
+        let second = format!("{minus} {}", number.words(language));
+        let mut measured = signed;
+        if let Some(unit) = unit_after(language, &mut measured) {
+            let second = format!("{second} {}", unit.several);
+            return joined(language, &low.words(language), &second, measured.used);
+        }
+        if signed.ends_word() {
+            return joined(language, &low.words(language), &second, signed.used);
+        }
+    }
     let high = Number::read(&mut scan)?;
     let ascending = low.approximately() < high.approximately();
     if let Some(unit) = unit_after(language, &mut scan) {
@@ -55,6 +71,12 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         };
         let second = format!("{} {}", high.words(language), unit.of(high.is_one()));
         return joined(language, &first, &second, scan.used);
+    }
+    // `5-10x`
+    let mut several = scan;
+    if ascending && several.take('x') && several.ends_word() {
+        let second = format!("{} {}", high.words(language), language.words.times);
+        return joined(language, &low.words(language), &second, several.used);
     }
     if left_unit.is_some() || !scan.ends_word() || scan.goes_on_as_chain() {
         return None;
@@ -74,6 +96,9 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     }
     if let Some(years) = years(language, &low, &high) {
         return joined(language, &years[0], &years[1], scan.used);
+    }
+    if is_month_of_year(&low, &high) {
+        return None;
     }
     let from = cursor
         .previous_word()
@@ -140,7 +165,9 @@ fn joined(language: &Language, first: &str, second: &str, length: usize) -> Opti
 
 /// `1980-1986`, `1980-86`.
 fn years(language: &Language, low: &Number<'_>, high: &Number<'_>) -> Option<[String; 2]> {
-    let (first, last) = (low.integer()?, high.integer()?);
+    // `2005-06`: the second may begin with a zero.
+    let (first, last) = (low.integer()?, high.whole.parse().ok()?);
+    high.part.is_none().then_some(())?;
     let year = |number: &Number<'_>, value: u64| {
         !number.grouped && number.whole.len() == 4 && super::numbers::YEARS.contains(&value)
     };
@@ -149,21 +176,37 @@ fn years(language: &Language, low: &Number<'_>, high: &Number<'_>) -> Option<[St
     }
     let last = match high.whole.len() {
         4 if year(high, last) && first < last => (language.year)(last),
-        2 if last > first % 100 => (language.cardinal)(last),
+        2 if last > first % 100 => match last {
+            0..10 => language.pair(last),
+            _ => (language.cardinal)(last),
+        },
         _ => return None,
     };
     Some([(language.year)(first), last])
 }
 
+/// `2019-12`: a year and a month.
+fn is_month_of_year(low: &Number<'_>, high: &Number<'_>) -> bool {
+    let year = low
+        .integer()
+        .filter(|_| low.whole.len() == 4 && !low.grouped);
+    let month: Option<u64> = high.whole.parse().ok();
+    year.is_some_and(|year| (1900..2100).contains(&year))
+        && high.whole.len() == 2
+        && high.part.is_none()
+        && month.is_some_and(|month| (1..=12).contains(&month))
+}
+
+/// The space around a dash.
 #[derive(PartialEq, Eq)]
-enum Dash {
+pub(super) enum Dash {
     Close,
     Spaced,
 }
 
 /// A hyphen or a dash, possibly between spaces; between spaces only a long dash is certainly a
 /// range.
-fn dash(scan: &mut Scan<'_>) -> Option<Dash> {
+pub(super) fn dash(scan: &mut Scan<'_>) -> Option<Dash> {
     let mut ahead = *scan;
     let spaced = ahead.space();
     let mark = ahead.take_any(&['-', '–', '—', '−'])?;

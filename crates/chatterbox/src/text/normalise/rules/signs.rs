@@ -1,6 +1,7 @@
 //! Signs read by name.
 
 use super::{Reading, Setting};
+use crate::text::normalise::language::Language;
 use crate::text::normalise::scan::{Cursor, first_word, last_word};
 
 /// `==`, `<=`, `->`: an operator of several characters.
@@ -13,7 +14,7 @@ pub(super) fn operator(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
         let between = cursor.before().ends_with(' ') && scan.rest.starts_with(' ');
         let arrow = run.ends_with('>') && !run.starts_with('<');
         let name = if arrow && between {
-            name_of(setting, '→')?
+            name_of(setting.language, '→')?
         } else {
             ""
         };
@@ -39,7 +40,12 @@ pub(super) fn operator(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
 /// `-5`, `(-5)`, `−.5`, and ` - ` in an equation: a hyphen as a minus sign.
 pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
-    scan.take_any(&['-', '−'])?;
+    let sign = scan.take_any(&['-', '−', '–'])?;
+    // A dash before a number is a sign only at the beginning of a phrase.
+    let phrase = cursor.before().trim_end();
+    if sign == '–' && !(phrase.is_empty() || phrase.ends_with(['(', ':', ','])) {
+        return None;
+    }
     if scan.rest.starts_with(' ') && is_equation(cursor, scan.rest) {
         return Reading::new(setting.language.words.minus, scan.used);
     }
@@ -110,22 +116,28 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let next = scan.rest.chars().nth(1);
     let digit_beside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let name = match sign {
+        '_' if previous.is_some_and(char::is_alphanumeric)
+            && next.is_some_and(char::is_alphanumeric) =>
+        {
+            super::electronic::sign_name(language, '_')?
+        }
+        '!' if digit_beside(previous) && is_equal_to(&scan.rest[1..]) => language.words.factorial,
         // Between numbers only; elsewhere they are decoration.
         '*' if digit_beside(previous) && digit_beside(next) => language.words.times,
         '/' if previous == Some(' ') && next == Some(' ') => {
             let left = cursor.before().trim_end();
             let right = scan.rest[1..].trim_start();
             match digit_beside(left.chars().next_back()) && digit_beside(right.chars().next()) {
-                true => name_of(setting, '÷')?,
+                true => name_of(setting.language, '÷')?,
                 false => language.words.slash,
             }
         }
         '~' if cursor.starts_word()
             && next.is_some_and(|c| c.is_ascii_digit() || matches!(c, '$' | '£' | '€' | '¥')) =>
         {
-            name_of(setting, '∼')?
+            name_of(setting.language, '∼')?
         }
-        _ => name_of(setting, sign)?,
+        _ => name_of(setting.language, sign)?,
     };
     // A Greek letter within a Greek word is not read by name; beside Latin letters, as in 2πr, it
     // is a symbol.
@@ -144,22 +156,23 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     // `β-carotene` is one word, `√-1` two.
     let minus = digit_beside(scan.rest.chars().nth(2));
     let right = match next {
-        Some(c) if c.is_alphanumeric() || name_of(setting, c).is_some() => " ",
+        Some(c) if c.is_alphanumeric() || name_of(setting.language, c).is_some() => " ",
         Some('-') if minus => " ",
         _ => "",
     };
     Reading::new(format!("{left}{name}{right}"), sign.len_utf8())
 }
 
+/// Whether an equals sign is the next thing.
+fn is_equal_to(rest: &str) -> bool {
+    rest.starts_with(" =")
+}
+
 fn is_opening(character: char) -> bool {
     matches!(character, '(' | '[' | '{' | '"' | '“' | '\'' | '‘')
 }
 
-fn name_of(setting: &Setting, sign: char) -> Option<&'static str> {
-    let (_, name) = setting
-        .language
-        .signs
-        .iter()
-        .find(|(known, _)| *known == sign)?;
+pub(super) fn name_of(language: &Language, sign: char) -> Option<&'static str> {
+    let (_, name) = language.signs.iter().find(|(known, _)| *known == sign)?;
     Some(name)
 }

@@ -1,7 +1,7 @@
 //! Telephone numbers, other digits in fixed groups, and IP addresses.
 
 use super::{Reading, Setting};
-use crate::text::normalise::language::Language;
+use crate::text::normalise::language::{Language, holds};
 use crate::text::normalise::scan::{Cursor, Scan};
 
 /// Separators between groups.
@@ -254,6 +254,126 @@ fn extension(language: &Language, scan: &mut Scan<'_>, groups: &mut Vec<String>)
         ));
         *scan = ahead;
     }
+}
+
+/// `ISBN 978-3-16-148410-0`: a code's groups of digits, one by one.
+pub(super) fn code(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    const DIGITS_MIN: usize = 6;
+    let language = setting.language;
+    if !cursor.starts_word() || !holds(language.code_words, cursor.previous_word()) {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let first = scan.digits();
+    let mut groups = vec![language.one_by_one(first)];
+    let mut count = first.len();
+    loop {
+        let mut ahead = scan;
+        let mark = ahead.take('-');
+        let digits = ahead.digits();
+        if !mark || digits.is_empty() {
+            break;
+        }
+        count += digits.len();
+        groups.push(language.one_by_one(digits));
+        scan = ahead;
+    }
+    let whole = !first.is_empty() && groups.len() > 1 && count >= DIGITS_MIN;
+    (whole && scan.ends_word() && !scan.goes_on_as_chain()).then_some(())?;
+    Reading::new(groups.join(", "), scan.used)
+}
+
+/// `00:1A:2B:3C:4D:5E`, `fe80::1`: a hardware or an internet address in hexadecimal digits.
+pub(super) fn hexadecimal_address(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    const GROUPS_MAX: usize = 8;
+    let language = setting.language;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let mut groups = Vec::new();
+    let mut marks = 0;
+    let mut doubled = false;
+    let mut numbered = false;
+    let mut lengths = Vec::new();
+    loop {
+        let group = scan.take_while(|c| c.is_ascii_hexdigit());
+        if group.len() > 4 {
+            return None;
+        }
+        if !group.is_empty() {
+            lengths.push(group.len());
+            numbered |= group.contains(|c: char| c.is_ascii_digit());
+            groups.push(spelt(language, group));
+        }
+        let mut ahead = scan;
+        if !ahead.take(':') {
+            break;
+        }
+        if ahead.take(':') {
+            doubled = true;
+            groups.push(language.words.colon.to_owned());
+            groups.push(language.words.colon.to_owned());
+        } else if !ahead.peek().is_some_and(|c| c.is_ascii_hexdigit()) {
+            break;
+        }
+        marks += 1;
+        scan = ahead;
+    }
+    let hardware = !doubled && lengths.len() == 6 && lengths.iter().all(|length| *length == 2);
+    let internet = lengths.len() <= GROUPS_MAX
+        && (doubled && !lengths.is_empty() && lengths.iter().any(|length| *length > 1)
+            || lengths.len() == GROUPS_MAX);
+    if marks == 0 || !numbered || !(hardware || internet) || !scan.ends_word() {
+        return None;
+    }
+    let between = if doubled { " " } else { ", " };
+    Reading::new(groups.join(between), scan.used)
+}
+
+/// `550e8400-e29b-41d4-a716-446655440000`, `9f86d081884c7d65`: identifiers and digests in
+/// hexadecimal digits.
+pub(super) fn digest(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    const DIGITS_MIN: usize = 12;
+    if !cursor.starts_word() || cursor.before().ends_with(['-', '_']) {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let mut groups = Vec::new();
+    loop {
+        let group = scan.take_while(|c| c.is_ascii_hexdigit());
+        if group.is_empty() {
+            return None;
+        }
+        groups.push(group);
+        let mut ahead = scan;
+        if !(ahead.take('-') && ahead.peek().is_some_and(|c| c.is_ascii_hexdigit())) {
+            break;
+        }
+        scan = ahead;
+    }
+    let written = groups.concat();
+    let letters = written.bytes().filter(u8::is_ascii_alphabetic).count();
+    let one_case = !written.contains(|c: char| c.is_ascii_uppercase())
+        || !written.contains(|c: char| c.is_ascii_lowercase());
+    let mixed = letters > 0 && letters < written.len() && one_case;
+    if !mixed || written.len() < DIGITS_MIN || !scan.ends_word() {
+        return None;
+    }
+    let groups: Vec<String> = (groups.iter())
+        .map(|group| spelt(setting.language, group))
+        .collect();
+    Reading::new(groups.join(", "), scan.used)
+}
+
+/// Hexadecimal digits one by one, letters by name.
+pub(super) fn spelt(language: &Language, digits: &str) -> String {
+    let name = |digit: char| match digit.is_ascii_digit() {
+        true => language.one_by_one(digit.encode_utf8(&mut [0; 4])),
+        false => digit.to_ascii_uppercase().to_string(),
+    };
+    let names: Vec<String> = digits.chars().map(name).collect();
+    names.join(" ")
 }
 
 /// `192.168.1.1`, with a port or a mask.

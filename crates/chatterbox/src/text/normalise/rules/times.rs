@@ -25,6 +25,7 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
     let hour_words = (language.cardinal)(hour);
     let mut minute = None;
     let mut second = None;
+    let mut part = "";
     let mut dotted = false;
     let mut more = ahead;
     if let Some(mark) = more.take_any(&[':', '.'])
@@ -38,6 +39,10 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
         {
             second = Some(value);
             ahead = more;
+            if more.take('.') {
+                part = more.digits();
+                ahead = if part.is_empty() { ahead } else { more };
+            }
         }
     }
     let half = half_of_day(language, &mut ahead);
@@ -62,12 +67,21 @@ pub(super) fn time_words(language: &Language, scan: &mut Scan<'_>) -> Option<Str
                     if value == 1 { one } else { several }
                 )
             };
+            let seconds = match part {
+                "" => counted(second, language.words.seconds),
+                _ => format!(
+                    "{} {} {} {}",
+                    (language.cardinal)(second),
+                    language.words.point,
+                    language.one_by_one(part),
+                    language.words.seconds[1]
+                ),
+            };
             format!(
-                "{} {} {} {}",
+                "{} {} {} {seconds}",
                 counted(hour, language.words.hours),
                 counted(minute, language.words.minutes),
                 language.words.and,
-                counted(second, language.words.seconds)
             )
         }
         (None | Some(0), _) if half.is_some() => hour_words,

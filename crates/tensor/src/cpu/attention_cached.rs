@@ -2,7 +2,7 @@
 //! softmax): scratch does not grow with the length.
 
 use super::gemm::SharedOutput;
-use super::kernel::{InstructionSet, instruction_set};
+use super::instruction_set::{InstructionSet, enter};
 use super::maths::{dot, exp};
 use crate::cache::{CacheLayout, CachePlaces, CachedParts};
 use crate::threads::Threads;
@@ -34,7 +34,7 @@ pub(crate) fn attention_cached(
     let heads_a_task = (COLUMNS / size).min(heads.div_ceil(2)).min(HEADS);
     let groups = heads.div_ceil(heads_a_task);
     let output = SharedOutput::of(out);
-    let set = instruction_set();
+    let set = InstructionSet::best();
     threads.for_each(q.row_count() * groups, |task| {
         let (row, group) = (task / groups, task % groups);
         let first = group * heads_a_task;
@@ -49,19 +49,14 @@ pub(crate) fn attention_cached(
             scale,
             first,
         };
-        match set {
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => {
-                // SAFETY: the instruction set was detected; all reads are of bounds-checked slices.
-                unsafe { avx512(&task, out) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => {
-                // SAFETY: the instruction set was detected; all reads are of bounds-checked slices.
-                unsafe { avx2(&task, out) }
-            }
-            InstructionSet::Portable => attend(&task, out),
-        }
+        enter!(
+            floats set,
+            [] (task: &Task<'_>, out: &mut [f32]) -> [],
+            [] (&task, out),
+            avx512_attend(task, out),
+            attend(task, out),
+            attend(&task, out)
+        );
     });
 }
 
@@ -76,7 +71,7 @@ struct Task<'a> {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-fn avx512(task: &Task<'_>, out: &mut [f32]) {
+fn avx512_attend(task: &Task<'_>, out: &mut [f32]) {
     use crate::cache::CachePrecision;
     if !task.layout.size.is_multiple_of(16) {
         return attend(task, out);
@@ -218,12 +213,6 @@ mod x86 {
             out.iter_mut().for_each(|out| *out *= factor);
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn avx2(task: &Task<'_>, out: &mut [f32]) {
-    attend(task, out);
 }
 
 #[inline(always)]

@@ -6,7 +6,8 @@
 
 use super::gemm::{MR, SharedOutput};
 use super::gemm_int8::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, inverse_of, round_row};
-use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, split_four, unknown_zero, with_counts};
+use super::instruction_set::InstructionSet;
+use super::lanes::{Lanes, Vectors, on_lanes, split_four, unknown_zero, with_counts};
 use super::{maths, rows};
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::Attention;
@@ -90,7 +91,7 @@ struct Head<'a> {
     reason = "three operands, choices, output, scratch"
 )]
 pub(crate) fn attention(
-    set: LaneSet,
+    set: InstructionSet,
     threads: &Threads,
     q: View<'_>,
     k: View<'_>,
@@ -199,7 +200,7 @@ fn head_parts(packed: &[f32], layout: Layout) -> Head<'_> {
 
 /// Quantises the keys of a head, with `scale` folded into their scales, and its values.
 fn pack_head(
-    set: LaneSet,
+    set: InstructionSet,
     k: View<'_>,
     v: View<'_>,
     scale: f32,
@@ -302,7 +303,7 @@ on_lanes! {
 
 /// Scores of quantised queries with all keys.
 fn score(
-    set: LaneSet,
+    set: InstructionSet,
     rounded: &[f32],
     count: usize,
     head: &Head<'_>,

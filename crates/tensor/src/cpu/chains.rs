@@ -3,7 +3,7 @@
 
 use super::gemm::{MC, SharedOutput};
 use super::gemm_int8::{RoundedProduct, RowLayout, round_row};
-use super::lanes::LaneSet;
+use super::instruction_set::InstructionSet;
 use super::maths;
 use crate::layers::{Linear, Norm};
 use crate::matrix::{PANEL, Vector};
@@ -37,7 +37,7 @@ pub(crate) fn linears_scratch(threads: &Threads, rows: usize, inputs: usize) -> 
     reason = "operands, layers, epilogue, output, scratch"
 )]
 pub(crate) fn linears(
-    set: LaneSet,
+    set: InstructionSet,
     threads: &Threads,
     x: View<'_>,
     norm: Option<&Norm>,
@@ -139,7 +139,7 @@ pub(crate) fn feed_forward_scratch(threads: &Threads, count: usize, feed_in: &Li
     reason = "rows, three layers with an activation, scratch"
 )]
 pub(crate) fn feed_forward(
-    set: LaneSet,
+    set: InstructionSet,
     threads: &Threads,
     x: ViewMut<'_>,
     norm: &Norm,

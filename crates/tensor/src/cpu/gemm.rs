@@ -4,6 +4,7 @@
 //! With rows M, outputs N and inputs K, a task multiplies `MC` rows with one panel (NR =
 //! `PANEL` outputs), `KC` inputs at a time, in tiles of `MR` rows.
 
+use super::instruction_set::InstructionSet;
 use super::kernel::{self, InitialSum, Lhs, Weights};
 use super::lanes::prefetch_far;
 use super::maths;
@@ -302,11 +303,11 @@ fn multiply_part(
     panels: Range<usize>,
     out: &SharedOutput<'_>,
 ) {
-    let set = kernel::instruction_set();
+    let set = InstructionSet::best();
     let in_place = match product.right {
         Panels::Matrix(matrix) => match matrix.precision() {
             Precision::F32 => true,
-            Precision::F16 => rows.len() <= FEW_ROWS && kernel::reads_halves(set),
+            Precision::F16 => rows.len() <= FEW_ROWS && set.reads_halves(),
             Precision::Int8 | Precision::Q4 => false,
         },
         Panels::Packed { .. } | Panels::Plain { .. } => true,
@@ -330,7 +331,7 @@ fn multiply_part(
 }
 
 fn multiply_rows(
-    set: kernel::InstructionSet,
+    set: InstructionSet,
     product: &Product<'_>,
     rows: Range<usize>,
     panels: Range<usize>,
@@ -463,7 +464,7 @@ pub(crate) fn finish_here<const FUSED: bool>(
 /// The weights of one panel for one KC block of inputs, and their row stride: in place if the
 /// kernel can read them, otherwise unpacked into `buffer`.
 fn weight_block<'b>(
-    set: kernel::InstructionSet,
+    set: InstructionSet,
     product: &Product<'b>,
     panel: usize,
     width: usize,

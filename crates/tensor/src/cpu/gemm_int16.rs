@@ -6,9 +6,9 @@
 //! of the weights. A row's result does not depend on other rows.
 
 use super::gemm::{self, SharedOutput, finish};
+use super::instruction_set::InstructionSet;
 use super::lanes::{
-    Floats, Integers, LaneSet, Lanes, Vectors, on_lanes, prefetch, split_four, unknown_zero,
-    with_counts,
+    Floats, Integers, Lanes, Vectors, on_lanes, prefetch, split_four, unknown_zero, with_counts,
 };
 use super::rows;
 use crate::matrix::{GROUP, Int8Parts, Matrix, NARROW_PANEL, Precision, Q4_BLOCK};
@@ -98,7 +98,7 @@ impl<'a> Quantised<'a> {
     reason = "one fused product: operands, epilogue, output, scratch"
 )]
 pub(crate) fn multiply(
-    set: LaneSet,
+    set: InstructionSet,
     threads: &Threads,
     x: View<'_>,
     weight: &Matrix,
@@ -140,7 +140,7 @@ pub(crate) fn multiply(
 }
 
 fn panel_product(
-    set: LaneSet,
+    set: InstructionSet,
     weight: &Matrix,
     panel: usize,
     rows: Quantised<'_>,

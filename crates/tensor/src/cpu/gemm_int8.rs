@@ -6,7 +6,8 @@
 //! A row's result does not depend on other rows.
 
 use super::gemm::{self, MC, MR, OutputTile, SharedOutput};
-use super::lanes::{LaneSet, Lanes, Vectors, largest_magnitude, on_lanes, with_counts};
+use super::instruction_set::InstructionSet;
+use super::lanes::{Lanes, Vectors, largest_magnitude, on_lanes, with_counts};
 use super::rows;
 use crate::matrix::{Int8Parts, Matrix, NARROW_PANEL, PANEL};
 use crate::operations::{Activation, Store};
@@ -266,7 +267,7 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     reason = "one fused product: operands, epilogue, output, scratch"
 )]
 pub(crate) fn multiply(
-    set: LaneSet,
+    set: InstructionSet,
     threads: &Threads,
     x: View<'_>,
     weight: &Matrix,
@@ -295,7 +296,7 @@ pub(crate) fn multiply(
 
 /// `activation(A Wᵀ + bias)` of quantised rows A.
 pub(crate) struct RoundedProduct<'a> {
-    pub(crate) set: LaneSet,
+    pub(crate) set: InstructionSet,
     pub(crate) rounded: &'a [f32],
     pub(crate) layout: RowLayout,
     pub(crate) weight: &'a Matrix,

@@ -19,6 +19,7 @@ pub mod gemm;
 mod gemm_int16;
 mod gemm_int8;
 mod harmonics;
+mod instruction_set;
 mod kernel;
 mod lanes;
 mod lstm;
@@ -44,7 +45,8 @@ use crate::stft::Stft;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use gemm::{Product, Rows};
-use lanes::LaneSet;
+use instruction_set::InstructionSet;
+pub use instruction_set::features;
 use std::sync::Arc;
 
 /// The CPU and its threads.
@@ -58,7 +60,7 @@ pub struct Cpu {
 impl Cpu {
     /// A device whose work is shared by `threads`.
     pub fn new(threads: Threads) -> Cpu {
-        let name = format!("cpu-{}", kernel::instruction_set().name());
+        let name = format!("cpu-{}", InstructionSet::best().name());
         Cpu {
             threads,
             name,
@@ -72,15 +74,16 @@ enum Arithmetic {
     /// 32-bit floating point.
     F32,
     /// Activations in 16-bit integers.
-    Int16(LaneSet),
+    Int16(InstructionSet),
     /// Activations in 8-bit integers.
-    Int8(LaneSet),
+    Int8(InstructionSet),
 }
 
 fn arithmetic(weight: &Matrix, rounding: Rounding) -> Arithmetic {
-    let Some(set) = lanes::best() else {
+    let set = InstructionSet::best();
+    if !set.multiplies_bytes() {
         return Arithmetic::F32;
-    };
+    }
     match (weight.precision(), rounding) {
         (Precision::F32 | Precision::F16, _) => Arithmetic::F32,
         (Precision::Int8, Rounding::Coarse) => Arithmetic::Int8(set),
@@ -88,17 +91,18 @@ fn arithmetic(weight: &Matrix, rounding: Rounding) -> Arithmetic {
     }
 }
 
-/// The lanes for integer attention, where it applies.
-fn attention_lanes(
+/// The instruction set for integer attention, where it applies.
+fn attention_set(
     keys: usize,
     columns: usize,
     options: &Attention<'_>,
     rounding: Rounding,
-) -> Option<LaneSet> {
-    match rounding {
-        Rounding::Coarse if attention_int8::applies(keys, columns, options) => lanes::best(),
-        _ => None,
-    }
+) -> Option<InstructionSet> {
+    let set = InstructionSet::best();
+    let applies = rounding == Rounding::Coarse
+        && set.multiplies_bytes()
+        && attention_int8::applies(keys, columns, options);
+    applies.then_some(set)
 }
 
 impl Device for Cpu {
@@ -135,8 +139,8 @@ impl Device for Cpu {
     }
 }
 
-/// The lanes for layers of quantised rows, where they apply.
-fn chain_lanes(layers: &[&Linear], rounding: Rounding) -> Option<LaneSet> {
+/// The instruction set for layers of quantised rows, where they apply.
+fn chain_set(layers: &[&Linear], rounding: Rounding) -> Option<InstructionSet> {
     let mut sets = layers
         .iter()
         .map(|layer| arithmetic(&layer.weight, rounding));
@@ -153,7 +157,7 @@ impl LayerChains for Cpu {
         layers: &[&Linear],
         rounding: Rounding,
     ) -> Option<usize> {
-        chain_lanes(layers, rounding)?;
+        chain_set(layers, rounding)?;
         let inputs = layers.first()?.weight.columns();
         Some(chains::linears_scratch(&self.threads, rows, inputs))
     }
@@ -168,7 +172,7 @@ impl LayerChains for Cpu {
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
-        if let Some(set) = chain_lanes(layers, rounding) {
+        if let Some(set) = chain_set(layers, rounding) {
             let (threads, scratch) = (&self.threads, scratch.into_data());
             chains::linears(set, threads, x, norm, layers, activation, out, scratch);
         }
@@ -180,7 +184,7 @@ impl LayerChains for Cpu {
         layers: [&Linear; 2],
         rounding: Rounding,
     ) -> Option<usize> {
-        chain_lanes(&layers, rounding)?;
+        chain_set(&layers, rounding)?;
         Some(chains::feed_forward_scratch(&self.threads, rows, layers[0]))
     }
 
@@ -193,7 +197,7 @@ impl LayerChains for Cpu {
         rounding: Rounding,
         scratch: ViewMut<'_>,
     ) {
-        if let Some(set) = chain_lanes(&layers, rounding) {
+        if let Some(set) = chain_set(&layers, rounding) {
             let (threads, scratch) = (&self.threads, scratch.into_data());
             let [feed_in, feed_out] = layers;
             chains::feed_forward(
@@ -390,7 +394,7 @@ impl Operations for Cpu {
         rounding: Rounding,
     ) -> usize {
         let (threads, heads) = (&self.threads, options.heads);
-        match attention_lanes(keys, columns, options, rounding) {
+        match attention_set(keys, columns, options, rounding) {
             Some(_) => attention_int8::scratch(threads, keys, columns, heads),
             None => attention::scratch(threads, queries, keys, columns, heads),
         }
@@ -408,7 +412,7 @@ impl Operations for Cpu {
     ) {
         let (threads, keys, columns) = (&self.threads, k.row_count(), q.column_count());
         let scratch = scratch.into_data();
-        match attention_lanes(keys, columns, options, rounding) {
+        match attention_set(keys, columns, options, rounding) {
             Some(set) => attention_int8::attention(set, threads, q, k, v, options, out, scratch),
             None => attention::attention(threads, q, k, v, options, out, scratch),
         }

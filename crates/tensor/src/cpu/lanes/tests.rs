@@ -1,34 +1,18 @@
 //! Results of each set against plain integer arithmetic.
 
-use super::LaneSet;
 use crate::cpu::agreement::common::random;
 use crate::cpu::agreement::matrix;
-use crate::cpu::kernel::InstructionSet;
+use crate::cpu::instruction_set::InstructionSet;
 use crate::cpu::{attention, attention_int8, gemm_int8, gemm_int16};
 use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Q4_BLOCK};
 use crate::{Activation, Attention, Matrix, Precision, Store, Threads, View, ViewMut};
 use half::f16;
 
-/// All sets of this machine.
-fn available() -> Vec<LaneSet> {
-    let mut sets = LaneSet::ALL.to_vec();
-    #[cfg(target_arch = "x86_64")]
-    sets.push(LaneSet::ShortVnni);
-    sets.retain(|set| set.is_here());
+/// All sets of this machine with products of integers.
+fn available() -> Vec<InstructionSet> {
+    let mut sets = InstructionSet::detect();
+    sets.retain(|set| set.multiplies_bytes());
     sets
-}
-
-/// The best set that belongs to an instruction set.
-pub(super) fn best_within(set: InstructionSet) -> Option<LaneSet> {
-    let sets = match set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => LaneSet::ALL,
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => &[LaneSet::AvxVnni, LaneSet::Avx2],
-        InstructionSet::Portable if cfg!(target_arch = "x86_64") => &[],
-        InstructionSet::Portable => LaneSet::ALL,
-    };
-    sets.iter().copied().find(|set| set.is_here())
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

@@ -11,7 +11,7 @@
 mod transform;
 
 use super::gemm::{self, Panels, Product, Rows, SharedOutput};
-use super::kernel::{self, InstructionSet};
+use super::instruction_set::InstructionSet;
 use super::maths;
 use super::unpack::unpack;
 use super::vectorised::{multiply_add, vectorised};
@@ -132,7 +132,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     out: ViewMut<'_>,
     scratch: &mut [f32],
 ) {
-    let set = kernel::instruction_set();
+    let set = InstructionSet::best();
     let layout = Layout::of(threads, layer, transform);
     let (weights, tasks) = scratch[..layout.total()].split_at_mut(layout.points * layout.point);
     let buffers = SharedOutput::of(ViewMut::new(tasks, layout.workers, layout.task));

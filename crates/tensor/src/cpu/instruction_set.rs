@@ -194,14 +194,16 @@ macro_rules! enter {
         floats $set:expr, [$($generics:tt)*] $parameters:tt -> [$($result:ty)?],
         [$($constants:tt)*] $arguments:tt, $avx512:expr, $avx2:expr, $portable:expr
     ) => {{
+        #[cfg(target_arch = "x86_64")]
         use $crate::cpu::instruction_set::Level;
+        use $crate::cpu::instruction_set::InstructionSet;
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
         fn avx512<$($generics)*> $parameters $(-> $result)? { $avx512 }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn avx2<$($generics)*> $parameters $(-> $result)? { $avx2 }
-        match $set.level() {
+        match InstructionSet::level($set) {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 | Level::Avx512Vnni => {
                 // SAFETY: the set is the proof that the machine has the function's features.
@@ -221,7 +223,7 @@ macro_rules! enter {
         }
     }};
     (integers $set:expr, $parameters:tt -> [$($result:ty)?], $arguments:tt, $body:ident) => {{
-        use $crate::cpu::instruction_set::Level;
+        use $crate::cpu::instruction_set::{InstructionSet, Level};
         #[cfg(target_arch = "x86_64")]
         use $crate::cpu::lanes;
         #[cfg(target_arch = "x86_64")]
@@ -254,7 +256,7 @@ macro_rules! enter {
             // SAFETY: this function's own features.
             unsafe { $body::<$crate::cpu::lanes::Neon> $arguments }
         }
-        match $set.level() {
+        match InstructionSet::level($set) {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => {
                 // SAFETY: the set is the proof that the machine has the function's features.

@@ -3,7 +3,8 @@
 //! Every instruction set adds the same products in the same order; those with fused multiply-add
 //! round once instead of twice.
 
-use super::gemm::MR;
+use super::gemm::InitialSum;
+use super::gemm_f32::MR;
 use super::instruction_set::{InstructionSet, enter};
 use crate::matrix::PANEL;
 use half::f16;
@@ -46,15 +47,6 @@ impl<'a> Weights<'a> {
             Weights::F16(_) => unreachable!("these kernels read no 16-bit weights"),
         }
     }
-}
-
-/// Initial value of the sums.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InitialSum {
-    /// Zero; the contents of the tile are lost.
-    Zero,
-    /// The contents of the tile.
-    Tile,
 }
 
 /// `tile[r][j] = initial + Σₖ lhs[r][k] · panel[k · panel_stride + j]` for j below `width`, a

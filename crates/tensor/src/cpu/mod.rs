@@ -1,8 +1,8 @@
 //! Operations on the CPU.
 //!
-//! Floating-point products (linear layers, convolutions, attention) use [`gemm`]. Products with
-//! integer weights use `gemm_int16`, with activations rounded to 16 bits, or `gemm_int8` and
-//! `attention_int8`, with activations rounded to 8 bits.
+//! Products (linear layers, convolutions, attention) are a GEMM (`gemm`) with a kernel for the
+//! operands: `gemm_f32`; or for integer weights `gemm_int16`, with activations rounded to 16 bits,
+//! or `gemm_int8` and `attention_int8`, with activations rounded to 8 bits.
 //!
 //! All operations split outputs between threads, never a sum, and sum in one fixed order: a row's
 //! result depends neither on the number of threads nor on other rows.
@@ -11,11 +11,13 @@
 mod agreement;
 mod attention;
 mod attention_cached;
+mod attention_f32;
 mod attention_int8;
 mod attention_weights;
 mod chains;
 mod conv;
-pub mod gemm;
+mod gemm;
+mod gemm_f32;
 mod gemm_int16;
 mod gemm_int8;
 mod harmonics;
@@ -26,6 +28,7 @@ mod lstm;
 pub(crate) mod maths;
 mod moments;
 mod rows;
+mod shared_output;
 mod stft;
 mod toom_cook;
 mod unpack;
@@ -44,7 +47,13 @@ use crate::operations::{
 use crate::stft::Stft;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
-use gemm::{Product, Rows};
+use attention::Sizes;
+use attention_f32::F32Attention;
+use attention_int8::Int8Attention;
+use gemm::{Epilogue, Product};
+use gemm_f32::{F32Kernel, Panels, Rows};
+use gemm_int8::Int8Kernel;
+use gemm_int16::Int16Kernel;
 use instruction_set::InstructionSet;
 pub use instruction_set::features;
 use std::sync::Arc;
@@ -235,27 +244,24 @@ impl Operations for Cpu {
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
-        let (threads, bias) = (&self.threads, bias.map(Vector::data));
-        let scratch = scratch.into_data();
+        let (threads, scratch) = (&self.threads, scratch.into_data());
+        let epilogue = Epilogue {
+            bias: bias.map(Vector::data),
+            activation,
+            store,
+        };
         match arithmetic(weight, rounding) {
             Arithmetic::F32 => {
-                let product = Product {
-                    bias,
-                    activation,
-                    store,
-                    ..Product::of(Rows::of(x), weight)
-                };
-                gemm::multiply(threads, &product, out);
+                let kernel = F32Kernel::new(Rows::of(x), Panels::Matrix(weight));
+                Product { kernel, epilogue }.multiply(threads, out);
             }
             Arithmetic::Int16(set) => {
-                gemm_int16::multiply(
-                    set, threads, x, weight, bias, activation, store, out, scratch,
-                );
+                let kernel = Int16Kernel::quantise(set, threads, x, weight, scratch);
+                Product { kernel, epilogue }.multiply(threads, out);
             }
             Arithmetic::Int8(set) => {
-                gemm_int8::multiply(
-                    set, threads, x, weight, bias, activation, store, out, scratch,
-                );
+                let kernel = Int8Kernel::quantise(set, threads, x, weight, scratch);
+                Product { kernel, epilogue }.multiply(threads, out);
             }
         }
     }
@@ -393,10 +399,13 @@ impl Operations for Cpu {
         options: &Attention<'_>,
         rounding: Rounding,
     ) -> usize {
-        let (threads, heads) = (&self.threads, options.heads);
+        let sizes = Sizes::of(queries, keys, columns, options);
         match attention_set(keys, columns, options, rounding) {
-            Some(_) => attention_int8::scratch(threads, keys, columns, heads),
-            None => attention::scratch(threads, queries, keys, columns, heads),
+            Some(set) => {
+                let kernel = Int8Attention::new(set, sizes, options.scale);
+                attention::scratch(&kernel, &self.threads)
+            }
+            None => attention::scratch(&F32Attention::new(sizes, options), &self.threads),
         }
     }
 
@@ -410,11 +419,18 @@ impl Operations for Cpu {
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
-        let (threads, keys, columns) = (&self.threads, k.row_count(), q.column_count());
-        let scratch = scratch.into_data();
+        let (threads, scratch) = (&self.threads, scratch.into_data());
+        let (keys, columns) = (k.row_count(), q.column_count());
+        let sizes = Sizes::of(q.row_count(), keys, columns, options);
         match attention_set(keys, columns, options, rounding) {
-            Some(set) => attention_int8::attention(set, threads, q, k, v, options, out, scratch),
-            None => attention::attention(threads, q, k, v, options, out, scratch),
+            Some(set) => {
+                let kernel = Int8Attention::new(set, sizes, options.scale);
+                attention::attention(&kernel, threads, q, k, v, out, scratch);
+            }
+            None => {
+                let kernel = F32Attention::new(sizes, options);
+                attention::attention(&kernel, threads, q, k, v, out, scratch);
+            }
         }
     }
 

@@ -183,14 +183,7 @@ fn attention_and_norms_agree() {
         };
         ctx.download(&ctx.attention(q, k, v, &options)).unwrap()
     });
-    for activation in [
-        Activation::Elu,
-        Activation::GeluErf,
-        Activation::GeluTanh,
-        Activation::Mish,
-        Activation::Tanh,
-        Activation::Exp,
-    ] {
+    for activation in Activation::EACH {
         agree(&format!("{activation:?}"), 1e-6, |ctx| {
             let mut x = ctx.upload(&[time, columns], &q);
             ctx.activate(&mut x, activation);

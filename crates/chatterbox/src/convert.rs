@@ -26,16 +26,6 @@ const BESIDE: [&str; 4] = [
     "perth.safetensors",
     "perth.pt",
 ];
-/// The networks that are converted.
-const COMPONENTS: [Component; 6] = [
-    Component::T3,
-    Component::Flow,
-    Component::Vocoder,
-    Component::VoiceEncoder,
-    Component::SpeechTokenizer,
-    Component::SpeakerVector,
-];
-
 /// The precision of the flow and the vocoder in a model at `precision`. At 4 bits they keep 8: the
 /// saving would be small, and the loss audible.
 pub fn sound_precision(precision: Precision) -> Precision {
@@ -72,7 +62,8 @@ pub fn convert_model(
         ));
     }
     // A model with its own voice may lack the networks that prepare others.
-    let components: Vec<(Component, Precision)> = (COMPONENTS.into_iter())
+    let components: Vec<(Component, Precision)> = (Component::SPEAKING.into_iter())
+        .chain(Component::VOICE)
         .filter(|component| source.holds(*component))
         .map(|component| (component, precision_within(component, precision)))
         .collect();

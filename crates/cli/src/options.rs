@@ -323,13 +323,13 @@ impl<S: Selection> FromArgMatches for Chosen<S> {
     }
 }
 
-/// The model, and what may be used for it.
+/// The model, and the cache folder.
 #[derive(clap::Args)]
 pub struct EngineChoice<S: Selection<Table = EngineOptions>> {
     /// pico (in this program), base, turbo, nano (once fetched), or a model's folder.
     #[arg(long, default_value = "pico")]
     pub model: String,
-    /// Keep nothing in the cache folder, and use nothing of it.
+    /// Neither read nor write the cache folder.
     #[arg(long, conflicts_with = "cache_dir")]
     no_cache: bool,
     #[command(flatten)]
@@ -337,7 +337,7 @@ pub struct EngineChoice<S: Selection<Table = EngineOptions>> {
 }
 
 impl<S: Selection<Table = EngineOptions>> EngineChoice<S> {
-    /// Where the weights come from.
+    /// Source of the weights.
     pub fn source(&self) -> Result<Source, String> {
         if let Some(sound) = &self.chosen.options.sound {
             sound_folder(sound)?;

@@ -16,14 +16,14 @@ pub struct Chapter {
     pub lines: Vec<Line>,
 }
 
-/// What one speaker says at once.
+/// A line: the text of one speaker up to the next name or empty line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// Number of its first line in the file, from 1.
     pub number: usize,
     /// The speaker as written; empty for the default voice.
     pub speaker: String,
-    /// What is said; pauses may be among it.
+    /// The text, which may contain pauses.
     pub text: String,
 }
 
@@ -91,7 +91,7 @@ pub fn parse(script: &str) -> Vec<Chapter> {
 /// The name at the beginning of a line, and the text after it.
 fn name_of(line: &str) -> Option<(&str, &str)> {
     let (name, text) = line.split_once(':')?;
-    // A time, a ratio or an address is no name.
+    // The colon of a time, a ratio or an address ends no name.
     if !(text.is_empty() || text.starts_with(char::is_whitespace)) {
         return None;
     }

@@ -19,13 +19,13 @@ const STANDARD_INPUT: &str = "-";
 const PIECE_BYTES: usize = 4 << 10;
 /// Characters that may wait to be spoken before no more is read.
 const WAITING_MAX: usize = 4 * PIECE_BYTES;
-/// Interval between looks whether text was spoken.
+/// Interval between checks whether text was spoken.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Pause after a sentence end mark, after which the text so far is spoken.
 const PAUSE: Duration = Duration::from_millis(400);
 
-/// Why text breaks off.
+/// Why reading a text failed.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// A text to be spoken.
@@ -71,7 +71,7 @@ impl ArrivingText {
         }
     }
 
-    /// The next piece, as soon as any of it is there; empty if only a part of a character came.
+    /// The next piece, as soon as some text is available; empty if only a part of a character came.
     /// `None` at the end.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl ArrivingText {
             if text.chars().any(|character| !character.is_whitespace()) {
                 return Ok(text);
             }
-            // White space before the text says nothing.
+            // White space before the text is skipped.
             text.clear();
         }
     }
@@ -257,7 +257,7 @@ fn decode(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Gives a byte at a time.
+    /// Returns one byte per read.
     struct Trickle(Vec<u8>);
 
     impl Read for Trickle {

@@ -159,7 +159,11 @@ const HOST_ACCESS: [(&str, &[&str]); 8] = [
     // Packing of weights, in place or by a staged panel.
     (
         ".bytes_mut()",
-        &["tensor/src/matrix.rs", "tensor/src/tensor.rs"],
+        &[
+            "tensor/src/matrix/packing.rs",
+            "tensor/src/matrix/vector.rs",
+            "tensor/src/tensor.rs",
+        ],
     ),
     // Converted weights, which are created on the host.
     (

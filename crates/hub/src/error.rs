@@ -38,3 +38,10 @@ impl Error {
         }
     }
 }
+
+pub(crate) fn hub_error(what: &str, reason: impl std::fmt::Display) -> Error {
+    Error::Download {
+        what: what.to_owned(),
+        reason: reason.to_string(),
+    }
+}

@@ -17,6 +17,7 @@ use sottovoce::{
     SystemMemory, resident_bytes,
 };
 use sottovoce_memory::driver::cuda::{self, CudaDevice};
+use sottovoce_tensor::cpu;
 
 /// The machine from the engine's view. Sizes are bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -101,7 +102,7 @@ pub fn fits(source: &Source, budget_bytes: Option<u64>) -> Vec<Fit> {
 /// Inspects the machine.
 pub fn machine() -> Machine {
     let memory = SystemMemory::now();
-    let instruction_sets = instruction_sets();
+    let instruction_sets = cpu::features();
     let mut notes = Vec::new();
     if memory.total_bytes.is_none() {
         notes.push("the system does not tell its memory: set the option memory".into());
@@ -147,35 +148,4 @@ pub fn machine() -> Machine {
         cuda_devices,
         notes,
     }
-}
-
-#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-fn instruction_sets() -> Vec<&'static str> {
-    let known = [
-        ("avx2", std::is_x86_feature_detected!("avx2")),
-        ("fma", std::is_x86_feature_detected!("fma")),
-        ("f16c", std::is_x86_feature_detected!("f16c")),
-        ("avxvnni", std::is_x86_feature_detected!("avxvnni")),
-        ("avx512f", std::is_x86_feature_detected!("avx512f")),
-        ("avx512vnni", std::is_x86_feature_detected!("avx512vnni")),
-    ];
-    known
-        .into_iter()
-        .filter(|(_, there)| *there)
-        .map(|(name, _)| name)
-        .collect()
-}
-
-#[cfg(target_arch = "aarch64")]
-fn instruction_sets() -> Vec<&'static str> {
-    let dot_product = std::arch::is_aarch64_feature_detected!("dotprod");
-    ["neon"]
-        .into_iter()
-        .chain(dot_product.then_some("dotprod"))
-        .collect()
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]
-fn instruction_sets() -> Vec<&'static str> {
-    Vec::new()
 }

@@ -116,14 +116,7 @@ impl Memory {
         queue: u64,
     ) -> Result<Block, OutOfMemory> {
         if bytes == 0 {
-            return Ok(Block::new(
-                self.clone(),
-                Handle::Empty,
-                DANGLING,
-                0,
-                owner,
-                queue,
-            ));
+            return Ok(self.empty_block(owner, queue));
         }
         let block = (self.0.pool.allocate(bytes as u64, queue))
             .map_err(|refusal| self.refused(bytes as u64, &refusal))?;
@@ -146,14 +139,7 @@ impl Memory {
     /// If the driver has too little even then.
     pub fn reserve_exact(&self, bytes: usize, owner: Owner) -> Result<Block, OutOfMemory> {
         if bytes == 0 {
-            return Ok(Block::new(
-                self.clone(),
-                Handle::Empty,
-                DANGLING,
-                0,
-                owner,
-                0,
-            ));
+            return Ok(self.empty_block(owner, 0));
         }
         let driver = self.0.pool.driver();
         let whole = (bytes as u64)
@@ -161,6 +147,10 @@ impl Memory {
             .unwrap_or(u64::MAX);
         let address = self.ask_driver(bytes as u64, whole, || driver.allocate(whole))?;
         Ok(self.exact_block(address, whole, bytes, owner))
+    }
+
+    fn empty_block(&self, owner: Owner, queue: u64) -> Block {
+        Block::new(self.clone(), Handle::Empty, DANGLING, 0, owner, queue)
     }
 
     /// Makes a part of a file shared, read-only bytes, without a copy. The part begins at a

@@ -17,14 +17,14 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most aliases.
 const ALIASES_MAX: usize = 1000;
 
-/// An alias as it is listed.
+/// An alias of a voice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Alias {
-    /// The further name.
+    /// The alternative name.
     pub(crate) alias: String,
     /// The voice that it stands for.
     pub(crate) voice: String,
-    /// Whether it was given at the start: no call can change it then.
+    /// Whether it was given at start-up, so that no call can change it.
     pub(crate) fixed: bool,
 }
 

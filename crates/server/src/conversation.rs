@@ -29,7 +29,7 @@ pub(crate) struct Manner {
     pub(crate) options: StreamOptions,
 }
 
-/// What a conversation has to tell.
+/// An event of a conversation.
 pub(crate) enum Heard {
     /// Sound of a chunk.
     Sound(Sound),
@@ -235,7 +235,7 @@ impl Conversation {
         self.spoke = false;
     }
 
-    /// Lets the utterance under way finish, and begins no other.
+    /// Finishes the utterance under way and starts no other.
     pub(crate) fn stop(&mut self) {
         self.waiting.clear();
         if let Some(utterance) = &mut self.utterance {
@@ -268,8 +268,7 @@ impl Conversation {
             return;
         };
         self.spoke = true;
-        // A text that is complete is given at once: what is taken of one that is still written
-        // depends on when the engine looks.
+        // A complete text is passed whole: how an open text is split into pieces depends on timing.
         let front = self.waiting.front().filter(|front| front.finished);
         self.starts_whole = front.is_some();
         let request = Request {
@@ -285,7 +284,7 @@ impl Conversation {
         ));
     }
 
-    /// What happens next; never completes while nothing is spoken. Sound is left where it is while
+    /// The next event; never completes while nothing is spoken. Sound is not taken while
     /// `takes_sound` is false. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self, takes_sound: bool) -> Heard {
         loop {

@@ -158,17 +158,17 @@ pub(crate) struct ErrorBody {
     pub(crate) error: ErrorDetail,
 }
 
-/// What happened, in OpenAI's words.
+/// An error in OpenAI's format.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ErrorDetail {
-    /// For people.
+    /// The message.
     message: String,
     /// A class of errors, such as `invalid_request_error`.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The field at fault.
+    /// The invalid field.
     param: Option<String>,
-    /// A word for programs.
+    /// A machine-readable code.
     pub(crate) code: Option<&'static str>,
 }
 

@@ -52,7 +52,7 @@ impl Form {
     }
 }
 
-/// Where recordings wait.
+/// Folder of temporary recordings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Folder {
     /// The folder of voices: for a server that takes none, recordings are refused.
@@ -61,7 +61,7 @@ pub(crate) enum Folder {
     Any,
 }
 
-/// Receives a form; its recordings wait in temporary files in `folder`.
+/// Receives a form, and writes its recordings to temporary files in `folder`.
 ///
 /// # Errors
 /// If the server takes no voices and a recording is sent, the body is no form, a part is too large,

@@ -1,4 +1,4 @@
-//! What reads the bytes of clients, for the fuzz targets.
+//! Readers of clients' bytes, for the fuzz targets.
 
 use crate::bodies::BodyMemory;
 use crate::error::ServerError;

@@ -32,7 +32,7 @@ const REGIONS: [&str; 6] = [
     "driver",
 ];
 
-/// One moment. Counts cover the time since the previous sample.
+/// A sample. Counts cover the time since the previous one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sample {
     /// Unix time, in seconds.
@@ -92,26 +92,26 @@ struct Samples {
 #[derive(Default)]
 pub(crate) struct History(Mutex<Samples>);
 
-/// The memory over time: each list has an entry a moment, oldest first. Sizes are bytes.
+/// Memory over time: each list has one entry per sample, oldest first. Sizes are bytes.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct MemoryHistory {
     /// Seconds since 1970.
     at: Vec<f64>,
-    /// The budget; none where there is none, or no model.
+    /// The budget; null without a budget or a model.
     budget_bytes: Vec<Option<u64>>,
-    /// Held from the system or device.
+    /// Bytes held from the system or device.
     reserved_bytes: Vec<u64>,
-    /// Of that, in use.
+    /// Of these, bytes in use.
     allocated_bytes: Vec<u64>,
     /// (reserved − allocated) ÷ reserved.
     fragmentation: Vec<f64>,
-    /// In use by region.
+    /// Bytes in use by region.
     regions: BTreeMap<&'static str, Vec<u64>>,
-    /// Times that kept memory was given back since the moment before, by reason.
+    /// Releases of cached memory since the previous sample, by reason.
     clears: BTreeMap<String, Vec<u32>>,
-    /// Allocations that failed at first since the moment before.
+    /// Allocations that failed at first since the previous sample.
     out_of_memory: Vec<u32>,
-    /// Allocations that were tried again since the moment before.
+    /// Allocations that were retried since the previous sample.
     retries: Vec<u32>,
 }
 

@@ -61,16 +61,16 @@ const SUMMARIES: [(&str, &str); 13] = [
     ),
 ];
 
-/// What a model needs at a precision. Sizes are bytes.
+/// Memory of a model at a precision. Sizes are bytes.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ModelNeed {
     /// `f32`, `f16`, `int8` or `q4`.
     precision: String,
-    /// For one stream in all.
+    /// Total for one stream.
     one_stream_bytes: u64,
-    /// For each further one at most.
+    /// At most, for each further stream.
     further_stream_bytes: u64,
-    /// Streams that fit the budget, as far as the server lets as many speak.
+    /// Streams that fit the budget, up to the server's limit.
     streams_fit: usize,
 }
 
@@ -92,67 +92,67 @@ impl ModelNeed {
     }
 }
 
-/// How a download stands. Sizes are bytes.
+/// State of a download. Sizes are bytes.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct DownloadState {
-    /// Whether it is under way.
+    /// Whether it is running.
     running: bool,
-    /// The file on its way.
+    /// The current file.
     file: String,
-    /// What has come so far.
+    /// Bytes received so far.
     received_bytes: u64,
-    /// All files together.
+    /// Bytes of all files.
     total_bytes: u64,
-    /// Why it ended early.
+    /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Whether somebody asked for its end.
+    /// Whether it was cancelled.
     #[serde(skip)]
     cancelled: bool,
 }
 
-/// What a download would bring.
+/// Size of a download.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct DownloadOffer {
     /// The model.
     name: &'static str,
-    /// Where it comes from.
+    /// Where its files come from.
     from: String,
     /// Bytes of all its files.
     total_bytes: u64,
-    /// Of these, bytes that are still to come.
+    /// Of these, bytes that are not on the server yet.
     download_bytes: u64,
 }
 
-/// A model that a call may choose or fetch.
+/// A model that calls can choose or download.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct LibraryModel {
-    /// What calls call it.
+    /// Its name in calls.
     name: String,
-    /// What it is good for.
+    /// A summary of its use.
     summary: &'static str,
     /// Languages that it speaks.
     languages: Vec<String>,
-    /// Whether its files are here.
+    /// Whether its files are on the server.
     here: bool,
-    /// Whether it is the one that speaks.
+    /// Whether it is the model in use.
     speaks: bool,
-    /// What it needs, at each precision.
+    /// Its memory at each precision.
     fits: Vec<ModelNeed>,
-    /// Its download, where one was begun.
+    /// Its download, if one was started.
     download: Option<DownloadState>,
 }
 
-/// A tag that a model knows.
+/// A tag that a model supports.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ModelTag {
     /// As it is written in a text, such as `[laugh]`.
     pub(crate) tag: String,
-    /// Whether it is heard; of some, users report that it is not.
+    /// Whether it is audible; users report of some that they are not.
     heard: bool,
 }
 
-/// What a model can be asked to say.
+/// Languages and tags that a model supports.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spoken {
     /// Codes of its languages, the default first.
@@ -192,8 +192,8 @@ fn of_same_size(name: &str) -> Option<Source> {
     }
 }
 
-/// The languages of a model that need not be here. Names of models that are tuned to a language
-/// begin with its code.
+/// The languages of a model, which need not be on this machine. Names of models that are tuned to a
+/// language begin with its code.
 fn languages(name: &str, source: &Source) -> Vec<String> {
     let code = name.split('-').next().unwrap_or_default();
     match OfficialModel::named(name) {

@@ -77,18 +77,18 @@ struct Counted {
     out_of_memory: u64,
 }
 
-/// How long callers waited for the first sound, over the latest streams. Seconds.
+/// Time to first audio of the latest streams, in seconds.
 #[derive(Serialize, Default, ToSchema)]
 pub(crate) struct LatencySummary {
-    /// Streams counted.
+    /// Number of streams.
     count: usize,
-    /// Half of the streams began to sound sooner.
+    /// Median.
     p50: f64,
-    /// 95 of 100 streams began to sound sooner.
+    /// 95th percentile.
     p95: f64,
     /// Upper bounds of the histogram's bins.
     bounds: Vec<f64>,
-    /// Streams in each bin; one more than the bounds, for those beyond.
+    /// Streams in each bin; the last bin is beyond all bounds.
     counts: Vec<usize>,
 }
 
@@ -250,8 +250,7 @@ impl Measures {
         text
     }
 
-    /// Reads the gauges, and adds to the counters what the engine has counted since the previous
-    /// scrape.
+    /// Reads the gauges, and adds the engine's counts since the previous scrape to the counters.
     fn look(&self, load: u64, engine: Option<&Engine>) -> Registry {
         let mut registry = Registry::default();
         let mut gauge = |name: &str, help: &str, value: u64| {

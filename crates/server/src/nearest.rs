@@ -47,13 +47,13 @@ fn segments(path: &str) -> Vec<&str> {
     path.split('/').filter(|part| !part.is_empty()).collect()
 }
 
-/// What it costs to leave a segment out.
+/// Cost of omitting a segment.
 fn omission(segment: &str) -> usize {
     let prefix = PREFIXES.contains(&segment.to_ascii_lowercase().as_str());
     if prefix { 1 } else { 3 }
 }
 
-/// What it costs to take `given` for the segment `known`; `None` if they have nothing in common.
+/// Cost of `given` in place of the segment `known`; `None` if they have nothing in common.
 fn exchange(known: &str, given: &str) -> Option<usize> {
     if known.starts_with('{') {
         return Some(0);

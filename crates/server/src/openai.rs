@@ -23,16 +23,16 @@ pub(crate) struct SpeechRequest {
     /// The text to speak. One without words is a short silence.
     #[schema(min_length = 1)]
     pub(crate) input: String,
-    /// Who speaks: a name, or an object with `id`.
+    /// The voice: a name, or an object with `id`.
     #[schema(value_type = Option<VoiceField>)]
     pub(crate) voice: Option<String>,
-    /// `mp3` (unless told otherwise), `wav`, `opus`, `flac`, `aac` or `pcm`.
+    /// `mp3` (the default), `wav`, `opus`, `flac`, `aac` or `pcm`.
     #[schema(pattern = "^(mp3|wav|opus|flac|aac|pcm)$")]
     pub(crate) response_format: Option<String>,
-    /// `audio` (unless told otherwise) or `sse`.
+    /// `audio` (the default) or `sse`.
     #[schema(pattern = "^(audio|sse)$")]
     pub(crate) stream_format: Option<String>,
-    /// Accepted and not used; the answer's header `x-sottovoce-ignored` says so.
+    /// Accepted and ignored; the response header `x-sottovoce-ignored` lists it.
     pub(crate) instructions: Option<String>,
     #[serde(flatten)]
     pub(crate) stream: StreamFields,

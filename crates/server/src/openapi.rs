@@ -31,7 +31,7 @@ struct Description;
 /// All routes with their descriptions.
 pub(crate) fn routes(limits: &Limits) -> OpenApiRouter<Arc<App>> {
     let form = DefaultBodyLimit::max(limits.form_bytes());
-    // Texts that are long and not secret; sound is not, and a stream would be held up by it.
+    // Only long texts without secrets are compressed; compression would delay a stream of sound.
     let compression = CompressionLayer::new();
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(speech::speak))

@@ -201,7 +201,7 @@ const TIME: Domain = Domain::number(0.0, DAY_SECONDS);
 const SOME: Domain = Domain::count(1, 1 << 20);
 
 sottovoce::options! {
-    /// Bounds on what callers may take.
+    /// Limits on what callers may use.
     pub struct Limits {
         /// Requests that may wait for a place.
         queue: usize = 128, domain Domain::count(0, 1 << 20), scope Server, unit "requests";

@@ -16,21 +16,21 @@ const CONNECTION_BYTES_MAX: u64 = 2 * crate::listener::HEAD_BYTES_MAX as u64;
 /// The process's memory, by owner.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ProcessMemory {
-    /// All that is resident.
+    /// Resident bytes of the process.
     resident_bytes: u64,
-    /// The engine's: what its ledger holds from the system.
+    /// Bytes that the engine's ledger holds from the system.
     engine_bytes: u64,
-    /// Pages of files: the program, the voice inside it, libraries.
+    /// File-backed pages: the program with its embedded data, libraries.
     program_bytes: u64,
-    /// Bodies of requests that are held now.
+    /// Request bodies at present.
     requests_bytes: u64,
-    /// The most that these may be.
+    /// Limit on request bodies.
     requests_bytes_max: u64,
-    /// Connections that are open.
+    /// Open connections.
     connections: usize,
-    /// The most that the protocol holds for them.
+    /// Upper bound of the protocol's buffers for them.
     connections_bytes_max: u64,
-    /// The rest: threads' stacks, encoders, tables, and what the heap keeps for a moment.
+    /// The rest: thread stacks, encoders, tables, and unused heap.
     heap_and_stacks_bytes: u64,
 }
 

@@ -31,24 +31,24 @@ const RECORDING: &str = "the recording";
 /// Most attempts to start with a model that is unloaded or dies meanwhile.
 const TRIES_MAX: usize = 3;
 
-/// What is known about a stream under way.
+/// A stream under way.
 #[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct LiveStream {
-    /// The engine's number for it, as its memory report has it.
+    /// Its number in the engine's memory report.
     id: u64,
-    /// Who speaks.
+    /// Name of its voice.
     voice: String,
-    /// Characters to speak.
+    /// Characters of its text.
     characters: usize,
-    /// Chunks made so far.
+    /// Chunks generated so far.
     chunks: u64,
-    /// Seconds of speech made so far.
+    /// Seconds of speech generated so far.
     audio_seconds: f64,
-    /// Seconds since it got its place.
+    /// Seconds since it was admitted.
     age_seconds: f64,
-    /// Seconds of work a second of speech.
+    /// Real-time factor: seconds of work per second of speech.
     rtf: f64,
-    /// Bytes that it holds, beside what all streams share.
+    /// Bytes that it holds, excluding what all streams share.
     held_bytes: u64,
     #[serde(skip)]
     since: Option<Instant>,
@@ -271,7 +271,7 @@ impl Speaking {
                     }
                     Err(_) => outcome = "failed",
                 }
-                // A reader that does not take its chunks must not hold its place for ever.
+                // A reader that does not take its chunks must not keep its place forever.
                 let sent = runtime.block_on(tokio::time::timeout(
                     app.options.limits.slow_reader_time,
                     sender.send(item),

@@ -27,20 +27,20 @@ const READY_MAX: usize = 16;
 /// A voice as `/v1/audio/voices` lists it.
 #[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct VoiceEntry {
-    /// What requests call it.
+    /// Its name in requests.
     pub(crate) id: String,
-    /// The same, for people.
+    /// The same, as a display name.
     pub(crate) name: String,
     /// Always `audio.voice`.
     pub(crate) object: &'static str,
     /// Always `audio_sample`: every voice was made of a recording.
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
-    /// Seconds since 1970 at which it was made; of the model's own voice, 0.
+    /// Time of its preparation, in seconds since 1970; 0 for the model's own voice.
     pub(crate) created_at: u64,
     /// Whether it was uploaded (and can be deleted).
     pub(crate) uploaded: bool,
-    /// The voice that it stands for, where it is only a further name.
+    /// The voice that it stands for, if it is an alias.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) alias_of: Option<String>,
 }

@@ -74,8 +74,8 @@ impl Accounts {
             whole(&budget, Region::Weights, plan.weights_bytes)?,
             whole(&budget, Region::Workspace, plan.workspace_bytes)?,
         ];
-        // The model's own voice and one voice per stream are part of the plan; they cost no account
-        // anything further.
+        // The plan includes the model's own voice and one voice per stream; only further voices are
+        // reserved separately.
         let mut voices = whole(&budget, Region::Voice, plan.voice_bytes)?;
         let streams = plan.streams_fit as u64;
         let mut host = None;
@@ -128,7 +128,7 @@ impl Accounts {
         self.host.as_ref().unwrap_or(&self.budget)
     }
 
-    /// The turn of a recording that becomes a voice: one at a time, whatever their number.
+    /// Lock of the recordings that become voices: one at a time.
     pub fn recordings_turn(&self) -> MutexGuard<'_, ()> {
         self.recordings
             .lock()

@@ -157,8 +157,8 @@ impl Admission {
         }
     }
 
-    /// While held, nobody is admitted unless no stream is under way: the running streams are short
-    /// of memory.
+    /// While held, requests are admitted only if no stream is under way: the running streams are
+    /// short of memory.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
     }

@@ -135,7 +135,7 @@ impl CacheFolder {
         Ok(entries)
     }
 
-    /// Removes all entries, and what broken-off runs left behind; returns the bytes.
+    /// Removes all entries, and the temporary files of interrupted runs; returns the bytes.
     ///
     /// # Errors
     /// If a file cannot be removed; those before it are gone.
@@ -153,7 +153,7 @@ impl CacheFolder {
         Ok(bytes)
     }
 
-    /// All files of a kind's subfolder, of which nothing else is part of the cache.
+    /// All files of a kind's subfolder; the cache has no other files.
     fn files_of(&self, kind: CacheKind) -> Result<Vec<(PathBuf, std::fs::Metadata)>, Error> {
         let folder = self.folder.join(kind.subfolder());
         let entries = match std::fs::read_dir(&folder) {
@@ -236,7 +236,7 @@ impl CacheFolder {
             return Some(found);
         }
         convert_speaking(source, &path, precision).ok()?;
-        // Files that were replaced meanwhile gave other weights than the name says.
+        // If files were replaced meanwhile, the weights do not match the entry's name.
         if self.model_digest(source, &Component::SPEAKING)? != files {
             let _ = std::fs::remove_file(&path);
             return None;
@@ -300,7 +300,7 @@ impl CacheFolder {
                 .make_room(CacheKind::Digest, SMALL_FILE_BYTES)
                 .is_some()
         {
-            // Without it the file is read again next time.
+            // A failure only means that the file is read again next time.
             let _ = write_whole(&stamp, digest::stamp(&before, &found).as_bytes());
             self.prune(CacheKind::Digest);
         }

@@ -208,7 +208,7 @@ impl Schedule {
         })
     }
 
-    /// Whether it has made at least as many tokens as `other` after each chunk.
+    /// Whether it has delivered at least as many tokens as `other` after each chunk.
     fn leads(&self, other: &Schedule) -> bool {
         let (mut own, mut others) = (0, 0);
         self.growing

@@ -58,12 +58,12 @@ pub(crate) struct Shared {
     host_budget_bytes: Option<u64>,
     plan: MemoryPlan,
     device_name: String,
-    /// Why another device than the requested one computes.
+    /// Why the device is not the requested one.
     device_note: OnceLock<String>,
     default_voice: Option<Voice>,
     accounts: Accounts,
     model: Weights,
-    /// Made when it is first needed.
+    /// Planned when it is first needed.
     tokenizer: OnceLock<Arc<NetworkPlan>>,
     /// Most bytes of the networks that prepare voices; found when it is first needed.
     preparing_bytes: OnceLock<u64>,
@@ -179,7 +179,7 @@ impl Shared {
         self.requests().admission.waiting() > 0
     }
 
-    /// Memory is short: returns a request to the head of the queue, and admits nobody until a
+    /// Memory is short: returns a request to the head of the queue, and holds admission until a
     /// stream has ended.
     pub fn put_back(&self, job: Job, promise: Promise) {
         let (ticket, delivery) = (job.ticket, job.delivery.0.clone());
@@ -193,7 +193,7 @@ impl Shared {
         }
     }
 
-    /// Memory is short for running streams: admits nobody until one has ended.
+    /// Memory is short for running streams: holds admission until one has ended.
     pub fn hold_admissions(&self) {
         self.requests().admission.hold(true);
     }
@@ -265,8 +265,8 @@ impl Shared {
     }
 }
 
-/// Loads from the cache folder, where a damaged entry is made again once, or else from the model's
-/// own files.
+/// Loads from the cache folder, where a damaged entry is converted again once, or else from the
+/// model's own files.
 fn load_cached(
     cached: impl Fn() -> Option<CachedWeights>,
     load: impl Fn(&Weights) -> Result<Pipeline, Error>,
@@ -391,7 +391,7 @@ impl Engine {
                 device,
             )
         };
-        // An entry holds the networks of a whole engine, T3 with them.
+        // An entry holds all networks of an engine, T3 included.
         let cache_folder =
             CacheFolder::of_option(options.cache_dir.as_deref()).filter(|_| options.speech);
         let weights_bytes = plan.weights_bytes;

@@ -30,7 +30,7 @@ struct TokenState {
     failure: Option<Error>,
     /// The listener's memory, once the stream is admitted.
     grant: Option<Grant>,
-    /// Nobody takes tokens any more.
+    /// The worker takes no more tokens.
     closed: bool,
 }
 
@@ -62,7 +62,7 @@ impl TokenInput {
         self.changed.notify_all();
     }
 
-    /// Ends the listener: nobody takes tokens any more.
+    /// Ends the listener: the worker takes no more tokens.
     pub fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
@@ -121,7 +121,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens to the end, or until nobody takes tokens any more.
+    /// Reads the recording to its end, or until the worker takes no more tokens.
     pub fn run(self) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.listen()));
         let outcome = outcome.unwrap_or_else(|panic| {
@@ -225,7 +225,7 @@ impl Listener {
         let mut tokens = Ok(Vec::new());
         {
             let _open = self.shared.holdings().open();
-            // On the pool's threads, as the worker's stages.
+            // On the pool's threads, like the worker's stages.
             self.device.run(&mut || tokens = tokenizer.tokens(window));
         }
         let tokens = tokens.map_err(|error| self.failed(error))?;

@@ -150,7 +150,7 @@ pub(crate) fn default_voice(weights: &Weights) -> Result<Option<VoiceParts>, Err
     Ok(Some(parts))
 }
 
-/// What the flow needs of a model's default voice, placed in `memory`.
+/// The part of a model's default voice that the flow needs, placed in `memory`.
 ///
 /// # Errors
 /// If the model has no voice of its own, or memory runs out.
@@ -171,7 +171,7 @@ pub(crate) struct Choice {
     pub tokenizer: Option<NetworkPlan>,
 }
 
-/// What is said of a model without a speech tokenizer.
+/// Message for a model without a speech tokenizer.
 pub(crate) const CHANGES_NO_VOICES: &str =
     "it has no speech tokenizer and changes no voices; base, turbo and nano do";
 

@@ -41,7 +41,7 @@ use std::sync::{Arc, Weak};
 use step_error::at_fault;
 use utterance::{Coming, Rendered, likely_tokens, text_tokens};
 
-/// What makes speech tokens of texts.
+/// The text front end and T3, which turn text into speech tokens.
 struct Speech {
     text: TextStage,
     t3: T3,
@@ -65,7 +65,7 @@ pub(crate) struct Pipeline {
     voices: Vec<Weak<VoiceInner>>,
 }
 
-/// An engine that only changes voices was asked to speak.
+/// The error of speaking with an engine that only changes voices.
 pub(crate) fn no_speech() -> Error {
     Error::Text {
         reason: "this engine was loaded without T3 (option speech): it only changes the voices of recordings".into(),
@@ -150,7 +150,7 @@ impl Pipeline {
     /// device to device.
     pub fn round_finely(&mut self) {
         self.flow.set_rounding(sottovoce_tensor::Rounding::Fine);
-        // They were recorded with coarse rounding.
+        // The existing workspaces were recorded with coarse rounding.
         self.workspaces = None;
     }
 
@@ -158,7 +158,7 @@ impl Pipeline {
         self.speech.as_ref().ok_or_else(no_speech)
     }
 
-    /// The model's.
+    /// The model's config.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }

@@ -1,4 +1,4 @@
-//! What the samples of a stream go through after the vocoder: fade-in, tempo, watermark.
+//! Processing of a stream's samples after the vocoder: fade-in, tempo, watermark.
 
 use crate::error::Error;
 use crate::options::{SAMPLE_RATE, StreamOptions};
@@ -43,7 +43,7 @@ impl PostProcess {
         self.mark(watermark, stretched, last)
     }
 
-    /// A silence, whose length the tempo leaves as it is.
+    /// A silence, whose length the tempo does not change.
     pub fn silence(
         &mut self,
         watermark: Option<&Watermark>,

@@ -64,9 +64,9 @@ impl RecordedSpeech {
         }
     }
 
-    /// Finds out early, as far as possible without decoding, whether it can be read. Returns an
-    /// upper bound of the memory of reading it at `sample_rate`, in bytes; it does not depend on
-    /// its length.
+    /// Checks early whether the recording can be read, as far as possible without decoding. Returns
+    /// an upper bound of the memory for reading it at `sample_rate`, in bytes, which does not
+    /// depend on its length.
     pub(crate) fn check(&self, sample_rate: u32) -> Result<u64, Error> {
         let decoding = |bytes_max: Result<usize, AudioError>| {
             let bytes_max = bytes_max.map_err(|error| self.refuse(error))?;
@@ -104,8 +104,8 @@ impl RecordedSpeech {
         }
     }
 
-    /// Hands its samples at `sample_rate` to `take`, piece by piece. Returns the mix of the
-    /// channels that stands for it.
+    /// Passes its samples at `sample_rate` to `take`, piece by piece. Returns the mix of its
+    /// channels that was read.
     pub(crate) fn read(
         &self,
         sample_rate: u32,
@@ -135,7 +135,7 @@ impl RecordedSpeech {
                 }
                 piece.clear();
                 resampler.finish(&mut piece);
-                // Nothing is left to break off.
+                // Nothing follows, so its answer does not matter.
                 let _ = take(&piece);
                 Ok(Mix::Mean)
             }

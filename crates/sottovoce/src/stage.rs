@@ -12,7 +12,7 @@ use sottovoce_tensor::{Context, Device, Workspace};
 /// A stage of a stream's sound. It takes its input in pieces and may hold output back until it
 /// knows what follows.
 pub(crate) trait Stage<Input> {
-    /// What comes out.
+    /// The output's type.
     type Output;
 
     /// Takes a piece and returns the output that is final. With `last`, nothing follows the piece
@@ -24,7 +24,7 @@ pub(crate) trait Stage<Input> {
     fn reset(&mut self);
 }
 
-/// Where a network runs.
+/// Workspace and device of a network's run.
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub workspace: &'a Workspace,

@@ -94,7 +94,7 @@ impl DeliveryState {
         }
     }
 
-    /// What the reader gets now, if anything.
+    /// The reader's next item, if there is one.
     fn next(&mut self) -> Poll<Option<Result<Chunk, Error>>> {
         if let Some(chunk) = self.chunks.pop_front() {
             return Poll::Ready(Some(Ok(chunk)));

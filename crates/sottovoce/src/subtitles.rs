@@ -11,7 +11,7 @@ const LINE_CHARACTERS_MAX: usize = 42;
 const LINES_MAX: usize = 2;
 /// Longest time that a cue is shown, in seconds.
 const SECONDS_MAX: f64 = 7.0;
-/// A cue is shown at least so long, unless the next one begins earlier, in seconds.
+/// Shortest time that a cue is shown, in seconds, unless the next one begins earlier.
 const SECONDS_MIN: f64 = 1.0;
 /// A silence of this length ends a cue, in seconds.
 const SILENCE_SECONDS: f64 = 0.8;
@@ -148,7 +148,7 @@ fn shown(characters: &[char], word: &WordTime, next: Option<&WordTime>) -> Strin
     shown
 }
 
-/// Words in as few lines as hold them; two lines are of about equal length.
+/// Words in as few lines as possible; two lines are of about equal length.
 fn lines(words: &[String]) -> Vec<String> {
     let whole: String = words.concat();
     let length = |text: &str| text.trim_end().chars().count();

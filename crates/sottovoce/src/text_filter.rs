@@ -39,7 +39,7 @@ impl TextFilter {
     /// [`Error::Option`] names the program and why it does not start.
     pub fn start(path: &Path) -> Result<TextFilter, Error> {
         let filter = TextFilter {
-            // A bare name would be looked for elsewhere.
+            // A bare name would be searched for in PATH.
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             process: Mutex::new(None),
             timeout: TIMEOUT,
@@ -55,8 +55,8 @@ impl TextFilter {
         Ok(filter)
     }
 
-    /// A text as the program changes it. Callers wait for each other. A program that failed is
-    /// started again.
+    /// A text as the program changes it. Calls run one at a time. A program that failed is started
+    /// again.
     ///
     /// # Errors
     /// [`Error::Text`] says that the program ended, took too long, or answered with something else.
@@ -92,7 +92,7 @@ impl Process {
         };
         let (requests, asked) = sync_channel(1);
         let (send, answers) = sync_channel(1);
-        // A thread, because neither a write nor a read can be given up. It ends with the process.
+        // A thread, because neither a write nor a read can be cancelled. It ends with the process.
         std::thread::Builder::new()
             .name("sottovoce-text-filter".into())
             .spawn(move || exchange(input, output, &asked, &send))?;

@@ -100,7 +100,8 @@ impl TextInput {
         let taken = state.taken;
         let skips = state.rest.take_skips(taken).into_iter();
         TakenText {
-            // A filter may have lengthened the text, which is then counted as it is spoken.
+            // A filter may have changed the length of the text; characters are then counted in the
+            // filtered text.
             skips: (skips.map(|(at, count)| (at.saturating_sub(before), count))).collect(),
             text,
             last: state.finished,
@@ -197,7 +198,7 @@ impl TextWriter {
 
     /// Speaks the text so far without waiting for the end of its sentence.
     pub fn flush(&self) {
-        // What the filter failed at is spoken as it is.
+        // If the filter fails, the text is spoken unfiltered.
         let _ = self.input.pass_rest();
         self.input.state().flushed = true;
         self.wake();

@@ -60,9 +60,8 @@ pub(crate) struct VoiceInner {
     home: Home,
 }
 
-/// Keeps the memory of the voice's engine reachable. It must be the last field: when it is dropped,
-/// the voice's memory is free already, and the driver takes it back at once, however long other
-/// streams run.
+/// The memory of the voice's engine. It must be the last field: when it is dropped, the voice's
+/// memory is free already and returns to the driver at once, even if other streams are running.
 struct Home(Weak<Holdings>);
 
 impl Drop for Home {
@@ -237,8 +236,8 @@ impl Voice {
         &self.inner.name
     }
 
-    /// Whether the voice belongs to the engine of `holdings`: it matches only that engine's ledger
-    /// and weights.
+    /// Whether the voice belongs to the engine of `holdings`; it can be used with that engine's
+    /// ledger and weights only.
     pub(crate) fn is_at(&self, holdings: &Arc<Holdings>) -> bool {
         self.inner.home.0.as_ptr() == Arc::as_ptr(holdings)
     }

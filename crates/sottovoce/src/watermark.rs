@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 const TAG: &str = "watermark";
-/// Most memory for detection in a recording of ten minutes.
+/// Budget of a detection, which is enough for a recording of ten minutes.
 const DETECTION_BYTES_MAX: u64 = 2 << 30;
 /// Longest recording for detection, in seconds.
 const RECORDING_SECONDS_MAX: u32 = 600;

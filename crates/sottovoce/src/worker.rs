@@ -44,7 +44,7 @@ pub(crate) struct ChangeTokens {
     pub listener_bytes: u64,
 }
 
-/// Most pending sentences and silences taken from an open text.
+/// Most pending sentences and silences that are taken from an open text.
 const COMING_MAX: usize = 2;
 
 /// A live stream.
@@ -163,8 +163,8 @@ impl Worker {
     fn survive(&mut self, batch: &[usize], stage: impl FnOnce(&mut Worker)) {
         let streams = batch.iter().filter_map(|&index| self.live.get(index));
         let tickets: Vec<Ticket> = streams.map(|live| live.job.ticket).collect();
-        // State that a panic may leave inconsistent is dropped below: the streams and the
-        // workspaces.
+        // The state that a panic may leave inconsistent, the streams and the workspaces, is dropped
+        // below.
         let outcome = catch_unwind(AssertUnwindSafe(|| stage(&mut *self)));
         let Err(panic) = outcome else { return };
         let error = || Error::Fault {
@@ -409,7 +409,8 @@ impl Worker {
         let Some(pass) = live.utterance.due(live.chunk) else {
             return;
         };
-        // What follows does not depend on this pass: nothing, or a silence.
+        // The pass ends the stream or is followed by a silence, so that later passes do not depend
+        // on it.
         let whole = pass.count == live.utterance.tokens_waiting()
             && (!live.utterance.goes_on() || live.utterance.before_silence());
         let last = whole && !live.utterance.goes_on();
@@ -450,7 +451,7 @@ impl Worker {
         match samples {
             Ok(samples) => {
                 if samples.is_empty() && !last {
-                    // All samples are held back; the next chunk brings them.
+                    // All samples are held back until the next chunk.
                     return;
                 }
                 let managed = live.job.options.memory_management;
@@ -613,7 +614,7 @@ pub(crate) fn reason_of(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("it gave no reason").to_owned()
 }
 
-/// Closes the engine however the worker ends, so that nobody waits for it.
+/// Closes the engine when the worker ends, even by a panic, so that no caller waits for it.
 struct CloseOnExit<'a>(&'a Shared);
 
 impl Drop for CloseOnExit<'_> {
@@ -644,7 +645,7 @@ impl Live {
             let (tokens, last) = tokens.receiver.0.take()?;
             self.utterance.hear(&tokens, last);
         }
-        // Text far ahead of the voice stays with its writer, which has a bound.
+        // Text far ahead of the voice stays in its writer's bounded buffer.
         if !self.utterance.is_open() || self.utterance.coming() >= COMING_MAX {
             return Ok(());
         }

@@ -38,6 +38,24 @@ pub enum Activation {
     Abs,
 }
 
+impl Activation {
+    /// One of each kind, for tests of them all.
+    pub const EACH: [Activation; 12] = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::LeakyRelu(0.1),
+        Activation::Elu,
+        Activation::GeluErf,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::Mish,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Exp,
+        Activation::Abs,
+    ];
+}
+
 /// Treatment of the output's previous contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {

@@ -24,6 +24,16 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    fn out_of_range(field: &str, value: impl ToString, expected: impl Into<String>) -> ConfigError {
+        ConfigError::OutOfRange {
+            field: field.into(),
+            value: value.to_string(),
+            expected: expected.into(),
+        }
+    }
+}
+
 /// Upper bound of every width, vocabulary and count; products of three such sizes fit 64 bits.
 const SIZE_MAX: usize = 1 << 20;
 
@@ -38,11 +48,11 @@ impl Check {
         if (least..=most).contains(&value) {
             return Ok(());
         }
-        Err(ConfigError::OutOfRange {
-            field: field.into(),
-            value: value.to_string(),
-            expected: format!("{least} to {most}"),
-        })
+        Err(ConfigError::out_of_range(
+            field,
+            value,
+            format!("{least} to {most}"),
+        ))
     }
 
     fn number(field: &str, value: f32, least: f32, most: f32) -> Result<(), ConfigError> {
@@ -50,33 +60,30 @@ impl Check {
         if value >= least && value <= most {
             return Ok(());
         }
-        Err(ConfigError::OutOfRange {
-            field: field.into(),
-            value: value.to_string(),
-            expected: format!("{least} to {most}"),
-        })
+        Err(ConfigError::out_of_range(
+            field,
+            value,
+            format!("{least} to {most}"),
+        ))
     }
 
     fn equal(field: &str, value: usize, expected: usize, why: &str) -> Result<(), ConfigError> {
         if value == expected {
             return Ok(());
         }
-        Err(ConfigError::OutOfRange {
-            field: field.into(),
-            value: value.to_string(),
-            expected: format!("{expected} ({why})"),
-        })
+        Err(ConfigError::out_of_range(
+            field,
+            value,
+            format!("{expected} ({why})"),
+        ))
     }
 
     fn multiple(field: &str, value: usize, of: usize, why: &str) -> Result<(), ConfigError> {
         if value.is_multiple_of(of) {
             return Ok(());
         }
-        Err(ConfigError::OutOfRange {
-            field: field.into(),
-            value: value.to_string(),
-            expected: format!("a multiple of {of} ({why})"),
-        })
+        let expected = format!("a multiple of {of} ({why})");
+        Err(ConfigError::out_of_range(field, value, expected))
     }
 
     fn sizes(field: &str, values: &[usize], count: usize) -> Result<(), ConfigError> {
@@ -112,11 +119,11 @@ impl ModelConfig {
             let is_code = (2..=8).contains(&language.len())
                 && language.bytes().all(|byte| byte.is_ascii_lowercase());
             if !is_code {
-                return Err(ConfigError::OutOfRange {
-                    field: "text.languages".into(),
-                    value: format!("{language:?}"),
-                    expected: "codes of 2 to 8 small letters, such as de".into(),
-                });
+                return Err(ConfigError::out_of_range(
+                    "text.languages",
+                    format!("{language:?}"),
+                    "codes of 2 to 8 small letters, such as de",
+                ));
             }
         }
         Ok(())
@@ -168,11 +175,11 @@ impl ModelConfig {
                 )?;
             }
         } else if backbone.kind == BackboneKind::Llama {
-            return Err(ConfigError::OutOfRange {
-                field: "t3.backbone.rope".into(),
-                value: "null".into(),
-                expected: "given, because the backbone is a Llama".into(),
-            });
+            return Err(ConfigError::out_of_range(
+                "t3.backbone.rope",
+                "null",
+                "given, because the backbone is a Llama",
+            ));
         }
         Check::size("t3.text_vocabulary", t3.text_vocabulary)?;
         Check::size("t3.speech_vocabulary", t3.speech_vocabulary)?;
@@ -225,11 +232,11 @@ impl ModelConfig {
         }
         if let Some(stated) = &t3.alignment_heads {
             if t3.blocks.is_some() {
-                return Err(ConfigError::OutOfRange {
-                    field: "t3.alignment_heads".into(),
-                    value: "given".into(),
-                    expected: "absent: passes over blocks note no attention".into(),
-                });
+                return Err(ConfigError::out_of_range(
+                    "t3.alignment_heads",
+                    "given",
+                    "absent: passes over blocks note no attention",
+                ));
             }
             for head in stated.as_slice() {
                 let (layers, heads) = (backbone.layers, backbone.heads);

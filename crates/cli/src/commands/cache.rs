@@ -28,7 +28,8 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// List converted weights, prepared voices and digests of model files, those used last first.
+    /// List converted weights, prepared voices and digests of model files, most recently used
+    /// first.
     #[command(after_help = EXAMPLES)]
     List {
         /// The folder [default: the user's cache folder]
@@ -38,8 +39,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove everything from the cache folder. Running programs go on; it is computed again when
-    /// it is needed.
+    /// Remove all entries of the cache folder. Running programs are not affected; entries are
+    /// computed again when they are needed.
     #[command(after_help = EXAMPLES)]
     Clear {
         /// The folder [default: the user's cache folder]

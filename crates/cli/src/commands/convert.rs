@@ -23,7 +23,7 @@ Examples:
 pub struct Arguments {
     /// The model's folder.
     model: PathBuf,
-    /// The folder to write; made if it is not there.
+    /// The output folder; created if it is missing.
     out: PathBuf,
     /// T3's precision: f32, f16, int8 or q4. With q4, flow and vocoder keep 8 bits; the voice
     /// networks keep 32.

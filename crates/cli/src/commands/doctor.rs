@@ -24,14 +24,14 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Say what fits this much memory, in place of what is free.
+    /// Show what fits in this much memory, instead of in the free memory.
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
     memory: Option<u64>,
-    /// Say what this profile means here.
+    /// Show the values of this profile on this machine.
     #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
-    /// Look at this device alone: what it takes for itself, and whether it computes what the CPU
-    /// does. CUDA is experimental: it has run on an NVIDIA H200 only.
+    /// Check this device alone: the memory that it needs for itself, and whether its results equal
+    /// the CPU's. CUDA is experimental: it has run on an NVIDIA H200 only.
     #[arg(long)]
     device: Option<DeviceChoice>,
     /// One JSON object instead of text.
@@ -233,7 +233,7 @@ fn allocator_text(options: &str, refused: Option<&impl ToString>) -> String {
     }
 }
 
-/// What the profile says within the budget that was given; without one an engine knows of none.
+/// The profile's values within the given budget; without one, an engine has no budget.
 fn profile_values(arguments: &Arguments) -> Vec<Value> {
     let (profile, origin) = match arguments.profile {
         Some(profile) => (profile, "--profile"),
@@ -261,7 +261,7 @@ fn profile_values(arguments: &Arguments) -> Vec<Value> {
     ]
 }
 
-/// What an engine takes where nothing else is asked for.
+/// An engine's values where no option is given.
 fn engine_values(machine: &Machine) -> Vec<Value> {
     let options = EngineOptions::default();
     vec![

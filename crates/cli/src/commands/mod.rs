@@ -36,40 +36,40 @@ enum Command {
     Memory(memory::Arguments),
     /// Serve speech over HTTP and WebSocket, with a page that shows the memory.
     Serve(serve::Arguments),
-    /// Speak a text: into a file, a pipe or the loudspeaker, while it is being made.
+    /// Speak a text into a file, a pipe or the loudspeaker, streamed as it is generated.
     Speak(speak::Arguments),
-    /// Show how a text will be read: what is said for what is written, the tokens, the pauses.
+    /// Show how a text is read: its normalised form, tokens and pauses.
     Text(text::Arguments),
     /// Voices taken from recordings: prepare, list, remove.
     Voice(voice::Arguments),
     /// Models: list, download, inspect.
     Model(model::Arguments),
-    /// The cache folder: what is in it, and how to empty it.
+    /// The cache folder: list and clear its entries.
     Cache(cache::Arguments),
     /// Write a model folder at another precision.
     Convert(convert::Arguments),
-    /// Compute every network's outputs from given inputs, to hold against the reference.
+    /// Compute every network's outputs for given inputs, for comparison with the reference.
     Parity(parity::Arguments),
-    /// What this machine has, what is limited and why, what fits.
+    /// Show this machine's resources, their limits, and the models that fit.
     Doctor(doctor::Arguments),
-    /// What speaking costs, for each precision and profile.
+    /// Measure time and memory of speaking, for each precision and profile.
     Bench(bench::Arguments),
-    /// Try the memory promise out: endurance, voices, streams, pressure.
+    /// Test the memory promise: endurance, voices, streams, memory pressure.
     Validate(validate::Arguments),
-    /// Find Perth's watermark in a recording.
+    /// Detect Perth's watermark in a recording.
     Watermark(watermark::Arguments),
-    /// Every option of engine and stream: meaning, values, default.
+    /// List every option of engine and stream: effect, values, default.
     Options(options::Arguments),
-    /// Completions for a shell.
+    /// Print completions for a shell.
     Completions(completions::Arguments),
-    /// Manual pages.
+    /// Print or write manual pages.
     Man(man::Arguments),
 }
 
-/// What a command ends with: an exit code, or an error to print.
+/// Result of a command: an exit code, or an error to print.
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-/// Runs what was asked for; the exit code says whether it held.
+/// Runs a command and prints its error, if there is one.
 pub fn run(arguments: Arguments) -> ExitCode {
     match execute(arguments) {
         Ok(code) => code,
@@ -81,7 +81,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Runs a command; its failure is for the caller to tell.
+/// Runs a command; the caller reports its error.
 pub fn execute(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Memory(arguments) => memory::run(arguments),

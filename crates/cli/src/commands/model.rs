@@ -34,7 +34,7 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// The models that this program knows, and which of them are here.
+    /// List the known models, and which of them are on this machine.
     #[command(after_help = EXAMPLES)]
     List {
         /// One JSON object instead of a table.
@@ -47,10 +47,10 @@ enum Command {
     Inspect {
         /// A folder, a weight file, pico, or the name of a fetched model.
         model: String,
-        /// With the sound of this model: base, turbo, nano or a folder.
+        /// Take S3Gen and vocoder from this model: base, turbo, nano or a folder.
         #[arg(long, value_name = "MODEL")]
         sound: Option<PathBuf>,
-        /// Say what fits this much memory.
+        /// Show what fits in this much memory.
         #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
         memory: Option<u64>,
         /// One JSON object instead of a table.
@@ -203,7 +203,7 @@ fn exit_code(inspection: &Inspection) -> ExitCode {
     }
 }
 
-/// A row for each part: what is stored, and what it takes in memory at each precision.
+/// A row for each part: its stored size, and its size in memory at each precision.
 fn parts_table(inspection: &Inspection) -> Table {
     const PRECISIONS: [&str; 4] = ["f32", "f16", "int8", "q4"];
     let mut headings = vec!["part", "tensors", "parameters", "stored", "as"];

@@ -93,7 +93,7 @@ impl Row {
         Ok(row)
     }
 
-    /// The values that it takes, their unit, and who has it.
+    /// Its values, their unit, and the models that have it.
     fn values(&self) -> String {
         let option = self.option;
         let values = format!("{} {}", option.domain.description(), option.unit);
@@ -112,10 +112,10 @@ impl Row {
     }
 }
 
-/// Options that are chosen in one place.
+/// Options that are given in the same place.
 struct Group {
     title: &'static str,
-    /// Who chooses, and where.
+    /// Who gives them, and where.
     introduction: &'static str,
     rows: Vec<Row>,
 }

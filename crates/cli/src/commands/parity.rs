@@ -12,7 +12,7 @@ use sottovoce_tensor::Precision;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Address space for a comparison, which is not meant to be frugal.
+/// Budget of a comparison, which need not save memory.
 const CAPACITY_BYTES: u64 = 1 << 40;
 
 const EXAMPLES: &str = "\
@@ -25,14 +25,14 @@ Examples:
 pub struct Arguments {
     /// The model's folder.
     model: PathBuf,
-    /// Inputs; every output whose inputs are all there is computed.
+    /// The inputs. An output is computed if all of its inputs are given.
     inputs: PathBuf,
-    /// Where the outputs go.
+    /// The file to write the outputs to.
     outputs: PathBuf,
     /// f32, f16, int8 or q4.
     #[arg(long, default_value = "f32")]
     precision: Precision,
-    /// Threads; as many as the machine has unless given.
+    /// Threads; without it, as many as the machine has.
     #[arg(long, value_parser = count_of::<EngineOptions>("threads"))]
     threads: Option<usize>,
 }

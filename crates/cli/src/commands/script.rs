@@ -30,7 +30,7 @@ const PIECE_SAMPLES: usize = 1 << 16;
 /// Characters of a chapter's title in its file's name.
 const TITLE_CHARACTERS_MAX: usize = 40;
 
-/// What becomes of a script.
+/// How a script is spoken, and where its sound goes.
 pub struct Job {
     /// The script's file, for messages.
     pub script: PathBuf,
@@ -48,7 +48,7 @@ pub struct Job {
     pub loudness: Option<f64>,
     /// Options of each line.
     pub options: StreamOptions,
-    /// Whether figures are printed as JSON.
+    /// Whether metrics are printed as JSON.
     pub json: bool,
 }
 
@@ -70,7 +70,7 @@ impl Parts {
         json!({"text": line.text, "voice": voice, "common": self.common})
     }
 
-    /// Whether a line's samples are there already.
+    /// Whether a line's samples exist already.
     fn has(&self, line: &Line, voice: &str) -> bool {
         let origin = std::fs::read(self.place(line, "json")).ok();
         let origin = origin.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
@@ -86,8 +86,8 @@ impl Parts {
         complete && origin == self.origin(line, voice)
     }
 
-    /// Removes the parts and, if nothing else is in it, their folder. What cannot be removed is
-    /// left: the output is complete.
+    /// Removes the parts and, if it is then empty, their folder. Failures are ignored, because the
+    /// output is complete.
     fn remove(&self) {
         let files = std::fs::read_dir(&self.folder)
             .into_iter()
@@ -390,7 +390,7 @@ fn write(
     })
 }
 
-/// Gain of each speaker with which the speakers are equally loud and the whole has the loudness
+/// Gain of each speaker, so that all speakers are equally loud and the whole has the loudness
 /// `target`.
 fn gains(
     chapters: &[Chapter],
@@ -414,7 +414,7 @@ fn gains(
         (name.to_owned(), gain)
     });
     let mut gains: BTreeMap<String, f32> = loudness.collect();
-    // The limiter takes a little loudness away, which is measured and added again.
+    // The limiter lowers the loudness a little; the loss is measured and added to the gains.
     let mut meter = LoudnessMeter::new(SAMPLE_RATE);
     mix(chapters, parts, &gains, |samples| {
         meter.push(samples);

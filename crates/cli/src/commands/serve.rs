@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How long a probe waits for its answer.
+/// Timeout of a probe.
 const PROBE_MAX: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
@@ -32,14 +32,14 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Address to listen on; everything but loopback can be reached by others.
+    /// Address to listen on; any other than loopback can be reached from the network.
     #[arg(long, default_value = "127.0.0.1")]
     address: IpAddr,
-    /// Port to listen on; 0 takes a free one.
+    /// Port to listen on; 0 chooses a free one.
     #[arg(long, default_value_t = 8000)]
     port: u16,
-    /// Serve Wyoming too, the protocol of Home Assistant's voice services, at this port or address
-    /// and port, such as 10200 or 0.0.0.0:10200. It has no keys.
+    /// Also serve Wyoming, the protocol of Home Assistant's voice services, at this port or address
+    /// and port, such as 10200 or 0.0.0.0:10200. It has no authentication.
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = parse_listener)]
     wyoming: Option<Listener>,
     /// Announce the Wyoming service to the local network under this name (mDNS), so that Home
@@ -49,20 +49,20 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineChoice<ForServer>,
     /// Folder for uploaded voices; replicas may share it. Without it, voices prepared with `voice
-    /// prepare` are spoken and none is taken.
+    /// prepare` can be used, and uploads are refused.
     #[arg(long, value_name = "FOLDER")]
     voices: Option<PathBuf>,
-    /// File with one API key a line; requests must then carry one.
+    /// File with one API key per line; requests must then send one of them.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// File with one key a line that may also load, unload and reconfigure; other keys may then
-    /// only speak.
+    /// File with one key per line that may also load, unload and reconfigure the model; other keys
+    /// may then only speak.
     #[arg(long, value_name = "FILE")]
     admin_key_file: Option<PathBuf>,
-    /// Let no call load, unload or reconfigure.
+    /// Refuse calls that load, unload or reconfigure the model.
     #[arg(long)]
     no_remote_settings: bool,
-    /// Address or network of a proxy whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be
+    /// Address or network of a proxy whose X-Forwarded-For is trusted, such as 10.0.0.0/8; may be
     /// repeated.
     #[arg(long = "trusted-proxy", value_name = "NETWORK", value_parser = parse_network)]
     trusted_proxies: Vec<IpNet>,
@@ -70,7 +70,7 @@ pub struct Arguments {
     /// repeated.
     #[arg(long = "voice-alias", value_name = "ALIAS=VOICE", value_parser = parse_alias)]
     voice_aliases: Vec<(String, String)>,
-    /// Answer the paths of other servers too, so that their clients work unchanged: `chatterbox`
+    /// Also answer the paths of other servers, so that their clients work unchanged: `chatterbox`
     /// for devnen/Chatterbox-TTS-Server and travisvn/chatterbox-tts-api.
     #[arg(long = "compat", value_name = "SERVERS")]
     compatibility: Vec<Compatibility>,
@@ -81,10 +81,10 @@ pub struct Arguments {
     /// only without keys; may be repeated.
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
-    /// Let the figures for Prometheus be read without a key.
+    /// Allow reading the metrics for Prometheus without a key.
     #[arg(long)]
     open_metrics: bool,
-    /// Let the lists of models and voices be read without a key.
+    /// Allow reading the lists of models and voices without a key.
     #[arg(long)]
     open_lists: bool,
     /// Minutes without a request after which the model is unloaded.
@@ -92,23 +92,24 @@ pub struct Arguments {
     idle_unload: Option<f64>,
     #[command(flatten)]
     limits: Chosen<ForLimits>,
-    /// What is logged, to standard error: with info one line a request, never a text or a key.
+    /// Level of the log on standard error. With info, one line per request, never with a text or a
+    /// key.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
-    /// How it is written.
+    /// Format of the log.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
     /// Load the model with the first request instead of at the start.
     #[arg(long)]
     lazy: bool,
-    /// Print one JSON object with the address once the server takes requests.
+    /// Print one JSON object with the address once the server accepts requests.
     #[arg(long)]
     json: bool,
     /// Probe a running server at this address, such as http://127.0.0.1:8000/health/ready; for
     /// images without curl.
     #[arg(long, value_name = "URL")]
     probe: Option<String>,
-    /// Print the OpenAPI document and end.
+    /// Print the OpenAPI document and exit.
     #[arg(long)]
     openapi: bool,
 }
@@ -222,8 +223,8 @@ fn options(arguments: Arguments) -> Result<ServerOptions, Box<dyn std::error::Er
     })
 }
 
-/// The keys in a file, one a line. Empty lines and those that begin with `#` are passed over, and
-/// so is a byte order mark.
+/// The keys in a file, one per line. Empty lines, lines that begin with `#` and a byte order mark
+/// are skipped.
 fn read_keys(path: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let failed = |reason: String| format!("{}: {reason}", path.display());
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
@@ -262,7 +263,7 @@ fn parse_alias(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Notes that the ports are open.
+/// Prints a note that the ports are open.
 fn announce(addresses: Addresses, loads: &str) {
     let Addresses { http, wyoming } = addresses;
     note!("listening on http://{http}; {loads}");
@@ -274,7 +275,7 @@ fn announce(addresses: Addresses, loads: &str) {
     }
 }
 
-/// Notes that requests are taken.
+/// Prints a note that requests are accepted.
 fn announce_ready(addresses: Addresses, streams: Option<usize>, json: bool) {
     if json {
         let Addresses { http, wyoming } = addresses;

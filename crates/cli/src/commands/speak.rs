@@ -35,16 +35,16 @@ Examples:
   language-model | sottovoce speak - --play
   sottovoce speak \"What did it cost?\" --out cost.wav --json";
 
-/// Where speech goes when nobody says where.
+/// The output without `--out` and `--play`.
 const DEFAULT_OUT: &str = "speech.wav";
-/// Speech tokens that become sound together in a file, where memory allows: 10 s and the silence
+/// Most speech tokens per pass of the flow for a file, where memory allows: 10 s and the silence
 /// after them.
 pub const WHOLE_TOKENS: usize = 256;
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// What to say; without it and without --file, or as `-`, standard input, spoken as it comes.
+    /// The text; without it and without --file, or as `-`, standard input, spoken as it arrives.
     text: Option<String>,
     /// Read the text from this file.
     #[arg(long, conflicts_with = "text")]
@@ -55,22 +55,22 @@ pub struct Arguments {
     #[arg(long)]
     voice: Option<String>,
     /// Speak a script: lines of `NAME: text`, each by the voice of that name, and chapters that
-    /// begin with `# Title`. If the run breaks off, the same command goes on where it stood.
+    /// begin with `# Title`. After an interruption, the same command resumes the run.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "play", "stats", "subtitles"])]
     script: Option<PathBuf>,
     /// Voice of a script's speaker, such as Ann=ann.safetensors; may be repeated. Without it, the
-    /// prepared voice of the speaker's name.
+    /// prepared voice of the speaker's name is used.
     #[arg(long, value_name = "NAME=VOICE", value_parser = parse_cast)]
     #[arg(requires = "script", conflicts_with_all = ["text", "file"])]
     cast: Vec<(String, String)>,
-    /// One file a chapter, into the folder that --out names, in --format.
+    /// Write one file per chapter into the folder --out, in the format --format.
     #[arg(long, requires = "script", conflicts_with_all = ["text", "file"])]
     chapters: bool,
     /// Loudness of a script's speakers in LUFS, such as -16 or -19.
     #[arg(long, value_name = "LUFS", value_parser = parse_loudness, allow_hyphen_values = true)]
     #[arg(requires = "script", conflicts_with_all = ["text", "file"])]
     loudness: Option<f64>,
-    /// Write subtitles here, as .srt or .vtt.
+    /// Write subtitles to this .srt or .vtt file.
     #[arg(long, value_name = "FILE")]
     subtitles: Option<PathBuf>,
     #[command(flatten)]
@@ -79,11 +79,11 @@ pub struct Arguments {
     stream: Chosen<ForStream>,
 }
 
-/// Where the sound and the figures of the run go.
+/// Destinations of the sound and of the run's metrics.
 #[derive(clap::Args)]
 pub(super) struct Destination {
-    /// Write here; the extension names the format (wav, flac, mp3, opus, ogg, aac, pcm). `-` is
-    /// standard output. Without it and without --play, speech.wav.
+    /// The output file; its extension names the format (wav, flac, mp3, opus, ogg, aac, pcm). `-`
+    /// is standard output. Without it and without --play, speech.wav.
     #[arg(short, long = "out", value_name = "FILE")]
     out: Option<PathBuf>,
     /// The format for standard output, devices and pipes.
@@ -92,17 +92,16 @@ pub(super) struct Destination {
     /// Play while speaking.
     #[arg(long)]
     play: bool,
-    /// Write figures of the run here, as JSON.
+    /// Write the run's metrics to this file, as JSON.
     #[arg(long, value_name = "FILE.json")]
     stats: Option<PathBuf>,
-    /// Print the figures of the run as one JSON object on standard output, with the time of each
-    /// word.
+    /// Print the run's metrics as one JSON object on standard output, with the time of each word.
     #[arg(long)]
     json: bool,
 }
 
 impl Destination {
-    /// Whether nobody listens before the end.
+    /// Whether the sound is only written to a file, so that nobody listens before the end.
     pub(super) fn is_for_a_file(&self) -> bool {
         let path = self.out.as_deref().unwrap_or(DEFAULT_OUT.as_ref());
         let named = path.as_os_str() != "-" && !path.starts_with("/dev");
@@ -196,7 +195,7 @@ pub(super) struct Transcript {
     subtitles: Option<(PathBuf, SubtitleFormat)>,
 }
 
-/// Sends a stream's sound and figures to their destination.
+/// Sends a stream's sound and metrics to their destinations.
 pub(super) fn deliver(
     engine: Engine,
     stream: Stream,
@@ -211,7 +210,7 @@ pub(super) fn deliver(
     ]
     .concat();
     note_without_effect(&without_effect);
-    // Opened late: what cannot be spoken must not overwrite an existing file.
+    // Opened late: a text that cannot be spoken must not overwrite an existing file.
     let output = Output::open(&destination)?;
     let canceller = stream.canceller();
     let interrupt = Interrupt::watch(move || canceller.cancel());
@@ -226,13 +225,13 @@ pub(super) fn deliver(
     speak(stream, output, &progress, &figures, &interrupt, arrival)
 }
 
-/// What went wrong with text that arrives while its beginning is spoken.
+/// Error of a text that arrives while its beginning is spoken.
 #[derive(Clone, Default)]
 pub(super) struct Arrival(Arc<Mutex<Option<Failure>>>);
 
 impl Arrival {
-    /// Passes the rest of the text on, on a thread that ends with the process if nothing more
-    /// comes. If the text breaks off, the stream ends.
+    /// Passes the rest of the text to the stream, on a thread that ends with the process if no more
+    /// text arrives. If reading fails, the stream ends.
     fn pass_on(
         &self,
         text: ArrivingText,
@@ -294,7 +293,7 @@ fn speak_script(file: &Path, arguments: &Arguments) -> Outcome {
     script::run(&engine, &arguments.engine.model, &text, &job)
 }
 
-/// What becomes of a script.
+/// How a script is spoken, by these arguments.
 fn script_job(
     script: &Path,
     arguments: &Arguments,
@@ -324,11 +323,11 @@ fn script_job(
     })
 }
 
-/// Where the figures of the run go besides the terminal.
+/// Destinations of the run's metrics besides the terminal.
 struct Figures {
     engine: Engine,
     transcript: Transcript,
-    /// Options that were given and change nothing.
+    /// Options that were given but have no effect.
     without_effect: Vec<&'static str>,
     file: Option<PathBuf>,
     print: bool,
@@ -426,9 +425,9 @@ fn speak(
     }
 }
 
-/// Where the sound goes; file and player may both be there.
+/// Destinations of the sound: a file, a player, or both.
 struct Output {
-    /// For people: a file's name, or what stands for it.
+    /// Name of the destination in messages.
     place: String,
     file: Option<AudioFile>,
     pipe: Option<(Encoder, Vec<u8>)>,
@@ -466,7 +465,7 @@ impl Output {
         Ok(output)
     }
 
-    /// A device or a pipe has no extension: it takes `format`.
+    /// A device or a pipe has no extension; its format is `format`.
     fn open_file(
         &mut self,
         path: &Path,
@@ -503,7 +502,7 @@ impl Output {
         self.finish_pipe_and_player()
     }
 
-    /// Ends after a failure: a file that was there already stays as it was.
+    /// Ends after a failure; an existing file is left unchanged.
     fn abandon(mut self) -> Result<(), Box<dyn std::error::Error>> {
         if let Some(file) = self.file.take() {
             file.abandon()?;

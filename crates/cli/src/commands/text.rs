@@ -29,7 +29,7 @@ pub struct Arguments {
     /// pico (in this program), the name of a fetched model, or a model's folder.
     #[arg(long, default_value = "pico")]
     model: String,
-    /// Program that changes the text before it is read, as the option of speak and serve.
+    /// Program that changes the text before it is read; the same option as that of speak and serve.
     #[arg(long, value_name = "FILE")]
     text_filter: Option<PathBuf>,
     #[command(flatten)]

@@ -22,7 +22,7 @@ Examples:
 const FAULTS_MAX: usize = 1000;
 /// A model of full size takes seconds to load, and each run loads it.
 const FAULTS_MAX_LARGE: usize = 3;
-/// Random weights speak to the limit: a second is enough.
+/// Random weights never end a sentence; one second is enough.
 const RANDOM_SENTENCE_TOKENS: usize = 25;
 
 #[derive(clap::Args)]
@@ -37,16 +37,16 @@ pub struct Arguments {
     /// proportion.
     #[arg(long, default_value_t = 60.0)]
     audio_minutes: f64,
-    /// Voices in turn.
+    /// Number of voices that take turns.
     #[arg(long, default_value_t = 50)]
     voices: usize,
-    /// Switches between them.
+    /// Number of switches between them.
     #[arg(long, default_value_t = 500)]
     switches: usize,
-    /// Streams at once.
+    /// Number of streams at once.
     #[arg(long, default_value_t = 32)]
     streams: usize,
-    /// Streams for which the budget is made.
+    /// Number of streams that the budget holds.
     #[arg(long, default_value_t = 8)]
     streams_in_budget: usize,
     /// Most runs with a failing driver call for each kind of fault and device [default: 1000; 3 for

@@ -30,16 +30,16 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Take a voice from a recording (WAV, FLAC, MP3, Ogg, M4A, WebM, AIFF, CAF and more) and keep
-    /// it under a name.
+    /// Prepare a voice from a recording (WAV, FLAC, MP3, Ogg, M4A, WebM, AIFF, CAF and more) and
+    /// store it under a name.
     #[command(after_help = EXAMPLES)]
     Prepare {
-        /// The recording; some ten seconds of one speaker.
+        /// The recording: about ten seconds of one speaker.
         clip: PathBuf,
-        /// The voice's name; without it, the file's.
+        /// The voice's name; without it, the file's name.
         #[arg(long)]
         name: Option<String>,
-        /// The model that will speak with it: the name of a fetched one, or a folder.
+        /// The model that will use the voice: the name of a fetched model, or a folder.
         #[arg(long)]
         model: String,
         /// Most memory to use.
@@ -49,23 +49,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Speak a recording of any length again in another voice, with its words and its rhythm.
+    /// Speak a recording of any length again in another voice, with the same words and rhythm.
     #[command(after_help = CHANGE_EXAMPLES)]
     Change(Box<Change>),
-    /// The voices that are kept.
+    /// List the stored voices.
     #[command(after_help = EXAMPLES)]
     List {
         /// One JSON object instead of lines.
         #[arg(long)]
         json: bool,
     },
-    /// Take voices away.
+    /// Remove voices.
     #[command(after_help = EXAMPLES)]
     Remove {
-        /// Their names.
+        /// Names of the voices.
         #[arg(required = true)]
         names: Vec<String>,
-        /// One JSON object with what was removed.
+        /// One JSON object with the removed voices.
         #[arg(long)]
         json: bool,
     },
@@ -78,7 +78,7 @@ Examples:
   sottovoce voice change call.m4a --voice me -o - --format pcm --model ./models/base
   sottovoce voice change talk.wav --voice me -o me.opus --json";
 
-/// Models that can listen to recordings, best first.
+/// Models with a speech tokenizer, best first.
 const LISTENING: [&str; 3] = ["base", "turbo", "nano"];
 
 #[derive(clap::Args)]
@@ -86,11 +86,11 @@ struct Change {
     /// The recording (WAV, FLAC, MP3, Ogg, M4A, WebM, AIFF, CAF and more).
     recording: PathBuf,
     /// A prepared voice's name or file, or a recording to take the voice from; without it, the
-    /// model's own.
+    /// model's own voice.
     #[arg(long)]
     voice: Option<String>,
-    /// base, turbo, nano (once fetched), or a model's folder, of which S3Gen is enough; without it,
-    /// the first of these that was fetched.
+    /// base, turbo or nano (once fetched), or a model's folder, of which S3Gen is enough; without
+    /// it, the first of these that was fetched.
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]

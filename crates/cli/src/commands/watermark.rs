@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// From here on it is more likely there than not.
+/// Least confidence at which the mark counts as present.
 const CARRIES_IT: f32 = 0.5;
 
 const EXAMPLES: &str = "\

@@ -5,29 +5,29 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How much is logged.
+/// Level of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogLevel {
     /// Nothing.
     Off,
-    /// What failed for good.
+    /// Errors.
     Error,
-    /// And what should not have happened.
+    /// And warnings.
     Warn,
-    /// And each request.
+    /// And one line per request.
     Info,
-    /// And each connection that ended early.
+    /// And connections that ended early.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// How a line of the log is written.
+/// Format of a log's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line, for programs.
+    /// One JSON object per line, for programs.
     Json,
 }
 

@@ -5,7 +5,7 @@ use sottovoce_memory::trace::advise::{Advice, Curve, Share, Timeline};
 use std::fmt::Write;
 use std::path::Path;
 
-/// What a plot is written as.
+/// Format of a plot's file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// The drawing alone.

@@ -384,22 +384,8 @@ fn attentions() -> Vec<Check<'static>> {
 }
 
 fn elements() -> Vec<Check<'static>> {
-    const ACTIVATIONS: [Activation; 12] = [
-        Activation::Identity,
-        Activation::Relu,
-        Activation::LeakyRelu(0.1),
-        Activation::Elu,
-        Activation::GeluErf,
-        Activation::GeluTanh,
-        Activation::Silu,
-        Activation::Mish,
-        Activation::Tanh,
-        Activation::Sigmoid,
-        Activation::Exp,
-        Activation::Abs,
-    ];
     let mut checks = Vec::new();
-    for activation in ACTIVATIONS {
+    for activation in Activation::EACH {
         let name = format!("{activation:?}").to_lowercase();
         checks.push(Check::of_numbers(name, [9, 300], move |ctx, mut x| {
             ctx.activate(&mut x, activation);

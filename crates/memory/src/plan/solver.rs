@@ -44,13 +44,7 @@ const MOMENTS_EXPLAINED_MAX: usize = 100;
 /// Places all lifetimes with a peak as low as the effort allows. Deterministic: equal input gives
 /// equal plans.
 pub fn solve(lifetimes: &[Lifetime], options: &SolveOptions) -> Plan {
-    let mut set = CompressedSet::new(lifetimes, options.alignment);
-    let (offsets, peak) = set.place();
-    let mut plan = Plan {
-        offsets,
-        peak,
-        lower_bound: lower_bound(lifetimes),
-    };
+    let (set, mut plan) = CompressedSet::placed(lifetimes, options.alignment);
     if !set.searchable() {
         return plan;
     }
@@ -71,13 +65,7 @@ pub fn fit(
     capacity: u64,
     options: &SolveOptions,
 ) -> Result<Plan, DoesNotFit> {
-    let mut set = CompressedSet::new(lifetimes, options.alignment);
-    let (offsets, peak) = set.place();
-    let mut plan = Plan {
-        offsets,
-        peak,
-        lower_bound: lower_bound(lifetimes),
-    };
+    let (set, mut plan) = CompressedSet::placed(lifetimes, options.alignment);
     if plan.peak <= capacity {
         return Ok(plan);
     }
@@ -154,6 +142,18 @@ struct CompressedSet {
 }
 
 impl CompressedSet {
+    /// The set of some lifetimes, and a first plan for them.
+    fn placed(lifetimes: &[Lifetime], alignment: u64) -> (CompressedSet, Plan) {
+        let mut set = CompressedSet::new(lifetimes, alignment);
+        let (offsets, peak) = set.place();
+        let plan = Plan {
+            offsets,
+            peak,
+            lower_bound: lower_bound(lifetimes),
+        };
+        (set, plan)
+    }
+
     fn new(lifetimes: &[Lifetime], alignment: u64) -> CompressedSet {
         let alignment = alignment.max(1);
         let steps = lifetimes

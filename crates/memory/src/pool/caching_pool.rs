@@ -318,11 +318,7 @@ impl Pool {
             exclusive.global.reserved_peak = (exclusive.global.reserved_bytes, allocated);
             for figure in 0..FIGURES {
                 for column in 0..=BOTH {
-                    let total: u64 = exclusive
-                        .shards
-                        .iter()
-                        .map(|shard| shard.counters.value(figure, column))
-                        .sum();
+                    let total = exclusive.settled_total(figure, column);
                     exclusive.global.peak[figure][column] = total;
                     for shard in &mut exclusive.shards {
                         shard.counters.limit[figure][column] = shard.counters.value(figure, column);

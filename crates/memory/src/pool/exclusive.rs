@@ -147,6 +147,14 @@ impl Exclusive<'_> {
         allocated
     }
 
+    /// A figure of all shards, once they are settled.
+    pub fn settled_total(&self, figure: usize, column: usize) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| shard.counters.value(figure, column))
+            .sum()
+    }
+
     /// The sum of a figure over all shards.
     pub fn total(&self, figure: Figure, column: usize) -> u64 {
         self.shards
@@ -683,11 +691,7 @@ impl Exclusive<'_> {
             .max(2) as u64;
         for figure in 0..FIGURES {
             for column in 0..=BOTH {
-                let total: u64 = self
-                    .shards
-                    .iter()
-                    .map(|shard| shard.counters.value(figure, column))
-                    .sum();
+                let total = self.settled_total(figure, column);
                 let slack = self.global.peak[figure][column] - total;
                 for (place, shard) in self.shards.iter_mut().enumerate() {
                     let share = match (place == home, shard.queues.is_empty()) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// The aliases there are.
+/// All aliases.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AliasList {
     aliases: Vec<Alias>,
@@ -37,7 +37,7 @@ impl FromFields for AliasRequest {
     }
 }
 
-/// What a deletion answers.
+/// Response to a deletion.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AliasDeleted {
     alias: String,
@@ -55,7 +55,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<AliasList>,
     Ok(Json(AliasList { aliases }))
 }
 
-/// Lets an alias stand for a voice.
+/// Sets an alias of a voice.
 #[utoipa::path(put, path = "/v1/audio/aliases/{alias}", tag = "voices", operation_id = "set_alias", request_body = AliasRequest,
     params(("alias" = String, Path, description = "The further name")),
     responses((status = 200, description = "The alias", body = Alias),
@@ -70,7 +70,7 @@ pub(crate) async fn set(
     Ok(Json(set.await.map_err(|_| ServerError::Task)??))
 }
 
-/// Forgets an alias.
+/// Deletes an alias.
 #[utoipa::path(delete, path = "/v1/audio/aliases/{alias}", tag = "voices", operation_id = "delete_alias",
     params(("alias" = String, Path, description = "The further name")),
     responses((status = 200, description = "It is forgotten", body = AliasDeleted),

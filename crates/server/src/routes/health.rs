@@ -11,7 +11,7 @@ use sottovoce::Engine;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// How the server stands.
+/// State of the server.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `ok`, `loading` while the server starts, `stopping`, or `broken` while a model that died is
@@ -25,8 +25,7 @@ pub(crate) struct Health {
     queue_length: usize,
 }
 
-/// Whether the server can still serve: not once its model has been dead for longer than loading it
-/// again may take.
+/// Liveness: fails once the model has been dead for longer than loading it again may take.
 #[utoipa::path(get, path = "/health/live", tag = "health", operation_id = "live",
     responses((status = 200, description = "It can", body = String, content_type = "text/plain"),
         (status = 503, description = "Start it again", body = String, content_type = "text/plain")))]
@@ -38,7 +37,7 @@ pub(crate) async fn live(State(app): State<Arc<App>>) -> (StatusCode, &'static s
     }
 }
 
-/// Whether requests are taken.
+/// Readiness: whether requests are accepted.
 #[utoipa::path(get, path = "/health/ready", tag = "health", operation_id = "ready",
     responses((status = 200, description = "They are", body = Health),
         (status = 503, description = "The server is starting or stopping, or its model died", body = Health)))]
@@ -65,7 +64,7 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     (status, Json(health)).into_response()
 }
 
-/// Whether the server has started: its model is loaded, or will be by the first request.
+/// Start-up: whether the model is loaded, or will be by the first request.
 #[utoipa::path(get, path = "/health/startup", tag = "health", operation_id = "startup",
     responses((status = 200, description = "It has", body = String, content_type = "text/plain"),
         (status = 503, description = "The model is being loaded", body = String, content_type = "text/plain")))]
@@ -83,7 +82,7 @@ pub(crate) async fn health(state: State<Arc<App>>) -> Response {
     ready(state).await
 }
 
-/// Figures for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {

@@ -12,19 +12,19 @@ use utoipa::IntoParams;
 /// Default number of minutes.
 const MINUTES: u64 = 10;
 
-/// What part of the history is asked for.
+/// The requested part of the history.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HistoryQuery {
-    /// How far back, in minutes; 10 unless told otherwise. Up to 10 there is a moment a second,
-    /// beyond that one every six.
+    /// How far back, in minutes; 10 by default. Up to 10 minutes there is one sample per second,
+    /// beyond that one every six seconds.
     #[param(minimum = 1, maximum = 60)]
     minutes: Option<u64>,
-    /// Only moments after this one, in seconds since 1970.
+    /// Only samples after this time, in seconds since 1970.
     since: Option<f64>,
 }
 
-/// Tells how the memory stood in the last minutes.
+/// Memory over the last minutes.
 #[utoipa::path(get, path = "/memory/history", tag = "memory", operation_id = "memory_history", params(HistoryQuery),
     responses((status = 200, description = "The memory over time", body = MemoryHistory),
         (status = 400, description = "A parameter cannot be used", body = ErrorBody)))]

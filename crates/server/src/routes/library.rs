@@ -12,33 +12,33 @@ use sottovoce::Source;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// What can be asked of the model that speaks.
+/// Capabilities of the model in use.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Speaking {
     /// Languages that it speaks.
     languages: Vec<String>,
-    /// Tags that it knows.
+    /// Tags that it supports.
     tags: Vec<ModelTag>,
-    /// Whether it takes voices from recordings.
+    /// Whether it can prepare voices from recordings.
     takes_recordings: bool,
 }
 
-/// What `GET /models` answers. Sizes are bytes.
+/// Response of `GET /models`. Sizes are bytes.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LibraryList {
-    /// The name of the model that speaks.
+    /// Name of the model in use.
     model: String,
-    /// What can be asked of it.
+    /// Its capabilities.
     speaking: Speaking,
-    /// What the server may use in all: its budget, or what the system has.
+    /// The server's memory budget, or the system's available memory.
     budget_bytes: Option<u64>,
-    /// Whether calls may fetch models.
+    /// Whether calls may download models.
     downloads: bool,
-    /// Small ones first.
+    /// The models, smallest first.
     models: Vec<LibraryModel>,
 }
 
-/// Lists the models that can be chosen or fetched, with what each needs.
+/// Lists the models that can be chosen or downloaded, with the memory that each needs.
 #[utoipa::path(get, path = "/models", tag = "models", operation_id = "list_library",
     responses((status = 200, description = "The models", body = LibraryList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<LibraryList>, ServerError> {
@@ -64,7 +64,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<LibraryList
     .await
 }
 
-/// Tells what fetching a model would bring.
+/// Size of a model's download.
 #[utoipa::path(get, path = "/models/{name}/download", tag = "models", operation_id = "offer_download",
     params(("name" = String, Path, description = "A name that `GET /models` lists")),
     responses((status = 200, description = "What would come", body = DownloadOffer),
@@ -78,7 +78,7 @@ pub(crate) async fn offer(
     blocking(move || app.library.offer(&name).map(Json)).await
 }
 
-/// Fetches a model in the background; `GET /models` tells how it stands.
+/// Downloads a model in the background; `GET /models` reports its state.
 #[utoipa::path(post, path = "/models/{name}/download", tag = "models", operation_id = "download_model",
     params(("name" = String, Path, description = "A name that `GET /models` lists")),
     responses((status = 202, description = "It is on its way", body = DownloadState),
@@ -92,7 +92,7 @@ pub(crate) async fn download(
     Ok((StatusCode::ACCEPTED, Json(state)))
 }
 
-/// Ends a download; what came is kept.
+/// Cancels a download; received files are kept.
 #[utoipa::path(delete, path = "/models/{name}/download", tag = "models", operation_id = "cancel_download",
     params(("name" = String, Path, description = "A name that `GET /models` lists")),
     responses((status = 200, description = "It ends", body = DownloadState),

@@ -17,35 +17,35 @@ use std::sync::Arc;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// What `GET /memory` answers.
+/// Response of `GET /memory`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Memory {
-    /// The model that speaks.
+    /// Name of the model in use.
     model: String,
-    /// What computes; none while the model is not loaded.
+    /// Name of the device; null while the model is not loaded.
     device: Option<String>,
-    /// Whether the model is in memory.
+    /// Whether the model is loaded.
     model_loaded: bool,
     /// Times the model was loaded.
     loads: u64,
     /// Times the model was unloaded.
     unloads: u64,
-    /// The engine's ledger, figures and timeline; none while the model is not loaded.
+    /// The engine's ledger, counters and timeline; null while the model is not loaded.
     #[schema(value_type = Option<Object>)]
     engine: Option<MemoryReport>,
     /// The memory of the whole process, by owner.
     process: ProcessMemory,
-    /// The precision asked for.
+    /// The requested precision.
     precision: String,
-    /// The budget asked for, in bytes; none: what the system has.
+    /// The requested budget, in bytes; null: the system's available memory.
     memory_bytes: Option<u64>,
-    /// The profile in force.
+    /// The memory profile.
     profile: String,
-    /// Chunks between two looks at the cache, where the profile's own number is not used.
+    /// Chunks between two checks of the cache, if it is not the profile's own number.
     cache_interval: Option<u32>,
-    /// Whether the timeline is kept.
+    /// Whether the timeline is recorded.
     enable_monitoring: bool,
-    /// Streams that fit.
+    /// Most streams at once.
     streams_max: usize,
     /// Streams under way.
     streams_live: usize,
@@ -53,18 +53,18 @@ pub(crate) struct Memory {
     queue_length: usize,
     /// Each stream under way.
     streams: Vec<LiveStream>,
-    /// How long callers waited for the first sound.
+    /// Time to first audio of the latest streams.
     first_audio: LatencySummary,
 }
 
-/// What a trim gave back.
+/// Response to a trim.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Trimmed {
-    /// Bytes given back to the system or device.
+    /// Bytes returned to the system or device.
     freed_bytes: u64,
 }
 
-/// The body of `POST /memory/profile`: options of the engine; what is left out stays as it is.
+/// The body of `POST /memory/profile`: options of the engine. Absent options stay unchanged.
 #[derive(Default)]
 pub(crate) struct ProfileRequest(Vec<ChosenOption>);
 
@@ -88,7 +88,7 @@ impl PartialSchema for ProfileRequest {
 
 impl ToSchema for ProfileRequest {}
 
-/// How memory is managed now.
+/// The options of memory management.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ProfileState {
     profile: String,
@@ -96,7 +96,7 @@ pub(crate) struct ProfileState {
     enable_monitoring: bool,
 }
 
-/// Where every byte is.
+/// The memory report.
 #[utoipa::path(get, path = "/memory", tag = "memory", responses((status = 200, description = "The memory", body = Memory)))]
 pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     let loaded = app.host.loaded();
@@ -129,7 +129,7 @@ pub(crate) async fn report(State(app): State<Arc<App>>) -> Json<Memory> {
     })
 }
 
-/// Gives back what is cached and not in use.
+/// Returns cached memory to the system or device.
 #[utoipa::path(post, path = "/memory/trim", tag = "memory", responses((status = 200, description = "What it gave back", body = Trimmed)))]
 pub(crate) async fn trim(State(app): State<Arc<App>>) -> Result<Json<Trimmed>, ServerError> {
     let Some(loaded) = app.host.loaded() else {
@@ -141,7 +141,7 @@ pub(crate) async fn trim(State(app): State<Arc<App>>) -> Result<Json<Trimmed>, S
     Ok(Json(Trimmed { freed_bytes }))
 }
 
-/// Changes how eagerly memory goes back, while running.
+/// Changes how eagerly cached memory is released, at run time.
 #[utoipa::path(post, path = "/memory/profile", tag = "memory", request_body = Option<ProfileRequest>,
     responses((status = 200, description = "How it stands now", body = ProfileState),
         (status = 400, description = "A field cannot be used", body = ErrorBody)))]

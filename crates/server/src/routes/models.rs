@@ -25,11 +25,11 @@ pub(crate) struct Model {
     /// Seconds since 1970 at which the server started.
     created: u64,
     owned_by: &'static str,
-    /// Whether it is in memory now.
+    /// Whether it is loaded.
     loaded: bool,
 }
 
-/// OpenAI's list.
+/// A list in OpenAI's format.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelList {
     /// Always `list`.
@@ -37,19 +37,19 @@ pub(crate) struct ModelList {
     data: Vec<Model>,
 }
 
-/// What `/models/load` and `/models/unload` answer.
+/// Response of `/models/load` and `/models/unload`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelState {
-    /// Whether the model is in memory now.
+    /// Whether the model is loaded now.
     loaded: bool,
     /// Whether this call changed that.
     changed: bool,
 }
 
-/// The body of `/models/unload`; may be left out.
+/// The body of `/models/unload`; optional.
 #[derive(Default, ToSchema)]
 pub(crate) struct UnloadRequest {
-    /// End the streams under way.
+    /// End running streams.
     #[schema(value_type = Option<bool>, default = false, required = false)]
     force: bool,
 }
@@ -72,20 +72,20 @@ fn model(app: &App) -> Model {
     }
 }
 
-/// The models that can speak, as web interfaces ask for them.
+/// The models, in the form that some web interfaces expect.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SpeechModels {
     models: Vec<SpeechModel>,
 }
 
-/// One of them.
+/// A model.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SpeechModel {
     id: String,
     name: String,
 }
 
-/// Lists the one model under the path at which some web interfaces look for it.
+/// Lists the model in use, under the path that some web interfaces call.
 #[utoipa::path(get, path = "/v1/audio/models", tag = "models", operation_id = "list_speech_models",
     responses((status = 200, description = "The models", body = SpeechModels)))]
 pub(crate) async fn list_speech_models(State(app): State<Arc<App>>) -> Json<SpeechModels> {
@@ -99,7 +99,7 @@ pub(crate) async fn list_speech_models(State(app): State<Arc<App>>) -> Json<Spee
     })
 }
 
-/// Lists the one model.
+/// Lists the model in use.
 #[utoipa::path(get, path = "/v1/models", tag = "models", operation_id = "list_models",
     responses((status = 200, description = "The models", body = ModelList)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
@@ -125,7 +125,7 @@ pub(crate) async fn show(
     }
 }
 
-/// Gives the model's memory back; the next request loads it again.
+/// Unloads the model and frees its memory; the next request loads it again.
 #[utoipa::path(post, path = "/models/unload", tag = "models", operation_id = "unload_model", request_body = Option<UnloadRequest>,
     responses((status = 200, description = "How it stands now", body = ModelState),
         (status = 409, description = "Streams are under way", body = ErrorBody)))]
@@ -140,7 +140,7 @@ pub(crate) async fn unload(
     }))
 }
 
-/// The body of `/models/load`: another model, options of the engine; may be left out.
+/// The body of `/models/load`: another model, options of the engine; optional.
 #[derive(Default)]
 pub(crate) struct LoadRequest {
     model: Option<String>,
@@ -192,7 +192,7 @@ impl PartialSchema for LoadRequest {
 
 impl ToSchema for LoadRequest {}
 
-/// Loads the model if it is not; with other options than before, loads it again.
+/// Loads the model if it is not loaded, or if its options change.
 #[utoipa::path(post, path = "/models/load", tag = "models", operation_id = "load_model", request_body = Option<LoadRequest>,
     responses((status = 200, description = "How it stands now", body = ModelState),
         (status = 400, description = "An option cannot be used", body = ErrorBody),

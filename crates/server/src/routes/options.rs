@@ -9,7 +9,7 @@ use sottovoce::{EngineOptions, StreamOptions};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// What `GET /v1/options` answers.
+/// Response of `GET /v1/options`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Options {
     /// Most characters of one text.
@@ -29,10 +29,10 @@ pub(crate) struct ShownOption {
     /// The JSON type of its values.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The value if nothing is chosen, the model's own where one is loaded.
+    /// The default value; the model's own while one is loaded.
     #[schema(value_type = Value)]
     default: Value,
-    /// Whether it changes anything with the model that is loaded; null while none is.
+    /// Whether it has an effect with the loaded model; null while none is loaded.
     has_effect: Option<bool>,
 }
 

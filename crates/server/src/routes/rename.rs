@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RenameRequest {
-    /// What to call the voice from now on.
+    /// The new name.
     #[schema(min_length = 1, max_length = 64)]
     name: String,
 }
@@ -28,7 +28,7 @@ impl FromFields for RenameRequest {
     }
 }
 
-/// Renames an uploaded voice; aliases that stand for it follow.
+/// Renames an uploaded voice and updates its aliases.
 #[utoipa::path(post, path = "/v1/audio/voices/{id}", tag = "voices", operation_id = "rename_voice", request_body = RenameRequest,
     params(("id" = String, Path, description = "Its name so far")),
     responses((status = 200, description = "The voice", body = VoiceEntry),

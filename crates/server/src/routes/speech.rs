@@ -33,7 +33,7 @@ const WARNINGS_MAX: usize = 10;
 /// Response header: sample rate of headerless PCM.
 pub(crate) const RATE: HeaderName = HeaderName::from_static("x-sample-rate");
 
-/// Speaks `input`. The first bytes leave when the first chunk is ready.
+/// Speaks `input`. The response begins with the first chunk.
 #[utoipa::path(
     post, path = "/v1/audio/speech", tag = "speech",
     request_body = SpeechRequest,
@@ -78,7 +78,7 @@ pub(crate) struct Ask {
     pub(crate) options: StreamOptions,
     pub(crate) format: AudioFormat,
     pub(crate) travel: StreamFormat,
-    /// Known fields without an effect here.
+    /// Known fields without an effect on this server.
     pub(crate) ignored: Vec<String>,
     /// Unknown fields.
     pub(crate) unread: Vec<String>,
@@ -224,7 +224,7 @@ struct Sound {
     seed: u64,
     last: ChunkMetrics,
     warnings: Vec<Warning>,
-    /// Words that no event has told.
+    /// Words that no event has reported.
     words: Vec<WordTime>,
     ended: bool,
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use utoipa::ToSchema;
 
-/// A form with a recording, and how it shall sound. Numbers are sent as text.
+/// A form with a recording and options of the sound. Numbers are sent as text.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "describes the form in the OpenAPI document")]
 pub(crate) struct VoiceChangeForm {
@@ -25,19 +25,19 @@ pub(crate) struct VoiceChangeForm {
     file: String,
     /// Any name: this server has one model.
     model: Option<String>,
-    /// Who speaks: a name.
+    /// Name of the voice.
     voice: Option<String>,
-    /// `mp3` (unless told otherwise), `wav`, `opus`, `flac`, `aac` or `pcm`.
+    /// `mp3` (the default), `wav`, `opus`, `flac`, `aac` or `pcm`.
     #[schema(pattern = "^(mp3|wav|opus|flac|aac|pcm)$")]
     response_format: Option<String>,
-    /// `audio` (unless told otherwise) or `sse`.
+    /// `audio` (the default) or `sse`.
     #[schema(pattern = "^(audio|sse)$")]
     stream_format: Option<String>,
     #[serde(flatten)]
     stream: ChangeFields,
 }
 
-/// Speaks a recording again in another voice. The first bytes leave when the first chunk is ready.
+/// Speaks a recording again in another voice. The response begins with the first chunk.
 #[utoipa::path(
     post, path = "/v1/audio/voice-changes", tag = "speech", operation_id = "change_voice",
     request_body(content = VoiceChangeForm, content_type = "multipart/form-data"),

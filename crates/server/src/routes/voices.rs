@@ -12,12 +12,12 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// The voices there are.
+/// All voices.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct VoiceList {
-    /// The model's own first.
+    /// The voices, the model's own first.
     voices: Vec<VoiceEntry>,
-    /// Whether calls may bring voices, rename and delete them.
+    /// Whether calls may upload, rename and delete voices.
     uploads: bool,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct VoiceList {
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "describes the form in the OpenAPI document")]
 pub(crate) struct VoiceForm {
-    /// What to call the voice.
+    /// Name of the voice.
     #[schema(
         min_length = 1,
         max_length = 64,
@@ -35,17 +35,17 @@ pub(crate) struct VoiceForm {
     /// The recording.
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
     file: String,
-    /// The recording, as OpenAI's clients name it; stands for `file`.
+    /// The recording, in the field that OpenAI's clients use instead of `file`.
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
     audio_sample: Option<String>,
-    /// Taken, and not used: the consent is between you and the speaker.
+    /// Accepted and ignored: consent is between you and the speaker.
     consent: Option<String>,
     /// `audio_sample`, if it is given: voices are made of recordings only.
     #[schema(pattern = "^audio_sample$")]
     r#type: Option<String>,
 }
 
-/// What a deletion answers.
+/// Response to a deletion.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Deleted {
     id: String,
@@ -67,7 +67,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<VoiceList>,
     .await
 }
 
-/// Prepares a voice from a recording and keeps it.
+/// Prepares a voice from a recording and stores it.
 #[utoipa::path(post, path = "/v1/audio/voices", tag = "voices", operation_id = "create_voice",
     request_body(content = VoiceForm, content_type = "multipart/form-data"),
     responses((status = 201, description = "The voice", body = VoiceEntry),
@@ -96,7 +96,7 @@ pub(crate) async fn upload(
     Ok((StatusCode::CREATED, Json(entry)))
 }
 
-/// Prepares a voice from a recording and keeps it under `name`.
+/// Prepares a voice from a recording and stores it under `name`.
 pub(crate) async fn add(
     app: &Arc<App>,
     name: String,

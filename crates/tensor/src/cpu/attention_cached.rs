@@ -1,9 +1,9 @@
 //! Attention of single positions over the KV cache, in one pass with a running maximum (online
 //! softmax): scratch does not grow with the length.
 
-use super::gemm::SharedOutput;
-use super::kernel::{InstructionSet, instruction_set};
+use super::instruction_set::{InstructionSet, enter};
 use super::maths::{dot, exp};
+use super::shared_output::SharedOutput;
 use crate::cache::{CacheLayout, CachePlaces, CachedParts};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
@@ -34,7 +34,7 @@ pub(crate) fn attention_cached(
     let heads_a_task = (COLUMNS / size).min(heads.div_ceil(2)).min(HEADS);
     let groups = heads.div_ceil(heads_a_task);
     let output = SharedOutput::of(out);
-    let set = instruction_set();
+    let set = InstructionSet::best();
     threads.for_each(q.row_count() * groups, |task| {
         let (row, group) = (task / groups, task % groups);
         let first = group * heads_a_task;
@@ -49,19 +49,14 @@ pub(crate) fn attention_cached(
             scale,
             first,
         };
-        match set {
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => {
-                // SAFETY: the instruction set was detected; all reads are of bounds-checked slices.
-                unsafe { avx512(&task, out) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => {
-                // SAFETY: the instruction set was detected; all reads are of bounds-checked slices.
-                unsafe { avx2(&task, out) }
-            }
-            InstructionSet::Portable => attend(&task, out),
-        }
+        enter!(
+            floats set,
+            [] (task: &Task<'_>, out: &mut [f32]) -> [],
+            [] (&task, out),
+            avx512_attend(task, out),
+            attend(task, out),
+            attend(&task, out)
+        );
     });
 }
 
@@ -74,9 +69,47 @@ struct Task<'a> {
     first: usize,
 }
 
+/// Online softmax of one head's scores.
+#[derive(Clone, Copy)]
+struct RunningSoftmax {
+    /// The largest score so far.
+    largest: f32,
+    /// The sum of the weights so far.
+    total: f32,
+}
+
+impl RunningSoftmax {
+    const START: RunningSoftmax = RunningSoftmax {
+        largest: f32::NEG_INFINITY,
+        total: 0.0,
+    };
+
+    /// Replaces further scores by their weights. Returns the factor for what was weighted before.
+    #[inline(always)]
+    fn weigh(&mut self, scores: &mut [f32]) -> f32 {
+        let largest = scores
+            .iter()
+            .fold(self.largest, |most, &score| most.max(score));
+        let shrink = exp::<false>(self.largest - largest);
+        self.largest = largest;
+        scores
+            .iter_mut()
+            .for_each(|score| *score = exp::<false>(*score - largest));
+        self.total = self.total * shrink + scores.iter().sum::<f32>();
+        shrink
+    }
+
+    /// Divides the weighted sum by the weights' sum.
+    #[inline(always)]
+    fn normalise(&self, out: &mut [f32]) {
+        let factor = 1.0 / self.total;
+        out.iter_mut().for_each(|out| *out *= factor);
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-fn avx512(task: &Task<'_>, out: &mut [f32]) {
+fn avx512_attend(task: &Task<'_>, out: &mut [f32]) {
     use crate::cache::CachePrecision;
     if !task.layout.size.is_multiple_of(16) {
         return attend(task, out);
@@ -90,9 +123,8 @@ fn avx512(task: &Task<'_>, out: &mut [f32]) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{BLOCK, HEADS, Task};
+    use super::{BLOCK, HEADS, RunningSoftmax, Task};
     use crate::cpu::kernel::Element;
-    use crate::cpu::maths::exp;
     use half::f16;
     use std::arch::x86_64::{
         _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
@@ -168,8 +200,7 @@ mod x86 {
     pub(super) fn attend<E: Stored>(task: &Task<'_>, out: &mut [f32]) {
         let (heads, size) = (task.layout.heads, task.layout.size);
         let row_bytes = task.layout.row_bytes();
-        let mut largest = [f32::NEG_INFINITY; HEADS];
-        let mut totals = [0.0_f32; HEADS];
+        let mut softmax = [RunningSoftmax::START; HEADS];
         out.fill(0.0);
         for part in task.parts.clone() {
             for start in (0..part.positions).step_by(BLOCK) {
@@ -186,14 +217,8 @@ mod x86 {
                         let (row, factor) = E::head(row, heads, head, size);
                         *weight = task.scale * factor * dot(q, row);
                     }
-                    let most = weights.iter().fold(largest[index], |most, &w| most.max(w));
-                    let shrink = exp::<false>(largest[index] - most);
-                    largest[index] = most;
                     // Positions past `count` have weight 0.
-                    weights
-                        .iter_mut()
-                        .for_each(|weight| *weight = exp::<false>(*weight - most));
-                    totals[index] = totals[index] * shrink + weights.iter().sum::<f32>();
+                    let shrink = softmax[index].weigh(&mut weights);
                     out.iter_mut().for_each(|out| *out *= shrink);
                     let mut rows: [&[E]; BLOCK] = [&[]; BLOCK];
                     let stored = values.chunks_exact(row_bytes);
@@ -213,17 +238,10 @@ mod x86 {
                 }
             }
         }
-        for (index, out) in out.chunks_exact_mut(size).enumerate() {
-            let factor = 1.0 / totals[index];
-            out.iter_mut().for_each(|out| *out *= factor);
+        for (softmax, out) in softmax.iter().zip(out.chunks_exact_mut(size)) {
+            softmax.normalise(out);
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn avx2(task: &Task<'_>, out: &mut [f32]) {
-    attend(task, out);
 }
 
 #[inline(always)]
@@ -236,8 +254,7 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
     let row_bytes = task.layout.row_bytes();
     let columns = out.len();
     let mut rows = [0.0_f32; BLOCK * COLUMNS];
-    let mut largest = [f32::NEG_INFINITY; HEADS];
-    let mut totals = [0.0_f32; HEADS];
+    let mut softmax = [RunningSoftmax::START; HEADS];
     out.fill(0.0);
     for part in task.parts.clone() {
         for start in (0..part.positions).step_by(BLOCK) {
@@ -256,13 +273,7 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
                     let key = &rows[index * columns + head * size..][..size];
                     *weight = task.scale * dot(q, key);
                 }
-                let most = weights.iter().fold(largest[head], |most, &w| most.max(w));
-                let shrink = exp::<false>(largest[head] - most);
-                largest[head] = most;
-                weights
-                    .iter_mut()
-                    .for_each(|weight| *weight = exp::<false>(*weight - most));
-                totals[head] = totals[head] * shrink + weights.iter().sum::<f32>();
+                let shrink = softmax[head].weigh(weights);
                 let out = &mut out[head * size..][..size];
                 out.iter_mut().for_each(|out| *out *= shrink);
             }
@@ -276,9 +287,8 @@ fn attend(task: &Task<'_>, out: &mut [f32]) {
             }
         }
     }
-    for (head, out) in out.chunks_exact_mut(size).enumerate() {
-        let factor = 1.0 / totals[head];
-        out.iter_mut().for_each(|out| *out *= factor);
+    for (softmax, out) in softmax.iter().zip(out.chunks_exact_mut(size)) {
+        softmax.normalise(out);
     }
 }
 

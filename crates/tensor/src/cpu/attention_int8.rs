@@ -4,14 +4,18 @@
 //! The keys' mean is subtracted first: it adds the same to all scores of a query, which does not
 //! change the softmax, and the rest is quantised more finely (Zhang et al., "SageAttention", 2024).
 
-use super::gemm::{MR, SharedOutput};
+use super::attention::{AttentionKernel, Sizes};
+use super::gemm::InitialSum;
+use super::gemm_f32::MR;
 use super::gemm_int8::{self, GROUP_INPUTS, Panels, RowLayout, Rows, Sums, inverse_of, round_row};
-use super::lanes::{LaneSet, Lanes, Vectors, on_lanes, split_four, unknown_zero, with_counts};
+use super::instruction_set::InstructionSet;
+use super::lanes::{Lanes, Vectors, on_lanes, split_four, unknown_zero, with_counts};
+use super::shared_output::SharedOutput;
 use super::{maths, rows};
 use crate::matrix::{NARROW_PANEL, PANEL};
 use crate::operations::Attention;
-use crate::threads::Threads;
-use crate::view::{View, ViewMut};
+use crate::view::View;
+use std::ops::Range;
 
 /// Queries per task: whole tiles, few enough that the scores of a long sequence stay in the L2
 /// cache.
@@ -28,12 +32,6 @@ const KEYS_MAX: usize = 1 << 16;
 pub(crate) fn applies(keys: usize, columns: usize, options: &Attention<'_>) -> bool {
     let size = columns / options.heads;
     options.relative.is_none() && size <= GROUP_INPUTS && (1..=KEYS_MAX).contains(&keys)
-}
-
-/// Floats of scratch.
-pub(crate) fn scratch(threads: &Threads, keys: usize, columns: usize, heads: usize) -> usize {
-    let layout = Layout::of(keys, columns / heads);
-    heads * layout.head() + threads.count() * layout.task()
 }
 
 /// Parts of scratch, in f32 units.
@@ -85,81 +83,71 @@ struct Head<'a> {
     value_scales: &'a [f32],
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "three operands, choices, output, scratch"
-)]
-pub(crate) fn attention(
-    set: LaneSet,
-    threads: &Threads,
-    q: View<'_>,
-    k: View<'_>,
-    v: View<'_>,
-    options: &Attention<'_>,
-    out: ViewMut<'_>,
-    scratch: &mut [f32],
-) {
-    let (queries, keys) = (q.row_count(), k.row_count());
-    let heads = options.heads;
-    let layout = Layout::of(keys, q.column_count() / heads);
-    let (size, head_len, task_len) = (layout.size, layout.head(), layout.task());
-    let (packed, tasks) = scratch.split_at_mut(heads * head_len);
+/// Attention in integers.
+pub(crate) struct Int8Attention {
+    set: InstructionSet,
+    sizes: Sizes,
+    /// Factor of the scores.
+    scale: f32,
+    layout: Layout,
+}
 
-    let packed_heads = SharedOutput::of(ViewMut::new(packed, heads, head_len));
-    threads.for_each(heads, |head| {
-        let columns = head * size..(head + 1) * size;
-        // SAFETY: each head has its own row.
-        let packed = unsafe { packed_heads.row(head, 0, head_len) };
-        pack_head(
+impl Int8Attention {
+    pub(crate) fn new(set: InstructionSet, sizes: Sizes, scale: f32) -> Int8Attention {
+        Int8Attention {
             set,
-            k.columns(columns.clone()),
-            v.columns(columns),
-            options.scale,
-            layout,
-            packed,
-        );
-    });
-    let packed = &*packed;
+            sizes,
+            scale,
+            layout: Layout::of(sizes.keys, sizes.size),
+        }
+    }
+}
 
-    let workers = threads.count();
-    let task_buffers = SharedOutput::of(ViewMut::new(
-        &mut tasks[..workers * task_len],
-        workers,
-        task_len,
-    ));
-    let output = SharedOutput::of(out);
-    let blocks = queries.div_ceil(QUERIES);
-    threads.share(heads * blocks, |worker, task| {
-        // SAFETY: each worker has its own row.
-        let buffer = unsafe { task_buffers.row(worker, 0, task_len) };
-        let (rounded, scores) = buffer.split_at_mut(QUERIES * layout.row.len());
-        let (head, block) = (task / blocks, task % blocks);
-        let rows = block * QUERIES..((block + 1) * QUERIES).min(queries);
-        let first_column = head * size;
-        let head = head_parts(&packed[head * head_len..][..head_len], layout);
-        let part = q.columns(first_column..first_column + size);
-        for (row, out) in rows.clone().zip(rounded.chunks_exact_mut(layout.row.len())) {
-            round_row(set, part.row(row), layout.row, out);
+impl AttentionKernel for Int8Attention {
+    const QUERIES: usize = QUERIES;
+
+    fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    fn head_len(&self) -> usize {
+        self.layout.head()
+    }
+
+    fn task_len(&self) -> usize {
+        self.layout.task()
+    }
+
+    fn pack(&self, _: usize, k: View<'_>, v: View<'_>, packed: &mut [f32]) {
+        pack_head(self.set, k, v, self.scale, self.layout, packed);
+    }
+
+    fn attend(
+        &self,
+        _: usize,
+        queries: Range<usize>,
+        q: View<'_>,
+        packed: &[f32],
+        scratch: &mut [f32],
+        out: &SharedOutput<'_>,
+    ) {
+        let Int8Attention { set, layout, .. } = *self;
+        let (count, size) = (queries.len(), layout.size);
+        let (rounded, scores) = scratch.split_at_mut(QUERIES * layout.row.len());
+        let head = head_parts(packed, layout);
+        for (row, out) in (0..count).zip(rounded.chunks_exact_mut(layout.row.len())) {
+            round_row(set, q.row(row), layout.row, out);
         }
-        score(set, rounded, rows.len(), &head, layout, scores);
+        score(set, rounded, count, &head, layout, scores);
         let mut factors = [0.0; QUERIES];
-        for (index, row) in scores
-            .chunks_exact_mut(layout.keys)
-            .take(rows.len())
-            .enumerate()
-        {
-            let visible = match options.causal {
-                true => (rows.start + index + 1 + keys)
-                    .saturating_sub(queries)
-                    .min(keys),
-                false => keys,
-            };
-            row[visible..].fill(f32::NEG_INFINITY);
+        let rows = scores.chunks_exact_mut(layout.keys).zip(queries);
+        for ((row, query), factor) in rows.zip(&mut factors) {
+            row[self.sizes.visible(query)..].fill(f32::NEG_INFINITY);
             let total = softmax_levels(set, row);
-            factors[index] = if total > 0.0 { 1.0 / total } else { 0.0 };
+            *factor = if total > 0.0 { 1.0 / total } else { 0.0 };
         }
-        for first in (0..rows.len()).step_by(VALUES_MR) {
-            let count = VALUES_MR.min(rows.len() - first);
+        for first in (0..count).step_by(VALUES_MR) {
+            let count = VALUES_MR.min(count - first);
             for column in (0..size).step_by(PANEL) {
                 let mut tile = [[0.0; PANEL]; VALUES_MR];
                 let weights = &scores[first * layout.keys..(first + count) * layout.keys];
@@ -175,14 +163,13 @@ pub(crate) fn attention(
                 );
                 let width = PANEL.min(size - column);
                 for (index, tile) in tile.iter().take(count).enumerate() {
-                    let row = rows.start + first + index;
-                    // SAFETY: each task has its own rows and columns.
-                    let out = unsafe { output.row(row, first_column + column, width) };
+                    // SAFETY: the caller has these rows and columns to itself.
+                    let out = unsafe { out.row(first + index, column, width) };
                     out.copy_from_slice(&tile[..width]);
                 }
             }
         }
-    });
+    }
 }
 
 fn head_parts(packed: &[f32], layout: Layout) -> Head<'_> {
@@ -199,7 +186,7 @@ fn head_parts(packed: &[f32], layout: Layout) -> Head<'_> {
 
 /// Quantises the keys of a head, with `scale` folded into their scales, and its values.
 fn pack_head(
-    set: LaneSet,
+    set: InstructionSet,
     k: View<'_>,
     v: View<'_>,
     scale: f32,
@@ -302,7 +289,7 @@ on_lanes! {
 
 /// Scores of quantised queries with all keys.
 fn score(
-    set: LaneSet,
+    set: InstructionSet,
     rounded: &[f32],
     count: usize,
     head: &Head<'_>,
@@ -329,7 +316,7 @@ fn score(
             let sums = Sums {
                 data: &mut scores[first * layout.keys + first_key..],
                 stride: layout.keys,
-                add: false,
+                initial: InitialSum::Zero,
             };
             gemm_int8::accumulate(set, rows, panels, sums);
         }

@@ -1,12 +1,13 @@
 //! Chains of layers in 8-bit integers: rows are quantised once for all layers that read them, and
 //! a task takes its rows through all layers while they are in its core's caches.
 
-use super::gemm::{MC, SharedOutput};
-use super::gemm_int8::{RoundedProduct, RowLayout, round_row};
-use super::lanes::LaneSet;
+use super::gemm::{Epilogue, Product};
+use super::gemm_int8::{Int8Kernel, MC, RowLayout, round_row};
+use super::instruction_set::InstructionSet;
 use super::maths;
+use super::shared_output::SharedOutput;
 use crate::layers::{Linear, Norm};
-use crate::matrix::{PANEL, Vector};
+use crate::matrix::Vector;
 use crate::operations::{Activation, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
@@ -37,7 +38,7 @@ pub(crate) fn linears_scratch(threads: &Threads, rows: usize, inputs: usize) -> 
     reason = "operands, layers, epilogue, output, scratch"
 )]
 pub(crate) fn linears(
-    set: LaneSet,
+    set: InstructionSet,
     threads: &Threads,
     x: View<'_>,
     norm: Option<&Norm>,
@@ -63,15 +64,7 @@ pub(crate) fn linears(
         }
     });
     for (index, layer) in layers.iter().enumerate() {
-        let product = RoundedProduct {
-            set,
-            rounded,
-            layout,
-            weight: &layer.weight,
-            bias: layer.bias.as_ref().map(Vector::data),
-            activation,
-            store: Store::Overwrite,
-        };
+        let product = int8_product(set, rounded, count, layer, activation, Store::Overwrite);
         let rows = index * count..(index + 1) * count;
         product.multiply(threads, out.reborrow().rows(rows));
     }
@@ -139,7 +132,7 @@ pub(crate) fn feed_forward_scratch(threads: &Threads, count: usize, feed_in: &Li
     reason = "rows, three layers with an activation, scratch"
 )]
 pub(crate) fn feed_forward(
-    set: LaneSet,
+    set: InstructionSet,
     threads: &Threads,
     x: ViewMut<'_>,
     norm: &Norm,
@@ -168,33 +161,42 @@ pub(crate) fn feed_forward(
             let row = unsafe { x.row(first + index, 0, width) };
             round_row(set, normalised(row, Some(norm), normed), sizes.outer, out);
         }
-        let product = RoundedProduct {
-            set,
-            rounded: outer,
-            layout: sizes.outer,
-            weight: &feed_in.weight,
-            bias: feed_in.bias.as_ref().map(Vector::data),
-            activation,
-            store: Store::Overwrite,
-        };
+        let product = int8_product(set, outer, count, feed_in, activation, Store::Overwrite);
         let local = SharedOutput::of(ViewMut::new(values, sizes.rows, sizes.inner_width));
-        let panels = sizes.inner_width.div_ceil(PANEL);
-        product.multiply_part(0..count, 0..panels, &local);
+        product.multiply_here(&local);
         for (row, out) in (values.chunks_exact(sizes.inner_width))
             .zip(inner.chunks_exact_mut(sizes.inner.len()))
             .take(count)
         {
             round_row(set, row, sizes.inner, out);
         }
-        let product = RoundedProduct {
+        let product = int8_product(
             set,
-            rounded: inner,
-            layout: sizes.inner,
-            weight: &feed_out.weight,
-            bias: feed_out.bias.as_ref().map(Vector::data),
-            activation: Activation::Identity,
-            store: Store::Add,
-        };
-        product.multiply_part(0..count, 0..width.div_ceil(PANEL), &x.from(first, 0));
+            inner,
+            count,
+            feed_out,
+            Activation::Identity,
+            Store::Add,
+        );
+        product.multiply_here(&x.from(first, 0));
     });
+}
+
+/// A layer's product of `count` quantised rows, with its bias.
+fn int8_product<'a>(
+    set: InstructionSet,
+    quantised: &'a [f32],
+    count: usize,
+    layer: &'a Linear,
+    activation: Activation,
+    store: Store,
+) -> Product<'a, Int8Kernel<'a>> {
+    Product {
+        kernel: Int8Kernel::new(set, quantised, count, &layer.weight),
+        epilogue: Epilogue {
+            bias: layer.bias.as_ref().map(Vector::data),
+            activation,
+            store,
+        },
+    }
 }

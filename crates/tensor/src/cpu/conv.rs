@@ -1,10 +1,11 @@
 //! Convolutions as GEMM over overlapping rows (implicit im2col).
 
-use super::gemm::{self, Product, Rows};
+use super::gemm::{Epilogue, Product};
+use super::gemm_f32::{F32Kernel, Panels, Rows};
 use super::{maths, rows};
 use crate::layers::{Conv1d, Conv2d, ConvTranspose1d};
 use crate::matrix::Vector;
-use crate::operations::{Activation, Convolving};
+use crate::operations::{Activation, Convolving, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 
@@ -58,12 +59,14 @@ pub(crate) fn conv1d(
         layer.stride,
     );
     let product = Product {
-        bias: layer.bias.as_ref().map(Vector::data),
-        activation: options.activation,
-        store: options.store,
-        ..Product::of(windows, &layer.weight)
+        kernel: F32Kernel::new(windows, Panels::Matrix(&layer.weight)),
+        epilogue: Epilogue {
+            bias: layer.bias.as_ref().map(Vector::data),
+            activation: options.activation,
+            store: options.store,
+        },
     };
-    gemm::multiply(threads, &product, out);
+    product.multiply(threads, out);
 }
 
 /// Scratch for the product of every tap with every input row.
@@ -82,8 +85,8 @@ pub(crate) fn conv_transpose1d(
     if time == 0 {
         return;
     }
-    let product = Product::of(Rows::of(x), &layer.weight);
-    gemm::multiply(threads, &product, ViewMut::new(scratch, time, width));
+    let product = F32Kernel::new(Rows::of(x), Panels::Matrix(&layer.weight)).product();
+    product.multiply(threads, ViewMut::new(scratch, time, width));
     let products = View::new(scratch, time, width);
     rows::for_each(threads, &mut out, |index, out| {
         match &layer.bias {
@@ -134,15 +137,16 @@ pub(crate) fn conv2d(
                 }
             }
         }
+        let windows = Rows::of(View::new(scratch, out_width, window));
         let product = Product {
-            bias: layer.bias.as_ref().map(Vector::data),
-            activation,
-            ..Product::of(
-                Rows::of(View::new(scratch, out_width, window)),
-                &layer.weight,
-            )
+            kernel: F32Kernel::new(windows, Panels::Matrix(&layer.weight)),
+            epilogue: Epilogue {
+                bias: layer.bias.as_ref().map(Vector::data),
+                activation,
+                store: Store::Overwrite,
+            },
         };
         let range = out_row * out_width..(out_row + 1) * out_width;
-        gemm::multiply(threads, &product, out.reborrow().rows(range));
+        product.multiply(threads, out.reborrow().rows(range));
     }
 }

@@ -5,22 +5,20 @@
 //! bytes, high and low. The products are exact, and the rounding error of a row is far below that
 //! of the weights. A row's result does not depend on other rows.
 
-use super::gemm::{self, SharedOutput, finish};
+use super::gemm::{InitialSum, TileKernel};
+use super::instruction_set::InstructionSet;
 use super::lanes::{
-    Floats, Integers, LaneSet, Lanes, Vectors, on_lanes, prefetch, split_four, unknown_zero,
-    with_counts,
+    Floats, Integers, Lanes, Vectors, on_lanes, prefetch, split_four, unknown_zero, with_counts,
 };
 use super::rows;
 use crate::matrix::{GROUP, Int8Parts, Matrix, NARROW_PANEL, Precision, Q4_BLOCK};
-use crate::operations::{Activation, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
+use std::ops::Range;
 
-/// Rows that are multiplied with a panel before the next panel: one pass over it serves as many
+/// MR: rows that are multiplied with a panel before the next panel: one pass over it serves as many
 /// rows as fit the registers.
-const ROWS: usize = 8;
-/// Rows per task.
-const MC: usize = 64;
+const MR: usize = 8;
 /// Prefetch distance with fewer rows than fit the registers, whose time is that of reading weights;
 /// with all of them the next panel is fetched during this one.
 const BYTES_AHEAD: usize = 4096;
@@ -92,76 +90,109 @@ impl<'a> Quantised<'a> {
     }
 }
 
-/// `out = activation(x Wᵀ + bias)`, or added to its contents, for an `Int8` or `Q4` matrix.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one fused product: operands, epilogue, output, scratch"
-)]
-pub(crate) fn multiply(
-    set: LaneSet,
-    threads: &Threads,
-    x: View<'_>,
-    weight: &Matrix,
-    bias: Option<&[f32]>,
-    activation: Activation,
-    store: Store,
-    out: ViewMut<'_>,
-    scratch: &mut [f32],
-) {
-    let layout = RowLayout::of(weight.columns());
-    let count = x.row_count();
-    let mut quantised = ViewMut::new(scratch, count, layout.len());
-    rows::for_each(threads, &mut quantised, |row, out| {
-        quantise(set, x.row(row), layout, out);
-    });
-    let scratch = &*scratch;
-    let panels = weight.rows().div_ceil(NARROW_PANEL);
-    let out = SharedOutput::of(out);
-    gemm::for_each_part(threads, count, MC, panels, |rows, panels| {
-        for panel in panels {
-            for first in rows.clone().step_by(ROWS) {
-                let count = ROWS.min(rows.end - first);
-                let mut tile = [[0.0; 16]; ROWS];
-                let rows = Quantised {
-                    data: &scratch[first * layout.len()..(first + count) * layout.len()],
-                    layout,
-                };
-                panel_product(set, weight, panel, rows, count, &mut tile);
-                let valid = 16.min(weight.rows() - 16 * panel);
-                for (index, tile) in tile.iter_mut().take(count).enumerate() {
-                    // SAFETY: each task has its own rows and panels.
-                    let out = unsafe { out.row(first + index, 16 * panel, valid) };
-                    let bias = bias.map(|bias| &bias[16 * panel..16 * panel + valid]);
-                    finish(&mut tile[..valid], bias, activation, store, out);
-                }
-            }
-        }
-    });
+/// A product of quantised rows with an `Int8` or `Q4` matrix.
+pub(crate) struct Int16Kernel<'a> {
+    set: InstructionSet,
+    rows: Quantised<'a>,
+    count: usize,
+    weight: &'a Matrix,
 }
 
-fn panel_product(
-    set: LaneSet,
-    weight: &Matrix,
-    panel: usize,
-    rows: Quantised<'_>,
-    count: usize,
-    tile: &mut [[f32; 16]; ROWS],
-) {
-    let data = weight.packed_bytes();
-    match weight.precision() {
-        Precision::Int8 => {
-            let parts = Int8Parts::of(data, weight.padded_rows());
-            let scales = &parts.scales[panel * NARROW_PANEL..][..NARROW_PANEL];
-            let bytes = weight.columns().next_multiple_of(4) * NARROW_PANEL;
-            let weights = &parts.weights[panel * bytes..][..bytes];
-            int8_panel(set, weights, scales, rows, count, tile);
+impl<'a> Int16Kernel<'a> {
+    /// Quantises rows in scratch first.
+    pub(crate) fn quantise(
+        set: InstructionSet,
+        threads: &Threads,
+        x: View<'_>,
+        weight: &'a Matrix,
+        scratch: &'a mut [f32],
+    ) -> Self {
+        let (count, layout) = (x.row_count(), RowLayout::of(weight.columns()));
+        let mut quantised = ViewMut::new(scratch, count, layout.len());
+        rows::for_each(threads, &mut quantised, |row, out| {
+            quantise(set, x.row(row), layout, out);
+        });
+        Int16Kernel {
+            set,
+            rows: Quantised {
+                data: scratch,
+                layout,
+            },
+            count,
+            weight,
         }
-        Precision::Q4 => {
-            let bytes = weight.columns().div_ceil(GROUP) * Q4_BLOCK;
-            let blocks = &data[panel * bytes..][..bytes];
-            q4_panel(set, blocks, rows, count, tile);
+    }
+}
+
+/// A panel's weights for all inputs.
+pub(crate) enum Panel<'b> {
+    /// Levels in whole steps of 64 bytes, and 16 scales.
+    Int8 {
+        weights: &'b [u8],
+        scales: &'b [f32],
+    },
+    /// Blocks of levels and scales.
+    Q4(&'b [u8]),
+}
+
+impl TileKernel for Int16Kernel<'_> {
+    const MR: usize = MR;
+    const MC: usize = 8 * MR;
+    const NR: usize = NARROW_PANEL;
+    type Buffer = ();
+    type Block<'b>
+        = Panel<'b>
+    where
+        Self: 'b;
+
+    fn rows(&self) -> usize {
+        self.count
+    }
+
+    fn outputs(&self) -> usize {
+        self.weight.rows()
+    }
+
+    fn blocks(&self) -> usize {
+        1
+    }
+
+    fn buffer(&self, _: usize) {}
+
+    fn block<'b>(&'b self, panel: usize, _: usize, (): &'b mut ()) -> Panel<'b> {
+        let (weight, data) = (self.weight, self.weight.packed_bytes());
+        match weight.precision() {
+            Precision::Int8 => {
+                let parts = Int8Parts::of(data, weight.padded_rows());
+                let bytes = weight.columns().next_multiple_of(4) * NARROW_PANEL;
+                Panel::Int8 {
+                    weights: &parts.weights[panel * bytes..][..bytes],
+                    scales: &parts.scales[panel * NARROW_PANEL..][..NARROW_PANEL],
+                }
+            }
+            Precision::Q4 => {
+                let bytes = weight.columns().div_ceil(GROUP) * Q4_BLOCK;
+                Panel::Q4(&data[panel * bytes..][..bytes])
+            }
+            other => unreachable!("{other} has no integer product"),
         }
-        other => unreachable!("{other} has no integer product"),
+    }
+
+    fn multiply_tile(
+        &self,
+        panel: &Panel<'_>,
+        rows: Range<usize>,
+        _: InitialSum,
+        tile: &mut [f32],
+    ) {
+        let (quantised, count) = (self.rows.from(rows.start), rows.len());
+        let (tile, _) = tile.as_chunks_mut();
+        match panel {
+            Panel::Int8 { weights, scales } => {
+                int8_panel(self.set, weights, scales, quantised, count, tile);
+            }
+            Panel::Q4(blocks) => q4_panel(self.set, blocks, quantised, count, tile),
+        }
     }
 }
 
@@ -221,7 +252,7 @@ on_lanes! {
         scales: &[f32],
         rows: Quantised<'_>,
         count: usize,
-        tile: &mut [[f32; 16]; ROWS],
+        tile: &mut [[f32; 16]],
     ) {
         assert!(scales.len() == 16 && rows.data.len() >= count * rows.layout.len());
         assert!(weights.len().is_multiple_of(64) && rows.layout.inputs >= weights.len() / 16);
@@ -244,9 +275,10 @@ on_lanes! {
         blocks: &[u8],
         rows: Quantised<'_>,
         count: usize,
-        tile: &mut [[f32; 16]; ROWS],
+        tile: &mut [[f32; 16]],
     ) {
-        assert!(count <= ROWS && rows.data.len() >= count * rows.layout.len());
+        assert!(count <= MR && tile.len() >= count);
+        assert!(rows.data.len() >= count * rows.layout.len());
         assert!(rows.layout.inputs >= blocks.len() / Q4_BLOCK * GROUP);
         for output in (0..16).step_by(L::Vectors::WIDTH) {
             // SAFETY: the caller has the instructions; the lengths were checked.
@@ -336,7 +368,7 @@ unsafe fn q4_tile<L: Lanes, const N: usize, const VECTORS: usize>(
     blocks: &[u8],
     rows: Quantised<'_>,
     output: usize,
-    tile: &mut [[f32; 16]; ROWS],
+    tile: &mut [[f32; 16]],
 ) {
     let stride = rows.layout.len() * 4;
     let bytes: *const u8 = rows.data.as_ptr().cast();
@@ -347,7 +379,7 @@ unsafe fn q4_tile<L: Lanes, const N: usize, const VECTORS: usize>(
         let mask = L::Vectors::splat(0x0f0f_0f0f);
         let mut sums = [L::Vectors::splat_float(0.0); N];
         for (group, block) in blocks.chunks_exact(Q4_BLOCK).enumerate() {
-            let ahead = match N == ROWS {
+            let ahead = match N == MR {
                 true => blocks.len(),
                 false => BYTES_AHEAD,
             };

@@ -5,11 +5,12 @@
 //! Each row has one scale per group of inputs, so that a large value coarsens only its neighbours.
 //! A row's result does not depend on other rows.
 
-use super::gemm::{self, MC, MR, OutputTile, SharedOutput};
-use super::lanes::{LaneSet, Lanes, Vectors, largest_magnitude, on_lanes, with_counts};
+use super::gemm::{InitialSum, TileKernel};
+use super::gemm_f32::MR;
+use super::instruction_set::InstructionSet;
+use super::lanes::{Lanes, Vectors, largest_magnitude, on_lanes, with_counts};
 use super::rows;
 use crate::matrix::{Int8Parts, Matrix, NARROW_PANEL, PANEL};
-use crate::operations::{Activation, Store};
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use std::ops::Range;
@@ -18,6 +19,8 @@ use std::ops::Range;
 pub(crate) const GROUP_INPUTS: usize = 128;
 /// Inputs of a row's last group, if they are not as many.
 const HALF_GROUP: usize = 64;
+/// MC: rows of a task.
+pub(crate) const MC: usize = 8 * MR;
 /// KC: inputs whose weights of a wide panel stay in the L1 cache (16 KiB) during all rows of a
 /// task.
 const KC: usize = 4 * GROUP_INPUTS;
@@ -108,7 +111,7 @@ on_lanes! {
                 // SAFETY: the caller has the instructions; the lengths were checked.
                 unsafe {
                     with_counts!(count, vectors, [1 2 3 4 5 6 7 8 9 10 11 12],
-                        tile::<L>(&rows, &panels, sums.data, sums.stride, sums.add, place));
+                        tile::<L>(&rows, &panels, sums.data, sums.stride, sums.initial, place));
                 }
             }
         }
@@ -175,11 +178,11 @@ pub(crate) struct Rows<'a> {
     pub(crate) quads: usize,
 }
 
-/// Rows of sums, as wide as the panels; with `add`, the products are added to their contents.
+/// Rows of sums, as wide as the panels.
 pub(crate) struct Sums<'a> {
     pub(crate) data: &'a mut [f32],
     pub(crate) stride: usize,
-    pub(crate) add: bool,
+    pub(crate) initial: InitialSum,
 }
 
 /// Origin of a tile.
@@ -199,7 +202,7 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     panels: &Panels<'_>,
     sums: &mut [f32],
     sums_stride: usize,
-    mut add: bool,
+    mut initial: InitialSum,
     Tile { first, output }: Tile,
 ) {
     let width = L::Vectors::WIDTH;
@@ -247,134 +250,136 @@ unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
                     let scales = panels.scales.as_ptr().add(output + width * vector);
                     let total = L::Vectors::to_floats(L::end(total));
                     let value = L::Vectors::multiply(total, L::Vectors::load_floats(scales));
-                    let before = match add {
-                        true => L::Vectors::load_floats(place),
-                        false => L::Vectors::splat_float(0.0),
+                    let before = match initial {
+                        InitialSum::Tile => L::Vectors::load_floats(place),
+                        InitialSum::Zero => L::Vectors::splat_float(0.0),
                     };
                     let sum = L::Vectors::multiply_add(value, scale, before);
                     L::Vectors::store_floats(place, sum);
                 }
             }
-            add = true;
+            initial = InitialSum::Tile;
         }
     }
 }
 
-/// `out = activation(x Wᵀ + bias)`, or added to its contents, for an `Int8` matrix.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one fused product: operands, epilogue, output, scratch"
-)]
-pub(crate) fn multiply(
-    set: LaneSet,
-    threads: &Threads,
-    x: View<'_>,
-    weight: &Matrix,
-    bias: Option<&[f32]>,
-    activation: Activation,
-    store: Store,
-    out: ViewMut<'_>,
-    scratch: &mut [f32],
-) {
-    let layout = RowLayout::of(weight.columns());
-    let mut rounded = ViewMut::new(scratch, x.row_count(), layout.len());
-    rows::for_each(threads, &mut rounded, |row, out| {
-        round_row(set, x.row(row), layout, out);
-    });
-    let product = RoundedProduct {
-        set,
-        rounded: scratch,
-        layout,
-        weight,
-        bias,
-        activation,
-        store,
-    };
-    product.multiply(threads, out);
+/// A product of quantised rows with an `Int8` matrix.
+pub(crate) struct Int8Kernel<'a> {
+    set: InstructionSet,
+    quantised: &'a [f32],
+    count: usize,
+    layout: RowLayout,
+    weight: &'a Matrix,
 }
 
-/// `activation(A Wᵀ + bias)` of quantised rows A.
-pub(crate) struct RoundedProduct<'a> {
-    pub(crate) set: LaneSet,
-    pub(crate) rounded: &'a [f32],
-    pub(crate) layout: RowLayout,
-    pub(crate) weight: &'a Matrix,
-    pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) activation: Activation,
-    pub(crate) store: Store,
-}
+impl<'a> Int8Kernel<'a> {
+    /// A product of `count` rows that are quantised already, one after the other.
+    pub(crate) fn new(
+        set: InstructionSet,
+        quantised: &'a [f32],
+        count: usize,
+        weight: &'a Matrix,
+    ) -> Self {
+        Int8Kernel {
+            set,
+            quantised,
+            count,
+            layout: RowLayout::of(weight.columns()),
+            weight,
+        }
+    }
 
-impl RoundedProduct<'_> {
-    /// All rows of `out`, on all threads.
-    pub(crate) fn multiply(&self, threads: &Threads, out: ViewMut<'_>) {
-        let (count, panels) = (out.row_count(), self.weight.rows().div_ceil(PANEL));
-        let out = SharedOutput::of(out);
-        gemm::for_each_part(threads, count, MC, panels, |rows, panels| {
-            self.multiply_part(rows, panels, &out);
+    /// Quantises rows in scratch first.
+    pub(crate) fn quantise(
+        set: InstructionSet,
+        threads: &Threads,
+        x: View<'_>,
+        weight: &'a Matrix,
+        scratch: &'a mut [f32],
+    ) -> Self {
+        let (count, layout) = (x.row_count(), RowLayout::of(weight.columns()));
+        let mut quantised = ViewMut::new(scratch, count, layout.len());
+        rows::for_each(threads, &mut quantised, |row, out| {
+            round_row(set, x.row(row), layout, out);
         });
+        Int8Kernel::new(set, scratch, count, weight)
     }
 
-    /// Up to [`MC`] rows by some panels, on the calling thread.
-    pub(crate) fn multiply_part(
-        &self,
-        rows: Range<usize>,
-        panels: Range<usize>,
-        out: &SharedOutput<'_>,
-    ) {
-        let mut tiles = [0.0; MC * PANEL];
-        for panel in panels {
-            self.multiply_panel(panel, rows.clone(), &mut tiles, out);
-            let column = panel * PANEL;
-            let columns = PANEL.min(self.weight.rows() - column);
-            let bias = (self.bias).map(|bias| &bias[column..column + columns]);
-            let place = OutputTile {
-                rows: rows.clone(),
-                column,
-                columns,
-            };
-            gemm::finish_rows(&mut tiles, bias, self.activation, self.store, out, place);
+    /// Inputs, padded to whole groups of four.
+    fn inputs(&self) -> usize {
+        self.weight.columns().next_multiple_of(4)
+    }
+}
+
+/// Weights of a wide panel for one KC block of inputs.
+pub(crate) struct Block<'b> {
+    panels: Panels<'b>,
+    first_input: usize,
+}
+
+impl TileKernel for Int8Kernel<'_> {
+    const MR: usize = MR;
+    const MC: usize = MC;
+    const NR: usize = PANEL;
+    type Buffer = ();
+    type Block<'b>
+        = Block<'b>
+    where
+        Self: 'b;
+
+    fn rows(&self) -> usize {
+        self.count
+    }
+
+    fn outputs(&self) -> usize {
+        self.weight.rows()
+    }
+
+    fn blocks(&self) -> usize {
+        self.inputs().div_ceil(KC)
+    }
+
+    fn buffer(&self, _: usize) {}
+
+    fn block<'b>(&'b self, panel: usize, block: usize, (): &'b mut ()) -> Block<'b> {
+        let (inputs, padded) = (self.inputs(), self.weight.padded_rows());
+        let parts = Int8Parts::of(self.weight.packed_bytes(), padded);
+        let (first_output, first_input) = (panel * PANEL, block * KC);
+        let width = PANEL.min(padded - first_output);
+        let panels = Panels {
+            weights: &parts.weights[first_output * inputs + first_input * NARROW_PANEL..],
+            panel_bytes: NARROW_PANEL * inputs,
+            scales: &parts.scales[first_output..first_output + width],
+        };
+        Block {
+            panels,
+            first_input,
         }
     }
 
-    /// Products of rows with one wide panel, in tiles; meanwhile the output's lines are fetched.
-    fn multiply_panel(
+    fn multiply_tile(
         &self,
-        panel: usize,
+        block: &Block<'_>,
         rows: Range<usize>,
-        tiles: &mut [f32],
-        out: &SharedOutput<'_>,
+        initial: InitialSum,
+        tile: &mut [f32],
     ) {
-        let (weight, layout) = (self.weight, self.layout);
-        let parts = Int8Parts::of(weight.packed_bytes(), weight.padded_rows());
-        let inputs = weight.columns().next_multiple_of(4);
-        let first_output = panel * PANEL;
-        let width = PANEL.min(weight.padded_rows() - first_output);
-        // Tiles of equal height: a short last tile would wait for its weights.
-        let tile_rows = rows.len().div_ceil(rows.len().div_ceil(MR).max(1)).max(1);
-        for first_input in (0..inputs).step_by(KC) {
-            let panels = Panels {
-                weights: &parts.weights[first_output * inputs + first_input * NARROW_PANEL..],
-                panel_bytes: NARROW_PANEL * inputs,
-                scales: &parts.scales[first_output..first_output + width],
-            };
-            for (tile, row) in rows.clone().step_by(tile_rows).enumerate() {
-                if first_input == 0 {
-                    out.prefetch(row..rows.end.min(row + tile_rows), first_output);
-                }
-                let rows = Rows {
-                    data: &self.rounded[row * layout.len()..],
-                    layout,
-                    count: tile_rows.min(rows.end - row),
-                    first_input,
-                    quads: KC.min(inputs - first_input) / 4,
-                };
-                let sums = Sums {
-                    data: &mut tiles[tile * tile_rows * PANEL..],
-                    stride: PANEL,
-                    add: first_input > 0,
-                };
-                accumulate(self.set, rows, panels, sums);
-            }
-        }
+        let Block {
+            panels,
+            first_input,
+        } = *block;
+        let rows = Rows {
+            data: &self.quantised[rows.start * self.layout.len()..],
+            layout: self.layout,
+            count: rows.len(),
+            first_input,
+            quads: KC.min(self.inputs() - first_input) / 4,
+        };
+        let sums = Sums {
+            data: tile,
+            stride: PANEL,
+            initial,
+        };
+        accumulate(self.set, rows, panels, sums);
     }
 }

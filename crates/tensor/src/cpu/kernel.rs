@@ -3,70 +3,13 @@
 //! Every instruction set adds the same products in the same order; those with fused multiply-add
 //! round once instead of twice.
 
-use super::gemm::MR;
+use super::gemm::InitialSum;
+use super::gemm_f32::MR;
+use super::instruction_set::{InstructionSet, enter};
 use crate::matrix::PANEL;
 use half::f16;
-use std::sync::OnceLock;
 
-/// Instruction sets that the kernels are compiled for; detected once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InstructionSet {
-    /// 512-bit registers.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 256-bit registers with fused multiply-add.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// Whatever the compiler may assume (on AArch64 that includes NEON).
-    Portable,
-}
-
-impl InstructionSet {
-    /// Name for logs.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => "avx512",
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => "avx2",
-            InstructionSet::Portable if cfg!(target_arch = "aarch64") => "neon",
-            InstructionSet::Portable => "portable",
-        }
-    }
-}
-
-/// The best instruction set of this machine.
-pub(crate) fn instruction_set() -> InstructionSet {
-    #[cfg(test)]
-    if let Some(set) = forced::current() {
-        return set;
-    }
-    static BEST: OnceLock<InstructionSet> = OnceLock::new();
-    *BEST.get_or_init(detect)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn detect() -> InstructionSet {
-    let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    let has_avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq");
-    if has_avx512 && has_avx2 {
-        InstructionSet::Avx512
-    } else if has_avx2 {
-        InstructionSet::Avx2
-    } else {
-        InstructionSet::Portable
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> InstructionSet {
-    InstructionSet::Portable
-}
-
-/// A few rows of the lhs-hand side over one KC block of inputs.
+/// A few rows of the left-hand side over one KC block of inputs.
 #[derive(Clone, Copy)]
 pub(crate) struct Lhs<'a> {
     /// Elements from the first one of the first row on.
@@ -84,36 +27,33 @@ pub(crate) struct Lhs<'a> {
 pub(crate) enum Weights<'a> {
     /// 32-bit.
     F32(&'a [f32]),
-    /// 16-bit, converted on load; only where [`reads_halves`] says so.
-    F16(
-        #[cfg_attr(
-            not(target_arch = "x86_64"),
-            allow(dead_code, reason = "no kernel for this machine reads them")
-        )]
-        &'a [f16],
-    ),
+    /// 16-bit, converted on load; only where [`InstructionSet::reads_halves`] says so.
+    F16(&'a [f16]),
 }
 
-/// Initial value of the sums.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InitialSum {
-    /// Zero; the contents of the tile are lost.
-    Zero,
-    /// The contents of the tile.
-    Tile,
-}
+impl<'a> Weights<'a> {
+    fn len(self) -> usize {
+        match self {
+            Weights::F32(panel) => panel.len(),
+            Weights::F16(panel) => panel.len(),
+        }
+    }
 
-/// Whether kernels of this instruction set read 16-bit weights.
-pub(crate) fn reads_halves(set: InstructionSet) -> bool {
-    match set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => true,
-        _ => false,
+    /// The weights, which must be 32-bit.
+    #[inline(always)]
+    fn floats(self) -> &'a [f32] {
+        match self {
+            Weights::F32(panel) => panel,
+            Weights::F16(_) => unreachable!("these kernels read no 16-bit weights"),
+        }
     }
 }
 
 /// `tile[r][j] = initial + Σₖ lhs[r][k] · panel[k · panel_stride + j]` for j below `width`, a
 /// multiple of 16 up to 32. Rows of `tile` are 32 long.
+///
+/// # Panics
+/// If `weights` are 16-bit and the set does not read them.
 pub(crate) fn accumulate(
     set: InstructionSet,
     lhs: Lhs<'_>,
@@ -129,52 +69,32 @@ pub(crate) fn accumulate(
     }
     assert!(rows <= MR && (width == 16 || width == PANEL) && panel_stride >= width);
     assert!(lhs.data.len() >= (rows - 1) * lhs.stride + depth);
-    let needed = (depth - 1) * panel_stride + width;
+    assert!(weights.len() >= (depth - 1) * panel_stride + width);
     assert!(tile.len() >= rows * PANEL);
-    let panel = match weights {
-        Weights::F32(panel) => panel,
-        #[cfg(target_arch = "x86_64")]
-        Weights::F16(panel) if set == InstructionSet::Avx512 => {
-            assert!(panel.len() >= needed);
-            // SAFETY: the instruction set was detected; the lengths were checked above.
-            return unsafe { avx512(lhs, panel.as_ptr(), panel_stride, width, initial, tile) };
-        }
-        Weights::F16(_) => unreachable!("{} reads no 16-bit weights", set.name()),
-    };
-    assert!(panel.len() >= needed);
-    match set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => {
-            // SAFETY: the instruction set was detected; the lengths were checked above.
-            unsafe { avx512(lhs, panel.as_ptr(), panel_stride, width, initial, tile) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => {
-            // SAFETY: the instruction set was detected; the body is safe code.
-            unsafe { avx2(lhs, panel, panel_stride, width, initial, tile) }
-        }
-        InstructionSet::Portable => {
-            let fused = cfg!(target_arch = "aarch64");
-            if fused {
-                portable::<true, 4>(lhs, panel, panel_stride, width, initial, tile);
-            } else {
-                portable::<false, 4>(lhs, panel, panel_stride, width, initial, tile);
+    enter!(
+        floats set,
+        [] (
+            lhs: Lhs<'_>,
+            weights: Weights<'_>,
+            stride: usize,
+            width: usize,
+            initial: InitialSum,
+            tile: &mut [f32]
+        ) -> [],
+        [] (lhs, weights, panel_stride, width, initial, tile),
+        // SAFETY: the lengths were checked above.
+        unsafe {
+            match weights {
+                Weights::F32(data) => avx512_panel(lhs, data.as_ptr(), stride, width, initial, tile),
+                Weights::F16(data) => avx512_panel(lhs, data.as_ptr(), stride, width, initial, tile),
             }
+        },
+        portable::<true, 6>(lhs, weights.floats(), stride, width, initial, tile),
+        {
+            const FUSED: bool = cfg!(target_arch = "aarch64");
+            portable::<FUSED, 4>(lhs, weights.floats(), panel_stride, width, initial, tile);
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(
-    lhs: Lhs<'_>,
-    panel: &[f32],
-    panel_stride: usize,
-    width: usize,
-    initial: InitialSum,
-    tile: &mut [f32],
-) {
-    portable::<true, 6>(lhs, panel, panel_stride, width, initial, tile);
+    );
 }
 
 /// 16 columns of `BLOCK` rows at a time, in code that the compiler vectorises for the caller's
@@ -297,7 +217,7 @@ impl Element for i8 {
 /// The lengths must be as [`accumulate`] checks them.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<E: Element>(
+unsafe fn avx512_panel<E: Element>(
     lhs: Lhs<'_>,
     panel: *const E,
     panel_stride: usize,
@@ -380,48 +300,9 @@ unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize, E: Element>(
     }
 }
 
-/// Forces another instruction set than the machine's best, for tests.
 #[cfg(test)]
-pub(crate) mod forced {
-    use super::InstructionSet;
-    use std::cell::Cell;
-
-    thread_local! {
-        static FORCED: Cell<Option<InstructionSet>> = const { Cell::new(None) };
-    }
-
-    pub(crate) fn current() -> Option<InstructionSet> {
-        FORCED.get()
-    }
-
-    /// Runs `work` with `set` on this thread.
-    pub(crate) fn with<R>(set: InstructionSet, work: impl FnOnce() -> R) -> R {
-        FORCED.set(Some(set));
-        let result = work();
-        FORCED.set(None);
-        result
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// All instruction sets of this machine, the portable one first.
-    pub(crate) fn available() -> Vec<InstructionSet> {
-        #[allow(unused_mut, reason = "other machines have only one")]
-        let mut sets = vec![InstructionSet::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(InstructionSet::Avx2);
-            }
-            if detect() == InstructionSet::Avx512 {
-                sets.push(InstructionSet::Avx512);
-            }
-        }
-        sets
-    }
 
     fn numbers(count: usize, factor: usize) -> Vec<f32> {
         (0..count)
@@ -433,12 +314,12 @@ pub(crate) mod tests {
     fn every_instruction_set_multiplies_like_the_formula() {
         let (stride, depth) = (83, 77);
         let x = numbers(MR * stride, 31);
-        for set in available() {
+        for set in InstructionSet::detect() {
             for (rows, width) in (1..=MR).flat_map(|rows| [(rows, 16), (rows, PANEL)]) {
                 let weights = numbers(depth * width, 101);
                 let halves: Vec<f16> = weights.iter().map(|&w| f16::from_f32(w)).collect();
                 let mut kinds = vec![Weights::F32(&weights)];
-                if reads_halves(set) {
+                if set.reads_halves() {
                     kinds.push(Weights::F16(&halves));
                 }
                 for kind in kinds {
@@ -459,8 +340,7 @@ pub(crate) mod tests {
                             let expected = 0.5 + terms.sum::<f64>();
                             assert!(
                                 (f64::from(got) - expected).abs() < 1e-4,
-                                "{}, {rows} rows of {width}: {got}, not {expected}",
-                                set.name()
+                                "{set:?}, {rows} rows of {width}: {got}, not {expected}"
                             );
                         }
                     }

@@ -23,90 +23,10 @@ mod x86;
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use arm::Neon;
-use std::sync::OnceLock;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) use x86::ShortVnni;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512, AvxVnni};
-
-/// Instruction sets with byte products. Values come from [`best`] or from a test's detection, so
-/// the machine has the instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LaneSet {
-    /// 512-bit registers with VNNI.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// 256-bit registers with AVX-VNNI.
-    #[cfg(target_arch = "x86_64")]
-    AvxVnni,
-    /// 256-bit registers; products of 16-bit integers.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// The kernels of AVX-VNNI with AVX-512's encoding of the instruction, for tests on machines
-    /// without AVX-VNNI.
-    #[cfg(all(test, target_arch = "x86_64"))]
-    ShortVnni,
-    /// 128-bit registers with the dot product.
-    #[cfg(target_arch = "aarch64")]
-    Neon,
-}
-
-impl LaneSet {
-    /// All sets, best first.
-    const ALL: &[LaneSet] = &[
-        #[cfg(target_arch = "x86_64")]
-        LaneSet::Avx512,
-        #[cfg(target_arch = "x86_64")]
-        LaneSet::AvxVnni,
-        #[cfg(target_arch = "x86_64")]
-        LaneSet::Avx2,
-        #[cfg(target_arch = "aarch64")]
-        LaneSet::Neon,
-    ];
-
-    #[cfg(target_arch = "x86_64")]
-    fn is_here(self) -> bool {
-        let has_avx2 = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        has_avx2
-            && match self {
-                LaneSet::Avx512 => {
-                    is_x86_feature_detected!("avx512f")
-                        && is_x86_feature_detected!("avx512bw")
-                        && is_x86_feature_detected!("avx512vnni")
-                }
-                LaneSet::AvxVnni => is_x86_feature_detected!("avxvnni"),
-                LaneSet::Avx2 => true,
-                #[cfg(test)]
-                LaneSet::ShortVnni => {
-                    is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni")
-                }
-            }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    fn is_here(self) -> bool {
-        match self {
-            LaneSet::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
-        }
-    }
-
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    fn is_here(self) -> bool {
-        match self {}
-    }
-}
-
-/// The best set of this machine, if it has any; detected once.
-pub(crate) fn best() -> Option<LaneSet> {
-    #[cfg(test)]
-    if let Some(forced) = super::kernel::forced::current() {
-        return tests::best_within(forced);
-    }
-    static BEST: OnceLock<Option<LaneSet>> = OnceLock::new();
-    *BEST.get_or_init(|| LaneSet::ALL.iter().copied().find(|set| set.is_here()))
-}
 
 /// Vectors of 32-bit lanes.
 ///
@@ -263,10 +183,11 @@ pub(crate) fn prefetch_far(from: *const u8) {
     let _ = from;
 }
 
-/// Defines functions with a [`LaneSet`] as their first argument, whose generic bodies are compiled
-/// for each set. Functions called by a body must be `#[inline(always)]`, and its closures must not
-/// handle vectors: code that is not inlined lacks the instructions. A body must check the lengths
-/// that it relies on.
+/// Defines functions with an [`InstructionSet`](super::instruction_set::InstructionSet) that
+/// multiplies bytes as their first argument, whose generic bodies are compiled for each set.
+/// Functions called by a body must be `#[inline(always)]`, and its closures must not handle
+/// vectors: code that is not inlined lacks the instructions. A body must check the lengths that it
+/// relies on.
 macro_rules! on_lanes {
     ($(
         $(#[$attribute:meta])*
@@ -280,59 +201,15 @@ macro_rules! on_lanes {
             allow(unused_variables, dead_code, reason = "no set is written for this machine")
         )]
         $visibility fn $name(
-            set: $crate::cpu::lanes::LaneSet, $($argument: $type),*
+            set: $crate::cpu::instruction_set::InstructionSet, $($argument: $type),*
         ) $(-> $result)? {
             /// # Safety
             /// The machine must have the instructions.
             #[inline(always)]
             unsafe fn body<$lanes: $crate::cpu::lanes::Lanes>($($argument: $type),*) $(-> $result)? $body
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512vnni,f16c")]
-            fn avx512($($argument: $type),*) $(-> $result)? {
-                // SAFETY: this function's own instructions.
-                unsafe { body::<$crate::cpu::lanes::Avx512>($($argument),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-            fn avx_vnni($($argument: $type),*) $(-> $result)? {
-                // SAFETY: this function's own instructions.
-                unsafe { body::<$crate::cpu::lanes::AvxVnni>($($argument),*) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2($($argument: $type),*) $(-> $result)? {
-                // SAFETY: this function's own instructions.
-                unsafe { body::<$crate::cpu::lanes::Avx2>($($argument),*) }
-            }
-            #[cfg(all(test, target_arch = "x86_64"))]
-            #[target_feature(enable = "avx2,fma,f16c,avx512vl,avx512vnni")]
-            fn short_vnni($($argument: $type),*) $(-> $result)? {
-                // SAFETY: this function's own instructions.
-                unsafe { body::<$crate::cpu::lanes::ShortVnni>($($argument),*) }
-            }
-            #[cfg(target_arch = "aarch64")]
-            #[target_feature(enable = "neon,dotprod")]
-            fn neon($($argument: $type),*) $(-> $result)? {
-                // SAFETY: this function's own instructions.
-                unsafe { body::<$crate::cpu::lanes::Neon>($($argument),*) }
-            }
-            match set {
-                #[cfg(target_arch = "aarch64")]
-                // SAFETY: the set was detected, and the body checks its lengths.
-                $crate::cpu::lanes::LaneSet::Neon => unsafe { neon($($argument),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the set was detected, and the body checks its lengths.
-                $crate::cpu::lanes::LaneSet::Avx512 => unsafe { avx512($($argument),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the set was detected, and the body checks its lengths.
-                $crate::cpu::lanes::LaneSet::AvxVnni => unsafe { avx_vnni($($argument),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the set was detected, and the body checks its lengths.
-                $crate::cpu::lanes::LaneSet::Avx2 => unsafe { avx2($($argument),*) },
-                #[cfg(all(test, target_arch = "x86_64"))]
-                // SAFETY: the set was detected, and the body checks its lengths.
-                $crate::cpu::lanes::LaneSet::ShortVnni => unsafe { short_vnni($($argument),*) },
-            }
+            $crate::cpu::instruction_set::enter!(
+                integers set, ($($argument: $type),*) -> [$($result)?], ($($argument),*), body
+            )
         }
     )+};
 }

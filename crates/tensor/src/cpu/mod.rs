@@ -1,8 +1,8 @@
 //! Operations on the CPU.
 //!
-//! Floating-point products (linear layers, convolutions, attention) use [`gemm`]. Products with
-//! integer weights use `gemm_int16`, with activations rounded to 16 bits, or `gemm_int8` and
-//! `attention_int8`, with activations rounded to 8 bits.
+//! Products (linear layers, convolutions, attention) are a GEMM (`gemm`) with a kernel for the
+//! operands: `gemm_f32`; or for integer weights `gemm_int16`, with activations rounded to 16 bits,
+//! or `gemm_int8` and `attention_int8`, with activations rounded to 8 bits.
 //!
 //! All operations split outputs between threads, never a sum, and sum in one fixed order: a row's
 //! result depends neither on the number of threads nor on other rows.
@@ -11,20 +11,24 @@
 mod agreement;
 mod attention;
 mod attention_cached;
+mod attention_f32;
 mod attention_int8;
 mod attention_weights;
 mod chains;
 mod conv;
-pub mod gemm;
+mod gemm;
+mod gemm_f32;
 mod gemm_int16;
 mod gemm_int8;
 mod harmonics;
+mod instruction_set;
 mod kernel;
 mod lanes;
 mod lstm;
 pub(crate) mod maths;
 mod moments;
 mod rows;
+mod shared_output;
 mod stft;
 mod toom_cook;
 mod unpack;
@@ -43,8 +47,15 @@ use crate::operations::{
 use crate::stft::Stft;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
-use gemm::{Product, Rows};
-use lanes::LaneSet;
+use attention::Sizes;
+use attention_f32::F32Attention;
+use attention_int8::Int8Attention;
+use gemm::{Epilogue, Product};
+use gemm_f32::{F32Kernel, Panels, Rows};
+use gemm_int8::Int8Kernel;
+use gemm_int16::Int16Kernel;
+use instruction_set::InstructionSet;
+pub use instruction_set::features;
 use std::sync::Arc;
 
 /// The CPU and its threads.
@@ -58,7 +69,7 @@ pub struct Cpu {
 impl Cpu {
     /// A device whose work is shared by `threads`.
     pub fn new(threads: Threads) -> Cpu {
-        let name = format!("cpu-{}", kernel::instruction_set().name());
+        let name = format!("cpu-{}", InstructionSet::best().name());
         Cpu {
             threads,
             name,
@@ -72,15 +83,16 @@ enum Arithmetic {
     /// 32-bit floating point.
     F32,
     /// Activations in 16-bit integers.
-    Int16(LaneSet),
+    Int16(InstructionSet),
     /// Activations in 8-bit integers.
-    Int8(LaneSet),
+    Int8(InstructionSet),
 }
 
 fn arithmetic(weight: &Matrix, rounding: Rounding) -> Arithmetic {
-    let Some(set) = lanes::best() else {
+    let set = InstructionSet::best();
+    if !set.multiplies_bytes() {
         return Arithmetic::F32;
-    };
+    }
     match (weight.precision(), rounding) {
         (Precision::F32 | Precision::F16, _) => Arithmetic::F32,
         (Precision::Int8, Rounding::Coarse) => Arithmetic::Int8(set),
@@ -88,17 +100,18 @@ fn arithmetic(weight: &Matrix, rounding: Rounding) -> Arithmetic {
     }
 }
 
-/// The lanes for integer attention, where it applies.
-fn attention_lanes(
+/// The instruction set for integer attention, where it applies.
+fn attention_set(
     keys: usize,
     columns: usize,
     options: &Attention<'_>,
     rounding: Rounding,
-) -> Option<LaneSet> {
-    match rounding {
-        Rounding::Coarse if attention_int8::applies(keys, columns, options) => lanes::best(),
-        _ => None,
-    }
+) -> Option<InstructionSet> {
+    let set = InstructionSet::best();
+    let applies = rounding == Rounding::Coarse
+        && set.multiplies_bytes()
+        && attention_int8::applies(keys, columns, options);
+    applies.then_some(set)
 }
 
 impl Device for Cpu {
@@ -135,8 +148,8 @@ impl Device for Cpu {
     }
 }
 
-/// The lanes for layers of quantised rows, where they apply.
-fn chain_lanes(layers: &[&Linear], rounding: Rounding) -> Option<LaneSet> {
+/// The instruction set for layers of quantised rows, where they apply.
+fn chain_set(layers: &[&Linear], rounding: Rounding) -> Option<InstructionSet> {
     let mut sets = layers
         .iter()
         .map(|layer| arithmetic(&layer.weight, rounding));
@@ -153,7 +166,7 @@ impl LayerChains for Cpu {
         layers: &[&Linear],
         rounding: Rounding,
     ) -> Option<usize> {
-        chain_lanes(layers, rounding)?;
+        chain_set(layers, rounding)?;
         let inputs = layers.first()?.weight.columns();
         Some(chains::linears_scratch(&self.threads, rows, inputs))
     }
@@ -168,7 +181,7 @@ impl LayerChains for Cpu {
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
-        if let Some(set) = chain_lanes(layers, rounding) {
+        if let Some(set) = chain_set(layers, rounding) {
             let (threads, scratch) = (&self.threads, scratch.into_data());
             chains::linears(set, threads, x, norm, layers, activation, out, scratch);
         }
@@ -180,7 +193,7 @@ impl LayerChains for Cpu {
         layers: [&Linear; 2],
         rounding: Rounding,
     ) -> Option<usize> {
-        chain_lanes(&layers, rounding)?;
+        chain_set(&layers, rounding)?;
         Some(chains::feed_forward_scratch(&self.threads, rows, layers[0]))
     }
 
@@ -193,7 +206,7 @@ impl LayerChains for Cpu {
         rounding: Rounding,
         scratch: ViewMut<'_>,
     ) {
-        if let Some(set) = chain_lanes(&layers, rounding) {
+        if let Some(set) = chain_set(&layers, rounding) {
             let (threads, scratch) = (&self.threads, scratch.into_data());
             let [feed_in, feed_out] = layers;
             chains::feed_forward(
@@ -231,27 +244,24 @@ impl Operations for Cpu {
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
-        let (threads, bias) = (&self.threads, bias.map(Vector::data));
-        let scratch = scratch.into_data();
+        let (threads, scratch) = (&self.threads, scratch.into_data());
+        let epilogue = Epilogue {
+            bias: bias.map(Vector::data),
+            activation,
+            store,
+        };
         match arithmetic(weight, rounding) {
             Arithmetic::F32 => {
-                let product = Product {
-                    bias,
-                    activation,
-                    store,
-                    ..Product::of(Rows::of(x), weight)
-                };
-                gemm::multiply(threads, &product, out);
+                let kernel = F32Kernel::new(Rows::of(x), Panels::Matrix(weight));
+                Product { kernel, epilogue }.multiply(threads, out);
             }
             Arithmetic::Int16(set) => {
-                gemm_int16::multiply(
-                    set, threads, x, weight, bias, activation, store, out, scratch,
-                );
+                let kernel = Int16Kernel::quantise(set, threads, x, weight, scratch);
+                Product { kernel, epilogue }.multiply(threads, out);
             }
             Arithmetic::Int8(set) => {
-                gemm_int8::multiply(
-                    set, threads, x, weight, bias, activation, store, out, scratch,
-                );
+                let kernel = Int8Kernel::quantise(set, threads, x, weight, scratch);
+                Product { kernel, epilogue }.multiply(threads, out);
             }
         }
     }
@@ -389,10 +399,13 @@ impl Operations for Cpu {
         options: &Attention<'_>,
         rounding: Rounding,
     ) -> usize {
-        let (threads, heads) = (&self.threads, options.heads);
-        match attention_lanes(keys, columns, options, rounding) {
-            Some(_) => attention_int8::scratch(threads, keys, columns, heads),
-            None => attention::scratch(threads, queries, keys, columns, heads),
+        let sizes = Sizes::of(queries, keys, columns, options);
+        match attention_set(keys, columns, options, rounding) {
+            Some(set) => {
+                let kernel = Int8Attention::new(set, sizes, options.scale);
+                attention::scratch(&kernel, &self.threads)
+            }
+            None => attention::scratch(&F32Attention::new(sizes, options), &self.threads),
         }
     }
 
@@ -406,11 +419,18 @@ impl Operations for Cpu {
         out: ViewMut<'_>,
         scratch: ViewMut<'_>,
     ) {
-        let (threads, keys, columns) = (&self.threads, k.row_count(), q.column_count());
-        let scratch = scratch.into_data();
-        match attention_lanes(keys, columns, options, rounding) {
-            Some(set) => attention_int8::attention(set, threads, q, k, v, options, out, scratch),
-            None => attention::attention(threads, q, k, v, options, out, scratch),
+        let (threads, scratch) = (&self.threads, scratch.into_data());
+        let (keys, columns) = (k.row_count(), q.column_count());
+        let sizes = Sizes::of(q.row_count(), keys, columns, options);
+        match attention_set(keys, columns, options, rounding) {
+            Some(set) => {
+                let kernel = Int8Attention::new(set, sizes, options.scale);
+                attention::attention(&kernel, threads, q, k, v, out, scratch);
+            }
+            None => {
+                let kernel = F32Attention::new(sizes, options);
+                attention::attention(&kernel, threads, q, k, v, out, scratch);
+            }
         }
     }
 

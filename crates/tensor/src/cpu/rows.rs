@@ -1,6 +1,6 @@
 //! Parallel work on rows.
 
-use super::gemm::SharedOutput;
+use super::shared_output::SharedOutput;
 use crate::threads::Threads;
 use crate::view::ViewMut;
 

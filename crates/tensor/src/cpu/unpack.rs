@@ -1,6 +1,6 @@
 //! Dequantisation of packed weights to f32, one KC block of one wide panel at a time.
 
-use super::kernel::InstructionSet;
+use super::instruction_set::{InstructionSet, enter};
 use crate::matrix::{GROUP, Int8Parts, Matrix, NARROW_PANEL, PANEL, Precision, Q4_BLOCK};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -15,31 +15,14 @@ pub(crate) fn unpack(
     depth: usize,
     out: &mut [f32],
 ) {
-    match set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => {
-            // SAFETY: the instruction set was detected; the body is safe code.
-            unsafe { unpack_avx512(matrix, panel, first, depth, out) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => {
-            // SAFETY: the instruction set was detected; the body is safe code.
-            unsafe { unpack_avx2(matrix, panel, first, depth, out) }
-        }
-        InstructionSet::Portable => unpack_body(matrix, panel, first, depth, out),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
-fn unpack_avx512(matrix: &Matrix, panel: usize, first: usize, depth: usize, out: &mut [f32]) {
-    unpack_body(matrix, panel, first, depth, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn unpack_avx2(matrix: &Matrix, panel: usize, first: usize, depth: usize, out: &mut [f32]) {
-    unpack_body(matrix, panel, first, depth, out);
+    enter!(
+        floats set,
+        [] (matrix: &Matrix, panel: usize, first: usize, depth: usize, out: &mut [f32]) -> [],
+        [] (matrix, panel, first, depth, out),
+        unpack_body(matrix, panel, first, depth, out),
+        unpack_body(matrix, panel, first, depth, out),
+        unpack_body(matrix, panel, first, depth, out)
+    );
 }
 
 #[inline(always)]

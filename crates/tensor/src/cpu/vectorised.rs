@@ -12,32 +12,16 @@ macro_rules! vectorised {
     )+) => {$(
         $(#[$attribute])*
         $visibility fn $name $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
-            use $crate::cpu::kernel::{InstructionSet, instruction_set};
             #[inline(always)]
             fn body<const FUSED: bool $($(, const $constant: $kind)+)?>($($argument: $type),*) $(-> $result)? $body
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-            fn avx512 $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
-                body::<true $($(, $constant)+)?>($($argument),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            fn avx2 $(<$(const $constant: $kind),+>)? ($($argument: $type),*) $(-> $result)? {
-                body::<true $($(, $constant)+)?>($($argument),*)
-            }
-            match instruction_set() {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the instruction set was detected, and the body has no further
-                // requirements.
-                InstructionSet::Avx512 => unsafe { avx512 $(::<$($constant),+>)? ($($argument),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the instruction set was detected, and the body has no further
-                // requirements.
-                InstructionSet::Avx2 => unsafe { avx2 $(::<$($constant),+>)? ($($argument),*) },
-                InstructionSet::Portable => {
-                    body::<{ cfg!(target_arch = "aarch64") } $($(, $constant)+)?>($($argument),*)
-                }
-            }
+            $crate::cpu::instruction_set::enter!(
+                floats $crate::cpu::instruction_set::InstructionSet::best(),
+                [$($(const $constant: $kind),+)?] ($($argument: $type),*) -> [$($result)?],
+                [$($($constant),+)?] ($($argument),*),
+                body::<true $($(, $constant)+)?>($($argument),*),
+                body::<true $($(, $constant)+)?>($($argument),*),
+                body::<{ cfg!(target_arch = "aarch64") } $($(, $constant)+)?>($($argument),*)
+            )
         }
     )+};
 }

@@ -42,20 +42,7 @@ fn formula(activation: Activation, x: f64) -> f64 {
 
 pub fn activations_equal_their_formulas(fixture: &Fixture) {
     let x: Vec<f32> = (-1600..=1600).map(|step| step as f32 / 200.0).collect();
-    for activation in [
-        Activation::Identity,
-        Activation::Relu,
-        Activation::LeakyRelu(0.1),
-        Activation::Elu,
-        Activation::GeluErf,
-        Activation::GeluTanh,
-        Activation::Silu,
-        Activation::Mish,
-        Activation::Tanh,
-        Activation::Sigmoid,
-        Activation::Exp,
-        Activation::Abs,
-    ] {
+    for activation in Activation::EACH {
         let got = fixture.run(|ctx| {
             let mut out = ctx.upload(&[3, x.len() / 3], &x[..x.len() / 3 * 3]);
             ctx.activate(&mut out, activation);

@@ -12,18 +12,18 @@ use sottovoce_memory::driver::cuda::{self, CudaContext, CudaDevice};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// What CUDA has run on.
+/// Note about the hardware on which CUDA has been tested.
 const EXPERIMENTAL: &str = "experimental: has run on an NVIDIA H200 only";
 
-/// What was found.
+/// Results of the check.
 struct Findings {
     opened: Opened,
     card: Option<CudaDevice>,
     figures: DeviceFigures,
     checks: Vec<OperationCheck>,
-    /// Whole sentences, where it is not the CPU itself.
+    /// Comparisons of whole sentences, unless the device is the CPU.
     speech: Vec<SpeechCheck>,
-    /// What the host has for voices and samples.
+    /// The host's budget for voices and samples.
     host_budget_bytes: Option<u64>,
 }
 

@@ -39,11 +39,11 @@ pub struct Arguments {
     /// Explain PyTorch's out-of-memory message in this file, or on standard input for `-`.
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["device_memory", "plot", "path", "device"])]
     message: Option<PathBuf>,
-    /// Memory of the device, such as 8GiB. Default: what a snapshot says that it had; else 24564
-    /// MiB, what a 24 GB card offers, or more if more was recorded.
+    /// Memory of the device, such as 8GiB. Default: the size in the snapshot; else 24564 MiB, as a
+    /// 24 GB card has, or the recorded bytes if they are more.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     device_memory: Option<u64>,
-    /// Draw live and reserved bytes over the trace into this .svg or .html file.
+    /// Plot live and reserved bytes over the trace to this .svg or .html file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Print one JSON object, bytes throughout.
@@ -57,7 +57,7 @@ struct OptionalTrace {
     /// A trace (text, plain or gzip) or a PyTorch snapshot, told apart by content.
     #[arg(value_name = "TRACE", required_unless_present = "message")]
     path: Option<PathBuf>,
-    /// Of a snapshot of several devices, the one to look at. Default: that which held most.
+    /// Device to read from a snapshot of several. Default: the one that held the most memory.
     #[arg(long, value_name = "N")]
     device: Option<u64>,
 }

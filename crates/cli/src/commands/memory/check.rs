@@ -29,7 +29,7 @@ pub struct Arguments {
     /// a batch file, YAML, an .env file or a program.
     #[arg(allow_hyphen_values = true)]
     conf: String,
-    /// Where PyTorch runs.
+    /// Platform that PyTorch runs on.
     #[arg(long, value_enum, default_value_t = Platform::Linux)]
     platform: Platform,
     /// Print one JSON object, bytes throughout.
@@ -37,20 +37,20 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Where PyTorch runs.
+/// Platform that PyTorch runs on.
 #[derive(Clone, Copy, ValueEnum)]
 enum Platform {
-    /// Linux with a card of one's own.
+    /// Linux with a GPU not shared with others.
     Linux,
     /// Windows.
     Windows,
-    /// Linux inside Windows.
+    /// Linux under Windows (WSL).
     Wsl,
-    /// A part of a card, shared out by a hypervisor.
+    /// A virtual GPU: a part of a GPU, assigned by a hypervisor.
     Vgpu,
     /// A Jetson board.
     Jetson,
-    /// No device.
+    /// No device: CPU memory only.
     Cpu,
 }
 

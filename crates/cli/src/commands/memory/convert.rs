@@ -25,9 +25,9 @@ has no addresses: a snapshot made of one shows those that PyTorch's allocator wo
 pub struct Arguments {
     #[command(flatten)]
     trace: Trace,
-    /// Where to write.
+    /// The output file.
     out: PathBuf,
-    /// The format, whatever OUT is called.
+    /// Format of the output; without it, the one that OUT's extension names.
     #[arg(long, value_enum)]
     to: Option<Format>,
     /// Print one JSON object when done.

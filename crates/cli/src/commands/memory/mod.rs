@@ -26,26 +26,26 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Find which allocator settings would help a trace, and what none can save.
+    /// Find allocator settings that would help a trace, and problems that no setting solves.
     Advise(advise::Arguments),
     /// Explain each option of an allocator configuration: without effect, harmful, unsupported,
     /// misspelt.
     Check(check::Arguments),
     /// Write a trace in another format: text, gzip or a PyTorch snapshot.
     Convert(convert::Arguments),
-    /// Find how small an arena the allocations of a trace fit into.
+    /// Find the smallest arena that holds the allocations of a trace.
     Plan(plan::Arguments),
-    /// Run a trace through the caching allocator under any configuration.
+    /// Replay a trace through the caching allocator under any configuration.
     Replay(replay::Arguments),
 }
 
-/// A trace, and which part of it.
+/// A trace, and the device to read from it.
 #[derive(Args)]
 struct Trace {
     /// A trace (text, plain or gzip) or a PyTorch snapshot, told apart by content.
     #[arg(value_name = "TRACE")]
     path: PathBuf,
-    /// Of a snapshot of several devices, the one to look at. Default: that which held most.
+    /// Device to read from a snapshot of several. Default: the one that held the most memory.
     #[arg(long, value_name = "N")]
     device: Option<u64>,
 }
@@ -59,8 +59,7 @@ impl Trace {
         Ok(reader)
     }
 
-    /// The allocator's settings of a snapshot, without the options that are not known here, which
-    /// are named.
+    /// The allocator's settings in a snapshot without unknown options, which are noted.
     fn known_settings(&self, settings: &str) -> String {
         let (known, unknown) = PoolConfiguration::known_options(settings);
         for option in unknown {

@@ -38,9 +38,8 @@ pub struct Arguments {
     /// SOTTOVOCE_ALLOC_CONF, PYTORCH_ALLOC_CONF or PYTORCH_CUDA_ALLOC_CONF.
     #[arg(long, value_name = "CONF")]
     conf: Option<String>,
-    /// Memory of the device, such as 8GiB. Default: what a snapshot says that it had; else 24564
-    /// MiB, what a 24 GB card offers, or more if more was recorded; for cuda all that the device
-    /// has.
+    /// Memory of the device, such as 8GiB. Default: the size in the snapshot; else 24564 MiB, as a
+    /// 24 GB card has, or the recorded bytes if they are more; for cuda all that the device has.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     device_memory: Option<u64>,
     /// Empty the cache at every N-th `m chunk` marker.

@@ -10,11 +10,12 @@ use crate::bodies::{HeldBytes, JsonBody};
 use crate::error::{ErrorBody, ServerError};
 use crate::fields::{Fields, FromFields, base_language};
 use crate::forms::UploadedRecording;
-use crate::openai::{StreamFields, StreamFormat};
+use crate::openai::{StreamFields, StreamFormat, format_named};
 use crate::options::{Compatibility, Limits};
 use crate::record::RequestRecord;
 use crate::routes::speech::{Ask, answer};
 use crate::speaking::Speaker;
+use crate::voices::DEFAULT_VOICE;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
@@ -106,6 +107,27 @@ struct SpeechRequest {
 }
 
 impl SpeechRequest {
+    /// Takes the fields that these servers share; the one that names the format is called
+    /// `format_name`.
+    fn read(
+        fields: &mut Fields,
+        text: String,
+        voice: Option<String>,
+        format_name: &'static str,
+    ) -> Result<SpeechRequest, ServerError> {
+        let format = fields.text(format_name)?;
+        let stream_format = fields.text("stream_format")?;
+        let (stream, ignored) = stream_options(fields)?;
+        Ok(SpeechRequest {
+            text,
+            voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
+            travel: StreamFormat::named(stream_format.as_deref())?,
+            format: format_named(format_name, format.as_deref(), AudioFormat::Wav)?,
+            options: stream.options().clone(),
+            ignored,
+        })
+    }
+
     /// Speaks, with the voice of a recording if there is one; `unread` are unknown fields.
     async fn answer(
         self,

@@ -1,14 +1,11 @@
 //! Paths of `travisvn/chatterbox-tts-api`, after its `app/core/aliases.py` and `app/api/endpoints`.
 //! It answers each path with and without `/v1`, and speaks in WAV unless told otherwise.
 
-use super::{
-    Dialect, Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
-};
+use super::{Dialect, Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak};
 use crate::app::App;
 use crate::error::ServerError;
 use crate::fields::Fields;
 use crate::forms::{Folder, receive};
-use crate::openai::{StreamFormat, format_named};
 use crate::routes::PathName;
 use crate::routes::health;
 use crate::routes::voices::{add, blocking};
@@ -20,7 +17,6 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use sottovoce::StoredVoice;
-use sottovoce_audio::AudioFormat;
 use std::sync::Arc;
 
 /// Its `/tts` is that of the other server, which takes the fields of both.
@@ -85,21 +81,9 @@ impl Dialect for OpenAiFields {
     fn read(fields: &mut Fields) -> Result<SpeechRequest, ServerError> {
         let text = fields.required_text("input", "send the text to speak")?;
         let voice = fields.voice("voice")?;
-        let response_format = fields.text("response_format")?;
-        let stream_format = fields.text("stream_format")?;
         // Every client of OpenAI's call must send a model, and one model serves them all.
         fields.text("model")?;
-        let (stream, ignored) = stream_options(fields)?;
-        let travel = StreamFormat::named(stream_format.as_deref())?;
-        let format = response_format.as_deref();
-        Ok(SpeechRequest {
-            text,
-            voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-            format: format_named("response_format", format, AudioFormat::Wav)?,
-            travel,
-            options: stream.options().clone(),
-            ignored,
-        })
+        SpeechRequest::read(fields, text, voice, "response_format")
     }
 }
 

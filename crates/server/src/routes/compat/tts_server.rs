@@ -1,16 +1,13 @@
 //! Paths of `devnen/Chatterbox-TTS-Server`, after its `server.py` and `models.py`. Its voices are
 //! files: `ann.wav` is the voice `ann`.
 
-use super::{
-    Dialect, Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak, stream_options,
-};
+use super::{Dialect, Paths, Record, Refusal, SpeechRequest, file_name, language_name, speak};
 use crate::app::App;
 use crate::error::ServerError;
 use crate::fields::Fields;
 use crate::forms::{Folder, UploadedRecording, receive};
-use crate::openai::{StreamFormat, format_named};
 use crate::routes::voices::{add, blocking};
-use crate::voices::{DEFAULT_VOICE, recording_stem};
+use crate::voices::recording_stem;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -18,7 +15,6 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use sottovoce::SAMPLE_RATE;
-use sottovoce_audio::AudioFormat;
 use std::sync::Arc;
 
 const SPEAK: &Paths = &["/tts"];
@@ -83,20 +79,10 @@ impl Dialect for TtsFields {
             })?),
             Some(_) => return Err(missing("voice_mode", "use predefined or clone")),
         };
-        let stream_format = fields.text("stream_format")?;
         let mut ignored = fields.drop_all(&["model"]);
-        let (stream, others) = stream_options(fields)?;
-        ignored.extend(others);
-        let format = fields.text("output_format")?;
-        let travel = StreamFormat::named(stream_format.as_deref())?;
-        Ok(SpeechRequest {
-            text,
-            voice: voice.unwrap_or_else(|| DEFAULT_VOICE.into()),
-            format: format_named("output_format", format.as_deref(), AudioFormat::Wav)?,
-            travel,
-            options: stream.options().clone(),
-            ignored,
-        })
+        let mut request = SpeechRequest::read(fields, text, voice, "output_format")?;
+        ignored.append(&mut request.ignored);
+        Ok(SpeechRequest { ignored, ..request })
     }
 }
 

@@ -1,34 +1,24 @@
 //! Results of each set against plain integer arithmetic.
 
-use super::LaneSet;
 use crate::cpu::agreement::common::random;
 use crate::cpu::agreement::matrix;
-use crate::cpu::kernel::InstructionSet;
-use crate::cpu::{attention, attention_int8, gemm_int8, gemm_int16};
+use crate::cpu::attention::{AttentionKernel, Sizes};
+use crate::cpu::attention_f32::F32Attention;
+use crate::cpu::attention_int8::Int8Attention;
+use crate::cpu::gemm::{Epilogue, Product};
+use crate::cpu::gemm_int8::Int8Kernel;
+use crate::cpu::gemm_int16::Int16Kernel;
+use crate::cpu::instruction_set::InstructionSet;
+use crate::cpu::{attention, gemm_int8, gemm_int16};
 use crate::matrix::{GROUP, Int8Parts, NARROW_PANEL, Q4_BLOCK};
-use crate::{Activation, Attention, Matrix, Precision, Store, Threads, View, ViewMut};
+use crate::{Attention, Matrix, Precision, Threads, View, ViewMut};
 use half::f16;
 
-/// All sets of this machine.
-fn available() -> Vec<LaneSet> {
-    let mut sets = LaneSet::ALL.to_vec();
-    #[cfg(target_arch = "x86_64")]
-    sets.push(LaneSet::ShortVnni);
-    sets.retain(|set| set.is_here());
+/// All sets of this machine with products of integers.
+fn available() -> Vec<InstructionSet> {
+    let mut sets = InstructionSet::detect();
+    sets.retain(|set| set.multiplies_bytes());
     sets
-}
-
-/// The best set that belongs to an instruction set.
-pub(super) fn best_within(set: InstructionSet) -> Option<LaneSet> {
-    let sets = match set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => LaneSet::ALL,
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => &[LaneSet::AvxVnni, LaneSet::Avx2],
-        InstructionSet::Portable if cfg!(target_arch = "x86_64") => &[],
-        InstructionSet::Portable => LaneSet::ALL,
-    };
-    sets.iter().copied().find(|set| set.is_here())
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -125,22 +115,17 @@ fn expected_of_bytes(x: &[f32], matrix: &Matrix) -> Vec<f32> {
     out
 }
 
-/// Result of `multiply` on a set, with as much scratch as it requests.
+/// Result of a kernel on a set, with as much scratch as it requests.
 macro_rules! product {
-    ($multiply:path, $scratch:path, $set:expr, $x:expr, $matrix:expr) => {{
+    ($kernel:ident, $scratch:path, $set:expr, $x:expr, $matrix:expr) => {{
         let (rows, outputs) = ($x.row_count(), $matrix.rows());
-        let mut out = vec![0.0; rows * outputs];
-        $multiply(
-            $set,
-            &Threads::new(1),
-            $x,
-            $matrix,
-            None,
-            Activation::Identity,
-            Store::Overwrite,
-            ViewMut::new(&mut out, rows, outputs),
-            &mut vec![0.0; $scratch(rows, $matrix.columns())],
-        );
+        let (threads, mut out) = (Threads::new(1), vec![0.0; rows * outputs]);
+        let mut scratch = vec![0.0; $scratch(rows, $matrix.columns())];
+        let product = Product {
+            kernel: $kernel::quantise($set, &threads, $x, $matrix, &mut scratch),
+            epilogue: Epilogue::NONE,
+        };
+        product.multiply(&threads, ViewMut::new(&mut out, rows, outputs));
         out
     }};
 }
@@ -170,21 +155,15 @@ fn integer_products_are_bit_identical_on_all_lanes() {
                         let expected = expected_of_integers(&x, &matrix);
                         for set in available() {
                             let what = format!("{rows} rows by {precision} on {set:?}");
-                            let got = product!(
-                                gemm_int16::multiply,
-                                gemm_int16::scratch,
-                                set,
-                                view,
-                                &matrix
-                            );
+                            let got =
+                                product!(Int16Kernel, gemm_int16::scratch, set, view, &matrix);
                             assert_eq!(bits(&got), bits(&expected), "{what}");
                         }
                     }
                     let matrix = matrix(outputs, inputs, &weights, Precision::Int8);
                     let expected = expected_of_bytes(&x, &matrix);
                     for set in available() {
-                        let got =
-                            product!(gemm_int8::multiply, gemm_int8::scratch, set, view, &matrix);
+                        let got = product!(Int8Kernel, gemm_int8::scratch, set, view, &matrix);
                         assert_eq!(bits(&got), bits(&expected), "{rows} in bytes on {set:?}");
                     }
                 }
@@ -193,9 +172,18 @@ fn integer_products_are_bit_identical_on_all_lanes() {
     }
 }
 
+/// Result of a kernel of attention, with as much scratch as it requests.
+fn attended(kernel: &impl AttentionKernel, q: View<'_>, k: View<'_>, v: View<'_>) -> Vec<f32> {
+    let threads = Threads::new(1);
+    let mut out = vec![0.0; q.row_count() * q.column_count()];
+    let view = ViewMut::new(&mut out, q.row_count(), q.column_count());
+    let mut scratch = vec![0.0; attention::scratch(kernel, &threads)];
+    attention::attention(kernel, &threads, q, k, v, view, &mut scratch);
+    out
+}
+
 #[test]
 fn int8_attention_is_bit_identical_on_all_lanes_and_near_f32() {
-    let threads = Threads::new(1);
     for (queries, keys, heads, size) in [(70, 70, 2, 64), (13, 50, 3, 12), (9, 200, 1, 128)] {
         let columns = heads * size;
         let kinds = [3, 4, 5].map(|seed| kinds_of_numbers(seed, queries.max(keys) * columns));
@@ -209,23 +197,9 @@ fn int8_attention_is_bit_identical_on_all_lanes_and_near_f32() {
                     causal,
                     relative: None,
                 };
-                let run = |set| {
-                    let mut out = vec![0.0; queries * columns];
-                    let scratch = attention_int8::scratch(&threads, keys, columns, heads);
-                    let (view, scratch) = (
-                        ViewMut::new(&mut out, queries, columns),
-                        &mut vec![0.0; scratch],
-                    );
-                    attention_int8::attention(set, &threads, q, k, v, &options, view, scratch);
-                    out
-                };
-                let mut floats = vec![0.0; queries * columns];
-                let scratch = attention::scratch(&threads, queries, keys, columns, heads);
-                let (view, scratch) = (
-                    ViewMut::new(&mut floats, queries, columns),
-                    &mut vec![0.0; scratch],
-                );
-                attention::attention(&threads, q, k, v, &options, view, scratch);
+                let sizes = Sizes::of(queries, keys, columns, &options);
+                let run = |set| attended(&Int8Attention::new(set, sizes, options.scale), q, k, v);
+                let floats = attended(&F32Attention::new(sizes, &options), q, k, v);
                 let outputs = available().into_iter().map(|set| (set, run(set)));
                 let outputs: Vec<_> = outputs.collect();
                 for (set, out) in &outputs {

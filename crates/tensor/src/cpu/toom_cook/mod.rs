@@ -10,14 +10,16 @@
 
 mod transform;
 
-use super::gemm::{self, Panels, Product, Rows, SharedOutput};
-use super::kernel::{self, InstructionSet};
+use super::gemm::{self, Epilogue};
+use super::gemm_f32::{self, F32Kernel, Panels, Rows};
+use super::instruction_set::InstructionSet;
 use super::maths;
+use super::shared_output::SharedOutput;
 use super::unpack::unpack;
 use super::vectorised::{multiply_add, vectorised};
 use crate::layers::Conv1d;
 use crate::matrix::{PANEL, Vector};
-use crate::operations::{Activation, Convolving, Store};
+use crate::operations::Convolving;
 use crate::threads::Threads;
 use crate::view::{View, ViewMut};
 use transform::{LANES, SIX_BY_SEVEN, SIX_BY_SIX, SIX_BY_THREE, Transform};
@@ -26,7 +28,7 @@ use transform::{LANES, SIX_BY_SEVEN, SIX_BY_SIX, SIX_BY_THREE, Transform};
 /// core's L2 cache.
 const TASK_FLOATS: usize = 192 * 1024;
 /// Tiles per task: a multiple of MR; fewer tiles would read the weights too often.
-const TILES: [usize; 2] = [2 * gemm::MR, 8 * gemm::MR];
+const TILES: [usize; 2] = [2 * gemm_f32::MR, 8 * gemm_f32::MR];
 /// With fewer channels the transforms cost more than they save.
 const CHANNELS_MIN: usize = 32;
 /// Shorter inputs leave most of the last tile unused, and do not pay for the weights' transform.
@@ -93,7 +95,7 @@ impl Layout {
             parts == 1 || OUTPUTS == TAPS,
             "parts of {TAPS} taps, tiles of {OUTPUTS}"
         );
-        let tiles = TASK_FLOATS / (POINTS * (inputs + wide)) / gemm::MR * gemm::MR;
+        let tiles = TASK_FLOATS / (POINTS * (inputs + wide)) / gemm_f32::MR * gemm_f32::MR;
         let tiles = tiles.clamp(TILES[0], TILES[1]);
         let windows = tiles + parts - 1;
         let rows = (windows - 1) * OUTPUTS + POINTS;
@@ -105,7 +107,7 @@ impl Layout {
             parts,
             tiles,
             rows,
-            point: gemm::packed_len(outputs, parts * inputs),
+            point: gemm_f32::packed_len(outputs, parts * inputs),
             points: POINTS,
             task: task.max(layer.weight.columns() * PANEL),
         }
@@ -132,7 +134,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     out: ViewMut<'_>,
     scratch: &mut [f32],
 ) {
-    let set = kernel::instruction_set();
+    let set = InstructionSet::best();
     let layout = Layout::of(threads, layer, transform);
     let (weights, tasks) = scratch[..layout.total()].split_at_mut(layout.points * layout.point);
     let buffers = SharedOutput::of(ViewMut::new(tasks, layout.workers, layout.task));
@@ -149,7 +151,11 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
     let (inputs, outputs) = (layer.inputs(), layer.weight.rows());
     let wide = outputs.next_multiple_of(LANES);
     let (time, dilation) = (out.row_count(), layer.dilation);
-    let bias = layer.bias.as_ref().map(Vector::data);
+    let epilogue = Epilogue {
+        bias: layer.bias.as_ref().map(Vector::data),
+        activation: options.activation,
+        store: options.store,
+    };
     let blocks = time.div_ceil(dilation).div_ceil(layout.tiles * OUTPUTS);
     let output = SharedOutput::of(out);
     threads.share(blocks * dilation, |worker, block| {
@@ -174,25 +180,21 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
         let (rows, stride) = gather(x, layer, options.snake, start, needed, gathered);
         transform_windows(transform, rows, stride, inputs, windows, values);
         for point in 0..POINTS {
-            let product = Product {
-                left: Rows {
-                    data: &values[point * padded_len(windows, inputs)..][..windows * inputs],
-                    count: tiles,
-                    stride: inputs,
-                    segments: 1,
-                    segment_len: layout.parts * inputs,
-                    segment_stride: 0,
-                },
-                right: Panels::Packed {
-                    data: &weights[point * layout.point..][..layout.point],
-                    outputs: wide,
-                },
-                bias: None,
-                activation: Activation::Identity,
-                store: Store::Overwrite,
+            let left = Rows {
+                data: &values[point * padded_len(windows, inputs)..][..windows * inputs],
+                count: tiles,
+                stride: inputs,
+                segments: 1,
+                segment_len: layout.parts * inputs,
+                segment_stride: 0,
+            };
+            let right = Panels::Packed {
+                data: &weights[point * layout.point..][..layout.point],
+                outputs: wide,
             };
             let sums = &mut sums[point * padded_len(tiles, wide)..][..tiles * wide];
-            gemm::multiply_here(&product, ViewMut::new(sums, tiles, wide));
+            let product = F32Kernel::new(left, right).product();
+            product.multiply_here(&SharedOutput::of(ViewMut::new(sums, tiles, wide)));
         }
         let target = Target {
             first: start,
@@ -200,8 +202,7 @@ fn convolve<const OUTPUTS: usize, const TAPS: usize, const POINTS: usize>(
             count,
             columns: outputs,
         };
-        let finishing = (bias, options.activation, options.store);
-        combine_tiles(transform, sums, tile_rows, finishing, &output, target);
+        combine_tiles(transform, sums, tile_rows, epilogue, &output, target);
     });
 }
 
@@ -275,9 +276,6 @@ struct Target {
     columns: usize,
 }
 
-/// Epilogue: bias, activation, and treatment of the output's contents.
-type Finishing<'a> = (Option<&'a [f32]>, Activation, Store);
-
 vectorised! {
     /// Weighted sum of taps, each as long as `out`.
     fn weigh_taps(factors: &[f32], taps: &[f32], out: &mut [f32]) {
@@ -317,11 +315,10 @@ vectorised! {
         transform: &Transform<OUTPUTS, TAPS, POINTS>,
         sums: &[f32],
         tile_rows: &mut [f32],
-        finishing: Finishing<'_>,
+        epilogue: Epilogue<'_>,
         output: &SharedOutput<'_>,
         target: Target,
     ) {
-        let (bias, activation, store_as) = finishing;
         let columns = target.columns;
         let wide = columns.next_multiple_of(LANES);
         let tiles = target.count.div_ceil(OUTPUTS);
@@ -336,7 +333,7 @@ vectorised! {
                 let index = target.first + (tile * OUTPUTS + place) * target.step;
                 // SAFETY: a row belongs to one phase of the dilation and, within it, to one task.
                 let out = unsafe { output.row(index, 0, columns) };
-                gemm::finish_here::<FUSED>(&mut row[..columns], bias, activation, store_as, out);
+                gemm::finish_row::<FUSED>(&mut row[..columns], epilogue, out);
             }
         }
     }

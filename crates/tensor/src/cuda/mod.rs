@@ -487,7 +487,7 @@ impl Device for Cuda {
 
 #[cfg(test)]
 mod tests {
-    use super::{arguments as with, kernels};
+    use super::{arguments as with, few_rows};
     use std::path::Path;
 
     #[test]
@@ -498,6 +498,8 @@ mod tests {
         for (family, bytes) in [
             ("product_q4_64", size_of::<with::Product>()),
             ("rows_int8_4", size_of::<with::Rows>()),
+            ("rows_mma_q4_64", size_of::<with::Rows>()),
+            ("rows_mma_project_f16_8", size_of::<with::Projection>()),
             ("rows_project_f16_1", size_of::<with::Projection>()),
             ("product_norm_f32_256", size_of::<with::Product>()),
             ("product_mma_f16_2_64", size_of::<with::Product>()),

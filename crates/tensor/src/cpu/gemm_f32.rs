@@ -224,6 +224,8 @@ impl TileKernel for F32Kernel<'_> {
         }
     }
 
+    // Inlined, so that a block's fields stay in registers from tile to tile.
+    #[inline(always)]
     fn block<'b>(&'b self, panel: usize, block: usize, buffer: &'b mut Self::Buffer) -> Block<'b> {
         let (segment, first) = (
             block / self.segment_blocks(),
@@ -271,6 +273,7 @@ impl TileKernel for F32Kernel<'_> {
         }
     }
 
+    #[inline(always)]
     fn multiply_tile(
         &self,
         block: &Block<'_>,

@@ -140,6 +140,30 @@ struct Weights {
     }
 };
 
+/// A product of rows without gaps.
+inline RowsArguments rows_of(const Numbers &x, const Weights &w, unsigned rows) {
+    RowsArguments p{};
+    p.x = x.data();
+    p.weights = w.data();
+    p.rows = rows;
+    p.outputs = p.out_stride = w.outputs;
+    p.inputs = p.x_stride = w.inputs;
+    return p;
+}
+
+/// The sums of such a product, row by row; rows of `x` lie `stride` apart.
+inline std::vector<double> sums(const Numbers &x, unsigned stride, const Weights &w, unsigned rows) {
+    std::vector<double> out;
+    for (unsigned row = 0; row < rows; ++row)
+        for (unsigned output = 0; output < w.outputs; ++output) {
+            double sum = 0;
+            for (unsigned input = 0; input < w.inputs; ++input)
+                sum += x[row * stride + input] * w.at(output, input);
+            out.push_back(sum);
+        }
+    return out;
+}
+
 inline const std::vector<std::string> PRECISIONS = {"f32", "f16", "int8", "q4"};
 
 /// Random weights, packed index by index as matrix.rs says.

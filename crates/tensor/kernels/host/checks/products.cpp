@@ -26,16 +26,6 @@ Grid grid(const ProductArguments &p, unsigned width) {
     return {divide_up(p.rows, 4096 / width), divide_up(p.outputs, width)};
 }
 
-RowsArguments rows_of(const Numbers &x, const Weights &w, unsigned rows) {
-    RowsArguments p{};
-    p.x = x.data();
-    p.weights = w.data();
-    p.rows = rows;
-    p.outputs = p.out_stride = w.outputs;
-    p.inputs = p.x_stride = w.inputs;
-    return p;
-}
-
 /// Outputs of a block of a product of few rows.
 unsigned rows_block(unsigned inputs, unsigned count) {
     const unsigned slots = divide_up(inputs, 32 * divide_up(inputs, 1024));
@@ -47,18 +37,6 @@ unsigned rows_block(unsigned inputs, unsigned count) {
 
 Grid rows_grid(const RowsArguments &p, unsigned count) {
     return {divide_up(p.outputs, rows_block(p.inputs, count)), divide_up(p.rows, count)};
-}
-
-std::vector<double> sums(const Numbers &x, unsigned stride, const Weights &w, unsigned rows) {
-    std::vector<double> out;
-    for (unsigned row = 0; row < rows; ++row)
-        for (unsigned output = 0; output < w.outputs; ++output) {
-            double sum = 0;
-            for (unsigned input = 0; input < w.inputs; ++input)
-                sum += x[row * stride + input] * w.at(output, input);
-            out.push_back(sum);
-        }
-    return out;
 }
 
 } // namespace

@@ -20,6 +20,9 @@ pub struct ModelChoice {
 
 impl ModelChoice {
     /// Source of the model's weights.
+    ///
+    /// # Errors
+    /// As [`model_source`].
     pub fn source(&self) -> Result<Source, String> {
         match self.synthetic {
             Some(variant) => Ok(Source::Synthetic(variant)),
@@ -29,6 +32,10 @@ impl ModelChoice {
 }
 
 /// `pico`, the name of a fetched official model, or a folder.
+///
+/// # Errors
+/// If the name is that of an official model that is not in the hub's cache, or neither a model's
+/// nor a path's; the message says which command downloads it, or lists the names.
 pub fn model_source(model: &str) -> Result<Source, String> {
     if model == "pico" {
         return Ok(Source::Embedded);
@@ -51,6 +58,9 @@ pub fn model_source(model: &str) -> Result<Source, String> {
 }
 
 /// The folder of the model whose sound is taken, given as the option names it.
+///
+/// # Errors
+/// As [`model_source`], and for pico, which has no folder.
 pub fn sound_folder(sound: &Path) -> Result<PathBuf, String> {
     if sound.is_dir() {
         return Ok(sound.to_owned());

@@ -123,6 +123,10 @@ pub struct Addresses {
 
 /// Serves until `stop` completes. Then it refuses new work, lets streams finish within the limit,
 /// and ends the rest. Calls `listening` with the addresses once connections are accepted.
+///
+/// # Errors
+/// If an option has a value that is not allowed, an address cannot be listened on, or the service
+/// cannot be announced. Errors of single connections and requests are logged, not returned.
 pub async fn serve(
     app: Arc<App>,
     listening: impl FnOnce(Addresses),

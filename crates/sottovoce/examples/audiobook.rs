@@ -70,6 +70,10 @@ fn speak(
 }
 
 /// Speaks a book into `folder`; returns the files, in order.
+///
+/// # Errors
+/// If the folder or a file cannot be written, or the engine refuses a chapter or ends its stream
+/// with an error. Chapters that are complete by then stay.
 pub fn record(book: &str, folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     std::fs::create_dir_all(folder)?;
     let engine = Engine::load(Source::Embedded, EngineOptions::default())?;

@@ -29,6 +29,9 @@ pub struct Line {
 }
 
 /// Parses `NAME: text` lines. A line without a name continues the previous speaker's.
+///
+/// # Errors
+/// If the first line has no name; the message has its number.
 pub fn lines(script: &str) -> Result<Vec<Line>, String> {
     let mut lines: Vec<Line> = Vec::new();
     for (index, line) in script.lines().enumerate() {
@@ -70,6 +73,10 @@ fn voices(
 }
 
 /// Speaks a script into the file at `path`; returns the seconds of sound.
+///
+/// # Errors
+/// If the script has no name in its first line, the model or a voice cannot be loaded, the engine
+/// ends a stream with an error, or the file cannot be written.
 pub fn speak(
     source: Source,
     script: &str,

@@ -13,6 +13,10 @@ use std::path::Path;
 const BUDGET_BYTES: u64 = 128 << 20;
 
 /// Speaks `text` into the file at `path`; returns the seconds of speech.
+///
+/// # Errors
+/// If no stream fits the budget, the engine refuses the text or ends the stream with an error, or
+/// the file cannot be written.
 pub fn speak(text: &str, path: &Path) -> Result<f64, Box<dyn Error>> {
     let options = EngineOptions {
         memory: Some(BUDGET_BYTES),

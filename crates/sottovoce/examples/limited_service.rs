@@ -28,6 +28,9 @@ pub struct Service {
 
 impl Service {
     /// Loads the model within `budget_bytes`, for at most `streams_max` callers at once.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] if no stream fits, and any other error of loading.
     pub fn new(budget_bytes: u64, streams_max: usize) -> Result<Service, Error> {
         let options = EngineOptions {
             memory: Some(budget_bytes),
@@ -40,6 +43,10 @@ impl Service {
     }
 
     /// Speaks `text`, or returns when to retry.
+    ///
+    /// # Errors
+    /// If the engine refuses the text, or ends the stream with an error. A full service is an
+    /// outcome.
     pub fn call(&self, text: &str, mut play: impl FnMut(&[f32])) -> Result<Outcome, Error> {
         let options = StreamOptions {
             when_full: WhenFull::Refuse,

@@ -23,6 +23,9 @@ pub enum Turn {
 
 /// Speaks an answer whose text arrives piece by piece. `play` gets samples at 24 kHz; a message on
 /// `interruptions` ends the turn within a chunk.
+///
+/// # Errors
+/// If the engine refuses the stream or ends it with an error.
 pub fn answer(
     engine: &Engine,
     voice: &Voice,

@@ -320,6 +320,9 @@ impl Drop for Handle {
 impl Engine {
     /// As [`Engine::load`], on the CPU with the caller's host memory, such as one whose driver
     /// fails by script.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], and if `memory` is not host memory.
     pub fn load_in(
         memory: Memory,
         source: Source,

@@ -173,6 +173,9 @@ impl<'a> Context<'a> {
     }
 
     /// Copies rows to rows of the same shape.
+    ///
+    /// # Panics
+    /// If the shapes differ.
     pub fn copy_into<'v, 'o>(&self, x: impl Into<View<'v>>, out: impl Into<ViewMut<'o>>) {
         let (x, out) = (x.into(), out.into());
         assert_same_shape("copy_into", &out, &x);
@@ -184,7 +187,7 @@ impl<'a> Context<'a> {
     /// Concatenates rows.
     ///
     /// # Panics
-    /// If the numbers of columns differ.
+    /// If there are no parts, or their numbers of columns differ.
     pub fn concat_rows(&self, parts: &[View<'_>]) -> Tensor {
         let columns = parts[0].column_count();
         let rows = parts.iter().map(View::row_count).sum();
@@ -201,7 +204,7 @@ impl<'a> Context<'a> {
     /// Concatenates columns.
     ///
     /// # Panics
-    /// If the numbers of rows differ.
+    /// If there are no parts, or their numbers of rows differ.
     pub fn concat_columns(&self, parts: &[View<'_>]) -> Tensor {
         let rows = parts[0].row_count();
         let columns = parts.iter().map(View::column_count).sum();
@@ -216,11 +219,17 @@ impl<'a> Context<'a> {
     }
 
     /// `[n, inputs]` → `[n, outputs]`.
+    ///
+    /// # Panics
+    /// If the layer takes another number of columns than `x` has.
     pub fn linear<'v>(&self, x: impl Into<View<'v>>, layer: &Linear) -> Tensor {
         self.linear_activated(x, layer, Activation::Identity)
     }
 
     /// A linear layer with a fused activation.
+    ///
+    /// # Panics
+    /// As [`Context::linear`].
     pub fn linear_activated<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -234,11 +243,17 @@ impl<'a> Context<'a> {
     }
 
     /// Adds a linear layer to `sum`: a residual connection.
+    ///
+    /// # Panics
+    /// As [`Context::linear`], and if `sum` is not `[rows of x, outputs]`.
     pub fn linear_add<'v>(&self, x: impl Into<View<'v>>, layer: &Linear, sum: &mut Tensor) {
         self.linear_into(x, layer, Activation::Identity, Store::Add, sum);
     }
 
     /// A linear layer into existing rows.
+    ///
+    /// # Panics
+    /// As [`Context::linear`], and if `out` is not `[rows of x, outputs]`.
     pub fn linear_into<'v, 'o>(
         &self,
         x: impl Into<View<'v>>,
@@ -275,11 +290,17 @@ impl<'a> Context<'a> {
     }
 
     /// `[time, inputs]` → `[time, outputs]`.
+    ///
+    /// # Panics
+    /// If the layer takes another number of channels than `x` has columns.
     pub fn conv1d<'v>(&self, x: impl Into<View<'v>>, layer: &Conv1d) -> Tensor {
         self.conv1d_activated(x, layer, Activation::Identity)
     }
 
     /// A convolution with a fused activation.
+    ///
+    /// # Panics
+    /// As [`Context::conv1d`].
     pub fn conv1d_activated<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -294,6 +315,9 @@ impl<'a> Context<'a> {
     }
 
     /// A convolution with fused operations before and after it.
+    ///
+    /// # Panics
+    /// As [`Context::conv1d`].
     pub fn conv1d_with<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -307,6 +331,9 @@ impl<'a> Context<'a> {
     }
 
     /// A convolution into existing rows.
+    ///
+    /// # Panics
+    /// As [`Context::conv1d`], and if `out` has another shape than the result.
     pub fn conv1d_into<'v, 'o>(
         &self,
         x: impl Into<View<'v>>,
@@ -335,6 +362,9 @@ impl<'a> Context<'a> {
     }
 
     /// `[time, inputs]` → `[time · stride …, outputs]`.
+    ///
+    /// # Panics
+    /// If the layer takes another number of channels than `x` has columns.
     pub fn conv_transpose1d<'v>(&self, x: impl Into<View<'v>>, layer: &ConvTranspose1d) -> Tensor {
         let x = x.into();
         assert_eq!(
@@ -354,6 +384,9 @@ impl<'a> Context<'a> {
     }
 
     /// `[height, width, inputs]` → `[height, width, outputs]`.
+    ///
+    /// # Panics
+    /// If the layer takes another number of channels than `x` has columns.
     pub fn conv2d(&self, x: &Tensor, layer: &Conv2d, activation: Activation) -> Tensor {
         let size = [x.dim(0), x.dim(1)];
         let [height, width] = layer.output_size(size);
@@ -374,6 +407,9 @@ impl<'a> Context<'a> {
     }
 
     /// Layer normalisation of each row.
+    ///
+    /// # Panics
+    /// If the layer has another number of channels than `x` has columns.
     pub fn layer_norm<'v>(&self, x: impl Into<View<'v>>, layer: &LayerNorm) -> Tensor {
         let x = x.into();
         assert_eq!(x.column_count(), layer.weight.len(), "layer_norm: channels");
@@ -387,6 +423,9 @@ impl<'a> Context<'a> {
     }
 
     /// RMS normalisation of each row.
+    ///
+    /// # Panics
+    /// If `scale` is not as long as a row.
     pub fn rms_norm<'v>(&self, x: impl Into<View<'v>>, scale: &Vector, epsilon: f32) -> Tensor {
         let x = x.into();
         assert_eq!(x.column_count(), scale.len(), "rms_norm: channels");
@@ -416,11 +455,17 @@ impl<'a> Context<'a> {
     }
 
     /// x = x + y; a single row of y is broadcast.
+    ///
+    /// # Panics
+    /// If the numbers of columns differ, or `y` has neither one row nor as many as `x`.
     pub fn add<'o, 'v>(&self, x: impl Into<ViewMut<'o>>, y: impl Into<View<'v>>) {
         self.add_scaled(x, 1.0, y, 1.0);
     }
 
     /// x = x · `scale` + y · `factor`; a single row of y is broadcast.
+    ///
+    /// # Panics
+    /// As [`Context::add`].
     pub fn add_scaled<'o, 'v>(
         &self,
         x: impl Into<ViewMut<'o>>,
@@ -436,6 +481,9 @@ impl<'a> Context<'a> {
     }
 
     /// x = x · y; a single row of y is broadcast.
+    ///
+    /// # Panics
+    /// As [`Context::add`].
     pub fn multiply<'o, 'v>(&self, x: impl Into<ViewMut<'o>>, y: impl Into<View<'v>>) {
         let (x, y) = (x.into(), y.into());
         assert_broadcast("multiply", &x, &y);
@@ -471,6 +519,11 @@ impl<'a> Context<'a> {
     }
 
     /// Attention of `[queries, heads · size]` over `[keys, heads · size]`.
+    ///
+    /// # Panics
+    /// If queries, keys and values differ in columns or keys and values in rows, the heads do not
+    /// divide the columns, or relative positions are given and there are not as many queries as
+    /// keys.
     pub fn attention<'q, 'k, 'v>(
         &self,
         q: impl Into<View<'q>>,
@@ -513,6 +566,9 @@ impl<'a> Context<'a> {
 
     /// Stores each row's keys and values, `[rows, heads · size]`, at its own position in a layer's
     /// part of the pages.
+    ///
+    /// # Panics
+    /// If keys or values are not `[rows of the places, heads · size]`.
     pub fn cache_store<'k, 'v>(
         &self,
         keys: impl Into<View<'k>>,
@@ -530,6 +586,9 @@ impl<'a> Context<'a> {
 
     /// Attention of each row of `q`, `[rows, heads · size]`, over its cached past including its own
     /// position, in a layer's part of the pages.
+    ///
+    /// # Panics
+    /// If `q` is not `[rows of the places, heads · size]`.
     pub fn attention_cached<'q>(
         &self,
         q: impl Into<View<'q>>,
@@ -544,7 +603,8 @@ impl<'a> Context<'a> {
     /// watched positions ([`CachePlaces::watch`]). The softmax is over all that a row attends to.
     ///
     /// # Panics
-    /// If there is no such head, or the notes have no room for a row.
+    /// As [`Context::attention_cached`], and if there is no such head, or the notes have no room for
+    /// a row.
     pub fn attention_watched<'q>(
         &self,
         q: impl Into<View<'q>>,
@@ -598,6 +658,9 @@ impl<'a> Context<'a> {
     }
 
     /// Rotary position embedding in halves; `cosines` and `sines` are `[rows, size / 2]`.
+    ///
+    /// # Panics
+    /// If `x` has another number of columns than `heads` · `size`.
     pub fn rotate<'o>(
         &self,
         x: impl Into<ViewMut<'o>>,
@@ -618,6 +681,10 @@ impl<'a> Context<'a> {
 
     /// All layers of an LSTM over `batch` sequences of equal length, from zero states: `[batch ·
     /// time, inputs]` → `[batch · time, hidden]`.
+    ///
+    /// # Panics
+    /// If `batch` does not divide the rows, the columns of `x` are not the first layer's inputs, or
+    /// a recurrent layer has a bias of its own.
     pub fn lstm<'v>(&self, x: impl Into<View<'v>>, batch: usize, layers: &Lstm) -> Tensor {
         let mut x = self.copy(x);
         assert_eq!(x.rows() % batch.max(1), 0, "lstm: rows by batch");
@@ -690,6 +757,9 @@ impl<'a> Context<'a> {
 
     /// Harmonic source signal for the fundamental frequencies `f0` `[frames, 1]`: `[samples,
     /// harmonics]`.
+    ///
+    /// # Panics
+    /// If `f0` has more than one column.
     pub fn harmonics<'v>(&self, f0: impl Into<View<'v>>, source: &Harmonics<'_>) -> Tensor {
         let f0 = f0.into();
         assert_eq!(f0.column_count(), 1, "harmonics: one frequency per frame");
@@ -703,6 +773,9 @@ impl<'a> Context<'a> {
 
     /// Short-time Fourier transform of samples `[n, 1]`: `[frames, 2 · bins]`, real parts, then
     /// imaginary ones. The ends are mirrored (reflection padding).
+    ///
+    /// # Panics
+    /// If `samples` have more than one column.
     pub fn spectrum<'v>(&self, samples: impl Into<View<'v>>, transform: &Stft) -> Tensor {
         let samples = samples.into();
         assert_eq!(samples.column_count(), 1, "spectrum: one channel");
@@ -717,6 +790,9 @@ impl<'a> Context<'a> {
     /// Inverse short-time Fourier transform: samples `[n, 1]`, clipped to ± `sample_max`. The input
     /// `[frames, 2 · bins]` holds log magnitudes, whose exponentials are clipped to
     /// `magnitude_max`, and values whose sines are the phases.
+    ///
+    /// # Panics
+    /// If `spectrum` has another number of columns than 2 · bins.
     pub fn overlap_add<'v>(
         &self,
         spectrum: impl Into<View<'v>>,

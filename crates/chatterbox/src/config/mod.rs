@@ -222,6 +222,10 @@ impl ModelConfig {
     }
 
     /// The contents of `config.json`.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "numbers, strings and lists can always be serialised"
+    )]
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a config holds only numbers, strings and lists")
     }

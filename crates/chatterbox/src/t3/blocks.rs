@@ -97,6 +97,9 @@ impl T3 {
     ///
     /// # Errors
     /// As [`T3::begin_blocks`]; if memory runs out, no state has changed.
+    ///
+    /// # Panics
+    /// If there are not as many passes as states.
     pub fn block_pass(
         &self,
         ctx: &Context<'_>,

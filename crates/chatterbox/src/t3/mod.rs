@@ -404,6 +404,9 @@ impl T3 {
     /// # Errors
     /// If memory runs out (no state has advanced then), a token is not in the vocabulary, or a
     /// state is at the model's last position.
+    ///
+    /// # Panics
+    /// If there are not as many tokens as states.
     pub fn step(
         &self,
         ctx: &Context<'_>,
@@ -417,6 +420,9 @@ impl T3 {
     /// As [`T3::step`]; the states' alignment is read with the logits.
     ///
     /// # Errors
+    /// As [`T3::step`].
+    ///
+    /// # Panics
     /// As [`T3::step`].
     pub fn step_scores(
         &self,

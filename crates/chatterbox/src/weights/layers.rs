@@ -73,6 +73,9 @@ impl Conv1dSizes {
 
 impl<'a> Loader<'a> {
     /// `name.weight` and, if requested, `name.bias`.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`], of either tensor.
     pub fn linear(
         &mut self,
         name: &str,
@@ -85,6 +88,9 @@ impl<'a> Loader<'a> {
     }
 
     /// As [`Loader::linear`], stored transposed.
+    ///
+    /// # Errors
+    /// As [`Loader::linear`].
     pub fn linear_transposed(
         &mut self,
         name: &str,
@@ -97,6 +103,9 @@ impl<'a> Loader<'a> {
     }
 
     /// `name.weight` and `name.bias` of a layer norm.
+    ///
+    /// # Errors
+    /// As [`Loader::vector`], of either tensor.
     pub fn layer_norm(
         &mut self,
         name: &str,
@@ -113,6 +122,9 @@ impl<'a> Loader<'a> {
     }
 
     /// A convolution over time, with its weight norm folded in, if any.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`], of the kernel, its weight norm or the bias.
     pub fn conv1d(&mut self, name: &str, sizes: Conv1dSizes) -> Result<Conv1d, WeightsError> {
         let Conv1dSizes {
             outputs,
@@ -150,6 +162,9 @@ impl<'a> Loader<'a> {
     }
 
     /// A convolution with one tap, used as a linear layer.
+    ///
+    /// # Errors
+    /// As [`Loader::linear`]; the kernel is expected to be `[outputs, inputs, 1]`.
     pub fn pointwise(
         &mut self,
         name: &str,
@@ -171,6 +186,9 @@ impl<'a> Loader<'a> {
 
     /// A depthwise filter over time, stored as `[channels, 1, taps]`, as rows of taps: `[taps,
     /// channels]`.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`].
     pub fn depthwise(
         &mut self,
         name: &str,
@@ -190,6 +208,9 @@ impl<'a> Loader<'a> {
 
     /// A transposed convolution over time, stored as `[inputs, outputs, kernel]`; its weight norm
     /// is per *input* channel. `padding` rows are cut from both ends.
+    ///
+    /// # Errors
+    /// As [`Loader::conv1d`].
     pub fn conv_transpose1d(
         &mut self,
         name: &str,
@@ -222,6 +243,9 @@ impl<'a> Loader<'a> {
 
     /// A square two-dimensional convolution without bias, with the following batch norm `norm`
     /// folded in.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`], of the kernel or of a tensor of the batch norm.
     pub fn conv2d_normed(
         &mut self,
         name: &str,
@@ -267,6 +291,9 @@ impl<'a> Loader<'a> {
 
     /// A batch norm in inference form: a scale and a shift per channel. Without `affine` it has no
     /// weights of its own.
+    ///
+    /// # Errors
+    /// As [`Loader::vector`], of the running mean, the running variance, or the affine weights.
     pub fn batch_norm(
         &mut self,
         name: &str,
@@ -289,6 +316,9 @@ impl<'a> Loader<'a> {
     }
 
     /// PyTorch's LSTM: `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0` and so on.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`], of the first tensor of any layer that cannot be loaded.
     pub fn lstm(
         &mut self,
         name: &str,

@@ -231,6 +231,10 @@ impl<'a> Loader<'a> {
     }
 
     /// A bias, a norm's scale, or any other vector that stays at 32 bits.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names the tensor if it is missing, has another shape or type, is damaged,
+    /// or has a value that is not finite; or the network if its arena has no room for the tensor.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Vector, WeightsError> {
         if self.is_packed(name) {
             return self.packed_vector(name, len);
@@ -240,6 +244,9 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor of any shape as one row-major vector.
+    ///
+    /// # Errors
+    /// As [`Loader::vector`].
     pub fn flat(&mut self, name: &str, shape: &[usize]) -> Result<Vector, WeightsError> {
         let len = shape.iter().product();
         if self.is_packed(name) {
@@ -250,6 +257,9 @@ impl<'a> Loader<'a> {
     }
 
     /// A matrix or table stored as `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// As [`Loader::vector`], and if a value is outside the range of the precision.
     pub fn matrix(
         &mut self,
         name: &str,
@@ -265,6 +275,9 @@ impl<'a> Loader<'a> {
     }
 
     /// A matrix `[outputs, inputs]` stored as `[inputs, outputs]`, as in GPT-2.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`].
     pub fn matrix_transposed(
         &mut self,
         name: &str,
@@ -283,6 +296,9 @@ impl<'a> Loader<'a> {
 
     /// Several matrices of one input, stacked, such as query, key and value; `label` is the stack's
     /// name in converted files.
+    ///
+    /// # Errors
+    /// As [`Loader::matrix`], of each of `names` or, in a converted file, of the stack.
     pub fn matrix_joined(
         &mut self,
         label: &str,

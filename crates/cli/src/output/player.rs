@@ -53,6 +53,10 @@ pub struct Player {
 
 impl Player {
     /// Starts the first player that is installed.
+    ///
+    /// # Errors
+    /// If the encoder does not take the sample rate, or no player is installed; the message lists
+    /// those that would do.
     pub fn start(sample_rate: u32) -> Result<Player, Box<dyn std::error::Error>> {
         let encoder = Encoder::new(AudioFormat::Pcm, sample_rate)?;
         for (program, arguments) in PLAYERS {
@@ -84,6 +88,9 @@ impl Player {
     }
 
     /// Plays samples; blocks while the player is behind.
+    ///
+    /// # Errors
+    /// If the player has stopped reading, as it does without a sound device.
     pub fn play(&mut self, samples: &[f32]) -> Result<(), Box<dyn std::error::Error>> {
         self.encoder.encode(samples, &mut self.buffer)?;
         if let Some(pipe) = &mut self.process.stdin {
@@ -94,6 +101,9 @@ impl Player {
     }
 
     /// Waits until everything has been played.
+    ///
+    /// # Errors
+    /// If the player ends with another status than success.
     pub fn finish(mut self) -> Result<(), Box<dyn std::error::Error>> {
         drop(self.process.stdin.take());
         let status = self.process.wait()?;

@@ -29,6 +29,10 @@ pub enum Disposition {
 /// the finished document.
 pub trait Listener {
     /// Called before an item is appended to the list at `path`. An error ends the reading.
+    ///
+    /// # Errors
+    /// The reason to end the reading, which ends with
+    /// [`PickleErrorKind::Refused`](super::PickleErrorKind::Refused).
     fn item(&mut self, path: &[Step<'_>], item: View<'_>) -> Result<Disposition, String>;
 }
 

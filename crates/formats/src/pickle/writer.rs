@@ -75,6 +75,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Opens a list. The following values are its items, until [`Writer::end`].
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn begin_list(&mut self) -> io::Result<()> {
         self.value()?;
         self.open.push(Open {
@@ -86,6 +89,9 @@ impl<W: Write> Writer<W> {
 
     /// Opens a dictionary. The following values are its keys and values in turn, until
     /// [`Writer::end`].
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn begin_dictionary(&mut self) -> io::Result<()> {
         self.value()?;
         self.open.push(Open {
@@ -111,6 +117,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes a string.
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn text(&mut self, text: &str) -> io::Result<()> {
         self.value()?;
         if let Some(&index) = self.remembered.get(text) {
@@ -145,6 +154,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes an integer from 0 to 2^64 − 1.
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn unsigned(&mut self, value: u64) -> io::Result<()> {
         match i64::try_from(value) {
             Ok(value) => self.integer(value),
@@ -158,6 +170,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes an integer.
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn integer(&mut self, value: i64) -> io::Result<()> {
         self.value()?;
         if let Ok(value) = u8::try_from(value) {
@@ -176,6 +191,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes a float.
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn float(&mut self, value: f64) -> io::Result<()> {
         self.value()?;
         self.sink.write_all(&[op::BINFLOAT])?;
@@ -183,6 +201,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes a boolean.
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn boolean(&mut self, value: bool) -> io::Result<()> {
         self.value()?;
         self.sink
@@ -190,6 +211,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes `None`.
+    ///
+    /// # Errors
+    /// If the sink fails.
     pub fn none(&mut self) -> io::Result<()> {
         self.value()?;
         self.sink.write_all(&[op::NONE])

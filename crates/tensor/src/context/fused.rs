@@ -16,6 +16,9 @@ impl Context<'_> {
     }
 
     /// Normalises each row.
+    ///
+    /// # Panics
+    /// If the norm has another number of channels than `x` has columns.
     pub fn norm<'v>(&self, x: impl Into<View<'v>>, norm: &Norm) -> Tensor {
         match norm {
             Norm::RootMeanSquare { scale, epsilon } => self.rms_norm(x, scale, *epsilon),
@@ -24,6 +27,9 @@ impl Context<'_> {
     }
 
     /// A norm, a linear layer and an activation.
+    ///
+    /// # Panics
+    /// If the norm or the layer takes another number of columns than `x` has.
     pub fn norm_linear<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -38,7 +44,8 @@ impl Context<'_> {
     /// stacked, `[layers · rows, outputs]`.
     ///
     /// # Panics
-    /// If there is no layer, or the layers' shapes differ.
+    /// If there is no layer, the layers' shapes differ, or `x` has another number of columns than
+    /// they have inputs.
     pub fn linears<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -137,6 +144,9 @@ impl Context<'_> {
 
     /// A norm, a linear layer whose first half of outputs is the gate, and silu(gate) · up:
     /// `[n, inputs]` → `[n, outputs / 2]`.
+    ///
+    /// # Panics
+    /// As [`Context::norm_linear`].
     pub fn gated_linear<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -166,6 +176,10 @@ impl Context<'_> {
     /// of queries and keys by `angles` ([`Context::rotary_angles`]); and the store of keys and
     /// values as in [`Context::cache_store`]. The first `heads · size` columns of the result are
     /// the queries; the contents of any further columns are unspecified.
+    ///
+    /// # Panics
+    /// If `joined` does not have `3 · heads · size` outputs, it takes another number of columns
+    /// than `x` has, or the places have another number of rows.
     pub fn project<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -259,6 +273,10 @@ impl Context<'_> {
     }
 
     /// A convolution over time within each of `sequences` stacked sequences.
+    ///
+    /// # Panics
+    /// If `sequences` is zero, it does not divide the rows, or the layer takes another number of
+    /// channels than `x` has columns.
     pub fn conv1d_sequences<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -266,12 +284,12 @@ impl Context<'_> {
         layer: &Conv1d,
     ) -> Tensor {
         let x = x.into();
+        self.check_sequences(x, sequences, layer);
         let time = x.row_count() / sequences;
         let out_time = layer.output_time(time);
         let mut out = self.tensor(&[sequences * out_time, layer.weight.rows()]);
         let options = Convolving::default();
         if let Some(fused) = self.device.fused() {
-            self.check_sequences(x, sequences, layer);
             if !self.is_dry() {
                 let rounding = self.rounding;
                 fused.conv1d_sequences(x, sequences, layer, &options, rounding, out.view_mut());
@@ -287,6 +305,9 @@ impl Context<'_> {
     }
 
     /// [`Context::conv1d_sequences`] of windows of one row, added to `sum`: a residual connection.
+    ///
+    /// # Panics
+    /// As [`Context::conv1d`], and if the convolution's result does not have the shape of `sum`.
     pub fn conv1d_add<'v>(&self, x: impl Into<View<'v>>, layer: &Conv1d, sum: &mut Tensor) {
         let x = x.into();
         let Some(fused) = self.device.fused() else {
@@ -309,6 +330,10 @@ impl Context<'_> {
     }
 
     /// [`Context::conv1d_sequences`], then a norm, an activation, and the addition of one row.
+    ///
+    /// # Panics
+    /// As [`Context::conv1d_sequences`], and if the norm or `row` has another number of channels
+    /// than the layer has outputs.
     pub fn conv1d_norm<'v>(
         &self,
         x: impl Into<View<'v>>,
@@ -361,7 +386,8 @@ impl Context<'_> {
     /// Attention within each of `sequences` stacked sequences.
     ///
     /// # Panics
-    /// If there are relative positions.
+    /// If there are relative positions, `sequences` is zero or does not divide the rows of both
+    /// queries and keys, or as [`Context::attention`].
     pub fn attention_sequences(
         &self,
         [q, k, v]: [View<'_>; 3],
@@ -373,16 +399,16 @@ impl Context<'_> {
             "attention_sequences: relative positions"
         );
         let (queries, keys) = (q.row_count() / sequences, k.row_count() / sequences);
+        let columns = q.column_count();
+        assert!(
+            k.column_count() == columns
+                && v.column_count() == columns
+                && v.row_count() == k.row_count()
+                && columns.is_multiple_of(options.heads)
+                && (q.row_count(), k.row_count()) == (sequences * queries, sequences * keys),
+            "attention_sequences: shapes"
+        );
         if let Some(fused) = self.device.fused() {
-            let columns = q.column_count();
-            assert!(
-                k.column_count() == columns
-                    && v.column_count() == columns
-                    && v.row_count() == k.row_count()
-                    && columns.is_multiple_of(options.heads)
-                    && (q.row_count(), k.row_count()) == (sequences * queries, sequences * keys),
-                "attention_sequences: shapes"
-            );
             let mut out = self.tensor(&[q.row_count(), columns]);
             if !self.is_dry() {
                 let rounding = self.rounding;

@@ -1,75 +1,30 @@
 //! The worker: the one thread that owns the model and advances every live stream.
 
-use crate::admission::{Promise, Ticket};
+mod admit;
+mod job;
+mod live;
+mod reclaimer;
+
+pub(crate) use job::{ChangeTokens, Job};
+
+use crate::admission::Ticket;
 use crate::engine::Shared;
 use crate::error::Error;
-use crate::listener::TokenReceiver;
 use crate::manager::StreamingMemoryManager;
-use crate::metrics::MemoryNow;
-use crate::options::{SAMPLE_RATE, SAMPLES_PER_TOKEN, StreamOptions};
+use crate::options::{SAMPLE_RATE, SAMPLES_PER_TOKEN};
 use crate::pipeline::{Pipeline, StepError, Utterance};
-use crate::plan::Extent;
-use crate::post_process::PostProcess;
 use crate::scheduler::{self, View, Work};
-use crate::stream::{Chunk, ChunkMetrics, Sender};
-use crate::text_input::TextInput;
-use crate::voice::{Voice, VoiceInner};
+use crate::stream::Chunk;
+use crate::voice::VoiceInner;
 use crate::watermark::Watermark;
-use crate::word_times::WordClock;
-use sottovoce_chatterbox::text::Warning;
-use sottovoce_memory::OutOfMemory;
-use sottovoce_memory::policy::{Event, Reclaim};
+use live::Live;
+use reclaimer::Reclaimer;
+use sottovoce_memory::policy::Event;
 use sottovoce_tensor::DeviceError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-
-/// A request to speak.
-pub(crate) struct Job {
-    pub ticket: Ticket,
-    pub text: Arc<TextInput>,
-    /// The tokens of recorded speech, for a voice change.
-    pub tokens: Option<ChangeTokens>,
-    pub voice: Voice,
-    pub options: StreamOptions,
-    pub delivery: Sender,
-    pub started: Instant,
-}
-
-/// The speech tokens of a voice change.
-pub(crate) struct ChangeTokens {
-    pub receiver: TokenReceiver,
-    /// Bytes of the stream's reservation that are for the listener.
-    pub listener_bytes: u64,
-}
-
-/// Most pending sentences and silences that are taken from an open text.
-const COMING_MAX: usize = 2;
-
-/// A live stream.
-struct Live {
-    job: Job,
-    /// Its reservation.
-    promise: Promise,
-    utterance: Utterance,
-    post_process: PostProcess,
-    words: WordClock,
-    admitted: Instant,
-    last_turn: u64,
-    metrics: ChunkMetrics,
-    /// Samples so far.
-    samples: u64,
-    /// Actions of the memory policy since the previous chunk.
-    actions: Vec<String>,
-    /// Warnings about the text since the previous chunk.
-    warnings: Vec<Warning>,
-    /// Number of rendered chunks, including those whose samples are held back entirely; silences do
-    /// not count.
-    chunk: u64,
-    /// Whether the reader was told that all text so far has been spoken.
-    rests: bool,
-}
 
 /// How a stream ended.
 enum End {
@@ -78,6 +33,7 @@ enum End {
     Failed(Error),
 }
 
+/// The model and every live stream.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     pipeline: Pipeline,
@@ -184,79 +140,6 @@ impl Worker {
         self.pipeline.renew_workspaces(self.shared.holdings());
     }
 
-    fn admit(&mut self) {
-        self.let_in();
-        // Newly admitted streams have reused what they can of the memory of ended streams.
-        if std::mem::take(&mut self.left_for_others) {
-            self.event(Event::StreamEnded);
-        }
-    }
-
-    /// Begins the admitted streams.
-    fn let_in(&mut self) {
-        while let Some((job, error)) = self.shared.next_stuck() {
-            self.shared.metrics().streams_failed += 1;
-            job.delivery.fail(Error::OutOfMemory(error));
-        }
-        while let Some((job, promise)) = self.shared.next_admitted() {
-            if job.delivery.cancelled() {
-                self.shared.left(job.ticket, job.started.elapsed());
-                self.shared.metrics().streams_cancelled += 1;
-                continue;
-            }
-            let begun = catch_unwind(AssertUnwindSafe(|| self.begin(&job)));
-            let begun = begun.unwrap_or_else(|panic| {
-                self.pipeline.renew_workspaces(self.shared.holdings());
-                Err(Error::Fault {
-                    reason: reason_of(&*panic),
-                })
-            });
-            match begun {
-                Ok(mut utterance) => {
-                    let mut promise = promise;
-                    if let Some(tokens) = &job.tokens {
-                        let host = promise.host.as_mut();
-                        let of_listener = host.unwrap_or(&mut promise.device);
-                        let granted = of_listener.split(tokens.listener_bytes);
-                        tokens.receiver.0.grant(self.shared.grant(granted));
-                    }
-                    let post_process = PostProcess::new(&job.options);
-                    let words = WordClock::new(job.options.speed);
-                    let warnings = utterance.take_warnings();
-                    job.delivery.warn(&warnings);
-                    let metrics = ChunkMetrics::default();
-                    job.delivery.admit();
-                    self.live.push(Live {
-                        job,
-                        promise,
-                        utterance,
-                        post_process,
-                        words,
-                        admitted: Instant::now(),
-                        last_turn: self.turn,
-                        metrics,
-                        samples: 0,
-                        actions: Vec::new(),
-                        warnings,
-                        chunk: 0,
-                        rests: false,
-                    });
-                    self.settle();
-                }
-                Err(error) if error.is_memory_short() && !self.live.is_empty() => {
-                    self.shared.put_back(job, promise);
-                    return;
-                }
-                Err(error) => {
-                    drop(promise);
-                    self.shared.left(job.ticket, job.started.elapsed());
-                    self.shared.metrics().streams_failed += 1;
-                    job.delivery.fail(error);
-                }
-            }
-        }
-    }
-
     /// Commits each stream's present bytes to its reservation. A stream that exceeds its
     /// reservation ends, because others rely on the rest.
     fn settle(&mut self) {
@@ -302,28 +185,6 @@ impl Worker {
                     let live = self.live.remove(index);
                     self.end(live, End::Failed(error));
                 }
-            }
-        }
-    }
-
-    /// Begins a job's utterance, climbing the ladder while memory is short.
-    fn begin(&mut self, job: &Job) -> Result<Utterance, Error> {
-        let shared = self.shared.clone();
-        let _open = shared.holdings().open();
-        let mut attempt = 0;
-        loop {
-            let (id, text) = (job.ticket, job.text.whole_text());
-            let (voice, options) = (&job.voice, &job.options);
-            let others = self.live.len();
-            let holdings = shared.holdings();
-            let text = text.as_deref();
-            let begun = match &job.tokens {
-                Some(_) => (self.pipeline).begin_change(others, voice, options, holdings),
-                None => (self.pipeline).begin(id, others, text, voice, options, holdings),
-            };
-            match begun {
-                Err(error) if self.climb(&error, attempt).is_some() => attempt += 1,
-                outcome => return outcome,
             }
         }
     }
@@ -567,46 +428,6 @@ impl Worker {
     }
 }
 
-/// The parts of the engine that the manager can reclaim from.
-struct Reclaimer<'a> {
-    pipeline: &'a mut Pipeline,
-    shared: &'a Shared,
-    /// Workspace extent of the running streams; `None` if there are none.
-    needed: Option<Extent>,
-}
-
-impl<'a> Reclaimer<'a> {
-    fn of(pipeline: &'a mut Pipeline, shared: &'a Shared, live: &[Live]) -> Reclaimer<'a> {
-        let utterances = live.iter().map(|live| &live.utterance);
-        Reclaimer {
-            pipeline,
-            shared,
-            needed: (!live.is_empty()).then(|| Utterance::extent_together(utterances)),
-        }
-    }
-}
-
-impl Reclaim for Reclaimer<'_> {
-    fn trim_pool(&mut self) -> u64 {
-        self.shared.holdings().trim()
-    }
-
-    fn run_reclaim_hooks(&mut self) -> u64 {
-        self.pipeline.drop_caches();
-        self.shared.holdings().trim()
-    }
-
-    fn shrink_workspace(&mut self) -> u64 {
-        let holdings = self.shared.holdings();
-        self.needed
-            .map_or(0, |needed| self.pipeline.shrink(&needed, holdings))
-    }
-
-    fn hold_admissions(&mut self) {
-        self.shared.hold_admissions();
-    }
-}
-
 /// A panic's message.
 pub(crate) fn reason_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
@@ -620,91 +441,5 @@ struct CloseOnExit<'a>(&'a Shared);
 impl Drop for CloseOnExit<'_> {
     fn drop(&mut self) {
         self.0.close();
-    }
-}
-
-impl Live {
-    fn settle(&mut self) -> Result<(), OutOfMemory> {
-        let promise = &mut self.promise.device;
-        let (has, entered) = (self.utterance.bytes(), promise.balance().committed);
-        promise.release(entered.saturating_sub(has));
-        promise.commit(has.saturating_sub(entered))
-    }
-
-    /// Whether all available text has become tokens and more may come.
-    fn waits_for_text(&self) -> bool {
-        self.utterance.is_open() && self.utterance.is_said()
-    }
-
-    /// Takes new text of an open stream. A chunk without samples tells the reader that all of it so
-    /// far has been spoken.
-    fn read_text(&mut self, pipeline: &Pipeline) -> Result<(), Error> {
-        if let Some(tokens) = &self.job.tokens
-            && self.utterance.wants_tokens()
-        {
-            let (tokens, last) = tokens.receiver.0.take()?;
-            self.utterance.hear(&tokens, last);
-        }
-        // Text far ahead of the voice stays in its writer's bounded buffer.
-        if !self.utterance.is_open() || self.utterance.coming() >= COMING_MAX {
-            return Ok(());
-        }
-        let taken = self.job.text.take();
-        pipeline.add_text(&mut self.utterance, &taken)?;
-        let warnings = self.utterance.take_warnings();
-        self.job.delivery.warn(&warnings);
-        self.warnings.extend(warnings);
-        let spoken = self.waits_for_text() && self.utterance.due(self.chunk).is_none();
-        if !spoken {
-            self.rests = false;
-        } else if !self.rests && self.metrics.chunk_count > 0 && self.job.delivery.has_room() {
-            self.rests = true;
-            self.job.delivery.send(Chunk {
-                samples: Vec::new(),
-                words: self.words.take(self.samples, false),
-                metrics: ChunkMetrics {
-                    actions: Vec::new(),
-                    warnings: std::mem::take(&mut self.warnings),
-                    ..self.metrics.clone()
-                },
-            });
-        }
-        Ok(())
-    }
-
-    fn view(&self) -> View {
-        View {
-            generating: self.utterance.speaking(),
-            chunk_ready: self.utterance.due(self.chunk).is_some(),
-            reader_ready: self.job.delivery.has_room(),
-            heard: self.metrics.chunk_count > 0,
-            last_turn: self.last_turn,
-        }
-    }
-
-    /// Updates the metrics; returns whether this was the first sound.
-    fn count(&mut self, samples: &[f32], memory: MemoryNow) -> bool {
-        let elapsed = self.job.started.elapsed().as_secs_f64();
-        let metrics = &mut self.metrics;
-        metrics.actions = std::mem::take(&mut self.actions);
-        metrics.warnings = std::mem::take(&mut self.warnings);
-        metrics.chunk_count += 1;
-        metrics.text_tokens = self.utterance.text_tokens();
-        metrics.tokens = self.utterance.tokens_generated();
-        metrics.run_ons = self.utterance.run_ons();
-        let heard = self.samples as f64 / f64::from(SAMPLE_RATE);
-        metrics.uninterrupted_after = metrics.uninterrupted_after.max(elapsed - heard);
-        if metrics.chunk_count == 1 {
-            metrics.latency_to_first_chunk = elapsed;
-        }
-        metrics.total_generation_time = elapsed;
-        self.samples += samples.len() as u64;
-        metrics.total_audio_duration = self.samples as f64 / f64::from(SAMPLE_RATE);
-        metrics.rtf = elapsed / metrics.total_audio_duration.max(f64::MIN_POSITIVE);
-        metrics.memory_allocated = memory.allocated_bytes;
-        metrics.memory_reserved = memory.reserved_bytes;
-        metrics.memory_reserved_peak = memory.reserved_peak_bytes;
-        metrics.fragmentation = memory.fragmentation();
-        metrics.chunk_count == 1
     }
 }

@@ -1,7 +1,9 @@
 //! Tests of the pipeline on a device with memory of its own.
 
 use super::*;
-use crate::options::{EngineOptions, Source as Model};
+use crate::holdings::Holdings;
+use crate::options::{EngineOptions, Source as Model, StreamOptions};
+use crate::voice::Voice;
 use sottovoce_chatterbox::t3::run_on::speech_tokens_max;
 use sottovoce_tensor::TrafficCount;
 use sottovoce_tensor::simulated::SimulatedDevice;

@@ -1,0 +1,83 @@
+//! The workspaces: made to fit the streams under way, shrunk, and renewed after a fault.
+
+use super::Pipeline;
+use crate::error::Error;
+use crate::holdings::Holdings;
+use crate::plan::{Extent, Networks, Recordings, record};
+use crate::workspaces::Workspaces;
+
+impl Pipeline {
+    /// Makes the workspaces hold a run of `extent`; after shrinking they may have to grow again.
+    /// The existing ones are released only if no other stream needs them, that is, if the caller is
+    /// `alone`.
+    pub(super) fn fit(
+        &mut self,
+        extent: &Extent,
+        alone: bool,
+        holdings: &Holdings,
+    ) -> Result<(), Error> {
+        let together = match &self.workspaces {
+            Some(workspaces) if workspaces.hold(extent) => return Ok(()),
+            Some(workspaces) => workspaces.extent().union(extent),
+            None => *extent,
+        };
+        let recordings = self.record(&together)?;
+        let _open = holdings.open();
+        self.device.forget_recorded();
+        let mut larger = Workspaces::reserve(holdings.memory(), &recordings, together);
+        if larger.is_err() && alone {
+            self.workspaces = None;
+            larger = Workspaces::reserve(holdings.memory(), &recordings, together);
+        }
+        self.workspaces = Some(larger?);
+        Ok(())
+    }
+
+    /// Shrinks the workspaces to what the running streams' `extent` needs; returns the bytes
+    /// released. Results are unchanged.
+    pub fn shrink(&mut self, extent: &Extent, holdings: &Holdings) -> u64 {
+        let Some(workspaces) = self.workspaces.take() else {
+            return 0;
+        };
+        let recordings = match self.record(extent) {
+            Ok(recordings) if recordings.peak_bytes() < workspaces.bytes() => recordings,
+            _ => {
+                self.workspaces = Some(workspaces);
+                return 0;
+            }
+        };
+        let before = holdings.memory().statistics().held_bytes();
+        let opening = holdings.open();
+        self.device.forget_recorded();
+        self.workspaces = workspaces.shrunk(&recordings, *extent);
+        drop(opening);
+        before.saturating_sub(holdings.memory().statistics().held_bytes())
+    }
+
+    /// Rebuilds the workspaces after a stage panicked in them. If there is no room for everything
+    /// planned at load, the next run makes what it needs.
+    pub fn renew_workspaces(&mut self, holdings: &Holdings) {
+        let _open = holdings.open();
+        self.device.forget_recorded();
+        self.workspaces = None;
+        let renewed = self.record(&self.extent).and_then(|recordings| {
+            Workspaces::reserve(holdings.memory(), &recordings, self.extent)
+        });
+        self.workspaces = renewed.ok();
+    }
+
+    pub(super) fn record(&self, extent: &Extent) -> Result<Recordings, Error> {
+        let networks = Networks {
+            t3: self.speech.as_ref().map(|speech| &speech.t3),
+            flow: &self.flow,
+            vocoder: &self.vocoder,
+        };
+        record(networks, &self.config, extent, &*self.device)
+    }
+
+    pub(super) fn workspaces(&self) -> Result<&Workspaces, Error> {
+        self.workspaces.as_ref().ok_or_else(|| Error::Synthesis {
+            reason: "a run began without a workspace".into(),
+        })
+    }
+}

@@ -112,33 +112,63 @@ struct DryNetworks {
     weights_bytes: u64,
 }
 
-/// Recorded allocations of each kind of run.
-pub(crate) struct Recordings {
-    pub prefix: Recording,
+/// A value for each kind of run.
+pub(crate) struct EachRun<T> {
+    pub prefix: T,
     /// A voice without a prompt takes another path; its run is not a smaller one of the same kind.
-    pub promptless_prefix: Recording,
-    pub prefill: Recording,
-    pub step: Recording,
-    pub flow: Recording,
-    pub vocoder: Recording,
+    pub promptless_prefix: T,
+    pub prefill: T,
+    pub step: T,
+    pub flow: T,
+    pub vocoder: T,
 }
+
+impl<T> EachRun<T> {
+    /// The values, in an order that [`EachRun::from_array`] keeps.
+    pub fn into_array(self) -> [T; 6] {
+        let EachRun {
+            prefix,
+            promptless_prefix,
+            prefill,
+            step,
+            flow,
+            vocoder,
+        } = self;
+        [prefix, promptless_prefix, prefill, step, flow, vocoder]
+    }
+
+    pub fn from_array(values: [T; 6]) -> EachRun<T> {
+        let [prefix, promptless_prefix, prefill, step, flow, vocoder] = values;
+        EachRun {
+            prefix,
+            promptless_prefix,
+            prefill,
+            step,
+            flow,
+            vocoder,
+        }
+    }
+
+    pub fn as_ref(&self) -> EachRun<&T> {
+        EachRun {
+            prefix: &self.prefix,
+            promptless_prefix: &self.promptless_prefix,
+            prefill: &self.prefill,
+            step: &self.step,
+            flow: &self.flow,
+            vocoder: &self.vocoder,
+        }
+    }
+}
+
+/// Recorded allocations of each kind of run.
+pub(crate) type Recordings = EachRun<Recording>;
 
 impl Recordings {
     /// Peak over the runs, which are sequential.
     pub fn peak_bytes(&self) -> u64 {
-        let peaks = self.all().map(Recording::peak_bytes);
+        let peaks = self.as_ref().into_array().map(Recording::peak_bytes);
         peaks.into_iter().max().unwrap_or(0)
-    }
-
-    pub fn all(&self) -> [&Recording; 6] {
-        [
-            &self.prefix,
-            &self.promptless_prefix,
-            &self.prefill,
-            &self.step,
-            &self.flow,
-            &self.vocoder,
-        ]
     }
 }
 
@@ -408,7 +438,7 @@ pub(crate) fn record(
             .stream(ctx, &mut state, &frames_of_silence, true)?;
         Ok(())
     })?;
-    Ok(Recordings {
+    Ok(EachRun {
         prefix,
         promptless_prefix,
         prefill,

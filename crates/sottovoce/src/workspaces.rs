@@ -1,18 +1,13 @@
 //! The worker's planned workspaces: one for each kind of run, all in one arena.
 
 use crate::error::Error;
-use crate::plan::{Extent, Recordings};
+use crate::plan::{EachRun, Extent, Recordings};
 use sottovoce_memory::Memory;
 use sottovoce_tensor::Workspace;
 
 /// One workspace for each kind of run, for runs up to an extent.
 pub(crate) struct Workspaces {
-    pub prefix: Workspace,
-    pub promptless_prefix: Workspace,
-    pub prefill: Workspace,
-    pub step: Workspace,
-    pub flow: Workspace,
-    pub vocoder: Workspace,
+    pub runs: EachRun<Workspace>,
     extent: Extent,
     bytes: u64,
 }
@@ -24,7 +19,8 @@ impl Workspaces {
         recordings: &Recordings,
         extent: Extent,
     ) -> Result<Workspaces, Error> {
-        let planned = Workspace::planned_together(memory, &recordings.all(), "workspace")?;
+        let planned =
+            Workspace::planned_together(memory, &recordings.as_ref().into_array(), "workspace")?;
         Workspaces::of(planned, extent, recordings.peak_bytes()).ok_or_else(|| Error::Synthesis {
             reason: "a workspace is missing".into(),
         })
@@ -34,30 +30,15 @@ impl Workspaces {
     /// without needing further memory. If part of it is still in use, returns `None` and releases
     /// all of it.
     pub fn shrunk(self, recordings: &Recordings, extent: Extent) -> Option<Workspaces> {
-        let Workspaces {
-            prefix,
-            promptless_prefix,
-            prefill,
-            step,
-            flow,
-            vocoder,
-            ..
-        } = self;
-        let together = vec![prefix, promptless_prefix, prefill, step, flow, vocoder];
-        let planned = Workspace::replanned(together, &recordings.all())?;
+        let together = self.runs.into_array().into();
+        let planned = Workspace::replanned(together, &recordings.as_ref().into_array())?;
         Workspaces::of(planned, extent, recordings.peak_bytes())
     }
 
     fn of(planned: Vec<Workspace>, extent: Extent, bytes: u64) -> Option<Workspaces> {
-        let [prefix, promptless_prefix, prefill, step, flow, vocoder] =
-            <[Workspace; 6]>::try_from(planned).ok()?;
+        let runs = EachRun::from_array(planned.try_into().ok()?);
         Some(Workspaces {
-            prefix,
-            promptless_prefix,
-            prefill,
-            step,
-            flow,
-            vocoder,
+            runs,
             extent,
             bytes,
         })

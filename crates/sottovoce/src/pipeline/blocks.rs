@@ -39,7 +39,7 @@ pub(super) fn prior(
 impl Pipeline {
     /// A pass for each utterance, all of which have a block.
     pub(super) fn pass_blocks(&self, under_way: &mut [&mut Utterance]) -> Result<(), Error> {
-        let workspace = &self.workspaces()?.step;
+        let workspace = &self.workspaces()?.runs.step;
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);
         let t3 = &self.speech()?.t3;

@@ -76,7 +76,7 @@ impl Pipeline {
         else {
             return Ok(());
         };
-        let workspace = &self.workspaces()?.step;
+        let workspace = &self.workspaces()?.runs.step;
         for streams in 1..=self.extent.streams {
             if self.device.has_recorded(T3::step_key(streams)) {
                 break;

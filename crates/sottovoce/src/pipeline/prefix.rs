@@ -33,8 +33,8 @@ impl Pipeline {
         self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
         let workspaces = self.workspaces()?;
         let workspace = match self.voice_tokens(inner) {
-            0 => &workspaces.promptless_prefix,
-            _ => &workspaces.prefix,
+            0 => &workspaces.runs.promptless_prefix,
+            _ => &workspaces.runs.prefix,
         };
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);

@@ -28,7 +28,7 @@ impl Pipeline {
             return Ok(());
         };
         let text_tokens = sentence.tokens.len();
-        let workspace = &self.workspaces()?.prefill;
+        let workspace = &self.workspaces()?.runs.prefill;
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);
         let t3 = &self.speech()?.t3;

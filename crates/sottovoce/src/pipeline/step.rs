@@ -47,7 +47,7 @@ impl Pipeline {
         if self.config.t3.blocks.is_some() {
             return Ok(self.pass_blocks(&mut under_way)?);
         }
-        let workspace = &self.workspaces()?.step;
+        let workspace = &self.workspaces()?.runs.step;
         workspace.restart();
         let ctx = Context::new(workspace, &*self.device);
         let mut tokens = Vec::with_capacity(under_way.len());

@@ -126,7 +126,7 @@ impl Pipeline {
         Ok(FlowStage {
             flow: &self.flow,
             state: &mut utterance.flow,
-            run: self.run(&self.workspaces()?.flow),
+            run: self.run(&self.workspaces()?.runs.flow),
         })
     }
 
@@ -139,7 +139,7 @@ impl Pipeline {
             bands: self.config.flow.mel_bands(),
             seed: utterance.sentence_seed(),
             state: &mut utterance.vocoder,
-            run: self.run(&self.workspaces()?.vocoder),
+            run: self.run(&self.workspaces()?.runs.vocoder),
         })
     }
 

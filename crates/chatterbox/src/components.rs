@@ -1,4 +1,4 @@
-//! All networks, for what concerns each of them: measuring, converting and describing weights.
+//! Operations that apply to every network alike: measuring, converting and describing weights.
 
 use crate::config::ModelConfig;
 use crate::convert::sound_precision;
@@ -10,7 +10,7 @@ use crate::watermark::{Perth, PerthConfig};
 use crate::weights::{Component, Loader, WeightsError};
 use sottovoce_tensor::Precision;
 
-/// Lets a network load all its weights, and drops it.
+/// Loads all weights of a network through `loader`, and drops the network.
 ///
 /// # Errors
 /// As for loading any network.

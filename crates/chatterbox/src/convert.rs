@@ -18,16 +18,15 @@ const TEXTS: [&str; 7] = [
     "added_tokens.json",
     "tokenizer_config.json",
 ];
-/// Files beside a model's weights: its own voice, and the watermark's weights, which are never
-/// converted.
+/// Files that are copied unchanged: the model's own voice, and the watermark's weights.
 const BESIDE: [&str; 4] = [
     "voice.safetensors",
     "conds.pt",
     "perth.safetensors",
     "perth.pt",
 ];
-/// The precision of the flow and the vocoder in a model at `precision`. At 4 bits they keep 8: the
-/// saving would be small, and the loss audible.
+/// The precision of the flow and the vocoder in a model at `precision`. In a 4-bit model they stay
+/// at 8 bits: 4 bits would save little and be audible.
 pub fn sound_precision(precision: Precision) -> Precision {
     match precision {
         Precision::Q4 => Precision::Int8,
@@ -61,7 +60,7 @@ pub fn convert_model(
             io::Error::new(io::ErrorKind::AlreadyExists, reason),
         ));
     }
-    // A model with its own voice may lack the networks that prepare others.
+    // A model that comes with a voice may lack the networks of voice preparation.
     let components: Vec<(Component, Precision)> = (Component::SPEAKING.into_iter())
         .chain(Component::VOICE)
         .filter(|component| source.holds(*component))

@@ -13,7 +13,7 @@ use std::path::Path;
 pub struct Inspection {
     /// The folder or file.
     pub name: String,
-    /// The member of the model family; absent for a lone file that does not say.
+    /// The member of the model family; absent for a single file without a config.
     pub variant: Option<Variant>,
     /// Its parts, in the order of speech.
     pub parts: Vec<Part>,
@@ -27,7 +27,8 @@ pub struct Part {
     /// Statistics of the stored tensors.
     #[serde(flatten)]
     pub stored: StoredSummary,
-    /// Bytes in memory at each precision of its matrices. Converted weights stay as they are.
+    /// Bytes in memory, by the precision at which its matrices are loaded. Converted weights keep
+    /// theirs.
     pub loaded_bytes: BTreeMap<&'static str, u64>,
     /// Unknown tensors that inference does not use.
     pub surplus: Vec<String>,

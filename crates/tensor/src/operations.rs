@@ -140,19 +140,19 @@ pub struct EvenPositions {
     pub step: f32,
 }
 
-/// Heads of a layer whose weights are noted while they attend to cached positions.
+/// Heads of a layer whose attention weights are recorded while they attend to cached positions.
 pub struct WatchedHeads<'a> {
     /// The heads; most devices take four a layer.
     pub heads: &'a [usize],
     /// `[heads · rows, positions]`: of each head the rows of [`CachePlaces::watch`]. Only watched
     /// positions are written.
-    pub notes: ViewMut<'a>,
+    pub record: ViewMut<'a>,
 }
 
 impl WatchedHeads<'_> {
-    /// Rows of one head's notes.
+    /// Rows of one head's record.
     pub(crate) fn rows(&self) -> usize {
-        self.notes.row_count() / self.heads.len().max(1)
+        self.record.row_count() / self.heads.len().max(1)
     }
 
     /// # Panics
@@ -161,15 +161,15 @@ impl WatchedHeads<'_> {
         let known = (self.heads.iter()).all(|&head| head < places.layout().heads);
         let room = (places.rows().iter()).all(|row| {
             row.watched_count == 0
-                || (row.watched_count as usize <= self.notes.column_count()
+                || (row.watched_count as usize <= self.record.column_count()
                     && (row.watched_row as usize) < self.rows())
         });
         assert!(
             known && room,
-            "heads {:?} with notes of {} × {}",
+            "heads {:?} with a record of {} × {}",
             self.heads,
-            self.notes.row_count(),
-            self.notes.column_count()
+            self.record.row_count(),
+            self.record.column_count()
         );
     }
 }
@@ -367,10 +367,10 @@ pub trait Operations: Send + Sync {
         0
     }
     /// Attention of each row of `q` over its cached past including its own position, in one layer's
-    /// part of the pages. The weights of `watched` heads are noted.
+    /// part of the pages. The weights of `watched` heads are recorded.
     #[allow(
         clippy::too_many_arguments,
-        reason = "queries, their pasts, what is noted, output, scratch"
+        reason = "queries, their pasts, what is recorded, output, scratch"
     )]
     fn attention_cached(
         &self,

@@ -39,7 +39,8 @@ pub enum Variant {
     Base,
     /// Base's backbone, decoding in blocks; two mean-flow steps.
     Flash,
-    /// Base's networks with a text vocabulary for 23 languages, or a version of them tuned to one.
+    /// Base's networks with a text vocabulary for 23 languages, or a checkpoint fine-tuned to one
+    /// language.
     Multilingual,
     /// GPT-2 medium backbone; two mean-flow steps.
     Turbo,
@@ -107,7 +108,8 @@ impl ModelConfig {
         }
     }
 
-    /// Chatterbox multilingual, of all languages or those of a checkpoint tuned to fewer.
+    /// Chatterbox multilingual, for all its languages, or for those of a checkpoint fine-tuned to
+    /// fewer.
     pub fn multilingual(languages: &[&str]) -> ModelConfig {
         ModelConfig {
             variant: Variant::Multilingual,
@@ -162,8 +164,8 @@ impl ModelConfig {
     /// Length and loudness of the recording stay the model's.
     ///
     /// # Errors
-    /// In words, why they do not fit: other speech tokens, other rates, or a model with a sound of
-    /// its own.
+    /// A sentence that says why they do not fit: other speech tokens, other rates, or a model with
+    /// a sound of its own.
     pub fn with_sound_of(&self, sound: &ModelConfig) -> Result<ModelConfig, String> {
         if let Some(pico) = [self, sound]
             .into_iter()

@@ -126,18 +126,18 @@ pub struct SamplingConfig {
 pub struct BlockConfig {
     /// Tokens of a block.
     pub size: usize,
-    /// Most passes for a block; the last one decides all that is left.
+    /// Most passes for a block; the last one decides all remaining tokens.
     pub passes: usize,
-    /// How far the quantile of the scores above which a token is decided falls during the passes: 0
-    /// decides exactly as many as scheduled.
+    /// How far the score quantile from which tokens are decided falls over the passes; at 0, a pass
+    /// decides exactly as many tokens as the schedule says.
     pub early: f32,
     /// Shape of the schedule: below 1, the first passes decide fewer tokens than the last ones.
     pub schedule_shift: f32,
     /// Whether Gumbel noise perturbs the order in which tokens are decided.
     pub order_is_random: bool,
-    /// Most speech tokens of a sentence, by its text tokens with start and stop.
+    /// Most speech tokens per text token of a sentence, start and stop tokens included.
     pub speech_a_text_token_max: usize,
-    /// Speech tokens that any sentence may have.
+    /// Speech tokens that a sentence of any length may have.
     pub speech_token_count_min: usize,
 }
 
@@ -150,10 +150,10 @@ pub struct AttentionHead {
     pub head: usize,
 }
 
-/// Most alignment heads that a config states.
+/// Most alignment heads of a config.
 pub const ALIGNMENT_HEADS_MAX: usize = 4;
 
-/// Alignment heads that a config states, as pairs of a layer and its head.
+/// Alignment heads of a config, as pairs of a layer and its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<[usize; 2]>", into = "Vec<[usize; 2]>")]
 pub struct StatedHeads {
@@ -198,7 +198,7 @@ impl From<StatedHeads> for Vec<[usize; 2]> {
 
 /// Heads of the Llama backbone, from the reference's `AlignmentStreamAnalyzer`.
 const LLAMA_HEADS: &[AttentionHead] = &[at(12, 15), at(13, 11), at(9, 2)];
-/// Pico's, by its own phones (`training/alignment.py`).
+/// Pico's heads, found with phone boundaries (`training/alignment.py`).
 const PICO_HEADS: &[AttentionHead] = &[at(3, 1), at(3, 0), at(2, 3)];
 /// A head of turbo, as published in the reference's pull request 563.
 const TURBO_HEADS: &[AttentionHead] = &[at(4, 6)];
@@ -363,8 +363,8 @@ impl T3Config {
         }
     }
 
-    /// Rows of keys and values of a voice's conditioning: the rows of an utterance share one,
-    /// unless the unconditional row does not see the voice.
+    /// Rows of keys and values of a voice's conditioning: an utterance's rows share one, unless its
+    /// unconditional row does not attend to the voice.
     pub fn prefix_rows(&self) -> usize {
         match self.blocks.is_some() && self.classifier_free_guidance {
             true => 2,
@@ -372,7 +372,7 @@ impl T3Config {
         }
     }
 
-    /// The token that stands for a speech token that is not decided yet.
+    /// The mask token: a speech token that is not decided yet.
     pub fn mask_token(&self) -> u32 {
         self.speech_vocabulary as u32
     }

@@ -16,17 +16,18 @@ pub enum Normalisation {
     Flash,
 }
 
-/// What a multilingual model's front end does to letters before its tokenizer. The two public front
-/// ends of the same checkpoints differ; which one a checkpoint was trained with is a property of
-/// it.
+/// Treatment of letters by a multilingual model's front end, before its tokenizer. The two public
+/// front ends of the same checkpoints differ; which one a checkpoint was trained with is a property
+/// of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LetterCase {
     /// Lower case, then NFKD, then the language's own rules: the reference package's.
     #[default]
     Lower,
-    /// Case is kept and no first letter raised. Chinese becomes codes before NFKD; Japanese and
-    /// Korean have no rules of their own: as in the reference's hosted demonstration of v3.
+    /// Case is kept, and the first letter is not capitalised. Chinese becomes codes before NFKD;
+    /// Japanese and Korean have no rules of their own: as in the reference's hosted demonstration
+    /// of v3.
     Kept,
 }
 

@@ -235,7 +235,7 @@ impl ModelConfig {
                 return Err(ConfigError::out_of_range(
                     "t3.alignment_heads",
                     "given",
-                    "absent: passes over blocks note no attention",
+                    "absent: passes over blocks record no attention",
                 ));
             }
             for head in stated.as_slice() {

@@ -63,7 +63,7 @@ pub enum ParityError {
         /// The system's error.
         source: io::Error,
     },
-    /// Inputs that suffice for no output.
+    /// Inputs that are not enough for any output.
     #[error(
         "the inputs hold {found}, from which no output can be computed: each output needs all of its inputs"
     )]
@@ -250,7 +250,7 @@ impl Parity<'_> {
             None if !config.emotion => Some(vec![0.0]),
             emotion => emotion,
         };
-        // What is to be predicted, or how many tokens are to be decoded.
+        // The tokens to predict, or the number of tokens to decode.
         let input = match config.blocks {
             Some(_) => "block_token_count",
             None => "speech_in",
@@ -322,7 +322,7 @@ impl Parity<'_> {
                 let decided = decoder.take(&values, t3.rows());
                 let vocabulary = config.speech_vocabulary;
                 let rows = values.chunks_exact(values.len() / t3.rows());
-                // A block's first pass tells the logits of its first place, for all its passes.
+                // Logits of a block's first place come from its first pass, for all its passes.
                 match rows.len() * blocks.size * vocabulary == values.len() {
                     true => {
                         first = rows.flat_map(|row| &row[..vocabulary]).copied().collect();

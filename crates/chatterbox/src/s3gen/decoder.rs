@@ -25,7 +25,7 @@ pub(super) struct Condition<'a> {
     pub mu: &'a Tensor,
     /// The speaker, `[1, bands]`.
     pub speaker: &'a Tensor,
-    /// Known frames, `[frames, bands]`; zero elsewhere.
+    /// The prompt's mel frames, `[frames, bands]`; zero elsewhere.
     pub known: &'a Tensor,
 }
 
@@ -189,7 +189,7 @@ impl FlowDecoder {
             return ctx.linear_activated(&inner, &self.time_out, Activation::Mish);
         };
         let both = ctx.linear_activated(&inner, &self.time_out, Activation::Identity);
-        // The ends side by side.
+        // The embeddings of both ends, side by side.
         let columns = ends * both.columns();
         let both = both.reshape(&[1, columns]);
         ctx.linear_activated(&both, mixer, Activation::Mish)

@@ -21,13 +21,13 @@ use std::ops::Range;
 pub struct FlowOptions {
     /// Number of steps, at least one.
     pub steps: usize,
-    /// Number of leading steps with guidance (base model). A guided step takes twice the time of
-    /// another.
+    /// Number of leading steps with guidance (base model). A guided step takes twice as long as one
+    /// without guidance.
     pub guided_steps: usize,
 }
 
 impl FlowOptions {
-    /// The model's own number of steps, all of them guided.
+    /// The model's own number of steps, all guided.
     pub fn of(config: &FlowConfig) -> FlowOptions {
         let steps = config.solver.steps();
         FlowOptions {

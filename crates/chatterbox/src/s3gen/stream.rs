@@ -59,7 +59,7 @@ pub struct FlowVoice {
     pub speaker_vector: Vector,
 }
 
-/// Context that is run again with each chunk.
+/// Context that is rendered again with each chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowWindow {
     /// Most tokens of the voice's prompt; the last ones are used.
@@ -102,7 +102,7 @@ impl FlowState {
         }
     }
 
-    /// Forgets the context, as at the start of a stream. The noise continues.
+    /// Drops the context, as at the start of a stream. The noise continues.
     ///
     /// # Panics
     /// If tokens are waiting.
@@ -164,7 +164,8 @@ impl Flow {
         let factor = self.config.upsampling;
         let bands = self.config.mel_bands();
         let prompt_frames = prompt * factor;
-        // Prompt frames come first, whatever part of the prompt and of the stream the window holds.
+        // Noise of the prompt's frames comes first, whichever parts of prompt and stream the window
+        // holds.
         let (cut_frames, first_frame) = (cut * factor, state.first * factor);
         let prompt_end = (cut_frames + prompt_frames) as u64;
         let spoken = prompt_end + first_frame as u64;

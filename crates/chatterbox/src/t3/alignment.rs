@@ -5,12 +5,13 @@ use crate::config::AttentionHead;
 use sottovoce_tensor::{Context, Failure, Tensor, WatchedHeads};
 use std::ops::Range;
 
-/// Text tokens of a sentence at most that a step watches: more than a sentence is cut to.
+/// Most text tokens of a sentence whose attention a step records; sentences are split below it.
 pub(super) const TEXT_MAX: usize = 256;
 
 /// Attention of the conditional row's newest speech positions to the text, averaged over the
 /// alignment heads: after a prefill one row per start token, after a step one row. The row of a
-/// position belongs to the token that its logits predict. There are none without alignment heads.
+/// position belongs to the token that its logits predict. Empty for a model without alignment
+/// heads.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlignmentRows {
     text: usize,
@@ -25,33 +26,33 @@ impl AlignmentRows {
     }
 }
 
-/// What alignment heads note in a forward. The notes have the same place and size for any states
-/// and texts, as a repeated forward must.
+/// Records the attention of the alignment heads during a forward. The record has the same address
+/// and size for any states and texts, so that the forward can be replayed.
 pub(super) struct Watch<'a> {
     heads: &'a [AttentionHead],
-    /// Rows of the notes of each head.
+    /// Rows of the record of each head.
     rows: usize,
-    /// `[heads · rows, text]`, unless there are no heads.
-    notes: Option<Tensor>,
-    /// Heads that have noted.
-    noted: usize,
-    /// Heads of the layer under way.
+    /// The record, `[heads · rows, text]`; absent without heads.
+    record: Option<Tensor>,
+    /// Number of heads recorded so far.
+    recorded: usize,
+    /// Heads of the current layer.
     of_layer: Vec<usize>,
     watched: Vec<Watched>,
 }
 
-/// What was noted of one state.
+/// The part of the record that belongs to one state.
 struct Watched {
     /// Index of the state in the forward.
     state: usize,
-    /// Its rows of the notes.
+    /// Its rows among those of a head.
     rows: Range<usize>,
-    /// Its text tokens.
+    /// Number of its text tokens.
     text: usize,
 }
 
 impl<'a> Watch<'a> {
-    /// A watch with notes of `rows` rows of at most `text` text tokens.
+    /// A watch that records `rows` rows per head, of at most `text` text tokens.
     pub fn new(
         ctx: &Context<'_>,
         heads: &'a [AttentionHead],
@@ -61,37 +62,37 @@ impl<'a> Watch<'a> {
         Watch {
             heads,
             rows,
-            notes: (!heads.is_empty()).then(|| ctx.tensor(&[heads.len() * rows, text])),
-            noted: 0,
+            record: (!heads.is_empty()).then(|| ctx.tensor(&[heads.len() * rows, text])),
+            recorded: 0,
             of_layer: Vec::new(),
             watched: Vec::new(),
         }
     }
 
-    /// Notes that a state has these rows of the notes.
+    /// Assigns rows of each head to a state with `text` text tokens.
     pub fn add(&mut self, state: usize, rows: Range<usize>, text: usize) {
         self.watched.push(Watched { state, rows, text });
     }
 
-    /// The alignment heads of a layer, which come in the order of the layers.
+    /// The alignment heads of a layer, with their part of the record. Layers must come in order.
     pub fn of_layer(&mut self, layer: usize) -> Option<WatchedHeads<'_>> {
         self.of_layer.clear();
         let heads = self.heads.iter().filter(|head| head.layer == layer);
         self.of_layer.extend(heads.map(|head| head.head));
-        let first = self.noted * self.rows;
-        self.noted += self.of_layer.len();
-        let notes = self.notes.as_mut().filter(|_| !self.of_layer.is_empty())?;
+        let first = self.recorded * self.rows;
+        self.recorded += self.of_layer.len();
+        let record = self.record.as_mut().filter(|_| !self.of_layer.is_empty())?;
         Some(WatchedHeads {
             heads: &self.of_layer,
-            notes: notes.view_mut().rows(first..self.noted * self.rows),
+            record: record.view_mut().rows(first..self.recorded * self.rows),
         })
     }
 
-    /// The result of the forward, with its logits.
+    /// The forward's result: its logits and the record.
     pub fn finish(self, logits: Tensor) -> Scores {
         Scores {
             logits,
-            notes: self.notes.filter(|_| !self.watched.is_empty()),
+            record: self.record.filter(|_| !self.watched.is_empty()),
             heads: self.heads.len(),
             rows: self.rows,
             watched: self.watched,
@@ -99,12 +100,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Logits of a forward, and what its alignment heads noted: both are read at once.
+/// Logits of a forward and the attention of its alignment heads, which are read from the device
+/// together.
 pub struct Scores {
     logits: Tensor,
-    notes: Option<Tensor>,
+    record: Option<Tensor>,
     heads: usize,
-    /// Rows of the notes of each head.
+    /// Rows of the record of each head.
     rows: usize,
     watched: Vec<Watched>,
 }
@@ -114,7 +116,7 @@ impl Scores {
     pub fn unwatched(logits: Tensor) -> Scores {
         Scores {
             logits,
-            notes: None,
+            record: None,
             heads: 0,
             rows: 0,
             watched: Vec::new(),
@@ -126,7 +128,7 @@ impl Scores {
         &self.logits
     }
 
-    /// Calls `work` with the elements of the logits, and with what gives states their alignment.
+    /// Calls `work` with the elements of the logits and with the alignments.
     ///
     /// # Errors
     /// As [`Context::read`].
@@ -136,27 +138,33 @@ impl Scores {
         work: impl FnOnce(&[f32], &Alignments<'_>) -> R,
     ) -> Result<R, Failure> {
         let scores = self;
-        match &self.notes {
-            Some(notes) => ctx.read_both([&self.logits, notes], |logits, notes| {
-                work(logits, &Alignments { scores, notes })
+        match &self.record {
+            Some(record) => ctx.read_both([&self.logits, record], |logits, record| {
+                work(logits, &Alignments { scores, record })
             }),
             None => ctx.read(&self.logits, |logits| {
-                work(logits, &Alignments { scores, notes: &[] })
+                work(
+                    logits,
+                    &Alignments {
+                        scores,
+                        record: &[],
+                    },
+                )
             }),
         }
     }
 
-    /// Gives the states their alignment, and returns the logits.
+    /// Stores each state's alignment in the state, and returns the logits.
     pub(super) fn settle(
         self,
         ctx: &Context<'_>,
         states: &mut [&mut T3State],
     ) -> Result<Tensor, Failure> {
-        if let Some(notes) = &self.notes {
-            ctx.read(notes, |notes| {
+        if let Some(record) = &self.record {
+            ctx.read(record, |record| {
                 let alignments = Alignments {
                     scores: &self,
-                    notes,
+                    record,
                 };
                 for (index, state) in states.iter_mut().enumerate() {
                     alignments.give(index, state);
@@ -167,15 +175,15 @@ impl Scores {
     }
 }
 
-/// What the alignment heads of a forward noted, on the host.
+/// Attention of a forward's alignment heads, on the host.
 pub struct Alignments<'a> {
     scores: &'a Scores,
     /// `[heads · rows, text]`.
-    notes: &'a [f32],
+    record: &'a [f32],
 }
 
 impl Alignments<'_> {
-    /// Gives a state, of this index in the forward, its alignment if that is watched.
+    /// Stores the alignment of the forward's state `index` in `state`, if it is watched.
     pub fn give(&self, index: usize, state: &mut T3State) {
         let Scores {
             heads,
@@ -191,16 +199,16 @@ impl Alignments<'_> {
             return;
         };
         alignment.text = watched.text;
-        if self.notes.is_empty() {
+        if self.record.is_empty() {
             return;
         }
-        let (width, share) = (self.notes.len() / (heads * rows), 1.0 / *heads as f32);
+        let (width, share) = (self.record.len() / (heads * rows), 1.0 / *heads as f32);
         (alignment.weights).resize(watched.rows.len() * watched.text, 0.0);
         let means = alignment.weights.chunks_exact_mut(watched.text.max(1));
         for (row, means) in watched.rows.clone().zip(means) {
             for head in 0..*heads {
-                let noted = &self.notes[(head * rows + row) * width..][..watched.text];
-                for (mean, weight) in means.iter_mut().zip(noted) {
+                let recorded = &self.record[(head * rows + row) * width..][..watched.text];
+                for (mean, weight) in means.iter_mut().zip(recorded) {
                     *mean += share * weight;
                 }
             }

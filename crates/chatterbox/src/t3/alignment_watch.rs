@@ -1,6 +1,6 @@
-//! The reference's alignment watcher: from the attention of a few heads to the text, whether speech
-//! may end, must end, or both. Source: `models/t3/inference/alignment_stream_analyzer.py` of the
-//! reference's release 0.1.7.
+//! The reference's alignment analyser: from the attention of a few heads to the text, it decides
+//! whether speech may end or must end. Source: `models/t3/inference/alignment_stream_analyzer.py`
+//! of the reference's release 0.1.7.
 //!
 //! [`run_on`](super::run_on) needs only tokens and works for every model; it stays in force beside
 //! this one.
@@ -8,23 +8,24 @@
 /// Whether the next token may, must or must not be the stop token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stop {
-    /// As the model decides.
+    /// Any token: the model decides.
     #[default]
     Free,
-    /// The text is not read yet.
+    /// Not the stop token: the text has not been read to its end.
     Forbidden,
-    /// The text is read, and speech goes on or repeats itself.
+    /// The stop token: the text has been read, and speech runs on or repeats itself.
     Forced,
 }
 
-/// Text tokens at the end, any of which means that the text is read: the stop token, the last mark
-/// and the last letter.
+/// Number of final text tokens; attention to any of them means that the text has been read: the
+/// stop token, the last mark and the last letter.
 const TAIL: usize = 3;
-/// Text tokens at the end whose attention is no repetition.
+/// Number of final text tokens that may be attended to again without counting as a repetition.
 const END: usize = 5;
-/// Attention, added up over positions after the text, above which speech runs on: 1/5 s of it.
+/// Sum of attention weights, over the positions after the text has been read, above which speech
+/// runs on: full attention for 1/5 s.
 const ATTENTION_MAX: f32 = 5.0;
-/// Steps back and forward in the text that one position may take.
+/// Text tokens by which attention may move between two positions.
 const STEPS: std::ops::RangeInclusive<isize> = -3..=6;
 
 /// Watches the alignment of one sentence.

@@ -92,7 +92,7 @@ impl Backbone {
 
     /// `[places, hidden]` → `[places, hidden]`, after the last norm. Stores keys and values of all
     /// places; a place attends to its sequence's positions up to its own, or its block's last.
-    /// `watch` notes the attention of its rows.
+    /// `watch` records the attention of its rows.
     pub(super) fn forward(
         &self,
         ctx: &Context<'_>,

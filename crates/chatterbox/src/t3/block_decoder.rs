@@ -11,7 +11,7 @@ use super::sampler::Random;
 use crate::config::{BlockConfig, SamplingConfig, T3Config};
 use std::sync::Arc;
 
-/// Probabilities in scores are not below this.
+/// Lower bound of probabilities in scores.
 const PROBABILITY_MIN: f32 = 1e-8;
 /// Keeps the logarithms of a Gumbel variate finite.
 const GUMBEL_MARGIN: f64 = 1e-10;
@@ -21,7 +21,7 @@ const GUMBEL_MARGIN: f64 = 1e-10;
 pub struct Decided {
     /// The tokens, without the stop token.
     pub tokens: Vec<u32>,
-    /// Whether they are the last.
+    /// Whether speech ends with them.
     pub ended: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct BlockDecoder {
     random: Random,
     settled: Vec<u32>,
     block: Vec<u32>,
-    /// Tokens that may follow the block.
+    /// Number of tokens that may still follow the block.
     left: usize,
     pass: usize,
     /// Logits of the block's first place, row by row.
@@ -96,7 +96,7 @@ impl BlockDecoder {
         Some(decoder)
     }
 
-    /// What the next pass runs. Before the first pass nothing is settled: it runs the text.
+    /// Input of the next pass. The first pass has no settled block: it runs the text.
     pub fn next_pass(&self) -> BlockPass<'_> {
         BlockPass {
             settled: &self.settled,
@@ -118,7 +118,7 @@ impl BlockDecoder {
         self.pass = 0;
     }
 
-    /// Most passes of the block: a block of one token is decided in one.
+    /// Most passes for the block: a block of one token needs one.
     fn passes(&self) -> usize {
         match self.block.len() {
             1 => 1,
@@ -130,10 +130,10 @@ impl BlockDecoder {
     /// [`BlockPass::places`] or all of the first block; returns the block's tokens once decided.
     ///
     /// # Panics
-    /// If there are too few or too many.
+    /// If their number is another one.
     pub fn take(&mut self, logits: &[f32], rows: usize) -> Option<Decided> {
         let vocabulary = self.prior.len();
-        // Only the first pass of a block tells the logits of its first place.
+        // Logits of a block's first place come from its first pass only.
         let known = usize::from(self.pass > 0);
         let given = (self.block.len() - known) * vocabulary;
         assert_eq!(logits.len(), rows * given, "logits of a pass");
@@ -238,7 +238,7 @@ impl BlockDecoder {
         }
     }
 
-    /// How many places the schedule decides in this pass at least.
+    /// Number of places that the schedule decides in this pass.
     fn scheduled(&self) -> usize {
         let (passes, shift) = (self.passes() as f64, f64::from(self.config.schedule_shift));
         let size = self.block.len() as f64;
@@ -253,7 +253,7 @@ impl BlockDecoder {
         decided(self.pass + 1).saturating_sub(decided(self.pass))
     }
 
-    /// How many of these scores, the best first, reach the quantile of this pass.
+    /// Number of `scores`, sorted from best to worst, that reach this pass's quantile.
     fn certain(&self, scores: &[f32]) -> usize {
         let early = f64::from(self.config.early);
         if early <= 0.0 || scores.is_empty() {
@@ -271,7 +271,7 @@ impl BlockDecoder {
 
     fn finish_pass(&mut self) -> Option<Decided> {
         if let Some(end) = self.block.iter().position(|&token| token == self.stop) {
-            // Places before it may still be masked: they stay silent.
+            // Places before it that are still masked are dropped.
             let tokens = self.block[..end].iter().copied();
             return Some(Decided {
                 tokens: tokens.filter(|&token| token != self.mask).collect(),

@@ -14,19 +14,19 @@ use sottovoce_memory::Owner;
 use sottovoce_tensor::{CachePlaces, Context, Tensor};
 use std::sync::Arc;
 
-/// What a pass of a state runs.
+/// Input of one state's pass.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockPass<'a> {
-    /// The block before, if it was decided since the last pass. Its keys and values are kept.
+    /// The previous block, if it was decided since the last pass. Its keys and values are kept.
     pub settled: &'a [u32],
-    /// The block, with [`crate::config::T3Config::mask_token`] where nothing is decided. Its keys
-    /// and values are those of this pass only.
+    /// The block, with [`crate::config::T3Config::mask_token`] at undecided places. Its keys and
+    /// values are dropped after the pass.
     pub block: &'a [u32],
 }
 
 impl BlockPass<'_> {
-    /// Places of the block whose logits the pass returns: those of the first place stay as in the
-    /// block's first pass.
+    /// Number of places of the block whose logits the pass returns. The first place's come from the
+    /// block's first pass only.
     pub fn places(&self) -> usize {
         self.block.len() - usize::from(self.settled.is_empty())
     }
@@ -36,12 +36,12 @@ impl BlockPass<'_> {
     }
 }
 
-/// What settles in a pass, which decides what its places see.
+/// The settled input of a pass, which decides the attention mask.
 #[derive(Clone, Copy)]
 enum Settling {
-    /// Text and start token: each sees those before it.
+    /// Text and start token: causal attention.
     Text,
-    /// A block: each sees all of it.
+    /// A block: full attention within it.
     Block,
 }
 

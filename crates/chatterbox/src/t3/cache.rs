@@ -1,8 +1,8 @@
 //! The KV cache in pages: one prefix per voice, and growing pages per utterance.
 //!
 //! A page holds a number of positions of all layers: `[layer][row][keys, values][position]`. A
-//! prefix has one row, with or without guidance, and therefore fits more positions in a page. Only
-//! in models whose unconditional row does not see the voice, it has two.
+//! prefix has one row, with or without guidance, and therefore fits more positions in a page. Where
+//! the unconditional row does not attend to the voice, a prefix has two rows.
 
 use super::alignment::AlignmentRows;
 use crate::config::T3Config;
@@ -224,7 +224,7 @@ impl T3State {
         self.own.table.reserved_count() * self.own.layout.positions
     }
 
-    /// Whether the attention of its speech positions to the text is noted; see
+    /// Whether the attention of its speech positions to the text is recorded; see
     /// [`T3State::alignment`].
     pub fn watch_alignment(&mut self, on: bool) {
         self.alignment = on.then(AlignmentRows::default);
@@ -264,7 +264,7 @@ impl T3State {
         places.add_sequences(Some(prefix), &mut self.own.table, self.own.layout)
     }
 
-    /// Forgets the last `count` positions and keeps their pages for those that follow.
+    /// Drops the last `count` positions; the next ones reuse their pages.
     pub(super) fn rewind(&mut self, count: usize) {
         self.own.positions -= count;
     }

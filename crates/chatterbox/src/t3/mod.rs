@@ -173,13 +173,13 @@ impl T3 {
         &self.config
     }
 
-    /// The heads whose attention is noted for states that watch their alignment
+    /// The heads whose attention is recorded for states that watch their alignment
     /// ([`T3State::watch_alignment`]): at first [`T3Config::alignment_heads`].
     pub fn alignment_heads(&self) -> &[AttentionHead] {
         &self.alignment_heads
     }
 
-    /// Takes other heads.
+    /// Replaces the alignment heads.
     ///
     /// # Panics
     /// If the backbone has no such head.
@@ -474,7 +474,7 @@ impl T3 {
         Ok(watch.finish(logits))
     }
 
-    /// What a step of so many states notes.
+    /// The watch of a step of `states` states.
     fn step_watch(&self, ctx: &Context<'_>, states: usize) -> Watch<'_> {
         Watch::new(ctx, &self.alignment_heads, states, TEXT_MAX)
     }

@@ -3,7 +3,7 @@
 use super::alignment_watch::Stop;
 use crate::config::{SamplingConfig, SamplingOrder};
 
-/// The logit, positive or negative, that decides alone: the reference's.
+/// Magnitude of a logit that outweighs all others, as in the reference.
 const STOP_LOGIT: f32 = 32_768.0;
 
 /// Samples the tokens of one utterance. The same seed, options and logits give the same tokens.

@@ -7,11 +7,11 @@ use std::ops::Range;
 /// Speech tokens after which the path to a token is decided. It is less than the flow's look-ahead,
 /// so that a chunk's words are known when the chunk is made.
 const DELAY: usize = 6;
-/// Weight added to all weights, so that a row without attention to the text decides nothing.
+/// Added to every weight, so that a row without attention to the text has no influence.
 const FLOOR: f32 = 1e-2;
 /// Most text tokens that a path may advance in one speech token.
 const ADVANCE_MAX: usize = 4;
-/// Cost of each text token that is passed over.
+/// Cost of each skipped text token.
 const PASS_COST: f32 = 1.0;
 
 /// A word and the speech tokens that speak it.
@@ -19,7 +19,7 @@ const PASS_COST: f32 = 1.0;
 pub struct AlignedWord {
     /// Index of the word in its sentence.
     pub word: usize,
-    /// Its speech tokens, counted from the sentence's first; empty if it was passed over.
+    /// Its speech tokens, counted from the sentence's first; empty if it was skipped.
     pub speech: Range<usize>,
 }
 

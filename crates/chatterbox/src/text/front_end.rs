@@ -20,7 +20,7 @@ const LANGUAGE_CHARACTERS_MAX: usize = 32;
 pub struct TextFrontEnd {
     pub(super) config: ModelConfig,
     pub(super) tokenizer: Tokenizer,
-    /// Rules of the languages, for models with language tags and a tokenizer.
+    /// Rules of each language, for models with language tags and a tokenizer.
     graphemes: Option<Graphemes>,
     /// Tags known to the tokenizer, without brackets.
     pub(super) tags: Vec<String>,
@@ -68,7 +68,7 @@ impl TextFrontEnd {
         }
     }
 
-    /// Tags known to the model, such as `laugh`, without brackets.
+    /// Tags that the model knows, such as `laugh`, without brackets.
     pub fn tags(&self) -> &[String] {
         &self.tags
     }

@@ -19,7 +19,7 @@ const ENGLISH_LETTERS: [(&str, &str); 11] = [
 ];
 /// Limit of a word's letters; the longest English words in use have fewer than 30.
 const WORD_LETTERS_MAX: usize = 40;
-/// Letters of a word that is told apart from the same word before it.
+/// Fewest letters of a word that a comma separates from its repetition.
 const REPEATED_LETTERS_MIN: usize = 3;
 
 /// Reduces a spoken text to letters and marks that such a voice has learnt.
@@ -79,8 +79,8 @@ pub(super) fn for_words_alone(spoken: &str) -> String {
     text
 }
 
-/// Whether a word is the one before it once more. Such a voice loses count of the fives in `five
-/// five five`; with a comma between them it says each.
+/// Whether a word repeats the one before it. Such a voice loses count in `five five five`; with
+/// commas in between it says each word.
 fn is_repeated(previous: &str, word: &str) -> bool {
     word.len() >= REPEATED_LETTERS_MIN && previous.eq_ignore_ascii_case(word)
 }

@@ -1,4 +1,4 @@
-//! What reading a text results in: sentences and pauses, in speaking order.
+//! The result of the text front end: sentences and pauses, in speaking order.
 
 use super::{Warning, Word};
 

@@ -137,7 +137,7 @@ impl<'t> ScriptBuilder<'t> {
                 .map_or(0, |ids| ids.len())
         };
         let parts = cut::cut(&spans, front_end.config.text.token_count_max, &count);
-        // Parts of the same spans are those of one word that is too long for a run.
+        // Parts with the same spans belong to one word that is too long for one run.
         let runs = parts.chunk_by(|one, next| one.spans == next.spans);
         let placed = runs.flat_map(|run| run.iter().enumerate().map(|at| (at, run.len())));
         for ((place, part), count) in placed {
@@ -255,8 +255,8 @@ impl<'t> ScriptBuilder<'t> {
         None
     }
 
-    /// Removes characters that the tokenizer cannot encode from the spoken text. With the
-    /// reference's rules alone they stay, and are named in a warning.
+    /// Removes characters that the tokenizer cannot encode from the spoken text. Without
+    /// normalisation they stay, and a warning names them.
     fn skip_unknown(
         &mut self,
         span: &mut Span,
@@ -270,7 +270,7 @@ impl<'t> ScriptBuilder<'t> {
             }
         }
         if lost.contains(is_kanji) {
-            // Some have a reading within a word alone.
+            // Some kanji have a reading only within a word.
             let input = self
                 .front_end
                 .tokenizer_input(&span.spoken, self.encoding)?;
@@ -293,7 +293,7 @@ impl<'t> ScriptBuilder<'t> {
         Ok(())
     }
 
-    /// Whether a character can be spoken, or is a mark or a space that need not be.
+    /// Whether a character can be spoken, or is a mark or a space, which need not be.
     fn is_known(&mut self, character: char) -> Result<bool, TextError> {
         if character.is_ascii() || is_mark(character) {
             return Ok(true);

@@ -136,8 +136,9 @@ pub fn sentence_end(text: &str, is_all: bool) -> Option<usize> {
 }
 
 /// Splits text that arrives in pieces into sentences as soon as they are complete, at the same
-/// boundaries as [`sentences`], so that a text sent in pieces is spoken like the whole. Only a very
-/// short sentence at the very end stands alone here but is joined to the previous one there.
+/// boundaries as [`sentences`], so that a text sent in pieces is spoken like the whole. The one
+/// exception is a very short last sentence: it stands alone here, while [`sentences`] joins it to
+/// the previous one.
 ///
 /// A sentence keeps the white space before it, which separates paragraphs: the concatenated
 /// sentences are the text.
@@ -164,7 +165,7 @@ impl SentenceBuffer {
                 whole.push(std::mem::replace(&mut self.text, rest));
                 continue;
             }
-            // Of long white space, only its meaning is kept.
+            // Long white space is shortened to what it means.
             let lines = self.text[..end].matches('\n').count();
             let meant = if lines > 1 { PARAGRAPH_BREAK } else { "" };
             let skipped = self.text[..end].chars().count() - meant.chars().count();
@@ -198,7 +199,7 @@ impl SentenceBuffer {
         self.text.chars().count()
     }
 
-    /// The text with placeholders for the ranges that are not spoken, which must not be split.
+    /// The text, with placeholders for ranges that are not spoken and must not be split.
     fn shown(&self) -> Cow<'_, str> {
         let hidden = hidden_parts(&self.text);
         if hidden.is_empty() {
@@ -228,7 +229,7 @@ impl SentenceBuffer {
     }
 
     fn forced_end(&self, characters_max: usize) -> Option<usize> {
-        // What is not said may be long: only what stands before it is cut.
+        // A range that is not spoken may be long: only the text before it is split.
         let open = match hidden_parts(&self.text).first() {
             Some(hidden) => &self.text[..hidden.start],
             None => &self.text,

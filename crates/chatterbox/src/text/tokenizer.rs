@@ -129,7 +129,7 @@ impl Tokenizer {
     }
 
     /// Tags such as `[laugh]` that are single tokens, without their brackets. Tags of languages and
-    /// of phonetic script are none.
+    /// of phonetic script do not count.
     pub fn tags(&self) -> Vec<String> {
         let Kind::Trained { pipeline, .. } = &self.kind else {
             return Vec::new();

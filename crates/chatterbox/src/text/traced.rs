@@ -15,7 +15,7 @@ pub(super) struct Traced {
 }
 
 impl Traced {
-    /// A text of one character without a source, before any other.
+    /// A text of one character that has no source, at the beginning.
     pub fn beginning(character: char) -> Traced {
         let text = String::from(character);
         Traced {

@@ -102,8 +102,8 @@ fn is_unspaced(character: char) -> bool {
 }
 
 /// The tokens of each word, given the byte ranges of the tokens in `given`, the tokenizer's input,
-/// and the number of letters and digits of each word in it. If those do not add up, the words are
-/// spread over the text by their shares.
+/// and the number of letters and digits of each word in it. If those numbers do not add up, tokens
+/// are assigned in proportion to the words' letters.
 pub(super) fn tokens(
     given: &str,
     offsets: &[(usize, usize)],
@@ -111,7 +111,7 @@ pub(super) fn tokens(
 ) -> Vec<Range<usize>> {
     let total: usize = letters.iter().sum();
     let found = letter_count(given);
-    // The word of the letter before which `count` letters are.
+    // The word of the letter with `count` letters before it.
     let word_of = |count: usize| -> Option<usize> {
         let place = match found == total {
             true => count,
@@ -129,7 +129,7 @@ pub(super) fn tokens(
         let Some(part) = given.get(start..end) else {
             continue;
         };
-        // Tokens are in order; one that shares its bytes with the last one starts over.
+        // Tokens are in order. A token that shares its bytes with the previous one starts over.
         if start < at {
             (at, before) = (0, 0);
         }

@@ -3,7 +3,7 @@
 //!
 //! The fundamental frequency is predicted from the mel frames. Sines at its multiples, or noise in
 //! unvoiced frames, form a source signal, whose short-time spectrum is added to the upsampled mel
-//! at every stage. The last stage gives the spectrum of the output signal.
+//! at every stage. The last stage outputs the spectrum of the signal.
 
 pub mod exact;
 mod source;

@@ -97,7 +97,7 @@ impl Vocoder {
             ctx.read(&joined, split)?
         };
         if samples.is_empty() {
-            // A measuring run.
+            // A dry run.
             return Ok(samples);
         }
         state.source.advance(self.config(), &f0);
@@ -106,7 +106,7 @@ impl Vocoder {
         let keep_from = known.saturating_sub(state.reach);
         state.mel.drain(..keep_from * state.bands);
         state.source_samples.drain(..keep_from * per_frame);
-        // The working set of a chunk was ten times the carried state.
+        // During a chunk the buffer grows to ten times the state that is carried on.
         state.mel.shrink_to_fit();
         state.source_samples.shrink_to_fit();
         state.emitted -= keep_from;

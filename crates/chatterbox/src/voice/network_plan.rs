@@ -10,14 +10,14 @@ pub struct NetworkPlan {
     recording: Recording,
     /// Bytes of its weights that are loaded throughout.
     pub network_bytes: u64,
-    /// Bytes of the largest block of those that are loaded one at a time.
+    /// Bytes of the largest of the blocks that are loaded one at a time.
     pub block_bytes: u64,
     /// Bytes of its workspace.
     pub workspace_bytes: u64,
 }
 
 impl NetworkPlan {
-    /// Records a dry `run` of a network of `network_bytes`. The run notes its largest block.
+    /// Records a dry `run` of a network of `network_bytes`. The run reports its largest block.
     pub(super) fn of(
         network_bytes: u64,
         device: &dyn Device,

@@ -52,8 +52,8 @@ impl<'a> Preparer<'a> {
         })
     }
 
-    /// As [`Preparer::new`], without the voice encoder: for voices of which only the sound is
-    /// needed, with nothing for T3.
+    /// As [`Preparer::new`], without the voice encoder: for voices with the flow's part alone,
+    /// without T3's.
     ///
     /// # Errors
     /// As [`Preparer::new`].
@@ -77,8 +77,8 @@ impl<'a> Preparer<'a> {
         self.prepares_speech
     }
 
-    /// What the networks take for the longest recording that is used, found by dry runs. They run
-    /// one after the other.
+    /// Memory plans of the networks for the longest recording that is used, from dry runs. The
+    /// networks run one after the other.
     ///
     /// # Errors
     /// If the model lacks one, or a tensor has another shape.

@@ -61,7 +61,7 @@ impl TokenizerBlock {
     }
 }
 
-/// A window on its way through the blocks.
+/// A window between two blocks.
 struct State {
     x: Tensor,
     cosines: Tensor,
@@ -263,9 +263,9 @@ impl SpeechTokenizer {
 
 /// Frame ranges of a clip's windows: one, or several that overlap their neighbours.
 ///
-/// The reference begins a further window at every step below the clip's length, and loses up to
-/// two seconds of speech at the end where that window is no longer than its overlap with the one
-/// before. That one reaches the end, so it is the last one here.
+/// The reference begins a further window at every step below the clip's length, and loses up to two
+/// seconds of speech at the end where that window is no longer than its overlap with the one
+/// before. That previous window reaches the clip's end, so it is the last one here.
 pub(super) fn windows(config: &SpeechTokenizerConfig, frames: usize) -> Vec<Range<usize>> {
     let step = config.window - config.overlap;
     (0..frames)

@@ -74,7 +74,8 @@ impl PerthConfig {
         (bins * self.frequency_max / (self.sample_rate as f32 / 2.0)).round() as usize
     }
 
-    /// Decibels of the smallest magnitude, and the range up to the headroom's top.
+    /// Level of the smallest magnitude in decibels, and the range from there to the top of the
+    /// headroom.
     fn range(&self) -> (f32, f32) {
         let lowest = 20.0 * self.magnitude_min.log10();
         (lowest, HEADROOM - lowest)
@@ -167,7 +168,7 @@ impl Marker {
         let (levels, audible) = levels(ctx, config, spectrum, samples, loudest);
         let residual = self.encoder.forward(ctx, &levels);
         drop(levels);
-        // A residual in decibels is a factor of the bins, whose phases stay.
+        // A residual in decibels scales the bins and keeps their phases.
         let (lowest, range) = config.range();
         let columns = residual.columns();
         ctx.read(&residual, |residual| {

@@ -21,7 +21,7 @@ pub enum Component {
     Watermark,
 }
 
-/// In official checkpoints, but not used by inference.
+/// Tensors of official checkpoints that inference does not use.
 const NEVER_USED: [&str; 8] = [
     "tfmr.embed_tokens.weight",
     "tfmr.wte.weight",
@@ -55,8 +55,8 @@ impl Component {
         Component::SpeakerVector,
     ];
 
-    /// Whether it makes sound, or prepares a voice's part for it: such networks come from one
-    /// model.
+    /// Whether it belongs to the sound: the networks from speech tokens to samples, and those that
+    /// prepare a voice's part for them. They come from one model.
     pub fn is_of_sound(self) -> bool {
         match self {
             Component::Flow

@@ -43,7 +43,7 @@ impl Bytes {
         let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
     }
 
-    /// Nothing: other systems reclaim such pages by themselves.
+    /// Does nothing: other systems reclaim such pages by themselves.
     #[cfg(not(unix))]
     pub(super) fn release(&self, _range: Range<usize>) {}
 }
@@ -95,7 +95,7 @@ impl MappedTensors {
         let Bytes::Mapped(_, file) = &shared_file?.bytes else {
             return None;
         };
-        // Whatever the reason of a refusal, it is found again where memory for copies is requested.
+        // A refusal, whatever its reason, is reported where memory for copies is requested.
         let block = memory.map_file(file, part.start as u64..part.end as u64, owner);
         Some(MappedTensors {
             block: block.ok()?,

@@ -56,7 +56,7 @@ impl<'a> Loader<'a> {
         let Some((file, tensor, packed)) =
             stored.and_then(|(file, tensor)| Some((file, tensor, file.packed.get(name)?)))
         else {
-            // A name that belongs to another packed tensor, such as its bias.
+            // The name belongs to a packed tensor of another kind, such as a bias.
             return Err(WeightsError::MissingTensor {
                 source_name: self.source.file_of(self.component).into(),
                 component: self.component,
@@ -95,8 +95,8 @@ impl<'a> Loader<'a> {
         Ok(slice)
     }
 
-    /// A packed tensor where it is mapped, if this network's are. Its values were checked when they
-    /// were converted, and the checksum shows that they are those.
+    /// A packed tensor at its mapped address, if this network's tensors are mapped. Its values were
+    /// checked at conversion, and the checksum shows that they have not changed since.
     fn in_place(
         &mut self,
         name: &str,

@@ -16,7 +16,7 @@ const MEASURING_CHUNK: usize = 64 << 20;
 /// Receives the name and bytes of a converted tensor.
 pub(super) type Deliver<'d> = dyn FnMut(&str, &[u8]) -> Result<(), WeightsError> + 'd;
 
-/// Treatment of each tensor.
+/// What becomes of each tensor.
 pub(super) enum Mode<'a> {
     /// Sizes are summed up; tensors get untouched address space.
     Measure {
@@ -27,7 +27,7 @@ pub(super) enum Mode<'a> {
     },
     /// Tensors are copied.
     Fill(Arena),
-    /// All tensors are packed, and stay where they are mapped.
+    /// All tensors are packed, and are used at their mapped addresses.
     Share(MappedTensors),
     /// Tensors are converted and delivered one at a time, in the order in which they were measured.
     Convert {

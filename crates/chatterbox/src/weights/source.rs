@@ -25,7 +25,7 @@ struct Checkpoint {
     /// The stem of T3's file, which identifies the model.
     t3: &'static str,
     variant: Variant,
-    /// Languages of a checkpoint that is tuned to them.
+    /// Languages of a checkpoint that was fine-tuned to them.
     languages: &'static [&'static str],
     /// Stems of the decoder's file, the best first.
     decoders: &'static [&'static str],
@@ -45,7 +45,7 @@ impl Checkpoint {
         }
     }
 
-    /// A version of the multilingual model that is tuned to one language.
+    /// The multilingual model, fine-tuned to one language.
     const fn tuned(t3: &'static str, languages: &'static [&'static str]) -> Checkpoint {
         Checkpoint {
             languages,
@@ -59,7 +59,7 @@ impl Checkpoint {
             languages => ModelConfig::multilingual(languages),
         };
         if self.variant == Variant::Multilingual && self.t3 != MULTILINGUAL_V2 {
-            // The reference's later releases, which v3 came with.
+            // As in the reference's later releases, which published v3.
             config.t3.sampling.repetition_penalty = 1.2;
         }
         config
@@ -70,8 +70,8 @@ const MULTILINGUAL_V2: &str = "t3_mtl23ls_v2";
 /// V3 came with a vocoder of its own; the reference's loader pairs it with v2's.
 const V3_DECODERS: &[&str] = &["s3gen_v3", "s3gen"];
 
-/// The official checkpoints. Of a folder with several, the first counts, unless a path names
-/// another one's file.
+/// The official checkpoints. In a folder with several, the first in this order is opened, unless a
+/// path names the file of another one.
 const OFFICIAL: [Checkpoint; 12] = [
     Checkpoint::new("t3_nano_v1", Variant::Nano, &["s3gen_meanflow"]),
     Checkpoint::new("t3_turbo_v1", Variant::Turbo, &["s3gen_meanflow"]),
@@ -140,7 +140,8 @@ impl Source {
         Source::single(file, path.parent().map(Path::to_owned))
     }
 
-    /// As [`Source::open`], for what makes sound: T3 and the voice encoder may be missing.
+    /// As [`Source::open`], for a model of which only S3Gen and the vocoder are used: T3 and the
+    /// voice encoder may be missing.
     ///
     /// # Errors
     /// As [`Source::open`].

@@ -23,8 +23,8 @@ impl Synthetic {
             mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)),
             |state, byte| mix(state ^ u64::from(byte)).wrapping_add(1),
         );
-        // Gains and variances are around one, all else around zero; matrices preserve the magnitude
-        // of their input.
+        // Gains and variances are drawn around one, all other weights around zero; matrices
+        // preserve the magnitude of their input.
         let is_gain = dimensions == 1
             && ["weight", "alpha", "running_var"]
                 .iter()

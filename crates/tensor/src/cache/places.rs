@@ -88,11 +88,11 @@ pub struct CacheRow {
     pub sequence: u32,
     /// Number of positions that it attends to; its own is the last.
     pub length: u32,
-    /// The first position whose weights are noted.
+    /// The first position whose attention weights are recorded.
     pub watched_first: u32,
-    /// Number of positions whose weights are noted.
+    /// Number of positions whose attention weights are recorded.
     pub watched_count: u32,
-    /// Row of the notes.
+    /// Row of the record.
     pub watched_row: u32,
 }
 
@@ -269,8 +269,8 @@ impl<'a> CachePlaces<'a> {
         }
     }
 
-    /// Lets watched heads note the weights of the last row at `positions`, in row `row` of their
-    /// notes.
+    /// Lets watched heads record the weights of the last row at `positions`, in row `row` of their
+    /// record.
     ///
     /// # Panics
     /// If there is no row, or it does not attend to all of them.

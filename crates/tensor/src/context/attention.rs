@@ -88,12 +88,12 @@ impl Context<'_> {
         self.attention_watched(q, layer, places, scale, None)
     }
 
-    /// As [`Context::attention_cached`]; notes the weights of the `watched` heads at the rows'
+    /// As [`Context::attention_cached`]; records the weights of the `watched` heads at the rows'
     /// watched positions ([`CachePlaces::watch`]). The softmax is over all that a row attends to.
     ///
     /// # Panics
-    /// As [`Context::attention_cached`], and if there is no such head, or the notes have no room for
-    /// a row.
+    /// As [`Context::attention_cached`], and if there is no such head, or their record has no room
+    /// for a row.
     pub fn attention_watched<'q>(
         &self,
         q: impl Into<View<'q>>,

@@ -5,9 +5,9 @@ use crate::cache::CachePlaces;
 use crate::operations::WatchedHeads;
 use crate::view::View;
 
-/// Notes the weights with which the watched heads of each row attend to its watched positions. The
+/// Records the weights with which the watched heads of each row attend to its watched positions. The
 /// softmax is over its whole past.
-pub(crate) fn note(
+pub(crate) fn record(
     q: View<'_>,
     layer: usize,
     places: &CachePlaces<'_>,
@@ -16,13 +16,13 @@ pub(crate) fn note(
 ) {
     let layout = places.layout();
     let rows = watched.rows();
-    let WatchedHeads { heads, mut notes } = watched;
+    let WatchedHeads { heads, mut record } = watched;
     for (index, &head) in heads.iter().enumerate() {
         for (row, at) in places.rows().iter().enumerate() {
             let (first, count) = (at.watched_first as usize, at.watched_count as usize);
             if count > 0 {
                 let q = &q.row(row)[head * layout.size..][..layout.size];
-                let out = &mut notes.row_mut(index * rows + at.watched_row as usize)[..count];
+                let out = &mut record.row_mut(index * rows + at.watched_row as usize)[..count];
                 weights(q, [row, layer, head], places, scale, first, out);
             }
         }

@@ -461,7 +461,7 @@ impl Operations for Cpu {
     ) {
         attention_cached::attention_cached(&self.threads, q, layer, places, scale, out);
         if let Some(watched) = watched {
-            attention_weights::note(q, layer, places, scale, watched);
+            attention_weights::record(q, layer, places, scale, watched);
         }
     }
 

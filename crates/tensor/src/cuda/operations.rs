@@ -25,7 +25,7 @@ use bytemuck::Zeroable;
 use sottovoce_memory::driver::cuda::Kernel;
 use std::sync::Arc;
 
-/// Most heads of a layer whose weights are noted.
+/// Most heads of a layer whose attention weights are recorded.
 const WATCHED_MAX: usize = 4;
 /// Most rows of an attention over cached positions whose parts have blocks of their own.
 const APART_ROWS_MAX: usize = 16;
@@ -329,19 +329,19 @@ impl Operations for Cuda {
     ) {
         let layout = places.layout();
         let count = q.row_count();
-        let mut noted = with::Pages::zeroed();
+        let mut watching = with::Pages::zeroed();
         let watched_heads = watched.as_ref().map_or(&[][..], |watched| watched.heads);
         if watched_heads.len() > WATCHED_MAX || watched_heads.iter().any(|&head| head > 255) {
             let count = watched_heads.len();
             return self.refuse("watched heads of a layer", count, WATCHED_MAX);
         }
         if let Some(watched) = &watched {
-            let view = watched.notes.as_view();
-            noted.watched = start(&view).0;
-            noted.watched_rows = number(watched.rows());
-            noted.watched_stride = number(view.stride());
+            let view = watched.record.as_view();
+            watching.watched = start(&view).0;
+            watching.watched_rows = number(watched.rows());
+            watching.watched_stride = number(view.stride());
             for &head in watched.heads.iter().rev() {
-                noted.watched_heads = noted.watched_heads << 8 | number(head);
+                watching.watched_heads = watching.watched_heads << 8 | number(head);
             }
         }
         // With few rows, most of the device would be idle.
@@ -366,7 +366,7 @@ impl Operations for Cuda {
                 q_stride: number(q.stride()),
                 out_stride: number(out.stride()),
                 scale,
-                ..noted
+                ..watching
             };
             let kernel = &self.kernels.attend_pages[cache_number(layout.precision)];
             let parts = if apart { with::PARTS } else { 1 };

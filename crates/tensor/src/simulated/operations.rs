@@ -330,18 +330,18 @@ impl Operations for SimulatedDevice {
         };
         let (q, mut pages) = (staging.input(q), staging.pages(places, layer));
         let mut staged = staging.output(&out, false);
-        let mut notes = (watched.as_ref()).map(|watched| staging.output(&watched.notes, false));
+        let mut record = (watched.as_ref()).map(|watched| staging.output(&watched.record, false));
         let (places, _) = pages.places(places);
         let staged_watch =
-            (watched.as_ref().zip(notes.as_mut())).map(|(watched, notes)| WatchedHeads {
+            (watched.as_ref().zip(record.as_mut())).map(|(watched, record)| WatchedHeads {
                 heads: watched.heads,
-                notes: notes.view_mut(),
+                record: record.view_mut(),
             });
         let view = staged.view_mut();
         (self.cpu).attention_cached(q.view(), 0, &places, scale, staged_watch, view, scratch);
         staging.store(&staged, out);
-        if let (Some(watched), Some(notes)) = (watched, notes) {
-            staging.store(&notes, watched.notes);
+        if let (Some(watched), Some(record)) = (watched, record) {
+            staging.store(&record, watched.record);
         }
     }
 

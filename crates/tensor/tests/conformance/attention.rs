@@ -230,30 +230,30 @@ pub fn inspected_weights_are_those_of_the_attention(fixture: &Fixture) {
             layout: shared,
             positions: prefix,
         };
-        // All positions in one row of the notes, those on either side of the border between prefix
+        // All positions in one row of the record, those on either side of the border between prefix
         // and own positions in two; the row in between is of a row that is not watched.
-        let mut noted = |range: std::ops::Range<usize>, row| {
+        let mut recorded = |range: std::ops::Range<usize>, row| {
             let mut places = CachePlaces::new(cache);
             let sequence = places.add_sequences(Some(prefix), &mut own_table, own);
             places.add_row(sequence, positions);
             places.add_row(sequence, positions);
             places.watch(row, range);
             let q = ctx.upload(&[2, columns], &[&q[..], &q[..]].concat());
-            let mut notes = ctx.zeros(&[heads * 3, positions]);
+            let mut record = ctx.zeros(&[heads * 3, positions]);
             let all: Vec<usize> = (0..heads).collect();
             let watched = WatchedHeads {
                 heads: &all,
-                notes: notes.view_mut(),
+                record: record.view_mut(),
             };
             let got = ctx.attention_watched(&q, 1, &places, 0.3, Some(watched));
-            let notes = ctx.download(&notes).unwrap();
-            let rows = notes.chunks_exact(positions).skip(row).step_by(3);
+            let record = ctx.download(&record).unwrap();
+            let rows = record.chunks_exact(positions).skip(row).step_by(3);
             let rows: Vec<f32> = rows.flatten().copied().collect();
             (rows, ctx.download(&got).unwrap())
         };
-        let (weights, both) = noted(0..positions, 1);
-        let (first, _) = noted(0..30, 0);
-        let (second, _) = noted(30..positions, 2);
+        let (weights, both) = recorded(0..positions, 1);
+        let (first, _) = recorded(0..30, 0);
+        let (second, _) = recorded(30..positions, 2);
         let parts = (first.chunks_exact(positions)).zip(second.chunks_exact(positions));
         let parts: Vec<f32> = parts
             .flat_map(|(first, second)| first[..30].iter().chain(&second[..positions - 30]))

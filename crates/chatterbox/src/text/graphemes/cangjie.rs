@@ -32,8 +32,8 @@ impl Cangjie {
         Cangjie::of(&entries).map(Some)
     }
 
-    /// Only letters without case are coded, though the table also has marks. A character's last
-    /// code holds. Characters that share a code are counted in the order of the
+    /// Only letters without case are coded, though the table also has marks. Of a character's
+    /// codes, the last one is used. Characters that share a code are counted in the order of the
     /// table; from the second on, the number belongs to the code.
     fn of(entries: &[&str]) -> Result<Cangjie, TextError> {
         let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
@@ -88,8 +88,8 @@ impl Cangjie {
             .get(start as usize..start as usize + usize::from(length))
     }
 
-    /// A text with a token for each sign of a known character's code, and one for its end. Other
-    /// characters stay.
+    /// The text with each known character replaced by its code: a token per sign, and one for the
+    /// end. Other characters are unchanged.
     pub fn coded(&self, text: &str) -> String {
         let mut coded = String::with_capacity(text.len() * 8);
         for character in text.chars() {

@@ -46,8 +46,8 @@ pub const LANGUAGES: [(&str, &str); 23] = [
 /// Codes that mean a language with another code.
 const SAME_LANGUAGE: [(&str, &str); 4] = [("nb", "no"), ("nn", "no"), ("iw", "he"), ("cmn", "zh")];
 
-/// The code by which a model has a language, if it has it: in any case, with or without a region,
-/// as in `pt-BR`.
+/// The model's code of a requested language, or `None` if the model does not speak it. The request
+/// may be in any case and name a region, as in `pt-BR`.
 pub(super) fn language_code<'m>(languages: &'m [String], asked: &str) -> Option<&'m str> {
     let asked = asked.trim().to_ascii_lowercase();
     let primary = asked.split(['-', '_']).next().unwrap_or_default();
@@ -71,7 +71,7 @@ pub(super) fn is_kanji(character: char) -> bool {
     matches!(character, '\u{4e00}'..='\u{9fff}')
 }
 
-/// What a text in a language loses in this build, without a dictionary for it.
+/// What is missing for a text in this language if the build has no dictionary for it.
 pub(super) fn lacks(language: &str, text: &str) -> Option<&'static str> {
     match language {
         "ja" if !cfg!(feature = "japanese") && text.contains(is_kanji) => Some(

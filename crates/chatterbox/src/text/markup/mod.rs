@@ -1,4 +1,4 @@
-//! Removal of markup: SSML, HTML, Markdown, a language model's thoughts, pauses and tags.
+//! Removal of markup: SSML, HTML, Markdown, a language model's reasoning, pauses and tags.
 //!
 //! The text is read once from left to right. Spoken text becomes paragraphs, markup is dropped, and
 //! a pause becomes an element of its own.
@@ -16,7 +16,7 @@ use tag::{Effect, Tag};
 pub(super) const PAUSE_SECONDS: f64 = 0.4;
 /// The longest pause.
 const PAUSE_SECONDS_MAX: f64 = 60.0;
-/// Stands for what was said before a text that goes on after it: a character that nobody sees.
+/// Placeholder for the text before a continuation: an invisible character.
 pub(super) const JOINT: char = '\u{2060}';
 /// The longest text in brackets that may be a tag.
 const BRACKET_BYTES_MAX: usize = 400;

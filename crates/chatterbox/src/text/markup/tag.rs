@@ -1,4 +1,4 @@
-//! Tags of SSML, of HTML, and of language models that show their thoughts.
+//! Tags of SSML, of HTML, and of language models that show their reasoning.
 
 /// Effect of a tag on the surrounding text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Effect {
     Hidden,
     /// Its `alias` is read in place of its contents.
     Substitute,
-    /// Its contents are read character by character if it says so.
+    /// Its contents are read character by character, if an attribute asks for that.
     SayAs,
 }
 
@@ -59,7 +59,7 @@ const BLOCKS: &[&str] = &[
     "paragraph",
     "sentence",
 ];
-/// Elements whose content is not said.
+/// Elements whose content is not spoken.
 pub(super) const HIDDEN: &[&str] = &[
     "think",
     "thinking",

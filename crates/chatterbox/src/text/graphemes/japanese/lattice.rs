@@ -1,24 +1,24 @@
-//! The likeliest words of a Japanese text: the cheapest path through all words that the lexicon
+//! The most likely words of a Japanese text: the cheapest path through all words that the lexicon
 //! finds in it. Source: Kudo, Yamamoto and Matsumoto, "Applying conditional random fields to
-//! Japanese morphological analysis", 2004. Classes, and the costs of unknown words by their
-//! script, are IPADIC's.
+//! Japanese morphological analysis", 2004. Classes, and the costs of unknown words by their script,
+//! are IPADIC's.
 
 use super::lexicon::Lexicon;
 use std::ops::Range;
 
-/// The class of a text's begin and end.
+/// The class of the beginning and the end of a text.
 const BORDER: u16 = 0;
 
 /// A word of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word {
-    /// Its units of the text.
+    /// Its UTF-16 units in the text.
     pub range: Range<usize>,
-    /// Its entry; none if the lexicon lacks it.
+    /// Index of its entry in the lexicon; `None` for an unknown word.
     pub entry: Option<usize>,
 }
 
-/// Scripts, as unknown words are grouped by them.
+/// Scripts, by which unknown words are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Script {
     Kanji,
@@ -55,12 +55,12 @@ impl Script {
         }
     }
 
-    /// Whether unknown words of it are considered where the lexicon has one.
+    /// Whether unknown words in this script are considered where the lexicon has a word.
     fn competes(self) -> bool {
         !matches!(self, Script::Kanji | Script::Hiragana)
     }
 
-    /// The lengths of unknown words at the begin of a run of `run` units: single units, pairs,
+    /// Lengths of unknown words at the beginning of a run of `run` units: single units, pairs,
     /// whole runs.
     fn lengths(self, run: usize) -> impl Iterator<Item = usize> {
         let short = match self {
@@ -144,7 +144,7 @@ pub(super) fn words(lexicon: &Lexicon<'_>, text: &[u16]) -> Vec<Word> {
     words
 }
 
-/// The word among some after which a class is cheapest, and the cost up to it.
+/// The cheapest of the words in `ending` before a word of `class`, and the cost of the path.
 fn cheapest(
     lexicon: &Lexicon<'_>,
     nodes: &[Node],

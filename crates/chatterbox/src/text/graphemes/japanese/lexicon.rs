@@ -23,7 +23,7 @@ pub(super) struct Lexicon<'b> {
     readings: &'b [u8],
 }
 
-/// A use of a word: its grammatical class and its cost, of which less is likelier.
+/// A use of a word: its grammatical class and its cost, which is lower for more likely uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub index: usize,
@@ -92,7 +92,7 @@ impl<'b> Lexicon<'b> {
         }
     }
 
-    /// The first surface of a range that `precedes` no longer.
+    /// The first surface of a range for which `precedes` is false, by binary search.
     fn first(&self, range: Range<usize>, precedes: impl Fn(usize) -> bool) -> usize {
         let (mut low, mut high) = (range.start, range.end);
         while low < high {
@@ -113,7 +113,7 @@ impl<'b> Lexicon<'b> {
             .flatten()
     }
 
-    /// The entry of that index.
+    /// The entry at `index`.
     pub fn entry(&self, index: usize) -> Option<Entry> {
         Some(Entry {
             index,

@@ -267,7 +267,7 @@ pub(crate) fn reading_bytes(config: &ModelConfig, decoding_bytes: u64) -> u64 {
     decoding_bytes + TokenWindows::bytes_max(&config.voice.tokenizer)
 }
 
-/// The same of any recording.
+/// An upper bound of [`reading_bytes`] for any recording.
 pub(crate) fn reading_bytes_max(config: &ModelConfig) -> u64 {
     let sample_rate = config.voice.tokenizer.mel.sample_rate;
     reading_bytes(config, pieces_bytes_max(sample_rate) as u64)

@@ -403,7 +403,7 @@ impl Worker {
             self.shared.hold_admissions();
         }
         // The next stream in the queue reuses the memory of this one.
-        self.left_for_others = self.shared.somebody_waits();
+        self.left_for_others = self.shared.has_waiting();
         if !self.left_for_others {
             self.event(Event::StreamEnded);
         }

@@ -19,7 +19,7 @@ const STAMP_BYTES_MAX: u64 = 4096;
 /// of file systems are coarse.
 const REST: Duration = Duration::from_secs(2);
 
-/// What shows that a file is the same as before.
+/// The identity of a file: while it is unchanged, so are the file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {

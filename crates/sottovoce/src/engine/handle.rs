@@ -32,7 +32,8 @@ impl Drop for Handle {
             // A panicked worker has nothing left to release.
             let _ = worker.join();
         }
-        // Their streams have ended with the worker, so they end within a block of the tokenizer.
+        // Their streams have ended with the worker, so they end after the tokenizer's current
+        // block.
         for listener in std::mem::take(&mut *self.listeners()) {
             let _ = listener.join();
         }

@@ -149,7 +149,7 @@ impl Shared {
     }
 
     /// Whether any request is queued.
-    pub fn somebody_waits(&self) -> bool {
+    pub fn has_waiting(&self) -> bool {
         self.requests().admission.waiting() > 0
     }
 

@@ -64,7 +64,7 @@ impl Engine {
         self.start_text(text, voice, options)
     }
 
-    /// The language that a stream's text is said to be in.
+    /// The language of a stream's text: the requested one, or the model's default.
     fn language_of(&self, options: &StreamOptions) -> String {
         let text = &self.handle.shared.model.config().text;
         let asked = options.language.as_deref();

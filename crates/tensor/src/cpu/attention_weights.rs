@@ -5,8 +5,8 @@ use crate::cache::CachePlaces;
 use crate::operations::WatchedHeads;
 use crate::view::View;
 
-/// Records the weights with which the watched heads of each row attend to its watched positions. The
-/// softmax is over its whole past.
+/// Records the weights with which the watched heads of each row attend to its watched positions.
+/// The softmax is over its whole past.
 pub(crate) fn record(
     q: View<'_>,
     layer: usize,

@@ -14,6 +14,7 @@ pub use standalone::{Standalone, StandaloneUtterance};
 pub(crate) use step_error::StepError;
 pub(crate) use utterance::{START_TOKENS, Utterance};
 
+use crate::cache_folder::PrefixCache;
 use crate::chunking::{Pass, Schedule, Window, Work};
 use crate::error::Error;
 use crate::holdings::Holdings;
@@ -63,6 +64,8 @@ pub(crate) struct Pipeline {
     extent: Extent,
     /// Voices that may have a cached prefix, most recently used last.
     voices: Vec<Weak<VoiceInner>>,
+    /// Prefixes on disk.
+    kept_prefixes: Option<PrefixCache>,
 }
 
 /// The error of speaking with an engine that only changes voices.
@@ -123,6 +126,7 @@ impl Pipeline {
             vocoder,
             extent,
             voices: Vec::new(),
+            kept_prefixes: None,
         };
         pipeline.record_steps()?;
         Ok(pipeline)
@@ -144,6 +148,11 @@ impl Pipeline {
             speech.t3.record_step(&ctx, &self.store, streams);
         }
         self.device.check().map_err(Error::Device)
+    }
+
+    /// Keeps voices' prefixes in `cache` from now on, and takes them from there.
+    pub fn keep_prefixes(&mut self, cache: Option<PrefixCache>) {
+        self.kept_prefixes = cache;
     }
 
     /// Switches activations of integer weights to fine rounding: coarse rounding differs from

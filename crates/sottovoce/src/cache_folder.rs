@@ -1,5 +1,5 @@
 //! A folder of results that would otherwise be computed again at every start: converted weights,
-//! and voices prepared from recordings.
+//! voices prepared from recordings, and T3's keys and values of voices.
 //!
 //! An entry's name is a digest of everything that it was computed from, so an entry is never
 //! stale: another model, recording, precision or layout has another name. Entries appear by rename
@@ -11,10 +11,12 @@
 //! it holds until one of them changes.
 
 mod digest;
+mod prefixes;
 
 use crate::error::Error;
 use crate::voice::VoiceParts;
 use digest::{Digest, file_digest, hexadecimal, of_parts};
+pub(crate) use prefixes::PrefixCache;
 use serde::Serialize;
 use sottovoce_chatterbox::config::ModelConfig;
 use sottovoce_chatterbox::convert::convert_speaking;
@@ -38,6 +40,8 @@ const CLIP_BYTES_MAX: u64 = 64 << 20;
 const WEIGHTS_MAX: usize = 8;
 /// Most voices.
 const VOICES_MAX: usize = 500;
+/// Most keys and values of voices: turbo's take 37 MB at 16 bits.
+const PREFIXES_MAX: usize = 16;
 /// Most digests of large files.
 const DIGESTS_MAX: usize = 100;
 /// Upper bound of a voice's or a digest's file, for which there must be room.
@@ -58,19 +62,27 @@ pub enum CacheKind {
     Weights,
     /// A voice prepared from a recording.
     Voice,
+    /// T3's keys and values of a voice's conditioning.
+    Prefix,
     /// The digest of a large file.
     Digest,
 }
 
 impl CacheKind {
     /// Every kind.
-    pub const ALL: [CacheKind; 3] = [CacheKind::Weights, CacheKind::Voice, CacheKind::Digest];
+    pub const ALL: [CacheKind; 4] = [
+        CacheKind::Weights,
+        CacheKind::Voice,
+        CacheKind::Prefix,
+        CacheKind::Digest,
+    ];
 
     /// Subfolder of its entries.
     fn subfolder(self) -> &'static str {
         match self {
             CacheKind::Weights => "weights",
             CacheKind::Voice => "voices",
+            CacheKind::Prefix => "prefixes",
             CacheKind::Digest => "digests",
         }
     }
@@ -79,6 +91,7 @@ impl CacheKind {
         match self {
             CacheKind::Weights => WEIGHTS_MAX,
             CacheKind::Voice => VOICES_MAX,
+            CacheKind::Prefix => PREFIXES_MAX,
             CacheKind::Digest => DIGESTS_MAX,
         }
     }
@@ -97,8 +110,8 @@ pub struct CacheEntry {
     pub used: SystemTime,
 }
 
-/// A cache folder, which need not exist. Its entries are bounded: at most 8 weight files and 500
-/// voices, and never the file system's last GiB.
+/// A cache folder, which need not exist. Its entries are bounded: at most 8 weight files, 500 voices
+/// and 16 voices' keys and values, and never the file system's last GiB.
 #[derive(Clone, Debug)]
 pub struct CacheFolder {
     folder: PathBuf,
@@ -172,6 +185,7 @@ impl CacheFolder {
     fn entries_of(&self, kind: CacheKind) -> Result<Vec<CacheEntry>, Error> {
         let extension = match kind {
             CacheKind::Digest => digest::EXTENSION,
+            CacheKind::Prefix => prefixes::EXTENSION,
             CacheKind::Weights | CacheKind::Voice => ENTRY,
         };
         let files = self.files_of(kind)?.into_iter();

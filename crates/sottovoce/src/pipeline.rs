@@ -19,6 +19,7 @@ pub use standalone::{Standalone, StandaloneUtterance};
 pub(crate) use step_error::StepError;
 pub(crate) use utterance::{START_TOKENS, Utterance};
 
+use crate::cache_folder::PrefixCache;
 use crate::error::Error;
 use crate::plan::Extent;
 use crate::text_input::TakenText;
@@ -58,6 +59,8 @@ pub(crate) struct Pipeline {
     extent: Extent,
     /// Voices that may have a cached prefix, most recently used last.
     voices: Vec<Weak<VoiceInner>>,
+    /// Prefixes on disk.
+    kept_prefixes: Option<PrefixCache>,
 }
 
 /// The error of speaking with an engine that only changes voices.
@@ -68,6 +71,11 @@ pub(crate) fn no_speech() -> Error {
 }
 
 impl Pipeline {
+    /// Keeps voices' prefixes in `cache` from now on, and takes them from there.
+    pub fn keep_prefixes(&mut self, cache: Option<PrefixCache>) {
+        self.kept_prefixes = cache;
+    }
+
     /// Switches activations of integer weights to fine rounding: coarse rounding differs from
     /// device to device.
     pub fn round_finely(&mut self) {

@@ -198,7 +198,7 @@ pub(crate) fn make_plan(
     let (stream_pages, voice_pages) = match &networks.t3 {
         Some(t3) => {
             let store = t3.store(&dry_memory(), cache, usize::MAX);
-            let prefix_positions = prefix_positions(config, extent);
+            let prefix_positions = config.t3.prefix_positions(extent.voice_tokens);
             (
                 KeyValueStore::pages_for_state(extent.positions()),
                 store.pages_for_prefix(prefix_positions),
@@ -276,16 +276,6 @@ pub(crate) fn reading_bytes_max(config: &ModelConfig) -> u64 {
 /// Bytes rounded up to whole pages.
 pub(crate) fn whole_pages(bytes: u64) -> u64 {
     bytes.next_multiple_of(PAGE_BYTES)
-}
-
-fn prefix_positions(config: &ModelConfig, extent: &Extent) -> usize {
-    let prompt = match (&config.t3.perceiver, extent.voice_tokens) {
-        (_, 0) => 0,
-        (Some(perceiver), _) => perceiver.queries,
-        (None, tokens) => tokens,
-    };
-    // Speaker, prompt, emotion.
-    1 + prompt + usize::from(config.t3.emotion)
 }
 
 /// Memory for dry runs. Nothing is written to it, so that the system backs it with no pages.

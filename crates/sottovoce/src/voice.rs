@@ -53,6 +53,8 @@ pub(crate) struct VoiceInner {
     pub flow: Arc<FlowVoice>,
     /// Config of the model for which it was prepared from a recording.
     config: Option<Arc<ModelConfig>>,
+    /// As [`VoiceParts::may_be_kept`].
+    pub may_be_kept: bool,
     /// T3's cached keys and values of the conditioning, by exaggeration.
     prefixes: Mutex<Vec<(f32, Arc<Prefix>)>>,
     /// Its share of the budget, unless it is part of the plan.
@@ -78,6 +80,8 @@ pub(crate) struct VoiceParts {
     pub prepared: PreparedVoice,
     /// Config of the model for which it was prepared from a recording.
     pub config: Option<Arc<ModelConfig>>,
+    /// Whether what is derived from it may stay on disk: it, or its recording, is there already.
+    pub may_be_kept: bool,
 }
 
 impl VoiceParts {
@@ -93,6 +97,7 @@ impl VoiceParts {
                 name,
                 prepared,
                 config: Some(Arc::new(config.clone())),
+                may_be_kept: true,
             }),
             Err(error) => Err(Error::Voice {
                 name,
@@ -146,6 +151,7 @@ impl VoiceParts {
                     speaker_vector,
                 }),
                 config: self.config,
+                may_be_kept: self.may_be_kept,
                 prefixes: Mutex::default(),
                 _place: place,
                 home: Home(home),
@@ -200,6 +206,7 @@ impl VoiceParts {
                 x_vector: numbers(3, config.flow.speaker_vector),
             },
             config: None,
+            may_be_kept: false,
         }
     }
 
@@ -226,6 +233,7 @@ impl VoiceParts {
                 ..prepared
             },
             config: None,
+            may_be_kept: false,
         }
     }
 }

@@ -20,7 +20,6 @@ use crate::watermark::Watermark;
 use live::Live;
 use reclaimer::Reclaimer;
 use sottovoce_memory::policy::Event;
-use sottovoce_tensor::DeviceError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -75,8 +74,7 @@ impl Worker {
         let _closing = CloseOnExit(&shared);
         self.event(Event::ComponentLoaded);
         while !shared.closing() {
-            if let Err(reason) = device.check() {
-                self.lose(&reason);
+            if self.notice_loss() {
                 break;
             }
             self.remove_cancelled();
@@ -101,17 +99,22 @@ impl Worker {
             shared.metrics().busy_seconds += started.elapsed().as_secs_f64();
         }
         for live in std::mem::take(&mut self.live) {
-            self.end(live, End::Failed(Error::Stopped));
+            let error = device
+                .check()
+                .map_or_else(Error::Device, |()| Error::Stopped);
+            self.end(live, End::Failed(error));
         }
     }
 
-    /// The device is lost with everything on it: every stream ends with the reason, and the engine
-    /// is dead.
-    fn lose(&mut self, reason: &DeviceError) {
-        self.shared.lose(reason);
-        for live in std::mem::take(&mut self.live) {
-            self.end(live, End::Failed(Error::Device(reason.clone())));
+    /// Whether the device is lost with everything on it: then the engine is dead, and every stream
+    /// ends with the reason. Who is told of an error must be able to ask for another engine at once,
+    /// so this comes first.
+    fn notice_loss(&self) -> bool {
+        let lost = self.pipeline.device().check();
+        if let Err(reason) = &lost {
+            self.shared.lose(reason);
         }
+        lost.is_err()
     }
 
     /// Runs a stage for the streams of `batch`. If it panics, those streams end with an error, the
@@ -406,6 +409,9 @@ impl Worker {
         self.left_for_others = self.shared.has_waiting();
         if !self.left_for_others {
             self.event(Event::StreamEnded);
+        }
+        if matches!(end, End::Failed(_)) {
+            self.notice_loss();
         }
         let mut metrics = self.shared.metrics();
         metrics.run_ons += run_ons;

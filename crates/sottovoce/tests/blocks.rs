@@ -129,7 +129,7 @@ fn options_of_other_models_are_told_to_have_no_effect() {
 #[test]
 fn an_official_folder_is_known_by_its_t3_and_needs_a_voice() {
     let folder = tempfile::tempdir().unwrap();
-    common::write_model_of(folder.path(), &config());
+    common::write_model(folder.path(), &config());
     let path = |name: &str| folder.path().join(name);
     std::fs::rename(path(common::T3_FILE), path("t3_flash.safetensors")).unwrap();
     let engine = Engine::load(Source::Directory(folder.path().to_owned()), options()).unwrap();

@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{T3_FILE, clip, write_model};
+use common::{T3_FILE, clip, config, write_model};
 use sottovoce::{
-    CacheFolder, CacheKind, Engine, EngineOptions, PrecisionChoice, Source, StreamOptions,
-    VoiceSource,
+    CacheFolder, CacheKind, Engine, EngineOptions, ModelConfig, PrecisionChoice, Source,
+    StreamOptions, Voice, VoiceSource,
 };
 use sottovoce_chatterbox::convert::convert_speaking;
 use sottovoce_chatterbox::weights::Source as Weights;
@@ -22,10 +22,21 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
+        Scene::of(&config())
+    }
+
+    /// A scene whose model has turbo's architecture, and so a voice's whole prompt in T3.
+    fn with_long_prefixes() -> Scene {
+        let mut config = ModelConfig::tiny_turbo();
+        config.t3.sampling.token_count_max = 25;
+        Scene::of(&config)
+    }
+
+    fn of(config: &ModelConfig) -> Scene {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("model")).unwrap();
         let scene = Scene { folder };
-        write_model(&scene.model());
+        write_model(&scene.model(), config);
         for file in std::fs::read_dir(scene.model()).unwrap() {
             rest(&file.unwrap().path());
         }
@@ -59,9 +70,7 @@ impl Scene {
     fn spoken(&self, cache: Option<&Path>) -> Vec<f32> {
         let engine = self.load(cache, PrecisionChoice::Int8);
         let voice = engine.voice(VoiceSource::Clip(self.clip())).unwrap();
-        let stream = engine.stream("Hello.", &voice, StreamOptions::default());
-        let chunks = stream.unwrap().map(|chunk| chunk.unwrap().samples);
-        chunks.flatten().collect()
+        samples(&engine, &voice)
     }
 
     fn spoken_with_cache(&self) -> Vec<f32> {
@@ -84,6 +93,12 @@ impl Scene {
         let of_kind = entries.filter(|entry| entry.kind == kind);
         of_kind.map(|entry| entry.path).collect()
     }
+}
+
+fn samples(engine: &Engine, voice: &Voice) -> Vec<f32> {
+    let stream = engine.stream("Hello.", voice, StreamOptions::default());
+    let chunks = stream.unwrap().map(|chunk| chunk.unwrap().samples);
+    chunks.flatten().collect()
 }
 
 /// Dates a file back: the digest of one that has just changed is not kept.
@@ -217,4 +232,43 @@ fn while_another_process_converts_the_weights_they_are_loaded_without_the_folder
     drop(lock);
     assert!(scene.spoken_with_cache() == expected);
     assert!(entry.exists());
+}
+
+#[test]
+fn keys_and_values_of_a_long_prompt_are_taken_from_the_folder() {
+    let scene = Scene::with_long_prefixes();
+    let without = scene.spoken(None);
+    assert!(scene.spoken_with_cache() == without);
+    let entry = scene.entry(CacheKind::Prefix);
+    let kept = std::fs::read(&entry).unwrap();
+    assert!(scene.spoken_with_cache() == without);
+
+    // Another voice's, under this one's name, show that they are what is used.
+    let engine = scene.load(Some(scene.cache().folder()), PrecisionChoice::Int8);
+    let other = scene.folder.path().join("other.wav");
+    std::fs::write(&other, clip(6.0, 16_000)).unwrap();
+    let voice = engine.voice(VoiceSource::Clip(other)).unwrap();
+    samples(&engine, &voice);
+    drop((voice, engine));
+    let entries = scene.entries(CacheKind::Prefix);
+    let others = entries.iter().find(|path| **path != entry).unwrap();
+    std::fs::copy(others, &entry).unwrap();
+    assert!(scene.spoken_with_cache() != without);
+
+    // Damaged ones are computed again, and those of voices that nobody keeps are not kept.
+    for harmed in [
+        &kept[..kept.len() - 3],
+        &[],
+        &[kept.clone(), kept.clone()].concat()[1..],
+    ] {
+        std::fs::write(&entry, harmed).unwrap();
+        assert!(scene.spoken_with_cache() == without);
+        assert!(std::fs::read(&entry).unwrap() == kept);
+    }
+    let engine = scene.load(Some(scene.cache().folder()), PrecisionChoice::Int8);
+    let name = "in memory".to_owned();
+    let bytes = clip(6.0, 24_000);
+    let voice = engine.voice(VoiceSource::ClipBytes { name, bytes });
+    samples(&engine, &voice.unwrap());
+    assert_eq!(scene.entries(CacheKind::Prefix).len(), 2);
 }

@@ -93,7 +93,7 @@ fn a_models_weights_are_never_on_the_host_as_a_whole() {
     (backbone.hidden, backbone.layers, backbone.feed_forward) = (512, 4, 2048);
     (backbone.heads, backbone.head_size) = (8, 64);
     let (official, converted) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    common::write_model_of(official.path(), &config);
+    common::write_model(official.path(), &config);
     let weights = std::fs::metadata(official.path().join(common::T3_FILE)).unwrap();
     assert!(weights.len() > HOST_BYTES_MAX, "{} bytes", weights.len());
     let source = Weights::open(official.path()).unwrap();

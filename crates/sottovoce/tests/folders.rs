@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ENCODER_FILE, SOUND_FILE, T3_FILE, clip, write_model};
+use common::{ENCODER_FILE, SOUND_FILE, T3_FILE, clip, config, write_model};
 use sottovoce::{
     Engine, EngineOptions, Error, MemoryReport, PrecisionChoice, Source, StreamOptions, Voice,
     VoiceSource, VoiceStore, inspect,
@@ -22,16 +22,13 @@ use tempfile::TempDir;
 /// Template folder of the tests.
 static MODEL: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
-    write_model(folder.path());
+    write_model(folder.path(), &config());
     folder
 });
 
 fn copy() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(MODEL.path()).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-    }
+    write_model(folder.path(), &config());
     folder
 }
 

@@ -355,7 +355,7 @@ fn options_of_text_are_told_to_have_no_effect_and_the_others_have_theirs() {
 #[test]
 fn a_folder_with_s3gen_alone_changes_voices() {
     let folder = tempfile::tempdir().unwrap();
-    common::write_model(folder.path());
+    common::write_model(folder.path(), &common::config());
     for file in [common::T3_FILE, common::ENCODER_FILE, "tokenizer.json"] {
         std::fs::remove_file(folder.path().join(file)).unwrap();
     }

@@ -2,17 +2,19 @@
 // exactly, and for any number of rows: what a step of T3 is made of on cards that have such units.
 //
 // An input is the sum of two halves, 22 bits between them. Weights are the left matrix, so that one
-// tile of the right one has eight rows of inputs: up to eight rows take the time of one. Inputs are
-// cut into slots of 128. Each warp sums a slot at a time, and slots are added in their order: a row
-// has the same bits whichever kernel computes it, beside whichever rows. A step waits for memory
-// more than it computes: each warp has a slot's weights on their way before it needs them.
+// tile of the right one has eight rows of inputs, and up to eight rows are multiplied as one is.
+// Inputs are cut into slots of 128. Each warp sums a slot at a time, and slots are added in their
+// order: a row has the same bits whichever kernel computes it, in blocks of however many warps,
+// beside whichever rows. A step waits for memory more than it computes: each warp has a slot's
+// weights on their way before it needs them.
 
 #include "strips.cuh"
 
 #ifdef MATRIX_UNITS
 namespace gemv_mma {
 
-constexpr unsigned WARPS = 8, BLOCK = 32 * WARPS;
+/// Most warps and threads of a block: it has a warp for each slot, up to these.
+constexpr unsigned WARPS_MAX = 8, THREADS_MAX = 32 * WARPS_MAX;
 constexpr unsigned SLOT = 128, STRIPS = SLOT / STRIP;
 
 /// Of a block with so many tiles of eight rows, and the sums of so many groups of 16 outputs.
@@ -25,12 +27,12 @@ template <unsigned TILES_, unsigned GROUPS_MAX> struct Shared {
     static constexpr unsigned ADDED = TILES <= 4 ? TILES : 4;
 
     /// Four more floats a row, so that what a warp stores lies in different banks.
-    float partial[WARPS][AT_ONCE][8 * ADDED][GROUP + 4];
+    float partial[WARPS_MAX][AT_ONCE][8 * ADDED][GROUP + 4];
     float totals[ROWS][GROUPS_MAX * GROUP];
     /// Of the outputs in `totals`.
     float scales[GROUPS_MAX * GROUP];
     /// Of a norm, for each warp's slot.
-    alignas(16) float norm_scale[WARPS][SLOT], norm_shift[WARPS][SLOT];
+    alignas(16) float norm_scale[WARPS_MAX][SLOT], norm_shift[WARPS_MAX][SLOT];
     Statistics rows[ROWS];
 };
 
@@ -135,7 +137,8 @@ DEVICE void add_slots(const RowsArguments &p, unsigned round, unsigned slots, un
                       unsigned groups, const Four (&sums)[Block::AT_ONCE][Block::TILES],
                       Block &shared) {
     const unsigned warp = thread_x() / 32, g = thread_x() % 32 / 4, t = thread_x() % 4;
-    const unsigned present = smaller(slots - round * WARPS, WARPS);
+    const unsigned warps = thread_count() / 32;
+    const unsigned present = smaller(slots - round * warps, warps);
     UNROLL_REGISTERS
     for (unsigned tile = 0; tile < Block::TILES; tile += Block::ADDED) {
         UNROLL_REGISTERS
@@ -149,7 +152,8 @@ DEVICE void add_slots(const RowsArguments &p, unsigned round, unsigned slots, un
         barrier();
         constexpr unsigned ROWS = 8 * Block::ADDED;
         NO_UNROLL
-        for (unsigned place = thread_x(); place < Block::AT_ONCE * ROWS * GROUP; place += BLOCK) {
+        for (unsigned place = thread_x(); place < Block::AT_ONCE * ROWS * GROUP;
+             place += thread_count()) {
             const unsigned output = place % GROUP, within = place / GROUP % ROWS;
             const unsigned group = place / (GROUP * ROWS), row = 8 * tile + within;
             if (row >= p.rows || set + group >= groups) continue;
@@ -196,22 +200,26 @@ DEVICE void sum_groups(const RowsArguments &p, unsigned padded, Groups groups, B
     // there is a norm, whose statistics have brought them near.
     constexpr bool KEPT = TILES == 1;
     constexpr unsigned READ = KEPT ? STEPS / 4 : 1;
-    const unsigned warp = thread_x() / 32, slots = divide_up(p.inputs, SLOT);
+    const unsigned warp = thread_x() / 32, warps = thread_count() / 32;
+    const unsigned slots = divide_up(p.inputs, SLOT);
     // The first weights are on their way while statistics are found.
     Turn<Weights> turn = turn_of<Weights>(p, padded, groups, 0, warp * SLOT);
     Strip<Weights> strips[STRIPS];
     UNROLL_REGISTERS
     for (unsigned i = 0; i < STRIPS; ++i) strips[i] = turn.fetch(i);
-    if (Weights::SCALED && thread_x() < groups.count * GROUP) {
-        const unsigned group = groups.first + thread_x() / GROUP * groups.stride;
-        shared.scales[thread_x()] = Weights::scale(p.weights, group * GROUP + thread_x() % GROUP);
+    if (Weights::SCALED) {
+        NO_UNROLL
+        for (unsigned place = thread_x(); place < groups.count * GROUP; place += thread_count()) {
+            const unsigned group = groups.first + place / GROUP * groups.stride;
+            shared.scales[place] = Weights::scale(p.weights, group * GROUP + place % GROUP);
+        }
     }
     Inputs<TILES> inputs = inputs_of<TILES>(p);
     bring_factors(p, warp * SLOT, shared);
-    gemv::find_statistics(p, shared.rows, BLOCK);
+    gemv::find_statistics(p, shared.rows, thread_count());
     NO_UNROLL
-    for (unsigned round = 0; round * WARPS < slots; ++round) {
-        const unsigned first = (round * WARPS + warp) * SLOT;
+    for (unsigned round = 0; round * warps < slots; ++round) {
+        const unsigned first = (round * warps + warp) * SLOT;
         const unsigned left = first < p.inputs ? p.inputs - first : 0;
         const bool whole = inputs.aligned && left >= SLOT;
         if (round > 0) bring_factors(p, first, shared);
@@ -242,7 +250,7 @@ DEVICE void sum_groups(const RowsArguments &p, unsigned padded, Groups groups, B
                 if (set + i >= groups.count) continue;
                 const bool last = set + i + 1 == groups.count;
                 turn = turn_of<Weights>(p, padded, groups, last ? 0 : set + i + 1,
-                                        last ? first + WARPS * SLOT : first);
+                                        last ? first + warps * SLOT : first);
                 Four parts[1][2 * TILES] = {};
                 UNROLL_REGISTERS
                 for (unsigned strip = 0; strip < STRIPS; ++strip) {
@@ -253,12 +261,15 @@ DEVICE void sum_groups(const RowsArguments &p, unsigned padded, Groups groups, B
                         weights[step][0] = strips[strip].left_matrix(step);
                     const Four scales = strips[strip].scales();
                     strips[strip] = turn.fetch(strip);
-                    UNROLL_REGISTERS
-                    for (unsigned step = 0; step < STRIP_STEPS; ++step) {
-                        const unsigned at = strip * STRIP_STEPS + step;
-                        if (!KEPT) load(at);
-                        multiply_fragments(parts, weights[step], right[at]);
-                    }
+                    if (KEPT)
+                        multiply_steps<STRIP_STEPS>(parts, weights, &right[strip * STRIP_STEPS]);
+                    else
+                        UNROLL_REGISTERS
+                        for (unsigned step = 0; step < STRIP_STEPS; ++step) {
+                            const unsigned at = strip * STRIP_STEPS + step;
+                            load(at);
+                            multiply_fragments(parts, weights[step], right[at]);
+                        }
                     if (Strip<Weights>::HAS_SCALES)
                         UNROLL_REGISTERS
                         for (unsigned tile = 0; tile < TILES; ++tile) {
@@ -299,10 +310,10 @@ DEVICE void multiply(const RowsArguments &all, Shared<TILES, 1> &shared) {
     End end = end_of(p, row_of(thread_x()), output_of(thread_x()));
     sum_groups<Weights>(p, round_up(p.outputs, GROUP), Groups{block_x(), 0, 1}, shared);
     NO_UNROLL
-    for (unsigned place = thread_x(); place < p.rows * GROUP; place += BLOCK) {
+    for (unsigned place = thread_x(); place < p.rows * GROUP; place += thread_count()) {
         const unsigned row = row_of(place), output = output_of(place);
         if (output >= p.outputs) continue;
-        if (place >= BLOCK) end = end_of(p, row, output);
+        if (place >= thread_count()) end = end_of(p, row, output);
         const float value = finished<Weights>(shared.totals[row][place % GROUP],
                                               shared.scales[place % GROUP],
                                               p.bias != nullptr, end.bias, p.activation, p.slope);
@@ -317,7 +328,7 @@ DEVICE void multiply_gated(const RowsArguments &all, Shared<TILES, 2> &shared) {
     sum_groups<Weights>(p, 2 * p.outputs, Groups{block_x(), p.outputs / GROUP, 2}, shared);
     const unsigned within = thread_x() % GROUP, output = block_x() * GROUP + within;
     NO_UNROLL
-    for (unsigned row = thread_x() / GROUP; row < p.rows; row += BLOCK / GROUP) {
+    for (unsigned row = thread_x() / GROUP; row < p.rows; row += thread_count() / GROUP) {
         float gate = shared.totals[row][within], up = shared.totals[row][GROUP + within];
         if (Weights::SCALED) gate = gate * shared.scales[within];
         if (Weights::SCALED) up = up * shared.scales[GROUP + within];
@@ -333,14 +344,14 @@ DEVICE void project(const ProjectionArguments &a, Shared<TILES, GROUPS> &shared)
     const Groups groups{first_output / GROUP, 1, size / GROUP};
     sum_groups<Weights>(p, round_up(p.outputs, GROUP), groups, shared);
     NO_UNROLL
-    for (unsigned place = thread_x(); place < p.rows * size; place += BLOCK) {
+    for (unsigned place = thread_x(); place < p.rows * size; place += thread_count()) {
         const unsigned row = place / size, output = first_output + place % size;
         float &value = shared.totals[row][place % size];
         value = finished<Weights>(value, shared.scales[place % size], p.bias != nullptr,
                                   p.bias ? p.bias[output] : 0.0f, ACTIVATION_IDENTITY, 0.0f);
     }
     barrier();
-    gemv::store_heads(a, p, BLOCK, shared.totals);
+    gemv::store_heads(a, p, thread_count(), shared.totals);
 }
 
 /// Groups of a head, of which blocks of 64 rows hold at most four.
@@ -355,17 +366,17 @@ DEVICE constexpr unsigned head_groups(unsigned tiles) { return tiles <= 4 ? 8 : 
     using OfGated_##precision##_##ROWS = Shared<ROWS / 8, 2>;                                       \
     using OfHead_##precision##_##ROWS = Shared<ROWS / 8, head_groups(ROWS / 8)>;                    \
     }                                                                                               \
-    KERNEL_OF(gemv_mma::BLOCK, (ROWS <= 16 ? 2 : 1), rows_mma_##precision##_##ROWS,                 \
+    KERNEL_OF(gemv_mma::THREADS_MAX, (ROWS <= 16 ? 2 : 1), rows_mma_##precision##_##ROWS,                 \
               gemv_mma::Of_##precision##_##ROWS, (RowsArguments p)) {                               \
         SHARED(gemv_mma::Of_##precision##_##ROWS, shared);                                          \
         gemv_mma::multiply<Weights>(p, shared);                                                     \
     }                                                                                               \
-    KERNEL_OF(gemv_mma::BLOCK, (ROWS <= 16 ? 2 : 1), rows_mma_gated_##precision##_##ROWS,           \
+    KERNEL_OF(gemv_mma::THREADS_MAX, (ROWS <= 16 ? 2 : 1), rows_mma_gated_##precision##_##ROWS,           \
               gemv_mma::OfGated_##precision##_##ROWS, (RowsArguments p)) {                          \
         SHARED(gemv_mma::OfGated_##precision##_##ROWS, shared);                                     \
         gemv_mma::multiply_gated<Weights>(p, shared);                                               \
     }                                                                                               \
-    KERNEL_OF(gemv_mma::BLOCK, 1, rows_mma_project_##precision##_##ROWS,         \
+    KERNEL_OF(gemv_mma::THREADS_MAX, 1, rows_mma_project_##precision##_##ROWS,                      \
               gemv_mma::OfHead_##precision##_##ROWS, (ProjectionArguments a)) {                     \
         SHARED(gemv_mma::OfHead_##precision##_##ROWS, shared);                                      \
         gemv_mma::project<Weights>(a, shared);                                                      \

@@ -79,18 +79,29 @@ DEVICE void multiply_fragment(Four &sums, const LeftFragment &left, const RightF
 #endif
 }
 
-/// Adds the products of all left matrices with all right ones to their sums. All threads of the
-/// warp take part.
+/// Adds the products of each step's left matrices with its right ones to their sums, step by step.
+/// All threads of the warp take part.
+template <unsigned STEPS, unsigned ROWS, unsigned OUTPUTS>
+DEVICE void multiply_steps(Four (&sums)[ROWS][OUTPUTS], const LeftFragment (*left)[ROWS],
+                           const RightFragment (*right)[OUTPUTS]) {
+    UNROLL
+    for (unsigned step = 0; step < STEPS; ++step)
+        UNROLL
+        for (unsigned row = 0; row < ROWS; ++row)
+            UNROLL
+            for (unsigned output = 0; output < OUTPUTS; ++output)
+                multiply_fragment(sums[row][output], left[step][row], right[step][output]);
+}
+
+#endif
+
+#ifdef MATRIX_UNITS
+/// The same of one step.
 template <unsigned ROWS, unsigned OUTPUTS>
 DEVICE void multiply_fragments(Four (&sums)[ROWS][OUTPUTS], const LeftFragment (&left)[ROWS],
                                const RightFragment (&right)[OUTPUTS]) {
-    UNROLL
-    for (unsigned row = 0; row < ROWS; ++row)
-        UNROLL
-        for (unsigned output = 0; output < OUTPUTS; ++output)
-            multiply_fragment(sums[row][output], left[row], right[output]);
+    multiply_steps<1>(sums, &left, &right);
 }
-
 #endif
 
 /// Largest half.
@@ -108,7 +119,9 @@ DEVICE uint32_t pair_of(uint16_t first, uint16_t second) {
 
 /// The nearest halves of a pair, those of the largest magnitude beyond.
 DEVICE uint32_t nearest_pair(float first, float second) {
-#if defined(__CUDACC_RTC__) && __CUDA_ARCH__ >= 800
+#if defined(__F16C__)
+    return host::nearest_pair(first, second);
+#elif defined(__CUDACC_RTC__) && __CUDA_ARCH__ >= 800
     uint32_t pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
     asm("min.NaN.f16x2 %0, %0, %1;" : "+r"(pair) : "r"(0x7bff7bffu));
@@ -127,10 +140,8 @@ template <unsigned OFFSET> DEVICE uint32_t halves_of_bytes(uint32_t word, unsign
     asm("sub.f16x2 %0, %0, %1;" : "+r"(halves) : "r"((0x6400 | OFFSET) * 0x10001));
     return halves;
 #else
-    const auto half = [&](unsigned byte) {
-        return float_to_half(float(int32_t(word >> (8 * byte) & 255) - int32_t(OFFSET)));
-    };
-    return pair_of(half(2 * pair), half(2 * pair + 1));
+    return pair_of(host::HALVES<OFFSET>.of[word >> (16 * pair) & 255],
+                   host::HALVES<OFFSET>.of[word >> (16 * pair + 8) & 255]);
 #endif
 }
 

@@ -372,6 +372,15 @@ impl T3Config {
         }
     }
 
+    /// Positions of a voice's conditioning with so many prompt tokens: speaker, prompt, emotion.
+    pub fn prefix_positions(&self, prompt_tokens: usize) -> usize {
+        let prompt = match &self.perceiver {
+            Some(perceiver) if prompt_tokens > 0 => perceiver.queries,
+            _ => prompt_tokens.min(self.prompt_token_count_max),
+        };
+        1 + prompt + usize::from(self.emotion)
+    }
+
     /// The mask token: a speech token that is not decided yet.
     pub fn mask_token(&self) -> u32 {
         self.speech_vocabulary as u32

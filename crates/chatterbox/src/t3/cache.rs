@@ -70,6 +70,28 @@ impl KeyValueStore {
         Prefix(Paged::new(self, owner, self.prefix_rows))
     }
 
+    /// A prefix of `positions` positions that was computed before: `fill` writes one page after the
+    /// other, as [`Prefix::pages`] returned them.
+    ///
+    /// # Errors
+    /// If memory runs out, or `fill` fails.
+    ///
+    /// # Panics
+    /// If the host cannot access the memory of the pages.
+    pub fn kept_prefix<E: From<OutOfMemory>>(
+        &self,
+        owner: Owner,
+        positions: usize,
+        mut fill: impl FnMut(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Prefix, E> {
+        let mut prefix = self.prefix(owner);
+        prefix.grow(positions)?;
+        for index in 0..prefix.0.table.page_count() {
+            fill(prefix.0.table.page_mut(index))?;
+        }
+        Ok(prefix)
+    }
+
     pub(super) fn state(&self, owner: Owner, prefix: Arc<Prefix>, rows: usize) -> T3State {
         T3State {
             prefix,
@@ -144,7 +166,15 @@ pub struct Prefix(Paged);
 
 impl Prefix {
     pub(super) fn grow(&mut self, count: usize) -> Result<(), OutOfMemory> {
-        self.0.grow(count)
+        self.0.grow(count)?;
+        let table = &mut self.0.table;
+        // Pages that are kept hold nothing of the streams that had them before.
+        if let Some(last) = table.page_count().checked_sub(1)
+            && table.host_accessible()
+        {
+            table.page_mut(last).fill(0);
+        }
+        Ok(())
     }
 
     /// Cache places of its positions, while it is being computed.
@@ -167,6 +197,15 @@ impl Prefix {
     /// Number of positions.
     pub fn positions(&self) -> usize {
         self.0.positions
+    }
+
+    /// The bytes of its pages; zeros past its last position.
+    ///
+    /// # Panics
+    /// If the host cannot access the memory of the pages.
+    pub fn pages(&self) -> impl Iterator<Item = &[u8]> {
+        let table = &self.0.table;
+        (0..table.page_count()).map(|index| table.page(index))
     }
 
     /// Bytes of its pages.

@@ -28,8 +28,8 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// List converted weights, prepared voices and digests of model files, most recently used
-    /// first.
+    /// List converted weights, prepared voices, their prefixes (T3's keys and values) and digests
+    /// of model files, most recently used first.
     #[command(after_help = EXAMPLES)]
     List {
         /// The folder [default: the user's cache folder]
@@ -91,6 +91,7 @@ fn list(cache: &CacheFolder, as_json: bool) -> Outcome {
             let kind = match entry.kind {
                 CacheKind::Weights => "weights",
                 CacheKind::Voice => "voice",
+                CacheKind::Prefix => "prefix",
                 CacheKind::Digest => "digest",
             };
             table.row(&[&name.to_string_lossy(), kind, &mebibytes(entry.bytes)]);

@@ -109,7 +109,14 @@ impl Engine {
             let folder = cache_folder.as_ref()?;
             folder.weights(&model, precision, weights_bytes)
         };
-        let pipeline = load_cached(cached, load, &model)?;
+        let mut pipeline = load_cached(cached, load, &model)?;
+        pipeline.keep_prefixes(cache_folder.as_ref().and_then(|folder| {
+            let config = model.config();
+            let positions = config
+                .t3
+                .prefix_positions(config.t3_prompt_token_count_max());
+            folder.prefixes(&model, precision, cache, positions, &*device)
+        }));
         // Includes memory that the driver took for itself while the networks were loaded.
         let own_bytes = device.own_bytes();
         if own_bytes > plan.device_bytes {

@@ -47,6 +47,7 @@ impl Engine {
                         name: path.display().to_string(),
                         prepared,
                         config: Some(Arc::new(config.clone())),
+                        may_be_kept: true,
                     });
                 }
                 self.voice_of_file(&path, place)
@@ -154,6 +155,7 @@ impl Engine {
             })
         })?;
         let is_whole = preparer.prepares_speech();
+        let may_be_kept = place.is_some();
         if let Some(place) = place.filter(|_| is_whole) {
             place.keep(&prepared, config);
         }
@@ -161,6 +163,7 @@ impl Engine {
             name,
             prepared,
             config: is_whole.then(|| Arc::new(config.clone())),
+            may_be_kept,
         })
     }
 

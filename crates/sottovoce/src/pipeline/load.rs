@@ -65,6 +65,7 @@ impl Pipeline {
             vocoder,
             extent,
             voices: Vec::new(),
+            kept_prefixes: None,
         };
         pipeline.record_steps()?;
         Ok(pipeline)

@@ -31,27 +31,45 @@ impl Pipeline {
         // One prefix per voice: moving a slider must not fill memory with prefixes.
         inner.prefixes().clear();
         self.drop_idle_prefixes(IDLE_PREFIXES_MAX);
-        let workspaces = self.workspaces()?;
-        let workspace = match self.voice_tokens(inner) {
-            0 => &workspaces.runs.promptless_prefix,
-            _ => &workspaces.runs.prefix,
-        };
-        workspace.restart();
-        let ctx = Context::new(workspace, &*self.device);
         let conditioning = VoiceConditioning {
             speaker_embedding: inner.speaker_embedding.data(),
             prompt_tokens: &inner.prompt_tokens,
         };
         let owner = Owner::new(Region::Voice, "prefix");
-        let prefix = Arc::new(self.speech()?.t3.prefix(
-            &ctx,
-            &self.store,
-            owner,
-            &conditioning,
-            exaggeration,
-        )?);
+        let positions = (self.config.t3).prefix_positions(inner.prompt_tokens.len());
+        let kept = (self.kept_prefixes.as_ref()).filter(|_| inner.may_be_kept);
+        let entry = kept.and_then(|kept| kept.entry(&conditioning, exaggeration, positions));
+        let read = (entry.as_ref()).and_then(|entry| entry.read(&self.store, owner));
+        let prefix = match read {
+            Some(prefix) => prefix,
+            None => {
+                let prefix = self.compute_prefix(&conditioning, exaggeration, owner)?;
+                if let Some(entry) = entry {
+                    entry.keep(&prefix);
+                }
+                prefix
+            }
+        };
+        let prefix = Arc::new(prefix);
         inner.prefixes().push((exaggeration, prefix.clone()));
         Ok(prefix)
+    }
+
+    fn compute_prefix(
+        &self,
+        voice: &VoiceConditioning<'_>,
+        exaggeration: f32,
+        owner: Owner,
+    ) -> Result<Prefix, Error> {
+        let workspaces = self.workspaces()?;
+        let workspace = match voice.prompt_tokens.len() {
+            0 => &workspaces.runs.promptless_prefix,
+            _ => &workspaces.runs.prefix,
+        };
+        workspace.restart();
+        let ctx = Context::new(workspace, &*self.device);
+        let t3 = &self.speech()?.t3;
+        Ok(t3.prefix(&ctx, &self.store, owner, voice, exaggeration)?)
     }
 
     /// Drops the prefixes of voices without a running stream, except for the `kept` most recent

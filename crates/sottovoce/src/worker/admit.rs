@@ -61,6 +61,7 @@ impl Worker {
                     drop(promise);
                     self.shared.left(job.ticket, job.started.elapsed());
                     self.shared.metrics().streams_failed += 1;
+                    self.notice_loss();
                     job.delivery.fail(error);
                 }
             }

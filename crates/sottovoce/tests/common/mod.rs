@@ -6,7 +6,9 @@ use sottovoce_chatterbox::weights::{Component, Source, WeightsError, measure};
 use sottovoce_formats::dtype::Dtype;
 use sottovoce_formats::safetensors::{Entry, Writer};
 use sottovoce_tensor::Precision;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 pub const T3_FILE: &str = "t3_cfg.safetensors";
 pub const SOUND_FILE: &str = "s3gen.safetensors";
@@ -34,14 +36,19 @@ pub fn config() -> ModelConfig {
 }
 
 /// Writes the folder: seeded random weights, a tokenizer of letters, the config; no voice.
-pub fn write_model(folder: &Path) {
-    write_model_of(folder, &config());
-}
-
-/// As [`write_model`], for another config.
-pub fn write_model_of(folder: &Path, config: &ModelConfig) {
-    std::fs::write(folder.join("config.json"), config.to_json()).unwrap();
+pub fn write_model(folder: &Path, config: &ModelConfig) {
+    // Finding the tensors takes longer than most tests.
+    static WRITTEN: Mutex<BTreeMap<String, Vec<Vec<u8>>>> = Mutex::new(BTreeMap::new());
+    let json = config.to_json();
+    std::fs::write(folder.join("config.json"), &json).unwrap();
     std::fs::write(folder.join("tokenizer.json"), tokenizer()).unwrap();
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(files) = written.get(&json) {
+        for ((name, _), bytes) in FILES.iter().zip(files) {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+        return;
+    }
     let mut files: Vec<Vec<Entry>> = FILES.iter().map(|_| Vec::new()).collect();
     for (entries, (file, _)) in files.iter().zip(FILES) {
         write_header(&folder.join(file), entries);
@@ -52,6 +59,8 @@ pub fn write_model_of(folder: &Path, config: &ModelConfig) {
         }
         write_weights(&folder.join(file), &files[place]);
     }
+    let of_file = |(name, _): &(&str, _)| std::fs::read(folder.join(name)).unwrap();
+    written.insert(json, FILES.iter().map(of_file).collect());
 }
 
 /// Adds the tensors that a network requests, one at a time, until loading succeeds.

@@ -13,8 +13,9 @@ use std::sync::Arc;
 pub(super) const PLAIN_ROWS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Rows of a block of the kernels on matrix units, by variant.
 pub(super) const UNITS_ROWS: [usize; 4] = [8, 16, 32, 64];
-/// Threads of a block on matrix units.
-const UNITS_THREADS: u32 = 256;
+/// Inputs that a warp of a block on matrix units sums at a time, and most warps of such a block.
+const UNITS_SLOT: usize = 128;
+const UNITS_WARPS_MAX: usize = 8;
 /// Outputs of a block on matrix units: a group.
 const UNITS_OUTPUTS: usize = 16;
 
@@ -101,18 +102,19 @@ impl Variant<'_> {
             true => UNITS_OUTPUTS,
             false => all / quads * 16,
         };
-        self.across(outputs.div_ceil(of_block), rows)
+        self.across(outputs.div_ceil(of_block), inputs, rows)
     }
 
-    /// Blocks of which so many have different outputs.
-    pub fn across(&self, across: usize, rows: usize) -> Blocks {
+    /// Blocks of which so many have different outputs of so many inputs.
+    pub fn across(&self, across: usize, inputs: usize, rows: usize) -> Blocks {
         let grid = [number(across), number(rows.div_ceil(self.rows)), 1];
-        match self.on_units {
-            true => Blocks {
-                grid,
-                threads: UNITS_THREADS,
-            },
-            false => grid.into(),
+        if !self.on_units {
+            return grid.into();
+        }
+        let warps = inputs.div_ceil(UNITS_SLOT).clamp(1, UNITS_WARPS_MAX);
+        Blocks {
+            grid,
+            threads: 32 * number(warps),
         }
     }
 }

@@ -198,7 +198,7 @@ impl FusedOperations for Cuda {
         // A block has one head of queries, keys or values.
         let kernels = &self.kernels.few_rows_project[precision_number(&joined.weight)];
         let variant = kernels.of_heads(rows, layout.size);
-        let blocks = variant.across(3 * layout.heads, rows);
+        let blocks = variant.across(3 * layout.heads, joined.weight.columns(), rows);
         self.launch(variant.kernel, blocks, &arguments);
     }
 

@@ -189,7 +189,7 @@ CHECK(projections_go_into_pages_as_product_rotation_and_store_do) {
             cases.push_back({"q4", "rows_q4_2", "rows_project_q4_2", 2, THREADS, precision, inputs, 32});
             cases.push_back({"f16", "rows_mma_f16_8", "rows_mma_project_f16_8", 8, 256, precision,
                              inputs, inputs == 64 ? 96u : 64u});
-            cases.push_back({"int8", "rows_mma_int8_8", "rows_mma_project_int8_16", 16, 256, precision,
+            cases.push_back({"int8", "rows_mma_int8_8", "rows_mma_project_int8_16", 16, 32, precision,
                              inputs, 48});
             cases.push_back({"q4", "rows_mma_q4_16", "rows_mma_project_q4_32", 32, 256, precision,
                              inputs, inputs == 64 ? 128u : 32u});

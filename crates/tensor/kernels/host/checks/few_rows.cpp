@@ -11,8 +11,8 @@ const std::vector<std::string> PACKED = {"f16", "int8", "q4"};
 const unsigned BLOCK_ROWS[] = {8, 16, 32, 64};
 constexpr unsigned BLOCK = 256;
 
-Grid grid(const RowsArguments &p, unsigned count) {
-    return {divide_up(p.outputs, 16), divide_up(p.rows, count), 1, BLOCK};
+Grid grid(const RowsArguments &p, unsigned count, unsigned threads = BLOCK) {
+    return {divide_up(p.outputs, 16), divide_up(p.rows, count), 1, threads};
 }
 
 std::string kernel(const std::string &family, const std::string &precision, unsigned count) {
@@ -49,6 +49,11 @@ CHECK(few_rows_on_matrix_units_equal_their_formula_and_a_row_has_the_same_bits_i
                 if (count == 8) first = out;
                 if (count == 8) expect_near(out, expected, 1e-6, what);
                 else expect_equal(out, first, what + " by " + std::to_string(count) + " rows");
+                for (unsigned threads : {32u, 96u}) {
+                    out = before;
+                    run(kernel("rows_mma", precision, count), grid(p, count, threads), p, out);
+                    expect_equal(out, first, what + " by " + std::to_string(threads) + " threads");
+                }
             }
             const unsigned last = s.rows - 1;
             const Numbers row(x.begin() + size_t(last) * s.inputs, x.end());
@@ -158,6 +163,8 @@ CHECK(gates_on_matrix_units_equal_their_formula) {
                 if (count == 8) first = out;
                 if (count == 8) expect_near(out, expected, 1e-5, precision);
                 else expect_equal(out, first, precision + " by " + std::to_string(count) + " rows");
+                run(kernel("rows_mma_gated", precision, count), grid(p, count, 32), p, out);
+                expect_equal(out, first, precision + " by one warp");
             }
         }
 }

@@ -41,7 +41,6 @@ mod layers;
 mod matrix;
 mod noise;
 mod operations;
-#[cfg(feature = "testing")]
 pub mod simulated;
 mod stft;
 mod tensor;

@@ -46,7 +46,6 @@ impl Workspace {
     }
 
     /// Each tensor in a piece of the driver's, past which a driver for tests may let kernels fault.
-    #[cfg(feature = "testing")]
     pub fn apart(memory: &Memory, tag: &'static str) -> Workspace {
         Workspace::of(Kind::Pooled {
             memory: memory.clone(),

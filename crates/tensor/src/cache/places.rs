@@ -290,7 +290,6 @@ impl<'a> CachePlaces<'a> {
     /// # Safety
     /// Each page of a sequence must be host memory as long as one layer's part of it, and nobody
     /// else may use it while the result lives.
-    #[cfg(feature = "testing")]
     pub(crate) unsafe fn in_pages<'b>(&self, pages: Vec<Address>) -> CachePlaces<'b> {
         assert_eq!(pages.len(), self.pages.len(), "as many pages");
         CachePlaces {

@@ -1,8 +1,6 @@
 //! Faults of clients over real sockets: nothing is lost, and memory returns to the same byte.
 
-mod common;
-
-use common::{Client, Server, long_story, malformed, options, within};
+use crate::common::{Client, Server, long_story, malformed, options, within};
 use serde_json::{Value, json};
 use sottovoce::EngineOptions;
 use sottovoce_server::{Limits, ServerOptions, parse_network};

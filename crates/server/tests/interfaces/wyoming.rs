@@ -1,8 +1,6 @@
 //! The Wyoming protocol over a socket.
 
-mod common;
-
-use common::{Server, long_story, options, within};
+use crate::common::{Server, long_story, options, within};
 use serde_json::{Value, json};
 use sottovoce_server::{Limits, ServerOptions};
 use std::net::{Ipv4Addr, SocketAddr};

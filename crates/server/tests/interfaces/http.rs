@@ -1,11 +1,9 @@
 //! The server's HTTP API with the embedded voice, without a socket.
 
-mod common;
-
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use common::calls::{answer, bytes, form, get, json_of, post, recording};
-use common::options;
+use crate::common::calls::{answer, bytes, form, get, json_of, post, recording};
+use crate::common::options;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sottovoce::{Engine, EngineOptions, ModelConfig, Source};

@@ -1,9 +1,7 @@
 //! `/v1/stream` over real sockets: text in pieces, sound out, interruption, and failures along the
 //! way.
 
-mod common;
-
-use common::{Client, Server, long_story, options, within};
+use crate::common::{Client, Server, long_story, options, within};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use sottovoce::EngineOptions;

@@ -1,10 +1,8 @@
 //! Voice changes over HTTP, with a small random model.
 
-mod common;
-
 use axum::http::{StatusCode, header};
-use common::calls::{answer, bytes, change_form, json_of, recording};
-use common::options;
+use crate::common::calls::{answer, bytes, change_form, json_of, recording};
+use crate::common::options;
 use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{App, Limits, ServerOptions};
 

@@ -7,6 +7,7 @@ less than 4 GB.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import importlib
 import importlib.util
@@ -31,20 +32,27 @@ import sottovoce
 from conftest import wait_until
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
+#: Seconds that a busy machine may take for each of the things that Ray waits for.
+PATIENCE_SECONDS = 300
 if HAS_RAY:
     # Before Ray is imported: workers at once, and patience where the machine is busy.
     os.environ |= {
         "RAY_AUTH_MODE": "disabled",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": f"{PATIENCE_SECONDS}",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": f"{PATIENCE_SECONDS}",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_agent_register_timeout_ms": f"{PATIENCE_SECONDS * 1000}",
+        "RAY_gcs_server_port_wait_time_s": f"{PATIENCE_SECONDS}",
+        "RAY_health_check_timeout_ms": f"{PATIENCE_SECONDS * 1000}",
         "RAY_worker_niceness": "0",
+        "RAY_worker_register_timeout_seconds": f"{PATIENCE_SECONDS}",
     }
     import pyarrow as pa
     import ray
     from pydantic import ValidationError
     from ray import serve
+    from ray._private import services
 
     import sottovoce.ray
     from sottovoce.ray import batches, serving
@@ -346,20 +354,54 @@ def test_a_batch_is_spoken_in_its_order_and_not_twice(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "audio").iterdir()) == ["a.wav", "c.wav"]
 
 
+def waiting_for(name: str, condition: Callable[[], bool]) -> None:
+    """Waits as long as a busy machine may need, and says for what."""
+    print(f"waiting for {name}")
+    if not wait_until(condition, PATIENCE_SECONDS):
+        raise TimeoutError(
+            f"{name}: not there after {PATIENCE_SECONDS} s; try again with less other work on this"
+            " machine, or let RAY_ADDRESS name a cluster"
+        )
+
+
+def patient(get_node: Callable[[str, str], dict[str, Any]]) -> Callable[[str, str], dict[str, Any]]:
+    """Ray's question for its node, which waits for the answer.
+
+    By a constant Ray asks for 30 s and then gives up, which is too soon where other work has the
+    processors.
+    """
+
+    def get(gcs_address: str, node_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def known() -> bool:
+            with contextlib.suppress(RuntimeError):
+                found.update(get_node(gcs_address, node_id))
+            return bool(found)
+
+        waiting_for("the node of Ray's own cluster", known)
+        return found
+
+    return get
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray on this machine: one that ``RAY_ADDRESS`` names, or one of its own."""
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False)
     else:
-        ray.init(
-            # Two served replicas, a job's two speakers, and the tasks that read and write its rows.
-            num_cpus=6,
-            num_gpus=0,
-            object_store_memory=150 << 20,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(services, "get_node", patient(services.get_node))
+            ray.init(
+                # Two served replicas, a job's two speakers, and the tasks that read and write its
+                # rows.
+                num_cpus=6,
+                num_gpus=0,
+                object_store_memory=150 << 20,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
     yield
     serve.shutdown()
     ray.shutdown()
@@ -370,8 +412,19 @@ def port(cluster: None) -> int:
     """Where two replicas of pico are served."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         number: int = free.getsockname()[1]
-    serve.start(http_options={"host": "127.0.0.1", "port": number})
+    # After 60 s Ray says that its proxy is late, and goes on to start it.
+    with contextlib.suppress(TimeoutError):
+        serve.start(http_options={"host": "127.0.0.1", "port": number})
     serve.run(sottovoce.ray.app({"memory": "128MiB", "replicas": 2, "streams": STREAMS}))
+
+    def answers() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", number, timeout=PATIENCE_SECONDS)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == 200
+        return False
+
+    waiting_for("an answer of Ray's proxy and a replica behind it", answers)
     return number
 
 

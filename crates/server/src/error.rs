@@ -124,6 +124,12 @@ pub enum ServerError {
         /// Number of running streams.
         live: usize,
     },
+    /// A model is being fetched, and another one was asked for.
+    #[error("{name} is on its way; wait for it, or cancel it")]
+    Fetching {
+        /// The model under way.
+        name: &'static str,
+    },
     /// A WebSocket was idle for too long.
     #[error("nothing was said for {seconds} s")]
     Idle {
@@ -221,6 +227,7 @@ impl ServerError {
             ),
             Self::DoesNotFit(_) => (StatusCode::CONFLICT, INVALID, Some("does_not_fit")),
             Self::InUse { .. } => (StatusCode::CONFLICT, INVALID, Some("in_use")),
+            Self::Fetching { .. } => (StatusCode::CONFLICT, INVALID, Some("fetching")),
             Self::Engine(_)
             | Self::Encoding(_)
             | Self::Listen { .. }

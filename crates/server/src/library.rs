@@ -389,13 +389,10 @@ impl Library {
     pub(crate) fn download(self: &Arc<Library>, name: &str) -> Result<DownloadState, ServerError> {
         let (hub, model) = (self.hub()?.clone(), Library::official(name)?);
         let mut downloads = self.downloads();
-        if let Some((other, _)) = downloads.iter().find(|(_, state)| state.running) {
-            return match *other == model.name {
-                true => Ok(downloads[other].clone()),
-                false => Err(ServerError::Parameter {
-                    parameter: "name",
-                    reason: format!("{other} is on its way; wait for it, or cancel it"),
-                }),
+        if let Some((&name, state)) = downloads.iter().find(|(_, state)| state.running) {
+            return match name == model.name {
+                true => Ok(state.clone()),
+                false => Err(ServerError::Fetching { name }),
             };
         }
         let state = DownloadState {

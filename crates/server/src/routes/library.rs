@@ -82,8 +82,9 @@ pub(crate) async fn offer(
 #[utoipa::path(post, path = "/models/{name}/download", tag = "models", operation_id = "download_model",
     params(("name" = String, Path, description = "A name that `GET /models` lists")),
     responses((status = 202, description = "It is on its way", body = DownloadState),
-        (status = 400, description = "This server fetches no models, or another is on its way", body = ErrorBody),
-        (status = 404, description = "Unknown", body = ErrorBody)))]
+        (status = 400, description = "This server fetches no models", body = ErrorBody),
+        (status = 404, description = "Unknown", body = ErrorBody),
+        (status = 409, description = "Another is on its way", body = ErrorBody)))]
 pub(crate) async fn download(
     State(app): State<Arc<App>>,
     PathName(name): PathName,

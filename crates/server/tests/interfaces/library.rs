@@ -137,7 +137,9 @@ async fn a_model_is_offered_fetched_cancelled_and_goes_on() {
     let begun = answer(&router, post(path, &json!({}))).await;
     assert_eq!(begun.status(), StatusCode::ACCEPTED);
     let other = answer(&router, post("/models/turbo/download", &json!({}))).await;
-    assert_eq!(other.status(), StatusCode::BAD_REQUEST, "one at a time");
+    assert_eq!(other.status(), StatusCode::CONFLICT, "one at a time");
+    let error = json_of(other).await["error"].take();
+    assert_eq!(error["code"], "fetching", "{error}");
     let seen = until(&router, |model| {
         model["download"]["received_bytes"].as_u64() > Some(0)
     })

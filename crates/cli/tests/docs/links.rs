@@ -1,4 +1,4 @@
-//! No broken links, and every page of the book is in its table of contents.
+//! No broken links or tables, and every page of the book is in its table of contents.
 
 use crate::page::{Page, pages, root};
 use std::collections::BTreeSet;
@@ -39,6 +39,13 @@ fn every_link_leads_somewhere() {
     }
     assert!(count > 50, "only {count} links were seen");
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_row_stands_below_its_tables_head() {
+    for page in pages() {
+        assert_eq!(page.stray_rows(), [0; 0], "{}: by line", page.name);
+    }
 }
 
 #[test]

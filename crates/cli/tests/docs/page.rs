@@ -106,6 +106,16 @@ impl Page {
         anchors
     }
 
+    /// Lines, from 1, of rows that no table's head stands above: they are shown as plain text.
+    pub fn stray_rows(&self) -> Vec<usize> {
+        parse(&self.text)
+            .into_offset_iter()
+            .filter(|(event, _)| matches!(event, Event::Start(Tag::Paragraph)))
+            .filter(|(_, range)| self.text[range.start..].starts_with('|'))
+            .map(|(_, range)| self.text[..range.start].lines().count() + 1)
+            .collect()
+    }
+
     /// Cells of all tables, row by row.
     pub fn rows(&self) -> impl Iterator<Item = Vec<String>> + '_ {
         let rows = (self.text.lines()).filter(|line| line.starts_with('|') && line.ends_with('|'));

@@ -1,4 +1,5 @@
-//! The troubleshooting page lists every error message, and nothing else as one.
+//! The troubleshooting page lists every error message, and nothing else as one. The HTTP reference
+//! lists every code.
 
 use crate::page::{Page, root};
 use std::path::{Path, PathBuf};
@@ -148,6 +149,22 @@ fn every_explained_message_is_one_of_the_program() {
     }
     assert!(count > 100, "only {count} messages stand on the page");
     assert!(stale.is_empty(), "no longer said:\n{}", stale.join("\n"));
+}
+
+#[test]
+fn every_code_of_an_error_stands_in_the_http_reference() {
+    let source = std::fs::read_to_string(root().join("crates/server/src/error.rs")).unwrap();
+    let page = Page::named("docs/http.md");
+    let mut count = 0;
+    for (start, _) in source.match_indices("Some(\"") {
+        let code = literal(&source[start + "Some(".len()..]).unwrap();
+        // Names of fields are made into owned strings, and codes are not.
+        if source[start..].starts_with(&format!("Some(\"{code}\")")) {
+            count += 1;
+            assert!(page.text.contains(&format!("`{code}`")), "{code}");
+        }
+    }
+    assert!(count > 10, "only {count} codes were found");
 }
 
 #[test]

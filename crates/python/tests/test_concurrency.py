@@ -128,10 +128,15 @@ def test_an_engine_may_close_while_threads_wait(own_engine: sottovoce.Engine) ->
 def test_ctrl_c_ends_a_stream(own_engine: sottovoce.Engine) -> None:
     stream = own_engine.open_stream()
     interrupt = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    interrupt.start()
-    with pytest.raises(KeyboardInterrupt):
-        next(stream)
-    interrupt.join()
+    # Shells start background jobs with the signal ignored, which Python leaves as it is.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        interrupt.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert list(stream) == []
     assert wait_until(lambda: is_idle(own_engine))
 

@@ -1,10 +1,10 @@
 //! Requests of other projects' clients, and the responses that they expect.
 
+use crate::common::calls::{answer, bytes, get, json_of, post, recording};
+use crate::common::options;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Request, StatusCode, header};
-use crate::common::calls::{answer, bytes, get, json_of, post, recording};
-use crate::common::options;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};

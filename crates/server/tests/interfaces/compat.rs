@@ -1,13 +1,13 @@
 //! Requests that the clients of other Chatterbox servers send, as they were recorded, and what
 //! those clients read from the answers.
 
+use crate::common::calls::{answer, bytes, get, json_of, post, recording};
+use crate::common::options;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use crate::common::calls::{answer, bytes, get, json_of, post, recording};
-use crate::common::options;
 use serde_json::{Value, json};
 use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{App, Compatibility, ServerOptions};

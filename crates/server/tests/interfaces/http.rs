@@ -1,9 +1,9 @@
 //! The server's HTTP API with the embedded voice, without a socket.
 
-use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
 use crate::common::calls::{answer, bytes, form, get, json_of, post, recording};
 use crate::common::options;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sottovoce::{Engine, EngineOptions, ModelConfig, Source};

@@ -1,11 +1,11 @@
 //! The page's calls besides speech: the list of models, a download, the memory history, and
 //! renaming a voice.
 
+use crate::common::calls::{answer, bytes, form, get, json_of, post, recording};
+use crate::common::{Server, options, within};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use crate::common::calls::{answer, bytes, form, get, json_of, post, recording};
-use crate::common::{Server, options, within};
 use serde_json::{Value, json};
 use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{App, HubSettings, ServerOptions};

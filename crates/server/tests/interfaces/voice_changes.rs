@@ -1,8 +1,8 @@
 //! Voice changes over HTTP, with a small random model.
 
-use axum::http::{StatusCode, header};
 use crate::common::calls::{answer, bytes, change_form, json_of, recording};
 use crate::common::options;
+use axum::http::{StatusCode, header};
 use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{App, Limits, ServerOptions};
 

@@ -73,6 +73,10 @@ pub(super) struct Language {
     pub length_words: &'static [&'static str],
     /// Words before a number with a letter: `gate 12A`.
     pub lettered: &'static [&'static str],
+    /// Makers and series before the numbers of their models, which are read in pairs of digits.
+    pub paired: &'static [&'static str],
+    /// Nouns before which an amount with its unit is singular: `a 12 V battery`.
+    pub measured: &'static [&'static str],
     /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
     /// Words before years of four digits.
@@ -121,6 +125,7 @@ pub(super) struct Words {
     pub out_of: &'static str,
     pub on: &'static str,
     pub ten: &'static str,
+    pub star: &'static str,
     pub bc: &'static [&'static str],
 }
 

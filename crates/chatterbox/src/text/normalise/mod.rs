@@ -191,4 +191,6 @@ impl Spans {
 }
 
 #[cfg(test)]
+mod pasted_tests;
+#[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use super::Normaliser;
 use proptest::prelude::*;
 
 #[track_caller]
-fn spoken(cases: &[(&str, &str)]) {
+pub(super) fn spoken(cases: &[(&str, &str)]) {
     let normaliser = Normaliser::of("en", true).unwrap();
     for (written, right) in cases {
         assert_eq!(normaliser.normalise(written), *right, "{written:?}");
@@ -574,7 +574,7 @@ fn letters_after_a_number_are_units_only_where_units_are_meant() {
     spoken(&[
         (
             "gate 12A, Seat 4C, 12A fuse",
-            "gate twelve A, Seat four C, twelve amps fuse",
+            "gate twelve A, Seat four C, twelve amp fuse",
         ),
         ("5W-30 oil, 5W", "five W-thirty oil, five watts"),
         (

@@ -61,6 +61,7 @@ pub(super) static ENGLISH: Language = Language {
         out_of: "out of",
         on: "on",
         ten: "ten",
+        star: "star",
         bc: &["BC", "BCE", "AD", "CE"],
     },
     months: [
@@ -115,6 +116,8 @@ pub(super) static ENGLISH: Language = Language {
     articles: &["a", "an", "the"],
     length_words: words::LENGTH_WORDS,
     lettered: words::LETTERED,
+    paired: names::PAIRED,
+    measured: units::MEASURED,
     code_words: words::CODE_WORDS,
     year_words: words::YEAR_WORDS,
     function_words: words::FUNCTION_WORDS,

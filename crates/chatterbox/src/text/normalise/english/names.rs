@@ -54,6 +54,7 @@ pub(super) const STREETS: &[(&str, &str)] = &[
 /// Numbered roads and rooms; those in capitals are joined to their number by a hyphen.
 pub(super) const ROADS: &[(&str, &str)] = &[
     ("Hwy", "Highway"),
+    ("HWY", "Highway"),
     ("Highway", "Highway"),
     ("Rte", "Route"),
     ("Rt", "Route"),
@@ -64,6 +65,15 @@ pub(super) const ROADS: &[(&str, &str)] = &[
     ("Room", "Room"),
     ("Flight", "Flight"),
     ("Suite", "Suite"),
+    ("Apt", "Apartment"),
+    ("Rm", "Room"),
+    ("Lv", "Level"),
+    ("Lvl", "Level"),
+];
+
+/// Makers and series whose models' numbers are read in pairs of digits.
+pub(super) const PAIRED: &[&str] = &[
+    "airbus", "boeing", "embraer", "geforce", "gtx", "porsche", "radeon", "rtx", "rx",
 ];
 
 /// What is counted in order by Roman numerals.

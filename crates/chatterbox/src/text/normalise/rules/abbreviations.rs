@@ -74,7 +74,9 @@ pub(super) fn abbreviation(setting: &Setting, cursor: &Cursor<'_>) -> Option<Rea
         let after = scan.rest.trim_start_matches(' ');
         let digit = (after.strip_prefix('#').unwrap_or(after))
             .starts_with(|c: char| c.is_ascii_digit())
-            || (near && roman_value(next).is_some() && next != "I");
+            || (near && roman_value(next).is_some() && next != "I")
+            // `serial no. XJ-900`
+            || (near && is_capitalised(next) && next.contains(|c: char| c.is_ascii_digit()));
         let fits = match abbreviation.when {
             When::Always => stop,
             When::Plain => stop || !capitalised,
@@ -166,6 +168,16 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
             return Reading::new((language.ordinal)(value), written.len());
         }
     }
+    // `page xii`, `Scene iii`: only after such words, and no single letter.
+    if (2..=6).contains(&written.len())
+        && written.bytes().all(|c| matches!(c, b'i' | b'v' | b'x'))
+        && cursor.before().ends_with(' ')
+        && scan.ends_word()
+        && holds(language.numbered, cursor.previous_word())
+        && let Some(value) = roman_value(&written.to_ascii_uppercase())
+    {
+        return Reading::new((language.cardinal)(value), written.len());
+    }
     // `Appendix C`, `Class D`: a letter.
     if matches!(written, "C" | "D" | "L" | "M") {
         return None;
@@ -217,7 +229,15 @@ pub(super) fn roman(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         let title = near.strip_suffix(before).unwrap_or("");
         holds(language.royal_titles, last_word(title.trim_end()))
     };
-    let ruler = holds(language.given_names, before) && (written == "V" || titled());
+    // `of Charles I.`: a pronoun does not end a sentence.
+    let ends = |rest: &str| {
+        let rest = rest.trim_start();
+        rest.is_empty()
+            || rest.starts_with(['.', ',', ';', ')', '?', '!'])
+            || rest.starts_with("of ")
+    };
+    let ruler = holds(language.given_names, before)
+        && (written == "V" || titled() || (written == "I" && ends(scan.rest)));
     if !named
         || (written.len() < 2 && !ruler)
         || value > ROMAN_AFTER_NAMES_MAX
@@ -300,7 +320,16 @@ pub(super) fn weekday(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     });
     let day_follows = after.rest.starts_with(|c: char| c.is_ascii_digit());
     let short = stop && !ends_sentence(setting, scan.rest);
-    let dated = month || (comma && day_follows);
+    // `Mon 3 Mar`
+    let month_later = after.rest.split_whitespace().nth(1).is_some_and(|word| {
+        let word = word.trim_matches(|c: char| !c.is_alphabetic());
+        (setting.language.months.iter()).any(|month| {
+            is_capitalised(word)
+                && (word == month.name
+                    || (month.short.iter()).any(|short| short.eq_ignore_ascii_case(word)))
+        })
+    });
+    let dated = month || (day_follows && (comma || month_later));
     if !is_capitalised(written) || !scan.ends_word() || !(short || dated) {
         return None;
     }

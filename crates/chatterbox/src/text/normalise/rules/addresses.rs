@@ -80,6 +80,31 @@ fn house_number(language: &Language, digits: &str) -> String {
     }
 }
 
+/// `Boeing 737-800`, `RTX 4090`: the number of a model, in pairs of digits.
+pub(super) fn model(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    if !cursor.starts_word() || !holds(language.paired, cursor.previous_word()) {
+        return None;
+    }
+    let digits = scan.digits();
+    let fits = |digits: &str| (3..=4).contains(&digits.len()) && !digits.starts_with('0');
+    if !cursor.before().ends_with(' ') || !fits(digits) {
+        return None;
+    }
+    let mut words = house_number(language, digits);
+    let mut variant = scan;
+    if variant.take('-') {
+        let second = variant.digits();
+        if fits(second) {
+            words = format!("{words} {}", house_number(language, second));
+            scan = variant;
+        }
+    }
+    scan.ends_word().then_some(())?;
+    Reading::new(words, scan.used)
+}
+
 /// `Hwy 101`, `I-95`, `Route 66`, `Room 404`: a numbered road or room.
 pub(super) fn road(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let language = setting.language;
@@ -89,8 +114,16 @@ pub(super) fn road(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let stop = scan.take('.');
     let mark = scan.take_any(&[' ', '-'])?;
     // `I 5` is a person, and a hyphen joins no whole word to its number.
-    let joined = word.chars().all(char::is_uppercase);
+    let joined = word.len() < 3 && word.chars().all(char::is_uppercase);
     let digits = scan.digits();
+    // `Apt 4B`
+    let mut lettered = scan;
+    let letter = lettered
+        .take_any(&HOUSE_LETTERS[..6])
+        .filter(|_| lettered.ends_word());
+    if letter.is_some() {
+        scan = lettered;
+    }
     let plain = (1..=4).contains(&digits.len()) && !digits.starts_with('0');
     if !cursor.starts_word()
         || cursor.continues_chain()
@@ -102,10 +135,11 @@ pub(super) fn road(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     {
         return None;
     }
-    Reading::new(
-        format!("{name} {}", house_number(language, digits)),
-        scan.used,
-    )
+    let mut words = format!("{name} {}", house_number(language, digits));
+    if let Some(letter) = letter {
+        words = format!("{words} {letter}");
+    }
+    Reading::new(words, scan.used)
 }
 
 /// Whether a house number occurs a few words before.

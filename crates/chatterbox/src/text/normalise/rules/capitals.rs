@@ -17,7 +17,10 @@ pub(super) fn capitals(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading
     }
     // The plural of `GPU` ends in a lower-case letter.
     let singular = word.strip_suffix('s').unwrap_or(word);
-    match is_spelt(setting, singular) {
+    // `H2SO4`: symbols of elements beside their counts.
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    let formula = word.len() == 2 && (digit(cursor.previous()) || digit(scan.peek()));
+    match formula || is_spelt(setting, singular) {
         true => Reading::new(word, word.len()),
         false => Reading::new(word.to_lowercase(), word.len()),
     }

@@ -149,6 +149,7 @@ fn month_and_year(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let (month, year) = match (first.len(), second.len()) {
         (2, 4) => (first, second),
         (4, 2) => (second, first),
+        (4, 4) if mark == '/' => return school_year(language, first, second, ahead, scan),
         _ => return None,
     };
     if let Some(words) = season(language, first, second).filter(|_| ahead.ends_word()) {
@@ -181,6 +182,57 @@ fn season(language: &Language, first: &str, second: &str) -> Option<String> {
         _ => (language.cardinal)(to),
     };
     (follows && RECENT_YEARS.contains(&from)).then(|| format!("{} {last}", (language.year)(from)))
+}
+
+/// `2023/2024`: a year and the next one.
+fn school_year<'a>(
+    language: &Language,
+    first: &str,
+    second: &str,
+    after: Scan<'a>,
+    scan: &mut Scan<'a>,
+) -> Option<String> {
+    let (from, to): (u64, u64) = (first.parse().ok()?, second.parse().ok()?);
+    let follows = to == from + 1 && RECENT_YEARS.contains(&from);
+    (follows && after.ends_word() && !after.goes_on_as_chain()).then_some(())?;
+    *scan = after;
+    Some(format!("{} {}", (language.year)(from), (language.year)(to)))
+}
+
+/// `5–9 November`, `3-5 Jan. 2024`: days of one month.
+pub(super) fn days(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    let language = setting.language;
+    let mut scan = cursor.scan();
+    let (first, _) = day(language, &mut scan)?;
+    super::ranges::dash(&mut scan)?;
+    let (last, ending) = day(language, &mut scan)?;
+    if first >= last || !scan.space() {
+        return None;
+    }
+    let (month, sure) = month(language, &mut scan)?;
+    let year = year_after(language, &mut scan);
+    // `1-5 may be enough`.
+    let meant = sure || ending || year.is_some() || ends_phrase(language, scan.rest);
+    if !meant || !scan.ends_word() {
+        return None;
+    }
+    let words = &language.words;
+    let article = cursor.previous_word().eq_ignore_ascii_case(words.the);
+    let mut spoken = format!(
+        "{}{} {} {}",
+        if article {
+            String::new()
+        } else {
+            format!("{} ", words.the)
+        },
+        (language.ordinal)(first),
+        words.to,
+        day_before_month(language, true, last, month)
+    );
+    if let Some(year) = year {
+        spoken = format!("{spoken} {year}");
+    }
+    Reading::new(spoken, scan.used)
 }
 
 /// A month's name or abbreviation, and whether it is unambiguous.

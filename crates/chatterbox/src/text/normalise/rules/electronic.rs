@@ -23,8 +23,27 @@ const FILE_ENDS: [&str; 46] = [
     "cfg", "ini", "iso", "bin", "srt", "vtt",
 ];
 /// URL schemes.
-const SCHEMES: [&str; 10] = [
-    "http", "https", "ftp", "sftp", "file", "ssh", "git", "mailto", "ws", "wss",
+const SCHEMES: [&str; 20] = [
+    "http",
+    "https",
+    "ftp",
+    "sftp",
+    "file",
+    "ssh",
+    "git",
+    "mailto",
+    "ws",
+    "wss",
+    "s3",
+    "gs",
+    "redis",
+    "postgres",
+    "postgresql",
+    "mysql",
+    "mongodb",
+    "rtsp",
+    "rtmp",
+    "smb",
 ];
 
 /// Whether a character may occur within an address.
@@ -85,7 +104,8 @@ pub(super) fn address(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         || is_site(text)
         || is_local_port(text)
         || is_drive(text)
-        || is_file(text);
+        || is_file(text)
+        || is_ending(cursor, text);
     if !is_address {
         return None;
     }
@@ -160,6 +180,17 @@ fn is_word_end(end: &str, text: &str, host: &str) -> bool {
         "in" | "no" | "me" | "us" | "it" | "at" | "be" | "so" | "is" | "to"
     ) && text.len() == host.len()
         && host.matches('.').count() < 2
+}
+
+/// `a .pdf file`, `the .com bubble`: the end of a name alone.
+fn is_ending(cursor: &Cursor<'_>, text: &str) -> bool {
+    let apart =
+        (cursor.previous()).is_none_or(|c| c.is_whitespace() || matches!(c, '(' | '"' | '`' | '*'));
+    let end = text.strip_prefix('.').unwrap_or("");
+    let dotted = ["env", "gitignore", "bashrc", "onnx", "safetensors"];
+    let site = SPELT_ENDS.contains(&end) && !is_word_end(end, text, text);
+    apart
+        && (SPOKEN_ENDS.contains(&end) || FILE_ENDS.contains(&end) || dotted.contains(&end) || site)
 }
 
 /// `localhost:3000`.
@@ -244,8 +275,17 @@ pub(super) fn handle(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     let next = scan.peek()?;
     let name = match next {
         _ if next.is_ascii_digit() => words.number,
+        // `order #A1234`: a code, not a topic.
+        _ if is_code(scan.rest) => words.number,
         _ if next.is_alphabetic() => words.hashtag,
         _ => return None,
     };
     Reading::new(format!("{name} "), 1)
+}
+
+/// Up to three capitals and digits after them.
+fn is_code(text: &str) -> bool {
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_uppercase());
+    (1..=3).contains(&(text.len() - digits.len()))
+        && digits.starts_with(|c: char| c.is_ascii_digit())
 }

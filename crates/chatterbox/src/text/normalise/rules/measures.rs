@@ -28,6 +28,9 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if let Some(words) = height(language, &mut scan) {
         return Reading::new(words, scan.used);
     }
+    if let Some(words) = arc(language, &mut scan) {
+        return Reading::new(words, scan.used);
+    }
     if cursor.previous() == Some('.') && cursor.rest().starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
@@ -45,7 +48,9 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
             return Reading::new(format!("{words} {}", unit.one), joined.used);
         }
         if let Some(unit) = unit_after(language, &mut part) {
-            return Reading::new(format!("{words} {}", unit.of(!mixed)), part.used);
+            // `120/80 mmHg`: more than one.
+            let one = !mixed && !words.contains(language.words.over);
+            return Reading::new(format!("{words} {}", unit.of(one)), part.used);
         }
     }
     let number = Number::read(&mut scan)?;
@@ -58,6 +63,14 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
                 format!("{words} {} {}", language.words.per, unit.one),
                 ahead.used,
             );
+        }
+        // `8/day`
+        let mut timed = ahead;
+        if let Some(name) = period(language, &mut timed)
+            && timed.ends_word()
+        {
+            let words = format!("{words} {} {name}", language.words.per);
+            return Reading::new(words, timed.used);
         }
         let letter = ahead.letters();
         if letter.len() == 1 && ahead.ends_word() {
@@ -75,6 +88,14 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         let unit = unit(language, &mut ahead)?;
         return Reading::new(format!("{words} {}", unit.one), ahead.used);
     }
+    // `98.6F`, `350F`: too long or too exact for a seat.
+    let exact = number.part.is_some() || number.whole.len() == 3;
+    if exact && let Some(letter) = scan.take_any(&['F', 'C']) {
+        let degrees = if letter == 'F' { "°F" } else { "°C" };
+        let unit =
+            known(language, degrees).filter(|_| scan.ends_word() && !scan.goes_on_as_chain())?;
+        return Reading::new(format!("{words} {}", unit.several), scan.used);
+    }
     let unit = unit_after(language, &mut scan)?;
     // `5W-30`, `gate 12A`: a letter, not a unit.
     let mut written = cursor.rest()[..scan.used].chars().rev();
@@ -83,8 +104,69 @@ pub(super) fn measure(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if letter && (scan.goes_on_as_chain() || holds(language.lettered, cursor.previous_word())) {
         return None;
     }
-    let one = number.is_one() || modifies_noun(setting, cursor, &scan);
-    Reading::new(format!("{words} {}", unit.of(one)), scan.used)
+    let noun = scan.rest.starts_with(' ') && holds(language.measured, first_word(scan.rest));
+    let one = number.is_one() || noun || modifies_noun(setting, cursor, &scan);
+    let mut words = format!("{words} {}", unit.of(one));
+    // `10 L/100 km`
+    let mut below = scan;
+    if below.take('/')
+        && let Some(number) = Number::read(&mut below)
+        && let Some(unit) = unit_after(language, &mut below)
+    {
+        let many = number.words(language);
+        words = format!("{words} {} {many} {}", language.words.per, unit.several);
+        scan = below;
+    }
+    Reading::new(words, scan.used)
+}
+
+/// `40°42'46"`, with its direction: degrees, minutes and seconds of an arc.
+fn arc(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let counted = |number: &Number<'_>, [one, several]: [&str; 2]| {
+        let name = if number.is_one() { one } else { several };
+        format!("{} {name}", number.words(language))
+    };
+    let degrees = Number::read(&mut ahead)?;
+    ahead.take_any(&['°'])?;
+    ahead.space();
+    let minutes = Number::read(&mut ahead)?;
+    ahead.take_any(&['\'', '’', '′'])?;
+    let unit = known(language, "°")?;
+    let mut words = vec![
+        format!("{} {}", degrees.words(language), unit.of(degrees.is_one())),
+        counted(&minutes, language.words.minutes),
+    ];
+    let mut finer = ahead;
+    finer.space();
+    if let Some(seconds) = Number::read(&mut finer)
+        && (finer.take_any(&['"', '”', '″']).is_some() || take_text(&mut finer, "′′"))
+    {
+        words.push(counted(&seconds, language.words.seconds));
+        ahead = finer;
+    }
+    let mut facing = ahead;
+    facing.space();
+    let letter = facing.letters();
+    let named = language
+        .directions
+        .iter()
+        .find(|(short, _)| *short == letter);
+    if let Some((_, name)) = named.filter(|_| letter.len() == 1) {
+        words.push(name.to_lowercase());
+        ahead = facing;
+    }
+    ahead.ends_word().then_some(())?;
+    *scan = ahead;
+    Some(words.join(" "))
+}
+
+fn take_text(scan: &mut Scan<'_>, text: &str) -> bool {
+    let found = scan.rest.starts_with(text);
+    if found {
+        scan.skip(text.len());
+    }
+    found
 }
 
 /// `3x a day`, `1.5x faster`: a number of times.
@@ -120,20 +202,26 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     loop {
         let mut ahead = scan;
         let mut measured = scan;
-        // `20 cm x 30 cm`: each side may have its unit.
-        let side = unit_after(language, &mut measured).filter(|_| measured.rest.starts_with(' '));
+        // `20 cm x 30 cm`, `8.5" x 11"`: each side may have its unit.
+        let side = side_unit(language, &mut measured).filter(|_| measured.rest.starts_with(' '));
         if side.is_some() {
             ahead = measured;
         }
-        ahead.space();
+        let apart = ahead.space();
         let Some(sign) = ahead.take_any(&['x', 'X', '×', '*']) else {
             break;
         };
         ahead.space();
+        let start = ahead.used;
         let Some(next) = factor(language, &mut ahead) else {
             break;
         };
-        crossed |= sign != 'x' && sign != 'X';
+        // `1920×1080`: a screen.
+        let pixels =
+            |written: &str| written.len() >= 3 && written.bytes().all(|c| c.is_ascii_digit());
+        let written = cursor.rest();
+        let screen = !apart && pixels(&written[..scan.used]) && pixels(&written[start..ahead.used]);
+        crossed |= sign != 'x' && sign != 'X' && !(sign == '×' && screen);
         if let Some(unit) = side {
             words.push(' ');
             words.push_str(&unit.several);
@@ -148,7 +236,7 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     if !several {
         return None;
     }
-    let unit = unit_after(language, &mut scan);
+    let unit = side_unit(language, &mut scan);
     if !scan.ends_word() {
         return None;
     }
@@ -162,6 +250,21 @@ pub(super) fn product(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
         words.push_str(&unit.several);
     }
     Reading::new(words, scan.used)
+}
+
+/// A unit, or the mark of inches or feet, after a side.
+fn side_unit(language: &Language, scan: &mut Scan<'_>) -> Option<Measured> {
+    let mut ahead = *scan;
+    let mark = ahead.take_any(&['"', '″', '\'', '′']);
+    let short = match mark {
+        Some('"' | '″') => "in.",
+        Some(_) => "ft",
+        None => return unit_after(language, scan),
+    };
+    let ends = ahead.rest.is_empty() || ahead.rest.starts_with([' ', ',', '.', ';', ')']);
+    let unit = known(language, short).filter(|_| ends)?;
+    *scan = ahead;
+    Some(unit)
 }
 
 /// A factor of a product; screen sizes are read like years.
@@ -192,6 +295,18 @@ fn height(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let inch = known(language, "in")?;
     let (feet, inches): (u64, u64) = (feet.parse().ok()?, inches.parse().ok()?);
     *scan = ahead;
+    // `5'30"`: no foot has so many inches.
+    if inches >= 12 {
+        let counted = |value: u64, [one, several]: [&str; 2]| {
+            let name = if value == 1 { one } else { several };
+            format!("{} {name}", (language.cardinal)(value))
+        };
+        let minutes = counted(feet, language.words.minutes);
+        return Some(format!(
+            "{minutes} {}",
+            counted(inches, language.words.seconds)
+        ));
+    }
     Some(format!(
         "{} {} {} {}",
         (language.cardinal)(feet),
@@ -221,7 +336,14 @@ fn length(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Opti
     let plausible = match mark {
         '′' | '″' => true,
         '"' => !quoted && (ahead.rest.is_empty() || ahead.rest.starts_with([' ', ',', '.'])),
-        _ => ahead.rest.starts_with(' ') && holds(language.length_words, first_word(ahead.rest)),
+        _ => {
+            let next = first_word(ahead.rest);
+            // `a 6' fence`
+            let noun = holds(language.indefinite_articles, cursor.previous_word())
+                && next.starts_with(char::is_lowercase)
+                && !cursor.before().contains(mark);
+            ahead.rest.starts_with(' ') && (noun || holds(language.length_words, next))
+        }
     };
     if !plausible || !ahead.ends_word() {
         return None;
@@ -313,7 +435,8 @@ pub(super) fn unit_after(language: &Language, scan: &mut Scan<'_>) -> Option<Mea
         rest.peek().is_some_and(char::is_lowercase)
             && (!again || unit(language, &mut rest).is_some())
     };
-    if stop.take('.') && stop.space() && goes_on(stop) {
+    // In `4-6 hrs., at most` it belongs to the unit too.
+    if stop.take('.') && (stop.rest.starts_with(", ") || stop.space() && goes_on(stop)) {
         ahead.take('.');
     }
     *scan = ahead;

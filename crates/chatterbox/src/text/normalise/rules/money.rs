@@ -36,7 +36,7 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         }
         return Reading::new(words, spread.used);
     }
-    if modifies_noun(setting, cursor, &scan) {
+    if modifies_noun(setting, cursor, &scan) || is_adjective(cursor, &scan) {
         let names = language.currencies.iter().map(|currency| currency.names);
         let singular = names
             .filter_map(|[one, several]| Some(format!("{}{one}", words.strip_suffix(several)?)))
@@ -44,6 +44,17 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         return Reading::new(singular.unwrap_or(words), scan.used);
     }
     Reading::new(words, scan.used)
+}
+
+/// `a $1.5-million deal`, `$3-a-day`: an amount joined by a hyphen to what it tells the price of.
+fn is_adjective(cursor: &Cursor<'_>, scan: &Scan<'_>) -> bool {
+    let written = &cursor.rest()[..scan.used];
+    let joined = written.rsplit_once('-');
+    let large = joined.is_some_and(|(number, word)| {
+        number.ends_with(|c: char| c.is_ascii_digit()) && word.starts_with(char::is_alphabetic)
+    });
+    let noun = scan.rest.starts_with(' ') && first_word(scan.rest).starts_with(char::is_lowercase);
+    (large && noun) || scan.rest.starts_with("-a-") || scan.rest.starts_with("-per-")
 }
 
 /// A plain amount before a range: its number and its currency.
@@ -67,7 +78,8 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
         Some(currency) => {
             ahead.space();
             negative |= ahead.take_any(&['-', '−']).is_some();
-            let number = Number::read(&mut ahead)?;
+            let mut number = Number::read(&mut ahead)?;
+            decimal_comma(&mut number, &mut ahead, 2);
             let large = magnitude(language, &mut ahead);
             // `$5 CAD`: the code says which dollar.
             let mut coded = ahead;
@@ -84,7 +96,8 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
             (number, coded_currency.unwrap_or(currency), large)
         }
         None => {
-            let number = Number::read(&mut ahead)?;
+            let mut number = Number::read(&mut ahead)?;
+            decimal_comma(&mut number, &mut ahead, 1);
             let mut behind = ahead;
             let mut large = magnitude(language, &mut behind);
             if large.is_none() || sign_behind(language, &mut behind.clone()).is_none() {
@@ -96,10 +109,27 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
             (number, currency, large)
         }
     };
+    // `€20,-` and `$19.-`: no cents.
+    let mut round = ahead;
+    if number.part.is_none()
+        && round.take_any(&[',', '.']).is_some()
+        && round.take_any(&['-', '–', '—']).is_some()
+        && round.peek().is_none_or(char::is_whitespace)
+    {
+        ahead = round;
+    }
+    let mut about = ahead;
+    let roughly = about.take_ignoring_case("ish") && about.ends_word();
+    if roughly {
+        ahead = about;
+    }
     if !ahead.ends_word() {
         return None;
     }
     let mut words = words(language, &number, currency, large);
+    if roughly {
+        words.push_str(" ish");
+    }
     if negative {
         words = format!("{} {words}", language.words.minus);
     }
@@ -124,6 +154,50 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
     }
     *scan = ahead;
     Some(words)
+}
+
+/// `€12,50`, `2,5 €`: the cents after a comma, of at least `digits_min` digits.
+fn decimal_comma<'a>(number: &mut Number<'a>, scan: &mut Scan<'a>, digits_min: usize) {
+    let mut ahead = *scan;
+    if number.part.is_some() || number.grouped || !ahead.take(',') {
+        return;
+    }
+    let part = ahead.digits();
+    let goes_on = (ahead.rest.strip_prefix(['.', ',']))
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if (digits_min..=2).contains(&part.len()) && !goes_on {
+        number.part = Some(part);
+        *scan = ahead;
+    }
+}
+
+/// `$1–$2 million`, `$100k–150k`: two amounts whose magnitude is said once.
+pub(super) fn spread(language: &Language, cursor: &Cursor<'_>) -> Option<Reading> {
+    let mut scan = cursor.scan();
+    let currency = sign(language, &mut scan)?;
+    let low = Number::read(&mut scan)?;
+    let first = magnitude(language, &mut scan);
+    scan.take_any(&['-', '–', '—'])?;
+    if let Some(again) = sign(language, &mut scan)
+        && again.names != currency.names
+    {
+        return None;
+    }
+    let high = Number::read(&mut scan)?;
+    let large = magnitude(language, &mut scan)?;
+    let ascending = low.approximately() < high.approximately();
+    let one_magnitude = first.is_none_or(|first| first == large);
+    if !ascending || !one_magnitude || !scan.ends_word() || scan.goes_on_as_chain() {
+        return None;
+    }
+    let words = format!(
+        "{} {} {} {large} {}",
+        low.words(language),
+        language.words.to,
+        high.words(language),
+        currency.names[1]
+    );
+    Reading::new(words, scan.used)
 }
 
 /// A currency's sign or code before an amount.

@@ -97,7 +97,13 @@ fn score(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Optio
             .rev()
             .take(WORDS)
             .any(|word| holds(language.score_words, word));
-    if !full && !announced {
+    // `9/10 dentists`, `2/10 would not come again`; `3/10 miles` are a fraction.
+    const FRACTIONS: [&str; 6] = ["miles", "inches", "meters", "seconds", "hours", "degrees"];
+    let next = first_word(ahead.rest);
+    let followed = ahead.rest.starts_with(' ')
+        && (is_counted(next) && !FRACTIONS.contains(&next) || next == "would");
+    let of_ten = marks == 10 && points.integer().is_some_and(|points| points < 10) && followed;
+    if !full && !announced && !of_ten {
         return None;
     }
     *scan = ahead;
@@ -187,6 +193,14 @@ fn below(language: &Language, numerator: &str, scan: &mut Scan<'_>) -> Option<St
 pub(super) fn ordinal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
     let words = ordinal_words(setting.language, &mut scan)?;
+    // `the 18th c.`
+    let mut century = scan;
+    if century.space() && century.take('c') && century.take('.') {
+        let ends = century.rest.trim_start().is_empty() || is_capitalised(first_word(century.rest));
+        let mark = if ends { "." } else { "" };
+        let name = setting.language.counted_in_order[0];
+        return Reading::new(format!("{words} {name}{mark}"), century.used);
+    }
     Reading::new(words, scan.used)
 }
 
@@ -322,6 +336,22 @@ pub(super) fn ratio(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         return None;
     }
     let cardinal = language.cardinal;
+    // `Psalm 23:1-4`: verses.
+    let mut verses = scan;
+    if verses.take_any(&['-', '–']).is_some()
+        && let Some(last) = ratio_part(&mut verses).filter(|last| *last > second)
+        && verses.ends_word()
+        && !verses.goes_on_as_chain()
+    {
+        let to = language.words.to;
+        let words = [
+            cardinal(first),
+            cardinal(second),
+            to.to_owned(),
+            cardinal(last),
+        ];
+        return Reading::new(words.join(" "), verses.used);
+    }
     let words = format!(
         "{} {} {}",
         cardinal(first),
@@ -331,27 +361,40 @@ pub(super) fn ratio(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     Reading::new(words, scan.used)
 }
 
-/// Digits without a leading zero.
+/// Digits without a leading zero, possibly in groups.
 fn ratio_part(scan: &mut Scan<'_>) -> Option<u64> {
+    let mut grouped = *scan;
+    if let Some(number) = Number::read(&mut grouped)
+        && number.grouped
+        && scan.rest[..grouped.used - scan.used].contains(',')
+    {
+        *scan = grouped;
+        return number.integer();
+    }
     let digits = scan.digits();
     let plain = (1..=4).contains(&digits.len()) && !digits.starts_with('0');
     digits.parse().ok().filter(|_| plain)
 }
 
-/// `0x1F`, digit by digit.
+/// `0x1F`, `0b101`, digit by digit.
 pub(super) fn hexadecimal(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let mut scan = cursor.scan();
-    if !cursor.starts_word() || !scan.take('0') || scan.take_any(&['x', 'X']).is_none() {
+    if !cursor.starts_word() || !scan.take('0') {
         return None;
     }
-    let digits = scan.take_while(|c| c.is_ascii_hexdigit());
+    let base = scan.take_any(&['x', 'X', 'b'])?;
+    let digits = match base {
+        'b' => scan.take_while(|c| matches!(c, '0' | '1')),
+        _ => scan.take_while(|c| c.is_ascii_hexdigit()),
+    };
     if digits.is_empty() || !scan.ends_word() {
         return None;
     }
     let language = setting.language;
     let digits = super::telephones::spelt(language, digits);
+    let base = base.to_ascii_uppercase();
     Reading::new(
-        format!("{} X {digits}", language.one_by_one("0")),
+        format!("{} {base} {digits}", language.one_by_one("0")),
         scan.used,
     )
 }
@@ -369,7 +412,7 @@ pub(super) fn scientific(setting: &Setting, cursor: &Cursor<'_>) -> Option<Readi
     scan.take('+');
     let digits = scan.digits();
     // `3E5` may be a code.
-    let certain = number.part.is_some() || mark == 'e';
+    let certain = number.part.is_some() || mark == 'e' || negative;
     if !certain || !(1..=3).contains(&digits.len()) || !scan.ends_word() || scan.goes_on_as_chain()
     {
         return None;
@@ -387,7 +430,10 @@ pub(super) fn scientific(setting: &Setting, cursor: &Cursor<'_>) -> Option<Readi
         words.to_the_power_of,
         (language.cardinal)(digits.parse().ok()?)
     );
-    Reading::new(power, scan.used)
+    match super::measures::unit_after(language, &mut scan) {
+        Some(unit) => Reading::new(format!("{power} {}", unit.several), scan.used),
+        None => Reading::new(power, scan.used),
+    }
 }
 
 /// Any number that no other rule matched.
@@ -395,13 +441,15 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
     let language = setting.language;
     let mut scan = cursor.scan();
     // The full stop of `Nos.5` is not a decimal point.
-    if scan.rest.starts_with('.') && !cursor.starts_word() {
+    // Nor is the last one of `10...20`.
+    let dotted = cursor.previous() == Some('.');
+    if scan.rest.starts_with('.') && (!cursor.starts_word() || dotted) {
         return None;
     }
     let number = Number::read(&mut scan)?;
     if number.part.is_some() || number.grouped {
         let mut words = number.words(language);
-        if let Some(name) = magnitude(language, &mut scan) {
+        if let Some(name) = magnitude(language, number.part.is_some(), &mut scan) {
             words = format!("{words} {name}");
         } else if number.part.is_some() {
             // `7.2-millimeter`: after a decimal point the hyphen would be read as a minus sign.
@@ -417,7 +465,9 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
         return Reading::new(language.one_by_one(&number.whole), scan.used);
     };
     let mut large = scan;
-    if let Some(name) = magnitude(language, &mut large).filter(|_| !scan.rest.starts_with(' ')) {
+    if let Some(name) =
+        magnitude(language, false, &mut large).filter(|_| !scan.rest.starts_with(' '))
+    {
         let words = format!("{} {name}", (language.cardinal)(value));
         return Reading::new(words, large.used);
     }
@@ -440,16 +490,20 @@ pub(super) fn number(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> 
 }
 
 /// A word such as `million` after a number and one space.
-fn magnitude<'l>(language: &'l Language, scan: &mut Scan<'_>) -> Option<&'l str> {
+fn magnitude<'l>(language: &'l Language, has_part: bool, scan: &mut Scan<'_>) -> Option<&'l str> {
+    /// What is run over so many kilometres: `a 5k run`.
+    const RUNS: [&str; 6] = ["run", "runs", "race", "races", "runner", "walk"];
     let mut ahead = *scan;
     let apart = ahead.space();
     let word = ahead.letters();
+    let run = ahead.rest.starts_with(' ') && RUNS.contains(&first_word(ahead.rest));
     // Single letters may be anything, but not before what is counted: `1M users`. `5bn` and `50k`
     // are numbers without a currency too; `4K` is not.
     let counts = ahead.rest.starts_with(' ') && is_counted(first_word(ahead.rest));
     let large = |short: &str| match word {
-        "M" | "B" => counts && word.eq_ignore_ascii_case(short),
-        "k" => short == word && ahead.ends_word() && !ahead.goes_on_as_chain(),
+        // After a decimal part they are nothing else: `1.5M`.
+        "M" | "B" => (counts || has_part && ahead.ends_word()) && word.eq_ignore_ascii_case(short),
+        "k" => !run && short == word && ahead.ends_word() && !ahead.goes_on_as_chain(),
         _ => word == short && short.len() > 1,
     };
     let (_, name) = (language.magnitudes.iter()).find(|(short, name)| match apart {
@@ -480,6 +534,11 @@ fn is_year(language: &Language, cursor: &Cursor<'_>, scan: &Scan<'_>, value: u64
         return YEARS.contains(&value);
     }
     let counted = is_counted(next) && scan.rest.starts_with(' ');
+    // `Q1 2024 results`
+    let quarter = cursor.previous_word();
+    if matches!(quarter, "Q1" | "Q2" | "Q3" | "Q4" | "H1" | "H2" | "FY") {
+        return YEARS.contains(&value);
+    }
     if EARLY_YEARS.contains(&value) {
         return announced && !counted;
     }

@@ -1,8 +1,8 @@
 //! Ranges: two values of one kind with a dash between them.
 
-use super::dates::decade_words;
+use super::dates::{days, decade_words};
 use super::measures::unit_after;
-use super::money::amount;
+use super::money::{amount, spread};
 use super::numbers::ordinal_words;
 use super::times::time_words;
 use super::{Part, Reading, Setting};
@@ -19,6 +19,9 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if !cursor.starts_word() || cursor.continues_chain() {
         return None;
     }
+    if let Some(reading) = days(setting, cursor).or_else(|| spread(language, cursor)) {
+        return Some(reading);
+    }
     let kinds: [Part; 4] = [time_words, amount, decade_words, ordinal_words];
     for kind in kinds {
         let mut scan = cursor.scan();
@@ -29,6 +32,9 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         {
             return joined(language, &first, &second, scan.used);
         }
+    }
+    if let Some(reading) = time_and_hour(language, cursor) {
+        return Some(reading);
     }
     let mut scan = cursor.scan();
     let low = Number::read(&mut scan)?;
@@ -116,6 +122,26 @@ pub(super) fn range(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     )
 }
 
+/// `8:30–9`, `John 3:16-18`: a time, or a verse, to a number without minutes.
+fn time_and_hour(language: &Language, cursor: &Cursor<'_>) -> Option<Reading> {
+    let mut scan = cursor.scan();
+    let first = time_words(language, &mut scan)?;
+    let whole = cursor.rest()[..scan.used]
+        .bytes()
+        .all(|c| c.is_ascii_digit() || c == b':');
+    (dash(&mut scan)? == Dash::Close && whole).then_some(())?;
+    let digits = scan.digits();
+    if !(1..=2).contains(&digits.len()) || !scan.ends_word() || scan.goes_on_as_chain() {
+        return None;
+    }
+    // `3:16-18.5` and `10:30-2:` are something else.
+    let goes_on = scan.rest.starts_with(':')
+        || (scan.rest.strip_prefix('.'))
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let last = (language.cardinal)(digits.parse().ok()?);
+    (!goes_on).then(|| joined(language, &first, &last, scan.used))?
+}
+
 /// `Mon-Fri 9-5`: from the morning to the evening.
 fn is_day_of_work(
     language: &Language,
@@ -147,7 +173,10 @@ pub(super) fn letters(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading>
     scan.skip(1);
     let ascending = u32::from(last) >= u32::from(first) + APART_MIN;
     let one_case = first.is_ascii_uppercase() == last.is_ascii_uppercase();
-    if !ascending || !one_case || !scan.ends_word() || scan.goes_on_as_chain() {
+    // `(D-N.Y.)`: initials.
+    let initials =
+        (scan.rest.strip_prefix('.')).is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+    if !ascending || !one_case || !scan.ends_word() || scan.goes_on_as_chain() || initials {
         return None;
     }
     let (first, last) = (first.to_ascii_uppercase(), last.to_ascii_uppercase());
@@ -209,8 +238,8 @@ pub(super) enum Dash {
 pub(super) fn dash(scan: &mut Scan<'_>) -> Option<Dash> {
     let mut ahead = *scan;
     let spaced = ahead.space();
-    let mark = ahead.take_any(&['-', '–', '—', '−'])?;
-    if ahead.space() != spaced || (mark == '−' && !spaced) {
+    let mark = ahead.take_any(&['-', '–', '—', '−', '~'])?;
+    if ahead.space() != spaced || (mark == '−' && !spaced) || (mark == '~' && spaced) {
         return None;
     }
     *scan = ahead;

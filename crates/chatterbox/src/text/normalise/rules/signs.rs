@@ -1,8 +1,41 @@
 //! Signs read by name.
 
 use super::{Reading, Setting};
-use crate::text::normalise::language::Language;
+use crate::text::normalise::language::{Language, holds};
 use crate::text::normalise::scan::{Cursor, first_word, last_word};
+
+/// `:)`, `:-D`, `;P`, `<3`: faces and hearts, which are not read.
+pub(super) fn emoticon(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    const NOSES: [char; 3] = ['-', '\'', '^'];
+    const MOUTHS: [char; 10] = [')', '(', 'D', 'P', 'p', 'O', 'o', '|', '*', ']'];
+    /// Who is loved: `I <3 you`.
+    const LOVED: [&str; 9] = ["you", "u", "it", "this", "him", "her", "them", "my", "your"];
+    if cursor.previous().is_some_and(|c| !c.is_whitespace()) {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let heart = scan.rest.starts_with("<3");
+    if heart {
+        scan.skip(2);
+    } else {
+        scan.take_any(&[':', ';'])?;
+        scan.take_any(&NOSES);
+        scan.take_any(&MOUTHS)?;
+        scan.take_while(|c| matches!(c, ')' | '('));
+    }
+    let ends = |c: char| c.is_whitespace() || matches!(c, '.' | ',' | '!' | '?' | '…');
+    if !scan.peek().is_none_or(ends) {
+        return None;
+    }
+    let next = first_word(scan.rest);
+    let name = match heart && scan.rest.starts_with(' ') {
+        true if holds(&LOVED, next) => name_of(setting.language, '♥')?,
+        // `<3 items`
+        true if !next.is_empty() => return None,
+        _ => "",
+    };
+    Reading::new(name, scan.used)
+}
 
 /// `==`, `<=`, `->`: an operator of several characters.
 pub(super) fn operator(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
@@ -49,6 +82,18 @@ pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     if scan.rest.starts_with(' ') && is_equation(cursor, scan.rest) {
         return Reading::new(setting.language.words.minus, scan.used);
     }
+    if sign == '-' && is_mark_of_a_school(cursor, scan.rest) {
+        return Reading::new(format!(" {}", setting.language.words.minus), scan.used);
+    }
+    // `UTC-5`, `T-10 seconds`.
+    let clock = matches!(cursor.previous_word(), "UTC" | "GMT")
+        || cursor.previous_word() == "T" && is_countdown(setting.language, scan.rest);
+    if clock
+        && !cursor.before().ends_with(' ')
+        && scan.rest.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return Reading::new(format!(" {} ", setting.language.words.minus), scan.used);
+    }
     let joined = cursor.previous().is_some_and(|c| {
         c.is_alphanumeric() || matches!(c, ')' | ']' | '-' | '"' | '%' | '°' | '/')
     });
@@ -60,6 +105,26 @@ pub(super) fn minus(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     };
     (number && !joined).then_some(())?;
     Reading::new(format!("{} ", setting.language.words.minus), scan.used)
+}
+
+/// `B-`, `a C- student`: a mark below a letter's.
+fn is_mark_of_a_school(cursor: &Cursor<'_>, behind: &str) -> bool {
+    const AFTER: [&str; 8] = [
+        "student", "average", "grade", "paper", "in", "on", "for", "work",
+    ];
+    let before = cursor.before();
+    let letter = last_word(before);
+    let graded = matches!(letter, "A" | "B" | "C" | "D") && before.ends_with(letter);
+    let ends = behind.is_empty() || behind.starts_with(['.', ',', ';', ')', '!', '?']);
+    graded && (ends || behind.starts_with(' ') && holds(&AFTER, first_word(behind)))
+}
+
+/// Whether a number of minutes or the like follows.
+fn is_countdown(language: &Language, behind: &str) -> bool {
+    let rest = behind.trim_start_matches(|c: char| c.is_ascii_digit());
+    let words = &language.words;
+    let named = [words.hours, words.minutes, words.seconds];
+    rest.starts_with(' ') && named.iter().flatten().any(|name| *name == first_word(rest))
 }
 
 /// Whether a hyphen between spaces stands between two terms of an equation: each a number or a
@@ -115,6 +180,10 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
     let previous = cursor.previous();
     let next = scan.rest.chars().nth(1);
     let digit_beside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    // `f/2.8`
+    if sign == '/' && digit_beside(next) && last_word(cursor.before()) == "f" {
+        return Reading::new(" ", 1);
+    }
     let name = match sign {
         '_' if previous.is_some_and(char::is_alphanumeric)
             && next.is_some_and(char::is_alphanumeric) =>
@@ -124,6 +193,16 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         '!' if digit_beside(previous) && is_equal_to(&scan.rest[1..]) => language.words.factorial,
         // Between numbers only; elsewhere they are decoration.
         '*' if digit_beside(previous) && digit_beside(next) => language.words.times,
+        // `f/2.8`
+        '/' if is_rate(language, cursor, &scan.rest[1..]) => language.words.per,
+        // `dial *67`
+        '*' if digit_beside(next)
+            && matches!(cursor.previous_word(), "dial" | "Dial" | "press") =>
+        {
+            language.words.star
+        }
+        // `$100 x 12`
+        'x' if is_cross(cursor, scan.rest) => language.words.times,
         '/' if previous == Some(' ') && next == Some(' ') => {
             let left = cursor.before().trim_end();
             let right = scan.rest[1..].trim_start();
@@ -161,6 +240,33 @@ pub(super) fn sign(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         _ => "",
     };
     Reading::new(format!("{left}{name}{right}"), sign.len_utf8())
+}
+
+/// `5 cents/mile`: whether a slash between words stands between a number of things and what each
+/// of them is for.
+fn is_rate(language: &Language, cursor: &Cursor<'_>, behind: &str) -> bool {
+    let mut words = cursor.before().rsplit(' ');
+    let (thing, number) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let below = behind
+        .split(|c: char| !c.is_alphabetic())
+        .next()
+        .unwrap_or("");
+    let known = |(short, _): &(&str, &str)| *short == below && short.len() > 2;
+    !thing.is_empty()
+        && thing.chars().all(char::is_lowercase)
+        && number.starts_with(|c: char| c.is_ascii_digit())
+        && language.periods.iter().any(known)
+}
+
+/// Whether an `x` alone stands between two amounts.
+fn is_cross(cursor: &Cursor<'_>, rest: &str) -> bool {
+    let before = cursor.before();
+    let behind = rest.strip_prefix("x ").unwrap_or("");
+    let amount = behind
+        .trim_start_matches(['$', '£', '€'])
+        .starts_with(|c: char| c.is_ascii_digit());
+    let left = before.strip_suffix(' ').unwrap_or("");
+    amount && left.ends_with(|c: char| c.is_ascii_digit())
 }
 
 /// Whether an equals sign is the next thing.

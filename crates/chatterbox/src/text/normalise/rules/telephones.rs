@@ -44,13 +44,63 @@ pub(super) fn telephone(setting: &Setting, cursor: &Cursor<'_>) -> Option<Readin
     }
     let mut scan = cursor.scan();
     let digits = scan.digits();
-    if digits.len() == 3
-        && scan.ends_word()
-        && CALLED.contains(&cursor.previous_word().to_ascii_lowercase().as_str())
-    {
+    if digits.len() == 3 && scan.ends_word() && is_called(cursor.before()) {
         return Reading::new(language.one_by_one(digits), scan.used);
     }
     None
+}
+
+/// `Call`, `dial 911 or`: what comes before the number of a service line.
+fn is_called(before: &str) -> bool {
+    let mut words = before.split_whitespace().rev().map(str::to_ascii_lowercase);
+    let mut last = words.next();
+    if matches!(last.as_deref(), Some("or" | "and")) {
+        let number = words.next();
+        if !number
+            .is_some_and(|number| number.len() == 3 && number.bytes().all(|c| c.is_ascii_digit()))
+        {
+            return false;
+        }
+        last = words.next();
+    }
+    last.is_some_and(|word| CALLED.contains(&word.as_str()))
+}
+
+/// `DE89 3704 0044 0532 0130 00`: an international bank account number, group by group.
+pub(super) fn account(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
+    /// Fewest and most characters of an account's number.
+    const LENGTH: std::ops::RangeInclusive<usize> = 15..=34;
+    const GROUP: usize = 4;
+    if !cursor.starts_word() || cursor.continues_chain() {
+        return None;
+    }
+    let mut scan = cursor.scan();
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
+    let first = scan.take_while(is_part);
+    let country = first.get(..2)?.bytes().all(|c| c.is_ascii_uppercase());
+    let checked = first.get(2..4)?.bytes().all(|c| c.is_ascii_digit());
+    let mut written = first.to_owned();
+    while first.len() == GROUP {
+        let mut ahead = scan;
+        let group = ahead.space().then(|| ahead.take_while(is_part))?;
+        if group.is_empty() || group.len() > GROUP || !ahead.ends_word() {
+            break;
+        }
+        written.push_str(group);
+        scan = ahead;
+        if group.len() < GROUP {
+            break;
+        }
+    }
+    let digits = written.bytes().filter(u8::is_ascii_digit).count();
+    let fits = country && checked && LENGTH.contains(&written.len()) && 2 * digits > written.len();
+    if !fits || !scan.ends_word() || scan.goes_on_as_chain() {
+        return None;
+    }
+    let groups: Vec<String> = (written.as_bytes().chunks(GROUP))
+        .map(|group| spelt(setting.language, &String::from_utf8_lossy(group)))
+        .collect();
+    Reading::new(groups.join(", "), scan.used)
 }
 
 /// Digits one by one, except round hundreds.
@@ -163,8 +213,10 @@ fn international(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>
 
 /// `020 7946 0958`, `01 23 45 67 89`, `0044 20 7946 0958`: groups after the zero of a trunk line.
 fn trunk(language: &Language, scan: &mut Scan<'_>) -> Option<Vec<String>> {
+    // `(02) 9374 4000`
+    let bracketed = scan.take('(');
     let first = scan.digits();
-    if !first.starts_with('0') || !(2..=5).contains(&first.len()) {
+    if !first.starts_with('0') || !(2..=5).contains(&first.len()) || bracketed != scan.take(')') {
         return None;
     }
     let mark = scan.peek().filter(|mark| matches!(mark, ' ' | '-'))?;

@@ -10,8 +10,64 @@ pub(super) fn time(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         return None;
     }
     let mut scan = cursor.scan();
-    let words = time_words(setting.language, &mut scan)?;
+    let words = (time_words(setting.language, &mut scan))
+        .or_else(|| four_digits(setting.language, cursor, &mut scan))
+        .or_else(|| with_letter(setting.language, cursor, &mut scan))?;
     Reading::new(words, scan.used)
+}
+
+/// Words before a time of the day.
+const AT: [&str; 7] = ["at", "by", "from", "until", "till", "to", "before"];
+
+/// `0600 hrs`, `at 1900 hours`: a time of the day in four digits.
+fn four_digits(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let digits = ahead.exact_digits(4)?;
+    let (hour, minute): (u64, u64) = (digits[..2].parse().ok()?, digits[2..].parse().ok()?);
+    let mut named = ahead;
+    let word = named.space().then(|| named.letters())?;
+    let is_time = hour < 24 && minute < 60 && matches!(word, "hours" | "hrs" | "h");
+    let announced = AT.contains(&cursor.previous_word().to_ascii_lowercase().as_str());
+    if !is_time || !(digits.starts_with('0') || announced) {
+        return None;
+    }
+    *scan = ahead;
+    let minutes = match minute {
+        0 => language.words.hundred.to_owned(),
+        _ => language.pair(minute),
+    };
+    Some(format!("{} {minutes}", language.pair(hour)))
+}
+
+/// `at 10h15`, `17h30`: hours and minutes around their letter.
+fn with_letter(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Option<String> {
+    let mut ahead = *scan;
+    let hour: u64 = ahead.digits().parse().ok().filter(|hour| *hour < 24)?;
+    let minute = (ahead.take('h')).then(|| sixtieths(&mut ahead))??;
+    if !ahead.ends_word() || ahead.goes_on_as_chain() {
+        return None;
+    }
+    *scan = ahead;
+    let announced = AT.contains(&cursor.previous_word().to_ascii_lowercase().as_str());
+    if announced || hour > 12 {
+        return Some(format!(
+            "{} {}",
+            (language.cardinal)(hour),
+            language.pair(minute)
+        ));
+    }
+    let counted = |value: u64, [one, several]: [&str; 2]| {
+        format!(
+            "{} {}",
+            (language.cardinal)(value),
+            if value == 1 { one } else { several }
+        )
+    };
+    let hours = counted(hour, language.words.hours);
+    Some(format!(
+        "{hours} {}",
+        counted(minute, language.words.minutes)
+    ))
 }
 
 /// A time's words.

@@ -139,6 +139,38 @@ fn mu_law(sample: f64) -> u8 {
     !(sign | (exponent << 4) as u8 | mantissa as u8)
 }
 
+/// A CAF of µ-law samples; a data chunk of `size` bytes, its number of edits included.
+fn caf(rate: u32, samples: &[f64], size: i64) -> Vec<u8> {
+    let mut file = b"caff\0\x01\0\0desc".to_vec();
+    file.extend(32_i64.to_be_bytes());
+    file.extend(f64::from(rate).to_be_bytes());
+    file.extend(b"ulaw");
+    for field in [0_u32, 1, 1, 1, 8] {
+        file.extend(field.to_be_bytes());
+    }
+    file.extend(b"free");
+    file.extend(3_i64.to_be_bytes());
+    file.extend(b"...data");
+    file.extend(size.to_be_bytes());
+    file.extend([0; 4]);
+    file.extend(samples.iter().map(|&sample| mu_law(sample)));
+    file
+}
+
+#[test]
+fn companded_samples_in_a_caf_are_read_whatever_size_it_states() {
+    let tone = samples(16_000);
+    for size in [tone.len() as i64 + 4, -1, i64::MAX] {
+        let recording = decode(&caf(16_000, &tone, size), &at(16_000)).unwrap();
+        assert_is_the_tone("a CAF", &recording, 16_000, 0.25);
+    }
+    // The header has 83 bytes.
+    for length in 0..=83 {
+        let whole = caf(16_000, &tone, -1);
+        assert!(decode(&whole[..length], &at(16_000)).is_err(), "{length}");
+    }
+}
+
 #[test]
 fn every_compressed_format_decodes_to_the_original_tone() {
     for (name, bytes, rate, amplitude) in FILES {

@@ -523,9 +523,37 @@ fn undecodable_formats_are_named_with_the_way_to_convert_them() {
             "a web page",
         ),
         (b"{\"error\": \"no such recording\"}", "text"),
-        (b"PK\x03\x04\x14\x00\x00\x00", "a zip archive"),
+        (
+            b"PK\x03\x04\x14\x00\x00\x00",
+            "this is a zip archive, not a recording; unpack it first",
+        ),
     ] {
         let message = decode(bytes, &OPTIONS).unwrap_err().to_string();
         assert!(message.contains(word), "{message}");
+    }
+    let aac = [
+        chunk(b"fmt ", &format(0xff, 1, 24_000, 16), 16),
+        chunk(b"data", &[0; 64], 64),
+    ];
+    let message = decode(&riff(100, &aac), &OPTIONS).unwrap_err().to_string();
+    assert!(message.starts_with("AAC in WAV recordings"), "{message}");
+}
+
+#[test]
+fn a_recording_that_cannot_be_read_is_refused_in_plain_words() {
+    let noise: Vec<u8> = (0..5_000_u32)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let lost = file("aac.m4a");
+    let index = lost.windows(4).position(|name| name == b"moov").unwrap();
+    for (bytes, words) in [
+        (&noise[..], "its first bytes are those of none of them"),
+        (&lost[..index - 4], "it ends before its index"),
+    ] {
+        let message = decode(bytes, &OPTIONS).unwrap_err().to_string();
+        assert!(message.contains(words), "{message}");
+        for jargon in ["unsupported feature", "probe", "moov"] {
+            assert!(!message.contains(jargon), "{message}");
+        }
     }
 }

@@ -85,12 +85,20 @@ pub(super) fn decode(
     let metadata = MetadataOptions::default()
         .limit_tag_bytes(Limit::Maximum(TAG_BYTES_MAX))
         .limit_visual_bytes(Limit::Maximum(TAG_BYTES_MAX));
+    let mp4_is_known = prefix.get(4..8) == Some(b"ftyp");
     let format = symphonia::default::get_probe()
         .probe(&Hint::new(), stream, FormatOptions::default(), metadata)
         .map_err(|error| match error {
             _ if allowance.is_exceeded() => AudioError::TooLarge {
                 part: "index",
                 bytes_max: INDEX_BYTES_MAX,
+            },
+            // An MP4 has its index at the end, where no writer returned to.
+            SymphoniaError::Unsupported(_) if mp4_is_known => damaged(
+                "it ends before its index, as where a recorder was stopped or a copy was cut short",
+            ),
+            SymphoniaError::Unsupported(_) => AudioError::Unknown {
+                reason: "its first bytes are those of none of them".into(),
             },
             error => AudioError::Unknown {
                 reason: error.to_string(),
@@ -110,9 +118,7 @@ pub(super) fn decode(
     let Some(track) = track else {
         return Err(match &mp4 {
             Some(_) => unread_codec(),
-            None => AudioError::Unknown {
-                reason: "it has no audio track".into(),
-            },
+            None => AudioError::Unread(Unread::without_sound()),
         });
     };
     let parameters = (track.codec_params.as_ref()).and_then(|parameters| parameters.audio());

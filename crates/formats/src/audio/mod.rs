@@ -6,6 +6,7 @@
 
 mod aac;
 mod aiff;
+mod caf;
 mod error;
 mod header;
 mod isomp4;
@@ -208,7 +209,7 @@ impl Container {
             return Err(AudioError::Unread(unread));
         }
         let mut payload = riff::find(source, start, file_bytes)?;
-        for find in [aiff::find, sun::find] {
+        for find in [aiff::find, sun::find, caf::find] {
             if payload.is_none() {
                 payload = find(source, start, file_bytes)?;
             }

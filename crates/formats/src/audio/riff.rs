@@ -324,6 +324,10 @@ impl Format {
             0x08 | 0x2001 => unread("DTS"),
             0xa109 => unread("Speex"),
             0x270 => unread("ATRAC3"),
+            0xff | 0x1601 | 0x1602 | 0x706d => unread("AAC in WAV"),
+            0x704f => unread("Opus in WAV"),
+            0x674f..=0x6751 | 0x676f..=0x6771 => unread("Vorbis in WAV"),
+            0xf1ac => unread("FLAC in WAV"),
             tag => Err(AudioError::Unread(Unread::codec(
                 format!("WAV with codec {tag:#06x}"),
                 "wav",

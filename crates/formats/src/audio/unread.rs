@@ -20,6 +20,8 @@ enum Remedy {
     Audible,
     /// Not audio.
     NoSound,
+    /// Files in one file.
+    Archive,
 }
 
 impl fmt::Display for Unread {
@@ -42,6 +44,7 @@ impl fmt::Display for Unread {
                  ffmpeg -activation_bytes KEY -i recording.aax -vn voice.wav"
             ),
             Remedy::NoSound => write!(f, "this is {name}, not a recording"),
+            Remedy::Archive => write!(f, "this is {name}, not a recording; unpack it first"),
         }
     }
 }
@@ -52,6 +55,14 @@ impl Unread {
         Unread {
             name: name.into(),
             remedy: Remedy::Convert(extension),
+        }
+    }
+
+    /// A container without a track of sound.
+    pub(super) fn without_sound() -> Unread {
+        Unread {
+            name: "a file without sound".into(),
+            remedy: Remedy::NoSound,
         }
     }
 
@@ -108,7 +119,7 @@ fn starts_with_any(text: &[u8], marks: &[&[u8]]) -> bool {
 
 /// Offset, magic bytes, name, remedy.
 const MAGIC_BYTES: &[(usize, &[u8], &str, Remedy)] = {
-    use Remedy::{Audible, Convert, NoSound};
+    use Remedy::{Archive, Audible, Convert, NoSound};
     &[
         (0, b"#!AMR-WB", "AMR wideband", Convert("awb")),
         (0, b"#!AMR", "AMR", Convert("amr")),
@@ -154,15 +165,10 @@ const MAGIC_BYTES: &[(usize, &[u8], &str, Remedy)] = {
         (4, b"ftypheic", "a HEIC picture", NoSound),
         (4, b"ftypavif", "an AVIF picture", NoSound),
         (0, b"%PDF", "a PDF document", NoSound),
-        (0, b"PK\x03\x04", "a zip archive; unpack it first", NoSound),
-        (0, b"\x1f\x8b", "gzip data; unpack it first", NoSound),
-        (
-            0,
-            b"7z\xbc\xaf\x27\x1c",
-            "a 7z archive; unpack it first",
-            NoSound,
-        ),
-        (0, b"Rar!", "a RAR archive; unpack it first", NoSound),
+        (0, b"PK\x03\x04", "a zip archive", Archive),
+        (0, b"\x1f\x8b", "gzip data", Archive),
+        (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", Archive),
+        (0, b"Rar!", "a RAR archive", Archive),
         (0, b"\x7fELF", "a program", NoSound),
         (0, b"MZ", "a program", NoSound),
     ]

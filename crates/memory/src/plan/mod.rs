@@ -18,6 +18,7 @@
 //!
 //! A [`crate::PlannedArena`] serves runs by plans.
 
+mod conflict;
 mod csv;
 mod heuristic;
 mod lifetime;

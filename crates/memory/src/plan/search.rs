@@ -18,10 +18,15 @@
 //! closer bound: the stack at a moment is a schedule of jobs with release times on one machine,
 //! whose shortest end is that of the order of release.
 //!
-//! What a short search leaves undecided goes on in [`THREADS`] threads, each with its own orders.
-//! Their work is counted and the first order that decides counts, so that a plan does not depend on
-//! their speed.
+//! What a short search leaves undecided goes on in [`THREADS`] threads. One searches as above, in
+//! the orders of [`Preference`], and is the one that can prove that no plan exists. The other
+//! perturbs the orders, and traces each failure back to the placements that caused it, so that
+//! others, far from them in time, are not tried in vain (`Search::blame`).
+//!
+//! The threads' work is counted and the first order that decides counts, so that a plan does not
+//! depend on their speed.
 
+use super::conflict::Conflict;
 use super::{Lifetime, moments};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,6 +98,8 @@ struct Restart {
     /// Perturbs the order; 0 for none.
     seed: u64,
     limit: u64,
+    /// Whether a failure is traced back to the placements that caused it (see [`Search::blame`]).
+    jumps: bool,
 }
 
 /// The restarts of a round, whose limits double from round to round. With `perturbed`, each order
@@ -106,6 +113,7 @@ fn restarts(first_limit: u64, round: u32, perturbed: bool) -> Vec<Restart> {
             preference,
             seed,
             limit,
+            jumps: seed > 0,
         })
     });
     orders.collect()
@@ -198,6 +206,14 @@ struct Search<'a> {
     seed: u64,
     by_birth: Vec<u32>,
     preference: Preference,
+    /// Whether failures are traced back.
+    jumps: bool,
+    /// The placements that caused the last failure, if failures are traced back.
+    conflict: Conflict,
+    /// Placed lifetimes in turn.
+    turns: Vec<u32>,
+    /// Place in `turns` of each placed lifetime.
+    turn: Vec<u32>,
     /// Rank of each item; lower ranks are tried first.
     rank: Vec<u32>,
     neighbours: Vec<Vec<u32>>,
@@ -274,6 +290,10 @@ impl<'a> Search<'a> {
             seed: 0,
             by_birth,
             preference: Preference::Area,
+            jumps: false,
+            conflict: Conflict::new(lifetimes.len()),
+            turns: Vec::new(),
+            turn: vec![0; lifetimes.len()],
             rank: vec![0; lifetimes.len()],
             neighbours,
             twins,
@@ -311,10 +331,13 @@ impl<'a> Search<'a> {
         self.effort = allowed;
         self.preference = restart.preference;
         self.seed = restart.seed;
+        self.jumps = restart.jumps;
         let items = self.by_birth.clone();
         self.rank(&items);
         match self.solve(&items, Last::GROUND) {
             Verdict::Solved => self.decided = Some(Outcome::Found(self.offsets.clone())),
+            // What a failure was traced to is plausible and not proven.
+            Verdict::Failed if restart.jumps => {}
             Verdict::Failed => self.decided = Some(Outcome::Impossible),
             Verdict::OutOfEffort => {}
         }
@@ -412,11 +435,15 @@ impl<'a> Search<'a> {
         if self.effort == 0 {
             return Verdict::OutOfEffort;
         }
+        if self.jumps {
+            self.conflict.clear();
+        }
         let Some(mut candidates) = self.candidates(items, last) else {
             return Verdict::Failed;
         };
         candidates.sort_by_key(|&item| (self.offsets[item as usize], self.rank[item as usize]));
         let mut rest = Vec::with_capacity(items.len());
+        let mut joint = Conflict::new(if self.jumps { self.placed.len() } else { 0 });
         for item in candidates {
             let offset = self.offsets[item as usize];
             let before = self.trail.len();
@@ -437,8 +464,65 @@ impl<'a> Search<'a> {
             if raised_none || matches!(verdict, Verdict::OutOfEffort) {
                 return verdict;
             }
+            if self.jumps {
+                // The others would fail for the same reason.
+                if !self.conflict.holds(item) {
+                    return verdict;
+                }
+                self.conflict.remove(item);
+                joint.join(&self.conflict);
+            }
+        }
+        if self.jumps {
+            self.conflict = joint;
         }
         Verdict::Failed
+    }
+
+    /// Adds to the conflict why `item` cannot lie below `offset`: the first placement that is in
+    /// its way, or that came before it in the order of offsets, and what that one rests on.
+    ///
+    /// A node that fails blames the placements of its branches. Those that no branch blames are
+    /// undone without trying others in their place: far from the conflict in time, another choice
+    /// would change nothing. What a placement rests on might have let others rest lower, so that a
+    /// plan may be jumped over: such a search can find plans, and proves nothing.
+    fn blame(&mut self, item: u32, offset: u64) {
+        let mut reasons = vec![(item, offset)];
+        while let Some((item, offset)) = reasons.pop() {
+            if offset == 0 {
+                continue;
+            }
+            let end = |other: u32| {
+                self.offsets[other as usize] + self.problem.lifetimes[other as usize].bytes
+            };
+            let mut first: Option<u32> = None;
+            for &other in &self.neighbours[item as usize] {
+                if self.placed[other as usize]
+                    && end(other) >= offset
+                    && first
+                        .is_none_or(|first| self.turn[other as usize] < self.turn[first as usize])
+                    && (!self.placed[item as usize]
+                        || self.turn[other as usize] < self.turn[item as usize])
+                {
+                    first = Some(other);
+                }
+            }
+            let found = first.or_else(|| {
+                // No neighbour: the first placement that is not lower.
+                let at = self
+                    .turns
+                    .partition_point(|&other| self.offsets[other as usize] < offset);
+                self.turns.get(at).or(self.turns.last()).copied()
+            });
+            if let Some(other) = found.filter(|&other| self.conflict.insert(other)) {
+                let bytes = self.problem.lifetimes[other as usize].bytes;
+                let needed = match first {
+                    Some(_) => offset.saturating_sub(bytes),
+                    None => self.offsets[other as usize].min(offset),
+                };
+                reasons.push((other, needed));
+            }
+        }
     }
 
     /// The lifetimes that may come next, or `None` if no plan is left.
@@ -459,16 +543,23 @@ impl<'a> Search<'a> {
                 offset
             } else {
                 // Too late for this offset: another lifetime must be placed below it first.
-                self.neighbours[item as usize]
+                let lowest = self.neighbours[item as usize]
                     .iter()
                     .filter(|&&other| !self.placed[other as usize])
                     .map(|&other| {
                         self.offsets[other as usize].max(last.offset)
                             + self.problem.lifetimes[other as usize].bytes
                     })
-                    .min()?
+                    .min();
+                let Some(lowest) = lowest else {
+                    self.blame_if_traced(item, last.offset + 1);
+                    return None;
+                };
+                lowest
             };
             if lowest + lifetime.bytes > self.capacity {
+                let bytes = lifetime.bytes;
+                self.blame_if_traced(item, self.capacity.saturating_sub(bytes) + 1);
                 return None;
             }
             work += u64::from(lifetime.last - lifetime.first);
@@ -477,6 +568,12 @@ impl<'a> Search<'a> {
         self.effort = self.effort.saturating_sub(work);
         // A remaining lifetime would still fit below the last placement: it would have come before.
         if limit <= last.offset {
+            if self.jumps
+                && let Some(&top) = self.turns.last()
+            {
+                self.conflict.insert(top);
+                self.blame(top, last.offset);
+            }
             return None;
         }
         self.lowest.sort_unstable();
@@ -490,6 +587,9 @@ impl<'a> Search<'a> {
         for moment in span {
             if self.heights[moment] > self.capacity {
                 self.failures[moment] += 1;
+                if self.jumps {
+                    self.blame_stack(moment as u32);
+                }
                 return None;
             }
         }
@@ -508,12 +608,48 @@ impl<'a> Search<'a> {
         )
     }
 
+    fn blame_if_traced(&mut self, item: u32, offset: u64) {
+        if self.jumps {
+            self.blame(item, offset);
+        }
+    }
+
+    /// Adds to the conflict why the lifetimes left at a moment are stacked above the capacity: from
+    /// the last gap in the stack on, none of them can lie lower.
+    fn blame_stack(&mut self, moment: u32) {
+        let lowest = std::mem::take(&mut self.lowest);
+        let live = |item: u32| {
+            let lifetime = &self.problem.lifetimes[item as usize];
+            lifetime.first <= moment && moment < lifetime.last
+        };
+        let stack = lowest.iter().copied().filter(|&(_, item)| live(item));
+        let (mut height, mut gap) = (0, 0);
+        for (offset, item) in stack.clone() {
+            if offset > height {
+                (height, gap) = (offset, offset);
+            }
+            height += self.problem.lifetimes[item as usize].bytes;
+        }
+        let blamed: Vec<u32> = stack
+            .filter(|&(offset, _)| offset >= gap)
+            .map(|(_, item)| item)
+            .collect();
+        // The overflow may be larger than the least that would still be one.
+        let needed = gap - gap.min(height - self.capacity - 1);
+        for item in blamed {
+            self.blame(item, needed);
+        }
+        self.lowest = lowest;
+    }
+
     /// Places an item at its resting offset, and raises those that must lie above it.
     fn place(&mut self, item: u32) {
         let lifetime = self.problem.lifetimes[item as usize];
         let end = self.offsets[item as usize] + lifetime.bytes;
         self.placed[item as usize] = true;
         self.trail.push(Change::Placed(item));
+        self.turn[item as usize] = self.turns.len() as u32;
+        self.turns.push(item);
         for left in &mut self.left[lifetime.first as usize..lifetime.last as usize] {
             *left -= lifetime.bytes;
         }
@@ -537,6 +673,7 @@ impl<'a> Search<'a> {
                         *left += lifetime.bytes;
                     }
                     self.placed[item as usize] = false;
+                    self.turns.pop();
                 }
                 None => {}
             }

@@ -143,6 +143,20 @@ impl OutOfMemoryMessage {
             ));
         }
         let unallocated = self.unallocated.unwrap_or(0);
+        let is_limited = self
+            .allowed
+            .is_some_and(|allowed| self.total.is_none_or(|total| allowed < total));
+        let free = self
+            .free
+            .filter(|&free| !is_limited && free >= segment(self.tried));
+        if let (true, Some(free)) = (findings.is_empty(), free) {
+            findings.push(format!(
+                "{} were free on the device, more than the {tried} requested: no option of the allocator helps. The \
+                 driver refused for another reason, such as a limit of a virtual GPU, of WSL or of a container, or \
+                 another process gave memory back in between: nvidia-smi shows who comes and goes.",
+                Bytes(free)
+            ));
+        }
         if findings.is_empty() && unallocated >= self.tried {
             findings.push(format!(
                 "The allocator had {} reserved but unallocated, more than the {tried} requested, but in pieces: this is \
@@ -205,6 +219,17 @@ impl OutOfMemoryMessage {
             findings,
             line,
         }
+    }
+}
+
+/// Bytes that the allocator asks the driver for to serve a request that finds no free block.
+fn segment(request: u64) -> u64 {
+    const SMALL: u64 = 2 << 20;
+    const MIDDLE: u64 = 20 << 20;
+    match request {
+        0..=0x10_0000 => SMALL,
+        0x10_0001..0xa0_0000 => MIDDLE,
+        _ => request.checked_next_multiple_of(SMALL).unwrap_or(u64::MAX),
     }
 }
 
@@ -308,6 +333,26 @@ mod tests {
         ] {
             assert!(all.contains(words), "{all}");
         }
+    }
+
+    #[test]
+    fn a_request_that_the_free_memory_would_have_served_is_not_called_fragmentation() {
+        let with_free = |free: &str| {
+            let text = format!(
+                "RuntimeError: CUDA out of memory. Tried to allocate 12.50 MiB (GPU 0; 10.92 GiB total \
+                 capacity; 8.57 MiB already allocated; {free} free; 14.00 MiB reserved in total by PyTorch)"
+            );
+            OutOfMemoryMessage::parse(&text).unwrap().explain()
+        };
+        let ample = with_free("9.28 GiB");
+        assert!(
+            ample.findings[0].contains("9.28 GiB were free"),
+            "{ample:?}"
+        );
+        assert_eq!(ample.line, None);
+        // What the driver hands out comes in steps of 2 MiB.
+        let scarce = with_free("13.00 MiB");
+        assert!(!scarce.findings[0].contains("were free on"), "{scarce:?}");
     }
 
     #[test]

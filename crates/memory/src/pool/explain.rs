@@ -238,6 +238,17 @@ fn explain_error(item: &Item, error: &ConfigurationError) -> Explanation {
         Verdict::Rejected
     };
     let mut explanation = item.explained(verdict, format!("PyTorch fails with: {error}"));
+    // `CUDA_LAUNCH_BLOCKING=1`
+    let variable = item.text.trim().split('=').next().unwrap_or_default();
+    let capitals = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if error.is_unknown_option() && variable.contains('_') && variable.chars().all(capitals) {
+        explanation.explanation = format!(
+            "{variable} is an environment variable of its own and no option of the allocator; \
+             among its options {}",
+            explanation.explanation
+        );
+        return explanation;
+    }
     explanation.suggestion = paste::corrected(&item.text);
     if let Some(option) = explanation
         .suggestion

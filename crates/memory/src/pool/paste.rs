@@ -21,7 +21,12 @@ pub fn options_of_line(line: &str) -> String {
         .collect();
     found.sort_by_key(|&(place, length)| (place, std::cmp::Reverse(length)));
     let Some(&(place, length)) = found.first() else {
-        return unquoted(line).trim().to_owned();
+        if let Some(options) = quoted_options(line) {
+            return options.trim().to_owned();
+        }
+        // The second line of a pair in YAML.
+        let text = line.strip_prefix("value:").unwrap_or(line);
+        return unquoted(text).trim().to_owned();
     };
     // In `set "NAME=VALUE"`, the quotes enclose both.
     let quote = line[..place].trim_end().chars().next_back();
@@ -33,7 +38,15 @@ pub fn options_of_line(line: &str) -> String {
         value = &value[1..];
     }
     let value = value.trim_start_matches(['"', '\'', ']', ')']).trim_start();
-    let value = value.trim_start_matches(['=', ':', ',']).trim();
+    let value = value.trim_start_matches(['=', ':', ',', '>']).trim();
+    // `<env name="NAME" value="VALUE"/>`, `- name: NAME` with `value: VALUE` under it.
+    let value = match value.strip_prefix("value") {
+        Some(rest) => rest
+            .trim_start()
+            .trim_start_matches(['=', ':'])
+            .trim_start(),
+        None => value,
+    };
     let value = match quote.filter(|_| !named) {
         Some(quote) => value.split(quote).next().unwrap_or_default(),
         None => value,
@@ -65,6 +78,17 @@ fn unquoted_value(value: &str) -> &str {
         end += word.len();
     }
     &value[..end]
+}
+
+/// Options in quotes within a line of a program: `settings = "expandable_segments:True"  # why`.
+fn quoted_options(line: &str) -> Option<&str> {
+    let open = line.find(['"', '\''])?;
+    let quote = line[open..].chars().next()?;
+    let before = line[..open].trim_end();
+    let value = line[open + 1..].split(quote).next()?;
+    let names = |option: &KnownOption| value.contains(option.name);
+    // In `max_split_size_mb="128"` the name is before the quotes.
+    (before.ends_with(['=', '(', ':', ',']) && OPTIONS.iter().any(names)).then_some(value)
 }
 
 fn unquoted(text: &str) -> &str {
@@ -231,10 +255,14 @@ fn size(lower: &str, unit: &str) -> Option<f64> {
     }
 }
 
-/// A share of one; a number above one is a percentage.
+/// Numbers from which on a share is a percentage: one slightly above one is a mistake.
+const PERCENT_MIN: f64 = 5.0;
+
+/// A share of one; a number far above one is a percentage.
 fn share(lower: &str) -> Option<f64> {
     let number = WrittenNumber::read(lower, false)?;
-    let is_hundredths = is_percent(number.unit) || number.unit.is_empty() && number.value > 1.0;
+    let is_hundredths =
+        is_percent(number.unit) || number.unit.is_empty() && number.value >= PERCENT_MIN;
     match (is_hundredths, number.unit) {
         // Without the rounding errors of a product.
         (true, _) => Some(number.value / 100.0),
@@ -281,6 +309,14 @@ mod tests {
             "os.environ[\"PYTORCH_CUDA_ALLOC_CONF\"] = \"expandable_segments:True,max_split_size_mb:128\"",
             "os.environ['PYTORCH_HIP_ALLOC_CONF']='expandable_segments:True,max_split_size_mb:128'",
             "{\"PYTORCH_CUDA_ALLOC_CONF\": \"expandable_segments:True,max_split_size_mb:128\"}",
+            "torch.cuda.memory._set_allocator_settings(\"expandable_segments:True,max_split_size_mb:128\")",
+            "torch._C._accelerator_setAllocatorSettings('expandable_segments:True,max_split_size_mb:128')",
+            "conf = \"expandable_segments:True,max_split_size_mb:128\"  # against fragmentation",
+            "  value: \"expandable_segments:True,max_split_size_mb:128\"",
+            "  value: expandable_segments:True,max_split_size_mb:128",
+            "- name: PYTORCH_CUDA_ALLOC_CONF\n  value: \"expandable_segments:True,max_split_size_mb:128\"",
+            "<env name=\"PYTORCH_CUDA_ALLOC_CONF\" value=\"expandable_segments:True,max_split_size_mb:128\"/>",
+            "PYTORCH_CUDA_ALLOC_CONF => expandable_segments:True,max_split_size_mb:128",
         ] {
             let options = options_of_line(line);
             assert_eq!(
@@ -343,6 +379,14 @@ mod tests {
             (
                 "garbage_collection_threshold:1",
                 "garbage_collection_threshold:0.99",
+            ),
+            (
+                "garbage_collection_threshold:1.2",
+                "garbage_collection_threshold:0.99",
+            ),
+            (
+                "per_process_memory_fraction:1.5",
+                "per_process_memory_fraction:1",
             ),
             ("roundup_power2_divisions:3", "roundup_power2_divisions:4"),
             ("backend:cudamallocasync", "backend:cudaMallocAsync"),

@@ -15,6 +15,8 @@ from .loop import HAS_BF16, optimisers, train
 from .phones import Codes
 
 HIDDEN, LAYERS, HEADS, FEED_FORWARD, POSITIONS = 256, 6, 4, 1024, 768
+# Sentences of each kind that a report is made from, every two minutes: with more it takes as long as the training.
+HELD_OUT = 60
 
 
 class Projection(nn.Module):
@@ -131,8 +133,8 @@ class Sentences:
         self.vocabulary = self.tokenizer.get_vocab()
         # Sentences as corpora have them, and as the text front end makes them of written ones.
         self.items, self.written = self.encoded(work, "tokens"), self.encoded(work, "written")
-        self.held_out, self.items = self.items[:200], self.items[200:]
-        self.held_out_written, self.written = self.written[:200], self.written[200:]
+        self.held_out, self.items = self.items[:HELD_OUT], self.items[HELD_OUT:]
+        self.held_out_written, self.written = self.written[:HELD_OUT], self.written[HELD_OUT:]
 
     def encoded(self, work: Path, kind: str) -> list[tuple[list[list[int]], list[int], list[str]]]:
         """Text tokens by word, speech codes and words of the sentences in the shards of a kind."""

@@ -108,10 +108,12 @@ class Teacher:
         frames = np.zeros(len(ids), dtype=np.int64)
         phones, counts, border, clock = [], [], 0, 0.0
         for at, (name, first, end) in enumerate(groups):
+            least = shortest(name)
             if ends_before_consonant([g[0] for g in groups[at : at + 3]]):
+                least = 2
                 natural[first:end] *= max(1, 2 * FRAMES_PER_TOKEN / natural[first:end].sum())
             clock += natural[first:end].sum()
-            after = max(border + shortest(name), round(clock / FRAMES_PER_TOKEN))
+            after = max(border + least, round(clock / FRAMES_PER_TOKEN))
             budget = int(FRAMES_PER_TOKEN * after) - int(FRAMES_PER_TOKEN * border)
             share = natural[first:end] / natural[first:end].sum() * budget
             whole = np.floor(share)

@@ -19,11 +19,16 @@ HD HDMI HIV HR HTML HTTP IBM ID IP IQ ISP IT KFC KGB LA LCD LED LLC LLM MBA MIT 
 RNA RSVP RV SDK SMS SOS SQL SSD SUV TNT TV UFO UK UN UPS URL US USA USB USSR VAT VIP VPN VR WWF XML YMCA""".split()
 GIVEN = "ann bob carol dave info support hello sales office news help jobs contact team mail admin jane peter lee maria kim tom alice".split()
 DOMAINS = """green hill north river stone garden bank radio museum college market travel sunrise village school music winter summer coffee bread paper blue
-silver harbor mountain bright simple open happy little seven orange window bridge""".split()
+silver harbor mountain bright simple open happy little seven orange window bridge example sample""".split()
 ENDINGS = "com com com org org net edu gov io co.uk de info".split()
 FILES = "report letter photo song notes plan map list budget lesson chapter result image test data".split()
+# Between clauses of a long sentence, which the front end cuts again.
+JOINTS = """, and|, but|, so|, while| because|, because| and then| although|;| when|, when| if| until| before| after| and| that|, which means that|, or|, as if| where
+|, who said that| so that| with the idea that| whereas| since|, and finally""".replace("\n", "").split("|")
 KINDS_OF_FILE = "pdf txt mp3 jpg png doc csv zip html exe".split()
 UNITS = "kg g mg km m cm mm mi ft in. lb lbs oz L ml mph km/h °C °F GB MB KB TB Hz kHz MHz GHz W kW V kWh A min. sec. hrs ms".split()
+# What takes the place of a word in a dictionary's sentence.
+REPLACED = "abbr abbr abbr abbr dotted Letter mail web version ip spaced phone decimal money Surname Rare".split()
 CURRENCIES = "$ $ $ £ € ¥".split()
 MONTHS = "January February March April May June July August September October November December Jan. Feb. Mar. Apr. Aug. Sept. Oct. Nov. Dec.".split()
 STREETS = "St. Ave. Rd. Blvd. Dr. Ln.".split()
@@ -262,14 +267,38 @@ def makers(data: Path) -> dict:
 
 
 def sentences(data: Path, count: int, seed: int) -> list[str]:
-    """Distinct written sentences."""
+    """Distinct written sentences: from templates; a dictionary's, one word of which has become what templates have in their slots; and long
+    ones of two to four clauses.
+    """
     random.seed(seed)
     made_by = makers(data)
     weights, templates = zip(*((int(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in TEMPLATES))
+    plain = [text.rstrip(".?!") for text in corpus.wordnet(data / "usr/share/wordnet") if len(text.split()) > 3]
+
+    def slot(match: re.Match) -> str:
+        return made_by[match[1]]() if match[1] in made_by else random.choice(corpus.CHOICES[match[1]])
+
+    def short() -> str:
+        return re.sub(r"\{(\w+)\}", slot, random.choices(templates, weights)[0])
+
+    def replaced() -> str:
+        words = random.choice(plain).split()
+        words[random.randrange(1, len(words))] = made_by[random.choice(REPLACED)]()
+        return " ".join(words) + "."
+
+    def clause() -> str:
+        kind = random.random()
+        return (random.choice(plain) if kind < 0.6 else corpus.fill(random.choice(corpus.TEMPLATES)) if kind < 0.8 else short()).rstrip(".?!")
+
+    def long() -> str:
+        text = clause()
+        for _ in range(random.choice([1, 2, 2, 3])):
+            text += random.choice(JOINTS) + " " + clause()
+        return text + "."
+
     made: dict[str, None] = {}
     while len(made) < count:
-        template = random.choices(templates, weights)[0]
-        text = re.sub(r"\{(\w+)\}", lambda m: made_by[m[1]]() if m[1] in made_by else random.choice(corpus.CHOICES[m[1]]), template)
+        text = random.choices([short, replaced, long], [0.65, 0.2, 0.15])[0]()
         made[text[0].upper() + text[1:]] = None
     return list(made)
 
@@ -291,5 +320,7 @@ def reduced(spoken: str) -> str | None:
     text = re.sub(r"[^a-z' ,.?!;-]", " ", re.sub(r"[:—–()]", ",", text), flags=re.IGNORECASE)
     text = re.sub(r"\s+", " ", re.sub(r"[,;\s]*,[,;]*\s*", ", ", text)).strip(" ,;-")
     text = re.sub(r"[.!?]+(?=.)", ",", text)
+    # The front end puts a comma between equal words.
+    text = re.sub(r"\b([a-z]{3,}) (?=\1\b)", r"\1, ", text, flags=re.IGNORECASE)
     text = text if text[-1:] in (".", "?", "!") else text + "."
     return text if re.search("[A-Za-z]", text) else None

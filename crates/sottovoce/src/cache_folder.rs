@@ -110,8 +110,8 @@ pub struct CacheEntry {
     pub used: SystemTime,
 }
 
-/// A cache folder, which need not exist. Its entries are bounded: at most 8 weight files, 500 voices
-/// and 16 voices' keys and values, and never the file system's last GiB.
+/// A cache folder, which need not exist. Its entries are bounded: at most 8 weight files, 500
+/// voices and 16 voices' keys and values, and never the file system's last GiB.
 #[derive(Clone, Debug)]
 pub struct CacheFolder {
     folder: PathBuf,

@@ -107,8 +107,8 @@ impl Worker {
     }
 
     /// Whether the device is lost with everything on it: then the engine is dead, and every stream
-    /// ends with the reason. Who is told of an error must be able to ask for another engine at once,
-    /// so this comes first.
+    /// ends with the reason. A caller that is told of the error may load another engine at once, so
+    /// the engine is marked dead first.
     fn notice_loss(&self) -> bool {
         let lost = self.pipeline.device().check();
         if let Err(reason) = &lost {

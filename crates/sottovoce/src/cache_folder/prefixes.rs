@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// Version of the pages' layout. Any change of the keys and values that T3 computes, by the order
 /// of a sum too, must increase it or [`COMPUTATION_VERSION`].
 const PREFIX_LAYOUT_VERSION: u32 = 1;
-/// Shortest prefix that is kept, in positions: T3 computes a shorter one in no more than a few steps'
-/// time.
+/// Shortest prefix that is kept, in positions: T3 computes a shorter one in no more than a few
+/// steps' time.
 const POSITIONS_MIN: usize = 64;
 
 pub(super) const EXTENSION: &str = "pages";
@@ -32,8 +32,8 @@ pub(crate) struct PrefixCache {
 
 impl CacheFolder {
     /// The prefixes of `source`'s T3 with weights at `precision` and a cache at `cache`, for voices
-    /// of at most `positions` positions. `None` if such prefixes are not worth keeping, or cannot be
-    /// kept.
+    /// of at most `positions` positions. `None` if such prefixes are not worth keeping, or cannot
+    /// be kept.
     pub(crate) fn prefixes(
         &self,
         source: &Weights,

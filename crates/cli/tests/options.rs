@@ -17,13 +17,19 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_reference_page_of_options_is_fresh() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-    let page = std::fs::read_to_string(path).unwrap();
-    assert!(
-        page == printed(&["options", "--markdown"]),
-        "docs/configuration.md is out of date: `sottovoce options --markdown` makes it again"
-    );
+fn the_generated_references_are_fresh() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/");
+    for (file, arguments) in [
+        ("configuration.md", ["options", "--markdown"]),
+        ("openapi.json", ["serve", "--openapi"]),
+    ] {
+        let text = std::fs::read_to_string(format!("{docs}{file}")).unwrap();
+        assert!(
+            text == printed(&arguments),
+            "docs/{file} is out of date: `sottovoce {}` prints it",
+            arguments.join(" ")
+        );
+    }
 }
 
 #[test]

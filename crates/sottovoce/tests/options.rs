@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use sottovoce::options::{Capabilities, Domain};
-use sottovoce::{EngineOptions, ModelConfig, OptionTable, StreamOptions};
+use sottovoce::{
+    Engine, EngineOptions, ModelConfig, OptionTable, Source, StreamOptions, VoiceSource,
+};
 
 /// One value inside an option's domain and one outside; `None` for domains that accept every text.
 fn samples(domain: Domain) -> Option<(Value, Value)> {
@@ -184,4 +186,33 @@ fn options_without_effect_are_named_for_the_model_and_the_device() {
     assert_eq!(engine.without_effect(&turbo), ["host_memory"]);
     let device = Capabilities::of(&ModelConfig::turbo(), false);
     assert!(engine.without_effect(&device).is_empty());
+}
+
+/// pico keeps the most likely token alone unless `top_k` says otherwise.
+#[test]
+fn sampling_options_are_named_where_only_one_token_is_kept() {
+    let engine = Engine::load(Source::Embedded, EngineOptions::default()).unwrap();
+    let voice = engine.voice(VoiceSource::Default).unwrap();
+    let without_effect = |options: StreamOptions| {
+        let stream = engine.stream("Hi.", &voice, options).unwrap();
+        stream.options_without_effect().to_vec()
+    };
+    let warm = StreamOptions {
+        temperature: Some(1.5),
+        top_p: Some(0.9),
+        ..StreamOptions::default()
+    };
+    assert_eq!(without_effect(warm.clone()), ["temperature", "top_p"]);
+    let chosen = StreamOptions {
+        top_k: Some(5),
+        ..warm.clone()
+    };
+    assert!(without_effect(chosen).is_empty());
+    let cold = StreamOptions {
+        temperature: Some(0.0),
+        top_k: Some(5),
+        ..StreamOptions::default()
+    };
+    assert_eq!(without_effect(cold), ["top_k"]);
+    assert!(without_effect(StreamOptions::default()).is_empty());
 }

@@ -130,7 +130,16 @@ impl Engine {
         requests.next_ticket += 1;
         let text = Arc::new(text);
         let without_effect = match &tokens {
-            None => options.without_effect(&shared.capabilities),
+            None => {
+                let t3 = &shared.model.config().t3;
+                let mut names = options.without_effect(&shared.capabilities);
+                if t3.blocks.is_none() {
+                    let sampling = options.sampling_without_effect(&t3.sampling);
+                    names.retain(|name| !sampling.contains(name));
+                    names.extend(sampling);
+                }
+                names
+            }
             Some(_) => change::without_effect(&options, &shared.capabilities),
         };
         requests.jobs.insert(

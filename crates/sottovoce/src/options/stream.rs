@@ -151,6 +151,27 @@ impl StreamOptions {
         }
     }
 
+    /// The sampling options that change nothing with a model of these `defaults`, because only the
+    /// most likely token is kept anyway.
+    pub(crate) fn sampling_without_effect(&self, defaults: &SamplingConfig) -> Vec<&'static str> {
+        let own = self.sampling(defaults);
+        let (keeps_one, is_cold) = (own.top_k == 1, own.temperature <= 0.0);
+        let without = [
+            (
+                "temperature",
+                keeps_one,
+                own.temperature != defaults.temperature,
+            ),
+            ("top_k", is_cold, own.top_k != defaults.top_k),
+            ("top_p", keeps_one || is_cold, own.top_p != defaults.top_p),
+            ("min_p", keeps_one || is_cold, own.min_p != defaults.min_p),
+        ];
+        (without.into_iter())
+            .filter(|(_, is_without, is_changed)| *is_without && *is_changed)
+            .map(|(name, ..)| name)
+            .collect()
+    }
+
     /// Whether attention to the text decides about the end of this model's sentences.
     pub(crate) fn watches_alignment(&self, config: &ModelConfig) -> bool {
         self.alignment_watch && Capability::AlignmentHeads.is_in_model(config)

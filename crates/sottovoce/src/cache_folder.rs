@@ -40,7 +40,7 @@ const CLIP_BYTES_MAX: u64 = 64 << 20;
 const WEIGHTS_MAX: usize = 8;
 /// Most voices.
 const VOICES_MAX: usize = 500;
-/// Most keys and values of voices: turbo's take 37 MB at 16 bits.
+/// Most keys and values of voices, which take tens of megabytes each.
 const PREFIXES_MAX: usize = 16;
 /// Most digests of large files.
 const DIGESTS_MAX: usize = 100;

@@ -7,9 +7,10 @@ mod client;
 
 pub use client::*;
 use serde_json::{Value, json};
-use sottovoce::EngineOptions;
+use sottovoce::{EngineOptions, ModelConfig, Source};
 use sottovoce_server::{Addresses, App, ServerError, ServerOptions, serve};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -30,6 +31,19 @@ pub fn options() -> ServerOptions {
             ..EngineOptions::default()
         },
         ..ServerOptions::default()
+    }
+}
+
+/// One thread for a random model of this config, whose voices lie in `folder`.
+pub fn options_with_voices(config: ModelConfig, folder: &Path) -> ServerOptions {
+    ServerOptions {
+        source: Source::Random(Box::new(config)),
+        engine: EngineOptions {
+            threads: Some(1),
+            ..EngineOptions::default()
+        },
+        voices_directory: Some(folder.to_owned()),
+        ..options()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests of other projects' clients, and the responses that they expect.
 
 use crate::common::calls::{answer, bytes, get, json_of, post, recording};
-use crate::common::options;
+use crate::common::{options, options_with_voices};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Request, StatusCode, header};
@@ -424,14 +424,8 @@ fn sdk_form(name: &str, clip: &[u8], kind: &str) -> Request<Body> {
 async fn openai_s_client_makes_and_deletes_voices_and_an_alias_reaches_them() {
     let folder = tempfile::tempdir().unwrap();
     let router = App::new(ServerOptions {
-        source: Source::Random(Box::new(ModelConfig::tiny_base())),
-        engine: EngineOptions {
-            threads: Some(1),
-            ..EngineOptions::default()
-        },
-        voices_directory: Some(folder.path().to_owned()),
         voice_aliases: BTreeMap::from([("Nova".to_owned(), "zoë".to_owned())]),
-        ..options()
+        ..options_with_voices(ModelConfig::tiny_base(), folder.path())
     })
     .router();
     let drawn = answer(&router, sdk_form("x", &recording(), "prompt")).await;

@@ -1,7 +1,7 @@
 //! The server's HTTP API with the embedded voice, without a socket.
 
 use crate::common::calls::{answer, bytes, form, get, json_of, post, recording};
-use crate::common::options;
+use crate::common::{options, options_with_voices};
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -274,15 +274,7 @@ async fn the_memory_is_shown_trimmed_unloaded_and_loaded_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
     let folder = tempfile::tempdir().unwrap();
-    let options = || ServerOptions {
-        source: Source::Random(Box::new(ModelConfig::tiny_base())),
-        engine: EngineOptions {
-            threads: Some(1),
-            ..EngineOptions::default()
-        },
-        voices_directory: Some(folder.path().to_owned()),
-        ..options()
-    };
+    let options = || options_with_voices(ModelConfig::tiny_base(), folder.path());
     let first = App::new(options()).router();
     let made = answer(&first, form("Ann é 日本", &recording())).await;
     let status = made.status();
@@ -313,15 +305,7 @@ async fn an_uploaded_voice_speaks_survives_another_server_and_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_language_that_the_model_has_not_is_refused_and_right_to_left_text_is_spoken() {
     let folder = tempfile::tempdir().unwrap();
-    let options = ServerOptions {
-        source: Source::Random(Box::new(ModelConfig::tiny_multilingual())),
-        engine: EngineOptions {
-            threads: Some(1),
-            ..EngineOptions::default()
-        },
-        voices_directory: Some(folder.path().to_owned()),
-        ..options()
-    };
+    let options = options_with_voices(ModelConfig::tiny_multilingual(), folder.path());
     let router = App::new(options).router();
     let made = answer(&router, form("Ann", &recording())).await;
     assert_eq!(made.status(), StatusCode::CREATED);

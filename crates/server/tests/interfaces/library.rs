@@ -2,12 +2,12 @@
 //! renaming a voice.
 
 use crate::common::calls::{answer, bytes, form, get, json_of, post, recording};
-use crate::common::{Server, options, within};
+use crate::common::{Server, options, options_with_voices, within};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
-use sottovoce::{EngineOptions, ModelConfig, Source};
+use sottovoce::ModelConfig;
 use sottovoce_server::{App, HubSettings, ServerOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -238,16 +238,7 @@ async fn the_last_minutes_of_the_memory_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voice_is_renamed_and_its_aliases_follow() {
     let folder = tempfile::tempdir().unwrap();
-    let router = App::new(ServerOptions {
-        source: Source::Random(Box::new(ModelConfig::tiny_base())),
-        engine: EngineOptions {
-            threads: Some(1),
-            ..EngineOptions::default()
-        },
-        voices_directory: Some(folder.path().to_owned()),
-        ..options()
-    })
-    .router();
+    let router = App::new(options_with_voices(ModelConfig::tiny_base(), folder.path())).router();
     for name in ["Ann", "Bob"] {
         assert_eq!(
             answer(&router, form(name, &recording())).await.status(),

@@ -10,7 +10,6 @@ use sottovoce_formats::output::OutputFile;
 use sottovoce_formats::safetensors::checksum;
 use sottovoce_memory::{OutOfMemory, Owner};
 use sottovoce_tensor::{CachePrecision, Device, Precision};
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -116,7 +115,7 @@ impl From<io::Error> for Unread {
 impl PrefixEntry<'_> {
     /// The kept prefix, if it is there and whole and memory has room for it.
     pub fn read(&self, store: &KeyValueStore, owner: Owner) -> Option<Prefix> {
-        let mut file = File::open(&self.path).ok()?;
+        let mut file = sottovoce_formats::file::open(&self.path).ok()?;
         let read = store.kept_prefix(owner, self.positions, |page| -> Result<(), Unread> {
             file.read_exact(page)?;
             let mut sum = [0; 4];

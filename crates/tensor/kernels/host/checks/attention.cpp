@@ -197,73 +197,71 @@ CHECK(projections_go_into_pages_as_product_rotation_and_store_do) {
                              inputs, 64});
         }
     for (const Case &c : cases) {
-        {
-            const unsigned precision = c.precision, inputs = c.inputs, size = c.size;
-            const unsigned heads = 2, columns = heads * size, rows = 3;
-            Store together(precision, heads, size), apart(precision, heads, size);
-            for (Store *store : {&together, &apart}) {
-                store->sequences.push_back({store->stretch(5, 0, 1), store->stretch(20, 1, 2)});
-                store->rows = {{0, 2, 0, 0, 0}, {0, 6, 0, 0, 0}, {0, 25, 0, 0, 0}};
-            }
-            const Weights w = weights(c.weights, 3 * columns, inputs, 1);
-            const Numbers x = random(2, rows * inputs), bias = random(3, 3 * columns);
-            const Numbers scale = random(4, inputs), angles = random(5, rows * size / 2);
-            Numbers cosines, sines;
-            for (float angle : angles) {
-                cosines.push_back(std::cos(3 * angle));
-                sines.push_back(std::sin(3 * angle));
-            }
-            ProjectionArguments a{};
-            a.product.x = x.data();
-            a.product.weights = w.data();
-            a.product.bias = bias.data();
-            a.product.norm = NORM_ROOT_MEAN_SQUARE;
-            a.product.epsilon = 1e-5f;
-            a.product.norm_scale = scale.data();
-            a.product.rows = rows;
-            a.product.outputs = 3 * columns;
-            a.product.inputs = a.product.x_stride = inputs;
-            a.product.out_stride = columns;
-            a.places = together.places(1);
-            a.cosines = cosines.data();
-            a.sines = sines.data();
-            Numbers queries(rows * columns);
-            in_all_orders(queries, [&](int order, uint64_t seed) {
-                ProjectionArguments b = a;
-                b.product.out = queries.data();
-                const Grid grid{3 * heads, divide_up(rows, c.block_rows), 1, c.threads};
-                const char *message = launch(c.projection, grid, b, order, seed);
-                expect(!message, message ? message : "");
-            });
-            RowsArguments plain = a.product;
-            plain.out_stride = 3 * columns;
-            Numbers joined(rows * 3 * columns);
-            const unsigned row_blocks = divide_up(rows, c.threads == THREADS ? 2 : 8);
-            run(c.product, {divide_up(3 * columns, 16), row_blocks, 1, c.threads}, plain, joined);
-            RotateArguments r{};
-            r.x = joined.data();
-            r.cosines = cosines.data();
-            r.sines = sines.data();
-            r.rows = rows;
-            r.heads = 2 * heads;
-            r.size = size;
-            r.x_stride = 3 * columns;
-            r.cosines_stride = r.sines_stride = size / 2;
-            launch("rotate", {1}, r, 0, 0);
-            StoreArguments s{};
-            s.places = apart.places(1);
-            s.keys = joined.data() + columns;
-            s.values = joined.data() + 2 * columns;
-            s.rows = rows;
-            s.keys_stride = s.values_stride = 3 * columns;
-            launch("store_pages", {1, rows, 2}, s, 0, 0);
-            Numbers expected;
-            for (unsigned row = 0; row < rows; ++row)
-                expected.insert(expected.end(), joined.begin() + row * 3 * columns,
-                                joined.begin() + row * 3 * columns + columns);
-            expect_equal(queries, expected, "queries");
-            expect(together.memory == apart.memory, "pages");
+        const unsigned precision = c.precision, inputs = c.inputs, size = c.size;
+        const unsigned heads = 2, columns = heads * size, rows = 3;
+        Store together(precision, heads, size), apart(precision, heads, size);
+        for (Store *store : {&together, &apart}) {
+            store->sequences.push_back({store->stretch(5, 0, 1), store->stretch(20, 1, 2)});
+            store->rows = {{0, 2, 0, 0, 0}, {0, 6, 0, 0, 0}, {0, 25, 0, 0, 0}};
         }
+        const Weights w = weights(c.weights, 3 * columns, inputs, 1);
+        const Numbers x = random(2, rows * inputs), bias = random(3, 3 * columns);
+        const Numbers scale = random(4, inputs), angles = random(5, rows * size / 2);
+        Numbers cosines, sines;
+        for (float angle : angles) {
+            cosines.push_back(std::cos(3 * angle));
+            sines.push_back(std::sin(3 * angle));
+        }
+        ProjectionArguments a{};
+        a.product.x = x.data();
+        a.product.weights = w.data();
+        a.product.bias = bias.data();
+        a.product.norm = NORM_ROOT_MEAN_SQUARE;
+        a.product.epsilon = 1e-5f;
+        a.product.norm_scale = scale.data();
+        a.product.rows = rows;
+        a.product.outputs = 3 * columns;
+        a.product.inputs = a.product.x_stride = inputs;
+        a.product.out_stride = columns;
+        a.places = together.places(1);
+        a.cosines = cosines.data();
+        a.sines = sines.data();
+        Numbers queries(rows * columns);
+        in_all_orders(queries, [&](int order, uint64_t seed) {
+            ProjectionArguments b = a;
+            b.product.out = queries.data();
+            const Grid grid{3 * heads, divide_up(rows, c.block_rows), 1, c.threads};
+            const char *message = launch(c.projection, grid, b, order, seed);
+            expect(!message, message ? message : "");
+        });
+        RowsArguments plain = a.product;
+        plain.out_stride = 3 * columns;
+        Numbers joined(rows * 3 * columns);
+        const unsigned row_blocks = divide_up(rows, c.threads == THREADS ? 2 : 8);
+        run(c.product, {divide_up(3 * columns, 16), row_blocks, 1, c.threads}, plain, joined);
+        RotateArguments r{};
+        r.x = joined.data();
+        r.cosines = cosines.data();
+        r.sines = sines.data();
+        r.rows = rows;
+        r.heads = 2 * heads;
+        r.size = size;
+        r.x_stride = 3 * columns;
+        r.cosines_stride = r.sines_stride = size / 2;
+        launch("rotate", {1}, r, 0, 0);
+        StoreArguments s{};
+        s.places = apart.places(1);
+        s.keys = joined.data() + columns;
+        s.values = joined.data() + 2 * columns;
+        s.rows = rows;
+        s.keys_stride = s.values_stride = 3 * columns;
+        launch("store_pages", {1, rows, 2}, s, 0, 0);
+        Numbers expected;
+        for (unsigned row = 0; row < rows; ++row)
+            expected.insert(expected.end(), joined.begin() + row * 3 * columns,
+                            joined.begin() + row * 3 * columns + columns);
+        expect_equal(queries, expected, "queries");
+        expect(together.memory == apart.memory, "pages");
     }
 }
 

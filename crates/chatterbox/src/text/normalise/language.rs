@@ -77,6 +77,10 @@ pub(super) struct Language {
     pub paired: &'static [&'static str],
     /// Nouns before which an amount with its unit is singular: `a 12 V battery`.
     pub measured: &'static [&'static str],
+    /// Units of which tenths are fractions: `3/10 miles`.
+    pub divided: &'static [&'static str],
+    /// Words that follow a mark out of ten: `2/10 would not come again`.
+    pub verdicts: &'static [&'static str],
     /// Words before codes, whose digits are read one by one.
     pub code_words: &'static [&'static str],
     /// Words before years of four digits.
@@ -126,6 +130,8 @@ pub(super) struct Words {
     pub on: &'static str,
     pub ten: &'static str,
     pub star: &'static str,
+    /// What joined to an amount makes it a rough one: `$20ish`.
+    pub roughly: &'static str,
     pub bc: &'static [&'static str],
 }
 

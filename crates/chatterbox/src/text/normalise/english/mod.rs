@@ -62,6 +62,7 @@ pub(super) static ENGLISH: Language = Language {
         on: "on",
         ten: "ten",
         star: "star",
+        roughly: "ish",
         bc: &["BC", "BCE", "AD", "CE"],
     },
     months: [
@@ -118,6 +119,8 @@ pub(super) static ENGLISH: Language = Language {
     lettered: words::LETTERED,
     paired: names::PAIRED,
     measured: units::MEASURED,
+    divided: &["miles", "inches", "meters", "seconds", "hours", "degrees"],
+    verdicts: &["would"],
     code_words: words::CODE_WORDS,
     year_words: words::YEAR_WORDS,
     function_words: words::FUNCTION_WORDS,

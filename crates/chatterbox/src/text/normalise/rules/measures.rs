@@ -140,7 +140,7 @@ fn arc(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     let mut finer = ahead;
     finer.space();
     if let Some(seconds) = Number::read(&mut finer)
-        && (finer.take_any(&['"', '”', '″']).is_some() || take_text(&mut finer, "′′"))
+        && (finer.take_any(&['"', '”', '″']).is_some() || finer.take_ignoring_case("′′"))
     {
         words.push(counted(&seconds, language.words.seconds));
         ahead = finer;
@@ -159,14 +159,6 @@ fn arc(language: &Language, scan: &mut Scan<'_>) -> Option<String> {
     ahead.ends_word().then_some(())?;
     *scan = ahead;
     Some(words.join(" "))
-}
-
-fn take_text(scan: &mut Scan<'_>, text: &str) -> bool {
-    let found = scan.rest.starts_with(text);
-    if found {
-        scan.skip(text.len());
-    }
-    found
 }
 
 /// `3x a day`, `1.5x faster`: a number of times.

@@ -36,7 +36,7 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
         }
         return Reading::new(words, spread.used);
     }
-    if modifies_noun(setting, cursor, &scan) || is_adjective(cursor, &scan) {
+    if modifies_noun(setting, cursor, &scan) || is_adjective(language, cursor, &scan) {
         let names = language.currencies.iter().map(|currency| currency.names);
         let singular = names
             .filter_map(|[one, several]| Some(format!("{}{one}", words.strip_suffix(several)?)))
@@ -47,14 +47,18 @@ pub(super) fn money(setting: &Setting, cursor: &Cursor<'_>) -> Option<Reading> {
 }
 
 /// `a $1.5-million deal`, `$3-a-day`: an amount joined by a hyphen to what it tells the price of.
-fn is_adjective(cursor: &Cursor<'_>, scan: &Scan<'_>) -> bool {
+fn is_adjective(language: &Language, cursor: &Cursor<'_>, scan: &Scan<'_>) -> bool {
     let written = &cursor.rest()[..scan.used];
     let joined = written.rsplit_once('-');
     let large = joined.is_some_and(|(number, word)| {
         number.ends_with(|c: char| c.is_ascii_digit()) && word.starts_with(char::is_alphabetic)
     });
     let noun = scan.rest.starts_with(' ') && first_word(scan.rest).starts_with(char::is_lowercase);
-    (large && noun) || scan.rest.starts_with("-a-") || scan.rest.starts_with("-per-")
+    let joint = (scan.rest.strip_prefix('-')).and_then(|rest| rest.split_once('-'));
+    let each = joint.is_some_and(|(word, _)| {
+        word == language.words.per || language.indefinite_articles.contains(&word)
+    });
+    (large && noun) || each
 }
 
 /// A plain amount before a range: its number and its currency.
@@ -119,7 +123,7 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
         ahead = round;
     }
     let mut about = ahead;
-    let roughly = about.take_ignoring_case("ish") && about.ends_word();
+    let roughly = about.take_ignoring_case(language.words.roughly) && about.ends_word();
     if roughly {
         ahead = about;
     }
@@ -128,7 +132,7 @@ pub(super) fn amount(language: &Language, scan: &mut Scan<'_>) -> Option<String>
     }
     let mut words = words(language, &number, currency, large);
     if roughly {
-        words.push_str(" ish");
+        words = format!("{words} {}", language.words.roughly);
     }
     if negative {
         words = format!("{} {words}", language.words.minus);

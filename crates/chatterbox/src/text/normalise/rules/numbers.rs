@@ -98,10 +98,10 @@ fn score(language: &Language, cursor: &Cursor<'_>, scan: &mut Scan<'_>) -> Optio
             .take(WORDS)
             .any(|word| holds(language.score_words, word));
     // `9/10 dentists`, `2/10 would not come again`; `3/10 miles` are a fraction.
-    const FRACTIONS: [&str; 6] = ["miles", "inches", "meters", "seconds", "hours", "degrees"];
     let next = first_word(ahead.rest);
     let followed = ahead.rest.starts_with(' ')
-        && (is_counted(next) && !FRACTIONS.contains(&next) || next == "would");
+        && (is_counted(next) && !language.divided.contains(&next)
+            || language.verdicts.contains(&next));
     let of_ten = marks == 10 && points.integer().is_some_and(|points| points < 10) && followed;
     if !full && !announced && !of_ten {
         return None;
